@@ -1,0 +1,76 @@
+"""Everything that can stop a build, and the exit code each one ends with.
+
+Promises: each class has one exit code, and a message says what happened, the likely reason and what to do. Anything that is
+not an `MlpackError` is a bug (exit 1). That no candidate fits the budgets is an answer, not an error: see `records.Decision`.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What `mlpack` ends with. CI scripts depend on these numbers: extend, never renumber."""
+
+    OK = 0
+    BUG = 1
+    RECIPE = 2
+    STEP_FAILED = 3
+    SERVICE = 4
+    OVER_BUDGET = 5
+    INTERRUPTED = 130
+
+
+MEANINGS = {
+    ExitCode.OK: "everything asked for was done",
+    ExitCode.BUG: "a bug in mlpack: a log with versions and traceback was written, its path is printed",
+    ExitCode.RECIPE: "the recipe, the data or the command line is wrong; every problem is listed",
+    ExitCode.STEP_FAILED: "a step failed",
+    ExitCode.SERVICE: "an external service (registry, package index) failed or could not be reached",
+    ExitCode.OVER_BUDGET: "no candidate fits the budgets or the target's limits; everything measured was still written",
+    ExitCode.INTERRUPTED: "interrupted (Ctrl-C or SIGTERM)",
+}
+
+
+class MlpackError(Exception):
+    """A failure with a known meaning. The message is written for the user, not for us."""
+
+    exit_code: ExitCode = ExitCode.STEP_FAILED
+
+
+class RecipeError(MlpackError):
+    """The recipe, its data or the command line is wrong. `problems` holds every one of them, a line each."""
+
+    exit_code = ExitCode.RECIPE
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class PassError(MlpackError):
+    """A pass could not do its work on this model."""
+
+
+class MeasureError(MlpackError):
+    """The packed bytes could not be run or read."""
+
+
+class PackError(MlpackError):
+    """A package could not be written, or it broke when it was booted."""
+
+
+class LimitError(PackError):
+    """A hard limit of the target is exceeded. Says what to cut, largest first."""
+
+    exit_code = ExitCode.OVER_BUDGET
+
+
+class ServiceError(MlpackError):
+    """A registry, package index or other service failed. `retryable`: whether trying again could help."""
+
+    exit_code = ExitCode.SERVICE
+
+    def __init__(self, message: str, *, retryable: bool = False) -> None:
+        super().__init__(message)
+        self.retryable = retryable

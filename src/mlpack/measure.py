@@ -1,0 +1,272 @@
+"""Run packed bytes in child processes and read the numbers.
+
+Promises: what is measured is the unpacked package with nothing else on its path; candidates and their float baseline take turns
+in the same seconds on the same core, so that ratios hold on a noisy machine; raw samples are kept. A child that dies is a
+`MeasureError`, never a dead build. Does not judge: see `decide`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlpack.errors import MeasureError
+from mlpack.stats import median
+
+_TIMEOUT_S = 900.0
+_LAMBDA_MB_PER_CPU = 1769
+"""AWS gives one vCPU per 1,769 MB of memory (Lambda developer guide, "Configure memory")."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """A package to measure: its unpacked root (what will lie at /var/task), and the memory it is given."""
+
+    id: str
+    root: Path
+    memory_mb: int
+    interpreter: Path
+
+    @property
+    def threads(self) -> int:
+        """How many threads its runtime will take, by the same rule as the runtime's own."""
+        return max(1, round(self.memory_mb / _LAMBDA_MB_PER_CPU))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """How much to measure. The defaults give 500 latencies when a call takes 20 ms or less: the fewest that carry a p99."""
+
+    cold_starts: int = 9
+    blocks: int = 20
+    samples: int = 500
+    seconds_per_subject: float = 10.0
+    warmup_seconds: float = 0.5
+    throughput_seconds: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timings:
+    """Raw numbers of one subject. Milliseconds, in the order they were taken."""
+
+    load_ms: tuple[float, ...]
+    first_answer_ms: tuple[float, ...]
+    cold_start_ms: tuple[float, ...]
+    latency_ms: tuple[float, ...]
+    ratio_samples: tuple[float, ...]
+    warmups: int
+    throughput_per_s: float
+    peak_memory_bytes: int
+
+
+class Child:
+    """The package's own bench server in a process of its own: a JSON line in, a JSON line out."""
+
+    def __init__(self, subject: Subject, calls_dir: Path, cpus: frozenset[int]) -> None:
+        self.subject = subject
+        self._process = subprocess.Popen(
+            [subject.interpreter, "-I", "-S", subject.root / "bootstrap.py", "bench", calls_dir],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=subject.root,
+            env={
+                "LAMBDA_TASK_ROOT": str(subject.root),
+                "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(subject.memory_mb),
+                "HOME": "/tmp",  # noqa: S108 - Lambda's own
+                "LANG": "C.UTF-8",
+            },
+            start_new_session=True,
+            # Between fork and exec, so that even the interpreter's own start runs on the core that was asked for.
+            preexec_fn=lambda: os.sched_setaffinity(0, cpus),
+        )
+        self._buffer = b""
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        """Send one operation and wait for its answer. MeasureError when the child fails, dies or does not answer in time."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(request).encode() + b"\n")
+            self._process.stdin.flush()
+            answer = json.loads(self._line())
+        except (BrokenPipeError, ValueError) as error:
+            raise self._failed(f"broke off at {request.get('op')!r}") from error
+        if "error" in answer:
+            raise self._failed(f"failed at {request.get('op')!r}: {answer['error'].get('type')}: {answer['error'].get('message')}")
+        return dict(answer)
+
+    def close(self) -> None:
+        """End the process and wait for it; a child that does not leave by itself is killed."""
+        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+            if stream is not None:
+                try:
+                    stream.close()
+                except BrokenPipeError:
+                    pass  # the child is gone already, with our last words unread
+        try:
+            self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _line(self) -> bytes:
+        assert self._process.stdout is not None
+        deadline = time.monotonic() + _TIMEOUT_S
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._process.stdout, selectors.EVENT_READ)
+            while b"\n" not in self._buffer:
+                if not selector.select(timeout=max(0.0, deadline - time.monotonic())):
+                    raise self._failed(f"did not answer within {_TIMEOUT_S:.0f} s")
+                chunk = os.read(self._process.stdout.fileno(), 1 << 20)
+                if not chunk:
+                    raise self._failed("ended without an answer")
+                self._buffer += chunk
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line
+
+    def _failed(self, what: str) -> MeasureError:
+        self._process.kill()
+        status = self._process.wait()
+        words = self._process.stderr.read().decode(errors="replace")[-2000:].strip() if self._process.stderr else ""
+        return MeasureError(
+            f"{self.subject.id}: the packaged runtime {what} (exit status {status}).\n"
+            + (f"It said:\n{words}\n" if words else "")
+            + "Reproduce it with `mlpack run` on the package, or look for a missing operator, data type or shared library."
+        )
+
+
+@contextmanager
+def child(subject: Subject, calls_dir: Path, cpus: frozenset[int]) -> Iterator[Child]:
+    """A running bench server, ended on leaving."""
+    running = Child(subject, calls_dir, cpus)
+    try:
+        yield running
+    finally:
+        running.close()
+
+
+def predict(subjects: Sequence[Subject], calls_dir: Path, n_calls: int, out_dir: Path) -> dict[str, Path | MeasureError]:
+    """Every subject's outputs for every call, side by side on all cores: a path prefix (`.json`, `.bin`) or what went wrong."""
+    cpus = sorted(os.sched_getaffinity(0))
+
+    def one(index: int) -> Path | MeasureError:
+        prefix = out_dir / f"outputs-{index}"
+        threads = subjects[index].threads
+        try:
+            with child(subjects[index], calls_dir, _share(cpus, index, threads)) as running:
+                running.ask(op="load")
+                running.ask(op="predict", calls=[0, n_calls], out=str(prefix))
+        except MeasureError as error:
+            return error
+        return prefix
+
+    with ThreadPoolExecutor(max_workers=max(1, len(cpus))) as pool:
+        return dict(zip((s.id for s in subjects), pool.map(one, range(len(subjects))), strict=True))
+
+
+def time_side_by_side(
+    subjects: Sequence[Subject], baseline_id: str, calls_dir: Path, n_calls: int, effort: Effort, observe: Callable[[str], None]
+) -> dict[str, Timings]:
+    """Timings of every subject, taken in turns. `baseline_id` is one of the subjects: the others' ratios are to it."""
+    starts = _cold_starts(subjects, calls_dir, effort, observe)
+    observe(f"measure: latency of {len(subjects)} packages in turns")
+    cpus = sorted(os.sched_getaffinity(0))
+    with ExitStack() as stack:
+        children = {s.id: stack.enter_context(child(s, calls_dir, _share(cpus, len(cpus) - 1, s.threads))) for s in subjects}
+        steady = {id_: _Steady(running, n_calls, effort) for id_, running in children.items()}
+        per_block = min(run.affordable for run in steady.values())
+        for block in range(effort.blocks):
+            for run in steady.values():
+                run.block(block, per_block)
+        base = steady[baseline_id].block_medians
+        return {
+            s.id: Timings(
+                load_ms=starts[s.id].load_ms,
+                first_answer_ms=starts[s.id].first_ms,
+                cold_start_ms=starts[s.id].start_ms,
+                latency_ms=tuple(steady[s.id].samples),
+                ratio_samples=tuple(round(mine / its, 4) for mine, its in zip(steady[s.id].block_medians, base, strict=True)),
+                warmups=steady[s.id].warmups,
+                throughput_per_s=steady[s.id].throughput(),
+                peak_memory_bytes=int(children[s.id].ask(op="memory")["peak_rss_bytes"]),
+            )
+            for s in subjects
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Starts:
+    load_ms: tuple[float, ...]
+    first_ms: tuple[float, ...]
+    start_ms: tuple[float, ...]
+
+
+def _cold_starts(subjects: Sequence[Subject], calls_dir: Path, effort: Effort, observe: Callable[[str], None]) -> Mapping[str, _Starts]:
+    """Fresh processes, in turns: process start to first answer. The page cache is warm, as it is for all but a host's first start."""
+    observe(f"measure: {effort.cold_starts} cold starts each of {len(subjects)} packages")
+    cpus = sorted(os.sched_getaffinity(0))
+    load: dict[str, list[float]] = {s.id: [] for s in subjects}
+    first: dict[str, list[float]] = {s.id: [] for s in subjects}
+    start: dict[str, list[float]] = {s.id: [] for s in subjects}
+    for _ in range(effort.cold_starts):
+        for subject in subjects:
+            began = time.perf_counter()
+            with child(subject, calls_dir, _share(cpus, len(cpus) - 1, subject.threads)) as running:
+                loaded = running.ask(op="load")
+                answered = running.ask(op="first", call=0)
+                start[subject.id].append(round((time.perf_counter() - began) * 1e3, 3))
+            load[subject.id].append(float(loaded["load_ms"]))
+            first[subject.id].append(float(answered["ns"]) / 1e6)
+    return {s.id: _Starts(tuple(load[s.id]), tuple(first[s.id]), tuple(start[s.id])) for s in subjects}
+
+
+class _Steady:
+    """One warm child: blocks of latencies over calls spread through the data, so that lengths are mixed as the data mixes them."""
+
+    def __init__(self, running: Child, n_calls: int, effort: Effort) -> None:
+        self._child, self._calls = running, n_calls
+        self.samples: list[float] = []
+        self.block_medians: list[float] = []
+        running.ask(op="load")
+        self.warmups = 0
+        spent: list[float] = []
+        began = time.monotonic()
+        while self.warmups < 10 or time.monotonic() - began < effort.warmup_seconds:
+            spent = self._run([self.warmups % n_calls])
+            self.warmups += 1
+        per_call_ms = max(median(spent), 0.001)
+        wanted = -(-effort.samples // effort.blocks)
+        in_time = int(effort.seconds_per_subject * 1e3 / effort.blocks / per_call_ms)
+        self.affordable = max(3, min(wanted, in_time))
+        self._throughput_seconds = effort.throughput_seconds
+
+    def block(self, number: int, size: int) -> None:
+        """Run one block. The same block has the same calls for every subject, so that its medians can be divided."""
+        stride = max(1, self._calls // 97)
+        taken = self._run([(number * size + k) * stride % self._calls for k in range(size)])
+        self.samples.extend(taken)
+        self.block_medians.append(median(taken))
+
+    def throughput(self) -> float:
+        """Calls a second, back to back, with the threads the package will have."""
+        calls = list(range(min(self._calls, 64)))
+        answer = self._child.ask(op="throughput", calls=calls, seconds=self._throughput_seconds)
+        return round(answer["rows"] / answer["seconds"], 2)
+
+    def _run(self, calls: list[int]) -> list[float]:
+        answer = self._child.ask(op="latency", calls=calls, repeat=1)
+        return [round(nanoseconds / 1e6, 4) for nanoseconds in answer["samples_ns"]]
+
+
+def _share(cpus: Sequence[int], first: int, threads: int) -> frozenset[int]:
+    """As many of the cores as there are threads, counted from `first` round the ring."""
+    return frozenset(cpus[(first + k) % len(cpus)] for k in range(min(threads, len(cpus))))

@@ -1,0 +1,119 @@
+"""Bytes on disk under their own digest: `<directory>/sha256/<hex>`, the form in which an OCI layout keeps its blobs.
+
+Promises: a blob appears whole or not at all (written beside its place, then renamed), and what `Incoming.commit` accepts has
+the digest and size it was said to have. Files that are already there are left alone, so many processes may share a directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from mlpack.digest import Digest
+from mlpack.errors import PackError
+
+CHUNK_BYTES = 1 << 20
+
+
+def path_of(directory: Path, digest: Digest) -> Path:
+    """Where the blob lies, or would."""
+    return directory / "sha256" / digest.hex
+
+
+def holds(directory: Path, digest: Digest, size_bytes: int) -> bool:
+    """Whether a blob of that name and size is there. Does not read it: `image.validate` does."""
+    try:
+        return path_of(directory, digest).stat().st_size == size_bytes
+    except OSError:
+        return False
+
+
+class Incoming:
+    """A blob on its way in: write to it, then `commit`. Counts and hashes what passes; `restart` forgets it."""
+
+    def __init__(self, file: BinaryIO, directory: Path, temporary: Path) -> None:
+        self._file = file
+        self._directory = directory
+        self._temporary = temporary
+        self._sha256 = hashlib.sha256()
+        self.size_bytes = 0
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Append `data`."""
+        self._file.write(data)
+        self._sha256.update(data)
+        self.size_bytes += len(data)
+
+    def restart(self) -> None:
+        """Begin again from nothing."""
+        self._file.seek(0)
+        self._file.truncate()
+        self._sha256 = hashlib.sha256()
+        self.size_bytes = 0
+
+    def digest(self) -> Digest:
+        """The digest of what was written so far."""
+        return Digest("sha256:" + self._sha256.hexdigest())
+
+    def commit(self, expected: Digest | None = None) -> Digest:
+        """Give the blob its name. PackError, and nothing is kept, when it is not the `expected` one."""
+        found = self.digest()
+        if expected is not None and found != expected:
+            raise PackError(f"the bytes of {expected} have the digest {found}: they were damaged or exchanged")
+        self._file.close()
+        final = path_of(self._directory, found)
+        self._temporary.chmod(0o644)
+        self._temporary.replace(final)
+        return found
+
+
+@contextlib.contextmanager
+def incoming(directory: Path) -> Iterator[Incoming]:
+    """A new blob below `directory`, which is made when missing. Whatever was not committed is removed at the end."""
+    folder = directory / "sha256"
+    folder.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=".incoming-", dir=folder)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "w+b") as file:
+            yield Incoming(file, directory, temporary)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def put(directory: Path, data: bytes) -> Digest:
+    """Store `data`; returns its digest."""
+    with incoming(directory) as blob:
+        blob.write(data)
+        return blob.commit()
+
+
+def copy(source: BinaryIO, directory: Path, digest: Digest, size_bytes: int) -> None:
+    """Store what `source` holds under `digest`, unless it is there. PackError when it is not that digest and size."""
+    if holds(directory, digest, size_bytes):
+        return
+    with incoming(directory) as blob:
+        while chunk := source.read(CHUNK_BYTES):
+            blob.write(chunk)
+            if blob.size_bytes > size_bytes:
+                break
+        if blob.size_bytes != size_bytes:
+            raise PackError(f"{digest} should have {size_bytes} bytes and has {blob.size_bytes} or more: damaged or exchanged")
+        blob.commit(digest)
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a small file whole or not at all: beside its place, then renamed."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    finally:
+        Path(name).unlink(missing_ok=True)

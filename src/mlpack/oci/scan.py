@@ -1,0 +1,176 @@
+"""What a tar that somebody else made has in it: its entries' paths, kinds and link targets, in memory bounded by construction.
+
+Promises: reads forwards once, skips contents, holds one header at a time; a header is checked (checksum, size), an extension
+header is at most 256 KiB, entries are counted, paths that leave the image are refused. Python's own tarfile is not used here:
+it reads sparse maps and chains of extension headers of any length into memory. Extracts nothing.
+Source: POSIX pax; GNU tar manual, "Basic Tar Format"; OCI image-spec 1.1 `layer.md` (which forbids sparse files).
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from mlpack.digest import Digest
+from mlpack.errors import PackError
+from mlpack.oci.compression import Inflated
+
+Kind = Literal["dir", "file", "link"]
+
+MAX_ENTRIES = 2_000_000
+MAX_EXTENSION_BYTES = 256 << 10
+MAX_EXTENSIONS = 16
+"""Extension headers before one entry: pax and GNU have two kinds each."""
+
+_BLOCK_BYTES = 512
+_BUFFER_BYTES = 1 << 20
+_FILES, _LINK, _DIR = b"\x0007", b"2", b"5"
+_WITHOUT_CONTENT = b"123456"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Index:
+    """What reading a layer once has shown. `entries` are (path, kind, link target), in the order of the archive."""
+
+    diff_id: Digest
+    uncompressed_bytes: int
+    entries: tuple[tuple[str, Kind, str], ...]
+
+
+def read(inflated: Inflated) -> Index:
+    """What the tar holds, read to its end. PackError when it is damaged, sparse or hostile."""
+    stream = io.BufferedReader(inflated, _BUFFER_BYTES)
+    entries = tuple(_entries(stream))
+    while rest := stream.read(_BUFFER_BYTES):
+        if rest.strip(b"\0"):
+            raise _damaged("there is more after its end")
+    return Index(diff_id=inflated.tally.digest(), uncompressed_bytes=inflated.tally.size_bytes, entries=entries)
+
+
+def clean_path(path: str) -> str:
+    """The path below the image's root, without `./` and slashes around it. PackError when it leaves the image."""
+    parts = [part for part in path.split("/") if part not in {"", "."}]
+    if ".." in parts:
+        raise PackError(f"a layer has the path {path!r:.200}, which leaves the image: damaged or hostile")
+    return "/".join(parts)
+
+
+def _entries(stream: io.BufferedReader) -> Iterator[tuple[str, Kind, str]]:
+    count = 0
+    while found := _entry(stream):
+        count += 1
+        if count > MAX_ENTRIES:
+            raise _damaged(f"it has more than {MAX_ENTRIES} entries")
+        if found[0]:
+            yield found
+
+
+def _entry(stream: io.BufferedReader) -> tuple[str, Kind, str] | None:
+    """The next entry, its content skipped; None at the end."""
+    known: dict[str, str] = {}
+    for _ in range(MAX_EXTENSIONS):
+        header = stream.read(_BLOCK_BYTES)
+        if not header.strip(b"\0"):
+            if known:
+                raise _damaged("it ends after an extension header")
+            return None
+        if len(header) != _BLOCK_BYTES or not _is_sound(header):
+            raise _damaged("a header is cut short or has a wrong checksum")
+        kind, size = header[156:157], _number(header[124:136])
+        if kind not in b"xgLKX":
+            return _finished(stream, header, known)
+        if size > MAX_EXTENSION_BYTES:
+            raise _damaged(f"an extension header of {size} bytes")
+        content = _content(stream, size)
+        if kind in b"xX":
+            known |= _records(content)
+        elif kind != b"g":
+            known["path" if kind == b"L" else "linkpath"] = _text(content)
+    raise _damaged(f"more than {MAX_EXTENSIONS} extension headers for one entry")
+
+
+def _finished(stream: io.BufferedReader, header: bytes, known: dict[str, str]) -> tuple[str, Kind, str]:
+    kind = header[156:157]
+    if kind not in _FILES + _WITHOUT_CONTENT or any(key.startswith("GNU.sparse") for key in known):
+        raise _damaged(f"an entry of type {kind!r} or a sparse file, which layers may not have")
+    name = known.get("path") or _name(header)
+    if kind not in _WITHOUT_CONTENT:
+        _skip(stream, _padded(_decimal(known["size"]) if "size" in known else _number(header[124:136])))
+    if kind == _LINK:
+        return clean_path(name), "link", known.get("linkpath") or _text(header[157:257])
+    is_folder = kind == _DIR or (kind == b"\0" and name.endswith("/"))
+    return clean_path(name), "dir" if is_folder else "file", ""
+
+
+def _name(header: bytes) -> str:
+    name, prefix = _text(header[:100]), _text(header[345:500])
+    return f"{prefix}/{name}" if prefix and header[257:263] == b"ustar\0" else name
+
+
+def _records(content: bytes) -> dict[str, str]:
+    """The records `length key=value\\n` of a pax header."""
+    records, start = {}, 0
+    while start < len(content):
+        digits, space, _ = content[start : start + 20].partition(b" ")
+        length = _decimal(_text(digits))
+        record = content[start + len(digits) + 1 : start + length]
+        key, equals, value = record.partition(b"=")
+        if not space or not equals or not value.endswith(b"\n"):
+            raise _damaged("a pax record is malformed")
+        records[_text(key)] = _text(value[:-1])
+        start += length
+    return records
+
+
+def _is_sound(header: bytes) -> bool:
+    return sum(header) - sum(header[148:156]) + 8 * 32 == _number(header[148:156])
+
+
+def _number(field: bytes) -> int:
+    """Octal digits, or GNU's base 256 where the first bit is set."""
+    if field[0] & 0x80:
+        return int.from_bytes(bytes([field[0] & 0x3F]) + field[1:], "big") if not field[0] & 0x40 else _negative()
+    digits = field.strip(b" \0")
+    try:
+        return int(digits, 8) if digits.isdigit() else 0 if not digits else _negative()
+    except ValueError:
+        return _negative()
+
+
+def _decimal(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        raise _damaged(f"{text!r:.40} is not a length")
+    return int(text)
+
+
+def _negative() -> int:
+    raise _damaged("a number in a header is malformed or negative")
+
+
+def _content(stream: io.BufferedReader, size: int) -> bytes:
+    content = stream.read(_padded(size))
+    if len(content) != _padded(size):
+        raise _damaged("it ends too early")
+    return content[:size]
+
+
+def _skip(stream: io.BufferedReader, size: int) -> None:
+    while size:
+        chunk = stream.read(min(size, _BUFFER_BYTES))
+        if not chunk:
+            raise _damaged("it ends too early")
+        size -= len(chunk)
+
+
+def _padded(size: int) -> int:
+    return -(-size // _BLOCK_BYTES) * _BLOCK_BYTES
+
+
+def _text(field: bytes) -> str:
+    return field.partition(b"\0")[0].decode("utf-8", "backslashreplace")
+
+
+def _damaged(why: str) -> PackError:
+    return PackError(f"a layer is not a sound tar archive: {why}; it is damaged or hostile")

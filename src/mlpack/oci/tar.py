@@ -1,0 +1,86 @@
+"""Canonical tar: the same entries give the same bytes on every machine.
+
+Promises: sorted by the bytes of the path, owner 0:0 without names, no extended attributes, no device numbers, whole-second
+times given by the caller; a PAX record only where ustar cannot say it (long or non-ASCII names, 8 GiB and more). An entry's
+file is streamed and must have the size it was listed with. Headers are built field by field, never from the file system: it
+would bring owners, fractions of seconds and links. Source: POSIX pax; OCI image-spec 1.1 `layer.md`.
+"""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from mlpack.errors import PackError
+from mlpack.oci import media
+
+_READ_BYTES = 1 << 20
+_TYPES = {"file": tarfile.REGTYPE, "dir": tarfile.DIRTYPE, "symlink": tarfile.SYMTYPE, "hardlink": tarfile.LNKTYPE}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One path in a layer. `path` has no leading or trailing slash; `target` is a link's; `source` a file's bytes."""
+
+    path: str
+    kind: Literal["file", "dir", "symlink", "hardlink"]
+    mode: int
+    mtime_s: int = 0
+    size_bytes: int = 0
+    target: str = ""
+    source: Path | None = None
+
+
+def chunks(entries: Iterable[Entry]) -> Iterator[bytes]:
+    """The archive, in pieces. PackError when a path is given twice or cannot be stored, or a file changed meanwhile."""
+    last = None
+    for entry in sorted(entries, key=lambda each: each.path.encode("utf-8", "surrogateescape")):
+        if entry.path == last:
+            raise PackError(f"two files would lie at /{entry.path} in the image: one of them has to go")
+        last = entry.path
+        yield _header(entry)
+        if entry.source is not None and entry.size_bytes:
+            yield from _content(entry.source, entry.size_bytes)
+            yield b"\0" * (-entry.size_bytes % tarfile.BLOCKSIZE)
+    yield b"\0" * (2 * tarfile.BLOCKSIZE)
+
+
+def check_name(path: str) -> None:
+    """PackError for a path that a layer cannot hold: not UTF-8, with control characters, or in the form of a whiteout."""
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        raise PackError(f"the name {path!r} is not UTF-8: rename it") from None
+    if not media.is_printable(path):
+        raise PackError(f"the name {path!r} has control characters: rename it")
+    if any(part.startswith(".wh.") for part in path.split("/")):
+        raise PackError(f"the name {path!r} begins with '.wh.', which deletes files in an image: rename it")
+
+
+def _header(entry: Entry) -> bytes:
+    info = tarfile.TarInfo(entry.path)
+    info.type = _TYPES[entry.kind]
+    info.mode = entry.mode
+    info.mtime = entry.mtime_s
+    info.size = entry.size_bytes
+    info.linkname = entry.target
+    return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict")
+
+
+def _content(source: Path, size_bytes: int) -> Iterator[bytes]:
+    try:
+        with source.open("rb") as file:
+            left = size_bytes
+            while left:
+                chunk = file.read(min(left, _READ_BYTES))
+                if not chunk:
+                    raise PackError(f"{source} became shorter while it was packed: build again, with nobody writing to it")
+                left -= len(chunk)
+                yield chunk
+            if file.read(1):
+                raise PackError(f"{source} became longer while it was packed: build again, with nobody writing to it")
+    except OSError as error:
+        raise PackError(f"{source} cannot be read: {error.strerror}") from error

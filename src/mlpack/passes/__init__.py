@@ -1,0 +1,103 @@
+"""What a pass is, and the table of the ones we have.
+
+A pass is a plain function `(model_dir, config, out_dir) -> None`: it reads one directory, fills another (which exists and is
+empty), leaves its input untouched and raises `PassError` on failure. Adding one is a file, a row here and a line of docs.
+
+A directory holds a model in one of three formats:
+
+huggingface   what `from_pretrained` reads: config.json, model.safetensors, tokenizer.json, ...
+torch         torch.json (`factory`, `inputs`), code/ (the user's own Python files), weights.safetensors, and edits.json when
+              structured pruning has removed channels: the list of removals to replay before the weights are loaded
+onnx          model.onnx, model.onnx.data when weights lie outside, signature.json (`inputs`, `outputs`), tokenizer.json for text
+
+Whatever the format, notes.json may hold what the last pass wants on record (which exporter won, what was kept float).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlpack.passes import export, optimize, precision, prune, quantize, simplify
+
+Run = Callable[[Path, Any, Path], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pass:
+    """A row of the table.
+
+    `takes`, `gives`: formats; a pass that gives "same" keeps the format it was given. `version` is raised by hand when the output
+    of the same input would change. `tools`: distributions whose versions belong in the action. `repeatable`: twice gives one
+    digest. `binds`: fields of the config that the build fills with a directory (`calibration`); its digest, not its path, goes
+    into the action. `tolerance`: largest absolute difference of any output from the input model's on the same data, None where
+    the pass changes the function on purpose.
+    """
+
+    run: Run
+    config: type
+    takes: tuple[str, ...]
+    gives: str
+    version: int
+    tools: tuple[str, ...]
+    repeatable: bool = True
+    binds: tuple[str, ...] = ()
+    tolerance: float | None = None
+
+
+PASSES: dict[str, Pass] = {
+    "export": Pass(
+        run=export.run,
+        config=export.Export,
+        takes=("huggingface", "torch"),
+        gives="onnx",
+        version=1,
+        tools=("torch", "onnx", "onnxscript", "optimum-onnx", "transformers"),
+        tolerance=export.TOLERANCE,
+    ),
+    "simplify": Pass(
+        run=simplify.run,
+        config=simplify.Simplify,
+        takes=("onnx",),
+        gives="onnx",
+        version=1,
+        tools=("onnx", "onnxruntime", "onnxslim"),
+        tolerance=simplify.TOLERANCE,
+    ),
+    "quantize": Pass(
+        run=quantize.run,
+        config=quantize.Quantize,
+        takes=("onnx",),
+        gives="onnx",
+        version=1,
+        tools=("onnx", "onnxruntime"),
+        binds=("calibration",),
+    ),
+    "prune": Pass(
+        run=prune.run,
+        config=prune.Prune,
+        takes=("huggingface", "torch"),
+        gives="same",
+        version=1,
+        tools=("torch", "torch-pruning", "transformers"),
+    ),
+    "precision": Pass(
+        run=precision.run,
+        config=precision.Precision,
+        takes=("onnx",),
+        gives="onnx",
+        version=1,
+        tools=("onnx", "onnxruntime"),
+    ),
+    "optimize": Pass(
+        run=optimize.run,
+        config=optimize.Optimize,
+        takes=("onnx",),
+        gives="onnx",
+        version=1,
+        tools=("onnxruntime",),
+        tolerance=optimize.TOLERANCE,
+    ),
+}

@@ -1,0 +1,299 @@
+"""The nouns, in the order a build makes them. Read this first.
+
+`Recipe → Plan → Model → Measurement → Decision → Artifact → Release`: frozen values without behaviour beyond derived properties.
+They know nothing of files, processes or networks; paths in a `Recipe` are the user's own words, resolved against `root`.
+One word per idea: *pass* (a function from files to files), *step* (a pass with its config), *variant* (a named chain of steps),
+*target* (where it will run), *candidate* (variant at target), *package* (what ships).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from mlpack.digest import Digest
+
+Shape = tuple[int | str, ...]
+"""Axes of a tensor: a fixed length, or the name of a symbolic one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorSpec:
+    """One input or output: numpy's name for the element type, and the shape."""
+
+    name: str
+    dtype: str
+    shape: Shape
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signature:
+    """What a model takes and gives, in the order of its graph."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where the weights come from. `format` is huggingface, torch or onnx; `reference` a path or `module:function`."""
+
+    format: str
+    reference: str
+    weights: str | None = None
+    task: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A pass by its name in the table, and its config: an instance of that pass's own config type."""
+
+    name: str
+    config: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """A named chain of steps, as the recipe says it; what every chain needs (export, ...) is added by `plan`."""
+
+    name: str
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Where a package will run: a row of the table of targets by its name, and an instance of its config type."""
+
+    kind: str
+    arch: str
+    config: Any
+
+    @property
+    def id(self) -> str:
+        """`lambda-zip-arm64`."""
+        return f"{self.kind}-{self.arch}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budgets:
+    """Hard limits; None is no limit. `accuracy_drop` is absolute, against the float baseline of the same build."""
+
+    accuracy_drop: float | None = None
+    latency_p50_ms: float | None = None
+    latency_p95_ms: float | None = None
+    latency_p99_ms: float | None = None
+    cold_start_ms: float | None = None
+    package_size_bytes: int | None = None
+    peak_memory_bytes: int | None = None
+    cost_per_million_usd: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serve:
+    """What is called around the engine: the user's hooks (`module:function`) and the tokenizer's file."""
+
+    preprocess: str | None = None
+    postprocess: str | None = None
+    tokenizer: str | None = None
+    max_length: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """One model, what to try, where it should run and what it may cost. `root` is the directory its paths are relative to."""
+
+    name: str
+    root: Path
+    digest: Digest
+    source: Source
+    inputs: tuple[TensorSpec, ...]
+    evaluation: str
+    calibration: str | None
+    metric: str
+    variants: tuple[Variant, ...] | None
+    """None: chosen by architecture (`variants: auto`)."""
+    targets: tuple[Target, ...]
+    budgets: Budgets
+    prefer: str
+    serve: Serve
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A variant at a target, with every step that makes it, written out. `skipped` says why it is not worth building."""
+
+    variant: str
+    target: Target
+    steps: tuple[Step, ...]
+    skipped: str | None = None
+
+    @property
+    def id(self) -> str:
+        """`int8@lambda-zip-x86_64`: selects, prints, logs and documents."""
+        return f"{self.variant}@{self.target.id}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A recipe written out. `baselines` holds, per target, the float candidate that accuracy and speed are compared with;
+    it may or may not be among the candidates."""
+
+    recipe: Recipe
+    candidates: tuple[Candidate, ...]
+    baselines: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRun:
+    """One step as it went: how long it took when it ran, and what the pass noted about it."""
+
+    name: str
+    config: Mapping[str, Any]
+    seconds: float
+    cached: bool
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A model as files in the store: its format, the tree's digest, its size, and the steps that made it."""
+
+    format: str
+    tree: Digest
+    size_bytes: int
+    steps: tuple[StepRun, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """Where something was measured. Measurements of different machines are never merged."""
+
+    cpu: str
+    arch: str
+    isa: str
+    """The widest instruction set that decides int8 results: avx2, avx512, avx512-vnni, avx-vnni, amx, neon, neon-dotprod, neon-i8mm."""
+    flags: tuple[str, ...]
+    cores: int
+    memory_bytes: int
+    os: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accuracy:
+    """A metric on the evaluation data, and its drop against the baseline with a paired 95 % interval. Higher is better.
+
+    `drop` is baseline minus candidate: positive is worse. `compared_with`: labels, or the float baseline when there are none.
+    """
+
+    metric: str
+    value: float
+    drop: float
+    ci_low: float
+    ci_high: float
+    n: int
+    isa: str
+    compared_with: str = "labels"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """Raw numbers read from the packed bytes in a child process. Milliseconds; one sample per observation, in order.
+
+    `ratio_samples`: per interleaved block, this candidate's median latency over the baseline's in the same block.
+    """
+
+    machine: Machine
+    load_ms: tuple[float, ...]
+    first_answer_ms: tuple[float, ...]
+    cold_start_ms: tuple[float, ...]
+    """Process start to first answer."""
+    latency_ms: tuple[float, ...]
+    batch: int
+    warmups: int
+    ratio_samples: tuple[float, ...]
+    throughput_per_s: float
+    peak_memory_bytes: int
+    accuracy: Accuracy | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A share of a package's uncompressed bytes: runtime, model, code or base."""
+
+    name: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """What ships for one candidate. `kind` is zip, layer-zip or image; `digest` names it where it is published
+    (a zip's own sha256, an image's manifest). `files` are relative to the artifact's tree in the store."""
+
+    kind: str
+    digest: Digest
+    tree: Digest
+    files: tuple[str, ...]
+    size_bytes: int
+    """Everything that ships, uncompressed, without a container's base."""
+    compressed_bytes: int
+    parts: tuple[Part, ...]
+    notes: tuple[str, ...] = ()
+    """What a user should know: bytecode that could not be made, a base that was not pinned."""
+
+
+class Status(StrEnum):
+    """What became of a candidate."""
+
+    OK = "ok"
+    OVER_BUDGET = "over_budget"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """All that is known of a candidate before deciding. `failure` is set when a step, the packing or the measuring failed;
+    `over_limit` when a hard limit of the target was exceeded."""
+
+    candidate: Candidate
+    model: Model | None = None
+    artifact: Artifact | None = None
+    measurement: Measurement | None = None
+    cost_per_million_usd: float | None = None
+    failure: str | None = None
+    over_limit: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """One candidate judged: its status and every reason, in words and numbers."""
+
+    candidate_id: str
+    status: Status
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """One verdict per candidate, and the chosen one's id; None when none fits the budgets."""
+
+    chosen: str | None
+    verdicts: tuple[Verdict, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """What a registry keeps: an artifact with its evidence, under a version that never changes."""
+
+    name: str
+    version: int
+    digest: Digest
+    """Of the release's manifest: the digests of every file published with it."""
+    created: str
+    artifact: Mapping[str, Any]
+    files: Mapping[str, Digest]
+    tags: Mapping[str, str]

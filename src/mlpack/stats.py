@@ -1,0 +1,113 @@
+"""Order statistics of measured samples: percentiles, their intervals, and a seeded bootstrap.
+
+Promises: the same samples give the same numbers on every machine (no clock, a fixed seed, the standard library only). Knows no
+units and judges nothing: `decide` and `diff` do. It will not call an interval 95 % where there are too few samples for one:
+see `quantile_interval`.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+CONFIDENCE = 0.95
+BLOCK = 20
+"""Calls to a block. Neighbouring latencies are alike (turbo, other tenants), so blocks, not calls, are taken as independent."""
+P99_SAMPLES = 500
+"""Below this a p99 rests on fewer than five observations: twenty-run p99s of one model ranged from 1.12 to 2.44 ms."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """A point estimate and the range that holds the truth, as far as the samples can say."""
+
+    low: float
+    value: float
+    high: float
+
+    def overlaps(self, other: Interval) -> bool:
+        """Whether the two cannot be told apart."""
+        return self.low <= other.high and other.low <= self.high
+
+    def hull(self, other: Interval) -> Interval:
+        """The widest of both; the point estimate stays this one's."""
+        return Interval(low=min(self.low, other.low), value=self.value, high=max(self.high, other.high))
+
+    def scaled(self, factor: float) -> Interval:
+        """Every number times a factor that is not negative."""
+        return Interval(low=self.low * factor, value=self.value * factor, high=self.high * factor)
+
+
+def percentile(samples: Sequence[float], share: float) -> float:
+    """The value below which `share` (0 to 1) of the samples lie, interpolated linearly. ValueError on none or a wrong share."""
+    if not samples or not 0 <= share <= 1:
+        raise ValueError(f"no percentile {share} of {len(samples)} samples")
+    ordered = sorted(samples)
+    rank = share * (len(ordered) - 1)
+    below = math.floor(rank)
+    above = min(below + 1, len(ordered) - 1)
+    # The first form is exact where both are equal: a weighted sum may differ from them in the last bit.
+    return ordered[below] + (ordered[above] - ordered[below]) * (rank - below)
+
+
+def median(samples: Sequence[float]) -> float:
+    """The 0.5 percentile."""
+    return percentile(samples, 0.5)
+
+
+def quantile_interval(samples: Sequence[float], share: float = 0.5, confidence: float = CONFIDENCE) -> Interval:
+    """A distribution-free interval of a quantile: two order statistics chosen by the binomial distribution.
+
+    With too few samples for the confidence (fewer than 6 for a median at 95 %) it is the range of what was seen.
+    """
+    ordered = sorted(samples)
+    value = percentile(ordered, share)
+    n = len(ordered)
+    tail = (1 - confidence) / 2
+    lower, upper, cumulative = 0, n - 1, 0.0
+    for k in range(n):
+        cumulative += _binomial(n, k, share)
+        if cumulative <= tail:
+            lower = k
+        if cumulative >= 1 - tail:
+            upper = k
+            break
+    return Interval(low=min(ordered[lower], value), value=value, high=max(ordered[upper], value))
+
+
+def _binomial(n: int, k: int, p: float) -> float:
+    """The probability of k hits in n trials."""
+    if p in (0.0, 1.0):
+        return float(k == round(n * p))
+    ways = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+    return math.exp(ways + k * math.log(p) + (n - k) * math.log1p(-p))
+
+
+def block_medians(samples: Sequence[float], length: int = BLOCK) -> tuple[float, ...]:
+    """Medians of consecutive blocks; a last one shorter than half a block joins none."""
+    cuts = [samples[start : start + length] for start in range(0, len(samples), length)]
+    return tuple(median(cut) for cut in cuts if len(cut) * 2 >= length)
+
+
+def latency_interval(samples: Sequence[float]) -> Interval:
+    """The median of timings in the order they were taken, and its interval.
+
+    From the medians of consecutive blocks where there are at least six blocks, so that drift counts as noise; else from single calls.
+    """
+    blocks = block_medians(samples)
+    around = quantile_interval(blocks if len(blocks) >= 6 else samples)
+    value = median(samples)
+    return Interval(low=min(around.low, value), value=value, high=max(around.high, value))
+
+
+def bootstrap_interval(
+    statistic: Callable[..., float], *samples: Sequence[float], rounds: int = 1000, confidence: float = CONFIDENCE
+) -> Interval:
+    """The percentile interval of `statistic(*samples)`, each sample drawn again with replacement and by itself. Seeded."""
+    draw = random.Random(20)  # noqa: S311 - repeatable, not secret
+    seen = [statistic(*(draw.choices(sample, k=len(sample)) for sample in samples)) for _ in range(rounds)]
+    tail = (1 - confidence) / 2
+    value = statistic(*samples)
+    return Interval(low=min(percentile(seen, tail), value), value=value, high=max(percentile(seen, 1 - tail), value))

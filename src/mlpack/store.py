@@ -1,0 +1,239 @@
+"""A directory of trees named by their content, and of the actions that made them.
+
+Several processes may share one on a local disk: they may repeat each other's work but cannot spoil it, so there are no locks. A
+damaged entry is a miss; a failure is never kept. It does not know what a model is, and must not be put on a network file system.
+
+    trees/<digest>/          read-only once in place
+    actions/<digest>.json    what was done, the digest of what came out, and how long it took
+    temporary/<pid>-...      being made; what a dead process left is removed when the store is next opened
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlpack import digest
+from mlpack.digest import Digest
+from mlpack.errors import PassError
+
+Action = Mapping[str, Any]
+"""Everything that decides an output, as JSON: what runs, its version, config, the digests of its inputs, versions of its tools."""
+
+_FORMAT = 1
+_TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# Made by mlpack: see CACHEDIR.TAG at bford.info/cachedir.\n"
+
+
+@dataclass(slots=True)
+class Entry:
+    """One action looked up. A hit has `tree` set and `dir` read-only; a miss has an empty `dir` to fill."""
+
+    action: Action
+    dir: Path
+    tree: Digest | None
+    seconds: float
+
+    @property
+    def hit(self) -> bool:
+        return self.tree is not None
+
+    @property
+    def digest(self) -> Digest:
+        """The tree's digest; only once there is one."""
+        if self.tree is None:
+            raise ValueError("the entry has no tree yet")
+        return self.tree
+
+
+class Store:
+    """Trees and actions under `root`, which is made when missing. With `verify`, nothing is a hit: everything runs again and a
+    repeatable action that gives another tree than before is a `PassError`."""
+
+    def __init__(self, root: Path, *, verify: bool = False) -> None:
+        self.root = root
+        self._verify = verify
+        for name in ("trees", "actions", "temporary"):
+            (root / name).mkdir(parents=True, exist_ok=True)
+        tag = root / "CACHEDIR.TAG"
+        if not tag.exists():
+            tag.write_text(_TAG)
+        self._sweep()
+
+    @contextmanager
+    def entry(self, action: Action, *, repeatable: bool = True) -> Iterator[Entry]:
+        """Yield the entry of `action`; on clean exit after a miss, hash, seal and keep what was put into `entry.dir`.
+
+        Any exception removes the directory and keeps nothing. An output without a single file is refused (PassError).
+        """
+        known = self.find(action)
+        if known is not None and not self._verify:
+            yield known
+            return
+        work = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=self.root / "temporary"))
+        made = Entry(action=action, dir=work, tree=None, seconds=0.0)
+        started = time.monotonic()
+        try:
+            yield made
+            made.seconds = time.monotonic() - started
+            if not any(entry.is_file() or entry.is_symlink() for _, entry in digest.entries(work)):
+                raise PassError(f"{action.get('kind', 'a step')} left no files: its output is empty")
+            tree = digest.of_tree(work)
+            if known is not None and repeatable and known.tree != tree:
+                raise PassError(
+                    f"not repeatable: the same action gave {tree} now and {known.tree} before.\n"
+                    f"The action was {digest.canonical_json(action).decode()}"
+                )
+            self._seal(work, tree)
+            self._record(action, tree, made.seconds)
+            made.dir, made.tree = self.path(tree), tree
+        finally:
+            if work.exists():
+                remove(work)
+
+    def find(self, action: Action) -> Entry | None:
+        """The entry of an action that was done before and is whole; None is a miss, whatever the reason."""
+        record = _read_json(self._action_path(action))
+        if record is None or record.get("format") != _FORMAT or record.get("action") != json.loads(digest.canonical_json(action)):
+            return None
+        try:
+            tree = Digest(str(record["tree"]))
+            seconds = float(record["seconds"])
+            listing = record["listing"]
+        except (KeyError, ValueError, TypeError):
+            return None
+        path = self.path(tree)
+        try:
+            whole = path.is_dir() and (_listing(path) == listing or digest.of_tree(path) == tree)
+        except (OSError, ValueError):
+            return None
+        return Entry(action=action, dir=path, tree=tree, seconds=seconds) if whole else None
+
+    def path(self, tree: Digest) -> Path:
+        """Where the tree of this digest lies (or would lie)."""
+        return self.root / "trees" / tree.hex
+
+    def nearest(self, action: Action) -> Action | None:
+        """The earlier action of the same `kind` that shares the most fields with this one: what `--explain` compares with."""
+        wanted = dict(flatten(action))
+        best: tuple[int, str] | None = None
+        chosen: Action | None = None
+        for path in sorted((self.root / "actions").glob("*.json")):
+            record = _read_json(path)
+            earlier = record.get("action") if record else None
+            if not isinstance(earlier, dict) or earlier.get("kind") != action.get("kind"):
+                continue
+            same = sum(1 for key, value in flatten(earlier) if wanted.get(key) == value)
+            if best is None or (same, path.name) > best:
+                best, chosen = (same, path.name), earlier
+        return chosen
+
+    def _action_path(self, action: Action) -> Path:
+        return self.root / "actions" / f"{digest.of_json(action).hex}.json"
+
+    def _seal(self, work: Path, tree: Digest) -> None:
+        target = self.path(tree)
+        for _, entry in digest.entries(work):
+            if entry.is_file(follow_symlinks=False):
+                mode = entry.stat(follow_symlinks=False).st_mode
+                os.chmod(entry.path, 0o555 if mode & stat.S_IXUSR else 0o444)
+        if target.exists() and _is_whole(target, tree):
+            return
+        if target.exists():
+            remove(target)
+        try:
+            os.rename(work, target)
+        except OSError:
+            # Another process put the same tree in place between the look and the rename.
+            if not _is_whole(target, tree):
+                raise
+        target.chmod(0o555)
+        for _, entry in digest.entries(target):
+            if entry.is_dir(follow_symlinks=False):
+                os.chmod(entry.path, 0o555)
+
+    def _record(self, action: Action, tree: Digest, seconds: float) -> None:
+        record = {
+            "format": _FORMAT,
+            "action": action,
+            "tree": str(tree),
+            "seconds": round(seconds, 3),
+            "listing": _listing(self.path(tree)),
+        }
+        write_atomically(self._action_path(action), digest.canonical_json(record))
+
+    def _sweep(self) -> None:
+        """Remove what processes that no longer run left half-made."""
+        for path in (self.root / "temporary").iterdir():
+            pid = path.name.partition("-")[0]
+            if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+                remove(path)
+
+
+def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of nested mappings and lists, by dotted path."""
+    if isinstance(value, Mapping):
+        for key in sorted(value):
+            yield from flatten(value[key], f"{prefix}.{key}" if prefix else str(key))
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield from flatten(item, f"{prefix}[{index}]")
+    else:
+        yield prefix, value
+
+
+def remove(path: Path) -> None:
+    """Remove a directory tree, read-only directories included; nothing there is no error."""
+    if not path.exists():
+        return
+    path.chmod(0o755)
+    for _, entry in digest.entries(path):
+        if entry.is_dir(follow_symlinks=False):
+            os.chmod(entry.path, 0o755)
+    shutil.rmtree(path)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file under a temporary name beside its final one, then rename: readers see all of it or none."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _is_whole(path: Path, tree: Digest) -> bool:
+    try:
+        return path.is_dir() and digest.of_tree(path) == tree
+    except (OSError, ValueError):
+        return False
+
+
+def _listing(path: Path) -> list[list[Any]]:
+    """Path, size and modification time of every file: when equal to what was recorded, the tree was not touched since."""
+    found: list[list[Any]] = []
+    for name, entry in digest.entries(path):
+        if not entry.is_dir(follow_symlinks=False):
+            status = entry.stat(follow_symlinks=False)
+            found.append([name, status.st_size, status.st_mtime_ns])
+    return sorted(found)
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None

@@ -1,0 +1,237 @@
+"""Run a candidate's steps, each at most once ever: sources and models as trees in the store.
+
+Promises: a step whose action (pass, version, config, inputs' digests, tools' versions) was done before is not done again; what a
+failed step leaves is nothing. Knows passes only through their table. Does not measure, pack or choose.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from mlpack import digest, entrypoint
+from mlpack.digest import Digest
+from mlpack.errors import RecipeError
+from mlpack.passes import PASSES
+from mlpack.records import Candidate, Model, Recipe, Signature, Step, StepRun, TensorSpec
+from mlpack.store import Action, Entry, Store, flatten
+
+Bindings = Mapping[str, tuple[Digest, Path]]
+"""Directories that configs are bound to, by field name (`calibration`): the digest goes into the action, the path to the pass."""
+
+Observe = Callable[[str], None]
+"""Told what is about to run, for people."""
+
+_NOT_WEIGHTS = ("onnx", "openvino", "runs")
+"""Folders that model hubs keep beside the weights and that `from_pretrained` never reads."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """One step as it would go: cached or not, and if not, which fields of its action changed since the nearest earlier one."""
+
+    name: str
+    cached: bool
+    why: tuple[str, ...]
+
+
+def take_source(recipe: Recipe, store: Store, roots: tuple[Path, ...]) -> Model:
+    """The recipe's source as a sealed tree in one of the formats of `passes`. Reads no framework unless the source is new."""
+    source = recipe.source
+    if source.format == "huggingface":
+        files = _huggingface_files(recipe.root / source.reference)
+        action: dict[str, Any] = {"kind": "source/huggingface", "files": {name: str(digest.of_file(path)) for name, path in files.items()}}
+        with store.entry(action) as entry:
+            if not entry.hit:
+                _copy(files, entry.dir)
+    elif source.format == "torch":
+        entry = _take_torch(recipe, store, roots)
+    else:
+        entry = _take_onnx(recipe, store)
+    return Model(format=source.format, tree=entry.digest, size_bytes=digest.size_of_tree(entry.dir))
+
+
+def run_steps(candidate: Candidate, source: Model, store: Store, bindings: Bindings, observe: Observe) -> Model:
+    """The candidate's model, with a record of every step. Raises what a pass raises; earlier steps stay in the store."""
+    tree, form = source.tree, source.format
+    runs: list[StepRun] = []
+    for step in candidate.steps:
+        row = PASSES[step.name]
+        action = action_of(step, tree, bindings)
+        if store.find(action) is None:
+            observe(f"{candidate.variant}: {step.name}")
+        with store.entry(action, repeatable=row.repeatable) as entry:
+            cached = entry.hit
+            if not cached:
+                bound = {name: bindings[name][1] for name in row.binds if name in bindings}
+                row.run(store.path(tree), dataclasses.replace(step.config, **bound), entry.dir)
+        form = form if row.gives == "same" else row.gives
+        tree = entry.digest
+        runs.append(
+            StepRun(name=step.name, config=plain(step), seconds=entry.seconds, cached=cached, notes=read_json(entry.dir / "notes.json"))
+        )
+    return Model(format=form, tree=tree, size_bytes=digest.size_of_tree(store.path(tree)), steps=tuple(runs))
+
+
+def forecast(candidate: Candidate, source: Model, store: Store, bindings: Bindings) -> Iterator[Forecast]:
+    """What `run_steps` would do, without doing it. After the first step that must run, the rest must too."""
+    tree: Digest | None = source.tree
+    for step in candidate.steps:
+        if tree is None:
+            yield Forecast(name=step.name, cached=False, why=("its input must be made first",))
+            continue
+        action = action_of(step, tree, bindings)
+        known = store.find(action)
+        yield Forecast(name=step.name, cached=known is not None, why=() if known else changes(action, store))
+        tree = known.tree if known else None
+
+
+def changes(action: Action, store: Store) -> tuple[str, ...]:
+    """The fields of `action` that differ from the nearest earlier one, old → new."""
+    earlier = store.nearest(action)
+    if earlier is None:
+        return ("never done before",)
+    old, new = dict(flatten(earlier)), dict(flatten(action))
+    changed = [f"{key}: {old.get(key, 'absent')} → {new.get(key, 'absent')}" for key in sorted(old | new) if old.get(key) != new.get(key)]
+    return tuple(changed) or ("its result is missing or damaged in the store",)
+
+
+def action_of(step: Step, model: Digest, bindings: Bindings) -> Action:
+    """Everything that decides what a step gives."""
+    row = PASSES[step.name]
+    return {
+        "kind": f"step/{step.name}",
+        "version": row.version,
+        "config": plain(step),
+        "model": str(model),
+        "bound": {name: str(bindings[name][0]) for name in row.binds if name in bindings},
+        "tools": {name: version_of(name) for name in row.tools},
+        # Exporters and the engine's offline optimiser choose kernels by the kind of processor they run on.
+        "host_arch": platform.machine(),
+    }
+
+
+def plain(step: Step) -> dict[str, Any]:
+    """A step's config as JSON, without what the build binds."""
+    row = PASSES[step.name]
+    return {name: value for name, value in dataclasses.asdict(step.config).items() if name not in row.binds}
+
+
+@cache
+def version_of(distribution: str) -> str:
+    """The installed version of a distribution, `absent` when it is not installed."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "absent"
+
+
+def signature_of(model_dir: Path) -> Signature:
+    """What an ONNX tree takes and gives, from its signature.json."""
+    value = read_json(model_dir / "signature.json")
+
+    def specs(key: str) -> tuple[TensorSpec, ...]:
+        return tuple(TensorSpec(name=item["name"], dtype=item["dtype"], shape=tuple(item["shape"])) for item in value.get(key, ()))
+
+    return Signature(inputs=specs("inputs"), outputs=specs("outputs"))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object a pass left, or an empty one."""
+    if not path.exists():
+        return {}
+    value: dict[str, Any] = json.loads(path.read_bytes())
+    return value
+
+
+def _huggingface_files(folder: Path) -> dict[str, Path]:
+    files = {}
+    for name, entry in digest.entries(folder):
+        hidden = any(part.startswith(".") or part in _NOT_WEIGHTS for part in name.split("/"))
+        if not hidden and entry.is_file():
+            files[name] = Path(entry.path)
+    if "config.json" not in files:
+        raise RecipeError(
+            f"source.huggingface: {folder} holds no config.json, so it is not a Hugging Face model directory.\n"
+            "Give the directory that `save_pretrained` wrote (config.json, model.safetensors, ...)."
+        )
+    return files
+
+
+def _take_torch(recipe: Recipe, store: Store, roots: tuple[Path, ...]) -> Entry:
+    source = recipe.source
+    entry_point = entrypoint.locate(source.reference, roots)
+    files = {f"code/{name}": entry_point.root / name for name in entry_point.files}
+    weights = recipe.root / source.weights if source.weights else None
+    description = {"factory": source.reference, "inputs": [dataclasses.asdict(spec) for spec in recipe.inputs]}
+    action: dict[str, Any] = {
+        "kind": "source/torch",
+        "description": description,
+        "files": {name: str(digest.of_file(path)) for name, path in files.items()},
+        "weights": str(digest.of_file(weights)) if weights else None,
+    }
+    with store.entry(action) as entry:
+        if not entry.hit:
+            _copy(files, entry.dir)
+            (entry.dir / "torch.json").write_bytes(digest.canonical_json(description))
+            if weights is not None:
+                from mlpack.passes import torch_model
+
+                torch_model.take_weights(weights, entry.dir / "weights.safetensors")
+    return entry
+
+
+def _take_onnx(recipe: Recipe, store: Store) -> Entry:
+    """Two actions: which files lie outside the graph is known from the graph alone; the model is the graph and those files."""
+    path = recipe.root / recipe.source.reference
+    graph = digest.of_file(path)
+    listing: dict[str, Any] = {"kind": "source/onnx-files", "graph": str(graph), "version": 1}
+    with store.entry(listing) as entry:
+        if not entry.hit:
+            from mlpack.passes import graph as onnx_graph
+
+            names = onnx_graph.external_files(path)
+            (entry.dir / "files.json").write_bytes(digest.canonical_json({"files": names}))
+    outside: list[str] = read_json(entry.dir / "files.json")["files"]
+    narrowed = [dataclasses.asdict(spec) for spec in recipe.inputs]
+    action: dict[str, Any] = {
+        "kind": "source/onnx",
+        "version": 1,
+        "graph": str(graph),
+        "outside": {name: str(digest.of_file(_beside(path, name))) for name in outside},
+        "inputs": narrowed,
+    }
+    with store.entry(action) as taken:
+        if not taken.hit:
+            from mlpack.passes import graph as onnx_graph
+
+            onnx_graph.adopt(path, recipe.inputs, taken.dir)
+            tokenizer = path.parent / (recipe.serve.tokenizer or "tokenizer.json")
+            if tokenizer.is_file():
+                shutil.copyfile(tokenizer, taken.dir / "tokenizer.json")
+    return taken
+
+
+def _beside(graph: Path, name: str) -> Path:
+    path = graph.parent / name
+    if not path.is_file():
+        raise RecipeError(
+            f"source.onnx: {graph.name} keeps weights in {name!r}, which is not beside it.\n"
+            "An ONNX model with external data is two files or more: commit or copy them together."
+        )
+    return path
+
+
+def _copy(files: Mapping[str, Path], folder: Path) -> None:
+    for name, path in files.items():
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
