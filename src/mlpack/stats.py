@@ -1,8 +1,8 @@
 """Order statistics of measured samples: percentiles, their intervals, and a seeded bootstrap.
 
-Promises: the same samples give the same numbers on every machine (no clock, a fixed seed, the standard library only). Knows no
-units and judges nothing: `decide` and `diff` do. It will not call an interval 95 % where there are too few samples for one:
-see `quantile_interval`.
+Promises: the same samples give the same numbers on every machine (no clock, a fixed seed, the standard library only).
+Knows no units and judges nothing: `decide` and `diff` do. It will not call an interval 95 % where there are too few
+samples for one: see `quantile_interval`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 CONFIDENCE = 0.95
 BLOCK = 20
-"""Calls to a block. Neighbouring latencies are alike (turbo, other tenants), so blocks, not calls, are taken as independent."""
+"""Calls to a block. Neighbouring latencies are alike (turbo, other tenants), so blocks, not calls, are taken as
+independent."""
 P99_SAMPLES = 500
 """Below this a p99 rests on fewer than five observations: twenty-run p99s of one model ranged from 1.12 to 2.44 ms."""
 
@@ -41,7 +42,8 @@ class Interval:
 
 
 def percentile(samples: Sequence[float], share: float) -> float:
-    """The value below which `share` (0 to 1) of the samples lie, interpolated linearly. ValueError on none or a wrong share."""
+    """The value below which `share` (0 to 1) of the samples lie, interpolated linearly. ValueError on none or a wrong
+    share."""
     if not samples or not 0 <= share <= 1:
         raise ValueError(f"no percentile {share} of {len(samples)} samples")
     ordered = sorted(samples)
@@ -94,7 +96,8 @@ def block_medians(samples: Sequence[float], length: int = BLOCK) -> tuple[float,
 def latency_interval(samples: Sequence[float]) -> Interval:
     """The median of timings in the order they were taken, and its interval.
 
-    From the medians of consecutive blocks where there are at least six blocks, so that drift counts as noise; else from single calls.
+    From the medians of consecutive blocks where there are at least six blocks, so that drift counts as noise; else
+    from single calls.
     """
     blocks = block_medians(samples)
     around = quantile_interval(blocks if len(blocks) >= 6 else samples)
@@ -105,7 +108,8 @@ def latency_interval(samples: Sequence[float]) -> Interval:
 def bootstrap_interval(
     statistic: Callable[..., float], *samples: Sequence[float], rounds: int = 1000, confidence: float = CONFIDENCE
 ) -> Interval:
-    """The percentile interval of `statistic(*samples)`, each sample drawn again with replacement and by itself. Seeded."""
+    """The percentile interval of `statistic(*samples)`, each sample drawn again with replacement and by itself.
+    Seeded."""
     draw = random.Random(20)  # noqa: S311 - repeatable, not secret
     seen = [statistic(*(draw.choices(sample, k=len(sample)) for sample in samples)) for _ in range(rounds)]
     tail = (1 - confidence) / 2

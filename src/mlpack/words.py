@@ -1,6 +1,8 @@
-"""Numbers as people read them: one way to write a size, a time, a price and a share, on the terminal and in every report.
+"""Numbers as people read them: one way to write a size, a time, a price and a share, on the terminal and in every
+report.
 
-Promises: pure, locale-free, three significant digits, and two numbers that differ never look equal in `apart`. It reads nothing back.
+Promises: pure, locale-free, three significant digits, and two numbers that differ never look equal in `apart`. It
+reads nothing back.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ UNKNOWN = "–"
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """`0.0612`, `6.12`, `61.2`, `612`, `6,120`: `digits` significant ones, thousands parted, never an exponent of normal sizes."""
+    """`0.0612`, `6.12`, `61.2`, `612`, `6,120`: `digits` significant ones, thousands parted, never an exponent of
+    normal sizes."""
     if value is None or not math.isfinite(value):
         return UNKNOWN
     if value == 0:

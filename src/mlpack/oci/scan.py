@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import BinaryIO, Literal
 
 from mlpack.digest import Digest
 from mlpack.errors import PackError
@@ -41,7 +41,7 @@ class Index:
 
 def read(inflated: Inflated) -> Index:
     """What the tar holds, read to its end. PackError when it is damaged, sparse or hostile."""
-    stream = io.BufferedReader(inflated, _BUFFER_BYTES)
+    stream: BinaryIO = io.BufferedReader(inflated, _BUFFER_BYTES)
     entries = tuple(_entries(stream))
     while rest := stream.read(_BUFFER_BYTES):
         if rest.strip(b"\0"):
@@ -57,7 +57,7 @@ def clean_path(path: str) -> str:
     return "/".join(parts)
 
 
-def _entries(stream: io.BufferedReader) -> Iterator[tuple[str, Kind, str]]:
+def _entries(stream: BinaryIO) -> Iterator[tuple[str, Kind, str]]:
     count = 0
     while found := _entry(stream):
         count += 1
@@ -67,7 +67,7 @@ def _entries(stream: io.BufferedReader) -> Iterator[tuple[str, Kind, str]]:
             yield found
 
 
-def _entry(stream: io.BufferedReader) -> tuple[str, Kind, str] | None:
+def _entry(stream: BinaryIO) -> tuple[str, Kind, str] | None:
     """The next entry, its content skipped; None at the end."""
     known: dict[str, str] = {}
     for _ in range(MAX_EXTENSIONS):
@@ -91,7 +91,7 @@ def _entry(stream: io.BufferedReader) -> tuple[str, Kind, str] | None:
     raise _damaged(f"more than {MAX_EXTENSIONS} extension headers for one entry")
 
 
-def _finished(stream: io.BufferedReader, header: bytes, known: dict[str, str]) -> tuple[str, Kind, str]:
+def _finished(stream: BinaryIO, header: bytes, known: dict[str, str]) -> tuple[str, Kind, str]:
     kind = header[156:157]
     if kind not in _FILES + _WITHOUT_CONTENT or any(key.startswith("GNU.sparse") for key in known):
         raise _damaged(f"an entry of type {kind!r} or a sparse file, which layers may not have")
@@ -149,14 +149,14 @@ def _negative() -> int:
     raise _damaged("a number in a header is malformed or negative")
 
 
-def _content(stream: io.BufferedReader, size: int) -> bytes:
+def _content(stream: BinaryIO, size: int) -> bytes:
     content = stream.read(_padded(size))
     if len(content) != _padded(size):
         raise _damaged("it ends too early")
     return content[:size]
 
 
-def _skip(stream: io.BufferedReader, size: int) -> None:
+def _skip(stream: BinaryIO, size: int) -> None:
     while size:
         chunk = stream.read(min(size, _BUFFER_BYTES))
         if not chunk:

@@ -1,0 +1,363 @@
+"""Words in, exit codes out.
+
+Results on stdout (one reference a line, or `--json`), everything else on stderr. The one place that reads the environment (beside
+`console`) and the one handler of errors. Commands parse, call one verb and print; they import it when they run, because
+`mlpack --help` loads nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mlpack import __version__
+from mlpack.errors import MEANINGS, ExitCode, MlpackError, RecipeError
+
+if TYPE_CHECKING:
+    from mlpack.console import Console
+    from mlpack.store import Store
+
+_CODES = "\n".join(f"  {code.value:>3}  {meaning}" for code, meaning in MEANINGS.items())
+_FULL = {errno.ENOSPC: "no space left on the device", errno.EDQUOT: "the disk quota is used up"}
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print the whole record as JSON on stdout.")
+registry_option = click.option(
+    "--registry", envvar="MLPACK_REGISTRY", default=".mlpack/registry", show_default=True, help="The registry: a directory."
+)
+
+
+@click.group(
+    epilog=f"\b\nExit codes:\n{_CODES}", context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
+@click.version_option(__version__, prog_name="mlpack")
+@click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong.")
+@click.pass_context
+def cli(context: click.Context, quiet: bool) -> None:
+    """Take a model from weights to the smallest, fastest package that fits the team's budgets, and prove it."""
+    context.obj = quiet
+
+
+@cli.command()
+@click.argument("model", type=click.Path(exists=True, path_type=Path))
+def init(model: Path) -> None:
+    """Write a recipe to stdout by looking at MODEL (a Hugging Face directory, .onnx or .safetensors file)."""
+    from mlpack import init as init_
+
+    click.echo(init_.suggest(model), nl=False)
+
+
+@cli.command()
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.option("--only", metavar="GLOB", help="Only candidates whose id matches, as in 'int8@*'.")
+@click.option("--explain", is_flag=True, help="For each step that must run, the fields of its action that changed.")
+@as_json
+def plan(recipe: Path, only: str | None, explain: bool, as_json: bool) -> None:
+    """Print the candidates of RECIPE, what is cached, and why what is not must run. Loads no framework."""
+    from mlpack import pipeline
+
+    rows = pipeline.foresee(recipe, _store(), (Path.cwd(),), only)
+    if as_json:
+        return _print_json({"candidates": [row.as_json() for row in rows]})
+    for row in rows:
+        click.echo(f"{row.id}  {row.summary}")
+        for step in row.steps if explain else ():
+            click.echo(f"    {step.name}: {'cached' if step.cached else 'must run'}")
+            for why in step.why:
+                click.echo(f"        {why}")
+    return None
+
+
+@cli.command()
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Where the result goes. [default: out/<name>]")
+@click.option("--only", metavar="GLOB", help="Only candidates whose id matches, as in 'int8@*'.")
+@click.option("--base", metavar="REF", help="Replace the image targets' base: registry reference, OCI layout, archive or directory.")
+@click.option("--keep", type=click.Choice(["chosen", "all"]), default="chosen", show_default=True, help="Whose packages to leave in --out.")
+@click.option("--publish", "registry", metavar="REGISTRY", help="Publish the result to this registry when it fits the budgets.")
+@click.option("--verify", is_flag=True, help="Run every step again and compare with what was made before.")
+@as_json
+@click.pass_obj
+def build(
+    quiet: bool,
+    recipe: Path,
+    out: Path | None,
+    only: str | None,
+    base: str | None,
+    keep: str,
+    registry: str | None,
+    verify: bool,
+    as_json: bool,
+) -> int:
+    """Make, measure, judge, pack and boot every candidate of RECIPE; leave the best that fits its budgets in --out."""
+    from mlpack import pipeline
+
+    with _console(quiet) as console:
+        options = pipeline.Options(out=out, only=only, base=base, keep_all=keep == "all", tools=_tools(), credentials=_credentials)
+        record = pipeline.build(recipe, _store(verify=verify), (Path.cwd(),), options, console)
+        if as_json:
+            _print_json(record)
+        if record["chosen"] is None:
+            return ExitCode.OVER_BUDGET
+        if registry is not None:
+            click.echo(_publish(Path(record["out"]), Path(registry)))
+        elif not as_json:
+            click.echo(str(Path(record["out"], record["artifact"]["path"])))
+    return ExitCode.OK
+
+
+@cli.command()
+@click.argument("package", type=click.Path(exists=True, path_type=Path))
+@click.option("--event", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The request. [default: the package's own sample]")
+@click.option("--memory", "memory_mb", type=click.IntRange(128, 10240), help="Memory of the function, MB. [default: the package's own]")
+@click.option("--timeout", "timeout_s", type=click.IntRange(1, 900), default=60, show_default=True, help="Seconds to wait for an answer.")
+@as_json
+@click.pass_obj
+def run(quiet: bool, package: Path, event: Path | None, memory_mb: int | None, timeout_s: int, as_json: bool) -> None:
+    """Boot PACKAGE here and call it, as its target would. PACKAGE is what a build left: its directory, or one artifact's."""
+    from mlpack import pipeline
+
+    with _console(quiet) as console:
+        booted = pipeline.run_package(package, event, _tools(), memory_mb=memory_mb, timeout_s=timeout_s)
+        console.note(f"booted {booted.how}; initialised in {booted.init_ms:.0f} ms")
+        _print_json(booted.answer if as_json else booted.shown)
+
+
+@cli.command()
+@click.argument("before", type=click.Path(exists=True, path_type=Path))
+@click.argument("after", type=click.Path(exists=True, path_type=Path))
+@as_json
+def diff(before: Path, after: Path, as_json: bool) -> None:
+    """Compare two builds (directories or build.json files): size, speed and accuracy, with noise bands."""
+    from mlpack import diff as diff_
+
+    rows = diff_.compare(diff_.read(before), diff_.read(after))
+    if as_json:
+        return _print_json(diff_.as_json(rows))
+    return click.echo(diff_.text(rows))
+
+
+@cli.command()
+@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR")
+@registry_option
+@as_json
+def publish(directory: Path, registry: str, as_json: bool) -> None:
+    """Publish what a build left in DIR. Prints NAME@VERSION; the same content again changes nothing."""
+    from mlpack.registry import directory as registry_
+
+    release = registry_.open_registry(Path(registry)).publish(directory)
+    return _print_json(registry_.as_json(release)) if as_json else click.echo(f"{release.name}@{release.version}")
+
+
+@cli.command("list")
+@click.argument("name", required=False)
+@registry_option
+@as_json
+def list_(name: str | None, registry: str, as_json: bool) -> None:
+    """List releases, of NAME or of every model."""
+    from mlpack.registry import directory as registry_
+
+    releases = registry_.open_registry(Path(registry)).list(name)
+    if as_json:
+        return _print_json([registry_.as_json(release) for release in releases])
+    for release in releases:
+        click.echo(f"{release.name}@{release.version}  {release.artifact['kind']}  {release.artifact['size_bytes']:,} bytes  {release.digest}")
+    return None
+
+
+@cli.command()
+@click.argument("reference", metavar="NAME[@VERSION]")
+@click.option("--field", type=click.Choice(["image", "zip", "digest", "size", "version"]), help="Print one value, for $(...).")
+@registry_option
+@as_json
+def show(reference: str, field: str | None, registry: str, as_json: bool) -> None:
+    """Show one release: the newest of NAME, or NAME@VERSION."""
+    from mlpack.registry import directory as registry_
+
+    name, version = registry_.parse_reference(reference)
+    release = registry_.open_registry(Path(registry)).show(name, version)
+    if field is not None:
+        return click.echo(registry_.field(release, field))
+    if as_json:
+        return _print_json(registry_.as_json(release))
+    return click.echo(registry_.text(release))
+
+
+@cli.command()
+@click.argument("reference", metavar="NAME[@VERSION]")
+@click.option("--out", type=click.Path(path_type=Path), help="Where the files go. [default: NAME-VERSION]")
+@registry_option
+def pull(reference: str, out: Path | None, registry: str) -> None:
+    """Pull a release's files, every byte verified. Prints the directory."""
+    from mlpack.registry import directory as registry_
+
+    opened = registry_.open_registry(Path(registry))
+    release = opened.show(*registry_.parse_reference(reference))
+    folder = out or Path(f"{release.name}-{release.version}")
+    opened.pull(release, folder)
+    click.echo(str(folder))
+
+
+@cli.group()
+def image() -> None:
+    """OCI images: push, pull, inspect and validate, without a daemon."""
+
+
+@image.command("push")
+@click.argument("layout", type=click.Path(exists=True, path_type=Path))
+@click.argument("reference")
+@click.pass_obj
+def image_push(quiet: bool, layout: Path, reference: str) -> None:
+    """Push the OCI layout or archive LAYOUT to REFERENCE (host/name:tag). Prints host/name@digest."""
+    from mlpack import oci_verbs
+
+    with _console(quiet) as console:
+        click.echo(oci_verbs.push(layout, reference, _credentials, console))
+
+
+@image.command("pull")
+@click.argument("reference")
+@click.argument("layout", type=click.Path(path_type=Path))
+@click.option("--arch", type=click.Choice(["x86_64", "arm64"]), default="x86_64", show_default=True)
+@click.pass_obj
+def image_pull(quiet: bool, reference: str, layout: Path, arch: str) -> None:
+    """Pull REFERENCE into the OCI layout directory LAYOUT, every byte verified. Prints the digest."""
+    from mlpack import oci_verbs
+
+    with _console(quiet) as console:
+        click.echo(oci_verbs.pull(reference, layout, arch, _credentials, console))
+
+
+@image.command("inspect")
+@click.argument("reference")
+@click.option("--arch", type=click.Choice(["x86_64", "arm64"]), default="x86_64", show_default=True)
+def image_inspect(reference: str, arch: str) -> None:
+    """Describe an image: a layout, an archive, or a registry reference. JSON on stdout."""
+    from mlpack import oci_verbs
+
+    _print_json(oci_verbs.inspect(reference, arch, _credentials, _cache_dir()))
+
+
+@image.command("validate")
+@click.argument("layout", type=click.Path(exists=True, path_type=Path))
+@click.option("--lambda", "for_lambda", is_flag=True, help="Also check what AWS Lambda demands of an image.")
+def image_validate(layout: Path, for_lambda: bool) -> int:
+    """Derive every digest and size of LAYOUT anew and print each one that is wrong. Exit 3 when there is one."""
+    from mlpack import oci_verbs
+
+    problems = oci_verbs.validate(layout, for_lambda=for_lambda)
+    for problem in problems:
+        click.echo(problem)
+    return ExitCode.STEP_FAILED if problems else ExitCode.OK
+
+
+def main() -> None:
+    """The console script: run the command line and exit with its code."""
+    signal.signal(signal.SIGTERM, _interrupted)
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.exceptions.Exit as left:
+        code = left.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = ExitCode.RECIPE
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        click.echo("mlpack: interrupted; nothing half-made was kept", err=True)
+        code = ExitCode.INTERRUPTED
+    except MlpackError as error:
+        _complain(error)
+        code = error.exit_code
+    except OSError as error:
+        if error.errno not in _FULL:
+            code = _bug(error)
+        else:
+            click.echo(f"mlpack: {_FULL[error.errno]} ({error.filename}): free some, or point MLPACK_STORE at a larger disk", err=True)
+            code = ExitCode.STEP_FAILED
+    except Exception as error:  # noqa: BLE001 - the one handler: whatever is not an MlpackError is a bug
+        code = _bug(error)
+    sys.exit(int(code or 0))
+
+
+def _interrupted(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _complain(error: MlpackError) -> None:
+    from mlpack.console import annotate
+
+    for line in error.problems if isinstance(error, RecipeError) else (str(error),):
+        click.echo(f"mlpack: {line}", err=True)
+    annotate(error)
+
+
+def _bug(error: Exception) -> int:
+    """Write a log that can be pasted into an issue, and print its path."""
+    import platform
+    import tempfile
+    import traceback
+
+    from mlpack.transform import version_of
+
+    versions = "\n".join(f"{name} {version_of(name)}" for name in ("mlpack", "torch", "onnx", "onnxruntime", "numpy", "click"))
+    body = f"python {platform.python_version()} on {platform.platform()}\n{versions}\n\n{' '.join(sys.argv)}\n\n{traceback.format_exc()}"
+    with tempfile.NamedTemporaryFile("w", prefix="mlpack-bug-", suffix=".log", delete=False) as log:
+        log.write(body)
+    click.echo(f"mlpack: a bug: {type(error).__name__}: {error}\nThe log for an issue: {log.name}", err=True)
+    return ExitCode.BUG
+
+
+def _console(quiet: bool) -> Console:
+    from mlpack.console import Console
+
+    return Console(quiet=quiet)
+
+
+def _cache_dir() -> Path:
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return Path(os.environ.get("MLPACK_STORE") or (Path(cache) if cache else Path.home() / ".cache") / "mlpack")
+
+
+def _store(*, verify: bool = False) -> Store:
+    from mlpack.store import Store
+
+    return Store(_cache_dir(), verify=verify)
+
+
+def _tools() -> Callable[[str], Path | None]:
+    """Where programs that boot packages are: the emulator also by MLPACK_RIE."""
+    import shutil
+
+    def find(name: str) -> Path | None:
+        named = os.environ.get("MLPACK_RIE") if name == "aws-lambda-rie" else None
+        found = named or shutil.which(name)
+        return Path(found) if found else None
+
+    return find
+
+
+def _credentials(host: str) -> tuple[str, str] | None:
+    """User and password for a registry, from Docker's own configuration file."""
+    from mlpack.oci import auth
+
+    folder = os.environ.get("DOCKER_CONFIG")
+    path = (Path(folder) if folder else Path.home() / ".docker") / "config.json"
+    return auth.from_docker_config(path.read_bytes(), host) if path.is_file() else None
+
+
+def _publish(directory: Path, registry: Path) -> str:
+    from mlpack.registry import directory as registry_
+
+    release = registry_.open_registry(registry).publish(directory)
+    return f"{release.name}@{release.version}"
+
+
+def _print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2, sort_keys=True))
