@@ -102,15 +102,15 @@ def build(
 
     with _console(quiet) as console:
         options = pipeline.Options(out=out, only=only, base=base, keep_all=keep == "all", tools=_tools(), credentials=_credentials)
-        record = pipeline.build(recipe, _store(verify=verify), (Path.cwd(),), options, console)
+        record, folder = pipeline.build(recipe, _store(verify=verify), (Path.cwd(),), options, console)
         if as_json:
             _print_json(record)
         if record["chosen"] is None:
             return ExitCode.OVER_BUDGET
         if registry is not None:
-            click.echo(_publish(Path(record["out"]), Path(registry)))
+            click.echo(_publish(folder, registry))
         elif not as_json:
-            click.echo(str(Path(record["out"], record["artifact"]["path"])))
+            click.echo(str(folder / record["artifact"]["path"]))
     return ExitCode.OK
 
 
@@ -128,7 +128,7 @@ def run(quiet: bool, package: Path, event: Path | None, memory_mb: int | None, t
     with _console(quiet) as console:
         booted = pipeline.run_package(package, event, _tools(), memory_mb=memory_mb, timeout_s=timeout_s)
         console.note(f"booted {booted.how}; initialised in {booted.init_ms:.0f} ms")
-        _print_json(booted.answer if as_json else booted.shown)
+        _print_json(booted.answer if as_json else pipeline.shown(booted.answer))
 
 
 @cli.command()
@@ -153,8 +153,9 @@ def publish(directory: Path, registry: str, as_json: bool) -> None:
     """Publish what a build left in DIR. Prints NAME@VERSION; the same content again changes nothing."""
     from mlpack.registry import directory as registry_
 
-    release = registry_.open_registry(Path(registry)).publish(directory)
-    return _print_json(registry_.as_json(release)) if as_json else click.echo(f"{release.name}@{release.version}")
+    if as_json:
+        return _print_json(registry_.as_json(registry_.open_registry(Path(registry)).publish(directory)))
+    return click.echo(_publish(directory, registry))
 
 
 @cli.command("list")
@@ -217,10 +218,10 @@ def image() -> None:
 @click.pass_obj
 def image_push(quiet: bool, layout: Path, reference: str) -> None:
     """Push the OCI layout or archive LAYOUT to REFERENCE (host/name:tag). Prints host/name@digest."""
-    from mlpack import oci_verbs
+    from mlpack import images
 
     with _console(quiet) as console:
-        click.echo(oci_verbs.push(layout, reference, _credentials, console))
+        click.echo(images.push(layout, reference, _credentials, console))
 
 
 @image.command("pull")
@@ -230,10 +231,10 @@ def image_push(quiet: bool, layout: Path, reference: str) -> None:
 @click.pass_obj
 def image_pull(quiet: bool, reference: str, layout: Path, arch: str) -> None:
     """Pull REFERENCE into the OCI layout directory LAYOUT, every byte verified. Prints the digest."""
-    from mlpack import oci_verbs
+    from mlpack import images
 
     with _console(quiet) as console:
-        click.echo(oci_verbs.pull(reference, layout, arch, _credentials, console))
+        click.echo(images.pull(reference, layout, arch, _credentials, console))
 
 
 @image.command("inspect")
@@ -241,9 +242,9 @@ def image_pull(quiet: bool, reference: str, layout: Path, arch: str) -> None:
 @click.option("--arch", type=click.Choice(["x86_64", "arm64"]), default="x86_64", show_default=True)
 def image_inspect(reference: str, arch: str) -> None:
     """Describe an image: a layout, an archive, or a registry reference. JSON on stdout."""
-    from mlpack import oci_verbs
+    from mlpack import images
 
-    _print_json(oci_verbs.inspect(reference, arch, _credentials, _cache_dir()))
+    _print_json(images.inspect(reference, arch, _credentials, _cache_dir()))
 
 
 @image.command("validate")
@@ -251,9 +252,9 @@ def image_inspect(reference: str, arch: str) -> None:
 @click.option("--lambda", "for_lambda", is_flag=True, help="Also check what AWS Lambda demands of an image.")
 def image_validate(layout: Path, for_lambda: bool) -> int:
     """Derive every digest and size of LAYOUT anew and print each one that is wrong. Exit 3 when there is one."""
-    from mlpack import oci_verbs
+    from mlpack import images
 
-    problems = oci_verbs.validate(layout, for_lambda=for_lambda)
+    problems = images.validate(layout, for_lambda=for_lambda)
     for problem in problems:
         click.echo(problem)
     return ExitCode.STEP_FAILED if problems else ExitCode.OK
@@ -322,7 +323,7 @@ def _console(quiet: bool) -> Console:
 
 def _cache_dir() -> Path:
     cache = os.environ.get("XDG_CACHE_HOME")
-    return Path(os.environ.get("MLPACK_STORE") or (Path(cache) if cache else Path.home() / ".cache") / "mlpack")
+    return Path(os.environ.get("MLPACK_STORE") or Path(cache or Path.home() / ".cache", "mlpack"))
 
 
 def _store(*, verify: bool = False) -> Store:
@@ -352,12 +353,16 @@ def _credentials(host: str) -> tuple[str, str] | None:
     return auth.from_docker_config(path.read_bytes(), host) if path.is_file() else None
 
 
-def _publish(directory: Path, registry: Path) -> str:
+def _publish(directory: Path, registry: str) -> str:
     from mlpack.registry import directory as registry_
 
-    release = registry_.open_registry(registry).publish(directory)
+    release = registry_.open_registry(Path(registry)).publish(directory)
     return f"{release.name}@{release.version}"
 
 
 def _print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, sort_keys=True))
+
+
+if __name__ == "__main__":
+    main()

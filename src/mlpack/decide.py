@@ -88,13 +88,13 @@ def _judge(result: Result, baselines: Mapping[str, Measurement], budgets: Budget
         return _Judged(result=result, status=Status.SKIPPED, reasons=(result.candidate.skipped,), bands=bands)
     if result.failure is not None:
         return _Judged(result=result, status=Status.FAILED, reasons=(result.failure,), bands=bands)
-    over, fits = _budget_reasons(result, budgets)
+    itself = is_float(result, baselines)
+    over, fits = _budget_reasons(result, budgets, itself=itself)
     if result.over_limit is not None:
         known = tuple(check.text for check in over if check.known)
         return _Judged(result=result, status=Status.OVER_BUDGET, reasons=(result.over_limit, *known), bands=bands)
     if result.artifact is None:
         return _Judged(result=result, status=Status.FAILED, reasons=("no package was made for it",), bands=bands)
-    itself = is_float(result, baselines)
     slower, speed = (False, ()) if itself else _speed(result)
     larger, growth = (False, ()) if itself else _growth(result.artifact.size_bytes, sizes.get(target))
     return _Judged(
@@ -145,11 +145,11 @@ class _Check:
     text: str
 
 
-def _budget_reasons(result: Result, budgets: Budgets) -> tuple[list[_Check], list[_Check]]:
+def _budget_reasons(result: Result, budgets: Budgets, *, itself: bool) -> tuple[list[_Check], list[_Check]]:
     """Every budget that is set, broken ones apart from kept ones, in the order of `Budgets`."""
     checks = []
     if budgets.accuracy_drop is not None:
-        checks.append(_accuracy(result, budgets.accuracy_drop))
+        checks.append(_accuracy(result, budgets.accuracy_drop, itself=itself))
     measured = result.measurement
     for share, limit in ((0.5, budgets.latency_p50_ms), (0.95, budgets.latency_p95_ms), (0.99, budgets.latency_p99_ms)):
         if limit is not None:
@@ -173,12 +173,10 @@ def _budget_reasons(result: Result, budgets: Budgets) -> tuple[list[_Check], lis
     return [c for c in checks if not c.fits], [c for c in checks if c.fits]
 
 
-def _plain(
-    label: str, value: float | None, limit: float, write: Callable[[float, int], str], context: str = ""
-) -> _Check:
+def _plain(label: str, value: float | None, limit: float, write: Callable[[float, int], str], context: str = "") -> _Check:
     """A number that must not be above its limit. NaN fits nothing."""
     if value is None:
-        text = f"{label} is not known, so the budget of {write(limit, 3)} cannot be shown to hold"
+        text = f"{label} is not known, so the budget of {words.limit(write(limit, 3))} cannot be shown to hold"
         return _Check(fits=False, known=False, text=text)
     shown, bound = words.apart(value, limit, write)
     if value <= limit:
@@ -196,19 +194,22 @@ def _latency(measured: Measurement | None, share: float, limit: float) -> _Check
     if share == 0.99 and n < stats.P99_SAMPLES:
         text = (
             f"{label} is refused below {stats.P99_SAMPLES} samples (n={n}), "
-            f"so the budget of {words.ms(limit)} cannot be shown to hold"
+            f"so the budget of {words.limit(words.ms(limit))} cannot be shown to hold"
         )
         return _Check(fits=False, known=False, text=text)
     batch = "" if measured.batch == 1 else f", batch {measured.batch}"
     return _plain(label, stats.percentile(measured.latency_ms, share), limit, words.ms, f" (n={n}{batch})")
 
 
-def _accuracy(result: Result, limit: float) -> _Check:
+def _accuracy(result: Result, limit: float, *, itself: bool) -> _Check:
     """The drop by its point value; an interval that reaches across the budget is said to leave it open."""
     accuracy = result.measurement.accuracy if result.measurement else None
     if accuracy is None:
-        text = f"accuracy was not measured, so the budget of {words.share(limit)} for its drop cannot be shown to hold"
+        text = f"accuracy was not measured, so the budget of {words.limit(words.share(limit))} for its drop cannot be shown to hold"
         return _Check(fits=False, known=False, text=text)
+    if itself:
+        text = f"the float itself: {accuracy.metric} {words.share(accuracy.value)} (n={accuracy.n}), which every drop is from"
+        return _Check(fits=True, known=True, text=text)
     shown, bound = words.apart(accuracy.drop, limit, words.share)
     fits = accuracy.drop <= limit
     text = (
@@ -237,12 +238,7 @@ def _latency_band(result: Result, baseline: Measurement | None) -> Interval | No
     if measured is None or not measured.latency_ms:
         return None
     own = stats.latency_interval(measured.latency_ms)
-    if (
-        baseline is None
-        or not measured.ratio_samples
-        or not baseline.latency_ms
-        or measured.machine != baseline.machine
-    ):
+    if baseline is None or not measured.ratio_samples or not baseline.latency_ms or measured.machine != baseline.machine:
         return own
     return own.hull(stats.quantile_interval(measured.ratio_samples).scaled(stats.median(baseline.latency_ms)))
 
@@ -258,7 +254,7 @@ def _cost_band(result: Result, baseline: Measurement | None) -> Interval | None:
     return Interval(low=cost * latency.low / latency.value, value=cost, high=cost * latency.high / latency.value)
 
 
-def _size_band(result: Result, baseline: Measurement | None) -> Interval | None:
+def _size_band(result: Result, _baseline: Measurement | None) -> Interval | None:
     """Everything that ships, uncompressed, give or take `SIZE_BAND`."""
     if result.artifact is None:
         return None
@@ -266,7 +262,7 @@ def _size_band(result: Result, baseline: Measurement | None) -> Interval | None:
     return Interval(low=size * (1 - SIZE_BAND), value=size, high=size * (1 + SIZE_BAND))
 
 
-def _accuracy_band(result: Result, baseline: Measurement | None) -> Interval | None:
+def _accuracy_band(result: Result, _baseline: Measurement | None) -> Interval | None:
     """The drop against the float with its paired interval: lower is better, as with every other measure."""
     accuracy = result.measurement.accuracy if result.measurement else None
     if accuracy is None:
@@ -308,23 +304,22 @@ def _choose(fitting: Sequence[_Judged], prefer: str) -> _Contest:
     standing = sorted(fitting, key=lambda one: one.id)
     lost: dict[str, tuple[str, _Judged | None]] = {}
     standing = _behind_their_float(standing, prefer, lost)
-    for measure in (prefer, *(name for name in PREFERENCES if name != prefer)):
+    order = (prefer, *(name for name in PREFERENCES if name != prefer))
+    for measure in order:
         known = [one for one in standing if (band := one.bands[measure]) is not None and band.value == band.value]
         if not known or len(standing) == 1:
             continue
         best = min(known, key=lambda one: (_band(one, measure).value, one.id))
-        kept = [one for one in known if _band(one, measure).overlaps(_band(best, measure))]
+        kept = [one for one in known if _equal(one, best, measure)]
         lost |= {one.id: (measure, best) for one in standing if one not in kept}
         standing = kept
     winner = standing[0]
-    reasons = {one.id: (_why_lost(one, winner, lost.get(one.id)),) for one in fitting if one is not winner}
+    reasons = {one.id: (_why_lost(one, winner, lost.get(one.id), order),) for one in fitting if one is not winner}
     reasons[winner.id] = (_why_won(winner, len(fitting), standing, prefer),)
     return _Contest(winner=winner, reasons=reasons)
 
 
-def _behind_their_float(
-    standing: list[_Judged], prefer: str, lost: dict[str, tuple[str, _Judged | None]]
-) -> list[_Judged]:
+def _behind_their_float(standing: list[_Judged], prefer: str, lost: dict[str, tuple[str, _Judged | None]]) -> list[_Judged]:
     """Set aside who is slower (or larger) than a float that fits the budgets too: a pass that costs what it should
     save."""
     targets = {one.result.candidate.target.id for one in standing if one.float_itself}
@@ -339,6 +334,14 @@ def _behind_their_float(
         else:
             kept.append(one)
     return kept
+
+
+def _equal(one: _Judged, best: _Judged, measure: str) -> bool:
+    """Whether noise hides the difference, or it cannot be known: times of different machines are never compared."""
+    ours, theirs = one.result.measurement, best.result.measurement
+    if measure in ("cost", "latency") and ours and theirs and ours.machine != theirs.machine:
+        return True
+    return _band(one, measure).overlaps(_band(best, measure))
 
 
 def _band(one: _Judged, measure: str) -> Interval:
@@ -358,7 +361,7 @@ def _said(one: _Judged, measure: str) -> str:
     return f"{write(band.value, 3)} ({write(band.low, 3)} to {write(band.high, 3)})"
 
 
-def _why_lost(one: _Judged, winner: _Judged, how: tuple[str, _Judged | None] | None) -> str:
+def _why_lost(one: _Judged, winner: _Judged, how: tuple[str, _Judged | None] | None, order: Sequence[str]) -> str:
     """One sentence against the winner, or against the best that put it out where the winner itself only equals that
     best."""
     if how is None:
@@ -369,8 +372,10 @@ def _why_lost(one: _Judged, winner: _Judged, how: tuple[str, _Judged | None] | N
     ours, theirs = one.bands[measure], winner.bands[measure]
     clear = ours is None or theirs is None or not ours.overlaps(theirs)
     rival = winner if clear else best
+    before = order[: order.index(measure)]
     text = f"lost to {winner.id} by {_SAID[measure][0]}: {_said(one, measure)} against {_said(rival, measure)}"
-    return text if clear else f"{text} of {best.id}, which the winner equals within noise"
+    text += "" if clear else f" of {best.id}, which the winner equals within noise"
+    return f"{text}; no clear difference in {' and '.join(before)}" if before else text
 
 
 def _why_won(winner: _Judged, entered: int, standing: Sequence[_Judged], prefer: str) -> str:
@@ -378,8 +383,4 @@ def _why_won(winner: _Judged, entered: int, standing: Sequence[_Judged], prefer:
     if entered == 1:
         return "chosen: the only candidate within every budget and limit"
     text = f"chosen by {_SAID[prefer][0]}: {_said(winner, prefer)}, of {entered} candidates within budget"
-    return (
-        f"{text}; equal to {standing[1].id} in every measure within noise, and earlier by id"
-        if len(standing) > 1
-        else text
-    )
+    return f"{text}; equal to {standing[1].id} in every measure within noise, and earlier by id" if len(standing) > 1 else text

@@ -1,10 +1,10 @@
 """`module:function`, the only way in which a recipe runs code: found, named by content, and imported.
 
-Promises: a function is looked up beside the recipe, then in the working directory, and nowhere else (an installed package is
-not searched: wrap it in a function of your own). `files` is every Python file that counts as the user's own, so digests and
-copies are complete: for a module in a package, every `*.py` below the top-level package; for a plain module, every `*.py`
-directly beside it. What the user's code raises becomes a `RecipeError` with its type, message and line.
-`locate` imports nothing; only `load` does.
+Promises: a function is looked up beside the recipe, then in the working directory, and nowhere else (an installed
+package is not searched: wrap it in a function of your own). `files` is every Python file that counts as the user's own,
+so digests and copies are complete: for a module in a package, every `*.py` below the top-level package; for a plain
+module, every `*.py` directly beside it. What the user's code raises becomes a `RecipeError` with its type, message and
+line. `locate` imports nothing; only `load` does.
 """
 
 from __future__ import annotations
@@ -20,13 +20,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import Any
+from typing import Any, cast
 
 from mlpack import digest
 from mlpack.digest import Digest
 from mlpack.errors import MlpackError, RecipeError
 
 _FORM = re.compile(r"(?P<module>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*):(?P<function>[A-Za-z_]\w*)", re.ASCII)
+
+_NEVER_DISPLACED = {"__main__", "__init__", "mlpack"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,13 +65,16 @@ def locate(reference: str, roots: tuple[Path, ...]) -> EntryPoint:
     parts = match["module"].split(".")
     for root in roots:
         if (root.joinpath(*parts[:-1]) / f"{parts[-1]}.py").is_file() or root.joinpath(*parts, "__init__.py").is_file():
-            files = _below(root, parts[0]) if len(parts) > 1 or (root / parts[0]).is_dir() else _beside(root)
+            packaged = len(parts) > 1 or (root / parts[0] / "__init__.py").is_file()
+            files = _below(root, parts[0]) if packaged else _beside(root)
             return EntryPoint(root=root.resolve(), module=match["module"], function=match["function"], files=files)
-    there = tuple(sorted({name for root in roots for name in _modules(root)}))
+    near = next((part for depth, part in enumerate(parts) if not any(_has(root, parts[: depth + 1]) for root in roots)), parts[-1])
+    folders = [root.joinpath(*parts[: parts.index(near)]) for root in roots]
+    there = tuple(sorted({name for folder in folders for name in _modules(folder)} - {near}))
     tried = " or ".join(dict.fromkeys(str(root.joinpath(*parts)) + ".py" for root in roots))
     raise RecipeError(
         f"{reference}: there is no module {match['module']}: looked for {tried}"
-        f"{suggestion(parts[0], there)} (installed packages are not searched: call them from a function of your own)"
+        f"{suggestion(near, there)} (installed packages are not searched: call them from a function of your own)"
     )
 
 
@@ -81,14 +86,14 @@ def content(entry: EntryPoint) -> Digest:
 def load(entry: EntryPoint) -> Callable[..., Any]:
     """Imports the module from `entry.root` and returns its function. Writes no bytecode beside the user's files.
 
-    Raises RecipeError when the import raises, or the function is missing or cannot be called. The function may import more of
-    the user's own modules when it is called: call it within `importing(entry)`.
+    Raises RecipeError when the import raises, or the function is missing or cannot be called. The function may import
+    more of the user's own modules when it is called: call it within `importing(entry)`.
     """
     with importing(entry), quoting(entry, f"importing {entry.module}"):
         module = importlib.import_module(entry.module)
     function = getattr(module, entry.function, None)
     if callable(function):
-        return _checked(function)
+        return cast("Callable[..., Any]", function)
     where = f"{entry.reference}: {entry.module} (from {module.__file__})"
     if function is not None:
         raise RecipeError(f"{where}: {entry.function} is a {type(function).__name__}, which cannot be called")
@@ -96,19 +101,15 @@ def load(entry: EntryPoint) -> Callable[..., Any]:
     raise RecipeError(f"{where} has no function {entry.function}{suggestion(entry.function, names)}")
 
 
-def _checked(function: Callable[..., Any]) -> Callable[..., Any]:
-    return function
-
-
 @contextmanager
 def importing(entry: EntryPoint) -> Iterator[None]:
     """While it lasts, `entry.root` comes first on `sys.path` and no module of another origin hides the user's own.
 
-    Afterwards `sys.path` is as before, and displaced modules are back, except those that an earlier root left behind and that
-    could not be imported now.
+    Afterwards `sys.path` is as before, and displaced modules are back, except those that an earlier root left behind
+    and that could not be imported now.
     """
     root = str(entry.root)
-    own = {file.split("/", 1)[0].removesuffix(".py") for file in entry.files}
+    own = {file.split("/", 1)[0].removesuffix(".py") for file in entry.files} - _NEVER_DISPLACED
     displaced = {
         name: module
         for name, module in list(sys.modules.items())
@@ -133,7 +134,8 @@ def importing(entry: EntryPoint) -> Iterator[None]:
 
 
 class quoting:  # noqa: N801  (a context manager, used like a function)
-    """Turns whatever the user's code raises into a RecipeError that quotes it: type, message and the user's file and line.
+    """Turns whatever the user's code raises into a RecipeError that quotes it: type, message and the user's file and
+    line.
 
     Anything can come out of code that is not ours, `SystemExit` included, so everything is taken; only errors that are
     mlpack's own and interrupts pass through.
@@ -146,9 +148,7 @@ class quoting:  # noqa: N801  (a context manager, used like a function)
     def __enter__(self) -> None:
         return None
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if isinstance(error, MlpackError) or not isinstance(error, Exception | SystemExit):
             return
         said = str(error).strip().splitlines()
@@ -189,6 +189,10 @@ def _places(module: ModuleType) -> list[Path]:
     file = getattr(module, "__file__", None)
     places = [file] if isinstance(file, str) else [p for p in getattr(module, "__path__", ()) if isinstance(p, str)]
     return [Path(place).resolve() for place in places]
+
+
+def _has(root: Path, parts: list[str]) -> bool:
+    return root.joinpath(*parts).is_dir() or root.joinpath(*parts).with_suffix(".py").is_file()
 
 
 def _modules(root: Path) -> Iterator[str]:

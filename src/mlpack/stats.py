@@ -110,7 +110,7 @@ def bootstrap_interval(
 ) -> Interval:
     """The percentile interval of `statistic(*samples)`, each sample drawn again with replacement and by itself.
     Seeded."""
-    draw = random.Random(20)  # noqa: S311 - repeatable, not secret
+    draw = random.Random(20)
     seen = [statistic(*(draw.choices(sample, k=len(sample)) for sample in samples)) for _ in range(rounds)]
     tail = (1 - confidence) / 2
     value = statistic(*samples)

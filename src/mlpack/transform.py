@@ -183,9 +183,8 @@ def _take_torch(recipe: Recipe, store: Store, roots: tuple[Path, ...]) -> Entry:
             _copy(files, entry.dir)
             (entry.dir / "torch.json").write_bytes(digest.canonical_json(description))
             if weights is not None:
-                from mlpack.passes import torch_model
-
-                torch_model.take_weights(weights, entry.dir / "weights.safetensors")
+                name = "weights.safetensors" if weights.suffix == ".safetensors" else "weights.pt"
+                shutil.copyfile(weights, entry.dir / name)
     return entry
 
 
@@ -196,9 +195,9 @@ def _take_onnx(recipe: Recipe, store: Store) -> Entry:
     listing: dict[str, Any] = {"kind": "source/onnx-files", "graph": str(graph), "version": 1}
     with store.entry(listing) as entry:
         if not entry.hit:
-            from mlpack.passes import graph as onnx_graph
+            from mlpack.passes import adopt
 
-            names = onnx_graph.external_files(path)
+            names = adopt.external_files(path)
             (entry.dir / "files.json").write_bytes(digest.canonical_json({"files": names}))
     outside: list[str] = read_json(entry.dir / "files.json")["files"]
     narrowed = [dataclasses.asdict(spec) for spec in recipe.inputs]
@@ -211,12 +210,9 @@ def _take_onnx(recipe: Recipe, store: Store) -> Entry:
     }
     with store.entry(action) as taken:
         if not taken.hit:
-            from mlpack.passes import graph as onnx_graph
+            from mlpack.passes import adopt
 
-            onnx_graph.adopt(path, recipe.inputs, taken.dir)
-            tokenizer = path.parent / (recipe.serve.tokenizer or "tokenizer.json")
-            if tokenizer.is_file():
-                shutil.copyfile(tokenizer, taken.dir / "tokenizer.json")
+            adopt.adopt(path, recipe.inputs, taken.dir)
     return taken
 
 

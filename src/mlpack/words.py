@@ -8,6 +8,7 @@ reads nothing back.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 
 UNKNOWN = "–"
@@ -71,10 +72,15 @@ def count(items: int, one: str, many: str | None = None) -> str:
     return f"{items:,} {one if items == 1 else many or one + 's'}"
 
 
-def apart(first: float, second: float, write: Callable[[float, int], str]) -> tuple[str, str]:
-    """Both numbers with as many digits as it takes to tell them apart: never `100 MB exceeds 100 MB`."""
+def limit(text: str) -> str:
+    """A written number as people write limits: `50 ms` for `50.0 ms`; prices keep their cents."""
+    return text if "$" in text else re.sub(r"(\d)\.0+(?!\d)|(\.\d*?[1-9])0+(?!\d)", r"\1\2", text)
+
+
+def apart(value: float, bound: float, write: Callable[[float, int], str]) -> tuple[str, str]:
+    """A value and its limit with as many digits as it takes to tell them apart: never `100 MB exceeds 100 MB`."""
     for digits in range(3, 16):
-        texts = write(first, digits), write(second, digits)
-        if texts[0] != texts[1] or first == second:
+        texts = write(value, digits), limit(write(bound, digits))
+        if write(bound, digits) != texts[0] or value == bound:
             return texts
-    return repr(first), repr(second)
+    return repr(value), repr(bound)

@@ -1,8 +1,8 @@
 """YAML 1.2 read into plain values, with the line of every key and item.
 
-Promises: only the core schema (null, true/false, numbers, strings, lists, mappings with string keys); nothing is ever executed
-or constructed: a tag is a problem, so is a key written twice. Size, depth and the number of values that aliases expand to are
-bounded. Whatever the bytes are, the only exception is `RecipeError`. It knows nothing of recipes.
+Promises: only the core schema (null, true/false, numbers, strings, lists, mappings with string keys); nothing is ever
+executed or constructed: a tag is a problem, so is a key written twice. Size, depth and the number of values that
+aliases expand to are bounded. Whatever the bytes are, the only exception is `RecipeError`. It knows nothing of recipes.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def parse(text: str, name: str) -> Document:
         for event in _events(text):
             line = event.start_mark.line + 1 if event.start_mark is not None else line
             builder.take(event, line)
-    except _Stop as stop:
+    except _StopError as stop:
         raise RecipeError(f"{name}:{line}: {stop}") from None
     except RecursionError:
         raise RecipeError(f"{name}:{line}: is nested too deeply") from None
@@ -99,7 +99,7 @@ def parse(text: str, name: str) -> Document:
     return Document(value=builder.result, lines=builder.lines, problems=tuple(builder.problems))
 
 
-class _Stop(Exception):
+class _StopError(Exception):
     """Reading cannot go on; the message says why."""
 
 
@@ -148,12 +148,12 @@ class _Builder:
         if kind == "DocumentStartEvent":
             self._documents += 1
             if self._documents > 1:
-                raise _Stop("a second document begins; a recipe is one document")
+                raise _StopError("a second document begins; a recipe is one document")
             self.lines[()] = line
         elif kind in ("MappingStartEvent", "SequenceStartEvent"):
             self._refuse_tag(event, line)
             if len(self._open) >= DEPTH_MAX:
-                raise _Stop(f"is nested more than {DEPTH_MAX} levels deep")
+                raise _StopError(f"is nested more than {DEPTH_MAX} levels deep")
             value: list[Any] | dict[str, Any] = {} if kind == "MappingStartEvent" else []
             self._open.append(_Frame(value, self._place(line), event.anchor))
         elif kind in ("MappingEndEvent", "SequenceEndEvent"):
@@ -161,7 +161,7 @@ class _Builder:
             self._add(frame.value, frame.size, line, frame.anchor)
         elif kind == "AliasEvent":
             if event.anchor not in self._anchors:
-                raise _Stop(f"the alias *{event.anchor} has no anchor before it, or stands inside its own anchor")
+                raise _StopError(f"the alias *{event.anchor} has no anchor before it, or stands inside its own anchor")
             self._add(*self._anchors[event.anchor], line, None)
         elif kind == "ScalarEvent":
             self._refuse_tag(event, line)
@@ -199,7 +199,7 @@ class _Builder:
         frame = self._open[-1]
         frame.size += size
         if frame.size > VALUES_MAX:
-            raise _Stop(f"holds more than {VALUES_MAX} values once its aliases are expanded")
+            raise _StopError(f"holds more than {VALUES_MAX} values once its aliases are expanded")
         if isinstance(frame.value, list):
             frame.value.append(value)
         elif frame.key is None:

@@ -1,9 +1,11 @@
-"""Start a package: `python -I -S ROOT/bootstrap.py [lambda|bench DIR]`. Copied to the package's root; compiled anew at each start, so short."""
+"""Start a package: `python -I -S ROOT/bootstrap.py [lambda | bench CALLS]`. Copied to the package's root.
+
+A script is compiled anew at each start, so there is nothing here but the way to compiled modules.
+"""
 
 import sys
 
-ROOT = sys.path[0] = __file__.rpartition("/")[0] or "."
-sys.path[1:1] = [ROOT + "/app"]
+sys.path.insert(0, __file__.rpartition("/")[0] or ".")
 if sys.argv[1:2] == ["bench"]:
     from mlpack_runtime.bench import main
 else:

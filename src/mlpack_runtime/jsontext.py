@@ -1,9 +1,9 @@
 """JSON to and from text without the imports of the standard `json` package.
 
-`json` imports `re` and with it `enum`: about a tenth of a cold start. Its C core, the module `_json`, needs neither. Where that core
-is absent or has another shape (PyPy, some later Python), the `json` package is used and the answers are the same.
+`json` imports `re` and with it `enum`: about a tenth of a cold start. Its C core, the module `_json`, needs neither. Where that
+core is absent or has another shape (PyPy, some later Python), the `json` package is used and the answers are the same.
 
-Promises: strict JSON. NaN and infinities are refused both ways, as are text after the value and nesting too deep to read (ValueError).
+Promises: strict JSON. NaN and infinities are refused both ways, as are text after the value and nesting too deep (ValueError).
 """
 
 TYPE_CHECKING = False
@@ -35,7 +35,7 @@ def _core() -> "tuple[Callable[[str, int], tuple[Any, int]], Callable[[Any], str
         from _json import encode_basestring_ascii, make_encoder, make_scanner
 
         encode = make_encoder(None, _refuse_value, encode_basestring_ascii, None, ":", ",", False, False, False)
-        scan = make_scanner(_Grammar())
+        scan = make_scanner(_Grammar())  # type: ignore[arg-type]  # typeshed knows only json's own decoder
         if "".join(encode({"a": [1.5, None]}, 0)) == '{"a":[1.5,null]}' and scan('{"a":[1.5,null]}', 0)[1] == 16:
             return scan, lambda value: "".join(encode(value, 0))
     except (ImportError, TypeError, AttributeError):
@@ -43,7 +43,8 @@ def _core() -> "tuple[Callable[[str, int], tuple[Any, int]], Callable[[Any], str
     from json import JSONDecoder, JSONEncoder
 
     encoder = JSONEncoder(allow_nan=False, separators=(",", ":"), default=_refuse_value)
-    return JSONDecoder(parse_constant=_refuse_constant).scan_once, encoder.encode
+    scan = JSONDecoder(parse_constant=_refuse_constant).scan_once  # type: ignore[attr-defined]  # public, not in typeshed
+    return scan, encoder.encode
 
 
 _scan, _encode = _core()
@@ -55,7 +56,7 @@ def loads(text: "str | bytes | bytearray | memoryview") -> "Any":
         text = str(text, "utf-8")
     text = text.strip(" \t\n\r")
     try:
-        value, end = _scan(text, 0)
+        value, end = _scanned(text)
     except StopIteration as stop:
         raise ValueError(f"no JSON value at character {stop.value}") from None
     except RecursionError:
@@ -63,6 +64,15 @@ def loads(text: "str | bytes | bytearray | memoryview") -> "Any":
     if end != len(text):
         raise ValueError(f"text after the JSON value, at character {end}")
     return value
+
+
+def _scanned(text: str) -> "tuple[Any, int]":
+    try:
+        return _scan(text, 0)
+    except SystemError:  # up to Python 3.12 the core looks for its error class in a module that nobody has imported yet
+        import json.decoder  # noqa: F401
+
+        return _scan(text, 0)
 
 
 def dumps(value: "Any") -> str:

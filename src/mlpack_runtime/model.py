@@ -1,7 +1,7 @@
 """The packaged model: found, opened once, and asked.
 
-Promises: everything is loaded by `load`, nothing later; predictions are the engine's, bit for bit; threads follow the memory that the
-platform gives, because its CPU share does (1,769 MB is one vCPU on AWS Lambda) while `os.cpu_count()` does not.
+Promises: everything is loaded by `load`, nothing later; predictions are the engine's, bit for bit; threads follow the memory that
+the platform gives, because its CPU share does (1,769 MB is one vCPU on AWS Lambda) while `os.cpu_count()` does not.
 Will not: know requests, JSON or the network.
 """
 
@@ -11,7 +11,7 @@ from _thread import allocate_lock, start_new_thread
 from time import perf_counter_ns
 
 from mlpack_runtime import jsontext, ort
-from mlpack_runtime.tensor import Tensor
+from mlpack_runtime.tensor import DATATYPES, Tensor, count, tensor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,17 +51,15 @@ class TextTokenizer:
 
     def encode(self, texts: "list[str]", names: "tuple[str, ...]") -> "dict[str, Tensor]":
         """`names` of input_ids, attention_mask, token_type_ids as [batch, longest] INT64."""
-        from array import array
-
         encodings = self._tokenizer.encode_batch(texts)
         shape = (len(encodings), len(encodings[0].ids) if encodings else 0)
         columns = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
         tensors = {}
         for name in names:
-            values = array("q")
+            values: list[int] = []
             for encoding in encodings:
-                values.extend(getattr(encoding, columns[name]))
-            tensors[name] = Tensor("INT64", shape, values)
+                values += getattr(encoding, columns[name])
+            tensors[name] = tensor(values, "INT64", shape)
         return tensors
 
 
@@ -94,6 +92,20 @@ class Model:
     def predict_texts(self, texts: "list[str]") -> "dict[str, Tensor]":
         """Every output of the graph for these texts, as one batch."""
         return self.session.run(self.tokenize(texts))
+
+    def warm(self) -> None:
+        """Run once on an invented input (one text, or zeros with 1 for every free axis). A model that refuses it stays cold."""
+        try:
+            if self.tokenizer is not None:
+                self.predict_texts(["warm"])
+                return
+            feeds = {}
+            for port in self.inputs:
+                shape = tuple(size if type(size) is int else 1 for size in port.shape)
+                feeds[port.name] = Tensor(port.datatype, shape, bytes(count(shape) * DATATYPES[port.datatype][1]))
+            self.predict(feeds)
+        except ort.OrtError:
+            return
 
 
 def directory() -> str:
@@ -139,7 +151,7 @@ def _check(model: Model) -> None:
     for port in model.inputs:
         if port.name not in known or port.datatype != "INT64":
             raise ModelError(
-                f"the graph's input {port.name!r} ({port.datatype}) does not come from a tokenizer, which gives INT64 {', '.join(known)}"
+                f"the graph's input {port.name!r} ({port.datatype}) is not from a tokenizer: INT64 {', '.join(known)}"
             )
 
 
@@ -183,7 +195,7 @@ def _first(relative: str, what: str) -> str:
 
 
 def _tokenizers() -> "Any":
-    """The extension module of the `tokenizers` package by itself: its Python files cost `typing` and `enum` and add nothing here."""
+    """The extension module of the `tokenizers` package alone: its Python files import `typing` and `enum` and add nothing here."""
     if "tokenizers" not in sys.modules:
         from _imp import create_dynamic, exec_dynamic
         from importlib.machinery import ExtensionFileLoader, ModuleSpec  # already loaded by every interpreter

@@ -103,14 +103,13 @@ class Engine:
         self.set_intra_threads = _function(table, 24, pointer, pointer, c_int)
         self.set_inter_threads = _function(table, 25, pointer, pointer, c_int)
         self.add_config = _function(table, 130, pointer, pointer, c_char_p, c_char_p)
-        self.count_of = {True: _function(table, 30, pointer, pointer, pointer), False: _function(table, 31, pointer, pointer, pointer)}
+        counted = (pointer, pointer, pointer)
+        self.count_of = {True: _function(table, 30, *counted), False: _function(table, 31, *counted)}
         typed = (pointer, pointer, c_size_t, pointer)
         self.type_of = {True: _function(table, 33, *typed), False: _function(table, 34, *typed)}
         named = (pointer, pointer, c_size_t, pointer, pointer)
         self.name_of = {True: _function(table, 36, *named), False: _function(table, 37, *named)}
-        self.create_tensor = _function(
-            table, 49, pointer, pointer, pointer, c_size_t, pointer, c_size_t, c_int, pointer
-        )
+        self.create_tensor = _function(table, 49, pointer, pointer, pointer, c_size_t, pointer, c_size_t, c_int, pointer)
         self.tensor_data = _function(table, 51, pointer, pointer, pointer)
         self.as_tensor_info = _function(table, 55, pointer, pointer, pointer)
         self.kind_of = _function(table, 56, pointer, pointer, pointer)
@@ -203,9 +202,7 @@ class Session:
             for index, port in enumerate(self.inputs):
                 values[index] = self._value(port, feeds.get(port.name), kept)
             engine.check(
-                engine.run(
-                    self._handle, None, self._input_names, values, len(values), self._output_names, len(outputs), outputs
-                )
+                engine.run(self._handle, None, self._input_names, values, len(values), self._output_names, len(outputs), outputs)
             )
             return {port.name: self._result(port, outputs[index]) for index, port in enumerate(self.outputs)}
         finally:
@@ -223,9 +220,7 @@ class Session:
         shape = (c_int64 * len(tensor.shape))(*tensor.shape)
         number, value = DATATYPES[tensor.datatype][0], c_void_p()
         engine = self.engine
-        engine.check(
-            engine.create_tensor(engine.memory, address, size_bytes, shape, len(shape), number, byref(value))
-        )
+        engine.check(engine.create_tensor(engine.memory, address, size_bytes, shape, len(shape), number, byref(value)))
         return value.value
 
     def _result(self, port: Port, value: "int | None") -> Tensor:

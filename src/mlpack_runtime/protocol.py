@@ -1,8 +1,8 @@
 """The Open Inference Protocol v2 (KServe's "v2 dataplane") between bytes and tensors, with its binary tensor extension.
 
-Promises: whatever a client sends becomes tensors of exactly the model's datatypes and shapes, or a `RequestError` that names the input
-and says what was expected; JSON numbers are finite; what is answered reads back bit for bit (NaN and infinities, which JSON cannot
-hold, become null and are counted). Binary tensors are passed as they are.
+Promises: whatever a client sends becomes tensors of exactly the model's datatypes and shapes, or a `RequestError` that names the
+input and says what was expected; JSON numbers are finite; what is answered reads back bit for bit (NaN and infinities, which JSON
+cannot hold, become null and are counted). Binary tensors are passed as they are.
 Will not: know a model beyond its ports, an event format, or hooks.
 
 Source: https://github.com/kserve/open-inference-protocol and its binary data extension.
@@ -73,8 +73,10 @@ def is_inference(value: object) -> bool:
     return type(inputs) is list and all(type(row) is dict and "name" in row for row in inputs)
 
 
-def decode(value: "dict[str, Any]", binary: memoryview, inputs: "Iterable[Port]", outputs: "Iterable[Port]", *, texts: bool) -> Call:
-    """The call in a request. `texts`: whether an input named "text" with datatype BYTES stands for the graph's own inputs."""
+def decode(
+    value: "dict[str, Any]", binary: memoryview, inputs: "Iterable[Port]", outputs: "Iterable[Port]", *, has_texts: bool
+) -> Call:
+    """The call in a request. `has_texts`: whether an input named "text" with datatype BYTES stands for the graph's own inputs."""
     call = Call()
     call.id = _optional(value, "id", str)
     call.wanted = _wanted(value, [port.name for port in outputs])
@@ -89,7 +91,7 @@ def decode(value: "dict[str, Any]", binary: memoryview, inputs: "Iterable[Port]"
             row["raw"], at = binary[at : at + size], at + size
     if at != len(binary):
         raise RequestError(f"{len(binary) - at} bytes after the last binary tensor: which input do they belong to?")
-    if texts and TEXT_INPUT in rows:
+    if has_texts and TEXT_INPUT in rows:
         if len(rows) > 1:
             raise RequestError(f"input {TEXT_INPUT!r} stands alone; {', '.join(map(repr, rows))} were sent together")
         call.texts = _texts(rows[TEXT_INPUT])
@@ -100,7 +102,8 @@ def decode(value: "dict[str, Any]", binary: memoryview, inputs: "Iterable[Port]"
 
 def tensors(values: "Mapping[str, Any]", ports: "Iterable[Port]") -> "dict[str, Tensor]":
     """Named Tensors or nested lists as the tensors of these ports. Raises RequestError for names, datatypes, shapes or values."""
-    ports, sizes = tuple(ports), {}  # type: tuple[Port, ...], dict[str, tuple[int, str]]
+    ports = tuple(ports)
+    sizes: dict[str, tuple[int, str]] = {}
     known = {port.name for port in ports}
     expected = ", ".join(f"{port.name} ({port.datatype} {list(port.shape)})" for port in ports)
     for name in values:
@@ -111,6 +114,8 @@ def tensors(values: "Mapping[str, Any]", ports: "Iterable[Port]") -> "dict[str, 
         if port.name not in values:
             raise RequestError(f"input {port.name!r} is missing; this model takes {expected}")
         given = values[port.name]
+        if not isinstance(given, Tensor) and hasattr(given, "tolist"):  # an array of some library, from a hook
+            given = given.tolist()
         made = given if isinstance(given, Tensor) else nested(port.name, given, port.datatype)
         if made.datatype != port.datatype:
             raise RequestError(f"input {port.name!r} has datatype {made.datatype}; the model takes {port.datatype}")
@@ -153,7 +158,7 @@ def encode_json(made: Tensor) -> "tuple[str, int]":
     # Twice as quick as the JSON encoder, and a third shorter, because nine digits bring every float32 back.
     text = "[" + ",".join([_FLOATS[made.datatype][0]] * len(values)) % tuple(values) + "]"
     if "n" not in text:  # of the numbers only "nan" and "inf" have an n
-        return text, 0
+        return text.replace("-0,", "-0.0,").replace("-0]", "-0.0]"), 0  # JSON's -0 is an integer without a sign
     finite = [None if value != value or value in (float("inf"), float("-inf")) else value for value in values]
     return jsontext.dumps(finite), finite.count(None)
 
@@ -163,7 +168,7 @@ def encode(outputs: "Mapping[str, Tensor]", call: Call, *, name: str, version: s
     rows, parts = [], []
     for output, binary in call.wanted:
         made = outputs[output]
-        head = {"name": output, "datatype": made.datatype, "shape": list(made.shape)}
+        head: dict[str, Any] = {"name": output, "datatype": made.datatype, "shape": list(made.shape)}
         if binary:
             data = bytes(made.data)
             parts.append(data)
@@ -237,7 +242,7 @@ def _shape(name: str, row: "dict[str, Any]") -> "tuple[int, ...]":
 
 def _declared(name: str, row: "dict[str, Any]") -> Tensor:
     shape, datatype = _shape(name, row), row.get("datatype")
-    if datatype not in DATATYPES:
+    if type(datatype) is not str or datatype not in DATATYPES:
         raise RequestError(f"input {name!r}: datatype {datatype!r} is not one of {', '.join(DATATYPES)}")
     if "raw" not in row:
         if "data" not in row:

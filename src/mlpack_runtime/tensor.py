@@ -3,15 +3,14 @@
 Promises: what is accepted is consistent (the bytes are as many as shape and datatype say). Knows no engine and no JSON.
 """
 
-from _struct import unpack
+from _struct import error as PackError
+from _struct import pack, unpack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from array import array
-    from mmap import mmap
     from typing import Any
 
-    Buffer = bytes | bytearray | memoryview | array[Any] | mmap
+    Buffer = bytes | bytearray | memoryview
 
 # Protocol name -> (number in ONNX's TensorProto.DataType, bytes per element, struct code, name in model.json).
 DATATYPES = {
@@ -86,16 +85,8 @@ class Tensor:
 
 def tensor(values: "Any", datatype: str, shape: "tuple[int, ...]") -> Tensor:
     """A tensor from flat numbers in row-major order. Raises TensorError when a number does not fit the datatype."""
-    from array import array
-
-    code = DATATYPES[datatype][2]
-    try:
-        if code == "e":
-            from _struct import pack
-
-            return Tensor(datatype, shape, pack(f"<{len(values)}e", *values))
-        return Tensor(datatype, shape, array("B" if code == "?" else code, values))
-    except (TypeError, OverflowError) as error:
+    try:  # not the `array` module: quicker, and importing that one imports `collections`
+        data = pack(f"<{len(values)}{DATATYPES[datatype][2]}", *values)
+    except (PackError, OverflowError) as error:
         raise TensorError(f"a value does not fit {datatype}: {error}") from None
-    except ValueError as error:
-        raise TensorError(str(error)) from None
+    return Tensor(datatype, shape, data)

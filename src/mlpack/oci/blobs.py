@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import os
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from mlpack.digest import Digest
 from mlpack.errors import PackError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from _typeshed import WriteableBuffer as Buffer
 
 CHUNK_BYTES = 1 << 20
 
@@ -84,6 +89,35 @@ def incoming(directory: Path) -> Iterator[Incoming]:
             yield Incoming(file, directory, temporary)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+class Checked(io.RawIOBase):
+    """A blob's bytes on their way elsewhere; PackError at their end when they are not the ones of `digest`. Closes its source."""
+
+    def __init__(self, source: BinaryIO, digest: Digest) -> None:
+        super().__init__()
+        self._source = source
+        self._digest = digest
+        self._sha256 = hashlib.sha256()
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def readinto(self, buffer: Buffer, /) -> int:
+        """Fill `buffer`, as far as there is something; 0 at the end."""
+        view = memoryview(buffer).cast("B")
+        chunk = self._source.read(len(view))
+        self._sha256.update(chunk)
+        if not chunk and self._sha256.hexdigest() != self._digest.hex:
+            raise PackError(f"the bytes of {self._digest} have another digest ({self._sha256.hexdigest()}): damaged or exchanged")
+        view[: len(chunk)] = chunk
+        return len(chunk)
+
+    def close(self) -> None:
+        """Close the source too."""
+        self._source.close()
+        super().close()
 
 
 def put(directory: Path, data: bytes) -> Digest:

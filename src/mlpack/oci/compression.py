@@ -13,7 +13,6 @@ import gzip
 import hashlib
 import io
 import zlib
-from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from mlpack.digest import Digest
@@ -21,6 +20,8 @@ from mlpack.errors import PackError
 from mlpack.oci import media
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from _typeshed import WriteableBuffer as Buffer
 
 Compression = Literal["deflate", "stored"]
@@ -65,6 +66,13 @@ def gzip_deflated(chunks: Iterable[bytes]) -> Iterator[bytes | memoryview]:
     yield _HEADER
     yield memoryview(deflate.deflate_compress(data, LEVEL))
     yield _trailer(crc, size)
+
+
+def deflate_version() -> str:
+    """The version that the bytes of `gzip_deflated` belong to: part of the key of any cache of them."""
+    import deflate
+
+    return str(deflate.__version__)
 
 
 def gzip_streamed(chunks: Iterable[bytes]) -> Iterator[bytes | memoryview]:
@@ -147,7 +155,7 @@ class Inflated(io.RawIOBase):
         self.tally.add(chunk)
         if self.tally.size_bytes > self._limit_bytes:
             raise PackError(
-                f"a layer holds more than {self._limit_bytes} bytes when inflated: too large for any target, or a decompression bomb"
+                f"a layer inflates to more than {self._limit_bytes} bytes: too large for any target, or a decompression bomb"
             )
         view[: len(chunk)] = chunk
         return len(chunk)

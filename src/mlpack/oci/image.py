@@ -10,22 +10,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from mlpack.digest import Digest, canonical_json, of_bytes
 from mlpack.errors import PackError
 from mlpack.oci import blobs, compression, media
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 Opener = Callable[[Digest], BinaryIO]
 """How the bytes of a blob are had, by name."""
 
-SPEC_KEYS = frozenset(
-    f"org.opencontainers.image.{key}"
-    for key in (
-        "created authors url documentation source version revision vendor licenses ref.name title description base.digest base.name"
-    ).split()
+_SPEC_NAMES = (
+    "created authors url documentation source version revision vendor licenses ref.name title description base.digest base.name"
 )
+SPEC_KEYS = frozenset(f"org.opencontainers.image.{name}" for name in _SPEC_NAMES.split(" "))
 """The keys that image-spec's `annotations.md` defines; any other under `org.opencontainers` is reserved."""
 
 
@@ -37,7 +37,7 @@ class Layer:
     diff_id: Digest
     size_bytes: int
     media_type: str
-    uncompressed_bytes: int | None = None
+    uncompressed_bytes: int | None = field(default=None, compare=False)
     """Size of the tar inside; None when nobody has looked (see `paths.index`)."""
     open: Callable[[], BinaryIO] = field(compare=False, repr=False)
     """The stored bytes, from their beginning. May raise MlpackError."""
@@ -47,14 +47,22 @@ class Layer:
 class Image:
     """A single-platform image. Made by `empty`, `parse`, `append` and `with_config` only."""
 
-    manifest_bytes: bytes
-    config_bytes: bytes
+    manifest_bytes: bytes = field(repr=False)
+    config_bytes: bytes = field(repr=False)
     layers: tuple[Layer, ...]
 
 
-def local_layer(directory: Path, layer: Layer) -> Layer:
-    """The same layer, its bytes taken from the blobs below `directory`."""
-    return replace(layer, open=lambda: blobs.path_of(directory, layer.digest).open("rb"))
+def opener_in(directory: Path, name: Digest) -> Callable[[], BinaryIO]:
+    """Opens the blob of that name below `directory`; PackError, when called, if it has gone."""
+
+    def opened() -> BinaryIO:
+        path = blobs.path_of(directory, name)
+        try:
+            return path.open("rb")
+        except OSError as error:
+            raise PackError(f"the blob {path} has gone ({error.strerror}): was a cache emptied meanwhile? Build again") from error
+
+    return opened
 
 
 def digest(image: Image) -> Digest:
@@ -214,9 +222,7 @@ def validate(image: Image) -> list[str]:
     kin = media.family(_type_of(found))
     if named.media_type != kin.config:
         problems.append(f"a config of type {named.media_type} in a manifest of type {kin.manifest}")
-    for key in ("architecture", "os"):
-        if not made.get(key):
-            problems.append(f"the config lacks {key!r}")
+    problems += [f"the config lacks {key!r}" for key in ("architecture", "os") if not made.get(key)]
     rootfs = made.get("rootfs") or {}
     if rootfs.get("type") != "layers":
         problems.append(f"rootfs.type is {rootfs.get('type')!r}, not 'layers'")
@@ -283,7 +289,9 @@ def describe(image: Image) -> dict[str, Any]:
             for layer, line in zip(image.layers, lines, strict=False)
         ],
         "config": {
-            key.lower(): runtime.get(key) for key in ("Entrypoint", "Cmd", "Env", "WorkingDir", "User", "Labels") if runtime.get(key)
+            key.lower(): runtime.get(key)
+            for key in ("Entrypoint", "Cmd", "Env", "WorkingDir", "User", "Labels")
+            if runtime.get(key)
         },
     }
 
@@ -298,7 +306,8 @@ def _made(made: dict[str, Any], layers: tuple[Layer, ...], kin: media.Family) ->
     config_bytes = canonical_json(made)
     named = media.Descriptor(media_type=kin.config, digest=of_bytes(config_bytes), size_bytes=len(config_bytes))
     described = [
-        media.Descriptor(media_type=layer.media_type, digest=layer.digest, size_bytes=layer.size_bytes).as_json() for layer in layers
+        media.Descriptor(media_type=layer.media_type, digest=layer.digest, size_bytes=layer.size_bytes).as_json()
+        for layer in layers
     ]
     written = {"schemaVersion": 2, "mediaType": kin.manifest, "config": named.as_json(), "layers": described}
     return Image(manifest_bytes=canonical_json(written), config_bytes=config_bytes, layers=layers)
@@ -336,7 +345,9 @@ def _merged(lines: Sequence[str], added: Mapping[str, str]) -> dict[str, str]:
 def _check_label(key: str) -> None:
     reserved = key.startswith(("org.opencontainers.", "com.docker.", "io.docker."))
     if (reserved and key not in SPEC_KEYS) or "." not in key.strip("."):
-        raise PackError(f"the label {key!r} is reserved or has no reverse-DNS prefix: use one like 'io.example.{key.split('.')[-1]}'")
+        raise PackError(
+            f"the label {key!r} is reserved or has no reverse-DNS prefix: use one like 'io.example.{key.split('.')[-1]}'"
+        )
 
 
 def _opening(opener: Opener, name: Digest) -> Callable[[], BinaryIO]:

@@ -12,17 +12,20 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from mlpack.digest import entries as walk
 from mlpack.errors import PackError
 from mlpack.oci import blobs, media, tar
 from mlpack.oci.compression import Compression, Tally, gzipped
-from mlpack.oci.image import Layer, local_layer
+from mlpack.oci.image import Layer, opener_in
 from mlpack.oci.paths import Paths
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ENVELOPE = 1
 """Raised whenever the bytes of a layer change for the same files: part of the key of any cache of layers."""
@@ -42,7 +45,7 @@ def layer_from_tree(
 
 
 def layer_from_rootfs(root: Path, out: Path, epoch_s: int = 0) -> tuple[Layer, tuple[str, ...]]:
-    """A root file system as one layer, and the paths that were left out of it (device nodes, pipes, sockets), named with their kind.
+    """A root file system as one layer, and the paths that were left out of it (device nodes, pipes, sockets).
 
     Links stay as they are, hard links stay hard links. Owners become 0:0, therefore set-user-id and set-group-id bits, which
     would then hand out root, are dropped; the other permission bits stay. Extended attributes (file capabilities) are dropped.
@@ -61,19 +64,14 @@ def store(listed: list[tar.Entry], out: Path, how: Compression) -> Layer:
             blob.write(chunk)
         digest = blob.commit()
         stored = blob.size_bytes
-    layer = Layer(
+    return Layer(
         digest=digest,
         diff_id=tally.digest(),
         size_bytes=stored,
         media_type=media.OCI.gzip,
         uncompressed_bytes=tally.size_bytes,
-        open=_nowhere,
+        open=opener_in(out, digest),
     )
-    return local_layer(out, layer)
-
-
-def _nowhere() -> BinaryIO:
-    raise PackError("a layer was opened before it was stored")
 
 
 def _tree_entries(tree: Path, epoch_s: int) -> Iterator[tar.Entry]:
@@ -142,8 +140,12 @@ def _file(path: str, found: os.DirEntry[str], mode: int, epoch_s: int) -> tar.En
         mode=mode,
         mtime_s=epoch_s if mtime is None else mtime,
         size_bytes=size,
-        source=Path(found.path),
+        source=partial(_opened, found.path),
     )
+
+
+def _opened(path: str) -> BinaryIO:
+    return Path(path).open("rb")
 
 
 def _compiled_mtime(source: str, size_bytes: int) -> int | None:
@@ -156,7 +158,7 @@ def _compiled_mtime(source: str, size_bytes: int) -> int | None:
     except OSError:
         return None
     for each in names:
-        with open(os.path.join(cache, each), "rb") as file:
+        with _opened(os.path.join(cache, each)) as file:
             header = file.read(16)
         if header[4:8] == bytes(4) and int.from_bytes(header[12:16], "little") == size_bytes & 0xFFFFFFFF:
             return int.from_bytes(header[8:12], "little")

@@ -12,20 +12,24 @@ import io
 import os
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from mlpack.digest import Digest, canonical_json, of_bytes
 from mlpack.errors import PackError
 from mlpack.oci import blobs, image, media, reference, tar
-from mlpack.oci.image import Image, Opener
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer as Buffer
 
+    from mlpack.oci.image import Image
+
 MARKER = "oci-layout"
 _MARKER_BYTES = b'{"imageLayoutVersion":"1.0.0"}'
+_Files = Callable[[str], BinaryIO]
+"""Opens a file of a layout by its name in it; PackError when it is not there."""
 _REF_NAME = "org.opencontainers.image.ref.name"
 
 
@@ -37,7 +41,9 @@ def is_layout(directory: Path) -> bool:
 def write(made: Image, directory: Path, ref_name: str = "latest") -> None:
     """`made` as an OCI layout in `directory`, which is made when missing; `ref_name` is the name tools know it by there."""
     directory.mkdir(parents=True, exist_ok=True)
-    for digest, size, opener in _blobs(made):
+    for digest, (size, opener) in _blobs(made).items():
+        if blobs.holds(directory / "blobs", digest, size):
+            continue
         with opener() as stream:
             blobs.copy(stream, directory / "blobs", digest, size)
     blobs.write_file(directory / MARKER, _MARKER_BYTES)
@@ -63,50 +69,13 @@ def read(path: Path, arch: str | None = None) -> Image:
 
     PackError when `path` is neither, is damaged, holds no such image, or several and no `arch` was given.
     """
-    opener = _directory_opener(path) if path.is_dir() else _archive_opener(path)
-    wanted = _choose(opener, media.load_json(opener.document("index.json"), f"{path}/index.json"), arch)
-    manifest_bytes = _document(opener, wanted)
+    files = _directory(path) if path.is_dir() else _archive(path)
+    with files("index.json") as stream:
+        index = media.load_json(stream.read(media.MAX_JSON_BYTES + 1), f"{path}: index.json")
+    wanted = _choose(path, files, index, arch)
+    manifest_bytes = _document(files, wanted)
     described, _ = image.descriptors(media.load_json(manifest_bytes, "manifest"))
-    return image.parse(manifest_bytes, _document(opener, described), opener)
-
-
-class _Files:
-    """The files of a layout, by their name in it."""
-
-    def __init__(self, where: Path) -> None:
-        self.where = where
-
-    def open(self, name: str) -> BinaryIO:
-        """The file of that name. PackError when it is not there."""
-        raise NotImplementedError
-
-    def __call__(self, digest: Digest) -> BinaryIO:
-        return self.open(f"blobs/sha256/{digest.hex}")
-
-    def document(self, name: str) -> bytes:
-        """A small file's bytes, one more than allowed at most."""
-        with self.open(name) as stream:
-            return stream.read(media.MAX_JSON_BYTES + 1)
-
-
-class _Directory(_Files):
-    def open(self, name: str) -> BinaryIO:
-        try:
-            return (self.where / name).open("rb")
-        except OSError as error:
-            raise PackError(f"the OCI layout {self.where} lacks {name}: it is damaged or was not written to its end") from error
-
-
-class _Archive(_Files):
-    def __init__(self, where: Path, members: dict[str, tuple[int, int]]) -> None:
-        super().__init__(where)
-        self._members = members
-
-    def open(self, name: str) -> BinaryIO:
-        if name not in self._members:
-            raise PackError(f"the OCI archive {self.where} lacks {name}: it is damaged or was not written to its end")
-        start, size = self._members[name]
-        return io.BufferedReader(_Slice(self.where.open("rb"), start, size), blobs.CHUNK_BYTES)
+    return image.parse(manifest_bytes, _document(files, described), lambda digest: files(_blob_name(digest)))
 
 
 class _Slice(io.RawIOBase):
@@ -143,13 +112,34 @@ class _Slice(io.RawIOBase):
         super().close()
 
 
-def _directory_opener(path: Path) -> _Files:
+def _directory(path: Path) -> _Files:
     if not is_layout(path):
         raise PackError(f"{path} is not an OCI layout: it has no file {MARKER!r}")
-    return _Directory(path)
+
+    def opened(name: str) -> BinaryIO:
+        try:
+            return (path / name).open("rb")
+        except OSError as error:
+            raise _lacking(path, name) from error
+
+    return opened
 
 
-def _archive_opener(path: Path) -> _Files:
+def _archive(path: Path) -> _Files:
+    members = _members(path)
+    if MARKER not in members or "index.json" not in members:
+        raise PackError(f"{path} is not an OCI archive. If `docker save` wrote it: skopeo copy docker-archive:IN oci-archive:OUT")
+
+    def opened(name: str) -> BinaryIO:
+        if name not in members:
+            raise _lacking(path, name)
+        return io.BufferedReader(_Slice(path.open("rb"), *members[name]), blobs.CHUNK_BYTES)
+
+    return opened
+
+
+def _members(path: Path) -> dict[str, tuple[int, int]]:
+    """Where each file of an archive begins, and its size."""
     if not path.is_file():
         raise PackError(f"{path} is neither an OCI layout nor an OCI archive: there is nothing of that name")
     members: dict[str, tuple[int, int]] = {}
@@ -157,38 +147,43 @@ def _archive_opener(path: Path) -> _Files:
         with tarfile.open(path, "r:") as archive:
             for member in archive:
                 name = member.name.removeprefix("./")
-                if member.isreg() and (name in {MARKER, "index.json"} or name.startswith("blobs/")):
-                    if name in members:
-                        raise PackError(f"the archive {path} has {name} twice: two readers could see two different images")
-                    members[name] = (member.offset_data, member.size)
-    except (tarfile.TarError, OSError, ValueError) as error:
+                if not member.isreg():
+                    continue
+                if name in members:
+                    raise PackError(f"the archive {path} has {name} twice: two readers could see two different images")
+                members[name] = (member.offset_data, member.size)
+    except (tarfile.TarError, OSError, ValueError, RecursionError) as error:
         raise PackError(f"{path} is not an OCI archive (an uncompressed tar of an OCI layout): {error}") from error
-    if MARKER not in members or "index.json" not in members:
-        raise PackError(f"{path} is not an OCI archive. If `docker save` wrote it: skopeo copy docker-archive:IN oci-archive:OUT")
-    return _Archive(path, members)
+    return members
 
 
-def _choose(opener: _Files, index: dict[str, object], arch: str | None) -> media.Descriptor:
+def _lacking(path: Path, name: str) -> PackError:
+    return PackError(f"{path} lacks {name}: it is damaged or was not written to its end")
+
+
+def _choose(path: Path, files: _Files, index: dict[str, object], arch: str | None) -> media.Descriptor:
     listed = reference.manifests(index)
+    if len(listed) == 1 and listed[0].media_type in media.INDEXES:
+        listed = reference.manifests(media.load_json(_document(files, listed[0]), f"{path}: nested index"))
     images = [each for each in listed if each.media_type in media.MANIFESTS]
-    nested = [each for each in listed if each.media_type in media.INDEXES]
-    if len(nested) == 1 and not images:
-        listed = reference.manifests(media.load_json(_document(opener, nested[0]), "nested index"))
-        images = [each for each in listed if each.media_type in media.MANIFESTS]
     if len(images) == 1:
         return images[0]
     if arch is None:
         names = ", ".join(each.ref_name or "/".join(each.platform or ("unnamed",)) for each in images)
-        raise PackError(f"{opener.where} holds {len(images)} images ({names}): say for which processor, or keep one image in it")
+        raise PackError(f"{path} holds {len(images)} images ({names}): say for which processor, or keep one image in it")
     return reference.select(listed, arch)
 
 
-def _document(opener: _Files, wanted: media.Descriptor) -> bytes:
-    with opener(wanted.digest) as stream:
+def _document(files: _Files, wanted: media.Descriptor) -> bytes:
+    with files(_blob_name(wanted.digest)) as stream:
         data = stream.read(media.MAX_JSON_BYTES + 1)
     if len(data) != wanted.size_bytes or of_bytes(data) != wanted.digest:
-        raise PackError(f"{opener.where}: the blob {wanted.digest} is damaged: its bytes have the digest {of_bytes(data)}")
+        raise PackError(f"the blob {wanted.digest} is damaged: its bytes have the digest {of_bytes(data)}")
     return data
+
+
+def _blob_name(digest: Digest) -> str:
+    return f"blobs/sha256/{digest.hex}"
 
 
 def _index(made: Image, ref_name: str) -> bytes:
@@ -203,12 +198,33 @@ def _index(made: Image, ref_name: str) -> bytes:
     return canonical_json({"schemaVersion": 2, "mediaType": media.OCI_INDEX, "manifests": [described]})
 
 
-def _blobs(made: Image) -> Iterator[tuple[Digest, int, Opener]]:
-    """Layers, config, manifest: whoever finds the manifest finds what it names."""
-    seen: set[Digest] = set()
-    for layer in made.layers:
-        if layer.digest not in seen:
-            seen.add(layer.digest)
-            yield layer.digest, layer.size_bytes, layer.open
+def _blobs(made: Image) -> dict[Digest, tuple[int, Callable[[], BinaryIO]]]:
+    """Layers, config, manifest: whoever finds the manifest finds what it names. A layer that is there twice is one blob."""
+    found: dict[Digest, tuple[int, Callable[[], BinaryIO]]] = {
+        layer.digest: (layer.size_bytes, layer.open) for layer in made.layers
+    }
     for data in (made.config_bytes, made.manifest_bytes):
-        yield of_bytes(data), len(data), _in_memory(data)
+        found[of_bytes(data)] = (len(data), partial(io.BytesIO, data))
+    return found
+
+
+def _archived(made: Image, ref_name: str) -> Iterator[bytes]:
+    documents = {MARKER: _MARKER_BYTES, "index.json": _index(made, ref_name), "manifest.json": _docker_manifest(made, ref_name)}
+    listed = [_archive_entry(name, len(data), partial(io.BytesIO, data)) for name, data in documents.items()]
+    for digest, (size, opener) in _blobs(made).items():
+        listed.append(_archive_entry(_blob_name(digest), size, partial(_checked, opener, digest)))
+    yield from tar.chunks(listed)
+
+
+def _archive_entry(name: str, size: int, source: Callable[[], BinaryIO]) -> tar.Entry:
+    return tar.Entry(path=name, kind="file", mode=0o644, size_bytes=size, source=source)
+
+
+def _checked(opener: Callable[[], BinaryIO], digest: Digest) -> BinaryIO:
+    return io.BufferedReader(blobs.Checked(opener(), digest), blobs.CHUNK_BYTES)
+
+
+def _docker_manifest(made: Image, ref_name: str) -> bytes:
+    tags = [ref_name] if ":" in ref_name else [f"{ref_name}:latest"]
+    layers = [_blob_name(layer.digest) for layer in made.layers]
+    return canonical_json([{"Config": _blob_name(of_bytes(made.config_bytes)), "RepoTags": tags, "Layers": layers}])

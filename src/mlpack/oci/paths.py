@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from mlpack.digest import Digest, canonical_json
 from mlpack.errors import PackError
 from mlpack.oci import blobs, compression, scan
-from mlpack.oci.image import Image, Layer
 from mlpack.oci.scan import Index, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from mlpack.oci.image import Image, Layer
 
 Node: TypeAlias = "dict[str, Node] | str | None"
 """A directory by name, the target of a symbolic link, or None for anything else."""
@@ -48,7 +51,7 @@ class Paths:
         return _kind(node)
 
     def resolve(self, path: str) -> str:
-        """Where a process in the image gets to by `path`: all links followed, missing ends kept. PackError for loops and files on the way."""
+        """Where `path` leads inside the image: all links followed, missing ends kept. PackError for loops and files on the way."""
         return "/".join(_resolved(self._root, _parts(path)))
 
     def names(self, path: str) -> tuple[str, ...]:
@@ -119,7 +122,9 @@ def index(layer: Layer, cache: Path | None = None) -> Index:
     with layer.open() as stored:
         found = scan.read(compression.Inflated(stored, layer.media_type))
     if found.diff_id != layer.diff_id:
-        raise PackError(f"the layer {layer.digest} should inflate to {layer.diff_id} and inflates to {found.diff_id}: damaged or forged")
+        raise PackError(
+            f"the layer {layer.digest} should inflate to {layer.diff_id} and inflates to {found.diff_id}: damaged or forged"
+        )
     if remembered:
         remembered.parent.mkdir(parents=True, exist_ok=True)
         blobs.write_file(remembered, canonical_json([str(found.diff_id), found.uncompressed_bytes, found.entries]))

@@ -8,17 +8,21 @@ hosts and short names; OCI image-spec 1.1 `image-index.md` (platforms).
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlpack.digest import Digest
 from mlpack.errors import PackError
 from mlpack.oci import media
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 DOCKER_HUB = "docker.io"
 _DOCKER_HUB_API = "registry-1.docker.io"
-_HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?")
+_HOST = re.compile(
+    r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?"
+)
 _REPOSITORY = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _MAX_NAME = 255
@@ -99,4 +103,6 @@ def select(listed: Sequence[media.Descriptor], arch: str) -> media.Descriptor:
             if each.platform == ("linux", arch, variant):
                 return each
     there = sorted({"/".join(part for part in each.platform if part) for each in images if each.platform})
-    raise PackError(f"the image is not made for linux/{arch}, only for {', '.join(there) or 'unnamed platforms'}: choose another base")
+    raise PackError(
+        f"the image is not made for linux/{arch}, only for {', '.join(there) or 'unnamed platforms'}: choose another base"
+    )

@@ -9,13 +9,16 @@ Source: POSIX pax; GNU tar manual, "Basic Tar Format"; OCI image-spec 1.1 `layer
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
-from mlpack.digest import Digest
 from mlpack.errors import PackError
-from mlpack.oci.compression import Inflated
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mlpack.digest import Digest
+    from mlpack.oci.compression import Inflated
 
 Kind = Literal["dir", "file", "link"]
 

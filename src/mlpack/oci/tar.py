@@ -9,13 +9,14 @@ would bring owners, fractions of seconds and links. Source: POSIX pax; OCI image
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from mlpack.errors import PackError
 from mlpack.oci import media
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
 
 _READ_BYTES = 1 << 20
 _TYPES = {"file": tarfile.REGTYPE, "dir": tarfile.DIRTYPE, "symlink": tarfile.SYMTYPE, "hardlink": tarfile.LNKTYPE}
@@ -23,7 +24,7 @@ _TYPES = {"file": tarfile.REGTYPE, "dir": tarfile.DIRTYPE, "symlink": tarfile.SY
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One path in a layer. `path` has no leading or trailing slash; `target` is a link's; `source` a file's bytes."""
+    """One path in an archive. `path` has no leading or trailing slash; `target` is a link's; `source` opens a file's bytes."""
 
     path: str
     kind: Literal["file", "dir", "symlink", "hardlink"]
@@ -31,7 +32,7 @@ class Entry:
     mtime_s: int = 0
     size_bytes: int = 0
     target: str = ""
-    source: Path | None = None
+    source: Callable[[], BinaryIO] | None = None
 
 
 def chunks(entries: Iterable[Entry]) -> Iterator[bytes]:
@@ -43,7 +44,7 @@ def chunks(entries: Iterable[Entry]) -> Iterator[bytes]:
         last = entry.path
         yield _header(entry)
         if entry.source is not None and entry.size_bytes:
-            yield from _content(entry.source, entry.size_bytes)
+            yield from _content(entry.path, entry.source, entry.size_bytes)
             yield b"\0" * (-entry.size_bytes % tarfile.BLOCKSIZE)
     yield b"\0" * (2 * tarfile.BLOCKSIZE)
 
@@ -70,17 +71,17 @@ def _header(entry: Entry) -> bytes:
     return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict")
 
 
-def _content(source: Path, size_bytes: int) -> Iterator[bytes]:
+def _content(path: str, source: Callable[[], BinaryIO], size_bytes: int) -> Iterator[bytes]:
     try:
-        with source.open("rb") as file:
+        with source() as file:
             left = size_bytes
             while left:
                 chunk = file.read(min(left, _READ_BYTES))
                 if not chunk:
-                    raise PackError(f"{source} became shorter while it was packed: build again, with nobody writing to it")
+                    raise PackError(f"{path} became shorter while it was packed: build again, with nobody writing to it")
                 left -= len(chunk)
                 yield chunk
             if file.read(1):
-                raise PackError(f"{source} became longer while it was packed: build again, with nobody writing to it")
+                raise PackError(f"{path} became longer while it was packed: build again, with nobody writing to it")
     except OSError as error:
-        raise PackError(f"{source} cannot be read: {error.strerror}") from error
+        raise PackError(f"{error.filename or path} cannot be read: {error.strerror}") from error

@@ -1,0 +1,211 @@
+"""What a decision rests on: the data in the store, and the measurement of every package, each taken at most once per machine.
+
+Promises: calibration and evaluation never overlap; packages of equal content are measured once; a measurement is kept under the
+machine it was taken on. A package that fails while it is measured is told apart from one that could not be measured here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlpack import calls, dataset, digest, entrypoint, machine, measure
+from mlpack.accuracy import Judge
+from mlpack.digest import Digest
+from mlpack.errors import MeasureError, RecipeError
+from mlpack.measure import Effort, Subject
+from mlpack.pack import interpreter_for
+from mlpack.packages import Package, Packages
+from mlpack.records import Accuracy, Machine, Measurement, Recipe, Signature
+from mlpack.store import Store
+
+_VERSION = 1
+_RESULT = "measurements.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Data:
+    """Evaluation or calibration data as calls in the store."""
+
+    tree: Digest
+    dir: Path
+
+    @property
+    def calls(self) -> list[dict[str, Any]]:
+        """Every call, without its bytes."""
+        return list(json.loads((self.dir / "calls.json").read_bytes()))
+
+    @property
+    def labels(self) -> tuple[Any, ...] | None:
+        """One a sample, or None."""
+        found = json.loads((self.dir / "labels.json").read_bytes())
+        return None if found is None else tuple(found)
+
+    def sample(self) -> dict[str, Any]:
+        """The first call as a request's JSON body: texts as they are, tensors by the Open Inference Protocol."""
+        first = self.calls[0]
+        if "texts" in first:
+            return {"text": first["texts"][0]}
+        import numpy as np
+
+        data = (self.dir / "calls.bin").read_bytes()
+        names = {code: name for name, code in calls.DATATYPES.items()}
+
+        def values(row: Mapping[str, Any]) -> list[Any]:
+            dtype = np.dtype(names[row["datatype"]])
+            found: list[Any] = np.frombuffer(data, dtype, row["size"] // dtype.itemsize, row["offset"]).tolist()
+            return found
+
+        rows = first["inputs"].items()
+        return {"inputs": [{"name": n, "datatype": r["datatype"], "shape": r["shape"], "data": values(r)} for n, r in rows]}
+
+
+def take_data(reference: str, signature: Signature, store: Store, roots: tuple[Path, ...], *, tokenised: bool) -> Data:
+    """The data in calls form. What a function yields is read anew each time: nothing says whether it would yield the same."""
+    action: dict[str, Any] = {
+        "kind": "data",
+        "version": _VERSION,
+        "data": str(dataset.fingerprint(reference, roots)),
+        "inputs": [dataclasses.asdict(spec) for spec in signature.inputs],
+        "tokenised": tokenised,
+    }
+    if entrypoint.is_reference(reference):
+        with tempfile.TemporaryDirectory(prefix="mlpack-data-") as work:
+            dataset.read(reference, signature, roots, Path(work), tokenised=tokenised)
+            action["content"] = str(digest.of_tree(Path(work)))
+            return _kept(store, action, lambda out: _copy(Path(work), out))
+    return _kept(store, action, lambda out: dataset.read(reference, signature, roots, out, tokenised=tokenised))
+
+
+def check_disjoint(evaluation: Data, calibration: Data) -> None:
+    """RecipeError when a calibration sample is also an evaluation sample, by content."""
+    calls.check_disjoint(evaluation.dir, calibration.dir)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """Where and how the packages of one build are measured."""
+
+    recipe: Recipe
+    store: Store
+    packages: Packages
+    roots: tuple[Path, ...]
+    effort: Effort
+    observe: Callable[[str], None]
+
+    def measure(self, subjects: Mapping[str, Package], baseline_id: str, data: Data) -> dict[str, Measurement | MeasureError]:
+        """A measurement of every package, taken in turns with the baseline's; packages of equal content share one.
+
+        MeasureError is raised when the baseline itself fails, and returned for any other.
+        """
+        first: dict[Digest, str] = {}
+        for id_ in (baseline_id, *subjects):
+            first.setdefault(subjects[id_].content, id_)
+        distinct = {id_: subjects[id_] for id_ in first.values()}
+        here = machine.this_machine()
+        action: dict[str, Any] = {
+            "kind": "measurement",
+            "version": _VERSION,
+            "machine": dataclasses.asdict(here),
+            "packages": {str(package.content): _interpreter(package)[1] for package in distinct.values()},
+            "baseline": str(subjects[baseline_id].content),
+            "data": str(data.tree),
+            "metric": self._metric(),
+            "effort": dataclasses.asdict(self.effort),
+        }
+        known = self.store.find(action)
+        if known is not None:
+            kept = _read(known.dir / _RESULT)
+            return {id_: kept[str(package.content)] for id_, package in subjects.items()}
+        taken = self._take(distinct, baseline_id, data)
+        good = {str(subjects[id_].content): each for id_, each in taken.items() if isinstance(each, Measurement)}
+        if len(good) == len(taken):
+            with self.store.entry(action, repeatable=False) as entry:
+                if not entry.hit:
+                    _write(good, entry.dir / _RESULT)
+        return {id_: taken[first[package.content]] for id_, package in subjects.items()}
+
+    def _take(self, packages: Mapping[str, Package], baseline_id: str, data: Data) -> dict[str, Measurement | MeasureError]:
+        here = machine.this_machine()
+        judge = Judge(metric=self.recipe.metric, labels=data.labels, isa=here.isa, load_hook=self._load_hook)
+        memory = {id_: _memory_mb(package) for id_, package in packages.items()}
+        n_calls = len(data.calls)
+        with self.packages.unpacked(packages) as folders, tempfile.TemporaryDirectory(prefix="mlpack-outputs-") as work:
+            subjects = [
+                Subject(id=id_, root=folders[id_], memory_mb=memory[id_], interpreter=_interpreter(package)[0])
+                for id_, package in packages.items()
+            ]
+            self.observe(f"measure: accuracy on {n_calls} calls, {len(subjects)} packages")
+            predictions = measure.predict(subjects, data.dir, n_calls, Path(work))
+            failed = {id_: found for id_, found in predictions.items() if isinstance(found, MeasureError)}
+            if baseline_id in failed:
+                raise failed[baseline_id]
+            accuracies = judge.accuracies({id_: p for id_, p in predictions.items() if isinstance(p, Path)}, baseline_id)
+            failed |= {id_: found for id_, found in accuracies.items() if isinstance(found, MeasureError)}
+            alive = [subject for subject in subjects if subject.id not in failed]
+            timings = measure.time_side_by_side(alive, baseline_id, data.dir, n_calls, self.effort, self.observe)
+        results: dict[str, Measurement | MeasureError] = dict(failed)
+        for id_, timing in timings.items():
+            accuracy = accuracies[id_]
+            assert isinstance(accuracy, Accuracy)
+            fields = {field.name: getattr(timing, field.name) for field in dataclasses.fields(timing)}
+            results[id_] = Measurement(machine=here, batch=1, accuracy=accuracy, **fields)
+        return results
+
+    def _metric(self) -> str:
+        """The metric's name, and for the user's own the digest of its code."""
+        name = self.recipe.metric
+        return f"{name} {entrypoint.content(entrypoint.locate(name, self.roots))}" if entrypoint.is_reference(name) else name
+
+    def _load_hook(self, reference: str) -> Callable[..., Any]:
+        return entrypoint.load(entrypoint.locate(reference, self.roots))
+
+
+def _interpreter(package: Package) -> tuple[Path, str]:
+    """The Python that runs the package here: of its own minor version when there is one, else this one, whose imports of a package
+    that holds another version's bytecode are slower."""
+    import sys
+
+    found = interpreter_for(package.python)
+    if found is not None:
+        return found.path, found.version
+    return Path(sys.executable), sys.version.split()[0]
+
+
+def _memory_mb(package: Package) -> int:
+    value = json.loads((package.dir / "package.json").read_bytes())["memory_mb"]
+    if not isinstance(value, int):
+        raise RecipeError(f"memory_mb is {value!r}")
+    return value
+
+
+def _kept(store: Store, action: dict[str, Any], fill: Callable[[Path], object]) -> Data:
+    with store.entry(action) as entry:
+        if not entry.hit:
+            fill(entry.dir)
+    return Data(tree=entry.digest, dir=entry.dir)
+
+
+def _copy(source: Path, target: Path) -> None:
+    import shutil
+
+    shutil.copytree(source, target, dirs_exist_ok=True)
+
+
+def _write(taken: Mapping[str, Measurement], path: Path) -> None:
+    path.write_bytes(digest.canonical_json({content: dataclasses.asdict(each) for content, each in taken.items()}))
+
+
+def _read(path: Path) -> dict[str, Measurement]:
+    found: dict[str, Measurement] = {}
+    for content, value in json.loads(path.read_bytes()).items():
+        here = Machine(**(value["machine"] | {"flags": tuple(value["machine"]["flags"])}))
+        accuracy = Accuracy(**value["accuracy"]) if value["accuracy"] else None
+        samples = {name: tuple(item) for name, item in value.items() if isinstance(item, list)}
+        found[content] = Measurement(**(value | samples | {"machine": here, "accuracy": accuracy}))
+    return found

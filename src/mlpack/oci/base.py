@@ -1,0 +1,207 @@
+"""A base image, wherever it is: a root file system, an OCI layout or archive, or a registry.
+
+Promises: what a base was is returned as digests to pin; a pinned base is that one or an error, and needs no network when it is
+in the cache; the processor is checked, never assumed. A root file system is packed once and found again by `fingerprint`.
+Will not build a base or choose one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlpack.digest import Digest, canonical_json
+from mlpack.digest import entries as walk
+from mlpack.errors import PackError, ServiceError
+from mlpack.oci import blobs, compression, image, layout, media, reference, remote
+from mlpack.oci.image import Image, Layer
+from mlpack.oci.layer import ENVELOPE, layer_from_rootfs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_MACHINES = {0x3E: "amd64", 0xB7: "arm64"}
+"""ELF `e_machine` numbers (System V ABI supplements for x86-64 and AArch64)."""
+_PROBES = ("bin/true", "usr/bin/true", "bin/sh", "usr/bin/env", "bin/busybox")
+_PROBE_FOLDERS = ("usr/bin", "usr/local/bin", "var/lang/bin", "bin")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """A base image and how it was found. `digest` pins it: of the index when `name` led to one, else of the manifest."""
+
+    image: Image
+    name: str
+    kind: str
+    """`rootfs`, `layout`, `archive` or `registry`."""
+    digest: Digest
+    manifest_digest: Digest
+    notes: tuple[str, ...] = ()
+    """What the user should know, such as paths that could not be taken over."""
+
+
+def resolve_base(
+    ref: str,
+    arch: str,
+    cache_dir: Path,
+    pinned: Digest | None = None,
+    credentials: remote.Credentials | None = None,
+    options: remote.Options | None = None,
+) -> Base:
+    """The base image that `ref` means, for `arch` (`x86_64`, `amd64`, `arm64`).
+
+    An existing directory with a file `oci-layout` is an OCI layout, any other a root file system; an existing file is an OCI
+    archive; a text that begins like a path (`/`, `./`, `../`, `~`) must exist; all else is a reference. `cache_dir` keeps blobs
+    and what is known of them. PackError: no such path, another processor, not the `pinned` one. ServiceError: the registry.
+    """
+    path, arch = Path(ref), media.architecture(arch)
+    if path.is_dir() and not layout.is_layout(path):
+        found = _rootfs(path, arch, cache_dir)
+    elif path.exists():
+        made = layout.read(path, arch)
+        kind = "layout" if path.is_dir() else "archive"
+        found = Base(image=made, name=ref, kind=kind, digest=image.digest(made), manifest_digest=image.digest(made))
+    elif ref.startswith(("/", "./", "../", "~")):
+        raise PackError(f"there is no base image at {ref}: give a root file system, an OCI layout, an OCI archive or a reference")
+    else:
+        return _checked(_pulled(ref, arch, cache_dir, pinned, credentials, options or remote.Options()), arch, None)
+    return _checked(found, arch, pinned)
+
+
+def _pulled(
+    ref: str, arch: str, cache_dir: Path, pinned: Digest | None, credentials: remote.Credentials | None, options: remote.Options
+) -> Base:
+    named = reference.parse(ref)
+    if pinned and named.digest and named.digest != pinned:
+        raise PackError(f"the base {ref} is pinned to {pinned}, which is not the digest in its name: change one of them")
+    try:
+        pulled = remote.fetch(named, arch, cache_dir / "blobs", credentials, options, pinned)
+    except ServiceError as error:
+        way_out = "Without that registry, give the base with --base: a root file system, an OCI layout or an OCI archive"
+        raise ServiceError(f"the base image {ref} could not be had: {error}. {way_out}", retryable=error.retryable) from error
+    return Base(
+        image=pulled.image, name=str(named), kind="registry", digest=pulled.digest, manifest_digest=image.digest(pulled.image)
+    )
+
+
+def _checked(found: Base, arch: str, pinned: Digest | None) -> Base:
+    if pinned is not None and found.digest != pinned:
+        raise PackError(f"the base {found.name} is pinned to {pinned} and is now {found.digest}: restore it, or pin it anew")
+    os_name, made_for, _ = image.platform(found.image)
+    if (os_name, made_for) != ("linux", arch):
+        raise PackError(
+            f"the base {found.name} is made for {os_name}/{made_for}, not for linux/{arch}: choose another base or arch"
+        )
+    return found
+
+
+def fingerprint(directory: Path) -> str:
+    """64 hex digits that change when a file below `directory` does: of each path, size, time, mode and inode. Reads no file."""
+    state = hashlib.sha256()
+    for path, found in walk(directory):
+        status = found.stat(follow_symlinks=False)
+        line = f"{path}\0{status.st_size} {status.st_mtime_ns} {status.st_mode} {status.st_ino}\n"
+        state.update(os.fsencode(line))
+    return state.hexdigest()
+
+
+def _rootfs(root: Path, arch: str, cache_dir: Path) -> Base:
+    made_for = machine_of(root)
+    if made_for not in {None, arch}:
+        raise PackError(
+            f"the root file system {root} is made for linux/{made_for}, not for linux/{arch}: choose another base or arch"
+        )
+    layer, left_out = _rootfs_layer(root, cache_dir)
+    comment = f"left out: {', '.join(left_out)}" if left_out else ""
+    made = image.append(image.empty(arch, {"PATH": _PATH}), layer, "root file system", comment=comment)
+    notes = [f"left out of the image: {each}" for each in left_out]
+    if made_for is None:
+        notes.append(f"no program in {root} says for which processor it is: taken to be linux/{arch}")
+    digest = image.digest(made)
+    return Base(image=made, name=str(root), kind="rootfs", digest=digest, manifest_digest=digest, notes=tuple(notes))
+
+
+def _rootfs_layer(root: Path, cache_dir: Path) -> tuple[Layer, tuple[str, ...]]:
+    """The layer of a root file system: the one made last time, when its fingerprint is the same and the blob is still there."""
+    print_key = fingerprint(root)
+    remembered = cache_dir / "rootfs" / f"{print_key}-{ENVELOPE}-{compression.deflate_version()}.json"
+    store = cache_dir / "blobs"
+    if known := _recalled(remembered, store):
+        return known
+    layer, left_out = layer_from_rootfs(root, store)
+    if fingerprint(root) != print_key:
+        raise PackError(f"{root} changed while it was packed: build again, with nobody writing to it")
+    remembered.parent.mkdir(parents=True, exist_ok=True)
+    facts = [str(layer.digest), str(layer.diff_id), layer.size_bytes, layer.media_type, layer.uncompressed_bytes, left_out]
+    blobs.write_file(remembered, canonical_json(facts))
+    return layer, left_out
+
+
+def _recalled(remembered: Path, store: Path) -> tuple[Layer, tuple[str, ...]] | None:
+    try:
+        digest, diff_id, size, media_type, uncompressed, left_out = json.loads(remembered.read_bytes())
+        layer = Layer(
+            digest=Digest(digest),
+            diff_id=Digest(diff_id),
+            size_bytes=int(size),
+            media_type=str(media_type),
+            uncompressed_bytes=int(uncompressed),
+            open=image.opener_in(store, Digest(digest)),
+        )
+    except (OSError, ValueError, TypeError):
+        return None
+    return (layer, tuple(left_out)) if blobs.holds(store, layer.digest, layer.size_bytes) else None
+
+
+def machine_of(root: Path) -> str | None:
+    """The processor (`amd64`, `arm64`) that the programs of a root file system are for; None when there is no program.
+
+    PackError for any other processor. Links are followed as they would be inside, never out of `root`.
+    """
+    for candidate in _probes(root):
+        try:
+            with candidate.open("rb") as file:
+                header = file.read(20)
+        except OSError:
+            continue
+        if header[:4] == b"\x7fELF":
+            machine = int.from_bytes(header[18:20], "little" if header[5] == 1 else "big")
+            if machine not in _MACHINES:
+                raise PackError(f"{candidate} is for a processor (ELF machine {machine}) that no target has: choose another base")
+            return _MACHINES[machine]
+    return None
+
+
+def _probes(root: Path) -> Iterator[Path]:
+    for name in _PROBES:
+        yield from _inside(root, name)
+    for folder in _PROBE_FOLDERS:
+        for inside in _inside(root, folder):
+            if inside.is_dir():
+                yield from sorted(each for each in inside.iterdir() if stat.S_ISREG(each.lstat().st_mode))
+
+
+def _inside(root: Path, path: str) -> Iterator[Path]:
+    """Where `path` leads inside `root`, or nothing."""
+    here, todo = root, list(reversed(path.split("/")))
+    for _ in range(40):
+        if not todo:
+            yield here
+            return
+        part = todo.pop()
+        if part in {"", "."}:
+            continue
+        if part == "..":
+            here = here if here == root else here.parent
+            continue
+        here = here / part
+        if here.is_symlink():
+            target = os.readlink(here)
+            here = root if target.startswith("/") else here.parent
+            todo.extend(reversed(target.split("/")))

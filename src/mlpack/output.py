@@ -1,0 +1,89 @@
+"""What a build leaves in its directory: build.json, the reports, and what ships.
+
+Promises: the directory is replaced whole or not at all; a directory that is not a build's is never touched; every file that ships
+is in build.json by digest and size.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mlpack import buildjson, digest, report
+from mlpack.errors import RecipeError
+from mlpack.report import BuildOutcome
+from mlpack.store import remove
+
+BUILD = "build.json"
+ARTIFACTS = "artifacts"
+
+
+def check(out: Path) -> None:
+    """RecipeError when `out` holds something that is not a build's: it would be lost."""
+    if out.is_dir() and any(out.iterdir()) and not (out / BUILD).is_file():
+        raise RecipeError(f"--out {out}: the directory holds files and no {BUILD}, so it is not a build's: name another")
+    if out.exists() and not out.is_dir():
+        raise RecipeError(f"--out {out}: is a file, not a directory")
+
+
+def write(out: Path, outcome: BuildOutcome, packages: Mapping[str, Path]) -> dict[str, Any]:
+    """Write everything beside `out`, then put it in its place; the record. `packages`: directories by candidate id."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    fresh = out.parent / f".{out.name}.{os.getpid()}.new"
+    remove(fresh)
+    try:
+        files = {}
+        for id_, folder in packages.items():
+            target = fresh / ARTIFACTS / id_
+            shutil.copytree(folder, target, copy_function=_copy)
+            for name, entry in digest.entries(target):
+                if entry.is_dir():
+                    os.chmod(entry.path, 0o755)
+                else:
+                    files[f"{ARTIFACTS}/{id_}/{name}"] = (digest.of_file(Path(entry.path)), entry.stat().st_size)
+            target.chmod(0o755)
+        fresh.mkdir(parents=True, exist_ok=True)
+        record = report.build_record(dataclasses.replace(outcome, files=files))
+        (fresh / "report.md").write_text(report.markdown(record), "utf-8")
+        # HTML
+        (fresh / BUILD).write_bytes(buildjson.encode(record))
+        _replace(out, fresh)
+    finally:
+        remove(fresh)
+    return dict(record)
+
+
+def artifact_dir(package: Path) -> Path:
+    """The directory of a package: itself, or the one that the build in this directory chose."""
+    if (package / "package.json").is_file():
+        return package
+    if (package / BUILD).is_file():
+        record = buildjson.read(package / BUILD)
+        if record["chosen"] is None:
+            raise RecipeError(f"{package}: this build chose nothing, so there is no package to boot; see its report.md")
+        return package / ARTIFACTS / record["chosen"]
+    raise RecipeError(f"{package}: neither a build's directory ({BUILD}) nor a package's (package.json)")
+
+
+def _replace(out: Path, fresh: Path) -> None:
+    old = out.parent / f".{out.name}.{os.getpid()}.old"
+    if out.exists():
+        out.rename(old)
+    try:
+        fresh.rename(out)
+    except OSError:
+        if old.exists():
+            old.rename(out)
+        raise
+    remove(old)
+
+
+def _copy(source: str, target: str) -> str:
+    shutil.copyfile(source, target)
+    os.chmod(target, 0o755 if os.stat(source).st_mode & stat.S_IXUSR else 0o644)
+    return target

@@ -1,0 +1,207 @@
+"""Every candidate's package, each made at most once: bases resolved and pinned, runtimes shared, packages kept in the store.
+
+Promises: what a package is made of is its action, so equal inputs give the package that is already there; nothing is resolved
+anew that `mlpack.lock` pins. Writes the lock beside the recipe, and nothing else outside the store. Does not boot or measure.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlpack import digest, entrypoint, pack, wheels
+from mlpack.digest import Digest
+from mlpack.errors import RecipeError
+from mlpack.pack import Hooks, PackRequest, RuntimeRequest
+from mlpack.records import Artifact, Candidate, Model, Part, Recipe, Target
+from mlpack.store import Store, remove
+from mlpack.targets import TARGETS
+
+if TYPE_CHECKING:
+    from mlpack.oci.auth import Credentials
+    from mlpack.oci.base import Base
+
+PACKAGE = "package"
+_ARTIFACT = "artifact.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Package:
+    """What ships for one candidate and where it lies in the store. `content` names what runs, whatever the package is called:
+    packages of equal content behave alike and are measured once."""
+
+    artifact: Artifact
+    dir: Path
+    content: Digest
+    python: str
+
+
+class Packages:
+    """The packages of one build of `recipe`. `base` replaces the base of every target that needs one."""
+
+    def __init__(
+        self, recipe: Recipe, store: Store, roots: tuple[Path, ...], *, base: str | None = None, credentials: Credentials | None = None
+    ) -> None:
+        self._recipe, self._store, self._base, self._credentials = recipe, store, base, credentials
+        self._hooks = _hooks(recipe, roots)
+        self._lock_path = recipe.root / wheels.LOCK_NAME
+        self._lock = wheels.read_lock(self._lock_path)
+        self._bases: dict[tuple[str, str], Base] = {}
+        self._cache = store.root / "oci"
+
+    def pack(self, candidate: Candidate, model: Model, sample: Mapping[str, Any]) -> Package:
+        """The candidate's package. PackError, LimitError and ServiceError as `pack.pack` and `oci` raise them."""
+        target, model_dir = candidate.target, self._store.path(model.tree)
+        base = self.base_of(target)
+        python = pack.python_of(target, base, self._cache)
+        text = self._tokenizer(model_dir) is not None
+        runtime = self._runtime(target, python, text=text)
+        runtime_action = {"kind": "runtime", **pack.runtime_key(runtime)}
+        with self._store.entry(runtime_action) as made:
+            if not made.hit:
+                pack.runtime_tree(runtime, made.dir)
+        content = {"model": str(model.tree), "runtime": str(made.digest), "serve": self._serving(), "memory_mb": target.config.memory_mb}
+        action = {
+            "kind": "package",
+            "version": [pack.VERSION, TARGETS[target.kind].version],
+            "name": self._recipe.name,
+            "variant": candidate.variant,
+            "target": [target.kind, _plain(target)],
+            "content": content,
+            "python": python,
+            "base": str(base.manifest_digest) if base else None,
+            "sample": str(digest.of_json(sample)),
+        }
+        with self._store.entry(action) as entry:
+            if not entry.hit:
+                (entry.dir / PACKAGE).mkdir()
+                request = PackRequest(
+                    name=self._recipe.name,
+                    version=model.tree.short,
+                    variant=candidate.variant,
+                    target=target,
+                    model_dir=model_dir,
+                    runtime=made.dir,
+                    python=python,
+                    sample=sample,
+                    hooks=self._hooks,
+                    tokenizer=self._tokenizer(model_dir),
+                    max_length=self._recipe.serve.max_length,
+                    base=base,
+                    cache_dir=self._cache,
+                    notes=_notes(runtime),
+                )
+                with _scratch(self._store) as work:
+                    artifact = pack.pack(request, work, entry.dir / PACKAGE)
+                (entry.dir / _ARTIFACT).write_bytes(digest.canonical_json(_as_json(artifact)))
+        return Package(
+            artifact=_from_json(json.loads((entry.dir / _ARTIFACT).read_bytes())),
+            dir=entry.dir / PACKAGE,
+            content=digest.of_json(content),
+            python=python,
+        )
+
+    @contextmanager
+    def unpacked(self, packages: Mapping[str, Package]) -> Iterator[dict[str, Path]]:
+        """The shipped bytes of each package as they will lie at /var/task, read-only, while the block runs."""
+        with _scratch(self._store) as work:
+            yield {id_: pack.unpack(package.dir, work / str(index)) for index, (id_, package) in enumerate(packages.items())}
+
+    def base_of(self, target: Target) -> Base | None:
+        """The resolved base of a target that needs one; a registry's is pinned in the lock by digest."""
+        if not TARGETS[target.kind].needs_base:
+            return None
+        from mlpack.oci.base import resolve_base
+
+        reference = self._base or target.config.base
+        known = self._bases.get((reference, target.arch))
+        if known is not None:
+            return known
+        key = f"{reference} {target.arch}"
+        local = self._recipe.root / reference
+        place = reference if self._base or not local.exists() else str(local)
+        found = resolve_base(place, target.arch, self._cache, self._lock.bases.get(key), self._credentials)
+        if found.kind == "registry":
+            self._keep(dataclasses.replace(self._lock, bases={**self._lock.bases, key: found.digest}))
+        self._bases[(reference, target.arch)] = found
+        return found
+
+    def _runtime(self, target: Target, python: str, *, text: bool) -> RuntimeRequest:
+        self._keep(wheels.pinned(self._lock, python, target.arch))
+        return pack.runtime_request(target, python, text, self._lock.wheels[wheels.platform_key(python, target.arch)])
+
+    def _keep(self, lock: wheels.Lock) -> None:
+        if lock != self._lock:
+            self._lock = lock
+            wheels.write_lock(self._lock_path, lock)
+
+    def _tokenizer(self, model_dir: Path) -> Path | None:
+        named = self._recipe.serve.tokenizer
+        for place in (self._recipe.root / named if named else None, model_dir / "tokenizer.json"):
+            if place is not None and place.is_file():
+                return place
+        return None
+
+    def _serving(self) -> dict[str, Any]:
+        """What decides how the package answers beside model and runtime."""
+        serve, hooks = self._recipe.serve, self._hooks
+        named = self._recipe.root / serve.tokenizer if serve.tokenizer else None
+        return {
+            "preprocess": serve.preprocess,
+            "postprocess": serve.postprocess,
+            "max_length": serve.max_length,
+            "tokenizer": str(digest.of_file(named)) if named and named.is_file() else None,
+            "hooks": {name: str(digest.of_file(hooks.root / name)) for name in hooks.files} if hooks else {},
+        }
+
+
+def _hooks(recipe: Recipe, roots: tuple[Path, ...]) -> Hooks | None:
+    serve = recipe.serve
+    found = [entrypoint.locate(reference, roots) for reference in (serve.preprocess, serve.postprocess) if reference]
+    if not found:
+        return None
+    if len({entry.root for entry in found}) > 1:
+        raise RecipeError("serve: preprocess and postprocess lie in different directories: put both beside the recipe")
+    files = tuple(sorted({name for entry in found for name in entry.files}))
+    return Hooks(root=found[0].root, files=files, preprocess=serve.preprocess, postprocess=serve.postprocess)
+
+
+def _notes(runtime: RuntimeRequest) -> tuple[str, ...]:
+    from mlpack import bytecode
+
+    return () if runtime.interpreter else (bytecode.missing_note(runtime.python),)
+
+
+def _plain(target: Target) -> dict[str, Any]:
+    """A target's config without its base: that goes into actions by digest."""
+    return {name: value for name, value in dataclasses.asdict(target.config).items() if name != "base"}
+
+
+@contextmanager
+def _scratch(store: Store) -> Iterator[Path]:
+    """A directory on the store's own disk, so that large files can be linked instead of copied."""
+    import os
+
+    work = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=store.root / "temporary"))
+    try:
+        yield work
+    finally:
+        remove(work)
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _as_json(artifact: Artifact) -> dict[str, Any]:
+    return dataclasses.asdict(artifact) | {"digest": str(artifact.digest), "tree": str(artifact.tree)}
+
+
+def _from_json(value: dict[str, Any]) -> Artifact:
+    parts = tuple(Part(**part) for part in value["parts"])
+    texts = {name: tuple(value[name]) for name in ("files", "notes")}
+    return Artifact(**(value | texts | {"digest": Digest(value["digest"]), "tree": Digest(value["tree"]), "parts": parts}))

@@ -1,0 +1,78 @@
+"""Recorded calls of a model: a directory with `calls.json` and `calls.bin`, one call at a time.
+
+`calls.json` is a list of `{"inputs": {name: {"datatype", "shape", "offset", "size"}}}` (bytes in calls.bin, little endian,
+datatypes as the Open Inference Protocol names them) or `{"texts": [...]}`, tokenised with the model's own tokenizer.
+
+Promises: calls are read one by one, so a large set never lies in memory. Damage is a PassError that names the call.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlpack.errors import PassError
+from mlpack.passes import graph
+from mlpack.records import Signature
+
+if TYPE_CHECKING:
+    import numpy as np
+
+INDEX, BYTES = "calls.json", "calls.bin"
+
+DTYPES = {
+    "BOOL": "bool", "UINT8": "uint8", "UINT16": "uint16", "UINT32": "uint32", "UINT64": "uint64", "INT8": "int8",
+    "INT16": "int16", "INT32": "int32", "INT64": "int64", "FP16": "float16", "FP32": "float32", "FP64": "float64",
+}  # fmt: skip
+"""Numpy's names of the protocol's datatypes."""
+
+
+def read(folder: Path, model_dir: Path, signature: Signature) -> Iterator[dict[str, np.ndarray[Any, Any]]]:
+    """The inputs of each call, in order, with the element types that the model takes."""
+    try:
+        listed = json.loads((folder / INDEX).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise PassError(f"{INDEX}: missing or damaged ({error})") from error
+    if not isinstance(listed, list) or not listed:
+        raise PassError(f"{INDEX}: holds no calls")
+    tokenizer = _tokenizer(model_dir) if any("texts" in call for call in listed) else None
+    for number, call in enumerate(listed):
+        try:
+            yield _tokens(tokenizer, call["texts"], signature) if "texts" in call else _arrays(folder, call["inputs"], signature)
+        except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+            raise PassError(f"{INDEX}: call {number} is damaged or does not fit the model ({type(error).__name__}: {error})") from error
+
+
+def _tokenizer(model_dir: Path) -> Any:
+    from tokenizers import Tokenizer
+
+    path = model_dir / graph.TOKENIZER
+    if not path.is_file():
+        raise PassError(f"the data holds texts, but the model's directory has no {graph.TOKENIZER}")
+    return Tokenizer.from_str(path.read_text("utf-8"))
+
+
+def _tokens(tokenizer: Any, texts: list[str], signature: Signature) -> dict[str, Any]:
+    import numpy as np
+
+    encoded = tokenizer.encode_batch(list(texts))
+    fields = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
+    return {
+        spec.name: np.array([getattr(row, fields[spec.name]) for row in encoded], dtype=spec.dtype) for spec in signature.inputs
+    }
+
+
+def _arrays(folder: Path, inputs: dict[str, Any], signature: Signature) -> dict[str, Any]:
+    import numpy as np
+
+    result = {}
+    with (folder / BYTES).open("rb") as stream:
+        for spec in signature.inputs:
+            stored = inputs[spec.name]
+            stream.seek(int(stored["offset"]))
+            data = stream.read(int(stored["size"]))
+            array = np.frombuffer(data, dtype=np.dtype(DTYPES[stored["datatype"]]).newbyteorder("<"))
+            result[spec.name] = array.reshape([int(n) for n in stored["shape"]]).astype(spec.dtype, copy=False)
+    return result

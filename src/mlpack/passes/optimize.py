@@ -1,0 +1,77 @@
+"""The optimize pass: onnxruntime's own optimisation, done once at build time instead of at every cold start.
+
+Promises: the saved graph loads with optimisation off (`engine.json` says so) and agrees with its input. Only rewrites that do
+not depend on the machine that builds are kept: blocked convolution layouts are not, so a float graph with convolutions is
+still optimised when it is loaded, which `engine.json` says too. Twice gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from mlpack.digest import canonical_json
+from mlpack.errors import PassError
+from mlpack.passes import check, graph
+
+TOLERANCE = 1e-3
+"""Float graphs agree to 1e-5; the wider bound is for the table, where int8 graphs are allowed a rounding step."""
+
+ENGINE = "engine.json"
+_QUANTIZED = ("MatMulInteger", "ConvInteger", "DynamicQuantizeLinear", "QAttention", "QuantizeLinear")
+_LEVEL_OFF, _LEVEL_ALL = 0, 99
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Optimize:
+    """For which processor: `arch` keeps s8 activations for arm64 where x86-64 wants u8. `level` is onnxruntime's own."""
+
+    arch: Literal["x86_64", "arm64"] | None = None
+    level: Literal["extended", "basic"] = "extended"
+
+
+def run(model_dir: Path, config: Optimize, out_dir: Path) -> None:
+    """Optimises the graph of `model_dir` into `out_dir`. Raises PassError when the engine refuses it or numbers change."""
+    original = graph.load(model_dir)
+    feeds = check.feeds(graph.signature_of(original), check.limits(original))
+    before = Counter(node.op_type for node in original.graph.node)
+    quantized = any(before[name] for name in _QUANTIZED)
+    entries = {"session.qdqisint8allowed": "1"} if config.arch == "arm64" else {}
+    with tempfile.TemporaryDirectory(prefix="mlpack-optimize-") as scratch:
+        model = _optimised(model_dir, config, entries, Path(scratch))
+    after = Counter(node.op_type for node in model.graph.node)
+    graph.save(model, out_dir)
+    level = _LEVEL_ALL if after["Conv"] + after["FusedConv"] else _LEVEL_OFF
+    (out_dir / ENGINE).write_bytes(canonical_json({"graph_optimization_level": level, "session": entries}))
+    reference, opened = check.session(model_dir, "ORT_ENABLE_EXTENDED" if quantized else "ORT_DISABLE_ALL"), check.session(out_dir, "ORT_DISABLE_ALL")
+    gap = check.worst_difference(lambda feed: check.run(opened, feed), lambda feed: check.run(reference, feed), feeds)
+    if gap > TOLERANCE:
+        raise PassError(f"optimize: the optimised graph differs from its input by {gap:.2e}, more than {TOLERANCE:g}; "
+                        "use `level: basic`, and report the model")  # fmt: skip
+    notes: dict[str, Any] = {"nodes_before": before.total(), "nodes": after.total(), "difference": float(f"{gap:.1e}"),
+                             "graph_optimization_level": level}  # fmt: skip
+    graph.finish(model_dir, out_dir, notes)
+
+
+def _optimised(model_dir: Path, config: Optimize, entries: dict[str, str], scratch: Path) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    levels = onnxruntime.GraphOptimizationLevel
+    options.graph_optimization_level = levels.ORT_ENABLE_BASIC if config.level == "basic" else levels.ORT_ENABLE_EXTENDED
+    options.optimized_model_filepath = str(scratch / graph.MODEL)
+    saved = {
+        "session.optimized_model_external_initializers_file_name": graph.DATA,
+        "session.optimized_model_external_initializers_min_size_in_bytes": "1024",
+    }
+    for key, value in {**saved, **entries}.items():
+        options.add_session_config_entry(key, value)
+    try:
+        onnxruntime.InferenceSession(str(model_dir / graph.MODEL), options, providers=["CPUExecutionProvider"])
+    except check.engine_errors() as error:
+        raise PassError(f"optimize: the engine refuses the graph: {str(error).strip()[:600]}") from error
+    return graph.load(scratch)

@@ -1,0 +1,185 @@
+"""The prune pass: weights set to zero, or channels and heads taken out, before export.
+
+Promises: `structured` makes the tensors physically smaller, so that every later step is smaller and faster; the result is again
+a directory of the same format. `magnitude` sets the smallest weights to zero: the compressed package shrinks, speed does not
+change, and notes.json says so. Pruning nothing is an error. Accuracy is not restored here: pruning without fine-tuning costs
+some, which the build measures.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from mlpack.digest import canonical_json
+from mlpack.errors import PassError
+from mlpack.passes import check, graph, huggingface, prune_transformer, torch_model
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prune:
+    """What to take out, and how much of it."""
+
+    ratio: float
+    """Share of the channels, heads or weights that goes: between 0 and 1, both excluded."""
+    method: Literal["magnitude", "structured"] = "structured"
+    scope: Literal["layer", "global"] = "layer"
+    """Magnitude only: the share of each layer, or of all weights together."""
+    round_to: int = 8
+    """Structured only: channels left are a multiple of this, because kernels work on 8 or 16 at a time."""
+    keep: tuple[str, ...] = ()
+    """Modules, by name, that stay as they are."""
+
+
+def run(model_dir: Path, config: Prune, out_dir: Path) -> None:
+    """Prunes `model_dir` into `out_dir`. Raises PassError when there is nothing to prune or the architecture is unknown."""
+    if not 0 < config.ratio < 1:
+        raise PassError(f"prune: ratio is {config.ratio}, it must lie between 0 and 1")
+    is_torch = (model_dir / torch_model.DESCRIPTION).is_file()
+    if config.method == "magnitude":
+        notes = _magnitude(model_dir, config, out_dir)
+    elif is_torch:
+        notes = _structured(model_dir, config, out_dir)
+    else:
+        notes = prune_transformer.run(model_dir, config.ratio, config.round_to, out_dir)
+    (out_dir / graph.NOTES).write_bytes(canonical_json({"method": config.method, "ratio": config.ratio, **notes}))
+
+
+def _magnitude(model_dir: Path, config: Prune, out_dir: Path) -> dict[str, Any]:
+    """Zeroes the smallest weights of every matrix and convolution but the tables, in the safetensors files themselves."""
+    from safetensors.torch import save_file
+
+    weights = read_weights(model_dir)
+    chosen = {
+        key: tensor
+        for tensors in weights.values()
+        for key, tensor in tensors.items()
+        if tensor.ndim >= 2 and tensor.is_floating_point() and "embed" not in key and not key.startswith(config.keep or ("\0",))
+    }
+    if not chosen:
+        raise PassError("prune: no weight matrices to prune beside embedding tables")
+    total = zeroed = 0
+    shared = _threshold(list(chosen.values()), config.ratio) if config.scope == "global" else None
+    for tensor in chosen.values():
+        limit = _threshold([tensor], config.ratio) if shared is None else shared
+        small = tensor.abs() <= limit
+        tensor[small] = 0
+        total += tensor.numel()
+        zeroed += int(small.sum())
+    huggingface.copy_without_weights(model_dir, out_dir)
+    for index in model_dir.glob("*.safetensors.index.json"):
+        shutil.copyfile(index, out_dir / index.name)
+    for name, tensors in weights.items():
+        save_file(tensors, out_dir / name, metadata={"format": "pt"})
+    return {"zeroed": zeroed, "weights": total, "gives": "a smaller compressed package; neither speed nor size when loaded"}
+
+
+def read_weights(model_dir: Path) -> dict[str, dict[str, torch.Tensor]]:
+    """Every tensor of a directory, by the name of its safetensors file. A pickled state dict comes back as safetensors."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    found: dict[str, dict[str, torch.Tensor]] = {}
+    for path in sorted(model_dir.glob("*.safetensors")):
+        try:
+            found[path.name] = load_file(path)
+        except SafetensorError as error:
+            raise PassError(f"{path.name}: not a complete safetensors file ({error}); it was probably cut off") from error
+    if not found:
+        pickled = [path for pattern in ("pytorch_model.bin", torch_model.PICKLED) for path in model_dir.glob(pattern)]
+        if not pickled:
+            raise PassError("prune: no weights (*.safetensors) in the model's directory")
+        name = torch_model.WEIGHTS if pickled[0].name == torch_model.PICKLED else "model.safetensors"
+        found[name] = {key: tensor.contiguous().clone() for key, tensor in torch_model.read_pickled(pickled[0]).items()}
+    return found
+
+
+def _threshold(tensors: list[torch.Tensor], ratio: float) -> torch.Tensor:
+    import torch
+
+    flat = torch.cat([tensor.abs().flatten().float() for tensor in tensors])
+    return torch.kthvalue(flat, max(1, int(ratio * flat.numel()))).values
+
+
+def _structured(model_dir: Path, config: Prune, out_dir: Path) -> dict[str, Any]:
+    """Takes whole channels out of a torch module along its dependency graph and records each removal for replay."""
+    import torch
+    from safetensors.torch import save_file
+
+    edits = torch_model.read_edits(model_dir)
+    with torch_model.opened(model_dir) as (module, described):
+        before = sum(parameter.numel() for parameter in module.parameters())
+        signature = graph.Signature(inputs=described.inputs, outputs=())
+        example = tuple(torch.from_numpy(array) for array in check.feeds(signature, {})[1].values())
+        edits += _removed(module, example, config)
+        after = sum(parameter.numel() for parameter in module.parameters())
+        if after == before:
+            raise PassError(
+                f"prune: ratio {config.ratio} takes nothing out: with channels in multiples of {config.round_to} and the output kept, "
+                "no layer is wide enough; raise `ratio` or lower `round_to`"
+            )
+        with torch.inference_mode():
+            module(*example)
+        state = {name: tensor.contiguous().clone() for name, tensor in sorted(module.state_dict().items())}
+    shutil.copytree(model_dir / torch_model.CODE, out_dir / torch_model.CODE)
+    shutil.copyfile(model_dir / torch_model.DESCRIPTION, out_dir / torch_model.DESCRIPTION)
+    save_file(state, out_dir / torch_model.WEIGHTS)
+    (out_dir / torch_model.EDITS).write_text(json.dumps({"removals": edits}, separators=(",", ":")), "utf-8")
+    return {"parameters_before": before, "parameters": after, "removals": len(edits)}
+
+
+def _removed(module: torch.nn.Module, example: tuple[torch.Tensor, ...], config: Prune) -> list[dict[str, Any]]:
+    """Prunes `module` in place; returns the removals in order, as `torch_model.replay` takes them."""
+    import torch
+    import torch_pruning
+
+    for parameter in module.parameters():
+        parameter.requires_grad_(True)
+    names = {layer: name for name, layer in module.named_modules()}
+    ignored = [layer for layer, name in names.items() if name in config.keep] + _outputs(module, example)
+    recorded: list[dict[str, Any]] = []
+    try:
+        pruner = torch_pruning.pruner.MetaPruner(
+            module, example, importance=torch_pruning.importance.MagnitudeImportance(p=2),
+            pruning_ratio=config.ratio, ignored_layers=ignored, round_to=config.round_to,
+        )  # fmt: skip
+        for group in pruner.step(interactive=True):
+            for dependency, indices in group:
+                layer, function = dependency.layer, dependency.pruning_fn
+                kind = "out" if function.__name__ == "prune_out_channels" else "in"
+                if layer in names and any(True for _ in layer.parameters(recurse=False)):
+                    recorded.append({"module": names[layer], "kind": kind, "indices": [int(i) for i in indices]})
+            group.prune()
+    except torch_model.FOREIGN_ERRORS as error:
+        raise PassError(
+            f"prune: the module cannot be traced for pruning ({type(error).__name__}: {error}); name the layers to leave alone in `keep`"
+        ) from error
+    for parameter in module.parameters():
+        parameter.requires_grad_(False)
+    return recorded
+
+
+def _outputs(module: torch.nn.Module, example: tuple[torch.Tensor, ...]) -> list[torch.nn.Module]:
+    """The layers whose output is the module's own: their width is the interface and stays."""
+    import torch
+
+    made: dict[int, torch.nn.Module] = {}
+    hooks = [
+        layer.register_forward_hook(lambda layer, _, output: made.update({id(output): layer}) if isinstance(output, torch.Tensor) else None)
+        for layer in module.modules()
+        if not any(True for _ in layer.children())
+    ]
+    result = module(*example)
+    for hook in hooks:
+        hook.remove()
+    from torch.utils import _pytree
+
+    found = [made[id(leaf)] for leaf in _pytree.tree_leaves(result) if id(leaf) in made]
+    last = [layer for layer in module.modules() if isinstance(layer, torch.nn.Linear)][-1:]
+    return found or last

@@ -1,0 +1,115 @@
+"""The quantize pass: 8-bit weights and integer kernels, by the method that suits the architecture.
+
+Promises: `auto` is static for graphs with convolutions and dynamic for the rest; a convolution is never quantized dynamically
+(6x slower than float); element types are passed explicitly: u8 activations with 7-bit s8 weights on x86-64, whose kernels
+without VNNI overflow otherwise, s8 and s8 on arm64. LayerNorm, Softmax, GELU and residual Adds stay float. A graph with
+nothing to quantize is an error. Accuracy is not judged here: the change is on purpose, and the build measures it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from mlpack.errors import PassError
+from mlpack.passes import calibrate, check, graph
+
+if TYPE_CHECKING:
+    import onnx
+
+_DYNAMIC = ("MatMul", "Gemm", "Attention", "LSTM")
+_TABLES = ("Gather", "EmbedLayerNormalization")
+_STATIC = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_DONE = {
+    "MatMulInteger": "MatMul", "QAttention": "Attention", "QEmbedLayerNormalization": "EmbedLayerNormalization",
+    "DynamicQuantizeLSTM": "LSTM", "QGemm": "Gemm",
+}  # fmt: skip
+_KEPT_FLOAT = ("LayerNormalization", "SkipLayerNormalization", "Softmax", "Gelu", "BiasGelu", "FastGelu", "Erf", "BatchNormalization")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantize:
+    """How to quantize."""
+
+    method: Literal["auto", "dynamic", "static"] = "auto"
+    """`auto`: static when the graph has a convolution, else dynamic."""
+    arch: Literal["x86_64", "arm64"] | None = None
+    """Where it will run; the machine that builds does not count. None is x86_64."""
+    per_channel: bool = True
+    reduce_range: bool | None = None
+    """Weights in 7 bits: None is yes on x86_64, where hosts without VNNI overflow otherwise, and no on arm64."""
+    embeddings: bool = True
+    """Embedding tables too (dynamic only): most of a small transformer's bytes, none of its time."""
+    calibration: Path | None = None
+    """Directory of recorded calls (calls.json, calls.bin) for the static method; never the data that is reported on."""
+    calibration_method: Literal["minmax", "entropy", "percentile"] = "minmax"
+    samples: int = 512
+    """At most this many calls are used for calibration."""
+
+
+def run(model_dir: Path, config: Quantize, out_dir: Path) -> None:
+    """Quantizes the graph of `model_dir` into `out_dir`. Raises PassError when there is nothing to do or no data to do it."""
+    model = graph.load(model_dir)
+    operators = Counter(node.op_type for node in model.graph.node)
+    convolutions = [node.name for node in model.graph.node if node.op_type in ("Conv", "ConvTranspose")]
+    method = config.method if config.method != "auto" else ("static" if convolutions else "dynamic")
+    if method == "dynamic" and convolutions:
+        raise PassError(
+            f"quantize: dynamic quantization of convolutions ({', '.join(convolutions[:3])}, ...) is several times slower than float; "
+            "use `method: static` with calibration data"
+        )
+    if any(operators[name] for name in ("DequantizeLinear", "MatMulInteger", "QLinearConv", "QAttention")):
+        raise PassError("quantize: the graph is quantized already; give the float model")
+    reduce_range = config.arch != "arm64" if config.reduce_range is None else config.reduce_range
+    with tempfile.TemporaryDirectory(prefix="mlpack-quantize-") as scratch:
+        if method == "dynamic":
+            result = _dynamic(model, config, reduce_range, Path(scratch))
+        else:
+            result = calibrate.quantized(model, model_dir, _static(config, reduce_range), Path(scratch))
+    after = Counter(node.op_type for node in result.graph.node)
+    count = sum(after[name] for name in _DONE) if method == "dynamic" else after["DequantizeLinear"]
+    if count == 0:
+        raise PassError(
+            f"quantize: nothing to quantize: no {', '.join(_DYNAMIC if method == 'dynamic' else _STATIC)} with constant weights among "
+            f"{dict(operators.most_common(5))}"
+        )
+    graph.save(result, out_dir)
+    check.session(out_dir, "ORT_DISABLE_ALL")
+    notes: dict[str, Any] = {
+        "method": method, "reduce_range": reduce_range, "per_channel": config.per_channel,
+        "kept_float": {name: after[name] for name in (*_KEPT_FLOAT, "MatMul", "Conv", "Gemm", "Attention") if after[name]},
+    }  # fmt: skip
+    notes["quantized"] = ({source: after[done] for done, source in _DONE.items() if after[done]} if method == "dynamic"
+                          else calibrate.quantized_nodes(result))  # fmt: skip
+    graph.finish(model_dir, out_dir, notes)
+
+
+def _static(config: Quantize, reduce_range: bool) -> calibrate.Settings:
+    if config.calibration is None:
+        raise PassError(
+            "quantize: the static method needs calibration data, and the recipe gives none; add `data: {calibration: ...}` "
+            "(100 to 500 samples that are not used for evaluation)"
+        )
+    return calibrate.Settings(
+        calls=config.calibration, samples=config.samples, method=config.calibration_method, per_channel=config.per_channel,
+        reduce_range=reduce_range, signed_activations=config.arch == "arm64", operators=_STATIC,
+    )  # fmt: skip
+
+
+def _dynamic(model: onnx.ModelProto, config: Quantize, reduce_range: bool, scratch: Path) -> onnx.ModelProto:
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    operators = [*_DYNAMIC, *(_TABLES if config.embeddings else ())]
+    try:
+        quantize_dynamic(
+            model, scratch / graph.MODEL, op_types_to_quantize=operators, per_channel=config.per_channel,
+            reduce_range=reduce_range, weight_type=QuantType.QInt8,
+            extra_options={"MatMulConstBOnly": True, "DefaultTensorType": onnx.TensorProto.FLOAT},
+        )  # fmt: skip
+    except (RuntimeError, ValueError, KeyError, IndexError, AttributeError, TypeError, AssertionError, NotImplementedError) as error:
+        raise PassError(f"quantize: onnxruntime's quantizer failed ({type(error).__name__}: {error}); simplify the graph first") from error
+    return graph.load(scratch)

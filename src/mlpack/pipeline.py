@@ -1,0 +1,284 @@
+"""The verbs in order; the only module that knows them all.
+
+    recipe → plan → transform → pack → measure → decide → boot → what is left in the output directory
+
+A failure with a known meaning (`MlpackError`) in one candidate's step, packing, measuring or boot is that candidate's verdict; one
+of the recipe, the data, the source, the float baseline or a service stops the build. The output directory is replaced whole, at
+the end, or not touched.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlpack import __version__, boot, cost, decide, digest, machine, output, plan, recipe, report, transform
+from mlpack.errors import LimitError, MeasureError, MlpackError, RecipeError, ServiceError
+from mlpack.evidence import Bench, Data, check_disjoint, take_data
+from mlpack.measure import Effort
+from mlpack.packages import Package, Packages
+from mlpack.records import Candidate, Decision, Measurement, Model, Plan, Recipe, Result
+from mlpack.store import Store
+from mlpack.transform import Bindings, Forecast
+
+if TYPE_CHECKING:
+    from mlpack.console import Console
+    from mlpack.oci.auth import Credentials
+
+Tools = Callable[[str], Path | None]
+"""Where a program that boots packages is (`aws-lambda-rie`, `podman`), or None."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How to build, beside what the recipe says."""
+
+    out: Path | None = None
+    """None: `out/<the recipe's name>`."""
+    only: str | None = None
+    base: str | None = None
+    keep_all: bool = False
+    tools: Tools = lambda _name: None
+    credentials: Credentials | None = None
+    effort: Effort = field(default_factory=Effort)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Foreseen:
+    """One candidate as a build would go."""
+
+    id: str
+    steps: tuple[Forecast, ...]
+    skipped: str | None
+
+    @property
+    def summary(self) -> str:
+        """What is cached, in a few words."""
+        if self.skipped:
+            return f"skipped: {self.skipped}"
+        missing = [step.name for step in self.steps if not step.cached]
+        return f"must run: {', '.join(missing)}" if missing else "cached"
+
+    def as_json(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {"id": self.id, "skipped": self.skipped, "steps": [dataclasses.asdict(step) for step in self.steps]}
+
+
+def foresee(path: Path, store: Store, roots: tuple[Path, ...], only: str | None) -> tuple[Foreseen, ...]:
+    """Every candidate of a recipe, and what a build would have to run. Reads no framework unless the source is a new ONNX file."""
+    planned = _plan(path, only)
+    source = transform.take_source(planned.recipe, store, (planned.recipe.root, *roots))
+    rows = []
+    for candidate in planned.candidates:
+        bindings = _known_bindings(planned, source, store, roots)
+        steps = () if candidate.skipped else tuple(transform.forecast(candidate, source, store, bindings))
+        rows.append(Foreseen(id=candidate.id, steps=steps, skipped=candidate.skipped))
+    return tuple(rows)
+
+
+def build(path: Path, store: Store, roots: tuple[Path, ...], options: Options, console: Console) -> tuple[dict[str, Any], Path]:
+    """Build a recipe; the record that `build.json` holds, and where it lies. Nothing within budget is an answer: `chosen` is None."""
+    began = time.monotonic()
+    planned = _plan(path, options.only)
+    out = options.out or Path("out", planned.recipe.name)
+    output.check(out)
+    work = _Build(planned, store, (planned.recipe.root, *roots), options, console)
+    with console.step(f"build {planned.recipe.name}: {len(planned.candidates)} candidates"):
+        results = work.run()
+    decision, boots = _decide_and_boot(work, results, options, console)
+    outcome = report.BuildOutcome(
+        plan=planned,
+        results=tuple(results.values()),
+        decision=decision,
+        baselines=work.baselines,
+        machine=machine.this_machine(),
+        mlpack_version=__version__,
+        source_digest=work.source.tree,
+        seconds=time.monotonic() - began,
+        files={},
+    )
+    kept = {id_: p.dir for id_, p in work.packages.items() if id_ in results and (options.keep_all or id_ == decision.chosen)}
+    record = output.write(out, outcome, kept)
+    console.table(record)
+    console.verdict(record)
+    if boots is not None:
+        console.note(f"booted {boots['how']}, initialised in {boots['init_ms']:.0f} ms, answered {boots['status']}")
+    return record, out
+
+
+class _Build:
+    """One build under way: what has been made so far, by candidate id."""
+
+    def __init__(self, planned: Plan, store: Store, roots: tuple[Path, ...], options: Options, console: Console) -> None:
+        self._plan, self._store, self._roots, self._console = planned, store, roots, console
+        self._options = options
+        self._maker = Packages(planned.recipe, store, roots, base=options.base, credentials=options.credentials)
+        self.packages: dict[str, Package] = {}
+        self.baselines: dict[str, Measurement] = {}
+        self.source: Model = transform.take_source(planned.recipe, store, roots)
+
+    def run(self) -> dict[str, Result]:
+        """A result for every candidate of the plan, in its order."""
+        with self._console.step("data"):
+            evaluation, bindings = self._data()
+        # Bases first: one that cannot be reached stops the build before an hour of work, not after it.
+        for candidate in self._all():
+            self._maker.base_of(candidate.target)
+        results = {candidate.id: self._made(candidate, evaluation, bindings) for candidate in self._all()}
+        for target_id in dict.fromkeys(candidate.target.id for candidate in self._all()):
+            self._measure(target_id, results, evaluation)
+        return {candidate.id: results[candidate.id] for candidate in self._plan.candidates}
+
+    def _all(self) -> tuple[Candidate, ...]:
+        """Baselines first: what fails for them fails for everything."""
+        return tuple({candidate.id: candidate for candidate in (*self._plan.baselines, *self._plan.candidates)}.values())
+
+    def _data(self) -> tuple[Data, Bindings]:
+        """Evaluation data and what steps are bound to. Calibration is read against the float model's inputs."""
+        wanted = self._plan.recipe
+        first = self._plan.baselines[0]
+        model = transform.run_steps(first, self.source, self._store, {}, self._say)
+        folder = self._store.path(model.tree)
+        tokenised = wanted.serve.tokenizer is not None or (folder / "tokenizer.json").is_file()
+        signature = transform.signature_of(folder)
+        evaluation = take_data(wanted.evaluation, signature, self._store, self._roots, tokenised=tokenised)
+        if wanted.calibration is None:
+            return evaluation, {}
+        calibration = take_data(wanted.calibration, signature, self._store, self._roots, tokenised=tokenised)
+        check_disjoint(evaluation, calibration)
+        return evaluation, {"calibration": (calibration.tree, calibration.dir)}
+
+    def _made(self, candidate: Candidate, evaluation: Data, bindings: Bindings) -> Result:
+        """The candidate's model and package, or why there is none."""
+        if candidate.skipped:
+            return Result(candidate=candidate)
+        model: Model | None = None
+        try:
+            with self._console.step(f"{candidate.id}: model"):
+                model = transform.run_steps(candidate, self.source, self._store, bindings, self._say)
+            with self._console.step(f"{candidate.id}: package"):
+                package = self._maker.pack(candidate, model, evaluation.sample())
+        except LimitError as error:
+            return Result(candidate=candidate, model=model, over_limit=str(error))
+        except (RecipeError, ServiceError):
+            raise
+        except MlpackError as error:
+            if candidate in self._plan.baselines:
+                raise
+            return Result(candidate=candidate, model=model, failure=str(error))
+        self.packages[candidate.id] = package
+        return Result(candidate=candidate, model=model, artifact=package.artifact)
+
+    def _measure(self, target_id: str, results: dict[str, Result], evaluation: Data) -> None:
+        """Put measurements and prices into the results of one target."""
+        baseline = next(candidate for candidate in self._plan.baselines if candidate.target.id == target_id)
+        packed = {id_: p for id_, p in self.packages.items() if results[id_].candidate.target.id == target_id}
+        if baseline.id not in packed:
+            return
+        if baseline.target.arch != machine.arch():
+            self._console.warn(f"{target_id}: not measured: this machine is {machine.arch()}. Build on {baseline.target.arch} to measure it")
+            return
+        bench = Bench(
+            recipe=self._plan.recipe,
+            store=self._store,
+            packages=self._maker,
+            roots=self._roots,
+            effort=self._options.effort,
+            observe=self._say,
+        )
+        with self._console.step(f"{target_id}: measure"):
+            measured = bench.measure(packed, baseline.id, evaluation)
+        for id_, found in measured.items():
+            if isinstance(found, MeasureError):
+                results[id_] = dataclasses.replace(results[id_], failure=str(found))
+                continue
+            price = cost.of_target(baseline.target, _median(found.latency_ms))
+            results[id_] = dataclasses.replace(results[id_], measurement=found, cost_per_million_usd=price)
+            if id_ == baseline.id:
+                self.baselines[target_id] = found
+
+    def _say(self, text: str) -> None:
+        self._console.note(f"  {text}")
+
+
+def run_package(package: Path, event: Path | None, tools: Tools, *, memory_mb: int | None, timeout_s: float) -> boot.Boot:
+    """Boot what a build left (its directory, or one artifact's) and give it `event`, or the sample that came with it."""
+    folder = output.artifact_dir(package)
+    request = (event or folder / "event.json").read_bytes()
+    rie, podman = tools("aws-lambda-rie"), tools("podman")
+    return boot.boot(folder, request, timeout_s=timeout_s, memory_mb=memory_mb, rie=rie, podman=podman)
+
+
+def shown(answer: Mapping[str, Any]) -> Any:
+    """An answer as people read it: the body of an HTTP answer, parsed."""
+    body = answer.get("body")
+    try:
+        return json.loads(body) if isinstance(body, str) else answer
+    except ValueError:
+        return body
+
+
+def _decide_and_boot(
+    work: _Build, results: dict[str, Result], options: Options, console: Console
+) -> tuple[Decision, dict[str, Any] | None]:
+    """Choose, boot the chosen, and choose again without it when it does not come up."""
+    recipe_ = work._plan.recipe
+    while True:
+        decision = decide.decide(tuple(results.values()), work.baselines, recipe_.budgets, recipe_.prefer)
+        if decision.chosen is None:
+            return decision, None
+        package = work.packages[decision.chosen]
+        try:
+            with console.step(f"boot {decision.chosen}"):
+                return decision, _booted(package, options, work._store)
+        except MlpackError as error:
+            console.warn(f"{decision.chosen} does not boot, so it cannot win:\n{error}")
+            results[decision.chosen] = dataclasses.replace(results[decision.chosen], failure=str(error))
+
+
+def _booted(package: Package, options: Options, store: Store) -> dict[str, Any]:
+    """Boot a package, once per machine and per set of programs to boot it with."""
+    programs = {name: options.tools(name) for name in ("aws-lambda-rie", "podman")}
+    action = {
+        "kind": "boot",
+        "version": 1,
+        "package": str(package.artifact.digest),
+        "machine": dataclasses.asdict(machine.this_machine()),
+        "programs": sorted(name for name, path in programs.items() if path),
+    }
+    with store.entry(action, repeatable=False) as entry:
+        if not entry.hit:
+            event = (package.dir / "event.json").read_bytes()
+            up = boot.boot(package.dir, event, rie=programs["aws-lambda-rie"], podman=programs["podman"])
+            kept = {"how": up.how, "init_ms": round(up.init_ms, 1), "status": up.answer.get("statusCode", 200)}
+            (entry.dir / "boot.json").write_bytes(digest.canonical_json(kept))
+    return transform.read_json(entry.dir / "boot.json")
+
+
+def _plan(path: Path, only: str | None) -> Plan:
+    planned = plan.expand(recipe.load(path))
+    return plan.select(planned, only) if only else planned
+
+
+def _known_bindings(planned: Plan, source: Model, store: Store, roots: tuple[Path, ...]) -> Bindings:
+    """What steps would be bound to, as far as the store knows: calibration can only be read once the float model is there."""
+    wanted: Recipe = planned.recipe
+    steps = transform.forecast(planned.baselines[0], source, store, {})
+    if wanted.calibration is None or not all(step.cached for step in steps):
+        return {}
+    model = transform.run_steps(planned.baselines[0], source, store, {}, lambda _text: None)
+    folder = store.path(model.tree)
+    tokenised = wanted.serve.tokenizer is not None or (folder / "tokenizer.json").is_file()
+    found = take_data(wanted.calibration, transform.signature_of(folder), store, (wanted.root, *roots), tokenised=tokenised)
+    return {"calibration": (found.tree, found.dir)}
+
+
+def _median(samples: tuple[float, ...]) -> float:
+    from mlpack.stats import median
+
+    return median(samples)

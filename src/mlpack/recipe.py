@@ -1,0 +1,245 @@
+"""Reads a recipe; reports every problem at once.
+
+Promises: `load` either returns a `Recipe` whose every reference was found and whose every step and target holds an
+instance of its own config type, or raises one `RecipeError` with a line for each problem: `recipe.yaml:12:
+targets.lambda-zip.memory_mb: ...`. Nothing the recipe names is imported or executed here, and no data is opened; that
+it exists is checked. pydantic and ruamel.yaml are loaded by `load` and `schema`, not by importing this module.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mlpack import digest, entrypoint, yaml_positions
+from mlpack.entrypoint import suggestion
+from mlpack.errors import RecipeError
+from mlpack.metrics import METRICS
+from mlpack.recipe_tables import Passes, Structurer, Targets, filled, tables
+from mlpack.records import Budgets, Recipe, Serve, Source, TensorSpec
+from mlpack.yaml_positions import Place, Problem
+
+
+def load(path: Path, passes: Passes | None = None, targets: Targets | None = None) -> Recipe:
+    """Reads and checks a recipe. Raises RecipeError with every problem, each with file, line and path."""
+    document = yaml_positions.read(path)
+    if not isinstance(document.value, dict):
+        what = "is empty" if document.value is None else "is not a mapping"
+        raise RecipeError(f"{path}:{document.line(())}: {what}; a recipe begins with `name:`, `source:`, `data:`, `targets:`")
+    reader = _Reader(document.value, path.parent, *tables(passes, targets))
+    recipe = reader.recipe()
+    problems = {*document.problems, *reader.problems}
+    if recipe is None or problems:
+        lines = sorted((p.line or document.line(p.place), _dotted(p.place), p.message) for p in problems)
+        raise RecipeError(*(f"{path}:{line}: {place + ': ' if place else ''}{said}" for line, place, said in lines))
+    return recipe
+
+
+def schema(passes: Passes | None = None, targets: Targets | None = None) -> dict[str, Any]:
+    """The recipe's JSON Schema, for editors; every pass and target written out."""
+    from mlpack.recipe_schema import json_schema, keys_of
+
+    passes, targets = tables(passes, targets)
+    steps = {name: keys_of(row.config, filled(row)) for name, row in passes.items()}
+    return json_schema(steps, {name: keys_of(row.config, ()) for name, row in targets.items()})
+
+
+def _dotted(place: Place) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
+
+
+class _Reader:
+    """One reading: what was written, and the problems found so far."""
+
+    def __init__(self, written: dict[str, Any], root: Path, passes: Passes, targets: Targets) -> None:
+        self.problems: list[Problem] = []
+        self._written = {key: value for key, value in written.items() if value is not None}
+        self._root = root
+        self._roots = (root, Path.cwd())
+        self._tables = Structurer(passes, targets, self._say)
+
+    def recipe(self) -> Recipe | None:
+        """The recipe, or None with problems."""
+        keys = self._sections()
+        source = self._source(keys["source"]) if "source" in keys else None
+        variants = self._tables.variants(self._written.get("variants", "auto"), source, keys.get("data"))
+        targets = self._tables.targets(self._written["targets"]) if "targets" in self._written else ()
+        self._check_inputs(keys, source)
+        self._check_data(keys, source)
+        self._check_metric(keys)
+        self._check_serve(keys)
+        if self.problems or source is None:
+            return None
+        budgets, serve, data = keys["budgets"], keys["serve"], keys["data"]
+        recipe = Recipe(
+            name=keys["name"],
+            root=self._root.resolve(),
+            digest=digest.of_bytes(b""),
+            source=source,
+            inputs=tuple(TensorSpec(name=name, dtype=one.dtype, shape=one.shape) for name, one in keys["inputs"].items()),
+            evaluation=data.evaluation,
+            calibration=data.calibration,
+            metric=keys["metric"] or "agreement",
+            variants=variants,
+            targets=targets,
+            budgets=Budgets(
+                accuracy_drop=budgets.accuracy_drop,
+                latency_p50_ms=budgets.latency_p50,
+                latency_p95_ms=budgets.latency_p95,
+                latency_p99_ms=budgets.latency_p99,
+                cold_start_ms=budgets.cold_start,
+                package_size_bytes=budgets.package_size,
+                peak_memory_bytes=budgets.peak_memory,
+                cost_per_million_usd=budgets.cost_per_million,
+            ),
+            prefer=keys["prefer"],
+            serve=Serve(**serve.model_dump()),
+            tags=keys["tags"],
+        )
+        return dataclasses.replace(recipe, digest=_meaning(recipe))
+
+    def _say(self, place: Place, message: str) -> None:
+        self.problems.append(Problem(place=place, message=message))
+
+    def _sections(self) -> dict[str, Any]:
+        """The top keys that hold valid values, read; the others are left out and their problems noted."""
+        from pydantic import TypeAdapter, ValidationError
+
+        from mlpack.recipe_schema import RecipeKeys, validated, without_unknown, wording
+
+        bad: set[str | int] = set()
+        written = {**self._written}
+        read = validated(RecipeKeys, written)
+        if isinstance(read, list):
+            for error in read:
+                self._say(error["loc"], wording(error, RecipeKeys))
+                bad.add(error["loc"][0] if error["loc"] else "")
+            written = without_unknown(written, read)
+        found: dict[str, Any] = {}
+        for name, field in RecipeKeys.model_fields.items():
+            if name in ("variants", "targets"):
+                continue
+            if name not in written:
+                if not field.is_required():
+                    found[name] = field.get_default(call_default_factory=True)
+                continue
+            adapter: TypeAdapter[Any] = TypeAdapter(field.rebuild_annotation())
+            try:
+                found[name] = adapter.validate_json(json.dumps(written[name]), strict=True)
+            except ValidationError:
+                if name not in bad:  # the two ways of reading differ: ours to mend, never silent
+                    raise
+        return found
+
+    def _source(self, keys: Any) -> Source | None:
+        given = [name for name in ("onnx", "huggingface", "torch") if getattr(keys, name) is not None]
+        if len(given) != 1:
+            named = f"{' and '.join(given)} are given" if given else "none is given"
+            self._say(("source",), f"exactly one of onnx, huggingface and torch says where the model is; {named}")
+            return None
+        kind = given[0]
+        reference = str(getattr(keys, kind))
+        place: Place = ("source", kind)
+        if kind == "torch":
+            self._hook(place, reference)
+        elif kind == "onnx":
+            self._file(place, reference)
+        elif not (self._root / reference).is_dir():
+            self._say(place, f"there is no directory {self._root / reference}; mlpack downloads nothing: fetch the model first")
+        elif not (self._root / reference / "config.json").is_file():
+            self._say(place, f"{self._root / reference} has no config.json, so it is no Hugging Face model directory")
+        if keys.weights is not None and kind != "torch":
+            self._say(("source", "weights"), f"only a torch source names its weights apart; {kind} brings its own")
+        elif keys.weights is not None:
+            self._file(("source", "weights"), keys.weights)
+        if keys.task is not None and kind != "huggingface":
+            self._say(("source", "task"), "only a huggingface source has a task")
+        return Source(format=kind, reference=reference, weights=keys.weights, task=keys.task)
+
+    def _check_inputs(self, keys: dict[str, Any], source: Source | None) -> None:
+        if source is not None and source.format == "torch" and keys.get("inputs") == {}:
+            said = "a torch source needs them: each input's name, dtype and shape, in the factory's positional order"
+            self._say(("inputs",), said)
+
+    def _check_data(self, keys: dict[str, Any], source: Source | None) -> None:
+        data = keys.get("data")
+        if data is None:
+            return
+        for name in ("evaluation", "calibration"):
+            reference = getattr(data, name)
+            place: Place = ("data", name)
+            if reference is None:
+                continue
+            if entrypoint.is_reference(reference):
+                self._hook(place, reference)
+            elif not reference.endswith((".npz", ".jsonl")):
+                self._say(place, f"{reference} is neither an .npz file, a .jsonl file of texts nor `module:function`")
+            elif self._file(place, reference) and reference.endswith(".jsonl"):
+                self._check_texts(keys, source, place)
+        if data.calibration is not None and self._same(data.evaluation, data.calibration):
+            self._say(("data", "calibration"), "is the evaluation data: accuracy on data that was calibrated with proves nothing")
+
+    def _check_texts(self, keys: dict[str, Any], source: Source | None, place: Place) -> None:
+        serve = keys.get("serve")
+        if serve is not None and serve.tokenizer is None and source is not None and source.format != "huggingface":
+            self._say(place, "texts need a tokenizer: say serve.tokenizer (a huggingface source brings its own)")
+
+    def _same(self, one: str, other: str) -> bool:
+        return one == other or (self._root / one).resolve() == (self._root / other).resolve()
+
+    def _check_metric(self, keys: dict[str, Any]) -> None:
+        metric = keys.get("metric")
+        if metric is None:
+            budgets = keys.get("budgets")
+            if "metric" in keys and budgets is not None and budgets.accuracy_drop is not None:
+                self._say(("budgets", "accuracy_drop"), f"is a drop of the metric: say which ({', '.join(METRICS)})")
+        elif ":" in metric:
+            self._hook(("metric",), metric)
+        elif metric not in METRICS:
+            known = tuple(METRICS)
+            said = f"there is no metric {metric!r}{suggestion(metric, known)} (known: {', '.join(known)}, module:function)"
+            self._say(("metric",), said)
+
+    def _check_serve(self, keys: dict[str, Any]) -> None:
+        serve = keys.get("serve")
+        if serve is None:
+            return
+        for name in ("preprocess", "postprocess"):
+            if getattr(serve, name) is not None:
+                self._hook(("serve", name), getattr(serve, name))
+        if serve.tokenizer is not None:
+            self._file(("serve", "tokenizer"), serve.tokenizer)
+
+    def _hook(self, place: Place, reference: str) -> None:
+        try:
+            entrypoint.locate(reference, self._roots)
+        except RecipeError as error:
+            self._say(place, str(error))
+
+    def _file(self, place: Place, reference: str) -> bool:
+        path = self._root / reference
+        if not path.is_file():
+            what = "is a directory, not a file" if path.is_dir() else "does not exist"
+            near = tuple(sorted(p.name for p in path.parent.iterdir())) if path.parent.is_dir() else ()
+            self._say(place, f"{path} {what}{suggestion(path.name, near)}")
+            return False
+        return True
+
+
+def _meaning(recipe: Recipe) -> digest.Digest:
+    """A name for what the recipe means: two ways of writing one size, and two places for the file, are one."""
+    said = {f.name: getattr(recipe, f.name) for f in dataclasses.fields(recipe) if f.name not in ("root", "digest")}
+    return digest.of_json({name: _plain(value) for name, value in said.items()})
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)

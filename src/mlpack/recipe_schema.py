@@ -1,0 +1,289 @@
+"""The recipe's keys as typed models. Imported when a recipe is read or its schema written, never before: it needs
+pydantic.
+
+Promises: every key, its type, default and meaning stand here once; the checks, the JSON Schema and the reference page
+are all made from these models. Values are read strictly (no "yes" for true, no "3" for 3). What depends on more than
+one key, on files or on the tables of passes and targets is checked by `recipe`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError, WithJsonSchema, create_model  # noqa: TID253
+
+from mlpack.entrypoint import suggestion
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+NAME = r"[a-z0-9][a-z0-9-]*"
+DTYPES = ("float32", "float16", "float64", "int64", "int32", "int16", "int8", "uint8", "uint16", "uint32", "uint64", "bool")
+PREFERENCES = ("cost", "latency", "size", "accuracy")
+Dtype = Literal["float32", "float16", "float64", "int64", "int32", "int16", "int8", "uint8", "uint16", "uint32", "uint64", "bool"]
+
+_BYTES = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_MS = {"us": 0.001, "µs": 0.001, "ms": 1.0, "s": 1000.0, "min": 60_000.0}
+_QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?|\.[0-9]+)\s*([A-Za-zµ]+|\$)?\s*", re.ASCII)
+_SIZE_FORM = r"^\s*[0-9.]+\s*(B|[kKMG]B|[KMG]iB)\s*$"
+_DURATION_FORM = r"^\s*[0-9.]+\s*(us|µs|ms|s|min)\s*$"
+
+
+def parse_size(value: Any) -> int:
+    """Bytes of "100MB" (decimal), "64MiB" (binary) or "0.5GB". Raises ValueError; a bare number has no unit and is
+    refused.
+    """
+    number, unit = _quantity(value, "a size with its unit, such as 100MB or 64MiB")
+    if unit not in _BYTES:
+        raise ValueError(f"{unit or 'a bare number'} is not a unit of size: write B, kB, MB, GB, KiB, MiB or GiB")
+    size = round(number * _BYTES[unit])
+    if size < 1:
+        raise ValueError("must be more than nothing")
+    return size
+
+
+def parse_duration_ms(value: Any) -> float:
+    """Milliseconds of "50ms", "1.5s" or "2min". Raises ValueError; a bare number has no unit and is refused."""
+    number, unit = _quantity(value, "a duration with its unit, such as 50ms or 1.5s")
+    if unit not in _MS:
+        raise ValueError(f"{unit or 'a bare number'} is not a unit of time: write us, ms, s or min")
+    if number <= 0:
+        raise ValueError("must be more than nothing")
+    return number * _MS[unit]
+
+
+def parse_usd(value: Any) -> float:
+    """Dollars of 5, 0.8, "5USD" or "$5" written as "5 $". Raises ValueError."""
+    number, unit = _quantity(value, "an amount of money, such as 5USD or 5")
+    if unit not in (None, "USD", "$"):
+        raise ValueError(f"{unit} is not a currency that mlpack knows: write USD")
+    if number <= 0:
+        raise ValueError("must be more than nothing")
+    return number
+
+
+def _quantity(value: Any, wanted: str) -> tuple[float, str | None]:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError(f"must be {wanted}")
+    match = _QUANTITY.fullmatch(value if isinstance(value, str) else f"{value:f}" if value >= 0 else "")
+    if match is None or len(match[1]) > 40:
+        raise ValueError(f"must be {wanted}, not {str(value)[:60]!r}")
+    return float(match[1]), match[2]
+
+
+def _axis(value: Any) -> int | str:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        return value
+    if isinstance(value, str) and re.fullmatch(r"[A-Za-z_]\w*", value, re.ASCII):
+        return value
+    raise ValueError("an axis is a length of at least 1, or a name for one that may vary (such as batch)")
+
+
+def _sized(pattern: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "pattern": pattern})
+
+
+Size = Annotated[int, BeforeValidator(parse_size), _sized(_SIZE_FORM)]
+Duration = Annotated[float, BeforeValidator(parse_duration_ms), _sized(_DURATION_FORM)]
+Money = Annotated[
+    float,
+    BeforeValidator(parse_usd),
+    WithJsonSchema({"type": ["number", "string"], "exclusiveMinimum": 0, "pattern": r"^\s*[0-9.]+\s*(USD|\$)?\s*$"}),
+]
+Axis = Annotated[
+    int | str,
+    PlainValidator(_axis),
+    WithJsonSchema({"type": ["integer", "string"], "minimum": 1, "pattern": r"^[A-Za-z_]\w*$"}),
+]
+Text = Annotated[str, Field(min_length=1)]
+Free = Annotated[Any, WithJsonSchema({})]
+
+
+class Keys(BaseModel):
+    """A mapping whose keys are exactly these."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=False)
+
+
+class SourceKeys(Keys):
+    """Where the model comes from: exactly one of onnx, huggingface and torch."""
+
+    onnx: Text | None = Field(default=None, description="an ONNX file; external data beside it comes along")
+    huggingface: Text | None = Field(default=None, description="a Hugging Face model directory (config.json, safetensors)")
+    torch: Text | None = Field(default=None, description="`module:function` that takes nothing and returns an `nn.Module`")
+    weights: Text | None = Field(default=None, description="for torch: a safetensors file (or a state_dict, read without pickle)")
+    task: Text | None = Field(default=None, description="for huggingface: the task, such as feature-extraction")
+
+
+class InputKeys(Keys):
+    """One input of the model."""
+
+    dtype: Dtype = Field(default="float32", description="numpy's name for the element type")
+    shape: tuple[Axis, ...] = Field(description="the axes: a length, or a name for one that may vary")
+
+
+class DataKeys(Keys):
+    """What the model is judged by, and what quantizers may look at."""
+
+    evaluation: Text = Field(description="an .npz file, a .jsonl file of texts, or `module:function`")
+    calibration: Text | None = Field(default=None, description="the same forms; never overlaps evaluation, checked by content")
+
+
+class BudgetKeys(Keys):
+    """Hard limits. A key left out is no limit."""
+
+    accuracy_drop: Annotated[float, Field(ge=0)] | None = Field(
+        default=None, description="absolute drop of the metric against the float baseline of the same build"
+    )
+    latency_p50: Duration | None = Field(default=None, description="median time of one call, warm")
+    latency_p95: Duration | None = Field(default=None, description="95th percentile of one call, warm")
+    latency_p99: Duration | None = Field(default=None, description="99th percentile of one call, warm")
+    cold_start: Duration | None = Field(default=None, description="process start to first answer, median")
+    package_size: Size | None = Field(default=None, description="everything that ships, uncompressed, without a container's base")
+    peak_memory: Size | None = Field(default=None, description="largest resident set of the serving process")
+    cost_per_million: Money | None = Field(default=None, description="dollars for a million requests at the measured latency")
+
+
+class ServeKeys(Keys):
+    """What is called around the engine inside the package."""
+
+    preprocess: Text | None = Field(default=None, description="`module:function`: the request's JSON -> inputs by name")
+    postprocess: Text | None = Field(default=None, description="`module:function`: outputs by name -> the answer's JSON")
+    tokenizer: Text | None = Field(default=None, description="a tokenizer.json; texts are then tokenised inside the package")
+    max_length: Annotated[int, Field(ge=1)] | None = Field(default=None, description="tokens a text is cut to")
+
+
+class RecipeKeys(Keys):
+    """A recipe. Relative paths are relative to the recipe's own directory."""
+
+    name: Annotated[str, Field(pattern=f"^{NAME}$", max_length=64)] = Field(description=f"of the model: `{NAME}`")
+    source: SourceKeys = Field(description="where the model comes from: exactly one of onnx, huggingface and torch")
+    inputs: dict[Text, InputKeys] = Field(
+        default_factory=dict,
+        description="required for torch, in the factory's positional order; otherwise read from the model, and may narrow it",
+    )
+    data: DataKeys = Field(description="what the model is judged by, and what quantizers may look at")
+    metric: Text | None = Field(default=None, description="a metric's name or `module:function`; agreement when left out")
+    variants: Free = Field(default="auto", description="`auto`, or named chains of steps")
+    targets: Free = Field(description="where it should run: targets by name, each with its keys, or a list of such")
+    budgets: BudgetKeys = Field(default_factory=BudgetKeys, description="hard limits; a key left out is no limit")
+    prefer: Literal["cost", "latency", "size", "accuracy"] = Field(
+        default="cost", description="which of those within budget is chosen"
+    )
+    serve: ServeKeys = Field(default_factory=ServeKeys, description="what is called around the engine")
+    tags: dict[Text, Text] = Field(default_factory=dict, description="carried into the release: service, team, env, ...")
+
+
+def keys_of(config: type, hidden: tuple[str, ...]) -> type[Keys]:
+    """The model of a pass's or target's config dataclass: its fields, types and defaults, without the hidden ones."""
+    hints = get_type_hints(config, include_extras=True)
+    fields: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        if field.name in hidden or not field.init:
+            continue
+        default: Any = ...
+        if field.default is not dataclasses.MISSING:
+            default = field.default
+        elif field.default_factory is not dataclasses.MISSING:
+            default = Field(default_factory=field.default_factory)
+        fields[field.name] = (hints[field.name], default)
+    return create_model(config.__name__, __base__=Keys, __doc__=config.__doc__, **fields)
+
+
+def json_schema(steps: Mapping[str, type[Keys]], targets: Mapping[str, type[Keys]]) -> dict[str, Any]:
+    """The whole schema (JSON Schema 2020-12), for editors: the keys above with every pass and every target written
+    out.
+    """
+    whole = RecipeKeys.model_json_schema()
+    definitions = whole["$defs"]
+    whole["properties"]["inputs"]["additionalProperties"] = {"$ref": "#/$defs/InputKeys"}
+    stepped: dict[str, Any] = {}
+    placed: dict[str, Any] = {}
+    for prefix, models, found in (("step", steps, stepped), ("target", targets, placed)):
+        for name, model in models.items():
+            schema = model.model_json_schema(ref_template="#/$defs/{model}")
+            definitions.update(schema.pop("$defs", {}))
+            definitions[f"{prefix}-{name}"] = schema
+            found[name] = {"anyOf": [{"$ref": f"#/$defs/{prefix}-{name}"}, {"type": "null"}]}
+    step = {"type": "object", "properties": stepped, "additionalProperties": False, "minProperties": 1, "maxProperties": 1}
+    chain = {"type": "array", "items": {"anyOf": [{"enum": list(stepped)}, step]}}
+    variants = {"type": "object", "propertyNames": {"pattern": f"^{NAME}$"}, "minProperties": 1, "additionalProperties": chain}
+    whole["properties"]["variants"] |= {"anyOf": [{"const": "auto"}, variants]}
+    several = {
+        name: {"anyOf": [*one["anyOf"], {"type": "array", "items": one["anyOf"][0], "minItems": 1}]} for name, one in placed.items()
+    }
+    whole["properties"]["targets"] |= {
+        "type": "object",
+        "properties": several,
+        "additionalProperties": False,
+        "minProperties": 1,
+    }
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | whole
+
+
+def validated(model: type[Keys], written: dict[str, Any]) -> Keys | list[ErrorDetails]:
+    """Read strictly by way of JSON, where a list may become a tuple but "3" never 3."""
+    try:
+        return model.model_validate_json(json.dumps(written), strict=True)
+    except ValidationError as error:
+        return error.errors(include_url=False)
+
+
+def without_unknown(written: dict[str, Any], errors: list[ErrorDetails]) -> dict[str, Any]:
+    """A copy without the unknown keys, so that they do not hide what else is wrong beside them."""
+    copy: dict[str, Any] = json.loads(json.dumps(written))
+    for error in errors:
+        if error["type"] == "extra_forbidden":
+            holder: Any = copy
+            for part in error["loc"][:-1]:
+                holder = holder[part]
+            holder.pop(error["loc"][-1], None)
+    return copy
+
+
+def wording(error: ErrorDetails, model: type[Keys], filled: tuple[str, ...] = ()) -> str:
+    """pydantic's error in this page's words."""
+    kind, given, context = error["type"], error["input"], error.get("ctx", {})
+    if kind == "missing":
+        return "is required"
+    if kind == "extra_forbidden":
+        name = str(error["loc"][-1])
+        known = tuple(_model_at(model, error["loc"][:-1]).model_fields)
+        if name in filled:
+            return "is filled in by the build, from the target and the data; take it out"
+        return f"unknown key{suggestion(name, known)} (known: {', '.join(known) or 'none'})"
+    if kind == "literal_error":
+        wanted = str(context["expected"])
+        options = tuple(re.findall(r"'([^']*)'", wanted))
+        near = suggestion(given, options) if isinstance(given, str) else ""
+        near = f': write it in quotes: "{given}"' if str(given) in options else near
+        return f"must be {wanted}, not {_shown(given)}{near}"
+    if kind == "string_pattern_mismatch" and context["pattern"] == f"^{NAME}$":
+        return f"must be lower-case letters, digits and hyphens ({NAME}), not {_shown(given)}"
+    if kind == "value_error":
+        return f"{context['error']}"
+    if kind == "string_type" and isinstance(given, int | float):
+        return f"must be a string, and {_shown(given)} reads as something else: write it in quotes"
+    text = error["msg"].removeprefix("Input should be ").removeprefix("String should ").removeprefix("Value error, ")
+    text = text.replace("an object", "a mapping").replace("a valid array", "a list").replace("valid ", "")
+    return f"must be {text}, not {_shown(given)}" if error["msg"].startswith("Input should be") else f"should {text}"
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _model_at(model: type[Keys], place: tuple[int | str, ...]) -> type[Keys]:
+    """The model that stands at a place of another: what its unknown keys are compared with."""
+    found: Any = model
+    for part in place:
+        if isinstance(found, type) and issubclass(found, BaseModel):
+            found = found.model_fields[str(part)].annotation
+        while not (isinstance(found, type) and issubclass(found, BaseModel)) and getattr(found, "__args__", None):
+            found = next((a for a in found.__args__ if isinstance(a, type) and issubclass(a, BaseModel)), None)
+    return found if isinstance(found, type) else model

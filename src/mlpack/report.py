@@ -1,0 +1,290 @@
+"""Say what was decided: the record of a build (`build.json`) and its Markdown for the pull request.
+
+Promises: pure; every key of `buildjson.SHAPE` is there, null where the value is unknown; `markdown` reads the record
+alone, so old records and other people's can be shown; no text of theirs can break out of a table cell, or mention
+anybody. It writes no file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mlpack import stats, summary
+from mlpack.buildjson import SCHEMA, Record
+from mlpack.decide import is_float
+from mlpack.digest import Digest
+from mlpack.records import Artifact, Decision, Machine, Measurement, Plan, Result, Status, Verdict
+
+# --- build.json ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildOutcome:
+    """All that a build knows when it ends. `baselines`: by target id, as given to `decide`.
+
+    `files`: what was written below the output directory for packages (`artifacts/...`, POSIX paths), with digests and
+    sizes.
+    """
+
+    plan: Plan
+    results: tuple[Result, ...]
+    decision: Decision
+    baselines: Mapping[str, Measurement]
+    machine: Machine
+    mlpack_version: str
+    source_digest: Digest | None
+    seconds: float
+    files: Mapping[str, tuple[Digest, int]] = field(default_factory=dict)
+
+
+def build_record(outcome: BuildOutcome) -> Record:
+    """The record of schema 1: JSON values only, with the keys of `buildjson.SHAPE` in their order. NaN becomes null."""
+    recipe = outcome.plan.recipe
+    verdicts = {verdict.candidate_id: verdict for verdict in outcome.decision.verdicts}
+    chosen = next((r for r in outcome.results if r.candidate.id == outcome.decision.chosen), None)
+    record = {
+        "schema": SCHEMA,
+        "mlpack_version": outcome.mlpack_version,
+        "recipe": {
+            "name": recipe.name,
+            "digest": str(recipe.digest),
+            "prefer": recipe.prefer,
+            "budgets": dataclasses.asdict(recipe.budgets),
+            "tags": dict(sorted(recipe.tags.items())),
+        },
+        "source": {"format": recipe.source.format, "digest": _text(outcome.source_digest)},
+        "machine": _machine(outcome.machine),
+        "baseline": _baseline(outcome),
+        "candidates": [_candidate(result, verdicts[result.candidate.id], outcome) for result in outcome.results],
+        "chosen": outcome.decision.chosen,
+        "artifact": _artifact(chosen.candidate.id, chosen.artifact) if chosen and chosen.artifact else None,
+        "files": {p: {"digest": str(d), "size_bytes": n} for p, (d, n) in sorted(outcome.files.items())},
+        "seconds": round(outcome.seconds, 3),
+    }
+    finite: Record = _finite(record)
+    return finite
+
+
+def _candidate(result: Result, verdict: Verdict, outcome: BuildOutcome) -> Record:
+    head = _head(result, verdict.status, itself=is_float(result, outcome.baselines))
+    return head | _numbers(result) | {"reasons": list(verdict.reasons)}
+
+
+def _head(result: Result, status: Status, *, itself: bool) -> Record:
+    """What a candidate is."""
+    candidate, model = result.candidate, result.model
+    return {
+        "id": candidate.id,
+        "variant": candidate.variant,
+        "target": candidate.target.kind,
+        "arch": candidate.target.arch,
+        "status": str(status),
+        "is_baseline": itself,
+        "model": {
+            "digest": str(model.tree) if model else None,
+            "size_bytes": model.size_bytes if model else None,
+            "format": model.format if model else None,
+        },
+        "package": _package(result.artifact),
+    }
+
+
+def _numbers(result: Result) -> Record:
+    """What was measured of it, and the steps that made it."""
+    measured, accuracy = result.measurement, result.measurement.accuracy if result.measurement else None
+    return {
+        "load_ms": _median(measured.load_ms) if measured else None,
+        "first_answer_ms": _median(measured.first_answer_ms) if measured else None,
+        "cold_start_ms": {
+            "p50": _median(measured.cold_start_ms) if measured else None,
+            "samples": _samples(measured.cold_start_ms) if measured else [],
+        },
+        "latency_ms": _latency(measured),
+        "ratio_to_baseline": _ratio(measured),
+        "throughput_per_s": measured.throughput_per_s if measured else None,
+        "peak_memory_bytes": measured.peak_memory_bytes if measured else None,
+        "accuracy": {
+            key: getattr(accuracy, key) if accuracy else None
+            for key in ("metric", "value", "drop", "ci_low", "ci_high", "n", "isa", "compared_with")
+        },
+        "cost_per_million_usd": result.cost_per_million_usd,
+        "machine": _machine(measured.machine) if measured else None,
+        "steps": [
+            {
+                "pass": step.name,
+                "config": dict(step.config),
+                "seconds": round(step.seconds, 3),
+                "cached": step.cached,
+                "notes": dict(step.notes),
+            }
+            for step in (result.model.steps if result.model else ())
+        ],
+    }
+
+
+def _package(artifact: Artifact | None) -> Record:
+    parts: dict[str, int | None] = dict.fromkeys(("runtime", "model", "code", "base"))
+    parts |= {part.name: part.size_bytes for part in artifact.parts} if artifact else {}
+    return {
+        "kind": artifact.kind if artifact else None,
+        "digest": str(artifact.digest) if artifact else None,
+        "size_bytes": artifact.size_bytes if artifact else None,
+        "compressed_bytes": artifact.compressed_bytes if artifact else None,
+        "parts": parts,
+        "notes": list(artifact.notes) if artifact else [],
+    }
+
+
+def _latency(measured: Measurement | None) -> Record:
+    samples = measured.latency_ms if measured else ()
+    middle = stats.latency_interval(samples) if samples else None
+    return {
+        "p50": round(middle.value, 4) if middle else None,
+        "p50_low": round(middle.low, 4) if middle else None,
+        "p50_high": round(middle.high, 4) if middle else None,
+        "p95": round(stats.percentile(samples, 0.95), 4) if samples else None,
+        "p99": round(stats.percentile(samples, 0.99), 4) if len(samples) >= stats.P99_SAMPLES else None,
+        "n": len(samples),
+        "batch": measured.batch if measured else None,
+        "warmups": measured.warmups if measured else None,
+        "samples": _samples(samples),
+    }
+
+
+def _ratio(measured: Measurement | None) -> Record:
+    samples = measured.ratio_samples if measured else ()
+    around = stats.quantile_interval(samples) if samples else None
+    return {
+        "p50": around.value if around else None,
+        "low": around.low if around else None,
+        "high": around.high if around else None,
+        "samples": [round(sample, 6) for sample in samples],
+    }
+
+
+def _baseline(outcome: BuildOutcome) -> Record:
+    """The float's metric; of the first target where instruction sets make them differ, with each target's own below."""
+    targets = {}
+    for candidate in outcome.plan.baselines:
+        measured = outcome.baselines.get(candidate.target.id)
+        targets[candidate.target.id] = {
+            "candidate": candidate.id,
+            "value": measured.accuracy.value if measured and measured.accuracy else None,
+            "latency_p50_ms": _median(measured.latency_ms) if measured else None,
+        }
+    values = [target["value"] for target in targets.values() if target["value"] is not None]
+    return {"metric": outcome.plan.recipe.metric, "value": values[0] if values else None, "targets": targets}
+
+
+def artifact_path(candidate_id: str, kind: str) -> str:
+    """Where a package lies below a build's directory: the zip, the image's layout, or the folder of layer and
+    function zip."""
+    inside = {"zip": "/function.zip", "image": "/image"}
+    return f"artifacts/{candidate_id}{inside.get(kind, '')}"
+
+
+def _artifact(candidate_id: str, artifact: Artifact) -> Record:
+    return {
+        "kind": artifact.kind,
+        "path": artifact_path(candidate_id, artifact.kind),
+        "digest": str(artifact.digest),
+        "size_bytes": artifact.size_bytes,
+        "compressed_bytes": artifact.compressed_bytes,
+    }
+
+
+def _machine(machine: Machine) -> Record:
+    return dataclasses.asdict(machine) | {"flags": list(machine.flags)}
+
+
+def _median(samples: Sequence[float]) -> float | None:
+    return round(stats.median(samples), 4) if samples else None
+
+
+def _samples(samples: Sequence[float]) -> list[float]:
+    """Tenths of a microsecond: finer than any clock here, and a third of the bytes."""
+    return [round(sample, 4) for sample in samples]
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def _finite(value: Any) -> Any:
+    """The same value with null for every NaN and infinity, and plain lists for tuples."""
+    if isinstance(value, Mapping):
+        return {str(key): _finite(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+# --- Markdown ------------------------------------------------------------------------------------------------------
+
+
+def markdown(record: Mapping[str, Any]) -> str:
+    """The summary for a pull request: the verdict first, then the table, the reasons, the notes and the machine."""
+    sections = [_verdict(record), _table(record), _reasons(record), _notes(record), _footer(record)]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def escape(text: object) -> str:
+    """Text as text wherever it stands in Markdown: no markup, links, cell or line ends, mentions or control characters."""
+    plain = re.sub(r"[\x00-\x20\x7f-\xa0\u2028-\u202e\u2066-\u2069]+", " ", str(text)).strip()
+    safe = html.escape(plain, quote=False)
+    safe = re.sub(r"[\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", safe)
+    safe = re.sub(r"^(\d{0,9})([.)](?=\s|$)|(?<!\d)[#+=-])", r"\1\\\2", safe)
+    safe = safe.replace("://", "&#58;//").replace("www.", "www&#46;")
+    # GitHub looks for mentions in the rendered text, where an escape is gone: a word joiner is not.
+    return re.sub(r"(?<![^\W_])[@#](?=\w)", "\\g<0>&#8288;", safe)
+
+
+def _code(text: object) -> str:
+    """A name in a code span; one that a span cannot hold is written as escaped text."""
+    return f"`{text}`" if re.fullmatch(r"[\w.@:/+-]+", str(text), re.ASCII) else escape(text)
+
+
+def _verdict(record: Mapping[str, Any]) -> str:
+    verdict = summary.verdict(record)
+    if verdict.chosen is None:
+        return f"**❌ {escape(verdict.text)}**"
+    return f"**✅ {escape(verdict.name)}: {_code(verdict.chosen)} chosen** ({escape(verdict.facts)})"
+
+
+def _table(record: Mapping[str, Any]) -> str:
+    if not record["candidates"]:
+        return ""
+    lines = [tuple(map(escape, summary.COLUMNS)), ("---", "---", *["---:"] * (len(summary.COLUMNS) - 2))]
+    for one in record["candidates"]:
+        name, status, *numbers = summary.row(one, record["chosen"])
+        chosen = one["id"] == record["chosen"]
+        shown = f"**{_code(name)}**" if chosen else _code(name)
+        lines.append((shown, f"**{status}**" if chosen else escape(status), *map(escape, numbers)))
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _reasons(record: Mapping[str, Any]) -> str:
+    blocks = []
+    for one in record["candidates"]:
+        lines = "\n".join(f"- {escape(reason)}" for reason in one["reasons"]) or "- no reason was recorded"
+        blocks.append(f"{_code(one['id'])}: {escape(summary.status(one, record['chosen']))}\n\n{lines}")
+    if not blocks:
+        return ""
+    body = "\n\n".join(blocks)
+    return f"<details>\n<summary>Why: every candidate's reasons</summary>\n\n{body}\n\n</details>"
+
+
+def _notes(record: Mapping[str, Any]) -> str:
+    return "\n".join(f"- {escape(note)}" for note in summary.notes(record))
+
+
+def _footer(record: Mapping[str, Any]) -> str:
+    return f"<sub>{escape(summary.footer(record))}</sub>"

@@ -1,0 +1,230 @@
+"""The report for people: one HTML file with its style, its tables and its plots inside.
+
+Promises: pure; a function of the record alone; no script, no network (its own content policy forbids both), light or dark as the
+reader's system is; every text is escaped. It says nothing that `build.json` does not.
+"""
+
+from __future__ import annotations
+
+import html as markup
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from mlpack import summary, svg, words
+from mlpack.report_style import STYLE
+from mlpack.stats import Interval
+
+_PARTS = ("runtime", "model", "code", "base")
+
+
+def html(record: Mapping[str, Any]) -> str:
+    """The page."""
+    verdict = summary.verdict(record)
+    title = _text(f"{verdict.name}: {verdict.chosen or 'no candidate fits'}")
+    body = "\n".join(
+        part
+        for part in (
+            _header(record, verdict),
+            _section("Candidates", _table(record)),
+            _section("Why", _reasons(record)),
+            _plots(record),
+            _section("Steps", _steps(record)),
+            _section("Budgets", _budgets(record)),
+            _section("Notes", _notes(record)),
+        )
+        if part
+    )
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
+        '<meta name="color-scheme" content="light dark">\n'
+        f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n{body}\n"
+        f"<footer>{_text(summary.footer(record))}</footer>\n</main>\n</body>\n</html>\n"
+    )
+
+
+def _text(value: object) -> str:
+    """Text for an element or an attribute; what would turn its direction around or cannot be in XML is left out."""
+    return markup.escape(re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", "", str(value)))
+
+
+def _section(heading: str, content: str) -> str:
+    return f"<section>\n<h2>{heading}</h2>\n{content}\n</section>" if content else ""
+
+
+def _header(record: Mapping[str, Any], verdict: summary.Verdict) -> str:
+    """The verdict, and what the chosen candidate is like in a few large numbers."""
+    if verdict.chosen is None:
+        return (
+            f'<header class="bad"><p class="name">{_text(verdict.name)}</p><h1>No candidate fits the budgets</h1>'
+            f"<p>{_text(verdict.facts)}</p></header>"
+        )
+    one = next(c for c in record["candidates"] if c["id"] == verdict.chosen)
+    cards = (
+        ("package", words.size(one["package"]["size_bytes"]), f"{words.size(one['package']['compressed_bytes'])} compressed"),
+        ("latency p95", words.ms(one["latency_ms"]["p95"]), f"p50 {words.ms(one['latency_ms']['p50'])}"),
+        ("cold start", words.ms(one["cold_start_ms"]["p50"]), f"load {words.ms(one['load_ms'])}"),
+        (_metric(one), words.share(one["accuracy"]["value"]), _drop_card(one)),
+        ("per million", words.usd(one["cost_per_million_usd"]), f"peak memory {words.size(one['peak_memory_bytes'])}"),
+    )
+    shown = "".join(
+        f'<div class="card"><span>{_text(label)}</span><strong>{_text(value)}</strong><small>{_text(more)}</small></div>'
+        for label, value, more in cards
+    )
+    return (
+        f'<header class="good"><p class="name">{_text(verdict.name)}</p>'
+        f'<h1><code>{_text(verdict.chosen)}</code> chosen</h1></header>\n<div class="cards">{shown}</div>'
+    )
+
+
+def _metric(one: Mapping[str, Any]) -> str:
+    return str(one["accuracy"]["metric"] or "accuracy")
+
+
+def _drop_card(one: Mapping[str, Any]) -> str:
+    return "the float itself" if one["is_baseline"] else f"drop {words.share(one['accuracy']['drop'])}"
+
+
+def _table(record: Mapping[str, Any]) -> str:
+    if not record["candidates"]:
+        return ""
+    head = "".join(f"<th>{_text(name)}</th>" for name in summary.COLUMNS)
+    rows = []
+    for one in record["candidates"]:
+        name, status, *numbers = summary.row(one, record["chosen"])
+        kind = "chosen" if one["id"] == record["chosen"] else _status_class(one)
+        cells = "".join(f'<td class="n">{_text(number)}</td>' for number in numbers)
+        rows.append(
+            f'<tr class="{kind}"><th scope="row"><code>{_text(name)}</code></th>'
+            f'<td><span class="pill {kind}">{_text(status)}</span></td>{cells}</tr>'
+        )
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+
+
+def _status_class(one: Mapping[str, Any]) -> str:
+    return one["status"] if one["status"] in ("ok", "over_budget", "failed", "skipped") else "unknown"
+
+
+def _reasons(record: Mapping[str, Any]) -> str:
+    """One fold a candidate; open where something decided against it, and for the chosen one."""
+    blocks = []
+    for one in record["candidates"]:
+        kind = "chosen" if one["id"] == record["chosen"] else _status_class(one)
+        lines = "".join(f"<li>{_text(reason)}</li>" for reason in one["reasons"]) or "<li>no reason was recorded</li>"
+        first = one["reasons"][0] if one["reasons"] else ""
+        blocks.append(
+            f'<details{" open" if kind == "chosen" else ""}><summary><span class="pill {kind}">'
+            f"{_text(summary.status(one, record['chosen']))}</span> <code>{_text(one['id'])}</code> "
+            f'<span class="first">{_text(first)}</span></summary><ul>{lines}</ul></details>'
+        )
+    return "\n".join(blocks)
+
+
+def _plots(record: Mapping[str, Any]) -> str:
+    """Size, latency, cold start and accuracy; a plot without a row is left out."""
+    budgets, all_, chosen = record["recipe"]["budgets"], record["candidates"], record["chosen"]
+    packed = [c for c in all_ if c["package"]["size_bytes"]]
+    sizes = svg.bars(
+        "Package size by part",
+        [svg.Bar(label=c["id"], parts=_size_parts(c), marked=c["id"] == chosen) for c in packed],
+        _limits((budgets["package_size_bytes"], "budget", words.size)),
+        words.size,
+    )
+    latencies = _strips(
+        "Latency of each call",
+        [(c, c["latency_ms"]["samples"]) for c in all_],
+        chosen,
+        _limits(*((budgets[f"latency_{p}_ms"], f"{p} budget", words.ms) for p in ("p50", "p95", "p99"))),
+    )
+    cold = _strips(
+        "Process start to first answer",
+        [(c, c["cold_start_ms"]["samples"]) for c in all_],
+        chosen,
+        _limits((budgets["cold_start_ms"], "budget", words.ms)),
+    )
+    legend = "".join(f'<span class="key part-{name}">{name}</span>' for name in _PARTS if any(_part(c, name) for c in packed))
+    return "\n".join(
+        (
+            _section("Size of what ships", f'<p class="legend">{legend}</p>{sizes}' if packed else ""),
+            _section("Latency", latencies and f"<p>Every call as measured; the ticks are p50 and p95.</p>{latencies}"),
+            _section("Cold start", cold and f"<p>Process start to first answer, each start a dot.</p>{cold}"),
+            _section("Accuracy drop", _drops(record)),
+        )
+    )
+
+
+def _part(one: Mapping[str, Any], name: str) -> int:
+    return one["package"]["parts"][name] or 0
+
+
+def _size_parts(one: Mapping[str, Any]) -> tuple[tuple[str, float], ...]:
+    """The parts that ship; a base is there already where it runs, and no part of the budget."""
+    parts = tuple((name, float(_part(one, name))) for name in _PARTS if name != "base" and _part(one, name) > 0)
+    return parts or (("other", float(one["package"]["size_bytes"])),)
+
+
+def _strips(
+    title: str,
+    rows: Iterable[tuple[Mapping[str, Any], Sequence[float]]],
+    chosen: str | None,
+    limits: Sequence[svg.Limit],
+) -> str:
+    shown = [svg.Strip(label=c["id"], samples=tuple(samples), marked=c["id"] == chosen) for c, samples in rows if samples]
+    return svg.strips(title, shown, limits, words.ms) if shown else ""
+
+
+def _limits(*budgets: tuple[float | None, str, Any]) -> list[svg.Limit]:
+    return [
+        svg.Limit(value=value, label=f"{label} {words.limit(write(value))}") for value, label, write in budgets if value is not None
+    ]
+
+
+def _drops(record: Mapping[str, Any]) -> str:
+    budget = record["recipe"]["budgets"]["accuracy_drop"]
+    rows = []
+    for one in record["candidates"]:
+        accuracy = one["accuracy"]
+        numbers = (accuracy["ci_low"], accuracy["drop"], accuracy["ci_high"])
+        if None not in numbers and not one["is_baseline"]:
+            around = Interval(low=min(numbers), value=numbers[1], high=max(numbers))
+            rows.append(svg.Whisker(label=one["id"], interval=around, marked=one["id"] == record["chosen"]))
+    if not rows:
+        return ""
+    plot = svg.whiskers("Accuracy drop against the float", rows, _limits((budget, "budget", words.share)), words.share)
+    return f"<p>Against the float of the same build, with 95 % intervals; to the right is worse.</p>{plot}"
+
+
+def _steps(record: Mapping[str, Any]) -> str:
+    """What made each candidate, and how long that took when it ran."""
+    rows = []
+    for one in record["candidates"]:
+        for step in one["steps"]:
+            config = ", ".join(f"{key}={value}" for key, value in step["config"].items())
+            notes = ", ".join(f"{key}: {value}" for key, value in step["notes"].items())
+            took = f"{words.seconds(step['seconds'])}{', cached' if step['cached'] else ''}"
+            rows.append(
+                f"<tr><td><code>{_text(one['id'])}</code></td><td>{_text(step['pass'])}</td><td>{_text(config)}</td>"
+                f'<td class="n">{_text(took)}</td><td>{_text(notes)}</td></tr>'
+            )
+    if not rows:
+        return ""
+    head = "".join(f"<th>{name}</th>" for name in ("candidate", "pass", "config", "time", "notes"))
+    return f'<div class="wide"><table class="plain"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+
+
+def _budgets(record: Mapping[str, Any]) -> str:
+    writers = {"ms": words.ms, "bytes": words.size, "usd": words.usd, "drop": words.share}
+    items = []
+    for key, value in record["recipe"]["budgets"].items():
+        write = writers.get(key.rsplit("_", 1)[-1])
+        if value is not None and write is not None:
+            label = re.sub(r"_(ms|bytes|usd)$", "", key).replace("_", " ")
+            items.append(f"<dt>{_text(label)}</dt><dd>{_text(words.limit(write(value)))}</dd>")
+    return f"<dl>{''.join(items)}</dl>" if items else ""
+
+
+def _notes(record: Mapping[str, Any]) -> str:
+    lines = "".join(f"<li>{_text(note)}</li>" for note in summary.notes(record))
+    return f"<ul>{lines}</ul>" if lines else ""

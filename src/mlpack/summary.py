@@ -1,0 +1,133 @@
+"""A build's record in plain words: the same verdict, table and notes for the terminal, the pull request and the page.
+
+Promises: pure; reads the record alone (see `buildjson`); gives plain text, which whoever shows it must escape for where it goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mlpack import stats, words
+
+COLUMNS = (
+    "candidate",
+    "status",
+    "size",
+    "compressed",
+    "load",
+    "cold start p50",
+    "latency p50",
+    "p95 (n)",
+    "throughput",
+    "memory",
+    "accuracy drop (95 %)",
+    "$/million",
+)
+"""What `row` gives, in its order."""
+
+_STATUS = {"ok": "ok", "over_budget": "over budget", "failed": "failed", "skipped": "skipped"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """The decision in its pieces; `text` puts them together. `facts` says what the chosen one is like, or how many failed how."""
+
+    name: str
+    chosen: str | None
+    facts: str
+
+    @property
+    def text(self) -> str:
+        """One sentence, for a terminal or a subject line."""
+        said = f"{self.chosen} chosen" if self.chosen else "no candidate fits the budgets"
+        return f"{self.name}: {said} ({self.facts})"
+
+
+def verdict(record: Mapping[str, Any]) -> Verdict:
+    """What was decided. A chosen id that is not among the candidates counts as none: nothing is known of it."""
+    name = record["recipe"]["name"]
+    one = next((one for one in record["candidates"] if one["id"] == record["chosen"]), None)
+    if one is None:
+        counted = {said: sum(c["status"] == key for c in record["candidates"]) for key, said in _STATUS.items()}
+        facts = ", ".join(f"{count} {said}" for said, count in counted.items() if count)
+        return Verdict(name=name, chosen=None, facts=facts or "there was none")
+    known = (
+        (one["package"]["size_bytes"], f"{words.size(one['package']['size_bytes'])} {one['package']['kind'] or 'package'}"),
+        (one["latency_ms"]["p95"], f"p95 {words.ms(one['latency_ms']['p95'])}"),
+        (one["cold_start_ms"]["p50"], f"cold start {words.ms(one['cold_start_ms']['p50'])}"),
+        (one["accuracy"]["value"], f"{one['accuracy']['metric']} {words.share(one['accuracy']['value'])}"),
+        (one["cost_per_million_usd"], f"{words.usd(one['cost_per_million_usd'])} per million"),
+    )
+    facts = ", ".join(text for value, text in known if value is not None)
+    return Verdict(name=name, chosen=one["id"], facts=facts or "nothing was measured")
+
+
+def status(one: Mapping[str, Any], chosen: str | None) -> str:
+    """`chosen`, or the candidate's status in words."""
+    return "chosen" if one["id"] == chosen else _STATUS.get(one["status"], str(one["status"]))
+
+
+def row(one: Mapping[str, Any], chosen: str | None) -> tuple[str, ...]:
+    """A candidate's cells, one per column."""
+    latency, throughput = one["latency_ms"], one["throughput_per_s"]
+    return (
+        one["id"],
+        status(one, chosen),
+        words.size(one["package"]["size_bytes"]),
+        words.size(one["package"]["compressed_bytes"]),
+        words.ms(one["load_ms"]),
+        words.ms(one["cold_start_ms"]["p50"]),
+        words.ms(latency["p50"]),
+        words.UNKNOWN if latency["p95"] is None else f"{words.ms(latency['p95'])} ({latency['n']})",
+        words.UNKNOWN if throughput is None else f"{words.number(throughput)}/s",
+        words.size(one["peak_memory_bytes"]),
+        drop(one),
+        words.usd(one["cost_per_million_usd"]),
+    )
+
+
+def drop(one: Mapping[str, Any]) -> str:
+    """`0.0035 (0.0010 to 0.0060)`; the float itself has no drop, only a value."""
+    accuracy = one["accuracy"]
+    if accuracy["drop"] is None:
+        return words.UNKNOWN
+    if one["is_baseline"]:
+        return f"float, {words.share(accuracy['value'])}"
+    return f"{words.share(accuracy['drop'])} ({words.share(accuracy['ci_low'])} to {words.share(accuracy['ci_high'])})"
+
+
+def notes(record: Mapping[str, Any]) -> list[str]:
+    """What a reader should know about the packages and the numbers, each once, in the order of the candidates."""
+    found: dict[str, None] = {}
+    for one in record["candidates"]:
+        for note in one["package"]["notes"]:
+            found.setdefault(f"{one['id']}: {note}", None)
+        compared = one["accuracy"]["compared_with"]
+        if compared not in (None, "labels"):
+            found.setdefault(f"accuracy ({one['accuracy']['metric']}) is compared with the {compared}, not with labels", None)
+        if one["machine"] is not None and one["machine"] != record["machine"]:
+            found.setdefault(f"{one['id']}: measured on {machine(one['machine'])}, not on the machine named below", None)
+    if any(one["latency_ms"]["p99"] is None and one["latency_ms"]["n"] for one in record["candidates"]):
+        found.setdefault(f"no p99 is given for fewer than {stats.P99_SAMPLES} samples", None)
+    isas = {one["accuracy"]["isa"] for one in record["candidates"]} - {None}
+    if isas:
+        found.setdefault(f"accuracy was measured with {', '.join(sorted(isas))} instructions", None)
+    return list(found)
+
+
+def machine(facts: Mapping[str, Any]) -> str:
+    """`Intel Xeon (x86_64, avx512-vnni), 2 cores, 24.0 GB, Debian 12`."""
+    cores, memory = words.count(facts["cores"], "core"), words.size(facts["memory_bytes"])
+    return f"{facts['cpu']} ({facts['arch']}, {facts['isa']}), {cores}, {memory}, {facts['os']}"
+
+
+def footer(record: Mapping[str, Any]) -> str:
+    """Where, by what and from what this was measured."""
+    baseline, recipe = record["baseline"], record["recipe"]
+    value = "" if baseline["value"] is None else f"; float {baseline['metric']} {words.share(baseline['value'])}"
+    return (
+        f"Measured on {machine(record['machine'])}{value}; prefer {recipe['prefer']}. "
+        f"Built in {words.seconds(record['seconds'])} by mlpack {record['mlpack_version']}, recipe {recipe['digest'][7:19]}."
+    )

@@ -1,0 +1,211 @@
+"""Three small plots as SVG text: stacked bars, distributions of samples, and intervals against a limit.
+
+Promises: pure; a number has the same place in each row of a plot; colours are classes of the page's style sheet, so that light and
+dark follow it; every text is escaped. It knows numbers and labels, not builds, and needs no script and no network.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from mlpack import stats
+
+WIDTH = 860.0
+_ROW, _BAR, _TOP, _AXIS = 46.0, 18.0, 26.0, 30.0
+_EDGE = 14.0
+_BINS = 72
+_HISTOGRAM_FROM = 40
+"""Samples below which each is drawn as a dot: a histogram of nine numbers shows nothing."""
+
+Write = Callable[[float], str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """A vertical line with a label."""
+
+    value: float
+    label: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bar:
+    """A row of parts, drawn one after the other. `marked`: the row to look at first."""
+
+    label: str
+    parts: tuple[tuple[str, float], ...]
+    marked: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Strip:
+    """A row of samples."""
+
+    label: str
+    samples: tuple[float, ...]
+    marked: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Whisker:
+    """A row with a point and its interval."""
+
+    label: str
+    interval: stats.Interval
+    marked: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Scale:
+    """Numbers to places: linear, or logarithmic where the numbers span more than a screen can show."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    def x(self, value: float) -> float:
+        inside = min(max(value, self.low), self.high)
+        if self.log:
+            share = math.log(inside / self.low) / math.log(self.high / self.low)
+        else:
+            share = (inside - self.low) / (self.high - self.low)
+        return _EDGE + share * (WIDTH - 2 * _EDGE)
+
+    def ticks(self) -> list[float]:
+        """Round numbers, five to ten of them where the span allows it."""
+        if self.log:
+            powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+            marks = [digit * 10.0**power for power in powers for digit in (1, 2, 5)]
+            return [mark for mark in marks if self.low <= mark <= self.high]
+        raw = (self.high - self.low) / 6
+        power = 10.0 ** math.floor(math.log10(raw))
+        step = next(power * digit for digit in (1, 2, 5, 10) if power * digit >= raw)
+        first = math.ceil(self.low / step)
+        return [step * index for index in range(first, math.floor(self.high / step) + 1)]
+
+
+def bars(title: str, rows: Sequence[Bar], limits: Sequence[Limit], write: Write) -> str:
+    """Stacked horizontal bars from nought, with the sum at the end of the row."""
+    totals = [sum(size for _, size in row.parts) for row in rows]
+    scale = _Scale(low=0, high=max([*totals, *(limit.value for limit in limits), 1e-9]) * 1.02)
+    drawn = []
+    for index, (row, total) in enumerate(zip(rows, totals, strict=True)):
+        y, at = _TOP + index * _ROW + 18, 0.0
+        for name, size in row.parts:
+            left, right = scale.x(at), scale.x(at + size)
+            drawn.append(
+                f'<rect class="part part-{html.escape(name)}" x="{left:.1f}" y="{y:.1f}" width="{max(right - left, 0.5):.1f}" '
+                f'height="{_BAR:.0f}">{_title(f"{row.label}: {name} {write(size)}")}</rect>'
+            )
+            at += size
+        drawn.append(_labels(index, row.label, write(total), marked=row.marked))
+    return _svg(title, len(rows), scale, limits, write, drawn)
+
+
+def strips(title: str, rows: Sequence[Strip], limits: Sequence[Limit], write: Write) -> str:
+    """Where the samples of each row lie, with ticks at its p50 and p95; a few slowest are drawn at the edge."""
+    shown = [value for row in rows for value in (min(row.samples), stats.percentile(row.samples, 0.995))]
+    marks = [limit.value for limit in limits if limit.value > 0]
+    low, high = min([*shown, *marks]), max([*shown, *marks])
+    log = low > 0 and high > 4 * low
+    scale = _Scale(low=low * 0.9, high=high * 1.08 + (high == 0), log=log)
+    drawn = []
+    for index, row in enumerate(rows):
+        y = _TOP + index * _ROW + 18
+        drawn.append(_samples(row, y, scale))
+        for share, name in ((0.5, "p50"), (0.95, "p95")):
+            value = stats.percentile(row.samples, share)
+            x = scale.x(value)
+            drawn.append(
+                f'<line class="tick {name}" x1="{x:.1f}" x2="{x:.1f}" y1="{y - 2:.1f}" y2="{y + _BAR + 2:.1f}">'
+                f"{_title(f'{row.label}: {name} {write(value)}')}</line>"
+            )
+        said = f"p50 {write(stats.median(row.samples))} · p95 {write(stats.percentile(row.samples, 0.95))} · n={len(row.samples)}"
+        drawn.append(_labels(index, row.label, said, marked=row.marked))
+    return _svg(title, len(rows), scale, limits, write, drawn)
+
+
+def _samples(row: Strip, y: float, scale: _Scale) -> str:
+    """A histogram as one shape, or a dot a sample."""
+    kind = "dist marked" if row.marked else "dist"
+    middle = y + _BAR / 2
+    if len(row.samples) < _HISTOGRAM_FROM:
+        return "".join(f'<circle class="{kind}" cx="{scale.x(v):.1f}" cy="{middle:.1f}" r="3.5"/>' for v in row.samples)
+    counts: dict[int, int] = {}
+    span = (WIDTH - 2 * _EDGE) / _BINS
+    for value in row.samples:
+        slot = min(int((scale.x(value) - _EDGE) / span), _BINS - 1)
+        counts[slot] = counts.get(slot, 0) + 1
+    most = max(counts.values())
+    steps = []
+    for slot, count in sorted(counts.items()):
+        left, height = _EDGE + slot * span, max(_BAR * count / most, 1.0)
+        steps.append(f"M{left:.1f} {y + _BAR:.1f}v{-height:.1f}h{span:.1f}v{height:.1f}z")
+    return f'<path class="{kind}" d="{"".join(steps)}"/>'
+
+
+def whiskers(title: str, rows: Sequence[Whisker], limits: Sequence[Limit], write: Write) -> str:
+    """Points with their intervals, and a line at nought."""
+    marks = [limit.value for limit in limits]
+    low = min([0.0, *marks, *(row.interval.low for row in rows)])
+    high = max([0.0, *marks, *(row.interval.high for row in rows)])
+    margin = (high - low) * 0.06 or 0.01
+    scale = _Scale(low=low - margin, high=high + margin)
+    zero, bottom = scale.x(0), _TOP + len(rows) * _ROW
+    drawn = [f'<line class="zero" x1="{zero:.1f}" x2="{zero:.1f}" y1="{_TOP:.0f}" y2="{bottom:.0f}"/>']
+    for index, row in enumerate(rows):
+        y, kind = _TOP + index * _ROW + 18 + _BAR / 2, "dist marked" if row.marked else "dist"
+        around = row.interval
+        left, right = scale.x(around.low), scale.x(around.high)
+        said = f"{write(around.value)} ({write(around.low)} to {write(around.high)})"
+        drawn.append(
+            f'<g>{_title(f"{row.label}: {said}")}<line class="whisker" x1="{left:.1f}" x2="{right:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
+            f'<path class="whisker" d="M{left:.1f} {y - 5:.1f}v10M{right:.1f} {y - 5:.1f}v10"/>'
+            f'<circle class="{kind}" cx="{scale.x(around.value):.1f}" cy="{y:.1f}" r="5"/></g>'
+        )
+        drawn.append(_labels(index, row.label, said, marked=row.marked))
+    return _svg(title, len(rows), scale, limits, write, drawn)
+
+
+def _labels(index: int, label: str, value: str, *, marked: bool) -> str:
+    y = _TOP + index * _ROW + 13
+    kind = "label marked" if marked else "label"
+    return (
+        f'<text class="{kind}" x="{_EDGE:.0f}" y="{y:.1f}">{html.escape(label)}</text>'
+        f'<text class="value" x="{WIDTH - _EDGE:.0f}" y="{y:.1f}" text-anchor="end">{html.escape(value)}</text>'
+    )
+
+
+def _svg(title: str, rows: int, scale: _Scale, limits: Sequence[Limit], write: Write, drawn: Sequence[str]) -> str:
+    """The frame: grid and axis below the rows, limits above everything."""
+    bottom = _TOP + rows * _ROW
+    grid, written = [], -math.inf
+    for tick in scale.ticks():
+        x = scale.x(tick)
+        grid.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP:.0f}" y2="{bottom:.0f}"/>')
+        if x - written >= 62:
+            grid.append(
+                f'<text class="axis" x="{x:.1f}" y="{bottom + 18:.0f}" text-anchor="middle">{html.escape(write(tick))}</text>'
+            )
+            written = x
+    lines = []
+    for limit in limits:
+        x = scale.x(limit.value)
+        anchor = "end" if x > WIDTH / 2 else "start"
+        shift = -5 if anchor == "end" else 5
+        lines.append(
+            f'<line class="limit" x1="{x:.1f}" x2="{x:.1f}" y1="6" y2="{bottom:.0f}"/>'
+            f'<text class="limit" x="{x + shift:.1f}" y="15" text-anchor="{anchor}">{html.escape(limit.label)}</text>'
+        )
+    height = bottom + _AXIS
+    return (
+        f'<svg viewBox="0 0 {WIDTH:.0f} {height:.0f}" role="img" aria-label="{html.escape(title)}" '
+        f'xmlns="http://www.w3.org/2000/svg">{"".join(grid)}{"".join(drawn)}{"".join(lines)}</svg>'
+    )
+
+
+def _title(text: str) -> str:
+    return f"<title>{html.escape(text)}</title>"

@@ -1,0 +1,93 @@
+"""What goes into a package, and what came out of writing one: the words that targets, `pack` and `boot` share.
+
+A package is three trees laid over one another at /var/task. `runtime` changes with mlpack and the engine, `model` with the
+weights, `code` with the recipe and the user's hooks; kept apart, each can be a layer of its own that others share.
+
+    runtime    bootstrap.py, mlpack_runtime/, lib/, site/, licenses/
+    model      model/model.onnx, model/model.onnx.data, model/tokenizer.json
+    code       model/model.json, app/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlpack import digest
+from mlpack.digest import Digest
+from mlpack.errors import PackError
+from mlpack.records import Part
+
+if TYPE_CHECKING:
+    from mlpack.oci.base import Base
+
+TASK_ROOT = "/var/task"
+LAYER_ROOT = "/opt/python"
+PARTS = ("runtime", "model", "code")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contents:
+    """The three trees, and for an image its base and a directory to remember what bases hold."""
+
+    runtime: Path
+    model: Path
+    code: Path
+    labels: Mapping[str, str]
+    base: Base | None = None
+    cache_dir: Path | None = None
+
+    def tree(self, part: str) -> Path:
+        """The tree of one of `PARTS`."""
+        return {"runtime": self.runtime, "model": self.model, "code": self.code}[part]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packed:
+    """One file of a package, by its path below /var/task."""
+
+    path: str
+    part: str
+    size_bytes: int
+    digest: Digest
+
+    def as_json(self) -> dict[str, Any]:
+        """As package.json lists it."""
+        return {"path": self.path, "part": self.part, "size_bytes": self.size_bytes, "digest": str(self.digest)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """What a target's writer left in its directory. `layers`: for an image, the digest of each part's own layer."""
+
+    kind: str
+    digest: Digest
+    size_bytes: int
+    compressed_bytes: int
+    parts: tuple[Part, ...]
+    files: tuple[Packed, ...]
+    layers: Mapping[str, Digest]
+    notes: tuple[str, ...] = ()
+
+
+def listed(contents: Contents) -> tuple[Packed, ...]:
+    """Every file of the three trees. PackError for anything but files and directories, and for a path that two trees have."""
+    found: dict[str, Packed] = {}
+    for part in PARTS:
+        for path, entry in digest.entries(contents.tree(part)):
+            if entry.is_dir(follow_symlinks=False):
+                continue
+            if not entry.is_file(follow_symlinks=False):
+                raise PackError(f"{path} is a link or a special file: a package holds plain files only. Copy what it leads to")
+            if path in found:
+                raise PackError(f"{path} is in the package's {found[path].part} and in its {part}: rename one of them")
+            size = entry.stat(follow_symlinks=False).st_size
+            found[path] = Packed(path=path, part=part, size_bytes=size, digest=digest.of_file(Path(entry.path)))
+    return tuple(found[path] for path in sorted(found))
+
+
+def part_sizes(files: tuple[Packed, ...]) -> tuple[Part, ...]:
+    """Bytes of each part's files, uncompressed."""
+    return tuple(Part(name=part, size_bytes=sum(each.size_bytes for each in files if each.part == part)) for part in PARTS)

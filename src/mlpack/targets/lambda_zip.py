@@ -1,0 +1,76 @@
+"""AWS Lambda as a zip: one function zip, or a function zip and a layer, for the managed Python runtimes.
+
+Promises: reproducible archives within Lambda's limits, checked first; every file world-readable. The handler to configure is
+`mlpack_runtime.handler.handler`. Will not upload anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from mlpack import digest
+from mlpack.errors import RecipeError
+from mlpack.targets import limits, ziparchive
+from mlpack.targets.contents import Contents, Packed, Written, listed, part_sizes
+from mlpack.targets.ziparchive import Member
+
+FUNCTION, LAYER = "function.zip", "layer.zip"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LambdaZip:
+    """A zip for one of Lambda's managed Python runtimes.
+
+    `arch`: the processor; arm64 (Graviton) costs 20 % less. `memory_mb`: the function's memory, 128 to 10,240; CPU comes with it,
+    one vCPU at 1,769. `python`: the managed runtime's version; 3.11 is not offered because it runs on Amazon Linux 2, whose
+    glibc 2.26 is older than the 2.28 that the engine needs. `layer`: put the runtime and the engine, which all functions share,
+    into layer.zip, and only model and code into function.zip.
+    """
+
+    arch: Literal["x86_64", "arm64"] = "x86_64"
+    memory_mb: int = 1769
+    python: Literal["3.12", "3.13", "3.14"] = "3.13"
+    layer: bool = False
+
+    def __post_init__(self) -> None:
+        if problem := limits.memory_problem(self.memory_mb):
+            raise RecipeError(problem)
+
+
+LIMITS = (limits.ZIP_UNZIPPED, limits.ZIP_DIRECT_UPLOAD, limits.ZIP_LAYERS, *limits.RUNNING)
+
+
+def write(contents: Contents, config: LambdaZip, out_dir: Path) -> Written:
+    """function.zip, and layer.zip when the config says so, in `out_dir`. LimitError before anything is written."""
+    files = listed(contents)
+    limits.check_size(limits.ZIP_UNZIPPED, [(each.path, each.size_bytes) for each in files])
+    inside = [each for each in files if not (config.layer and each.part == "runtime")]
+    named = ziparchive.write((_member(contents, each, "") for each in inside), out_dir / FUNCTION)
+    archives = [out_dir / FUNCTION]
+    if config.layer:
+        shared = [each for each in files if each.part == "runtime"]
+        layer = ziparchive.write((_member(contents, each, "python/") for each in shared), out_dir / LAYER)
+        archives.append(out_dir / LAYER)
+        named = digest.of_json({FUNCTION: str(named), LAYER: str(layer)})
+    sizes = [each.stat().st_size for each in archives]
+    notes = tuple(
+        f"{each.name} has {size:,} bytes, more than the {limits.ZIP_DIRECT_UPLOAD.value:,} of a direct upload: upload it through S3"
+        for each, size in zip(archives, sizes, strict=True)
+        if size > limits.ZIP_DIRECT_UPLOAD.value
+    )
+    return Written(
+        kind="layer-zip" if config.layer else "zip",
+        digest=named,
+        size_bytes=sum(each.size_bytes for each in files),
+        compressed_bytes=sum(sizes),
+        parts=part_sizes(files),
+        files=files,
+        layers={},
+        notes=notes,
+    )
+
+
+def _member(contents: Contents, packed: Packed, prefix: str) -> Member:
+    return Member(name=prefix + packed.path, source=contents.tree(packed.part) / packed.path, digest=packed.digest)

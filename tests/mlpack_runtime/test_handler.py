@@ -1,0 +1,161 @@
+"""The handler as the stock runtime client uses it: imported from the package, in an interpreter of its own."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_packages import affine, package
+
+DRIVER = """
+import json, os, sys
+sys.path.insert(0, sys.argv[1])
+out = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
+from mlpack_runtime.handler import handler, render
+class Context: aws_request_id = "r-1"
+for line in sys.stdin:
+    event = json.loads(line)
+    answer = handler(event, Context())
+    rendered = json.loads(render(event, Context()))
+    def plain(value): return {k: v for k, v in value.items() if k not in ("headers", "multiValueHeaders", "trace_id", "body")}
+    assert plain(rendered) == plain(answer), (rendered, answer)
+    out.write(json.dumps(answer) + "\\n")
+"""
+
+
+def ask(root: Path, *events: Any, **env: str) -> list[Any]:
+    run = subprocess.run(
+        [sys.executable, "-I", "-c", DRIVER, str(root)],
+        input="".join(json.dumps(event) + "\n" for event in events),
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **env},
+    )
+    assert run.returncode == 0, run.stderr
+    return [json.loads(line) for line in run.stdout.splitlines()]
+
+
+def inputs(batch: int = 1) -> dict[str, Any]:
+    return {
+        "inputs": [
+            {"name": "pixels", "shape": [batch, 4], "datatype": "FP32", "data": [1.0] * 4 * batch},
+            {"name": "marks", "shape": [batch], "datatype": "INT64", "data": [2] * batch},
+        ]
+    }
+
+
+def v2(body: str | None, method: str = "POST", path: str = "/v2/models/tiny/infer", **more: Any) -> dict[str, Any]:
+    """API Gateway HTTP API and function URL, payload format 2.0."""
+    context = {"http": {"method": method, "path": path}, "stage": "$default"}
+    return {"version": "2.0", "rawPath": path, "headers": {}, "requestContext": context, "body": body, "isBase64Encoded": False, **more}
+
+
+def v1(body: str | None, method: str = "POST", path: str = "/v2/models/tiny/infer", **more: Any) -> dict[str, Any]:
+    """API Gateway REST API, payload format 1.0."""
+    return {"httpMethod": method, "path": path, "headers": None, "multiValueHeaders": None, "requestContext": {"stage": "p"}, "body": body, **more}
+
+
+def test_http_events_of_every_kind_get_the_same_answer(tiny: Path) -> None:
+    sent = json.dumps(inputs())
+    encoded = base64.b64encode(sent.encode()).decode()
+    balancer = {"requestContext": {"elb": {"targetGroupArn": "arn"}}, "httpMethod": "POST", "path": "/", "body": sent}
+    answers = ask(
+        tiny,
+        v2(sent, headers={"X-Trace-Id": "t"}),
+        v2(encoded, isBase64Encoded=True, headers={"x-trace-id": "t"}),
+        v1(sent, headers={"X-Trace-Id": "t"}),
+        v1(sent, multiValueHeaders={"X-Trace-Id": ["t"]}),
+        {**balancer, "headers": {"x-trace-id": "t"}},
+        {**balancer, "multiValueHeaders": {"x-trace-id": ["t"]}},
+        inputs(),
+    )
+    expected = answers.pop()
+    for answer in answers:
+        assert (answer["statusCode"], answer["isBase64Encoded"]) == (200, False)
+        assert json.loads(answer["body"]) == expected
+    assert all(answer["headers"] == {"content-type": "application/json", "x-trace-id": "t"} for answer in answers[:5])
+    assert answers[5]["multiValueHeaders"]["x-trace-id"] == ["t"]
+    assert "headers" not in answers[5]
+
+
+def test_http_binary_answer_is_base64(tiny: Path) -> None:
+    sent = json.dumps({**inputs(), "parameters": {"binary_data_output": True}})
+    (answer,) = ask(tiny, v2(sent))
+    raw = base64.b64decode(answer["body"], validate=True)
+    size = int(answer["headers"]["inference-header-content-length"])
+    assert answer["isBase64Encoded"] is True
+    assert struct.unpack("<q", raw[size + 12 :]) == (2,)
+
+
+@pytest.mark.parametrize(
+    ("event", "status", "message"),
+    [
+        (v2("%%%", isBase64Encoded=True), 400, "not base64"),
+        (v2("{"), 400, "not JSON"),
+        (v2(None), 400, "not JSON"),
+        (v2(json.dumps(inputs())) | {"body": {"a": 1}}, 400, "body is a dict"),
+        (v2(json.dumps(inputs()), headers={"Inference-Header-Content-Length": "99999"}), 400, "99999"),
+        (v2(None, "GET", "/nowhere"), 404, "nothing at /nowhere"),
+        (v1(None, "GET"), 405, "use POST"),
+        (v1("\ud800"), 400, "not JSON"),
+    ],
+)
+def test_http_bad_events_are_answered(tiny: Path, event: dict[str, Any], status: int, message: str) -> None:
+    (answer,) = ask(tiny, event)
+    body = json.loads(answer["body"])
+    assert answer["statusCode"] == status
+    assert message in body["error"]["message"]
+    assert body["trace_id"] == answer["headers"]["x-trace-id"]
+
+
+@pytest.mark.parametrize("event", [None, [], "text", 3, {}, {"requestContext": None}, {"Records": []}])
+def test_direct_events_of_any_kind_are_answered(tiny: Path, event: object) -> None:
+    (answer,) = ask(tiny, event)
+    assert answer["error"]["type"] == "InvalidRequest"
+    assert answer["trace_id"]
+
+
+def test_warmup_answers_without_a_prediction(tiny: Path) -> None:
+    assert ask(tiny, {"warmup": True}) == [{"warm": True, "model": "tiny", "version": "3"}]
+
+
+def test_answer_beyond_lambdas_limit_is_413_with_advice(tmp_path: Path) -> None:
+    root = package(tmp_path / "wide", wide)
+    rows = 2**20
+    event = v2(json.dumps({"inputs": [{"name": "size", "shape": [1], "datatype": "INT64", "data": [rows]}]}))
+    (answer,) = ask(root, event)
+    assert answer["statusCode"] == 413
+    assert "binary" in json.loads(answer["body"])["error"]["message"]
+
+
+def wide(path: Path) -> Path:
+    """zeros[n] of a size that the caller chooses."""
+    from onnx import TensorProto, helper
+    from tiny_packages import save
+
+    nodes = [helper.make_node("ConstantOfShape", ["size"], ["zeros"], value=helper.make_tensor("v", TensorProto.DOUBLE, [1], [0.1]))]
+    given = helper.make_tensor_value_info("size", TensorProto.INT64, [1])
+    return save(path, nodes, [given], [helper.make_tensor_value_info("zeros", TensorProto.DOUBLE, ["n"])])
+
+
+def test_snap_start_warms_before_the_snapshot(tiny: Path) -> None:
+    assert ask(tiny, {"warmup": True}, AWS_LAMBDA_INITIALIZATION_TYPE="snap-start")
+
+
+def test_import_of_a_package_that_cannot_load_fails_loudly(tmp_path: Path) -> None:
+    root = package(tmp_path / "broken", affine)
+    (root / "model/model.onnx").write_bytes(b"damaged")
+    run = subprocess.run(
+        [sys.executable, "-I", "-c", DRIVER, str(root)], input="", capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 1
+    assert "OrtError" in run.stderr

@@ -1,0 +1,78 @@
+"""What a cold start imports, as a list: a module that appears here costs every start of every package."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# Loaded by every interpreter, by `os`, or frozen or built in: nothing to read from disk.
+FREE = {"__main__", "_abc", "_codecs", "_collections_abc", "_frozen_importlib", "_frozen_importlib_external", "_imp", "_io", "_operator",
+    "_signal", "_sre", "_stat", "_thread", "_warnings", "_weakref", "abc", "builtins", "codecs", "encodings", "encodings.aliases",
+    "encodings.utf_8", "errno", "genericpath", "io", "itertools", "marshal", "os", "os.path", "posix", "posixpath", "stat", "sys", "time",
+    "winreg", "zipimport"}  # fmt: skip
+ENGINE = {"_ctypes", "_struct", "struct", "types", "ctypes", "ctypes._endian", "_json"}
+ALLOWED = {
+    "bench": FREE | ENGINE | {"mmap", "mlpack_runtime.bench"},
+    "loop": FREE | ENGINE | {"_socket", "mlpack_runtime.loop"}
+    | {f"mlpack_runtime.{name}" for name in ("handler", "service", "protocol", "telemetry")},
+}  # fmt: skip
+COMMON = {"mlpack_runtime"} | {f"mlpack_runtime.{name}" for name in ("jsontext", "model", "ort", "tensor")}
+
+LOOP = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from mlpack_runtime import loop
+from mlpack_runtime.handler import render
+assert b"outputs" in render({EVENT}, loop.Context({{}}))
+"""
+BENCH = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from mlpack_runtime import bench
+bench.Bench(sys.argv[2]).load({{}})
+"""
+SHOW = """
+sys.stderr.write(repr(sorted(sys.modules)))
+"""
+
+
+def loaded(root: Path, code: str, *arguments: str) -> set[str]:
+    run = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code + SHOW, str(root), *arguments], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    return set(json.loads(run.stderr.replace("'", '"')))
+
+
+def test_loop_first_answer_imports_nothing_else(tiny: Path) -> None:
+    event = {"inputs": {"pixels": [[1, 1, 1, 1]], "marks": [2]}}
+    assert loaded(tiny, LOOP.format(EVENT=event)) - ALLOWED["loop"] - COMMON == set()
+
+
+def test_loop_first_answer_of_a_text_model_adds_only_the_tokenizer(texts: Path) -> None:
+    extra = {"tokenizers", "importlib", "importlib._bootstrap", "importlib._bootstrap_external", "importlib.machinery", "warnings"}
+    assert loaded(texts, LOOP.format(EVENT={"text": "the cat"})) - ALLOWED["loop"] - COMMON <= extra
+
+
+def test_bench_load_imports_nothing_else(tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "calls.json").write_text("[]")
+    (tmp_path / "calls.bin").write_bytes(b"")
+    assert loaded(tiny, BENCH.format(), str(tmp_path)) - ALLOWED["bench"] - COMMON == set()
+
+
+@pytest.mark.parametrize("module", ["tensor", "jsontext", "ort", "model", "protocol", "telemetry", "service", "loop", "bench"])
+def test_module_is_importable_by_itself(tiny: Path, module: str) -> None:
+    found = loaded(tiny, f"import sys\nsys.path.insert(0, sys.argv[1])\nimport mlpack_runtime.{module}\n")
+    assert not any(name == "mlpack" or name.startswith("mlpack.") for name in found)
+
+
+def test_start_uses_the_bytecode_of_the_package(texts: Path) -> None:
+    run = subprocess.run(
+        [sys.executable, "-I", "-S", "-v", str(texts / "bootstrap.py")], capture_output=True, text=True, check=False, env={}
+    )
+    assert "code object from '" + str(texts / "mlpack_runtime/loop.py") not in run.stderr
+    assert "matches" in run.stderr or "loop.cpython" in run.stderr

@@ -1,0 +1,267 @@
+from __future__ import annotations
+
+import json
+import struct
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlpack_runtime import protocol
+from mlpack_runtime.ort import Port
+from mlpack_runtime.protocol import Call, RequestError
+from mlpack_runtime.tensor import DATATYPES, Tensor, count, tensor
+
+PIXELS = Port("pixels", "FP32", ("batch", 2))
+MARKS = Port("marks", "INT64", ("batch",))
+SCORES = Port("scores", "FP32", ("batch", 3))
+
+
+def decode(value: dict[str, Any], binary: bytes = b"", ports: tuple[Port, ...] = (PIXELS,), *, has_texts: bool = False) -> Call:
+    return protocol.decode(value, memoryview(binary), ports, (SCORES,), has_texts=has_texts)
+
+
+def row(**changes: Any) -> dict[str, Any]:
+    return {"name": "pixels", "shape": [2, 2], "datatype": "FP32", "data": [1, 2.5, 3, -4], **changes}
+
+
+def test_decode_flat_and_nested_data_are_the_same_tensor() -> None:
+    flat, nested = decode({"inputs": [row()]}), decode({"id": "7", "inputs": [row(data=[[1, 2.5], [3, -4]])]})
+    assert flat.inputs["pixels"].tolist() == nested.inputs["pixels"].tolist() == [[1, 2.5], [3, -4]]
+    assert (flat.batch, flat.id, nested.id, flat.wanted) == (2, None, "7", [("scores", False)])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "pixel"}, r"unknown input 'pixel'; this model takes pixels \(FP32 \['batch', 2\]\)"),
+        ({"name": 3}, "name is 3"),
+        ({"shape": [2, 3]}, "'pixels': shape .2, 3. holds 6 values, data has 4"),
+        ({"shape": [4]}, "'pixels' has shape .4.; the model takes .'batch', 2."),
+        ({"shape": [1, 4]}, "has shape"),
+        ({"shape": [2, 2, 1]}, "has shape"),
+        ({"shape": [-2, -2]}, "not a list of sizes"),
+        ({"shape": [10**30, 2]}, "data has 4"),
+        ({"shape": None}, "not a list of sizes"),
+        ({"shape": [2, 2.0]}, "not a list of sizes"),
+        ({"shape": [True, 4]}, "not a list of sizes"),
+        ({"datatype": "FP64"}, "has datatype FP64; the model takes FP32"),
+        ({"datatype": "float32"}, "'float32' is not one of"),
+        ({"datatype": None}, "not one of"),
+        ({"datatype": ["FP32"]}, "not one of"),
+        ({"data": [1, 2, 3]}, "data has 3"),
+        ({"data": [[1, 2], [3]]}, "differ in length"),
+        ({"data": [[1, 2], 3]}, "differ in length or kind"),
+        ({"data": [[[1], [2]], [[3], [4]]]}, "nested data is .2, 2, 1."),
+        ({"data": [1, 2, 3, "4"]}, "holds a str, which is no FP32"),
+        ({"data": [1, 2, 3, None]}, "holds a NoneType"),
+        ({"data": [1, 2, 3, True]}, "holds a bool"),
+        ({"data": [1, 2, 3, 1e39]}, "beyond the range of FP32"),
+        ({"data": [1, 2, 3, 10**400]}, "beyond the range"),
+        ({"data": [1, 2, 3, float("inf")]}, "must be finite"),
+        ({"data": "1234"}, "data has 1"),
+        ({"data": {}}, "data has 1"),
+        ({"parameters": []}, "parameters is"),
+        ({"parameters": {"binary_data_size": 16}}, "0 bytes are left"),
+        ({"parameters": {"binary_data_size": -1}}, "binary_data_size is -1"),
+        ({"parameters": {"binary_data_size": "16"}}, "binary_data_size is '16'"),
+    ],
+)
+def test_decode_malformed_input_is_refused_with_its_reason(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(RequestError, match=message) as caught:
+        decode({"inputs": [row(**changes)]})
+    assert caught.value.status == 400
+
+
+def test_decode_missing_data_and_inputs_are_refused() -> None:
+    bare = row()
+    del bare["data"]
+    with pytest.raises(RequestError, match="neither data nor binary_data_size"):
+        decode({"inputs": [bare]})
+    with pytest.raises(RequestError, match="'pixels' is missing"):
+        decode({"inputs": []})
+    with pytest.raises(RequestError, match="there twice"):
+        decode({"inputs": [row(), row()]})
+    with pytest.raises(RequestError, match="neither data"):
+        decode({"inputs": [{**bare, "raw": "smuggled"}]})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"id": 5}, "id is 5"),
+        ({"outputs": "scores"}, "outputs is not a list"),
+        ({"outputs": [{"name": "score"}]}, "unknown output 'score'; this model gives scores"),
+        ({"outputs": ["scores"]}, "outputs is not a list of objects"),
+        ({"parameters": 1}, "parameters is 1"),
+    ],
+)
+def test_decode_malformed_request_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        decode({"inputs": [row()], **changes})
+
+
+def test_decode_axes_of_one_name_must_agree() -> None:
+    value = {"inputs": [row(), {"name": "marks", "shape": [3], "datatype": "INT64", "data": [1, 2, 3]}]}
+    with pytest.raises(RequestError, match="'marks' has 3 for axis 'batch', input 'pixels' has 2"):
+        decode(value, ports=(PIXELS, MARKS))
+
+
+@pytest.mark.parametrize("datatype", DATATYPES)
+def test_binary_request_and_answer_carry_every_datatype(datatype: str) -> None:
+    made = tensor([True, False] if datatype == "BOOL" else [1, 100], datatype, (2,))
+    raw, port = bytes(made.data), Port("x", datatype, ("n",))
+    header = json.dumps(
+        {
+            "inputs": [{"name": "x", "shape": [2], "datatype": datatype, "parameters": {"binary_data_size": len(raw)}}],
+            "parameters": {"binary_data_output": True},
+        }
+    ).encode()
+    value, binary = protocol.split({protocol.HEADER_LENGTH: str(len(header))}, header + raw)
+    call = protocol.decode(value, binary, (port,), (port,), has_texts=False)
+    assert call.inputs["x"].data == raw
+    body, size = protocol.encode({"x": made}, call, name="m", version="1")
+    assert size is not None
+    assert body[size:] == raw
+    assert json.loads(body[:size])["outputs"] == [
+        {"name": "x", "datatype": datatype, "shape": [2], "parameters": {"binary_data_size": len(raw)}}
+    ]
+
+
+def test_binary_bytes_that_belong_to_nothing_are_refused() -> None:
+    with pytest.raises(RequestError, match="3 bytes after the last binary tensor"):
+        decode({"inputs": [row()]}, b"abc")
+    with pytest.raises(RequestError, match="16 bytes, not 8"):
+        decode({"inputs": [row(parameters={"binary_data_size": 8})]}, bytes(8))
+
+
+@pytest.mark.parametrize("stated", ["-1", "x", "3000", "1e3", "", "²"])
+def test_split_header_length_that_is_none_is_refused(stated: str) -> None:
+    with pytest.raises(RequestError, match="Inference-Header-Content-Length"):
+        protocol.split({protocol.HEADER_LENGTH: stated}, b"{}")
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"{} {}", b"[NaN]"])
+def test_split_body_that_is_not_json_is_refused(body: bytes) -> None:
+    with pytest.raises(RequestError, match="the body is not JSON"):
+        protocol.split({}, body)
+
+
+def text_row(**changes: Any) -> dict[str, Any]:
+    return {"inputs": [{"name": "text", "shape": [2], "datatype": "BYTES", "data": ["a", "ü"], **changes}]}
+
+
+def test_texts_come_as_json_nested_or_binary() -> None:
+    raw = b"".join(struct.pack("<I", len(part)) + part for part in (b"a", "ü".encode()))
+    binary = text_row(parameters={"binary_data_size": len(raw)})
+    del binary["inputs"][0]["data"]
+    for call in (
+        decode(text_row(), has_texts=True),
+        decode(text_row(shape=[2, 1], data=[["a"], ["ü"]]), has_texts=True),
+        decode(binary, raw, has_texts=True),
+    ):
+        assert call.texts == ["a", "ü"]
+        assert call.batch == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"datatype": "FP32"}, "texts are BYTES"),
+        ({"data": ["a"]}, "holds 2 texts, data has 1"),
+        ({"data": ["a", 1]}, "not a list of strings"),
+        ({"data": "ab"}, "not a list of strings"),
+        ({"data": [], "shape": [0]}, "at least one text"),
+        ({"data": ["a", "\ud800"]}, "surrogate"),
+        ({"shape": "2"}, "not a list of sizes"),
+    ],
+)
+def test_texts_malformed_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        decode(text_row(**changes), has_texts=True)
+
+
+@pytest.mark.parametrize("raw", [b"\x05\0\0\0abc", b"\x01\0", b"\x01\0\0\0\xff", b"\xff\xff\xff\xff"])
+def test_texts_malformed_binary_is_refused(raw: bytes) -> None:
+    value = {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "parameters": {"binary_data_size": len(raw)}}]}
+    with pytest.raises(RequestError, match="'text'"):
+        decode(value, raw, has_texts=True)
+
+
+def test_texts_for_a_model_without_tokenizer_or_beside_tensors_are_refused() -> None:
+    with pytest.raises(RequestError, match="'BYTES' is not one of"):
+        decode(text_row())
+    with pytest.raises(RequestError, match="stands alone"):
+        decode({"inputs": [*text_row()["inputs"], row()]}, has_texts=True)
+
+
+def test_encode_not_finite_becomes_null_and_is_counted() -> None:
+    call = decode({"id": 'a"b', "inputs": [row()]})
+    made = Tensor("FP32", (1, 3), struct.pack("<3f", float("nan"), 1.5, float("-inf")))
+    body, size = protocol.encode({"scores": made}, call, name="m", version="1")
+    assert size is None
+    assert json.loads(body) == {
+        "model_name": "m",
+        "model_version": "1",
+        "id": 'a"b',
+        "outputs": [
+            {"name": "scores", "datatype": "FP32", "shape": [1, 3], "parameters": {"non_finite": 2}, "data": [None, 1.5, None]}
+        ],
+    }
+
+
+def test_metadata_axes_that_vary_are_minus_one() -> None:
+    assert protocol.metadata("m", "1", (PIXELS,), (SCORES,))["inputs"] == [{"name": "pixels", "datatype": "FP32", "shape": [-1, 2]}]
+
+
+def numbers(datatype: str) -> st.SearchStrategy[Any]:
+    if datatype == "BOOL":
+        return st.booleans()
+    if datatype.startswith("FP"):
+        width = int(datatype[2:])
+        return st.floats(allow_nan=False, allow_infinity=False, width=width)  # type: ignore[arg-type]
+    bits, signed = int(datatype.lstrip("UINT")), datatype[0] == "I"
+    return st.integers(-(2 ** (bits - 1)) if signed else 0, 2 ** (bits - signed) - 1)
+
+
+@settings(deadline=None)
+@given(st.data(), st.sampled_from(sorted(DATATYPES)), st.lists(st.integers(1, 3), max_size=3))
+def test_json_round_trip_is_bit_for_bit(data: st.DataObject, datatype: str, shape: list[int]) -> None:
+    size = count(tuple(shape))
+    made = tensor(data.draw(st.lists(numbers(datatype), min_size=size, max_size=size)), datatype, tuple(shape))
+    port = Port("x", datatype, tuple(f"axis{at}" for at in range(len(shape))))
+    call = Call()
+    call.wanted = [("x", False)]
+    body, _ = protocol.encode({"x": made}, call, name="m", version="1")
+    again = protocol.decode({"inputs": json.loads(body)["outputs"]}, memoryview(b""), (port,), (port,), has_texts=False)
+    assert bytes(again.inputs["x"].data) == bytes(made.data)
+    assert again.inputs["x"].shape == tuple(shape)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 10) | st.floats() | st.text(max_size=3) | st.sampled_from(["FP32", "BYTES", "pixels"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["name", "shape", "datatype", "data", "parameters", "binary_data_size", "id", "outputs"]), inner, max_size=6
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.dictionaries(st.sampled_from(["id", "outputs", "parameters"]), JSON), st.lists(JSON, max_size=2), st.binary(max_size=20))
+def test_decode_anything_is_a_call_or_a_request_error(head: dict[str, Any], rows: list[Any], binary: bytes) -> None:
+    filled = [{**row(), **part} if isinstance(part, dict) else part for part in rows]
+    value = {**head, "inputs": filled}
+    if not protocol.is_inference(value):
+        return
+    for has_texts in (False, True):
+        try:
+            call = decode(value, binary, (PIXELS, MARKS), has_texts=has_texts)
+        except RequestError as error:
+            assert error.status == 400
+        else:
+            assert call.batch >= 0

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlpack_runtime import telemetry
+from mlpack_runtime.model import Model
+
+MODEL = cast(Model, SimpleNamespace(name="m", version="3", variant="int8", target="lambda-zip"))
+KEYS = "timestamp level trace_id request_id model version variant target latency_ms stages_ms cold_start batch status".split()
+W3C = "4bf92f3577b34da6a3ce929d0e0e4736"
+XRAY = "1-5759e988-bd862e3fe1be46a994272793"
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"traceparent": f"00-{W3C}-00f067aa0ba902b7-01", "x-trace-id": "mine"}, W3C),
+        ({"traceparent": f"00-{W3C.upper()}-00f067aa0ba902b7-01"}, W3C),
+        ({"traceparent": f"00-{'0' * 32}-00f067aa0ba902b7-01", "x-trace-id": "mine"}, "mine"),
+        ({"traceparent": "nonsense", "x-amzn-trace-id": f"Self=1-2-3;Root={XRAY};Sampled=1"}, XRAY),
+        ({"x-trace-id": "mine", "x-amzn-trace-id": f"Root={XRAY}"}, "mine"),
+        ({"x-trace-id": "no spaces\r\nor lines", "x-amzn-trace-id": f" Root={XRAY}"}, XRAY),
+    ],
+)
+def test_trace_id_is_taken_from_the_caller(headers: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_X_AMZN_TRACE_ID", "Root=1-0-0")
+    assert telemetry.trace_id(headers) == expected
+
+
+def test_trace_id_falls_back_to_the_platform_then_to_a_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_X_AMZN_TRACE_ID", f"Root={XRAY};Parent=1;Sampled=0")
+    assert telemetry.trace_id({}) == XRAY
+    monkeypatch.delenv("_X_AMZN_TRACE_ID")
+    made = {telemetry.trace_id({}) for _ in range(8)}
+    assert len(made) == 8
+    assert all(re.fullmatch("[0-9a-f]{32}", one) for one in made)
+
+
+@given(st.dictionaries(st.sampled_from(["traceparent", "x-trace-id", "x-amzn-trace-id"]), st.text(max_size=200)))
+def test_trace_id_is_always_safe_to_log_and_send(headers: dict[str, str]) -> None:
+    assert re.fullmatch(r"[A-Za-z0-9._:-]{1,128}", telemetry.trace_id(headers))
+
+
+def record(**changes: Any) -> telemetry.Record:
+    made = telemetry.Record("t", "r", cold_start=True)
+    for name, value in changes.items():
+        setattr(made, name, value)
+    return made
+
+
+def test_line_has_the_keys_of_the_interface_and_a_metric_for_each_name() -> None:
+    entry = json.loads(telemetry.line(record(latency_ms=12.34567, batch=4, stages_ms={"infer": 9.87654}), MODEL, now_ms=1_700_000_000_123))
+    assert list(entry)[: len(KEYS)] == KEYS
+    assert entry["timestamp"] == "2023-11-14T22:13:20.123Z"
+    assert (entry["latency_ms"], entry["stages_ms"], entry["cold_start"], entry["batch"]) == (12.346, {"infer": 9.877}, True, 4)
+    described = entry["_aws"]
+    assert described["Timestamp"] == 1_700_000_000_123
+    (block,) = described["CloudWatchMetrics"]
+    assert block["Namespace"] == "mlpack"
+    for dimensions in block["Dimensions"]:
+        assert all(isinstance(entry[name], str) for name in dimensions)
+    for metric in block["Metrics"]:
+        assert type(entry[metric["Name"]]) in (int, float)  # CloudWatch drops anything else without a word
+
+
+@pytest.mark.parametrize(("status", "level", "errors"), [(200, "INFO", 0), (400, "WARNING", 0), (422, "WARNING", 0), (500, "ERROR", 1)])
+def test_line_level_and_errors_follow_the_status(status: int, level: str, errors: int) -> None:
+    entry = json.loads(telemetry.line(record(status=status, detail={"error_type": "X"}), MODEL))
+    assert (entry["level"], entry["errors"], entry["error_type"]) == (level, errors, "X")
+
+
+def test_emit_writes_whole_lines_and_outlives_a_closed_stdout(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    saved = os.dup(1)
+    try:
+        os.dup2(writer, 1)
+        os.close(writer)
+        telemetry.emit("é" * 1000)
+        os.close(reader_copy := os.dup(reader))
+        assert reader_copy >= 0
+        assert os.read(reader, 4096) == "é".encode() * 1000 + b"\n"
+        os.close(reader)
+        telemetry.emit("to nobody")
+    finally:
+        os.dup2(saved, 1)
+        os.close(saved)

@@ -1,0 +1,126 @@
+"""A base image, wherever it is."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from fake_registry import FakeRegistry
+
+from mlpack.digest import Digest
+from mlpack.errors import PackError, ServiceError
+from mlpack.oci import base, image, layout, paths, remote
+from mlpack.oci.base import Base, resolve_base
+from mlpack.oci.remote import Options
+
+ELF_ARM64 = b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x03\x00\xb7\x00"
+
+
+def test_rootfs_becomes_an_image_of_one_layer(base: Base) -> None:
+    assert base.kind == "rootfs"
+    assert base.digest == base.manifest_digest == image.digest(base.image)
+    assert image.validate(base.image) == []
+    assert image.platform(base.image) == ("linux", "amd64", "")
+    assert image.env(base.image)["PATH"].endswith("/bin")
+    assert paths.find_python(paths.base_paths(base.image)) == ("usr/bin/python3.11", "3.11")
+
+
+def test_rootfs_is_packed_once(rootfs: Path, base: Base, tmp_path: Path) -> None:
+    blob = next((tmp_path / "cache/blobs/sha256").glob("[0-9a-f]*"))
+    before = blob.stat().st_mtime_ns
+    assert resolve_base(str(rootfs), "amd64", tmp_path / "cache") == base
+    assert blob.stat().st_mtime_ns == before
+    blob.unlink()
+    assert resolve_base(str(rootfs), "amd64", tmp_path / "cache") == base
+    for memory in (tmp_path / "cache/rootfs").iterdir():
+        memory.write_bytes(b"[]")
+    assert resolve_base(str(rootfs), "amd64", tmp_path / "cache") == base
+
+
+def test_changed_rootfs_is_another_base(rootfs: Path, base: Base, tmp_path: Path) -> None:
+    (rootfs / "etc/passwd").write_text("other")
+    changed = resolve_base(str(rootfs), "amd64", tmp_path / "cache")
+    assert changed.digest != base.digest
+    with pytest.raises(PackError, match="pinned"):
+        resolve_base(str(rootfs), "amd64", tmp_path / "cache", base.digest)
+
+
+@pytest.mark.parametrize("change", [lambda p: p.write_text("longer"), lambda p: p.chmod(0o600), lambda p: os.utime(p, ns=(1, 1)), lambda p: p.unlink()])
+def test_fingerprint_changes_with_any_file(rootfs: Path, change) -> None:
+    before = base.fingerprint(rootfs)
+    assert base.fingerprint(rootfs) == before
+    change(rootfs / "etc/passwd")
+    assert base.fingerprint(rootfs) != before
+
+
+def test_rootfs_for_another_processor_is_refused(rootfs: Path, tmp_path: Path) -> None:
+    with pytest.raises(PackError, match="linux/amd64, not for linux/arm64"):
+        resolve_base(str(rootfs), "arm64", tmp_path / "cache")
+    (rootfs / "usr/bin/true").write_bytes(ELF_ARM64)
+    assert image.platform(resolve_base(str(rootfs), "arm64", tmp_path / "cache").image)[1] == "arm64"
+    (rootfs / "usr/bin/true").write_bytes(ELF_ARM64[:18] + b"\x16\x00")
+    with pytest.raises(PackError, match="machine 22"):
+        resolve_base(str(rootfs), "arm64", tmp_path / "cache")
+
+
+def test_machine_is_read_through_links_that_stay_inside(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    (root / "opt").mkdir(parents=True)
+    (root / "opt/busybox").write_bytes(ELF_ARM64)
+    (root / "bin").mkdir()
+    (root / "bin/sh").symlink_to("/opt/busybox")
+    (root / "bin/true").symlink_to("../../../../../../../../bin/true")
+    assert base.machine_of(root) == "arm64"
+
+
+def test_rootfs_without_programs_says_so(tmp_path: Path) -> None:
+    (tmp_path / "root/etc").mkdir(parents=True)
+    found = resolve_base(str(tmp_path / "root"), "arm64", tmp_path / "cache")
+    assert any("taken to be linux/arm64" in note for note in found.notes)
+
+
+def test_left_out_paths_are_named(rootfs: Path, tmp_path: Path) -> None:
+    os.mkfifo(rootfs / "etc/initctl")
+    found = resolve_base(str(rootfs), "amd64", tmp_path / "cache")
+    assert found.notes == ("left out of the image: etc/initctl (a pipe)",)
+    assert "etc/initctl" in image.config(found.image)["history"][0]["comment"]
+    assert resolve_base(str(rootfs), "amd64", tmp_path / "cache") == found
+
+
+def test_layout_and_archive_are_told_from_a_rootfs(base: Base, tmp_path: Path) -> None:
+    layout.write(base.image, tmp_path / "layout")
+    layout.write_archive(base.image, tmp_path / "archive.tar")
+    for name, kind in (("layout", "layout"), ("archive.tar", "archive")):
+        found = resolve_base(str(tmp_path / name), "x86_64", tmp_path / "cache", base.digest)
+        assert (found.kind, found.image) == (kind, base.image)
+        with pytest.raises(PackError, match="not for linux/arm64"):
+            resolve_base(str(tmp_path / name), "arm64", tmp_path / "cache")
+
+
+@pytest.mark.parametrize("ref", ["/no/such/base", "./none", "../none", "~/none"])
+def test_missing_path_is_said(ref: str, tmp_path: Path) -> None:
+    with pytest.raises(PackError, match="no base image at"):
+        resolve_base(ref, "amd64", tmp_path / "cache")
+
+
+def test_registry_base_is_pulled_pinned_and_then_needs_no_registry(base: Base, tmp_path: Path) -> None:
+    cache = tmp_path / "other"
+    with FakeRegistry() as registry:
+        ref = f"{registry.host}/base:v1"
+        remote.push(base.image, ref)
+        found = resolve_base(ref, "amd64", cache)
+        assert (found.kind, found.image, found.name) == ("registry", base.image, ref)
+        with pytest.raises(PackError, match="change one of them"):
+            resolve_base(f"{registry.host}/base@{base.digest}", "amd64", cache, Digest("sha256:" + "0" * 64))
+    assert resolve_base(ref, "amd64", cache, found.digest) == found
+
+
+def test_unreachable_registry_names_the_way_out(tmp_path: Path) -> None:
+    with FakeRegistry() as registry:
+        gone = registry.host
+    pauses: list[float] = []
+    with pytest.raises(ServiceError, match="cannot be reached.*--base") as caught:
+        resolve_base(f"{gone}/base", "amd64", tmp_path / "cache", None, None, Options(sleep=pauses.append))
+    assert caught.value.retryable
+    assert len(pauses) == 2
