@@ -44,6 +44,8 @@ class Switches:
     """Header on those failures."""
     resets: int = 0
     """Uploads broken off in the middle, without an answer."""
+    early_refusals: int = 0
+    """Uploads answered with 503 before they were read, the connection closed, as proxies do."""
     forgotten_uploads: int = 0
     """Uploads that end in 404, as when the session expired."""
     truncated_downloads: int = 0
@@ -138,6 +140,7 @@ class FakeRegistry:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # headers and body are two writes: without this, 40 ms each
 
     @property
     def registry(self) -> FakeRegistry:
@@ -187,6 +190,10 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "PUT" and "/uploads/" in path and self.registry.take("resets"):
             self.rfile.read(length // 2)
             self.connection.close()
+            self.close_connection = True
+            return None
+        if self.command == "PUT" and "/uploads/" in path and self.registry.take("early_refusals"):
+            self._answer(503)
             self.close_connection = True
             return None
         return self.rfile.read(length)

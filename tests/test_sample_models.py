@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
-
+from numpy.typing import NDArray  # noqa: TC002 - hypothesis reads the annotations
 from sample_models.fashion import idx, make_data
 from sample_models.minilm import fetch, make_pairs
 from sample_models.npz import write_npz
@@ -57,7 +56,6 @@ def test_fashion_pixels_lie_between_zero_and_one() -> None:
 def test_fashion_weights_load_strictly_and_know_the_pictures() -> None:
     import torch
     from safetensors.torch import load_file
-
     from sample_models.fashion import build
 
     path = SAMPLES / "fashion" / "fashion.safetensors"
@@ -99,9 +97,8 @@ def test_pairs_are_a_thousand_and_each_has_one_answer() -> None:
     assert len(pairs) == make_pairs.COUNT >= 1000
     assert all(set(pair) == {"query", "document"} and all(pair.values()) for pair in pairs)
     assert len({pair["query"] for pair in pairs}) == len(pairs)
-    words = [word.lower() for pair in pairs for word in set(pair["document"].rpartition(" (")[0].split(", "))]
     by_pair = [set(pair["document"].rpartition(" (")[0].lower().split(", ")) for pair in pairs]
-    assert sum(map(len, by_pair)) == len(set().union(*by_pair)) <= len(words)
+    assert sum(map(len, by_pair)) == len(set().union(*by_pair))
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -133,7 +130,7 @@ def test_write_npz_same_arrays_give_same_bytes(tmp_path: Path) -> None:
 
 
 def test_write_npz_object_array_is_refused_and_nothing_stands_there(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="allow_pickle"):
+    with pytest.raises(ValueError, match="Object arrays"):
         write_npz(tmp_path / "objects.npz", {"objects": np.array([{}], dtype=object)})
     assert list(tmp_path.iterdir()) == []
 
@@ -157,22 +154,22 @@ def test_read_idx_reads_what_was_written_and_refuses_anything_longer(shape: list
             assert np.array_equal(idx.read_idx(path), array)
 
 
-@pytest.mark.parametrize("data", [b"", b"\0\0\x08", b"\0\0\x0d\x01" + b"\0" * 8, b"\0\0\x08\xff", b"PK\x03\x04" + b"\0" * 40])
+@pytest.mark.parametrize(
+    "data", [b"", b"\0\0\x08", b"\0\0\x0d\x01" + b"\0" * 8, b"\0\0\x08\xff", b"PK\x03\x04" + b"\0" * 40]
+)
 def test_read_idx_anything_else_is_refused(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "some-idx").write_bytes(data)
     with pytest.raises(ValueError, match="not an IDX file"):
         idx.read_idx(tmp_path / "some-idx")
 
 
-def test_missing_data_sets_say_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_data_sets_say_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(FileNotFoundError, match="apt-get install wordnet-base"):
         make_pairs.pairs(tmp_path)
     with pytest.raises(FileNotFoundError, match="apt-get install dataset-fashion-mnist"):
         idx.read_split("train", tmp_path)
     monkeypatch.setattr(make_data, "read_split", lambda split: idx.read_split(split, tmp_path))
-    with pytest.raises(SystemExit, match="make_data: .*apt-get install dataset-fashion-mnist"):
+    with pytest.raises(SystemExit, match=r"make_data: .*apt-get install dataset-fashion-mnist"):
         make_data.main()
 
 

@@ -84,7 +84,16 @@ def _download(site: Path) -> Path:
         installer = [uv, "pip", "install", "--python", sys.executable]
     else:
         raise FileNotFoundError("neither pip nor uv is there to download with: run `python -m ensurepip`")
-    options = ["--no-deps", "--only-binary", ":all:", "--require-hashes", "--target", str(site), "-r", str(requirements)]
+    options = [
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+        "--require-hashes",
+        "--target",
+        str(site),
+        "-r",
+        str(requirements),
+    ]
     done = subprocess.run([*installer, *options], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise OSError(

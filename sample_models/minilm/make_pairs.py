@@ -3,10 +3,10 @@
     python -m sample_models.minilm.make_pairs
 
 Reads the nouns of WordNet 3.0 where Debian's package `wordnet-base` puts them (formats: wndb(5WN), senseidx(5WN)). A
-concept is taken when people do use a word in that sense (it was met in WordNet's tagged texts), when it has two words or
-more, and when its definition is a phrase rather than a synonym. No two concepts share a word, so each query has one right
-answer. Which of those that remain: the lowest SHA-256 of the concept's number in WordNet, so the choice is the same
-anywhere and favours no subject.
+concept is taken when people do use a word in that sense (it was met in WordNet's tagged texts), when it has two words
+or more, and when its definition is a phrase rather than a synonym. No two concepts share a word, so each query has one
+right answer. Which of those that remain: the lowest SHA-256 of the concept's number in WordNet, so the choice is the
+same anywhere and favours no subject.
 """
 
 import hashlib
@@ -50,7 +50,9 @@ def concepts(directory: Path = DIRECTORY) -> Iterator[Concept]:
         yield Concept(
             number=number,
             words=tuple(word.replace("_", " ") for word in words),
-            senses=tuple(f"{w.lower()}%{NOUN}:{file_number}:{int(i, 16):02}::" for w, i in zip(words, ids, strict=True)),
+            senses=tuple(
+                f"{w.lower()}%{NOUN}:{file_number}:{int(i, 16):02}::" for w, i in zip(words, ids, strict=True)
+            ),
             kind=next(kinds, ""),
             definition=definition,
         )

@@ -3,9 +3,10 @@
     python -m sample_models.tabular.make
 
 A perceptron with two hidden layers that tells handwritten digits apart by 64 columns: how much ink (0..16) each cell of
-an 8x8 grid holds. The data set comes with scikit-learn (`load_digits`, 1,797 rows), so nothing is downloaded. Every third
-row is kept for evaluation; the calibration rows are among those trained on. The graph is written node by node, weights
-in a file of their own, as exporters leave models that are too large for one; the standardisation of the columns is part of it.
+an 8x8 grid holds. The data set comes with scikit-learn (`load_digits`, 1,797 rows), so nothing is downloaded. Every
+third row is kept for evaluation; the calibration rows are among those trained on. The graph is written node by node,
+its weights in a file of their own, as exporters leave models that are too large for one; the standardisation of the
+columns is part of it.
 """
 
 import tempfile

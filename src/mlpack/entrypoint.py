@@ -10,6 +10,7 @@ line. `locate` imports nothing; only `load` does.
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import os
 import re
@@ -20,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import Any, cast
+from typing import Any
 
 from mlpack import digest
 from mlpack.digest import Digest
@@ -86,14 +87,20 @@ def content(entry: EntryPoint) -> Digest:
 def load(entry: EntryPoint) -> Callable[..., Any]:
     """Imports the module from `entry.root` and returns its function. Writes no bytecode beside the user's files.
 
-    Raises RecipeError when the import raises, or the function is missing or cannot be called. The function may import
-    more of the user's own modules when it is called: call it within `importing(entry)`.
+    Raises RecipeError when the import raises, or the function is missing or cannot be called; so does the function that is
+    returned when the user's raises. What it does not do at once (a generator's body) belongs within `importing` and `quoting`.
     """
     with importing(entry), quoting(entry, f"importing {entry.module}"):
         module = importlib.import_module(entry.module)
     function = getattr(module, entry.function, None)
     if callable(function):
-        return cast("Callable[..., Any]", function)
+
+        @functools.wraps(function)
+        def called(*args: Any, **kwargs: Any) -> Any:
+            with importing(entry), quoting(entry, f"calling {entry.reference}"):
+                return function(*args, **kwargs)
+
+        return called
     where = f"{entry.reference}: {entry.module} (from {module.__file__})"
     if function is not None:
         raise RecipeError(f"{where}: {entry.function} is a {type(function).__name__}, which cannot be called")

@@ -145,6 +145,10 @@ def paired_drop(metric: Metric, baseline: Scores, candidate: Scores) -> tuple[fl
 
     sign = -1.0 if metric.lower_is_better else 1.0
     drop = sign * (baseline.value - candidate.value)
+    if metric.compares == "baseline" and candidate.per_sample is not None:
+        # The baseline agrees with itself everywhere, on whichever output is the candidate's worst.
+        perfect = np.ones_like(candidate.per_sample)
+        baseline = Scores(value=1.0, per_sample=perfect, n=candidate.n, output=candidate.output)
     if baseline.n != candidate.n:
         raise MeasureError(f"the baseline was scored on {baseline.n} samples and the candidate on {candidate.n}: not a pair")
     if baseline.per_sample is None or candidate.per_sample is None:

@@ -157,19 +157,24 @@ def runtime_tree(request: RuntimeRequest, out_dir: Path) -> tuple[str, ...]:
     with _space(out_dir):
         installed = out_dir / ".installed"
         wheels.install(request.pins, request.python, request.arch, installed)
-        placed = wheels.slim(installed, out_dir)
+        notes = assemble_runtime(installed, request, out_dir)
         shutil.rmtree(installed)
-        for path in placed:
-            _check_machine(out_dir / path, request.arch)
-        sources = _sources()
-        for name in _source_names(sources):
-            target = out_dir / ("bootstrap.py" if name == "bootstrap.py" else f"mlpack_runtime/{name}")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _copy(sources / name, target)
-        if request.interpreter is None:
-            return (bytecode.missing_note(request.python),)
-        bytecode.compile_tree(out_dir, request.interpreter, request.prefix)
-        return ()
+        return notes
+
+
+def assemble_runtime(installed: Path, request: RuntimeRequest, out_dir: Path) -> tuple[str, ...]:
+    """What `runtime_tree` does after the wheels were unpacked to `installed`, whose kept files are moved."""
+    for path in wheels.slim(installed, out_dir):
+        _check_machine(out_dir / path, request.arch)
+    sources = _sources()
+    for name in _source_names(sources):
+        target = out_dir / ("bootstrap.py" if name == "bootstrap.py" else f"mlpack_runtime/{name}")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _copy(sources / name, target)
+    if request.interpreter is None:
+        return (bytecode.missing_note(request.python),)
+    bytecode.compile_tree(out_dir, request.interpreter, request.prefix)
+    return ()
 
 
 def pack(request: PackRequest, work_dir: Path, out_dir: Path) -> Artifact:

@@ -12,7 +12,7 @@ STYLE = """
   --base: #525d6e; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--bg); color: var(--ink); font: 15px/1.5 system-ui, "Segoe UI", Roboto, sans-serif; }
-main { max-width: 1180px; margin: 0 auto; padding: 28px 20px 48px; }
+main { max-width: 1320px; margin: 0 auto; padding: 28px 20px 48px; }
 code { font-family: ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; font-size: 0.93em; }
 header { border-left: 5px solid var(--good); padding: 2px 0 2px 16px; }
 header.bad { border-color: var(--bad); }
@@ -26,9 +26,9 @@ section p { margin: 0 0 8px; color: var(--soft); }
 .card span, .card small { color: var(--soft); font-size: 13px; }
 .card strong { font-size: 23px; font-weight: 650; font-variant-numeric: tabular-nums; }
 .wide { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-size: 13.5px; }
-th, td { text-align: left; padding: 7px 9px; border-bottom: 1px solid var(--line); white-space: nowrap; }
-thead th { color: var(--soft); font-weight: 550; font-size: 12.5px; }
+table { border-collapse: collapse; width: 100%; font-size: 13px; }
+th, td { text-align: left; padding: 7px 8px; border-bottom: 1px solid var(--line); white-space: nowrap; }
+thead th { white-space: normal; vertical-align: bottom; color: var(--soft); font-weight: 550; font-size: 12.5px; }
 tbody th { font-weight: 500; }
 tbody tr:last-child > * { border-bottom: 0; }
 thead th:nth-child(n+3), td.n { text-align: right; font-variant-numeric: tabular-nums; }
@@ -36,7 +36,8 @@ table.plain thead th { text-align: left; }
 table.plain td { white-space: normal; overflow-wrap: anywhere; vertical-align: top; }
 table.plain td.n { white-space: nowrap; }
 tr.chosen { background: var(--good-soft); }
-.pill { display: inline-block; border-radius: 99px; padding: 1px 9px; font-size: 12.5px; background: var(--line); white-space: nowrap; }
+.pill { display: inline-block; border-radius: 99px; padding: 1px 9px; font-size: 12.5px; background: var(--line);
+  white-space: nowrap; }
 .pill.chosen { background: var(--good); color: var(--card); }
 .pill.ok { background: var(--good-soft); color: var(--good); }
 .pill.over_budget { background: var(--warn-soft); color: var(--warn); }
@@ -52,7 +53,8 @@ dt { color: var(--soft); }
 dd { margin: 0; font-variant-numeric: tabular-nums; }
 footer { color: var(--soft); font-size: 13px; margin-top: 18px; overflow-wrap: anywhere; }
 svg { display: block; width: 100%; height: auto; }
-svg text { font: 12.5px system-ui, "Segoe UI", Roboto, sans-serif; fill: var(--soft); }
+svg text { font: 12.5px system-ui, "Segoe UI", Roboto, sans-serif; fill: var(--soft);
+  paint-order: stroke; stroke: var(--card); stroke-width: 4px; stroke-linejoin: round; }
 svg text.label { font-family: ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; fill: var(--ink); }
 svg text.label.marked { font-weight: 700; }
 svg text.value { font-variant-numeric: tabular-nums; }
@@ -62,15 +64,16 @@ svg line.zero { stroke: var(--soft); }
 svg line.limit { stroke: var(--bad); stroke-dasharray: 5 4; stroke-width: 1.5; }
 svg .dist { fill: var(--dist); }
 svg .dist.marked { fill: var(--accent); }
-svg circle.dist { fill-opacity: 0.75; }
+svg circle.dot { fill-opacity: 0.7; }
 svg line.tick { stroke: var(--ink); stroke-width: 2; }
 svg line.tick.p95 { stroke-width: 1.5; stroke-dasharray: 3 2; }
 svg .whisker { stroke: var(--soft); stroke-width: 2; fill: none; }
 .part-runtime { fill: var(--runtime); } .part-model { fill: var(--model); } .part-code { fill: var(--code); }
 .part-base, .part-other { fill: var(--base); }
 .legend { display: flex; gap: 16px; }
-.key::before { content: ""; display: inline-block; width: 11px; height: 11px; border-radius: 3px; margin-right: 6px; background: var(--base); }
+.key::before { content: ""; display: inline-block; width: 11px; height: 11px; border-radius: 3px; margin-right: 6px;
+  background: var(--base); }
 .key.part-runtime::before { background: var(--runtime); } .key.part-model::before { background: var(--model); }
 .key.part-code::before { background: var(--code); }
-@media (max-width: 640px) { .wide svg { min-width: 620px; } }
+@media (max-width: 640px) { section:has(svg) { overflow-x: auto; } svg { min-width: 620px; } main { padding: 16px 10px; } }
 """

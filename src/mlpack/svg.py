@@ -11,12 +11,12 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mlpack import stats
+from mlpack import stats, words
 
 WIDTH = 860.0
 _ROW, _BAR, _TOP, _AXIS = 46.0, 18.0, 26.0, 30.0
 _EDGE = 14.0
-_BINS = 72
+_BINS = 150
 _HISTOGRAM_FROM = 40
 """Samples below which each is drawn as a dot: a histogram of nine numbers shows nothing."""
 
@@ -91,7 +91,7 @@ def bars(title: str, rows: Sequence[Bar], limits: Sequence[Limit], write: Write)
     """Stacked horizontal bars from nought, with the sum at the end of the row."""
     totals = [sum(size for _, size in row.parts) for row in rows]
     scale = _Scale(low=0, high=max([*totals, *(limit.value for limit in limits), 1e-9]) * 1.02)
-    drawn = []
+    drawn, labels = [], []
     for index, (row, total) in enumerate(zip(rows, totals, strict=True)):
         y, at = _TOP + index * _ROW + 18, 0.0
         for name, size in row.parts:
@@ -101,8 +101,8 @@ def bars(title: str, rows: Sequence[Bar], limits: Sequence[Limit], write: Write)
                 f'height="{_BAR:.0f}">{_title(f"{row.label}: {name} {write(size)}")}</rect>'
             )
             at += size
-        drawn.append(_labels(index, row.label, write(total), marked=row.marked))
-    return _svg(title, len(rows), scale, limits, write, drawn)
+        labels.append(_labels(index, row.label, write(total), marked=row.marked))
+    return _svg(title, scale, limits, write, drawn, labels)
 
 
 def strips(title: str, rows: Sequence[Strip], limits: Sequence[Limit], write: Write) -> str:
@@ -112,7 +112,7 @@ def strips(title: str, rows: Sequence[Strip], limits: Sequence[Limit], write: Wr
     low, high = min([*shown, *marks]), max([*shown, *marks])
     log = low > 0 and high > 4 * low
     scale = _Scale(low=low * 0.9, high=high * 1.08 + (high == 0), log=log)
-    drawn = []
+    drawn, labels = [], []
     for index, row in enumerate(rows):
         y = _TOP + index * _ROW + 18
         drawn.append(_samples(row, y, scale))
@@ -124,8 +124,8 @@ def strips(title: str, rows: Sequence[Strip], limits: Sequence[Limit], write: Wr
                 f"{_title(f'{row.label}: {name} {write(value)}')}</line>"
             )
         said = f"p50 {write(stats.median(row.samples))} · p95 {write(stats.percentile(row.samples, 0.95))} · n={len(row.samples)}"
-        drawn.append(_labels(index, row.label, said, marked=row.marked))
-    return _svg(title, len(rows), scale, limits, write, drawn)
+        labels.append(_labels(index, row.label, said, marked=row.marked))
+    return _svg(title, scale, limits, write, drawn, labels)
 
 
 def _samples(row: Strip, y: float, scale: _Scale) -> str:
@@ -133,7 +133,7 @@ def _samples(row: Strip, y: float, scale: _Scale) -> str:
     kind = "dist marked" if row.marked else "dist"
     middle = y + _BAR / 2
     if len(row.samples) < _HISTOGRAM_FROM:
-        return "".join(f'<circle class="{kind}" cx="{scale.x(v):.1f}" cy="{middle:.1f}" r="3.5"/>' for v in row.samples)
+        return "".join(f'<circle class="{kind} dot" cx="{scale.x(v):.1f}" cy="{middle:.1f}" r="3.5"/>' for v in row.samples)
     counts: dict[int, int] = {}
     span = (WIDTH - 2 * _EDGE) / _BINS
     for value in row.samples:
@@ -156,6 +156,7 @@ def whiskers(title: str, rows: Sequence[Whisker], limits: Sequence[Limit], write
     scale = _Scale(low=low - margin, high=high + margin)
     zero, bottom = scale.x(0), _TOP + len(rows) * _ROW
     drawn = [f'<line class="zero" x1="{zero:.1f}" x2="{zero:.1f}" y1="{_TOP:.0f}" y2="{bottom:.0f}"/>']
+    labels = []
     for index, row in enumerate(rows):
         y, kind = _TOP + index * _ROW + 18 + _BAR / 2, "dist marked" if row.marked else "dist"
         around = row.interval
@@ -166,8 +167,8 @@ def whiskers(title: str, rows: Sequence[Whisker], limits: Sequence[Limit], write
             f'<path class="whisker" d="M{left:.1f} {y - 5:.1f}v10M{right:.1f} {y - 5:.1f}v10"/>'
             f'<circle class="{kind}" cx="{scale.x(around.value):.1f}" cy="{y:.1f}" r="5"/></g>'
         )
-        drawn.append(_labels(index, row.label, said, marked=row.marked))
-    return _svg(title, len(rows), scale, limits, write, drawn)
+        labels.append(_labels(index, row.label, said, marked=row.marked))
+    return _svg(title, scale, limits, write, drawn, labels)
 
 
 def _labels(index: int, label: str, value: str, *, marked: bool) -> str:
@@ -179,31 +180,29 @@ def _labels(index: int, label: str, value: str, *, marked: bool) -> str:
     )
 
 
-def _svg(title: str, rows: int, scale: _Scale, limits: Sequence[Limit], write: Write, drawn: Sequence[str]) -> str:
-    """The frame: grid and axis below the rows, limits above everything."""
-    bottom = _TOP + rows * _ROW
+def _svg(title: str, scale: _Scale, limits: Sequence[Limit], write: Write, drawn: Sequence[str], labels: Sequence[str]) -> str:
+    """The frame: grid below, then rows, limits and, above everything, the words; `labels` has one entry a row."""
+    bottom = _TOP + len(labels) * _ROW
     grid, written = [], -math.inf
     for tick in scale.ticks():
         x = scale.x(tick)
         grid.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP:.0f}" y2="{bottom:.0f}"/>')
         if x - written >= 62:
-            grid.append(
-                f'<text class="axis" x="{x:.1f}" y="{bottom + 18:.0f}" text-anchor="middle">{html.escape(write(tick))}</text>'
-            )
+            anchor = "start" if x < 2 * _EDGE else "end" if x > WIDTH - 2 * _EDGE else "middle"
+            said = "0" if tick == 0 else words.limit(write(tick))
+            grid.append(f'<text x="{x:.1f}" y="{bottom + 18:.0f}" text-anchor="{anchor}">{html.escape(said)}</text>')
             written = x
     lines = []
     for limit in limits:
         x = scale.x(limit.value)
-        anchor = "end" if x > WIDTH / 2 else "start"
-        shift = -5 if anchor == "end" else 5
+        anchor, shift = ("end", -6) if x > WIDTH / 2 else ("start", 6)
         lines.append(
-            f'<line class="limit" x1="{x:.1f}" x2="{x:.1f}" y1="6" y2="{bottom:.0f}"/>'
+            f'<line class="limit" x1="{x:.1f}" x2="{x:.1f}" y1="4" y2="{bottom:.0f}"/>'
             f'<text class="limit" x="{x + shift:.1f}" y="15" text-anchor="{anchor}">{html.escape(limit.label)}</text>'
         )
-    height = bottom + _AXIS
     return (
-        f'<svg viewBox="0 0 {WIDTH:.0f} {height:.0f}" role="img" aria-label="{html.escape(title)}" '
-        f'xmlns="http://www.w3.org/2000/svg">{"".join(grid)}{"".join(drawn)}{"".join(lines)}</svg>'
+        f'<svg viewBox="0 0 {WIDTH:.0f} {bottom + _AXIS:.0f}" role="img" aria-label="{html.escape(title)}" '
+        f'xmlns="http://www.w3.org/2000/svg">{"".join((*grid, *drawn, *lines, *labels))}</svg>'
     )
 
 

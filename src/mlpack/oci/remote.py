@@ -128,15 +128,25 @@ class _Sending(io.RawIOBase):
 
 
 def _all(options: Options, work: Iterable[Callable[[], None]]) -> None:
-    """Do all of it, some at a time; the first failure stops what has not begun."""
+    """Do all of it, some at a time; after the first failure, or Ctrl-C, nothing more begins."""
+    stopped = threading.Event()
+
+    def run(each: Callable[[], None]) -> None:
+        if stopped.is_set():
+            return
+        try:
+            each()
+        except BaseException:
+            stopped.set()
+            raise
+
     with ThreadPoolExecutor(options.parallel, thread_name_prefix="registry") as pool:
-        running = [pool.submit(each) for each in work]
+        running = [pool.submit(run, each) for each in work]
         try:
             for each in running:
                 each.result()
-        except BaseException:  # also Ctrl-C: what has not begun must not begin
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        finally:
+            stopped.set()
 
 
 def _upload(session: Session, report: _Report, digest: Digest, size: int, opener: Callable[[], BinaryIO]) -> None:

@@ -168,7 +168,7 @@ class Session:
         """The address that `location`, in an answer from `url`, means. HttpError when it must not be followed."""
         target = urllib.parse.urljoin(url, location)
         parts = urllib.parse.urlsplit(target)
-        if not location or parts.scheme not in {"http", "https"} or not parts.hostname or not is_printable(target):
+        if not location or not is_printable(location) or parts.scheme not in {"http", "https"} or not parts.hostname:
             raise HttpError(f"{_shown(url)} led to {location!r:.200}, which is no address")
         if parts.scheme == "http" and self.origin.startswith("https:"):
             raise HttpError(f"{_shown(url)} led from https to http ({_shown(target)}): refused, anybody could read or change it")
