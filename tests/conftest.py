@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import pytest_socket
 
+import workshop as workshop_
 from mlpack.store import Store
+from workshop import Workshop
 
 
 def pytest_runtest_setup() -> None:
@@ -20,6 +22,9 @@ def _no_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
     home = tmp_path_factory.mktemp("home")
     for name in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "MLPACK_STORE", "DOCKER_CONFIG"):
         monkeypatch.setenv(name, str(home / name.lower()))
+    # uv would look for, and fetch, other Pythons: fast tests take the ones that are here.
+    monkeypatch.setenv("UV_OFFLINE", "1")
+    monkeypatch.setenv("UV_PYTHON_DOWNLOADS", "never")
     for name in ("MLPACK_REGISTRY", "CI", "GITHUB_ACTIONS", "GITLAB_CI"):
         monkeypatch.delenv(name, raising=False)
 
@@ -28,3 +33,17 @@ def _no_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
 def store(tmp_path: Path) -> Store:
     """An empty store in the test's own directory."""
     return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def workshop(tmp_path: Path) -> Workshop:
+    """A small project of the test's own, ready to build."""
+    return workshop_.make(tmp_path / "project")
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+    """A project that was built once, into `out`. Read only: tests that change it make their own."""
+    made = workshop_.make(tmp_path_factory.mktemp("built") / "project")
+    made.build()
+    return made

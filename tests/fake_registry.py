@@ -14,8 +14,10 @@ import threading
 import urllib.parse
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 USER, PASSWORD = "ada", "hunter2"
 IDENTITY_TOKEN = "refresh-me"
@@ -159,7 +161,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._serve()
 
-    do_HEAD = do_POST = do_PUT = do_PATCH = do_GET
+    do_HEAD = do_POST = do_PUT = do_PATCH = do_GET  # noqa: N815 - the names http.server calls
 
     def _serve(self) -> None:
         registry, path = self.registry, urllib.parse.urlsplit(self.path)
@@ -201,13 +203,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _failed(self) -> bool:
         switches = self.registry.switches
         with self.registry.lock:
-            for number, (method, part, status) in enumerate(switches.failures):
-                if method == self.command and part in self.path:
-                    del switches.failures[number]
-                    break
-            else:
+            due = next((each for each in switches.failures if each[0] == self.command and each[1] in self.path), None)
+            if due is None:
                 return False
-        self._answer(status, b'{"errors":[{"code":"X"}]}', {"Retry-After": switches.retry_after} if switches.retry_after else {})
+            switches.failures.remove(due)
+        self._answer(due[2], b'{"errors":[{"code":"X"}]}', {"Retry-After": switches.retry_after} if switches.retry_after else {})
         return True
 
     def _authorized(self) -> bool:
@@ -266,7 +266,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(201 if switches.chunks else 405)
         elif registry.take("forgotten_uploads"):
             self._answer(404, b'{"errors":[{"code":"BLOB_UPLOAD_UNKNOWN"}]}')
-        elif any(f"{key}={query.get(key)}" != part for part in switches.location_query.split("&") if part for key in [part.split("=")[0]]):
+        elif not set(urllib.parse.parse_qsl(switches.location_query)) <= set(query.items()):
             self._answer(400)
         elif query.get("digest") != "sha256:" + hashlib.sha256(body).hexdigest():
             self._answer(400, b'{"errors":[{"code":"DIGEST_INVALID"}]}')

@@ -183,12 +183,16 @@ def typical() -> BuildOutcome:
         measurement=measurement(11.1, 0.358, accuracy=accuracy(0.0035, -0.0005, 0.0075), cold_start_ms=wave(140, 9)),
         cost_per_million_usd=0.432,
     )
-    failed = result("static-int8", artifact=None, measurement=None, cost_per_million_usd=None, model=None, failure="quantize: nothing to do")
+    failed = result(
+        "static-int8", artifact=None, measurement=None, cost_per_million_usd=None, model=None, failure="quantize: nothing to do"
+    )
     skipped = result("fp16", artifact=None, measurement=None, cost_per_million_usd=None, model=None)
     skipped = replace(
         skipped, candidate=replace(skipped.candidate, skipped="fp16 runs as float32 on this CPU: nothing would be gained")
     )
-    huge = result("fp32-raw", artifact=None, measurement=None, cost_per_million_usd=None, over_limit="301 MB unzipped, the limit is 262 MB")
+    huge = result(
+        "fp32-raw", artifact=None, measurement=None, cost_per_million_usd=None, over_limit="301 MB unzipped, the limit is 262 MB"
+    )
     return outcome((fp32, int8, pruned, image, failed, skipped, huge), budgets)
 
 

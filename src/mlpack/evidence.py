@@ -26,6 +26,10 @@ from mlpack.store import Store
 
 _VERSION = 1
 _RESULT = "measurements.json"
+_STRUCT_CODES = {"BOOL": "?", "FP16": "e", "FP32": "f", "FP64": "d"} | {
+    f"{sign}INT{8 << power}": letter if sign == "" else letter.upper() for sign in ("", "U") for power, letter in enumerate("bhiq")
+}
+"""The Open Inference Protocol's element types as `struct` spells them: a rebuild reads one sample, and numpy takes 0.2 s to import."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,15 +55,13 @@ class Data:
         first = self.calls[0]
         if "texts" in first:
             return {"text": first["texts"][0]}
-        import numpy as np
-
-        data = (self.dir / "calls.bin").read_bytes()
-        names = {code: name for name, code in calls.DATATYPES.items()}
+        import struct
 
         def values(row: Mapping[str, Any]) -> list[Any]:
-            dtype = np.dtype(names[row["datatype"]])
-            found: list[Any] = np.frombuffer(data, dtype, row["size"] // dtype.itemsize, row["offset"]).tolist()
-            return found
+            code = _STRUCT_CODES[row["datatype"]]
+            with (self.dir / "calls.bin").open("rb") as stream:
+                stream.seek(row["offset"])
+                return list(struct.unpack(f"<{row['size'] // struct.calcsize(code)}{code}", stream.read(row["size"])))
 
         rows = first["inputs"].items()
         return {"inputs": [{"name": n, "datatype": r["datatype"], "shape": r["shape"], "data": values(r)} for n, r in rows]}

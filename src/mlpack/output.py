@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mlpack import buildjson, digest, report
+from mlpack import buildjson, digest, report, report_html
 from mlpack.errors import RecipeError
 from mlpack.report import BuildOutcome
 from mlpack.store import remove
@@ -50,7 +50,7 @@ def write(out: Path, outcome: BuildOutcome, packages: Mapping[str, Path]) -> dic
         fresh.mkdir(parents=True, exist_ok=True)
         record = report.build_record(dataclasses.replace(outcome, files=files))
         (fresh / "report.md").write_text(report.markdown(record), "utf-8")
-        # HTML
+        (fresh / "report.html").write_text(report_html.html(record), "utf-8")
         (fresh / BUILD).write_bytes(buildjson.encode(record))
         _replace(out, fresh)
     finally:

@@ -43,8 +43,8 @@ def schema(passes: Passes | None = None, targets: Targets | None = None) -> dict
     from mlpack.recipe_schema import json_schema, keys_of
 
     passes, targets = tables(passes, targets)
-    steps = {name: keys_of(row.config, filled(row)) for name, row in passes.items()}
-    return json_schema(steps, {name: keys_of(row.config, ()) for name, row in targets.items()})
+    steps = {name: keys_of(row.config, filled(row), documented=True) for name, row in passes.items()}
+    return json_schema(steps, {name: keys_of(row.config, (), documented=True) for name, row in targets.items()})
 
 
 def _dotted(place: Place) -> str:

@@ -8,11 +8,16 @@ one key, on files or on the tables of passes and targets is checked by `recipe`.
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import inspect
 import json
 import re
+import textwrap
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+from itertools import pairwise
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError, WithJsonSchema, create_model  # noqa: TID253
 
@@ -178,19 +183,34 @@ class RecipeKeys(Keys):
     tags: dict[Text, Text] = Field(default_factory=dict, description="carried into the release: service, team, env, ...")
 
 
-def keys_of(config: type, hidden: tuple[str, ...]) -> type[Keys]:
-    """The model of a pass's or target's config dataclass: its fields, types and defaults, without the hidden ones."""
+def field_docs(config: type) -> dict[str, str]:
+    """What the string after each field of a class says, read from its source."""
+    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(config))).body
+    assert isinstance(tree, ast.ClassDef)
+    docs = {}
+    for field, after in pairwise(tree.body):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(after, ast.Expr):
+            docs[field.target.id] = " ".join(str(ast.literal_eval(after.value)).split())
+    return docs
+
+
+def keys_of(config: type, hidden: tuple[str, ...], *, documented: bool = False) -> type[Keys]:
+    """The model of a pass's or target's config dataclass: its fields, types and defaults, without the hidden ones.
+
+    `documented`: with what the class says of each field, for the schema; reading recipes needs none of that.
+    """
     hints = get_type_hints(config, include_extras=True)
+    docs = field_docs(config) if documented else {}
     fields: dict[str, Any] = {}
     for field in dataclasses.fields(config):
         if field.name in hidden or not field.init:
             continue
-        default: Any = ...
+        default: dict[str, Any] = {}
         if field.default is not dataclasses.MISSING:
-            default = field.default
+            default["default"] = field.default
         elif field.default_factory is not dataclasses.MISSING:
-            default = Field(default_factory=field.default_factory)
-        fields[field.name] = (hints[field.name], default)
+            default["default_factory"] = field.default_factory
+        fields[field.name] = (hints[field.name], Field(description=docs.get(field.name), **default))
     return create_model(config.__name__, __base__=Keys, __doc__=config.__doc__, **fields)
 
 
@@ -269,7 +289,7 @@ def wording(error: ErrorDetails, model: type[Keys], filled: tuple[str, ...] = ()
     if kind == "string_type" and isinstance(given, int | float):
         return f"must be a string, and {_shown(given)} reads as something else: write it in quotes"
     text = error["msg"].removeprefix("Input should be ").removeprefix("String should ").removeprefix("Value error, ")
-    text = text.replace("an object", "a mapping").replace("a valid array", "a list").replace("valid ", "")
+    text = text.replace("valid integer", "whole number").replace("an object", "a mapping").replace("a valid array", "a list").replace("valid ", "")
     return f"must be {text}, not {_shown(given)}" if error["msg"].startswith("Input should be") else f"should {text}"
 
 
@@ -284,6 +304,8 @@ def _model_at(model: type[Keys], place: tuple[int | str, ...]) -> type[Keys]:
     for part in place:
         if isinstance(found, type) and issubclass(found, BaseModel):
             found = found.model_fields[str(part)].annotation
-        while not (isinstance(found, type) and issubclass(found, BaseModel)) and getattr(found, "__args__", None):
-            found = next((a for a in found.__args__ if isinstance(a, type) and issubclass(a, BaseModel)), None)
-    return found if isinstance(found, type) else model
+        elif get_origin(found) is dict:
+            found = get_args(found)[1]
+        options = get_args(found) if get_origin(found) in (Union, UnionType, Annotated) else ()
+        found = next((option for option in options if isinstance(option, type) and issubclass(option, BaseModel)), found)
+    return found if isinstance(found, type) and issubclass(found, Keys) else model

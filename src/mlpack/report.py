@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mlpack import stats, summary
+from mlpack import stats, summary, words
 from mlpack.buildjson import SCHEMA, Record
 from mlpack.decide import is_float
 from mlpack.digest import Digest
@@ -238,13 +238,12 @@ def markdown(record: Mapping[str, Any]) -> str:
 
 def escape(text: object) -> str:
     """Text as text wherever it stands in Markdown: no markup, links, cell or line ends, mentions or control characters."""
-    plain = re.sub(r"[\x00-\x20\x7f-\xa0\u2028-\u202e\u2066-\u2069]+", " ", str(text)).strip()
-    safe = html.escape(plain, quote=False)
+    plain = " ".join(words.clean(re.sub(r"[\s\x85\u2028\u2029]+", " ", str(text))).split())
+    # GitHub looks for mentions in the rendered text, where an escape is gone: a word joiner is not.
+    safe = re.sub(r"(?<![^\W_])[@#](?=\w)", "\\g<0>\u2060", html.escape(plain, quote=False))
     safe = re.sub(r"[\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", safe)
     safe = re.sub(r"^(\d{0,9})([.)](?=\s|$)|(?<!\d)[#+=-])", r"\1\\\2", safe)
-    safe = safe.replace("://", "&#58;//").replace("www.", "www&#46;")
-    # GitHub looks for mentions in the rendered text, where an escape is gone: a word joiner is not.
-    return re.sub(r"(?<![^\W_])[@#](?=\w)", "\\g<0>&#8288;", safe)
+    return safe.replace("://", "&#58;//").replace("www.", "www&#46;")
 
 
 def _code(text: object) -> str:

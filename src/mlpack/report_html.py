@@ -46,8 +46,8 @@ def html(record: Mapping[str, Any]) -> str:
 
 
 def _text(value: object) -> str:
-    """Text for an element or an attribute; what would turn its direction around or cannot be in XML is left out."""
-    return markup.escape(re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", "", str(value)))
+    """Text for an element or an attribute."""
+    return markup.escape(words.clean(value))
 
 
 def _section(heading: str, content: str) -> str:

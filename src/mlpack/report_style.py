@@ -27,11 +27,12 @@ section p { margin: 0 0 8px; color: var(--soft); }
 .card strong { font-size: 23px; font-weight: 650; font-variant-numeric: tabular-nums; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: 13px; }
-th, td { text-align: left; padding: 7px 8px; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th, td { text-align: left; padding: 7px 7px; border-bottom: 1px solid var(--line); white-space: nowrap; }
 thead th { white-space: normal; vertical-align: bottom; color: var(--soft); font-weight: 550; font-size: 12.5px; }
 tbody th { font-weight: 500; }
 tbody tr:last-child > * { border-bottom: 0; }
 thead th:nth-child(n+3), td.n { text-align: right; font-variant-numeric: tabular-nums; }
+td.n:nth-child(11) { white-space: normal; min-width: 122px; }
 table.plain thead th { text-align: left; }
 table.plain td { white-space: normal; overflow-wrap: anywhere; vertical-align: top; }
 table.plain td.n { white-space: nowrap; }

@@ -97,7 +97,7 @@ def bars(title: str, rows: Sequence[Bar], limits: Sequence[Limit], write: Write)
         for name, size in row.parts:
             left, right = scale.x(at), scale.x(at + size)
             drawn.append(
-                f'<rect class="part part-{html.escape(name)}" x="{left:.1f}" y="{y:.1f}" width="{max(right - left, 0.5):.1f}" '
+                f'<rect class="part part-{_text(name)}" x="{left:.1f}" y="{y:.1f}" width="{max(right - left, 0.5):.1f}" '
                 f'height="{_BAR:.0f}">{_title(f"{row.label}: {name} {write(size)}")}</rect>'
             )
             at += size
@@ -175,8 +175,8 @@ def _labels(index: int, label: str, value: str, *, marked: bool) -> str:
     y = _TOP + index * _ROW + 13
     kind = "label marked" if marked else "label"
     return (
-        f'<text class="{kind}" x="{_EDGE:.0f}" y="{y:.1f}">{html.escape(label)}</text>'
-        f'<text class="value" x="{WIDTH - _EDGE:.0f}" y="{y:.1f}" text-anchor="end">{html.escape(value)}</text>'
+        f'<text class="{kind}" x="{_EDGE:.0f}" y="{y:.1f}">{_text(label)}</text>'
+        f'<text class="value" x="{WIDTH - _EDGE:.0f}" y="{y:.1f}" text-anchor="end">{_text(value)}</text>'
     )
 
 
@@ -190,7 +190,7 @@ def _svg(title: str, scale: _Scale, limits: Sequence[Limit], write: Write, drawn
         if x - written >= 62:
             anchor = "start" if x < 2 * _EDGE else "end" if x > WIDTH - 2 * _EDGE else "middle"
             said = "0" if tick == 0 else words.limit(write(tick))
-            grid.append(f'<text x="{x:.1f}" y="{bottom + 18:.0f}" text-anchor="{anchor}">{html.escape(said)}</text>')
+            grid.append(f'<text x="{x:.1f}" y="{bottom + 18:.0f}" text-anchor="{anchor}">{_text(said)}</text>')
             written = x
     lines = []
     for limit in limits:
@@ -198,13 +198,17 @@ def _svg(title: str, scale: _Scale, limits: Sequence[Limit], write: Write, drawn
         anchor, shift = ("end", -6) if x > WIDTH / 2 else ("start", 6)
         lines.append(
             f'<line class="limit" x1="{x:.1f}" x2="{x:.1f}" y1="4" y2="{bottom:.0f}"/>'
-            f'<text class="limit" x="{x + shift:.1f}" y="15" text-anchor="{anchor}">{html.escape(limit.label)}</text>'
+            f'<text class="limit" x="{x + shift:.1f}" y="15" text-anchor="{anchor}">{_text(limit.label)}</text>'
         )
     return (
-        f'<svg viewBox="0 0 {WIDTH:.0f} {bottom + _AXIS:.0f}" role="img" aria-label="{html.escape(title)}" '
+        f'<svg viewBox="0 0 {WIDTH:.0f} {bottom + _AXIS:.0f}" role="img" aria-label="{_text(title)}" '
         f'xmlns="http://www.w3.org/2000/svg">{"".join((*grid, *drawn, *lines, *labels))}</svg>'
     )
 
 
+def _text(text: str) -> str:
+    return html.escape(words.clean(text))
+
+
 def _title(text: str) -> str:
-    return f"<title>{html.escape(text)}</title>"
+    return f"<title>{_text(text)}</title>"

@@ -72,6 +72,11 @@ def count(items: int, one: str, many: str | None = None) -> str:
     return f"{items:,} {one if items == 1 else many or one + 's'}"
 
 
+def clean(text: object) -> str:
+    """Somebody else's text without control characters and tricks with its direction; line ends and tabs stay."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", "", str(text).replace("\r\n", "\n"))
+
+
 def limit(text: str) -> str:
     """A written number as people write limits: `50 ms` for `50.0 ms`; prices keep their cents."""
     return text if "$" in text else re.sub(r"(\d)\.0+(?!\d)|(\.\d*?[1-9])0+(?!\d)", r"\1\2", text)

@@ -15,6 +15,8 @@ Promises: what is timed is the model's predict, tokenisation included, and nothi
 Any failure is one line {"error": {"type", "message"}} and exit status 3.
 """
 
+# ruff: noqa: PTH123 - importing pathlib costs more than all modules of this package together
+
 from time import perf_counter_ns
 
 _BEGAN_NS = perf_counter_ns()

@@ -1,9 +1,9 @@
 """A minimal client of the Lambda Runtime API, for images and custom runtimes: next, answer, next.
 
-Promises: one keep-alive connection, reopened when it breaks; an init failure is reported and ends the process with 1; an event
+Promises: one keep-alive connection, reopened when it breaks; a failed init is reported and ends the process with 1; an event
 that cannot be answered is reported as that invocation's error, and the loop goes on.
-Will not: stream answers, take part in SnapStart (images cannot), or import `http`, `socket` or `logging`: the stock client's imports
-cost more than half of a small function's start.
+Will not: stream answers, take part in SnapStart (images cannot), or import `http`, `socket` or `logging`: the stock client's
+imports cost more than half of a small function's start.
 
 Source: AWS Lambda developer guide, "Using the Lambda runtime API" (2018-06-01).
 """

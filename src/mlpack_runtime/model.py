@@ -5,6 +5,8 @@ the platform gives, because its CPU share does (1,769 MB is one vCPU on AWS Lamb
 Will not: know requests, JSON or the network.
 """
 
+# ruff: noqa: PTH123 - importing pathlib costs more than all modules of this package together
+
 import os
 import sys
 from _thread import allocate_lock, start_new_thread
@@ -28,7 +30,12 @@ class ModelError(RuntimeError):
 
 
 class TextTokenizer:
-    """The `tokenizers` package around one tokenizer.json: texts in, int64 tensors out, padded to the longest of the batch."""
+    """The `tokenizers` package around one tokenizer.json: texts in, int64 tensors out, padded to the longest of the batch.
+
+    `settings`: "file"; optional "max_length" in tokens; "pad_token" (else the file's own, [PAD] or <pad>); and "wordpiece":
+    {"file": "vocab.txt", and WordPiece's own options}, a vocabulary of one word a line in the order of ids, when tokenizer.json
+    holds only the special words. The library reads 30,000 words twice as fast from there as from JSON.
+    """
 
     def __init__(self, directory: str, settings: "Mapping[str, Any]") -> None:
         """Load what model.json's "tokenizer" names, relative to `directory`. Raises ModelError."""
@@ -37,7 +44,7 @@ class TextTokenizer:
         try:
             self._tokenizer = extension.Tokenizer.from_file(path)
             words = settings.get("wordpiece")
-            if words:  # the vocabulary apart from tokenizer.json: see docs of the package layout
+            if words:
                 options = {key: value for key, value in words.items() if key != "file"}
                 vocabulary = os.path.join(directory, words["file"])
                 self._tokenizer.model = extension.models.WordPiece.from_file(vocabulary, **options)
@@ -45,9 +52,16 @@ class TextTokenizer:
             raise ModelError(f"cannot read the tokenizer {path}: {error}") from None
         if settings.get("max_length"):
             self._tokenizer.enable_truncation(settings["max_length"])
-        padding = self._tokenizer.padding or {}
+        padding = self._tokenizer.padding or self._padding(settings.get("pad_token"))
         padding.update(length=None)  # to the longest of the batch; pad id, token and side stay the model's own
         self._tokenizer.enable_padding(**padding)
+
+    def _padding(self, chosen: "str | None") -> "dict[str, Any]":
+        for token in (chosen, "[PAD]", "<pad>"):
+            number = self._tokenizer.token_to_id(token) if token else None
+            if number is not None:
+                return {"pad_id": number, "pad_token": token}
+        return {}  # the attention mask hides whatever stands there
 
     def encode(self, texts: "list[str]", names: "tuple[str, ...]") -> "dict[str, Tensor]":
         """`names` of input_ids, attention_mask, token_type_ids as [batch, longest] INT64."""
@@ -127,6 +141,7 @@ def threads(memory_mb: float) -> int:
 def load() -> Model:
     """Open the package in this process. Raises ModelError or ort.OrtError."""
     stages: dict[str, float] = {}
+    _tune_allocator()
     place = _timed(stages, "find", directory)
     settings = _timed(stages, "settings", lambda: _settings(os.path.join(place, "model.json")))
     tokenizer = _Beside(lambda: _timed(stages, "tokenizer", lambda: _tokenizer(place, settings)))
@@ -144,15 +159,29 @@ def load() -> Model:
     return model
 
 
+def _tune_allocator() -> None:
+    """Let the allocator grow by 16 MB at a time and keep what it has: a fifth fewer page faults, some 8 % of a cold start's CPU.
+
+    Loading makes hundreds of thousands of small allocations, and glibc by default asks the kernel for 128 KB at a time.
+    """
+    from ctypes import CDLL
+
+    try:
+        mallopt = CDLL(None).mallopt
+    except AttributeError:  # not glibc
+        return
+    top_pad, mmap_threshold, trim_threshold = -2, -3, -1  # numbers from glibc's malloc.h
+    for parameter, size_bytes in ((top_pad, 16 << 20), (mmap_threshold, 32 << 20), (trim_threshold, 256 << 20)):
+        mallopt(parameter, size_bytes)
+
+
 def _check(model: Model) -> None:
     known = ("input_ids", "attention_mask", "token_type_ids")
     if model.tokenizer is None:
         return
     for port in model.inputs:
         if port.name not in known or port.datatype != "INT64":
-            raise ModelError(
-                f"the graph's input {port.name!r} ({port.datatype}) is not from a tokenizer: INT64 {', '.join(known)}"
-            )
+            raise ModelError(f"the graph's input {port.name!r} ({port.datatype}) is not from a tokenizer: INT64 {', '.join(known)}")
 
 
 def _settings(path: str) -> "dict[str, Any]":

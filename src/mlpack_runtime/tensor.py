@@ -3,8 +3,8 @@
 Promises: what is accepted is consistent (the bytes are as many as shape and datatype say). Knows no engine and no JSON.
 """
 
-from _struct import error as PackError
-from _struct import pack, unpack
+from struct import error as PackError
+from struct import pack, unpack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

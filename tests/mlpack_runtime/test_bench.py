@@ -3,13 +3,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from mlpack_runtime.tensor import DATATYPES
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def write_calls(folder: Path, calls: list[dict[str, Any]]) -> Path:

@@ -8,11 +8,13 @@ import os
 import struct
 import subprocess
 import sys
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tiny_packages import affine, package
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 DRIVER = """
 import json, os, sys
@@ -56,12 +58,28 @@ def inputs(batch: int = 1) -> dict[str, Any]:
 def v2(body: str | None, method: str = "POST", path: str = "/v2/models/tiny/infer", **more: Any) -> dict[str, Any]:
     """API Gateway HTTP API and function URL, payload format 2.0."""
     context = {"http": {"method": method, "path": path}, "stage": "$default"}
-    return {"version": "2.0", "rawPath": path, "headers": {}, "requestContext": context, "body": body, "isBase64Encoded": False, **more}
+    return {
+        "version": "2.0",
+        "rawPath": path,
+        "headers": {},
+        "requestContext": context,
+        "body": body,
+        "isBase64Encoded": False,
+        **more,
+    }
 
 
 def v1(body: str | None, method: str = "POST", path: str = "/v2/models/tiny/infer", **more: Any) -> dict[str, Any]:
     """API Gateway REST API, payload format 1.0."""
-    return {"httpMethod": method, "path": path, "headers": None, "multiValueHeaders": None, "requestContext": {"stage": "p"}, "body": body, **more}
+    return {
+        "httpMethod": method,
+        "path": path,
+        "headers": None,
+        "multiValueHeaders": None,
+        "requestContext": {"stage": "p"},
+        "body": body,
+        **more,
+    }
 
 
 def test_http_events_of_every_kind_get_the_same_answer(tiny: Path) -> None:
@@ -142,7 +160,9 @@ def wide(path: Path) -> Path:
     from onnx import TensorProto, helper
     from tiny_packages import save
 
-    nodes = [helper.make_node("ConstantOfShape", ["size"], ["zeros"], value=helper.make_tensor("v", TensorProto.DOUBLE, [1], [0.1]))]
+    nodes = [
+        helper.make_node("ConstantOfShape", ["size"], ["zeros"], value=helper.make_tensor("v", TensorProto.DOUBLE, [1], [0.1]))
+    ]
     given = helper.make_tensor_value_info("size", TensorProto.INT64, [1])
     return save(path, nodes, [given], [helper.make_tensor_value_info("zeros", TensorProto.DOUBLE, ["n"])])
 
@@ -154,8 +174,6 @@ def test_snap_start_warms_before_the_snapshot(tiny: Path) -> None:
 def test_import_of_a_package_that_cannot_load_fails_loudly(tmp_path: Path) -> None:
     root = package(tmp_path / "broken", affine)
     (root / "model/model.onnx").write_bytes(b"damaged")
-    run = subprocess.run(
-        [sys.executable, "-I", "-c", DRIVER, str(root)], input="", capture_output=True, text=True, check=False
-    )
+    run = subprocess.run([sys.executable, "-I", "-c", DRIVER, str(root)], input="", capture_output=True, text=True, check=False)
     assert run.returncode == 1
     assert "OrtError" in run.stderr

@@ -5,15 +5,50 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 # Loaded by every interpreter, by `os`, or frozen or built in: nothing to read from disk.
-FREE = {"__main__", "_abc", "_codecs", "_collections_abc", "_frozen_importlib", "_frozen_importlib_external", "_imp", "_io", "_operator",
-    "_signal", "_sre", "_stat", "_thread", "_warnings", "_weakref", "abc", "builtins", "codecs", "encodings", "encodings.aliases",
-    "encodings.utf_8", "errno", "genericpath", "io", "itertools", "marshal", "os", "os.path", "posix", "posixpath", "stat", "sys", "time",
-    "winreg", "zipimport"}  # fmt: skip
+FREE = {
+    "__main__",
+    "_abc",
+    "_codecs",
+    "_collections_abc",
+    "_frozen_importlib",
+    "_frozen_importlib_external",
+    "_imp",
+    "_io",
+    "_operator",
+    "_signal",
+    "_sre",
+    "_stat",
+    "_thread",
+    "_warnings",
+    "_weakref",
+    "abc",
+    "builtins",
+    "codecs",
+    "encodings",
+    "encodings.aliases",
+    "encodings.utf_8",
+    "errno",
+    "genericpath",
+    "io",
+    "itertools",
+    "marshal",
+    "os",
+    "os.path",
+    "posix",
+    "posixpath",
+    "stat",
+    "sys",
+    "time",
+    "zipimport",
+}
 ENGINE = {"_ctypes", "_struct", "struct", "types", "ctypes", "ctypes._endian", "_json"}
 ALLOWED = {
     "bench": FREE | ENGINE | {"mmap", "mlpack_runtime.bench"},

@@ -39,7 +39,9 @@ def test_loads_any_text_is_a_value_or_a_value_error(text: str) -> None:
             assert jsontext.loads(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "   ", "[1", "{'a':1}", "[1] 2", "NaN", "[-Infinity]", "[" * 100_000, b"\xff\xfe", "01", "\x0b1"])
+@pytest.mark.parametrize(
+    "text", ["", "   ", "[1", "{'a':1}", "[1] 2", "NaN", "[-Infinity]", "[" * 100_000, b"\xff\xfe", "01", "\x0b1"]
+)
 def test_loads_malformed_raises_value_error(text: str | bytes) -> None:
     with pytest.raises(ValueError):
         jsontext.loads(text)

@@ -8,17 +8,19 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from queue import Empty, Queue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tiny_packages import affine, package, wide_identity
 
 from mlpack_runtime import loop
 from mlpack_runtime.loop import Connection, RuntimeApiError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 PREFIX = "/2018-06-01/runtime"
 
@@ -37,7 +39,7 @@ class RuntimeApi:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
-            def do_GET(self) -> None:  # noqa: N802
+            def do_GET(self) -> None:
                 try:
                     number, body, headers = api.events.get(timeout=20)
                 except Empty:
@@ -59,7 +61,7 @@ class RuntimeApi:
                     self.wfile.write(body)
                 self.close_connection = api.close_after_each  # without saying so in a header, as a proxy would
 
-            def do_POST(self) -> None:  # noqa: N802
+            def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 api.posts.put((self.path.removeprefix(PREFIX), body, {name.lower(): value for name, value in self.headers.items()}))
                 refused = api.refuse_answers and self.path.endswith("/response")
@@ -167,7 +169,9 @@ def test_loop_bodies_of_megabytes_pass_both_ways(api: RuntimeApi, tmp_path: Path
     assert answer["outputs"][0]["data"] == [0.25] * rows
 
 
-def test_loop_package_that_cannot_load_reports_init_error_and_ends(api: RuntimeApi, tmp_path: Path, boot: Callable[..., Any]) -> None:
+def test_loop_package_that_cannot_load_reports_init_error_and_ends(
+    api: RuntimeApi, tmp_path: Path, boot: Callable[..., Any]
+) -> None:
     root = package(tmp_path / "broken", affine)
     (root / "model/model.onnx").write_bytes(b"damaged")
     process = boot(root)
@@ -181,7 +185,9 @@ def test_loop_package_that_cannot_load_reports_init_error_and_ends(api: RuntimeA
 
 def test_loop_without_a_runtime_api_says_what_this_is(tiny: Path) -> None:
     env = {name: value for name, value in os.environ.items() if name != "AWS_LAMBDA_RUNTIME_API"}
-    run = subprocess.run([sys.executable, "-I", "-S", str(tiny / "bootstrap.py")], capture_output=True, text=True, check=False, env=env)
+    run = subprocess.run(
+        [sys.executable, "-I", "-S", str(tiny / "bootstrap.py")], capture_output=True, text=True, check=False, env=env
+    )
     assert run.returncode == 1
     assert "AWS_LAMBDA_RUNTIME_API is not set" in run.stderr
 
@@ -191,7 +197,9 @@ def test_loop_runtime_api_that_is_not_there_ends_with_a_message(tiny: Path) -> N
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     env = {**os.environ, "AWS_LAMBDA_RUNTIME_API": address}
-    run = subprocess.run([sys.executable, "-I", "-S", str(tiny / "bootstrap.py")], capture_output=True, text=True, check=False, env=env)
+    run = subprocess.run(
+        [sys.executable, "-I", "-S", str(tiny / "bootstrap.py")], capture_output=True, text=True, check=False, env=env
+    )
     assert run.returncode == 1
     assert f"the Runtime API at {address} failed" in run.stderr
 

@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tiny_packages import affine, package, words
@@ -12,6 +11,9 @@ from mlpack_runtime import model
 from mlpack_runtime.model import ModelError
 from mlpack_runtime.ort import OrtError
 from mlpack_runtime.tensor import Tensor, tensor
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture(autouse=True)
@@ -73,6 +75,14 @@ def test_tokenizer_fixed_padding_in_its_file_gives_way_to_the_longest(tmp_path: 
     assert load(root, monkeypatch).tokenize(["a", "a cat"])["input_ids"].tolist() == [[3, 2, 4, 3], [2, 4, 5, 3]]
 
 
+@pytest.mark.parametrize(("chosen", "pad_id"), [(None, 0), ("mat", 11), ("nowhere", 0)])
+def test_tokenizer_without_padding_pads_with_its_pad_token(
+    texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: str | None, pad_id: int
+) -> None:
+    root = changed(texts, tmp_path / "p", tokenizer={"file": "tokenizer.json", "max_length": 6, "pad_token": chosen})
+    assert load(root, monkeypatch).tokenize(["a", "a cat"])["input_ids"].tolist() == [[2, 4, 3, pad_id], [2, 4, 5, 3]]
+
+
 def test_tokenizer_vocabulary_apart_gives_the_same_ids(texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = json.loads((texts / "model/tokenizer.json").read_text())
     vocabulary = whole["model"]["vocab"]
@@ -107,7 +117,7 @@ def test_directory_function_code_beside_a_layer_is_found(tiny: Path, tmp_path: P
     monkeypatch.setenv("MLPACK_MODEL_DIR", str(tiny / "model"))
     assert load(layer, monkeypatch).directory == str(tiny / "model")
     monkeypatch.setenv("MLPACK_MODEL_DIR", str(tmp_path / "nowhere"))
-    with pytest.raises(ModelError, match="no model.json in .*nowhere"):
+    with pytest.raises(ModelError, match=r"no model\.json in .*nowhere"):
         load(layer, monkeypatch)
 
 
@@ -120,7 +130,9 @@ def test_directory_function_code_beside_a_layer_is_found(tiny: Path, tmp_path: P
         ('{"schema": 1, "name": "x"}', "has no 'version'"),
     ],
 )
-def test_load_bad_model_json_is_refused(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str) -> None:
+def test_load_bad_model_json_is_refused(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str
+) -> None:
     root = changed(tiny, tmp_path / "p")
     (root / "model/model.json").write_text(text)
     with pytest.raises(ModelError, match=message):
@@ -158,7 +170,7 @@ def test_load_damaged_parts_are_clean_errors(texts: Path, tmp_path: Path, monkey
     root = changed(texts, tmp_path / "q")
     (root / "site/tokenizers/tokenizers.abi3.so").unlink()
     (root / "site/tokenizers/tokenizers.abi3.so").write_bytes(b"\x7fELF but not really")
-    with pytest.raises(ModelError, match="cannot load .*Is it built for this machine"):
+    with pytest.raises(ModelError, match=r"cannot load .*Is it built for this machine"):
         load(root, monkeypatch)
 
 
@@ -168,7 +180,9 @@ def test_load_graph_that_wants_more_than_a_tokenizer_gives_is_refused(tmp_path: 
         load(root, monkeypatch)
 
 
-def test_warm_runs_once_and_a_model_that_refuses_zeros_is_left_cold(tiny: Path, texts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_warm_runs_once_and_a_model_that_refuses_zeros_is_left_cold(
+    tiny: Path, texts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     load(texts, monkeypatch).warm()
     loaded = load(tiny, monkeypatch)
     seen: list[dict[str, Tensor]] = []

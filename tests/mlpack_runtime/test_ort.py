@@ -120,9 +120,8 @@ def test_run_from_several_threads_keeps_answers_apart(engine: Engine, tmp_path: 
     wrong: list[int] = []
 
     def ask(number: int) -> None:
-        for _ in range(200):
-            if session.run({"x": tensor([number] * 50, "INT64", (50,))})["y"].flat() != [number] * 50:
-                wrong.append(number)
+        given = {"x": tensor([number] * 50, "INT64", (50,))}
+        wrong.extend(number for _ in range(200) if session.run(given)["y"].flat() != [number] * 50)
 
     workers = [threading.Thread(target=ask, args=(number,)) for number in range(4)]
     for worker in workers:

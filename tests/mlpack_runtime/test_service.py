@@ -3,8 +3,7 @@ from __future__ import annotations
 import json
 import struct
 import sys
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tiny_packages import affine, package
@@ -12,7 +11,10 @@ from tiny_packages import affine, package
 from mlpack_runtime import model, protocol
 from mlpack_runtime.service import Reply, Service, open_service
 
-HOOKS = '''
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HOOKS = """
 from mlpack_runtime.tensor import Tensor
 def decode(body):
     if body.get("fault") == "mine":
@@ -29,7 +31,7 @@ def best(outputs):
     return {"best": scores.index(max(scores))}
 def unjson(outputs):
     return {1, 2}
-'''
+"""
 
 
 @pytest.fixture
@@ -214,7 +216,14 @@ def test_hooks_decode_and_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ],
 )
 def test_hook_failures_have_their_status_and_are_logged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], sent: Any, status: int, kind: str, message: str, traced: bool
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    sent: Any,
+    status: int,
+    kind: str,
+    message: str,
+    traced: bool,
 ) -> None:
     reply = hooked(tmp_path, monkeypatch, preprocess="hooks_of_test:decode").value(sent)
     error = body(reply)["error"]
@@ -230,7 +239,10 @@ def test_hook_answer_that_is_not_json_is_the_packages_fault(tmp_path: Path, monk
     assert (reply.status, body(reply)["error"]["type"]) == (500, "HookError")
 
 
-@pytest.mark.parametrize(("hook", "message"), [("nowhere:f", "cannot be imported"), ("hooks_of_test:g", "cannot be imported"), ("hooks_of_test:HOOK", "")])
+@pytest.mark.parametrize(
+    ("hook", "message"),
+    [("nowhere:f", "cannot be imported"), ("hooks_of_test:g", "cannot be imported"), ("hooks_of_test:HOOK", "")],
+)
 def test_hook_that_cannot_be_imported_stops_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hook: str, message: str
 ) -> None:

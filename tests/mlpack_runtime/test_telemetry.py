@@ -3,19 +3,36 @@ from __future__ import annotations
 import json
 import os
 import re
-from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mlpack_runtime import telemetry
-from mlpack_runtime.model import Model
 
-MODEL = cast(Model, SimpleNamespace(name="m", version="3", variant="int8", target="lambda-zip"))
-KEYS = "timestamp level trace_id request_id model version variant target latency_ms stages_ms cold_start batch status".split()
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mlpack_runtime.model import Model
+
+MODEL = cast("Model", SimpleNamespace(name="m", version="3", variant="int8", target="lambda-zip"))
+KEYS = [
+    "timestamp",
+    "level",
+    "trace_id",
+    "request_id",
+    "model",
+    "version",
+    "variant",
+    "target",
+    "latency_ms",
+    "stages_ms",
+    "cold_start",
+    "batch",
+    "status",
+]
 W3C = "4bf92f3577b34da6a3ce929d0e0e4736"
 XRAY = "1-5759e988-bd862e3fe1be46a994272793"
 
@@ -58,7 +75,9 @@ def record(**changes: Any) -> telemetry.Record:
 
 
 def test_line_has_the_keys_of_the_interface_and_a_metric_for_each_name() -> None:
-    entry = json.loads(telemetry.line(record(latency_ms=12.34567, batch=4, stages_ms={"infer": 9.87654}), MODEL, now_ms=1_700_000_000_123))
+    entry = json.loads(
+        telemetry.line(record(latency_ms=12.34567, batch=4, stages_ms={"infer": 9.87654}), MODEL, now_ms=1_700_000_000_123)
+    )
     assert list(entry)[: len(KEYS)] == KEYS
     assert entry["timestamp"] == "2023-11-14T22:13:20.123Z"
     assert (entry["latency_ms"], entry["stages_ms"], entry["cold_start"], entry["batch"]) == (12.346, {"infer": 9.877}, True, 4)
@@ -72,7 +91,9 @@ def test_line_has_the_keys_of_the_interface_and_a_metric_for_each_name() -> None
         assert type(entry[metric["Name"]]) in (int, float)  # CloudWatch drops anything else without a word
 
 
-@pytest.mark.parametrize(("status", "level", "errors"), [(200, "INFO", 0), (400, "WARNING", 0), (422, "WARNING", 0), (500, "ERROR", 1)])
+@pytest.mark.parametrize(
+    ("status", "level", "errors"), [(200, "INFO", 0), (400, "WARNING", 0), (422, "WARNING", 0), (500, "ERROR", 1)]
+)
 def test_line_level_and_errors_follow_the_status(status: int, level: str, errors: int) -> None:
     entry = json.loads(telemetry.line(record(status=status, detail={"error_type": "X"}), MODEL))
     assert (entry["level"], entry["errors"], entry["error_type"]) == (level, errors, "X")

@@ -46,7 +46,9 @@ def test_tensor_inconsistent_is_refused(datatype: str, shape: tuple[int, ...], s
         Tensor(datatype, shape, bytes(size))
 
 
-@pytest.mark.parametrize(("values", "datatype"), [([300], "UINT8"), (["a"], "FP32"), ([1.5], "INT64"), ([1e9], "FP16"), ([None], "FP64")])
+@pytest.mark.parametrize(
+    ("values", "datatype"), [([300], "UINT8"), (["a"], "FP32"), ([1.5], "INT64"), ([1e9], "FP16"), ([None], "FP64")]
+)
 def test_tensor_value_that_does_not_fit_is_refused(values: list[object], datatype: str) -> None:
     with pytest.raises(TensorError):
         tensor(values, datatype, (1,))

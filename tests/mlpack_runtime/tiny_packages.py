@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import py_compile
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlpack_runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SOURCES = Path(mlpack_runtime.__file__).parent
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from mlpack.oci import image, layer, paths
 from mlpack.oci.base import Base, resolve_base
-from mlpack.oci.image import Image
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mlpack.oci.image import Image
 
 # The first 20 bytes of a little-endian ELF file for x86-64: all that is ever read of a program.
 ELF_AMD64 = b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x03\x00\x3e\x00"

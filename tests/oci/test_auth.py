@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -13,11 +13,15 @@ from hypothesis import strategies as st
 from mlpack.errors import ServiceError
 from mlpack.oci import auth
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 
 @pytest.mark.parametrize(
     ("header", "found"),
     [
-        ('Bearer realm="https://a/token",service="b c",scope="r:x:pull,push"', [("bearer", {"realm": "https://a/token", "service": "b c", "scope": "r:x:pull,push"})]),
+        ('Bearer realm="https://a/t",service="b c",scope="r:x:pull,push"',
+         [("bearer", {"realm": "https://a/t", "service": "b c", "scope": "r:x:pull,push"})]),
         ('Basic realm="a \\"b\\", c"', [("basic", {"realm": 'a "b", c'})]),
         ('BASIC Realm=plain', [("basic", {"realm": "plain"})]),
         ('Bearer realm="x", Basic realm="y"', [("bearer", {"realm": "x"}), ("basic", {"realm": "y"})]),
@@ -47,7 +51,9 @@ def config(**fields: object) -> bytes:
 
 
 def test_auths_are_found_by_host() -> None:
-    data = config(auths={"a.example": {"auth": encoded("ada:pass:word")}, "https://b.example": {"username": "bob", "password": "x"}})
+    data = config(
+        auths={"a.example": {"auth": encoded("ada:pass:word")}, "https://b.example": {"username": "bob", "password": "x"}}
+    )
     assert auth.from_docker_config(data, "a.example") == ("ada", "pass:word")
     assert auth.from_docker_config(data, "b.example") == ("bob", "x")
     assert auth.from_docker_config(data, "c.example") is None
@@ -64,7 +70,9 @@ def test_identity_token_is_marked() -> None:
     assert auth.from_docker_config(data, "a.example") == (auth.IDENTITY_USER, "refresh")
 
 
-@pytest.mark.parametrize("entry", [{}, {"auth": ""}, {"auth": "%%%"}, {"auth": encoded("no colon")}, {"auth": 7}, "x", {"auth": "/w=="}])
+@pytest.mark.parametrize(
+    "entry", [{}, {"auth": ""}, {"auth": "%%%"}, {"auth": encoded("no colon")}, {"auth": 7}, "x", {"auth": "/w=="}]
+)
 def test_entry_that_cannot_be_read_is_none(entry: object) -> None:
     assert auth.from_docker_config(config(auths={"a.example": entry}), "a.example") is None
 
@@ -82,7 +90,8 @@ def helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path.write_text(
         "#!/bin/sh\nread host\ncase $host in\n"
         'a.example|https://index.docker.io/v1/) echo \'{"Username":"AWS","Secret":"token"}\';;\n'
-        "broken.example) echo oops;;\nnone.example) echo credentials not found in native keychain; exit 1;;\n*) echo denied; exit 1;;\nesac\n"
+        "broken.example) echo oops;;\nnone.example) echo credentials not found in native keychain; exit 1;;\n"
+        "*) echo denied; exit 1;;\nesac\n"
     )
     path.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
@@ -100,8 +109,13 @@ def test_helper_is_asked(helper: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "host", "says"),
-    [("test", "b.example", "denied"), ("test", "broken.example", "cannot be read"), ("missing", "a.example", "could not be run"), ("../x", "a.example", "not the name")],
-)  # fmt: skip
+    [
+        ("test", "b.example", "denied"),
+        ("test", "broken.example", "cannot be read"),
+        ("missing", "a.example", "could not be run"),
+        ("../x", "a.example", "not the name"),
+    ],
+)
 def test_helper_that_fails_is_an_error(helper: Path, name: str, host: str, says: str) -> None:
     with pytest.raises(ServiceError, match=says):
         auth.from_docker_config(config(credHelpers={host: name}), host)

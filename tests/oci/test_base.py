@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from fake_registry import FakeRegistry
 
+from fake_registry import FakeRegistry
 from mlpack.digest import Digest
 from mlpack.errors import PackError, ServiceError
 from mlpack.oci import base, image, layout, paths, remote
 from mlpack.oci.base import Base, resolve_base
 from mlpack.oci.remote import Options
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ELF_ARM64 = b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x03\x00\xb7\x00"
 
@@ -46,7 +49,9 @@ def test_changed_rootfs_is_another_base(rootfs: Path, base: Base, tmp_path: Path
         resolve_base(str(rootfs), "amd64", tmp_path / "cache", base.digest)
 
 
-@pytest.mark.parametrize("change", [lambda p: p.write_text("longer"), lambda p: p.chmod(0o600), lambda p: os.utime(p, ns=(1, 1)), lambda p: p.unlink()])
+@pytest.mark.parametrize(
+    "change", [lambda p: p.write_text("longer"), lambda p: p.chmod(0o600), lambda p: os.utime(p, ns=(1, 1)), lambda p: p.unlink()]
+)
 def test_fingerprint_changes_with_any_file(rootfs: Path, change) -> None:
     before = base.fingerprint(rootfs)
     assert base.fingerprint(rootfs) == before
@@ -88,6 +93,24 @@ def test_left_out_paths_are_named(rootfs: Path, tmp_path: Path) -> None:
     assert resolve_base(str(rootfs), "amd64", tmp_path / "cache") == found
 
 
+def test_apts_downloads_are_left_out_and_named(rootfs: Path, tmp_path: Path) -> None:
+    without = resolve_base(str(rootfs), "amd64", tmp_path / "cache").image.layers[0].uncompressed_bytes or 0
+    for folder in ("var/cache/apt/archives/partial", "var/lib/apt/lists"):
+        (rootfs / folder).mkdir(parents=True)
+    (rootfs / "var/cache/apt/archives/python3.deb").write_bytes(bytes(100_000))
+    (rootfs / "var/lib/apt/lists/deb_Packages").write_bytes(bytes(10_000))
+    found = resolve_base(str(rootfs), "amd64", tmp_path / "cache")
+    assert found.notes == ("left out of the image: what apt downloaded (110000 bytes, which `apt-get clean` would remove)",)
+    assert (found.image.layers[0].uncompressed_bytes or 0) - without < 10_000
+    assert paths.base_paths(found.image).names("var/cache/apt/archives") == ("partial",)
+
+
+def test_what_was_remembered_while_packing_is_what_reading_finds(base: Base, tmp_path: Path) -> None:
+    only = base.image.layers[0]
+    assert (tmp_path / "cache/paths" / f"{only.digest.hex}.json").is_file()
+    assert paths.index(only, tmp_path / "cache") == paths.index(only)
+
+
 def test_layout_and_archive_are_told_from_a_rootfs(base: Base, tmp_path: Path) -> None:
     layout.write(base.image, tmp_path / "layout")
     layout.write_archive(base.image, tmp_path / "archive.tar")
@@ -120,7 +143,7 @@ def test_unreachable_registry_names_the_way_out(tmp_path: Path) -> None:
     with FakeRegistry() as registry:
         gone = registry.host
     pauses: list[float] = []
-    with pytest.raises(ServiceError, match="cannot be reached.*--base") as caught:
+    with pytest.raises(ServiceError, match=r"cannot be reached.*--base") as caught:
         resolve_base(f"{gone}/base", "amd64", tmp_path / "cache", None, None, Options(sleep=pauses.append))
     assert caught.value.retryable
     assert len(pauses) == 2

@@ -6,8 +6,7 @@ import dataclasses
 import gzip
 import io
 import json
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,6 +14,9 @@ from mlpack.digest import Digest, canonical_json, of_bytes
 from mlpack.errors import PackError
 from mlpack.oci import image, media
 from mlpack.oci.image import Image, Layer
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def layer_of(data: bytes, kind: str = media.OCI.gzip) -> Layer:
@@ -36,7 +38,12 @@ def docker_image(config: dict[str, Any], layers: list[Layer]) -> Image:
     manifest = {
         "schemaVersion": 2,
         "mediaType": media.DOCKER_MANIFEST,
-        "config": {"mediaType": media.DOCKER.config, "digest": str(of_bytes(config_bytes)), "size": len(config_bytes), "data": "e30="},
+        "config": {
+            "mediaType": media.DOCKER.config,
+            "digest": str(of_bytes(config_bytes)),
+            "size": len(config_bytes),
+            "data": "e30=",
+        },
         "layers": [{"mediaType": each.media_type, "digest": str(each.digest), "size": each.size_bytes} for each in layers],
         "annotations": {"com.amazonaws.soci": "index"},
     }
@@ -51,7 +58,13 @@ def docker_base() -> Image:
         "architecture": "arm64",
         "os": "linux",
         "variant": "v8",
-        "config": {"Env": ["PATH=/bin", "LANG=C"], "Cmd": ["sh"], "User": "app", "WorkingDir": "/srv", "Labels": {"io.example.a": "1"}},
+        "config": {
+            "Env": ["PATH=/bin", "LANG=C"],
+            "Cmd": ["sh"],
+            "User": "app",
+            "WorkingDir": "/srv",
+            "Labels": {"io.example.a": "1"},
+        },
         "rootfs": {"type": "layers", "diff_ids": [str(each.diff_id) for each in layers]},
         "history": [{"created_by": "ADD"}, {"created_by": "ENV", "empty_layer": True}],
     }
@@ -158,7 +171,18 @@ def altered(made: Image, **changes: Any) -> bytes:
         ({"layers": [{"mediaType": media.DOCKER.gzip, "digest": "sha256:../../etc/passwd", "size": 1}]}, "not a sha256 digest"),
         ({"layers": [{"mediaType": media.DOCKER.gzip, "digest": "sha256:" + "0" * 64, "size": -1}]}, "size"),
         ({"layers": [{"mediaType": media.DOCKER.gzip, "digest": "sha256:" + "0" * 64, "size": True}]}, "size"),
-        ({"layers": [{"mediaType": "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", "digest": "sha256:" + "0" * 64, "size": 1}]}, "handed on"),
+        (
+            {
+                "layers": [
+                    {
+                        "mediaType": "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+                        "digest": "sha256:" + "0" * 64,
+                        "size": 1,
+                    }
+                ]
+            },
+            "handed on",
+        ),
     ],
 )
 def test_malformed_manifest_is_refused(changes: dict[str, Any], says: str) -> None:

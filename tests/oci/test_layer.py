@@ -9,8 +9,8 @@ import py_compile
 import shutil
 import socket
 import tarfile
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -19,10 +19,14 @@ from hypothesis import strategies as st
 from mlpack.digest import of_bytes
 from mlpack.errors import PackError
 from mlpack.oci import layer, media, paths, scan, tar
-from mlpack.oci.base import Base
 from mlpack.oci.compression import Inflated
-from mlpack.oci.image import Layer
 from mlpack.oci.paths import Paths
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mlpack.oci.base import Base
+    from mlpack.oci.image import Layer
 
 
 def members(made: Layer) -> dict[str, tarfile.TarInfo]:

@@ -6,14 +6,18 @@ import io
 import json
 import shutil
 import tarfile
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from mlpack.digest import of_bytes, of_tree
 from mlpack.errors import PackError
 from mlpack.oci import image, layout, media
-from mlpack.oci.image import Image
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mlpack.oci.image import Image
 
 
 def test_directory_round_trip(made: Image, tmp_path: Path) -> None:
@@ -57,7 +61,9 @@ def test_archive_is_one_that_docker_loads(made: Image, tmp_path: Path) -> None:
         (described,) = json.load(archive.extractfile("manifest.json"))  # type: ignore[arg-type]
         names = archive.getnames()
     assert described["RepoTags"] == ["team/model:latest"]
-    assert [described["Config"], *described["Layers"]] == [each for each in [described["Config"], *described["Layers"]] if each in names]
+    assert [described["Config"], *described["Layers"]] == [
+        each for each in [described["Config"], *described["Layers"]] if each in names
+    ]
 
 
 def test_blob_already_there_is_left_alone(made: Image, tmp_path: Path) -> None:
@@ -152,7 +158,12 @@ def test_what_is_no_layout_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"x" * 2000)
     with tarfile.open(tmp_path / "docker.tar", "w") as archive:
         archive.addfile(tarfile.TarInfo("manifest.json"))
-    for name, says in (("dir", "no file 'oci-layout'"), ("file", "not an OCI archive"), ("none", "nothing of that name"), ("docker.tar", "skopeo")):
+    for name, says in (
+        ("dir", "no file 'oci-layout'"),
+        ("file", "not an OCI archive"),
+        ("none", "nothing of that name"),
+        ("docker.tar", "skopeo"),
+    ):
         with pytest.raises(PackError, match=says):
             layout.read(tmp_path / name)
 

@@ -14,7 +14,9 @@ from mlpack.oci.reference import Reference
 HEX = "0123456789abcdef" * 4
 ALNUM = "abcdefghijklmnopqrstuvwxyz0123456789"
 WORD = st.text(ALNUM, min_size=1, max_size=8)
-COMPONENT = st.builds(lambda parts, glue: glue.join(parts), st.lists(WORD, min_size=1, max_size=3), st.sampled_from([".", "_", "__", "-", "---"]))
+COMPONENT = st.builds(
+    lambda parts, glue: glue.join(parts), st.lists(WORD, min_size=1, max_size=3), st.sampled_from([".", "_", "__", "-", "---"])
+)
 HOST = st.builds(
     lambda name, port: name + port,
     st.one_of(st.just("localhost"), st.builds(lambda a, b: f"{a}.{b}", WORD, WORD), st.just("[::1]"), st.just("127.0.0.1")),
@@ -78,8 +80,9 @@ def test_version_is_digest_then_tag_then_latest() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "", "/", "UPPER/x", "a.b/", "a.b//x", "x:", "x:-tag", "x:" + "t" * 129, "x@", "x@sha256:12", "x@md5:" + HEX, "a b", "x\n", "-x",
-        "x/../y", "a.b/x?y", "user@a.b/x", "https://a.b/x", "a.b:99999999/x", "a_b.c/x", "x/" + "y" * 300, "a..b/x", "x:t:u", "x@@y",
+        "", "/", "UPPER/x", "a.b/", "a.b//x", "x:", "x:-tag", "x:" + "t" * 129, "x@", "x@sha256:12", "x@md5:" + HEX, "a b",
+        "x\n", "-x", "x/../y", "a.b/x?y", "user@a.b/x", "https://a.b/x", "a.b:99999999/x", "a_b.c/x", "x/" + "y" * 300, "a..b/x",
+        "x:t:u", "x@@y",
     ],
 )  # fmt: skip
 def test_malformed_reference_is_refused(text: str) -> None:
@@ -120,7 +123,9 @@ def test_select_without_platform_takes_the_only_manifest() -> None:
         chosen("amd64", lone, {**lone, "digest": "sha256:" + "0" * 64})
 
 
-@pytest.mark.parametrize("index", [{}, {"manifests": {}}, {"manifests": [1]}, {"manifests": [{"mediaType": "x", "size": 1, "digest": "x"}]}])
+@pytest.mark.parametrize(
+    "index", [{}, {"manifests": {}}, {"manifests": [1]}, {"manifests": [{"mediaType": "x", "size": 1, "digest": "x"}]}]
+)
 def test_malformed_index_is_refused(index: dict[str, object]) -> None:
     with pytest.raises(PackError):
         reference.manifests(index)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from fake_registry import IDENTITY_TOKEN, PASSWORD, USER, FakeRegistry
 
+from fake_registry import IDENTITY_TOKEN, PASSWORD, USER, FakeRegistry
 from mlpack.digest import Digest
 from mlpack.errors import PackError, ServiceError
 from mlpack.oci import auth, blobs, image, media, remote, transport
-from mlpack.oci.image import Image
 from mlpack.oci.reference import parse
 from mlpack.oci.remote import Options
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from mlpack.oci.image import Image
 
 
 def ada(host: str) -> tuple[str, str]:
@@ -139,8 +143,12 @@ def test_what_passes_is_survived(switches: dict[str, object], made: Image, tmp_p
     assert not registry.asked("PATCH")
 
 
-@pytest.mark.parametrize(("asked", "waited"), [("7", 7.0), ("0", 0.0), ("100000", transport.MAX_PAUSE_S), ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0)])
-def test_retry_after_is_obeyed_within_reason(registry: FakeRegistry, made: Image, pauses: Pauses, asked: str, waited: float) -> None:
+@pytest.mark.parametrize(
+    ("asked", "waited"), [("7", 7.0), ("0", 0.0), ("100000", transport.MAX_PAUSE_S), ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0)]
+)
+def test_retry_after_is_obeyed_within_reason(
+    registry: FakeRegistry, made: Image, pauses: Pauses, asked: str, waited: float
+) -> None:
     registry.switches.failures, registry.switches.retry_after = [("PUT", "/manifests/v1", 429)], asked
     remote.push(made, f"{registry.host}/model:v1", options=pauses.options)
     assert pauses == [waited]
@@ -189,7 +197,7 @@ def test_mount_is_used_or_done_without(registry: FakeRegistry, made: Image, tmp_
 
 def test_wrong_password_is_said_without_showing_it(made: Image, tmp_path: Path, pauses: Pauses) -> None:
     for kind in ("basic", "bearer"):
-        with FakeRegistry(auth=kind) as registry, pytest.raises(ServiceError, match="401.*docker login") as caught:
+        with FakeRegistry(auth=kind) as registry, pytest.raises(ServiceError, match=r"401.*docker login") as caught:
             remote.push(made, f"{registry.host}/model:v1", lambda host: (USER, "wrong-secret"), pauses.options)
         assert "wrong-secret" not in str(caught.value)
         assert not caught.value.retryable
@@ -309,7 +317,13 @@ def blob_gone(registry: FakeRegistry) -> None:
 
 @pytest.mark.parametrize(
     ("spoil", "says"),
-    [(damaged_forever, "have the digest"), (truncated_forever, "broke off"), (endless, "more"), (lying, "other bytes"), (blob_gone, "404")],
+    [
+        (damaged_forever, "have the digest"),
+        (truncated_forever, "broke off"),
+        (endless, "more"),
+        (lying, "other bytes"),
+        (blob_gone, "404"),
+    ],
 )
 def test_bad_pull_keeps_nothing_under_a_digest_it_has_not(
     registry: FakeRegistry, made: Image, tmp_path: Path, pauses: Pauses, spoil: Callable[[FakeRegistry], None], says: str
@@ -356,6 +370,12 @@ def test_platform_that_is_not_there_lists_what_is(registry: FakeRegistry, made: 
         pull(registry, "model:multi", tmp_path / "pulled")
 
 
+def with_config(kind: str, size: int) -> bytes:
+    """A manifest without layers whose config is of this type and size."""
+    named = {"mediaType": kind, "digest": f"sha256:{'0' * 64}", "size": size}
+    return json.dumps({"schemaVersion": 2, "config": named, "layers": []}).encode()
+
+
 @pytest.mark.parametrize(
     ("kind", "data", "says"),
     [
@@ -363,12 +383,10 @@ def test_platform_that_is_not_there_lists_what_is(registry: FakeRegistry, made: 
         (media.OCI_MANIFEST, b" " * (media.MAX_JSON_BYTES + 1), "longer than"),
         (media.OCI_MANIFEST, json.dumps({"schemaVersion": 2, "mediaType": media.OCI_INDEX, "manifests": []}).encode(), "refused"),
         ("application/vnd.docker.distribution.manifest.v1+prettyjws", b'{"schemaVersion":1}', "schemaVersion"),
-        (media.OCI_MANIFEST, b'{"schemaVersion":2,"config":{"mediaType":"application/vnd.oci.empty.v1+json","digest":"sha256:'
-         + b"0" * 64 + b'","size":2},"layers":[]}', "artifact"),
-        (media.OCI_MANIFEST, b'{"schemaVersion":2,"config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"sha256:'
-         + b"0" * 64 + b'","size":99999999999},"layers":[]}', "refused"),
+        (media.OCI_MANIFEST, with_config("application/vnd.oci.empty.v1+json", 2), "artifact"),
+        (media.OCI_MANIFEST, with_config(media.OCI.config, 99_999_999_999), "refused"),
     ],
-)  # fmt: skip
+)
 def test_hostile_manifest_is_refused(registry: FakeRegistry, tmp_path: Path, kind: str, data: bytes, says: str) -> None:
     registry.add_manifest("model", "v1", kind, data)
     with pytest.raises((PackError, ServiceError), match=says):

@@ -134,7 +134,7 @@ def _rootfs_layer(root: Path, cache_dir: Path) -> tuple[Layer, tuple[str, ...]]:
     store = cache_dir / "blobs"
     if known := _recalled(remembered, store):
         return known
-    layer, left_out = layer_from_rootfs(root, store)
+    layer, left_out = layer_from_rootfs(root, store, cache_dir)
     if fingerprint(root) != print_key:
         raise PackError(f"{root} changed while it was packed: build again, with nobody writing to it")
     remembered.parent.mkdir(parents=True, exist_ok=True)

@@ -22,13 +22,19 @@ from mlpack.errors import PackError
 from mlpack.oci import blobs, media, tar
 from mlpack.oci.compression import Compression, Tally, gzipped
 from mlpack.oci.image import Layer, opener_in
-from mlpack.oci.paths import Paths
+from mlpack.oci.paths import Paths, remember
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from mlpack.oci.scan import Kind
+
 ENVELOPE = 1
 """Raised whenever the bytes of a layer change for the same files: part of the key of any cache of layers."""
+
+
+_DOWNLOADS = ("var/cache/apt/", "var/lib/apt/lists/")
+"""Debian's downloads: after debootstrap a third of the bytes, and other bytes every day. `apt-get update` fetches them again."""
 
 
 def layer_from_tree(
@@ -44,15 +50,21 @@ def layer_from_tree(
     return store(placed, out, compression)
 
 
-def layer_from_rootfs(root: Path, out: Path, epoch_s: int = 0) -> tuple[Layer, tuple[str, ...]]:
-    """A root file system as one layer, and the paths that were left out of it (device nodes, pipes, sockets).
+def layer_from_rootfs(root: Path, out: Path, cache: Path | None = None, epoch_s: int = 0) -> tuple[Layer, tuple[str, ...]]:
+    """A root file system as one layer, and what was left out of it, in words: device nodes, pipes, sockets, apt's downloads.
 
     Links stay as they are, hard links stay hard links. Owners become 0:0, therefore set-user-id and set-group-id bits, which
     would then hand out root, are dropped; the other permission bits stay. Extended attributes (file capabilities) are dropped.
+    `cache`: where `paths` remembers what layers hold, so that this one need not be read for it.
     """
     left_out: list[str] = []
     listed = list(_rootfs_entries(root, epoch_s, left_out))
-    return store(listed, out, "deflate"), tuple(sorted(left_out))
+    made = store(listed, out, "deflate")
+    if cache is not None:
+        kinds: dict[str, Kind] = {"file": "file", "hardlink": "file", "dir": "dir", "symlink": "link"}
+        found = ((each.path, kinds[each.kind], each.target if each.kind == "symlink" else "") for each in listed)
+        remember(cache, made, tuple(found))
+    return made, tuple(left_out)
 
 
 def store(listed: list[tar.Entry], out: Path, how: Compression) -> Layer:
@@ -108,6 +120,7 @@ def _check_link(path: str, target: str, at: str, top: str) -> None:
 
 def _rootfs_entries(root: Path, epoch_s: int, left_out: list[str]) -> Iterator[tar.Entry]:
     first: dict[tuple[int, int], str] = {}
+    downloads_bytes = 0
     for path, found in sorted(walk(root), key=lambda pair: os.fsencode(pair[0])):
         tar.check_name(path)
         status = found.stat(follow_symlinks=False)
@@ -118,6 +131,8 @@ def _rootfs_entries(root: Path, epoch_s: int, left_out: list[str]) -> Iterator[t
             yield tar.Entry(path=path, kind="dir", mode=mode & 0o1777, mtime_s=epoch_s)
         elif not stat.S_ISREG(mode):
             left_out.append(f"{path} ({_special(mode)})")
+        elif path.startswith(_DOWNLOADS) and not path.endswith("/lock"):
+            downloads_bytes += status.st_size
         elif status.st_nlink > 1 and (status.st_dev, status.st_ino) in first:
             yield replace(
                 _file(path, found, mode & 0o1777, epoch_s),
@@ -129,6 +144,8 @@ def _rootfs_entries(root: Path, epoch_s: int, left_out: list[str]) -> Iterator[t
         else:
             first[status.st_dev, status.st_ino] = path
             yield _file(path, found, mode & 0o1777, epoch_s)
+    if downloads_bytes:
+        left_out.append(f"what apt downloaded ({downloads_bytes} bytes, which `apt-get clean` would remove)")
 
 
 def _file(path: str, found: os.DirEntry[str], mode: int, epoch_s: int) -> tar.Entry:

@@ -116,8 +116,7 @@ def find_python(paths: Paths) -> tuple[str, str]:
 
 def index(layer: Layer, cache: Path | None = None) -> Index:
     """What the layer holds, from `cache` or by reading it once. PackError when it is damaged, hostile or has another diff_id."""
-    remembered = cache / "paths" / f"{layer.digest.hex}.json" if cache else None
-    if remembered and (known := _recalled(remembered, layer.diff_id)):
+    if cache and (known := _recalled(_memory(cache, layer), layer.diff_id)):
         return known
     with layer.open() as stored:
         found = scan.read(compression.Inflated(stored, layer.media_type))
@@ -125,10 +124,25 @@ def index(layer: Layer, cache: Path | None = None) -> Index:
         raise PackError(
             f"the layer {layer.digest} should inflate to {layer.diff_id} and inflates to {found.diff_id}: damaged or forged"
         )
-    if remembered:
-        remembered.parent.mkdir(parents=True, exist_ok=True)
-        blobs.write_file(remembered, canonical_json([str(found.diff_id), found.uncompressed_bytes, found.entries]))
+    if cache:
+        _write_memory(cache, layer, found)
     return found
+
+
+def remember(cache: Path, layer: Layer, entries: tuple[tuple[str, Kind, str], ...]) -> None:
+    """Keep what a layer holds that was just made of these (path, kind, link target), so that `index` need not read it."""
+    if layer.uncompressed_bytes is not None:
+        _write_memory(cache, layer, Index(diff_id=layer.diff_id, uncompressed_bytes=layer.uncompressed_bytes, entries=entries))
+
+
+def _memory(cache: Path, layer: Layer) -> Path:
+    return cache / "paths" / f"{layer.digest.hex}.json"
+
+
+def _write_memory(cache: Path, layer: Layer, found: Index) -> None:
+    memory = _memory(cache, layer)
+    memory.parent.mkdir(parents=True, exist_ok=True)
+    blobs.write_file(memory, canonical_json([str(found.diff_id), found.uncompressed_bytes, found.entries]))
 
 
 def _recalled(file: Path, diff_id: Digest) -> Index | None:
@@ -190,12 +204,17 @@ def _apply(root: dict[str, Node], entries: tuple[tuple[str, Kind, str], ...]) ->
                 lower.clear()
             elif lower is not None:
                 lower.pop(name.removeprefix(_WHITEOUT), None)
+    known: dict[str, dict[str, Node]] = {}
     for path, kind, link in entries:
         folder, _, name = path.rpartition("/")
         if name.startswith(_WHITEOUT):
             continue
-        here = _made(root, folder)
+        here = known.get(folder)
+        if here is None:
+            here = known[folder] = _made(root, folder)
         there = here.get(name)
+        if isinstance(there, str) or (isinstance(there, dict) and kind != "dir"):
+            known.clear()  # a link or a directory goes: folders may lie elsewhere now
         if kind != "dir":
             here[name] = link if kind == "link" else None
         elif not isinstance(there, dict):

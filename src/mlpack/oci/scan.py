@@ -100,7 +100,7 @@ def _finished(stream: BinaryIO, header: bytes, known: dict[str, str]) -> tuple[s
         raise _damaged(f"an entry of type {kind!r} or a sparse file, which layers may not have")
     name = known.get("path") or _name(header)
     if kind not in _WITHOUT_CONTENT:
-        _skip(stream, _padded(_decimal(known["size"]) if "size" in known else _number(header[124:136])))
+        _skip(stream, _decimal(known["size"]) if "size" in known else _number(header[124:136]))
     if kind == _LINK:
         return clean_path(name), "link", known.get("linkpath") or _text(header[157:257])
     is_folder = kind == _DIR or (kind == b"\0" and name.endswith("/"))
@@ -160,11 +160,14 @@ def _content(stream: BinaryIO, size: int) -> bytes:
 
 
 def _skip(stream: BinaryIO, size: int) -> None:
-    while size:
-        chunk = stream.read(min(size, _BUFFER_BYTES))
+    """Pass over `size` bytes and their padding, which archives that were never closed lack at their end (umoci insert 0.4.7)."""
+    padding, left = _padded(size) - size, size
+    while left:
+        chunk = stream.read(min(left, _BUFFER_BYTES))
         if not chunk:
             raise _damaged("it ends too early")
-        size -= len(chunk)
+        left -= len(chunk)
+    stream.read(padding)
 
 
 def _padded(size: int) -> int:

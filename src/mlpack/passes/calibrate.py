@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from itertools import islice
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlpack.errors import PassError
-from mlpack.passes import calls, graph
+from mlpack.passes import calls, graph, quiet, torch_model
 
 if TYPE_CHECKING:
     import onnx
@@ -29,7 +30,19 @@ class Settings:
     per_channel: bool
     reduce_range: bool
     signed_activations: bool
-    operators: tuple[str, ...]
+
+
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+"""What gains by integer arithmetic."""
+
+_CARRIED = ("Relu", "Clip", "MaxPool", "AveragePool", "GlobalAveragePool", "Concat", "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze")
+"""What 8-bit data passes on its way. Without Relu here a pair of conversions stands before each one, and int8 loses what it
+gained: 9 of them cost a fifth of a ten-convolution network's time. Add is not here: its operands keep their own ranges."""
+
+_SMALLEST = 16
+"""Matrices with fewer rows or columns stay float: they are slower in int8 and are mostly the first and the last layer."""
+
+_CALLS_AT_A_TIME = 16
 
 
 def quantized(model: onnx.ModelProto, model_dir: Path, settings: Settings, scratch: Path) -> onnx.ModelProto:
@@ -41,28 +54,56 @@ def quantized(model: onnx.ModelProto, model_dir: Path, settings: Settings, scrat
         "minmax": CalibrationMethod.MinMax, "entropy": CalibrationMethod.Entropy, "percentile": CalibrationMethod.Percentile,
     }  # fmt: skip
     signature = graph.signature_of(model)
-    inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+    excluded = tiny(model)
+    total = min(calls.count(settings.calls), settings.samples)
+    window = max(size for size in range(1, _CALLS_AT_A_TIME + 1) if total % size == 0)  # the calibrator takes only whole windows
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]  # the engine's package carries no types
+        """A window over the calls: the calibrator keeps activations of one window only."""
+
         def __init__(self) -> None:
-            self._calls = islice(calls.read(settings.calls, model_dir, signature), settings.samples)
+            self.set_range(0, 0)
+
+        def __len__(self) -> int:
+            return total
+
+        def set_range(self, start_index: int, end_index: int) -> None:
+            self._calls = islice(calls.read(settings.calls, model_dir, signature), start_index, end_index)
 
         def get_next(self) -> Any:
             return next(self._calls, None)
 
     try:
-        quantize_static(
-            inferred, scratch / graph.MODEL, Reader(), quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=list(settings.operators), per_channel=settings.per_channel, reduce_range=settings.reduce_range,
-            activation_type=QuantType.QInt8 if settings.signed_activations else QuantType.QUInt8, weight_type=QuantType.QInt8,
-            calibrate_method=methods[settings.method],
-            extra_options={"ActivationSymmetric": False, "WeightSymmetric": True, "DedicatedQDQPair": False},
-        )  # fmt: skip
-    except (RuntimeError, ValueError, KeyError, IndexError, AttributeError, TypeError, AssertionError, NotImplementedError) as error:
+        inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+        with quiet.engine_tools("quantize"):
+            quantize_static(
+                inferred, scratch / graph.MODEL, Reader(), quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=[*WEIGHTED, *_CARRIED], nodes_to_exclude=excluded,
+                per_channel=settings.per_channel, reduce_range=settings.reduce_range,
+                activation_type=QuantType.QInt8 if settings.signed_activations else QuantType.QUInt8,
+                weight_type=QuantType.QInt8, calibrate_method=methods[settings.method],
+                extra_options={"ActivationSymmetric": False, "WeightSymmetric": True, "CalibStridedMinMax": window},
+            )  # fmt: skip
+    except torch_model.FOREIGN_ERRORS as error:
         raise PassError(
             f"quantize: onnxruntime's static quantizer failed ({type(error).__name__}: {error}); simplify the graph first"
         ) from error
     return graph.load(scratch)
+
+
+def tiny(model: onnx.ModelProto) -> list[str]:
+    """Names of weighted nodes too small to gain."""
+    dims = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+    found = []
+    for node in model.graph.node:
+        shape = dims.get(node.input[1], ()) if node.op_type in WEIGHTED else ()
+        if not shape:
+            continue
+        inner = shape[1:] if node.op_type == "Conv" else shape[:-1]
+        outer = shape[0] if node.op_type == "Conv" else shape[-1]
+        if min(prod(inner), outer, prod(shape) // max(1, prod(inner))) < _SMALLEST:
+            found.append(node.name)
+    return found
 
 
 def quantized_nodes(model: onnx.ModelProto) -> dict[str, int]:
@@ -71,6 +112,6 @@ def quantized_nodes(model: onnx.ModelProto) -> dict[str, int]:
     counted = Counter(
         node.op_type
         for node in model.graph.node
-        if node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul") and set(filter(None, node.input)) <= dequantized
+        if node.op_type in WEIGHTED and set(filter(None, node.input)) <= dequantized
     )
     return dict(sorted(counted.items()))

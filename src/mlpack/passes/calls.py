@@ -29,14 +29,24 @@ DTYPES = {
 """Numpy's names of the protocol's datatypes."""
 
 
-def read(folder: Path, model_dir: Path, signature: Signature) -> Iterator[dict[str, np.ndarray[Any, Any]]]:
-    """The inputs of each call, in order, with the element types that the model takes."""
+def count(folder: Path) -> int:
+    """How many calls the directory holds."""
+    return len(_listed(folder))
+
+
+def _listed(folder: Path) -> list[dict[str, Any]]:
     try:
         listed = json.loads((folder / INDEX).read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise PassError(f"{INDEX}: missing or damaged ({error})") from error
-    if not isinstance(listed, list) or not listed:
+    if not isinstance(listed, list) or not listed or not all(isinstance(call, dict) for call in listed):
         raise PassError(f"{INDEX}: holds no calls")
+    return listed
+
+
+def read(folder: Path, model_dir: Path, signature: Signature) -> Iterator[dict[str, np.ndarray[Any, Any]]]:
+    """The inputs of each call, in order, with the element types that the model takes."""
+    listed = _listed(folder)
     tokenizer = _tokenizer(model_dir) if any("texts" in call for call in listed) else None
     for number, call in enumerate(listed):
         try:

@@ -93,7 +93,7 @@ def _lower(found: dict[str, int], name: str, rows: int) -> None:
     found[name] = min(rows, found.get(name, rows))
 
 
-def session(model_dir: Path, level: str = "ORT_ENABLE_ALL", **entries: str) -> onnxruntime.InferenceSession:
+def session(model_dir: Path, level: str = "ORT_ENABLE_ALL", entries: Mapping[str, str] | None = None) -> onnxruntime.InferenceSession:
     """The engine with this directory's graph, one thread. Raises PassError when it refuses the graph."""
     import onnxruntime
 
@@ -102,7 +102,7 @@ def session(model_dir: Path, level: str = "ORT_ENABLE_ALL", **entries: str) -> o
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
     options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
-    for key, value in entries.items():
+    for key, value in (entries or {}).items():
         options.add_session_config_entry(key, value)
     path = str(model_dir / "model.onnx")
     try:

@@ -7,18 +7,14 @@ what became of the others. No pickle is executed, no remote code trusted, no net
 
 from __future__ import annotations
 
-import io
-import logging
 import tempfile
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlpack.errors import PassError
-from mlpack.passes import check, graph, huggingface, torch_model
+from mlpack.passes import check, graph, huggingface, quiet, torch_model
 from mlpack.records import TensorSpec
 
 if TYPE_CHECKING:
@@ -69,10 +65,10 @@ def run(model_dir: Path, config: Export, out_dir: Path) -> None:
     if (model_dir / torch_model.DESCRIPTION).is_file():
         if config.exporter == "optimum":
             raise PassError("export: optimum knows Hugging Face directories only; use 'dynamo' or 'torchscript' for a torch source")
-        with _quiet(), torch_model.opened(model_dir) as (module, described):
+        with quiet.exporters(), torch_model.opened(model_dir) as (module, described):
             notes = _first_that_agrees(_torch_source(module, described), config, ("dynamo", "torchscript"), out_dir)
     else:
-        with _quiet():
+        with quiet.exporters():
             notes = _export_huggingface(model_dir, config, out_dir)
     graph.finish(model_dir, out_dir, notes)
 
@@ -225,17 +221,3 @@ def _name_axes(exported: onnx.ModelProto, inputs: tuple[TensorSpec, ...]) -> Non
             if dim.dim_param and isinstance(wanted, str):
                 renamed[dim.dim_param] = wanted
     graph.rename_axes(exported, renamed)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Exporters print, log and warn about themselves. What matters of it is checked by numbers, so none of it is shown."""
-    disabled = logging.root.manager.disable
-    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
-        for category in (UserWarning, DeprecationWarning, FutureWarning, RuntimeWarning, ImportWarning):
-            warnings.simplefilter("ignore", category)
-        logging.disable(logging.ERROR)
-        try:
-            yield
-        finally:
-            logging.disable(disabled)

@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlpack.errors import PassError
-from mlpack.passes import calibrate, check, graph
+from mlpack.passes import calibrate, check, graph, quiet
 
 if TYPE_CHECKING:
     import onnx
 
 _DYNAMIC = ("MatMul", "Gemm", "Attention", "LSTM")
 _TABLES = ("Gather", "EmbedLayerNormalization")
-_STATIC = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _DONE = {
     "MatMulInteger": "MatMul", "QAttention": "Attention", "QEmbedLayerNormalization": "EmbedLayerNormalization",
     "DynamicQuantizeLSTM": "LSTM", "QGemm": "Gemm",
@@ -73,7 +72,7 @@ def run(model_dir: Path, config: Quantize, out_dir: Path) -> None:
     count = sum(after[name] for name in _DONE) if method == "dynamic" else after["DequantizeLinear"]
     if count == 0:
         raise PassError(
-            f"quantize: nothing to quantize: no {', '.join(_DYNAMIC if method == 'dynamic' else _STATIC)} with constant weights among "
+            f"quantize: nothing to quantize: no {', '.join(_DYNAMIC if method == 'dynamic' else calibrate.WEIGHTED)} with constant weights among "
             f"{dict(operators.most_common(5))}"
         )
     graph.save(result, out_dir)
@@ -95,7 +94,7 @@ def _static(config: Quantize, reduce_range: bool) -> calibrate.Settings:
         )
     return calibrate.Settings(
         calls=config.calibration, samples=config.samples, method=config.calibration_method, per_channel=config.per_channel,
-        reduce_range=reduce_range, signed_activations=config.arch == "arm64", operators=_STATIC,
+        reduce_range=reduce_range, signed_activations=config.arch == "arm64",
     )  # fmt: skip
 
 
@@ -105,11 +104,12 @@ def _dynamic(model: onnx.ModelProto, config: Quantize, reduce_range: bool, scrat
 
     operators = [*_DYNAMIC, *(_TABLES if config.embeddings else ())]
     try:
-        quantize_dynamic(
-            model, scratch / graph.MODEL, op_types_to_quantize=operators, per_channel=config.per_channel,
-            reduce_range=reduce_range, weight_type=QuantType.QInt8,
-            extra_options={"MatMulConstBOnly": True, "DefaultTensorType": onnx.TensorProto.FLOAT},
-        )  # fmt: skip
+        with quiet.engine_tools("quantize"):
+            quantize_dynamic(
+                model, scratch / graph.MODEL, op_types_to_quantize=operators, per_channel=config.per_channel,
+                reduce_range=reduce_range, weight_type=QuantType.QInt8,
+                extra_options={"MatMulConstBOnly": True, "DefaultTensorType": onnx.TensorProto.FLOAT},
+            )  # fmt: skip
     except (RuntimeError, ValueError, KeyError, IndexError, AttributeError, TypeError, AssertionError, NotImplementedError) as error:
         raise PassError(f"quantize: onnxruntime's quantizer failed ({type(error).__name__}: {error}); simplify the graph first") from error
     return graph.load(scratch)

@@ -11,17 +11,14 @@ assumes right padding.
 
 from __future__ import annotations
 
-import logging
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlpack.errors import PassError
-from mlpack.passes import check, graph
+from mlpack.passes import check, graph, quiet
 
 if TYPE_CHECKING:
     import onnx
@@ -49,7 +46,10 @@ def run(model_dir: Path, config: Simplify, out_dir: Path) -> None:
     notes: dict[str, Any] = {}
     for fuse in ("all", "without attention", "none") if config.operators == "engine" and _is_transformer(before) else ("none",):
         with tempfile.TemporaryDirectory(prefix="mlpack-simplify-") as scratch:
-            model = _folded(graph.load(model_dir) if fuse == "none" else _fuse(graph.load(model_dir), attention=fuse == "all"), Path(scratch))
+            model = _pooled(graph.load(model_dir))
+            if fuse != "none":
+                model = _fuse(model, attention=fuse == "all")
+            model = _folded(model, Path(scratch))
         graph.save(model, out_dir)
         opened = check.session(out_dir, "ORT_DISABLE_ALL")
         gap = max(check.difference(check.run(opened, feed), want) for feed, want in zip(feeds, references, strict=True))
@@ -80,7 +80,7 @@ def _fuse(model: onnx.ModelProto, *, attention: bool) -> onnx.ModelProto:
     options.enable_attention = attention
     options.enable_gelu_approximation = False
     options.use_raw_attention_mask(True)
-    with _errors_raised("onnxruntime.transformers"):
+    with quiet.engine_tools("simplify"):
         try:
             fused = optimize_model(model, "bert", num_heads=0, hidden_size=0, optimization_options=options, opt_level=0)
         except (RuntimeError, ValueError, KeyError, IndexError, AttributeError, TypeError, AssertionError) as error:
@@ -88,6 +88,44 @@ def _fuse(model: onnx.ModelProto, *, attention: bool) -> onnx.ModelProto:
                             "use `operators: portable`, which leaves it out") from error  # fmt: skip
     result: onnx.ModelProto = fused.model
     return result
+
+
+def _pooled(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A mean over the pixels of pictures becomes the pooling operator that has an 8-bit kernel; other means stay."""
+    from onnx import helper, numpy_helper
+
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    ranks = _ranks_of_convolutions(model)
+    for number, node in enumerate(list(model.graph.node)):
+        if node.op_type != "ReduceMean" or node.input[0] not in ranks:
+            continue
+        options = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+        axes = options.get("axes")
+        if axes is None and len(node.input) > 1 and node.input[1] in weights:
+            axes = numpy_helper.to_array(weights[node.input[1]]).tolist()
+        if axes is None or sorted(axis % 4 for axis in axes) != [2, 3]:
+            continue
+        source, result, keep = node.input[0], node.output[0], options.get("keepdims", 1)
+        middle = result if keep else f"{result}_pooled"
+        node.CopyFrom(helper.make_node("GlobalAveragePool", [source], [middle], name=f"{node.name or number}_pool"))
+        if not keep:
+            flatten = helper.make_node("Flatten", [middle], [result], name=f"{node.name}_flatten", axis=1)
+            model.graph.node.insert(list(model.graph.node).index(node) + 1, flatten)
+    return model
+
+
+def _ranks_of_convolutions(model: onnx.ModelProto) -> set[str]:
+    """Tensors that are certainly `[batch, channels, height, width]`: what follows a 2-d convolution elementwise."""
+    weights = {tensor.name: len(tensor.dims) for tensor in model.graph.initializer}
+    pictures: set[str] = set()
+    for node in model.graph.node:
+        if node.op_type == "Conv" and weights.get(node.input[1]) == 4:
+            pictures.update(node.output)
+        elif node.op_type in ("Relu", "Clip", "LeakyRelu", "Sigmoid", "BatchNormalization", "MaxPool", "AveragePool", "HardSwish"):
+            pictures.update(node.output if node.input[0] in pictures else ())
+        elif node.op_type in ("Add", "Mul") and any(name in pictures for name in node.input):
+            pictures.update(node.output)
+    return pictures
 
 
 def _folded(model: onnx.ModelProto, scratch: Path) -> onnx.ModelProto:
@@ -107,25 +145,3 @@ def _folded(model: onnx.ModelProto, scratch: Path) -> onnx.ModelProto:
     except check.engine_errors() as error:
         raise PassError(f"simplify: the engine cannot optimise the graph: {str(error).strip()[:600]}") from error
     return graph.load(scratch)
-
-
-@contextmanager
-def _errors_raised(name: str) -> Iterator[None]:
-    """Turns what a library only logs as an error into a PassError, and keeps its warnings off the screen."""
-    records: list[str] = []
-
-    class Collect(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            records.append(record.getMessage())
-
-    logger = logging.getLogger(name)
-    handler, propagate = Collect(level=logging.ERROR), logger.propagate
-    logger.addHandler(handler)
-    logger.propagate = False
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.propagate = propagate
-    if records:
-        raise PassError(f"simplify: the optimiser reports: {'; '.join(records)[:600]}")

@@ -72,9 +72,13 @@ class Written:
     notes: tuple[str, ...] = ()
 
 
-def listed(contents: Contents) -> tuple[Packed, ...]:
-    """Every file of the three trees. PackError for anything but files and directories, and for a path that two trees have."""
-    found: dict[str, Packed] = {}
+def sizes(contents: Contents) -> list[tuple[str, int]]:
+    """Path and bytes of every file of the three trees: what limits are held against, before anything is read or written.
+
+    PackError for anything but files and directories, and for a path that two trees have.
+    """
+    found: dict[str, str] = {}
+    sized = []
     for part in PARTS:
         for path, entry in digest.entries(contents.tree(part)):
             if entry.is_dir(follow_symlinks=False):
@@ -82,10 +86,20 @@ def listed(contents: Contents) -> tuple[Packed, ...]:
             if not entry.is_file(follow_symlinks=False):
                 raise PackError(f"{path} is a link or a special file: a package holds plain files only. Copy what it leads to")
             if path in found:
-                raise PackError(f"{path} is in the package's {found[path].part} and in its {part}: rename one of them")
-            size = entry.stat(follow_symlinks=False).st_size
-            found[path] = Packed(path=path, part=part, size_bytes=size, digest=digest.of_file(Path(entry.path)))
-    return tuple(found[path] for path in sorted(found))
+                raise PackError(f"{path} is in the package's {found[path]} and in its {part}: rename one of them")
+            found[path] = part
+            sized.append((path, entry.stat(follow_symlinks=False).st_size))
+    return sized
+
+
+def listed(contents: Contents) -> tuple[Packed, ...]:
+    """Every file of the three trees, sorted by path. Errors as of `sizes`."""
+    size_of = dict(sizes(contents))
+    part_of = {path: part for part in PARTS for path, _ in digest.entries(contents.tree(part))}
+    return tuple(
+        Packed(path=path, part=part_of[path], size_bytes=size_of[path], digest=digest.of_file(contents.tree(part_of[path]) / path))
+        for path in sorted(size_of)
+    )
 
 
 def part_sizes(files: tuple[Packed, ...]) -> tuple[Part, ...]:

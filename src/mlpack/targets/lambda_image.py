@@ -16,7 +16,7 @@ from mlpack.digest import Digest
 from mlpack.errors import PackError, RecipeError
 from mlpack.records import Part
 from mlpack.targets import limits, ziparchive
-from mlpack.targets.contents import PARTS, TASK_ROOT, Contents, Written, listed, part_sizes
+from mlpack.targets.contents import PARTS, TASK_ROOT, Contents, Written, listed, part_sizes, sizes
 
 if TYPE_CHECKING:  # the table of targets is read by `plan`, which needs none of this
     from mlpack.oci.compression import Compression
@@ -63,8 +63,8 @@ def write(contents: Contents, config: LambdaImage, out_dir: Path) -> Written:
     if contents.base is None:
         raise PackError("an image needs a base: none was resolved")
     below = paths.with_sizes(contents.base.image, contents.cache_dir)
+    _check_size(below, sizes(contents))
     files = listed(contents)
-    _check_size(below, [(each.path, each.size_bytes) for each in files])
     there = paths.base_paths(below, contents.cache_dir)
     python, _ = paths.find_python(there)
     _check_libraries(there)
@@ -85,13 +85,13 @@ def write(contents: Contents, config: LambdaImage, out_dir: Path) -> Written:
     own = tuple(each.digest for each in layers.values())
     if problems := check_lambda_image(layout.read(out_dir / LAYOUT), config.arch, own):
         raise PackError("the image is not one that Lambda takes:\n" + "\n".join(f"  {each}" for each in problems))
-    sizes = part_sizes(files)
+    parts = part_sizes(files)
     return Written(
         kind="image",
         digest=image.digest(made),
-        size_bytes=sum(each.size_bytes for each in sizes),
+        size_bytes=sum(each.size_bytes for each in parts),
         compressed_bytes=sum(each.size_bytes for each in layers.values()),
-        parts=(*sizes, Part(name="base", size_bytes=paths.uncompressed_size(below))),
+        parts=(*parts, Part(name="base", size_bytes=paths.uncompressed_size(below))),
         files=files,
         layers={part: each.digest for part, each in layers.items()},
         notes=contents.base.notes,

@@ -13,7 +13,7 @@ from typing import Literal
 from mlpack import digest
 from mlpack.errors import RecipeError
 from mlpack.targets import limits, ziparchive
-from mlpack.targets.contents import Contents, Packed, Written, listed, part_sizes
+from mlpack.targets.contents import Contents, Packed, Written, listed, part_sizes, sizes
 from mlpack.targets.ziparchive import Member
 
 FUNCTION, LAYER = "function.zip", "layer.zip"
@@ -44,8 +44,8 @@ LIMITS = (limits.ZIP_UNZIPPED, limits.ZIP_DIRECT_UPLOAD, limits.ZIP_LAYERS, *lim
 
 def write(contents: Contents, config: LambdaZip, out_dir: Path) -> Written:
     """function.zip, and layer.zip when the config says so, in `out_dir`. LimitError before anything is written."""
+    limits.check_size(limits.ZIP_UNZIPPED, sizes(contents))
     files = listed(contents)
-    limits.check_size(limits.ZIP_UNZIPPED, [(each.path, each.size_bytes) for each in files])
     inside = [each for each in files if not (config.layer and each.part == "runtime")]
     named = ziparchive.write((_member(contents, each, "") for each in inside), out_dir / FUNCTION)
     archives = [out_dir / FUNCTION]
@@ -54,17 +54,17 @@ def write(contents: Contents, config: LambdaZip, out_dir: Path) -> Written:
         layer = ziparchive.write((_member(contents, each, "python/") for each in shared), out_dir / LAYER)
         archives.append(out_dir / LAYER)
         named = digest.of_json({FUNCTION: str(named), LAYER: str(layer)})
-    sizes = [each.stat().st_size for each in archives]
+    archived = [each.stat().st_size for each in archives]
     notes = tuple(
         f"{each.name} has {size:,} bytes, more than the {limits.ZIP_DIRECT_UPLOAD.value:,} of a direct upload: upload it through S3"
-        for each, size in zip(archives, sizes, strict=True)
+        for each, size in zip(archives, archived, strict=True)
         if size > limits.ZIP_DIRECT_UPLOAD.value
     )
     return Written(
         kind="layer-zip" if config.layer else "zip",
         digest=named,
         size_bytes=sum(each.size_bytes for each in files),
-        compressed_bytes=sum(sizes),
+        compressed_bytes=sum(archived),
         parts=part_sizes(files),
         files=files,
         layers={},

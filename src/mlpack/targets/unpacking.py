@@ -26,6 +26,8 @@ PACKAGE = "package.json"
 SCHEMA = 1
 _CHUNK_BYTES = 1 << 20
 _LAYER_PREFIX = "python/"
+_DAMAGE = (zipfile.BadZipFile, zlib.error, tarfile.TarError, EOFError, NotImplementedError, RuntimeError)
+"""What the standard library raises on archives that are broken, encrypted (RuntimeError) or packed in ways nobody asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,13 +61,16 @@ def unpack(artifact: Path, out_dir: Path) -> Path:
     out_dir.mkdir(parents=True, exist_ok=True)
     found: set[str] = set()
     sources = _image(artifact, described) if described.get("kind") == "image" else _zips(artifact)
-    for path, stream in sources:
-        if path in found:
-            raise PackError(f"{path} is in the package twice: two readers could see two different files")
-        if path not in wanted:
-            raise PackError(f"the package holds {path!r}, which its {PACKAGE} does not list: it was changed after it was built")
-        found.add(path)
-        _place(out_dir, path, stream, wanted[path])
+    try:
+        for path, stream in sources:
+            if path in found:
+                raise PackError(f"{path} is in the package twice: two readers could see two different files")
+            if path not in wanted:
+                raise PackError(f"the package holds {path!r}, which its {PACKAGE} does not list: it was changed after it was built")
+            found.add(path)
+            _place(out_dir, path, stream, wanted[path])
+    except _DAMAGE as error:
+        raise PackError(f"the package in {artifact} is damaged ({error}): fetch or build it again") from None
     if missing := sorted(set(wanted) - found):
         raise PackError(f"the package lacks {', '.join(missing[:5])}: it is damaged or was not copied whole")
     return out_dir
@@ -74,18 +79,15 @@ def unpack(artifact: Path, out_dir: Path) -> Path:
 def _zips(artifact: Path) -> Iterator[tuple[str, BinaryIO]]:
     names = [(lambda_zip.FUNCTION, ""), *([(lambda_zip.LAYER, _LAYER_PREFIX)] if (artifact / lambda_zip.LAYER).exists() else [])]
     for name, prefix in names:
-        try:
-            with zipfile.ZipFile(artifact / name) as archive:
-                for info in archive.infolist():
-                    kind = info.external_attr >> 28
-                    if info.is_dir() or kind not in {0, 0o10} or not info.filename.startswith(prefix):
-                        raise PackError(f"{name} holds {info.filename!r}, which is not a plain file of a package")
-                    with archive.open(info) as stream:
-                        yield info.filename.removeprefix(prefix), stream  # type: ignore[misc]  # a BinaryIO in all but name
-        except FileNotFoundError:
-            raise PackError(f"{artifact} lacks {name}: it is damaged or was not copied whole") from None
-        except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
-            raise PackError(f"{artifact / name} is damaged: {error}") from None
+        if not (artifact / name).is_file():
+            raise PackError(f"{artifact} lacks {name}: it is damaged or was not copied whole")
+        with zipfile.ZipFile(artifact / name) as archive:
+            for info in archive.infolist():
+                kind = info.external_attr >> 28
+                if info.is_dir() or kind not in {0, 0o10} or not info.filename.startswith(prefix):
+                    raise PackError(f"{name} holds {info.filename!r}, which is not a plain file of a package")
+                with archive.open(info) as stream:
+                    yield info.filename.removeprefix(prefix), stream  # type: ignore[misc]  # a BinaryIO in all but name
 
 
 def _image(artifact: Path, described: Mapping[str, Any]) -> Iterator[tuple[str, BinaryIO]]:
@@ -98,17 +100,14 @@ def _image(artifact: Path, described: Mapping[str, Any]) -> Iterator[tuple[str, 
     for layer in made.layers:
         if str(layer.digest) not in ours:
             continue
-        try:
-            with layer.open() as stored, tarfile.open(fileobj=compression.Inflated(stored, layer.media_type), mode="r|") as archive:
-                for entry in archive:
-                    if entry.isdir() and (entry.name in above or entry.name.startswith(prefix)):
-                        continue
-                    stream = archive.extractfile(entry) if entry.isreg() else None
-                    if stream is None or not entry.name.startswith(prefix):
-                        raise PackError(f"a layer of the package holds {entry.name!r}, which is not a plain file below {TASK_ROOT}")
-                    yield entry.name.removeprefix(prefix), stream  # type: ignore[misc]  # a BinaryIO in all but name
-        except tarfile.TarError as error:
-            raise PackError(f"a layer of {artifact} is damaged: {error}") from None
+        with layer.open() as stored, tarfile.open(fileobj=compression.Inflated(stored, layer.media_type), mode="r|") as archive:
+            for entry in archive:
+                if entry.isdir() and (entry.name in above or entry.name.startswith(prefix)):
+                    continue
+                stream = archive.extractfile(entry) if entry.isreg() else None
+                if stream is None or not entry.name.startswith(prefix):
+                    raise PackError(f"a layer of the package holds {entry.name!r}, which is not a plain file below {TASK_ROOT}")
+                yield entry.name.removeprefix(prefix), stream  # type: ignore[misc]  # a BinaryIO in all but name
 
 
 def _place(out_dir: Path, path: str, stream: BinaryIO, wanted: _Wanted) -> None:

@@ -1,0 +1,320 @@
+"""The Open Inference Protocol v2 (KServe's "v2 dataplane") between bytes and tensors, with its binary tensor extension.
+
+Promises: whatever a client sends becomes tensors of exactly the model's datatypes and shapes, or a `RequestError` that names the
+input and says what was expected; JSON numbers are finite; what is answered reads back bit for bit (NaN and infinities, which JSON
+cannot hold, become null and are counted). Binary tensors are passed as they are.
+Will not: know a model beyond its ports, an event format, or hooks.
+
+Source: https://github.com/kserve/open-inference-protocol and its binary data extension.
+"""
+
+from mlpack_runtime import jsontext
+from mlpack_runtime.tensor import DATATYPES, Tensor, TensorError, count, tensor
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any
+
+    from mlpack_runtime.ort import Port
+
+HEADER_LENGTH = "inference-header-content-length"
+TEXT_INPUT = "text"
+# Digits that bring every value of a floating type back bit for bit, and the type's largest finite value.
+_FLOATS = {"FP16": ("%.5g", 65504.0), "FP32": ("%.9g", 3.4028234663852886e38), "FP64": ("%.17g", 1.7976931348623157e308)}
+
+
+class RequestError(Exception):
+    """A request that is refused: `status` as in HTTP, `kind` a stable word for programs, the message for people."""
+
+    def __init__(self, message: str, status: int = 400, kind: str = "InvalidRequest") -> None:
+        super().__init__(message)
+        self.status = status
+        self.kind = kind
+
+
+class Call:
+    """A decoded request: either `texts` or `inputs`, the caller's `id`, and which outputs it wants, each JSON or binary."""
+
+    __slots__ = ("id", "inputs", "texts", "wanted")
+
+    def __init__(self) -> None:
+        self.id: str | None = None
+        self.inputs: dict[str, Tensor] = {}
+        self.texts: list[str] | None = None
+        self.wanted: list[tuple[str, bool]] = []  # (output, binary)
+
+    @property
+    def batch(self) -> int:
+        """How many samples: texts, or the first axis of the first input."""
+        if self.texts is not None:
+            return len(self.texts)
+        first = next(iter(self.inputs.values()), None)
+        return first.shape[0] if first is not None and first.shape else 1
+
+
+def split(headers: "Mapping[str, str]", body: bytes) -> "tuple[Any, memoryview]":
+    """(the JSON value, the binary tensors after it). `headers` have lower-case names. Raises RequestError."""
+    stated, size = headers.get(HEADER_LENGTH), len(body)
+    if stated is not None:
+        if not (stated.isascii() and stated.isdigit()) or int(stated) > len(body):
+            raise RequestError(f"Inference-Header-Content-Length is {stated!r}, the body has {len(body)} bytes")
+        size = int(stated)
+    view = memoryview(body)
+    try:
+        return jsontext.loads(view[:size]), view[size:]
+    except ValueError as error:
+        raise RequestError(f"the body is not JSON: {error}") from None
+
+
+def is_inference(value: object) -> bool:
+    """Whether a JSON value is meant as an Open Inference Protocol request: an object with a list of named `inputs`."""
+    inputs = value.get("inputs") if type(value) is dict else None
+    return type(inputs) is list and all(type(row) is dict and "name" in row for row in inputs)
+
+
+def decode(
+    value: "dict[str, Any]", binary: memoryview, inputs: "Iterable[Port]", outputs: "Iterable[Port]", *, has_texts: bool
+) -> Call:
+    """The call in a request. `has_texts`: whether an input named "text" with datatype BYTES stands for the graph's own inputs."""
+    call = Call()
+    call.id = _optional(value, "id", str)
+    call.wanted = _wanted(value, [port.name for port in outputs])
+    rows, at = _rows(value), 0
+    for name, row in rows.items():
+        if "binary_data_size" in _parameters(row):
+            size = _parameters(row)["binary_data_size"]
+            if type(size) is not int or not 0 <= size <= len(binary) - at:
+                raise RequestError(
+                    f"input {name!r}: binary_data_size is {size!r}; {len(binary) - at} bytes are left after the JSON header"
+                )
+            row["raw"], at = binary[at : at + size], at + size
+    if at != len(binary):
+        raise RequestError(f"{len(binary) - at} bytes after the last binary tensor: which input do they belong to?")
+    if has_texts and TEXT_INPUT in rows:
+        if len(rows) > 1:
+            raise RequestError(f"input {TEXT_INPUT!r} stands alone; {', '.join(map(repr, rows))} were sent together")
+        call.texts = _texts(rows[TEXT_INPUT])
+        return call
+    call.inputs = tensors({name: _declared(name, row) for name, row in rows.items()}, inputs)
+    return call
+
+
+def tensors(values: "Mapping[str, Any]", ports: "Iterable[Port]") -> "dict[str, Tensor]":
+    """Named Tensors or nested lists as the tensors of these ports. Raises RequestError for names, datatypes, shapes or values."""
+    ports = tuple(ports)
+    sizes: dict[str, tuple[int, str]] = {}
+    known = {port.name for port in ports}
+    expected = ", ".join(f"{port.name} ({port.datatype} {list(port.shape)})" for port in ports)
+    for name in values:
+        if name not in known:
+            raise RequestError(f"unknown input {name!r}; this model takes {expected}")
+    found: dict[str, Tensor] = {}
+    for port in ports:
+        if port.name not in values:
+            raise RequestError(f"input {port.name!r} is missing; this model takes {expected}")
+        given = values[port.name]
+        if not isinstance(given, Tensor) and hasattr(given, "tolist"):  # an array of some library, from a hook
+            given = given.tolist()
+        made = given if isinstance(given, Tensor) else nested(port.name, given, port.datatype)
+        if made.datatype != port.datatype:
+            raise RequestError(f"input {port.name!r} has datatype {made.datatype}; the model takes {port.datatype}")
+        _match(port, made.shape, sizes)
+        found[port.name] = made
+    return found
+
+
+def nested(name: str, data: object, datatype: str, shape: "tuple[int, ...] | None" = None) -> Tensor:
+    """A tensor from nested lists, or from a flat list when `shape` is known. Raises RequestError."""
+    sizes, level = [], data
+    while type(level) is list:
+        sizes.append(len(level))
+        if not level:
+            break
+        level = level[0]
+    flat: Any = data if type(data) is list else [data]
+    for depth, size in enumerate(sizes[1:], 1):
+        if any(type(part) is not list or len(part) != size for part in flat):
+            raise RequestError(f"input {name!r}: the lists at depth {depth + 1} differ in length or kind")
+        flat = [item for part in flat for item in part]
+    if shape is None:
+        shape = tuple(sizes)
+    elif len(sizes) > 1 and tuple(sizes) != shape:
+        raise RequestError(f"input {name!r}: shape is {list(shape)}, the nested data is {sizes}")
+    elif len(flat) != count(shape):
+        raise RequestError(f"input {name!r}: shape {list(shape)} holds {count(shape)} values, data has {len(flat)}")
+    _check_values(name, flat, datatype)
+    try:
+        return tensor(flat, datatype, shape)
+    except TensorError as error:
+        raise RequestError(f"input {name!r}: {error}") from None
+
+
+def encode_json(made: Tensor) -> "tuple[str, int]":
+    """(a flat JSON list, how many values were not finite and are null there)."""
+    values = made.flat()
+    if made.datatype not in _FLOATS:
+        return jsontext.dumps(values), 0
+    # Twice as quick as the JSON encoder, and a third shorter, because nine digits bring every float32 back.
+    text = "[" + ",".join([_FLOATS[made.datatype][0]] * len(values)) % tuple(values) + "]"
+    if "n" not in text:  # of the numbers only "nan" and "inf" have an n
+        return text.replace("-0,", "-0.0,").replace("-0]", "-0.0]"), 0  # JSON's -0 is an integer without a sign
+    finite = [None if value != value or value in (float("inf"), float("-inf")) else value for value in values]
+    return jsontext.dumps(finite), finite.count(None)
+
+
+def encode(outputs: "Mapping[str, Tensor]", call: Call, *, name: str, version: str) -> "tuple[bytes, int | None]":
+    """(body, length of its JSON header when binary tensors follow, else None)."""
+    rows, parts = [], []
+    for output, binary in call.wanted:
+        made = outputs[output]
+        head: dict[str, Any] = {"name": output, "datatype": made.datatype, "shape": list(made.shape)}
+        if binary:
+            data = bytes(made.data)
+            parts.append(data)
+            rows.append(jsontext.dumps({**head, "parameters": {"binary_data_size": len(data)}}))
+            continue
+        text, lost = encode_json(made)
+        if lost:
+            head["parameters"] = {"non_finite": lost}
+        rows.append(f'{jsontext.dumps(head)[:-1]},"data":{text}}}')
+    start = {"model_name": name, "model_version": version}
+    if call.id is not None:
+        start["id"] = call.id
+    header = f'{jsontext.dumps(start)[:-1]},"outputs":[{",".join(rows)}]}}'.encode()
+    return (b"".join([header, *parts]), len(header)) if parts else (header, None)
+
+
+def metadata(name: str, version: str, inputs: "Iterable[Port]", outputs: "Iterable[Port]") -> "dict[str, Any]":
+    """The protocol's model metadata; an axis that may vary is -1."""
+
+    def rows(ports: "Iterable[Port]") -> "list[dict[str, Any]]":
+        shapes = ((port, [size if type(size) is int else -1 for size in port.shape]) for port in ports)
+        return [{"name": port.name, "datatype": port.datatype, "shape": shape} for port, shape in shapes]
+
+    head = {"name": name, "versions": [version], "platform": "onnxruntime_onnx"}
+    return {**head, "inputs": rows(inputs), "outputs": rows(outputs)}
+
+
+def _rows(value: "dict[str, Any]") -> "dict[str, dict[str, Any]]":
+    rows: dict[str, dict[str, Any]] = {}
+    for row in value["inputs"]:
+        name = row["name"]
+        if type(name) is not str:
+            raise RequestError(f"an input's name is {name!r}, not a string")
+        if name in rows:
+            raise RequestError(f"input {name!r} is there twice")
+        rows[name] = dict(row)
+        rows[name].pop("raw", None)
+    return rows
+
+
+def _wanted(value: "dict[str, Any]", known: "list[str]") -> "list[tuple[str, bool]]":
+    default = _parameters(value).get("binary_data_output", False) is True
+    rows = value.get("outputs")
+    if rows is None or rows == []:
+        return [(name, default) for name in known]
+    if type(rows) is not list or any(type(row) is not dict for row in rows):
+        raise RequestError("outputs is not a list of objects with a name")
+    for row in rows:
+        if row.get("name") not in known:
+            raise RequestError(f"unknown output {row.get('name')!r}; this model gives {', '.join(known)}")
+    return [(row["name"], _parameters(row).get("binary_data", default) is True) for row in rows]
+
+
+def _parameters(row: "dict[str, Any]") -> "dict[str, Any]":
+    return _optional(row, "parameters", dict) or {}
+
+
+def _optional(row: "dict[str, Any]", key: str, kind: type) -> "Any":
+    value = row.get(key)
+    if value is not None and type(value) is not kind:
+        raise RequestError(f"{key} is {value!r}, not a {'string' if kind is str else 'JSON object'}")
+    return value
+
+
+def _shape(name: str, row: "dict[str, Any]") -> "tuple[int, ...]":
+    shape = row.get("shape")
+    if type(shape) is not list or any(type(size) is not int or size < 0 for size in shape):
+        raise RequestError(f"input {name!r}: shape is {shape!r}, not a list of sizes")
+    return tuple(shape)
+
+
+def _declared(name: str, row: "dict[str, Any]") -> Tensor:
+    shape, datatype = _shape(name, row), row.get("datatype")
+    if type(datatype) is not str or datatype not in DATATYPES:
+        raise RequestError(f"input {name!r}: datatype {datatype!r} is not one of {', '.join(DATATYPES)}")
+    if "raw" not in row:
+        if "data" not in row:
+            raise RequestError(f"input {name!r} has neither data nor binary_data_size")
+        return nested(name, row["data"], datatype, shape)
+    try:
+        return Tensor(datatype, shape, bytes(row["raw"]))
+    except TensorError as error:
+        raise RequestError(f"input {name!r}: {error}") from None
+
+
+def _match(port: "Port", shape: "tuple[int, ...]", sizes: "dict[str, tuple[int, str]]") -> None:
+    """Fixed axes must be as they are, and axes of one name must agree over all inputs (`sizes`: axis -> size, first input)."""
+    fits = len(shape) == len(port.shape)
+    for given, wanted in zip(shape, port.shape, strict=False):
+        if type(wanted) is int:
+            fits = fits and given == wanted
+        elif wanted != "?" and sizes.setdefault(str(wanted), (given, port.name))[0] != given:
+            size, first = sizes[str(wanted)]
+            raise RequestError(f"input {port.name!r} has {given} for axis {wanted!r}, input {first!r} has {size}")
+    if not fits:
+        raise RequestError(f"input {port.name!r} has shape {list(shape)}; the model takes {list(port.shape)}")
+
+
+def _check_values(name: str, flat: "list[Any]", datatype: str) -> None:
+    allowed = {bool} if datatype == "BOOL" else {int, float} if datatype in _FLOATS else {int}
+    kinds = set(map(type, flat))
+    if not kinds <= allowed:
+        odd = next(kind.__name__ for kind in kinds if kind not in allowed)
+        raise RequestError(f"input {name!r}: data holds a {odd}, which is no {datatype}")
+    if datatype in _FLOATS and flat:
+        limit = _FLOATS[datatype][1]
+        if max(flat) > limit or min(flat) < -limit:
+            raise RequestError(f"input {name!r}: a value is beyond the range of {datatype}; numbers must be finite")
+
+
+def _texts(row: "dict[str, Any]") -> "list[str]":
+    shape, datatype = _shape(TEXT_INPUT, row), row.get("datatype")
+    if datatype != "BYTES":
+        raise RequestError(f"input {TEXT_INPUT!r} has datatype {datatype!r}; texts are BYTES")
+    if "raw" in row:
+        values: Any = _byte_strings(row["raw"])
+    else:
+        values = row.get("data")
+        while type(values) is list and values and type(values[0]) is list:
+            values = [item for part in values for item in (part if type(part) is list else [part])]
+    return texts(values, shape)
+
+
+def texts(values: object, shape: "tuple[int, ...] | None" = None) -> "list[str]":
+    """A list of texts, at least one. Raises RequestError."""
+    if type(values) is not list or any(type(text) is not str for text in values):
+        raise RequestError(f"input {TEXT_INPUT!r}: data is not a list of strings")
+    if not values:
+        raise RequestError(f"input {TEXT_INPUT!r}: at least one text is needed")
+    if shape is not None and count(shape) != len(values):
+        raise RequestError(f"input {TEXT_INPUT!r}: shape {list(shape)} holds {count(shape)} texts, data has {len(values)}")
+    for text in values:
+        if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise RequestError(f"input {TEXT_INPUT!r}: a text has half of a surrogate pair, which is no character")
+    return values
+
+
+def _byte_strings(raw: memoryview) -> "list[str]":
+    values, at = [], 0
+    while at < len(raw):
+        size = int.from_bytes(raw[at : at + 4], "little")
+        if at + 4 + size > len(raw):
+            raise RequestError(f"input {TEXT_INPUT!r}: a text of {size} bytes starts at byte {at} of {len(raw)}")
+        try:
+            values.append(str(raw[at + 4 : at + 4 + size], "utf-8"))
+        except UnicodeDecodeError as error:
+            raise RequestError(f"input {TEXT_INPUT!r}: a text is not UTF-8: {error}") from None
+        at += 4 + size
+    return values

@@ -1,0 +1,278 @@
+"""One model, answering: routes, hooks, errors, and the log line of each request. The same for every target.
+
+Promises: every request has an answer with a trace id, whatever was sent and whatever a hook did; an error says what was expected;
+a hook's ValueError is the caller's fault (400), anything else it raises is the package's (500, traceback logged).
+Will not: know events, sockets, or where it runs. Answers are the Open Inference Protocol's, but a `postprocess` hook's value
+is the whole answer to a plain request.
+
+A plain request is a JSON object that is no protocol request: what `preprocess` takes; without that hook `{"text": "..."}` or
+`{"texts": [...]}` for a text model, and `{"inputs": {name: nested lists}}` for any.
+"""
+
+import os
+import sys
+from time import perf_counter_ns
+
+from mlpack_runtime import jsontext, model, ort, protocol, telemetry
+from mlpack_runtime.protocol import Call, RequestError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    from mlpack_runtime.tensor import Tensor
+
+JSON = "application/json"
+BINARY = "application/octet-stream"
+
+
+class Reply:
+    """An answer as HTTP sees it. `binary`: the body is no text."""
+
+    __slots__ = ("binary", "body", "headers", "status")
+
+    def __init__(self, status: int, body: bytes, headers: "dict[str, str]", *, binary: bool = False) -> None:
+        self.status = status
+        self.body = body
+        self.headers = headers
+        self.binary = binary
+
+
+class Service:
+    """A loaded model with its hooks. Raises ModelError when a hook cannot be imported."""
+
+    def __init__(self, loaded: model.Model) -> None:
+        self.model = loaded
+        self._cold = True
+        hooks = [loaded.settings.get(key) for key in ("preprocess", "postprocess")]
+        if any(hooks):
+            _extend_path()
+        self._preprocess = _hook(hooks[0]) if hooks[0] else None
+        self._postprocess = _hook(hooks[1]) if hooks[1] else None
+
+    def http(self, method: str, path: str, headers: "Mapping[str, str]", body: bytes, request_id: str = "") -> Reply:
+        """The answer to an HTTP request. `headers` have lower-case names."""
+        return self._answer(headers, request_id, lambda record: self._route(record, method, path, headers, body))
+
+    def value(self, value: object, request_id: str = "", headers: "Mapping[str, str] | None" = None) -> Reply:
+        """The answer to a JSON value that came without HTTP."""
+        return self._answer(headers or {}, request_id, lambda record: self._infer(record, value, memoryview(b"")))
+
+    def refuse(self, error: RequestError, request_id: str = "", headers: "Mapping[str, str] | None" = None) -> Reply:
+        """The answer to a request that could not even be read, logged like any other."""
+
+        def fail(_: telemetry.Record) -> Reply:
+            raise error
+
+        return self._answer(headers or {}, request_id, fail)
+
+    def _answer(self, headers: "Mapping[str, str]", request_id: str, work: "Callable[[telemetry.Record], Reply]") -> Reply:
+        start = perf_counter_ns()
+        record = telemetry.Record(telemetry.trace_id(headers), request_id, cold_start=self._cold)
+        try:
+            reply = work(record)
+        except RequestError as error:
+            reply = _refusal(record, error)
+        except ort.OrtError as error:
+            refused = error.code == ort.INVALID_ARGUMENT
+            kind, status = ("Unprocessable", 422) if refused else ("EngineError", 500)
+            reply = _refusal(record, RequestError(str(error), status, kind))
+        except Exception as error:  # noqa: BLE001  (the boundary: a bug or a hook must not take the process with it)
+            reply = _refusal(record, RequestError(f"{type(error).__name__}: {error}", 500, type(error).__name__))
+            record.detail["traceback"] = _traceback(error)
+        reply.headers[telemetry.TRACE_HEADER] = record.trace_id
+        record.status = reply.status
+        record.latency_ms = (perf_counter_ns() - start) / 1e6
+        if record.batch or reply.status >= 400:  # health checks and metadata are not requests to the model
+            if self._cold:
+                record.stages_ms.update({f"load_{stage}": spent for stage, spent in self.model.stages_ms.items()})
+            self._cold = False
+            telemetry.emit(telemetry.line(record, self.model))
+        return reply
+
+    def _route(self, record: telemetry.Record, method: str, path: str, headers: "Mapping[str, str]", body: bytes) -> Reply:
+        parts = [part for part in path.partition("?")[0].split("/") if part]
+        if "v2" in parts:  # a stage or a prefix may stand before it
+            return self._protocol(record, method, parts[parts.index("v2") + 1 :], headers, body)
+        if method == "POST":
+            return self._infer(record, *protocol.split(headers, body))
+        if parts:
+            raise _not_found(path)
+        return self._protocol(record, method, [], headers, body)
+
+    def _protocol(
+        self, record: telemetry.Record, method: str, parts: "list[str]", headers: "Mapping[str, str]", body: bytes
+    ) -> Reply:
+        loaded, path = self.model, "/v2/" + "/".join(parts)
+        if parts[:1] == ["models"] and len(parts) > 1:
+            if parts[1] != loaded.name:
+                raise RequestError(f"no model {parts[1]!r} here; this package is {loaded.name!r}", 404, "NotFound")
+            if parts[2:3] == ["versions"] and len(parts) > 3:
+                if parts[3] != loaded.version:
+                    raise RequestError(
+                        f"no version {parts[3]!r} of {loaded.name!r} here; this package is {loaded.version!r}", 404, "NotFound"
+                    )
+                del parts[2:4]
+            if parts[2:] == ["infer"]:
+                _allow(method, "POST")
+                return self._infer(record, *protocol.split(headers, body))
+            known: dict[tuple[str, ...], Callable[[], Any]] = {
+                (): lambda: protocol.metadata(loaded.name, loaded.version, loaded.inputs, loaded.outputs),
+                ("ready",): lambda: {"name": loaded.name, "ready": True},
+            }
+            parts = parts[2:]
+        else:
+            known = {
+                (): lambda: {"name": "mlpack", "version": loaded.version, "extensions": ["binary_tensor_data"]},
+                ("health", "live"): lambda: {"live": True},
+                ("health", "ready"): lambda: {"ready": True},
+            }
+        found = known.get(tuple(parts))
+        if found is None:
+            raise _not_found(path)
+        _allow(method, "GET", "HEAD")
+        return Reply(200, jsontext.dumps(found()).encode(), {"content-type": JSON})
+
+    def _infer(self, record: telemetry.Record, value: object, binary: memoryview) -> Reply:
+        loaded, clock = self.model, _Clock(record)
+        if protocol.is_inference(value):
+            has_texts = loaded.tokenizer is not None
+            call = protocol.decode(value, binary, loaded.inputs, loaded.outputs, has_texts=has_texts)  # type: ignore[arg-type]
+            clock.lap("decode")
+            outputs = self._predict(record, clock, call)
+        else:
+            call = self._plain(value, clock)
+            outputs = self._predict(record, clock, call)
+            if self._postprocess is not None:
+                made = _call_hook(self._postprocess, outputs)
+                clock.lap("postprocess")
+                return Reply(200, _hook_json(made), {"content-type": JSON})
+        body, header_bytes = protocol.encode(outputs, call, name=loaded.name, version=loaded.version)
+        clock.lap("encode")
+        if header_bytes is None:
+            return Reply(200, body, {"content-type": JSON})
+        headers = {"content-type": BINARY, protocol.HEADER_LENGTH: str(header_bytes)}
+        return Reply(200, body, headers, binary=True)
+
+    def _predict(self, record: telemetry.Record, clock: "_Clock", call: Call) -> "dict[str, Tensor]":
+        record.batch = call.batch
+        if call.texts is not None:
+            call.inputs = self.model.tokenize(call.texts)
+            clock.lap("tokenize")
+        outputs = self.model.predict(call.inputs)
+        clock.lap("infer")
+        return outputs
+
+    def _plain(self, value: object, clock: "_Clock") -> Call:
+        if type(value) is not dict:
+            raise RequestError(f"the body is a JSON {_kind(value)}; an object is needed: {self._usage()}")
+        made: Any = value
+        if self._preprocess is not None:
+            made = _call_hook(self._preprocess, value)
+            clock.lap("preprocess")
+            if type(made) is not dict:
+                raise RequestError(f"preprocess returned a {type(made).__name__}, not a dict of tensors", 500, "HookError")
+        call = Call()
+        call.wanted = [(port.name, False) for port in self.model.outputs]
+        if self.model.tokenizer is not None and made.keys() in ({"text"}, {"texts"}):
+            call.texts = protocol.texts([made["text"]] if "text" in made else made["texts"])
+        elif self._preprocess is not None:
+            call.inputs = protocol.tensors(made, self.model.inputs)
+        elif made.keys() == {"inputs"} and type(made["inputs"]) is dict:
+            call.inputs = protocol.tensors(made["inputs"], self.model.inputs)
+        else:
+            raise RequestError(f"the body has {', '.join(map(repr, made)) or 'no keys'}: {self._usage()}")
+        clock.lap("decode")
+        return call
+
+    def _usage(self) -> str:
+        forms = ['an Open Inference Protocol v2 request {"inputs": [{"name", "shape", "datatype", "data"}]}']
+        if self._preprocess is not None:
+            forms.append("what this package's preprocess hook takes")
+        else:
+            forms += ['{"text": "..."}', '{"texts": ["..."]}'] if self.model.tokenizer is not None else []
+            forms.append('{"inputs": {name: nested lists}}')
+        return "send " + " or ".join(forms)
+
+
+def open_service() -> Service:
+    """Load the package in this process. Raises ModelError or OrtError: a package that cannot serve must not start."""
+    return Service(model.load())
+
+
+class _Clock:
+    """Laps of one request, written into its record."""
+
+    def __init__(self, record: telemetry.Record) -> None:
+        self._stages = record.stages_ms
+        self._last = perf_counter_ns()
+
+    def lap(self, stage: str) -> None:
+        now = perf_counter_ns()
+        self._stages[stage] = self._stages.get(stage, 0.0) + (now - self._last) / 1e6
+        self._last = now
+
+
+def _refusal(record: telemetry.Record, error: RequestError) -> Reply:
+    record.detail.update(error_type=error.kind, error_message=str(error))
+    if error.__cause__ is not None:
+        record.detail["traceback"] = _traceback(error.__cause__)
+    body = {"error": {"type": error.kind, "message": str(error)}, "trace_id": record.trace_id}
+    return Reply(error.status, jsontext.dumps(body).encode(), {"content-type": JSON})
+
+
+def _not_found(path: str) -> RequestError:
+    return RequestError(f"nothing at {path}; try /v2/health/ready, /v2/models/NAME, POST /v2/models/NAME/infer", 404, "NotFound")
+
+
+def _allow(method: str, *allowed: str) -> None:
+    if method not in allowed:
+        raise RequestError(f"{method} is not allowed here; use {' or '.join(allowed)}", 405, "MethodNotAllowed")
+
+
+def _kind(value: object) -> str:
+    return {list: "list", str: "string", bool: "boolean", type(None): "null"}.get(type(value), "number")
+
+
+def _extend_path() -> None:
+    """Let hooks import the user's modules (first) and the package's wheels (last)."""
+    roots = [root for root in (os.environ.get("LAMBDA_TASK_ROOT"), model.ROOT) if root]
+    for root in roots:
+        for place, index in ((os.path.join(root, "app"), 0), (os.path.join(root, "site"), len(sys.path))):
+            if os.path.isdir(place) and place not in sys.path:
+                sys.path.insert(index, place)
+
+
+def _hook(name: str) -> "Callable[..., Any]":
+    module, _, function = name.partition(":")
+    try:
+        __import__(module)
+        found = getattr(sys.modules[module], function)
+    except Exception as error:
+        raise model.ModelError(f"hook {name!r} cannot be imported: {type(error).__name__}: {error}") from error
+    if not callable(found):
+        raise model.ModelError(f"hook {name!r} is a {type(found).__name__}, not a function")
+    return found  # type: ignore[no-any-return]
+
+
+def _call_hook(hook: "Callable[..., Any]", argument: object) -> "Any":
+    try:
+        return hook(argument)
+    except ValueError as error:
+        raise RequestError(str(error)) from error
+    except Exception as error:
+        raise RequestError(f"{type(error).__name__}: {error}", 500, type(error).__name__) from error
+
+
+def _hook_json(value: object) -> bytes:
+    try:
+        return jsontext.dumps(value).encode()
+    except (TypeError, ValueError) as error:
+        raise RequestError(f"postprocess returned what is not JSON: {error}", 500, "HookError") from None
+
+
+def _traceback(error: BaseException) -> str:
+    from traceback import format_exception
+
+    return "".join(format_exception(error))

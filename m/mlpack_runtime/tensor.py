@@ -1,0 +1,92 @@
+"""A tensor: a datatype of the Open Inference Protocol, a shape and little-endian bytes in row-major order.
+
+Promises: what is accepted is consistent (the bytes are as many as shape and datatype say). Knows no engine and no JSON.
+"""
+
+from struct import error as PackError
+from struct import pack, unpack
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Buffer = bytes | bytearray | memoryview
+
+# Protocol name -> (number in ONNX's TensorProto.DataType, bytes per element, struct code, name in model.json).
+DATATYPES = {
+    "BOOL": (9, 1, "?", "bool"),
+    "UINT8": (2, 1, "B", "uint8"),
+    "UINT16": (4, 2, "H", "uint16"),
+    "UINT32": (12, 4, "I", "uint32"),
+    "UINT64": (13, 8, "Q", "uint64"),
+    "INT8": (3, 1, "b", "int8"),
+    "INT16": (5, 2, "h", "int16"),
+    "INT32": (6, 4, "i", "int32"),
+    "INT64": (7, 8, "q", "int64"),
+    "FP16": (10, 2, "e", "float16"),
+    "FP32": (1, 4, "f", "float32"),
+    "FP64": (11, 8, "d", "float64"),
+}
+
+
+class TensorError(ValueError):
+    """The datatype is unknown, the shape is no shape, or the bytes do not fill it."""
+
+
+def count(shape: "tuple[int, ...]") -> int:
+    """How many elements a shape holds; 1 for a scalar's `()`."""
+    total = 1
+    for size in shape:
+        total *= size
+    return total
+
+
+class Tensor:
+    """`datatype` is a name in DATATYPES, `shape` a tuple of sizes, `data` anything with the buffer protocol.
+
+    Raises TensorError when they do not belong together. `data` is kept, not copied.
+    """
+
+    __slots__ = ("data", "datatype", "shape")
+
+    def __init__(self, datatype: str, shape: "tuple[int, ...]", data: "Buffer") -> None:
+        known = DATATYPES.get(datatype)
+        if known is None:
+            raise TensorError(f"datatype {datatype!r} is not one of {', '.join(DATATYPES)}")
+        if any(type(size) is not int or size < 0 for size in shape):
+            raise TensorError(f"shape {list(shape)} is not a list of sizes")
+        expected, given = count(shape) * known[1], memoryview(data).nbytes
+        if expected != given:
+            raise TensorError(f"{datatype} of shape {list(shape)} is {expected} bytes, not {given}")
+        self.datatype = datatype
+        self.shape = shape
+        self.data = data
+
+    def flat(self) -> "list[Any]":
+        """The elements as one list of numbers or booleans, row-major."""
+        code = DATATYPES[self.datatype][2]
+        if code == "e":  # memoryview knows half floats only from Python 3.12 on
+            return list(unpack(f"<{count(self.shape)}e", self.data))
+        return memoryview(self.data).cast("B").cast(code).tolist()  # type: ignore[call-overload, no-any-return]
+
+    def tolist(self) -> "Any":
+        """Nested lists in the tensor's shape; a bare number for a scalar."""
+        values: Any = self.flat()
+        if not self.shape:
+            return values[0]
+        for axis in range(len(self.shape) - 1, 0, -1):
+            size, outer = self.shape[axis], count(self.shape[:axis])
+            values = [values[i * size : (i + 1) * size] for i in range(outer)]
+        return values
+
+    def __repr__(self) -> str:
+        return f"Tensor({self.datatype}, {list(self.shape)})"
+
+
+def tensor(values: "Any", datatype: str, shape: "tuple[int, ...]") -> Tensor:
+    """A tensor from flat numbers in row-major order. Raises TensorError when a number does not fit the datatype."""
+    try:  # not the `array` module: quicker, and importing that one imports `collections`
+        data = pack(f"<{len(values)}{DATATYPES[datatype][2]}", *values)
+    except (PackError, OverflowError) as error:
+        raise TensorError(f"a value does not fit {datatype}: {error}") from None
+    return Tensor(datatype, shape, data)

@@ -1,0 +1,221 @@
+"""Writes a first recipe by looking at a model: what `mlpack init MODEL` prints.
+
+Promises: a text that `recipe.load` accepts as it stands when the data it names is there; what had to be guessed is said in a
+comment. It looks at names, headers and configuration only; the model's weights are not read and none of its code runs.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlpack.errors import PassError, RecipeError
+from mlpack.records import TensorSpec
+
+_PLAIN = re.compile(r"[A-Za-z_./][A-Za-z0-9_./-]*", re.ASCII)
+_CLASSIFIES = ("ForSequenceClassification", "ForImageClassification", "ForTokenClassification")
+_FACTORIES = ("build", "build_model", "make_model", "create_model", "get_model", "make", "create")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Look:
+    """What was seen of a model: lines of the recipe's parts, and what its data must hold."""
+
+    source: tuple[str, ...]
+    inputs: tuple[str, ...]
+    holds: str
+    texts: bool
+    metric: str
+    why: str
+
+
+def suggest(model: Path) -> str:
+    """A commented recipe for a Hugging Face directory, an ONNX file or a file of PyTorch weights (safetensors).
+
+    Paths in it are relative to the working directory, where the recipe is meant to stand. Raises RecipeError for anything else.
+    """
+    if not model.exists():
+        raise RecipeError(f"{model}: there is no such file or directory; mlpack downloads nothing: fetch the model first")
+    if model.is_dir():
+        look = _huggingface(model)
+    elif model.suffix == ".onnx":
+        look = _onnx(model)
+    elif model.suffix == ".safetensors":
+        look = _torch(model)
+    else:
+        raise RecipeError(
+            f"{model} is none of a Hugging Face directory, an .onnx file and a .safetensors file;"
+            " other checkpoints can be opened by a function of your own (source.torch) or exported first"
+        )
+    return "\n".join(_lines(model, look)) + "\n"
+
+
+def _lines(model: Path, look: _Look) -> Iterator[str]:
+    stem = model.resolve().stem if model.is_file() else model.resolve().name
+    name = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:64] or "model"
+    evaluation = _beside(model, ("eval", "valid", "test"), look.texts)
+    calibration = _beside(model, ("calib", "train"), look.texts)
+    default = "eval.jsonl" if look.texts else "eval.npz"
+    yield "# Written by `mlpack init`. Every key: docs/recipe.md. Try `mlpack plan` on it, then `mlpack build`."
+    yield f"name: {name}"
+    yield "source:"
+    yield from (f"  {line}" for line in look.source)
+    if look.inputs:
+        yield "inputs:"
+        yield from (f"  {line}" for line in look.inputs)
+    yield "data:"
+    yield f"  evaluation: {_scalar(evaluation or default)}   # {look.holds}{'' if evaluation else ': to be written by you'}"
+    if calibration:
+        yield f"  calibration: {_scalar(calibration)}   # the same form; never overlaps evaluation"
+    else:
+        yield "  # calibration: calib.npz   # the same form, from training data; static int8 (convolutions) needs it"
+    metric, why = (look.metric, look.why)
+    if metric == "top1" and evaluation and evaluation.endswith(".npz") and not _labelled(Path(evaluation)):
+        metric, why = "agreement", "with the float model's decisions, because the data has no labels"
+    yield f"metric: {metric}   # {why}"
+    yield "variants: auto   # float, int8, and fp16 where a target computes in it"
+    yield "targets:"
+    yield "  lambda-zip: {arch: x86_64, memory_mb: 1769}   # 1769 MB is one whole vCPU"
+    yield "  # lambda-image: {arch: arm64}"
+    yield "budgets:   # hard limits: a build that misses one fails"
+    yield f"  accuracy_drop: {0.02 if metric == 'agreement' else 0.01}   # absolute, against the float model"
+    yield "  # latency_p95: 50ms"
+    yield "  # cold_start: 800ms"
+    yield "  package_size: 250MB"
+    yield "prefer: cost"
+
+
+def _huggingface(model: Path) -> _Look:
+    path = model / "config.json"
+    if not path.is_file():
+        found = ", ".join(sorted(p.name for p in model.iterdir() if p.suffix in (".onnx", ".safetensors"))[:5])
+        hint = f"; name one of the models in it ({found})" if found else ""
+        raise RecipeError(f"{model} has no config.json, so it is no Hugging Face model directory{hint}")
+    try:
+        config = json.loads(path.read_bytes())
+        architectures = [str(name) for name in config.get("architectures") or ()]
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
+        raise RecipeError(f"{path} is damaged: {error}") from None
+    classifies = any(name.endswith(_CLASSIFIES) for name in architectures)
+    embeds = (model / "modules.json").is_file() or (not classifies and any(name.endswith("Model") for name in architectures))
+    texts = (model / "tokenizer.json").is_file()
+    source = [f"huggingface: {_scalar(_shown(model))}"]
+    if embeds:
+        source.append("task: feature-extraction")
+        holds = 'one {"query": ..., "document": ...} a line: a pair that belongs together' if texts else "one array a model input"
+        metric, why = (
+            ("recall_at_1", "share of queries whose own document is nearest")
+            if texts
+            else ("cosine", "to the float model's outputs")
+        )
+    else:
+        holds = 'one {"text": ..., "label": ...} a line' if texts else "one array a model input, and labels"
+        metric = "top1" if classifies else "agreement"
+        why = "share of samples classified as labelled" if classifies else "with the float model's decisions"
+    return _Look(source=tuple(source), inputs=(), holds=holds, texts=texts, metric=metric, why=why)
+
+
+def _onnx(model: Path) -> _Look:
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    from mlpack.passes.graph import signature_of
+
+    try:
+        signature = signature_of(onnx.load(model, load_external_data=False))
+    except (DecodeError, PassError, ValueError, OSError) as error:
+        raise RecipeError(f"{model} cannot be read as an ONNX model: {error}") from None
+    if not signature.inputs:
+        raise RecipeError(f"{model} has no inputs, so it computes nothing from data")
+    columns = [spec.shape[1] for spec in signature.outputs if len(spec.shape) == 2 and spec.dtype.startswith("float")]
+    classifies = bool(columns) and columns[0] != 1
+    metric = "top1" if classifies else "agreement"
+    why = "share of samples whose largest output is the label" if classifies else "with the float model; mae or rmse with labels"
+    inputs = tuple(f"# {line}" for line in _inputs(signature.inputs))
+    source = (
+        f"onnx: {_scalar(_shown(model))}",
+        "# inputs, as the model says; write them out to narrow an axis that varies:",
+        *inputs,
+    )
+    holds = f"one array a model input ({', '.join(spec.name for spec in signature.inputs)}), first axis = sample, and labels"
+    return _Look(source=source, inputs=(), holds=holds, texts=False, metric=metric, why=why)
+
+
+def _torch(model: Path) -> _Look:
+    factory = _factory(model.parent)
+    source = (
+        f"torch: {factory or 'model:build'}   # {'found by name' if factory else 'your'} function -> nn.Module, without weights",
+        f"weights: {_scalar(_shown(model))}",
+    )
+    inputs = (
+        "# positional, in the order of forward(): what the module takes cannot be seen in its weights",
+        "input: {dtype: float32, shape: [batch, 1, 28, 28]}",
+    )
+    holds = "one array a model input, first axis = sample, and labels"
+    why = "share of samples whose largest output is the label"
+    return _Look(source=source, inputs=inputs, holds=holds, texts=False, metric="top1", why=why)
+
+
+def _inputs(specs: Sequence[TensorSpec]) -> Iterator[str]:
+    for spec in specs:
+        axes = ", ".join(str(axis) if isinstance(axis, int) else _scalar(axis) for axis in spec.shape)
+        yield f"{_scalar(spec.name)}: {{dtype: {spec.dtype}, shape: [{axes}]}}"
+
+
+def _factory(folder: Path) -> str | None:
+    """`module:function` of a function beside the weights that is called like a factory and needs no argument; parsed, not run."""
+    for path in sorted(folder.glob("*.py")):
+        try:
+            tree = ast.parse(path.read_bytes())
+        except (SyntaxError, ValueError, RecursionError, OSError):
+            continue
+        names = {node.name for node in tree.body if isinstance(node, ast.FunctionDef) and _takes_nothing(node.args)}
+        found = next((name for name in _FACTORIES if name in names), None)
+        parts = (*Path(_shown(folder)).parts, path.stem)
+        if found and all(part.isidentifier() for part in parts):
+            return f"{'.'.join(parts)}:{found}"
+    return None
+
+
+def _takes_nothing(arguments: ast.arguments) -> bool:
+    required = len(arguments.posonlyargs) + len(arguments.args) - len(arguments.defaults)
+    return required == 0 and all(default is not None for default in arguments.kw_defaults)
+
+
+def _beside(model: Path, prefixes: tuple[str, ...], texts: bool) -> str | None:
+    """A data file beside the model or in the working directory whose name begins like this."""
+    suffix = ".jsonl" if texts else ".npz"
+    for folder in (model.parent, Path()):
+        for prefix in prefixes:
+            found = sorted(path for path in folder.glob(f"{prefix}*{suffix}") if path.is_file())
+            if found:
+                return _shown(found[0])
+    return None
+
+
+def _labelled(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "labels.npy" in archive.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+def _shown(path: Path) -> str:
+    """The path as a recipe in the working directory says it; as it was given where that is elsewhere."""
+    relative = Path(os.path.relpath(path.resolve(), Path.cwd()))
+    return relative.as_posix() if ".." not in relative.parts else path.as_posix()
+
+
+def _scalar(value: Any) -> str:
+    """A string as YAML: plain where nobody could misread it, otherwise in double quotes."""
+    text = str(value)
+    risky = text.lower() in ("null", "true", "false", "yes", "no", "on", "off", "~", ".")
+    return text if _PLAIN.fullmatch(text) and not risky else json.dumps(text, ensure_ascii=False)

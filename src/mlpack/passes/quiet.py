@@ -1,0 +1,61 @@
+"""Keeps other people's exporters and optimisers off the screen, without losing what matters.
+
+Promises: nothing a wrapped library prints, logs or warns about itself is shown, and every global it touches is as before
+afterwards. What such a tool logs as an *error* is raised: a failed optimisation is a failure, not a log line.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+
+from mlpack.errors import PassError
+
+_CATEGORIES = (UserWarning, DeprecationWarning, FutureWarning, RuntimeWarning, ImportWarning, PendingDeprecationWarning)
+
+
+@contextmanager
+def exporters() -> Iterator[None]:
+    """For exporters: they also log errors about attempts they recover from; what counts is the comparison with eager."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with _hidden():
+            yield
+    finally:
+        logging.disable(disabled)
+
+
+@contextmanager
+def engine_tools(step: str) -> Iterator[None]:
+    """For onnxruntime's Python tools, which log failures and go on. Raises PassError with what they logged as an error."""
+    records: list[str] = []
+
+    class Collect(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.levelno >= logging.ERROR:
+                records.append(record.getMessage())
+
+    # They log to the root logger, or to one named after a file: only there can all of it be caught.
+    handlers, logging.root.handlers = logging.root.handlers, [Collect()]
+    path = list(sys.path)
+    try:
+        with _hidden():
+            yield
+    finally:
+        logging.root.handlers = handlers
+        sys.path[:] = path
+    if records:
+        raise PassError(f"{step}: onnxruntime's tool reports: {'; '.join(records)[:600]}")
+
+
+@contextmanager
+def _hidden() -> Iterator[None]:
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+        for category in _CATEGORIES:
+            warnings.simplefilter("ignore", category)
+        yield

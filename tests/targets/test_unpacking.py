@@ -1,0 +1,111 @@
+"""From what ships back to /var/task: everything as listed, and nothing hostile."""
+
+from __future__ import annotations
+
+import json
+import stat
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from mlpack import digest
+from mlpack.errors import PackError
+from mlpack.targets.unpacking import describe, unpack
+
+
+def artifact(
+    root: Path, files: dict[str, bytes], listed: dict[str, bytes] | None = None, layer: dict[str, bytes] | None = None
+) -> Path:
+    """A zip artifact made by hand; `listed`: what package.json says, by default the truth."""
+    root.mkdir(parents=True)
+    for name, members in (("function.zip", files), ("layer.zip", layer)):
+        if members is not None:
+            with zipfile.ZipFile(root / name, "w") as archive:
+                for path, data in members.items():
+                    info = zipfile.ZipInfo(path)
+                    info.external_attr = 0o100644 << 16
+                    archive.writestr(info, data)
+    rows = files if listed is None else listed
+    described = {
+        "schema": 1,
+        "kind": "zip",
+        "files": [{"path": path, "size_bytes": len(data), "digest": str(digest.of_bytes(data))} for path, data in rows.items()],
+    }
+    (root / "package.json").write_text(json.dumps(described))
+    return root
+
+
+def test_unpack_gives_read_only_files(tmp_path: Path) -> None:
+    out = unpack(artifact(tmp_path / "a", {"bootstrap.py": b"x", "model/model.json": b"{}"}), tmp_path / "out")
+    assert (out / "model/model.json").read_bytes() == b"{}"
+    assert stat.S_IMODE((out / "bootstrap.py").stat().st_mode) == 0o444
+
+
+def test_unpack_lays_the_layer_over_the_function(tmp_path: Path) -> None:
+    files, layer = {"model/model.json": b"{}"}, {"python/bootstrap.py": b"x"}
+    given = artifact(tmp_path / "a", files, {**files, "bootstrap.py": b"x"}, layer)
+    assert sorted(path.name for path in unpack(given, tmp_path / "out").iterdir()) == ["bootstrap.py", "model"]
+
+
+@pytest.mark.parametrize("path", ["../evil", "/evil", "a/../../evil", "a//b", "./a", "a\\..\\evil"])
+def test_unpack_path_that_leaves_is_refused(path: str, tmp_path: Path) -> None:
+    with pytest.raises(PackError, match=r"malformed|not a plain file"):
+        unpack(artifact(tmp_path / "a", {path: b"evil"}), tmp_path / "out")
+    assert not list(tmp_path.rglob("evil"))
+
+
+@pytest.mark.parametrize(
+    ("files", "listed", "said"),
+    [
+        ({"a": b"1", "b": b"2"}, {"a": b"1"}, "does not list"),
+        ({"a": b"1"}, {"a": b"1", "b": b"2"}, "lacks b"),
+        ({"a": b"1"}, {"a": b"2"}, "is not the file"),
+        ({"a": b"1" * 100_000}, {"a": b"1"}, "is not the file"),
+    ],
+)
+def test_unpack_other_than_listed_is_refused(files: dict[str, bytes], listed: dict[str, bytes], said: str, tmp_path: Path) -> None:
+    with pytest.raises(PackError, match=said):
+        unpack(artifact(tmp_path / "a", files, listed), tmp_path / "out")
+
+
+def test_unpack_link_in_the_zip_is_refused(tmp_path: Path) -> None:
+    given = artifact(tmp_path / "a", {"a": b"/etc/passwd"})
+    info = zipfile.ZipInfo("a")
+    info.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(given / "function.zip", "w") as archive:
+        archive.writestr(info, "/etc/passwd")
+    with pytest.raises(PackError, match="not a plain file"):
+        unpack(given, tmp_path / "out")
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04", b"not a zip"])
+def test_unpack_damaged_zip_is_refused(damage: bytes, tmp_path: Path) -> None:
+    given = artifact(tmp_path / "a", {"a": b"1"})
+    (given / "function.zip").write_bytes(damage)
+    with pytest.raises(PackError, match="damaged"):
+        unpack(given, tmp_path / "out")
+
+
+def test_unpack_flipped_byte_is_refused(tmp_path: Path) -> None:
+    given = artifact(tmp_path / "a", {"a": b"weights" * 100})
+    data = bytearray((given / "function.zip").read_bytes())
+    data[60] ^= 1
+    (given / "function.zip").write_bytes(data)
+    with pytest.raises(PackError, match=r"damaged|is not the file"):
+        unpack(given, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"schema": 9}', '{"schema": 1, "files": [{"path": "a"}]}', '{"schema": 1, "files": 3}']
+)
+def test_unpack_damaged_description_is_refused(text: str, tmp_path: Path) -> None:
+    given = artifact(tmp_path / "a", {"a": b"1"})
+    (given / "package.json").write_text(text)
+    with pytest.raises(PackError, match=r"package\.json"):
+        unpack(given, tmp_path / "out")
+
+
+def test_describe_what_is_no_package_says_what_to_give(tmp_path: Path) -> None:
+    with pytest.raises(PackError, match="is no package"):
+        describe(tmp_path)

@@ -1,0 +1,192 @@
+"""What is shown while a build runs: on a terminal, in a log, in two CIs."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import pytest
+from tests.outcomes import outcome, result, typical
+
+from mlpack import report
+from mlpack.console import Console, annotate
+from mlpack.errors import PassError, RecipeError
+from mlpack.records import Budgets
+
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def shown(
+    *, env: dict[str, str] | None = None, quiet: bool = False, stream: io.StringIO | None = None
+) -> tuple[Console, io.StringIO]:
+    """A console and what it writes to."""
+    to = stream or io.StringIO()
+    return Console(quiet=quiet, stream=to, env=env or {}), to
+
+
+def everything(console: Console) -> None:
+    """Each call once."""
+    record = report.build_record(typical())
+    with console:
+        with console.step("export"), console.step("check"):
+            console.note("dynamo won")
+        with console.progress("measure", 3) as advance:
+            advance(2)
+            advance(1)
+        console.warn("no bytecode")
+        console.table(record)
+        console.verdict(record)
+
+
+def timeless(text: str) -> str:
+    return re.sub(r"\d+\.\d s", "T", text)
+
+
+def test_a_log_has_a_line_at_each_start_and_end() -> None:
+    console, out = shown()
+    with console, console.step("export"), console.step("check"):
+        console.note("dynamo won")
+    assert timeless(out.getvalue()) == "export ...\n  check ...\ndynamo won\n  check: done in T\nexport: done in T\n"
+
+
+def test_a_log_has_no_control_codes_and_no_colours() -> None:
+    for env in ({}, {"CI": "true"}, {"GITHUB_ACTIONS": "true"}, {"TERM": "xterm-256color", "FORCE_COLOR": "1"}):
+        console, out = shown(env=env)
+        everything(console)
+        assert not CONTROL.search(out.getvalue())
+
+
+def test_a_failing_step_says_failed_and_lets_the_error_through() -> None:
+    console, out = shown()
+    with pytest.raises(PassError), console, console.step("quantize"):
+        raise PassError("no")
+    assert "quantize: failed after" in out.getvalue()
+
+
+def test_a_terminal_gets_colours_and_no_leftover_spinner() -> None:
+    console, out = shown(env={"TERM": "xterm-256color", "COLUMNS": "220"}, stream=Terminal())
+    everything(console)
+    text = out.getvalue()
+    assert "\x1b[" in text
+    assert text.count("\x1b[?25l") == text.count("\x1b[?25h") > 0  # the cursor is shown again as often as it was hidden
+
+
+@pytest.mark.parametrize("env", [{"TERM": "xterm-256color", "NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_no_color_and_dumb_terminals_get_no_colours(env: dict[str, str]) -> None:
+    console, out = shown(env=env, stream=Terminal())
+    everything(console)
+    assert not re.search(r"\x1b\[(3\d|9\d|38;|48;)", out.getvalue())
+
+
+def test_a_dumb_terminal_gets_no_control_codes() -> None:
+    console, out = shown(env={"TERM": "dumb"}, stream=Terminal())
+    everything(console)
+    assert not CONTROL.search(out.getvalue())
+
+
+def test_github_folds_outer_steps_once() -> None:
+    console, out = shown(env={"GITHUB_ACTIONS": "true"})
+    with console, console.step("build"), console.step("export"):
+        pass
+    assert timeless(out.getvalue()) == "::group::build\n  export ...\n  export: done in T\n::endgroup::\nbuild: done in T\n"
+
+
+def test_gitlab_gets_section_markers_that_match() -> None:
+    console, out = shown(env={"GITLAB_CI": "true"})
+    with console, console.step("build"):
+        pass
+    text = out.getvalue()
+    start = re.search(r"\x1b\[0Ksection_start:\d+:(\w+)\[collapsed=true\]\r\x1b\[0Kbuild\n", text)
+    assert start is not None
+    assert re.search(rf"\x1b\[0Ksection_end:\d+:{start[1]}\r\x1b\[0K\n", text)
+
+
+def test_nobody_can_give_github_a_command() -> None:
+    console, out = shown(env={"GITHUB_ACTIONS": "true"})
+    record = report.build_record(typical())
+    for one in record["candidates"]:
+        one["id"] = "::set-output name=x::y"
+        one["reasons"] = ["first\n::error::forged", "##[error]forged"]
+    record["chosen"] = None
+    with console:
+        with console.step("a\n::add-mask::b"):
+            console.note("  ::add-mask::secret\n##[group]x")
+        console.warn("50 %\n::stop-commands::x")
+        console.table(record)
+        console.verdict(record)
+    lines = out.getvalue().splitlines()
+    commands = [line for line in lines if line.lstrip().startswith("::")]
+    assert "::group::a ::add-mask::b" in commands
+    assert "::warning title=mlpack::50 %25%0A::stop-commands::x" in commands
+    assert {line.split("::")[1].split(" ")[0] for line in commands} == {"group", "endgroup", "warning", "error"}
+    assert sum(line.startswith("::error title=mlpack::minilm: no candidate fits") for line in commands) == 1
+    assert not any("##[" in line for line in lines)
+
+
+def test_control_codes_of_others_never_reach_the_stream() -> None:
+    console, out = shown()
+    with console, console.step("a\x1b]0;title\x07"):
+        console.note("b\x1b[2J\r\x9bc")
+    assert not CONTROL.search(out.getvalue())
+
+
+def test_the_table_has_every_column_in_a_log_and_fewer_on_a_narrow_terminal() -> None:
+    record = report.build_record(typical())
+    wide, narrow = shown(), shown(env={"TERM": "xterm", "NO_COLOR": "1", "COLUMNS": "110"}, stream=Terminal())
+    for console, _ in (wide, narrow):
+        console.table(record)
+    assert "compressed" in wide[1].getvalue()
+    assert "compressed" not in narrow[1].getvalue()
+    for text in (wide[1].getvalue(), narrow[1].getvalue()):
+        assert "int8@lambda-zip-x86_64" in text
+        assert "accuracy drop" in text
+        assert "$/million" in text
+    assert max(len(line) for line in narrow[1].getvalue().splitlines()) <= 110
+
+
+def test_the_verdict_names_the_winner_or_every_first_reason() -> None:
+    console, out = shown()
+    console.verdict(report.build_record(typical()))
+    assert out.getvalue().startswith("minilm: int8@lambda-zip-x86_64 chosen (41.0 MB zip, p95 ")
+    console, out = shown()
+    console.verdict(report.build_record(outcome((result("int8"),), Budgets(package_size_bytes=1))))
+    assert out.getvalue() == (
+        "minilm: no candidate fits the budgets (1 over budget)\n"
+        "  int8@lambda-zip-x86_64: over budget: package size 40.0 MB exceeds the budget of 1 bytes\n"
+    )
+
+
+def test_quiet_keeps_warnings_and_bad_news() -> None:
+    console, out = shown(quiet=True)
+    everything(console)
+    assert out.getvalue() == "warning: no bytecode\n"
+    console.verdict(report.build_record(outcome((result("int8"),), Budgets(package_size_bytes=1))))
+    assert "no candidate fits" in out.getvalue()
+
+
+def test_annotations_stand_at_the_file_and_line_of_each_problem() -> None:
+    out = io.StringIO()
+    error = RecipeError(
+        "recipes/a,b.yaml:12:5: targets.lambda-zip.memory_mb: 64 is less than 128",
+        "recipe.yaml:3: metric: unknown, did you mean top1?",
+        "eval.npz: counts disagree\n::error::forged",
+    )
+    annotate(error, out, {"GITHUB_ACTIONS": "true"})
+    assert out.getvalue().splitlines() == [
+        "::error file=recipes/a%2Cb.yaml,line=12,col=5::targets.lambda-zip.memory_mb: 64 is less than 128",
+        "::error file=recipe.yaml,line=3::metric: unknown, did you mean top1?",
+        "::error title=mlpack::eval.npz: counts disagree%0A::error::forged",
+    ]
+
+
+def test_no_annotations_outside_github() -> None:
+    out = io.StringIO()
+    annotate(RecipeError("a.yaml:1: b"), out, {"GITLAB_CI": "true"})
+    assert out.getvalue() == ""

@@ -1,0 +1,126 @@
+"""Two builds compared."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from tests.outcomes import MACHINE, accuracy, artifact, measurement, outcome, result, typical
+
+from mlpack import diff, report
+from mlpack.buildjson import Record
+from mlpack.diff import Change, Row
+from mlpack.records import Budgets, Result
+
+INT8 = "int8@lambda-zip-x86_64"
+
+
+def build(*results: Result, **other: Any) -> Record:
+    return report.build_record(outcome(results, Budgets(), **other))
+
+
+def row(before: Record, after: Record, measure: str, candidate: str = INT8) -> Row:
+    return next(r for r in diff.compare(before, after) if (r.candidate, r.measure) == (candidate, measure))
+
+
+def test_a_build_does_not_differ_from_itself() -> None:
+    record = report.build_record(typical())
+    assert {r.change for r in diff.compare(record, record)} <= {Change.SAME, Change.UNKNOWN}
+    assert diff.text(diff.compare(record, record)).endswith("unchanged within noise, or not known")
+
+
+def test_size_is_exact() -> None:
+    before, after = build(result("int8")), build(result("int8", artifact=artifact(40_000_001)))
+    found = row(before, after, "package.size_bytes")
+    assert (found.before, found.after, found.change) == (40_000_000, 40_000_001, Change.WORSE)
+    assert row(after, before, "package.size_bytes").change is Change.BETTER
+
+
+def test_latency_within_noise_is_the_same_and_beyond_it_is_not() -> None:
+    before = build(result("int8", measurement=measurement(10.0)))
+    near = build(result("int8", measurement=measurement(10.02)))
+    far = build(result("int8", measurement=measurement(12.0)))
+    assert row(before, near, "latency_ms.p50").change is Change.SAME
+    found = row(before, far, "latency_ms.p50")
+    assert found.change is Change.WORSE
+    assert found.low is not None
+    assert found.high is not None
+    assert 0.18 < found.low < 0.2 < found.high < 0.22
+    assert row(far, before, "latency_ms.p95").change is Change.BETTER
+
+
+def test_times_of_different_machines_are_incomparable_and_sizes_are_not() -> None:
+    other = replace(MACHINE, cpu="another")
+    before = build(result("int8"))
+    after = build(result("int8", measurement=measurement(20, machine=other), artifact=artifact(50_000_000)), machine=other)
+    for measure in ("latency_ms.p50", "latency_ms.p95", "cold_start_ms.p50", "cost_per_million_usd"):
+        found = row(before, after, measure)
+        assert (found.change, found.why) == (Change.INCOMPARABLE, "measured on different machines")
+    assert row(before, after, "package.size_bytes").change is Change.WORSE
+
+
+def test_a_machine_that_got_slower_is_not_a_slower_model() -> None:
+    """The very same float package is 15 % slower in the second build, and so is everything."""
+    fp32 = result("fp32", measurement=measurement(30), artifact=artifact(90_000_000))
+    before = build(fp32, result("int8", measurement=measurement(10, 1 / 3)))
+    slower = replace(fp32, measurement=measurement(34.5))
+    after = build(slower, result("int8", measurement=measurement(11.5, 1 / 3)))
+    found = row(before, after, "latency_ms.p50")
+    assert found.change is Change.SAME
+    assert "the same float moved by +15.0 %, so the machine did" in found.why
+    new_float = replace(slower, artifact=artifact(91_000_000))
+    assert row(before, build(new_float, after_int8()), "latency_ms.p50").change is Change.WORSE
+
+
+def after_int8() -> Result:
+    return result("int8", measurement=measurement(11.5, 1 / 3))
+
+
+def test_accuracy_changes_beyond_the_intervals_only() -> None:
+    before = build(result("int8", measurement=measurement(accuracy=accuracy(0.002, 0.000, 0.004))))
+    near = build(result("int8", measurement=measurement(accuracy=accuracy(0.004, 0.002, 0.006))))
+    far = build(result("int8", measurement=measurement(accuracy=accuracy(0.012, 0.010, 0.014))))
+    assert row(before, near, "accuracy.value").change is Change.SAME
+    assert row(before, far, "accuracy.value").change is Change.WORSE
+    assert row(far, before, "accuracy.value").change is Change.BETTER
+
+
+def test_accuracy_on_other_data_is_incomparable() -> None:
+    before, after = build(result("int8")), build(result("int8", measurement=measurement(accuracy=accuracy(n=500))))
+    assert row(before, after, "accuracy.value").change is Change.INCOMPARABLE
+
+
+def test_candidates_that_came_went_and_fell_are_said() -> None:
+    before = build(result("int8"), result("gone"))
+    after = build(result("int8", failure="quantize: no", artifact=None, measurement=None), result("new"))
+    rows = {(r.candidate.split("@")[0], r.measure): r for r in diff.compare(before, after)}
+    assert rows["gone", "status"].change is Change.REMOVED
+    assert rows["new", "status"].change is Change.ADDED
+    assert (rows["int8", "status"].change, rows["int8", "status"].why) == (Change.WORSE, "quantize: no")
+    assert rows["int8", "latency_ms.p50"].change is Change.UNKNOWN
+    assert rows["", "chosen"].change is Change.CHANGED
+    text = diff.text(diff.compare(before, after))
+    assert "chosen: gone@lambda-zip-x86_64 → new@lambda-zip-x86_64" in text
+    assert "status: ok → failed  worse  (quantize: no)" in text
+
+
+def test_rows_are_plain_json() -> None:
+    rows = diff.compare(report.build_record(typical()), build(result("int8", measurement=measurement(30))))
+    read = json.loads(json.dumps(diff.as_json(rows), allow_nan=False))
+    assert read[0] == {
+        "candidate": "",
+        "measure": "chosen",
+        "before": INT8,
+        "after": INT8,
+        "change": "same",
+        "low": None,
+        "high": None,
+        "why": "",
+    }
+
+
+def test_noughts_are_compared_without_dividing_by_them() -> None:
+    free, paid = build(result("int8", cost_per_million_usd=0.0)), build(result("int8", cost_per_million_usd=1.0))
+    assert row(free, free, "cost_per_million_usd").change is Change.SAME
+    assert row(free, paid, "cost_per_million_usd").change is Change.UNKNOWN

@@ -1,0 +1,175 @@
+"""The record and its Markdown."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.outcomes import accuracy, measurement, outcome, result, typical
+
+from mlpack import buildjson, report
+from mlpack.decide import decide
+from mlpack.digest import of_bytes
+from mlpack.records import Budgets
+
+GOLDEN = Path(__file__).parent / "golden"
+HOSTILE = "`|\n# <script>alert(1)</script> @everyone [x](http://evil.example) \x1b[31m\u202e **b** $$x$$ #1 ::error::"
+
+
+def golden(name: str, made: str) -> None:
+    """Compare with the file, or write it when asked to."""
+    path = GOLDEN / name
+    if os.environ.get("MLPACK_GOLDEN") == "write":
+        path.write_text(made)
+    assert made == path.read_text()
+
+
+def without_samples(record: dict[str, Any]) -> dict[str, Any]:
+    """A copy whose lists of numbers are cut to three: a golden file that people can read."""
+
+    def cut(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: cut(inner) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [cut(v) for v in (value[:3] if value and isinstance(value[0], float) else value)]
+        return value
+
+    made = cut(record)
+    assert isinstance(made, dict)
+    return made
+
+
+def test_record_is_as_agreed() -> None:
+    golden("build.json", buildjson.encode(without_samples(report.build_record(typical()))).decode())
+
+
+def test_markdown_is_as_agreed() -> None:
+    golden("report.md", report.markdown(report.build_record(typical())))
+
+
+def test_record_round_trips_through_its_bytes() -> None:
+    record = report.build_record(typical())
+    assert buildjson.decode(buildjson.encode(record)) == record
+    assert buildjson.encode(buildjson.decode(buildjson.encode(record))) == buildjson.encode(record)
+
+
+def test_every_key_is_there_even_when_nothing_is_known() -> None:
+    none = result("int8", model=None, artifact=None, measurement=None, cost_per_million_usd=None, failure="export: no")
+    record = report.build_record(outcome((none,), Budgets(), source_digest=None))
+    assert buildjson.decode(buildjson.encode(record)) == record
+    one = record["candidates"][0]
+    assert one["package"]["parts"] == {"runtime": None, "model": None, "code": None, "base": None}
+    assert (one["latency_ms"]["p50"], one["latency_ms"]["n"], one["cold_start_ms"]) == (None, 0, {"p50": None, "samples": []})
+    assert (record["chosen"], record["artifact"], one["machine"]) == (None, None, None)
+
+
+def test_the_interface_keys_are_where_others_look_for_them() -> None:
+    record = report.build_record(typical())
+    one = record["candidates"][1]
+    assert record["artifact"] == {
+        "kind": "zip",
+        "path": "artifacts/int8@lambda-zip-x86_64/function.zip",
+        "digest": one["package"]["digest"],
+        "size_bytes": 41_000_000,
+        "compressed_bytes": 13_666_666,
+    }
+    assert one["status"] == "ok"
+    assert one["accuracy"]["isa"] == "avx512-vnni"
+    assert one["steps"] == [
+        {"pass": "export", "config": {"opset": 20}, "seconds": 11.2, "cached": False, "notes": {"exporter": "dynamo"}}
+    ]
+    assert record["baseline"] == {
+        "metric": "top1",
+        "value": 0.9215,
+        "targets": {"lambda-zip-x86_64": {"candidate": "fp32@lambda-zip-x86_64", "value": 0.9215, "latency_p50_ms": 31.0513}},
+    }
+
+
+def test_raw_samples_are_kept() -> None:
+    one = report.build_record(typical())["candidates"][1]
+    assert len(one["latency_ms"]["samples"]) == one["latency_ms"]["n"] == 500
+    assert len(one["cold_start_ms"]["samples"]) == 9
+    assert len(one["ratio_to_baseline"]["samples"]) == 20
+
+
+def test_p99_is_null_below_five_hundred_samples() -> None:
+    few = report.build_record(outcome((result("int8", measurement=measurement(n=499)),), Budgets()))["candidates"][0]
+    assert few["latency_ms"]["p99"] is None
+    assert few["latency_ms"]["p95"] is not None
+
+
+def test_nan_becomes_null_and_never_invalid_json() -> None:
+    broken = result("int8", measurement=measurement(accuracy=accuracy(float("nan")), throughput_per_s=float("inf")))
+    record = report.build_record(outcome((broken,), Budgets()))
+    one = json.loads(buildjson.encode(record))["candidates"][0]
+    assert one["accuracy"]["drop"] is None
+    assert one["throughput_per_s"] is None
+    assert "int8" in report.markdown(record)
+
+
+def test_written_files_are_listed_with_digests() -> None:
+    files = {"artifacts/b": (of_bytes(b"b"), 1), "artifacts/a": (of_bytes(b"aa"), 2)}
+    record = report.build_record(replace(typical(), files=files))
+    assert list(record["files"]) == ["artifacts/a", "artifacts/b"]
+    assert record["files"]["artifacts/a"] == {"digest": str(of_bytes(b"aa")), "size_bytes": 2}
+
+
+@pytest.mark.parametrize(
+    ("kind", "path"), [("zip", "artifacts/x/function.zip"), ("image", "artifacts/x/image"), ("layer-zip", "artifacts/x")]
+)
+def test_artifact_path_follows_its_kind(kind: str, path: str) -> None:
+    assert report.artifact_path("x", kind) == path
+
+
+def test_markdown_without_a_choice_says_so_first() -> None:
+    made = report.markdown(report.build_record(outcome((result("int8"),), Budgets(package_size_bytes=1))))
+    assert made.startswith("**❌ minilm: no candidate fits the budgets (1 over budget)**\n")
+
+
+def test_hostile_text_stays_text_in_markdown() -> None:
+    one = result("int8", failure=HOSTILE, artifact=None)
+    made = report.markdown(report.build_record(outcome((one,), Budgets())))
+    line = next(line for line in made.splitlines() if line.startswith("- \\`"))
+    assert "<script>" not in made
+    assert "\x1b" not in made
+    assert "\u202e" not in made
+    assert "@\u2060everyone" in line
+    assert "&#58;//evil" in line
+    assert "\\[x\\](" in line
+    assert "\\|" in line
+
+
+def test_a_hostile_id_cannot_break_the_table() -> None:
+    record = report.build_record(outcome((result("int8"),), Budgets()))
+    record["candidates"][0]["id"] = record["chosen"] = "a|b`c\n<img src=x>"
+    rows = [line for line in report.markdown(record).splitlines() if line.startswith("| ")]
+    assert len(rows) == 3
+    assert {row.replace("\\|", "").count("|") for row in rows} == {13}
+    assert "<img" not in report.markdown(record)
+
+
+@given(st.text())
+def test_escaped_text_has_no_markup_and_one_line(text: str) -> None:
+    made = report.escape(text)
+    assert "<" not in made
+    assert "\n" not in made
+    assert not made.startswith(("#", "-", "+", "="))
+
+
+def test_reports_are_functions_of_the_record_alone() -> None:
+    record = report.build_record(typical())
+    assert report.markdown(buildjson.decode(buildjson.encode(record))) == report.markdown(record)
+
+
+def test_a_decision_can_be_reported_whatever_was_preferred() -> None:
+    for prefer in ("cost", "latency", "size", "accuracy"):
+        made = typical()
+        decision = decide(made.results, made.baselines, Budgets(), prefer)
+        text = report.markdown(report.build_record(replace(made, decision=decision)))
+        assert f"`{decision.chosen}` chosen" in text

@@ -1,0 +1,139 @@
+"""The page: whole, self-contained, and safe whatever the names are."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from tests.outcomes import IMAGE, accuracy, measurement, outcome, result, typical
+from tests.test_report import HOSTILE, golden, without_samples
+
+from mlpack import report, report_html, svg
+from mlpack.records import Budgets
+from mlpack.stats import Interval
+
+_VOID = {"meta", "br", "img", "link", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Tags opened and closed in order, and all text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attrs)))
+        if tag not in _VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+def page(record: dict[str, Any]) -> tuple[str, Page]:
+    """The page as text, and read; every element closed where it should be."""
+    made = report_html.html(record)
+    read = Page(made)
+    assert read.open == []
+    return made, read
+
+
+def test_page_is_as_agreed() -> None:
+    golden("report.html", report_html.html(without_samples(report.build_record(typical()))))
+
+
+def test_page_needs_no_network_and_no_script() -> None:
+    made, read = page(report.build_record(typical()))
+    assert not {"script", "link", "img", "iframe", "object"} & {tag for tag, _ in read.seen}
+    assert not re.search(r"(src|href|url)\s*[=(]", made)
+    policy = next(a["content"] for tag, a in read.seen if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy == "default-src 'none'; style-src 'unsafe-inline'"
+    assert "prefers-color-scheme: dark" in made
+
+
+def test_page_has_four_plots_and_each_is_well_formed() -> None:
+    made, _ = page(report.build_record(typical()))
+    plots = re.findall(r"<svg.*?</svg>", made, re.DOTALL)
+    assert [ElementTree.fromstring(plot).get("aria-label") for plot in plots] == [
+        "Package size by part",
+        "Latency of each call",
+        "Process start to first answer",
+        "Accuracy drop against the float",
+    ]
+    assert "budget 100 MB" in plots[0]
+    assert "p95 budget 50 ms" in plots[1]
+    assert "budget 0.01" in plots[3]
+
+
+def test_hostile_names_stay_text() -> None:
+    record = report.build_record(typical())
+    for one in record["candidates"]:
+        one["id"] = one["id"] + HOSTILE
+        one["reasons"] = [HOSTILE]
+        one["package"]["notes"] = [HOSTILE]
+        one["accuracy"]["metric"] = HOSTILE
+        one["status"] = '"><script>'
+        for step in one["steps"]:
+            step["config"] = {HOSTILE: HOSTILE}
+    record["recipe"]["name"] = HOSTILE
+    record["chosen"] = record["candidates"][1]["id"]
+    record["machine"]["cpu"] = HOSTILE
+    made, read = page(record)
+    assert not {"script", "img"} & {tag for tag, _ in read.seen}
+    assert not [a for _, attributes in read.seen for a in attributes if a.startswith("on")]
+    assert "\x1b" not in made
+    assert "\u202e" not in made
+    for plot in re.findall(r"<svg.*?</svg>", made, re.DOTALL):
+        ElementTree.fromstring(plot)
+
+
+def test_page_without_numbers_leaves_the_plots_out() -> None:
+    none = result("int8", artifact=None, measurement=None, model=None, cost_per_million_usd=None, failure="export: no")
+    made, read = page(report.build_record(outcome((none,), Budgets())))
+    assert "svg" not in {tag for tag, _ in read.seen}
+    assert "No candidate fits the budgets" in made
+
+
+def test_page_of_no_candidates_is_still_a_page() -> None:
+    made, _ = page(report.build_record(outcome((), Budgets())))
+    assert "there was none" in made
+
+
+@pytest.mark.parametrize("samples", [(0.0,), (5.0, 5.0, 5.0), (1e-6, 1e6), tuple(float(i) for i in range(1, 2000))])
+def test_strips_place_any_samples_inside_the_plot(samples: tuple[float, ...]) -> None:
+    drawn = svg.strips("t", [svg.Strip(label="a", samples=samples)], [svg.Limit(value=50, label="l")], str)
+    for element in ElementTree.fromstring(drawn).iter():
+        for key in ("x", "x1", "x2", "cx"):
+            if key in element.attrib:
+                assert -10 <= float(element.attrib[key]) <= svg.WIDTH + 10
+
+
+def test_bars_and_whiskers_of_noughts_are_drawn() -> None:
+    nought = Interval(low=0, value=0, high=0)
+    ElementTree.fromstring(svg.bars("t", [svg.Bar(label="a", parts=(("model", 0.0),))], [], str))
+    ElementTree.fromstring(svg.whiskers("t", [svg.Whisker(label="a", interval=nought)], [], str))
+
+
+def test_the_chosen_one_is_marked_in_every_plot() -> None:
+    results = (
+        result("fp32", measurement=measurement(20)),
+        result("int8", measurement=measurement(10, 0.5, accuracy=accuracy(0.001, 0, 0.002))),
+        result("int8", IMAGE, measurement=measurement(12, 0.6, accuracy=accuracy(0.001, 0, 0.002)), cost_per_million_usd=1.0),
+    )
+    made, _ = page(report.build_record(outcome(results, Budgets())))
+    for plot in re.findall(r"<svg.*?</svg>", made, re.DOTALL):
+        assert plot.count('class="label marked"') == 1

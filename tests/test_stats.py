@@ -1,0 +1,90 @@
+"""Order statistics: exact on small cases, honest on random ones."""
+
+from __future__ import annotations
+
+import random
+import statistics
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlpack import stats
+
+numbers = st.lists(st.floats(min_value=0, max_value=1e9, allow_nan=False), min_size=1, max_size=200)
+
+
+def test_percentile_interpolates_between_neighbours() -> None:
+    assert stats.percentile([4, 1, 3, 2], 0.5) == 2.5
+    assert stats.percentile([1, 2, 3, 4, 5], 0.95) == pytest.approx(4.8)
+    assert stats.percentile([7], 0.99) == 7
+
+
+def test_percentile_of_nothing_or_beyond_the_ends_is_refused() -> None:
+    with pytest.raises(ValueError, match="0 samples"):
+        stats.percentile([], 0.5)
+    with pytest.raises(ValueError):
+        stats.percentile([1], 1.5)
+
+
+@given(numbers)
+def test_median_agrees_with_the_standard_library(samples: list[float]) -> None:
+    assert stats.median(samples) == pytest.approx(statistics.median(samples))
+
+
+@given(numbers, st.floats(min_value=0.01, max_value=0.99))
+def test_quantile_interval_holds_its_value_and_stays_inside_the_samples(samples: list[float], share: float) -> None:
+    around = stats.quantile_interval(samples, share)
+    assert min(samples) <= around.low <= around.value <= around.high <= max(samples)
+
+
+def test_median_interval_of_six_is_their_range_and_of_nine_is_not() -> None:
+    """From the tables: 6 samples give ranks 1 and 6 (97 %), 9 give ranks 2 and 8 (96 %)."""
+    six = stats.quantile_interval([1, 2, 3, 4, 5, 6])
+    nine = stats.quantile_interval([1, 2, 3, 4, 5, 6, 7, 8, 9])
+    assert (six.low, six.high) == (1, 6)
+    assert (nine.low, nine.high) == (2, 8)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.95])
+def test_quantile_interval_covers_the_truth_about_as_often_as_it_says(share: float) -> None:
+    draw = random.Random(1)
+    truth = share  # of the uniform distribution
+    hits = 0
+    for _ in range(400):
+        around = stats.quantile_interval([draw.random() for _ in range(120)], share)
+        hits += around.low <= truth <= around.high
+    assert hits >= 0.92 * 400
+
+
+def test_latency_interval_is_wider_when_the_machine_drifts() -> None:
+    """The same numbers in another order: shuffled they are noise, sorted they are a drift."""
+    draw = random.Random(2)
+    steady = [10 + draw.random() for _ in range(400)]
+    calm, drifting = stats.latency_interval(steady), stats.latency_interval(sorted(steady))
+    assert calm.value == drifting.value
+    assert drifting.high - drifting.low > 4 * (calm.high - calm.low)
+
+
+def test_block_medians_leave_out_a_short_rest() -> None:
+    assert stats.block_medians([1.0] * 20 + [2.0] * 20 + [3.0] * 9) == (1.0, 2.0)
+    assert stats.block_medians([1.0] * 20 + [3.0] * 10) == (1.0, 3.0)
+
+
+def test_bootstrap_gives_the_same_interval_twice_and_holds_the_value() -> None:
+    draw = random.Random(3)
+    first, second = [draw.gauss(10, 1) for _ in range(60)], [draw.gauss(12, 1) for _ in range(60)]
+
+    def ratio(a: list[float], b: list[float]) -> float:
+        return stats.median(b) / stats.median(a)
+
+    once, again = stats.bootstrap_interval(ratio, first, second), stats.bootstrap_interval(ratio, first, second)
+    assert once == again
+    assert 1.1 < once.low < once.value < once.high < 1.3
+
+
+def test_overlap_is_mutual_and_includes_touching() -> None:
+    low, high = stats.Interval(low=1, value=2, high=3), stats.Interval(low=3, value=4, high=5)
+    assert low.overlaps(high)
+    assert high.overlaps(low)
+    assert not low.overlaps(stats.Interval(low=3.1, value=4, high=5))

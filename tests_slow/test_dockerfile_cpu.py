@@ -1,0 +1,42 @@
+"""Dockerfile.cpu: built without a daemon over a plain Debian, then used as the base of a package that boots."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.small_packages import ANSWER, HERE, packed
+from tests_slow.conftest import MakeRuntime, program, run
+
+from mlpack.boot import boot
+from mlpack.oci import layout, paths
+from mlpack.oci.base import Base, resolve_base
+from mlpack.targets import LambdaImage
+
+DOCKERFILE = Path(__file__).parent.parent / "Dockerfile.cpu"
+
+
+def test_dockerfile_makes_a_base_whose_package_boots(
+    base: Base, make_runtime: MakeRuntime, test_cache: Path, tmp_path: Path
+) -> None:
+    layout.write(base.image, tmp_path / "debian")
+    buildah, name = program("buildah"), "localhost/mlpack-test-base:latest"
+    options = ("--runtime", program("runc"), "--isolation", "chroot", "--quiet", "--tag", name)
+    run(buildah, "bud", *options, "--build-arg", f"BASE=oci:{tmp_path / 'debian'}:latest", "--file", DOCKERFILE, tmp_path)
+    try:
+        run(buildah, "push", "--quiet", name, f"oci:{tmp_path / 'base'}:latest")
+    finally:
+        run(buildah, "rmi", "--force", name)
+    made = resolve_base(str(tmp_path / "base"), HERE, tmp_path / "cache")
+    assert paths.find_python(paths.base_paths(made.image))[1] == "3.11"
+    config = LambdaImage(arch=HERE, base=str(tmp_path / "base"))
+    artifact, _ = packed(
+        tmp_path / "work", config, make_runtime(config, "3.11"), base=made, python="3.11", cache_dir=test_cache / "oci"
+    )
+    booted = boot(artifact, (artifact / "event.json").read_bytes(), podman=program("podman"))
+    assert json.loads(booted.answer["body"])["outputs"][0]["data"] == ANSWER
+
+
+def test_dockerfile_has_no_other_default_than_lambdas_own_image() -> None:
+    lines = DOCKERFILE.read_text().splitlines()
+    assert [line for line in lines if line.startswith("ARG")] == [f"ARG BASE={LambdaImage().base}"]

@@ -1,0 +1,187 @@
+"""Writes the reference that is generated from the code: docs/recipe.schema.json and docs/recipe.md.
+
+    python tools/make_docs.py           write them
+    python tools/make_docs.py --check   say which are out of date, and exit 1
+
+The schema, the page and the checks of a recipe come from the same models, so they cannot disagree; a test compares the files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "src"))
+
+from mlpack import metrics, recipe  # noqa: E402  (the path comes first, so that no installation is needed)
+from mlpack.errors import MEANINGS  # noqa: E402
+from mlpack.passes import PASSES  # noqa: E402
+from mlpack.targets import TARGETS  # noqa: E402
+
+_SECTIONS = (
+    ("source", "SourceKeys"),
+    ("inputs.NAME", "InputKeys"),
+    ("data", "DataKeys"),
+    ("budgets", "BudgetKeys"),
+    ("serve", "ServeKeys"),
+)
+
+_OPENING = """# The recipe
+
+Generated from the code by `make docs`; a test holds it to that.
+
+A recipe is one YAML 1.2 file. Every problem in it is reported at once, each with file, line and path. Relative paths
+are relative to the recipe. Nothing in it runs code except a `module:function` that you name, which is looked up beside
+the recipe, then in the directory the command runs in. For completion in an editor, begin the file with
+
+```yaml
+# yaml-language-server: $schema=docs/recipe.schema.json
+```
+
+Sizes are written `100MB` (decimal) or `64MiB` (binary), durations `50ms` or `1.5s`, money `5USD` or `5`.
+"""
+
+_DATA = """## Data files
+
+`.npz`: one array per model input, and optionally `labels` (numbers or strings, one a sample). An array with as many
+axes as the model's input is cut into calls along its first; one with an axis more holds whole calls. Counts must agree.
+Pickles are never opened. Element types are converted only where nothing is lost: any float to the model's float,
+integers to wider ones.
+
+`.jsonl`: one object a line, all with the same keys: `{"text", "label"}`, `{"text"}`, or `{"query", "document"}`, which
+gives every query and then every document, labelled with the pair's number. Texts are tokenised inside the package.
+
+`module:function`: called without arguments, returns an iterable of `(inputs, labels)`; inputs are arrays by name, batch
+included (or a list of texts); labels are one a sample, or None. Its name is its code's digest, so data it reads from
+elsewhere should not change.
+"""
+
+_CODE = """## Your own code
+
+For `package.module:function`, every `*.py` below the top-level package counts as yours: it is in the digests, and it is
+what a torch source carries along. For a plain `module:function`, every `*.py` directly beside the module counts.
+Installed packages are not searched: call them from a function of your own.
+"""
+
+
+def documents() -> dict[Path, str]:
+    """Every generated file's text, by its path below the project."""
+    schema = recipe.schema()
+    return {
+        Path("docs/recipe.schema.json"): json.dumps(schema, indent=2, ensure_ascii=False) + "\n",
+        Path("docs/recipe.md"): "\n".join(_page(schema)),
+    }
+
+
+def _page(schema: dict[str, Any]) -> Iterator[str]:
+    definitions = schema["$defs"]
+    yield _OPENING
+    yield "## Keys\n"
+    yield from _table(schema)
+    for title, name in _SECTIONS:
+        yield f"## `{title}`\n"
+        yield from _table(definitions[name])
+    yield _DATA
+    yield _CODE
+    yield "## Metrics\n"
+    yield "| metric | compared with | better | what it is |\n| --- | --- | --- | --- |"
+    for metric in metrics.METRICS.values():
+        better = "lower" if metric.lower_is_better else "higher"
+        yield f"| `{metric.name}` | {metric.compares} | {better} | {metric.doc} |"
+    yield (
+        "| `module:function` | labels | higher, or lower when the function has `lower_is_better = True` |"
+        " `(outputs: dict of arrays, labels) -> float`, or an array of one number a sample |\n"
+    )
+    yield "## Variants and their passes\n"
+    yield (
+        "`auto` is the float model, int8 by the method that suits the architecture, and fp16 where a target computes in it."
+        " Otherwise a mapping of names to chains: `int8: [{quantize: {method: dynamic}}]`. The export to ONNX, the clean-up after"
+        " it and the final optimization are added where a chain does not name them; the architecture comes from the target.\n"
+    )
+    for name, row in PASSES.items():
+        gives = "the same" if row.gives == "same" else row.gives
+        yield f"### `{name}`\n\n{_doc(definitions[f'step-{name}'])} Takes {' or '.join(row.takes)}, gives {gives}.\n"
+        yield from _table(definitions[f"step-{name}"])
+    yield "## Targets\n"
+    yield "A target's keys, or a list of such to try one target more than once: `lambda-zip: [{arch: x86_64}, {arch: arm64}]`.\n"
+    for name, kind in TARGETS.items():
+        yield f"### `{name}`\n\n{kind.description}.\n\n{_doc(definitions[f'target-{name}'])}\n"
+        yield from _table(definitions[f"target-{name}"])
+    yield "## Exit codes\n"
+    yield "| code | meaning |\n| --- | --- |"
+    for code, meaning in MEANINGS.items():
+        yield f"| {int(code)} | {meaning} |"
+    yield ""
+
+
+def _doc(schema: dict[str, Any]) -> str:
+    return " ".join(str(schema.get("description", "")).split())
+
+
+def _table(schema: dict[str, Any]) -> Iterator[str]:
+    if not schema.get("properties"):
+        yield "No keys.\n"
+        return
+    yield "| key | value | default | meaning |\n| --- | --- | --- | --- |"
+    required = schema.get("required", ())
+    for key, value in schema["properties"].items():
+        default = "**required**" if key in required else _default(value)
+        yield f"| `{key}` | {_kind(value)} | {default} | {_doc(value).replace('|', chr(92) + '|')} |"
+    yield ""
+
+
+def _default(value: dict[str, Any]) -> str:
+    given = value.get("default")
+    if given is None:
+        return ""
+    return f"`{json.dumps(given) if not isinstance(given, str) else given}`"
+
+
+def _kind(value: dict[str, Any]) -> str:
+    """A property's type in a few words."""
+    if "$ref" in value:
+        return "mapping, below"
+    if "const" in value:
+        return f"`{value['const']}`"
+    if "enum" in value:
+        return " \\| ".join(f"`{option}`" for option in value["enum"])
+    if "anyOf" in value:
+        kinds = [_kind(option) for option in value["anyOf"] if option.get("type") != "null"]
+        return " or ".join(dict.fromkeys(kinds))
+    kind = value.get("type", "see below")
+    if isinstance(kind, list):
+        return " or ".join(kind)
+    if kind == "array":
+        return "list"
+    if kind == "object":
+        return "mapping"
+    pattern = str(value.get("pattern", ""))
+    return "size" if "iB" in pattern else "duration" if "µs" in pattern else str(kind)
+
+
+def main() -> int:
+    """Writes the files, or compares them; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when a file is out of date")
+    check = parser.parse_args().check
+    stale = []
+    for path, text in documents().items():
+        there = ROOT / path
+        if there.is_file() and there.read_text("utf-8") == text:
+            continue
+        stale.append(path)
+        if not check:
+            there.parent.mkdir(parents=True, exist_ok=True)
+            there.write_text(text, "utf-8")
+    for path in stale:
+        print(f"{path} {'is out of date: run `make docs`' if check else 'written'}")
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
