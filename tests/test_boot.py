@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import small_packages
-from small_packages import ANSWER, HERE, PYTHON, packed
 
+import small_packages
 from mlpack import digest
 from mlpack.boot import boot
 from mlpack.errors import PackError
 from mlpack.targets import LambdaImage, LambdaZip, ziparchive
 from mlpack.targets.ziparchive import Member
+from small_packages import ANSWER, HERE, PYTHON, packed
 
 
 @pytest.fixture(scope="session")

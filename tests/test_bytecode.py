@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from small_packages import PYTHON, running
 
 import mlpack
 from mlpack import bytecode
 from mlpack.errors import PackError
+from small_packages import PYTHON, running
 
 
 def sources(root: Path) -> Path:

@@ -10,11 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
-from workshop import Workshop
 
 from mlpack import cli, errors
 from mlpack.errors import ExitCode
 from mlpack.store import Store
+from workshop import Workshop
 
 HEAVY = {"torch", "onnx", "onnxruntime", "numpy", "transformers", "boto3", "pydantic", "rich", "urllib3", "sqlite3"}
 
@@ -83,7 +83,9 @@ def test_help_tells_every_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     assert set(errors.MEANINGS) == set(ExitCode)
 
 
-@pytest.mark.parametrize("arguments", [["nonsense"], ["build"], ["build", "--nonsense", "x"], ["image", "push", "/nowhere", "x"], ["run", "/nowhere"]])
+@pytest.mark.parametrize(
+    "arguments", [["nonsense"], ["build"], ["build", "--nonsense", "x"], ["image", "push", "/nowhere", "x"], ["run", "/nowhere"]]
+)
 def test_usage_errors_exit_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*arguments) == ExitCode.RECIPE
     assert capsys.readouterr().out == ""
@@ -120,14 +122,18 @@ def test_a_failed_step_exits_with_3(at_home: Workshop, capsys: pytest.CaptureFix
     assert not (at_home.root / "out").exists()
 
 
-def test_a_base_that_cannot_be_reached_exits_with_4_and_skips_nothing(at_home: Workshop, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_base_that_cannot_be_reached_exits_with_4_and_skips_nothing(
+    at_home: Workshop, capsys: pytest.CaptureFixture[str]
+) -> None:
     at_home.edit(lambda text: text.replace("lambda-zip:", "lambda-image:"))
     assert run("build", "recipe.yaml", "--base", "127.0.0.1:9/base:1") == ExitCode.SERVICE
     assert "--base" in capsys.readouterr().err
     assert not (at_home.root / "out").exists()
 
 
-def test_an_unexpected_error_is_a_bug_with_a_log(at_home: Workshop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unexpected_error_is_a_bug_with_a_log(
+    at_home: Workshop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def broken(*_: object) -> None:
         raise ZeroDivisionError("one over nothing")
 
@@ -142,7 +148,9 @@ def test_an_unexpected_error_is_a_bug_with_a_log(at_home: Workshop, monkeypatch:
     assert "onnxruntime" in text
 
 
-def test_a_full_disk_is_told_as_such(at_home: Workshop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_full_disk_is_told_as_such(
+    at_home: Workshop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def full(*_: object) -> None:
         with Path("/dev/full").open("wb", buffering=0) as stream:
             stream.write(b"x")
@@ -152,7 +160,9 @@ def test_a_full_disk_is_told_as_such(at_home: Workshop, monkeypatch: pytest.Monk
     assert "no space left" in capsys.readouterr().err
 
 
-def test_published_and_pulled_bytes_are_the_built_ones(at_home: Workshop, built: Workshop, capsys: pytest.CaptureFixture[str]) -> None:
+def test_published_and_pulled_bytes_are_the_built_ones(
+    at_home: Workshop, built: Workshop, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run("publish", built.root / "out") == 0
     assert capsys.readouterr().out.strip() == "tiny@1"
     assert run("publish", built.root / "out") == 0
@@ -171,7 +181,9 @@ def test_published_and_pulled_bytes_are_the_built_ones(at_home: Workshop, built:
         assert (pulled / name).read_bytes() == (built.root / "out" / name).read_bytes()
 
 
-def test_run_prints_the_answer(at_home: Workshop, built: Workshop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_prints_the_answer(
+    at_home: Workshop, built: Workshop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     assert run("run", built.root / "out", "--timeout", "60") == 0
     assert json.loads(capsys.readouterr().out)["model_name"] == "tiny"

@@ -32,7 +32,9 @@ def test_graviton_is_never_dearer_and_more_is_never_cheaper(memory_mb: int, late
     assert cost.per_million_usd(memory_mb + 1, "x86_64", latency_ms) >= price
 
 
-@pytest.mark.parametrize(("memory_mb", "arch", "latency_ms"), [(0, "arm64", 1.0), (128, "riscv", 1.0), (128, "arm64", -1.0), (128, "arm64", math.inf)])
+@pytest.mark.parametrize(
+    ("memory_mb", "arch", "latency_ms"), [(0, "arm64", 1.0), (128, "riscv", 1.0), (128, "arm64", -1.0), (128, "arm64", math.inf)]
+)
 def test_impossible_request_has_no_price(memory_mb: int, arch: str, latency_ms: float) -> None:
     with pytest.raises(ValueError):
         cost.per_million_usd(memory_mb, arch, latency_ms)

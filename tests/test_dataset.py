@@ -124,7 +124,15 @@ def test_fixed_batch_decides_how_calls_are_cut(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("given_dtype", "wanted"),
-    [("float64", "float32"), ("float16", "float32"), ("float32", "float64"), ("int32", "int64"), ("uint8", "int32"), (">f4", "float32"), ("bool", "bool")],
+    [
+        ("float64", "float32"),
+        ("float16", "float32"),
+        ("float32", "float64"),
+        ("int32", "int64"),
+        ("uint8", "int32"),
+        (">f4", "float32"),
+        ("bool", "bool"),
+    ],
 )
 def test_element_type_that_loses_nothing_is_converted(tmp_path: Path, given_dtype: str, wanted: str) -> None:
     _npz(tmp_path, x=np.array([[0], [1], [1]], given_dtype))
@@ -162,7 +170,10 @@ def test_numbers_too_large_for_the_models_type_are_refused(tmp_path: Path) -> No
         ({}, "the model's input image is missing"),
         ({"imgae": (4, 2, 3)}, "the model's input image is missing; did you mean 'imgae'?"),
         ({"image": (4, 2, 3), "extra": (4,)}, "extra is no input: the model takes image"),
-        ({"image": (4, 6)}, "image has shape [4, 6]; the model's input is [batch, 2, 3]: an array needs 3 axes to be cut into calls, or 4"),
+        (
+            {"image": (4, 6)},
+            "image has shape [4, 6]; the model's input is [batch, 2, 3]: an array needs 3 axes to be cut into calls, or 4",
+        ),
         ({"image": (4, 2, 5)}, "image: axis 2 is 5 and the model takes 3"),
         ({"image": (0, 2, 3)}, "holds no samples"),
         ({"image": (4, 2, 3), "labels": (3,)}, "counts disagree: 3 labels for 4 samples"),
@@ -223,7 +234,9 @@ def _whole_npz() -> bytes:
         _member(b""),
         _member(b"\x80\x04garbage"),
         _member(b"\x93NUMPY\x01\x00\x04\x00{}\n\n"),
-        _member(b"\x93NUMPY\x01\x00\x50\x00{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000, 2, 3)}" + b" " * 5 + b"\n"),
+        _member(
+            b"\x93NUMPY\x01\x00\x50\x00{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000, 2, 3)}" + b" " * 5 + b"\n"
+        ),
         _member(b"plain text", "image.txt"),
     ],
     ids=["empty", "text", "truncated", "empty member", "raw pickle", "bad header", "impossible size", "no array"],
@@ -239,10 +252,12 @@ def test_flipped_byte_gives_data_or_a_recipe_error(tmp_path: Path, place: int, v
     data = bytearray(_whole_npz())
     data[place % len(data)] = value
     (tmp_path / "d.npz").write_bytes(data)
+    said = "d.npz"
     try:
         _read(tmp_path, _signature(IMAGE))
     except RecipeError as error:
-        assert "d.npz" in str(error)
+        said = str(error)
+    assert "d.npz" in said
 
 
 def test_missing_file_is_a_recipe_error(tmp_path: Path) -> None:
@@ -278,7 +293,10 @@ def test_texts_with_labels_and_without(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('{"text": "a"}\n{"text": 3}\nnonsense\n["a"]\n', ["d.jsonl:2: text must be a string", "d.jsonl:3: is not JSON", "d.jsonl:4: must be {"]),
+        (
+            '{"text": "a"}\n{"text": 3}\nnonsense\n["a"]\n',
+            ["d.jsonl:2: text must be a string", "d.jsonl:3: is not JSON", "d.jsonl:4: must be {"],
+        ),
         ('{"text": "a"}\n{"query": "a", "document": "b"}\n', ["line 1 has text; line 2 has document and query"]),
         ('{"text": "a", "label": NaN}\n', ["d.jsonl:1: label must be a number or a string"]),
         ('{"text": "a", "label": true}\n', ["d.jsonl:1: label must be"]),
@@ -323,10 +341,16 @@ def test_function_may_give_texts(tmp_path: Path) -> None:
     ("body", "said"),
     [
         ("    raise KeyError('eval')\n    yield\n", "hook_x.py:4: KeyError: 'eval' (raised while reading call 0 of hook_x:rows)"),
-        ("    yield {'image': np.zeros((1, 2, 3), 'f4')}, [1]\n    1 / 0\n", "hook_x.py:5: ZeroDivisionError: division by zero (raised while reading call 1"),
+        (
+            "    yield {'image': np.zeros((1, 2, 3), 'f4')}, [1]\n    1 / 0\n",
+            "hook_x.py:5: ZeroDivisionError: division by zero (raised while reading call 1",
+        ),
         ("    return 5\n", "TypeError: 'int' object is not iterable"),
         ("    yield 1, 2, 3\n", "call 0: each item must be (inputs, labels), not tuple"),
-        ("    yield {'image': np.zeros((2, 3), 'f4')}, None\n", "call 0: image has shape [2, 3]; the model's input is [batch, 2, 3], batch included"),
+        (
+            "    yield {'image': np.zeros((2, 3), 'f4')}, None\n",
+            "call 0: image has shape [2, 3]; the model's input is [batch, 2, 3], batch included",
+        ),
         ("    yield {'image': np.zeros((1, 2, 4), 'f4'), 'b': 1}, [1, 2]\n", "call 0: image: axis 2 is 4"),
         ("    yield {'image': np.zeros((2, 2, 3), 'f4')}, [1, 2, 3]\n", "call 0: 3 labels for 2 samples"),
         ("    yield {'image': [[1], [2, 3]]}, None\n", "ValueError"),
@@ -357,7 +381,9 @@ def test_overlap_is_found_by_content_whatever_the_form(tmp_path: Path) -> None:
     _npz(tmp_path, "calib.npz", image=images[2:][None])  # one whole call of four
     _npz(tmp_path, "other.npz", image=images[4:])
     evaluation, calibration, other = (_read(tmp_path, _signature(IMAGE), f"{name}.npz")[1] for name in ("eval", "calib", "other"))
-    with pytest.raises(RecipeError, match=r"2 of 4 calibration samples are evaluation samples too.*0 \(evaluation 2\), 1 \(evaluation 3\)"):
+    with pytest.raises(
+        RecipeError, match=r"2 of 4 calibration samples are evaluation samples too.*0 \(evaluation 2\), 1 \(evaluation 3\)"
+    ):
         calls.check_disjoint(evaluation, calibration)
     calls.check_disjoint(evaluation, other)
 

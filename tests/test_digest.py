@@ -11,7 +11,9 @@ from mlpack import digest
 from mlpack.digest import Digest
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=10
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=10,
 )
 
 
@@ -22,7 +24,9 @@ def tree(root: Path, files: dict[str, bytes]) -> Path:
     return root
 
 
-@pytest.mark.parametrize("text", ["", "sha256:", "sha256:" + "g" * 64, "sha256:" + "A" * 64, "md5:" + "0" * 32, "sha256:" + "0" * 65])
+@pytest.mark.parametrize(
+    "text", ["", "sha256:", "sha256:" + "g" * 64, "sha256:" + "A" * 64, "md5:" + "0" * 32, "sha256:" + "0" * 65]
+)
 def test_digest_of_another_form_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not a sha256 digest"):
         Digest(text)

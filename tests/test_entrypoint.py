@@ -22,7 +22,16 @@ def _write(root: Path, files: dict[str, str]) -> Path:
 
 @pytest.mark.parametrize(
     ("text", "is_one"),
-    [("app:decode", True), ("a.b_c:d1", True), ("app.decode", False), ("C:\\data.npz", False), ("a:b:c", False), ("1a:b", False), ("a:", False), ("é:b", False)],
+    [
+        ("app:decode", True),
+        ("a.b_c:d1", True),
+        ("app.decode", False),
+        ("C:\\data.npz", False),
+        ("a:b:c", False),
+        ("1a:b", False),
+        ("a:", False),
+        ("é:b", False),
+    ],
 )
 def test_reference_is_told_from_a_path(text: str, is_one: bool) -> None:
     assert entrypoint.is_reference(text) is is_one
@@ -40,7 +49,17 @@ def test_files_of_a_plain_module_are_all_beside_it(tmp_path: Path) -> None:
 
 
 def test_files_of_a_package_are_all_below_its_top(tmp_path: Path) -> None:
-    _write(tmp_path, {"net/__init__.py": "", "net/a/model.py": "", "net/b.py": "", "net/.cache/c.py": "", "net/__pycache__/d.py": "", "o.py": ""})
+    _write(
+        tmp_path,
+        {
+            "net/__init__.py": "",
+            "net/a/model.py": "",
+            "net/b.py": "",
+            "net/.cache/c.py": "",
+            "net/__pycache__/d.py": "",
+            "o.py": "",
+        },
+    )
     assert entrypoint.locate("net.a.model:f", (tmp_path,)).files == ("net/__init__.py", "net/a/model.py", "net/b.py")
     assert entrypoint.locate("net:f", (tmp_path,)).files == ("net/__init__.py", "net/a/model.py", "net/b.py")
 
@@ -65,7 +84,10 @@ def test_missing_module_suggests_one_that_is_there(tmp_path: Path) -> None:
 
 
 def test_load_imports_siblings_and_leaves_no_trace(tmp_path: Path) -> None:
-    _write(tmp_path, {"app_one.py": "import side_one\ndef f(x): return side_one.double(x)", "side_one.py": "def double(x): return 2 * x"})
+    _write(
+        tmp_path,
+        {"app_one.py": "import side_one\ndef f(x): return side_one.double(x)", "side_one.py": "def double(x): return 2 * x"},
+    )
     path = list(sys.path)
     function = entrypoint.load(entrypoint.locate("app_one:f", (tmp_path,)))
     assert function(21) == 42

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import small_packages
-from small_packages import HERE, PYTHON, packed
 
+import small_packages
 from mlpack import digest, pack, wheels
 from mlpack.errors import LimitError, PackError
 from mlpack.pack import RuntimeRequest
 from mlpack.targets import LambdaImage, LambdaZip
+from small_packages import HERE, PYTHON, packed
 
 
 @pytest.fixture(scope="session")
@@ -108,9 +108,16 @@ def test_pack_model_json_holds_what_the_runtime_reads(runtime: Path, tmp_path: P
 def test_pack_max_length_is_the_nearest_word(
     files: dict[str, Any], given: int | None, expected: int, runtime: Path, tmp_path: Path
 ) -> None:
-    model = small_packages.model_dir(tmp_path / "text", tokenizer={"model": {}}, **files)
+    model = small_packages.model_dir(tmp_path / "text", tokenizer={"model": {"type": "BPE"}}, **files)
     out, _ = packed(tmp_path, LambdaZip(arch=HERE), runtime, model_dir=model, max_length=given)
     assert settings(out, tmp_path / "unpacked")["tokenizer"] == {"file": "tokenizer.json", "max_length": expected}
+
+
+@pytest.mark.parametrize("said", ["<pad>", {"content": "<pad>", "lstrip": False}])
+def test_pack_padding_token_is_carried(said: Any, runtime: Path, tmp_path: Path) -> None:
+    model = small_packages.model_dir(tmp_path / "text", tokenizer={"model": {"type": "BPE"}}, tokenizer_config={"pad_token": said})
+    out, _ = packed(tmp_path, LambdaZip(arch=HERE), runtime, model_dir=model)
+    assert settings(out, tmp_path / "unpacked")["tokenizer"]["pad_token"] == "<pad>"
 
 
 def test_pack_every_file_is_world_readable_in_the_archive(runtime: Path, tmp_path: Path) -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import workshop as workshop_
-from workshop import Workshop
 
+import workshop as workshop_
 from mlpack import boot, buildjson, digest, pipeline
 from mlpack.errors import MlpackError, PackError, PassError, RecipeError
+from workshop import Workshop
 
 
 def test_build_leaves_a_booted_package_and_its_record(built: Workshop) -> None:
@@ -223,7 +223,8 @@ def test_a_second_build_replaces_the_first_whole(workshop: Workshop) -> None:
 def test_a_package_that_does_not_boot_cannot_win(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
     """The hook is the fault that only booting finds: measuring runs the model, a request runs the hook too."""
     (workshop.root / "app.py").write_text("def decode(body):\n    raise RuntimeError('no such luck')\n")
-    workshop.edit(lambda text: text + "serve: {preprocess: 'app:decode'}\n")
+    (workshop.root / "request.json").write_text('{"picture": "of a cat"}')
+    workshop.edit(lambda text: text + "serve: {preprocess: 'app:decode', example: request.json}\n")
     record, _ = workshop.build()
     assert record["chosen"] is None
     for one in record["candidates"]:
@@ -257,3 +258,15 @@ def test_options_have_defaults_that_build(workshop: Workshop) -> None:
     assert dataclasses.fields(pipeline.Options)[0].name == "out"
     with pytest.raises(PackError):
         boot.boot(workshop.root, b"{}")
+
+
+def test_hooks_answer_plain_json(workshop: Workshop) -> None:
+    (workshop.root / "app.py").write_text(
+        "def decode(body):\n    return {'x': [[float(body['level'])] * 64]}\n\n"
+        "def best(outputs):\n    scores = outputs['scores'].tolist()[0]\n    return {'class': scores.index(max(scores))}\n"
+    )
+    (workshop.root / "request.json").write_text('{"level": 1.5}')
+    workshop.edit(lambda text: text + "serve: {preprocess: 'app:decode', postprocess: 'app:best', example: request.json}\n")
+    _, out = workshop.build()
+    up = pipeline.run_package(out, None, lambda _name: None, memory_mb=None, timeout_s=60)
+    assert pipeline.shown(up.answer)["class"] in range(workshop_.CLASSES)

@@ -111,7 +111,9 @@ def test_architecture_comes_from_the_target_and_the_task_from_the_source() -> No
 
 
 def test_baseline_is_the_variant_without_steps() -> None:
-    expanded = plan.expand(_recipe(TORCH, (Variant(name="fp32", steps=()), Variant(name="int8", steps=(QUANTIZE,))), ZIP_X86, ZIP_ARM))
+    expanded = plan.expand(
+        _recipe(TORCH, (Variant(name="fp32", steps=()), Variant(name="int8", steps=(QUANTIZE,))), ZIP_X86, ZIP_ARM)
+    )
     assert [baseline.id for baseline in expanded.baselines] == ["fp32@lambda-zip-x86_64", "fp32@lambda-zip-arm64"]
     assert all(baseline in expanded.candidates for baseline in expanded.baselines)
 

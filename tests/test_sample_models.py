@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray  # noqa: TC002 - hypothesis reads the annotations
+from numpy.typing import NDArray
 from sample_models.fashion import idx, make_data
 from sample_models.minilm import fetch, make_pairs
 from sample_models.npz import write_npz
@@ -76,9 +76,7 @@ def test_tabular_is_onnx_with_external_data_and_a_symbolic_batch() -> None:
 
     path = SAMPLES / "tabular" / "model.onnx"
     model = onnx.load(path, load_external_data=False)
-    places = {
-        entry.value for tensor in model.graph.initializer for entry in tensor.external_data if entry.key == "location"
-    }
+    places = {entry.value for tensor in model.graph.initializer for entry in tensor.external_data if entry.key == "location"}
     assert places == {"model.onnx.data"}
     assert (path.parent / "model.onnx.data").is_file()
     (taken,), (given_back,) = model.graph.input, model.graph.output
@@ -154,9 +152,7 @@ def test_read_idx_reads_what_was_written_and_refuses_anything_longer(shape: list
             assert np.array_equal(idx.read_idx(path), array)
 
 
-@pytest.mark.parametrize(
-    "data", [b"", b"\0\0\x08", b"\0\0\x0d\x01" + b"\0" * 8, b"\0\0\x08\xff", b"PK\x03\x04" + b"\0" * 40]
-)
+@pytest.mark.parametrize("data", [b"", b"\0\0\x08", b"\0\0\x0d\x01" + b"\0" * 8, b"\0\0\x08\xff", b"PK\x03\x04" + b"\0" * 40])
 def test_read_idx_anything_else_is_refused(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "some-idx").write_bytes(data)
     with pytest.raises(ValueError, match="not an IDX file"):

@@ -46,7 +46,7 @@ def test_trees_are_read_only_once_in_place(store: Store) -> None:
 
 
 def test_a_failure_is_never_kept(store: Store) -> None:
-    with pytest.raises(RuntimeError), store.entry(ACTION) as entry:
+    with pytest.raises(RuntimeError), store.entry(ACTION) as entry:  # noqa: PT012 - the work that fails is the block
         (entry.dir / "half").write_text("x")
         raise RuntimeError
     assert store.find(ACTION) is None
@@ -59,7 +59,9 @@ def test_an_empty_output_is_refused(store: Store) -> None:
         pass
 
 
-@pytest.mark.parametrize("damage", ["changed", "truncated", "removed", "added", "tree gone", "record cut", "record garbage", "record of another"])
+@pytest.mark.parametrize(
+    "damage", ["changed", "truncated", "removed", "added", "tree gone", "record cut", "record garbage", "record of another"]
+)
 def test_a_damaged_entry_is_a_miss_and_is_mended(store: Store, damage: str) -> None:
     folder = put(store)
     record = next((store.root / "actions").glob("*.json"))
@@ -114,8 +116,15 @@ def test_nearest_names_the_action_that_shares_most(store: Store) -> None:
 
 
 def test_what_a_dead_process_left_is_swept(store: Store) -> None:
-    script = f"import sys; sys.path[:0]={sys.path!r}\nfrom pathlib import Path\nfrom mlpack.store import Store\nimport os, signal\n"
-    script += f"with Store(Path({str(store.root)!r})).entry({{'kind':'x'}}) as e:\n (e.dir/'a').write_text('1'); os.kill(os.getpid(), signal.SIGKILL)"
+    script = f"""
+import os, signal, sys
+sys.path[:0] = {sys.path!r}
+from pathlib import Path
+from mlpack.store import Store
+with Store(Path({str(store.root)!r})).entry({{'kind': 'x'}}) as entry:
+    (entry.dir / 'a').write_text('1')
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
     done = subprocess.run([sys.executable, "-c", script], check=False)
     assert done.returncode == -signal.SIGKILL
     assert list((store.root / "temporary").iterdir())

@@ -109,12 +109,15 @@ def test_missing_file_and_directory_say_so(tmp_path: Path) -> None:
         read(tmp_path)
 
 
-_TOKENS = list("ab:-[]{}#&*!|>'\"%@`,?\n\t  01.~\\xUu<=é\x85\u2028") + ["&a", "*a", "!!str", "---", "...", "<<", "%YAML 1.1", "? ", ": "]
+_MARKS = "ab:-[]{}#&*!|>'\"%@`,?\n\t  01.~\\xUu<=é\x85\u2028"
+_TOKENS = [*_MARKS, "&a", "*a", "!!str", "---", "...", "<<", "%YAML 1.1", "? ", ": "]
 
 
 @given(st.lists(st.sampled_from(_TOKENS), max_size=40).map("".join) | st.text(max_size=60))
 def test_garbage_gives_a_value_or_a_recipe_error(text: str) -> None:
+    said = "r:"
     try:
         parse(text, "r")
     except RecipeError as error:
-        assert str(error).startswith("r:")
+        said = str(error)
+    assert said.startswith("r:")

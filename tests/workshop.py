@@ -84,7 +84,9 @@ def write_model(path: Path) -> None:
     ]
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", FEATURES])
     scores = helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", CLASSES])
-    model = helper.make_model(helper.make_graph(nodes, "g", [x], [scores], [first, second]), opset_imports=[helper.make_opsetid("", 17)])
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", [x], [scores], [first, second]), opset_imports=[helper.make_opsetid("", 17)]
+    )
     model.ir_version = 9
     for leftover in path.parent.glob(path.name + "*"):
         leftover.unlink()

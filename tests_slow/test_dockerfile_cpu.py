@@ -22,11 +22,14 @@ def test_dockerfile_makes_a_base_whose_package_boots(
     layout.write(base.image, tmp_path / "debian")
     buildah, name = program("buildah"), "localhost/mlpack-test-base:latest"
     options = ("--runtime", program("runc"), "--isolation", "chroot", "--quiet", "--tag", name)
-    run(buildah, "bud", *options, "--build-arg", f"BASE=oci:{tmp_path / 'debian'}:latest", "--file", DOCKERFILE, tmp_path)
+    before = set(run(buildah, "images", "--all", "--quiet").split())
     try:
+        run(buildah, "bud", *options, "--build-arg", f"BASE=oci:{tmp_path / 'debian'}:latest", "--file", DOCKERFILE, tmp_path)
         run(buildah, "push", "--quiet", name, f"oci:{tmp_path / 'base'}:latest")
     finally:
-        run(buildah, "rmi", "--force", name)
+        left = set(run(buildah, "images", "--all", "--quiet").split()) - before
+        if left:
+            run(buildah, "rmi", "--force", *sorted(left))
     made = resolve_base(str(tmp_path / "base"), HERE, tmp_path / "cache")
     assert paths.find_python(paths.base_paths(made.image))[1] == "3.11"
     config = LambdaImage(arch=HERE, base=str(tmp_path / "base"))

@@ -72,8 +72,9 @@ def test_text_package_tokenises_inside(make_runtime: MakeRuntime, tmp_path: Path
 
 
 def test_runtime_twice_is_the_same_tree(make_runtime: MakeRuntime, tmp_path: Path, test_cache: Path) -> None:
-    from mlpack import wheels
     from tests.small_packages import target
+
+    from mlpack import wheels
 
     config = LambdaZip(arch=HERE)
     first = make_runtime(config, config.python)
@@ -109,7 +110,7 @@ def test_image_boots_under_podman_read_only(
 ) -> None:
     config = LambdaImage(arch=HERE)
     hooks = {
-        "app.py": "import os\ndef preprocess(value):\n    try:\n        open('/var/task/x', 'w')\n    except OSError:\n        return value\n"
+        "app.py": "def preprocess(value):\n    try:\n        open('/var/task/x', 'w')\n    except OSError:\n        return value\n"
     }
     runtime = make_runtime(config, "3.11")
     given = {"python": "3.11", "base": base, "cache_dir": test_cache / "oci", "sample": {"x": [[1, 2, 3, 4]]}}

@@ -1,4 +1,7 @@
-"""The tails of the code, held in CI: longest file, longest function, most parameters. Raising a budget is a commit that says why."""
+"""The tails of the code, held in CI: longest file, longest function, most parameters.
+
+Raising a budget is a commit that says why.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,9 @@ def problems(path: Path) -> list[str]:
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             lines = (node.end_lineno or node.lineno) - node.lineno + 1
-            names = [a.arg for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs) if a.arg not in ("self", "cls")]
+            names = [
+                a.arg for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs) if a.arg not in ("self", "cls")
+            ]
             if lines > FUNCTION_LINES:
                 found.append(f"{path}:{node.lineno}: {node.name} has {lines} lines (at most {FUNCTION_LINES})")
             if len(names) > PARAMETERS and not _is_command(node):

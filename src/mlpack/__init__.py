@@ -1,3 +1,9 @@
 """From weights to the smallest, fastest package that fits the team's budgets, measured on the bytes that will ship."""
 
+import os
+
 __version__ = "0.1.0"
+
+# onnxruntime 1.31 on Linux keeps a usage database below ~/.cache/Microsoft and can upload it. A build reports to nobody, so it is
+# switched off before anything can import the engine; whoever wants it can still set the variable to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # noqa: TID251 - sets, does not read

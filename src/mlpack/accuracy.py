@@ -42,7 +42,11 @@ class Judge:
         found: dict[str, Accuracy | MeasureError] = {}
         for id_, prefix in predictions.items():
             try:
-                scores = baseline if id_ == baseline_id else metrics.evaluate(metric, read_outputs(prefix), self.labels, baseline_outputs)
+                scores = (
+                    baseline
+                    if id_ == baseline_id
+                    else metrics.evaluate(metric, read_outputs(prefix), self.labels, baseline_outputs)
+                )
             except MeasureError as error:
                 found[id_] = error
                 continue

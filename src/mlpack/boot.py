@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import re
 import shutil
 import signal
@@ -27,10 +26,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from mlpack import bytecode, digest
+from mlpack import bytecode, digest, machine
 from mlpack.errors import PackError
+from mlpack.runtime_api import Failed, RuntimeApi
 from mlpack.targets import lambda_image, limits
-from mlpack.targets.runtime_api import Failed, RuntimeApi
 from mlpack.targets.unpacking import describe, unpack
 
 _INVOKE = "/2015-03-31/functions/function/invocations"
@@ -346,7 +345,7 @@ def _interpreter(described: Mapping[str, Any]) -> tuple[Path, list[str]]:
 
 
 def _check_arch(described: Mapping[str, Any]) -> None:
-    here = {"x86_64": "x86_64", "AMD64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}.get(platform.machine(), platform.machine())
+    here = machine.arch()
     if described["arch"] != here:
         raise PackError(f"the package is for {described['arch']} and this machine is {here}: boot it on a machine of that kind")
 

@@ -155,9 +155,7 @@ def decode(data: bytes, name: str = "build.json") -> Record:
     try:
         record = json.loads(data, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
-        raise RecipeError(
-            f"{name}: not JSON ({error}); it was not written by `mlpack build`, or was cut off"
-        ) from error
+        raise RecipeError(f"{name}: not JSON ({error}); it was not written by `mlpack build`, or was cut off") from error
     if not isinstance(record, dict):
         raise RecipeError(f"{name}: not a build record: it holds {_kind(record)}, not an object")
     schema = record.get("schema")

@@ -80,13 +80,17 @@ def plan(recipe: Path, only: str | None, explain: bool, as_json: bool) -> None:
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="Where the result goes. [default: out/<name>]")
 @click.option("--only", metavar="GLOB", help="Only candidates whose id matches, as in 'int8@*'.")
-@click.option("--base", metavar="REF", help="Replace the image targets' base: registry reference, OCI layout, archive or directory.")
-@click.option("--keep", type=click.Choice(["chosen", "all"]), default="chosen", show_default=True, help="Whose packages to leave in --out.")
+@click.option(
+    "--base", metavar="REF", help="Replace the image targets' base: registry reference, OCI layout, archive or directory."
+)
+@click.option(
+    "--keep", type=click.Choice(["chosen", "all"]), default="chosen", show_default=True, help="Whose packages to leave in --out."
+)
 @click.option("--publish", "registry", metavar="REGISTRY", help="Publish the result to this registry when it fits the budgets.")
 @click.option("--verify", is_flag=True, help="Run every step again and compare with what was made before.")
 @as_json
 @click.pass_obj
-def build(
+def build(  # noqa: PLR0913 - click hands every option over by itself
     quiet: bool,
     recipe: Path,
     out: Path | None,
@@ -116,9 +120,15 @@ def build(
 
 @cli.command()
 @click.argument("package", type=click.Path(exists=True, path_type=Path))
-@click.option("--event", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The request. [default: the package's own sample]")
-@click.option("--memory", "memory_mb", type=click.IntRange(128, 10240), help="Memory of the function, MB. [default: the package's own]")
-@click.option("--timeout", "timeout_s", type=click.IntRange(1, 900), default=60, show_default=True, help="Seconds to wait for an answer.")
+@click.option(
+    "--event", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The request. [default: the package's own sample]"
+)
+@click.option(
+    "--memory", "memory_mb", type=click.IntRange(128, 10240), help="Memory of the function, MB. [default: the package's own]"
+)
+@click.option(
+    "--timeout", "timeout_s", type=click.IntRange(1, 900), default=60, show_default=True, help="Seconds to wait for an answer."
+)
 @as_json
 @click.pass_obj
 def run(quiet: bool, package: Path, event: Path | None, memory_mb: int | None, timeout_s: int, as_json: bool) -> None:
@@ -146,16 +156,17 @@ def diff(before: Path, after: Path, as_json: bool) -> None:
 
 
 @cli.command()
-@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR")
 @registry_option
 @as_json
-def publish(directory: Path, registry: str, as_json: bool) -> None:
+def publish(folder: Path, registry: str, as_json: bool) -> None:
     """Publish what a build left in DIR. Prints NAME@VERSION; the same content again changes nothing."""
-    from mlpack.registry import directory as registry_
+    from mlpack import registry as registry_
+    from mlpack.registry import directory
 
     if as_json:
-        return _print_json(registry_.as_json(registry_.open_registry(Path(registry)).publish(directory)))
-    return click.echo(_publish(directory, registry))
+        return _print_json(registry_.as_json(directory.open_registry(Path(registry)).publish(folder)))
+    return click.echo(_publish(folder, registry))
 
 
 @cli.command("list")
@@ -164,13 +175,17 @@ def publish(directory: Path, registry: str, as_json: bool) -> None:
 @as_json
 def list_(name: str | None, registry: str, as_json: bool) -> None:
     """List releases, of NAME or of every model."""
-    from mlpack.registry import directory as registry_
+    from mlpack import registry as registry_
+    from mlpack.registry import directory
 
-    releases = registry_.open_registry(Path(registry)).list(name)
+    releases = directory.open_registry(Path(registry)).list(name)
     if as_json:
         return _print_json([registry_.as_json(release) for release in releases])
     for release in releases:
-        click.echo(f"{release.name}@{release.version}  {release.artifact['kind']}  {release.artifact['size_bytes']:,} bytes  {release.digest}")
+        click.echo(
+            f"{release.name}@{release.version}  {release.artifact['kind']}"
+            f"  {release.artifact['size_bytes']:,} bytes  {release.digest}"
+        )
     return None
 
 
@@ -181,12 +196,13 @@ def list_(name: str | None, registry: str, as_json: bool) -> None:
 @as_json
 def show(reference: str, field: str | None, registry: str, as_json: bool) -> None:
     """Show one release: the newest of NAME, or NAME@VERSION."""
-    from mlpack.registry import directory as registry_
+    from mlpack import registry as registry_
+    from mlpack.registry import directory
 
-    name, version = registry_.parse_reference(reference)
-    release = registry_.open_registry(Path(registry)).show(name, version)
+    opened = directory.open_registry(Path(registry))
+    release = opened.show(*registry_.parse_reference(reference))
     if field is not None:
-        return click.echo(registry_.field(release, field))
+        return click.echo(opened.field(release, field))
     if as_json:
         return _print_json(registry_.as_json(release))
     return click.echo(registry_.text(release))
@@ -198,9 +214,10 @@ def show(reference: str, field: str | None, registry: str, as_json: bool) -> Non
 @registry_option
 def pull(reference: str, out: Path | None, registry: str) -> None:
     """Pull a release's files, every byte verified. Prints the directory."""
-    from mlpack.registry import directory as registry_
+    from mlpack import registry as registry_
+    from mlpack.registry import directory
 
-    opened = registry_.open_registry(Path(registry))
+    opened = directory.open_registry(Path(registry))
     release = opened.show(*registry_.parse_reference(reference))
     folder = out or Path(f"{release.name}-{release.version}")
     opened.pull(release, folder)
@@ -280,7 +297,9 @@ def main() -> None:
         if error.errno not in _FULL:
             code = _bug(error)
         else:
-            click.echo(f"mlpack: {_FULL[error.errno]} ({error.filename}): free some, or point MLPACK_STORE at a larger disk", err=True)
+            click.echo(
+                f"mlpack: {_FULL[error.errno]} ({error.filename}): free some, or point MLPACK_STORE at a larger disk", err=True
+            )
             code = ExitCode.STEP_FAILED
     except Exception as error:  # noqa: BLE001 - the one handler: whatever is not an MlpackError is a bug
         code = _bug(error)
@@ -308,7 +327,8 @@ def _bug(error: Exception) -> int:
     from mlpack.transform import version_of
 
     versions = "\n".join(f"{name} {version_of(name)}" for name in ("mlpack", "torch", "onnx", "onnxruntime", "numpy", "click"))
-    body = f"python {platform.python_version()} on {platform.platform()}\n{versions}\n\n{' '.join(sys.argv)}\n\n{traceback.format_exc()}"
+    here = f"python {platform.python_version()} on {platform.platform()}"
+    body = "\n\n".join((here, versions, " ".join(sys.argv), traceback.format_exc()))
     with tempfile.NamedTemporaryFile("w", prefix="mlpack-bug-", suffix=".log", delete=False) as log:
         log.write(body)
     click.echo(f"mlpack: a bug: {type(error).__name__}: {error}\nThe log for an issue: {log.name}", err=True)
@@ -353,10 +373,10 @@ def _credentials(host: str) -> tuple[str, str] | None:
     return auth.from_docker_config(path.read_bytes(), host) if path.is_file() else None
 
 
-def _publish(directory: Path, registry: str) -> str:
-    from mlpack.registry import directory as registry_
+def _publish(folder: Path, registry: str) -> str:
+    from mlpack.registry import directory
 
-    release = registry_.open_registry(Path(registry)).publish(directory)
+    release = directory.open_registry(Path(registry)).publish(folder)
     return f"{release.name}@{release.version}"
 
 

@@ -29,7 +29,8 @@ _RESULT = "measurements.json"
 _STRUCT_CODES = {"BOOL": "?", "FP16": "e", "FP32": "f", "FP64": "d"} | {
     f"{sign}INT{8 << power}": letter if sign == "" else letter.upper() for sign in ("", "U") for power, letter in enumerate("bhiq")
 }
-"""The Open Inference Protocol's element types as `struct` spells them: a rebuild reads one sample, and numpy takes 0.2 s to import."""
+"""The Open Inference Protocol's element types as `struct` spells them: a rebuild reads one sample, and importing numpy takes
+0.2 s."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +51,10 @@ class Data:
         found = json.loads((self.dir / "labels.json").read_bytes())
         return None if found is None else tuple(found)
 
-    def sample(self) -> dict[str, Any]:
-        """The first call as a request's JSON body: texts as they are, tensors by the Open Inference Protocol."""
+    def sample(self, recipe: Recipe) -> dict[str, Any]:
+        """A request's JSON body: the recipe's example, or the first call (texts plainly, tensors by the Open Inference Protocol)."""
+        if recipe.serve.example is not None:
+            return dict(json.loads((recipe.root / recipe.serve.example).read_bytes()))
         first = self.calls[0]
         if "texts" in first:
             return {"text": first["texts"][0]}

@@ -82,7 +82,7 @@ class Child:
             env={
                 "LAMBDA_TASK_ROOT": str(subject.root),
                 "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(subject.memory_mb),
-                "HOME": "/tmp",  # noqa: S108 - Lambda's own
+                "HOME": "/tmp",
                 "LANG": "C.UTF-8",
             },
             start_new_session=True,
@@ -210,8 +210,10 @@ class _Starts:
     start_ms: tuple[float, ...]
 
 
-def _cold_starts(subjects: Sequence[Subject], calls_dir: Path, effort: Effort, observe: Callable[[str], None]) -> Mapping[str, _Starts]:
-    """Fresh processes, in turns: process start to first answer. The page cache is warm, as it is for all but a host's first start."""
+def _cold_starts(
+    subjects: Sequence[Subject], calls_dir: Path, effort: Effort, observe: Callable[[str], None]
+) -> Mapping[str, _Starts]:
+    """Fresh processes, in turns: process start to first answer. The page cache is warm, as for all but a host's first start."""
     observe(f"measure: {effort.cold_starts} cold starts each of {len(subjects)} packages")
     cpus = sorted(os.sched_getaffinity(0))
     load: dict[str, list[float]] = {s.id: [] for s in subjects}
@@ -260,7 +262,7 @@ class _Steady:
         """Calls a second, back to back, with the threads the package will have."""
         calls = list(range(min(self._calls, 64)))
         answer = self._child.ask(op="throughput", calls=calls, seconds=self._throughput_seconds)
-        return round(answer["rows"] / answer["seconds"], 2)
+        return round(float(answer["rows"]) / float(answer["seconds"]), 2)
 
     def _run(self, calls: list[int]) -> list[float]:
         answer = self._child.ask(op="latency", calls=calls, repeat=1)

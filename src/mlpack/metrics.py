@@ -144,7 +144,7 @@ def paired_drop(metric: Metric, baseline: Scores, candidate: Scores) -> tuple[fl
     import numpy as np
 
     sign = -1.0 if metric.lower_is_better else 1.0
-    drop = sign * (baseline.value - candidate.value)
+    drop = sign * float(baseline.value - candidate.value)
     if metric.compares == "baseline" and candidate.per_sample is not None:
         # The baseline agrees with itself everywhere, on whichever output is the candidate's worst.
         perfect = np.ones_like(candidate.per_sample)

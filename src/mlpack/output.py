@@ -66,7 +66,7 @@ def artifact_dir(package: Path) -> Path:
         record = buildjson.read(package / BUILD)
         if record["chosen"] is None:
             raise RecipeError(f"{package}: this build chose nothing, so there is no package to boot; see its report.md")
-        return package / ARTIFACTS / record["chosen"]
+        return package / ARTIFACTS / str(record["chosen"])
     raise RecipeError(f"{package}: neither a build's directory ({BUILD}) nor a package's (package.json)")
 
 

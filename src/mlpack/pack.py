@@ -25,7 +25,7 @@ from mlpack.bytecode import Interpreter
 from mlpack.digest import Digest
 from mlpack.errors import PackError
 from mlpack.records import Artifact, Target
-from mlpack.targets import TARGETS
+from mlpack.targets import TARGETS, tokenizer_files
 from mlpack.targets.contents import LAYER_ROOT, TASK_ROOT, Contents, Written
 from mlpack.targets.unpacking import PACKAGE, SCHEMA, describe, unpack
 from mlpack.wheels import Pin
@@ -216,9 +216,8 @@ def _contents(request: PackRequest, work_dir: Path) -> Contents:
     for path in graphs:
         _link(path, model / "model" / path.name)
     tokenizer = _tokenizer(request)
-    if tokenizer is not None:
-        _link(tokenizer, model / "model" / "tokenizer.json")
-    settings = _settings(request, tokenizer is not None)
+    text = {**tokenizer_files.write(tokenizer, model / "model"), **_text_settings(request)} if tokenizer else None
+    settings = _settings(request, text)
     (code / "model" / "model.json").write_bytes(digest.canonical_json(settings))
     if request.hooks is not None:
         _copy_hooks(request, request.hooks, code)
@@ -235,7 +234,7 @@ def _tokenizer(request: PackRequest) -> Path | None:
     return None
 
 
-def _settings(request: PackRequest, text: bool) -> dict[str, Any]:
+def _settings(request: PackRequest, text: dict[str, Any] | None) -> dict[str, Any]:
     """model.json, which the runtime reads."""
     signature = _json(request.model_dir / "signature.json")
     engine = _json(request.model_dir / "engine.json") if (request.model_dir / "engine.json").is_file() else {}
@@ -252,7 +251,7 @@ def _settings(request: PackRequest, text: bool) -> dict[str, Any]:
         "memory_mb": request.target.config.memory_mb,
         "inputs": [_port(each) for each in signature["inputs"]],
         "outputs": [_port(each) for each in signature["outputs"]],
-        "tokenizer": {"file": "tokenizer.json", "max_length": _max_length(request)} if text else None,
+        "tokenizer": text,
         "preprocess": hooks.preprocess if hooks else None,
         "postprocess": hooks.postprocess if hooks else None,
     }
@@ -262,10 +261,16 @@ def _port(described: Mapping[str, Any]) -> dict[str, Any]:
     return {"name": described["name"], "dtype": described["dtype"], "shape": list(described["shape"])}
 
 
+def _text_settings(request: PackRequest) -> dict[str, Any]:
+    """`max_length`, in tokens: the recipe's word, else the sentence model's, the tokenizer's, 512. And the padding token."""
+    path = request.model_dir / "tokenizer_config.json"
+    pad = _json(path).get("pad_token") if path.is_file() else None
+    pad = pad.get("content") if isinstance(pad, dict) else pad
+    length = request.max_length or _max_length(request)
+    return {"max_length": length, **({"pad_token": pad} if isinstance(pad, str) else {})}
+
+
 def _max_length(request: PackRequest) -> int:
-    """Tokens a text is cut to: the recipe's word, else the sentence model's, else the tokenizer's, else 512."""
-    if request.max_length:
-        return request.max_length
     for name, key in (("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length")):
         path = request.model_dir / name
         found = _json(path).get(key) if path.is_file() else None

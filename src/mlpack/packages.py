@@ -47,7 +47,13 @@ class Packages:
     """The packages of one build of `recipe`. `base` replaces the base of every target that needs one."""
 
     def __init__(
-        self, recipe: Recipe, store: Store, roots: tuple[Path, ...], *, base: str | None = None, credentials: Credentials | None = None
+        self,
+        recipe: Recipe,
+        store: Store,
+        roots: tuple[Path, ...],
+        *,
+        base: str | None = None,
+        credentials: Credentials | None = None,
     ) -> None:
         self._recipe, self._store, self._base, self._credentials = recipe, store, base, credentials
         self._hooks = _hooks(recipe, roots)
@@ -67,10 +73,16 @@ class Packages:
         with self._store.entry(runtime_action) as made:
             if not made.hit:
                 pack.runtime_tree(runtime, made.dir)
-        content = {"model": str(model.tree), "runtime": str(made.digest), "serve": self._serving(), "memory_mb": target.config.memory_mb}
+        content = {
+            "model": str(model.tree),
+            "runtime": str(made.digest),
+            "serve": self._serving(),
+            "memory_mb": target.config.memory_mb,
+        }
         action = {
             "kind": "package",
             "version": [pack.VERSION, TARGETS[target.kind].version],
+            "tools": pack.tools(),
             "name": self._recipe.name,
             "variant": candidate.variant,
             "target": [target.kind, _plain(target)],

@@ -82,7 +82,7 @@ def foresee(path: Path, store: Store, roots: tuple[Path, ...], only: str | None)
 
 
 def build(path: Path, store: Store, roots: tuple[Path, ...], options: Options, console: Console) -> tuple[dict[str, Any], Path]:
-    """Build a recipe; the record that `build.json` holds, and where it lies. Nothing within budget is an answer: `chosen` is None."""
+    """Build a recipe; the record that `build.json` holds, and where it lies. That nothing fits is an answer: `chosen` is None."""
     began = time.monotonic()
     planned = _plan(path, options.only)
     out = options.out or Path("out", planned.recipe.name)
@@ -120,6 +120,7 @@ class _Build:
         self._maker = Packages(planned.recipe, store, roots, base=options.base, credentials=options.credentials)
         self.packages: dict[str, Package] = {}
         self.baselines: dict[str, Measurement] = {}
+        self.float_sizes: dict[str, int] = {}
         self.source: Model = transform.take_source(planned.recipe, store, roots)
 
     def run(self) -> dict[str, Result]:
@@ -158,11 +159,12 @@ class _Build:
         if candidate.skipped:
             return Result(candidate=candidate)
         model: Model | None = None
+        sample = evaluation.sample(self._plan.recipe)
         try:
             with self._console.step(f"{candidate.id}: model"):
                 model = transform.run_steps(candidate, self.source, self._store, bindings, self._say)
             with self._console.step(f"{candidate.id}: package"):
-                package = self._maker.pack(candidate, model, evaluation.sample())
+                package = self._maker.pack(candidate, model, sample)
         except LimitError as error:
             return Result(candidate=candidate, model=model, over_limit=str(error))
         except (RecipeError, ServiceError):
@@ -181,7 +183,9 @@ class _Build:
         if baseline.id not in packed:
             return
         if baseline.target.arch != machine.arch():
-            self._console.warn(f"{target_id}: not measured: this machine is {machine.arch()}. Build on {baseline.target.arch} to measure it")
+            self._console.warn(
+                f"{target_id}: not measured: this machine is {machine.arch()}. Build on {baseline.target.arch} to measure it"
+            )
             return
         bench = Bench(
             recipe=self._plan.recipe,
@@ -201,6 +205,7 @@ class _Build:
             results[id_] = dataclasses.replace(results[id_], measurement=found, cost_per_million_usd=price)
             if id_ == baseline.id:
                 self.baselines[target_id] = found
+                self.float_sizes[target_id] = packed[id_].artifact.size_bytes
 
     def _say(self, text: str) -> None:
         self._console.note(f"  {text}")
@@ -229,10 +234,15 @@ def _decide_and_boot(
     """Choose, boot the chosen, and choose again without it when it does not come up."""
     recipe_ = work._plan.recipe
     while True:
-        decision = decide.decide(tuple(results.values()), work.baselines, recipe_.budgets, recipe_.prefer)
+        decision = decide.decide(tuple(results.values()), work.baselines, recipe_.budgets, recipe_.prefer, work.float_sizes)
         if decision.chosen is None:
             return decision, None
         package = work.packages[decision.chosen]
+        if results[decision.chosen].candidate.target.arch != machine.arch():
+            console.warn(
+                f"{decision.chosen} was neither measured nor booted: this machine is {machine.arch()}. Build on its kind to be sure"
+            )
+            return decision, None
         try:
             with console.step(f"boot {decision.chosen}"):
                 return decision, _booted(package, options, work._store)

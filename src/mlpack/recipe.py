@@ -212,6 +212,25 @@ class _Reader:
                 self._hook(("serve", name), getattr(serve, name))
         if serve.tokenizer is not None:
             self._file(("serve", "tokenizer"), serve.tokenizer)
+        if serve.example is not None:
+            self._example(serve.example)
+        elif serve.preprocess is not None:
+            # Measuring calls the model; only a request goes through the hook, and only its author knows what one looks like.
+            self._say(
+                ("serve",), "preprocess needs `example: request.json`, a request's body, so that the package can be booted with it"
+            )
+
+    def _example(self, reference: str) -> None:
+        place = ("serve", "example")
+        if not self._file(place, reference):
+            return
+        try:
+            body = json.loads((self._root / reference).read_bytes())
+        except (ValueError, RecursionError) as error:
+            self._say(place, f"{reference} is not JSON: {error}")
+            return
+        if not isinstance(body, dict):
+            self._say(place, f"{reference} holds a JSON {type(body).__name__}: a request's body is an object")
 
     def _hook(self, place: Place, reference: str) -> None:
         try:

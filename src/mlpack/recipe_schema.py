@@ -160,6 +160,9 @@ class ServeKeys(Keys):
     postprocess: Text | None = Field(default=None, description="`module:function`: outputs by name -> the answer's JSON")
     tokenizer: Text | None = Field(default=None, description="a tokenizer.json; texts are then tokenised inside the package")
     max_length: Annotated[int, Field(ge=1)] | None = Field(default=None, description="tokens a text is cut to")
+    example: Text | None = Field(
+        default=None, description="a JSON file: a request's body, to boot the package with; needed beside `preprocess`"
+    )
 
 
 class RecipeKeys(Keys):
@@ -289,7 +292,12 @@ def wording(error: ErrorDetails, model: type[Keys], filled: tuple[str, ...] = ()
     if kind == "string_type" and isinstance(given, int | float):
         return f"must be a string, and {_shown(given)} reads as something else: write it in quotes"
     text = error["msg"].removeprefix("Input should be ").removeprefix("String should ").removeprefix("Value error, ")
-    text = text.replace("valid integer", "whole number").replace("an object", "a mapping").replace("a valid array", "a list").replace("valid ", "")
+    text = (
+        text.replace("valid integer", "whole number")
+        .replace("an object", "a mapping")
+        .replace("a valid array", "a list")
+        .replace("valid ", "")
+    )
     return f"must be {text}, not {_shown(given)}" if error["msg"].startswith("Input should be") else f"should {text}"
 
 

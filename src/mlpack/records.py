@@ -99,6 +99,8 @@ class Serve:
     postprocess: str | None = None
     tokenizer: str | None = None
     max_length: int | None = None
+    example: str | None = None
+    """A JSON file: a request's body as clients send it, which the package is booted with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +177,8 @@ class Machine:
     cpu: str
     arch: str
     isa: str
-    """The widest instruction set that decides int8 results: avx2, avx512, avx512-vnni, avx-vnni, amx, neon, neon-dotprod, neon-i8mm."""
+    """The widest instruction set that decides int8 results: avx2, avx512, avx512-vnni, avx-vnni, amx, neon, neon-dotprod,
+    neon-i8mm."""
     flags: tuple[str, ...]
     cores: int
     memory_bytes: int

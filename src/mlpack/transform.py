@@ -48,7 +48,10 @@ def take_source(recipe: Recipe, store: Store, roots: tuple[Path, ...]) -> Model:
     source = recipe.source
     if source.format == "huggingface":
         files = _huggingface_files(recipe.root / source.reference)
-        action: dict[str, Any] = {"kind": "source/huggingface", "files": {name: str(digest.of_file(path)) for name, path in files.items()}}
+        action: dict[str, Any] = {
+            "kind": "source/huggingface",
+            "files": {name: str(digest.of_file(path)) for name, path in files.items()},
+        }
         with store.entry(action) as entry:
             if not entry.hit:
                 _copy(files, entry.dir)
@@ -76,7 +79,9 @@ def run_steps(candidate: Candidate, source: Model, store: Store, bindings: Bindi
         form = form if row.gives == "same" else row.gives
         tree = entry.digest
         runs.append(
-            StepRun(name=step.name, config=plain(step), seconds=entry.seconds, cached=cached, notes=read_json(entry.dir / "notes.json"))
+            StepRun(
+                name=step.name, config=plain(step), seconds=entry.seconds, cached=cached, notes=read_json(entry.dir / "notes.json")
+            )
         )
     return Model(format=form, tree=tree, size_bytes=digest.size_of_tree(store.path(tree)), steps=tuple(runs))
 
@@ -100,7 +105,9 @@ def changes(action: Action, store: Store) -> tuple[str, ...]:
     if earlier is None:
         return ("never done before",)
     old, new = dict(flatten(earlier)), dict(flatten(action))
-    changed = [f"{key}: {old.get(key, 'absent')} → {new.get(key, 'absent')}" for key in sorted(old | new) if old.get(key) != new.get(key)]
+    changed = [
+        f"{key}: {old.get(key, 'absent')} → {new.get(key, 'absent')}" for key in sorted(old | new) if old.get(key) != new.get(key)
+    ]
     return tuple(changed) or ("its result is missing or damaged in the store",)
 
 

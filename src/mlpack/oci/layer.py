@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 ENVELOPE = 1
 """Raised whenever the bytes of a layer change for the same files: part of the key of any cache of layers."""
 
-
 _DOWNLOADS = ("var/cache/apt/", "var/lib/apt/lists/")
 """Debian's downloads: after debootstrap a third of the bytes, and other bytes every day. `apt-get update` fetches them again."""
 

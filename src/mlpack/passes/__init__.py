@@ -54,7 +54,7 @@ PASSES: dict[str, Pass] = {
         takes=("huggingface", "torch"),
         gives="onnx",
         version=1,
-        tools=("torch", "onnx", "onnxscript", "optimum-onnx", "transformers"),
+        tools=("torch", "onnx", "onnxscript", "optimum-onnx", "transformers", "torch-pruning", "onnxruntime"),
         tolerance=export.TOLERANCE,
     ),
     "simplify": Pass(
@@ -63,7 +63,7 @@ PASSES: dict[str, Pass] = {
         takes=("onnx",),
         gives="onnx",
         version=1,
-        tools=("onnx", "onnxruntime", "onnxslim"),
+        tools=("onnx", "onnxruntime", "sympy"),
         tolerance=simplify.TOLERANCE,
     ),
     "quantize": Pass(
@@ -89,7 +89,7 @@ PASSES: dict[str, Pass] = {
         takes=("onnx",),
         gives="onnx",
         version=1,
-        tools=("onnx", "onnxruntime"),
+        tools=("onnx", "onnxruntime", "sympy"),
     ),
     "optimize": Pass(
         run=optimize.run,
@@ -97,7 +97,7 @@ PASSES: dict[str, Pass] = {
         takes=("onnx",),
         gives="onnx",
         version=1,
-        tools=("onnxruntime",),
+        tools=("onnx", "onnxruntime"),
         tolerance=optimize.TOLERANCE,
     ),
 }

@@ -10,13 +10,14 @@ from collections import Counter
 from dataclasses import dataclass
 from itertools import islice
 from math import prod
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlpack.errors import PassError
 from mlpack.passes import calls, graph, quiet, torch_model
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import onnx
 
 
@@ -35,7 +36,10 @@ class Settings:
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 """What gains by integer arithmetic."""
 
-_CARRIED = ("Relu", "Clip", "MaxPool", "AveragePool", "GlobalAveragePool", "Concat", "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze")
+_CARRIED = (
+    "Relu", "Clip", "MaxPool", "AveragePool", "GlobalAveragePool", "Concat",
+    "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze",
+)  # fmt: skip
 """What 8-bit data passes on its way. Without Relu here a pair of conversions stands before each one, and int8 loses what it
 gained: 9 of them cost a fifth of a ten-convolution network's time. Add is not here: its operands keep their own ranges."""
 

@@ -9,16 +9,18 @@ Promises: calls are read one by one, so a large set never lies in memory. Damage
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlpack.errors import PassError
 from mlpack.passes import graph
-from mlpack.records import Signature
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
     import numpy as np
+
+    from mlpack.records import Signature
 
 INDEX, BYTES = "calls.json", "calls.bin"
 
@@ -52,7 +54,8 @@ def read(folder: Path, model_dir: Path, signature: Signature) -> Iterator[dict[s
         try:
             yield _tokens(tokenizer, call["texts"], signature) if "texts" in call else _arrays(folder, call["inputs"], signature)
         except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
-            raise PassError(f"{INDEX}: call {number} is damaged or does not fit the model ({type(error).__name__}: {error})") from error
+            what = f"{type(error).__name__}: {error}"
+            raise PassError(f"{INDEX}: call {number} is damaged or does not fit the model ({what})") from error
 
 
 def _tokenizer(model_dir: Path) -> Any:

@@ -8,19 +8,24 @@ reference value where that exceeds 1, absolutely otherwise. It says nothing abou
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlpack.errors import PassError
-from mlpack.records import Signature, TensorSpec
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     import onnx
     import onnxruntime
 
+    from mlpack.records import Signature, TensorSpec
+
 Feed = Mapping[str, "np.ndarray[Any, Any]"]
 Outputs = Sequence["np.ndarray[Any, Any]"]
+
+TOOL_ERRORS = (RuntimeError, ValueError, KeyError, IndexError, AttributeError, TypeError, AssertionError, NotImplementedError)
+"""What the engine's Python tools raise for a graph they did not expect."""
 
 BATCHES = (1, 2, 5)
 _LENGTHS = (16, 7, 33)
@@ -93,7 +98,9 @@ def _lower(found: dict[str, int], name: str, rows: int) -> None:
     found[name] = min(rows, found.get(name, rows))
 
 
-def session(model_dir: Path, level: str = "ORT_ENABLE_ALL", entries: Mapping[str, str] | None = None) -> onnxruntime.InferenceSession:
+def session(
+    model_dir: Path, level: str = "ORT_ENABLE_ALL", entries: Mapping[str, str] | None = None
+) -> onnxruntime.InferenceSession:
     """The engine with this directory's graph, one thread. Raises PassError when it refuses the graph."""
     import onnxruntime
 
@@ -117,7 +124,8 @@ def run(opened: onnxruntime.InferenceSession, feed: Feed) -> list[np.ndarray[Any
         return list(opened.run(None, dict(feed)))
     except engine_errors() as error:
         shapes = {name: tuple(array.shape) for name, array in feed.items()}
-        raise PassError(f"the engine cannot run the graph on inputs of shapes {shapes}: {str(error).strip()[:600]}") from error
+        message = str(error).strip()[:600]
+        raise PassError(f"the engine cannot run the graph on inputs of shapes {shapes}: {message}") from error
 
 
 def engine_errors() -> tuple[type[Exception], ...]:

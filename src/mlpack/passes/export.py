@@ -7,6 +7,7 @@ what became of the others. No pickle is executed, no remote code trusted, no net
 
 from __future__ import annotations
 
+import inspect
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,11 +16,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mlpack.errors import PassError
 from mlpack.passes import check, graph, huggingface, quiet, torch_model
-from mlpack.records import TensorSpec
+from mlpack.records import Signature
 
 if TYPE_CHECKING:
     import onnx
     import torch
+
+    from mlpack.records import TensorSpec
 
 TOLERANCE = 1e-4
 """Eager and engine sum in different orders: MiniLM differs by 3e-6, so a real mistake is far above this."""
@@ -76,7 +79,7 @@ def run(model_dir: Path, config: Export, out_dir: Path) -> None:
 def _export_huggingface(model_dir: Path, config: Export, out_dir: Path) -> dict[str, Any]:
     model = huggingface.load(model_dir, config.task)
     source = _Source(
-        module=huggingface.Positional(model),
+        module=huggingface.positional(model),
         inputs=model.inputs,
         limits=dict(model.limits),
         eager=lambda feed: huggingface.eager(model, feed),
@@ -131,7 +134,7 @@ def _first_that_agrees(
         if config.exporter not in order:
             raise PassError(f"export: {config.exporter!r} does not know this architecture; use one of {', '.join(order)}")
         order = (config.exporter,)
-    signature_inputs = graph.Signature(inputs=source.inputs, outputs=())
+    signature_inputs = Signature(inputs=source.inputs, outputs=())
     feeds = check.feeds(signature_inputs, source.limits)
     eager = [source.eager(feed) for feed in feeds]
     references = [list(outputs.values()) for outputs in eager]
@@ -201,7 +204,9 @@ def _export_torch(call: _Call, path: Path, *, dynamo: bool) -> None:
     }
     if dynamo:
         shapes = tuple(axes[spec.name] or None for spec in source.inputs)
-        common |= {"dynamic_shapes": shapes, "verbose": False, "external_data": False}
+        parameters = list(inspect.signature(source.module.forward).parameters.values())
+        variadic = len(parameters) == 1 and parameters[0].kind is inspect.Parameter.VAR_POSITIONAL
+        common |= {"dynamic_shapes": (shapes,) if variadic else shapes, "verbose": False, "external_data": False}
     else:
         batch = {spec.shape[0] for spec in source.inputs if spec.shape and isinstance(spec.shape[0], str)}
         dynamic = {name: named for name, named in axes.items() if named}

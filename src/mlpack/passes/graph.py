@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,8 @@ from mlpack.errors import PassError
 from mlpack.records import Shape, Signature, TensorSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import onnx
 
 MODEL = "model.onnx"
@@ -42,7 +43,7 @@ def load(model_dir: Path) -> onnx.ModelProto:
 def load_file(path: Path) -> onnx.ModelProto:
     """The graph in this file, with external weights read from files beside it. Raises PassError, as `load`."""
     import onnx
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # it carries no types
     from onnx.external_data_helper import load_external_data_for_tensor
 
     try:

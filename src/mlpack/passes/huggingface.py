@@ -10,7 +10,6 @@ from __future__ import annotations
 import fnmatch
 import json
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,8 @@ from mlpack.passes import graph, torch_model
 from mlpack.records import TensorSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import onnx
     import torch
 
@@ -94,7 +95,16 @@ def load(model_dir: Path, task: str | None) -> Loaded:
 
 def check_weights(model_dir: Path) -> None:
     """Raises PassError unless weights are there that can be read without executing them."""
-    if any(model_dir.glob("*.safetensors")):
+    from safetensors import SafetensorError, safe_open
+
+    stored = sorted(model_dir.glob("*.safetensors"))
+    for path in stored:
+        try:
+            with safe_open(path, framework="pt"):
+                pass
+        except SafetensorError as error:
+            raise PassError(f"{path.name}: not a complete safetensors file ({error}); it was probably cut off") from error
+    if stored:
         return
     pickled = sorted((*model_dir.glob("pytorch_model*.bin"), *model_dir.glob("*.pt")))
     if not pickled:
@@ -105,7 +115,8 @@ def check_weights(model_dir: Path) -> None:
 
 def copy_without_weights(model_dir: Path, out_dir: Path) -> None:
     """Everything of a Hugging Face directory but its weights (of any framework) and our notes."""
-    weights = ("*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json", "*.pt", "*.h5", "*.msgpack", "*.onnx", graph.NOTES)
+    indexes = ("*.safetensors.index.json", "*.bin.index.json", graph.NOTES)
+    weights = ("*.safetensors", "*.bin", "*.pt", "*.h5", "*.msgpack", "*.onnx", *indexes)
 
     def left_out(folder: str, names: list[str]) -> set[str]:
         return {name for pattern in weights for name in fnmatch.filter(names, pattern)} if Path(folder) == model_dir else set()
@@ -140,7 +151,8 @@ def read_pooling(model_dir: Path) -> Pooling | None:
         kind = str(module.get("type", "")).rpartition(".")[2]
         if kind == "Pooling":
             options = read_json(model_dir / str(module["path"]) / "config.json")
-            chosen = sorted(key.removeprefix("pooling_mode_") for key, on in options.items() if key.startswith("pooling_mode_") and on is True)
+            modes = {key.removeprefix("pooling_mode_"): on for key, on in options.items() if key.startswith("pooling_mode_")}
+            chosen = sorted(mode for mode, on in modes.items() if on is True)
             mode = {"mean_tokens": "mean", "cls_token": "cls"}.get(chosen[0]) if len(chosen) == 1 else None
             if mode is None:
                 raise PassError(f"sentence-transformers pooling {chosen} is not supported: only mean_tokens or cls_token alone")
@@ -178,8 +190,8 @@ def _axis(name: str) -> str:
 
 
 def _onnx_config(model: Any, task: str) -> Any:
-    from optimum.exporters.tasks import TasksManager
     import optimum.exporters.onnx.model_configs  # noqa: F401  registers the architectures
+    from optimum.exporters.tasks import TasksManager
 
     known = TasksManager.get_supported_tasks_for_model_type
     try:
@@ -204,11 +216,11 @@ def export_with_optimum(model: Loaded, path: Path, opset: int) -> None:
     export(model=model.model, config=_onnx_config(model.model, model.task), output=path, opset=opset)
 
 
-def Positional(model: Loaded) -> torch.nn.Module:  # noqa: N802  makes a module, as a class would
+def positional(model: Loaded) -> torch.nn.Module:
     """The model as torch's exporters want it: tensors in by position, a tuple of the named outputs back."""
     import torch
 
-    class Wrapped(torch.nn.Module):
+    class Wrapped(torch.nn.Module):  # type: ignore[misc]  # torch is not followed by the type checker
         def __init__(self) -> None:
             super().__init__()
             self.model = model.model
@@ -288,10 +300,8 @@ def write_tokenizer(model_dir: Path, out_dir: Path, max_length: int | None) -> N
     path = model_dir / graph.TOKENIZER
     if not path.is_file():
         return
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # noqa: BLE001  the binding raises bare Exception
-        raise PassError(f"{path.name}: damaged ({error})") from error
+    read_json(path)  # the binding raises a bare Exception for a damaged file
+    tokenizer = Tokenizer.from_file(str(path))
     padding: dict[str, Any] = tokenizer.padding or _padding_of(model_dir, tokenizer)
     padding |= {"length": None}
     tokenizer.enable_padding(**padding)

@@ -9,15 +9,21 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from mlpack.errors import PassError
 from mlpack.passes import check, graph
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import onnx
+
 _LARGEST = 65504.0
 _MIN_SIMILARITY = 0.99
-_KEPT_FLOAT = ("LayerNormalization", "SkipLayerNormalization", "Softmax", "ReduceL2", "ReduceSum", "ReduceMean", "Pow", "Exp", "Log")
+_KEPT_FLOAT = (
+    "LayerNormalization", "SkipLayerNormalization", "Softmax", "ReduceL2", "ReduceSum", "ReduceMean", "Pow", "Exp", "Log",
+)  # fmt: skip
 """Sums and exponentials: their intermediate values leave fp16's range or precision first."""
 
 
@@ -42,13 +48,14 @@ def run(model_dir: Path, config: Precision, out_dir: Path) -> None:
     if any(before[name] for name in ("DequantizeLinear", "MatMulInteger", "QAttention", "QLinearConv")):
         raise PassError("precision: the graph is quantized already; convert the float model instead")
     blocked = [*DEFAULT_OP_BLOCK_LIST, *(name for name in _KEPT_FLOAT if before[name]), *config.keep_float]
+    _separate(model, blocked)
     names = [node.name for node in model.graph.node if node.name in config.keep_float]
     try:
         model = SymbolicShapeInference.infer_shapes(model, auto_merge=True)  # the converter casts only what has a known type
         converted = convert_float_to_float16(
             model, keep_io_types=True, disable_shape_infer=True, op_block_list=blocked, node_block_list=names
         )
-    except (RuntimeError, ValueError, KeyError, IndexError, AttributeError, TypeError, AssertionError) as error:
+    except check.TOOL_ERRORS as error:
         raise PassError(f"precision: the fp16 converter failed ({type(error).__name__}: {error})") from error
     half = [tensor for tensor in converted.graph.initializer if tensor.data_type == TensorProto.FLOAT16]
     if not half:
@@ -63,12 +70,26 @@ def run(model_dir: Path, config: Precision, out_dir: Path) -> None:
     })  # fmt: skip
 
 
-def _similarity(model_dir: Path, out_dir: Path, feeds: list[dict[str, object]]) -> float:
+def _separate(model: onnx.ModelProto, blocked: list[str]) -> None:
+    """Gives nodes that stay float32 their own copies of shared weights: the converter would cast each twice under one name."""
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    uses = Counter(name for node in model.graph.node for name in node.input if name in weights)
+    for number, node in enumerate(model.graph.node):
+        for slot, name in enumerate(node.input):
+            if node.op_type in blocked and uses[name] > 1:
+                copy = model.graph.initializer.add()
+                copy.CopyFrom(weights[name])
+                copy.name = node.input[slot] = f"{name}_{number}_{slot}"
+                uses[name] -= 1
+
+
+def _similarity(model_dir: Path, out_dir: Path, feeds: list[dict[str, Any]]) -> float:
     reference, opened = check.session(model_dir, "ORT_ENABLE_BASIC"), check.session(out_dir, "ORT_ENABLE_BASIC")
     worst = min(check.similarity(check.run(opened, feed), check.run(reference, feed)) for feed in feeds)
     if worst < _MIN_SIMILARITY:
+        what = "gives infinities" if worst == -1.0 else f"differs (cosine {worst:.4f})"
         raise PassError(
-            f"precision: the fp16 graph {'gives infinities' if worst == -1.0 else f'differs (cosine {worst:.4f})'}: a value probably leaves "
-            f"fp16's range of {_LARGEST:g}; name the operators to keep in `keep_float`"
+            f"precision: the fp16 graph {what}: a value probably leaves fp16's range of {_LARGEST:g}; "
+            "name the operators to keep in `keep_float`"
         )
     return worst

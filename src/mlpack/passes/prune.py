@@ -11,14 +11,16 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlpack.digest import canonical_json
 from mlpack.errors import PassError
 from mlpack.passes import check, graph, huggingface, prune_transformer, torch_model
+from mlpack.records import Signature
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
 
 
@@ -115,17 +117,18 @@ def _structured(model_dir: Path, config: Prune, out_dir: Path) -> dict[str, Any]
     edits = torch_model.read_edits(model_dir)
     with torch_model.opened(model_dir) as (module, described):
         before = sum(parameter.numel() for parameter in module.parameters())
-        signature = graph.Signature(inputs=described.inputs, outputs=())
+        signature = Signature(inputs=described.inputs, outputs=())
         example = tuple(torch.from_numpy(array) for array in check.feeds(signature, {})[1].values())
+        shapes = _shapes(module, example)
         edits += _removed(module, example, config)
         after = sum(parameter.numel() for parameter in module.parameters())
         if after == before:
             raise PassError(
-                f"prune: ratio {config.ratio} takes nothing out: with channels in multiples of {config.round_to} and the output kept, "
-                "no layer is wide enough; raise `ratio` or lower `round_to`"
+                f"prune: ratio {config.ratio} takes nothing out: with channels in multiples of {config.round_to} "
+                "and the output kept, no layer is wide enough; raise `ratio` or lower `round_to`"
             )
-        with torch.inference_mode():
-            module(*example)
+        if _shapes(module, example) != shapes:
+            raise PassError("prune: an output would change its shape; name the layers that make it in `keep`")
         state = {name: tensor.contiguous().clone() for name, tensor in sorted(module.state_dict().items())}
     shutil.copytree(model_dir / torch_model.CODE, out_dir / torch_model.CODE)
     shutil.copyfile(model_dir / torch_model.DESCRIPTION, out_dir / torch_model.DESCRIPTION)
@@ -136,7 +139,6 @@ def _structured(model_dir: Path, config: Prune, out_dir: Path) -> dict[str, Any]
 
 def _removed(module: torch.nn.Module, example: tuple[torch.Tensor, ...], config: Prune) -> list[dict[str, Any]]:
     """Prunes `module` in place; returns the removals in order, as `torch_model.replay` takes them."""
-    import torch
     import torch_pruning
 
     for parameter in module.parameters():
@@ -158,28 +160,42 @@ def _removed(module: torch.nn.Module, example: tuple[torch.Tensor, ...], config:
             group.prune()
     except torch_model.FOREIGN_ERRORS as error:
         raise PassError(
-            f"prune: the module cannot be traced for pruning ({type(error).__name__}: {error}); name the layers to leave alone in `keep`"
+            f"prune: the module cannot be traced for pruning ({type(error).__name__}: {error}); "
+            "name the layers to leave alone in `keep`"
         ) from error
     for parameter in module.parameters():
         parameter.requires_grad_(False)
     return recorded
 
 
+def _shapes(module: torch.nn.Module, example: tuple[torch.Tensor, ...]) -> list[Any]:
+    """The shapes of all outputs. Raises PassError when the module cannot run."""
+    import torch
+    from torch.utils import _pytree
+
+    try:
+        with torch.inference_mode():
+            return [leaf.shape for leaf in _pytree.tree_leaves(module(*example)) if isinstance(leaf, torch.Tensor)]
+    except torch_model.FOREIGN_ERRORS as error:
+        raise PassError(f"prune: the module fails on its inputs ({type(error).__name__}: {error})") from error
+
+
 def _outputs(module: torch.nn.Module, example: tuple[torch.Tensor, ...]) -> list[torch.nn.Module]:
     """The layers whose output is the module's own: their width is the interface and stays."""
     import torch
+    from torch.utils import _pytree
 
     made: dict[int, torch.nn.Module] = {}
-    hooks = [
-        layer.register_forward_hook(lambda layer, _, output: made.update({id(output): layer}) if isinstance(output, torch.Tensor) else None)
-        for layer in module.modules()
-        if not any(True for _ in layer.children())
-    ]
+    alive: list[Any] = []  # a freed tensor's id may be given to another
+
+    def note(layer: torch.nn.Module, _: Any, output: Any) -> None:
+        made[id(output)] = layer
+        alive.append(output)
+
+    hooks = [layer.register_forward_hook(note) for layer in module.modules() if not any(True for _ in layer.children())]
     result = module(*example)
     for hook in hooks:
         hook.remove()
-    from torch.utils import _pytree
-
     found = [made[id(leaf)] for leaf in _pytree.tree_leaves(result) if id(leaf) in made]
     last = [layer for layer in module.modules() if isinstance(layer, torch.nn.Linear)][-1:]
     return found or last

@@ -8,13 +8,14 @@ still applies. Architectures whose layers are not called as BERT's are refused b
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlpack.errors import PassError
 from mlpack.passes import huggingface
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
 
 _KNOWN = ("bert", "roberta", "xlm-roberta", "camembert", "electra")

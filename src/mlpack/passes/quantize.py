@@ -26,7 +26,10 @@ _DONE = {
     "MatMulInteger": "MatMul", "QAttention": "Attention", "QEmbedLayerNormalization": "EmbedLayerNormalization",
     "DynamicQuantizeLSTM": "LSTM", "QGemm": "Gemm",
 }  # fmt: skip
-_KEPT_FLOAT = ("LayerNormalization", "SkipLayerNormalization", "Softmax", "Gelu", "BiasGelu", "FastGelu", "Erf", "BatchNormalization")
+_KEPT_FLOAT = (
+    "Conv", "ConvTranspose", "Gemm", "MatMul", "Attention", "Add", "LayerNormalization", "SkipLayerNormalization",
+    "BatchNormalization", "Softmax", "Gelu", "BiasGelu", "FastGelu", "Erf",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +60,8 @@ def run(model_dir: Path, config: Quantize, out_dir: Path) -> None:
     method = config.method if config.method != "auto" else ("static" if convolutions else "dynamic")
     if method == "dynamic" and convolutions:
         raise PassError(
-            f"quantize: dynamic quantization of convolutions ({', '.join(convolutions[:3])}, ...) is several times slower than float; "
-            "use `method: static` with calibration data"
+            f"quantize: dynamic quantization of convolutions ({', '.join(convolutions[:3])}, ...) is several times slower "
+            "than float; use `method: static` with calibration data"
         )
     if any(operators[name] for name in ("DequantizeLinear", "MatMulInteger", "QLinearConv", "QAttention")):
         raise PassError("quantize: the graph is quantized already; give the float model")
@@ -66,24 +69,32 @@ def run(model_dir: Path, config: Quantize, out_dir: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="mlpack-quantize-") as scratch:
         if method == "dynamic":
             result = _dynamic(model, config, reduce_range, Path(scratch))
+            quantized = _integer_nodes(result)
         else:
             result = calibrate.quantized(model, model_dir, _static(config, reduce_range), Path(scratch))
-    after = Counter(node.op_type for node in result.graph.node)
-    count = sum(after[name] for name in _DONE) if method == "dynamic" else after["DequantizeLinear"]
-    if count == 0:
-        raise PassError(
-            f"quantize: nothing to quantize: no {', '.join(_DYNAMIC if method == 'dynamic' else calibrate.WEIGHTED)} with constant weights among "
-            f"{dict(operators.most_common(5))}"
-        )
+            quantized = calibrate.quantized_nodes(result)
+    if not quantized:
+        wanted = ", ".join(_DYNAMIC if method == "dynamic" else calibrate.WEIGHTED)
+        found = ", ".join(f"{count} {name}" for name, count in operators.most_common(5))
+        raise PassError(f"quantize: nothing to quantize: no {wanted} with large enough constant weights among {found}")
+    kept = Counter(node.op_type for node in result.graph.node)
+    for name in calibrate.WEIGHTED if method == "static" else ():
+        kept[name] -= quantized.get(name, 0)
     graph.save(result, out_dir)
     check.session(out_dir, "ORT_DISABLE_ALL")
     notes: dict[str, Any] = {
-        "method": method, "reduce_range": reduce_range, "per_channel": config.per_channel,
-        "kept_float": {name: after[name] for name in (*_KEPT_FLOAT, "MatMul", "Conv", "Gemm", "Attention") if after[name]},
+        "method": method, "reduce_range": reduce_range, "per_channel": config.per_channel, "quantized": quantized,
+        "kept_float": {name: kept[name] for name in _KEPT_FLOAT if kept[name] > 0},
     }  # fmt: skip
-    notes["quantized"] = ({source: after[done] for done, source in _DONE.items() if after[done]} if method == "dynamic"
-                          else calibrate.quantized_nodes(result))  # fmt: skip
     graph.finish(model_dir, out_dir, notes)
+
+
+def _integer_nodes(result: onnx.ModelProto) -> dict[str, int]:
+    """How many nodes of each kind compute in integers, by what they were before; `Gather` reads an 8-bit table."""
+    counted = Counter(_DONE.get(node.op_type, "") for node in result.graph.node)
+    gathered = {name for node in result.graph.node if node.op_type == "Gather" for name in node.output}
+    counted["Gather"] = sum(node.op_type == "DequantizeLinear" and node.input[0] in gathered for node in result.graph.node)
+    return {name: count for name, count in sorted(counted.items()) if name and count}
 
 
 def _static(config: Quantize, reduce_range: bool) -> calibrate.Settings:
@@ -110,6 +121,8 @@ def _dynamic(model: onnx.ModelProto, config: Quantize, reduce_range: bool, scrat
                 reduce_range=reduce_range, weight_type=QuantType.QInt8,
                 extra_options={"MatMulConstBOnly": True, "DefaultTensorType": onnx.TensorProto.FLOAT},
             )  # fmt: skip
-    except (RuntimeError, ValueError, KeyError, IndexError, AttributeError, TypeError, AssertionError, NotImplementedError) as error:
-        raise PassError(f"quantize: onnxruntime's quantizer failed ({type(error).__name__}: {error}); simplify the graph first") from error
+    except check.TOOL_ERRORS as error:
+        raise PassError(
+            f"quantize: onnxruntime's quantizer failed ({type(error).__name__}: {error}); simplify the graph first"
+        ) from error
     return graph.load(scratch)

@@ -10,12 +10,13 @@ import io
 import logging
 import sys
 import warnings
-from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from typing import TYPE_CHECKING
 
 from mlpack.errors import PassError
 
-_CATEGORIES = (UserWarning, DeprecationWarning, FutureWarning, RuntimeWarning, ImportWarning, PendingDeprecationWarning)
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @contextmanager
@@ -56,6 +57,5 @@ def engine_tools(step: str) -> Iterator[None]:
 @contextmanager
 def _hidden() -> Iterator[None]:
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
-        for category in _CATEGORIES:
-            warnings.simplefilter("ignore", category)
+        warnings.simplefilter("ignore")
         yield

@@ -58,8 +58,8 @@ def run(model_dir: Path, config: Simplify, out_dir: Path) -> None:
         notes.setdefault("rejected", {})[fuse] = f"differs by {gap:.2e}"
     else:
         raise PassError(
-            f"simplify: the simplified graph differs from its input by {gap:.2e}, more than {TOLERANCE:g}; the optimiser is wrong about "
-            "this graph. Leave the step out and report the model"
+            f"simplify: the simplified graph differs from its input by {gap:.2e}, more than {TOLERANCE:g}; the optimiser is "
+            "wrong about this graph. Leave the step out and report the model"
         )
     after = Counter(node.op_type for node in model.graph.node)
     notes |= {"nodes_before": before.total(), "nodes": after.total(), "difference": float(f"{gap:.1e}"),
@@ -83,7 +83,7 @@ def _fuse(model: onnx.ModelProto, *, attention: bool) -> onnx.ModelProto:
     with quiet.engine_tools("simplify"):
         try:
             fused = optimize_model(model, "bert", num_heads=0, hidden_size=0, optimization_options=options, opt_level=0)
-        except (RuntimeError, ValueError, KeyError, IndexError, AttributeError, TypeError, AssertionError) as error:
+        except check.TOOL_ERRORS as error:
             raise PassError(f"simplify: transformer fusion failed ({type(error).__name__}: {error}); "
                             "use `operators: portable`, which leaves it out") from error  # fmt: skip
     result: onnx.ModelProto = fused.model

@@ -10,18 +10,21 @@ from __future__ import annotations
 import importlib
 import json
 import sys
-from collections.abc import Iterator
+import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlpack.errors import PassError
 from mlpack.passes import graph
-from mlpack.records import TensorSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
     import torch
+
+    from mlpack.records import TensorSpec
 
 DESCRIPTION = "torch.json"
 CODE = "code"
@@ -32,7 +35,7 @@ EDITS = "edits.json"
 # Whatever a user's factory or a framework may raise; KeyboardInterrupt and SystemExit pass through.
 FOREIGN_ERRORS: tuple[type[Exception], ...] = (
     ArithmeticError, AssertionError, AttributeError, BufferError, EOFError, ImportError, LookupError, MemoryError, NameError,
-    OSError, RuntimeError, SyntaxError, TypeError, ValueError,
+    OSError, RuntimeError, SyntaxError, SystemError, TypeError, ValueError,
 )  # fmt: skip
 
 
@@ -115,7 +118,8 @@ def _built(factory: str) -> torch.nn.Module:
             module = build()
         except FOREIGN_ERRORS as error:
             raise PassError(
-                f"factory {factory!r} raised {type(error).__name__}: {error}; it is called without arguments and must return a module"
+                f"factory {factory!r} raised {type(error).__name__}: {error}; "
+                "it is called without arguments and must return a module"
             ) from error
     if not isinstance(module, torch.nn.Module):
         raise PassError(f"factory {factory!r} returned {type(module).__name__}, not a torch.nn.Module")
@@ -155,7 +159,9 @@ def read_pickled(path: Path) -> dict[str, torch.Tensor]:
     import torch
 
     try:
-        value: Any = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # torch warns of pickle protocols before it refuses what they hold
+            value: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise PassError(
             f"{path.name}: holds more than tensors, and loading it would run code from the file, which mlpack never does. "
@@ -195,6 +201,7 @@ def replay(module: torch.nn.Module, edits: list[dict[str, Any]]) -> None:
             getattr(pruner, kinds[edit["kind"]])(layer, edit["indices"])
         except FOREIGN_ERRORS as error:
             raise PassError(
-                f"{EDITS}: cannot remove {edit['kind']} channels of {edit['module']!r} ({error}); the factory has changed since pruning"
+                f"{EDITS}: cannot remove {edit['kind']} channels of {edit['module']!r} ({error}); "
+                "the factory has changed since pruning"
             ) from error
 

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from mlpack.targets.runtime_api import Failed, RuntimeApi
+from mlpack.runtime_api import Failed, RuntimeApi
 
 API = "/2018-06-01/runtime"
 

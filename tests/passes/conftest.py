@@ -1,0 +1,40 @@
+"""Small ONNX models made once for all tests of passes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_models import calls_dir, huggingface_dir, onnx_dir, torch_dir
+
+from mlpack.passes import PASSES
+from mlpack.passes.export import Export
+from mlpack.passes.quantize import Quantize
+from mlpack.passes.simplify import Simplify
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Small models by name: sources, and what earlier passes make of them."""
+    root = tmp_path_factory.mktemp("models")
+    made = {
+        "bert": huggingface_dir(root / "bert"),
+        "cnn": torch_dir(root / "cnn"),
+        "mlp": onnx_dir(root / "mlp"),
+        "calls": calls_dir(root / "calls", {"image": (2, 3, 16, 16)}),
+    }
+    chain: list[tuple[str, str, str, Any]] = [
+        ("bert-onnx", "export", "bert", Export()),
+        ("bert-simple", "simplify", "bert-onnx", Simplify()),
+        ("bert-int8", "quantize", "bert-simple", Quantize()),
+        ("cnn-onnx", "export", "cnn", Export(exporter="torchscript")),
+        ("cnn-simple", "simplify", "cnn-onnx", Simplify()),
+        ("cnn-int8", "quantize", "cnn-simple", Quantize(calibration=made["calls"])),
+        ("cnn-int8-arm64", "quantize", "cnn-simple", Quantize(calibration=made["calls"], arch="arm64")),
+    ]
+    for name, step, source, config in chain:
+        made[name] = root / name
+        made[name].mkdir()
+        PASSES[step].run(made[source], config, made[name])
+    return made

@@ -1,0 +1,58 @@
+"""Every row of the table, held to the contract of `pass_harness` on small real models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlpack.passes import PASSES
+from mlpack.passes.export import Export
+from mlpack.passes.optimize import Optimize
+from mlpack.passes.precision import Precision
+from mlpack.passes.prune import Prune
+from mlpack.passes.quantize import Quantize
+from mlpack.passes.simplify import Simplify
+
+from pass_harness import hold
+
+CASES: list[tuple[str, str, Any]] = [
+    ("export", "bert", Export()),
+    ("export", "cnn", Export()),
+    ("export", "cnn", Export(exporter="torchscript")),
+    ("simplify", "bert-onnx", Simplify()),
+    ("simplify", "bert-onnx", Simplify(operators="portable")),
+    ("simplify", "cnn-onnx", Simplify()),
+    ("simplify", "mlp", Simplify()),
+    ("quantize", "bert-simple", Quantize()),
+    ("quantize", "bert-simple", Quantize(arch="arm64", embeddings=False)),
+    ("quantize", "cnn-simple", Quantize(calibration=Path("calls"))),
+    ("quantize", "cnn-simple", Quantize(calibration=Path("calls"), arch="arm64", calibration_method="entropy")),
+    ("quantize", "mlp", Quantize(method="dynamic")),
+    ("prune", "bert", Prune(ratio=0.5)),
+    ("prune", "bert", Prune(ratio=0.5, method="magnitude")),
+    ("prune", "cnn", Prune(ratio=0.5)),
+    ("prune", "cnn", Prune(ratio=0.5, method="magnitude", scope="global")),
+    ("precision", "bert-simple", Precision()),
+    ("precision", "cnn-simple", Precision()),
+    ("optimize", "bert-simple", Optimize()),
+    ("optimize", "cnn-simple", Optimize()),
+    ("optimize", "bert-int8", Optimize()),
+    ("optimize", "cnn-int8", Optimize()),
+    ("optimize", "cnn-int8-arm64", Optimize(arch="arm64")),
+    ("optimize", "mlp", Optimize(level="basic")),
+]
+
+
+@pytest.mark.parametrize(("name", "model", "config"), CASES, ids=lambda value: value if isinstance(value, str) else "")
+def test_pass_keeps_its_contract(name: str, model: str, config: Any, models: dict[str, Path], tmp_path: Path) -> None:
+    if getattr(config, "calibration", None) is not None:
+        config = Quantize(
+            calibration=models["calls"], arch=config.arch, calibration_method=config.calibration_method, samples=4
+        )
+    hold(name, models[model], config, tmp_path)
+
+
+def test_contract_covers_every_row_of_the_table() -> None:
+    assert {name for name, _, _ in CASES} == set(PASSES)

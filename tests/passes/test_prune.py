@@ -1,0 +1,103 @@
+"""Prune: tensors that really shrink, directories that still load, zeros that are counted, and refusals."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pass_harness import refusal
+from safetensors.torch import load_file
+from small_models import torch_dir
+
+from mlpack.passes import prune, torch_model
+from mlpack.passes.prune import Prune
+
+
+def pruned(model_dir: Path, out_dir: Path, **options: Any) -> dict[str, Any]:
+    out_dir.mkdir()
+    prune.run(model_dir, Prune(**options), out_dir)
+    notes: dict[str, Any] = json.loads((out_dir / "notes.json").read_text())
+    return notes
+
+
+def test_structured_removes_channels_and_keeps_the_output(models: dict[str, Path], tmp_path: Path) -> None:
+    notes = pruned(models["cnn"], tmp_path / "out", ratio=0.5)
+    assert notes["parameters"] < notes["parameters_before"] / 3
+    with torch_model.opened(tmp_path / "out") as (module, _), torch.inference_mode():
+        assert (module.stem[0].out_channels, module.second[0].out_channels) == (16, 32)
+        assert module(torch.rand(3, 3, 16, 16)).shape == (3, 10)
+
+
+def test_structured_rounds_to_whole_registers(models: dict[str, Path], tmp_path: Path) -> None:
+    pruned(models["cnn"], tmp_path / "out", ratio=0.3, round_to=16)
+    with torch_model.opened(tmp_path / "out") as (module, _):
+        assert {layer.out_channels % 16 for layer in module.modules() if isinstance(layer, torch.nn.Conv2d)} == {0}
+
+
+def test_structured_keeps_the_strongest_channels(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    model_dir = torch_dir(tmp_path / "m")
+    weights = load_file(model_dir / "weights.safetensors")
+    weak = list(range(0, 64, 2))
+    for name in ("second.0.weight", "second.1.weight", "second.1.bias"):
+        weights[name][weak] *= 1e-6
+    weights["classify.weight"][:, weak] *= 1e-6
+    save_file(weights, model_dir / "weights.safetensors")
+    image = torch.rand(4, 3, 16, 16)
+    pruned(model_dir, tmp_path / "out", ratio=0.5, keep=("stem.0", "first.0"))
+    with torch_model.opened(model_dir) as (module, _), torch.inference_mode():
+        want = module(image)
+    with torch_model.opened(tmp_path / "out") as (module, _), torch.inference_mode():
+        assert module.second[0].out_channels == 32
+        assert torch.allclose(module(image), want, atol=1e-4)
+
+
+def test_structured_twice_adds_to_the_edits(models: dict[str, Path], tmp_path: Path) -> None:
+    pruned(models["cnn"], tmp_path / "once", ratio=0.25)
+    notes = pruned(tmp_path / "once", tmp_path / "twice", ratio=0.5)
+    with torch_model.opened(tmp_path / "twice") as (module, _):
+        assert sum(p.numel() for p in module.parameters()) == notes["parameters"]
+
+
+def test_magnitude_zeroes_and_says_what_it_gives(models: dict[str, Path], tmp_path: Path) -> None:
+    notes = pruned(models["cnn"], tmp_path / "out", ratio=0.75, method="magnitude")
+    assert notes["zeroed"] / notes["weights"] == pytest.approx(0.75, abs=0.01)
+    assert "neither speed" in notes["gives"]
+    kernel = load_file(tmp_path / "out" / "weights.safetensors")["second.0.weight"]
+    assert (kernel == 0).float().mean().item() == pytest.approx(0.75, abs=0.01)
+
+
+def test_transformer_stays_an_ordinary_directory(models: dict[str, Path], tmp_path: Path) -> None:
+    from transformers import AutoModel
+
+    notes = pruned(models["bert"], tmp_path / "out", ratio=0.5)
+    assert (notes["heads_per_layer"], notes["intermediate_size"]) == (2, 64)
+    model = AutoModel.from_pretrained(tmp_path / "out", local_files_only=True)
+    layer = model.encoder.layer[1]
+    assert layer.attention.self.query.out_features == 32
+    assert layer.intermediate.dense.out_features == 64
+    stored = load_file(tmp_path / "out" / "model.safetensors")
+    assert torch.equal(layer.attention.self.query.weight, stored["encoder.layer.1.attention.self.query.weight"])
+    assert (tmp_path / "out" / "1_Pooling" / "config.json").exists()
+
+
+@pytest.mark.parametrize("ratio", [0.0, 1.0, -0.5, 3.0])
+def test_impossible_ratios_are_refused(models: dict[str, Path], tmp_path: Path, ratio: float) -> None:
+    assert "between 0 and 1" in refusal("prune", models["cnn"], Prune(ratio=ratio), tmp_path / "out")
+
+
+def test_nothing_to_prune_is_refused(models: dict[str, Path], tmp_path: Path) -> None:
+    assert "takes nothing out" in refusal("prune", models["cnn"], Prune(ratio=0.01), tmp_path / "out")
+    assert "takes out no head" in refusal("prune", models["bert"], Prune(ratio=0.01), tmp_path / "out2")
+
+
+def test_unknown_architecture_is_refused(models: dict[str, Path], tmp_path: Path) -> None:
+    copy = tmp_path / "t5"
+    shutil.copytree(models["bert"], copy)
+    (copy / "config.json").write_text(json.dumps({"model_type": "t5"}))
+    assert "not 't5'" in refusal("prune", copy, Prune(ratio=0.5), tmp_path / "out")

@@ -1,0 +1,133 @@
+"""Quantize: the method by architecture, element types, what stays float, and every refusal."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, numpy_helper
+from pass_harness import refusal
+from small_models import calls_dir, onnx_dir
+
+from mlpack.digest import size_of_tree
+from mlpack.passes import calibrate, check, graph, quantize
+from mlpack.passes.quantize import Quantize
+
+
+def notes(model_dir: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((model_dir / "notes.json").read_text())
+    return loaded
+
+
+def test_auto_is_dynamic_for_transformers(models: dict[str, Path]) -> None:
+    found = notes(models["bert-int8"])
+    assert found["method"] == "dynamic"
+    assert found["quantized"] == {"Attention": 2, "EmbedLayerNormalization": 1, "MatMul": 6}
+    assert found["kept_float"]["SkipLayerNormalization"] == 4
+    assert size_of_tree(models["bert-int8"]) < size_of_tree(models["bert-simple"]) / 2
+
+
+def test_auto_is_static_for_convolutions(models: dict[str, Path]) -> None:
+    found = notes(models["cnn-int8"])
+    assert (found["method"], found["reduce_range"]) == ("static", True)
+    assert found["quantized"] == {"Conv": 3}
+    assert found["kept_float"] == {"Add": 1, "Gemm": 1}  # ten classes are too few for an int8 kernel
+
+
+@pytest.mark.parametrize(("name", "activations", "largest"), [("cnn-int8", TensorProto.UINT8, 64), ("cnn-int8-arm64", TensorProto.INT8, 127)])
+def test_element_types_are_those_of_the_architecture(models: dict[str, Path], name: str, activations: int, largest: int) -> None:
+    model = graph.load(models[name])
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    zero_points = [stored[node.input[2]] for node in model.graph.node if node.op_type == "QuantizeLinear"]
+    assert {tensor.data_type for tensor in zero_points} == {activations}
+    kernels = [numpy_helper.to_array(t) for t in stored.values() if t.data_type == TensorProto.INT8 and len(t.dims) == 4]
+    assert len(kernels) == 3
+    assert max(int(np.abs(kernel.astype(int)).max()) for kernel in kernels) <= largest
+
+
+def test_static_int8_fuses_into_integer_kernels(models: dict[str, Path], tmp_path: Path) -> None:
+    """No pair of conversions is left around Relu, Add or pooling: they would eat what the kernels gain."""
+    from mlpack.passes.optimize import Optimize, run
+
+    run(models["cnn-int8"], Optimize(), tmp_path)
+    found = Counter(node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node)
+    assert (found["QLinearConv"], found["QLinearAdd"], found["QLinearGlobalAveragePool"]) == (3, 1, 1)
+    assert (found["QuantizeLinear"], found["DequantizeLinear"], found["Relu"]) == (1, 1, 0)
+
+
+def test_int8_stays_close(models: dict[str, Path]) -> None:
+    for name, source in (("bert-int8", "bert-simple"), ("cnn-int8", "cnn-simple")):
+        model = graph.load(models[source])
+        opened, original = check.session(models[name]), check.session(models[source])
+        for feed in check.feeds(graph.signature_of(model), check.limits(model)):
+            assert check.similarity(check.run(opened, feed), check.run(original, feed)) > 0.95
+
+
+def test_dynamic_convolutions_are_refused(models: dict[str, Path], tmp_path: Path) -> None:
+    assert "slower than float" in refusal("quantize", models["cnn-simple"], Quantize(method="dynamic"), tmp_path / "out")
+
+
+def test_static_without_calibration_is_refused(models: dict[str, Path], tmp_path: Path) -> None:
+    assert "needs calibration data" in refusal("quantize", models["cnn-simple"], Quantize(), tmp_path / "out")
+
+
+def test_quantizing_twice_is_refused(models: dict[str, Path], tmp_path: Path) -> None:
+    assert "quantized already" in refusal("quantize", models["bert-int8"], Quantize(), tmp_path / "out")
+
+
+def test_nothing_to_quantize_is_refused(tmp_path: Path) -> None:
+    model_dir = onnx_dir(tmp_path / "m")
+    model = graph.load(model_dir)
+    del model.graph.node[2], model.graph.node[0]
+    model.graph.node[0].input[0], model.graph.node[0].output[0] = "x", "y"
+    model.graph.output[0].CopyFrom(model.graph.input[0])
+    model.graph.output[0].name = "y"
+    del model.graph.initializer[:]
+    graph.save(model, model_dir)
+    assert "nothing to quantize" in refusal("quantize", model_dir, Quantize(), tmp_path / "out")
+
+
+@pytest.mark.parametrize("damage", ["{", "[]", "[3]", '[{"inputs": {}}]', '[{"inputs": {"image": {"datatype": "FP99"}}}]'])
+def test_damaged_calibration_is_refused(models: dict[str, Path], tmp_path: Path, damage: str) -> None:
+    calls = calls_dir(tmp_path / "calls", {"image": (2, 3, 16, 16)})
+    (calls / "calls.json").write_text(damage)
+    assert "calls.json" in refusal("quantize", models["cnn-simple"], Quantize(calibration=calls), tmp_path / "out")
+
+
+def test_truncated_calibration_is_refused(models: dict[str, Path], tmp_path: Path) -> None:
+    calls = calls_dir(tmp_path / "calls", {"image": (2, 3, 16, 16)})
+    (calls / "calls.bin").write_bytes(b"short")
+    assert "call 0 is damaged" in refusal("quantize", models["cnn-simple"], Quantize(calibration=calls), tmp_path / "out")
+
+
+def test_calibration_of_wrong_shape_is_refused(models: dict[str, Path], tmp_path: Path) -> None:
+    calls = calls_dir(tmp_path / "calls", {"image": (2, 5, 16, 16)})
+    refusal("quantize", models["cnn-simple"], Quantize(calibration=calls), tmp_path / "out")
+
+
+def test_small_layers_are_named() -> None:
+    from onnx import helper
+
+    weights = {"a": (16, 1, 3, 3), "b": (32, 16, 3, 3), "c": (64, 10), "d": (64, 1, 3, 3)}
+    nodes = [
+        helper.make_node("Conv", ["x", "a"], ["1"], name="first"),
+        helper.make_node("Conv", ["1", "b"], ["2"], name="middle"),
+        helper.make_node("Gemm", ["2", "c"], ["3"], name="last"),
+    ]
+    made = helper.make_graph(nodes, "g", [], [], [numpy_helper.from_array(np.zeros(s, np.float32), n) for n, s in weights.items()])
+    assert calibrate.tiny(helper.make_model(made)) == ["first", "last"]
+
+
+def test_run_uses_texts_of_the_calls(models: dict[str, Path], tmp_path: Path) -> None:
+    from mlpack.passes import calls
+
+    (tmp_path / "calls.json").write_text(json.dumps([{"samples": 2, "texts": ["the cat", "a dog sat on the mat"]}]))
+    (batch,) = list(calls.read(tmp_path, models["bert-simple"], graph.read_signature(models["bert-simple"])))
+    assert batch["input_ids"].shape == (2, 8)
+    assert batch["attention_mask"].tolist()[0] == [1, 1, 1, 1, 0, 0, 0, 0]
+    assert quantize.Quantize().samples == 512
