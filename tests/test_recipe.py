@@ -51,7 +51,7 @@ budgets:
   peak_memory: 1GiB
   cost_per_million: 5USD
 prefer: latency
-serve: {preprocess: "app:decode", tokenizer: tokenizer.json, max_length: 128}
+serve: {preprocess: "app:decode", tokenizer: tokenizer.json, max_length: 128, example: request.json}
 tags: {service: search, team: ranking}
 """
 
@@ -80,6 +80,8 @@ def folder(tmp_path: Path) -> Path:
         (tmp_path / name).touch()
     (tmp_path / "hf").mkdir()
     (tmp_path / "hf" / "config.json").write_text("{}")
+    (tmp_path / "request.json").write_text('{"text": "hello"}')
+    (tmp_path / "list.json").write_text("[]")
     (tmp_path / "bare").mkdir()
     return tmp_path
 
@@ -122,7 +124,7 @@ def test_load_whole_recipe(folder: Path) -> None:
         peak_memory_bytes=2**30,
         cost_per_million_usd=5.0,
     )
-    assert read.serve == Serve(preprocess="app:decode", tokenizer="tokenizer.json", max_length=128)
+    assert read.serve == Serve(preprocess="app:decode", tokenizer="tokenizer.json", max_length=128, example="request.json")
     assert read.tags == {"service": "search", "team": "ranking"}
 
 
@@ -226,6 +228,10 @@ MISTAKES = [
     Mistake("app:decode", "app.decode", 26, "serve.preprocess", "is not `module:function`"),
     Mistake("app:decode", "api:decode", 26, "serve.preprocess", "did you mean 'app'?"),
     Mistake("tokenizer: tokenizer.json", "tokenizer: tok.json", 26, "serve.tokenizer", "does not exist"),
+    Mistake("request.json", "reqest.json", 26, "serve.example", "did you mean 'request.json'?"),
+    Mistake("request.json", "app.py", 26, "serve.example", "is not JSON"),
+    Mistake("request.json", "list.json", 26, "serve.example", "a request's body is an object"),
+    Mistake(", example: request.json", "", 26, "serve", "preprocess needs `example"),
     Mistake("max_length: 128", "max_length: 0", 26, "serve.max_length", "greater than or equal to 1"),
     Mistake("service: search", "service: 5", 27, "tags.service", "write it in quotes"),
     Mistake("prefer: latency", "tags: {}", 27, "tags", "is written twice (first in line 25)"),
@@ -290,7 +296,7 @@ def test_reference_is_found_in_the_working_directory_too(folder: Path, monkeypat
     for name in ("model.onnx", "eval.npz"):
         (folder / "recipes" / name).touch()
     monkeypatch.chdir(folder)
-    (folder / "recipes" / "r.yaml").write_text(SMALL + 'serve: {preprocess: "app:decode"}\n')
+    (folder / "recipes" / "r.yaml").write_text(SMALL + 'serve: {preprocess: "app:decode", example: ../request.json}\n')
     assert recipe.load(Path("recipes/r.yaml")).serve.preprocess == "app:decode"
 
 

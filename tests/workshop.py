@@ -1,7 +1,7 @@
-"""A small real project to build: an ONNX classifier with external data, its data and its recipe, and a store that holds the runtime.
+"""A small real project to build: an ONNX classifier with external data, its data, its recipe and a store that has the runtime.
 
-The runtime part is made from the engine installed beside the tests instead of from the package index, which fast tests do not reach;
-everything else is what a user's build does.
+The runtime part is made from the engine installed beside the tests instead of from the package index, which fast tests do
+not reach; everything else is what a user's build does.
 """
 
 from __future__ import annotations

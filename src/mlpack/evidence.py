@@ -52,7 +52,7 @@ class Data:
         return None if found is None else tuple(found)
 
     def sample(self, recipe: Recipe) -> dict[str, Any]:
-        """A request's JSON body: the recipe's example, or the first call (texts plainly, tensors by the Open Inference Protocol)."""
+        """A request's JSON body: the recipe's example, or the first call: texts plainly, tensors as the protocol has them."""
         if recipe.serve.example is not None:
             return dict(json.loads((recipe.root / recipe.serve.example).read_bytes()))
         first = self.calls[0]

@@ -24,8 +24,8 @@ _ISAS = (
     ("neon", "asimd"),
 )
 _TELLING = frozenset(
-    "avx2 avx512f avx512bw avx512_vnni avx512_bf16 avx_vnni amx_tile amx_int8 amx_bf16 f16c fma".split()
-    + "asimd asimddp asimdhp i8mm bf16 sve sve2".split()
+    {"avx2", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_tile", "amx_int8", "amx_bf16", "f16c", "fma"}
+    | {"asimd", "asimddp", "asimdhp", "i8mm", "bf16", "sve", "sve2"}
 )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
-import textwrap
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -32,7 +34,7 @@ def broken():
     raise ZeroDivisionError("no classes")
 """
 
-WORDS = "[PAD] [UNK] [CLS] [SEP] the a cat dog sat ran on under mat tree and then".split()
+WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "a", "cat", "dog", "sat", "ran", "on", "under", "mat", "tree", "and", "then")
 
 
 def torch_dir(folder: Path, factory: str = "net:build", weights: bool = True) -> Path:
@@ -45,10 +47,8 @@ def torch_dir(folder: Path, factory: str = "net:build", weights: bool = True) ->
     described = {"factory": factory, "inputs": [{"name": "image", "dtype": "float32", "shape": ["batch", 3, 16, 16]}]}
     (folder / "torch.json").write_text(json.dumps(described))
     if weights:
-        space: dict[str, object] = {}
-        exec(CNN, space)
         torch.manual_seed(7)
-        net = space["Net"]().train()  # type: ignore[operator]
+        net = _imported(folder / "code" / "net.py").build().train()
         with torch.no_grad():
             for _ in range(3):
                 net(torch.rand(8, 3, 16, 16))
@@ -131,6 +131,15 @@ def calls_dir(folder: Path, inputs: dict[str, tuple[int, ...]], count: int = 6) 
     return folder
 
 
-def source_code(text: str) -> str:
-    """A test's inline Python without its indentation."""
-    return textwrap.dedent(text)
+def _imported(path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location("net_of_the_test", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    exec_module = spec.loader.exec_module
+    wrote, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        exec_module(module)
+    finally:
+        sys.dont_write_bytecode = wrote
+    return module

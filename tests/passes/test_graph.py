@@ -107,7 +107,7 @@ def test_load_refuses_missing_external_data(model_dir: Path) -> None:
 
 def test_load_refuses_short_external_data(model_dir: Path) -> None:
     (model_dir / "model.onnx.data").write_bytes(b"short")
-    with pytest.raises(PassError, match="5 bytes.*are needed"):
+    with pytest.raises(PassError, match=r"5 bytes.*are needed"):
         graph.load(model_dir)
 
 
@@ -143,6 +143,7 @@ def test_load_refuses_impossible_offsets(model_dir: Path, key: str, value: str) 
 
 
 def test_tensors_finds_those_of_nested_graphs() -> None:
-    inner = helper.make_graph([helper.make_node("Identity", ["c"], ["d"])], "inner", [], [], [numpy_helper.from_array(np.ones(3), "c")])
+    stored = [numpy_helper.from_array(np.ones(3), "c")]
+    inner = helper.make_graph([helper.make_node("Identity", ["c"], ["d"])], "inner", [], [], stored)
     outer = helper.make_graph([helper.make_node("If", ["p"], ["q"], then_branch=inner, else_branch=inner)], "outer", [], [])
     assert [tensor.name for tensor in graph.tensors(outer)] == ["c", "c"]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pass_harness import hold
 
 from mlpack.passes import PASSES
 from mlpack.passes.export import Export
@@ -14,8 +15,6 @@ from mlpack.passes.precision import Precision
 from mlpack.passes.prune import Prune
 from mlpack.passes.quantize import Quantize
 from mlpack.passes.simplify import Simplify
-
-from pass_harness import hold
 
 CASES: list[tuple[str, str, Any]] = [
     ("export", "bert", Export()),

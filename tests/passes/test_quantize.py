@@ -39,7 +39,9 @@ def test_auto_is_static_for_convolutions(models: dict[str, Path]) -> None:
     assert found["kept_float"] == {"Add": 1, "Gemm": 1}  # ten classes are too few for an int8 kernel
 
 
-@pytest.mark.parametrize(("name", "activations", "largest"), [("cnn-int8", TensorProto.UINT8, 64), ("cnn-int8-arm64", TensorProto.INT8, 127)])
+@pytest.mark.parametrize(
+    ("name", "activations", "largest"), [("cnn-int8", TensorProto.UINT8, 64), ("cnn-int8-arm64", TensorProto.INT8, 127)]
+)
 def test_element_types_are_those_of_the_architecture(models: dict[str, Path], name: str, activations: int, largest: int) -> None:
     model = graph.load(models[name])
     stored = {tensor.name: tensor for tensor in model.graph.initializer}

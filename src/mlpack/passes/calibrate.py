@@ -13,7 +13,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from mlpack.errors import PassError
-from mlpack.passes import calls, graph, quiet, torch_model
+from mlpack.passes import calls, check, graph, quiet
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,9 +88,10 @@ def quantized(model: onnx.ModelProto, model_dir: Path, settings: Settings, scrat
                 weight_type=QuantType.QInt8, calibrate_method=methods[settings.method],
                 extra_options={"ActivationSymmetric": False, "WeightSymmetric": True, "CalibStridedMinMax": window},
             )  # fmt: skip
-    except torch_model.FOREIGN_ERRORS as error:
+    except (*check.TOOL_ERRORS, *check.engine_errors(), onnx.shape_inference.InferenceError) as error:
         raise PassError(
-            f"quantize: onnxruntime's static quantizer failed ({type(error).__name__}: {error}); simplify the graph first"
+            f"quantize: onnxruntime's static quantizer failed ({type(error).__name__}: {str(error)[:600]}); "
+            "do the calibration data fit the model's inputs, and was the graph simplified first?"
         ) from error
     return graph.load(scratch)
 

@@ -102,6 +102,11 @@ def session(
     model_dir: Path, level: str = "ORT_ENABLE_ALL", entries: Mapping[str, str] | None = None
 ) -> onnxruntime.InferenceSession:
     """The engine with this directory's graph, one thread. Raises PassError when it refuses the graph."""
+    return session_of(str(model_dir / "model.onnx"), level, entries)
+
+
+def session_of(source: str | bytes, level: str, entries: Mapping[str, str] | None = None) -> onnxruntime.InferenceSession:
+    """The same for a file's path or a serialised graph."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -111,9 +116,8 @@ def session(
     options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
     for key, value in (entries or {}).items():
         options.add_session_config_entry(key, value)
-    path = str(model_dir / "model.onnx")
     try:
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except engine_errors() as error:
         raise PassError(f"the engine refuses the graph: {str(error).strip()[:600]}") from error
 

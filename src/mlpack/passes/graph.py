@@ -43,7 +43,7 @@ def load(model_dir: Path) -> onnx.ModelProto:
 def load_file(path: Path) -> onnx.ModelProto:
     """The graph in this file, with external weights read from files beside it. Raises PassError, as `load`."""
     import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # it carries no types
+    from google.protobuf.message import DecodeError
     from onnx.external_data_helper import load_external_data_for_tensor
 
     try:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _LARGEST = 65504.0
 _MIN_SIMILARITY = 0.99
+_MASK = -1e30
 _KEPT_FLOAT = (
     "LayerNormalization", "SkipLayerNormalization", "Softmax", "ReduceL2", "ReduceSum", "ReduceMean", "Pow", "Exp", "Log",
 )  # fmt: skip
@@ -52,6 +53,7 @@ def run(model_dir: Path, config: Precision, out_dir: Path) -> None:
     names = [node.name for node in model.graph.node if node.name in config.keep_float]
     try:
         model = SymbolicShapeInference.infer_shapes(model, auto_merge=True)  # the converter casts only what has a known type
+        _refuse_overflow(model, feeds)
         converted = convert_float_to_float16(
             model, keep_io_types=True, disable_shape_infer=True, op_block_list=blocked, node_block_list=names
         )
@@ -68,6 +70,28 @@ def run(model_dir: Path, config: Precision, out_dir: Path) -> None:
         "type": config.type, "converted_weights": count, "similarity": float(f"{similar:.6f}"),
         "kept_float": {name: after[name] for name in blocked if after[name]},
     })  # fmt: skip
+
+
+def _refuse_overflow(model: onnx.ModelProto, feeds: list[dict[str, Any]]) -> None:
+    """Raises PassError when a float32 run leaves fp16's range: a processor without fp16 kernels would hide it."""
+    import numpy as np
+    from onnx import TensorProto, helper
+
+    probe = type(model).FromString(model.SerializeToString())
+    made = {name for node in probe.graph.node for name in node.output} - {value.name for value in probe.graph.output}
+    floats = [v.name for v in probe.graph.value_info if v.name in made and v.type.tensor_type.elem_type == TensorProto.FLOAT]
+    names = [value.name for value in probe.graph.output] + floats
+    probe.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in floats)
+    opened = check.session_of(probe.SerializeToString(), "ORT_DISABLE_ALL")
+    for feed in feeds:
+        for name, values in zip(names, check.run(opened, feed), strict=True):
+            if values.dtype.kind == "f" and values.size:
+                kept = np.abs(values[values > _MASK])  # masks are meant to be as low as the type allows
+                if kept.size and kept.max() > _LARGEST:
+                    raise PassError(
+                        f"precision: {name!r} reaches {kept.max():.3g}, which leaves fp16's range of {_LARGEST:g}; "
+                        "name the operators that make it in `keep_float`"
+                    )
 
 
 def _separate(model: onnx.ModelProto, blocked: list[str]) -> None:

@@ -149,7 +149,7 @@ def _removed(module: torch.nn.Module, example: tuple[torch.Tensor, ...], config:
     try:
         pruner = torch_pruning.pruner.MetaPruner(
             module, example, importance=torch_pruning.importance.MagnitudeImportance(p=2),
-            pruning_ratio=config.ratio, ignored_layers=ignored, round_to=config.round_to,
+            pruning_ratio=config.ratio, pruning_ratio_dict=_ratios(module, config), ignored_layers=ignored,
         )  # fmt: skip
         for group in pruner.step(interactive=True):
             for dependency, indices in group:
@@ -166,6 +166,17 @@ def _removed(module: torch.nn.Module, example: tuple[torch.Tensor, ...], config:
     for parameter in module.parameters():
         parameter.requires_grad_(False)
     return recorded
+
+
+def _ratios(module: torch.nn.Module, config: Prune) -> dict[torch.nn.Module, float]:
+    """For each layer the ratio that leaves the nearest multiple of `round_to`: the library itself would always take more."""
+    ratios = {}
+    for layer in module.modules():
+        channels = getattr(layer, "out_channels", None) or getattr(layer, "out_features", None)
+        if isinstance(channels, int):
+            kept = max(1, round(channels * (1 - config.ratio) / config.round_to)) * config.round_to
+            ratios[layer] = 1 - (min(kept, channels) + 0.01) / channels  # it takes the whole part of what is left
+    return ratios
 
 
 def _shapes(module: torch.nn.Module, example: tuple[torch.Tensor, ...]) -> list[Any]:

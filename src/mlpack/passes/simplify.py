@@ -46,10 +46,10 @@ def run(model_dir: Path, config: Simplify, out_dir: Path) -> None:
     notes: dict[str, Any] = {}
     for fuse in ("all", "without attention", "none") if config.operators == "engine" and _is_transformer(before) else ("none",):
         with tempfile.TemporaryDirectory(prefix="mlpack-simplify-") as scratch:
-            model = _pooled(graph.load(model_dir))
+            model = graph.load(model_dir)
             if fuse != "none":
                 model = _fuse(model, attention=fuse == "all")
-            model = _folded(model, Path(scratch))
+            model = _pooled(_folded(model, Path(scratch)))
         graph.save(model, out_dir)
         opened = check.session(out_dir, "ORT_DISABLE_ALL")
         gap = max(check.difference(check.run(opened, feed), want) for feed, want in zip(feeds, references, strict=True))
