@@ -30,8 +30,6 @@ TOKENIZER = "tokenizer.json"
 
 _INLINE_BYTES = 1024
 _PAGE_BYTES = 4096
-_PAGED_FROM_BYTES = 64 * 1024  # smaller tensors would waste more file than a page boundary saves in mappings
-_CACHE_LINE_BYTES = 64
 _LARGEST_FILE_BYTES = 2**31 - 1  # protobuf's own limit for one message
 
 
@@ -116,10 +114,10 @@ def tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
                 yield from tensors(nested)
 
 
-def save(model: onnx.ModelProto, out_dir: Path) -> Signature:
+def save(model: onnx.ModelProto, out_dir: Path, inline_bytes: int = _INLINE_BYTES) -> Signature:
     """Writes `model.onnx`, `model.onnx.data` when there are weights to put there, and `signature.json`.
 
-    The same graph gives the same bytes. `model` is normalised in place and has external data afterwards: it is used up.
+    Tensors up to `inline_bytes` stay in the graph. The same graph gives the same bytes. `model` is normalised in place and has external data afterwards: it is used up.
     """
     import onnx
 
@@ -129,10 +127,9 @@ def save(model: onnx.ModelProto, out_dir: Path) -> Signature:
     position = 0
     for tensor in model.graph.initializer:
         data = _raw(tensor)
-        if len(data) <= _INLINE_BYTES:
+        if len(data) <= inline_bytes:
             continue
-        step = _PAGE_BYTES if len(data) >= _PAGED_FROM_BYTES else _CACHE_LINE_BYTES
-        gap = -position % step
+        gap = -position % _PAGE_BYTES
         chunks += [bytes(gap), data]
         position += gap
         tensor.ClearField("raw_data")
@@ -180,6 +177,9 @@ def _normalise(model: onnx.ModelProto) -> None:
         entry.domain, entry.version = domain, version
     _strip(model.graph)
     model.graph.name = "main"
+    read = {name for node in _nodes(model.graph) for name in node.input} | set(_results(model.graph))
+    for tensor in [tensor for tensor in model.graph.initializer if tensor.name not in read]:
+        model.graph.initializer.remove(tensor)
     # Engines keep initializers in hash maps whose order changes from process to process.
     model.graph.initializer.sort(key=lambda tensor: tensor.name)
     # From IR version 4 weights need not be inputs; listed there they would look like something the caller must give.
@@ -209,6 +209,15 @@ def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
         for attribute in node.attribute:
             for nested in (*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs):
                 yield from _nodes(nested)
+
+
+def _results(graph: onnx.GraphProto) -> Iterator[str]:
+    """Names of the outputs of a graph and of those nested in it."""
+    yield from (value.name for value in graph.output)
+    for node in graph.node:
+        for attribute in node.attribute:
+            for nested in (*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs):
+                yield from _results(nested)
 
 
 def signature_of(model: onnx.ModelProto) -> Signature:

