@@ -66,7 +66,9 @@ def test_inflating_stops_at_the_limit() -> None:
 _ZIPPED = gzip.compress(TEXT, mtime=0)
 
 
-@pytest.mark.parametrize("stored", [b"not gzip", _ZIPPED[:-1], _ZIPPED[:20], _ZIPPED + b"rest"], ids=["other", "cut", "cut early", "more"])
+@pytest.mark.parametrize(
+    "stored", [b"not gzip", _ZIPPED[:-1], _ZIPPED[:20], _ZIPPED + b"rest"], ids=["other", "cut", "cut early", "more"]
+)
 def test_damaged_gzip_is_refused(stored: bytes) -> None:
     with pytest.raises(PackError, match="damaged"):
         compression.Inflated(io.BytesIO(stored), media.OCI.gzip).drain()

@@ -117,7 +117,8 @@ def tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
 def save(model: onnx.ModelProto, out_dir: Path, inline_bytes: int = _INLINE_BYTES) -> Signature:
     """Writes `model.onnx`, `model.onnx.data` when there are weights to put there, and `signature.json`.
 
-    Tensors up to `inline_bytes` stay in the graph. The same graph gives the same bytes. `model` is normalised in place and has external data afterwards: it is used up.
+    Tensors up to `inline_bytes` stay in the graph. The same graph gives the same bytes. `model` is normalised in place and has
+    external data afterwards: it is used up.
     """
     import onnx
 

@@ -149,7 +149,8 @@ def _recalibrate(module: torch.nn.Module, folder: Path, model_dir: Path, signatu
     """
     import torch
 
-    norms = [layer for layer in module.modules() if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm) and layer.track_running_stats]
+    kind = torch.nn.modules.batchnorm._BatchNorm
+    norms = [layer for layer in module.modules() if isinstance(layer, kind) and layer.track_running_stats]
     if not norms:
         return 0
     for layer in norms:

@@ -1,0 +1,113 @@
+"""The real parts that the slow tests and the benchmarks boot packages with: found, or made once and kept in a cache.
+
+Promises: what is in the cache is whole (it is made beside its place and renamed), two processes never make the same thing twice,
+and what cannot be made says which Debian packages to install. Installs nothing on the machine. Runs no code of what it unpacks,
+except that `python_of` is there to run a root file system's interpreter.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+DEBIAN = "debootstrap docker-registry skopeo umoci buildah podman runc"
+RIE_WHEEL = "aws-sam-cli==1.170.0"
+"""AWS ships the emulator for Linux inside the wheel of its SAM command line; the wheel is unpacked, not run."""
+
+
+class MissingError(Exception):
+    """A part that is not here and cannot be made; the message says what to install or to do."""
+
+
+def cache() -> Path:
+    """Where slow things are kept between runs: MLPACK_TEST_CACHE, else `~/.cache/mlpack-tests`."""
+    path = Path(os.environ.get("MLPACK_TEST_CACHE") or Path.home() / ".cache/mlpack-tests")
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def program(name: str) -> Path:
+    """Where a program is, also outside the path of an ordinary user."""
+    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    if found is None:
+        raise MissingError(f"{name} is missing. On Debian, as root: apt-get install --no-install-recommends {DEBIAN}")
+    return Path(found)
+
+
+def rie() -> Path:
+    """AWS's Lambda runtime interface emulator for this machine: MLPACK_RIE, else out of the wheel of aws-sam-cli."""
+    if named := os.environ.get("MLPACK_RIE"):
+        return Path(named)
+    kept = cache() / f"aws-lambda-rie-{ {'aarch64': 'arm64'}.get(platform.machine(), platform.machine()) }"
+    with _made_once(kept) as partial:
+        if partial:
+            import uv
+
+            options = ("--quiet", "--no-deps", "--only-binary", ":all:", "--target", str(partial))
+            _run(uv.find_uv_bin(), "pip", "install", *options, RIE_WHEEL)
+            found = partial / "samcli/local/rapid" / kept.name
+            found.chmod(0o755)
+            found.replace(kept)
+            shutil.rmtree(partial)
+    return kept
+
+
+def rootfs(suite: str) -> Path:
+    """A small Debian with its own Python: `bookworm` has 3.11, `trixie` 3.13. Made by debootstrap, as root. Read only."""
+    kept = cache() / f"rootfs-{suite}"
+    with _made_once(kept) as partial:
+        if partial:
+            made = program("debootstrap")
+            if os.geteuid() != 0:
+                raise MissingError(f"{kept} is missing, and debootstrap needs root to make it: run this once as root")
+            _run(str(made), "--variant=minbase", "--include=python3,ca-certificates", suite, str(partial))
+            for pattern in ("var/cache/apt/archives/*.deb", "var/lib/apt/lists/*_*"):
+                for path in partial.glob(pattern):
+                    path.unlink()
+            partial.rename(kept)
+    return kept
+
+
+def python_of(rootfs: Path, version: str) -> Path:
+    """A directory for PATH that holds `python<version>`: the root file system's own interpreter, run through its own loader.
+
+    With it a machine whose Python is another one compiles and runs packages for that version, without a container.
+    """
+    (loader,) = sorted(rootfs.glob("usr/lib/*-linux-gnu/ld-linux-*.so.*"))
+    interpreter = rootfs / f"usr/bin/python{version}"
+    if not interpreter.is_file():
+        raise MissingError(f"{rootfs} has no Python {version}")
+    folder = cache() / f"python-of-{rootfs.name}"
+    folder.mkdir(exist_ok=True)
+    command = f'exec "{loader}" --argv0 "{interpreter}" --library-path "{loader.parent}" "{interpreter}" "$@"'
+    partial = folder / f".{os.getpid()}.partial"
+    partial.write_text(f"#!/bin/sh\n{command}\n")
+    partial.chmod(0o755)
+    partial.replace(folder / f"python{version}")
+    return folder
+
+
+@contextmanager
+def _made_once(kept: Path) -> Iterator[Path | None]:
+    """A name beside `kept` to make it under, by one process at a time; None when it is already there."""
+    if kept.exists():
+        yield None
+        return
+    with kept.with_name(f".{kept.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        partial = kept.with_name(f"{kept.name}.partial")
+        if not kept.exists():
+            shutil.rmtree(partial, ignore_errors=True)
+        yield None if kept.exists() else partial
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise MissingError(f"{' '.join(command)} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
