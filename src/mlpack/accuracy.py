@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlpack import metrics
+from mlpack.calls import DTYPES
 from mlpack.errors import MeasureError
 from mlpack.records import Accuracy
 
@@ -19,10 +20,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Call = dict[str, NDArray[Any]]
-
-_DTYPES = {"FP16": "float16", "FP32": "float32", "FP64": "float64", "BOOL": "bool"} | {
-    f"{prefix}{bits}": f"{name}{bits}" for prefix, name in (("INT", "int"), ("UINT", "uint")) for bits in (8, 16, 32, 64)
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +69,7 @@ def read_outputs(prefix: Path) -> list[Call]:
     data = Path(f"{prefix}.bin").read_bytes()
 
     def array(row: Mapping[str, Any]) -> NDArray[Any]:
-        dtype = np.dtype(_DTYPES[row["datatype"]])
+        dtype = np.dtype(DTYPES[row["datatype"]])
         return np.frombuffer(data, dtype, row["size"] // dtype.itemsize, row["offset"]).reshape(row["shape"])
 
     return [{name: array(row) for name, row in call.items()} for call in described]

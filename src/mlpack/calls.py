@@ -42,6 +42,9 @@ DATATYPES: Mapping[str, str] = {
 }
 """numpy's names and the protocol's, for the element types that a model's input may have."""
 
+DTYPES: Mapping[str, str] = {datatype: name for name, datatype in DATATYPES.items()}
+"""The other way round."""
+
 _SHOWN = 5
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from mlpack.calls import DTYPES
 from mlpack.errors import PassError
 from mlpack.passes import graph
 
@@ -24,11 +25,6 @@ if TYPE_CHECKING:
 
 INDEX, BYTES = "calls.json", "calls.bin"
 
-DTYPES = {
-    "BOOL": "bool", "UINT8": "uint8", "UINT16": "uint16", "UINT32": "uint32", "UINT64": "uint64", "INT8": "int8",
-    "INT16": "int16", "INT32": "int32", "INT64": "int64", "FP16": "float16", "FP32": "float32", "FP64": "float64",
-}  # fmt: skip
-"""Numpy's names of the protocol's datatypes."""
 
 
 def count(folder: Path) -> int:

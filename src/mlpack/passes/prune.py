@@ -61,7 +61,7 @@ def _magnitude(model_dir: Path, config: Prune, out_dir: Path) -> dict[str, Any]:
     """Zeroes the smallest weights of every matrix and convolution but the tables, in the safetensors files themselves."""
     from safetensors.torch import save_file
 
-    weights = read_weights(model_dir)
+    weights = torch_model.read_weights(model_dir)
     chosen = {
         key: tensor
         for tensors in weights.values()
@@ -84,26 +84,6 @@ def _magnitude(model_dir: Path, config: Prune, out_dir: Path) -> dict[str, Any]:
     for name, tensors in weights.items():
         save_file(tensors, out_dir / name, metadata={"format": "pt"})
     return {"zeroed": zeroed, "weights": total, "gives": "a smaller compressed package; neither speed nor size when loaded"}
-
-
-def read_weights(model_dir: Path) -> dict[str, dict[str, torch.Tensor]]:
-    """Every tensor of a directory, by the name of its safetensors file. A pickled state dict comes back as safetensors."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    found: dict[str, dict[str, torch.Tensor]] = {}
-    for path in sorted(model_dir.glob("*.safetensors")):
-        try:
-            found[path.name] = load_file(path)
-        except SafetensorError as error:
-            raise PassError(f"{path.name}: not a complete safetensors file ({error}); it was probably cut off") from error
-    if not found:
-        pickled = [path for pattern in ("pytorch_model.bin", torch_model.PICKLED) for path in model_dir.glob(pattern)]
-        if not pickled:
-            raise PassError("prune: no weights (*.safetensors) in the model's directory")
-        name = torch_model.WEIGHTS if pickled[0].name == torch_model.PICKLED else "model.safetensors"
-        found[name] = {key: tensor.contiguous().clone() for key, tensor in torch_model.read_pickled(pickled[0]).items()}
-    return found
 
 
 def _threshold(tensors: list[torch.Tensor], ratio: float) -> torch.Tensor:

@@ -11,7 +11,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from mlpack.errors import PassError
-from mlpack.passes import huggingface
+from mlpack.passes import huggingface, torch_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,10 +43,9 @@ def _pruned(model_dir: Path, out_dir: Path, config: dict[str, Any], size: tuple[
     import torch
     from safetensors.torch import save_file
 
-    from mlpack.passes.prune import read_weights
 
     dropped_heads, kept_width = size
-    tensors = {key: tensor for part in read_weights(model_dir).values() for key, tensor in part.items()}
+    tensors = {key: tensor for part in torch_model.read_weights(model_dir).values() for key, tensor in part.items()}
     before = sum(tensor.numel() for tensor in tensors.values())
     heads, hidden = int(config["num_attention_heads"]), int(config["hidden_size"])
     pruned: dict[str, list[int]] = {}

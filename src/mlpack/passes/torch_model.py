@@ -152,6 +152,26 @@ def _mismatch(path: Path, error: RuntimeError) -> str:
     )
 
 
+def read_weights(model_dir: Path) -> dict[str, dict[str, torch.Tensor]]:
+    """Every tensor of a directory, by the name of its safetensors file. A pickled state dict comes back as safetensors."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    found: dict[str, dict[str, torch.Tensor]] = {}
+    for path in sorted(model_dir.glob("*.safetensors")):
+        try:
+            found[path.name] = load_file(path)
+        except SafetensorError as error:
+            raise PassError(f"{path.name}: not a complete safetensors file ({error}); it was probably cut off") from error
+    if not found:
+        pickled = [path for pattern in ("pytorch_model.bin", PICKLED) for path in model_dir.glob(pattern)]
+        if not pickled:
+            raise PassError("prune: no weights (*.safetensors) in the model's directory")
+        name = WEIGHTS if pickled[0].name == PICKLED else "model.safetensors"
+        found[name] = {key: tensor.contiguous().clone() for key, tensor in read_pickled(pickled[0]).items()}
+    return found
+
+
 def read_pickled(path: Path) -> dict[str, torch.Tensor]:
     """A state dict from a `torch.save` file, without executing what it may hold. Raises PassError for anything else."""
     import pickle
