@@ -35,6 +35,7 @@ def test_size_is_exact() -> None:
     found = row(before, after, "package.size_bytes")
     assert (found.before, found.after, found.change) == (40_000_000, 40_000_001, Change.WORSE)
     assert row(after, before, "package.size_bytes").change is Change.BETTER
+    assert "package.size_bytes: 40.000000 MB → 40.000001 MB  worse  (+" in diff.text(diff.compare(before, after))
 
 
 def test_latency_within_noise_is_the_same_and_beyond_it_is_not() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import stat
 from pathlib import Path
 from typing import Any
@@ -177,9 +178,11 @@ def test_pack_base_only_where_one_belongs(runtime: Path, tmp_path: Path) -> None
         packed(tmp_path / "b", LambdaZip(arch=HERE), runtime, base=base)
 
 
-def test_pack_full_disk_is_a_pack_error(tmp_path: Path) -> None:
-    with pytest.raises(PackError, match="no space left"), pack._space(tmp_path):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+@pytest.mark.parametrize("kind", [OSError, shutil.Error])
+def test_pack_full_disk_is_no_fault_of_the_package_and_says_where(kind: type[OSError], tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=tmp_path.name) as raised, pack._space(tmp_path):
+        raise kind([("from", "to", f"[Errno {errno.ENOSPC}] {os.strerror(errno.ENOSPC)}")])
+    assert raised.value.errno == errno.ENOSPC
 
 
 def test_assemble_runtime_for_another_processor_is_refused(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.outcomes import accuracy, measurement, outcome, result, typical
 
-from mlpack import buildjson, report
+from mlpack import buildjson, report, summary
 from mlpack.decide import decide
 from mlpack.digest import of_bytes
 from mlpack.records import Budgets
@@ -173,3 +173,13 @@ def test_a_decision_can_be_reported_whatever_was_preferred() -> None:
         decision = decide(made.results, made.baselines, Budgets(), prefer)
         text = report.markdown(report.build_record(replace(made, decision=decision)))
         assert f"`{decision.chosen}` chosen" in text
+
+
+def test_notes_that_packages_share_stand_once() -> None:
+    record = report.build_record(typical())
+    first, second = record["candidates"][:2]
+    first["package"]["notes"] = ["left out: a", "left out: b", "large"]
+    second["package"]["notes"] = ["left out: a", "left out: b"]
+    record["candidates"] = [first, second]
+    found = summary.notes(record)
+    assert found[:2] == [f"{first['id']}, {second['id']}: left out: a; b", f"{first['id']}: large"]

@@ -137,3 +137,28 @@ def test_the_chosen_one_is_marked_in_every_plot() -> None:
     made, _ = page(report.build_record(outcome(results, Budgets())))
     for plot in re.findall(r"<svg.*?</svg>", made, re.DOTALL):
         assert plot.count('class="label marked"') == 1
+
+
+def test_steps_of_candidates_made_alike_stand_once_and_read_as_words() -> None:
+    record = report.build_record(typical())
+    first, second = record["candidates"][:2]
+    step = {"pass": "quantize", "config": {"per_channel": True, "reduce_range": None}, "seconds": 1.0, "cached": False}
+    first["steps"] = second["steps"] = [{**step, "notes": {"fused": {"Attention": 6, "Gelu": 2}, "rejected": {}}}]
+    record["candidates"] = [first, second]
+    made, _ = page(record)
+    assert made.count(">quantize<") == 1
+    assert f"<h3><code>{first['id']}</code>, <code>{second['id']}</code></h3>" in made
+    assert "<td>per channel yes</td><td>fused (Attention 6, Gelu 2)</td>" in made
+
+
+def test_few_samples_show_their_range_and_no_p95() -> None:
+    few = svg.strips("t", [svg.Strip(label="a", samples=(1.0, 2.0, 9.0))], [], lambda value: f"{value:g}")
+    assert "p50 2 · at most 9 · n=3" in few
+    assert "p95" not in few
+
+
+def test_limits_do_not_cross_the_numbers_of_a_row() -> None:
+    plot = svg.strips("t", [svg.Strip(label="a", samples=(1.0, 2.0))], [svg.Limit(value=3.0, label="budget")], str)
+    line = re.search(r'<line class="limit" x1="([\d.]+)"', plot)
+    assert line is not None
+    assert float(line[1]) <= svg.WIDTH - 250

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import struct
 import threading
 
 import pytest
@@ -43,6 +44,18 @@ def test_reported_error_is_the_outcome(path: str, stage: str) -> None:
         ask(api.address, "POST", API + path.format(request_id), b'{"errorType": "E", "errorMessage": "m"}')
         assert api.done.wait(5)
         assert api.outcome == Failed(stage=stage, kind="E", message="m")
+
+
+def test_runtime_that_is_ended_while_it_waits_leaves_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    with RuntimeApi(b"{}", 5) as api:
+        host, _, port = api.address.partition(":")
+        line = socket.create_connection((host, int(port)), timeout=5)
+        line.sendall(f"GET {API}/nothing HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert line.recv(1 << 16)
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # as the kernel does for a killed process
+        line.close()
+        assert ask(api.address, "GET", f"{API}/nothing")[0] == 404
+    assert capsys.readouterr().err == ""
 
 
 def test_close_frees_the_port_while_a_runtime_waits_for_more() -> None:

@@ -48,7 +48,8 @@ Sizes are written `100MB` (decimal) or `64MiB` (binary), durations `50ms` or `1.
 
 _DATA = """## Data files
 
-`.npz`: one array per model input, and optionally `labels` (numbers or strings, one a sample). An array with as many
+`.npz`: one array per model input, and optionally `labels`, one a sample: class numbers for `top1` and `f1`, numbers for
+`mae` and `rmse`, numbers or strings for `recall_at_1` and metrics of your own. An array with as many
 axes as the model's input is cut into calls along its first; one with an axis more holds whole calls. Counts must agree.
 Pickles are never opened. Element types are converted only where nothing is lost: any float to the model's float,
 integers to wider ones.
@@ -61,11 +62,27 @@ included (or a list of texts); labels are one a sample, or None. Its name is its
 elsewhere should not change.
 """
 
+_STEPS = """`auto` is the float model, int8 by the method that suits the architecture, and fp16 where a target computes in it.
+Otherwise a mapping of names to chains: `int8: [{quantize: {method: dynamic}}]`. The export to ONNX, the clean-up after it
+and the final optimization are added where a chain does not name them; the architecture comes from the target.
+
+Calibration data is used by static quantization, and by structured pruning of torch models: the statistics of batch
+normalisation, which were those of a network with all its channels, are measured anew on it (no labels are needed).
+Without calibration data they stay as they were, and the drop in accuracy shows it.
+"""
+
 _CODE = """## Your own code
 
 For `package.module:function`, every `*.py` below the top-level package counts as yours: it is in the digests, and it is
 what a torch source carries along. For a plain `module:function`, every `*.py` directly beside the module counts.
 Installed packages are not searched: call them from a function of your own.
+
+`serve.preprocess` gets the request's JSON object and returns nested lists by the name of the model's inputs, or
+`{"texts": [...]}` for a package with a tokenizer;
+`serve.postprocess` gets the outputs by name, each with `tolist()`, `shape` and `datatype`, and returns what is answered.
+Both run inside the package, where nothing is installed but the standard library and what lies beside them. What a
+request looks like only their author knows: `serve.example` is the body of one, the package is booted with it before a
+build says ok, and it ships as `event.json`.
 """
 
 
@@ -98,11 +115,7 @@ def _page(schema: dict[str, Any]) -> Iterator[str]:
         " `(outputs: dict of arrays, labels) -> float`, or an array of one number a sample |\n"
     )
     yield "## Variants and their passes\n"
-    yield (
-        "`auto` is the float model, int8 by the method that suits the architecture, and fp16 where a target computes in it."
-        " Otherwise a mapping of names to chains: `int8: [{quantize: {method: dynamic}}]`. The export to ONNX, the clean-up after"
-        " it and the final optimization are added where a chain does not name them; the architecture comes from the target.\n"
-    )
+    yield _STEPS
     for name, row in PASSES.items():
         gives = "the same" if row.gives == "same" else row.gives
         yield f"### `{name}`\n\n{_doc(definitions[f'step-{name}'])} Takes {' or '.join(row.takes)}, gives {gives}.\n"

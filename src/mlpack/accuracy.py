@@ -62,11 +62,15 @@ class Judge:
 
 
 def read_outputs(prefix: Path) -> list[Call]:
-    """Every call's outputs by name, from the two files that the package's bench wrote."""
+    """Every call's outputs by name, from the two files that the package's bench wrote. The bytes stay in the file until used."""
+    import mmap
+
     import numpy as np
 
     described = json.loads(Path(f"{prefix}.json").read_bytes())
-    data = Path(f"{prefix}.bin").read_bytes()
+    with Path(f"{prefix}.bin").open("rb") as stream:
+        # An empty file, of outputs without elements, cannot be mapped.
+        data = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) if stream.seek(0, 2) else b""
 
     def array(row: Mapping[str, Any]) -> NDArray[Any]:
         dtype = np.dtype(DTYPES[row["datatype"]])

@@ -114,7 +114,9 @@ def _boot_image(package: Path, event: bytes, work: Path, given: _Limits, rie: Pa
     root_user = os.geteuid() == 0
     runtime = ["--runtime", "runc"] if root_user and shutil.which("runc") else []
     program = [str(podman), *runtime]
-    pulled = _podman([*program, "pull", "--quiet", f"oci:{(package / lambda_image.LAYOUT).resolve()}"], given.timeout_s)
+    layout = work / "image"  # by a name of ours: podman cannot read a path with the @ that every candidate's id has
+    layout.symlink_to((package / lambda_image.LAYOUT).resolve())
+    pulled = _podman([*program, "pull", "--quiet", f"oci:{layout}"], given.timeout_s)
     identity = pulled.strip().splitlines()[-1]
     name = f"mlpack-{os.getpid()}-{time.monotonic_ns()}"
     options = [
@@ -264,7 +266,8 @@ def _checked(body: bytes, call: _Call) -> dict[str, Any]:
     if "errorType" in answer or "errorMessage" in answer:
         raise _failure(f"failed: {answer.get('errorType')}: {answer.get('errorMessage')}", call)
     if answer.get("statusCode", 200) != 200 or "error" in answer:
-        raise _failure(f"answered with status {answer.get('statusCode')}: {str(answer.get('body', answer))[:600]}", call)
+        status = f"status {answer['statusCode']}" if "statusCode" in answer else "an error"
+        raise _failure(f"answered with {status}: {str(answer.get('body', answer))[:600]}", call)
     if not (answer.get("body") if "statusCode" in answer else answer):
         raise _failure("gave an empty answer", call)
     return answer

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from mlpack.errors import PackError
+from mlpack.errors import PackError, full_disk
 
 VERSION = 1
 """Raised whenever the same sources and interpreter would give other bytes."""
@@ -105,6 +105,8 @@ def compile_tree(tree: Path, found: Interpreter, prefix: str) -> int:
     except subprocess.TimeoutExpired:
         raise PackError(f"compiling to bytecode with {found.path} took more than {_COMPILE_TIMEOUT_S} s") from None
     if done.returncode:
+        if full := full_disk(done.stderr):
+            raise full
         raise PackError(f"compiling to bytecode with {found.path} failed: {done.stderr.strip()[-600:]}")
     answer = json.loads(done.stdout)
     if answer["problems"]:

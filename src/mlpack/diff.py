@@ -58,7 +58,7 @@ class _Measure:
 
     name: str
     value: Callable[[Mapping[str, Any]], float | None]
-    write: Callable[[float], str]
+    write: Callable[..., str]
     samples: Callable[[Mapping[str, Any]], Sequence[float]] | None = None
     share: float = 0.5
     timed: bool = False
@@ -146,7 +146,7 @@ def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 def text(rows: Sequence[Row]) -> str:
     """The rows for people: what changed, by candidate; what did not is counted."""
-    writers: dict[str, Callable[[float], str]] = {measure.name: measure.write for measure in _MEASURES}
+    writers: dict[str, Callable[..., str]] = {measure.name: measure.write for measure in _MEASURES}
     lines: list[str] = []
     same: dict[str, int] = {}
     shown = ""
@@ -158,12 +158,30 @@ def text(rows: Sequence[Row]) -> str:
             lines.append(row.candidate)
             shown = row.candidate
         write = writers.get(row.measure, words.share)
-        values = " → ".join(write(v) if isinstance(v, (int, float)) else str(v or "none") for v in (row.before, row.after))
+        values = " → ".join(_both(row, write))
         why = f"  ({row.why})" if row.why else ""
         said = "" if row.measure == "chosen" else f"  {row.change}"
         lines.append(f"{'  ' if row.candidate else ''}{row.measure}: {values}{said}{why}")
     quiet = sum(same.values())
     return "\n".join([*lines, f"{words.count(quiet, 'measure')} unchanged within noise, or not known"])
+
+
+def _both(row: Row, write: Callable[..., str]) -> tuple[str, str]:
+    """Before and after, with as many digits as it takes to tell them apart."""
+    first, second = row.before, row.after
+    if isinstance(first, (int, float)) and isinstance(second, (int, float)) and first != second:
+        return words.apart(first, second, write)
+    return _one(first, write), _one(second, write)
+
+
+def _one(value: float | str | None, write: Callable[..., str]) -> str:
+    return write(value) if isinstance(value, (int, float)) else str(value or "none")
+
+
+def _percent(change: float) -> str:
+    """A relative change as `+3.2 %`; one that would read as nothing keeps a digit that says it is not."""
+    share = 100 * change
+    return f"{share:+.1f} %" if abs(share) >= 0.05 or share == 0 else f"{share:+.1g} %"
 
 
 _Pair = tuple[Mapping[str, Any], Mapping[str, Any]]
@@ -198,7 +216,7 @@ def _row(measure: _Measure, before: Mapping[str, Any], after: Mapping[str, Any],
     change = Change.SAME
     if not old.overlaps(new) and abs(second / first - 1) > measure.slack:
         change = Change.BETTER if second < first else Change.WORSE
-    middle = f"{100 * (second / first - 1):+.1f} %"
+    middle = _percent(second / first - 1)
     why = middle if low == high else f"{middle}, between {100 * low:+.1f} and {100 * high:+.1f} %"
     if abs(drift - 1) >= 0.005:
         why += f"; the same float moved by {100 * (drift - 1):+.1f} %, so the machine did"

@@ -75,7 +75,8 @@ def _lines(model: Path, look: _Look) -> Iterator[str]:
     if calibration:
         yield f"  calibration: {_scalar(calibration)}   # the same form; never overlaps evaluation"
     else:
-        yield "  # calibration: calib.npz   # the same form, from training data; static int8 (convolutions) needs it"
+        example = "calib.jsonl" if look.texts else "calib.npz"
+        yield f"  # calibration: {example}   # the same form, from training data; static int8 (convolutions) needs it"
     metric, why = (look.metric, look.why)
     if metric == "top1" and evaluation and evaluation.endswith(".npz") and not _labelled(Path(evaluation)):
         metric, why = "agreement", "with the float model's decisions, because the data has no labels"

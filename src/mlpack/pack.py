@@ -9,7 +9,6 @@ every candidate of one platform: whoever calls may keep it. Will not resolve ver
 
 from __future__ import annotations
 
-import errno
 import importlib.util
 import json
 import os
@@ -23,10 +22,10 @@ from typing import TYPE_CHECKING, Any
 from mlpack import bytecode, digest, wheels
 from mlpack.bytecode import Interpreter
 from mlpack.digest import Digest
-from mlpack.errors import PackError
+from mlpack.errors import PackError, full_disk
 from mlpack.records import Artifact, Target
 from mlpack.targets import TARGETS, tokenizer_files
-from mlpack.targets.contents import LAYER_ROOT, TASK_ROOT, Contents, Written
+from mlpack.targets.contents import LAYER_ROOT, PARTS, TASK_ROOT, Contents, Written
 from mlpack.targets.unpacking import PACKAGE, SCHEMA, describe, unpack
 from mlpack.wheels import Pin
 
@@ -39,6 +38,7 @@ __all__ = [
     "RuntimeRequest",
     "describe",
     "interpreter_for",
+    "lay_out",
     "pack",
     "python_of",
     "runtime_key",
@@ -181,7 +181,7 @@ def pack(request: PackRequest, work_dir: Path, out_dir: Path) -> Artifact:
     """Write what ships for this candidate to `out_dir` (empty): function.zip and layer.zip, or image/; event.json; package.json.
 
     `work_dir` (empty) is for intermediate files. LimitError when the target's limits are exceeded, before anything is written;
-    PackError when the request contradicts itself or the disk is full.
+    PackError when the request contradicts itself.
     """
     kind = TARGETS[request.target.kind]
     if kind.needs_base != (request.base is not None):
@@ -204,6 +204,14 @@ def pack(request: PackRequest, work_dir: Path, out_dir: Path) -> Artifact:
             parts=written.parts,
             notes=(*request.notes, *written.notes),
         )
+
+
+def lay_out(request: PackRequest, work_dir: Path, out_dir: Path) -> None:
+    """What would lie at /var/task, as a directory, whatever its size: what is too large to ship can still be compared with."""
+    with _space(out_dir):
+        contents = _contents(request, work_dir)
+        for part in PARTS:
+            shutil.copytree(contents.tree(part), out_dir, copy_function=_link, dirs_exist_ok=True)
 
 
 def _contents(request: PackRequest, work_dir: Path) -> Contents:
@@ -370,10 +378,10 @@ def _copy(source: Path, target: Path) -> None:
     target.chmod(0o644)
 
 
-def _link(source: Path, target: Path) -> None:
+def _link(source: str | Path, target: str | Path) -> None:
     """The same file under another name where the file system can, a copy where it cannot: models are large, and only read."""
     try:
-        os.link(source.resolve(), target)
+        os.link(os.path.realpath(source), target)
     except OSError:
         shutil.copyfile(source, target)
 
@@ -383,6 +391,7 @@ def _space(directory: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise PackError(f"no space left on the device of {directory}: free some, or give another --out or --store") from error
+        # No PackError: a full disk is no candidate's fault, and the build must not go on to choose another.
+        if full := full_disk(str(error)):
+            raise OSError(full.errno, full.strerror, str(directory)) from error
         raise

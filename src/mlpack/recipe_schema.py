@@ -135,7 +135,10 @@ class DataKeys(Keys):
     """What the model is judged by, and what quantizers may look at."""
 
     evaluation: Text = Field(description="an .npz file, a .jsonl file of texts, or `module:function`")
-    calibration: Text | None = Field(default=None, description="the same forms; never overlaps evaluation, checked by content")
+    calibration: Text | None = Field(
+        default=None,
+        description="the same forms, for static int8 and batch normalisation after pruning; checked not to overlap evaluation",
+    )
 
 
 class BudgetKeys(Keys):
@@ -156,7 +159,10 @@ class BudgetKeys(Keys):
 class ServeKeys(Keys):
     """What is called around the engine inside the package."""
 
-    preprocess: Text | None = Field(default=None, description="`module:function`: the request's JSON -> inputs by name")
+    preprocess: Text | None = Field(
+        default=None,
+        description='`module:function`: the request\'s JSON -> inputs by name, or {"texts": [...]} where there is a tokenizer',
+    )
     postprocess: Text | None = Field(default=None, description="`module:function`: outputs by name -> the answer's JSON")
     tokenizer: Text | None = Field(default=None, description="a tokenizer.json; texts are then tokenised inside the package")
     max_length: Annotated[int, Field(ge=1)] | None = Field(default=None, description="tokens a text is cut to")

@@ -15,7 +15,8 @@ from mlpack import summary, svg, words
 from mlpack.report_style import STYLE
 from mlpack.stats import Interval
 
-_PARTS = ("runtime", "model", "code", "base")
+_PARTS = ("runtime", "model", "code")
+"""The parts that ship; a base is there already where it runs, and no part of the budget."""
 
 
 def html(record: Mapping[str, Any]) -> str:
@@ -64,7 +65,7 @@ def _header(record: Mapping[str, Any], verdict: summary.Verdict) -> str:
     one = next(c for c in record["candidates"] if c["id"] == verdict.chosen)
     cards = (
         ("package", words.size(one["package"]["size_bytes"]), f"{words.size(one['package']['compressed_bytes'])} compressed"),
-        ("latency p95", words.ms(one["latency_ms"]["p95"]), f"p50 {words.ms(one['latency_ms']['p50'])}"),
+        ("latency p95", words.ms(one["latency_ms"]["p95"]), _p50_card(one)),
         ("cold start", words.ms(one["cold_start_ms"]["p50"]), f"load {words.ms(one['load_ms'])}"),
         (_metric(one), words.share(one["accuracy"]["value"]), _drop_card(one)),
         ("per million", words.usd(one["cost_per_million_usd"]), f"peak memory {words.size(one['peak_memory_bytes'])}"),
@@ -83,6 +84,11 @@ def _metric(one: Mapping[str, Any]) -> str:
     return str(one["accuracy"]["metric"] or "accuracy")
 
 
+def _p50_card(one: Mapping[str, Any]) -> str:
+    said, ratio = f"p50 {words.ms(one['latency_ms']['p50'])}", one["ratio_to_baseline"]["p50"]
+    return said if ratio is None or one["is_baseline"] else f"{said}, {words.number(ratio, 2)} × float"
+
+
 def _drop_card(one: Mapping[str, Any]) -> str:
     return "the float itself" if one["is_baseline"] else f"drop {words.share(one['accuracy']['drop'])}"
 
@@ -90,7 +96,7 @@ def _drop_card(one: Mapping[str, Any]) -> str:
 def _table(record: Mapping[str, Any]) -> str:
     if not record["candidates"]:
         return ""
-    head = "".join(f"<th>{_text(name)}</th>" for name in summary.COLUMNS)
+    head = "".join(f"<th>{_text(name).replace(' %', '&nbsp;%')}</th>" for name in summary.COLUMNS)
     rows = []
     for one in record["candidates"]:
         name, status, *numbers = summary.row(one, record["chosen"])
@@ -149,7 +155,7 @@ def _plots(record: Mapping[str, Any]) -> str:
         (
             _section("Size of what ships", f'<p class="legend">{legend}</p>{sizes}' if packed else ""),
             _section("Latency", latencies and f"<p>Every call as measured; the ticks are p50 and p95.</p>{latencies}"),
-            _section("Cold start", cold and f"<p>Process start to first answer, each start a dot.</p>{cold}"),
+            _section("Cold start", cold and f"<p>Process start to first answer, each start a dot; the tick is p50.</p>{cold}"),
             _section("Accuracy drop", _drops(record)),
         )
     )
@@ -160,8 +166,7 @@ def _part(one: Mapping[str, Any], name: str) -> int:
 
 
 def _size_parts(one: Mapping[str, Any]) -> tuple[tuple[str, float], ...]:
-    """The parts that ship; a base is there already where it runs, and no part of the budget."""
-    parts = tuple((name, float(_part(one, name))) for name in _PARTS if name != "base" and _part(one, name) > 0)
+    parts = tuple((name, float(_part(one, name))) for name in _PARTS if _part(one, name) > 0)
     return parts or (("other", float(one["package"]["size_bytes"])),)
 
 
@@ -197,21 +202,43 @@ def _drops(record: Mapping[str, Any]) -> str:
 
 
 def _steps(record: Mapping[str, Any]) -> str:
-    """What made each candidate, and how long that took when it ran."""
-    rows = []
+    """What made each candidate, and how long that took when it ran: one table for all that were made alike."""
+    alike: dict[str, list[Mapping[str, Any]]] = {}
     for one in record["candidates"]:
-        for step in one["steps"]:
-            config = ", ".join(f"{key}={value}" for key, value in step["config"].items())
-            notes = ", ".join(f"{key}: {value}" for key, value in step["notes"].items())
-            took = f"{words.seconds(step['seconds'])}{', cached' if step['cached'] else ''}"
-            rows.append(
-                f"<tr><td><code>{_text(one['id'])}</code></td><td>{_text(step['pass'])}</td><td>{_text(config)}</td>"
-                f'<td class="n">{_text(took)}</td><td>{_text(notes)}</td></tr>'
-            )
-    if not rows:
-        return ""
-    head = "".join(f"<th>{name}</th>" for name in ("candidate", "pass", "config", "time", "notes"))
-    return f'<div class="wide"><table class="plain"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+        if one["steps"]:
+            alike.setdefault(repr([(s["pass"], s["config"], s["notes"]) for s in one["steps"]]), []).append(one)
+    head = "".join(f"<th>{name}</th>" for name in ("pass", "time", "config", "notes"))
+    tables = []
+    for same in alike.values():
+        ids = ", ".join(f"<code>{_text(one['id'])}</code>" for one in same)
+        rows = "".join(_step_row(step) for step in same[0]["steps"])
+        table = f'<table class="plain"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+        tables.append(f'<h3>{ids}</h3>\n<div class="wide">{table}</div>')
+    return "\n".join(tables)
+
+
+def _step_row(step: Mapping[str, Any]) -> str:
+    took = f"{words.seconds(step['seconds'])}{', cached' if step['cached'] else ''}"
+    return (
+        f'<tr><td class="name">{_text(step["pass"])}</td><td class="n">{_text(took)}</td>'
+        f"<td>{_text(_facts(step['config']))}</td><td>{_text(_facts(step['notes']))}</td></tr>"
+    )
+
+
+def _facts(told: Mapping[str, Any]) -> str:
+    """`opset 18, fused (Attention 6, BiasGelu 6)`; what is not set, or of what there was none, is left out."""
+    shown = []
+    for key, value in told.items():
+        if value is None or (isinstance(value, (Mapping, list, str)) and not value):
+            continue
+        if isinstance(value, Mapping):
+            said = f"({_facts(value)})"
+        elif isinstance(value, list):
+            said = f"({', '.join(map(str, value))})"
+        else:
+            said = {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+        shown.append(f"{key.replace('_', ' ')} {said}")
+    return ", ".join(shown)
 
 
 def _budgets(record: Mapping[str, Any]) -> str:

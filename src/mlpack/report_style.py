@@ -20,9 +20,12 @@ header .name { margin: 0; color: var(--soft); }
 h1 { margin: 0; font-size: 24px; line-height: 1.3; overflow-wrap: anywhere; }
 h2 { margin: 0 0 10px; font-size: 16px; }
 section { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 16px 18px; margin-top: 18px; }
+h3 { margin: 16px 0 4px; font-size: 13.5px; font-weight: 500; overflow-wrap: anywhere; }
+h2 + h3 { margin-top: 0; }
 section p { margin: 0 0 8px; color: var(--soft); }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(165px, 1fr)); gap: 12px; margin-top: 18px; }
-.card { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 12px 14px; display: grid; }
+.card { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 12px 14px;
+  display: grid; align-content: start; }
 .card span, .card small { color: var(--soft); font-size: 13px; }
 .card strong { font-size: 23px; font-weight: 650; font-variant-numeric: tabular-nums; }
 .wide { overflow-x: auto; }
@@ -35,7 +38,8 @@ thead th:nth-child(n+3), td.n { text-align: right; font-variant-numeric: tabular
 td.n:nth-child(11) { white-space: normal; min-width: 122px; }
 table.plain thead th { text-align: left; }
 table.plain td { white-space: normal; overflow-wrap: anywhere; vertical-align: top; }
-table.plain td.n { white-space: nowrap; }
+table.plain td.n, table.plain td.name { white-space: nowrap; }
+table.plain td:nth-child(3), table.plain td:nth-child(4) { width: 44%; }
 tr.chosen { background: var(--good-soft); }
 .pill { display: inline-block; border-radius: 99px; padding: 1px 9px; font-size: 12.5px; background: var(--line);
   white-space: nowrap; }
@@ -53,7 +57,8 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: 3px 18px; margi
 dt { color: var(--soft); }
 dd { margin: 0; font-variant-numeric: tabular-nums; }
 footer { color: var(--soft); font-size: 13px; margin-top: 18px; overflow-wrap: anywhere; }
-svg { display: block; width: 100%; height: auto; }
+section:has(svg) { overflow-x: auto; }
+svg { display: block; width: 100%; min-width: 820px; height: auto; }
 svg text { font: 12.5px system-ui, "Segoe UI", Roboto, sans-serif; fill: var(--soft);
   paint-order: stroke; stroke: var(--card); stroke-width: 4px; stroke-linejoin: round; }
 svg text.label { font-family: ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; fill: var(--ink); }
@@ -76,5 +81,5 @@ svg .whisker { stroke: var(--soft); stroke-width: 2; fill: none; }
   background: var(--base); }
 .key.part-runtime::before { background: var(--runtime); } .key.part-model::before { background: var(--model); }
 .key.part-code::before { background: var(--code); }
-@media (max-width: 640px) { section:has(svg) { overflow-x: auto; } svg { min-width: 620px; } main { padding: 16px 10px; } }
+@media (max-width: 640px) { main { padding: 16px 10px; } }
 """

@@ -7,6 +7,7 @@ Source: AWS Lambda developer guide, "Using the Lambda runtime API" (2018-06-01).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -82,6 +83,11 @@ class RuntimeApi:
 def _handler(api: RuntimeApi) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+
+        def handle(self) -> None:
+            # A runtime that is ended while it waits for its next event resets the connection: nothing to tell anybody.
+            with contextlib.suppress(ConnectionError):
+                super().handle()
 
         def do_GET(self) -> None:
             if self.path != f"{_PATH}invocation/next":

@@ -5,7 +5,7 @@ Promises: pure; reads the record alone (see `buildjson`); gives plain text, whic
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,10 +100,8 @@ def drop(one: Mapping[str, Any]) -> str:
 
 def notes(record: Mapping[str, Any]) -> list[str]:
     """What a reader should know about the packages and the numbers, each once, in the order of the candidates."""
-    found: dict[str, None] = {}
+    found: dict[str, None] = dict.fromkeys(_package_notes(record["candidates"]))
     for one in record["candidates"]:
-        for note in one["package"]["notes"]:
-            found.setdefault(f"{one['id']}: {note}", None)
         compared = one["accuracy"]["compared_with"]
         if compared not in (None, "labels"):
             found.setdefault(f"accuracy ({one['accuracy']['metric']}) is compared with the {compared}, not with labels", None)
@@ -115,6 +113,20 @@ def notes(record: Mapping[str, Any]) -> list[str]:
     if isas:
         found.setdefault(f"accuracy was measured with {', '.join(sorted(isas))} instructions", None)
     return list(found)
+
+
+def _package_notes(candidates: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The packages' notes. One that several have stands once; `left out: a` and `left out: b` become `left out: a; b`."""
+    holders: dict[str, list[str]] = {}
+    for one in candidates:
+        joined: dict[str, list[str]] = {}
+        for note in one["package"]["notes"]:
+            subject, colon, rest = note.partition(": ")
+            joined.setdefault(subject, []).extend([rest] if colon else [])
+        for subject, rests in joined.items():
+            note = f"{subject}: {'; '.join(dict.fromkeys(rests))}" if rests else subject
+            holders.setdefault(note, []).append(one["id"])
+    return [f"{', '.join(ids)}: {note}" for note, ids in holders.items()]
 
 
 def machine(facts: Mapping[str, Any]) -> str:

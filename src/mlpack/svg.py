@@ -13,9 +13,12 @@ from dataclasses import dataclass
 
 from mlpack import stats, words
 
-WIDTH = 860.0
+WIDTH = 1180.0
+"""About what the page has room for, so that the words come out as large as those around them."""
 _ROW, _BAR, _TOP, _AXIS = 46.0, 18.0, 26.0, 30.0
 _EDGE = 14.0
+_GUTTERS = {"bars": 90.0, "strips": 250.0, "whiskers": 210.0}
+"""Room at the right for each row's numbers, which no line of a limit may cross."""
 _BINS = 150
 _HISTOGRAM_FROM = 40
 """Samples below which each is drawn as a dot: a histogram of nine numbers shows nothing."""
@@ -64,7 +67,13 @@ class _Scale:
 
     low: float
     high: float
+    gutter: float
     log: bool = False
+
+    @property
+    def width(self) -> float:
+        """Of what is drawn, without edges and numbers."""
+        return WIDTH - 2 * _EDGE - self.gutter
 
     def x(self, value: float) -> float:
         inside = min(max(value, self.low), self.high)
@@ -72,7 +81,7 @@ class _Scale:
             share = math.log(inside / self.low) / math.log(self.high / self.low)
         else:
             share = (inside - self.low) / (self.high - self.low)
-        return _EDGE + share * (WIDTH - 2 * _EDGE)
+        return _EDGE + share * self.width
 
     def ticks(self) -> list[float]:
         """Round numbers, five to ten of them where the span allows it."""
@@ -90,7 +99,7 @@ class _Scale:
 def bars(title: str, rows: Sequence[Bar], limits: Sequence[Limit], write: Write) -> str:
     """Stacked horizontal bars from nought, with the sum at the end of the row."""
     totals = [sum(size for _, size in row.parts) for row in rows]
-    scale = _Scale(low=0, high=max([*totals, *(limit.value for limit in limits), 1e-9]) * 1.02)
+    scale = _Scale(low=0, high=max([*totals, *(limit.value for limit in limits), 1e-9]) * 1.02, gutter=_GUTTERS["bars"])
     drawn, labels = [], []
     for index, (row, total) in enumerate(zip(rows, totals, strict=True)):
         y, at = _TOP + index * _ROW + 18, 0.0
@@ -106,24 +115,29 @@ def bars(title: str, rows: Sequence[Bar], limits: Sequence[Limit], write: Write)
 
 
 def strips(title: str, rows: Sequence[Strip], limits: Sequence[Limit], write: Write) -> str:
-    """Where the samples of each row lie, with ticks at its p50 and p95; a few slowest are drawn at the edge."""
+    """Where the samples of each row lie, with ticks at its p50 and p95; a few slowest are drawn at the edge.
+
+    A row of few samples has no p95 worth the name: it shows its median and its range.
+    """
     shown = [value for row in rows for value in (min(row.samples), stats.percentile(row.samples, 0.995))]
     marks = [limit.value for limit in limits if limit.value > 0]
     low, high = min([*shown, *marks]), max([*shown, *marks])
     log = low > 0 and high > 4 * low
-    scale = _Scale(low=low * 0.9, high=high * 1.08 + (high == 0), log=log)
+    scale = _Scale(low=low * 0.9, high=high * 1.08 + (high == 0), gutter=_GUTTERS["strips"], log=log)
     drawn, labels = [], []
     for index, row in enumerate(rows):
         y = _TOP + index * _ROW + 18
         drawn.append(_samples(row, y, scale))
-        for share, name in ((0.5, "p50"), (0.95, "p95")):
+        many = len(row.samples) >= _HISTOGRAM_FROM
+        for share, name in ((0.5, "p50"), (0.95, "p95"))[: 1 + many]:
             value = stats.percentile(row.samples, share)
             x = scale.x(value)
             drawn.append(
                 f'<line class="tick {name}" x1="{x:.1f}" x2="{x:.1f}" y1="{y - 2:.1f}" y2="{y + _BAR + 2:.1f}">'
                 f"{_title(f'{row.label}: {name} {write(value)}')}</line>"
             )
-        said = f"p50 {write(stats.median(row.samples))} · p95 {write(stats.percentile(row.samples, 0.95))} · n={len(row.samples)}"
+        spread = f"p95 {write(stats.percentile(row.samples, 0.95))}" if many else f"at most {write(max(row.samples))}"
+        said = f"p50 {write(stats.median(row.samples))} · {spread} · n={len(row.samples)}"
         labels.append(_labels(index, row.label, said, marked=row.marked))
     return _svg(title, scale, limits, write, drawn, labels)
 
@@ -135,7 +149,7 @@ def _samples(row: Strip, y: float, scale: _Scale) -> str:
     if len(row.samples) < _HISTOGRAM_FROM:
         return "".join(f'<circle class="{kind} dot" cx="{scale.x(v):.1f}" cy="{middle:.1f}" r="3.5"/>' for v in row.samples)
     counts: dict[int, int] = {}
-    span = (WIDTH - 2 * _EDGE) / _BINS
+    span = scale.width / _BINS
     for value in row.samples:
         slot = min(int((scale.x(value) - _EDGE) / span), _BINS - 1)
         counts[slot] = counts.get(slot, 0) + 1
@@ -153,7 +167,7 @@ def whiskers(title: str, rows: Sequence[Whisker], limits: Sequence[Limit], write
     low = min([0.0, *marks, *(row.interval.low for row in rows)])
     high = max([0.0, *marks, *(row.interval.high for row in rows)])
     margin = (high - low) * 0.06 or 0.01
-    scale = _Scale(low=low - margin, high=high + margin)
+    scale = _Scale(low=low - margin, high=high + margin, gutter=_GUTTERS["whiskers"])
     zero, bottom = scale.x(0), _TOP + len(rows) * _ROW
     drawn = [f'<line class="zero" x1="{zero:.1f}" x2="{zero:.1f}" y1="{_TOP:.0f}" y2="{bottom:.0f}"/>']
     labels = []
@@ -172,11 +186,12 @@ def whiskers(title: str, rows: Sequence[Whisker], limits: Sequence[Limit], write
 
 
 def _labels(index: int, label: str, value: str, *, marked: bool) -> str:
+    """A row's name above it, its numbers in the gutter beside it."""
     y = _TOP + index * _ROW + 13
     kind = "label marked" if marked else "label"
     return (
         f'<text class="{kind}" x="{_EDGE:.0f}" y="{y:.1f}">{_text(label)}</text>'
-        f'<text class="value" x="{WIDTH - _EDGE:.0f}" y="{y:.1f}" text-anchor="end">{_text(value)}</text>'
+        f'<text class="value" x="{WIDTH - _EDGE:.0f}" y="{y + 18:.1f}" text-anchor="end">{_text(value)}</text>'
     )
 
 
@@ -188,7 +203,7 @@ def _svg(title: str, scale: _Scale, limits: Sequence[Limit], write: Write, drawn
         x = scale.x(tick)
         grid.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP:.0f}" y2="{bottom:.0f}"/>')
         if x - written >= 62:
-            anchor = "start" if x < 2 * _EDGE else "end" if x > WIDTH - 2 * _EDGE else "middle"
+            anchor = "start" if x < 2 * _EDGE else "middle"
             said = "0" if tick == 0 else words.limit(write(tick))
             grid.append(f'<text x="{x:.1f}" y="{bottom + 18:.0f}" text-anchor="{anchor}">{_text(said)}</text>')
             written = x

@@ -163,8 +163,8 @@ def encode_json(made: Tensor) -> "tuple[str, int]":
     return jsontext.dumps(finite), finite.count(None)
 
 
-def encode(outputs: "Mapping[str, Tensor]", call: Call, *, name: str, version: str) -> "tuple[bytes, int | None]":
-    """(body, length of its JSON header when binary tensors follow, else None)."""
+def encode(outputs: "Mapping[str, Tensor]", call: Call, *, name: str, version: str, trace_id: str) -> "tuple[bytes, int | None]":
+    """(body, length of its JSON header when binary tensors follow, else None). The trace id is the answer's own parameter."""
     rows, parts = [], []
     for output, binary in call.wanted:
         made = outputs[output]
@@ -178,9 +178,10 @@ def encode(outputs: "Mapping[str, Tensor]", call: Call, *, name: str, version: s
         if lost:
             head["parameters"] = {"non_finite": lost}
         rows.append(f'{jsontext.dumps(head)[:-1]},"data":{text}}}')
-    start = {"model_name": name, "model_version": version}
+    start: dict[str, Any] = {"model_name": name, "model_version": version}
     if call.id is not None:
         start["id"] = call.id
+    start["parameters"] = {"trace_id": trace_id}
     header = f'{jsontext.dumps(start)[:-1]},"outputs":[{",".join(rows)}]}}'.encode()
     return (b"".join([header, *parts]), len(header)) if parts else (header, None)
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from mlpack_runtime.tensor import Tensor
 
+    Check = Callable[["Reply"], None]
+
 JSON = "application/json"
 BINARY = "application/octet-stream"
 
@@ -51,13 +53,25 @@ class Service:
         self._preprocess = _hook(hooks[0]) if hooks[0] else None
         self._postprocess = _hook(hooks[1]) if hooks[1] else None
 
-    def http(self, method: str, path: str, headers: "Mapping[str, str]", body: bytes, request_id: str = "") -> Reply:
-        """The answer to an HTTP request. `headers` have lower-case names."""
-        return self._answer(headers, request_id, lambda record: self._route(record, method, path, headers, body))
+    def http(
+        self,
+        method: str,
+        path: str,
+        headers: "Mapping[str, str]",
+        body: bytes,
+        request_id: str = "",
+        check: "Check | None" = None,
+    ) -> Reply:
+        """The answer to an HTTP request. `headers` have lower-case names; `check` may refuse an answer (RequestError)."""
 
-    def value(self, value: object, request_id: str = "", headers: "Mapping[str, str] | None" = None) -> Reply:
-        """The answer to a JSON value that came without HTTP."""
-        return self._answer(headers or {}, request_id, lambda record: self._infer(record, value, memoryview(b"")))
+        def work(record: telemetry.Record) -> Reply:
+            return _checked(self._route(record, method, path, headers, body), check)
+
+        return self._answer(headers, request_id, work)
+
+    def value(self, value: object, request_id: str = "", check: "Check | None" = None) -> Reply:
+        """The answer to a JSON value that came without HTTP: JSON, which carries the trace id itself where it is an object."""
+        return self._answer({}, request_id, lambda record: _checked(self._infer(record, value, None), check))
 
     def refuse(self, error: RequestError, request_id: str = "", headers: "Mapping[str, str] | None" = None) -> Reply:
         """The answer to a request that could not even be read, logged like any other."""
@@ -66,6 +80,11 @@ class Service:
             raise error
 
         return self._answer(headers or {}, request_id, fail)
+
+    def warmup(self) -> Reply:
+        """A short answer, for whoever only wants an instance to be up. The model does not run and nothing is logged."""
+        body = {"warm": True, "model": self.model.name, "version": self.model.version, "trace_id": telemetry.trace_id({})}
+        return Reply(200, jsontext.dumps(body).encode(), {"content-type": JSON})
 
     def _answer(self, headers: "Mapping[str, str]", request_id: str, work: "Callable[[telemetry.Record], Reply]") -> Reply:
         start = perf_counter_ns()
@@ -134,11 +153,14 @@ class Service:
         _allow(method, "GET", "HEAD")
         return Reply(200, jsontext.dumps(found()).encode(), {"content-type": JSON})
 
-    def _infer(self, record: telemetry.Record, value: object, binary: memoryview) -> Reply:
+    def _infer(self, record: telemetry.Record, value: object, binary: "memoryview | None") -> Reply:
+        """`binary`: the bytes after the JSON; None for a direct invocation, which has none and whose answer can have none."""
         loaded, clock = self.model, _Clock(record)
         if protocol.is_inference(value):
-            has_texts = loaded.tokenizer is not None
-            call = protocol.decode(value, binary, loaded.inputs, loaded.outputs, has_texts=has_texts)  # type: ignore[arg-type]
+            after, has_texts = memoryview(b"") if binary is None else binary, loaded.tokenizer is not None
+            call = protocol.decode(value, after, loaded.inputs, loaded.outputs, has_texts=has_texts)  # type: ignore[arg-type]
+            if binary is None and any(wants for _, wants in call.wanted):
+                raise RequestError("a direct invocation's answer is JSON: binary outputs need HTTP. Leave binary_data out")
             clock.lap("decode")
             outputs = self._predict(record, clock, call)
         else:
@@ -147,8 +169,10 @@ class Service:
             if self._postprocess is not None:
                 made = _call_hook(self._postprocess, outputs)
                 clock.lap("postprocess")
+                if binary is None and type(made) is dict:  # without HTTP there is no header to carry it
+                    made = {"trace_id": record.trace_id, **made}
                 return Reply(200, _hook_json(made), {"content-type": JSON})
-        body, header_bytes = protocol.encode(outputs, call, name=loaded.name, version=loaded.version)
+        body, header_bytes = protocol.encode(outputs, call, name=loaded.name, version=loaded.version, trace_id=record.trace_id)
         clock.lap("encode")
         if header_bytes is None:
             return Reply(200, body, {"content-type": JSON})
@@ -194,6 +218,12 @@ class Service:
             forms += ['{"text": "..."}', '{"texts": ["..."]}'] if self.model.tokenizer is not None else []
             forms.append('{"inputs": {name: nested lists}}')
         return "send " + " or ".join(forms)
+
+
+def _checked(reply: Reply, check: "Check | None") -> Reply:
+    if check is not None:
+        check(reply)
+    return reply
 
 
 def open_service() -> Service:

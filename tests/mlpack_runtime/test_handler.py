@@ -27,7 +27,7 @@ for line in sys.stdin:
     event = json.loads(line)
     answer = handler(event, Context())
     rendered = json.loads(render(event, Context()))
-    def plain(value): return {k: v for k, v in value.items() if k not in ("headers", "multiValueHeaders", "trace_id", "body")}
+    def plain(value): return {k: v for k, v in value.items() if k in ("statusCode", "isBase64Encoded", "outputs", "error", "warm")}
     assert plain(rendered) == plain(answer), (rendered, answer)
     out.write(json.dumps(answer) + "\\n")
 """
@@ -99,7 +99,8 @@ def test_http_events_of_every_kind_get_the_same_answer(tiny: Path) -> None:
     expected = answers.pop()
     for answer in answers:
         assert (answer["statusCode"], answer["isBase64Encoded"]) == (200, False)
-        assert json.loads(answer["body"]) == expected
+        assert json.loads(answer["body"]) == {**expected, "parameters": {"trace_id": "t"}}
+    assert len(expected["parameters"]["trace_id"]) == 32
     assert all(answer["headers"] == {"content-type": "application/json", "x-trace-id": "t"} for answer in answers[:5])
     assert answers[5]["multiValueHeaders"]["x-trace-id"] == ["t"]
     assert "headers" not in answers[5]
@@ -143,16 +144,44 @@ def test_direct_events_of_any_kind_are_answered(tiny: Path, event: object) -> No
 
 
 def test_warmup_answers_without_a_prediction(tiny: Path) -> None:
-    assert ask(tiny, {"warmup": True}) == [{"warm": True, "model": "tiny", "version": "3"}]
+    (answer,) = ask(tiny, {"warmup": True})
+    assert len(answer.pop("trace_id")) == 32
+    assert answer == {"warm": True, "model": "tiny", "version": "3"}
 
 
-def test_answer_beyond_lambdas_limit_is_413_with_advice(tmp_path: Path) -> None:
+def test_answer_beyond_the_callers_limit_is_413_with_advice(tmp_path: Path) -> None:
+    """6 MB, 1 MB through a load balancer. Directly, the stock client writes `0.1, 0.1`: a third more than was counted."""
     root = package(tmp_path / "wide", wide)
-    rows = 2**20
-    event = v2(json.dumps({"inputs": [{"name": "size", "shape": [1], "datatype": "INT64", "data": [rows]}]}))
-    (answer,) = ask(root, event)
-    assert answer["statusCode"] == 413
-    assert "binary" in json.loads(answer["body"])["error"]["message"]
+    quarter, most, large = (
+        {"inputs": [{"name": "size", "shape": [1], "datatype": "INT64", "data": [n]}]} for n in (90_000, 300_000, 330_000)
+    )
+    balancer = {"requestContext": {"elb": {}}, "httpMethod": "POST", "path": "/"}
+    answers = ask(
+        root,
+        v2(json.dumps(most)),
+        v2(json.dumps(large)),
+        {**balancer, "body": json.dumps(quarter)},
+        {**balancer, "body": json.dumps({"inputs": quarter["inputs"], "outputs": [{"name": "zeros"}]})},
+        most,
+    )
+    assert [answer.get("statusCode") for answer in answers] == [200, 413, 413, 413, None]
+    assert "binary" in json.loads(answers[1]["body"])["error"]["message"]
+    assert answers[4]["error"]["type"] == "PayloadTooLarge"
+
+
+def test_direct_failure_of_the_package_is_a_function_error(tmp_path: Path) -> None:
+    """Lambda counts, retries and catches what raises; an answer that says "error" is a success to it."""
+    root = package(tmp_path / "hooked", affine, preprocess="hook_of_handler:fail")
+    (root / "app/hook_of_handler.py").write_text("def fail(body):\n    return 1 / 0\n")
+    script = "import sys; sys.path.insert(0, sys.argv[1])\nfrom mlpack_runtime.handler import handler\nhandler({'row': 1}, None)"
+    run = subprocess.run([sys.executable, "-I", "-c", script, str(root)], capture_output=True, text=True, check=False)
+    last = run.stderr.strip().splitlines()[-1]
+    assert last.startswith("mlpack_runtime.handler.InferenceError: ")
+    told = json.loads(last.partition(": ")[2])
+    (line,) = run.stdout.splitlines()
+    assert told["error"] == {"type": "ZeroDivisionError", "message": "ZeroDivisionError: division by zero"}
+    assert told["trace_id"] == json.loads(line)["trace_id"]
+    assert ask(root, v2('{"row": 1}'))[0]["statusCode"] == 500
 
 
 def wide(path: Path) -> Path:

@@ -121,7 +121,7 @@ def test_binary_request_and_answer_carry_every_datatype(datatype: str) -> None:
     value, binary = protocol.split({protocol.HEADER_LENGTH: str(len(header))}, header + raw)
     call = protocol.decode(value, binary, (port,), (port,), has_texts=False)
     assert call.inputs["x"].data == raw
-    body, size = protocol.encode({"x": made}, call, name="m", version="1")
+    body, size = protocol.encode({"x": made}, call, name="m", version="1", trace_id="t")
     assert size is not None
     assert body[size:] == raw
     assert json.loads(body[:size])["outputs"] == [
@@ -199,12 +199,13 @@ def test_texts_for_a_model_without_tokenizer_or_beside_tensors_are_refused() -> 
 def test_encode_not_finite_becomes_null_and_is_counted() -> None:
     call = decode({"id": 'a"b', "inputs": [row()]})
     made = Tensor("FP32", (1, 3), struct.pack("<3f", float("nan"), 1.5, float("-inf")))
-    body, size = protocol.encode({"scores": made}, call, name="m", version="1")
+    body, size = protocol.encode({"scores": made}, call, name="m", version="1", trace_id="t")
     assert size is None
     assert json.loads(body) == {
         "model_name": "m",
         "model_version": "1",
         "id": 'a"b',
+        "parameters": {"trace_id": "t"},
         "outputs": [
             {"name": "scores", "datatype": "FP32", "shape": [1, 3], "parameters": {"non_finite": 2}, "data": [None, 1.5, None]}
         ],
@@ -233,7 +234,7 @@ def test_json_round_trip_is_bit_for_bit(data: st.DataObject, datatype: str, shap
     port = Port("x", datatype, tuple(f"axis{at}" for at in range(len(shape))))
     call = Call()
     call.wanted = [("x", False)]
-    body, _ = protocol.encode({"x": made}, call, name="m", version="1")
+    body, _ = protocol.encode({"x": made}, call, name="m", version="1", trace_id="t")
     again = protocol.decode({"inputs": json.loads(body)["outputs"]}, memoryview(b""), (port,), (port,), has_texts=False)
     assert bytes(again.inputs["x"].data) == bytes(made.data)
     assert again.inputs["x"].shape == tuple(shape)

@@ -81,6 +81,7 @@ def test_infer_answers_with_tensors_trace_id_and_one_log_line(service: Service, 
     assert (answer["model_name"], answer["model_version"], answer["id"]) == ("tiny", "3", "9")
     assert [(row["name"], row["shape"]) for row in answer["outputs"]] == [("scores", [2, 3]), ("count", [])]
     assert answer["outputs"][1]["data"] == [4]
+    assert answer["parameters"] == {"trace_id": "t-1"}
     first, second = logged(capfd)
     assert (first["cold_start"], second["cold_start"]) == (True, False)
     assert (second["trace_id"], second["request_id"], second["batch"], second["status"]) == ("t-1", "request-1", 2, 200)
@@ -180,11 +181,30 @@ def test_value_plain_inputs_by_name(service: Service) -> None:
     assert body(reply)["outputs"] == body(service.value(request()))["outputs"]
 
 
+def test_value_asking_for_binary_outputs_is_refused_because_its_answer_is_json(service: Service) -> None:
+    one = [{"name": "count", "parameters": {"binary_data": True}}]
+    for asked in ({"parameters": {"binary_data_output": True}}, {"outputs": one}):
+        reply = service.value(request(**asked))
+        assert (reply.status, reply.binary) == (400, False)
+        assert "binary outputs need HTTP" in body(reply)["error"]["message"]
+
+
+def test_answer_that_a_check_refuses_is_one_error_with_one_line(service: Service, capfd: pytest.CaptureFixture[str]) -> None:
+    def check(_: Reply) -> None:
+        raise protocol.RequestError("too large", 413, "PayloadTooLarge")
+
+    reply = service.http("POST", "/", {"x-trace-id": "t-1"}, json.dumps(request(3)).encode(), "r", check)
+    assert (reply.status, body(reply)["trace_id"]) == (413, "t-1")
+    (line,) = logged(capfd)
+    assert (line["status"], line["batch"], line["trace_id"], line["error_type"]) == (413, 3, "t-1", "PayloadTooLarge")
+
+
 def test_texts_short_forms_and_protocol_agree(text_service: Service) -> None:
     protocol_form = {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["the cat"]}]}
     answers = [body(text_service.value(value)) for value in ({"text": "the cat"}, {"texts": ["the cat"]}, protocol_form)]
     assert answers[0]["outputs"][0]["shape"] == [1, 5]
-    assert answers[0] == answers[1] == answers[2]
+    assert answers[0]["outputs"] == answers[1]["outputs"] == answers[2]["outputs"]
+    assert len({answer["parameters"]["trace_id"] for answer in answers}) == 3
     assert text_service.value({"text": 3}).status == 400
     assert text_service.value({"texts": []}).status == 400
     assert text_service.value({"text": "a", "texts": ["a"]}).status == 400
@@ -201,8 +221,12 @@ def test_engine_refusing_values_is_unprocessable(text_service: Service) -> None:
 
 def test_hooks_decode_and_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     service = hooked(tmp_path, monkeypatch, preprocess="hooks_of_test:decode", postprocess="hooks_of_test:best")
-    assert body(service.value({"row": [1, 2, 3, 4]}))["best"] in (0, 1, 2)
-    assert set(logged(capfd)[0]["stages_ms"]) >= {"preprocess", "decode", "infer", "postprocess"}
+    direct = body(service.value({"row": [1, 2, 3, 4]}))
+    (line,) = logged(capfd)
+    assert direct["best"] in (0, 1, 2)
+    assert set(line["stages_ms"]) >= {"preprocess", "decode", "infer", "postprocess"}
+    assert direct["trace_id"] == line["trace_id"]  # without HTTP there is no header for it
+    assert body(service.http("POST", "/", {}, b'{"row": [1, 2, 3, 4]}')) == {"best": direct["best"]}
     assert "outputs" in body(service.value(request()))  # the protocol's form goes past the hooks
 
 

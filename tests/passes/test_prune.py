@@ -7,11 +7,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from pass_harness import refusal
 from safetensors.torch import load_file
-from small_models import torch_dir
+from small_models import calls_dir, torch_dir
 
 from mlpack.passes import prune, torch_model
 from mlpack.passes.prune import Prune
@@ -101,3 +102,44 @@ def test_unknown_architecture_is_refused(models: dict[str, Path], tmp_path: Path
     shutil.copytree(models["bert"], copy)
     (copy / "config.json").write_text(json.dumps({"model_type": "t5"}))
     assert "not 't5'" in refusal("prune", copy, Prune(ratio=0.5), tmp_path / "out")
+
+
+def test_structured_measures_batch_normalisation_anew(tmp_path: Path) -> None:
+    """The statistics were those of a network with all its channels: on the calibration data the outputs come nearer again."""
+    from safetensors.torch import save_file
+
+    calls = calls_dir(tmp_path / "calls", {"image": (1, 3, 16, 16)}, count=128)
+    images = torch.from_numpy(np.fromfile(calls / "calls.bin", dtype="<f4").reshape(128, 3, 16, 16))
+    model_dir = torch_dir(tmp_path / "m")
+    with torch_model.opened(model_dir) as (module, _), torch.no_grad():
+        for layer in module.modules():
+            if isinstance(layer, torch.nn.BatchNorm2d):
+                layer.reset_running_stats()
+                layer.momentum = None  # the plain mean: what training on such data converges to
+        for layer in module.modules():
+            if isinstance(layer, torch.nn.BatchNorm2d):
+                torch.nn.init.uniform_(layer.bias, 0.5, 1.5)  # without it, a channel taken out shifts no mean
+        module.train()(images)
+        save_file({name: tensor.contiguous() for name, tensor in module.state_dict().items()}, model_dir / "weights.safetensors")
+    without = pruned(model_dir, tmp_path / "without", ratio=0.5)
+    notes = pruned(model_dir, tmp_path / "with", ratio=0.5, calibration=calls)
+    assert without["recalibrated_norms"] == 0
+    assert notes["recalibrated_norms"] == 3
+    assert notes["removals"] == without["removals"]
+
+    def outputs(folder: Path) -> torch.Tensor:
+        with torch_model.opened(folder) as (module, _), torch.inference_mode():
+            answer: torch.Tensor = module(images)
+            return answer
+
+    whole = outputs(model_dir)
+    gap = {name: float((outputs(tmp_path / name) - whole).square().mean()) for name in ("with", "without")}
+    assert gap["with"] < 0.8 * gap["without"]
+
+
+def test_calibration_of_fewer_samples_than_a_batch_is_used(models: dict[str, Path], tmp_path: Path) -> None:
+    calls = calls_dir(tmp_path / "calls", {"image": (1, 3, 16, 16)}, count=5)
+    pruned(models["cnn"], tmp_path / "out", ratio=0.25, calibration=calls)
+    with torch_model.opened(tmp_path / "out") as (module, _), torch.inference_mode():
+        assert int(module.stem[1].num_batches_tracked) == 1
+        assert torch.isfinite(module(torch.rand(2, 3, 16, 16))).all()

@@ -80,7 +80,7 @@ PASSES: dict[str, Pass] = {
         config=prune.Prune,
         takes=("huggingface", "torch"),
         gives="same",
-        version=2,
+        version=3,
         tools=("torch", "torch-pruning", "transformers"),
         binds=("calibration",),
     ),

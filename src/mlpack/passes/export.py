@@ -33,10 +33,12 @@ OPSET = 18
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Export:
-    """How to export. `auto` tries the exporter that knows most about the source first and the older one when it is wrong."""
+    """How to export."""
 
     exporter: Literal["auto", "optimum", "dynamo", "torchscript"] = "auto"
+    """`auto` tries the one that knows most about the source first, and the older one when its numbers differ from eager's."""
     opset: int = OPSET
+    """ONNX operator set of the graph."""
     task: str | None = None
     """Hugging Face only: feature-extraction, text-classification, ...; read from the model's config when not given."""
     tolerance: float = TOLERANCE

@@ -32,10 +32,12 @@ _INLINE_BYTES = 64 * 1024  # measured: 38 outside tensors instead of 143 make a 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Optimize:
-    """For which processor: `arch` keeps s8 activations for arm64 where x86-64 wants u8. `level` is onnxruntime's own."""
+    """How far to optimise ahead of loading, for the target's processor."""
 
     arch: Literal["x86_64", "arm64"] | None = None
+    """Keeps s8 activations for arm64 where x86-64 wants u8."""
     level: Literal["extended", "basic"] = "extended"
+    """onnxruntime's own levels: `basic` folds and removes, `extended` also fuses."""
 
 
 def run(model_dir: Path, config: Optimize, out_dir: Path) -> None:

@@ -33,6 +33,7 @@ class Precision:
     """Which type to compute in, and what else must stay float32."""
 
     type: Literal["fp16"] = "fp16"
+    """The type of weights and arithmetic."""
     keep_float: tuple[str, ...] = ()
     """Operator types or node names that stay float32 beside the built-in block list."""
 

@@ -33,6 +33,8 @@ class Prune:
     ratio: float
     """Share of the channels, heads or weights that goes: between 0 and 1, both excluded."""
     method: Literal["magnitude", "structured"] = "structured"
+    """`structured` takes channels and heads out: smaller and faster. `magnitude` zeroes small weights: fewer compressed bytes,
+    no more speed."""
     scope: Literal["layer", "global"] = "layer"
     """Magnitude only: the share of each layer, or of all weights together."""
     round_to: int = 8
@@ -145,7 +147,8 @@ def _recalibrate(module: torch.nn.Module, folder: Path, model_dir: Path, signatu
             if len(rows) == size:
                 module(*(torch.cat(column) for column in zip(*rows, strict=True)))
                 rows = []
-        if rows and len(rows) >= size // 2:  # a last batch much smaller than the others would count like them
+        # A last batch much smaller than the others would count like them; one that is the only one is better than none.
+        if rows and (len(rows) >= size // 2 or not int(norms[0].num_batches_tracked or 0)):
             module(*(torch.cat(column) for column in zip(*rows, strict=True)))
     for layer in norms:
         layer.eval()

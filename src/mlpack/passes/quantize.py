@@ -41,15 +41,17 @@ class Quantize:
     arch: Literal["x86_64", "arm64"] | None = None
     """Where it will run; the machine that builds does not count. None is x86_64."""
     per_channel: bool = True
+    """One scale for each output channel of a weight, instead of one for all of it."""
     reduce_range: bool | None = None
-    """Weights in 7 bits: None is yes on x86_64, where hosts without VNNI overflow otherwise, and no on arm64."""
+    """Weights in 7 bits. Left out, it is yes on x86_64, where hosts without VNNI overflow otherwise, and no on arm64."""
     embeddings: bool = True
     """Embedding tables too (dynamic only): most of a small transformer's bytes, none of its time."""
     calibration: Path | None = None
     """Directory of recorded calls (calls.json, calls.bin) for the static method; never the data that is reported on."""
     calibration_method: Literal["minmax", "entropy", "percentile"] = "minmax"
+    """Static only: how the range of an activation is read from the calibration data."""
     samples: int = 512
-    """At most this many calls are used for calibration."""
+    """Static only: at most this many calls are used for calibration."""
 
 
 def run(model_dir: Path, config: Quantize, out_dir: Path) -> None:

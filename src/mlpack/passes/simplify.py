@@ -31,9 +31,10 @@ _FUSED = ("Attention", "MultiHeadAttention", "SkipLayerNormalization", "EmbedLay
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Simplify:
-    """What may come out: `engine` uses onnxruntime's own fused operators where they apply, `portable` standard ONNX only."""
+    """How to clean up and fuse."""
 
     operators: Literal["engine", "portable"] = "engine"
+    """What may come out: `engine` uses onnxruntime's own fused operators where they apply, `portable` standard ONNX only."""
 
 
 def run(model_dir: Path, config: Simplify, out_dir: Path) -> None:
