@@ -220,3 +220,78 @@ def test_interrupting_a_build_keeps_nothing_half_made(workshop: Workshop, how: s
     record, _ = Workshop(workshop.root, Store(workshop.store.root)).build()
     assert record["chosen"]
     shutil.rmtree(workshop.root / "out")
+
+
+def test_quiet_may_stand_before_or_after_the_command(at_home: Workshop, capsys: pytest.CaptureFixture[str]) -> None:
+    at_home.build(out=at_home.root / "out/tiny")  # so that the command line has nothing long to do
+    for words in (["-q", "plan"], ["-q", "image", "pull", "--arch", "arm64"], ["image", "pull", "-q"], ["build", "--quiet"]):
+        assert run(*words, "--help") == 0
+    capsys.readouterr()
+    (at_home.root / "event.json").write_text((next((at_home.root / "out/tiny/artifacts").iterdir()) / "event.json").read_text())
+    for words in (["-q", "run"], ["run", "-q"]):
+        assert run(*words, "out/tiny", "--event", "event.json") == 0
+        shown = capsys.readouterr()
+        assert shown.err == ""
+        assert json.loads(shown.out)["model_name"] == "tiny"
+
+
+def test_an_emulator_that_is_not_there_is_the_callers_mistake(
+    at_home: Workshop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLPACK_RIE", "/nowhere/aws-lambda-rie")
+    assert run("build", "recipe.yaml") == ExitCode.RECIPE
+    assert "MLPACK_RIE: /nowhere/aws-lambda-rie" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (PermissionError(13, "x", "/some/file"), "permission denied (/some/file)"),
+        (OSError(30, "x", "/some/file"), "read-only file system (/some/file)"),
+        (MemoryError(), "does not have the memory"),
+        (OSError(28, "x"), "no space left on device: free some"),
+    ],
+)
+def test_what_the_machine_refuses_is_no_bug(
+    at_home: Workshop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception, said: str
+) -> None:
+    def refused(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("mlpack.pipeline.foresee", refused)
+    assert run("plan", "recipe.yaml") == ExitCode.STEP_FAILED
+    assert said in capsys.readouterr().err
+
+
+def test_a_store_that_cannot_be_used_is_told(
+    at_home: Workshop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLPACK_STORE", str(at_home.recipe))
+    assert run("plan", "recipe.yaml") == ExitCode.RECIPE
+    assert "MLPACK_STORE" in capsys.readouterr().err
+
+
+def test_an_only_that_matches_nothing_is_told_even_when_empty(at_home: Workshop) -> None:
+    assert run("plan", "recipe.yaml", "--only", "") == ExitCode.RECIPE
+    assert run("plan", "recipe.yaml", "--only", "fp64@*") == ExitCode.RECIPE
+
+
+def test_json_and_publish_leave_one_document_on_stdout(
+    at_home: Workshop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from mlpack import measure
+
+    monkeypatch.setattr(measure.Effort.__init__, "__kwdefaults__", {**(measure.Effort.__init__.__kwdefaults__ or {}), **_quick()})
+    assert run("build", "recipe.yaml", "--only", "fp32@*", "--json", "--publish", "registry", "--base", "unused") == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["chosen"] == "fp32@lambda-zip-x86_64"
+    assert "published tiny@1" in shown.err
+    assert "--base unused replaces nothing" in shown.err
+
+
+def _quick() -> dict[str, object]:
+    import dataclasses
+
+    import workshop
+
+    return dataclasses.asdict(workshop.QUICK)

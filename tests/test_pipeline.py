@@ -270,3 +270,41 @@ def test_hooks_answer_plain_json(workshop: Workshop) -> None:
     _, out = workshop.build()
     up = pipeline.run_package(out, None, lambda _name: None, memory_mb=None, timeout_s=60)
     assert pipeline.shown(up.answer)["class"] in range(workshop_.CLASSES)
+
+
+def test_a_float_too_large_to_ship_is_still_what_int8_is_compared_with(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reason to quantize at all: without this, int8 would win without ever having been measured."""
+    from mlpack.targets import limits
+
+    first, _ = workshop.build(out=workshop.root / "first")
+    size = {one["variant"]: one["package"]["size_bytes"] for one in first["candidates"]}
+    assert size["int8"] < size["fp32"]
+    monkeypatch.setattr(limits, "ZIP_UNZIPPED", dataclasses.replace(limits.ZIP_UNZIPPED, value=size["fp32"] - 1))
+    for path in (workshop.store.root / "actions").iterdir():
+        if json.loads(path.read_bytes())["action"]["kind"] in ("package", "measurement", "boot"):
+            path.unlink()
+    record, out = workshop.build()
+    assert record["chosen"] == "int8@lambda-zip-x86_64"
+    (int8,) = (one for one in record["candidates"] if one["variant"] == "int8")
+    (fp32,) = (one for one in record["candidates"] if one["variant"] == "fp32")
+    assert fp32["status"] == "over_budget"
+    assert int8["accuracy"]["drop"] is not None
+    assert int8["ratio_to_baseline"] is not None
+    assert record["baseline"]["value"] == 1.0
+    assert {path.name for path in (out / "artifacts").iterdir()} == {"int8@lambda-zip-x86_64"}
+
+
+def test_another_sample_is_booted_anew(workshop: Workshop) -> None:
+    """The request that a package is booted with is no part of what is deployed, but of what was proved."""
+
+    def boots() -> int:
+        actions = (json.loads(path.read_bytes())["action"]["kind"] for path in (workshop.store.root / "actions").iterdir())
+        return sum(1 for kind in actions if kind == "boot")
+
+    workshop.build(only="fp32@*")
+    before = boots()
+    first = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 64], "data": [0.5] * 64}]})
+    (workshop.root / "request.json").write_text(first)
+    workshop.edit(lambda text: text + "serve: {example: request.json}\n")
+    workshop.build(only="fp32@*")
+    assert boots() == before + 1

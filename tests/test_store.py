@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mlpack import digest
-from mlpack.errors import PassError
+from mlpack.errors import PassError, RecipeError
 from mlpack.store import Store, remove
 
 ACTION = {"kind": "test", "version": 1, "input": "x"}
@@ -151,3 +151,29 @@ def test_processes_that_do_the_same_work_cannot_spoil_it(tmp_path: Path) -> None
         entry = store.find({"kind": "race", "n": number})
         assert entry is not None
         assert digest.of_tree(entry.dir) == entry.digest
+
+
+def test_what_a_living_process_makes_is_never_swept(store: Store) -> None:
+    """Not even when its process id means nothing here, as in another container: who holds a directory says so."""
+    with store.scratch() as work:
+        (work / "half").write_text("x")
+        Store(store.root)
+        script = f"from mlpack.store import Store; from pathlib import Path; Store(Path({str(store.root)!r}))"
+        subprocess.run([sys.executable, "-c", script], check=True, env={"PYTHONPATH": ":".join(sys.path)})
+        assert (work / "half").exists()
+    assert not list((store.root / "temporary").iterdir())
+
+
+def test_whatever_else_lies_among_the_temporary_is_swept(store: Store) -> None:
+    (store.root / "temporary/file").write_text("x")
+    (store.root / "temporary/link").symlink_to("/nowhere")
+    (store.root / "temporary/123-dead/sub").mkdir(parents=True)
+    Store(store.root)
+    assert not list((store.root / "temporary").iterdir())
+
+
+@pytest.mark.parametrize("place", ["/proc/nowhere/store", "file"])
+def test_a_store_that_cannot_be_made_is_told(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RecipeError, match="MLPACK_STORE"):
+        Store(tmp_path / place)

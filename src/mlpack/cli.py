@@ -7,32 +7,35 @@ Results on stdout (one reference a line, or `--json`), everything else on stderr
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from mlpack import __version__
-from mlpack.errors import MEANINGS, ExitCode, MlpackError, RecipeError
+from mlpack import __version__, interrupts
+from mlpack.errors import MEANINGS, ExitCode, MlpackError, RecipeError, refusal
 
 if TYPE_CHECKING:
     from mlpack.console import Console
     from mlpack.store import Store
 
 _CODES = "\n".join(f"  {code.value:>3}  {meaning}" for code, meaning in MEANINGS.items())
-_FULL = {errno.ENOSPC: "no space left on the device", errno.EDQUOT: "the disk quota is used up"}
-
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the whole record as JSON on stdout.")
 registry_option = click.option(
     "--registry", envvar="MLPACK_REGISTRY", default=".mlpack/registry", show_default=True, help="The registry: a directory."
 )
+
+
+def _quieter(context: click.Context, _option: click.Parameter, given: bool) -> None:
+    context.obj = bool(context.obj) or given
+
+
+quiet_option = click.option("-q", "--quiet", is_flag=True, expose_value=False, callback=_quieter, help="Say only what went wrong.")
+arch_option = click.option("--arch", type=click.Choice(["x86_64", "arm64"]), default="x86_64", show_default=True)
 
 
 @click.group(
@@ -89,6 +92,7 @@ def plan(recipe: Path, only: str | None, explain: bool, as_json: bool) -> None:
 @click.option("--publish", "registry", metavar="REGISTRY", help="Publish the result to this registry when it fits the budgets.")
 @click.option("--verify", is_flag=True, help="Run every step again and compare with what was made before.")
 @as_json
+@quiet_option
 @click.pass_obj
 def build(  # noqa: PLR0913 - click hands every option over by itself
     quiet: bool,
@@ -112,7 +116,9 @@ def build(  # noqa: PLR0913 - click hands every option over by itself
         if record["chosen"] is None:
             return ExitCode.OVER_BUDGET
         if registry is not None:
-            click.echo(_publish(folder, registry))
+            release = _publish(folder, registry)
+            # With --json, stdout is one JSON document.
+            console.note(f"published {release}") if as_json else click.echo(release)
         elif not as_json:
             click.echo(str(folder / record["artifact"]["path"]))
     return ExitCode.OK
@@ -130,6 +136,7 @@ def build(  # noqa: PLR0913 - click hands every option over by itself
     "--timeout", "timeout_s", type=click.IntRange(1, 900), default=60, show_default=True, help="Seconds to wait for an answer."
 )
 @as_json
+@quiet_option
 @click.pass_obj
 def run(quiet: bool, package: Path, event: Path | None, memory_mb: int | None, timeout_s: int, as_json: bool) -> None:
     """Boot PACKAGE here and call it, as its target would. PACKAGE is what a build left: its directory, or one artifact's."""
@@ -232,6 +239,7 @@ def image() -> None:
 @image.command("push")
 @click.argument("layout", type=click.Path(exists=True, path_type=Path))
 @click.argument("reference")
+@quiet_option
 @click.pass_obj
 def image_push(quiet: bool, layout: Path, reference: str) -> None:
     """Push the OCI layout or archive LAYOUT to REFERENCE (host/name:tag). Prints host/name@digest."""
@@ -244,7 +252,8 @@ def image_push(quiet: bool, layout: Path, reference: str) -> None:
 @image.command("pull")
 @click.argument("reference")
 @click.argument("layout", type=click.Path(path_type=Path))
-@click.option("--arch", type=click.Choice(["x86_64", "arm64"]), default="x86_64", show_default=True)
+@arch_option
+@quiet_option
 @click.pass_obj
 def image_pull(quiet: bool, reference: str, layout: Path, arch: str) -> None:
     """Pull REFERENCE into the OCI layout directory LAYOUT, every byte verified. Prints the digest."""
@@ -256,7 +265,7 @@ def image_pull(quiet: bool, reference: str, layout: Path, arch: str) -> None:
 
 @image.command("inspect")
 @click.argument("reference")
-@click.option("--arch", type=click.Choice(["x86_64", "arm64"]), default="x86_64", show_default=True)
+@arch_option
 def image_inspect(reference: str, arch: str) -> None:
     """Describe an image: a layout, an archive, or a registry reference. JSON on stdout."""
     from mlpack import images
@@ -279,7 +288,7 @@ def image_validate(layout: Path, for_lambda: bool) -> int:
 
 def main() -> None:
     """The console script: run the command line and exit with its code."""
-    signal.signal(signal.SIGTERM, _interrupted)
+    interrupts.listen()
     try:
         code = cli.main(standalone_mode=False)
     except click.exceptions.Exit as left:
@@ -288,34 +297,35 @@ def main() -> None:
         error.show()
         code = ExitCode.RECIPE
     except (KeyboardInterrupt, click.exceptions.Abort):
-        click.echo("mlpack: interrupted; nothing half-made was kept", err=True)
-        code = ExitCode.INTERRUPTED
+        code = _interrupted()
     except MlpackError as error:
-        _complain(error)
-        code = error.exit_code
-    except OSError as error:
-        if error.errno not in _FULL:
-            code = _bug(error)
-        else:
-            click.echo(
-                f"mlpack: {_FULL[error.errno]} ({error.filename}): free some, or point MLPACK_STORE at a larger disk", err=True
-            )
-            code = ExitCode.STEP_FAILED
+        code = _interrupted() if interrupts.seen() else _complain(error)
+    except (OSError, MemoryError) as error:
+        code = _refused(error)
     except Exception as error:  # noqa: BLE001 - the one handler: whatever is not an MlpackError is a bug
-        code = _bug(error)
+        code = _interrupted() if interrupts.seen() else _bug(error)
     sys.exit(int(code or 0))
 
 
-def _interrupted(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+def _interrupted() -> int:
+    click.echo("mlpack: interrupted; nothing half-made was kept", err=True)
+    return ExitCode.INTERRUPTED
 
 
-def _complain(error: MlpackError) -> None:
+def _refused(error: OSError | MemoryError) -> int:
+    if (said := refusal(error)) is None:
+        return _bug(error)
+    click.echo(f"mlpack: {said}", err=True)
+    return ExitCode.STEP_FAILED
+
+
+def _complain(error: MlpackError) -> int:
     from mlpack.console import annotate
 
     for line in error.problems if isinstance(error, RecipeError) else (str(error),):
         click.echo(f"mlpack: {line}", err=True)
     annotate(error)
+    return error.exit_code
 
 
 def _bug(error: Exception) -> int:
@@ -358,7 +368,9 @@ def _tools() -> Callable[[str], Path | None]:
 
     def find(name: str) -> Path | None:
         named = os.environ.get("MLPACK_RIE") if name == "aws-lambda-rie" else None
-        found = named or shutil.which(name)
+        found = shutil.which(named or name)
+        if named and not found:
+            raise RecipeError(f"MLPACK_RIE: {named} is no program that can be run: mend or unset it")
         return Path(found) if found else None
 
     return find

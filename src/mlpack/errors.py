@@ -6,7 +6,12 @@ not an `MlpackError` is a bug (exit 1). That no candidate fits the budgets is an
 
 from __future__ import annotations
 
+import errno
+import os
 from enum import IntEnum
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
 class ExitCode(IntEnum):
@@ -30,6 +35,15 @@ MEANINGS = {
     ExitCode.OVER_BUDGET: "no candidate fits the budgets or the target's limits; everything measured was still written",
     ExitCode.INTERRUPTED: "interrupted (Ctrl-C or SIGTERM)",
 }
+
+
+def full_disk(text: str) -> OSError | None:
+    """The error of a full disk or quota, when these words of an exception or a program's are about one; else None.
+
+    By the words, because copies of whole trees (`shutil.Error`) and child processes have no errno to give.
+    """
+    number = next((each for each in (errno.ENOSPC, errno.EDQUOT) if os.strerror(each) in text), None)
+    return OSError(number, os.strerror(number)) if number else None
 
 
 class MlpackError(Exception):
@@ -74,3 +88,16 @@ class ServiceError(MlpackError):
     def __init__(self, message: str, *, retryable: bool = False) -> None:
         super().__init__(message)
         self.retryable = retryable
+
+
+def refusal(error: OSError | MemoryError) -> str | None:
+    """What to tell the user when the machine has refused what it may refuse anybody (space, permission, memory) and nobody on the
+    way knew more; None for what was not foreseen, which is a bug."""
+    if isinstance(error, MemoryError) or error.errno == errno.ENOMEM:
+        return "this machine does not have the memory for it: use a larger one"
+    if full := full_disk(str(error)):
+        error = full if error.errno is None else error
+    if error.errno is None or error.errno not in _FULL | _REFUSED:
+        return None
+    way_out = "free some, or point MLPACK_STORE at a larger disk" if error.errno in _FULL else "mend that, or name another place"
+    return f"{os.strerror(error.errno).lower()}{f' ({error.filename})' if error.filename else ''}: {way_out}"

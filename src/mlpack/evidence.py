@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from mlpack import calls, dataset, digest, entrypoint, machine, measure
 from mlpack.accuracy import Judge
 from mlpack.digest import Digest
 from mlpack.errors import MeasureError, RecipeError
-from mlpack.measure import Effort, Subject
+from mlpack.measure import ChildError, Effort, Subject, Timings
 from mlpack.pack import interpreter_for
 from mlpack.packages import Package, Packages
 from mlpack.records import Accuracy, Machine, Measurement, Recipe, Signature
@@ -55,19 +55,29 @@ class Data:
         """A request's JSON body: the recipe's example, or the first call: texts plainly, tensors as the protocol has them."""
         if recipe.serve.example is not None:
             return dict(json.loads((recipe.root / recipe.serve.example).read_bytes()))
-        first = self.calls[0]
-        if "texts" in first:
-            return {"text": first["texts"][0]}
+        calls_ = self.calls
+        if "texts" in calls_[0]:
+            return {"text": calls_[0]["texts"][0]}
+        for call in calls_:
+            inputs = [
+                {"name": name, "datatype": row["datatype"], "shape": row["shape"], "data": self._values(row)}
+                for name, row in call["inputs"].items()
+            ]
+            # JSON has no NaN and no infinity: such a call cannot be anybody's request.
+            if all(isfinite(value) for each in inputs for value in each["data"]):
+                return {"inputs": inputs}
+        raise RecipeError(
+            f"data.evaluation: all of its {len(calls_)} calls hold NaN or infinite values, so none can be the JSON request that "
+            "the package is booted with: give one as serve.example, or clean the data"
+        )
+
+    def _values(self, row: Mapping[str, Any]) -> list[Any]:
         import struct
 
-        def values(row: Mapping[str, Any]) -> list[Any]:
-            code = _STRUCT_CODES[row["datatype"]]
-            with (self.dir / "calls.bin").open("rb") as stream:
-                stream.seek(row["offset"])
-                return list(struct.unpack(f"<{row['size'] // struct.calcsize(code)}{code}", stream.read(row["size"])))
-
-        rows = first["inputs"].items()
-        return {"inputs": [{"name": n, "datatype": r["datatype"], "shape": r["shape"], "data": values(r)} for n, r in rows]}
+        code = _STRUCT_CODES[row["datatype"]]
+        with (self.dir / "calls.bin").open("rb") as stream:
+            stream.seek(row["offset"])
+            return list(struct.unpack(f"<{row['size'] // struct.calcsize(code)}{code}", stream.read(row["size"])))
 
 
 def take_data(reference: str, signature: Signature, store: Store, roots: tuple[Path, ...], *, tokenised: bool) -> Data:
@@ -80,10 +90,10 @@ def take_data(reference: str, signature: Signature, store: Store, roots: tuple[P
         "tokenised": tokenised,
     }
     if entrypoint.is_reference(reference):
-        with tempfile.TemporaryDirectory(prefix="mlpack-data-") as work:
-            dataset.read(reference, signature, roots, Path(work), tokenised=tokenised)
-            action["content"] = str(digest.of_tree(Path(work)))
-            return _kept(store, action, lambda out: _copy(Path(work), out))
+        with store.scratch() as work:
+            dataset.read(reference, signature, roots, work, tokenised=tokenised)
+            action["content"] = str(digest.of_tree(work))
+            return _kept(store, action, lambda out: _copy(work, out))
     return _kept(store, action, lambda out: dataset.read(reference, signature, roots, out, tokenised=tokenised))
 
 
@@ -138,22 +148,22 @@ class Bench:
     def _take(self, packages: Mapping[str, Package], baseline_id: str, data: Data) -> dict[str, Measurement | MeasureError]:
         here = machine.this_machine()
         judge = Judge(metric=self.recipe.metric, labels=data.labels, isa=here.isa, load_hook=self._load_hook)
-        memory = {id_: _memory_mb(package) for id_, package in packages.items()}
         n_calls = len(data.calls)
-        with self.packages.unpacked(packages) as folders, tempfile.TemporaryDirectory(prefix="mlpack-outputs-") as work:
+        # Outputs of large evaluations are large: they lie on the store's disk, /tmp may be memory.
+        with self.packages.unpacked(packages) as folders, self.store.scratch() as work:
             subjects = [
-                Subject(id=id_, root=folders[id_], memory_mb=memory[id_], interpreter=_interpreter(package)[0])
+                Subject(id=id_, root=folders[id_], memory_mb=package.memory_mb, interpreter=_interpreter(package)[0])
                 for id_, package in packages.items()
             ]
             self.observe(f"measure: accuracy on {n_calls} calls, {len(subjects)} packages")
-            predictions = measure.predict(subjects, data.dir, n_calls, Path(work))
+            predictions = measure.predict(subjects, data.dir, n_calls, work)
             failed = {id_: found for id_, found in predictions.items() if isinstance(found, MeasureError)}
             if baseline_id in failed:
                 raise failed[baseline_id]
             accuracies = judge.accuracies({id_: p for id_, p in predictions.items() if isinstance(p, Path)}, baseline_id)
             failed |= {id_: found for id_, found in accuracies.items() if isinstance(found, MeasureError)}
             alive = [subject for subject in subjects if subject.id not in failed]
-            timings = measure.time_side_by_side(alive, baseline_id, data.dir, n_calls, self.effort, self.observe)
+            timings = self._timings(alive, baseline_id, data, failed)
         results: dict[str, Measurement | MeasureError] = dict(failed)
         for id_, timing in timings.items():
             accuracy = accuracies[id_]
@@ -161,6 +171,18 @@ class Bench:
             fields = {field.name: getattr(timing, field.name) for field in dataclasses.fields(timing)}
             results[id_] = Measurement(machine=here, batch=1, accuracy=accuracy, **fields)
         return results
+
+    def _timings(self, alive: list[Subject], baseline_id: str, data: Data, failed: dict[str, MeasureError]) -> dict[str, Timings]:
+        """Timings of those that last; whoever dies goes into `failed`, and the others are timed anew: they took turns with it."""
+        while True:
+            try:
+                return measure.time_side_by_side(alive, baseline_id, data.dir, len(data.calls), self.effort, self.observe)
+            except ChildError as error:
+                if error.subject_id == baseline_id:
+                    raise
+                failed[error.subject_id] = error
+                alive = [subject for subject in alive if subject.id != error.subject_id]
+                self.observe(f"measure: once more without {error.subject_id}, which failed")
 
     def _metric(self) -> str:
         """The metric's name, and for the user's own the digest of its code."""
@@ -180,13 +202,6 @@ def _interpreter(package: Package) -> tuple[Path, str]:
     if found is not None:
         return found.path, found.version
     return Path(sys.executable), sys.version.split()[0]
-
-
-def _memory_mb(package: Package) -> int:
-    value = json.loads((package.dir / "package.json").read_bytes())["memory_mb"]
-    if not isinstance(value, int):
-        raise RecipeError(f"memory_mb is {value!r}")
-    return value
 
 
 def _kept(store: Store, action: dict[str, Any], fill: Callable[[Path], object]) -> Data:

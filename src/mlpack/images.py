@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from mlpack.console import Console
 from mlpack.errors import PackError
-from mlpack.oci import image, layout, remote
+from mlpack.oci import image, layout, media, remote
 from mlpack.oci.auth import Credentials
 from mlpack.oci.base import resolve_base
 from mlpack.targets import lambda_image
@@ -25,9 +27,20 @@ def pull(reference: str, path: Path, arch: str, credentials: Credentials, consol
     """Pull `reference` into a new layout at `path`; its digest. PackError when something is there already."""
     if path.exists():
         raise PackError(f"{path} exists already: name a new directory, or remove it first")
-    with console.step(f"pull {reference}"):
-        made = remote.pull(reference, arch, path / "blobs", credentials)
-        layout.write(made, path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        with console.step(f"pull {reference}"):
+            made = remote.pull(reference, arch, fresh / "blobs", credentials)
+            os_name, made_for, _ = image.platform(made)
+            if (os_name, made_for) != ("linux", media.architecture(arch)):
+                wanted = f"linux/{media.architecture(arch)}"
+                raise PackError(f"{reference} is made for {os_name}/{made_for}, not for {wanted}: say --arch")
+            layout.write(made, fresh)
+        fresh.chmod(0o755)
+        fresh.rename(path)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
     return str(image.digest(made))
 
 

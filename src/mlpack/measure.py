@@ -2,7 +2,8 @@
 
 Promises: what is measured is the unpacked package with nothing else on its path; candidates and their float baseline take turns
 in the same seconds on the same core, so that ratios hold on a noisy machine; raw samples are kept. A child that dies is a
-`MeasureError`, never a dead build. Does not judge: see `decide`.
+`ChildError` with its last words, never a dead build; no child outlives the call that started it, Ctrl-C included. Does not judge:
+see `decide`.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ import json
 import os
 import selectors
 import subprocess
+import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,9 @@ from mlpack.errors import MeasureError
 from mlpack.stats import median
 
 _TIMEOUT_S = 900.0
+_LEAVE_S = 5.0
+"""How long a child may take to end once its input is closed."""
+_WORDS_BYTES = 2000
 _LAMBDA_MB_PER_CPU = 1769
 """AWS gives one vCPU per 1,769 MB of memory (Lambda developer guide, "Configure memory")."""
 
@@ -68,28 +74,43 @@ class Timings:
     peak_memory_bytes: int
 
 
+class ChildError(MeasureError):
+    """A package's own failure while it was measured, not the measurement's. `subject_id` says whose."""
+
+    def __init__(self, subject_id: str, message: str) -> None:
+        super().__init__(message)
+        self.subject_id = subject_id
+
+
 class Child:
     """The package's own bench server in a process of its own: a JSON line in, a JSON line out."""
 
     def __init__(self, subject: Subject, calls_dir: Path, cpus: frozenset[int]) -> None:
         self.subject = subject
-        self._process = subprocess.Popen(
-            [subject.interpreter, "-I", "-S", subject.root / "bootstrap.py", "bench", calls_dir],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=subject.root,
-            env={
-                "LAMBDA_TASK_ROOT": str(subject.root),
-                "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(subject.memory_mb),
-                "HOME": "/tmp",
-                "LANG": "C.UTF-8",
-            },
-            start_new_session=True,
-            # Between fork and exec, so that even the interpreter's own start runs on the core that was asked for.
-            preexec_fn=lambda: os.sched_setaffinity(0, cpus),
-        )
         self._buffer = b""
+        # A file, not a pipe: a child that logs more than a pipe holds would wait for a reader for ever.
+        self._words = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
+        try:
+            with _pinned(cpus):
+                self._process = subprocess.Popen(
+                    [subject.interpreter, "-I", "-S", subject.root / "bootstrap.py", "bench", calls_dir],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=self._words,
+                    cwd=subject.root,
+                    env={
+                        "LAMBDA_TASK_ROOT": str(subject.root),
+                        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(subject.memory_mb),
+                        "HOME": "/tmp",
+                        "LANG": "C.UTF-8",
+                    },
+                    start_new_session=True,
+                )
+        except OSError as error:
+            self._words.close()
+            raise MeasureError(
+                f"{subject.id}: its process could not be started: {error}. Free memory or processes, and build again"
+            ) from None
 
     def ask(self, **request: Any) -> dict[str, Any]:
         """Send one operation and wait for its answer. MeasureError when the child fails, dies or does not answer in time."""
@@ -104,19 +125,23 @@ class Child:
             raise self._failed(f"failed at {request.get('op')!r}: {answer['error'].get('type')}: {answer['error'].get('message')}")
         return dict(answer)
 
+    def kill(self) -> None:
+        """End the process at once. Whoever waits for its answer is told that it died."""
+        self._process.kill()
+
     def close(self) -> None:
-        """End the process and wait for it; a child that does not leave by itself is killed."""
-        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
-            if stream is not None:
-                try:
-                    stream.close()
-                except BrokenPipeError:
-                    pass  # the child is gone already, with our last words unread
+        """End the process and wait for it; a child that does not leave by itself, or is not waited for, is killed."""
         try:
-            self._process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
+            for stream in (self._process.stdin, self._process.stdout):
+                if stream is not None:
+                    with suppress(BrokenPipeError):  # the child is gone already, with our last words unread
+                        stream.close()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=_LEAVE_S)
+        finally:
             self._process.kill()
             self._process.wait()
+            self._words.close()
 
     def _line(self) -> bytes:
         assert self._process.stdout is not None
@@ -133,23 +158,29 @@ class Child:
         line, _, self._buffer = self._buffer.partition(b"\n")
         return line
 
-    def _failed(self, what: str) -> MeasureError:
+    def _failed(self, what: str) -> ChildError:
         self._process.kill()
         status = self._process.wait()
-        words = self._process.stderr.read().decode(errors="replace")[-2000:].strip() if self._process.stderr else ""
-        return MeasureError(
+        size = self._words.seek(0, os.SEEK_END)
+        self._words.seek(max(0, size - _WORDS_BYTES))
+        words = self._words.read().decode(errors="replace").strip()
+        return ChildError(
+            self.subject.id,
             f"{self.subject.id}: the packaged runtime {what} (exit status {status}).\n"
             + (f"It said:\n{words}\n" if words else "")
-            + "Reproduce it with `mlpack run` on the package, or look for a missing operator, data type or shared library."
+            + "Reproduce it with `mlpack run` on the package, or look for a missing operator, data type or shared library.",
         )
 
 
 @contextmanager
 def child(subject: Subject, calls_dir: Path, cpus: frozenset[int]) -> Iterator[Child]:
-    """A running bench server, ended on leaving."""
+    """A running bench server, ended on leaving: at once when an error or an interrupt leaves."""
     running = Child(subject, calls_dir, cpus)
     try:
         yield running
+    except BaseException:
+        running.kill()
+        raise
     finally:
         running.close()
 
@@ -157,26 +188,43 @@ def child(subject: Subject, calls_dir: Path, cpus: frozenset[int]) -> Iterator[C
 def predict(subjects: Sequence[Subject], calls_dir: Path, n_calls: int, out_dir: Path) -> dict[str, Path | MeasureError]:
     """Every subject's outputs for every call, side by side on all cores: a path prefix (`.json`, `.bin`) or what went wrong."""
     cpus = sorted(os.sched_getaffinity(0))
+    stopped = threading.Event()
+    started: list[Child] = []
 
     def one(index: int) -> Path | MeasureError:
         prefix = out_dir / f"outputs-{index}"
-        threads = subjects[index].threads
         try:
-            with child(subjects[index], calls_dir, _share(cpus, index, threads)) as running:
+            with child(subjects[index], calls_dir, _share(cpus, index, subjects[index].threads)) as running:
+                started.append(running)
+                if stopped.is_set():
+                    running.kill()
                 running.ask(op="load")
                 running.ask(op="predict", calls=[0, n_calls], out=str(prefix))
         except MeasureError as error:
             return error
         return prefix
 
-    with ThreadPoolExecutor(max_workers=max(1, len(cpus))) as pool:
+    pool = ThreadPoolExecutor(max_workers=max(1, len(cpus)))
+    try:
         return dict(zip((s.id for s in subjects), pool.map(one, range(len(subjects))), strict=True))
+    except BaseException:
+        # An interrupt reaches this thread only; the others wait for children that may have minutes to go.
+        stopped.set()
+        pool.shutdown(wait=False, cancel_futures=True)
+        for running in started:
+            running.kill()
+        raise
+    finally:
+        pool.shutdown()
 
 
 def time_side_by_side(
     subjects: Sequence[Subject], baseline_id: str, calls_dir: Path, n_calls: int, effort: Effort, observe: Callable[[str], None]
 ) -> dict[str, Timings]:
-    """Timings of every subject, taken in turns. `baseline_id` is one of the subjects: the others' ratios are to it."""
+    """Timings of every subject, taken in turns. `baseline_id` is one of the subjects: the others' ratios are to it.
+
+    ChildError when a subject fails: measure the others anew, without it.
+    """
     starts = _cold_starts(subjects, calls_dir, effort, observe)
     observe(f"measure: latency of {len(subjects)} packages in turns")
     cpus = sorted(os.sched_getaffinity(0))
@@ -272,3 +320,18 @@ class _Steady:
 def _share(cpus: Sequence[int], first: int, threads: int) -> frozenset[int]:
     """As many of the cores as there are threads, counted from `first` round the ring."""
     return frozenset(cpus[(first + k) % len(cpus)] for k in range(min(threads, len(cpus))))
+
+
+@contextmanager
+def _pinned(cpus: frozenset[int]) -> Iterator[None]:
+    """What this thread starts inside runs on these cores from its first instruction.
+
+    A child inherits its parent thread's cores. Setting them in the child between fork and exec would forbid vfork, and forking a
+    process that has loaded an exporter costs milliseconds, which would count as the package's cold start.
+    """
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cpus)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)

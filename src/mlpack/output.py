@@ -10,6 +10,7 @@ import dataclasses
 import os
 import shutil
 import stat
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,17 +25,26 @@ ARTIFACTS = "artifacts"
 
 
 def check(out: Path) -> None:
-    """RecipeError when `out` holds something that is not a build's: it would be lost."""
+    """RecipeError when `out` holds something that is not a build's, which would be lost, or cannot be written to."""
     if out.is_dir() and any(out.iterdir()) and not (out / BUILD).is_file():
         raise RecipeError(f"--out {out}: the directory holds files and no {BUILD}, so it is not a build's: name another")
     if out.exists() and not out.is_dir():
         raise RecipeError(f"--out {out}: is a file, not a directory")
+    there = _place(out)
+    while not there.exists():
+        there = there.parent
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass  # to know it now, not after an hour of work
+    except OSError as error:
+        raise RecipeError(f"--out {out}: {there} cannot be written to ({error.strerror}): name another") from None
 
 
 def write(out: Path, outcome: BuildOutcome, packages: Mapping[str, Path]) -> dict[str, Any]:
     """Write everything beside `out`, then put it in its place; the record. `packages`: directories by candidate id."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    fresh = out.parent / f".{out.name}.{os.getpid()}.new"
+    place = _place(out)
+    place.mkdir(parents=True, exist_ok=True)
+    fresh = place / f".{out.name}.{os.getpid()}.new"
     remove(fresh)
     try:
         files = {}
@@ -66,21 +76,46 @@ def artifact_dir(package: Path) -> Path:
         record = buildjson.read(package / BUILD)
         if record["chosen"] is None:
             raise RecipeError(f"{package}: this build chose nothing, so there is no package to boot; see its report.md")
-        return package / ARTIFACTS / str(record["chosen"])
+        chosen = package / ARTIFACTS / str(record["chosen"])
+        if not chosen.is_dir():
+            raise RecipeError(f"{package}: the chosen package is not at {chosen}: copy the directory whole, or build again")
+        return chosen
     raise RecipeError(f"{package}: neither a build's directory ({BUILD}) nor a package's (package.json)")
 
 
+def _place(out: Path) -> Path:
+    """Where to prepare what will be `out`: beside it, or in it when it cannot be renamed (a container's volume)."""
+    out = out.resolve()
+    if out.is_dir() and (out.is_mount() or not os.access(out.parent, os.W_OK | os.X_OK)):
+        return out
+    return out.parent
+
+
 def _replace(out: Path, fresh: Path) -> None:
-    old = out.parent / f".{out.name}.{os.getpid()}.old"
-    if out.exists():
-        out.rename(old)
-    try:
-        fresh.rename(out)
-    except OSError:
-        if old.exists():
-            old.rename(out)
-        raise
+    out = out.resolve()  # a link to a directory stays one
+    old = fresh.with_suffix(".old")
+    if fresh.parent == out:
+        _replace_inside(out, fresh, old)
+    else:
+        if out.exists():
+            out.rename(old)
+        try:
+            fresh.rename(out)
+        except OSError:
+            if old.exists():
+                old.rename(out)
+            raise
     remove(old)
+
+
+def _replace_inside(out: Path, fresh: Path, old: Path) -> None:
+    """Change one for the other file by file; build.json goes first and comes last, so that a directory with it is whole."""
+    old.mkdir()
+    for path in sorted(out.iterdir(), key=lambda path: path.name != BUILD):
+        if path not in (old, fresh):
+            path.rename(old / path.name)
+    for path in sorted(fresh.iterdir(), key=lambda path: path.name == BUILD):
+        path.rename(out / path.name)
 
 
 def _copy(source: str, target: str) -> str:

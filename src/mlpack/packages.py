@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from mlpack import digest, entrypoint, pack, wheels
 from mlpack.digest import Digest
-from mlpack.errors import RecipeError
+from mlpack.errors import PackError, RecipeError
 from mlpack.pack import Hooks, PackRequest, RuntimeRequest
 from mlpack.records import Artifact, Candidate, Model, Part, Recipe, Target
-from mlpack.store import Store, remove
+from mlpack.store import Store
 from mlpack.targets import TARGETS
 
 if TYPE_CHECKING:
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
     from mlpack.oci.base import Base
 
 PACKAGE = "package"
+TASK = "task"
 _ARTIFACT = "artifact.json"
 
 
@@ -41,6 +40,7 @@ class Package:
     dir: Path
     content: Digest
     python: str
+    memory_mb: int
 
 
 class Packages:
@@ -64,21 +64,8 @@ class Packages:
 
     def pack(self, candidate: Candidate, model: Model, sample: Mapping[str, Any]) -> Package:
         """The candidate's package. PackError, LimitError and ServiceError as `pack.pack` and `oci` raise them."""
-        target, model_dir = candidate.target, self._store.path(model.tree)
-        base = self.base_of(target)
-        python = pack.python_of(target, base, self._cache)
-        text = self._tokenizer(model_dir) is not None
-        runtime = self._runtime(target, python, text=text)
-        runtime_action = {"kind": "runtime", **pack.runtime_key(runtime)}
-        with self._store.entry(runtime_action) as made:
-            if not made.hit:
-                pack.runtime_tree(runtime, made.dir)
-        content = {
-            "model": str(model.tree),
-            "runtime": str(made.digest),
-            "serve": self._serving(),
-            "memory_mb": target.config.memory_mb,
-        }
+        request, content = self._request(candidate, model, sample)
+        target, base = candidate.target, request.base
         action = {
             "kind": "package",
             "version": [pack.VERSION, TARGETS[target.kind].version],
@@ -87,48 +74,90 @@ class Packages:
             "variant": candidate.variant,
             "target": [target.kind, _plain(target)],
             "content": content,
-            "python": python,
+            "python": request.python,
             "base": str(base.manifest_digest) if base else None,
             "sample": str(digest.of_json(sample)),
         }
         with self._store.entry(action) as entry:
             if not entry.hit:
                 (entry.dir / PACKAGE).mkdir()
-                request = PackRequest(
-                    name=self._recipe.name,
-                    version=model.tree.short,
-                    variant=candidate.variant,
-                    target=target,
-                    model_dir=model_dir,
-                    runtime=made.dir,
-                    python=python,
-                    sample=sample,
-                    hooks=self._hooks,
-                    tokenizer=self._tokenizer(model_dir),
-                    max_length=self._recipe.serve.max_length,
-                    base=base,
-                    cache_dir=self._cache,
-                    notes=_notes(runtime),
-                )
-                with _scratch(self._store) as work:
+                with self._store.scratch() as work:
                     artifact = pack.pack(request, work, entry.dir / PACKAGE)
                 (entry.dir / _ARTIFACT).write_bytes(digest.canonical_json(_as_json(artifact)))
-        return Package(
-            artifact=_from_json(json.loads((entry.dir / _ARTIFACT).read_bytes())),
-            dir=entry.dir / PACKAGE,
-            content=digest.of_json(content),
-            python=python,
+        artifact = _from_json(json.loads((entry.dir / _ARTIFACT).read_bytes()))
+        return self._package(artifact, entry.dir / PACKAGE, request, content)
+
+    def lay_out(self, candidate: Candidate, model: Model, sample: Mapping[str, Any]) -> Package:
+        """What `pack` refuses because it is too large to ship, as a bare directory: what others are compared with must be run."""
+        request, content = self._request(candidate, model, sample)
+        action = {"kind": "directory", "version": pack.VERSION, "name": self._recipe.name, "variant": candidate.variant}
+        with self._store.entry({**action, "target": candidate.target.kind, "content": content, "python": request.python}) as entry:
+            if not entry.hit:
+                (entry.dir / TASK).mkdir()
+                with self._store.scratch() as work:
+                    pack.lay_out(request, work, entry.dir / TASK)
+        size = digest.size_of_tree(entry.dir)
+        artifact = Artifact(
+            kind="directory", digest=entry.digest, tree=entry.digest, files=(), size_bytes=size, compressed_bytes=size, parts=()
         )
+        return self._package(artifact, entry.dir, request, content)
+
+    def _request(self, candidate: Candidate, model: Model, sample: Mapping[str, Any]) -> tuple[PackRequest, dict[str, Any]]:
+        """What to pack, and the part of it that decides how the package behaves."""
+        target, model_dir = candidate.target, self._store.path(model.tree)
+        base = self.base_of(target)
+        python = pack.python_of(target, base, self._cache)
+        tokenizer = self._tokenizer(model_dir)
+        runtime = self._runtime(target, python, text=tokenizer is not None)
+        with self._store.entry({"kind": "runtime", **pack.runtime_key(runtime)}) as made:
+            if not made.hit:
+                pack.runtime_tree(runtime, made.dir)
+        content = {
+            "model": str(model.tree),
+            "runtime": str(made.digest),
+            "serve": self._serving(),
+            "memory_mb": target.config.memory_mb,
+            "settings": pack.VERSION,
+        }
+        request = PackRequest(
+            name=self._recipe.name,
+            version=model.tree.short,
+            variant=candidate.variant,
+            target=target,
+            model_dir=model_dir,
+            runtime=made.dir,
+            python=python,
+            sample=sample,
+            hooks=self._hooks,
+            tokenizer=tokenizer,
+            max_length=self._recipe.serve.max_length,
+            base=base,
+            cache_dir=self._cache,
+            notes=_notes(runtime),
+        )
+        return request, content
+
+    def _package(self, artifact: Artifact, folder: Path, request: PackRequest, content: dict[str, Any]) -> Package:
+        memory_mb = int(request.target.config.memory_mb)
+        return Package(artifact=artifact, dir=folder, content=digest.of_json(content), python=request.python, memory_mb=memory_mb)
 
     @contextmanager
     def unpacked(self, packages: Mapping[str, Package]) -> Iterator[dict[str, Path]]:
         """The shipped bytes of each package as they will lie at /var/task, read-only, while the block runs."""
-        with _scratch(self._store) as work:
-            yield {id_: pack.unpack(package.dir, work / str(index)) for index, (id_, package) in enumerate(packages.items())}
+        with self._store.scratch() as work:
+            yield {
+                id_: package.dir / TASK if (package.dir / TASK).is_dir() else pack.unpack(package.dir, work / str(index))
+                for index, (id_, package) in enumerate(packages.items())
+            }
+
+    def needs_base(self, target: Target) -> bool:
+        """Whether what ships for this target lies over a base image."""
+        return TARGETS[target.kind].needs_base
 
     def base_of(self, target: Target) -> Base | None:
-        """The resolved base of a target that needs one; a registry's is pinned in the lock by digest."""
-        if not TARGETS[target.kind].needs_base:
+        """The resolved base of a target that needs one; a registry's is pinned in the lock by digest. RecipeError: no such base, or
+        not one for this target."""
+        if not self.needs_base(target):
             return None
         from mlpack.oci.base import resolve_base
 
@@ -139,7 +168,11 @@ class Packages:
         key = f"{reference} {target.arch}"
         local = self._recipe.root / reference
         place = reference if self._base or not local.exists() else str(local)
-        found = resolve_base(place, target.arch, self._cache, self._lock.bases.get(key), self._credentials)
+        try:
+            found = resolve_base(place, target.arch, self._cache, self._lock.bases.get(key), self._credentials)
+        except PackError as error:
+            said = "--base" if self._base else f"targets.{target.kind}.base"
+            raise RecipeError(f"{said}: {error}") from error
         if found.kind == "registry":
             self._keep(dataclasses.replace(self._lock, bases={**self._lock.bases, key: found.digest}))
         self._bases[(reference, target.arch)] = found
@@ -151,8 +184,10 @@ class Packages:
 
     def _keep(self, lock: wheels.Lock) -> None:
         if lock != self._lock:
-            self._lock = lock
-            wheels.write_lock(self._lock_path, lock)
+            # A build of another recipe in this directory may have pinned something since: its pins stay.
+            there = wheels.read_lock(self._lock_path)
+            self._lock = wheels.Lock(wheels={**there.wheels, **lock.wheels}, bases={**there.bases, **lock.bases})
+            wheels.write_lock(self._lock_path, self._lock)
 
     def _tokenizer(self, model_dir: Path) -> Path | None:
         named = self._recipe.serve.tokenizer
@@ -194,19 +229,6 @@ def _notes(runtime: RuntimeRequest) -> tuple[str, ...]:
 def _plain(target: Target) -> dict[str, Any]:
     """A target's config without its base: that goes into actions by digest."""
     return {name: value for name, value in dataclasses.asdict(target.config).items() if name != "base"}
-
-
-@contextmanager
-def _scratch(store: Store) -> Iterator[Path]:
-    """A directory on the store's own disk, so that large files can be linked instead of copied."""
-    import os
-
-    work = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=store.root / "temporary"))
-    try:
-        yield work
-    finally:
-        remove(work)
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def _as_json(artifact: Artifact) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlpack import __version__, boot, cost, decide, digest, machine, output, plan, recipe, report, transform
+from mlpack import __version__, boot, cost, decide, digest, interrupts, machine, output, plan, recipe, report, transform
 from mlpack.errors import LimitError, MeasureError, MlpackError, RecipeError, ServiceError
 from mlpack.evidence import Bench, Data, check_disjoint, take_data
 from mlpack.measure import Effort
@@ -74,8 +74,8 @@ def foresee(path: Path, store: Store, roots: tuple[Path, ...], only: str | None)
     planned = _plan(path, only)
     source = transform.take_source(planned.recipe, store, (planned.recipe.root, *roots))
     rows = []
+    bindings = _known_bindings(planned, source, store, roots)
     for candidate in planned.candidates:
-        bindings = _known_bindings(planned, source, store, roots)
         steps = () if candidate.skipped else tuple(transform.forecast(candidate, source, store, bindings))
         rows.append(Foreseen(id=candidate.id, steps=steps, skipped=candidate.skipped))
     return tuple(rows)
@@ -87,10 +87,11 @@ def build(path: Path, store: Store, roots: tuple[Path, ...], options: Options, c
     planned = _plan(path, options.only)
     out = options.out or Path("out", planned.recipe.name)
     output.check(out)
+    programs = {name: options.tools(name) for name in ("aws-lambda-rie", "podman")}
     work = _Build(planned, store, (planned.recipe.root, *roots), options, console)
     with console.step(f"build {planned.recipe.name}: {len(planned.candidates)} candidates"):
         results = work.run()
-    decision, boots = _decide_and_boot(work, results, options, console)
+    decision, boots = _decide_and_boot(work, results, programs, console)
     outcome = report.BuildOutcome(
         plan=planned,
         results=tuple(results.values()),
@@ -119,6 +120,7 @@ class _Build:
         self._options = options
         self._maker = Packages(planned.recipe, store, roots, base=options.base, credentials=options.credentials)
         self.packages: dict[str, Package] = {}
+        self._too_large: dict[str, Package] = {}
         self.baselines: dict[str, Measurement] = {}
         self.float_sizes: dict[str, int] = {}
         self.source: Model = transform.take_source(planned.recipe, store, roots)
@@ -127,6 +129,8 @@ class _Build:
         """A result for every candidate of the plan, in its order."""
         with self._console.step("data"):
             evaluation, bindings = self._data()
+        if self._options.base is not None and not any(self._maker.needs_base(candidate.target) for candidate in self._all()):
+            self._console.warn(f"--base {self._options.base} replaces nothing: no target of this build has a base image")
         # Bases first: one that cannot be reached stops the build before an hour of work, not after it.
         for candidate in self._all():
             self._maker.base_of(candidate.target)
@@ -166,10 +170,14 @@ class _Build:
             with self._console.step(f"{candidate.id}: package"):
                 package = self._maker.pack(candidate, model, sample)
         except LimitError as error:
+            if model is not None and candidate in self._plan.baselines:
+                # What is too large to ship is still what the others are compared with.
+                self._too_large[candidate.id] = self._maker.lay_out(candidate, model, sample)
             return Result(candidate=candidate, model=model, over_limit=str(error))
         except (RecipeError, ServiceError):
             raise
         except MlpackError as error:
+            interrupts.check()
             if candidate in self._plan.baselines:
                 raise
             return Result(candidate=candidate, model=model, failure=str(error))
@@ -179,9 +187,8 @@ class _Build:
     def _measure(self, target_id: str, results: dict[str, Result], evaluation: Data) -> None:
         """Put measurements and prices into the results of one target."""
         baseline = next(candidate for candidate in self._plan.baselines if candidate.target.id == target_id)
-        packed = {id_: p for id_, p in self.packages.items() if results[id_].candidate.target.id == target_id}
-        if baseline.id not in packed:
-            return
+        made = {**self._too_large, **self.packages}
+        packed = {id_: p for id_, p in made.items() if results[id_].candidate.target.id == target_id}
         if baseline.target.arch != machine.arch():
             self._console.warn(
                 f"{target_id}: not measured: this machine is {machine.arch()}. Build on {baseline.target.arch} to measure it"
@@ -195,6 +202,8 @@ class _Build:
             effort=self._options.effort,
             observe=self._say,
         )
+        if packed.keys() == {baseline.id} and baseline.id in self._too_large:
+            return  # nothing that could ship is to be compared with it
         with self._console.step(f"{target_id}: measure"):
             measured = bench.measure(packed, baseline.id, evaluation)
         for id_, found in measured.items():
@@ -214,7 +223,10 @@ class _Build:
 def run_package(package: Path, event: Path | None, tools: Tools, *, memory_mb: int | None, timeout_s: float) -> boot.Boot:
     """Boot what a build left (its directory, or one artifact's) and give it `event`, or the sample that came with it."""
     folder = output.artifact_dir(package)
-    request = (event or folder / "event.json").read_bytes()
+    sample = folder / "event.json"
+    if event is None and not sample.is_file():
+        raise RecipeError(f"{folder}: the package came without its sample request ({sample.name}): say --event")
+    request = (event or sample).read_bytes()
     rie, podman = tools("aws-lambda-rie"), tools("podman")
     return boot.boot(folder, request, timeout_s=timeout_s, memory_mb=memory_mb, rie=rie, podman=podman)
 
@@ -229,7 +241,7 @@ def shown(answer: Mapping[str, Any]) -> Any:
 
 
 def _decide_and_boot(
-    work: _Build, results: dict[str, Result], options: Options, console: Console
+    work: _Build, results: dict[str, Result], programs: Mapping[str, Path | None], console: Console
 ) -> tuple[Decision, dict[str, Any] | None]:
     """Choose, boot the chosen, and choose again without it when it does not come up."""
     recipe_ = work._plan.recipe
@@ -245,19 +257,19 @@ def _decide_and_boot(
             return decision, None
         try:
             with console.step(f"boot {decision.chosen}"):
-                return decision, _booted(package, options, work._store)
+                return decision, _booted(package, programs, work._store)
         except MlpackError as error:
             console.warn(f"{decision.chosen} does not boot, so it cannot win:\n{error}")
             results[decision.chosen] = dataclasses.replace(results[decision.chosen], failure=str(error))
 
 
-def _booted(package: Package, options: Options, store: Store) -> dict[str, Any]:
+def _booted(package: Package, programs: Mapping[str, Path | None], store: Store) -> dict[str, Any]:
     """Boot a package, once per machine and per set of programs to boot it with."""
-    programs = {name: options.tools(name) for name in ("aws-lambda-rie", "podman")}
     action = {
         "kind": "boot",
         "version": 1,
-        "package": str(package.artifact.digest),
+        # The tree, not the digest of what is deployed: the sample request lies beside that.
+        "package": str(package.artifact.tree),
         "machine": dataclasses.asdict(machine.this_machine()),
         "programs": sorted(name for name, path in programs.items() if path),
     }
@@ -272,7 +284,7 @@ def _booted(package: Package, options: Options, store: Store) -> dict[str, Any]:
 
 def _plan(path: Path, only: str | None) -> Plan:
     planned = plan.expand(recipe.load(path))
-    return plan.select(planned, only) if only else planned
+    return planned if only is None else plan.select(planned, only)
 
 
 def _known_bindings(planned: Plan, source: Model, store: Store, roots: tuple[Path, ...]) -> Bindings:

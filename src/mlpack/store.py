@@ -1,15 +1,17 @@
 """A directory of trees named by their content, and of the actions that made them.
 
-Several processes may share one on a local disk: they may repeat each other's work but cannot spoil it, so there are no locks. A
-damaged entry is a miss; a failure is never kept. It does not know what a model is, and must not be put on a network file system.
+Several processes may share one on a local disk: they may repeat each other's work but cannot spoil it, so nobody waits for a lock.
+A damaged entry is a miss; a failure is never kept. It does not know what a model is, and must not be put on a network file system.
 
     trees/<digest>/          read-only once in place
     actions/<digest>.json    what was done, the digest of what came out, and how long it took
-    temporary/<pid>-...      being made; what a dead process left is removed when the store is next opened
+    temporary/...            being made, marked (flock) by its maker; what no living process holds goes when a store is opened
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import shutil
@@ -17,19 +19,22 @@ import stat
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mlpack import digest
 from mlpack.digest import Digest
-from mlpack.errors import PassError
+from mlpack.errors import PassError, RecipeError
 
 Action = Mapping[str, Any]
 """Everything that decides an output, as JSON: what runs, its version, config, the digests of its inputs, versions of its tools."""
 
 _FORMAT = 1
+_YOUNG_S = 5.0
+"""Between making a directory and marking it lie microseconds, in which it is empty."""
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# Made by mlpack: see CACHEDIR.TAG at bford.info/cachedir.\n"
 
 
@@ -61,11 +66,20 @@ class Store:
     def __init__(self, root: Path, *, verify: bool = False) -> None:
         self.root = root
         self._verify = verify
-        for name in ("trees", "actions", "temporary"):
-            (root / name).mkdir(parents=True, exist_ok=True)
-        tag = root / "CACHEDIR.TAG"
-        if not tag.exists():
-            tag.write_text(_TAG)
+        try:
+            for name in ("trees", "actions", "temporary"):
+                (root / name).mkdir(parents=True, exist_ok=True)
+                if not os.access(root / name, os.W_OK | os.X_OK):
+                    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            tag = root / "CACHEDIR.TAG"
+            if not tag.exists():
+                tag.write_text(_TAG)
+        except OSError as error:
+            if error.errno in _FULL:
+                raise
+            raise RecipeError(
+                f"the store {root} cannot be used: {error.strerror}. Point MLPACK_STORE at a directory that can be written to"
+            ) from None
         self._sweep()
 
     @contextmanager
@@ -78,10 +92,9 @@ class Store:
         if known is not None and not self._verify:
             yield known
             return
-        work = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=self.root / "temporary"))
-        made = Entry(action=action, dir=work, tree=None, seconds=0.0)
-        started = time.monotonic()
-        try:
+        with self.scratch() as work:
+            made = Entry(action=action, dir=work, tree=None, seconds=0.0)
+            started = time.monotonic()
             yield made
             made.seconds = time.monotonic() - started
             if not any(entry.is_file() or entry.is_symlink() for _, entry in digest.entries(work)):
@@ -95,9 +108,19 @@ class Store:
             self._seal(work, tree)
             self._record(action, tree, made.seconds)
             made.dir, made.tree = self.path(tree), tree
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """An empty directory on the store's own disk, where large files can be linked and moved; removed at the end."""
+        work = Path(tempfile.mkdtemp(prefix="making-", dir=self.root / "temporary"))
+        held = os.open(work, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(held, fcntl.LOCK_SH)
+            yield work
         finally:
             if work.exists():
                 remove(work)
+            os.close(held)
 
     def find(self, action: Action) -> Entry | None:
         """The entry of an action that was done before and is whole; None is a miss, whatever the reason."""
@@ -171,11 +194,17 @@ class Store:
         write_atomically(self._action_path(action), digest.canonical_json(record))
 
     def _sweep(self) -> None:
-        """Remove what processes that no longer run left half-made."""
+        """Remove what processes that no longer run left half-made.
+
+        They are known by their marks and not by their ids, which mean nothing to a process in another container.
+        """
         for path in (self.root / "temporary").iterdir():
-            pid = path.name.partition("-")[0]
-            if pid.isdigit() and not Path(f"/proc/{pid}").exists():
-                remove(path)
+            # Others may sweep at the same moment, or finish: what is gone meanwhile is as wanted.
+            with suppress(OSError):
+                if path.is_symlink() or not path.is_dir():
+                    path.unlink()
+                elif not _is_held(path) and (any(path.iterdir()) or time.time() - path.stat().st_ctime > _YOUNG_S):
+                    remove(path)
 
 
 def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -212,6 +241,18 @@ def write_atomically(path: Path, data: bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def _is_held(path: Path) -> bool:
+    """Whether a process that lives, in whatever container of this machine, is working in this directory."""
+    held = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(held)
+    return False
 
 
 def _is_whole(path: Path, tree: Digest) -> bool:

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import platform
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from mlpack import digest, entrypoint
+from mlpack import digest, entrypoint, interrupts
 from mlpack.digest import Digest
-from mlpack.errors import RecipeError
+from mlpack.errors import PassError, RecipeError
 from mlpack.passes import PASSES
 from mlpack.records import Candidate, Model, Recipe, Signature, Step, StepRun, TensorSpec
 from mlpack.store import Action, Entry, Store, flatten
@@ -29,6 +31,12 @@ Bindings = Mapping[str, tuple[Digest, Path]]
 
 Observe = Callable[[str], None]
 """Told what is about to run, for people."""
+
+EXTRAS = {
+    **dict.fromkeys(("torch", "onnxscript", "safetensors", "torch_pruning"), "torch"),
+    **dict.fromkeys(("transformers", "optimum"), "huggingface"),
+}
+"""What `pip install mlpack` leaves out, and the extra that brings it: only some sources need it."""
 
 _NOT_WEIGHTS = ("onnx", "openvino", "runs")
 """Folders that model hubs keep beside the weights and that `from_pretrained` never reads."""
@@ -75,7 +83,9 @@ def run_steps(candidate: Candidate, source: Model, store: Store, bindings: Bindi
             cached = entry.hit
             if not cached:
                 bound = {name: bindings[name][1] for name in row.binds if name in bindings}
-                row.run(store.path(tree), dataclasses.replace(step.config, **bound), entry.dir)
+                with _named(step):
+                    row.run(store.path(tree), dataclasses.replace(step.config, **bound), entry.dir)
+                interrupts.check()
         form = form if row.gives == "same" else row.gives
         tree = entry.digest
         runs.append(
@@ -84,6 +94,23 @@ def run_steps(candidate: Candidate, source: Model, store: Store, bindings: Bindi
             )
         )
     return Model(format=form, tree=tree, size_bytes=digest.size_of_tree(store.path(tree)), steps=tuple(runs))
+
+
+@contextmanager
+def _named(step: Step) -> Iterator[None]:
+    """A package that is not installed, or memory that does not suffice, is no bug: it has a name and a way out."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        extra = EXTRAS.get(missing)
+        if extra is None:
+            raise
+        raise PassError(
+            f"{step.name} needs the Python package {missing}, which is not installed here: pip install 'mlpack[{extra}]'"
+        ) from error
+    except MemoryError as error:
+        raise PassError(f"{step.name} needs more memory than this machine has to give: use a larger one") from error
 
 
 def forecast(candidate: Candidate, source: Model, store: Store, bindings: Bindings) -> Iterator[Forecast]:
@@ -163,6 +190,11 @@ def _huggingface_files(folder: Path) -> dict[str, Path]:
     files = {}
     for name, entry in digest.entries(folder):
         hidden = any(part.startswith(".") or part in _NOT_WEIGHTS for part in name.split("/"))
+        if not hidden and entry.is_symlink() and not Path(entry.path).exists():
+            raise RecipeError(
+                f"source.huggingface: {folder / name} is a link to {os.readlink(entry.path)}, which is not there.\n"
+                "The model was copied without its files, or its download was cut off: fetch it again, or copy what links lead to."
+            )
         if not hidden and entry.is_file():
             files[name] = Path(entry.path)
     if "config.json" not in files:
@@ -183,7 +215,7 @@ def _take_torch(recipe: Recipe, store: Store, roots: tuple[Path, ...]) -> Entry:
         "kind": "source/torch",
         "description": description,
         "files": {name: str(digest.of_file(path)) for name, path in files.items()},
-        "weights": str(digest.of_file(weights)) if weights else None,
+        "weights": [str(digest.of_file(weights)), weights.suffix] if weights else None,  # the name says how they are read
     }
     with store.entry(action) as entry:
         if not entry.hit:

@@ -8,6 +8,7 @@ Sources: `uv pip compile --generate-hashes`, `uv pip install --require-hashes`; 
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -20,7 +21,7 @@ from typing import Any
 
 from mlpack import digest
 from mlpack.digest import Digest
-from mlpack.errors import PackError, RecipeError, ServiceError
+from mlpack.errors import PackError, RecipeError, ServiceError, full_disk
 
 ENGINE = "onnxruntime==1.31.1"
 """The oldest release with every session key that the runtime sets, and whose arm64 build starts without the CPU lists in /sys
@@ -183,9 +184,13 @@ def write_lock(path: Path, lock: Lock) -> None:
     text = json.dumps(data, indent=1, sort_keys=True) + "\n"
     if path.is_file() and path.read_text("utf-8") == text:
         return
-    temporary = path.with_name(f".{path.name}.new")
+    # A name of its own: builds of two recipes in one directory share the lock, and may write it at the same moment.
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = Path(name)
     try:
-        temporary.write_text(text, "utf-8")
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        temporary.chmod(0o644)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -244,6 +249,8 @@ def _uv(arguments: Sequence[str], what: str) -> None:
         raise ServiceError(f"the package index did not answer within {_TIMEOUT_S} s: try again later", retryable=True) from None
     if done.returncode == 0:
         return
+    if full := full_disk(done.stderr):
+        raise full
     said = _shortened(done.stderr)
     if re.search(r"hash mismatch", done.stderr, re.IGNORECASE):
         raise PackError(

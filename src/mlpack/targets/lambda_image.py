@@ -36,16 +36,15 @@ ENVIRONMENT = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LambdaImage:
-    """A container image for Lambda.
-
-    `arch`: the processor; arm64 (Graviton) costs 20 % less. `memory_mb`: the function's memory, 128 to 10,240; CPU comes with it,
-    one vCPU at 1,769. `base`: the image underneath, which has Python 3.11 or later and glibc 2.28 or later: a registry reference,
-    an OCI layout or archive, or the directory of a root file system; pinned by digest in mlpack.lock.
-    """
+    """A container image for Lambda."""
 
     arch: Literal["x86_64", "arm64"] = "x86_64"
+    """The processor. arm64 (Graviton) costs 20 % less."""
     memory_mb: int = 1769
+    """The function's memory, 128 to 10,240; CPU comes with it, one vCPU at 1,769."""
     base: str = "public.ecr.aws/lambda/python:3.13"
+    """The image underneath, with Python 3.11 or later and glibc 2.28 or later: a registry reference (pinned by digest in
+    mlpack.lock), an OCI layout or archive, or the directory of a root file system."""
 
     def __post_init__(self) -> None:
         if problem := limits.memory_problem(self.memory_mb):

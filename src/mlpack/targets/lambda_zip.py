@@ -21,18 +21,16 @@ FUNCTION, LAYER = "function.zip", "layer.zip"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LambdaZip:
-    """A zip for one of Lambda's managed Python runtimes.
-
-    `arch`: the processor; arm64 (Graviton) costs 20 % less. `memory_mb`: the function's memory, 128 to 10,240; CPU comes with it,
-    one vCPU at 1,769. `python`: the managed runtime's version; 3.11 is not offered because it runs on Amazon Linux 2, whose
-    glibc 2.26 is older than the 2.28 that the engine needs. `layer`: put the runtime and the engine, which all functions share,
-    into layer.zip, and only model and code into function.zip.
-    """
+    """A zip for one of Lambda's managed Python runtimes."""
 
     arch: Literal["x86_64", "arm64"] = "x86_64"
+    """The processor. arm64 (Graviton) costs 20 % less."""
     memory_mb: int = 1769
+    """The function's memory, 128 to 10,240; CPU comes with it, one vCPU at 1,769."""
     python: Literal["3.12", "3.13", "3.14"] = "3.13"
+    """The managed runtime's version. 3.11 runs on Amazon Linux 2, whose glibc 2.26 is older than the 2.28 that the engine needs."""
     layer: bool = False
+    """Put the runtime and the engine, which all functions share, into layer.zip, and only model and code into function.zip."""
 
     def __post_init__(self) -> None:
         if problem := limits.memory_problem(self.memory_mb):

@@ -1,0 +1,120 @@
+"""Transform: what a source's name is made of, and what is said when a step cannot run here."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from mlpack import plan, recipe, transform
+from mlpack.errors import PassError, RecipeError
+from mlpack.passes.quantize import Quantize
+from mlpack.records import Recipe, Source, Step, TensorSpec
+from mlpack.store import Store
+from workshop import Workshop
+
+INPUTS = (TensorSpec(name="x", dtype="float32", shape=("batch", 4)),)
+
+
+@pytest.fixture
+def wanted(workshop: Workshop) -> Recipe:
+    return recipe.load(workshop.recipe)
+
+
+def torch_recipe(wanted: Recipe, weights: str | None = None) -> Recipe:
+    (wanted.root / "net.py").write_text("def build():\n    import torch\n    return torch.nn.Linear(4, 2)\n")
+    source = Source(format="torch", reference="net:build", weights=weights, task=None)
+    return dataclasses.replace(wanted, source=source, inputs=INPUTS)
+
+
+def test_a_missing_torch_is_named_with_its_extra(wanted: Recipe, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = torch_recipe(wanted)
+    source = transform.take_source(asked, store, (asked.root,))
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(PassError, match=r"export needs .* torch, .* pip install 'mlpack\[torch\]'"):
+        transform.run_steps(plan.expand(asked).baselines[0], source, store, {}, lambda _text: None)
+    assert not list((store.root / "temporary").iterdir())
+
+
+@pytest.mark.parametrize("missing", ["transformers", "optimum"])
+def test_a_missing_transformers_is_named_with_its_extra(
+    wanted: Recipe, store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, missing: str
+) -> None:
+    (tmp_path / "hf").mkdir()
+    (tmp_path / "hf/config.json").write_text('{"model_type": "bert"}')
+    asked = dataclasses.replace(
+        wanted, source=Source(format="huggingface", reference=str(tmp_path / "hf"), weights=None, task=None)
+    )
+    source = transform.take_source(asked, store, ())
+    for name in [name for name in sys.modules if name.partition(".")[0] == missing]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(PassError, match=rf"export needs .* {missing}, .* pip install 'mlpack\[huggingface\]'"):
+        transform.run_steps(plan.expand(asked).baselines[0], source, store, {}, lambda _text: None)
+
+
+def test_a_missing_package_of_the_users_own_is_quoted_as_such(wanted: Recipe, store: Store) -> None:
+    asked = torch_recipe(wanted)
+    (asked.root / "net.py").write_text("import no_such_package\ndef build():\n    return None\n")
+    source = transform.take_source(asked, store, (asked.root,))
+    with pytest.raises(PassError, match="no_such_package"):
+        transform.run_steps(plan.expand(asked).baselines[0], source, store, {}, lambda _text: None)
+
+
+def test_the_users_code_weights_and_inputs_name_a_torch_source(wanted: Recipe, store: Store) -> None:
+    (wanted.root / "w.pt").write_bytes(b"weights")
+    (wanted.root / "w.safetensors").write_bytes(b"weights")
+    (wanted.root / "other.py").write_text("A = 1\n")
+    asked = torch_recipe(wanted, "w.pt")
+
+    def name(changed: Recipe) -> str:
+        return str(transform.take_source(changed, store, (changed.root,)).tree)
+
+    first = name(asked)
+    assert name(asked) == first
+    safe = name(dataclasses.replace(asked, source=dataclasses.replace(asked.source, weights="w.safetensors")))
+    assert safe != first
+    assert {path.name for path in store.path(transform.Digest(safe)).iterdir()} == {"code", "torch.json", "weights.safetensors"}
+    assert name(dataclasses.replace(asked, inputs=(dataclasses.replace(INPUTS[0], shape=("batch", 5)),))) != first
+    (wanted.root / "other.py").write_text("A = 2\n")
+    assert name(asked) != first
+
+
+def test_a_link_without_its_file_is_told(wanted: Recipe, store: Store, tmp_path: Path) -> None:
+    """What a Hugging Face cache is when its blobs were not copied: silently leaving it out would say `no weights` much later."""
+    folder = tmp_path / "hf"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    os.symlink("../../blobs/abc", folder / "model.safetensors")
+    asked = dataclasses.replace(wanted, source=Source(format="huggingface", reference=str(folder), weights=None, task=None))
+    with pytest.raises(RecipeError, match=r"model\.safetensors is a link to \.\./\.\./blobs/abc"):
+        transform.take_source(asked, store, ())
+    (folder / "model.safetensors").unlink()
+    (folder / "onnx").mkdir()
+    (folder / "onnx/model.onnx").write_bytes(b"x" * 1000)
+    (folder / ".cache").write_bytes(b"x")
+    taken = transform.take_source(asked, store, ())
+    assert [path.name for path in store.path(taken.tree).iterdir()] == ["config.json"]
+
+
+def test_an_action_names_config_input_data_and_tools() -> None:
+    step = Step(name="quantize", config=Quantize(arch="arm64"))
+    one, other = (transform.Digest("sha256:" + digit * 64) for digit in "01")
+    first = transform.action_of(step, one, {})
+    assert set(first["tools"]) == {"onnx", "onnxruntime"}
+    assert first["config"]["arch"] == "arm64"
+    assert "calibration" not in first["config"]
+    bound = transform.action_of(step, one, {"calibration": (other, Path("/somewhere"))})
+    assert bound["bound"] == {"calibration": str(other)}
+    assert "/somewhere" not in str(bound)
+    assert transform.action_of(step, other, {}) != first
+
+
+def test_nearest_changes_are_old_to_new(store: Store) -> None:
+    with store.entry({"kind": "step/x", "config": {"a": 1, "b": 2}}) as entry:
+        (entry.dir / "f").write_text("")
+    assert transform.changes({"kind": "step/x", "config": {"a": 1, "b": 3}}, store) == ("config.b: 2 → 3",)
+    assert transform.changes({"kind": "step/y"}, store) == ("never done before",)
