@@ -1,40 +1,34 @@
-"""What the slow tests need of the machine: found, made once and kept in a cache, or a failure that says what to install.
-
-MLPACK_TEST_CACHE (default: ~/.cache/mlpack-tests) keeps what takes long to make. Nothing is installed on the machine.
-"""
+"""What the slow tests need of the machine: found, made once and kept in a cache (`tools.parts`), or a failure that says what to
+install. Nothing is installed on the machine."""
 
 from __future__ import annotations
 
-import os
-import platform
-import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import uv
+from tests_slow.project import Project, copy_of_samples
+from tests_slow.real_registry import Registry
+from tools import parts
 
 from mlpack import wheels
+from mlpack.machine import arch
 from mlpack.oci.base import Base, resolve_base
 from mlpack.pack import RuntimeRequest, runtime_request, runtime_tree
 from mlpack.records import Target
 from mlpack.targets import LambdaImage, LambdaZip
 from mlpack.wheels import Lock
 
-DEBIAN = "debootstrap podman runc buildah skopeo umoci docker-registry qemu-user-static binfmt-support"
-RIE_WHEEL = "aws-sam-cli==1.170.0"
-SUITE = "bookworm"
-
 MakeRuntime = Callable[..., Path]
 
 
 def program(name: str) -> Path:
     """Where a program is. The test fails, and says which Debian package has it, when it is nowhere."""
-    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
-    if found is None:
-        pytest.fail(f"{name} is missing. On Debian, as root: apt-get install --no-install-recommends {DEBIAN}")
-    return Path(found)
+    try:
+        return parts.program(name)
+    except parts.MissingError as error:
+        pytest.fail(str(error))
 
 
 def run(*command: str | Path) -> str:
@@ -47,47 +41,55 @@ def run(*command: str | Path) -> str:
 @pytest.fixture(scope="session")
 def test_cache() -> Path:
     """Where slow things are kept between runs."""
-    path = Path(os.environ.get("MLPACK_TEST_CACHE") or Path.home() / ".cache/mlpack-tests")
-    path.mkdir(parents=True, exist_ok=True)
-    return path
+    return parts.cache()
 
 
 @pytest.fixture(scope="session")
-def rie(test_cache: Path) -> Path:
-    """Lambda's runtime interface emulator, out of the wheel of aws-sam-cli, which carries it."""
-    suffix = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())
-    kept = test_cache / f"aws-lambda-rie-{suffix}"
-    if not kept.exists():
-        unpacked = test_cache / "aws-sam-cli.partial"
-        shutil.rmtree(unpacked, ignore_errors=True)
-        run(uv.find_uv_bin(), "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:", "--target", unpacked, RIE_WHEEL)
-        found = unpacked / "samcli/local/rapid" / kept.name
-        found.chmod(0o755)
-        found.replace(kept)
-        shutil.rmtree(unpacked)
-    return kept
+def rie() -> Path:
+    """Lambda's runtime interface emulator."""
+    return parts.rie()
 
 
 @pytest.fixture(scope="session")
-def base_rootfs(test_cache: Path) -> Path:
-    """A small Debian with Python 3.11, as debootstrap makes it."""
-    kept = test_cache / "base-rootfs"
-    if not kept.exists():
-        if os.geteuid() != 0:
-            pytest.fail(f"{kept} is missing, and debootstrap needs root to make it: run the slow tests once as root")
-        partial = test_cache / f"base-rootfs.{os.getpid()}.partial"
-        run(program("debootstrap"), "--variant=minbase", "--include=python3,ca-certificates", SUITE, partial)
-        for pattern in ("var/cache/apt/archives/*.deb", "var/lib/apt/lists/*_*"):
-            for path in partial.glob(pattern):
-                path.unlink()
-        partial.rename(kept)
-    return kept
+def bookworm() -> Path:
+    """A small Debian with Python 3.11: not the Python of any default, so what depends on it shows."""
+    return parts.rootfs("bookworm")
 
 
 @pytest.fixture(scope="session")
-def base(base_rootfs: Path, test_cache: Path) -> Base:
-    """It as a base image for this machine."""
-    return resolve_base(str(base_rootfs), LambdaZip().arch if platform.machine() == "x86_64" else "arm64", test_cache / "oci")
+def trixie() -> Path:
+    """A small Debian with Python 3.13, the default of zips and of Lambda's own base image."""
+    return parts.rootfs("trixie")
+
+
+@pytest.fixture(scope="session")
+def base(bookworm: Path, test_cache: Path) -> Base:
+    """The older one as a base image for this machine."""
+    return resolve_base(str(bookworm), arch(), test_cache / "oci")
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[Registry]:
+    """A running docker-registry on loopback, open to all."""
+    root = tmp_path / "registry"
+    root.mkdir()
+    running = Registry(root)
+    running.start()
+    yield running
+    running.kill()
+
+
+@pytest.fixture(scope="session")
+def make_project(rie: Path, trixie: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Project]:
+    """A user's project of its own: the sample recipes and models copied, an empty store, and the command line to build them."""
+    path = parts.python_of(trixie, "3.13")
+
+    def make(*samples: str, store: Path | None = None) -> Project:
+        root = tmp_path_factory.mktemp("project")
+        copy_of_samples(root, samples)
+        return Project(root=root, store=store or root / "store", rie=rie, python_dir=path)
+
+    return make
 
 
 @pytest.fixture(scope="session")

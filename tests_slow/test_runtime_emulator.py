@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -23,19 +22,6 @@ if TYPE_CHECKING:
 INVOKE = "/2015-03-31/functions/function/invocations"
 STOCK_CLIENT = "awslambdaric==4.2.2"
 EVENT = {"inputs": {"pixels": [[1, 1, 1, 1]], "marks": [2]}}
-
-
-@pytest.fixture(scope="session")
-def emulator() -> str:
-    """The emulator's path. It is inside the aws-sam-cli wheel, and runs without Docker."""
-    found = os.environ.get("MLPACK_RIE") or shutil.which("aws-lambda-rie")
-    if not found or not os.access(found, os.X_OK):
-        pytest.fail(
-            "the Lambda runtime interface emulator is not here: set MLPACK_RIE, or put aws-lambda-rie on PATH. To get it:"
-            " pip download --no-deps aws-sam-cli; unzip -j aws_sam_cli-*.whl samcli/local/rapid/aws-lambda-rie-x86_64;"
-            " chmod +x aws-lambda-rie-x86_64"
-        )
-    return found
 
 
 class Booted:
@@ -63,14 +49,14 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def boot(emulator: str) -> Iterator[Callable[..., Booted]]:
+def boot(rie: Path) -> Iterator[Callable[..., Booted]]:
     started: list[subprocess.Popen[str]] = []
 
     def start(*command: str, **env: str) -> Booted:
         port, api_port = free_port(), free_port()
         addresses = ["--runtime-interface-emulator-address", f"127.0.0.1:{port}", "--runtime-api-address", f"127.0.0.1:{api_port}"]
         process = subprocess.Popen(
-            [emulator, *addresses, *command],
+            [rie, *addresses, *command],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

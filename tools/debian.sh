@@ -1,8 +1,8 @@
 #!/bin/sh
-# Debian packages that the slow tests need. As root they are installed; otherwise what is missing is named, and the tests that
-# need it fail saying the same.
+# Debian packages that the slow tests and the benchmarks need. As root they are installed; otherwise what is missing is named, and
+# the tests that need it fail saying the same.
 set -eu
-packages="dataset-fashion-mnist wordnet-base debootstrap docker-registry skopeo umoci buildah podman runc fuse-overlayfs qemu-user-static"
+packages="debootstrap docker-registry skopeo umoci buildah podman runc"
 if ! command -v dpkg-query >/dev/null; then
   echo "not a Debian system: the slow tests need $packages" >&2
   exit 0

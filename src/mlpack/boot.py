@@ -114,11 +114,12 @@ def _boot_image(package: Path, event: bytes, work: Path, given: _Limits, rie: Pa
     root_user = os.geteuid() == 0
     runtime = ["--runtime", "runc"] if root_user and shutil.which("runc") else []
     program = [str(podman), *runtime]
-    layout = work / "image"  # by a name of ours: podman cannot read a path with the @ that every candidate's id has
-    layout.symlink_to((package / lambda_image.LAYOUT).resolve())
-    pulled = _podman([*program, "pull", "--quiet", f"oci:{layout}"], given.timeout_s)
-    identity = pulled.strip().splitlines()[-1]
+    # podman 4 names an image by its path as given, and not every path is a name: not one with the @ of a candidate's id, nor
+    # one with the _ that a temporary directory may end in. So a relative path, which two boots of one image do not share.
     name = f"mlpack-{os.getpid()}-{time.monotonic_ns()}"
+    (work / name).symlink_to((package / lambda_image.LAYOUT).resolve())
+    pulled = _podman([*program, "pull", "--quiet", f"oci:{name}"], given.timeout_s, folder=work)
+    identity = pulled.strip().splitlines()[-1]
     options = [
         "--name",
         name,
@@ -154,14 +155,19 @@ def _boot_image(package: Path, event: bytes, work: Path, given: _Limits, rie: Pa
     try:
         made = _emulated(call, rie) if rie is not None else _stubbed(call)
     finally:
-        for arguments in (["rm", "--force", "--time", "0", name], ["rmi", identity]):
-            subprocess.run([*program, *arguments], capture_output=True, check=False, timeout=60)
+        _quietly([*program, "rm", "--force", "--time", "0", name])
+        if not _quietly([*program, "rmi", f"localhost/{name}"]):  # podman 5 gives it no name
+            _quietly([*program, "rmi", identity])
     return Boot(answer=made.answer, init_ms=made.init_ms, how=f"{made.how}, in podman, read-only", log=made.log)
 
 
-def _podman(command: Sequence[str], timeout_s: float) -> str:
+def _quietly(command: Sequence[str]) -> bool:
+    return subprocess.run(command, capture_output=True, check=False, timeout=60).returncode == 0
+
+
+def _podman(command: Sequence[str], timeout_s: float, folder: Path | None = None) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=max(timeout_s, 120))
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=max(timeout_s, 120))
     except subprocess.TimeoutExpired:
         raise PackError(f"{' '.join(command[:2])} did not end in time") from None
     if done.returncode:
