@@ -1,27 +1,50 @@
 """Cold start of the MiniLM int8 image against two others on the same base: a hello-world handler, and onnxruntime as pip leaves it.
 
-What is timed is the first invocation under AWS's own emulator, in a container with the CPU and memory of the function: the emulator
-starts the function's process when the first request comes, so the time holds interpreter, imports, loading and the first answer.
-The three take turns. Figures: at most 2.5 times hello; at least 3 times faster than stock.
+What is timed is the first invocation under AWS's own emulator, in a container with the CPU and memory of the function (podman and
+runc, so this one needs root). The emulator starts the function's process when the first request comes, which is checked, so the
+time holds interpreter, imports, loading and the first answer. Page cache warm: the first round is not kept. The images take turns.
+Figures: at most 2.5 times hello; at least 3 times faster than stock.
 
     hello    awslambdaric and a handler that returns a constant
-    stock    awslambdaric, onnxruntime, tokenizers and numpy as `pip install --target` leaves them (bytecode valid), and a handler
-             that loads the plain .onnx file with default options at import
+    stock    awslambdaric, onnxruntime, tokenizers and numpy as `pip install --target` leaves them, its bytecode valid, and a
+             handler that loads optimum's int8 .onnx file with default options when it is imported
+    bare     stock without bytecode, as `uv pip install` leaves it (or pip, when a later copy changed the files' times)
 """
 
 from __future__ import annotations
 
 import http.client
 import json
+import os
+import re
 import shutil
-import statistics
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from common import Row, built_minilm, machine_facts, parser, report
+from common import (
+    LAMBDA_MB,
+    MINILM,
+    Place,
+    install_wheels,
+    parser,
+    place,
+    ratio,
+    report,
+    run,
+    scratch,
+    stock_int8_minilm,
+    timed,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 HELLO = "def handler(event, context):\n    return {'statusCode': 200, 'body': 'hello'}\n"
 STOCK = """
@@ -31,164 +54,195 @@ import onnxruntime as ort
 from tokenizers import Tokenizer
 
 tokenizer = Tokenizer.from_file("/var/task/tokenizer.json")
-session = ort.InferenceSession("/var/task/model.onnx")
+tokenizer.no_padding()
+session = ort.InferenceSession("/var/task/model_quantized.onnx")
 names = {port.name for port in session.get_inputs()}
 
 
 def handler(event, context):
-    text = json.loads(event["body"])["text"]
-    encoded = tokenizer.encode(text)
+    encoded = tokenizer.encode(json.loads(event["body"])["text"])
     feeds = {"input_ids": encoded.ids, "attention_mask": encoded.attention_mask, "token_type_ids": encoded.type_ids}
-    outputs = session.run(None, {k: np.array([v], dtype=np.int64) for k, v in feeds.items() if k in names})
-    return {"statusCode": 200, "body": json.dumps(outputs[0].tolist())}
+    arrays = {name: np.array([ids], dtype=np.int64) for name, ids in feeds.items() if name in names}
+    (embedding,) = session.run(["sentence_embedding"], arrays)
+    return {"statusCode": 200, "body": json.dumps(embedding.tolist())}
 """
-EVENT = {
-    "version": "2.0",
-    "rawPath": "/",
-    "requestContext": {"http": {"method": "POST", "path": "/"}},
-    "headers": {},
-    "body": '{"text": "a bank by the river"}',
-}
-MEMORY_MB = 1769
+ENGINE = ["awslambdaric", "onnxruntime==1.31.1", "numpy", "tokenizers==0.22.2"]
+PODMAN = ["podman", "--runtime", "runc"]
+INIT = re.compile(r"INIT REPORT\(.*?durationMs: ([0-9.]+)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """One cold start, in milliseconds."""
+
+    answer_ms: float
+    """From the first request to its answer."""
+    container_ms: float
+    """From `podman run` to that answer, without the pause between."""
+    init_ms: float
+    """The emulator's own INIT: from its start of the process to the process's readiness for an event."""
 
 
 def main() -> int:
     """Run the comparison and print its rows."""
     options = parser(__doc__).parse_args()
-    build = built_minilm(options, image=True)
-    with tempfile.TemporaryDirectory(prefix="mlpack-bench-") as work:
-        images = {
-            "mlpack": podman("pull", "--quiet", f"oci:{build.image}"),
-            "hello": wrapped(Path(work, "hello"), options.base, HELLO, ["awslambdaric"], build),
-            "stock": wrapped(
-                Path(work, "stock"), options.base, STOCK, ["awslambdaric", "onnxruntime==1.31.1", "numpy", "tokenizers"], build
-            ),
-        }
-        samples: dict[str, list[float]] = {name: [] for name in images}
+    here = place(options)
+    starts: dict[str, list[Start]] = {}
+    with scratch() as work, images(here, work) as (made, event):
         for number in range(options.runs + 1):
-            for name, image in images.items():
-                taken = first_answer_ms(image, options.rie, stock=name != "mlpack")
-                if number:  # the first round fills the page cache
-                    samples[name].append(taken)
-    middle = {name: statistics.median(taken) for name, taken in samples.items()}
+            for name, image in made.items():
+                taken = first_answer(image, here.rie, event, ours=name == "mlpack")
+                if number:
+                    starts.setdefault(name, []).append(taken)
+    answers = {name: [each.answer_ms for each in taken] for name, taken in starts.items()}
     rows = [
-        Row("cold start, hello handler, ms", middle["hello"], spread(samples["hello"])),
-        Row("cold start, onnxruntime as pip leaves it, ms", middle["stock"], spread(samples["stock"])),
-        Row("cold start, mlpack MiniLM int8, ms", middle["mlpack"], spread(samples["mlpack"])),
-        Row("mlpack / hello", paired(samples["mlpack"], samples["hello"]), "median of pairs", at_most=2.5),
-        Row("stock / mlpack", paired(samples["stock"], samples["mlpack"]), "median of pairs", at_least=3.0),
+        timed("hello, first answer", answers["hello"], "ms"),
+        timed("stock, first answer", answers["stock"], "ms"),
+        timed("mlpack, first answer", answers["mlpack"], "ms"),
+        ratio("mlpack / hello", answers["mlpack"], answers["hello"], at_most=2.5),
+        ratio("stock / mlpack", answers["stock"], answers["mlpack"], at_least=3.0),
+        timed("bare (no bytecode), first answer", answers["bare"], "ms"),
+        ratio("bare / mlpack", answers["bare"], answers["mlpack"]),
     ]
-    return report("cold_start", rows, machine_facts(), f"{options.runs} runs each, in turns; 1 CPU, {MEMORY_MB} MB")
+    beside = [(name, starts[name]) for name in ("hello", "stock", "mlpack")]
+    rows += [timed(f"{name}, of which the emulator's INIT", [each.init_ms for each in taken], "ms") for name, taken in beside]
+    rows += [
+        timed(f"{name}, container start to first answer", [each.container_ms for each in taken], "ms") for name, taken in beside
+    ]
+    return report("cold_start", rows, f"{options.runs} runs each, in turns; 1 CPU, {LAMBDA_MB} MB, page cache warm", options.out)
 
 
-def wrapped(folder: Path, base: Path, handler: str, requirements: list[str], build: object) -> str:
-    """An image of `base` with these requirements and this handler at /var/task; file times are kept, so bytecode stays valid."""
-    task = folder / "task"
-    task.mkdir(parents=True)
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--target", task, *requirements], check=True)
-    (task / "app.py").write_text(handler)
-    if "onnxruntime" in handler:
-        from common import Build
-
-        assert isinstance(build, Build)
-        for name in ("model.onnx", "tokenizer.json"):
-            shutil.copyfile(build.plain / name, task / name)
-    container = buildah("from", "scratch")
+@contextmanager
+def images(here: Place, work: Path) -> Iterator[tuple[dict[str, str], bytes]]:
+    """The four images by name, and the request for all of them; removed afterwards."""
+    here.build(MINILM, work / "out", "--only", "int8@lambda-image-*", "--keep", "all")
+    (package,) = (work / "out/artifacts").iterdir()
+    task = {name: work / name for name in ("hello", "stock", "bare")}
+    install_wheels(task["hello"], ["awslambdaric"], here.python_version)
+    install_wheels(task["stock"], ENGINE, here.python_version)
+    (task["hello"] / "app.py").write_text(HELLO)
+    (task["stock"] / "app.py").write_text(STOCK)
+    for name in ("model_quantized.onnx", "tokenizer.json"):
+        shutil.copyfile(stock_int8_minilm() / name, task["stock"] / name)
+    shutil.copytree(task["stock"], task["bare"])
+    for name in ("hello", "stock"):  # what pip does after it unpacked, with the interpreter that will run it
+        compiled = [str(here.python), "-m", "compileall", "-q", "-s", str(task[name]), "-p", "/var/task", str(task[name])]
+        run(compiled, accepted=(0, 1))  # 1: onnxruntime ships a template that is no Python; pip passes over it as well
+    (work / "image").symlink_to(package / "image")  # podman would take the "@" of the candidate's id for a digest
+    pulled: list[str] = []
     try:
-        mounted = buildah("mount", container)
-        subprocess.run(["cp", "-a", "--reflink=auto", f"{base}/.", mounted], check=True)
-        subprocess.run(["mkdir", "-p", f"{mounted}/var/task"], check=True)
-        subprocess.run(["cp", "-a", f"{task}/.", f"{mounted}/var/task"], check=True)
-        buildah("umount", container)
-        buildah("config", "--workingdir", "/var/task", container)
-        return buildah("commit", "--quiet", container)
+        pulled.append(podman("pull", "--quiet", f"oci:{work / 'image'}"))
+        pulled.append(imported(here.base))
+        made = {"mlpack": pulled[0]}
+        for name, folder in task.items():
+            made[name] = wrapped(pulled[1], folder)
+            pulled.append(made[name])
+        yield made, (package / "event.json").read_bytes()
     finally:
-        buildah("rm", container)
+        for image in reversed(pulled):
+            podman("rmi", "--force", image)
 
 
-def first_answer_ms(image: str, rie: Path, *, stock: bool) -> float:
+def imported(base: Path) -> str:
+    """The base as an image of one layer, without devices and what apt downloaded: as mlpack takes it."""
+    left_out = [
+        f"--exclude={path}"
+        for path in ("./dev/*", "./proc/*", "./sys/*", "./var/cache/apt/archives/*.deb", "./var/lib/apt/lists/*")
+    ]
+    with tempfile.NamedTemporaryFile(suffix=".tar") as archive:
+        run(["tar", "-C", str(base), *left_out, "-cf", archive.name, "."])
+        return podman("import", "--quiet", archive.name)
+
+
+def wrapped(base: str, task: Path) -> str:
+    """The base with `task` at /var/task; file times are kept, so bytecode stays valid."""
+    container = run(["buildah", "from", "--pull-never", base]).strip()
+    try:
+        mounted = run(["buildah", "mount", container]).strip()
+        run(["mkdir", "-p", f"{mounted}/var/task"])
+        run(["cp", "-a", f"{task}/.", f"{mounted}/var/task"])
+        run(["chmod", "-R", "a+rX", f"{mounted}/var/task"])
+        run(["buildah", "umount", container])
+        run(["buildah", "config", "--workingdir", "/var/task", container])
+        return run(["buildah", "commit", "--quiet", container]).strip()
+    finally:
+        run(["buildah", "rm", container])
+
+
+def first_answer(image: str, rie: Path, event: bytes, *, ours: bool) -> Start:
     """Start the image under the emulator and time its first invocation."""
-    port, api = free_port(), free_port()
-    if stock:
-        command = ["/usr/bin/python3", "-m", "awslambdaric", "app.handler"]
-    else:
+    command = ["/usr/bin/python3", "-m", "awslambdaric", "app.handler"]
+    if ours:
         command = json.loads(podman("image", "inspect", image))[0]["Config"]["Entrypoint"]
-    flags = ["--rm", "--network=host", "--read-only", "--tmpfs", "/tmp", "--memory", f"{MEMORY_MB}m", "--cpus", "1"]
-    flags += ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000", "--log-driver=none"]
-    flags += ["--env", f"AWS_LAMBDA_FUNCTION_MEMORY_SIZE={MEMORY_MB}", "--env", "AWS_LAMBDA_FUNCTION_NAME=bench"]
+    port, api = free_ports()
+    name = f"mlpack-bench-{os.getpid()}-{port}"
+    flags = ["--rm", "--name", name, "--network=host", "--read-only", "--tmpfs", "/tmp", "--log-driver=none"]
+    flags += ["--memory", f"{LAMBDA_MB}m", "--cpus", "1", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000"]
+    flags += ["--env", f"AWS_LAMBDA_FUNCTION_MEMORY_SIZE={LAMBDA_MB}", "--env", "AWS_LAMBDA_FUNCTION_NAME=bench"]
+    flags += ["--volume", f"{rie}:/rie:ro", "--entrypoint", "/rie", image]
     addresses = ["--runtime-interface-emulator-address", f"127.0.0.1:{port}", "--runtime-api-address", f"127.0.0.1:{api}"]
-    name = f"mlpack-bench-{port}"
-    arguments = [
-        "podman",
-        "--runtime",
-        "runc",
-        "run",
-        "--name",
-        name,
-        *flags,
-        "--volume",
-        f"{rie}:/rie:ro",
-        "--entrypoint",
-        "/rie",
-        image,
-    ]
-    running = subprocess.Popen([*arguments, *addresses, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        connection = connected(port)
-        time.sleep(0.3)  # the emulator is up; let the container's own start-up settle, so that it is not timed
+    with tempfile.TemporaryFile() as log:
         began = time.perf_counter()
-        connection.request("POST", "/2015-03-31/functions/function/invocations", json.dumps(EVENT))
-        answer = json.loads(connection.getresponse().read())
-        taken = (time.perf_counter() - began) * 1e3
-        if answer.get("statusCode") != 200:
-            raise SystemExit(f"{image} answered {answer}")
-        return taken
-    finally:
-        subprocess.run(["podman", "--runtime", "runc", "kill", name], capture_output=True, check=False)
-        running.wait()
+        running = subprocess.Popen([*PODMAN, "run", *flags, *addresses, *command], stdout=log, stderr=subprocess.STDOUT)
+        try:
+            connection = connected(port)
+            up = time.perf_counter()
+            time.sleep(0.3)  # podman has its own work to finish, which is not the function's
+            check_idle(name)
+            asked = time.perf_counter()
+            connection.request("POST", "/2015-03-31/functions/function/invocations", event)
+            answer = json.loads(connection.getresponse().read())
+            answered = time.perf_counter()
+        finally:
+            subprocess.run([*PODMAN, "kill", name], capture_output=True, check=False)
+            running.wait()
+        log.seek(0)
+        said = log.read().decode(errors="replace")
+    check_answer(answer, said)
+    found = INIT.search(said)
+    if found is None:
+        raise SystemExit(f"the emulator reported no INIT:\n{said[-2000:]}")
+    taken = answered - asked
+    return Start(answer_ms=taken * 1e3, container_ms=(up - began + taken) * 1e3, init_ms=float(found[1]))
+
+
+def check_idle(name: str) -> None:
+    """The comparison would mean nothing if the function's process had been started before the request."""
+    processes = podman("top", name, "hpid").split()[1:]
+    if len(processes) != 1:
+        raise SystemExit(f"{len(processes)} processes before the first request: this emulator starts the function earlier")
+
+
+def check_answer(answer: Any, said: str) -> None:
+    """An error is answered fast."""
+    if not isinstance(answer, dict) or answer.get("statusCode") != 200 or not answer.get("body"):
+        raise SystemExit(f"not an answer: {str(answer)[:500]}\n{said[-2000:]}")
 
 
 def connected(port: int) -> http.client.HTTPConnection:
     """A connection to the emulator, as soon as it listens."""
-    for _ in range(400):
+    for _ in range(2000):
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         try:
             connection.connect()
         except OSError:
-            time.sleep(0.025)
+            time.sleep(0.005)
             continue
         return connection
     raise SystemExit("the emulator did not start listening")
 
 
-def free_port() -> int:
-    """A port that nothing listens on."""
-    import socket
-
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+def free_ports() -> tuple[int, int]:
+    """Two ports that nothing listens on."""
+    with socket.socket() as one, socket.socket() as other:
+        one.bind(("127.0.0.1", 0))
+        other.bind(("127.0.0.1", 0))
+        return one.getsockname()[1], other.getsockname()[1]
 
 
 def podman(*arguments: str) -> str:
     """What podman prints."""
-    done = subprocess.run(["podman", "--runtime", "runc", *arguments], check=True, capture_output=True, text=True)
-    return done.stdout.strip()
-
-
-def buildah(*arguments: str) -> str:
-    """What buildah prints."""
-    return subprocess.run(["buildah", *arguments], check=True, capture_output=True, text=True).stdout.strip()
-
-
-def paired(ours: list[float], theirs: list[float]) -> float:
-    """The median of the ratios, run by run: a machine that drifts slows both of a pair."""
-    return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
-
-
-def spread(samples: list[float]) -> str:
-    """Smallest and largest of the samples."""
-    return f"{min(samples):.0f} to {max(samples):.0f}, n={len(samples)}"
+    return run([*PODMAN, *arguments]).strip()
 
 
 if __name__ == "__main__":
