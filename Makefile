@@ -27,9 +27,9 @@ test: $(READY)
 slow: $(READY) debian
 	$(BIN)/python -m pytest tests_slow -q
 
-# Everything in full: large counts, every fault, the figures of docs/reliability.md.
+# The slow tests, then every property test with twenty times the examples; prints the counts that docs/reliability.md has.
 soak: slow
-	MLPACK_SOAK=1 $(BIN)/python -m pytest tests_slow -q
+	$(BIN)/python -m pytest tests -q -n 2 -m hypothesis --hypothesis-profile=soak --hypothesis-show-statistics
 
 lint: $(READY)
 	$(BIN)/ruff check .

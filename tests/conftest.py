@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import hypothesis
 import pytest
 import pytest_socket
 
 import workshop as workshop_
 from mlpack.store import Store
 from workshop import Workshop
+
+# `make soak`. Tests that state a count of their own state it as a share of the profile's, so that they grow with it. Without a
+# deadline: among so many examples one is slow because the machine is, which says nothing about the code.
+hypothesis.settings.register_profile("soak", max_examples=2_000, deadline=None, print_blob=True)
 
 
 def pytest_runtest_setup() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import small_packages
-from mlpack import digest
+from mlpack import digest, pipeline
 from mlpack.boot import boot
 from mlpack.errors import PackError
 from mlpack.targets import LambdaImage, LambdaZip, ziparchive
@@ -131,7 +131,18 @@ def test_boot_process_that_dies_is_told_with_its_status(tmp_path: Path) -> None:
         boot(scripted(tmp_path / "package", head="print('last words', flush=True); os._exit(7)"), b"{}")
 
 
-@pytest.mark.parametrize("answer", ["[]", "{}", "None", "{'statusCode': 200}", "{'error': 'x'}", "{'errorMessage': 'x'}"])
+@pytest.mark.parametrize(
+    ("returns", "given"), [("y.tolist()[0]", [60.0, 70.0, 80.0]), ("len(y.tolist())", 1), ("[]", []), ("False", False)]
+)
+def test_boot_hook_may_answer_a_direct_call_with_any_json(returns: str, given: Any, runtime: Path, tmp_path: Path) -> None:
+    hooks = {"app.py": f"def postprocess(outputs):\n    y = outputs['y']\n    return {returns}\n"}
+    artifact, _ = packed(tmp_path, LambdaZip(arch=HERE), runtime, hooks=hooks)
+    booted = boot(artifact, b'{"inputs": {"x": [[1, 2, 3, 4]]}}', timeout_s=30)
+    assert (booted.answer, booted.status) == (given, 200)
+    assert pipeline.shown(booted.answer) == given
+
+
+@pytest.mark.parametrize("answer", ["{}", "None", "{'statusCode': 200}", "{'error': 'x'}", "{'errorMessage': 'x'}"])
 def test_boot_answer_that_is_none_is_no_success(answer: str, tmp_path: Path) -> None:
     with pytest.raises(PackError, match="was booted and"):
         boot(scripted(tmp_path / "package", f"answer = {answer}"), b"{}")

@@ -246,7 +246,7 @@ def test_damaged_file_is_a_recipe_error(tmp_path: Path, data: bytes) -> None:
     assert "d.npz" in _problems(tmp_path, _signature(IMAGE))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=settings().max_examples * 3 // 5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 2000), st.integers(0, 255))
 def test_flipped_byte_gives_data_or_a_recipe_error(tmp_path: Path, place: int, value: int) -> None:
     data = bytearray(_whole_npz())

@@ -236,7 +236,7 @@ def test_unknown_metric_is_a_recipe_error() -> None:
         metrics.find("accuracy")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=settings().max_examples * 2 // 5, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40))
 def test_f1_is_scikit_learns_macro(pairs: list[tuple[int, int]]) -> None:
     from sklearn.metrics import f1_score

@@ -260,6 +260,34 @@ def test_options_have_defaults_that_build(workshop: Workshop) -> None:
         boot.boot(workshop.root, b"{}")
 
 
+WRONG_INPUTS = """\
+inputs:
+  x:
+    dtype: int64
+    shape: [batch,
+            65]
+  y: {dtype: float32, shape: [1]}
+"""
+
+
+def test_inputs_that_the_model_has_not_are_told_like_any_problem_of_the_recipe(workshop: Workshop) -> None:
+    """By plan and by build, before anything is made, all at once and with their lines."""
+    workshop.edit(lambda text: text + WRONG_INPUTS)
+    first = workshop_.RECIPE.count("\n") + 1
+    told = (
+        f"{workshop.recipe}:{first + 2}: inputs.x.dtype: the model takes float32, not int64",
+        f"{workshop.recipe}:{first + 4}: inputs.x.shape[1]: is 64 in the model and cannot become 65",
+        f"{workshop.recipe}:{first + 5}: inputs.y: the model has no such input (it has x)",
+    )
+    with pytest.raises(RecipeError) as caught:
+        pipeline.foresee(workshop.recipe, workshop.store, (workshop.root,), None)
+    assert caught.value.problems == told
+    with pytest.raises(RecipeError) as caught:
+        workshop.build()
+    assert caught.value.problems == told
+    assert not (workshop.root / "out").exists()
+
+
 def test_hooks_answer_plain_json(workshop: Workshop) -> None:
     (workshop.root / "app.py").write_text(
         "def decode(body):\n    return {'x': [[float(body['level'])] * 64]}\n\n"

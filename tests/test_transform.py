@@ -39,7 +39,30 @@ def test_a_missing_torch_is_named_with_its_extra(wanted: Recipe, store: Store, m
     assert not list((store.root / "temporary").iterdir())
 
 
-@pytest.mark.parametrize("missing", ["transformers", "optimum"])
+def test_a_missing_exporter_is_named_and_no_other_takes_its_place(
+    wanted: Recipe, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = torch_recipe(wanted)
+    source = transform.take_source(asked, store, (asked.root,))
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(PassError, match=r"export needs .* onnxscript, .* pip install 'mlpack\[torch\]'"):
+        transform.run_steps(plan.expand(asked).baselines[0], source, store, {}, lambda _text: None)
+
+
+@pytest.mark.parametrize("at", ["import", "call"])
+def test_a_package_of_an_extra_that_the_factory_needs_is_named(
+    wanted: Recipe, store: Store, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    asked = torch_recipe(wanted)
+    text = "import transformers\ndef build(): ...\n" if at == "import" else "def build():\n    import transformers\n"
+    (asked.root / "net.py").write_text(text)
+    source = transform.take_source(asked, store, (asked.root,))
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(PassError, match=r"export needs .* transformers, .* pip install 'mlpack\[huggingface\]'"):
+        transform.run_steps(plan.expand(asked).baselines[0], source, store, {}, lambda _text: None)
+
+
+@pytest.mark.parametrize("missing", ["torch", "transformers", "optimum"])
 def test_a_missing_transformers_is_named_with_its_extra(
     wanted: Recipe, store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, missing: str
 ) -> None:

@@ -65,6 +65,7 @@ def test_limit_drops_the_noughts_nobody_wrote(written: str, said: str) -> None:
 def test_apart_never_shows_two_numbers_alike() -> None:
     assert words.apart(100_000_001, 100_000_000, words.size) == ("100.000001 MB", "100 MB")
     assert words.apart(61.2, 50, words.ms) == ("61.2 ms", "50 ms")
+    assert words.apart(999_950_000_000, 10**12, words.size) == ("999.95 GB", "1,000 GB")
 
 
 @given(st.integers(0, 10**12), st.integers(0, 10**12))

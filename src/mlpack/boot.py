@@ -47,10 +47,16 @@ class Boot:
     """A package that came up and answered. `init_ms`: from the start of its process to its first readiness for an event;
     under podman that includes the container's start. `how` says what it ran in, for people."""
 
-    answer: dict[str, Any]
+    answer: Any
+    """An object, or what a `postprocess` hook returned to a direct call."""
     init_ms: float
     how: str
     log: tuple[str, ...]
+
+    @property
+    def status(self) -> int:
+        """The HTTP answer's status; 200 for a direct call, which has none."""
+        return int(self.answer.get("statusCode", 200)) if isinstance(self.answer, dict) else 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,24 +126,9 @@ def _boot_image(package: Path, event: bytes, work: Path, given: _Limits, rie: Pa
     (work / name).symlink_to((package / lambda_image.LAYOUT).resolve())
     pulled = _podman([*program, "pull", "--quiet", f"oci:{name}"], given.timeout_s, folder=work)
     identity = pulled.strip().splitlines()[-1]
-    options = [
-        "--name",
-        name,
-        "--rm",
-        "--network=host",
-        "--read-only",
-        "--tmpfs",
-        "/tmp",
-        "--log-driver=none",
-        "--user",
-        _LAMBDA_USER,
-    ]
-    options += [
-        "--ulimit",
-        f"nofile={limits.FILE_DESCRIPTORS.value}:{limits.FILE_DESCRIPTORS.value}",
-        "--ulimit",
-        "nproc=1000:1000",
-    ]
+    files = f"nofile={limits.FILE_DESCRIPTORS.value}:{limits.FILE_DESCRIPTORS.value}"
+    options = ["--name", name, "--rm", "--network=host", "--read-only", "--tmpfs", "/tmp", "--log-driver=none"]
+    options += ["--user", _LAMBDA_USER, "--ulimit", files, "--ulimit", "nproc=1000:1000"]
     if root_user:  # cgroups are only ours to set as root
         share = given.memory_mb / limits.MEMORY_PER_VCPU.value
         cpus = min(share, float(os.cpu_count() or 1))
@@ -190,7 +181,7 @@ def _with_api(call: _Call, address: str) -> tuple[tuple[str, ...], Mapping[str, 
     return (*before, "--env", f"AWS_LAMBDA_RUNTIME_API={address}", identity), call.env
 
 
-def _wait(api: RuntimeApi, process: subprocess.Popen[bytes], call: _Call) -> dict[str, Any]:
+def _wait(api: RuntimeApi, process: subprocess.Popen[bytes], call: _Call) -> Any:
     deadline = time.monotonic() + call.timeout_s
     while not api.done.wait(0.02):
         if process.poll() is not None:
@@ -261,14 +252,16 @@ def _invoke(port: int, process: subprocess.Popen[bytes], call: _Call) -> bytes:
         connection.close()
 
 
-def _checked(body: bytes, call: _Call) -> dict[str, Any]:
-    """The answer, when it is one: status 200 with a body, or for a direct call no error."""
+def _checked(body: bytes, call: _Call) -> Any:
+    """The answer, when it is one: status 200 with a body, or for a direct call no error: a hook's empty list is one."""
     try:
         answer = json.loads(body)
     except ValueError:
         raise _failure(f"answered with something that is not JSON: {body[:200]!r}", call) from None
+    if answer is None:
+        raise _failure("answered with null: does its hook return nothing?", call)
     if not isinstance(answer, dict):
-        raise _failure(f"answered with a JSON {type(answer).__name__}, not an object", call)
+        return answer
     if "errorType" in answer or "errorMessage" in answer:
         raise _failure(f"failed: {answer.get('errorType')}: {answer.get('errorMessage')}", call)
     if answer.get("statusCode", 200) != 200 or "error" in answer:

@@ -72,7 +72,8 @@ class Foreseen:
 def foresee(path: Path, store: Store, roots: tuple[Path, ...], only: str | None) -> tuple[Foreseen, ...]:
     """Every candidate of a recipe, and what a build would have to run. Reads no framework unless the source is a new ONNX file."""
     planned = _plan(path, only)
-    source = transform.take_source(planned.recipe, store, (planned.recipe.root, *roots))
+    with recipe.lines_of(path):
+        source = transform.take_source(planned.recipe, store, (planned.recipe.root, *roots))
     rows = []
     bindings = _known_bindings(planned, source, store, roots)
     for candidate in planned.candidates:
@@ -88,7 +89,8 @@ def build(path: Path, store: Store, roots: tuple[Path, ...], options: Options, c
     out = options.out or Path("out", planned.recipe.name)
     output.check(out)
     programs = {name: options.tools(name) for name in ("aws-lambda-rie", "podman")}
-    work = _Build(planned, store, (planned.recipe.root, *roots), options, console)
+    with recipe.lines_of(path):
+        work = _Build(planned, store, (planned.recipe.root, *roots), options, console)
     with console.step(f"build {planned.recipe.name}: {len(planned.candidates)} candidates"):
         results = work.run()
     decision, boots = _decide_and_boot(work, results, programs, console)
@@ -231,9 +233,9 @@ def run_package(package: Path, event: Path | None, tools: Tools, *, memory_mb: i
     return boot.boot(folder, request, timeout_s=timeout_s, memory_mb=memory_mb, rie=rie, podman=podman)
 
 
-def shown(answer: Mapping[str, Any]) -> Any:
-    """An answer as people read it: the body of an HTTP answer, parsed."""
-    body = answer.get("body")
+def shown(answer: Any) -> Any:
+    """An answer as people read it: the body of an HTTP answer, parsed; a direct call's as it is."""
+    body = answer.get("body") if isinstance(answer, dict) else None
     try:
         return json.loads(body) if isinstance(body, str) else answer
     except ValueError:
@@ -277,7 +279,7 @@ def _booted(package: Package, programs: Mapping[str, Path | None], store: Store)
         if not entry.hit:
             event = (package.dir / "event.json").read_bytes()
             up = boot.boot(package.dir, event, rie=programs["aws-lambda-rie"], podman=programs["podman"])
-            kept = {"how": up.how, "init_ms": round(up.init_ms, 1), "status": up.answer.get("statusCode", 200)}
+            kept = {"how": up.how, "init_ms": round(up.init_ms, 1), "status": up.status}
             (entry.dir / "boot.json").write_bytes(digest.canonical_json(kept))
     return transform.read_json(entry.dir / "boot.json")
 

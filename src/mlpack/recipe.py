@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from mlpack.errors import RecipeError
 from mlpack.metrics import METRICS
 from mlpack.recipe_tables import Passes, Structurer, Targets, filled, tables
 from mlpack.records import Budgets, Recipe, Serve, Source, TensorSpec
-from mlpack.yaml_positions import Place, Problem
+from mlpack.yaml_positions import Place, PlacedError, Problem
 
 
 def load(path: Path, passes: Passes | None = None, targets: Targets | None = None) -> Recipe:
@@ -33,9 +34,17 @@ def load(path: Path, passes: Passes | None = None, targets: Targets | None = Non
     recipe = reader.recipe()
     problems = {*document.problems, *reader.problems}
     if recipe is None or problems:
-        lines = sorted((p.line or document.line(p.place), _dotted(p.place), p.message) for p in problems)
-        raise RecipeError(*(f"{path}:{line}: {place + ': ' if place else ''}{said}" for line, place, said in lines))
+        raise document.listed(str(path), problems)
     return recipe
+
+
+@contextmanager
+def lines_of(path: Path) -> Iterator[None]:
+    """Gives what only a later look finds wrong with a recipe (at its model, say) the recipe's lines, as `load` does."""
+    try:
+        yield
+    except PlacedError as error:
+        raise yaml_positions.read(path).listed(str(path), error.found) from error
 
 
 def schema(passes: Passes | None = None, targets: Targets | None = None) -> dict[str, Any]:
@@ -45,10 +54,6 @@ def schema(passes: Passes | None = None, targets: Targets | None = None) -> dict
     passes, targets = tables(passes, targets)
     steps = {name: keys_of(row.config, filled(row), documented=True) for name, row in passes.items()}
     return json_schema(steps, {name: keys_of(row.config, (), documented=True) for name, row in targets.items()})
-
-
-def _dotted(place: Place) -> str:
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
 
 
 class _Reader:

@@ -22,7 +22,7 @@ from typing import Any
 from mlpack import digest, entrypoint, interrupts
 from mlpack.digest import Digest
 from mlpack.errors import PassError, RecipeError
-from mlpack.passes import PASSES
+from mlpack.passes import PASSES, extras
 from mlpack.records import Candidate, Model, Recipe, Signature, Step, StepRun, TensorSpec
 from mlpack.store import Action, Entry, Store, flatten
 
@@ -31,12 +31,6 @@ Bindings = Mapping[str, tuple[Digest, Path]]
 
 Observe = Callable[[str], None]
 """Told what is about to run, for people."""
-
-EXTRAS = {
-    **dict.fromkeys(("torch", "onnxscript", "safetensors", "torch_pruning"), "torch"),
-    **dict.fromkeys(("transformers", "optimum"), "huggingface"),
-}
-"""What `pip install mlpack` leaves out, and the extra that brings it: only some sources need it."""
 
 _NOT_WEIGHTS = ("onnx", "openvino", "runs")
 """Folders that model hubs keep beside the weights and that `from_pretrained` never reads."""
@@ -83,7 +77,7 @@ def run_steps(candidate: Candidate, source: Model, store: Store, bindings: Bindi
             cached = entry.hit
             if not cached:
                 bound = {name: bindings[name][1] for name in row.binds if name in bindings}
-                with _named(step):
+                with _named(step, source.format):
                     row.run(store.path(tree), dataclasses.replace(step.config, **bound), entry.dir)
                 interrupts.check()
         form = form if row.gives == "same" else row.gives
@@ -97,18 +91,14 @@ def run_steps(candidate: Candidate, source: Model, store: Store, bindings: Bindi
 
 
 @contextmanager
-def _named(step: Step) -> Iterator[None]:
+def _named(step: Step, source: str) -> Iterator[None]:
     """A package that is not installed, or memory that does not suffice, is no bug: it has a name and a way out."""
     try:
         yield
     except ModuleNotFoundError as error:
-        missing = (error.name or "").partition(".")[0]
-        extra = EXTRAS.get(missing)
-        if extra is None:
+        if (missing := extras.missing(error)) is None:
             raise
-        raise PassError(
-            f"{step.name} needs the Python package {missing}, which is not installed here: pip install 'mlpack[{extra}]'"
-        ) from error
+        raise PassError(f"{step.name} {extras.way_out(missing, source)}") from error
     except MemoryError as error:
         raise PassError(f"{step.name} needs more memory than this machine has to give: use a larger one") from error
 

@@ -86,6 +86,6 @@ def apart(value: float, bound: float, write: Callable[[float, int], str]) -> tup
     """A value and its limit with as many digits as it takes to tell them apart: never `100 MB exceeds 100 MB`."""
     for digits in range(3, 16):
         texts = write(value, digits), limit(write(bound, digits))
-        if write(bound, digits) != texts[0] or value == bound:
+        if limit(texts[0]) != texts[1] or value == bound:  # `1,000.0 GB` reads as `1,000 GB` does
             return texts
     return repr(value), repr(bound)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,14 @@ class Problem:
     line: int | None = None
 
 
+class PlacedError(RecipeError):
+    """What is wrong at places of a document that whoever found it has not read; `Document.listed` adds file and lines."""
+
+    def __init__(self, *found: Problem) -> None:
+        super().__init__(*(f"{_dotted(each.place)}: {each.message}" for each in found))
+        self.found = found
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
     """A document's value, its lines (from 1), and what was wrong with it that did not stop the reading."""
@@ -55,6 +63,15 @@ class Document:
         while place and place not in self.lines:
             place = place[:-1]
         return self.lines.get(place, 1)
+
+    def listed(self, name: str, problems: Iterable[Problem]) -> RecipeError:
+        """The error that lists them by line, in the words `name:line: place: message`."""
+        rows = sorted((each.line or self.line(each.place), _dotted(each.place), each.message) for each in problems)
+        return RecipeError(*(f"{name}:{line}: {place + ': ' if place else ''}{said}" for line, place, said in rows))
+
+
+def _dotted(place: Place) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
 
 
 def read(path: Path) -> Document:

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 HEADER_LENGTH = "inference-header-content-length"
 TEXT_INPUT = "text"
-# Digits that bring every value of a floating type back bit for bit, and the type's largest finite value.
-_FLOATS = {"FP16": ("%.5g", 65504.0), "FP32": ("%.9g", 3.4028234663852886e38), "FP64": ("%.17g", 1.7976931348623157e308)}
+# Digits that bring every value of a floating type back bit for bit, and its largest value as they write it: nine digits make
+# float32's a little larger than it is.
+_FLOATS = {"FP16": ("%.5g", 65504.0), "FP32": ("%.9g", 3.40282347e38), "FP64": ("%.17g", 1.7976931348623157e308)}
 
 
 class RequestError(Exception):

@@ -240,6 +240,16 @@ def test_json_round_trip_is_bit_for_bit(data: st.DataObject, datatype: str, shap
     assert again.inputs["x"].shape == tuple(shape)
 
 
+def test_the_largest_float32_comes_back_from_its_own_nine_digits() -> None:
+    made = tensor([struct.unpack("<f", b"\xff\xff\x7f\x7f")[0]], "FP32", (1,))
+    call = Call()
+    call.wanted = [("x", False)]
+    body, _ = protocol.encode({"x": made}, call, name="m", version="1", trace_id="t")
+    port = Port("x", "FP32", ("axis0",))
+    again = protocol.decode({"inputs": json.loads(body)["outputs"]}, memoryview(b""), (port,), (port,), has_texts=False)
+    assert bytes(again.inputs["x"].data) == bytes(made.data)
+
+
 JSON = st.recursive(
     st.none()
     | st.booleans()
@@ -259,7 +269,7 @@ JSON = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=settings().max_examples * 3)
 @given(st.dictionaries(st.sampled_from(["id", "outputs", "parameters"]), JSON), st.lists(JSON, max_size=2), st.binary(max_size=20))
 def test_decode_anything_is_a_call_or_a_request_error(head: dict[str, Any], rows: list[Any], binary: bytes) -> None:
     filled = [{**row(), **part} if isinstance(part, dict) else part for part in rows]

@@ -93,6 +93,18 @@ def test_left_out_paths_are_named(rootfs: Path, tmp_path: Path) -> None:
     assert resolve_base(str(rootfs), "amd64", tmp_path / "cache") == found
 
 
+def test_many_left_out_nodes_are_counted_in_one_note(rootfs: Path, tmp_path: Path) -> None:
+    for number in range(12):
+        os.mkfifo(rootfs / f"etc/pipe{number:02}")
+    (rootfs / "var/lib/apt/lists").mkdir(parents=True)
+    (rootfs / "var/lib/apt/lists/deb_Packages").write_bytes(bytes(10))
+    found = resolve_base(str(rootfs), "amd64", tmp_path / "cache")
+    assert found.notes == (
+        "left out of the image: 12 device nodes, pipes and sockets, such as etc/pipe00 (a pipe)",
+        "left out of the image: what apt downloaded (10 bytes, which `apt-get clean` would remove)",
+    )
+
+
 def test_apts_downloads_are_left_out_and_named(rootfs: Path, tmp_path: Path) -> None:
     without = resolve_base(str(rootfs), "amd64", tmp_path / "cache").image.layers[0].uncompressed_bytes or 0
     for folder in ("var/cache/apt/archives/partial", "var/lib/apt/lists"):

@@ -234,7 +234,7 @@ NAMES = st.text(st.characters(blacklist_categories=("Cs", "Cc"), blacklist_chara
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=settings().max_examples // 2)
 @given(files=st.dictionaries(st.lists(NAMES, min_size=1, max_size=4).map("/".join), st.binary(max_size=2000), max_size=8))
 def test_tar_round_trip(files: dict[str, bytes]) -> None:
     entries = [

@@ -80,7 +80,7 @@ def test_signature_refuses_what_is_no_tensor(model_dir: Path) -> None:
 
 
 @given(cut=st.integers(min_value=0, max_value=10_000))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=settings().max_examples * 2 // 5, deadline=None)
 def test_load_never_takes_a_truncated_file(cut: int, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("cut") / "model"
     onnx_dir(folder, width=8)

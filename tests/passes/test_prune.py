@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,42 @@ def test_structured_measures_batch_normalisation_anew(tmp_path: Path) -> None:
     whole = outputs(model_dir)
     gap = {name: float((outputs(tmp_path / name) - whole).square().mean()) for name in ("with", "without")}
     assert gap["with"] < 0.8 * gap["without"]
+
+
+DENSE = """
+from torch import nn
+
+def build():
+    return nn.Sequential(nn.Linear(8, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 4))
+"""
+
+
+def dense_dir(folder: Path, batch: int | str) -> Path:
+    """A network whose batch normalisation has no spatial axes."""
+    (folder / "code").mkdir(parents=True)
+    (folder / "code" / "dense.py").write_text(DENSE)
+    described = {"factory": "dense:build", "inputs": [{"name": "x", "dtype": "float32", "shape": [batch, 8]}]}
+    (folder / "torch.json").write_text(json.dumps(described))
+    return folder
+
+
+@pytest.mark.parametrize(("batch", "count", "said"), [("batch", 1, "at least 2 calibration samples"), (1, 3, r"first axis varies")])
+def test_one_sample_at_a_time_is_refused_where_it_has_no_variance(batch: int | str, count: int, said: str, tmp_path: Path) -> None:
+    config = Prune(ratio=0.5, calibration=calls_dir(tmp_path / "calls", {"x": (1, 8)}, count=count))
+    assert re.search(said, refusal("prune", dense_dir(tmp_path / "m", batch), config, tmp_path / "out"))
+
+
+def test_two_samples_are_enough_for_batch_normalisation_without_spatial_axes(tmp_path: Path) -> None:
+    calls = calls_dir(tmp_path / "calls", {"x": (1, 8)}, count=2)
+    assert pruned(dense_dir(tmp_path / "m", "batch"), tmp_path / "out", ratio=0.5, calibration=calls)["recalibrated_norms"] == 1
+
+
+def test_calibration_samples_of_several_shapes_are_refused_in_words(models: dict[str, Path], tmp_path: Path) -> None:
+    calls = calls_dir(tmp_path / "calls", {"image": (1, 3, 16, 16)}, count=2)
+    listed = json.loads((calls / "calls.json").read_text())
+    listed[1]["inputs"]["image"] |= {"shape": [1, 3, 8, 16], "size": 3 * 8 * 16 * 4}
+    (calls / "calls.json").write_text(json.dumps(listed))
+    assert "of one shape" in refusal("prune", models["cnn"], Prune(ratio=0.25, calibration=calls), tmp_path / "out")
 
 
 def test_calibration_of_fewer_samples_than_a_batch_is_used(models: dict[str, Path], tmp_path: Path) -> None:

@@ -29,6 +29,8 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _MACHINES = {0x3E: "amd64", 0xB7: "arm64"}
 """ELF `e_machine` numbers (System V ABI supplements for x86-64 and AArch64)."""
 _PROBES = ("bin/true", "usr/bin/true", "bin/sh", "usr/bin/env", "bin/busybox")
+_NODES = (" device)", " pipe)", " socket)")
+"""How the words of `layer` end for what is neither file, directory nor link."""
 _PROBE_FOLDERS = ("usr/bin", "usr/local/bin", "var/lang/bin", "bin")
 
 
@@ -120,11 +122,20 @@ def _rootfs(root: Path, arch: str, cache_dir: Path) -> Base:
     layer, left_out = _rootfs_layer(root, cache_dir)
     comment = f"left out: {', '.join(left_out)}" if left_out else ""
     made = image.append(image.empty(arch, {"PATH": _PATH}), layer, "root file system", comment=comment)
-    notes = [f"left out of the image: {each}" for each in left_out]
+    notes = [f"left out of the image: {each}" for each in _few(left_out)]
     if made_for is None:
         notes.append(f"no program in {root} says for which processor it is: taken to be linux/{arch}")
     digest = image.digest(made)
     return Base(image=made, name=str(root), kind="rootfs", digest=digest, manifest_digest=digest, notes=tuple(notes))
+
+
+def _few(left_out: tuple[str, ...]) -> tuple[str, ...]:
+    """What was left out, its device nodes and their like as one: a whole /dev has a dozen or more."""
+    nodes = [each for each in left_out if each.endswith(_NODES)]
+    if len(nodes) < 2:
+        return left_out
+    others = (each for each in left_out if each not in nodes)
+    return (f"{len(nodes)} device nodes, pipes and sockets, such as {nodes[0]}", *others)
 
 
 def _rootfs_layer(root: Path, cache_dir: Path) -> tuple[Layer, tuple[str, ...]]:

@@ -9,11 +9,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlpack.errors import PassError, RecipeError
+from mlpack.entrypoint import suggestion
+from mlpack.errors import PassError
 from mlpack.passes import graph
 from mlpack.records import TensorSpec
+from mlpack.yaml_positions import Place, PlacedError, Problem
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     import onnx
 
 
@@ -57,29 +61,45 @@ def _check(model: onnx.ModelProto, path: Path) -> None:
 
 
 def _narrow(model: onnx.ModelProto, inputs: tuple[TensorSpec, ...]) -> None:
-    """Fix axes that the model leaves open. An axis that the model fixes cannot be opened or changed."""
+    """Fix or rename axes that the model leaves open. Raises PlacedError with all of `inputs` that the model cannot have."""
     actual = {spec.name: spec for spec in graph.signature_of(model).inputs}
-    renamed: dict[str, str] = {}
-    fixed: dict[str, int] = {}
-    for wanted in inputs:
-        have = actual.get(wanted.name)
-        if have is None:
-            raise RecipeError(f"inputs.{wanted.name}: the model has no such input; it has {', '.join(actual)}")
-        if have.dtype != wanted.dtype or len(have.shape) != len(wanted.shape):
-            raise RecipeError(
-                f"inputs.{wanted.name}: the model takes {have.dtype} {list(have.shape)}, not {wanted.dtype} {list(wanted.shape)}"
-            )
-        for axis, (old, new) in enumerate(zip(have.shape, wanted.shape, strict=True)):
-            if isinstance(old, int) and old != new:
-                raise RecipeError(f"inputs.{wanted.name}: axis {axis} is {old} in the model and cannot become {new}")
-            if isinstance(old, str) and isinstance(new, int):
-                fixed[old] = new
-            elif isinstance(old, str) and isinstance(new, str):
-                renamed[old] = new
-    graph.rename_axes(model, renamed)
+    becomes: dict[str, tuple[int | str, str]] = {}
+    problems = [problem for wanted in inputs for problem in _misfits(wanted, actual, becomes)]
+    if problems:
+        raise PlacedError(*problems)
+    # Lengths first: an axis may get the name that another one had.
     for value in (*model.graph.input, *model.graph.output):
         for dim in value.type.tensor_type.shape.dim:
-            if dim.dim_param in fixed:
-                length = fixed[dim.dim_param]
+            length, _ = becomes.get(dim.dim_param, ("", ""))
+            if isinstance(length, int):
                 dim.ClearField("dim_param")
                 dim.dim_value = length
+    graph.rename_axes(model, {old: new for old, (new, _) in becomes.items() if isinstance(new, str)})
+
+
+def _misfits(
+    wanted: TensorSpec, actual: Mapping[str, TensorSpec], becomes: dict[str, tuple[int | str, str]]
+) -> Iterator[Problem]:
+    """What of one input the model cannot have. `becomes` collects what each open axis is to be, and which input says so."""
+    place: Place = ("inputs", wanted.name)
+    have = actual.get(wanted.name)
+    if have is None:
+        near = suggestion(wanted.name, tuple(actual))
+        yield Problem(place=place, message=f"the model has no such input{near} (it has {', '.join(actual) or 'none'})")
+        return
+    if have.dtype != wanted.dtype:
+        yield Problem(place=(*place, "dtype"), message=f"the model takes {have.dtype}, not {wanted.dtype}")
+    if len(have.shape) != len(wanted.shape):
+        message = f"the model takes {len(have.shape)} axes {list(have.shape)}, not {len(wanted.shape)} {list(wanted.shape)}"
+        yield Problem(place=(*place, "shape"), message=message)
+        return
+    for axis, (old, new) in enumerate(zip(have.shape, wanted.shape, strict=True)):
+        if old == new:
+            continue
+        if isinstance(old, int):
+            yield Problem(place=(*place, "shape", axis), message=f"is {old} in the model and cannot become {new}")
+            continue
+        first, named = becomes.setdefault(old, (new, wanted.name))
+        if first != new:
+            message = f"the model's axis {old!r} has one length: it cannot become {new} here and {first} in inputs.{named}"
+            yield Problem(place=(*place, "shape", axis), message=message)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlpack.errors import PassError
-from mlpack.passes import check, graph, huggingface, quiet, torch_model
+from mlpack.passes import check, extras, graph, huggingface, quiet, torch_model
 from mlpack.records import Signature
 
 if TYPE_CHECKING:
@@ -184,6 +184,8 @@ def _export_with(exporter: str, call: _Call, model: huggingface.Loaded | None) -
             else:
                 _export_torch(call, path, dynamo=exporter == "dynamo")
         except torch_model.FOREIGN_ERRORS as error:
+            if missing := extras.missing(error):
+                raise missing from None  # another exporter's graph would hide that the installation is not whole
             reason = str(error).strip().splitlines() or [""]
             raise PassError(f"the exporter raised {type(error).__name__}: {reason[0][:400]}") from error
         exported = graph.load_file(path)

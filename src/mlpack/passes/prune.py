@@ -139,20 +139,40 @@ def _recalibrate(module: torch.nn.Module, folder: Path, model_dir: Path, signatu
         layer.reset_running_stats()
         layer.momentum = None  # the plain mean over all batches
         layer.train()
-    size = _BATCH if all(isinstance(spec.shape[0], str) for spec in signature.inputs) else 1
+    size = _BATCH if all(spec.shape and isinstance(spec.shape[0], str) for spec in signature.inputs) else 1
     rows: list[tuple[torch.Tensor, ...]] = []
     with torch.inference_mode():
         for feeds in calls.read(folder, model_dir, signature):
             rows.append(tuple(torch.from_numpy(feeds[spec.name].copy()) for spec in signature.inputs))
             if len(rows) == size:
-                module(*(torch.cat(column) for column in zip(*rows, strict=True)))
+                _seen(module, rows, size)
                 rows = []
         # A last batch much smaller than the others would count like them; one that is the only one is better than none.
         if rows and (len(rows) >= size // 2 or not int(norms[0].num_batches_tracked or 0)):
-            module(*(torch.cat(column) for column in zip(*rows, strict=True)))
+            _seen(module, rows, size)
     for layer in norms:
         layer.eval()
     return len(norms)
+
+
+def _seen(module: torch.nn.Module, rows: list[tuple[torch.Tensor, ...]], size: int) -> None:
+    """Shows `module` these calibration calls as one batch. Raises PassError when it cannot take them."""
+    import torch
+
+    try:
+        module(*(torch.cat(column) if len(rows) > 1 else column[0] for column in zip(*rows, strict=True)))
+    except torch_model.FOREIGN_ERRORS as error:
+        samples = sum(row[0].shape[0] if row[0].ndim else 1 for row in rows)
+        if samples == 1:
+            # A channel's variance over one value is none: torch refuses where a layer has no spatial axes to take it over.
+            axis = "" if size > 1 else " and inputs whose first axis varies (`shape: [batch, ...]`)"
+            way_out = f"it saw one sample at a time: give at least 2 calibration samples{axis}"
+        else:
+            way_out = "are all calibration samples of one shape, and such as forward() takes?"
+        raise PassError(
+            "prune: batch normalisation cannot be measured anew on the calibration data "
+            f"({type(error).__name__}: {error}); {way_out}"
+        ) from error
 
 
 def _removed(module: torch.nn.Module, example: tuple[torch.Tensor, ...], config: Prune) -> list[dict[str, Any]]:

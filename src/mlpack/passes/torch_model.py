@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlpack.errors import PassError
-from mlpack.passes import graph
+from mlpack.passes import extras, graph
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -108,6 +108,8 @@ def _built(factory: str) -> torch.nn.Module:
     try:
         build = getattr(importlib.import_module(module_name), function)
     except FOREIGN_ERRORS as error:
+        if missing := extras.missing(error):
+            raise missing from None
         raise PassError(
             f"factory {factory!r} cannot be imported: {type(error).__name__}: {error}; "
             "is it 'module:function' beside the recipe, with every module it imports?"
@@ -117,6 +119,8 @@ def _built(factory: str) -> torch.nn.Module:
         try:
             module = build()
         except FOREIGN_ERRORS as error:
+            if missing := extras.missing(error):
+                raise missing from None
             raise PassError(
                 f"factory {factory!r} raised {type(error).__name__}: {error}; "
                 "it is called without arguments and must return a module"

@@ -1,0 +1,36 @@
+"""What `pip install mlpack` leaves out because only some sources need it, and the extra that brings it.
+
+Promises: says so of a package that is not installed, never of one that is and is damaged or too old.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+
+EXTRAS = {
+    **dict.fromkeys(("torch", "onnxscript", "safetensors", "torch_pruning"), "torch"),
+    **dict.fromkeys(("transformers", "optimum"), "huggingface"),
+}
+"""By the name that is imported: the extra of pyproject.toml."""
+
+
+def missing(error: BaseException | None) -> ModuleNotFoundError | None:
+    """The package of an extra that is not installed, where that is what `error` comes from in the end."""
+    while error is not None:
+        if isinstance(error, ModuleNotFoundError) and error.name is not None and _is_absent(error.name):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def way_out(error: ModuleNotFoundError, source: str) -> str:
+    """What to install. `source`: the recipe's kind of source, since one for huggingface needs all that torch brings and more."""
+    package = str(error.name).partition(".")[0]
+    extra = "huggingface" if source == "huggingface" else EXTRAS[package]
+    return f"needs the Python package {package}, which is not installed here: pip install 'mlpack[{extra}]'"
+
+
+def _is_absent(name: str) -> bool:
+    package = name.partition(".")[0]
+    # Several distributions bring a part of `optimum`: that one of them is here says nothing of its exporter.
+    return package in EXTRAS and (package == "optimum" or importlib.util.find_spec(package) is None)

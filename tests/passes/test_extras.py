@@ -1,0 +1,62 @@
+"""Extras: every package that an installation may lack is known by the extra that brings it."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from mlpack.passes import extras
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+# Not named there: what onnx and pydantic cannot do without, and what only the type checker sees.
+COME_ALONG = {"google", "pydantic_core", "_typeshed"}
+
+
+def names(requirements: list[str]) -> set[str]:
+    """As they are imported; `ruamel.yaml` is part of `ruamel`."""
+    found = {re.split(r"[^A-Za-z0-9_-]", each)[0].replace("-", "_") for each in requirements}
+    return {{"optimum_onnx": "optimum"}.get(name, name) for name in found} - {"mlpack"}
+
+
+def imported() -> set[str]:
+    found = set()
+    for path in (ROOT / "src/mlpack").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                found.add(str(node.module).partition(".")[0])
+    return found - sys.stdlib_module_names - {"mlpack"}
+
+
+def test_whatever_the_base_installation_lacks_is_known_by_its_extra() -> None:
+    assert imported() - names(PROJECT["dependencies"]) - COME_ALONG <= set(extras.EXTRAS)
+
+
+def test_the_extras_are_those_of_the_project() -> None:
+    optional = PROJECT["optional-dependencies"]
+    assert {extra: names(optional[extra]) for extra in ("torch", "huggingface")} == {
+        extra: {name for name, brings in extras.EXTRAS.items() if brings == extra} for extra in ("torch", "huggingface")
+    }
+    assert "mlpack[torch]" in optional["huggingface"]
+
+
+def test_missing_is_found_behind_other_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    absent = ModuleNotFoundError("No module named 'onnxscript.ir'", name="onnxscript.ir")
+    wrapped = RuntimeError("the exporter failed")
+    wrapped.__cause__ = absent
+    assert extras.missing(wrapped) is absent
+    assert extras.way_out(absent, "torch").endswith("pip install 'mlpack[torch]'")
+    assert extras.way_out(absent, "huggingface").endswith("pip install 'mlpack[huggingface]'")
+
+
+@pytest.mark.parametrize("name", ["numpy", "no_such_package", "safetensors.no_such_part", None])
+def test_what_an_extra_would_not_bring_is_not_missing(name: str | None) -> None:
+    assert extras.missing(ModuleNotFoundError("gone", name=name)) is None
