@@ -7,10 +7,13 @@ from pathlib import Path
 import hypothesis
 import pytest
 import pytest_socket
+from tests.aws_server import aws, aws_server
 
 import workshop as workshop_
 from mlpack.store import Store
 from workshop import Workshop
+
+__all__ = ["aws", "aws_server"]
 
 # `make soak`. Tests that state a count of their own state it as a share of the profile's, so that they grow with it. Without a
 # deadline: among so many examples one is slow because the machine is, which says nothing about the code.
@@ -30,7 +33,7 @@ def _no_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
     # uv would look for, and fetch, other Pythons: fast tests take the ones that are here.
     monkeypatch.setenv("UV_OFFLINE", "1")
     monkeypatch.setenv("UV_PYTHON_DOWNLOADS", "never")
-    for name in ("MLPACK_REGISTRY", "CI", "GITHUB_ACTIONS", "GITLAB_CI"):
+    for name in ("MLPACK_REGISTRY", "MLPACK_CACHE", "CI", "GITHUB_ACTIONS", "GITLAB_CI"):
         monkeypatch.delenv(name, raising=False)
 
 

@@ -222,6 +222,12 @@ def test_interrupting_a_build_keeps_nothing_half_made(workshop: Workshop, how: s
     shutil.rmtree(workshop.root / "out")
 
 
+def test_a_registry_that_is_none_is_told_before_the_work(at_home: Workshop, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("build", "recipe.yaml", "--publish", "https://host/x") == ExitCode.RECIPE
+    assert "registries are directories" in capsys.readouterr().err
+    assert not (at_home.root / "out").exists()
+
+
 def test_quiet_may_stand_before_or_after_the_command(at_home: Workshop, capsys: pytest.CaptureFixture[str]) -> None:
     at_home.build(out=at_home.root / "out/tiny")  # so that the command line has nothing long to do
     for words in (["-q", "plan"], ["-q", "image", "pull", "--arch", "arm64"], ["image", "pull", "-q"], ["build", "--quiet"]):

@@ -125,3 +125,22 @@ def test_noughts_are_compared_without_dividing_by_them() -> None:
     free, paid = build(result("int8", cost_per_million_usd=0.0)), build(result("int8", cost_per_million_usd=1.0))
     assert row(free, free, "cost_per_million_usd").change is Change.SAME
     assert row(free, paid, "cost_per_million_usd").change is Change.UNKNOWN
+
+
+def test_a_metric_that_should_be_low_is_better_when_it_falls() -> None:
+    def scored(value: float, drop: float, metric: str) -> Record:
+        said = accuracy(drop, drop - 0.01, drop + 0.02, metric=metric, value=value)
+        made = build(result("int8", measurement=measurement(accuracy=said)))
+        base = {"candidate": "fp32@lambda-zip-x86_64", "value": value - drop, "latency_p50_ms": None}
+        return made | {"baseline": {"metric": metric, "value": value - drop, "targets": {"lambda-zip-x86_64": base}}}
+
+    for metric in ("mae", "app:error"):  # of a user's own, drop and value that rise together say it
+        low, near, high = scored(1.0, 0.1, metric), scored(1.015, 0.115, metric), scored(1.2, 0.3, metric)
+        assert row(low, high, "accuracy.value").change is Change.WORSE
+        assert row(high, low, "accuracy.value").change is Change.BETTER
+        assert row(low, near, "accuracy.value").change is Change.SAME
+
+
+def test_one_candidate_may_be_compared_alone() -> None:
+    record = build(result("fp32"), result("int8"))
+    assert {r.candidate for r in diff.compare(record, record, INT8)} == {"", INT8}

@@ -408,3 +408,12 @@ def test_importing_recipe_and_plan_loads_nothing_heavy() -> None:
     )
     loaded = {name.split(".")[0] for name in out.stdout.split()}
     assert not loaded & {"pydantic", "ruamel", "numpy", "torch", "onnx", "onnxruntime", "transformers", "rich"}
+
+
+def test_budgets_are_read_alone() -> None:
+    from mlpack.recipe import budgets
+
+    assert budgets({"latency_p95": "20ms", "package_size": "65MB"}) == Budgets(latency_p95_ms=20.0, package_size_bytes=65_000_000)
+    with pytest.raises(RecipeError) as caught:
+        budgets({"latency_p95": 20, "weight": "1kg"})
+    assert [problem.partition(":")[0] for problem in caught.value.problems] == ["latency_p95", "weight"]

@@ -19,14 +19,15 @@ HTPASSWD = "ada:$2b$05$abcdefghijklmnopqrstuuoXuKqgZXLiJqzfmMXDDhSFPIvxV7t8.\n"
 class Registry:
     """Debian's docker-registry, serving what is under `root`. Can be killed and started again on the same port."""
 
-    def __init__(self, root: Path, *, private: bool = False) -> None:
+    def __init__(self, root: Path, *, private: bool = False, deletes: bool = False) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.host = f"127.0.0.1:{free.getsockname()[1]}"
         (root / "htpasswd").write_text(HTPASSWD)
         auth = f"auth: {{htpasswd: {{realm: test, path: {root / 'htpasswd'}}}}}\n" if private else ""
         self._config = root / "config.yml"
-        storage = f"storage: {{filesystem: {{rootdirectory: {root / 'data'}}}}}\n"
+        allowed = "delete: {enabled: true}, " if deletes else ""
+        storage = f"storage: {{{allowed}filesystem: {{rootdirectory: {root / 'data'}}}}}\n"
         self._config.write_text(f"version: 0.1\nlog: {{level: error}}\n{storage}{auth}http: {{addr: '{self.host}'}}\n")
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -7,34 +7,24 @@ Results on stdout (one reference a line, or `--json`), everything else on stderr
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from mlpack import __version__, interrupts
+from mlpack import __version__, cli_aliases, cli_care, cli_registry, interrupts
 from mlpack.errors import MEANINGS, ExitCode, MlpackError, RecipeError, refusal
 
 if TYPE_CHECKING:
     from mlpack.console import Console
+    from mlpack.shared_cache import SharedCache
     from mlpack.store import Store
 
 _CODES = "\n".join(f"  {code.value:>3}  {meaning}" for code, meaning in MEANINGS.items())
-as_json = click.option("--json", "as_json", is_flag=True, help="Print the whole record as JSON on stdout.")
-registry_option = click.option(
-    "--registry", envvar="MLPACK_REGISTRY", default=".mlpack/registry", show_default=True, help="The registry: a directory."
-)
-
-
-def _quieter(context: click.Context, _option: click.Parameter, given: bool) -> None:
-    context.obj = bool(context.obj) or given
-
-
-quiet_option = click.option("-q", "--quiet", is_flag=True, expose_value=False, callback=_quieter, help="Say only what went wrong.")
+as_json, quiet_option = cli_registry.as_json, cli_registry.quiet_option
 arch_option = click.option("--arch", type=click.Choice(["x86_64", "arm64"]), default="x86_64", show_default=True)
 
 
@@ -47,6 +37,7 @@ arch_option = click.option("--arch", type=click.Choice(["x86_64", "arm64"]), def
 def cli(context: click.Context, quiet: bool) -> None:
     """Take a model from weights to the smallest, fastest package that fits the team's budgets, and prove it."""
     context.obj = quiet
+    cli_registry.look_outside(context, cli_registry.Outside(environ=os.environ, credentials=_credentials))
 
 
 @cli.command()
@@ -69,7 +60,7 @@ def plan(recipe: Path, only: str | None, explain: bool, as_json: bool) -> None:
 
     rows = pipeline.foresee(recipe, _store(), (Path.cwd(),), only)
     if as_json:
-        return _print_json({"candidates": [row.as_json() for row in rows]})
+        return cli_registry.print_json({"candidates": [row.as_json() for row in rows]})
     for row in rows:
         click.echo(f"{row.id}  {row.summary}")
         for step in row.steps if explain else ():
@@ -108,15 +99,21 @@ def build(  # noqa: PLR0913 - click hands every option over by itself
     """Make, measure, judge, pack and boot every candidate of RECIPE; leave the best that fits its budgets in --out."""
     from mlpack import pipeline
 
-    with _console(quiet) as console:
+    if registry is not None:
+        cli_registry.open_registry(registry)  # a name that is none is said before the work
+    with cli_registry.open_console(quiet) as console:
         options = pipeline.Options(out=out, only=only, base=base, keep_all=keep == "all", tools=_tools(), credentials=_credentials)
-        record, folder = pipeline.build(recipe, _store(verify=verify), (Path.cwd(),), options, console)
+        shared = _shared_cache(console)
+        record, folder = pipeline.build(recipe, _store(verify=verify, tier=shared), (Path.cwd(),), options, console)
+        if shared is not None:
+            shared.tell()
         if as_json:
-            _print_json(record)
+            cli_registry.print_json(record)
         if record["chosen"] is None:
             return ExitCode.OVER_BUDGET
         if registry is not None:
-            release = _publish(folder, registry)
+            made = cli_registry.published(folder, cli_registry.open_whole(registry), console, sources=recipe.absolute().parent)
+            release = f"{made.name}@{made.version}"
             # With --json, stdout is one JSON document.
             console.note(f"published {release}") if as_json else click.echo(release)
         elif not as_json:
@@ -142,10 +139,10 @@ def run(quiet: bool, package: Path, event: Path | None, memory_mb: int | None, t
     """Boot PACKAGE here and call it, as its target would. PACKAGE is what a build left: its directory, or one artifact's."""
     from mlpack import pipeline
 
-    with _console(quiet) as console:
+    with cli_registry.open_console(quiet) as console:
         booted = pipeline.run_package(package, event, _tools(), memory_mb=memory_mb, timeout_s=timeout_s)
         console.note(f"booted {booted.how}; initialised in {booted.init_ms:.0f} ms")
-        _print_json(booted.answer if as_json else pipeline.shown(booted.answer))
+        cli_registry.print_json(booted.answer if as_json else pipeline.shown(booted.answer))
 
 
 @cli.command()
@@ -158,77 +155,13 @@ def diff(before: Path, after: Path, as_json: bool) -> None:
 
     rows = diff_.compare(diff_.read(before), diff_.read(after))
     if as_json:
-        return _print_json(diff_.as_json(rows))
+        return cli_registry.print_json(diff_.as_json(rows))
     return click.echo(diff_.text(rows))
 
 
-@cli.command()
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR")
-@registry_option
-@as_json
-def publish(folder: Path, registry: str, as_json: bool) -> None:
-    """Publish what a build left in DIR. Prints NAME@VERSION; the same content again changes nothing."""
-    from mlpack import registry as registry_
-    from mlpack.registry import directory
-
-    if as_json:
-        return _print_json(registry_.as_json(directory.open_registry(Path(registry)).publish(folder)))
-    return click.echo(_publish(folder, registry))
-
-
-@cli.command("list")
-@click.argument("name", required=False)
-@registry_option
-@as_json
-def list_(name: str | None, registry: str, as_json: bool) -> None:
-    """List releases, of NAME or of every model."""
-    from mlpack import registry as registry_
-    from mlpack.registry import directory
-
-    releases = directory.open_registry(Path(registry)).list(name)
-    if as_json:
-        return _print_json([registry_.as_json(release) for release in releases])
-    for release in releases:
-        click.echo(
-            f"{release.name}@{release.version}  {release.artifact['kind']}"
-            f"  {release.artifact['size_bytes']:,} bytes  {release.digest}"
-        )
-    return None
-
-
-@cli.command()
-@click.argument("reference", metavar="NAME[@VERSION]")
-@click.option("--field", type=click.Choice(["image", "zip", "digest", "size", "version"]), help="Print one value, for $(...).")
-@registry_option
-@as_json
-def show(reference: str, field: str | None, registry: str, as_json: bool) -> None:
-    """Show one release: the newest of NAME, or NAME@VERSION."""
-    from mlpack import registry as registry_
-    from mlpack.registry import directory
-
-    opened = directory.open_registry(Path(registry))
-    release = opened.show(*registry_.parse_reference(reference))
-    if field is not None:
-        return click.echo(opened.field(release, field))
-    if as_json:
-        return _print_json(registry_.as_json(release))
-    return click.echo(registry_.text(release))
-
-
-@cli.command()
-@click.argument("reference", metavar="NAME[@VERSION]")
-@click.option("--out", type=click.Path(path_type=Path), help="Where the files go. [default: NAME-VERSION]")
-@registry_option
-def pull(reference: str, out: Path | None, registry: str) -> None:
-    """Pull a release's files, every byte verified. Prints the directory."""
-    from mlpack import registry as registry_
-    from mlpack.registry import directory
-
-    opened = directory.open_registry(Path(registry))
-    release = opened.show(*registry_.parse_reference(reference))
-    folder = out or Path(f"{release.name}-{release.version}")
-    opened.pull(release, folder)
-    click.echo(str(folder))
+for _verb in (*cli_registry.VERBS, *cli_aliases.VERBS, *cli_care.VERBS, cli_care.registry_):
+    cli.add_command(_verb)
+cli_care.registry_.add_command(cli_aliases.policy)
 
 
 @cli.group()
@@ -245,7 +178,7 @@ def image_push(quiet: bool, layout: Path, reference: str) -> None:
     """Push the OCI layout or archive LAYOUT to REFERENCE (host/name:tag). Prints host/name@digest."""
     from mlpack import images
 
-    with _console(quiet) as console:
+    with cli_registry.open_console(quiet) as console:
         click.echo(images.push(layout, reference, _credentials, console))
 
 
@@ -259,7 +192,7 @@ def image_pull(quiet: bool, reference: str, layout: Path, arch: str) -> None:
     """Pull REFERENCE into the OCI layout directory LAYOUT, every byte verified. Prints the digest."""
     from mlpack import images
 
-    with _console(quiet) as console:
+    with cli_registry.open_console(quiet) as console:
         click.echo(images.pull(reference, layout, arch, _credentials, console))
 
 
@@ -270,7 +203,7 @@ def image_inspect(reference: str, arch: str) -> None:
     """Describe an image: a layout, an archive, or a registry reference. JSON on stdout."""
     from mlpack import images
 
-    _print_json(images.inspect(reference, arch, _credentials, _cache_dir()))
+    cli_registry.print_json(images.inspect(reference, arch, _credentials, _cache_dir()))
 
 
 @image.command("validate")
@@ -345,21 +278,24 @@ def _bug(error: Exception) -> int:
     return ExitCode.BUG
 
 
-def _console(quiet: bool) -> Console:
-    from mlpack.console import Console
-
-    return Console(quiet=quiet)
-
-
 def _cache_dir() -> Path:
     cache = os.environ.get("XDG_CACHE_HOME")
     return Path(os.environ.get("MLPACK_STORE") or Path(cache or Path.home() / ".cache", "mlpack"))
 
 
-def _store(*, verify: bool = False) -> Store:
+def _store(*, verify: bool = False, tier: SharedCache | None = None) -> Store:
     from mlpack.store import Store
 
-    return Store(_cache_dir(), verify=verify)
+    return Store(_cache_dir(), verify=verify, tier=tier)
+
+
+def _shared_cache(console: Console) -> SharedCache | None:
+    """The store's second tier, when MLPACK_CACHE names one."""
+    if not os.environ.get("MLPACK_CACHE"):
+        return None
+    from mlpack import shared_cache
+
+    return shared_cache.configured(os.environ, console)
 
 
 def _tools() -> Callable[[str], Path | None]:
@@ -383,17 +319,6 @@ def _credentials(host: str) -> tuple[str, str] | None:
     folder = os.environ.get("DOCKER_CONFIG")
     path = (Path(folder) if folder else Path.home() / ".docker") / "config.json"
     return auth.from_docker_config(path.read_bytes(), host) if path.is_file() else None
-
-
-def _publish(folder: Path, registry: str) -> str:
-    from mlpack.registry import directory
-
-    release = directory.open_registry(Path(registry)).publish(folder)
-    return f"{release.name}@{release.version}"
-
-
-def _print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=2, sort_keys=True))
 
 
 if __name__ == "__main__":

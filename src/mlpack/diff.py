@@ -13,6 +13,7 @@ from typing import Any
 
 from mlpack import buildjson, stats, words
 from mlpack.buildjson import Record
+from mlpack.metrics import METRICS
 from mlpack.stats import Interval
 
 read = buildjson.read
@@ -107,14 +108,20 @@ _MEASURES = (
     ),
 )
 
+_WRITERS: dict[str, Callable[..., str]] = {measure.name: measure.write for measure in _MEASURES}
 
-def compare(before: Record, after: Record) -> tuple[Row, ...]:
-    """Every measure of every candidate of either build, the chosen first: which one it was, then the rest in `after`'s order."""
+
+def compare(before: Record, after: Record, only: str | None = None) -> tuple[Row, ...]:
+    """Every measure of every candidate of either build, the chosen first: which one it was, then the rest in `after`'s order.
+
+    `only`: of this candidate alone.
+    """
     old = {one["id"]: one for one in before["candidates"]}
     new = {one["id"]: one for one in after["candidates"]}
     changed = Change.SAME if before["chosen"] == after["chosen"] else Change.CHANGED
     rows = [_said("", "chosen", before["chosen"], after["chosen"], changed, "")]
-    for id_ in (*new, *(gone for gone in old if gone not in new)):
+    falls = _lower_is_better(before, after)
+    for id_ in (*new, *(gone for gone in old if gone not in new)) if only is None else (only,):
         if id_ not in old or id_ not in new:
             change = Change.ADDED if id_ in new else Change.REMOVED
             rows.append(_said(id_, "status", _status(old.get(id_)), _status(new.get(id_)), change, ""))
@@ -123,7 +130,7 @@ def compare(before: Record, after: Record) -> tuple[Row, ...]:
         rows.append(_status_row(id_, first, second))
         floats = _same_float(first, before, after)
         rows.extend(_row(measure, first, second, floats) for measure in _MEASURES)
-        rows.append(_accuracy(first, second))
+        rows.append(_accuracy(first, second, falls=falls))
     return tuple(rows)
 
 
@@ -146,7 +153,6 @@ def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 def text(rows: Sequence[Row]) -> str:
     """The rows for people: what changed, by candidate; what did not is counted."""
-    writers: dict[str, Callable[..., str]] = {measure.name: measure.write for measure in _MEASURES}
     lines: list[str] = []
     same: dict[str, int] = {}
     shown = ""
@@ -157,8 +163,7 @@ def text(rows: Sequence[Row]) -> str:
         if row.candidate != shown:
             lines.append(row.candidate)
             shown = row.candidate
-        write = writers.get(row.measure, words.share)
-        values = " → ".join(_both(row, write))
+        values = " → ".join(both(row))
         why = f"  ({row.why})" if row.why else ""
         said = "" if row.measure == "chosen" else f"  {row.change}"
         lines.append(f"{'  ' if row.candidate else ''}{row.measure}: {values}{said}{why}")
@@ -166,8 +171,9 @@ def text(rows: Sequence[Row]) -> str:
     return "\n".join([*lines, f"{words.count(quiet, 'measure')} unchanged within noise, or not known"])
 
 
-def _both(row: Row, write: Callable[..., str]) -> tuple[str, str]:
-    """Before and after, with as many digits as it takes to tell them apart."""
+def both(row: Row) -> tuple[str, str]:
+    """Before and after as people read them, with as many digits as it takes to tell them apart."""
+    write = _WRITERS.get(row.measure, words.share)
     first, second = row.before, row.after
     if isinstance(first, (int, float)) and isinstance(second, (int, float)) and first != second:
         return words.apart(first, second, write)
@@ -244,7 +250,20 @@ def _priced(one: Mapping[str, Any]) -> Sequence[float]:
     return [sample * cost / p50 for sample in samples] if samples and p50 and cost else ()
 
 
-def _accuracy(before: Mapping[str, Any], after: Mapping[str, Any]) -> Row:
+def _lower_is_better(*records: Record) -> bool:
+    """The direction of the metric. A record does not say that of a user's own; a drop and a value that went the same way do."""
+    for record in records:
+        if (name := record["baseline"]["metric"]) in METRICS:
+            return METRICS[name].lower_is_better
+        for one in record["candidates"]:
+            base = record["baseline"]["targets"].get(f"{one['target']}-{one['arch']}", {}).get("value")
+            value, drop = one["accuracy"]["value"], one["accuracy"]["drop"]
+            if None not in (base, value, drop) and (way := drop * (base - value)):
+                return bool(way < 0)
+    return False
+
+
+def _accuracy(before: Mapping[str, Any], after: Mapping[str, Any], *, falls: bool) -> Row:
     """The metric itself; its noise is that of the paired drops, which leaves out how hard the samples are for both."""
     values = (before["accuracy"]["value"], after["accuracy"]["value"])
     id_, name = after["id"], "accuracy.value"
@@ -253,23 +272,26 @@ def _accuracy(before: Mapping[str, Any], after: Mapping[str, Any]) -> Row:
     same_data = all(before["accuracy"][key] == after["accuracy"][key] for key in ("metric", "n", "compared_with"))
     if not same_data:
         return _said(id_, name, *values, Change.INCOMPARABLE, "another metric, or another number of samples")
-    bands = [_value_band(one["accuracy"]) for one in (before, after)]
+    bands = [_value_band(one["accuracy"], falls=falls) for one in (before, after)]
     low, high = bands[1].low - bands[0].high, bands[1].high - bands[0].low
     change = Change.SAME
     if not bands[0].overlaps(bands[1]):
-        change = Change.BETTER if values[1] > values[0] else Change.WORSE
+        change = Change.BETTER if (values[1] > values[0]) != falls else Change.WORSE
     why = f"{values[1] - values[0]:+.4f}, between {low:+.4f} and {high:+.4f}"
     if before["accuracy"]["isa"] != after["accuracy"]["isa"]:
         why += f"; {before['accuracy']['isa']} then {after['accuracy']['isa']} instructions"
     return Row(candidate=id_, measure=name, before=values[0], after=values[1], change=change, low=low, high=high, why=why)
 
 
-def _value_band(accuracy: Mapping[str, Any]) -> Interval:
-    """The value with the half-widths of its drop's interval."""
+def _value_band(accuracy: Mapping[str, Any], *, falls: bool) -> Interval:
+    """The value with the half-widths of its drop's interval: a larger drop is a lower value, or a higher one of a metric that
+    should be low."""
     value, drop = accuracy["value"], accuracy["drop"]
     if drop is None or accuracy["ci_low"] is None or accuracy["ci_high"] is None:
         return Interval(low=value, value=value, high=value)
-    return Interval(low=value - max(0.0, accuracy["ci_high"] - drop), value=value, high=value + max(0.0, drop - accuracy["ci_low"]))
+    worse, better = max(0.0, accuracy["ci_high"] - drop), max(0.0, drop - accuracy["ci_low"])
+    below, above = (better, worse) if falls else (worse, better)
+    return Interval(low=value - below, value=value, high=value + above)
 
 
 def _status(one: Mapping[str, Any] | None) -> str | None:

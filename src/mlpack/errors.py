@@ -32,7 +32,7 @@ MEANINGS = {
     ExitCode.RECIPE: "the recipe, the data or the command line is wrong; every problem is listed",
     ExitCode.STEP_FAILED: "a step failed",
     ExitCode.SERVICE: "an external service (registry, package index) failed or could not be reached",
-    ExitCode.OVER_BUDGET: "no candidate fits the budgets or the target's limits; everything measured was still written",
+    ExitCode.OVER_BUDGET: "no candidate fits the budgets or limits (what was measured is written), or a gate refuses a promotion",
     ExitCode.INTERRUPTED: "interrupted (Ctrl-C or SIGTERM)",
 }
 

@@ -56,6 +56,29 @@ def schema(passes: Passes | None = None, targets: Targets | None = None) -> dict
     return json_schema(steps, {name: keys_of(row.config, (), documented=True) for name, row in targets.items()})
 
 
+def budgets(written: Mapping[str, Any]) -> Budgets:
+    """Budgets alone, in the words of a recipe (`latency_p95: 20ms`). RecipeError with every problem."""
+    from mlpack.recipe_schema import BudgetKeys, validated, wording
+
+    read = validated(BudgetKeys, dict(written))
+    if isinstance(read, list):
+        raise RecipeError(*(f"{yaml_positions.dotted(error['loc']) or 'budgets'}: {wording(error, BudgetKeys)}" for error in read))
+    return _budgets(read)
+
+
+def _budgets(keys: Any) -> Budgets:
+    return Budgets(
+        accuracy_drop=keys.accuracy_drop,
+        latency_p50_ms=keys.latency_p50,
+        latency_p95_ms=keys.latency_p95,
+        latency_p99_ms=keys.latency_p99,
+        cold_start_ms=keys.cold_start,
+        package_size_bytes=keys.package_size,
+        peak_memory_bytes=keys.peak_memory,
+        cost_per_million_usd=keys.cost_per_million,
+    )
+
+
 class _Reader:
     """One reading: what was written, and the problems found so far."""
 
@@ -78,7 +101,7 @@ class _Reader:
         self._check_serve(keys)
         if self.problems or source is None:
             return None
-        budgets, serve, data = keys["budgets"], keys["serve"], keys["data"]
+        serve, data = keys["serve"], keys["data"]
         recipe = Recipe(
             name=keys["name"],
             root=self._root.resolve(),
@@ -90,16 +113,7 @@ class _Reader:
             metric=keys["metric"] or "agreement",
             variants=variants,
             targets=targets,
-            budgets=Budgets(
-                accuracy_drop=budgets.accuracy_drop,
-                latency_p50_ms=budgets.latency_p50,
-                latency_p95_ms=budgets.latency_p95,
-                latency_p99_ms=budgets.latency_p99,
-                cold_start_ms=budgets.cold_start,
-                package_size_bytes=budgets.package_size,
-                peak_memory_bytes=budgets.peak_memory,
-                cost_per_million_usd=budgets.cost_per_million,
-            ),
+            budgets=_budgets(keys["budgets"]),
             prefer=keys["prefer"],
             serve=Serve(**serve.model_dump()),
             tags=keys["tags"],

@@ -289,6 +289,19 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """Who published from where, and which sources it was built of. Not part of a release's content. None: not known."""
+
+    label: str | None = None
+    """A semantic version or what `git describe` says."""
+    commit: str | None = None
+    dirty: bool | None = None
+    who: str | None = None
+    where: str | None = None
+    """The CI run's URL, or the machine's name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
     """What a registry keeps: an artifact with its evidence, under a version that never changes."""
 
@@ -297,6 +310,16 @@ class Release:
     digest: Digest
     """Of the release's manifest: the digests of every file published with it."""
     created: str
+    """When it was published: UTC, ISO 8601."""
     artifact: Mapping[str, Any]
+    """The chosen package: candidate, target, arch, kind, path, digest, sizes."""
     files: Mapping[str, Digest]
     tags: Mapping[str, str]
+    packages: Mapping[str, Mapping[str, Any]]
+    """Every package published with it, by candidate: target, arch, kind, digest, sizes."""
+    recipe: str | None
+    models: str | None
+    """The digest of the set of models that the build made."""
+    images: Mapping[str, str]
+    """By candidate, `host/name@sha256:...` of what was pushed to a container registry."""
+    provenance: Provenance

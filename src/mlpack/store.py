@@ -2,9 +2,10 @@
 
 Several processes may share one on a local disk: they may repeat each other's work but cannot spoil it, so nobody waits for a lock.
 A damaged entry is a miss; a failure is never kept. It does not know what a model is, and must not be put on a network file system.
+What is missing here may be elsewhere: a `Tier` is asked once, and what it has is taken in as if it had been made here.
 
     trees/<digest>/          read-only once in place
-    actions/<digest>.json    what was done, the digest of what came out, and how long it took
+    actions/<digest>.json    what was done, the digest of what came out, how long it took, and whether a tier had it
     temporary/...            being made, marked (flock) by its maker; what no living process holds goes when a store is opened
 """
 
@@ -22,7 +23,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from mlpack import digest
 from mlpack.digest import Digest
@@ -40,12 +41,16 @@ _TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# Made by mlpack: see CACHE
 
 @dataclass(slots=True)
 class Entry:
-    """One action looked up. A hit has `tree` set and `dir` read-only; a miss has an empty `dir` to fill."""
+    """One action looked up. A hit has `tree` set and `dir` read-only; a miss has an empty `dir` to fill.
+
+    `seconds`: how long it took where it was made; `shared`: that was elsewhere, and it came from a `Tier`.
+    """
 
     action: Action
     dir: Path
     tree: Digest | None
     seconds: float
+    shared: bool = False
 
     @property
     def hit(self) -> bool:
@@ -59,13 +64,24 @@ class Entry:
         return self.tree
 
 
+class Tier(Protocol):
+    """Where else trees may be. It raises nothing for what goes wrong there: a store without it works as well, only slower."""
+
+    def get(self, action: Action, work: Path) -> Entry | None:
+        """The entry of `action`, its tree below `work` (empty, on the store's disk) and verified; None when there is none."""
+
+    def put(self, entry: Entry, work: Path) -> None:
+        """Offer what was made here. `work` is empty and on the store's disk."""
+
+
 class Store:
     """Trees and actions under `root`, which is made when missing. With `verify`, nothing is a hit: everything runs again and a
-    repeatable action that gives another tree than before is a `PassError`."""
+    repeatable action that gives another tree than before is a `PassError`. `tier` is asked for what is not here."""
 
-    def __init__(self, root: Path, *, verify: bool = False) -> None:
+    def __init__(self, root: Path, *, verify: bool = False, tier: Tier | None = None) -> None:
         self.root = root
         self._verify = verify
+        self._tier = tier
         try:
             for name in ("trees", "actions", "temporary"):
                 (root / name).mkdir(parents=True, exist_ok=True)
@@ -105,9 +121,11 @@ class Store:
                     f"not repeatable: the same action gave {tree} now and {known.tree} before.\n"
                     f"The action was {digest.canonical_json(action).decode()}"
                 )
-            self._seal(work, tree)
-            self._record(action, tree, made.seconds)
-            made.dir, made.tree = self.path(tree), tree
+            made.tree = tree
+            self._keep(made)
+        if self._tier is not None:
+            with self.scratch() as work:
+                self._tier.put(made, work)
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
@@ -123,7 +141,20 @@ class Store:
             os.close(held)
 
     def find(self, action: Action) -> Entry | None:
-        """The entry of an action that was done before and is whole; None is a miss, whatever the reason."""
+        """The entry of an action that was done before and is whole; None is a miss, whatever the reason.
+
+        Only what is not whole here is asked of the tier.
+        """
+        known = self._known(action)
+        if known is not None or self._tier is None:
+            return known
+        with self.scratch() as work:
+            found = self._tier.get(action, work)
+            if found is not None:
+                self._keep(found)
+            return found
+
+    def _known(self, action: Action) -> Entry | None:
         record = _read_json(self._action_path(action))
         if record is None or record.get("format") != _FORMAT or record.get("action") != json.loads(digest.canonical_json(action)):
             return None
@@ -138,7 +169,8 @@ class Store:
             whole = path.is_dir() and (_listing(path) == listing or digest.of_tree(path) == tree)
         except (OSError, ValueError):
             return None
-        return Entry(action=action, dir=path, tree=tree, seconds=seconds) if whole else None
+        shared = record.get("shared") is True
+        return Entry(action=action, dir=path, tree=tree, seconds=seconds, shared=shared) if whole else None
 
     def path(self, tree: Digest) -> Path:
         """Where the tree of this digest lies (or would lie)."""
@@ -162,6 +194,20 @@ class Store:
     def _action_path(self, action: Action) -> Path:
         return self.root / "actions" / f"{digest.of_json(action).hex}.json"
 
+    def _keep(self, entry: Entry) -> None:
+        """Seal an entry's tree, which then lies among the others, and record it."""
+        self._seal(entry.dir, entry.digest)
+        entry.dir = self.path(entry.digest)
+        record = {
+            "format": _FORMAT,
+            "action": entry.action,
+            "tree": str(entry.digest),
+            "seconds": round(entry.seconds, 3),
+            "shared": entry.shared,
+            "listing": _listing(entry.dir),
+        }
+        write_atomically(self._action_path(entry.action), digest.canonical_json(record))
+
     def _seal(self, work: Path, tree: Digest) -> None:
         target = self.path(tree)
         for _, entry in digest.entries(work):
@@ -182,16 +228,6 @@ class Store:
         for _, entry in digest.entries(target):
             if entry.is_dir(follow_symlinks=False):
                 os.chmod(entry.path, 0o555)
-
-    def _record(self, action: Action, tree: Digest, seconds: float) -> None:
-        record = {
-            "format": _FORMAT,
-            "action": action,
-            "tree": str(tree),
-            "seconds": round(seconds, 3),
-            "listing": _listing(self.path(tree)),
-        }
-        write_atomically(self._action_path(action), digest.canonical_json(record))
 
     def _sweep(self) -> None:
         """Remove what processes that no longer run left half-made.

@@ -46,7 +46,7 @@ class PlacedError(RecipeError):
     """What is wrong at places of a document that whoever found it has not read; `Document.listed` adds file and lines."""
 
     def __init__(self, *found: Problem) -> None:
-        super().__init__(*(f"{_dotted(each.place)}: {each.message}" for each in found))
+        super().__init__(*(f"{dotted(each.place)}: {each.message}" for each in found))
         self.found = found
 
 
@@ -66,11 +66,12 @@ class Document:
 
     def listed(self, name: str, problems: Iterable[Problem]) -> RecipeError:
         """The error that lists them by line, in the words `name:line: place: message`."""
-        rows = sorted((each.line or self.line(each.place), _dotted(each.place), each.message) for each in problems)
+        rows = sorted((each.line or self.line(each.place), dotted(each.place), each.message) for each in problems)
         return RecipeError(*(f"{name}:{line}: {place + ': ' if place else ''}{said}" for line, place, said in rows))
 
 
-def _dotted(place: Place) -> str:
+def dotted(place: Place) -> str:
+    """A place as people write it: `inputs.x.shape[1]`."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
 
 

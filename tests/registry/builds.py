@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from tests.outcomes import IMAGE, ZIP, outcome, recipe, result
 
 from mlpack import buildjson, digest, report
 from mlpack.digest import Digest
+from mlpack.oci import image, layer, layout
 from mlpack.records import Artifact, Budgets
 
 
@@ -48,17 +49,12 @@ def _zips(folder: Path, content: bytes, *, layer: bool) -> Digest:
 
 
 def _image(folder: Path, content: bytes) -> Digest:
-    """A layout of one layer, just enough of one for its digests to hold."""
-    blobs = folder / "blobs" / "sha256"
-    blobs.mkdir(parents=True)
-
-    def blob(data: bytes) -> Digest:
-        named = digest.of_bytes(data)
-        (blobs / named.hex).write_bytes(data)
-        return named
-
-    layer = blob(content)
-    manifest = blob(json.dumps({"layers": [{"digest": str(layer)}]}).encode())
-    (folder / "index.json").write_text(json.dumps({"manifests": [{"digest": str(manifest)}]}))
-    (folder / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
-    return manifest
+    """A layout of one image, of one layer, of one file."""
+    with tempfile.TemporaryDirectory() as scratch:
+        tree = Path(scratch) / "tree"
+        tree.mkdir()
+        (tree / "function").write_bytes(content)
+        made = layer.layer_from_tree(tree, "var/task", None, Path(scratch) / "blobs", "stored")
+        packed = image.append(image.empty("amd64"), made, "function")
+        layout.write(packed, folder)
+    return image.digest(packed)

@@ -1,13 +1,13 @@
-"""A registry in a directory: what may be published, what stays, and what is left when a publisher dies."""
+"""A registry in a directory: what lies there, what older ones become, and what is left when a publisher dies. What every registry
+promises is in `test_contract` and `test_releases`."""
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import signal
 import sqlite3
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,13 @@ import pytest
 from tests.registry.builds import build
 
 from mlpack import digest
-from mlpack.errors import ExitCode, RecipeError, ServiceError
+from mlpack.errors import RecipeError, ServiceError
 from mlpack.records import Release
-from mlpack.registry import NothingChosenError, Registry, decode_manifest
-from mlpack.registry.directory import DirectoryRegistry, Disk, as_json, open_registry, parse_reference, text
+from mlpack.registry import rows
+from mlpack.registry.directory import Disk, open_registry
+from mlpack.registry.rows import Reference
 
+MINILM = Reference(name="minilm")
 FUNCTION = "artifacts/int8@lambda-zip-x86_64/function.zip"
 
 
@@ -33,241 +35,39 @@ def made(tmp_path: Path) -> Path:
     return build(tmp_path / "out")
 
 
-def edit(folder: Path, change: Any) -> None:
-    """Change a record on disk."""
-    path = folder / "build.json"
-    record = json.loads(path.read_bytes())
-    change(record)
-    path.write_text(json.dumps(record))
-
-
 def blob_of(root: Path, release: Release, path: str = FUNCTION) -> Path:
     named = release.files[path]
     return root / "blobs" / "sha256" / named.hex[:2] / named.hex
 
 
-def test_it_is_a_registry(root: Path) -> None:
-    registry: Registry = open_registry(root)
-    assert registry.list() == ()
-    assert not root.exists()
-
-
-@pytest.mark.parametrize("kind", ["zip", "layer-zip", "image"])
-def test_what_was_published_can_be_listed_shown_and_pulled(root: Path, tmp_path: Path, kind: str) -> None:
-    made, registry = build(tmp_path / "out", kind), open_registry(root)
-    release = registry.publish(made)
-    assert (release.name, release.version, release.tags) == ("minilm", 1, {"team": "ranking", "env": "prod"})
-    assert registry.list() == registry.list("minilm") == (release,)
-    assert registry.list("other") == ()
-    assert registry.show("minilm") == registry.show("minilm", 1) == release
-    registry.pull(release, tmp_path / "pulled")
-    assert digest.of_tree(tmp_path / "pulled") == digest.of_tree(made)
-
-
-def test_the_same_content_again_changes_nothing(root: Path, made: Path, tmp_path: Path) -> None:
-    registry = open_registry(root)
-    first = registry.publish(made)
-    before = {path: path.stat().st_mtime_ns for path in (root / "blobs").rglob("*")}
-    moved = tmp_path / "elsewhere"
-    shutil.copytree(made, moved)
-    assert registry.publish(moved) == first
-    assert len(registry.list()) == 1
-    assert {path: path.stat().st_mtime_ns for path in (root / "blobs").rglob("*")} == before
-
-
-def test_versions_grow_by_name_and_stay(root: Path, tmp_path: Path) -> None:
-    registry = open_registry(root)
-    published = [registry.publish(build(tmp_path / f"o{i}", content=bytes([i]))) for i in range(3)]
-    other = registry.publish(build(tmp_path / "other", name="fashion"))
-    assert [release.version for release in published] == [1, 2, 3]
-    assert other.version == 1
-    assert registry.publish(tmp_path / "o0") == published[0]
-    assert registry.show("minilm") == published[2]
-    assert registry.list() == (other, *published)
-
-
-def test_equal_files_are_kept_once(root: Path, tmp_path: Path) -> None:
-    registry = open_registry(root)
-    for index, name in enumerate(("a", "b")):
-        registry.publish(build(tmp_path / name, name=name, content=b"same"))
-        assert len([p for p in (root / "blobs").rglob("*") if p.is_file()]) == 5 + 2 * index  # build.json and report.md differ
+def test_what_lies_there(root: Path, made: Path) -> None:
+    release = open_registry(root).publish(made)
+    assert sorted(path.name for path in root.iterdir()) == ["blobs", "registry.sqlite", "tmp"]
+    assert blob_of(root, release).read_bytes() == b"function"
+    assert open_registry(root).field(release, "zip") == str(blob_of(root, release))
     assert list((root / "tmp").iterdir()) == []
 
 
-def test_a_build_that_chose_nothing_is_refused_with_its_own_code(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(NothingChosenError, match="chose no candidate") as caught:
-        open_registry(root).publish(build(tmp_path / "out", fits=False))
-    assert caught.value.exit_code is ExitCode.OVER_BUDGET
-    assert not root.exists()
-
-
-def test_an_altered_artifact_is_refused_before_anything_is_written(root: Path, made: Path) -> None:
-    (made / FUNCTION).write_bytes(b"altered!")
-    with pytest.raises(RecipeError, match="altered since the build"):
-        open_registry(root).publish(made)
-    assert not root.exists()
-
-
-def test_every_missing_and_added_file_is_named(root: Path, made: Path) -> None:
-    folder = (made / FUNCTION).parent
-    (folder / "event.json").unlink()
-    (folder / "extra").write_text("x")
-    with pytest.raises(RecipeError) as caught:
-        open_registry(root).publish(made)
-    assert any("event.json: missing" in problem for problem in caught.value.problems)
-    assert any("extra: not made by the build" in problem for problem in caught.value.problems)
-
-
-@pytest.mark.parametrize(
-    ("kind", "break_it", "said"),
-    [
-        ("zip", lambda f: (f / "function.zip").write_bytes(b"other"), "function.zip: digest"),
-        ("zip", lambda f: (f / "function.zip").unlink(), "function.zip: missing"),
-        ("layer-zip", lambda f: (f / "layer.zip").write_bytes(b"other"), "layer.zip: digest"),
-        ("image", lambda f: (f / "image" / "index.json").unlink(), "index.json: missing"),
-        ("image", lambda f: [p.write_bytes(b"x") for p in (f / "image/blobs/sha256").iterdir()], "its bytes have the digest"),
-        ("image", lambda f: [p.unlink() for p in (f / "image/blobs/sha256").iterdir()], "is not in the layout"),
-    ],
-)
-def test_a_record_without_a_list_of_files_still_binds_the_artifact(
-    root: Path, tmp_path: Path, kind: str, break_it: Any, said: str
-) -> None:
-    made = build(tmp_path / "out", kind)
-    edit(made, lambda record: record["files"].clear())
-    break_it(next((made / "artifacts").iterdir()))
-    with pytest.raises(RecipeError, match=said):
-        open_registry(root).publish(made)
-
-
-@pytest.mark.parametrize("path", ["../../etc", "/etc/passwd", "artifacts/other/function.zip", "artifacts", "artifacts/../x", ""])
-def test_a_record_cannot_name_files_elsewhere(root: Path, made: Path, path: str) -> None:
-    edit(made, lambda record: record["artifact"].update(path=path))
-    with pytest.raises(RecipeError, match="not below artifacts"):
-        open_registry(root).publish(made)
-
-
-def test_a_chosen_id_cannot_lead_elsewhere(root: Path, made: Path) -> None:
-    def change(record: dict[str, Any]) -> None:
-        record["chosen"] = ".."
-        record["artifact"]["path"] = "artifacts/../secrets"
-
-    edit(made, change)
-    with pytest.raises(RecipeError, match="not below artifacts"):
-        open_registry(root).publish(made)
-
-
-@pytest.mark.parametrize("name", ["", "A", "a b", "../a", "a\n"])
-def test_a_name_that_is_none_is_refused(root: Path, made: Path, name: str) -> None:
-    edit(made, lambda record: record["recipe"].update(name=name))
-    with pytest.raises(RecipeError, match="is not a name"):
-        open_registry(root).publish(made)
-
-
-def test_links_are_not_followed(root: Path, made: Path, tmp_path: Path) -> None:
-    secret = tmp_path / "secret"
-    secret.write_text("x")
-    ((made / FUNCTION).parent / "link").symlink_to(secret)
-    with pytest.raises(RecipeError, match="not a file"):
-        open_registry(root).publish(made)
-
-
-def test_a_directory_that_is_no_build_is_refused(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"build\.json"):
-        open_registry(root).publish(tmp_path)
-
-
-def test_a_release_that_is_not_there_says_what_is(root: Path, made: Path) -> None:
+def test_reading_makes_nothing(root: Path) -> None:
     with pytest.raises(RecipeError, match="it is empty"):
-        open_registry(root).show("minilm")
-    open_registry(root).publish(made)
-    with pytest.raises(RecipeError, match=r"no release fashion .*it has minilm"):
-        open_registry(root).show("fashion")
-    with pytest.raises(RecipeError, match="no release minilm@7"):
-        open_registry(root).show("minilm", 7)
+        open_registry(root).show(MINILM)
+    assert not root.exists()
 
 
-@pytest.mark.parametrize("damage", [lambda b: b.write_bytes(b"functioN"), lambda b: b.write_bytes(b""), lambda b: b.unlink()])
-def test_a_damaged_blob_is_named_and_nothing_is_pulled(root: Path, made: Path, tmp_path: Path, damage: Any) -> None:
-    registry = open_registry(root)
-    release = registry.publish(made)
-    damage(blob_of(root, release))
-    with pytest.raises(ServiceError, match=r"function\.zip: the blob .*is damaged") as caught:
-        registry.pull(release, tmp_path / "pulled")
-    assert str(blob_of(root, release)) in str(caught.value)
-    assert [path.name for path in tmp_path.iterdir() if "pulled" in path.name] == []
-    registry.publish(made)
-    registry.pull(release, tmp_path / "pulled")
-
-
-def test_pull_needs_a_place_of_its_own(root: Path, made: Path, tmp_path: Path) -> None:
-    registry = open_registry(root)
-    release = registry.publish(made)
-    (tmp_path / "empty").mkdir()
-    registry.pull(release, tmp_path / "empty")
-    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
-    for taken in ("empty", "link", "out/build.json"):
-        with pytest.raises(RecipeError, match="already there"):
-            registry.pull(release, tmp_path / taken)
-
-
-def test_fields_print_one_value(root: Path, tmp_path: Path) -> None:
-    registry = open_registry(root)
-    zipped = registry.publish(build(tmp_path / "z"))
-    image = registry.publish(build(tmp_path / "i", "image", name="fashion"))
-    assert Path(registry.field(zipped, "zip")).read_bytes() == b"function"
-    assert registry.field(zipped, "digest") == str(digest.of_bytes(b"function"))
-    assert registry.field(zipped, "version") == "1"
-    assert registry.field(zipped, "size") == str(zipped.artifact["size_bytes"])
-    assert registry.field(image, "image") == f"fashion@{image.artifact['digest']}"
-    for release, name in ((zipped, "image"), (image, "zip"), (zipped, "colour")):
-        with pytest.raises(RecipeError, match="fields are image, zip, digest, size, version"):
-            registry.field(release, name)
-
-
-def test_a_release_reads_as_json_and_as_text(root: Path, made: Path) -> None:
-    release = open_registry(root).publish(made)
-    read = json.loads(json.dumps(as_json(release)))
-    assert read["reference"] == "minilm@1"
-    assert read["artifact"]["target"] == "lambda-zip"
-    assert read["files"][FUNCTION] == str(digest.of_bytes(b"function"))
-    assert "team=ranking" in text(release)
-
-
-@pytest.mark.parametrize(("said", "meant"), [("minilm", ("minilm", None)), ("a-1@12", ("a-1", 12))])
-def test_references_are_read(said: str, meant: tuple[str, int | None]) -> None:
-    assert parse_reference(said) == meant
-
-
-@pytest.mark.parametrize("said", ["", "@1", "a@", "a@0", "a@-1", "a@01", "a@1.5", "A", "a:prod", "../a", "a@1\n", "a@9999999999"])
-def test_references_that_are_none_are_refused(said: str) -> None:
-    with pytest.raises(RecipeError, match="NAME@VERSION"):
-        parse_reference(said)
-
-
-@pytest.mark.parametrize("place", ["s3://bucket/prefix", "https://host/x"])
-def test_other_places_are_refused(place: str) -> None:
-    with pytest.raises(RecipeError, match="directories only"):
-        open_registry(Path(place))
-
-
-def test_a_row_that_was_tampered_with_is_not_shown(root: Path, made: Path) -> None:
-    registry = open_registry(root)
-    registry.publish(made)
-    with sqlite3.connect(root / "registry.sqlite") as connection:
-        connection.execute("UPDATE releases SET manifest = CAST(replace(CAST(manifest AS TEXT), 'ranking', 'rankinG') AS BLOB)")
-    connection.close()
-    with pytest.raises(ServiceError, match="not the one that was published"):
-        registry.show("minilm")
+def test_a_file_is_no_registry(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(RecipeError, match="not a directory"):
+        open_registry(tmp_path / "file")
 
 
 def test_what_is_no_database_is_said(root: Path) -> None:
     root.mkdir()
     (root / "registry.sqlite").write_bytes(b"no database at all" * 100)
     with pytest.raises(ServiceError, match="not a database"):
-        open_registry(root).list()
+        tuple(open_registry(root).releases())
 
 
-def test_a_newer_registry_is_left_alone(root: Path, made: Path) -> None:
+def test_a_newer_database_is_left_alone(root: Path, made: Path) -> None:
     open_registry(root).publish(made)
     with sqlite3.connect(root / "registry.sqlite") as connection:
         connection.execute("PRAGMA user_version = 9")
@@ -276,47 +76,101 @@ def test_a_newer_registry_is_left_alone(root: Path, made: Path) -> None:
         open_registry(root).publish(made)
 
 
-@pytest.mark.parametrize("path", ["../x", "/x", "a//b", "a/./b", "", "a\\b", "c:x", "a\nb"])
-def test_a_manifest_cannot_name_files_elsewhere(path: str) -> None:
-    data = {"name": "a", "artifact": {}, "tags": {}, "files": {path: str(digest.of_bytes(b""))}}
-    with pytest.raises(ValueError, match="outside of the release"):
-        decode_manifest(json.dumps(data).encode())
+@pytest.mark.parametrize(("column", "value"), [("head", "{"), ("head", "[1]"), ("body", b"{")])
+def test_a_row_that_is_no_row_is_named(root: Path, made: Path, column: str, value: str | bytes) -> None:
+    open_registry(root).publish(made)
+    with sqlite3.connect(root / "registry.sqlite") as connection:
+        changed = connection.execute(f"UPDATE rows SET {column} = ? WHERE partition = 'name/minilm/releases'", (value,))
+        assert changed.rowcount == 1
+    connection.close()
+    with pytest.raises(ServiceError, match="the record name/minilm/releases/000000001 is damaged"):
+        open_registry(root).show(MINILM)
 
 
-def test_a_manifest_cannot_put_a_file_below_a_file() -> None:
-    named = str(digest.of_bytes(b""))
-    with pytest.raises(ValueError, match="below another"):
-        decode_manifest(json.dumps({"name": "a", "artifact": {}, "tags": {}, "files": {"a": named, "a/b": named}}).encode())
+# --- schema 1 ---------------------------------------------------------------------------------------------------------
+
+SCHEMA_1 = """
+CREATE TABLE releases (
+    name TEXT NOT NULL,
+    version INTEGER NOT NULL CHECK (version > 0),
+    digest TEXT NOT NULL,
+    created TEXT NOT NULL,
+    manifest BLOB NOT NULL,
+    PRIMARY KEY (name, version),
+    UNIQUE (name, digest)
+) STRICT
+"""
+NAMED = digest.of_bytes(b"function")
 
 
-# --- several at once, and dying in the middle ------------------------------------------------------------------------
+def old_registry(root: Path, *releases: tuple[str, int, bytes]) -> None:
+    """As the first schema left it: name, version and manifest of each release."""
+    root.mkdir()
+    with sqlite3.connect(root / "registry.sqlite") as connection:
+        connection.execute(SCHEMA_1)
+        for name, version, manifest in releases:
+            row = (name, version, str(digest.of_bytes(manifest)), f"2026-05-0{version}T10:00:00Z", manifest)
+            connection.execute("INSERT INTO releases (name, version, digest, created, manifest) VALUES (?, ?, ?, ?, ?)", row)
+        connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    blob = root / "blobs" / "sha256" / NAMED.hex[:2] / NAMED.hex
+    blob.parent.mkdir(parents=True)
+    blob.write_bytes(b"function")
 
 
-def test_sixteen_publishers_at_once_make_one_version_a_content(root: Path, tmp_path: Path) -> None:
-    builds = [build(tmp_path / f"o{i}", content=bytes([i % 8]) * 1000) for i in range(16)]
-    waiting, starting = os.pipe()
-    children = []
-    for made in builds:
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                os.close(starting)
-                os.read(waiting, 1)  # ends when the parent lets go of the other end: all at once
-                open_registry(root).publish(made)
-                code = 0
-            finally:
-                os._exit(code)
-        children.append(child)
-    os.close(starting)
-    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 16
-    os.close(waiting)
+def old_manifest(name: str, note: str) -> bytes:
+    """The bytes that the first schema kept."""
+    artifact = (
+        '"arch":"x86_64","candidate":"int8@lambda-zip-x86_64","compressed_bytes":8,"digest":"%s","kind":"zip",'
+        '"path":"artifacts/int8@lambda-zip-x86_64","size_bytes":8,"target":"lambda-zip"'
+    ).replace("%s", str(NAMED))
+    return f'{{"artifact":{{{artifact}}},"files":{{"{FUNCTION}":"{NAMED}"}},"name":"{name}","tags":{{"note":"{note}"}}}}'.encode()
+
+
+def test_a_registry_of_the_first_schema_keeps_its_versions_and_digests(root: Path, made: Path, tmp_path: Path) -> None:
+    said = [("minilm", 1, "a"), ("minilm", 2, "b"), ("tiny", 1, "c")]
+    old = [(name, version, old_manifest(name, note)) for name, version, note in said]
+    old_registry(root, *old)
     registry = open_registry(root)
-    releases = registry.list("minilm")
-    assert [release.version for release in releases] == list(range(1, 9))
-    assert len({release.digest for release in releases}) == 8
-    for release in releases:
-        registry.pull(release, tmp_path / f"pulled{release.version}")
+    found = tuple(registry.releases())
+    assert [(one.name, one.version, str(one.digest)) for one in found] == [(n, v, str(digest.of_bytes(m))) for n, v, m in old]
+    assert [one.created for one in found] == ["2026-05-01T10:00:00Z", "2026-05-02T10:00:00Z", "2026-05-01T10:00:00Z"]
+    assert found[1].tags == {"note": "b"}
+    registry.pull(found[1], tmp_path / "pulled")
+    assert (tmp_path / "pulled" / FUNCTION).read_bytes() == b"function"
+    for name, version, manifest in old:
+        row = registry.place.table.get(rows.digest_key(name, digest.of_bytes(manifest)))
+        assert row is not None
+        assert row.head == {"version": version}
+    assert registry.names() == ("minilm", "tiny")
+    assert registry.publish(made).version == 3
+    assert [one.version for one in open_registry(root).releases("minilm")] == [1, 2, 3]
+    with sqlite3.connect(root / "registry.sqlite") as connection:
+        assert connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall() == [("rows",)]
+    connection.close()
+
+
+def test_many_may_migrate_at_once(root: Path) -> None:
+    old_registry(root, *(("minilm", version, old_manifest("minilm", str(version))) for version in range(1, 9)))
+    with ThreadPoolExecutor(8) as pool:
+        counts = list(pool.map(lambda _: len(tuple(open_registry(root).releases())), range(8)))
+    assert counts == [8] * 8
+
+
+@pytest.mark.parametrize("damaged", [b"{", b"[]", old_manifest("other", "a"), old_manifest("minilm", "a").replace(b"zip", b"ZIP")])
+def test_a_damaged_release_of_the_first_schema_is_named_and_nothing_is_lost(root: Path, damaged: bytes) -> None:
+    old_registry(root, ("minilm", 1, old_manifest("minilm", "a")))
+    with sqlite3.connect(root / "registry.sqlite") as connection:
+        connection.execute("UPDATE releases SET manifest = ?", (damaged,))
+    connection.close()
+    with pytest.raises(ServiceError, match=r"minilm@1 .*cannot be brought to schema 2"):
+        tuple(open_registry(root).releases())
+    with sqlite3.connect(root / "registry.sqlite") as connection:
+        assert connection.execute("SELECT manifest FROM releases").fetchall() == [(damaged,)]
+    connection.close()
+
+
+# --- dying in the middle ---------------------------------------------------------------------------------------------
 
 
 class Dying(Disk):
@@ -373,7 +227,7 @@ def dies(work: Any) -> bool:
 def test_a_publisher_killed_at_any_moment_leaves_all_or_nothing(tmp_path: Path) -> None:
     earlier, made = build(tmp_path / "earlier", content=b"earlier"), build(tmp_path / "out")
     whole = Dying(None)
-    first = DirectoryRegistry(tmp_path / "whole", whole)
+    first = open_registry(tmp_path / "whole", whole)
     first.publish(earlier)
     start = whole.moments
     first.publish(made)
@@ -382,23 +236,23 @@ def test_a_publisher_killed_at_any_moment_leaves_all_or_nothing(tmp_path: Path) 
     for moment in range(whole.moments - start):
         root = tmp_path / f"r{moment}"
         open_registry(root).publish(earlier)
-        assert dies(lambda root=root, moment=moment: DirectoryRegistry(root, Dying(moment)).publish(made))
+        assert dies(lambda root=root, moment=moment: open_registry(root, Dying(moment)).publish(made))
         registry = open_registry(root)
-        for release in registry.list():
+        for release in tuple(registry.releases()):
             registry.pull(release, tmp_path / f"p{moment}-{release.version}")
-        seen.add(len(registry.list()))
+        seen.add(len(tuple(registry.releases())))
         assert registry.publish(made).version == 2
-        assert [release.version for release in registry.list()] == [1, 2]
+        assert [release.version for release in tuple(registry.releases())] == [1, 2]
     assert seen == {1, 2}
 
 
 def test_a_puller_killed_at_any_moment_leaves_all_or_nothing(root: Path, made: Path, tmp_path: Path) -> None:
     release = open_registry(root).publish(made)
     whole = Dying(None)
-    DirectoryRegistry(root, whole).pull(release, tmp_path / "whole")
+    open_registry(root, whole).pull(release, tmp_path / "whole")
     for moment in range(whole.moments):
         folder = tmp_path / f"pulled{moment}"
-        assert dies(lambda folder=folder, moment=moment: DirectoryRegistry(root, Dying(moment)).pull(release, folder))
+        assert dies(lambda folder=folder, moment=moment: open_registry(root, Dying(moment)).pull(release, folder))
         if not folder.exists():
             open_registry(root).pull(release, folder)
         assert digest.of_tree(folder) == digest.of_tree(made)
@@ -411,12 +265,12 @@ def test_a_disk_that_is_full_leaves_nothing_behind(root: Path, made: Path, tmp_p
             raise OSError(28, "No space left on device", str(path))
 
     with pytest.raises(OSError, match="No space"):
-        DirectoryRegistry(root, Full()).publish(made)
-    assert open_registry(root).list() == ()
+        open_registry(root, Full()).publish(made)
+    assert tuple(open_registry(root).releases()) == ()
     assert list((root / "tmp").iterdir()) == []
     release = open_registry(root).publish(made)
     with pytest.raises(OSError, match="No space"):
-        DirectoryRegistry(root, Full()).pull(release, tmp_path / "pulled")
+        open_registry(root, Full()).pull(release, tmp_path / "pulled")
     assert not [path for path in tmp_path.iterdir() if "pulled" in path.name]
 
 

@@ -1,8 +1,8 @@
-"""A registry in a directory: blobs by their sha256, and an SQLite database of releases.
+"""A registry in a directory on a local disk.
 
-    registry.sqlite     one row per release: name, version, manifest and its digest; never updated, never deleted
-    blobs/sha256/ab/…   every file of every release, each content once
-    tmp/                what is being written; whatever a killed publisher left is swept by a later one
+    registry.sqlite                the table: see `mlpack.registry`
+    blobs/sha256/ab/abcdef...      every file of every release, each content once
+    tmp/                           what is being written; whatever a killed publisher left is swept by a later one
 
 Promises: several processes of one machine may publish at once; killing one at any moment leaves either the whole release or none of
 it visible, and running it again finishes the work. Not for network file systems: SQLite's locks do not hold there.
@@ -11,56 +11,43 @@ it visible, and running it again finishes the work. Not for network file systems
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import secrets
-import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from mlpack import buildjson, digest
+from mlpack import digest
 from mlpack.digest import Digest
 from mlpack.errors import RecipeError, ServiceError
-from mlpack.records import Release
-from mlpack.registry import (
-    EVIDENCE,
-    FIELDS,
-    Manifest,
-    artifact_folder,
-    as_json,
-    decode_manifest,
-    manifest_of,
-    parse_reference,
-    text,
-)
+from mlpack.records import Provenance
+from mlpack.registry import SCHEMA, ConflictError, Delete, Key, Moved, Place, Put, Row, Stored, rows
+from mlpack.registry.manifest import decode_manifest
+from mlpack.registry.releases import Images, Registry
 
 if TYPE_CHECKING:
     import sqlite3
 
-__all__ = ["DirectoryRegistry", "Disk", "as_json", "open_registry", "parse_reference", "text"]
-
-_SCHEMA = 1
 _BUSY_S = 60.0
-"""How long a publisher waits for others: their transactions take milliseconds, their bytes are written before."""
+"""How long a writer waits for others: their transactions take milliseconds, their bytes are written before."""
 _ABANDONED_S = 24 * 3600
 _CHUNK_BYTES = 1 << 20
-
-_Row = tuple[str, int, str, str, bytes]
-"""name, version, digest, created, manifest"""
+_PAGE_ROWS = 500
+_NOTHING = "x''"
+"""SQL for no bytes."""
 
 _TABLE = """
-CREATE TABLE IF NOT EXISTS releases (
-    name TEXT NOT NULL,
-    version INTEGER NOT NULL CHECK (version > 0),
-    digest TEXT NOT NULL,
-    created TEXT NOT NULL,
-    manifest BLOB NOT NULL,
-    PRIMARY KEY (name, version),
-    UNIQUE (name, digest)
-) STRICT
+CREATE TABLE IF NOT EXISTS rows (
+    partition TEXT NOT NULL,
+    sort TEXT NOT NULL,
+    revision INTEGER NOT NULL CHECK (revision > 0),
+    head TEXT NOT NULL,
+    body BLOB NOT NULL,
+    PRIMARY KEY (partition, sort)
+) STRICT, WITHOUT ROWID
 """
 
 
@@ -87,6 +74,10 @@ class Disk:
         source.replace(target)
         _sync(target.parent)
 
+    def remove(self, path: Path) -> None:
+        """Remove a file, if it is there."""
+        path.unlink(missing_ok=True)
+
     def commit(self, connection: sqlite3.Connection) -> None:
         """Make a transaction visible."""
         connection.execute("COMMIT")
@@ -101,118 +92,113 @@ def _sync(folder: Path) -> None:
         os.close(opened)
 
 
-def open_registry(root: Path) -> DirectoryRegistry:
+def open_registry(root: Path, disk: Disk | None = None, images: Images | None = None) -> Registry:
     """The registry in this directory, which is made by the first `publish`. RecipeError for places that are not directories."""
-    if str(root).startswith(("s3:", "http:", "https:")):
-        raise RecipeError(f"{root}: this mlpack keeps registries in directories only; give a path")
     if root.exists() and not root.is_dir():
         raise RecipeError(f"{root}: not a directory; give the directory of a registry")
-    return DirectoryRegistry(root)
+    disk = disk or Disk()
+    place = Place(where=str(root), table=SqliteTable(root, disk), blobs=Files(root, disk), now=time.time)
+    return Registry(place, images)
 
 
-class DirectoryRegistry:
-    """See the module. `disk` is where its changes go."""
+class Files:
+    """Blobs as files. See `mlpack.registry.Blobs`."""
 
-    def __init__(self, root: Path, disk: Disk | None = None) -> None:
+    def __init__(self, root: Path, disk: Disk) -> None:
         self._root = root
-        self._disk = disk or Disk()
+        self._disk = disk
+        self._swept = False
 
-    def publish(self, build_dir: Path) -> Release:
-        """See `Registry.publish`."""
-        data = buildjson.read_bytes(build_dir)
-        record = buildjson.decode(data, str(build_dir / "build.json"))
-        files = {path: digest.of_file(build_dir / path) for path in _published(build_dir, artifact_folder(record))}
-        manifest = manifest_of(record, files)
-        if files["build.json"] != digest.of_bytes(data):
-            raise RecipeError(f"{build_dir}: build.json changed while it was read; publish when the build has ended")
-        self._disk.make_folder(self._root / "tmp")
-        self._sweep()
-        for path, named in sorted(files.items()):
-            self._keep(build_dir / path, named)
-        return self._record(manifest)
-
-    def list(self, name: str | None = None) -> tuple[Release, ...]:
-        """See `Registry.list`."""
-        query = "SELECT name, version, digest, created, manifest FROM releases WHERE ?1 IS NULL OR name = ?1 ORDER BY name, version"
-        return tuple(_release(row, self._root) for row in self._rows(query, name))
-
-    def show(self, name: str, version: int | None = None) -> Release:
-        """See `Registry.show`."""
-        query = (
-            "SELECT name, version, digest, created, manifest FROM releases "
-            "WHERE name = ?1 AND (?2 IS NULL OR version = ?2) ORDER BY version DESC LIMIT 1"
-        )
-        for row in self._rows(query, name, version):
-            return _release(row, self._root)
-        wanted = name if version is None else f"{name}@{version}"
-        known = sorted({release.name for release in self.list()})
-        have = f"it has {', '.join(known)}" if known else "it is empty"
-        raise RecipeError(f"no release {wanted} in the registry {self._root} ({have}); see `mlpack list`")
-
-    def pull(self, release: Release, folder: Path) -> None:
-        """See `Registry.pull`."""
-        if folder.is_symlink() or (folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))):
-            raise RecipeError(f"{folder}: already there and not an empty directory; give another one with --out")
-        folder.absolute().parent.mkdir(parents=True, exist_ok=True)
-        fresh = folder.absolute().with_name(f".{folder.absolute().name}.{secrets.token_hex(8)}")
+    def size(self, named: Digest) -> int | None:
+        """See `Blobs.size`."""
         try:
-            fresh.mkdir()
-            for path, named in sorted(release.files.items()):
-                (fresh / path).parent.mkdir(parents=True, exist_ok=True)
-                self._disk.write(fresh / path, self._verified(named, path))
-            self._disk.move(fresh, folder.absolute())
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
+            return self._path(named).stat().st_size
+        except FileNotFoundError:
+            return None
 
-    def field(self, release: Release, name: str) -> str:
-        """See `Registry.field`. `zip` is the path of the function's blob, as `--zip-file fileb://` takes it."""
-        artifact = release.artifact
-        if name == "zip" and artifact["kind"] in ("zip", "layer-zip"):
-            inside = next(path for path in release.files if path.endswith("/function.zip"))
-            return str(self._blob(release.files[inside]).absolute())
-        if name == "image" and artifact["kind"] == "image":
-            return f"{release.name}@{artifact['digest']}"
-        values = {"digest": artifact["digest"], "size": artifact["size_bytes"], "version": release.version}
-        if name not in values:
-            what = f"a {artifact['kind']}, which has no {name}" if name in FIELDS else f"asked for {name!r}"
-            raise RecipeError(f"{release.name}@{release.version} is {what}; fields are {', '.join(FIELDS)}")
-        return str(values[name])
-
-    # --- bytes -------------------------------------------------------------------------------------------------------
-
-    def _blob(self, named: Digest) -> Path:
-        return self._root / "blobs" / "sha256" / named.hex[:2] / named.hex
-
-    def _keep(self, source: Path, named: Digest) -> None:
-        """Copy a file into the blobs unless it is there, whole. A damaged blob is replaced."""
-        blob = self._blob(named)
+    def put(self, named: Digest, source: Path | bytes, moved: Moved = lambda _: None) -> bool:
+        """See `Blobs.put`. A damaged blob is replaced."""
+        blob = self._path(named)
         if blob.is_file() and digest.of_file(blob) == named:
-            return
+            return False
         fresh = self._root / "tmp" / secrets.token_hex(16)
+        self._disk.make_folder(fresh.parent)
+        self._sweep()
+        chunks = iter((source,)) if isinstance(source, bytes) else _read(source, moved)
         try:
-            self._disk.write(fresh, _chunks(source, named, lambda found: _changed(source, named, found)))
+            self._disk.write(fresh, _checked(chunks, named, lambda found: _changed(source, named, found)))
             self._disk.make_folder(blob.parent)
             self._disk.move(fresh, blob)
         finally:
             fresh.unlink(missing_ok=True)
+        return True
 
-    def _verified(self, named: Digest, path: str) -> Iterator[bytes]:
+    def read(self, named: Digest) -> bytes:
+        """See `Blobs.read`."""
+        return b"".join(self._verified(named, lambda _: None))
+
+    def fetch(self, named: Digest, path: Path, moved: Moved = lambda _: None) -> None:
+        """See `Blobs.fetch`. Nothing is gone on with: a local copy takes no longer than the check of half of one."""
+        fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+        try:
+            self._disk.write(fresh, self._verified(named, moved))
+            self._disk.move(fresh, path)
+        finally:
+            fresh.unlink(missing_ok=True)
+
+    def check(self, named: Digest) -> str | None:
+        """See `Blobs.check`."""
+        try:
+            found = digest.of_file(self._path(named))
+        except FileNotFoundError:
+            return "missing"
+        return None if found == named else f"damaged: its bytes have the digest {found}"
+
+    def list(self) -> Iterator[Stored]:
+        """See `Blobs.list`."""
+        folder = self._root / "blobs" / "sha256"
+        for path in sorted(folder.glob("??/*")):
+            try:
+                stat = path.stat()
+                yield Stored(digest=Digest(f"sha256:{path.name}"), size_bytes=stat.st_size, modified=stat.st_mtime)
+            except (FileNotFoundError, ValueError):
+                continue  # removed meanwhile, or not ours
+
+    def delete(self, named: Digest) -> None:
+        """See `Blobs.delete`."""
+        self._disk.remove(self._path(named))
+
+    def uri(self, named: Digest) -> str:
+        """See `Blobs.uri`: as `--zip-file fileb://` takes it."""
+        return str(self._path(named).absolute())
+
+    def presign(self, named: Digest, seconds: int) -> str:  # noqa: ARG002 - the protocol's
+        """See `Blobs.presign`."""
+        raise RecipeError(f"{self._root} is a directory: there are no URLs to sign; its files can be read where they are")
+
+    def _path(self, named: Digest) -> Path:
+        return self._root / "blobs" / "sha256" / named.hex[:2] / named.hex
+
+    def _verified(self, named: Digest, moved: Moved) -> Iterator[bytes]:
         """A blob's bytes; after the last one ServiceError when they are not what they should be."""
-        blob = self._blob(named)
+        blob = self._path(named)
 
         def damaged(found: str) -> ServiceError:
             return ServiceError(
-                f"{path}: the blob {blob} is damaged ({found} instead of {named}); "
+                f"the blob {blob} is damaged ({found} instead of {named}); "
                 "publish the same build again to repair it, or restore the registry from a backup"
             )
 
         try:
-            yield from _chunks(blob, named, damaged)
+            yield from _checked(_read(blob, moved), named, damaged)
         except FileNotFoundError as error:
             raise damaged("missing") from error
 
     def _sweep(self) -> None:
         """Remove what killed publishers left a day ago and more."""
+        if self._swept:
+            return
+        self._swept = True
         for left in (self._root / "tmp").iterdir():
             try:
                 if time.time() - left.stat().st_mtime > _ABANDONED_S:
@@ -220,64 +206,138 @@ class DirectoryRegistry:
             except FileNotFoundError:
                 continue  # another publisher swept it, or finished with it
 
-    # --- rows --------------------------------------------------------------------------------------------------------
 
-    def _record(self, manifest: Manifest) -> Release:
-        """The one transaction: an equal release is found, or the next version is made."""
-        data = manifest.encode()
-        named = digest.of_bytes(data)
+class SqliteTable:
+    """Rows in SQLite. See `mlpack.registry.Table`. Reading makes no files."""
+
+    def __init__(self, root: Path, disk: Disk) -> None:
+        self._path = root / "registry.sqlite"
+        self._disk = disk
+
+    def get(self, key: Key) -> Row | None:
+        """See `Table.get`."""
+        found = self._select(
+            "SELECT sort, revision, head, body FROM rows WHERE partition = ? AND sort = ?", key.partition, (key.partition, key.sort)
+        )
+        return found[0] if found else None
+
+    def query(
+        self, partition: str, *, after: str = "", newest_first: bool = False, bodies: bool = False, limit: int | None = None
+    ) -> Iterator[Row]:
+        """See `Table.query`."""
+        beyond, order = ("<", "DESC") if newest_first else (">", "ASC")
+        since, left = after or ("\U0010ffff" if newest_first else ""), limit
+        text = (
+            f"SELECT sort, revision, head, {'body' if bodies else _NOTHING} FROM rows "
+            f"WHERE partition = ? AND sort {beyond} ? ORDER BY sort {order} LIMIT ?"
+        )
+        while left is None or left > 0:
+            page = _PAGE_ROWS if left is None else min(left, _PAGE_ROWS)
+            found = self._select(text, partition, (partition, since, page))
+            yield from found
+            if len(found) < page:
+                return
+            since = found[-1].key.sort
+            left = None if left is None else left - len(found)
+
+    def commit(self, *writes: Put | Delete) -> None:
+        """See `Table.commit`."""
+        self._disk.make_folder(self._path.parent)
         with self._connection() as connection:
             connection.execute("BEGIN IMMEDIATE")
-            connection.execute(_TABLE)
-            connection.execute(f"PRAGMA user_version = {_SCHEMA}")
-            found = connection.execute(
-                "SELECT version, created FROM releases WHERE name = ? AND digest = ?", (manifest.name, str(named))
-            ).fetchone()
-            if found is None:
-                query = "SELECT coalesce(max(version), 0) + 1 FROM releases WHERE name = ?"
-                (version,) = connection.execute(query, (manifest.name,)).fetchone()
-                created = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-                row = (manifest.name, version, str(named), created, data)
-                connection.execute("INSERT INTO releases (name, version, digest, created, manifest) VALUES (?, ?, ?, ?, ?)", row)
-            else:
-                version, created = found
+            for write in writes:
+                if not _apply(connection, write):
+                    connection.execute("ROLLBACK")
+                    raise ConflictError(f"{self._path}: {write.key} was changed by another", write.key)
             self._disk.commit(connection)
-        return _release((manifest.name, version, str(named), created, data), self._root)
 
-    def _rows(self, query: str, *values: object) -> Sequence[_Row]:
-        """What is there; nothing where no release was ever published. Makes no files."""
-        if not (self._root / "registry.sqlite").is_file():
+    def close(self) -> None:
+        """See `Table.close`: nothing is held open between calls, so that any number of processes may fork."""
+
+    def _select(self, text: str, partition: str, values: tuple[object, ...]) -> list[Row]:
+        if not self._path.is_file():
             return []
         with self._connection() as connection:
-            if connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'releases'").fetchone() == (0,):
-                return []
-            return connection.execute(query, values).fetchall()
+            found = connection.execute(text, values).fetchall()
+        return [
+            Row(key=Key(partition, sort), revision=revision, head=_json(head, self._path, partition, sort), body=bytes(body))
+            for sort, revision, head, body in found
+        ]
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
         """The database, in write-ahead mode; what was not committed is rolled back. ServiceError when SQLite gives up."""
         import sqlite3
 
-        path = self._root / "registry.sqlite"
         try:
-            connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
+            connection = sqlite3.connect(self._path, timeout=_BUSY_S, isolation_level=None)
             try:
-                _write_ahead(connection)
-                (schema,) = connection.execute("PRAGMA user_version").fetchone()
-                if schema > _SCHEMA:
-                    raise ServiceError(f"{path}: written by a newer mlpack (schema {schema}, not {_SCHEMA}); update mlpack")
+                _prepare(connection, self._path)
                 yield connection
             finally:
                 connection.close()
         except sqlite3.Error as error:
             raise ServiceError(
-                f"{path}: {error}; the registry is locked by another program, out of space, or not a registry's database",
+                f"{self._path}: {error}; the registry is locked by another program, out of space, or not a registry's database",
                 retryable=isinstance(error, sqlite3.OperationalError),
             ) from error
 
 
+def _apply(connection: sqlite3.Connection, write: Put | Delete) -> bool:
+    """Do it, if the row is as expected."""
+    key = (write.key.partition, write.key.sort)
+    if isinstance(write, Delete):
+        done = connection.execute("DELETE FROM rows WHERE partition = ? AND sort = ? AND revision = ?", (*key, write.expect))
+    elif write.expect:
+        done = connection.execute(
+            "UPDATE rows SET head = ?, body = ?, revision = revision + 1 WHERE partition = ? AND sort = ? AND revision = ?",
+            (json.dumps(write.head), write.body, *key, write.expect),
+        )
+    else:
+        done = connection.execute(
+            "INSERT INTO rows (partition, sort, revision, head, body) VALUES (?, ?, 1, ?, ?) ON CONFLICT DO NOTHING",
+            (*key, json.dumps(write.head), write.body),
+        )
+    return done.rowcount == 1
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    """The table is there, in this schema, in write-ahead mode: readers never wait for a writer."""
+    (schema,) = connection.execute("PRAGMA user_version").fetchone()
+    if schema > SCHEMA:
+        raise ServiceError(f"{path}: written by a newer mlpack (schema {schema}, not {SCHEMA}); update mlpack")
+    _write_ahead(connection)
+    if schema < SCHEMA:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute(_TABLE)
+        if connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'releases'").fetchone() != (0,):
+            _migrate(connection, path)
+        connection.execute(f"PRAGMA user_version = {SCHEMA}")
+        connection.execute("COMMIT")
+
+
+def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+    """Schema 1 had a table of releases alone. They keep their versions, their digests and their times."""
+    for name, version, named, created, data in connection.execute(
+        "SELECT name, version, digest, created, manifest FROM releases ORDER BY name, version"
+    ).fetchall():
+        try:
+            made = rows.draft(decode_manifest(data), Provenance(), {}, created, version)
+            _apply(connection, rows.release_put(made))
+            if (made.name, str(made.digest)) != (name, named):
+                raise ValueError(f"it is {made.name} with the digest {made.digest}, not {named}")
+        except (ValueError, KeyError) as error:
+            raise ServiceError(
+                f"{path}: {name}@{version} is damaged: {error!r}; the registry cannot be brought to schema {SCHEMA} before it is "
+                "restored from a backup"
+            ) from error
+        _apply(connection, Put(key=rows.digest_key(name, Digest(named)), head={"version": version}))
+        _apply(connection, Put(key=Key(rows.NAMES, name), head={}))
+    connection.execute("DROP TABLE releases")
+
+
 def _write_ahead(connection: sqlite3.Connection) -> None:
-    """Readers never wait for a publisher. SQLite does not wait by itself for the lock that this change of mode needs."""
+    """SQLite does not wait by itself for the lock that this change of mode needs."""
     import sqlite3
 
     deadline = time.monotonic() + _BUSY_S
@@ -291,50 +351,30 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA synchronous = FULL")
 
 
-def _published(build_dir: Path, folder: str) -> list[str]:
-    """The evidence that is there, and every file of the artifact. RecipeError for links: not they would be published."""
-    root = build_dir / folder
-    if not root.is_dir() or root.is_symlink():
-        raise RecipeError(f"{root}: missing, though build.json names it as the chosen artifact; build again, then publish")
-    paths = [name for name in EVIDENCE if (build_dir / name).is_file()]
-    for path, entry in digest.entries(root):
-        if entry.is_symlink() or not (entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False)):
-            raise RecipeError(f"{root / path}: not a file; a package holds files only")
-        if entry.is_file(follow_symlinks=False):
-            paths.append(f"{folder}/{path}")
-    return paths
+def _json(text: str, path: Path, partition: str, sort: str) -> dict[str, Any]:
+    try:
+        return dict(json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise ServiceError(f"{path}: the record {partition}/{sort} is damaged: {error}; restore it from a backup") from error
 
 
-def _chunks(source: Path, named: Digest, wrong: Callable[[str], Exception]) -> Iterator[bytes]:
-    """A file's bytes; after the last one, what `wrong` makes of their digest is raised when it is not `named`."""
-    state = hashlib.sha256()
+def _read(source: Path, moved: Moved) -> Iterator[bytes]:
     with source.open("rb") as stream:
         while chunk := stream.read(_CHUNK_BYTES):
-            state.update(chunk)
             yield chunk
+            moved(len(chunk))
+
+
+def _checked(chunks: Iterable[bytes], named: Digest, wrong: Callable[[str], Exception]) -> Iterator[bytes]:
+    """These bytes; after the last one, what `wrong` makes of their digest is raised when it is not `named`."""
+    state = hashlib.sha256()
+    for chunk in chunks:
+        state.update(chunk)
+        yield chunk
     if state.hexdigest() != named.hex:
         raise wrong(f"sha256:{state.hexdigest()}")
 
 
-def _changed(source: Path, named: Digest, found: str) -> RecipeError:
-    return RecipeError(f"{source}: changed while it was published ({named}, then {found}); publish when the build has ended")
-
-
-def _release(row: _Row, root: Path) -> Release:
-    """A row as a value. ServiceError when the manifest is not the one that was published."""
-    name, version, named, created, data = row
-    try:
-        manifest = decode_manifest(data)
-    except ValueError as error:
-        raise ServiceError(f"{root}: the record of {name}@{version} is damaged: {error}; restore it from a backup") from error
-    if digest.of_bytes(data) != Digest(named) or manifest.name != name:
-        raise ServiceError(f"{root}: the record of {name}@{version} is not the one that was published; restore it from a backup")
-    return Release(
-        name=name,
-        version=version,
-        digest=Digest(named),
-        created=created,
-        artifact=manifest.artifact,
-        files=manifest.files,
-        tags=manifest.tags,
-    )
+def _changed(source: Path | bytes, named: Digest, found: str) -> RecipeError:
+    what = source if isinstance(source, Path) else "these bytes"
+    return RecipeError(f"{what}: changed while it was published ({named}, then {found}); publish when the build has ended")

@@ -1,0 +1,258 @@
+"""The care of a registry on the command line: verify, gc, and the group `registry`. Parses, says, and chooses exit codes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mlpack.cli_registry import (
+    as_json,
+    images_option,
+    open_console,
+    open_registry,
+    open_whole,
+    print_json,
+    quiet_option,
+    registry_option,
+    who,
+)
+from mlpack.errors import ExitCode, RecipeError
+
+if TYPE_CHECKING:
+    from mlpack.registry.collection import Plan
+
+
+@click.command()
+@click.option(
+    "--resume",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Remember there what was checked, until the end.",
+)
+@images_option
+@registry_option
+@as_json
+@quiet_option
+@click.pass_obj
+def verify(quiet: bool, resume: Path | None, images: str | None, registry: str, as_json: bool) -> int:
+    """Check every byte against its digest and every row against its bytes. Prints each finding; exit 4 when there is one."""
+    from mlpack import words
+    from mlpack.registry import care
+
+    with open_console(quiet) as console:
+        with console.progress(f"verify {registry}", 1000) as advance:
+            report = care.verify(open_whole(registry, images), resume=resume, progress=_in_thousandths(advance))
+        parts = ((report.releases, "release"), (report.moves, "move"), (report.blobs, "blob"), (report.images, "image"))
+        console.note(f"{', '.join(words.count(number, what) for number, what in parts)}; {len(report.findings)} wrong")
+    if as_json:
+        print_json(dataclasses.asdict(report))
+    for finding in () if as_json else report.findings:
+        click.echo(str(finding))
+    return ExitCode.SERVICE if report.findings else ExitCode.OK
+
+
+def _in_thousandths(advance: Callable[[int], None]) -> Callable[[int, int], None]:
+    """A bar that is told how many of how many, as one that is told what was just done."""
+    shown = 0
+
+    def told(done: int, total: int) -> None:
+        nonlocal shown
+        now = 1000 * done // max(total, 1)
+        advance(max(0, now - shown))
+        shown = max(now, shown)
+
+    return told
+
+
+@click.command()
+@click.option("--yes", is_flag=True, help="Remove it; without this only say what would go.")
+@click.option("--keep", type=click.IntRange(min=1), default=10, show_default=True, metavar="N", help="So many newest of each name.")
+@click.option("--days", type=click.FloatRange(min=0), default=30.0, show_default=True, help="Releases that are younger.")
+@click.option(
+    "--moves", type=click.IntRange(min=0), default=10, show_default=True, metavar="N", help="What so many last moves led to."
+)
+@click.option(
+    "--window", type=click.FloatRange(min=0), default=90.0, show_default=True, metavar="DAYS", help="What was live in so many days."
+)
+@click.option("--tag", "tags", multiple=True, default=("keep",), show_default=True, metavar="KEY[=VALUE]", help="Releases with it.")
+@click.option(
+    "--grace", type=click.FloatRange(min=0), default=1.0, show_default=True, metavar="DAYS", help="Bytes that are younger."
+)
+@click.option("--live-aws", is_flag=True, help="What Lambda functions and ECS services of this account and region use.")
+@images_option
+@registry_option
+@as_json
+@quiet_option
+@click.pass_obj
+def gc(  # noqa: PLR0913 - click hands every option over by itself
+    quiet: bool,
+    yes: bool,
+    keep: int,
+    days: float,
+    moves: int,
+    window: float,
+    tags: tuple[str, ...],
+    grace: float,
+    live_aws: bool,
+    images: str | None,
+    registry: str,
+    as_json: bool,
+) -> None:
+    """Say which releases and bytes nothing keeps, and with --yes remove them. The options are what is kept, beside the newest of
+    each name and what aliases point to."""
+    from mlpack.registry import collection, places
+
+    opened = open_whole(registry, images)
+    policy = collection.Policy(newest=keep, days=days, tags=tags, moves=moves, window_days=window, grace_days=grace)
+    with open_console(quiet) as console:
+        used = None
+        if live_aws:
+            with console.step("ask AWS what is live"):
+                used = places.in_use_on_aws(registry)
+        if not yes:
+            found = collection.plan(opened, policy, used)
+        else:
+            with console.progress(f"collect {registry}", 1000) as advance:
+                found = collection.collect(opened, policy, used, who=who() or "somebody", progress=_in_thousandths(advance))
+        console.note(_summary(found, done=yes))
+    if as_json:
+        return print_json(collection.as_json(found) | {"removed": yes})
+    for each in found.releases:
+        click.echo(each.reference)
+    return None
+
+
+def _summary(found: Plan, *, done: bool) -> str:
+    from mlpack import words
+
+    parts = ((len(found.releases), "release"), (len(found.blobs), "blob"), (len(found.images), "image"))
+    what = ", ".join(words.count(number, name) for number, name in parts)
+    said = "removed" if done else "would go; --yes removes them"
+    return f"{what} ({words.size(found.size_bytes)}) {said}; {words.count(len(found.kept), 'release')} kept"
+
+
+@click.group("registry")
+def registry_() -> None:
+    """Setting up a registry and looking after it: create, policy, audit, migrate, export, import."""
+
+
+@registry_.command()
+@click.argument("url", metavar="s3://BUCKET/PREFIX?table=NAME")
+@click.option("--region", metavar="REGION", help="Where to make it. [default: as boto3 finds it]")
+@click.option("--images", metavar="HOST/REPO", help="Where images go, as in 123456789012.dkr.ecr.eu-west-1.amazonaws.com/team.")
+@click.option("--kms-key", metavar="ARN", help="Encrypt bytes and rows with this key. [default: AWS's own]")
+@click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="On bucket and table. May be given again.")
+@click.option("--dry-run", is_flag=True, help="Only look, and say what would be done.")
+@click.option(
+    "--print", "printed", type=click.Choice(["cloudformation", "terraform", "iam"]), help="Print that instead, and ask AWS nothing."
+)
+@as_json
+@quiet_option
+@click.pass_obj
+def create(  # noqa: PLR0913 - click hands every option over by itself
+    quiet: bool,
+    url: str,
+    region: str | None,
+    images: str | None,
+    kms_key: str | None,
+    tags: tuple[str, ...],
+    dry_run: bool,
+    printed: str | None,
+    as_json: bool,
+) -> None:
+    """Make what a registry on AWS lacks: bucket, table, settings. Prints each change; what is complete stays as it is."""
+    from mlpack.registry import blueprint, setup, templates
+
+    pairs = [tag.partition("=") for tag in tags]
+    if bad := [tag for tag, (key, is_pair, _) in zip(tags, pairs, strict=True) if not (key and is_pair)]:
+        raise RecipeError(f"--tag {bad[0]}: write KEY=VALUE")
+    wanted = blueprint.Wanted(kms_key=kms_key, images=images, tags={key: value for key, _, value in pairs})
+    if printed is not None:
+        write = {"cloudformation": templates.cloudformation, "terraform": templates.terraform, "iam": templates.policies}[printed]
+        return click.echo(write(url, wanted), nl=False)
+    with open_console(quiet) as console:
+        done = setup.create(url, region, dry_run, say=lambda line: None if as_json else click.echo(line), wanted=wanted)
+        if not done:
+            console.note(f"{url} lacks nothing")
+    return print_json({"url": url, "changes": done, "made": not dry_run}) if as_json else None
+
+
+@registry_.command("audit")
+@click.option("--since", metavar="TIME", help="Only since then: 2026-11-24 or 2026-11-24T09:30+01:00, UTC unless it says.")
+@registry_option
+@as_json
+def audit_(since: str | None, registry: str, as_json: bool) -> None:
+    """List everything that was done, oldest first: publications, moves, policies, collections, imports."""
+    import json
+
+    from mlpack.registry import aliases, audit, rows
+
+    entries = audit.log(open_registry(registry), rows.timestamp(aliases.parse_time(since)) if since else "")
+    if as_json:
+        return print_json([dataclasses.asdict(entry) for entry in entries])
+    for entry in entries:
+        click.echo(f"{entry.when}  {entry.what}  by {entry.who or 'unknown'}  {json.dumps(dict(entry.details), sort_keys=True)}")
+    return None
+
+
+@registry_.command()
+@registry_option
+def migrate(registry: str) -> None:
+    """Bring a registry to the format of this mlpack. Prints its schema; what is up to date stays as it is."""
+    from mlpack.registry import SCHEMA
+
+    open_registry(registry).check_schema(write=True)
+    click.echo(str(SCHEMA))
+
+
+@registry_.command("export")
+@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@images_option
+@registry_option
+@quiet_option
+@click.pass_obj
+def export_(quiet: bool, out: Path, names: tuple[str, ...], images: str | None, registry: str) -> None:
+    """Write models, or all of them, with their histories and policies to OUT: a new directory, or a file that ends with .tar."""
+    from mlpack import words
+    from mlpack.registry import transfer
+
+    opened = open_whole(registry, images)
+    with open_console(quiet) as console:
+        with console.step(f"export {registry}"):
+            count = transfer.export(opened, out, names)
+        console.note(f"{words.count(count, 'release')} exported")
+    click.echo(str(out))
+
+
+@registry_.command("import")
+@click.argument("source", type=click.Path(exists=True, path_type=Path))
+@images_option
+@registry_option
+@as_json
+@quiet_option
+@click.pass_obj
+def import_(quiet: bool, source: Path, images: str | None, registry: str, as_json: bool) -> None:
+    """Bring an export into this registry; versions, digests and histories stay as they were. Prints the releases that came."""
+    from mlpack import words
+    from mlpack.registry import transfer
+
+    opened = open_whole(registry, images)
+    with open_console(quiet) as console:
+        with console.step(f"import {source}"):
+            made = transfer.import_(opened, source, who())
+        for subject in made.policies_kept:
+            console.warn(f"the policy of {subject} differs from the export's and stays as it is here")
+        console.note(f"{words.count(made.moves, 'move')} of aliases came; {words.count(made.known, 'release')} were there")
+    if as_json:
+        return print_json(dataclasses.asdict(made))
+    for reference in made.releases:
+        click.echo(reference)
+    return None
+
+
+VERBS: tuple[click.Command, ...] = (verify, gc)

@@ -1,0 +1,346 @@
+"""What nobody needs any more: which releases a policy lets go, which bytes and images then belong to nobody, and their removal.
+
+Promises: `plan` changes nothing. The newest release of a name, and what an alias points to, stay whatever the policy says, and so
+versions never repeat. Rows go first, a batch in one commit with the record of it, and bytes last: killed at any moment, running it
+again finishes; what a publisher or a promotion relies on meanwhile stays (`leases`). A registry with a damaged row is not collected
+from: nobody could say what that row needs.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from mlpack.digest import Digest
+from mlpack.errors import RecipeError, ServiceError
+from mlpack.records import Release
+from mlpack.registry import ConflictError, Delete, Place, Put, Stored, aliases, audit, leases, rows
+from mlpack.registry.releases import Registry, side_by_side
+
+YOUNGEST_S = 2 * leases.YOUNG_S
+"""No release that is younger is collected: promotions of the young say nothing beforehand."""
+
+_DAY_S = 24 * 3600.0
+_TRIES = 5
+_BATCH = 9
+"""Releases in a commit: two rows each, and the record of it."""
+
+Progress = Callable[[int, int], None]
+"""Told how many removals were done, and of how many."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What is kept. Beside it always: the newest of each name, the targets of aliases, what is in use or being published."""
+
+    newest: int = 10
+    """So many of each name."""
+    days: float = 30.0
+    """Releases that are younger."""
+    tags: tuple[str, ...] = ("keep",)
+    """Releases with one of these tags, KEY or KEY=VALUE."""
+    moves: int = 10
+    """What an alias pointed to after each of so many last moves, to be rolled back to..."""
+    window_days: float = 90.0
+    """...and what it pointed to at any time in so many last days."""
+    grace_days: float = 1.0
+    """Bytes that are younger stay, whoever has them."""
+
+    def __post_init__(self) -> None:
+        if min(self.newest, self.days, self.moves, self.window_days, self.grace_days) < 0:
+            raise RecipeError("what is kept is counted in releases, moves and days: none of them can be less than 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """A release that stays, and every reason for it."""
+
+    reference: str
+    why: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removed:
+    """A release that goes. `images`: what it had in the container registry."""
+
+    name: str
+    version: int
+    digest: Digest
+    created: str
+    images: tuple[str, ...]
+
+    @property
+    def reference(self) -> str:
+        """NAME@VERSION."""
+        return f"{self.name}@{self.version}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a collection would do, or has done."""
+
+    kept: tuple[Kept, ...]
+    releases: tuple[Removed, ...]
+    blobs: tuple[Stored, ...]
+    images: tuple[str, ...]
+    """References that no release has any more, of releases that go now or went earlier. None without a container registry."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the blobs that go."""
+        return sum(stored.size_bytes for stored in self.blobs)
+
+
+def as_json(plan: Plan) -> dict[str, Any]:
+    """A plan for other programs."""
+    return {
+        "kept": [{"release": kept.reference, "why": list(kept.why)} for kept in plan.kept],
+        "releases": [{"release": each.reference, "digest": str(each.digest), "created": each.created} for each in plan.releases],
+        "blobs": [{"digest": str(stored.digest), "size_bytes": stored.size_bytes} for stored in plan.blobs],
+        "images": list(plan.images),
+        "size_bytes": plan.size_bytes,
+    }
+
+
+def plan(registry: Registry, policy: Policy, live: Mapping[str, str] | None = None) -> Plan:
+    """What `collect` would do now.
+
+    `live`: what is in use and by whom: digests of packages or images, `host/name@sha256:...`, or `host/name:tag`, for which every
+    image of that name stays. See `live.live_in_aws`. ServiceError when a row is damaged.
+    """
+    registry.check_schema()
+    return _plan(registry, policy, live or {}, lambda: None)
+
+
+def collect(
+    registry: Registry,
+    policy: Policy,
+    live: Mapping[str, str] | None = None,
+    *,
+    who: str,
+    progress: Progress = lambda _done, _all: None,
+) -> Plan:
+    """Carry out what `plan` says of this moment; what was done. ServiceError when another collects, or when it lost its lease."""
+    registry.check_schema()
+    with leases.collecting(registry.place, who) as lease:
+        # Before the releases are read: a publisher whose intent is gone cannot make another one any more.
+        for row in leases.intents(registry.place)[1]:
+            try:
+                registry.place.table.commit(Delete(key=row.key, expect=row.revision))
+            except ConflictError:
+                continue  # it was done at this moment
+        made = _plan(registry, policy, live or {}, lease.check)
+        _carry_out(registry, made, lease, who, progress)
+    return made
+
+
+# --- what goes --------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Found:
+    """What was seen so far of a registry that is being planned for."""
+
+    policy: Policy
+    live: _Live
+    intended: set[Digest]
+    now: float
+    kept: list[Kept] = field(default_factory=list)
+    removed: list[Removed] = field(default_factory=list)
+    needed: set[Digest] = field(default_factory=set)
+    """Blobs of releases that stay."""
+    images: set[str] = field(default_factory=set)
+    """References that stay."""
+
+    def name(self, place: Place, name: str, tick: Callable[[], None]) -> None:
+        """Every release of a name."""
+        aliased = _aliased(place, name, self.policy, self.now)
+        for index, row in enumerate(place.table.query(rows.releases(name), newest_first=True, bodies=True)):
+            tick()
+            release = rows.decode(row, place.where)
+            version = release.version
+            why = [*aliased.get(version, ()), *self._reasons(release)]
+            if index < max(self.policy.newest, 1):
+                why.insert(0, "the newest" if index == 0 else f"one of the newest {self.policy.newest}")
+            if why:
+                self.kept.append(Kept(reference=f"{name}@{version}", why=tuple(why)))
+                self.needed |= set(rows.stored_files(release).values())
+                self.images |= set(release.images.values())
+            else:
+                images = tuple(sorted(release.images.values()))
+                gone = Removed(name=name, version=version, digest=release.digest, created=release.created, images=images)
+                self.removed.append(gone)
+
+    def _reasons(self, release: Release) -> list[str]:
+        """Why it stays, for itself."""
+        found = []
+        age, policy = self.now - rows.seconds(release.created), self.policy
+        if age < max(policy.days * _DAY_S, YOUNGEST_S):
+            found.append(f"younger than {policy.days:g} days" if age < policy.days * _DAY_S else "younger than an hour")
+        found += [f"tagged {tag}" for tag in policy.tags if _has(release, tag)]
+        found += [f"in use by {who}" for who in self.live.users(release)]
+        if rows.relied_on(release) <= self.intended:
+            found.append("being published or promoted")
+        return found
+
+
+def _plan(registry: Registry, policy: Policy, live: Mapping[str, str], tick: Callable[[], None]) -> Plan:
+    """Intents, then histories, then releases: who is done with one of these before it is read has left his mark in the next."""
+    place = registry.place
+    intended = {Digest(text) for row in leases.intents(place)[0] for text in row.head["digests"]}
+    found = _Found(policy=policy, live=_Live(live), intended=intended, now=place.now())
+    for name in registry.names():
+        tick()
+        found.name(place, name, tick)
+    needed, old = found.needed | intended, found.now - policy.grace_days * _DAY_S
+    blobs = []
+    for stored in place.blobs.list():
+        tick()
+        if stored.digest not in needed and stored.modified < old:
+            blobs.append(stored)
+    images = _images_without_release(place, found) if registry.images else ()
+    return Plan(kept=tuple(found.kept), releases=tuple(found.removed), blobs=tuple(blobs), images=images)
+
+
+def _aliased(place: Place, name: str, policy: Policy, now: float) -> dict[int, list[str]]:
+    """The versions that aliases point to, or pointed to within the window, or would be rolled back to, and how."""
+    found: dict[int, list[str]] = {}
+    for alias in place.table.query(rows.aliases(name)):
+        until = now
+        subject = f"{name}:{alias.key.sort}"
+        for index, row in enumerate(place.table.query(rows.moves(name, alias.key.sort), newest_first=True)):
+            move = rows.decode_move(row, place.where)
+            if index > 0 and index >= policy.moves and until < now - policy.window_days * _DAY_S:
+                break
+            said = f"{subject} pointed to it until {rows.timestamp(until)}" if index else f"{subject} points to it"
+            if not any(known.startswith(f"{subject} ") for known in found.setdefault(move.version, [])):
+                found[move.version].append(said)
+            until = rows.seconds(move.when)
+        # However long ago that was: rolling back says nothing beforehand.
+        back = next(aliases.good_before(aliases.history(place, rows.Reference(name=name, alias=alias.key.sort))), None)
+        if back is not None and not any(known.startswith(f"{subject} ") for known in found.setdefault(back, [])):
+            found[back].append(f"{subject} would be rolled back to it")
+    return found
+
+
+def _has(release: Release, tag: str) -> bool:
+    key, is_pair, value = tag.partition("=")
+    return key in release.tags and (not is_pair or release.tags[key] == value)
+
+
+def _images_without_release(place: Place, found: _Found) -> tuple[str, ...]:
+    """Of collected releases, and not removed since: a collection that was killed before it came to them left only its record."""
+    gone: set[str] = set()
+    for _, entry in audit.entries(place):
+        if entry.what == audit.COLLECTED:
+            gone |= set(entry.details["images"])
+        elif entry.what == audit.IMAGES_REMOVED:
+            gone -= set(entry.details["images"])
+    gone |= _every_image(found.removed)
+    stays = found.intended | found.live.digests.keys()
+    gone = {each for each in gone - found.images if rows.image_digest(each) not in stays}
+    return tuple(sorted(each for each in gone if not found.live.names(each)))
+
+
+class _Live:
+    """What is in use, by digest and by the names of images whose digest is not known."""
+
+    def __init__(self, said: Mapping[str, str]) -> None:
+        self.digests: dict[Digest, str] = {}
+        self._names: dict[str, str] = {}
+        for text, who in said.items():
+            try:
+                self.digests[Digest(text.rpartition("@")[2])] = who
+            except ValueError:
+                self._names[_without_tag(text)] = who
+
+    def users(self, release: Release) -> list[str]:
+        """Who uses something of this release."""
+        known = {*release.files.values(), *map(rows.image_digest, release.images.values())}
+        known |= {Digest(one["digest"]) for one in release.packages.values()}
+        users = {self.digests[named] for named in known & self.digests.keys()}
+        users |= {self._names[_repository(each)] for each in release.images.values() if self.names(each)}
+        return sorted(users)
+
+    def names(self, reference: str) -> bool:
+        """Whether an image of this name is in use, and nobody knows which."""
+        return _repository(reference) in self._names
+
+
+def _repository(reference: str) -> str:
+    return reference.partition("@")[0]
+
+
+def _without_tag(reference: str) -> str:
+    """`host:port/name:tag` without its tag."""
+    host, slash, name = reference.rpartition("/")
+    return f"{host}{slash}{name.partition(':')[0]}"
+
+
+# --- its removal ------------------------------------------------------------------------------------------------------
+
+
+def _carry_out(registry: Registry, made: Plan, lease: leases.Lease, who: str, progress: Progress) -> None:
+    place, images, lock = registry.place, made.images, threading.Lock()
+    total, done = len(made.releases) + len(made.blobs) + len(images), 0
+
+    def step(count: int = 1) -> None:
+        nonlocal done
+        with lock:
+            done += count
+            progress(done, total)
+
+    for start in range(0, len(made.releases), _BATCH):
+        batch = made.releases[start : start + _BATCH]
+        lease.check()
+        _remove_rows(place, batch, who)
+        step(len(batch))
+    if made.blobs or images:
+        said = {"blobs": len(made.blobs), "size_bytes": made.size_bytes, "images": len(images), "releases": len(made.releases)}
+        audit.record(place, audit.GC, who, said)
+
+    def remove(delete: Callable[[], None]) -> None:
+        """Looks at the lease before it asks again."""
+        for attempt in range(_TRIES):
+            lease.check()
+            try:
+                delete()
+                break
+            except ServiceError as error:
+                if not error.retryable or attempt == _TRIES - 1:
+                    raise
+                time.sleep(random.uniform(0, 0.1 * 2**attempt))
+        step()
+
+    side_by_side(partial(remove, partial(place.blobs.delete, stored.digest)) for stored in made.blobs)
+    if registry.images:
+        side_by_side(partial(remove, partial(registry.images.delete, reference)) for reference in images)
+    if images:
+        audit.record(place, audit.IMAGES_REMOVED, who, {"images": list(images)})
+
+
+def _remove_rows(place: Place, batch: Sequence[Removed], who: str) -> None:
+    """Their rows and the record of it, all or none."""
+    writes: list[Put | Delete] = []
+    for each in batch:
+        writes.append(Delete(key=rows.release_key(each.name, each.version), expect=1))
+        writes.append(Delete(key=rows.digest_key(each.name, each.digest), expect=1))
+    details = {
+        "releases": {each.reference: str(each.digest) for each in batch},
+        "images": sorted(_every_image(batch)),
+    }
+    try:
+        place.table.commit(*writes, audit.entry_put(place, audit.COLLECTED, who, details))
+    except ConflictError as error:
+        # An answer that was lost looks like a conflict when it was asked again on the way.
+        if any(place.table.get(rows.release_key(each.name, each.version)) for each in batch):
+            raise ServiceError(f"{place.where}: {error.key} is not as it should be: run `mlpack verify`") from error
+
+
+def _every_image(batch: Iterable[Removed]) -> set[str]:
+    return {reference for each in batch for reference in each.images}

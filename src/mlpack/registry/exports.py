@@ -1,0 +1,273 @@
+"""An exported registry as files: a directory, or a .tar of one.
+
+    index.jsonl                    a line that says what this is, then one a row: releases, moves of aliases, collections, policies
+    blobs/sha256/ab/abcdef...      every byte of every release, those of pushed images too
+
+Promises: an export with an index is whole; what was read is verified, row by row and byte by byte, or refused with every problem
+named; nothing of a .tar is unpacked but what was asked for by its digest.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import tarfile
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+from mlpack import digest
+from mlpack.digest import Digest
+from mlpack.errors import MlpackError, RecipeError
+from mlpack.records import Release
+from mlpack.registry import SCHEMA, Key, Put, Row, rows
+from mlpack.registry.manifest import is_name
+
+INDEX = "index.jsonl"
+_FORMAT = 1
+_COPY_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Export:
+    """What an index says. `collected`: rows of the audit log; `policies`: rows."""
+
+    registry: str
+    releases: tuple[Release, ...] = ()
+    moves: tuple[rows.Move, ...] = ()
+    collected: tuple[Row, ...] = ()
+    policies: tuple[Row, ...] = ()
+
+
+def path_of(named: Digest) -> str:
+    """Where a blob is in an export."""
+    return f"blobs/sha256/{named.hex[:2]}/{named.hex}"
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+class Writer:
+    """A new export. `finish` makes it one; without that it is a directory that can be gone on with, or no file at all."""
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+        self._lock = threading.Lock()
+        self._stack = ExitStack()
+        self._written: set[Digest] = set()
+        self._tar: tarfile.TarFile | None = None
+
+    def __enter__(self) -> Self:
+        out = self._out
+        if (out / INDEX).exists() or (out.suffix == ".tar" and out.exists()) or (out.exists() and not out.is_dir()):
+            raise RecipeError(f"{out}: already there; give another name, or remove it")
+        if out.is_dir() and any(entry.name not in ("blobs", ".partial") for entry in out.iterdir()):
+            raise RecipeError(f"{out}: not empty, and not an export that was interrupted; give another directory")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if out.suffix == ".tar":
+            self.scratch = Path(self._stack.enter_context(tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.")))
+            self._tar = self._stack.enter_context(tarfile.open(self.scratch / "tar", "w", format=tarfile.PAX_FORMAT))
+        else:
+            self.scratch = out / ".partial"
+            shutil.rmtree(self.scratch, ignore_errors=True)
+            self.scratch.mkdir(parents=True)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stack.close()
+        if self._tar is None:
+            shutil.rmtree(self.scratch, ignore_errors=True)
+
+    def has(self, named: Digest) -> bool:
+        """Whether these bytes were written, now or by an export that was interrupted."""
+        if self._tar is None:
+            path = self._out / path_of(named)
+            return path.is_file() and digest.of_file(path) == named
+        with self._lock:
+            return named in self._written
+
+    def blob(self, named: Digest, fetch: Callable[[Path], object]) -> None:
+        """Keep the bytes that `fetch` writes to a path, which it verifies; not called when they are there."""
+        if self.has(named):
+            return
+        if self._tar is None:
+            path = self._out / path_of(named)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            fetch(path)
+            return
+        path = self.scratch / named.hex
+        fetch(path)
+        with self._lock, path.open("rb") as stream:
+            if named not in self._written:
+                self._written.add(named)
+                self._add(path_of(named), stream, path.stat().st_size)
+        path.unlink(missing_ok=True)
+
+    def finish(self, where: str, found: Iterable[Put]) -> None:
+        """Write the index: with it, this is an export."""
+        lines = [_line(put) for put in found]
+        head = {"export": _FORMAT, "schema": SCHEMA, "registry": where, "rows": len(lines)}
+        data = b"".join(digest.canonical_json(value) + b"\n" for value in (head, *lines))
+        if self._tar is None:
+            (self.scratch / INDEX).write_bytes(data)
+            (self.scratch / INDEX).replace(self._out / INDEX)
+            return
+        self._add(INDEX, io.BytesIO(data), len(data))
+        self._tar.close()
+        (self.scratch / "tar").replace(self._out)
+
+    def _add(self, name: str, stream: BinaryIO, size: int) -> None:
+        assert self._tar is not None
+        about = tarfile.TarInfo(name)
+        about.size = size
+        self._tar.addfile(about, stream)
+
+
+def _line(put: Put) -> dict[str, Any]:
+    said = {"partition": put.key.partition, "sort": put.key.sort, "head": dict(put.head), "body": put.body.decode()}
+    return said | {"digest": str(digest.of_json(said))}
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+class Reader:
+    """An export that is there. RecipeError for anything else."""
+
+    def __init__(self, source: Path) -> None:
+        self.source = source
+        self._lock = threading.Lock()
+        self._tar: tarfile.TarFile | None = None
+
+    def __enter__(self) -> Self:
+        if not self.source.is_dir():
+            try:
+                self._tar = tarfile.open(self.source, "r:")
+            except FileNotFoundError as error:
+                raise RecipeError(f"{self.source}: no such directory or file") from error
+            except tarfile.TarError as error:
+                raise RecipeError(f"{self.source}: neither a directory nor a .tar: {error}") from error
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._tar is not None:
+            self._tar.close()
+
+    @contextmanager
+    def open(self, path: str) -> Iterator[BinaryIO]:
+        """A file of it. FileNotFoundError when it is not there."""
+        if self._tar is None:
+            with (self.source / path).open("rb") as stream:
+                yield stream
+            return
+        with self._lock:
+            try:
+                member = self._tar.getmember(path)
+                found = self._tar.extractfile(member) if member.isreg() else None
+            except KeyError:
+                found = None
+            except tarfile.TarError as error:
+                raise RecipeError(f"{self.source}: damaged: {error}; copy it again") from error
+            if found is None:
+                raise FileNotFoundError(path)
+            with found as opened:
+                yield opened  # type: ignore[misc]  # reads as one
+
+    def problem(self, named: Digest) -> str | None:
+        """What is wrong with a blob, read in full."""
+        try:
+            with self.open(path_of(named)) as stream:
+                found = digest.of_stream(stream)
+        except FileNotFoundError:
+            return "missing"
+        except tarfile.ReadError as error:
+            return f"damaged: {error}"
+        return None if found == named else f"damaged: its bytes have the digest {found}"
+
+    @contextmanager
+    def file(self, named: Digest) -> Iterator[Path]:
+        """A blob as a file, for as long as this lasts."""
+        if self._tar is None:
+            yield self.source / path_of(named)
+            return
+        with tempfile.TemporaryDirectory(prefix="mlpack-import-") as folder:
+            path = Path(folder) / named.hex
+            with self.open(path_of(named)) as stream, path.open("xb") as copy:
+                shutil.copyfileobj(stream, copy, _COPY_BYTES)
+            yield path
+
+
+def read_export(reader: Reader) -> Export:
+    """The index, every row verified. RecipeError with all that is wrong."""
+    what = f"{reader.source}/{INDEX}"
+    try:
+        with reader.open(INDEX) as stream:
+            first, *lines = stream.read().splitlines()
+        head = json.loads(first)
+        if head["export"] != _FORMAT or head["schema"] > SCHEMA:
+            raise RecipeError(f"{what}: written by a newer mlpack; update mlpack")
+    except FileNotFoundError as error:
+        raise RecipeError(f"{reader.source}: not an export, or one that was interrupted: it has no {INDEX}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise RecipeError(f"{what}: not the index of an export: {error}") from error
+    if len(lines) != head["rows"]:
+        raise RecipeError(f"{what}: has {len(lines)} rows instead of {head['rows']}; copy the export again")
+    found = _Rows(where=what)
+    for number, line in enumerate(lines, start=2):
+        try:
+            found.add(_row(line))
+        except (MlpackError, ValueError, KeyError, TypeError, AttributeError) as error:
+            found.problems.append(f"{what}:{number}: damaged: {error}; export again")
+    if found.problems:
+        raise RecipeError(*found.problems)
+    return Export(
+        registry=str(head["registry"]),
+        releases=tuple(sorted(found.releases, key=lambda release: (release.name, release.version))),
+        moves=tuple(sorted(found.moves, key=lambda move: (move.name, move.alias, move.revision))),
+        collected=tuple(found.collected),
+        policies=tuple(found.policies),
+    )
+
+
+@dataclass
+class _Rows:
+    where: str
+    releases: list[Release] = field(default_factory=list)
+    moves: list[rows.Move] = field(default_factory=list)
+    collected: list[Row] = field(default_factory=list)
+    policies: list[Row] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def add(self, row: Row) -> None:
+        partition = row.key.partition
+        if partition == rows.AUDIT:
+            for reference, named in row.head["details"]["releases"].items():
+                rows.parse_reference(reference), Digest(named)  # of the right form
+            self.collected.append(row)
+        elif partition == rows.POLICIES:
+            self.policies.append(row)
+        elif partition.endswith("/releases"):
+            release = rows.decode(row, self.where)
+            if row.key != rows.release_key(release.name, release.version) or not is_name(release.name):
+                raise ValueError(f"{row.key} holds {release.name}@{release.version}")
+            self.releases.append(release)
+        else:
+            move = rows.decode_move(row, self.where)
+            if move.target(self.where).version != move.version or row.key != rows.move_put(move).key or not is_name(move.alias):
+                raise ValueError(f"{row.key} holds another release")
+            self.moves.append(move)
+
+
+def _row(line: bytes) -> Row:
+    said = json.loads(line)
+    named = said.pop("digest")
+    if str(digest.of_json(said)) != named:
+        raise ValueError("its digest is another one")
+    head: Mapping[str, Any] = said["head"]
+    return Row(key=Key(said["partition"], said["sort"]), head=head, body=said["body"].encode())

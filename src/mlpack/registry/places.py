@@ -1,0 +1,67 @@
+"""Which registry a name means: a directory, or `s3://bucket/prefix?table=NAME`. Imports what is heavy only when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlpack.errors import RecipeError
+
+if TYPE_CHECKING:
+    from mlpack.records import Release
+    from mlpack.registry.releases import Registry
+
+Credentials = Callable[[str], tuple[str, str] | None]
+
+
+def open_registry(where: str) -> Registry:
+    """The registry at `where`. RecipeError when it is no place for one."""
+    if where.startswith("s3:"):
+        from mlpack.registry import aws
+
+        return aws.open_registry(where)
+    if "://" in where:
+        raise RecipeError(f"{where}: registries are directories, or s3://bucket/prefix?table=NAME")
+    from mlpack.registry import directory
+
+    return directory.open_registry(Path(where))
+
+
+def with_images(opened: Registry, prefix: str | None, credentials: Credentials) -> Registry:
+    """The same registry, with the container registry that images go to: `host/repository`, else the one it was created with.
+
+    `credentials`: user and password for a host.
+    """
+    from mlpack.registry import Key, rows
+    from mlpack.registry.releases import Registry
+
+    if prefix is None:
+        row = opened.place.table.get(Key(rows.SETTINGS, "images"))
+        prefix = str(row.head["prefix"]) if row else None
+    if prefix is None:
+        return opened
+    from mlpack.registry import images
+
+    return Registry(opened.place, images.open_images(prefix, credentials))
+
+
+def with_images_of(opened: Registry, release: Release, credentials: Credentials) -> Registry:
+    """The same registry, with the container registry that this release's images are in, if it has any."""
+    for reference in release.images.values():
+        return with_images(opened, reference.partition("@")[0].rpartition("/")[0], credentials)
+    return opened
+
+
+def in_use_on_aws(where: str) -> dict[str, str]:
+    """What the Lambda functions and ECS services of the account and region of this registry use, and who uses it: see `live`."""
+    if not where.startswith("s3:"):
+        raise RecipeError(f"{where}: --live-aws asks the account and region of a registry on AWS, and this is none")
+    from types import SimpleNamespace
+
+    from mlpack.registry import aws, live
+    from mlpack.registry.refusals import Call, told
+
+    clients = aws.Clients(aws.parse(where), aws.Patience())
+    with told(Call(where=where, action="lambda:List*, lambda:GetFunction, ecs:List*, ecs:Describe*", resource="*")):
+        return live.live_in_aws(SimpleNamespace(client=clients.get))

@@ -1,0 +1,255 @@
+"""Releases, moves of aliases and policies as rows of the table, and back: the one place that knows their keys and forms.
+
+Promises: a row that was tampered with or cut off is a ServiceError that names it, never a wrong value.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from mlpack import digest
+from mlpack.digest import Digest
+from mlpack.errors import RecipeError, ServiceError
+from mlpack.records import Provenance, Release
+from mlpack.registry import Key, Put, Row, numbered
+from mlpack.registry.manifest import Manifest, decode_manifest
+
+NAMES = "names"
+POLICIES = "policies"
+PUBLISHING = "publishing"
+AUDIT = "audit"
+SETTINGS = "settings"
+LAYOUT_BLOBS = "/image/blobs/"
+"""What is in the path of the bytes of an image: those are pushed, where there is a container registry."""
+LEASE = Key("leases", "gc")
+SCHEMA_KEY = Key(SETTINGS, "schema")
+
+_REFERENCE = re.compile(r"(?P<name>[a-z0-9][a-z0-9-]*)(?:@(?P<version>[1-9][0-9]{0,8})|:(?P<alias>[a-z0-9][a-z0-9-]*))?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """NAME, NAME@VERSION or NAME:ALIAS."""
+
+    name: str
+    version: int | None = None
+    alias: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name}{f'@{self.version}' if self.version else ''}{f':{self.alias}' if self.alias else ''}"
+
+
+def parse_reference(text: str) -> Reference:
+    """`NAME`, `NAME@VERSION` or `NAME:ALIAS`. RecipeError on anything else."""
+    match = _REFERENCE.fullmatch(text)
+    if match is None:
+        raise RecipeError(f"{text!r} is not a release: write NAME for the newest one, NAME@VERSION as in minilm@3, or NAME:ALIAS")
+    return Reference(name=match["name"], version=int(match["version"]) if match["version"] else None, alias=match["alias"])
+
+
+def releases(name: str) -> str:
+    """The partition of a model's releases."""
+    return f"name/{name}/releases"
+
+
+def release_key(name: str, version: int) -> Key:
+    """Where a release is."""
+    return Key(releases(name), numbered(version))
+
+
+def digest_key(name: str, named: Digest) -> Key:
+    """Where it says which version has this content."""
+    return Key(f"name/{name}/digests", str(named))
+
+
+def aliases(name: str) -> str:
+    """The partition of the names of a model's aliases."""
+    return f"name/{name}/aliases"
+
+
+def moves(name: str, alias: str) -> str:
+    """The partition of an alias's history."""
+    return f"name/{name}/alias/{alias}"
+
+
+def timestamp(seconds: float) -> str:
+    """Seconds since the epoch as UTC, ISO 8601, to the millisecond: of one length, so that they sort as text."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def seconds(when: str) -> float:
+    """What `timestamp` was made of."""
+    return datetime.fromisoformat(when).timestamp()
+
+
+# --- releases ---------------------------------------------------------------------------------------------------------
+
+
+def draft(manifest: Manifest, provenance: Provenance, images: Mapping[str, str], created: str, version: int) -> Release:
+    """The release that this manifest would become."""
+    return Release(
+        name=manifest.name,
+        version=version,
+        digest=digest.of_bytes(manifest.encode()),
+        created=created,
+        artifact=manifest.artifact,
+        files=manifest.files,
+        tags=manifest.tags,
+        packages=manifest.packages,
+        recipe=manifest.recipe,
+        models=manifest.models,
+        images=images,
+        provenance=provenance,
+    )
+
+
+def manifest_of_release(release: Release) -> Manifest:
+    """What its digest is the digest of."""
+    return Manifest(
+        name=release.name,
+        artifact=release.artifact,
+        files=release.files,
+        tags=release.tags,
+        packages=release.packages,
+        recipe=release.recipe,
+        models=release.models,
+    )
+
+
+def encode(release: Release) -> bytes:
+    """The body of a release's row."""
+    return digest.canonical_json(
+        {
+            "manifest": manifest_of_release(release).encode().decode(),
+            "created": release.created,
+            "version": release.version,
+            "images": dict(release.images),
+            "provenance": dataclasses.asdict(release.provenance),
+        }
+    )
+
+
+def head(release: Release) -> dict[str, Any]:
+    """What a list shows of a release."""
+    artifact = release.artifact
+    return {
+        "version": release.version,
+        "digest": str(release.digest),
+        "created": release.created,
+        "kind": artifact["kind"],
+        "size_bytes": artifact["size_bytes"],
+        "target": artifact.get("target"),
+        "arch": artifact.get("arch"),
+        **dataclasses.asdict(release.provenance),
+    }
+
+
+def release_put(release: Release) -> Put:
+    """The write that makes a release visible, once."""
+    return Put(key=release_key(release.name, release.version), head=head(release), body=encode(release))
+
+
+def decode(row: Row, where: str) -> Release:
+    """The release in a row's body. ServiceError when it is not the one that was published."""
+    name = row.key.partition.split("/")[1]
+    return decode_body(row.body, name, row.head.get("digest"), f"{where}: the record {row.key}")
+
+
+def decode_body(body: bytes, name: str, named: str | None, what: str) -> Release:
+    """As `decode`, of the bytes alone; `named` is the digest that the release must have."""
+    try:
+        value = json.loads(body)
+        data = value["manifest"].encode()
+        manifest = decode_manifest(data)
+        made = draft(manifest, Provenance(**value["provenance"]), dict(value["images"]), value["created"], int(value["version"]))
+        relied_on(made), seconds(made.created)  # of the right form
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ServiceError(f"{what} is damaged: {error}; restore it from a backup") from error
+    if str(digest.of_bytes(data)) != named or manifest.name != name:
+        raise ServiceError(f"{what} is not the one that was published; restore it from a backup")
+    return made
+
+
+def stored_files(release: Release) -> dict[str, Digest]:
+    """The files of a release that are among the blobs: all of them, but for the inside of images that were pushed."""
+    return {path: named for path, named in sorted(release.files.items()) if not (release.images and LAYOUT_BLOBS in path)}
+
+
+def relied_on(release: Release) -> set[Digest]:
+    """What has to stay for this release to be whole: blobs, and the manifests of its images."""
+    return {*stored_files(release).values(), *map(image_digest, release.images.values())}
+
+
+def image_files(release: Release, id_: str) -> dict[str, Digest]:
+    """The blobs of a candidate's image, by path in its OCI layout."""
+    layout = f"artifacts/{id_}/image/"
+    return {path.removeprefix(layout): named for path, named in release.files.items() if path.startswith(f"{layout}blobs/")}
+
+
+def image_digest(reference: str) -> Digest:
+    """The digest in `host/name@sha256:...`."""
+    return Digest(reference.rpartition("@")[2])
+
+
+# --- moves of aliases -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """One step of an alias. The last one is where the alias points; `revision` counts from 1 without a gap."""
+
+    name: str
+    alias: str
+    revision: int
+    version: int
+    previous: int | None
+    """Which version it pointed to before."""
+    when: str
+    """UTC, ISO 8601; never before the move before it."""
+    who: str | None
+    kind: str
+    """`promote` or `rollback`."""
+    why: str | None
+    forced: bool
+    gates: tuple[Mapping[str, Any], ...]
+    """What was checked: gate, ok, detail."""
+    release: bytes
+    """The body of the release's row, so that following an alias is one read."""
+    digest: str
+
+    def target(self, where: str) -> Release:
+        """The release that the alias points to after this move."""
+        return decode_body(self.release, self.name, self.digest, f"{where}: the record of {self.name}:{self.alias}")
+
+
+def move_put(move: Move) -> Put:
+    """The write that makes a move, unless its revision was taken by another."""
+    said = ("version", "previous", "when", "who", "kind", "why", "forced", "digest")
+    return Put(
+        key=Key(moves(move.name, move.alias), numbered(move.revision)),
+        head={key: getattr(move, key) for key in said},
+        body=digest.canonical_json({"gates": [dict(gate) for gate in move.gates], "release": move.release.decode()}),
+    )
+
+
+def decode_move(row: Row, where: str) -> Move:
+    """A move from its row. Its gates and its release are there only when the row came with its body."""
+    _, name, _, alias = row.key.partition.split("/")
+    try:
+        body: dict[str, Any] = json.loads(row.body) if row.body else {"gates": [], "release": ""}
+        return Move(
+            name=name,
+            alias=alias,
+            revision=int(row.key.sort),
+            gates=tuple(body["gates"]),
+            release=str(body["release"]).encode(),
+            **{key: row.head[key] for key in ("version", "previous", "when", "who", "kind", "why", "forced", "digest")},
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise ServiceError(f"{where}: the record {row.key} is damaged: {error}; restore it from a backup") from error

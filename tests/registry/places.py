@@ -1,0 +1,62 @@
+"""Places to put rows and bytes in, of each kind, for the tests of what is written once above them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlpack.digest import Digest, of_bytes
+from mlpack.records import Provenance, Release
+from mlpack.registry import Key, Place, Put, rows
+from mlpack.registry.manifest import Manifest
+from mlpack.registry.places import open_registry
+
+PLACES = ["directory", "aws"]
+"""What `empty_place` knows."""
+
+
+@contextmanager
+def empty_place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """An empty place of the kind that the fixture's parameter names."""
+    where = str(tmp_path / "registry") if request.param == "directory" else request.getfixturevalue("aws").make_place()
+    place = open_registry(where).place
+    yield place
+    place.table.close()
+
+
+def overwrite(place: Place, request: pytest.FixtureRequest, named: Digest, data: bytes | None) -> None:
+    """Put other bytes where a blob is, behind the registry's back; None: remove it."""
+    uri = place.blobs.uri(named)
+    if not uri.startswith("s3://"):
+        Path(uri).unlink() if data is None else Path(uri).write_bytes(data)
+        return
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    client = request.getfixturevalue("aws").client("s3")
+    client.delete_object(Bucket=bucket, Key=key) if data is None else client.put_object(Bucket=bucket, Key=key, Body=data)
+    client.close()
+
+
+def put_releases(place: Place, name: str, count: int) -> list[Release]:
+    """Releases NAME@1 to NAME@count, as rows alone: their bytes are nowhere."""
+    made = []
+    for version in range(1, count + 1):
+        artifact = {"candidate": "int8@lambda-zip-x86_64", "kind": "zip", "digest": str(of_bytes(b"zip")), "size_bytes": 3}
+        manifest = Manifest(name=name, artifact=artifact, files={"build.json": of_bytes(f"{name} {version}".encode())}, tags={})
+        release = rows.draft(manifest, Provenance(who="alice"), {}, rows.timestamp(place.now()), version)
+        writes = [rows.release_put(release), Put(key=rows.digest_key(name, release.digest), head={"version": version})]
+        place.table.commit(*writes, *([Put(key=Key(rows.NAMES, name), head={})] if version == 1 else []))
+        made.append(release)
+    return made
+
+
+@dataclasses.dataclass
+class Unreadable:
+    """Blobs while S3 is down: whatever is asked of them raises."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError(f"blobs.{name} was asked for")

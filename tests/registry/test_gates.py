@@ -1,0 +1,204 @@
+"""The gates of a promotion: budgets of the alias, what is live, and whatever else is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.outcomes import IMAGE, MACHINE, accuracy, artifact, measurement, outcome, result, wave
+from tests.registry.builds import build
+
+from mlpack import report
+from mlpack.buildjson import Record
+from mlpack.errors import ServiceError
+from mlpack.records import Budgets, Release, Result
+from mlpack.registry import Place, directory
+from mlpack.registry.gates import Gate, GateError, budget_gates, judge, regression_gates
+from mlpack.registry.policies import Policy
+
+POLICY = Policy(subject="minilm:prod")
+
+
+def record(*results: Result, chosen: str | None = None, **other: Any) -> Record:
+    made = report.build_record(outcome(results, Budgets(), **other))
+    return made | {"chosen": chosen or made["chosen"]}
+
+
+def by_name(gates: Iterable[Gate]) -> dict[str, Gate]:
+    return {gate.gate: gate for gate in gates}
+
+
+def regressions(live: Record, new: Record, policy: Policy = POLICY) -> dict[str, Gate]:
+    return by_name(regression_gates(live, new, policy))
+
+
+@pytest.mark.parametrize(
+    ("budgets", "said"),
+    [
+        (Budgets(latency_p95_ms=10.0), "latency p95 10."),
+        (Budgets(latency_p50_ms=9.9), "latency p50 10."),
+        (Budgets(latency_p99_ms=10.0), "latency p99"),
+        (Budgets(cold_start_ms=80.0), "cold start p50 8"),
+        (Budgets(package_size_bytes=39_999_999), "package size 40.000000 MB exceeds the budget of 39.999999 MB (minilm:prod)"),
+        (Budgets(peak_memory_bytes=90_000_000), "peak memory 91.0 MB exceeds the budget of 90 MB"),
+        (Budgets(cost_per_million_usd=0.4), "cost per million $0.500 exceeds the budget of $0.400"),
+        (Budgets(accuracy_drop=0.001), "accuracy drop 0.0020 exceeds the budget of 0.001"),
+    ],
+)
+def test_each_budget_of_the_alias_is_held_against_the_chosen(budgets: Budgets, said: str) -> None:
+    made = record(result("int8", measurement=measurement(accuracy=accuracy(0.002))))
+    (gate,) = budget_gates(made, replace(POLICY, budgets=budgets))
+    assert not gate.ok
+    assert said in gate.detail
+    loose = Budgets(**dict.fromkeys(("accuracy_drop", gate.gate.removeprefix("budget.")), 1e9))  # type: ignore[arg-type]
+    assert all(gate.ok for gate in budget_gates(made, replace(POLICY, budgets=loose)))
+
+
+def test_the_limit_itself_fits() -> None:
+    (gate,) = budget_gates(record(result("int8")), replace(POLICY, budgets=Budgets(package_size_bytes=40_000_000)))
+    assert gate.ok
+
+
+def test_a_number_that_is_missing_fits_no_budget() -> None:
+    made = record(result("int8", measurement=None, cost_per_million_usd=None))
+    gates = list(
+        budget_gates(made, replace(POLICY, budgets=Budgets(latency_p95_ms=1e9, accuracy_drop=1.0, cost_per_million_usd=1e9)))
+    )
+    assert [gate.ok for gate in gates] == [False, False, False]
+    assert all("cannot be shown to hold" in gate.detail for gate in gates)
+
+
+def test_a_p99_of_few_samples_fits_no_budget() -> None:
+    made = record(result("int8", measurement=measurement(n=499)))
+    (gate,) = budget_gates(made, replace(POLICY, budgets=Budgets(latency_p99_ms=1e9)))
+    assert not gate.ok
+
+
+def test_a_release_does_not_regress_from_itself() -> None:
+    one = record(result("int8"))
+    found = regressions(one, one)
+    assert list(found) == ["regression.size", "regression.latency", "regression.cold_start", "regression.accuracy"]
+    assert all(gate.ok for gate in found.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "worse"),
+    [
+        ("size", {"artifact": artifact(41_000_000)}),
+        ("latency", {"measurement": measurement(14.0)}),
+        ("cold_start", {"measurement": measurement(cold_start_ms=wave(120, 9))}),
+        ("accuracy", {"measurement": measurement(accuracy=accuracy(0.02))}),
+    ],
+)
+def test_each_regression_refuses_unless_the_policy_lets_it_pass(name: str, worse: dict[str, Any]) -> None:
+    live, new = record(result("int8")), record(result("int8", **worse))
+    failed = [gate for gate in regressions(live, new).values() if not gate.ok]
+    assert [gate.gate for gate in failed] == [f"regression.{name}"]
+    assert " → " in failed[0].detail
+    assert "worse" in failed[0].detail
+    lax = replace(POLICY, refuses=())
+    passed = regressions(live, new, lax)[f"regression.{name}"]
+    assert passed.ok
+    assert "worse, which minilm:prod lets pass" in passed.detail
+    assert all(gate.ok for gate in regressions(new, live).values())
+
+
+def test_candidates_of_other_names_are_compared_all_the_same() -> None:
+    live = record(result("int8"))
+    slim = record(result("fp32"), result("slim", artifact=artifact(50_000_000)), chosen="slim@lambda-zip-x86_64")
+    assert not regressions(live, slim)["regression.size"].ok
+
+
+def test_growth_within_what_counts_as_equal_is_no_regression() -> None:
+    live = record(result("int8", artifact=artifact(40_000_000)))
+    near = regressions(live, record(result("int8", artifact=artifact(40_390_000))))["regression.size"]
+    assert near.ok
+    assert "within what counts as equal" in near.detail
+    assert not regressions(live, record(result("int8", artifact=artifact(40_410_000))))["regression.size"].ok
+
+
+def test_noise_is_no_regression() -> None:
+    live, near = record(result("int8")), record(result("int8", measurement=measurement(10.02)))
+    assert all(gate.ok for gate in regressions(live, near).values())
+
+
+def test_times_of_different_machines_are_said_to_be_incomparable() -> None:
+    live = record(result("int8"))
+    elsewhere = record(result("int8", measurement=measurement(30.0, machine=replace(MACHINE, cpu="another"))))
+    found = regressions(live, elsewhere)["regression.latency"]
+    assert found.ok
+    assert "incomparable" in found.detail
+
+
+def test_a_machine_that_became_slower_is_not_the_releases_fault() -> None:
+    """The float of both builds is the same package and moved as much."""
+
+    def made(factor: float) -> Record:
+        fp32 = result("fp32", artifact=artifact(90_000_000), measurement=measurement(20.0 * factor))
+        int8 = result("int8", measurement=measurement(10.0 * factor, 0.5))
+        return record(fp32, int8, chosen="int8@lambda-zip-x86_64")
+
+    assert regressions(made(1.0), made(1.5))["regression.latency"].ok
+
+
+def test_lower_is_better_where_the_metric_says_so() -> None:
+    def made(value: float, drop: float) -> Record:
+        said = accuracy(drop, metric="mae", value=value)
+        return record(result("int8", measurement=measurement(accuracy=said))) | {
+            "baseline": {"metric": "mae", "value": None, "targets": {}}
+        }
+
+    assert not regressions(made(1.0, 0.0), made(1.2, 0.2))["regression.accuracy"].ok
+    assert regressions(made(1.2, 0.2), made(1.0, 0.0))["regression.accuracy"].ok
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return directory.open_registry(tmp_path / "registry").place
+
+
+def released(place: Place, folder: Path, **how: Any) -> Release:
+    from mlpack.registry.releases import Registry
+
+    return Registry(place).publish(build(folder, **how))
+
+
+def test_the_evidence_is_what_was_published(place: Place, tmp_path: Path) -> None:
+    live, new = released(place, tmp_path / "a"), released(place, tmp_path / "b", content=b"larger " * 1000)
+    first = by_name(judge(place, POLICY, live, None))
+    assert first == {"regression": Gate(gate="regression", ok=True, detail="nothing else is live")}
+    assert not by_name(judge(place, POLICY, new, live))["regression.size"].ok
+    strict = replace(POLICY, budgets=Budgets(package_size_bytes=1000))
+    assert [gate.gate for gate in judge(place, strict, new, None) if not gate.ok] == ["budget.package_size_bytes"]
+
+
+def test_more_may_be_asked(place: Place, tmp_path: Path) -> None:
+    release = released(place, tmp_path / "a")
+
+    def signed(asked: Release, evidence: Record) -> Iterable[Gate]:
+        yield Gate(gate="signature", ok=False, detail=f"{asked.name} has none; it was built by {evidence['mlpack_version']}")
+
+    assert judge(place, POLICY, release, None, (signed,))[-1].detail == "minilm has none; it was built by 0.1.0"
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"{}")])
+def test_evidence_that_is_lost_or_damaged_is_the_services_failure(place: Place, tmp_path: Path, damage: Any) -> None:
+    release = released(place, tmp_path / "a")
+    damage(Path(place.blobs.uri(release.files["build.json"])))
+    with pytest.raises(ServiceError, match="damaged"):
+        judge(place, POLICY, release, None)
+
+
+def test_a_zip_and_an_image_can_be_compared() -> None:
+    found = regressions(record(result("int8")), record(result("int8", IMAGE, artifact=artifact(60_000_000, "image"))))
+    assert not found["regression.size"].ok
+
+
+def test_the_error_lists_every_failure() -> None:
+    failed = [Gate(gate=name, ok=False, detail=f"{name} is too much") for name in ("a", "b")]
+    said = str(GateError("the promotion", failed))
+    assert said.splitlines()[1:3] == ["  a: a is too much", "  b: b is too much"]
+    assert "refused by 2 gates" in said
