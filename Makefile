@@ -27,8 +27,10 @@ test: $(READY)
 slow: $(READY) debian
 	$(BIN)/python -m pytest tests_slow -q
 
-# The slow tests, then every property test with twenty times the examples; prints the counts that docs/reliability.md has.
-soak: slow
+# The slow tests with large counts and lasting faults, then every property test with twenty times the examples; prints the counts
+# that docs/reliability.md has.
+soak: $(READY) debian
+	MLPACK_SOAK=1 $(BIN)/python -m pytest tests_slow -q -s
 	$(BIN)/python -m pytest tests -q -n 2 -m hypothesis --hypothesis-profile=soak --hypothesis-show-statistics
 
 lint: $(READY)
