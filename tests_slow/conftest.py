@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.aws_server import aws, aws_server
 from tests_slow.project import Project, copy_of_samples
 from tests_slow.real_registry import Registry
 from tools import parts
@@ -21,6 +22,8 @@ from mlpack.targets import LambdaImage, LambdaZip
 from mlpack.wheels import Lock
 
 MakeRuntime = Callable[..., Path]
+
+__all__ = ["aws", "aws_server"]
 
 
 def program(name: str) -> Path:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.aws_server import AwsServer, aws, aws_server  # noqa: F401 - fixtures
+from tests.aws_server import AwsServer
 from tests.registry.builds import build
 from tests.registry.places import put_releases
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import botocore.session
 import pytest
-from tests.aws_server import AwsServer, Fault, aws, aws_server
+from tests.aws_server import AwsServer, Fault
 
 from mlpack.errors import MlpackError
 from mlpack.registry import setup
-
-__all__ = ["aws", "aws_server"]
 
 URL = "s3://models/team?table=mlpack-registry"
 

@@ -11,6 +11,7 @@ it visible, and running it again finishes the work. Not for network file systems
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import secrets
@@ -124,9 +125,8 @@ class Files:
         fresh = self._root / "tmp" / secrets.token_hex(16)
         self._disk.make_folder(fresh.parent)
         self._sweep()
-        chunks = iter((source,)) if isinstance(source, bytes) else _read(source, moved)
         try:
-            self._disk.write(fresh, _checked(chunks, named, lambda found: _changed(source, named, found)))
+            self._disk.write(fresh, _checked(_read(source, moved), named, lambda found: _changed(source, named, found)))
             self._disk.make_folder(blob.parent)
             self._disk.move(fresh, blob)
         finally:
@@ -358,8 +358,8 @@ def _json(text: str, path: Path, partition: str, sort: str) -> dict[str, Any]:
         raise ServiceError(f"{path}: the record {partition}/{sort} is damaged: {error}; restore it from a backup") from error
 
 
-def _read(source: Path, moved: Moved) -> Iterator[bytes]:
-    with source.open("rb") as stream:
+def _read(source: Path | bytes, moved: Moved) -> Iterator[bytes]:
+    with source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as stream:
         while chunk := stream.read(_CHUNK_BYTES):
             yield chunk
             moved(len(chunk))
