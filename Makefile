@@ -40,6 +40,7 @@ lint: $(READY)
 	$(BIN)/python tools/budgets.py
 
 bench: $(READY) debian
+	$(BIN)/python -m sample_models.minilm.fetch
 	$(BIN)/python bench/all.py
 
 docs: $(READY)

@@ -15,7 +15,7 @@ from typing import Any
 
 from common import RESULTS, ROOT, number
 
-NAMES = ("cold_start", "package_size", "startup", "first_build", "int8_fashion")
+NAMES = ("cold_start", "package_size", "startup", "first_build", "int8_fashion", "registry/transfer", "registry/listing")
 README = ROOT / "bench/README.md"
 BY_HAND = "## What was tried"
 INTRODUCTION = """# Benchmarks
@@ -44,18 +44,19 @@ def main() -> int:
 def readme(before: str, results: Path) -> str:
     """The whole README: tables from the results, the section kept by hand from `before`."""
     _, heading, by_hand = before.partition(BY_HAND)
-    sections = [section(json.loads(path.read_bytes())) for name in NAMES if (path := results / f"{name}.json").exists()]
+    found = {name: results / f"{name.replace('/', '_')}.json" for name in NAMES}
+    sections = [section(name, json.loads(path.read_bytes())) for name, path in found.items() if path.exists()]
     return "\n".join([INTRODUCTION, *sections, (heading or BY_HAND) + (by_hand or "\n\nNothing yet.\n")])
 
 
-def section(result: dict[str, Any]) -> str:
+def section(script: str, result: dict[str, Any]) -> str:
     """One benchmark's table."""
     here = result["facts"]
     machine = (
         f"{here['date']}, {here['cpu']} ({here['isa']}, {here['cores']} cores, {here['memory_gb']} GB), {here['kernel']}, "
         f"Python {here['python']}, OMP_NUM_THREADS {here['OMP_NUM_THREADS']}, load {here['load']} at the end."
     )
-    lines = [f"## {result['name'].replace('_', ' ').capitalize()}", "", f"`python bench/{result['name']}.py`: {result['how']}.", ""]
+    lines = [f"## {result['name'].replace('_', ' ').capitalize()}", "", f"`python bench/{script}.py`: {result['how']}.", ""]
     lines += [machine, "", "| what | value | held to | holds | spread |", "| --- | ---: | --- | --- | --- |"]
     for row in result["rows"]:
         indent = "&nbsp;&nbsp;" if row["name"].startswith(" ") else ""

@@ -63,7 +63,8 @@ def handler(event, context):
     encoded = tokenizer.encode(json.loads(event["body"])["text"])
     feeds = {"input_ids": encoded.ids, "attention_mask": encoded.attention_mask, "token_type_ids": encoded.type_ids}
     arrays = {name: np.array([ids], dtype=np.int64) for name, ids in feeds.items() if name in names}
-    (embedding,) = session.run(["sentence_embedding"], arrays)
+    (tokens,) = session.run(["last_hidden_state"], arrays)
+    embedding = tokens.mean(axis=1)
     return {"statusCode": 200, "body": json.dumps(embedding.tolist())}
 """
 ENGINE = ["awslambdaric", "onnxruntime==1.31.1", "numpy", "tokenizers==0.22.2"]

@@ -138,7 +138,8 @@ def export_and_quantize(folder: Path) -> None:
     optimum = str(Path(sys.executable).with_name("optimum-cli"))
     model, isa = ROOT / "sample_models/minilm/model", this_machine().isa
     flag = "--arm64" if isa.startswith("neon") else "--avx512_vnni" if "vnni" in isa or isa == "amx" else "--avx2"
-    run([optimum, "export", "onnx", "--model", str(model), "--task", "feature-extraction", str(folder / "fp32")])
+    library = ("--library", "transformers")  # left out, it depends on what else is installed, and with it the outputs
+    run([optimum, "export", "onnx", "--model", str(model), "--task", "feature-extraction", *library, str(folder / "fp32")])
     run([optimum, "onnxruntime", "quantize", flag, "--onnx_model", str(folder / "fp32"), "-o", str(folder / "int8")])
     if not (folder / "int8/tokenizer.json").exists():
         shutil.copyfile(folder / "fp32/tokenizer.json", folder / "int8/tokenizer.json")
