@@ -20,7 +20,7 @@ Rows of the table, by partition and sort key (numbers are padded so that they so
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -165,8 +165,3 @@ class Place:
 def numbered(number: int) -> str:
     """A number as a sort key."""
     return f"{number:09d}"
-
-
-def total(sizes: Iterable[int | None]) -> int:
-    """The sum of the sizes that are known."""
-    return sum(size or 0 for size in sizes)

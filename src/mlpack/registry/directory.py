@@ -27,7 +27,7 @@ from mlpack.errors import RecipeError, ServiceError
 from mlpack.records import Provenance
 from mlpack.registry import SCHEMA, ConflictError, Delete, Key, Moved, Place, Put, Row, Stored, rows
 from mlpack.registry.manifest import decode_manifest
-from mlpack.registry.releases import Images, Registry
+from mlpack.registry.releases import Images, Registry, sync_folder
 
 if TYPE_CHECKING:
     import sqlite3
@@ -60,7 +60,7 @@ class Disk:
         fresh = [each for each in (folder, *folder.parents) if not each.exists()]
         folder.mkdir(parents=True, exist_ok=True)
         for each in fresh:
-            _sync(each.parent)
+            sync_folder(each.parent)
 
     def write(self, path: Path, chunks: Iterable[bytes]) -> None:
         """A new file with these bytes."""
@@ -73,7 +73,7 @@ class Disk:
     def move(self, source: Path, target: Path) -> None:
         """Replace `target` at once."""
         source.replace(target)
-        _sync(target.parent)
+        sync_folder(target.parent)
 
     def remove(self, path: Path) -> None:
         """Remove a file, if it is there."""
@@ -82,15 +82,6 @@ class Disk:
     def commit(self, connection: sqlite3.Connection) -> None:
         """Make a transaction visible."""
         connection.execute("COMMIT")
-
-
-def _sync(folder: Path) -> None:
-    """Make the names in a folder survive a loss of power."""
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
 
 
 def open_registry(root: Path, disk: Disk | None = None, images: Images | None = None) -> Registry:

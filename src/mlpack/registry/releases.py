@@ -314,8 +314,13 @@ def side_by_side(tasks: Iterable[Callable[[], object]]) -> None:
 def _sync_tree(root: Path) -> None:
     """Make the names in a tree survive a loss of power."""
     for folder in (root, *(path for path in root.rglob("*") if path.is_dir())):
-        opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(opened)
-        finally:
-            os.close(opened)
+        sync_folder(folder)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a loss of power."""
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
