@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from tests.outcomes import IMAGE, ZIP, outcome, recipe, result
 
@@ -58,3 +60,11 @@ def _image(folder: Path, content: bytes) -> Digest:
         packed = image.append(image.empty("amd64"), made, "function")
         layout.write(packed, folder)
     return image.digest(packed)
+
+
+def edit(folder: Path, change: Any) -> None:
+    """Change a record on disk."""
+    path = folder / "build.json"
+    record = json.loads(path.read_bytes())
+    change(record)
+    path.write_text(json.dumps(record))

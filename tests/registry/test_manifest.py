@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.registry.builds import build
+from tests.registry.builds import build, edit
 
 from mlpack import digest
 from mlpack.errors import RecipeError
@@ -25,14 +25,6 @@ def root(tmp_path: Path) -> Path:
 @pytest.fixture
 def made(tmp_path: Path) -> Path:
     return build(tmp_path / "out")
-
-
-def edit(folder: Path, change: Any) -> None:
-    """Change a record on disk."""
-    path = folder / "build.json"
-    record = json.loads(path.read_bytes())
-    change(record)
-    path.write_text(json.dumps(record))
 
 
 def test_every_missing_and_added_file_is_named(root: Path, made: Path) -> None:

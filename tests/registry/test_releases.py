@@ -8,7 +8,6 @@ import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.aws_server import AwsServer
@@ -43,14 +42,6 @@ def registry(place: Place) -> Registry:
 @pytest.fixture
 def made(tmp_path: Path) -> Path:
     return build(tmp_path / "out")
-
-
-def edit(folder: Path, change: Any) -> None:
-    """Change a record on disk."""
-    path = folder / "build.json"
-    record = json.loads(path.read_bytes())
-    change(record)
-    path.write_text(json.dumps(record))
 
 
 def is_empty(place: Place) -> bool:
