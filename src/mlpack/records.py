@@ -89,6 +89,8 @@ class Budgets:
     package_size_bytes: int | None = None
     peak_memory_bytes: int | None = None
     cost_per_million_usd: float | None = None
+    accept_estimates: bool = False
+    """Whether an estimated latency or price may keep its budget, where nothing could be measured (a GPU that is not here)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +124,8 @@ class Recipe:
     prefer: str
     serve: Serve
     tags: Mapping[str, str]
+    accept_licenses: tuple[str, ...] = ()
+    """Licences of what packages redistribute, by their names in the table of licences, that the team has agreed to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,6 +228,24 @@ class Measurement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """What a candidate would do on a device that is not here, by a model and not by a measurement. One per device.
+
+    `latency_ms`: one call of the shapes that the evaluation data has most often, batch 1. `basis`: how it was reckoned, in words,
+    with the date of the table."""
+
+    device: str
+    """As AWS sells it: `L4`, and `instance` what it is in: `g6.xlarge`."""
+    instance: str
+    latency_ms: float
+    throughput_per_s: float
+    """Samples a second at the largest batch that the estimate was made for."""
+    usd_per_hour: float
+    cost_per_million_usd: float
+    basis: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
     """A share of a package's uncompressed bytes: runtime, model, code or base."""
 
@@ -267,6 +289,8 @@ class Result:
     artifact: Artifact | None = None
     measurement: Measurement | None = None
     cost_per_million_usd: float | None = None
+    estimates: tuple[Estimate, ...] = ()
+    """Where latency and price were not measured: best first. `cost_per_million_usd` is None then."""
     failure: str | None = None
     over_limit: str | None = None
 

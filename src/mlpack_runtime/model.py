@@ -148,8 +148,8 @@ def load() -> Model:
     if settings.get("tokenizer"):
         tokenizer.start()
     try:
-        engine = _timed(stages, "engine", lambda: ort.Engine(_first("lib/libonnxruntime.so", "the engine")))
-        session = _timed(stages, "session", lambda: _session(engine, place, settings))
+        engine = _timed(stages, "engine", lambda: ort.Engine(library("lib/libonnxruntime.so", "the engine")))
+        session = _timed(stages, "session", lambda: open_session(engine, place, settings))
     finally:
         tokenizer.wait()
     model = Model(place, settings, session)
@@ -199,7 +199,8 @@ def _settings(path: str) -> "dict[str, Any]":
     return settings
 
 
-def _session(engine: ort.Engine, place: str, settings: "Mapping[str, Any]") -> ort.Session:
+def open_session(engine: ort.Engine, place: str, settings: "Mapping[str, Any]") -> ort.Session:
+    """The graph that `settings` (model.json) names, with the threads that the memory pays for. Raises OrtError."""
     memory_mb = float(os.environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE") or settings.get("memory_mb") or MB_PER_VCPU)
     return ort.Session(
         engine,
@@ -214,7 +215,8 @@ def _tokenizer(place: str, settings: "Mapping[str, Any]") -> "TextTokenizer | No
     return TextTokenizer(place, settings["tokenizer"]) if settings.get("tokenizer") else None
 
 
-def _first(relative: str, what: str) -> str:
+def library(relative: str, what: str) -> str:
+    """Where a file of the package is: beside this package, or in the function's code. Raises ModelError."""
     task = os.environ.get("LAMBDA_TASK_ROOT")
     places = [os.path.join(root, relative) for root in (ROOT, task) if root]
     for path in places:
@@ -229,7 +231,7 @@ def _tokenizers() -> "Any":
         from _imp import create_dynamic, exec_dynamic
         from importlib.machinery import ExtensionFileLoader, ModuleSpec  # already loaded by every interpreter
 
-        path = _first("site/tokenizers/tokenizers.abi3.so", "the tokenizer's library")
+        path = library("site/tokenizers/tokenizers.abi3.so", "the tokenizer's library")
         spec = ModuleSpec("tokenizers", ExtensionFileLoader("tokenizers", path), origin=path)
         try:
             module = create_dynamic(spec)

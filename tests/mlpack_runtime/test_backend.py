@@ -1,0 +1,71 @@
+"""Backends behind their four functions: the one that runs everywhere, and how a package falls back."""
+
+from __future__ import annotations
+
+import json
+import struct
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from mlpack_runtime import backend
+from mlpack_runtime.backend import BackendError
+from mlpack_runtime.tensor import Tensor
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def package(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, dict[str, Any]]:
+    """The directory and the settings of a package that finds its engine."""
+    monkeypatch.setenv("LAMBDA_TASK_ROOT", str(tiny))
+    return str(tiny / "model"), json.loads((tiny / "model/model.json").read_text())
+
+
+def feeds(rows: int) -> dict[str, Tensor]:
+    return {
+        "pixels": Tensor("FP32", (rows, 4), bytes(16 * rows)),
+        "marks": Tensor("INT64", (rows,), struct.pack(f"<{rows}q", *range(rows))),
+    }
+
+
+def test_without_a_word_it_is_the_cpu_and_takes_every_size(package: tuple[str, dict[str, Any]]) -> None:
+    opened = backend.open_backend(*package)
+    assert (opened.kind, opened.device, opened.shapes().profiles) == ("cpu", "cpu", ())
+    assert [port.name for port in opened.inputs] == ["pixels", "marks"]
+    for rows in (1, 5):
+        answer = opened.run(feeds(rows))
+        assert answer["scores"].shape == (rows, 3)
+        assert answer["count"].tolist() == sum(range(rows))
+    opened.close()
+    with pytest.raises(BackendError, match="closed"):
+        opened.run(feeds(1))
+
+
+@pytest.mark.parametrize("wrong", [{"pixels": Tensor("FP32", (1, 3), bytes(12))}, {"pixels": Tensor("INT64", (1, 4), bytes(32))}])
+def test_a_wrong_call_is_the_callers(package: tuple[str, dict[str, Any]], wrong: dict[str, Tensor]) -> None:
+    opened = backend.open_backend(*package)
+    with pytest.raises(BackendError) as caught:
+        opened.run({**feeds(1), **wrong})
+    assert caught.value.sort == "input"
+    opened.close()
+
+
+def test_it_falls_back_only_to_what_the_package_allows(package: tuple[str, dict[str, Any]]) -> None:
+    directory, settings = package
+    said: list[str] = []
+    opened = backend.open_backend(directory, {**settings, "backend": {"kind": "abacus", "fallback": ["cpu"]}}, said.append)
+    opened.close()
+    assert opened.kind == "cpu"
+    assert "'abacus'" in said[0]
+    with pytest.raises(BackendError, match="no backend 'abacus'") as caught:
+        backend.open_backend(directory, {**settings, "backend": {"kind": "abacus"}})
+    assert caught.value.sort == "package"
+
+
+def test_a_graph_that_is_missing_is_the_packages_fault(package: tuple[str, dict[str, Any]]) -> None:
+    directory, settings = package
+    with pytest.raises(BackendError) as caught:
+        backend.open_backend(directory, {**settings, "graph": "other.onnx"})
+    assert caught.value.sort == "package"
