@@ -14,6 +14,7 @@ from mlpack.records import (
     Artifact,
     Budgets,
     Candidate,
+    Estimate,
     Machine,
     Measurement,
     Model,
@@ -38,6 +39,7 @@ MACHINE = Machine(
     os="Debian GNU/Linux 12",
 )
 ZIP = Target(kind="lambda-zip", arch="x86_64", config=None)
+GPU = Target(kind="gpu-worker", arch="x86_64", config=None)
 IMAGE = Target(kind="lambda-image", arch="x86_64", config=None)
 
 
@@ -72,6 +74,41 @@ def measurement(p50: float = 10.0, ratio: float | None = None, n: int = 500, **o
         "accuracy": accuracy(),
     }
     return Measurement(**(given | other))
+
+
+def estimate(latency_ms: float = 1.2, cost: float = 0.08, device: str = "L4", **other: Any) -> Estimate:
+    """What a device that is not here would do."""
+    instances = {"T4": ("g4dn.xlarge", 0.526), "L4": ("g6.xlarge", 0.8048), "L40S": ("g6e.xlarge", 1.861)}
+    instance, hourly = instances[device]
+    given: dict[str, Any] = {
+        "device": device,
+        "instance": instance,
+        "latency_ms": latency_ms,
+        "throughput_per_s": hourly / 3600 / 0.5 * 1e6 / cost,
+        "usd_per_hour": hourly,
+        "cost_per_million_usd": cost,
+        "basis": "roofline, not measured: fp16, 61 kernels; 60 % of bandwidth; device table of 2026-11-25; never checked on a device",
+    }
+    return Estimate(**(given | other))
+
+
+def unmeasured(**other: Any) -> Measurement:
+    """What is measured of a candidate whose device is not here: its accuracy, on this machine's engine."""
+    given: dict[str, Any] = {name: () for name in ("load_ms", "first_answer_ms", "cold_start_ms", "latency_ms", "ratio_samples")}
+    given |= {"throughput_per_s": 0.0, "peak_memory_bytes": 0, "warmups": 0}
+    return measurement(**(given | other))
+
+
+def on_gpu(variant: str, *estimates: Estimate, **given: Any) -> Result:
+    """A candidate at a GPU target: packed, its accuracy measured, its speed and price estimated."""
+    defaults: dict[str, Any] = {
+        "target": GPU,
+        "artifact": artifact(330_000_000, "image"),
+        "measurement": unmeasured(accuracy=accuracy(0.0004, -0.0004, 0.0012)),
+        "cost_per_million_usd": None,
+        "estimates": estimates or (estimate(),),
+    }
+    return result(variant, **(defaults | given))
 
 
 def artifact(size_bytes: int = 40_000_000, kind: str = "zip", *, notes: tuple[str, ...] = ()) -> Artifact:
@@ -194,6 +231,15 @@ def typical() -> BuildOutcome:
         "fp32-raw", artifact=None, measurement=None, cost_per_million_usd=None, over_limit="301 MB unzipped, the limit is 262 MB"
     )
     return outcome((fp32, int8, pruned, image, failed, skipped, huge), budgets)
+
+
+def on_an_estimate(*, accepted: bool = True) -> BuildOutcome:
+    """Every candidate that was measured is too slow, and one at a GPU may be quick enough."""
+    budgets = Budgets(accuracy_drop=0.01, latency_p95_ms=5.0, cost_per_million_usd=2.0, accept_estimates=accepted)
+    fp32 = result("fp32", measurement=measurement(31.0), cost_per_million_usd=1.12)
+    int8 = result("int8", measurement=measurement(11.0, 0.355, accuracy=accuracy(0.0035, -0.0005, 0.0075)), cost_per_million_usd=0.43)
+    half = on_gpu("fp16", estimate(0.62, 0.058, "L40S"), estimate(1.2, 0.061, "L4"), estimate(6.9, 0.052, "T4"))
+    return outcome((fp32, int8, half), budgets)
 
 
 def digest_of(text: str) -> Digest:

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.outcomes import accuracy, measurement, outcome, result, typical
+from tests.outcomes import accuracy, measurement, on_an_estimate, on_gpu, outcome, result, typical
 
 from mlpack import buildjson, report, summary
 from mlpack.decide import decide
 from mlpack.digest import of_bytes
+from mlpack.errors import RecipeError
 from mlpack.records import Budgets
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -51,6 +52,34 @@ def test_record_is_as_agreed() -> None:
 
 def test_markdown_is_as_agreed() -> None:
     golden("report.md", report.markdown(report.build_record(typical())))
+
+
+def test_what_is_estimated_is_called_that_wherever_it_is_shown() -> None:
+    record = report.build_record(on_an_estimate())
+    one = record["candidates"][-1]
+    assert (one["latency_ms"]["p50"], one["throughput_per_s"], one["peak_memory_bytes"], one["cost_per_million_usd"]) == (None,) * 4
+    assert [estimate["device"] for estimate in one["estimates"]] == ["L40S", "L4", "T4"]
+    text = report.markdown(record)
+    golden("report-estimated.md", text)
+    for line in text.splitlines():
+        if "0.620 ms" in line or "0.0580" in line:
+            assert "estimated" in line
+
+
+def test_records_of_before_estimates_are_read_and_shown() -> None:
+    record = report.build_record(typical())
+    for one in record["candidates"]:
+        del one["estimates"]
+    del record["recipe"]["budgets"]["accept_estimates"]
+    old = buildjson.decode(buildjson.encode(record))
+    assert report.markdown(old) == report.markdown(report.build_record(typical()))
+
+
+def test_a_damaged_estimate_is_refused() -> None:
+    record = report.build_record(outcome((on_gpu("fp16"),), Budgets()))
+    record["candidates"][0]["estimates"][0]["latency_ms"] = "fast"
+    with pytest.raises(RecipeError, match=r"estimates\[0\].latency_ms: expected a number, found text"):
+        buildjson.decode(buildjson.encode(record))
 
 
 def test_record_round_trips_through_its_bytes() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from tests.outcomes import IMAGE, accuracy, measurement, outcome, result, typical
+from tests.outcomes import IMAGE, accuracy, measurement, on_an_estimate, outcome, result, typical
 from tests.test_report import HOSTILE, golden, without_samples
 
 from mlpack import report, report_html, svg
@@ -54,6 +54,14 @@ def page(record: dict[str, Any]) -> tuple[str, Page]:
 
 def test_page_is_as_agreed() -> None:
     golden("report.html", report_html.html(without_samples(report.build_record(typical()))))
+
+
+def test_page_draws_estimates_hollow_and_calls_them_that() -> None:
+    made = report_html.html(without_samples(report.build_record(on_an_estimate())))
+    golden("report-estimated.html", made)
+    assert made.count('<circle class="estimate marked"') == 3
+    assert "Hollow points are estimates" in made
+    assert "Hollow points" not in report_html.html(report.build_record(typical()))
 
 
 def test_page_needs_no_network_and_no_script() -> None:

@@ -39,6 +39,13 @@ class Maybe:
     shape: Any
 
 
+@dataclass(frozen=True, slots=True)
+class Later:
+    """A key that came after schema 1 began: records written before lack it, and those written since have it."""
+
+    shape: Any
+
+
 _NUMBER, _COUNT, _TEXT = Maybe(float), Maybe(int), Maybe(str)
 
 _MACHINE = {
@@ -49,6 +56,16 @@ _MACHINE = {
     "cores": int,
     "memory_bytes": int,
     "os": str,
+}
+
+_ESTIMATE = {
+    "device": str,
+    "instance": str,
+    "latency_ms": float,
+    "throughput_per_s": float,
+    "usd_per_hour": float,
+    "cost_per_million_usd": float,
+    "basis": str,
 }
 
 _CANDIDATE = {
@@ -95,6 +112,7 @@ _CANDIDATE = {
         "compared_with": _TEXT,
     },
     "cost_per_million_usd": _NUMBER,
+    "estimates": Later(Many(_ESTIMATE)),
     "machine": Maybe(_MACHINE),
     "steps": Many({"pass": str, "config": dict, "seconds": float, "cached": bool, "notes": dict}),
     "reasons": Many(str),
@@ -109,6 +127,7 @@ BUDGETS = {
     "package_size_bytes": _COUNT,
     "peak_memory_bytes": _COUNT,
     "cost_per_million_usd": _NUMBER,
+    "accept_estimates": Later(bool),
 }
 
 SHAPE = {
@@ -195,7 +214,9 @@ def _refuse(constant: str) -> float:
 
 def _problems(value: Any, shape: Any, path: str) -> Iterator[str]:
     """What differs from the shape, by path."""
-    if isinstance(shape, Maybe):
+    if isinstance(shape, Later):
+        yield from _problems(value, shape.shape, path)
+    elif isinstance(shape, Maybe):
         if value is not None:
             yield from _problems(value, shape.shape, path)
     elif isinstance(shape, Many):
@@ -213,7 +234,8 @@ def _problems(value: Any, shape: Any, path: str) -> Iterator[str]:
         for key, inner in shape.items():
             here = f"{path}.{key}" if path else key
             if key not in value:
-                yield f"{here}: missing"
+                if not isinstance(inner, Later):
+                    yield f"{here}: missing"
             else:
                 yield from _problems(value[key], inner, here)
     elif not _fits(value, shape):
@@ -240,3 +262,13 @@ _NAMES: dict[type, str] = {
 
 def _kind(value: Any) -> str:
     return "null" if value is None else _NAMES.get(type(value), type(value).__name__)
+
+
+def estimates(one: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A candidate's estimates, the one that the decision went by first; none in records of before there were any."""
+    return list(one.get("estimates") or ())
+
+
+def estimated(one: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The estimate that stands for what was not measured of a candidate: None where its latency was."""
+    return None if one["latency_ms"]["p50"] is not None else next(iter(estimates(one)), None)

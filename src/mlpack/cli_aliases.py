@@ -193,7 +193,8 @@ def _policy_line(one: Policy) -> str:
     from mlpack.registry import policies
 
     said = policies.as_json(one)
-    budgets = "  ".join(f"{key}={words.limit(words.number(value, 6))}" for key, value in said["budgets"].items()) or "no budgets"
+    written = {key: "true" if value is True else words.limit(words.number(value, 6)) for key, value in said["budgets"].items()}
+    budgets = "  ".join(f"{key}={value}" for key, value in written.items()) or "no budgets"
     return f"{one.subject}  revision {one.revision}  {budgets}  refuses {', '.join(one.refuses) or 'no regression'}"
 
 

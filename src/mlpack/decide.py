@@ -2,25 +2,24 @@
 
 Promises: pure; the same results give the same decision; every reason is in words and numbers; a number that is
 missing never counts as one that fits. Among candidates within budget a difference counts only beyond the noise of
-both (see `BANDS`). It measures nothing, prices nothing, and never compares times of different machines.
+both (see `bands`). A candidate of which only an estimate is known is chosen only where no other fits, and says so. It measures
+nothing, prices nothing, and never compares times of different machines.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from mlpack import budgets as checking
 from mlpack import stats, words
-from mlpack.records import Budgets, Decision, Measurement, Result, Status, Verdict
+from mlpack.bands import BANDS, SAID
+from mlpack.records import Budgets, Decision, Estimate, Measurement, Result, Status, Verdict
 from mlpack.stats import Interval
 
 PREFERENCES = ("cost", "latency", "size", "accuracy")
 """The measures in the order in which they break ties; `prefer` moves one of them to the front."""
-
-SIZE_BAND = 0.005
-"""Packages within 1 % of each other (half of it each) are equal: nobody should get a slower model for a few
-kilobytes."""
 
 NO_SIZES: Mapping[str, int] = MappingProxyType({})
 
@@ -42,15 +41,17 @@ def decide(
         raise ValueError(f"prefer must be one of {', '.join(PREFERENCES)}, not {prefer!r}")
     floats = {r.candidate.target.id: r for r in results if is_float(r, baselines)}
     sizes = dict(float_sizes) | {target: r.artifact.size_bytes for target, r in floats.items() if r.artifact}
-    judged = [_judge(result, baselines, budgets, sizes) for result in results]
+    judged = [_judge(result, baselines, budgets, sizes, checking.standing(result, budgets, prefer)) for result in results]
     fitting = [one for one in judged if one.status is Status.OK]
     if not fitting:
         return Decision(chosen=None, verdicts=tuple(one.verdict() for one in judged))
-    contest = _choose(fitting, prefer)
-    return Decision(
-        chosen=contest.winner.id,
-        verdicts=tuple(one.verdict(contest.reasons.get(one.id, ())) for one in judged),
-    )
+    # What was measured and fits is known to fit; an estimate only may.
+    entered = [one for one in fitting if one.estimate is None] or fitting
+    contest = _choose(entered, prefer)
+    reasons = dict(contest.reasons) | {one.id: (_only_estimated(one, contest.winner),) for one in fitting if one not in entered}
+    if contest.winner.estimate is not None:
+        reasons[contest.winner.id] = (*reasons[contest.winner.id], *_on_an_estimate(contest.winner, judged))
+    return Decision(chosen=contest.winner.id, verdicts=tuple(one.verdict(reasons.get(one.id, ())) for one in judged))
 
 
 def is_float(result: Result, baselines: Mapping[str, Measurement]) -> bool:
@@ -70,6 +71,9 @@ class _Judged:
     slower: bool = False
     larger: bool = False
     float_itself: bool = False
+    estimate: Estimate | None = None
+    """What stands for its latency and price, where those were not measured."""
+    over: tuple[checking.Check, ...] = ()
 
     @property
     def id(self) -> str:
@@ -79,17 +83,23 @@ class _Judged:
         return Verdict(candidate_id=self.id, status=self.status, reasons=(*more, *self.reasons))
 
 
-def _judge(result: Result, baselines: Mapping[str, Measurement], budgets: Budgets, sizes: Mapping[str, int]) -> _Judged:
+def _judge(
+    result: Result,
+    baselines: Mapping[str, Measurement],
+    budgets: Budgets,
+    sizes: Mapping[str, int],
+    estimate: Estimate | None,
+) -> _Judged:
     """Status and reasons of one candidate, before any is compared with another."""
     target = result.candidate.target.id
     baseline = baselines.get(target)
-    bands = {name: band(result, baseline) for name, band in BANDS.items()}
+    bands = {name: band(result, baseline, estimate) for name, band in BANDS.items()}
     if result.candidate.skipped is not None:
         return _Judged(result=result, status=Status.SKIPPED, reasons=(result.candidate.skipped,), bands=bands)
     if result.failure is not None:
         return _Judged(result=result, status=Status.FAILED, reasons=(result.failure,), bands=bands)
     itself = is_float(result, baselines)
-    over, fits = _budget_reasons(result, budgets, itself=itself)
+    over, fits = checking.checks(result, budgets, estimate, itself=itself)
     if result.over_limit is not None:
         known = tuple(check.text for check in over if check.known)
         return _Judged(result=result, status=Status.OVER_BUDGET, reasons=(result.over_limit, *known), bands=bands)
@@ -105,6 +115,8 @@ def _judge(result: Result, baselines: Mapping[str, Measurement], budgets: Budget
         slower=slower,
         larger=larger,
         float_itself=itself,
+        estimate=estimate,
+        over=tuple(over),
     )
 
 
@@ -131,160 +143,6 @@ def _growth(size_bytes: int, float_bytes: int | None) -> tuple[bool, tuple[str, 
         return False, ()
     ours, theirs = words.apart(size_bytes, float_bytes, words.size)
     return True, (f"larger than its float: {ours} against {theirs}",)
-
-
-# --- budgets ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Check:
-    """One budget held against one number."""
-
-    fits: bool
-    known: bool
-    text: str
-
-
-def _budget_reasons(result: Result, budgets: Budgets, *, itself: bool) -> tuple[list[_Check], list[_Check]]:
-    """Every budget that is set, broken ones apart from kept ones, in the order of `Budgets`."""
-    checks = []
-    if budgets.accuracy_drop is not None:
-        checks.append(_accuracy(result, budgets.accuracy_drop, itself=itself))
-    measured = result.measurement
-    for share, limit in ((0.5, budgets.latency_p50_ms), (0.95, budgets.latency_p95_ms), (0.99, budgets.latency_p99_ms)):
-        if limit is not None:
-            checks.append(_latency(measured, share, limit))
-    if budgets.cold_start_ms is not None:
-        samples = measured.cold_start_ms if measured else ()
-        value = stats.median(samples) if samples else None
-        checks.append(_plain("cold start p50", value, budgets.cold_start_ms, words.ms, f" (n={len(samples)})"))
-    for label, value, limit, write in (
-        (
-            "package size",
-            result.artifact.size_bytes if result.artifact else None,
-            budgets.package_size_bytes,
-            words.size,
-        ),
-        ("peak memory", measured.peak_memory_bytes if measured else None, budgets.peak_memory_bytes, words.size),
-        ("cost per million requests", result.cost_per_million_usd, budgets.cost_per_million_usd, words.usd),
-    ):
-        if limit is not None:
-            checks.append(_plain(label, value, limit, write))
-    return [c for c in checks if not c.fits], [c for c in checks if c.fits]
-
-
-def _plain(label: str, value: float | None, limit: float, write: Callable[[float, int], str], context: str = "") -> _Check:
-    """A number that must not be above its limit. NaN fits nothing."""
-    if value is None:
-        text = f"{label} is not known, so the budget of {words.limit(write(limit, 3))} cannot be shown to hold"
-        return _Check(fits=False, known=False, text=text)
-    shown, bound = words.apart(value, limit, write)
-    if value <= limit:
-        margin = "" if limit <= 0 else f", {words.number(100 * (limit - value) / limit, 2)} % below it"
-        return _Check(fits=True, known=True, text=f"{label} {shown} fits the budget of {bound}{margin}{context}")
-    return _Check(fits=False, known=True, text=f"{label} {shown} exceeds the budget of {bound}{context}")
-
-
-def _latency(measured: Measurement | None, share: float, limit: float) -> _Check:
-    """A percentile of the latency. A p99 is refused where it would rest on fewer than five observations."""
-    label = f"latency p{share * 100:.0f}"
-    n = len(measured.latency_ms) if measured else 0
-    if measured is None or n == 0:
-        return _plain(label, None, limit, words.ms)
-    if share == 0.99 and n < stats.P99_SAMPLES:
-        text = (
-            f"{label} is refused below {stats.P99_SAMPLES} samples (n={n}), "
-            f"so the budget of {words.limit(words.ms(limit))} cannot be shown to hold"
-        )
-        return _Check(fits=False, known=False, text=text)
-    batch = "" if measured.batch == 1 else f", batch {measured.batch}"
-    return _plain(label, stats.percentile(measured.latency_ms, share), limit, words.ms, f" (n={n}{batch})")
-
-
-def _accuracy(result: Result, limit: float, *, itself: bool) -> _Check:
-    """The drop by its point value; an interval that reaches across the budget is said to leave it open."""
-    accuracy = result.measurement.accuracy if result.measurement else None
-    if accuracy is None:
-        text = f"accuracy was not measured, so the budget of {words.limit(words.share(limit))} for its drop cannot be shown to hold"
-        return _Check(fits=False, known=False, text=text)
-    if itself:
-        text = f"the float itself: {accuracy.metric} {words.share(accuracy.value)} (n={accuracy.n}), which every drop is from"
-        return _Check(fits=True, known=True, text=text)
-    shown, bound = words.apart(accuracy.drop, limit, words.share)
-    fits = accuracy.drop <= limit
-    text = (
-        f"{accuracy.metric} drop {shown} {'fits' if fits else 'exceeds'} the budget of {bound} "
-        f"(95 % interval {words.share(accuracy.ci_low)} to {words.share(accuracy.ci_high)}, n={accuracy.n}"
-        f"{'' if accuracy.compared_with == 'labels' else f', compared with the {accuracy.compared_with}'})"
-    )
-    if fits and accuracy.ci_high > limit:
-        text += "; not certain: the interval reaches beyond the budget"
-    if not fits and accuracy.ci_low <= limit:
-        text += "; not certain: the interval reaches into the budget, more evaluation data could settle it"
-    return _Check(fits=fits, known=True, text=text)
-
-
-# --- noise bands ------------------------------------------------------------------------------------------------------
-
-
-def _latency_band(result: Result, baseline: Measurement | None) -> Interval | None:
-    """The median latency and its noise: what its own samples leave open, and what the interleaved ratio to the float
-    does.
-
-    The ratio knows nothing of drift between two candidates' runs, the samples know nothing of it either: where they
-    disagree, that is the drift, and the hull of both holds it.
-    """
-    measured = result.measurement
-    if measured is None or not measured.latency_ms:
-        return None
-    own = stats.latency_interval(measured.latency_ms)
-    if baseline is None or not measured.ratio_samples or not baseline.latency_ms or measured.machine != baseline.machine:
-        return own
-    return own.hull(stats.quantile_interval(measured.ratio_samples).scaled(stats.median(baseline.latency_ms)))
-
-
-def _cost_band(result: Result, baseline: Measurement | None) -> Interval | None:
-    """The price, as uncertain as the latency it was computed from (the share per request that is fixed makes this
-    generous)."""
-    cost, latency = result.cost_per_million_usd, _latency_band(result, baseline)
-    if cost is None:
-        return None
-    if latency is None or latency.value <= 0:
-        return Interval(low=cost, value=cost, high=cost)
-    return Interval(low=cost * latency.low / latency.value, value=cost, high=cost * latency.high / latency.value)
-
-
-def _size_band(result: Result, _baseline: Measurement | None) -> Interval | None:
-    """Everything that ships, uncompressed, give or take `SIZE_BAND`."""
-    if result.artifact is None:
-        return None
-    size = float(result.artifact.size_bytes)
-    return Interval(low=size * (1 - SIZE_BAND), value=size, high=size * (1 + SIZE_BAND))
-
-
-def _accuracy_band(result: Result, _baseline: Measurement | None) -> Interval | None:
-    """The drop against the float with its paired interval: lower is better, as with every other measure."""
-    accuracy = result.measurement.accuracy if result.measurement else None
-    if accuracy is None:
-        return None
-    low, high = min(accuracy.ci_low, accuracy.drop), max(accuracy.ci_high, accuracy.drop)
-    return Interval(low=low, value=accuracy.drop, high=high)
-
-
-BANDS: Mapping[str, Callable[[Result, Measurement | None], Interval | None]] = {
-    "cost": _cost_band,
-    "latency": _latency_band,
-    "size": _size_band,
-    "accuracy": _accuracy_band,
-}
-"""Each measure as an interval, lower is better; None where it is not known."""
-
-_SAID: Mapping[str, tuple[str, Callable[[float, int], str]]] = {
-    "cost": ("cost per million requests", words.usd),
-    "latency": ("median latency", words.ms),
-    "size": ("package size", words.size),
-    "accuracy": ("accuracy drop", words.share),
-}
 
 
 # --- choosing ---------------------------------------------------------------------------------------------------------
@@ -353,11 +211,13 @@ def _band(one: _Judged, measure: str) -> Interval:
 
 def _said(one: _Judged, measure: str) -> str:
     """`$0.52 (0.50 to 0.55)`; a size has no interval worth showing."""
-    band, write = one.bands[measure], _SAID[measure][1]
+    band, write = one.bands[measure], SAID[measure][1]
     if band is None:
         return "not known"
     if measure == "size" or band.low == band.high:
         return write(band.value, 3)
+    if measure in ("cost", "latency") and one.estimate is not None:
+        return f"{write(band.value, 3)} estimated ({one.estimate.device})"
     return f"{write(band.value, 3)} ({write(band.low, 3)} to {write(band.high, 3)})"
 
 
@@ -373,7 +233,7 @@ def _why_lost(one: _Judged, winner: _Judged, how: tuple[str, _Judged | None] | N
     clear = ours is None or theirs is None or not ours.overlaps(theirs)
     rival = winner if clear else best
     before = order[: order.index(measure)]
-    text = f"lost to {winner.id} by {_SAID[measure][0]}: {_said(one, measure)} against {_said(rival, measure)}"
+    text = f"lost to {winner.id} by {SAID[measure][0]}: {_said(one, measure)} against {_said(rival, measure)}"
     text += "" if clear else f" of {best.id}, which the winner equals within noise"
     return f"{text}; no clear difference in {' and '.join(before)}" if before else text
 
@@ -382,5 +242,35 @@ def _why_won(winner: _Judged, entered: int, standing: Sequence[_Judged], prefer:
     """What the choice rests on."""
     if entered == 1:
         return "chosen: the only candidate within every budget and limit"
-    text = f"chosen by {_SAID[prefer][0]}: {_said(winner, prefer)}, of {entered} candidates within budget"
+    text = f"chosen by {SAID[prefer][0]}: {_said(winner, prefer)}, of {entered} candidates within budget"
     return f"{text}; equal to {standing[1].id} in every measure within noise, and earlier by id" if len(standing) > 1 else text
+
+
+def _only_estimated(one: _Judged, winner: _Judged) -> str:
+    """Why a candidate whose speed is estimated stands behind one that was measured."""
+    return (
+        f"lost to {winner.id}: that was measured and fits every budget, this one's latency and price are only estimated: "
+        f"{_said(one, 'latency')}, {_said(one, 'cost')} per million"
+    )
+
+
+def _on_an_estimate(winner: _Judged, judged: Sequence[_Judged]) -> tuple[str, ...]:
+    """What a decision for an estimate rests on: what it may do, that nobody saw it do it, and what every measured one misses."""
+    estimate = winner.estimate
+    if estimate is None:
+        return ()
+    said = (
+        f"no candidate that was measured fits, and this one may: latency {words.ms(estimate.latency_ms)} and "
+        f"{words.usd(estimate.cost_per_million_usd)} per million, both estimated on {estimate.device} ({estimate.instance} at "
+        f"{words.usd(estimate.usd_per_hour)} an hour); it was not run on a GPU"
+    )
+    missed = []
+    for one in judged:
+        if one.status is Status.OVER_BUDGET and one.estimate is None:
+            broken = [f"{check.text}{_beyond(check)}" for check in one.over] or list(one.reasons[:1])
+            missed.append(f"{one.id} misses: {'; '.join(broken)}")
+    return (said, f"the estimate: {estimate.basis}", *missed)
+
+
+def _beyond(check: checking.Check) -> str:
+    return f", {words.number(100 * check.excess, 2)} % above it" if check.excess > 0 else ""

@@ -6,12 +6,12 @@ machines are said to be incomparable instead of being compared. It judges no bud
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from mlpack import buildjson, stats, words
+from mlpack import bands, buildjson, stats, words
 from mlpack.buildjson import Record
 from mlpack.metrics import METRICS
 from mlpack.stats import Interval
@@ -108,7 +108,10 @@ _MEASURES = (
     ),
 )
 
-_WRITERS: dict[str, Callable[..., str]] = {measure.name: measure.write for measure in _MEASURES}
+_WRITERS: dict[str, Callable[..., str]] = {measure.name: measure.write for measure in _MEASURES} | {
+    "estimated.latency_ms": words.ms,
+    "estimated.cost_per_million_usd": words.usd,
+}
 
 
 def compare(before: Record, after: Record, only: str | None = None) -> tuple[Row, ...]:
@@ -131,6 +134,7 @@ def compare(before: Record, after: Record, only: str | None = None) -> tuple[Row
         floats = _same_float(first, before, after)
         rows.extend(_row(measure, first, second, floats) for measure in _MEASURES)
         rows.append(_accuracy(first, second, falls=falls))
+        rows.extend(_estimates(first, second))
     return tuple(rows)
 
 
@@ -227,6 +231,37 @@ def _row(measure: _Measure, before: Mapping[str, Any], after: Mapping[str, Any],
     if abs(drift - 1) >= 0.005:
         why += f"; the same float moved by {100 * (drift - 1):+.1f} %, so the machine did"
     return Row(candidate=id_, measure=name, before=first, after=second, change=change, low=low, high=high, why=why)
+
+
+_ESTIMATES = {"estimated.latency_ms": "latency_ms", "estimated.cost_per_million_usd": "cost_per_million_usd"}
+
+
+def _estimates(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Row]:
+    """What stands for what was not measured, where it does in either build. Estimates of another table or other assumptions, or of
+    another device, are not compared: the model may have changed, not the candidate."""
+    first, second = buildjson.estimated(before), buildjson.estimated(after)
+    if first is None and second is None:
+        return
+    for name, key in _ESTIMATES.items():
+        old: float | None = first[key] if first else None
+        new: float | None = second[key] if second else None
+        if first is None or second is None or old is None or new is None:
+            yield _said(after["id"], name, old, new, Change.UNKNOWN, "estimated on one side only")
+        elif first["device"] != second["device"]:
+            yield _said(after["id"], name, old, new, Change.INCOMPARABLE, f"{first['device']}, then {second['device']}")
+        elif _model(first) != _model(second):
+            yield _said(after["id"], name, old, new, Change.INCOMPARABLE, "estimated by another table or other assumptions")
+        else:
+            low, high = (old, new) if old <= new else (new, old)
+            clear = high * (1 - bands.ESTIMATE_BAND) > low * (1 + bands.ESTIMATE_BAND)
+            change = (Change.WORSE if new > old else Change.BETTER) if clear else Change.SAME
+            moved = _percent(new / old - 1) if old > 0 else "from nought"
+            yield _said(after["id"], name, old, new, change, f"{moved}, estimated ({first['device']})")
+
+
+def _model(estimate: Mapping[str, Any]) -> str:
+    """What an estimate's basis says of the model: all but the first part, which is about the graph."""
+    return str(estimate["basis"].partition("; ")[2])
 
 
 def _drift(measure: _Measure, floats: _Pair | None) -> float:

@@ -212,7 +212,7 @@ class _Build:
             if isinstance(found, MeasureError):
                 results[id_] = dataclasses.replace(results[id_], failure=str(found))
                 continue
-            price = cost.of_target(baseline.target, _median(found.latency_ms))
+            price = cost.of_target(baseline.target, _median(found.latency_ms), found.throughput_per_s)
             results[id_] = dataclasses.replace(results[id_], measurement=found, cost_per_million_usd=price)
             if id_ == baseline.id:
                 self.baselines[target_id] = found

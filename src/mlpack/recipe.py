@@ -76,6 +76,7 @@ def _budgets(keys: Any) -> Budgets:
         package_size_bytes=keys.package_size,
         peak_memory_bytes=keys.peak_memory,
         cost_per_million_usd=keys.cost_per_million,
+        accept_estimates=keys.accept_estimates,
     )
 
 

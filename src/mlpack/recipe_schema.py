@@ -154,6 +154,11 @@ class BudgetKeys(Keys):
     package_size: Size | None = Field(default=None, description="everything that ships, uncompressed, without a container's base")
     peak_memory: Size | None = Field(default=None, description="largest resident set of the serving process")
     cost_per_million: Money | None = Field(default=None, description="dollars for a million requests at the measured latency")
+    accept_estimates: bool = Field(
+        default=False,
+        description="whether an estimated latency or price may keep its budget where none was measured (a GPU that is not here); "
+        "cold start and memory are not estimated, so that a GPU candidate keeps no budget on them",
+    )
 
 
 class ServeKeys(Keys):

@@ -15,11 +15,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mlpack import stats, summary, words
+from mlpack import budgets, stats, summary, words
 from mlpack.buildjson import SCHEMA, Record
 from mlpack.decide import is_float
 from mlpack.digest import Digest
-from mlpack.records import Artifact, Decision, Machine, Measurement, Plan, Result, Status, Verdict
+from mlpack.records import Artifact, Decision, Estimate, Machine, Measurement, Plan, Result, Status, Verdict
 
 # --- build.json ----------------------------------------------------------------------------------------------------
 
@@ -73,7 +73,9 @@ def build_record(outcome: BuildOutcome) -> Record:
 
 def _candidate(result: Result, verdict: Verdict, outcome: BuildOutcome) -> Record:
     head = _head(result, verdict.status, itself=is_float(result, outcome.baselines))
-    return head | _numbers(result) | {"reasons": list(verdict.reasons)}
+    recipe = outcome.plan.recipe
+    estimates = budgets.ranked(result.estimates, recipe.budgets, recipe.prefer)
+    return head | _numbers(result, estimates) | {"reasons": list(verdict.reasons)}
 
 
 def _head(result: Result, status: Status, *, itself: bool) -> Record:
@@ -95,8 +97,8 @@ def _head(result: Result, status: Status, *, itself: bool) -> Record:
     }
 
 
-def _numbers(result: Result) -> Record:
-    """What was measured of it, and the steps that made it."""
+def _numbers(result: Result, estimates: Sequence[Estimate]) -> Record:
+    """What was measured of it, what stands for what was not, and the steps that made it."""
     measured, accuracy = result.measurement, result.measurement.accuracy if result.measurement else None
     return {
         "load_ms": _median(measured.load_ms) if measured else None,
@@ -107,13 +109,15 @@ def _numbers(result: Result) -> Record:
         },
         "latency_ms": _latency(measured),
         "ratio_to_baseline": _ratio(measured),
-        "throughput_per_s": measured.throughput_per_s if measured else None,
-        "peak_memory_bytes": measured.peak_memory_bytes if measured else None,
+        # Nought is what a candidate has of which only the accuracy was measured.
+        "throughput_per_s": (measured.throughput_per_s or None) if measured else None,
+        "peak_memory_bytes": (measured.peak_memory_bytes or None) if measured else None,
         "accuracy": {
             key: getattr(accuracy, key) if accuracy else None
             for key in ("metric", "value", "drop", "ci_low", "ci_high", "n", "isa", "compared_with")
         },
         "cost_per_million_usd": result.cost_per_million_usd,
+        "estimates": [dataclasses.asdict(estimate) for estimate in estimates],
         "machine": _machine(measured.machine) if measured else None,
         "steps": [
             {

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from mlpack import summary, svg, words
+from mlpack import buildjson, summary, svg, words
 from mlpack.report_style import STYLE
 from mlpack.stats import Interval
 
@@ -63,12 +63,17 @@ def _header(record: Mapping[str, Any], verdict: summary.Verdict) -> str:
             f"<p>{_text(verdict.facts)}</p></header>"
         )
     one = next(c for c in record["candidates"] if c["id"] == verdict.chosen)
+    guess = buildjson.estimated(one)
     cards = (
         ("package", words.size(one["package"]["size_bytes"]), f"{words.size(one['package']['compressed_bytes'])} compressed"),
-        ("latency p95", words.ms(one["latency_ms"]["p95"]), _p50_card(one)),
+        ("latency p95", words.ms(one["latency_ms"]["p95"]), _p50_card(one))
+        if guess is None
+        else ("latency, estimated", words.ms(guess["latency_ms"]), f"{guess['device']}, not measured"),
         ("cold start", words.ms(one["cold_start_ms"]["p50"]), f"load {words.ms(one['load_ms'])}"),
         (_metric(one), words.share(one["accuracy"]["value"]), _drop_card(one)),
-        ("per million", words.usd(one["cost_per_million_usd"]), f"peak memory {words.size(one['peak_memory_bytes'])}"),
+        ("per million", words.usd(one["cost_per_million_usd"]), f"peak memory {words.size(one['peak_memory_bytes'])}")
+        if guess is None
+        else ("per million, estimated", words.usd(guess["cost_per_million_usd"]), f"{words.usd(guess['usd_per_hour'])} an hour"),
     )
     shown = "".join(
         f'<div class="card"><span>{_text(label)}</span><strong>{_text(value)}</strong><small>{_text(more)}</small></div>'
@@ -140,7 +145,7 @@ def _plots(record: Mapping[str, Any]) -> str:
     )
     latencies = _strips(
         "Latency of each call",
-        [(c, c["latency_ms"]["samples"]) for c in all_],
+        [(c, c["latency_ms"]["samples"] or {e["device"]: e["latency_ms"] for e in buildjson.estimates(c)}) for c in all_],
         chosen,
         _limits(*((budgets[f"latency_{p}_ms"], f"{p} budget", words.ms) for p in ("p50", "p95", "p99"))),
     )
@@ -150,11 +155,13 @@ def _plots(record: Mapping[str, Any]) -> str:
         chosen,
         _limits((budgets["cold_start_ms"], "budget", words.ms)),
     )
+    guessed = any(buildjson.estimated(c) for c in all_)
+    hollow = " Hollow points are estimates, one a device: nothing was measured there." if guessed else ""
     legend = "".join(f'<span class="key part-{name}">{name}</span>' for name in _PARTS if any(_part(c, name) for c in packed))
     return "\n".join(
         (
             _section("Size of what ships", f'<p class="legend">{legend}</p>{sizes}' if packed else ""),
-            _section("Latency", latencies and f"<p>Every call as measured; the ticks are p50 and p95.</p>{latencies}"),
+            _section("Latency", latencies and f"<p>Every call as measured; the ticks are p50 and p95.{hollow}</p>{latencies}"),
             _section("Cold start", cold and f"<p>Process start to first answer, each start a dot; the tick is p50.</p>{cold}"),
             _section("Accuracy drop", _drops(record)),
         )
@@ -172,11 +179,18 @@ def _size_parts(one: Mapping[str, Any]) -> tuple[tuple[str, float], ...]:
 
 def _strips(
     title: str,
-    rows: Iterable[tuple[Mapping[str, Any], Sequence[float]]],
+    rows: Iterable[tuple[Mapping[str, Any], Sequence[float] | Mapping[str, float]]],
     chosen: str | None,
     limits: Sequence[svg.Limit],
 ) -> str:
-    shown = [svg.Strip(label=c["id"], samples=tuple(samples), marked=c["id"] == chosen) for c, samples in rows if samples]
+    """A row for each candidate that has samples; estimates come by device."""
+    shown = [
+        svg.Strip(label=c["id"], samples=tuple(samples.values()), marked=c["id"] == chosen, estimated=tuple(samples))
+        if isinstance(samples, Mapping)
+        else svg.Strip(label=c["id"], samples=tuple(samples), marked=c["id"] == chosen)
+        for c, samples in rows
+        if samples
+    ]
     return svg.strips(title, shown, limits, words.ms) if shown else ""
 
 
@@ -249,6 +263,8 @@ def _budgets(record: Mapping[str, Any]) -> str:
         if value is not None and write is not None:
             label = re.sub(r"_(ms|bytes|usd)$", "", key).replace("_", " ")
             items.append(f"<dt>{_text(label)}</dt><dd>{_text(words.limit(write(value)))}</dd>")
+    if record["recipe"]["budgets"].get("accept_estimates"):
+        items.append("<dt>estimates</dt><dd>may keep a budget where nothing was measured</dd>")
     return f"<dl>{''.join(items)}</dl>" if items else ""
 
 

@@ -71,6 +71,8 @@ svg line.limit { stroke: var(--bad); stroke-dasharray: 5 4; stroke-width: 1.5; }
 svg .dist { fill: var(--dist); }
 svg .dist.marked { fill: var(--accent); }
 svg circle.dot { fill-opacity: 0.7; }
+svg circle.estimate { fill: none; stroke: var(--soft); stroke-width: 2; stroke-dasharray: 3 2; }
+svg circle.estimate.marked { stroke: var(--accent); }
 svg line.tick { stroke: var(--ink); stroke-width: 2; }
 svg line.tick.p95 { stroke-width: 1.5; stroke-dasharray: 3 2; }
 svg .whisker { stroke: var(--soft); stroke-width: 2; fill: none; }

@@ -5,11 +5,11 @@ Promises: pure; reads the record alone (see `buildjson`); gives plain text, whic
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mlpack import stats, words
+from mlpack import buildjson, stats, words
 
 COLUMNS = (
     "candidate",
@@ -53,15 +53,22 @@ def verdict(record: Mapping[str, Any]) -> Verdict:
         counted = {said: sum(c["status"] == key for c in record["candidates"]) for key, said in _STATUS.items()}
         facts = ", ".join(f"{count} {said}" for said, count in counted.items() if count)
         return Verdict(name=name, chosen=None, facts=facts or "there was none")
+    guess = buildjson.estimated(one)
     known = (
         (one["package"]["size_bytes"], f"{words.size(one['package']['size_bytes'])} {one['package']['kind'] or 'package'}"),
         (one["latency_ms"]["p95"], f"p95 {words.ms(one['latency_ms']['p95'])}"),
+        (guess, guess and f"latency {words.ms(guess['latency_ms'])} {_on(guess)}"),
         (one["cold_start_ms"]["p50"], f"cold start {words.ms(one['cold_start_ms']['p50'])}"),
         (one["accuracy"]["value"], f"{one['accuracy']['metric']} {words.share(one['accuracy']['value'])}"),
         (one["cost_per_million_usd"], f"{words.usd(one['cost_per_million_usd'])} per million"),
+        (guess, guess and f"{words.usd(guess['cost_per_million_usd'])} per million {_on(guess)}"),
     )
-    facts = ", ".join(text for value, text in known if value is not None)
+    facts = ", ".join(str(text) for value, text in known if value is not None)
     return Verdict(name=name, chosen=one["id"], facts=facts or "nothing was measured")
+
+
+def _on(estimate: Mapping[str, Any]) -> str:
+    return f"estimated ({estimate['device']})"
 
 
 def status(one: Mapping[str, Any], chosen: str | None) -> str:
@@ -70,8 +77,15 @@ def status(one: Mapping[str, Any], chosen: str | None) -> str:
 
 
 def row(one: Mapping[str, Any], chosen: str | None) -> tuple[str, ...]:
-    """A candidate's cells, one per column."""
+    """A candidate's cells, one per column. Where nothing was measured, its estimate, called that."""
     latency, throughput = one["latency_ms"], one["throughput_per_s"]
+    guess = buildjson.estimated(one)
+    p50, rate = words.ms(latency["p50"]), words.UNKNOWN if throughput is None else f"{words.number(throughput)}/s"
+    price = words.usd(one["cost_per_million_usd"])
+    if guess is not None:
+        p50 = f"{words.ms(guess['latency_ms'])} {_on(guess)}"
+        rate = f"{words.number(guess['throughput_per_s'])}/s {_on(guess)}"
+        price = f"{words.usd(guess['cost_per_million_usd'])} {_on(guess)}"
     return (
         one["id"],
         status(one, chosen),
@@ -79,12 +93,12 @@ def row(one: Mapping[str, Any], chosen: str | None) -> tuple[str, ...]:
         words.size(one["package"]["compressed_bytes"]),
         words.ms(one["load_ms"]),
         words.ms(one["cold_start_ms"]["p50"]),
-        words.ms(latency["p50"]),
+        p50,
         words.UNKNOWN if latency["p95"] is None else f"{words.ms(latency['p95'])} ({latency['n']})",
-        words.UNKNOWN if throughput is None else f"{words.number(throughput)}/s",
+        rate,
         words.size(one["peak_memory_bytes"]),
         drop(one),
-        words.usd(one["cost_per_million_usd"]),
+        price,
     )
 
 
@@ -102,6 +116,8 @@ def notes(record: Mapping[str, Any]) -> list[str]:
     """What a reader should know about the packages and the numbers, each once, in the order of the candidates."""
     found: dict[str, None] = dict.fromkeys(_package_notes(record["candidates"]))
     for one in record["candidates"]:
+        for note in _estimate_notes(one):
+            found.setdefault(note, None)
         compared = one["accuracy"]["compared_with"]
         if compared not in (None, "labels"):
             found.setdefault(f"accuracy ({one['accuracy']['metric']}) is compared with the {compared}, not with labels", None)
@@ -113,6 +129,21 @@ def notes(record: Mapping[str, Any]) -> list[str]:
     if isas:
         found.setdefault(f"accuracy was measured with {', '.join(sorted(isas))} instructions", None)
     return list(found)
+
+
+def _estimate_notes(one: Mapping[str, Any]) -> Iterator[str]:
+    """A candidate's estimates on each device, and what they rest on."""
+    given = buildjson.estimates(one)
+    if not given:
+        return
+    each = "; ".join(
+        f"{e['device']} ({e['instance']}, {words.usd(e['usd_per_hour'])} an hour) {words.ms(e['latency_ms'])}, "
+        f"{words.number(e['throughput_per_s'])}/s, {words.usd(e['cost_per_million_usd'])} per million"
+        for e in given
+    )
+    yield f"{one['id']}: latency, throughput and price are estimated, nothing was run on a GPU: {each}"
+    for basis in dict.fromkeys(e["basis"] for e in given):
+        yield f"{one['id']}: the estimate: {basis}"
 
 
 def _package_notes(candidates: Sequence[Mapping[str, Any]]) -> list[str]:

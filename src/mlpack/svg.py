@@ -45,11 +45,12 @@ class Bar:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Strip:
-    """A row of samples."""
+    """A row of samples. `estimated`: a name for each of them where they were not measured; they are drawn hollow."""
 
     label: str
     samples: tuple[float, ...]
     marked: bool = False
+    estimated: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +128,11 @@ def strips(title: str, rows: Sequence[Strip], limits: Sequence[Limit], write: Wr
     drawn, labels = [], []
     for index, row in enumerate(rows):
         y = _TOP + index * _ROW + 18
+        if row.estimated:
+            drawn.append(_estimates(row, y, scale, write))
+            said = " · ".join(f"{name} {write(value)}" for name, value in zip(row.estimated, row.samples, strict=True))
+            labels.append(_labels(index, f"{row.label}, estimated: {said}", "not measured", marked=row.marked))
+            continue
         drawn.append(_samples(row, y, scale))
         many = len(row.samples) >= _HISTOGRAM_FROM
         for share, name in ((0.5, "p50"), (0.95, "p95"))[: 1 + many]:
@@ -140,6 +146,16 @@ def strips(title: str, rows: Sequence[Strip], limits: Sequence[Limit], write: Wr
         said = f"p50 {write(stats.median(row.samples))} · {spread} · n={len(row.samples)}"
         labels.append(_labels(index, row.label, said, marked=row.marked))
     return _svg(title, scale, limits, write, drawn, labels)
+
+
+def _estimates(row: Strip, y: float, scale: _Scale, write: Write) -> str:
+    """A hollow point for each, with its name."""
+    kind, middle = "estimate marked" if row.marked else "estimate", y + _BAR / 2
+    return "".join(
+        f'<circle class="{kind}" cx="{scale.x(value):.1f}" cy="{middle:.1f}" r="5">'
+        f"{_title(f'{row.label}: {name} {write(value)}, estimated')}</circle>"
+        for name, value in zip(row.estimated, row.samples, strict=True)
+    )
 
 
 def _samples(row: Strip, y: float, scale: _Scale) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mlpack import buildjson, decide, diff, words
+from mlpack import bands, buildjson, diff, words
 from mlpack.buildjson import Record
 from mlpack.diff import Change
 from mlpack.errors import ExitCode, MlpackError, RecipeError, ServiceError
@@ -68,6 +68,14 @@ _BUDGETS = {
     "cost_per_million_usd": _Budget(label="cost per million", value=lambda c: c["cost_per_million_usd"], write=words.usd),
 }
 
+_ESTIMATED = {
+    "latency_p50_ms": "latency_ms",
+    "latency_p95_ms": "latency_ms",
+    "latency_p99_ms": "latency_ms",
+    "cost_per_million_usd": "cost_per_million_usd",
+}
+"""Budgets for which an estimate may stand, and which number of it."""
+
 _MEASURES = {
     "size": "package.size_bytes",
     "latency": "latency_ms.p95",
@@ -105,10 +113,13 @@ def budget_gates(record: Record, policy: Policy) -> Iterator[Gate]:
     """The budgets of the alias against the chosen candidate's numbers."""
     chosen = _chosen(record)
     for key, limit in dataclasses.asdict(policy.budgets).items():
-        if limit is None:
+        if limit is None or key == "accept_estimates":
             continue
         budget, gate = _BUDGETS[key], f"budget.{key}"
-        value = budget.value(chosen)
+        value, guess = budget.value(chosen), buildjson.estimated(chosen)
+        if value is None and guess is not None and key in _ESTIMATED:
+            yield _estimate_gate(gate, budget, limit, guess[_ESTIMATED[key]], guess["device"], policy)
+            continue
         if value is None:
             bound = words.limit(budget.write(limit, 3))
             yield Gate(gate=gate, ok=False, detail=f"{budget.label} is not known, so the budget of {bound} cannot be shown to hold")
@@ -118,13 +129,27 @@ def budget_gates(record: Record, policy: Policy) -> Iterator[Gate]:
         yield Gate(gate=gate, ok=value <= limit, detail=f"{budget.label} {shown} {said} the budget of {bound} ({policy.subject})")
 
 
+def _estimate_gate(gate: str, budget: _Budget, limit: float, value: float, device: str, policy: Policy) -> Gate:
+    """An estimate against a budget of the alias: it counts only where the alias accepts estimates."""
+    shown, bound = words.apart(value, limit, budget.write)
+    if not policy.budgets.accept_estimates:
+        detail = (
+            f"{budget.label} is estimated ({device}: {shown}), not measured, so the budget of {bound} cannot be shown to hold; "
+            f"a policy with --budget accept_estimates=true would count it ({policy.subject})"
+        )
+        return Gate(gate=gate, ok=False, detail=detail)
+    said = "fits" if value <= limit else "exceeds"
+    detail = f"{budget.label} {shown}, estimated ({device}), {said} the budget of {bound} ({policy.subject})"
+    return Gate(gate=gate, ok=value <= limit, detail=detail)
+
+
 def regression_gates(live: Record, record: Record, policy: Policy) -> Iterator[Gate]:
     """What became of size, latency, cold start and accuracy against what is live; only what the policy names refuses."""
     rows = {row.measure: row for row in diff.compare(_renamed(live), _renamed(record), only=_ONE)}
     for name, measure in _MEASURES.items():
         row = rows[measure]
         worse = row.change is Change.WORSE
-        if worse and name == "size" and row.low is not None and row.low <= 2 * decide.SIZE_BAND:
+        if worse and name == "size" and row.low is not None and row.low <= 2 * bands.SIZE_BAND:
             worse, said = False, "same: within what counts as equal when a build chooses"
         else:
             said = str(row.change)

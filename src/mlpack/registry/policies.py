@@ -50,7 +50,7 @@ def parse_budgets(said: Sequence[str]) -> Budgets:
         key, is_pair, value = each.partition("=")
         if not is_pair or key in written:
             raise RecipeError(f"{each!r} is not a budget: write KEY=VALUE, each key once, as in latency_p95=20ms")
-        written[key] = float(value) if _NUMBER.fullmatch(value) else value
+        written[key] = float(value) if _NUMBER.fullmatch(value) else {"true": True, "false": False}.get(value, value)
     return recipe.budgets(written)
 
 
@@ -116,9 +116,10 @@ def remove(place: Place, subject: str, who: str | None, expect: int | None = Non
 
 def as_json(policy: Policy) -> dict[str, Any]:
     """A policy for other programs: budgets by the keys and units of build.json, those that are set."""
+    written = dataclasses.asdict(policy.budgets)
     return {
         "subject": policy.subject,
-        "budgets": {key: value for key, value in dataclasses.asdict(policy.budgets).items() if value is not None},
+        "budgets": {key: value for key, value in written.items() if value is not None and value is not False},
         "refuses": list(policy.refuses),
         "revision": policy.revision,
     }
@@ -137,7 +138,10 @@ def _decode(row: Row, place: Place) -> Policy:
     """A policy that cannot be read must not let anything pass: ServiceError."""
     try:
         written: Mapping[str, Any] = row.head["budgets"]
-        numbers: dict[str, Any] = {key: (int if key.endswith("_bytes") else float)(value) for key, value in written.items()}
+        numbers: dict[str, Any] = {
+            key: value is True if key == "accept_estimates" else (int if key.endswith("_bytes") else float)(value)
+            for key, value in written.items()
+        }
         refuses = parse_refuses([str(each) for each in row.head["refuses"]] or ["none"])
         return Policy(subject=row.key.sort, budgets=Budgets(**numbers), refuses=refuses, revision=row.revision)
     except (KeyError, TypeError, ValueError, AttributeError, RecipeError) as error:

@@ -1,0 +1,157 @@
+"""Budgets held against what is known of one candidate: each as kept or broken, in words and numbers. Pure.
+
+Promises: a number that is missing never fits; a number that was only estimated fits nothing unless the recipe says
+`accept_estimates`, and is called estimated wherever it is written. What no estimate is made of (cold start, memory) stays
+unknown. It compares no candidate with another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from mlpack import stats, words
+from mlpack.records import Budgets, Estimate, Measurement, Result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One budget held against one number."""
+
+    fits: bool
+    known: bool
+    text: str
+    excess: float = 0.0
+    """By how much a known number is above its limit, as a share of the limit."""
+
+
+def checks(result: Result, budgets: Budgets, estimate: Estimate | None, *, itself: bool) -> tuple[list[Check], list[Check]]:
+    """Every budget that is set, broken ones apart from kept ones, in the order of `Budgets`. `estimate`: the one that stands for
+    what was not measured (see `standing`); `itself`: this is the float that drops are taken from."""
+    found = []
+    if budgets.accuracy_drop is not None:
+        found.append(_accuracy(result, budgets.accuracy_drop, itself=itself))
+    measured = result.measurement
+    for share, limit in ((0.5, budgets.latency_p50_ms), (0.95, budgets.latency_p95_ms), (0.99, budgets.latency_p99_ms)):
+        if limit is not None:
+            found.append(_latency(measured, share, limit, estimate, accepted=budgets.accept_estimates))
+    if budgets.cold_start_ms is not None:
+        samples = measured.cold_start_ms if measured else ()
+        value = stats.median(samples) if samples else None
+        check = _plain("cold start p50", value, budgets.cold_start_ms, words.ms, f" (n={len(samples)})")
+        found.append(_never_estimated(check, estimate))
+    if budgets.package_size_bytes is not None:
+        size = result.artifact.size_bytes if result.artifact else None
+        found.append(_plain("package size", size, budgets.package_size_bytes, words.size))
+    if budgets.peak_memory_bytes is not None:
+        memory = (measured.peak_memory_bytes or None) if measured else None
+        found.append(_never_estimated(_plain("peak memory", memory, budgets.peak_memory_bytes, words.size), estimate))
+    if (limit := budgets.cost_per_million_usd) is not None:
+        label, cost = "cost per million requests", result.cost_per_million_usd
+        if cost is not None or estimate is None:
+            found.append(_plain(label, cost, limit, words.usd))
+        else:
+            value, accepted = estimate.cost_per_million_usd, budgets.accept_estimates
+            found.append(_estimated(label, value, limit, words.usd, estimate, accepted=accepted))
+    return [c for c in found if not c.fits], [c for c in found if c.fits]
+
+
+def ranked(estimates: Sequence[Estimate], budgets: Budgets, prefer: str) -> tuple[Estimate, ...]:
+    """A candidate's estimates, the one to go by first: those that keep every budget that can be estimated before those that break
+    one, then by latency where that is preferred, else by price."""
+
+    def key(one: Estimate) -> tuple[bool, float, float, str]:
+        limits = (budgets.latency_p50_ms, budgets.latency_p95_ms, budgets.latency_p99_ms)
+        slow = any(limit is not None and not one.latency_ms <= limit for limit in limits)
+        dear = budgets.cost_per_million_usd is not None and not one.cost_per_million_usd <= budgets.cost_per_million_usd
+        first, second = one.cost_per_million_usd, one.latency_ms
+        return (slow or dear, *((second, first) if prefer == "latency" else (first, second)), one.device)
+
+    return tuple(sorted(estimates, key=key))
+
+
+def standing(result: Result, budgets: Budgets, prefer: str) -> Estimate | None:
+    """The estimate that stands for what was not measured: the first of `ranked`. None where the latency was measured."""
+    if result.measurement is not None and result.measurement.latency_ms:
+        return None
+    return next(iter(ranked(result.estimates, budgets, prefer)), None)
+
+
+def _estimated(
+    label: str, value: float, limit: float, write: Callable[[float, int], str], estimate: Estimate, *, accepted: bool
+) -> Check:
+    """An estimate against a limit: it counts only where the recipe accepts estimates."""
+    shown, bound = words.apart(value, limit, write)
+    if not accepted:
+        text = (
+            f"{label} is estimated ({estimate.device}: {shown}), not measured, so the budget of {bound} cannot be shown to hold: "
+            "say budgets.accept_estimates: true, or measure on a GPU"
+        )
+        return Check(fits=False, known=False, text=text)
+    plain = _plain(label, value, limit, write)
+    said = plain.text.replace(f"{label} {shown}", f"{label} {shown}, estimated ({estimate.device} in {estimate.instance}),", 1)
+    return Check(fits=plain.fits, known=True, text=said, excess=plain.excess)
+
+
+def _never_estimated(check: Check, estimate: Estimate | None) -> Check:
+    """What an unknown number lacks where others are estimated: nobody should wait for `accept_estimates` to help."""
+    if check.fits or check.known or estimate is None:
+        return check
+    more = "; it was not measured and no estimate is made of it: leave this budget out for a GPU, or measure on one"
+    return Check(fits=False, known=False, text=check.text + more)
+
+
+def _plain(label: str, value: float | None, limit: float, write: Callable[[float, int], str], context: str = "") -> Check:
+    """A number that must not be above its limit. NaN fits nothing."""
+    if value is None:
+        text = f"{label} is not known, so the budget of {words.limit(write(limit, 3))} cannot be shown to hold"
+        return Check(fits=False, known=False, text=text)
+    shown, bound = words.apart(value, limit, write)
+    if value <= limit:
+        margin = "" if limit <= 0 else f", {words.number(100 * (limit - value) / limit, 2)} % below it"
+        return Check(fits=True, known=True, text=f"{label} {shown} fits the budget of {bound}{margin}{context}")
+    excess = (value - limit) / limit if limit > 0 else 0.0
+    return Check(fits=False, known=True, text=f"{label} {shown} exceeds the budget of {bound}{context}", excess=excess)
+
+
+def _latency(measured: Measurement | None, share: float, limit: float, estimate: Estimate | None, *, accepted: bool) -> Check:
+    """A percentile of the latency. A p99 is refused where it would rest on fewer than five observations. An estimate is one number,
+    which stands for every percentile."""
+    label = f"latency p{share * 100:.0f}"
+    n = len(measured.latency_ms) if measured else 0
+    if n == 0 and estimate is not None:
+        return _estimated(label, estimate.latency_ms, limit, words.ms, estimate, accepted=accepted)
+    if measured is None or n == 0:
+        return _plain(label, None, limit, words.ms)
+    if share == 0.99 and n < stats.P99_SAMPLES:
+        text = (
+            f"{label} is refused below {stats.P99_SAMPLES} samples (n={n}), "
+            f"so the budget of {words.limit(words.ms(limit))} cannot be shown to hold"
+        )
+        return Check(fits=False, known=False, text=text)
+    batch = "" if measured.batch == 1 else f", batch {measured.batch}"
+    return _plain(label, stats.percentile(measured.latency_ms, share), limit, words.ms, f" (n={n}{batch})")
+
+
+def _accuracy(result: Result, limit: float, *, itself: bool) -> Check:
+    """The drop by its point value; an interval that reaches across the budget is said to leave it open."""
+    accuracy = result.measurement.accuracy if result.measurement else None
+    if accuracy is None:
+        text = f"accuracy was not measured, so the budget of {words.limit(words.share(limit))} for its drop cannot be shown to hold"
+        return Check(fits=False, known=False, text=text)
+    if itself:
+        text = f"the float itself: {accuracy.metric} {words.share(accuracy.value)} (n={accuracy.n}), which every drop is from"
+        return Check(fits=True, known=True, text=text)
+    shown, bound = words.apart(accuracy.drop, limit, words.share)
+    fits = accuracy.drop <= limit
+    text = (
+        f"{accuracy.metric} drop {shown} {'fits' if fits else 'exceeds'} the budget of {bound} "
+        f"(95 % interval {words.share(accuracy.ci_low)} to {words.share(accuracy.ci_high)}, n={accuracy.n}"
+        f"{'' if accuracy.compared_with == 'labels' else f', compared with the {accuracy.compared_with}'})"
+    )
+    if fits and accuracy.ci_high > limit:
+        text += "; not certain: the interval reaches beyond the budget"
+    if not fits and accuracy.ci_low <= limit:
+        text += "; not certain: the interval reaches into the budget, more evaluation data could settle it"
+    excess = (accuracy.drop - limit) / limit if not fits and limit > 0 else 0.0
+    return Check(fits=fits, known=True, text=text, excess=excess)
