@@ -87,14 +87,14 @@ def estimate(latency_ms: float = 1.2, cost: float = 0.08, device: str = "L4", **
         "throughput_per_s": hourly / 3600 / 0.5 * 1e6 / cost,
         "usd_per_hour": hourly,
         "cost_per_million_usd": cost,
-        "basis": "roofline, not measured: fp16, 61 kernels; 60 % of bandwidth; device table of 2026-11-25; never checked on a device",
+        "basis": "roofline, not measured: fp16, 61 kernels; 60 % of bandwidth; table of 2026-11-25; never checked on a device",
     }
     return Estimate(**(given | other))
 
 
 def unmeasured(**other: Any) -> Measurement:
     """What is measured of a candidate whose device is not here: its accuracy, on this machine's engine."""
-    given: dict[str, Any] = {name: () for name in ("load_ms", "first_answer_ms", "cold_start_ms", "latency_ms", "ratio_samples")}
+    given: dict[str, Any] = dict.fromkeys(("load_ms", "first_answer_ms", "cold_start_ms", "latency_ms", "ratio_samples"), ())
     given |= {"throughput_per_s": 0.0, "peak_memory_bytes": 0, "warmups": 0}
     return measurement(**(given | other))
 
@@ -237,7 +237,8 @@ def on_an_estimate(*, accepted: bool = True) -> BuildOutcome:
     """Every candidate that was measured is too slow, and one at a GPU may be quick enough."""
     budgets = Budgets(accuracy_drop=0.01, latency_p95_ms=5.0, cost_per_million_usd=2.0, accept_estimates=accepted)
     fp32 = result("fp32", measurement=measurement(31.0), cost_per_million_usd=1.12)
-    int8 = result("int8", measurement=measurement(11.0, 0.355, accuracy=accuracy(0.0035, -0.0005, 0.0075)), cost_per_million_usd=0.43)
+    kept = accuracy(0.0035, -0.0005, 0.0075)
+    int8 = result("int8", measurement=measurement(11.0, 0.355, accuracy=kept), cost_per_million_usd=0.43)
     half = on_gpu("fp16", estimate(0.62, 0.058, "L40S"), estimate(1.2, 0.061, "L4"), estimate(6.9, 0.052, "T4"))
     return outcome((fp32, int8, half), budgets)
 

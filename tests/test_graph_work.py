@@ -106,7 +106,7 @@ def test_attention_written_out_is_its_two_products_and_a_softmax(tmp_path: Path)
         node("MatMul", "p v", "y"),
     ]
     shape: list[int | str] = [2, 3, 10, 8]
-    given = {name: (FLOAT, shape) for name in ("q", "k", "v")}
+    given = dict.fromkeys(("q", "k", "v"), (FLOAT, shape))
     made = work(tmp_path, nodes, given, out=(FLOAT, 4), q=(2, 3, 10, 8), k=(2, 3, 10, 8), v=(2, 3, 10, 8))
     assert made.flops["fp32"] == 2 * 2 * 3 * 10 * 10 * 8 * 2
     assert [kernel.operator for kernel in made.kernels] == ["Transpose", "MatMul", "Softmax", "MatMul"]
@@ -114,7 +114,7 @@ def test_attention_written_out_is_its_two_products_and_a_softmax(tmp_path: Path)
 
 def test_fused_attention_counts_as_it_does_written_out(tmp_path: Path) -> None:
     shape: list[int | str] = [2, 10, 24]
-    given = {name: (FLOAT, shape) for name in ("q", "k", "v")}
+    given = dict.fromkeys(("q", "k", "v"), (FLOAT, shape))
     nodes = [node("MultiHeadAttention", "q k v", "y", num_heads=3, domain="com.microsoft")]
     made = work(tmp_path, nodes, given, out=(FLOAT, 3), q=(2, 10, 24), k=(2, 10, 24), v=(2, 10, 24))
     assert made.flops["fp32"] == 2 * 2 * 3 * 10 * 10 * 8 * 2

@@ -240,6 +240,8 @@ def _why_lost(one: _Judged, winner: _Judged, how: tuple[str, _Judged | None] | N
 
 def _why_won(winner: _Judged, entered: int, standing: Sequence[_Judged], prefer: str) -> str:
     """What the choice rests on."""
+    if entered == 1 and winner.estimate is not None:
+        return "chosen on an estimate: the only candidate that breaks no budget or limit, as far as it is known"
     if entered == 1:
         return "chosen: the only candidate within every budget and limit"
     text = f"chosen by {SAID[prefer][0]}: {_said(winner, prefer)}, of {entered} candidates within budget"
@@ -259,8 +261,10 @@ def _on_an_estimate(winner: _Judged, judged: Sequence[_Judged]) -> tuple[str, ..
     estimate = winner.estimate
     if estimate is None:
         return ()
+    measured = any(one.estimate is None and one.result.artifact is not None for one in judged)
+    others = "no candidate that was measured fits" if measured else "no candidate was measured"
     said = (
-        f"no candidate that was measured fits, and this one may: latency {words.ms(estimate.latency_ms)} and "
+        f"{others}, and this one may fit: latency {words.ms(estimate.latency_ms)} and "
         f"{words.usd(estimate.cost_per_million_usd)} per million, both estimated on {estimate.device} ({estimate.instance} at "
         f"{words.usd(estimate.usd_per_hour)} an hour); it was not run on a GPU"
     )
