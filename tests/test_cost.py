@@ -48,7 +48,42 @@ def test_target_is_priced_by_its_memory() -> None:
     assert cost.of_target(Target(kind="container", arch="x86_64", config=LambdaZip()), 10) is None
 
 
+def test_a_worker_is_paid_by_the_hour_at_the_stated_use() -> None:
+    # 2 vCPU (3,538 MB is two threads) and 4 GB: 2 x 0.04048 + 4 x 0.004445 an hour; 100 a second for half an hour.
+    hour = 2 * 0.04048 + 4 * 0.004445
+    assert cost.task_usd_per_hour(3538, "x86_64") == pytest.approx(hour)
+    worker = Target(kind="cpu-worker", arch="x86_64", config=LambdaZip(memory_mb=3538))
+    assert cost.of_target(worker, 10, 100.0) == pytest.approx(hour * 1e6 / (100 * 3600 * cost.UTILISATION))
+    assert cost.of_target(worker, 10) is None
+    assert cost.of_target(worker, 10, 0.0) is None
+
+
+@pytest.mark.parametrize(
+    ("memory_mb", "vcpus", "billed_gb"),
+    [(512, 1, 2), (1769, 1, 2), (2048, 1, 2), (2500, 1, 3), (3072, 2, 4), (10_240, 8, 16), (20_000, 16, 32)],
+)
+def test_a_task_is_the_smallest_that_has_the_threads_and_the_memory(memory_mb: int, vcpus: int, billed_gb: int) -> None:
+    assert cost.task_usd_per_hour(memory_mb, "arm64") == pytest.approx(vcpus * 0.03238 + billed_gb * 0.00356)
+
+
+def test_what_no_task_has_or_nobody_serves_has_no_price() -> None:
+    with pytest.raises(ValueError, match="no Fargate task"):
+        cost.task_usd_per_hour(100_000, "x86_64")
+    with pytest.raises(ValueError, match="no price"):
+        cost.task_usd_per_hour(2048, "riscv")
+    for hourly, rate in ((-1.0, 1.0), (1.0, -1.0), (1.0, math.nan), (math.nan, 1.0)):
+        with pytest.raises(ValueError, match="no price"):
+            cost.per_million_at(hourly, rate)
+    assert cost.per_million_at(1.0, 0.0) == math.inf
+
+
+@given(st.floats(0.01, 100), st.floats(0.01, 1e6), st.floats(0.01, 1e6))
+def test_more_throughput_is_never_dearer(hourly: float, first: float, second: float) -> None:
+    low, high = sorted((first, second))
+    assert cost.per_million_at(hourly, high) <= cost.per_million_at(hourly, low)
+
+
 def test_every_price_has_its_source_and_date() -> None:
-    for prices in cost.LAMBDA.values():
+    for prices in (*cost.LAMBDA.values(), *cost.FARGATE.values()):
         assert prices.source.startswith("https://")
         assert prices.verified_on >= "2026"

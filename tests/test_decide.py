@@ -7,7 +7,19 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.outcomes import IMAGE, MACHINE, ZIP, accuracy, artifact, measurement, result
+from tests.outcomes import (
+    IMAGE,
+    MACHINE,
+    ZIP,
+    accuracy,
+    artifact,
+    estimate,
+    measurement,
+    on_an_estimate,
+    on_gpu,
+    result,
+    unmeasured,
+)
 
 from mlpack.decide import PREFERENCES, decide
 from mlpack.records import Budgets, Decision, Machine, Result, Status
@@ -258,3 +270,102 @@ def test_the_order_of_candidates_never_matters(results: list[Result], prefer: st
     assert {v.candidate_id: v for v in first.verdicts} == {v.candidate_id: v for v in second.verdicts}
     assert [v.candidate_id for v in first.verdicts] == [r.candidate.id for r in results]
     assert all(v.reasons for v in first.verdicts)
+
+
+SLOW = Budgets(latency_p95_ms=5.0)
+ACCEPTING = replace(SLOW, accept_estimates=True)
+
+
+def test_an_estimate_holds_no_budget_unless_the_recipe_accepts_it() -> None:
+    decision = choose(result("fp32", measurement=measurement(31.0)), on_gpu("fp16"), budgets=SLOW)
+    assert decision.chosen is None
+    status, reasons = judged(decision, "fp16")
+    assert status is Status.OVER_BUDGET
+    assert (
+        "latency p95 is estimated (L4: 1.20 ms), not measured, so the budget of 5 ms cannot be shown to hold: "
+        "say budgets.accept_estimates: true, or measure on a GPU"
+    ) in reasons
+
+
+def test_where_every_measured_one_misses_the_estimated_one_is_the_decision_with_its_reasons() -> None:
+    slow, slower = result("int8", measurement=measurement(11.0)), result("fp32", measurement=measurement(31.0))
+    decision = choose(slow, slower, on_gpu("fp16"), budgets=ACCEPTING)
+    assert decision.chosen == "fp16@gpu-worker-x86_64"
+    status, reasons = judged(decision, "fp16")
+    assert status is Status.OK
+    assert "chosen on an estimate" in reasons
+    assert "no candidate that was measured fits, and this one may fit: latency 1.20 ms" in reasons
+    assert "both estimated on L4 (g6.xlarge at $0.805 an hour); it was not run on a GPU" in reasons
+    assert "int8@lambda-zip-x86_64 misses: latency p95 11.4 ms exceeds the budget of 5 ms (n=500), 128 % above it" in reasons
+    assert "fp32@lambda-zip-x86_64 misses: latency p95 32.1 ms exceeds" in reasons
+    assert "latency p95 1.20 ms, estimated (L4 in g6.xlarge), fits the budget of 5 ms, 76 % below it" in reasons
+    assert "never checked on a device" in reasons
+
+
+def test_a_measured_candidate_that_fits_is_preferred_to_any_estimate() -> None:
+    """The GPU would be ten times cheaper and faster, if the estimate is right."""
+    for prefer in PREFERENCES:
+        decision = choose(result("int8", measurement=measurement(4.0)), on_gpu("fp16"), budgets=ACCEPTING, prefer=prefer)
+        assert decision.chosen == "int8@lambda-zip-x86_64"
+        status, reasons = judged(decision, "fp16")
+        assert status is Status.OK
+        assert "lost to int8@lambda-zip-x86_64: that was measured and fits every budget" in reasons
+        assert "only estimated: 1.20 ms estimated (L4), $0.0800 estimated (L4) per million" in reasons
+
+
+def test_an_estimate_above_its_budget_exceeds_it() -> None:
+    status, reasons = judged(choose(on_gpu("fp16", estimate(7.0)), budgets=ACCEPTING), "fp16")
+    assert status is Status.OVER_BUDGET
+    assert "latency p95 7.00 ms, estimated (L4 in g6.xlarge), exceeds the budget of 5 ms" in reasons
+
+
+def test_the_device_that_keeps_every_budget_stands_for_the_candidate() -> None:
+    """The cheapest is too slow, the fastest too dear."""
+    budgets = replace(ACCEPTING, cost_per_million_usd=0.1)
+    many = on_gpu("fp16", estimate(9.0, 0.05, "T4"), estimate(1.2, 0.08, "L4"), estimate(0.6, 0.2, "L40S"))
+    status, reasons = judged(choose(many, budgets=budgets), "fp16")
+    assert status is Status.OK
+    assert "L4 in g6.xlarge" in reasons
+    assert "L40S" not in reasons
+
+
+def test_what_is_never_estimated_is_not_known_and_says_so() -> None:
+    for budgets in (replace(ACCEPTING, cold_start_ms=1e9), replace(ACCEPTING, peak_memory_bytes=10**12)):
+        status, reasons = judged(choose(on_gpu("fp16"), budgets=budgets), "fp16")
+        assert status is Status.OVER_BUDGET
+        assert "is not known" in reasons
+        assert "no estimate is made of it: leave this budget out for a GPU, or measure on one" in reasons
+
+
+def test_among_estimates_the_preference_decides_beyond_their_band() -> None:
+    small, large = on_gpu("int8", estimate(1.0, 0.05)), on_gpu("fp32", estimate(2.0, 0.10))
+    assert choose(small, large, budgets=ACCEPTING).chosen == small.candidate.id
+    # Within the band the next measures decide: here the accuracy.
+    worse = on_gpu("int8", estimate(1.0, 0.05), measurement=unmeasured(accuracy=accuracy(0.009, 0.008, 0.010)))
+    near = on_gpu("fp16", estimate(1.1, 0.055), measurement=unmeasured(accuracy=accuracy(0.0, 0.0, 0.0)))
+    decision = choose(worse, near, budgets=ACCEPTING)
+    assert decision.chosen == near.candidate.id
+    assert "by accuracy drop" in judged(decision, "int8")[1]
+
+
+def test_without_budgets_on_what_is_estimated_an_estimate_may_be_all_there_is() -> None:
+    decision = choose(on_gpu("fp16"), budgets=NONE)
+    assert decision.chosen == "fp16@gpu-worker-x86_64"
+    assert "no candidate was measured, and this one may fit" in judged(decision, "fp16")[1]
+
+
+def test_an_estimate_never_replaces_what_was_measured() -> None:
+    both = result("int8", measurement=measurement(11.0), estimates=(estimate(0.1),))
+    assert choose(both, budgets=ACCEPTING).chosen is None
+
+
+@given(st.floats(0.01, 100), st.floats(0.001, 10), st.booleans())
+def test_accepting_estimates_lets_fit_what_is_below_and_nothing_else(latency: float, cost: float, accepted: bool) -> None:
+    budgets = Budgets(latency_p50_ms=5.0, latency_p99_ms=5.0, cost_per_million_usd=1.0, accept_estimates=accepted)
+    fits = accepted and latency <= 5.0 and cost <= 1.0
+    assert (choose(on_gpu("fp16", estimate(latency, cost)), budgets=budgets).chosen is not None) == fits
+
+
+def test_refusing_estimates_in_a_whole_outcome_chooses_nothing() -> None:
+    assert on_an_estimate(accepted=True).decision.chosen == "fp16@gpu-worker-x86_64"
+    assert on_an_estimate(accepted=False).decision.chosen is None

@@ -104,7 +104,9 @@ def test_never_faster_than_the_peaks(made: GraphWork, device: Device, samples: i
     assert took >= ASSUMED.call_s + made.launches * ASSUMED.launch_s
 
 
-@given(works, kernels, st.sampled_from(DEVICES), st.sampled_from(["matrix_flops", "vector_flops", "weight_bytes", "activation_bytes"]))
+@given(
+    works, kernels, st.sampled_from(DEVICES), st.sampled_from(["matrix_flops", "vector_flops", "weight_bytes", "activation_bytes"])
+)
 def test_more_work_never_takes_less_time(made: GraphWork, one: KernelWork, device: Device, key: str) -> None:
     with_one = replace(made, kernels=(*made.kernels, one))
     more = replace(made, kernels=(*made.kernels, replace(one, **{key: getattr(one, key) * 2 + 1})))

@@ -59,6 +59,8 @@ def usual_shapes(evaluation_calls: Path, model_dir: Path, signature: Signature) 
             varies = bool(axes) and isinstance(axes[0], str) and bool(shape) and shape[0] == samples
             opened.append((name, (_FREE, *shape[1:]) if varies else shape))
         seen[tuple(opened)] += 1
+    if not seen:
+        raise PassError(f"{calls.INDEX}: holds no calls")
     return max(seen, key=lambda each: (seen[each], sum(prod(n or 1 for n in shape) for _, shape in each), each))
 
 
