@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from tests.outcomes import MACHINE, accuracy, artifact, measurement, outcome, result, typical
+from tests.outcomes import MACHINE, accuracy, artifact, estimate, measurement, on_gpu, outcome, result, typical
 
 from mlpack import diff, report
 from mlpack.buildjson import Record
@@ -144,3 +144,31 @@ def test_a_metric_that_should_be_low_is_better_when_it_falls() -> None:
 def test_one_candidate_may_be_compared_alone() -> None:
     record = build(result("fp32"), result("int8"))
     assert {r.candidate for r in diff.compare(record, record, INT8)} == {"", INT8}
+
+
+GPU = "fp16@gpu-worker-x86_64"
+
+
+def test_estimates_are_compared_by_name_and_only_with_their_like() -> None:
+    before = build(on_gpu("fp16", estimate(1.0, 0.05)))
+    for now, change in ((1.2, Change.SAME), (2.0, Change.WORSE), (0.4, Change.BETTER)):
+        found = row(before, build(on_gpu("fp16", estimate(now, 0.05))), "estimated.latency_ms", GPU)
+        assert found.change is change
+        assert "estimated (L4)" in found.why
+    other = build(on_gpu("fp16", estimate(2.0, 0.05, "L40S")))
+    assert row(before, other, "estimated.latency_ms", GPU).change is Change.INCOMPARABLE
+    later = build(on_gpu("fp16", estimate(2.0, 0.05, basis="roofline, not measured: fp16; 90 % of bandwidth; table of 2027-01-01")))
+    assert row(before, later, "estimated.latency_ms", GPU).why == "estimated by another table or other assumptions"
+
+
+def test_an_estimate_is_never_compared_with_a_measurement() -> None:
+    gpu = on_gpu("fp16")
+    measured = replace(gpu, measurement=measurement(1.0), estimates=())
+    found = row(build(measured), build(gpu), "estimated.latency_ms", GPU)
+    assert (found.before, found.change) == (None, Change.UNKNOWN)
+    assert row(build(measured), build(gpu), "latency_ms.p50", GPU).change is Change.UNKNOWN
+
+
+def test_builds_without_estimates_have_no_rows_of_them() -> None:
+    record = report.build_record(typical())
+    assert not [r for r in diff.compare(record, record) if r.measure.startswith("estimated")]

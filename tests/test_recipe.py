@@ -128,6 +128,13 @@ def test_load_whole_recipe(folder: Path) -> None:
     assert read.tags == {"service": "search", "team": "ranking"}
 
 
+def test_estimates_are_accepted_only_where_the_recipe_says_so(folder: Path) -> None:
+    assert not _load(folder, SMALL + "budgets: {latency_p95: 5ms}\n").budgets.accept_estimates
+    assert _load(folder, SMALL + "budgets: {latency_p95: 5ms, accept_estimates: true}\n").budgets.accept_estimates
+    with pytest.raises(RecipeError, match="accept_estimates"):
+        _load(folder, SMALL + "budgets: {accept_estimates: yes}\n")
+
+
 def test_load_smallest_recipe_fills_defaults(folder: Path) -> None:
     read = _load(folder, SMALL)
     assert (read.variants, read.metric, read.prefer, read.calibration) == (None, "agreement", "cost", None)

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlpack import interrupts
 from mlpack.errors import PassError
 from mlpack.operators import Tensor, dtype_name
 from mlpack.passes import check, graph
@@ -58,10 +59,17 @@ def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
     """With `value_info` as far as inference gets; a graph that it cannot take is left to running."""
     from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
 
+    # Its own `infer_shapes` gives nothing where it does not find all, and leaves a copy of the graph in the current directory.
+    tool = SymbolicShapeInference(2**31 - 1, True, False, 0)
     try:
-        return SymbolicShapeInference.infer_shapes(model, auto_merge=True)
-    except check.TOOL_ERRORS:
+        tool._preprocess(model)
+        while tool.run_:
+            tool._infer_impl()
+        tool._update_output_from_vi()
+    except Exception:  # noqa: BLE001  it raises bare ones; running is what remains, and says what is wrong
+        interrupts.check()
         return model
+    return tool.out_mp_
 
 
 def _known(model: onnx.ModelProto) -> dict[str, Tensor]:

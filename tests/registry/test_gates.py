@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.outcomes import IMAGE, MACHINE, accuracy, artifact, measurement, outcome, result, wave
+from tests.outcomes import IMAGE, MACHINE, accuracy, artifact, estimate, measurement, on_gpu, outcome, result, wave
 from tests.registry.builds import build
 
 from mlpack import report
@@ -55,6 +55,37 @@ def test_each_budget_of_the_alias_is_held_against_the_chosen(budgets: Budgets, s
     assert said in gate.detail
     loose = Budgets(**dict.fromkeys(("accuracy_drop", gate.gate.removeprefix("budget.")), 1e9))  # type: ignore[arg-type]
     assert all(gate.ok for gate in budget_gates(made, replace(POLICY, budgets=loose)))
+
+
+def test_an_estimate_counts_only_where_the_alias_accepts_it() -> None:
+    made = record(on_gpu("fp16", estimate(1.2, 0.08)))
+    limits = Budgets(latency_p95_ms=5.0, cost_per_million_usd=0.05)
+    refused = by_name(budget_gates(made, replace(POLICY, budgets=limits)))
+    assert [gate.ok for gate in refused.values()] == [False, False]
+    assert "latency p95 is estimated (L4: 1.20 ms), not measured, so the budget of 5 ms" in refused["budget.latency_p95_ms"].detail
+    accepting = by_name(budget_gates(made, replace(POLICY, budgets=replace(limits, accept_estimates=True))))
+    assert accepting["budget.latency_p95_ms"] == Gate(
+        gate="budget.latency_p95_ms", ok=True, detail="latency p95 1.20 ms, estimated (L4), fits the budget of 5 ms (minilm:prod)"
+    )
+    assert not accepting["budget.cost_per_million_usd"].ok
+    assert "estimated (L4), exceeds" in accepting["budget.cost_per_million_usd"].detail
+
+
+def test_what_is_not_estimated_fits_no_budget_however_willing_the_alias() -> None:
+    budgets = Budgets(cold_start_ms=1e9, peak_memory_bytes=10**12, accept_estimates=True)
+    gates = list(budget_gates(record(on_gpu("fp16")), replace(POLICY, budgets=budgets)))
+    assert [gate.ok for gate in gates] == [False, False]
+    assert all("is not known" in gate.detail for gate in gates)
+
+
+def test_no_regression_is_seen_in_what_was_never_measured() -> None:
+    """From a CPU to a GPU and between two GPU releases: latency and cold start are not known, which refuses nothing."""
+    cpu, first, second = record(result("int8")), record(on_gpu("fp16", estimate(1.0))), record(on_gpu("fp16", estimate(9.0)))
+    for live, new in ((cpu, first), (first, cpu), (first, second)):
+        gates = regressions(live, new)
+        assert gates["regression.latency"].ok
+        assert "unknown" in gates["regression.latency"].detail
+        assert gates["regression.cold_start"].ok
 
 
 def test_the_limit_itself_fits() -> None:

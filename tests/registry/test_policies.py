@@ -153,3 +153,20 @@ def test_a_damaged_policy_lets_nothing_pass(place: Place, head: dict[str, object
     place.table.commit(Put(key=Key(rows.POLICIES, "minilm:prod"), head=head))
     with pytest.raises(ServiceError, match=r"the policy policies/minilm:prod is damaged"):
         of_alias(place, "minilm", "prod")
+
+
+def test_an_alias_may_accept_estimates(place: Place) -> None:
+    budgets = parse_budgets(["latency_p95=20ms", "accept_estimates=true"])
+    assert budgets == Budgets(latency_p95_ms=20.0, accept_estimates=True)
+    put(place, Policy(subject="minilm:prod", budgets=budgets), "alice")
+    assert get(place, "minilm:prod").budgets == budgets
+    assert as_json(get(place, "minilm:prod"))["budgets"] == {"latency_p95_ms": 20.0, "accept_estimates": True}
+
+
+def test_a_budget_of_nought_is_kept() -> None:
+    assert as_json(Policy(subject="minilm:prod", budgets=Budgets(accuracy_drop=0.0)))["budgets"] == {"accuracy_drop": 0.0}
+
+
+def test_accepting_estimates_is_true_or_false() -> None:
+    with pytest.raises(RecipeError, match="accept_estimates"):
+        parse_budgets(["accept_estimates=perhaps"])
