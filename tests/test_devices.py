@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import datetime
+from pathlib import Path
 
-from mlpack import devices
+from mlpack import cost, devices, words
 from mlpack.devices import DEVICES, Number
+from mlpack.roofline import ASSUMED
+
+PAGE = (Path(__file__).parent.parent / "docs" / "estimates.md").read_text("utf-8")
 
 
 def test_every_number_has_its_source_and_date() -> None:
@@ -35,3 +39,23 @@ def test_a_compute_capability_is_every_device_that_has_it() -> None:
     assert [device.name for device in devices.of_gpus(("sm89",))] == ["L4", "L40S"]
     assert [device.name for device in devices.of_gpus(("sm86", "sm75", "sm90"))] == ["T4", "A10G"]
     assert devices.of_gpus(()) == ()
+
+
+def test_the_page_has_the_same_numbers() -> None:
+    for device in DEVICES:
+        (row,) = (line for line in PAGE.splitlines() if line.startswith(f"| {device.name} |"))
+        tera = [peak / 1e12 for dtype in ("fp32", "fp16", "int8") if (peak := device.peak(dtype)) is not None]
+        for number in (*tera, device.usd_per_hour.value, device.bandwidth.value / 1e9, device.memory_bytes.value / 1e9):
+            assert f" {words.limit(words.number(number, 6))}" in row
+        assert f"| {device.sm} | {device.instance} |" in row
+    assert f"read on {devices.READ_ON}" in PAGE
+
+
+def test_the_page_has_the_same_assumptions() -> None:
+    for said in (
+        f"{ASSUMED.launch_s * 1e6:.0f} µs", f"{ASSUMED.call_s * 1e6:.0f} µs a call", f"{ASSUMED.sample_s * 1e6:.0f} µs a sample",
+        f"{ASSUMED.pcie_bytes_s / 1e9:.0f} GB/s", f"{100 * ASSUMED.tensor:.0f} % of the dense tensor peak",
+        f"{100 * ASSUMED.fp32:.0f} % of the fp32 peak", f"{100 * ASSUMED.bandwidth:.0f} % of the bandwidth",
+        f"3600 × {100 * cost.UTILISATION:.0f} %",
+    ):  # fmt: skip
+        assert said in PAGE

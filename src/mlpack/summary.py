@@ -141,7 +141,10 @@ def _estimate_notes(one: Mapping[str, Any]) -> Iterator[str]:
         f"{words.number(e['throughput_per_s'])}/s, {words.usd(e['cost_per_million_usd'])} per million"
         for e in given
     )
-    yield f"{one['id']}: latency, throughput and price are estimated, nothing was run on a GPU: {each}"
+    yield (
+        f"{one['id']}: latency, throughput and price are estimated, nothing was run on a GPU "
+        f"(accuracy is that of the same graph on this machine's engine): {each}"
+    )
     for basis in dict.fromkeys(e["basis"] for e in given):
         yield f"{one['id']}: the estimate: {basis}"
 
