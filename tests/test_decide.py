@@ -354,6 +354,17 @@ def test_without_budgets_on_what_is_estimated_an_estimate_may_be_all_there_is() 
     assert "no candidate was measured, and this one may fit" in judged(decision, "fp16")[1]
 
 
+def test_a_candidate_that_loses_nothing_is_not_mistaken_for_its_float() -> None:
+    """Only the accuracy of both was measured, and it is the same."""
+    exact = accuracy(0.0, 0.0, 0.0)
+    fp32 = on_gpu("fp32", measurement=unmeasured(accuracy=exact))
+    half = on_gpu("fp16", measurement=unmeasured(accuracy=exact))
+    assert fp32.measurement == half.measurement
+    decision = choose(fp32, half, budgets=Budgets(accuracy_drop=0.01))
+    assert "the float itself" in judged(decision, "fp32")[1]
+    assert "the float itself" not in judged(decision, "fp16")[1]
+
+
 def test_an_estimate_never_replaces_what_was_measured() -> None:
     both = result("int8", measurement=measurement(11.0), estimates=(estimate(0.1),))
     assert choose(both, budgets=ACCEPTING).chosen is None

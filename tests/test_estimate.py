@@ -95,3 +95,27 @@ def test_damage_is_named(model: Path, tmp_path: Path) -> None:
         (model / estimate.SPECIFICATION).write_text("{}")
         with pytest.raises(PassError, match=r"calls|evaluation data"):
             estimate.of_candidate(model, data, target())
+
+
+def test_texts_are_as_long_as_the_models_own_tokenizer_makes_them(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    folder = tmp_path / "model"
+    folder.mkdir()
+    tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0, "a": 1}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(folder / graph.TOKENIZER))
+    given = helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", "length"])
+    gives = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", "length", 16])
+    table = numpy_helper.from_array(np.ones((2, 16), np.float32), "table")
+    made = helper.make_graph([helper.make_node("Gather", ["table", "input_ids"], ["y"])], "g", [given], [gives], [table])
+    graph.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), folder)
+    data = tmp_path / "calls"
+    data.mkdir()
+    with calls.Writer(data) as writer:
+        writer.texts(["a a a", "a b a"])
+        writer.texts(["a"])
+        writer.texts(["b a a"])
+        writer.finish(None)
+    assert estimate.usual_shapes(data, folder, graph.signature_of(graph.load(folder))) == (("input_ids", (0, 3)),)
+    assert len(estimate.of_candidate(folder, data, target())) == 3

@@ -57,7 +57,10 @@ def decide(
 def is_float(result: Result, baselines: Mapping[str, Measurement]) -> bool:
     """Whether this candidate is the float model that its target's candidates are compared with."""
     baseline = baselines.get(result.candidate.target.id)
-    return baseline is not None and result.measurement == baseline
+    if baseline is None or result.measurement is None:
+        return False
+    # Two sets of samples are never equal by chance. Where only the accuracy was measured, two candidates' may well be.
+    return result.measurement is baseline or (bool(baseline.latency_ms) and result.measurement == baseline)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
