@@ -223,9 +223,9 @@ def keys_of(config: type, hidden: tuple[str, ...], *, documented: bool = False) 
     return create_model(config.__name__, __base__=Keys, __doc__=config.__doc__, **fields)
 
 
-def json_schema(steps: Mapping[str, type[Keys]], targets: Mapping[str, type[Keys]]) -> dict[str, Any]:
+def json_schema(steps: Mapping[str, type[Keys]], targets: Mapping[str, type[Keys]], shorts: Mapping[str, str]) -> dict[str, Any]:
     """The whole schema (JSON Schema 2020-12), for editors: the keys above with every pass and every target written
-    out.
+    out. `shorts`: for a pass, the field that a bare value means.
     """
     whole = RecipeKeys.model_json_schema()
     definitions = whole["$defs"]
@@ -238,6 +238,8 @@ def json_schema(steps: Mapping[str, type[Keys]], targets: Mapping[str, type[Keys
             definitions.update(schema.pop("$defs", {}))
             definitions[f"{prefix}-{name}"] = schema
             found[name] = {"anyOf": [{"$ref": f"#/$defs/{prefix}-{name}"}, {"type": "null"}]}
+    for name, field in shorts.items():
+        stepped[name]["anyOf"].append({"$ref": f"#/$defs/step-{name}/properties/{field}"})
     step = {"type": "object", "properties": stepped, "additionalProperties": False, "minProperties": 1, "maxProperties": 1}
     chain = {"type": "array", "items": {"anyOf": [{"enum": list(stepped)}, step]}}
     variants = {"type": "object", "propertyNames": {"pattern": f"^{NAME}$"}, "minProperties": 1, "additionalProperties": chain}

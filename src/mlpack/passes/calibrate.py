@@ -16,6 +16,7 @@ from mlpack.errors import PassError
 from mlpack.passes import calls, check, graph, quiet
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     import onnx
@@ -31,6 +32,15 @@ class Settings:
     per_channel: bool
     reduce_range: bool
     signed_activations: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranges:
+    """Which recorded calls to look at, how many at most, and how a range is read from them."""
+
+    calls: Path
+    samples: int
+    method: str
 
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -94,6 +104,46 @@ def quantized(model: onnx.ModelProto, model_dir: Path, settings: Settings, scrat
             "do the calibration data fit the model's inputs, and was the graph simplified first?"
         ) from error
     return graph.load(scratch)
+
+
+def largest(model: onnx.ModelProto, model_dir: Path, names: Sequence[str], settings: Ranges) -> dict[str, float]:
+    """For each of these tensors, the absolute value that the calls reach: all of them, or what the method says is worth keeping.
+
+    Calls are read and forgotten one by one. Raises PassError when they do not fit the model.
+    """
+    import numpy as np
+    from onnx import helper
+
+    probe = type(model).FromString(model.SerializeToString())
+    del probe.graph.output[:]
+    probe.graph.output.extend(helper.make_tensor_value_info(name, 1, None) for name in names)  # TensorProto.FLOAT
+    opened = check.session_of(probe.SerializeToString(), "ORT_ENABLE_BASIC")
+    found = dict.fromkeys(names, 0.0)
+    collector = None if settings.method == "minmax" else _collector(settings.method)
+    for feed in islice(calls.read(settings.calls, model_dir, graph.signature_of(model)), settings.samples):
+        for name, values in zip(names, check.run(opened, feed), strict=True):
+            if not np.isfinite(values).all():
+                raise PassError(f"calibration: {name!r} is not finite on the calibration data; does the model's input fit it?")
+            if collector is None:
+                found[name] = max(found[name], float(np.abs(values).max(initial=0)))
+            else:
+                with quiet.engine_tools("calibration"):
+                    collector.collect({name: values})
+    if collector is not None:
+        with quiet.engine_tools("calibration"):
+            for name, (low, high, *_) in collector.compute_collection_result().items():
+                found[name] = max(abs(float(low)), abs(float(high)))
+    return found
+
+
+def _collector(method: str) -> Any:
+    from onnxruntime.quantization.calibrate import HistogramCollector
+
+    # The engine's own settings for the two methods, but for the bins of "entropy": 128 quantized ones need more to choose from.
+    bins = 2048 if method == "percentile" else 1024
+    return HistogramCollector(
+        method=method, symmetric=True, num_bins=bins, num_quantized_bins=128, percentile=99.999, scenario="same"
+    )
 
 
 def tiny(model: onnx.ModelProto) -> list[str]:
