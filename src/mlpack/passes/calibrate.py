@@ -53,7 +53,7 @@ _CARRIED = (
 """What 8-bit data passes on its way. Without Relu here a pair of conversions stands before each one, and int8 loses what it
 gained: 9 of them cost a fifth of a ten-convolution network's time. Add is not here: its operands keep their own ranges."""
 
-_SMALLEST = 16
+SMALLEST = 16
 """Matrices with fewer rows or columns stay float: they are slower in int8 and are mostly the first and the last layer."""
 
 _CALLS_AT_A_TIME = 16
@@ -156,7 +156,7 @@ def tiny(model: onnx.ModelProto) -> list[str]:
             continue
         inner = shape[1:] if node.op_type == "Conv" else shape[:-1]
         outer = shape[0] if node.op_type == "Conv" else shape[-1]
-        if min(prod(inner), outer, prod(shape) // max(1, prod(inner))) < _SMALLEST:
+        if min(prod(inner), outer, prod(shape) // max(1, prod(inner))) < SMALLEST:
             found.append(node.name)
     return found
 

@@ -124,6 +124,7 @@ def _fp16(model: onnx.ModelProto, config: Precision, model_dir: Path, out_dir: P
     if not half:
         raise PassError("precision: nothing to convert: the graph has no float32 weights")
     count = len(half)
+    precision_casts.put_in_order(converted)
     graph.save(converted, out_dir)
     similar = precision_checks.similarity(model_dir, out_dir, feeds, "fp16", _MIN_SIMILARITY)
     after = Counter(node.op_type for node in converted.graph.node)

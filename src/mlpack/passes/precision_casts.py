@@ -43,6 +43,7 @@ class _Graph:
 
     low: int
     emulated: bool
+    opset: int
     floats: set[str]  # tensors that were float32
     native_low: set[str] = field(default_factory=set)
     weights: dict[str, onnx.TensorProto] = field(default_factory=dict)
@@ -59,7 +60,7 @@ def raised(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same graph in an opset that defines every operator for the types above. Raises PassError when that fails."""
     from onnx import version_converter
 
-    version = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+    version = _opset(model)
     if version >= OPSET:
         return model
     try:
@@ -73,6 +74,10 @@ def raised(model: onnx.ModelProto) -> onnx.ModelProto:
     return result
 
 
+def _opset(model: onnx.ModelProto) -> int:
+    return next((int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+
+
 def cast(
     model: onnx.ModelProto, low: int, kept: Callable[[onnx.NodeProto], bool], *, emulated: bool = False
 ) -> tuple[onnx.ModelProto, dict[str, int]]:
@@ -84,11 +89,11 @@ def cast(
 
     result = onnx.ModelProto()
     result.CopyFrom(raised(model))
-    state = _Graph(low=low, emulated=emulated, floats=_floats(result))
+    state = _Graph(low=low, emulated=emulated, opset=_opset(result), floats=_floats(result))
     state.weights = {tensor.name: tensor for tensor in result.graph.initializer}
     counted: Counter[str] = Counter()
     for node in list(result.graph.node):
-        slots = _slots(node, state.floats, low) if not kept(node) and node.op_type not in SENSITIVE else None
+        slots = _slots(node, state) if not kept(node) and node.op_type not in SENSITIVE else None
         if slots is None:
             _as_float(state, node)
         else:
@@ -126,26 +131,27 @@ def _floats(model: onnx.ModelProto) -> set[str]:
     return {name for name, kind in types.items() if kind == onnx.TensorProto.FLOAT}
 
 
-def _slots(node: onnx.NodeProto, floats: set[str], low: int) -> tuple[set[int], set[int]] | None:
+def _slots(node: onnx.NodeProto, state: _Graph) -> tuple[set[int], set[int]] | None:
     """Which inputs and outputs take the low type, or None where the operator is not defined for it."""
     import onnx
 
     if node.op_type in ("Cast", "CastLike") or any(a.HasField("g") or a.graphs for a in node.attribute):
         return None
-    wanted = "tensor(bfloat16)" if low == onnx.TensorProto.BFLOAT16 else "tensor(float16)"
-    schema = onnx.defs.get_schema(node.op_type, OPSET)
+    wanted = "tensor(bfloat16)" if state.low == onnx.TensorProto.BFLOAT16 else "tensor(float16)"
+    schema = onnx.defs.get_schema(node.op_type, state.opset)
     allowed = {one.type_param_str: one.allowed_type_strs for one in schema.type_constraints}
     inputs, kinds = set(), set()
     for slot, name in enumerate(node.input):
         kind = schema.inputs[min(slot, len(schema.inputs) - 1)].type_str
-        if name in floats and wanted in allowed.get(kind, (kind,)):
+        if name in state.floats and wanted in allowed.get(kind, (kind,)):
             inputs.add(slot)
             kinds.add(kind)
     outputs = set()
     for slot, name in enumerate(node.output):
         kind = schema.outputs[min(slot, len(schema.outputs) - 1)].type_str
-        if name in floats:
-            if kind not in kinds:  # its type does not follow an input's: left alone
+        if name in state.floats:
+            # From opset 23 the definition of DequantizeLinear no longer says that its result has the type of its scale.
+            if kind not in kinds and node.op_type != "DequantizeLinear":
                 return None
             outputs.add(slot)
     return (inputs, outputs) if inputs and (outputs or node.op_type == "QuantizeLinear") else None
@@ -258,6 +264,25 @@ def _captured(node: onnx.NodeProto) -> Iterator[str]:
     for attribute in node.attribute:
         for graph in (*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs):
             yield from inside(graph)
+
+
+def put_in_order(model: onnx.ModelProto) -> None:
+    """Each node after those it reads from, as ONNX demands, and otherwise where it was: converters append casts at the end."""
+    nodes = list(model.graph.node)
+    makers = {name: place for place, node in enumerate(nodes) for name in node.output if name}
+    needs = [sorted({makers[name] for name in (*node.input, *_captured(node)) if name in makers}) for node in nodes]
+    order: dict[int, None] = {}
+    for first in range(len(nodes)):
+        waiting = [first]
+        while waiting:
+            missing = [place for place in needs[waiting[-1]] if place not in order and place != waiting[-1]]
+            if missing:
+                waiting.append(missing[0])
+            else:
+                order.setdefault(waiting.pop())
+    copies = [type(nodes[place]).FromString(nodes[place].SerializeToString()) for place in order]
+    del model.graph.node[:]
+    model.graph.node.extend(copies)
 
 
 def _stored(model: onnx.ModelProto, state: _Graph) -> None:

@@ -32,6 +32,15 @@ _MASK = -1e30
 _DONE = ("DequantizeLinear", "QuantizeLinear", "MatMulInteger", "QAttention", "QLinearConv", "DynamicQuantizeLinear")
 
 
+_WHY = {
+    "bf16": "some operators need more than bf16's 8 bits; name them in `keep_float`",
+    "int8": "some activations have outliers that 8 bits cannot hold; name their nodes in `keep_float`, try "
+    "`calibration_method: percentile`, or `type: mixed`, which leaves such nodes in fp16",
+    "mixed": "lower `largest_error`, which leaves more nodes in fp16",
+}
+"""Why a type's graph is probably unlike its input, and what to do."""
+
+
 def refuse_quantized(model: onnx.ModelProto) -> None:
     """Raises PassError when the graph is quantized already."""
     if any(node.op_type in _DONE for node in model.graph.node):
@@ -79,13 +88,9 @@ def similarity(model_dir: Path, out_dir: Path, feeds: Feeds, kind: str, least: f
     worst = min(check.similarity(check.run(opened, feed), check.run(reference, feed)) for feed in feeds)
     if worst < least:
         what = "gives infinities" if worst == -1.0 else f"differs (cosine {worst:.4f})"
-        why = {
-            "fp16": f"a value probably leaves fp16's range of {LARGEST['fp16']:g}; name the operators to keep in `keep_float`",
-            "bf16": "some operators need more than bf16's 8 bits; name them in `keep_float`",
-            "int8": "some activations have outliers that 8 bits cannot hold; name their nodes in `keep_float`, try "
-            "`calibration_method: percentile`, or `type: mixed`, which leaves such nodes in fp16",
-            "mixed": "lower `largest_error`, which leaves more nodes in fp16",
-        }[kind]
+        why = _WHY.get(kind, "")
+        if not why or (worst == -1.0 and kind in LARGEST):
+            why = f"a value probably leaves {kind}'s range of {LARGEST[kind]:g}; name the operators to keep in `keep_float`"
         raise PassError(f"precision: the {kind} graph {what}: {why}")
     return worst
 

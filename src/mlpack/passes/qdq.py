@@ -52,7 +52,12 @@ def sites(model: onnx.ModelProto, *, attention: bool) -> tuple[Site, ...]:
     tiny = set(calibrate.tiny(model))
     found: list[Site] = []
     for node in model.graph.node:
-        if node.op_type not in calibrate.WEIGHTED or node.name in tiny or node.input[0] in weights:
+        if node.op_type not in calibrate.WEIGHTED or node.input[0] in weights:
+            continue
+        small = node.name in tiny
+        if node.op_type == "ConvTranspose" and node.input[1] in weights:  # [in, out, ...]: the rule above knows matrices
+            small = min(weights[node.input[1]].dims[:2]) < calibrate.SMALLEST
+        if small:
             continue
         if node.input[1] in weights:
             axis = _axis(node, len(weights[node.input[1]].dims))
