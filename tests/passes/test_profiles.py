@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -98,3 +99,25 @@ def test_profile_from_calls_holds_every_length(shapes: list[tuple[int, int]], ma
     assert bounds.max[0] == bounds.opt[0] == max_batch
     assert all(bounds.min[1] <= length <= bounds.max[1] for _, length in shapes)
     assert profiles.of(TEXT, [dict(profile.inputs)], []) == (profile,)
+
+
+def test_recipe_with_a_mistyped_bound_says_so() -> None:
+    from mlpack.recipe_schema import keys_of, validated, wording
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        """A pass that takes profiles."""
+
+        profiles: tuple[dict[str, Bounds], ...] = ()
+        """The recipe's own."""
+
+    model = keys_of(Config, ())
+    row = {"min": [1, 8], "opt": [8, 64], "max": [32, 256]}
+    read: Any = validated(model, {"profiles": [{"input_ids": row}]})
+    assert read.profiles == ({"input_ids": ROW},)
+    wrong = validated(model, {"profiles": [{"input_ids": {**row, "mx": [1]}}, {"mask": {**row, "min": [0.5]}}]})
+    assert isinstance(wrong, list)
+    assert [(error["loc"], wording(error, model)) for error in wrong] == [
+        (("profiles", 0, "input_ids", "mx"), "unknown key; did you mean 'max'? (known: min, opt, max)"),
+        (("profiles", 1, "mask", "min", 0), "must be a whole number, not 0.5"),
+    ]
