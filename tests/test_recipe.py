@@ -142,6 +142,28 @@ def test_load_smallest_recipe_fills_defaults(folder: Path) -> None:
     assert read.serve == Serve()
 
 
+@pytest.mark.parametrize(
+    ("short", "long"),
+    [
+        ("quantize: static", "{quantize: {method: static}}"),
+        ("precision: bf16", "{precision: {type: bf16}}"),
+        ("precision: ", "{precision: {}}"),
+    ],
+)
+def test_bare_value_is_the_field_that_the_row_names(folder: Path, short: str, long: str) -> None:
+    assert _load(folder, WHOLE.replace("{quantize: {method: static}}", short)) == _load(
+        folder, WHOLE.replace("{quantize: {method: static}}", long)
+    )
+
+
+@pytest.mark.parametrize("kind", ["int8", "mixed"])
+def test_types_that_are_calibrated_need_data(folder: Path, kind: str) -> None:
+    text = WHOLE.replace("quantize: {method: static}", f"precision: {kind}")
+    (said,) = _problems(folder, text.replace("  calibration: calib.npz\n", ""))
+    assert "variants.int8[0]" in said
+    assert f"precision in {kind} needs data to calibrate with" in said
+
+
 def test_empty_section_is_as_if_left_out(folder: Path) -> None:
     assert _load(folder, SMALL + "budgets:\n  # latency_p95: 50ms\nserve:\n").digest == _load(folder, SMALL).digest
 
@@ -207,7 +229,12 @@ MISTAKES = [
     Mistake("{method: static}", "{arch: arm64}", 13, "variants.int8[0].quantize.arch", "filled in by the build"),
     Mistake("{method: static}", "{calibration: c}", 13, "variants.int8[0].quantize.calibration", "filled in by the build"),
     Mistake("{method: static}", '{per_channel: "yes"}', 13, "variants.int8[0].quantize.per_channel", "must be a boolean"),
-    Mistake("{method: static}", "static", 13, "variants.int8[0].quantize", "must be a mapping of its keys"),
+    Mistake("{method: static}", "[static]", 13, "variants.int8[0].quantize", "must be a mapping of its keys"),
+    Mistake("{method: static}", "statc", 13, "variants.int8[0].quantize", "did you mean 'static'?"),
+    Mistake("{method: static}", "8", 13, "variants.int8[0].quantize", "must be 'auto', 'dynamic' or 'static', not 8"),
+    Mistake("{method: static}", "static, precision: fp16", 13, "variants.int8[0]", "a step is a pass's name"),
+    Mistake("quantize: {method: static}", "precision: fp61", 13, "variants.int8[0].precision", "did you mean 'fp16'?"),
+    Mistake("quantize: {method: static}", "simplify: portable", 13, "variants.int8[0].simplify", "must be a mapping of its keys"),
     Mistake("[{quantize: {method: static}}]", "[[quantize]]", 13, "variants.int8[0]", "a step is a pass's name"),
     Mistake("  calibration: calib.npz\n", "", 12, "variants.int8[0]", "static quantization needs data"),
     Mistake("ratio: 0.3", "ratio: 30", 14, "variants.slim-int8[0].prune.ratio", "must lie between 0 and 1"),
@@ -392,13 +419,14 @@ def test_schema_accepts_what_load_accepts(folder: Path) -> None:
     schema = recipe.schema()
     jsonschema.Draft202012Validator.check_schema(schema)
     validator = jsonschema.Draft202012Validator(schema)
-    for text in (WHOLE, SMALL):
+    shorter = WHOLE.replace("{method: static}", "static").replace(", quantize]", ", precision: mixed]")
+    for text in (WHOLE, SMALL, shorter):
         validator.validate(yaml_positions.parse(text, "r").value)
 
 
 @pytest.mark.parametrize(
     "mistake",
-    [m for m in MISTAKES if "unknown key" in m.said or "did you mean 'method" in m.said or "unit" in m.said],
+    [m for m in MISTAKES if "unknown key" in m.said or "did you mean 'method" in m.said or "fp61" in m.wrong or "unit" in m.said],
     ids=lambda m: m.place,
 )
 def test_schema_refuses_what_an_editor_should_underline(mistake: Mistake) -> None:

@@ -91,9 +91,8 @@ def test_minilm_fp16_is_half_the_size(minilm: dict[str, Path], tmp_path: Path) -
     assert digest.size_of_tree(half) < 0.51 * digest.size_of_tree(minilm["simple"])
 
 
-@pytest.fixture(scope="module")
-def fashion(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    root = tmp_path_factory.mktemp("fashion")
+def fashion_source(root: Path) -> tuple[Path, Path]:
+    """The Fashion-MNIST network as a torch directory, and its calibration data as recorded calls of 8 pictures."""
     source = root / "source"
     package = source / "code" / "sample_models"
     (package / "fashion").mkdir(parents=True)
@@ -117,6 +116,13 @@ def fashion(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         {"samples": 8, "inputs": {"image": {"datatype": "FP32", "shape": [8, 1, 28, 28], "offset": i * size, "size": size}}}
         for i in range(len(images) // 8)
     ]))  # fmt: skip
+    return source, calibration
+
+
+@pytest.fixture(scope="module")
+def fashion(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("fashion")
+    source, calibration = fashion_source(root)
     made = {"source": source, "calls": calibration}
     made["simple"] = step("simplify", step("export", source, root / "export"), root / "simple")
     made["int8"] = step("quantize", made["simple"], root / "int8", calibration=calibration)

@@ -13,14 +13,14 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "src"))
 
 from mlpack import metrics, recipe  # noqa: E402  (the path comes first, so that no installation is needed)
 from mlpack.errors import MEANINGS  # noqa: E402
-from mlpack.passes import PASSES  # noqa: E402
+from mlpack.passes import PASSES, Pass  # noqa: E402
 from mlpack.targets import TARGETS  # noqa: E402
 
 _SECTIONS = (
@@ -63,11 +63,13 @@ elsewhere should not change.
 """
 
 _STEPS = """`auto` is the float model, int8 by the method that suits the architecture, and fp16 where a target computes in it.
-Otherwise a mapping of names to chains: `int8: [{quantize: {method: dynamic}}]`. The export to ONNX, the clean-up after it
-and the final optimization are added where a chain does not name them; the architecture comes from the target.
+Otherwise a mapping of names to chains: `int8: [{quantize: {method: dynamic}}]`, or shorter `int8: [quantize: dynamic]`.
+The export to ONNX, the clean-up after it and the final optimization are added where a chain does not name them; the
+architecture comes from the target.
 
-Calibration data is used by static quantization, and by structured pruning of torch models: the statistics of batch
-normalisation, which were those of a network with all its channels, are measured anew on it (no labels are needed).
+Calibration data is used by static quantization, by `precision` in int8 and mixed, and by structured pruning of torch
+models: the statistics of batch normalisation, which were those of a network with all its channels, are measured anew on
+it (no labels are needed).
 Without calibration data they stay as they were, and the drop in accuracy shows it.
 """
 
@@ -118,7 +120,8 @@ def _page(schema: dict[str, Any]) -> Iterator[str]:
     yield _STEPS
     for name, row in PASSES.items():
         gives = "the same" if row.gives == "same" else row.gives
-        yield f"### `{name}`\n\n{_doc(definitions[f'step-{name}'])} Takes {' or '.join(row.takes)}, gives {gives}.\n"
+        described = f"{_doc(definitions[f'step-{name}'])} Takes {' or '.join(row.takes)}, gives {gives}.{_short(name, row)}"
+        yield f"### `{name}`\n\n{described}\n"
         yield from _table(definitions[f"step-{name}"])
     yield "## Targets\n"
     yield "A target's keys, or a list of such to try one target more than once: `lambda-zip: [{arch: x86_64}, {arch: arm64}]`.\n"
@@ -130,6 +133,14 @@ def _page(schema: dict[str, Any]) -> Iterator[str]:
     for code, meaning in MEANINGS.items():
         yield f"| {int(code)} | {meaning} |"
     yield ""
+
+
+def _short(name: str, row: Pass) -> str:
+    """How a bare value may be written, by the first value that its field offers."""
+    if row.short is None:
+        return ""
+    first = get_args(get_type_hints(row.config)[row.short])[0]
+    return f" A bare value is its `{row.short}`: `{name}: {first}` is `{name}: {{{row.short}: {first}}}`."
 
 
 def _doc(schema: dict[str, Any]) -> str:

@@ -53,7 +53,8 @@ def schema(passes: Passes | None = None, targets: Targets | None = None) -> dict
 
     passes, targets = tables(passes, targets)
     steps = {name: keys_of(row.config, filled(row), documented=True) for name, row in passes.items()}
-    return json_schema(steps, {name: keys_of(row.config, (), documented=True) for name, row in targets.items()})
+    shorts = {name: row.short for name, row in passes.items() if row.short is not None}
+    return json_schema(steps, {name: keys_of(row.config, (), documented=True) for name, row in targets.items()}, shorts)
 
 
 def budgets(written: Mapping[str, Any]) -> Budgets:

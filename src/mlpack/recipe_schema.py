@@ -31,6 +31,9 @@ DTYPES = ("float32", "float16", "float64", "int64", "int32", "int16", "int8", "u
 PREFERENCES = ("cost", "latency", "size", "accuracy")
 Dtype = Literal["float32", "float16", "float64", "int64", "int32", "int16", "int8", "uint8", "uint16", "uint32", "uint64", "bool"]
 
+_UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
+"""What pydantic calls an unknown key, of a model and of a dataclass."""
+
 _BYTES = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _MS = {"us": 0.001, "µs": 0.001, "ms": 1.0, "s": 1000.0, "min": 60_000.0}
 _QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?|\.[0-9]+)\s*([A-Za-zµ]+|\$)?\s*", re.ASCII)
@@ -228,9 +231,9 @@ def keys_of(config: type, hidden: tuple[str, ...], *, documented: bool = False) 
     return create_model(config.__name__, __base__=Keys, __doc__=config.__doc__, **fields)
 
 
-def json_schema(steps: Mapping[str, type[Keys]], targets: Mapping[str, type[Keys]]) -> dict[str, Any]:
+def json_schema(steps: Mapping[str, type[Keys]], targets: Mapping[str, type[Keys]], shorts: Mapping[str, str]) -> dict[str, Any]:
     """The whole schema (JSON Schema 2020-12), for editors: the keys above with every pass and every target written
-    out.
+    out. `shorts`: for a pass, the field that a bare value means.
     """
     whole = RecipeKeys.model_json_schema()
     definitions = whole["$defs"]
@@ -243,6 +246,8 @@ def json_schema(steps: Mapping[str, type[Keys]], targets: Mapping[str, type[Keys
             definitions.update(schema.pop("$defs", {}))
             definitions[f"{prefix}-{name}"] = schema
             found[name] = {"anyOf": [{"$ref": f"#/$defs/{prefix}-{name}"}, {"type": "null"}]}
+    for name, field in shorts.items():
+        stepped[name]["anyOf"].append({"$ref": f"#/$defs/step-{name}/properties/{field}"})
     step = {"type": "object", "properties": stepped, "additionalProperties": False, "minProperties": 1, "maxProperties": 1}
     chain = {"type": "array", "items": {"anyOf": [{"enum": list(stepped)}, step]}}
     variants = {"type": "object", "propertyNames": {"pattern": f"^{NAME}$"}, "minProperties": 1, "additionalProperties": chain}
@@ -271,7 +276,7 @@ def without_unknown(written: dict[str, Any], errors: list[ErrorDetails]) -> dict
     """A copy without the unknown keys, so that they do not hide what else is wrong beside them."""
     copy: dict[str, Any] = json.loads(json.dumps(written))
     for error in errors:
-        if error["type"] == "extra_forbidden":
+        if error["type"] in _UNKNOWN:
             holder: Any = copy
             for part in error["loc"][:-1]:
                 holder = holder[part]
@@ -284,9 +289,9 @@ def wording(error: ErrorDetails, model: type[Keys], filled: tuple[str, ...] = ()
     kind, given, context = error["type"], error["input"], error.get("ctx", {})
     if kind == "missing":
         return "is required"
-    if kind == "extra_forbidden":
+    if kind in _UNKNOWN:
         name = str(error["loc"][-1])
-        known = tuple(_model_at(model, error["loc"][:-1]).model_fields)
+        known = _keys_at(model, error["loc"][:-1])
         if name in filled:
             return "is filled in by the build, from the target and the data; take it out"
         return f"unknown key{suggestion(name, known)} (known: {', '.join(known) or 'none'})"
@@ -317,14 +322,18 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _model_at(model: type[Keys], place: tuple[int | str, ...]) -> type[Keys]:
-    """The model that stands at a place of another: what its unknown keys are compared with."""
+def _keys_at(model: type[Keys], place: tuple[int | str, ...]) -> tuple[str, ...]:
+    """The keys of what stands at a place of a model: what an unknown key there is compared with."""
     found: Any = model
     for part in place:
         if isinstance(found, type) and issubclass(found, BaseModel):
             found = found.model_fields[str(part)].annotation
         elif get_origin(found) is dict:
             found = get_args(found)[1]
+        elif get_origin(found) is tuple:
+            found = get_args(found)[0]
         options = get_args(found) if get_origin(found) in (Union, UnionType, Annotated) else ()
         found = next((option for option in options if isinstance(option, type) and issubclass(option, BaseModel)), found)
-    return found if isinstance(found, type) and issubclass(found, Keys) else model
+    if dataclasses.is_dataclass(found):
+        return tuple(field.name for field in dataclasses.fields(found))
+    return tuple((found if isinstance(found, type) and issubclass(found, Keys) else model).model_fields)

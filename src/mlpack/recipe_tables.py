@@ -2,7 +2,7 @@
 
 Promises: a `Step` or `Target` comes out only with an instance of its own config type; everything else goes to `say`,
 with its place. The tables are parameters: nothing here knows a pass or a target by name, except what several share
-(`arch`, `ratio`, `memory_mb`, `method: static`).
+(`arch`, `ratio`, `memory_mb`, `method: static`, `type: int8`).
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ class PassRow(Protocol):
     def gives(self) -> str: ...
     @property
     def binds(self) -> tuple[str, ...]: ...
+    @property
+    def short(self) -> str | None: ...
 
 
 class TargetRow(Protocol):
@@ -71,6 +73,14 @@ def filled(row: PassRow) -> tuple[str, ...]:
     return (*row.binds, "arch")
 
 
+def _calibrated(step: Step) -> str | None:
+    """What of this step cannot be done without calibration data, in words; None where it can."""
+    if getattr(step.config, "method", None) == "static":
+        return "static quantization"
+    kind = getattr(step.config, "type", None)
+    return f"{step.name} in {kind}" if kind in ("int8", "mixed") else None
+
+
 class Structurer:
     """Reads the two parts of a recipe whose keys the tables decide. `say` takes every problem with its place."""
 
@@ -101,8 +111,8 @@ class Structurer:
             if source is not None:
                 self._check_chain(steps, source.format, place)
             for index, step in enumerate(steps):
-                if step and data and not data.calibration and getattr(step.config, "method", None) == "static":
-                    self._say((*place, index), "static quantization needs data to calibrate with: say data.calibration")
+                if step and data and not data.calibration and (what := _calibrated(step)):
+                    self._say((*place, index), f"{what} needs data to calibrate with: say data.calibration")
             variants.append(Variant(name=name, steps=tuple(step for step in steps if step is not None)))
         return tuple(variants)
 
@@ -120,7 +130,10 @@ class Structurer:
             self._say(place, f"there is no pass {name!r}{suggestion(name, known)} (known: {', '.join(known)})")
             return None
         row = self._passes[name]
-        structured = self._structured(row.config, config, place, filled(row))
+        if row.short is not None and config is not None and not isinstance(config, dict | list):
+            structured = self._structured(row.config, {row.short: config}, place, filled(row), short=row.short)
+        else:
+            structured = self._structured(row.config, config, place, filled(row))
         return None if structured is None else Step(name=name, config=structured)
 
     def _check_chain(self, steps: list[Step | None], state: str, place: Place) -> None:
@@ -165,8 +178,11 @@ class Structurer:
                 targets[target.id] = target
         return tuple(targets.values())
 
-    def _structured(self, config: type, written: Any, place: Place, filled: tuple[str, ...]) -> Any:
-        """An instance of a config dataclass from what was written, or None with problems."""
+    def _structured(self, config: type, written: Any, place: Place, filled: tuple[str, ...], *, short: str | None = None) -> Any:
+        """An instance of a config dataclass from what was written, or None with problems.
+
+        `short`: the field that a bare value stood for; what is wrong with it is said of the place where it was written.
+        """
         from mlpack.recipe_schema import keys_of, validated, wording
 
         model = keys_of(config, filled)
@@ -177,7 +193,8 @@ class Structurer:
         read = validated(model, written)
         if isinstance(read, list):
             for error in read:
-                self._say((*place, *error["loc"]), wording(error, model, filled))
+                inside = error["loc"][1:] if error["loc"][:1] == (short,) else error["loc"]
+                self._say((*place, *inside), wording(error, model, filled))
             return None
         values = {name: getattr(read, name) for name in model.model_fields}
         outside = [name for name in _RANGES if values.get(name) is not None and not _RANGES[name][0](values[name])]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_models import calls_dir, huggingface_dir, onnx_dir, torch_dir
+from small_models import calls_dir, deconvolution_dir, huggingface_dir, onnx_dir, texts_dir, torch_dir
 
 from mlpack.passes import PASSES
 from mlpack.passes.export import Export
@@ -22,11 +22,14 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "bert": huggingface_dir(root / "bert"),
         "cnn": torch_dir(root / "cnn"),
         "mlp": onnx_dir(root / "mlp"),
+        "deconvolution": deconvolution_dir(root / "deconvolution"),
+        "texts": texts_dir(root / "texts"),
         "calls": calls_dir(root / "calls", {"image": (2, 3, 16, 16)}),
     }
     chain: list[tuple[str, str, str, Any]] = [
         ("bert-onnx", "export", "bert", Export()),
         ("bert-simple", "simplify", "bert-onnx", Simplify()),
+        ("bert-portable", "simplify", "bert-onnx", Simplify(operators="portable")),
         ("bert-int8", "quantize", "bert-simple", Quantize()),
         ("cnn-onnx", "export", "cnn", Export(exporter="torchscript")),
         ("cnn-simple", "simplify", "cnn-onnx", Simplify()),

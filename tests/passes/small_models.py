@@ -1,4 +1,5 @@
-"""Small real models in the three formats, made when a test asks: a residual CNN, a BERT with a tokenizer, an ONNX classifier."""
+"""Small real models in the three formats, made when a test asks: a residual CNN, a BERT with a tokenizer, an ONNX classifier, and
+an ONNX network that makes a picture smaller and larger again."""
 
 from __future__ import annotations
 
@@ -111,6 +112,44 @@ def onnx_dir(folder: Path, width: int = 64) -> Path:
     )  # fmt: skip
     graph.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), folder)
     graph.finish(folder, folder, {})
+    return folder
+
+
+def deconvolution_dir(folder: Path, channels: int = 32) -> Path:
+    """A convolution of stride 2, ReLU, a transposed convolution back to the size of the input, in ONNX."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    from mlpack.passes import graph
+
+    folder.mkdir(parents=True)
+    random = np.random.default_rng(2)
+    weights = {
+        "w1": random.standard_normal((channels, 3, 3, 3)).astype(np.float32) / 5,
+        "b1": random.standard_normal(channels).astype(np.float32),
+        "w2": random.standard_normal((channels, 16, 2, 2)).astype(np.float32) / 8,
+        "b2": random.standard_normal(16).astype(np.float32),
+    }
+    nodes = [
+        helper.make_node("Conv", ["image", "w1", "b1"], ["h"], name="down", strides=[2, 2], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["h"], ["r"], name="relu"),
+        helper.make_node("ConvTranspose", ["r", "w2", "b2"], ["y"], name="up", strides=[2, 2]),
+    ]
+    made = helper.make_graph(
+        nodes, "down and up",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, 16, 16])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 16, 16, 16])],
+        [numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )  # fmt: skip
+    graph.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), folder)
+    graph.finish(folder, folder, {})
+    return folder
+
+
+def texts_dir(folder: Path) -> Path:
+    """Recorded calls of texts that the BERT's tokenizer knows."""
+    folder.mkdir(parents=True)
+    texts = (["the cat sat on the mat", "a dog ran"], ["the dog and the cat sat under a tree then ran"], ["a mat", "the tree"])
+    (folder / "calls.json").write_text(json.dumps([{"samples": len(call), "texts": call} for call in texts]))
     return folder
 
 

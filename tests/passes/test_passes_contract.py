@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,19 @@ CASES: list[tuple[str, str, Any]] = [
     ("prune", "cnn", Prune(ratio=0.5, method="magnitude", scope="global")),
     ("precision", "bert-simple", Precision()),
     ("precision", "cnn-simple", Precision()),
+    ("precision", "bert-portable", Precision()),
+    ("precision", "bert-portable", Precision(type="bf16")),
+    ("precision", "cnn-simple", Precision(type="bf16")),
+    ("precision", "deconvolution", Precision(type="bf16")),
+    ("precision", "mlp", Precision(type="bf16")),
+    ("precision", "bert-portable", Precision(type="int8", calibration=Path("texts"))),
+    ("precision", "bert-portable", Precision(type="int8", calibration=Path("texts"), attention=True)),
+    ("precision", "cnn-simple", Precision(type="int8", calibration=Path("calls"))),
+    ("precision", "cnn-simple", Precision(type="int8", calibration=Path("calls"), calibration_method="entropy")),
+    ("precision", "deconvolution", Precision(type="int8", calibration=Path("calls"), calibration_method="percentile")),
+    ("precision", "bert-portable", Precision(type="mixed", calibration=Path("texts"))),
+    ("precision", "cnn-simple", Precision(type="mixed", calibration=Path("calls"))),
+    ("precision", "deconvolution", Precision(type="mixed", calibration=Path("calls"))),
     ("optimize", "bert-simple", Optimize()),
     ("optimize", "cnn-simple", Optimize()),
     ("optimize", "bert-int8", Optimize()),
@@ -47,9 +61,7 @@ CASES: list[tuple[str, str, Any]] = [
 @pytest.mark.parametrize(("name", "model", "config"), CASES, ids=lambda value: value if isinstance(value, str) else "")
 def test_pass_keeps_its_contract(name: str, model: str, config: Any, models: dict[str, Path], tmp_path: Path) -> None:
     if getattr(config, "calibration", None) is not None:
-        config = Quantize(
-            calibration=models["calls"], arch=config.arch, calibration_method=config.calibration_method, samples=4
-        )
+        config = dataclasses.replace(config, calibration=models[config.calibration.name], samples=4)
     hold(name, models[model], config, tmp_path)
 
 

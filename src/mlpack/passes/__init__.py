@@ -8,7 +8,8 @@ A directory holds a model in one of three formats:
 huggingface   what `from_pretrained` reads: config.json, model.safetensors, tokenizer.json, ...
 torch         torch.json (`factory`, `inputs`), code/ (the user's own Python files), weights.safetensors, and edits.json when
               structured pruning has removed channels: the list of removals to replay before the weights are loaded
-onnx          model.onnx, model.onnx.data when weights lie outside, signature.json (`inputs`, `outputs`), tokenizer.json for text
+onnx          model.onnx, model.onnx.data when weights lie outside, signature.json (`inputs`, `outputs`), tokenizer.json for text;
+              cpu.onnx (and cpu.onnx.data) where the CPU engine cannot run model.onnx: its numerical twin, for measuring accuracy
 
 Whatever the format, notes.json may hold what the last pass wants on record (which exporter won, what was kept float).
 """
@@ -33,7 +34,7 @@ class Pass:
     of the same input would change. `tools`: distributions whose versions belong in the action. `repeatable`: twice gives one
     digest. `binds`: fields of the config that the build fills with a directory (`calibration`); its digest, not its path, goes
     into the action. `tolerance`: largest absolute difference of any output from the input model's on the same data, None where
-    the pass changes the function on purpose.
+    the pass changes the function on purpose. `short`: the field that a bare value in a recipe means (`precision: int8`).
     """
 
     run: Run
@@ -45,6 +46,7 @@ class Pass:
     repeatable: bool = True
     binds: tuple[str, ...] = ()
     tolerance: float | None = None
+    short: str | None = None
 
 
 PASSES: dict[str, Pass] = {
@@ -74,6 +76,7 @@ PASSES: dict[str, Pass] = {
         version=1,
         tools=("onnx", "onnxruntime"),
         binds=("calibration",),
+        short="method",
     ),
     "prune": Pass(
         run=prune.run,
@@ -89,8 +92,10 @@ PASSES: dict[str, Pass] = {
         config=precision.Precision,
         takes=("onnx",),
         gives="onnx",
-        version=1,
-        tools=("onnx", "onnxruntime", "sympy"),
+        version=2,
+        tools=("onnx", "onnxruntime", "sympy", "ml-dtypes"),
+        binds=("calibration",),
+        short="type",
     ),
     "optimize": Pass(
         run=optimize.run,

@@ -16,6 +16,7 @@ from mlpack.errors import PassError
 from mlpack.passes import calls, check, graph, quiet
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     import onnx
@@ -33,6 +34,15 @@ class Settings:
     signed_activations: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranges:
+    """Which recorded calls to look at, how many at most, and how a range is read from them."""
+
+    calls: Path
+    samples: int
+    method: str
+
+
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 """What gains by integer arithmetic."""
 
@@ -43,7 +53,7 @@ _CARRIED = (
 """What 8-bit data passes on its way. Without Relu here a pair of conversions stands before each one, and int8 loses what it
 gained: 9 of them cost a fifth of a ten-convolution network's time. Add is not here: its operands keep their own ranges."""
 
-_SMALLEST = 16
+SMALLEST = 16
 """Matrices with fewer rows or columns stay float: they are slower in int8 and are mostly the first and the last layer."""
 
 _CALLS_AT_A_TIME = 16
@@ -96,6 +106,46 @@ def quantized(model: onnx.ModelProto, model_dir: Path, settings: Settings, scrat
     return graph.load(scratch)
 
 
+def largest(model: onnx.ModelProto, model_dir: Path, names: Sequence[str], settings: Ranges) -> dict[str, float]:
+    """For each of these tensors, the absolute value that the calls reach: all of them, or what the method says is worth keeping.
+
+    Calls are read and forgotten one by one. Raises PassError when they do not fit the model.
+    """
+    import numpy as np
+    from onnx import helper
+
+    probe = type(model).FromString(model.SerializeToString())
+    del probe.graph.output[:]
+    probe.graph.output.extend(helper.make_tensor_value_info(name, 1, None) for name in names)  # TensorProto.FLOAT
+    opened = check.session_of(probe.SerializeToString(), "ORT_ENABLE_BASIC")
+    found = dict.fromkeys(names, 0.0)
+    collector = None if settings.method == "minmax" else _collector(settings.method)
+    for feed in islice(calls.read(settings.calls, model_dir, graph.signature_of(model)), settings.samples):
+        for name, values in zip(names, check.run(opened, feed), strict=True):
+            if not np.isfinite(values).all():
+                raise PassError(f"calibration: {name!r} is not finite on the calibration data; does the model's input fit it?")
+            if collector is None:
+                found[name] = max(found[name], float(np.abs(values).max(initial=0)))
+            else:
+                with quiet.engine_tools("calibration"):
+                    collector.collect({name: values})
+    if collector is not None:
+        with quiet.engine_tools("calibration"):
+            for name, (low, high, *_) in collector.compute_collection_result().items():
+                found[name] = max(abs(float(low)), abs(float(high)))
+    return found
+
+
+def _collector(method: str) -> Any:
+    from onnxruntime.quantization.calibrate import HistogramCollector
+
+    # The engine's own settings for the two methods, but for the bins of "entropy": 128 quantized ones need more to choose from.
+    bins = 2048 if method == "percentile" else 1024
+    return HistogramCollector(
+        method=method, symmetric=True, num_bins=bins, num_quantized_bins=128, percentile=99.999, scenario="same"
+    )
+
+
 def tiny(model: onnx.ModelProto) -> list[str]:
     """Names of weighted nodes too small to gain."""
     dims = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
@@ -106,7 +156,7 @@ def tiny(model: onnx.ModelProto) -> list[str]:
             continue
         inner = shape[1:] if node.op_type == "Conv" else shape[:-1]
         outer = shape[0] if node.op_type == "Conv" else shape[-1]
-        if min(prod(inner), outer, prod(shape) // max(1, prod(inner))) < _SMALLEST:
+        if min(prod(inner), outer, prod(shape) // max(1, prod(inner))) < SMALLEST:
             found.append(node.name)
     return found
 

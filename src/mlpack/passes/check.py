@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlpack.errors import PassError
+from mlpack.passes import graph
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -101,8 +102,9 @@ def _lower(found: dict[str, int], name: str, rows: int) -> None:
 def session(
     model_dir: Path, level: str = "ORT_ENABLE_ALL", entries: Mapping[str, str] | None = None
 ) -> onnxruntime.InferenceSession:
-    """The engine with this directory's graph, one thread. Raises PassError when it refuses the graph."""
-    return session_of(str(model_dir / "model.onnx"), level, entries)
+    """The engine with this directory's graph, or with its twin where it has one; one thread. PassError when it refuses it."""
+    twin = model_dir / graph.TWIN
+    return session_of(str(twin if twin.is_file() else model_dir / graph.MODEL), level, entries)
 
 
 def session_of(source: str | bytes, level: str, entries: Mapping[str, str] | None = None) -> onnxruntime.InferenceSession:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 MODEL = "model.onnx"
 DATA = "model.onnx.data"
+TWIN = "cpu.onnx"
+"""The numerically equal graph for an engine without kernels for the types of `model.onnx`, where there is one."""
 SIGNATURE = "signature.json"
 NOTES = "notes.json"
 TOKENIZER = "tokenizer.json"
@@ -114,8 +116,8 @@ def tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
                 yield from tensors(nested)
 
 
-def save(model: onnx.ModelProto, out_dir: Path, inline_bytes: int = _INLINE_BYTES) -> Signature:
-    """Writes `model.onnx`, `model.onnx.data` when there are weights to put there, and `signature.json`.
+def save(model: onnx.ModelProto, out_dir: Path, inline_bytes: int = _INLINE_BYTES, *, name: str = MODEL) -> Signature:
+    """Writes `model.onnx` (or another `name`), `model.onnx.data` when there are weights to put there, and `signature.json`.
 
     Tensors up to `inline_bytes` stay in the graph. The same graph gives the same bytes. `model` is normalised in place and has
     external data afterwards: it is used up.
@@ -135,16 +137,16 @@ def save(model: onnx.ModelProto, out_dir: Path, inline_bytes: int = _INLINE_BYTE
         position += gap
         tensor.ClearField("raw_data")
         tensor.data_location = onnx.TensorProto.EXTERNAL
-        for key, value in (("location", DATA), ("offset", str(position)), ("length", str(len(data)))):
+        for key, value in (("location", f"{name}.data"), ("offset", str(position)), ("length", str(len(data)))):
             entry = tensor.external_data.add()
             entry.key, entry.value = key, value
         position += len(data)
     if model.ByteSize() > _LARGEST_FILE_BYTES:
         raise PassError("the graph without its weights is over 2 GiB; constants inside nodes are probably not initializers")
     if chunks:
-        with (out_dir / DATA).open("wb") as stream:
+        with (out_dir / f"{name}.data").open("wb") as stream:
             stream.writelines(chunks)
-    (out_dir / MODEL).write_bytes(model.SerializeToString(deterministic=True))
+    (out_dir / name).write_bytes(model.SerializeToString(deterministic=True))
     write_signature(signature, out_dir)
     return signature
 

@@ -1,27 +1,29 @@
-"""The precision pass: a graph that computes in 16-bit floating point, with 32-bit inputs and outputs.
+"""The precision pass: a graph whose types say what it computes in, with 32-bit inputs and outputs.
 
-Promises: weights and operators are fp16 except where fp16 is known to lose (a block list), the interface stays as it was, and
-the result runs without infinities and close to its input on random data. Half the bytes everywhere; speed only on targets
-whose kernels compute in fp16: a processor without them casts back and forth.
+Promises: weights and operators have the type except where it is known to lose (a block list), the interface stays as it was, and
+the result runs without infinities and close to its input. `fp16`: half the bytes everywhere; speed only on targets whose kernels
+compute in it: a processor without them casts back and forth. The other types are for TensorRT, which takes precision from
+the graph alone: `bf16` has explicit casts, and `cpu.onnx` beside it with the same roundings, because the engine that measures
+accuracy has few kernels for it; `int8` has symmetric quantize/dequantize pairs, from calibration data; `mixed` is int8 where
+that holds, node by node, and fp16 elsewhere. None of them chooses itself, and none says what it is worth on real data.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from mlpack.digest import canonical_json
 from mlpack.errors import PassError
-from mlpack.passes import check, graph
+from mlpack.passes import check, graph, precision_casts, precision_checks, precision_int8, trt_form
+from mlpack.passes.optimize import ENGINE
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import onnx
 
-_LARGEST = 65504.0
 _MIN_SIMILARITY = 0.99
-_MASK = -1e30
 _KEPT_FLOAT = (
     "LayerNormalization", "SkipLayerNormalization", "Softmax", "ReduceL2", "ReduceSum", "ReduceMean", "Pow", "Exp", "Log",
 )  # fmt: skip
@@ -32,29 +34,87 @@ _KEPT_FLOAT = (
 class Precision:
     """Which type to compute in, and what else must stay float32."""
 
-    type: Literal["fp16"] = "fp16"
-    """The type of weights and arithmetic."""
+    type: Literal["fp16", "bf16", "int8", "mixed"] = "fp16"
+    """The type of weights and arithmetic; all but `fp16` are for TensorRT."""
     keep_float: tuple[str, ...] = ()
-    """Operator types or node names that stay float32 beside the built-in block list."""
+    """Operator types or node names that stay float32 beside the built-in block list (for `mixed`: that stay fp16)."""
+    attention: bool = False
+    """int8 and mixed: products of two activations in 8 bits too. Left out, attention keeps its type and its own fused kernel."""
+    largest_error: float = 0.05
+    """mixed: a node whose output in int8 is off by more than this part of its size (root mean square) stays in fp16."""
+    calibration: Path | None = None
+    """Directory of recorded calls (calls.json, calls.bin) for int8 and mixed; never the data that is reported on."""
+    calibration_method: Literal["minmax", "entropy", "percentile"] = "minmax"
+    """int8 and mixed: how the range of an activation is read from the calibration data."""
+    samples: int = 512
+    """int8 and mixed: at most this many calls are used for calibration."""
+
+    def __post_init__(self) -> None:
+        if self.samples < 1:
+            raise ValueError(f"samples must be at least 1, not {self.samples}")
+        if not 0 < self.largest_error < 1:
+            raise ValueError(f"largest_error must lie between 0 and 1 (0.05 is 5 % of a node's output), not {self.largest_error}")
 
 
 def run(model_dir: Path, config: Precision, out_dir: Path) -> None:
     """Converts the graph of `model_dir` into `out_dir`. Raises PassError on overflow or when nothing can be converted."""
+    model = graph.load(model_dir)
+    precision_checks.refuse_quantized(model)
+    if config.type == "fp16":
+        notes = _fp16(model, config, model_dir, out_dir)
+    else:
+        precision_checks.refuse_foreign(model, config.type)
+        if config.type == "bf16":
+            notes = _bf16(model, config, model_dir, out_dir)
+        else:
+            notes = precision_int8.run(model, config, model_dir, out_dir)
+        problems = trt_form.trt_problems(graph.load(out_dir))
+        if problems:
+            raise PassError("precision: the graph is not in the form that TensorRT fuses:\n  " + "\n  ".join(problems[:8]))
+        (out_dir / ENGINE).write_bytes(canonical_json(precision_checks.FAITHFUL))
+    graph.finish(model_dir, out_dir, {"type": config.type, **notes})
+
+
+def _bf16(model: onnx.ModelProto, config: Precision, model_dir: Path, out_dir: Path) -> dict[str, Any]:
+    """bfloat16 and its twin: the same graph, the same roundings, for an engine without bfloat16 kernels."""
+    from onnx import TensorProto
+
+    feeds = precision_checks.random_feeds(model)
+    before = Counter(node.op_type for node in model.graph.node)
+    precision_checks.refuse_overflow(precision_checks.inferred(model), feeds, "bf16")
+
+    def kept(node: onnx.NodeProto) -> bool:
+        return node.op_type in config.keep_float or node.name in config.keep_float
+
+    converted, counts = precision_casts.cast(model, TensorProto.BFLOAT16, kept)
+    if not counts.get("nodes") or not counts.get("weights"):
+        raise precision_checks.nothing(model, "no operator with float32 weights that bf16 is defined for")
+    twin, _ = precision_casts.cast(model, TensorProto.BFLOAT16, kept, emulated=True)
+    graph.save(converted, out_dir)
+    graph.save(twin, out_dir, name=graph.TWIN)
+    similar = precision_checks.similarity(model_dir, out_dir, feeds, "bf16", _MIN_SIMILARITY)
+    sensitive = {*precision_casts.SENSITIVE, *config.keep_float}
+    return {
+        "converted_nodes": counts["nodes"], "converted_weights": counts["weights"], "casts": counts["casts"],
+        "clamped_masks": counts["clamped_masks"], "similarity": float(f"{similar:.6f}"), "measured_on": graph.TWIN,
+        "kept_float": {name: before[name] for name in sorted(sensitive) if before[name]},
+    }  # fmt: skip
+
+
+def _fp16(model: onnx.ModelProto, config: Precision, model_dir: Path, out_dir: Path) -> dict[str, Any]:
+    """float16 by onnxruntime's converter: its operators may be the engine's own."""
     from onnx import TensorProto
     from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
     from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
-    model = graph.load(model_dir)
-    feeds = check.feeds(graph.signature_of(model), check.limits(model))
+    feeds = precision_checks.random_feeds(model)
     before = Counter(node.op_type for node in model.graph.node)
-    if any(before[name] for name in ("DequantizeLinear", "MatMulInteger", "QAttention", "QLinearConv")):
-        raise PassError("precision: the graph is quantized already; convert the float model instead")
     blocked = [*DEFAULT_OP_BLOCK_LIST, *(name for name in _KEPT_FLOAT if before[name]), *config.keep_float]
     _separate(model, blocked)
     names = [node.name for node in model.graph.node if node.name in config.keep_float]
     try:
         model = SymbolicShapeInference.infer_shapes(model, auto_merge=True)  # the converter casts only what has a known type
-        _refuse_overflow(model, feeds)
+        precision_checks.refuse_overflow(model, feeds, "fp16")
         converted = convert_float_to_float16(
             model, keep_io_types=True, disable_shape_infer=True, op_block_list=blocked, node_block_list=names
         )
@@ -64,35 +124,14 @@ def run(model_dir: Path, config: Precision, out_dir: Path) -> None:
     if not half:
         raise PassError("precision: nothing to convert: the graph has no float32 weights")
     count = len(half)
+    precision_casts.put_in_order(converted)
     graph.save(converted, out_dir)
-    similar = _similarity(model_dir, out_dir, feeds)
+    similar = precision_checks.similarity(model_dir, out_dir, feeds, "fp16", _MIN_SIMILARITY)
     after = Counter(node.op_type for node in converted.graph.node)
-    graph.finish(model_dir, out_dir, {
-        "type": config.type, "converted_weights": count, "similarity": float(f"{similar:.6f}"),
+    return {
+        "converted_weights": count, "similarity": float(f"{similar:.6f}"),
         "kept_float": {name: after[name] for name in blocked if after[name]},
-    })  # fmt: skip
-
-
-def _refuse_overflow(model: onnx.ModelProto, feeds: list[dict[str, Any]]) -> None:
-    """Raises PassError when a float32 run leaves fp16's range: a processor without fp16 kernels would hide it."""
-    import numpy as np
-    from onnx import TensorProto, helper
-
-    probe = type(model).FromString(model.SerializeToString())
-    made = {name for node in probe.graph.node for name in node.output} - {value.name for value in probe.graph.output}
-    floats = [v.name for v in probe.graph.value_info if v.name in made and v.type.tensor_type.elem_type == TensorProto.FLOAT]
-    names = [value.name for value in probe.graph.output] + floats
-    probe.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in floats)
-    opened = check.session_of(probe.SerializeToString(), "ORT_DISABLE_ALL")
-    for feed in feeds:
-        for name, values in zip(names, check.run(opened, feed), strict=True):
-            if values.dtype.kind == "f" and values.size:
-                kept = np.abs(values[values > _MASK])  # masks are meant to be as low as the type allows
-                if kept.size and kept.max() > _LARGEST:
-                    raise PassError(
-                        f"precision: {name!r} reaches {kept.max():.3g}, which leaves fp16's range of {_LARGEST:g}; "
-                        "name the operators that make it in `keep_float`"
-                    )
+    }  # fmt: skip
 
 
 def _separate(model: onnx.ModelProto, blocked: list[str]) -> None:
@@ -106,15 +145,3 @@ def _separate(model: onnx.ModelProto, blocked: list[str]) -> None:
                 copy.CopyFrom(weights[name])
                 copy.name = node.input[slot] = f"{name}_{number}_{slot}"
                 uses[name] -= 1
-
-
-def _similarity(model_dir: Path, out_dir: Path, feeds: list[dict[str, Any]]) -> float:
-    reference, opened = check.session(model_dir, "ORT_ENABLE_BASIC"), check.session(out_dir, "ORT_ENABLE_BASIC")
-    worst = min(check.similarity(check.run(opened, feed), check.run(reference, feed)) for feed in feeds)
-    if worst < _MIN_SIMILARITY:
-        what = "gives infinities" if worst == -1.0 else f"differs (cosine {worst:.4f})"
-        raise PassError(
-            f"precision: the fp16 graph {what}: a value probably leaves fp16's range of {_LARGEST:g}; "
-            "name the operators to keep in `keep_float`"
-        )
-    return worst
