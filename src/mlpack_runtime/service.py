@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 JSON = "application/json"
 BINARY = "application/octet-stream"
+RESPONSE_LIMIT_BYTES = 6 * 1024 * 1024  # AWS: 6 MB for a synchronous answer, after base64
+_ENVELOPE_BYTES = 2048  # room for the keys and headers around the body
 
 
 class Reply:
@@ -41,37 +43,14 @@ class Reply:
         self.binary = binary
 
 
-class Service:
-    """A loaded model with its hooks. Raises ModelError when a hook cannot be imported."""
+class Answering:
+    """What every answer needs beside the inference itself: routes, trace ids, what plain requests may be, errors, log lines."""
 
-    def __init__(self, loaded: model.Model) -> None:
-        self.model = loaded
+    _preprocess: "Callable[..., Any] | None" = None
+
+    def __init__(self, described: model.Described) -> None:
+        self.model = described
         self._cold = True
-        hooks = [loaded.settings.get(key) for key in ("preprocess", "postprocess")]
-        if any(hooks):
-            _extend_path()
-        self._preprocess = _hook(hooks[0]) if hooks[0] else None
-        self._postprocess = _hook(hooks[1]) if hooks[1] else None
-
-    def http(
-        self,
-        method: str,
-        path: str,
-        headers: "Mapping[str, str]",
-        body: bytes,
-        request_id: str = "",
-        check: "Check | None" = None,
-    ) -> Reply:
-        """The answer to an HTTP request. `headers` have lower-case names; `check` may refuse an answer (RequestError)."""
-
-        def work(record: telemetry.Record) -> Reply:
-            return _checked(self._route(record, method, path, headers, body), check)
-
-        return self._answer(headers, request_id, work)
-
-    def value(self, value: object, request_id: str = "", check: "Check | None" = None) -> Reply:
-        """The answer to a JSON value that came without HTTP: JSON, which carries the trace id itself where it is an object."""
-        return self._answer({}, request_id, lambda record: _checked(self._infer(record, value, None), check))
 
     def refuse(self, error: RequestError, request_id: str = "", headers: "Mapping[str, str] | None" = None) -> Reply:
         """The answer to a request that could not even be read, logged like any other."""
@@ -110,19 +89,17 @@ class Service:
             telemetry.emit(telemetry.line(record, self.model))
         return reply
 
-    def _route(self, record: telemetry.Record, method: str, path: str, headers: "Mapping[str, str]", body: bytes) -> Reply:
+    def _route(self, method: str, path: str, infer: "Callable[[], Reply]") -> Reply:
         parts = [part for part in path.partition("?")[0].split("/") if part]
         if "v2" in parts:  # a stage or a prefix may stand before it
-            return self._protocol(record, method, parts[parts.index("v2") + 1 :], headers, body)
+            return self._protocol(method, parts[parts.index("v2") + 1 :], infer)
         if method == "POST":
-            return self._infer(record, *protocol.split(headers, body))
+            return infer()
         if parts:
             raise _not_found(path)
-        return self._protocol(record, method, [], headers, body)
+        return self._protocol(method, [], infer)
 
-    def _protocol(
-        self, record: telemetry.Record, method: str, parts: "list[str]", headers: "Mapping[str, str]", body: bytes
-    ) -> Reply:
+    def _protocol(self, method: str, parts: "list[str]", infer: "Callable[[], Reply]") -> Reply:
         loaded, path = self.model, "/v2/" + "/".join(parts)
         if parts[:1] == ["models"] and len(parts) > 1:
             if parts[1] != loaded.name:
@@ -135,7 +112,7 @@ class Service:
                 del parts[2:4]
             if parts[2:] == ["infer"]:
                 _allow(method, "POST")
-                return self._infer(record, *protocol.split(headers, body))
+                return infer()
             known: dict[tuple[str, ...], Callable[[], Any]] = {
                 (): lambda: protocol.metadata(loaded.name, loaded.version, loaded.inputs, loaded.outputs),
                 ("ready",): lambda: {"name": loaded.name, "ready": True},
@@ -153,11 +130,75 @@ class Service:
         _allow(method, "GET", "HEAD")
         return Reply(200, jsontext.dumps(found()).encode(), {"content-type": JSON})
 
+    def _plain(self, value: object, clock: "_Clock") -> Call:
+        if type(value) is not dict:
+            raise RequestError(f"the body is a JSON {_kind(value)}; an object is needed: {self._usage()}")
+        made: Any = value
+        if self._preprocess is not None:
+            made = _call_hook(self._preprocess, value)
+            clock.lap("preprocess")
+            if type(made) is not dict:
+                raise RequestError(f"preprocess returned a {type(made).__name__}, not a dict of tensors", 500, "HookError")
+        call = Call()
+        call.wanted = [(port.name, False) for port in self.model.outputs]
+        if self.model.has_texts and made.keys() in ({"text"}, {"texts"}):
+            call.texts = protocol.texts([made["text"]] if "text" in made else made["texts"])
+        elif self._preprocess is not None:
+            call.inputs = protocol.tensors(made, self.model.inputs)
+        elif made.keys() == {"inputs"} and type(made["inputs"]) is dict:
+            call.inputs = protocol.tensors(made["inputs"], self.model.inputs)
+        else:
+            raise RequestError(f"the body has {', '.join(map(repr, made)) or 'no keys'}: {self._usage()}")
+        clock.lap("decode")
+        return call
+
+    def _usage(self) -> str:
+        forms = ['an Open Inference Protocol v2 request {"inputs": [{"name", "shape", "datatype", "data"}]}']
+        if self._preprocess is not None:
+            forms.append("what this package's preprocess hook takes")
+        else:
+            forms += ['{"text": "..."}', '{"texts": ["..."]}'] if self.model.has_texts else []
+            forms.append('{"inputs": {name: nested lists}}')
+        return "send " + " or ".join(forms)
+
+
+class Service(Answering):
+    """A loaded model with its hooks. Raises ModelError when a hook cannot be imported."""
+
+    def __init__(self, loaded: model.Model) -> None:
+        super().__init__(loaded)
+        self.model: model.Model = loaded
+        hooks = [loaded.settings.get(key) for key in ("preprocess", "postprocess")]
+        if any(hooks):
+            _extend_path()
+        self._preprocess = _hook(hooks[0]) if hooks[0] else None
+        self._postprocess = _hook(hooks[1]) if hooks[1] else None
+
+    def http(
+        self,
+        method: str,
+        path: str,
+        headers: "Mapping[str, str]",
+        body: bytes,
+        request_id: str = "",
+        check: "Check | None" = None,
+    ) -> Reply:
+        """The answer to an HTTP request. `headers` have lower-case names; `check` may refuse an answer (RequestError)."""
+
+        def work(record: telemetry.Record) -> Reply:
+            return _checked(self._route(method, path, lambda: self._infer(record, *protocol.split(headers, body))), check)
+
+        return self._answer(headers, request_id, work)
+
+    def value(self, value: object, request_id: str = "", check: "Check | None" = None) -> Reply:
+        """The answer to a JSON value that came without HTTP: JSON, which carries the trace id itself where it is an object."""
+        return self._answer({}, request_id, lambda record: _checked(self._infer(record, value, None), check))
+
     def _infer(self, record: telemetry.Record, value: object, binary: "memoryview | None") -> Reply:
         """`binary`: the bytes after the JSON; None for a direct invocation, which has none and whose answer can have none."""
         loaded, clock = self.model, _Clock(record)
         if protocol.is_inference(value):
-            after, has_texts = memoryview(b"") if binary is None else binary, loaded.tokenizer is not None
+            after, has_texts = memoryview(b"") if binary is None else binary, loaded.has_texts
             call = protocol.decode(value, after, loaded.inputs, loaded.outputs, has_texts=has_texts)  # type: ignore[arg-type]
             if binary is None and any(wants for _, wants in call.wanted):
                 raise RequestError("a direct invocation's answer is JSON: binary outputs need HTTP. Leave binary_data out")
@@ -188,36 +229,21 @@ class Service:
         clock.lap("infer")
         return outputs
 
-    def _plain(self, value: object, clock: "_Clock") -> Call:
-        if type(value) is not dict:
-            raise RequestError(f"the body is a JSON {_kind(value)}; an object is needed: {self._usage()}")
-        made: Any = value
-        if self._preprocess is not None:
-            made = _call_hook(self._preprocess, value)
-            clock.lap("preprocess")
-            if type(made) is not dict:
-                raise RequestError(f"preprocess returned a {type(made).__name__}, not a dict of tensors", 500, "HookError")
-        call = Call()
-        call.wanted = [(port.name, False) for port in self.model.outputs]
-        if self.model.tokenizer is not None and made.keys() in ({"text"}, {"texts"}):
-            call.texts = protocol.texts([made["text"]] if "text" in made else made["texts"])
-        elif self._preprocess is not None:
-            call.inputs = protocol.tensors(made, self.model.inputs)
-        elif made.keys() == {"inputs"} and type(made["inputs"]) is dict:
-            call.inputs = protocol.tensors(made["inputs"], self.model.inputs)
-        else:
-            raise RequestError(f"the body has {', '.join(map(repr, made)) or 'no keys'}: {self._usage()}")
-        clock.lap("decode")
-        return call
 
-    def _usage(self) -> str:
-        forms = ['an Open Inference Protocol v2 request {"inputs": [{"name", "shape", "datatype", "data"}]}']
-        if self._preprocess is not None:
-            forms.append("what this package's preprocess hook takes")
-        else:
-            forms += ['{"text": "..."}', '{"texts": ["..."]}'] if self.model.tokenizer is not None else []
-            forms.append('{"inputs": {name: nested lists}}')
-        return "send " + " or ".join(forms)
+def fits_direct(reply: Reply) -> None:
+    """Raise RequestError for an answer that is too large for a direct invocation."""
+    # The stock client writes the answer anew, with a space after each comma and colon.
+    fits(len(reply.body) + reply.body.count(b",") + reply.body.count(b":"), RESPONSE_LIMIT_BYTES)
+
+
+def fits(size: int, limit: int) -> None:
+    """Raise RequestError when a body of `size` bytes, with what is put around it, is more than `limit`."""
+    if size + _ENVELOPE_BYTES > limit:
+        message = (
+            f"the answer has {size} bytes; {limit} are passed on. Send fewer samples a call, ask for fewer outputs,"
+            ' or over HTTP for binary ones ("parameters": {"binary_data_output": true})'
+        )
+        raise RequestError(message, 413, "PayloadTooLarge")
 
 
 def _checked(reply: Reply, check: "Check | None") -> Reply:
