@@ -43,14 +43,37 @@ class Reply:
         self.binary = binary
 
 
-class Answering:
-    """What every answer needs beside the inference itself: routes, trace ids, what plain requests may be, errors, log lines."""
+class Service:
+    """A loaded model with its hooks. Raises ModelError when a hook cannot be imported."""
 
-    _preprocess: "Callable[..., Any] | None" = None
-
-    def __init__(self, described: model.Described) -> None:
-        self.model = described
+    def __init__(self, loaded: model.Model) -> None:
+        self.model = loaded
         self._cold = True
+        hooks = [loaded.settings.get(key) for key in ("preprocess", "postprocess")]
+        if any(hooks):
+            _extend_path()
+        self._preprocess = _hook(hooks[0]) if hooks[0] else None
+        self._postprocess = _hook(hooks[1]) if hooks[1] else None
+
+    def http(
+        self,
+        method: str,
+        path: str,
+        headers: "Mapping[str, str]",
+        body: bytes,
+        request_id: str = "",
+        check: "Check | None" = None,
+    ) -> Reply:
+        """The answer to an HTTP request. `headers` have lower-case names; `check` may refuse an answer (RequestError)."""
+
+        def work(record: telemetry.Record) -> Reply:
+            return _checked(self._route(record, method, path, headers, body), check)
+
+        return self._answer(headers, request_id, work)
+
+    def value(self, value: object, request_id: str = "", check: "Check | None" = None) -> Reply:
+        """The answer to a JSON value that came without HTTP: JSON, which carries the trace id itself where it is an object."""
+        return self._answer({}, request_id, lambda record: _checked(self._infer(record, value, None), check))
 
     def refuse(self, error: RequestError, request_id: str = "", headers: "Mapping[str, str] | None" = None) -> Reply:
         """The answer to a request that could not even be read, logged like any other."""
@@ -89,17 +112,19 @@ class Answering:
             telemetry.emit(telemetry.line(record, self.model))
         return reply
 
-    def _route(self, method: str, path: str, infer: "Callable[[], Reply]") -> Reply:
+    def _route(self, record: telemetry.Record, method: str, path: str, headers: "Mapping[str, str]", body: bytes) -> Reply:
         parts = [part for part in path.partition("?")[0].split("/") if part]
         if "v2" in parts:  # a stage or a prefix may stand before it
-            return self._protocol(method, parts[parts.index("v2") + 1 :], infer)
+            return self._protocol(record, method, parts[parts.index("v2") + 1 :], headers, body)
         if method == "POST":
-            return infer()
+            return self._infer(record, *protocol.split(headers, body))
         if parts:
             raise _not_found(path)
-        return self._protocol(method, [], infer)
+        return self._protocol(record, method, [], headers, body)
 
-    def _protocol(self, method: str, parts: "list[str]", infer: "Callable[[], Reply]") -> Reply:
+    def _protocol(
+        self, record: telemetry.Record, method: str, parts: "list[str]", headers: "Mapping[str, str]", body: bytes
+    ) -> Reply:
         loaded, path = self.model, "/v2/" + "/".join(parts)
         if parts[:1] == ["models"] and len(parts) > 1:
             if parts[1] != loaded.name:
@@ -112,7 +137,7 @@ class Answering:
                 del parts[2:4]
             if parts[2:] == ["infer"]:
                 _allow(method, "POST")
-                return infer()
+                return self._infer(record, *protocol.split(headers, body))
             known: dict[tuple[str, ...], Callable[[], Any]] = {
                 (): lambda: protocol.metadata(loaded.name, loaded.version, loaded.inputs, loaded.outputs),
                 ("ready",): lambda: {"name": loaded.name, "ready": True},
@@ -130,7 +155,42 @@ class Answering:
         _allow(method, "GET", "HEAD")
         return Reply(200, jsontext.dumps(found()).encode(), {"content-type": JSON})
 
-    def _plain(self, value: object, clock: "_Clock") -> Call:
+    def _infer(self, record: telemetry.Record, value: object, binary: "memoryview | None") -> Reply:
+        """`binary`: the bytes after the JSON; None for a direct invocation, which has none and whose answer can have none."""
+        loaded, clock = self.model, Clock(record)
+        if protocol.is_inference(value):
+            after, has_texts = memoryview(b"") if binary is None else binary, loaded.has_texts
+            call = protocol.decode(value, after, loaded.inputs, loaded.outputs, has_texts=has_texts)  # type: ignore[arg-type]
+            if binary is None and any(wants for _, wants in call.wanted):
+                raise RequestError("a direct invocation's answer is JSON: binary outputs need HTTP. Leave binary_data out")
+            clock.lap("decode")
+            outputs = self._predict(record, clock, call)
+        else:
+            call = self._plain(value, clock)
+            outputs = self._predict(record, clock, call)
+            if self._postprocess is not None:
+                made = _call_hook(self._postprocess, outputs)
+                clock.lap("postprocess")
+                if binary is None and type(made) is dict:  # without HTTP there is no header to carry it
+                    made = {"trace_id": record.trace_id, **made}
+                return Reply(200, _hook_json(made), {"content-type": JSON})
+        body, header_bytes = protocol.encode(outputs, call, name=loaded.name, version=loaded.version, trace_id=record.trace_id)
+        clock.lap("encode")
+        if header_bytes is None:
+            return Reply(200, body, {"content-type": JSON})
+        headers = {"content-type": BINARY, protocol.HEADER_LENGTH: str(header_bytes)}
+        return Reply(200, body, headers, binary=True)
+
+    def _predict(self, record: telemetry.Record, clock: "Clock", call: Call) -> "dict[str, Tensor]":
+        record.batch = call.batch
+        if call.texts is not None:
+            call.inputs = self.model.tokenize(call.texts)
+            clock.lap("tokenize")
+        outputs = self.model.predict(call.inputs)
+        clock.lap("infer")
+        return outputs
+
+    def _plain(self, value: object, clock: "Clock") -> Call:
         if type(value) is not dict:
             raise RequestError(f"the body is a JSON {_kind(value)}; an object is needed: {self._usage()}")
         made: Any = value
@@ -162,74 +222,6 @@ class Answering:
         return "send " + " or ".join(forms)
 
 
-class Service(Answering):
-    """A loaded model with its hooks. Raises ModelError when a hook cannot be imported."""
-
-    def __init__(self, loaded: model.Model) -> None:
-        super().__init__(loaded)
-        self.model: model.Model = loaded
-        hooks = [loaded.settings.get(key) for key in ("preprocess", "postprocess")]
-        if any(hooks):
-            _extend_path()
-        self._preprocess = _hook(hooks[0]) if hooks[0] else None
-        self._postprocess = _hook(hooks[1]) if hooks[1] else None
-
-    def http(
-        self,
-        method: str,
-        path: str,
-        headers: "Mapping[str, str]",
-        body: bytes,
-        request_id: str = "",
-        check: "Check | None" = None,
-    ) -> Reply:
-        """The answer to an HTTP request. `headers` have lower-case names; `check` may refuse an answer (RequestError)."""
-
-        def work(record: telemetry.Record) -> Reply:
-            return _checked(self._route(method, path, lambda: self._infer(record, *protocol.split(headers, body))), check)
-
-        return self._answer(headers, request_id, work)
-
-    def value(self, value: object, request_id: str = "", check: "Check | None" = None) -> Reply:
-        """The answer to a JSON value that came without HTTP: JSON, which carries the trace id itself where it is an object."""
-        return self._answer({}, request_id, lambda record: _checked(self._infer(record, value, None), check))
-
-    def _infer(self, record: telemetry.Record, value: object, binary: "memoryview | None") -> Reply:
-        """`binary`: the bytes after the JSON; None for a direct invocation, which has none and whose answer can have none."""
-        loaded, clock = self.model, _Clock(record)
-        if protocol.is_inference(value):
-            after, has_texts = memoryview(b"") if binary is None else binary, loaded.has_texts
-            call = protocol.decode(value, after, loaded.inputs, loaded.outputs, has_texts=has_texts)  # type: ignore[arg-type]
-            if binary is None and any(wants for _, wants in call.wanted):
-                raise RequestError("a direct invocation's answer is JSON: binary outputs need HTTP. Leave binary_data out")
-            clock.lap("decode")
-            outputs = self._predict(record, clock, call)
-        else:
-            call = self._plain(value, clock)
-            outputs = self._predict(record, clock, call)
-            if self._postprocess is not None:
-                made = _call_hook(self._postprocess, outputs)
-                clock.lap("postprocess")
-                if binary is None and type(made) is dict:  # without HTTP there is no header to carry it
-                    made = {"trace_id": record.trace_id, **made}
-                return Reply(200, _hook_json(made), {"content-type": JSON})
-        body, header_bytes = protocol.encode(outputs, call, name=loaded.name, version=loaded.version, trace_id=record.trace_id)
-        clock.lap("encode")
-        if header_bytes is None:
-            return Reply(200, body, {"content-type": JSON})
-        headers = {"content-type": BINARY, protocol.HEADER_LENGTH: str(header_bytes)}
-        return Reply(200, body, headers, binary=True)
-
-    def _predict(self, record: telemetry.Record, clock: "_Clock", call: Call) -> "dict[str, Tensor]":
-        record.batch = call.batch
-        if call.texts is not None:
-            call.inputs = self.model.tokenize(call.texts)
-            clock.lap("tokenize")
-        outputs = self.model.predict(call.inputs)
-        clock.lap("infer")
-        return outputs
-
-
 def fits_direct(reply: Reply) -> None:
     """Raise RequestError for an answer that is too large for a direct invocation."""
     # The stock client writes the answer anew, with a space after each comma and colon.
@@ -257,14 +249,15 @@ def open_service() -> Service:
     return Service(model.load())
 
 
-class _Clock:
-    """Laps of one request, written into its record."""
+class Clock:
+    """Laps of one request, written into its record in milliseconds."""
 
     def __init__(self, record: telemetry.Record) -> None:
         self._stages = record.stages_ms
         self._last = perf_counter_ns()
 
     def lap(self, stage: str) -> None:
+        """What went by since the last lap was this stage."""
         now = perf_counter_ns()
         self._stages[stage] = self._stages.get(stage, 0.0) + (now - self._last) / 1e6
         self._last = now
