@@ -51,6 +51,7 @@ class Door:
         pause: "Callable[[float], None]" = sleep,
     ) -> None:
         self.described = described
+        described.target = "frontdoor"  # in log lines and metrics: the worker's own are beside them
         self.settings = settings
         self.queue, self.results, self.worker = ways
         self.now = now
@@ -189,7 +190,11 @@ class Exchange(Service):
             if self._named:
                 door.results.accept(message.name, ticket)  # afterwards: whoever finds it need not send again
             clock.lap("send")
-        reply = self._waited(message.name, time_left.until_s) if time_left.until_s > self._arrived_s else None
+        refusal = RefusedError("the result was not there before the deadline: ask again with the ticket", 504, "DeadlineExceeded")
+        try:
+            reply = self._waited(message.name, time_left.until_s) if time_left.until_s > self._arrived_s else None
+        except ServiceError as error:
+            reply, refusal = None, RefusedError(f"{error}; ask again with the ticket", 503, "Unavailable", 1)
         clock.lap("wait")
         if reply is not None:
             return reply
@@ -197,7 +202,6 @@ class Exchange(Service):
             return self._accepted(record)
         if not self._named:
             door.results.accept(message.name, ticket)
-        refusal = RefusedError("the result was not there before the deadline: ask again with the ticket", 504, "DeadlineExceeded")
         refusal.more = {"ticket": self.request_id, "href": self._href()}
         raise refusal
 
@@ -304,7 +308,6 @@ class Exchange(Service):
 def open_door(environ: "Mapping[str, str]") -> Door:
     """The front door of the package around this module. Raises SettingsError, ModelError, AwsError: it must not start then."""
     settings, described = Settings(environ), model.describe()
-    described.target = "frontdoor"
     queue = results = worker = None
     if settings.queue_url:
         sqs = aws.client("sqs", region_name=aws.region_of(settings.queue_url), **_CLIENT)

@@ -16,6 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from http.client import HTTPConnection, HTTPResponse
+    from socket import socket
     from typing import Any
 
 MESSAGE_LIMIT_BYTES = 1024 * 1024  # AWS: 1 MiB with its attributes, since August 2025
@@ -145,9 +146,10 @@ class Worker:
         if connection.sock is not None:
             connection.sock.settimeout(connection.timeout)
         connection.request("POST", self._parts.path.rstrip("/") + path, body, dict(headers))
-        connection.sock.settimeout(_left(ends))
+        stream = connection.sock  # the connection forgets it when the other side will close
+        stream.settimeout(_left(ends))
         answer = connection.getresponse()
-        content = self._content(answer, connection, ends)
+        content = _content(answer, stream, ends)
         kept = {name: value for name in _PASSED_ON if (value := answer.headers.get(name)) is not None}
         if answer.will_close or not answer.isclosed():
             self.close()
@@ -160,18 +162,21 @@ class Worker:
         made = HTTPSConnection if self._parts.scheme == "https" else HTTPConnection
         return made(self._parts.hostname or "", self._parts.port)
 
-    def _content(self, answer: "HTTPResponse", connection: "HTTPConnection", ends: float) -> bytes:
-        """At most a byte more than may be answered: what is longer is refused anyhow."""
-        parts, size = [], 0
-        while size <= RESPONSE_LIMIT_BYTES:
-            if connection.sock is not None:
-                connection.sock.settimeout(_left(ends))
-            part = answer.read1(_CHUNK_BYTES)
-            if not part:
-                break
-            parts.append(part)
-            size += len(part)
-        return b"".join(parts)
+
+def _content(answer: "HTTPResponse", stream: "socket", ends: float) -> bytes:
+    """At most a chunk more than may be answered: what is longer is refused anyhow. Raises ConnectionError for half an answer."""
+    parts, size, stated = [], 0, answer.headers.get("content-length")
+    while size <= RESPONSE_LIMIT_BYTES:
+        stream.settimeout(_left(ends))
+        part = answer.read1(_CHUNK_BYTES)
+        if not part:
+            if stated is not None and stated.isdigit() and size < int(stated):  # `read1` does not mind
+                raise ConnectionError(f"the answer ended after {size} of {stated} bytes")
+            answer.close()  # whole: the connection may be used again
+            break
+        parts.append(part)
+        size += len(part)
+    return b"".join(parts)
 
 
 def _left(ends: float) -> float:

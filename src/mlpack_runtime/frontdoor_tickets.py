@@ -130,9 +130,13 @@ class DynamoResults:
 
     def _get(self, name: str) -> "dict[str, Any] | None":
         try:
-            item = self._client.get_item(TableName=self._table, Key={"id": {"S": name}}, ConsistentRead=True).get("Item")
+            answer = self._client.get_item(TableName=self._table, Key={"id": {"S": name}}, ConsistentRead=True)
         except aws.failures() as error:
             raise failed(error, f"reading from the table {self._table}") from error
+        item = answer.get("Item")
+        # An answer whose CRC is wrong every time comes back from botocore as one without an item.
+        if item is None and answer["ResponseMetadata"].get("MaxAttemptsReached"):
+            raise ServiceError(f"reading from the table {self._table}: the answer was damaged on its way")
         return {key: next(iter(value.values())) for key, value in item.items()} if item else None
 
 
