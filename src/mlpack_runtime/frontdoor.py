@@ -4,8 +4,8 @@
 model.json, refuses what a worker would refuse, gives each request a trace id and a deadline, and sends it to the queue or to a
 worker's HTTP endpoint. Settings: `frontdoor_settings`.
 
-Promises: an answer to every event, within the deadline and the function's own time, in the forms of a package's own handler; the
-result where it is there in time, else a ticket to ask with at `GET /v2/requests/ID`; the same request id is sent once while its
+Promises: an answer to every event, in the forms of a package's own handler: the result where it is there before the deadline and
+the end of the function's own time, else a ticket to ask with at `GET /v2/requests/ID`; the same request id is sent once while its
 ticket is known, and another request under it is refused. While queue or worker cannot be reached, 503 at once.
 Will not: compute, run hooks (what a `preprocess` hook takes is passed on unseen, so long as it is a JSON object), or keep anything.
 """

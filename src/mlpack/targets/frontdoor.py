@@ -62,7 +62,7 @@ def write_zip(contents: Contents, out_path: Path) -> tuple[Digest, int]:
             largest = max(members, key=lambda each: each.source.stat().st_size)
             raise LimitError(
                 f"the front door's zip has {size:,} bytes, {size - LIMIT_BYTES:,} more than the {LIMIT_BYTES:,} that it may have;"
-                f" its largest file is {largest.name}: a model.json of that size describes no inputs and outputs"
+                f" its largest file is {largest.name}, which should be a few kilobytes: what else was written into it?"
             )
         temporary.replace(out_path)
     finally:
