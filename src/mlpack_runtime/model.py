@@ -77,21 +77,31 @@ class TextTokenizer:
         return tensors
 
 
-class Model:
-    """A loaded package. `inputs` and `outputs` are the graph's ports; `stages_ms` says where loading went."""
+class Described:
+    """A package as model.json tells it. `inputs` and `outputs` are the graph's ports; `has_texts`: whether it tokenizes texts."""
 
-    def __init__(self, directory: str, settings: "Mapping[str, Any]", session: ort.Session) -> None:
+    def __init__(
+        self, directory: str, settings: "Mapping[str, Any]", inputs: "tuple[ort.Port, ...]", outputs: "tuple[ort.Port, ...]"
+    ) -> None:
         self.directory = directory
         self.settings = settings
-        self.session = session
-        self.inputs = session.inputs
-        self.outputs = session.outputs
+        self.inputs = inputs
+        self.outputs = outputs
         self.name: str = settings["name"]
         self.version: str = settings["version"]
         self.variant: str = settings["variant"]
         self.target: str = settings["target"]
-        self.tokenizer: TextTokenizer | None = None
+        self.has_texts = bool(settings.get("tokenizer"))
         self.stages_ms: dict[str, float] = {}
+
+
+class Model(Described):
+    """A loaded package; `stages_ms` says where loading went."""
+
+    def __init__(self, directory: str, settings: "Mapping[str, Any]", session: ort.Session) -> None:
+        super().__init__(directory, settings, session.inputs, session.outputs)
+        self.session = session
+        self.tokenizer: TextTokenizer | None = None
 
     def predict(self, inputs: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
         """Every output of the graph. Raises ort.OrtError."""
@@ -157,6 +167,22 @@ def load() -> Model:
     _check(model)
     model.stages_ms = stages
     return model
+
+
+def describe() -> Described:
+    """What the package says of itself, without its engine and its graph, which need not be there. Raises ModelError."""
+    place = directory()
+    path = os.path.join(place, "model.json")
+    settings = _settings(path)
+    return Described(place, settings, _ports(path, settings, "inputs"), _ports(path, settings, "outputs"))
+
+
+def _ports(path: str, settings: "Mapping[str, Any]", key: str) -> "tuple[ort.Port, ...]":
+    names = {row[3]: name for name, row in DATATYPES.items()}
+    try:
+        return tuple(ort.Port(port["name"], names[port["dtype"]], tuple(port["shape"])) for port in settings[key])
+    except (KeyError, TypeError) as error:
+        raise ModelError(f"{path}: {key} is no list of ports with name, dtype and shape ({error!r}): rebuild the package") from None
 
 
 def _tune_allocator() -> None:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 JSON = "application/json"
 BINARY = "application/octet-stream"
+RESPONSE_LIMIT_BYTES = 6 * 1024 * 1024  # AWS: 6 MB for a synchronous answer, after base64
+_ENVELOPE_BYTES = 2048  # room for the keys and headers around the body
 
 
 class Reply:
@@ -155,9 +157,9 @@ class Service:
 
     def _infer(self, record: telemetry.Record, value: object, binary: "memoryview | None") -> Reply:
         """`binary`: the bytes after the JSON; None for a direct invocation, which has none and whose answer can have none."""
-        loaded, clock = self.model, _Clock(record)
+        loaded, clock = self.model, Clock(record)
         if protocol.is_inference(value):
-            after, has_texts = memoryview(b"") if binary is None else binary, loaded.tokenizer is not None
+            after, has_texts = memoryview(b"") if binary is None else binary, loaded.has_texts
             call = protocol.decode(value, after, loaded.inputs, loaded.outputs, has_texts=has_texts)  # type: ignore[arg-type]
             if binary is None and any(wants for _, wants in call.wanted):
                 raise RequestError("a direct invocation's answer is JSON: binary outputs need HTTP. Leave binary_data out")
@@ -179,7 +181,7 @@ class Service:
         headers = {"content-type": BINARY, protocol.HEADER_LENGTH: str(header_bytes)}
         return Reply(200, body, headers, binary=True)
 
-    def _predict(self, record: telemetry.Record, clock: "_Clock", call: Call) -> "dict[str, Tensor]":
+    def _predict(self, record: telemetry.Record, clock: "Clock", call: Call) -> "dict[str, Tensor]":
         record.batch = call.batch
         if call.texts is not None:
             call.inputs = self.model.tokenize(call.texts)
@@ -188,7 +190,7 @@ class Service:
         clock.lap("infer")
         return outputs
 
-    def _plain(self, value: object, clock: "_Clock") -> Call:
+    def _plain(self, value: object, clock: "Clock") -> Call:
         if type(value) is not dict:
             raise RequestError(f"the body is a JSON {_kind(value)}; an object is needed: {self._usage()}")
         made: Any = value
@@ -199,7 +201,7 @@ class Service:
                 raise RequestError(f"preprocess returned a {type(made).__name__}, not a dict of tensors", 500, "HookError")
         call = Call()
         call.wanted = [(port.name, False) for port in self.model.outputs]
-        if self.model.tokenizer is not None and made.keys() in ({"text"}, {"texts"}):
+        if self.model.has_texts and made.keys() in ({"text"}, {"texts"}):
             call.texts = protocol.texts([made["text"]] if "text" in made else made["texts"])
         elif self._preprocess is not None:
             call.inputs = protocol.tensors(made, self.model.inputs)
@@ -215,9 +217,25 @@ class Service:
         if self._preprocess is not None:
             forms.append("what this package's preprocess hook takes")
         else:
-            forms += ['{"text": "..."}', '{"texts": ["..."]}'] if self.model.tokenizer is not None else []
+            forms += ['{"text": "..."}', '{"texts": ["..."]}'] if self.model.has_texts else []
             forms.append('{"inputs": {name: nested lists}}')
         return "send " + " or ".join(forms)
+
+
+def fits_direct(reply: Reply) -> None:
+    """Raise RequestError for an answer that is too large for a direct invocation."""
+    # The stock client writes the answer anew, with a space after each comma and colon.
+    fits(len(reply.body) + reply.body.count(b",") + reply.body.count(b":"), RESPONSE_LIMIT_BYTES)
+
+
+def fits(size: int, limit: int) -> None:
+    """Raise RequestError when a body of `size` bytes, with what is put around it, is more than `limit`."""
+    if size + _ENVELOPE_BYTES > limit:
+        message = (
+            f"the answer has {size} bytes; {limit} are passed on. Send fewer samples a call, ask for fewer outputs,"
+            ' or over HTTP for binary ones ("parameters": {"binary_data_output": true})'
+        )
+        raise RequestError(message, 413, "PayloadTooLarge")
 
 
 def _checked(reply: Reply, check: "Check | None") -> Reply:
@@ -231,14 +249,15 @@ def open_service() -> Service:
     return Service(model.load())
 
 
-class _Clock:
-    """Laps of one request, written into its record."""
+class Clock:
+    """Laps of one request, written into its record in milliseconds."""
 
     def __init__(self, record: telemetry.Record) -> None:
         self._stages = record.stages_ms
         self._last = perf_counter_ns()
 
     def lap(self, stage: str) -> None:
+        """What went by since the last lap was this stage."""
         now = perf_counter_ns()
         self._stages[stage] = self._stages.get(stage, 0.0) + (now - self._last) / 1e6
         self._last = now

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from mlpack_runtime.model import Model
+    from mlpack_runtime.model import Described
 
 NAMESPACE = "mlpack"
 DIMENSIONS = ["model", "version", "variant", "target"]
@@ -64,7 +64,7 @@ class Record:
         self.detail: dict[str, str] = {}  # error_type, error_message, traceback: only where something failed
 
 
-def line(record: Record, model: "Model", now_ms: "int | None" = None) -> str:
+def line(record: Record, model: "Described", now_ms: "int | None" = None) -> str:
     """The log line: the interface's keys, the metrics' own, then CloudWatch's description of them."""
     now_ms = time_ns() // 1_000_000 if now_ms is None else now_ms
     failed = record.status >= 500

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from endpoints import Endpoint
 from tiny_packages import affine, package, words
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -21,3 +23,17 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A package of `words` with its tokenizer. Read only."""
     return package(tmp_path_factory.mktemp("texts"), words, tokenizer={"file": "tokenizer.json", "max_length": 6})
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Endpoint]]:
+    """Makes endpoints that give these answers, one after the other."""
+    made: list[Endpoint] = []
+
+    def start(*answers: bytes | None) -> Endpoint:
+        made.append(Endpoint(*answers))
+        return made[-1]
+
+    yield start
+    for one in made:
+        one.close()

@@ -1,0 +1,167 @@
+"""Where the results of queued requests lie, S3 or DynamoDB, as whoever waits for them sees it; and the tickets of those to come.
+
+    PREFIX/MODEL/ID.json     a result, written by a worker, once      DynamoDB: an item with `id` = MODEL/ID, the same in `body`
+    PREFIX/MODEL/ID.ticket   that the request was accepted            DynamoDB: an item with `id` = ticket/MODEL/ID
+
+Promises: a result is whole or not there; a ticket holds {"digest", "trace_id", "expires"}, and one that has expired is not there;
+what AWS refuses is a `ServiceError` with its words. Will not: wait, retry beyond the client's own, or write results.
+"""
+
+from mlpack_runtime import aws, jsontext
+from mlpack_runtime.protocol import HEADER_LENGTH
+from mlpack_runtime.service import Reply
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Protocol
+
+    class Results(Protocol):
+        """Either place. `name` is MODEL/ID."""
+
+        def result(self, name: str) -> "dict[str, Any] | None":
+            """{"status", "headers", "body", "binary"}, or None while there is none."""
+
+        def ticket(self, name: str, now_s: float) -> "dict[str, Any] | None":
+            """What `accept` wrote, or None."""
+
+        def accept(self, name: str, ticket: "dict[str, Any]") -> None:
+            """Write a ticket. One that is there already stays as it is."""
+
+
+_ABSENT = ("NoSuchKey", "404")
+_THERE = ("PreconditionFailed", "ConditionalRequestConflict", "ConditionalCheckFailedException")
+
+
+class ServiceError(RuntimeError):
+    """A service could not be reached, or refused. The message says which and why."""
+
+
+def failed(error: Exception, doing: str) -> ServiceError:
+    """What to raise for one of `aws.failures()`."""
+    return ServiceError(f"{doing}: {aws.told(error)}")
+
+
+def reply_of(document: "dict[str, Any]", name: str) -> Reply:
+    """A result as the answer that it is. Raises ServiceError."""
+    kept = ("content-type", HEADER_LENGTH)
+    headers = {key.lower(): str(value) for key, value in document["headers"].items() if key.lower() in kept}
+    body = document["body"].encode("utf-8", "surrogatepass")
+    if document["binary"]:
+        from binascii import Error, a2b_base64
+
+        try:
+            body = a2b_base64(body, strict_mode=True)
+        except (Error, ValueError) as error:
+            raise ServiceError(f"the result at {name} says that it is binary, but is not base64: {error}") from None
+    return Reply(document["status"], body, headers, binary=document["binary"])
+
+
+def open_results(uri: str, **overrides: "Any") -> "Results":
+    """The results at s3://BUCKET/PREFIX or dynamodb://TABLE. `overrides` as for `aws.client`. Raises aws.AwsError."""
+    scheme, place, prefix = aws.split_uri(uri, "s3", "dynamodb")
+    made = aws.client(scheme, **overrides)
+    return S3Results(made, place, prefix) if scheme == "s3" else DynamoResults(made, place)
+
+
+class S3Results:
+    """Results as objects of a bucket."""
+
+    def __init__(self, client: "Any", bucket: str, prefix: str) -> None:
+        self._client = client
+        self._bucket = bucket
+        self._prefix = f"{prefix}/" if prefix else ""
+
+    def result(self, name: str) -> "dict[str, Any] | None":
+        """As Results says."""
+        return _document(self._get(f"{name}.json"), name)
+
+    def ticket(self, name: str, now_s: float) -> "dict[str, Any] | None":
+        """As Results says."""
+        return _valid(_object(self._get(f"{name}.ticket"), name), now_s)
+
+    def accept(self, name: str, ticket: "dict[str, Any]") -> None:
+        """As Results says."""
+        body, key = jsontext.dumps(ticket).encode(), f"{self._prefix}{name}.ticket"
+        try:
+            self._client.put_object(Bucket=self._bucket, Key=key, Body=body, IfNoneMatch="*", ContentType="application/json")
+        except aws.failures() as error:
+            if aws.code(error) not in _THERE:
+                raise failed(error, f"writing s3://{self._bucket}/{key}") from error
+
+    def _get(self, name: str) -> "bytes | None":
+        key = self._prefix + name
+        try:
+            return bytes(self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read())
+        except aws.failures() as error:
+            if aws.code(error) in _ABSENT:
+                return None
+            raise failed(error, f"reading s3://{self._bucket}/{key}") from error
+
+
+class DynamoResults:
+    """Results as items of a table whose key is the string `id`."""
+
+    def __init__(self, client: "Any", table: str) -> None:
+        self._client = client
+        self._table = table
+
+    def result(self, name: str) -> "dict[str, Any] | None":
+        """As Results says."""
+        item = self._get(name)
+        return _document(str(item.get("body", "")).encode() if item else None, name)
+
+    def ticket(self, name: str, now_s: float) -> "dict[str, Any] | None":
+        """As Results says."""
+        item = self._get(f"ticket/{name}")
+        return _valid(item and {**item, "expires": int(item["expires"])}, now_s)
+
+    def accept(self, name: str, ticket: "dict[str, Any]") -> None:
+        """As Results says."""
+        item: dict[str, Any] = {key: {"N": str(value)} if key == "expires" else {"S": value} for key, value in ticket.items()}
+        try:
+            self._client.put_item(
+                TableName=self._table,
+                Item={"id": {"S": f"ticket/{name}"}, **item},
+                ConditionExpression="attribute_not_exists(id)",
+            )
+        except aws.failures() as error:
+            if aws.code(error) not in _THERE:
+                raise failed(error, f"writing to the table {self._table}") from error
+
+    def _get(self, name: str) -> "dict[str, Any] | None":
+        try:
+            answer = self._client.get_item(TableName=self._table, Key={"id": {"S": name}}, ConsistentRead=True)
+        except aws.failures() as error:
+            raise failed(error, f"reading from the table {self._table}") from error
+        item = answer.get("Item")
+        # An answer whose CRC is wrong every time comes back from botocore as one without an item.
+        if item is None and answer["ResponseMetadata"].get("MaxAttemptsReached"):
+            raise ServiceError(f"reading from the table {self._table}: the answer was damaged on its way")
+        return {key: next(iter(value.values())) for key, value in item.items()} if item else None
+
+
+def _object(data: "bytes | None", name: str) -> "dict[str, Any] | None":
+    if data is None:
+        return None
+    try:
+        found = jsontext.loads(data)
+    except ValueError:
+        found = None
+    if type(found) is not dict:
+        raise ServiceError(f"what lies at {name} is no JSON object: who else writes there?")
+    return found
+
+
+def _document(data: "bytes | None", name: str) -> "dict[str, Any] | None":
+    found = _object(data, name)
+    if found is None:
+        return None
+    kinds = {"status": int, "headers": dict, "body": str, "binary": bool}
+    if any(type(found.get(key)) is not kind for key, kind in kinds.items()) or not 200 <= found["status"] <= 599:
+        raise ServiceError(f"what lies at {name} is no result: status, headers, body and binary are needed")
+    return found
+
+
+def _valid(found: "dict[str, Any] | None", now_s: float) -> "dict[str, Any] | None":
+    expires = found.get("expires") if found else None
+    return found if isinstance(expires, int) and expires > now_s else None

@@ -1,0 +1,337 @@
+"""One request at the front door, over a real queue and real results, with a clock of its own."""
+
+from __future__ import annotations
+
+import base64
+import json
+import struct
+from typing import Any
+
+import pytest
+from front_doors import BUCKET, DYNAMODB_RESULTS, REQUEST, S3_RESULTS, Edge, described
+from tests.aws_server import AwsServer, Fault
+
+from mlpack_runtime.frontdoor_exchange import open_door
+from mlpack_runtime.frontdoor_settings import SettingsError
+from mlpack_runtime.model import ModelError
+from mlpack_runtime.service import Reply
+
+INFER = "/v2/models/tiny/infer"
+
+
+@pytest.fixture
+def make(aws: AwsServer, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    def edge(results: str = S3_RESULTS, model: dict[str, Any] | None = None, **settings: str) -> Edge:
+        monkeypatch.setenv("MLPACK_MODEL_DIR", str(described(tmp_path, **(model or {}))))
+        return Edge(aws, results, **settings)
+
+    return edge
+
+
+def post(edge: Edge, body: object = REQUEST, path: str = INFER, limit_s: float = float("inf"), **headers: str) -> Reply:
+    given = {name.replace("_", "-"): value for name, value in headers.items()}
+    made = edge.door.exchange(given, "new-id", limit_s)
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return made.http("POST", path, given, data, made.request_id)
+
+
+def get(edge: Edge, path: str, **headers: str) -> Reply:
+    made = edge.door.exchange(headers, "ask", float("inf"))
+    return made.http("GET", path, headers, b"", made.request_id)
+
+
+def said(reply: Reply) -> Any:
+    return json.loads(reply.body)
+
+
+def lines(capfd: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+
+
+@pytest.mark.parametrize("results", [S3_RESULTS, DYNAMODB_RESULTS])
+def test_a_request_is_answered_with_its_result(make: Any, results: str, capfd: pytest.CaptureFixture[str]) -> None:
+    edge = make(results)
+    edge.clock.meanwhile = [lambda: None, lambda: None, edge.work]
+    reply = post(edge, x_trace_id="trace-1", x_request_id="mine")
+    assert (reply.status, said(reply)) == (200, REQUEST)
+    assert reply.headers == {"content-type": "application/json", "x-trace-id": "trace-1", "x-request-id": "mine"}
+    assert edge.clock.pauses == sorted(edge.clock.pauses)
+    (line,) = lines(capfd)
+    expected = {"trace_id": "trace-1", "request_id": "mine", "target": "frontdoor", "variant": "fp16", "status": 200}
+    assert {key: line[key] for key in expected} == expected
+    assert set(line["stages_ms"]) == {"decode", "send", "wait"}
+    assert (line["cold_start"], line["batch"]) == (True, 1)
+    assert line["_aws"]["CloudWatchMetrics"][0]["Namespace"] == "mlpack"
+
+
+def test_a_message_has_what_workers_read(make: Any) -> None:
+    edge = make()
+    post(edge, x_trace_id="t", x_deadline_ms="1500", prefer="respond-async")
+    (message,) = edge.messages()
+    assert json.loads(message.pop("body")) == REQUEST
+    message.pop("system")
+    assert message == {
+        "request_id": "new-id",
+        "trace_id": "t",
+        "model": "tiny",
+        "version": "3",
+        "deadline_ms": str(1_000_001_500),
+    }
+
+
+def test_a_result_that_is_an_error_is_the_answer(make: Any) -> None:
+    edge = make()
+    edge.clock.meanwhile = [lambda: edge.put("new-id", 422, '{"error":{"type":"Unprocessable"}}')]
+    assert (post(edge).status, edge.clock.now_s) == (422, 1_000_000.02)
+
+
+@pytest.mark.parametrize("results", [S3_RESULTS, DYNAMODB_RESULTS])
+def test_a_deadline_that_is_over_leaves_a_ticket(make: Any, results: str) -> None:
+    edge = make(results)
+    reply = post(edge, path="/prod/v2/models/tiny/infer", x_deadline_ms="1500")
+    assert (reply.status, said(reply)["error"]["type"]) == (504, "DeadlineExceeded")
+    assert edge.clock.now_s == pytest.approx(1_000_001.5)
+    assert (said(reply)["ticket"], said(reply)["href"]) == ("new-id", "/prod/v2/requests/new-id")
+    assert get(edge, said(reply)["href"]).status == 202
+    edge.work()
+    assert said(get(edge, said(reply)["href"])) == REQUEST
+
+
+def test_the_functions_own_time_ends_every_wait(make: Any) -> None:
+    edge = make()
+    assert post(edge, limit_s=edge.clock.now_s + 2, x_deadline_ms="60000").status == 504
+    assert edge.clock.now_s == pytest.approx(1_000_002)
+    (message,) = edge.messages()
+    assert message["deadline_ms"] == str(1_000_060_000)  # the caller's own: it may come back with its ticket
+
+
+@pytest.mark.parametrize("headers", [{"x_deadline_ms": "0"}, {"x_deadline_ms": "-7", "prefer": "respond-async"}])
+def test_a_deadline_that_was_over_before_sends_nothing(make: Any, headers: dict[str, str]) -> None:
+    edge = make()
+    reply = post(edge, **headers)
+    assert (reply.status, "ticket" in said(reply)) == (504, False)
+    assert edge.messages() == []
+
+
+@pytest.mark.parametrize("results", [S3_RESULTS, DYNAMODB_RESULTS])
+def test_tickets(make: Any, results: str) -> None:
+    edge = make(results)
+    reply = post(edge, prefer="respond-async", x_trace_id="t")
+    assert (reply.status, said(reply)) == (202, {"ticket": "new-id", "href": "/v2/requests/new-id", "trace_id": "t"})
+    expected = {"location": "/v2/requests/new-id", "preference-applied": "respond-async", "retry-after": "1"}
+    assert {name: reply.headers[name] for name in expected} == expected
+    (message,) = edge.messages()
+    assert "deadline_ms" not in message
+    pending = get(edge, "/v2/requests/new-id")
+    assert (pending.status, "preference-applied" in pending.headers) == (202, False)
+    edge.clock.meanwhile = [lambda: edge.put("new-id", body=message["body"])]
+    assert (get(edge, "/v2/requests/new-id", prefer="wait=5").status, edge.clock.pauses) == (200, [0.02])
+    assert get(edge, "/v2/requests/new-id/").headers["x-request-id"] == "new-id"
+
+
+def test_a_ticket_that_expired_is_unknown(make: Any) -> None:
+    edge = make(MLPACK_MODE="ticket", MLPACK_TICKET_S="60")
+    assert post(edge).status == 202
+    edge.clock.now_s += 59
+    assert get(edge, "/v2/requests/new-id").status == 202
+    edge.clock.now_s += 1
+    assert get(edge, "/v2/requests/new-id").status == 404
+
+
+@pytest.mark.parametrize("path", ["/other", "/..", "/a%2Fb", "", "/a/b"])
+def test_what_was_never_accepted_is_unknown(make: Any, path: str) -> None:
+    reply = get(make(), f"/v2/requests{path}")
+    assert (reply.status, said(reply)["error"]["type"]) == (404, "NotFound")
+
+
+def test_a_ticket_is_only_asked_with(make: Any) -> None:
+    reply = post(make(), path="/v2/requests/a")
+    assert (reply.status, said(reply)["error"]["type"]) == (405, "MethodNotAllowed")
+
+
+@pytest.mark.parametrize("results", [S3_RESULTS, DYNAMODB_RESULTS])
+@pytest.mark.parametrize("header", [{"x_request_id": "mine"}, {"idempotency_key": '"mine"', "x_request_id": "a-proxy's"}])
+def test_the_same_request_again_is_the_same_request(make: Any, results: str, header: dict[str, str]) -> None:
+    edge = make(results)
+    assert post(edge, prefer="respond-async", **header).status == 202
+    assert post(edge, prefer="respond-async", **header).status == 202
+    assert said(post(edge, x_deadline_ms="100", **header))["ticket"] == "mine"
+    (message,) = edge.messages()
+    edge.put("mine", body=message["body"])
+    assert said(post(edge, **header)) == REQUEST
+    assert edge.messages() == []
+
+
+def test_another_request_under_the_same_id_is_refused(make: Any) -> None:
+    edge = make(MLPACK_MODE="ticket")
+    assert post(edge, x_request_id="mine").status == 202
+    reply = post(edge, {"inputs": {"pixels": [[1, 2, 3, 5]]}}, x_request_id="mine")
+    assert (reply.status, said(reply)["error"]["type"]) == (422, "IdReused")
+    assert len(edge.messages()) == 1
+
+
+@pytest.mark.parametrize("given", ["../secret", "a b", "é", "x" * 129, ".."])
+def test_an_id_that_could_be_a_path_is_refused(make: Any, given: str) -> None:
+    edge = make()
+    reply = post(edge, x_request_id=given)
+    assert (reply.status, said(reply)["error"]["type"]) == (400, "InvalidRequest")
+    assert edge.messages() == []
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"", "not JSON"),
+        (b"\xff", "not JSON"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b"[]", "JSON list"),
+        (b"{}", "no keys"),
+        ({"inputs": []}, "'pixels' is missing"),
+        ({"inputs": {"pixels": [[1, 2]]}}, "has shape"),
+        ({"inputs": [{**REQUEST["inputs"][0], "datatype": "INT64"}]}, "datatype"),
+        ({"inputs": [{**REQUEST["inputs"][0], "shape": [1, 5]}]}, "holds 5 values"),
+        ({"inputs": [{**REQUEST["inputs"][0], "data": ["1", 2, 3, 4]}]}, "holds a str"),
+        ({"inputs": [*REQUEST["inputs"], {**REQUEST["inputs"][0], "name": "more"}]}, "unknown input 'more'"),
+        ({**REQUEST, "outputs": [{"name": "logits"}]}, "unknown output 'logits'"),
+        ({"text": "the cat"}, "the body has 'text'"),
+    ],
+)
+def test_what_a_worker_would_refuse_is_never_sent(make: Any, body: object, message: str) -> None:
+    edge = make()
+    reply = post(edge, body)
+    assert (reply.status, said(reply)["error"]["type"]) == (400, "InvalidRequest")
+    assert message in said(reply)["error"]["message"]
+    assert said(reply)["trace_id"] == reply.headers["x-trace-id"]
+    assert edge.messages() == []
+
+
+def test_paths_are_a_packages_own(make: Any) -> None:
+    edge = make()
+    assert post(edge, path="/v2/models/other/infer").status == 404
+    assert post(edge, path="/v2/models/tiny/versions/4/infer").status == 404
+    assert said(get(edge, "/v2/health/ready")) == {"ready": True}
+    assert said(get(edge, "/v2/models/tiny"))["inputs"] == [{"name": "pixels", "datatype": "FP32", "shape": [-1, 4]}]
+    assert edge.messages() == []
+
+
+def test_texts_are_checked_and_passed_as_they_are(make: Any) -> None:
+    edge = make(model={"tokenizer": {"file": "tokenizer.json"}}, MLPACK_MODE="ticket")
+    assert post(edge, {"texts": ["the", 3]}).status == 400
+    assert post(edge, {"texts": ["the \uffff cat", "kät"]}).status == 202
+    assert json.loads(edge.messages()[0]["body"]) == {"texts": ["the \uffff cat", "kät"]}
+
+
+def test_what_a_hook_takes_is_passed_as_it_is(make: Any) -> None:
+    edge = make(model={"preprocess": "app:preprocess", "postprocess": "app:postprocess"}, MLPACK_MODE="ticket")
+    assert post(edge, ["a list"]).status == 400
+    assert post(edge, {"row": 1}, path="/anything").status == 202
+    assert post(edge, REQUEST | {"inputs": []}).status == 400  # the protocol's form goes past the hooks
+    assert json.loads(edge.messages()[0]["body"]) == {"row": 1}
+
+
+def test_binary_tensors_travel_as_json_and_come_back_binary(make: Any) -> None:
+    edge = make()
+    raw = struct.pack("<4f", 1, 2.5, 3, 4)
+    row = {"name": "pixels", "shape": [1, 4], "datatype": "FP32", "parameters": {"binary_data_size": 16}}
+    head = json.dumps({"inputs": [row], "parameters": {"binary_data_output": True}}).encode()
+
+    def work() -> None:
+        (message,) = edge.messages()
+        assert json.loads(message["body"])["inputs"][0]["data"] == [1, 2.5, 3, 4]
+        answer = {"content-type": "application/octet-stream", "inference-header-content-length": "2"}
+        edge.put("new-id", body=base64.b64encode(b"{}" + raw).decode(), binary=True, headers=answer)
+
+    edge.clock.meanwhile = [work]
+    reply = post(edge, head + raw, inference_header_content_length=str(len(head)))
+    assert (reply.status, reply.body, reply.binary) == (200, b"{}" + raw, True)
+    assert reply.headers["inference-header-content-length"] == "2"
+
+
+def test_large_requests_go_through_s3(make: Any) -> None:
+    edge = make(MLPACK_MESSAGE_BYTES="1024", MLPACK_MODE="ticket")
+    value = {"inputs": {"pixels": [[1, 2, 3, 4]] * 500}}
+    assert post(edge, value).status == 202
+    (message,) = edge.messages()
+    key = message["payload"].removeprefix(f"s3://{BUCKET}/")
+    assert (message["body"], key.startswith("results/tiny/new-id.")) == ("{}", True)
+    assert json.loads(edge.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()) == value
+
+
+def test_large_requests_without_a_place_are_413(make: Any) -> None:
+    edge = make(DYNAMODB_RESULTS, MLPACK_MESSAGE_BYTES="1024")
+    reply = post(edge, {"inputs": {"pixels": [[1, 2, 3, 4]] * 500}})
+    assert (reply.status, said(reply)["error"]["type"]) == (413, "PayloadTooLarge")
+
+
+def test_the_circuit_opens_and_closes_with_the_queue(make: Any, aws: AwsServer) -> None:
+    edge = make(MLPACK_BREAKER_FAILURES="2", MLPACK_MODE="ticket")
+    aws.plan(Fault("error", service="sqs", operation="SendMessage", onward=True))
+    for _ in range(2):
+        assert said(post(edge))["error"]["type"] == "Unavailable"
+    sent = len(aws.log("sqs"))
+    reply = post(edge)
+    assert (reply.status, said(reply)["error"]["type"], reply.headers["retry-after"]) == (503, "CircuitOpen", "10")
+    assert len(aws.log("sqs")) == sent
+    edge.clock.now_s += 10
+    assert said(post(edge))["error"]["type"] == "Unavailable"  # the probe
+    assert said(post(edge))["error"]["type"] == "CircuitOpen"
+    aws.plan()
+    edge.clock.now_s += 20
+    assert [post(edge).status for _ in range(2)] == [202, 202]
+
+
+def test_a_backlog_is_read_now_and_then_and_turns_requests_away(make: Any, aws: AwsServer) -> None:
+    edge = make(MLPACK_BACKLOG_LIMIT="1", MLPACK_MODE="ticket")
+    assert [post(edge).status for _ in range(3)] == [202, 202, 202]  # as it was at the first of them
+    edge.clock.now_s += 5
+    reply = post(edge)
+    assert (reply.status, said(reply)["error"]["type"], reply.headers["retry-after"]) == (503, "Overloaded", "5")
+    assert [one.operation for one in aws.log("sqs")].count("GetQueueAttributes") == 2
+    edge.messages()
+    edge.clock.now_s += 5
+    aws.plan(Fault("error", service="sqs", operation="GetQueueAttributes"))
+    assert post(edge).status == 202  # unknown is no reason
+
+
+def test_results_that_cannot_be_read_are_503_with_a_ticket(make: Any, aws: AwsServer) -> None:
+    edge = make()
+    aws.plan(Fault("error", service="s3", operation="GetObject", code="AccessDenied", status=403, onward=True))
+    reply = post(edge, x_deadline_ms="300")
+    assert (reply.status, said(reply)["error"]["type"], said(reply)["ticket"]) == (503, "Unavailable", "new-id")
+    assert "AccessDenied" in said(reply)["error"]["message"]
+    assert get(edge, "/v2/requests/new-id").status == 503
+
+
+def test_results_that_can_be_read_again_are_waited_for(make: Any, aws: AwsServer) -> None:
+    edge = make()
+    aws.plan(Fault("close", service="s3", operation="GetObject"))
+    edge.clock.meanwhile = [edge.work]
+    assert post(edge).status == 200
+
+
+def test_a_ticket_that_cannot_be_kept_is_not_given(make: Any, aws: AwsServer) -> None:
+    edge = make(MLPACK_MODE="ticket")
+    aws.plan(Fault("error", service="s3", operation="PutObject", onward=True))
+    assert post(edge).status == 503
+    assert edge.messages() == []
+
+
+def test_a_direct_invocation_gets_json_with_its_trace_id(make: Any) -> None:
+    edge = make(model={"preprocess": "app:preprocess", "postprocess": "app:postprocess"})
+    edge.clock.meanwhile = [edge.work]
+    reply = edge.door.exchange({}, "new-id", float("inf")).value({"row": 1}, "new-id")
+    assert said(reply) == {"trace_id": reply.headers["x-trace-id"], "row": 1}
+    binary = edge.door.exchange({}, "other", float("inf")).value({**REQUEST, "parameters": {"binary_data_output": True}})
+    assert (binary.status, "binary outputs need HTTP" in said(binary)["error"]["message"]) == (400, True)
+
+
+def test_a_door_that_cannot_open_says_why(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = {"MLPACK_WORKER_URL": "http://worker:8080"}
+    with pytest.raises(SettingsError):
+        open_door({})
+    monkeypatch.setenv("MLPACK_MODEL_DIR", str(tmp_path))
+    with pytest.raises(ModelError, match=r"no model\.json"):
+        open_door(worker)
+    monkeypatch.setenv("MLPACK_MODEL_DIR", str(described(tmp_path / "m", inputs=[{"name": "x", "dtype": "string", "shape": []}])))
+    with pytest.raises(ModelError, match="inputs is no list of ports"):
+        open_door(worker)
