@@ -65,8 +65,10 @@ REFUSED: tuple[Refused, ...] = (
     Refused(pattern="libcudadevrt.a", why=_DEVELOPS),
     Refused(pattern="cuda_runtime_api.h", why=_DEVELOPS),
 )
-CUDA_NEEDS = ("libcublas.so.13", "libcublasLt.so.13", "libcurand.so.10", "libcudnn.so.9")
-"""What onnxruntime's CUDA provider is linked with or opens (1.31.1): from the base, since no wheel of ours has them."""
+CUDA_NEEDS = ("libcublas.so.13", "libcublasLt.so.13", "libcudart.so.13", "libcurand.so.10")
+"""What onnxruntime's CUDA provider (1.31.1) is linked with: from the base, since no wheel of ours has them. Convolutions open
+cuDNN 9 and Fourier transforms cuFFT besides."""
+FRONT_DOOR = "frontdoor.zip"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +108,8 @@ class GpuWorker:
     """Compute capabilities to have engines for: sm75 T4 (g4dn), sm80 A100, sm86 A10G (g5), sm89 L4 (g6) and L40S (g6e), sm120
     RTX PRO 6000."""
     backend: Literal["tensorrt", "cuda"] = "tensorrt"
-    """What computes: TensorRT, or onnxruntime's CUDA provider, which needs a base with cuBLAS, cuRAND and cuDNN."""
+    """What computes: TensorRT, or onnxruntime's CUDA provider, which needs a base with cuBLAS 13,
+    cuRAND 10, the CUDA 13 runtime, and for convolutions cuDNN 9."""
     runtime: Literal["rtx", "lean"] = "rtx"
     """Which TensorRT: `rtx` builds engines on machines without a GPU, and brings what deferred builds need; `lean` only runs
     version-compatible engines of the full TensorRT, in half the bytes."""
@@ -193,8 +196,8 @@ def chain(config: GpuWorker) -> Chain:
 
 
 def write(contents: Contents, config: CpuWorker | GpuWorker, out_dir: Path) -> Written:
-    """The image as an OCI layout in `out_dir/image`. LimitError or PackError before anything is written; PackError when what was
-    written does not conform."""
+    """The image as an OCI layout in `out_dir/image`, and its front door's zip beside it. LimitError or PackError before anything is
+    written; PackError when what was written does not conform."""
     from mlpack.oci import layout
 
     under = layering.below(contents)
@@ -213,6 +216,10 @@ def write(contents: Contents, config: CpuWorker | GpuWorker, out_dir: Path) -> W
     made = layout.read(out_dir / LAYOUT)
     if problems := layering.problems(made, config.arch, tuple(written.layers.values())):
         raise PackError("the image could not be run:\n" + "\n".join(f"  {each}" for each in problems))
+    if (contents.runtime / "mlpack_runtime").is_dir():
+        from mlpack.targets import frontdoor  # type: ignore[attr-defined]
+
+        frontdoor.write_zip(contents, out_dir / FRONT_DOOR)
     total = sum(size for _, size in counted)
     said = f"{total / 1e6:,.0f} MB beside the model, uncompressed; at most {limits.WORKER_IMAGE.value / 1e6:,.0f} are aimed at"
     return dataclasses.replace(written, notes=(*written.notes, said))
