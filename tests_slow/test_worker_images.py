@@ -38,10 +38,11 @@ def slim(trixie: Path, test_cache: Path) -> Base:
 def engines(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny model with engines for two GPUs, built by TensorRT for RTX without one."""
     from mlpack.passes import PASSES
+    from mlpack.passes.profiles import Bounds
 
     work = tmp_path_factory.mktemp("engines")
     row, given = PASSES["tensorrt"], model_dir(work / "model")
-    bounds = {"x": {"min": [1, 4], "opt": [1, 4], "max": [2, 4]}}
+    bounds = {"x": Bounds(min=(1, 4), opt=(1, 4), max=(2, 4))}
     (work / "built").mkdir()
     row.run(given, row.config(builder="rtx", gpus=GPU.gpus, profiles=(bounds,), max_batch=2), work / "built")
     return work / "built"
@@ -152,7 +153,7 @@ def test_botocore_as_it_ships_knows_its_services(make_runtime: MakeRuntime) -> N
 
 
 def test_recipe_without_the_licence_ends_with_2_before_any_work(make_project: Any) -> None:
-    project: Project = make_project()
+    project: Project = make_project("minilm")
     project.edit("minilm-gpu", lambda text: "\n".join(each for each in text.splitlines() if not each.startswith("accept_lic")))
     for verb in ("plan", "build"):
         said = project.mlpack(verb, "recipes/minilm-gpu.yaml", expect=2).stderr

@@ -14,7 +14,7 @@ that Lambda lacks (fixed by microsoft/onnxruntime pull request 28230). Its C API
 TOKENIZER = "tokenizers==0.22.2"
 """The release that the builder's own transformers wants (`tokenizers<0.23`): build and package tokenise with the same code."""
 ENGINE_CUDA = "onnxruntime-gpu==1.31.1"
-"""The same release with the CUDA provider beside it (284 MB), whose CUDA 13 libraries the base must have: `gpu_worker.CUDA_NEEDS`."""
+"""The same release with the CUDA provider beside it (284 MB); the base must have CUDA 13's libraries: `gpu_worker.CUDA_NEEDS`."""
 AWS = ("botocore==1.44.5", "jmespath==1.1.0", "python-dateutil==2.9.0.post0", "six==1.17.0", "urllib3==2.8.0")
 """What a worker speaks with SQS, S3 and DynamoDB through: boto3 without boto3, whose resources and transfers it has no use for."""
 TENSORRT = {
