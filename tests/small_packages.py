@@ -13,7 +13,7 @@ from mlpack.machine import arch
 from mlpack.oci.base import Base, resolve_base
 from mlpack.pack import Hooks, PackRequest, RuntimeRequest, assemble_runtime, pack
 from mlpack.records import Artifact, Target
-from mlpack.targets import LambdaImage, LambdaZip
+from mlpack.targets import TARGETS, CpuWorker, GpuWorker, LambdaImage, LambdaZip
 from mlpack.wheels import Pin
 
 SAMPLE = {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}]}
@@ -25,6 +25,9 @@ ELF = {
 }
 PIN = Pin(name="onnxruntime", version=wheels.ENGINE.partition("==")[2], sha256s=("0" * 64,))
 TOKENIZER_PIN = Pin(name="tokenizers", version=wheels.TOKENIZER.partition("==")[2], sha256s=("1" * 64,))
+
+
+Config = LambdaZip | LambdaImage | CpuWorker | GpuWorker
 
 
 def running() -> bytecode.Interpreter:
@@ -103,12 +106,13 @@ def base(path: Path, cache: Path, arch: str = HERE) -> Base:
     return resolve_base(str(rootfs(path, arch)), arch, cache)
 
 
-def target(config: LambdaZip | LambdaImage) -> Target:
+def target(config: Config) -> Target:
     """The target of this config."""
-    return Target(kind="lambda-zip" if isinstance(config, LambdaZip) else "lambda-image", arch=config.arch, config=config)
+    kind = next(kind for kind, row in TARGETS.items() if row.config is type(config))
+    return Target(kind=kind, arch=config.arch, config=config)
 
 
-def packed(work: Path, config: LambdaZip | LambdaImage, runtime_dir: Path, **other: Any) -> tuple[Path, Artifact]:
+def packed(work: Path, config: Config, runtime_dir: Path, **other: Any) -> tuple[Path, Artifact]:
     """A package of the tiny model in `work/out`; `other`: fields of the request, and `hooks` as {file: source}."""
     sources = other.pop("hooks", None)
     if sources:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import small_packages
-from mlpack import digest, pack, wheels
+from mlpack import digest, pack, runtime_part, wheels
 from mlpack.errors import LimitError, PackError
 from mlpack.pack import RuntimeRequest
 from mlpack.targets import LambdaImage, LambdaZip
@@ -180,7 +180,7 @@ def test_pack_base_only_where_one_belongs(runtime: Path, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("kind", [OSError, shutil.Error])
 def test_pack_full_disk_is_no_fault_of_the_package_and_says_where(kind: type[OSError], tmp_path: Path) -> None:
-    with pytest.raises(OSError, match=tmp_path.name) as raised, pack._space(tmp_path):
+    with pytest.raises(OSError, match=tmp_path.name) as raised, runtime_part.space(tmp_path):
         raise kind([("from", "to", f"[Errno {errno.ENOSPC}] {os.strerror(errno.ENOSPC)}")])
     assert raised.value.errno == errno.ENOSPC
 

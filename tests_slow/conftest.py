@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.aws_server import aws, aws_server
+from tests.small_packages import Config, target
 from tests_slow.project import Project, copy_of_samples
 from tests_slow.real_registry import Registry
 from tools import parts
@@ -18,7 +19,8 @@ from mlpack.machine import arch
 from mlpack.oci.base import Base, resolve_base
 from mlpack.pack import RuntimeRequest, runtime_request, runtime_tree
 from mlpack.records import Target
-from mlpack.targets import LambdaImage, LambdaZip
+from mlpack.runtime_part import requirements
+from mlpack.targets import TARGETS
 from mlpack.wheels import Lock
 
 MakeRuntime = Callable[..., Path]
@@ -101,21 +103,22 @@ def make_runtime(test_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     made: dict[tuple[object, ...], Path] = {}
     path = test_cache / "slow.lock"
 
-    def make(config: LambdaZip | LambdaImage, python: str, *, text: bool = False) -> Path:
-        key = (config.arch, python, text, getattr(config, "layer", False))
+    def make(config: Config, python: str, *, text: bool = False) -> Path:
+        row = target(config)
+        key = (config.arch, python, text, getattr(config, "layer", False), TARGETS[row.kind].needs(config))
         if key not in made:
             made[key] = tmp_path_factory.mktemp("runtime")
             runtime_tree(request_for(config, python, text=text), made[key])
         return made[key]
 
-    def request_for(config: LambdaZip | LambdaImage, python: str, *, text: bool) -> RuntimeRequest:
-        lock = pinned(python, config.arch)
-        kind = "lambda-zip" if isinstance(config, LambdaZip) else "lambda-image"
-        target = Target(kind=kind, arch=config.arch, config=config)
-        return runtime_request(target, python, text, lock.wheels[wheels.platform_key(python, config.arch)])
+    def request_for(config: Config, python: str, *, text: bool) -> RuntimeRequest:
+        wanted = target(config)
+        lock = pinned(python, wanted)
+        return runtime_request(wanted, python, text, lock.wheels[wheels.platform_key(python, config.arch)])
 
-    def pinned(python: str, arch: str) -> Lock:
-        lock = wheels.pinned(wheels.read_lock(path), python, arch)
+    def pinned(python: str, wanted: Target) -> Lock:
+        needs = (*TARGETS[wanted.kind].needs(wanted.config), "tokenizer")
+        lock = wheels.pinned(wheels.read_lock(path), python, wanted.arch, requirements(needs))
         wheels.write_lock(path, lock)
         return lock
 

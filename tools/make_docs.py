@@ -18,7 +18,7 @@ from typing import Any, get_args, get_type_hints
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "src"))
 
-from mlpack import metrics, recipe  # noqa: E402  (the path comes first, so that no installation is needed)
+from mlpack import licenses, metrics, recipe  # noqa: E402  (the path comes first, so that no installation is needed)
 from mlpack.errors import MEANINGS  # noqa: E402
 from mlpack.passes import PASSES, Pass  # noqa: E402
 from mlpack.targets import TARGETS  # noqa: E402
@@ -44,6 +44,11 @@ the recipe, then in the directory the command runs in. For completion in an edit
 ```
 
 Sizes are written `100MB` (decimal) or `64MiB` (binary), durations `50ms` or `1.5s`, money `5USD` or `5`.
+"""
+
+_LICENCES = """Some packages redistribute what comes under a licence that has to be agreed to. Whoever answers for that says so in
+`accept_licenses`, by name; without it `plan` and `build` end with exit code 2 before any work. What was accepted is printed, and
+recorded in the package's `package.json`; the text lies in the package's `licenses/`.
 """
 
 _DATA = """## Data files
@@ -128,6 +133,12 @@ def _page(schema: dict[str, Any]) -> Iterator[str]:
     for name, kind in TARGETS.items():
         yield f"### `{name}`\n\n{kind.description}.\n\n{_doc(definitions[f'target-{name}'])}\n"
         yield from _table(definitions[f"target-{name}"])
+    yield "## Licences\n"
+    yield _LICENCES
+    yield "| name | what it is | what we read in it |\n| --- | --- | --- |"
+    for name, licence in licenses.LICENSES.items():
+        yield f"| `{name}` | {licence.title} | {licence.summary} Read on {licence.read_on}. |"
+    yield ""
     yield "## Exit codes\n"
     yield "| code | meaning |\n| --- | --- |"
     for code, meaning in MEANINGS.items():

@@ -145,23 +145,54 @@ class Bench:
                     _write(good, entry.dir / _RESULT)
         return {id_: taken[first[package.content]] for id_, package in subjects.items()}
 
+    def judge(self, twins: Mapping[str, Package], baseline_id: str, data: Data) -> dict[str, Measurement | MeasureError]:
+        """Accuracy alone, for packages of a device that is not here: predictions of their twins on this machine's processor. The
+        measurements have no times, no memory and no throughput. Errors as of `measure`."""
+        here = machine.this_machine()
+        action: dict[str, Any] = {
+            "kind": "accuracy",
+            "version": _VERSION,
+            "machine": dataclasses.asdict(here),
+            "packages": {str(package.content): _interpreter(package)[1] for package in twins.values()},
+            "baseline": str(twins[baseline_id].content),
+            "data": str(data.tree),
+            "metric": self._metric(),
+        }
+        known = self.store.find(action)
+        if known is None:
+            with self.packages.unpacked(twins) as folders, self.store.scratch() as work:
+                subjects = [_subject(id_, package, folders[id_]) for id_, package in twins.items()]
+                found = self._accuracies(subjects, baseline_id, data, work)
+            taken = {id_: _accurate(here, each) if isinstance(each, Accuracy) else each for id_, each in found.items()}
+            good = {str(twins[id_].content): each for id_, each in taken.items() if isinstance(each, Measurement)}
+            if all(isinstance(each, Measurement) for each in taken.values()):
+                with self.store.entry(action, repeatable=False) as entry:
+                    if not entry.hit:
+                        _write(good, entry.dir / _RESULT)
+            return taken
+        kept = _read(known.dir / _RESULT)
+        return {id_: kept[str(package.content)] for id_, package in twins.items()}
+
+    def _accuracies(self, subjects: list[Subject], baseline_id: str, data: Data, work: Path) -> dict[str, Accuracy | MeasureError]:
+        """An accuracy or a failure of every subject. Raises the baseline's failure."""
+        isa = machine.this_machine().isa
+        judge = Judge(metric=self.recipe.metric, labels=data.labels, isa=isa, load_hook=self._load_hook)
+        n_calls = len(data.calls)
+        self.observe(f"measure: accuracy on {n_calls} calls, {len(subjects)} packages")
+        predictions = measure.predict(subjects, data.dir, n_calls, work)
+        failed = {id_: found for id_, found in predictions.items() if isinstance(found, MeasureError)}
+        if baseline_id in failed:
+            raise failed[baseline_id]
+        accuracies = judge.accuracies({id_: p for id_, p in predictions.items() if isinstance(p, Path)}, baseline_id)
+        return {**accuracies, **failed}
+
     def _take(self, packages: Mapping[str, Package], baseline_id: str, data: Data) -> dict[str, Measurement | MeasureError]:
         here = machine.this_machine()
-        judge = Judge(metric=self.recipe.metric, labels=data.labels, isa=here.isa, load_hook=self._load_hook)
-        n_calls = len(data.calls)
         # Outputs of large evaluations are large: they lie on the store's disk, /tmp may be memory.
         with self.packages.unpacked(packages) as folders, self.store.scratch() as work:
-            subjects = [
-                Subject(id=id_, root=folders[id_], memory_mb=package.memory_mb, interpreter=_interpreter(package)[0])
-                for id_, package in packages.items()
-            ]
-            self.observe(f"measure: accuracy on {n_calls} calls, {len(subjects)} packages")
-            predictions = measure.predict(subjects, data.dir, n_calls, work)
-            failed = {id_: found for id_, found in predictions.items() if isinstance(found, MeasureError)}
-            if baseline_id in failed:
-                raise failed[baseline_id]
-            accuracies = judge.accuracies({id_: p for id_, p in predictions.items() if isinstance(p, Path)}, baseline_id)
-            failed |= {id_: found for id_, found in accuracies.items() if isinstance(found, MeasureError)}
+            subjects = [_subject(id_, package, folders[id_]) for id_, package in packages.items()]
+            accuracies = self._accuracies(subjects, baseline_id, data, work)
+            failed = {id_: found for id_, found in accuracies.items() if isinstance(found, MeasureError)}
             alive = [subject for subject in subjects if subject.id not in failed]
             timings = self._timings(alive, baseline_id, data, failed)
         results: dict[str, Measurement | MeasureError] = dict(failed)
@@ -191,6 +222,27 @@ class Bench:
 
     def _load_hook(self, reference: str) -> Callable[..., Any]:
         return entrypoint.load(entrypoint.locate(reference, self.roots))
+
+
+def _subject(id_: str, package: Package, root: Path) -> Subject:
+    return Subject(id=id_, root=root, memory_mb=package.memory_mb, interpreter=_interpreter(package)[0])
+
+
+def _accurate(here: Machine, accuracy: Accuracy) -> Measurement:
+    """A measurement of accuracy alone."""
+    return Measurement(
+        machine=here,
+        load_ms=(),
+        first_answer_ms=(),
+        cold_start_ms=(),
+        latency_ms=(),
+        batch=1,
+        warmups=0,
+        ratio_samples=(),
+        throughput_per_s=0.0,
+        peak_memory_bytes=0,
+        accuracy=accuracy,
+    )
 
 
 def _interpreter(package: Package) -> tuple[Path, str]:

@@ -9,25 +9,22 @@ every candidate of one platform: whoever calls may keep it. Will not resolve ver
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlpack import bytecode, digest, wheels
+from mlpack import bytecode, digest, licenses
 from mlpack.bytecode import Interpreter
-from mlpack.digest import Digest
-from mlpack.errors import PackError, full_disk
+from mlpack.errors import PackError
 from mlpack.records import Artifact, Target
+from mlpack.runtime_part import RuntimeRequest, assemble_runtime, copy, runtime_key, runtime_request, runtime_tree, space
 from mlpack.targets import TARGETS, tokenizer_files
-from mlpack.targets.contents import LAYER_ROOT, PARTS, TASK_ROOT, Contents, Written
+from mlpack.targets.contents import TASK_ROOT, Contents, Written
 from mlpack.targets.unpacking import PACKAGE, SCHEMA, describe, unpack
-from mlpack.wheels import Pin
 
 if TYPE_CHECKING:
     from mlpack.oci.base import Base
@@ -36,6 +33,7 @@ __all__ = [
     "Hooks",
     "PackRequest",
     "RuntimeRequest",
+    "assemble_runtime",
     "describe",
     "interpreter_for",
     "lay_out",
@@ -54,19 +52,6 @@ EVENT = "event.json"
 MODEL_SCHEMA = 1
 DEFAULT_MAX_LENGTH = 512
 """Tokens, where neither the recipe nor the model's own files say: what BERT and its kin have positions for."""
-_ELF_MACHINES = {"x86_64": 0x3E, "arm64": 0xB7}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RuntimeRequest:
-    """Everything that decides the bytes of a package's runtime part. `prefix`: where it will lie in the function's file system."""
-
-    python: str
-    arch: str
-    text: bool
-    pins: tuple[Pin, ...]
-    prefix: str = TASK_ROOT
-    interpreter: Interpreter | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,63 +105,6 @@ def python_of(target: Target, base: Base | None, cache_dir: Path | None = None) 
     return paths.find_python(paths.base_paths(base.image, cache_dir))[1]
 
 
-def runtime_request(target: Target, python: str, text: bool, pins: tuple[Pin, ...]) -> RuntimeRequest:
-    """What `target` needs as its runtime part, with the interpreter of this machine that can compile for it."""
-    prefix = LAYER_ROOT if getattr(target.config, "layer", False) else TASK_ROOT
-    needed = {wheels.ENGINE, wheels.TOKENIZER} if text else {wheels.ENGINE}
-    chosen = tuple(pin for pin in pins if f"{pin.name}=={pin.version}" in needed)
-    if len(chosen) != len(needed):
-        raise PackError(
-            f"{wheels.LOCK_NAME} does not pin {' and '.join(sorted(needed))} for {python} on {target.arch}: delete it to pin anew"
-        )
-    return RuntimeRequest(
-        python=python, arch=target.arch, text=text, pins=chosen, prefix=prefix, interpreter=bytecode.interpreter(python)
-    )
-
-
-def runtime_key(request: RuntimeRequest) -> dict[str, Any]:
-    """Everything that decides what `runtime_tree` writes, as JSON for an action: the runtime's own sources among it."""
-    return {
-        "runtime": str(_sources_digest()),
-        "python": request.python,
-        "arch": request.arch,
-        "text": request.text,
-        "pins": [[pin.name, pin.version, list(pin.sha256s)] for pin in request.pins],
-        "prefix": request.prefix,
-        "compiler": request.interpreter.version if request.interpreter else None,
-        "versions": {"pack": VERSION, "bytecode": bytecode.VERSION},
-        "rules": [[rule.pattern, rule.to] for rule in wheels.RULES],
-    }
-
-
-def runtime_tree(request: RuntimeRequest, out_dir: Path) -> tuple[str, ...]:
-    """bootstrap.py, mlpack_runtime/, lib/, site/ and licenses/ in `out_dir`, which is empty; returns notes for the user.
-
-    Reads the wheels from the index or uv's cache (ServiceError, PackError); PackError when a library is for another processor.
-    """
-    with _space(out_dir):
-        installed = out_dir / ".installed"
-        wheels.install(request.pins, request.python, request.arch, installed)
-        notes = assemble_runtime(installed, request, out_dir)
-        shutil.rmtree(installed)
-        return notes
-
-
-def assemble_runtime(installed: Path, request: RuntimeRequest, out_dir: Path) -> tuple[str, ...]:
-    """What `runtime_tree` does after the wheels were unpacked to `installed`, whose kept files are moved."""
-    for path in wheels.slim(installed, out_dir):
-        _check_machine(out_dir / path, request.arch)
-    sources = _sources()
-    for name in _source_names(sources):
-        target = out_dir / ("bootstrap.py" if name == "bootstrap.py" else f"mlpack_runtime/{name}")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _copy(sources / name, target)
-    if request.interpreter is None:
-        return (bytecode.missing_note(request.python),)
-    bytecode.compile_tree(out_dir, request.interpreter, request.prefix)
-    return ()
-
-
 def pack(request: PackRequest, work_dir: Path, out_dir: Path) -> Artifact:
     """Write what ships for this candidate to `out_dir` (empty): function.zip and layer.zip, or image/; event.json; package.json.
 
@@ -186,7 +114,7 @@ def pack(request: PackRequest, work_dir: Path, out_dir: Path) -> Artifact:
     kind = TARGETS[request.target.kind]
     if kind.needs_base != (request.base is not None):
         raise PackError(f"target {request.target.kind}: {'needs a base image' if kind.needs_base else 'has no base image'}")
-    with _space(out_dir):
+    with space(out_dir):
         contents = _contents(request, work_dir)
         written = kind.write(contents, request.target.config, out_dir)
         event = _event(request)
@@ -208,9 +136,9 @@ def pack(request: PackRequest, work_dir: Path, out_dir: Path) -> Artifact:
 
 def lay_out(request: PackRequest, work_dir: Path, out_dir: Path) -> None:
     """What would lie at /var/task, as a directory, whatever its size: what is too large to ship can still be compared with."""
-    with _space(out_dir):
+    with space(out_dir):
         contents = _contents(request, work_dir)
-        for part in PARTS:
+        for part in contents.parts:
             shutil.copytree(contents.tree(part), out_dir, copy_function=_link, dirs_exist_ok=True)
 
 
@@ -218,11 +146,12 @@ def _contents(request: PackRequest, work_dir: Path) -> Contents:
     model, code = work_dir / "model", work_dir / "code"
     (model / "model").mkdir(parents=True)
     (code / "model").mkdir(parents=True)
-    graphs = sorted(path for path in request.model_dir.glob("model.onnx*") if path.is_file())
     if not (request.model_dir / "model.onnx").is_file():
         raise PackError(f"{request.model_dir} has no model.onnx: the last step did not give an ONNX model")
-    for path in graphs:
-        _link(path, model / "model" / path.name)
+    for graph in sorted(set(_graphs(request).values())):
+        for path in sorted(request.model_dir.glob(f"{graph}*")):
+            if path.is_file():
+                _link(path, model / "model" / path.name)
     tokenizer = _tokenizer(request)
     text = {**tokenizer_files.write(tokenizer, model / "model"), **_text_settings(request)} if tokenizer else None
     settings = _settings(request, text)
@@ -230,7 +159,39 @@ def _contents(request: PackRequest, work_dir: Path) -> Contents:
     if request.hooks is not None:
         _copy_hooks(request, request.hooks, code)
     labels = {"org.opencontainers.image.title": request.name, "org.opencontainers.image.version": request.version}
-    return Contents(runtime=request.runtime, model=model, code=code, labels=labels, base=request.base, cache_dir=request.cache_dir)
+    return Contents(
+        runtime=request.runtime,
+        model=model,
+        code=code,
+        labels=labels,
+        engines=_engines(request, work_dir / "engines"),
+        base=request.base,
+        cache_dir=request.cache_dir,
+    )
+
+
+def _graphs(request: PackRequest) -> dict[str, str]:
+    """The graph, and where the processor needs another one, its twin for it: see `precision`, which writes cpu.onnx."""
+    row, twin = TARGETS[request.target.kind], (request.model_dir / "cpu.onnx").is_file()
+    if row.device == "cpu":
+        return {"graph": "cpu.onnx" if twin else "model.onnx"}
+    falls_back = twin and "cpu" in getattr(request.target.config, "fallback", ())
+    return {"graph": "model.onnx", **({"cpu_graph": "cpu.onnx"} if falls_back else {})}
+
+
+def _engines(request: PackRequest, out_dir: Path) -> Path | None:
+    """What the `tensorrt` step left, for a GPU worker: the specification and the engines that were built."""
+    specification = request.model_dir / "tensorrt.json"
+    if TARGETS[request.target.kind].device != "gpu" or not specification.is_file():
+        return None
+    (out_dir / "model" / "engines").mkdir(parents=True)
+    _link(specification, out_dir / "model" / specification.name)
+    for row in _json(specification).get("engines", ()):
+        built = request.model_dir / row["file"]
+        if not built.is_file() or digest.of_file(built) != row["digest"]:
+            raise PackError(f"{built} is not the engine that {specification.name} lists: run the `tensorrt` step again")
+        _link(built, out_dir / "model" / "engines" / built.name)
+    return out_dir
 
 
 def _tokenizer(request: PackRequest) -> Path | None:
@@ -253,7 +214,7 @@ def _settings(request: PackRequest, text: dict[str, Any] | None) -> dict[str, An
         "version": request.version,
         "variant": request.variant,
         "target": request.target.kind,
-        "graph": "model.onnx",
+        **_graphs(request),
         "graph_optimization_level": engine.get("graph_optimization_level", 99),
         "session": engine.get("session", {}),
         "memory_mb": request.target.config.memory_mb,
@@ -262,6 +223,7 @@ def _settings(request: PackRequest, text: dict[str, Any] | None) -> dict[str, An
         "tokenizer": text,
         "preprocess": hooks.preprocess if hooks else None,
         "postprocess": hooks.postprocess if hooks else None,
+        **TARGETS[request.target.kind].settings(request.target.config),
     }
 
 
@@ -294,7 +256,7 @@ def _copy_hooks(request: PackRequest, hooks: Hooks, code: Path) -> None:
             raise PackError(f"the hook's file {name!r} is outside {hooks.root}: move it beside the recipe")
         target = code / "app" / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        _copy(hooks.root / name, target)
+        copy(hooks.root / name, target)
     if interpreter := interpreter_for(request.python):
         bytecode.compile_tree(code, interpreter, TASK_ROOT)
 
@@ -337,30 +299,15 @@ def _package(request: PackRequest, written: Written) -> dict[str, Any]:
         "parts": {part.name: part.size_bytes for part in written.parts},
         "layers": {part: str(each) for part, each in written.layers.items()},
         "files": [each.as_json() for each in written.files],
+        **TARGETS[request.target.kind].settings(request.target.config),
+        **_licences(request),
     }
 
 
-def _sources() -> Path:
-    found = importlib.util.find_spec("mlpack_runtime")
-    if found is None or not found.submodule_search_locations:
-        raise PackError("the package mlpack_runtime is not installed beside mlpack: install mlpack anew")
-    return Path(next(iter(found.submodule_search_locations)))
-
-
-def _source_names(sources: Path) -> tuple[str, ...]:
-    return tuple(path for path, entry in digest.entries(sources) if path.endswith(".py") and entry.is_file())
-
-
-def _sources_digest() -> Digest:
-    sources = _sources()
-    return digest.of_json({name: str(digest.of_file(sources / name)) for name in _source_names(sources)})
-
-
-def _check_machine(path: Path, arch: str) -> None:
-    with path.open("rb") as file:
-        header = file.read(20)
-    if header[:4] == b"\x7fELF" and int.from_bytes(header[18:20], "little") != _ELF_MACHINES[arch]:
-        raise PackError(f"{path.name} is not built for {arch}: the package index served a wheel for another processor")
+def _licences(request: PackRequest) -> dict[str, Any]:
+    """What was put in under a licence that had to be accepted, when there is any."""
+    named = licenses.needed(TARGETS[request.target.kind].needs(request.target.config))
+    return {"licenses": [licenses.LICENSES[name].as_json(name) for name in named]} if named else {}
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -373,25 +320,9 @@ def _json(path: Path) -> dict[str, Any]:
     return found
 
 
-def _copy(source: Path, target: Path) -> None:
-    shutil.copyfile(source, target)
-    target.chmod(0o644)
-
-
 def _link(source: str | Path, target: str | Path) -> None:
     """The same file under another name where the file system can, a copy where it cannot: models are large, and only read."""
     try:
         os.link(os.path.realpath(source), target)
     except OSError:
         shutil.copyfile(source, target)
-
-
-@contextmanager
-def _space(directory: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        # No PackError: a full disk is no candidate's fault, and the build must not go on to choose another.
-        if full := full_disk(str(error)):
-            raise OSError(full.errno, full.strerror, str(directory)) from error
-        raise

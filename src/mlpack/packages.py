@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlpack import digest, entrypoint, pack, wheels
+from mlpack import digest, entrypoint, licenses, pack, wheels
 from mlpack.digest import Digest
 from mlpack.errors import PackError, RecipeError
 from mlpack.pack import Hooks, PackRequest, RuntimeRequest
 from mlpack.records import Artifact, Candidate, Model, Part, Recipe, Target
+from mlpack.runtime_part import requirements
 from mlpack.store import Store
-from mlpack.targets import TARGETS
+from mlpack.targets import TARGETS, CpuWorker
 
 if TYPE_CHECKING:
     from mlpack.oci.auth import Credentials
@@ -89,7 +90,17 @@ class Packages:
 
     def lay_out(self, candidate: Candidate, model: Model, sample: Mapping[str, Any]) -> Package:
         """What `pack` refuses because it is too large to ship, as a bare directory: what others are compared with must be run."""
-        request, content = self._request(candidate, model, sample)
+        return self._laid_out(candidate, *self._request(candidate, model, sample))
+
+    def twin(self, candidate: Candidate, model: Model, sample: Mapping[str, Any]) -> Package:
+        """What a GPU's package computes, as a bare directory that this machine's processor can run: the same graph, or its twin
+        with the same roundings, on onnxruntime. Accuracy is measured on it, and nothing else."""
+        config = CpuWorker(arch=candidate.target.arch, memory_mb=candidate.target.config.memory_mb)  # type: ignore[arg-type]
+        here = dataclasses.replace(candidate, target=Target(kind="cpu-worker", arch=candidate.target.arch, config=config))
+        python = pack.python_of(candidate.target, self.base_of(candidate.target), self._cache)
+        return self._laid_out(here, *self._request(here, model, sample, python))
+
+    def _laid_out(self, candidate: Candidate, request: PackRequest, content: dict[str, Any]) -> Package:
         action = {"kind": "directory", "version": pack.VERSION, "name": self._recipe.name, "variant": candidate.variant}
         with self._store.entry({**action, "target": candidate.target.kind, "content": content, "python": request.python}) as entry:
             if not entry.hit:
@@ -102,11 +113,13 @@ class Packages:
         )
         return self._package(artifact, entry.dir, request, content)
 
-    def _request(self, candidate: Candidate, model: Model, sample: Mapping[str, Any]) -> tuple[PackRequest, dict[str, Any]]:
-        """What to pack, and the part of it that decides how the package behaves."""
+    def _request(
+        self, candidate: Candidate, model: Model, sample: Mapping[str, Any], python: str | None = None
+    ) -> tuple[PackRequest, dict[str, Any]]:
+        """What to pack, and the part of it that decides how the package behaves. `python`: for a directory without a base."""
         target, model_dir = candidate.target, self._store.path(model.tree)
-        base = self.base_of(target)
-        python = pack.python_of(target, base, self._cache)
+        base = None if python else self.base_of(target)
+        python = python or pack.python_of(target, base, self._cache)
         tokenizer = self._tokenizer(model_dir)
         runtime = self._runtime(target, python, text=tokenizer is not None)
         with self._store.entry({"kind": "runtime", **pack.runtime_key(runtime)}) as made:
@@ -133,7 +146,7 @@ class Packages:
             max_length=self._recipe.serve.max_length,
             base=base,
             cache_dir=self._cache,
-            notes=_notes(runtime),
+            notes=_notes(runtime, target),
         )
         return request, content
 
@@ -179,7 +192,8 @@ class Packages:
         return found
 
     def _runtime(self, target: Target, python: str, *, text: bool) -> RuntimeRequest:
-        self._keep(wheels.pinned(self._lock, python, target.arch))
+        needs = (*TARGETS[target.kind].needs(target.config), "tokenizer")
+        self._keep(wheels.pinned(self._lock, python, target.arch, requirements(needs)))
         return pack.runtime_request(target, python, text, self._lock.wheels[wheels.platform_key(python, target.arch)])
 
     def _keep(self, lock: wheels.Lock) -> None:
@@ -220,10 +234,11 @@ def _hooks(recipe: Recipe, roots: tuple[Path, ...]) -> Hooks | None:
     return Hooks(root=found[0].root, files=files, preprocess=serve.preprocess, postprocess=serve.postprocess)
 
 
-def _notes(runtime: RuntimeRequest) -> tuple[str, ...]:
+def _notes(runtime: RuntimeRequest, target: Target) -> tuple[str, ...]:
     from mlpack import bytecode
 
-    return () if runtime.interpreter else (bytecode.missing_note(runtime.python),)
+    accepted = tuple(licenses.notice(name) for name in licenses.needed(TARGETS[target.kind].needs(target.config)))
+    return (*(() if runtime.interpreter else (bytecode.missing_note(runtime.python),)), *accepted)
 
 
 def _plain(target: Target) -> dict[str, Any]:

@@ -17,13 +17,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlpack import __version__, boot, cost, decide, digest, interrupts, machine, output, plan, recipe, report, transform
-from mlpack.errors import LimitError, MeasureError, MlpackError, RecipeError, ServiceError
+from mlpack import __version__, boot, cost, decide, digest, interrupts, licenses, machine, output, plan, recipe, report, transform
+from mlpack.errors import LimitError, MeasureError, MlpackError, PassError, RecipeError, ServiceError
 from mlpack.evidence import Bench, Data, check_disjoint, take_data
 from mlpack.measure import Effort
 from mlpack.packages import Package, Packages
-from mlpack.records import Candidate, Decision, Measurement, Model, Plan, Recipe, Result
+from mlpack.passes import PASSES
+from mlpack.records import Candidate, Decision, Estimate, Measurement, Model, Plan, Recipe, Result
 from mlpack.store import Store
+from mlpack.targets import TARGETS
 from mlpack.transform import Bindings, Forecast
 
 if TYPE_CHECKING:
@@ -110,7 +112,8 @@ def build(path: Path, store: Store, roots: tuple[Path, ...], options: Options, c
     console.table(record)
     console.verdict(record)
     if boots is not None:
-        console.note(f"booted {boots['how']}, initialised in {boots['init_ms']:.0f} ms, answered {boots['status']}")
+        answered = f", initialised in {boots['init_ms']:.0f} ms, answered {boots['status']}" if boots["status"] else ""
+        console.note(f"booted {boots['how']}{answered}")
     return record, out
 
 
@@ -133,6 +136,8 @@ class _Build:
             evaluation, bindings = self._data()
         if self._options.base is not None and not any(self._maker.needs_base(candidate.target) for candidate in self._all()):
             self._console.warn(f"--base {self._options.base} replaces nothing: no target of this build has a base image")
+        for name in licenses.needed(need for c in self._all() for need in TARGETS[c.target.kind].needs(c.target.config)):
+            self._console.note(licenses.notice(name))
         # Bases first: one that cannot be reached stops the build before an hour of work, not after it.
         for candidate in self._all():
             self._maker.base_of(candidate.target)
@@ -148,17 +153,18 @@ class _Build:
     def _data(self) -> tuple[Data, Bindings]:
         """Evaluation data and what steps are bound to. Calibration is read against the float model's inputs."""
         wanted = self._plan.recipe
-        first = self._plan.baselines[0]
+        first = transform.before(self._plan.baselines[0], "evaluation")
         model = transform.run_steps(first, self.source, self._store, {}, self._say)
         folder = self._store.path(model.tree)
         tokenised = wanted.serve.tokenizer is not None or (folder / "tokenizer.json").is_file()
         signature = transform.signature_of(folder)
         evaluation = take_data(wanted.evaluation, signature, self._store, self._roots, tokenised=tokenised)
+        bindings = {"evaluation": (evaluation.tree, evaluation.dir)}
         if wanted.calibration is None:
-            return evaluation, {}
+            return evaluation, bindings
         calibration = take_data(wanted.calibration, signature, self._store, self._roots, tokenised=tokenised)
         check_disjoint(evaluation, calibration)
-        return evaluation, {"calibration": (calibration.tree, calibration.dir)}
+        return evaluation, {**bindings, "calibration": (calibration.tree, calibration.dir)}
 
     def _made(self, candidate: Candidate, evaluation: Data, bindings: Bindings) -> Result:
         """The candidate's model and package, or why there is none."""
@@ -206,6 +212,9 @@ class _Build:
         )
         if packed.keys() == {baseline.id} and baseline.id in self._too_large:
             return  # nothing that could ship is to be compared with it
+        if TARGETS[baseline.target.kind].device == "gpu":
+            self._judge(bench, baseline, results, evaluation)
+            return
         with self._console.step(f"{target_id}: measure"):
             measured = bench.measure(packed, baseline.id, evaluation)
         for id_, found in measured.items():
@@ -218,8 +227,39 @@ class _Build:
                 self.baselines[target_id] = found
                 self.float_sizes[target_id] = packed[id_].artifact.size_bytes
 
+    def _judge(self, bench: Bench, baseline: Candidate, results: dict[str, Result], evaluation: Data) -> None:
+        """Accuracy by twins on this machine's processor, and estimates, into the results of a target whose device is not here."""
+        sample = evaluation.sample(self._plan.recipe)
+        of_target = {id_: each for id_, each in results.items() if each.candidate.target.id == baseline.target.id}
+        shipped = {id_: each for id_, each in of_target.items() if id_ in self.packages or id_ == baseline.id}
+        models = {id_: each.model for id_, each in shipped.items() if each.model is not None}
+        twins = {id_: self._maker.twin(shipped[id_].candidate, model, sample) for id_, model in models.items()}
+        with self._console.step(f"{baseline.target.id}: accuracy on this machine's processor, times estimated"):
+            judged = bench.judge(twins, baseline.id, evaluation)
+            for id_, found in judged.items():
+                if isinstance(found, MeasureError):
+                    results[id_] = dataclasses.replace(results[id_], failure=str(found))
+                    continue
+                try:
+                    estimates = _estimates(self._store.path(models[id_].tree), evaluation, baseline)
+                except PassError as error:
+                    results[id_] = dataclasses.replace(results[id_], failure=str(error))
+                    continue
+                results[id_] = dataclasses.replace(results[id_], measurement=found, estimates=estimates)
+                if id_ == baseline.id:
+                    self.baselines[baseline.target.id] = found
+                    made = self.packages.get(id_) or self._too_large[id_]
+                    self.float_sizes[baseline.target.id] = made.artifact.size_bytes
+
     def _say(self, text: str) -> None:
         self._console.note(f"  {text}")
+
+
+def _estimates(model_dir: Path, evaluation: Data, candidate: Candidate) -> tuple[Estimate, ...]:
+    from mlpack import estimate  # type: ignore[attr-defined]
+
+    found: tuple[Estimate, ...] = estimate.of_candidate(model_dir, evaluation.dir, candidate.target)
+    return found
 
 
 def run_package(package: Path, event: Path | None, tools: Tools, *, memory_mb: int | None, timeout_s: float) -> boot.Boot:
@@ -279,27 +319,33 @@ def _booted(package: Package, programs: Mapping[str, Path | None], store: Store)
         if not entry.hit:
             event = (package.dir / "event.json").read_bytes()
             up = boot.boot(package.dir, event, rie=programs["aws-lambda-rie"], podman=programs["podman"])
-            kept = {"how": up.how, "init_ms": round(up.init_ms, 1), "status": up.status}
+            kept = {"how": up.how, "init_ms": round(up.init_ms, 1), "status": None if up.answer is None else up.status}
             (entry.dir / "boot.json").write_bytes(digest.canonical_json(kept))
     return transform.read_json(entry.dir / "boot.json")
 
 
 def _plan(path: Path, only: str | None) -> Plan:
     planned = plan.expand(recipe.load(path))
-    return planned if only is None else plan.select(planned, only)
+    planned = planned if only is None else plan.select(planned, only)
+    with recipe.lines_of(path):
+        recipe.check_licenses(planned.recipe, {candidate.target for candidate in planned.candidates if not candidate.skipped})
+    return planned
 
 
 def _known_bindings(planned: Plan, source: Model, store: Store, roots: tuple[Path, ...]) -> Bindings:
     """What steps would be bound to, as far as the store knows: calibration can only be read once the float model is there."""
     wanted: Recipe = planned.recipe
-    steps = transform.forecast(planned.baselines[0], source, store, {})
-    if wanted.calibration is None or not all(step.cached for step in steps):
+    data = {"calibration": wanted.calibration, "evaluation": wanted.evaluation}
+    used = {name for candidate in planned.candidates for step in candidate.steps for name in PASSES[step.name].binds}
+    named = {name: reference for name, reference in data.items() if reference is not None and name in used}
+    first = transform.before(planned.baselines[0], "evaluation")
+    if not named or not all(step.cached for step in transform.forecast(first, source, store, {})):
         return {}
-    model = transform.run_steps(planned.baselines[0], source, store, {}, lambda _text: None)
-    folder = store.path(model.tree)
+    folder = store.path(transform.run_steps(first, source, store, {}, lambda _text: None).tree)
     tokenised = wanted.serve.tokenizer is not None or (folder / "tokenizer.json").is_file()
-    found = take_data(wanted.calibration, transform.signature_of(folder), store, (wanted.root, *roots), tokenised=tokenised)
-    return {"calibration": (found.tree, found.dir)}
+    signature, places = transform.signature_of(folder), (wanted.root, *roots)
+    found = {name: take_data(reference, signature, store, places, tokenised=tokenised) for name, reference in named.items()}
+    return {name: (each.tree, each.dir) for name, each in found.items()}
 
 
 def _median(samples: tuple[float, ...]) -> float:

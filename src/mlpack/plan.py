@@ -1,45 +1,46 @@
 """Expands a recipe into candidates: every variant at every target, each with all its steps written out. Pure.
 
 Promises: reads no file and no clock; the same recipe and tables give the same plan. What a recipe leaves out is put in
-here and nowhere else: the export to ONNX where a chain needs it, the clean-up after it, the saved optimised graph at
-the end, and the architecture that the target decides. It does not say what is cached, and it judges nothing but what
-cannot run.
+here and nowhere else: the export to ONNX where a chain needs it, the clean-up after it, what the target ends with (the
+saved optimised graph; for a GPU, engines), and what else the target decides: `targets.chains`. It does not say what is
+cached, and it judges nothing but what cannot run.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
 from mlpack.errors import RecipeError
 from mlpack.recipe_tables import FLOAT, Passes, Targets, tables
 from mlpack.records import Candidate, Plan, Recipe, Source, Step, Target, Variant
+from mlpack.targets.chains import Chain
 
 
 def expand(recipe: Recipe, passes: Passes | None = None, targets: Targets | None = None) -> Plan:
     """Every candidate, target by target, and each target's float baseline."""
     passes, targets = tables(passes, targets)
-    variants = auto(recipe, passes, targets) if recipe.variants is None else recipe.variants
-    plain = next((variant for variant in variants if not variant.steps), Variant(name=FLOAT, steps=()))
     candidates, baselines = [], []
     for target in recipe.targets:
+        variants = auto(recipe, target, passes, targets) if recipe.variants is None else recipe.variants
+        plain = next((variant for variant in variants if not variant.steps), Variant(name=FLOAT, steps=()))
         baselines.append(_candidate(plain, recipe.source, target, passes, targets))
         candidates += [_candidate(variant, recipe.source, target, passes, targets) for variant in variants]
     return Plan(recipe=recipe, candidates=tuple(candidates), baselines=tuple(baselines))
 
 
-def auto(recipe: Recipe, passes: Passes, targets: Targets) -> tuple[Variant, ...]:
-    """What `variants: auto` means: float, int8 by the method that suits the architecture, fp16 where a target runs it
-    natively.
+def auto(recipe: Recipe, target: Target, passes: Passes, targets: Targets) -> tuple[Variant, ...]:
+    """What `variants: auto` means at a target: on a processor float, int8 by the method that suits it, and fp16 where some target
+    of the recipe computes in it natively; on a GPU float, fp16 and, with calibration data, int8 as TensorRT takes it.
     """
-    variants = [
-        Variant(name="fp32", steps=()),
-        Variant(name="int8", steps=(Step(name="quantize", config=passes["quantize"].config()),)),
-    ]
-    if any(target.arch in targets[target.kind].float16_archs for target in recipe.targets):
-        variants.append(Variant(name="fp16", steps=(Step(name="precision", config=passes["precision"].config()),)))
-    return tuple(variants)
+    native = any(each.arch in targets[each.kind].float16_archs for each in recipe.targets if targets[each.kind].device == "cpu")
+    return tuple(
+        Variant(name=row.name, steps=(Step(name=row.step, config=passes[row.step].config(**row.config)),) if row.step else ())
+        for row in targets[target.kind].chain(target.config).auto
+        if (native or not row.native) and (recipe.calibration is not None or not row.calibrated)
+    )
 
 
 def select(plan: Plan, glob: str) -> Plan:
@@ -59,24 +60,24 @@ def select(plan: Plan, glob: str) -> Plan:
 
 
 def _candidate(variant: Variant, source: Source, target: Target, passes: Passes, targets: Targets) -> Candidate:
-    steps = tuple(_bound(step, target) for step in _written_out(variant.steps, source, passes))
-    return Candidate(
-        variant=variant.name, target=target, steps=steps, skipped=_unfit(steps, target, targets[target.kind].float16_archs)
-    )
+    row = targets[target.kind]
+    chain = row.chain(target.config)
+    steps = tuple(_bound(step, chain.binds) for step in _written_out(variant.steps, source, passes, chain))
+    return Candidate(variant=variant.name, target=target, steps=steps, skipped=_unfit(steps, target, chain, row.float16_archs))
 
 
-def _written_out(steps: tuple[Step, ...], source: Source, passes: Passes) -> list[Step]:
-    """The user's steps with what they imply: export and clean-up before the first that needs ONNX, optimize at the end.
+def _written_out(steps: tuple[Step, ...], source: Source, passes: Passes, target: Chain) -> list[Step]:
+    """The user's steps with what they imply: export and clean-up before the first that needs ONNX, what the target ends with.
 
-    A step that the recipe names itself is never added a second time.
+    A step that the recipe names itself is never added a second time; one that only checks counts for nothing.
     """
-    named = {step.name for step in steps}
+    named = {step.name for step in steps if not _is_gate(step)}
     chain: list[Step] = []
     state = source.format
 
     def imply(name: str, **config: Any) -> None:
         if name not in named:
-            chain.append(Step(name=name, config=passes[name].config(**config)))
+            chain.append(Step(name=name, config=passes[name].config(**{**target.configs.get(name, {}), **config})))
 
     if state == "onnx":
         imply("simplify")
@@ -92,8 +93,13 @@ def _written_out(steps: tuple[Step, ...], source: Source, passes: Passes) -> lis
     if state != "onnx":
         imply("export", **_task(source))
         imply("simplify")
-    imply("optimize")
+    for name in target.ends:
+        imply(name)
     return chain
+
+
+def _is_gate(step: Step) -> bool:
+    return getattr(step.config, "builder", None) == "check"
 
 
 def _task(source: Source) -> dict[str, str]:
@@ -106,15 +112,34 @@ def _with_task(step: Step, source: Source) -> Step:
     return Step(name=step.name, config=dataclasses.replace(step.config, task=source.task))
 
 
-def _bound(step: Step, target: Target) -> Step:
-    """The step with the target's architecture in its config, where it has a place for one."""
-    if not any(field.name == "arch" for field in dataclasses.fields(step.config)):
-        return step
-    return Step(name=step.name, config=dataclasses.replace(step.config, arch=target.arch))
+def _bound(step: Step, given: Mapping[str, Any]) -> Step:
+    """The step with what the target gives (its architecture, its GPUs) in its config, where that has a place for it. RecipeError
+    when the step says something else."""
+    known = {field.name: field.default for field in dataclasses.fields(step.config)}
+    values = {name: value for name, value in given.items() if name in known}
+    for name, value in values.items():
+        said = getattr(step.config, name)
+        if said not in (known[name], value):
+            raise RecipeError(
+                f"{step.name}: {name} is {_listed(said)} in the step and {_listed(value)} at the target, which is what it is built "
+                f"for: say {name} at the target alone"
+            )
+    return Step(name=step.name, config=dataclasses.replace(step.config, **values)) if values else step
 
 
-def _unfit(steps: tuple[Step, ...], target: Target, float16_archs: tuple[str, ...]) -> str | None:
+def _listed(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _unfit(steps: tuple[Step, ...], target: Target, chain: Chain, float16_archs: tuple[str, ...]) -> str | None:
     """Why this chain is not worth building for this target, if it is not."""
+    for step in steps:
+        for row in chain.unfit:
+            if step.name != row.step:
+                continue
+            value = getattr(step.config, row.field, None) if row.field else None
+            if row.field is None or value in row.values:
+                return f"{step.name}{f' ({row.field}: {value})' if row.field else ''} {row.why}"
     half = any(step.name == "precision" and getattr(step.config, "type", None) == "fp16" for step in steps)
     if half and target.arch not in float16_archs:
         return (

@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mlpack import digest, entrypoint, yaml_positions
+from mlpack import digest, entrypoint, licenses, yaml_positions
 from mlpack.entrypoint import suggestion
 from mlpack.errors import RecipeError
 from mlpack.metrics import METRICS
 from mlpack.recipe_tables import Passes, Structurer, Targets, filled, tables
-from mlpack.records import Budgets, Recipe, Serve, Source, TensorSpec
+from mlpack.records import Budgets, Recipe, Serve, Source, Target, TensorSpec
 from mlpack.yaml_positions import Place, PlacedError, Problem
 
 
@@ -45,6 +45,20 @@ def lines_of(path: Path) -> Iterator[None]:
         yield
     except PlacedError as error:
         raise yaml_positions.read(path).listed(str(path), error.found) from error
+
+
+def check_licenses(recipe: Recipe, targets: Iterable[Target]) -> None:
+    """PlacedError, a RecipeError, for every licence that one of these targets needs and the recipe does not accept."""
+    from mlpack.targets import TARGETS
+
+    found = {
+        (target.kind, name): licenses.refusal(name)
+        for target in targets
+        for name in licenses.needed(TARGETS[target.kind].needs(target.config))
+        if name not in recipe.accept_licenses
+    }
+    if found:
+        raise PlacedError(*(Problem(place=("targets", kind), message=found[kind, name]) for kind, name in sorted(found)))
 
 
 def schema(passes: Passes | None = None, targets: Targets | None = None) -> dict[str, Any]:
@@ -101,6 +115,7 @@ class _Reader:
         self._check_data(keys, source)
         self._check_metric(keys)
         self._check_serve(keys)
+        self._check_accepted(keys)
         if self.problems or source is None:
             return None
         serve, data = keys["serve"], keys["data"]
@@ -119,6 +134,7 @@ class _Reader:
             prefer=keys["prefer"],
             serve=Serve(**serve.model_dump()),
             tags=keys["tags"],
+            accept_licenses=keys["accept_licenses"],
         )
         return dataclasses.replace(recipe, digest=_meaning(recipe))
 
@@ -223,6 +239,13 @@ class _Reader:
             known = tuple(METRICS)
             said = f"there is no metric {metric!r}{suggestion(metric, known)} (known: {', '.join(known)}, module:function)"
             self._say(("metric",), said)
+
+    def _check_accepted(self, keys: dict[str, Any]) -> None:
+        known = tuple(licenses.LICENSES)
+        for index, name in enumerate(keys.get("accept_licenses", ())):
+            if name not in known:
+                said = f"there is no licence {name!r} to accept{suggestion(name, known)} (known: {', '.join(known)})"
+                self._say(("accept_licenses", index), said)
 
     def _check_serve(self, keys: dict[str, Any]) -> None:
         serve = keys.get("serve")

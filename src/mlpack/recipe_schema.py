@@ -197,6 +197,9 @@ class RecipeKeys(Keys):
         default="cost", description="which of those within budget is chosen"
     )
     serve: ServeKeys = Field(default_factory=ServeKeys, description="what is called around the engine")
+    accept_licenses: tuple[Text, ...] = Field(
+        default=(), description="licences of what is redistributed in a package, by name, that the team has read and agrees to"
+    )
     tags: dict[Text, Text] = Field(default_factory=dict, description="carried into the release: service, team, env, ...")
 
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from mlpack.entrypoint import suggestion
 from mlpack.errors import MlpackError
 from mlpack.records import Source, Step, Target, Variant
+from mlpack.targets.chains import Chain
 from mlpack.yaml_positions import Place
 
 ARCHS = ("x86_64", "arm64")
@@ -49,6 +50,10 @@ class TargetRow(Protocol):
     def config(self) -> type: ...
     @property
     def float16_archs(self) -> tuple[str, ...]: ...
+    @property
+    def chain(self) -> Callable[[Any], Chain]: ...
+    @property
+    def device(self) -> str: ...
 
 
 Passes = Mapping[str, PassRow]
@@ -197,9 +202,10 @@ class Structurer:
                 self._say((*place, *inside), wording(error, model, filled))
             return None
         values = {name: getattr(read, name) for name in model.model_fields}
-        outside = [name for name in _RANGES if values.get(name) is not None and not _RANGES[name][0](values[name])]
+        ranges = {**_RANGES, **getattr(config, "RANGES", {})}
+        outside = [name for name in ranges if values.get(name) is not None and not ranges[name][0](values[name])]
         for name in outside:
-            self._say((*place, name), f"{_RANGES[name][1]}, not {values[name]}")
+            self._say((*place, name), f"{ranges[name][1]}, not {values[name]}")
         if outside:
             return None
         try:

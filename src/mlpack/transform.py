@@ -90,6 +90,12 @@ def run_steps(candidate: Candidate, source: Model, store: Store, bindings: Bindi
     return Model(format=form, tree=tree, size_bytes=digest.size_of_tree(store.path(tree)), steps=tuple(runs))
 
 
+def before(candidate: Candidate, binding: str) -> Candidate:
+    """The candidate as far as the first step that is bound to `binding`: what gives that binding's data its signature."""
+    bound = (number for number, step in enumerate(candidate.steps) if binding in PASSES[step.name].binds)
+    return dataclasses.replace(candidate, steps=candidate.steps[: next(bound, len(candidate.steps))])
+
+
 @contextmanager
 def _named(step: Step, source: str) -> Iterator[None]:
     """A package that is not installed, or memory that does not suffice, is no bug: it has a name and a way out."""

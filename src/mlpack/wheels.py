@@ -22,12 +22,24 @@ from typing import Any
 from mlpack import digest
 from mlpack.digest import Digest
 from mlpack.errors import PackError, RecipeError, ServiceError, full_disk
+from mlpack.wheel_rules import ENGINE, RULES, TOKENIZER, Rule
 
-ENGINE = "onnxruntime==1.31.1"
-"""The oldest release with every session key that the runtime sets, and whose arm64 build starts without the CPU lists in /sys
-that Lambda lacks (fixed by microsoft/onnxruntime pull request 28230). Its C API is what `mlpack_runtime.ort` was tested with."""
-TOKENIZER = "tokenizers==0.22.2"
-"""The release that the builder's own transformers wants (`tokenizers<0.23`): build and package tokenise with the same code."""
+__all__ = [
+    "ENGINE",
+    "LOCK_NAME",
+    "RULES",
+    "TOKENIZER",
+    "Lock",
+    "Pin",
+    "Rule",
+    "install",
+    "pinned",
+    "platform_key",
+    "read_lock",
+    "resolve",
+    "slim",
+    "write_lock",
+]
 
 LOCK_NAME = "mlpack.lock"
 _SCHEMA = 1
@@ -58,51 +70,6 @@ class Lock:
     bases: Mapping[str, Digest] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
-    """One line of the table: files matching `pattern` go `to` their place (a directory when that ends in `/`), or out."""
-
-    pattern: str
-    to: str | None
-    reason: str
-
-
-RULES: tuple[Rule, ...] = (
-    Rule(
-        pattern="onnxruntime/capi/libonnxruntime.so.*",
-        to="lib/libonnxruntime.so",
-        reason="the engine: the runtime calls its C API through ctypes",
-    ),
-    Rule(
-        pattern="onnxruntime/capi/onnxruntime_pybind11_state.*",
-        to=None,
-        reason="a second copy of the engine (31 MB), linked into the Python module that needs numpy",
-    ),
-    Rule(
-        pattern="onnxruntime/capi/libonnxruntime_providers_shared.so",
-        to=None,
-        reason="the bridge to GPU providers: the CPU provider is inside the engine and never opens it",
-    ),
-    Rule(pattern="onnxruntime/LICENSE", to="licenses/onnxruntime/", reason="MIT: goes with every copy"),
-    Rule(pattern="onnxruntime/ThirdPartyNotices.txt", to="licenses/onnxruntime/", reason="of what is linked into the engine"),
-    Rule(pattern="onnxruntime/*", to=None, reason="the Python API, quantizers, converters and examples: used while building only"),
-    Rule(pattern="bin/onnxruntime_test", to=None, reason="a console script"),
-    Rule(
-        pattern="tokenizers/tokenizers.abi3.so",
-        to="site/tokenizers/",
-        reason="the tokenizer itself: the runtime loads this extension module directly",
-    ),
-    Rule(pattern="tokenizers/*", to=None, reason="Python wrappers and stubs: importing them costs 20 ms and adds nothing"),
-    Rule(pattern="onnxruntime-*.dist-info/METADATA", to="licenses/onnxruntime/", reason="name, version and licence of what ships"),
-    Rule(pattern="tokenizers-*.dist-info/METADATA", to="licenses/tokenizers/", reason="names its licence: the wheel has no file"),
-    Rule(pattern="onnxruntime-*.dist-info/licenses/*", to="licenses/onnxruntime/", reason="goes with every copy"),
-    Rule(pattern="tokenizers-*.dist-info/licenses/*", to="licenses/tokenizers/", reason="goes with every copy"),
-    Rule(pattern="*.dist-info/*", to=None, reason="records of an installer that will never run again"),
-    Rule(pattern=".lock", to=None, reason="uv's own"),
-)
-"""First match wins; `*` crosses directories. A file that no rule names is refused: a new engine release must be looked at."""
-
-
 def resolve(requirements: Sequence[str], python: str, arch: str) -> tuple[Pin, ...]:
     """The exact versions, with hashes, of these requirements (not of what they need in turn: the runtime needs none of it).
 
@@ -130,8 +97,8 @@ def install(pins: Sequence[Pin], python: str, arch: str, out_dir: Path) -> None:
         _uv([*command, *_platform(python, arch), "--requirements", str(pinned)], f"Python {python} on {arch}")
 
 
-def slim(installed: Path, out_dir: Path) -> tuple[str, ...]:
-    """Move what `RULES` keeps from `installed` to its place below `out_dir`; returns the placed paths, sorted.
+def slim(installed: Path, out_dir: Path, rules: tuple[Rule, ...] = RULES) -> tuple[str, ...]:
+    """Move what `rules` keep from `installed` to its place below `out_dir`; returns the placed paths, sorted.
 
     PackError when a file is named by no rule, or two files would get one place.
     """
@@ -139,12 +106,12 @@ def slim(installed: Path, out_dir: Path) -> tuple[str, ...]:
     for path, entry in list(digest.entries(installed)):
         if entry.is_dir(follow_symlinks=False) or "/__pycache__/" in path:
             continue
-        rule = next((each for each in RULES if fnmatchcase(path, each.pattern)), None)
+        rule = next((each for each in rules if fnmatchcase(path, each.pattern)), None)
         if rule is None or not entry.is_file(follow_symlinks=False):
-            raise PackError(f"the wheel holds {path!r}, which no rule of mlpack.wheels.RULES names: decide if it ships")
+            raise PackError(f"the wheel holds {path!r}, which no rule of mlpack.wheel_rules names: decide if it ships")
         if rule.to is None:
             continue
-        place = rule.to + path.rpartition("/")[2] if rule.to.endswith("/") else rule.to
+        place = _place(path, rule.to)
         if place in placed:
             raise PackError(f"{path} and {placed[place]} would both become {place}")
         placed[place] = path
@@ -152,6 +119,12 @@ def slim(installed: Path, out_dir: Path) -> tuple[str, ...]:
         shutil.move(entry.path, out_dir / place)
         (out_dir / place).chmod(0o644)
     return tuple(sorted(placed))
+
+
+def _place(path: str, to: str) -> str:
+    if to.endswith("/*"):
+        return to[:-1] + path
+    return to + path.rpartition("/")[2] if to.endswith("/") else to
 
 
 def read_lock(path: Path) -> Lock:
@@ -197,12 +170,15 @@ def write_lock(path: Path, lock: Lock) -> None:
 
 
 def pinned(lock: Lock, python: str, arch: str, requirements: Sequence[str] = (ENGINE, TOKENIZER)) -> Lock:
-    """`lock` with pins of `requirements` for this platform, resolved now when it has none. Errors as of `resolve`."""
+    """`lock` with pins of `requirements` for this platform; those that it lacks are resolved now, the others stay. Another version
+    of a distribution goes. Errors as of `resolve`."""
     key = platform_key(python, arch)
     known = {f"{p.name}=={p.version}": p for p in lock.wheels.get(key, ())}
-    if all(each in known for each in requirements):
+    missing = [each for each in requirements if each not in known]
+    if not missing:
         return lock
-    return Lock(bases=lock.bases, wheels={**lock.wheels, key: resolve(requirements, python, arch)})
+    found = {p.name: p for p in (*known.values(), *resolve(missing, python, arch))}
+    return Lock(bases=lock.bases, wheels={**lock.wheels, key: tuple(found[name] for name in sorted(found))})
 
 
 def platform_key(python: str, arch: str) -> str:

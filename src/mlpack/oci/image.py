@@ -161,6 +161,20 @@ def with_config(
     return _made(made, image.layers, family(image))
 
 
+def with_process(image: Image, *, user: str | None = None, ports: Sequence[int] = (), stop_signal: str | None = None) -> Image:
+    """`image` with these settings of its process; what is None or empty stays as it is. `ports`: of TCP, that it listens on."""
+    made = config(image)
+    runtime = dict(_runtime(made))
+    if user is not None:
+        runtime["User"] = user
+    if ports:
+        runtime["ExposedPorts"] = {**(runtime.get("ExposedPorts") or {}), **{f"{port}/tcp": {} for port in ports}}
+    if stop_signal is not None:
+        runtime["StopSignal"] = stop_signal
+    made["config"] = runtime
+    return _made(made, image.layers, family(image))
+
+
 def parse(manifest_bytes: bytes, config_bytes: bytes, opener: Opener) -> Image:
     """The image that these untrusted bytes describe; layers are opened through `opener`, and not before they are needed.
 

@@ -6,18 +6,28 @@ empty directory and verifies it. Adding one is a file, a row here and a line of 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from mlpack.targets import lambda_image, lambda_zip
+from mlpack.targets import chains, gpu_worker, lambda_image, lambda_zip
+from mlpack.targets.chains import Chain
 from mlpack.targets.contents import Contents, Written
+from mlpack.targets.gpu_worker import CpuWorker, GpuWorker
 from mlpack.targets.lambda_image import LambdaImage
 from mlpack.targets.lambda_zip import LambdaZip
 from mlpack.targets.limits import Limit
 
 Write = Callable[[Contents, Any, Path], Written]
+
+
+def _engine(_config: Any) -> tuple[str, ...]:
+    return ("engine",)
+
+
+def _nothing(_config: Any) -> Mapping[str, object]:
+    return {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +37,10 @@ class TargetKind:
     `limits`: the platform's hard numbers; those that concern a package are checked by `write` before it writes. `needs_base`:
     whether an image lies underneath. `float16_archs`: processors whose engine computes in half precision, so that fp16 is worth
     building. `version` is raised by hand when the same contents would give other bytes.
+
+    What follows from a target's config: `chain`, how its steps are written out; `needs`, names in `wheel_rules.NEEDS` of what its
+    runtime part is made of, beside a tokenizer; `settings`, more keys of model.json. `device`: what the package computes on; one
+    for a GPU is neither measured nor executed where it is built. `starts`: how `boot` starts one.
     """
 
     config: type
@@ -36,6 +50,11 @@ class TargetKind:
     float16_archs: tuple[str, ...]
     description: str
     version: int = 1
+    chain: Callable[[Any], Chain] = chains.cpu
+    needs: Callable[[Any], tuple[str, ...]] = _engine
+    settings: Callable[[Any], Mapping[str, object]] = _nothing
+    device: Literal["cpu", "gpu"] = "cpu"
+    starts: Literal["lambda", "worker"] = "lambda"
 
 
 TARGETS: dict[str, TargetKind] = {
@@ -55,6 +74,41 @@ TARGETS: dict[str, TargetKind] = {
         float16_archs=("arm64",),
         description="AWS Lambda, container image over a base",
     ),
+    "cpu-worker": TargetKind(
+        config=CpuWorker,
+        write=gpu_worker.write,
+        limits=gpu_worker.LIMITS,
+        needs_base=True,
+        float16_archs=("arm64",),
+        description="Container image over a base",
+        needs=gpu_worker.needs,
+        settings=gpu_worker.settings,
+        starts="worker",
+    ),
+    "gpu-worker": TargetKind(
+        config=GpuWorker,
+        write=gpu_worker.write,
+        limits=gpu_worker.LIMITS,
+        needs_base=True,
+        float16_archs=("x86_64",),
+        description="Container image over a base, with TensorRT engines",
+        chain=gpu_worker.chain,
+        needs=gpu_worker.needs,
+        settings=gpu_worker.settings,
+        device="gpu",
+        starts="worker",
+    ),
 }
 
-__all__ = ["TARGETS", "Contents", "LambdaImage", "LambdaZip", "Limit", "TargetKind", "Written"]
+__all__ = [
+    "TARGETS",
+    "Chain",
+    "Contents",
+    "CpuWorker",
+    "GpuWorker",
+    "LambdaImage",
+    "LambdaZip",
+    "Limit",
+    "TargetKind",
+    "Written",
+]

@@ -1,10 +1,12 @@
 """What goes into a package, and what came out of writing one: the words that targets, `pack` and `boot` share.
 
-A package is three trees laid over one another at /var/task. `runtime` changes with mlpack and the engine, `model` with the
-weights, `code` with the recipe and the user's hooks; kept apart, each can be a layer of its own that others share.
+A package is three or four trees laid over one another at /var/task. `runtime` changes with mlpack and the engine, `model` with
+the weights, `engines` with those, with TensorRT and with the list of GPUs, `code` with the recipe and the user's hooks; kept
+apart, each can be a layer of its own that others share.
 
     runtime    bootstrap.py, mlpack_runtime/, lib/, site/, licenses/
     model      model/model.onnx, model/model.onnx.data, model/tokenizer.json
+    engines    model/tensorrt.json, model/engines/: for a GPU worker only
     code       model/model.json, app/
 """
 
@@ -25,23 +27,29 @@ if TYPE_CHECKING:
 
 TASK_ROOT = "/var/task"
 LAYER_ROOT = "/opt/python"
-PARTS = ("runtime", "model", "code")
+PARTS = ("runtime", "model", "engines", "code")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contents:
-    """The three trees, and for an image its base and a directory to remember what bases hold."""
+    """The trees, and for an image its base and a directory to remember what bases hold."""
 
     runtime: Path
     model: Path
     code: Path
     labels: Mapping[str, str]
+    engines: Path | None = None
     base: Base | None = None
     cache_dir: Path | None = None
 
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Those of `PARTS` that it has, in order."""
+        return tuple(part for part in PARTS if part != "engines" or self.engines is not None)
+
     def tree(self, part: str) -> Path:
-        """The tree of one of `PARTS`."""
-        return {"runtime": self.runtime, "model": self.model, "code": self.code}[part]
+        """The tree of one of `parts`."""
+        return {"runtime": self.runtime, "model": self.model, "engines": self.engines or self.model, "code": self.code}[part]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,13 +81,13 @@ class Written:
 
 
 def sizes(contents: Contents) -> list[tuple[str, int]]:
-    """Path and bytes of every file of the three trees: what limits are held against, before anything is read or written.
+    """Path and bytes of every file of the trees: what limits are held against, before anything is read or written.
 
     PackError for anything but files and directories, and for a path that two trees have.
     """
     found: dict[str, str] = {}
     sized = []
-    for part in PARTS:
+    for part in contents.parts:
         for path, entry in digest.entries(contents.tree(part)):
             if entry.is_dir(follow_symlinks=False):
                 continue
@@ -93,9 +101,9 @@ def sizes(contents: Contents) -> list[tuple[str, int]]:
 
 
 def listed(contents: Contents) -> tuple[Packed, ...]:
-    """Every file of the three trees, sorted by path. Errors as of `sizes`."""
+    """Every file of the trees, sorted by path. Errors as of `sizes`."""
     size_of = dict(sizes(contents))
-    part_of = {path: part for part in PARTS for path, _ in digest.entries(contents.tree(part))}
+    part_of = {path: part for part in contents.parts for path, _ in digest.entries(contents.tree(part))}
     return tuple(
         Packed(path=path, part=part_of[path], size_bytes=size_of[path], digest=digest.of_file(contents.tree(part_of[path]) / path))
         for path in sorted(size_of)
@@ -103,5 +111,9 @@ def listed(contents: Contents) -> tuple[Packed, ...]:
 
 
 def part_sizes(files: tuple[Packed, ...]) -> tuple[Part, ...]:
-    """Bytes of each part's files, uncompressed."""
-    return tuple(Part(name=part, size_bytes=sum(each.size_bytes for each in files if each.part == part)) for part in PARTS)
+    """Bytes of each part's files, uncompressed; engines are the model in another form, and counted with it."""
+    counted = {"model": ("model", "engines")}
+    return tuple(
+        Part(name=part, size_bytes=sum(each.size_bytes for each in files if each.part in counted.get(part, (part,))))
+        for part in ("runtime", "model", "code")
+    )

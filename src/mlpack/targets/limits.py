@@ -6,7 +6,7 @@ AWS writes MB and GB for powers of 1,024: its own error text for a function that
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mlpack.errors import LimitError
@@ -14,6 +14,13 @@ from mlpack.errors import LimitError
 _QUOTAS = "AWS Lambda developer guide, 'Lambda quotas' (docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html)"
 _API = "AWS Lambda API reference, CreateFunction"
 _MIB = 1 << 20
+
+Ranges = Mapping[str, tuple[Callable[[float], bool], str]]
+"""Numbers of a config by their field: whether one may be, and the words for one that may not."""
+
+WORKER_RANGES: Ranges = {
+    "memory_mb": (lambda value: 256 <= value <= 1_048_576, "must be from 256 to 1048576 (MB, what a container is given)"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +59,12 @@ PAYLOAD_STREAMED = Limit(name="streamed response", value=200 * _MIB, unit="bytes
 FILE_DESCRIPTORS = Limit(name="open files", value=1_024, unit="descriptors", source=_QUOTAS)
 PROCESSES = Limit(name="processes and threads", value=1_024, unit="threads", source=_QUOTAS)
 NAME_LENGTH = Limit(name="name of a function", value=64, unit="characters", source=_API)
+WORKER_IMAGE = Limit(
+    name="worker image beside its model: base, runtime and code, uncompressed",
+    value=500_000_000,
+    unit="bytes",
+    source="ours: a node pulls it whole before its first answer, and what runs an engine fits in it several times over a slim base",
+)
 
 RUNNING = (
     ENVIRONMENT,
@@ -80,7 +93,7 @@ def check_size(limit: Limit, sizes: Sequence[tuple[str, int]]) -> None:
     largest = sorted(sizes, key=lambda each: (-each[1], each[0]))[:5]
     listed = "\n".join(f"  {size:>13,} bytes  {what}" for what, size in largest)
     raise LimitError(
-        f"{limit.name}: {total:,} bytes, {total - limit.value:,} more than the {limit.value:,} that AWS allows. "
+        f"{limit.name}: {total:,} bytes, {total - limit.value:,} more than the {limit.value:,} that are allowed. "
         f"What to cut, largest first:\n{listed}"
     )
 

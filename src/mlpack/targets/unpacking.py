@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 from mlpack.digest import Digest
 from mlpack.errors import PackError
-from mlpack.targets import lambda_image, lambda_zip
+from mlpack.targets import lambda_zip, layering
 from mlpack.targets.contents import TASK_ROOT
 
 PACKAGE = "package.json"
@@ -93,7 +93,7 @@ def _zips(artifact: Path) -> Iterator[tuple[str, BinaryIO]]:
 def _image(artifact: Path, described: Mapping[str, Any]) -> Iterator[tuple[str, BinaryIO]]:
     from mlpack.oci import compression, layout
 
-    made = layout.read(artifact / lambda_image.LAYOUT)
+    made = layout.read(artifact / layering.LAYOUT)
     ours = set((described.get("layers") or {}).values())
     prefix = TASK_ROOT.lstrip("/") + "/"
     above = {part.rstrip("/") for part in ("var", "var/task")}

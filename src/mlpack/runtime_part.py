@@ -1,0 +1,153 @@
+"""The runtime part of a package: mlpack's own runtime, the engines and libraries that its target needs, and their licences.
+
+Promises: equal requests give equal bytes; everything that decides them is in `runtime_key`; a library for another processor is
+refused. It is the same for every candidate of one target, so whoever calls may keep it. Will not resolve versions.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlpack import bytecode, digest, wheels
+from mlpack.bytecode import Interpreter
+from mlpack.digest import Digest
+from mlpack.errors import PackError, full_disk
+from mlpack.records import Target
+from mlpack.targets import TARGETS
+from mlpack.targets.contents import LAYER_ROOT, TASK_ROOT
+from mlpack.wheel_rules import NEEDS, rules_of
+from mlpack.wheels import Pin
+
+VERSION = 1
+"""Raised whenever equal requests would give other bytes."""
+_ELF_MACHINES = {"x86_64": 0x3E, "arm64": 0xB7}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeRequest:
+    """Everything that decides the bytes of a package's runtime part. `prefix`: where it will lie in the function's file system;
+    `needs`: names in `wheel_rules.NEEDS` beside a tokenizer."""
+
+    python: str
+    arch: str
+    text: bool
+    pins: tuple[Pin, ...]
+    prefix: str = TASK_ROOT
+    needs: tuple[str, ...] = ("engine",)
+    interpreter: Interpreter | None = None
+
+
+def runtime_request(target: Target, python: str, text: bool, pins: tuple[Pin, ...]) -> RuntimeRequest:
+    """What `target` needs as its runtime part, with the interpreter of this machine that can compile for it."""
+    prefix = LAYER_ROOT if getattr(target.config, "layer", False) else TASK_ROOT
+    needs = TARGETS[target.kind].needs(target.config)
+    needed = set(requirements((*needs, "tokenizer") if text else needs))
+    chosen = tuple(pin for pin in pins if f"{pin.name}=={pin.version}" in needed)
+    if len(chosen) != len(needed):
+        raise PackError(
+            f"{wheels.LOCK_NAME} does not pin {' and '.join(sorted(needed))} for {python} on {target.arch}: delete it to pin anew"
+        )
+    return RuntimeRequest(
+        python=python,
+        arch=target.arch,
+        text=text,
+        pins=chosen,
+        prefix=prefix,
+        needs=needs,
+        interpreter=bytecode.interpreter(python),
+    )
+
+
+def requirements(needs: Iterable[str]) -> tuple[str, ...]:
+    """The distributions behind these names of `wheel_rules.NEEDS`, each once."""
+    return tuple(dict.fromkeys(each for name in needs for each in NEEDS[name]))
+
+
+def runtime_key(request: RuntimeRequest) -> dict[str, Any]:
+    """Everything that decides what `runtime_tree` writes, as JSON for an action: the runtime's own sources among it."""
+    return {
+        "runtime": str(_sources_digest()),
+        "python": request.python,
+        "arch": request.arch,
+        "text": request.text,
+        "pins": [[pin.name, pin.version, list(pin.sha256s)] for pin in request.pins],
+        "prefix": request.prefix,
+        "compiler": request.interpreter.version if request.interpreter else None,
+        "versions": {"pack": VERSION, "bytecode": bytecode.VERSION},
+        "rules": [[rule.pattern, rule.to] for rule in rules_of(request.needs)],
+    }
+
+
+def runtime_tree(request: RuntimeRequest, out_dir: Path) -> tuple[str, ...]:
+    """bootstrap.py, mlpack_runtime/, lib/, site/ and licenses/ in `out_dir`, which is empty; returns notes for the user.
+
+    Reads the wheels from the index or uv's cache (ServiceError, PackError); PackError when a library is for another processor.
+    """
+    with space(out_dir):
+        installed = out_dir / ".installed"
+        wheels.install(request.pins, request.python, request.arch, installed)
+        notes = assemble_runtime(installed, request, out_dir)
+        shutil.rmtree(installed)
+        return notes
+
+
+def assemble_runtime(installed: Path, request: RuntimeRequest, out_dir: Path) -> tuple[str, ...]:
+    """What `runtime_tree` does after the wheels were unpacked to `installed`, whose kept files are moved."""
+    for path in wheels.slim(installed, out_dir, rules_of(request.needs)):
+        _check_machine(out_dir / path, request.arch)
+    sources = _sources()
+    for name in _source_names(sources):
+        target = out_dir / ("bootstrap.py" if name == "bootstrap.py" else f"mlpack_runtime/{name}")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        copy(sources / name, target)
+    if request.interpreter is None:
+        return (bytecode.missing_note(request.python),)
+    bytecode.compile_tree(out_dir, request.interpreter, request.prefix)
+    return ()
+
+
+def copy(source: Path, target: Path) -> None:
+    """A file's bytes, readable by everybody: its mode and times are this machine's business."""
+    shutil.copyfile(source, target)
+    target.chmod(0o644)
+
+
+def _sources() -> Path:
+    found = importlib.util.find_spec("mlpack_runtime")
+    if found is None or not found.submodule_search_locations:
+        raise PackError("the package mlpack_runtime is not installed beside mlpack: install mlpack anew")
+    return Path(next(iter(found.submodule_search_locations)))
+
+
+def _source_names(sources: Path) -> tuple[str, ...]:
+    return tuple(path for path, entry in digest.entries(sources) if path.endswith(".py") and entry.is_file())
+
+
+def _sources_digest() -> Digest:
+    sources = _sources()
+    return digest.of_json({name: str(digest.of_file(sources / name)) for name in _source_names(sources)})
+
+
+def _check_machine(path: Path, arch: str) -> None:
+    with path.open("rb") as file:
+        header = file.read(20)
+    if header[:4] == b"\x7fELF" and int.from_bytes(header[18:20], "little") != _ELF_MACHINES[arch]:
+        raise PackError(f"{path.name} is not built for {arch}: the package index served a wheel for another processor")
+
+
+@contextmanager
+def space(directory: Path) -> Iterator[None]:
+    """A full disk is told by the directory that it is full at."""
+    try:
+        yield
+    except OSError as error:
+        # No PackError: a full disk is no candidate's fault, and the build must not go on to choose another.
+        if full := full_disk(str(error)):
+            raise OSError(full.errno, full.strerror, str(directory)) from error
+        raise

@@ -1,0 +1,72 @@
+"""How a target's chains of steps are written out, as data: what `plan` reads of a row.
+
+Will not build a chain: that is `plan`. The names of passes and their fields are those of the table of passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unfit:
+    """A step that makes no sense at a target, and why: pass `step` whose config has `name` in `values` (None: whatever it has)."""
+
+    step: str
+    field: str | None = None
+    values: tuple[Any, ...] = ()
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Auto:
+    """A variant of `variants: auto`: its name, and its step with the config's fields; None is the float model as it is."""
+
+    name: str
+    step: str | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    native: bool = False
+    """Only where some target's processor computes in it natively."""
+    calibrated: bool = False
+    """Only with data to calibrate with."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chain:
+    """What every chain of a target has in common.
+
+    `ends`: passes implied at the end, in order. `configs`: fields of implied steps. `binds`: fields that the target gives to every
+    config that has them. `auto`: what `variants: auto` means there."""
+
+    ends: tuple[str, ...] = ("optimize",)
+    configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    binds: Mapping[str, Any] = field(default_factory=dict)
+    unfit: tuple[Unfit, ...] = ()
+    auto: tuple[Auto, ...]
+
+
+CPU_AUTO = (
+    Auto(name="fp32"),
+    Auto(name="int8", step="quantize"),
+    Auto(name="fp16", step="precision", native=True),
+)
+
+DEVICE_TYPES = Unfit(
+    step="precision",
+    field="type",
+    values=("int8", "bf16", "mixed"),
+    why="is a form for TensorRT: on a processor, `quantize` makes int8 and nothing computes in bf16",
+)
+NO_DEVICE = Unfit(
+    step="tensorrt",
+    field="builder",
+    values=("auto", "rtx", "native", "deferred"),
+    why="builds engines, which only a GPU worker runs: `tensorrt: check` is the gate for other targets",
+)
+
+
+def cpu(config: Any) -> Chain:
+    """Of every target that runs on a processor."""
+    return Chain(binds={"arch": config.arch}, unfit=(DEVICE_TYPES, NO_DEVICE), auto=CPU_AUTO)
