@@ -417,7 +417,7 @@ def test_a_role_can_do_nobody_elses_verbs(role: str, become: Callable[[str], tup
 
 @pytest.mark.parametrize("role", [*CACHE_ROLES, "reader"])
 def test_a_shared_cache_needs_what_its_roles_have(
-    role: str, become: Callable[[str], tuple[Registry, Guard]], aws: AwsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    role: str, become: Callable[[str], tuple[Registry, Guard]], tmp_path: Path
 ) -> None:
     entry, fresh = tmp_path / "entry", shared_objects.Bucket("models", "team")
     entry.write_bytes(b"an entry")
