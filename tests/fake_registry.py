@@ -161,7 +161,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._serve()
 
-    do_HEAD = do_POST = do_PUT = do_PATCH = do_GET  # noqa: N815 - the names http.server calls
+    do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815 - the names http.server calls
 
     def _serve(self) -> None:
         registry, path = self.registry, urllib.parse.urlsplit(self.path)
@@ -314,6 +314,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def _manifest(self, repository: str, name: str, query: dict[str, str], body: bytes) -> None:
+        if self.command == "DELETE":
+            self._delete(repository, name)
+            return
         registry, switches = self.registry, self.registry.switches
         if self.command == "PUT":
             named = json.loads(body)
@@ -339,6 +342,14 @@ class _Handler(BaseHTTPRequestHandler):
         if switches.digest_header:
             headers["Docker-Content-Digest"] = "sha256:" + hashlib.sha256(data).hexdigest()
         self._answer(200, data, headers)
+
+    def _delete(self, repository: str, name: str) -> None:
+        """A manifest by its digest, with its tags."""
+        kept = self.registry.manifests
+        gone = [key for key, value in kept.items() if key[0] == repository and value == kept.get((repository, name))]
+        for key in gone:
+            del kept[key]
+        self._answer(202 if gone else 404)
 
     def _answer(self, status: int, data: bytes = b"", headers: dict[str, str] | None = None) -> None:
         self.send_response(status)

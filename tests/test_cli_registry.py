@@ -10,11 +10,13 @@ import sys
 import threading
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.aws_server import AwsServer, Fault
+from tests.fake_registry import FakeRegistry
 from tests.registry.builds import build
 from tests.test_cli import run
 
@@ -51,6 +53,12 @@ class Shell:
 
     def json(self, *words: object, code: int = 0) -> Any:
         return json.loads(self(*words, "--json", code=code))
+
+
+@pytest.fixture
+def server() -> Iterator[FakeRegistry]:
+    with FakeRegistry() as running:
+        yield running
 
 
 @pytest.fixture
@@ -285,9 +293,62 @@ def test_collecting_says_what_it_would_do_and_does_it_when_told(sh: Shell) -> No
     assert sh(*everything) == ""
     assert "2 releases kept" in sh.err  # younger than an hour
     assert sh.json(*everything, "--yes")["removed"] is True
-    sh("gc", "--live-aws", code=ExitCode.RECIPE)
-    assert "a registry on AWS" in sh.err
     assert len(sh("list").splitlines()) == 2
+
+
+def test_what_runs_in_aws_is_kept_of_a_directory_too(sh: Shell, aws: AwsServer) -> None:
+    published(sh)
+    assert sh.json("gc", "--live-aws")["kept"][0]["release"] == "minilm@1"
+    assert {request.service for request in aws.log()} == {"lambda", "ecs"}
+    aws.plan(Fault("error", service="lambda", status=403, code="AccessDeniedException", onward=True))
+    sh("gc", "--live-aws", code=ExitCode.SERVICE)
+    assert "lambda:" in sh.err
+
+
+def test_a_registry_in_a_directory_remembers_where_its_images_go(sh: Shell, server: FakeRegistry) -> None:
+    images, create = f"{server.host}/team", ("registry", "create", ".mlpack/registry")
+    both = ["write the registry's format (2)", f"send images to {images}"]
+    assert sh(*create, "--images", images, "--dry-run").splitlines() == both
+    assert not Path(".mlpack/registry").exists()
+    assert sh.json(*create, "--images", images) == {"url": create[2], "changes": both, "made": True}
+    assert sh(*create, "--images", images) == sh(*create) == ""
+    assert "lacks nothing" in sh.err
+    reference = published(sh, kind="image")
+    image = sh("show", reference, "--field", "image")
+    assert image.startswith(f"{images}/minilm@sha256:")
+    assert sh("verify") == ""
+    assert "1 image;" in sh.err
+    assert sh("pull", "minilm") == "minilm-1"
+    assert (Path("minilm-1", "artifacts", "int8@lambda-image-x86_64", "image", "oci-layout")).is_file()
+    assert sh(*create, "--images", f"{server.host}/other") == f"send images to {server.host}/other"
+    sh(*create, "--images", "nowhere", code=ExitCode.RECIPE)
+    assert "say the host too" in sh.err
+    for words in (["--region", "eu-west-1"], ["--kms-key", "x"], ["--tag", "a=b"], ["--cache-days", 3]):
+        sh(*create, *words, code=ExitCode.RECIPE)
+        assert "is a directory" in sh.err
+    Path("file").touch()
+    sh("registry", "create", "file", code=ExitCode.RECIPE)
+    assert "not a directory" in sh.err
+
+
+def test_a_container_registry_that_removes_nothing_is_a_warning(
+    sh: Shell, server: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sh("registry", "create", ".mlpack/registry", "--images", f"{server.host}/team")
+    gone = [sh("show", published(sh, number, kind="image"), "--field", "image") for number in (1, 2, 3)]
+    server.switches.failures = [("DELETE", "manifests", 405)] * 4
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + 100 * 24 * 3600)
+    everything = ("gc", "--keep", 1, "--days", 0, "--grace", 0, "--yes")
+    sh(*everything)
+    assert "warning: 2 images that nobody needs left in the container registry" in sh.err
+    assert "storage.delete.enabled" in sh.err
+    made = sh.json(*everything)
+    assert sorted(each["image"] for each in made["refused"]) == sorted(gone[:2])
+    assert sh("list").split()[0] == "minilm@3"
+    assert sh("verify") == ""
+    assert sh.json(*everything)["refused"] == []
+    assert sh.json("gc")["images"] == []
 
 
 def test_everything_that_was_done_is_told(sh: Shell) -> None:

@@ -8,11 +8,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.aws_server import REGION, AwsServer, Fault
 
-from mlpack.shared_objects import Bucket, Folder, Objects, TroubleError
+from mlpack.shared_objects import ABANDONED_S, Bucket, Folder, Objects, TroubleError
 
 NAME = "cache/v1/abc"
 BUCKET = "shared"
@@ -103,6 +104,39 @@ def test_a_writer_gives_up_when_its_time_is_over(objects: Objects, tmp_path: Pat
     assert raised.value.writes_only
     assert read(objects) is None
     assert not list((tmp_path / "place").glob("**/.*"))
+
+
+def test_what_killed_writers_left_is_swept_by_a_later_one_and_nobody_elses(tmp_path: Path) -> None:
+    folder, there = Folder(tmp_path / "place"), tmp_path / "place" / "cache" / "v1"
+    there.mkdir(parents=True)
+    ages = {".writing-dead": ABANDONED_S + 60, ".writing-alive": ABANDONED_S - 60, "entry": 10 * ABANDONED_S}
+    for name, age in ages.items():
+        (there / name).touch()
+        os.utime(there / name, (time.time() - age,) * 2)
+    assert write(folder, tmp_path, "x")
+    assert sorted(path.name for path in there.iterdir()) == [".writing-alive", "abc", "entry"]
+
+
+def test_a_writer_beside_others_takes_nothing_of_theirs(tmp_path: Path) -> None:
+    """One that is at work, and what cannot be removed."""
+    there = tmp_path / "place" / "cache" / "v1"
+    there.mkdir(parents=True)
+    (there / ".writing-folder").mkdir()
+    os.utime(there / ".writing-folder", (0, 0))
+    source, came = tmp_path / "source", []
+    source.write_text("x")
+
+    class Beside:
+        """Another writer comes while the first one's file is open."""
+
+        def open(self, mode: str) -> Any:
+            came.append(Folder(tmp_path / "place").write("cache/v1/other", source, None, time.monotonic() + 60))
+            return source.open(mode)
+
+    beside: Any = Beside()
+    assert Folder(tmp_path / "place").write(NAME, beside, None, time.monotonic() + 60)
+    assert came == [True]
+    assert sorted(path.name for path in there.iterdir()) == [".writing-folder", "abc", "other"]
 
 
 def test_people_can_find_it(bucket: Bucket, tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ from tests.aws_server import REGION, AwsServer
 from tests.registry.builds import build
 
 from mlpack.errors import RecipeError, ServiceError
-from mlpack.registry import SCHEMA, Put, blueprint, rows, setup
+from mlpack.registry import SCHEMA, Put, blueprint, rows, settings, setup
+from mlpack.registry.aws import parse
 from mlpack.registry.blueprint import Wanted
 from mlpack.registry.places import open_registry
 
@@ -34,7 +35,7 @@ MADE = [
     "bucket models: block public access",
     "bucket models: own every object",
     "bucket models: encrypt with the keys of S3",
-    "bucket models: end unfinished uploads after 7 days, old versions after 30",
+    "bucket models: end unfinished uploads after 7 days, old versions after 30, old entries of the shared cache",
     "bucket models: set tags",
     "make the table mlpack-registry in eu-central-1",
     "table mlpack-registry: keep backups of every moment",
@@ -87,7 +88,14 @@ def test_every_setting_is_there_and_the_second_time_changes_nothing(aws: AwsServ
                 "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7},
                 "NoncurrentVersionExpiration": {"NoncurrentDays": 30},
                 "Expiration": {"ExpiredObjectDeleteMarker": True},
-            }
+            },
+            {
+                "ID": "mlpack-cache team",
+                "Filter": {"Prefix": "team/cache/v1/"},
+                "Status": "Enabled",
+                "NoncurrentVersionExpiration": {"NoncurrentDays": 1},
+                "Expiration": {"Days": 30},
+            },
         ],
         "tags": [{"Key": "application", "Value": "mlpack-registry"}],
         "region": REGION,
@@ -144,7 +152,7 @@ def test_only_what_differs_is_changed_and_what_others_made_stays(aws: AwsServer)
     assert setup.create(URL) == [
         "bucket models: keep old versions",
         "bucket models: block public access",
-        "bucket models: end unfinished uploads after 7 days, old versions after 30",
+        "bucket models: end unfinished uploads after 7 days, old versions after 30, old entries of the shared cache",
         "bucket models: set tags",
         "table mlpack-registry: protect it from deletion",
     ]
@@ -196,10 +204,43 @@ def test_where_images_go_is_written_down_and_moved(aws: AwsServer) -> None:
     for prefix in ("ghcr.io/team", "ghcr.io/other"):
         assert setup.create(URL, wanted=Wanted(images=prefix))[-1] == f"send images to {prefix}"
         assert setup.create(URL, wanted=Wanted(images=prefix)) == []
-        row = open_registry(URL).place.table.get(setup.IMAGES_KEY)
+        row = open_registry(URL).place.table.get(settings.IMAGES_KEY)
         assert row is not None
         assert row.head == {"prefix": prefix}
     assert setup.create(URL) == []
+
+
+def test_a_shared_cache_keeps_its_entries_as_long_as_it_is_said(aws: AwsServer) -> None:
+    def days() -> dict[str, Any]:
+        return {rule["ID"]: rule["Expiration"].get("Days") for rule in _bucket(aws.client("s3"))["lifecycle"]}
+
+    setup.create(URL, wanted=Wanted(cache_days=90))
+    said = "bucket models: end unfinished uploads after 7 days, old versions after 30, old entries of the shared cache"
+    assert days() == {"mlpack team": None, "mlpack-cache team": 90}
+    assert setup.create(URL) == []  # as long as before
+    assert setup.create(URL, wanted=Wanted(cache_days=7)) == [f"{said} after 7"]
+    other = "s3://models?table=mlpack-registry"
+    assert setup.create(other)[0] == said
+    assert days() == {"mlpack team": None, "mlpack-cache team": 7, "mlpack": None, "mlpack-cache": 30}
+    with pytest.raises(RecipeError, match="one day at least"):
+        Wanted(cache_days=0)
+
+
+@pytest.mark.parametrize("prefix", ["cache/v1", "team/cache/v1", "team/cache/v1/models"])
+def test_no_registry_is_made_where_entries_of_a_cache_end(aws: AwsServer, prefix: str) -> None:
+    with pytest.raises(RecipeError, match="forgets its entries"):
+        setup.create(f"s3://models/{prefix}?table=mlpack-registry")
+    assert aws.client("s3").list_buckets()["Buckets"] == []
+
+
+def test_the_rule_of_a_cache_takes_nothing_of_another_registry() -> None:
+    """A registry may be at PREFIX/cache."""
+    nested = parse("s3://models/team/cache?table=mlpack-registry")
+    rules = blueprint.lifecycle(parse(URL), 30)
+    blobs = f"{blueprint.folder(nested)}blobs/"
+    ending = [rule["Filter"]["Prefix"] for rule in rules if "Days" in rule["Expiration"]]
+    assert ending == ["team/cache/v1/"]
+    assert not [prefix for prefix in ending if blobs.startswith(prefix)]
 
 
 def test_two_registries_share_bucket_and_table(aws: AwsServer) -> None:

@@ -1,5 +1,5 @@
-"""A fault at every request boundary of publish, promote, pull and gc in turn, on AWS and in a directory: what is left is whole, and
-running the verb again finishes it.
+"""A fault at every request boundary of publish, promote, rollback, pull and gc in turn, on AWS and in a directory: what is left is
+whole, and running the verb again finishes it.
 
 The boundaries are those of a run without faults, taken from its log, and each is struck once with each kind of fault: nothing is
 sampled. MLPACK_SOAK=1 also lets everything from the boundary on fail.
@@ -61,7 +61,7 @@ def move(registry: Registry, version: int) -> None:
 class Verb:
     """Something that is done to a registry, in `folder`, once more when it failed, and what must be so when it was done.
 
-    `releases`: how many of `Builds` are published before; minilm:prod points to the first of them.
+    `releases`: how many of `Builds` are published before; minilm:prod went to `moves` of them.
     """
 
     name: str
@@ -69,6 +69,7 @@ class Verb:
     do: Callable[[Registry, Path], object]
     again: Callable[[Registry, Path], object]
     done: Callable[[Registry, Path], bool]
+    moves: tuple[int, ...] = (1,)
 
 
 class Builds:
@@ -86,6 +87,16 @@ class Builds:
 
         def promoted(registry: Registry, _folder: Path) -> bool:
             return [step.version for step in aliases.history(registry.place, PROD)] == [2, 1]
+
+        def roll_back(registry: Registry, _folder: Path) -> None:
+            aliases.rollback(later(registry, 1).place, PROD, aliases.Wish(who="alice", expect=2))
+
+        def roll_back_again(registry: Registry, folder: Path) -> None:
+            if len(list(aliases.history(registry.place, PROD))) == 2:  # as who gets an error is told to look
+                roll_back(registry, folder)
+
+        def rolled_back(registry: Registry, _folder: Path) -> bool:
+            return [step.version for step in aliases.history(registry.place, PROD)] == [1, 2, 1]
 
         def pull(registry: Registry, folder: Path) -> None:
             if not folder.exists():  # the whole of it, or nothing
@@ -111,6 +122,7 @@ class Builds:
         made = (
             Verb("publish", 1, publish, publish, published),
             Verb("promote", 2, promote, promote, promoted),
+            Verb("rollback", 2, roll_back, roll_back_again, rolled_back, moves=(1, 2)),
             Verb("pull", 2, pull, pull, pulled),
             # A day later: the lease of one that was killed is over.
             Verb("gc", 3, gc(100), gc(101), collected),
@@ -120,10 +132,11 @@ class Builds:
     def prepare(self, registry: Registry, verb: Verb) -> None:
         for folder in self.folders[: verb.releases]:
             registry.publish(folder)
-        move(registry, 1)
+        for version in verb.moves:
+            move(registry, version)
 
 
-VERBS = ["publish", "promote", "pull", "gc"]
+VERBS = ["publish", "promote", "rollback", "pull", "gc"]
 
 
 @pytest.fixture(scope="module")

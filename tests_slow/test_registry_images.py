@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,9 +17,11 @@ from tests_slow.real_registry import PASSWORD, USER, Registry
 from mlpack import digest
 from mlpack.errors import ServiceError
 from mlpack.oci import layout
-from mlpack.registry import directory
+from mlpack.registry import RefusedError, directory
 from mlpack.registry.care import verify
+from mlpack.registry.collection import Policy, collect
 from mlpack.registry.images import Repositories, open_images
+from mlpack.registry.releases import Registry as Mlpack
 from mlpack.registry.rows import parse_reference
 
 
@@ -92,9 +96,17 @@ def test_a_registry_that_deletes_nothing_says_how_it_would(registry: Registry, t
     images = open_images(f"{registry.host}/team", nobody)
     place = directory.open_registry(tmp_path / "place", images=images)
     reference = place.publish(build(tmp_path / "out", "image")).images.popitem()[1]
-    with pytest.raises(ServiceError, match=r"storage\.delete\.enabled"):
+    with pytest.raises(RefusedError, match=r"storage\.delete\.enabled"):
         images.delete(reference)
     assert images.check(reference) is None
+    place.publish(build(tmp_path / "newer", "image", content=b"newer"))
+    late = dataclasses.replace(place.place, now=lambda: time.time() + 400 * 24 * 3600)
+    nothing = Policy(newest=0, days=0, tags=(), moves=0, window_days=0, grace_days=0)
+    for releases in (["minilm@1"], []):  # and again, without an error
+        made = collect(Mlpack(late, images), nothing, who="carol")
+        assert [each.reference for each in made.releases] == releases
+        assert [each.reference for each in made.refused] == [reference]
+    assert verify(place).findings == ()
 
 
 def test_a_private_registry_is_given_the_password_for_its_host(tmp_path: Path) -> None:

@@ -17,10 +17,11 @@ from tests.aws_server import AwsServer
 from tests.registry.builds import build
 from tests.registry.iam import Guard, Json, Request, allows, for_moto
 
+from mlpack import shared_objects
 from mlpack.errors import RecipeError, ServiceError
 from mlpack.registry import Key, Put, policies, rows, setup, templates
 from mlpack.registry.aliases import Wish, promote, rollback
-from mlpack.registry.blueprint import ROLES, Wanted
+from mlpack.registry.blueprint import CACHE_ROLES, ROLES, Wanted
 from mlpack.registry.care import verify
 from mlpack.registry.collection import Policy, collect
 from mlpack.registry.places import open_registry
@@ -79,7 +80,27 @@ def test_terraform_refers_to_what_it_makes() -> None:
     }
     known = {f"{kind}.{name}" for kind, named in resources.items() for name in named}
     assert set(_references(made)) <= known
-    assert set(resources["aws_iam_policy"]) == set(ROLES)
+    assert set(resources["aws_iam_policy"]) == {*ROLES, *CACHE_ROLES}
+    for role in CACHE_ROLES:
+        policy = json.loads(resources["aws_iam_policy"][role]["policy"])
+        assert policy["Statement"][0]["Resource"] == "${aws_s3_bucket.registry.arn}/team/cache/v1/*"
+    assert resources["aws_s3_bucket_lifecycle_configuration"]["registry"]["rule"] == [
+        {
+            "id": "mlpack team",
+            "status": "Enabled",
+            "filter": {"prefix": "team/"},
+            "abort_incomplete_multipart_upload": {"days_after_initiation": 7},
+            "noncurrent_version_expiration": {"noncurrent_days": 30},
+            "expiration": {"expired_object_delete_marker": True},
+        },
+        {
+            "id": "mlpack-cache team",
+            "status": "Enabled",
+            "filter": {"prefix": "team/cache/v1/"},
+            "noncurrent_version_expiration": {"noncurrent_days": 1},
+            "expiration": {"days": 30},
+        },
+    ]
     for role in ROLES:
         policy = json.loads(resources["aws_iam_policy"][role]["policy"])
         assert policy["Statement"][0]["Resource"] == "${aws_dynamodb_table.registry.arn}"
@@ -96,6 +117,30 @@ def _references(value: Any) -> Iterator[str]:
         for part in value.split("${")[1:]:
             kind, name, _ = part.split("}")[0].split(".")
             yield f"{kind}.{name}"
+
+
+def test_entries_of_a_shared_cache_end_when_it_is_said() -> None:
+    wanted = Wanted(cache_days=90)
+    made = json.loads(templates.cloudformation(URL, wanted))["Resources"]["Bucket"]["Properties"]["LifecycleConfiguration"]["Rules"]
+    assert made == [
+        {
+            "Id": "mlpack team",
+            "Prefix": "team/",
+            "Status": "Enabled",
+            "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7},
+            "NoncurrentVersionExpiration": {"NoncurrentDays": 30},
+            "ExpiredObjectDeleteMarker": True,
+        },
+        {
+            "Id": "mlpack-cache team",
+            "Prefix": "team/cache/v1/",
+            "Status": "Enabled",
+            "NoncurrentVersionExpiration": {"NoncurrentDays": 1},
+            "ExpirationInDays": 90,
+        },
+    ]
+    rule = json.loads(templates.terraform(URL, wanted))["resource"]["aws_s3_bucket_lifecycle_configuration"]["registry"]["rule"][1]
+    assert rule["expiration"] == {"days": 90}
 
 
 @pytest.mark.parametrize("write", [templates.cloudformation, templates.terraform, templates.policies])
@@ -147,6 +192,7 @@ WRITERS = {
     rows.POLICIES: {"promoter"},
     rows.PUBLISHING: {"publisher", "promoter"},
     rows.AUDIT: {"promoter", "collector"},
+    rows.FENCES: {"promoter", "collector"},
     rows.LEASE.partition: {"collector"},
     rows.SETTINGS: set(),
 }
@@ -155,6 +201,7 @@ DELETERS = {
     rows.releases("minilm"): {"collector"},
     "name/minilm/digests": {"collector"},
     rows.PUBLISHING: {"publisher", "promoter", "collector"},
+    rows.POLICIES: {"promoter"},
     rows.LEASE.partition: {"collector"},
 }
 
@@ -165,6 +212,7 @@ def test_who_may_write_and_delete_which_rows(partition: str) -> None:
     assert {role for role in ROLES if allows(made[role], _row("PutItem", partition))} == WRITERS[partition]
     assert {role for role in ROLES if allows(made[role], _row("DeleteItem", partition))} == DELETERS.get(partition, set())
     for verb in ("PutItem", "DeleteItem", "GetItem", "Query"):
+        assert not [role for role in CACHE_ROLES if allows(made[role], _row(verb, partition))]
         for other in ("models/teams", "models/", "other/team"):
             assert not [role for role in ROLES if allows(made[role], _row(verb, partition, other))]
 
@@ -191,6 +239,26 @@ def test_a_publisher_writes_bytes_only_where_there_are_none() -> None:
     assert {role for role in ROLES if allows(made[role], deleted)} == {"collector"}
     for action in ("s3:DeleteObjectVersion", "s3:PutBucketPolicy", "s3:PutLifecycleConfiguration"):
         assert not [role for role in ROLES if allows(made[role], Request(action, blob))]
+
+
+def test_who_may_take_from_a_shared_cache_and_give_to_it() -> None:
+    """Exactly what docs/shared-cache.md asks for."""
+    made, arn = _policies(), "arn:aws:s3:::models"
+    assert {role: _actions(made[role]) for role in CACHE_ROLES} == {
+        "cache_reader": {"s3:GetObject", "s3:ListBucket"},
+        "cache_writer": {"s3:GetObject", "s3:ListBucket", "s3:PutObject"},
+    }
+    every = (*ROLES, *CACHE_ROLES)
+    for entry in ("team/cache/v1/0123", "team/cache/v1/a/b"):
+        assert {role for role in every if allows(made[role], Request("s3:GetObject", f"{arn}/{entry}"))} == set(CACHE_ROLES)
+        assert {role for role in every if allows(made[role], Request("s3:PutObject", f"{arn}/{entry}"))} == {"cache_writer"}
+        assert not [role for role in every if allows(made[role], Request("s3:DeleteObject", f"{arn}/{entry}"))]
+    for other in ("team/cache/v2/0123", "team/blobs/sha256/ab/abcd", "other/cache/v1/0123", "cache/v1/0123"):
+        for action in ("s3:GetObject", "s3:PutObject"):
+            assert not [role for role in CACHE_ROLES if allows(made[role], Request(action, f"{arn}/{other}"))]
+    with_key = _policies(EVERYTHING)
+    assert _actions(with_key["cache_reader"]) - _actions(made["cache_reader"]) == {"kms:Decrypt", "kms:DescribeKey"}
+    assert "kms:GenerateDataKey*" in _actions(with_key["cache_writer"])
 
 
 def test_images_and_keys_are_in_policies_when_they_are_used() -> None:
@@ -280,7 +348,7 @@ READS = {"pull", "verify"}
 CAN = {
     "reader": READS,
     "publisher": READS | {"publish"},
-    "promoter": READS | {"promote", "rollback", "set a policy"},
+    "promoter": READS | {"promote", "rollback", "set a policy", "remove a policy"},
     "collector": READS | {"collect"},
 }
 
@@ -344,6 +412,42 @@ def test_a_role_can_do_nobody_elses_verbs(role: str, become: Callable[[str], tup
         with pytest.raises(ServiceError, match="permission is missing"):
             VERBS[verb](registry, tmp_path / verb)
     assert len(guard.refused) >= len(VERBS) - len(CAN[role])
+    registry.place.table.close()
+
+
+@pytest.mark.parametrize("role", [*CACHE_ROLES, "reader"])
+def test_a_shared_cache_needs_what_its_roles_have(
+    role: str, become: Callable[[str], tuple[Registry, Guard]], tmp_path: Path
+) -> None:
+    entry, fresh = tmp_path / "entry", shared_objects.Bucket("models", "team")
+    entry.write_bytes(b"an entry")
+
+    def written(to: shared_objects.Bucket, name: str, version: str | None = None) -> bool:
+        return to.write(f"cache/v1/{name}", entry, version, time.monotonic() + 60)
+
+    assert written(fresh, "there")  # by whoever made the registry
+    registry, guard = become(role)
+    cache = shared_objects.Bucket("models", "team")
+    if role == "reader":
+        with pytest.raises(shared_objects.TroubleError), cache.open("cache/v1/there"):
+            pass
+        return
+    with cache.open("cache/v1/there") as found, cache.open("cache/v1/missing") as missing:
+        assert found is not None
+        assert (found.read(100), missing) == (b"an entry", None)
+        version = found.version
+    if role == "cache_writer":
+        assert written(cache, "new")
+        assert written(cache, "there", version)  # was damaged, say
+        assert guard.refused == []
+    else:
+        with pytest.raises(shared_objects.TroubleError) as caught:
+            written(cache, "new")
+        assert caught.value.writes_only
+    for verb in ("pull", "publish", "promote", "collect"):
+        (tmp_path / verb).mkdir()
+        with pytest.raises(ServiceError, match="permission is missing"):
+            VERBS[verb](registry, tmp_path / verb)
     registry.place.table.close()
 
 

@@ -82,7 +82,7 @@ def _in_thousandths(advance: Callable[[int], None]) -> Callable[[int, int], None
 @click.option(
     "--grace", type=click.FloatRange(min=0), default=1.0, show_default=True, metavar="DAYS", help="Bytes that are younger."
 )
-@click.option("--live-aws", is_flag=True, help="What Lambda functions and ECS services of this account and region use.")
+@click.option("--live-aws", is_flag=True, help="What Lambda functions and ECS services of this AWS account and region use.")
 @images_option
 @registry_option
 @as_json
@@ -119,6 +119,8 @@ def gc(  # noqa: PLR0913 - click hands every option over by itself
             with console.progress(f"collect {registry}", 1000) as advance:
                 found = collection.collect(opened, policy, used, who=who() or "somebody", progress=_in_thousandths(advance))
         console.note(_summary(found, done=yes))
+        if found.refused:
+            console.warn(_refused(found))
     if as_json:
         return print_json(collection.as_json(found) | {"removed": yes})
     for each in found.releases:
@@ -129,10 +131,19 @@ def gc(  # noqa: PLR0913 - click hands every option over by itself
 def _summary(found: Plan, *, done: bool) -> str:
     from mlpack import words
 
-    parts = ((len(found.releases), "release"), (len(found.blobs), "blob"), (len(found.images), "image"))
+    images = len(found.images) - len(found.refused)
+    parts = ((len(found.releases), "release"), (len(found.blobs), "blob"), (images, "image"))
     what = ", ".join(words.count(number, name) for number, name in parts)
     said = "removed" if done else "would go; --yes removes them"
     return f"{what} ({words.size(found.size_bytes)}) {said}; {words.count(len(found.kept), 'release')} kept"
+
+
+def _refused(found: Plan) -> str:
+    """One line, however many there are: the others are refused for the same reason, and are in --json."""
+    from mlpack import words
+
+    said = f"{words.count(len(found.refused), 'image')} that nobody needs left in the container registry"
+    return f"{said}: {found.refused[0].why}. The next gc asks again; --json names each"
 
 
 @click.group("registry")
@@ -141,11 +152,14 @@ def registry_() -> None:
 
 
 @registry_.command()
-@click.argument("url", metavar="s3://BUCKET/PREFIX?table=NAME")
+@click.argument("url", metavar="s3://BUCKET/PREFIX?table=NAME|DIR")
 @click.option("--region", metavar="REGION", help="Where to make it. [default: as boto3 finds it]")
 @click.option("--images", metavar="HOST/REPO", help="Where images go, as in 123456789012.dkr.ecr.eu-west-1.amazonaws.com/team.")
 @click.option("--kms-key", metavar="ARN", help="Encrypt bytes and rows with this key. [default: AWS's own]")
 @click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="On bucket and table. May be given again.")
+@click.option(
+    "--cache-days", type=click.IntRange(min=1), metavar="N", help="What a shared cache there keeps. [default: as it is, else 30]"
+)
 @click.option("--dry-run", is_flag=True, help="Only look, and say what would be done.")
 @click.option(
     "--print", "printed", type=click.Choice(["cloudformation", "terraform", "iam"]), help="Print that instead, and ask AWS nothing."
@@ -160,25 +174,48 @@ def create(  # noqa: PLR0913 - click hands every option over by itself
     images: str | None,
     kms_key: str | None,
     tags: tuple[str, ...],
+    cache_days: int | None,
     dry_run: bool,
     printed: str | None,
     as_json: bool,
 ) -> None:
-    """Make what a registry on AWS lacks: bucket, table, settings. Prints each change; what is complete stays as it is."""
-    from mlpack.registry import blueprint, setup, templates
+    """Make what a registry lacks: on AWS bucket, table, settings; in a directory its settings. Prints each change; what is complete
+    stays as it is."""
+    from mlpack.registry import blueprint, settings, templates
 
-    pairs = [tag.partition("=") for tag in tags]
-    if bad := [tag for tag, (key, is_pair, _) in zip(tags, pairs, strict=True) if not (key and is_pair)]:
-        raise RecipeError(f"--tag {bad[0]}: write KEY=VALUE")
-    wanted = blueprint.Wanted(kms_key=kms_key, images=images, tags={key: value for key, _, value in pairs})
-    if printed is not None:
-        write = {"cloudformation": templates.cloudformation, "terraform": templates.terraform, "iam": templates.policies}[printed]
-        return click.echo(write(url, wanted), nl=False)
+    def say(line: str) -> None:
+        if not as_json:
+            click.echo(line)
+
     with open_console(quiet) as console:
-        done = setup.create(url, region, dry_run, say=lambda line: None if as_json else click.echo(line), wanted=wanted)
+        if not url.startswith("s3:") and "://" not in url and printed is None:
+            if region or kms_key or tags or cache_days:
+                raise RecipeError(f"{url} is a directory: --region, --kms-key, --tag and --cache-days are for registries on AWS")
+            done = settings.create(Path(url), images, dry_run, say)
+        else:
+            wanted = blueprint.Wanted(kms_key=kms_key, images=images, tags=_pairs(tags), cache_days=cache_days)
+            if printed is not None:
+                write = {"cloudformation": templates.cloudformation, "terraform": templates.terraform, "iam": templates.policies}
+                return click.echo(write[printed](url, wanted), nl=False)
+            done = _setup(url)(url, region, dry_run, say, wanted)
         if not done:
             console.note(f"{url} lacks nothing")
     return print_json({"url": url, "changes": done, "made": not dry_run}) if as_json else None
+
+
+def _setup(url: str) -> Callable[..., list[str]]:
+    try:
+        from mlpack.registry import setup
+    except ImportError as error:
+        raise RecipeError(f"{url}: registries on AWS need boto3: pip install 'mlpack[aws]'") from error
+    return setup.create
+
+
+def _pairs(tags: tuple[str, ...]) -> dict[str, str]:
+    pairs = [tag.partition("=") for tag in tags]
+    if bad := [tag for tag, (key, is_pair, _) in zip(tags, pairs, strict=True) if not (key and is_pair)]:
+        raise RecipeError(f"--tag {bad[0]}: write KEY=VALUE")
+    return {key: value for key, _, value in pairs}
 
 
 @registry_.command("audit")

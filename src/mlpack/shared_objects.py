@@ -12,7 +12,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,9 @@ CONNECT_S, ANSWER_S = 3.0, 15.0
 """How long a service may take to be reached and between two pieces of an answer: a build can do without it."""
 _READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 _COPY_BYTES = 1 << 20
+_WRITING = ".writing-"
+ABANDONED_S = 24 * 3600.0
+"""What a writer has not written to for so long, he never will: his time is over long before."""
 _NEEDED = "Reading takes s3:GetObject there and s3:ListBucket on the bucket, writing s3:PutObject as well"
 """Without s3:ListBucket, S3 says that a key which is not there is forbidden."""
 
@@ -63,6 +66,7 @@ class Folder:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._swept = False
 
     @contextmanager
     def open(self, name: str) -> Iterator[Found | None]:
@@ -83,7 +87,7 @@ class Folder:
         path = self._path(name)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, fresh = tempfile.mkstemp(prefix=".writing-", dir=path.parent)
+            handle, fresh = tempfile.mkstemp(prefix=_WRITING, dir=path.parent)
         except OSError as error:
             if error.errno not in _READ_ONLY:
                 raise
@@ -93,6 +97,7 @@ class Folder:
                 timed = _Timed(file, until)
                 while chunk := timed.read(_COPY_BYTES):
                     stream.write(chunk)
+            self._sweep(Path(fresh))
             # Who may read the cache is the directory's business: mkstemp would keep others from its files.
             os.chmod(fresh, 0o644)
             if version is None:
@@ -106,6 +111,17 @@ class Folder:
         finally:
             Path(fresh).unlink(missing_ok=True)
         return True
+
+    def _sweep(self, fresh: Path) -> None:
+        """Remove what killed writers left beside `fresh`, which was written just now: its time is by the clock of those files."""
+        if self._swept:
+            return
+        self._swept = True
+        now = fresh.stat().st_mtime
+        for left in fresh.parent.glob(f"{_WRITING}*"):
+            with suppress(OSError):  # another swept it, or it is somebody else's
+                if now - left.lstat().st_mtime > ABANDONED_S:
+                    left.unlink()
 
     def uri(self, name: str) -> str:
         """See `Objects.uri`."""

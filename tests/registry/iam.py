@@ -51,8 +51,10 @@ class Guard:
             if not allows(self.policy, request):
                 self.refused.append(request)
                 said = f"User: arn:aws:iam::123456789012:user/role is not authorized to perform: {request.action} on resource: "
-                error = {"Code": "AccessDeniedException", "Message": said + request.resource}
-                return SimpleNamespace(status_code=400), {"Error": error, "ResponseMetadata": {"HTTPStatusCode": 400}}
+                s3 = request.action.startswith("s3:")
+                status, code = (403, "AccessDenied") if s3 else (400, "AccessDeniedException")
+                error = {"Code": code, "Message": said + request.resource}
+                return SimpleNamespace(status_code=status), {"Error": error, "ResponseMetadata": {"HTTPStatusCode": status}}
             self.allowed.append(request)
         return None
 

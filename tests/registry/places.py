@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.registry.builds import build
 
 from mlpack.digest import Digest, of_bytes
 from mlpack.records import Provenance, Release
-from mlpack.registry import Key, Place, Put, rows
+from mlpack.registry import Key, Place, Put, directory, rows
+from mlpack.registry.aliases import Wish, promote
 from mlpack.registry.manifest import Manifest
 from mlpack.registry.places import open_registry
+from mlpack.registry.releases import Registry
 
 PLACES = ["directory", "aws"]
 """What `empty_place` knows."""
@@ -60,3 +63,19 @@ class Unreadable:
 
     def __getattr__(self, name: str) -> Any:
         raise AssertionError(f"blobs.{name} was asked for")
+
+
+def move(place: Place, name: str, version: int, alias: str = "prod") -> None:
+    """Promote it, by alice, without gates."""
+    promote(place, rows.Reference(name=name, version=version), alias, Wish(who="alice"), lambda _release, _live: ())
+
+
+def stocked(root: Path) -> Registry:
+    """A registry in `root`/registry with minilm@1 to minilm@3 and fashion@1; minilm:prod went 1, 3, 2."""
+    registry = directory.open_registry(root / "registry")
+    for version in range(1, 4):
+        registry.publish(build(root / f"o{version}", content=bytes([version])))
+    registry.publish(build(root / "other", name="fashion"))
+    for version in (1, 3, 2):
+        move(registry.place, "minilm", version)
+    return registry

@@ -17,7 +17,7 @@ from tests.registry.places import PLACES, Unreadable, empty_place, put_releases
 
 from mlpack.errors import ExitCode, RecipeError, ServiceError
 from mlpack.records import Release
-from mlpack.registry import ConflictError, Delete, Key, Place, Put, Row, rows
+from mlpack.registry import ConflictError, Delete, Key, Place, Put, Row, leases, rows
 from mlpack.registry.aliases import Outcome, Wish, as_json, good_before, history, live_at, parse_time, promote, rollback
 from mlpack.registry.gates import Gate, GateError
 from mlpack.registry.releases import Registry
@@ -289,6 +289,22 @@ def test_two_who_roll_back_at_once_go_one_step(place: Place) -> None:
     made = rollback(slow, PROD, ALICE)
     assert (made.moved, made.move.who, made.move.version) == (False, "bob", 2)
     assert versions(place) == [2, 3, 2, 1]
+
+
+@pytest.mark.parametrize(("gone", "leads_to"), [(None, 2), (2, 1)])
+def test_what_is_removed_meanwhile_is_not_gone_back_to(place: Place, gone: int | None, leads_to: int) -> None:
+    """By a collection, between the look at what is there and the move."""
+    for version in (1, 2, 3):
+        to(place, version)
+
+    def collected() -> None:
+        removal = [Delete(key=rows.release_key("minilm", gone), expect=1)] if gone else []
+        place.table.commit(*removal, leases.fence(place, "minilm"))
+
+    slow = dataclasses.replace(place, table=Meddling(place.table, collected))
+    made = rollback(slow, PROD, Wish(who="alice", expect=3))
+    assert (made.moved, made.move.version, made.move.revision) == (True, leads_to, 4)
+    assert leases.intents(place) == ([], [])
 
 
 def test_rolling_back_works_while_no_bytes_can_be_read(place: Place) -> None:

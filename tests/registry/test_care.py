@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 from tests.registry.builds import build
+from tests.registry.places import stocked
 from tests.registry.shelf import Shelf
 
 from mlpack import digest
 from mlpack.errors import ServiceError
 from mlpack.records import Release
-from mlpack.registry import Delete, Key, Place, Put, audit, directory, numbered, rows
-from mlpack.registry.aliases import Wish, promote
+from mlpack.registry import Delete, Key, Put, audit, directory, numbered, rows
 from mlpack.registry.care import Report, verify
 from mlpack.registry.releases import Registry
 from mlpack.registry.rows import Reference
@@ -25,19 +25,10 @@ from mlpack.registry.rows import Reference
 FUNCTION = "artifacts/int8@lambda-zip-x86_64/function.zip"
 
 
-def move(place: Place, name: str, version: int, alias: str = "prod") -> None:
-    promote(place, Reference(name=name, version=version), alias, Wish(who="alice"), lambda _release, _live: ())
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("made")
-    registry = directory.open_registry(root / "registry")
-    for version in range(1, 4):
-        registry.publish(build(root / f"o{version}", content=bytes([version])))
-    registry.publish(build(root / "other", name="fashion"))
-    for version in (1, 3, 2):
-        move(registry.place, "minilm", version)
+    stocked(root)
     return root
 
 

@@ -20,7 +20,7 @@ from mlpack.digest import Digest
 from mlpack.errors import RecipeError, ServiceError
 from mlpack.records import Release
 from mlpack.registry import ConflictError, Delete, Put, audit, directory, leases, places, rows
-from mlpack.registry.aliases import Wish, promote
+from mlpack.registry.aliases import Wish, promote, rollback
 from mlpack.registry.care import verify
 from mlpack.registry.collection import Plan, Policy, as_json, collect, plan
 from mlpack.registry.releases import Registry
@@ -161,6 +161,24 @@ def test_what_an_alias_points_to_stays_and_what_it_pointed_to_for_a_while(
     assert len(why(kept)["minilm@1"]) == 1
     assert why(kept)["minilm@1"][0].startswith("minilm:prod pointed to it until ")
     assert set(why(kept)["minilm@2"]) >= {"minilm:canary points to it"}
+
+
+def test_what_would_be_rolled_back_to_stays_when_what_lies_between_is_gone(
+    registry: Registry, publish: Callable[..., Release], clock: Clock
+) -> None:
+    first = publish()
+    for _ in range(3):
+        publish()
+    for version in (1, 2, 3, 4):
+        move(registry, version)
+    clock.days(1000)
+    assert gone(collect(registry, NOTHING, {str(first.files[FUNCTION]): "lambda ranking:1"}, who="bob")) == ["minilm@2"]
+    prod = Reference(name="minilm", alias="prod")
+    assert rollback(registry.place, prod, Wish(who="alice")).move.version == 3
+    clock.days(1000)
+    made = collect(registry, NOTHING, who="bob")
+    assert why(made)["minilm@1"] == ("minilm:prod would be rolled back to it",)
+    assert rollback(registry.place, prod, Wish(who="alice")).move.version == 1
 
 
 def test_what_is_in_use_stays(registry: Registry, publish: Callable[..., Release], clock: Clock) -> None:

@@ -22,7 +22,7 @@ from mlpack import digest
 from mlpack.errors import MlpackError, PackError, RecipeError, ServiceError
 from mlpack.oci import image, layout
 from mlpack.oci.transport import Options
-from mlpack.registry import directory, ecr
+from mlpack.registry import RefusedError, directory, ecr
 from mlpack.registry.care import verify
 from mlpack.registry.images import Repositories, open_images
 from mlpack.registry.releases import Registry
@@ -197,6 +197,36 @@ def test_check_says_what_is_wrong(packed: Path, server: FakeRegistry, images: Re
         images.check(reference)
 
 
+def test_an_image_is_deleted_with_its_tag(packed: Path, server: FakeRegistry, images: Repositories) -> None:
+    reference = images.push(packed, "minilm")
+    images.delete(reference)
+    assert images.check(reference) == "missing"
+    assert server.manifests == {}
+    images.delete(reference)
+
+
+@pytest.mark.parametrize(("status", "said"), [(400, "delete.enabled"), (405, "delete.enabled"), (403, "docker login")])
+def test_a_registry_that_lets_nothing_be_deleted_refuses(
+    status: int, said: str, packed: Path, server: FakeRegistry, images: Repositories
+) -> None:
+    reference = images.push(packed, "minilm")
+    server.switches.failures = [("DELETE", "manifests", status)]
+    with pytest.raises(RefusedError, match=said):
+        images.delete(reference)
+    assert images.check(reference) is None
+
+
+@pytest.mark.parametrize("status", [401, 503])
+def test_who_does_not_answer_a_deletion_has_not_refused_it(
+    status: int, packed: Path, server: FakeRegistry, images: Repositories
+) -> None:
+    reference = images.push(packed, "minilm")
+    server.switches.failures = [("DELETE", "manifests", status)] * 10
+    with pytest.raises(ServiceError) as caught:
+        images.delete(reference)
+    assert not isinstance(caught.value, RefusedError)
+
+
 # --- Amazon's ---------------------------------------------------------------------------------------------------------
 
 
@@ -316,8 +346,13 @@ def test_images_are_deleted_in_amazons_registry(amazon: Repositories, aws: AwsSe
     amazon.delete(reference)
     amazon.delete(f"{HOST}/models/nowhere@{named['imageDigest']}")
     aws.plan(denied("BatchDeleteImage"))
-    with pytest.raises(ServiceError, match=r'"Action": "ecr:BatchDeleteImage"'):
+    with pytest.raises(RefusedError, match=r'"Action": "ecr:BatchDeleteImage"'):
         amazon.delete(reference)
+    aws.plan(Fault("error", service="ecr", status=400, code="ExpiredTokenException", onward=True))
+    with pytest.raises(ServiceError, match="expired") as caught:
+        amazon.delete(reference)
+    assert not isinstance(caught.value, RefusedError)
+    aws.plan()
     with pytest.raises(ClientError):
         client.describe_images(repositoryName="models/minilm", imageIds=[named])
 

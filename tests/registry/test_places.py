@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from tests.registry.places import put_releases
 
 from mlpack.digest import of_bytes
 from mlpack.errors import RecipeError, ServiceError
-from mlpack.registry import Key, Put, rows
+from mlpack.registry import Key, Put, live, rows
 from mlpack.registry.images import Repositories
 from mlpack.registry.places import in_use_on_aws, open_registry, with_images, with_images_of
 from mlpack.registry.rows import Reference, parse_reference
@@ -75,8 +76,24 @@ def test_images_are_fetched_from_where_they_were_pushed(tmp_path: Path) -> None:
     assert images.prefix == "host.example:5000/team"
 
 
-def test_what_is_live_is_asked_of_aws_only(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="a registry on AWS"):
+def test_what_is_live_is_asked_of_boto3s_own_account_for_a_directory(
+    aws: AwsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aws.client("ecs").create_cluster(clusterName="production")
+    task = [{"name": "c", "image": "host.example/minilm:v1", "memory": 100}]
+    aws.client("ecs").register_task_definition(family="worker", containerDefinitions=task)
+    aws.client("ecs").create_service(cluster="production", serviceName="worker", taskDefinition="worker", desiredCount=0)
+    assert in_use_on_aws(str(tmp_path)) == {"host.example/minilm:v1": "ecs worker"}
+    said = "User: arn:aws:iam::123456789012:user/ci is not authorized to perform: ecs:ListClusters on resource: *"
+    for message, allowed in ((said, ["ecs:ListClusters"]), ("", list(live.ACTIONS))):
+        aws.plan(Fault("error", service="ecs", status=400, code="AccessDeniedException", message=message))
+        with pytest.raises(ServiceError, match=str(tmp_path)) as caught:
+            in_use_on_aws(str(tmp_path))
+        lines = str(caught.value).splitlines()[1:]
+        assert [json.loads(line) for line in lines] == [{"Effect": "Allow", "Action": one, "Resource": "*"} for one in allowed]
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ServiceError, match="no region is set"):
         in_use_on_aws(str(tmp_path))
 
 

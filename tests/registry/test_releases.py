@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
 import threading
+import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,7 @@ from mlpack import digest
 from mlpack.errors import ExitCode, RecipeError, ServiceError
 from mlpack.records import Provenance
 from mlpack.registry import Delete, Moved, Place, Put, rows
+from mlpack.registry.collection import Policy, collect
 from mlpack.registry.forms import as_json, text
 from mlpack.registry.manifest import NothingChosenError
 from mlpack.registry.places import open_registry
@@ -211,6 +215,23 @@ def test_one_file_can_be_fetched(registry: Registry, made: Path, tmp_path: Path)
     assert (tmp_path / "new/folder/f.zip").read_bytes() == b"function"
     with pytest.raises(RecipeError, match=r"minilm@1 has no x\.zip; it has .*function\.zip"):
         registry.fetch(release, "x.zip", tmp_path / "x")
+
+
+@pytest.mark.parametrize("verb", ["pull", "fetch"])
+def test_a_release_that_is_collected_while_it_is_pulled_is_said_to_be(
+    registry: Registry, made: Path, tmp_path: Path, verb: str
+) -> None:
+    release = registry.publish(made)
+    registry.publish(build(tmp_path / "newer", content=b"newer"))
+    late = dataclasses.replace(registry.place, now=lambda: time.time() + 400 * 24 * 3600)
+    nothing = Policy(newest=0, days=0, tags=(), moves=0, window_days=0, grace_days=0)
+    # Between what is pulled being looked up and its bytes being read.
+    assert [each.reference for each in collect(Registry(late), nothing, who="carol").releases] == ["minilm@1"]
+    pull = {"pull": partial(registry.pull, release), "fetch": partial(registry.fetch, release, FUNCTION)}[verb]
+    with pytest.raises(ServiceError, match=r"minilm@1 was removed by `mlpack gc` while it was pulled: pull minilm again"):
+        pull(tmp_path / "pulled")
+    assert not list(tmp_path.glob("*pulled*"))
+    registry.pull(registry.show(MINILM), tmp_path / "pulled")
 
 
 def test_a_pull_goes_on_where_it_was(registry: Registry, made: Path, tmp_path: Path) -> None:

@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 from tests.aws_server import AwsServer
 from tests.registry.builds import build
+from tests.registry.places import move, stocked
 from tests.registry.shelf import Shelf
 
 from mlpack import digest
 from mlpack.errors import RecipeError, ServiceError
 from mlpack.registry import Key, Put, audit, directory, rows
-from mlpack.registry.aliases import Wish, history, promote
+from mlpack.registry.aliases import history
 from mlpack.registry.care import verify
 from mlpack.registry.collection import Policy, collect
 from mlpack.registry.places import open_registry
@@ -31,20 +32,11 @@ FUNCTION = "artifacts/int8@lambda-zip-x86_64/function.zip"
 PROD = Reference(name="minilm", alias="prod")
 
 
-def move(registry: Registry, version: int, alias: str = "prod", name: str = "minilm") -> None:
-    promote(registry.place, Reference(name=name, version=version), alias, Wish(who="alice"), lambda _release, _live: ())
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """minilm@1 to minilm@3, fashion@1; minilm:prod went 1, 3, 2; a policy each of minilm, and of every model."""
     root = tmp_path_factory.mktemp("made")
-    registry = directory.open_registry(root / "registry")
-    for version in range(1, 4):
-        registry.publish(build(root / f"o{version}", content=bytes([version])))
-    registry.publish(build(root / "other", name="fashion"))
-    for version in (1, 3, 2):
-        move(registry, version)
+    registry = stocked(root)
     for subject in ("minilm:prod", "*:prod"):
         registry.place.table.commit(Put(key=Key(rows.POLICIES, subject), head={"refuses": ["size"]}, body=b"{}"))
     return root
@@ -124,7 +116,7 @@ def test_what_came_since_is_added(source: Registry, target: Registry, tmp_path: 
     export(source, tmp_path / "first")
     import_(target, tmp_path / "first", "bob")
     source.publish(build(tmp_path / "new", content=b"new"))
-    move(source, 4)
+    move(source.place, "minilm", 4)
     export(source, tmp_path / "second")
     done = import_(target, tmp_path / "second", "bob")
     assert (done.releases, done.known, done.moves) == (("minilm@4",), 4, 1)
@@ -189,7 +181,7 @@ def test_images_travel_as_bytes_and_are_pushed_where_they_come_to(tmp_path: Path
     one, other = Shelf(tmp_path / "one"), Shelf(tmp_path / "other")
     source = directory.open_registry(tmp_path / "source", images=one)
     published = source.publish(build(tmp_path / "out", "image"))
-    move(source, 1)
+    move(source.place, "minilm", 1)
     for name in ("exported", "exported.tar"):
         export(source, tmp_path / name)
     pushed = directory.open_registry(tmp_path / "pushed", images=other)
@@ -237,8 +229,8 @@ def test_two_histories_are_refused(source: Registry, target: Registry, tmp_path:
     export(source, tmp_path / "all")
     export(source, tmp_path / "copy.tar")
     import_(target, tmp_path / "copy.tar", "bob")
-    move(target, 3)
-    move(source, 1)
+    move(target.place, "minilm", 3)
+    move(source.place, "minilm", 1)
     export(source, tmp_path / "exported")
     refused(target, tmp_path / "exported", r"minilm:prod has two histories: move 4 goes to version 3 \(.*target and to version 1")
 

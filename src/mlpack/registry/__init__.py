@@ -14,19 +14,22 @@ Rows of the table, by partition and sort key (numbers are padded so that they so
     policies                   NAME:ALIAS or *:ALIAS     what an alias asks of a release
     publishing                 ID                        the digests that a publisher relies on, until it is done
     leases                     gc                        who collects garbage now
+    fences                     NAME                      counts the model's rollbacks and removals: each is a commit with it
     audit                      TIME ID                   what was done to the registry, by whom
     settings                   schema | images           the format; where images go
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from mlpack.digest import Digest
 from mlpack.errors import ServiceError
+
+T = TypeVar("T")
 
 SCHEMA = 2
 """The format of the rows above. 1 was a directory's SQLite table of its own (before aliases)."""
@@ -41,6 +44,10 @@ class ConflictError(ServiceError):
     def __init__(self, message: str, key: Key) -> None:
         super().__init__(message, retryable=True)
         self.key = key
+
+
+class RefusedError(ServiceError):
+    """A container registry does not do this, or not for us, however often it is asked."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -165,3 +172,9 @@ class Place:
 def numbered(number: int) -> str:
     """A number as a sort key."""
     return f"{number:09d}"
+
+
+def batches(found: Iterable[T], size: int) -> Iterator[list[T]]:
+    """The same, at most so many at a time."""
+    every = list(found)
+    return (every[start : start + size] for start in range(0, len(every), size))

@@ -2,7 +2,8 @@
 
 Promises: the history of an alias is the alias. A move is one conditional put of the row after the last one, so exactly one of any
 number of movers gets each revision, without a gap and without a fork; no row is ever changed. Asking for what is already so is a
-success that moves nothing. Rolling back reads and writes rows alone: it works while nothing can be read of the bytes.
+success that moves nothing. Rolling back reads and writes rows alone: it works while nothing can be read of the bytes, and waits for
+no garbage collection (`leases.fence`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import dataclasses
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -96,7 +98,7 @@ def rollback(place: Place, wanted: Reference, wish: Wish) -> Outcome:
                 return _next(place, last, wish, release, row.body, **said)
         raise RecipeError(f"{wanted} cannot be rolled back: nothing good was live before {name}@{last.version}; promote a version")
 
-    return _move(place, name, alias, wish, prepare)
+    return _move(place, name, alias, wish, prepare, fenced=True)
 
 
 def good_before(moves: Iterator[Move]) -> Iterator[int]:
@@ -150,8 +152,13 @@ def as_json(move: Move) -> dict[str, Any]:
 # --- moving -----------------------------------------------------------------------------------------------------------
 
 
-def _move(place: Place, name: str, alias: str, wish: Wish, prepare: Callable[[Move | None], Move | None]) -> Outcome:
-    """Read where the alias is, let `prepare` say the next move (None: it is there already), and make that, once."""
+def _move(
+    place: Place, name: str, alias: str, wish: Wish, prepare: Callable[[Move | None], Move | None], *, fenced: bool = False
+) -> Outcome:
+    """Read where the alias is, let `prepare` say the next move (None: it is there already), and make that, once.
+
+    `fenced`: it waits for no collection, and is made only when nothing was removed since `prepare` looked.
+    """
     lost: Move | None = None
     for attempt in range(_TRIES):
         begun = time.monotonic()
@@ -162,16 +169,18 @@ def _move(place: Place, name: str, alias: str, wish: Wish, prepare: Callable[[Mo
                 return Outcome(move=last, moved=False)  # another did the very same
             if not wish.retry:
                 raise _overtaken(place, last)
+        fence = (leases.fence(place, name),) if fenced else ()
         made = prepare(last)
         if made is None:
             assert last is not None, "what was never moved is nowhere already"
             return Outcome(move=last, moved=False)
-        with leases.held(place, made.target(place.where)):
-            moved = _commit(place, made)
-        if moved:
+        with nullcontext() if fenced else leases.held(place, made.target(place.where)):
+            taken = _commit(place, made, *fence)
+        if taken is None:
             return Outcome(move=made, moved=True)
-        lost = made
-        if wish.retry:
+        at_fence = taken.partition == rows.FENCES  # the alias is where it was
+        lost = None if at_fence else made
+        if wish.retry or at_fence:
             # As long as a try takes, and longer and longer: what others do meanwhile takes them about as long.
             time.sleep(random.uniform(0, min((time.monotonic() - begun) * 2 ** min(attempt + 1, 6), _PAUSE_S)))
     raise ServiceError(f"{name}:{alias}: others moved it {_TRIES} times meanwhile: try again", retryable=True)
@@ -201,14 +210,14 @@ def _next(place: Place, last: Move | None, wish: Wish, release: Release, body: b
     )
 
 
-def _commit(place: Place, made: Move) -> bool:
-    """Make a move; False when its revision was taken by another. ServiceError when what became of it cannot be known."""
+def _commit(place: Place, made: Move, *fence: Put) -> Key | None:
+    """Make a move; what another wrote instead (None: it was made). ServiceError when what became of it cannot be known."""
     put = rows.move_put(made)
     named = (Put(key=Key(rows.aliases(made.name), made.alias), head={}),) if made.revision == 1 else ()
     try:
-        place.table.commit(put, *named)
-    except ConflictError:
-        return False
+        place.table.commit(put, *named, *fence)
+    except ConflictError as error:
+        return error.key
     except ServiceError:
         # What became of it is unknown: an answer that was lost looks like a failure.
         try:
@@ -217,7 +226,7 @@ def _commit(place: Place, made: Move) -> bool:
             found = None
         if found is None or (dict(found.head), found.body) != (dict(put.head), put.body):
             raise
-    return True
+    return None
 
 
 def _check_expected(place: Place, what: str, last: Move | None, expect: int | None) -> None:

@@ -22,6 +22,8 @@ COLLECTED = "collected"
 """Releases that garbage collection removed: `releases` (NAME@VERSION: digest), `images` (the references they had)."""
 IMAGES_REMOVED = "images removed"
 """From the container registry: `images`."""
+IMAGES_REFUSED = "images refused"
+"""Of the images that were to be removed, how many (`images`) the container registry keeps, and `why`."""
 GC, IMPORT = "gc", "import"
 _ORDER = itertools.count()
 

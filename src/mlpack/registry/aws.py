@@ -51,6 +51,17 @@ class Address:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """Whatever account and region boto3 finds, for a registry that is not on AWS. `where`: its name, for messages."""
+
+    where: str
+    region: str | None = None
+
+    def __str__(self) -> str:
+        return self.where
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
     """How long AWS is waited for. `tries`: of every request, unless AWS's own configuration says how many."""
 
@@ -98,11 +109,11 @@ def open_registry(where: str, images: Images | None = None, patience: Patience |
 class Clients:
     """boto3's clients of one registry, made when they are first asked for: each takes 0.1 s. Threads may share them."""
 
-    def __init__(self, address: Address, patience: Patience) -> None:
+    def __init__(self, address: Address | Account, patience: Patience) -> None:
         try:
             from botocore.session import get_session
         except ImportError as error:
-            raise RecipeError(f"{address}: registries on AWS need boto3: pip install 'mlpack[aws]'") from error
+            raise RecipeError(f"{address}: questions to AWS need boto3: pip install 'mlpack[aws]'") from error
         self._new_session: Callable[[], Any] = get_session
         self._address = address
         self._patience = patience

@@ -5,10 +5,12 @@ Roles, each with no more than its verbs need. DynamoDB's condition `LeadingKeys`
 
     reader      list, show, history, pull, verify
     publisher   that, and publish: bytes only where there are none yet, rows of releases, no alias, no policy
-    promoter    that of a reader, and promote, rollback, policy set: no bytes, no releases, no deletes but of its own marks
+    promoter    that of a reader, and promote, rollback, policy set and remove: no bytes, no releases, deletes policies and marks
     collector   that of a reader, and gc: deletes releases and bytes (versions of the bucket keep those for some days more)
 
-Making or changing the registry itself, writing its settings, removing a policy, and replacing damaged bytes is nobody's of these.
+    cache_reader, cache_writer    take from the shared cache below the same prefix, and give to it: nothing of the registry's
+
+Making or changing the registry itself, writing its settings, and replacing damaged bytes is nobody's of these.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mlpack.errors import RecipeError
-from mlpack.registry import ecr, rows
+from mlpack.registry import ecr, live, rows
 from mlpack.registry.aws import Address
 from mlpack.registry.images import open_images
 
@@ -35,6 +37,11 @@ TAGS = {"application": "mlpack-registry"}
 PUBLIC_ACCESS = ("BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets")
 """All of them are on."""
 ROLES = ("reader", "publisher", "promoter", "collector")
+CACHE_ROLES = ("cache_reader", "cache_writer")
+CACHE = "cache/v1/"
+"""Where below the prefix the entries of a shared cache are: see `mlpack.shared_cache`."""
+CACHE_DAYS = 30
+"""Entries of a shared cache that are older are removed, when the team does not say."""
 
 _KMS_KEY = re.compile(r"arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+")
 _TAG = re.compile(r"[\w .:/=+@-]{1,256}")
@@ -52,6 +59,8 @@ class Wanted:
     """Where images go: `host/repository`. None: among the bytes."""
     tags: Mapping[str, str] = field(default_factory=dict)
     """Of bucket and table, beside `TAGS`."""
+    cache_days: int | None = None
+    """Entries of the shared cache are removed after so many days. None: as many as are set already, else `CACHE_DAYS`."""
 
     def __post_init__(self) -> None:
         if self.kms_key is not None and not _KMS_KEY.fullmatch(self.kms_key):
@@ -59,6 +68,8 @@ class Wanted:
         for key, value in self.tags.items():
             if not (_TAG.fullmatch(key) and _TAG.fullmatch(value or "-") and len(key) <= 128) or key.startswith("aws:"):
                 raise RecipeError(f"{key}={value} is not a tag: letters, digits, spaces and any of + - = . _ : / @, not aws:...")
+        if self.cache_days is not None and self.cache_days < 1:
+            raise RecipeError(f"{self.cache_days} days: an entry of the shared cache is kept for one day at least")
         if self.images is not None:
             open_images(self.images, lambda _: None)  # RecipeError when it is no place for images
 
@@ -93,6 +104,35 @@ def lifecycle_id(address: Address) -> str:
     return f"mlpack {address.prefix}".strip()
 
 
+def lifecycle(address: Address, cache_days: int) -> list[Json]:
+    """The bucket's rules for this registry, as S3's API has them.
+
+    That of the cache ends at `CACHE`, so that it can never take the blobs of another registry, which may be at PREFIX/cache.
+    """
+    everything = {
+        "ID": lifecycle_id(address),
+        "Filter": {"Prefix": folder(address)},
+        "Status": "Enabled",
+        "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": UNFINISHED_DAYS},
+        "NoncurrentVersionExpiration": {"NoncurrentDays": NONCURRENT_DAYS},
+        "Expiration": {"ExpiredObjectDeleteMarker": True},
+    }
+    cache = {
+        "ID": cache_lifecycle_id(address),
+        "Filter": {"Prefix": f"{folder(address)}{CACHE}"},
+        "Status": "Enabled",
+        # Of what can be made again no old version is worth its room.
+        "NoncurrentVersionExpiration": {"NoncurrentDays": 1},
+        "Expiration": {"Days": cache_days},
+    }
+    return [everything, cache]
+
+
+def cache_lifecycle_id(address: Address) -> str:
+    """The name of the bucket's rule for the shared cache below the same prefix."""
+    return f"mlpack-cache {address.prefix}".strip()
+
+
 def document(statements: list[Json]) -> Json:
     """A policy of these."""
     return {"Version": _POLICY_VERSION, "Statement": statements}
@@ -111,11 +151,14 @@ def tls_only(bucket_arn: str) -> Json:
 
 
 def role_policies(address: Address, arns: Arns, wanted: Wanted) -> dict[str, Json]:
-    """The policy of each of `ROLES`. RecipeError when the prefix has a wildcard in it."""
+    """The policy of each of `ROLES` and `CACHE_ROLES`. RecipeError when the prefix has a wildcard in it, or is a cache's."""
     if "*" in address.prefix:
         raise RecipeError(f"{address}: a policy cannot name a prefix with * in it; choose another one")
-    makers = {"reader": _reader, "publisher": _publisher, "promoter": _promoter, "collector": _collector}
-    return {role: document(makers[role](_Scope(address, arns, wanted))) for role in ROLES}
+    if f"/{CACHE}" in f"/{address.prefix}/":
+        raise RecipeError(f"{address}: what is below {CACHE} is a shared cache's, which forgets its entries; choose another prefix")
+    scope = _Scope(address, arns, wanted)
+    makers = (_reader, _publisher, _promoter, _collector, _cache_reader, _cache_writer)
+    return {role: document(make(scope)) for role, make in zip((*ROLES, *CACHE_ROLES), makers, strict=True)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +172,10 @@ class _Scope:
     @property
     def blobs(self) -> str:
         return f"{self.arns.bucket}/{folder(self.address)}blobs/*"
+
+    @property
+    def cache(self) -> str:
+        return f"{self.arns.bucket}/{folder(self.address)}{CACHE}*"
 
     def on_rows(self, sid: str, actions: list[str], *partitions: str, but: str | None = None) -> Json:
         """These actions on rows of these partitions, `*` standing for anything, and not on those that match `but`."""
@@ -178,11 +225,13 @@ def _publisher(scope: _Scope) -> list[Json]:
 
 
 def _promoter(scope: _Scope) -> list[Json]:
-    partitions = (rows.moves("*", "*"), rows.aliases("*"), rows.POLICIES, rows.AUDIT, rows.PUBLISHING)
+    partitions = (rows.moves("*", "*"), rows.aliases("*"), rows.FENCES, rows.POLICIES, rows.AUDIT, rows.PUBLISHING)
     return [
         *_reading(scope),
         scope.on_rows("Aliases", ["dynamodb:PutItem"], *partitions),
         _marks(scope),
+        # Who may set a policy to nothing may as well remove it; the log keeps what it was.
+        scope.on_rows("Policies", ["dynamodb:DeleteItem"], rows.POLICIES),
         *scope.on_images("PullImages", ecr.PULL),
         *scope.with_key(*_DECRYPT, *_ENCRYPT),
     ]
@@ -193,21 +242,39 @@ def _collector(scope: _Scope) -> list[Json]:
     return [
         *_reading(scope),
         scope.on_rows("Collected", ["dynamodb:DeleteItem"], *gone, lease, but=rows.moves("*", "*")),
-        scope.on_rows("Lease", ["dynamodb:PutItem"], lease, rows.AUDIT),
+        scope.on_rows("Lease", ["dynamodb:PutItem"], lease, rows.AUDIT, rows.FENCES),
         _allow("Bytes", ["s3:DeleteObject"], scope.blobs),
-        _allow("InUse", list(_LIVE), "*"),
+        _allow("InUse", list(live.ACTIONS), "*"),
         *scope.on_images("Images", (*ecr.PULL, ecr.DELETE)),
         *scope.with_key(*_DECRYPT, *_ENCRYPT),
     ]
+
+
+def _cache_reader(scope: _Scope) -> list[Json]:
+    return [*_cache_reading(scope), *scope.with_key(*_DECRYPT)]
+
+
+def _cache_writer(scope: _Scope) -> list[Json]:
+    # Whoever finds a damaged entry replaces it, so that no condition on uploads can hold him.
+    puts = _allow("NewEntries", ["s3:PutObject"], scope.cache)
+    return [*_cache_reading(scope), puts, *scope.with_key(*_DECRYPT, *_ENCRYPT)]
+
+
+def _cache_reading(scope: _Scope) -> list[Json]:
+    return [_allow("Entries", ["s3:GetObject"], scope.cache), _missing(scope)]
 
 
 def _reading(scope: _Scope) -> list[Json]:
     return [
         scope.on_rows("Rows", ["dynamodb:GetItem", "dynamodb:Query"], "*"),
         _allow("Blobs", ["s3:GetObject"], scope.blobs),
-        # Without it S3 says of what is missing that it is forbidden. It must not depend on a prefix: asking for an object has none.
-        _allow("Missing", ["s3:ListBucket"], scope.arns.bucket),
+        _missing(scope),
     ]
+
+
+def _missing(scope: _Scope) -> Json:
+    """Without it S3 says of what is missing that it is forbidden. It must not depend on a prefix: asking for an object has none."""
+    return _allow("Missing", ["s3:ListBucket"], scope.arns.bucket)
 
 
 def _marks(scope: _Scope) -> Json:
@@ -223,8 +290,3 @@ def _allow(sid: str, actions: list[str], resource: str | None, condition: Json |
 _DECRYPT = ("kms:Decrypt", "kms:DescribeKey")
 _ENCRYPT = ("kms:Encrypt", "kms:GenerateDataKey*", "kms:ReEncrypt*")
 """DynamoDB asks for them in the name of whoever writes. DynamoDB developer guide, "Encryption at rest: usage notes"."""
-_LIVE = (
-    *("ecs:DescribeServices", "ecs:DescribeTaskDefinition", "ecs:DescribeTasks", "ecs:ListClusters", "ecs:ListServices"),
-    *("ecs:ListTasks", "lambda:GetFunction", "lambda:ListFunctions", "lambda:ListVersionsByFunction"),
-)
-"""What `live.live_in_aws` asks."""

@@ -1,37 +1,30 @@
-"""What nobody needs any more: which releases a policy lets go, which bytes and images then belong to nobody, and their removal.
+"""What nobody needs any more: which releases a policy lets go, and which bytes and images then belong to nobody.
 
 Promises: `plan` changes nothing. The newest release of a name, and what an alias points to, stay whatever the policy says, and so
-versions never repeat. Rows go first, a batch in one commit with the record of it, and bytes last: killed at any moment, running it
-again finishes; what a publisher or a promotion relies on meanwhile stays (`leases`). A registry with a damaged row is not collected
-from: nobody could say what that row needs.
+versions never repeat. Rows go first, a batch in one commit with the record of it, and bytes last (`removal`): killed at any moment,
+running it again finishes; what a publisher or a promotion relies on meanwhile stays, and so does what is rolled back to (`leases`).
+A registry with a damaged row is not collected from: nobody could say what that row needs.
 """
 
 from __future__ import annotations
 
-import random
-import threading
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from mlpack.digest import Digest
 from mlpack.errors import RecipeError, ServiceError
 from mlpack.records import Release
 from mlpack.registry import ConflictError, Delete, Place, Put, Stored, aliases, audit, leases, rows
-from mlpack.registry.releases import Registry, side_by_side
+from mlpack.registry.releases import Registry
+from mlpack.registry.removal import OvertakenError, Progress, Refused, Removed, Remover
 
 YOUNGEST_S = 2 * leases.YOUNG_S
 """No release that is younger is collected: promotions of the young say nothing beforehand."""
 
 _DAY_S = 24 * 3600.0
-_TRIES = 5
-_BATCH = 9
-"""Releases in a commit: two rows each, and the record of it."""
-
-Progress = Callable[[int, int], None]
-"""Told how many removals were done, and of how many."""
+_TRIES = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,22 +58,6 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Removed:
-    """A release that goes. `images`: what it had in the container registry."""
-
-    name: str
-    version: int
-    digest: Digest
-    created: str
-    images: tuple[str, ...]
-
-    @property
-    def reference(self) -> str:
-        """NAME@VERSION."""
-        return f"{self.name}@{self.version}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What a collection would do, or has done."""
 
@@ -89,6 +66,8 @@ class Plan:
     blobs: tuple[Stored, ...]
     images: tuple[str, ...]
     """References that no release has any more, of releases that go now or went earlier. None without a container registry."""
+    refused: tuple[Refused, ...] = ()
+    """Those of `images` that the container registry refused to remove."""
 
     @property
     def size_bytes(self) -> int:
@@ -103,6 +82,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
         "releases": [{"release": each.reference, "digest": str(each.digest), "created": each.created} for each in plan.releases],
         "blobs": [{"digest": str(stored.digest), "size_bytes": stored.size_bytes} for stored in plan.blobs],
         "images": list(plan.images),
+        "refused": [{"image": each.reference, "why": each.why} for each in plan.refused],
         "size_bytes": plan.size_bytes,
     }
 
@@ -114,7 +94,7 @@ def plan(registry: Registry, policy: Policy, live: Mapping[str, str] | None = No
     image of that name stays. See `live.live_in_aws`. ServiceError when a row is damaged.
     """
     registry.check_schema()
-    return _plan(registry, policy, live or {}, lambda: None)
+    return _plan(registry, policy, live or {}, lambda: None)[0]
 
 
 def collect(
@@ -125,7 +105,10 @@ def collect(
     who: str,
     progress: Progress = lambda _done, _all: None,
 ) -> Plan:
-    """Carry out what `plan` says of this moment; what was done. ServiceError when another collects, or when it lost its lease."""
+    """Carry out what `plan` says of this moment; what was done. ServiceError when another collects, or when it lost its lease.
+
+    `Plan.refused` are images that a container registry does not let go: no error, since nothing that is here can mend it.
+    """
     registry.check_schema()
     with leases.collecting(registry.place, who) as lease:
         # Before the releases are read: a publisher whose intent is gone cannot make another one any more.
@@ -134,9 +117,16 @@ def collect(
                 registry.place.table.commit(Delete(key=row.key, expect=row.revision))
             except ConflictError:
                 continue  # it was done at this moment
-        made = _plan(registry, policy, live or {}, lease.check)
-        _carry_out(registry, made, lease, who, progress)
-    return made
+        remover = Remover(registry, lease, who, progress)
+        for _ in range(_TRIES):
+            made, fences = _plan(registry, policy, live or {}, lease.check)
+            try:
+                remover.rows(made.releases, fences, len(made.blobs) + len(made.images))
+            except OvertakenError:
+                continue
+            refused = remover.bytes(made.blobs, made.images)
+            return dataclasses.replace(made, releases=tuple(remover.removed), refused=refused)
+    raise ServiceError(f"{registry.place.where}: others rolled back {_TRIES} times meanwhile: run it again", retryable=True)
 
 
 # --- what goes --------------------------------------------------------------------------------------------------------
@@ -156,9 +146,12 @@ class _Found:
     """Blobs of releases that stay."""
     images: set[str] = field(default_factory=set)
     """References that stay."""
+    fences: dict[str, Put] = field(default_factory=dict)
+    """Of each name, as it was before its histories were read."""
 
     def name(self, place: Place, name: str, tick: Callable[[], None]) -> None:
         """Every release of a name."""
+        self.fences[name] = leases.fence(place, name)
         aliased = _aliased(place, name, self.policy, self.now)
         for index, row in enumerate(place.table.query(rows.releases(name), newest_first=True, bodies=True)):
             tick()
@@ -189,8 +182,11 @@ class _Found:
         return found
 
 
-def _plan(registry: Registry, policy: Policy, live: Mapping[str, str], tick: Callable[[], None]) -> Plan:
-    """Intents, then histories, then releases: who is done with one of these before it is read has left his mark in the next."""
+def _plan(registry: Registry, policy: Policy, live: Mapping[str, str], tick: Callable[[], None]) -> tuple[Plan, dict[str, Put]]:
+    """What would go, and the fence of each name.
+
+    Intents, then histories, then releases: who is done with one of these before it is read has left his mark in the next.
+    """
     place = registry.place
     intended = {Digest(text) for row in leases.intents(place)[0] for text in row.head["digests"]}
     found = _Found(policy=policy, live=_Live(live), intended=intended, now=place.now())
@@ -204,7 +200,7 @@ def _plan(registry: Registry, policy: Policy, live: Mapping[str, str], tick: Cal
         if stored.digest not in needed and stored.modified < old:
             blobs.append(stored)
     images = _images_without_release(place, found) if registry.images else ()
-    return Plan(kept=tuple(found.kept), releases=tuple(found.removed), blobs=tuple(blobs), images=images)
+    return Plan(kept=tuple(found.kept), releases=tuple(found.removed), blobs=tuple(blobs), images=images), found.fences
 
 
 def _aliased(place: Place, name: str, policy: Policy, now: float) -> dict[int, list[str]]:
@@ -221,8 +217,9 @@ def _aliased(place: Place, name: str, policy: Policy, now: float) -> dict[int, l
             if not any(known.startswith(f"{subject} ") for known in found.setdefault(move.version, [])):
                 found[move.version].append(said)
             until = rows.seconds(move.when)
-        # However long ago that was: rolling back says nothing beforehand.
-        back = next(aliases.good_before(aliases.history(place, rows.Reference(name=name, alias=alias.key.sort))), None)
+        # However long ago that was: it is what whoever has trouble goes back to.
+        good = aliases.good_before(aliases.history(place, rows.Reference(name=name, alias=alias.key.sort)))
+        back = next((version for version in good if place.table.get(rows.release_key(name, version))), None)
         if back is not None and not any(known.startswith(f"{subject} ") for known in found.setdefault(back, [])):
             found[back].append(f"{subject} would be rolled back to it")
     return found
@@ -241,7 +238,7 @@ def _images_without_release(place: Place, found: _Found) -> tuple[str, ...]:
             gone |= set(entry.details["images"])
         elif entry.what == audit.IMAGES_REMOVED:
             gone -= set(entry.details["images"])
-    gone |= _every_image(found.removed)
+    gone |= {reference for each in found.removed for reference in each.images}
     stays = found.intended | found.live.digests.keys()
     gone = {each for each in gone - found.images if rows.image_digest(each) not in stays}
     return tuple(sorted(each for each in gone if not found.live.names(each)))
@@ -280,67 +277,3 @@ def _without_tag(reference: str) -> str:
     """`host:port/name:tag` without its tag."""
     host, slash, name = reference.rpartition("/")
     return f"{host}{slash}{name.partition(':')[0]}"
-
-
-# --- its removal ------------------------------------------------------------------------------------------------------
-
-
-def _carry_out(registry: Registry, made: Plan, lease: leases.Lease, who: str, progress: Progress) -> None:
-    place, images, lock = registry.place, made.images, threading.Lock()
-    total, done = len(made.releases) + len(made.blobs) + len(images), 0
-
-    def step(count: int = 1) -> None:
-        nonlocal done
-        with lock:
-            done += count
-            progress(done, total)
-
-    for start in range(0, len(made.releases), _BATCH):
-        batch = made.releases[start : start + _BATCH]
-        lease.check()
-        _remove_rows(place, batch, who)
-        step(len(batch))
-    if made.blobs or images:
-        said = {"blobs": len(made.blobs), "size_bytes": made.size_bytes, "images": len(images), "releases": len(made.releases)}
-        audit.record(place, audit.GC, who, said)
-
-    def remove(delete: Callable[[], None]) -> None:
-        """Looks at the lease before it asks again."""
-        for attempt in range(_TRIES):
-            lease.check()
-            try:
-                delete()
-                break
-            except ServiceError as error:
-                if not error.retryable or attempt == _TRIES - 1:
-                    raise
-                time.sleep(random.uniform(0, 0.1 * 2**attempt))
-        step()
-
-    side_by_side(partial(remove, partial(place.blobs.delete, stored.digest)) for stored in made.blobs)
-    if registry.images:
-        side_by_side(partial(remove, partial(registry.images.delete, reference)) for reference in images)
-    if images:
-        audit.record(place, audit.IMAGES_REMOVED, who, {"images": list(images)})
-
-
-def _remove_rows(place: Place, batch: Sequence[Removed], who: str) -> None:
-    """Their rows and the record of it, all or none."""
-    writes: list[Put | Delete] = []
-    for each in batch:
-        writes.append(Delete(key=rows.release_key(each.name, each.version), expect=1))
-        writes.append(Delete(key=rows.digest_key(each.name, each.digest), expect=1))
-    details = {
-        "releases": {each.reference: str(each.digest) for each in batch},
-        "images": sorted(_every_image(batch)),
-    }
-    try:
-        place.table.commit(*writes, audit.entry_put(place, audit.COLLECTED, who, details))
-    except ConflictError as error:
-        # An answer that was lost looks like a conflict when it was asked again on the way.
-        if any(place.table.get(rows.release_key(each.name, each.version)) for each in batch):
-            raise ServiceError(f"{place.where}: {error.key} is not as it should be: run `mlpack verify`") from error
-
-
-def _every_image(batch: Iterable[Removed]) -> set[str]:
-    return {reference for each in batch for reference in each.images}

@@ -17,7 +17,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from mlpack.digest import Digest
-from mlpack.errors import RecipeError, ServiceError
+from mlpack.errors import RecipeError
+from mlpack.registry import RefusedError
 
 SIGN_IN = "ecr:GetAuthorizationToken"
 """Allowed on `*` only."""
@@ -131,24 +132,27 @@ class Ecr:
                     raise
 
     def delete(self, repository: str, named: Digest) -> None:
-        """Remove an image with its tags; nothing happens when it is not there. ServiceError when AWS refuses."""
+        """Remove an image with its tags; nothing happens when it is not there. RefusedError when AWS does not allow it."""
         from botocore.exceptions import ClientError
 
-        from mlpack.registry.refusals import code, told
+        from mlpack.registry.refusals import code, of_answer, told
 
-        with told(self._call(DELETE, self.account.arn(repository))):
+        call = self._call(DELETE, self.account.arn(repository))
+        with told(call):
             try:
                 answer = self._client().batch_delete_image(
                     registryId=self.account.account, repositoryName=repository, imageIds=[{"imageDigest": str(named)}]
                 )
             except ClientError as error:
+                if code(error) == _DENIED:
+                    raise RefusedError(str(of_answer(call, error))) from error
                 if code(error) != "RepositoryNotFoundException":
                     raise
                 return
         for failure in answer["failures"]:
             if failure["failureCode"] != "ImageNotFound":
                 said = f"{failure['failureCode']}: {failure.get('failureReason', '')}"
-                raise ServiceError(f"{self.account.host}/{repository}@{named} was not deleted: {said}")
+                raise RefusedError(f"{self.account.host}/{repository}@{named} was not deleted: {said}")
 
     def _client(self) -> Any:
         if self._made is None:

@@ -20,8 +20,10 @@ from mlpack.oci import image, layout, media, reference, remote
 from mlpack.oci.auth import Credentials
 from mlpack.oci.reference import Reference
 from mlpack.oci.transport import HttpError, Options, Session, read_bounded, retrying
-from mlpack.registry import ecr
+from mlpack.registry import RefusedError, ecr
 
+_NEVER, _NOT_BY_US = (400, 405), 403
+"""What answers a deletion where there are none (distribution-spec 1.1, "Content Management"), and where we may not."""
 _ACCEPT = ", ".join(sorted(media.MANIFESTS | media.INDEXES))
 
 
@@ -103,7 +105,7 @@ class Repositories:
         return None
 
     def delete(self, pushed: str) -> None:
-        """See `Images.delete`. ServiceError when the registry refuses: some never let anything be deleted."""
+        """See `Images.delete`. RefusedError when the registry refuses: some never let anything be deleted."""
         named = _parse(pushed)
         assert named.digest is not None
         if amazon := self._amazon(named.host):
@@ -113,12 +115,14 @@ class Repositories:
             try:
                 retrying(self._options, lambda: session.request("DELETE", url, accept=gone).drain_conn())
             except HttpError as error:
-                if error.status != 405:
-                    raise
-                raise ServiceError(
-                    f"{pushed} cannot be deleted: {named.host} does not allow it (405). Allow it there (docker-registry: "
-                    "storage.delete.enabled), or delete it by the registry's own means"
-                ) from error
+                if error.status in _NEVER:
+                    raise RefusedError(
+                        f"{pushed} cannot be deleted: {named.host} does not allow it ({error.status}). Allow it there "
+                        "(docker-registry: storage.delete.enabled), or delete it by the registry's own means"
+                    ) from error
+                if error.status == _NOT_BY_US:
+                    raise RefusedError(f"{pushed} cannot be deleted with these credentials: {error}") from error
+                raise
         return None
 
     def _credentials(self, host: str) -> tuple[str, str] | None:

@@ -7,6 +7,10 @@ Promises: one collector at a time; nobody waits for a dead one longer than `LEAS
 differ: a lease has ended when its row has not changed for `LEASE_S` by the clock of whoever watches it, or its time is past by more
 than `SKEW_S`. A collector stops by itself `MARGIN_S` before others may think that it is dead, so that a delete which is under way
 then has that long to end.
+
+Whoever rolls back waits for nobody: his move and each removal of rows is a commit with the model's fence, at the revision that was
+read before what is there (his) or what is pointed to (the collector's) was looked at. One of two that meet is refused, and looks
+again.
 """
 
 from __future__ import annotations
@@ -77,6 +81,15 @@ def held(place: Place, release: Release) -> Iterator[None]:
         yield
         with suppress(ServiceError):  # what was done is done, and the intent ends by itself
             done(place, row)
+
+
+def fence(place: Place, name: str) -> Put:
+    """A write that only succeeds when until then none of this model's aliases was rolled back and none of its releases removed.
+
+    Ask for it first, then look; then commit it together with what follows from that.
+    """
+    row = place.table.get(rows.fence_key(name))
+    return Put(key=rows.fence_key(name), head={}, expect=row.revision if row else 0)
 
 
 def _await_collection(place: Place) -> None:

@@ -7,10 +7,17 @@ is named by a tag is given as it is named, since nobody can say which one it was
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from mlpack.digest import Digest
+from mlpack.registry import batches
+
+ACTIONS = (
+    *("ecs:DescribeServices", "ecs:DescribeTaskDefinition", "ecs:DescribeTasks", "ecs:ListClusters", "ecs:ListServices"),
+    *("ecs:ListTasks", "lambda:GetFunction", "lambda:ListFunctions", "lambda:ListVersionsByFunction"),
+)
+"""What is asked, as policies call it."""
 
 _DESCRIBED = 10
 """Services in one call, at most."""
@@ -20,8 +27,7 @@ _TASKS = 100
 def live_in_aws(session: Any) -> dict[str, str]:
     """What is in use (a digest, `host/name@sha256:...` or `host/name:tag`) and by whom; for `collection.plan`.
 
-    `session`: a boto3 session. Needs lambda:ListFunctions, lambda:ListVersionsByFunction, lambda:GetFunction, ecs:ListClusters,
-    ecs:ListServices, ecs:DescribeServices, ecs:DescribeTaskDefinition, ecs:ListTasks and ecs:DescribeTasks.
+    `session`: a boto3 session. Needs `ACTIONS` on everything.
     """
     return dict((*_functions(session.client("lambda")), *_containers(session.client("ecs"))))
 
@@ -43,11 +49,11 @@ def _containers(client: Any) -> Iterator[tuple[str, str]]:
     """What services would start, and what runs whoever started it."""
     definitions: dict[str, str] = {}
     for cluster in _pages(client, "list_clusters", "clusterArns"):
-        for services in _batches(_pages(client, "list_services", "serviceArns", cluster=cluster), _DESCRIBED):
+        for services in batches(_pages(client, "list_services", "serviceArns", cluster=cluster), _DESCRIBED):
             for service in client.describe_services(cluster=cluster, services=services)["services"]:
                 deployed = (service, *service.get("deployments", ()), *service.get("taskSets", ()))
                 definitions |= {each["taskDefinition"]: f"ecs {service['serviceName']}" for each in deployed}
-        for tasks in _batches(_pages(client, "list_tasks", "taskArns", cluster=cluster), _TASKS):
+        for tasks in batches(_pages(client, "list_tasks", "taskArns", cluster=cluster), _TASKS):
             for task in client.describe_tasks(cluster=cluster, tasks=tasks)["tasks"]:
                 who = f"ecs {task['taskArn'].rpartition('/')[2]}"
                 definitions.setdefault(task["taskDefinitionArn"], who)
@@ -61,8 +67,3 @@ def _containers(client: Any) -> Iterator[tuple[str, str]]:
 def _pages(client: Any, operation: str, key: str, **asked: str) -> Iterator[Any]:
     for page in client.get_paginator(operation).paginate(**asked):
         yield from page[key]
-
-
-def _batches(found: Iterable[str], size: int) -> Iterator[list[str]]:
-    every = list(found)
-    return (every[start : start + size] for start in range(0, len(every), size))

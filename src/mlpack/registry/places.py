@@ -33,12 +33,11 @@ def with_images(opened: Registry, prefix: str | None, credentials: Credentials) 
 
     `credentials`: user and password for a host.
     """
-    from mlpack.registry import Key, rows
+    from mlpack.registry import settings
     from mlpack.registry.releases import Registry
 
     if prefix is None:
-        row = opened.place.table.get(Key(rows.SETTINGS, "images"))
-        prefix = str(row.head["prefix"]) if row else None
+        prefix = settings.images_of(opened)
     if prefix is None:
         return opened
     from mlpack.registry import images
@@ -54,14 +53,19 @@ def with_images_of(opened: Registry, release: Release, credentials: Credentials)
 
 
 def in_use_on_aws(where: str) -> dict[str, str]:
-    """What the Lambda functions and ECS services of the account and region of this registry use, and who uses it: see `live`."""
-    if not where.startswith("s3:"):
-        raise RecipeError(f"{where}: --live-aws asks the account and region of a registry on AWS, and this is none")
+    """What Lambda functions and ECS services use, and who uses it: see `live`.
+
+    Those of the account and region of a registry on AWS; for a directory, whose releases may run there as well, those that boto3
+    finds. ServiceError when it finds none.
+    """
     from types import SimpleNamespace
 
     from mlpack.registry import aws, live
+
+    asked = aws.parse(where) if where.startswith("s3:") else aws.Account(where=where)
+    clients = aws.Clients(asked, aws.Patience())  # RecipeError without boto3, which the next import needs
     from mlpack.registry.refusals import Call, told
 
-    clients = aws.Clients(aws.parse(where), aws.Patience())
-    with told(Call(where=where, action="lambda:List*, lambda:GetFunction, ecs:List*, ecs:Describe*", resource="*")):
+    grants = tuple((action, "*") for action in live.ACTIONS)
+    with told(Call(where=where, action="looking for what Lambda and ECS use", resource="*", grants=grants)):
         return live.live_in_aws(SimpleNamespace(client=clients.get))

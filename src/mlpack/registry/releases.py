@@ -13,6 +13,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -46,7 +47,7 @@ class Images(Protocol):
         """What is wrong with a pushed image: None, or some words."""
 
     def delete(self, reference: str) -> None:
-        """Remove a pushed image; nothing happens when it is not there."""
+        """Remove a pushed image; nothing happens when it is not there. RefusedError when that is not allowed there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,7 +198,8 @@ class Registry:
         target = folder.absolute()
         fresh = target.with_name(f".{target.name}.{release.digest.hex[:16]}.partial")
         try:
-            self._fill(release, fresh, moved)
+            with self._unless_collected(release):
+                self._fill(release, fresh, moved)
         except ServiceError as error:
             if not error.retryable:
                 shutil.rmtree(fresh, ignore_errors=True)
@@ -225,7 +227,28 @@ class Registry:
         if path not in release.files:
             raise RecipeError(f"{release.name}@{release.version} has no {path}; it has {', '.join(sorted(release.files))}")
         out.absolute().parent.mkdir(parents=True, exist_ok=True)
-        self._fetch(release.files[path], out, path, moved)
+        with self._unless_collected(release):
+            self._fetch(release.files[path], out, path, moved)
+
+    @contextmanager
+    def _unless_collected(self, release: Release) -> Iterator[None]:
+        """Within it a failure is said to be garbage collection's, when that took the release away. Whoever pulls may write nothing,
+        and so cannot ask it to wait."""
+        try:
+            yield
+        except ServiceError as error:
+            if not self._is_gone(release):
+                raise
+            raise ServiceError(
+                f"{release.name}@{release.version} was removed by `mlpack gc` while it was pulled: pull {release.name} again, or "
+                "an alias, which lead to what stays; a version is kept by a tag (gc --tag) or an alias of its own"
+            ) from error
+
+    def _is_gone(self, release: Release) -> bool:
+        try:
+            return self.place.table.get(rows.release_key(release.name, release.version)) is None
+        except ServiceError:
+            return False  # nobody knows: the first failure says more
 
     def _fetch(self, named: Digest, path: Path, what: str, moved: Moved) -> None:
         if path.is_file() and digest.of_file(path) == named:

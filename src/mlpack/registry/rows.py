@@ -24,6 +24,7 @@ NAMES = "names"
 POLICIES = "policies"
 PUBLISHING = "publishing"
 AUDIT = "audit"
+FENCES = "fences"
 SETTINGS = "settings"
 LAYOUT_BLOBS = "/image/blobs/"
 """What is in the path of the bytes of an image: those are pushed, where there is a container registry."""
@@ -76,6 +77,11 @@ def aliases(name: str) -> str:
 def moves(name: str, alias: str) -> str:
     """The partition of an alias's history."""
     return f"name/{name}/alias/{alias}"
+
+
+def fence_key(name: str) -> Key:
+    """What a rollback and a removal of a model's releases both write, so that neither passes the other."""
+    return Key(FENCES, name)
 
 
 def timestamp(seconds: float) -> str:

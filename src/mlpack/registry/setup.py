@@ -10,8 +10,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -19,31 +19,20 @@ from typing import Any
 from botocore.exceptions import ClientError, WaiterError
 
 from mlpack.errors import RecipeError, ServiceError
-from mlpack.registry import SCHEMA, Key, Place, Put, aws, blueprint, rows
+from mlpack.registry import Place, aws, blueprint, settings
 from mlpack.registry.aws import Address, Clients, Patience
 from mlpack.registry.blueprint import Json, Wanted
 from mlpack.registry.dynamodb import DynamoTable
 from mlpack.registry.refusals import Call, code, told
 from mlpack.registry.releases import Registry
 from mlpack.registry.s3 import Bucket
-
-IMAGES_KEY = Key(rows.SETTINGS, "images")
+from mlpack.registry.settings import Say, Step
 
 _BACKUPS_TRIES, _BACKUPS_PAUSE_S = 60, 2.0
 """A table that was just made refuses point-in-time recovery for some seconds."""
 _TABLE_POLLS, _TABLE_PAUSE_S = 300, 2
 _NO_BUCKET = {"NoSuchBucket"}
 _NO_TABLE = {"ResourceNotFoundException"}
-
-Say = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """A change that is to be made. `said`: in the infinitive."""
-
-    said: str
-    make: Callable[[], object]
 
 
 def create(
@@ -73,7 +62,7 @@ def create(
         for step in chain(
             bucket.steps(there=there),
             table.steps(described),
-            _settings(clients, address, wanted, blind=dry_run and described is None),
+            settings.missing(_registry(clients, address), wanted.images, blind=dry_run and described is None),
         ):  # each looks only when those before it are done
             done.append(step.said)
             say(step.said)
@@ -84,12 +73,17 @@ def create(
     return done
 
 
+def _registry(clients: Clients, address: Address) -> Registry:
+    place = Place(where=str(address), table=DynamoTable(clients, address), blobs=Bucket(clients, address), now=time.time)
+    return Registry(place)
+
+
 def _code_of(error: ServiceError) -> str:
     """What AWS called it; "" when it gave no answer."""
     return code(error.__cause__) if isinstance(error.__cause__, ClientError) else ""
 
 
-class _Half:
+class _Half(ABC):
     """What bucket and table have in common."""
 
     def __init__(self, clients: Clients, address: Address, wanted: Wanted) -> None:
@@ -122,8 +116,9 @@ class _Half:
         return Call(where=str(self._address), action=action, resource=self._arn)
 
     @property
+    @abstractmethod
     def _arn(self) -> str:
-        raise NotImplementedError
+        """How policies name it."""
 
 
 class _Bucket(_Half):
@@ -159,11 +154,12 @@ class _Bucket(_Half):
             )
         return True
 
-    def steps(self, *, there: bool) -> Iterator[_Step]:
+    def steps(self, *, there: bool) -> Iterator[Step]:
         """What has to be changed. What is not there differs in everything."""
         if not there:
-            yield _Step(f"make the bucket {self._address.bucket} in {self._region}", self._make)
-        ends = f"end unfinished uploads after {blueprint.UNFINISHED_DAYS} days, old versions after {blueprint.NONCURRENT_DAYS}"
+            yield Step(f"make the bucket {self._address.bucket} in {self._region}", self._make)
+        ends = f"end unfinished uploads after {blueprint.UNFINISHED_DAYS} days, old versions after {blueprint.NONCURRENT_DAYS}, "
+        ends += "old entries of the shared cache" + (f" after {self._wanted.cache_days}" if self._wanted.cache_days else "")
         for said, step in (
             ("keep old versions", self._versioning),
             ("block public access", self._public_access),
@@ -174,7 +170,7 @@ class _Bucket(_Half):
             ("set tags", self._tags),
         ):
             if (make := step()) is not None:
-                yield _Step(f"bucket {self._address.bucket}: {said}", make)
+                yield Step(f"bucket {self._address.bucket}: {said}", make)
 
     def _make(self) -> None:
         where = {} if self._region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": self._region}}
@@ -238,20 +234,15 @@ class _Bucket(_Half):
         absent = {"NoSuchLifecycleConfiguration", *_NO_BUCKET}
         answer = self._look("s3", "GetLifecycleConfiguration get_bucket_lifecycle_configuration", absent, **self._at) or {}
         found = [_filtered(each) for each in answer.get("Rules", ())]
-        ours = {
-            "ID": blueprint.lifecycle_id(self._address),
-            "Filter": {"Prefix": blueprint.folder(self._address)},
-            "Status": "Enabled",
-            "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": blueprint.UNFINISHED_DAYS},
-            "NoncurrentVersionExpiration": {"NoncurrentDays": blueprint.NONCURRENT_DAYS},
-            "Expiration": {"ExpiredObjectDeleteMarker": True},
-        }
-        if ours in found:
+        cache = next((each for each in found if each.get("ID") == blueprint.cache_lifecycle_id(self._address)), {})
+        days = self._wanted.cache_days or cache.get("Expiration", {}).get("Days", blueprint.CACHE_DAYS)
+        ours = blueprint.lifecycle(self._address, days)
+        if all(rule in found for rule in ours):
             return None
-        kept = [each for each in found if each.get("ID") != ours["ID"]]
+        kept = [each for each in found if each.get("ID") not in {rule["ID"] for rule in ours}]
         size = {key: answer[key] for key in ("TransitionDefaultMinimumObjectSize",) if key in answer}
         put = "PutLifecycleConfiguration put_bucket_lifecycle_configuration"
-        return partial(self._change, "s3", put, **self._at, **size, LifecycleConfiguration={"Rules": [*kept, ours]})
+        return partial(self._change, "s3", put, **self._at, **size, LifecycleConfiguration={"Rules": [*kept, *ours]})
 
     def _tags(self) -> Callable[[], object] | None:
         answer = self._look("s3", "GetBucketTagging get_bucket_tagging", {"NoSuchTagSet", *_NO_BUCKET}, **self._at) or {}
@@ -296,26 +287,26 @@ class _Table(_Half):
             )
         return found
 
-    def steps(self, found: Json | None) -> Iterator[_Step]:
+    def steps(self, found: Json | None) -> Iterator[Step]:
         """What has to be changed."""
         table = f"table {self._address.table}"
         if found is None:
-            yield _Step(f"make the {table} in {self._region}", self._make)
+            yield Step(f"make the {table} in {self._region}", self._make)
         else:
             if found.get("BillingModeSummary", {}).get("BillingMode") != "PAY_PER_REQUEST":
-                yield _Step(f"{table}: pay per request", partial(self._update, BillingMode="PAY_PER_REQUEST"))
+                yield Step(f"{table}: pay per request", partial(self._update, BillingMode="PAY_PER_REQUEST"))
             if not found.get("DeletionProtectionEnabled"):
-                yield _Step(f"{table}: protect it from deletion", partial(self._update, DeletionProtectionEnabled=True))
+                yield Step(f"{table}: protect it from deletion", partial(self._update, DeletionProtectionEnabled=True))
             if not self._is_encrypted(found.get("SSEDescription", {})):
                 by = self._wanted.kms_key or "the account's key for DynamoDB"
-                yield _Step(f"{table}: encrypt with {by}", partial(self._update, SSESpecification=self._encryption))
+                yield Step(f"{table}: encrypt with {by}", partial(self._update, SSESpecification=self._encryption))
             if (make := self._tags(found["TableArn"])) is not None:
-                yield _Step(f"{table}: set tags", make)
+                yield Step(f"{table}: set tags", make)
         absent = {"TableNotFoundException", *_NO_TABLE}
         answer = self._look("dynamodb", "DescribeContinuousBackups describe_continuous_backups", absent, **self._at) or {}
         backups = answer.get("ContinuousBackupsDescription", {}).get("PointInTimeRecoveryDescription", {})
         if backups.get("PointInTimeRecoveryStatus") != "ENABLED":
-            yield _Step(f"{table}: keep backups of every moment", self._back_up)
+            yield Step(f"{table}: keep backups of every moment", self._back_up)
 
     @property
     def _encryption(self) -> Json:
@@ -376,17 +367,3 @@ class _Table(_Half):
                 raise ServiceError(
                     f"{self._address}: the table {self._address.table} is not ready yet ({error}): run it again", retryable=True
                 ) from error
-
-
-def _settings(clients: Clients, address: Address, wanted: Wanted, *, blind: bool) -> Iterator[_Step]:
-    """The registry's own rows. `blind`: there is no table to look at. ServiceError when a newer mlpack has written there."""
-    table = DynamoTable(clients, address)
-    registry = Registry(Place(where=str(address), table=table, blobs=Bucket(clients, address), now=time.time))
-    if not blind:
-        registry.check_schema()
-    if blind or table.get(rows.SCHEMA_KEY) is None:
-        yield _Step(f"write the registry's format ({SCHEMA})", partial(registry.check_schema, write=True))
-    row = None if blind else table.get(IMAGES_KEY)
-    if wanted.images is not None and (row is None or row.head.get("prefix") != wanted.images):
-        put = Put(key=IMAGES_KEY, head={"prefix": wanted.images}, expect=row.revision if row else 0)
-        yield _Step(f"send images to {wanted.images}", partial(table.commit, put))

@@ -10,13 +10,14 @@ import json
 from typing import Any
 
 from mlpack.registry import aws, blueprint
+from mlpack.registry.aws import Address
 from mlpack.registry.blueprint import Arns, Json, Wanted
 
 _RETAINED = {"DeletionPolicy": "Retain", "UpdateReplacePolicy": "Retain"}
 
 
 def policies(url: str, wanted: Wanted | None = None) -> str:
-    """The IAM policies as JSON, by role: reader, publisher, promoter, collector. RecipeError when `url` is no address."""
+    """The IAM policies as JSON, by role: `blueprint.ROLES` and `CACHE_ROLES`. RecipeError when `url` is no address."""
     address = aws.parse(url)
     return _json(blueprint.role_policies(address, blueprint.arns_of(address), wanted or Wanted()))
 
@@ -25,13 +26,6 @@ def cloudformation(url: str, wanted: Wanted | None = None) -> str:
     """A CloudFormation template (JSON): bucket, table, and a managed policy for each role (`CAPABILITY_IAM`)."""
     address, wanted = aws.parse(url), wanted or Wanted()
     tags = [{"Key": key, "Value": value} for key, value in wanted.all_tags.items()]
-    rule = {
-        "Id": blueprint.lifecycle_id(address),
-        "Status": "Enabled",
-        "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": blueprint.UNFINISHED_DAYS},
-        "NoncurrentVersionExpiration": {"NoncurrentDays": blueprint.NONCURRENT_DAYS},
-        "ExpiredObjectDeleteMarker": True,
-    }
     key = {"KMSMasterKeyID": wanted.kms_key} if wanted.kms_key else {}
     default = {"SSEAlgorithm": "aws:kms" if key else "AES256", **key}
     bucket = {
@@ -41,7 +35,7 @@ def cloudformation(url: str, wanted: Wanted | None = None) -> str:
                 {"ServerSideEncryptionByDefault": default, **({"BucketKeyEnabled": True} if key else {})}
             ]
         },
-        "LifecycleConfiguration": {"Rules": [rule | ({"Prefix": blueprint.folder(address)} if address.prefix else {})]},
+        "LifecycleConfiguration": {"Rules": [_formation_rule(each) for each in _lifecycle(address, wanted)]},
         "OwnershipControls": {"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]},
         "PublicAccessBlockConfiguration": dict.fromkeys(blueprint.PUBLIC_ACCESS, True),
         "Tags": tags,
@@ -66,7 +60,7 @@ def cloudformation(url: str, wanted: Wanted | None = None) -> str:
     }
     outputs: Json = {}
     for role, made in blueprint.role_policies(address, arns, wanted).items():
-        name = role.capitalize()
+        name = "".join(part.capitalize() for part in role.split("_"))
         said = {"Description": f"mlpack {role} of {address.scope}", "PolicyDocument": made}
         resources[name] = {"Type": "AWS::IAM::ManagedPolicy", "Properties": said}
         outputs[f"{name}Policy"] = {"Value": {"Ref": name}}
@@ -84,14 +78,6 @@ def terraform(url: str, wanted: Wanted | None = None) -> str:
     address, wanted = aws.parse(url), wanted or Wanted()
     bucket, keyed = {"bucket": "${aws_s3_bucket.registry.id}"}, wanted.kms_key is not None
     default = {"sse_algorithm": "aws:kms", "kms_master_key_id": wanted.kms_key} if keyed else {"sse_algorithm": "AES256"}
-    rule = {
-        "id": blueprint.lifecycle_id(address),
-        "status": "Enabled",
-        "filter": {"prefix": blueprint.folder(address)},
-        "abort_incomplete_multipart_upload": {"days_after_initiation": blueprint.UNFINISHED_DAYS},
-        "noncurrent_version_expiration": {"noncurrent_days": blueprint.NONCURRENT_DAYS},
-        "expiration": {"expired_object_delete_marker": True},
-    }
     table = {
         "name": address.table,
         "billing_mode": "PAY_PER_REQUEST",
@@ -115,7 +101,7 @@ def terraform(url: str, wanted: Wanted | None = None) -> str:
         "aws_s3_bucket_policy": {**bucket, "policy": _inline(blueprint.document([blueprint.tls_only(arns.bucket)]))},
         "aws_s3_bucket_lifecycle_configuration": {
             **bucket,
-            "rule": rule,
+            "rule": [_terraform_rule(each) for each in _lifecycle(address, wanted)],
             "depends_on": ["aws_s3_bucket_versioning.registry"],
         },
         "aws_dynamodb_table": table,
@@ -123,7 +109,11 @@ def terraform(url: str, wanted: Wanted | None = None) -> str:
     roles = blueprint.role_policies(address, arns, wanted)
     made = {kind: {"registry": said} for kind, said in resources.items()}
     made["aws_iam_policy"] = {
-        role: {"name_prefix": f"mlpack-{role}-", "description": f"mlpack {role} of {address.scope}", "policy": _inline(said)}
+        role: {
+            "name_prefix": f"mlpack-{role.replace('_', '-')}-",
+            "description": f"mlpack {role} of {address.scope}",
+            "policy": _inline(said),
+        }
         for role, said in roles.items()
     }
     return _json(
@@ -133,6 +123,28 @@ def terraform(url: str, wanted: Wanted | None = None) -> str:
             "output": {f"{role}_policy": {"value": f"${{aws_iam_policy.{role}.arn}}"} for role in roles},
         }
     )
+
+
+def _lifecycle(address: Address, wanted: Wanted) -> list[Json]:
+    return blueprint.lifecycle(address, wanted.cache_days or blueprint.CACHE_DAYS)
+
+
+def _formation_rule(rule: Json) -> Json:
+    """A lifecycle rule in CloudFormation's words."""
+    made = {"Id": rule["ID"]} | {key: value for key, value in rule.items() if key not in ("ID", "Filter", "Expiration")}
+    ends = {"Days": "ExpirationInDays", "ExpiredObjectDeleteMarker": "ExpiredObjectDeleteMarker"}
+    made |= {ends[key]: value for key, value in rule["Expiration"].items()}
+    return made | ({"Prefix": rule["Filter"]["Prefix"]} if rule["Filter"]["Prefix"] else {})
+
+
+def _terraform_rule(rule: Json) -> Json:
+    """A lifecycle rule in Terraform's words."""
+    made: Json = {"id": rule["ID"], "status": rule["Status"]}
+    return made | {_snake(key): _snaked(value) for key, value in rule.items() if isinstance(value, dict)}
+
+
+def _snaked(value: Json) -> Json:
+    return {_snake(key): each for key, each in value.items()}
 
 
 def _json(value: Any) -> str:

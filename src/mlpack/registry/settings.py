@@ -1,0 +1,67 @@
+"""A registry's own rows, which say its format and where its images go; and making a registry in a directory, which has no more than
+these. The bucket and the table of one on AWS are `setup`'s.
+
+Promises: running it again changes nothing; each change is said before it is made; a registry of a newer mlpack is left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from mlpack.registry import SCHEMA, Key, Put, rows
+from mlpack.registry.releases import Registry
+
+IMAGES_KEY = Key(rows.SETTINGS, "images")
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A change that is to be made. `said`: in the infinitive."""
+
+    said: str
+    make: Callable[[], object]
+
+
+def create(root: Path, images: str | None = None, dry_run: bool = False, say: Say = lambda _: None) -> list[str]:
+    """Make what the registry in this directory lacks; what was done, a line each, nothing when it is complete.
+
+    `images`: where images go, `host/repository`; None: as before. `dry_run`: only look, and say what would be done. RecipeError
+    when it is no place for a registry, or `images` is none for images.
+    """
+    from mlpack.registry import directory
+    from mlpack.registry.images import open_images
+
+    registry = directory.open_registry(root)
+    if images is not None:
+        open_images(images, lambda _: None)
+    done = []
+    for step in missing(registry, images):
+        done.append(step.said)
+        say(step.said)
+        if not dry_run:
+            step.make()
+    return done
+
+
+def missing(registry: Registry, images: str | None, *, blind: bool = False) -> Iterator[Step]:
+    """What its own rows lack. `blind`: there is no table to look at. ServiceError when a newer mlpack has written there."""
+    table = registry.place.table
+    if not blind:
+        registry.check_schema()
+    if blind or table.get(rows.SCHEMA_KEY) is None:
+        yield Step(f"write the registry's format ({SCHEMA})", partial(registry.check_schema, write=True))
+    row = None if blind else table.get(IMAGES_KEY)
+    if images is not None and (row is None or row.head.get("prefix") != images):
+        put = Put(key=IMAGES_KEY, head={"prefix": images}, expect=row.revision if row else 0)
+        yield Step(f"send images to {images}", partial(table.commit, put))
+
+
+def images_of(registry: Registry) -> str | None:
+    """Where its images go, when it was said."""
+    row = registry.place.table.get(IMAGES_KEY)
+    return str(row.head["prefix"]) if row else None
