@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
+    from mlpack_runtime.backend import Backend
+
+    Opener = Callable[[str, Mapping[str, Any]], Backend]
+
 SCHEMA = 1
 MB_PER_VCPU = 1769  # AWS: "at 1,769 MB a function has the equivalent of one vCPU"
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -55,6 +59,13 @@ class TextTokenizer:
         padding = self._tokenizer.padding or self._padding(settings.get("pad_token"))
         padding.update(length=None)  # to the longest of the batch; pad id, token and side stay the model's own
         self._tokenizer.enable_padding(**padding)
+        self.pad_left: bool = padding.get("direction") == "left"
+        self.pads: dict[str, int] = {
+            "input_ids": padding.get("pad_id", 0),
+            "attention_mask": 0,
+            "token_type_ids": padding.get("pad_type_id", 0),
+        }
+        """What stands where a text is shorter than its batch, by input."""
 
     def _padding(self, chosen: "str | None") -> "dict[str, Any]":
         for token in (chosen, "[PAD]", "<pad>"):
@@ -76,11 +87,15 @@ class TextTokenizer:
             tensors[name] = tensor(values, "INT64", shape)
         return tensors
 
+    def rows(self, texts: "list[str]", names: "tuple[str, ...]") -> "list[dict[str, Tensor]]":
+        """Each text by itself, as `encode` gives it: [1, its own length]."""
+        return [self.encode([text], names) for text in texts]
+
 
 class Model:
     """A loaded package. `inputs` and `outputs` are the graph's ports; `stages_ms` says where loading went."""
 
-    def __init__(self, directory: str, settings: "Mapping[str, Any]", session: ort.Session) -> None:
+    def __init__(self, directory: str, settings: "Mapping[str, Any]", session: "ort.Session | Backend") -> None:
         self.directory = directory
         self.settings = settings
         self.session = session
@@ -138,18 +153,22 @@ def threads(memory_mb: float) -> int:
     return max(1, round(memory_mb / MB_PER_VCPU))
 
 
-def load() -> Model:
-    """Open the package in this process. Raises ModelError or ort.OrtError."""
+def load(opener: "Opener | None" = None) -> Model:
+    """Open the package in this process, behind the backend of `opener` where there is one (`backend.open_backend`), else straight
+    behind the CPU engine. Raises ModelError, ort.OrtError, and BackendError where `opener` does."""
     stages: dict[str, float] = {}
     _tune_allocator()
     place = _timed(stages, "find", directory)
-    settings = _timed(stages, "settings", lambda: _settings(os.path.join(place, "model.json")))
+    settings = _timed(stages, "settings", lambda: read_settings(place))
     tokenizer = _Beside(lambda: _timed(stages, "tokenizer", lambda: _tokenizer(place, settings)))
     if settings.get("tokenizer"):
         tokenizer.start()
     try:
-        engine = _timed(stages, "engine", lambda: ort.Engine(library("lib/libonnxruntime.so", "the engine")))
-        session = _timed(stages, "session", lambda: open_session(engine, place, settings))
+        if opener is None:
+            engine = _timed(stages, "engine", lambda: ort.Engine(library("lib/libonnxruntime.so", "the engine")))
+            session = _timed(stages, "session", lambda: open_session(engine, place, settings))
+        else:
+            session = _timed(stages, "session", lambda: opener(place, settings))
     finally:
         tokenizer.wait()
     model = Model(place, settings, session)
@@ -184,7 +203,9 @@ def _check(model: Model) -> None:
             raise ModelError(f"the graph's input {port.name!r} ({port.datatype}) is not from a tokenizer: INT64 {', '.join(known)}")
 
 
-def _settings(path: str) -> "dict[str, Any]":
+def read_settings(place: str) -> "dict[str, Any]":
+    """model.json of the directory `place`. Raises ModelError."""
+    path = os.path.join(place, "model.json")
     try:
         with open(path, "rb") as stream:
             settings = jsontext.loads(stream.read())
