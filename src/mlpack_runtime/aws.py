@@ -24,12 +24,13 @@ class AwsError(RuntimeError):
 
 
 def client(service: str, **overrides: "Any") -> "Any":
-    """A botocore client, safe to use from any thread. `overrides`: region_name, endpoint_url, or read_s. Raises AwsError."""
+    """A botocore client, safe to use from any thread. `overrides`: region_name, endpoint_url,
+    connect_s, read_s or attempts. Raises AwsError."""
     session, config, errors = _botocore()
     settings = config(
-        connect_timeout=CONNECT_S,
+        connect_timeout=overrides.pop("connect_s", CONNECT_S),
         read_timeout=overrides.pop("read_s", READ_S),
-        retries={"mode": "standard", "max_attempts": ATTEMPTS},
+        retries={"mode": "standard", "max_attempts": overrides.pop("attempts", ATTEMPTS)},
         max_pool_connections=CONNECTIONS,
         user_agent_extra="mlpack",
         s3={"addressing_style": "path"} if overrides.get("endpoint_url") or os.environ.get("AWS_ENDPOINT_URL") else None,

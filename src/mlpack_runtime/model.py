@@ -220,8 +220,14 @@ def read_settings(place: str) -> "dict[str, Any]":
     return settings
 
 
-def open_session(engine: ort.Engine, place: str, settings: "Mapping[str, Any]") -> ort.Session:
-    """The graph that `settings` (model.json) names, with the threads that the memory pays for. Raises OrtError."""
+def open_session(
+    engine: ort.Engine,
+    place: str,
+    settings: "Mapping[str, Any]",
+    provider: "Callable[[ort.Engine, Any], None] | None" = None,
+) -> ort.Session:
+    """The graph that `settings` (model.json) names, with the threads that the memory pays for; `provider` as ort.Session's.
+    Raises OrtError."""
     memory_mb = float(os.environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE") or settings.get("memory_mb") or MB_PER_VCPU)
     return ort.Session(
         engine,
@@ -229,6 +235,7 @@ def open_session(engine: ort.Engine, place: str, settings: "Mapping[str, Any]") 
         threads=threads(memory_mb),
         level=settings.get("graph_optimization_level", 99),
         config=settings.get("session"),
+        provider=provider,
     )
 
 
