@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -61,6 +62,9 @@ class Request:
     path: str
     status: int
     fault: str | None
+    began_s: float = 0.0
+    ended_s: float = 0.0
+    """When it arrived and when its answer was ready, by CLOCK_MONOTONIC, which all processes share."""
 
 
 @dataclass(slots=True)
@@ -89,9 +93,11 @@ class _Middleware:
         # moto's transact_write_items copies the whole table, and a transaction that fails puts that copy back, losing what other
         # threads wrote meanwhile; its conditional uploads look first and write later, and its lists run over a dict that uploads
         # change. So what changes or lists runs one at a time in each service, as if at once, which is what AWS promises.
-        self._order = {"dynamodb": threading.Lock(), "s3": threading.Lock()}
+        # A queue's messages are replaced by what is left after a delete, losing what was sent meanwhile.
+        self._order = {"dynamodb": threading.Lock(), "s3": threading.Lock(), "sqs": threading.Lock()}
 
     def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        began_s = time.monotonic()
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         environ["wsgi.input"] = io.BytesIO(body)
         path = environ["PATH_INFO"]
@@ -108,13 +114,16 @@ class _Middleware:
             let_go = self._let_go
         fault = struck[0] if struck else None
         answer = _Answer()
+        if operation == "ReceiveMessage":
+            _wait_for_messages(environ, body)
         if fault is None or fault.after or fault.action == "cut":
             self._run(service, operation, environ, answer)
         said = f"{fault.action} {'after' if fault.after else 'before'}" if fault else None
         if fault is not None and fault.action == "error":
             answer = _Answer.of_error(fault, service)
         answered = fault is None or fault.action in ("error", "cut")
-        log[number - 1] = Request(number, service, operation, unquote(path), answer.status if answered else 0, said)
+        status, ended_s = answer.status if answered else 0, time.monotonic()
+        log[number - 1] = Request(number, service, operation, unquote(path), status, said, began_s, ended_s)
         if fault is not None and fault.action == "cut":
             return answer.send_half(start)
         if fault is not None and not answered:
@@ -159,7 +168,7 @@ class _Middleware:
                     self._let_go.set()
                     self._let_go = threading.Event()
                     _enforce(False)
-                    with self._order["dynamodb"], self._order["s3"]:
+                    with self._order["dynamodb"], self._order["s3"], self._order["sqs"]:
                         _reset()
                 case _:
                     raise ValueError(path)
@@ -240,6 +249,20 @@ def _ranged(inner: Callable[..., Iterable[bytes]], environ: dict[str, Any], answ
     where = [("Content-Length", str(len(data))), ("Content-Range", f"bytes {begin}-{end}/{size}")]
     answer.start("206 PARTIAL CONTENT", [*kept, *where])
     return [data]
+
+
+def _wait_for_messages(environ: dict[str, Any], body: bytes) -> None:
+    """The wait of a long poll, before its turn comes: moto would wait in the middle of it. What remains is a short poll."""
+    from moto.sqs.models import sqs_backends
+
+    asked = json.loads(body)
+    until_s = time.monotonic() + int(asked.get("WaitTimeSeconds", 0))
+    queues = [queue for region in sqs_backends[ACCOUNT].values() for queue in list(region.queues.values())]
+    found = [queue for queue in queues if queue.name == asked["QueueUrl"].rpartition("/")[2]]
+    while found and time.monotonic() < until_s and not found[0].messages:
+        time.sleep(0.005)
+    short = json.dumps(asked | {"WaitTimeSeconds": 0}).encode()
+    environ["wsgi.input"], environ["CONTENT_LENGTH"] = io.BytesIO(short), str(len(short))
 
 
 def _name(environ: dict[str, Any], body: bytes) -> tuple[str, str]:

@@ -256,7 +256,7 @@ class _Build:
 
 
 def _estimates(model_dir: Path, evaluation: Data, candidate: Candidate) -> tuple[Estimate, ...]:
-    from mlpack import estimate  # type: ignore[attr-defined]
+    from mlpack import estimate
 
     found: tuple[Estimate, ...] = estimate.of_candidate(model_dir, evaluation.dir, candidate.target)
     return found

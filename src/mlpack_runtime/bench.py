@@ -23,7 +23,7 @@ _BEGAN_NS = perf_counter_ns()
 
 import sys  # noqa: E402
 
-from mlpack_runtime import jsontext, model  # noqa: E402
+from mlpack_runtime import jsontext, model, ort  # noqa: E402
 from mlpack_runtime.tensor import Tensor  # noqa: E402
 
 TYPE_CHECKING = False
@@ -64,6 +64,7 @@ class Bench:
         self._loaded = model.load()
         load_ms = (perf_counter_ns() - start) / 1e6
         loaded = self._loaded
+        assert isinstance(loaded.session, ort.Session)  # no backend was asked for
         return {
             "load_ms": load_ms,
             "import_ms": _IMPORT_MS,

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
+    from mlpack_runtime.backend import Backend
+
+    Opener = Callable[[str, Mapping[str, Any]], Backend]
+
 SCHEMA = 1
 MB_PER_VCPU = 1769  # AWS: "at 1,769 MB a function has the equivalent of one vCPU"
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -55,6 +59,13 @@ class TextTokenizer:
         padding = self._tokenizer.padding or self._padding(settings.get("pad_token"))
         padding.update(length=None)  # to the longest of the batch; pad id, token and side stay the model's own
         self._tokenizer.enable_padding(**padding)
+        self.pad_left: bool = padding.get("direction") == "left"
+        self.pads: dict[str, int] = {
+            "input_ids": padding.get("pad_id", 0),
+            "attention_mask": 0,
+            "token_type_ids": padding.get("pad_type_id", 0),
+        }
+        """What stands where a text is shorter than its batch, by input."""
 
     def _padding(self, chosen: "str | None") -> "dict[str, Any]":
         for token in (chosen, "[PAD]", "<pad>"):
@@ -75,6 +86,10 @@ class TextTokenizer:
                 values += getattr(encoding, columns[name])
             tensors[name] = tensor(values, "INT64", shape)
         return tensors
+
+    def rows(self, texts: "list[str]", names: "tuple[str, ...]") -> "list[dict[str, Tensor]]":
+        """Each text by itself, as `encode` gives it: [1, its own length]."""
+        return [self.encode([text], names) for text in texts]
 
 
 class Described:
@@ -98,7 +113,7 @@ class Described:
 class Model(Described):
     """A loaded package; `stages_ms` says where loading went."""
 
-    def __init__(self, directory: str, settings: "Mapping[str, Any]", session: ort.Session) -> None:
+    def __init__(self, directory: str, settings: "Mapping[str, Any]", session: "ort.Session | Backend") -> None:
         super().__init__(directory, settings, session.inputs, session.outputs)
         self.session = session
         self.tokenizer: TextTokenizer | None = None
@@ -148,18 +163,22 @@ def threads(memory_mb: float) -> int:
     return max(1, round(memory_mb / MB_PER_VCPU))
 
 
-def load() -> Model:
-    """Open the package in this process. Raises ModelError or ort.OrtError."""
+def load(opener: "Opener | None" = None) -> Model:
+    """Open the package in this process, behind the backend of `opener` where there is one (`backend.open_backend`), else straight
+    behind the CPU engine. Raises ModelError, ort.OrtError, and BackendError where `opener` does."""
     stages: dict[str, float] = {}
     _tune_allocator()
     place = _timed(stages, "find", directory)
-    settings = _timed(stages, "settings", lambda: _settings(os.path.join(place, "model.json")))
+    settings = _timed(stages, "settings", lambda: read_settings(place))
     tokenizer = _Beside(lambda: _timed(stages, "tokenizer", lambda: _tokenizer(place, settings)))
     if settings.get("tokenizer"):
         tokenizer.start()
     try:
-        engine = _timed(stages, "engine", lambda: ort.Engine(library("lib/libonnxruntime.so", "the engine")))
-        session = _timed(stages, "session", lambda: open_session(engine, place, settings))
+        if opener is None:
+            engine = _timed(stages, "engine", lambda: ort.Engine(library("lib/libonnxruntime.so", "the engine")))
+            session = _timed(stages, "session", lambda: open_session(engine, place, settings))
+        else:
+            session = _timed(stages, "session", lambda: opener(place, settings))
     finally:
         tokenizer.wait()
     model = Model(place, settings, session)
@@ -172,8 +191,7 @@ def load() -> Model:
 def describe() -> Described:
     """What the package says of itself, without its engine and its graph, which need not be there. Raises ModelError."""
     place = directory()
-    path = os.path.join(place, "model.json")
-    settings = _settings(path)
+    path, settings = os.path.join(place, "model.json"), read_settings(place)
     return Described(place, settings, _ports(path, settings, "inputs"), _ports(path, settings, "outputs"))
 
 
@@ -210,7 +228,9 @@ def _check(model: Model) -> None:
             raise ModelError(f"the graph's input {port.name!r} ({port.datatype}) is not from a tokenizer: INT64 {', '.join(known)}")
 
 
-def _settings(path: str) -> "dict[str, Any]":
+def read_settings(place: str) -> "dict[str, Any]":
+    """model.json of the directory `place`. Raises ModelError."""
+    path = os.path.join(place, "model.json")
     try:
         with open(path, "rb") as stream:
             settings = jsontext.loads(stream.read())
@@ -225,8 +245,14 @@ def _settings(path: str) -> "dict[str, Any]":
     return settings
 
 
-def open_session(engine: ort.Engine, place: str, settings: "Mapping[str, Any]") -> ort.Session:
-    """The graph that `settings` (model.json) names, with the threads that the memory pays for. Raises OrtError."""
+def open_session(
+    engine: ort.Engine,
+    place: str,
+    settings: "Mapping[str, Any]",
+    provider: "Callable[[ort.Engine, Any], None] | None" = None,
+) -> ort.Session:
+    """The graph that `settings` (model.json) names, with the threads that the memory pays for; `provider` as ort.Session's.
+    Raises OrtError."""
     memory_mb = float(os.environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE") or settings.get("memory_mb") or MB_PER_VCPU)
     return ort.Session(
         engine,
@@ -234,6 +260,7 @@ def open_session(engine: ort.Engine, place: str, settings: "Mapping[str, Any]") 
         threads=threads(memory_mb),
         level=settings.get("graph_optimization_level", 99),
         config=settings.get("session"),
+        provider=provider,
     )
 
 

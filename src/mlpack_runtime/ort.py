@@ -58,7 +58,8 @@ class Port:
         self.shape = shape
 
 
-def _function(table: int, index: int, result: "Any", *arguments: "Any") -> "Callable[..., Any]":
+def function(table: int, index: int, result: "Any", *arguments: "Any") -> "Callable[..., Any]":
+    """A function of the OrtApi `table` by its place there. Raises OrtError where there is none."""
     address = c_void_p.from_address(table + index * _POINTER).value
     if not address:
         raise OrtError(f"the engine's C library has no function {index}: it is older than onnxruntime 1.17")
@@ -87,48 +88,49 @@ class Engine:
         table = get_api(API_VERSION)
         if not table:
             raise OrtError(f"{library} is onnxruntime {self.version}; 1.{API_VERSION} or newer is needed")
+        self.table: int = table
         self._bind(table)
         self._environment = c_void_p()
         self.check(self._create_environment(LOG_ERRORS, b"mlpack", byref(self._environment)))
         self.memory = c_void_p()
-        self.check(_function(table, 69, c_void_p, c_int, c_int, c_void_p)(0, 0, byref(self.memory)))
+        self.check(function(table, 69, c_void_p, c_int, c_int, c_void_p)(0, 0, byref(self.memory)))
 
     def _bind(self, table: int) -> None:
         pointer, void = c_void_p, None
-        self._error_code = _function(table, 1, c_int, pointer)
-        self._error_message = _function(table, 2, c_char_p, pointer)
-        self._release_status = _function(table, 93, void, pointer)
-        self._create_environment = _function(table, 3, pointer, c_int, c_char_p, pointer)
-        self.create_session = _function(table, 7, pointer, pointer, c_char_p, pointer, pointer)
-        self.run = _function(table, 9, pointer, *([pointer] * 4), c_size_t, pointer, c_size_t, pointer)
-        self.create_options = _function(table, 10, pointer, pointer)
-        self.set_log_severity = _function(table, 22, pointer, pointer, c_int)
-        self.set_optimization = _function(table, 23, pointer, pointer, c_int)
-        self.set_intra_threads = _function(table, 24, pointer, pointer, c_int)
-        self.set_inter_threads = _function(table, 25, pointer, pointer, c_int)
-        self.add_config = _function(table, 130, pointer, pointer, c_char_p, c_char_p)
+        self._error_code = function(table, 1, c_int, pointer)
+        self._error_message = function(table, 2, c_char_p, pointer)
+        self._release_status = function(table, 93, void, pointer)
+        self._create_environment = function(table, 3, pointer, c_int, c_char_p, pointer)
+        self.create_session = function(table, 7, pointer, pointer, c_char_p, pointer, pointer)
+        self.run = function(table, 9, pointer, *([pointer] * 4), c_size_t, pointer, c_size_t, pointer)
+        self.create_options = function(table, 10, pointer, pointer)
+        self.set_log_severity = function(table, 22, pointer, pointer, c_int)
+        self.set_optimization = function(table, 23, pointer, pointer, c_int)
+        self.set_intra_threads = function(table, 24, pointer, pointer, c_int)
+        self.set_inter_threads = function(table, 25, pointer, pointer, c_int)
+        self.add_config = function(table, 130, pointer, pointer, c_char_p, c_char_p)
         counted = (pointer, pointer, pointer)
-        self.count_of = {True: _function(table, 30, *counted), False: _function(table, 31, *counted)}
+        self.count_of = {True: function(table, 30, *counted), False: function(table, 31, *counted)}
         typed = (pointer, pointer, c_size_t, pointer)
-        self.type_of = {True: _function(table, 33, *typed), False: _function(table, 34, *typed)}
+        self.type_of = {True: function(table, 33, *typed), False: function(table, 34, *typed)}
         named = (pointer, pointer, c_size_t, pointer, pointer)
-        self.name_of = {True: _function(table, 36, *named), False: _function(table, 37, *named)}
-        self.create_tensor = _function(table, 49, pointer, pointer, pointer, c_size_t, pointer, c_size_t, c_int, pointer)
-        self.tensor_data = _function(table, 51, pointer, pointer, pointer)
-        self.as_tensor_info = _function(table, 55, pointer, pointer, pointer)
-        self.kind_of = _function(table, 56, pointer, pointer, pointer)
-        self.element_type = _function(table, 60, pointer, pointer, pointer)
-        self.rank_of = _function(table, 61, pointer, pointer, pointer)
-        self.sizes_of = _function(table, 62, pointer, pointer, pointer, c_size_t)
-        self.axis_names = _function(table, 63, pointer, pointer, pointer, c_size_t)
-        self.value_info = _function(table, 65, pointer, pointer, pointer)
-        self.free = _function(table, 76, pointer, pointer, pointer)
-        self._default_allocator = _function(table, 78, pointer, pointer)
-        self.release_session = _function(table, 95, void, pointer)
-        self.release_value = _function(table, 96, void, pointer)
-        self.release_type = _function(table, 98, void, pointer)
-        self.release_info = _function(table, 99, void, pointer)
-        self.release_options = _function(table, 100, void, pointer)
+        self.name_of = {True: function(table, 36, *named), False: function(table, 37, *named)}
+        self.create_tensor = function(table, 49, pointer, pointer, pointer, c_size_t, pointer, c_size_t, c_int, pointer)
+        self.tensor_data = function(table, 51, pointer, pointer, pointer)
+        self.as_tensor_info = function(table, 55, pointer, pointer, pointer)
+        self.kind_of = function(table, 56, pointer, pointer, pointer)
+        self.element_type = function(table, 60, pointer, pointer, pointer)
+        self.rank_of = function(table, 61, pointer, pointer, pointer)
+        self.sizes_of = function(table, 62, pointer, pointer, pointer, c_size_t)
+        self.axis_names = function(table, 63, pointer, pointer, pointer, c_size_t)
+        self.value_info = function(table, 65, pointer, pointer, pointer)
+        self.free = function(table, 76, pointer, pointer, pointer)
+        self._default_allocator = function(table, 78, pointer, pointer)
+        self.release_session = function(table, 95, void, pointer)
+        self.release_value = function(table, 96, void, pointer)
+        self.release_type = function(table, 98, void, pointer)
+        self.release_info = function(table, 99, void, pointer)
+        self.release_options = function(table, 100, void, pointer)
 
     def check(self, status: "int | None") -> None:
         """Raise OrtError for a failed status, and release it."""
@@ -157,11 +159,19 @@ class Session:
     """A model, ready to run. `inputs` and `outputs` are tuples of Port, as the file says."""
 
     def __init__(
-        self, engine: Engine, path: str, *, threads: int = 1, level: int = 99, config: "Mapping[str, str] | None" = None
+        self,
+        engine: Engine,
+        path: str,
+        *,
+        threads: int = 1,
+        level: int = 99,
+        config: "Mapping[str, str] | None" = None,
+        provider: "Callable[[Engine, c_void_p], None] | None" = None,
     ) -> None:
         """Open the model at `path` (external data beside it is memory-mapped).
 
-        `threads` per call; `level` 0, 1, 2 or 99 as the engine numbers its graph optimisations; `config` are its session entries.
+        `threads` per call; `level` 0, 1, 2 or 99 as the engine numbers its graph optimisations; `config` are its session entries;
+        `provider` adds what computes, before the processor, to the session's options.
         Raises OrtError with the engine's own message for a file that is missing, damaged or not supported.
         """
         self.engine = engine
@@ -177,6 +187,8 @@ class Session:
             # A thread that spins burns the CPU share that the others need: about 2x on fractional quotas.
             for key, value in {"session.intra_op.allow_spinning": "0", **(config or {})}.items():
                 engine.check(engine.add_config(options, key.encode(), str(value).encode()))
+            if provider is not None:
+                provider(engine, options)
             engine.check(engine.create_session(engine._environment, path.encode(), options, byref(self._handle)))
         finally:
             engine.release_options(options)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mlpack_runtime.tensor import Tensor
 
     Check = Callable[["Reply"], None]
+    Predict = Callable[[Call, telemetry.Record], Mapping[str, Tensor]]
 
 JSON = "application/json"
 BINARY = "application/octet-stream"
@@ -44,10 +45,15 @@ class Reply:
 
 
 class Service:
-    """A loaded model with its hooks. Raises ModelError when a hook cannot be imported."""
+    """A loaded model with its hooks. Raises ModelError when a hook cannot be imported.
 
-    def __init__(self, loaded: model.Model) -> None:
+    `predict`: how a decoded call becomes outputs, RequestError where it does not; a worker puts calls together there. Left out,
+    the model is asked at once, in the caller's thread.
+    """
+
+    def __init__(self, loaded: model.Model, predict: "Predict | None" = None) -> None:
         self.model = loaded
+        self._predict = predict or self._directly
         self._cold = True
         hooks = [loaded.settings.get(key) for key in ("preprocess", "postprocess")]
         if any(hooks):
@@ -74,6 +80,15 @@ class Service:
     def value(self, value: object, request_id: str = "", check: "Check | None" = None) -> Reply:
         """The answer to a JSON value that came without HTTP: JSON, which carries the trace id itself where it is an object."""
         return self._answer({}, request_id, lambda record: _checked(self._infer(record, value, None), check))
+
+    def message(self, headers: "Mapping[str, str]", body: bytes, request_id: str, metrics: "Mapping[str, float]") -> Reply:
+        """The answer to a request out of a queue, in either form. `headers` as over HTTP; `metrics`: telemetry.WORKER_METRICS."""
+
+        def work(record: telemetry.Record) -> Reply:
+            record.metrics.update(metrics)
+            return self._infer(record, *protocol.split(headers, body))
+
+        return self._answer(headers, request_id, work)
 
     def refuse(self, error: RequestError, request_id: str = "", headers: "Mapping[str, str] | None" = None) -> Reply:
         """The answer to a request that could not even be read, logged like any other."""
@@ -106,9 +121,9 @@ class Service:
         record.status = reply.status
         record.latency_ms = (perf_counter_ns() - start) / 1e6
         if record.batch or reply.status >= 400:  # health checks and metadata are not requests to the model
-            if self._cold:
+            record.cold_start, self._cold = self._cold, False  # of several at once, one
+            if record.cold_start:
                 record.stages_ms.update({f"load_{stage}": spent for stage, spent in self.model.stages_ms.items()})
-            self._cold = False
             telemetry.emit(telemetry.line(record, self.model))
         return reply
 
@@ -164,10 +179,10 @@ class Service:
             if binary is None and any(wants for _, wants in call.wanted):
                 raise RequestError("a direct invocation's answer is JSON: binary outputs need HTTP. Leave binary_data out")
             clock.lap("decode")
-            outputs = self._predict(record, clock, call)
+            outputs, clock = self._outputs(record, call)
         else:
             call = self._plain(value, clock)
-            outputs = self._predict(record, clock, call)
+            outputs, clock = self._outputs(record, call)
             if self._postprocess is not None:
                 made = _call_hook(self._postprocess, outputs)
                 clock.lap("postprocess")
@@ -181,8 +196,12 @@ class Service:
         headers = {"content-type": BINARY, protocol.HEADER_LENGTH: str(header_bytes)}
         return Reply(200, body, headers, binary=True)
 
-    def _predict(self, record: telemetry.Record, clock: "Clock", call: Call) -> "dict[str, Tensor]":
+    def _outputs(self, record: telemetry.Record, call: Call) -> "tuple[Mapping[str, Tensor], Clock]":
         record.batch = call.batch
+        return self._predict(call, record), Clock(record)
+
+    def _directly(self, call: Call, record: telemetry.Record) -> "dict[str, Tensor]":
+        clock = Clock(record)
         if call.texts is not None:
             call.inputs = self.model.tokenize(call.texts)
             clock.lap("tokenize")

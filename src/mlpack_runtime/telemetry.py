@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 NAMESPACE = "mlpack"
 DIMENSIONS = ["model", "version", "variant", "target"]
 METRICS = {"latency_ms": "Milliseconds", "batch": "Count", "errors": "Count", "cold_starts": "Count"}
+WORKER_METRICS = {"queue_age_ms": "Milliseconds", "batch_fill": "Percent", "retries": "Count"}
+"""What a worker's line has besides, where it is known."""
 TRACE_HEADER = "x-trace-id"
 _HEX = frozenset("0123456789abcdef")
 _SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:")
@@ -51,7 +53,7 @@ def trace_id(headers: "Mapping[str, str]") -> str:
 class Record:
     """What is known of one request when it ends. Times in milliseconds."""
 
-    __slots__ = ("batch", "cold_start", "detail", "latency_ms", "request_id", "stages_ms", "status", "trace_id")
+    __slots__ = ("batch", "cold_start", "detail", "latency_ms", "metrics", "request_id", "stages_ms", "status", "trace_id")
 
     def __init__(self, trace: str, request_id: str, *, cold_start: bool) -> None:
         self.trace_id = trace
@@ -61,6 +63,7 @@ class Record:
         self.batch = 0
         self.latency_ms = 0.0
         self.stages_ms: dict[str, float] = {}
+        self.metrics: dict[str, float] = {}  # of WORKER_METRICS
         self.detail: dict[str, str] = {}  # error_type, error_message, traceback: only where something failed
 
 
@@ -69,14 +72,11 @@ def line(record: Record, model: "Described", now_ms: "int | None" = None) -> str
     now_ms = time_ns() // 1_000_000 if now_ms is None else now_ms
     failed = record.status >= 500
     entry: dict[str, Any] = {
-        "timestamp": f"{strftime('%Y-%m-%dT%H:%M:%S', gmtime(now_ms // 1000))}.{now_ms % 1000:03d}Z",
+        "timestamp": _timestamp(now_ms),
         "level": "ERROR" if failed else "WARNING" if record.status >= 400 else "INFO",
         "trace_id": record.trace_id,
         "request_id": record.request_id,
-        "model": model.name,
-        "version": model.version,
-        "variant": model.variant,
-        "target": model.target,
+        **_identity(model),
         "latency_ms": round(record.latency_ms, 3),
         "stages_ms": {stage: round(spent, 3) for stage, spent in record.stages_ms.items()},
         "cold_start": record.cold_start,
@@ -84,12 +84,27 @@ def line(record: Record, model: "Described", now_ms: "int | None" = None) -> str
         "status": record.status,
         "errors": int(failed),
         "cold_starts": int(record.cold_start),
+        **{name: round(value, 3) for name, value in record.metrics.items()},
         **record.detail,
     }
-    metrics = [{"Name": name, "Unit": unit} for name, unit in METRICS.items()]
+    metrics = [{"Name": name, "Unit": unit} for name, unit in (METRICS | WORKER_METRICS).items() if name in entry]
     described = {"Namespace": NAMESPACE, "Dimensions": [DIMENSIONS], "Metrics": metrics}
     entry["_aws"] = {"Timestamp": now_ms, "CloudWatchMetrics": [described]}
     return jsontext.dumps(entry)
+
+
+def event(model: "Model | None", level: str, message: str, **detail: "Any") -> str:
+    """A line that is about no request: a start, an end, a fault of a service. `detail` holds JSON values."""
+    entry = {"timestamp": _timestamp(time_ns() // 1_000_000), "level": level, "message": message}
+    return jsontext.dumps({**entry, **(_identity(model) if model else {}), **detail})
+
+
+def _timestamp(now_ms: int) -> str:
+    return f"{strftime('%Y-%m-%dT%H:%M:%S', gmtime(now_ms // 1000))}.{now_ms % 1000:03d}Z"
+
+
+def _identity(model: "Described") -> "dict[str, str]":
+    return {"model": model.name, "version": model.version, "variant": model.variant, "target": model.target}
 
 
 def emit(text: str) -> None:

@@ -99,10 +99,16 @@ def test_bench_load_imports_nothing_else(tiny: Path, tmp_path: Path) -> None:
     assert loaded(tiny, BENCH.format(), str(tmp_path)) - ALLOWED["bench"] - COMMON == set()
 
 
-@pytest.mark.parametrize("module", ["tensor", "jsontext", "ort", "model", "protocol", "telemetry", "service", "loop", "bench"])
+RUNTIME = ["tensor", "jsontext", "ort", "model", "protocol", "telemetry", "service", "loop", "bench"]
+WORKER = ["aws", "backend", "backend_cpu", "backend_cuda", "batcher", "batching", "breaker", "consumer", "drain"]
+WORKER += ["health", "intake", "probe", "results", "settings", "sqs", "worker"]
+
+
+@pytest.mark.parametrize("module", RUNTIME + WORKER)
 def test_module_is_importable_by_itself(tiny: Path, module: str) -> None:
     found = loaded(tiny, f"import sys\nsys.path.insert(0, sys.argv[1])\nimport mlpack_runtime.{module}\n")
     assert not any(name == "mlpack" or name.startswith("mlpack.") for name in found)
+    assert not found & {"botocore", "boto3", "logging", "numpy", "json"}  # those wait until a client is asked for
 
 
 def test_start_uses_the_bytecode_of_the_package(texts: Path) -> None:

@@ -217,7 +217,7 @@ def write(contents: Contents, config: CpuWorker | GpuWorker, out_dir: Path) -> W
     if problems := layering.problems(made, config.arch, tuple(written.layers.values())):
         raise PackError("the image could not be run:\n" + "\n".join(f"  {each}" for each in problems))
     if (contents.runtime / "mlpack_runtime").is_dir():
-        from mlpack.targets import frontdoor  # type: ignore[attr-defined]
+        from mlpack.targets import frontdoor
 
         frontdoor.write_zip(contents, out_dir / FRONT_DOOR)
     total = sum(size for _, size in counted)

@@ -1,0 +1,247 @@
+"""The one thread that asks the engine, for whoever hands in a call: dynamic batches, a breaker around the device.
+
+Promises: each call gets its own outputs or its own BackendError, once; a batch closes at `max_batch` rows, or `max_wait_s` after
+its first call came in; a batch that the engine refuses is tried call by call, so that only the bad one fails; while the breaker
+is open every call is refused at once ("device"). Calls are decoded and answers written by other threads: the engine lets go of
+the interpreter while it runs.
+Will not: try a call again that the device failed (whoever has it knows better where), or run two batches at a time.
+"""
+
+import threading
+from time import monotonic
+
+from mlpack_runtime.backend import BackendError
+from mlpack_runtime.batching import Layout, Unit, choose, cut, fitted, join, most_rows, parts, together
+from mlpack_runtime.breaker import Breaker
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from mlpack_runtime.backend import Backend
+    from mlpack_runtime.tensor import Tensor
+
+    Feeds = Mapping[str, Tensor]
+
+
+class Job:
+    """One call on its way. `began_s` and `ended_s`: when its first batch began and its last one ended, by the batcher's clock;
+    `fill`: rows of its last batch as a share of the most that one may have."""
+
+    def __init__(self, pieces: int) -> None:
+        self.began_s = 0.0
+        self.ended_s = 0.0
+        self.fill = 0.0
+        self._outputs: list[dict[str, Tensor] | None] = [None] * pieces
+        self._missing = pieces
+        self._error: BackendError | None = None
+        self._done = threading.Event()
+
+    @property
+    def failed(self) -> bool:
+        """Whether it is over, badly."""
+        return self._error is not None
+
+    def deliver(self, place: int, outputs: "dict[str, Tensor]") -> None:
+        """One piece's outputs, from the batcher."""
+        self._outputs[place] = outputs
+        self._missing -= 1
+        if not self._missing:
+            self._done.set()
+
+    def fail(self, error: BackendError) -> None:
+        """It failed; the first reason stays."""
+        self._error = self._error or error
+        self._done.set()
+
+    def wait(self, layout: Layout) -> "dict[str, Tensor]":
+        """Its outputs, when they are there. Raises BackendError."""
+        self._done.wait()
+        if self._error is not None:
+            raise self._error
+        return together([one for one in self._outputs if one is not None], layout)
+
+
+class Batcher:
+    """Calls in from any thread, batches out to one engine. `on_sticky` is told, once, that the device is lost for this process."""
+
+    def __init__(
+        self,
+        backend: "Backend",
+        layout: Layout,
+        *,
+        max_batch: int,
+        max_wait_s: float,
+        breaker: Breaker,
+        sample: "Feeds | None" = None,
+    ) -> None:
+        self._backend = backend
+        self.layout = layout
+        self.max_batch = most_rows(backend.shapes(), max_batch) if layout.batched else max_batch
+        self._max_wait_s = max_wait_s
+        self.breaker = breaker
+        self._sample = sample
+        self._changed = threading.Condition()
+        self._waiting: list[Unit] = []
+        self._stopping = False
+        self._lost: BackendError | None = None
+        self.on_sticky: Callable[[BackendError], None] = lambda _: None
+        self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Run what was handed in, without waiting for more, and end. Calls handed in later are refused."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        self._thread.join()
+
+    def hurry(self) -> None:
+        """From now on no batch waits for calls to join it."""
+        with self._changed:
+            self._max_wait_s = 0.0
+            self._changed.notify_all()
+
+    def submit(self, calls: "Sequence[Feeds]") -> Job:
+        """A call, in one piece or, as texts are, in several; each is cut further where it has more rows than a batch."""
+        pieces = [piece for call in calls for piece in parts(self.layout, call, self.max_batch)]
+        job = Job(len(pieces))
+        units = [Unit(self.layout, piece, job, place) for place, piece in enumerate(pieces)]
+        with self._changed:
+            refused = self._refusal()
+            if refused is None:
+                now = monotonic()
+                for unit in units:
+                    unit.arrived = now
+                self._waiting += units
+                self._changed.notify_all()
+        if refused is not None:
+            job.fail(refused)
+        return job
+
+    def _refusal(self) -> "BackendError | None":
+        if self._lost is not None:
+            return self._lost
+        if self._stopping:
+            return BackendError("the worker is ending", "device")
+        return None if self.breaker.closed else _open(self.breaker)
+
+    def _loop(self) -> None:
+        while True:
+            with self._changed:
+                batch = self._next()
+            if batch is None:
+                return
+            if batch:
+                self._execute(batch)
+            else:
+                self._probe()
+
+    def _next(self) -> "list[Unit] | None":
+        """The batch that is due, after waiting for it; an empty one when it is time for a probe; None at the end."""
+        while True:
+            if self._lost is not None:
+                self._refuse_waiting(self._lost)
+                if self._stopping:
+                    return None
+                self._changed.wait()
+                continue
+            if not self.breaker.closed:
+                self._refuse_waiting(_open(self.breaker))
+                if self._stopping:
+                    return None
+                if not self._changed.wait(self.breaker.wait_s) and self.breaker.wait_s == 0:
+                    return []
+                continue
+            self._waiting = [unit for unit in self._waiting if not _job(unit).failed]
+            if not self._waiting:
+                if self._stopping:
+                    return None
+                self._changed.wait()
+                continue
+            due_s = self._waiting[0].arrived + self._max_wait_s - monotonic()
+            if due_s > 0 and not self._stopping and self.layout.batched and self._rows() < self.max_batch:
+                self._changed.wait(due_s)
+                continue
+            chosen = choose(self._waiting, self.max_batch) if self.layout.batched else self._waiting[:1]
+            taken = set(map(id, chosen))
+            self._waiting = [unit for unit in self._waiting if id(unit) not in taken]
+            return chosen
+
+    def _rows(self) -> int:
+        return sum(unit.rows for unit in self._waiting)
+
+    def _refuse_waiting(self, error: BackendError) -> None:
+        for unit in self._waiting:
+            _job(unit).fail(error)
+        self._waiting = []
+
+    def _execute(self, units: "list[Unit]") -> None:
+        if not self.breaker.admit():
+            for unit in units:
+                _job(unit).fail(_open(self.breaker))
+            return
+        began_s = monotonic()
+        try:
+            cuts = self._outputs(units)
+        except BackendError as error:
+            if error.sort == "input" and len(units) > 1:
+                for unit in units:  # one of them is the bad one
+                    self._execute([unit])
+                return
+            if error.sort != "input":
+                self._device_failed(error)
+            for unit in units:
+                _job(unit).fail(error)
+            return
+        self.breaker.succeeded()
+        fill = sum(unit.rows for unit in units) / self.max_batch
+        ended_s = monotonic()
+        for unit, own in zip(units, cuts, strict=True):
+            job = _job(unit)
+            job.began_s, job.ended_s, job.fill = job.began_s or began_s, ended_s, fill
+            job.deliver(unit.place, own)
+
+    def _outputs(self, units: "list[Unit]") -> "list[dict[str, Tensor]]":
+        try:
+            rows, length = fitted(self.layout, self._backend.shapes(), units)
+            outputs = self._backend.run(join(self.layout, units, rows, length))
+            return cut(self.layout, units, outputs, length)
+        except BackendError:
+            raise
+        except Exception as error:  # whatever it is, callers wait for an answer, and the thread must live
+            raise BackendError(f"{type(error).__name__}: {error}", "device") from error
+
+    def _device_failed(self, error: BackendError) -> None:
+        self.breaker.failed()
+        if error.sort == "sticky" and self._lost is None:
+            with self._changed:
+                self._lost = error
+                self._refuse_waiting(error)
+            self.on_sticky(error)
+
+    def _probe(self) -> None:
+        """Try the device with a call of our own: no caller's is spent on it. Without one it is closed, and the next call tells."""
+        if self._lost is not None or not self.breaker.admit():
+            return
+        if self._sample is None:
+            self.breaker.succeeded()
+            return
+        try:
+            self._outputs([Unit(self.layout, self._sample)])
+        except BackendError as error:
+            self._device_failed(error)
+        else:
+            self.breaker.succeeded()
+
+
+def _open(breaker: Breaker) -> BackendError:
+    return BackendError(f"the device failed several times in a row; it is tried again in {breaker.wait_s:.0f} s", "device")
+
+
+def _job(unit: Unit) -> Job:
+    assert isinstance(unit.owner, Job)
+    return unit.owner

@@ -1,0 +1,217 @@
+"""A message of the queue to its end: read, answered, the answer written, then deleted; or given back; or buried.
+
+    answered (2xx)                     result written, deleted
+    wrong for good (4xx)               sent to the dead-letter queue with the reason, the error written as its result, deleted
+    too late (its deadline is over)    the error written as its result (504), deleted
+    failed here (5xx, a service away)  given back, visible again after a pause that doubles and is jittered; the queue's redrive
+                                       policy ends that
+
+Promises: deleted only after its result is there; a request has one result, the first; nothing a message holds ends the worker.
+Will not: write a result for a failure that another try may mend, or count tries (the queue does).
+"""
+
+from random import uniform
+from time import monotonic, time
+from urllib.parse import quote
+
+from mlpack_runtime import aws, protocol, results, telemetry
+from mlpack_runtime.backend import BackendError
+from mlpack_runtime.protocol import RequestError
+from mlpack_runtime.service import Clock, Reply
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from mlpack_runtime.batcher import Batcher
+    from mlpack_runtime.model import Model
+    from mlpack_runtime.protocol import Call
+    from mlpack_runtime.results import Results
+    from mlpack_runtime.service import Service
+    from mlpack_runtime.sqs import Deleter, Delivery, Keeper, Queue
+    from mlpack_runtime.tensor import Tensor
+
+FIRST_PAUSE_S = 2.0
+LONGEST_PAUSE_S = 900.0
+PAYLOAD_LIMIT_BYTES = 256 << 20
+_LONGEST_ID = 200
+_STATUS = {"input": (422, "Unprocessable"), "device": (503, "DeviceError"), "sticky": (503, "DeviceError")}
+
+
+def pause_s(receives: int) -> int:
+    """How long a message that failed for the how-many-th time stays invisible: doubling, and half of it by chance."""
+    longest = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(receives - 1, 16))
+    return max(1, round(uniform(longest / 2, longest)))
+
+
+class Batched:
+    """What a service asks for outputs: the batcher, for any number of callers at a time."""
+
+    def __init__(self, model: "Model", batcher: "Batcher") -> None:
+        self._model = model
+        self._batcher = batcher
+
+    def __call__(self, call: "Call", record: telemetry.Record) -> "Mapping[str, Tensor]":
+        """A call's outputs. Raises RequestError: 422 where the engine refuses it, 503 where the device is in trouble."""
+        clock, layout = Clock(record), self._batcher.layout
+        if call.texts is not None:
+            tokenizer, names = self._model.tokenizer, tuple(port.name for port in self._model.inputs)
+            assert tokenizer is not None  # the service has looked
+            calls = tokenizer.rows(call.texts, names) if layout.batched else [tokenizer.encode(call.texts, names)]
+            clock.lap("tokenize")
+        else:
+            calls = [call.inputs]
+        handed_s = monotonic()
+        job = self._batcher.submit(calls)
+        try:
+            outputs = job.wait(layout)
+        except BackendError as error:
+            status, kind = _STATUS.get(error.sort, (500, "EngineError"))
+            raise RequestError(str(error), status, kind) from None
+        record.stages_ms["wait"] = (job.began_s - handed_s) * 1e3
+        record.stages_ms["infer"] = (job.ended_s - job.began_s) * 1e3
+        record.metrics["batch_fill"] = 100 * job.fill
+        return outputs
+
+
+class Letter:
+    """What a message says about itself."""
+
+    __slots__ = ("headers", "request_id")
+
+    def __init__(self, delivery: "Delivery") -> None:
+        said = delivery.attributes
+        self.request_id = said.get("request_id") or delivery.message_id
+        headers = {
+            "traceparent": said.get("traceparent"),
+            telemetry.TRACE_HEADER: said.get("trace_id"),
+            "x-amzn-trace-id": delivery.trace,
+            protocol.HEADER_LENGTH: said.get(protocol.HEADER_LENGTH),
+        }
+        self.headers = {name: value for name, value in headers.items() if value}
+
+
+class Consumer:
+    """Handles deliveries, any number at a time, each in its caller's thread."""
+
+    def __init__(self, service: "Service", queue: "Queue", keeper: "Keeper", deleter: "Deleter", results_: "Results") -> None:
+        self._service = service
+        self._queue = queue
+        self._keeper = keeper
+        self._deleter = deleter
+        self._results = results_
+        self._s3: Any = None
+
+    def handle(self, delivery: "Delivery") -> None:
+        """Take one to its end. Raises nothing."""
+        try:
+            self._handle(delivery)
+        except aws.failures() as error:
+            self._say("WARNING", f"message {delivery.message_id} is given back: {aws.told(error)}")
+            self._give_back(delivery)
+        except Exception as error:  # noqa: BLE001  (the boundary: a message must not end the worker)
+            self._say("ERROR", f"message {delivery.message_id} is given back: {type(error).__name__}: {error}")
+            self._give_back(delivery)
+
+    def _handle(self, delivery: "Delivery") -> None:
+        if delivery.lost:
+            self._keeper.drop(delivery)
+            return
+        letter, model = Letter(delivery), self._service.model
+        try:
+            _check(letter, delivery, model)
+        except RequestError as error:
+            if not _is_name(letter.request_id):
+                letter.request_id = delivery.message_id
+            reply = self._service.refuse(error, letter.request_id, letter.headers)
+        else:
+            if delivery.receives > 1 and self._results.has(model.name, letter.request_id):
+                self._done(delivery)  # whoever had it before was stopped between its answer and its deletion
+                return
+            reply = self._reply(delivery, letter)
+        if reply.status >= 500 and reply.status != 504:
+            self._give_back(delivery)
+            return
+        if 400 <= reply.status < 500 and not self._queue.bury(delivery, _reason(reply)):
+            self._say("WARNING", f"message {delivery.message_id} is wrong; no dead-letter queue: only its result says so")
+        self._write(letter, reply)
+        self._done(delivery)
+
+    def _reply(self, delivery: "Delivery", letter: Letter) -> Reply:
+        metrics = {"queue_age_ms": delivery.age_ms, "retries": float(delivery.receives - 1)}
+        try:
+            body = self._body(delivery)
+        except RequestError as error:
+            return self._service.refuse(error, letter.request_id, letter.headers)
+        return self._service.message(letter.headers, body, letter.request_id, metrics)
+
+    def _write(self, letter: Letter, reply: Reply) -> None:
+        model = self._service.model.name
+        trace_id = reply.headers[telemetry.TRACE_HEADER]
+        try:
+            self._results.put(model, letter.request_id, results.document(reply, letter.request_id, trace_id))
+        except results.TooLargeError as error:
+            refused = self._service.refuse(RequestError(str(error), 413, "PayloadTooLarge"), letter.request_id, letter.headers)
+            self._results.put(model, letter.request_id, results.document(refused, letter.request_id, trace_id))
+
+    def _body(self, delivery: "Delivery") -> bytes:
+        place = delivery.attributes.get("payload")
+        if not place:
+            return delivery.body.encode("utf-8", "surrogatepass")
+        try:
+            _, bucket, key = aws.split_uri(place, "s3")
+        except aws.AwsError as error:
+            raise RequestError(f"payload: {error}") from None
+        if self._s3 is None:
+            self._s3 = aws.client("s3", region_name=aws.region_of(self._queue.url))
+        try:
+            answer = self._s3.get_object(Bucket=bucket, Key=key)
+        except aws.failures() as error:
+            if aws.code(error) in ("NoSuchKey", "NoSuchBucket"):
+                raise RequestError(f"payload: nothing at {place}", 404, "NotFound") from None
+            raise
+        if answer["ContentLength"] > PAYLOAD_LIMIT_BYTES:
+            raise RequestError(f"payload: {answer['ContentLength']} bytes; {PAYLOAD_LIMIT_BYTES} are read", 413, "PayloadTooLarge")
+        return bytes(answer["Body"].read())
+
+    def _done(self, delivery: "Delivery") -> None:
+        if self._keeper.drop(delivery) and not delivery.lost:
+            self._deleter.add(delivery)
+
+    def _give_back(self, delivery: "Delivery") -> None:
+        if not self._keeper.drop(delivery) or delivery.lost:
+            return
+        try:
+            self._queue.change([(delivery, pause_s(delivery.receives))])
+        except aws.failures() as error:
+            self._say("WARNING", f"message {delivery.message_id} comes back by itself: {aws.told(error)}")
+
+    def _say(self, level: str, message: str) -> None:
+        telemetry.emit(telemetry.event(self._service.model, level, message))
+
+
+def _check(letter: Letter, delivery: "Delivery", model: "Model") -> None:
+    """Raise RequestError for what a message's attributes rule out; 503 for another version, which may be served elsewhere."""
+    said = delivery.attributes
+    if not _is_name(letter.request_id):
+        raise RequestError(f"request_id {letter.request_id[:_LONGEST_ID]!r} is no name: up to {_LONGEST_ID} letters, digits, -_.:")
+    if said.get("model", model.name) != model.name:
+        raise RequestError(f"no model {said['model']!r} here; this worker has {model.name!r}", 404, "NotFound")
+    if said.get("version", model.version) != model.version:
+        raise RequestError(f"no version {said['version']!r} here; this worker has {model.version!r}", 503, "OtherVersion")
+    if "deadline_ms" in said:
+        try:
+            late_ms = time() * 1000 - float(said["deadline_ms"])
+        except ValueError:
+            raise RequestError(f"deadline_ms is {said['deadline_ms']!r}, not milliseconds since 1970") from None
+        if late_ms > 0:
+            raise RequestError(f"the deadline was {late_ms:.0f} ms ago; nobody waits for this answer", 504, "DeadlineExceeded")
+
+
+def _is_name(request_id: str) -> bool:
+    return 0 < len(request_id) <= _LONGEST_ID and quote(request_id, safe=":") == request_id and request_id.strip(".") != ""
+
+
+def _reason(reply: Reply) -> str:
+    return f"{reply.status} {reply.body.decode('utf-8', 'replace')}"

@@ -1,0 +1,115 @@
+"""When a worker has to end: a signal, a Spot instance's notice, or a device that is lost. Who asks first gives the reason.
+
+Promises: asking is safe from a signal handler and from any thread. Will not: end anything itself.
+
+Source: Amazon EC2 user guide, "Spot Instance interruption notices" (two minutes ahead, best effort; look every 5 s) and "Use the
+Instance Metadata Service" (version 2: a token for each session).
+"""
+
+import signal
+import threading
+from http.client import HTTPConnection, HTTPException
+
+from mlpack_runtime import jsontext
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+EVERY_S = 5.0
+_TIMEOUT_S = 2.0
+_TOKEN_S = 21600
+
+
+class Stop:
+    """Whether the end has been asked for; `reason` in words, `code` the exit status."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self.reason = ""
+        self.code = 0
+
+    def ask(self, reason: str, code: int = 0) -> None:
+        """End soon. The first reason stays, and the first status that is not 0."""
+        self.reason = self.reason or reason
+        self.code = self.code or code
+        self._event.set()
+
+    @property
+    def asked(self) -> bool:
+        """Whether anybody has."""
+        return self._event.is_set()
+
+    def wait(self, seconds: "float | None" = None) -> bool:
+        """Until somebody asks, or for so long; whether somebody has."""
+        return self._event.wait(seconds)
+
+
+def on_signals(stop: Stop) -> None:
+    """SIGTERM and SIGINT ask for the end. From the main thread only."""
+
+    def asked(number: int, _: object) -> None:
+        stop.ask(signal.Signals(number).name)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, asked)
+
+
+class SpotWatch:
+    """Looks every `every_s` whether this Spot instance is to be taken away, at IMDSv2's `endpoint` ("http://169.254.169.254")."""
+
+    def __init__(self, stop: Stop, endpoint: str, say: "Callable[[str], None]", every_s: float = EVERY_S) -> None:
+        self._stop = stop
+        self._address = endpoint.partition("://")[2].rstrip("/") or endpoint
+        self._say = say
+        self._every_s = every_s
+        self._token = ""
+        self._complained = False
+
+    def start(self) -> None:
+        """Begin."""
+        threading.Thread(target=self._loop, name="spot", daemon=True).start()
+
+    def look(self) -> "str | None":
+        """The notice in words, or None while there is none. Raises OSError or HTTPException when the service does not answer."""
+        status, body = self._get()
+        if status == 401:  # the token has expired
+            self._token = ""
+            status, body = self._get()
+        if status != 200:
+            return None
+        try:
+            notice = jsontext.loads(body)
+            return f"Spot notice: {notice['action']} at {notice['time']}"
+        except (ValueError, KeyError, TypeError):
+            return "Spot notice"
+
+    def _loop(self) -> None:
+        while not self._stop.asked:
+            try:
+                found = self.look()
+                if found:
+                    self._stop.ask(found)
+            except (OSError, HTTPException) as error:
+                if not self._complained:
+                    self._say(f"no Spot notices from http://{self._address}: {type(error).__name__}: {error}")
+                self._complained = True
+            self._stop.wait(self._every_s)
+
+    def _get(self) -> "tuple[int, bytes]":
+        if not self._token:
+            head = {"X-aws-ec2-metadata-token-ttl-seconds": str(_TOKEN_S)}
+            status, body = self._ask("PUT", "/latest/api/token", head)
+            if status != 200:
+                raise HTTPException(f"the token was refused with status {status}")
+            self._token = body.decode("ascii", "replace")
+        return self._ask("GET", "/latest/meta-data/spot/instance-action", {"X-aws-ec2-metadata-token": self._token})
+
+    def _ask(self, method: str, path: str, headers: "dict[str, str]") -> "tuple[int, bytes]":
+        connection = HTTPConnection(self._address, timeout=_TIMEOUT_S)
+        try:
+            connection.request(method, path, headers=headers)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        finally:
+            connection.close()

@@ -1,0 +1,134 @@
+"""From the queue to the consumer: pollers that take messages in, and threads that take each to its end.
+
+Promises: no more than `prefetch` messages are held at a time: the engine is kept busy, others get their share; while the breaker
+is open nothing is taken; what is held when the end comes is finished in time or given back. Will not: look into a message.
+"""
+
+import threading
+from queue import SimpleQueue
+from time import monotonic
+
+from mlpack_runtime import aws, jsontext, results, telemetry
+from mlpack_runtime.consumer import Consumer
+from mlpack_runtime.sqs import AT_ONCE, Deleter, Delivery, Keeper, Queue
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from mlpack_runtime.breaker import Breaker
+    from mlpack_runtime.drain import Stop
+    from mlpack_runtime.service import Service
+    from mlpack_runtime.settings import Settings
+
+_PAUSE_S = 1.0
+
+
+class Intake:
+    """Deliveries in, no more at a time than `prefetch`, and threads that take each to its end."""
+
+    def __init__(self, settings: "Settings", service: "Service", breaker: "Breaker", stop: "Stop") -> None:
+        region = aws.region_of(settings.queue_url)
+        client = aws.client("sqs", region_name=region, read_s=settings.poll_s + aws.READ_S)
+        self._settings = settings
+        self._model = service.model
+        self._breaker = breaker
+        self._stop = stop
+        dead_url = settings.dead_url or self._redrive_target(client)
+        self._queue = Queue(client, settings.queue_url, dead_url=dead_url, visibility_s=settings.visibility_s)
+        self._keeper = Keeper(self._queue, self._warn)
+        self._deleter = Deleter(self._queue, self._warn)
+        place = results.open_results(settings.results, keep_s=settings.keep_s, region=region)
+        self._consumer = Consumer(service, self._queue, self._keeper, self._deleter, place)
+        self._inbox: SimpleQueue[Delivery] = SimpleQueue()
+        self._free = settings.prefetch
+        self._changed = threading.Condition()
+        self._pollers = [
+            threading.Thread(target=self._poll, name=f"poll-{number}", daemon=True) for number in range(settings.pollers)
+        ]
+
+    def start(self) -> None:
+        """Begin."""
+        self._keeper.start()
+        self._deleter.start()
+        for number in range(self._settings.prefetch):
+            threading.Thread(target=self._consume, name=f"message-{number}", daemon=True).start()
+        for poller in self._pollers:
+            poller.start()
+
+    def drain(self, until_s: float) -> int:
+        """Take no more, finish what is done by `until_s` (of the monotonic clock), give the rest back; how many those were."""
+        for poller in self._pollers:
+            poller.join(max(0.0, until_s - monotonic()))
+        with self._changed:
+            self._changed.wait_for(lambda: not self._keeper.held(), max(0.0, until_s - monotonic()))
+        rest = [delivery for delivery in self._keeper.held() if self._keeper.drop(delivery)]
+        self._give_back(rest)
+        self._deleter.stop()
+        self._keeper.stop()
+        return len(rest)
+
+    def _poll(self) -> None:
+        """One poller's life. A service that is away is asked again after a pause."""
+        while not self._stop.asked:
+            if not self._breaker.closed:
+                self._stop.wait(min(_PAUSE_S, max(0.05, self._breaker.wait_s)))
+                continue
+            wanted = self._take_slots()
+            found: list[Delivery] = []
+            try:
+                found = self._queue.receive(wanted, self._settings.poll_s) if wanted else []
+                self._keeper.hold(found)
+            except aws.failures() as error:
+                self._warn(f"no messages, next try in {_PAUSE_S:.0f} s: {aws.told(error)}")
+                self._stop.wait(_PAUSE_S)
+            self._return_slots(wanted - len(found))
+            if self._stop.asked or not self._breaker.closed:
+                self._give_back([delivery for delivery in found if self._keeper.drop(delivery)])
+                self._return_slots(len(found))
+                continue
+            for delivery in found:
+                self._inbox.put(delivery)
+
+    def _take_slots(self) -> int:
+        """Room for a receive's worth of messages, soon for less, but for one at least; 0 at the end."""
+        whole = min(AT_ONCE, max(1, self._settings.prefetch // self._settings.pollers))
+        with self._changed:
+            while self._free < 1 and not self._stop.asked:
+                self._changed.wait(_PAUSE_S)
+            self._changed.wait_for(lambda: self._free >= whole or self._stop.asked, 0.02)
+            taken = 0 if self._stop.asked else min(self._free, whole)
+            self._free -= taken
+            return taken
+
+    def _return_slots(self, number: int) -> None:
+        with self._changed:
+            self._free += number
+            self._changed.notify_all()
+
+    def _consume(self) -> None:
+        while True:
+            self._consumer.handle(self._inbox.get())
+            self._return_slots(1)
+
+    def _give_back(self, deliveries: "list[Delivery]") -> None:
+        try:
+            self._queue.change([(delivery, 0) for delivery in deliveries])
+        except aws.failures() as error:
+            self._warn(f"{len(deliveries)} messages could not be given back; they come back by themselves: {aws.told(error)}")
+
+    def _redrive_target(self, client: "Any") -> "str | None":
+        """The queue's own dead-letter queue, where its redrive policy names one that we may look up."""
+        try:
+            answer = client.get_queue_attributes(QueueUrl=self._settings.queue_url, AttributeNames=["RedrivePolicy"])
+            policy = answer.get("Attributes", {}).get("RedrivePolicy")
+            if not policy:
+                return None
+            account, name = str(jsontext.loads(policy).get("deadLetterTargetArn")).split(":")[-2:]
+            return str(client.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)["QueueUrl"])
+        except aws.failures() as error:
+            self._warn(f"the queue's dead-letter queue cannot be found (set MLPACK_DLQ_URL): {aws.told(error)}")
+            return None
+
+    def _warn(self, message: str) -> None:
+        telemetry.emit(telemetry.event(self._model, "WARNING", message))

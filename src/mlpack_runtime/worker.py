@@ -1,0 +1,134 @@
+"""A package as a worker: `bootstrap.py worker`. Messages of an SQS queue, and HTTP, through one engine in dynamic batches.
+
+Settings come from the environment, else from model.json's "worker" (docs/worker.md lists them); without MLPACK_QUEUE_URL it serves
+HTTP alone. SIGTERM, SIGINT and a Spot notice end it: no more is taken, what is at hand is finished within MLPACK_DRAIN_S, the rest
+given back.
+
+Exit status: 0 ended as asked; 1 cannot start; 2 settings; 70 the device was lost (`EX_SOFTWARE`): start anew, elsewhere perhaps.
+Promises: a message is never lost by how a worker ends, kill -9 included. Will not: start other processes, or mend a device.
+"""
+
+import os
+import sys
+from time import monotonic
+
+from mlpack_runtime import aws, model, ort, telemetry
+from mlpack_runtime.backend import BackendError, open_backend
+from mlpack_runtime.batcher import Batcher
+from mlpack_runtime.breaker import Breaker
+from mlpack_runtime.consumer import Batched
+from mlpack_runtime.drain import SpotWatch, Stop, on_signals
+from mlpack_runtime.health import Server
+from mlpack_runtime.intake import Intake
+from mlpack_runtime.probe import Found, probe
+from mlpack_runtime.service import Service
+from mlpack_runtime.settings import Settings, SettingsError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+LOST = 70
+_MARGIN_S = 2.0
+
+
+def main(arguments: "list[str]") -> int:
+    """Serve until told to end; the exit status."""
+    if arguments:
+        sys.stderr.write(f"a worker takes no arguments, not {' '.join(arguments)}: its settings are in the environment\n")
+        return 2
+    # The engine's thread comes back from the engine with the interpreter in other hands: 5 ms, the default, is a batch of its own.
+    sys.setswitchinterval(0.0005)
+    try:
+        place = model.directory()
+        settings = Settings(os.environ, model.read_settings(place).get("worker") or {})
+        worker = Worker(settings)
+        on_signals(worker.stop)
+        return worker.run()
+    except SettingsError as error:
+        _emit(None, "CRITICAL", str(error))
+        return 2
+    except (model.ModelError, ort.OrtError, BackendError, aws.AwsError, OSError) as error:
+        _emit(None, "CRITICAL", f"the worker cannot start: {error}")
+        return 1
+
+
+class Worker:
+    """One process's worth: the model, its batcher, a server, and where there is a queue, its consumers."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.stop = Stop()
+        self.server = Server(settings.port, self._unready)
+        self._breaker = Breaker(settings.failures, settings.cooldown_s)
+        self._model: model.Model | None = None
+        self._batcher: Batcher | None = None
+        self._intake: Intake | None = None
+
+    def run(self) -> int:
+        """Load, serve, and end when asked. Raises what loading raises."""
+        self.server.start()  # alive while a large model loads
+        loaded = model.load(lambda place, told: open_backend(place, told, lambda text: _emit(None, "WARNING", text)))
+        self._model = loaded
+        assert not isinstance(loaded.session, ort.Session)
+        found = probe(loaded, loaded.session)
+        batcher = self._batcher = Batcher(
+            loaded.session,
+            found.layout,
+            max_batch=self.settings.max_batch,
+            max_wait_s=self.settings.max_wait_s,
+            breaker=self._breaker,
+            sample=found.sample,
+        )
+        batcher.on_sticky = lambda error: self.stop.ask(f"the device is lost: {error}", LOST)
+        batcher.start()
+        service = Service(loaded, Batched(loaded, batcher))
+        if self.settings.queue_url:
+            self._intake = Intake(self.settings, service, self._breaker, self.stop)
+            self._intake.start()
+        if self.settings.spot:
+            SpotWatch(self.stop, self.settings.imds, lambda text: _emit(loaded, "WARNING", text)).start()
+        self.server.service = service
+        self._tell_start(loaded, found, batcher)
+        self.stop.wait()
+        return self._drain(loaded, batcher)
+
+    def _tell_start(self, loaded: model.Model, found: Found, batcher: Batcher) -> None:
+        assert not isinstance(loaded.session, ort.Session)
+        _emit(
+            loaded,
+            "INFO",
+            "ready",
+            backend=loaded.session.kind,
+            device=loaded.session.device,
+            port=self.server.port,
+            queue=self.settings.queue_url,
+            max_batch=batcher.max_batch if found.layout.batched else 1,
+            **({"one_by_one": found.why} if found.why else {}),
+            stages_ms={stage: round(spent, 3) for stage, spent in loaded.stages_ms.items()},
+        )
+
+    def _unready(self) -> str:
+        """Why this worker is not ready; nothing when it is."""
+        if self.stop.asked:
+            return f"ending: {self.stop.reason}"
+        if self.server.service is None:
+            return "the model is being loaded"
+        return "" if self._breaker.closed else f"the device failed; the breaker is {self._breaker.state}"
+
+    def _drain(self, loaded: model.Model, batcher: Batcher) -> int:
+        until_s = monotonic() + self.settings.drain_s
+        _emit(loaded, "ERROR" if self.stop.code else "INFO", f"ending: {self.stop.reason}")
+        batcher.hurry()
+        given_back = self._intake.drain(until_s - _MARGIN_S) if self._intake else 0
+        answered = self.server.stop(max(0.0, until_s - monotonic()))
+        if answered and not self.stop.code and not given_back:  # else the engine may be at work still
+            batcher.stop()
+            assert not isinstance(loaded.session, ort.Session)
+            loaded.session.close()
+        _emit(loaded, "INFO", "ended", given_back=given_back, status=self.stop.code)
+        return self.stop.code
+
+
+def _emit(about: "model.Model | None", level: str, message: str, **detail: "Any") -> None:
+    telemetry.emit(telemetry.event(about, level, message, **detail))

@@ -1,0 +1,200 @@
+"""Whole workers, as they ship, in processes of their own, against a queue over HTTP."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.aws_server import AwsServer, Fault
+from tiny_packages import affine, package, words
+from workers import Place, Process, add_botocore, until
+
+TEXTS = ["cat", "the cat sat", "the dog sat on the mat", "a mat"]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A text model's package with what a worker needs."""
+    made = package(
+        tmp_path_factory.mktemp("worker") / "package",
+        words,
+        tokenizer={"file": "tokenizer.json", "max_length": 8},
+        worker={"max_batch": 4, "max_wait_ms": 20},
+    )
+    return add_botocore(made)
+
+
+@pytest.fixture
+def place(aws: AwsServer) -> Iterator[Place]:
+    made = Place(aws)
+    yield made
+    made.close()
+
+
+def embeddings(answer: Any) -> list[list[float]]:
+    """Rows of the first output."""
+    found = answer["outputs"][0]
+    width = found["shape"][1]
+    return [found["data"][at : at + width] for at in range(0, len(found["data"]), width)]
+
+
+def test_without_a_queue_it_serves_http_in_batches_and_ends_with_0(root: Path) -> None:
+    worker = Process(root, max_wait_ms=300).ready()
+    assert worker.http("GET", "/v2/health/ready") == (200, {"ready": True})
+    request = {"inputs": [{"name": "text", "shape": [4], "datatype": "BYTES", "data": TEXTS}]}
+    status, whole = worker.http("POST", "/v2/models/tiny/infer", request)
+    assert status == 200
+    with ThreadPoolExecutor(4) as pool:
+        single = list(pool.map(lambda text: worker.http("POST", "/", {"text": text})[1], TEXTS))
+    assert [embeddings(one)[0] for one in single] == [pytest.approx(row, rel=1e-5) for row in embeddings(whole)]
+    assert worker.http("POST", "/", {"text": 1})[0] == 400
+    assert worker.end() == 0
+    assert [line["batch"] for line in worker.answers] == [4, 1, 1, 1, 1, 0]
+    assert sum(line["cold_starts"] for line in worker.answers) == 1
+    assert worker.stderr == ""
+
+
+def test_messages_are_answered_once_and_wrong_ones_are_buried(root: Path, place: Place) -> None:
+    worker = place.worker(root)
+    for number in range(30):
+        place.send({"text": TEXTS[number % 4]}, request_id=f"r-{number}", trace_id=f"t-{number}")
+    unnamed = place.send({"texts": TEXTS})
+    wrong = place.send("not JSON", request_id="wrong", extra="kept")
+    place.send({"text": "cat"}, request_id="other", model="another")
+    place.send({"text": "cat"}, request_id="late", deadline_ms="1000")
+    place.send({"text": "cat"}, request_id="a b/c")
+    _, expected = place.answer(unnamed)
+    for number in range(30):
+        status, answer = place.answer(f"r-{number}")
+        assert (status, answer["parameters"]) == (200, {"trace_id": f"t-{number}"})
+        assert embeddings(answer)[0] == pytest.approx(embeddings(expected)[number % 4], rel=1e-5)
+    assert [place.answer(name)[0] for name in ("wrong", "other", "late")] == [400, 404, 504]
+    until(lambda: place.counts() == (0, 0), "an empty queue")
+    assert worker.end() == 0
+    dead = {message["MessageAttributes"].get("request_id", {}).get("StringValue"): message for message in place.dead()}
+    assert dead.keys() == {"wrong", "other", "a b/c"}
+    assert dead["wrong"]["Body"] == "not JSON"
+    assert dead["wrong"]["MessageId"] != wrong
+    assert dead["wrong"]["MessageAttributes"]["extra"]["StringValue"] == "kept"
+    assert "400" in dead["wrong"]["MessageAttributes"]["reason"]["StringValue"]
+    line = next(line for line in worker.answers if line["request_id"] == "r-7")
+    assert line["trace_id"] == "t-7"
+    assert line["queue_age_ms"] >= 0
+    assert (line["retries"], line["batch_fill"] > 0) == (0, True)
+    assert {row["Name"] for row in line["_aws"]["CloudWatchMetrics"][0]["Metrics"]} >= {"queue_age_ms", "batch_fill", "retries"}
+
+
+def test_a_request_that_is_sent_twice_has_one_answer_and_its_trace_comes_from_the_platform(root: Path, place: Place) -> None:
+    trace = "1-5759e988-bd862e3fe1be46a994272793"
+    for text in ("cat", "the cat sat"):
+        place.sqs.send_message(
+            QueueUrl=place.url,
+            MessageBody=json.dumps({"text": text}),
+            MessageAttributes={"request_id": {"DataType": "String", "StringValue": "twice"}},
+            MessageSystemAttributes={"AWSTraceHeader": {"DataType": "String", "StringValue": f"Root={trace};Sampled=1"}},
+        )
+    worker = place.worker(root, results="dynamodb://results")
+    until(lambda: place.counts() == (0, 0), "an empty queue")
+    assert worker.end() == 0
+    item = place.dynamodb.get_item(TableName="results", Key={"id": {"S": "tiny/twice"}})["Item"]
+    assert (item["status"], item["trace_id"]) == ({"N": "200"}, {"S": trace})
+    assert int(item["expires"]["N"]) - int(item["created"]["N"]) == 7 * 86_400
+    assert json.loads(item["body"]["S"])["request_id"] == "twice"
+    puts = [one.status for one in place.aws.log("dynamodb") if one.operation == "PutItem"]
+    assert sorted(puts) == [200, 400]
+
+
+def test_a_large_request_lies_in_a_bucket(root: Path, place: Place) -> None:
+    place.s3.put_object(Bucket="results", Key="in/1.json", Body=json.dumps({"texts": TEXTS * 50}).encode())
+    place.send({}, request_id="large", payload="s3://results/in/1.json")
+    place.send({}, request_id="gone", payload="s3://results/in/2.json")
+    place.send({}, request_id="odd", payload="ftp://results/in/2.json")
+    worker = place.worker(root)
+    status, answer = place.answer("large")
+    assert (status, answer["outputs"][0]["shape"]) == (200, [200, 5])
+    assert [place.answer(name)[0] for name in ("gone", "odd")] == [404, 400]
+    assert worker.end() == 0
+
+
+def test_what_fails_here_comes_back_until_the_redrive_policy_ends_it(tmp_path: Path, aws: AwsServer, monkeypatch: Any) -> None:
+    made = package(tmp_path / "hooked", affine, preprocess="hooks_of_worker:read", worker={"max_batch": 4, "max_wait_ms": 1})
+    (made / "app/hooks_of_worker.py").write_text("def read(body):\n    return 1 / body['zero']\n")
+    place = Place(aws, receives=2)
+    place.send({"zero": 0}, request_id="r")
+    worker = place.worker(add_botocore(made))
+    until(lambda: len(worker.answers) == 2, "two tries")
+    until(lambda: place.counts(place.dead_url)[0] == 1, "the message in the dead-letter queue")
+    assert worker.end() == 0
+    assert [(line["status"], line["retries"]) for line in worker.answers] == [(500, 0), (500, 1)]
+    assert place.result("r") is None  # another try might have mended it
+    place.close()
+
+
+def test_services_that_fail_for_a_while_cost_time_and_nothing_else(root: Path, place: Place) -> None:
+    faults = [
+        Fault(action, after=after, service=service, operation=operation, number=number)
+        for service, operation in (("sqs", "ReceiveMessage"), ("sqs", "DeleteMessageBatch"), ("s3", "PutObject"))
+        for number, (action, after) in enumerate([("close", False), ("close", True), ("error", True)], 2)
+    ]
+    worker = place.worker(root, visibility_s=3)
+    place.aws.plan(*faults)
+    for number in range(40):
+        place.send({"text": TEXTS[number % 4]}, request_id=f"r-{number}")
+    for number in range(40):
+        assert place.answer(f"r-{number}")[0] == 200
+    until(lambda: place.counts() == (0, 0), "an empty queue")
+    assert worker.end() == 0
+    assert place.dead() == []
+
+
+def test_the_end_gives_back_what_cannot_be_finished(tmp_path: Path, aws: AwsServer) -> None:
+    made = package(tmp_path / "slow", affine, preprocess="hooks_of_slow:read", worker={"max_batch": 4})
+    code = "import time\ndef read(body):\n    time.sleep(body['s'])\n    return {'pixels': [[1, 1, 1, 1]], 'marks': [1]}\n"
+    (made / "app/hooks_of_slow.py").write_text(code)
+    place = Place(aws)
+    worker = place.worker(add_botocore(made), drain_s=4)
+    place.send({"s": 60}, request_id="long")
+    place.send({"s": 1}, request_id="short")
+    until(lambda: place.counts() == (0, 2), "both at work")
+    assert worker.end() == 0
+    assert worker.said("ended")[0]["given_back"] == 1
+    assert place.answer("short")[0] == 200
+    assert place.counts() == (1, 0)  # at once, not when its time-out is over
+    place.close()
+
+
+def test_long_work_stays_ours(tmp_path: Path, aws: AwsServer) -> None:
+    made = package(tmp_path / "long", affine, preprocess="hooks_of_long:read", worker={"max_batch": 4})
+    code = "import time\ndef read(body):\n    time.sleep(body['s'])\n    return {'pixels': [[1, 1, 1, 1]], 'marks': [1]}\n"
+    (made / "app/hooks_of_long.py").write_text(code)
+    place = Place(aws)
+    worker = place.worker(add_botocore(made), visibility_s=3)
+    place.send({"s": 7}, request_id="long")
+    assert place.answer("long")[0] == 200
+    until(lambda: place.counts() == (0, 0), "an empty queue")
+    assert worker.end() == 0
+    assert len(worker.answers) == 1
+    place.close()
+
+
+@pytest.mark.parametrize(
+    ("settings", "status", "said"),
+    [
+        ({"max_batch": "many"}, 2, "MLPACK_MAX_BATCH is 'many'"),
+        ({"queue_url": "https://sqs.eu-west-1.amazonaws.com/1/q"}, 2, "MLPACK_RESULTS is not"),
+        ({"queue_url": "https://x/1/q", "results": "ftp://a"}, 1, "'ftp://a' is no address"),
+        ({"model_dir": "/nowhere"}, 1, "no model.json in /nowhere"),
+    ],
+)
+def test_what_is_set_wrong_is_said_and_ends_it(root: Path, settings: dict[str, str], status: int, said: str) -> None:
+    worker = Process(root, {"AWS_DEFAULT_REGION": "eu-west-1"}, **settings)
+    began_s = time.monotonic()
+    assert worker.process.wait(60) == status, f"after {time.monotonic() - began_s:.0f} s"
+    worker.end()
+    assert said in worker.lines[-1]["message"]
+    assert worker.stderr == ""
