@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlpack.passes import export, optimize, precision, prune, quantize, simplify
+from mlpack.passes import export, optimize, precision, prune, quantize, simplify, tensorrt
 
 Run = Callable[[Path, Any, Path], None]
 
@@ -33,7 +33,8 @@ class Pass:
     of the same input would change. `tools`: distributions whose versions belong in the action. `repeatable`: twice gives one
     digest. `binds`: fields of the config that the build fills with a directory (`calibration`); its digest, not its path, goes
     into the action. `tolerance`: largest absolute difference of any output from the input model's on the same data, None where
-    the pass changes the function on purpose.
+    the pass changes the function on purpose. `machine`: of a config, what of this machine decides the result beside `tools`
+    (a GPU).
     """
 
     run: Run
@@ -45,6 +46,7 @@ class Pass:
     repeatable: bool = True
     binds: tuple[str, ...] = ()
     tolerance: float | None = None
+    machine: Callable[[Any], str] | None = None
 
 
 PASSES: dict[str, Pass] = {
@@ -100,5 +102,16 @@ PASSES: dict[str, Pass] = {
         version=2,
         tools=("onnx", "onnxruntime"),
         tolerance=optimize.TOLERANCE,
+    ),
+    "tensorrt": Pass(
+        run=tensorrt.run,
+        config=tensorrt.Tensorrt,
+        takes=("onnx",),
+        gives="onnx",
+        version=1,
+        tools=("tensorrt_rtx_cu12_libs", "tensorrt_rtx_cu12_bindings", "tensorrt", "onnx", "onnxruntime"),
+        binds=("evaluation",),
+        tolerance=0.0,
+        machine=tensorrt.machine,
     ),
 }

@@ -54,6 +54,28 @@ def read(folder: Path, model_dir: Path, signature: Signature) -> Iterator[dict[s
             raise PassError(f"{INDEX}: call {number} is damaged or does not fit the model ({what})") from error
 
 
+def shapes(folder: Path, model_dir: Path, signature: Signature) -> Iterator[dict[str, tuple[int, ...]]]:
+    """What `read` would give, by its shapes alone; each text counts by itself, and first the empty text, the shortest there is."""
+    listed = _listed(folder)
+    tokenizer = _tokenizer(model_dir) if any("texts" in call for call in listed) else None
+    if tokenizer is not None:
+        tokenizer.no_padding()
+        yield _row(tokenizer.encode(""), signature)
+    for number, call in enumerate(listed):
+        try:
+            if tokenizer is not None and "texts" in call:
+                yield from (_row(one, signature) for one in tokenizer.encode_batch(list(call["texts"])))
+            else:
+                yield {spec.name: tuple(int(n) for n in call["inputs"][spec.name]["shape"]) for spec in signature.inputs}
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            what = f"{type(error).__name__}: {error}"
+            raise PassError(f"{INDEX}: call {number} is damaged or does not fit the model ({what})") from error
+
+
+def _row(encoded: Any, signature: Signature) -> dict[str, tuple[int, ...]]:
+    return {spec.name: (1, len(encoded.ids)) for spec in signature.inputs}
+
+
 def _tokenizer(model_dir: Path) -> Any:
     from tokenizers import Tokenizer
 
