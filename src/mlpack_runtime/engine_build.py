@@ -185,7 +185,7 @@ def _plain(reason: str) -> "dict[str, Any]":
 def answer_to(request: "Mapping[str, Any]") -> "dict[str, Any]":
     """Carries out a request; writes the engine to its `out`. Never raises for what TensorRT refuses."""
     try:
-        trt = tensorrt_bindings.load(request["flavour"])
+        trt = tensorrt_bindings.load(request["flavour"], to_build=True)
     except tensorrt_bindings.BindingsError as error:
         return {"ok": False, "stage": "import", "version": None, "errors": [_plain(str(error))], "log": []}
     log = Log(trt)

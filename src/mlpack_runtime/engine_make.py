@@ -40,11 +40,6 @@ def build(directory: str, spec: "Mapping[str, Any]", device: "Mapping[str, Any]"
     In a process of its own: the builder is C++, may crash, and must not keep the lease's heartbeat from running.
     """
     flavour = spec["tensorrt"]["flavour"]
-    if flavour == "lean":
-        raise EngineError(
-            "this image has the lean runtime of TensorRT, which runs engines and builds none: build with an image that has the "
-            "full TensorRT"
-        )
     with tempfile.TemporaryDirectory(prefix="mlpack-engine-") as scratch:
         request_path, answer_path, out = (os.path.join(scratch, name) for name in ("request.json", "answer.json", "engine"))
         request = {

@@ -14,6 +14,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+BUILDERS = {**BINDINGS, "lean": "tensorrt"}
+"""By flavour: the module that builds an engine. The lean runtime builds none; what it runs is the full TensorRT's work."""
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _LIBRARIES = ("libtensorrt_rtx.so", "libtensorrt_onnxparser_rtx.so", "libnvinfer.so", "libnvonnxparser.so", "libnvinfer_lean.so")
 
@@ -22,14 +25,14 @@ class BindingsError(RuntimeError):
     """TensorRT cannot be imported here."""
 
 
-def load(flavour: str, root: str = ROOT) -> "Any":
-    """The module for this flavour. Raises BindingsError."""
+def load(flavour: str, root: str = ROOT, *, to_build: bool = False) -> "Any":
+    """The module that runs this flavour's engines, or that builds them. Raises BindingsError."""
     from importlib import import_module
 
     site, libraries = os.path.join(root, "site"), os.path.join(root, "lib")
     if os.path.isdir(site) and site not in sys.path:
         sys.path.append(site)
-    name = BINDINGS[flavour]
+    name = BUILDERS[flavour] if to_build else BINDINGS[flavour]
     try:
         # The bindings link to these by name: one that is loaded already is taken, wherever it lies.
         for path in _in_order(libraries):
