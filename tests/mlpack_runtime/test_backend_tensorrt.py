@@ -56,7 +56,9 @@ def spec(*profiles: tuple[list[int], list[int], list[int]]) -> dict[str, Any]:
 
 
 def plan(profiles: int, **more: Any) -> bytes:
-    return json.dumps({"inputs": {"x": ["FLOAT", [-1, 3]]}, "outputs": {"y": ["FLOAT", [-1, 3]]}, "profiles": [0] * profiles, **more}).encode()
+    return json.dumps(
+        {"inputs": {"x": ["FLOAT", [-1, 3]]}, "outputs": {"y": ["FLOAT", [-1, 3]]}, "profiles": [0] * profiles, **more}
+    ).encode()
 
 
 SMALL, LARGE = ([1, 3], [1, 3], [4, 3]), ([1, 3], [16, 3], [64, 3])
