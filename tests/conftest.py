@@ -11,6 +11,8 @@ from tests.aws_server import aws, aws_server
 
 import workshop as workshop_
 from mlpack.store import Store
+from mlpack_runtime.backend import BackendError
+from mlpack_runtime.cuda_driver import Cuda
 from workshop import Workshop
 
 __all__ = ["aws", "aws_server"]
@@ -18,6 +20,23 @@ __all__ = ["aws", "aws_server"]
 # `make soak`. Tests that state a count of their own state it as a share of the profile's, so that they grow with it. Without a
 # deadline: among so many examples one is slow because the machine is, which says nothing about the code.
 hypothesis.settings.register_profile("soak", max_examples=2_000, deadline=None, print_blob=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests that need a GPU are left out where there is none, and pytest says how many."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if marked and not _has_gpu():
+        config.hook.pytest_deselected(items=marked)
+        items[:] = [item for item in items if item not in marked]
+
+
+def _has_gpu() -> bool:
+    try:
+        cuda = Cuda()
+    except BackendError:
+        return False
+    cuda.close()
+    return True
 
 
 def pytest_runtest_setup() -> None:

@@ -146,6 +146,7 @@ def action_of(step: Step, model: Digest, bindings: Bindings) -> Action:
         "tools": {name: version_of(name) for name in row.tools},
         # Exporters and the engine's offline optimiser choose kernels by the kind of processor they run on.
         "host_arch": platform.machine(),
+        **({"machine": row.machine(step.config)} if row.machine else {}),
     }
 
 

@@ -1,4 +1,4 @@
-"""Start a package: `python -I -S ROOT/bootstrap.py [lambda | bench CALLS | worker]`. Copied to the package's root.
+"""Start a package: `python -I -S ROOT/bootstrap.py [lambda | bench CALLS | worker | engine VERB]`. Copied to the package's root.
 
 A script is compiled anew at each start, so there is nothing here but the way to compiled modules.
 """
@@ -10,6 +10,8 @@ if sys.argv[1:2] == ["bench"]:
     from mlpack_runtime.bench import main
 elif sys.argv[1:2] == ["worker"]:
     from mlpack_runtime.worker import main
+elif sys.argv[1:2] == ["engine"]:
+    from mlpack_runtime.engine import main
 else:
     from mlpack_runtime.loop import main
 sys.exit(main(sys.argv[2:]))

@@ -93,7 +93,7 @@ def line(record: Record, model: "Described", now_ms: "int | None" = None) -> str
     return jsontext.dumps(entry)
 
 
-def event(model: "Model | None", level: str, message: str, **detail: "Any") -> str:
+def event(model: "Described | None", level: str, message: str, **detail: "Any") -> str:
     """A line that is about no request: a start, an end, a fault of a service. `detail` holds JSON values."""
     entry = {"timestamp": _timestamp(time_ns() // 1_000_000), "level": level, "message": message}
     return jsontext.dumps({**entry, **(_identity(model) if model else {}), **detail})

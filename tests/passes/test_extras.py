@@ -46,6 +46,9 @@ def test_the_extras_are_those_of_the_project() -> None:
         extra: {name for name, brings in extras.EXTRAS.items() if brings == extra} for extra in ("torch", "huggingface")
     }
     assert "mlpack[torch]" in optional["huggingface"]
+    # One distribution has the libraries, the other the module that is imported; it is named after neither.
+    assert names(optional["tensorrt-rtx"]) == {"tensorrt_rtx_cu12_libs", "tensorrt_rtx_cu12_bindings"}
+    assert {name for name, brings in extras.EXTRAS.items() if brings == "tensorrt-rtx"} == {"tensorrt_rtx_bindings"}
 
 
 def test_missing_is_found_behind_other_errors(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from mlpack.passes.precision import Precision
 from mlpack.passes.prune import Prune
 from mlpack.passes.quantize import Quantize
 from mlpack.passes.simplify import Simplify
+from mlpack.passes.tensorrt import Tensorrt
 
 CASES: list[tuple[str, str, Any]] = [
     ("export", "bert", Export()),
@@ -55,6 +56,9 @@ CASES: list[tuple[str, str, Any]] = [
     ("optimize", "cnn-int8", Optimize()),
     ("optimize", "cnn-int8-arm64", Optimize(arch="arm64")),
     ("optimize", "mlp", Optimize(level="basic")),
+    ("tensorrt", "mlp", Tensorrt(builder="check")),
+    ("tensorrt", "mlp", Tensorrt(builder="rtx", gpus=("sm86", "sm89"))),
+    ("tensorrt", "cnn-simple", Tensorrt(builder="deferred", flavour="standard")),
 ]
 
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlpack.passes import export, optimize, precision, prune, quantize, simplify
+from mlpack.passes import export, optimize, precision, prune, quantize, simplify, tensorrt
 
 Run = Callable[[Path, Any, Path], None]
 
@@ -35,6 +35,7 @@ class Pass:
     digest. `binds`: fields of the config that the build fills with a directory (`calibration`); its digest, not its path, goes
     into the action. `tolerance`: largest absolute difference of any output from the input model's on the same data, None where
     the pass changes the function on purpose. `short`: the field that a bare value in a recipe means (`precision: int8`).
+    `machine`: of a config, what of this machine decides the result beside `tools` (a GPU).
     """
 
     run: Run
@@ -47,6 +48,7 @@ class Pass:
     binds: tuple[str, ...] = ()
     tolerance: float | None = None
     short: str | None = None
+    machine: Callable[[Any], str] | None = None
 
 
 PASSES: dict[str, Pass] = {
@@ -105,5 +107,16 @@ PASSES: dict[str, Pass] = {
         version=2,
         tools=("onnx", "onnxruntime"),
         tolerance=optimize.TOLERANCE,
+    ),
+    "tensorrt": Pass(
+        run=tensorrt.run,
+        config=tensorrt.Tensorrt,
+        takes=("onnx",),
+        gives="onnx",
+        version=1,
+        tools=("tensorrt_rtx_cu12_libs", "tensorrt_rtx_cu12_bindings", "tensorrt", "onnx", "onnxruntime"),
+        binds=("evaluation",),
+        tolerance=0.0,
+        machine=tensorrt.machine,
     ),
 }

@@ -10,6 +10,7 @@ import importlib.util
 EXTRAS = {
     **dict.fromkeys(("torch", "onnxscript", "safetensors", "torch_pruning"), "torch"),
     **dict.fromkeys(("transformers", "optimum"), "huggingface"),
+    "tensorrt_rtx_bindings": "tensorrt-rtx",
 }
 """By the name that is imported: the extra of pyproject.toml."""
 
@@ -26,7 +27,7 @@ def missing(error: BaseException | None) -> ModuleNotFoundError | None:
 def way_out(error: ModuleNotFoundError, source: str) -> str:
     """What to install. `source`: the recipe's kind of source, since one for huggingface needs all that torch brings and more."""
     package = str(error.name).partition(".")[0]
-    extra = "huggingface" if source == "huggingface" else EXTRAS[package]
+    extra = "huggingface" if source == "huggingface" and EXTRAS[package] == "torch" else EXTRAS[package]
     return f"needs the Python package {package}, which is not installed here: pip install 'mlpack[{extra}]'"
 
 

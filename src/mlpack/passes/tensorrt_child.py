@@ -1,0 +1,75 @@
+"""TensorRT in a process of its own: one JSON request, one JSON answer.
+
+The parser and the builder are C++ and read files that somebody else made. A crash there must not take the build with it, and a
+build that never ends must end. What runs in the process is `mlpack_runtime.engine_build`, the code that the image runs on the
+fleet's GPU, found as `pack` finds the runtime: as files.
+
+Promises: every way in which the process can end is an answer or a PassError with the reason. Will not: read an engine.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mlpack.errors import PassError
+
+LIMIT_S = 1800
+"""How long one parse or build may take: MiniLM takes 4 s on one core, a graph of some GB minutes."""
+
+Answer = dict[str, Any]
+
+_START = "import sys; sys.path.insert(0, sys.argv[1]); from mlpack_runtime import {module}; sys.exit({module}.main(sys.argv[2:]))"
+_SHOWN = 600
+
+
+def ask(request: Mapping[str, Any], limit_s: float = LIMIT_S) -> Answer:
+    """What `engine_build` answers to this request. Raises PassError when it crashes, or is not done after `limit_s` seconds."""
+    with tempfile.TemporaryDirectory(prefix="mlpack-tensorrt-") as scratch:
+        request_path, answer_path = Path(scratch, "request.json"), Path(scratch, "answer.json")
+        request_path.write_text(json.dumps(request))
+        code, said = start("engine_build", [str(request_path), str(answer_path)], limit_s)
+        if code == 0 and answer_path.is_file():
+            answer: Answer = json.loads(answer_path.read_bytes())
+            return answer
+    raise PassError(
+        f"tensorrt: TensorRT's {request['op']} of this graph {ending(code, limit_s)}. It reads files in C++, which a damaged or "
+        f"hostile graph can bring down: check where the model is from, and report it to NVIDIA if it is sound\n{said}".rstrip()
+    )
+
+
+def start(module: str, arguments: list[str], limit_s: float = LIMIT_S) -> tuple[int | None, str]:
+    """(exit code, the end of what it wrote to stderr) of a module of the runtime; None when it was ended after `limit_s`."""
+    command = [sys.executable, "-I", "-c", _START.format(module=module), str(_root()), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=limit_s, check=False)
+    except subprocess.TimeoutExpired as error:
+        return None, _end(error.stderr or b"")
+    return done.returncode, _end(done.stderr)
+
+
+def ending(code: int | None, limit_s: float) -> str:
+    """How a process ended, in words."""
+    if code is None:
+        return f"was not done after {limit_s:g} s"
+    if code < 0:
+        return f"ended with signal {-code} ({signal.Signals(-code).name})"
+    return f"ended with exit code {code}"
+
+
+def _end(said: bytes) -> str:
+    return said.decode("utf-8", "replace").strip()[-_SHOWN:]
+
+
+def _root() -> Path:
+    found = importlib.util.find_spec("mlpack_runtime")
+    if found is None or not found.submodule_search_locations:
+        raise PassError("tensorrt: the package mlpack_runtime is not installed beside mlpack: install mlpack anew")
+    return Path(next(iter(found.submodule_search_locations))).parent

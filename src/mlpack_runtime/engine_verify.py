@@ -1,0 +1,143 @@
+"""A new engine against the CPU engine's answers, which the package carries.
+
+    tensorrt-check.json   {"schema": 1, "tolerance": {"cosine", "difference", "equal"}, "calls": [{"inputs", "outputs"}]}
+    tensorrt-check.bin    the bytes; each tensor is {"datatype", "shape", "offset", "size"}
+
+Promises: every output of every call is compared, by the least cosine of a row, the largest difference relative to the largest value
+(absolute below 1), and for whole numbers the share that is equal; infinities and NaN where the CPU engine has none fail.
+Will not: measure accuracy, which the build does on the CPU engine with the user's data.
+"""
+
+# ruff: noqa: PTH123 - importing pathlib costs more than all modules of this package together
+
+import json
+import math
+import os
+import sys
+
+from mlpack_runtime.tensor import Tensor, TensorError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import Any
+
+SCHEMA = 1
+INDEX, BYTES = "tensorrt-check.json", "tensorrt-check.bin"
+_FLOATS = ("FP16", "FP32", "FP64")
+
+
+class VerifyError(RuntimeError):
+    """An engine computes something else, or the package's check calls cannot be read."""
+
+
+def calls(directory: str) -> "tuple[dict[str, Any], list[tuple[dict[str, Tensor], dict[str, Tensor]]]]":
+    """(tolerance, [(inputs, outputs)]) of the package. Raises VerifyError."""
+    try:
+        with open(os.path.join(directory, INDEX), "rb") as stream:
+            index = json.loads(stream.read())
+        with open(os.path.join(directory, BYTES), "rb") as stream:
+            data = stream.read()
+        if index["schema"] != SCHEMA or not index["calls"]:
+            raise VerifyError(f"{INDEX} has schema {index['schema']!r} and {len(index['calls'])} calls: rebuild the package")
+        read = [(_tensors(call["inputs"], data), _tensors(call["outputs"], data)) for call in index["calls"]]
+        return dict(index["tolerance"]), read
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise VerifyError(f"{INDEX} and {BYTES} in {directory} cannot be read ({error}): copy the package again") from None
+
+
+def _tensors(stored: "Mapping[str, Any]", data: bytes) -> "dict[str, Tensor]":
+    return {
+        name: Tensor(row["datatype"], tuple(row["shape"]), data[row["offset"] : row["offset"] + row["size"]])
+        for name, row in stored.items()
+    }
+
+
+def verify(directory: str, run: "Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]") -> "dict[str, Any]":
+    """{"calls", "cosine", "difference", "equal"}: the worst of all. `run`: a backend's. Raises VerifyError, and what it raises."""
+    tolerance, recorded = calls(directory)
+    worst = {"cosine": 1.0, "difference": 0.0, "equal": 1.0}
+    for number, (inputs, expected) in enumerate(recorded):
+        got = run(inputs)
+        for name, reference in expected.items():
+            where = f"call {number}, output {name!r}"
+            if name not in got:
+                raise VerifyError(f"{where}: the engine does not give it")
+            ours = got[name]
+            if (ours.datatype, ours.shape) != (reference.datatype, reference.shape):
+                raise VerifyError(f"{where}: {ours!r}, and the CPU engine gives {reference!r}")
+            found = compare(ours, reference)
+            for kind, value in found.items():
+                worst[kind] = max(worst[kind], value) if kind == "difference" else min(worst[kind], value)
+            _hold(where, found, tolerance)
+    return {"calls": len(recorded), **worst}
+
+
+def _hold(where: str, found: "Mapping[str, float]", tolerance: "Mapping[str, Any]") -> None:
+    """Raises VerifyError when something is beyond its bound."""
+    for kind, value in found.items():
+        bound = tolerance.get(kind)
+        if bound is not None and not (value <= bound if kind == "difference" else value >= bound):
+            raise VerifyError(
+                f"{where}: its {kind} to the CPU engine is {value:.6g}, and {bound:g} is the bound. The engine does not compute "
+                "this model in the precision asked for: keep more of the graph in float (`precision: {keep_float: [...]}`)"
+            )
+
+
+def compare(ours: Tensor, reference: Tensor) -> "dict[str, float]":
+    """Floats: {"cosine", "difference"}; whole numbers and booleans: {"equal"}."""
+    a, b = ours.flat(), reference.flat()
+    if reference.datatype not in _FLOATS:
+        return {"equal": sum(x == y for x, y in zip(a, b, strict=True)) / len(b) if b else 1.0}
+    if not b:
+        return {"cosine": 1.0, "difference": 0.0}
+    if any(math.isfinite(y) != math.isfinite(x) for x, y in zip(a, b, strict=True)):
+        return {"cosine": -1.0, "difference": math.inf}
+    finite = [(x, y) if math.isfinite(y) else (0.0, 0.0) for x, y in zip(a, b, strict=True)]
+    largest = max(1.0, max(abs(y) for _, y in finite))
+    difference = max(abs(x - y) for x, y in finite) / largest
+    return {"cosine": min(_cosine(row) for row in _rows(finite, reference.shape)), "difference": difference}
+
+
+def _rows(pairs: "list[tuple[float, float]]", shape: "tuple[int, ...]") -> "Iterator[list[tuple[float, float]]]":
+    """The pairs of each row: along the first axis where there are two or more, else all of them."""
+    size = len(pairs) // shape[0] if len(shape) >= 2 else len(pairs)
+    for start in range(0, len(pairs), size):
+        yield pairs[start : start + size]
+
+
+def _cosine(row: "list[tuple[float, float]]") -> float:
+    dot = math.fsum(x * y for x, y in row)
+    scale = math.sqrt(math.fsum(x * x for x, _ in row)) * math.sqrt(math.fsum(y * y for _, y in row))
+    if scale == 0.0:
+        return 1.0 if all(x == y for x, y in row) else 0.0
+    return dot / scale
+
+
+def main(arguments: "list[str]") -> int:
+    """MODEL_DIR ANSWER.json: runs the engine of that directory on this machine's GPU, and writes {"ok", "words" or "reason"}."""
+    from mlpack_runtime.backend import BackendError
+    from mlpack_runtime.backend_tensorrt import load
+
+    directory, answer_path = arguments
+    try:
+        opened = load(directory, {})
+        try:
+            found = verify(directory, opened.run)
+        finally:
+            opened.close()
+        answer: dict[str, Any] = {"ok": True, "words": words(found), **found}
+    except (BackendError, VerifyError, TensorError) as error:
+        answer = {"ok": False, "reason": str(error)}
+    with open(answer_path, "w", encoding="utf-8") as stream:
+        json.dump(answer, stream)
+    return 0
+
+
+def words(found: "Mapping[str, Any]") -> str:
+    """What `verify` found, in one line."""
+    return f"{found['calls']} calls, cosine at least {found['cosine']:.6f}, difference at most {found['difference']:.2g}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

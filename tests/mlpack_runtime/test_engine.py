@@ -1,0 +1,431 @@
+"""Engines on the device: built once whoever asks, verified, published by key, and never loaded when a byte is another.
+
+The device is a row of three values, and the builder is the real one: TensorRT for RTX builds without a GPU. What needs a device, the
+comparison with the CPU engine's answers, is a function that the tests replace by the CPU engine itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from engine_packages import engine_package
+from tests.aws_server import REGION, AwsServer, Fault
+
+import mlpack_runtime
+from mlpack_runtime import engine, engine_key, engine_lease, engine_make, engine_plan, engine_store, engine_verify, ort
+from mlpack_runtime.engine_lease import Lease
+from mlpack_runtime.engine_make import Maker
+from mlpack_runtime.engine_store import FAILED, MISS, SERVICE, EngineError, Shelf
+from mlpack_runtime.tensor import Tensor
+from tiny_packages import engine_library
+
+L4 = {"name": "NVIDIA L4", "sm": "sm89", "driver": 12040}
+A10G = {"name": "NVIDIA A10G", "sm": "sm86", "driver": 12040}
+
+
+@pytest.fixture
+def places(aws: AwsServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    """A bucket for engines and a table for leases, named by the environment."""
+    s3, dynamodb = aws.client("s3"), aws.client("dynamodb")
+    s3.create_bucket(Bucket="engines", CreateBucketConfiguration={"LocationConstraint": REGION})
+    dynamodb.create_table(
+        TableName="leases", KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}], BillingMode="PAY_PER_REQUEST",
+    )  # fmt: skip
+    named = {"MLPACK_ENGINES": "s3://engines/team", "MLPACK_LEASES": "dynamodb://leases"}
+    for name, value in named.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("MLPACK_ENGINE_ON_MISS", raising=False)
+    monkeypatch.setattr(engine_make, "POLL_S", 0.05)
+    yield named
+    s3.close()
+    dynamodb.close()
+
+
+@pytest.fixture
+def deferred(tmp_path: Path) -> Path:
+    """A package whose engine is still to be built."""
+    return engine_package(tmp_path / "model", builder="deferred")
+
+
+PLANS: dict[str, bytes] = {}
+"""What the real builder made, by architecture: all packages here have one graph."""
+
+
+def build_once(directory: str, spec: Any, device: Any) -> bytes:
+    """The real builder, once for an architecture."""
+    if device["sm"] not in PLANS:
+        PLANS[device["sm"]] = engine_make.build(directory, spec, device)
+    return PLANS[device["sm"]]
+
+
+class Bench(Maker):
+    """A maker whose new engine is held against the CPU engine's answers by the CPU engine: no device."""
+
+    builder = staticmethod(build_once)
+    verifier = staticmethod(lambda directory, spec, plan: on_cpu(directory))
+
+
+def on_cpu(directory: str) -> dict[str, Any]:
+    session = ort.Session(ort.Engine(str(engine_library())), os.path.join(directory, "model.onnx"))
+    try:
+        return engine_verify.verify(directory, session.run)
+    finally:
+        session.close()
+
+
+def maker(directory: Path, device: dict[str, Any] = L4, said: list[str] | None = None) -> Maker:
+    shelf = Shelf(os.environ["MLPACK_ENGINES"])
+    return Bench(str(directory), engine_key.read(str(directory)), device, shelf, [].append if said is None else said.append)
+
+
+def objects(aws: AwsServer) -> dict[str, bytes]:
+    s3 = aws.client("s3")
+    try:
+        listed = s3.list_objects_v2(Bucket="engines").get("Contents", [])
+        return {row["Key"]: s3.get_object(Bucket="engines", Key=row["Key"])["Body"].read() for row in listed}
+    finally:
+        s3.close()
+
+
+def test_an_engine_is_built_verified_and_published_under_its_key(aws: AwsServer, places: dict[str, str], deferred: Path) -> None:
+    made = maker(deferred)
+    record = made.make()
+    held = objects(aws)
+    assert set(held) == {f"team/{record['digest'].removeprefix('sha256:')}.engine", f"team/{made.key}.json"}
+    assert json.loads(held[f"team/{made.key}.json"]) == record
+    assert (record["key"], record["sm"], record["device"]) == (made.key, "sm89", "NVIDIA L4")
+    assert record["verified"] == {
+        "calls": 3,
+        "cosine": pytest.approx(1.0),
+        "difference": pytest.approx(0.0, abs=1e-5),
+        "equal": 1.0,
+    }
+    spec = engine_key.read(str(deferred))
+    plan = engine_store.plan(str(deferred), spec, L4, print)
+    assert engine_plan.problems(plan, "rtx", spec["tensorrt"]["version"], "sm89", ["x", "y"]) == ([], [])
+    table = aws.client("dynamodb")
+    assert table.scan(TableName="leases")["Items"] == []
+    table.close()
+
+
+def test_the_second_time_there_is_nothing_to_do(aws: AwsServer, places: dict[str, str], deferred: Path) -> None:
+    first, said = maker(deferred).make(), []
+    assert maker(deferred, said=said).make() == first
+    assert said == [f"engine {first['key'][:12]} for sm89 is there already"]
+    other = maker(deferred, A10G).make()
+    assert other["key"] != first["key"]
+
+
+def test_an_engine_of_a_package_is_the_same_as_one_that_the_image_builds(
+    places: dict[str, str], tmp_path: Path, deferred: Path
+) -> None:
+    ahead = engine_key.read(str(engine_package(tmp_path / "ahead")))["engines"][0]
+    record = maker(deferred).make()
+    assert (record["key"], record["digest"]) == (ahead["key"], ahead["digest"])
+
+
+def test_a_miss_fails_fast_with_what_to_do(places: dict[str, str], deferred: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = engine_key.read(str(deferred))
+    with pytest.raises(EngineError, match="engine build") as caught:
+        engine_store.plan(str(deferred), spec, L4, print)
+    assert caught.value.code == MISS
+    assert engine_key.key(spec, "sm89") in str(caught.value)
+    monkeypatch.delenv("MLPACK_ENGINES")
+    with pytest.raises(EngineError, match="MLPACK_ENGINES does not say") as caught:
+        engine_store.plan(str(deferred), spec, L4, print)
+    assert caught.value.code == MISS
+    spec["refused"] = {"sm89": "no such kernels"}
+    with pytest.raises(EngineError, match="no such kernels"):
+        engine_store.plan(str(deferred), spec, L4, print)
+
+
+def test_a_worker_may_build_where_it_is_allowed_to(places: dict[str, str], deferred: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLPACK_ENGINE_ON_MISS", "build")
+    monkeypatch.setattr(Maker, "verifier", staticmethod(Bench.verifier))
+    spec = engine_key.read(str(deferred))
+    plan = engine_store.plan(str(deferred), spec, L4, lambda _: None)
+    assert engine_store.plan(str(deferred), spec, L4, lambda _: None) == plan
+
+
+@pytest.mark.parametrize("damage", ["bytes", "length", "record", "gone"])
+def test_what_is_not_what_was_published_is_never_handed_out(
+    damage: str, aws: AwsServer, places: dict[str, str], deferred: Path
+) -> None:
+    record = maker(deferred).make()
+    s3 = aws.client("s3")
+    blob, name = f"team/{record['digest'][7:]}.engine", f"team/{record['key']}.json"
+    data = s3.get_object(Bucket="engines", Key=blob)["Body"].read()
+    if damage == "bytes":
+        s3.put_object(Bucket="engines", Key=blob, Body=data[:-1] + bytes([data[-1] ^ 1]))
+    elif damage == "length":
+        s3.put_object(Bucket="engines", Key=blob, Body=data[:100])
+    elif damage == "gone":
+        s3.delete_object(Bucket="engines", Key=blob)
+    else:
+        s3.put_object(Bucket="engines", Key=name, Body=json.dumps({**record, "digest": "sha256:../../other"}).encode())
+    s3.close()
+    with pytest.raises(EngineError) as caught:
+        engine_store.plan(str(deferred), engine_key.read(str(deferred)), L4, print)
+    assert caught.value.code == FAILED
+
+
+def test_an_engine_that_computes_something_else_is_not_published(aws: AwsServer, places: dict[str, str], deferred: Path) -> None:
+    made = maker(deferred)
+
+    def wrong(directory: str, spec: Any, plan: bytes) -> Any:
+        def run(feeds: Any) -> dict[str, Tensor]:
+            rows = feeds["x"].shape[0]
+            return {"y": Tensor("FP32", (rows, 3), bytes(12 * rows))}
+
+        return engine_verify.verify(directory, run)
+
+    made.verifier = wrong
+    with pytest.raises(engine_verify.VerifyError, match="cosine to the CPU engine"):
+        made.make()
+    assert objects(aws) == {}
+    assert maker(deferred).make()["key"] == made.key  # and the lease was given back
+
+
+def test_a_builder_that_gives_another_architecture_is_found_out(aws: AwsServer, places: dict[str, str], deferred: Path) -> None:
+    made = maker(deferred)
+    made.builder = lambda directory, spec, device: engine_make.build(directory, spec, A10G)
+    with pytest.raises(EngineError, match="it is for sm86, not for sm89"):
+        made.make()
+    assert objects(aws) == {}
+
+
+def test_a_graph_that_tensorrt_refuses_is_said_with_its_node(places: dict[str, str], deferred: Path) -> None:
+    made = maker(deferred, {**L4, "sm": "sm75"})
+    with pytest.raises(EngineError, match="FP32 GEMM is not supported"):
+        made.make()
+
+
+def test_the_second_publisher_loses_gracefully(aws: AwsServer, places: dict[str, str], deferred: Path) -> None:
+    spec = engine_key.read(str(deferred))
+    shelf, key = Shelf(places["MLPACK_ENGINES"]), engine_key.key_here(spec, L4)
+    first = engine_store.record_of(key, b"one", L4, spec, None)
+    second = engine_store.record_of(key, b"two", L4, spec, None)
+    assert shelf.publish(first, b"one") == (first, True)
+    assert shelf.publish(second, b"two") == (first, False)
+    assert shelf.engine(first) == b"one"
+    assert shelf.publish(second, b"two", force=True) == (second, True)
+    assert shelf.record(key) == second
+
+
+CHILD = """
+import json, os, sys
+sys.path.insert(0, sys.argv[1])
+from mlpack_runtime import engine_key, engine_make
+from mlpack_runtime.engine_store import Shelf
+engine_make.POLL_S = 0.05
+class Maker(engine_make.Maker):
+    verifier = staticmethod(lambda directory, spec, plan: "no device in this test")
+directory = sys.argv[2]
+say = lambda line: print(line, file=sys.stderr, flush=True)
+made = Maker(directory, engine_key.read(directory), json.loads(sys.argv[3]), Shelf(os.environ["MLPACK_ENGINES"]), say)
+print(json.dumps(made.make(), sort_keys=True))
+"""
+
+
+def test_of_eight_processes_exactly_one_builds(aws: AwsServer, places: dict[str, str], deferred: Path) -> None:
+    """Real processes, real HTTP, the real builder."""
+    root = str(Path(mlpack_runtime.__file__).parents[1])
+    command = [sys.executable, "-c", CHILD, root, str(deferred), json.dumps(L4)]
+    with ThreadPoolExecutor(8) as pool:
+        done = list(pool.map(lambda _: subprocess.run(command, capture_output=True, text=True, check=False), range(8)))
+    assert [run.returncode for run in done] == [0] * 8, done[0].stderr
+    assert len({run.stdout for run in done}) == 1
+    assert sum("building engine" in run.stderr for run in done) == 1
+    puts = [one for one in aws.log("s3") if one.operation == "PutObject" and one.status == 200]
+    assert len(puts) == 2  # the engine and its record
+    assert len(objects(aws)) == 2
+
+
+def test_a_lease_is_one_at_a_time_and_runs_out_when_its_holder_dies(places: dict[str, str]) -> None:
+    dead = Lease(places["MLPACK_LEASES"], "engine/k", lease_s=0.4)
+    other = Lease(places["MLPACK_LEASES"], "engine/k")
+    assert dead.take()
+    assert not other.take()
+    time.sleep(0.5)
+    assert other.take()
+    assert not dead.renew()
+    assert dead.lost
+    with other:
+        assert not dead.take()
+    assert dead.take()  # given back
+
+
+def test_a_heartbeat_keeps_a_lease_past_its_expiry(places: dict[str, str]) -> None:
+    held = Lease(places["MLPACK_LEASES"], "engine/k", lease_s=0.6, heartbeat_s=0.1)
+    assert held.take()
+    with held:
+        time.sleep(1.0)
+        assert not Lease(places["MLPACK_LEASES"], "engine/k").take()
+        assert not held.lost
+
+
+def test_a_holder_that_was_overtaken_does_not_give_back_what_is_anothers(places: dict[str, str]) -> None:
+    slow = Lease(places["MLPACK_LEASES"], "engine/k", lease_s=0.2, heartbeat_s=60)
+    assert slow.take()
+    with slow:
+        time.sleep(0.3)
+        assert Lease(places["MLPACK_LEASES"], "engine/k").take()
+    assert not Lease(places["MLPACK_LEASES"], "engine/k").take()
+
+
+def test_without_leases_each_builds_and_one_engine_stands(
+    aws: AwsServer, places: dict[str, str], deferred: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLPACK_LEASES")
+    record = maker(deferred).make()
+    assert maker(deferred).make(force=True) == record
+
+
+def test_a_wait_for_another_builder_ends(places: dict[str, str], deferred: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_make, "WAIT_S", 0.2)
+    made = maker(deferred)
+    assert Lease(places["MLPACK_LEASES"], f"engine/{made.key}").take()
+    with pytest.raises(EngineError, match="has held the lease"):
+        made.make()
+
+
+@pytest.mark.parametrize(("service", "operation"), [("s3", "GetObject"), ("s3", "PutObject"), ("dynamodb", "PutItem")])
+def test_a_service_that_refuses_is_told_as_one(
+    service: str, operation: str, aws: AwsServer, places: dict[str, str], deferred: Path
+) -> None:
+    aws.plan(Fault("error", service=service, operation=operation, onward=True, status=403, code="AccessDenied"))
+    with pytest.raises(EngineError) as caught:
+        maker(deferred).make()
+    assert caught.value.code == SERVICE
+
+
+def test_addresses_of_another_form_are_refused(places: dict[str, str]) -> None:
+    with pytest.raises(EngineError, match="MLPACK_ENGINES"):
+        Shelf("https://engines")
+    with pytest.raises(EngineError, match="MLPACK_LEASES"):
+        Lease("s3://leases", "k")
+    assert engine_lease.LEASE_S > 3 * engine_lease.HEARTBEAT_S
+
+
+def bootstrap(directory: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`bootstrap.py engine WORDS` in the source tree, as the image starts it but for site-packages, which have TensorRT here."""
+    start = Path(mlpack_runtime.__file__).parent
+    code = f"import sys; sys.path.insert(0, {str(start.parent)!r}); from mlpack_runtime.engine import main; sys.exit(main(sys.argv[1:]))"
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("MLPACK_")}
+    return subprocess.run([sys.executable, "-I", "-c", code, *words], capture_output=True, text=True, check=False,
+                          env={**clean, "MLPACK_MODEL_DIR": str(directory), **environment})  # fmt: skip
+
+
+def test_check_says_what_it_could_and_what_it_could_not(tmp_path: Path) -> None:
+    done = bootstrap(engine_package(tmp_path / "model"), "check")
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert "engines/sm89.engine: digest, version, architecture and names" in said["checked"]
+    assert any("TensorRT 1.7.1.116" in line for line in said["checked"])
+    assert any("device" in line or "runs" in line for line in said["not_checked"])
+
+
+@pytest.mark.parametrize("damage", ["engine", "graph", "spec", "calls", "version"])
+def test_check_finds_what_is_wrong(damage: str, tmp_path: Path) -> None:
+    directory = engine_package(tmp_path / "model")
+    spec = json.loads((directory / "tensorrt.json").read_bytes())
+    if damage == "engine":
+        (directory / "engines/sm89.engine").write_bytes(b"x")
+    elif damage == "graph":
+        (directory / "model.onnx").write_bytes(b"x")
+    elif damage == "spec":
+        (directory / "tensorrt.json").write_text("{")
+    elif damage == "calls":
+        (directory / "tensorrt-check.bin").write_bytes(b"x")
+    else:
+        spec["tensorrt"]["version"] = "9.9"
+        (directory / "tensorrt.json").write_text(json.dumps(spec))
+    done = bootstrap(directory, "check")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith("engine check: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_key_needs_no_device_for_tensorrt_for_rtx(tmp_path: Path) -> None:
+    directory = engine_package(tmp_path / "model")
+    done = bootstrap(directory, "key", "sm89")
+    assert json.loads(done.stdout) == {
+        "key": json.loads((directory / "tensorrt.json").read_bytes())["engines"][0]["key"],
+        "sm": "sm89",
+    }
+    full = engine_package(tmp_path / "full", builder="deferred", flavour="standard")
+    assert bootstrap(full, "key", "sm89").returncode == 2
+
+
+def test_wrong_commands_and_missing_devices_have_words(tmp_path: Path) -> None:
+    directory = engine_package(tmp_path / "model")
+    for words in ((), ("paint",), ("build", "--quickly"), ("fetch", "now"), ("key", "a", "b")):
+        assert bootstrap(directory, *words, MLPACK_ENGINES="s3://b/p").returncode == 2
+    assert bootstrap(directory, "build").returncode == 2  # where to?
+    if not Path("/dev/nvidiactl").exists():
+        for verb in ("fetch", "build", "key"):
+            done = bootstrap(directory, verb, MLPACK_ENGINES="s3://b/p")
+            assert done.returncode == 3
+            assert "no CUDA driver" in done.stderr
+
+
+def test_keys_differ_in_whatever_decides() -> None:
+    spec = {
+        "graph": "sha256:0", "precision": "fp16", "tensorrt": {"flavour": "standard", "version": "11.4.0.106", "cuda": "12"},
+        "flags": {"hardware": "same_compute_capability"}, "workspace_bytes": None, "profiles": [],
+    }  # fmt: skip
+    here = engine_key.key_here(spec, L4)
+    assert here == engine_key.key_here(spec, {**L4, "name": "NVIDIA L40S", "driver": 12080})
+    changed = [
+        engine_key.key_here(spec, {**L4, "driver": 13000}),
+        engine_key.key_here(spec, A10G),
+        engine_key.key_here({**spec, "flags": {"hardware": "none"}}, L4),
+        engine_key.key_here({**spec, "graph": "sha256:1"}, L4),
+        engine_key.key_here({**spec, "precision": "int8"}, L4),
+        engine_key.key_here({**spec, "workspace_bytes": 1}, L4),
+        engine_key.key_here({**spec, "profiles": [{}]}, L4),
+        engine_key.key_here({**spec, "tensorrt": {**spec["tensorrt"], "version": "11.5"}}, L4),
+    ]
+    assert len({here, *changed}) == len(changed) + 1
+    rtx = {**spec, "tensorrt": {"flavour": "rtx", "version": "1.7", "cuda": "12"}}
+    assert engine_key.key_here(rtx, L4) == engine_key.key_here(rtx, {**L4, "name": "NVIDIA L40S", "driver": 13000})
+
+
+@pytest.mark.parametrize("value", ["[]", "{}", '{"schema": 2}', '{"schema": 1}', "\x00"])
+def test_damaged_specifications_are_refused(value: str, tmp_path: Path) -> None:
+    with pytest.raises(engine_key.SpecError):
+        engine_key.read(str(tmp_path))
+    (tmp_path / "tensorrt.json").write_text(value)
+    with pytest.raises(engine_key.SpecError):
+        engine_key.read(str(tmp_path))
+
+
+def test_verify_compares_every_output(tmp_path: Path) -> None:
+    directory = str(engine_package(tmp_path / "model"))
+    session = ort.Session(ort.Engine(str(engine_library())), f"{directory}/model.onnx")
+    assert engine_verify.verify(directory, session.run)["calls"] == 3
+
+    def changed(change: Any) -> Any:
+        return lambda feeds: change(session.run(feeds))
+
+    nan = Tensor("FP32", (1, 3), b"\x00\x00\xc0\x7f" * 3)
+    for change, words in (
+        (lambda _: {}, "does not give it"),
+        (lambda outputs: {"y": Tensor("FP64", outputs["y"].shape, bytes(2 * len(outputs["y"].data)))}, "gives Tensor"),
+        (lambda outputs: {"y": nan if outputs["y"].shape == (1, 3) else outputs["y"]}, "cosine"),
+    ):
+        with pytest.raises(engine_verify.VerifyError, match=words):
+            engine_verify.verify(directory, changed(change))
+    session.close()
+    assert engine_verify.compare(Tensor("INT32", (2,), bytes(8)), Tensor("INT32", (2,), bytes(4) + b"\1\0\0\0")) == {"equal": 0.5}
+    assert engine.main([]) == 2

@@ -1,0 +1,130 @@
+"""Engines of TensorRT for RTX for real models, built without a GPU: MiniLM in fp16 and int8, and the Fashion-MNIST network.
+
+What is proved: parser and builder take what `precision` writes, for each GPU of a usual fleet; the same engine comes out twice; the
+gate says no where it should. What is not: that any of these engines runs. That needs the GPU.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests_slow.project import minilm_model
+
+from mlpack import calls as recorded
+from mlpack.errors import PassError
+from mlpack.passes import PASSES, graph
+from mlpack.passes.tensorrt import Tensorrt
+from mlpack_runtime import engine_key, engine_plan
+
+SAMPLES = Path(__file__).parent.parent / "sample_models"
+FLEET = ("sm75", "sm86", "sm89")
+
+
+def step(name: str, model_dir: Path, out_dir: Path, **options: Any) -> Path:
+    """One pass."""
+    out_dir.mkdir(parents=True)
+    PASSES[name].run(model_dir, PASSES[name].config(**options), out_dir)
+    return out_dir
+
+
+def texts(folder: Path, count: int) -> Path:
+    """Calls of MiniLM's sample sentences, a row each."""
+    folder.mkdir(parents=True)
+    pairs = [json.loads(line) for line in (SAMPLES / "minilm/pairs.jsonl").read_text().splitlines()][:count]
+    with recorded.Writer(folder) as writer:
+        for pair in pairs:
+            writer.texts([pair["document"]])
+        writer.finish(None)
+    return folder
+
+
+def images(folder: Path, count: int) -> Path:
+    """Calls of the shape that the Fashion-MNIST network takes."""
+    folder.mkdir(parents=True)
+    random = np.random.default_rng(3)
+    with recorded.Writer(folder) as writer:
+        for _ in range(count):
+            writer.tensors({"image": random.random((4, 1, 28, 28), dtype=np.float32)}, 4)
+        writer.finish(None)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def minilm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The float graph, standard operators only."""
+    root = tmp_path_factory.mktemp("minilm")
+    return step("simplify", step("export", minilm_model(), root / "export"), root / "simple", operators="portable")
+
+
+@pytest.fixture(scope="module")
+def fashion(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The convolutional network with its weights."""
+    root = tmp_path_factory.mktemp("fashion")
+    source = root / "source"
+    (source / "code").mkdir(parents=True)
+    shutil.copy(SAMPLES / "fashion/model.py", source / "code/model.py")
+    shutil.copy(SAMPLES / "fashion/fashion.safetensors", source / "weights.safetensors")
+    described = {"factory": "model:build", "inputs": [{"name": "image", "dtype": "float32", "shape": ["batch", 1, 28, 28]}]}
+    (source / "torch.json").write_text(json.dumps(described))
+    return step("simplify", step("export", source, root / "export"), root / "simple", operators="portable")
+
+
+def built(model_dir: Path, out_dir: Path, **options: Any) -> dict[str, Any]:
+    """The specification of what was built for the fleet; prints sizes and seconds."""
+    start = time.monotonic()
+    step("tensorrt", model_dir, out_dir, builder="rtx", gpus=FLEET, **options)
+    seconds = time.monotonic() - start
+    spec = engine_key.read(str(out_dir))
+    sizes = ", ".join(f"{row['sm']} {row['size_bytes']:,} bytes" for row in spec["engines"])
+    print(f"\n{out_dir.name}: {sizes}; {seconds:.1f} s for all of them")
+    engine_key.check_graph(str(out_dir), spec)
+    for row in spec["engines"]:
+        data = (out_dir / row["file"]).read_bytes()
+        assert engine_plan.problems(data, "rtx", spec["tensorrt"]["version"], row["sm"], engine_plan.described(spec)) == ([], [])
+    return spec
+
+
+def test_minilm_fp16_for_the_whole_fleet_twice_the_same(minilm: Path, tmp_path: Path) -> None:
+    half = step("precision", minilm, tmp_path / "half", type="fp16")
+    evaluation = texts(tmp_path / "calls", 40)
+    first = built(half, tmp_path / "minilm-fp16", evaluation=evaluation, max_batch=16)
+    assert [row["sm"] for row in first["engines"]] == list(FLEET)
+    assert first["profiles"][0]["input_ids"]["max"][0] == 16
+    assert all(40_000_000 < row["size_bytes"] < 60_000_000 for row in first["engines"])
+    again = built(half, tmp_path / "again", evaluation=evaluation, max_batch=16)
+    assert again["engines"] == first["engines"]
+
+
+def test_minilm_int8_is_taken_by_every_gpu_that_can(minilm: Path, tmp_path: Path) -> None:
+    calibration = texts(tmp_path / "calibration", 32)
+    int8 = step("precision", minilm, tmp_path / "int8", type="int8", calibration=calibration)
+    spec = built(int8, tmp_path / "minilm-int8", evaluation=texts(tmp_path / "calls", 40), max_batch=16)
+    assert spec["precision"] == "int8"
+    assert {row["sm"] for row in spec["engines"]} >= {"sm86", "sm89"}
+    # What is not quantized stays in float, and TensorRT for RTX multiplies in no fp32 on Turing: then it says so, by the node.
+    assert "sm75" in {row["sm"] for row in spec["engines"]} | set(spec["refused"])
+    assert all("FP32" in reason for reason in spec["refused"].values())
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_the_fashion_network_for_the_whole_fleet(precision: str, fashion: Path, tmp_path: Path) -> None:
+    options = {"calibration": images(tmp_path / "calibration", 8)} if precision == "int8" else {}
+    made = step("precision", fashion, tmp_path / precision, type=precision, **options)
+    spec = built(made, tmp_path / f"fashion-{precision}", evaluation=images(tmp_path / "calls", 4))
+    assert {row["sm"] for row in spec["engines"]} >= {"sm86", "sm89"}
+    assert all(row["size_bytes"] < 20_000_000 for row in spec["engines"])
+
+
+def test_the_gate_passes_float_minilm_and_stops_the_engines_own_operators(minilm: Path, tmp_path: Path) -> None:
+    gate = step("tensorrt", minilm, tmp_path / "gate", builder="check")
+    assert (gate / graph.MODEL).read_bytes() == (minilm / graph.MODEL).read_bytes()
+    fused = step("simplify", minilm, tmp_path / "fused", operators="engine")
+    (tmp_path / "none").mkdir()
+    with pytest.raises(PassError, match="operators: portable"):
+        PASSES["tensorrt"].run(fused, Tensorrt(builder="check"), tmp_path / "none")
