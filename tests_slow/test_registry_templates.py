@@ -139,9 +139,11 @@ def _row(action: str, partition: str, scope: str = "models/team") -> Request:
 WRITERS = {
     rows.NAMES: {"publisher"},
     rows.releases("minilm"): {"publisher"},
-    "name/minilm/digests": {"publisher"},
+    rows.heads("minilm"): {"publisher"},
+    rows.digests("minilm"): {"publisher"},
     rows.moves("minilm", "prod"): {"promoter"},
     rows.moves("minilm", "releases"): {"promoter"},
+    rows.moves("minilm", "heads"): {"promoter"},
     rows.moves("minilm", "digests"): {"promoter"},
     rows.aliases("minilm"): {"promoter"},
     rows.POLICIES: {"promoter"},
@@ -153,7 +155,8 @@ WRITERS = {
 """Who may write rows of which partition."""
 DELETERS = {
     rows.releases("minilm"): {"collector"},
-    "name/minilm/digests": {"collector"},
+    rows.heads("minilm"): {"collector"},
+    rows.digests("minilm"): {"collector"},
     rows.PUBLISHING: {"publisher", "promoter", "collector"},
     rows.LEASE.partition: {"collector"},
 }

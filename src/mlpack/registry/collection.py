@@ -27,8 +27,8 @@ YOUNGEST_S = 2 * leases.YOUNG_S
 
 _DAY_S = 24 * 3600.0
 _TRIES = 5
-_BATCH = 9
-"""Releases in a commit: two rows each, and the record of it."""
+_BATCH = 6
+"""Releases in a commit: three rows each, and the record of it."""
 
 Progress = Callable[[int, int], None]
 """Told how many removals were done, and of how many."""
@@ -328,8 +328,7 @@ def _remove_rows(place: Place, batch: Sequence[Removed], who: str) -> None:
     """Their rows and the record of it, all or none."""
     writes: list[Put | Delete] = []
     for each in batch:
-        writes.append(Delete(key=rows.release_key(each.name, each.version), expect=1))
-        writes.append(Delete(key=rows.digest_key(each.name, each.digest), expect=1))
+        writes += rows.release_deletes(each.name, each.version, each.digest)
     details = {
         "releases": {each.reference: str(each.digest) for each in batch},
         "images": sorted(_every_image(batch)),
