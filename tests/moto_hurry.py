@@ -8,6 +8,7 @@ which `aws_moto` sees to. It does nothing to other services.
 
 from __future__ import annotations
 
+import base64
 import collections
 import copy
 import functools
@@ -27,6 +28,8 @@ _EVERY = 1 << 40
 
 def hurry() -> None:
     """Change moto in this process, for good."""
+    from moto import backends
+    from moto.core import responses as responses_
     from moto.core import serialize
     from moto.dynamodb import responses
     from moto.dynamodb.models import DynamoDBBackend, dynamo_type, table, utilities
@@ -42,23 +45,35 @@ def hurry() -> None:
     item.project = picked(item)
     table.Table.all_items = unsorted_items
     table.Table.query = narrowed(table.Table.query)
+    responses_.method_names_from_class = functools.cache(responses_.method_names_from_class)
+    modules = tuple(backends.list_of_moto_modules())  # files that moto would look for at every request
+    backends.list_of_moto_modules = lambda: iter(modules)
     gc.set_threshold(200_000, 20, 100)  # a large table is a million objects, which Python would look through at every page
     DynamoDBBackend.transact_write_items = shallow(DynamoDBBackend.transact_write_items, table.Table)
 
 
 def mapped(serialize: Callable[..., None]) -> Callable[..., None]:
-    """An item's attributes are what they are to become, unless they hold bytes or others."""
+    """An item's attributes are what they are to become, but for bytes, which become text; unless they hold more than that."""
 
     @functools.wraps(serialize)
     def map_(self: Any, serialized: dict[str, Any], value: Any, shape: Any, key: str) -> None:
-        if shape.value.name == "AttributeValue" and all(
-            type(typed) is dict and all(type(one) is str for one in typed.values()) for typed in value.values()
-        ):
-            self._default_serialize(serialized, dict(value), shape, key)
+        if shape.value.name == "AttributeValue" and all(_is_flat(typed) for typed in value.values()):
+            made = {
+                name: {"B": base64.b64encode(typed["B"]).decode()} if type(typed.get("B")) is bytes else typed
+                for name, typed in value.items()
+            }
+            self._default_serialize(serialized, made, shape, key)
         else:
             serialize(self, serialized, value, shape, key)
 
     return map_
+
+
+def _is_flat(typed: Any) -> bool:
+    if type(typed) is not dict or len(typed) != 1:
+        return False
+    ((kind, value),) = typed.items()
+    return type(value) is (bytes if kind == "B" else str)
 
 
 def flattened(convert: Callable[[Any], Any], kind: Any) -> Callable[[Any], Any]:
