@@ -319,40 +319,17 @@ def _reset() -> None:
     moto_api_backend.reset()
 
 
-def _hurry() -> None:
-    """moto takes 0.7 ms for each row of a list, most of it in walking through its type and in sorting everything twice: too slow to
-    see how long our own side takes. The same answers, by shorter ways."""
-    from moto.core import serialize
-    from moto.dynamodb.models import dynamo_type, table
-
-    structure = serialize.BaseJSONSerializer._serialize_type_structure
-
-    def plain(self: Any, serialized: dict[str, Any], value: Any, shape: Any, key: str) -> None:
-        if shape.name == "AttributeValue" and type(value) is dict and all(type(one) is str for one in value.values()):
-            serialized[key] = value
-        else:
-            structure(self, serialized, value, shape, key)
-
-    def unsorted_items(self: Any) -> list[Any]:
-        return [item for part in self.items.values() for item in (part.values() if self.range_key_attr else (part,))]
-
-    def less(self: Any, other: Any) -> bool:
-        return self.value < other.value if self.type == other.type == "S" else self.cast_value < other.cast_value
-
-    serialize.BaseJSONSerializer._serialize_type_structure = plain
-    table.Table.all_items = unsorted_items
-    dynamo_type.DynamoType.__lt__ = less
-
-
 def _serve() -> None:
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
     from werkzeug.serving import make_server
+
+    import moto_hurry  # beside this file, which runs as a program
 
     class Quiet(MotoRequestHandler):
         def log(self, *_arguments: object) -> None:
             """Nothing: the log is ours."""
 
-    _hurry()
+    moto_hurry.hurry()
     server = make_server("127.0.0.1", 0, _Middleware(DomainDispatcherApplication(create_backend_app)), True, request_handler=Quiet)
     print(server.port, flush=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()

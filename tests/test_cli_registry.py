@@ -22,6 +22,7 @@ from tests.test_cli import run
 
 from mlpack import cli
 from mlpack.errors import ExitCode
+from mlpack.registry import SCHEMA
 from workshop import Workshop
 
 FUNCTION = "artifacts/int8@lambda-zip-x86_64/function.zip"
@@ -307,7 +308,7 @@ def test_what_runs_in_aws_is_kept_of_a_directory_too(sh: Shell, aws: AwsServer) 
 
 def test_a_registry_in_a_directory_remembers_where_its_images_go(sh: Shell, server: FakeRegistry) -> None:
     images, create = f"{server.host}/team", ("registry", "create", ".mlpack/registry")
-    both = ["write the registry's format (2)", f"send images to {images}"]
+    both = [f"write the registry's format ({SCHEMA})", f"send images to {images}"]
     assert sh(*create, "--images", images, "--dry-run").splitlines() == both
     assert not Path(".mlpack/registry").exists()
     assert sh.json(*create, "--images", images) == {"url": create[2], "changes": both, "made": True}
@@ -357,7 +358,7 @@ def test_everything_that_was_done_is_told(sh: Shell) -> None:
     sh("registry", "policy", "set", "minilm:prod")
     assert [line.split("  ")[1] for line in sh("registry", "audit").splitlines()] == ["publish", "promote", "policy set"]
     assert sh.json("registry", "audit", "--since", "2999-01-01") == []
-    assert sh("registry", "migrate") == "2"
+    assert sh("registry", "migrate") == "3"
 
 
 def test_registries_are_carried_to_others(sh: Shell) -> None:

@@ -39,7 +39,7 @@ MADE = [
     "bucket models: set tags",
     "make the table mlpack-registry in eu-central-1",
     "table mlpack-registry: keep backups of every moment",
-    "write the registry's format (2)",
+    f"write the registry's format ({SCHEMA})",
 ]
 
 PASSED_OVER = "table mlpack-registry: encrypt with the account's key for DynamoDB"

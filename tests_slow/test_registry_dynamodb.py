@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import islice
 
 import pytest
 from tests.aws_server import AwsServer, Fault
@@ -44,6 +45,25 @@ def rewrite(aws: AwsServer, key: Key, **attributes: dict[str, object]) -> None:
     item = client.get_item(**where)["Item"]
     client.put_item(TableName="mlpack-registry", Item=item | attributes)
     client.close()
+
+
+def test_pages_are_read_one_ahead_from_the_second_on(aws: AwsServer, table: Table) -> None:
+    """Of five, a megabyte each."""
+    for first in range(0, 160, 20):
+        table.commit(*(Put(key=Key("p", f"{i:03d}"), head={}, body=b"x" * 30_000) for i in range(first, first + 20)))
+    asked = {1: 1, 2: 1, 60: 3, 160: 5}
+    for count, pages in asked.items():
+        aws.clear_log()
+        found = table.query("p")
+        assert [row.key.sort for row in islice(found, count)] == [f"{i:03d}" for i in range(count)]
+        found.close()  # type: ignore[attr-defined]
+        assert operations(aws) == ["Query"] * pages
+    aws.clear_log()
+    aws.plan(Fault("error", status=400, code="AccessDeniedException", service="dynamodb", operation="Query", number=3))
+    got = []
+    with pytest.raises(ServiceError, match="Query"):
+        got.extend(row.key.sort for row in table.query("p"))
+    assert len(operations(aws)) == 3
 
 
 # --- answers that were lost -------------------------------------------------------------------------------------------

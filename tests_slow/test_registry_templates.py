@@ -19,7 +19,7 @@ from tests.registry.iam import Guard, Json, Request, allows, for_moto
 
 from mlpack import shared_objects
 from mlpack.errors import RecipeError, ServiceError
-from mlpack.registry import Key, Put, policies, rows, setup, templates
+from mlpack.registry import SCHEMA, Key, Put, policies, rows, setup, templates
 from mlpack.registry.aliases import Wish, promote, rollback
 from mlpack.registry.blueprint import CACHE_ROLES, ROLES, Wanted
 from mlpack.registry.care import verify
@@ -58,7 +58,7 @@ def test_cloudformation_makes_in_moto_what_create_then_leaves_as_it_is(aws: AwsS
     # What moto's CloudFormation passes over, or does another way than AWS.
     passed_over = ("old versions", "own every object", "block public", "set tags", "backups", "account's key")
     left = [said for said in setup.create(URL) if not any(each in said for each in passed_over)]
-    assert left == ["write the registry's format (2)"]
+    assert left == [f"write the registry's format ({SCHEMA})"]
 
 
 def test_terraform_refers_to_what_it_makes() -> None:
@@ -184,9 +184,11 @@ def _row(action: str, partition: str, scope: str = "models/team") -> Request:
 WRITERS = {
     rows.NAMES: {"publisher"},
     rows.releases("minilm"): {"publisher"},
-    "name/minilm/digests": {"publisher"},
+    rows.heads("minilm"): {"publisher"},
+    rows.digests("minilm"): {"publisher"},
     rows.moves("minilm", "prod"): {"promoter"},
     rows.moves("minilm", "releases"): {"promoter"},
+    rows.moves("minilm", "heads"): {"promoter"},
     rows.moves("minilm", "digests"): {"promoter"},
     rows.aliases("minilm"): {"promoter"},
     rows.POLICIES: {"promoter"},
@@ -199,7 +201,8 @@ WRITERS = {
 """Who may write rows of which partition."""
 DELETERS = {
     rows.releases("minilm"): {"collector"},
-    "name/minilm/digests": {"collector"},
+    rows.heads("minilm"): {"collector"},
+    rows.digests("minilm"): {"collector"},
     rows.PUBLISHING: {"publisher", "promoter", "collector"},
     rows.POLICIES: {"promoter"},
     rows.LEASE.partition: {"collector"},

@@ -63,21 +63,23 @@ def main() -> int:
 
 
 def fill(where: str) -> None:
-    """Rows alone, one write each: a transaction copies moto's whole table."""
+    """Every row of so many releases, some releases in each transaction."""
     from mlpack.digest import of_bytes
     from mlpack.records import Provenance
-    from mlpack.registry import Key, Put, rows
+    from mlpack.registry import SCHEMA, Key, Put, rows
     from mlpack.registry.manifest import Manifest
     from mlpack.registry.places import open_registry
 
-    place = open_registry(where).place
-    place.table.commit(Put(key=Key(rows.NAMES, NAME), head={}))
+    place, writes = open_registry(where).place, list[Put]()
     for version in range(1, RELEASES + 1):
         artifact = {"candidate": "int8@lambda-zip-x86_64", "kind": "zip", "digest": str(of_bytes(b"zip")), "size_bytes": 3}
         files = {"build.json": of_bytes(str(version).encode())}
         manifest = Manifest(name=NAME, artifact=artifact, files=files, tags={})
-        made = rows.draft(manifest, Provenance(who="alice"), {}, rows.timestamp(place.now()), version)
-        place.table.commit(rows.release_put(made))
+        writes += rows.release_puts(rows.draft(manifest, Provenance(who="alice"), {}, rows.timestamp(place.now()), version))
+        if version % 6 == 0 or version == RELEASES:
+            place.table.commit(*writes)
+            writes.clear()
+    place.table.commit(Put(key=Key(rows.NAMES, NAME), head={}), Put(key=rows.SCHEMA_KEY, head={"version": SCHEMA}))
     place.table.close()
 
 
@@ -94,10 +96,12 @@ def pages(client: object, table: str) -> int:
 
 
 def partition(client: object, table: str) -> str:
-    """The key of the partition of releases, as DynamoTable writes it: read, not known."""
+    """The key of the partition of heads, as DynamoTable writes it: read, not known."""
     if table not in _KNOWN:
-        found = client.scan(TableName=table, Limit=5, ProjectionExpression="pk")["Items"]  # type: ignore[attr-defined]
-        _KNOWN[table] = next(item["pk"]["S"] for item in found if item["pk"]["S"].endswith("/releases"))
+        from mlpack.registry.rows import heads
+
+        (found,) = client.scan(TableName=table, Limit=1, ProjectionExpression="pk")["Items"]  # type: ignore[attr-defined]
+        _KNOWN[table] = f"{found['pk']['S'].partition(':')[0]}:{heads(NAME)}"
     return _KNOWN[table]
 
 

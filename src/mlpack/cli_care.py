@@ -240,9 +240,9 @@ def audit_(since: str | None, registry: str, as_json: bool) -> None:
 @registry_option
 def migrate(registry: str) -> None:
     """Bring a registry to the format of this mlpack. Prints its schema; what is up to date stays as it is."""
-    from mlpack.registry import SCHEMA
+    from mlpack.registry import SCHEMA, migration
 
-    open_registry(registry).check_schema(write=True)
+    migration.migrate(open_registry(registry))
     click.echo(str(SCHEMA))
 
 

@@ -51,8 +51,7 @@ def put_releases(place: Place, name: str, count: int) -> list[Release]:
         artifact = {"candidate": "int8@lambda-zip-x86_64", "kind": "zip", "digest": str(of_bytes(b"zip")), "size_bytes": 3}
         manifest = Manifest(name=name, artifact=artifact, files={"build.json": of_bytes(f"{name} {version}".encode())}, tags={})
         release = rows.draft(manifest, Provenance(who="alice"), {}, rows.timestamp(place.now()), version)
-        writes = [rows.release_put(release), Put(key=rows.digest_key(name, release.digest), head={"version": version})]
-        place.table.commit(*writes, *([Put(key=Key(rows.NAMES, name), head={})] if version == 1 else []))
+        place.table.commit(*rows.release_puts(release), *([Put(key=Key(rows.NAMES, name), head={})] if version == 1 else []))
         made.append(release)
     return made
 

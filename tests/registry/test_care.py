@@ -117,11 +117,17 @@ def test_each_digest_is_read_once(registry: Registry) -> None:
 
 
 SECOND = rows.release_key("minilm", 2)
+SHOWN = rows.head_key("minilm", 2)
 Damage = Callable[[Registry], None]
 
 
 def moved(number: int) -> Key:
     return Key(rows.moves("minilm", "prod"), numbered(number))
+
+
+def all_of(gone: Release) -> tuple[Key, ...]:
+    """Every row of a release."""
+    return tuple(put.key for put in rows.release_puts(gone))
 
 
 def second_digest(registry: Registry) -> Key:
@@ -142,7 +148,11 @@ def replace(key: Key, old: bytes, new: bytes) -> Damage:
 
 EARLY = "1999-01-01T00:00:00.000Z"
 DAMAGES: dict[str, tuple[Damage, str, str]] = {
-    "head": (change(SECOND, size_bytes=1), "minilm@2", "what lists show"),
+    "head": (change(SECOND, size_bytes=1), "minilm@2", "the head of its row"),
+    "list": (change(SHOWN, size_bytes=1), "minilm@2", "what lists show"),
+    "list again": (change(SHOWN), "minilm@2", "what lists show"),
+    "unlisted": (lambda r: remove(r, SHOWN), "minilm@2", "lists do not show it"),
+    "list of nothing": (add(rows.head_key("minilm", 9)), "name/minilm/heads/000000009", "has no record"),
     "revision": (change(SECOND), "minilm@2", "changed after it was published"),
     "body": (replace(SECOND, b"ranking", b"rankinG"), "minilm@2", "not the one that was published"),
     "cut off": (lambda r: rewrite(r, SECOND, body=lambda body: body[:-9]), "minilm@2", "damaged"),
@@ -184,7 +194,7 @@ def test_a_damaged_row_is_named(registry: Registry, damage: Damage, where: str, 
 
 def test_what_an_alias_points_to_must_be_there(registry: Registry) -> None:
     gone = release(registry, 2)
-    remove(registry, rows.release_key("minilm", 2), rows.digest_key("minilm", gone.digest))
+    remove(registry, *all_of(gone))
     assert ("alias", "minilm:prod", "move 3 leads to minilm@2, which is not there") in found(verify(registry))
     audit.record(registry.place, audit.COLLECTED, "bob", {"releases": {"minilm@2": str(gone.digest)}, "images": []})
     assert found(verify(registry)) == [("alias", "minilm:prod", "points to minilm@2, which was collected")]
@@ -192,7 +202,7 @@ def test_what_an_alias_points_to_must_be_there(registry: Registry) -> None:
 
 def test_what_was_collected_is_missed_by_nobody(registry: Registry) -> None:
     gone = release(registry, 1)
-    remove(registry, rows.release_key("minilm", 1), rows.digest_key("minilm", gone.digest))
+    remove(registry, *all_of(gone))
     assert ("release", "minilm@1", "missing, and no collection removed it") in found(verify(registry))
     audit.record(registry.place, audit.COLLECTED, "bob", {"releases": {"minilm@1": str(gone.digest)}, "images": []})
     assert found(verify(registry)) == []
@@ -206,7 +216,7 @@ def test_a_release_that_is_collected_meanwhile_is_no_finding(registry: Registry)
 
         def check(self, named: digest.Digest) -> str | None:
             if registry.place.table.get(rows.release_key("minilm", 1)):
-                remove(registry, rows.release_key("minilm", 1), rows.digest_key("minilm", gone.digest))
+                remove(registry, *all_of(gone))
             return "missing" if named == gone.files[FUNCTION] else None
 
     meanwhile = Registry(dataclasses.replace(registry.place, blobs=Collected()))  # type: ignore[arg-type]

@@ -249,7 +249,7 @@ def test_a_plan_changes_nothing_and_collecting_does_what_it_said(
     said = {entry.what: entry for _, entry in audit.entries(registry.place)}
     assert said[audit.GC].who == "bob"
     assert said[audit.GC].details["blobs"] == len(planned.blobs)
-    assert len([1 for _, entry in audit.entries(registry.place) if entry.what == audit.COLLECTED]) == 3
+    assert len([1 for _, entry in audit.entries(registry.place) if entry.what == audit.COLLECTED]) == 4
     assert collect(registry, NOTHING, who="bob").releases == ()
     assert registry.place.table.get(rows.LEASE) is None
 

@@ -17,7 +17,7 @@ from tests.registry.builds import build
 from mlpack import digest
 from mlpack.errors import RecipeError, ServiceError
 from mlpack.records import Release
-from mlpack.registry import rows
+from mlpack.registry import SCHEMA, rows
 from mlpack.registry.directory import Disk, open_registry
 from mlpack.registry.rows import Reference
 
@@ -150,6 +150,23 @@ def test_a_registry_of_the_first_schema_keeps_its_versions_and_digests(root: Pat
     connection.close()
 
 
+def test_a_registry_of_the_second_schema_is_shown_by_lists_as_it_was(root: Path, made: Path) -> None:
+    registry = open_registry(root)
+    registry.publish(made)
+    listed = [(one.name, one.version, one.head) for one in registry.listed()]
+    with sqlite3.connect(root / "registry.sqlite") as connection:  # as that schema left it
+        connection.execute("DELETE FROM rows WHERE partition = ?", (rows.heads("minilm"),))
+        connection.execute("UPDATE rows SET head = '{\"version\": 2}' WHERE sort = 'schema'")
+        connection.execute("PRAGMA user_version = 2")
+    connection.close()
+    for _ in range(2):
+        assert [(one.name, one.version, one.head) for one in open_registry(root).listed()] == listed
+    row = registry.place.table.get(rows.SCHEMA_KEY)
+    assert row is not None
+    assert (row.head, row.revision) == ({"version": SCHEMA}, 2)
+    assert open_registry(root).publish(made).version == 1
+
+
 def test_many_may_migrate_at_once(root: Path) -> None:
     old_registry(root, *(("minilm", version, old_manifest("minilm", str(version))) for version in range(1, 9)))
     with ThreadPoolExecutor(8) as pool:
@@ -163,7 +180,7 @@ def test_a_damaged_release_of_the_first_schema_is_named_and_nothing_is_lost(root
     with sqlite3.connect(root / "registry.sqlite") as connection:
         connection.execute("UPDATE releases SET manifest = ?", (damaged,))
     connection.close()
-    with pytest.raises(ServiceError, match=r"minilm@1 .*cannot be brought to schema 2"):
+    with pytest.raises(ServiceError, match=r"minilm@1 .*cannot be brought to schema 3"):
         tuple(open_registry(root).releases())
     with sqlite3.connect(root / "registry.sqlite") as connection:
         assert connection.execute("SELECT manifest FROM releases").fetchall() == [(damaged,)]

@@ -118,7 +118,7 @@ def test_an_altered_artifact_is_refused_before_anything_is_written(registry: Reg
 def test_a_newer_registry_is_left_alone(registry: Registry, made: Path) -> None:
     registry.place.table.commit(Put(key=rows.SCHEMA_KEY, head={"version": 9}))
     for use in (lambda: registry.publish(made), lambda: tuple(registry.listed()), lambda: registry.show(MINILM)):
-        with pytest.raises(ServiceError, match=r"newer mlpack \(schema 9, not 2\)"):
+        with pytest.raises(ServiceError, match=r"newer mlpack \(schema 9, not 3\)"):
             use()
 
 

@@ -7,7 +7,8 @@ histories are is written once above these two (`releases`, `aliases`, `care`), a
 Rows of the table, by partition and sort key (numbers are padded so that they sort):
 
     names                      NAME                      a model that was published at least once
-    name/NAME/releases         000000007                 a release: head for lists, body the whole record. Never changes
+    name/NAME/releases         000000007                 a release: head and body, the whole record. Never changes
+    name/NAME/heads            000000007                 that head once more, without the body: what lists read
     name/NAME/digests          sha256:...                the version that has this content
     name/NAME/alias/ALIAS      000000042                 a move of the alias; the last one is where it points
     name/NAME/aliases          ALIAS                     an alias that was moved at least once
@@ -31,8 +32,8 @@ from mlpack.errors import ServiceError
 
 T = TypeVar("T")
 
-SCHEMA = 2
-"""The format of the rows above. 1 was a directory's SQLite table of its own (before aliases)."""
+SCHEMA = 3
+"""The format of the rows above. 1 was a directory's SQLite table of its own (before aliases), 2 had no `heads`: see `migration`."""
 
 Moved = Callable[[int], None]
 """Told of bytes as they move."""

@@ -63,7 +63,7 @@ def log(registry: Registry, since: str = "") -> list[Entry]:
     place = registry.place
     found = [entry for _, entry in entries(place, since)]
     for name in registry.names():
-        for row in place.table.query(rows.releases(name)):
+        for row in place.table.query(rows.heads(name)):
             details = {"release": f"{name}@{row.head['version']}", "digest": row.head["digest"]}
             found.append(Entry(when=row.head["created"], what="publish", who=row.head.get("who"), details=details))
         for alias in place.table.query(rows.aliases(name)):

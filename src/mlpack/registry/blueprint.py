@@ -208,7 +208,7 @@ def _reader(scope: _Scope) -> list[Json]:
 
 
 def _publisher(scope: _Scope) -> list[Json]:
-    releases, digests = rows.releases("*"), "name/*/digests"
+    release = (rows.releases("*"), rows.heads("*"), rows.digests("*"))
     return [
         *_reading(scope),
         # What is there a publisher cannot replace: every upload must carry the condition with which S3 then refuses. The parts of
@@ -217,7 +217,7 @@ def _publisher(scope: _Scope) -> list[Json]:
         _allow("Parts", ["s3:PutObject"], scope.blobs, {"Bool": {"s3:ObjectCreationOperation": "false"}}),
         _allow("Aborts", ["s3:AbortMultipartUpload"], scope.blobs),
         # An alias may be called `releases`: its partition would match, too.
-        scope.on_rows("Releases", ["dynamodb:PutItem"], rows.NAMES, rows.PUBLISHING, releases, digests, but=rows.moves("*", "*")),
+        scope.on_rows("Releases", ["dynamodb:PutItem"], rows.NAMES, rows.PUBLISHING, *release, but=rows.moves("*", "*")),
         _marks(scope),
         *scope.on_images("PushImages", (*ecr.PUSH, *ecr.MAKE)),
         *scope.with_key(*_DECRYPT, *_ENCRYPT),
@@ -238,7 +238,7 @@ def _promoter(scope: _Scope) -> list[Json]:
 
 
 def _collector(scope: _Scope) -> list[Json]:
-    gone, lease = (rows.releases("*"), "name/*/digests", rows.PUBLISHING), rows.LEASE.partition
+    gone, lease = (rows.releases("*"), rows.heads("*"), rows.digests("*"), rows.PUBLISHING), rows.LEASE.partition
     return [
         *_reading(scope),
         scope.on_rows("Collected", ["dynamodb:DeleteItem"], *gone, lease, but=rows.moves("*", "*")),

@@ -35,6 +35,7 @@ Progress = Callable[[int, int], None]
 
 _BYTES = "publish the same build again, or restore the bytes from a backup or the bucket's versions"
 _ROWS = "restore the table from a backup, or to a time before the damage"
+_UNSHOWN = "run `mlpack registry migrate`, which adds what lists show; an older mlpack that published at that moment left it out"
 _UNASKED = "cannot be asked for: this registry knows of no container registry"
 _IMAGE = "publish the same build again, which pushes its images again"
 
@@ -117,8 +118,11 @@ class _Seen:
         known: _Versions = {}
         if not is_name(name):
             self._say("name", str(Key(rows.NAMES, name)), "not a name that a model may have", _ROWS)
+        # Before the records, so that what is left over in the end is of none of them, or of one that was collected meanwhile.
+        heads = {row.key.sort: row for row in self._query(rows.heads(name))}
         for row in self._query(rows.releases(name), bodies=True):
             self.releases += 1
+            shown = heads.pop(row.key.sort, None)
             if not row.key.sort.isdecimal():
                 self._say("release", str(row.key), "is not numbered", _ROWS, row.key)
                 continue
@@ -131,27 +135,36 @@ class _Seen:
                 self._say("release", where, str(error), _ROWS, row.key)
                 continue
             known[version] = (release.digest, body)
-            self._row_of(release, row)
+            self._row_of(release, row, shown)
             for path, named in rows.stored_files(release).items():
                 self.blobs.setdefault(named, []).append((f"{where}: {path}", row.key))
             for reference in release.images.values():
                 self.images.setdefault(reference, []).append((where, row.key))
+        for row in heads.values():
+            self._say("release", str(row.key), "is shown by lists, and has no record", _ROWS, row.key)
         if not known:
             self._say("name", name, "has no release, though the newest is never removed", _ROWS)
         return known
 
-    def _row_of(self, release: Release, row: Row) -> None:
+    def _row_of(self, release: Release, row: Row, shown: Row | None) -> None:
         where = f"{release.name}@{release.version}"
         if row.key != rows.release_key(release.name, release.version):
             self._say("release", str(row.key), f"holds {where}", _ROWS, row.key)
-        if dict(row.head) != rows.head(release):
+        said = rows.head(release)
+        if dict(row.head) != said:
+            self._say("release", where, "the head of its row is not what its record says", _ROWS, row.key)
+        # One that was published since the heads were read has its head now.
+        shown = shown or self.registry.place.table.get(rows.head_key(release.name, release.version))
+        if shown is None:
+            self._say("release", where, "lists do not show it", _UNSHOWN, row.key)
+        elif dict(shown.head) != said or shown.revision != 1:
             self._say("release", where, "what lists show of it is not what its record says", _ROWS, row.key)
         if row.revision != 1:
             self._say("release", where, f"was changed after it was published (revision {row.revision})", _ROWS, row.key)
 
     def _digests(self, name: str, versions: _Versions) -> None:
         table, found = self.registry.place.table, set()
-        for row in self._query(f"name/{name}/digests"):
+        for row in self._query(rows.digests(name)):
             version = row.head.get("version")
             known = versions.get(version) if isinstance(version, int) else None
             if known is None and isinstance(version, int) and (late := table.get(rows.release_key(name, version))):

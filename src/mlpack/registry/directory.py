@@ -303,6 +303,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         connection.execute(_TABLE)
         if connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'releases'").fetchone() != (0,):
             _migrate(connection, path)
+        _add_heads(connection)
         connection.execute(f"PRAGMA user_version = {SCHEMA}")
         connection.execute("COMMIT")
 
@@ -314,7 +315,8 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
     ).fetchall():
         try:
             made = rows.draft(decode_manifest(data), Provenance(), {}, created, version)
-            _apply(connection, rows.release_put(made))
+            for put in rows.release_puts(made):
+                _apply(connection, put)
             if (made.name, str(made.digest)) != (name, named):
                 raise ValueError(f"it is {made.name} with the digest {made.digest}, not {named}")
         except (ValueError, KeyError) as error:
@@ -322,9 +324,23 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
                 f"{path}: {name}@{version} is damaged: {error!r}; the registry cannot be brought to schema {SCHEMA} before it is "
                 "restored from a backup"
             ) from error
-        _apply(connection, Put(key=rows.digest_key(name, Digest(named)), head={"version": version}))
         _apply(connection, Put(key=Key(rows.NAMES, name), head={}))
     connection.execute("DROP TABLE releases")
+
+
+def _add_heads(connection: sqlite3.Connection) -> None:
+    """Schema 2 had no rows with what lists show alone. What a record's row says is taken as it is: `verify` knows better."""
+    for (name,) in connection.execute("SELECT sort FROM rows WHERE partition = ?", (rows.NAMES,)).fetchall():
+        connection.execute(
+            f"INSERT INTO rows (partition, sort, revision, head, body) SELECT ?, sort, 1, head, {_NOTHING} FROM rows "
+            "WHERE partition = ? ON CONFLICT DO NOTHING",
+            (rows.heads(name), rows.releases(name)),
+        )
+    said, (partition, sort) = json.dumps({"version": SCHEMA}), (rows.SCHEMA_KEY.partition, rows.SCHEMA_KEY.sort)
+    connection.execute(
+        "UPDATE rows SET head = ?, revision = revision + 1 WHERE partition = ? AND sort = ? AND head <> ?",
+        (said, partition, sort, said),
+    )
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:

@@ -15,6 +15,7 @@ import random
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -27,7 +28,6 @@ from mlpack.registry.refusals import Call, code, told, tries
 ITEM_BYTES = 400 * 1024
 """DynamoDB keeps no larger item, names of its attributes included. developer guide, "Constraints"."""
 TRANSACTION_BYTES = 4 << 20
-_PAGE_ROWS = 1000
 _BUSY_TRIES = 30
 _BUSY = {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
 """Reasons why a transaction was cancelled that go away."""
@@ -52,12 +52,10 @@ class DynamoTable:
         self, partition: str, *, after: str = "", newest_first: bool = False, bodies: bool = False, limit: int | None = None
     ) -> Iterator[Row]:
         """See `Table.query`."""
-        client = self._clients.get("dynamodb")
         condition, values = "pk = :pk", {":pk": {"S": self._partition(partition)}}
         if after:
             condition += f" AND sk {'<' if newest_first else '>'} :after"
             values[":after"] = {"S": after}
-        # A page is cut at 1 MB with the bodies that are not sent: a limit above what fits costs nothing.
         asked: dict[str, Any] = {
             "TableName": self._address.table,
             "KeyConditionExpression": condition,
@@ -66,16 +64,32 @@ class DynamoTable:
             "ScanIndexForward": not newest_first,
             "ConsistentRead": True,
         }
-        left = limit
-        while left is None or left > 0:
-            with told(self._call("Query")):
-                answer = client.query(**asked, Limit=_PAGE_ROWS if left is None else min(left, _PAGE_ROWS))
-            for item in answer["Items"]:
+        for items in self._pages(asked, limit):
+            for item in items:
                 yield self._row(partition, item)
-            if "LastEvaluatedKey" not in answer:
-                return
-            asked["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
-            left = None if left is None else left - len(answer["Items"])
+
+    def _pages(self, asked: dict[str, Any], limit: int | None) -> Iterator[list[Item]]:
+        """A page is cut where DynamoDB has read 1 MB, the bodies that are not sent included. While one is looked at, the next one
+        is on its way: never more than that, and none before the second page is asked for."""
+        client, call = self._clients.get("dynamodb"), self._call("Query")
+
+        def ask(left: int | None) -> Mapping[str, Any]:
+            with told(call):
+                return dict(client.query(**asked, **({} if left is None else {"Limit": left})))
+
+        if limit is not None and limit <= 0:
+            return
+        answer, left, ahead = ask(limit), limit, False
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="query") as pool:
+            while "LastEvaluatedKey" in answer:
+                left = None if left is None else left - len(answer["Items"])
+                if left == 0:
+                    break
+                asked["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+                following = pool.submit(ask, left) if ahead else None
+                yield answer["Items"]
+                answer, ahead = following.result() if following else ask(left), True
+        yield answer["Items"]
 
     def commit(self, *writes: Put | Delete) -> None:
         """See `Table.commit`. RecipeError for a row that is too large for DynamoDB."""

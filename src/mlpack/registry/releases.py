@@ -107,11 +107,7 @@ class Registry:
             newest = next(table.query(rows.releases(manifest.name), newest_first=True, limit=1), None)
             version = int(newest.head["version"]) + 1 if newest else 1
             made = rows.draft(manifest, provenance, images, rows.timestamp(self.place.now()), version)
-            writes: list[Put | Delete] = [
-                rows.release_put(made),
-                Put(key=rows.digest_key(manifest.name, named), head={"version": version}),
-                Delete(key=intent.key, expect=1),
-            ]
+            writes: list[Put | Delete] = [*rows.release_puts(made), Delete(key=intent.key, expect=1)]
             if newest is None:
                 writes.append(Put(key=Key(rows.NAMES, manifest.name), head={}))
             try:
@@ -140,7 +136,7 @@ class Registry:
         """Every release, of one name or of all, by name and version, in pages: heads only."""
         self.check_schema()
         for each in (name,) if name is not None else self.names():
-            for row in self.place.table.query(rows.releases(each)):
+            for row in self.place.table.query(rows.heads(each)):
                 yield Listed(name=each, version=int(row.head["version"]), head=row.head)
 
     def releases(self, name: str | None = None) -> Iterator[Release]:
@@ -185,6 +181,11 @@ class Registry:
                 return  # another publisher was first
         elif found is not None and found > SCHEMA:
             raise ServiceError(f"{self.place.where}: written by a newer mlpack (schema {found}, not {SCHEMA}); update mlpack")
+        elif found is not None and found < SCHEMA:
+            raise ServiceError(
+                f"{self.place.where}: written by an older mlpack (schema {found}, not {SCHEMA}): run `mlpack registry migrate` "
+                "once, after which that older mlpack cannot publish there any more"
+            )
 
     # --- pulling -----------------------------------------------------------------------------------------------------
 

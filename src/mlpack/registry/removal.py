@@ -21,8 +21,8 @@ from mlpack.registry import ConflictError, Delete, Put, RefusedError, Stored, au
 from mlpack.registry.releases import Registry, side_by_side
 
 _TRIES = 5
-_BATCH = 9
-"""Releases in a commit: two rows each, the record of it, and the fence."""
+_BATCH = 6
+"""Releases in a commit: three rows each, the record of it, and the fence."""
 _RECORDED = 1000
 """Images in a record: 400 kB is all that DynamoDB keeps in a row."""
 
@@ -83,8 +83,7 @@ class Remover:
         """Their rows and the record of it, all or none."""
         writes: list[Put | Delete] = []
         for each in batch:
-            writes.append(Delete(key=rows.release_key(each.name, each.version), expect=1))
-            writes.append(Delete(key=rows.digest_key(each.name, each.digest), expect=1))
+            writes += rows.release_deletes(each.name, each.version, each.digest)
         details = {
             "releases": {each.reference: str(each.digest) for each in batch},
             "images": sorted(reference for each in batch for reference in each.images),

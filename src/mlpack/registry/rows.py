@@ -17,7 +17,7 @@ from mlpack import digest
 from mlpack.digest import Digest
 from mlpack.errors import RecipeError, ServiceError
 from mlpack.records import Provenance, Release
-from mlpack.registry import Key, Put, Row, numbered
+from mlpack.registry import Delete, Key, Put, Row, numbered
 from mlpack.registry.manifest import Manifest, decode_manifest
 
 NAMES = "names"
@@ -59,14 +59,29 @@ def releases(name: str) -> str:
     return f"name/{name}/releases"
 
 
+def heads(name: str) -> str:
+    """The partition of what lists show of them."""
+    return f"name/{name}/heads"
+
+
+def digests(name: str) -> str:
+    """The partition of which version has which content."""
+    return f"name/{name}/digests"
+
+
 def release_key(name: str, version: int) -> Key:
     """Where a release is."""
     return Key(releases(name), numbered(version))
 
 
+def head_key(name: str, version: int) -> Key:
+    """Where that is which lists show of it."""
+    return Key(heads(name), numbered(version))
+
+
 def digest_key(name: str, named: Digest) -> Key:
     """Where it says which version has this content."""
-    return Key(f"name/{name}/digests", str(named))
+    return Key(digests(name), str(named))
 
 
 def aliases(name: str) -> str:
@@ -156,9 +171,30 @@ def head(release: Release) -> dict[str, Any]:
     }
 
 
+def release_puts(release: Release) -> tuple[Put, Put, Put]:
+    """The writes that make a release visible, once: its record, what lists show of it, its digest. For one transaction."""
+    return (
+        release_put(release),
+        head_put(release),
+        Put(key=digest_key(release.name, release.digest), head={"version": release.version}),
+    )
+
+
 def release_put(release: Release) -> Put:
-    """The write that makes a release visible, once."""
+    """Its record alone."""
     return Put(key=release_key(release.name, release.version), head=head(release), body=encode(release))
+
+
+def head_put(release: Release) -> Put:
+    """What lists show of it alone."""
+    return Put(key=head_key(release.name, release.version), head=head(release))
+
+
+def release_deletes(name: str, version: int, named: Digest) -> tuple[Delete, Delete, Delete]:
+    """What takes back `release_puts`."""
+    keys = (release_key(name, version), head_key(name, version), digest_key(name, named))
+    first, second, third = (Delete(key=key, expect=1) for key in keys)
+    return first, second, third
 
 
 def decode(row: Row, where: str) -> Release:

@@ -213,11 +213,10 @@ def _bring_release(registry: Registry, reader: Reader, release: Release, moved: 
     with leases.intent(registry.place, {*release.files.values(), *pushed}) as intent:
         made = replace(release, images=_push(registry, reader, release))
         side_by_side(partial(_put_blob, registry, reader, named, moved) for named in set(rows.stored_files(made).values()))
-        digest_put = Put(key=rows.digest_key(release.name, release.digest), head={"version": release.version})
         named = Key(rows.NAMES, release.name)
         new = [] if table.get(named) else [Put(key=named, head={})]
         try:
-            table.commit(rows.release_put(made), digest_put, Delete(key=intent.key, expect=1), *new)
+            table.commit(*rows.release_puts(made), Delete(key=intent.key, expect=1), *new)
         except ConflictError as error:
             row = table.get(rows.release_key(release.name, release.version))
             if row is None or row.head["digest"] != str(release.digest):
