@@ -331,7 +331,7 @@ def _keys_at(model: type[Keys], place: tuple[int | str, ...]) -> tuple[str, ...]
     for part in place:
         if isinstance(found, type) and issubclass(found, BaseModel):
             found = found.model_fields[str(part)].annotation
-        elif get_origin(found) is dict:
+        elif get_origin(found) in (dict, Mapping):
             found = get_args(found)[1]
         elif get_origin(found) is tuple:
             found = get_args(found)[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,15 +102,16 @@ def test_profile_from_calls_holds_every_length(shapes: list[tuple[int, int]], ma
     assert profiles.of(TEXT, [dict(profile.inputs)], []) == (profile,)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """A pass that takes profiles."""
+
+    profiles: tuple[Mapping[str, Bounds], ...] = ()
+    """The recipe's own."""
+
+
 def test_recipe_with_a_mistyped_bound_says_so() -> None:
     from mlpack.recipe_schema import keys_of, validated, wording
-
-    @dataclass(frozen=True, kw_only=True)
-    class Config:
-        """A pass that takes profiles."""
-
-        profiles: tuple[dict[str, Bounds], ...] = ()
-        """The recipe's own."""
 
     model = keys_of(Config, ())
     row = {"min": [1, 8], "opt": [8, 64], "max": [32, 256]}
