@@ -1,13 +1,14 @@
 """Engines on the device: built once whoever asks, verified, published by key, and never loaded when a byte is another.
 
-The device is a row of three values, and the builder is the real one: TensorRT for RTX builds without a GPU. What needs a device, the
-comparison with the CPU engine's answers, is a function that the tests replace by the CPU engine itself.
+The device is a row of three values, and the builder is the real one: TensorRT for RTX builds without a GPU. What needs a device,
+the comparison with the CPU engine's answers, is a function that the tests replace by the CPU engine itself.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from typing import Any
 import pytest
 from engine_packages import engine_package
 from tests.aws_server import REGION, AwsServer, Fault
+from tiny_packages import engine_library
 
 import mlpack_runtime
 from mlpack_runtime import engine, engine_key, engine_lease, engine_make, engine_plan, engine_store, engine_verify, ort
@@ -26,7 +28,6 @@ from mlpack_runtime.engine_lease import Lease
 from mlpack_runtime.engine_make import Maker
 from mlpack_runtime.engine_store import FAILED, MISS, SERVICE, EngineError, Shelf
 from mlpack_runtime.tensor import Tensor
-from tiny_packages import engine_library
 
 L4 = {"name": "NVIDIA L4", "sm": "sm89", "driver": 12040}
 A10G = {"name": "NVIDIA A10G", "sm": "sm86", "driver": 12040}
@@ -309,6 +310,13 @@ def test_a_service_that_refuses_is_told_as_one(
     assert caught.value.code == SERVICE
 
 
+def test_a_write_beside_anothers_is_tried_again(aws: AwsServer, places: dict[str, str], deferred: Path) -> None:
+    aws.plan(Fault("error", service="s3", operation="PutObject", number=2, status=409, code="ConditionalRequestConflict"))
+    record = maker(deferred).make()
+    assert len(objects(aws)) == 2
+    assert Shelf(places["MLPACK_ENGINES"]).record(record["key"]) == record
+
+
 def test_addresses_of_another_form_are_refused(places: dict[str, str]) -> None:
     with pytest.raises(EngineError, match="MLPACK_ENGINES"):
         Shelf("https://engines")
@@ -317,17 +325,33 @@ def test_addresses_of_another_form_are_refused(places: dict[str, str]) -> None:
     assert engine_lease.LEASE_S > 3 * engine_lease.HEARTBEAT_S
 
 
-def bootstrap(directory: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """`bootstrap.py engine WORDS` in the source tree, as the image starts it but for site-packages, which have TensorRT here."""
-    start = Path(mlpack_runtime.__file__).parent
-    code = f"import sys; sys.path.insert(0, {str(start.parent)!r}); from mlpack_runtime.engine import main; sys.exit(main(sys.argv[1:]))"
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The runtime part of an image as it lies there: bootstrap.py, mlpack_runtime/, TensorRT in site/ and lib/."""
+    import tensorrt_rtx_bindings
+
+    root = tmp_path_factory.mktemp("image")
+    module = Path(tensorrt_rtx_bindings.__file__).parent
+    shutil.copytree(Path(mlpack_runtime.__file__).parent, root / "mlpack_runtime", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(root / "mlpack_runtime/bootstrap.py", root / "bootstrap.py")
+    for folder in ("site", "lib"):
+        (root / folder).mkdir()
+    (root / "site" / module.name).symlink_to(module)
+    for library in (module.parent / "tensorrt_rtx_libs").glob("*.so.*"):
+        (root / "lib" / library.name).symlink_to(library)
+    return root
+
+
+def bootstrap(image: Path, directory: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`bootstrap.py engine WORDS`, as the image starts it: no site-packages, nothing from the environment's Python."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith("MLPACK_")}
-    return subprocess.run([sys.executable, "-I", "-c", code, *words], capture_output=True, text=True, check=False,
-                          env={**clean, "MLPACK_MODEL_DIR": str(directory), **environment})  # fmt: skip
+    command = [sys.executable, "-I", "-S", str(image / "bootstrap.py"), "engine", *words]
+    named = {**clean, "MLPACK_MODEL_DIR": str(directory), **environment}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=named)
 
 
-def test_check_says_what_it_could_and_what_it_could_not(tmp_path: Path) -> None:
-    done = bootstrap(engine_package(tmp_path / "model"), "check")
+def test_check_says_what_it_could_and_what_it_could_not(image: Path, tmp_path: Path) -> None:
+    done = bootstrap(image, engine_package(tmp_path / "model"), "check")
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert "engines/sm89.engine: digest, version, architecture and names" in said["checked"]
@@ -336,7 +360,7 @@ def test_check_says_what_it_could_and_what_it_could_not(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["engine", "graph", "spec", "calls", "version"])
-def test_check_finds_what_is_wrong(damage: str, tmp_path: Path) -> None:
+def test_check_finds_what_is_wrong(damage: str, image: Path, tmp_path: Path) -> None:
     directory = engine_package(tmp_path / "model")
     spec = json.loads((directory / "tensorrt.json").read_bytes())
     if damage == "engine":
@@ -350,31 +374,31 @@ def test_check_finds_what_is_wrong(damage: str, tmp_path: Path) -> None:
     else:
         spec["tensorrt"]["version"] = "9.9"
         (directory / "tensorrt.json").write_text(json.dumps(spec))
-    done = bootstrap(directory, "check")
+    done = bootstrap(image, directory, "check")
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr.startswith("engine check: ")
     assert "Traceback" not in done.stderr
 
 
-def test_key_needs_no_device_for_tensorrt_for_rtx(tmp_path: Path) -> None:
+def test_key_needs_no_device_for_tensorrt_for_rtx(image: Path, tmp_path: Path) -> None:
     directory = engine_package(tmp_path / "model")
-    done = bootstrap(directory, "key", "sm89")
+    done = bootstrap(image, directory, "key", "sm89")
     assert json.loads(done.stdout) == {
         "key": json.loads((directory / "tensorrt.json").read_bytes())["engines"][0]["key"],
         "sm": "sm89",
     }
     full = engine_package(tmp_path / "full", builder="deferred", flavour="standard")
-    assert bootstrap(full, "key", "sm89").returncode == 2
+    assert bootstrap(image, full, "key", "sm89").returncode == 2
 
 
-def test_wrong_commands_and_missing_devices_have_words(tmp_path: Path) -> None:
+def test_wrong_commands_and_missing_devices_have_words(image: Path, tmp_path: Path) -> None:
     directory = engine_package(tmp_path / "model")
     for words in ((), ("paint",), ("build", "--quickly"), ("fetch", "now"), ("key", "a", "b")):
-        assert bootstrap(directory, *words, MLPACK_ENGINES="s3://b/p").returncode == 2
-    assert bootstrap(directory, "build").returncode == 2  # where to?
+        assert bootstrap(image, directory, *words, MLPACK_ENGINES="s3://b/p").returncode == 2
+    assert bootstrap(image, directory, "build").returncode == 2  # where to?
     if not Path("/dev/nvidiactl").exists():
         for verb in ("fetch", "build", "key"):
-            done = bootstrap(directory, verb, MLPACK_ENGINES="s3://b/p")
+            done = bootstrap(image, directory, verb, MLPACK_ENGINES="s3://b/p")
             assert done.returncode == 3
             assert "no CUDA driver" in done.stderr
 

@@ -99,7 +99,14 @@ def test_bench_load_imports_nothing_else(tiny: Path, tmp_path: Path) -> None:
     assert loaded(tiny, BENCH.format(), str(tmp_path)) - ALLOWED["bench"] - COMMON == set()
 
 
-@pytest.mark.parametrize("module", ["tensor", "jsontext", "ort", "model", "protocol", "telemetry", "service", "loop", "bench"])
+MODULES = (
+    "tensor", "jsontext", "ort", "model", "protocol", "telemetry", "service", "loop", "bench",
+    "backend_tensorrt", "cuda_driver", "tensorrt_bindings", "engine_key", "engine_plan", "engine_build", "engine_verify",
+    "engine_store", "engine_lease", "engine_make", "engine",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("module", MODULES)
 def test_module_is_importable_by_itself(tiny: Path, module: str) -> None:
     found = loaded(tiny, f"import sys\nsys.path.insert(0, sys.argv[1])\nimport mlpack_runtime.{module}\n")
     assert not any(name == "mlpack" or name.startswith("mlpack.") for name in found)
