@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 
-from mlpack_runtime import engine_key, engine_plan
+from mlpack_runtime import engine_key, engine_plan, tensorrt_bindings
 from mlpack_runtime.engine_lease import Lease
 from mlpack_runtime.engine_store import EngineError, Shelf, record_of
 
@@ -49,10 +49,10 @@ def build(directory: str, spec: "Mapping[str, Any]", device: "Mapping[str, Any]"
         }  # fmt: skip
         with open(request_path, "w", encoding="utf-8") as stream:
             json.dump(request, stream)
-        root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-        done = subprocess.run(
-            [sys.executable, "-I", "-c", _START, root, request_path, answer_path], capture_output=True, check=False
-        )
+        # In an image TensorRT lies in the package's own site/, and nothing of the base's Python may come before it.
+        switches = ["-I", "-S"] if os.path.isdir(os.path.join(tensorrt_bindings.ROOT, "site")) else ["-I"]
+        command = [sys.executable, *switches, "-c", _START, tensorrt_bindings.ROOT, request_path, answer_path]
+        done = subprocess.run(command, capture_output=True, check=False)
         if done.returncode != 0 or not os.path.exists(answer_path):
             said = done.stderr.decode("utf-8", "replace").strip()[-600:]
             raise EngineError(f"TensorRT's builder ended with {done.returncode} and no answer: {said or 'it wrote nothing'}")
@@ -90,7 +90,7 @@ def timing_cache(spec: "Mapping[str, Any]", device: "Mapping[str, Any]") -> "str
 
 def verify(directory: str, spec: "Mapping[str, Any]", plan: bytes) -> "Any":
     """Runs a new engine on the package's check calls; how far it is from the CPU engine. Raises EngineError."""
-    from mlpack_runtime import engine_verify, tensorrt_bindings
+    from mlpack_runtime import engine_verify
     from mlpack_runtime.backend import BackendError
     from mlpack_runtime.backend_tensorrt import TensorrtBackend
     from mlpack_runtime.cuda_driver import Cuda

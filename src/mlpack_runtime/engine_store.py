@@ -16,6 +16,7 @@ import base64
 import hashlib
 import json
 import os
+import time
 
 from mlpack_runtime import aws, engine_key
 
@@ -28,7 +29,10 @@ SCHEMA = 1
 FAILED, SERVICE, MISS = 3, 4, 5
 """Exit codes: the package or the engine is wrong; a service failed; there is no engine for this device."""
 
-_TAKEN = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
+_TAKEN = ("PreconditionFailed", "412")
+_CONFLICT = ("ConditionalRequestConflict", "409")
+_ATTEMPTS = 6
+_PAUSE_S = 0.2
 _ABSENT = ("NoSuchKey", "404", "NotFound")
 
 
@@ -106,15 +110,22 @@ class Shelf:
         """Whether it was written; False when the name is taken."""
         digest = hashlib.sha256(data)
         condition = {"IfNoneMatch": "*"} if conditional else {}
-        try:
-            self._client.put_object(
-                Bucket=self._bucket, Key=self._prefix + name, Body=data, ContentType=kind, Metadata={"sha256": digest.hexdigest()},
-                ChecksumSHA256=base64.b64encode(digest.digest()).decode(), **condition,
-            )  # fmt: skip
-        except aws.failures() as error:
-            if conditional and aws.code(error) in _TAKEN:
-                return False
-            raise EngineError(f"{self.address}/{name} cannot be written: {aws.told(error)}", SERVICE) from None
+        for attempt in range(_ATTEMPTS):
+            try:
+                self._client.put_object(
+                    Bucket=self._bucket, Key=self._prefix + name, Body=data, ContentType=kind,
+                    Metadata={"sha256": digest.hexdigest()}, ChecksumSHA256=base64.b64encode(digest.digest()).decode(), **condition,
+                )  # fmt: skip
+            except aws.failures() as error:
+                if conditional and aws.code(error) in _TAKEN:
+                    return False
+                # Another conditional write of this name is under way: S3 does not say yet how it ends, and asks to try again.
+                if conditional and aws.code(error) in _CONFLICT and attempt + 1 < _ATTEMPTS:
+                    time.sleep(_PAUSE_S * (attempt + 1))
+                    continue
+                raise EngineError(f"{self.address}/{name} cannot be written: {aws.told(error)}", SERVICE) from None
+            else:
+                break
         return True
 
 

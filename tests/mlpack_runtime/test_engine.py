@@ -1,24 +1,26 @@
 """Engines on the device: built once whoever asks, verified, published by key, and never loaded when a byte is another.
 
-The device is a row of three values, and the builder is the real one: TensorRT for RTX builds without a GPU. What needs a device, the
-comparison with the CPU engine's answers, is a function that the tests replace by the CPU engine itself.
+The device is a row of three values, and the builder is the real one: TensorRT for RTX builds without a GPU. What needs a device,
+the comparison with the CPU engine's answers, is a function that the tests replace by the CPU engine itself.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 from engine_packages import engine_package
 from tests.aws_server import REGION, AwsServer, Fault
+from tiny_packages import engine_library
 
 import mlpack_runtime
 from mlpack_runtime import engine, engine_key, engine_lease, engine_make, engine_plan, engine_store, engine_verify, ort
@@ -26,16 +28,27 @@ from mlpack_runtime.engine_lease import Lease
 from mlpack_runtime.engine_make import Maker
 from mlpack_runtime.engine_store import FAILED, MISS, SERVICE, EngineError, Shelf
 from mlpack_runtime.tensor import Tensor
-from tiny_packages import engine_library
 
 L4 = {"name": "NVIDIA L4", "sm": "sm89", "driver": 12040}
 A10G = {"name": "NVIDIA A10G", "sm": "sm86", "driver": 12040}
 
 
+@cache
+def client(aws: AwsServer, service: str) -> Any:
+    """A boto3 client, once: reading a service's description takes most of a test's time."""
+    return aws.client(service)
+
+
+@cache
+def shelf_of(aws: AwsServer) -> Shelf:
+    """The bucket as the runtime sees it, its client made while the environment points at the server."""
+    return Shelf("s3://engines/team")
+
+
 @pytest.fixture
-def places(aws: AwsServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+def places(aws: AwsServer, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """A bucket for engines and a table for leases, named by the environment."""
-    s3, dynamodb = aws.client("s3"), aws.client("dynamodb")
+    s3, dynamodb = client(aws, "s3"), client(aws, "dynamodb")
     s3.create_bucket(Bucket="engines", CreateBucketConfiguration={"LocationConstraint": REGION})
     dynamodb.create_table(
         TableName="leases", KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
@@ -46,9 +59,8 @@ def places(aws: AwsServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("MLPACK_ENGINE_ON_MISS", raising=False)
     monkeypatch.setattr(engine_make, "POLL_S", 0.05)
-    yield named
-    s3.close()
-    dynamodb.close()
+    shelf_of(aws)
+    return named
 
 
 @pytest.fixture
@@ -83,22 +95,19 @@ def on_cpu(directory: str) -> dict[str, Any]:
         session.close()
 
 
-def maker(directory: Path, device: dict[str, Any] = L4, said: list[str] | None = None) -> Maker:
-    shelf = Shelf(os.environ["MLPACK_ENGINES"])
-    return Bench(str(directory), engine_key.read(str(directory)), device, shelf, [].append if said is None else said.append)
+def maker(aws: AwsServer, directory: Path, device: dict[str, Any] = L4, said: list[str] | None = None) -> Maker:
+    say = [].append if said is None else said.append
+    return Bench(str(directory), engine_key.read(str(directory)), device, shelf_of(aws), say)
 
 
 def objects(aws: AwsServer) -> dict[str, bytes]:
-    s3 = aws.client("s3")
-    try:
-        listed = s3.list_objects_v2(Bucket="engines").get("Contents", [])
-        return {row["Key"]: s3.get_object(Bucket="engines", Key=row["Key"])["Body"].read() for row in listed}
-    finally:
-        s3.close()
+    s3 = client(aws, "s3")
+    listed = s3.list_objects_v2(Bucket="engines").get("Contents", [])
+    return {row["Key"]: s3.get_object(Bucket="engines", Key=row["Key"])["Body"].read() for row in listed}
 
 
 def test_an_engine_is_built_verified_and_published_under_its_key(aws: AwsServer, places: dict[str, str], deferred: Path) -> None:
-    made = maker(deferred)
+    made = maker(aws, deferred)
     record = made.make()
     held = objects(aws)
     assert set(held) == {f"team/{record['digest'].removeprefix('sha256:')}.engine", f"team/{made.key}.json"}
@@ -113,24 +122,22 @@ def test_an_engine_is_built_verified_and_published_under_its_key(aws: AwsServer,
     spec = engine_key.read(str(deferred))
     plan = engine_store.plan(str(deferred), spec, L4, print)
     assert engine_plan.problems(plan, "rtx", spec["tensorrt"]["version"], "sm89", ["x", "y"]) == ([], [])
-    table = aws.client("dynamodb")
-    assert table.scan(TableName="leases")["Items"] == []
-    table.close()
+    assert client(aws, "dynamodb").scan(TableName="leases")["Items"] == []
 
 
 def test_the_second_time_there_is_nothing_to_do(aws: AwsServer, places: dict[str, str], deferred: Path) -> None:
-    first, said = maker(deferred).make(), []
-    assert maker(deferred, said=said).make() == first
+    first, said = maker(aws, deferred).make(), []
+    assert maker(aws, deferred, said=said).make() == first
     assert said == [f"engine {first['key'][:12]} for sm89 is there already"]
-    other = maker(deferred, A10G).make()
+    other = maker(aws, deferred, A10G).make()
     assert other["key"] != first["key"]
 
 
 def test_an_engine_of_a_package_is_the_same_as_one_that_the_image_builds(
-    places: dict[str, str], tmp_path: Path, deferred: Path
+    aws: AwsServer, places: dict[str, str], tmp_path: Path, deferred: Path
 ) -> None:
     ahead = engine_key.read(str(engine_package(tmp_path / "ahead")))["engines"][0]
-    record = maker(deferred).make()
+    record = maker(aws, deferred).make()
     assert (record["key"], record["digest"]) == (ahead["key"], ahead["digest"])
 
 
@@ -161,8 +168,8 @@ def test_a_worker_may_build_where_it_is_allowed_to(places: dict[str, str], defer
 def test_what_is_not_what_was_published_is_never_handed_out(
     damage: str, aws: AwsServer, places: dict[str, str], deferred: Path
 ) -> None:
-    record = maker(deferred).make()
-    s3 = aws.client("s3")
+    record = maker(aws, deferred).make()
+    s3 = client(aws, "s3")
     blob, name = f"team/{record['digest'][7:]}.engine", f"team/{record['key']}.json"
     data = s3.get_object(Bucket="engines", Key=blob)["Body"].read()
     if damage == "bytes":
@@ -173,14 +180,13 @@ def test_what_is_not_what_was_published_is_never_handed_out(
         s3.delete_object(Bucket="engines", Key=blob)
     else:
         s3.put_object(Bucket="engines", Key=name, Body=json.dumps({**record, "digest": "sha256:../../other"}).encode())
-    s3.close()
     with pytest.raises(EngineError) as caught:
         engine_store.plan(str(deferred), engine_key.read(str(deferred)), L4, print)
     assert caught.value.code == FAILED
 
 
 def test_an_engine_that_computes_something_else_is_not_published(aws: AwsServer, places: dict[str, str], deferred: Path) -> None:
-    made = maker(deferred)
+    made = maker(aws, deferred)
 
     def wrong(directory: str, spec: Any, plan: bytes) -> Any:
         def run(feeds: Any) -> dict[str, Tensor]:
@@ -193,26 +199,26 @@ def test_an_engine_that_computes_something_else_is_not_published(aws: AwsServer,
     with pytest.raises(engine_verify.VerifyError, match="cosine to the CPU engine"):
         made.make()
     assert objects(aws) == {}
-    assert maker(deferred).make()["key"] == made.key  # and the lease was given back
+    assert maker(aws, deferred).make()["key"] == made.key  # and the lease was given back
 
 
 def test_a_builder_that_gives_another_architecture_is_found_out(aws: AwsServer, places: dict[str, str], deferred: Path) -> None:
-    made = maker(deferred)
+    made = maker(aws, deferred)
     made.builder = lambda directory, spec, device: engine_make.build(directory, spec, A10G)
     with pytest.raises(EngineError, match="it is for sm86, not for sm89"):
         made.make()
     assert objects(aws) == {}
 
 
-def test_a_graph_that_tensorrt_refuses_is_said_with_its_node(places: dict[str, str], deferred: Path) -> None:
-    made = maker(deferred, {**L4, "sm": "sm75"})
+def test_a_graph_that_tensorrt_refuses_is_said_with_its_node(aws: AwsServer, places: dict[str, str], deferred: Path) -> None:
+    made = maker(aws, deferred, {**L4, "sm": "sm75"})
     with pytest.raises(EngineError, match="FP32 GEMM is not supported"):
         made.make()
 
 
 def test_the_second_publisher_loses_gracefully(aws: AwsServer, places: dict[str, str], deferred: Path) -> None:
     spec = engine_key.read(str(deferred))
-    shelf, key = Shelf(places["MLPACK_ENGINES"]), engine_key.key_here(spec, L4)
+    shelf, key = shelf_of(aws), engine_key.key_here(spec, L4)
     first = engine_store.record_of(key, b"one", L4, spec, None)
     second = engine_store.record_of(key, b"two", L4, spec, None)
     assert shelf.publish(first, b"one") == (first, True)
@@ -287,13 +293,15 @@ def test_without_leases_each_builds_and_one_engine_stands(
     aws: AwsServer, places: dict[str, str], deferred: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MLPACK_LEASES")
-    record = maker(deferred).make()
-    assert maker(deferred).make(force=True) == record
+    record = maker(aws, deferred).make()
+    assert maker(aws, deferred).make(force=True) == record
 
 
-def test_a_wait_for_another_builder_ends(places: dict[str, str], deferred: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wait_for_another_builder_ends(
+    aws: AwsServer, places: dict[str, str], deferred: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(engine_make, "WAIT_S", 0.2)
-    made = maker(deferred)
+    made = maker(aws, deferred)
     assert Lease(places["MLPACK_LEASES"], f"engine/{made.key}").take()
     with pytest.raises(EngineError, match="has held the lease"):
         made.make()
@@ -305,8 +313,15 @@ def test_a_service_that_refuses_is_told_as_one(
 ) -> None:
     aws.plan(Fault("error", service=service, operation=operation, onward=True, status=403, code="AccessDenied"))
     with pytest.raises(EngineError) as caught:
-        maker(deferred).make()
+        maker(aws, deferred).make()
     assert caught.value.code == SERVICE
+
+
+def test_a_write_beside_anothers_is_tried_again(aws: AwsServer, places: dict[str, str], deferred: Path) -> None:
+    aws.plan(Fault("error", service="s3", operation="PutObject", number=2, status=409, code="ConditionalRequestConflict"))
+    record = maker(aws, deferred).make()
+    assert len(objects(aws)) == 2
+    assert shelf_of(aws).record(record["key"]) == record
 
 
 def test_addresses_of_another_form_are_refused(places: dict[str, str]) -> None:
@@ -317,17 +332,33 @@ def test_addresses_of_another_form_are_refused(places: dict[str, str]) -> None:
     assert engine_lease.LEASE_S > 3 * engine_lease.HEARTBEAT_S
 
 
-def bootstrap(directory: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """`bootstrap.py engine WORDS` in the source tree, as the image starts it but for site-packages, which have TensorRT here."""
-    start = Path(mlpack_runtime.__file__).parent
-    code = f"import sys; sys.path.insert(0, {str(start.parent)!r}); from mlpack_runtime.engine import main; sys.exit(main(sys.argv[1:]))"
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The runtime part of an image as it lies there: bootstrap.py, mlpack_runtime/, TensorRT in site/ and lib/."""
+    import tensorrt_rtx_bindings
+
+    root = tmp_path_factory.mktemp("image")
+    module = Path(tensorrt_rtx_bindings.__file__).parent
+    shutil.copytree(Path(mlpack_runtime.__file__).parent, root / "mlpack_runtime", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(root / "mlpack_runtime/bootstrap.py", root / "bootstrap.py")
+    for folder in ("site", "lib"):
+        (root / folder).mkdir()
+    (root / "site" / module.name).symlink_to(module)
+    for library in (module.parent / "tensorrt_rtx_libs").glob("*.so.*"):
+        (root / "lib" / library.name).symlink_to(library)
+    return root
+
+
+def bootstrap(image: Path, directory: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`bootstrap.py engine WORDS`, as the image starts it: no site-packages, nothing from the environment's Python."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith("MLPACK_")}
-    return subprocess.run([sys.executable, "-I", "-c", code, *words], capture_output=True, text=True, check=False,
-                          env={**clean, "MLPACK_MODEL_DIR": str(directory), **environment})  # fmt: skip
+    command = [sys.executable, "-I", "-S", str(image / "bootstrap.py"), "engine", *words]
+    named = {**clean, "MLPACK_MODEL_DIR": str(directory), **environment}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=named)
 
 
-def test_check_says_what_it_could_and_what_it_could_not(tmp_path: Path) -> None:
-    done = bootstrap(engine_package(tmp_path / "model"), "check")
+def test_check_says_what_it_could_and_what_it_could_not(image: Path, tmp_path: Path) -> None:
+    done = bootstrap(image, engine_package(tmp_path / "model"), "check")
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert "engines/sm89.engine: digest, version, architecture and names" in said["checked"]
@@ -336,7 +367,7 @@ def test_check_says_what_it_could_and_what_it_could_not(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["engine", "graph", "spec", "calls", "version"])
-def test_check_finds_what_is_wrong(damage: str, tmp_path: Path) -> None:
+def test_check_finds_what_is_wrong(damage: str, image: Path, tmp_path: Path) -> None:
     directory = engine_package(tmp_path / "model")
     spec = json.loads((directory / "tensorrt.json").read_bytes())
     if damage == "engine":
@@ -350,31 +381,31 @@ def test_check_finds_what_is_wrong(damage: str, tmp_path: Path) -> None:
     else:
         spec["tensorrt"]["version"] = "9.9"
         (directory / "tensorrt.json").write_text(json.dumps(spec))
-    done = bootstrap(directory, "check")
+    done = bootstrap(image, directory, "check")
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr.startswith("engine check: ")
     assert "Traceback" not in done.stderr
 
 
-def test_key_needs_no_device_for_tensorrt_for_rtx(tmp_path: Path) -> None:
+def test_key_needs_no_device_for_tensorrt_for_rtx(image: Path, tmp_path: Path) -> None:
     directory = engine_package(tmp_path / "model")
-    done = bootstrap(directory, "key", "sm89")
+    done = bootstrap(image, directory, "key", "sm89")
     assert json.loads(done.stdout) == {
         "key": json.loads((directory / "tensorrt.json").read_bytes())["engines"][0]["key"],
         "sm": "sm89",
     }
     full = engine_package(tmp_path / "full", builder="deferred", flavour="standard")
-    assert bootstrap(full, "key", "sm89").returncode == 2
+    assert bootstrap(image, full, "key", "sm89").returncode == 2
 
 
-def test_wrong_commands_and_missing_devices_have_words(tmp_path: Path) -> None:
+def test_wrong_commands_and_missing_devices_have_words(image: Path, tmp_path: Path) -> None:
     directory = engine_package(tmp_path / "model")
     for words in ((), ("paint",), ("build", "--quickly"), ("fetch", "now"), ("key", "a", "b")):
-        assert bootstrap(directory, *words, MLPACK_ENGINES="s3://b/p").returncode == 2
-    assert bootstrap(directory, "build").returncode == 2  # where to?
+        assert bootstrap(image, directory, *words, MLPACK_ENGINES="s3://b/p").returncode == 2
+    assert bootstrap(image, directory, "build").returncode == 2  # where to?
     if not Path("/dev/nvidiactl").exists():
         for verb in ("fetch", "build", "key"):
-            done = bootstrap(directory, verb, MLPACK_ENGINES="s3://b/p")
+            done = bootstrap(image, directory, verb, MLPACK_ENGINES="s3://b/p")
             assert done.returncode == 3
             assert "no CUDA driver" in done.stderr
 

@@ -102,9 +102,11 @@ def test_bench_load_imports_nothing_else(tiny: Path, tmp_path: Path) -> None:
 RUNTIME = ["tensor", "jsontext", "ort", "model", "protocol", "telemetry", "service", "loop", "bench"]
 WORKER = ["aws", "backend", "backend_cpu", "backend_cuda", "batcher", "batching", "breaker", "consumer", "drain"]
 WORKER += ["health", "intake", "probe", "results", "settings", "sqs", "worker"]
+ENGINES = ["backend_tensorrt", "cuda_driver", "tensorrt_bindings", "engine_key", "engine_plan", "engine_build", "engine_verify"]
+ENGINES += ["engine_store", "engine_lease", "engine_make", "engine"]
 
 
-@pytest.mark.parametrize("module", RUNTIME + WORKER)
+@pytest.mark.parametrize("module", RUNTIME + WORKER + ENGINES)
 def test_module_is_importable_by_itself(tiny: Path, module: str) -> None:
     found = loaded(tiny, f"import sys\nsys.path.insert(0, sys.argv[1])\nimport mlpack_runtime.{module}\n")
     assert not any(name == "mlpack" or name.startswith("mlpack.") for name in found)
