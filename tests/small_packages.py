@@ -134,6 +134,6 @@ def packed(work: Path, config: Config, runtime_dir: Path, **other: Any) -> tuple
     }
     if "model_dir" not in other:
         given["model_dir"] = model_dir(work / "model")
-    (work / "work").mkdir()
+    (work / "work").mkdir(parents=True)
     (work / "out").mkdir()
     return work / "out", pack(PackRequest(**(given | other)), work / "work", work / "out")

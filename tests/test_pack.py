@@ -16,7 +16,7 @@ import small_packages
 from mlpack import digest, pack, runtime_part, wheels
 from mlpack.errors import LimitError, PackError
 from mlpack.pack import RuntimeRequest
-from mlpack.targets import LambdaImage, LambdaZip
+from mlpack.targets import GpuWorker, LambdaImage, LambdaZip
 from small_packages import HERE, PYTHON, packed
 
 
@@ -225,3 +225,67 @@ def test_runtime_key_tells_everything_that_decides_apart() -> None:
     changes += [{"prefix": "/opt/python"}, {"interpreter": small_packages.running()}]
     keys = {digest.of_json(pack.runtime_key(RuntimeRequest(**{**given, **change}))) for change in changes}
     assert len(keys) == len(changes)
+
+
+def with_engines(path: Path, **files: bytes) -> Path:
+    """The tiny model as the `tensorrt` step leaves it, with an engine whose bytes nobody runs."""
+    made = small_packages.model_dir(path)
+    (made / "engines").mkdir()
+    (made / "engines/sm89.engine").write_bytes(b"plan")
+    row = {"sm": "sm89", "file": "engines/sm89.engine", "digest": str(digest.of_bytes(b"plan"))}
+    (made / "tensorrt.json").write_text(json.dumps({"schema": 1, "engines": [row]}))
+    (made / "tensorrt-check.json").write_text("{}")
+    for name, data in files.items():
+        (made / name).write_bytes(data)
+    return made
+
+
+def gpu_package(work: Path, config: GpuWorker, model: Path) -> tuple[Path, dict[str, Any]]:
+    base = small_packages.base(work / "rootfs", work / "cache")
+    (work / "bare").mkdir()
+    (work / "bare/bootstrap.py").write_text("")
+    artifact, _ = packed(work, config, work / "bare", base=base, model_dir=model)
+    root = pack.unpack(artifact, work / "unpacked")
+    return root, json.loads((root / "model/model.json").read_bytes())
+
+
+@pytest.mark.skipif(HERE != "x86_64", reason="GPU workers are for x86_64, and the tests' base is of this machine")
+def test_pack_gpu_worker_holds_engines_settings_and_the_licence(tmp_path: Path) -> None:
+    model = with_engines(tmp_path / "model", **{"cpu.onnx": b"twin"})
+    root, settings = gpu_package(tmp_path, GpuWorker(gpus=("sm89",), max_batch=4), model)
+    assert (root / "model/engines/sm89.engine").read_bytes() == b"plan"
+    assert (root / "model/tensorrt-check.json").is_file()
+    assert not (root / "model/cpu.onnx").exists()  # nothing here falls back to the processor
+    assert settings["backend"] == {"kind": "tensorrt", "fallback": []}
+    assert settings["worker"]["max_batch"] == 4
+    assert (settings["graph"], "cpu_graph" in settings) == ("model.onnx", False)
+    described = pack.describe(tmp_path / "out")
+    assert [row["name"] for row in described["licenses"]] == ["nvidia-tensorrt-rtx"]
+    assert described["backend"] == settings["backend"]
+    assert {row["part"] for row in described["files"]} == {"runtime", "model", "engines", "code"}
+
+
+@pytest.mark.skipif(HERE != "x86_64", reason="GPU workers are for x86_64, and the tests' base is of this machine")
+def test_pack_gpu_worker_that_may_fall_back_brings_the_processors_graph(tmp_path: Path) -> None:
+    model = with_engines(tmp_path / "model", **{"cpu.onnx": b"twin", "cpu.onnx.data": b"weights"})
+    root, settings = gpu_package(tmp_path, GpuWorker(fallback=("cpu",)), model)
+    assert (root / "model/cpu.onnx.data").read_bytes() == b"weights"
+    assert (settings["graph"], settings["cpu_graph"]) == ("model.onnx", "cpu.onnx")
+
+
+@pytest.mark.skipif(HERE != "x86_64", reason="GPU workers are for x86_64, and the tests' base is of this machine")
+def test_pack_engine_that_is_not_the_listed_one_is_refused(tmp_path: Path) -> None:
+    model = with_engines(tmp_path / "model")
+    (model / "engines/sm89.engine").write_bytes(b"other")
+    with pytest.raises(PackError, match=r"is not the engine that tensorrt\.json lists"):
+        gpu_package(tmp_path, GpuWorker(), model)
+
+
+def test_pack_for_a_processor_takes_the_twin_and_no_engines(runtime: Path, tmp_path: Path) -> None:
+    model = with_engines(tmp_path / "model", **{"cpu.onnx": b"twin"})
+    artifact, _ = packed(tmp_path, LambdaZip(arch=HERE), runtime, model_dir=model)
+    root = pack.unpack(artifact, tmp_path / "unpacked")
+    settings = json.loads((root / "model/model.json").read_bytes())
+    assert settings["graph"] == "cpu.onnx"
+    assert sorted(path.name for path in (root / "model").iterdir()) == ["cpu.onnx", "model.json"]
+    assert "backend" not in settings

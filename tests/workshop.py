@@ -18,8 +18,9 @@ from mlpack.console import Console
 from mlpack.measure import Effort
 from mlpack.pipeline import Options, build
 from mlpack.records import Target
+from mlpack.runtime_part import requirements
 from mlpack.store import Store
-from mlpack.targets import LambdaZip
+from mlpack.targets import TARGETS, LambdaZip
 from mlpack.wheels import Lock, Pin
 
 PYTHON = "3.13"
@@ -106,15 +107,18 @@ def write_data(root: Path, samples: int = 40) -> None:
     np.savez(root / "calib.npz", x=random.normal(size=(16, FEATURES)).astype("float32"))
 
 
-def seed_runtime(root: Path, store: Store, *, arch: str = "x86_64", text: bool = False) -> None:
-    """Pin the engine in the project's lock, and put a runtime made from the installed one into the store under its own action."""
+def seed_runtime(
+    root: Path, store: Store, *, arch: str = "x86_64", text: bool = False, target: Target | None = None, python: str = PYTHON
+) -> None:
+    """Pin what `target` (a zip) needs in the project's lock, and put a runtime made from the installed engine into the store under
+    its own action."""
     import onnxruntime
 
-    names = [wheels.ENGINE, wheels.TOKENIZER]
+    target = target or Target(kind="lambda-zip", arch=arch, config=LambdaZip(arch=arch, python=PYTHON))  # type: ignore[arg-type]
+    names = requirements((*TARGETS[target.kind].needs(target.config), "tokenizer"))
     pins = tuple(Pin(name=n, version=v, sha256s=("0" * 64,)) for n, _, v in (each.partition("==") for each in names))
-    wheels.write_lock(root / wheels.LOCK_NAME, Lock(wheels={wheels.platform_key(PYTHON, arch): pins}))
-    target = Target(kind="lambda-zip", arch=arch, config=LambdaZip(arch=arch, python=PYTHON))  # type: ignore[arg-type]
-    request = pack.runtime_request(target, PYTHON, text, pins)
+    wheels.write_lock(root / wheels.LOCK_NAME, Lock(wheels={wheels.platform_key(python, arch): pins}))
+    request = pack.runtime_request(target, python, text, pins)
     with store.entry({"kind": "runtime", **pack.runtime_key(request)}) as entry:
         if entry.hit:
             return

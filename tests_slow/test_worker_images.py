@@ -14,7 +14,7 @@ from tests.small_packages import ANSWER, HERE, model_dir, packed
 from tests_slow.conftest import MakeRuntime, program, run
 from tests_slow.project import Project
 
-from mlpack import digest, licenses, pack
+from mlpack import digest, images, licenses, pack
 from mlpack.boot import boot
 from mlpack.oci import layout, paths
 from mlpack.oci.base import Base, resolve_base
@@ -66,6 +66,7 @@ def test_gpu_image_of_real_wheels_is_small_reproducible_and_taken_by_other_tools
     assert (made.digest, made.tree) == (again.digest, again.tree)
     written = layout.read(artifact / "image")
     assert layering.problems(written, HERE, tuple(layer.digest for layer in written.layers[-4:])) == ()
+    assert images.validate(artifact / "image", for_lambda=False) == []
     sizes = {part.name: part.size_bytes for part in made.parts}
     assert 230_000_000 < sizes["runtime"] < 250_000_000
     assert sizes["base"] + sizes["runtime"] + sizes["code"] < WORKER_IMAGE.value

@@ -180,15 +180,16 @@ def _graphs(request: PackRequest) -> dict[str, str]:
 
 
 def _engines(request: PackRequest, out_dir: Path) -> Path | None:
-    """What the `tensorrt` step left, for a GPU worker: the specification and the engines that were built."""
+    """What the `tensorrt` step left, for a GPU worker: the specification, recorded answers, and the engines that were built."""
     specification = request.model_dir / "tensorrt.json"
     if TARGETS[request.target.kind].device != "gpu" or not specification.is_file():
         return None
     (out_dir / "model" / "engines").mkdir(parents=True)
-    _link(specification, out_dir / "model" / specification.name)
+    for path in sorted(request.model_dir.glob("tensorrt*.*")):
+        _link(path, out_dir / "model" / path.name)
     for row in _json(specification).get("engines", ()):
         built = request.model_dir / row["file"]
-        if not built.is_file() or digest.of_file(built) != row["digest"]:
+        if not built.is_file() or str(digest.of_file(built)) != row["digest"]:
             raise PackError(f"{built} is not the engine that {specification.name} lists: run the `tensorrt` step again")
         _link(built, out_dir / "model" / "engines" / built.name)
     return out_dir

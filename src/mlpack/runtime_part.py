@@ -48,7 +48,7 @@ def runtime_request(target: Target, python: str, text: bool, pins: tuple[Pin, ..
     prefix = LAYER_ROOT if getattr(target.config, "layer", False) else TASK_ROOT
     needs = TARGETS[target.kind].needs(target.config)
     needed = set(requirements((*needs, "tokenizer") if text else needs))
-    chosen = tuple(pin for pin in pins if f"{pin.name}=={pin.version}" in needed)
+    chosen = tuple(sorted((pin for pin in pins if f"{pin.name}=={pin.version}" in needed), key=lambda pin: pin.name))
     if len(chosen) != len(needed):
         raise PackError(
             f"{wheels.LOCK_NAME} does not pin {' and '.join(sorted(needed))} for {python} on {target.arch}: delete it to pin anew"

@@ -18,10 +18,10 @@ ENGINE_CUDA = "onnxruntime-gpu==1.31.1"
 AWS = ("botocore==1.44.5", "jmespath==1.1.0", "python-dateutil==2.9.0.post0", "six==1.17.0", "urllib3==2.8.0")
 """What a worker speaks with SQS, S3 and DynamoDB through: boto3 without boto3, whose resources and transfers it has no use for."""
 TENSORRT = {
-    "rtx": ("tensorrt_rtx_cu12_bindings==1.7.1.116", "tensorrt_rtx_cu12_libs==1.7.1.116"),
-    "lean": ("tensorrt_lean_cu12_bindings==11.4.0.106", "tensorrt_lean_cu12_libs==11.4.0.106"),
+    "rtx": ("tensorrt-rtx-cu12-bindings==1.7.1.116", "tensorrt-rtx-cu12-libs==1.7.1.116"),
+    "lean": ("tensorrt-lean-cu12-bindings==11.4.0.106", "tensorrt-lean-cu12-libs==11.4.0.106"),
 }
-"""By flavour. An engine is read by the very version that it was built for (lean: by later ones too), so these are exact."""
+"""By flavour, as an index spells them. An engine is read by the very version that it was built for, so these are exact."""
 
 NEEDS: dict[str, tuple[str, ...]] = {
     "engine": (ENGINE,),

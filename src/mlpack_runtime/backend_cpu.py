@@ -42,6 +42,8 @@ class CpuBackend:
 
 
 def load(directory: str, settings: "Mapping[str, Any]") -> CpuBackend:
-    """Open the graph that model.json names. Raises BackendError, ModelError for a package that is not whole."""
+    """Open the graph that model.json names, or the one that it names for the processor (`cpu_graph`), where the device's own has
+    types that this engine lacks. Raises BackendError, ModelError for a package that is not whole."""
+    settings = {**settings, "graph": settings.get("cpu_graph") or settings["graph"]}
     engine = ort.Engine(model.library("lib/libonnxruntime.so", "the engine"))
     return CpuBackend(model.open_session(engine, directory, settings))
