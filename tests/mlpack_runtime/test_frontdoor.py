@@ -174,7 +174,7 @@ KEYS = st.sampled_from(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(KEYS, JSON_VALUES), st.dictionaries(KEYS, JSON_VALUES))
 def test_no_event_is_too_strange(frontdoor: Any, door: Doors, outer: dict[str, Any], context: dict[str, Any]) -> None:
     reply, envelope = frontdoor.respond(door(NOWHERE), {**outer, "requestContext": context}, None)

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from tests.aws_server import AwsServer, Fault
+from tests.aws_server import ACCOUNT, REGION, AwsServer, Fault
 from tests.mlpack_runtime.front_doors import BUCKET, DYNAMODB_RESULTS, REQUEST, S3_RESULTS, TABLE, Edge, described, event
 from tests_slow.test_runtime_emulator import STOCK_CLIENT, Booted, boot, lines
 
@@ -223,3 +223,45 @@ def test_the_stock_client_serves_it_under_the_emulator(
     (line,) = lines(function.log())
     assert (line["status"], line["target"]) == (200, "frontdoor")
     assert edge.dynamodb.describe_table(TableName=TABLE)["Table"]["ItemCount"] == 1
+
+
+def policy(edge: Edge) -> dict[str, Any]:
+    """The one on the page, for these places, as far as moto enforces it: of resources it knows S3's alone."""
+    page = (SOURCES.parent.parent / "docs/front-door.md").read_text("utf-8")
+    text = page.partition(f"```json policy-{'s3' if edge.results == S3_RESULTS else 'dynamodb'}\n")[2].partition("```")[0]
+    for name, value in {"REGION": REGION, "ACCOUNT": ACCOUNT, "QUEUE": "requests", "BUCKET": BUCKET, "TABLE": TABLE}.items():
+        text = text.replace(name, value)
+    made: dict[str, Any] = json.loads(text.replace("PREFIX", "results"))
+    for statement in made["Statement"]:
+        if "s3" not in statement["Resource"]:
+            statement["Resource"] = "*"
+    return made
+
+
+@pytest.mark.parametrize("missing", [None, 0, 1])  # s3:ListBucket, the third, changes nothing in moto: there 404 is 404
+def test_the_permissions_on_the_page_are_enough_and_none_is_idle(
+    edge: Edge, unpacked: Path, aws: AwsServer, missing: int | None
+) -> None:
+    statements, iam = policy(edge)["Statement"], aws.client("iam")
+    iam.create_user(UserName="door")
+    kept = [each for at, each in enumerate(statements) if at != missing]
+    iam.put_user_policy(UserName="door", PolicyName="page", PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": kept}))
+    key = iam.create_access_key(UserName="door")["AccessKey"]
+    keys = {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
+    env = environment(edge) | keys | {"MLPACK_PAYLOADS": edge.results if edge.results == S3_RESULTS else ""}
+    function = Function(unpacked, {name: value for name, value in env.items() if name != "AWS_SESSION_TOKEN"})
+    aws.enforce_iam()
+    large = {"inputs": {"pixels": [[1, 2, 3, 4]] * 1000}} if edge.results == S3_RESULTS else REQUEST
+    answers = [
+        function(event(x_request_id="a", prefer="respond-async")),
+        function(event(large, x_request_id="b", x_deadline_ms="100")),
+        function(event(None, "GET", "/v2/requests/a")),
+        function(event(None, "GET", "/v2/requests/unknown")),
+    ]
+    function.end()
+    statuses = [answer["statusCode"] for answer in answers]
+    if missing is None:
+        assert statuses == [202, 504, 202, 404], answers
+    else:
+        assert 503 in statuses
+        assert "Access" in "".join(answer["body"] for answer in answers)
