@@ -138,9 +138,9 @@ class Place:
             client.close()
 
     def worker(self, root: Path, **settings: object) -> Process:
-        """A worker of this queue, ready."""
+        """A worker of this queue, being started."""
         told = {"queue_url": self.url, "results": "s3://results/answers", "poll_s": 1, **settings}
-        return Process(root, self.aws.environment, **told).ready()
+        return Process(root, self.aws.environment, **told)
 
     def send(self, body: object, **attributes: str) -> str:
         """One message; its id."""
