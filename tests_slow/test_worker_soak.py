@@ -162,9 +162,10 @@ def test_every_good_message_is_answered_once_and_every_poison_is_buried(
     with capsys.disabled():
         refused = sum(1 for one, _ in puts if one.status == 412)
         print(
-            f"\n{MESSAGES} requests, {sent} messages ({sent - MESSAGES} of them duplicates), {len(poison)} poison; {kills} kills of "
-            f"{WORKERS} workers; {sum(struck.values())} faults of {len(planned)} planned ({dict(struck)}); {len(log)} requests to AWS, "
-            f"{refused} results refused because there was one; {sum(dead.values())} in the dead-letter queue; {took_s:.0f} s"
+            f"\n{MESSAGES} requests, {sent} messages ({sent - MESSAGES} duplicates), {len(poison)} poison; "
+            f"{kills} kills of {WORKERS} workers; {sum(struck.values())} faults of {len(planned)} planned ({dict(struck)}); "
+            f"{len(log)} requests to AWS, {refused} results refused because there was one; "
+            f"{sum(dead.values())} in the dead-letter queue; {took_s:.0f} s"
         )
     assert written.keys() == names
     assert set(written.values()) == {1}
