@@ -321,9 +321,12 @@ def _reset() -> None:
 
 def _hurry() -> None:
     """moto takes 0.7 ms for each row of a list, most of it in walking through its type and in sorting everything twice: too slow to
-    see how long our own side takes. The same answers, by shorter ways."""
+    see how long our own side takes. It reads the clock twice for each message of a queue, at every look. The same answers, by
+    shorter ways."""
     from moto.core import serialize
+    from moto.core.utils import unix_time_millis
     from moto.dynamodb.models import dynamo_type, table
+    from moto.sqs.models import Queue
 
     structure = serialize.BaseJSONSerializer._serialize_type_structure
 
@@ -339,6 +342,11 @@ def _hurry() -> None:
     def less(self: Any, other: Any) -> bool:
         return self.value < other.value if self.type == other.type == "S" else self.cast_value < other.cast_value
 
+    def receivable(self: Any) -> list[Any]:
+        now_ms = unix_time_millis()
+        return [one for one in self._messages if now_ms > one.visible_at and now_ms >= one.delayed_until]
+
+    Queue.messages = property(receivable)
     serialize.BaseJSONSerializer._serialize_type_structure = plain
     table.Table.all_items = unsorted_items
     dynamo_type.DynamoType.__lt__ = less
