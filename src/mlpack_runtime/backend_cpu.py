@@ -30,11 +30,18 @@ class CpuBackend:
         return Shapes()
 
     def run(self, feeds: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
-        """Every output. Raises BackendError: "input" where the engine says so, else "device"."""
+        """Every output. Raises BackendError."""
         try:
             return self.session.run(feeds)
         except ort.OrtError as error:
-            raise BackendError(str(error), "input" if error.code == ort.INVALID_ARGUMENT else "device") from error
+            raise BackendError(str(error), self.sort_of(str(error), error.code)) from error
+
+    @staticmethod
+    def sort_of(message: str, code: int) -> str:
+        """What an error of the engine means. A node that fails on a processor does so for what it was given, except for memory."""
+        if any(word in message for word in ("allocate memory", "bad_alloc")):
+            return "device"
+        return "input" if code == ort.INVALID_ARGUMENT or "while running" in message else "device"
 
     def close(self) -> None:
         """Release the session."""

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from mlpack_runtime.tensor import Tensor
-
 _APPEND, _CREATE, _UPDATE, _RELEASE = 204, 205, 206, 208
 _OPTIONS = {
     "device_id": "0",
@@ -46,22 +44,17 @@ class CudaBackend(CpuBackend):
     kind = "cuda"
     device = "cuda:0"
 
-    def run(self, feeds: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
-        """Every output. Raises BackendError."""
-        try:
-            return self.session.run(feeds)
-        except ort.OrtError as error:
-            raise BackendError(str(error), sort_of(str(error), error.code)) from error
-
-
-def sort_of(message: str, code: int) -> str:
-    """What an error of the engine means: by CUDA's number in its words ("CUDA failure 700: an illegal memory access ..."), and
-    where there is none by the engine's own code."""
-    for mark in ("CUDA failure ", "CUDA error "):
-        number = message.partition(mark)[2].partition(":")[0].strip()
-        if number.isdecimal():
-            return "sticky" if int(number) in _STICKY else "device"
-    return "input" if code == ort.INVALID_ARGUMENT else "device"
+    @staticmethod
+    def sort_of(message: str, code: int) -> str:
+        """What an error means: by CUDA's number in its words ("CUDA failure 700: an illegal memory access ..."), where a library
+        of CUDA's failed the device, and else as on a processor."""
+        for mark in ("CUDA failure ", "CUDA error "):
+            number = message.partition(mark)[2].partition(":")[0].strip()
+            if number.isdecimal():
+                return "sticky" if int(number) in _STICKY else "device"
+        if any(f"{library} failure" in message for library in ("CUDNN", "CUBLAS", "CURAND", "CUFFT")):
+            return "device"
+        return CpuBackend.sort_of(message, code)
 
 
 def load(directory: str, settings: "Mapping[str, Any]") -> CudaBackend:

@@ -86,6 +86,8 @@ class Batcher:
         self._stopping = False
         self._lost: BackendError | None = None
         self.on_sticky: Callable[[BackendError], None] = lambda _: None
+        self.busy_s = 0.0
+        """How long the engine has run."""
         self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
 
     def start(self) -> None:
@@ -208,7 +210,10 @@ class Batcher:
     def _outputs(self, units: "list[Unit]") -> "list[dict[str, Tensor]]":
         try:
             rows, length = fitted(self.layout, self._backend.shapes(), units)
-            outputs = self._backend.run(join(self.layout, units, rows, length))
+            feeds = join(self.layout, units, rows, length)
+            began_s = monotonic()
+            outputs = self._backend.run(feeds)
+            self.busy_s += monotonic() - began_s
             return cut(self.layout, units, outputs, length)
         except BackendError:
             raise

@@ -126,7 +126,8 @@ class Worker:
             batcher.stop()
             assert not isinstance(loaded.session, ort.Session)
             loaded.session.close()
-        _emit(loaded, "INFO", "ended", given_back=given_back, status=self.stop.code)
+        spent = {"given_back": given_back, "status": self.stop.code, "engine_ms": round(1e3 * batcher.busy_s, 3)}
+        _emit(loaded, "INFO", "ended", **spent)
         return self.stop.code
 
 

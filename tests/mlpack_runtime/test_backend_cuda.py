@@ -10,7 +10,7 @@ import pytest
 
 from mlpack_runtime import backend
 from mlpack_runtime.backend import BackendError
-from mlpack_runtime.backend_cuda import sort_of
+from mlpack_runtime.backend_cuda import CudaBackend
 from mlpack_runtime.ort import INVALID_ARGUMENT
 from mlpack_runtime.tensor import Tensor
 
@@ -47,9 +47,10 @@ def test_it_falls_back_to_the_processor_where_the_package_allows(package: tuple[
         ("Non-zero status code. CUDA error 719: unspecified launch failure", 1, "sticky"),
         ("CUDA failure 2: out of memory ; GPU=0 ; hostname=h", 1, "device"),
         ("Failed to allocate memory for requested buffer of size 1", 6, "device"),
-        ("CUDNN failure 3: CUDNN_STATUS_BAD_PARAM", 1, "device"),
+        ("Non-zero status code returned while running Conv node. CUDNN failure 3: CUDNN_STATUS_BAD_PARAM", 1, "device"),
+        ("Non-zero status code returned while running Reshape node. The input tensor cannot be reshaped", 1, "input"),
         ("Got invalid dimensions for input: pixels", INVALID_ARGUMENT, "input"),
     ],
 )
 def test_what_an_error_means_is_read_from_cudas_number(message: str, code: int, sort: str) -> None:
-    assert sort_of(message, code) == sort
+    assert CudaBackend.sort_of(message, code) == sort

@@ -60,7 +60,7 @@ def test_without_a_queue_it_serves_http_in_batches_and_ends_with_0(root: Path) -
 
 
 def test_messages_are_answered_once_and_wrong_ones_are_buried(root: Path, place: Place) -> None:
-    worker = place.worker(root)
+    worker = place.worker(root).ready()
     for number in range(30):
         place.send({"text": TEXTS[number % 4]}, request_id=f"r-{number}", trace_id=f"t-{number}")
     unnamed = place.send({"texts": TEXTS})
@@ -98,7 +98,7 @@ def test_a_request_that_is_sent_twice_has_one_answer_and_its_trace_comes_from_th
             MessageAttributes={"request_id": {"DataType": "String", "StringValue": "twice"}},
             MessageSystemAttributes={"AWSTraceHeader": {"DataType": "String", "StringValue": f"Root={trace};Sampled=1"}},
         )
-    worker = place.worker(root, results="dynamodb://results")
+    worker = place.worker(root, results="dynamodb://results").ready()
     until(lambda: place.counts() == (0, 0), "an empty queue")
     assert worker.end() == 0
     item = place.dynamodb.get_item(TableName="results", Key={"id": {"S": "tiny/twice"}})["Item"]
@@ -114,7 +114,7 @@ def test_a_large_request_lies_in_a_bucket(root: Path, place: Place) -> None:
     place.send({}, request_id="large", payload="s3://results/in/1.json")
     place.send({}, request_id="gone", payload="s3://results/in/2.json")
     place.send({}, request_id="odd", payload="ftp://results/in/2.json")
-    worker = place.worker(root)
+    worker = place.worker(root).ready()
     status, answer = place.answer("large")
     assert (status, answer["outputs"][0]["shape"]) == (200, [200, 5])
     assert [place.answer(name)[0] for name in ("gone", "odd")] == [404, 400]
@@ -126,7 +126,7 @@ def test_what_fails_here_comes_back_until_the_redrive_policy_ends_it(tmp_path: P
     (made / "app/hooks_of_worker.py").write_text("def read(body):\n    return 1 / body['zero']\n")
     place = Place(aws, receives=2)
     place.send({"zero": 0}, request_id="r")
-    worker = place.worker(add_botocore(made))
+    worker = place.worker(add_botocore(made)).ready()
     until(lambda: len(worker.answers) == 2, "two tries")
     until(lambda: place.counts(place.dead_url)[0] == 1, "the message in the dead-letter queue")
     assert worker.end() == 0
@@ -141,7 +141,7 @@ def test_services_that_fail_for_a_while_cost_time_and_nothing_else(root: Path, p
         for service, operation in (("sqs", "ReceiveMessage"), ("sqs", "DeleteMessageBatch"), ("s3", "PutObject"))
         for number, (action, after) in enumerate([("close", False), ("close", True), ("error", True)], 2)
     ]
-    worker = place.worker(root, visibility_s=3)
+    worker = place.worker(root, visibility_s=3).ready()
     place.aws.plan(*faults)
     for number in range(40):
         place.send({"text": TEXTS[number % 4]}, request_id=f"r-{number}")
@@ -157,7 +157,7 @@ def test_the_end_gives_back_what_cannot_be_finished(tmp_path: Path, aws: AwsServ
     code = "import time\ndef read(body):\n    time.sleep(body['s'])\n    return {'pixels': [[1, 1, 1, 1]], 'marks': [1]}\n"
     (made / "app/hooks_of_slow.py").write_text(code)
     place = Place(aws)
-    worker = place.worker(add_botocore(made), drain_s=4)
+    worker = place.worker(add_botocore(made), drain_s=4).ready()
     place.send({"s": 60}, request_id="long")
     place.send({"s": 1}, request_id="short")
     until(lambda: place.counts() == (0, 2), "both at work")
@@ -173,7 +173,7 @@ def test_long_work_stays_ours(tmp_path: Path, aws: AwsServer) -> None:
     code = "import time\ndef read(body):\n    time.sleep(body['s'])\n    return {'pixels': [[1, 1, 1, 1]], 'marks': [1]}\n"
     (made / "app/hooks_of_long.py").write_text(code)
     place = Place(aws)
-    worker = place.worker(add_botocore(made), visibility_s=3)
+    worker = place.worker(add_botocore(made), visibility_s=3).ready()
     place.send({"s": 7}, request_id="long")
     assert place.answer("long")[0] == 200
     until(lambda: place.counts() == (0, 0), "an empty queue")

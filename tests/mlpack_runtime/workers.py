@@ -36,10 +36,12 @@ def add_botocore(root: Path) -> Path:
 class Process:
     """One worker. `lines` are its log's; `port` is where it answers, once it is ready."""
 
-    def __init__(self, root: Path, environment: dict[str, str] | None = None, **settings: object) -> None:
+    def __init__(
+        self, root: Path, environment: dict[str, str] | None = None, *, python: Path = Path(sys.executable), **settings: object
+    ) -> None:
         clean = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "MLPACK_"))}
         told = {f"MLPACK_{name.upper()}": str(value) for name, value in {"port": 0, **settings}.items()}
-        command = [sys.executable, "-I", "-S", str(root / "bootstrap.py"), "worker"]
+        command = [str(python), "-I", "-S", str(root / "bootstrap.py"), "worker"]
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=clean | (environment or {}) | told, text=True
         )
@@ -138,9 +140,9 @@ class Place:
             client.close()
 
     def worker(self, root: Path, **settings: object) -> Process:
-        """A worker of this queue, ready."""
+        """A worker of this queue, being started."""
         told = {"queue_url": self.url, "results": "s3://results/answers", "poll_s": 1, **settings}
-        return Process(root, self.aws.environment, **told).ready()
+        return Process(root, self.aws.environment, **told)
 
     def send(self, body: object, **attributes: str) -> str:
         """One message; its id."""

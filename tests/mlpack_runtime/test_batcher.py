@@ -1,0 +1,173 @@
+"""The thread around an engine: a real one for its numbers, and one made for the test where a device has to fail."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlpack_runtime import model
+from mlpack_runtime.backend import BackendError, Shapes, open_backend
+from mlpack_runtime.batcher import Batcher
+from mlpack_runtime.batching import Layout
+from mlpack_runtime.breaker import Breaker
+from mlpack_runtime.probe import probe
+from mlpack_runtime.tensor import Tensor, tensor
+
+ROWS = Layout(batched=True)
+
+
+class Device:
+    """y = x + 1, unless a row is negative ("input"), or `fails` says what goes wrong next."""
+
+    kind = device = "test"
+    inputs = outputs = ()
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+        self.fails: list[BaseException] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered = threading.Event()
+
+    def shapes(self) -> Shapes:
+        return Shapes()
+
+    def run(self, feeds: Any) -> dict[str, Tensor]:
+        self.entered.set()
+        assert self.gate.wait(30)
+        if self.fails:
+            raise self.fails.pop(0)
+        values = feeds["x"].flat()
+        if any(value < 0 for value in values):
+            raise BackendError("a negative number", "input")
+        self.sizes.append(len(values))
+        return {"y": tensor([value + 1 for value in values], "INT64", feeds["x"].shape)}
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+def call(*values: int) -> dict[str, Tensor]:
+    return {"x": tensor(list(values), "INT64", (len(values),))}
+
+
+@contextmanager
+def running(device: Any, layout: Layout = ROWS, **options: Any) -> Iterator[Batcher]:
+    settings_ = {"max_batch": 8, "max_wait_s": 0.0, "breaker": Breaker(cooldown_s=0.05), **options}
+    made = Batcher(device, layout, **settings_)
+    made.start()
+    try:
+        yield made
+    finally:
+        if isinstance(device, Device):
+            device.gate.set()
+        made.stop()
+
+
+def outcome(work: Callable[[], dict[str, Tensor]]) -> Any:
+    try:
+        return work()["y"].flat()
+    except BackendError as error:
+        return error.sort
+
+
+@given(
+    st.lists(st.lists(st.integers(-1, 50), min_size=1, max_size=12), min_size=1, max_size=30),
+    st.integers(1, 8),
+    st.booleans(),
+)
+@settings(deadline=None)
+def test_each_call_is_answered_once_and_a_bad_one_fails_alone(calls: list[list[int]], most: int, batched: bool) -> None:
+    device = Device()
+    with running(device, Layout(batched=batched), max_batch=most, breaker=Breaker(failures=1)) as batcher:
+        device.gate.clear()  # so that they gather
+        jobs = [batcher.submit([call(*values)]) for values in calls]
+        device.gate.set()
+        for values, job in zip(calls, jobs, strict=True):
+            expected = "input" if min(values) < 0 else [value + 1 for value in values]
+            assert outcome(lambda job=job: job.wait(batcher.layout)) == expected
+        assert batcher.breaker.closed
+    assert all(size <= most for size in device.sizes) or not batched
+    answered = sum(len(values) for values in calls if min(values) >= 0)
+    assert sum(device.sizes) >= answered
+
+
+def test_a_batch_waits_for_company_but_not_for_ever() -> None:
+    device = Device()
+    with running(device, max_batch=4, max_wait_s=60) as batcher:
+        jobs = [batcher.submit([call(number)]) for number in range(4)]
+        assert [job.wait(ROWS)["y"].flat() for job in jobs] == [[1], [2], [3], [4]]
+        assert jobs[0].fill == 1.0
+        late = batcher.submit([call(9)])
+        batcher.hurry()
+        assert late.wait(ROWS)["y"].flat() == [10]
+        assert late.fill == 0.25
+    assert device.sizes == [4, 1]
+
+
+def test_failures_in_a_row_open_the_breaker_and_a_probe_of_our_own_closes_it() -> None:
+    device = Device()
+    with running(device, sample=call(7), breaker=Breaker(failures=2, cooldown_s=0.2)) as batcher:
+        device.fails = [BackendError("out of memory", "device"), ZeroDivisionError("a bug"), BackendError("still", "device")]
+        assert [outcome(lambda: batcher.submit([call(1)]).wait(ROWS)) for _ in range(2)] == ["device", "device"]
+        assert not batcher.breaker.closed
+        assert outcome(lambda: batcher.submit([call(1)]).wait(ROWS)) == "device"  # at once: the device was not asked
+        assert len(device.fails) == 1
+        for _ in range(500):
+            if batcher.breaker.closed:
+                break
+            threading.Event().wait(0.02)
+        assert outcome(lambda: batcher.submit([call(1)]).wait(ROWS)) == [2]
+        assert device.sizes == [1, 1]  # the second probe, and the call
+
+
+def test_a_lost_device_is_told_once_and_refuses_everything_after() -> None:
+    device, told = Device(), []
+    with running(device) as batcher:
+        batcher.on_sticky = told.append
+        device.gate.clear()
+        device.fails = [BackendError("an illegal memory access", "sticky")]
+        first = batcher.submit([call(1)])
+        assert device.entered.wait(30)
+        rest = [batcher.submit([call(number)]) for number in range(3)]
+        device.gate.set()
+        assert [outcome(lambda job=job: job.wait(ROWS)) for job in (first, *rest)] == ["sticky"] * 4
+        assert outcome(lambda: batcher.submit([call(1)]).wait(ROWS)) == "sticky"
+    assert [error.sort for error in told] == ["sticky"]
+    assert device.sizes == []
+
+
+def test_after_the_end_calls_are_refused_and_what_was_handed_in_is_run() -> None:
+    device = Device()
+    with running(device, max_wait_s=60) as batcher:
+        job = batcher.submit([call(1)])
+        batcher.stop()
+        assert job.wait(ROWS)["y"].flat() == [2]
+        assert outcome(lambda: batcher.submit([call(1)]).wait(ROWS)) == "device"
+
+
+def test_texts_of_a_real_model_are_what_they_are_alone(texts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model, "ROOT", str(texts))
+    loaded = model.load(open_backend)
+    backend: Any = loaded.session
+    found = probe(loaded, backend)
+    assert (found.why, found.layout.batched, found.layout.lengths) == ("", True, {})
+    assert found.layout.pads == {"input_ids": 0, "attention_mask": 0}
+    given = ["cat", "the cat sat on", "dogs", "a mat"] * 5
+    assert loaded.tokenizer is not None
+    with running(backend, found.layout, max_batch=4) as batcher:
+        jobs = [batcher.submit(loaded.tokenizer.rows([one], ("input_ids", "attention_mask"))) for one in given]
+        outputs = [job.wait(found.layout)["embedding"].flat() for job in jobs]
+        whole = batcher.submit(loaded.tokenizer.rows(given, ("input_ids", "attention_mask"))).wait(found.layout)
+    for text, output, row in zip(given, outputs, whole["embedding"].tolist(), strict=True):
+        alone = loaded.predict_texts([text])["embedding"].flat()
+        assert output == pytest.approx(alone, rel=1e-6)
+        assert row == pytest.approx(alone, rel=1e-6)
+    backend.close()

@@ -1,0 +1,157 @@
+"""What runs together: chosen, padded, cut. For any calls, by hypothesis; numbers small enough to be exact in float32."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlpack_runtime.backend import BackendError, Shapes
+from mlpack_runtime.batching import Layout, Unit, choose, cut, fitted, join, most_rows, parts, shortened, together
+from mlpack_runtime.tensor import Tensor, tensor
+
+PADS = {"input_ids": 9, "attention_mask": 0}
+TEXT = Layout(batched=True, pads=PADS, lengths={"tokens": 1})
+LEFT = Layout(batched=True, pads=PADS, lengths={"tokens": 1}, pad_left=True)
+IMAGE = Layout(batched=True)
+
+
+def text(layout: Layout, rows: int, length: int, first: int = 0) -> Unit:
+    """`rows` texts of one length, whose ids count on from `first`."""
+    ids = tensor([first + at for at in range(rows * length)], "INT64", (rows, length))
+    return Unit(layout, {"input_ids": ids, "attention_mask": tensor([1] * (rows * length), "INT64", (rows, length))})
+
+
+def model(feeds: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What a text model does, exactly: each token's id where its mask is 1, and the sum of those for each text."""
+    ids, mask = feeds["input_ids"].tolist(), feeds["attention_mask"].tolist()
+    tokens = [[a * b for a, b in zip(one, other, strict=True)] for one, other in zip(ids, mask, strict=True)]
+    shape = feeds["input_ids"].shape
+    return {
+        "tokens": tensor([value for row in tokens for value in row], "INT64", shape),
+        "pooled": tensor([sum(row) for row in tokens], "INT64", (shape[0],)),
+    }
+
+
+texts = st.lists(st.tuples(st.integers(1, 3), st.integers(1, 12)), min_size=1, max_size=20)
+
+
+@given(texts, st.integers(3, 16), st.floats(0, 1), st.booleans())
+def test_every_call_gets_what_it_would_have_got_alone(
+    sizes: list[tuple[int, int]], most: int, waste: float, left: bool
+) -> None:
+    layout = LEFT if left else TEXT
+    waiting = [text(layout, rows, length, first=100 * at) for at, (rows, length) in enumerate(sizes)]
+    done: list[Unit] = []
+    while waiting:
+        chosen = choose(waiting, most, waste=waste)
+        assert chosen[0] is waiting[0]
+        assert sum(unit.rows for unit in chosen) <= most
+        rows, length = fitted(layout, Shapes(), chosen)
+        padding = rows * length - sum(unit.rows * unit.length for unit in chosen)
+        assert padding <= waste * rows * length
+        for unit, own in zip(chosen, cut(layout, chosen, model(join(layout, chosen, rows, length)), length), strict=True):
+            alone = model(dict(unit.feeds))
+            assert {name: (made.shape, made.tolist()) for name, made in own.items()} == {
+                name: (made.shape, made.tolist()) for name, made in alone.items()
+            }
+        waiting = [unit for unit in waiting if unit not in chosen]
+        done += chosen
+    assert len(done) == len(set(map(id, done))) == len(sizes)
+
+
+@given(texts, st.booleans())
+def test_a_call_in_pieces_is_put_together_again(sizes: list[tuple[int, int]], left: bool) -> None:
+    layout = LEFT if left else TEXT
+    units = [text(layout, rows, length, first=1) for rows, length in sizes]
+    whole = together([model(dict(unit.feeds)) for unit in units], layout)
+    longest = max(length for _, length in sizes)
+    expected = model(join(layout, units, sum(rows for rows, _ in sizes), longest))
+    assert {name: made.tolist() for name, made in whole.items()} == {name: made.tolist() for name, made in expected.items()}
+
+
+@given(st.integers(0, 30), st.integers(1, 8))
+def test_a_call_of_many_rows_is_cut_into_batches(rows: int, most: int) -> None:
+    call = {"x": tensor(list(range(rows * 2)), "INT64", (rows, 2))}
+    pieces = parts(IMAGE, call, most)
+    assert all(piece["x"].shape[0] <= most for piece in pieces)
+    assert [row for piece in pieces for row in piece["x"].tolist()] == call["x"].tolist()
+    assert parts(Layout(batched=False), call, most) == [call]
+
+
+def test_the_nearest_lengths_run_together() -> None:
+    waiting = [text(TEXT, 1, length) for length in (5, 50, 6, 49, 4, 5, 51)]
+    assert sorted(unit.length for unit in choose(waiting, 8)) == [4, 5, 5, 6]
+    assert [unit.length for unit in choose(waiting, 2)] == [5, 5]
+    assert len(choose(waiting, 7, waste=1.0)) == 7
+
+
+def image(rows: int, *shape: int) -> Unit:
+    size = rows
+    for axis in shape:
+        size *= axis
+    return Unit(IMAGE, {"x": Tensor("FP32", (rows, *shape), bytes(4 * size))})
+
+
+def test_images_of_one_size_run_together() -> None:
+    waiting = [image(1, 3, 8), image(1, 3, 9), image(2, 3, 8), image(0, 3, 8), image(1, 3, 8)]
+    chosen = choose(waiting, 8)
+    assert [unit.feeds["x"].shape for unit in chosen] == [(1, 3, 8), (2, 3, 8), (1, 3, 8)]
+    assert join(IMAGE, chosen, 4, 0)["x"].shape == (4, 3, 8)
+
+
+def profile(least: tuple[int, int], most: tuple[int, int]) -> dict[str, Any]:
+    return dict.fromkeys(PADS, (least, least, most))
+
+
+PROFILES = Shapes((profile((4, 64), (4, 64)), profile((1, 8), (1, 8)), profile((4, 16), (8, 32))))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "target"),
+    [
+        ([(1, 3)], (1, 8)),
+        ([(1, 8)], (1, 8)),
+        ([(1, 9)], (4, 16)),
+        ([(2, 3), (3, 20)], (5, 20)),
+        ([(1, 33)], (4, 64)),
+    ],
+)
+def test_a_batch_is_padded_to_the_smallest_profile_that_takes_it(
+    sizes: list[tuple[int, int]], target: tuple[int, int]
+) -> None:
+    units = [text(TEXT, rows, length, first=at) for at, (rows, length) in enumerate(sizes)]
+    assert fitted(TEXT, PROFILES, units) == target
+    feeds = join(TEXT, units, *target)
+    assert feeds["input_ids"].shape == target
+    cuts = cut(TEXT, units, model(feeds), target[1])
+    assert [own["pooled"].tolist() for own in cuts] == [model(dict(unit.feeds))["pooled"].tolist() for unit in units]
+    assert all(any(row) for row in feeds["attention_mask"].tolist())  # a mask of zeros alone makes NaN of a softmax
+
+
+@pytest.mark.parametrize("size", [(1, 65), (9, 3), (5, 33)])
+def test_what_no_profile_takes_is_the_callers_fault(size: tuple[int, int]) -> None:
+    with pytest.raises(BackendError, match=r"outside what this engine was built for: input_ids \[4, 64\] to \[4, 64\]") as caught:
+        fitted(TEXT, PROFILES, [text(TEXT, *size)])
+    assert caught.value.sort == "input"
+
+
+def test_a_batch_is_no_larger_than_the_largest_profile() -> None:
+    assert most_rows(PROFILES, 32) == 8
+    assert most_rows(PROFILES, 2) == 2
+    assert most_rows(Shapes(), 32) == 32
+
+
+def test_outputs_that_lack_the_batchs_rows_are_the_packages_fault() -> None:
+    units = [text(TEXT, 1, 3), text(TEXT, 1, 3)]
+    with pytest.raises(BackendError, match="its rows are not the batch's") as caught:
+        cut(TEXT, units, {"pooled": tensor([1], "INT64", (1,))}, 3)
+    assert caught.value.sort == "package"
+
+
+def test_an_axis_is_shortened_wherever_it_is() -> None:
+    whole = tensor(list(range(24)), "INT32", (2, 3, 4))
+    assert shortened(whole, 2, 2).tolist() == [[row[:2] for row in part] for part in whole.tolist()]
+    assert shortened(whole, 1, 1, left=True).tolist() == [part[-1:] for part in whole.tolist()]

@@ -1,0 +1,144 @@
+"""A queue over HTTP: deliveries held, extended, lost, deleted and buried."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from tests.aws_server import AwsServer, Fault
+from workers import Place, until
+
+from mlpack_runtime import aws as aws_module
+from mlpack_runtime.sqs import LONGEST_S, Deleter, Keeper, Queue
+
+
+class Clock:
+    """A clock that the test sets."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def place(aws: AwsServer) -> Iterator[Place]:
+    made = Place(aws, receives=50)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def queue(place: Place, clock: Clock) -> Queue:
+    return Queue(place.sqs, place.url, dead_url=place.dead_url, visibility_s=2, clock=clock)
+
+
+def test_a_delivery_says_what_the_message_says(place: Place, queue: Queue) -> None:
+    sent = place.send({"a": 1}, request_id="r", note="kept")
+    (found,) = queue.receive(10, 0)
+    assert (found.message_id, found.body, found.receives) == (sent, '{"a": 1}', 1)
+    assert found.attributes == {"request_id": "r", "note": "kept"}
+    assert found.age_ms >= 0
+    assert queue.receive(10, 0) == []
+
+
+def test_what_is_held_stays_ours_and_what_is_not_comes_back(place: Place, queue: Queue) -> None:
+    for number in range(12):
+        place.send({}, request_id=str(number))
+    taken = [*queue.receive(10, 0), *queue.receive(10, 0)]
+    keeper = Keeper(queue, pytest.fail)
+    keeper.hold(taken[:11])
+    until_s = time.monotonic() + 3
+    while time.monotonic() < until_s:
+        keeper.beat()
+        time.sleep(0.2)
+    (back,) = queue.receive(10, 0)
+    assert (back.message_id, back.receives) == (taken[11].message_id, 2)
+    assert all(keeper.drop(delivery) for delivery in taken[:11])
+    assert not keeper.drop(taken[0])
+
+
+def test_nothing_is_extended_past_twelve_hours(place: Place, queue: Queue, clock: Clock) -> None:
+    place.send({})
+    (delivery,) = queue.receive(1, 0)
+    said: list[str] = []
+    keeper = Keeper(queue, said.append)
+    keeper.hold([delivery])
+    clock.now_s += LONGEST_S - 1.5
+    keeper.beat()
+    assert not delivery.lost
+    clock.now_s += 1
+    keeper.beat()
+    assert delivery.lost
+    assert not keeper.drop(delivery)
+    assert "receipt has expired" in said[0]
+
+
+def test_an_expired_receipt_is_lost_and_its_neighbours_are_not(place: Place, queue: Queue) -> None:
+    for number in range(3):
+        place.send({}, request_id=str(number))
+    taken = queue.receive(10, 0)
+    taken[1].receipt = "nobody's"
+    keeper = Keeper(queue, lambda _: None)
+    keeper.hold(taken)
+    keeper.beat()
+    assert [delivery.lost for delivery in taken] == [False, True, False]
+    assert keeper.held() == [taken[0], taken[2]]
+    taken[0].receipt = "nobody's either"
+    assert queue.delete(taken) == []
+    assert [delivery.lost for delivery in taken] == [True, True, False]
+
+
+def test_a_service_that_is_away_leaves_them_held(place: Place, queue: Queue, aws: AwsServer) -> None:
+    place.send({})
+    (delivery,) = queue.receive(1, 0)
+    aws.plan(Fault("error", service="sqs", operation="ChangeMessageVisibilityBatch", status=400, code="AccessDenied", onward=True))
+    said: list[str] = []
+    keeper = Keeper(queue, said.append)
+    keeper.hold([delivery])
+    keeper.beat()
+    assert keeper.held() == [delivery]
+    assert "AccessDenied" in said[0]
+
+
+def test_deletes_go_ten_at_a_time(place: Place, queue: Queue, aws: AwsServer) -> None:
+    for number in range(25):
+        place.send({}, request_id=str(number))
+    taken = [delivery for _ in range(3) for delivery in queue.receive(10, 0)]
+    deleter = Deleter(queue, pytest.fail)
+    for delivery in taken:
+        deleter.add(delivery)
+    deleter.start()
+    deleter.stop()
+    assert place.counts() == (0, 0)
+    assert len([one for one in aws.log("sqs") if one.operation == "DeleteMessageBatch"]) == 3
+
+
+def test_a_buried_message_is_what_it_was_with_the_reason(place: Place, queue: Queue) -> None:
+    place.send("text", request_id="r")
+    (delivery,) = queue.receive(1, 0)
+    assert queue.bury(delivery, "bad\x00\n" + "x" * 2000)
+    (dead,) = place.dead()
+    assert (dead["Body"], dead["MessageAttributes"]["request_id"]["StringValue"]) == ("text", "r")
+    assert dead["MessageAttributes"]["reason"]["StringValue"].startswith("bad  x")
+    assert not Queue(place.sqs, place.url, dead_url=None, visibility_s=2).bury(delivery, "why")
+
+
+def test_changing_to_nothing_gives_back_at_once(place: Place, queue: Queue) -> None:
+    place.send({})
+    (delivery,) = queue.receive(1, 0)
+    assert queue.change([(delivery, 0)]) == []
+    (again,) = until(lambda: queue.receive(1, 0), "the message again")
+    assert again.receives == 2
+
+
+def test_a_regions_name_is_in_the_queues_address() -> None:
+    assert aws_module.region_of("https://sqs.eu-west-1.amazonaws.com/1/q") == "eu-west-1"
+    assert aws_module.region_of("http://127.0.0.1:5000/1/q") is None
