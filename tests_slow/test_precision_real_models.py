@@ -102,7 +102,7 @@ def test_minilm_mixed_leaves_the_hardest_nodes_in_fp16(minilm: dict[str, Path]) 
     notes = json.loads((minilm["mixed"] / "notes.json").read_text())
     assert 20 <= notes["quantized"]["MatMul"] <= 32
     assert notes["quantized"]["MatMul"] + len(notes["left_fp16"]) == 36
-    assert all("dense" in name for name in notes["left_fp16"])
+    assert sum("intermediate/dense" in name for name in notes["left_fp16"]) >= 4  # they read what LayerNorm scaled: outliers
     assert operators(minilm["mixed"])["QuantizeLinear"] == notes["quantized"]["MatMul"]
 
 
