@@ -82,7 +82,7 @@ def test_minilm_finds_what_float_finds_in_every_type(minilm: dict[str, Path]) ->
         queries, documents = np.split(vectors[name], 2)
         recalls[name] = float((np.argmax(queries @ documents.T, axis=1) == np.arange(300)).mean())
         assert recalls[name] >= recalls["float"] - drop, recalls
-        assert (vectors[name] * vectors["float"]).sum(axis=1).min() >= least - 1e-5, name
+        assert check.similarity([vectors[name]], [vectors["float"]]) >= least - 1e-5, name
     assert recalls["float"] > 0.7
 
 
@@ -102,7 +102,7 @@ def test_minilm_mixed_leaves_the_hardest_nodes_in_fp16(minilm: dict[str, Path]) 
     notes = json.loads((minilm["mixed"] / "notes.json").read_text())
     assert 20 <= notes["quantized"]["MatMul"] <= 32
     assert notes["quantized"]["MatMul"] + len(notes["left_fp16"]) == 36
-    assert all("dense" in name for name in notes["left_fp16"])
+    assert sum("intermediate/dense" in name for name in notes["left_fp16"]) >= 4  # they read what LayerNorm scaled: outliers
     assert operators(minilm["mixed"])["QuantizeLinear"] == notes["quantized"]["MatMul"]
 
 
