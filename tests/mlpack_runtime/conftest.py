@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import subprocess
+from pathlib import Path
 
 import pytest
 from tiny_packages import affine, package, words
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +19,12 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A package of `words` with its tokenizer. Read only."""
     return package(tmp_path_factory.mktemp("texts"), words, tokenizer={"file": "tokenizer.json", "max_length": 6})
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The imitation of libcuda.so.1."""
+    path = tmp_path_factory.mktemp("cuda") / "libcuda.so.1"
+    source = Path(__file__).with_name("fake_cuda.c")
+    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", str(path), str(source)], check=True)
+    return path
