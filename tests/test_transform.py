@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from mlpack import plan, recipe, transform
+from mlpack.digest import of_bytes
 from mlpack.errors import PassError, RecipeError
 from mlpack.passes.quantize import Quantize
+from mlpack.passes.tensorrt import Tensorrt
 from mlpack.records import Recipe, Source, Step, TensorSpec
 from mlpack.store import Store
 from workshop import Workshop
@@ -159,3 +161,10 @@ def test_nearest_changes_are_old_to_new(store: Store) -> None:
         (entry.dir / "f").write_text("")
     assert transform.changes({"kind": "step/x", "config": {"a": 1, "b": 3}}, store) == ("config.b: 2 → 3",)
     assert transform.changes({"kind": "step/y"}, store) == ("never done before",)
+
+
+def test_a_gpu_decides_only_where_a_pass_says_so() -> None:
+    model = of_bytes(b"model")
+    action = transform.action_of(Step(name="tensorrt", config=Tensorrt()), model, {})
+    assert action["machine"] == "no native builder"
+    assert "machine" not in transform.action_of(Step(name="quantize", config=Quantize()), model, {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import shutil
 import tempfile
@@ -24,6 +25,7 @@ def engine_package(folder: Path, builder: str = "rtx", flavour: str = "rtx", sm:
 @cache
 def _made(builder: str, flavour: str, sm: str) -> Path:
     root = Path(tempfile.mkdtemp(prefix="mlpack-test-engine-"))
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
     (root / "m").mkdir()
     random = np.random.default_rng(11)
     weights = {"w": random.standard_normal((4, 3)).astype(np.float32), "b": random.standard_normal(3).astype(np.float32)}

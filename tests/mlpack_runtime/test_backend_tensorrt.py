@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import json
 import struct
-import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,15 +19,6 @@ from mlpack_runtime.backend import BackendError
 from mlpack_runtime.backend_tensorrt import TensorrtBackend
 from mlpack_runtime.cuda_driver import Cuda
 from mlpack_runtime.tensor import Tensor
-
-
-@pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The imitation of libcuda.so.1."""
-    path = tmp_path_factory.mktemp("cuda") / "libcuda.so.1"
-    source = Path(__file__).with_name("fake_cuda.c")
-    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", str(path), str(source)], check=True)
-    return path
 
 
 @pytest.fixture

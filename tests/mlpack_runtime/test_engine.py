@@ -460,3 +460,28 @@ def test_verify_compares_every_output(tmp_path: Path) -> None:
     session.close()
     assert engine_verify.compare(Tensor("INT32", (2,), bytes(8)), Tensor("INT32", (2,), bytes(4) + b"\1\0\0\0")) == {"equal": 0.5}
     assert engine.main([]) == 2
+
+
+def test_the_images_command_builds_and_publishes_nothing_that_no_device_has_run(
+    aws: AwsServer, places: dict[str, str], deferred: Path, image: Path, library: Path
+) -> None:
+    """All of `engine build` as the image starts it, with an imitated driver: it ends where TensorRT asks for a real device."""
+    import botocore
+    import dateutil
+    import jmespath
+    import six
+    import urllib3
+
+    for module in (botocore, dateutil, jmespath, urllib3):
+        place = Path(module.__file__).parent
+        if not (image / "site" / place.name).exists():
+            (image / "site" / place.name).symlink_to(place)
+    if not (image / "site/six.py").exists():
+        (image / "site/six.py").symlink_to(six.__file__)
+    done = bootstrap(image, deferred, "build", **places, LD_LIBRARY_PATH=str(library.parent))
+    assert done.returncode == 3, done.stderr
+    assert "for Imitation L4, sm89" in done.stderr
+    assert "the engine was built, and is not published: TensorRT 1.7.1.116 does not take this engine" in done.stderr
+    assert objects(aws) == {}
+    assert client(aws, "dynamodb").scan(TableName="leases")["Items"] == []
+    assert bootstrap(image, deferred, "fetch", **places, LD_LIBRARY_PATH=str(library.parent)).returncode == 5

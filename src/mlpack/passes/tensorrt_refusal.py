@@ -80,7 +80,10 @@ def _error(model: onnx.ModelProto, error: Mapping[str, Any]) -> str:
 def _advice(text: str) -> str:
     """What to do about reasons that have a known way out."""
     if "FP32 GEMM is not supported" in text:
-        return ". TensorRT for RTX multiplies in fp16 and int8 only on sm75: use `precision: fp16`, or leave sm75 out of `gpus`"
+        return (
+            ". On sm75 TensorRT for RTX multiplies in fp16 only, and in int8 only between fp16 values: use `precision: fp16` or "
+            "`precision: mixed`, or leave sm75 out of `gpus`"
+        )
     return ""
 
 
