@@ -115,3 +115,10 @@ def test_judge_tells_a_twin_that_does_not_run_from_a_baseline_that_does_not(shop
     assert isinstance(taken["fp32@gpu"], Measurement)
     with pytest.raises(MeasureError):
         shop.bench.judge({"fp32@gpu": bad}, "fp32@gpu", shop.data)
+
+
+def test_twin_leaves_the_model_one_name(shop: Shop) -> None:
+    """onnx refuses weights that have two, and estimates are reckoned from the model after its twin was laid out."""
+    shop.twin()
+    files = [path for path in shop.workshop.store.path(shop.model.tree).iterdir() if path.is_file()]
+    assert {path.stat().st_nlink for path in files} == {1}

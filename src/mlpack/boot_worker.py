@@ -44,6 +44,8 @@ from mlpack.targets.unpacking import describe, unpack
 
 GRACE_S = 10.0
 """From SIGTERM to the end of a worker that has nothing left to answer."""
+_LIMITED = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000")
+"""podman's own are more than it may ask for where it is contained itself; a worker with one request needs a fraction of these."""
 _DEVICE_NODE = Path("/dev/nvidiactl")
 _NO_DRIVER = re.compile(r"driver|libcuda|CUDA", re.IGNORECASE)
 
@@ -73,7 +75,7 @@ def boot_worker(package: Path, event: bytes, *, timeout_s: float, memory_mb: int
                 def contained(arguments: tuple[str, ...], env: Mapping[str, str]) -> Call:
                     given = [word for key in sorted(env) for word in ("--env", f"{key}={env[key]}")]
                     devices = ["--device", "nvidia.com/gpu=all"] if _has_device(described) else []
-                    options = (*bounds(memory_mb), *devices, *given, "--entrypoint", entry)
+                    options = (*bounds(memory_mb), *_LIMITED, *devices, *given, "--entrypoint", entry)
                     command = (*image.run(*options), image.identity, "-I", "-S", f"{TASK_ROOT}/bootstrap.py", *arguments)
                     return Call(command=command, env=None, event=event, timeout_s=timeout_s, log=work / "log", in_container=True)
 

@@ -10,7 +10,6 @@ every candidate of one platform: whoever calls may keep it. Will not resolve ver
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -139,7 +138,7 @@ def lay_out(request: PackRequest, work_dir: Path, out_dir: Path) -> None:
     with space(out_dir):
         contents = _contents(request, work_dir)
         for part in contents.parts:
-            shutil.copytree(contents.tree(part), out_dir, copy_function=_link, dirs_exist_ok=True)
+            shutil.copytree(contents.tree(part), out_dir, copy_function=copy, dirs_exist_ok=True)
 
 
 def _contents(request: PackRequest, work_dir: Path) -> Contents:
@@ -151,7 +150,7 @@ def _contents(request: PackRequest, work_dir: Path) -> Contents:
     for graph in sorted(set(_graphs(request).values())):
         for path in sorted(request.model_dir.glob(f"{graph}*")):
             if path.is_file():
-                _link(path, model / "model" / path.name)
+                copy(path, model / "model" / path.name)
     tokenizer = _tokenizer(request)
     text = {**tokenizer_files.write(tokenizer, model / "model"), **_text_settings(request)} if tokenizer else None
     settings = _settings(request, text)
@@ -186,12 +185,12 @@ def _engines(request: PackRequest, out_dir: Path) -> Path | None:
         return None
     (out_dir / "model" / "engines").mkdir(parents=True)
     for path in sorted(request.model_dir.glob("tensorrt*.*")):
-        _link(path, out_dir / "model" / path.name)
+        copy(path, out_dir / "model" / path.name)
     for row in _json(specification).get("engines", ()):
         built = request.model_dir / row["file"]
         if not built.is_file() or str(digest.of_file(built)) != row["digest"]:
             raise PackError(f"{built} is not the engine that {specification.name} lists: run the `tensorrt` step again")
-        _link(built, out_dir / "model" / "engines" / built.name)
+        copy(built, out_dir / "model" / "engines" / built.name)
     return out_dir
 
 
@@ -319,11 +318,3 @@ def _json(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise PackError(f"{path} holds no JSON object: the step that writes it is not one of mlpack's")
     return found
-
-
-def _link(source: str | Path, target: str | Path) -> None:
-    """The same file under another name where the file system can, a copy where it cannot: models are large, and only read."""
-    try:
-        os.link(os.path.realpath(source), target)
-    except OSError:
-        shutil.copyfile(source, target)

@@ -112,10 +112,11 @@ def assemble_runtime(installed: Path, request: RuntimeRequest, out_dir: Path) ->
     return ()
 
 
-def copy(source: Path, target: Path) -> None:
-    """A file's bytes, readable by everybody: its mode and times are this machine's business."""
+def copy(source: str | Path, target: str | Path) -> None:
+    """A file's bytes, readable by everybody: its mode and times are this machine's business. Never a second name for the same file:
+    onnx refuses to load weights that have one, and a step may be reading the model meanwhile."""
     shutil.copyfile(source, target)
-    target.chmod(0o644)
+    Path(target).chmod(0o644)
 
 
 def _sources() -> Path:
