@@ -68,7 +68,7 @@ def test_a_conflict_is_tried_again(place: Place, aws: AwsServer) -> None:
 def test_what_no_item_holds_is_refused_before_it_is_sent(place: Place) -> None:
     made: Any = open_results("dynamodb://results", keep_s=60)
     with pytest.raises(TooLargeError, match="use an S3 place"):
-        made.put("m", "r", BODY | {"body": "x" * 400_000})
+        made.put("m", "r", BODY | {"body": "x" * 410_000})
     assert made.put("m", "r", BODY | {"body": "x" * 300_000})
     made._client.close()
 

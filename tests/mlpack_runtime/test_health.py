@@ -1,0 +1,119 @@
+"""HTTP around a service: health, bodies, and an end that waits for answers."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlpack_runtime import model
+from mlpack_runtime.health import BODY_LIMIT_BYTES, Server
+from mlpack_runtime.service import open_service
+
+READY: dict[str, str] = {"reason": ""}
+
+
+@pytest.fixture
+def server(texts: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setattr(model, "ROOT", str(texts))
+    monkeypatch.setitem(READY, "reason", "")
+    made = Server(0, lambda: READY["reason"], host="127.0.0.1")
+    made.start()
+    yield made
+    made.stop(5)
+
+
+def ask(server: Server, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any, str | None]:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    try:
+        connection.request(method, path, body, headers)
+        answer = connection.getresponse()
+        content = answer.read()
+        return answer.status, json.loads(content) if content else None, answer.getheader("connection")
+    finally:
+        connection.close()
+
+
+def test_alive_before_it_is_ready(server: Server) -> None:
+    READY["reason"] = "the model is being loaded"
+    assert ask(server, "GET", "/v2/health/live")[:2] == (200, {"live": True})
+    assert ask(server, "GET", "/v2/health/ready") == (503, {"ready": False, "reason": READY["reason"]}, "close")
+    assert ask(server, "POST", "/", b'{"text": "cat"}')[0] == 503
+    server.service = open_service()
+    READY["reason"] = ""
+    assert ask(server, "GET", "/v2/health/ready")[:2] == (200, {"ready": True})
+    assert ask(server, "HEAD", "/v2/health/ready")[:2] == (200, None)
+
+
+def test_the_service_answers_the_rest(server: Server) -> None:
+    server.service = open_service()
+    status, answer, _ = ask(server, "POST", "/v2/models/tiny/infer?x=1", b'{"text": "cat"}', **{"X-Trace-Id": "t"})
+    assert (status, answer["parameters"]["trace_id"], answer["outputs"][0]["shape"]) == (200, "t", [1, 5])
+    assert ask(server, "GET", "/v2/models/tiny")[1]["name"] == "tiny"
+    assert ask(server, "DELETE", "/v2")[0] == 405
+    assert ask(server, "GET", "/nothing")[0] == 404
+
+
+def test_one_connection_takes_many_requests(server: Server) -> None:
+    server.service = open_service()
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    for _ in range(3):
+        connection.request("POST", "/", b'{"text": "cat"}')
+        answer = connection.getresponse()
+        assert (answer.status, answer.getheader("connection")) == (200, None)
+        answer.read()
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        ("Transfer-Encoding: chunked", 411),
+        ("Content-Length: -1", 411),
+        ("Content-Length: many", 411),
+        (f"Content-Length: {BODY_LIMIT_BYTES + 1}", 413),
+    ],
+)
+def test_a_body_of_unknown_or_unreasonable_length_is_refused(server: Server, head: str, status: int) -> None:
+    server.service = open_service()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as client:
+        client.sendall(f"POST / HTTP/1.1\r\nHost: x\r\n{head}\r\n\r\n".encode())
+        answer = http.client.HTTPResponse(client)
+        answer.begin()
+        assert (answer.status, json.loads(answer.read())["error"]["type"]) == (status, "InvalidRequest")
+
+
+def test_a_client_that_goes_away_harms_nobody(server: Server, capfd: pytest.CaptureFixture[str]) -> None:
+    server.service = open_service()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as client:
+        client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+    assert ask(server, "GET", "/v2/health/live")[0] == 200
+    assert capfd.readouterr().err == ""
+
+
+def test_the_end_waits_for_what_is_being_answered(server: Server) -> None:
+    begun, go = threading.Event(), threading.Event()
+
+    class Slow:
+        """A service whose answers take until they may."""
+
+        def http(self, *_: object) -> Any:
+            begun.set()
+            assert go.wait(30)
+            return open_service().warmup()
+
+    server.service = Slow()  # type: ignore[assignment]
+    answers: list[Any] = []
+    client = threading.Thread(target=lambda: answers.append(ask(server, "POST", "/", b"{}")))
+    client.start()
+    assert begun.wait(30)
+    assert not server.stop(0.05)
+    go.set()
+    client.join()
+    assert answers[0][0] == 200
