@@ -16,9 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlpack import wheels
+from mlpack import wheel_rules, wheels
 from mlpack.digest import Digest, of_bytes
 from mlpack.errors import PackError, RecipeError, ServiceError
+from mlpack.passes import tensorrt
 from mlpack.wheels import Lock, Pin
 
 HEX = st.text("0123456789abcdef", min_size=64, max_size=64)
@@ -228,3 +229,10 @@ def test_slim_two_files_for_one_place_are_refused(tmp_path: Path) -> None:
 
 def test_rules_each_have_a_reason() -> None:
     assert all(rule.reason for rule in wheels.RULES)
+
+
+def test_engines_are_built_by_the_tensorrt_that_workers_carry() -> None:
+    for flavour, wanted in wheel_rules.TENSORRT.items():
+        version, cuda = tensorrt.VERSIONS[flavour]
+        assert {each.partition("==")[2] for each in wanted} == {version}
+        assert all(f"-cu{cuda}-" in each for each in wanted)

@@ -101,18 +101,23 @@ def test_minilm_fp16_for_the_whole_fleet_twice_the_same(minilm: Path, tmp_path: 
     assert again["engines"] == first["engines"]
 
 
-def test_minilm_int8_is_taken_by_every_gpu_that_can(minilm: Path, tmp_path: Path) -> None:
+def test_minilm_int8_for_the_whole_fleet(minilm: Path, tmp_path: Path) -> None:
     calibration = texts(tmp_path / "calibration", 32)
     int8 = step("precision", minilm, tmp_path / "int8", type="int8", calibration=calibration)
     spec = built(int8, tmp_path / "minilm-int8", evaluation=texts(tmp_path / "calls", 40), max_batch=16)
     assert spec["precision"] == "int8"
-    assert {row["sm"] for row in spec["engines"]} >= {"sm86", "sm89"}
-    # Pairs between fp32 values are fp32 products to Turing, which TensorRT for RTX has none of there: it says so, by the node.
-    assert "sm75" in {row["sm"] for row in spec["engines"]} | set(spec["refused"])
-    assert all("FP32 GEMM is not supported" in reason for reason in spec["refused"].values())
+    assert [row["sm"] for row in spec["engines"]] == list(FLEET)
 
 
-def test_minilm_mixed_is_int8_that_every_gpu_takes(minilm: Path, tmp_path: Path) -> None:
+def test_int8_between_float32_is_refused_by_one_gpu_and_says_why(fashion: Path, tmp_path: Path) -> None:
+    """Pairs between fp32 values are fp32 products to Turing, which TensorRT for RTX has none of there: it says so, by the node."""
+    int8 = step("precision", fashion, tmp_path / "int8", type="int8", rest="float32", calibration=images(tmp_path / "calls", 8))
+    spec = built(int8, tmp_path / "fashion-float-rest", evaluation=images(tmp_path / "usual", 4))
+    assert [row["sm"] for row in spec["engines"]] == ["sm86", "sm89"]
+    assert "FP32 GEMM is not supported" in spec["refused"]["sm75"]
+
+
+def test_minilm_mixed_for_the_whole_fleet(minilm: Path, tmp_path: Path) -> None:
     mixed = step("precision", minilm, tmp_path / "mixed", type="mixed", calibration=texts(tmp_path / "calibration", 32))
     spec = built(mixed, tmp_path / "minilm-mixed", evaluation=texts(tmp_path / "calls", 40), max_batch=16)
     assert spec["precision"] == "mixed"
@@ -124,7 +129,7 @@ def test_the_fashion_network_for_the_whole_fleet(precision: str, fashion: Path, 
     options = {"calibration": images(tmp_path / "calibration", 8)} if precision != "fp16" else {}
     made = step("precision", fashion, tmp_path / precision, type=precision, **options)
     spec = built(made, tmp_path / f"fashion-{precision}", evaluation=images(tmp_path / "calls", 4))
-    assert {row["sm"] for row in spec["engines"]} >= ({"sm86", "sm89"} if precision == "int8" else set(FLEET))
+    assert [row["sm"] for row in spec["engines"]] == list(FLEET)
     assert all(row["size_bytes"] < 20_000_000 for row in spec["engines"])
 
 

@@ -32,12 +32,13 @@ def of_candidate(model_dir: Path, evaluation_calls: Path, target: Target) -> tup
     `target.config` names `gpus` (`sm89`, ...) and `max_batch`. Raises PassError when the graph or the calls are damaged, or a
     tensor's shape cannot be found.
     """
-    gpus = devices.of_gpus(tuple(getattr(target.config, "gpus", ())))
+    specification = _specification(model_dir)
+    refused = specification.get("refused", {})
+    gpus = devices.of_gpus(tuple(sm for sm in getattr(target.config, "gpus", ()) if sm not in refused))
     if not gpus:
         return ()
     signature = graph.signature_of(graph.load(model_dir))
     usual = usual_shapes(evaluation_calls, model_dir, signature)
-    specification = _specification(model_dir)
     batch = _largest_batch(usual, specification, int(getattr(target.config, "max_batch", 1)))
     one = graph_work.work_of(model_dir, _filled(usual, 1))
     batched = graph_work.work_of(model_dir, _filled(usual, batch)) if batch > 1 else one

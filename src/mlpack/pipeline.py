@@ -243,8 +243,8 @@ class _Build:
                 try:
                     estimates = _estimates(self._store.path(models[id_].tree), evaluation, baseline)
                 except PassError as error:
-                    results[id_] = dataclasses.replace(results[id_], failure=str(error))
-                    continue
+                    self._console.warn(f"{id_}: its times cannot be estimated: {error}")
+                    estimates = ()
                 results[id_] = dataclasses.replace(results[id_], measurement=found, estimates=estimates)
                 if id_ == baseline.id:
                     self.baselines[baseline.target.id] = found

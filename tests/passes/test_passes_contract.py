@@ -45,6 +45,7 @@ CASES: list[tuple[str, str, Any]] = [
     ("precision", "bert-portable", Precision(type="int8", calibration=Path("texts"))),
     ("precision", "bert-portable", Precision(type="int8", calibration=Path("texts"), attention=True)),
     ("precision", "cnn-simple", Precision(type="int8", calibration=Path("calls"))),
+    ("precision", "cnn-simple", Precision(type="int8", rest="float32", calibration=Path("calls"))),
     ("precision", "cnn-simple", Precision(type="int8", calibration=Path("calls"), calibration_method="entropy")),
     ("precision", "deconvolution", Precision(type="int8", calibration=Path("calls"), calibration_method="percentile")),
     ("precision", "bert-portable", Precision(type="mixed", calibration=Path("texts"))),

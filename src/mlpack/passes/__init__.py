@@ -117,6 +117,7 @@ PASSES: dict[str, Pass] = {
         tools=("tensorrt_rtx_cu12_libs", "tensorrt_rtx_cu12_bindings", "tensorrt", "onnx", "onnxruntime"),
         binds=("evaluation",),
         tolerance=0.0,
+        short="builder",
         machine=tensorrt.machine,
     ),
 }

@@ -37,9 +37,12 @@ class Precision:
     type: Literal["fp16", "bf16", "int8", "mixed"] = "fp16"
     """The type of weights and arithmetic; all but `fp16` are for TensorRT."""
     keep_float: tuple[str, ...] = ()
-    """Operator types or node names that stay float32 beside the built-in block list (for `mixed`: that stay fp16)."""
+    """Operator types or node names that stay float32 beside the built-in block list (for int8 and mixed: that get no pair)."""
     attention: bool = False
     """int8 and mixed: products of two activations in 8 bits too. Left out, attention keeps its type and its own fused kernel."""
+    rest: Literal["fp16", "float32"] = "fp16"
+    """int8: what everything without a pair computes in. TensorRT has no float32 products on some devices (sm75), and half the
+    bytes are half the time elsewhere; `float32` where fp16's range does not do. mixed is always fp16."""
     largest_error: float = 0.05
     """mixed: a node whose output in int8 is off by more than this part of its size (root mean square) stays in fp16."""
     calibration: Path | None = None

@@ -36,6 +36,8 @@ class Wanted(Protocol):
     @property
     def attention(self) -> bool: ...
     @property
+    def rest(self) -> str: ...
+    @property
     def largest_error(self) -> float: ...
     @property
     def calibration(self) -> Path | None: ...
@@ -52,7 +54,8 @@ def run(model: onnx.ModelProto, config: Wanted, model_dir: Path, out_dir: Path) 
             f"precision: type {config.type} needs calibration data, and the recipe gives none; add `data: {{calibration: ...}}` "
             "(100 to 500 samples that are not used for evaluation)"
         )
-    model = precision_casts.raised(model) if config.type == "mixed" else model
+    half = config.type == "mixed" or config.rest == "fp16"
+    model = precision_casts.raised(model) if half else model
     _name(model)
     chosen = [
         site for site in qdq.sites(model, attention=config.attention)
@@ -73,11 +76,11 @@ def run(model: onnx.ModelProto, config: Wanted, model_dir: Path, out_dir: Path) 
     rest = {name: before[name] - quantized[name] for name in sorted({*calibrate.WEIGHTED, "Add"}) if before[name] > quantized[name]}
     sensitive = {name: before[name] for name in precision_casts.SENSITIVE if before[name]}
     notes |= {"quantized": dict(sorted(quantized.items()))}
-    notes |= {"kept_fp16": rest, "kept_float": sensitive} if config.type == "mixed" else {"kept_float": rest | sensitive}
-    if config.type == "mixed":
+    notes |= {"kept_fp16": rest, "kept_float": sensitive} if half else {"kept_float": rest | sensitive}
+    if half:
         precision_checks.refuse_overflow(precision_checks.inferred(model), feeds, "fp16")
-    qdq.insert(model, chosen, largest, "float16" if config.type == "mixed" else "float32")
-    if config.type == "mixed":
+    qdq.insert(model, chosen, largest, "float16" if half else "float32")
+    if half:
         model, counts = precision_casts.cast(model, 10, lambda _: False)  # TensorProto.FLOAT16
         notes |= {"converted_weights": counts["weights"], "casts": counts["casts"]}
     notes["int8_weights"] = sum(tensor.data_type == 3 and len(tensor.dims) > 1 for tensor in model.graph.initializer)

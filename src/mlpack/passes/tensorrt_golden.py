@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from mlpack.records import Signature
 
 INDEX, BYTES = "tensorrt-check.json", "tensorrt-check.bin"
-TWIN = "cpu.onnx"
 
 TOLERANCES: Mapping[str, Mapping[str, float | None]] = {
     "fp32": {"cosine": 0.9999, "difference": 1e-3, "equal": 1.0},
@@ -44,7 +43,7 @@ _LARGEST_BYTES = 8 << 20
 def write(model_dir: Path, out_dir: Path, spec: Mapping[str, Any], evaluation: Path | None) -> int:
     """Writes both files into `out_dir`; how many calls. Raises PassError when the CPU engine cannot run the graph."""
     signature = graph.read_signature(model_dir)
-    twin = model_dir / TWIN
+    twin = model_dir / graph.TWIN
     opened = check.session_of(str(twin if twin.is_file() else model_dir / graph.MODEL), "ORT_ENABLE_BASIC")
     names = [spec_.name for spec_ in signature.outputs]
     chunks: list[bytes] = []

@@ -81,8 +81,8 @@ def _advice(text: str) -> str:
     """What to do about reasons that have a known way out."""
     if "FP32 GEMM is not supported" in text:
         return (
-            ". On sm75 TensorRT for RTX multiplies in fp16 only, and in int8 only between fp16 values: use `precision: fp16` or "
-            "`precision: mixed`, or leave sm75 out of `gpus`"
+            ". On sm75 TensorRT for RTX multiplies in fp16 only, and in int8 only between fp16 values: use `precision: fp16`, "
+            "`int8` or `mixed`, or leave sm75 out of `gpus`"
         )
     return ""
 
