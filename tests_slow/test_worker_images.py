@@ -6,6 +6,8 @@ No GPU is here: what is for one is booted up to the device, and nothing of it is
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,9 @@ from tests.small_packages import ANSWER, HERE, model_dir, packed
 from tests_slow.conftest import MakeRuntime, program, run
 from tests_slow.project import Project
 
-from mlpack import digest, images, licenses, pack
+from mlpack import digest, images, licenses, pack, passes
 from mlpack.boot import boot
+from mlpack.errors import PackError
 from mlpack.oci import layout, paths
 from mlpack.oci.base import Base, resolve_base
 from mlpack.targets import CpuWorker, GpuWorker, layering
@@ -37,12 +40,9 @@ def slim(trixie: Path, test_cache: Path) -> Base:
 @pytest.fixture(scope="module")
 def engines(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny model with engines for two GPUs, built by TensorRT for RTX without one."""
-    from mlpack.passes import PASSES
-    from mlpack.passes.profiles import Bounds
-
     work = tmp_path_factory.mktemp("engines")
-    row, given = PASSES["tensorrt"], model_dir(work / "model")
-    bounds = {"x": Bounds(min=(1, 4), opt=(1, 4), max=(2, 4))}
+    row, given = passes.PASSES["tensorrt"], model_dir(work / "model")
+    bounds = {"x": passes.profiles.Bounds(min=(1, 4), opt=(1, 4), max=(2, 4))}
     (work / "built").mkdir()
     row.run(given, row.config(builder="rtx", gpus=GPU.gpus, profiles=(bounds,), max_batch=2), work / "built")
     return work / "built"
@@ -106,10 +106,6 @@ def test_gpu_image_boots_up_to_the_device(
 def test_gpu_image_whose_engine_was_changed_does_not_boot(
     make_runtime: MakeRuntime, engines: Path, slim: Base, test_cache: Path, tmp_path: Path
 ) -> None:
-    import shutil
-
-    from mlpack.errors import PackError
-
     changed = tmp_path / "changed"
     shutil.copytree(engines, changed)
     engine = changed / "engines/sm89.engine"
@@ -148,8 +144,6 @@ def test_botocore_as_it_ships_knows_its_services(make_runtime: MakeRuntime) -> N
         "[s.create_client(n, region_name='eu-west-1', aws_access_key_id='a', aws_secret_access_key='b') "
         "for n in ('sqs', 's3', 'dynamodb', 'sts')]; import botocore.httpsession as h; print(h.DEFAULT_CA_BUNDLE)"
     )
-    import sys
-
     assert Path(run(sys.executable, "-I", "-S", "-B", "-c", program_, site).strip()).is_file()
 
 
