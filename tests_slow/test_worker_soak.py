@@ -85,21 +85,23 @@ def faults(messages: int) -> list[Fault]:
 
 def feed(place: Place, ended: threading.Event) -> int:
     """Send them all, never far ahead of the workers; how many messages that were, duplicates included."""
-    sent, client = 0, place.aws.client("sqs")
-    for begin in range(0, MESSAGES, 5):
-        entries = []
-        for number in range(begin, min(begin + 5, MESSAGES)):
-            body = POISON[number // POISON_EVERY % len(POISON)] if is_poison(number) else json.dumps({"text": text_of(number)})
-            attributes = {"request_id": {"DataType": "String", "StringValue": f"r-{number}"}}
-            copies = 2 if number % TWICE_EVERY == 1 else 1
-            entries += [{"MessageBody": body, "MessageAttributes": attributes}] * copies
-        numbered = [{"Id": str(at), **entry} for at, entry in enumerate(entries)]
-        client.send_message_batch(QueueUrl=place.url, Entries=numbered)
-        sent += len(entries)
-        while begin % 100 == 0 and not ended.is_set() and sum(place.counts()) > BACKLOG:
-            time.sleep(0.1)
-    client.close()
-    return sent
+    entries = []
+    for number in range(MESSAGES):
+        body = POISON[number // POISON_EVERY % len(POISON)] if is_poison(number) else json.dumps({"text": text_of(number)})
+        attributes = {"request_id": {"DataType": "String", "StringValue": f"r-{number}"}}
+        copies = 2 if number % TWICE_EVERY == 1 else 1
+        entries += [{"MessageBody": body, "MessageAttributes": attributes}] * copies
+
+    def send(begin: int) -> None:
+        numbered = [{"Id": str(at), **entry} for at, entry in enumerate(entries[begin : begin + 10])]
+        place.sqs.send_message_batch(QueueUrl=place.url, Entries=numbered)
+
+    with ThreadPoolExecutor(4) as pool:
+        for begin in range(0, len(entries), BACKLOG // 2):
+            while not ended.is_set() and sum(place.counts()) > BACKLOG:
+                time.sleep(0.1)
+            list(pool.map(send, range(begin, min(begin + BACKLOG // 2, len(entries)), 10)))
+    return len(entries)
 
 
 def kill_now_and_then(place: Place, root: Path, workers: list[Process], fed: threading.Event, ended: threading.Event) -> int:

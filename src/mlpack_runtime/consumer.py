@@ -176,7 +176,9 @@ class Consumer:
         return bytes(answer["Body"].read())
 
     def _done(self, delivery: "Delivery") -> None:
-        if self._keeper.drop(delivery) and not delivery.lost:
+        if delivery.lost:
+            self._keeper.drop(delivery)
+        else:
             self._deleter.add(delivery)
 
     def _give_back(self, delivery: "Delivery") -> None:

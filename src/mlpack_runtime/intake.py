@@ -6,7 +6,7 @@ is open nothing is taken; what is held when the end comes is finished in time or
 
 import threading
 from queue import SimpleQueue
-from time import monotonic
+from time import monotonic, sleep
 
 from mlpack_runtime import aws, jsontext, results, telemetry
 from mlpack_runtime.consumer import Consumer
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mlpack_runtime.settings import Settings
 
 _PAUSE_S = 1.0
+_LOOK_S = 0.02
 
 
 class Intake:
@@ -37,7 +38,7 @@ class Intake:
         dead_url = settings.dead_url or self._redrive_target(client)
         self._queue = Queue(client, settings.queue_url, dead_url=dead_url, visibility_s=settings.visibility_s)
         self._keeper = Keeper(self._queue, self._warn)
-        self._deleter = Deleter(self._queue, self._warn)
+        self._deleter = Deleter(self._queue, self._keeper, self._warn)
         place = results.open_results(settings.results, keep_s=settings.keep_s, region=region)
         self._consumer = Consumer(service, self._queue, self._keeper, self._deleter, place)
         self._inbox: SimpleQueue[Delivery] = SimpleQueue()
@@ -60,11 +61,11 @@ class Intake:
         """Take no more, finish what is done by `until_s` (of the monotonic clock), give the rest back; how many those were."""
         for poller in self._pollers:
             poller.join(max(0.0, until_s - monotonic()))
-        with self._changed:
-            self._changed.wait_for(lambda: not self._keeper.held(), max(0.0, until_s - monotonic()))
+        while self._keeper.held() and monotonic() < until_s:
+            sleep(_LOOK_S)
+        self._deleter.stop()
         rest = [delivery for delivery in self._keeper.held() if self._keeper.drop(delivery)]
         self._give_back(rest)
-        self._deleter.stop()
         self._keeper.stop()
         return len(rest)
 

@@ -201,13 +201,14 @@ class Keeper:
 
 
 class Deleter:
-    """Deletes what is done, ten at a time, in a thread of its own: nobody waits for it. What it cannot delete comes again, and is
-    found done."""
+    """Deletes what is done, ten at a time, in a thread of its own: nobody waits for it. Until then `keeper` keeps it from coming
+    again. What cannot be deleted does come again, and is found done."""
 
     LINGER_S = 0.05
 
-    def __init__(self, queue: Queue, say: "Callable[[str], None]") -> None:
+    def __init__(self, queue: Queue, keeper: Keeper, say: "Callable[[str], None]") -> None:
         self._queue = queue
+        self._keeper = keeper
         self._say = say
         self._inbox: SimpleQueue[Delivery | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._loop, name="delete", daemon=True)
@@ -241,6 +242,8 @@ class Deleter:
                 else:
                     some.append(another)
             self._delete(some)
+            for delivery in some:
+                self._keeper.drop(delivery)
 
     def _delete(self, some: "list[Delivery]") -> None:
         if not some:

@@ -112,12 +112,15 @@ def test_deletes_go_ten_at_a_time(place: Place, queue: Queue, aws: AwsServer) ->
     for number in range(25):
         place.send({}, request_id=str(number))
     taken = [delivery for _ in range(3) for delivery in queue.receive(10, 0)]
-    deleter = Deleter(queue, pytest.fail)
+    keeper = Keeper(queue, pytest.fail)
+    keeper.hold(taken)
+    deleter = Deleter(queue, keeper, pytest.fail)
     for delivery in taken:
         deleter.add(delivery)
     deleter.start()
     deleter.stop()
     assert place.counts() == (0, 0)
+    assert keeper.held() == []
     assert len([one for one in aws.log("sqs") if one.operation == "DeleteMessageBatch"]) == 3
 
 
