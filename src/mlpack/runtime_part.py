@@ -6,6 +6,7 @@ refused. It is the same for every candidate of one target, so whoever calls may 
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import shutil
 from collections.abc import Iterable, Iterator
@@ -26,6 +27,8 @@ from mlpack.wheels import Pin
 
 VERSION = 1
 """Raised whenever equal requests would give other bytes."""
+FUNCTION = ("loop", "bench")
+"""What bootstrap.py starts in a package that is no worker."""
 _ELF_MACHINES = {"x86_64": 0x3E, "arm64": 0xB7}
 
 
@@ -72,7 +75,7 @@ def requirements(needs: Iterable[str]) -> tuple[str, ...]:
 def runtime_key(request: RuntimeRequest) -> dict[str, Any]:
     """Everything that decides what `runtime_tree` writes, as JSON for an action: the runtime's own sources among it."""
     return {
-        "runtime": str(_sources_digest()),
+        "runtime": str(_sources_digest(request)),
         "python": request.python,
         "arch": request.arch,
         "text": request.text,
@@ -102,7 +105,7 @@ def assemble_runtime(installed: Path, request: RuntimeRequest, out_dir: Path) ->
     for path in wheels.slim(installed, out_dir, rules_of(request.needs)):
         _check_machine(out_dir / path, request.arch)
     sources = _sources()
-    for name in _source_names(sources):
+    for name in _source_names(sources, request):
         target = out_dir / ("bootstrap.py" if name == "bootstrap.py" else f"mlpack_runtime/{name}")
         target.parent.mkdir(parents=True, exist_ok=True)
         copy(sources / name, target)
@@ -126,13 +129,41 @@ def _sources() -> Path:
     return Path(next(iter(found.submodule_search_locations)))
 
 
-def _source_names(sources: Path) -> tuple[str, ...]:
-    return tuple(path for path, entry in digest.entries(sources) if path.endswith(".py") and entry.is_file())
+def _source_names(sources: Path, request: RuntimeRequest) -> tuple[str, ...]:
+    """Files of mlpack's own runtime: all of them for a worker, for a function what it can ever import."""
+    every = tuple(path for path, entry in digest.entries(sources) if path.endswith(".py") and entry.is_file())
+    if "aws" in request.needs:
+        return every
+    wanted = {"__init__.py", "bootstrap.py", *(f"{name}.py" for name in reachable(sources, FUNCTION))}
+    return tuple(path for path in every if path in wanted)
 
 
-def _sources_digest() -> Digest:
+def reachable(sources: Path, roots: Iterable[str]) -> set[str]:
+    """The modules of mlpack_runtime that these import at any time, themselves included; not what only type checkers read."""
+    found: set[str] = set()
+    left = list(roots)
+    while left:
+        name = left.pop()
+        if name not in found and (path := sources / f"{name}.py").is_file():
+            found.add(name)
+            left += _imported(ast.parse(path.read_bytes()))
+    return found
+
+
+def _imported(tree: ast.AST) -> Iterator[str]:
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.ImportFrom) and node.module == "mlpack_runtime":
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mlpack_runtime."):
+            yield str(node.module).partition(".")[2]
+        yield from _imported(node)
+
+
+def _sources_digest(request: RuntimeRequest) -> Digest:
     sources = _sources()
-    return digest.of_json({name: str(digest.of_file(sources / name)) for name in _source_names(sources)})
+    return digest.of_json({name: str(digest.of_file(sources / name)) for name in _source_names(sources, request)})
 
 
 def _check_machine(path: Path, arch: str) -> None:

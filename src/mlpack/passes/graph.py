@@ -44,7 +44,6 @@ def load_file(path: Path) -> onnx.ModelProto:
     """The graph in this file, with external weights read from files beside it. Raises PassError, as `load`."""
     import onnx
     from google.protobuf.message import DecodeError
-    from onnx.external_data_helper import load_external_data_for_tensor
 
     try:
         data = path.read_bytes()
@@ -62,15 +61,15 @@ def load_file(path: Path) -> onnx.ModelProto:
         raise PassError(f"{path.name}: holds no graph ({len(data):,} bytes); export the model again")
     for tensor in tensors(model.graph):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            _check_external(tensor, path.parent)
-            load_external_data_for_tensor(tensor, str(path.parent))
+            # Not onnx's own reader: it refuses files with a second name, which is what a store on a file system with links has.
+            tensor.raw_data = _external(tensor, path.parent)
             tensor.data_location = onnx.TensorProto.DEFAULT
             del tensor.external_data[:]
     return model
 
 
-def _check_external(tensor: onnx.TensorProto, folder: Path) -> None:
-    """Raises PassError unless this tensor's bytes lie whole in an ordinary file below `folder`."""
+def _external(tensor: onnx.TensorProto, folder: Path) -> bytes:
+    """This tensor's bytes. Raises PassError unless they lie whole in an ordinary file below `folder`."""
     fields = {entry.key: entry.value for entry in tensor.external_data}
     location = fields.get("location", "")
     parts = PurePosixPath(location)
@@ -99,6 +98,9 @@ def _check_external(tensor: onnx.TensorProto, folder: Path) -> None:
             f"weights {tensor.name!r}: external data file {location!r} has {size:,} bytes, "
             f"{offset + length:,} are needed; it was probably cut off"
         )
+    with path.open("rb") as file:
+        file.seek(offset)
+        return file.read(length)
 
 
 def tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
