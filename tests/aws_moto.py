@@ -321,12 +321,12 @@ def _reset() -> None:
 
 def _hurry() -> None:
     """moto takes 0.7 ms for each row of a list, most of it in walking through its type and in sorting everything twice: too slow to
-    see how long our own side takes. It reads the clock twice for each message of a queue, at every look. The same answers, by
-    shorter ways."""
+    see how long our own side takes. It counts a queue's messages, reading the clock twice for each, for every message that it gives
+    out. The same answers, by shorter ways."""
     from moto.core import serialize
-    from moto.core.utils import unix_time_millis
+    from moto.core.utils import unix_time, unix_time_millis
     from moto.dynamodb.models import dynamo_type, table
-    from moto.sqs.models import Queue
+    from moto.sqs.models import Queue, SQSBackend
 
     structure = serialize.BaseJSONSerializer._serialize_type_structure
 
@@ -346,7 +346,11 @@ def _hurry() -> None:
         now_ms = unix_time_millis()
         return [one for one in self._messages if now_ms > one.visible_at and now_ms >= one.delayed_until]
 
+    def retained(self: Any, queue_name: str, message: Any) -> bool:
+        return bool(self.get_queue(queue_name).message_retention_period + message.sent_timestamp / 1000 > unix_time())
+
     Queue.messages = property(receivable)
+    SQSBackend.is_message_valid_based_on_retention_period = retained
     serialize.BaseJSONSerializer._serialize_type_structure = plain
     table.Table.all_items = unsorted_items
     dynamo_type.DynamoType.__lt__ = less
