@@ -3,7 +3,8 @@
 For each row of a list moto takes 0.7 ms, most of it in walking through its type and in sorting everything twice; for each query it
 looks at the whole table, and it copies that for each write of a transaction. That is too slow to see how long our own side takes,
 and for histories of thousands of moves. `tests_slow/test_moto_hurry.py` compares the answers. Requests must come one at a time,
-which `aws_moto` sees to. Of a queue moto reads the clock twice for each message, at every look. It does nothing to other services.
+which `aws_moto` sees to. Of a queue moto counts all messages, reading the clock twice for each, for every one
+that it gives out. It does nothing to other services.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def hurry() -> None:
     from moto.core import serialize
     from moto.dynamodb import responses
     from moto.dynamodb.models import DynamoDBBackend, dynamo_type, table, utilities
-    from moto.sqs.models import Queue
+    from moto.sqs.models import Queue, SQSBackend
 
     kind, item = dynamo_type.DynamoType, dynamo_type.Item
     for each in (serialize.BaseJSONSerializer, *serialize.BaseJSONSerializer.__subclasses__()):
@@ -52,6 +53,7 @@ def hurry() -> None:
     gc.set_threshold(200_000, 20, 100)  # a large table is a million objects, which Python would look through at every page
     DynamoDBBackend.transact_write_items = shallow(DynamoDBBackend.transact_write_items, table.Table)
     Queue.messages = property(receivable)
+    SQSBackend.is_message_valid_based_on_retention_period = retained
 
 
 def mapped(serialize: Callable[..., None]) -> Callable[..., None]:
@@ -161,6 +163,13 @@ def receivable(self: Any) -> list[Any]:
 
     now_ms = unix_time_millis()
     return [one for one in self._messages if now_ms > one.visible_at and now_ms >= one.delayed_until]
+
+
+def retained(self: Any, queue_name: str, message: Any) -> bool:
+    """Whether a queue still keeps a message, without counting the others."""
+    from moto.core.utils import unix_time
+
+    return bool(self.get_queue(queue_name).message_retention_period + message.sent_timestamp / 1000 > unix_time())
 
 
 def narrowed(query: Callable[..., Any]) -> Callable[..., Any]:

@@ -116,7 +116,7 @@ def kill_now_and_then(place: Place, root: Path, workers: list[Process], fed: thr
 
 
 def start(place: Place, root: Path) -> Process:
-    return place.worker(root, visibility_s=5, breaker_cooldown_s=1)
+    return place.worker(root, visibility_s=10, breaker_cooldown_s=1)
 
 
 def expected_answers(root: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[float]]:

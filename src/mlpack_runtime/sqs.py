@@ -9,7 +9,8 @@ the ReceiveMessage request", which extending does not reset.
 """
 
 import threading
-from queue import Empty, SimpleQueue
+from queue import Empty
+from queue import Queue as Inbox
 from time import monotonic, time
 
 from mlpack_runtime import aws
@@ -210,7 +211,8 @@ class Deleter:
         self._queue = queue
         self._keeper = keeper
         self._say = say
-        self._inbox: SimpleQueue[Delivery | None] = SimpleQueue()
+        # Bounded: where deletes are slow, whoever adds waits and takes nothing new, instead of holding ever more.
+        self._inbox: Inbox[Delivery | None] = Inbox(2 * AT_ONCE)
         self._thread = threading.Thread(target=self._loop, name="delete", daemon=True)
 
     def start(self) -> None:
@@ -218,7 +220,7 @@ class Deleter:
         self._thread.start()
 
     def add(self, delivery: Delivery) -> None:
-        """Delete this one soon."""
+        """Delete this one soon. Waits while twenty others are due."""
         self._inbox.put(delivery)
 
     def stop(self) -> None:

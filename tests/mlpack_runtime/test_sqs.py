@@ -115,9 +115,11 @@ def test_deletes_go_ten_at_a_time(place: Place, queue: Queue, aws: AwsServer) ->
     keeper = Keeper(queue, pytest.fail)
     keeper.hold(taken)
     deleter = Deleter(queue, keeper, pytest.fail)
-    for delivery in taken:
+    for delivery in taken[:20]:
         deleter.add(delivery)
     deleter.start()
+    for delivery in taken[20:]:
+        deleter.add(delivery)
     deleter.stop()
     assert place.counts() == (0, 0)
     assert keeper.held() == []
