@@ -8,6 +8,7 @@ Exit status: 0 ended as asked; 1 cannot start; 2 settings; 70 the device was los
 Promises: a message is never lost by how a worker ends, kill -9 included. Will not: start other processes, or mend a device.
 """
 
+import importlib.machinery  # noqa: F401  (here, not first in two threads at once: the tokenizer's and the backend's both use it)
 import os
 import sys
 from time import monotonic
