@@ -22,9 +22,10 @@ demo: $(READY)
 	$(BIN)/mlpack run out/fashion
 
 test: $(READY)
-	$(BIN)/python -m pytest tests -q -n 2
+	$(BIN)/python -m pytest tests -q -n 2 -m "not slow"
 
 slow: $(READY) debian
+	$(BIN)/python -m pytest tests -q -n 2 -m slow
 	$(BIN)/python -m pytest tests_slow -q
 
 # The slow tests with large counts and lasting faults, then every property test with twenty times the examples; prints the counts

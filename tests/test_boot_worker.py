@@ -16,6 +16,8 @@ from small_packages import HERE, PYTHON, packed
 
 WORKER = """
 import http.server, json, os, signal, sys, threading
+
+pytestmark = pytest.mark.slow
 {head}
 class Handler(http.server.BaseHTTPRequestHandler):
     def reply(self, status, value):

@@ -371,6 +371,7 @@ def test_registries_are_carried_to_others(sh: Shell) -> None:
     assert [move["who"] for move in sh.json("history", "minilm:prod", "--registry", "other")] == ["alice"]
 
 
+@pytest.mark.slow
 def test_a_registry_on_aws_from_nothing(sh: Shell, aws: AwsServer, monkeypatch: pytest.MonkeyPatch) -> None:
     url = "s3://models/team?table=registry"
     assert "make the bucket models in eu-central-1" in sh("registry", "create", url, "--dry-run")

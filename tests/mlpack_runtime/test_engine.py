@@ -29,6 +29,8 @@ from mlpack_runtime.engine_make import Maker
 from mlpack_runtime.engine_store import FAILED, MISS, SERVICE, EngineError, Shelf
 from mlpack_runtime.tensor import Tensor
 
+pytestmark = pytest.mark.slow
+
 L4 = {"name": "NVIDIA L4", "sm": "sm89", "driver": 12040}
 A10G = {"name": "NVIDIA A10G", "sm": "sm86", "driver": 12040}
 

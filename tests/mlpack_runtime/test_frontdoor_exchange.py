@@ -16,6 +16,8 @@ from mlpack_runtime.frontdoor_settings import SettingsError
 from mlpack_runtime.model import ModelError
 from mlpack_runtime.service import Reply
 
+pytestmark = pytest.mark.slow
+
 INFER = "/v2/models/tiny/infer"
 
 

@@ -14,6 +14,8 @@ from mlpack_runtime import aws as aws_module
 from mlpack_runtime.results import TooLargeError, document, open_results
 from mlpack_runtime.service import Reply
 
+pytestmark = pytest.mark.slow
+
 BODY = {"status": 200, "headers": {}, "body": "{}", "binary": False, "trace_id": "t", "request_id": "r"}
 
 

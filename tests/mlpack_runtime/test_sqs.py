@@ -12,6 +12,8 @@ from workers import Place, until
 from mlpack_runtime import aws as aws_module
 from mlpack_runtime.sqs import LONGEST_S, Deleter, Keeper, Queue
 
+pytestmark = pytest.mark.slow
+
 
 class Clock:
     """A clock that the test sets."""

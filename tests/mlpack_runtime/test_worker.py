@@ -14,6 +14,8 @@ from tests.aws_server import AwsServer, Fault
 from tiny_packages import affine, package, words
 from workers import Place, Process, add_botocore, until
 
+pytestmark = pytest.mark.slow
+
 TEXTS = ["cat", "the cat sat", "the dog sat on the mat", "a mat"]
 
 

@@ -63,7 +63,16 @@ CASES: list[tuple[str, str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "model", "config"), CASES, ids=lambda value: value if isinstance(value, str) else "")
+def _is_slow(config: Any) -> bool:
+    """Whether TensorRT builds, or every node is looked at: seconds a case."""
+    return getattr(config, "type", "fp16") != "fp16" or getattr(config, "builder", "check") != "check"
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "config"),
+    [pytest.param(*case, marks=pytest.mark.slow if _is_slow(case[2]) else ()) for case in CASES],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
 def test_pass_keeps_its_contract(name: str, model: str, config: Any, models: dict[str, Path], tmp_path: Path) -> None:
     if getattr(config, "calibration", None) is not None:
         config = dataclasses.replace(config, calibration=models[config.calibration.name], samples=4)

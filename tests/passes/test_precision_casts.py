@@ -18,6 +18,8 @@ from onnx import TensorProto, helper, numpy_helper
 from mlpack.errors import PassError
 from mlpack.passes import check, graph, precision_casts
 
+pytestmark = pytest.mark.slow
+
 BF16, FP16 = TensorProto.BFLOAT16, TensorProto.FLOAT16
 
 

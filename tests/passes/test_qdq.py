@@ -16,6 +16,8 @@ from mlpack.errors import PassError
 from mlpack.passes import graph, qdq
 from mlpack.passes.qdq import Site
 
+pytestmark = pytest.mark.slow
+
 
 def residual(*, shortcut: bool = False, second_use: bool = False) -> Any:
     """A convolution's result added to what it read, or to another convolution's result."""

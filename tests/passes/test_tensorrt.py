@@ -23,6 +23,8 @@ from mlpack.passes.profiles import Bounds
 from mlpack.passes.tensorrt import Tensorrt
 from mlpack_runtime import engine_key, engine_plan
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _own_temporary_directory(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ def made(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> d
     folders = {}
     for name, calls in (("cnn-simple", "calls"), ("deconvolution", "calls"), ("bert-portable", "texts")):
         folders[name] = tmp_path_factory.mktemp(name)
-        precision.run(models[name], Precision(type="int8", calibration=models[calls]), folders[name])
+        precision.run(models[name], Precision(type="int8", rest="float32", calibration=models[calls]), folders[name])
     return folders
 
 

@@ -15,6 +15,8 @@ from mlpack.registry.care import verify
 from mlpack.registry.migration import migrate
 from mlpack.registry.releases import Registry
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(params=PLACES)
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:

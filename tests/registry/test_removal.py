@@ -23,6 +23,8 @@ from mlpack.registry.collection import Plan, Policy, as_json, collect, plan
 from mlpack.registry.releases import Registry
 from mlpack.registry.rows import Reference
 
+pytestmark = pytest.mark.slow
+
 DAY = 24 * 3600.0
 NOTHING = Policy(newest=0, days=0, tags=(), moves=0, window_days=0, grace_days=0)
 PROD = Reference(name="minilm", alias="prod")

@@ -128,6 +128,7 @@ def test_write_is_held_to_the_last_byte_beside_the_model(beyond: int, fits: bool
     assert list((tmp_path / "out").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_write_model_and_engines_are_not_counted(base: Base, tmp_path: Path) -> None:
     given = contents(tmp_path / "in", base)
     with (given.model / "model/model.onnx.data").open("wb") as file:
