@@ -28,6 +28,20 @@ MakeRuntime = Callable[..., Path]
 __all__ = ["aws", "aws_server"]
 
 
+# podman, buildah and the sizes that a cgroup may have are one of each on a machine.
+_ONE_AFTER_THE_OTHER = {
+    "test_dockerfile_cpu", "test_dockerfile_gpu", "test_oci_registry", "test_packages_boot", "test_recipes", "test_recipes_faults",
+    "test_registry_images", "test_runtime_emulator", "test_worker_images",
+}  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Two processes share the tests (`-n 2 --dist loadgroup`): a file stays in one, and all that boot containers in the same."""
+    for item in items:
+        name = item.path.stem
+        item.add_marker(pytest.mark.xdist_group("containers" if name in _ONE_AFTER_THE_OTHER else name))
+
+
 def program(name: str) -> Path:
     """Where a program is. The test fails, and says which Debian package has it, when it is nowhere."""
     try:
