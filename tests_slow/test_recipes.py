@@ -16,7 +16,7 @@ from tests_slow.conftest import program, run
 from tests_slow.project import HERE, OTHER, Project, candidate
 from tests_slow.real_registry import Registry
 
-from mlpack import decide, pack
+from mlpack import bands, pack
 from mlpack.digest import of_tree
 from mlpack.targets.limits import ZIP_UNZIPPED
 
@@ -83,7 +83,7 @@ def test_smallest_within_the_budgets_is_chosen(fashion: dict[str, Any]) -> None:
     """Or another whose size differs by no more than what counts as the same."""
     sizes = {each["id"]: each["package"]["size_bytes"] for each in fashion["candidates"] if each["status"] in ("ok", "chosen")}
     assert fashion["recipe"]["prefer"] == "size"
-    assert sizes[fashion["chosen"]] * (1 - decide.SIZE_BAND) <= min(sizes.values()) * (1 + decide.SIZE_BAND)
+    assert sizes[fashion["chosen"]] * (1 - bands.SIZE_BAND) <= min(sizes.values()) * (1 + bands.SIZE_BAND)
     assert candidate(fashion, fashion["chosen"])["accuracy"]["drop"] <= fashion["recipe"]["budgets"]["accuracy_drop"]
 
 
