@@ -35,6 +35,7 @@ _ONE_AFTER_THE_OTHER = {
 }  # fmt: skip
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Two processes share the tests (`-n 2 --dist loadgroup`): a file stays in one, and all that boot containers in the same."""
     for item in items:
