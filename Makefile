@@ -26,7 +26,7 @@ test: $(READY)
 
 slow: $(READY) debian
 	$(BIN)/python -m pytest tests -q -n 2 -m slow
-	$(BIN)/python -m pytest tests_slow -q -n 2 --dist loadgroup
+	$(BIN)/python -m pytest tests_slow -q -n 2 --dist loadscope
 
 # The slow tests with large counts and lasting faults, then every property test with twenty times the examples; prints the counts
 # that docs/reliability.md has.

@@ -6,6 +6,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.aws_server import aws, aws_server
@@ -13,6 +14,7 @@ from tests.small_packages import Config, target
 from tests_slow.project import Project, copy_of_samples
 from tests_slow.real_registry import Registry
 from tools import parts
+from xdist.scheduler.loadscope import LoadScopeScheduling
 
 from mlpack import wheels
 from mlpack.machine import arch
@@ -35,12 +37,17 @@ _ONE_AFTER_THE_OTHER = {
 }  # fmt: skip
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Two processes share the tests (`-n 2 --dist loadgroup`): a file stays in one, and all that boot containers in the same."""
-    for item in items:
-        name = item.path.stem
-        item.add_marker(pytest.mark.xdist_group("containers" if name in _ONE_AFTER_THE_OTHER else name))
+class ByFile(LoadScopeScheduling):  # type: ignore[misc]
+    """Two processes share the tests: a file stays in one, and all that boot containers in the same."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "containers" if Path(file).stem in _ONE_AFTER_THE_OTHER else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    """See `ByFile`."""
+    return ByFile(config, log)
 
 
 def program(name: str) -> Path:
