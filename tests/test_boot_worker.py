@@ -14,10 +14,10 @@ from mlpack.errors import PackError
 from mlpack.targets import CpuWorker, GpuWorker
 from small_packages import HERE, PYTHON, packed
 
+pytestmark = pytest.mark.slow
+
 WORKER = """
 import http.server, json, os, signal, sys, threading
-
-pytestmark = pytest.mark.slow
 {head}
 class Handler(http.server.BaseHTTPRequestHandler):
     def reply(self, status, value):
