@@ -19,6 +19,7 @@ from ctypes import CDLL, RTLD_GLOBAL, byref, c_char_p, c_size_t, c_void_p
 from mlpack_runtime import model, ort
 from mlpack_runtime.backend import BackendError
 from mlpack_runtime.backend_cpu import CpuBackend
+from mlpack_runtime.cuda_driver import STICKY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,8 +35,6 @@ _OPTIONS = {
     # Not the next power of two: what a large batch took once is then no more than it took.
     "arena_extend_strategy": "kSameAsRequested",
 }
-_STICKY = frozenset((214, 219, 220, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 720, 999))
-"""Uncorrectable memory, illegal accesses and instructions, a kernel's time-out, a failed launch: the context is lost."""
 
 
 class CudaBackend(CpuBackend):
@@ -51,7 +50,7 @@ class CudaBackend(CpuBackend):
         for mark in ("CUDA failure ", "CUDA error "):
             number = message.partition(mark)[2].partition(":")[0].strip()
             if number.isdecimal():
-                return "sticky" if int(number) in _STICKY else "device"
+                return "sticky" if int(number) in STICKY else "device"
         if any(f"{library} failure" in message for library in ("CUDNN", "CUBLAS", "CURAND", "CUFFT")):
             return "device"
         return CpuBackend.sort_of(message, code)

@@ -27,13 +27,13 @@ _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING
 _NAME_BYTES = 256
 _PACKAGE = {34, 35, 100, 101, 209, 222, 801, 802, 803, 804}
 """No device, a stub, a driver that is too old or does not fit, no kernel for this GPU: nothing that waiting mends."""
-_STICKY = {214, 219, 220, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 720, 999}
+STICKY = frozenset((214, 219, 220, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 720, 999))
 """Uncorrectable memory, illegal accesses and instructions, a kernel's time-out, a failed launch: the context is lost."""
 
 
 def error_of(code: int, what: str) -> BackendError:
     """What a status other than 0 means. `what`: what was tried, with the driver's own name for the error."""
-    if code in _STICKY:
+    if code in STICKY:
         return BackendError(f"{what}. The device's context is lost, and with it this process: start another", "sticky")
     if code in _PACKAGE:
         return BackendError(f"{what}. This package cannot run here", "package")
