@@ -10,16 +10,15 @@ import json
 import os
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 from typing import Any
 
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent), str(Path(__file__).resolve().parent.parent.parent)]
 sys.path.append(str(Path(__file__).resolve().parent.parent.parent / "tests/mlpack_runtime"))
 
-from common import MINILM, ROOT, Place  # noqa: E402 - bench/ is no package
+from common import ROOT, Place  # noqa: E402 - bench/ is no package
 
-CANDIDATE = "int8@lambda-zip-*"
+CANDIDATE = "int8@cpu-worker-*"
 
 ENGINE = """
 import sys, time
@@ -45,14 +44,12 @@ def texts() -> list[str]:
 
 
 def package(here: Place, work: Path) -> Path:
-    """MiniLM int8 as `mlpack build` packs it, unpacked, with botocore beside it."""
-    from workers import add_botocore
+    """The image that `mlpack build` makes of MiniLM int8 for workers, unpacked."""
+    from mlpack.targets.unpacking import unpack
 
-    here.build(MINILM, work / "out", "--only", CANDIDATE, "--keep", "all")
-    (archive,) = (work / "out/artifacts").glob(f"{CANDIDATE}/function.zip")
-    with zipfile.ZipFile(archive) as opened:
-        opened.extractall(work / "package")
-    return add_botocore(work / "package")
+    here.build(ROOT / "bench/worker/minilm.yaml", work / "out", "--only", CANDIDATE, "--keep", "all")
+    (artifact,) = (work / "out/artifacts").glob(CANDIDATE)
+    return unpack(artifact, work / "package")
 
 
 class EngineAlone:

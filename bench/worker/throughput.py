@@ -81,7 +81,7 @@ def through_a_queue(python: Path, root: Path, given: list[str], max_batch: int) 
             queue.send({"texts": some}, request_id=f"r-{number_}")
         server.clear_log()
         told = {"queue_url": queue.url, "results": "s3://results/answers", "max_batch": max_batch}
-        worker = Process(root, server.environment, python=python, **told)
+        worker = Process(root, server.environment, python=python, **told).ready()
         until(lambda: len(worker.answers) >= len(messages), "every answer", 600)
         until(lambda: queue.counts() == (0, 0), "an empty queue", 60)
         assert worker.end() == 0, worker.stderr
