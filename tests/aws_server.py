@@ -131,8 +131,14 @@ class AwsServer:
 @pytest.fixture(scope="session")
 def aws_server() -> Iterator[AwsServer]:
     """The server of this test session (of this worker of it)."""
+    from botocore import loaders
+
+    # Every session parses 1 MB of descriptions of AWS anew, 0.2 s of each client: here all share what the first has read.
+    loader = loaders.create_loader()
     server = AwsServer().start()
-    yield server
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loaders, "create_loader", lambda _search_path=None: loader)
+        yield server
     server.stop()
 
 

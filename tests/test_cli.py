@@ -201,6 +201,7 @@ def test_init_writes_a_recipe_that_loads(at_home: Workshop, capsys: pytest.Captu
     assert "source:" in written
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("how", "after"), [(signal.SIGINT, "simplify"), (signal.SIGTERM, "measure")])
 def test_interrupting_a_build_keeps_nothing_half_made(workshop: Workshop, how: signal.Signals, after: str) -> None:
     running = process("build", "recipe.yaml", store=workshop.store.root, cwd=workshop.root)
@@ -228,6 +229,7 @@ def test_a_registry_that_is_none_is_told_before_the_work(at_home: Workshop, caps
     assert not (at_home.root / "out").exists()
 
 
+@pytest.mark.slow
 def test_quiet_may_stand_before_or_after_the_command(at_home: Workshop, capsys: pytest.CaptureFixture[str]) -> None:
     at_home.build(out=at_home.root / "out/tiny")  # so that the command line has nothing long to do
     for words in (["-q", "plan"], ["-q", "image", "pull", "--arch", "arm64"], ["image", "pull", "-q"], ["build", "--quiet"]):

@@ -103,6 +103,7 @@ def test_only_builds_what_matches(workshop: Workshop) -> None:
     assert record["candidates"][0]["ratio_to_baseline"] is not None
 
 
+@pytest.mark.slow
 def test_keep_all_leaves_every_package(workshop: Workshop) -> None:
     _, out = workshop.build(keep_all=True)
     assert {path.name for path in (out / "artifacts").iterdir()} == {"fp32@lambda-zip-x86_64", "int8@lambda-zip-x86_64"}
@@ -119,6 +120,7 @@ def test_nothing_within_budget_is_an_answer_with_everything_measured(workshop: W
         assert any("package size" in reason for reason in one["reasons"])
 
 
+@pytest.mark.slow
 def test_a_layer_and_function_zip_answers_too(workshop: Workshop) -> None:
     workshop.edit(lambda text: text.replace("memory_mb: 1769", "memory_mb: 1769, layer: true"))
     prefixed = pack_runtime_at_layer(workshop)
@@ -213,6 +215,7 @@ def test_an_output_directory_that_is_not_a_builds_is_left_alone(workshop: Worksh
     assert (out / "thesis.tex").read_text() == "precious"
 
 
+@pytest.mark.slow
 def test_a_second_build_replaces_the_first_whole(workshop: Workshop) -> None:
     _, out = workshop.build(keep_all=True)
     workshop.build()
@@ -220,6 +223,7 @@ def test_a_second_build_replaces_the_first_whole(workshop: Workshop) -> None:
     assert [path.name for path in workshop.root.iterdir() if path.name.startswith(".out")] == []
 
 
+@pytest.mark.slow
 def test_a_package_that_does_not_boot_cannot_win(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
     """The hook is the fault that only booting finds: measuring runs the model, a request runs the hook too."""
     (workshop.root / "app.py").write_text("def decode(body):\n    raise RuntimeError('no such luck')\n")
@@ -237,6 +241,7 @@ def test_run_package_names_what_is_no_package(tmp_path: Path) -> None:
         pipeline.run_package(tmp_path, None, lambda _name: None, memory_mb=None, timeout_s=5)
 
 
+@pytest.mark.slow
 def test_plan_says_which_field_changed(workshop: Workshop) -> None:
     workshop.build()
     workshop.edit(lambda text: text + "variants: {fp32: [], int8: [{quantize: {method: dynamic, per_channel: false}}]}\n")
@@ -247,6 +252,7 @@ def test_plan_says_which_field_changed(workshop: Workshop) -> None:
     assert int8.summary == "must run: quantize, optimize"
 
 
+@pytest.mark.slow
 def test_a_target_for_another_processor_is_packed_and_said_to_be_unmeasured(workshop: Workshop) -> None:
     workshop.edit(lambda text: text.replace("arch: x86_64", "arch: arm64"))
     workshop_.seed_runtime(workshop.root, workshop.store, arch="arm64")
@@ -288,6 +294,7 @@ def test_inputs_that_the_model_has_not_are_told_like_any_problem_of_the_recipe(w
     assert not (workshop.root / "out").exists()
 
 
+@pytest.mark.slow
 def test_hooks_answer_plain_json(workshop: Workshop) -> None:
     (workshop.root / "app.py").write_text(
         "def decode(body):\n    return {'x': [[float(body['level'])] * 64]}\n\n"
@@ -300,6 +307,7 @@ def test_hooks_answer_plain_json(workshop: Workshop) -> None:
     assert pipeline.shown(up.answer)["class"] in range(workshop_.CLASSES)
 
 
+@pytest.mark.slow
 def test_a_float_too_large_to_ship_is_still_what_int8_is_compared_with(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
     """The reason to quantize at all: without this, int8 would win without ever having been measured."""
     from mlpack.targets import limits
@@ -322,6 +330,7 @@ def test_a_float_too_large_to_ship_is_still_what_int8_is_compared_with(workshop:
     assert {path.name for path in (out / "artifacts").iterdir()} == {"int8@lambda-zip-x86_64"}
 
 
+@pytest.mark.slow
 def test_another_sample_is_booted_anew(workshop: Workshop) -> None:
     """The request that a package is booted with is no part of what is deployed, but of what was proved."""
 

@@ -119,7 +119,7 @@ def bucket(aws: AwsServer) -> Bucket:
     return Bucket("shared", "team", answer_s=0.5)
 
 
-@pytest.fixture(params=["folder", "bucket"])
+@pytest.fixture(params=["folder", pytest.param("bucket", marks=pytest.mark.slow)])
 def objects(request: pytest.FixtureRequest) -> Objects:
     found: Objects = request.getfixturevalue(request.param)
     return found
@@ -399,6 +399,7 @@ def test_an_archive_that_writes_through_a_link_to_the_right_tree(folder: Folder,
 PIECES = [b"../", b"/", b"\0", b"\x80\xff", b"777777", b"x", b"2", b"3", b"5", b"S", b"L", b"size=9", b"path=/"]
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(data=st.data())
 def test_whatever_a_holder_of_the_secret_signs_is_the_tree_or_a_miss(sound: bytes, data: st.DataObject) -> None:
@@ -497,6 +498,7 @@ def test_a_damaged_object_of_a_bucket_is_replaced_too(bucket: Bucket, tmp_path: 
 # --- trouble ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("action", ["error", "close", "hang"])
 @pytest.mark.parametrize("number", [1, 2, 3, 4, 5])
 def test_a_cache_that_goes_down_in_the_middle_is_told_once_and_left_alone(
@@ -569,6 +571,7 @@ def cached(record: dict[str, Any]) -> list[bool]:
     return [step["cached"] for one in record["candidates"] for step in one["steps"]]
 
 
+@pytest.mark.slow
 def test_the_second_machine_runs_no_pass(objects: Objects, tmp_path: Path) -> None:
     first, _ = project(tmp_path / "one", objects)
     record, _ = first.build(keep_all=True)
@@ -612,6 +615,7 @@ print(json.dumps(sorted({{"boto3", "botocore", "urllib3", "onnx", "numpy"}} & se
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 def test_the_command_line_takes_it_from_the_environment(tmp_path: Path) -> None:
     """With packages for another processor, which are not measured: that would take most of the time."""
     secret = tmp_path / "secret"

@@ -38,7 +38,10 @@ class Endpoint:
             with connection:
                 kept = True
                 while self._answers and kept:
-                    kept = self._one(connection)
+                    try:
+                        kept = self._one(connection)
+                    except ConnectionError:  # who asked has heard enough
+                        kept = False
                 if kept:
                     self.hold.wait()
 

@@ -38,6 +38,7 @@ def test_feeds_of_texts_are_plausible() -> None:
     assert (np.diff(mask, axis=1) <= 0).all(), "padding stands on the right"
 
 
+@pytest.mark.slow
 def test_limits_are_the_rows_of_the_tables(models: dict[str, Path]) -> None:
     for name in ("bert-onnx", "bert-simple", "bert-int8"):
         assert check.limits(graph.load(models[name]))["input_ids"] == 16

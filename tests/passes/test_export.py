@@ -68,6 +68,7 @@ def test_plain_directory_keeps_its_own_output(tmp_path: Path) -> None:
     assert [spec.name for spec in graph.read_signature(tmp_path / "out").outputs] == ["last_hidden_state"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exporter", ["dynamo", "torchscript"])
 def test_huggingface_by_torchs_own_exporters(bert: Path, tmp_path: Path, exporter: str) -> None:
     assert exported(bert, tmp_path / "out", exporter=exporter)["exporter"] == exporter

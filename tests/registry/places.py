@@ -19,8 +19,8 @@ from mlpack.registry.manifest import Manifest
 from mlpack.registry.places import open_registry
 from mlpack.registry.releases import Registry
 
-PLACES = ["directory", "aws"]
-"""What `empty_place` knows."""
+PLACES = ["directory", pytest.param("aws", marks=pytest.mark.slow)]
+"""What `empty_place` knows. A directory alone is quick."""
 
 
 @contextmanager

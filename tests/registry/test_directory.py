@@ -241,6 +241,7 @@ def dies(work: Any) -> bool:
     return os.WIFSIGNALED(status)
 
 
+@pytest.mark.slow
 def test_a_publisher_killed_at_any_moment_leaves_all_or_nothing(tmp_path: Path) -> None:
     earlier, made = build(tmp_path / "earlier", content=b"earlier"), build(tmp_path / "out")
     whole = Dying(None)
