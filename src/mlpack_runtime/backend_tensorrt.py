@@ -84,6 +84,7 @@ class TensorrtBackend:
         self._jit: Any = None
         self._jit_path = _jit_path(spec, described)
         self._contexts = [self._context(index) for index in range(max(1, len(self._profiles)))]
+        self._unkept = set(range(len(self._contexts)))
         self._buffers = {port.name: Buffer(cuda) for port in (*self.inputs, *self.outputs)}
 
     def shapes(self) -> Shapes:
@@ -98,7 +99,11 @@ class TensorrtBackend:
             if self._engine is None:
                 raise BackendError("the engine is closed", "device")
             self._cuda.enter()
-            return self._run(self._contexts[number], given)
+            answer = self._run(self._contexts[number], given)
+            if number in self._unkept:  # now, not at the end: workers are killed
+                self._unkept.discard(number)
+                self.keep_kernels()
+            return answer
 
     def _run(self, context: "Any", given: "dict[str, Tensor]") -> "dict[str, Tensor]":
         cuda, stream = self._cuda, self._stream
@@ -187,14 +192,19 @@ class TensorrtBackend:
         return config
 
     def keep_kernels(self) -> "str | None":
-        """Write the kernels that were compiled since the start; where, or None when there is nothing to keep."""
+        """Write the kernels that were compiled so far; where, or None when there is nothing to keep, or no place for it."""
         if self._jit is None:
             return None
-        os.makedirs(os.path.dirname(self._jit_path), mode=0o700, exist_ok=True)
         partial = f"{self._jit_path}.{os.getpid()}"
-        with open(partial, "wb") as stream:
-            stream.write(memoryview(self._jit.serialize()))
-        os.replace(partial, self._jit_path)
+        try:
+            os.makedirs(os.path.dirname(self._jit_path), mode=0o700, exist_ok=True)
+            with open(partial, "wb") as stream:
+                stream.write(memoryview(self._jit.serialize()))
+            os.replace(partial, self._jit_path)
+        except OSError:  # full or read-only: the next process compiles them again, as this one did
+            if os.path.exists(partial):
+                os.remove(partial)
+            return None
         return self._jit_path
 
     def _check_names(self) -> None:

@@ -184,14 +184,29 @@ def test_calls_from_many_threads_do_not_mix(driver: Any, library: Path) -> None:
 
 
 def test_kernels_are_kept_for_the_next_process(driver: Any, library: Path, tmp_path: Path) -> None:
-    engine = opened(library, LARGE)
-    kept = engine.keep_kernels()
-    assert kept is not None
-    assert Path(kept).read_bytes() == b"kernels"
+    engine = opened(library, LARGE, SMALL)
+    assert not list(tmp_path.glob("jit/*"))
+    engine.run({"x": rows(1)})
+    (kept,) = tmp_path.glob("jit/*.kernels")
+    assert kept.read_bytes() == b"kernels"
+    kept.unlink()
+    engine.run({"x": rows(2)})
+    assert not kept.exists()  # nothing new was compiled
+    engine.run({"x": rows(64)})
+    assert kept.exists()  # for the other profile
     engine.close()
     fake_tensorrt.Context.made.clear()
-    opened(library, LARGE).close()
+    opened(library, LARGE, SMALL).close()
     assert fake_tensorrt.Context.made[0].config.cache.known == b"kernels"
+
+
+def test_kernels_without_a_place_are_compiled_again(driver: Any, library: Path, tmp_path: Path) -> None:
+    (tmp_path / "jit").write_text("a file, no directory")
+    engine = opened(library, LARGE)
+    assert engine.keep_kernels() is None
+    assert engine.run({"x": rows(1)})["y"].shape == (1, 3)
+    engine.close()
+    assert driver.fake_live() == 0
 
 
 def test_an_engine_that_is_another_is_refused(driver: Any, library: Path) -> None:
