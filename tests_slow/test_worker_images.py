@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests import small_packages
 from tests.small_packages import ANSWER, HERE, model_dir, packed
 from tests_slow.conftest import MakeRuntime, program, run
 from tests_slow.project import Project
@@ -21,7 +22,7 @@ from mlpack.boot import boot
 from mlpack.errors import PackError
 from mlpack.oci import layout, paths
 from mlpack.oci.base import Base, resolve_base
-from mlpack.targets import CpuWorker, GpuWorker, layering
+from mlpack.targets import CpuWorker, GpuWorker, gpu_worker, layering
 from mlpack.targets.limits import WORKER_IMAGE
 
 PY = "3.13"
@@ -123,6 +124,53 @@ def test_gpu_image_with_the_processor_to_fall_back_to_answers_by_it(
     booted = boot(artifact, event_of(artifact), podman=program("podman"))
     assert json.loads(booted.answer["body"])["outputs"][0]["data"] == ANSWER
     assert "its engines never executed" in booted.how
+
+
+@pytest.fixture(scope="module")
+def deferred(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model with what the fleet needs to build engines for the lean runtime."""
+    work = tmp_path_factory.mktemp("deferred")
+    row, given = passes.PASSES["tensorrt"], model_dir(work / "model")
+    bounds = {"x": passes.profiles.Bounds(min=(1, 4), opt=(1, 4), max=(2, 4))}
+    (work / "built").mkdir()
+    row.run(given, row.config(builder="deferred", flavour="lean", gpus=("sm86",), profiles=(bounds,), max_batch=2), work / "built")
+    return work / "built"
+
+
+@pytest.mark.parametrize("contained", [False, True], ids=["files", "podman"])
+def test_lean_image_of_real_wheels_has_no_builder_and_boots_up_to_the_device(
+    contained: bool, make_runtime: MakeRuntime, deferred: Path, slim: Base, test_cache: Path, tmp_path: Path
+) -> None:
+    config = GpuWorker(gpus=("sm86",), runtime="lean", max_batch=2)
+    artifact, made = packed(tmp_path, config, make_runtime(config, PY), **given(slim, test_cache, model_dir=deferred))
+    sizes = {part.name: part.size_bytes for part in made.parts}
+    assert 110_000_000 < sizes["runtime"] < 135_000_000
+    names = {path.name for path in pack.unpack(artifact, tmp_path / "unpacked").rglob("*")}
+    assert {"libnvinfer_lean.so.11", "tensorrt.json"} <= names
+    assert not [name for name in names if "builder" in name or name.startswith(("libnvinfer.so", "libtensorrt_rtx"))]
+    booted = boot(artifact, event_of(artifact), podman=program("podman") if contained else None)
+    assert booted.answer is None
+    assert "never executed" in booted.how
+
+
+def test_cuda_image_of_real_wheels_boots_up_to_the_device_or_answers_by_its_fallback(
+    make_runtime: MakeRuntime, test_cache: Path, tmp_path: Path
+) -> None:
+    """Over a base whose CUDA libraries are empty files, as on a machine without a GPU nothing gets to use them."""
+    rootfs = small_packages.rootfs(tmp_path / "rootfs")
+    for name in gpu_worker.CUDA_NEEDS:
+        (rootfs / "usr/lib" / name).touch()
+    base = resolve_base(str(rootfs), HERE, test_cache / "oci")
+    for fallback in ((), ("cpu",)):
+        config = GpuWorker(gpus=("sm86",), backend="cuda", fallback=fallback, max_batch=2)
+        artifact, made = packed(tmp_path / str(len(fallback)), config, make_runtime(config, PY), **given(base, test_cache))
+        assert {part.name: part.size_bytes for part in made.parts}["runtime"] > 280_000_000
+        booted = boot(artifact, event_of(artifact), podman=None)
+        assert "never executed" in booted.how
+        if fallback:
+            assert json.loads(booted.answer["body"])["outputs"][0]["data"] == ANSWER
+        else:
+            assert booted.answer is None
 
 
 @pytest.mark.parametrize("contained", [False, True], ids=["files", "podman"])

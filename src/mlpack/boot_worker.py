@@ -101,7 +101,8 @@ def boot_worker(package: Path, event: bytes, *, timeout_s: float, memory_mb: int
 def _up(start: Start, described: Mapping[str, Any], request: _Request, timeout_s: float) -> Boot:
     if TARGETS[described["target"]].device == "cpu":
         return _served(start, request, "as a worker over HTTP")
-    _ended(start(("engine", "check"), {}), "engine check", timeout_s)
+    if described["backend"]["kind"] == "tensorrt":
+        _ended(start(("engine", "check"), {}), "engine check", timeout_s)
     if _has_device(described):
         return _served(start, request, "as a worker over HTTP, on a GPU")
     if "cpu" in described["backend"]["fallback"]:
