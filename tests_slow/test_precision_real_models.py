@@ -88,7 +88,8 @@ def test_minilm_finds_what_float_finds_in_every_type(minilm: dict[str, Path], ca
         recalls[name] = float((np.argmax(queries @ documents.T, axis=1) == np.arange(300)).mean())
         cosine = check.similarity([vectors[name]], [vectors["float"]])
         with capsys.disabled():
-            print(f"\nMiniLM {name}: recall@1 {recalls[name]:.3f}, lowest cosine {cosine:.4f}, {megabytes(minilm[name]):.1f} MB", end="")
+            size = megabytes(minilm[name])
+            print(f"\nMiniLM {name}: recall@1 {recalls[name]:.3f}, lowest cosine {cosine:.4f}, {size:.1f} MB", end="")
         assert recalls[name] >= recalls["float"] - drop, recalls
         assert cosine >= least - 1e-5, name
     assert recalls["float"] > 0.7

@@ -104,15 +104,17 @@ def feed(place: Place, ended: threading.Event) -> int:
     return len(entries)
 
 
-def kill_now_and_then(place: Place, root: Path, workers: list[Process], fed: threading.Event, ended: threading.Event) -> int:
-    """SIGKILL to one after the other, each followed by a new one; how many."""
-    kills = 0
+def kill_now_and_then(
+    place: Place, root: Path, workers: list[Process], fed: threading.Event, ended: threading.Event
+) -> list[Process]:
+    """SIGKILL to one after the other, each followed by a new one; those that were killed."""
+    killed: list[Process] = []
     while not ended.wait(KILL_EVERY_S) and not fed.is_set():
-        at = kills % WORKERS
+        at = len(killed) % WORKERS
         workers[at].end(9)
+        killed.append(workers[at])
         workers[at] = start(place, root)
-        kills += 1
-    return kills
+    return killed
 
 
 def start(place: Place, root: Path) -> Process:
@@ -144,7 +146,7 @@ def test_every_good_message_is_answered_once_and_every_poison_is_buried(
                 until(lambda: place.counts() == (0, 0), "an empty queue", 900)
             finally:
                 ended.set()
-            kills = killing.result()
+            killed = killing.result()
         took_s = time.monotonic() - began_s
         assert [worker.end() for worker in workers] == [0] * WORKERS
     finally:
@@ -165,14 +167,15 @@ def test_every_good_message_is_answered_once_and_every_poison_is_buried(
         refused = sum(1 for one, _ in puts if one.status == 412)
         print(
             f"\n{MESSAGES} requests, {sent} messages ({sent - MESSAGES} duplicates), {len(poison)} poison; "
-            f"{kills} kills of {WORKERS} workers; {sum(struck.values())} faults of {len(planned)} planned ({dict(struck)}); "
+            f"{len(killed)} kills of {WORKERS} workers; {sum(struck.values())} faults of {len(planned)} planned ({dict(struck)}); "
             f"{len(log)} requests to AWS, {refused} results refused because there was one; "
             f"{sum(dead.values())} in the dead-letter queue; {took_s:.0f} s"
         )
     assert written.keys() == names
     assert set(written.values()) == {1}
-    assert dead.keys() == poison
-    assert kills > 0
+    warned = Counter(line["message"][:60] for one in (*workers, *killed) for line in one.lines if line.get("level") == "WARNING")
+    assert dead.keys() == poison, (sorted(poison - dead.keys()), sorted(dead.keys() - poison), warned)
+    assert killed
     assert sum(struck.values()) > len(planned) // 2
     check_contents(place, expected)
 

@@ -8,14 +8,13 @@ import threading
 from queue import SimpleQueue
 from time import monotonic, sleep
 
-from mlpack_runtime import aws, jsontext, results, telemetry
+from mlpack_runtime import aws, results, telemetry
 from mlpack_runtime.consumer import Consumer
+from mlpack_runtime.dead_letters import DeadLetters
 from mlpack_runtime.sqs import AT_ONCE, Deleter, Delivery, Keeper, Queue
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from mlpack_runtime.breaker import Breaker
     from mlpack_runtime.drain import Stop
     from mlpack_runtime.service import Service
@@ -35,8 +34,8 @@ class Intake:
         self._model = service.model
         self._breaker = breaker
         self._stop = stop
-        dead_url = settings.dead_url or self._redrive_target(client)
-        self._queue = Queue(client, settings.queue_url, dead_url=dead_url, visibility_s=settings.visibility_s)
+        self._dead = DeadLetters(client, settings.queue_url, settings.dead_url, self._warn)
+        self._queue = Queue(client, settings.queue_url, dead=self._dead, visibility_s=settings.visibility_s)
         self._keeper = Keeper(self._queue, self._warn)
         self._deleter = Deleter(self._queue, self._keeper, self._warn)
         place = results.open_results(settings.results, keep_s=settings.keep_s, region=region)
@@ -50,6 +49,10 @@ class Intake:
 
     def start(self) -> None:
         """Begin."""
+        try:
+            self._dead.url()  # what is wrong with it is said before it is needed
+        except aws.failures() as error:
+            self._warn(f"which queue is for dead letters cannot be known yet: {aws.told(error)}")
         self._keeper.start()
         self._deleter.start()
         for number in range(self._settings.prefetch):
@@ -117,19 +120,6 @@ class Intake:
             self._queue.change([(delivery, 0) for delivery in deliveries])
         except aws.failures() as error:
             self._warn(f"{len(deliveries)} messages could not be given back; they come back by themselves: {aws.told(error)}")
-
-    def _redrive_target(self, client: "Any") -> "str | None":
-        """The queue's own dead-letter queue, where its redrive policy names one that we may look up."""
-        try:
-            answer = client.get_queue_attributes(QueueUrl=self._settings.queue_url, AttributeNames=["RedrivePolicy"])
-            policy = answer.get("Attributes", {}).get("RedrivePolicy")
-            if not policy:
-                return None
-            account, name = str(jsontext.loads(policy).get("deadLetterTargetArn")).split(":")[-2:]
-            return str(client.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)["QueueUrl"])
-        except aws.failures() as error:
-            self._warn(f"the queue's dead-letter queue cannot be found (set MLPACK_DLQ_URL): {aws.told(error)}")
-            return None
 
     def _warn(self, message: str) -> None:
         telemetry.emit(telemetry.event(self._model, "WARNING", message))

@@ -14,6 +14,7 @@ from queue import Queue as Inbox
 from time import monotonic, time
 
 from mlpack_runtime import aws
+from mlpack_runtime.dead_letters import DeadLetters
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,14 +59,14 @@ class Delivery:
 
 
 class Queue:
-    """The queue at `url`, and where poison goes: `dead_url`, or nowhere. Methods raise `aws.failures()`."""
+    """The queue at `url`, and where poison goes. Methods raise `aws.failures()`."""
 
     def __init__(
-        self, client: "Any", url: str, *, dead_url: "str | None", visibility_s: int, clock: "Callable[[], float]" = monotonic
+        self, client: "Any", url: str, *, dead: DeadLetters, visibility_s: int, clock: "Callable[[], float]" = monotonic
     ) -> None:
         self._client = client
         self.url = url
-        self.dead_url = dead_url
+        self._dead = dead
         self.visibility_s = visibility_s
         self._clock = clock
 
@@ -102,12 +103,13 @@ class Queue:
 
     def bury(self, delivery: Delivery, reason: str) -> bool:
         """Send it on to the dead-letter queue, with the attribute `reason`; False where there is none to send it to."""
-        if not self.dead_url:
+        dead_url = self._dead.url()
+        if dead_url is None:
             return False
         attributes = {name: _copied(value) for name, value in delivery.raw_attributes.items()}
         if len(attributes) < _ATTRIBUTES or "reason" in attributes:
             attributes["reason"] = {"DataType": "String", "StringValue": _plain(reason)}
-        self._client.send_message(QueueUrl=self.dead_url, MessageBody=delivery.body, MessageAttributes=attributes)
+        self._client.send_message(QueueUrl=dead_url, MessageBody=delivery.body, MessageAttributes=attributes)
         return True
 
     def _capped(self, delivery: Delivery, seconds: int) -> int:

@@ -10,6 +10,7 @@ from tests.aws_server import AwsServer, Fault
 from workers import Place, until
 
 from mlpack_runtime import aws as aws_module
+from mlpack_runtime.dead_letters import DeadLetters
 from mlpack_runtime.sqs import LONGEST_S, Deleter, Keeper, Queue
 
 pytestmark = pytest.mark.slow
@@ -39,7 +40,8 @@ def clock() -> Clock:
 
 @pytest.fixture
 def queue(place: Place, clock: Clock) -> Queue:
-    return Queue(place.sqs, place.url, dead_url=place.dead_url, visibility_s=2, clock=clock)
+    dead = DeadLetters(place.sqs, place.url, place.dead_url, pytest.fail)
+    return Queue(place.sqs, place.url, dead=dead, visibility_s=2, clock=clock)
 
 
 def test_a_delivery_says_what_the_message_says(place: Place, queue: Queue) -> None:
@@ -135,7 +137,8 @@ def test_a_buried_message_is_what_it_was_with_the_reason(place: Place, queue: Qu
     (dead,) = place.dead()
     assert (dead["Body"], dead["MessageAttributes"]["request_id"]["StringValue"]) == ("text", "r")
     assert dead["MessageAttributes"]["reason"]["StringValue"].startswith("bad  x")
-    assert not Queue(place.sqs, place.url, dead_url=None, visibility_s=2).bury(delivery, "why")
+    nowhere = DeadLetters(place.sqs, place.dead_url, "", pytest.fail)  # that queue has no redrive policy of its own
+    assert not Queue(place.sqs, place.url, dead=nowhere, visibility_s=2).bury(delivery, "why")
 
 
 def test_changing_to_nothing_gives_back_at_once(place: Place, queue: Queue) -> None:

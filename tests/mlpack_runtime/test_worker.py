@@ -137,6 +137,21 @@ def test_what_fails_here_comes_back_until_the_redrive_policy_ends_it(tmp_path: P
     place.close()
 
 
+def test_poison_waits_until_it_is_known_where_it_goes(root: Path, place: Place) -> None:
+    """A worker that is started while SQS cannot say which queue is for dead letters, and that one wrong message comes to."""
+    place.aws.plan(Fault("error", operation="GetQueueUrl", onward=True))
+    worker = place.worker(root).ready()
+    assert worker.said("which queue is for dead letters cannot be known yet")
+    place.send("not JSON", request_id="wrong")
+    until(lambda: [line for line in worker.lines if "is given back" in line.get("message", "")], "the message is given back")
+    assert place.result("wrong") is None
+    place.aws.plan()
+    assert place.answer("wrong")[0] == 400
+    until(lambda: place.counts() == (0, 0), "an empty queue")
+    assert worker.end() == 0
+    assert [one["MessageAttributes"]["request_id"]["StringValue"] for one in place.dead()] == ["wrong"]
+
+
 def test_services_that_fail_for_a_while_cost_time_and_nothing_else(root: Path, place: Place) -> None:
     faults = [
         Fault(action, after=after, service=service, operation=operation, number=number)
