@@ -33,7 +33,8 @@ class Fault:
     every later one. `after`: the request takes effect first.
 
     `action`: "error" (with `status`, `code` and `message`), "hang" (until the client gives up), "close" (the connection, without
-    an answer), "cut" (the answer, half-way through its body) or "kill" (the process `pid`, with SIGKILL).
+    an answer), "cut" (the answer, half-way through its body), "nonsense" (what no AWS says, as a proxy in its place may) or "kill"
+    (the process `pid`, with SIGKILL).
     """
 
     action: str
@@ -121,7 +122,9 @@ class _Middleware:
         said = f"{fault.action} {'after' if fault.after else 'before'}" if fault else None
         if fault is not None and fault.action == "error":
             answer = _Answer.of_error(fault, service)
-        answered = fault is None or fault.action in ("error", "cut")
+        if fault is not None and fault.action == "nonsense":
+            answer = _Answer.of_nonsense()
+        answered = fault is None or fault.action in ("error", "cut", "nonsense")
         status, ended_s = answer.status if answered else 0, time.monotonic()
         log[number - 1] = Request(number, service, operation, unquote(path), status, said, began_s, ended_s)
         if fault is not None and fault.action == "cut":
@@ -208,6 +211,13 @@ class _Answer:
             kind = "application/x-amz-json-1.0"
         made.line, made.chunks = f"{fault.status} planned", [text.encode()]
         made.head = [("Content-Type", kind), ("Content-Length", str(len(made.chunks[0]))), *fault.headers.items()]
+        return made
+
+    @classmethod
+    def of_nonsense(cls) -> _Answer:
+        made = cls()
+        made.start("200 OK", [("Content-Type", "application/x-amz-json-1.0"), ("Content-Length", "2")])
+        made.chunks = [b"[]"]
         return made
 
     def send(self, start: Callable[..., Any]) -> Iterable[bytes]:

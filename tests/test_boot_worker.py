@@ -155,6 +155,34 @@ def test_gpu_worker_that_hides_the_missing_device_does_not_boot(head: str, said:
         boot(artifact, event_of(artifact), timeout_s=2)
 
 
+READY = "print(json.dumps(dict(message='ready', backend={!r}, device={!r})), flush=True)"
+
+
+@pytest.mark.parametrize(
+    ("backend", "device", "said"),
+    [("tensorrt", "NVIDIA L4, sm89", "HTTP, by tensorrt on NVIDIA L4, sm89"), ("cpu", "cpu", "its engines never executed")],
+)
+def test_gpu_worker_that_served_says_by_what(
+    backend: str, device: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine with a GPU, as far as the driver's file tells."""
+    (tmp_path / "nvidiactl").touch()
+    monkeypatch.setattr(boot_worker, "_DEVICE_NODE", tmp_path / "nvidiactl")
+    artifact = scripted(tmp_path, GpuWorker(fallback=("cpu",)), head=READY.format(backend, device))
+    booted = boot(artifact, event_of(artifact), timeout_s=30)
+    assert booted.status == 200
+    assert said in booted.how
+
+
+def test_gpu_worker_without_an_engine_for_this_gpu_is_booted_up_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "nvidiactl").touch()
+    monkeypatch.setattr(boot_worker, "_DEVICE_NODE", tmp_path / "nvidiactl")
+    artifact = scripted(tmp_path, GPU, head="sys.argv[1] == 'worker' and sys.exit(5)")
+    booted = boot(artifact, event_of(artifact), timeout_s=30)
+    assert booted.answer is None
+    assert "no engine for this machine's GPU" in booted.how
+
+
 @gpu
 def test_gpu_worker_with_the_processor_to_fall_back_to_answers_and_says_by_what(tmp_path: Path) -> None:
     artifact = scripted(tmp_path, GpuWorker(fallback=("cpu",)))

@@ -2,12 +2,15 @@
 
 Promises: the process becomes ready, answers with status 200, and ends by itself with status 0 after SIGTERM; under podman the image
 as its own user, read-only, else its files on this machine's Python. One for a GPU is booted up to the device where there is none:
-its engines and libraries are checked in the image, and the worker is seen to refuse to start, with words about the driver; nothing
-of it is executed, and `Boot.how` says so. Will not measure, and will not reach a queue: without one a worker serves HTTP alone.
+its engines and libraries are checked in the image, and the worker is seen to refuse to start, with words about the driver, or
+about the engine that this machine's GPU would need and the package has not; nothing of it is executed then, and `Boot.how` says
+so. What computed an answer is what the worker's own log says. Will not measure, and will not reach a queue: without one a worker
+serves HTTP alone.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import http.client
 import json
 import re
@@ -47,6 +50,8 @@ GRACE_S = 10.0
 _LIMITED = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000")
 """podman's own are more than it may ask for where it is contained itself; a worker with one request needs a fraction of these."""
 _DEVICE_NODE = Path("/dev/nvidiactl")
+_MISS = 5
+"""How a worker ends that has no engine for its device."""
 _NO_DRIVER = re.compile(r"driver|libcuda|CUDA", re.IGNORECASE)
 
 Start = Callable[[tuple[str, ...], Mapping[str, str]], Call]
@@ -103,20 +108,37 @@ def _up(start: Start, described: Mapping[str, Any], request: _Request, timeout_s
         return _served(start, request, "as a worker over HTTP")
     if described["backend"]["kind"] == "tensorrt":
         _ended(start(("engine", "check"), {}), "engine check", timeout_s)
-    if _has_device(described):
-        return _served(start, request, "as a worker over HTTP, on a GPU")
-    if "cpu" in described["backend"]["fallback"]:
-        return _served(start, request, "as a worker over HTTP, on its fallback, the processor; its engines never executed")
+    if _has_device(described) or "cpu" in described["backend"]["fallback"]:
+        made = _served(start, request, "as a worker over HTTP")
+        return made if made.answer is None else dataclasses.replace(made, how=f"{made.how}, {_by(made.log)}")
     return _refused(start(("worker",), {"MLPACK_PORT": str(free_ports(1)[0])}), timeout_s)
 
 
+def _by(log: tuple[str, ...]) -> str:
+    """What computed, by the worker's line "ready"."""
+    for line in log:
+        try:
+            said = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(said, dict) and said.get("message") == "ready" and said.get("backend") != "cpu":
+            return f"by {said.get('backend')} on {said.get('device')}"
+    return "on its fallback, the processor; its engines never executed"
+
+
 def _served(start: Start, request: _Request, how: str) -> Boot:
-    """Ready, answered, ended."""
+    """Ready, answered, ended; or ended before, for want of an engine."""
     port = free_ports(1)[0]
     call = start(("worker",), {"MLPACK_PORT": str(port)})
     began = time.monotonic()
     with running((call.command, call.env), call) as process:
-        _wait_ready(process, port, call)
+        try:
+            _wait_ready(process, port, call)
+        except PackError:
+            if process.poll() != _MISS:
+                raise
+            how = "up to the device: the package has no engine for this machine's GPU, and the worker said so; never executed"
+            return Boot(answer=None, init_ms=(time.monotonic() - began) * 1e3, how=how, log=lines(call.log))
         init_ms = (time.monotonic() - began) * 1e3
         status, body = _ask(port, "POST", request.path, call, request)
         if status != 200 or not body:

@@ -1,7 +1,7 @@
 """AWS, through botocore: clients with time-outs, addresses, and what an error says. The only module that knows botocore.
 
 Promises: nothing is imported before a client is asked for; endpoint, credentials and profile are botocore's own (environment, task
-role, instance role); every call ends: 5 s to connect, then `read_s` for an answer, tried five times where that can help.
+role, instance role); every call ends: 5 s to connect, then `read_s` for an answer, tried again five times where that can help.
 Will not: be imported by a Lambda function that answers by itself.
 """
 
@@ -25,7 +25,7 @@ class AwsError(RuntimeError):
 
 def client(service: str, **overrides: "Any") -> "Any":
     """A botocore client, safe to use from any thread. `overrides`: region_name, endpoint_url,
-    connect_s, read_s or attempts. Raises AwsError."""
+    connect_s, read_s or attempts (after the first). Raises AwsError."""
     session, config, errors = _botocore()
     settings = config(
         connect_timeout=overrides.pop("connect_s", CONNECT_S),
@@ -54,6 +54,13 @@ def code(error: BaseException) -> str:
     """The service's own word for an error ("NoSuchKey"); "" where no service answered."""
     answer = getattr(error, "response", None)
     return str(answer.get("Error", {}).get("Code", "")) if type(answer) is dict else ""
+
+
+def is_malformed(error: BaseException) -> bool:
+    """Whether botocore refused the call itself: what was asked for cannot be said to the service."""
+    from botocore.exceptions import ParamValidationError
+
+    return isinstance(error, ParamValidationError)
 
 
 def told(error: BaseException) -> str:

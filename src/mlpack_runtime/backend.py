@@ -44,11 +44,15 @@ class BackendError(RuntimeError):
     "device"   the engine or its device is in trouble (memory, a time-out): others may fail too, later it may work
     "sticky"   the device's context is lost: nothing works in this process any more, which has to end
     "package"  the package cannot work here: no such engine, another device, bytes that are not what was built
+    "service"  a service that the package needs did not answer, so nobody knows whether it can work: start again
+
+    `status`: the exit status of a process that cannot start for it.
     """
 
-    def __init__(self, message: str, sort: str) -> None:
+    def __init__(self, message: str, sort: str, status: int = 1) -> None:
         super().__init__(message)
         self.sort = sort
+        self.status = status
 
 
 class Shapes:
@@ -71,7 +75,8 @@ LOADERS = {
 
 def open_backend(directory: str, settings: "Mapping[str, Any]", say: "Callable[[str], None]" = lambda _: None) -> "Backend":
     """What `settings["backend"]` names ({"kind": ..., "fallback": [...]}; the CPU when it names none), or the first of its
-    fallbacks that opens; `say` is told of each that did not. Raises the first one's BackendError when none does."""
+    fallbacks that opens; `say` is told of each that did not. Raises the first one's BackendError when none does, and at once one
+    that passes ("service"; "device": memory that another still has): a process that fell back for it would stay there."""
     wanted = settings.get("backend") or {"kind": "cpu"}
     first: BackendError | None = None
     for kind in (wanted["kind"], *wanted.get("fallback", ())):
@@ -81,6 +86,8 @@ def open_backend(directory: str, settings: "Mapping[str, Any]", say: "Callable[[
             return _loader(kind)(directory, settings)
         except (BackendError, ort.OrtError) as error:
             failed = error if isinstance(error, BackendError) else BackendError(str(error), "package")
+            if failed.sort in ("service", "device", "sticky"):
+                raise
             first = first or failed
             say(f"the backend {kind!r} cannot be used here: {failed}")
     assert first is not None

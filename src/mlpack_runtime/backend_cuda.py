@@ -64,7 +64,9 @@ def load(directory: str, settings: "Mapping[str, Any]") -> CudaBackend:
         engine = ort.Engine(library)
         return CudaBackend(model.open_session(engine, directory, settings, _append))
     except ort.OrtError as error:
-        raise BackendError(f"onnxruntime's CUDA provider cannot be used: {error}", "package") from error
+        # Memory that another process still has comes back; a driver or a device that is missing does not.
+        sort = "device" if "CUDA failure 2:" in str(error) or "out of memory" in str(error).lower() else "package"
+        raise BackendError(f"onnxruntime's CUDA provider cannot be used: {error}", sort) from error
 
 
 def _append(engine: ort.Engine, options: c_void_p) -> None:

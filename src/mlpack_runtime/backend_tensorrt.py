@@ -304,13 +304,18 @@ def _jit_path(spec: "Mapping[str, Any]", device: "Mapping[str, Any]") -> str:
 
 
 def open_plan(directory: str, spec: "Mapping[str, Any]", device: "Mapping[str, Any]", say: "Callable[[str], None]") -> bytes:
-    """The engine for this device: from the package, or from where engines are kept. Its digest is verified. Raises BackendError."""
+    """The engine for this device: from the package, or from where engines are kept. Its digest is verified. Raises BackendError:
+    "service" where a service failed; its status is engine_store's for that and for a miss."""
     from mlpack_runtime import engine_store
 
     try:
         engine_key.check_graph(directory, spec)
         return engine_store.plan(directory, spec, device, say)
-    except (engine_key.SpecError, engine_store.EngineError) as error:
+    except engine_store.EngineError as error:
+        if error.code == engine_store.SERVICE:
+            raise BackendError(f"{error}. Start the worker again when the service answers", "service", error.code) from None
+        raise BackendError(str(error), "package", error.code if error.code == engine_store.MISS else 1) from None
+    except engine_key.SpecError as error:
         raise BackendError(str(error), "package") from None
 
 
@@ -340,8 +345,7 @@ def _opened(directory: str, spec: "Mapping[str, Any]", cuda: Cuda, say: "Callabl
             "package",
         )
     plan = open_plan(directory, spec, device, say)
-    names = engine_plan.described(spec)
-    wrong, _ = engine_plan.problems(plan, tensorrt["flavour"], tensorrt["version"], device["sm"], names)
+    wrong, _ = engine_plan.against(spec, plan, device["sm"])
     if wrong:
         raise BackendError(f"the engine is not what was built: {'; '.join(wrong)}", "package")
     return TensorrtBackend(spec, plan, cuda, trt)

@@ -88,18 +88,18 @@ class Batcher:
         self.on_sticky: Callable[[BackendError], None] = lambda _: None
         self.busy_s = 0.0
         """How long the engine has run."""
-        self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
+        self.thread = threading.Thread(target=self._loop, name="engine", daemon=True)
 
     def start(self) -> None:
         """Begin."""
-        self._thread.start()
+        self.thread.start()
 
     def stop(self) -> None:
         """Run what was handed in, without waiting for more, and end. Calls handed in later are refused."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
-        self._thread.join()
+        self.thread.join()
 
     def hurry(self) -> None:
         """From now on no batch waits for calls to join it."""
@@ -113,7 +113,7 @@ class Batcher:
         job = Job(len(pieces))
         units = [Unit(self.layout, piece, job, place) for place, piece in enumerate(pieces)]
         with self._changed:
-            refused = self._refusal()
+            refused = self._refusal() or self._wrong(units)
             if refused is None:
                 now = monotonic()
                 for unit in units:
@@ -130,6 +130,12 @@ class Batcher:
         if self._stopping:
             return BackendError("the worker is ending", "device")
         return None if self.breaker.closed else _open(self.breaker)
+
+    def _wrong(self, units: "list[Unit]") -> "BackendError | None":
+        """Why no batch can have these: rows are repeated to fill a profile, and there are none."""
+        if self.layout.batched and self._backend.shapes().profiles and not all(unit.rows for unit in units):
+            return BackendError("a call without rows: this engine takes 1 at least", "input")
+        return None
 
     def _loop(self) -> None:
         while True:
@@ -182,7 +188,7 @@ class Batcher:
         self._waiting = []
 
     def _execute(self, units: "list[Unit]") -> None:
-        if not self.breaker.admit():
+        if not self.breaker.closed:  # a probe is `_probe`'s alone: these may end in an error that says nothing of the device
             for unit in units:
                 _job(unit).fail(_open(self.breaker))
             return
@@ -208,17 +214,28 @@ class Batcher:
             job.deliver(unit.place, own)
 
     def _outputs(self, units: "list[Unit]") -> "list[dict[str, Tensor]]":
+        """Only what the engine itself says is the device's fault: what cannot be joined or cut is the calls'."""
         try:
             rows, length = fitted(self.layout, self._backend.shapes(), units)
             feeds = join(self.layout, units, rows, length)
+        except BackendError:
+            raise
+        except Exception as error:  # callers wait for an answer, and the thread must live
+            raise BackendError(f"the call cannot be put into a batch: {type(error).__name__}: {error}", "input") from error
+        try:
             began_s = monotonic()
             outputs = self._backend.run(feeds)
             self.busy_s += monotonic() - began_s
+        except BackendError:
+            raise
+        except Exception as error:
+            raise BackendError(f"{type(error).__name__}: {error}", "device") from error
+        try:
             return cut(self.layout, units, outputs, length)
         except BackendError:
             raise
-        except Exception as error:  # whatever it is, callers wait for an answer, and the thread must live
-            raise BackendError(f"{type(error).__name__}: {error}", "device") from error
+        except Exception as error:
+            raise BackendError(f"outputs cannot be cut into calls: {type(error).__name__}: {error}", "input") from error
 
     def _device_failed(self, error: BackendError) -> None:
         self.breaker.failed()

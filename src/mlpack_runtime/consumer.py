@@ -36,6 +36,8 @@ FIRST_PAUSE_S = 2.0
 LONGEST_PAUSE_S = 900.0
 PAYLOAD_LIMIT_BYTES = 256 << 20
 _LONGEST_ID = 200
+_NO_PLACE = ("InvalidBucketName", "KeyTooLongError", "InvalidObjectState", "InvalidURI")
+"""Answers of S3 that asking again does not change."""
 _STATUS = {"input": (422, "Unprocessable"), "device": (503, "DeviceError"), "sticky": (503, "DeviceError")}
 
 
@@ -107,11 +109,9 @@ class Consumer:
         """Take one to its end. Raises nothing."""
         try:
             self._handle(delivery)
-        except aws.failures() as error:
-            self._say("WARNING", f"message {delivery.message_id} is given back: {aws.told(error)}")
-            self._give_back(delivery)
-        except Exception as error:  # noqa: BLE001  (the boundary: a message must not end the worker)
-            self._say("ERROR", f"message {delivery.message_id} is given back: {type(error).__name__}: {error}")
+        except BaseException as error:  # noqa: BLE001  (the boundary: neither a hook's SystemExit nor Rust's panic ends a thread)
+            level = "WARNING" if isinstance(error, aws.failures()) else "ERROR"
+            self._say(level, f"message {delivery.message_id} is given back: {aws.told(error)}")
             self._give_back(delivery)
 
     def _handle(self, delivery: "Delivery") -> None:
@@ -133,10 +133,14 @@ class Consumer:
         if reply.status >= 500 and reply.status != 504:
             self._give_back(delivery)
             return
-        if 400 <= reply.status < 500 and not self._queue.bury(delivery, _reason(reply)):
-            self._say("WARNING", f"message {delivery.message_id} is wrong; no dead-letter queue: only its result says so")
-        self._write(letter, reply)
+        if 400 <= reply.status < 500:
+            self._bury(delivery, reply)
+        self._write(delivery, letter, reply)
         self._done(delivery)
+
+    def _bury(self, delivery: "Delivery", reply: Reply) -> None:
+        if not self._queue.bury(delivery, _reason(reply)):
+            self._say("WARNING", f"message {delivery.message_id} is wrong; no dead-letter queue takes it: only its result says so")
 
     def _reply(self, delivery: "Delivery", letter: Letter) -> Reply:
         metrics = {"queue_age_ms": delivery.age_ms, "retries": float(delivery.receives - 1)}
@@ -146,13 +150,14 @@ class Consumer:
             return self._service.refuse(error, letter.request_id, letter.headers)
         return self._service.message(letter.headers, body, letter.request_id, metrics)
 
-    def _write(self, letter: Letter, reply: Reply) -> None:
+    def _write(self, delivery: "Delivery", letter: Letter, reply: Reply) -> None:
         model = self._service.model.name
         trace_id = reply.headers[telemetry.TRACE_HEADER]
         try:
             self._results.put(model, letter.request_id, results.document(reply, letter.request_id, trace_id))
         except results.TooLargeError as error:
             refused = self._service.refuse(RequestError(str(error), 413, "PayloadTooLarge"), letter.request_id, letter.headers)
+            self._bury(delivery, refused)
             self._results.put(model, letter.request_id, results.document(refused, letter.request_id, trace_id))
 
     def _body(self, delivery: "Delivery") -> bytes:
@@ -170,6 +175,8 @@ class Consumer:
         except aws.failures() as error:
             if aws.code(error) in ("NoSuchKey", "NoSuchBucket"):
                 raise RequestError(f"payload: nothing at {place}", 404, "NotFound") from None
+            if aws.code(error) in _NO_PLACE or aws.is_malformed(error):
+                raise RequestError(f"payload: {place}: {aws.told(error)}") from None
             raise
         if answer["ContentLength"] > PAYLOAD_LIMIT_BYTES:
             raise RequestError(f"payload: {answer['ContentLength']} bytes; {PAYLOAD_LIMIT_BYTES} are read", 413, "PayloadTooLarge")
@@ -186,7 +193,7 @@ class Consumer:
             return
         try:
             self._queue.change([(delivery, pause_s(delivery.receives))])
-        except aws.failures() as error:
+        except Exception as error:  # noqa: BLE001  (what answers in SQS's place may be anything)
             self._say("WARNING", f"message {delivery.message_id} comes back by itself: {aws.told(error)}")
 
     def _say(self, level: str, message: str) -> None:

@@ -25,7 +25,9 @@ class Stop:
     """Whether the end has been asked for; `reason` in words, `code` the exit status."""
 
     def __init__(self) -> None:
-        self._event = threading.Event()
+        # Of a lock that its own thread may take again: a second signal may come while the first is being dealt with.
+        self._changed = threading.Condition(threading.RLock())
+        self._asked = False
         self.reason = ""
         self.code = 0
 
@@ -33,16 +35,19 @@ class Stop:
         """End soon. The first reason stays, and the first status that is not 0."""
         self.reason = self.reason or reason
         self.code = self.code or code
-        self._event.set()
+        with self._changed:
+            self._asked = True
+            self._changed.notify_all()
 
     @property
     def asked(self) -> bool:
         """Whether anybody has."""
-        return self._event.is_set()
+        return self._asked
 
     def wait(self, seconds: "float | None" = None) -> bool:
         """Until somebody asks, or for so long; whether somebody has."""
-        return self._event.wait(seconds)
+        with self._changed:
+            return self._changed.wait_for(lambda: self._asked, seconds)
 
 
 def on_signals(stop: Stop) -> None:
@@ -90,7 +95,7 @@ class SpotWatch:
                 found = self.look()
                 if found:
                     self._stop.ask(found)
-            except (OSError, HTTPException) as error:
+            except (OSError, HTTPException, ValueError) as error:
                 if not self._complained:
                     self._say(f"no Spot notices from http://{self._address}: {type(error).__name__}: {error}")
                 self._complained = True

@@ -66,8 +66,7 @@ def fetch(arguments: "list[str]") -> "dict[str, Any]":
     engine_key.check_graph(directory, spec)
     found = device()
     plan = engine_store.plan(directory, spec, found, say)
-    tensorrt, names = spec["tensorrt"], engine_plan.described(spec)
-    wrong, unknown = engine_plan.problems(plan, tensorrt["flavour"], tensorrt["version"], found["sm"], names)
+    wrong, unknown = engine_plan.against(spec, plan, found["sm"])
     if wrong:
         raise EngineError(f"the engine is not what was built: {'; '.join(wrong)}")
     return {"key": engine_key.key_here(spec, found), "sm": found["sm"], "size_bytes": len(plan), "not_read": unknown}
@@ -99,11 +98,14 @@ def check(arguments: "list[str]") -> "dict[str, Any]":
     done, left = ["the graph is the one that the specification names"], []
     for row in spec["engines"]:
         plan = engine_store.packaged(directory, row)
-        wrong, unknown = engine_plan.problems(plan, flavour, version, row["sm"], engine_plan.described(spec))
+        wrong, unknown = engine_plan.against(spec, plan, row["sm"])
         if wrong:
             raise EngineError(f"{row['file']}: {'; '.join(wrong)}")
         done.append(f"{row['file']}: digest" + ("" if unknown else ", version, architecture and names"))
         left += [f"{row['file']}: {what}" for what in unknown]
+    if not spec["engines"]:
+        how = tensorrt_bindings.LEAN if flavour == "lean" else "`engine build` on the fleet's GPU makes one"
+        left.append(f"any engine: the package has none, and a worker ends without one in MLPACK_ENGINES; {how}")
     _, recorded = engine_verify.calls(directory)
     done.append(f"{len(recorded)} check calls can be read")
     trt = tensorrt_bindings.load(flavour)

@@ -25,6 +25,9 @@ GRAPH_FILES = ("model.onnx", "model.onnx.data")
 BINDINGS = {"rtx": "tensorrt_rtx_bindings", "standard": "tensorrt", "lean": "tensorrt_lean_bindings"}
 """By flavour: the Python module that runs an engine. Lean runs what `tensorrt` builds to be version compatible."""
 
+AMPERE_PLUS = "sm80+"
+"""What an engine is for that `hardware: ampere_plus` made: sm80 and all that came later."""
+
 _CHUNK_BYTES = 1 << 20
 _NEEDED = {"graph": str, "precision": str, "builder": str, "tensorrt": dict, "flags": dict, "profiles": list, "gpus": list,
            "inputs": list, "outputs": list, "engines": list}  # fmt: skip
@@ -39,17 +42,29 @@ def canonical(value: "Any") -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
-def key(spec: "Mapping[str, Any]", sm: str, device: "str | None" = None, driver_major: "int | None" = None) -> str:
-    """64 hexadecimal digits. `sm`: what the engine is for; `device`, `driver_major`: only where they decide too, see `key_here`."""
+def architecture(spec: "Mapping[str, Any]", sm: str) -> str:
+    """What an engine of this specification for a device of `sm` is for: `sm` alone, or AMPERE_PLUS. Engines that are for the same
+    may be exchanged."""
+    return AMPERE_PLUS if spec["flags"]["hardware"] == "ampere_plus" and is_ampere_plus(sm) else sm
+
+
+def is_ampere_plus(sm: str) -> bool:
+    """Whether this compute capability is sm80 or newer."""
+    digits = sm.removeprefix("sm").rstrip("abcdefghijklmnopqrstuvwxyz")
+    return digits.isdecimal() and int(digits) >= 80
+
+
+def key(spec: "Mapping[str, Any]", sm: str, device: "str | None" = None, driver_cuda: "int | None" = None) -> str:
+    """64 hexadecimal digits. `sm`: the device's; `device`, `driver_cuda`: only where they decide too, see `key_here`."""
     tensorrt = spec["tensorrt"]
     named = {
         "graph": spec["graph"],
         "flavour": tensorrt["flavour"],
         "version": tensorrt["version"],
         "cuda": tensorrt["cuda"],
-        "sm": sm,
+        "sm": architecture(spec, sm),
         "device": device,
-        "driver_major": driver_major,
+        "driver_cuda": driver_cuda,
         "flags": spec["flags"],
         "workspace_bytes": spec["workspace_bytes"],
         "profiles": spec["profiles"],
@@ -62,7 +77,8 @@ def key_here(spec: "Mapping[str, Any]", device: "Mapping[str, Any]") -> str:
     """The key of this specification's engine on a device ({"name", "sm", "driver"}).
 
     An engine of TensorRT for RTX knows neither device nor driver: its last compilation is at load. One of the full TensorRT is tied
-    to the driver's major version, and to the very model of GPU unless its flags say `hardware`.
+    to the major version of the newest CUDA that the driver knows (`driver` is 1,000 of it), and to the very model of GPU unless its
+    flags say `hardware`.
     """
     if spec["tensorrt"]["flavour"] == "rtx":
         return key(spec, device["sm"])
@@ -123,4 +139,5 @@ def check_graph(directory: str, spec: "Mapping[str, Any]") -> None:
 def packaged(spec: "Mapping[str, Any]", sm: str) -> "dict[str, Any] | None":
     """The row of the engine that lies in the package for this device, if there is one."""
     rows: list[dict[str, Any]] = spec["engines"]
-    return next((row for row in rows if row["sm"] == sm), None)
+    wanted = architecture(spec, sm)
+    return next((row for row in rows if architecture(spec, row["sm"]) == wanted), None)

@@ -4,7 +4,8 @@
     {"id": "engine/<key>", "owner": ..., "expires": seconds since 1970, "ttl": the same and a day, for the table's TTL}
 
 Promises: of any number of processes at most one holds a lease that has not run out; one whose holder died is free `LEASE_S` after
-its last heartbeat, counted by the clocks of the machines, which have to agree to within that. Losing it is noticed, and told.
+its last heartbeat, counted by the clocks of the machines, which have to agree to within that; one whose holder hangs is free after
+`MOST_S` and that. Losing it is noticed, and told.
 Will not: make a lost lease harmless; publishing is conditional, and that does.
 """
 
@@ -25,20 +26,27 @@ LEASE_S = 120
 """How long after its last heartbeat a lease is free."""
 HEARTBEAT_S = 30
 """How often a holder renews."""
+MOST_S = 2700
+"""How long a holder renews: whoever is not done by then hangs, and those who wait are to have their turn. More than a build's
+limit, less than `engine_make.WAIT_S`."""
+CONNECT_S, READ_S, ATTEMPTS = 2, 5, 2
+"""Of one call. A heartbeat counts from before its first try, so that all of them have to be over well within the lease."""
 _DAY_S = 86_400
 _REFUSED = "ConditionalCheckFailedException"
 
 
 class Lease:
-    """A lease that may be taken. `lease_s` and `heartbeat_s` are seconds."""
+    """A lease that may be taken. `lease_s`, `heartbeat_s` and `most_s` are seconds."""
 
-    def __init__(self, address: str, name: str, *, lease_s: float = LEASE_S, heartbeat_s: float = HEARTBEAT_S) -> None:
+    def __init__(
+        self, address: str, name: str, *, lease_s: float = LEASE_S, heartbeat_s: float = HEARTBEAT_S, most_s: float = MOST_S
+    ) -> None:
         try:
             _, self._table, _ = aws.split_uri(address, "dynamodb")
-            self._client = aws.client("dynamodb")
+            self._client = aws.client("dynamodb", connect_s=CONNECT_S, read_s=READ_S, attempts=ATTEMPTS)
         except aws.AwsError as error:
             raise EngineError(f"MLPACK_LEASES: {error}") from None
-        self._name, self._lease_s, self._heartbeat_s = name, lease_s, heartbeat_s
+        self._name, self._lease_s, self._heartbeat_s, self._most_s = name, lease_s, heartbeat_s, most_s
         self._owner = f"{os.uname().nodename}/{os.getpid()}/{uuid.uuid4()}"
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -51,8 +59,10 @@ class Lease:
             self._client.put_item(
                 TableName=self._table,
                 Item={"id": {"S": self._name}, "owner": {"S": self._owner}, **self._times(now)},
-                ConditionExpression="attribute_not_exists(id) OR expires < :now",
-                ExpressionAttributeValues={":now": {"N": f"{now:.3f}"}},
+                # Ours: the answer to an earlier try was lost, and this is the client's next.
+                ConditionExpression="attribute_not_exists(id) OR expires < :now OR #owner = :owner",
+                ExpressionAttributeNames={"#owner": "owner"},
+                ExpressionAttributeValues={":now": {"N": f"{now:.3f}"}, ":owner": {"S": self._owner}},
             )
         except aws.failures() as error:
             if aws.code(error) == _REFUSED:
@@ -96,8 +106,10 @@ class Lease:
         return True
 
     def _beat(self) -> None:
+        end = time.monotonic() + self._most_s
         while not self._stop.wait(self._heartbeat_s):
-            if not self.renew():
+            if time.monotonic() > end or not self.renew():
+                self.lost = True
                 return
 
     def _times(self, now: float) -> "dict[str, Any]":

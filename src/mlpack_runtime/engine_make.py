@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     Build = Callable[[str, Mapping[str, Any], Mapping[str, Any]], bytes]
     Verify = Callable[[str, Mapping[str, Any], bytes], Any]
 
+LIMIT_S = 1800
+"""How long TensorRT's builder may take: MiniLM takes seconds, a graph of some GB minutes."""
 WAIT_S = 3600
 """How long a process waits for another's build before it gives up."""
 POLL_S = 2.0
@@ -49,15 +51,22 @@ def build(directory: str, spec: "Mapping[str, Any]", device: "Mapping[str, Any]"
         }  # fmt: skip
         with open(request_path, "w", encoding="utf-8") as stream:
             json.dump(request, stream)
-        # In an image TensorRT lies in the package's own site/, and nothing of the base's Python may come before it.
-        switches = ["-I", "-S"] if os.path.isdir(os.path.join(tensorrt_bindings.ROOT, "site")) else ["-I"]
-        command = [sys.executable, *switches, "-c", _START, tensorrt_bindings.ROOT, request_path, answer_path]
-        done = subprocess.run(command, capture_output=True, check=False)
+        command = [sys.executable, *_switches(), "-c", _START, tensorrt_bindings.ROOT, request_path, answer_path]
+        try:
+            done = subprocess.run(command, capture_output=True, timeout=LIMIT_S, check=False)
+        except subprocess.TimeoutExpired as error:
+            said = _end(error.stderr or b"")
+            raise EngineError(
+                f"TensorRT's builder was not done after {LIMIT_S} s, and was ended: {said or 'it wrote nothing'}. See whether "
+                "another process uses this GPU; build on one that is idle, or with a lower `optimization_level`"
+            ) from None
         if done.returncode != 0 or not os.path.exists(answer_path):
-            said = done.stderr.decode("utf-8", "replace").strip()[-600:]
-            raise EngineError(f"TensorRT's builder ended with {done.returncode} and no answer: {said or 'it wrote nothing'}")
+            said = _end(done.stderr) or "it wrote nothing"
+            raise EngineError(f"TensorRT's builder ended with {done.returncode} and no answer: {said}")
         with open(answer_path, "rb") as answered:
             answer = json.loads(answered.read())
+        if not answer["ok"] and answer["stage"] == "import" and flavour == "lean":
+            raise EngineError(f"no engine can be built here: {answer['errors'][0]['reason']}. {_capital(tensorrt_bindings.LEAN)}")
         if not answer["ok"]:
             raise EngineError(
                 f"TensorRT {answer['version'] or ''} refuses the graph: " + "; ".join(_words(e) for e in answer["errors"][:5])
@@ -71,6 +80,20 @@ def build(directory: str, spec: "Mapping[str, Any]", device: "Mapping[str, Any]"
             return built.read()
 
 
+def _switches() -> "list[str]":
+    """This interpreter's own: an image sees its site/ alone (-I -S), an environment with the full TensorRT what is installed."""
+    isolated = ["-I"] if sys.flags.isolated else ["-P"]  # -P: a command line's code finds nothing in the current directory
+    return [*isolated, "-S"] if sys.flags.no_site else isolated
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _end(said: bytes) -> str:
+    return said.decode("utf-8", "replace").strip()[-600:]
+
+
 def _words(error: "Mapping[str, Any]") -> str:
     node = f"node {error['name'] or error['node']!r} ({error['operator']}): " if error["operator"] else ""
     return node + str(error["reason"])
@@ -82,7 +105,7 @@ def timing_cache(spec: "Mapping[str, Any]", device: "Mapping[str, Any]") -> "str
     folder = os.environ.get("MLPACK_TIMING_CACHE")
     if not folder or spec["tensorrt"]["flavour"] == "rtx":
         return None
-    named = {"device": device["name"], "sm": device["sm"], "driver_major": device["driver"] // 1000,
+    named = {"device": device["name"], "sm": device["sm"], "driver_cuda": device["driver"] // 1000,
              "version": spec["tensorrt"]["version"], "cuda": spec["tensorrt"]["cuda"]}  # fmt: skip
     os.makedirs(folder, exist_ok=True)
     return os.path.join(folder, hashlib.sha256(engine_key.canonical(named)).hexdigest() + ".timing")
@@ -164,8 +187,7 @@ class Maker:
         self.say(f"building engine {self.key[:12]} for {device['name']}, {device['sm']}")
         start = time.monotonic()
         plan = self.builder(self.directory, spec, device)
-        tensorrt, names = spec["tensorrt"], engine_plan.described(spec)
-        wrong, _ = engine_plan.problems(plan, tensorrt["flavour"], tensorrt["version"], device["sm"], names)
+        wrong, _ = engine_plan.against(spec, plan, device["sm"])
         if wrong:
             raise EngineError(f"the engine was built, and is not what was asked for: {'; '.join(wrong)}")
         verified = self.verifier(self.directory, spec, plan)

@@ -10,6 +10,8 @@ Promises: never more than the bytes say. Will not: prove that an engine runs; on
 
 import re
 
+from mlpack_runtime import engine_key
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -36,7 +38,7 @@ def inspect(data: bytes, names: "Iterable[str]" = ()) -> "dict[str, Any]":
 
 
 def problems(data: bytes, flavour: str, version: str, sm: str, names: "Iterable[str]") -> "tuple[list[str], list[str]]":
-    """(what contradicts the specification, what could not be read)."""
+    """(what contradicts the specification, what could not be read). `sm`: what it has to be for, `engine_key.architecture`."""
     wanted = tuple(names)
     seen = inspect(data, wanted)
     if seen["magic"] != MAGIC[flavour].decode():
@@ -48,7 +50,8 @@ def problems(data: bytes, flavour: str, version: str, sm: str, names: "Iterable[
         wrong.append(f"its header says {seen['size_bytes']:,} bytes, and there are {len(data):,}: it was cut off")
     if seen["version"] != version:
         wrong.append(f"it was made by TensorRT {seen['version']}, not {version}")
-    if seen["sms"] and seen["sms"] != [sm]:
+    fits = all(map(engine_key.is_ampere_plus, seen["sms"])) if sm == engine_key.AMPERE_PLUS else seen["sms"] == [sm]
+    if seen["sms"] and not fits:
         wrong.append(f"it is for {', '.join(seen['sms'])}, not for {sm}")
     if not seen["sms"]:
         unknown.append("the architecture: its text names none")
@@ -56,6 +59,12 @@ def problems(data: bytes, flavour: str, version: str, sm: str, names: "Iterable[
     if missing and flavour == "rtx":
         wrong.append(f"it does not name {', '.join(map(repr, missing))}, which the graph has as inputs or outputs")
     return wrong, unknown
+
+
+def against(spec: "Mapping[str, Any]", data: bytes, sm: str) -> "tuple[list[str], list[str]]":
+    """`problems` of this specification's engine for a device of `sm`."""
+    tensorrt = spec["tensorrt"]
+    return problems(data, tensorrt["flavour"], tensorrt["version"], engine_key.architecture(spec, sm), described(spec))
 
 
 def described(spec: "Mapping[str, Any]") -> "tuple[str, ...]":

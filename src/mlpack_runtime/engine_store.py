@@ -18,7 +18,7 @@ import json
 import os
 import time
 
-from mlpack_runtime import aws, engine_key
+from mlpack_runtime import aws, engine_key, tensorrt_bindings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -173,10 +173,11 @@ def plan(directory: str, spec: "Mapping[str, Any]", device: "Mapping[str, Any]",
     address = os.environ.get("MLPACK_ENGINES")
     refused = spec.get("refused", {}).get(device["sm"])
     why = f" (the build could not make one: {refused})" if refused else ""
+    lean = f": {tensorrt_bindings.LEAN}" if spec["tensorrt"]["flavour"] == "lean" else ""
     if not address:
         raise EngineError(
-            f"the package has no engine for {device['sm']}{why}, and MLPACK_ENGINES does not say where others are: build one with "
-            "`bootstrap.py engine build` on this kind of GPU",
+            f"the package has no engine for {device['sm']}{why}, and MLPACK_ENGINES does not say where others are"
+            + (lean or ": build one with `bootstrap.py engine build` on this kind of GPU"),
             MISS,
         )
     shelf = Shelf(address)
@@ -186,9 +187,9 @@ def plan(directory: str, spec: "Mapping[str, Any]", device: "Mapping[str, Any]",
         return shelf.engine(record)
     if os.environ.get("MLPACK_ENGINE_ON_MISS", "fail") != "build":
         raise EngineError(
-            f"no engine for {device['name']}, {device['sm']} (key {key}) in the package{why} or in {shelf.address}: run "
-            "`bootstrap.py engine build` with this image on this kind of GPU once, or let workers do it with "
-            "MLPACK_ENGINE_ON_MISS=build",
+            f"no engine for {device['name']}, {device['sm']} (key {key}) in the package{why} or in {shelf.address}"
+            + (lean or ": run `bootstrap.py engine build` with this image on this kind of GPU once, or let workers do it with "
+               "MLPACK_ENGINE_ON_MISS=build"),
             MISS,
         )
     from mlpack_runtime import engine_make

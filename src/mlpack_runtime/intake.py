@@ -1,7 +1,8 @@
 """From the queue to the consumer: pollers that take messages in, and threads that take each to its end.
 
 Promises: no more than `prefetch` messages are held at a time: the engine is kept busy, others get their share; while the breaker
-is open nothing is taken; what is held when the end comes is finished in time or given back. Will not: look into a message.
+is open nothing is taken; what is held when the end comes is finished in time or given back; nothing that a service or a message
+does ends a thread, and one that has ended all the same is said (`ended`). Will not: look into a message.
 """
 
 import threading
@@ -30,12 +31,14 @@ class Intake:
     def __init__(self, settings: "Settings", service: "Service", breaker: "Breaker", stop: "Stop") -> None:
         region = aws.region_of(settings.queue_url)
         client = aws.client("sqs", region_name=region, read_s=settings.poll_s + aws.READ_S)
+        # What the end waits for: soon over where SQS hangs. What is not deleted or given back comes back by itself.
+        quick = aws.client("sqs", region_name=region, connect_s=2, read_s=5, attempts=1)
         self._settings = settings
         self._model = service.model
         self._breaker = breaker
         self._stop = stop
         self._dead = DeadLetters(client, settings.queue_url, settings.dead_url, self._warn)
-        self._queue = Queue(client, settings.queue_url, dead=self._dead, visibility_s=settings.visibility_s)
+        self._queue = Queue(client, settings.queue_url, dead=self._dead, visibility_s=settings.visibility_s, quick=quick)
         self._keeper = Keeper(self._queue, self._warn)
         self._deleter = Deleter(self._queue, self._keeper, self._warn)
         place = results.open_results(settings.results, keep_s=settings.keep_s, region=region)
@@ -46,19 +49,26 @@ class Intake:
         self._pollers = [
             threading.Thread(target=self._poll, name=f"poll-{number}", daemon=True) for number in range(settings.pollers)
         ]
+        self._handlers = [
+            threading.Thread(target=self._consume, name=f"message-{number}", daemon=True) for number in range(settings.prefetch)
+        ]
 
     def start(self) -> None:
         """Begin."""
         try:
             self._dead.url()  # what is wrong with it is said before it is needed
-        except aws.failures() as error:
+        except Exception as error:  # noqa: BLE001  (what answers in SQS's place may be anything)
             self._warn(f"which queue is for dead letters cannot be known yet: {aws.told(error)}")
         self._keeper.start()
         self._deleter.start()
-        for number in range(self._settings.prefetch):
-            threading.Thread(target=self._consume, name=f"message-{number}", daemon=True).start()
-        for poller in self._pollers:
-            poller.start()
+        for thread in (*self._handlers, *self._pollers):
+            thread.start()
+
+    @property
+    def ended(self) -> str:
+        """The name of a thread that has ended although nobody asked for it; "" while all are at work."""
+        threads = (*self._pollers, *self._handlers, self._keeper.thread, self._deleter.thread)
+        return "" if self._stop.asked else next((thread.name for thread in threads if thread.ident and not thread.is_alive()), "")
 
     def drain(self, until_s: float) -> int:
         """Take no more, finish what is done by `until_s` (of the monotonic clock), give the rest back; how many those were."""
@@ -66,33 +76,38 @@ class Intake:
             poller.join(max(0.0, until_s - monotonic()))
         while self._keeper.held() and monotonic() < until_s:
             sleep(_LOOK_S)
-        self._deleter.stop()
+        self._deleter.stop(until_s)
         rest = [delivery for delivery in self._keeper.held() if self._keeper.drop(delivery)]
         self._give_back(rest)
-        self._keeper.stop()
+        self._keeper.stop(until_s)
         return len(rest)
 
     def _poll(self) -> None:
         """One poller's life. A service that is away is asked again after a pause."""
         while not self._stop.asked:
-            if not self._breaker.closed:
-                self._stop.wait(min(_PAUSE_S, max(0.05, self._breaker.wait_s)))
-                continue
-            wanted = self._take_slots()
-            found: list[Delivery] = []
             try:
-                found = self._queue.receive(wanted, self._settings.poll_s) if wanted else []
-                self._keeper.hold(found)
-            except aws.failures() as error:
+                self._take()
+            except Exception as error:  # noqa: BLE001  (a proxy's page in SQS's place, a token file that is gone: the next may go well)
                 self._warn(f"no messages, next try in {_PAUSE_S:.0f} s: {aws.told(error)}")
                 self._stop.wait(_PAUSE_S)
-            self._return_slots(wanted - len(found))
+
+    def _take(self) -> None:
+        """Once for messages, as many as there is room for. Raises whatever SQS and what is in its place make botocore raise."""
+        if not self._breaker.closed:
+            self._stop.wait(min(_PAUSE_S, max(0.05, self._breaker.wait_s)))
+            return
+        wanted, kept = self._take_slots(), 0
+        try:
+            found = self._queue.receive(wanted, self._settings.poll_s) if wanted else []
+            self._keeper.hold(found)
             if self._stop.asked or not self._breaker.closed:
                 self._give_back([delivery for delivery in found if self._keeper.drop(delivery)])
-                self._return_slots(len(found))
-                continue
+                return
             for delivery in found:
                 self._inbox.put(delivery)
+            kept = len(found)
+        finally:
+            self._return_slots(wanted - kept)
 
     def _take_slots(self) -> int:
         """Room for a receive's worth of messages, soon for less, but for one at least; 0 at the end."""
@@ -112,13 +127,16 @@ class Intake:
 
     def _consume(self) -> None:
         while True:
-            self._consumer.handle(self._inbox.get())
-            self._return_slots(1)
+            delivery = self._inbox.get()
+            try:
+                self._consumer.handle(delivery)
+            finally:
+                self._return_slots(1)
 
     def _give_back(self, deliveries: "list[Delivery]") -> None:
         try:
             self._queue.change([(delivery, 0) for delivery in deliveries])
-        except aws.failures() as error:
+        except Exception as error:  # noqa: BLE001  (as above)
             self._warn(f"{len(deliveries)} messages could not be given back; they come back by themselves: {aws.told(error)}")
 
     def _warn(self, message: str) -> None:

@@ -9,7 +9,7 @@ the ReceiveMessage request", which extending does not reset.
 """
 
 import threading
-from queue import Empty
+from queue import Empty, Full
 from queue import Queue as Inbox
 from time import monotonic, time
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 LONGEST_S = 12 * 3600
 AT_ONCE = 10  # AWS: "a maximum of 10" messages a receive, and entries a batch
 _GONE = ("ReceiptHandleIsInvalid", "InvalidParameterValue", "MessageNotInflight", "AWS.SimpleQueueService.MessageNotInflight")
+_TOO_LARGE = ("InvalidParameterValue", "InvalidMessageContents", "MessageTooLong")
 _ATTRIBUTES = 10  # AWS: at most ten attributes a message
 
 
@@ -59,12 +60,21 @@ class Delivery:
 
 
 class Queue:
-    """The queue at `url`, and where poison goes. Methods raise `aws.failures()`."""
+    """The queue at `url`, and where poison goes. `quick`: a client for all but receiving. Methods raise `aws.failures()`, and what
+    botocore makes of answers that are not SQS's."""
 
     def __init__(
-        self, client: "Any", url: str, *, dead: DeadLetters, visibility_s: int, clock: "Callable[[], float]" = monotonic
+        self,
+        client: "Any",
+        url: str,
+        *,
+        dead: DeadLetters,
+        visibility_s: int,
+        quick: "Any" = None,
+        clock: "Callable[[], float]" = monotonic,
     ) -> None:
         self._client = client
+        self._quick = quick or client
         self.url = url
         self._dead = dead
         self.visibility_s = visibility_s
@@ -102,32 +112,48 @@ class Queue:
         return delivery.received_s + LONGEST_S - self._clock()
 
     def bury(self, delivery: Delivery, reason: str) -> bool:
-        """Send it on to the dead-letter queue, with the attribute `reason`; False where there is none to send it to."""
+        """Send it on to the dead-letter queue, with the attribute `reason` where there is room for it; False where there is no such
+        queue, or it takes no message of this size."""
         dead_url = self._dead.url()
         if dead_url is None:
             return False
-        attributes = {name: _copied(value) for name, value in delivery.raw_attributes.items()}
-        if len(attributes) < _ATTRIBUTES or "reason" in attributes:
-            attributes["reason"] = {"DataType": "String", "StringValue": _plain(reason)}
-        self._client.send_message(QueueUrl=dead_url, MessageBody=delivery.body, MessageAttributes=attributes)
-        return True
+        copied = {name: _copied(value) for name, value in delivery.raw_attributes.items()}
+        tries = [copied]
+        if len(copied) < _ATTRIBUTES or "reason" in copied:
+            tries.insert(0, copied | {"reason": {"DataType": "String", "StringValue": _plain(reason)}})
+        for attributes in tries:
+            try:
+                self._quick.send_message(QueueUrl=dead_url, MessageBody=delivery.body, MessageAttributes=attributes)
+                return True
+            except aws.failures() as error:
+                if aws.code(error) not in _TOO_LARGE:
+                    raise
+        return False
 
     def _capped(self, delivery: Delivery, seconds: int) -> int:
         # A second less: SQS refuses a time past the cap by its own clock, which began when the request arrived.
         return max(0, min(seconds, int(self.left_s(delivery)) - 1))
 
     def _each(self, operation: str, entries: "list[tuple[Delivery, dict[str, Any]]]") -> "list[Delivery]":
-        failed = []
+        """Ten at a time, all of them; what the first ten that failed raised is raised at the end."""
+        failed: list[Delivery] = []
+        raised: list[Exception] = []
         for begin in range(0, len(entries), AT_ONCE):
             some = entries[begin : begin + AT_ONCE]
             numbered = [{"Id": str(number), **entry} for number, (_, entry) in enumerate(some)]
-            answer = getattr(self._client, operation)(QueueUrl=self.url, Entries=numbered)
+            try:
+                answer = getattr(self._quick, operation)(QueueUrl=self.url, Entries=numbered)
+            except Exception as error:  # noqa: BLE001  (raised below)
+                raised.append(error)
+                continue
             for row in answer.get("Failed", ()):
                 delivery = some[int(row["Id"])][0]
                 if row.get("Code", "") in _GONE:
                     delivery.lost = True
                 else:
                     failed.append(delivery)
+        if raised:
+            raise raised[0]
         return failed
 
 
@@ -151,16 +177,16 @@ class Keeper:
         self._lock = threading.Lock()
         self._held: dict[str, Delivery] = {}
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._loop, name="heartbeat", daemon=True)
+        self.thread = threading.Thread(target=self._loop, name="heartbeat", daemon=True)
 
     def start(self) -> None:
         """Begin."""
-        self._thread.start()
+        self.thread.start()
 
-    def stop(self) -> None:
-        """End; nothing is extended any more."""
+    def stop(self, until_s: float) -> None:
+        """End; nothing is extended any more. Waits for what is under way until then, by the monotonic clock."""
         self._ended.set()
-        self._thread.join()
+        self.thread.join(max(0.0, until_s - monotonic()))
 
     def hold(self, deliveries: "Iterable[Delivery]") -> None:
         """These are worked on."""
@@ -188,7 +214,7 @@ class Keeper:
         for begin in range(0, len(going), AT_ONCE):
             try:
                 self._queue.change([(delivery, self._queue.visibility_s) for delivery in going[begin : begin + AT_ONCE]])
-            except aws.failures() as error:
+            except Exception as error:  # noqa: BLE001  (without this thread every slow message would come twice)
                 self._say(f"visibility could not be extended, next try in {self._every_s:.0f} s: {aws.told(error)}")
         for delivery in self.held():
             if delivery.lost and self.drop(delivery):
@@ -215,20 +241,23 @@ class Deleter:
         self._say = say
         # Bounded: where deletes are slow, whoever adds waits and takes nothing new, instead of holding ever more.
         self._inbox: Inbox[Delivery | None] = Inbox(2 * AT_ONCE)
-        self._thread = threading.Thread(target=self._loop, name="delete", daemon=True)
+        self.thread = threading.Thread(target=self._loop, name="delete", daemon=True)
 
     def start(self) -> None:
         """Begin."""
-        self._thread.start()
+        self.thread.start()
 
     def add(self, delivery: Delivery) -> None:
         """Delete this one soon. Waits while twenty others are due."""
         self._inbox.put(delivery)
 
-    def stop(self) -> None:
-        """Delete what was added, and end."""
-        self._inbox.put(None)
-        self._thread.join()
+    def stop(self, until_s: float) -> None:
+        """Delete what was added, and end; by then, of the monotonic clock, or not at all."""
+        try:
+            self._inbox.put(None, timeout=max(0.0, until_s - monotonic()))
+        except Full:
+            return
+        self.thread.join(max(0.0, until_s - monotonic()))
 
     def _loop(self) -> None:
         going = True
@@ -254,7 +283,7 @@ class Deleter:
             return
         try:
             left = self._queue.delete(some)
-        except aws.failures() as error:
+        except Exception as error:  # noqa: BLE001  (without this thread whoever is done would wait for ever)
             self._say(f"{len(some)} messages that are done could not be deleted; they come again: {aws.told(error)}")
             return
         if left:

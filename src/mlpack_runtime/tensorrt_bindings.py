@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 BUILDERS = {**BINDINGS, "lean": "tensorrt"}
 """By flavour: the module that builds an engine. The lean runtime builds none; what it runs is the full TensorRT's work."""
 
+LEAN = (
+    "the lean runtime runs engines and builds none. Where the full TensorRT of the same version is installed beside this package, "
+    "on this kind of GPU, run `python -I bootstrap.py engine build` (not with -S, which hides what is installed): it publishes to "
+    "MLPACK_ENGINES, and this image finds it there (docs/tensorrt.md, \"Engines for the lean runtime\")"
+)
+"""What to do about an engine that is not there, in an image of the lean runtime."""
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _LIBRARIES = ("libtensorrt_rtx.so", "libtensorrt_onnxparser_rtx.so", "libnvinfer.so", "libnvonnxparser.so", "libnvinfer_lean.so")
 

@@ -4,7 +4,8 @@ Settings come from the environment, else from model.json's "worker" (docs/worker
 HTTP alone. SIGTERM, SIGINT and a Spot notice end it: no more is taken, what is at hand is finished within MLPACK_DRAIN_S, the rest
 given back.
 
-Exit status: 0 ended as asked; 1 cannot start; 2 settings; 70 the device was lost (`EX_SOFTWARE`): start anew, elsewhere perhaps.
+Exit status: 0 ended as asked; 1 cannot start; 2 settings; 4 a service failed at the start: start anew; 5 there is no engine for
+this device; 70 the device was lost (`EX_SOFTWARE`): start anew, elsewhere perhaps.
 Promises: a message is never lost by how a worker ends, kill -9 included. Will not: start other processes, or mend a device.
 """
 
@@ -51,7 +52,7 @@ def main(arguments: "list[str]") -> int:
         return 2
     except (model.ModelError, ort.OrtError, BackendError, aws.AwsError, OSError) as error:
         _emit(None, "CRITICAL", f"the worker cannot start: {error}")
-        return 1
+        return error.status if isinstance(error, BackendError) else 1
 
 
 class Worker:
@@ -115,7 +116,16 @@ class Worker:
             return f"ending: {self.stop.reason}"
         if self.server.service is None:
             return "the model is being loaded"
+        if ended := self._ended():
+            return f"its thread {ended} has ended, which is a bug: start another"
         return "" if self._breaker.closed else f"the device failed; the breaker is {self._breaker.state}"
+
+    def _ended(self) -> str:
+        """The name of a thread without which nothing is answered, and which is gone."""
+        engine = self._batcher.thread if self._batcher else None
+        if engine is not None and engine.ident and not engine.is_alive():
+            return engine.name
+        return self._intake.ended if self._intake else ""
 
     def _drain(self, loaded: model.Model, batcher: Batcher) -> int:
         until_s = monotonic() + self.settings.drain_s

@@ -142,3 +142,88 @@ class Context:
         for index, value in enumerate(values):
             (ctypes.c_float * len(values)).from_address(self.addresses["y"])[index] = 2 * value
         return True
+
+
+# What builds, as `engine_build` uses it: every graph is the one of above, and a plan is the JSON that `Runtime` takes.
+
+
+class ILogger:
+    pass
+
+
+class NetworkDefinitionCreationFlag:
+    pass
+
+
+class BuilderFlag:
+    TF32, VERSION_COMPATIBLE, EXCLUDE_LEAN_RUNTIME = range(3)
+
+
+class Network:
+    num_inputs = num_outputs = 1
+
+    def get_input(self, index: int) -> SimpleNamespace:
+        return SimpleNamespace(name="x", dtype=SimpleNamespace(name="FLOAT"), shape=(-1, 3))
+
+    def get_output(self, index: int) -> SimpleNamespace:
+        return SimpleNamespace(name="y", dtype=SimpleNamespace(name="FLOAT"), shape=(-1, 3))
+
+
+class OnnxParser:
+    num_errors = 0
+
+    def __init__(self, network: Network, logger: ILogger) -> None:
+        self.network = network
+
+    def parse_from_file(self, path: str) -> bool:
+        with open(path, "rb") as stream:  # noqa: PTH123
+            return stream.read() != b""
+
+
+class Profile:
+    def __init__(self) -> None:
+        self.shapes: dict[str, Any] = {}
+
+    def set_shape(self, name: str, *shapes: tuple[int, ...]) -> None:
+        self.shapes[name] = shapes
+
+    def get_shape(self, name: str) -> Any:
+        return self.shapes[name]
+
+
+class BuilderConfig:
+    def __init__(self) -> None:
+        self.flags: set[int] = set()
+        self.profiles: list[Profile] = []
+
+    def set_flag(self, flag: int) -> None:
+        self.flags.add(flag)
+
+    def clear_flag(self, flag: int) -> None:
+        self.flags.discard(flag)
+
+    def add_optimization_profile(self, profile: Profile) -> int:
+        self.profiles.append(profile)
+        return len(self.profiles) - 1
+
+
+class HardwareCompatibilityLevel:
+    SAME_COMPUTE_CAPABILITY, AMPERE_PLUS = 1, 2
+
+
+class Builder:
+    def __init__(self, logger: ILogger) -> None:
+        self.logger = logger
+
+    def create_network(self, flags: int) -> Network:
+        return Network()
+
+    def create_builder_config(self) -> BuilderConfig:
+        return BuilderConfig()
+
+    def create_optimization_profile(self) -> Profile:
+        return Profile()
+
+    def build_serialized_network(self, network: Network, config: BuilderConfig) -> bytes:
+        ports = {"inputs": {"x": ["FLOAT", [-1, 3]]}, "outputs": {"y": ["FLOAT", [-1, 3]]}}
+        return json.dumps({**ports, "profiles": [0] * len(config.profiles)}).encode()

@@ -64,6 +64,25 @@ def test_it_falls_back_only_to_what_the_package_allows(package: tuple[str, dict[
     assert caught.value.sort == "package"
 
 
+@pytest.mark.parametrize(("sort", "falls"), [("package", True), ("device", False), ("sticky", False), ("service", False)])
+def test_it_does_not_fall_back_for_what_passes(
+    sort: str, falls: bool, package: tuple[str, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = f"from mlpack_runtime.backend import BackendError\ndef load(*_):\n    raise BackendError('full', {sort!r})\n"
+    (tmp_path / f"backend_{sort}.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(backend.LOADERS, "other", f"backend_{sort}")
+    directory, settings = package
+    wanted = {**settings, "backend": {"kind": "other", "fallback": ["cpu"]}}
+    if falls:
+        opened = backend.open_backend(directory, wanted)
+        assert opened.kind == "cpu"
+        opened.close()
+    else:
+        with pytest.raises(BackendError, match="full"):
+            backend.open_backend(directory, wanted)
+
+
 def test_a_graph_that_is_missing_is_the_packages_fault(package: tuple[str, dict[str, Any]]) -> None:
     directory, settings = package
     with pytest.raises(BackendError) as caught:

@@ -128,6 +128,59 @@ def test_failures_in_a_row_open_the_breaker_and_a_probe_of_our_own_closes_it() -
         assert device.sizes == [1, 1]  # the second probe, and the call
 
 
+class Profiled(Device):
+    """The same with a profile of 2 to 4 rows: one is repeated to make two."""
+
+    def shapes(self) -> Shapes:
+        return Shapes(({"x": ((2,), (2,), (4,))},))
+
+
+def test_a_call_without_rows_is_the_callers_mistake_where_rows_are_repeated() -> None:
+    device = Profiled()
+    with running(device, max_batch=4) as batcher:
+        nothing = {"x": Tensor("INT64", (0,), b"")}
+        for _ in range(5):
+            assert outcome(lambda: batcher.submit([nothing]).wait(ROWS)) == "input"
+        assert batcher.breaker.closed
+        assert outcome(lambda: batcher.submit([call(1)]).wait(ROWS)) == [2]
+
+
+def test_calls_that_cannot_be_joined_fail_alone() -> None:
+    """One whose mask is shorter than its ids: together with others there is no batch of it."""
+    layout = Layout(batched=True, pads={"x": 0, "mask": 0})
+
+    def text(length: int, masked: int) -> dict[str, Tensor]:
+        return {"x": tensor([1] * length, "INT64", (1, length)), "mask": tensor([1] * masked, "INT64", (1, masked))}
+
+    device = Device()
+    with running(device, layout, breaker=Breaker(failures=1)) as batcher:
+        device.gate.clear()
+        jobs = [batcher.submit([text(length, masked)]) for length, masked in ((3, 3), (4, 4), (4, 2), (3, 3))]
+        device.gate.set()
+        found = [outcome(lambda job=job: job.wait(layout)) for job in jobs]
+        assert found[:2] == [[2] * 3, [2] * 4]
+        assert found[3] == [2] * 3
+        assert batcher.breaker.closed
+
+
+def test_a_batch_is_never_the_probe() -> None:
+    device = Device()
+    with running(device, breaker=Breaker(failures=1, cooldown_s=0.0), sample=call(7)) as batcher:
+        device.gate.clear()
+        first = batcher.submit([call(-1)])
+        assert device.entered.wait(30)
+        jobs = [batcher.submit([call(1), call(-1)]), batcher.submit([call(-1)])]
+        device.fails = [BackendError("a negative number", "input"), BackendError("no", "input"), BackendError("lost", "device")]
+        device.gate.set()
+        for job in (first, *jobs):
+            outcome(lambda job=job: job.wait(ROWS))
+        for _ in range(500):
+            if batcher.breaker.closed:
+                break
+            threading.Event().wait(0.02)
+        assert outcome(lambda: batcher.submit([call(1)]).wait(ROWS)) == [2]
+
+
 def test_a_lost_device_is_told_once_and_refuses_everything_after() -> None:
     device, told = Device(), []
     with running(device) as batcher:

@@ -105,6 +105,21 @@ def test_without_a_metadata_service_it_is_said_once_and_nothing_ends() -> None:
     assert "no Spot notices from http://127.0.0.1:1" in said[0]
 
 
+def test_a_signal_within_a_signal_is_no_deadlock() -> None:
+    """The handler of the second runs in the thread that is dealing with the first."""
+    stop = Stop()
+    on_signals(stop)
+    try:
+        with stop._changed:
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGINT)
+        assert stop.wait(10)
+        assert stop.reason in ("SIGTERM", "SIGINT")
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def test_signals_ask_and_the_first_reason_stays() -> None:
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     stop = Stop()

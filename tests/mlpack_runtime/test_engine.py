@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import struct
 import subprocess
 import sys
 import time
+import venv
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -21,6 +23,7 @@ import pytest
 from engine_packages import engine_package
 from tests.aws_server import REGION, AwsServer, Fault
 from tiny_packages import engine_library
+from workers import add_botocore
 
 import mlpack_runtime
 from mlpack_runtime import engine, engine_key, engine_lease, engine_make, engine_plan, engine_store, engine_verify, ort
@@ -259,6 +262,47 @@ def test_of_eight_processes_exactly_one_builds(aws: AwsServer, places: dict[str,
     assert len(objects(aws)) == 2
 
 
+@pytest.mark.parametrize("action", ["close", "error"])
+def test_a_lease_whose_answer_was_lost_is_ours_at_the_next_try(action: str, aws: AwsServer, places: dict[str, str]) -> None:
+    """The client's own next try must not be refused by what its first one wrote."""
+    aws.plan(Fault(action, after=True, service="dynamodb", operation="PutItem"))
+    lease = Lease(places["MLPACK_LEASES"], "engine/k")
+    assert lease.take()
+    assert [one.status for one in aws.log("dynamodb") if one.operation == "PutItem"][-1] == 200
+    assert not Lease(places["MLPACK_LEASES"], "engine/k").take()
+
+
+def test_a_heartbeat_that_is_not_answered_is_over_well_within_the_lease(aws: AwsServer, places: dict[str, str]) -> None:
+    lease = Lease(places["MLPACK_LEASES"], "engine/k")
+    config = lease._client.meta.config
+    tries = config.retries["total_max_attempts"]
+    spent_s = tries * (config.connect_timeout + config.read_timeout) + 2**tries  # with the pauses between them
+    assert engine_lease.HEARTBEAT_S + spent_s < engine_lease.LEASE_S / 2
+    assert engine_make.LIMIT_S < engine_lease.MOST_S < engine_make.WAIT_S - engine_lease.LEASE_S
+
+
+def test_a_holder_that_hangs_is_overtaken(places: dict[str, str]) -> None:
+    hung = Lease(places["MLPACK_LEASES"], "engine/k", lease_s=0.4, heartbeat_s=0.1, most_s=0.3)
+    assert hung.take()
+    with hung:
+        time.sleep(1.2)
+        assert hung.lost
+        assert Lease(places["MLPACK_LEASES"], "engine/k").take()
+
+
+def test_a_builder_that_hangs_is_ended_and_the_lease_given_back(
+    aws: AwsServer, places: dict[str, str], deferred: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_make, "_START", "import sys, time; print('at it', file=sys.stderr, flush=True); time.sleep(60)")
+    monkeypatch.setattr(engine_make, "LIMIT_S", 1.0)
+    made = maker(aws, deferred)
+    made.builder = engine_make.build
+    with pytest.raises(EngineError, match=r"was not done after 1.0 s, and was ended: at it") as caught:
+        made.make()
+    assert caught.value.code == FAILED
+    assert client(aws, "dynamodb").scan(TableName="leases")["Items"] == []
+
+
 def test_a_lease_is_one_at_a_time_and_runs_out_when_its_holder_dies(places: dict[str, str]) -> None:
     dead = Lease(places["MLPACK_LEASES"], "engine/k", lease_s=0.4)
     other = Lease(places["MLPACK_LEASES"], "engine/k")
@@ -434,6 +478,21 @@ def test_keys_differ_in_whatever_decides() -> None:
     assert engine_key.key_here(rtx, L4) == engine_key.key_here(rtx, {**L4, "name": "NVIDIA L40S", "driver": 13000})
 
 
+def test_an_engine_for_ampere_and_newer_is_one_for_all_of_them() -> None:
+    spec = {
+        "graph": "sha256:0", "precision": "fp16", "tensorrt": {"flavour": "lean", "version": "11.4.0.106", "cuda": "12"},
+        "flags": {"hardware": "ampere_plus"}, "workspace_bytes": None, "profiles": [], "engines": [{"sm": "sm86"}],
+    }  # fmt: skip
+    turing = {**L4, "name": "Tesla T4", "sm": "sm75"}
+    keys = [engine_key.key_here(spec, {**L4, "sm": sm}) for sm in ("sm80", "sm86", "sm89", "sm90", "sm100", "sm120")]
+    assert len(set(keys)) == 1
+    assert engine_key.key_here(spec, turing) not in keys
+    assert engine_key.key_here({**spec, "flags": {"hardware": "same_compute_capability"}}, A10G) not in keys
+    assert engine_key.packaged(spec, "sm89") == engine_key.packaged(spec, "sm120") == {"sm": "sm86"}
+    assert engine_key.packaged(spec, "sm75") is None
+    assert engine_key.packaged({**spec, "flags": {"hardware": "none"}}, "sm89") is None
+
+
 @pytest.mark.parametrize("value", ["[]", "{}", '{"schema": 2}', '{"schema": 1}', "\x00"])
 def test_damaged_specifications_are_refused(value: str, tmp_path: Path) -> None:
     with pytest.raises(engine_key.SpecError):
@@ -462,6 +521,135 @@ def test_verify_compares_every_output(tmp_path: Path) -> None:
     session.close()
     assert engine_verify.compare(Tensor("INT32", (2,), bytes(8)), Tensor("INT32", (2,), bytes(4) + b"\1\0\0\0")) == {"equal": 0.5}
     assert engine.main([]) == 2
+
+
+def floats(*values: float, shape: tuple[int, ...] | None = None) -> Tensor:
+    return Tensor("FP32", shape or (len(values), 1), struct.pack(f"<{len(values)}f", *values))
+
+
+def passes(ours: Tensor, reference: Tensor, precision: str) -> bool:
+    """Whether `verify` takes these answers within the precision's own bounds."""
+    from mlpack.passes.tensorrt_golden import TOLERANCES
+
+    found = engine_verify.compare(ours, reference, None, TOLERANCES[precision]["difference"])
+    try:
+        engine_verify._hold("here", found, TOLERANCES[precision])
+    except engine_verify.VerifyError:
+        return False
+    return True
+
+
+INF, NAN = float("inf"), float("nan")
+
+
+@pytest.mark.parametrize(
+    ("ours", "reference", "precision", "taken"),
+    [
+        (floats(0.99, 0.98, 0.97), floats(0.01, 0.5, 1e-6), "int8", False),  # of a row of one, a cosine is the sign
+        (floats(0.5), floats(0.1), "int8", False),
+        (floats(0.52, 0.1, 0.3), floats(0.5, 0.12, 0.3), "int8", True),
+        (floats(*range(0, 12_000, 1000), shape=(3, 4)), floats(*range(12), shape=(3, 4)), "int8", False),
+        (floats(2e-3, 4e-3, 6e-3, 1, shape=(2, 2)), floats(2e-6, 4e-6, 6e-6, 1e-3, shape=(2, 2)), "int8", False),
+        (floats(0.1, 0.2, -0.3, 0.31, shape=(2, 2)), floats(0.05, 0.1, -0.15, 0.155, shape=(2, 2)), "int8", False),  # twice as much
+        (floats(1e-7), floats(-1e-7), "fp32", True),  # as good as zero
+        (floats(1e-7, 2.0), floats(-1e-7, 2.0), "fp32", True),
+        (floats(1e-7, -2e-7, 1, 2, shape=(2, 2)), floats(-1e-7, 1e-7, 1, 2, shape=(2, 2)), "fp32", True),
+        (floats(-0.5), floats(0.5), "fp32", False),
+        (floats(0.0, 0.0, shape=(1, 2)), floats(0.0, 0.0, shape=(1, 2)), "fp32", True),
+        (floats(0.0, 0.0, shape=(1, 2)), floats(3.0, 4.0, shape=(1, 2)), "int8", False),
+        (floats(-INF, 1.0), floats(INF, 1.0), "int8", False),
+        (floats(INF, 1.0), floats(INF, 1.0), "fp32", True),
+        (floats(1.0, INF), floats(INF, 1.0), "int8", False),
+        (floats(NAN, 1.0), floats(INF, 1.0), "int8", False),
+        (floats(NAN, 1.0), floats(NAN, 1.0), "fp32", True),
+        (floats(NAN, 1.0), floats(1.0, 1.0), "int8", False),
+    ],
+)
+def test_what_the_check_takes(ours: Tensor, reference: Tensor, precision: str, taken: bool) -> None:
+    assert passes(ours, reference, precision) is taken
+
+
+def test_an_output_is_held_to_its_size_in_all_calls(tmp_path: Path) -> None:
+    """A call of one row that lies near zero is as exact as the others, not more."""
+    calls, data = [], b""
+    for value in (4.0, 1e-3):
+        row = {"datatype": "FP32", "shape": [1, 1], "offset": len(data), "size": 4}
+        calls.append({"inputs": {"x": row}, "outputs": {"y": row}})
+        data += struct.pack("<f", value)
+    (tmp_path / "tensorrt-check.bin").write_bytes(data)
+    tolerance = {"cosine": 0.999, "difference": 2e-2, "equal": 0.95}
+    (tmp_path / "tensorrt-check.json").write_text(json.dumps({"schema": 1, "tolerance": tolerance, "calls": calls}))
+
+    def off(by: float) -> Any:
+        return lambda feeds: {"y": floats(feeds["x"].flat()[0] + by)}
+
+    assert engine_verify.verify(str(tmp_path), off(0.01))["difference"] == pytest.approx(0.01 / 4, rel=1e-3)
+    with pytest.raises(engine_verify.VerifyError, match="difference"):
+        engine_verify.verify(str(tmp_path), off(0.1))
+
+
+def doubling(folder: Path) -> Path:
+    """A package for the lean runtime whose graph doubles its input, as the imitation of TensorRT does; no engine yet."""
+    import numpy as np
+    from onnx import TensorProto, helper, numpy_helper
+
+    from mlpack.passes import graph, tensorrt
+
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 3]) for name in "xy"]
+    two = numpy_helper.from_array(np.array(2, np.float32), "two")
+    made = helper.make_graph([helper.make_node("Mul", ["x", "two"], ["y"])], "g", ports[:1], ports[1:], [two])
+    for name in ("m", "model"):
+        (folder / name).mkdir(parents=True)
+    graph.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), folder / "m")
+    tensorrt.run(folder / "m", tensorrt.Tensorrt(builder="deferred", flavour="lean", hardware="ampere_plus"), folder / "model")
+    (folder / "model/model.json").write_text("{}")
+    return folder / "model"
+
+
+def lean_image(root: Path) -> Path:
+    """The runtime part of a lean image: its site/ has an imitation of the lean runtime, which builds nothing."""
+    shutil.copytree(Path(mlpack_runtime.__file__).parent, root / "mlpack_runtime", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(root / "mlpack_runtime/bootstrap.py", root / "bootstrap.py")
+    (root / "lib").mkdir()
+    (root / "site").mkdir()
+    shutil.copy(Path(__file__).with_name("fake_tensorrt.py"), root / "site")
+    runs = 'import ctypes\nfrom fake_tensorrt import *\n__version__ = "11.4.0.106"\nRuntime.driver = ctypes.CDLL("libcuda.so.1")\n'
+    (root / "site/tensorrt_lean_bindings.py").write_text(runs)
+    return add_botocore(root)
+
+
+def test_an_engine_for_the_lean_runtime_comes_from_an_environment_with_the_full_tensorrt(
+    aws: AwsServer, places: dict[str, str], library: Path, tmp_path: Path
+) -> None:
+    directory, lean = doubling(tmp_path), lean_image(tmp_path / "image")
+    named = {**places, "LD_LIBRARY_PATH": str(library.parent)}
+    checked = json.loads(bootstrap(lean, directory, "check", **named).stdout)
+    assert any("runs engines and builds none" in line for line in checked["not_checked"])
+    for done, code in (
+        (bootstrap(lean, directory, "build", **named), FAILED),
+        (bootstrap(lean, directory, "fetch", **named), MISS),
+        (bootstrap(lean, directory, "fetch", **named, MLPACK_ENGINE_ON_MISS="build"), FAILED),
+        (bootstrap(lean, directory, "fetch", LD_LIBRARY_PATH=named["LD_LIBRARY_PATH"]), MISS),
+    ):
+        assert done.returncode == code, done.stderr
+        assert "run `python -I bootstrap.py engine build`" in done.stderr
+        assert "with this image" not in done.stderr
+    assert objects(aws) == {}
+
+    venv.create(tmp_path / "environment", symlinks=True)
+    (site,) = (tmp_path / "environment").glob("lib/python*/site-packages")
+    shutil.copy(Path(__file__).with_name("fake_tensorrt.py"), site)
+    (site / "tensorrt.py").write_text('from fake_tensorrt import *\n__version__ = "11.4.0.106"\n')
+    built = subprocess.run(
+        [str(tmp_path / "environment/bin/python"), "-I", str(lean / "bootstrap.py"), "engine", "build"],
+        capture_output=True, text=True, check=False, env={**aws.environment, **named, "MLPACK_MODEL_DIR": str(directory)},
+    )  # fmt: skip
+    assert built.returncode == 0, built.stderr
+    record = json.loads(built.stdout)
+    assert record["verified"] == {"calls": 3, "cosine": pytest.approx(1.0), "difference": 0.0, "equal": 1.0}
+    assert len(objects(aws)) == 2
+    fetched = bootstrap(lean, directory, "fetch", **named)
+    assert (fetched.returncode, json.loads(fetched.stdout)["key"]) == (0, record["key"]), fetched.stderr
 
 
 def test_the_images_command_builds_and_publishes_nothing_that_no_device_has_run(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlpack_runtime import engine_plan
+from mlpack_runtime import engine_key, engine_plan
 
 VERSION = "1.7.1.116"
 
@@ -40,6 +40,11 @@ def test_what_is_not_known_is_said_to_be_unknown() -> None:
     wrong, unknown = engine_plan.problems(b"????" + bytes(96), "standard", "11.4.0.106", "sm89", ["x"])
     assert wrong == []
     assert "were not read" in unknown[0]
+
+
+def test_an_engine_for_ampere_and_newer_may_name_any_of_them() -> None:
+    for sms, wrong in ((b"sm80 sm89", []), (b"sm75", ["it is for sm75, not for sm80+"])):
+        assert engine_plan.problems(plan(sm=sms), "rtx", VERSION, engine_key.AMPERE_PLUS, ["x"])[0] == wrong
 
 
 @given(st.binary(max_size=400), st.sampled_from(["rtx", "standard", "lean"]))

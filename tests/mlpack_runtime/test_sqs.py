@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterator
 
@@ -124,7 +125,7 @@ def test_deletes_go_ten_at_a_time(place: Place, queue: Queue, aws: AwsServer) ->
     deleter.start()
     for delivery in taken[20:]:
         deleter.add(delivery)
-    deleter.stop()
+    deleter.stop(time.monotonic() + 60)
     assert place.counts() == (0, 0)
     assert keeper.held() == []
     assert len([one for one in aws.log("sqs") if one.operation == "DeleteMessageBatch"]) == 3
@@ -139,6 +140,56 @@ def test_a_buried_message_is_what_it_was_with_the_reason(place: Place, queue: Qu
     assert dead["MessageAttributes"]["reason"]["StringValue"].startswith("bad  x")
     nowhere = DeadLetters(place.sqs, place.dead_url, "", pytest.fail)  # that queue has no redrive policy of its own
     assert not Queue(place.sqs, place.url, dead=nowhere, visibility_s=2).bury(delivery, "why")
+
+
+@pytest.mark.parametrize(("refusals", "buried"), [(1, True), (2, False)])
+def test_a_message_too_large_for_its_reason_is_buried_without(refusals: int, buried: bool, place: Place, queue: Queue) -> None:
+    place.send("text", request_id="r")
+    (delivery,) = queue.receive(1, 0)
+    refusal = Fault("error", operation="SendMessage", status=400, code="InvalidParameterValue")
+    place.aws.plan(*(dataclasses.replace(refusal, number=at + 1) for at in range(refusals)))
+    assert queue.bury(delivery, "bad") is buried
+    assert [set(dead["MessageAttributes"]) for dead in place.dead()] == [{"request_id"}] * buried
+
+
+def test_the_threads_of_a_queue_survive_what_no_queue_says(place: Place, queue: Queue) -> None:
+    """botocore makes AttributeErrors of it, and more."""
+    for number in range(25):
+        place.send({}, request_id=str(number))
+    taken = [*queue.receive(10, 0), *queue.receive(10, 0), *queue.receive(10, 0)]
+    said: list[str] = []
+    keeper = Keeper(queue, said.append)
+    keeper.hold(taken)
+    place.aws.plan(Fault("nonsense", service="sqs", number=1), Fault("nonsense", service="sqs", number=2))
+    keeper.beat()
+    assert len(said) == 2
+    assert len(keeper.held()) == 25
+    deleter = Deleter(queue, keeper, said.append)
+    deleter.start()
+    place.aws.plan(Fault("nonsense", service="sqs"))
+    for delivery in taken:
+        deleter.add(delivery)
+    deleter.stop(time.monotonic() + 60)
+    assert len(said) == 3
+    assert keeper.held() == []
+    until(lambda: sum(place.counts()) == 10, "those of the first ten are left")
+
+
+def test_a_queue_that_hangs_does_not_hold_up_the_end(place: Place, queue: Queue) -> None:
+    place.send({})
+    (delivery,) = queue.receive(1, 0)
+    place.aws.plan(Fault("hang", operation="DeleteMessageBatch"))
+    said: list[str] = []
+    deleter = Deleter(queue, Keeper(queue, said.append), said.append)
+    deleter.start()
+    deleter.add(delivery)
+    began_s = time.monotonic()
+    deleter.stop(began_s + 0.5)
+    assert time.monotonic() - began_s < 5
+    assert said == []
+    place.aws.reset()
+    deleter.thread.join(60)
+    assert len(said) == 1  # the message comes again
 
 
 def test_changing_to_nothing_gives_back_at_once(place: Place, queue: Queue) -> None:

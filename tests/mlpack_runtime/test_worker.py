@@ -139,7 +139,7 @@ def test_what_fails_here_comes_back_until_the_redrive_policy_ends_it(tmp_path: P
 
 def test_poison_waits_until_it_is_known_where_it_goes(root: Path, place: Place) -> None:
     """A worker that is started while SQS cannot say which queue is for dead letters, and that one wrong message comes to."""
-    place.aws.plan(Fault("error", operation="GetQueueUrl", onward=True))
+    place.aws.plan(Fault("error", operation="GetQueueAttributes", onward=True))
     worker = place.worker(root).ready()
     assert worker.said("which queue is for dead letters cannot be known yet")
     place.send("not JSON", request_id="wrong")
@@ -167,6 +167,66 @@ def test_services_that_fail_for_a_while_cost_time_and_nothing_else(root: Path, p
     until(lambda: place.counts() == (0, 0), "an empty queue")
     assert worker.end() == 0
     assert place.dead() == []
+
+
+def test_what_answers_in_the_place_of_a_service_ends_no_thread(root: Path, place: Place) -> None:
+    for number in range(40):
+        place.send({"text": TEXTS[number % 4]} if number % 10 else "not JSON", request_id=f"r-{number}")
+    operations = ("ReceiveMessage", "DeleteMessageBatch", "ChangeMessageVisibilityBatch", "SendMessage")
+    place.aws.plan(*(Fault("nonsense", operation=name, number=number) for name in operations for number in (1, 2, 4)))
+    worker = place.worker(root, visibility_s=3).ready()
+    for number in range(40):
+        assert place.answer(f"r-{number}")[0] == (200 if number % 10 else 400)
+    place.aws.plan()
+    until(lambda: place.counts() == (0, 0), "an empty queue")
+    assert worker.http("GET", "/v2/health/ready") == (200, {"ready": True})
+    assert worker.end() == 0
+    assert {one["MessageAttributes"]["request_id"]["StringValue"] for one in place.dead()} == {f"r-{at}" for at in range(0, 40, 10)}
+
+
+def test_a_hook_that_ends_its_thread_costs_its_message_alone(tmp_path: Path, aws: AwsServer) -> None:
+    made = package(tmp_path / "exits", affine, preprocess="hooks_of_exits:read", worker={"max_batch": 4})
+    code = (
+        "import sys\ndef read(body):\n    if body['exits']:\n        sys.exit(3)\n"
+        "    return {'pixels': [[1, 1, 1, 1]], 'marks': [1]}\n"
+    )
+    (made / "app/hooks_of_exits.py").write_text(code)
+    place = Place(aws, receives=2)
+    worker = place.worker(add_botocore(made), prefetch=20).ready()
+    for number in range(30):
+        place.send({"exits": True}, request_id=f"bad-{number}")
+    for number in range(10):
+        place.send({"exits": False}, request_id=f"good-{number}")
+    for number in range(10):
+        assert place.answer(f"good-{number}")[0] == 200
+    until(lambda: place.counts() == (0, 0), "redrive to the dead-letter queue", 90)
+    assert worker.http("GET", "/v2/health/ready") == (200, {"ready": True})
+    assert worker.end() == 0
+    assert len(place.dead()) == 30
+    place.close()
+
+
+def test_a_queue_that_hangs_does_not_hold_up_the_end(root: Path, place: Place) -> None:
+    worker = place.worker(root, drain_s=5).ready()
+    place.aws.plan(Fault("hang", operation="DeleteMessageBatch", onward=True))
+    place.send({"text": "cat"}, request_id="r")
+    assert place.answer("r")[0] == 200
+    until(lambda: [one for one in place.aws.log("sqs") if one.operation == "DeleteMessageBatch"], "its deletion is asked for")
+    began_s = time.monotonic()
+    assert worker.end() == 0
+    assert time.monotonic() - began_s < 30  # 5 s, on a machine that is not busy
+    place.aws.plan()
+    assert worker.said("ended")[0]["given_back"] == 1
+
+
+@pytest.mark.parametrize("payload", ["s3://results", "s3://results/", "s3://no bucket/key"])
+def test_a_place_that_cannot_be_is_the_senders_mistake(payload: str, root: Path, place: Place) -> None:
+    worker = place.worker(root).ready()
+    place.send("", request_id="r", payload=payload)
+    assert place.answer("r")[0] == 400
+    until(lambda: place.counts() == (0, 0), "an empty queue")
+    assert worker.end() == 0
+    assert len(place.dead()) == 1
 
 
 def test_the_end_gives_back_what_cannot_be_finished(tmp_path: Path, aws: AwsServer) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from engine_packages import engine_package
-from tests.aws_server import AwsServer
+from tests.aws_server import AwsServer, Fault
 from tiny_packages import affine, package
 from workers import Place, Process, add_botocore, until
 
@@ -69,6 +69,45 @@ def place(aws: AwsServer) -> Iterator[Place]:
 def worker(place: Place, root: Path, library: Path, tmp_path: Path, **environment: str) -> Process:
     found = {**place.aws.environment, "LD_LIBRARY_PATH": str(library.parent), "MLPACK_JIT_CACHE": str(tmp_path / "jit")}
     return Process(root, found | environment, queue_url=place.url, results="s3://results/answers", poll_s=1)
+
+
+def changed(root: Path, to: Path, *, fallback: list[str]) -> Path:
+    """The worker's package without its engine, and with these fallbacks."""
+    shutil.copytree(root, to, symlinks=True)
+    for name, more in (("tensorrt.json", {"engines": []}), ("model.json", {"backend": {"kind": "tensorrt", "fallback": fallback}})):
+        path = to / "model" / name
+        path.write_text(json.dumps(json.loads(path.read_text()) | more))
+    return to
+
+
+@pytest.mark.parametrize("fallback", [[], ["cpu"]], ids=["alone", "fallback"])
+def test_a_worker_that_no_service_answers_ends_with_4_and_falls_back_to_nothing(
+    fallback: list[str], root: Path, place: Place, library: Path, tmp_path: Path
+) -> None:
+    place.aws.plan(Fault("error", service="s3", operation="GetObject", onward=True, status=403, code="AccessDenied"))
+    package = changed(root, tmp_path / "package", fallback=fallback)
+    started = worker(place, package, library, tmp_path, MLPACK_ENGINES="s3://results/engines")
+    until(lambda: started.process.poll() is not None, "the worker ends by itself")
+    assert started.end() == 4, started.lines
+    (said,) = started.said("the worker cannot start")
+    assert "AccessDenied" in said["message"]
+    assert "Start the worker again" in said["message"]
+    place.aws.plan()
+    again = worker(place, package, library, tmp_path, MLPACK_ENGINES="s3://results/engines")
+    until(lambda: again.process.poll() is not None or again.said("ready"), "the worker knows")
+    assert again.end() == (0 if fallback else 5), again.lines  # now it is known that there is none
+
+
+def test_a_worker_without_an_engine_ends_with_5_unless_it_may_fall_back(
+    root: Path, place: Place, library: Path, tmp_path: Path
+) -> None:
+    alone = worker(place, changed(root, tmp_path / "alone", fallback=[]), library, tmp_path)
+    until(lambda: alone.process.poll() is not None, "the worker ends by itself")
+    assert alone.end() == 5, alone.lines
+    assert "has no engine for sm89" in alone.said("the worker cannot start")[0]["message"]
+    allowed = worker(place, changed(root, tmp_path / "allowed", fallback=["cpu"]), library, tmp_path).ready()
+    assert allowed.said("ready")[0]["device"] == "cpu"
+    assert allowed.end() == 0
 
 
 def message(value: float) -> dict[str, object]:

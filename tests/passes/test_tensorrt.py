@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,25 @@ from onnx import TensorProto, helper, numpy_helper
 from pass_harness import refusal
 from small_models import calls_dir, onnx_dir
 
-from mlpack import digest
+from mlpack import digest, wheel_rules
+from mlpack.calls import DATATYPES
 from mlpack.errors import PassError
-from mlpack.passes import extras, graph, precision, tensorrt, tensorrt_build, tensorrt_child, tensorrt_native
+from mlpack.passes import (
+    check,
+    extras,
+    graph,
+    precision,
+    tensorrt,
+    tensorrt_build,
+    tensorrt_child,
+    tensorrt_golden,
+    tensorrt_native,
+)
 from mlpack.passes.precision import Precision
 from mlpack.passes.profiles import Bounds
 from mlpack.passes.tensorrt import Tensorrt
-from mlpack_runtime import engine_key, engine_plan
+from mlpack_runtime import engine_key, engine_plan, engine_verify
+from mlpack_runtime.tensor import Tensor
 
 pytestmark = pytest.mark.slow
 
@@ -189,8 +202,6 @@ def test_check_calls_lie_within_the_profile_and_hold_the_cpu_engines_answers(tmp
     made(model_dir, out_dir, builder="deferred", evaluation=recorded, profiles=narrow)
     index = json.loads((out_dir / "tensorrt-check.json").read_text())
     assert [call["inputs"]["x"]["shape"] for call in index["calls"]] == [[3, 64]] * 3
-    from mlpack.passes import check
-
     data, first = (out_dir / "tensorrt-check.bin").read_bytes(), index["calls"][0]
 
     def array(row: dict[str, Any]) -> Any:
@@ -217,12 +228,18 @@ def test_the_twin_of_a_graph_that_the_cpu_cannot_run_answers_for_it(tmp_path: Pa
         ({"builder": "native", "flavour": "standard"}, "builder `native` needs"),
         ({"builder": "native"}, "needs no GPU to build"),
         ({"builder": "rtx", "flavour": "lean"}, "the image runs lean"),
+        ({"builder": "rtx", "flavour": "lean"}, "`engine build` on the fleet's GPU from an environment with the full TensorRT"),
+        ({"builder": "native", "flavour": "lean"}, "`engine build` on the fleet's GPU from an environment with the full TensorRT"),
+        ({"builder": "native", "flavour": "standard"}, "`builder: deferred`, and the worker image builds"),
+        ({"flavour": "lean"}, "no engine for the lean runtime can be built here"),
+        ({"flavour": "lean"}, "`engine build` on the fleet's GPU from an environment with the full TensorRT"),
         ({"gpus": ("sm42",)}, "gpus sm42"),
         ({"gpus": ()}, "gpus are empty"),
     ],
 )
 def test_what_cannot_be_built_here_says_what_to_do(options: dict[str, Any], words: str, tmp_path: Path) -> None:
-    if tensorrt_native.installed("standard") and tensorrt_native.device() is not None and options.get("flavour") == "standard":
+    full = options.get("flavour") in ("standard", "lean")
+    if full and tensorrt_native.installed("standard") and tensorrt_native.device() is not None:
         pytest.skip("this machine can")
     assert words in refusal("tensorrt", onnx_dir(tmp_path / "m"), Tensorrt(**options), tmp_path / "out")
 
@@ -231,9 +248,64 @@ def test_auto_takes_what_is_here() -> None:
     assert tensorrt.chosen(Tensorrt()) == "rtx"
     if tensorrt_native.device() is None:
         assert tensorrt.chosen(Tensorrt(flavour="standard")) == "deferred"
-        assert tensorrt.chosen(Tensorrt(flavour="lean")) == "deferred"
+        with pytest.raises(PassError, match="nor in its image later"):
+            tensorrt.chosen(Tensorrt(flavour="lean"))
+    assert tensorrt.chosen(Tensorrt(builder="deferred", flavour="lean")) == "deferred"
     assert tensorrt.machine(Tensorrt(builder="deferred")) == ""
     assert tensorrt.machine(Tensorrt()) == "no native builder"
+
+
+def test_versions_are_those_that_images_carry() -> None:
+    for flavour, pinned in wheel_rules.TENSORRT.items():
+        assert {one.partition("==")[2] for one in pinned} == {tensorrt.VERSIONS[flavour][0]}
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    extra = project["project"]["optional-dependencies"]["tensorrt-rtx"]
+    assert sorted(one.replace("_", "-") for one in extra) == sorted(wheel_rules.TENSORRT["rtx"])
+
+
+def test_engines_are_not_built_by_a_tensorrt_that_images_do_not_carry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    later = tmp_path / "later/tensorrt_rtx_cu12_bindings-1.8.0.1.dist-info"
+    later.mkdir(parents=True)
+    (later / "METADATA").write_text("Metadata-Version: 2.1\nName: tensorrt_rtx_cu12_bindings\nVersion: 1.8.0.1\n")
+    monkeypatch.syspath_prepend(later.parent)
+    said = refusal("tensorrt", onnx_dir(tmp_path / "m"), Tensorrt(builder="rtx"), tmp_path / "out")
+    assert "1.8.0.1 is installed" in said
+    assert "pip install 'tensorrt_rtx_cu12_bindings==1.7.1.116' 'tensorrt_rtx_cu12_libs==1.7.1.116'" in said
+    assert made(tmp_path / "m", tmp_path / "deferred", builder="deferred")["tensorrt"]["version"] == "1.7.1.116"
+
+
+@pytest.mark.parametrize(("name", "recorded"), [("cnn-simple", "calls"), ("bert-portable", "texts")])
+def test_the_int8_bound_has_room_for_rounding_and_none_for_another_scale(
+    name: str, recorded: str, models: dict[str, Path], tmp_path: Path
+) -> None:
+    """An engine that rounds otherwise is no further from the int8 graph than one that does not round: the float graph."""
+    int8, out_dir = tmp_path / "int8", tmp_path / "out"
+    int8.mkdir()
+    precision.run(models[name], Precision(type="int8", calibration=models[recorded]), int8)
+    made(int8, out_dir, builder="deferred", evaluation=models[recorded])
+    tolerance = tensorrt_golden.TOLERANCES["int8"]
+    assert json.loads((out_dir / "tensorrt-check.json").read_text())["tolerance"] == tolerance
+    types = {kind: name for name, kind in DATATYPES.items()}
+    outputs = [each.name for each in graph.read_signature(out_dir).outputs]
+
+    def engine(path: Path, level: str, times: int = 1) -> Any:
+        session = check.session_of(str(path), level)
+
+        def run(feeds: Any) -> dict[str, Tensor]:
+            arrays = {key: np.array(each.flat(), types[each.datatype]).reshape(each.shape) for key, each in feeds.items()}
+            answers = zip(outputs, check.run(session, arrays), strict=True)
+            return {key: Tensor(DATATYPES[each.dtype.name], each.shape, (each * times).tobytes()) for key, each in answers}
+
+        return run
+
+    twin = out_dir / graph.TWIN
+    ran = twin if twin.is_file() else out_dir / graph.MODEL
+    exact = engine_verify.verify(str(out_dir), engine(ran, "ORT_DISABLE_ALL"))
+    assert exact["difference"] < 1e-4  # as the graph stands: integer kernels that saturate are not asked
+    rounded = engine_verify.verify(str(out_dir), engine(models[name] / graph.MODEL, "ORT_ENABLE_ALL"))
+    assert 1e-4 < rounded["difference"] < tolerance["difference"] / 2, rounded
+    with pytest.raises(engine_verify.VerifyError, match="difference"):
+        engine_verify.verify(str(out_dir), engine(ran, "ORT_DISABLE_ALL", times=2))
 
 
 def test_a_missing_package_is_one_of_an_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

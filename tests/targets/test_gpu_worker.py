@@ -163,6 +163,12 @@ def test_write_base_with_what_a_worker_does_not_need_is_refused(name: str, tmp_p
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_write_base_with_pythons_own_wheel_of_pip_is_taken(tmp_path: Path) -> None:
+    """As all of Docker's official images of Python have it, the default base among them."""
+    base = base_with(tmp_path, "usr/local/lib/python3.13/ensurepip/_bundled/pip-25.3-py3-none-any.whl")
+    write(contents(tmp_path / "in", base), tmp_path / "out")
+
+
 @pytest.mark.parametrize("name", ["lib/libnvinfer.so.11", "site/torch/__init__.py", "lib/libcudnn.so.9", "app/model.whl"])
 def test_write_package_with_what_a_worker_does_not_need_is_refused(name: str, base: Base, tmp_path: Path) -> None:
     with pytest.raises(LimitError, match="the package holds") as caught:

@@ -47,8 +47,8 @@ class Tensorrt:
 
     builder: Literal["auto", "check", "rtx", "native", "deferred"] = "auto"
     """`check` runs parser and builder as a gate; `rtx` builds without a GPU, `native` on this machine's, `deferred` leaves it to
-    the worker image; `auto`: native with the full TensorRT and a GPU here, else rtx for that flavour with its wheels, else
-    deferred."""
+    the worker image, which for `lean` cannot; `auto`: native with the full TensorRT and a GPU here, else rtx for that flavour
+    with its wheels, else deferred, which for `lean` has to be said."""
     gpus: tuple[str, ...] = ("sm86", "sm89")
     """Compute capabilities of the fleet: sm75 T4, sm80 A100, sm86 A10G, sm89 L4 and L40S, sm120 RTX PRO 6000."""
     flavour: Literal["rtx", "standard", "lean"] = "rtx"
@@ -99,18 +99,24 @@ def run(model_dir: Path, config: Tensorrt, out_dir: Path) -> None:
 
 
 def chosen(config: Tensorrt) -> str:
-    """The builder that `auto` means on this machine."""
+    """The builder that `auto` means on this machine. Raises PassError where it can mean none."""
     if config.builder != "auto":
         if config.builder == "rtx" and config.flavour != "rtx":
+            otherwise = tensorrt_native.LEAN if config.flavour == "lean" else "say `builder: deferred`"
             raise PassError(f"tensorrt: the builder `rtx` builds for TensorRT for RTX, and the image runs {config.flavour}: "
-                            "say `runtime: rtx` at the target, or `builder: deferred`")  # fmt: skip
+                            f"say `runtime: rtx` at the target; otherwise {otherwise}")  # fmt: skip
         if config.builder == "native" and config.flavour == "rtx":
             raise PassError("tensorrt: the builder `native` builds for the full TensorRT, and the image runs TensorRT for RTX, "
                             "which needs no GPU to build: say `builder: rtx`")  # fmt: skip
         return config.builder
     if config.flavour == "rtx":
         return "rtx" if tensorrt_native.installed("rtx") else "deferred"
-    return "native" if tensorrt_native.installed("standard") and tensorrt_native.device() else "deferred"
+    if tensorrt_native.installed("standard") and tensorrt_native.device():
+        return "native"
+    if config.flavour == "lean":
+        raise PassError("tensorrt: no engine for the lean runtime can be built here, without the full TensorRT and a GPU, nor in "
+                        f"its image later: {tensorrt_native.LEAN}. `runtime: rtx` needs no GPU to build")  # fmt: skip
+    return "deferred"
 
 
 def machine(config: Tensorrt) -> str:
@@ -130,7 +136,7 @@ def _specified(model_dir: Path, config: Tensorrt, builder: str, shapes: list[dic
     signature = graph.read_signature(model_dir)
     version, cuda = VERSIONS[config.flavour]
     if builder in ("rtx", "native"):
-        version = _installed_version(config.flavour) or version
+        _check_version(config.flavour, version)
     files = [name for name in (graph.MODEL, graph.DATA) if (model_dir / name).is_file()]
     lean = config.flavour == "lean"
     flags = {
@@ -194,7 +200,7 @@ def _gate(model_dir: Path, config: Tensorrt, out_dir: Path) -> None:
         profiles.seen(config.evaluation, model_dir, signature) if config.evaluation is not None else _invented(model_dir, signature)
     )
     shapes = [profile.as_json() for profile in profiles.of(signature, config.profiles, seen, config.max_batch)]
-    spec = _specified(model_dir, config, "rtx", shapes) | {
+    spec = _specified(model_dir, config, "check", shapes) | {
         "tensorrt": {"flavour": "rtx", "version": _installed_version("rtx"), "cuda": "12"}
     }
     spec["flags"] = {**spec["flags"], "hardware": "none", "version_compatible": False, "exclude_lean_runtime": False}
@@ -227,6 +233,16 @@ def _installed_version(flavour: str) -> str | None:
         return metadata.version(_DISTRIBUTIONS[flavour])
     except metadata.PackageNotFoundError:
         return None
+
+
+def _check_version(flavour: str, wanted: str) -> None:
+    """Raises PassError when what would build is of another version than the image that is to run it."""
+    found = _installed_version(flavour)
+    if found is not None and found != wanted:
+        name = _DISTRIBUTIONS[flavour]
+        both = f"'{name}=={wanted}' 'tensorrt_rtx_cu12_libs=={wanted}'" if flavour == "rtx" else f"'{name}=={wanted}'"
+        raise PassError(f"tensorrt: {name} {found} is installed, and worker images run TensorRT {wanted}, which takes no other "
+                        f"version's engines: pip install {both}")  # fmt: skip
 
 
 def _usual(signature: Signature, shapes: list[dict[str, Any]]) -> dict[str, tuple[int, ...]]:

@@ -2,7 +2,8 @@
 
     rtx        TensorRT for RTX, ahead of time: an engine for each architecture, on any x86-64 machine, without a GPU
     native     the full TensorRT on this machine's GPU: timing cache, verified against the CPU engine before it is kept
-    deferred   nothing now: the worker image builds, verifies and publishes on the fleet's GPU (`bootstrap.py engine build`)
+    deferred   nothing now: the worker image builds, verifies and publishes on the fleet's GPU (`bootstrap.py engine build`); for
+               the lean runtime, whose image has no builder, an environment with the full TensorRT does
 
 Promises: what was built is read back and held against the specification (version, architecture, names, types, shapes, profiles)
 before it is kept; what could not be read without a GPU is in the notes, not passed over. A GPU that TensorRT for RTX refuses is
@@ -28,6 +29,7 @@ Spec = dict[str, Any]
 
 _RTX_MAGIC = b"vtrt"
 _VERSION_AT = slice(24, 28)  # where `trtexec --getPlanVersionOnly` reads it
+_AMPERE = 80
 _ACCELERATORS = re.compile(rb"accelerators=\{((?:sm\d+[a-z]? )+)\}")
 
 
@@ -56,12 +58,13 @@ def build(work: Work) -> Built:
     return BUILDERS[work.spec["builder"]](work)
 
 
-def key_of(spec: Spec, sm: str, device: str | None = None, driver_major: int | None = None) -> str:
+def key_of(spec: Spec, sm: str, device: str | None = None, driver_cuda: int | None = None) -> str:
     """The engine's key: as `mlpack_runtime.engine_key.key`, of which this is the build's copy."""
+    ampere_plus = spec["flags"]["hardware"] == "ampere_plus" and int(sm.removeprefix("sm")) >= _AMPERE
     named = {
         **{name: spec[name] for name in ("graph", "flags", "workspace_bytes", "profiles", "precision")},
         **{name: spec["tensorrt"][name] for name in ("flavour", "version", "cuda")},
-        "sm": sm, "device": device, "driver_major": driver_major,
+        "sm": "sm80+" if ampere_plus else sm, "device": device, "driver_cuda": driver_cuda,
     }  # fmt: skip
     return digest.of_json(named).hex
 
@@ -100,7 +103,7 @@ def _rtx(work: Work) -> Built:
 
 def _native(work: Work) -> Built:
     spec, out_dir = work.spec, work.out_dir
-    device = tensorrt_native.require_device()
+    device = tensorrt_native.require_device(spec["tensorrt"]["flavour"])
     sm = device["sm"]
     (out_dir / ENGINES).mkdir()
     path = out_dir / ENGINES / f"{sm}.engine"
@@ -118,8 +121,11 @@ def _native(work: Work) -> Built:
     return Built(engines=(engine,), version=answer["version"], notes=(*unread, f"verified on {device['name']}: {worst}"))
 
 
-def _deferred(_: Work) -> Built:
-    return Built(notes=("nothing was built: the worker image builds this on the fleet's GPU, with `bootstrap.py engine build`",))
+def _deferred(work: Work) -> Built:
+    who = "the worker image builds this"
+    if work.spec["tensorrt"]["flavour"] == "lean":
+        who = "the worker image has no builder: an environment with the full TensorRT builds this (docs/tensorrt.md)"
+    return Built(notes=(f"nothing was built: {who} on the fleet's GPU, with `bootstrap.py engine build`",))
 
 
 BUILDERS: Mapping[str, Callable[[Work], Built]] = {

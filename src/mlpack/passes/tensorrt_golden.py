@@ -4,8 +4,8 @@
     tensorrt-check.bin    the bytes of all of them; each tensor is {"datatype", "shape", "offset", "size"}, as in calls.json
 
 Promises: inputs lie within the first profile; the answers are the CPU engine's for the very graph that is built, or for its twin
-`cpu.onnx` where that engine cannot run it; equal inputs give equal bytes. Will not: measure accuracy; a handful of calls shows
-that an engine computes this model, not how well.
+`cpu.onnx` where that engine cannot run it, with each int8 pair computed as it stands; equal inputs give equal bytes. Will not:
+measure accuracy; a handful of calls shows that an engine computes this model, not how well.
 """
 
 from __future__ import annotations
@@ -17,23 +17,24 @@ from typing import TYPE_CHECKING, Any
 from mlpack import digest
 from mlpack.calls import DATATYPES
 from mlpack.errors import PassError
-from mlpack.passes import calls, check, graph
+from mlpack.passes import calls, check, graph, precision_checks
 
 if TYPE_CHECKING:
     from mlpack.records import Signature
 
 INDEX, BYTES = "tensorrt-check.json", "tensorrt-check.bin"
 
-TOLERANCES: Mapping[str, Mapping[str, float | None]] = {
+TOLERANCES: Mapping[str, Mapping[str, float]] = {
     "fp32": {"cosine": 0.9999, "difference": 1e-3, "equal": 1.0},
     "fp16": {"cosine": 0.999, "difference": 2e-2, "equal": 0.95},
-    "mixed": {"cosine": 0.999, "difference": 2e-2, "equal": 0.95},
     "bf16": {"cosine": 0.995, "difference": 5e-2, "equal": 0.9},
-    "int8": {"cosine": 0.99, "difference": None, "equal": 0.9},
+    "int8": {"cosine": 0.99, "difference": 0.2, "equal": 0.9},
+    "mixed": {"cosine": 0.99, "difference": 0.2, "equal": 0.9},
 }
-"""By precision: the least cosine of an output row to the CPU engine's, the largest difference relative to the largest value
-(absolute below 1), and the least share of equal whole numbers. Kernels sum in another order, and int8 ones round halves apart:
-each step of the scale may go either way."""
+"""By precision: the least cosine of an output row to the CPU engine's, the largest difference relative to the output's largest
+value, and the least share of equal whole numbers; `mlpack_runtime.engine_verify` has the rules. Kernels sum in another order, and
+int8 ones round halves apart: each step of the scale may go either way. None is without a bound on the difference, because a cosine
+alone takes an output of any size."""
 
 _CALLS = 3
 _ROWS = 4
@@ -44,7 +45,9 @@ def write(model_dir: Path, out_dir: Path, spec: Mapping[str, Any], evaluation: P
     """Writes both files into `out_dir`; how many calls. Raises PassError when the CPU engine cannot run the graph."""
     signature = graph.read_signature(model_dir)
     twin = model_dir / graph.TWIN
-    opened = check.session_of(str(twin if twin.is_file() else model_dir / graph.MODEL), "ORT_ENABLE_BASIC")
+    # Not with integer kernels: without VNNI theirs saturate, and a third of a convolution's answer was seen to be wrong.
+    source = str(twin if twin.is_file() else model_dir / graph.MODEL)
+    opened = check.session_of(source, "ORT_ENABLE_BASIC", precision_checks.FAITHFUL["session"])
     names = [spec_.name for spec_ in signature.outputs]
     chunks: list[bytes] = []
     listed: list[dict[str, Any]] = []

@@ -18,6 +18,13 @@ from mlpack import digest
 from mlpack.errors import PassError
 from mlpack.passes import tensorrt_child
 
+LEAN = (
+    "build on a machine of the fleet's kind, with its GPU and the full TensorRT (`builder: auto` does it there), or say "
+    "`builder: deferred` and run `engine build` on the fleet's GPU from an environment with the full TensorRT, which publishes to "
+    "MLPACK_ENGINES: docs/tensorrt.md, \"Engines for the lean runtime\", has the command"
+)
+"""The ways to engines for the lean runtime, whose image builds none."""
+
 MODULES = {"rtx": "tensorrt_rtx_bindings", "standard": "tensorrt", "lean": "tensorrt"}
 """By flavour: the Python module that builds for it."""
 
@@ -35,9 +42,12 @@ def require(flavour: str) -> None:
         raise ModuleNotFoundError(f"No module named {MODULES['rtx']!r}", name=MODULES["rtx"])
     raise PassError(
         "tensorrt: the builder `native` needs the full TensorRT (Python package `tensorrt`), which is not installed here. Its "
-        "libraries come from NVIDIA's own package index, as its installation guide says. Without it "
-        "say `builder: deferred`, and the worker image builds on the fleet's GPU"
+        "libraries come from NVIDIA's own package index, as its installation guide says. Otherwise " + _otherwise(flavour)
     )
+
+
+def _otherwise(flavour: str) -> str:
+    return LEAN if flavour == "lean" else "say `builder: deferred`, and the worker image builds on the fleet's GPU"
 
 
 @cache
@@ -52,14 +62,14 @@ def device() -> dict[str, Any] | None:
         return found
 
 
-def require_device() -> dict[str, Any]:
-    """The GPU to build on, with the full TensorRT there. Raises PassError."""
-    require("standard")
+def require_device(flavour: str) -> dict[str, Any]:
+    """The GPU to build on for this flavour, with the full TensorRT there. Raises PassError."""
+    require(flavour)
     found = device()
     if found is None:
         raise PassError(
             "tensorrt: the builder `native` needs a GPU, and this machine has none that its driver knows (libcuda.so.1). Build on "
-            "a machine of the fleet's kind, or say `builder: deferred`"
+            f"a machine of the fleet's kind; otherwise {_otherwise(flavour)}"
         )
     return found
 
@@ -74,7 +84,7 @@ def decides(flavour: str) -> str:
 
 def timing_cache_path(folder: Path, found: Mapping[str, Any], tensorrt: Mapping[str, str]) -> Path:
     """Where timings for this device, TensorRT and CUDA are kept: those of another are misleading, NVIDIA says dangerous."""
-    named = {"device": found["name"], "sm": found["sm"], "driver_major": found["driver"] // 1000,
+    named = {"device": found["name"], "sm": found["sm"], "driver_cuda": found["driver"] // 1000,
              "version": tensorrt["version"], "cuda": tensorrt["cuda"]}  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f"{digest.of_json(named).hex}.timing"

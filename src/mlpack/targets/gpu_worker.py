@@ -65,6 +65,8 @@ REFUSED: tuple[Refused, ...] = (
     Refused(pattern="libcudadevrt.a", why=_DEVELOPS),
     Refused(pattern="cuda_runtime_api.h", why=_DEVELOPS),
 )
+_BUNDLED = "*/ensurepip/_bundled/*.whl"
+"""Python's own, in every official image of it: `python -m venv` installs pip from there."""
 CUDA_NEEDS = ("libcublas.so.13", "libcublasLt.so.13", "libcudart.so.13", "libcurand.so.10")
 """What onnxruntime's CUDA provider (1.31.1) is linked with: from the base, since no wheel of ours has them. Convolutions open
 cuDNN 9 and Fourier transforms cuFFT besides."""
@@ -253,6 +255,8 @@ def _check_refused(paths: Iterable[str], where: str, *, cuda: bool) -> None:
 
 
 def _is(path: str, pattern: str) -> bool:
+    if pattern == "*.whl" and fnmatchcase(f"/{path}", _BUNDLED):
+        return False
     return fnmatchcase(f"/{path}" if "/" in pattern else path.rpartition("/")[2], pattern)
 
 
