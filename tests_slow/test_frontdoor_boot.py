@@ -187,8 +187,16 @@ def test_services_that_fail(edge: Edge, function: Function, aws: AwsServer) -> N
 
 def test_a_service_that_hangs_is_given_up_within_its_time(edge: Edge, function: Function, aws: AwsServer) -> None:
     aws.plan(Fault("hang", service="sqs", operation="SendMessage", onward=True))
+    began_s = time.monotonic()
     answer = function(event())
     assert (answer["statusCode"], json.loads(answer["body"])["error"]["type"]) == (503, "Unavailable")
+    assert time.monotonic() - began_s < 8.5  # 3 s, twice
+    places = [Fault("hang", operation=one, onward=True) for one in ("GetObject", "PutObject", "GetItem", "PutItem")]
+    aws.plan(*places)
+    began_s = time.monotonic()
+    answer = function(event(x_deadline_ms="500"))
+    assert (answer["statusCode"], json.loads(answer["body"]).get("ticket")) == (503, "r-1")
+    assert time.monotonic() - began_s < 9
 
 
 def test_requests_at_once_under_one_id_have_one_result(edge: Edge, unpacked: Path) -> None:

@@ -8,7 +8,7 @@ import os
 from time import sleep, time
 
 from mlpack_runtime import aws, jsontext, model, protocol, telemetry
-from mlpack_runtime.breaker import Breaker
+from mlpack_runtime.breaker import HALF_OPEN, OPEN, Breaker
 from mlpack_runtime.frontdoor_forms import (
     GATEWAY_ERRORS,
     LONGEST_ID,
@@ -23,20 +23,33 @@ from mlpack_runtime.frontdoor_forms import (
 )
 from mlpack_runtime.frontdoor_sending import Message, Queue, Worker
 from mlpack_runtime.frontdoor_settings import Settings
-from mlpack_runtime.frontdoor_tickets import ServiceError, open_results, reply_of
+from mlpack_runtime.frontdoor_tickets import CLAIMED, ServiceError, open_results, reply_of
 from mlpack_runtime.protocol import Call, RequestError
 from mlpack_runtime.service import BINARY, JSON, Clock, Reply, Service
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import Any
 
     from mlpack_runtime.frontdoor_tickets import Results
 
 FIRST_POLL_S, POLL_GROWTH, LONGEST_POLL_S = 0.02, 1.5, 0.5
 BACKLOG_EVERY_S = 5.0
 _TRACES = ("traceparent", "tracestate", "x-amzn-trace-id")
-_CLIENT = {"connect_s": 1, "read_s": 3, "attempts": 2}  # the caller is waiting: what does not answer at once is not there
+# The caller is waiting: what does not answer at once is not there. An attempt is one more than the first: twice 3 s in all.
+_CLIENT = {"connect_s": 1, "read_s": 3, "attempts": 1}
+_HUNG_S = 0.5  # a look that fails this long after its time is one at a service that hangs, which is not asked for more
+
+
+class Circuit(Breaker):
+    """A breaker whose tries may end without telling anything of the other side."""
+
+    def released(self) -> None:
+        """A try that was admitted told nothing. A probe is given back: the next try is one."""
+        with self._lock:
+            if self._state == HALF_OPEN:
+                self._state = OPEN
 
 
 class Door:
@@ -57,8 +70,8 @@ class Door:
         self.now = now
         self.pause = pause
         self.cold = True
-        self.queue_breaker = Breaker(settings.breaker_failures, settings.breaker_open_s, clock=now)
-        self.worker_breaker = Breaker(settings.breaker_failures, settings.breaker_open_s, clock=now)
+        self.queue_breaker = Circuit(settings.breaker_failures, settings.breaker_open_s, clock=now)
+        self.worker_breaker = Circuit(settings.breaker_failures, settings.breaker_open_s, clock=now)
         self._backlog = 0
         self._backlog_read_s = float("-inf")
 
@@ -177,55 +190,107 @@ class Exchange(Service):
         door, time_left = self._door, self._patience(as_ticket=as_ticket)
         assert door.queue is not None
         assert door.results is not None
-        door.queue.check(message)
+        if time_left.deadline_s is not None:
+            message.attributes["deadline_ms"] = ("Number", str(int(time_left.deadline_s * 1000)))
         ticket = {"digest": message.digest, "trace_id": record.trace_id, "expires": int(door.now() + door.settings.ticket_s)}
-        if not self._is_known(message):
+        failure = reply = None
+        if not self._was_sent(message):
+            door.queue.check(message)
             if door.now() >= time_left.ends_s:
                 raise RefusedError("the deadline was over before the request was sent", 504, "DeadlineExceeded")
-            if not self._named and as_ticket:
-                door.results.accept(message.name, ticket)  # first: a request whose ticket nobody can ask with is lost
-            if time_left.deadline_s is not None:
-                message.attributes["deadline_ms"] = ("Number", str(int(time_left.deadline_s * 1000)))
-            self._send(message)
-            if self._named:
-                door.results.accept(message.name, ticket)  # afterwards: whoever finds it need not send again
+            failure = self._handed_over(message, ticket, as_ticket=as_ticket)
             clock.lap("send")
-        refusal = RefusedError("the result was not there before the deadline: ask again with the ticket", 504, "DeadlineExceeded")
-        try:
-            reply = self._waited(message.name, time_left.until_s) if time_left.until_s > self._arrived_s else None
-        except ServiceError as error:
-            reply, refusal = None, RefusedError(f"{error}; ask again with the ticket", 503, "Unavailable", 1)
+        # Where noting it took until the time was over, the service hangs: a look would be as long again.
+        if time_left.until_s > self._arrived_s and (failure is None or door.now() < time_left.until_s):
+            try:
+                reply = self._waited(message.name, time_left.until_s)
+            except ServiceError as error:
+                failure = error
         clock.lap("wait")
         if reply is not None:
             return reply
         if as_ticket:
             return self._accepted(record)
+        raise self._late(message, ticket, failure, time_left.until_s)
+
+    def _was_sent(self, message: Message) -> bool:
+        """Whether this very request was sent before under the id that its caller gave it. RequestError when another was."""
+        door = self._door
+        assert door.results is not None
         if not self._named:
-            door.results.accept(message.name, ticket)
-        refusal.more = {"ticket": self.request_id, "href": self._href()}
-        raise refusal
+            return False
+        found = self._ticket(message)
+        if found is None and door.results.result(message.name) is not None:
+            # A twin's, accepted and answered between the two looks? Else nobody knows any more whose answer it is.
+            found = self._ticket(message)
+            if found is None:
+                raise self._reused(f"; what was answered then is at {self._href()}")
+        return found is not None and found.get("state") != CLAIMED
 
-    def _is_known(self, message: Message) -> bool:
-        """Whether this very request was sent before under the id that its caller gave it."""
+    def _ticket(self, message: Message) -> "dict[str, Any] | None":
         assert self._door.results is not None
-        found = self._door.results.ticket(message.name, self._door.now()) if self._named else None
+        found = self._door.results.ticket(message.name, self._door.now())
         if found is not None and found.get("digest") != message.digest:
-            raise RequestError(f"another request was sent as {self.request_id!r}: give this one an id of its own", 422, "IdReused")
-        return found is not None
+            raise self._reused()
+        return found
 
-    def _send(self, message: Message) -> None:
+    def _reused(self, more: str = "") -> RequestError:
+        return RequestError(
+            f"another request was sent as {self.request_id!r} before: give this one an id of its own{more}", 422, "IdReused"
+        )
+
+    def _handed_over(self, message: Message, ticket: "dict[str, Any]", *, as_ticket: bool) -> "ServiceError | None":
+        """Send it, under a ticket where it has one from the start. Returned: why the ticket does not say that it was sent."""
+        if not self._named:  # one that is waited for gets its ticket when it needs it
+            self._send(message, ticket if as_ticket else None)
+            return None
+        assert self._door.results is not None
+        self._send(message, {**ticket, "state": CLAIMED})
+        try:  # afterwards: whoever finds it need not send again, and what failed before that is sent when it comes again
+            self._door.results.note(message.name, ticket)
+        except ServiceError as error:
+            return error
+        return None
+
+    def _send(self, message: Message, ticket: "dict[str, Any] | None") -> None:
         door, breaker = self._door, self._door.queue_breaker
         assert door.queue is not None
+        assert door.results is not None
         if door.is_overloaded():
             raise RefusedError("too many requests wait already: try again later", 503, "Overloaded", BACKLOG_EVERY_S)
         if not breaker.admit():
             raise RefusedError("the queue could not be reached repeatedly: try again later", 503, "CircuitOpen", breaker.wait_s)
+        tell = breaker.released  # whatever else fails, the queue has said nothing
         try:
-            door.queue.send(message, _xray())
-        except BaseException:
-            breaker.failed()
-            raise
-        breaker.succeeded()
+            # First: a request whose ticket nobody can ask with is lost, and of two under one name only one may be sent.
+            if ticket is not None and not door.results.accept(message.name, ticket, door.now()):
+                raise self._reused()
+            try:
+                door.queue.send(message, _xray())
+            except ServiceError:
+                tell = breaker.failed
+                raise
+            tell = breaker.succeeded
+        finally:
+            tell()
+
+    def _late(self, message: Message, ticket: "dict[str, Any]", failure: "ServiceError | None", until_s: float) -> RefusedError:
+        """What to say of a request that was sent and whose result was not there until then: ask again."""
+        results, now_s = self._door.results, self._door.now()
+        assert results is not None
+        if not self._named and (failure is None or now_s < until_s + _HUNG_S):
+            try:
+                results.accept(message.name, ticket, now_s)
+            except ServiceError as error:
+                failure = error
+        # With an error too: the request was sent, and its result will be there whether the ticket is or not.
+        if failure is None:
+            said = "the result was not there before the deadline: ask again with the ticket"
+            refusal = RefusedError(said, 504, "DeadlineExceeded")
+        else:
+            refusal = RefusedError(f"{failure}; ask again with the ticket", 503, "Unavailable", 1)
+        refusal.more = {"ticket": self.request_id, "href": self._href()}
+        return refusal
 
     def _waited(self, name: str, until_s: float) -> "Reply | None":
         """The result, looked for at least once; None when it is not there in time. ServiceError when the last look failed."""
@@ -280,13 +345,23 @@ class Exchange(Service):
             body += bytes(after)
         if not breaker.admit():
             raise RefusedError("the worker could not be reached repeatedly: try again later", 503, "CircuitOpen", breaker.wait_s)
-        reply = None
+        # A worker that is too slow every time is as good as none; but no caller's own haste may close it to the others.
+        in_full = time_left.until_s >= min(self._arrived_s + door.settings.deadline_s, self._limit_s)
+        tell = breaker.released
         try:
             reply = door.worker.ask(f"/v2/models/{quote(self.model.name, safe='')}/infer", body, headers, left_s)
+            if reply.status not in GATEWAY_ERRORS:
+                tell = breaker.succeeded
+            elif reply.status != 504 or in_full:
+                tell = breaker.failed
         except TimeoutError:
+            tell = breaker.failed if in_full else breaker.released
             raise RefusedError("the worker did not answer before the deadline", 504, "DeadlineExceeded") from None
-        finally:  # a worker that is too slow every time is as good as none
-            breaker.failed() if reply is None or reply.status in GATEWAY_ERRORS else breaker.succeeded()
+        except ServiceError:
+            tell = breaker.failed
+            raise
+        finally:
+            tell()
         clock.lap("forward")
         return as_answered(reply)
 

@@ -117,5 +117,3 @@ def traced(reply: "Reply", trace_id: str) -> "Reply":
     if type(made) is dict:
         reply.body = jsontext.dumps({"trace_id": trace_id, **made}).encode()
     return reply
-
-

@@ -3,8 +3,9 @@
     PREFIX/MODEL/ID.json     a result, written by a worker, once      DynamoDB: an item with `id` = MODEL/ID, the same in `body`
     PREFIX/MODEL/ID.ticket   that the request was accepted            DynamoDB: an item with `id` = ticket/MODEL/ID
 
-Promises: a result is whole or not there; a ticket holds {"digest", "trace_id", "expires"}, and one that has expired is not there;
-what AWS refuses is a `ServiceError` with its words. Will not: wait, retry beyond the client's own, or write results.
+Promises: a result is whole or not there; a ticket holds {"digest", "trace_id", "expires"} and, until its request was sent where a
+caller named it, {"state": CLAIMED}; one that has expired is not there; of two digests at once one has the ticket; what AWS refuses
+is a `ServiceError` with its words. Will not: wait, retry beyond the client's own, or write results.
 """
 
 from mlpack_runtime import aws, jsontext
@@ -24,10 +25,15 @@ if TYPE_CHECKING:
         def ticket(self, name: str, now_s: float) -> "dict[str, Any] | None":
             """What `accept` wrote, or None."""
 
-        def accept(self, name: str, ticket: "dict[str, Any]") -> None:
-            """Write a ticket. One that is there already stays as it is."""
+        def accept(self, name: str, ticket: "dict[str, Any]", now_s: float) -> bool:
+            """Write a ticket, unless there is one that has not expired: that stays. False when it is another digest's."""
+
+        def note(self, name: str, ticket: "dict[str, Any]") -> None:
+            """Write a ticket whose claim `accept` has just written."""
 
 
+CLAIMED = "claimed"
+_TRIES = 5  # at a ticket that others write, or that is removed, at the same moment
 _ABSENT = ("NoSuchKey", "404")
 _THERE = ("PreconditionFailed", "ConditionalRequestConflict", "ConditionalCheckFailedException")
 
@@ -79,22 +85,45 @@ class S3Results:
         """As Results says."""
         return _valid(_object(self._get(f"{name}.ticket"), name), now_s)
 
-    def accept(self, name: str, ticket: "dict[str, Any]") -> None:
+    def accept(self, name: str, ticket: "dict[str, Any]", now_s: float) -> bool:
         """As Results says."""
+        condition = {"IfNoneMatch": "*"}
+        for _ in range(_TRIES):
+            if self._put(name, ticket, condition):
+                return True
+            data, tag = self._read(f"{name}.ticket")
+            found = _valid(_object(data, name), now_s)
+            if found is not None:
+                return bool(found.get("digest") == ticket["digest"])
+            condition = {"IfMatch": tag} if data is not None else {"IfNoneMatch": "*"}
+        raise _contended(name)
+
+    def note(self, name: str, ticket: "dict[str, Any]") -> None:
+        """As Results says."""
+        self._put(name, ticket, {})
+
+    def _put(self, name: str, ticket: "dict[str, Any]", condition: "dict[str, str]") -> bool:
         body, key = jsontext.dumps(ticket).encode(), f"{self._prefix}{name}.ticket"
         try:
-            self._client.put_object(Bucket=self._bucket, Key=key, Body=body, IfNoneMatch="*", ContentType="application/json")
+            self._client.put_object(Bucket=self._bucket, Key=key, Body=body, ContentType="application/json", **condition)
         except aws.failures() as error:
-            if aws.code(error) not in _THERE:
-                raise failed(error, f"writing s3://{self._bucket}/{key}") from error
+            if condition and aws.code(error) in _THERE + _ABSENT:  # absent: what was to be replaced has been removed
+                return False
+            raise failed(error, f"writing s3://{self._bucket}/{key}") from error
+        return True
 
     def _get(self, name: str) -> "bytes | None":
+        return self._read(name)[0]
+
+    def _read(self, name: str) -> "tuple[bytes | None, str]":
+        """What lies there, and its ETag."""
         key = self._prefix + name
         try:
-            return bytes(self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read())
+            answer = self._client.get_object(Bucket=self._bucket, Key=key)
+            return bytes(answer["Body"].read()), str(answer["ETag"])
         except aws.failures() as error:
             if aws.code(error) in _ABSENT:
-                return None
+                return None, ""
             raise failed(error, f"reading s3://{self._bucket}/{key}") from error
 
 
@@ -115,18 +144,34 @@ class DynamoResults:
         item = self._get(f"ticket/{name}")
         return _valid(item and {**item, "expires": int(item["expires"])}, now_s)
 
-    def accept(self, name: str, ticket: "dict[str, Any]") -> None:
+    def accept(self, name: str, ticket: "dict[str, Any]", now_s: float) -> bool:
         """As Results says."""
+        condition = {
+            "ConditionExpression": "attribute_not_exists(id) OR #expires <= :now",
+            "ExpressionAttributeNames": {"#expires": "expires"},
+            "ExpressionAttributeValues": {":now": {"N": str(int(now_s))}},
+        }
+        for _ in range(_TRIES):
+            if self._put(name, ticket, condition):
+                return True
+            found = self.ticket(name, now_s)
+            if found is not None:
+                return bool(found.get("digest") == ticket["digest"])
+        raise _contended(name)
+
+    def note(self, name: str, ticket: "dict[str, Any]") -> None:
+        """As Results says."""
+        self._put(name, ticket, {})
+
+    def _put(self, name: str, ticket: "dict[str, Any]", condition: "dict[str, Any]") -> bool:
         item: dict[str, Any] = {key: {"N": str(value)} if key == "expires" else {"S": value} for key, value in ticket.items()}
         try:
-            self._client.put_item(
-                TableName=self._table,
-                Item={"id": {"S": f"ticket/{name}"}, **item},
-                ConditionExpression="attribute_not_exists(id)",
-            )
+            self._client.put_item(TableName=self._table, Item={"id": {"S": f"ticket/{name}"}, **item}, **condition)
         except aws.failures() as error:
-            if aws.code(error) not in _THERE:
-                raise failed(error, f"writing to the table {self._table}") from error
+            if condition and aws.code(error) in _THERE:
+                return False
+            raise failed(error, f"writing to the table {self._table}") from error
+        return True
 
     def _get(self, name: str) -> "dict[str, Any] | None":
         try:
@@ -138,6 +183,10 @@ class DynamoResults:
         if item is None and answer["ResponseMetadata"].get("MaxAttemptsReached"):
             raise ServiceError(f"reading from the table {self._table}: the answer was damaged on its way")
         return {key: next(iter(value.values())) for key, value in item.items()} if item else None
+
+
+def _contended(name: str) -> ServiceError:
+    return ServiceError(f"the ticket of {name} was written or removed by others at every one of {_TRIES} tries: try again")
 
 
 def _object(data: "bytes | None", name: str) -> "dict[str, Any] | None":

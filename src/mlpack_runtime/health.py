@@ -1,14 +1,18 @@
 """A worker over HTTP: health, and the Open Inference Protocol through the same batches as the queue's messages.
 
 Promises: `GET /v2/health/live` is 200 while the process can answer at all; `GET /v2/health/ready` is 503, and says why, before the
-model is loaded, while the breaker is open and once the end has been asked for; every other request is the service's.
-Will not: speak TLS or know callers (a load balancer or a network does), or take a body of unknown or unreasonable length.
+model is loaded, while the breaker is open and once the end has been asked for; every other request is the service's, unless its
+`x-deadline-ms` (the milliseconds that its caller still had when it sent the headers) were over before all of it was here: 504.
+Will not: speak TLS or know callers (a load balancer or a network does), take a body of unknown or unreasonable length, or take
+back what already waits for the engine.
 """
 
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from time import monotonic
 
 from mlpack_runtime import jsontext
+from mlpack_runtime.protocol import RequestError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +22,7 @@ if TYPE_CHECKING:
     from mlpack_runtime.service import Service
 
 BODY_LIMIT_BYTES = 256 << 20
+_LONGEST_MS = 14  # digits: what is longer is no time that anybody has
 IDLE_S = 65  # longer than a load balancer's 60 s: it, not we, closes a connection that nobody uses
 
 
@@ -44,8 +49,10 @@ class Server:
         with self._changed:
             return self._changed.wait_for(lambda: self._active == 0, seconds)
 
-    def answer(self, method: str, path: str, headers: "dict[str, str]", body: bytes) -> "tuple[int, dict[str, str], bytes]":
-        """(status, headers, body) for a request."""
+    def answer(
+        self, method: str, path: str, headers: "dict[str, str]", body: bytes, spent_s: float = 0.0
+    ) -> "tuple[int, dict[str, str], bytes]":
+        """(status, headers, body) for a request whose headers were here `spent_s` before the rest of it."""
         parts = [part for part in path.partition("?")[0].split("/") if part]
         if parts == ["v2", "health", "live"] and method in ("GET", "HEAD"):
             return _json(200, {"live": True})
@@ -54,7 +61,12 @@ class Server:
             return _json(503, {"ready": False, "reason": reason}) if reason else _json(200, {"ready": True})
         if self.service is None:
             return _json(503, {"error": {"type": "NotReady", "message": reason or "not ready"}})
-        reply = self.service.http(method, path, headers, body, headers.get("x-request-id", ""))
+        request_id = headers.get("x-request-id", "")
+        refused = _refused(headers.get("x-deadline-ms", "").strip(), spent_s) if method == "POST" else None
+        if refused is not None:
+            reply = self.service.refuse(refused, request_id, headers)
+        else:
+            reply = self.service.http(method, path, headers, body, request_id)
         return reply.status, reply.headers, reply.body
 
     def enter(self) -> None:
@@ -67,6 +79,19 @@ class Server:
         with self._changed:
             self._active -= 1
             self._changed.notify_all()
+
+
+def _refused(left_ms: str, spent_s: float) -> "RequestError | None":
+    """Why a request with that deadline is not run, or None. Read as the front door reads it."""
+    if not left_ms:
+        return None
+    digits = left_ms.removeprefix("-")
+    if not digits.isascii() or not digits.isdigit() or len(digits) > _LONGEST_MS:
+        return RequestError(f"x-deadline-ms is {left_ms[:50]!r}, not a number of milliseconds")
+    late_ms = spent_s * 1000 - int(left_ms)
+    if late_ms < 0:
+        return None
+    return RequestError(f"the deadline was {late_ms:.0f} ms ago; nobody waits for this answer", 504, "DeadlineExceeded")
 
 
 def _json(status: int, value: object) -> "tuple[int, dict[str, str], bytes]":
@@ -103,6 +128,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Any request."""
+        arrived_s = monotonic()
         body = self._body()
         if body is None:
             return
@@ -110,7 +136,7 @@ class _Handler(BaseHTTPRequestHandler):
         owner.enter()
         try:
             headers = {name.lower(): value for name, value in self.headers.items()}
-            status, sent, answer = owner.answer(self.command, self.path, headers, body)
+            status, sent, answer = owner.answer(self.command, self.path, headers, body, monotonic() - arrived_s)
             self._send(status, sent, answer)
         finally:
             owner.leave()

@@ -147,6 +147,55 @@ def test_the_circuit_opens_and_closes_with_the_worker(frontdoor: Any, door: Door
     assert kinds == ["Unavailable", "Unavailable", "CircuitOpen"]
 
 
+TOLD = b'{"error":{"type":"DeadlineExceeded"}}'
+PATIENCE: list[tuple[dict[str, str], Context | None]] = [
+    ({}, None),
+    ({"x_deadline_ms": "9999"}, Context(left_ms=40)),
+    ({}, Context(left_ms=40)),
+]
+
+
+def kinds(frontdoor: Any, made: Door, count: int, headers: dict[str, str], context: Context | None = None) -> list[str]:
+    answers = [frontdoor.respond(made, event(**headers), context)[0] for _ in range(count)]
+    return [json.loads(answer.body).get("error", {}).get("type", "") for answer in answers]
+
+
+@pytest.mark.parametrize("headers", [{"x_deadline_ms": "30"}, {"prefer": "wait=1"}])
+@pytest.mark.parametrize("answer", [b"", answered(TOLD, "504 Late")])
+def test_a_callers_haste_does_not_open_the_circuit(
+    frontdoor: Any, serve: Serve, door: Doors, headers: dict[str, str], answer: bytes
+) -> None:
+    made = door(serve(*[answer] * 2).url, MLPACK_BREAKER_FAILURES="1", MLPACK_DEADLINE_MS="5000")
+    assert kinds(frontdoor, made, 2, headers) == ["DeadlineExceeded"] * 2
+    made.worker = door(serve(answered(b"{}")).url).worker
+    assert kinds(frontdoor, made, 1, {}) == [""]
+
+
+@pytest.mark.parametrize(("headers", "context"), PATIENCE)
+@pytest.mark.parametrize("answer", [b"", answered(TOLD, "504 Late")])
+def test_a_worker_that_is_too_slow_opens_the_circuit(
+    frontdoor: Any, serve: Serve, door: Doors, headers: dict[str, str], context: Context | None, answer: bytes
+) -> None:
+    settings = {"MLPACK_BREAKER_FAILURES": "1", "MLPACK_DEADLINE_MS": "50", "MLPACK_MARGIN_MS": "0"}
+    made = door(serve(answer).url, **settings)
+    assert kinds(frontdoor, made, 2, headers, context) == ["DeadlineExceeded", "CircuitOpen"]
+
+
+def test_a_probe_in_haste_is_given_back(frontdoor: Any, serve: Serve, door: Doors) -> None:
+    clock = Clock()
+    made = door(NOWHERE, clock, MLPACK_BREAKER_FAILURES="2")
+    nowhere = made.worker
+    assert kinds(frontdoor, made, 3, {}) == ["Unavailable", "Unavailable", "CircuitOpen"]
+    clock.now_s += 10
+    made.worker = door(serve(b"").url).worker
+    assert kinds(frontdoor, made, 2, {"x_deadline_ms": "30"}) == ["DeadlineExceeded"] * 2
+    made.worker = nowhere
+    assert kinds(frontdoor, made, 2, {}) == ["Unavailable", "CircuitOpen"]  # still a probe, whose failure opens at once
+    clock.now_s += 20
+    made.worker = door(serve(answered(b"{}"), answered(b"{}")).url).worker
+    assert kinds(frontdoor, made, 2, {}) == ["", ""]
+
+
 def test_direct_invocations(frontdoor: Any, door: Doors, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     server = serve(answered(b'{"outputs":[]}'))
     monkeypatch.setattr(frontdoor, "DOOR", door(server.url))

@@ -5,20 +5,24 @@ from __future__ import annotations
 import base64
 import json
 import struct
+from time import sleep, time
 from typing import Any
 
 import pytest
-from front_doors import BUCKET, DYNAMODB_RESULTS, REQUEST, S3_RESULTS, Edge, described
+from front_doors import BUCKET, DYNAMODB_RESULTS, REQUEST, S3_RESULTS, Edge, described, quick_client
 from tests.aws_server import AwsServer, Fault
 
 from mlpack_runtime.frontdoor_exchange import open_door
+from mlpack_runtime.frontdoor_sending import Message, Queue
 from mlpack_runtime.frontdoor_settings import SettingsError
+from mlpack_runtime.frontdoor_tickets import S3Results
 from mlpack_runtime.model import ModelError
 from mlpack_runtime.service import Reply
 
 pytestmark = pytest.mark.slow
 
 INFER = "/v2/models/tiny/infer"
+OTHER: dict[str, Any] = {"inputs": {"pixels": [[1, 2, 3, 5]]}}
 
 
 @pytest.fixture
@@ -167,9 +171,98 @@ def test_the_same_request_again_is_the_same_request(make: Any, results: str, hea
 def test_another_request_under_the_same_id_is_refused(make: Any) -> None:
     edge = make(MLPACK_MODE="ticket")
     assert post(edge, x_request_id="mine").status == 202
-    reply = post(edge, {"inputs": {"pixels": [[1, 2, 3, 5]]}}, x_request_id="mine")
+    reply = post(edge, OTHER, x_request_id="mine")
     assert (reply.status, said(reply)["error"]["type"]) == (422, "IdReused")
     assert len(edge.messages()) == 1
+
+
+@pytest.mark.parametrize("results", [S3_RESULTS, DYNAMODB_RESULTS])
+def test_an_old_result_never_answers_another_request(make: Any, results: str) -> None:
+    edge = make(results, MLPACK_TICKET_S="60")
+    edge.clock.meanwhile = [edge.work]
+    assert said(post(edge, x_request_id="order-17")) == REQUEST
+    edge.clock.now_s += 61
+    for body in (OTHER, REQUEST):  # whose result it is, nobody knows any more
+        reply = post(edge, body, x_request_id="order-17")
+        assert (reply.status, said(reply)["error"]["type"]) == (422, "IdReused")
+        assert "/v2/requests/order-17" in said(reply)["error"]["message"]
+    assert edge.messages() == []
+    assert said(get(edge, "/v2/requests/order-17")) == REQUEST
+
+
+@pytest.mark.parametrize("results", [S3_RESULTS, DYNAMODB_RESULTS])
+def test_a_ticket_that_expired_is_replaced(make: Any, results: str) -> None:
+    edge = make(results, MLPACK_TICKET_S="60")
+    assert post(edge, prefer="respond-async", x_request_id="mine").status == 202
+    edge.messages()
+    edge.clock.now_s += 60
+    assert post(edge, OTHER, prefer="respond-async", x_request_id="mine").status == 202
+    assert get(edge, "/v2/requests/mine").status == 202
+    assert post(edge, x_request_id="mine").status == 422
+    edge.work()
+    assert said(post(edge, OTHER, x_request_id="mine")) == OTHER
+
+
+@pytest.mark.parametrize("results", [S3_RESULTS, DYNAMODB_RESULTS])
+def test_of_two_requests_at_once_under_one_id_one_is_sent(make: Any, results: str) -> None:
+    edge = make(results, MLPACK_MODE="ticket")
+    meanwhile = 0
+    for call in range(1, 9):  # the other one comes at every place where the first asks for the time
+        name, calls, others = f"id-{call}", iter(range(1, 99)), []
+
+        def now() -> float:
+            if next(calls) == call:  # noqa: B023
+                others.append(post(edge, OTHER, x_request_id=name))  # noqa: B023
+            return edge.clock.now()  # type: ignore[no-any-return]
+
+        edge.door.now = now
+        first = post(edge, x_request_id=name)
+        edge.door.now = edge.clock.now
+        meanwhile += len(others)
+        second = others[0] if others else post(edge, OTHER, x_request_id=name)
+        assert sorted([first.status, second.status]) == [202, 422]
+        (message,) = edge.messages()
+        assert json.loads(message["body"]) == (REQUEST if first.status == 202 else OTHER)
+    assert meanwhile > 2
+
+
+class Twins(S3Results):
+    """The bucket's results, where `twin` happens before the first look for one."""
+
+    twin: Any = None
+
+    def result(self, name: str) -> dict[str, Any] | None:
+        """As ever."""
+        twin, self.twin = self.twin, None
+        if twin is not None:
+            twin()
+        return super().result(name)
+
+
+@pytest.mark.parametrize("body", [REQUEST, OTHER])
+def test_a_twin_that_is_answered_between_two_looks_is_known(make: Any, aws: AwsServer, body: dict[str, Any]) -> None:
+    edge = make()
+    edge.door.results = results = Twins(quick_client("s3", aws.endpoint), BUCKET, "results")
+
+    def twin() -> None:
+        edge.clock.meanwhile = [edge.work]
+        assert said(post(edge, body, x_request_id="mine")) == body
+
+    results.twin = twin
+    reply = post(edge, x_request_id="mine")
+    assert (reply.status, reply.status == 200 and said(reply)) == ((200, REQUEST) if body is REQUEST else (422, False))
+    assert edge.messages() == []
+
+
+@pytest.mark.parametrize("results", [S3_RESULTS, DYNAMODB_RESULTS])
+def test_what_was_noted_but_not_sent_is_sent_when_it_comes_again(make: Any, aws: AwsServer, results: str) -> None:
+    edge = make(results)
+    aws.plan(Fault("error", service="sqs", operation="SendMessage", onward=True))
+    assert post(edge, x_request_id="mine").status == 503
+    aws.plan()
+    assert edge.messages() == []
+    edge.clock.meanwhile = [edge.work]
+    assert said(post(edge, x_request_id="mine")) == REQUEST
 
 
 @pytest.mark.parametrize("given", ["../secret", "a b", "é", "x" * 129, ".."])
@@ -265,6 +358,41 @@ def test_large_requests_without_a_place_are_413(make: Any) -> None:
     assert (reply.status, said(reply)["error"]["type"]) == (413, "PayloadTooLarge")
 
 
+@pytest.mark.parametrize("headers", [{"prefer": "wait=1"}, {"x_deadline_ms": "300"}, {"prefer": "respond-async"}])
+def test_messages_are_passed_on_or_413_to_their_last_byte(make: Any, headers: dict[str, str]) -> None:
+    edge = make(DYNAMODB_RESULTS, {"preprocess": "app:preprocess"}, MLPACK_MESSAGE_BYTES="1024", MLPACK_BREAKER_FAILURES="1")
+    told = []
+    for size in range(870, 930):  # 30 of them are a deadline's attribute
+        reply = said(post(edge, {"row": "x" * size}, x_request_id=f"id-{size}", x_trace_id="t" * 32, **headers))
+        told.append(reply["error"]["type"] if "error" in reply else "Accepted")
+    assert set(told) == {"PayloadTooLarge", "Accepted" if "respond-async" in headers.values() else "DeadlineExceeded"}
+    assert told == sorted(told, key="PayloadTooLarge".__eq__)
+
+
+class Broken(Queue):
+    """A way into the queue with a bug in it."""
+
+    def send(self, message: Message, trace_header: str | None = None) -> None:
+        """Fail before the queue is asked."""
+        raise LookupError(message.name)
+
+
+def test_what_is_no_fault_of_the_queue_leaves_its_circuit_alone(make: Any, aws: AwsServer) -> None:
+    edge = make(MLPACK_MODE="ticket", MLPACK_BREAKER_FAILURES="1")
+    queue, broken = edge.door.queue, Broken(None, edge.url, 262_144)
+    edge.door.queue = broken
+    assert [post(edge).status for _ in range(2)] == [500, 500]
+    edge.door.queue = queue
+    aws.plan(Fault("error", service="sqs", operation="SendMessage", onward=True))
+    assert [said(post(edge))["error"]["type"] for _ in range(2)] == ["Unavailable", "CircuitOpen"]
+    aws.plan()
+    edge.clock.now_s += 10
+    edge.door.queue = broken
+    assert post(edge).status == 500  # the probe, which is given back
+    edge.door.queue = queue
+    assert [post(edge).status for _ in range(2)] == [202, 202]
+
+
 def test_the_circuit_opens_and_closes_with_the_queue(make: Any, aws: AwsServer) -> None:
     edge = make(MLPACK_BREAKER_FAILURES="2", MLPACK_MODE="ticket")
     aws.plan(Fault("error", service="sqs", operation="SendMessage", onward=True))
@@ -288,6 +416,8 @@ def test_a_backlog_is_read_now_and_then_and_turns_requests_away(make: Any, aws: 
     edge.clock.now_s += 5
     reply = post(edge)
     assert (reply.status, said(reply)["error"]["type"], reply.headers["retry-after"]) == (503, "Overloaded", "5")
+    assert post(edge, x_request_id="mine").status == 503
+    assert get(edge, "/v2/requests/mine").status == 404  # what was turned away has no ticket
     assert [one.operation for one in aws.log("sqs")].count("GetQueueAttributes") == 2
     edge.messages()
     edge.clock.now_s += 5
@@ -316,6 +446,43 @@ def test_a_ticket_that_cannot_be_kept_is_not_given(make: Any, aws: AwsServer) ->
     aws.plan(Fault("error", service="s3", operation="PutObject", onward=True))
     assert post(edge).status == 503
     assert edge.messages() == []
+
+
+@pytest.mark.parametrize("results", [S3_RESULTS, DYNAMODB_RESULTS])
+def test_a_note_that_fails_after_sending_changes_no_answer(make: Any, aws: AwsServer, results: str) -> None:
+    edge, operation = make(results), "PutObject" if results == S3_RESULTS else "PutItem"
+    aws.plan(Fault("error", operation=operation, number=2, onward=True))
+    edge.clock.meanwhile = [aws.plan, edge.work]
+    assert said(post(edge, x_request_id="mine")) == REQUEST
+
+
+@pytest.mark.parametrize("results", [S3_RESULTS, DYNAMODB_RESULTS])
+@pytest.mark.parametrize("named", [True, False])
+def test_a_503_after_sending_has_a_ticket(make: Any, aws: AwsServer, results: str, named: bool) -> None:
+    edge, operation = make(results), "PutObject" if results == S3_RESULTS else "PutItem"
+    aws.plan(Fault("error", operation=operation, number=2 if named else 1, onward=True, code="AccessDenied", status=403))
+    given = {"x_request_id": "new-id"} if named else {}
+    reply = post(edge, x_deadline_ms="300", **given)
+    assert (reply.status, said(reply)["error"]["type"]) == (503, "Unavailable")
+    assert "AccessDenied" in said(reply)["error"]["message"]
+    assert (said(reply)["ticket"], said(reply)["href"]) == ("new-id", "/v2/requests/new-id")
+    aws.plan()
+    assert get(edge, "/v2/requests/new-id").status == (202 if named else 404)
+    edge.work()
+    assert said(get(edge, "/v2/requests/new-id")) == REQUEST
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_results_that_hang_are_given_up_once(make: Any, aws: AwsServer, named: bool) -> None:
+    edge = make()
+    edge.door.now, edge.door.pause = time, sleep
+    hangs = Fault("hang", service="s3", operation="PutObject", number=2 if named else 1, onward=True)
+    aws.plan(Fault("hang", service="s3", operation="GetObject", number=3 if named else 1, onward=True), hangs)
+    given = {"x_request_id": "new-id"} if named else {}
+    began_s = time()
+    reply = post(edge, x_deadline_ms="600", **given)
+    assert time() - began_s < 3.6  # the deadline, and a second twice
+    assert (reply.status, said(reply)["error"]["type"], said(reply)["ticket"]) == (503, "Unavailable", "new-id")
 
 
 def test_a_direct_invocation_gets_json_with_its_trace_id(make: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -29,6 +30,13 @@ def results(edge: Edge) -> Results:
     return results_at(edge.results, edge.server)
 
 
+def kept(results: Results, now_s: float) -> dict[str, Any]:
+    """The ticket that is there, without its key."""
+    found = results.ticket("tiny/r", now_s)
+    assert found is not None
+    return {key: value for key, value in found.items() if key != "id"}
+
+
 def test_a_result_is_there_once_it_was_written(edge: Edge, results: Results) -> None:
     assert results.result("tiny/r") is None
     edge.put("r", 422, '{"error":{}}')
@@ -52,13 +60,32 @@ def test_a_binary_result_is_bytes_again(edge: Edge, results: Results) -> None:
 
 def test_the_first_ticket_stays_until_it_expires(results: Results) -> None:
     assert results.ticket("tiny/r", 1_000) is None
-    results.accept("tiny/r", TICKET)
-    results.accept("tiny/r", {**TICKET, "digest": "other", "expires": 9_000})
-    found = results.ticket("tiny/r", 1_999)
-    assert found is not None
-    assert {key: found[key] for key in TICKET} == TICKET
+    other = {**TICKET, "digest": "other", "expires": 9_000}
+    assert results.accept("tiny/r", TICKET, 1_000)
+    assert not results.accept("tiny/r", other, 1_999.9)
+    assert results.accept("tiny/r", {**TICKET, "trace_id": "later"}, 1_999.9)  # the same request: it has its ticket
+    assert kept(results, 1_999) == TICKET
     assert results.ticket("tiny/r", 2_000) is None
+    assert results.accept("tiny/r", other, 2_000)
+    assert kept(results, 2_000) == other
     assert results.result("tiny/r") is None
+
+
+def test_a_ticket_is_noted_as_sent(results: Results) -> None:
+    assert results.accept("tiny/r", {**TICKET, "state": "claimed"}, 1_000)
+    assert kept(results, 1_000)["state"] == "claimed"
+    results.note("tiny/r", TICKET)
+    assert "state" not in (results.ticket("tiny/r", 1_000) or {"state": None})
+
+
+def test_of_many_at_once_one_replaces_a_ticket(edge: Edge, results: Results) -> None:
+    digests = [f"d{at}" for at in range(8)]
+    assert results.accept("tiny/r", TICKET, 1_000)
+    with ThreadPoolExecutor(len(digests)) as pool:
+        wanted = [{**TICKET, "digest": digest, "expires": 9_000} for digest in digests]
+        won = list(pool.map(lambda ticket: results_at(edge.results, edge.server).accept("tiny/r", ticket, 3_000), wanted))
+    assert won.count(True) == 1
+    assert kept(results, 3_000) == wanted[won.index(True)]
 
 
 @pytest.mark.parametrize(
@@ -94,7 +121,9 @@ def test_what_the_services_refuse_is_said(edge: Edge, results: Results, aws: Aws
         results.result("tiny/r")
     if action != "cut":  # what was cut had taken effect
         with pytest.raises(ServiceError, match=f"writing (s3://{BUCKET}/results/tiny/r.ticket|to the table {TABLE}): "):
-            results.accept("tiny/r", TICKET)
+            results.accept("tiny/r", TICKET, 1_000)
+        with pytest.raises(ServiceError, match=f"writing (s3://{BUCKET}/results/tiny/r.ticket|to the table {TABLE}): "):
+            results.note("tiny/r", TICKET)
 
 
 def test_an_address_that_is_none_is_refused() -> None:

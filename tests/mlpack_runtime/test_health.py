@@ -6,6 +6,7 @@ import http.client
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,36 @@ def test_one_connection_takes_many_requests(server: Server) -> None:
         assert (answer.status, answer.getheader("connection")) == (200, None)
         answer.read()
     connection.close()
+
+
+@pytest.mark.parametrize("left_ms", ["0", "-5"])
+def test_what_arrives_past_its_deadline_is_not_run(server: Server, left_ms: str, capfd: pytest.CaptureFixture[str]) -> None:
+    server.service = open_service()
+    late = {"X-Deadline-Ms": left_ms, "X-Trace-Id": "t", "X-Request-Id": "r"}
+    status, answer, _ = ask(server, "POST", "/v2/models/tiny/infer", b'{"text": "cat"}', **late)
+    assert (status, answer["error"]["type"], answer["trace_id"]) == (504, "DeadlineExceeded", "t")
+    assert ask(server, "GET", "/v2/health/ready", **late)[0] == 200
+    (line,) = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert (line["status"], line["request_id"], line["error_type"], line["batch"]) == (504, "r", "DeadlineExceeded", 0)
+
+
+def test_a_deadline_that_is_not_over_changes_nothing(server: Server) -> None:
+    server.service = open_service()
+    assert ask(server, "POST", "/", b'{"text": "cat"}', **{"X-Deadline-Ms": "60000"})[0] == 200
+    status, answer, _ = ask(server, "POST", "/", b'{"text": "cat"}', **{"X-Deadline-Ms": "soon"})
+    assert (status, answer["error"]["type"]) == (400, "InvalidRequest")
+
+
+def test_a_body_that_comes_after_its_deadline_is_not_run(server: Server) -> None:
+    server.service = open_service()
+    body = b'{"text": "cat"}'
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as client:
+        client.sendall(f"POST / HTTP/1.1\r\nHost: x\r\nX-Deadline-Ms: 50\r\nContent-Length: {len(body)}\r\n\r\n".encode())
+        time.sleep(0.1)
+        client.sendall(body)
+        answer = http.client.HTTPResponse(client)
+        answer.begin()
+        assert (answer.status, json.loads(answer.read())["error"]["type"]) == (504, "DeadlineExceeded")
 
 
 @pytest.mark.parametrize(
