@@ -293,9 +293,9 @@ def test_every_request_to_aws(
                 for patience in HASTY if planned.action == "hang" else (PATIENT,):
                     address, folder = account.copy(contents), tmp_path / f"{number} {kind} {onward} {patience.read_s}"
                     code = run(address, folder, patience, fault)
+                    account.server.plan()
                     if faults := [one for one in account.server.log() if one.fault]:
                         break
-                account.server.plan()
                 assert (faults[0].number, faults[0].operation) == (number, request.operation), what
                 assert code in ((-signal.SIGKILL,) if planned.action == "kill" else (OK, REFUSED)), f"{what}: {code}"
                 check(verb, account.open(address, account.mine), folder, what)
