@@ -38,9 +38,21 @@ def client(service: str, **overrides: "Any") -> "Any":
     # ECS and Lambda say AWS_REGION; botocore reads only the other.
     region = overrides.pop("region_name", None) or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     try:
-        return session().create_client(service, region_name=region, config=settings, **overrides)
+        made = session().create_client(service, region_name=region, config=settings, **overrides)
     except errors as error:
         raise AwsError(f"no client for {service}: {told(error)}. Is AWS_REGION set?") from None
+    if service == "s3":
+        _send_at_once(made)
+    return made
+
+
+def _send_at_once(s3: "Any") -> None:
+    """Without `Expect: 100-continue`: answers are small, and to ask before sending one costs a round trip."""
+    from botocore import handlers
+
+    ask_first = getattr(handlers, "add_expect_header", None)  # Lambda's own botocore may be any
+    if ask_first is not None:
+        s3.meta.events.unregister("before-call.s3", ask_first)
 
 
 def failures() -> "tuple[type[Exception], ...]":
