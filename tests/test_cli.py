@@ -122,6 +122,7 @@ def test_a_failed_step_exits_with_3(at_home: Workshop, capsys: pytest.CaptureFix
     assert not (at_home.root / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_base_that_cannot_be_reached_exits_with_4_and_skips_nothing(
     at_home: Workshop, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -160,6 +161,7 @@ def test_a_full_disk_is_told_as_such(
     assert "no space left" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_published_and_pulled_bytes_are_the_built_ones(
     at_home: Workshop, built: Workshop, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -28,7 +28,7 @@ def bucket(aws: AwsServer) -> Bucket:
     return Bucket(BUCKET, "team/models", answer_s=0.5)
 
 
-@pytest.fixture(params=["folder", "bucket"])
+@pytest.fixture(params=["folder", pytest.param("bucket", marks=pytest.mark.slow)])
 def objects(request: pytest.FixtureRequest, tmp_path: Path) -> Objects:
     return Folder(tmp_path / "place") if request.param == "folder" else request.getfixturevalue("bucket")
 

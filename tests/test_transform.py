@@ -60,6 +60,7 @@ except PassError as error:
 """
 
 
+@pytest.mark.slow
 def test_a_missing_exporter_is_named_and_no_other_takes_its_place(wanted: Recipe, store: Store, tmp_path: Path) -> None:
     """In a process of its own: where torch's exporter was imported before, it holds what it needs already."""
     (tmp_path / "asked").write_bytes(pickle.dumps(torch_recipe(wanted)))

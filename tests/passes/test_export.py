@@ -30,6 +30,7 @@ def exported(model_dir: Path, out_dir: Path, **options: Any) -> dict[str, Any]:
     return notes
 
 
+@pytest.mark.slow
 def test_sentence_embedding_is_the_only_output_and_has_unit_length(bert: Path, tmp_path: Path) -> None:
     notes = exported(bert, tmp_path / "out")
     assert (notes["exporter"], notes["task"]) == ("optimum", "feature-extraction")
@@ -134,6 +135,7 @@ def test_optimum_for_a_torch_source_is_refused(tmp_path: Path) -> None:
     assert "dynamo" in refusal("export", torch_dir(tmp_path / "m"), Export(exporter="optimum"), tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_older_exporter_wins_when_the_new_one_fails(tmp_path: Path) -> None:
     model_dir = torch_dir(tmp_path / "m", weights=False)
     # Python control flow on a value: tracing records one branch, the graph capture of the new exporter refuses.

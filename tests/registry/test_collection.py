@@ -254,6 +254,7 @@ def test_a_plan_changes_nothing_and_collecting_does_what_it_said(
     assert registry.place.table.get(rows.LEASE) is None
 
 
+@pytest.mark.slow
 def test_collecting_on_aws(aws: AwsServer, clock: Clock, tmp_path: Path) -> None:
     opened = places.open_registry(aws.make_place())
     registry = Registry(dataclasses.replace(opened.place, now=clock))

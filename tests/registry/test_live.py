@@ -7,10 +7,13 @@ import json
 import zipfile
 from typing import Any
 
+import pytest
 from tests.aws_server import ACCOUNT, REGION, AwsServer
 
 from mlpack import digest
 from mlpack.registry.live import live_in_aws
+
+pytestmark = pytest.mark.slow
 
 HOST = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com"
 

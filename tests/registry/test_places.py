@@ -76,6 +76,7 @@ def test_images_are_fetched_from_where_they_were_pushed(tmp_path: Path) -> None:
     assert images.prefix == "host.example:5000/team"
 
 
+@pytest.mark.slow
 def test_what_is_live_is_asked_of_boto3s_own_account_for_a_directory(
     aws: AwsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,6 +33,7 @@ def left(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.name != "registry")
 
 
+@pytest.mark.slow
 def test_it_is_what_unpacking_the_build_gives(registry: Registry, release: Release, built: Workshop, tmp_path: Path) -> None:
     (tmp_path / "task").mkdir()
     task_root.pull(registry, release, tmp_path / "task")
