@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.aws_server import AwsServer
 from tests.mlpack_runtime.front_doors import event
 from tests.mlpack_runtime.tiny_packages import affine, package
-from tests.mlpack_runtime.workers import Place, Process, add_botocore
+from tests.mlpack_runtime.workers import Place, Process, add_botocore, place
 from tests_slow.test_frontdoor_boot import Function
 
 from mlpack.targets import frontdoor
 from mlpack.targets.contents import Contents
+
+__all__ = ["place"]
 
 PORTS = {
     "inputs": [
@@ -40,13 +41,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A worker's package."""
     made = package(tmp_path_factory.mktemp("worker") / "package", affine, target="cpu-worker", worker={"max_batch": 4}, **PORTS)
     return add_botocore(made)
-
-
-@pytest.fixture
-def place(aws: AwsServer) -> Iterator[Place]:
-    made = Place(aws)
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -38,15 +38,25 @@ def slim(trixie: Path, test_cache: Path) -> Base:
     return resolve_base(str(trixie), HERE, test_cache / "oci")
 
 
-@pytest.fixture(scope="module")
-def engines(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model with engines for two GPUs, built by TensorRT for RTX without one."""
-    work = tmp_path_factory.mktemp("engines")
+def built(work: Path, **config: Any) -> Path:
+    """The tiny model after the pass `tensorrt`."""
     row, given = passes.PASSES["tensorrt"], model_dir(work / "model")
     bounds = {"x": passes.profiles.Bounds(min=(1, 4), opt=(1, 4), max=(2, 4))}
     (work / "built").mkdir()
-    row.run(given, row.config(builder="rtx", gpus=GPU.gpus, profiles=(bounds,), max_batch=2), work / "built")
+    row.run(given, row.config(profiles=(bounds,), max_batch=2, **config), work / "built")
     return work / "built"
+
+
+@pytest.fixture(scope="module")
+def engines(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With engines for two GPUs, built by TensorRT for RTX without one."""
+    return built(tmp_path_factory.mktemp("engines"), builder="rtx", gpus=GPU.gpus)
+
+
+@pytest.fixture(scope="module")
+def deferred(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With what the fleet needs to build engines for the lean runtime."""
+    return built(tmp_path_factory.mktemp("deferred"), builder="deferred", flavour="lean", gpus=("sm86",))
 
 
 def event_of(artifact: Path) -> bytes:
@@ -124,17 +134,6 @@ def test_gpu_image_with_the_processor_to_fall_back_to_answers_by_it(
     booted = boot(artifact, event_of(artifact), podman=program("podman"))
     assert json.loads(booted.answer["body"])["outputs"][0]["data"] == ANSWER
     assert "its engines never executed" in booted.how
-
-
-@pytest.fixture(scope="module")
-def deferred(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model with what the fleet needs to build engines for the lean runtime."""
-    work = tmp_path_factory.mktemp("deferred")
-    row, given = passes.PASSES["tensorrt"], model_dir(work / "model")
-    bounds = {"x": passes.profiles.Bounds(min=(1, 4), opt=(1, 4), max=(2, 4))}
-    (work / "built").mkdir()
-    row.run(given, row.config(builder="deferred", flavour="lean", gpus=("sm86",), profiles=(bounds,), max_batch=2), work / "built")
-    return work / "built"
 
 
 @pytest.mark.parametrize("contained", [False, True], ids=["files", "podman"])

@@ -72,3 +72,9 @@ class Breaker:
             elif self._state == OPEN or self._failed < self._limit:
                 return
             self._state, self._until = OPEN, self._clock() + self._cooldown_s
+
+    def released(self) -> None:
+        """A try that was admitted told nothing of the other side. A probe is given back: the next try is one."""
+        with self._lock:
+            if self._state == HALF_OPEN:
+                self._state = OPEN

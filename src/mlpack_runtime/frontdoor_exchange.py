@@ -8,7 +8,7 @@ import os
 from time import sleep, time
 
 from mlpack_runtime import aws, jsontext, model, protocol, telemetry
-from mlpack_runtime.breaker import HALF_OPEN, OPEN, Breaker
+from mlpack_runtime.breaker import Breaker
 from mlpack_runtime.frontdoor_forms import (
     GATEWAY_ERRORS,
     LONGEST_ID,
@@ -42,16 +42,6 @@ _CLIENT = {"connect_s": 1, "read_s": 3, "attempts": 1}
 _HUNG_S = 0.5  # a look that fails this long after its time is one at a service that hangs, which is not asked for more
 
 
-class Circuit(Breaker):
-    """A breaker whose tries may end without telling anything of the other side."""
-
-    def released(self) -> None:
-        """A try that was admitted told nothing. A probe is given back: the next try is one."""
-        with self._lock:
-            if self._state == HALF_OPEN:
-                self._state = OPEN
-
-
 class Door:
     """What lasts from request to request: the ways that are open, and how they fared. One request at a time, as Lambda has it."""
 
@@ -70,8 +60,8 @@ class Door:
         self.now = now
         self.pause = pause
         self.cold = True
-        self.queue_breaker = Circuit(settings.breaker_failures, settings.breaker_open_s, clock=now)
-        self.worker_breaker = Circuit(settings.breaker_failures, settings.breaker_open_s, clock=now)
+        self.queue_breaker = Breaker(settings.breaker_failures, settings.breaker_open_s, clock=now)
+        self.worker_breaker = Breaker(settings.breaker_failures, settings.breaker_open_s, clock=now)
         self._backlog = 0
         self._backlog_read_s = float("-inf")
 

@@ -46,13 +46,11 @@ class Patience:
 
 def patience(headers: "Mapping[str, str]", settings: "Settings", arrived_s: float, limit_s: float, *, as_ticket: bool) -> Patience:
     """What a request that arrived then is given, never beyond `limit_s`. RequestError for a header that says no time."""
-    text, wait = headers.get("x-deadline-ms", "").strip(), preferences(headers).get("wait", "")
-    if text and not _is_number(text.removeprefix("-")):
-        raise RequestError(f"x-deadline-ms is {text[:50]!r}, not a number of milliseconds")
-    told_s = arrived_s + int(text) / 1000 if text else None
+    left_ms, wait = protocol.deadline_ms(headers), preferences(headers).get("wait", "")
+    told_s = arrived_s + left_ms / 1000 if left_ms is not None else None
     ends_s = min(told_s if told_s is not None else arrived_s + settings.deadline_s, limit_s)
     until_s = arrived_s if as_ticket else ends_s
-    if _is_number(wait):
+    if protocol.is_number(wait):
         until_s = min(arrived_s + int(wait), ends_s)
     if told_s is None and not as_ticket:  # the caller may come back with its ticket
         return Patience(ends_s, until_s, until_s + settings.grace_s)
@@ -71,10 +69,6 @@ def preferences(headers: "Mapping[str, str]") -> "dict[str, str]":
 def is_id(text: str) -> bool:
     """Whether a text may name a request: it becomes part of keys and paths."""
     return 0 < len(text) <= LONGEST_ID and text[0].isalnum() and _ID_LETTERS.issuperset(text)
-
-
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) < 15
 
 
 def as_json(value: "Any", call: "Call | None") -> "dict[str, Any]":

@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from time import monotonic
 
 from mlpack_runtime import jsontext
-from mlpack_runtime.protocol import RequestError
+from mlpack_runtime.protocol import RequestError, deadline_ms
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from mlpack_runtime.service import Service
 
 BODY_LIMIT_BYTES = 256 << 20
-_LONGEST_MS = 14  # digits: what is longer is no time that anybody has
 IDLE_S = 65  # longer than a load balancer's 60 s: it, not we, closes a connection that nobody uses
 
 
@@ -62,7 +61,7 @@ class Server:
         if self.service is None:
             return _json(503, {"error": {"type": "NotReady", "message": reason or "not ready"}})
         request_id = headers.get("x-request-id", "")
-        refused = _refused(headers.get("x-deadline-ms", "").strip(), spent_s) if method == "POST" else None
+        refused = _refused(headers, spent_s) if method == "POST" else None
         if refused is not None:
             reply = self.service.refuse(refused, request_id, headers)
         else:
@@ -81,14 +80,13 @@ class Server:
             self._changed.notify_all()
 
 
-def _refused(left_ms: str, spent_s: float) -> "RequestError | None":
-    """Why a request with that deadline is not run, or None. Read as the front door reads it."""
-    if not left_ms:
-        return None
-    digits = left_ms.removeprefix("-")
-    if not digits.isascii() or not digits.isdigit() or len(digits) > _LONGEST_MS:
-        return RequestError(f"x-deadline-ms is {left_ms[:50]!r}, not a number of milliseconds")
-    late_ms = spent_s * 1000 - int(left_ms)
+def _refused(headers: "dict[str, str]", spent_s: float) -> "RequestError | None":
+    """Why a request with that deadline is not run, or None."""
+    try:
+        left_ms = deadline_ms(headers)
+    except RequestError as error:
+        return error
+    late_ms = spent_s * 1000 - left_ms if left_ms is not None else -1
     if late_ms < 0:
         return None
     return RequestError(f"the deadline was {late_ms:.0f} ms ago; nobody waits for this answer", 504, "DeadlineExceeded")

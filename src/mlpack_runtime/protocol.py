@@ -68,6 +68,20 @@ def split(headers: "Mapping[str, str]", body: bytes) -> "tuple[Any, memoryview]"
         raise RequestError(f"the body is not JSON: {error}") from None
 
 
+def deadline_ms(headers: "Mapping[str, str]") -> "int | None":
+    """How many milliseconds the caller had left when it sent its headers, by `x-deadline-ms`; less than 0 when that was over, None
+    when it does not say. Raises RequestError for what is no such number."""
+    text = headers.get("x-deadline-ms", "").strip()
+    if text and not is_number(text.removeprefix("-")):
+        raise RequestError(f"x-deadline-ms is {text[:50]!r}, not a number of milliseconds")
+    return int(text) if text else None
+
+
+def is_number(text: str) -> bool:
+    """Whether a header's text is a whole number of a size that a time may have."""
+    return text.isascii() and text.isdigit() and len(text) < 15
+
+
 def is_inference(value: object) -> bool:
     """Whether a JSON value is meant as an Open Inference Protocol request: an object with a list of named `inputs`."""
     inputs = value.get("inputs") if type(value) is dict else None

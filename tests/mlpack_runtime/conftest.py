@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 from endpoints import Endpoint
 from tiny_packages import affine, package, words
+from workers import place
+
+__all__ = ["place"]
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

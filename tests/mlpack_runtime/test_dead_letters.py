@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-from tests.aws_server import AwsServer, Fault
+from tests.aws_server import Fault
 from workers import Place
 
 from mlpack_runtime import aws as aws_module
@@ -16,12 +14,9 @@ pytestmark = pytest.mark.slow
 DENIED = Fault("error", operation="GetQueueAttributes", status=403, code="AccessDenied", message="no", onward=True)
 
 
-@pytest.fixture
-def place(aws: AwsServer) -> Iterator[Place]:
-    made = Place(aws)
-    aws.clear_log()
-    yield made
-    made.close()
+@pytest.fixture(autouse=True)
+def _new_log(place: Place) -> None:
+    place.aws.clear_log()
 
 
 def asked(place: Place) -> list[str]:

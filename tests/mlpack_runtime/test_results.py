@@ -19,13 +19,6 @@ pytestmark = pytest.mark.slow
 BODY = {"status": 200, "headers": {}, "body": "{}", "binary": False, "trace_id": "t", "request_id": "r"}
 
 
-@pytest.fixture
-def place(aws: AwsServer) -> Iterator[Place]:
-    made = Place(aws)
-    yield made
-    made.close()
-
-
 @pytest.fixture(params=["s3://results/some/where/", "dynamodb://results"])
 def opened(place: Place, request: pytest.FixtureRequest) -> Iterator[Any]:
     made: Any = open_results(request.param, keep_s=60)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -29,13 +28,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         worker={"max_batch": 4, "max_wait_ms": 20},
     )
     return add_botocore(made)
-
-
-@pytest.fixture
-def place(aws: AwsServer) -> Iterator[Place]:
-    made = Place(aws)
-    yield made
-    made.close()
 
 
 def embeddings(answer: Any) -> list[list[float]]:

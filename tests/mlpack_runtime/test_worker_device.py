@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from engine_packages import engine_package
-from tests.aws_server import AwsServer, Fault
+from tests.aws_server import Fault
 from tiny_packages import affine, package
 from workers import Place, Process, add_botocore, until
 
@@ -57,13 +56,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (made / "site/tensorrt_rtx_bindings.py").write_text(BINDINGS)
     shutil.copy(HERE / "fake_tensorrt.py", made / "site")
     return add_botocore(made)
-
-
-@pytest.fixture
-def place(aws: AwsServer) -> Iterator[Place]:
-    made = Place(aws)
-    yield made
-    made.close()
 
 
 def worker(place: Place, root: Path, library: Path, tmp_path: Path, **environment: str) -> Process:

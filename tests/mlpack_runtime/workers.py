@@ -10,9 +10,11 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tests.aws_server import REGION, AwsServer
 
 PATIENCE_S = 60.0
@@ -177,3 +179,11 @@ class Place:
             if not some.get("Messages"):
                 return found
             found += some["Messages"]
+
+
+@pytest.fixture
+def place(aws: AwsServer) -> Iterator[Place]:
+    """An empty one."""
+    made = Place(aws)
+    yield made
+    made.close()

@@ -40,6 +40,8 @@ class Refused:
 
     pattern: str
     why: str
+    unless: str = ""
+    """Paths of this pattern are taken all the same."""
 
 
 _BUILDS = "builds engines, which is done before an image is: 2 GB and more"
@@ -59,14 +61,13 @@ REFUSED: tuple[Refused, ...] = (
     Refused(pattern="libc10*.so*", why="a framework: models were converted before"),
     Refused(pattern="*/torch/__init__.py", why="a framework: models were converted before"),
     Refused(pattern="*/tensorflow/__init__.py", why="a framework: models were converted before"),
-    Refused(pattern="*.whl", why="an archive that has been unpacked, or never will be"),
+    # Python's own wheels are in every official image of it: `python -m venv` installs pip from there.
+    Refused(pattern="*.whl", why="an archive that has been unpacked, or never will be", unless="*/ensurepip/_bundled/*"),
     Refused(pattern="nvcc", why=_DEVELOPS),
     Refused(pattern="libcudart_static.a", why=_DEVELOPS),
     Refused(pattern="libcudadevrt.a", why=_DEVELOPS),
     Refused(pattern="cuda_runtime_api.h", why=_DEVELOPS),
 )
-_BUNDLED = "*/ensurepip/_bundled/*.whl"
-"""Python's own, in every official image of it: `python -m venv` installs pip from there."""
 CUDA_NEEDS = ("libcublas.so.13", "libcublasLt.so.13", "libcudart.so.13", "libcurand.so.10")
 """What onnxruntime's CUDA provider (1.31.1) is linked with: from the base, since no wheel of ours has them. Convolutions open
 cuDNN 9 and Fourier transforms cuFFT besides."""
@@ -245,7 +246,7 @@ def _process(config: CpuWorker | GpuWorker) -> Process:
 def _check_refused(paths: Iterable[str], where: str, *, cuda: bool) -> None:
     """PackError for the first files that have no business in a worker. `cuda`: CUDA's mathematics are asked for."""
     rows = tuple(row for row in REFUSED if not (cuda and row in _CUDA_MATH))
-    found = [(path, row) for path in paths for row in rows if _is(path, row.pattern)]
+    found = [(path, row) for path in paths for row in rows if _is(path, row.pattern) and not _is(path, row.unless)]
     if found:
         shown = "\n".join(f"  {path}: {row.why}" for path, row in sorted(found, key=lambda each: each[0])[:10])
         raise LimitError(
@@ -255,8 +256,6 @@ def _check_refused(paths: Iterable[str], where: str, *, cuda: bool) -> None:
 
 
 def _is(path: str, pattern: str) -> bool:
-    if pattern == "*.whl" and fnmatchcase(f"/{path}", _BUNDLED):
-        return False
     return fnmatchcase(f"/{path}" if "/" in pattern else path.rpartition("/")[2], pattern)
 
 
