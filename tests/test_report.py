@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from tests.hostile import MARKDOWN, references, rendered, without_code
 from tests.outcomes import accuracy, measurement, on_an_estimate, on_gpu, outcome, result, typical
 
 from mlpack import buildjson, report, summary
@@ -164,14 +164,14 @@ def test_markdown_without_a_choice_says_so_first() -> None:
 def test_hostile_text_stays_text_in_markdown() -> None:
     one = result("int8", failure=HOSTILE, artifact=None)
     made = report.markdown(report.build_record(outcome((one,), Budgets())))
-    line = next(line for line in made.splitlines() if line.startswith("- \\`"))
-    assert "<script>" not in made
+    line = next(line for line in made.splitlines() if "alert(1)" in line)
+    assert line.startswith("- `` `\\x7c `` \\# `<script>alert(1)</script>` `@everyone` `[x](http://evil.example)` `\\x1b[31m")
     assert "\x1b" not in made
     assert "\u202e" not in made
-    assert "@\u2060everyone" in line
-    assert "&#58;//evil" in line
-    assert "\\[x\\](" in line
-    assert "\\|" in line
+    page = rendered(made)
+    for element in ("<script", "<a ", "<h1", "<strong>b"):
+        assert element not in page
+    assert "@everyone" not in without_code(page)
 
 
 def test_a_hostile_id_cannot_break_the_table() -> None:
@@ -179,16 +179,42 @@ def test_a_hostile_id_cannot_break_the_table() -> None:
     record["candidates"][0]["id"] = record["chosen"] = "a|b`c\n<img src=x>"
     rows = [line for line in report.markdown(record).splitlines() if line.startswith("| ")]
     assert len(rows) == 3
-    assert {row.replace("\\|", "").count("|") for row in rows} == {13}
-    assert "<img" not in report.markdown(record)
+    assert {row.count("|") for row in rows} == {13}
+    assert "<img" not in rendered(report.markdown(record))
 
 
-@given(st.text())
-def test_escaped_text_has_no_markup_and_one_line(text: str) -> None:
-    made = report.escape(text)
-    assert "<" not in made
-    assert "\n" not in made
-    assert not made.startswith(("#", "-", "+", "="))
+@pytest.mark.parametrize("place", ["id", "reasons", "notes", "cpu", "name", "prefer", "metric", "device"])
+def test_what_is_hostile_is_text_wherever_it_stands_in_a_report(place: str) -> None:
+    """Each word of the table in each place that somebody else names."""
+    clean = rendered(report.markdown(report.build_record(on_an_estimate())))
+    for words in (" ".join(MARKDOWN[first : first + 20]) for first in range(0, len(MARKDOWN), 20)):
+        record = report.build_record(on_an_estimate())
+        _named(record, place, words)
+        page = rendered(report.markdown(record))
+        tags = re.findall(r"<(\w+)", without_code(page))
+        assert set(tags) <= set(re.findall(r"<(\w+)", clean))
+        assert tags.count("td") == len(re.findall("<td", clean))
+        assert not references(without_code(page))
+
+
+def _named(record: dict[str, Any], place: str, words: str) -> None:
+    one = record["candidates"][0]
+    if place == "id":
+        one["id"] = words
+    elif place == "reasons":
+        one["reasons"] = [words, *MARKDOWN]
+    elif place == "notes":
+        one["package"]["notes"] = [words, *MARKDOWN]
+    elif place == "cpu":
+        record["machine"]["cpu"] = words
+    elif place in ("name", "prefer"):
+        record["recipe"][place] = words
+    elif place == "metric":
+        record["baseline"]["metric"] = one["accuracy"]["metric"] = words
+        record["chosen"] = one["id"]
+    else:
+        for each in record["candidates"][-1]["estimates"]:
+            each["device"] = words
 
 
 def test_reports_are_functions_of_the_record_alone() -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mlpack import sinks
 from mlpack.errors import RecipeError
 
 SCHEMA = 1
@@ -151,11 +152,12 @@ SHAPE = {
 
 
 def encode(record: Mapping[str, Any]) -> bytes:
-    """The bytes of `build.json`: indented for diffs, samples kept to a line each, keys in the order of `SHAPE`.
+    """The bytes of `build.json`: indented for diffs, samples kept to a line each, keys in the order of `SHAPE`, characters that are
+    not seen as escapes.
 
     ValueError on NaN and infinities, which JSON does not have.
     """
-    return (_pretty(record, "") + "\n").encode()
+    return (sinks.json_seen(_pretty(record, "")) + "\n").encode()
 
 
 def _pretty(value: Any, indent: str) -> str:

@@ -11,11 +11,11 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from mlpack import __version__, cli_aliases, cli_care, cli_registry, interrupts
+from mlpack import __version__, cli_aliases, cli_care, cli_registry, interrupts, sinks, stdout, words
 from mlpack.errors import MEANINGS, ExitCode, MlpackError, RecipeError, refusal
 
 if TYPE_CHECKING:
@@ -28,7 +28,22 @@ as_json, quiet_option = cli_registry.as_json, cli_registry.quiet_option
 arch_option = click.option("--arch", type=click.Choice(["x86_64", "arm64"]), default="x86_64", show_default=True)
 
 
+class _Verbs(click.Group):
+    """The verbs of the command line."""
+
+    def invoke(self, context: click.Context) -> Any:
+        """As click does it, but its own answer to a broken pipe: exit code 1, and not a word.
+
+        It cannot be stdout's, which `stdout` bears: something that mlpack spoke with has gone away.
+        """
+        try:
+            return super().invoke(context)
+        except BrokenPipeError as error:
+            raise MlpackError("a program that mlpack spoke with went away in the middle (broken pipe): try again") from error
+
+
 @click.group(
+    cls=_Verbs,
     epilog=f"\b\nExit codes:\n{_CODES}", context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
 )
 @click.version_option(__version__, prog_name="mlpack")
@@ -46,7 +61,7 @@ def init(model: Path) -> None:
     """Write a recipe to stdout by looking at MODEL (a Hugging Face directory, .onnx or .safetensors file)."""
     from mlpack import init as init_
 
-    click.echo(init_.suggest(model), nl=False)
+    stdout.document(init_.suggest(model))
 
 
 @cli.command()
@@ -62,17 +77,17 @@ def plan(recipe: Path, only: str | None, explain: bool, as_json: bool) -> None:
     if as_json:
         return cli_registry.print_json({"candidates": [row.as_json() for row in rows]})
     for row in rows:
-        click.echo(f"{row.id}  {row.summary}")
+        stdout.row(f"{row.id}  {row.summary}")
         for step in row.steps if explain else ():
-            click.echo(f"    {step.name}: {'cached' if step.cached else 'must run'}")
+            stdout.rows(f"    {sinks.line(step.name)}: {'cached' if step.cached else 'must run'}")
             for why in step.why:
-                click.echo(f"        {why}")
+                stdout.rows(f"        {sinks.line(why)}")
     return None
 
 
 @cli.command()
 @click.argument("recipe", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="Where the result goes. [default: out/<name>]")
+@click.option("--out", type=cli_registry.NewPath(path_type=Path), help="Where the result goes. [default: out/<name>]")
 @click.option("--only", metavar="GLOB", help="Only candidates whose id matches, as in 'int8@*'.")
 @click.option(
     "--base", metavar="REF", help="Replace the image targets' base: registry reference, OCI layout, archive or directory."
@@ -115,9 +130,9 @@ def build(  # noqa: PLR0913 - click hands every option over by itself
             made = cli_registry.published(folder, cli_registry.open_whole(registry), console, sources=recipe.absolute().parent)
             release = f"{made.name}@{made.version}"
             # With --json, stdout is one JSON document.
-            console.note(f"published {release}") if as_json else click.echo(release)
+            console.note(f"published {release}") if as_json else stdout.row(release)
         elif not as_json:
-            click.echo(str(folder / record["artifact"]["path"]))
+            stdout.path(folder / record["artifact"]["path"])
     return ExitCode.OK
 
 
@@ -156,7 +171,7 @@ def diff(before: Path, after: Path, as_json: bool) -> None:
     rows = diff_.compare(diff_.read(before), diff_.read(after))
     if as_json:
         return cli_registry.print_json(diff_.as_json(rows))
-    return click.echo(diff_.text(rows))
+    return stdout.rows(diff_.text(rows))
 
 
 for _verb in (*cli_registry.VERBS, *cli_aliases.VERBS, *cli_care.VERBS, cli_care.registry_):
@@ -179,7 +194,7 @@ def image_push(quiet: bool, layout: Path, reference: str) -> None:
     from mlpack import images
 
     with cli_registry.open_console(quiet) as console:
-        click.echo(images.push(layout, reference, _credentials, console))
+        stdout.value(images.push(layout, reference, _credentials, console))
 
 
 @image.command("pull")
@@ -193,7 +208,7 @@ def image_pull(quiet: bool, reference: str, layout: Path, arch: str) -> None:
     from mlpack import images
 
     with cli_registry.open_console(quiet) as console:
-        click.echo(images.pull(reference, layout, arch, _credentials, console))
+        stdout.value(images.pull(reference, layout, arch, _credentials, console))
 
 
 @image.command("inspect")
@@ -215,20 +230,23 @@ def image_validate(layout: Path, for_lambda: bool) -> int:
 
     problems = images.validate(layout, for_lambda=for_lambda)
     for problem in problems:
-        click.echo(problem)
+        stdout.row(problem)
     return ExitCode.STEP_FAILED if problems else ExitCode.OK
 
 
 def main() -> None:
     """The console script: run the command line and exit with its code."""
     interrupts.listen()
+    whole = sys.stdout
     try:
         code = cli.main(standalone_mode=False)
+    except SystemExit as left:
+        # click puts something else in the place of stdout when whoever reads its help has left: that is no failure.
+        code = left.code if sys.stdout is whole else ExitCode.OK
     except click.exceptions.Exit as left:
         code = left.exit_code
     except click.ClickException as error:
-        error.show()
-        code = ExitCode.RECIPE
+        code = _misused(error)
     except (KeyboardInterrupt, click.exceptions.Abort):
         code = _interrupted()
     except MlpackError as error:
@@ -237,27 +255,42 @@ def main() -> None:
         code = _refused(error)
     except Exception as error:  # noqa: BLE001 - the one handler: whatever is not an MlpackError is a bug
         code = _interrupted() if interrupts.seen() else _bug(error)
+    stdout.end(whole)
     sys.exit(int(code or 0))
 
 
+def _misused(error: click.ClickException) -> int:
+    """What click says of a command line, which it quotes as it is."""
+    import io
+
+    from mlpack.console import say
+
+    said = io.StringIO()
+    error.show(said)
+    say(said.getvalue())
+    return ExitCode.RECIPE
+
+
 def _interrupted() -> int:
-    click.echo("mlpack: interrupted; nothing half-made was kept", err=True)
+    from mlpack.console import tell
+
+    tell("interrupted; nothing half-made was kept")
     return ExitCode.INTERRUPTED
 
 
 def _refused(error: OSError | MemoryError) -> int:
+    from mlpack.console import tell
+
     if (said := refusal(error)) is None:
         return _bug(error)
-    click.echo(f"mlpack: {said}", err=True)
+    tell(said)
     return ExitCode.STEP_FAILED
 
 
 def _complain(error: MlpackError) -> int:
-    from mlpack.console import annotate
+    from mlpack.console import complain
 
-    for line in error.problems if isinstance(error, RecipeError) else (str(error),):
-        click.echo(f"mlpack: {line}", err=True)
-    annotate(error)
+    complain(error)
     return error.exit_code
 
 
@@ -267,14 +300,15 @@ def _bug(error: Exception) -> int:
     import tempfile
     import traceback
 
+    from mlpack.console import say
     from mlpack.transform import version_of
 
     versions = "\n".join(f"{name} {version_of(name)}" for name in ("mlpack", "torch", "onnx", "onnxruntime", "numpy", "click"))
     here = f"python {platform.python_version()} on {platform.platform()}"
     body = "\n\n".join((here, versions, " ".join(sys.argv), traceback.format_exc()))
-    with tempfile.NamedTemporaryFile("w", prefix="mlpack-bug-", suffix=".log", delete=False) as log:
-        log.write(body)
-    click.echo(f"mlpack: a bug: {type(error).__name__}: {error}\nThe log for an issue: {log.name}", err=True)
+    with tempfile.NamedTemporaryFile("w", prefix="mlpack-bug-", suffix=".log", delete=False, encoding="utf-8") as log:
+        log.write(words.clean(body))
+    say(f"{sinks.told(f'a bug: {type(error).__name__}: {error}')}\nThe log for an issue: {log.name}")
     return ExitCode.BUG
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mlpack import sinks, stdout
 from mlpack.cli_registry import as_json, open_console, open_registry, print_json, quiet_option, registry_option, who
 from mlpack.errors import RecipeError
 
@@ -80,12 +81,14 @@ def history(reference: str, at: str | None, limit: int | None, registry: str, as
     place, wanted = open_registry(registry).place, _alias(reference)
     if at is not None:
         move = aliases.live_at(place, wanted, aliases.parse_time(at))
-        return print_json(aliases.as_json(move)) if as_json else click.echo(_line(move))
+        return print_json(aliases.as_json(move)) if as_json else stdout.rows(_line(move))
     moves = itertools.islice(aliases.history(place, wanted, whole=as_json), limit)
     if as_json:
         return print_json([aliases.as_json(move) for move in moves])
     for move in moves:
-        click.echo(_line(move))
+        stdout.rows(_line(move))
+        if stdout.reader_left():
+            break
     return None
 
 
@@ -100,14 +103,11 @@ def _alias(text: str) -> Reference:
 
 def _line(move: Move) -> str:
     """A move on one line; the reason comes last, because it is anything."""
-    from mlpack import words
-
-    def plain(text: str) -> str:
-        return " ".join(words.clean(text).split())
-
-    before = f", before {move.name}@{move.previous}" if move.previous else ""
-    said = f"{move.revision}  {move.when}  {move.name}@{move.version}  {move.kind}{before}  by {plain(move.who or 'unknown')}"
-    return f"{said}{'  forced' if move.forced else ''}{f'  {plain(move.why)}' if move.why else ''}"
+    name, version, previous = (sinks.line(each) for each in (move.name, move.version, move.previous))
+    before = f", before {name}@{previous}" if move.previous else ""
+    said = f"{move.revision}  {sinks.line(move.when)}  {name}@{version}  {sinks.line(move.kind)}{before}"
+    by = f"by {sinks.line(move.who or 'unknown')}{'  forced' if move.forced else ''}"
+    return f"{said}  {by}{f'  {sinks.line(move.why)}' if move.why else ''}"
 
 
 def _say_outcome(outcome: Outcome, console: Console, *, as_json: bool) -> None:
@@ -125,7 +125,7 @@ def _say_outcome(outcome: Outcome, console: Console, *, as_json: bool) -> None:
         console.note(f"{what} {before}; revision {move.revision}")
     if as_json:
         return print_json(aliases.as_json(move) | {"moved": outcome.moved})
-    return click.echo(f"{move.name}@{move.version}")
+    return stdout.row(f"{move.name}@{move.version}")
 
 
 @click.group()
@@ -154,7 +154,7 @@ def policy_set(
         subject=policies.parse_subject(subject), budgets=policies.parse_budgets(budgets), refuses=policies.parse_refuses(refuses)
     )
     made = policies.put(open_registry(registry).place, wanted, who(), expect)
-    print_json(policies.as_json(made)) if as_json else click.echo(_policy_line(made))
+    print_json(policies.as_json(made)) if as_json else stdout.rows(_policy_line(made))
 
 
 @policy.command("show")
@@ -168,12 +168,12 @@ def policy_show(subject: str | None, registry: str, as_json: bool) -> None:
     place = open_registry(registry).place
     if subject is not None:
         one = policies.get(place, subject)
-        return print_json(policies.as_json(one)) if as_json else click.echo(_policy_line(one))
+        return print_json(policies.as_json(one)) if as_json else stdout.rows(_policy_line(one))
     found = policies.listed(place)
     if as_json:
         return print_json([policies.as_json(each) for each in found])
     for each in found:
-        click.echo(_policy_line(each))
+        stdout.rows(_policy_line(each))
     return None
 
 
@@ -194,8 +194,9 @@ def _policy_line(one: Policy) -> str:
 
     said = policies.as_json(one)
     written = {key: "true" if value is True else words.limit(words.number(value, 6)) for key, value in said["budgets"].items()}
-    budgets = "  ".join(f"{key}={value}" for key, value in written.items()) or "no budgets"
-    return f"{one.subject}  revision {one.revision}  {budgets}  refuses {', '.join(one.refuses) or 'no regression'}"
+    budgets = "  ".join(sinks.line(f"{key}={value}") for key, value in written.items()) or "no budgets"
+    refuses = ", ".join(one.refuses) or "no regression"
+    return f"{sinks.line(one.subject)}  revision {one.revision}  {budgets}  refuses {sinks.line(refuses)}"
 
 
 VERBS: tuple[click.Command, ...] = (promote, rollback, history)

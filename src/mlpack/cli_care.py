@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mlpack import sinks, stdout
 from mlpack.cli_registry import (
+    NewPath,
     as_json,
     images_option,
     open_console,
@@ -51,7 +53,7 @@ def verify(quiet: bool, resume: Path | None, images: str | None, registry: str, 
     if as_json:
         print_json(dataclasses.asdict(report))
     for finding in () if as_json else report.findings:
-        click.echo(str(finding))
+        stdout.row(str(finding))
     return ExitCode.SERVICE if report.findings else ExitCode.OK
 
 
@@ -124,7 +126,7 @@ def gc(  # noqa: PLR0913 - click hands every option over by itself
     if as_json:
         return print_json(collection.as_json(found) | {"removed": yes})
     for each in found.releases:
-        click.echo(each.reference)
+        stdout.row(each.reference)
     return None
 
 
@@ -185,7 +187,7 @@ def create(  # noqa: PLR0913 - click hands every option over by itself
 
     def say(line: str) -> None:
         if not as_json:
-            click.echo(line)
+            stdout.row(line)
 
     with open_console(quiet) as console:
         if not url.startswith("s3:") and "://" not in url and printed is None:
@@ -196,7 +198,7 @@ def create(  # noqa: PLR0913 - click hands every option over by itself
             wanted = blueprint.Wanted(kms_key=kms_key, images=images, tags=_pairs(tags), cache_days=cache_days)
             if printed is not None:
                 write = {"cloudformation": templates.cloudformation, "terraform": templates.terraform, "iam": templates.policies}
-                return click.echo(write[printed](url, wanted), nl=False)
+                return stdout.document(write[printed](url, wanted))
             done = _setup(url)(url, region, dry_run, say, wanted)
         if not done:
             console.note(f"{url} lacks nothing")
@@ -232,7 +234,8 @@ def audit_(since: str | None, registry: str, as_json: bool) -> None:
     if as_json:
         return print_json([dataclasses.asdict(entry) for entry in entries])
     for entry in entries:
-        click.echo(f"{entry.when}  {entry.what}  by {entry.who or 'unknown'}  {json.dumps(dict(entry.details), sort_keys=True)}")
+        who_, details = entry.who or "unknown", json.dumps(dict(entry.details), sort_keys=True)
+        stdout.rows(f"{sinks.line(entry.when)}  {sinks.line(entry.what)}  by {sinks.line(who_)}  {sinks.line(details)}")
     return None
 
 
@@ -243,11 +246,11 @@ def migrate(registry: str) -> None:
     from mlpack.registry import SCHEMA, migration
 
     migration.migrate(open_registry(registry))
-    click.echo(str(SCHEMA))
+    stdout.row(SCHEMA)
 
 
 @registry_.command("export")
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=NewPath(path_type=Path))
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @images_option
 @registry_option
@@ -263,7 +266,7 @@ def export_(quiet: bool, out: Path, names: tuple[str, ...], images: str | None, 
         with console.step(f"export {registry}"):
             count = transfer.export(opened, out, names)
         console.note(f"{words.count(count, 'release')} exported")
-    click.echo(str(out))
+    stdout.path(out)
 
 
 @registry_.command("import")
@@ -288,7 +291,7 @@ def import_(quiet: bool, source: Path, images: str | None, registry: str, as_jso
     if as_json:
         return print_json(dataclasses.asdict(made))
     for reference in made.releases:
-        click.echo(reference)
+        stdout.row(reference)
     return None
 
 

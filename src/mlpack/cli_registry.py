@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import json
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mlpack import sinks, stdout
 from mlpack.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -50,6 +51,17 @@ def _quieter(context: click.Context, _option: click.Parameter, given: bool) -> N
     context.obj = bool(context.obj) or given
 
 
+class NewPath(click.Path):
+    """A path that is made, and printed for scripts when it is there: a name that no line can hold is refused before the work."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """As click's. BadParameter for a name with a control code, a line end or the mark of a CI system's command in it."""
+        made = super().convert(value, param, ctx)
+        if stdout.printable(Path(os.fsdecode(made))) is None:
+            self.fail(f"{str(made)!r} cannot be printed as one line, so no script could read where it is: name another", param, ctx)
+        return made
+
+
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the whole record as JSON on stdout.")
 quiet_option = click.option("-q", "--quiet", is_flag=True, expose_value=False, callback=_quieter, help="Say only what went wrong.")
 registry_option = click.option(
@@ -75,7 +87,7 @@ def _fields(_context: click.Context, _option: click.Parameter, begun: str) -> li
 
 def print_json(value: Any) -> None:
     """A record on stdout."""
-    click.echo(json.dumps(value, indent=2, sort_keys=True))
+    stdout.json(value)
 
 
 def open_console(quiet: bool) -> Console:
@@ -133,7 +145,7 @@ def publish(quiet: bool, folder: Path, label: str | None, images: str | None, re
 
     with open_console(quiet) as console:
         release = published(folder, open_whole(registry, images), console, sources=folder, label=label)
-    print_json(forms.as_json(release)) if as_json else click.echo(f"{release.name}@{release.version}")
+    print_json(forms.as_json(release)) if as_json else stdout.row(f"{release.name}@{release.version}")
 
 
 @click.command("list")
@@ -150,8 +162,10 @@ def list_(name: str | None, limit: int | None, registry: str, as_json: bool) -> 
         return print_json([forms.as_json(release) for release in itertools.islice(opened.releases(name), limit)])
     for each in itertools.islice(opened.listed(name), limit):
         head = each.head
-        label = f"  {head['label']}" if head.get("label") else ""
-        click.echo(f"{each.name}@{each.version}  {head['kind']}  {head['size_bytes']:,} bytes  {head['digest']}{label}")
+        cells = (f"{each.name}@{each.version}", head["kind"], f"{head['size_bytes']:,} bytes", head["digest"], head.get("label"))
+        stdout.rows("  ".join(sinks.line(cell) for cell in cells if cell))
+        if stdout.reader_left():
+            break
     return None
 
 
@@ -176,16 +190,16 @@ def show(  # noqa: PLR0913 - click hands every option over by itself
     opened = open_registry(registry)
     release = found(opened, reference, wait_s)
     if field is not None:
-        return click.echo(forms.field(opened, release, field))
+        return stdout.value(forms.field(opened, release, field))
     if presign_s is not None:
-        return click.echo(forms.presigned(opened, release, presign_s))
+        return stdout.value(forms.presigned(opened, release, presign_s))
     if format_ == "terraform":
         return print_json(forms.deployment(release, opened.place.blobs))
     if format_ == "cloudformation":
         return print_json(forms.parameters(release, opened.place.blobs))
     if format_ == "json" or as_json:
         return print_json(forms.as_json(release))
-    return click.echo(forms.text(release))
+    return stdout.rows(forms.text(release))
 
 
 def found(opened: Registry, reference: str, wait_s: float = 0.0) -> Release:
@@ -205,7 +219,7 @@ def found(opened: Registry, reference: str, wait_s: float = 0.0) -> Release:
 
 @click.command()
 @click.argument("reference", metavar="NAME[@VERSION|:ALIAS]")
-@click.option("--out", type=click.Path(path_type=Path), help="Where it goes. [default: NAME-VERSION, or the file's own name]")
+@click.option("--out", type=NewPath(path_type=Path), help="Where it goes. [default: NAME-VERSION, or the file's own name]")
 @click.option("--file", "file", metavar="PATH|zip|layer", help="Only this file of it; zip and layer are the function's.")
 @click.option("--unpacked", is_flag=True, help="What the function will see at /var/task, instead of the packages.")
 @wait_option
@@ -225,7 +239,7 @@ def pull(  # noqa: PLR0913 - click hands every option over by itself
     opened = places.with_images_of(opened, release, outside().credentials)
     with open_console(quiet) as console:
         if file is not None:
-            return click.echo(str(_pull_file(opened, release, file, out, console)))
+            return stdout.path(_pull_file(opened, release, file, out, console))
         folder = out or Path(f"{release.name}-{release.version}")
         # What the store of a whole release holds: its packages; the evidence is small beside them.
         size = sum(one["compressed_bytes"] or 0 for one in release.packages.values())
@@ -234,7 +248,7 @@ def pull(  # noqa: PLR0913 - click hands every option over by itself
                 task_root.pull(opened, release, folder, moved)
             else:
                 opened.pull(release, folder, moved)
-    return click.echo(str(folder))
+    return stdout.path(folder)
 
 
 def _pull_file(opened: Registry, release: Release, file: str, out: Path | None, console: Console) -> Path:
@@ -244,6 +258,8 @@ def _pull_file(opened: Registry, release: Release, file: str, out: Path | None, 
     if path is None:
         raise RecipeError(f"{release.name}@{release.version} is an {release.artifact['kind']}, which has no {file}")
     target = out or Path(Path(path).name)
+    if stdout.printable(target) is None:
+        raise RecipeError(f"{target}: this name cannot be printed as one line; say with --out what the file is to be called")
     if target.is_dir():
         raise RecipeError(f"{target}: a directory; say with --out what the file is to be called")
     named = release.files.get(path)

@@ -2,11 +2,13 @@
 
 Promises: spinners and colours only on a terminal; elsewhere one line at the start and one at the end of each step, without control
 codes (GitLab's section markers, which are made of them, only under GitLab); nothing that a user or a model named can start a
-command of the terminal or of the CI. Results are not its business: they go to stdout, by `cli`. It decides nothing.
+command of the terminal or of the CI; a stderr that is closed or full stops nothing. Results are not its business: they go to
+stdout (see there). It decides nothing.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import sys
@@ -15,9 +17,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
-from mlpack import summary, words
+from mlpack import sinks, stdout, summary, words
 from mlpack.errors import MlpackError, RecipeError
 
 if TYPE_CHECKING:
@@ -30,6 +32,9 @@ _LOG_WIDTH = 400
 
 _SPARE = ("compressed", "throughput", "load", "memory", "latency p50", "cold start p50", "accuracy drop (95 %)")
 """Columns that a narrow terminal goes without, first the first: report.md has them all."""
+
+_ANNOTATIONS_MOST = 50
+"""GitHub shows ten of a kind a step (docs.github.com/actions: limitations of annotations)."""
 
 _PLACE = re.compile(r"(?P<file>[^:\n]+):(?P<line>\d+)(?::(?P<column>\d+))?:\s*(?P<message>.*)", re.DOTALL)
 
@@ -48,30 +53,76 @@ def _ci(env: Mapping[str, str]) -> _Ci:
     return _Ci.GITLAB if env.get("GITLAB_CI") == "true" else _Ci.NONE
 
 
+class _Steady:
+    """A stream as it is, but one that is closed or full takes what is written as if it were there: nobody can be told."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """All of it, or nothing."""
+        try:
+            return self._stream.write(text)
+        except OSError:
+            stdout.give_up(self._stream)
+            return len(text)
+
+    def flush(self) -> None:
+        """As `write`."""
+        try:
+            self._stream.flush()
+        except OSError:
+            stdout.give_up(self._stream)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _stderr() -> TextIO:
+    """stderr, also where there is none (`2>&-`)."""
+    return cast(TextIO, _Steady(sys.stderr or io.StringIO()))
+
+
+def say(text: object, stream: TextIO | None = None) -> None:
+    """Lines on stderr that are no progress: what the command line's own library says."""
+    out = stream or _stderr()
+    out.write(sinks.lines(text).rstrip("\n") + "\n")
+    out.flush()
+
+
+def tell(text: object, stream: TextIO | None = None) -> None:
+    """A message of this program's on stderr, whatever was named in it."""
+    say(sinks.told(text), stream)
+
+
+def complain(error: MlpackError, stream: TextIO | None = None, env: Mapping[str, str] | None = None) -> None:
+    """Every problem of an error on stderr, and in the CI's own view of the change."""
+    problems = _problems(error)
+    for problem in problems[: sinks.LINES_MOST]:
+        tell(problem, stream)
+    if len(problems) > sinks.LINES_MOST:
+        tell(f"... ({len(problems) - sinks.LINES_MOST:,} more problems)", stream)
+    annotate(error, stream, env)
+
+
+def _problems(error: MlpackError) -> tuple[str, ...]:
+    return error.problems if isinstance(error, RecipeError) else (str(error),)
+
+
 def annotate(error: MlpackError, stream: TextIO | None = None, env: Mapping[str, str] | None = None) -> None:
     """Mark an error in the CI's own view of the change: one GitHub annotation a problem, at its file and line where it has one."""
     if _ci(os.environ if env is None else env) is not _Ci.GITHUB:
         return
-    out = stream or sys.stderr
-    for problem in error.problems if isinstance(error, RecipeError) else (str(error),):
+    out = stream or _stderr()
+    for problem in _problems(error)[:_ANNOTATIONS_MOST]:
         place = _PLACE.fullmatch(problem)
         if place is None:
-            out.write(_command("error", {"title": "mlpack"}, problem))
+            out.write(sinks.command("error", {"title": "mlpack"}, problem) + "\n")
         else:
             where = {key: value for key, value in place.groupdict().items() if value and key != "message"}
             names = {"column": "col"}
-            out.write(_command("error", {names.get(key, key): value for key, value in where.items()}, place["message"]))
+            out.write(sinks.command("error", {names.get(key, key): value for key, value in where.items()}, place["message"]) + "\n")
     out.flush()
-
-
-def _command(name: str, properties: Mapping[str, str], text: str) -> str:
-    """A GitHub workflow command, escaped as the runner's own toolkit does it."""
-    said = words.clean(text).replace("%", "%25").replace("\n", "%0A")
-    pairs = ",".join(
-        f"{key}={words.clean(value).replace('%', '%25').replace(chr(10), '%0A').replace(':', '%3A').replace(',', '%2C')}"
-        for key, value in properties.items()
-    )
-    return f"::{name}{' ' + pairs if pairs else ''}::{said}\n"
 
 
 class Console:
@@ -82,7 +133,7 @@ class Console:
 
     def __init__(self, *, quiet: bool = False, stream: TextIO | None = None, env: Mapping[str, str] | None = None) -> None:
         self._env = os.environ if env is None else env
-        self._stream = stream or sys.stderr
+        self._stream = cast(TextIO, _Steady(stream)) if stream else _stderr()
         self._quiet = quiet
         self._ci = _ci(self._env)
         self._terminal = self._stream.isatty() and self._env.get("TERM") != "dumb" and self._ci is _Ci.NONE
@@ -119,7 +170,7 @@ class Console:
     def warn(self, text: str) -> None:
         """Something that did not stop the build and must be read; shown by a quiet console too."""
         if self._ci is _Ci.GITHUB:
-            self._write(_command("warning", {"title": "mlpack"}, text))
+            self._write(sinks.command("warning", {"title": "mlpack"}, text) + "\n")
         else:
             self._line(f"warning: {text}", "yellow")
 
@@ -148,17 +199,17 @@ class Console:
                 self._line(verdict.text, "bold green")
             return
         if self._ci is _Ci.GITHUB:
-            self._write(_command("error", {"title": "mlpack"}, verdict.text))
+            self._write(sinks.command("error", {"title": "mlpack"}, verdict.text) + "\n")
         else:
             self._line(verdict.text, "bold red")
         for one in record["candidates"]:
             first = one["reasons"][0] if one["reasons"] else "no reason was recorded"
-            self._line(f"  {one['id']}: {summary.status(one, None)}: {first}")
+            self._line(f"  {sinks.line(one['id'])}: {summary.status(one, None)}: {sinks.line(first)}")
 
     @contextmanager
     def _moving(self, label: str, total: int | None) -> Iterator[Callable[[int], None]]:
         """A step from its start to its end, in the manner of wherever this is shown."""
-        label = " ".join(words.clean(label).split())
+        label = sinks.line(label)
         if self._quiet:
             yield lambda _units: None
             return
@@ -208,13 +259,11 @@ class Console:
             self._write(f"\x1b[0Ksection_end:{int(time.time())}:{section}\r\x1b[0K\n")
 
     def _line(self, text: str, style: str = "") -> None:
-        """A line or several. Where GitHub reads along, none can be a command: it looks for `::` first in a line, `##[` anywhere."""
-        text = words.clean(text)
+        """A line or several, none of which is a command of a terminal or of a CI system."""
+        text = sinks.lines(text)
         if self._terminal:
             self._console().print(text, style=style or None, markup=False, highlight=False, emoji=False, soft_wrap=True)
             return
-        if self._ci is _Ci.GITHUB:
-            text = re.sub(r"^\s*(?=::)", ".", text.replace("##[", "## ["), flags=re.MULTILINE)
         self._write(text + "\n")
 
     def _write(self, text: str) -> None:
@@ -279,5 +328,5 @@ def _table(record: Mapping[str, Any], hidden: set[str]) -> Table:
     for one in record["candidates"]:
         cells = summary.row(one, record["chosen"])
         style = styles.get(cells[1], "")
-        table.add_row(*(Text(" ".join(words.clean(cells[index]).split()), style=style if index < 2 else "") for index in shown))
+        table.add_row(*(Text(sinks.line(cells[index]), style=style if index < 2 else "") for index in shown))
     return table

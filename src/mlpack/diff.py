@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from mlpack import bands, buildjson, stats, words
+from mlpack import bands, buildjson, sinks, stats, words
 from mlpack.buildjson import Record
 from mlpack.metrics import METRICS
 from mlpack.stats import Interval
@@ -165,10 +165,10 @@ def text(rows: Sequence[Row]) -> str:
             same[row.candidate] = same.get(row.candidate, 0) + 1
             continue
         if row.candidate != shown:
-            lines.append(row.candidate)
+            lines.append(sinks.line(row.candidate))
             shown = row.candidate
-        values = " → ".join(both(row))
-        why = f"  ({row.why})" if row.why else ""
+        values = " → ".join(map(sinks.line, both(row)))
+        why = f"  ({sinks.line(row.why)})" if row.why else ""
         said = "" if row.measure == "chosen" else f"  {row.change}"
         lines.append(f"{'  ' if row.candidate else ''}{row.measure}: {values}{said}{why}")
     quiet = sum(same.values())

@@ -1,21 +1,19 @@
 """Say what was decided: the record of a build (`build.json`) and its Markdown for the pull request.
 
 Promises: pure; every key of `buildjson.SHAPE` is there, null where the value is unknown; `markdown` reads the record
-alone, so old records and other people's can be shown; no text of theirs can break out of a table cell, or mention
-anybody. It writes no file.
+alone, so old records and other people's can be shown; no text of theirs becomes markup, a link, a reference or a
+mention (`sinks.markdown`). It writes no file.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import html
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mlpack import budgets, stats, summary, words
+from mlpack import budgets, sinks, stats, summary
 from mlpack.buildjson import SCHEMA, Record
 from mlpack.decide import is_float
 from mlpack.digest import Digest
@@ -240,45 +238,30 @@ def markdown(record: Mapping[str, Any]) -> str:
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def escape(text: object) -> str:
-    """Text as text wherever it stands in Markdown: no markup, links, cell or line ends, mentions or control characters."""
-    plain = " ".join(words.clean(re.sub(r"[\s\x85\u2028\u2029]+", " ", str(text))).split())
-    # GitHub looks for mentions in the rendered text, where an escape is gone: a word joiner is not.
-    safe = re.sub(r"(?<![^\W_])[@#](?=\w)", "\\g<0>\u2060", html.escape(plain, quote=False))
-    safe = re.sub(r"[\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", safe)
-    safe = re.sub(r"^(\d{0,9})([.)](?=\s|$)|(?<!\d)[#+=-])", r"\1\\\2", safe)
-    return safe.replace("://", "&#58;//").replace("www.", "www&#46;")
-
-
-def _code(text: object) -> str:
-    """A name in a code span; one that a span cannot hold is written as escaped text."""
-    return f"`{text}`" if re.fullmatch(r"[\w.@:/+-]+", str(text), re.ASCII) else escape(text)
-
-
 def _verdict(record: Mapping[str, Any]) -> str:
     verdict = summary.verdict(record)
     if verdict.chosen is None:
-        return f"**❌ {escape(verdict.text)}**"
-    return f"**✅ {escape(verdict.name)}: {_code(verdict.chosen)} chosen** ({escape(verdict.facts)})"
+        return f"**❌ {sinks.markdown(verdict.text)}**"
+    return f"**✅ {sinks.markdown(verdict.name)}: {sinks.code(verdict.chosen)} chosen** ({sinks.markdown(verdict.facts)})"
 
 
 def _table(record: Mapping[str, Any]) -> str:
     if not record["candidates"]:
         return ""
-    lines = [tuple(map(escape, summary.COLUMNS)), ("---", "---", *["---:"] * (len(summary.COLUMNS) - 2))]
+    lines = [tuple(name.replace("$", "\\$") for name in summary.COLUMNS), ("---", "---", *["---:"] * (len(summary.COLUMNS) - 2))]
     for one in record["candidates"]:
         name, status, *numbers = summary.row(one, record["chosen"])
         chosen = one["id"] == record["chosen"]
-        shown = f"**{_code(name)}**" if chosen else _code(name)
-        lines.append((shown, f"**{status}**" if chosen else escape(status), *map(escape, numbers)))
+        shown = f"**{sinks.code(name)}**" if chosen else sinks.code(name)
+        lines.append((shown, f"**{status}**" if chosen else sinks.markdown(status), *map(sinks.markdown, numbers)))
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def _reasons(record: Mapping[str, Any]) -> str:
     blocks = []
     for one in record["candidates"]:
-        lines = "\n".join(f"- {escape(reason)}" for reason in one["reasons"]) or "- no reason was recorded"
-        blocks.append(f"{_code(one['id'])}: {escape(summary.status(one, record['chosen']))}\n\n{lines}")
+        lines = "\n".join(f"- {sinks.markdown(reason)}" for reason in one["reasons"]) or "- no reason was recorded"
+        blocks.append(f"{sinks.code(one['id'])}: {sinks.markdown(summary.status(one, record['chosen']))}\n\n{lines}")
     if not blocks:
         return ""
     body = "\n\n".join(blocks)
@@ -286,8 +269,8 @@ def _reasons(record: Mapping[str, Any]) -> str:
 
 
 def _notes(record: Mapping[str, Any]) -> str:
-    return "\n".join(f"- {escape(note)}" for note in summary.notes(record))
+    return "\n".join(f"- {sinks.markdown(note)}" for note in summary.notes(record))
 
 
 def _footer(record: Mapping[str, Any]) -> str:
-    return f"<sub>{escape(summary.footer(record))}</sub>"
+    return f"<sub>{sinks.markdown(summary.footer(record))}</sub>"

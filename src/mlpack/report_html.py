@@ -6,12 +6,11 @@ reader's system is; every text is escaped. It says nothing that `build.json` doe
 
 from __future__ import annotations
 
-import html as markup
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from mlpack import buildjson, summary, svg, words
+from mlpack import buildjson, sinks, summary, svg, words
 from mlpack.report_style import STYLE
 from mlpack.stats import Interval
 
@@ -46,9 +45,7 @@ def html(record: Mapping[str, Any]) -> str:
     )
 
 
-def _text(value: object) -> str:
-    """Text for an element or an attribute."""
-    return markup.escape(words.clean(value))
+_text = sinks.markup
 
 
 def _section(heading: str, content: str) -> str:

@@ -6,12 +6,11 @@ dark follow it; every text is escaped. It knows numbers and labels, not builds, 
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mlpack import stats, words
+from mlpack import sinks, stats, words
 
 WIDTH = 1180.0
 """About what the page has room for, so that the words come out as large as those around them."""
@@ -237,8 +236,7 @@ def _svg(title: str, scale: _Scale, limits: Sequence[Limit], write: Write, drawn
     )
 
 
-def _text(text: str) -> str:
-    return html.escape(words.clean(text))
+_text = sinks.markup
 
 
 def _title(text: str) -> str:

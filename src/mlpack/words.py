@@ -1,5 +1,5 @@
 """Numbers as people read them: one way to write a size, a time, a price and a share, on the terminal and in every
-report.
+report. And somebody else's words so that they show what they are: `clean`, which every sink begins with.
 
 Promises: pure, locale-free, three significant digits, and two numbers that differ never look equal in `apart`. It
 reads nothing back.
@@ -72,9 +72,38 @@ def count(items: int, one: str, many: str | None = None) -> str:
     return f"{items:,} {one if items == 1 else many or one + 's'}"
 
 
+# Printable by Unicode's categories, and yet nothing is seen of them: fillers, joiners and selectors. U+FE0E and U+FE0F stay, which
+# choose between two looks of one sign.
+_UNSEEN = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0d\uffa0\U000e0100-\U000e01ef]")
+_NOT_ASCII = re.compile(r"[^\n\t -~]")
+
+
 def clean(text: object) -> str:
-    """Somebody else's text without control characters and tricks with its direction; line ends and tabs stay."""
-    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", "", str(text).replace("\r\n", "\n"))
+    """Somebody else's text as it can be shown: whatever would move, hide, colour or turn round other text is written as an escape.
+
+    That is every character that Unicode does not call printable (controls, changes of direction, zero widths, other line ends,
+    halves of surrogate pairs, noncharacters), as Python writes it. Line feeds and tabs stay; spaces of other kinds become spaces.
+    """
+    return _NOT_ASCII.sub(_seen, str(text).replace("\r\n", "\n"))
+
+
+def escaped(character: str) -> str:
+    """A character by its number, as Python and YAML write it: `\\x1b`."""
+    number = ord(character)
+    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
+
+
+def is_seen(character: str) -> bool:
+    """Whether a reader sees this character, and nothing else happens; a space counts as seen, a tab does not."""
+    return character.isprintable() and _UNSEEN.match(character) is None
+
+
+def _seen(found: re.Match[str]) -> str:
+    character = found[0]
+    if is_seen(character):
+        return character
+    space = character >= "\xa0" and character.isspace() and character not in "\u2028\u2029"
+    return " " if space else escaped(character)
 
 
 def limit(text: str) -> str:

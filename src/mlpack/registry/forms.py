@@ -6,7 +6,7 @@ import base64
 import dataclasses
 from typing import Any
 
-from mlpack import words
+from mlpack import sinks, words
 from mlpack.errors import RecipeError
 from mlpack.records import Release
 from mlpack.registry import Blobs, releases
@@ -118,4 +118,4 @@ def text(release: Release) -> str:
         ("tags", ", ".join(f"{key}={value}" for key, value in sorted(release.tags.items())) or words.UNKNOWN),
         ("files", words.count(len(release.files), "file")),
     ]
-    return "\n".join(f"{label:<10}{value}" for label, value in lines if value is not None)
+    return "\n".join(f"{label:<10}{sinks.line(value)}" for label, value in lines if value is not None)

@@ -19,6 +19,7 @@ from typing import Any
 from botocore import exceptions
 from botocore.exceptions import BotoCoreError, ClientError
 
+from mlpack import sinks
 from mlpack.errors import ServiceError
 
 _THROTTLED = {
@@ -203,7 +204,7 @@ def _region(error: ClientError) -> str:
 
 
 def _create(call: Call) -> str:
-    return f"make it with `mlpack registry create '{call.where}'`, or correct the name"
+    return f"make it with `mlpack registry create {sinks.shell(call.where)}`, or correct the name"
 
 
 def _times(count: int) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from mlpack import sinks
 from mlpack.registry import aws, blueprint
 from mlpack.registry.aws import Address
 from mlpack.registry.blueprint import Arns, Json, Wanted
@@ -66,7 +67,7 @@ def cloudformation(url: str, wanted: Wanted | None = None) -> str:
         outputs[f"{name}Policy"] = {"Value": {"Ref": name}}
     template = {
         "AWSTemplateFormatVersion": "2010-09-09",
-        "Description": f"mlpack registry. When the stack is there: mlpack registry create '{address}'",
+        "Description": f"mlpack registry. When the stack is there: mlpack registry create {sinks.shell(address)}",
         "Resources": resources,
         "Outputs": outputs,
     }
