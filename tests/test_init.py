@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 from onnx import TensorProto, helper
+from tests.hostile import LOG, MARKDOWN, commands
 
-from mlpack import init, recipe
+from mlpack import init, recipe, yaml_positions
 from mlpack.errors import RecipeError
 from mlpack.records import Recipe
 
@@ -128,3 +133,231 @@ def test_what_is_no_model_says_so(folder: Path, name: str, content: bytes, said:
 def test_missing_model_says_so() -> None:
     with pytest.raises(RecipeError, match="mlpack downloads nothing"):
         init.suggest(Path("org/model"))
+
+
+# --- words of strangers -----------------------------------------------------------------------------------------------
+
+INJECTED = "features\n  calibration: helper:score\n  #"
+LINE_ENDS = ("\n", "\r", "\r\n", "\x85", "\u2028", "\u2029", "\x0b", "\x0c", "\t")
+WORDS = (
+    INJECTED,
+    *(f"x{end}serve: {{preprocess: helper:score}}{end}#" for end in LINE_ENDS),
+    *(f"x{end}tags: {{a: b}}" for end in LINE_ENDS),
+    *(
+        "x # y",
+        "x: y",
+        "# x",
+        "- x",
+        "? x",
+        "&a x",
+        "*a",
+        "!!python/name:os.system",
+        "{x",
+        "]",
+        "%TAG",
+        "---",
+        "...",
+        "'",
+        '"',
+        "\\",
+    ),
+    *(
+        "",
+        " ",
+        "null",
+        "~",
+        "true",
+        "No",
+        "on",
+        "y",
+        "1",
+        "1.5",
+        ".5",
+        ".inf",
+        ".nan",
+        "0x1f",
+        "1e5",
+        "1_000",
+        "2024-01-01",
+        "<<",
+        "=",
+    ),
+    *(
+        "\ufeff",
+        "\ufeffx: 1",
+        "\u202ex",
+        "a\x00b",
+        "\x1b[31m",
+        "\x7f",
+        "\x9b",
+        "\uffff",
+        "\ufffe",
+        "\U0010ffff",
+        "😀",
+        "é",
+        "batch ",
+    ),
+    *("##vso[x]", "##[error]x", "::error::x", "\u200b"),
+    *(word for word in (*LOG, *MARKDOWN) if not re.search("[\ud800-\udfff]", word) and len(word) < 1000),
+)
+
+
+def _named(path: Path, inputs: list[str], axis: str = "batch", output: str = "y") -> None:
+    """An ONNX file whose inputs are called so."""
+    made = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [axis, 2]) for name in inputs]
+    outputs = [helper.make_tensor_value_info(output, TensorProto.FLOAT, [axis, 2])]
+    graph = helper.make_graph([helper.make_node("Identity", inputs[:1], [output])], "g", made, outputs)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]), path)
+
+
+def _meant(metric: str = "top1") -> dict[str, object]:
+    """What `init` says of `m.onnx` beside `eval.npz`, and nothing more."""
+    return {
+        "name": "m",
+        "source": {"onnx": "m.onnx"},
+        "data": {"evaluation": "eval.npz"},
+        "metric": metric,
+        "variants": "auto",
+        "targets": {"lambda-zip": {"arch": "x86_64", "memory_mb": 1769}},
+        "budgets": {"accuracy_drop": 0.01, "package_size": "250MB"},
+        "prefer": "cost",
+    }
+
+
+def _yaml_1_1(text: str) -> object:
+    """As the many readers do that know YAML 1.1 alone."""
+    from ruamel.yaml import YAML
+
+    reader = YAML(typ="safe", pure=True)
+    reader.version = "1.1"
+    return reader.load(text)
+
+
+def _check(text: str, inputs: list[str], axis: str) -> None:
+    document = yaml_positions.parse(text, "r.yaml")
+    assert document.value == _meant()
+    assert document.problems == ()
+    assert _yaml_1_1(text) == _meant()
+    assert not commands(text)
+    assert all(line.isprintable() for line in text.split("\n"))
+    proposed = re.search(r"axis that varies:\n((?:  # .*\n)*)", text)
+    assert proposed is not None
+    lines = [line.removeprefix("  # ") for line in proposed[1].splitlines()]
+    assert len(lines) == len(inputs)
+    written = [line for line in lines if not line.startswith("(")]  # which is one that is too long
+    if written:
+        one = yaml_positions.parse("\n".join(written), "inputs").value
+        spec = {"dtype": "float32", "shape": [yaml_positions.UNPRINTABLE.sub("?", axis), 2]}
+        allowed = {yaml_positions.UNPRINTABLE.sub("?", name): spec for name in inputs}
+        assert all(allowed[name] == said for name, said in one.items())
+        assert len(one) == len(allowed) - (len(lines) - len(written))
+
+
+@pytest.mark.parametrize("first", range(0, len(WORDS), 8))
+def test_no_name_of_a_models_adds_a_key(folder: Path, first: int) -> None:
+    np.savez(folder / "eval.npz", labels=np.zeros(2))
+    words = list(dict.fromkeys(WORDS[first : first + 8]))
+    for axis in (words[0] or "batch", words[-1] or "batch"):
+        _named(folder / "m.onnx", words, axis, words[0] + "3")
+        _check(init.suggest(Path("m.onnx")), words, axis)
+
+
+def test_what_init_writes_loads_as_a_recipe(folder: Path) -> None:
+    np.savez(folder / "eval.npz", labels=np.zeros(2))
+    _named(folder / "m.onnx", [INJECTED, "x"], "b]}\nmetric: evil:run\n#")
+    read = _loaded(init.suggest(Path("m.onnx")))
+    assert (read.calibration, read.serve.preprocess, read.tags, read.metric) == (None, None, {}, "top1")
+
+
+@given(
+    st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=30), min_size=1, max_size=3, unique=True),
+    st.text(min_size=1, max_size=20),
+)
+@example(inputs=[INJECTED], axis="b]}\nmetric: evil:run\n#")
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_is_named_parses_to_what_was_meant(folder: Path, inputs: list[str], axis: str) -> None:
+    axis = axis.encode("utf-8", "replace").decode()
+    np.savez(folder / "eval.npz", labels=np.zeros(2))
+    _named(folder / "m.onnx", inputs, axis)
+    text = init.suggest(Path("m.onnx"))
+    if len({yaml_positions.UNPRINTABLE.sub("?", name) for name in inputs}) == len(inputs):
+        _check(text, inputs, axis)
+
+
+def test_what_is_long_is_left_out(folder: Path) -> None:
+    np.savez(folder / "eval.npz", labels=np.zeros(2))
+    _named(folder / "m.onnx", ["x" * 5_000_000, *(f"i{number}" for number in range(1_000))])
+    text = init.suggest(Path("m.onnx"))
+    assert len(text) < 10_000
+    assert "too long to be written here" in text
+    assert "(and 951 more)" in text
+    assert _loaded(text).name == "m"
+
+
+@pytest.mark.parametrize("kind", [0, 99, 2**31 - 1])
+def test_a_type_that_onnx_does_not_have_is_no_bug(folder: Path, kind: int) -> None:
+    _named(folder / "m.onnx", ["x"])
+    model = onnx.load(folder / "m.onnx")
+    model.graph.input[0].type.tensor_type.elem_type = kind
+    onnx.save(model, folder / "m.onnx")
+    with pytest.raises(RecipeError, match="cannot be read as an ONNX model"):
+        init.suggest(Path("m.onnx"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "null",
+        "123",
+        "1e5",
+        "on",
+        "2024-01-01",
+        "é",
+        "a: b",
+        "a #b",
+        "x\nmetric: evil:run #",
+        "- a",
+        "'",
+        '"',
+        "\u202eb",
+        "[a]",
+        "\u2028",
+    ],
+)
+def test_files_are_named_as_they_are_called(folder: Path, name: str) -> None:
+    _named(folder / f"{name}.onnx", ["x"])
+    (folder / f"eval {name}.npz").touch()
+    text = init.suggest(Path(f"{name}.onnx"))
+    read = _loaded(text)
+    assert (read.source.reference, read.evaluation) == (f"{name}.onnx", f"eval {name}.npz")
+    assert set(yaml_positions.parse(text, "r").value) == set(_meant())
+    assert not commands(text)
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9.onnx", b"a\x1b[31m.onnx", b"a\rb.onnx", b"\x7f.onnx"])
+def test_what_a_recipe_cannot_name_is_told(folder: Path, name: bytes) -> None:
+    path = Path(os.fsdecode(name))
+    _named(folder / "m.onnx", ["x"])
+    (folder / "m.onnx").rename(path)
+    with pytest.raises(RecipeError, match="a recipe cannot name this"):
+        init.suggest(path)
+
+
+def test_data_that_a_recipe_cannot_name_is_passed_over(folder: Path) -> None:
+    _named(folder / "m.onnx", ["x"])
+    Path(os.fsdecode(b"eval\xff.npz")).touch()
+    (folder / "eval\x1b.npz").touch()
+    (folder / "test.npz").touch()
+    assert _loaded(init.suggest(Path("m.onnx"))).evaluation == "test.npz"
+
+
+def test_files_beside_weights_say_nothing_and_run_nothing(folder: Path, recwarn: pytest.WarningsRecorder) -> None:
+    (folder / "w.safetensors").touch()
+    (folder / "eval.npz").touch()
+    (folder / "a.py").write_text("'\\d'\ndef build(): pass\n")
+    (folder / "b.py").write_text("(" * 10_000)
+    (folder / "c.py").write_bytes(b"\x00\xff")
+    (folder / "d: x.py").write_text("def build(): pass\n")
+    (folder / "a.py").rename(folder / "z.py")
+    assert _loaded(init.suggest(Path("w.safetensors"))).source.reference == "z:build"
+    assert not recwarn.list

@@ -1,7 +1,8 @@
 """Writes a first recipe by looking at a model: what `mlpack init MODEL` prints.
 
-Promises: a text that `recipe.load` accepts as it stands when the data it names is there; what had to be guessed is said in a
-comment. It looks at names, headers and configuration only; the model's weights are not read and none of its code runs.
+Promises: a text that `recipe.load` accepts as it stands when the data it names is there, with the keys that stand here and no
+other, whatever the model and the files beside it call things; what had to be guessed is said in a comment. It looks at names,
+headers and configuration only; the model's weights are not read and none of its code runs.
 """
 
 from __future__ import annotations
@@ -10,17 +11,22 @@ import ast
 import json
 import os
 import re
+import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from mlpack import entrypoint, yaml_positions
 from mlpack.errors import PassError, RecipeError
 from mlpack.records import TensorSpec
+from mlpack.sinks import yaml_comment, yaml_text
 
-_PLAIN = re.compile(r"[A-Za-z_./][A-Za-z0-9_./-]*", re.ASCII)
 _CLASSIFIES = ("ForSequenceClassification", "ForImageClassification", "ForTokenClassification")
+_INPUTS_MOST = 50
+"""Inputs that are written out: a recipe with thousands of lines of comment is read by nobody."""
+_LINE_MOST = 1_000
+_NAMES_MOST = 8
 _FACTORIES = ("build", "build_model", "make_model", "create_model", "get_model", "make", "create")
 
 
@@ -41,6 +47,7 @@ def suggest(model: Path) -> str:
 
     Paths in it are relative to the working directory, where the recipe is meant to stand. Raises RecipeError for anything else.
     """
+    _named(model)
     if not model.exists():
         raise RecipeError(f"{model}: there is no such file or directory; mlpack downloads nothing: fetch the model first")
     if model.is_dir():
@@ -64,16 +71,16 @@ def _lines(model: Path, look: _Look) -> Iterator[str]:
     calibration = _beside(model, ("calib", "train"), look.texts)
     default = "eval.jsonl" if look.texts else "eval.npz"
     yield "# Written by `mlpack init`. Every key: docs/recipe.md. Try `mlpack plan` on it, then `mlpack build`."
-    yield f"name: {name}"
+    yield f"name: {yaml_text(name)}"
     yield "source:"
     yield from (f"  {line}" for line in look.source)
     if look.inputs:
         yield "inputs:"
         yield from (f"  {line}" for line in look.inputs)
     yield "data:"
-    yield f"  evaluation: {_scalar(evaluation or default)}   # {look.holds}{'' if evaluation else ': to be written by you'}"
+    yield f"  evaluation: {yaml_text(evaluation or default)}   # {look.holds}{'' if evaluation else ': to be written by you'}"
     if calibration:
-        yield f"  calibration: {_scalar(calibration)}   # the same form; never overlaps evaluation"
+        yield f"  calibration: {yaml_text(calibration)}   # the same form; never overlaps evaluation"
     else:
         example = "calib.jsonl" if look.texts else "calib.npz"
         yield f"  # calibration: {example}   # the same form, from training data; static int8 (convolutions) needs it"
@@ -107,7 +114,7 @@ def _huggingface(model: Path) -> _Look:
     classifies = any(name.endswith(_CLASSIFIES) for name in architectures)
     embeds = (model / "modules.json").is_file() or (not classifies and any(name.endswith("Model") for name in architectures))
     texts = (model / "tokenizer.json").is_file()
-    source = [f"huggingface: {_scalar(_shown(model))}"]
+    source = [f"huggingface: {yaml_text(_shown(model))}"]
     if embeds:
         source.append("task: feature-extraction")
         holds = 'one {"query": ..., "document": ...} a line: a pair that belongs together' if texts else "one array a model input"
@@ -131,7 +138,7 @@ def _onnx(model: Path) -> _Look:
 
     try:
         signature = signature_of(onnx.load(model, load_external_data=False))
-    except (DecodeError, PassError, ValueError, OSError) as error:
+    except (DecodeError, PassError, ValueError, OSError, KeyError) as error:  # KeyError: a type of elements that ONNX has not
         raise RecipeError(f"{model} cannot be read as an ONNX model: {error}") from None
     if not signature.inputs:
         raise RecipeError(f"{model} has no inputs, so it computes nothing from data")
@@ -140,12 +147,14 @@ def _onnx(model: Path) -> _Look:
     metric = "top1" if classifies else "agreement"
     why = "share of samples whose largest output is the label" if classifies else "with the float model; mae or rmse with labels"
     inputs = tuple(f"# {line}" for line in _inputs(signature.inputs))
+    names = ", ".join(yaml_comment(yaml_text(spec.name), 60) for spec in signature.inputs[:_NAMES_MOST])
+    more = f" and {len(signature.inputs) - _NAMES_MOST:,} more" if len(signature.inputs) > _NAMES_MOST else ""
     source = (
-        f"onnx: {_scalar(_shown(model))}",
+        f"onnx: {yaml_text(_shown(model))}",
         "# inputs, as the model says; write them out to narrow an axis that varies:",
         *inputs,
     )
-    holds = f"one array a model input ({', '.join(spec.name for spec in signature.inputs)}), first axis = sample, and labels"
+    holds = f"one array a model input ({names}{more}), first axis = sample, and labels"
     return _Look(source=source, inputs=(), holds=holds, texts=False, metric=metric, why=why)
 
 
@@ -153,7 +162,7 @@ def _torch(model: Path) -> _Look:
     factory = _factory(model.parent)
     source = (
         f"torch: {factory or 'model:build'}   # {'found by name' if factory else 'your'} function -> nn.Module, without weights",
-        f"weights: {_scalar(_shown(model))}",
+        f"weights: {yaml_text(_shown(model))}",
     )
     inputs = (
         "# positional, in the order of forward(): what the module takes cannot be seen in its weights",
@@ -165,23 +174,29 @@ def _torch(model: Path) -> _Look:
 
 
 def _inputs(specs: Sequence[TensorSpec]) -> Iterator[str]:
-    for spec in specs:
-        axes = ", ".join(str(axis) if isinstance(axis, int) else _scalar(axis) for axis in spec.shape)
-        yield f"{_scalar(spec.name)}: {{dtype: {spec.dtype}, shape: [{axes}]}}"
+    """A line each, as it would stand in `inputs`: YAML of its own, which cannot leave the comment that it is put into."""
+    for spec in specs[:_INPUTS_MOST]:
+        axes = ", ".join(str(axis) if isinstance(axis, int) else yaml_text(axis) for axis in spec.shape)
+        line = f"{yaml_text(spec.name)}: {{dtype: {yaml_text(spec.dtype)}, shape: [{axes}]}}"
+        yield line if len(line) <= _LINE_MOST else f"(an input of {len(spec.shape)} axes, too long to be written here)"
+    if len(specs) > _INPUTS_MOST:
+        yield f"(and {len(specs) - _INPUTS_MOST:,} more)"
 
 
 def _factory(folder: Path) -> str | None:
     """`module:function` of a function beside the weights that is called like a factory and needs no argument; parsed, not run."""
     for path in sorted(folder.glob("*.py")):
         try:
-            tree = ast.parse(path.read_bytes())
-        except (SyntaxError, ValueError, RecursionError, OSError):
+            with warnings.catch_warnings(action="ignore"):  # it is not for us to say what another's file does badly
+                tree = ast.parse(path.read_bytes())
+        except (SyntaxError, ValueError, RecursionError, MemoryError, OSError):
             continue
         names = {node.name for node in tree.body if isinstance(node, ast.FunctionDef) and _takes_nothing(node.args)}
         found = next((name for name in _FACTORIES if name in names), None)
         parts = (*Path(_shown(folder)).parts, path.stem)
-        if found and all(part.isidentifier() for part in parts):
-            return f"{'.'.join(parts)}:{found}"
+        reference = f"{'.'.join(parts)}:{found}"
+        if found and entrypoint.is_reference(reference):
+            return reference
     return None
 
 
@@ -195,7 +210,7 @@ def _beside(model: Path, prefixes: tuple[str, ...], texts: bool) -> str | None:
     suffix = ".jsonl" if texts else ".npz"
     for folder in (model.parent, Path()):
         for prefix in prefixes:
-            found = sorted(path for path in folder.glob(f"{prefix}*{suffix}") if path.is_file())
+            found = sorted(path for path in folder.glob(f"{prefix}*{suffix}") if path.is_file() and _nameable(path))
             if found:
                 return _shown(found[0])
     return None
@@ -209,14 +224,17 @@ def _labelled(path: Path) -> bool:
         return False
 
 
+def _nameable(path: Path) -> bool:
+    """Whether a recipe can name this path: YAML has no way to write bytes that are no text, nor some control characters."""
+    return not yaml_positions.UNPRINTABLE.search(_shown(path))
+
+
+def _named(model: Path) -> None:
+    if not _nameable(model):
+        raise RecipeError(f"{model}: a recipe cannot name this, for what is in it is not text; give it another name")
+
+
 def _shown(path: Path) -> str:
     """The path as a recipe in the working directory says it; as it was given where that is elsewhere."""
     relative = Path(os.path.relpath(path.resolve(), Path.cwd()))
     return relative.as_posix() if ".." not in relative.parts else path.as_posix()
-
-
-def _scalar(value: Any) -> str:
-    """A string as YAML: plain where nobody could misread it, otherwise in double quotes."""
-    text = str(value)
-    risky = text.lower() in ("null", "true", "false", "yes", "no", "on", "off", "~", ".")
-    return text if _PLAIN.fullmatch(text) and not risky else json.dumps(text, ensure_ascii=False)

@@ -29,9 +29,7 @@ MARKDOWN_MOST = 2_000
 _MARKS = re.compile(r"##(?=\w*\[)")
 """Azure's `##vso[`, TeamCity's `##teamcity[` and GitHub's old `##[` count anywhere in a line."""
 
-_COMMAND = re.compile(
-    r"^[ \t]*(?=::|\#\#|section_(?:start|end):|travis_\w+:|(?:---|\+\+\+|~~~|\^\^\^)(?:[ \t]|$))", re.MULTILINE
-)
+_COMMAND = re.compile(r"^[ \t]*(?=::|\#\#|section_(?:start|end):|travis_\w+:|(?:---|\+\+\+|~~~|\^\^\^)(?:[ \t]|$))", re.MULTILINE)
 """What begins a command at the start of a line: GitHub (which trims first), GitLab, Travis, Buildkite."""
 
 

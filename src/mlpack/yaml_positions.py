@@ -21,7 +21,8 @@ VALUES_MAX = 20_000
 DEPTH_MAX = 32
 DIGITS_MAX = 20
 
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
+UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
+"""What no value of a document holds, however it is written."""
 
 Place = tuple[str | int, ...]
 """Where a value stands: keys and indices from the top."""
@@ -247,8 +248,8 @@ class _Builder:
 
 def _resolve(text: str, *, plain: bool) -> tuple[Any, str | None]:
     """A scalar's value by the core schema, and what is wrong with it."""
-    if _UNPRINTABLE.search(text):
-        return _UNPRINTABLE.sub("?", text), "holds a control character or half of a surrogate pair"
+    if UNPRINTABLE.search(text):
+        return UNPRINTABLE.sub("?", text), "holds a control character or half of a surrogate pair"
     if not plain:
         return text, None
     if _NULL.fullmatch(text):
