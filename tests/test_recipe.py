@@ -219,6 +219,7 @@ MISTAKES = [
     Mistake("metric: top1", "metric: mine:score", 10, "metric", "there is no module mine"),
     Mistake("metric: top1\n", "", 18, "budgets.accuracy_drop", "say which"),
     Mistake("  fp32: []", "  FP32: []", 12, "variants.FP32", "lower-case letters"),
+    Mistake("  fp32: []", f"  {'v' * 129}: []", 12, f"variants.{'v' * 129}", "at most 128 letters long, and this one 129"),
     Mistake("  fp32: []", "  fp32:", 12, "variants.fp32", "must be a list of steps"),
     Mistake("  fp32: []", "  float: [quantize]", 12, "variants.float", "names the baseline"),
     Mistake(

@@ -51,6 +51,9 @@ class _Verbs(click.Group):
 @click.pass_context
 def cli(context: click.Context, quiet: bool) -> None:
     """Take a model from weights to the smallest, fastest package that fits the team's budgets, and prove it."""
+    from mlpack.console import borrow
+
+    borrow()
     context.obj = quiet
     cli_registry.look_outside(context, cli_registry.Outside(environ=os.environ, credentials=_credentials))
 

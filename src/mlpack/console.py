@@ -9,10 +9,12 @@ stdout (see there). It decides nothing.
 from __future__ import annotations
 
 import io
+import logging
 import os
 import re
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
@@ -93,6 +95,22 @@ def say(text: object, stream: TextIO | None = None) -> None:
 def tell(text: object, stream: TextIO | None = None) -> None:
     """A message of this program's on stderr, whatever was named in it."""
     say(sinks.told(text), stream)
+
+
+def borrow() -> None:
+    """Let what Python's warnings and other people's loggers say come out as messages do, and not as they write it."""
+
+    class Said(logging.Handler):
+        """For loggers that nobody has given a handler."""
+
+        def emit(self, record: logging.LogRecord) -> None:
+            say(sinks.line(self.format(record)))
+
+    def warned(message: Warning | str, category: type[Warning], *_where: object, **_more: object) -> None:
+        say(sinks.line(f"{category.__name__}: {message}"))
+
+    logging.lastResort = Said(logging.WARNING)
+    warnings.showwarning = warned
 
 
 def complain(error: MlpackError, stream: TextIO | None = None, env: Mapping[str, str] | None = None) -> None:

@@ -11,7 +11,10 @@ import os
 from enum import IntEnum
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+_REFUSED = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+    *(errno.ENAMETOOLONG, errno.ELOOP),
+}
 
 
 class ExitCode(IntEnum):

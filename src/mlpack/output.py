@@ -26,6 +26,13 @@ ARTIFACTS = "artifacts"
 
 def check(out: Path) -> None:
     """RecipeError when `out` holds something that is not a build's, which would be lost, or cannot be written to."""
+    try:
+        _check(out)
+    except OSError as error:  # a name that is too long, links in a circle, a folder that may not be looked into
+        raise RecipeError(f"--out {out}: cannot be used ({error.strerror}): name another") from None
+
+
+def _check(out: Path) -> None:
     if out.is_dir() and any(out.iterdir()) and not (out / BUILD).is_file():
         raise RecipeError(f"--out {out}: the directory holds files and no {BUILD}, so it is not a build's: name another")
     if out.exists() and not out.is_dir():
@@ -44,7 +51,7 @@ def write(out: Path, outcome: BuildOutcome, packages: Mapping[str, Path]) -> dic
     """Write everything beside `out`, then put it in its place; the record. `packages`: directories by candidate id."""
     place = _place(out)
     place.mkdir(parents=True, exist_ok=True)
-    fresh = place / f".{out.name}.{os.getpid()}.new"
+    fresh = place / f".{_short(out.name)}.{os.getpid()}.new"
     remove(fresh)
     try:
         files = {}
@@ -66,6 +73,11 @@ def write(out: Path, outcome: BuildOutcome, packages: Mapping[str, Path]) -> dic
     finally:
         remove(fresh)
     return dict(record)
+
+
+def _short(name: str) -> str:
+    """The name, or as much of it as leaves room for more in a file's name (255 bytes)."""
+    return os.fsdecode(os.fsencode(name)[:200])
 
 
 def artifact_dir(package: Path) -> Path:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 NAME = r"[a-z0-9][a-z0-9-]*"
+VARIANT_MOST = 128
+"""Letters of a variant's name: a candidate's id, which also names its target, is the name of a directory (255 bytes)."""
 DTYPES = ("float32", "float16", "float64", "int64", "int32", "int16", "int8", "uint8", "uint16", "uint32", "uint64", "bool")
 PREFERENCES = ("cost", "latency", "size", "accuracy")
 Dtype = Literal["float32", "float16", "float64", "int64", "int32", "int16", "int8", "uint8", "uint16", "uint32", "uint64", "bool"]
@@ -253,7 +255,8 @@ def json_schema(steps: Mapping[str, type[Keys]], targets: Mapping[str, type[Keys
         stepped[name]["anyOf"].append({"$ref": f"#/$defs/step-{name}/properties/{field}"})
     step = {"type": "object", "properties": stepped, "additionalProperties": False, "minProperties": 1, "maxProperties": 1}
     chain = {"type": "array", "items": {"anyOf": [{"enum": list(stepped)}, step]}}
-    variants = {"type": "object", "propertyNames": {"pattern": f"^{NAME}$"}, "minProperties": 1, "additionalProperties": chain}
+    names = {"pattern": f"^{NAME}$", "maxLength": VARIANT_MOST}
+    variants = {"type": "object", "propertyNames": names, "minProperties": 1, "additionalProperties": chain}
     whole["properties"]["variants"] |= {"anyOf": [{"const": "auto"}, variants]}
     several = {
         name: {"anyOf": [*one["anyOf"], {"type": "array", "items": one["anyOf"][0], "minItems": 1}]} for name, one in placed.items()

@@ -100,13 +100,15 @@ class Structurer:
         if not isinstance(written, dict) or not written:
             self._say(("variants",), "must be `auto` or a mapping of names to lists of steps, such as `int8: [quantize]`")
             return None
-        from mlpack.recipe_schema import NAME
+        from mlpack.recipe_schema import NAME, VARIANT_MOST
 
         variants = []
         for name, chain in written.items():
             place: Place = ("variants", name)
             if not re.fullmatch(NAME, name):
                 self._say(place, f"a variant's name is lower-case letters, digits and hyphens ({NAME})")
+            elif len(name) > VARIANT_MOST:
+                self._say(place, f"a variant's name is at most {VARIANT_MOST} letters long, and this one {len(name)}: shorten it")
             if not isinstance(chain, list):
                 self._say(place, "must be a list of steps; [] is the float model as it is")
                 continue

@@ -18,6 +18,9 @@ from mlpack.errors import PassError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_FATAL, _WARNING = 4, 2
+"""onnxruntime's severities; it begins with the second, and cannot be asked."""
+
 
 @contextmanager
 def exporters() -> Iterator[None]:
@@ -56,6 +59,12 @@ def engine_tools(step: str) -> Iterator[None]:
 
 @contextmanager
 def _hidden() -> Iterator[None]:
-    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        yield
+    import onnxruntime
+
+    onnxruntime.set_default_logger_severity(_FATAL)  # it writes the model's own names on stderr, raw: commands of a CI among them
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        onnxruntime.set_default_logger_severity(_WARNING)
