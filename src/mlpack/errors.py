@@ -13,7 +13,7 @@ from enum import IntEnum
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _REFUSED = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
-    *(errno.ENAMETOOLONG, errno.ELOOP),
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.EISDIR, errno.ENOTDIR),
 }
 
 
