@@ -34,11 +34,13 @@ class _Verbs(click.Group):
     def invoke(self, context: click.Context) -> Any:
         """As click does it, but its own answer to a broken pipe: exit code 1, and not a word.
 
-        It cannot be stdout's, which `stdout` bears: something that mlpack spoke with has gone away.
+        It is stdout's only when click prints help, since `stdout` bears that; else something that mlpack spoke with has gone away.
         """
         try:
             return super().invoke(context)
         except BrokenPipeError as error:
+            if {"-h", "--help"} & set(sys.argv):
+                return ExitCode.OK
             raise MlpackError("a program that mlpack spoke with went away in the middle (broken pipe): try again") from error
 
 
