@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.hostile import CONTROL, LOG, commands
 
 from mlpack import cli, errors
 from mlpack.errors import ExitCode
@@ -147,6 +148,26 @@ def test_an_unexpected_error_is_a_bug_with_a_log(
     log.unlink()
     assert "ZeroDivisionError: one over nothing" in text
     assert "onnxruntime" in text
+
+
+def test_a_bug_quotes_nothing_that_would_act(
+    at_home: Workshop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> None:
+        raise KeyError("x" * 10_000, "\n".join(LOG[:-2])) from ValueError("\x1b[31m\ud800\n::error::x")
+
+    monkeypatch.setattr("mlpack.pipeline.foresee", broken)
+    monkeypatch.setenv("TMPDIR", str(at_home.root))
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    assert run("plan", "recipe.yaml") == ExitCode.BUG
+    said = capsys.readouterr().err
+    assert CONTROL.search(said) is None
+    assert not commands(said)
+    log = Path(said.rpartition(": ")[2].strip())
+    text = log.read_text("utf-8")
+    log.unlink()
+    assert CONTROL.search(text) is None
+    assert "\\x1b[31m\\ud800" in text
 
 
 def test_a_full_disk_is_told_as_such(

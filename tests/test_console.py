@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import io
+import logging
+import os
 import re
+import sys
+import warnings
 
 import pytest
+from tests.hostile import CONTROL as HIDDEN
+from tests.hostile import LOG, commands
 from tests.outcomes import outcome, result, typical
 
 from mlpack import report
-from mlpack.console import Console, annotate
+from mlpack.console import Console, annotate, borrow, complain, say, tell
 from mlpack.errors import PassError, RecipeError
 from mlpack.records import Budgets
 
@@ -190,3 +196,90 @@ def test_no_annotations_outside_github() -> None:
     out = io.StringIO()
     annotate(RecipeError("a.yaml:1: b"), out, {"GITLAB_CI": "true"})
     assert out.getvalue() == ""
+
+
+MEANT = ("::group::", "::endgroup::", "::warning ", "::error ")
+
+
+def _said(console: Console, word: str) -> None:
+    """Each call once, with this word wherever somebody else names something."""
+    record = report.build_record(typical())
+    for one in record["candidates"]:
+        one["id"], one["status"], one["reasons"] = word, word, [word]
+        one["accuracy"]["metric"] = word
+    record["recipe"]["name"] = word
+    with console:
+        with console.step(word), console.step(word), console.progress(word, 2) as advance:
+            advance(1)
+            console.note(word)
+        console.warn(word)
+        console.table(record)
+        console.verdict(record)
+        record["chosen"] = None
+        console.verdict(record)
+
+
+@pytest.mark.parametrize("env", [{}, {"GITHUB_ACTIONS": "true"}, {"TF_BUILD": "True"}, {"BUILDKITE": "true"}])
+def test_nobody_can_give_any_ci_a_command(env: dict[str, str]) -> None:
+    for word in ("\n".join(LOG[:-2]), LOG[-1]):
+        console, out = shown(env=env)
+        _said(console, word)
+        complain(RecipeError(word, f"a.yaml:1: {word}"), out, env)
+        tell(word, out)
+        say(word, out)
+        assert HIDDEN.search(out.getvalue()) is None
+        assert not commands(out.getvalue(), MEANT)
+        assert env or not commands(out.getvalue())
+
+
+def test_a_terminal_gets_only_the_codes_of_the_display() -> None:
+    console, out = shown(env={"TERM": "xterm-256color", "COLUMNS": "220"}, stream=Terminal())
+    _said(console, "\n".join(LOG[:-2]))
+    text = out.getvalue()
+    assert "\x1b]" not in text
+    assert HIDDEN.search(re.sub(r"\x1b\[\??[0-9;]*[a-zA-Z]|\r", "", text)) is None
+    assert "\x1b[2J" not in text
+
+
+def test_a_message_cannot_be_taken_for_two() -> None:
+    console, out = shown()
+    console.note("fine\nmlpack: published minilm@1")
+    console.warn("fine\nwarning: nothing")
+    complain(RecipeError("fine\nmlpack: all good"), out, {})
+    said = "fine\n  mlpack: published minilm@1\nwarning: fine\n  warning: nothing\nmlpack: fine\n  mlpack: all good\n"
+    assert out.getvalue() == said
+
+
+def test_an_error_of_many_problems_is_cut() -> None:
+    out = io.StringIO()
+    complain(RecipeError(*(f"r.yaml:{line}: wrong" for line in range(1, 5_001))), out, {"GITHUB_ACTIONS": "true"})
+    lines = out.getvalue().splitlines()
+    assert "mlpack: ... (4,000 more problems)" in lines
+    assert sum(line.startswith("::error") for line in lines) == 50
+
+
+def test_a_stderr_that_cannot_be_written_to_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    record = report.build_record(typical())
+    reading, writing = os.pipe()
+    os.close(reading)
+    full = os.open("/dev/full", os.O_WRONLY)
+    for number in (full, writing):
+        with os.fdopen(number, "w") as stream, Console(stream=stream, env={}) as console, console.step("a"):
+            console.warn("b")
+            console.table(record)
+    monkeypatch.setattr(sys, "stderr", None)
+    with Console(env={}) as console:
+        console.warn("b")
+    tell("c")
+
+
+def test_warnings_and_loggers_of_others_are_messages_too(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging, "lastResort", logging.lastResort)
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    borrow()
+    assert logging.lastResort is not None
+    logging.lastResort.handle(logging.LogRecord("x", logging.WARNING, "x.py", 1, "a\n::error::%s", ("b\x1b[31m",), None))
+    warnings.showwarning("a\n::error::b", UserWarning, "x.py", 1)
+    assert capsys.readouterr().err == "a ::error::b\\x1b[31m\nUserWarning: a ::error::b\n"

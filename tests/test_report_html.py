@@ -8,6 +8,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from tests.hostile import CONTROL, LOG, MARKDOWN
 from tests.outcomes import IMAGE, accuracy, measurement, on_an_estimate, outcome, result, typical
 from tests.test_report import HOSTILE, golden, without_samples
 
@@ -170,3 +171,23 @@ def test_limits_do_not_cross_the_numbers_of_a_row() -> None:
     line = re.search(r'<line class="limit" x1="([\d.]+)"', plot)
     assert line is not None
     assert float(line[1]) <= svg.WIDTH - 250
+
+
+@pytest.mark.parametrize("words", [LOG, MARKDOWN])
+def test_hostile_words_are_words_in_the_page(words: tuple[str, ...]) -> None:
+    """No element, no attribute and no character that is not seen, whatever is named so."""
+    clean = Page(report_html.html(report.build_record(on_an_estimate())))
+    for word in ("".join(words), *('"><script>', "' onload='x", "]]>", "\ufffe\uffff\x0c", "\ud800")):
+        record = report.build_record(on_an_estimate())
+        record["recipe"]["name"] = record["machine"]["cpu"] = word
+        record["candidates"][0]["id"] = f"{word}0"
+        for one in record["candidates"]:
+            one["reasons"] = one["package"]["notes"] = [word]
+            for step in one["steps"]:
+                step["pass"], step["config"], step["notes"] = word, {word: word}, {"x": [word]}
+        made = report_html.html(record).replace("\t", " ")  # which is a space there
+        assert CONTROL.search(made) is None
+        seen = Page(made).seen
+        assert {tag for tag, _ in seen} == {tag for tag, _ in clean.seen}
+        assert {name for _, attributes in seen for name in attributes} == {name for _, given in clean.seen for name in given}
+        assert made.encode()

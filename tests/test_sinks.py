@@ -9,7 +9,7 @@ import shlex
 import xml.etree.ElementTree as ElementTree
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.hostile import CONTROL, LOG, MARKDOWN, commands, references, rendered, without_code
 
@@ -34,6 +34,7 @@ def test_what_is_not_seen_is_an_escape(text: str, said: str) -> None:
     assert words.clean(text) == said
 
 
+@settings(deadline=None)
 @given(ANY)
 def test_a_line_of_a_log_is_one_line_of_words(text: str) -> None:
     made = sinks.line(text)
@@ -42,6 +43,7 @@ def test_a_line_of_a_log_is_one_line_of_words(text: str) -> None:
     assert not commands(made)
 
 
+@settings(deadline=None)
 @given(ANY)
 def test_lines_of_a_log_hold_no_command(text: str) -> None:
     for made in (sinks.lines(text), sinks.told(text)):
@@ -69,6 +71,7 @@ def test_ordinary_words_stay_as_they_are() -> None:
     assert sinks.told("a\nb") == "mlpack: a\n  b"
 
 
+@settings(deadline=None)
 @given(ANY, ANY)
 def test_a_workflow_command_is_one_line_and_its_own(text: str, value: str) -> None:
     made = sinks.command("error", {"file": value, "line": "1"}, text)
@@ -79,6 +82,7 @@ def test_a_workflow_command_is_one_line_and_its_own(text: str, value: str) -> No
     assert not re.search(r"%(?!25|0A|0D|3A|2C)", made)
 
 
+@settings(deadline=None)
 @given(ANY)
 def test_markdown_shows_the_words_and_no_more(text: str) -> None:
     for source in (
@@ -96,6 +100,7 @@ def test_markdown_shows_the_words_and_no_more(text: str) -> None:
         assert not re.search(r"(?<!\\)\$", re.sub(r"(`+)(?!`).*?(?<!`)\1(?!`)", "", source))
 
 
+@settings(deadline=None)
 @given(ANY)
 def test_markdown_loses_nothing(text: str) -> None:
     shown = html.unescape(re.sub(r"<[^>]*>", "", rendered(sinks.markdown(text)))).split()
@@ -109,6 +114,7 @@ def test_prose_stays_prose_in_markdown() -> None:
     assert sinks.markdown("$0.43 of int8@lambda-zip (GH-1).") == "\\$0.43 of `int8@lambda-zip` (`GH-1`)."
 
 
+@settings(deadline=None)
 @given(ANY)
 def test_markup_is_well_formed_and_says_the_words(text: str) -> None:
     made = ElementTree.fromstring(f'<a b="{sinks.markup(text)}">{sinks.markup(text)}</a>')
@@ -117,6 +123,7 @@ def test_markup_is_well_formed_and_says_the_words(text: str) -> None:
     assert len(made) == 0
 
 
+@settings(deadline=None)
 @given(ANY)
 def test_yaml_is_the_string_that_it_was(text: str) -> None:
     made = sinks.yaml_text(text)
@@ -133,17 +140,20 @@ def test_yaml_is_the_string_that_it_was(text: str) -> None:
             assert yaml_positions.parse(document, "x").value == shape
 
 
+@settings(deadline=None)
 @given(ANY)
 def test_a_yaml_comment_stays_one(text: str) -> None:
     read = yaml_positions.parse(f"a: 1 # {sinks.yaml_comment(text)}\nb: 2\n", "x")
     assert read.value == {"a": 1, "b": 2}
 
 
+@settings(deadline=None)
 @given(ANY)
 def test_a_word_of_a_shell_is_one_word(text: str) -> None:
     assert shlex.split(sinks.shell(text)) == [sinks.line(text)]
 
 
+@settings(deadline=None)
 @given(
     st.recursive(
         ANY | st.integers() | st.none(), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(ANY, inner, max_size=3)
@@ -161,6 +171,7 @@ def test_json_is_exact_and_seen(value: object) -> None:
     assert seen.encode()
 
 
+@settings(deadline=None)
 @given(ANY)
 def test_an_exact_value_is_itself_or_nothing(text: str) -> None:
     assert sinks.exact(text) in (text, None)

@@ -272,7 +272,8 @@ def _misused(error: click.ClickException) -> int:
 
     said = io.StringIO()
     error.show(said)
-    say(said.getvalue())
+    usage, mark, message = said.getvalue().partition("\nError: ")  # usage is ours, the message quotes
+    say(f"{usage}{mark}{sinks.line(message)}" if mark else sinks.line(usage))
     return ExitCode.RECIPE
 
 

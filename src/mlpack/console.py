@@ -183,14 +183,14 @@ class Console:
     def note(self, text: str) -> None:
         """A line that a quiet console does not show."""
         if not self._quiet:
-            self._line(text)
+            self._line(sinks.told(text, ""))
 
     def warn(self, text: str) -> None:
         """Something that did not stop the build and must be read; shown by a quiet console too."""
         if self._ci is _Ci.GITHUB:
             self._write(sinks.command("warning", {"title": "mlpack"}, text) + "\n")
         else:
-            self._line(f"warning: {text}", "yellow")
+            self._line(sinks.told(text, "warning: "), "yellow")
 
     def table(self, record: Mapping[str, Any]) -> None:
         """The candidates of a record, one a line; a narrow terminal sees fewer columns."""

@@ -61,11 +61,11 @@ def line(text: object, most: int = LINE_MOST) -> str:
     return _guarded(shortened(" ".join(words.clean(text).split()), most))
 
 
-def told(text: object) -> str:
-    """A message of this program's for a log: `mlpack: ` before it, and its further lines indented, so that each line shows whose
-    it is."""
+def told(text: object, before: str = "mlpack: ") -> str:
+    """A message of this program's for a log, with our own words before it and its further lines indented: no line of it can be
+    taken for another message."""
     first, *more = lines(text).split("\n")
-    return _guarded("\n".join((f"mlpack: {first}", *(f"  {each}" if each else "" for each in more))))
+    return _guarded("\n".join((f"{before}{first}", *(f"  {each}" if each else "" for each in more))))
 
 
 def command(name: str, properties: Mapping[str, str], text: str) -> str:
