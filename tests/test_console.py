@@ -283,3 +283,10 @@ def test_warnings_and_loggers_of_others_are_messages_too(
     logging.lastResort.handle(logging.LogRecord("x", logging.WARNING, "x.py", 1, "a\n::error::%s", ("b\x1b[31m",), None))
     warnings.showwarning("a\n::error::b", UserWarning, "x.py", 1)
     assert capsys.readouterr().err == "a ::error::b\\x1b[31m\nUserWarning: a ::error::b\n"
+
+
+@pytest.mark.parametrize("columns", ["0", "1", "-5", "many", "20"])
+def test_no_width_of_a_terminal_hides_what_was_decided(columns: str) -> None:
+    console, out = shown(env={"TERM": "xterm", "NO_COLOR": "1", "COLUMNS": columns}, stream=Terminal())
+    everything(console)
+    assert "minilm: int8@lambda-zip-x86_64 chosen" in out.getvalue()

@@ -214,15 +214,15 @@ class Console:
         verdict = summary.verdict(record)
         if verdict.chosen is not None:
             if not self._quiet:
-                self._line(verdict.text, "bold green")
+                self._line(sinks.line(verdict.text), "bold green")
             return
         if self._ci is _Ci.GITHUB:
             self._write(sinks.command("error", {"title": "mlpack"}, verdict.text) + "\n")
         else:
-            self._line(verdict.text, "bold red")
+            self._line(sinks.line(verdict.text), "bold red")
         for one in record["candidates"]:
             first = one["reasons"][0] if one["reasons"] else "no reason was recorded"
-            self._line(f"  {sinks.line(one['id'])}: {summary.status(one, None)}: {sinks.line(first)}")
+            self._line("  " + sinks.line(f"{one['id']}: {summary.status(one, None)}: {first}"))
 
     @contextmanager
     def _moving(self, label: str, total: int | None) -> Iterator[Callable[[int], None]]:
@@ -303,6 +303,8 @@ class Console:
                 width=None if self._terminal else _LOG_WIDTH,
                 _environ=self._env,
             )
+            if self._rich.width < 1:  # COLUMNS=0, as some terminals of CI systems say: it would show nothing
+                self._rich.width = 80
         return self._rich
 
     def _display(self) -> Progress:

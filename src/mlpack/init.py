@@ -20,7 +20,7 @@ from pathlib import Path
 from mlpack import entrypoint, yaml_positions
 from mlpack.errors import PassError, RecipeError
 from mlpack.records import TensorSpec
-from mlpack.sinks import yaml_comment, yaml_text
+from mlpack.sinks import shortened, yaml_comment, yaml_text
 
 _CLASSIFIES = ("ForSequenceClassification", "ForImageClassification", "ForTokenClassification")
 _INPUTS_MOST = 50
@@ -147,7 +147,7 @@ def _onnx(model: Path) -> _Look:
     metric = "top1" if classifies else "agreement"
     why = "share of samples whose largest output is the label" if classifies else "with the float model; mae or rmse with labels"
     inputs = tuple(f"# {line}" for line in _inputs(signature.inputs))
-    names = ", ".join(yaml_comment(yaml_text(spec.name), 60) for spec in signature.inputs[:_NAMES_MOST])
+    names = ", ".join(yaml_comment(yaml_text(shortened(spec.name, 60))) for spec in signature.inputs[:_NAMES_MOST])
     more = f" and {len(signature.inputs) - _NAMES_MOST:,} more" if len(signature.inputs) > _NAMES_MOST else ""
     source = (
         f"onnx: {yaml_text(_shown(model))}",
@@ -176,9 +176,11 @@ def _torch(model: Path) -> _Look:
 def _inputs(specs: Sequence[TensorSpec]) -> Iterator[str]:
     """A line each, as it would stand in `inputs`: YAML of its own, which cannot leave the comment that it is put into."""
     for spec in specs[:_INPUTS_MOST]:
+        if len(spec.name) + sum(len(str(axis)) + 2 for axis in spec.shape) > _LINE_MOST:
+            yield f"(an input of {len(spec.shape)} axes, too long to be written here)"
+            continue
         axes = ", ".join(str(axis) if isinstance(axis, int) else yaml_text(axis) for axis in spec.shape)
-        line = f"{yaml_text(spec.name)}: {{dtype: {yaml_text(spec.dtype)}, shape: [{axes}]}}"
-        yield line if len(line) <= _LINE_MOST else f"(an input of {len(spec.shape)} axes, too long to be written here)"
+        yield f"{yaml_text(spec.name)}: {{dtype: {yaml_text(spec.dtype)}, shape: [{axes}]}}"
     if len(specs) > _INPUTS_MOST:
         yield f"(and {len(specs) - _INPUTS_MOST:,} more)"
 

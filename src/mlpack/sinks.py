@@ -50,15 +50,20 @@ def lines(text: object) -> str:
 
 
 def _cut(text: object) -> str:
-    each = words.clean(text).expandtabs(4).split("\n")
+    """Cut first, then cleaned: megabytes of escapes would take seconds to write, and nobody would see them."""
+    each = str(text).replace("\r\n", "\n").split("\n")
     if len(each) > LINES_MOST:
         each = [*each[:LINES_MOST], f"... ({len(each) - LINES_MOST:,} more lines)"]
-    return "\n".join(shortened(one, LINE_MOST) for one in each)
+    return words.clean("\n".join(shortened(one, LINE_MOST) for one in each)).expandtabs(4)
 
 
 def line(text: object, most: int = LINE_MOST) -> str:
     """The same as one line: line ends and runs of spaces become a space."""
-    return _guarded(shortened(" ".join(words.clean(text).split()), most))
+    return _guarded(_one(text, most))
+
+
+def _one(text: object, most: int) -> str:
+    return " ".join(words.clean(shortened(str(text), most)).split())
 
 
 def told(text: object, before: str = "mlpack: ") -> str:
@@ -137,8 +142,7 @@ def markdown(text: object) -> str:
     Prose stays prose. Each word that is anything else (a name, a path, a reference, markup) comes as a code span: inside of one
     GitHub reads neither markup nor mentions, references, links, shortcodes and formulas, its users' own autolinks included.
     """
-    shown = " ".join(words.clean(text).split())
-    made = " ".join(map(_word, shortened(shown, MARKDOWN_MOST).split(" ")))
+    made = " ".join(map(_word, _one(text, MARKDOWN_MOST).split(" ")))
     return re.sub(r"^(\d{1,9})([.)])(?=\s|$)|^([+-])", r"\1\\\2\3", made)  # nor a list of one
 
 
@@ -168,7 +172,7 @@ def _mark(found: re.Match[str]) -> str:
 
 def code(text: object) -> str:
     """A name as a code span, in a fence that it cannot close; what would part a table's cells is written as an escape."""
-    shown = shortened(" ".join(words.clean(text).split()), MARKDOWN_MOST).replace("|", "\\x7c")
+    shown = _one(text, MARKDOWN_MOST).replace("|", "\\x7c")
     if not shown:
         return ""
     runs = set(map(len, re.findall(r"`+", shown)))
