@@ -22,6 +22,26 @@ def test_a_place_that_cannot_be_written_to_is_told_before_the_work(tmp_path: Pat
     assert not (tmp_path / "a").exists()
 
 
+def test_a_name_that_cannot_be_used_is_told_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "circle").symlink_to("circle")
+    for out in (
+        tmp_path / ("x" * 256),
+        tmp_path / ("é" * 128),
+        tmp_path / "a" / ("x" * 5_000),
+        tmp_path / "circle/x",
+        tmp_path / "circle",
+    ):
+        with pytest.raises(RecipeError, match="--out"):
+            output.check(out)
+
+
+def test_a_name_of_full_length_is_one(built: Workshop, tmp_path: Path) -> None:
+    out = tmp_path / ("é" * 127)
+    built.build(out=out)
+    built.build(out=out)
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
+
+
 def test_a_link_to_a_directory_stays_one(built: Workshop, tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "out").symlink_to("real")

@@ -28,8 +28,8 @@ def check(out: Path) -> None:
     """RecipeError when `out` holds something that is not a build's, which would be lost, or cannot be written to."""
     try:
         _check(out)
-    except OSError as error:  # a name that is too long, links in a circle, a folder that may not be looked into
-        raise RecipeError(f"--out {out}: cannot be used ({error.strerror}): name another") from None
+    except (OSError, RuntimeError) as error:  # too long a name, a folder that may not be looked into; links in a circle
+        raise RecipeError(f"--out {out}: cannot be used ({getattr(error, 'strerror', error)}): name another") from None
 
 
 def _check(out: Path) -> None:

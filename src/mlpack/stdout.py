@@ -33,7 +33,7 @@ def rows(text: object) -> None:
 def value(text: str) -> None:
     """One value for scripts, exactly. RecipeError when it is not one line of characters that are seen: nothing else is printed."""
     if sinks.exact(text) is None:
-        raise RecipeError(f"{text!r} cannot be printed as one line that a script could read; --json prints it as it is")
+        raise RecipeError(f"{text!r} cannot be printed as one line that a script could read; JSON can hold it: --json, --format")
     _put(f"{text}\n".encode("utf-8", "surrogateescape"))
 
 

@@ -80,3 +80,20 @@ def test_quiet_restores_what_it_touched(capsys: pytest.CaptureFixture[str]) -> N
 def test_quiet_raises_what_a_tool_logs_as_an_error() -> None:
     with pytest.raises(PassError, match="step: onnxruntime's tool reports: shape inference failed"), quiet.engine_tools("step"):
         logging.getLogger("symbolic_shape_infer").error("shape inference failed")
+
+
+def test_engine_tools_keep_the_models_words_off_the_screen(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The engine writes names of the model's raw, and has no other way: its sessions of others' making are silent meanwhile."""
+    import onnxruntime
+    from onnx import TensorProto, helper, numpy_helper
+
+    name = "w\n::error::spoofed"
+    unused = numpy_helper.from_array(np.zeros((2, 2), np.float32), name)
+    ends = [helper.make_tensor_value_info(each, TensorProto.FLOAT, ["b", 2]) for each in ("x", "y")]
+    made = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", ends[:1], ends[1:], [unused])
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=10).SerializeToString()
+    with quiet.engine_tools("step"):
+        onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    assert capfd.readouterr().err == ""
+    onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    assert "spoofed" in capfd.readouterr().err
