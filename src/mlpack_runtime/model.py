@@ -13,6 +13,7 @@ from _thread import allocate_lock, start_new_thread
 from time import perf_counter_ns
 
 from mlpack_runtime import jsontext, ort
+from mlpack_runtime.limits import Limits, SettingsError
 from mlpack_runtime.tensor import DATATYPES, Tensor, count, tensor
 
 TYPE_CHECKING = False
@@ -98,6 +99,7 @@ class Described:
     def __init__(
         self, directory: str, settings: "Mapping[str, Any]", inputs: "tuple[ort.Port, ...]", outputs: "tuple[ort.Port, ...]"
     ) -> None:
+        """Raises ModelError for a limit's variable that is no number."""
         self.directory = directory
         self.settings = settings
         self.inputs = inputs
@@ -107,6 +109,10 @@ class Described:
         self.variant: str = settings["variant"]
         self.target: str = settings["target"]
         self.has_texts = bool(settings.get("tokenizer"))
+        try:
+            self.limits = Limits(os.environ, settings)
+        except SettingsError as error:
+            raise ModelError(str(error)) from None
         self.stages_ms: dict[str, float] = {}
 
 

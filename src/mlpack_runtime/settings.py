@@ -3,16 +3,14 @@
 Promises: every number is within its bounds, or a SettingsError names the variable. Will not: read the environment by itself.
 """
 
+from mlpack_runtime.limits import SettingsError, number
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
 IMDS = "http://169.254.169.254"
-
-
-class SettingsError(ValueError):
-    """A setting is not what it has to be. The message names it."""
 
 
 class Settings:
@@ -40,11 +38,7 @@ class Settings:
             raise SettingsError("MLPACK_QUEUE_URL is set, MLPACK_RESULTS is not: s3://bucket/prefix or dynamodb://table is needed")
 
     def _number(self, name: str, default: float, least: float, most: float) -> float:
-        text = self._environment.get(name)
-        try:
-            value = float(default if text is None or text == "" else text)
-        except ValueError:
-            value = float("nan")
-        if not least <= value <= most:
-            raise SettingsError(f"{name} is {text!r}: a number from {least:g} to {most:g} is needed")
-        return value
+        return number(self._environment, name, default, least, most)
+
+
+__all__ = ["IMDS", "Settings", "SettingsError"]

@@ -55,7 +55,7 @@ ALLOWED = {
     "loop": FREE | ENGINE | {"_socket", "mlpack_runtime.loop"}
     | {f"mlpack_runtime.{name}" for name in ("handler", "service", "protocol", "telemetry")},
 }  # fmt: skip
-COMMON = {"mlpack_runtime"} | {f"mlpack_runtime.{name}" for name in ("jsontext", "model", "ort", "tensor")}
+COMMON = {"mlpack_runtime"} | {f"mlpack_runtime.{name}" for name in ("jsontext", "limits", "model", "ort", "tensor")}
 
 LOOP = """
 import sys
@@ -99,7 +99,7 @@ def test_bench_load_imports_nothing_else(tiny: Path, tmp_path: Path) -> None:
     assert loaded(tiny, BENCH.format(), str(tmp_path)) - ALLOWED["bench"] - COMMON == set()
 
 
-RUNTIME = ["tensor", "jsontext", "ort", "model", "protocol", "telemetry", "service", "loop", "bench"]
+RUNTIME = ["tensor", "jsontext", "limits", "ort", "model", "protocol", "telemetry", "service", "loop", "bench"]
 WORKER = ["aws", "backend", "backend_cpu", "backend_cuda", "batcher", "batching", "breaker", "consumer", "drain"]
 WORKER += ["health", "intake", "probe", "results", "settings", "sqs", "worker"]
 ENGINES = ["backend_tensorrt", "cuda_driver", "tensorrt_bindings", "engine_key", "engine_plan", "engine_build", "engine_verify"]

@@ -34,6 +34,7 @@ MODULES = (
     "frontdoor_settings",
     "frontdoor_tickets",
     "jsontext",
+    "limits",
     "model",
     "ort",
     "protocol",

@@ -1,0 +1,147 @@
+"""How much one request may ask for: every bound in one place, read once, the same for Lambda, worker and front door.
+
+What is not set by its environment variable follows from the package: its memory, its ports, and under `limits` in model.json what
+the build found out about the graph. docs/interface.md has the table.
+
+Promises: a bound is a number that was compared before anything was computed from what a stranger sent; each refusal names the
+bound, its value and its variable; a stranger's value is quoted by `quoted` alone, which is short whatever it is given. A package
+without `limits` gets defaults. Will not: read the environment by itself, or know requests.
+"""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+MIB = 1 << 20
+DEFAULT_MEMORY_MB = 1769
+QUOTED = 100
+"""Characters of a stranger's value in a message; their escapes may be more of them."""
+MESSAGE = 2_000
+"""Characters of a whole message, in answers and in the log."""
+TRACEBACK = 8_000
+REQUEST_ID = 200
+"""Characters of a request id in the log; what is longer is cut there."""
+TEXT_RANK = 4
+"""Axes that the shape of texts may have."""
+LARGEST_SIZE = 1 << 40
+"""What one axis may have: no tensor that fits a body has more, and products of a few of them cost nothing."""
+LAMBDA_BYTES = 8 * MIB
+"""More than Lambda hands over (6 MB; larger only in base64, which it counts): no default refuses what Lambda lets through."""
+_TOKEN_BYTES = 128 * 1024
+"""Of the engine, for a token of a model that the build has not looked at: BERT-base at 512 tokens, with 12 heads."""
+_LEAST, _MOST = 1, 1 << 50
+
+
+class SettingsError(ValueError):
+    """A setting is not what it has to be. The message names it."""
+
+
+def number(environment: "Mapping[str, str]", name: str, default: float, least: float, most: float) -> float:
+    """A setting as a number within its bounds. Raises SettingsError, which names it."""
+    text = environment.get(name)
+    try:
+        value = float(default if text is None or text == "" else text)
+    except ValueError:
+        value = float("nan")
+    if not least <= value <= most:
+        raise SettingsError(f"{name} is {quoted(text)}: a number from {least:g} to {most:g} is needed")
+    return value
+
+
+class Limits:
+    """What one request may have. `settings` is model.json. Raises SettingsError for a variable that is no number in bounds.
+
+    `body_bytes`: the body, whatever its form. `json_bytes`: its JSON part, which takes up to 30 times as much memory once it is
+    read. `rows`: samples. `text_chars`: of one text, before it is cut to the model's tokens. `id_chars`: of the request's `id`.
+    `engine_tokens`: rows x longest that the engine is asked for at a time. `waiting_bytes`: tensors that may wait for a worker's
+    engine, together.
+    """
+
+    __slots__ = ("body_bytes", "engine_tokens", "id_chars", "json_bytes", "rows", "text_chars", "waiting_bytes")
+
+    def __init__(self, environment: "Mapping[str, str]", settings: "Mapping[str, Any]") -> None:
+        memory = memory_mb(environment, settings) * MIB
+        known = settings.get("limits") or {}
+
+        def limit(name: str, default: float) -> int:
+            default = known.get(name, default)
+            return int(number(environment, variable(name), max(_LEAST, int(default)), _LEAST, _MOST))
+
+        self.body_bytes = limit("body_bytes", min(256 * MIB, max(LAMBDA_BYTES, memory / 8)))
+        self.json_bytes = limit("json_bytes", min(self.body_bytes, max(LAMBDA_BYTES, memory / 32)))
+        self.rows = limit("rows", min(1_000_000, max(16, memory / 2 / _row_bytes(settings))))
+        self.text_chars = limit("text_chars", max(65_536, memory / 1024))
+        self.id_chars = limit("id_chars", 1024)
+        self.engine_tokens = limit("engine_tokens", max(1024, memory / 2 / (known.get("token_bytes") or _TOKEN_BYTES)))
+        self.waiting_bytes = limit("waiting_bytes", memory / 4)
+
+
+NAMES = tuple(sorted(Limits.__slots__))
+
+
+def variable(name: str) -> str:
+    """The environment variable of a limit."""
+    return f"MLPACK_LIMIT_{name.upper()}"
+
+
+def exceeded(name: str, what: str, given: int, limit: int) -> str:
+    """The message of a refusal: what was given, the limit, and how it is raised."""
+    return f"{what} {quoted(given)}; at most {limit} are taken here ({variable(name)})"
+
+
+def memory_mb(environment: "Mapping[str, str]", settings: "Mapping[str, Any]") -> float:
+    """What the package has: a Lambda function's own memory, else what it was built for. A front door's own memory says nothing of
+    the workers behind it, whose limits it holds."""
+    told = environment.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE") if str(settings.get("target", "")).startswith("lambda") else None
+    try:
+        return max(64.0, float(told or settings.get("memory_mb") or DEFAULT_MEMORY_MB))
+    except (TypeError, ValueError):
+        return DEFAULT_MEMORY_MB
+
+
+def _row_bytes(settings: "Mapping[str, Any]") -> int:
+    """What a sample costs beside the bytes that it came in: its outputs as Python's numbers (32 bytes each), the objects around
+    it (measured: some 1 KB for a row of a tensor, up to 4 KB for a text)."""
+    values = 0
+    for port in settings.get("outputs") or ():
+        size = 1
+        for axis in port.get("shape", ())[1:]:
+            size *= axis if type(axis) is int else 1
+        values += size
+    return 32 * values + (16_384 if settings.get("tokenizer") else 1024)
+
+
+def quoted(value: object) -> str:
+    """A stranger's value as a message may hold it: what it is, never more than some `QUOTED` characters, in time that does not
+    depend on its size."""
+    kind = type(value)
+    if kind is str:
+        assert isinstance(value, str)
+        return _cut(repr(value)) if len(value) <= QUOTED else f"{_cut(repr(value[:QUOTED]))}... ({len(value)} characters)"
+    if kind is int:
+        assert isinstance(value, int)
+        return repr(value) if value.bit_length() <= 128 else f"a number of {value.bit_length()} bits"
+    if value is None or kind in (bool, float):
+        return repr(value)
+    if kind in (list, tuple):
+        assert isinstance(value, (list, tuple))
+        if len(value) <= 16 and all(type(item) in (int, float, bool, str, type(None)) for item in value):
+            return _cut(f"[{', '.join(map(quoted, value))}]", 2 * QUOTED)
+        return f"a list of {len(value)}"
+    if kind is dict:
+        assert isinstance(value, dict)
+        return f"an object of {len(value)} keys"
+    return f"a {kind.__name__}"
+
+
+def cut(text: str, most: int = MESSAGE) -> str:
+    """A text of at most about `most` characters: its beginning and its end, where it is longer."""
+    if len(text) <= most:
+        return text
+    half = most // 2
+    return f"{text[:half]} ... ({len(text) - 2 * half} characters left out) ... {text[-half:]}"
+
+
+def _cut(text: str, most: int = 2 * QUOTED) -> str:
+    return text if len(text) <= most else text[:most] + "..."
