@@ -3,6 +3,7 @@
 Promises: every number is within its bounds, or a SettingsError names the variable. Will not: read the environment by itself.
 """
 
+from mlpack_runtime.http_server import Bounds
 from mlpack_runtime.limits import SettingsError, number
 
 TYPE_CHECKING = False
@@ -24,6 +25,8 @@ class Settings:
         self.max_batch = int(self._number("MLPACK_MAX_BATCH", packaged.get("max_batch", 8), 1, 4096))
         self.max_wait_s = self._number("MLPACK_MAX_WAIT_MS", packaged.get("max_wait_ms", 5), 0, 60_000) / 1e3
         self.port = int(self._number("MLPACK_PORT", packaged.get("port", 8080), 0, 65535))
+        self.host = environment.get("MLPACK_HOST", "")
+        self.http = Bounds(environment, self.max_batch)
         self.pollers = int(self._number("MLPACK_POLLERS", 2, 1, 64))
         self.poll_s = int(self._number("MLPACK_POLL_S", 5, 0, 20))
         self.prefetch = int(self._number("MLPACK_PREFETCH", min(max(2 * self.max_batch + 10, 20), 256), 1, 4096))

@@ -61,7 +61,7 @@ class Worker:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.stop = Stop()
-        self.server = Server(settings.port, self._unready)
+        self.server = Server(settings.port, self._unready, settings.host, settings.http)
         self._breaker = Breaker(settings.failures, settings.cooldown_s)
         self._model: model.Model | None = None
         self._batcher: Batcher | None = None

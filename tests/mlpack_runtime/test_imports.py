@@ -101,7 +101,7 @@ def test_bench_load_imports_nothing_else(tiny: Path, tmp_path: Path) -> None:
 
 RUNTIME = ["tensor", "jsontext", "limits", "ort", "model", "protocol", "telemetry", "service", "loop", "bench"]
 WORKER = ["aws", "backend", "backend_cpu", "backend_cuda", "batcher", "batching", "breaker", "consumer", "drain"]
-WORKER += ["health", "intake", "probe", "results", "settings", "sqs", "worker"]
+WORKER += ["health", "http_head", "http_server", "http_wire", "intake", "probe", "results", "settings", "sqs", "worker"]
 ENGINES = ["backend_tensorrt", "cuda_driver", "tensorrt_bindings", "engine_key", "engine_plan", "engine_build", "engine_verify"]
 ENGINES += ["engine_store", "engine_lease", "engine_make", "engine"]
 
