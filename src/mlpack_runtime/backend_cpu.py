@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from mlpack_runtime.tensor import Tensor
 
+
 class CpuBackend:
     """An open session of the CPU provider."""
 

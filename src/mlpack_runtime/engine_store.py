@@ -188,8 +188,11 @@ def plan(directory: str, spec: "Mapping[str, Any]", device: "Mapping[str, Any]",
     if os.environ.get("MLPACK_ENGINE_ON_MISS", "fail") != "build":
         raise EngineError(
             f"no engine for {device['name']}, {device['sm']} (key {key}) in the package{why} or in {shelf.address}"
-            + (lean or ": run `bootstrap.py engine build` with this image on this kind of GPU once, or let workers do it with "
-               "MLPACK_ENGINE_ON_MISS=build"),
+            + (
+                lean
+                or ": run `bootstrap.py engine build` with this image on this kind of GPU once, or let workers do it with "
+                "MLPACK_ENGINE_ON_MISS=build"
+            ),
             MISS,
         )
     from mlpack_runtime import engine_make

@@ -123,7 +123,7 @@ class Exchange(Service):
         try:
             return work()
         except ServiceError as error:
-            refusal = RefusedError(str(error), 503, "Unavailable", 1)
+            refusal = RefusedError(str(error), error.status, "Unavailable", 1)
         except RefusedError as error:
             refusal = error
         record.detail.update(error_type=refusal.kind, error_message=str(refusal))

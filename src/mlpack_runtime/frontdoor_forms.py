@@ -7,7 +7,8 @@ Sources: RFC 7240 (Prefer); the IETF's draft on Idempotency-Key, whose values ar
 """
 
 from mlpack_runtime import jsontext, protocol
-from mlpack_runtime.protocol import RequestError
+from mlpack_runtime.http_head import clean
+from mlpack_runtime.protocol import HEADER_LENGTH, RequestError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 GATEWAY_ERRORS = (502, 503, 504)
 LONGEST_ID = 128
+_LONGEST_VALUE = 200
 _ID_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:")
 
 
@@ -93,12 +95,25 @@ def _finite(name: str, call: "Call") -> "Any":
     return jsontext.loads(text)
 
 
+def passed_on(headers: "Mapping[str, str]", size: int) -> "dict[str, str]":
+    """Of a worker's headers, with lower-case names, what goes on to a caller: each so far as it is what it has to be, beside a body
+    of `size` bytes."""
+    kept = {name: headers.get(name, "") for name in ("content-type", HEADER_LENGTH, "retry-after")}
+    length, wait = kept[HEADER_LENGTH], kept["retry-after"]
+    if not protocol.is_number(length) or int(length) > size:
+        del kept[HEADER_LENGTH]
+    if not protocol.is_number(wait) and not (len(wait) == 29 and wait.endswith(" GMT")):  # seconds, or RFC 9110's date
+        del kept["retry-after"]
+    return {name: value for name, value in kept.items() if 0 < len(value) <= _LONGEST_VALUE and value == clean(value)}
+
+
 def as_answered(reply: "Reply") -> "Reply":
     """A worker's answer, so long as it is one and not a page of something in between."""
-    if reply.binary:
-        return reply
     try:
-        jsontext.loads(reply.body)
+        if 300 <= reply.status < 400:
+            raise ValueError("a worker sends nobody elsewhere")
+        if not reply.binary:
+            jsontext.loads(reply.body)
     except ValueError:
         told = 503 if reply.status in GATEWAY_ERRORS else 502
         raise RefusedError(f"the worker's endpoint answered {reply.status} with what is not JSON", told, "Unavailable", 1) from None

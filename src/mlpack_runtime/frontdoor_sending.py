@@ -1,28 +1,30 @@
 """Where a request goes from the front door: into a queue, or to a worker's HTTP endpoint.
 
 Promises: a message holds the request as over HTTP, with the attributes that workers read; what a queue would not take lies in S3,
-and the message says where. A worker is asked within its time, header to last byte. Whatever fails is a `ServiceError`.
+and the message says where. A worker is asked within its time, header to last byte. Whatever fails is a `ServiceError`; what
+answers otherwise than HTTP/1.1 has it is a `NoWorkerError`, and nothing of it is passed on.
 Will not: know a model, wait for results, or decide whether to try.
 """
 
-from time import monotonic
-
 from mlpack_runtime import aws
+from mlpack_runtime.frontdoor_forms import passed_on
 from mlpack_runtime.frontdoor_tickets import ServiceError, failed
-from mlpack_runtime.protocol import HEADER_LENGTH, RequestError
+from mlpack_runtime.http_head import MalformedError, Status, clean, status
+from mlpack_runtime.http_wire import Pace, Wire
+from mlpack_runtime.protocol import RequestError
 from mlpack_runtime.service import RESPONSE_LIMIT_BYTES, Reply
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from http.client import HTTPConnection, HTTPResponse
     from socket import socket
     from typing import Any
 
 MESSAGE_LIMIT_BYTES = 1024 * 1024  # AWS: 1 MiB with its attributes, since August 2025
 OLDER_LIMIT_BYTES = 256 * 1024  # what it was before, and what queues from then still have as their MaximumMessageSize
 _CHUNK_BYTES = 1 << 16
-_PASSED_ON = ("content-type", HEADER_LENGTH, "retry-after")
+_HEAD_BYTES, _HEADERS = 65_536, 100  # of a worker's answer
+_INTERIM = 10
 
 
 class Message:
@@ -103,6 +105,12 @@ class Queue:
         return f"s3://{bucket}/{key}"
 
 
+class NoWorkerError(ServiceError):
+    """What answers at a worker's address does not speak as one. A gateway says 502 then."""
+
+    status = 502
+
+
 class Worker:
     """A worker's HTTP endpoint at `url` (http or https, a path before /v2 is kept). One connection, kept between calls."""
 
@@ -110,80 +118,124 @@ class Worker:
         from urllib.parse import urlsplit
 
         parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        try:
+            wrong = parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment
+            self._port = parts.port or (443 if parts.scheme == "https" else 80)
+        except ValueError:  # its port is none
+            wrong = True
+        if wrong or not url.isascii() or not url.isprintable() or " " in url:
             raise ValueError(f"{url!r} is no http://HOST:PORT")
         self._url = url
-        self._parts = parts
-        self._connection: HTTPConnection | None = None
+        self._host: str = parts.hostname or ""
+        self._is_tls = parts.scheme == "https"
+        self._before = f" HTTP/1.1\r\nHost: {parts.netloc.rpartition('@')[2]}\r\nAccept-Encoding: identity\r\n"
+        self._prefix = parts.path.rstrip("/")
+        self._wire: Wire | None = None
 
     def ask(self, path: str, body: bytes, headers: "Mapping[str, str]", seconds: float) -> Reply:
-        """POST; the worker's answer, whatever its status. Raises TimeoutError, ServiceError."""
-        from http.client import HTTPException
-
-        ends = monotonic() + seconds
-        for fresh in (self._connection is None, True):
-            try:
-                return self._exchange(path, body, headers, ends)
-            except TimeoutError:
-                self.close()
-                raise
-            except (OSError, HTTPException) as error:
-                self.close()
-                if fresh:  # else the other side had closed it meanwhile; inference may be asked for twice
-                    raise ServiceError(f"the worker at {self._url}: {type(error).__name__}: {error}") from error
-        raise AssertionError
+        """POST; the worker's answer, whatever its status. Raises TimeoutError when not all of it is here in time, ServiceError."""
+        pace = Pace(seconds)
+        lines = "".join(f"{name}: {clean(value)}\r\n" for name, value in headers.items())
+        asked = f"POST {self._prefix}{path}{self._before}Content-Length: {len(body)}\r\n{lines}\r\n".encode("latin-1", "replace")
+        try:
+            while True:
+                pace.left()
+                fresh = not self._kept()
+                wire = self._wire = self._open(pace) if self._wire is None else self._wire
+                try:
+                    wire.send(asked + body, pace)
+                    head = self._head(wire, pace)
+                except ConnectionError:
+                    if fresh:
+                        raise
+                    self.close()  # the other side had closed it meanwhile; inference may be asked for twice
+                    continue
+                return self._reply(wire, head, pace)
+        except TimeoutError:
+            self.close()
+            raise
+        except MalformedError as error:
+            self.close()
+            raise NoWorkerError(f"the worker at {self._url} does not answer as one: {error}") from error
+        except OSError as error:
+            self.close()
+            raise ServiceError(f"the worker at {self._url}: {type(error).__name__}: {error}") from error
 
     def close(self) -> None:
         """Forget the connection; the next call opens another."""
-        if self._connection is not None:
-            self._connection.close()
-        self._connection = None
+        if self._wire is not None:
+            self._wire.socket.close()
+        self._wire = None
 
-    def _exchange(self, path: str, body: bytes, headers: "Mapping[str, str]", ends: float) -> Reply:
-        connection = self._connection or self._open()
-        self._connection = connection
-        connection.timeout = _left(ends)
-        if connection.sock is not None:
-            connection.sock.settimeout(connection.timeout)
-        connection.request("POST", self._parts.path.rstrip("/") + path, body, dict(headers))
-        stream = connection.sock  # the connection forgets it when the other side will close
-        stream.settimeout(_left(ends))
-        answer = connection.getresponse()
-        content = _content(answer, stream, ends)
-        kept = {name: value for name in _PASSED_ON if (value := answer.headers.get(name)) is not None}
-        if answer.will_close or not answer.isclosed():
+    def _kept(self) -> bool:
+        """Whether there is a connection from before. One that was closed meanwhile, or on which something came that nobody had
+        asked for, is none: the next answer on it would be another's."""
+        if self._wire is not None and not self._wire.silent:
             self.close()
+        return self._wire is not None
+
+    def _head(self, wire: Wire, pace: Pace) -> Status:
+        for _ in range(_INTERIM):
+            raw = wire.head(pace, _HEAD_BYTES, asks=False)
+            if raw is None:
+                raise ConnectionResetError("it closed the connection without an answer")
+            head = status(raw, _HEADERS)
+            if head.code >= 200:
+                return head
+            if head.code == 101:
+                break
+        raise MalformedError("interim answers, and no final one")
+
+    def _reply(self, wire: Wire, head: Status, pace: Pace) -> Reply:
+        body, is_whole = bytearray(), True
+        try:
+            wire.body(body, head.length, pace, _AtMost())
+        except _EnoughError:
+            is_whole = False
+            del body[RESPONSE_LIMIT_BYTES + _CHUNK_BYTES :]
+        if not is_whole or not head.kept or wire.pending:
+            self.close()
+        kept = passed_on(head.headers, len(body))
         binary = kept.get("content-type", "").startswith("application/octet-stream")
-        return Reply(answer.status, content, kept, binary=binary)
+        return Reply(head.code, bytes(body), kept, binary=binary)
 
-    def _open(self) -> "HTTPConnection":
-        from http.client import HTTPConnection, HTTPSConnection
+    def _open(self, pace: Pace) -> Wire:
+        import socket
 
-        made = HTTPSConnection if self._parts.scheme == "https" else HTTPConnection
-        return made(self._parts.hostname or "", self._parts.port)
+        failure: OSError | None = None
+        for family, kind, protocol, _, address in socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM):
+            made = socket.socket(family, kind, protocol)
+            try:
+                made.settimeout(pace.left())
+                made.connect(address)
+                made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                return Wire(self._secured(made, pace) if self._is_tls else made)
+            except OSError as error:
+                made.close()
+                failure = error
+        raise failure or OSError(f"{self._host} has no address")
+
+    def _secured(self, made: "socket", pace: Pace) -> "socket":
+        from ssl import create_default_context
+
+        made.settimeout(pace.left())
+        return create_default_context().wrap_socket(made, server_hostname=self._host)
 
 
-def _content(answer: "HTTPResponse", stream: "socket", ends: float) -> bytes:
-    """At most a chunk more than may be answered: what is longer is refused anyhow. Raises ConnectionError for half an answer."""
-    parts, size, stated = [], 0, answer.headers.get("content-length")
-    while size <= RESPONSE_LIMIT_BYTES:
-        stream.settimeout(_left(ends))
-        part = answer.read1(_CHUNK_BYTES)
-        if not part:
-            if stated is not None and stated.isdigit() and size < int(stated):  # `read1` does not mind
-                raise ConnectionError(f"the answer ended after {size} of {stated} bytes")
-            answer.close()  # whole: the connection may be used again
-            break
-        parts.append(part)
-        size += len(part)
-    return b"".join(parts)
+class _EnoughError(Exception):
+    pass
 
 
-def _left(ends: float) -> float:
-    left = ends - monotonic()
-    if left <= 0:
-        raise TimeoutError("the deadline is over")
-    return left
+class _AtMost:
+    """An answer is read no further than it may be long: what is longer is refused anyhow."""
+
+    def allow(self, size: int) -> None:
+        """However long it says that it will be."""
+
+    def take(self, size: int) -> None:
+        """Stop beyond it."""
+        if size > RESPONSE_LIMIT_BYTES:
+            raise _EnoughError
 
 
 def _digest(text: str) -> str:

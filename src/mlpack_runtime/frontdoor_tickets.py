@@ -9,7 +9,7 @@ is a `ServiceError` with its words. Will not: wait, retry beyond the client's ow
 """
 
 from mlpack_runtime import aws, jsontext
-from mlpack_runtime.protocol import HEADER_LENGTH
+from mlpack_runtime.frontdoor_forms import passed_on
 from mlpack_runtime.service import Reply
 
 TYPE_CHECKING = False
@@ -39,7 +39,9 @@ _THERE = ("PreconditionFailed", "ConditionalRequestConflict", "ConditionalCheckF
 
 
 class ServiceError(RuntimeError):
-    """A service could not be reached, or refused. The message says which and why."""
+    """A service could not be reached, or refused. The message says which and why; `status` is what its caller gets."""
+
+    status = 503
 
 
 def failed(error: Exception, doing: str) -> ServiceError:
@@ -49,8 +51,6 @@ def failed(error: Exception, doing: str) -> ServiceError:
 
 def reply_of(document: "dict[str, Any]", name: str) -> Reply:
     """A result as the answer that it is. Raises ServiceError."""
-    kept = ("content-type", HEADER_LENGTH)
-    headers = {key.lower(): str(value) for key, value in document["headers"].items() if key.lower() in kept}
     body = document["body"].encode("utf-8", "surrogatepass")
     if document["binary"]:
         from binascii import Error, a2b_base64
@@ -59,6 +59,7 @@ def reply_of(document: "dict[str, Any]", name: str) -> Reply:
             body = a2b_base64(body, strict_mode=True)
         except (Error, ValueError) as error:
             raise ServiceError(f"the result at {name} says that it is binary, but is not base64: {error}") from None
+    headers = passed_on({key.lower(): str(value) for key, value in document["headers"].items()}, len(body))
     return Reply(document["status"], body, headers, binary=document["binary"])
 
 

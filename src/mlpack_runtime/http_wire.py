@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 
 PIECE_BYTES = 1 << 18
+_ROOM_BYTES = 1 << 16
 _LINE_BYTES = 1024  # of a chunk's size with its extensions
 _TRAILER_BYTES = 8192
 _SLACK_BYTES = 1 << 16  # what the lines around chunks may have beside as many bytes as the chunks themselves
@@ -44,7 +45,7 @@ class Pace:
         """Seconds that are left. Raises TimeoutError when none are."""
         left = self._began_s + self._seconds + passed / self._rate - monotonic()
         if left <= 0:
-            raise TimeoutError("the time for it is over")
+            raise TimeoutError("the deadline is over")
         return left
 
 
@@ -61,6 +62,20 @@ class Wire:
     def pending(self) -> bool:
         """Whether something was received that nobody has asked for."""
         return bool(self._received)
+
+    @property
+    def silent(self) -> bool:
+        """Whether the other side has sent nothing, not even its end, since what was asked for."""
+        if self._received:
+            return False
+        self.socket.settimeout(0)
+        try:
+            self._received += self.socket.recv(1)
+        except BlockingIOError:
+            return True
+        except OSError as error:  # TLS says so in its own words
+            return type(error).__name__ == "SSLWantReadError"
+        return False
 
     def begun(self, idle_s: float) -> bool:
         """Wait for the first byte of a head; whether it came. Raises TimeoutError."""
@@ -134,16 +149,23 @@ class Wire:
     def _exactly(self, body: bytearray, size: int, pace: Pace, share: "Share") -> None:
         ends = len(body) + size
         share.allow(ends)
-        part: bytes | bytearray = self._received[:size]
+        body += self._received[:size]
         del self._received[:size]
-        while True:
-            body += part
-            share.take(len(body))
-            if len(body) == ends:
-                return
-            part = self._receive(pace.left(len(body)), min(ends - len(body), PIECE_BYTES))
-            if not part:
-                raise MalformedError(f"the body ends {ends - len(body)} bytes early")
+        at = len(body)
+        share.take(at)
+        try:
+            while at < ends:  # never more room than as much again as is here
+                body += bytes(min(ends, at + max(at, _ROOM_BYTES)) - at)
+                with memoryview(body) as view:
+                    while at < len(body):
+                        self.socket.settimeout(pace.left(at))
+                        got = self.socket.recv_into(view[at : at + PIECE_BYTES])
+                        if not got:
+                            raise MalformedError(f"the body ends {ends - at} bytes early")
+                        at += got
+                        share.take(at)
+        finally:
+            del body[at:]
 
     def _until_closed(self, body: bytearray, pace: Pace, share: "Share") -> None:
         part: bytes | bytearray = self._received[:]
@@ -185,9 +207,9 @@ class Wire:
         self._received += part
         return bool(part)
 
-    def _receive(self, seconds: float, most: int = 1 << 16) -> bytes:
+    def _receive(self, seconds: float) -> bytes:
         self.socket.settimeout(seconds)
-        return self.socket.recv(most)
+        return self.socket.recv(_ROOM_BYTES)
 
 
 def _plain_lines(received: bytearray, start: int, end: int) -> None:

@@ -20,7 +20,7 @@ BUILDERS = {**BINDINGS, "lean": "tensorrt"}
 LEAN = (
     "the lean runtime runs engines and builds none. Where the full TensorRT of the same version is installed beside this package, "
     "on this kind of GPU, run `python -I bootstrap.py engine build` (not with -S, which hides what is installed): it publishes to "
-    "MLPACK_ENGINES, and this image finds it there (docs/tensorrt.md, \"Engines for the lean runtime\")"
+    'MLPACK_ENGINES, and this image finds it there (docs/tensorrt.md, "Engines for the lean runtime")'
 )
 """What to do about an engine that is not there, in an image of the lean runtime."""
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlpack_runtime import protocol
-from mlpack_runtime.frontdoor_forms import RefusedError, as_answered, as_json, is_id, patience, preferences, traced
+from mlpack_runtime.frontdoor_forms import RefusedError, as_answered, as_json, is_id, passed_on, patience, preferences, traced
 from mlpack_runtime.frontdoor_settings import Settings
 from mlpack_runtime.ort import Port
 from mlpack_runtime.protocol import RequestError
@@ -122,3 +122,24 @@ def test_a_retry_is_never_at_once() -> None:
     assert RefusedError("", 503, "Unavailable", 0.0).headers == {"retry-after": "1"}
     assert RefusedError("", 503, "Unavailable", 2.1).headers == {"retry-after": "3"}
     assert RefusedError("", 504, "DeadlineExceeded").headers == {}
+
+
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [
+        (
+            {"content-type": "application/json", "retry-after": "7", "set-cookie": "a"},
+            {"content-type": "application/json", "retry-after": "7"},
+        ),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, {"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}),
+        ({"inference-header-content-length": "10"}, {"inference-header-content-length": "10"}),
+        *(({"retry-after": value}, {}) for value in ("²", "-1", "1.5", "9" * 5000, "", "soon", "1\r\nX: y", "٣", "7, 8")),
+        *(({"inference-header-content-length": value}, {}) for value in ("11", "+1", "9" * 5000, "", "1, 1", "٣")),
+        *(
+            ({"content-type": value}, {})
+            for value in ("a/b\r\nX: y", "a/b;\r\n c", "a/b\x00", "é" * 201, "a\x85", "日", "a" * 201, "")
+        ),
+    ],
+)
+def test_of_a_workers_headers_only_those_go_on_that_are_what_they_have_to_be(told: dict[str, str], kept: dict[str, str]) -> None:
+    assert passed_on(told, 10) == kept

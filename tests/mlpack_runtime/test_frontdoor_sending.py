@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ from endpoints import Endpoint, answered
 from front_doors import BUCKET, REQUEST, S3_RESULTS, Edge, described
 from tests.aws_server import AwsServer, Fault
 
-from mlpack_runtime.frontdoor_sending import Message, Worker
+from mlpack_runtime.frontdoor_sending import Message, NoWorkerError, Worker
 from mlpack_runtime.frontdoor_tickets import ServiceError
 from mlpack_runtime.protocol import RequestError
 from mlpack_runtime.service import RESPONSE_LIMIT_BYTES
@@ -106,14 +107,106 @@ def test_a_connection_that_was_closed_meanwhile_is_opened_anew(serve: Callable[.
     worker.close()
 
 
-@pytest.mark.parametrize("answer", [None, b"nonsense\r\n\r\nCUT", answered(b"{CUT", size=99), answered(b"{}", "99999 What")])
-def test_a_worker_that_answers_half_or_nonsense_cannot_be_reached(serve: Callable[..., Endpoint], answer: bytes | None) -> None:
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+SECOND = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nSECRET"
+WRONG = {
+    "nonsense": b"nonsense\r\n\r\nCUT",
+    "half": answered(b"{CUT", size=99),
+    "a status of five digits": answered(b"{}", "99999 What"),
+    "a status of 999": answered(b"{}", "999 What"),
+    "a status of 099": answered(b"{}", "099 What"),
+    "a status of 600": answered(b"{}", "600 What"),
+    "another digit": answered(b"{}", "2\xb20 What"),
+    "no status": b"HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}",
+    "HTTP/2": b"HTTP/2.0 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+    "a folded line": HEAD + b"X: a\r\n b\r\nContent-Length: 2\r\n\r\n{}",
+    "a folded type": b"HTTP/1.1 200 OK\r\nContent-Type: a/b;\r\n\tSet-Cookie: a\r\nContent-Length: 2\r\n\r\n{}",
+    "a bare CR": HEAD + b"Retry-After: 1\rSet-Cookie: a\r\nContent-Length: 2\r\n\r\n{}",
+    "a bare LF": HEAD + b"Retry-After: 1\nSet-Cookie: a\r\nContent-Length: 2\r\n\r\n{}",
+    "NUL": HEAD + b"Retry-After: 1\x00\r\nContent-Length: 2\r\n\r\n{}",
+    "a space before a colon": HEAD + b"Content-Length : 2\r\n\r\n{}",
+    "two lengths": HEAD + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{} ",
+    "two lengths in a list": HEAD + b"Content-Length: 2, 2\r\n\r\n{}",
+    "a length of +2": HEAD + b"Content-Length: +2\r\n\r\n{}",
+    "a length and chunks": HEAD + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+    "another coding": HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+    "a chunk that is longer": HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{}\r\n0\r\n\r\n",
+    "half of the chunks": HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\n{CUT",
+    "no end of the chunks": HEAD + b"Transfer-Encoding: chunked\r\n\r\n3\r\nCUT\r\nCUT",
+    "a header of 70 KB": HEAD + b"X: " + b"a" * 70_000 + b"\r\nContent-Length: 2\r\n\r\n{}",
+    "headers without end": HEAD + b"A: b\r\n" * 200 + b"Content-Length: 2\r\n\r\n{}",
+    "another protocol": b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
+    "interim answers without end": b"HTTP/1.1 100 Continue\r\n\r\n" * 20 + answered(b"{}"),
+}
+
+
+@pytest.mark.parametrize("answer", WRONG.values(), ids=WRONG)
+def test_what_answers_half_or_nonsense_is_no_worker(serve: Callable[..., Endpoint], answer: bytes) -> None:
     server = serve(answer, answered(b"{}"))
     worker = Worker(server.url)
-    with pytest.raises(ServiceError, match="the worker at http://127"):
+    with pytest.raises(NoWorkerError, match="the worker at http://127") as caught:
         ask(worker)
+    assert (caught.value.status, len(str(caught.value)) < 400, str(caught.value).isprintable()) == (502, True, True)
     assert ask(worker).body == b"{}"
     worker.close()
+
+
+def test_a_worker_that_closes_without_an_answer_cannot_be_reached(serve: Callable[..., Endpoint]) -> None:
+    server = serve(None, answered(b"{}"))
+    worker = Worker(server.url)
+    with pytest.raises(ServiceError, match="the worker at http://127") as caught:
+        ask(worker)
+    assert caught.value.status == 503
+    assert ask(worker).body == b"{}"
+    worker.close()
+
+
+@pytest.mark.parametrize("second", [SECOND, b"\r\n", b"S"])
+def test_an_answer_that_nobody_asked_for_is_nobodys(serve: Callable[..., Endpoint], second: bytes) -> None:
+    server = serve(answered(b"{}") + second, answered(b"[]"))
+    worker = Worker(server.url)
+    assert [ask(worker).body for _ in range(2)] == [b"{}", b"[]"]
+    assert server.connections == 2
+    worker.close()
+
+
+def test_interim_answers_are_passed_over(serve: Callable[..., Endpoint]) -> None:
+    worker = Worker(serve(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + answered(b"{}")).url)
+    assert ask(worker).body == b"{}"
+    worker.close()
+
+
+def test_a_body_without_a_length_ends_with_its_connection(serve: Callable[..., Endpoint]) -> None:
+    server = serve(HEAD + b"Connection: close\r\n\r\n{}")
+    worker = Worker(server.url)
+    assert ask(worker).body == b"{}"
+
+
+@pytest.mark.parametrize("piece", [HEAD, b"HTTP/1.1 100 Continue\r\n\r\n", b"a"])
+def test_the_deadline_holds_while_an_answer_drips(piece: bytes) -> None:
+    """A server that sends a byte, and another, for as long as somebody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        sent: list[int] = []
+
+        def drip() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                end = threading.Event()
+                for at in range(10_000):
+                    try:
+                        connection.sendall(piece[at % len(piece) :][:1])
+                    except OSError:
+                        return
+                    sent.append(at)
+                    end.wait(0.01)
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        with pytest.raises((TimeoutError, NoWorkerError)):
+            ask(Worker(f"http://127.0.0.1:{listener.getsockname()[1]}"), 0.15)
+        thread.join(30)
+        assert len(sent) < 1000
 
 
 def test_nobody_listening_cannot_be_reached() -> None:
@@ -139,7 +232,20 @@ def test_an_answer_is_read_no_further_than_it_may_be_long(serve: Callable[..., E
     assert RESPONSE_LIMIT_BYTES < len(ask(worker).body) <= RESPONSE_LIMIT_BYTES + (1 << 16)
 
 
-@pytest.mark.parametrize("url", ["", "worker:8080", "ftp://worker", "http://", "http://worker?x", "http://worker#x"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "worker:8080",
+        "ftp://worker",
+        "http://",
+        "http://worker?x",
+        "http://worker#x",
+        "http://a:b",
+        "http://a b",
+        "http://a/\r\nX: y",
+    ],
+)
 def test_addresses_that_are_none(url: str) -> None:
     with pytest.raises(ValueError, match="is no http://HOST:PORT"):
         Worker(url)

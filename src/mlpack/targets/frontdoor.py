@@ -33,6 +33,8 @@ MODULES = (
     "frontdoor_sending",
     "frontdoor_settings",
     "frontdoor_tickets",
+    "http_head",
+    "http_wire",
     "jsontext",
     "limits",
     "model",
