@@ -137,7 +137,9 @@ class Connections:
                 connected, _ = self._listener.accept()
             except TimeoutError:
                 continue
-            except OSError:  # no more files to be had, or the client is gone already
+            except OSError:  # the end, or no more files to be had
+                if self._stopping:
+                    return
                 with self._changed:
                     _drop_oldest(self._open)
                 sleep(0.02)

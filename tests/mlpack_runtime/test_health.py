@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from mlpack_runtime import model
+from mlpack_runtime import http_head, model
 from mlpack_runtime.health import Server
+from mlpack_runtime.http_head import Request
 from mlpack_runtime.service import open_service
 
 READY: dict[str, str] = {"reason": ""}
@@ -150,3 +151,74 @@ def test_the_end_waits_for_what_is_being_answered(server: Server) -> None:
     go.set()
     client.join()
     assert answers[0][0] == 200
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/x", "*", "/v2", "/v2/", "/v2/models", "/v2/v2/models/tiny/infer", "/v2/health/ready"]
+    + [f"/v2/models/{rest}" for rest in ("tiny", "tiny/infer", "tiny/infer/", "tiny/infer/x", "tiny/ready", "other/infer", "infer")]
+    + ["//v2//models/tiny/infer", "/stage/v2/models/tiny/infer?a=b"]
+    + [f"/v2/models/tiny/versions/{rest}" for rest in ("1/infer", "x/infer", "1", "1/ready")],
+)
+def test_a_body_is_received_exactly_where_the_service_reads_it(server: Server, method: str, path: str) -> None:
+    service = server.service = open_service()
+    path = path.replace("versions/1/", f"versions/{service.model.version}/")
+    reply = service.http(method, path, {}, b"no JSON")
+    looks = b"is not JSON" in reply.body
+    assert server.reads(Request(method, path, (1, 1), {})) == looks
+
+
+def test_what_is_not_here_is_said_before_a_body_is_sent(server: Server) -> None:
+    server.service = open_service()
+    for path, status in (("/v2/models/other/infer", 404), ("/v2/nothing", 404), ("/v2/models/tiny", 405)):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as client:
+            client.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n".encode())
+            answer = http.client.HTTPResponse(client)
+            answer.begin()
+            assert (answer.status, answer.getheader("connection")) == (status, "close")
+
+
+def test_a_model_that_is_not_loaded_receives_no_body(server: Server) -> None:
+    READY["reason"] = "the model is being loaded"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as client:
+        client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n")
+        answer = http.client.HTTPResponse(client)
+        answer.begin()
+        assert (answer.status, json.loads(answer.read())["error"]["type"]) == (503, "NotReady")
+
+
+def test_chunks_are_a_body_like_any_other(server: Server) -> None:
+    server.service = open_service()
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    connection.request("POST", "/", iter([b'{"text"', b': "cat"}']), {"Transfer-Encoding": "chunked"}, encode_chunked=True)
+    assert connection.getresponse().status == 200
+    connection.close()
+
+
+def test_a_request_id_is_short_and_plain(server: Server, capfd: pytest.CaptureFixture[str]) -> None:
+    server.service = open_service()
+    assert ask(server, "POST", "/", b"{", **{"X-Request-Id": "é\x85" + "a" * 60_000})[0] == 400
+    (line,) = capfd.readouterr().out.splitlines()
+    assert json.loads(line)["request_id"] == "é?" + "a" * 198
+    assert len(line) < 2500
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"x": "a\r\nSet-Cookie: b"},
+        {"x": "a\nb"},
+        {"x": "a\rb"},
+        {"x": "日本"},
+        {"x": "a\x00\x1b\x7f\x85\u2028"},
+        {"x": "a" * 100_000},
+        {"x": "\ud800"},
+    ],
+)
+def test_whatever_a_header_holds_it_stays_one_line_of_latin_1(headers: dict[str, str]) -> None:
+    made = http_head.answer(200, headers, "Server: mlpack")
+    first, *lines = made.removesuffix(b"\r\n\r\n").split(b"\r\n")
+    assert (first, [line.partition(b":")[0] for line in lines]) == (b"HTTP/1.1 200 OK", [b"Server", b"x"])
+    assert not made.replace(b"\r\n", b"").translate(None, bytes([*range(0x20, 0x7F), *range(0xA0, 0x100)]))
+    assert len(made) < 10_000
