@@ -10,7 +10,7 @@ from mlpack_runtime import aws
 from mlpack_runtime.frontdoor_forms import passed_on
 from mlpack_runtime.frontdoor_tickets import ServiceError, failed
 from mlpack_runtime.http_head import MalformedError, Status, clean, status
-from mlpack_runtime.http_wire import Pace, Wire
+from mlpack_runtime.http_wire import Body, Pace, Wire
 from mlpack_runtime.protocol import RequestError
 from mlpack_runtime.service import RESPONSE_LIMIT_BYTES, Reply
 
@@ -187,17 +187,16 @@ class Worker:
         raise MalformedError("interim answers, and no final one")
 
     def _reply(self, wire: Wire, head: Status, pace: Pace) -> Reply:
-        body, is_whole = bytearray(), True
+        body, is_whole = Body(), True
         try:
             wire.body(body, head.length, pace, _AtMost())
         except _EnoughError:
             is_whole = False
-            del body[RESPONSE_LIMIT_BYTES + _CHUNK_BYTES :]
         if not is_whole or not head.kept or wire.pending:
             self.close()
-        kept = passed_on(head.headers, len(body))
+        kept = passed_on(head.headers, body.size)
         binary = kept.get("content-type", "").startswith("application/octet-stream")
-        return Reply(head.code, bytes(body), kept, binary=binary)
+        return Reply(head.code, bytes(body.content()[: RESPONSE_LIMIT_BYTES + _CHUNK_BYTES]), kept, binary=binary)
 
     def _open(self, pace: Pace) -> Wire:
         import socket
@@ -232,9 +231,9 @@ class _AtMost:
     def allow(self, size: int) -> None:
         """However long it says that it will be."""
 
-    def take(self, size: int) -> None:
+    def take(self, body: Body) -> None:
         """Stop beyond it."""
-        if size > RESPONSE_LIMIT_BYTES:
+        if body.size > RESPONSE_LIMIT_BYTES:
             raise _EnoughError
 
 

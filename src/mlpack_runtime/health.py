@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mlpack_runtime.http_server import Answer
+    from mlpack_runtime.http_server import Answer, Content
     from mlpack_runtime.service import Service
 
 _LIVE, _READY = ["v2", "health", "live"], ["v2", "health", "ready"]
@@ -65,7 +65,7 @@ class Server:
         model, parts = self.service.model, parts[parts.index("v2") + 1 :]
         return parts in (["models", model.name, "infer"], ["models", model.name, "versions", model.version, "infer"])
 
-    def answer(self, head: Request, body: bytearray, spent_s: float) -> "Answer":
+    def answer(self, head: Request, body: "Content", spent_s: float) -> "Answer":
         """(status, headers, body) for a request whose head was here `spent_s` before the rest of it."""
         vital = self.vital(head)
         if vital and _parts(head.path) == _LIVE:

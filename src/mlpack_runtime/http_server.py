@@ -13,7 +13,7 @@ from time import gmtime, monotonic, sleep, strftime
 
 from mlpack_runtime import jsontext, telemetry
 from mlpack_runtime.http_head import MalformedError, Request, answer, request
-from mlpack_runtime.http_wire import Pace, Wire
+from mlpack_runtime.http_wire import Body, Pace, Wire
 from mlpack_runtime.limits import number
 from mlpack_runtime.protocol import RequestError
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     Answer = tuple[int, dict[str, str], bytes]
+    Content = bytearray | memoryview
 
     class App(Protocol):
         """What the connections are for."""
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
         def reads(self, head: Request) -> bool:
             """Whether the answer depends on the body. It is not received otherwise."""
 
-        def answer(self, head: Request, body: bytearray, spent_s: float) -> "Answer":
+        def answer(self, head: Request, body: "Content", spent_s: float) -> "Answer":
             """The answer to a request whose head was here `spent_s` before its body."""
 
         def refuse(self, error: RequestError, head: "Request | None") -> "Answer":
@@ -196,8 +197,8 @@ class Connections:
                 share.end()
         except MalformedError as error:
             refused = RequestError(str(error), error.status)
-        except RequestError as error:
-            refused = error
+        except RequestError as error:  # a new one: the other's traceback holds the body, in a circle with this frame
+            refused = RequestError(str(error), error.status, error.kind)
         self._send(one, self._app.refuse(refused, head), head, kept=False)
         return False
 
@@ -230,7 +231,7 @@ class Connections:
         if one.reserved and not app.vital(head):
             message = f"all {self._bounds.connections} connections are taken (MLPACK_HTTP_CONNECTIONS): try again"
             raise RequestError(message, 503, "Overloaded")
-        body = bytearray()
+        body = Body()
         reads = head.length != 0 and app.reads(head) and not app.vital(head)
         if reads:
             self._body(one, head, body, share)
@@ -238,10 +239,10 @@ class Connections:
         with self._changed:
             self._active += 1
         try:
-            made = app.answer(head, body, monotonic() - arrived_s)
-            body = bytearray()
+            made = app.answer(head, body.content(), monotonic() - arrived_s)
+            body = Body()  # the other one is gone before its share is given back
             share.end()
-            share.take(len(made[2]))
+            share.count(len(made[2]))
             kept = kept and not app.closing
             self._send(one, made, head, kept=kept)
         finally:
@@ -254,7 +255,7 @@ class Connections:
             one.waiting_s = monotonic()
         return True
 
-    def _body(self, one: _Connection, head: Request, body: bytearray, share: "_Share") -> None:
+    def _body(self, one: _Connection, head: Request, body: Body, share: "_Share") -> None:
         bounds = self._bounds
         if head.length is not None:
             share.allow(head.length)
@@ -264,7 +265,9 @@ class Connections:
             one.wire.body(body, head.length, Pace(bounds.body_s, bounds.rate), share)
         except TimeoutError:
             allowed = f"{bounds.body_s:g} s (MLPACK_HTTP_BODY_S) and one for each {bounds.rate:g} bytes (MLPACK_HTTP_RATE)"
-            raise _late(f"{len(body)} bytes of the body are here after {allowed}") from None
+            raise _late(f"{body.size} bytes of the body are here after {allowed}") from None
+        except MemoryError:
+            raise RequestError("there is no memory for the body: try again", 503, "Overloaded") from None
 
     def _send(self, one: _Connection, made: "Answer", head: "Request | None", *, kept: bool) -> None:
         status, headers, body = made
@@ -296,8 +299,12 @@ class _Share:
         if size > most:
             raise RequestError(f"a body may have {most} bytes (MLPACK_LIMIT_BODY_BYTES)", 413, "PayloadTooLarge")
 
-    def take(self, size: int) -> None:
+    def take(self, body: Body) -> None:
         """Count what is there, or refuse it."""
+        self.count(body.held)
+
+    def count(self, size: int) -> None:
+        """The same, of an answer."""
         if size <= _FREE_BYTES:
             return
         whole = self._whole

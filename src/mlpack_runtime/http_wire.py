@@ -11,6 +11,7 @@ from mlpack_runtime.http_head import MalformedError, begins_well, chunk_size, fi
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from mmap import mmap
     from socket import socket
     from typing import Protocol
 
@@ -20,12 +21,13 @@ if TYPE_CHECKING:
         def allow(self, size: int) -> None:
             """It is said to become at least that long."""
 
-        def take(self, size: int) -> None:
-            """It is that long."""
+        def take(self, body: "Body") -> None:
+            """So much of it is here."""
 
 
-PIECE_BYTES = 1 << 18
-_ROOM_BYTES = 1 << 16
+PIECE_BYTES = 1 << 16
+_STEP_BYTES = 1 << 20
+_LARGE_BYTES = 1 << 22
 _LINE_BYTES = 1024  # of a chunk's size with its extensions
 _TRAILER_BYTES = 8192
 _SLACK_BYTES = 1 << 16  # what the lines around chunks may have beside as many bytes as the chunks themselves
@@ -47,6 +49,66 @@ class Pace:
         if left <= 0:
             raise TimeoutError("the deadline is over")
         return left
+
+
+class Body:
+    """Bytes as they come. What was announced gets no room for itself: as much again as is here, and up to `_STEP_BYTES` where a
+    part of that is. What is large has pages of its own, which are the system's until bytes lie in them, and again as soon as
+    the body is gone: malloc does not promise that to threads."""
+
+    __slots__ = ("_room", "size")
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._room: bytearray | mmap = bytearray()
+
+    @property
+    def held(self) -> int:
+        """Bytes of memory."""
+        return len(self._room) if isinstance(self._room, bytearray) else self.size
+
+    def append(self, part: "bytes | bytearray", ends: int) -> None:
+        """These too, of a body that ends there. Raises MemoryError."""
+        until = self.size + len(part)
+        if until > len(self._room):
+            self._grow(until, ends)
+        self._room[self.size : until] = part
+        self.size = until
+
+    def receive(self, source: "socket", ends: int) -> int:
+        """Some more, of a body that ends there; how many. Raises MemoryError."""
+        if self.size == len(self._room):
+            self._grow(self.size, ends)
+        with memoryview(self._room) as room:
+            got = source.recv_into(room[self.size : min(ends, self.size + 4 * PIECE_BYTES)])
+        self.size += got
+        return got
+
+    def content(self) -> "bytearray | memoryview":
+        """All of it, not copied."""
+        if isinstance(self._room, bytearray):
+            del self._room[self.size :]
+            return self._room
+        return memoryview(self._room)[: self.size]
+
+    def _grow(self, here: int, ends: int) -> None:
+        size = min(ends, here + max(PIECE_BYTES, here, min(31 * here, _STEP_BYTES)))
+        if isinstance(self._room, bytearray) and size <= _LARGE_BYTES:
+            made = bytearray(size)
+            made[: self.size] = self._room
+            self._room = made
+            return
+        try:
+            if isinstance(self._room, bytearray):
+                from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
+
+                pages = mmap(-1, size, MAP_PRIVATE | MAP_ANONYMOUS)  # a shared one cannot grow
+                pages[: self.size] = bytes(self._room)
+                self._room = pages
+            else:
+                self._room.resize(size)
+        except OSError as error:
+            raise MemoryError from error
 
 
 class Wire:
@@ -78,26 +140,33 @@ class Wire:
         return False
 
     def begun(self, idle_s: float) -> bool:
-        """Wait for the first byte of a head; whether it came. Raises TimeoutError."""
-        return bool(self._received) or self._more(Pace(idle_s), 0)
+        """Wait for the first byte of a request's head; whether it came. One empty line before it is passed over: some clients send
+        one too many after a body (RFC 9112, 2.2). Raises TimeoutError."""
+        pace, received, is_first = Pace(idle_s), self._received, True
+        while True:
+            if is_first and received.startswith(b"\r\n"):
+                del received[:2]
+                is_first = False
+            if received and not (is_first and received == b"\r"):
+                return True
+            if not self._more(pace, 0):
+                return False
 
     def head(self, pace: Pace, limit: int, *, asks: bool = True) -> "bytes | None":
-        """A head without the empty line behind it; None where the other side has closed before the first byte. One empty line
-        before it is passed over. `asks`: it is a request's. Raises MalformedError, TimeoutError."""
-        received, seen, lead = self._received, 0, 0
+        """A head without the empty line behind it; None where the other side has closed before the first byte. `asks`: it is a
+        request's. Raises MalformedError, TimeoutError."""
+        received, seen = self._received, 0
         while True:
-            if asks and not lead and received.startswith(b"\r\n"):
-                lead = 2  # RFC 9112, 2.2: some clients send one too many after a body
-            if asks and len(received) > lead and not begins_well(received[lead]) and received != b"\r":
+            if asks and received and not begins_well(received[0]):
                 raise MalformedError("this is no HTTP request; a worker speaks plain HTTP/1.1, no TLS")
-            end = received.find(b"\r\n\r\n", max(lead, seen - 3))
-            _plain_lines(received, max(lead, seen - 1), len(received) if end < 0 else end)
-            if end >= 0 and end <= limit + lead:
-                head = bytes(received[lead:end])
+            end = received.find(b"\r\n\r\n", max(0, seen - 3))
+            _plain_lines(received, max(0, seen - 1), len(received) if end < 0 else end)
+            if 0 <= end <= limit:
+                head = bytes(received[:end])
                 del received[: end + 4]
                 return head
-            if len(received) > limit + lead:
-                long = "header lines" if b"\r\n" in received[lead : limit + lead] else "request line"
+            if len(received) > limit:
+                long = "header lines" if b"\r\n" in received[:limit] else "request line"
                 raise MalformedError(f"the {long} may have {limit} bytes", 431 if long == "header lines" else 414)
             seen = len(received)
             if not self._more(pace, seen):
@@ -105,7 +174,7 @@ class Wire:
                     raise MalformedError("the connection was closed in the middle of a head")
                 return None
 
-    def body(self, body: bytearray, length: "int | None", pace: Pace, share: "Share") -> None:
+    def body(self, body: Body, length: "int | None", pace: Pace, share: "Share") -> None:
         """Append a body: of that many bytes, in chunks (None), or all that comes until the other side closes (-1). Raises
         MalformedError, TimeoutError, and what `share` raises."""
         if length == -1:
@@ -116,16 +185,16 @@ class Wire:
             return
         around = 0
         while True:
-            line = self._line(pace, len(body), _LINE_BYTES)
+            line = self._line(pace, body.size, _LINE_BYTES)
             around += len(line) + 4
-            if around > _SLACK_BYTES + len(body):
+            if around > _SLACK_BYTES + body.size:
                 raise MalformedError("the chunks are smaller than what is said about them: send larger ones")
             size = chunk_size(line)
             if size == 0:
-                self._trailers(pace, len(body))
+                self._trailers(pace, body.size)
                 return
             self._exactly(body, size, pace, share)
-            if self._line(pace, len(body), 0):
+            if self._line(pace, body.size, 0):
                 raise MalformedError("a chunk is longer than its size says")
 
     def send(self, data: "bytes | bytearray | memoryview", pace: Pace) -> None:
@@ -133,7 +202,7 @@ class Wire:
         left = memoryview(data)
         while left:
             self.socket.settimeout(pace.left(len(data) - len(left)))
-            left = left[self.socket.send(left[:PIECE_BYTES]) :]
+            left = left[self.socket.send(left[: 4 * PIECE_BYTES]) :]
 
     def linger(self, seconds: float) -> None:
         """Say that nothing more will be sent, and read on for a while: a connection that is closed on bytes that nobody read takes
@@ -146,35 +215,25 @@ class Wire:
         except OSError:
             return
 
-    def _exactly(self, body: bytearray, size: int, pace: Pace, share: "Share") -> None:
-        ends = len(body) + size
+    def _exactly(self, body: Body, size: int, pace: Pace, share: "Share") -> None:
+        ends = body.size + size
         share.allow(ends)
-        body += self._received[:size]
+        body.append(self._received[:size], ends)
         del self._received[:size]
-        at = len(body)
-        share.take(at)
-        try:
-            while at < ends:  # never more room than as much again as is here
-                body += bytes(min(ends, at + max(at, _ROOM_BYTES)) - at)
-                with memoryview(body) as view:
-                    while at < len(body):
-                        self.socket.settimeout(pace.left(at))
-                        got = self.socket.recv_into(view[at : at + PIECE_BYTES])
-                        if not got:
-                            raise MalformedError(f"the body ends {ends - at} bytes early")
-                        at += got
-                        share.take(at)
-        finally:
-            del body[at:]
+        share.take(body)
+        while body.size < ends:
+            self.socket.settimeout(pace.left(body.size))
+            if not body.receive(self.socket, ends):
+                raise MalformedError(f"the body ends {ends - body.size} bytes early")
+            share.take(body)
 
-    def _until_closed(self, body: bytearray, pace: Pace, share: "Share") -> None:
-        part: bytes | bytearray = self._received[:]
+    def _until_closed(self, body: Body, pace: Pace, share: "Share") -> None:
+        body.append(self._received, 1 << 62)
         del self._received[:]
         while True:
-            body += part
-            share.take(len(body))
-            part = self._receive(pace.left(len(body)))
-            if not part:
+            share.take(body)
+            self.socket.settimeout(pace.left(body.size))
+            if not body.receive(self.socket, 1 << 62):
                 return
 
     def _line(self, pace: Pace, passed: int, limit: int) -> bytes:
@@ -207,9 +266,9 @@ class Wire:
         self._received += part
         return bool(part)
 
-    def _receive(self, seconds: float) -> bytes:
+    def _receive(self, seconds: float, most: int = PIECE_BYTES) -> bytes:
         self.socket.settimeout(seconds)
-        return self.socket.recv(_ROOM_BYTES)
+        return self.socket.recv(most)
 
 
 def _plain_lines(received: bytearray, start: int, end: int) -> None:
