@@ -2,8 +2,8 @@
 
 Promises: a request has one answer, and what is no request has at most one, after which its connection is closed. There are never
 more connections than `Bounds.connections` and a reserve of `RESERVE`, which only answers what is vital (health); when all are
-taken, the one that has waited longest for a head makes room. Heads, bodies and answers that do not move in their time end their
-connection; what many of them hold together is bounded, and counted as it comes, not as it is announced.
+taken, the one that has waited longest for a head makes room, or else for a body. Heads, bodies and answers that do not move in
+their time end their connection; what many of them hold together is bounded, and counted as it comes, not as it is announced.
 Will not: speak TLS, keep order between connections, or know what a request means.
 """
 
@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 
 RESERVE = 8
 _FREE_BYTES = 1 << 16  # of each body or answer: what any connection has, however much the others hold
+_HEAD, _BODY = 0, 1
+_BODY_S = 1.0  # how long a body may take before its connection has to make room
 _LINGER_S = 2.0
 _BACKLOG = 128
 
@@ -76,13 +78,13 @@ class Bounds:
 
 
 class _Connection:
-    """`waiting_s`: since when it waits for a head, None while it is at work. `dropped`: another needed its place."""
+    """`waits`: for what (`_HEAD` or `_BODY`) and since when, None while it is at work. `dropped`: another needed its place."""
 
-    __slots__ = ("dropped", "reserved", "waiting_s", "wire")
+    __slots__ = ("dropped", "reserved", "waits", "wire")
 
     def __init__(self, connected: socket.socket) -> None:
         self.wire = Wire(connected)
-        self.waiting_s: float | None = monotonic()
+        self.waits: tuple[int, float] | None = (_HEAD, monotonic())
         self.dropped = False
         self.reserved = False
 
@@ -169,7 +171,7 @@ class Connections:
             while self._exchange(one):
                 pass
             with self._changed:
-                one.waiting_s = 0.0  # the first to make room: it has its answer
+                one.waits = (_HEAD, 0.0)  # the first to make room: it has its answer
             one.wire.linger(_LINGER_S)
         except OSError:  # it is gone, or did not move in its time
             pass
@@ -220,11 +222,13 @@ class Connections:
         except MalformedError as error:
             more = " (MLPACK_HTTP_HEAD_BYTES)" if error.status in (414, 431) else ""
             raise MalformedError(f"{error}{more}", error.status) from None
+        return raw if self._goes_on(one) else None
+
+    def _goes_on(self, one: _Connection) -> bool:
+        """What it waited for is here: from now on nobody may have its place, unless somebody has."""
         with self._changed:
-            if one.dropped:
-                return None
-            one.waiting_s = None
-        return raw
+            one.waits = None
+            return not one.dropped
 
     def _answered(self, one: _Connection, head: Request, share: "_Share") -> bool:
         arrived_s, app = monotonic(), self._app
@@ -252,7 +256,7 @@ class Connections:
         if not kept:
             return False
         with self._changed:
-            one.waiting_s = monotonic()
+            one.waits = (_HEAD, monotonic())
         return True
 
     def _body(self, one: _Connection, head: Request, body: Body, share: "_Share") -> None:
@@ -261,6 +265,8 @@ class Connections:
             share.allow(head.length)
         if head.expects and not one.wire.pending:
             one.wire.send(answer(100, {}), Pace(bounds.body_s))
+        with self._changed:
+            one.waits = (_BODY, monotonic())
         try:
             one.wire.body(body, head.length, Pace(bounds.body_s, bounds.rate), share)
         except TimeoutError:
@@ -268,6 +274,9 @@ class Connections:
             raise _late(f"{body.size} bytes of the body are here after {allowed}") from None
         except MemoryError:
             raise RequestError("there is no memory for the body: try again", 503, "Overloaded") from None
+        finally:
+            if not self._goes_on(one):
+                raise ConnectionAbortedError
 
     def _send(self, one: _Connection, made: "Answer", head: "Request | None", *, kept: bool) -> None:
         status, headers, body = made
@@ -340,8 +349,9 @@ def _late(message: str) -> RequestError:
 
 
 def _drop_oldest(connections: "set[_Connection]") -> bool:
-    """Close the one that has waited longest for a head, if any waits. Its thread sees the end, and goes."""
-    waiting = [(one.waiting_s, id(one), one) for one in connections if one.waiting_s is not None]
+    """Close the one that has waited longest for a head, else for a body that is slow; if there is one. Its thread sees the end."""
+    recent = (_BODY, monotonic() - _BODY_S)
+    waiting = [(one.waits, id(one), one) for one in connections if one.waits is not None and one.waits <= recent]
     if not waiting:
         return False
     one = min(waiting)[2]

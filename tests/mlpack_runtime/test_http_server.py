@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from workers import until
 
+from mlpack_runtime import http_server
 from mlpack_runtime.http_head import Request
 from mlpack_runtime.http_server import RESERVE, Bounds, Connections, refusal
 from mlpack_runtime.limits import SettingsError
@@ -241,6 +242,24 @@ def test_the_one_that_waited_longest_makes_room(open_: Callable[..., Connections
     assert server.count == 3
     for client in (second, third, fourth):
         client.close()
+
+
+def test_a_slow_body_makes_room_when_nobody_waits_for_a_head(
+    open_: Callable[..., Connections], echo: Echo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = open_(connections=2)
+    slow = [opened(server, post(b"Content-Length: 9", b"a")) for _ in range(2)]
+    until(lambda: all(one.waits and one.waits[0] for one in server._open) and server.count == 2, "two bodies")
+    assert answers(rest(opened(server, GET + b"\r\n")))[0][0] == 503  # not at once
+    monkeypatch.setattr(http_server, "_BODY_S", 0.0)
+    client = opened(server, GET + b"\r\n")
+    assert one(client) == 200
+    assert rest(slow[0]) == b""
+    slow[1].sendall(b"12345678")
+    assert one(slow[1]) == 200
+    assert [body for _, _, body in echo.asked] == [b"", b"a12345678"]
+    for left in (client, slow[1]):
+        left.close()
 
 
 def test_health_is_answered_while_all_are_at_work(open_: Callable[..., Connections], echo: Echo) -> None:
