@@ -194,8 +194,7 @@ class Wire:
                 self._trailers(pace, body.size)
                 return
             self._exactly(body, size, pace, share)
-            if self._line(pace, body.size, 0):
-                raise MalformedError("a chunk is longer than its size says")
+            self._chunk_end(pace, body.size)
 
     def send(self, data: "bytes | bytearray | memoryview", pace: Pace) -> None:
         """All of it. Raises TimeoutError when the other side takes too long to take it."""
@@ -250,6 +249,13 @@ class Wire:
         line = bytes(received[:end])
         del received[: end + 2]
         return line
+
+    def _chunk_end(self, pace: Pace, passed: int) -> None:
+        while len(self._received) < 2 and self._more(pace, passed):
+            pass
+        if self._received[:2] != b"\r\n":
+            raise MalformedError("a chunk does not end where its size says")
+        del self._received[:2]
 
     def _trailers(self, pace: Pace, passed: int) -> None:
         """Read over what may follow the last chunk: RFC 9110, 6.5.1, has nobody rely on it."""
