@@ -16,7 +16,7 @@ from typing import Any
 from common import RESULTS, ROOT, number
 
 NAMES = ("cold_start", "package_size", "startup", "first_build", "int8_fashion", "registry/transfer", "registry/listing")
-NAMES += ("worker/throughput", "worker/latency")
+NAMES += ("worker/throughput", "worker/latency", "worker/servers")
 README = ROOT / "bench/README.md"
 BY_HAND = "## What was tried"
 INTRODUCTION = """# Benchmarks

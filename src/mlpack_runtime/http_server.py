@@ -9,12 +9,13 @@ Will not: speak TLS, keep order between connections, or know what a request mean
 
 import socket
 import threading
+from errno import EADDRNOTAVAIL, EAFNOSUPPORT
 from time import gmtime, monotonic, sleep, strftime
 
 from mlpack_runtime import jsontext, telemetry
 from mlpack_runtime.http_head import MalformedError, Request, answer, request
 from mlpack_runtime.http_wire import Body, Pace, Wire
-from mlpack_runtime.limits import number
+from mlpack_runtime.limits import SettingsError, number, quoted
 from mlpack_runtime.protocol import RequestError
 
 TYPE_CHECKING = False
@@ -365,17 +366,21 @@ def _drop_oldest(connections: "set[_Connection]") -> bool:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    if host or not socket.has_dualstack_ipv6():
+    if host:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
-    try:
-        return socket.create_server(("", port), family=socket.AF_INET6, backlog=_BACKLOG, dualstack_ipv6=True)
-    except OSError as error:
-        import errno
-
-        if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+        try:
+            return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        except OSError as error:
+            if error.errno in (EADDRNOTAVAIL, EAFNOSUPPORT) or isinstance(error, socket.gaierror):
+                raise SettingsError(f"MLPACK_HOST is {quoted(host)}, which is no address of this machine: {error}") from error
             raise
-        return socket.create_server(("", port), backlog=_BACKLOG)  # IPv6 is compiled in, but switched off
+    if socket.has_dualstack_ipv6():
+        try:
+            return socket.create_server(("", port), family=socket.AF_INET6, backlog=_BACKLOG, dualstack_ipv6=True)
+        except OSError as error:
+            if error.errno not in (EADDRNOTAVAIL, EAFNOSUPPORT):
+                raise
+    return socket.create_server(("", port), backlog=_BACKLOG)  # IPv6 is not there, or switched off
 
 
 def _date() -> str:

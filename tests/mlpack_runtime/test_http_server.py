@@ -378,6 +378,12 @@ def test_every_address_is_both_families_where_there_are_two() -> None:
         made.stop(5)
 
 
+@pytest.mark.parametrize("host", ["203.0.113.1", "2001:db8::1"])
+def test_a_host_that_is_not_here_is_named(host: str) -> None:
+    with pytest.raises(SettingsError, match=f"MLPACK_HOST is '{host}'"):
+        Connections(host, 0, Bounds({}), Echo())
+
+
 @pytest.mark.parametrize("name", ["CONNECTIONS", "HEAD_BYTES", "HEADERS", "HEAD_S", "BODY_S", "RATE", "IDLE_S", "HELD_BYTES"])
 def test_bounds_are_numbers_or_named(name: str) -> None:
     for text in ("-1", "many", "nan", "1e99"):

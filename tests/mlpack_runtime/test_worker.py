@@ -258,6 +258,8 @@ def test_long_work_stays_ours(tmp_path: Path, aws: AwsServer) -> None:
         ({"queue_url": "https://sqs.eu-west-1.amazonaws.com/1/q"}, 2, "MLPACK_RESULTS is not"),
         ({"queue_url": "https://x/1/q", "results": "ftp://a"}, 1, "'ftp://a' is no address"),
         ({"model_dir": "/nowhere"}, 1, "no model.json in /nowhere"),
+        ({"host": "203.0.113.1"}, 2, "MLPACK_HOST is '203.0.113.1'"),
+        ({"http_head_s": "soon"}, 2, "MLPACK_HTTP_HEAD_S is 'soon'"),
     ],
 )
 def test_what_is_set_wrong_is_said_and_ends_it(root: Path, settings: dict[str, str], status: int, said: str) -> None:
