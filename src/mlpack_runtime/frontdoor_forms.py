@@ -7,7 +7,6 @@ Sources: RFC 7240 (Prefer); the IETF's draft on Idempotency-Key, whose values ar
 """
 
 from mlpack_runtime import jsontext, protocol
-from mlpack_runtime.http_head import clean
 from mlpack_runtime.protocol import HEADER_LENGTH, RequestError
 
 TYPE_CHECKING = False
@@ -98,6 +97,8 @@ def _finite(name: str, call: "Call") -> "Any":
 def passed_on(headers: "Mapping[str, str]", size: int) -> "dict[str, str]":
     """Of a worker's headers, with lower-case names, what goes on to a caller: each so far as it is what it has to be, beside a body
     of `size` bytes."""
+    from mlpack_runtime.http_head import clean
+
     kept = {name: headers.get(name, "") for name in ("content-type", HEADER_LENGTH, "retry-after")}
     length, wait = kept[HEADER_LENGTH], kept["retry-after"]
     if not protocol.is_number(length) or int(length) > size:

@@ -9,8 +9,6 @@ Will not: know a model, wait for results, or decide whether to try.
 from mlpack_runtime import aws
 from mlpack_runtime.frontdoor_forms import passed_on
 from mlpack_runtime.frontdoor_tickets import ServiceError, failed
-from mlpack_runtime.http_head import MalformedError, Status, clean, status
-from mlpack_runtime.http_wire import Body, Pace, Wire
 from mlpack_runtime.protocol import RequestError
 from mlpack_runtime.service import RESPONSE_LIMIT_BYTES, Reply
 
@@ -19,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from socket import socket
     from typing import Any
+
+    from mlpack_runtime.http_head import Status
+    from mlpack_runtime.http_wire import Body, Pace, Wire
 
 MESSAGE_LIMIT_BYTES = 1024 * 1024  # AWS: 1 MiB with its attributes, since August 2025
 OLDER_LIMIT_BYTES = 256 * 1024  # what it was before, and what queues from then still have as their MaximumMessageSize
@@ -134,6 +135,9 @@ class Worker:
 
     def ask(self, path: str, body: bytes, headers: "Mapping[str, str]", seconds: float) -> Reply:
         """POST; the worker's answer, whatever its status. Raises TimeoutError when not all of it is here in time, ServiceError."""
+        from mlpack_runtime.http_head import MalformedError, clean
+        from mlpack_runtime.http_wire import Pace
+
         pace = Pace(seconds)
         lines = "".join(f"{name}: {clean(value)}\r\n" for name, value in headers.items())
         asked = f"POST {self._prefix}{path}{self._before}Content-Length: {len(body)}\r\n{lines}\r\n".encode("latin-1", "replace")
@@ -174,7 +178,9 @@ class Worker:
             self.close()
         return self._wire is not None
 
-    def _head(self, wire: Wire, pace: Pace) -> Status:
+    def _head(self, wire: "Wire", pace: "Pace") -> "Status":
+        from mlpack_runtime.http_head import MalformedError, status
+
         for _ in range(_INTERIM):
             raw = wire.head(pace, _HEAD_BYTES, asks=False)
             if raw is None:
@@ -186,7 +192,9 @@ class Worker:
                 break
         raise MalformedError("interim answers, and no final one")
 
-    def _reply(self, wire: Wire, head: Status, pace: Pace) -> Reply:
+    def _reply(self, wire: "Wire", head: "Status", pace: "Pace") -> Reply:
+        from mlpack_runtime.http_wire import Body
+
         body, is_whole = Body(), True
         try:
             wire.body(body, head.length, pace, _AtMost())
@@ -198,8 +206,10 @@ class Worker:
         binary = kept.get("content-type", "").startswith("application/octet-stream")
         return Reply(head.code, bytes(body.content()[: RESPONSE_LIMIT_BYTES + _CHUNK_BYTES]), kept, binary=binary)
 
-    def _open(self, pace: Pace) -> Wire:
+    def _open(self, pace: "Pace") -> "Wire":
         import socket
+
+        from mlpack_runtime.http_wire import Wire
 
         failure: OSError | None = None
         for family, kind, protocol, _, address in socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM):
@@ -214,7 +224,7 @@ class Worker:
                 failure = error
         raise failure or OSError(f"{self._host} has no address")
 
-    def _secured(self, made: "socket", pace: Pace) -> "socket":
+    def _secured(self, made: "socket", pace: "Pace") -> "socket":
         from ssl import create_default_context
 
         made.settimeout(pace.left())
@@ -231,7 +241,7 @@ class _AtMost:
     def allow(self, size: int) -> None:
         """However long it says that it will be."""
 
-    def take(self, body: Body) -> None:
+    def take(self, body: "Body") -> None:
         """Stop beyond it."""
         if body.size > RESPONSE_LIMIT_BYTES:
             raise _EnoughError
