@@ -149,8 +149,8 @@ class Worker:
                 try:
                     wire.send(asked + body, pace)
                     head = self._head(wire, pace)
-                except ConnectionError:
-                    if fresh:
+                except OSError as error:
+                    if fresh or isinstance(error, TimeoutError):
                         raise
                     self.close()  # the other side had closed it meanwhile; inference may be asked for twice
                     continue

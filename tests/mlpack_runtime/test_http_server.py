@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -16,8 +17,10 @@ from hypothesis import strategies as st
 from workers import until
 
 from mlpack_runtime import http_server
+from mlpack_runtime.frontdoor_sending import Worker
 from mlpack_runtime.http_head import Request
 from mlpack_runtime.http_server import RESERVE, Bounds, Connections, refusal
+from mlpack_runtime.http_wire import Body
 from mlpack_runtime.limits import SettingsError
 from mlpack_runtime.protocol import RequestError
 
@@ -341,6 +344,51 @@ def test_a_large_body_comes_whole_in_any_pieces(server: Connections, echo: Echo)
         assert echo.asked[-1][2] == body
 
 
+@pytest.mark.parametrize("size", [0, 1, 65_536, 65_537, 1 << 20, (4 << 20) - 1, 4 << 20, (4 << 20) + 1, 9_000_000])
+def test_bodies_of_any_size_come_whole(server: Connections, echo: Echo, size: int) -> None:
+    echo.body_bytes = 16 << 20
+    body = (bytes(range(251)) * (size // 251 + 1))[:size]
+    third = size // 3 + 1
+    chunks = [body[at : at + third] for at in range(0, size, third)]
+    chunked = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in chunks) + b"0\r\n\r\n"
+    for data in (post(b"Content-Length: %d" % size, body), post(b"Transfer-Encoding: chunked", chunked)):
+        assert [status for status, _ in answers(talk(server.port, data + AFTER))] == [200, 200]
+        assert echo.asked[-2][2] == body
+    assert server.held == 0
+
+
+def test_room_follows_what_is_here_not_what_is_announced() -> None:
+    sender, receiver = socket.socketpair()
+    with sender, receiver:
+        receiver.settimeout(30)
+        body = Body()
+        body.append(b"a", 1 << 40)
+        assert body.held <= 1 << 17
+        for sent in range(1, 121):
+            sender.sendall(bytes(50_000))
+            while body.size < 1 + 50_000 * sent:
+                assert body.receive(receiver, 1 << 40)
+                assert body.held <= body.size + max(body.size, 1 << 20)
+        assert len(body.content()) == body.size == body.held == 6_000_001
+
+
+def test_a_machine_without_memory_says_so(server: Connections, echo: Echo, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: object) -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    echo.body_bytes = 16 << 20
+    monkeypatch.setattr(mmap, "mmap", none)
+    ((status, body),) = answers(rest(opened(server, post(b"Content-Length: 9000000", bytes(5 << 20)))))
+    assert (status, json.loads(body)["error"]["type"]) == (503, "Overloaded")
+    assert server.held == 0
+
+
+def test_a_refusal_is_read_by_who_sends_all_the_same(server: Connections) -> None:
+    for data in (post(b"Content-Length: 3000000", bytes(3_000_000)), post(b"Content-Length: +1", bytes(3_000_000))):
+        client = opened(server, data)
+        assert answers(rest(client))[0][0] in (400, 413)
+
+
 def test_many_small_chunks_are_refused_and_some_are_not(server: Connections) -> None:
     few, many = (b"1\r\na\r\n" * count + b"0\r\n\r\n" for count in (10_000, 60_000))
     assert answers(talk(server.port, post(b"Transfer-Encoding: chunked", few)))[0][0] == 200
@@ -391,3 +439,17 @@ def test_bounds_are_numbers_or_named(name: str) -> None:
             Bounds({f"MLPACK_HTTP_{name}": text})
     assert Bounds({f"MLPACK_HTTP_{name}": "1000"})
     assert Bounds({}, max_batch=4096).connections == 8192
+
+
+def test_a_front_door_understands_it(server: Connections, echo: Echo) -> None:
+    worker = Worker(f"http://127.0.0.1:{server.port}/stage")
+    for body in (b"{}", b"x" * 3_000_000, b""):
+        echo.body_bytes, echo.answered_with = 1 << 22, body
+        reply = worker.ask("/v2/models/a/infer", body, {"x": "a\r\nb: c"}, 30)
+        assert (reply.status, reply.body) == (200, body or b'{"ok":1}')
+        assert echo.asked[-1] == ("POST", "/stage/v2/models/a/infer", body)
+    assert server.count == 1
+    echo.closing = True
+    assert [worker.ask("/", b"", {}, 30).status for _ in range(2)] == [200, 200]
+    assert worker.ask("/", b"x" * ((1 << 22) + 1), {}, 30).status == 413
+    worker.close()
