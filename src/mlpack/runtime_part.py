@@ -27,8 +27,8 @@ from mlpack.wheels import Pin
 
 VERSION = 1
 """Raised whenever equal requests would give other bytes."""
-FUNCTION = ("loop", "bench")
-"""What bootstrap.py starts in a package that is no worker."""
+FUNCTION = ("loop", "bench", "portions")
+"""What bootstrap.py starts in a package that is no worker, and what it imports there by name."""
 _ELF_MACHINES = {"x86_64": 0x3E, "arm64": 0xB7}
 
 

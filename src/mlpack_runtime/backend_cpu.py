@@ -39,10 +39,8 @@ class CpuBackend:
 
     @staticmethod
     def sort_of(message: str, code: int) -> str:
-        """What an error of the engine means. A node that fails on a processor does so for what it was given, except for memory."""
-        if any(word in message for word in ("allocate memory", "bad_alloc")):
-            return "device"
-        return "input" if code == ort.INVALID_ARGUMENT or "while running" in message else "device"
+        """What an error of the engine means."""
+        return "input" if ort.is_refusal(message, code) else "device"
 
     def close(self) -> None:
         """Release the session."""

@@ -1,7 +1,8 @@
 """The one thread that asks the engine, for whoever hands in a call: dynamic batches, a breaker around the device.
 
 Promises: each call gets its own outputs or its own BackendError, once; a batch closes at `max_batch` rows, or `max_wait_s` after
-its first call came in; a batch that the engine refuses is tried call by call, so that only the bad one fails; while the breaker
+its first call came in; turns go round between calls (`waiting`), and choosing a batch takes time by what is taken; a batch that the
+engine refuses is tried call by call, so that only the bad one fails; while the breaker
 is open every call is refused at once ("device"). Calls are decoded and answers written by other threads: the engine lets go of
 the interpreter while it runs.
 Will not: try a call again that the device failed (whoever has it knows better where), or run two batches at a time.
@@ -11,8 +12,10 @@ import threading
 from time import monotonic
 
 from mlpack_runtime.backend import BackendError
-from mlpack_runtime.batching import Layout, Unit, choose, cut, fitted, join, most_rows, parts, together
+from mlpack_runtime.batching import Layout, Unit, cut, fitted, join, most_rows, parts, together
 from mlpack_runtime.breaker import Breaker
+from mlpack_runtime.limits import Limits, variable
+from mlpack_runtime.waiting import Waiting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,13 +85,19 @@ class Batcher:
         self.breaker = breaker
         self._sample = sample
         self._changed = threading.Condition()
-        self._waiting: list[Unit] = []
+        self.hold_to(Limits({}, {}))
+        self._began_s = 0.0  # when the batch at hand began; 0: there is none
         self._stopping = False
         self._lost: BackendError | None = None
         self.on_sticky: Callable[[BackendError], None] = lambda _: None
         self.busy_s = 0.0
         """How long the engine has run."""
         self.thread = threading.Thread(target=self._loop, name="engine", daemon=True)
+
+    def hold_to(self, limits: Limits) -> None:
+        """What may wait, and what the engine is asked for at a time; before the start."""
+        self._limits = limits
+        self._waiting = Waiting(most_tokens=limits.engine_tokens)
 
     def start(self) -> None:
         """Begin."""
@@ -109,20 +118,24 @@ class Batcher:
 
     def submit(self, calls: "Sequence[Feeds]") -> Job:
         """A call, in one piece or, as texts are, in several; each is cut further where it has more rows than a batch."""
-        pieces = [piece for call in calls for piece in parts(self.layout, call, self.max_batch)]
+        pieces = [piece for call in calls for piece in parts(self.layout, call, self._most_rows(call))]
         job = Job(len(pieces))
         units = [Unit(self.layout, piece, job, place) for place, piece in enumerate(pieces)]
         with self._changed:
-            refused = self._refusal() or self._wrong(units)
+            refused = self._refusal() or self._wrong(units) or self._full(units)
             if refused is None:
                 now = monotonic()
                 for unit in units:
                     unit.arrived = now
-                self._waiting += units
+                self._waiting.add(units)
                 self._changed.notify_all()
         if refused is not None:
             job.fail(refused)
         return job
+
+    def _most_rows(self, call: "Feeds") -> int:
+        length = self.layout.length(call)
+        return max(1, min(self.max_batch, self._limits.engine_tokens // length)) if length else self.max_batch
 
     def _refusal(self) -> "BackendError | None":
         if self._lost is not None:
@@ -136,6 +149,19 @@ class Batcher:
         if self.layout.batched and self._backend.shapes().profiles and not all(unit.rows for unit in units):
             return BackendError("a call without rows: this engine takes 1 at least", "input")
         return None
+
+    def _full(self, units: "list[Unit]") -> "BackendError | None":
+        """Why these cannot wait: with what waits already they hold too much. Alone, a call may be as large as a request may be."""
+        held, most = self._waiting.nbytes, self._limits.waiting_bytes
+        if not held or held + sum(unit.nbytes for unit in units) <= most:
+            return None
+        return BackendError(f"too much waits already: {held} of {most} bytes ({variable('waiting_bytes')})", "busy")
+
+    @property
+    def running_s(self) -> float:
+        """For how long the batch at hand has been run; 0 while there is none."""
+        began_s = self._began_s
+        return monotonic() - began_s if began_s else 0.0
 
     def _loop(self) -> None:
         while True:
@@ -164,33 +190,32 @@ class Batcher:
                 if not self._changed.wait(self.breaker.wait_s) and self.breaker.wait_s == 0:
                     return []
                 continue
-            self._waiting = [unit for unit in self._waiting if not _job(unit).failed]
             if not self._waiting:
                 if self._stopping:
                     return None
                 self._changed.wait()
                 continue
-            due_s = self._waiting[0].arrived + self._max_wait_s - monotonic()
-            if due_s > 0 and not self._stopping and self.layout.batched and self._rows() < self.max_batch:
+            due_s = self._waiting.due_s(self._max_wait_s) - monotonic()
+            if due_s > 0 and not self._stopping and self.layout.batched and self._waiting.rows < self.max_batch:
                 self._changed.wait(due_s)
                 continue
-            chosen = choose(self._waiting, self.max_batch) if self.layout.batched else self._waiting[:1]
-            taken = set(map(id, chosen))
-            self._waiting = [unit for unit in self._waiting if id(unit) not in taken]
-            return chosen
-
-    def _rows(self) -> int:
-        return sum(unit.rows for unit in self._waiting)
+            return self._waiting.take(self.max_batch if self.layout.batched else 0)
 
     def _refuse_waiting(self, error: BackendError) -> None:
-        for unit in self._waiting:
-            _job(unit).fail(error)
-        self._waiting = []
+        for job in self._waiting.clear():
+            assert isinstance(job, Job)
+            job.fail(error)
+
+    def _fail(self, units: "list[Unit]", error: BackendError) -> None:
+        """These calls are over; what else of them waits is not run."""
+        with self._changed:
+            for unit in units:
+                _job(unit).fail(error)
+                self._waiting.drop(unit.owner)
 
     def _execute(self, units: "list[Unit]") -> None:
         if not self.breaker.closed:  # a probe is `_probe`'s alone: these may end in an error that says nothing of the device
-            for unit in units:
-                _job(unit).fail(_open(self.breaker))
+            self._fail(units, _open(self.breaker))
             return
         began_s = monotonic()
         try:
@@ -202,8 +227,7 @@ class Batcher:
                 return
             if error.sort != "input":
                 self._device_failed(error)
-            for unit in units:
-                _job(unit).fail(error)
+            self._fail(units, error)
             return
         self.breaker.succeeded()
         fill = sum(unit.rows for unit in units) / self.max_batch
@@ -223,13 +247,15 @@ class Batcher:
         except Exception as error:  # callers wait for an answer, and the thread must live
             raise BackendError(f"the call cannot be put into a batch: {type(error).__name__}: {error}", "input") from error
         try:
-            began_s = monotonic()
+            self._began_s = monotonic()
             outputs = self._backend.run(feeds)
-            self.busy_s += monotonic() - began_s
+            self.busy_s += monotonic() - self._began_s
         except BackendError:
             raise
         except Exception as error:
             raise BackendError(f"{type(error).__name__}: {error}", "device") from error
+        finally:
+            self._began_s = 0.0
         try:
             return cut(self.layout, units, outputs, length)
         except BackendError:

@@ -1,9 +1,9 @@
-"""Which calls run together, and how: chosen by length, padded to one shape, and the outputs cut back to each.
+"""How calls run together: padded to one shape, and the outputs cut back to each. Which ones do: `waiting`.
 
-Promises: pure. The one that waits longest is always chosen; never more rows than allowed; calls are put together only where the
-layout says that rows are answered each by itself; what a call gets back has its own rows and its own length.
-Will not: wait, run anything, or know requests. Numbers may differ from those of a call alone as far as the engine's do when shapes
-differ: with dynamic int8 a batch shares its scales, so a neighbour may move a value by a rounding.
+Promises: pure. Calls are put together only where the layout says that rows are answered each by itself; what a call gets back has
+its own rows and its own length.
+Will not: choose, wait, run anything, or know requests. Numbers may differ from those of a call alone as far as the engine's do when
+shapes differ: with dynamic int8 a batch shares its scales, so a neighbour may move a value by a rounding.
 """
 
 from mlpack_runtime.backend import BackendError
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
     Feeds = Mapping[str, Tensor]
 
-WASTE = 0.25
-"""At most this share of a batch may be padding: a call whose length fits the batch worse goes into the next one."""
+_OBJECTS_BYTES = 1024  # a unit's own, with its tensors' and views' (measured: 900 for two inputs)
 
 
 class Layout:
@@ -54,9 +53,10 @@ class Layout:
 
 
 class Unit:
-    """Some rows of one call, which run together or not at all. `arrived` in seconds of the batcher's clock."""
+    """Some rows of one call, which run together or not at all. `arrived` in seconds of the batcher's clock; `nbytes`: about what it
+    holds of memory."""
 
-    __slots__ = ("arrived", "feeds", "kind", "length", "owner", "place", "rows")
+    __slots__ = ("arrived", "feeds", "kind", "length", "nbytes", "owner", "place", "rows")
 
     def __init__(self, layout: Layout, feeds: "Feeds", owner: object = None, place: int = 0) -> None:
         self.feeds = feeds
@@ -66,6 +66,7 @@ class Unit:
         self.owner = owner  # whose call it is
         self.place = place  # which part of that call
         self.arrived = 0.0
+        self.nbytes = _OBJECTS_BYTES + sum(memoryview(made.data).nbytes for made in feeds.values())
 
 
 def rows_of(feeds: "Feeds") -> int:
@@ -86,32 +87,6 @@ def sliced(made: Tensor, begin: int, end: int) -> Tensor:
     """Rows `begin` to `end` of a tensor."""
     size = memoryview(made.data).nbytes // made.shape[0] if made.shape[0] else 0
     return Tensor(made.datatype, (end - begin, *made.shape[1:]), memoryview(made.data).cast("B")[begin * size : end * size])
-
-
-def choose(waiting: "Sequence[Unit]", most: int, *, waste: float = WASTE) -> "list[Unit]":
-    """The next batch: the unit that waits longest (the first), and of its kind those whose lengths are nearest to its own, as
-    long as there are at most `most` rows and no more than `waste` of them is padding."""
-    oldest = waiting[0]
-    alike = sorted((unit for unit in waiting if unit.kind == oldest.kind), key=lambda unit: unit.length)
-    at = next(index for index, unit in enumerate(alike) if unit is oldest)
-    chosen, rows, tokens, longest = [oldest], oldest.rows, oldest.rows * oldest.length, oldest.length
-    low, high = at - 1, at + 1
-
-    def fits(unit: Unit) -> bool:
-        together, top = rows + unit.rows, max(longest, unit.length)
-        return together <= most and together * top - tokens - unit.rows * unit.length <= waste * together * top
-
-    while True:
-        below = alike[low] if low >= 0 and fits(alike[low]) else None
-        above = alike[high] if high < len(alike) and fits(alike[high]) else None
-        if below is not None and (above is None or oldest.length - below.length <= above.length - oldest.length):
-            taken, low = below, low - 1
-        elif above is not None:
-            taken, high = above, high + 1
-        else:
-            return chosen
-        chosen.append(taken)
-        rows, tokens, longest = rows + taken.rows, tokens + taken.rows * taken.length, max(longest, taken.length)
 
 
 def most_rows(shapes: "Shapes", wanted: int) -> int:

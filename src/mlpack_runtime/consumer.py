@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from mlpack_runtime import aws, protocol, results, telemetry
 from mlpack_runtime.backend import BackendError
+from mlpack_runtime.limits import cut, quoted, too_large, too_many_tokens
 from mlpack_runtime.protocol import RequestError
 from mlpack_runtime.service import Clock, Reply
 
@@ -34,11 +35,18 @@ if TYPE_CHECKING:
 
 FIRST_PAUSE_S = 2.0
 LONGEST_PAUSE_S = 900.0
-PAYLOAD_LIMIT_BYTES = 256 << 20
 _LONGEST_ID = 200
 _NO_PLACE = ("InvalidBucketName", "KeyTooLongError", "InvalidObjectState", "InvalidURI")
 """Answers of S3 that asking again does not change."""
-_STATUS = {"input": (422, "Unprocessable"), "device": (503, "DeviceError"), "sticky": (503, "DeviceError")}
+_STATUS = {
+    "input": (422, "Unprocessable"),
+    "device": (503, "DeviceError"),
+    "sticky": (503, "DeviceError"),
+    "busy": (503, "Overloaded"),
+}
+_TOGETHER = "this graph's rows are not answered each by itself"
+BUSY_S = 1.0
+"""After how long whoever was refused because too much waits may try again."""
 
 
 def pause_s(receives: int) -> int:
@@ -60,21 +68,35 @@ class Batched:
         if call.texts is not None:
             tokenizer, names = self._model.tokenizer, tuple(port.name for port in self._model.inputs)
             assert tokenizer is not None  # the service has looked
-            calls = tokenizer.rows(call.texts, names) if layout.batched else [tokenizer.encode(call.texts, names)]
+            calls = tokenizer.rows(call.texts, names) if layout.batched else self._whole(call.texts)
             clock.lap("tokenize")
         else:
             calls = [call.inputs]
+            if self._model.tokenizer is not None:
+                self._check_tokens(call)
         handed_s = monotonic()
         job = self._batcher.submit(calls)
         try:
             outputs = job.wait(layout)
         except BackendError as error:
             status, kind = _STATUS.get(error.sort, (500, "EngineError"))
-            raise RequestError(str(error), status, kind) from None
+            raise RequestError(str(error), status, kind, BUSY_S if error.sort == "busy" else None) from None
         record.stages_ms["wait"] = (job.began_s - handed_s) * 1e3
         record.stages_ms["infer"] = (job.ended_s - job.began_s) * 1e3
         record.metrics["batch_fill"] = 100 * job.fill
         return outputs
+
+    def _check_tokens(self, call: "Call") -> None:
+        """Refuse tensors of a text model that are too much for one run and cannot be cut."""
+        tokens, batched = self._model.tokens(call.inputs), self._batcher.layout.batched
+        if tokens // (max(1, call.batch) if batched else 1) > self._model.limits.engine_tokens:
+            raise too_many_tokens(self._model.limits, "a row alone has more" if batched else _TOGETHER)
+
+    def _whole(self, texts: "list[str]") -> "list[dict[str, Tensor]]":
+        made = self._model.tokenize_within(texts)
+        if made is None:
+            raise too_many_tokens(self._model.limits, _TOGETHER)
+        return [made]
 
 
 class Letter:
@@ -174,12 +196,13 @@ class Consumer:
             answer = self._s3.get_object(Bucket=bucket, Key=key)
         except aws.failures() as error:
             if aws.code(error) in ("NoSuchKey", "NoSuchBucket"):
-                raise RequestError(f"payload: nothing at {place}", 404, "NotFound") from None
+                raise RequestError(f"payload: nothing at {quoted(place)}", 404, "NotFound") from None
             if aws.code(error) in _NO_PLACE or aws.is_malformed(error):
-                raise RequestError(f"payload: {place}: {aws.told(error)}") from None
+                raise RequestError(f"payload: {quoted(place)}: {aws.told(error)}") from None
             raise
-        if answer["ContentLength"] > PAYLOAD_LIMIT_BYTES:
-            raise RequestError(f"payload: {answer['ContentLength']} bytes; {PAYLOAD_LIMIT_BYTES} are read", 413, "PayloadTooLarge")
+        limits = self._service.model.limits
+        if answer["ContentLength"] > limits.body_bytes:
+            raise too_large("body_bytes", "bytes of the payload:", answer["ContentLength"], limits)
         return bytes(answer["Body"].read())
 
     def _done(self, delivery: "Delivery") -> None:
@@ -204,18 +227,18 @@ def _check(letter: Letter, delivery: "Delivery", model: "Model") -> None:
     """Raise RequestError for what a message's attributes rule out; 503 for another version, which may be served elsewhere."""
     said = delivery.attributes
     if not _is_name(letter.request_id):
-        raise RequestError(f"request_id {letter.request_id[:_LONGEST_ID]!r} is no name: up to {_LONGEST_ID} letters, digits, -_.:")
+        raise RequestError(f"request_id {quoted(letter.request_id)} is no name: up to {_LONGEST_ID} letters, digits, -_.:")
     if said.get("model", model.name) != model.name:
-        raise RequestError(f"no model {said['model']!r} here; this worker has {model.name!r}", 404, "NotFound")
+        raise RequestError(f"no model {quoted(said['model'])} here; this worker has {model.name!r}", 404, "NotFound")
     if said.get("version", model.version) != model.version:
-        raise RequestError(f"no version {said['version']!r} here; this worker has {model.version!r}", 503, "OtherVersion")
+        raise RequestError(f"no version {quoted(said['version'])} here; this worker has {model.version!r}", 503, "OtherVersion")
     if "deadline_ms" in said:
         try:
             late_ms = time() * 1000 - float(said["deadline_ms"])
         except ValueError:
-            raise RequestError(f"deadline_ms is {said['deadline_ms']!r}, not milliseconds since 1970") from None
+            raise RequestError(f"deadline_ms is {quoted(said['deadline_ms'])}, not milliseconds since 1970") from None
         if late_ms > 0:
-            raise RequestError(f"the deadline was {late_ms:.0f} ms ago; nobody waits for this answer", 504, "DeadlineExceeded")
+            raise RequestError(f"the deadline was {late_ms:.6g} ms ago; nobody waits for this answer", 504, "DeadlineExceeded")
 
 
 def _is_name(request_id: str) -> bool:
@@ -223,4 +246,4 @@ def _is_name(request_id: str) -> bool:
 
 
 def _reason(reply: Reply) -> str:
-    return f"{reply.status} {reply.body.decode('utf-8', 'replace')}"
+    return cut(f"{reply.status} {reply.body.decode('utf-8', 'replace')}")

@@ -1,4 +1,5 @@
-"""HTTP as AWS Lambda hands it over: API Gateway (both payload formats), function URLs and load balancers, events to and from it.
+"""HTTP as AWS Lambda hands it over: API Gateway (both payload formats), function URLs, load balancers and VPC Lattice (version 2),
+events to and from it.
 
 Promises: whatever an event holds, `Asked` says what was asked for, and `body` gives its bytes or a `RequestError`; an answer comes
 in the form that this sender takes, and is held against the size that it passes on. Will not: know a model, or log anything.
@@ -24,8 +25,9 @@ class Asked:
     def __init__(self, event: "dict[str, Any]") -> None:
         http = event["requestContext"].get("http")
         described = http if isinstance(http, dict) else {}
-        self.method = str(described.get("method") or event.get("httpMethod") or "POST").upper()
-        self.path = str(event.get("rawPath") or event.get("path") or "/")
+        # VPC Lattice's version 2 has its method beside the path.
+        self.method = _text(described.get("method") or event.get("httpMethod") or event.get("method"), "POST").upper()
+        self.path = _text(event.get("rawPath") or event.get("path"), "/")
         self.headers = _headers(event)
         self.check = _fits_balancer if "elb" in event["requestContext"] else _fits_gateway
 
@@ -72,11 +74,17 @@ def _headers(event: "dict[str, Any]") -> "dict[str, str]":
     found: dict[str, str] = {}
     many = event.get("multiValueHeaders")
     if isinstance(many, dict):
-        found.update((str(name).lower(), str(values[-1])) for name, values in many.items() if isinstance(values, list) and values)
+        found.update((str(name).lower(), _text(values[-1])) for name, values in many.items() if isinstance(values, list) and values)
     single = event.get("headers")
-    if isinstance(single, dict):
-        found.update((str(name).lower(), str(value)) for name, value in single.items() if value is not None)
+    if isinstance(single, dict):  # VPC Lattice's version 2 has lists here
+        last = ((name, value[-1] if type(value) is list and value else value) for name, value in single.items())
+        found.update((str(name).lower(), _text(value)) for name, value in last if value is not None)
     return found
+
+
+def _text(value: object, default: str = "") -> str:
+    """A text of an event; of what is none, its number or the default: other values can be as deep as their sender likes."""
+    return value if type(value) is str else str(value) if type(value) in (bool, int, float) else default
 
 
 def _fits_gateway(reply: Reply) -> None:

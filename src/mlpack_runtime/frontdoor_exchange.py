@@ -24,6 +24,7 @@ from mlpack_runtime.frontdoor_forms import (
 from mlpack_runtime.frontdoor_sending import Message, Queue, Worker
 from mlpack_runtime.frontdoor_settings import Settings
 from mlpack_runtime.frontdoor_tickets import CLAIMED, ServiceError, open_results, reply_of
+from mlpack_runtime.limits import named, quoted
 from mlpack_runtime.protocol import Call, RequestError
 from mlpack_runtime.service import BINARY, JSON, Clock, Reply, Service
 
@@ -132,7 +133,9 @@ class Exchange(Service):
 
     def _sent_on(self, record: telemetry.Record, value: object, binary: "memoryview | None") -> Reply:
         if self._bad_id is not None:
-            raise RequestError(f"the request id {self._bad_id[:99]!r} is not 1 to {LONGEST_ID} letters, digits, '-', '_', '.', ':'")
+            raise RequestError(
+                f"the request id {quoted(self._bad_id)} is not 1 to {LONGEST_ID} letters, digits, '-', '_', '.', ':'"
+            )
         clock, after = Clock(record), memoryview(b"") if binary is None else binary
         call = self._checked(value, binary, clock)
         record.batch = call.batch if call is not None else 1
@@ -154,7 +157,8 @@ class Exchange(Service):
         described = self.model
         if protocol.is_inference(value):
             after = memoryview(b"") if binary is None else binary
-            call = protocol.decode(value, after, described.inputs, described.outputs, has_texts=described.has_texts)  # type: ignore[arg-type]
+            ports, texts = (described.inputs, described.outputs), described.has_texts
+            call = protocol.decode(value, after, *ports, has_texts=texts, limits=described.limits)  # type: ignore[arg-type]
             if binary is None and any(wants for _, wants in call.wanted):
                 raise RequestError("a direct invocation's answer is JSON: binary outputs need HTTP. Leave binary_data out")
             clock.lap("decode")
@@ -167,7 +171,7 @@ class Exchange(Service):
         return None
 
     def _message(self, record: telemetry.Record, value: object, call: "Call | None", after: memoryview) -> Message:
-        body = jsontext.dumps(as_json(value, call) if len(after) else value)
+        body = protocol.rewritten(as_json(value, call) if len(after) else value)
         attributes = {
             "request_id": ("String", self.request_id),
             "trace_id": ("String", record.trace_id),
@@ -304,10 +308,10 @@ class Exchange(Service):
 
     def _asked_again(self, record: telemetry.Record, method: str, request_id: str) -> Reply:
         if method not in ("GET", "HEAD"):
-            raise RequestError(f"{method} is not allowed here; use GET", 405, "MethodNotAllowed")
+            raise RequestError(f"{named(method)} is not allowed here; use GET", 405, "MethodNotAllowed")
         door, name = self._door, f"{self.model.name}/{request_id}"
         if door.results is None or not is_id(request_id):
-            raise RequestError(f"no request {request_id[:200]!r} here", 404, "NotFound")
+            raise RequestError(f"no request {quoted(request_id)} here", 404, "NotFound")
         self.request_id = request_id
         reply = self._waited(name, self._patience(as_ticket=True).until_s)
         if reply is None and door.results.ticket(name, door.now()) is None:
@@ -329,7 +333,7 @@ class Exchange(Service):
         headers = {name: value for name, value in traces if value.isascii() and value.isprintable() and value}
         headers |= {"content-type": JSON, "x-request-id": self.request_id, telemetry.TRACE_HEADER: record.trace_id}
         headers["x-deadline-ms"] = str(int(left_s * 1000))
-        body = jsontext.dumps(value).encode()
+        body = protocol.rewritten(value).encode()
         if len(after):
             headers |= {"content-type": BINARY, protocol.HEADER_LENGTH: str(len(body))}
             body += bytes(after)

@@ -61,7 +61,7 @@ def patience(headers: "Mapping[str, str]", settings: "Settings", arrived_s: floa
 def preferences(headers: "Mapping[str, str]") -> "dict[str, str]":
     """RFC 7240's Prefer: names in lower case, the first of a name counts, parameters are passed over."""
     found: dict[str, str] = {}
-    for part in headers.get("prefer", "").split(","):
+    for part in headers.get("prefer", "")[:1024].split(","):
         name, _, value = part.partition(";")[0].partition("=")
         found.setdefault(name.strip().lower(), value.strip().strip('"'))
     return found

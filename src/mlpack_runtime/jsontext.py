@@ -61,6 +61,10 @@ def loads(text: "str | bytes | bytearray | memoryview") -> "Any":
         raise ValueError(f"no JSON value at character {stop.value}") from None
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    except ValueError as error:
+        if "int_max_str_digits" in str(error):  # Python's own words are advice for programmers
+            raise ValueError("a number has thousands of digits, which no datatype holds") from None
+        raise
     if end != len(text):
         raise ValueError(f"text after the JSON value, at character {end}")
     return value

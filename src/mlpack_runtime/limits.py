@@ -24,8 +24,8 @@ REQUEST_ID = 200
 """Characters of a request id in the log; what is longer is cut there."""
 TEXT_RANK = 4
 """Axes that the shape of texts may have."""
-LARGEST_SIZE = 1 << 40
-"""What one axis may have: no tensor that fits a body has more, and products of a few of them cost nothing."""
+UNBACKED = 4096
+"""What the free axes of an input without values may come to, other than its rows: heads and sizes of an empty cache, no more."""
 LAMBDA_BYTES = 8 * MIB
 """More than Lambda hands over (6 MB; larger only in base64, which it counts): no default refuses what Lambda lets through."""
 _TOKEN_BYTES = 128 * 1024
@@ -49,8 +49,21 @@ def number(environment: "Mapping[str, str]", name: str, default: float, least: f
     return value
 
 
+class RequestError(Exception):
+    """A request that is refused: `status` as in HTTP, `kind` a stable word for programs, the message for people, cut where it is
+    long. `wait_s`: after how long it is worth to try again, for `Retry-After`."""
+
+    def __init__(self, message: str, status: int = 400, kind: str = "InvalidRequest", wait_s: "float | None" = None) -> None:
+        super().__init__(cut(message))
+        self.status = status
+        self.kind = kind
+        self.headers = {} if wait_s is None else {"retry-after": str(max(1, int(wait_s + 0.999)))}
+
+
 class Limits:
     """What one request may have. `settings` is model.json. Raises SettingsError for a variable that is no number in bounds.
+
+    Beside these a shape has the rank of its port, and each named input and output is there once.
 
     `body_bytes`: the body, whatever its form. `json_bytes`: its JSON part, which takes up to 30 times as much memory once it is
     read. `rows`: samples. `text_chars`: of one text, before it is cut to the model's tokens. `id_chars`: of the request's `id`.
@@ -70,10 +83,11 @@ class Limits:
 
         self.body_bytes = limit("body_bytes", min(256 * MIB, max(LAMBDA_BYTES, memory / 8)))
         self.json_bytes = limit("json_bytes", min(self.body_bytes, max(LAMBDA_BYTES, memory / 32)))
-        self.rows = limit("rows", min(1_000_000, max(16, memory / 2 / _row_bytes(settings))))
+        self.rows = limit("rows", min(4_194_304, max(16, memory / 2 / _row_bytes(settings))))
         self.text_chars = limit("text_chars", max(65_536, memory / 1024))
         self.id_chars = limit("id_chars", 1024)
-        self.engine_tokens = limit("engine_tokens", max(1024, memory / 2 / (known.get("token_bytes") or _TOKEN_BYTES)))
+        longest = (settings.get("tokenizer") or {}).get("max_length") or 0
+        self.engine_tokens = limit("engine_tokens", max(1024, longest, memory / 2 / (known.get("token_bytes") or _TOKEN_BYTES)))
         self.waiting_bytes = limit("waiting_bytes", memory / 4)
 
 
@@ -90,6 +104,21 @@ def exceeded(name: str, what: str, given: int, limit: int) -> str:
     return f"{what} {quoted(given)}; at most {limit} are taken here ({variable(name)})"
 
 
+def too_large(name: str, what: str, given: int, limits: Limits) -> RequestError:
+    """The refusal of what is above the limit of that name."""
+    return RequestError(exceeded(name, what, given, getattr(limits, name)), 413, "PayloadTooLarge")
+
+
+def too_many_tokens(limits: Limits, why: str) -> RequestError:
+    """The refusal of a call that is too much for one run of the engine, of a graph that takes no portions for that reason."""
+    return RequestError(
+        f"the call's rows x longest are more than the {limits.engine_tokens} tokens that the engine is asked for at a time"
+        f" ({variable('engine_tokens')}), and it cannot be run in portions: {why}. Send fewer or shorter rows a call",
+        413,
+        "PayloadTooLarge",
+    )
+
+
 def memory_mb(environment: "Mapping[str, str]", settings: "Mapping[str, Any]") -> float:
     """What the package has: a Lambda function's own memory, else what it was built for. A front door's own memory says nothing of
     the workers behind it, whose limits it holds."""
@@ -101,15 +130,15 @@ def memory_mb(environment: "Mapping[str, str]", settings: "Mapping[str, Any]") -
 
 
 def _row_bytes(settings: "Mapping[str, Any]") -> int:
-    """What a sample costs beside the bytes that it came in: its outputs as Python's numbers (32 bytes each), the objects around
-    it (measured: some 1 KB for a row of a tensor, up to 4 KB for a text)."""
+    """What a sample costs beside the bytes that it came in: its outputs as Python's numbers (32 bytes each), and the objects around
+    it, which are many for a text."""
     values = 0
     for port in settings.get("outputs") or ():
         size = 1
         for axis in port.get("shape", ())[1:]:
             size *= axis if type(axis) is int else 1
         values += size
-    return 32 * values + (16_384 if settings.get("tokenizer") else 1024)
+    return 32 * values + (16_384 if settings.get("tokenizer") else 64)
 
 
 def quoted(value: object) -> str:
@@ -133,6 +162,11 @@ def quoted(value: object) -> str:
         assert isinstance(value, dict)
         return f"an object of {len(value)} keys"
     return f"a {kind.__name__}"
+
+
+def named(text: str) -> str:
+    """A stranger's path or method without quotes, where it is short and plain; else as `quoted`."""
+    return text if len(text) <= QUOTED and text.isprintable() else quoted(text)
 
 
 def cut(text: str, most: int = MESSAGE) -> str:

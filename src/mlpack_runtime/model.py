@@ -37,6 +37,8 @@ class ModelError(RuntimeError):
 class TextTokenizer:
     """The `tokenizers` package around one tokenizer.json: texts in, int64 tensors out, padded to the longest of the batch.
 
+    The padding is ours: the library would fill rows x longest before anybody could look at the product.
+
     `settings`: "file"; optional "max_length" in tokens; "pad_token" (else the file's own, [PAD] or <pad>); and "wordpiece":
     {"file": "vocab.txt", and WordPiece's own options}, a vocabulary of one word a line in the order of ids, when tokenizer.json
     holds only the special words. The library reads 30,000 words twice as fast from there as from JSON.
@@ -58,8 +60,8 @@ class TextTokenizer:
         if settings.get("max_length"):
             self._tokenizer.enable_truncation(settings["max_length"])
         padding = self._tokenizer.padding or self._padding(settings.get("pad_token"))
-        padding.update(length=None)  # to the longest of the batch; pad id, token and side stay the model's own
-        self._tokenizer.enable_padding(**padding)
+        self._tokenizer.no_padding()  # pad id, side and multiple stay the model's own; a fixed length does not
+        self._multiple: int = padding.get("pad_to_multiple_of") or 1
         self.pad_left: bool = padding.get("direction") == "left"
         self.pads: dict[str, int] = {
             "input_ids": padding.get("pad_id", 0),
@@ -77,15 +79,27 @@ class TextTokenizer:
 
     def encode(self, texts: "list[str]", names: "tuple[str, ...]") -> "dict[str, Tensor]":
         """`names` of input_ids, attention_mask, token_type_ids as [batch, longest] INT64."""
+        return self.encode_within(texts, names, None) or {}
+
+    def encode_within(self, texts: "list[str]", names: "tuple[str, ...]", most: "int | None") -> "dict[str, Tensor] | None":
+        """As `encode`; None where it would be more than `most` tokens."""
         encodings = self._tokenizer.encode_batch(texts)
-        shape = (len(encodings), len(encodings[0].ids) if encodings else 0)
+        lengths = [len(encoding) for encoding in encodings]
+        longest = -(-max(lengths, default=0) // self._multiple) * self._multiple
+        if most is not None and len(lengths) * longest > most:
+            return None
         columns = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
         tensors = {}
         for name in names:
             values: list[int] = []
-            for encoding in encodings:
+            pad = [self.pads[name]]
+            for encoding, length in zip(encodings, lengths, strict=True):
+                if self.pad_left:
+                    values += pad * (longest - length)
                 values += getattr(encoding, columns[name])
-            tensors[name] = tensor(values, "INT64", shape)
+                if not self.pad_left:
+                    values += pad * (longest - length)
+            tensors[name] = tensor(values, "INT64", (len(lengths), longest))
         return tensors
 
     def rows(self, texts: "list[str]", names: "tuple[str, ...]") -> "list[dict[str, Tensor]]":
@@ -130,9 +144,23 @@ class Model(Described):
 
     def tokenize(self, texts: "list[str]") -> "dict[str, Tensor]":
         """The graph's inputs for these texts. Raises ModelError when the package has no tokenizer."""
+        return self._texts().encode(texts, tuple(port.name for port in self.inputs))
+
+    def tokenize_within(self, texts: "list[str]") -> "dict[str, Tensor] | None":
+        """As `tokenize`; None where it would be more than the engine is asked for at a time."""
+        if len(texts) > 1 and sum(map(len, texts)) > self.limits.text_chars:
+            return None  # each is as long as one may be at most, but not all at once
+        return self._texts().encode_within(texts, tuple(port.name for port in self.inputs), self.limits.engine_tokens)
+
+    def _texts(self) -> TextTokenizer:
         if self.tokenizer is None:
             raise ModelError(f"model {self.name!r} has no tokenizer: send its tensors, not texts")
-        return self.tokenizer.encode(texts, tuple(port.name for port in self.inputs))
+        return self.tokenizer
+
+    def tokens(self, inputs: "Mapping[str, Tensor]") -> int:
+        """Rows x length of a text model's call; 0 for any other model, whose axes mean something else."""
+        shapes = [made.shape for made in inputs.values()] if self.has_texts else []
+        return max((shape[0] * shape[1] for shape in shapes if len(shape) > 1), default=0)
 
     def predict_texts(self, texts: "list[str]") -> "dict[str, Tensor]":
         """Every output of the graph for these texts, as one batch."""

@@ -33,8 +33,12 @@ if TYPE_CHECKING:
     from mlpack_runtime.tensor import Buffer
 
 API_VERSION = 17  # all that is used here existed by onnxruntime 1.17; a newer library still answers to this number
-LOG_ERRORS = 3
+LOG_NOTHING = 4
+"""Only what ends the process. What the engine logs as an error it returns too, in the same words, and callers could have it log as
+often as they like, in coloured lines on stderr that are no JSON."""
 INVALID_ARGUMENT = 2
+SAID: "list[str]" = []
+"""What the engine's libraries had to say on stderr while they were loaded, ten lines at most: whoever writes the log takes them."""
 _NAMES = {row[0]: name for name, row in DATATYPES.items()}
 _POINTER = 8
 
@@ -45,6 +49,14 @@ class OrtError(RuntimeError):
     def __init__(self, message: str, code: int = 0) -> None:
         super().__init__(message)
         self.code = code
+
+
+def is_refusal(message: str, code: int) -> bool:
+    """Whether the engine refused what it was given: by its arguments, or by a node that failed on it while it ran, which on a
+    processor is for what it was given too, except for memory."""
+    if any(word in message for word in ("allocate memory", "bad_alloc")):
+        return False
+    return code == INVALID_ARGUMENT or "while running" in message
 
 
 class Port:
@@ -76,6 +88,10 @@ class Engine:
         # Linux builds from 1.31 on keep a SQLite database of usage in the home directory, start a thread and send it to Microsoft
         # unless this is set before the library is loaded. A package reports to nobody; this also saves some 20 ms and two fsyncs.
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+        with _Overheard():
+            self._load(library)
+
+    def _load(self, library: str) -> None:
         try:
             base_function = CDLL(library).OrtGetApiBase
         except (OSError, AttributeError) as error:
@@ -91,7 +107,7 @@ class Engine:
         self.table: int = table
         self._bind(table)
         self._environment = c_void_p()
-        self.check(self._create_environment(LOG_ERRORS, b"mlpack", byref(self._environment)))
+        self.check(self._create_environment(LOG_NOTHING, b"mlpack", byref(self._environment)))
         self.memory = c_void_p()
         self.check(function(table, 69, c_void_p, c_int, c_int, c_void_p)(0, 0, byref(self.memory)))
 
@@ -155,6 +171,37 @@ class Engine:
         return kind.value, tuple(sizes)
 
 
+class _Overheard:
+    """What is written to stderr meanwhile becomes `SAID`. The engine's library and the one that it asks for the processor write
+    there while they are loaded, before there is a logger: a machine without /sys gets eight lines at each start.
+
+    Where that cannot be had (no memory file, no stderr) they stay as they are.
+    """
+
+    def __enter__(self) -> None:
+        self._kept = self._file = -1
+        try:
+            self._kept = os.dup(2)
+            self._file = os.memfd_create("said")
+            os.dup2(self._file, 2)
+        except (OSError, AttributeError):
+            self._close()
+
+    def __exit__(self, *_: object) -> None:
+        if self._file < 0:
+            return
+        os.dup2(self._kept, 2)
+        SAID.extend(line for line in os.pread(self._file, 4096, 0).decode("utf-8", "replace").splitlines()[:10] if line.strip())
+        del SAID[10:]
+        self._close()
+
+    def _close(self) -> None:
+        for number in (self._kept, self._file):
+            if number >= 0:
+                os.close(number)
+        self._kept = self._file = -1
+
+
 class Session:
     """A model, ready to run. `inputs` and `outputs` are tuples of Port, as the file says."""
 
@@ -180,7 +227,7 @@ class Session:
         options = c_void_p()
         engine.check(engine.create_options(byref(options)))
         try:
-            engine.check(engine.set_log_severity(options, LOG_ERRORS))
+            engine.check(engine.set_log_severity(options, LOG_NOTHING))
             engine.check(engine.set_optimization(options, level))
             engine.check(engine.set_intra_threads(options, threads))
             engine.check(engine.set_inter_threads(options, 1))

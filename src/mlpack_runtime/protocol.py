@@ -1,14 +1,17 @@
 """The Open Inference Protocol v2 (KServe's "v2 dataplane") between bytes and tensors, with its binary tensor extension.
 
 Promises: whatever a client sends becomes tensors of exactly the model's datatypes and shapes, or a `RequestError` that names the
-input and says what was expected; JSON numbers are finite; what is answered reads back bit for bit (NaN and infinities, which JSON
-cannot hold, become null and are counted). Binary tensors are passed as they are.
+input and says what was expected; what a request may ask for is held against `limits` before anything is computed from it, and a
+shape without values asks for no more than other inputs have values for (`shapes`); JSON numbers are finite; what is answered reads
+back bit for bit (NaN and infinities, which JSON cannot hold, become null and are counted). Binary tensors are passed as they are.
 Will not: know a model beyond its ports, an event format, or hooks.
 
 Source: https://github.com/kserve/open-inference-protocol and its binary data extension.
 """
 
 from mlpack_runtime import jsontext
+from mlpack_runtime.limits import TEXT_RANK, Limits, RequestError, exceeded, quoted, too_large
+from mlpack_runtime.shapes import check_backed, match
 from mlpack_runtime.tensor import DATATYPES, Tensor, TensorError, count, tensor
 
 TYPE_CHECKING = False
@@ -20,18 +23,12 @@ if TYPE_CHECKING:
 
 HEADER_LENGTH = "inference-header-content-length"
 TEXT_INPUT = "text"
+LONGEST_DEADLINE_MS = 86_400_000
+"""A day: what is longer counts as that, for no clock and no socket takes times without end."""
+DEFAULTS = Limits({}, {})
 # Digits that bring every value of a floating type back bit for bit, and its largest value as they write it: nine digits make
 # float32's a little larger than it is.
 _FLOATS = {"FP16": ("%.5g", 65504.0), "FP32": ("%.9g", 3.40282347e38), "FP64": ("%.17g", 1.7976931348623157e308)}
-
-
-class RequestError(Exception):
-    """A request that is refused: `status` as in HTTP, `kind` a stable word for programs, the message for people."""
-
-    def __init__(self, message: str, status: int = 400, kind: str = "InvalidRequest") -> None:
-        super().__init__(message)
-        self.status = status
-        self.kind = kind
 
 
 class Call:
@@ -54,13 +51,17 @@ class Call:
         return first.shape[0] if first is not None and first.shape else 1
 
 
-def split(headers: "Mapping[str, str]", body: bytes) -> "tuple[Any, memoryview]":
+def split(headers: "Mapping[str, str]", body: bytes, limits: Limits = DEFAULTS) -> "tuple[Any, memoryview]":
     """(the JSON value, the binary tensors after it). `headers` have lower-case names. Raises RequestError."""
     stated, size = headers.get(HEADER_LENGTH), len(body)
     if stated is not None:
-        if not (stated.isascii() and stated.isdigit()) or int(stated) > len(body):
-            raise RequestError(f"Inference-Header-Content-Length is {stated!r}, the body has {len(body)} bytes")
+        if not is_number(stated) or int(stated) > len(body):
+            raise RequestError(f"Inference-Header-Content-Length is {quoted(stated)}, the body has {len(body)} bytes")
         size = int(stated)
+    if len(body) > limits.body_bytes:
+        raise too_large("body_bytes", "bytes of the body:", len(body), limits)
+    if size > limits.json_bytes:
+        raise too_large("json_bytes", "bytes of JSON (send tensors as binary):", size, limits)
     view = memoryview(body)
     try:
         return jsontext.loads(view[:size]), view[size:]
@@ -73,8 +74,8 @@ def deadline_ms(headers: "Mapping[str, str]") -> "int | None":
     when it does not say. Raises RequestError for what is no such number."""
     text = headers.get("x-deadline-ms", "").strip()
     if text and not is_number(text.removeprefix("-")):
-        raise RequestError(f"x-deadline-ms is {text[:50]!r}, not a number of milliseconds")
-    return int(text) if text else None
+        raise RequestError(f"x-deadline-ms is {quoted(text)}, not a number of milliseconds")
+    return min(int(text), LONGEST_DEADLINE_MS) if text else None
 
 
 def is_number(text: str) -> bool:
@@ -89,64 +90,85 @@ def is_inference(value: object) -> bool:
 
 
 def decode(
-    value: "dict[str, Any]", binary: memoryview, inputs: "Iterable[Port]", outputs: "Iterable[Port]", *, has_texts: bool
+    value: "dict[str, Any]",
+    binary: memoryview,
+    inputs: "tuple[Port, ...]",
+    outputs: "tuple[Port, ...]",
+    *,
+    has_texts: bool,
+    limits: Limits = DEFAULTS,
 ) -> Call:
     """The call in a request. `has_texts`: whether an input named "text" with datatype BYTES stands for the graph's own inputs."""
     call = Call()
     call.id = _optional(value, "id", str)
+    if call.id is not None and len(call.id) > limits.id_chars:
+        raise RequestError(exceeded("id_chars", "characters of the id:", len(call.id), limits.id_chars))
     call.wanted = _wanted(value, [port.name for port in outputs])
-    rows, at = _rows(value), 0
+    rows = _rows(value, inputs, has_texts=has_texts)
+    _give_bytes(rows, binary)
+    if has_texts and TEXT_INPUT in rows:
+        if len(rows) > 1:
+            raise RequestError(f"input {TEXT_INPUT!r} stands alone; {', '.join(map(quoted, rows))} were sent together")
+        call.texts = _texts(rows[TEXT_INPUT], limits)
+        return call
+    ranks = {port.name: len(port.shape) for port in inputs}
+    call.inputs = tensors({name: _declared(name, row, ranks.get(name, 0)) for name, row in rows.items()}, inputs, limits)
+    return call
+
+
+def _give_bytes(rows: "dict[str, dict[str, Any]]", binary: memoryview) -> None:
+    """Each row its binary tensor. RequestError where the sizes are not those of the bytes at hand."""
+    at = 0
     for name, row in rows.items():
         if "binary_data_size" in _parameters(row):
             size = _parameters(row)["binary_data_size"]
             if type(size) is not int or not 0 <= size <= len(binary) - at:
                 raise RequestError(
-                    f"input {name!r}: binary_data_size is {size!r}; {len(binary) - at} bytes are left after the JSON header"
+                    f"input {name!r}: binary_data_size is {quoted(size)}; {len(binary) - at} bytes are left after the JSON header"
                 )
             row["raw"], at = binary[at : at + size], at + size
     if at != len(binary):
         raise RequestError(f"{len(binary) - at} bytes after the last binary tensor: which input do they belong to?")
-    if has_texts and TEXT_INPUT in rows:
-        if len(rows) > 1:
-            raise RequestError(f"input {TEXT_INPUT!r} stands alone; {', '.join(map(repr, rows))} were sent together")
-        call.texts = _texts(rows[TEXT_INPUT])
-        return call
-    call.inputs = tensors({name: _declared(name, row) for name, row in rows.items()}, inputs)
-    return call
 
 
-def tensors(values: "Mapping[str, Any]", ports: "Iterable[Port]") -> "dict[str, Tensor]":
+def tensors(values: "Mapping[str, Any]", ports: "Iterable[Port]", limits: Limits = DEFAULTS) -> "dict[str, Tensor]":
     """Named Tensors or nested lists as the tensors of these ports. Raises RequestError for names, datatypes, shapes or values."""
     ports = tuple(ports)
     sizes: dict[str, tuple[int, str]] = {}
     known = {port.name for port in ports}
-    expected = ", ".join(f"{port.name} ({port.datatype} {list(port.shape)})" for port in ports)
     for name in values:
         if name not in known:
-            raise RequestError(f"unknown input {name!r}; this model takes {expected}")
+            raise RequestError(f"unknown input {quoted(name)}; this model takes {_described(ports)}")
     found: dict[str, Tensor] = {}
     for port in ports:
         if port.name not in values:
-            raise RequestError(f"input {port.name!r} is missing; this model takes {expected}")
+            raise RequestError(f"input {port.name!r} is missing; this model takes {_described(ports)}")
         given = values[port.name]
         if not isinstance(given, Tensor) and hasattr(given, "tolist"):  # an array of some library, from a hook
             given = given.tolist()
-        made = given if isinstance(given, Tensor) else nested(port.name, given, port.datatype)
+        made = given if isinstance(given, Tensor) else nested(port.name, given, port.datatype, rank=len(port.shape))
         if made.datatype != port.datatype:
             raise RequestError(f"input {port.name!r} has datatype {made.datatype}; the model takes {port.datatype}")
-        _match(port, made.shape, sizes)
+        match(port, made.shape, sizes)
         found[port.name] = made
+    check_backed(ports, found)
+    for port in ports:
+        if port.shape and type(port.shape[0]) is not int and found[port.name].shape[0] > limits.rows:
+            raise too_large("rows", f"rows of input {port.name!r}:", found[port.name].shape[0], limits)
     return found
 
 
-def nested(name: str, data: object, datatype: str, shape: "tuple[int, ...] | None" = None) -> Tensor:
-    """A tensor from nested lists, or from a flat list when `shape` is known. Raises RequestError."""
-    sizes, level = [], data
+def nested(name: str, data: object, datatype: str, shape: "tuple[int, ...] | None" = None, *, rank: "int | None" = None) -> Tensor:
+    """A tensor from nested lists, or from a flat list when `shape` is known; `rank`: how deep they may be. Raises RequestError."""
+    sizes, level, deepest = [], data, len(shape) if shape is not None else rank
     while type(level) is list:
         sizes.append(len(level))
         if not level:
             break
         level = level[0]
+    if deepest is not None and len(sizes) > max(1, deepest):  # before the levels are made flat, one after the other
+        wanted = f"shape is {quoted(shape)}" if shape is not None else f"the model takes {deepest} axes"
+        raise RequestError(f"input {name!r}: {wanted}, the nested data is {quoted(sizes)}")
     flat: Any = data if type(data) is list else [data]
     for depth, size in enumerate(sizes[1:], 1):
         if any(type(part) is not list or len(part) != size for part in flat):
@@ -155,14 +177,22 @@ def nested(name: str, data: object, datatype: str, shape: "tuple[int, ...] | Non
     if shape is None:
         shape = tuple(sizes)
     elif len(sizes) > 1 and tuple(sizes) != shape:
-        raise RequestError(f"input {name!r}: shape is {list(shape)}, the nested data is {sizes}")
+        raise RequestError(f"input {name!r}: shape is {quoted(shape)}, the nested data is {quoted(sizes)}")
     elif len(flat) != count(shape):
-        raise RequestError(f"input {name!r}: shape {list(shape)} holds {count(shape)} values, data has {len(flat)}")
+        raise RequestError(f"input {name!r}: shape {quoted(shape)} holds {quoted(count(shape))} values, data has {len(flat)}")
     _check_values(name, flat, datatype)
     try:
         return tensor(flat, datatype, shape)
     except TensorError as error:
         raise RequestError(f"input {name!r}: {error}") from None
+
+
+def rewritten(value: object) -> str:
+    """A request's JSON, written anew. RequestError for what could be read only: 1e400, or nesting as deep as reading goes."""
+    try:
+        return jsontext.dumps(value)
+    except ValueError as error:
+        raise RequestError(f"the request cannot be passed on as JSON: {error}") from None
 
 
 def encode_json(made: Tensor) -> "tuple[str, int]":
@@ -212,17 +242,25 @@ def metadata(name: str, version: str, inputs: "Iterable[Port]", outputs: "Iterab
     return {**head, "inputs": rows(inputs), "outputs": rows(outputs)}
 
 
-def _rows(value: "dict[str, Any]") -> "dict[str, dict[str, Any]]":
+def _rows(value: "dict[str, Any]", ports: "tuple[Port, ...]", *, has_texts: bool) -> "dict[str, dict[str, Any]]":
+    """The inputs by name. More than the model has are not looked at."""
     rows: dict[str, dict[str, Any]] = {}
+    most = len(ports) + 1 + has_texts  # one more, so that the message can name it
+    if len(value["inputs"]) > most:
+        raise RequestError(f"{len(value['inputs'])} inputs are there; this model takes {', '.join(port.name for port in ports)}")
     for row in value["inputs"]:
         name = row["name"]
         if type(name) is not str:
-            raise RequestError(f"an input's name is {name!r}, not a string")
+            raise RequestError(f"an input's name is {quoted(name)}, not a string")
         if name in rows:
-            raise RequestError(f"input {name!r} is there twice")
+            raise RequestError(f"input {quoted(name)} is there twice")
         rows[name] = dict(row)
         rows[name].pop("raw", None)
     return rows
+
+
+def _described(ports: "tuple[Port, ...]") -> str:
+    return ", ".join(f"{port.name} ({port.datatype} {list(port.shape)})" for port in ports)
 
 
 def _wanted(value: "dict[str, Any]", known: "list[str]") -> "list[tuple[str, bool]]":
@@ -232,9 +270,11 @@ def _wanted(value: "dict[str, Any]", known: "list[str]") -> "list[tuple[str, boo
         return [(name, default) for name in known]
     if type(rows) is not list or any(type(row) is not dict for row in rows):
         raise RequestError("outputs is not a list of objects with a name")
-    for row in rows:
+    for at, row in enumerate(rows):
         if row.get("name") not in known:
-            raise RequestError(f"unknown output {row.get('name')!r}; this model gives {', '.join(known)}")
+            raise RequestError(f"unknown output {quoted(row.get('name'))}; this model gives {', '.join(known)}")
+        if at >= len(known) or any(row["name"] == before["name"] for before in rows[:at]):
+            raise RequestError(f"output {row['name']!r} is asked for twice")
     return [(row["name"], _parameters(row).get("binary_data", default) is True) for row in rows]
 
 
@@ -245,21 +285,23 @@ def _parameters(row: "dict[str, Any]") -> "dict[str, Any]":
 def _optional(row: "dict[str, Any]", key: str, kind: type) -> "Any":
     value = row.get(key)
     if value is not None and type(value) is not kind:
-        raise RequestError(f"{key} is {value!r}, not a {'string' if kind is str else 'JSON object'}")
+        raise RequestError(f"{key} is {quoted(value)}, not a {'string' if kind is str else 'JSON object'}")
     return value
 
 
-def _shape(name: str, row: "dict[str, Any]") -> "tuple[int, ...]":
+def _shape(name: str, row: "dict[str, Any]", rank: int) -> "tuple[int, ...]":
     shape = row.get("shape")
+    if type(shape) is list and len(shape) > max(rank, TEXT_RANK):  # not looked at
+        raise RequestError(f"input {name!r} has a shape of {len(shape)} axes; the model takes {rank}")
     if type(shape) is not list or any(type(size) is not int or size < 0 for size in shape):
-        raise RequestError(f"input {name!r}: shape is {shape!r}, not a list of sizes")
+        raise RequestError(f"input {name!r}: shape is {quoted(shape)}, not a list of sizes")
     return tuple(shape)
 
 
-def _declared(name: str, row: "dict[str, Any]") -> Tensor:
-    shape, datatype = _shape(name, row), row.get("datatype")
+def _declared(name: str, row: "dict[str, Any]", rank: int) -> Tensor:
+    shape, datatype = _shape(name, row, rank), row.get("datatype")
     if type(datatype) is not str or datatype not in DATATYPES:
-        raise RequestError(f"input {name!r}: datatype {datatype!r} is not one of {', '.join(DATATYPES)}")
+        raise RequestError(f"input {name!r}: datatype {quoted(datatype)} is not one of {', '.join(DATATYPES)}")
     if "raw" not in row:
         if "data" not in row:
             raise RequestError(f"input {name!r} has neither data nor binary_data_size")
@@ -268,19 +310,6 @@ def _declared(name: str, row: "dict[str, Any]") -> Tensor:
         return Tensor(datatype, shape, bytes(row["raw"]))
     except TensorError as error:
         raise RequestError(f"input {name!r}: {error}") from None
-
-
-def _match(port: "Port", shape: "tuple[int, ...]", sizes: "dict[str, tuple[int, str]]") -> None:
-    """Fixed axes must be as they are, and axes of one name must agree over all inputs (`sizes`: axis -> size, first input)."""
-    fits = len(shape) == len(port.shape)
-    for given, wanted in zip(shape, port.shape, strict=False):
-        if type(wanted) is int:
-            fits = fits and given == wanted
-        elif wanted != "?" and sizes.setdefault(str(wanted), (given, port.name))[0] != given:
-            size, first = sizes[str(wanted)]
-            raise RequestError(f"input {port.name!r} has {given} for axis {wanted!r}, input {first!r} has {size}")
-    if not fits:
-        raise RequestError(f"input {port.name!r} has shape {list(shape)}; the model takes {list(port.shape)}")
 
 
 def _check_values(name: str, flat: "list[Any]", datatype: str) -> None:
@@ -295,34 +324,44 @@ def _check_values(name: str, flat: "list[Any]", datatype: str) -> None:
             raise RequestError(f"input {name!r}: a value is beyond the range of {datatype}; numbers must be finite")
 
 
-def _texts(row: "dict[str, Any]") -> "list[str]":
-    shape, datatype = _shape(TEXT_INPUT, row), row.get("datatype")
+def _texts(row: "dict[str, Any]", limits: Limits) -> "list[str]":
+    shape, datatype = _shape(TEXT_INPUT, row, 1), row.get("datatype")
     if datatype != "BYTES":
-        raise RequestError(f"input {TEXT_INPUT!r} has datatype {datatype!r}; texts are BYTES")
+        raise RequestError(f"input {TEXT_INPUT!r} has datatype {quoted(datatype)}; texts are BYTES")
     if "raw" in row:
-        values: Any = _byte_strings(row["raw"])
+        values: Any = _byte_strings(row["raw"], limits)
     else:
         values = row.get("data")
-        while type(values) is list and values and type(values[0]) is list:
-            values = [item for part in values for item in (part if type(part) is list else [part])]
-    return texts(values, shape)
+        for _ in shape[1:]:  # no deeper than the shape: each level is a pass over all of them
+            if type(values) is list and values and type(values[0]) is list:
+                values = [item for part in values for item in (part if type(part) is list else [part])]
+    return texts(values, shape, limits)
 
 
-def texts(values: object, shape: "tuple[int, ...] | None" = None) -> "list[str]":
+def texts(values: object, shape: "tuple[int, ...] | None" = None, limits: Limits = DEFAULTS) -> "list[str]":
     """A list of texts, at least one. Raises RequestError."""
+    if type(values) is list and len(values) > limits.rows:
+        raise too_large("rows", "texts:", len(values), limits)
     if type(values) is not list or any(type(text) is not str for text in values):
         raise RequestError(f"input {TEXT_INPUT!r}: data is not a list of strings")
     if not values:
         raise RequestError(f"input {TEXT_INPUT!r}: at least one text is needed")
     if shape is not None and count(shape) != len(values):
-        raise RequestError(f"input {TEXT_INPUT!r}: shape {list(shape)} holds {count(shape)} texts, data has {len(values)}")
+        raise RequestError(
+            f"input {TEXT_INPUT!r}: shape {quoted(shape)} holds {quoted(count(shape))} texts, data has {len(values)}"
+        )
     for text in values:
-        if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
-            raise RequestError(f"input {TEXT_INPUT!r}: a text has half of a surrogate pair, which is no character")
+        if len(text) > limits.text_chars:
+            raise too_large("text_chars", "characters of a text:", len(text), limits)
+        if not text.isascii():
+            try:
+                text.encode()
+            except UnicodeEncodeError:
+                raise RequestError(f"input {TEXT_INPUT!r}: a text has half of a surrogate pair, which is no character") from None
     return values
 
 
-def _byte_strings(raw: memoryview) -> "list[str]":
+def _byte_strings(raw: memoryview, limits: Limits) -> "list[str]":
     values, at = [], 0
     while at < len(raw):
         size = int.from_bytes(raw[at : at + 4], "little")
@@ -333,4 +372,9 @@ def _byte_strings(raw: memoryview) -> "list[str]":
         except UnicodeDecodeError as error:
             raise RequestError(f"input {TEXT_INPUT!r}: a text is not UTF-8: {error}") from None
         at += 4 + size
+        if len(values) > limits.rows:  # an empty text has four bytes
+            raise too_large("rows", "texts, or more:", len(values), limits)
     return values
+
+
+__all__ = ["Call", "RequestError", "decode", "encode"]

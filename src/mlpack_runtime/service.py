@@ -14,6 +14,7 @@ import sys
 from time import perf_counter_ns
 
 from mlpack_runtime import jsontext, model, ort, protocol, telemetry
+from mlpack_runtime.limits import REQUEST_ID, TRACEBACK, cut, named, quoted
 from mlpack_runtime.protocol import Call, RequestError
 
 TYPE_CHECKING = False
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     Check = Callable[["Reply"], None]
     Predict = Callable[[Call, telemetry.Record], Mapping[str, Tensor]]
 
+VERSION = "0.1.0"
+"""Of the server, which is mlpack's own: what `GET /v2` says. The model's is in its metadata."""
 JSON = "application/json"
 BINARY = "application/octet-stream"
 RESPONSE_LIMIT_BYTES = 6 * 1024 * 1024  # AWS: 6 MB for a synchronous answer, after base64
@@ -55,6 +58,8 @@ class Service:
         self.model = loaded
         self._predict = predict or self._directly
         self._cold = True
+        while ort.SAID:
+            telemetry.emit(telemetry.event(loaded, "WARNING", f"the engine said while it was loaded: {cut(ort.SAID.pop(0), 500)}"))
         hooks = [loaded.settings.get(key) for key in ("preprocess", "postprocess")]
         if any(hooks):
             _extend_path()
@@ -86,7 +91,7 @@ class Service:
 
         def work(record: telemetry.Record) -> Reply:
             record.metrics.update(metrics)
-            return self._infer(record, *protocol.split(headers, body))
+            return self._infer(record, *self._split(headers, body))
 
         return self._answer(headers, request_id, work)
 
@@ -105,14 +110,13 @@ class Service:
 
     def _answer(self, headers: "Mapping[str, str]", request_id: str, work: "Callable[[telemetry.Record], Reply]") -> Reply:
         start = perf_counter_ns()
-        record = telemetry.Record(telemetry.trace_id(headers), request_id, cold_start=self._cold)
+        record = telemetry.Record(telemetry.trace_id(headers), cut(request_id, REQUEST_ID), cold_start=self._cold)
         try:
             reply = work(record)
         except RequestError as error:
             reply = _refusal(record, error)
         except ort.OrtError as error:
-            refused = error.code == ort.INVALID_ARGUMENT
-            kind, status = ("Unprocessable", 422) if refused else ("EngineError", 500)
+            kind, status = ("Unprocessable", 422) if ort.is_refusal(str(error), error.code) else ("EngineError", 500)
             reply = _refusal(record, RequestError(str(error), status, kind))
         except Exception as error:  # noqa: BLE001  (the boundary: a bug or a hook must not take the process with it)
             reply = _refusal(record, RequestError(f"{type(error).__name__}: {error}", 500, type(error).__name__))
@@ -132,7 +136,7 @@ class Service:
         if "v2" in parts:  # a stage or a prefix may stand before it
             return self._protocol(record, method, parts[parts.index("v2") + 1 :], headers, body)
         if method == "POST":
-            return self._infer(record, *protocol.split(headers, body))
+            return self._infer(record, *self._split(headers, body))
         if parts:
             raise _not_found(path)
         return self._protocol(record, method, [], headers, body)
@@ -143,16 +147,18 @@ class Service:
         loaded, path = self.model, "/v2/" + "/".join(parts)
         if parts[:1] == ["models"] and len(parts) > 1:
             if parts[1] != loaded.name:
-                raise RequestError(f"no model {parts[1]!r} here; this package is {loaded.name!r}", 404, "NotFound")
+                raise RequestError(f"no model {quoted(parts[1])} here; this package is {loaded.name!r}", 404, "NotFound")
             if parts[2:3] == ["versions"] and len(parts) > 3:
                 if parts[3] != loaded.version:
                     raise RequestError(
-                        f"no version {parts[3]!r} of {loaded.name!r} here; this package is {loaded.version!r}", 404, "NotFound"
+                        f"no version {quoted(parts[3])} of {loaded.name!r} here; this package is {loaded.version!r}",
+                        404,
+                        "NotFound",
                     )
                 del parts[2:4]
             if parts[2:] == ["infer"]:
                 _allow(method, "POST")
-                return self._infer(record, *protocol.split(headers, body))
+                return self._infer(record, *self._split(headers, body))
             known: dict[tuple[str, ...], Callable[[], Any]] = {
                 (): lambda: protocol.metadata(loaded.name, loaded.version, loaded.inputs, loaded.outputs),
                 ("ready",): lambda: {"name": loaded.name, "ready": True},
@@ -160,7 +166,7 @@ class Service:
             parts = parts[2:]
         else:
             known = {
-                (): lambda: {"name": "mlpack", "version": loaded.version, "extensions": ["binary_tensor_data"]},
+                (): lambda: {"name": "mlpack", "version": VERSION, "extensions": ["binary_tensor_data"]},
                 ("health", "live"): lambda: {"live": True},
                 ("health", "ready"): lambda: {"ready": True},
             }
@@ -175,7 +181,8 @@ class Service:
         loaded, clock = self.model, Clock(record)
         if protocol.is_inference(value):
             after, has_texts = memoryview(b"") if binary is None else binary, loaded.has_texts
-            call = protocol.decode(value, after, loaded.inputs, loaded.outputs, has_texts=has_texts)  # type: ignore[arg-type]
+            ports = (loaded.inputs, loaded.outputs)
+            call = protocol.decode(value, after, *ports, has_texts=has_texts, limits=loaded.limits)  # type: ignore[arg-type]
             if binary is None and any(wants for _, wants in call.wanted):
                 raise RequestError("a direct invocation's answer is JSON: binary outputs need HTTP. Leave binary_data out")
             clock.lap("decode")
@@ -196,16 +203,22 @@ class Service:
         headers = {"content-type": BINARY, protocol.HEADER_LENGTH: str(header_bytes)}
         return Reply(200, body, headers, binary=True)
 
+    def _split(self, headers: "Mapping[str, str]", body: bytes) -> "tuple[Any, memoryview]":
+        return protocol.split(headers, body, self.model.limits)
+
     def _outputs(self, record: telemetry.Record, call: Call) -> "tuple[Mapping[str, Tensor], Clock]":
         record.batch = call.batch
         return self._predict(call, record), Clock(record)
 
-    def _directly(self, call: Call, record: telemetry.Record) -> "dict[str, Tensor]":
-        clock = Clock(record)
+    def _directly(self, call: Call, record: telemetry.Record) -> "Mapping[str, Tensor]":
+        clock, loaded, inputs = Clock(record), self.model, call.inputs
         if call.texts is not None:
-            call.inputs = self.model.tokenize(call.texts)
+            inputs = loaded.tokenize_within(call.texts) or {}
             clock.lap("tokenize")
-        outputs = self.model.predict(call.inputs)
+        if (call.texts is not None and not inputs) or loaded.tokens(inputs) > loaded.limits.engine_tokens:
+            outputs: Mapping[str, Tensor] = _portions().run(loaded, inputs if call.texts is None else call.texts)
+        else:
+            outputs = loaded.predict(inputs)
         clock.lap("infer")
         return outputs
 
@@ -221,13 +234,13 @@ class Service:
         call = Call()
         call.wanted = [(port.name, False) for port in self.model.outputs]
         if self.model.has_texts and made.keys() in ({"text"}, {"texts"}):
-            call.texts = protocol.texts([made["text"]] if "text" in made else made["texts"])
+            call.texts = protocol.texts([made["text"]] if "text" in made else made["texts"], None, self.model.limits)
         elif self._preprocess is not None:
-            call.inputs = protocol.tensors(made, self.model.inputs)
+            call.inputs = protocol.tensors(made, self.model.inputs, self.model.limits)
         elif made.keys() == {"inputs"} and type(made["inputs"]) is dict:
-            call.inputs = protocol.tensors(made["inputs"], self.model.inputs)
+            call.inputs = protocol.tensors(made["inputs"], self.model.inputs, self.model.limits)
         else:
-            raise RequestError(f"the body has {', '.join(map(repr, made)) or 'no keys'}: {self._usage()}")
+            raise RequestError(f"the body has {_keys(made)}: {self._usage()}")
         clock.lap("decode")
         return call
 
@@ -282,21 +295,34 @@ class Clock:
         self._last = now
 
 
+def _portions() -> "Any":
+    """By its name: an ordinary request should not pay for it, and a front door, which has this module, does not have that one."""
+    __import__("mlpack_runtime.portions")
+    return sys.modules["mlpack_runtime.portions"]
+
+
 def _refusal(record: telemetry.Record, error: RequestError) -> Reply:
     record.detail.update(error_type=error.kind, error_message=str(error))
     if error.__cause__ is not None:
         record.detail["traceback"] = _traceback(error.__cause__)
     body = {"error": {"type": error.kind, "message": str(error)}, "trace_id": record.trace_id}
-    return Reply(error.status, jsontext.dumps(body).encode(), {"content-type": JSON})
+    return Reply(error.status, jsontext.dumps(body).encode(), {"content-type": JSON, **error.headers})
+
+
+def _keys(made: "Mapping[str, object]") -> str:
+    """Which keys an object has, in words; of many the first."""
+    first = [quoted(key) for key, _ in zip(made, range(5), strict=False)]
+    return ", ".join(first) + (f" and {len(made) - 5} more" if len(made) > 5 else "") if made else "no keys"
 
 
 def _not_found(path: str) -> RequestError:
-    return RequestError(f"nothing at {path}; try /v2/health/ready, /v2/models/NAME, POST /v2/models/NAME/infer", 404, "NotFound")
+    message = f"nothing at {named(path)}; try /v2/health/ready, /v2/models/NAME, POST /v2/models/NAME/infer"
+    return RequestError(message, 404, "NotFound")
 
 
 def _allow(method: str, *allowed: str) -> None:
     if method not in allowed:
-        raise RequestError(f"{method} is not allowed here; use {' or '.join(allowed)}", 405, "MethodNotAllowed")
+        raise RequestError(f"{named(method)} is not allowed here; use {' or '.join(allowed)}", 405, "MethodNotAllowed")
 
 
 def _kind(value: object) -> str:
@@ -343,4 +369,4 @@ def _hook_json(value: object) -> bytes:
 def _traceback(error: BaseException) -> str:
     from traceback import format_exception
 
-    return "".join(format_exception(error))
+    return cut("".join(format_exception(error)), TRACEBACK)

@@ -35,6 +35,8 @@ class Settings:
         self.keep_s = int(self._number("MLPACK_RESULTS_KEEP_S", 7 * 86_400, 60, 10 * 365 * 86_400))
         self.failures = int(self._number("MLPACK_BREAKER_FAILURES", 3, 1, 1000))
         self.cooldown_s = self._number("MLPACK_BREAKER_COOLDOWN_S", 10, 0.01, 3600)
+        self.stall_s = self._number("MLPACK_STALL_S", 30, 0.1, 86_400)
+        self.hang_s = self._number("MLPACK_HANG_S", 900, 0, 86_400)
         self.spot = environment.get("MLPACK_SPOT", "") in ("1", "true")
         self.imds = environment.get("AWS_EC2_METADATA_SERVICE_ENDPOINT") or IMDS
         if self.queue_url and not self.results:

@@ -6,6 +6,8 @@ Promises: what is accepted is consistent (the bytes are as many as shape and dat
 from struct import error as PackError
 from struct import pack, unpack
 
+from mlpack_runtime.limits import quoted
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -33,11 +35,19 @@ class TensorError(ValueError):
     """The datatype is unknown, the shape is no shape, or the bytes do not fill it."""
 
 
+_MANY = 1 << 62  # more than any memory holds
+
+
 def count(shape: "tuple[int, ...]") -> int:
-    """How many elements a shape holds; 1 for a scalar's `()`."""
+    """How many elements a shape holds; 1 for a scalar's `()`. Above 2**62 some number that is larger: products of a stranger's
+    sizes are not computed to their end, which takes time that is quadratic in their digits."""
+    if 0 in shape:
+        return 0
     total = 1
     for size in shape:
         total *= size
+        if total > _MANY:
+            return total
     return total
 
 
@@ -52,12 +62,12 @@ class Tensor:
     def __init__(self, datatype: str, shape: "tuple[int, ...]", data: "Buffer") -> None:
         known = DATATYPES.get(datatype)
         if known is None:
-            raise TensorError(f"datatype {datatype!r} is not one of {', '.join(DATATYPES)}")
+            raise TensorError(f"datatype {quoted(datatype)} is not one of {', '.join(DATATYPES)}")
         if any(type(size) is not int or size < 0 for size in shape):
-            raise TensorError(f"shape {list(shape)} is not a list of sizes")
+            raise TensorError(f"shape {quoted(shape)} is not a list of sizes")
         expected, given = count(shape) * known[1], memoryview(data).nbytes
         if expected != given:
-            raise TensorError(f"{datatype} of shape {list(shape)} is {expected} bytes, not {given}")
+            raise TensorError(f"{datatype} of shape {quoted(shape)} is {quoted(expected)} bytes, not {given}")
         self.datatype = datatype
         self.shape = shape
         self.data = data

@@ -5,7 +5,7 @@ HTTP alone. SIGTERM, SIGINT and a Spot notice end it: no more is taken, what is 
 given back.
 
 Exit status: 0 ended as asked; 1 cannot start; 2 settings; 4 a service failed at the start: start anew; 5 there is no engine for
-this device; 70 the device was lost (`EX_SOFTWARE`): start anew, elsewhere perhaps.
+this device; 70 the device was lost, or does not come back (`EX_SOFTWARE`): start anew, elsewhere perhaps.
 Promises: a message is never lost by how a worker ends, kill -9 included. Will not: start other processes, or mend a device.
 """
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 LOST = 70
 _MARGIN_S = 2.0
+_LOOK_S = 1.0
 
 
 def main(arguments: "list[str]") -> int:
@@ -82,6 +83,7 @@ class Worker:
             breaker=self._breaker,
             sample=found.sample,
         )
+        batcher.hold_to(loaded.limits)
         batcher.on_sticky = lambda error: self.stop.ask(f"the device is lost: {error}", LOST)
         batcher.start()
         service = Service(loaded, Batched(loaded, batcher))
@@ -92,7 +94,7 @@ class Worker:
             SpotWatch(self.stop, self.settings.imds, lambda text: _emit(loaded, "WARNING", text)).start()
         self.server.service = service
         self._tell_start(loaded, found, batcher)
-        self.stop.wait()
+        self._watch(batcher)
         return self._drain(loaded, batcher)
 
     def _tell_start(self, loaded: model.Model, found: Found, batcher: Batcher) -> None:
@@ -118,7 +120,18 @@ class Worker:
             return "the model is being loaded"
         if ended := self._ended():
             return f"its thread {ended} has ended, which is a bug: start another"
-        return "" if self._breaker.closed else f"the device failed; the breaker is {self._breaker.state}"
+        if not self._breaker.closed:
+            return f"the device failed; the breaker is {self._breaker.state}"
+        running_s, most_s = self._batcher.running_s if self._batcher else 0.0, self.settings.stall_s
+        return (
+            f"a batch has been run for {running_s:.0f} s, longer than {most_s:g} s (MLPACK_STALL_S)" if running_s > most_s else ""
+        )
+
+    def _watch(self, batcher: Batcher) -> None:
+        """Until the end is asked for; by itself where the engine does not come back, which nothing but a new process mends."""
+        while not self.stop.wait(_LOOK_S):
+            if self.settings.hang_s and batcher.running_s > self.settings.hang_s:
+                self.stop.ask(f"the engine has not come back for {batcher.running_s:.0f} s (MLPACK_HANG_S)", LOST)
 
     def _ended(self) -> str:
         """The name of a thread without which nothing is answered, and which is gone."""

@@ -1,4 +1,4 @@
-"""What runs together: chosen, padded, cut. For any calls, by hypothesis; numbers small enough to be exact in float32."""
+"""What runs together: padded, cut. For any calls, by hypothesis; numbers small enough to be exact in float32."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlpack_runtime.backend import BackendError, Shapes
-from mlpack_runtime.batching import Layout, Unit, choose, cut, fitted, join, most_rows, parts, shortened, together
+from mlpack_runtime.batching import Layout, Unit, cut, fitted, join, most_rows, parts, shortened, together
 from mlpack_runtime.tensor import Tensor, tensor
 
 PADS = {"input_ids": 9, "attention_mask": 0}
@@ -38,30 +38,6 @@ def model(feeds: dict[str, Tensor]) -> dict[str, Tensor]:
 texts = st.lists(st.tuples(st.integers(1, 3), st.integers(1, 12)), min_size=1, max_size=20)
 
 
-@given(texts, st.integers(3, 16), st.floats(0, 1), st.booleans())
-def test_every_call_gets_what_it_would_have_got_alone(
-    sizes: list[tuple[int, int]], most: int, waste: float, left: bool
-) -> None:
-    layout = LEFT if left else TEXT
-    waiting = [text(layout, rows, length, first=100 * at) for at, (rows, length) in enumerate(sizes)]
-    done: list[Unit] = []
-    while waiting:
-        chosen = choose(waiting, most, waste=waste)
-        assert chosen[0] is waiting[0]
-        assert sum(unit.rows for unit in chosen) <= most
-        rows, length = fitted(layout, Shapes(), chosen)
-        padding = rows * length - sum(unit.rows * unit.length for unit in chosen)
-        assert padding <= waste * rows * length
-        for unit, own in zip(chosen, cut(layout, chosen, model(join(layout, chosen, rows, length)), length), strict=True):
-            alone = model(dict(unit.feeds))
-            assert {name: (made.shape, made.tolist()) for name, made in own.items()} == {
-                name: (made.shape, made.tolist()) for name, made in alone.items()
-            }
-        waiting = [unit for unit in waiting if unit not in chosen]
-        done += chosen
-    assert len(done) == len(set(map(id, done))) == len(sizes)
-
-
 @given(texts, st.booleans())
 def test_a_call_in_pieces_is_put_together_again(sizes: list[tuple[int, int]], left: bool) -> None:
     layout = LEFT if left else TEXT
@@ -81,27 +57,6 @@ def test_a_call_of_many_rows_is_cut_into_batches(rows: int, most: int) -> None:
     assert parts(Layout(batched=False), call, most) == [call]
 
 
-def test_the_nearest_lengths_run_together() -> None:
-    waiting = [text(TEXT, 1, length) for length in (5, 50, 6, 49, 4, 5, 51)]
-    assert sorted(unit.length for unit in choose(waiting, 8)) == [4, 5, 5, 6]
-    assert [unit.length for unit in choose(waiting, 2)] == [5, 5]
-    assert len(choose(waiting, 7, waste=1.0)) == 7
-
-
-def image(rows: int, *shape: int) -> Unit:
-    size = rows
-    for axis in shape:
-        size *= axis
-    return Unit(IMAGE, {"x": Tensor("FP32", (rows, *shape), bytes(4 * size))})
-
-
-def test_images_of_one_size_run_together() -> None:
-    waiting = [image(1, 3, 8), image(1, 3, 9), image(2, 3, 8), image(0, 3, 8), image(1, 3, 8)]
-    chosen = choose(waiting, 8)
-    assert [unit.feeds["x"].shape for unit in chosen] == [(1, 3, 8), (2, 3, 8), (1, 3, 8)]
-    assert join(IMAGE, chosen, 4, 0)["x"].shape == (4, 3, 8)
-
-
 def profile(least: tuple[int, int], most: tuple[int, int]) -> dict[str, Any]:
     return dict.fromkeys(PADS, (least, least, most))
 
@@ -119,9 +74,7 @@ PROFILES = Shapes((profile((4, 64), (4, 64)), profile((1, 8), (1, 8)), profile((
         ([(1, 33)], (4, 64)),
     ],
 )
-def test_a_batch_is_padded_to_the_smallest_profile_that_takes_it(
-    sizes: list[tuple[int, int]], target: tuple[int, int]
-) -> None:
+def test_a_batch_is_padded_to_the_smallest_profile_that_takes_it(sizes: list[tuple[int, int]], target: tuple[int, int]) -> None:
     units = [text(TEXT, rows, length, first=at) for at, (rows, length) in enumerate(sizes)]
     assert fitted(TEXT, PROFILES, units) == target
     feeds = join(TEXT, units, *target)

@@ -53,7 +53,7 @@ ENGINE = {"_ctypes", "_struct", "struct", "types", "ctypes", "ctypes._endian", "
 ALLOWED = {
     "bench": FREE | ENGINE | {"mmap", "mlpack_runtime.bench"},
     "loop": FREE | ENGINE | {"_socket", "mlpack_runtime.loop"}
-    | {f"mlpack_runtime.{name}" for name in ("handler", "service", "protocol", "telemetry")},
+    | {f"mlpack_runtime.{name}" for name in ("handler", "service", "protocol", "shapes", "telemetry")},
 }  # fmt: skip
 COMMON = {"mlpack_runtime"} | {f"mlpack_runtime.{name}" for name in ("jsontext", "limits", "model", "ort", "tensor")}
 
@@ -99,9 +99,10 @@ def test_bench_load_imports_nothing_else(tiny: Path, tmp_path: Path) -> None:
     assert loaded(tiny, BENCH.format(), str(tmp_path)) - ALLOWED["bench"] - COMMON == set()
 
 
-RUNTIME = ["tensor", "jsontext", "limits", "ort", "model", "protocol", "telemetry", "service", "loop", "bench"]
+RUNTIME = ["tensor", "jsontext", "limits", "ort", "model", "protocol", "shapes", "telemetry", "service", "loop", "bench"]
 WORKER = ["aws", "backend", "backend_cpu", "backend_cuda", "batcher", "batching", "breaker", "consumer", "drain"]
-WORKER += ["health", "http_head", "http_server", "http_wire", "intake", "probe", "results", "settings", "sqs", "worker"]
+WORKER += ["health", "http_head", "http_server", "http_wire", "intake", "portions", "probe", "results", "settings", "sqs"]
+WORKER += ["waiting", "worker"]
 ENGINES = ["backend_tensorrt", "cuda_driver", "tensorrt_bindings", "engine_key", "engine_plan", "engine_build", "engine_verify"]
 ENGINES += ["engine_store", "engine_lease", "engine_make", "engine"]
 

@@ -41,6 +41,7 @@ MODULES = (
     "ort",
     "protocol",
     "service",
+    "shapes",
     "telemetry",
     "tensor",
 )
