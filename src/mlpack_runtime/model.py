@@ -137,6 +137,7 @@ class Model(Described):
         super().__init__(directory, settings, session.inputs, session.outputs)
         self.session = session
         self.tokenizer: TextTokenizer | None = None
+        self.portions: dict[str, int] | str | None = None  # what `portions` found out about the graph; None: nobody asked yet
 
     def predict(self, inputs: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
         """Every output of the graph. Raises ort.OrtError."""

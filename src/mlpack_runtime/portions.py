@@ -1,75 +1,132 @@
-"""A call that is more than the engine is asked for at a time, run in portions: for packages that have no batcher.
+"""A text model's call that is more than the engine is asked for at a time, run in portions: for packages that have no batcher.
 
 Promises: no portion is more than `engine_tokens`, so that memory follows the limit and not the request; texts run beside others of
-their length, so that one long text does not make the short ones as long. What comes back is in the call's order, each text's
-outputs as a worker gives them. Only where the graph, asked for two calls alone and together, answers rows each by itself (`probe`);
-any other call of that size is refused (413). Will not: be imported before such a call comes.
+their length, so that one long text does not make the short ones as long. What comes back is in the call's order; where an output
+has an axis that follows the length, it is as long as the call's longest, zeros behind what a portion gave. Only where the graph,
+asked for two texts alone and together, answers rows each by itself; any other call of that size is refused (413).
+Will not: be imported before such a call comes, or import what a worker has for this: a function does not carry that.
 """
 
-from mlpack_runtime.backend_cpu import CpuBackend
-from mlpack_runtime.batching import Layout, Unit, cut, join, parts, together
 from mlpack_runtime.limits import too_many_tokens
-from mlpack_runtime.probe import Found, probe
+from mlpack_runtime.tensor import DATATYPES, Tensor, count
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from mlpack_runtime.model import Model
-    from mlpack_runtime.ort import Session
-    from mlpack_runtime.tensor import Tensor
 
     Feeds = Mapping[str, Tensor]
 
-_FOUND: "dict[int, Found]" = {}
-"""By the session's identity: a process has one model."""
+TOLERANCE = 0.2
+"""Of the largest value: dynamic int8 shares its scales over a batch (`probe` has the same for workers)."""
+_TEXTS = ["warm", "a somewhat longer text, so that two lengths are known"]
 
 
 def run(model: "Model", given: "list[str] | Feeds") -> "dict[str, Tensor]":
-    """The outputs for these texts or inputs. Raises RequestError, ort.OrtError, BackendError where the engine is in trouble."""
-    layout, most = _layout(model), model.limits.engine_tokens
-    if isinstance(given, list):
-        units = [Unit(layout, feeds, None, place) for place, feeds in enumerate(_tokenized(model, given))]
-    else:
-        pieces = parts(layout, given, max(1, most // max(1, layout.length(given))))
-        units = [Unit(layout, feeds, None, place) for place, feeds in enumerate(pieces)]
-    outputs: list[dict[str, Tensor]] = [{} for _ in units]
-    for portion in _portions(units, most):
-        longest = portion[-1].length
-        if portion[0].rows * longest > most:
-            raise too_many_tokens(model.limits, f"a row alone has {longest}")
-        feeds = join(layout, portion, sum(unit.rows for unit in portion), longest)
-        for unit, own in zip(portion, cut(layout, portion, model.session.run(feeds), longest), strict=True):
-            outputs[unit.place] = own
-    return together(outputs, layout)
+    """The outputs for these texts or inputs. Raises RequestError, ort.OrtError."""
+    axes, most = _axes(model), model.limits.engine_tokens
+    places: list[int] = []
+    parts: list[dict[str, Tensor]] = []
+    for indices, feeds in _by_length(model, given, most) if isinstance(given, list) else _by_rows(given, most):
+        if model.tokens(feeds) > most:
+            raise too_many_tokens(model.limits, f"a row alone has {model.tokens(feeds)}")
+        places += indices
+        parts.append(model.predict(feeds))
+    return {name: _together([part[name] for part in parts], places, axes[name], left=_left(model)) for name in axes}
 
 
-def _layout(model: "Model") -> Layout:
-    found = _FOUND.get(id(model.session))
-    if found is None:
-        session: Session = model.session  # type: ignore[assignment]  # a package without a batcher has no other
-        found = _FOUND[id(model.session)] = probe(model, CpuBackend(session))
-    if not found.layout.batched:
-        raise too_many_tokens(model.limits, found.why)
-    return found.layout
+def _by_length(model: "Model", texts: "list[str]", most: int) -> "Iterator[tuple[list[int], Feeds]]":
+    """Which texts, and the engine's inputs for them: the shortest first, as many at a time as `most` tokens take."""
+    lengths = [model.tokens(model.tokenize([text])) for text in texts]  # one at a time: memory for one
+    portion: list[int] = []
+    chars = 0
+    for index in sorted(range(len(texts)), key=lengths.__getitem__):
+        chars += len(texts[index])
+        if portion and ((len(portion) + 1) * lengths[index] > most or chars > model.limits.text_chars):
+            yield portion, model.tokenize([texts[at] for at in portion])
+            portion, chars = [], len(texts[index])
+        portion.append(index)
+    yield portion, model.tokenize([texts[at] for at in portion])
 
 
-def _tokenized(model: "Model", texts: "list[str]") -> "Iterator[Feeds]":
-    names = tuple(port.name for port in model.inputs)
-    assert model.tokenizer is not None  # the service has looked
-    for text in texts:
-        yield from model.tokenizer.rows([text], names)
+def _by_rows(feeds: "Feeds", most: int) -> "Iterator[tuple[list[int], Feeds]]":
+    shape = max((made.shape for made in feeds.values()), key=len)
+    step = max(1, most // max(1, shape[1]))
+    for at in range(0, shape[0], step):
+        end = min(at + step, shape[0])
+        yield list(range(at, end)), {name: _rows(made, at, end) for name, made in feeds.items()}
 
 
-def _portions(units: "list[Unit]", most: int) -> "Iterator[list[Unit]]":
-    """By length, as many at a time as `most` tokens take, one at least."""
-    portion: list[Unit] = []
-    rows = 0
-    for unit in sorted(units, key=lambda unit: unit.length):
-        if portion and (rows + unit.rows) * unit.length > most:
-            yield portion
-            portion, rows = [], 0
-        portion.append(unit)
-        rows += unit.rows
-    if portion:
-        yield portion
+def _rows(made: Tensor, begin: int, end: int) -> Tensor:
+    data = memoryview(made.data).cast("B")
+    size = data.nbytes // made.shape[0]
+    return Tensor(made.datatype, (end - begin, *made.shape[1:]), data[begin * size : end * size])
+
+
+def _together(parts: "list[Tensor]", places: "list[int]", axis: int, *, left: bool) -> Tensor:
+    """Rows of several outputs in their places, as long along `axis` as the longest of them; 0: no axis follows the length."""
+    longest = max((part.shape[axis] for part in parts), default=0) if axis else 0
+    rows: list[bytes | memoryview] = [b""] * len(places)
+    done = 0
+    for part in parts:
+        made = _lengthened(part, axis, longest, left=left) if axis else part
+        data, number = memoryview(made.data).cast("B"), made.shape[0]
+        size = data.nbytes // number
+        for at in range(number):
+            rows[places[done + at]] = data[at * size : (at + 1) * size]
+        done += number
+    shape = list(parts[0].shape)
+    shape[0] = len(places)
+    if axis:
+        shape[axis] = longest
+    return Tensor(parts[0].datatype, tuple(shape), b"".join(rows))
+
+
+def _lengthened(made: Tensor, axis: int, length: int, *, left: bool) -> Tensor:
+    inner = count(made.shape[axis + 1 :]) * DATATYPES[made.datatype][1]
+    data, step, zeros = memoryview(made.data).cast("B"), made.shape[axis] * inner, bytes((length - made.shape[axis]) * inner)
+    pieces = (bytes(data[at : at + step]) for at in range(0, data.nbytes, step)) if step else iter(())
+    joined = b"".join(zeros + piece if left else piece + zeros for piece in pieces)
+    return Tensor(made.datatype, (*made.shape[:axis], length, *made.shape[axis + 1 :]), joined)
+
+
+def _left(model: "Model") -> bool:
+    return model.tokenizer is not None and model.tokenizer.pad_left
+
+
+def _axes(model: "Model") -> "dict[str, int]":
+    """Which axis of each output follows the length, 0 where none does. RequestError where rows are not answered each by itself."""
+    if model.portions is None:
+        model.portions = _found(model)
+    if isinstance(model.portions, str):
+        raise too_many_tokens(model.limits, model.portions)
+    return model.portions
+
+
+def _found(model: "Model") -> "dict[str, int] | str":
+    fixed = [port.name for port in (*model.inputs, *model.outputs) if not port.shape or type(port.shape[0]) is int]
+    if fixed:
+        return f"{fixed[0]!r} has no free first axis"
+    short, long = [model.tokenize([text]) for text in _TEXTS]
+    runs, both = [model.predict(short), model.predict(long)], model.predict(model.tokenize(_TEXTS))
+    axes = {}
+    for name, pair in both.items():
+        alone = [one[name] for one in runs]
+        if pair.shape[0] != 2 or any(made.shape[0] != 1 for made in alone):
+            return f"output {name!r} lacks the batch's rows"
+        differing = [at for at, sizes in enumerate(zip(alone[0].shape, alone[1].shape, strict=True)) if sizes[0] != sizes[1]]
+        if len(differing) > 1 or pair.shape[1:] != alone[1].shape[1:]:
+            return f"output {name!r} has axes that follow the length in a way of its own"
+        axes[name] = differing[0] if differing else 0
+        # The longer text has no padding beside the shorter: it is the same number for number, wherever its axes are.
+        own = alone[1:] if differing else alone
+        if not all(_close(made, _rows(pair, 2 - len(own) + at, 3 - len(own) + at)) for at, made in enumerate(own)):
+            return f"output {name!r} of two texts at once is not what each gets alone"
+    return axes
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    pairs = [(x, y) for x, y in zip(one.flat(), other.flat(), strict=True) if x == x and y == y]
+    allowed = 0.0 if one.datatype.startswith(("INT", "UINT", "BOOL")) else TOLERANCE * max((abs(x) for x, _ in pairs), default=0)
+    return all(abs(x - y) <= allowed for x, y in pairs)

@@ -296,7 +296,7 @@ class Clock:
 
 
 def _portions() -> "Any":
-    """By its name: an ordinary request should not pay for it, and a front door, which has this module, does not have that one."""
+    """By its name: an ordinary request should not pay for it, and a front door has this module, but not that one."""
     __import__("mlpack_runtime.portions")
     return sys.modules["mlpack_runtime.portions"]
 
