@@ -17,6 +17,7 @@ from mlpack_runtime.backend import BackendError, Shapes, open_backend
 from mlpack_runtime.batcher import Batcher
 from mlpack_runtime.batching import Layout
 from mlpack_runtime.breaker import Breaker
+from mlpack_runtime.limits import Limits
 from mlpack_runtime.probe import probe
 from mlpack_runtime.tensor import Tensor, tensor
 
@@ -224,3 +225,60 @@ def test_texts_of_a_real_model_are_what_they_are_alone(texts: Path, monkeypatch:
         assert output == pytest.approx(alone, rel=1e-6)
         assert row == pytest.approx(alone, rel=1e-6)
     backend.close()
+
+
+def test_what_waits_is_bounded_and_one_large_call_is_taken_alone() -> None:
+    device = Device()
+    limits = Limits({"MLPACK_LIMIT_WAITING_BYTES": "4000"}, {})
+    made = Batcher(device, ROWS, max_batch=8, max_wait_s=0.0, breaker=Breaker())  # type: ignore[arg-type]
+    made.hold_to(limits)
+    made.start()
+    device.gate.clear()
+    first = made.submit([call(0)])
+    assert device.entered.wait(30)
+    large = made.submit([call(*range(1000))])
+    assert outcome(lambda: made.submit([call(1)]).wait(ROWS)) == "busy"
+    device.gate.set()
+    assert first.wait(ROWS)["y"].flat() == [1]
+    assert large.wait(ROWS)["y"].flat() == [number + 1 for number in range(1000)]
+    assert outcome(lambda: made.submit([call(1)]).wait(ROWS)) == [2]
+    made.stop()
+
+
+def test_one_callers_many_pieces_do_not_hold_up_anothers_one() -> None:
+    device = Device()
+    with running(device) as batcher:
+        device.gate.clear()
+        many = batcher.submit([call(number) for number in range(1000)])
+        assert device.entered.wait(30)
+        one = batcher.submit([{"x": tensor([5, 6], "INT64", (1, 2))}])  # of a kind that no batch of the others has
+        device.gate.set()
+        one.wait(ROWS)
+        many.wait(ROWS)
+    assert 2 in device.sizes[:4]
+    assert sum(device.sizes) == 1002
+
+
+def test_the_rest_of_a_call_that_failed_is_not_run() -> None:
+    device = Device()
+    with running(device, max_batch=1) as batcher:
+        device.gate.clear()
+        bad = batcher.submit([call(-1), *[call(number) for number in range(100)]])
+        device.gate.set()
+        assert outcome(lambda: bad.wait(ROWS)) == "input"
+        assert outcome(lambda: batcher.submit([call(1)]).wait(ROWS)) == [2]
+    assert device.sizes == [1]
+
+
+def test_how_long_a_batch_has_been_run_is_known() -> None:
+    device = Device()
+    with running(device) as batcher:
+        assert batcher.running_s == 0
+        device.gate.clear()
+        job = batcher.submit([call(1)])
+        assert device.entered.wait(30)
+        assert batcher.running_s > 0
+        device.gate.set()
+        job.wait(ROWS)
+        batcher.submit([call(1)]).wait(ROWS)
+    assert batcher.running_s == 0

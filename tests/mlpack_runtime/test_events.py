@@ -23,6 +23,9 @@ ELB: dict[str, Any] = {"requestContext": {"elb": {}}}
         ({"requestContext": {}, "headers": {"A": 1, "B": None}, "multiValueHeaders": {"A": ["x"], "C": ["1", "2"], "D": []}},
          "POST", "/", {"a": "1", "c": "2"}),
         ({"requestContext": {}, "headers": [], "multiValueHeaders": "no"}, "POST", "/", {}),
+        ({"version": "2.0", "path": "/v2", "method": "GET", "headers": {"A": ["x", "y"], "B": []}, "requestContext":
+          {"serviceNetworkArn": "arn:aws:vpc-lattice:..."}}, "GET", "/v2", {"a": "y", "b": ""}),  # VPC Lattice's version 2
+        ({"requestContext": {"http": {"method": {}}}, "path": [], "headers": {"A": {}}}, "POST", "/", {"a": ""}),
     ],
 )  # fmt: skip
 def test_asked(event: dict[str, Any], method: str, path: str, headers: dict[str, str]) -> None:

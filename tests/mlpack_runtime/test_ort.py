@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import threading
 from array import array
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 from tiny_packages import affine, engine_library, save, words
 
+from mlpack_runtime import ort
 from mlpack_runtime.ort import Engine, OrtError, Session
 from mlpack_runtime.tensor import DATATYPES, Tensor, tensor
 
@@ -229,3 +231,34 @@ def test_engine_that_is_no_library_is_a_clean_error(tmp_path: Path, content: byt
 def test_engine_other_library_is_a_clean_error() -> None:
     with pytest.raises(OrtError, match="OrtGetApiBase"):
         Engine("libc.so.6")
+
+
+def test_the_engine_writes_no_lines_of_its_own(engine: Engine, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    session = Session(engine, str(words(tmp_path / "m.onnx")))
+    ids = tensor([99], "INT64", (1, 1))
+    for _ in range(3):
+        with pytest.raises(OrtError, match="out of data bounds"):
+            session.run({"input_ids": ids, "attention_mask": ids})
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_libraries_say_while_they_load_is_kept_short_and_off_stderr(capfd: pytest.CaptureFixture[str]) -> None:
+    del ort.SAID[:]
+    with ort._Overheard():
+        for number in range(500):
+            os.write(2, f"Error in cpuinfo: no file {number}\n\n".encode())
+    os.write(2, b"later\n")
+    assert [f"Error in cpuinfo: no file {number}" for number in range(5)] == ort.SAID
+    assert capfd.readouterr().err == "later\n"
+    del ort.SAID[:]
+
+
+def test_without_a_stderr_loading_goes_on(engine: Engine) -> None:
+    kept = os.dup(2)
+    os.close(2)
+    try:
+        with ort._Overheard():
+            assert engine.version
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

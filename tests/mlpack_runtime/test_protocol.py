@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlpack_runtime import protocol
+from mlpack_runtime.limits import Limits, variable
 from mlpack_runtime.ort import Port
 from mlpack_runtime.protocol import Call, RequestError
 from mlpack_runtime.tensor import DATATYPES, Tensor, count, tensor
@@ -282,3 +283,106 @@ def test_decode_anything_is_a_call_or_a_request_error(head: dict[str, Any], rows
         except RequestError as error:
             status = error.status
         assert status in (0, 200, 400)
+
+
+SMALL = Limits({variable(name): "20" for name in ("rows", "id_chars", "text_chars")}, {})
+
+
+def refused(value: dict[str, Any], binary: bytes = b"", *, has_texts: bool = False) -> RequestError:
+    with pytest.raises(RequestError) as caught:
+        protocol.decode(value, memoryview(binary), (PIXELS,), (SCORES,), has_texts=has_texts, limits=SMALL)
+    assert len(str(caught.value)) < 1000
+    return caught.value
+
+
+def test_each_limit_is_named_in_its_refusal() -> None:
+    assert decode({"id": "x" * 20, "inputs": [row()]}).id == "x" * 20
+    found = refused({"id": "x" * 21, "inputs": [row()]})
+    assert (found.status, str(found)) == (400, "characters of the id: 21; at most 20 are taken here (MLPACK_LIMIT_ID_CHARS)")
+    found = refused({"inputs": [row(shape=[21, 2], data=[1] * 42)]})
+    assert (found.status, found.kind) == (413, "PayloadTooLarge")
+    assert str(found) == "rows of input 'pixels': 21; at most 20 are taken here (MLPACK_LIMIT_ROWS)"
+    assert "texts: 21; at most 20" in str(refused(text_row(shape=[21], data=["a"] * 21), has_texts=True))
+    assert "characters of a text: 21; at most 20" in str(refused(text_row(shape=[1], data=["a" * 21]), has_texts=True))
+
+
+def test_texts_of_four_bytes_are_counted_while_they_are_read() -> None:
+    value = {"inputs": [{"name": "text", "shape": [50_000], "datatype": "BYTES", "parameters": {"binary_data_size": 200_000}}]}
+    assert "texts, or more: 21" in str(refused(value, bytes(200_000), has_texts=True))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"shape": [1] * 10_000},
+        {"shape": [1] * 10_000 + [0]},
+        {"shape": [10**99] * 10_000},
+        {"shape": [10**99, 10**99]},
+        {"shape": "x" * 10_000},
+        {"name": "x" * 10_000},
+        {"name": ["x"] * 10_000},
+        {"datatype": "x" * 10_000},
+        {"data": "x" * 10_000},
+        {"data": [[[[[]]]]] * 1000},
+        {"parameters": ["x"] * 10_000},
+        {"parameters": {"binary_data_size": 10**4000}},
+    ],
+    ids=["ranks", "zeros", "products", "large", "text", "name", "names", "datatype", "data", "deep", "parameters", "size"],
+)
+def test_what_is_large_is_refused_shortly(changes: dict[str, Any]) -> None:
+    assert refused({"inputs": [row(**changes)]}).status == 400
+
+
+def test_an_output_is_given_once_and_inputs_that_nobody_has_are_not_read() -> None:
+    assert "output 'scores' is asked for twice" in str(refused({"inputs": [row()], "outputs": [{"name": "scores"}] * 10_000}))
+    assert "10000 inputs are there" in str(refused({"inputs": [row(name=f"x{at}") for at in range(10_000)]}))
+    assert "inputs are there" in str(refused({"inputs": [{"name": "pixels"}] * 10_000}))
+
+
+def test_lists_are_flattened_no_deeper_than_the_shape_says() -> None:
+    deep: Any = "a"
+    for _ in range(900):
+        deep = [deep]
+    assert "not a list of strings" in str(refused(text_row(shape=[1, 2], data=[deep, "a"]), has_texts=True))
+    assert "has a shape of 900 axes" in str(refused(text_row(shape=[1] * 900, data=deep), has_texts=True))
+    assert "the nested data is a list of 900" in str(refused({"inputs": [row(data=deep)]}))
+    with pytest.raises(RequestError, match="the model takes 2 axes"):
+        protocol.tensors({"pixels": deep}, (PIXELS,))
+
+
+def test_a_body_is_held_to_its_bytes() -> None:
+    small = Limits({"MLPACK_LIMIT_BODY_BYTES": "100", "MLPACK_LIMIT_JSON_BYTES": "10"}, {})
+    assert protocol.split({protocol.HEADER_LENGTH: "2"}, b"{}" + bytes(98), small)[0] == {}
+    for headers, body, name in (
+        ({}, bytes(101), "BODY"),
+        ({}, b" " * 11, "JSON"),
+        ({protocol.HEADER_LENGTH: "11"}, b" " * 20, "JSON"),
+    ):
+        with pytest.raises(RequestError, match=f"MLPACK_LIMIT_{name}_BYTES") as caught:
+            protocol.split(headers, body, small)
+        assert caught.value.status == 413
+
+
+@pytest.mark.parametrize("stated", ["9" * 5000, "9" * 15, "9" * 16])
+def test_lengths_of_many_digits_are_refused(stated: str) -> None:
+    with pytest.raises(RequestError, match="Inference-Header-Content-Length is") as caught:
+        protocol.split({protocol.HEADER_LENGTH: stated}, b"{}")
+    assert len(str(caught.value)) < 300
+
+
+def test_a_deadline_is_a_time_that_clocks_and_sockets_take() -> None:
+    assert protocol.deadline_ms({"x-deadline-ms": "9" * 14}) == protocol.LONGEST_DEADLINE_MS
+    assert protocol.deadline_ms({"x-deadline-ms": "-" + "9" * 14}) == -int("9" * 14)
+    with pytest.raises(RequestError, match="x-deadline-ms"):
+        protocol.deadline_ms({"x-deadline-ms": "9" * 5000})
+
+
+def test_numbers_of_too_many_digits_are_told_as_such() -> None:
+    with pytest.raises(RequestError, match="a number has thousands of digits"):
+        protocol.split({}, b'{"a":' + b"9" * 5000 + b"}")
+
+
+def test_what_cannot_be_written_again_is_the_callers() -> None:
+    for value in ({"a": float("inf")}, protocol.split({}, b'{"a":1e400}')[0]):
+        with pytest.raises(RequestError, match="cannot be passed on as JSON"):
+            protocol.rewritten(value)

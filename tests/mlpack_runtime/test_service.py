@@ -9,7 +9,7 @@ import pytest
 from tiny_packages import affine, package
 
 from mlpack_runtime import model, protocol
-from mlpack_runtime.service import Reply, Service, open_service
+from mlpack_runtime.service import VERSION, Reply, Service, open_service
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -111,6 +111,10 @@ def test_infer_binary_in_and_out(service: Service) -> None:
     ("method", "path", "status", "part"),
     [
         ("GET", "/v2", 200, {"extensions": ["binary_tensor_data"]}),
+        ("GET", "/v2", 200, {"name": "mlpack", "version": VERSION}),
+        ("GET", "/" + "x" * 100_000, 404, "... (100001 characters)"),
+        ("GET", "/v2/models/" + "x" * 100_000, 404, "... (100000 characters) here"),
+        ("X" * 100_000, "/v2/models/tiny", 405, "... (100000 characters) is not allowed"),
         ("GET", "/", 200, {"name": "mlpack"}),
         ("GET", "/v2/health/live", 200, {"live": True}),
         ("HEAD", "/v2/health/ready", 200, {"ready": True}),
@@ -283,3 +287,33 @@ def test_bug_is_answered_and_logged_with_its_traceback(
     (line,) = logged(capfd)
     assert (line["level"], line["errors"]) == ("ERROR", 1)
     assert "Traceback" in line["traceback"]
+
+
+def test_the_servers_version_is_mlpacks() -> None:
+    from mlpack import __version__
+
+    assert __version__ == VERSION
+
+
+def test_what_a_stranger_repeats_stays_short_in_answer_and_log(service: Service, capfd: pytest.CaptureFixture[str]) -> None:
+    long = "A" * 1_000_000
+    for reply in (
+        service.http("POST", "/", {"x-trace-id": long}, json.dumps({**request(), "id": long}).encode(), long),
+        service.http("POST", "/", {}, json.dumps({long: 1}).encode(), long),
+        service.http("POST", "/", {}, json.dumps({f"k{at}": at for at in range(100_000)}).encode(), long),
+    ):
+        assert reply.status == 400
+        assert len(reply.body) < 1000
+    assert all(len(json.dumps(line)) < 3000 for line in logged(capfd))
+
+
+def test_a_hooks_long_words_are_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "p").mkdir()
+    root = package(tmp_path / "p/q", affine, preprocess="wordy:decode")
+    (root / "app/wordy.py").write_text("def decode(body):\n    raise ValueError('no ' + 'x' * 10**6)\n")
+    monkeypatch.setattr(model, "ROOT", str(root))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    reply = open_service().value({"a": 1})
+    assert reply.status == 400
+    assert len(reply.body) < 3000
+    assert all(len(json.dumps(line)) < 15_000 for line in logged(capfd))
