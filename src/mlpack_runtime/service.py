@@ -16,6 +16,7 @@ from time import perf_counter_ns
 from mlpack_runtime import jsontext, model, ort, protocol, telemetry
 from mlpack_runtime.limits import REQUEST_ID, TRACEBACK, cut, named, quoted
 from mlpack_runtime.protocol import Call, RequestError
+from mlpack_runtime.tensor import DATATYPES, count
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,13 +79,19 @@ class Service:
         """The answer to an HTTP request. `headers` have lower-case names; `check` may refuse an answer (RequestError)."""
 
         def work(record: telemetry.Record) -> Reply:
+            record.answer_bytes = RESPONSE_LIMIT_BYTES if check is not None else None
             return _checked(self._route(record, method, path, headers, body), check)
 
         return self._answer(headers, request_id, work)
 
     def value(self, value: object, request_id: str = "", check: "Check | None" = None) -> Reply:
         """The answer to a JSON value that came without HTTP: JSON, which carries the trace id itself where it is an object."""
-        return self._answer({}, request_id, lambda record: _checked(self._infer(record, value, None), check))
+
+        def work(record: telemetry.Record) -> Reply:
+            record.answer_bytes = RESPONSE_LIMIT_BYTES if check is not None else None
+            return _checked(self._infer(record, value, None), check)
+
+        return self._answer({}, request_id, work)
 
     def message(self, headers: "Mapping[str, str]", body: bytes, request_id: str, metrics: "Mapping[str, float]") -> Reply:
         """The answer to a request out of a queue, in either form. `headers` as over HTTP; `metrics`: telemetry.WORKER_METRICS."""
@@ -186,9 +193,12 @@ class Service:
             if binary is None and any(wants for _, wants in call.wanted):
                 raise RequestError("a direct invocation's answer is JSON: binary outputs need HTTP. Leave binary_data out")
             clock.lap("decode")
+            self._check_answer(record, call)
             outputs, clock = self._outputs(record, call)
         else:
             call = self._plain(value, clock)
+            if self._postprocess is None:
+                self._check_answer(record, call)
             outputs, clock = self._outputs(record, call)
             if self._postprocess is not None:
                 made = _call_hook(self._postprocess, outputs)
@@ -202,6 +212,16 @@ class Service:
             return Reply(200, body, {"content-type": JSON})
         headers = {"content-type": BINARY, protocol.HEADER_LENGTH: str(header_bytes)}
         return Reply(200, body, headers, binary=True)
+
+    def _check_answer(self, record: telemetry.Record, call: Call) -> None:
+        """Refuse now what would be refused when it is computed: outputs that have the call's rows, and a size for each."""
+        axis = self.model.inputs[0].shape[0] if self.model.inputs and self.model.inputs[0].shape else None
+        ports, least = {port.name: port for port in self.model.outputs}, 0
+        for name, binary in call.wanted if record.answer_bytes is not None and type(axis) is str and axis != "?" else ():
+            first, *others = ports[name].shape or (None,)
+            if first == axis and all(type(size) is int for size in others):
+                least += call.batch * count(tuple(others)) * (DATATYPES[ports[name].datatype][1] if binary else 2)  # type: ignore[arg-type]
+        fits(least, record.answer_bytes or least + _ENVELOPE_BYTES)
 
     def _split(self, headers: "Mapping[str, str]", body: bytes) -> "tuple[Any, memoryview]":
         return protocol.split(headers, body, self.model.limits)
@@ -264,7 +284,7 @@ def fits(size: int, limit: int) -> None:
     """Raise RequestError when a body of `size` bytes, with what is put around it, is more than `limit`."""
     if size + _ENVELOPE_BYTES > limit:
         message = (
-            f"the answer has {size} bytes; {limit} are passed on. Send fewer samples a call, ask for fewer outputs,"
+            f"the answer has {size} bytes or more; {limit} are passed on. Send fewer samples a call, ask for fewer outputs,"
             ' or over HTTP for binary ones ("parameters": {"binary_data_output": true})'
         )
         raise RequestError(message, 413, "PayloadTooLarge")

@@ -54,7 +54,18 @@ def trace_id(headers: "Mapping[str, str]") -> str:
 class Record:
     """What is known of one request when it ends. Times in milliseconds."""
 
-    __slots__ = ("batch", "cold_start", "detail", "latency_ms", "metrics", "request_id", "stages_ms", "status", "trace_id")
+    __slots__ = (
+        "answer_bytes",
+        "batch",
+        "cold_start",
+        "detail",
+        "latency_ms",
+        "metrics",
+        "request_id",
+        "stages_ms",
+        "status",
+        "trace_id",
+    )
 
     def __init__(self, trace: str, request_id: str, *, cold_start: bool) -> None:
         self.trace_id = trace
@@ -65,6 +76,7 @@ class Record:
         self.latency_ms = 0.0
         self.stages_ms: dict[str, float] = {}
         self.metrics: dict[str, float] = {}  # of WORKER_METRICS
+        self.answer_bytes: int | None = None  # no answer is passed on that is longer, where that is known
         self.detail: dict[str, str] = {}  # error_type, error_message, traceback: only where something failed
 
 

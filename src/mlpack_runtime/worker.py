@@ -22,6 +22,7 @@ from mlpack_runtime.consumer import Batched
 from mlpack_runtime.drain import SpotWatch, Stop, on_signals
 from mlpack_runtime.health import Server
 from mlpack_runtime.intake import Intake
+from mlpack_runtime.limits import Limits
 from mlpack_runtime.probe import Found, probe
 from mlpack_runtime.service import Service
 from mlpack_runtime.settings import Settings, SettingsError
@@ -44,7 +45,9 @@ def main(arguments: "list[str]") -> int:
     sys.setswitchinterval(0.0005)
     try:
         place = model.directory()
-        settings = Settings(os.environ, model.read_settings(place).get("worker") or {})
+        packaged = model.read_settings(place)
+        settings = Settings(os.environ, packaged.get("worker") or {})
+        Limits(os.environ, packaged)  # what is wrong with them is said as of other settings, before a large model loads
         worker = Worker(settings)
         on_signals(worker.stop)
         return worker.run()

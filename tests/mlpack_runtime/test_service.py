@@ -9,7 +9,8 @@ import pytest
 from tiny_packages import affine, package
 
 from mlpack_runtime import model, protocol
-from mlpack_runtime.service import VERSION, Reply, Service, open_service
+from mlpack_runtime.service import VERSION, Reply, Service, fits_direct, open_service
+from mlpack_runtime.tensor import Tensor
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -317,3 +318,17 @@ def test_a_hooks_long_words_are_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert reply.status == 400
     assert len(reply.body) < 3000
     assert all(len(json.dumps(line)) < 15_000 for line in logged(capfd))
+
+
+def test_an_answer_that_cannot_be_passed_on_is_not_computed(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three numbers a row are six bytes at least."""
+    rows = 1_050_000
+    monkeypatch.setattr(service.model, "session", None)  # asking it would be a bug
+    call = protocol.Call()
+    call.inputs = {"pixels": Tensor("FP32", (rows, 4), bytes(rows * 16)), "marks": Tensor("INT64", (rows,), bytes(rows * 8))}
+    call.wanted = [("scores", False), ("count", False)]
+    monkeypatch.setattr(protocol, "decode", lambda *_args, **_more: call)
+    refused = service.value(request(), check=fits_direct)
+    assert refused.status == 413
+    assert b"6300000 bytes or more; 6291456 are passed on" in refused.body
+    assert service.value(request()).status == 500  # nobody said what is passed on: it is computed

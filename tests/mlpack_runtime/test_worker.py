@@ -255,6 +255,7 @@ def test_long_work_stays_ours(tmp_path: Path, aws: AwsServer) -> None:
     ("settings", "status", "said"),
     [
         ({"max_batch": "many"}, 2, "MLPACK_MAX_BATCH is 'many'"),
+        ({"limit_rows": "0"}, 2, "MLPACK_LIMIT_ROWS is '0'"),
         ({"queue_url": "https://sqs.eu-west-1.amazonaws.com/1/q"}, 2, "MLPACK_RESULTS is not"),
         ({"queue_url": "https://x/1/q", "results": "ftp://a"}, 1, "'ftp://a' is no address"),
         ({"model_dir": "/nowhere"}, 1, "no model.json in /nowhere"),
