@@ -138,7 +138,7 @@ class Exchange(Service):
             )
         clock, after = Clock(record), memoryview(b"") if binary is None else binary
         call = self._checked(value, binary, clock)
-        record.batch = call.batch if call is not None else 1
+        record.asked, record.batch = True, call.batch if call is not None else 1
         mode = self._door.settings.mode
         if self._door.queue is not None and "respond-async" in preferences(self._headers):
             mode = "ticket"
@@ -163,6 +163,7 @@ class Exchange(Service):
                 raise RequestError("a direct invocation's answer is JSON: binary outputs need HTTP. Leave binary_data out")
             clock.lap("decode")
             return call
+        protocol.check_no_bytes(binary)
         if not described.settings.get("preprocess"):
             return self._plain(value, clock)
         if type(value) is not dict:

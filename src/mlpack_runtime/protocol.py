@@ -116,6 +116,12 @@ def decode(
     return call
 
 
+def check_no_bytes(binary: "memoryview | None") -> None:
+    """Refuse bytes after a JSON value that is no protocol request: no input says that they are its own."""
+    if binary:
+        raise RequestError(f"{len(binary)} bytes after the JSON, which is no protocol request: which input do they belong to?")
+
+
 def _give_bytes(rows: "dict[str, dict[str, Any]]", binary: memoryview) -> None:
     """Each row its binary tensor. RequestError where the sizes are not those of the bytes at hand."""
     at = 0

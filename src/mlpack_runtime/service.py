@@ -131,7 +131,7 @@ class Service:
         reply.headers[telemetry.TRACE_HEADER] = record.trace_id
         record.status = reply.status
         record.latency_ms = (perf_counter_ns() - start) / 1e6
-        if record.batch or reply.status >= 400:  # health checks and metadata are not requests to the model
+        if record.asked or reply.status >= 400:  # health checks and metadata are not requests to the model
             record.cold_start, self._cold = self._cold, False  # of several at once, one
             if record.cold_start:
                 record.stages_ms.update({f"load_{stage}": spent for stage, spent in self.model.stages_ms.items()})
@@ -196,6 +196,7 @@ class Service:
             self._check_answer(record, call)
             outputs, clock = self._outputs(record, call)
         else:
+            protocol.check_no_bytes(binary)
             call = self._plain(value, clock)
             if self._postprocess is None:
                 self._check_answer(record, call)
@@ -227,7 +228,7 @@ class Service:
         return protocol.split(headers, body, self.model.limits)
 
     def _outputs(self, record: telemetry.Record, call: Call) -> "tuple[Mapping[str, Tensor], Clock]":
-        record.batch = call.batch
+        record.asked, record.batch = True, call.batch
         return self._predict(call, record), Clock(record)
 
     def _directly(self, call: Call, record: telemetry.Record) -> "Mapping[str, Tensor]":

@@ -56,6 +56,7 @@ class Record:
 
     __slots__ = (
         "answer_bytes",
+        "asked",
         "batch",
         "cold_start",
         "detail",
@@ -72,6 +73,7 @@ class Record:
         self.request_id = request_id
         self.cold_start = cold_start
         self.status = 200
+        self.asked = False  # whether it was a request to the model, of however few rows
         self.batch = 0
         self.latency_ms = 0.0
         self.stages_ms: dict[str, float] = {}

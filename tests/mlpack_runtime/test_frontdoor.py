@@ -255,3 +255,31 @@ def frontdoor_file() -> str:
     import mlpack_runtime
 
     return mlpack_runtime.__file__
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "said"),
+    [
+        (json.dumps({**REQUEST, "parameters": {"x": 7}}).replace("7", "1e400"), 400, "cannot be passed on as JSON"),
+        (json.dumps({**REQUEST, "id": "x" * 2000}), 400, "MLPACK_LIMIT_ID_CHARS"),
+        (json.dumps({"inputs": {"pixels": [[1, 2, 3, 4]] * 6}}), 413, "MLPACK_LIMIT_ROWS"),
+        (json.dumps({"inputs": [{"name": "pixels", "shape": [200_000, 0], "datatype": "FP32", "data": []}]}), 400, "has shape"),
+    ],
+)
+def test_a_front_door_holds_the_workers_limits(
+    body: str, status: int, said: str, frontdoor: Any, door: Doors, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLPACK_LIMIT_ROWS", "5")
+    endpoint = serve()
+    reply, envelope = frontdoor.respond(door(endpoint.url), event(body), Context())
+    assert (reply.status, envelope["statusCode"]) == (status, status)
+    assert said in reply.body.decode()
+    assert len(reply.body) < 1000
+
+
+def test_bytes_after_what_a_hook_takes_belong_to_nothing(frontdoor: Any, door: Doors, tmp_path: Path) -> None:
+    described(tmp_path / "model", preprocess="app:preprocess")
+    sent = event('{"row":1}abc', inference_header_content_length="9")
+    reply, _ = frontdoor.respond(door(NOWHERE), sent, Context())
+    assert reply.status == 400
+    assert b"3 bytes after the JSON" in reply.body

@@ -332,3 +332,19 @@ def test_an_answer_that_cannot_be_passed_on_is_not_computed(service: Service, mo
     assert refused.status == 413
     assert b"6300000 bytes or more; 6291456 are passed on" in refused.body
     assert service.value(request()).status == 500  # nobody said what is passed on: it is computed
+
+
+def test_a_request_without_rows_has_a_log_line(service: Service, capfd: pytest.CaptureFixture[str]) -> None:
+    reply = service.value({"inputs": {"pixels": Tensor("FP32", (0, 4), b""), "marks": []}})
+    assert reply.status == 200
+    (line,) = logged(capfd)
+    assert (line["batch"], line["status"]) == (0, 200)
+
+
+def test_bytes_after_a_plain_request_belong_to_nothing(service: Service) -> None:
+    value = b'{"inputs":{"pixels":[[1,1,1,1]],"marks":[1]}}'
+    length = {"inference-header-content-length": str(len(value))}
+    assert service.http("POST", "/", length, value).status == 200
+    reply = service.http("POST", "/", length, value + b"abc")
+    assert reply.status == 400
+    assert b"3 bytes after the JSON" in reply.body

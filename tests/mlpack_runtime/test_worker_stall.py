@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -11,36 +13,40 @@ from mlpack_runtime.settings import Settings, SettingsError
 from mlpack_runtime.worker import LOST, Worker
 
 
-def worker(running_s: float, **settings: str) -> Worker:
+@contextmanager
+def worker(running_s: float, **settings: str) -> Iterator[Worker]:
+    """One whose engine has been at a batch for so long."""
     made = Worker(Settings({"MLPACK_PORT": "0", **settings}, {}))
+    made.server.start()
     made._batcher = SimpleNamespace(running_s=running_s, thread=SimpleNamespace(ident=None))  # type: ignore[assignment]
     made.server.service = SimpleNamespace()  # type: ignore[assignment]
-    return made
-
-
-def ready(made: Worker) -> tuple[int, dict[str, str], bytes]:
     try:
-        assert made.server.answer("GET", "/v2/health/live", {}, b"")[0] == 200
-        return made.server.answer("GET", "/v2/health/ready", {}, b"")
+        yield made
     finally:
-        made.server._http.server_close()
+        made.server.stop(1.0)
 
 
-def test_readiness_tells_of_a_batch_that_outlasts_its_time() -> None:
-    assert ready(worker(29.0))[0] == 200
-    status, _, body = ready(worker(31.0))
-    assert status == 503
-    assert b"a batch has been run for 31 s, longer than 30 s (MLPACK_STALL_S)" in body
-    assert ready(worker(31.0, MLPACK_STALL_S="60"))[0] == 200
+@pytest.mark.parametrize(
+    ("running_s", "settings", "said"),
+    [
+        (0.0, {}, ""),
+        (29.0, {}, ""),
+        (31.0, {}, "a batch has been run for 31 s, longer than 30 s (MLPACK_STALL_S)"),
+        (31.0, {"MLPACK_STALL_S": "60"}, ""),
+        (1.0, {"MLPACK_STALL_S": "0.5"}, "a batch has been run for 1 s, longer than 0.5 s (MLPACK_STALL_S)"),
+    ],
+)
+def test_readiness_tells_of_a_batch_that_outlasts_its_time(running_s: float, settings: dict[str, str], said: str) -> None:
+    with worker(running_s, **settings) as made:
+        assert made.server.ready() == said
 
 
 def test_an_engine_that_does_not_come_back_ends_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mlpack_runtime.worker._LOOK_S", 0.001)
-    made: Any = worker(901.0)
-    made._watch(made._batcher)
-    assert made.stop.code == LOST
-    assert "has not come back for 901 s (MLPACK_HANG_S)" in made.stop.reason
-    made.server._http.server_close()
+    with worker(901.0) as made:
+        made._watch(cast("Any", made._batcher))
+        assert made.stop.code == LOST
+        assert "has not come back for 901 s (MLPACK_HANG_S)" in made.stop.reason
 
 
 def test_the_times_are_settings() -> None:
