@@ -75,7 +75,7 @@ class Limits:
     engine, together.
     """
 
-    __slots__ = ("body_bytes", "engine_tokens", "id_chars", "json_bytes", "rows", "text_chars", "waiting_bytes")
+    __slots__ = ("_row_axes", "body_bytes", "engine_tokens", "id_chars", "json_bytes", "rows", "text_chars", "waiting_bytes")
 
     def __init__(self, environment: "Mapping[str, str]", settings: "Mapping[str, Any]") -> None:
         memory = memory_mb(environment, settings) * MIB
@@ -87,6 +87,7 @@ class Limits:
 
         self.body_bytes = limit("body_bytes", min(256 * MIB, max(LAMBDA_BYTES, memory / 8)))
         self.json_bytes = limit("json_bytes", min(self.body_bytes, max(LAMBDA_BYTES, memory / 32)))
+        self._row_axes = _row_axes(settings)
         self.rows = limit("rows", min(4_194_304, max(16, memory / 2 / _row_bytes(settings))))
         self.text_chars = limit("text_chars", max(32_768, memory / _CHAR_BYTES))
         self.id_chars = limit("id_chars", 1024)
@@ -94,8 +95,12 @@ class Limits:
         self.engine_tokens = limit("engine_tokens", max(1024, longest, memory / 2 / (known.get("token_bytes") or _TOKEN_BYTES)))
         self.waiting_bytes = limit("waiting_bytes", memory / 4)
 
+    def counts_rows(self, axes: "tuple[int | str, ...]") -> bool:
+        """Whether the first of a port's axes counts samples. One axis alone may be a signal's: it does where outputs follow it."""
+        return bool(axes) and type(axes[0]) is not int and (len(axes) > 1 or axes[0] in self._row_axes)
 
-NAMES = tuple(sorted(Limits.__slots__))
+
+NAMES = tuple(sorted(name for name in Limits.__slots__ if not name.startswith("_")))
 
 
 def variable(name: str) -> str:
@@ -133,13 +138,25 @@ def memory_mb(environment: "Mapping[str, str]", settings: "Mapping[str, Any]") -
         return DEFAULT_MEMORY_MB
 
 
+def _axes(settings: "Mapping[str, Any]", key: str) -> "list[tuple[Any, ...]]":
+    return [tuple(port.get("shape") or ()) for port in settings.get(key) or ()]
+
+
+def _row_axes(settings: "Mapping[str, Any]") -> "frozenset[object]":
+    """Names of the axes that count samples: the first one of an input and, before others, of an output."""
+    given = {shape[0] for shape in _axes(settings, "inputs") if shape}
+    return frozenset(
+        shape[0] for shape in _axes(settings, "outputs") if len(shape) > 1 and type(shape[0]) is str and shape[0] in given
+    )
+
+
 def _row_bytes(settings: "Mapping[str, Any]") -> int:
     """What a sample costs beside the bytes that it came in: its outputs as Python's numbers (32 bytes each), and the objects around
     it, which are many for a text."""
-    values = 0
-    for port in settings.get("outputs") or ():
-        size = 1
-        for axis in port.get("shape", ())[1:]:
+    axes, values = _row_axes(settings), 0
+    for first, *others in filter(None, _axes(settings, "outputs")):
+        size = 1 if first in axes else 0
+        for axis in others:
             size *= axis if type(axis) is int else 1
         values += size
     return 32 * values + (16_384 if settings.get("tokenizer") else 64)

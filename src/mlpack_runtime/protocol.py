@@ -159,7 +159,7 @@ def tensors(values: "Mapping[str, Any]", ports: "Iterable[Port]", limits: Limits
         found[port.name] = made
     check_backed(ports, found)
     for port in ports:
-        if port.shape and type(port.shape[0]) is not int and found[port.name].shape[0] > limits.rows:
+        if limits.counts_rows(port.shape) and found[port.name].shape[0] > limits.rows:
             raise too_large("rows", f"rows of input {port.name!r}:", found[port.name].shape[0], limits)
     return found
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from mlpack_runtime.limits import MESSAGE, MIB, NAMES, QUOTED, Limits, SettingsError, cut, exceeded, quoted, variable
 
-TABULAR = {"memory_mb": 512, "outputs": [{"shape": ["batch", 3]}], "target": "lambda-zip"}
+BATCH = [{"shape": ["batch", 20]}]
+TABULAR = {"memory_mb": 512, "inputs": BATCH, "outputs": [{"shape": ["batch", 3]}], "target": "lambda-zip"}
 
 
 def test_a_package_that_says_nothing_has_limits() -> None:
@@ -23,6 +24,18 @@ def test_large_tables_pass_and_rows_of_large_outputs_are_fewer() -> None:
     assert Limits({}, TABULAR).rows > 200_000
     wide = {**TABULAR, "outputs": [{"shape": ["batch", 21, 224, 224]}]}
     assert 16 <= Limits({}, wide).rows < 100
+
+
+def test_a_signals_samples_are_no_rows() -> None:
+    sound = {"inputs": [{"shape": ["n"]}], "outputs": [{"shape": ["frames", 521]}]}
+    assert not Limits({}, sound).counts_rows(("n",))
+    assert Limits({}, sound).rows > 1_000_000
+    assert not Limits({}, {**sound, "outputs": [{"shape": ["n"]}]}).counts_rows(("n",))
+    follows = Limits({}, {**sound, "outputs": [{"shape": ["n", 1000]}]})
+    assert follows.counts_rows(("n",))
+    assert follows.rows < 30_000
+    assert Limits({}, {}).counts_rows(("batch", 4))
+    assert not any(Limits({}, {}).counts_rows(axes) for axes in ((), (3, 4), ("n",)))
 
 
 def test_a_functions_own_memory_counts_and_a_front_doors_does_not() -> None:
