@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests.oci import layouts
 
 import workshop as workshop_
 from mlpack import digest, plan, recipe, transform, wheels
@@ -98,6 +99,18 @@ def test_a_base_that_is_said_wrong_is_the_command_lines_fault(workshop: Workshop
     packages = Packages(recipe.load(workshop.recipe), workshop.store, (workshop.root,), base=base)
     with pytest.raises(RecipeError, match=f"--base: .*{said}"):
         packages.base_of(Target(kind="lambda-image", arch="x86_64", config=LambdaImage()))
+
+
+def test_a_base_beside_the_recipe_may_be_one_image_of_several(workshop: Workshop) -> None:
+    maker = layouts.Maker(workshop.root / "bases")
+    lines = [layouts.called(maker.image(mark=name), name) for name in ("v1", "v2")]
+    maker.done(*lines)
+    packages = Packages(recipe.load(workshop.recipe), workshop.store, (workshop.root,))
+    for text in ("bases:v2", "./bases:v2", f"bases@{lines[1]['digest']}", "oci:bases:v2"):
+        found = packages.base_of(Target(kind="lambda-image", arch="x86_64", config=LambdaImage(base=text)))
+        assert str(found and found.digest) == lines[1]["digest"]
+    with pytest.raises(RecipeError, match=r"targets\.lambda-image\.base: .*2 images for linux/amd64"):
+        packages.base_of(Target(kind="lambda-image", arch="x86_64", config=LambdaImage(base="./bases")))
 
 
 def test_hooks_of_two_directories_are_refused(workshop: Workshop, tmp_path: Path) -> None:

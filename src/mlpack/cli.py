@@ -25,7 +25,12 @@ if TYPE_CHECKING:
 
 _CODES = "\n".join(f"  {code.value:>3}  {meaning}" for code, meaning in MEANINGS.items())
 as_json, quiet_option = cli_registry.as_json, cli_registry.quiet_option
-arch_option = click.option("--arch", type=click.Choice(["x86_64", "arm64"]), default="x86_64", show_default=True)
+arch_option = click.option(
+    "--arch", type=click.Choice(["x86_64", "arm64"]), help="Which of several. [default: the only one, else x86_64]"
+)
+one_arch_option = click.option(
+    "--arch", type=click.Choice(["x86_64", "arm64"]), help="Which of several. [default: there must be only one]"
+)
 
 
 class _Verbs(click.Group):
@@ -190,16 +195,18 @@ def image() -> None:
 
 
 @image.command("push")
-@click.argument("layout", type=click.Path(exists=True, path_type=Path))
+@click.argument("layout", metavar="LAYOUT[:TAG|@DIGEST]")
 @click.argument("reference")
+@one_arch_option
 @quiet_option
 @click.pass_obj
-def image_push(quiet: bool, layout: Path, reference: str) -> None:
-    """Push the OCI layout or archive LAYOUT to REFERENCE (host/name:tag). Prints host/name@digest."""
+def image_push(quiet: bool, layout: str, reference: str, arch: str | None) -> None:
+    """Push one image of the OCI layout or archive LAYOUT to REFERENCE (host/name:tag), without attestations. Prints
+    host/name@digest."""
     from mlpack import images
 
     with cli_registry.open_console(quiet) as console:
-        stdout.value(images.push(layout, reference, _credentials, console))
+        stdout.value(images.push(layout, reference, arch, _credentials, console))
 
 
 @image.command("pull")
@@ -208,7 +215,7 @@ def image_push(quiet: bool, layout: Path, reference: str) -> None:
 @arch_option
 @quiet_option
 @click.pass_obj
-def image_pull(quiet: bool, reference: str, layout: Path, arch: str) -> None:
+def image_pull(quiet: bool, reference: str, layout: Path, arch: str | None) -> None:
     """Pull REFERENCE into the OCI layout directory LAYOUT, every byte verified. Prints the digest."""
     from mlpack import images
 
@@ -219,21 +226,22 @@ def image_pull(quiet: bool, reference: str, layout: Path, arch: str) -> None:
 @image.command("inspect")
 @click.argument("reference")
 @arch_option
-def image_inspect(reference: str, arch: str) -> None:
-    """Describe an image: a layout, an archive, or a registry reference. JSON on stdout."""
+def image_inspect(reference: str, arch: str | None) -> None:
+    """Describe an image: LAYOUT[:TAG|@DIGEST], an archive, or a registry reference. JSON on stdout."""
     from mlpack import images
 
     cli_registry.print_json(images.inspect(reference, arch, _credentials, _cache_dir()))
 
 
 @image.command("validate")
-@click.argument("layout", type=click.Path(exists=True, path_type=Path))
+@click.argument("layout", metavar="LAYOUT[:TAG|@DIGEST]")
+@one_arch_option
 @click.option("--lambda", "for_lambda", is_flag=True, help="Also check what AWS Lambda demands of an image.")
-def image_validate(layout: Path, for_lambda: bool) -> int:
+def image_validate(layout: str, arch: str | None, for_lambda: bool) -> int:
     """Derive every digest and size of LAYOUT anew and print each one that is wrong. Exit 3 when there is one."""
     from mlpack import images
 
-    problems = images.validate(layout, for_lambda=for_lambda)
+    problems = images.validate(layout, arch, for_lambda=for_lambda)
     for problem in problems:
         stdout.row(problem)
     return ExitCode.STEP_FAILED if problems else ExitCode.OK

@@ -77,6 +77,12 @@ class PackError(MlpackError):
     """A package could not be written, or it broke when it was booted."""
 
 
+class NamingError(PackError):
+    """The name of an image is malformed, or names nothing or several things: the command line or the recipe is to be changed."""
+
+    exit_code = ExitCode.RECIPE
+
+
 class LimitError(PackError):
     """A hard limit of the target is exceeded. Says what to cut, largest first."""
 

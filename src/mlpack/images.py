@@ -1,4 +1,8 @@
-"""The verbs of `mlpack image`: push, pull, inspect and validate, over `oci` and what Lambda demands of an image."""
+"""The verbs of `mlpack image`: push, pull, inspect and validate, over `oci` and what Lambda demands of an image.
+
+What a layout holds beside the image that was asked for (other platforms, attestations, signatures) is not pushed: Lambda takes no
+index, and an attestation says nothing without the one around it. `skopeo copy --all` pushes all of it.
+"""
 
 from __future__ import annotations
 
@@ -7,35 +11,44 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from mlpack import words
 from mlpack.console import Console
-from mlpack.errors import PackError
-from mlpack.oci import image, layout, media, remote
+from mlpack.errors import NamingError
+from mlpack.oci import image, layout, media, remote, selection
 from mlpack.oci.auth import Credentials
-from mlpack.oci.base import resolve_base
+from mlpack.oci.base import LIKE_PATHS, machine_of, resolve_base
+from mlpack.oci.reference import parse
 from mlpack.targets import lambda_image
 
 
-def push(path: Path, reference: str, credentials: Credentials, console: Console) -> str:
-    """Push the layout or archive at `path`; the reference by digest that deployments should name."""
-    made = layout.read(path)
+def push(source: str, reference: str, arch: str | None, credentials: Credentials, console: Console) -> str:
+    """Push an image of the layout or archive `source` (see `layout.locate`); the reference by digest that deployments should name.
+
+    NamingError when `source` or `reference` is none, or `source` holds several images and `arch` does not say which.
+    """
+    parse(reference)
+    made, others = layout.read_named(source, arch and media.architecture(arch))
+    if others:
+        said = words.count(others, "other manifest")
+        console.note(f"pushing {'/'.join(filter(None, image.platform(made)))} alone; {said} of {source} stay behind")
     with console.step(f"push {reference}"):
         digest = remote.push(made, reference, credentials)
     return f"{_without_version(reference)}@{digest}"
 
 
-def pull(reference: str, path: Path, arch: str, credentials: Credentials, console: Console) -> str:
-    """Pull `reference` into a new layout at `path`; its digest. PackError when something is there already."""
+def pull(reference: str, path: Path, arch: str | None, credentials: Credentials, console: Console) -> str:
+    """Pull `reference` into a new layout at `path`; its digest. NamingError when something is there already, or there is no image
+    for `arch` (None: the only one there is, of several the one for x86_64)."""
     if path.exists():
-        raise PackError(f"{path} exists already: name a new directory, or remove it first")
+        raise NamingError(f"{path} exists already: name a new directory, or remove it first")
+    wanted = _wanted(arch)
+    parse(reference)
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
         with console.step(f"pull {reference}"):
-            made = remote.pull(reference, arch, fresh / "blobs", credentials)
-            os_name, made_for, _ = image.platform(made)
-            if (os_name, made_for) != ("linux", media.architecture(arch)):
-                wanted = f"linux/{media.architecture(arch)}"
-                raise PackError(f"{reference} is made for {os_name}/{made_for}, not for {wanted}: say --arch")
+            made = remote.pull(reference, wanted, fresh / "blobs", credentials)
+            selection.check_arch(reference, image.platform(made), wanted)
             layout.write(made, fresh)
         fresh.chmod(0o755)
         fresh.rename(path)
@@ -44,20 +57,38 @@ def pull(reference: str, path: Path, arch: str, credentials: Credentials, consol
     return str(image.digest(made))
 
 
-def inspect(reference: str, arch: str, credentials: Credentials, cache_dir: Path) -> dict[str, Any]:
-    """What an image is made of, wherever it is."""
-    return image.describe(resolve_base(reference, arch, cache_dir, credentials=credentials).image)
+def inspect(reference: str, arch: str | None, credentials: Credentials, cache_dir: Path) -> dict[str, Any]:
+    """What an image is made of, wherever it is. `arch`: as of `pull`."""
+    wanted = _wanted(arch)
+    found = layout.locate(reference)
+    if found is None and reference.startswith(LIKE_PATHS):
+        raise NamingError(f"there is nothing at {reference}: give an OCI layout, an OCI archive or a reference")
+    if found is None:
+        made = remote.pull(reference, wanted, cache_dir / "blobs", credentials)
+        selection.check_arch(reference, image.platform(made), wanted)
+        return image.describe(made)
+    path, named = found
+    if path.is_dir() and not layout.is_layout(path) and named == selection.Named():
+        return image.describe(resolve_base(reference, arch or machine_of(path) or "amd64", cache_dir).image)
+    return image.describe(layout.read(path, wanted, named))
 
 
-def validate(path: Path, *, for_lambda: bool) -> list[str]:
-    """Every digest, size and count that is wrong, and what Lambda would refuse when asked."""
-    made = layout.read(path)
+def validate(source: str, arch: str | None, *, for_lambda: bool) -> list[str]:
+    """Every digest, size and count of an image that is wrong, and what Lambda would refuse when asked.
+
+    `source`, `arch`: as of `push`.
+    """
+    made, _ = layout.read_named(source, arch and media.architecture(arch))
     problems = list(image.validate(made))
     if for_lambda:
         own = tuple(layer.digest for layer in made.layers)
-        arch = {"amd64": "x86_64"}.get(image.platform(made)[1], image.platform(made)[1])
-        problems += lambda_image.check_lambda_image(made, arch, own[-3:])
+        machine = {"amd64": "x86_64"}.get(image.platform(made)[1], image.platform(made)[1])
+        problems += lambda_image.check_lambda_image(made, machine, own[-3:])
     return problems
+
+
+def _wanted(arch: str | None) -> str:
+    return media.architecture(arch) if arch else selection.ANY
 
 
 def _without_version(reference: str) -> str:

@@ -172,6 +172,7 @@ class Packages:
         not one for this target."""
         if not self.needs_base(target):
             return None
+        from mlpack.oci import layout
         from mlpack.oci.base import resolve_base
 
         reference = self._base or target.config.base
@@ -179,8 +180,7 @@ class Packages:
         if known is not None:
             return known
         key = f"{reference} {target.arch}"
-        local = self._recipe.root / reference
-        place = reference if self._base or not local.exists() else str(local)
+        place = reference if self._base else layout.beside(reference, self._recipe.root)
         try:
             found = resolve_base(place, target.arch, self._cache, self._lock.bases.get(key), self._credentials)
         except PackError as error:

@@ -6,10 +6,11 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
+from layouts import Maker, archived, buildx, called
 
 from fake_registry import FakeRegistry
 from mlpack.digest import Digest
-from mlpack.errors import PackError, ServiceError
+from mlpack.errors import NamingError, PackError, ServiceError
 from mlpack.oci import base, image, layout, paths, remote
 from mlpack.oci.base import Base, resolve_base
 from mlpack.oci.remote import Options
@@ -133,7 +134,28 @@ def test_layout_and_archive_are_told_from_a_rootfs(base: Base, tmp_path: Path) -
             resolve_base(str(tmp_path / name), "arm64", tmp_path / "cache")
 
 
-@pytest.mark.parametrize("ref", ["/no/such/base", "./none", "../none", "~/none"])
+def test_of_a_layout_with_two_images_one_must_be_named(tmp_path: Path) -> None:
+    maker = Maker(tmp_path / "two:tags")
+    lines = [called(maker.image(mark=name), name) for name in ("v1", "v2")]
+    out = maker.done(*lines, called(maker.image("arm64"), "v1"))
+    with pytest.raises(NamingError, match=f"2 images for linux/amd64.*{out}:v1 or {out}@sha256"):
+        resolve_base(str(out), "amd64", tmp_path / "cache")
+    for ref in (f"{out}:v2", f"oci:{out}:v2", f"{out}@{lines[1]['digest']}"):
+        assert str(resolve_base(ref, "amd64", tmp_path / "cache").digest) == lines[1]["digest"]
+    assert resolve_base(f"{out}:v1", "arm64", tmp_path / "cache").kind == "layout"
+    with pytest.raises(PackError, match="is not an OCI layout"):
+        resolve_base(f"{tmp_path}:v1", "amd64", tmp_path / "cache")
+
+
+def test_an_attestation_is_no_base(tmp_path: Path) -> None:
+    out = buildx(tmp_path / "buildx")
+    for text in (out, archived(out, tmp_path / "buildx.tar")):
+        assert image.platform(resolve_base(str(text), "amd64", tmp_path / "cache").image) == ("linux", "amd64", "")
+        with pytest.raises(PackError, match="not for linux/arm64"):
+            resolve_base(str(text), "arm64", tmp_path / "cache")
+
+
+@pytest.mark.parametrize("ref", ["oci:none", "oci-archive:none.tar", "/no/such/base", "./none", "../none", "~/none"])
 def test_missing_path_is_said(ref: str, tmp_path: Path) -> None:
     with pytest.raises(PackError, match="no base image at"):
         resolve_base(ref, "amd64", tmp_path / "cache")

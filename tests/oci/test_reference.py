@@ -1,14 +1,16 @@
-"""Names of images, and one platform out of many."""
+"""Names of images in registries."""
 
 from __future__ import annotations
+
+import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mlpack.digest import Digest
-from mlpack.errors import PackError
-from mlpack.oci import media, reference
+from mlpack.errors import ExitCode, NamingError, PackError
+from mlpack.oci import reference
 from mlpack.oci.reference import Reference
 
 HEX = "0123456789abcdef" * 4
@@ -90,37 +92,26 @@ def test_malformed_reference_is_refused(text: str) -> None:
         reference.parse(text)
 
 
-def entry(os_name: str, arch: str, variant: str = "", kind: str = media.OCI_MANIFEST) -> dict[str, object]:
-    """One line of an index."""
-    platform = {"os": os_name, "architecture": arch} | ({"variant": variant} if variant else {})
-    digits = media.as_digest("sha256:" + f"{abs(hash((os_name, arch, variant, kind))):064x}"[:64], "x")
-    return {"mediaType": kind, "digest": str(digits), "size": 7, "platform": platform}
-
-
-def chosen(arch: str, *entries: dict[str, object]) -> tuple[str, str, str] | None:
-    """The platform that is selected."""
-    return reference.select(reference.manifests({"manifests": list(entries)}), arch).platform
-
-
-def test_select_takes_the_platform_and_passes_over_attestations() -> None:
-    many = (entry("unknown", "unknown"), entry("windows", "amd64"), entry("linux", "arm64", "v8"), entry("linux", "amd64"))
-    assert chosen("amd64", *many) == ("linux", "amd64", "")
-    assert chosen("arm64", *many) == ("linux", "arm64", "v8")
-
-
-def test_select_takes_no_variant_that_some_processors_lack() -> None:
-    assert chosen("amd64", entry("linux", "amd64", "v3"), entry("linux", "amd64")) == ("linux", "amd64", "")
-    with pytest.raises(PackError, match="linux/amd64/v3"):
-        chosen("amd64", entry("linux", "amd64", "v3"))
-    with pytest.raises(PackError, match="linux/arm64/v9"):
-        chosen("arm64", entry("linux", "arm64", "v9"))
-
-
-def test_select_without_platform_takes_the_only_manifest() -> None:
-    lone = {"mediaType": media.OCI_MANIFEST, "digest": f"sha256:{HEX}", "size": 7}
-    assert chosen("amd64", lone) is None
-    with pytest.raises(PackError, match="unnamed"):
-        chosen("amd64", lone, {**lone, "digest": "sha256:" + "0" * 64})
+@pytest.mark.parametrize(
+    ("text", "instead"),
+    [
+        ("docker://a.b/x:t", "without 'docker://': 'a.b/x:t'"),
+        ("https://a.b/x", "without 'https://': 'a.b/x'"),
+        ("containers-storage:x", "write 'host/team/model:tag'"),
+        ("oci:/tmp/x", "'oci:/': 'tmp/x'"),
+        ("a.b/Team/Model", "write 'a.b/team/model'"),
+        ("Model", "write 'model'"),
+        ("a.b/x:v1.0+cpu", "write 'v1.0_cpu'"),
+        ("a.b/x:feature/y", "write 'feature_y'"),
+        ("a.b/x:-v1", "write 'v1'"),
+        ("a.b/x:" + "t" * 129, "write '" + "t" * 128 + "'"),
+        ("a.b/" + "x" * 300, "longer than the 255"),
+    ],
+)
+def test_a_malformed_name_is_said_with_what_to_write(text: str, instead: str) -> None:
+    with pytest.raises(NamingError, match=re.escape(instead)) as caught:
+        reference.parse(text)
+    assert caught.value.exit_code == ExitCode.RECIPE
 
 
 @pytest.mark.parametrize(

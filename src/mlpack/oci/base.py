@@ -17,14 +17,17 @@ from typing import TYPE_CHECKING
 
 from mlpack.digest import Digest, canonical_json
 from mlpack.digest import entries as walk
-from mlpack.errors import PackError, ServiceError
+from mlpack.errors import NamingError, PackError, ServiceError
 from mlpack.oci import blobs, compression, image, layout, media, reference, remote
 from mlpack.oci.image import Image, Layer
 from mlpack.oci.layer import ENVELOPE, layer_from_rootfs
+from mlpack.oci.selection import Named
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+LIKE_PATHS = ("/", "./", "../", "~", "oci:", "oci-archive:")
+"""How a text begins that means something on this machine, never in a registry."""
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _MACHINES = {0x3E: "amd64", 0xB7: "arm64"}
 """ELF `e_machine` numbers (System V ABI supplements for x86-64 and AArch64)."""
@@ -59,18 +62,21 @@ def resolve_base(
     """The base image that `ref` means, for `arch` (`x86_64`, `amd64`, `arm64`).
 
     An existing directory with a file `oci-layout` is an OCI layout, any other a root file system; an existing file is an OCI
-    archive; a text that begins like a path (`/`, `./`, `../`, `~`) must exist; all else is a reference. `cache_dir` keeps blobs
-    and what is known of them. PackError: no such path, another processor, not the `pinned` one. ServiceError: the registry.
+    archive; of several images in those `:TAG` or `@sha256:...` behind the path names one (`layout.locate`); a text that begins
+    like a path (`/`, `./`, `../`, `~`, `oci:`) must exist; all else is a reference. `cache_dir` keeps blobs and what is known of
+    them. PackError: no such path or image, another processor, not the `pinned` one. ServiceError: the registry.
     """
-    path, arch = Path(ref), media.architecture(arch)
-    if path.is_dir() and not layout.is_layout(path):
-        found = _rootfs(path, arch, cache_dir)
-    elif path.exists():
-        made = layout.read(path, arch)
-        kind = "layout" if path.is_dir() else "archive"
-        found = Base(image=made, name=ref, kind=kind, digest=image.digest(made), manifest_digest=image.digest(made))
-    elif ref.startswith(("/", "./", "../", "~")):
-        raise PackError(f"there is no base image at {ref}: give a root file system, an OCI layout, an OCI archive or a reference")
+    arch = media.architecture(arch)
+    if (local := layout.locate(ref)) is not None:
+        path, named = local
+        if path.is_dir() and not layout.is_layout(path) and named == Named():
+            found = _rootfs(path, arch, cache_dir)
+        else:
+            made = layout.read(path, arch, named)
+            kind = "layout" if path.is_dir() else "archive"
+            found = Base(image=made, name=ref, kind=kind, digest=image.digest(made), manifest_digest=image.digest(made))
+    elif ref.startswith(LIKE_PATHS):
+        raise NamingError(f"there is no base image at {ref}: give a root file system, an OCI layout, an OCI archive or a reference")
     else:
         return _checked(_pulled(ref, arch, cache_dir, pinned, credentials, options or remote.Options()), arch, None)
     return _checked(found, arch, pinned)

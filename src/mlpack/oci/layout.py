@@ -2,7 +2,8 @@
 
 Promises: writing is repeatable byte for byte and never leaves a layout that names what is not there (blobs first, `index.json`
 last, each file renamed into place); blobs already there are left alone; bytes are checked against their digests on their way.
-Reading opens no layer. An archive is also what `docker load` takes. Writes single-platform images only.
+Reading opens no layer. An archive is also what `docker load` takes. Writes single-platform images only; which image of several is
+read, is `selection`'s rule.
 Source: OCI image-spec 1.1 `image-layout.md`; Docker image specification v1.2 for `manifest.json`.
 """
 
@@ -18,8 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from mlpack.digest import Digest, canonical_json, of_bytes
-from mlpack.errors import PackError
-from mlpack.oci import blobs, image, media, reference, tar
+from mlpack.errors import NamingError, PackError
+from mlpack.oci import blobs, image, media, selection, tar
+from mlpack.oci.selection import Named
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer as Buffer
@@ -31,6 +33,8 @@ _MARKER_BYTES = b'{"imageLayoutVersion":"1.0.0"}'
 _Files = Callable[[str], BinaryIO]
 """Opens a file of a layout by its name in it; PackError when it is not there."""
 _REF_NAME = "org.opencontainers.image.ref.name"
+_SKOPEOS = ("oci-archive:", "oci:")
+"""What skopeo and podman write before the path of a layout or an archive."""
 
 
 def is_layout(directory: Path) -> bool:
@@ -64,18 +68,82 @@ def write_archive(made: Image, path: Path, ref_name: str = "latest") -> None:
         Path(name).unlink(missing_ok=True)
 
 
-def read(path: Path, arch: str | None = None) -> Image:
-    """The image in a layout directory or archive; where it holds several, the one for `arch` (`amd64`, `arm64`).
+def locate(text: str, root: Path = Path()) -> tuple[Path, Named] | None:
+    """The path that `text` begins with, and which image there it means: `DIR`, `DIR:TAG`, `DIR@sha256:...`, both, an archive in the
+    place of DIR, and with `oci:` or `oci-archive:` before it; relative to `root`. None when there is nothing of that name.
 
-    PackError when `path` is neither, is damaged, holds no such image, or several and no `arch` was given.
+    What is there as it is written is that; else the longest path counts, so that a directory's name may hold colons, and a
+    tag may be a whole name. Where a path is not written like one (`/`, `./`, `../`, or skopeo's prefix), it must be a layout or an
+    archive: `python:3.13` beside a directory `python` is an image.
     """
+    rest = next((text.removeprefix(prefix) for prefix in _SKOPEOS if text.startswith(prefix)), text)
+    sure = rest != text or rest.startswith(("/", "./", "../"))
+    for whole in (text, rest):
+        if whole and _exists(root / whole):
+            return root / whole, Named()
+    before, at, digits = rest.rpartition("@")
+    try:
+        digest = Digest(digits) if at else None
+    except ValueError:
+        digest = None
+    if digest is None:
+        before = rest
+    elif before and _holds_images(root / before, sure=sure):
+        return root / before, Named(digest=digest)
+    for end in (index for index in reversed(range(1, len(before) - 1)) if before[index] == ":"):
+        if _holds_images(root / before[:end], sure=sure):
+            return root / before[:end], Named(tag=before[end + 1 :], digest=digest)
+    return None
+
+
+def beside(text: str, root: Path) -> str:
+    """`text` with the path it begins with made one of `root`, when there is something of that name there; else as it is."""
+    found = locate(text, root)
+    if found is None:
+        return text
+    path, named = found
+    return f"{path}{f':{named.tag}' if named.tag else ''}{f'@{named.digest}' if named.digest else ''}"
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name that no file can have, or a folder that may not be looked into
+        return False
+
+
+def _holds_images(path: Path, *, sure: bool) -> bool:
+    if sure or not _exists(path):
+        return _exists(path)
+    return is_layout(path) or (path.is_file() and tarfile.is_tarfile(path))
+
+
+def read_named(text: str, arch: str | None = None) -> tuple[Image, int]:
+    """The image that `text` means (see `locate`), and how many other manifests lie beside it. Raises as `read`."""
+    found = locate(text)
+    if found is None:
+        raise NamingError(f"{text[:300]!r} is neither an OCI layout nor an OCI archive: there is nothing of that name")
+    return _read(*found, arch)
+
+
+def read(path: Path, arch: str | None = None, named: Named | None = None) -> Image:
+    """The image in a layout directory or archive; of several the one for `arch` (`amd64`, `arm64`) that `named` says.
+
+    NamingError when `path` is neither, or holds no such image, or several; PackError when it is damaged.
+    """
+    return _read(path, named or Named(), arch)[0]
+
+
+def _read(path: Path, named: Named, arch: str | None) -> tuple[Image, int]:
     files = _directory(path) if path.is_dir() else _archive(path)
     with files("index.json") as stream:
         index = media.load_json(stream.read(media.MAX_JSON_BYTES + 1), f"{path}: index.json")
-    wanted = _choose(path, files, index, arch)
-    manifest_bytes = _document(files, wanted)
+    chosen = selection.choose(str(path), index, partial(_document, files), arch, named)
+    manifest_bytes = _document(files, chosen.descriptor)
     described, _ = image.descriptors(media.load_json(manifest_bytes, "manifest"))
-    return image.parse(manifest_bytes, _document(files, described), lambda digest: files(_blob_name(digest)))
+    made = image.parse(manifest_bytes, _document(files, described), lambda digest: files(_blob_name(digest)))
+    selection.check_arch(str(path), image.platform(made), arch)
+    return made, chosen.others
 
 
 class _Slice(io.RawIOBase):
@@ -114,7 +182,7 @@ class _Slice(io.RawIOBase):
 
 def _directory(path: Path) -> _Files:
     if not is_layout(path):
-        raise PackError(f"{path} is not an OCI layout: it has no file {MARKER!r}")
+        raise NamingError(f"{path} is not an OCI layout: it has no file {MARKER!r}")
 
     def opened(name: str) -> BinaryIO:
         try:
@@ -128,7 +196,7 @@ def _directory(path: Path) -> _Files:
 def _archive(path: Path) -> _Files:
     members = _members(path)
     if MARKER not in members or "index.json" not in members:
-        raise PackError(f"{path} is not an OCI archive. If `docker save` wrote it: skopeo copy docker-archive:IN oci-archive:OUT")
+        raise NamingError(f"{path} is not an OCI archive. If `docker save` wrote it: skopeo copy docker-archive:IN oci-archive:OUT")
 
     def opened(name: str) -> BinaryIO:
         if name not in members:
@@ -141,7 +209,7 @@ def _archive(path: Path) -> _Files:
 def _members(path: Path) -> dict[str, tuple[int, int]]:
     """Where each file of an archive begins, and its size."""
     if not path.is_file():
-        raise PackError(f"{path} is neither an OCI layout nor an OCI archive: there is nothing of that name")
+        raise NamingError(f"{path} is neither an OCI layout nor an OCI archive: there is nothing of that name")
     members: dict[str, tuple[int, int]] = {}
     try:
         with tarfile.open(path, "r:") as archive:
@@ -153,25 +221,12 @@ def _members(path: Path) -> dict[str, tuple[int, int]]:
                     raise PackError(f"the archive {path} has {name} twice: two readers could see two different images")
                 members[name] = (member.offset_data, member.size)
     except (tarfile.TarError, OSError, ValueError, RecursionError) as error:
-        raise PackError(f"{path} is not an OCI archive (an uncompressed tar of an OCI layout): {error}") from error
+        raise NamingError(f"{path} is not an OCI archive (an uncompressed tar of an OCI layout): {error}") from error
     return members
 
 
 def _lacking(path: Path, name: str) -> PackError:
     return PackError(f"{path} lacks {name}: it is damaged or was not written to its end")
-
-
-def _choose(path: Path, files: _Files, index: dict[str, object], arch: str | None) -> media.Descriptor:
-    listed = reference.manifests(index)
-    if len(listed) == 1 and listed[0].media_type in media.INDEXES:
-        listed = reference.manifests(media.load_json(_document(files, listed[0]), f"{path}: nested index"))
-    images = [each for each in listed if each.media_type in media.MANIFESTS]
-    if len(images) == 1:
-        return images[0]
-    if arch is None:
-        names = ", ".join(each.ref_name or "/".join(each.platform or ("unnamed",)) for each in images)
-        raise PackError(f"{path} holds {len(images)} images ({names}): say for which processor, or keep one image in it")
-    return reference.select(listed, arch)
 
 
 def _document(files: _Files, wanted: media.Descriptor) -> bytes:

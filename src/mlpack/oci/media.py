@@ -53,6 +53,11 @@ LAYERS = frozenset({OCI.tar, OCI.gzip, DOCKER.tar, DOCKER.gzip, ZSTD_LAYER})
 GZIP_LAYERS = frozenset({OCI.gzip, DOCKER.gzip})
 TAR_LAYERS = frozenset({OCI.tar, DOCKER.tar})
 
+_COSIGNS = frozenset(f"dev.cosignproject.cosign/{name}" for name in ("sigs", "atts", "sboms"))
+"""What `cosign save` writes beside an image."""
+_COSIGN_TAG = re.compile(r"(^|:)sha256-[0-9a-f]{64}(\.(sig|att|sbom|cosign))?$")
+"""Tags that cosign, and the tag schema for referrers of distribution-spec, give to what speaks of an image of that digest."""
+
 _FAMILIES = {OCI_MANIFEST: OCI, DOCKER_MANIFEST: DOCKER}
 
 
@@ -75,6 +80,13 @@ class Descriptor:
     """Operating system, architecture, variant ("" when none)."""
     ref_name: str | None = None
     """The annotation `org.opencontainers.image.ref.name`."""
+    image_name: str | None = None
+    """What containerd and Docker call it: a whole name with its tag."""
+    artifact_type: str | None = None
+    about: bool = False
+    """Whether it says of itself that it speaks of an image (an attestation, a signature) and is none."""
+    zstd_copy: bool = False
+    """Whether podman marked it as the zstd copy of an image that is there with gzip too."""
 
     def as_json(self) -> dict[str, Any]:
         """The three required fields, as a manifest holds them."""
@@ -118,14 +130,21 @@ def descriptor(value: Any, what: str) -> Descriptor:
         raise PackError(f"{what}: mediaType is missing")
     if not isinstance(size, int) or isinstance(size, bool) or size < 0:
         raise PackError(f"{what}: size is not a number of bytes: {size!r}")
-    annotations = value.get("annotations")
-    name = annotations.get("org.opencontainers.image.ref.name") if isinstance(annotations, dict) else None
+    said = value.get("annotations")
+    notes = {key: text for key, text in said.items() if isinstance(text, str)} if isinstance(said, dict) else {}
+    name, kind = notes.get("org.opencontainers.image.ref.name"), value.get("artifactType")
     return Descriptor(
         media_type=media_type,
         digest=as_digest(value.get("digest"), what),
         size_bytes=size,
         platform=_platform(value.get("platform")),
-        ref_name=name if isinstance(name, str) else None,
+        ref_name=name,
+        image_name=notes.get("io.containerd.image.name"),
+        artifact_type=kind if isinstance(kind, str) and kind else None,
+        about="vnd.docker.reference.type" in notes
+        or notes.get("kind") in _COSIGNS
+        or _COSIGN_TAG.search(name or "") is not None,
+        zstd_copy=notes.get("io.github.containers.compression.zstd") == "true",
     )
 
 

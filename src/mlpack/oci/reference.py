@@ -1,22 +1,19 @@
-"""Names of images in registries, and the choice of one platform where a name stands for many.
+"""Names of images in registries.
 
-Promises: `parse(str(reference)) == reference`; short names mean Docker Hub, as everywhere; a platform is never defaulted
-silently. Does no I/O. Sources: distribution-spec 1.1 "Pulling manifests" (name and tag grammar); docker's reference grammar for
-hosts and short names; OCI image-spec 1.1 `image-index.md` (platforms).
+Promises: `parse(str(reference)) == reference`; short names mean Docker Hub, as everywhere; a name that is none is said with what
+to write instead. Does no I/O. Sources: distribution-spec 1.1 "Pulling manifests" (name and tag grammar); docker's reference
+grammar for hosts and short names.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mlpack.digest import Digest
-from mlpack.errors import PackError
+from mlpack.errors import NamingError, PackError
 from mlpack.oci import media
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 DOCKER_HUB = "docker.io"
 _DOCKER_HUB_API = "registry-1.docker.io"
@@ -26,8 +23,11 @@ _HOST = re.compile(
 _REPOSITORY = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _MAX_NAME = 255
-_BASELINES = {"amd64": ("", "v1"), "arm64": ("", "v8")}
-"""Variants that every processor of an architecture runs, the unmarked first."""
+_TRANSPORT = re.compile(r"(docker|docker-daemon|docker-archive|containers-storage|oci|oci-archive|dir|https?|registry|oras)://?")
+"""What others write before a name: `docker://` (skopeo, podman), `https://`."""
+_TRANSPORT_ONLY = ("docker-daemon:", "docker-archive:", "containers-storage:", "oci:", "oci-archive:", "dir:")
+_LONGEST = 300
+"""So much of a malformed name is repeated in a message."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,15 +55,17 @@ class Reference:
 
 
 def parse(text: str) -> Reference:
-    """The reference that `text` writes; PackError says what is wrong with it.
+    """The reference that `text` writes; NamingError says what is wrong with it, and what to write instead.
 
     `python:3.13` is `docker.io/library/python:3.13`: the first part is a host only if it has a dot or a port, or is `localhost`.
     """
+    shown = repr(text[:_LONGEST])
+    _check_transport(text, shown)
     rest, at, digest_text = text.partition("@")
     try:
         digest = Digest(digest_text) if at else None
     except ValueError:
-        raise PackError(f"{text!r}: after '@' comes a digest, 'sha256:' and 64 hex digits") from None
+        raise NamingError(f"{shown}: after '@' comes a digest, 'sha256:' and 64 hex digits") from None
     first, slash, remainder = rest.partition("/")
     if slash and ("." in first or ":" in first or first == "localhost"):
         host = DOCKER_HUB if first == "index.docker.io" else first
@@ -73,12 +75,31 @@ def parse(text: str) -> Reference:
     if host == DOCKER_HUB and "/" not in repository:
         repository = f"library/{repository}"
     if not _HOST.fullmatch(host):
-        raise PackError(f"{text!r}: {host!r} is not a registry's host")
-    if not _REPOSITORY.fullmatch(repository) or len(host) + 1 + len(repository) > _MAX_NAME:
-        raise PackError(f"{text!r} is not the name of an image: use lower-case letters and digits, as in 'host/team/model:tag'")
+        raise NamingError(f"{shown}: {host[:_LONGEST]!r} is not a registry's host")
+    if len(host) + 1 + len(repository) > _MAX_NAME:
+        raise NamingError(f"{shown} is longer than the {_MAX_NAME} characters that host and name may have together")
+    if not _REPOSITORY.fullmatch(repository):
+        lower = f"{first}/{remainder.lower()}" if slash else rest.lower()
+        instead = f": write {lower!r}" if _REPOSITORY.fullmatch(repository.lower()) and not colon and not at else ""
+        said = "use lower-case letters and digits, as in 'host/team/model:tag'"
+        raise NamingError(f"{shown} is not the name of an image: {said}{instead}")
     if colon and not _TAG.fullmatch(tag):
-        raise PackError(f"{text!r}: {tag!r} is not a tag (letters, digits, '.', '_', '-', at most 128)")
+        raise NamingError(f"{shown}: {tag[:_LONGEST]!r} is not a tag (letters, digits, '.', '_', '-', at most 128){_tag_for(tag)}")
     return Reference(host=host, repository=repository, tag=tag or None, digest=digest)
+
+
+def _check_transport(text: str, shown: str) -> None:
+    """Another tool's way of writing is refused with ours."""
+    if match := _TRANSPORT.match(text):
+        raise NamingError(f"{shown}: write the name alone, without {match[0]!r}: {text[match.end() :].lstrip('/')[:_LONGEST]!r}")
+    if text.startswith(_TRANSPORT_ONLY):
+        raise NamingError(f"{shown}: not the name of an image in a registry: write 'host/team/model:tag'")
+
+
+def _tag_for(tag: str) -> str:
+    """A tag that may be meant by one that is none, as `v1.0+cpu`: registries and Helm write `_` for `+`."""
+    meant = re.sub(r"[^A-Za-z0-9._-]", "_", tag.partition("@")[0])[:128].lstrip(".-")
+    return f": write {meant!r}" if meant else ""
 
 
 def manifests(index: dict[str, Any]) -> tuple[media.Descriptor, ...]:
@@ -87,22 +108,3 @@ def manifests(index: dict[str, Any]) -> tuple[media.Descriptor, ...]:
     if not isinstance(listed, list):
         raise PackError("index: no list of manifests")
     return tuple(media.descriptor(each, f"index: manifest {number}") for number, each in enumerate(listed))
-
-
-def select(listed: Sequence[media.Descriptor], arch: str) -> media.Descriptor:
-    """The manifest for Linux on `arch` (`amd64`, `arm64`); PackError lists what there is when that is not there.
-
-    A variant is chosen only when every processor of the architecture runs it. One manifest without a platform is taken as it
-    is: its config says what it is. Attestations (platform `unknown`) are passed over.
-    """
-    images = [each for each in listed if each.media_type in media.MANIFESTS]
-    if len(images) == 1 and images[0].platform is None:
-        return images[0]
-    for variant in _BASELINES[arch]:
-        for each in images:
-            if each.platform == ("linux", arch, variant):
-                return each
-    there = sorted({"/".join(part for part in each.platform if part) for each in images if each.platform})
-    raise PackError(
-        f"the image is not made for linux/{arch}, only for {', '.join(there) or 'unnamed platforms'}: choose another base"
-    )

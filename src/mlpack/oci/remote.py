@@ -17,8 +17,8 @@ from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from mlpack.digest import Digest, of_bytes
-from mlpack.errors import PackError, ServiceError
-from mlpack.oci import blobs, image, media, reference
+from mlpack.errors import NamingError, PackError, ServiceError
+from mlpack.oci import blobs, image, media, reference, selection
 from mlpack.oci.auth import Credentials
 from mlpack.oci.transport import HttpError, Options, Progress, Session, read_bounded, retrying
 
@@ -53,7 +53,7 @@ def push(made: Image, ref: str, credentials: Credentials | None = None, options:
     named, options = reference.parse(ref), options or Options()
     digest = image.digest(made)
     if named.digest not in {None, digest}:
-        raise PackError(f"{ref} asks for another image: this one is {digest}. Leave the digest out of the reference")
+        raise NamingError(f"{ref} asks for another image: this one is {digest}. Leave the digest out of the reference")
     report = _Report(options)
     with Session(named, "pull,push", credentials, options) as session:
         wanted: dict[Digest, tuple[int, Callable[[], BinaryIO]]] = {
@@ -69,8 +69,12 @@ def push(made: Image, ref: str, credentials: Credentials | None = None, options:
 
 
 def pull(ref: str, arch: str, blob_dir: Path, credentials: Credentials | None = None, options: Options | None = None) -> Image:
-    """The image `ref` for Linux on `arch`, its blobs below `blob_dir`. PackError: no such platform. ServiceError: the registry."""
-    return fetch(reference.parse(ref), media.architecture(arch), blob_dir, credentials, options or Options()).image
+    """The image `ref` for Linux on `arch`, or the only one there is with `selection.ANY`; its blobs below `blob_dir`.
+
+    NamingError: a malformed name, no such platform. ServiceError: the registry.
+    """
+    machine = arch if arch == selection.ANY else media.architecture(arch)
+    return fetch(reference.parse(ref), machine, blob_dir, credentials, options or Options()).image
 
 
 def fetch(
@@ -83,8 +87,9 @@ def fetch(
         data, found = _manifest(session, blob_dir, str(pinned) if pinned else named.version)
         digest = of_bytes(data)
         if found.get("mediaType") in media.INDEXES or "manifests" in found:
-            chosen = reference.select(reference.manifests(found), arch)
-            data, found = _manifest(session, blob_dir, str(chosen.digest))
+            at = f"{named.host}/{named.repository}"
+            chosen = selection.choose(at, found, partial(_document, session, blob_dir), arch, tags=False)
+            data, found = _manifest(session, blob_dir, str(chosen.descriptor.digest))
         described, layers = image.descriptors(found)
         if described.size_bytes > media.MAX_JSON_BYTES:
             raise PackError(f"{named}: a config of {described.size_bytes} bytes is refused")
@@ -250,6 +255,16 @@ def _manifest(session: Session, blob_dir: Path, version: str) -> tuple[bytes, di
         raise PackError(f"{session.named}: the manifest calls itself {found['mediaType']}, the registry calls it {kind}: refused")
     blobs.put(blob_dir, data)
     return data, found
+
+
+def _document(session: Session, blob_dir: Path, wanted: media.Descriptor) -> bytes:
+    """A manifest, an index or a config, kept below `blob_dir`."""
+    if wanted.media_type in media.MANIFESTS | media.INDEXES:
+        return _manifest(session, blob_dir, str(wanted.digest))[0]
+    if wanted.size_bytes > media.MAX_JSON_BYTES:
+        raise PackError(f"{session.named}: a config of {wanted.size_bytes} bytes is refused")
+    _download(session, _Report(session.options), blob_dir, wanted)
+    return blobs.path_of(blob_dir, wanted.digest).read_bytes()
 
 
 def _download(session: Session, report: _Report, blob_dir: Path, wanted: media.Descriptor) -> None:

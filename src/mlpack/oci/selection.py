@@ -1,0 +1,258 @@
+"""Which image of several: of an OCI layout, an archive, or an index in a registry. One rule for all of them.
+
+Promises: what only speaks of an image (attestations, signatures, other artifacts) is no candidate; of two different images for one
+platform none is taken silently: the error says how to name one; a variant is taken only when every processor of its
+architecture runs it. Reads no more documents than the choice needs, each once. Does no I/O itself.
+Sources: OCI image-spec 1.1 `image-index.md`, `manifest.md` ("subject", "artifactType"), `image-layout.md` (names in a layout);
+BuildKit's "Image attestation storage"; podman's marks of images that were pushed with two compressions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from mlpack import words
+from mlpack.errors import NamingError, PackError
+from mlpack.oci import media, reference
+
+if TYPE_CHECKING:
+    from mlpack.digest import Digest
+    from mlpack.oci.media import Descriptor
+
+ANY = "any"
+"""The only image there is, whatever it is for; of several the one for amd64."""
+
+Read = Callable[["Descriptor"], bytes]
+"""The verified bytes of a manifest, an index or a config. May raise MlpackError."""
+
+_BASELINES = {"amd64": "v1", "arm64": "v8"}
+"""The variant that every processor of the architecture runs: the same platform as no variant."""
+_MACHINES = {"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64"}
+_IMAGE_LAYERS = ("application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs.")
+_DEEPEST = 8
+"""So many indexes within each other are followed; image-spec has no use for more than two."""
+_MOST = 10_000
+"""So many lines of indexes are looked at: 4 MiB of JSON that name one index again and again would keep a machine busy for hours."""
+_SHOWN, _LONGEST = 8, 100
+"""How many images a message lists, and how much of a name it repeats."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """What was said of an image beside where it is: a tag as in `DIR:TAG`, a digest as in `DIR@sha256:...`, or nothing."""
+
+    tag: str | None = None
+    digest: Digest | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """An image in an index. `names`: what it is called there. `within`: the indexes around it, outermost first."""
+
+    descriptor: Descriptor
+    names: tuple[str, ...] = ()
+    within: tuple[Digest, ...] = ()
+    platform: tuple[str, str, str] | None = None
+    """Operating system, architecture, variant, in one spelling each; None when nobody has said it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """`others`: how many further manifests there are, of other platforms, tags, and such as speak of images."""
+
+    descriptor: Descriptor
+    others: int
+
+
+def choose(
+    where: str, index: dict[str, Any], read: Read, arch: str | None, named: Named | None = None, *, tags: bool = True
+) -> Chosen:
+    """The image that `arch` (`amd64`, `arm64`, `ANY`, or None: there must be only one) and `named` mean in an untrusted index.
+
+    `where` is how the user named the place; the ways out are shown as `where:TAG` (unless `tags` is false) and `where@DIGEST`.
+    NamingError when there is no such image, or more than one. PackError when a document is malformed.
+    """
+    named = named or Named()
+    every = _Walk(read, tags=tags).manifests(index)
+    asked = [each for each in every if _is_named(each, named)]
+    called = f" called {words.clean(named.tag or named.digest)[:_LONGEST]}" if named != Named() else ""
+    if not asked and called:
+        raise NamingError(f"{where} has nothing{called}: it has {_said(every) or 'no image'}")
+    found = _unique(_sorted_out(asked, read))
+    if not found:
+        raise NamingError(
+            f"{where} holds no image{called}, only what speaks of images (attestations, signatures) or other artifacts: "
+            f"{_said(asked) or 'nothing'}"
+        )
+    if len(found) > 1 or (arch not in {None, ANY} and found[0].platform not in {None, ("linux", arch, "")}):
+        found = _for_arch(where, found, read, arch)
+    return Chosen(descriptor=found[0].descriptor, others=len({each.descriptor.digest for each in every}) - 1)
+
+
+class _Walk:
+    """Every manifest of an index, those inside of its indexes too, each with the names of the line that led there."""
+
+    def __init__(self, read: Read, *, tags: bool) -> None:
+        self._read, self._tags, self._lines = read, tags, 0
+        self._known: dict[Digest, tuple[Descriptor, ...]] = {}
+
+    def manifests(self, index: dict[str, Any]) -> list[Candidate]:
+        """See the class."""
+        return list(self._below(reference.manifests(index), (), ()))
+
+    def _below(self, lines: Sequence[Descriptor], names: tuple[str, ...], within: tuple[Digest, ...]) -> Iterator[Candidate]:
+        for each in lines:
+            self._lines += 1
+            if self._lines > _MOST:
+                raise PackError(f"an index lists more than {_MOST} manifests, which is the most that is looked at: take another")
+            called = names or tuple(name for name in (each.ref_name, each.image_name) if name and self._tags)
+            if each.media_type not in media.INDEXES:
+                yield Candidate(descriptor=each, names=called, within=within, platform=_normal(each.platform))
+            elif len(within) >= _DEEPEST:
+                raise PackError(f"index {each.digest}: more than {_DEEPEST} indexes within each other are not followed")
+            elif not each.about:
+                yield from self._below(self._inside(each), called, (*within, each.digest))
+
+    def _inside(self, each: Descriptor) -> tuple[Descriptor, ...]:
+        if each.digest not in self._known:
+            self._known[each.digest] = reference.manifests(media.load_json(self._read(each), f"index {each.digest}"))
+        return self._known[each.digest]
+
+
+def _is_named(each: Candidate, named: Named) -> bool:
+    if named.digest is not None and named.digest not in (each.descriptor.digest, *each.within):
+        return False
+    # Docker and containerd write a whole name (docker.io/team/base:1), others the tag alone.
+    return named.tag is None or any(name == named.tag or name.rpartition(":")[2] == named.tag for name in each.names)
+
+
+def _sorted_out(asked: Sequence[Candidate], read: Read) -> Iterator[Candidate]:
+    """The images among them. Looked into is only what says neither that it is one nor that it is none."""
+    for each in asked:
+        if each.descriptor.about or each.descriptor.media_type not in media.MANIFESTS:
+            continue
+        if each.platform is not None and each.descriptor.artifact_type in {None, media.OCI.config, media.DOCKER.config}:
+            yield each
+            continue
+        found = media.load_json(read(each.descriptor), f"manifest {each.descriptor.digest}")
+        if is_image(found):
+            yield each if each.platform else replace(each, platform=_in_config(found, read))
+
+
+def check_arch(where: str, platform: tuple[str, str, str], arch: str | None) -> None:
+    """NamingError when an image is for another processor than the one that was asked for."""
+    if arch not in {None, ANY} and platform[:2] != ("linux", arch):
+        made_for = _text(platform[:2]) or "a platform that it does not name"
+        raise NamingError(f"{where} is made for {made_for}, not for linux/{arch}: choose another arch, or another image")
+
+
+def is_image(found: dict[str, Any]) -> bool:
+    """Whether an untrusted manifest is one of an image, and not of an attestation, a signature or another artifact."""
+    config, layers = found.get("config"), found.get("layers")
+    if not isinstance(config, dict) or not isinstance(layers, list):
+        return False
+    types = [str(layer.get("mediaType")) if isinstance(layer, dict) else "" for layer in layers]
+    return config.get("mediaType") in {media.OCI.config, media.DOCKER.config} and all(
+        each.startswith(_IMAGE_LAYERS) for each in types
+    )
+
+
+def _in_config(found: dict[str, Any], read: Read) -> tuple[str, str, str] | None:
+    """The platform that the config of an image says."""
+    named = media.descriptor(found.get("config"), "manifest: config")
+    config = media.load_json(read(named), "image config")
+    return _normal(tuple(str(config.get(key) or "") for key in ("os", "architecture", "variant")))  # type: ignore[arg-type]
+
+
+def _normal(platform: tuple[str, str, str] | None) -> tuple[str, str, str] | None:
+    """One spelling for what is one platform; None when there is none (BuildKit marks attestations as unknown/unknown)."""
+    if platform is None:
+        return None
+    os_name, arch, variant = (part.lower() for part in platform)
+    if not arch or not os_name or "unknown" in (os_name, arch):
+        return None
+    arch = _MACHINES.get(arch, arch)
+    variant = f"v{variant}" if variant.isdigit() else variant
+    return os_name, arch, "" if variant == _BASELINES.get(arch) else variant
+
+
+def _unique(found: Iterator[Candidate]) -> list[Candidate]:
+    """One image under two tags is one image."""
+    known: dict[tuple[Digest, tuple[str, str, str] | None], Candidate] = {}
+    for each in found:
+        key = each.descriptor.digest, each.platform
+        names = (*known[key].names, *each.names) if key in known else each.names
+        known[key] = replace(known.get(key, each), names=tuple(dict.fromkeys(names)))
+    return list(known.values())
+
+
+def _for_arch(where: str, found: list[Candidate], read: Read, arch: str | None) -> list[Candidate]:
+    """One of several images."""
+    wanted = "amd64" if arch == ANY else arch
+    fit = [each for each in found if wanted is None or each.platform == ("linux", wanted, "")]
+    if not fit:
+        there, instead = _platforms(found), "choose another arch, or another image"
+        if len(there) == 1:
+            raise NamingError(f"{where} is made for {there[0]}, not for linux/{wanted}: {instead}")
+        raise NamingError(
+            f"{where} is not made for linux/{wanted}, only for {', '.join(there) or 'unnamed platforms'}: {instead}"
+        )
+    left = _plain(_no_referrers(fit, read) if len(fit) > 1 else fit)
+    if len(left) == 1:
+        return left
+    platforms = _platforms(left)
+    if wanted is None and len(platforms) > 1:
+        raise NamingError(
+            f"{where} holds {len(left)} images ({_said(left)}): say for which processor with --arch x86_64 or --arch arm64, "
+            f"or name one, {_ways(where, left)}"
+        )
+    what = f"{len(left)} images for {platforms[0]}" if platforms else f"{len(left)} images for unnamed platforms"
+    raise NamingError(f"{where} holds {what} ({_said(left)}): name one, {_ways(where, left)}")
+
+
+def _no_referrers(fit: list[Candidate], read: Read) -> list[Candidate]:
+    """Without what turns out to be no image, or to speak of another that is here (OCI 1.1 `subject`)."""
+    about: dict[Digest, Any] = {}
+    for each in fit:
+        found = media.load_json(read(each.descriptor), f"manifest {each.descriptor.digest}")
+        if is_image(found):
+            subject = found.get("subject")
+            about[each.descriptor.digest] = subject.get("digest") if isinstance(subject, dict) else None
+    images = [each for each in fit if each.descriptor.digest in about]
+    here = {str(each.descriptor.digest) for each in images}
+    return [each for each in images if about[each.descriptor.digest] not in here] or images or fit
+
+
+def _plain(fit: list[Candidate]) -> list[Candidate]:
+    """Without the zstd copies of images that are here with gzip too: podman pushes both under one tag, and marks the former."""
+    return [each for each in fit if not each.descriptor.zstd_copy] or fit
+
+
+def _platforms(found: Sequence[Candidate]) -> list[str]:
+    """As they were written, where they were."""
+    raw = ((each.descriptor.platform, each.platform) for each in found if each.platform)
+    return sorted({_text(written if written and written[1] else normal) for written, normal in raw})
+
+
+def _text(platform: tuple[str, ...]) -> str:
+    return words.clean("/".join(part for part in platform if part))[:_LONGEST]
+
+
+def _said(found: Sequence[Candidate]) -> str:
+    """What there is, for people."""
+    lines = []
+    for each in found[:_SHOWN]:
+        names = (words.clean(name)[:_LONGEST] for name in each.names[:1])
+        parts = (*names, _text(each.descriptor.platform or ()), each.descriptor.digest.short)
+        lines.append(" ".join(part for part in parts if part))
+    return ", ".join(lines) + (f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else "")
+
+
+def _ways(where: str, left: Sequence[Candidate]) -> str:
+    """How to name one of them."""
+    tags = [words.clean(each.names[0]).rpartition(":")[2] if each.names else "" for each in left]
+    tag = next((each for each in tags if each and tags.count(each) == 1 and len(each) <= _LONGEST), None)
+    by_digest = f"{where}@{left[0].descriptor.digest}"
+    return f"as in {where}:{tag} or {by_digest}" if tag else f"as in {by_digest}"
