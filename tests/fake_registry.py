@@ -61,6 +61,8 @@ class Switches:
     """Manifests come back with other bytes than were asked for."""
     chunks: bool = False
     """ECR answers 201 to a first chunk, others refuse chunks: the client must never need them."""
+    denied: int = 0
+    """The status that whoever is signed in is answered with, as when they may not see a repository."""
     silent_tags: bool = False
     """Accepts a manifest under a tag and keeps the old one."""
 
@@ -174,6 +176,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._token(path.query, body)
             return
         if self._failed() or not self._authorized():
+            return
+        if self.registry.switches.denied:
+            self._answer(self.registry.switches.denied)
             return
         query = dict(urllib.parse.parse_qsl(path.query))
         for pattern, serve in (

@@ -332,6 +332,41 @@ def test_a_registry_in_a_directory_remembers_where_its_images_go(sh: Shell, serv
     assert "not a directory" in sh.err
 
 
+def test_images_of_one_publication_are_found_where_the_record_says(sh: Shell, server: FakeRegistry) -> None:
+    sh("registry", "create", ".mlpack/registry")
+    build(Path("out"), kind="image")
+    images = f"{server.host}/team"
+    assert sh("publish", "out", "--images", images) == "minilm@1"
+    assert f"mlpack registry create .mlpack/registry --images {images}" in sh.err
+    assert sh("verify") == ""
+    assert "1 image; 0 wrong" in sh.err
+    assert sh("publish", "out") == "minilm@1"
+    assert sh("verify") == ""
+    assert sh("registry", "export", "exported") == "exported"
+    sh("registry", "create", ".mlpack/registry", "--images", f"{server.host}/elsewhere")
+    assert sh("verify") == ""
+    build(Path("other"), kind="image", content=b"other")
+    assert sh("publish", "other") == "minilm@2"
+    assert "registry create" not in sh.err
+    server.manifests.clear()
+    assert "missing; publish the same build again" in sh("verify", code=ExitCode.SERVICE)
+
+
+def test_who_gives_no_answer_about_an_image_has_not_lost_it(sh: Shell, server: FakeRegistry) -> None:
+    build(Path("out"), kind="image")
+    sh("publish", "out", "--images", f"{server.host}/team")
+    server.switches.auth = "basic"
+    said = sh("verify", code=ExitCode.UNASKED)
+    assert "could not be asked for" in said
+    assert "nothing is known to be wrong with it" in said
+    assert f"no credentials for {server.host}: mlpack looked in" in said
+    assert "0 wrong; 1 image could not be asked for" in sh.err
+    report = json.loads(sh("verify", "--json", code=ExitCode.UNASKED))
+    assert (report["findings"], [each["what"] for each in report["unasked"]]) == ([], ["image"])
+    next(path for path in Path(".mlpack/registry/blobs").rglob("*") if path.is_file()).unlink()
+    assert len(sh("verify", code=ExitCode.SERVICE).splitlines()) == 2
+
+
 def test_a_container_registry_that_removes_nothing_is_a_warning(
     sh: Shell, server: FakeRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,7 @@ from mlpack.errors import MEANINGS, ExitCode, MlpackError, RecipeError, refusal
 
 if TYPE_CHECKING:
     from mlpack.console import Console
+    from mlpack.oci.keychain import Keychain
     from mlpack.shared_cache import SharedCache
     from mlpack.store import Store
 
@@ -62,7 +63,7 @@ def cli(context: click.Context, quiet: bool) -> None:
 
     borrow()
     context.obj = quiet
-    cli_registry.look_outside(context, cli_registry.Outside(environ=os.environ, credentials=_credentials))
+    cli_registry.look_outside(context, cli_registry.Outside(environ=os.environ, keychain=_keychain))
 
 
 @cli.command()
@@ -127,7 +128,7 @@ def build(  # noqa: PLR0913 - click hands every option over by itself
     if registry is not None:
         cli_registry.open_registry(registry)  # a name that is none is said before the work
     with cli_registry.open_console(quiet) as console:
-        options = pipeline.Options(out=out, only=only, base=base, keep_all=keep == "all", tools=_tools(), credentials=_credentials)
+        options = pipeline.Options(out=out, only=only, base=base, keep_all=keep == "all", tools=_tools(), credentials=_keychain())
         shared = _shared_cache(console)
         record, folder = pipeline.build(recipe, _store(verify=verify, tier=shared), (Path.cwd(),), options, console)
         if shared is not None:
@@ -206,7 +207,7 @@ def image_push(quiet: bool, layout: str, reference: str, arch: str | None) -> No
     from mlpack import images
 
     with cli_registry.open_console(quiet) as console:
-        stdout.value(images.push(layout, reference, arch, _credentials, console))
+        stdout.value(images.push(layout, reference, arch, _keychain(), console))
 
 
 @image.command("pull")
@@ -220,7 +221,7 @@ def image_pull(quiet: bool, reference: str, layout: Path, arch: str | None) -> N
     from mlpack import images
 
     with cli_registry.open_console(quiet) as console:
-        stdout.value(images.pull(reference, layout, arch, _credentials, console))
+        stdout.value(images.pull(reference, layout, arch, _keychain(), console))
 
 
 @image.command("inspect")
@@ -230,7 +231,7 @@ def image_inspect(reference: str, arch: str | None) -> None:
     """Describe an image: LAYOUT[:TAG|@DIGEST], an archive, or a registry reference. JSON on stdout."""
     from mlpack import images
 
-    cli_registry.print_json(images.inspect(reference, arch, _credentials, _cache_dir()))
+    cli_registry.print_json(images.inspect(reference, arch, _keychain(), _cache_dir()))
 
 
 @image.command("validate")
@@ -360,13 +361,11 @@ def _tools() -> Callable[[str], Path | None]:
     return find
 
 
-def _credentials(host: str) -> tuple[str, str] | None:
-    """User and password for a registry, from Docker's own configuration file."""
-    from mlpack.oci import auth
+def _keychain() -> Keychain:
+    """Credentials for registries, as Docker, podman and skopeo leave them. Opens no file before a registry asks."""
+    from mlpack.oci import keychain
 
-    folder = os.environ.get("DOCKER_CONFIG")
-    path = (Path(folder) if folder else Path.home() / ".docker") / "config.json"
-    return auth.from_docker_config(path.read_bytes(), host) if path.is_file() else None
+    return keychain.of_environment(os.environ, Path.home())
 
 
 if __name__ == "__main__":

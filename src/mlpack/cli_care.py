@@ -16,6 +16,7 @@ from mlpack.cli_registry import (
     images_option,
     open_console,
     open_registry,
+    open_to_look,
     open_whole,
     print_json,
     quiet_option,
@@ -41,20 +42,24 @@ if TYPE_CHECKING:
 @quiet_option
 @click.pass_obj
 def verify(quiet: bool, resume: Path | None, images: str | None, registry: str, as_json: bool) -> int:
-    """Check every byte against its digest and every row against its bytes. Prints each finding; exit 4 when there is one."""
+    """Check every byte against its digest and every row against its bytes. Prints each finding; exit 4 when there is one, 6 when
+    all that is missing is a container registry's answer about images."""
     from mlpack import words
     from mlpack.registry import care
 
     with open_console(quiet) as console:
         with console.progress(f"verify {registry}", 1000) as advance:
-            report = care.verify(open_whole(registry, images), resume=resume, progress=_in_thousandths(advance))
+            report = care.verify(open_to_look(registry, images), resume=resume, progress=_in_thousandths(advance))
         parts = ((report.releases, "release"), (report.moves, "move"), (report.blobs, "blob"), (report.images, "image"))
-        console.note(f"{', '.join(words.count(number, what) for number, what in parts)}; {len(report.findings)} wrong")
+        unasked = f"; {words.count(len(report.unasked), 'image')} could not be asked for" if report.unasked else ""
+        console.note(f"{', '.join(words.count(number, what) for number, what in parts)}; {len(report.findings)} wrong{unasked}")
     if as_json:
         print_json(dataclasses.asdict(report))
-    for finding in () if as_json else report.findings:
+    for finding in () if as_json else (*report.findings, *report.unasked):
         stdout.row(str(finding))
-    return ExitCode.SERVICE if report.findings else ExitCode.OK
+    if report.findings:
+        return ExitCode.SERVICE
+    return ExitCode.UNASKED if report.unasked else ExitCode.OK
 
 
 def _in_thousandths(advance: Callable[[int], None]) -> Callable[[int, int], None]:
@@ -261,7 +266,7 @@ def export_(quiet: bool, out: Path, names: tuple[str, ...], images: str | None, 
     from mlpack import words
     from mlpack.registry import transfer
 
-    opened = open_whole(registry, images)
+    opened = open_to_look(registry, images)
     with open_console(quiet) as console:
         with console.step(f"export {registry}"):
             count = transfer.export(opened, out, names)

@@ -29,10 +29,15 @@ Credentials = Callable[[str], tuple[str, str] | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outside:
-    """What only `cli` may look at: the environment, and user and password for a host."""
+    """What only `cli` may look at: the environment, and where it says that credentials for registries are."""
 
     environ: Mapping[str, str]
-    credentials: Credentials
+    keychain: Callable[[], Credentials]
+
+    @property
+    def credentials(self) -> Credentials:
+        """User and password for a host."""
+        return self.keychain()
 
 
 def look_outside(context: click.Context, seen: Outside) -> None:
@@ -111,6 +116,13 @@ def open_whole(where: str, images: str | None = None) -> Registry:
     return places.with_images(places.open_registry(where), images, outside().credentials)
 
 
+def open_to_look(where: str, images: str | None = None) -> Registry:
+    """The registry, with whatever container registries its releases' images are in: to look after, not to publish into."""
+    from mlpack.registry import places
+
+    return places.with_recorded_images(places.open_registry(where), images, outside().credentials)
+
+
 def who() -> str | None:
     """Who is at work, for histories."""
     from mlpack.registry import provenance
@@ -141,10 +153,16 @@ def _bytes_below(folder: Path) -> int:
 @click.pass_obj
 def publish(quiet: bool, folder: Path, label: str | None, images: str | None, registry: str, as_json: bool) -> None:
     """Publish what a build left in DIR. Prints NAME@VERSION; the same content again changes nothing."""
-    from mlpack.registry import forms
+    from mlpack.registry import forms, settings
 
     with open_console(quiet) as console:
-        release = published(folder, open_whole(registry, images), console, sources=folder, label=label)
+        opened = open_whole(registry, images)
+        release = published(folder, opened, console, sources=folder, label=label)
+        if images is not None and release.images and settings.images_of(opened) is None:
+            console.note(
+                f"{registry} does not keep that images go to {images}: the next publication without --images keeps them among its "
+                f"own bytes. `mlpack registry create {registry} --images {images}` makes it the rule"
+            )
     print_json(forms.as_json(release)) if as_json else stdout.row(f"{release.name}@{release.version}")
 
 

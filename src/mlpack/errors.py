@@ -26,6 +26,7 @@ class ExitCode(IntEnum):
     STEP_FAILED = 3
     SERVICE = 4
     OVER_BUDGET = 5
+    UNASKED = 6
     INTERRUPTED = 130
 
 
@@ -36,6 +37,7 @@ MEANINGS = {
     ExitCode.STEP_FAILED: "a step failed",
     ExitCode.SERVICE: "an external service (registry, package index) failed or could not be reached",
     ExitCode.OVER_BUDGET: "no candidate fits the budgets or limits (what was measured is written), or a gate refuses a promotion",
+    ExitCode.UNASKED: "verify found nothing wrong, and could not ask a container registry for every image",
     ExitCode.INTERRUPTED: "interrupted (Ctrl-C or SIGTERM)",
 }
 

@@ -22,9 +22,9 @@ from mlpack import digest
 from mlpack.errors import MlpackError, PackError, RecipeError, ServiceError
 from mlpack.oci import image, layout
 from mlpack.oci.transport import Options
-from mlpack.registry import RefusedError, directory, ecr
+from mlpack.registry import RefusedError, directory, ecr, rows
 from mlpack.registry.care import verify
-from mlpack.registry.images import Repositories, open_images
+from mlpack.registry.images import Repositories, open_images, recorded_images
 from mlpack.registry.releases import Registry
 
 HOST = "123456789012.dkr.ecr.eu-central-1.amazonaws.com"
@@ -100,6 +100,44 @@ def test_verify_sees_what_the_container_registry_has_lost(
     assert not (tmp_path / "pulled").exists()
     registry.publish(built)
     assert verify(registry).findings == ()
+
+
+@pytest.mark.parametrize("status", [401, 403, 429, 500, 503])
+def test_no_answer_about_an_image_is_no_finding(
+    status: int, built: Path, server: FakeRegistry, images: Repositories, tmp_path: Path
+) -> None:
+    registry = directory.open_registry(tmp_path / "registry", images=images)
+    release = registry.publish(built)
+    looked = Registry(registry.place, recorded_images(nobody, Options(sleep=lambda _: None)))
+    assert verify(looked).unasked == ()
+    server.switches.failures = [("GET", "manifests", status)] * 5
+    report = verify(looked)
+    assert report.findings == ()
+    (unasked,) = report.unasked
+    assert f"could not be asked for: GET http://{server.host}" in unasked.problem
+    assert str(status) in unasked.problem
+    assert unasked.where == f"minilm@1 ({release.images[release.artifact['candidate']]})"
+
+
+def test_a_host_that_is_away_is_waited_for_once(tmp_path: Path, server: FakeRegistry) -> None:
+    images = open_images(f"{server.host}/team", nobody)
+    registry = directory.open_registry(tmp_path / "registry", images=images)
+    for name in "abc":
+        registry.publish(build(tmp_path / name, "image", content=name.encode()))
+    pauses: list[float] = []
+    away = Options(sleep=pauses.append, proxy="http://127.0.0.1:1", plain_http=(server.host,))
+    report = verify(Registry(registry.place, recorded_images(nobody, away)), parallel=1)
+    assert (len(report.unasked), report.findings, len(pauses)) == (3, (), 4)
+
+
+def test_a_record_that_names_no_image_is_wrong_whoever_is_away(tmp_path: Path) -> None:
+    registry = directory.open_registry(tmp_path / "registry")
+    release = registry.publish(build(tmp_path / "out", "image"))
+    odd = dataclasses.replace(release, version=2, images={"x": f"X Y@{release.digest}"})
+    registry.place.table.commit(rows.release_put(odd), rows.head_put(odd))
+    report = verify(Registry(registry.place, recorded_images(nobody)))
+    assert report.unasked == ()
+    assert any("the record of an image is damaged" in each.problem for each in report.findings if each.what == "image")
 
 
 # --- pushing ----------------------------------------------------------------------------------------------------------

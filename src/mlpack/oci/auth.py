@@ -1,33 +1,41 @@
 """Signing in to registries: what a registry asks for, and where the answer comes from.
 
-Promises: reads no environment and no home directory (the caller hands in the bytes of Docker's `config.json`); a password is
-used for the host it was kept under and no other, and stands in no message. Knows nothing of HTTP connections.
-Sources: RFC 9110 §11 (challenges), distribution's "Token Authentication Specification", Docker's credential helper protocol.
+Promises: reads no environment and no home directory (`keychain` has the files); a password is used for the host it was kept under
+and no other, and stands in no message. Knows nothing of HTTP connections.
+Sources: RFC 9110 §11 (challenges), distribution's "Token Authentication Specification".
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
-import json
 import re
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
-from mlpack.errors import ServiceError
-from mlpack.oci import media
+from mlpack.oci import keychain
+from mlpack.oci.keychain import IDENTITY_USER, REGISTRY_USER, Keychain, Known
+
+if TYPE_CHECKING:
+    from mlpack.oci.reference import Reference
+
+__all__ = [
+    "IDENTITY_USER",
+    "REGISTRY_USER",
+    "Challenge",
+    "Credentials",
+    "Keychain",
+    "Known",
+    "advice",
+    "basic",
+    "challenges",
+    "from_docker_config",
+    "known",
+]
 
 Credentials = Callable[[str], "tuple[str, str] | None"]
-"""Registry host -> user and password, or None to go on without."""
+"""Registry host -> user and password, or None to go on without. A `Keychain` is one that knows repositories too."""
 
-IDENTITY_USER = "<token>"
-"""The user name that says the password is a refresh token (Docker's convention)."""
-
-_HUB_KEYS = ("https://index.docker.io/v1/", "index.docker.io", "docker.io", "registry-1.docker.io")
-_HELPER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_HELPER_TIMEOUT_S = 60
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _PART = re.compile(rf'\s*,?\s*(?:({_TOKEN})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|({_TOKEN}))|({_TOKEN})(?=\s|,|$))')
 
@@ -70,59 +78,27 @@ def from_docker_config(data: bytes, host: str) -> tuple[str, str] | None:
     Helpers are the programs `docker-credential-NAME`. None when nothing is kept for the host; ServiceError when the file cannot
     be read or a helper fails.
     """
-    try:
-        config = json.loads(data)
-    except ValueError as error:
-        raise ServiceError(f"Docker's config.json is not JSON ({error}): repair it, or sign in again with docker login") from None
-    if not isinstance(config, dict):
-        raise ServiceError("Docker's config.json is not an object: repair it, or sign in again with docker login")
-    keys = _HUB_KEYS if host in _HUB_KEYS else (host, f"https://{host}", f"https://{host}/")
-    helpers, auths = _object(config, "credHelpers"), _object(config, "auths")
-    for key in keys:
-        if key in helpers:
-            return ask_helper(str(helpers[key]), key)
-    for key in keys:
-        if found := _stored(auths.get(key)):
-            return found
-    store = config.get("credsStore")
-    return ask_helper(str(store), keys[0]) if store else None
+    what = "Docker's config.json"
+    found = keychain.in_config(keychain.load(data, what), host, "", what, keychain.HELPER_TIMEOUT_S)
+    return (found.user, found.password) if found else None
 
 
-def ask_helper(name: str, key: str) -> tuple[str, str] | None:
-    """What `docker-credential-NAME get` answers for a host; None when it knows none. ServiceError when it cannot be run."""
-    if not _HELPER_NAME.fullmatch(name):
-        raise ServiceError(f"Docker's config.json names the credential helper {name!r}, which is not the name of a program")
-    command = [f"docker-credential-{name}", "get"]
-    try:
-        done = subprocess.run(command, input=key, capture_output=True, text=True, timeout=_HELPER_TIMEOUT_S, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise ServiceError(f"{command[0]}, which Docker's config.json names for {key}, could not be run: {error}") from error
-    if done.returncode != 0:
-        if "not found" in done.stdout:
-            return None
-        raise ServiceError(f"{command[0]} failed for {key}: {(done.stdout or done.stderr).strip()[:300]}")
-    try:
-        answer = json.loads(done.stdout)
-        return str(answer["Username"]), str(answer["Secret"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ServiceError(f"{command[0]} gave an answer for {key} that cannot be read") from error
+def known(credentials: Credentials | None, named: Reference) -> Known | None:
+    """Who we are for an image, as far as the caller knows. ServiceError as `Keychain.find`."""
+    if isinstance(credentials, Keychain):
+        return credentials.find(named.host, named.repository)
+    found = credentials(named.host) if credentials else None
+    return Known(user=found[0], password=found[1]) if found else None
 
 
-def _object(config: dict[str, Any], key: str) -> dict[str, Any]:
-    value = config.get(key)
-    return value if isinstance(value, dict) else {}
-
-
-def _stored(entry: Any) -> tuple[str, str] | None:
-    """User and password of one entry of `auths`; None when it holds none."""
-    if not isinstance(entry, dict):
-        return None
-    if isinstance(entry.get("identitytoken"), str) and entry["identitytoken"]:
-        return IDENTITY_USER, entry["identitytoken"]
-    if isinstance(entry.get("username"), str) and isinstance(entry.get("password"), str):
-        return entry["username"], entry["password"]
-    try:
-        user, colon, password = base64.b64decode(str(entry.get("auth") or ""), validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
-        return None
-    return (user, password.rstrip("\0")) if colon and media.is_printable(user) else None
+def advice(credentials: Credentials | None, named: Reference, who: Known | None, *, accepted: bool) -> str:
+    """What to do when a registry lets us not in (401): nobody has signed in, the registry refused who we are, or (`accepted`) it
+    knows us and does not give us this."""
+    if who is None:
+        if isinstance(credentials, Keychain):
+            how = "Sign in with docker login, podman login or skopeo login"
+            return f"no credentials for {named.host}: mlpack looked in {credentials.looked(named.host)}. {how}"
+        return "sign in to this registry first (docker login)"
+    if accepted:
+        return f"{who.who} is signed in and may not do this, or there is no such repository: ask for access to {named.repository}"
+    return f"the registry refused {who.who}: is the password still the right one? Sign in again (docker login {named.host})"

@@ -120,6 +120,8 @@ class Session:
         self._scopes = [f"repository:{named.repository}:{actions}"]
         self._scopes += [f"repository:{other}:pull" for other in options.mount_from if other != named.repository]
         self._authorization: str | None = None
+        self._known: auth.Known | None = None
+        self._accepted, self._sent, self._offered = False, False, ""
         self._lock = threading.Lock()
         self._pool = _pool(options)
 
@@ -160,7 +162,7 @@ class Session:
                 url = self.follow(url, target)
                 continue
             if response.status not in accept:
-                raise _refusal(method, url, response)
+                raise _refusal(method, url, response, self._hint(response.status) if self._is_registry(url) else "")
             return response
         raise HttpError(f"{method} {_shown(url)} was redirected more than {_MAX_REDIRECTS} times")
 
@@ -207,30 +209,47 @@ class Session:
             if self._authorization != used:
                 return True
             offered = {challenge.scheme: challenge for challenge in auth.challenges(header)}
-            known = self._credentials(self.named.host) if self._credentials else None
-            if "bearer" in offered:
-                self._authorization = f"Bearer {self._token(offered['bearer'], known)}"
-            elif "basic" in offered and known and auth.basic(*known) != used:
-                self._authorization = auth.basic(*known)
+            self._known = known = auth.known(self._credentials, self.named)
+            if known and known.user == auth.REGISTRY_USER:
+                made = f"Bearer {known.password}" if is_printable(known.password) else None
+            elif "bearer" in offered:
+                made = f"Bearer {self._token(offered['bearer'], known)}"
+                self._accepted = known is not None
             else:
+                made = auth.basic(known.user, known.password) if "basic" in offered and known else None
+            self._sent, self._offered = self._sent or (made is not None and known is not None), ", ".join(offered)
+            if made is None or (made == used and "bearer" not in offered):
                 return False
+            self._authorization = made
             return True
 
-    def _token(self, challenge: auth.Challenge, known: tuple[str, str] | None) -> str:
+    def _hint(self, status: int) -> str:
+        """What to do about a refusal, as far as it is about who we are; "" when it is not."""
+        if status == 401 and self._known and not self._sent:
+            offered = f"by {self._offered[:100]} alone" if self._offered else "in no way that it says"
+            return f"the registry lets in {offered}; mlpack can answer Basic and Bearer"
+        if status == 401:
+            return auth.advice(self._credentials, self.named, self._known, accepted=self._accepted)
+        if status == 403 and self._known:
+            return f"{self._known.who} is signed in and may not do this: ask for access to {self.named.repository}"
+        return ""
+
+    def _token(self, challenge: auth.Challenge, known: auth.Known | None) -> str:
         realm = self.follow(f"{self.origin}/v2/", challenge.get("realm"))
         query = [("service", challenge.get("service"))] if challenge.get("service") else []
         scopes = [("scope", scope) for scope in self._scopes]
-        if known and known[0] == auth.IDENTITY_USER:
+        if known and known.user == auth.IDENTITY_USER:
             query += [("scope", " ".join(self._scopes)), ("client_id", "mlpack")]
-            query += [("grant_type", "refresh_token"), ("refresh_token", known[1])]
+            query += [("grant_type", "refresh_token"), ("refresh_token", known.password)]
             form = {"Content-Type": "application/x-www-form-urlencoded"}
             response = self._send("POST", realm, form, urllib.parse.urlencode(query).encode(), None)
         else:
-            sent = {"Authorization": auth.basic(*known)} if known else {}
+            sent = {"Authorization": auth.basic(known.user, known.password)} if known else {}
             glue = "&" if urllib.parse.urlsplit(realm).query else "?"
             response = self._send("GET", f"{realm}{glue}{urllib.parse.urlencode(query + scopes)}", sent, None, None)
         if response.status != 200:
-            raise _refusal("signing in at", realm, response)
+            hint = auth.advice(self._credentials, self.named, known, accepted=False) if response.status in {400, 401, 403} else ""
+            raise _refusal("signing in at", realm, response, hint)
         try:
             answer = json.loads(read_bounded(response))
             token = answer.get("token") or answer.get("access_token")
@@ -281,11 +300,14 @@ def _pool(options: Options) -> urllib3.PoolManager:
     return urllib3.PoolManager(maxsize=options.parallel, timeout=timeout, blocksize=_BLOCK_BYTES)
 
 
-def _refusal(method: str, url: str, response: BaseHTTPResponse) -> HttpError:
+def _refusal(method: str, url: str, response: BaseHTTPResponse, hint: str = "") -> HttpError:
     status, pause = response.status, _retry_after(response.headers.get("Retry-After"))
     said = read_bounded(response)[:500].decode("utf-8", "replace").strip()
     said = "".join(each if is_printable(each) else " " for each in said)
-    hint = _CONFLICT_HINTS.get(status, "the registry is overloaded or broken: try again later" if status in _PASSING else "")
+    if status == 404 and "NAME_UNKNOWN" in said:
+        hint = f"there is no such repository, or it is not shown to whoever asks: {_CONFLICT_HINTS[404]}"
+    passing = "the registry is overloaded or broken: try again later" if status in _PASSING else ""
+    hint = hint or _CONFLICT_HINTS.get(status, passing)
     message = f"{method} {_shown(url)} was answered with {status}" + (f" {said}" if said else "") + (f": {hint}" if hint else "")
     return HttpError(message, retryable=status in _PASSING, status=status, retry_after_s=pause)
 

@@ -51,6 +51,10 @@ class RefusedError(ServiceError):
     """A container registry does not do this, or not for us, however often it is asked."""
 
 
+class RecordError(ServiceError):
+    """What a record says of an image is no image: the record is damaged, and no container registry was asked."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Key:
     """Where a row is."""

@@ -2,7 +2,8 @@
 
 Promises: reads only; what is wrong is a value that says what, where, and what to do; publications and collections that go on
 meanwhile are no findings; each digest is read once; with a `resume` file an interrupted `verify` goes on where it was.
-ServiceError only when the registry cannot be asked. Bytes that no release has are not looked at: `collection` removes them.
+A container registry that gives no answer about an image is told from one that has it wrong. ServiceError only when the registry
+itself cannot be asked. Bytes that no release has are not looked at: `collection` removes them.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from typing import TYPE_CHECKING
 
 from mlpack import digest
 from mlpack.digest import Digest
-from mlpack.errors import ServiceError
+from mlpack.errors import MlpackError, ServiceError
+from mlpack.oci.transport import HttpError
 from mlpack.records import Release
-from mlpack.registry import Key, Row, audit, numbered, rows
+from mlpack.registry import Key, RecordError, Row, audit, numbered, rows
 from mlpack.registry.manifest import is_name
 
 if TYPE_CHECKING:
@@ -37,6 +39,8 @@ _BYTES = "publish the same build again, or restore the bytes from a backup or th
 _ROWS = "restore the table from a backup, or to a time before the damage"
 _UNSHOWN = "run `mlpack registry migrate`, which adds what lists show; an older mlpack that published at that moment left it out"
 _UNASKED = "cannot be asked for: this registry knows of no container registry"
+_TELL = "tell it: mlpack registry create {} --images HOST/REPO"
+_ASK_AGAIN = "nothing is known to be wrong with it: mend that, and verify again"
 _IMAGE = "publish the same build again, which pushes its images again"
 
 
@@ -60,7 +64,8 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What was looked at and what is wrong with it. `earlier`: how many of the blobs an interrupted run had checked."""
+    """What was looked at and what is wrong with it. `earlier`: how many of the blobs an interrupted run had checked. `unasked`:
+    images that a container registry gave no answer about, which are not known to be wrong."""
 
     releases: int
     moves: int
@@ -68,6 +73,7 @@ class Report:
     images: int
     earlier: int
     findings: tuple[Finding, ...]
+    unasked: tuple[Finding, ...] = ()
 
 
 def verify(
@@ -85,7 +91,8 @@ def verify(
         blobs=len(seen.blobs),
         images=len(seen.images),
         earlier=len(known & seen.blobs.keys()),
-        findings=tuple(finding for finding, key in seen.found if key is None or registry.place.table.get(key) is not None),
+        findings=seen.still_there(seen.found),
+        unasked=seen.still_there(seen.unasked),
     )
 
 
@@ -100,6 +107,12 @@ class _Seen:
     blobs: dict[Digest, list[tuple[str, Key]]] = field(default_factory=dict)
     images: dict[str, list[tuple[str, Key]]] = field(default_factory=dict)
     found: list[tuple[Finding, Key | None]] = field(default_factory=list)
+    unasked: list[tuple[Finding, Key | None]] = field(default_factory=list)
+
+    def still_there(self, found: list[tuple[Finding, Key | None]]) -> tuple[Finding, ...]:
+        """Without those whose row has gone meanwhile."""
+        table = self.registry.place.table
+        return tuple(finding for finding, key in found if key is None or table.get(key) is not None)
 
     def every_row(self) -> None:
         """Every row. Releases first: what is read later then speaks of these, or of others that are asked for once more."""
@@ -244,12 +257,11 @@ def collected_releases(registry: Registry) -> dict[str, str]:
 
 def _check_bytes(seen: _Seen, known: set[Digest], remember: Callable[[Digest], None], parallel: int, progress: Progress) -> None:
     """Every blob that is not known to be whole, and every image, side by side."""
-    blobs, images = seen.registry.place.blobs, seen.registry.images
+    blobs, asked = seen.registry.place.blobs, _Asked(seen.registry)
     work: dict[Digest | str, Callable[[], str | None]] = {
         named: partial(blobs.check, named) for named in sorted(seen.blobs) if named not in known
     }
-    for reference in sorted(seen.images):
-        work[reference] = partial(images.check, reference) if images else lambda: _UNASKED
+    work |= {reference: partial(asked.check, reference) for reference in sorted(seen.images)}
     total = len(seen.blobs) + len(seen.images)
     done = total - len(work)
     progress(done, total)
@@ -259,7 +271,7 @@ def _check_bytes(seen: _Seen, known: set[Digest], remember: Callable[[Digest], N
             for future in as_completed(futures):
                 what, problem = futures[future], future.result()
                 if problem is not None:
-                    _lost(seen, what, problem)
+                    _lost(seen, what, problem, asked.unasked.get(what) if isinstance(what, str) else None)
                 elif isinstance(what, Digest):
                     remember(what)
                 done += 1
@@ -269,17 +281,48 @@ def _check_bytes(seen: _Seen, known: set[Digest], remember: Callable[[Digest], N
             raise
 
 
-def _lost(seen: _Seen, what: Digest | str, problem: str) -> None:
-    """One finding for each release that has it."""
+class _Asked:
+    """What container registries say of images. `unasked`: of those that none said anything of, what to do about it."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._away: dict[str, str] = {}
+        self.unasked: dict[str, str] = {}
+
+    def check(self, reference: str) -> str | None:
+        """What is wrong with an image, or why nobody knows."""
+        host, images = reference.partition("/")[0], self._registry.images
+        if images is None:
+            return self._unknown(reference, _UNASKED, _TELL.format(self._registry.place.where))
+        if host in self._away:
+            return self._unknown(reference, self._away[host], _ASK_AGAIN)
+        try:
+            return images.check(reference)
+        except RecordError as error:
+            return str(error)
+        except MlpackError as error:
+            said = f"could not be asked for: {error}"
+            if isinstance(error, HttpError) and error.retryable and error.status is None:
+                # No answer at all, after several tries: its other images would each wait as long.
+                self._away[host] = said
+            return self._unknown(reference, said, _ASK_AGAIN)
+
+    def _unknown(self, reference: str, problem: str, remedy: str) -> str:
+        self.unasked[reference] = remedy
+        return problem
+
+
+def _lost(seen: _Seen, what: Digest | str, problem: str, unasked: str | None = None) -> None:
+    """One finding for each release that has it. `unasked`: nobody could be asked, and what to do about that."""
     holders = seen.blobs[what] if isinstance(what, Digest) else seen.images[what]
     for where, key in holders:
         said = Finding(
             what="blob" if isinstance(what, Digest) else "image",
             where=f"{where} ({what})",
             problem=problem,
-            remedy=_BYTES if isinstance(what, Digest) else _IMAGE,
+            remedy=unasked or (_BYTES if isinstance(what, Digest) else _IMAGE),
         )
-        seen.found.append((said, key))
+        (seen.unasked if unasked else seen.found).append((said, key))
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from mlpack.oci import image, layout, media, reference, remote
 from mlpack.oci.auth import Credentials
 from mlpack.oci.reference import Reference
 from mlpack.oci.transport import HttpError, Options, Session, read_bounded, retrying
-from mlpack.registry import RefusedError, ecr
+from mlpack.registry import RecordError, RefusedError, ecr
 
 _NEVER, _NOT_BY_US = (400, 405), 403
 """What answers a deletion where there are none (distribution-spec 1.1, "Content Management"), and where we may not."""
@@ -43,6 +43,11 @@ def open_images(prefix: str, credentials: Credentials, options: Options | None =
     return Repositories(asked, credentials, options or Options())
 
 
+def recorded_images(credentials: Credentials, options: Options | None = None) -> Repositories:
+    """Images wherever a release's record says they are: to be looked at, fetched and removed. None is pushed."""
+    return Repositories("", credentials, options or Options())
+
+
 class Repositories:
     """See `open_images` and `releases.Images`. Threads may share it."""
 
@@ -55,6 +60,7 @@ class Repositories:
 
     def push(self, layout_dir: Path, name: str) -> str:
         """See `Images.push`. PackError when the layout holds more than its image; ServiceError when the registry refuses."""
+        assert self.prefix, "nobody said where images go"
         made = layout.read(layout_dir)
         named = reference.parse(f"{self.prefix}/{name}")
         _check_nothing_else(layout_dir, made)
@@ -63,7 +69,7 @@ class Repositories:
         pushed = image.digest(made)
         with self._explained(named, ecr.PUSH):
             # All 64 digits: a registry that keeps tags where they are would refuse the second of two that begin alike for ever.
-            remote.push(made, f"{named}:sha-{pushed.hex}@{pushed}", self._credentials, self._options)
+            remote.push(made, f"{named}:sha-{pushed.hex}@{pushed}", self._who(named), self._options)
         return f"{named}@{pushed}"
 
     def fetch(self, pushed: str, layout_dir: Path, wanted: Mapping[str, Digest]) -> None:
@@ -75,7 +81,7 @@ class Repositories:
         with self._explained(named, ecr.PULL):
             try:
                 # The architecture would only choose among several images, and a digest that was pushed here names one.
-                remote.fetch(named, "amd64", folder, self._credentials, self._options)
+                remote.fetch(named, "amd64", folder, self._who(named), self._options)
             except PackError as error:
                 raise ServiceError(f"{pushed}: the registry has something else there: {error}") from error
         for found in (folder / "sha256").iterdir():
@@ -87,7 +93,7 @@ class Repositories:
     def check(self, pushed: str) -> str | None:
         """See `Images.check`: the manifest is read, and of each of its blobs that it is there with its size."""
         named = _parse(pushed)
-        with self._explained(named, ecr.PULL), Session(named, "pull", self._credentials, self._options) as session:
+        with self._explained(named, ecr.PULL), Session(named, "pull", self._who(named), self._options) as session:
             data = retrying(self._options, partial(_manifest, session))
             if data is None:
                 return "missing"
@@ -110,7 +116,7 @@ class Repositories:
         assert named.digest is not None
         if amazon := self._amazon(named.host):
             return amazon.delete(named.repository, named.digest)
-        with Session(named, "pull,delete", self._credentials, self._options) as session:
+        with Session(named, "pull,delete", self._who(named), self._options) as session:
             url, gone = session.url(f"manifests/{named.digest}"), frozenset({200, 202, 204, 404})
             try:
                 retrying(self._options, lambda: session.request("DELETE", url, accept=gone).drain_conn())
@@ -125,10 +131,13 @@ class Repositories:
                 raise
         return None
 
-    def _credentials(self, host: str) -> tuple[str, str] | None:
+    def _who(self, named: Reference) -> Credentials:
+        """Whoever knows who we are to a host: Amazon's is asked as Amazon wants it, any other by what was given, as it is."""
+        return self._given if self._amazon(named.host) is None else self._to_amazon
+
+    def _to_amazon(self, host: str) -> tuple[str, str] | None:
         amazon = self._amazon(host)
-        if amazon is None:
-            return self._given(host)
+        assert amazon is not None
         try:
             return amazon.credentials()
         except MlpackError:
@@ -157,13 +166,13 @@ class Repositories:
 
 
 def _parse(pushed: str) -> Reference:
-    """A reference by digest. ServiceError when a record has anything else."""
+    """A reference by digest. RecordError when a record has anything else."""
     try:
         named = reference.parse(pushed)
     except PackError as error:
-        raise ServiceError(f"the record of an image is damaged: {error}") from error
+        raise RecordError(f"the record of an image is damaged: {error}") from error
     if named.digest is None:
-        raise ServiceError(f"the record of an image is damaged: {pushed!r} has no digest")
+        raise RecordError(f"the record of an image is damaged: {pushed!r} has no digest")
     return named
 
 

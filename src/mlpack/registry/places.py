@@ -45,6 +45,18 @@ def with_images(opened: Registry, prefix: str | None, credentials: Credentials) 
     return Registry(opened.place, images.open_images(prefix, credentials))
 
 
+def with_recorded_images(opened: Registry, prefix: str | None, credentials: Credentials) -> Registry:
+    """As `with_images`, to look after what is there: where nobody said where images go, those of releases that were published with
+    a place of their own (`publish --images`) are found where their records say. Not to publish into."""
+    found = with_images(opened, prefix, credentials)
+    if found.images is not None:
+        return found
+    from mlpack.registry import images
+    from mlpack.registry.releases import Registry
+
+    return Registry(opened.place, images.recorded_images(credentials))
+
+
 def with_images_of(opened: Registry, release: Release, credentials: Credentials) -> Registry:
     """The same registry, with the container registry that this release's images are in, if it has any."""
     for reference in release.images.values():

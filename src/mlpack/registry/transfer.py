@@ -97,8 +97,9 @@ def _export_images(registry: Registry, release: Release, writer: Writer) -> None
         if not wanted:
             continue
         if registry.images is None:
-            what = f"{release.name}@{release.version}"
-            raise RecipeError(f"{what} has images in a container registry, and {registry.place.where} says nothing of one")
+            what, where = f"{release.name}@{release.version}", registry.place.where
+            tell = f"say --images HOST/REPO, or for good: mlpack registry create {where} --images HOST/REPO"
+            raise RecipeError(f"{what} has images in a container registry, and {where} says nothing of one: {tell}")
         with tempfile.TemporaryDirectory(dir=writer.scratch) as scratch:
             registry.images.fetch(reference, Path(scratch), wanted)
             for path, named in wanted.items():
