@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.oci import layouts
 from tests_slow.real_registry import PASSWORD, USER, Registry
 
 from mlpack.digest import Digest, of_tree
-from mlpack.errors import ServiceError
-from mlpack.oci import image, layer, layout, paths, remote
+from mlpack.errors import NamingError, ServiceError
+from mlpack.oci import image, keychain, layer, layout, paths, remote
 from mlpack.oci.base import resolve_base
 from mlpack.oci.remote import Options
 
@@ -182,6 +183,67 @@ def test_private_registry_wants_the_password(made: Image, tmp_path: Path) -> Non
                 remote.pull(ref, "amd64", tmp_path / "pulled", wrong)
     finally:
         registry.kill()
+
+
+@pytest.mark.parametrize("program", ["skopeo", "podman", "buildah"])
+def test_who_signed_in_with_another_program_is_known(program: str, made: Image, tmp_path: Path) -> None:
+    if not shutil.which(program):
+        pytest.fail(f"missing for these tests: apt-get install {program}")
+    (tmp_path / "private").mkdir()
+    registry = Registry(tmp_path / "private", private=True)
+    registry.start()
+    environ = {"XDG_RUNTIME_DIR": str(tmp_path / "run"), "HOME": str(tmp_path), "PATH": "/usr/bin:/bin:/usr/sbin:/sbin"}
+    (tmp_path / "run").mkdir()
+    login = [program, "login", "--tls-verify=false", "--username", USER, "--password-stdin", registry.host]
+    ref, keys = f"{registry.host}/team/model:v1", keychain.of_environment(environ, tmp_path)
+    try:
+        with pytest.raises(ServiceError, match=rf"no credentials for {registry.host}: mlpack looked in {tmp_path}/run"):
+            remote.push(made, ref, keys)
+        done = subprocess.run(login, env=environ, input=PASSWORD, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / "run/containers/auth.json").is_file()
+        assert remote.push(made, ref, keys) == image.digest(made)
+        assert remote.pull(ref, "amd64", tmp_path / "pulled", keys) == made
+        kept = json.loads((tmp_path / "run/containers/auth.json").read_bytes())
+        (entry,) = kept["auths"].values()
+        host = registry.host
+        for key, known in ((f"{host}/team", True), (f"{host}/other", False), (f"https://{host}/v2/", True)):
+            (tmp_path / "named.json").write_text(json.dumps({"auths": {key: entry}}))
+            told = subprocess.run(
+                ["skopeo", "inspect", "--tls-verify=false", f"--authfile={tmp_path / 'named.json'}", f"docker://{ref}"],
+                capture_output=True, timeout=60, check=False,
+            )  # fmt: skip
+            found = keychain.Keychain([tmp_path / "named.json"]).find(registry.host, "team/model")
+            assert (told.returncode == 0) == known == (found is not None)
+    finally:
+        registry.kill()
+
+
+def test_layouts_with_attestations_go_where_skopeo_sends_them(registry: Registry, tmp_path: Path) -> None:
+    """What we push of a layout by BuildKit is what skopeo pushes of it; with --all skopeo sends an index, which we pull from."""
+    out = layouts.buildx(tmp_path / "both", "amd64", "arm64")
+    for arch in ("amd64", "arm64"):
+        made, others = layout.read_named(f"oci:{out}:1", arch)
+        assert others == 3
+        digest = remote.push(made, f"{registry.host}/ours:{arch}")
+        theirs = f"docker://{registry.host}/theirs:{arch}"
+        run("skopeo", f"--override-arch={arch}", "copy", "--dest-tls-verify=false", f"oci:{out}:1", theirs)
+        told = json.loads(run("skopeo", "inspect", "--tls-verify=false", f"docker://{registry.host}/theirs:{arch}"))
+        assert told["Digest"] == str(digest)
+    run("skopeo", "copy", "--all", "--dest-tls-verify=false", f"oci:{out}:1", f"docker://{registry.host}/all:1")
+    assert remote.pull(f"{registry.host}/all:1", "arm64", tmp_path / "pulled") == made
+
+
+def test_tags_of_umoci_and_skopeo_choose(made: Image, tmp_path: Path) -> None:
+    other = image.with_config(made, env={"OTHER": "1"})
+    for tag, each in (("v1", made), ("v2", other)):
+        layout.write(each, tmp_path / tag, tag)
+        run("skopeo", "copy", f"oci:{tmp_path / tag}:{tag}", f"oci:{tmp_path / 'both'}:{tag}")
+    run("umoci", "tag", "--image", f"{tmp_path / 'both'}:v1", "latest")
+    for tag, each in (("v1", made), ("latest", made), ("v2", other)):
+        assert resolve_base(f"{tmp_path / 'both'}:{tag}", "amd64", tmp_path / "cache").image == each
+    with pytest.raises(NamingError, match="2 images for linux/amd64"):
+        resolve_base(str(tmp_path / "both"), "amd64", tmp_path / "cache")
 
 
 def test_push_outlives_a_crash_of_the_registry(registry: Registry, made: Image, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ class Maker:
         made = {"schemaVersion": 2, "mediaType": MANIFEST, "config": {"mediaType": CONFIG, **self.blob(config)}, "layers": layers}
         return {"mediaType": MANIFEST, **self.blob({**made, **manifest}), "platform": platform}
 
-    def artifact(self, config: str = CONFIG, layer: str = "application/vnd.in-toto+json", **manifest: Any) -> Line:
+    def artifact(self, config: str = CONFIG, layer: str = "application/vnd.in-toto+json", of: str = "", **manifest: Any) -> Line:
         """A manifest that is no image: by its layer, or by its config."""
         rootfs = {"type": "layers", "diff_ids": [f"sha256:{'0' * 64}"]}
         said = {"architecture": "unknown", "os": "unknown", "config": {}, "rootfs": rootfs}
@@ -50,14 +50,14 @@ class Maker:
             "schemaVersion": 2,
             "mediaType": MANIFEST,
             "config": {"mediaType": config, **self.blob(said if config == CONFIG else {})},
-            "layers": [{"mediaType": layer, **self.blob({"_type": "https://in-toto.io/Statement/v0.1"})}],
+            "layers": [{"mediaType": layer, **self.blob({"_type": "https://in-toto.io/Statement/v0.1", "subject": of})}],
         }
         return {"mediaType": MANIFEST, **self.blob({**made, **manifest})}
 
     def attestation(self, of: Line) -> Line:
         """As BuildKit stores provenance."""
         said = {"vnd.docker.reference.digest": of["digest"], "vnd.docker.reference.type": "attestation-manifest"}
-        return {**self.artifact(), "annotations": said, "platform": {"architecture": "unknown", "os": "unknown"}}
+        return {**self.artifact(of=of["digest"]), "annotations": said, "platform": {"architecture": "unknown", "os": "unknown"}}
 
     def index(self, *lines: Line) -> Line:
         """An index among the blobs, and the line for it."""
