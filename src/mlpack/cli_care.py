@@ -284,7 +284,7 @@ def export_(quiet: bool, out: Path, names: tuple[str, ...], images: str | None, 
 def import_(quiet: bool, source: Path, images: str | None, registry: str, as_json: bool) -> None:
     """Bring an export into this registry; versions, digests and histories stay as they were. Prints the releases that came."""
     from mlpack import words
-    from mlpack.registry import transfer
+    from mlpack.registry import alias_names, transfer
 
     opened = open_whole(registry, images)
     with open_console(quiet) as console:
@@ -292,6 +292,9 @@ def import_(quiet: bool, source: Path, images: str | None, registry: str, as_jso
             made = transfer.import_(opened, source, who())
         for subject in made.policies_kept:
             console.warn(f"the policy of {subject} differs from the export's and stays as it is here")
+        for subject in made.aliases_left:
+            why = alias_names.why_reserved(subject.partition(":")[2])
+            console.warn(f"{subject} did not come, neither its history nor its policy: {why}. Promote to another name here")
         console.note(f"{words.count(made.moves, 'move')} of aliases came; {words.count(made.known, 'release')} were there")
     if as_json:
         return print_json(dataclasses.asdict(made))

@@ -82,6 +82,22 @@ class Meddling:
         self.table.close()
 
 
+@pytest.mark.parametrize("alias", ["latest", "1", "v1", "sha256"])
+def test_a_name_that_says_a_version_is_refused_and_what_has_it_is_read(alias: str, place: Place) -> None:
+    wanted = Reference(name="minilm", alias=alias)
+    with pytest.raises(RecipeError, match="cannot be an alias"):
+        promote(place, Reference(name="minilm", version=1), alias, ALICE, passes)
+    assert list(history(place, wanted)) == []
+    for version in (1, 2):  # as an older mlpack let it
+        made = to(place, version).move
+        puts = [rows.move_put(dataclasses.replace(made, alias=alias))]
+        place.table.commit(*puts, *([Put(key=Key(rows.aliases("minilm"), alias), head={})] if version == 1 else []))
+    assert Registry(place).show(wanted).version == 2
+    assert rollback(place, wanted, ALICE).move.version == 1
+    with pytest.raises(RecipeError, match="cannot be an alias"):
+        promote(place, Reference(name="minilm", version=3), alias, ALICE, passes)
+
+
 def test_a_promotion_is_a_move_with_everything_about_it(place: Place) -> None:
     made = to(place, 2, Wish(who="alice", why="first"))
     assert made.moved

@@ -170,3 +170,12 @@ def test_a_budget_of_nought_is_kept() -> None:
 def test_accepting_estimates_is_true_or_false() -> None:
     with pytest.raises(RecipeError, match="accept_estimates"):
         parse_budgets(["accept_estimates=perhaps"])
+
+
+@pytest.mark.parametrize("subject", ["minilm:latest", "*:v1", "minilm:3"])
+def test_no_policy_is_set_for_what_can_be_no_alias(subject: str, place: Place) -> None:
+    with pytest.raises(RecipeError, match="cannot be an alias"):
+        put(place, Policy(subject=subject), "alice")
+    place.table.commit(Put(key=Key(rows.POLICIES, subject), head={"budgets": {}, "refuses": []}))
+    assert get(place, subject).refuses == ()
+    assert remove(place, subject, "alice")

@@ -177,6 +177,20 @@ def test_a_collected_release_comes_back_only_as_itself(source: Registry, target:
         import_(target, tmp_path / "exported", "bob")
 
 
+def test_aliases_that_say_a_version_do_not_come(source: Registry, target: Registry, tmp_path: Path) -> None:
+    last = next(iter(history(source.place, PROD, whole=True)))
+    old = rows.move_put(dataclasses.replace(last, alias="latest", revision=1, previous=None))
+    source.place.table.commit(old, Put(key=Key(rows.aliases("minilm"), "latest"), head={}))
+    source.place.table.commit(Put(key=Key(rows.POLICIES, "*:v1"), head={"refuses": ["size"]}, body=b"{}"))
+    export(source, tmp_path / "exported")
+    done = import_(target, tmp_path / "exported", "bob")
+    assert (len(done.releases), done.moves, done.aliases_left) == (4, 3, ("*:v1", "minilm:latest"))
+    assert target.show(PROD) == source.show(PROD)
+    assert verify(target).findings == verify(source).findings == ()
+    again = import_(source, tmp_path / "exported", "bob")
+    assert (again.moves, again.aliases_left) == (0, ("*:v1",))
+
+
 def test_images_travel_as_bytes_and_are_pushed_where_they_come_to(tmp_path: Path) -> None:
     one, other = Shelf(tmp_path / "one"), Shelf(tmp_path / "other")
     source = directory.open_registry(tmp_path / "source", images=one)

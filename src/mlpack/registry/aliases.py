@@ -19,7 +19,7 @@ from typing import Any
 
 from mlpack.errors import RecipeError, ServiceError
 from mlpack.records import Release
-from mlpack.registry import ConflictError, Key, Place, Put, Row, leases, numbered, rows
+from mlpack.registry import ConflictError, Key, Place, Put, Row, alias_names, leases, numbered, rows
 from mlpack.registry.gates import Gate, GateError
 from mlpack.registry.manifest import is_name
 from mlpack.registry.rows import Move, Reference
@@ -60,6 +60,7 @@ def promote(place: Place, wanted: Reference, alias: str, wish: Wish, judge: Judg
     """
     if wanted.version is None or not is_name(alias):
         raise RecipeError(f"{wanted} to {alias!r}: promote NAME@VERSION to a name of small letters, digits and dashes")
+    alias_names.check(alias)
     if wish.force and not wish.why:
         raise RecipeError("--force needs --why: the history keeps both")
     row = _release_row(place, wanted.name, wanted.version)

@@ -15,7 +15,7 @@ from typing import Any
 from mlpack import recipe
 from mlpack.errors import RecipeError, ServiceError
 from mlpack.records import Budgets
-from mlpack.registry import ConflictError, Delete, Key, Place, Put, Row, audit, rows
+from mlpack.registry import ConflictError, Delete, Key, Place, Put, Row, alias_names, audit, rows
 from mlpack.registry.manifest import is_name
 
 REGRESSIONS = ("size", "latency", "cold_start", "accuracy")
@@ -90,6 +90,7 @@ def get(place: Place, subject: str) -> Policy:
 def put(place: Place, policy: Policy, who: str | None, expect: int | None = None) -> Policy:
     """Set a policy, whole, over the revision that is there now (or `expect`; 0: none). ConflictError when another was quicker."""
     key = _key(parse_subject(policy.subject))
+    alias_names.check(policy.subject.partition(":")[2])
     row = place.table.get(key)
     found = row.revision if row else 0
     _check_expected(policy.subject, key, found, expect)

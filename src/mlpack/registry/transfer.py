@@ -17,19 +17,21 @@ from pathlib import Path
 from mlpack.digest import Digest
 from mlpack.errors import RecipeError
 from mlpack.records import Release
-from mlpack.registry import ConflictError, Delete, Key, Moved, Put, audit, care, leases, rows
+from mlpack.registry import ConflictError, Delete, Key, Moved, Put, alias_names, audit, care, leases, rows
 from mlpack.registry.exports import Export, Reader, Writer, read_export
 from mlpack.registry.releases import Registry, side_by_side
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Imported:
-    """What an import changed. `known`: releases that were there. `policies_kept`: those that differ, and stay as they are here."""
+    """What an import changed. `known`: releases that were there. `policies_kept`: those that differ, and stay as they are here.
+    `aliases_left`: NAME:ALIAS that did not come, because no alias may be called so any more (`alias_names`)."""
 
     releases: tuple[str, ...]
     known: int
     moves: int
     policies_kept: tuple[str, ...]
+    aliases_left: tuple[str, ...] = ()
 
 
 # --- out --------------------------------------------------------------------------------------------------------------
@@ -118,14 +120,28 @@ def import_(registry: Registry, source: Path, who: str | None, moved: Moved = la
     with Reader(source) as reader:
         found = read_export(reader)
         registry.check_schema()
+        found, left = _without_reserved(registry, found)
         _check_bytes(reader, found)
         _check_conflicts(registry, found, str(source))
         registry.check_schema(write=True)
-        made = _bring(registry, reader, found, moved)
+        made = replace(_bring(registry, reader, found, moved), aliases_left=left)
     if made.releases or made.moves:
         details = {"from": found.registry, "releases": list(made.releases), "moves": made.moves}
         audit.record(registry.place, audit.IMPORT, who, details)
     return made
+
+
+def _without_reserved(registry: Registry, found: Export) -> tuple[Export, tuple[str, ...]]:
+    """The export without aliases whose names are reserved, unless they are here already, and without policies for such."""
+    called = {(move.name, move.alias) for move in found.moves if alias_names.why_reserved(move.alias)}
+    left = {each for each in called if registry.place.table.get(Key(rows.aliases(each[0]), each[1])) is None}
+    policies = {row.key.sort for row in found.policies if alias_names.why_reserved(row.key.sort.partition(":")[2])}
+    kept = replace(
+        found,
+        moves=tuple(move for move in found.moves if (move.name, move.alias) not in left),
+        policies=tuple(row for row in found.policies if row.key.sort not in policies),
+    )
+    return kept, tuple(sorted({f"{name}:{alias}" for name, alias in left} | policies))
 
 
 def _check_bytes(reader: Reader, found: Export) -> None:

@@ -1,0 +1,39 @@
+"""Names that no alias may be given, because a person would take them for a version, a digest or the newest release. Pure.
+
+An alias moves, and these speak of what does not: `tabular:1` beside `tabular@1` would be another release than it says, and
+`tabular:latest` one that is not the newest. MLflow reserves `latest` and `v1` for the same reason. Aliases that an older mlpack
+made are shown, listed and rolled back as ever; they are moved no further.
+"""
+
+from __future__ import annotations
+
+import re
+
+from mlpack.errors import RecipeError
+
+_NEWEST = ("latest", "newest")
+_STAGE = "-?(?:a|b|c|rc|alpha|beta|pre|preview|dev|post|final|snapshot|build)(?:-?[0-9]+)?"
+_VERSION = re.compile(rf"(?:v|ver|version|rel|release)?-?[0-9]+(?:-[0-9]+)*(?:{_STAGE}){{0,3}}")
+_ALGORITHM = re.compile(r"(?:sha|sha1|sha224|sha256|sha384|sha512|md5|digest)(?:-.*)?")
+_HEX = re.compile(r"[0-9a-f]{7,64}")
+_LONGEST = 64
+"""What is longer is no version that anybody writes; it is not looked at."""
+_FEWEST_DIGITS = 2
+"""Words are written in these letters too (`facade`, `decade1`); one in eighty short digests has fewer digits."""
+
+
+def why_reserved(alias: str) -> str | None:
+    """Why this may be no alias; None when it may."""
+    if alias in _NEWEST:
+        return "it says the newest release, which NAME alone means, and an alias stays where it was put"
+    if _ALGORITHM.fullmatch(alias) or (_HEX.fullmatch(alias) and _FEWEST_DIGITS <= sum(map(str.isdigit, alias)) < len(alias)):
+        return "it looks like a digest, which never changes, and an alias moves"
+    if len(alias) <= _LONGEST and _VERSION.fullmatch(alias):
+        return "it looks like a version, which NAME@VERSION means, and an alias moves"
+    return None
+
+
+def check(alias: str) -> None:
+    """RecipeError when it may be no alias."""
+    if why := why_reserved(alias):
+        raise RecipeError(f"{alias!r} cannot be an alias: {why}. Take a word for its purpose, as in prod, canary or prod-eu")
