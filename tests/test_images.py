@@ -13,8 +13,9 @@ from tests.oci import layouts
 from fake_registry import FakeRegistry
 from mlpack import images
 from mlpack.console import Console
-from mlpack.errors import ExitCode, NamingError, PackError, ServiceError
+from mlpack.errors import ExitCode, NamingError, PackError, RecipeError, ServiceError
 from mlpack.oci import image, layer, layout
+from mlpack.targets.contents import Facts
 
 QUIET = Console(quiet=True, stream=io.StringIO(), env={})
 
@@ -167,3 +168,37 @@ def test_an_image_that_is_inspected_is_no_base(tmp_path: Path) -> None:
     assert "base" not in str(caught.value)
     with pytest.raises(NamingError, match=r"there is nothing at \./nowhere"):
         images.inspect("./nowhere", None, nobody, tmp_path / "cache")
+
+
+# --- what is said of images -------------------------------------------------------------------------------------------
+
+
+def test_labels_and_a_time_are_read() -> None:
+    said = images.facts(["io.example.b=x=y", "org.opencontainers.image.source=https://example.org/é"], "2025-11-29T01:00:00+01:00")
+    assert said.labels == (("io.example.b", "x=y"), ("org.opencontainers.image.source", "https://example.org/é"))
+    assert said.created_s == images.facts([], "1764374400").created_s == images.facts([], "2025-11-29").created_s == 1764374400
+    assert images.facts([], None) == images.facts((), "0") == Facts()
+
+
+@pytest.mark.parametrize(
+    ("labels", "created", "said"),
+    [
+        (["nothing"], None, "write KEY=VALUE"),
+        (["=x"], None, "reverse-DNS"),
+        (["key=x"], None, "io.example.key"),
+        (["org.opencontainers.image.unknown=x"], None, "reserved"),
+        (["com.docker.x=y"], None, "reserved"),
+        (["io.a.b=1", "io.a.b=2"], None, "each key once"),
+        (["io.a.b=\udcff"], None, "surrogates"),
+        (["org.opencontainers.image.base.name=x"], None, "mlpack says that itself"),
+        (["io.mlpack.gpus=x"], None, "mlpack says that itself"),
+        ([], "yesterday", "SOURCE_DATE_EPOCH"),
+        ([], "", "SOURCE_DATE_EPOCH"),
+        ([], "-1", "SOURCE_DATE_EPOCH"),
+        ([], "1969-12-31", "between 1970 and 9999"),
+        ([], "999999999999", "between 1970 and 9999"),
+    ],
+)
+def test_what_cannot_be_said_of_an_image_is_the_command_lines_fault(labels: list[str], created: str | None, said: str) -> None:
+    with pytest.raises(RecipeError, match=said):
+        images.facts(labels, created)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests import small_packages
 from tests.oci import layouts
 
 import workshop as workshop_
@@ -14,6 +15,7 @@ from mlpack.errors import RecipeError
 from mlpack.packages import TASK, Package, Packages
 from mlpack.records import Candidate, Target
 from mlpack.targets import LambdaImage
+from mlpack.targets.contents import Facts
 from mlpack.wheels import Lock
 from workshop import Workshop
 
@@ -44,6 +46,26 @@ def test_a_hook_changes_what_is_measured_and_what_ships(workshop: Workshop) -> N
     second = made(workshop)[2]
     assert second.content != first.content
     assert second.artifact.digest != first.artifact.digest
+
+
+def test_labels_are_for_images_alone(workshop: Workshop) -> None:
+    with pytest.raises(RecipeError, match="no target of this recipe is one"):
+        made(workshop, facts=Facts(created_s=1))
+
+
+@pytest.mark.slow
+def test_what_is_said_of_an_image_is_part_of_its_package(workshop: Workshop, tmp_path: Path) -> None:
+    base = small_packages.base(tmp_path / "rootfs", tmp_path / "cache").name
+    image = Target(kind="lambda-image", arch=small_packages.HERE, config=LambdaImage(arch=small_packages.HERE))  # type: ignore[arg-type]
+    workshop_.seed_runtime(
+        workshop.root, workshop.store, arch=small_packages.HERE, target=image, python=small_packages.PYTHON
+    )
+    workshop.edit(lambda text: text.replace("lambda-zip", "lambda-image"))
+    facts = Facts(labels=(("io.example.a", "b"),))
+    plain, said, again = (made(workshop, base=base, facts=each)[2] for each in (Facts(), facts, facts))
+    assert said == again
+    assert said.artifact.digest != plain.artifact.digest
+    assert said.content == plain.content
 
 
 def test_another_sample_is_another_tree_with_the_same_bytes_to_deploy(workshop: Workshop) -> None:

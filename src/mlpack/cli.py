@@ -106,6 +106,8 @@ def plan(recipe: Path, only: str | None, explain: bool, as_json: bool) -> None:
 @click.option(
     "--keep", type=click.Choice(["chosen", "all"]), default="chosen", show_default=True, help="Whose packages to leave in --out."
 )
+@click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="A label of the images. May be given again.")
+@click.option("--created", metavar="TIME", help="When the images were created: ISO 8601, or seconds since 1970. [default: 1970]")
 @click.option("--publish", "registry", metavar="REGISTRY", help="Publish the result to this registry when it fits the budgets.")
 @click.option("--verify", is_flag=True, help="Run every step again and compare with what was made before.")
 @as_json
@@ -118,17 +120,21 @@ def build(  # noqa: PLR0913 - click hands every option over by itself
     only: str | None,
     base: str | None,
     keep: str,
+    labels: tuple[str, ...],
+    created: str | None,
     registry: str | None,
     verify: bool,
     as_json: bool,
 ) -> int:
     """Make, measure, judge, pack and boot every candidate of RECIPE; leave the best that fits its budgets in --out."""
-    from mlpack import pipeline
+    from mlpack import images, pipeline
 
+    facts = images.facts(labels, created)
     if registry is not None:
         cli_registry.open_registry(registry)  # a name that is none is said before the work
     with cli_registry.open_console(quiet) as console:
-        options = pipeline.Options(out=out, only=only, base=base, keep_all=keep == "all", tools=_tools(), credentials=_keychain())
+        said = {"out": out, "only": only, "base": base, "keep_all": keep == "all"}
+        options = pipeline.Options(tools=_tools(), credentials=_keychain(), facts=facts, **said)  # type: ignore[arg-type]
         shared = _shared_cache(console)
         record, folder = pipeline.build(recipe, _store(verify=verify, tier=shared), (Path.cwd(),), options, console)
         if shared is not None:

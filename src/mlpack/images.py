@@ -6,19 +6,26 @@ index, and an attestation says nothing without the one around it. `skopeo copy -
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mlpack import words
 from mlpack.console import Console
-from mlpack.errors import NamingError
+from mlpack.errors import NamingError, RecipeError
 from mlpack.oci import image, layout, media, remote, selection
 from mlpack.oci.auth import Credentials
 from mlpack.oci.base import LIKE_PATHS, machine_of, resolve_base
 from mlpack.oci.reference import parse
 from mlpack.targets import lambda_image
+from mlpack.targets.contents import Facts
+
+_OURS = ("org.opencontainers.image.base.", "io.mlpack.")
+_LATEST_S = 253_402_300_799
+"""The last second of 9999."""
 
 
 def push(source: str, reference: str, arch: str | None, credentials: Credentials, console: Console) -> str:
@@ -85,6 +92,41 @@ def validate(source: str, arch: str | None, *, for_lambda: bool) -> list[str]:
         machine = {"amd64": "x86_64"}.get(image.platform(made)[1], image.platform(made)[1])
         problems += lambda_image.check_lambda_image(made, machine, own[-3:])
     return problems
+
+
+def facts(labels: Sequence[str], created: str | None) -> Facts:
+    """What is said of the images of a build: KEY=VALUE each, and a time in seconds since the epoch or in ISO 8601.
+
+    RecipeError names everything that is wrong with them.
+    """
+    from mlpack.registry.aliases import parse_time
+
+    said: dict[str, str] = {}
+    problems = []
+    for each in labels:
+        key, is_pair, value = each.partition("=")
+        if not is_pair or key in said:
+            problems.append(f"--label {each[:100]!r}: write KEY=VALUE, each key once")
+            continue
+        said[key] = value
+        try:
+            image.check_labels({key: value})
+            value.encode()
+        except (NamingError, UnicodeEncodeError) as error:
+            problems.append(f"--label {each[:100]!r}: {error}")
+        if key.startswith(_OURS):
+            problems.append(f"--label {each[:100]!r}: mlpack says that itself")
+    seconds = 0.0
+    if created is not None:
+        try:
+            seconds = float(int(created)) if re.fullmatch(r"[0-9]{1,15}", created) else parse_time(created)
+        except RecipeError as error:
+            problems.append(f"--created: {error}; or the seconds since 1970, as in SOURCE_DATE_EPOCH")
+        if not 0 <= seconds <= _LATEST_S:
+            problems.append(f"--created {created[:100]}: not between 1970 and 9999")
+    if problems:
+        raise RecipeError(*problems)
+    return Facts(labels=tuple(sorted(said.items())), created_s=int(seconds))
 
 
 def _wanted(arch: str | None) -> str:

@@ -22,7 +22,7 @@ from mlpack.errors import PackError
 from mlpack.records import Artifact, Target
 from mlpack.runtime_part import RuntimeRequest, assemble_runtime, copy, runtime_key, runtime_request, runtime_tree, space
 from mlpack.targets import TARGETS, tokenizer_files
-from mlpack.targets.contents import TASK_ROOT, Contents, Written
+from mlpack.targets.contents import NO_FACTS, TASK_ROOT, Contents, Facts, Written
 from mlpack.targets.unpacking import PACKAGE, SCHEMA, describe, unpack
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ class PackRequest:
     base: Base | None = None
     cache_dir: Path | None = None
     notes: tuple[str, ...] = field(default=())
+    facts: Facts = NO_FACTS
 
 
 def tools() -> dict[str, str]:
@@ -158,11 +159,13 @@ def _contents(request: PackRequest, work_dir: Path) -> Contents:
     if request.hooks is not None:
         _copy_hooks(request, request.hooks, code)
     labels = {"org.opencontainers.image.title": request.name, "org.opencontainers.image.version": request.version}
+    labels |= dict(request.facts.labels)
     return Contents(
         runtime=request.runtime,
         model=model,
         code=code,
         labels=labels,
+        created_s=request.facts.created_s,
         engines=_engines(request, work_dir / "engines"),
         base=request.base,
         cache_dir=request.cache_dir,

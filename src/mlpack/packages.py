@@ -22,6 +22,7 @@ from mlpack.records import Artifact, Candidate, Model, Part, Recipe, Target
 from mlpack.runtime_part import requirements
 from mlpack.store import Store
 from mlpack.targets import TARGETS, CpuWorker
+from mlpack.targets.contents import NO_FACTS, Facts
 
 if TYPE_CHECKING:
     from mlpack.oci.auth import Credentials
@@ -45,7 +46,8 @@ class Package:
 
 
 class Packages:
-    """The packages of one build of `recipe`. `base` replaces the base of every target that needs one."""
+    """The packages of one build of `recipe`. `base` replaces the base of every target that needs one; `facts` are said of every
+    image (RecipeError when there is none)."""
 
     def __init__(
         self,
@@ -55,8 +57,12 @@ class Packages:
         *,
         base: str | None = None,
         credentials: Credentials | None = None,
+        facts: Facts = NO_FACTS,
     ) -> None:
+        if facts != NO_FACTS and not any(TARGETS[target.kind].needs_base for target in recipe.targets):
+            raise RecipeError("--label and --created are for images, and no target of this recipe is one: leave them out")
         self._recipe, self._store, self._base, self._credentials = recipe, store, base, credentials
+        self._facts = facts
         self._hooks = _hooks(recipe, roots)
         self._lock_path = recipe.root / wheels.LOCK_NAME
         self._lock = wheels.read_lock(self._lock_path)
@@ -67,7 +73,7 @@ class Packages:
         """The candidate's package. PackError, LimitError and ServiceError as `pack.pack` and `oci` raise them."""
         request, content = self._request(candidate, model, sample)
         target, base = candidate.target, request.base
-        action = {
+        action: dict[str, Any] = {
             "kind": "package",
             "version": [pack.VERSION, TARGETS[target.kind].version],
             "tools": pack.tools(),
@@ -79,6 +85,8 @@ class Packages:
             "base": str(base.manifest_digest) if base else None,
             "sample": str(digest.of_json(sample)),
         }
+        if base and self._facts != NO_FACTS:
+            action["facts"] = [dict(self._facts.labels), self._facts.created_s]
         with self._store.entry(action) as entry:
             if not entry.hit:
                 (entry.dir / PACKAGE).mkdir()
@@ -147,6 +155,7 @@ class Packages:
             base=base,
             cache_dir=self._cache,
             notes=_notes(runtime, target),
+            facts=self._facts,
         )
         return request, content
 

@@ -26,6 +26,7 @@ from mlpack.passes import PASSES
 from mlpack.records import Candidate, Decision, Estimate, Measurement, Model, Plan, Recipe, Result
 from mlpack.store import Store
 from mlpack.targets import TARGETS
+from mlpack.targets.contents import NO_FACTS, Facts
 from mlpack.transform import Bindings, Forecast
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Options:
     keep_all: bool = False
     tools: Tools = lambda _name: None
     credentials: Credentials | None = None
+    facts: Facts = NO_FACTS
     effort: Effort = field(default_factory=Effort)
 
 
@@ -123,7 +125,8 @@ class _Build:
     def __init__(self, planned: Plan, store: Store, roots: tuple[Path, ...], options: Options, console: Console) -> None:
         self._plan, self._store, self._roots, self._console = planned, store, roots, console
         self._options = options
-        self._maker = Packages(planned.recipe, store, roots, base=options.base, credentials=options.credentials)
+        said = {"base": options.base, "credentials": options.credentials, "facts": options.facts}
+        self._maker = Packages(planned.recipe, store, roots, **said)  # type: ignore[arg-type]
         self.packages: dict[str, Package] = {}
         self._too_large: dict[str, Package] = {}
         self.baselines: dict[str, Measurement] = {}

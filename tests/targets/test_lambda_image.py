@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 import tarfile
@@ -65,6 +66,19 @@ def test_write_lays_runtime_model_and_code_over_the_base(base: Base, tmp_path: P
     assert settings["Labels"]["org.opencontainers.image.base.digest"] == str(base.manifest_digest)
     assert str(tmp_path) not in made.config_bytes.decode()
     assert image.validate(made) == []
+
+
+def test_labels_and_a_date_are_the_images_and_never_its_layers(base: Base, tmp_path: Path) -> None:
+    plain = write(contents(tmp_path / "in", base), tmp_path / "plain")
+    given = contents(tmp_path / "in", base)
+    labels = {**given.labels, "org.opencontainers.image.source": "https://example.org/models"}
+    said = write(dataclasses.replace(given, labels=labels, created_s=1_764_374_400), tmp_path / "said")
+    assert said.layers == plain.layers
+    assert image.digest(said) != image.digest(plain)
+    assert image.config(plain)["created"] == "1970-01-01T00:00:00Z"
+    assert image.config(said)["created"] == "2025-11-29T00:00:00Z"
+    assert image.config(said)["config"]["Labels"]["org.opencontainers.image.source"] == "https://example.org/models"
+    assert image.validate(said) == []
 
 
 def test_write_in_another_place_gives_the_same_image(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from mlpack.digest import Digest, canonical_json, of_bytes
-from mlpack.errors import PackError
+from mlpack.errors import NamingError, PackError
 from mlpack.oci import blobs, compression, media
 
 if TYPE_CHECKING:
@@ -154,8 +154,7 @@ def with_config(
     if workdir is not None:
         runtime["WorkingDir"] = workdir
     if labels:
-        for key in labels:
-            _check_label(key)
+        check_labels(labels)
         runtime["Labels"] = {**(runtime.get("Labels") or {}), **labels}
     made["config"] = runtime
     return _made(made, image.layers, family(image))
@@ -361,12 +360,15 @@ def _merged(lines: Sequence[str], added: Mapping[str, str]) -> dict[str, str]:
     return merged
 
 
-def _check_label(key: str) -> None:
-    reserved = key.startswith(("org.opencontainers.", "com.docker.", "io.docker."))
-    if (reserved and key not in SPEC_KEYS) or "." not in key.strip("."):
-        raise PackError(
-            f"the label {key!r} is reserved or has no reverse-DNS prefix: use one like 'io.example.{key.split('.')[-1]}'"
-        )
+def check_labels(labels: Mapping[str, str]) -> None:
+    """NamingError for a key that is reserved or has no reverse-DNS prefix."""
+    for key in labels:
+        reserved = key.startswith(("org.opencontainers.", "com.docker.", "io.docker."))
+        if (reserved and key not in SPEC_KEYS) or "." not in key.strip("."):
+            raise NamingError(
+                f"the label {key[:100]!r} is reserved or has no reverse-DNS prefix: use one like "
+                f"'io.example.{key.split('.')[-1][:100]}'"
+            )
 
 
 def _opening(opener: Opener, name: Digest) -> Callable[[], BinaryIO]:

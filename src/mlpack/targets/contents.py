@@ -31,6 +31,22 @@ PARTS = ("runtime", "model", "engines", "code")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What the user says of the images of a build, beside what is in them: an input like any other, so part of what they are.
+
+    `labels`: pairs in the order of their keys. `created_s`: seconds since the epoch, which the image is dated; its layers are not,
+    because they are shared.
+    """
+
+    labels: tuple[tuple[str, str], ...] = ()
+    created_s: int = 0
+
+
+NO_FACTS = Facts()
+"""Nothing was said: dated 1970, as bytes that depend on no clock are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Contents:
     """The trees, and for an image its base and a directory to remember what bases hold."""
 
@@ -41,6 +57,7 @@ class Contents:
     engines: Path | None = None
     base: Base | None = None
     cache_dir: Path | None = None
+    created_s: int = 0
 
     @property
     def parts(self) -> tuple[str, ...]:

@@ -92,7 +92,7 @@ def write(contents: Contents, under: Below, files: tuple[Packed, ...], process: 
         dense = part in {"model", "engines"} and any(ziparchive.is_dense(contents.tree(part) / each.path) for each in own)
         how: Compression = "stored" if dense else "deflate"
         layers[part] = layer_from_tree(contents.tree(part), TASK_ROOT.lstrip("/"), under.paths, out_dir / LAYOUT / "blobs", how)
-        made = image.append(made, layers[part], f"mlpack: {part}")
+        made = image.append(made, layers[part], f"mlpack: {part}", epoch_s=contents.created_s)
     made = image.with_config(
         made,
         env={**ENVIRONMENT, **process.env},
