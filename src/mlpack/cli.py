@@ -371,7 +371,11 @@ def _keychain() -> Keychain:
     """Credentials for registries, as Docker, podman and skopeo leave them. Opens no file before a registry asks."""
     from mlpack.oci import keychain
 
-    return keychain.of_environment(os.environ, Path.home())
+    try:
+        home = Path.home()
+    except RuntimeError:  # no HOME, and a user that is in no list, as containers have them
+        home = Path(os.sep)
+    return keychain.of_environment(os.environ, home)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fake_registry import IDENTITY_TOKEN, PASSWORD, USER, FakeRegistry
-from mlpack.errors import ServiceError
+from mlpack.errors import RecipeError, ServiceError
 from mlpack.oci import auth, keychain, remote
 from mlpack.oci.keychain import Keychain, Known
 from mlpack.oci.transport import Options
@@ -160,6 +160,14 @@ def test_docker_hub_has_many_names(key: str, tmp_path: Path) -> None:
     assert one(keep(tmp_path / "x", auths={key: ("ada", "x")}), "docker.io") is not None
 
 
+def test_what_docker_desktop_leaves_beside_the_login_is_no_login(tmp_path: Path) -> None:
+    login, beside = "https://index.docker.io/v1/", "https://index.docker.io/v1/access-token"
+    for keys in ((beside, login), (login, beside)):
+        found = one(keep(tmp_path / "x", auths={key: (key.rpartition("/")[2] or "login", "x") for key in keys}), "docker.io")
+        assert found is not None
+        assert found.user == "login"
+
+
 # --- what is kept -----------------------------------------------------------------------------------------------------
 
 
@@ -270,7 +278,7 @@ def test_a_helper_that_is_not_installed_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("said", ["soon", "0", "-1", "nan", "inf"])
 def test_the_time_for_helpers_is_a_setting(said: str, tmp_path: Path) -> None:
     assert keychain.of_environment({keychain.TIMEOUT_VARIABLE: "5"}, tmp_path)
-    with pytest.raises(ServiceError, match=keychain.TIMEOUT_VARIABLE):
+    with pytest.raises(RecipeError, match=keychain.TIMEOUT_VARIABLE):
         keychain.of_environment({keychain.TIMEOUT_VARIABLE: said}, tmp_path)
 
 

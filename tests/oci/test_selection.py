@@ -216,6 +216,16 @@ def test_a_zstd_layer_is_valid_and_its_bytes_are_checked(tmp_path: Path) -> None
     assert image.validate(layout.read(out))
 
 
+def test_referrers_under_the_tag_that_speaks_of_an_image(tmp_path: Path) -> None:
+    """The tag schema of distribution-spec: an index of what speaks of an image; and an image that is called by a digest is one."""
+    maker = Maker(tmp_path / "x")
+    line = maker.image()
+    about = [maker.artifact(layer="text/plain", of=name, artifactType="text/plain") for name in "ab"]
+    referrers = called(maker.index(*({**each, "artifactType": "text/plain"} for each in about)), f"sha256-{HEX}")
+    assert digest_of(maker.done(referrers, called(line, "v1"))) == line["digest"]
+    assert digest_of(maker.done(called(line, f"sha256-{HEX}"))) == line["digest"]
+
+
 def test_cosign_save(tmp_path: Path) -> None:
     maker = Maker(tmp_path / "x")
     lines = [unmarked(maker.image()), maker.artifact(layer="application/vnd.dev.cosign.simplesigning.v1+json")]
@@ -251,6 +261,15 @@ def test_a_tag_or_a_digest_chooses(twotags: tuple[Path, Line, Line]) -> None:
     assert "has nothing called v3: it has v1 linux/amd64" in refused(f"{out}:v3")
     assert "has nothing called" in refused(f"{out}@sha256:{HEX}")
     assert "has nothing called v1" in refused(f"{out}:v1@{lines[1]['digest']}")
+
+
+def test_of_two_names_with_one_tag_the_whole_name_chooses(tmp_path: Path) -> None:
+    """As `docker save team/a:1 team/b:1` writes them."""
+    maker = Maker(tmp_path / "x")
+    lines = [called(unmarked(maker.image(mark=name)), "1", **{CONTAINERD: f"docker.io/team/{name}:1"}) for name in "ab"]
+    out = maker.done(*lines)
+    assert f"as in {out}:docker.io/team/a:1 or {out}@" in refused(f"{out}:1")
+    assert digest_of(f"{out}:docker.io/team/b:1") == lines[1]["digest"]
 
 
 def test_one_image_under_two_tags_is_one(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from mlpack import words
-from mlpack.errors import ServiceError
+from mlpack.errors import RecipeError, ServiceError
 from mlpack.oci import media
 
 IDENTITY_USER = "<token>"
@@ -96,7 +96,7 @@ class Keychain:
 
 def of_environment(environ: Mapping[str, str], home: Path) -> Keychain:
     """The files in the order they are read: what `REGISTRY_AUTH_FILE` and `DOCKER_CONFIG` name, then podman's, skopeo's and
-    buildah's, then Docker's, then that of a Docker before 1.7. ServiceError when the time for helpers is no number."""
+    buildah's, then Docker's, then that of a Docker before 1.7. RecipeError when the time for helpers is no number."""
     named, docker, runtime = (environ.get(key) for key in ("REGISTRY_AUTH_FILE", "DOCKER_CONFIG", "XDG_RUNTIME_DIR"))
     config = environ.get("XDG_CONFIG_HOME")
     files = [
@@ -113,7 +113,7 @@ def of_environment(environ: Mapping[str, str], home: Path) -> Keychain:
     except ValueError:
         timeout_s = 0.0
     if not 0 < timeout_s < 86_400:
-        raise ServiceError(f"{TIMEOUT_VARIABLE} is {said[:40]!r}: write the seconds that a credential helper may take, as in 60")
+        raise RecipeError(f"{TIMEOUT_VARIABLE} is {said[:40]!r}: write the seconds that a credential helper may take, as in 60")
     return Keychain(files, timeout_s)
 
 
@@ -250,7 +250,7 @@ def _matching(entries: Mapping[str, Any], host: str, repository: str) -> Iterato
         for each in hosts:
             wanted = "/".join((each, *parts[:length])).lower()
             alike = [key for key in entries if _meant(key) == wanted]
-            for key in sorted(alike, key=lambda key: key.lower() != wanted):
+            for key in sorted(alike, key=lambda key: (key.lower() != wanted, key != _HUB_KEY)):
                 yield key, entries[key]
 
 

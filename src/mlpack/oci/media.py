@@ -53,11 +53,6 @@ LAYERS = frozenset({OCI.tar, OCI.gzip, DOCKER.tar, DOCKER.gzip, ZSTD_LAYER})
 GZIP_LAYERS = frozenset({OCI.gzip, DOCKER.gzip})
 TAR_LAYERS = frozenset({OCI.tar, DOCKER.tar})
 
-_COSIGNS = frozenset(f"dev.cosignproject.cosign/{name}" for name in ("sigs", "atts", "sboms"))
-"""What `cosign save` writes beside an image."""
-_COSIGN_TAG = re.compile(r"(^|:)sha256-[0-9a-f]{64}(\.(sig|att|sbom|cosign))?$")
-"""Tags that cosign, and the tag schema for referrers of distribution-spec, give to what speaks of an image of that digest."""
-
 _FAMILIES = {OCI_MANIFEST: OCI, DOCKER_MANIFEST: DOCKER}
 
 
@@ -84,7 +79,7 @@ class Descriptor:
     """What containerd and Docker call it: a whole name with its tag."""
     artifact_type: str | None = None
     about: bool = False
-    """Whether it says of itself that it speaks of an image (an attestation, a signature) and is none."""
+    """Whether it says of itself that it speaks of an image and is none, as BuildKit's attestations do."""
     zstd_copy: bool = False
     """Whether podman marked it as the zstd copy of an image that is there with gzip too."""
 
@@ -141,9 +136,7 @@ def descriptor(value: Any, what: str) -> Descriptor:
         ref_name=name,
         image_name=notes.get("io.containerd.image.name"),
         artifact_type=kind if isinstance(kind, str) and kind else None,
-        about="vnd.docker.reference.type" in notes
-        or notes.get("kind") in _COSIGNS
-        or _COSIGN_TAG.search(name or "") is not None,
+        about="vnd.docker.reference.type" in notes,
         zstd_copy=notes.get("io.github.containers.compression.zstd") == "true",
     )
 

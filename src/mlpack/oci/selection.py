@@ -251,8 +251,13 @@ def _said(found: Sequence[Candidate]) -> str:
 
 
 def _ways(where: str, left: Sequence[Candidate]) -> str:
-    """How to name one of them."""
-    tags = [words.clean(each.names[0]).rpartition(":")[2] if each.names else "" for each in left]
-    tag = next((each for each in tags if each and tags.count(each) == 1 and len(each) <= _LONGEST), None)
+    """How to name one of them: by a tag that no other has, else by a whole name, and by its digest."""
     by_digest = f"{where}@{left[0].descriptor.digest}"
-    return f"as in {where}:{tag} or {by_digest}" if tag else f"as in {by_digest}"
+    called = [{words.clean(name)[:_LONGEST] for name in each.names} for each in left]
+    for short in (True, False):
+        spelt = [{name.rpartition(":")[2] for name in names} if short else names for names in called]
+        every = [name for names in spelt for name in names]
+        for name in sorted(name for names in spelt[:1] for name in names):
+            if every.count(name) == 1 and name:
+                return f"as in {where}:{name} or {by_digest}"
+    return f"as in {by_digest}"

@@ -30,7 +30,8 @@ class LambdaImage:
     """The function's memory, 128 to 10,240; CPU comes with it, one vCPU at 1,769."""
     base: str = "public.ecr.aws/lambda/python:3.13"
     """The image underneath, with Python 3.11 or later and glibc 2.28 or later: a registry reference (pinned by digest in
-    mlpack.lock), an OCI layout or archive, or the directory of a root file system."""
+    mlpack.lock), an OCI layout or archive, of several images `DIR:TAG` or `DIR@sha256:...`, or the directory of a root file
+    system."""
 
     def __post_init__(self) -> None:
         if problem := limits.memory_problem(self.memory_mb):
