@@ -122,7 +122,9 @@ def read_named(text: str, arch: str | None = None) -> tuple[Image, int]:
     """The image that `text` means (see `locate`), and how many other manifests lie beside it. Raises as `read`."""
     found = locate(text)
     if found is None:
-        raise NamingError(f"{text[:300]!r} is neither an OCI layout nor an OCI archive: there is nothing of that name")
+        others = ("docker-archive:", "docker-daemon:", "docker://", "dir:", "containers-storage:")
+        hint = f"; copy it into one first: skopeo copy {text[:300]} oci:DIR" if text.startswith(others) else ""
+        raise NamingError(f"{text[:300]!r} is neither an OCI layout nor an OCI archive: there is nothing of that name{hint}")
     return _read(*found, arch)
 
 

@@ -74,14 +74,17 @@ def parse(text: str) -> Reference:
     repository, colon, tag = remainder.partition(":")
     if host == DOCKER_HUB and "/" not in repository:
         repository = f"library/{repository}"
+    if not slash and tag.isdigit() and ("." in rest or rest.startswith("localhost:")):
+        raise NamingError(f"{shown} names a registry and no image: write '{rest[:_LONGEST]}/team/model:tag'")
     if not _HOST.fullmatch(host):
         raise NamingError(f"{shown}: {host[:_LONGEST]!r} is not a registry's host")
     if len(host) + 1 + len(repository) > _MAX_NAME:
         raise NamingError(f"{shown} is longer than the {_MAX_NAME} characters that host and name may have together")
     if not _REPOSITORY.fullmatch(repository):
-        lower = f"{first}/{remainder.lower()}" if slash else rest.lower()
-        instead = f": write {lower!r}" if _REPOSITORY.fullmatch(repository.lower()) and not colon and not at else ""
+        before, name = rest.removesuffix(remainder), remainder.partition(":")[0]
+        lower = f"{before}{name.lower()}{colon}{tag}{at}{digest_text}"
         said = "use lower-case letters and digits, as in 'host/team/model:tag'"
+        instead = f": write {lower[:_LONGEST]!r}" if _REPOSITORY.fullmatch(repository.lower()) else ""
         raise NamingError(f"{shown} is not the name of an image: {said}{instead}")
     if colon and not _TAG.fullmatch(tag):
         raise NamingError(f"{shown}: {tag[:_LONGEST]!r} is not a tag (letters, digits, '.', '_', '-', at most 128){_tag_for(tag)}")

@@ -306,6 +306,8 @@ def _refusal(method: str, url: str, response: BaseHTTPResponse, hint: str = "") 
     said = "".join(each if is_printable(each) else " " for each in said)
     if status == 404 and "NAME_UNKNOWN" in said:
         hint = f"there is no such repository, or it is not shown to whoever asks: {_CONFLICT_HINTS[404]}"
+    if status == 404 and "MANIFEST_UNKNOWN" in said:
+        hint = f"there is no such tag or digest in this repository: {_CONFLICT_HINTS[404]}"
     passing = "the registry is overloaded or broken: try again later" if status in _PASSING else ""
     hint = hint or _CONFLICT_HINTS.get(status, passing)
     message = f"{method} {_shown(url)} was answered with {status}" + (f" {said}" if said else "") + (f": {hint}" if hint else "")
