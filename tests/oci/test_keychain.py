@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import os
+import select
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -247,7 +249,7 @@ def test_an_identity_token_of_a_helper_is_one(helper: Any, tmp_path: Path) -> No
         ('echo \'{"Username":7,"Secret":"x"}\'', "cannot be read"),
         ("printf '\\377\\376'", "cannot be read"),
         ("head -c 3000000 /dev/zero; sleep 60", "more than 1048576 bytes"),
-        ("sleep 60", "no answer within 0.3 s"),
+        ("sleep 60", "did not end within 0.3 s"),
         ("exec >&- 2>&-; sleep 60", "did not end within 0.3 s"),
         ("echo 'no keyring' >&2; exit 3", "failed: no keyring"),
         ("printf '\\033[31mred'; exit 1", "failed: .31mred"),
@@ -264,8 +266,11 @@ def test_a_helper_that_fails_or_hangs_is_named(script: str, said: str, helper: A
 
 
 def test_a_helper_that_leaves_something_running_is_not_waited_for(helper: Any, tmp_path: Path) -> None:
-    helper('sleep 60 & echo \'{"Username":"ada","Secret":"s"}\'')
+    helper('sleep 60 & echo $! >$0.pid; echo \'{"Username":"ada","Secret":"s"}\'')
     assert Keychain([keep(tmp_path / "x", credsStore="test")], 30).find("a.example", "") is not None
+    left = int((tmp_path / "bin/docker-credential-test.pid").read_text())
+    with suppress(ProcessLookupError):  # gone already
+        assert select.select([os.pidfd_open(left)], [], [], 10)[0], "what the helper started goes on"
 
 
 def test_a_helper_that_is_not_installed_is_named(tmp_path: Path) -> None:

@@ -179,41 +179,57 @@ def _run(command: list[str], text: bytes, timeout_s: float) -> tuple[int, bytes,
     """A program's code, output and complaint. TimeoutError, and an end of it and of what it started, when it takes too long or says
     too much: `subprocess.run` would wait for whatever holds its output open."""
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    deadline = time.monotonic() + timeout_s
     with subprocess.Popen(command, **pipes, start_new_session=True) as running:  # type: ignore[call-overload]
         try:
-            return _talk(running, text, timeout_s)
+            out, complaint = _talk(running, text, deadline)
+            while not _has_ended(running):
+                _check_time(deadline)
+                time.sleep(0.01)
+        except TimeoutError as error:
+            said = str(error) or f"it did not end within {timeout_s:g} s ({TIMEOUT_VARIABLE} says how long it may take)"
+            raise TimeoutError(said) from None
         finally:
+            # Before it is waited for: until then its number, which is its group's, is nobody else's.
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(running.pid, signal.SIGKILL)
+    return running.returncode, out, complaint
 
 
-def _talk(running: subprocess.Popen[bytes], text: bytes, timeout_s: float) -> tuple[int, bytes, bytes]:
+def _talk(running: subprocess.Popen[bytes], text: bytes, deadline: float) -> tuple[bytes, bytes]:
+    """What it writes to its output and its complaints, until it closes them or ends."""
     assert running.stdin is not None
     assert running.stdout is not None
     assert running.stderr is not None
     with suppress(BrokenPipeError), running.stdin as stdin:
         stdin.write(text)
-    deadline, said = time.monotonic() + timeout_s, {running.stdout: b"", running.stderr: b""}
+    said = {running.stdout.fileno(): b"", running.stderr.fileno(): b""}
     with selectors.DefaultSelector() as ready:
         for stream in said:
             ready.register(stream, selectors.EVENT_READ)
         while ready.get_map():
-            if (left := deadline - time.monotonic()) <= 0:
-                raise TimeoutError(f"it gave no answer within {timeout_s:g} s ({TIMEOUT_VARIABLE} says how long it may take)")
-            for key, _ in ready.select(min(left, 0.1)):
+            _check_time(deadline)
+            for key, _ in ready.select(0.05):
                 chunk = os.read(key.fd, 1 << 16)
-                said[key.fileobj] += chunk  # type: ignore[index]
+                said[key.fd] += chunk
                 if not chunk:
-                    ready.unregister(key.fileobj)
+                    ready.unregister(key.fd)
             if sum(map(len, said.values())) > _HELPER_MOST:
                 raise TimeoutError(f"it wrote more than {_HELPER_MOST} bytes, which is no answer")
-            if running.poll() is not None and not ready.select(0):
+            if _has_ended(running) and not ready.select(0):
                 break  # what it started may hold its output open for ever
-    try:
-        code = running.wait(max(0.1, deadline - time.monotonic()))
-    except subprocess.TimeoutExpired:
-        raise TimeoutError(f"it did not end within {timeout_s:g} s ({TIMEOUT_VARIABLE} says how long it may take)") from None
-    return code, said[running.stdout], said[running.stderr]
+    out, complaint = said.values()
+    return out, complaint
+
+
+def _check_time(deadline: float) -> None:
+    if time.monotonic() > deadline:
+        raise TimeoutError
+
+
+def _has_ended(running: subprocess.Popen[bytes]) -> bool:
+    """Whether it has; it is not waited for."""
+    return os.waitid(os.P_PID, running.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def _read(path: Path) -> dict[str, Any] | str:
