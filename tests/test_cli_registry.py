@@ -362,7 +362,7 @@ def test_who_gives_no_answer_about_an_image_has_not_lost_it(sh: Shell, server: F
     assert f"no credentials for {server.host}: mlpack looked in" in said
     assert "0 wrong; 1 image could not be asked for" in sh.err
     report = json.loads(sh("verify", "--json", code=ExitCode.UNASKED))
-    assert (report["findings"], [each["what"] for each in report["unasked"]]) == ([], ["image"])
+    assert (report["findings"], [each["what"] for each in report["images_unasked"]]) == ([], ["image"])
     next(path for path in Path(".mlpack/registry/blobs").rglob("*") if path.is_file()).unlink()
     assert len(sh("verify", code=ExitCode.SERVICE).splitlines()) == 2
 

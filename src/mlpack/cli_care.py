@@ -51,15 +51,15 @@ def verify(quiet: bool, resume: Path | None, images: str | None, registry: str, 
         with console.progress(f"verify {registry}", 1000) as advance:
             report = care.verify(open_to_look(registry, images), resume=resume, progress=_in_thousandths(advance))
         parts = ((report.releases, "release"), (report.moves, "move"), (report.blobs, "blob"), (report.images, "image"))
-        unasked = f"; {words.count(len(report.unasked), 'image')} could not be asked for" if report.unasked else ""
+        unasked = f"; {words.count(len(report.images_unasked), 'image')} could not be asked for" if report.images_unasked else ""
         console.note(f"{', '.join(words.count(number, what) for number, what in parts)}; {len(report.findings)} wrong{unasked}")
     if as_json:
         print_json(dataclasses.asdict(report))
-    for finding in () if as_json else (*report.findings, *report.unasked):
+    for finding in () if as_json else (*report.findings, *report.images_unasked):
         stdout.row(str(finding))
     if report.findings:
         return ExitCode.SERVICE
-    return ExitCode.UNASKED if report.unasked else ExitCode.OK
+    return ExitCode.UNASKED if report.images_unasked else ExitCode.OK
 
 
 def _in_thousandths(advance: Callable[[int], None]) -> Callable[[int, int], None]:

@@ -76,6 +76,7 @@ def test_usual_places_are_looked_at_without_any_variable(tmp_path: Path) -> None
         tmp_path / ".docker/config.json",
         tmp_path / ".dockercfg",
     )
+    assert keychain.of_environment({"REGISTRY_AUTH_FILE": "~/x.json"}, tmp_path).files[0] == tmp_path / "x.json"
     assert tmp_path / ".docker/config.json" not in keychain.of_environment({"DOCKER_CONFIG": "/x"}, tmp_path).files
 
 

@@ -233,7 +233,7 @@ def test_images_are_asked_for_in_the_container_registry(tmp_path: Path) -> None:
     shelf.delete(reference)
     assert found(verify(registry)) == [("image", f"minilm@1 ({reference})", "missing")]
     report = verify(directory.open_registry(tmp_path / "registry"))
-    (unasked,) = report.unasked
+    (unasked,) = report.images_unasked
     assert report.findings == ()
     assert "knows of no container registry" in str(unasked)
     assert f"mlpack registry create {tmp_path / 'registry'} --images HOST/REPO" in unasked.remedy

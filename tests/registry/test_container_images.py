@@ -109,11 +109,11 @@ def test_no_answer_about_an_image_is_no_finding(
     registry = directory.open_registry(tmp_path / "registry", images=images)
     release = registry.publish(built)
     looked = Registry(registry.place, recorded_images(nobody, Options(sleep=lambda _: None)))
-    assert verify(looked).unasked == ()
+    assert verify(looked).images_unasked == ()
     server.switches.failures = [("GET", "manifests", status)] * 5
     report = verify(looked)
     assert report.findings == ()
-    (unasked,) = report.unasked
+    (unasked,) = report.images_unasked
     assert f"could not be asked for: GET http://{server.host}" in unasked.problem
     assert str(status) in unasked.problem
     assert unasked.where == f"minilm@1 ({release.images[release.artifact['candidate']]})"
@@ -127,7 +127,7 @@ def test_a_host_that_is_away_is_waited_for_once(tmp_path: Path, server: FakeRegi
     pauses: list[float] = []
     away = Options(sleep=pauses.append, proxy="http://127.0.0.1:1", plain_http=(server.host,))
     report = verify(Registry(registry.place, recorded_images(nobody, away)), parallel=1)
-    assert (len(report.unasked), report.findings, len(pauses)) == (3, (), 4)
+    assert (len(report.images_unasked), report.findings, len(pauses)) == (3, (), 4)
 
 
 def test_a_record_that_names_no_image_is_wrong_whoever_is_away(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_a_record_that_names_no_image_is_wrong_whoever_is_away(tmp_path: Path) -
     odd = dataclasses.replace(release, version=2, images={"x": f"X Y@{release.digest}"})
     registry.place.table.commit(rows.release_put(odd), rows.head_put(odd))
     report = verify(Registry(registry.place, recorded_images(nobody)))
-    assert report.unasked == ()
+    assert report.images_unasked == ()
     assert any("the record of an image is damaged" in each.problem for each in report.findings if each.what == "image")
 
 

@@ -97,13 +97,18 @@ class Keychain:
 def of_environment(environ: Mapping[str, str], home: Path) -> Keychain:
     """The files in the order they are read: what `REGISTRY_AUTH_FILE` and `DOCKER_CONFIG` name, then podman's, skopeo's and
     buildah's, then Docker's, then that of a Docker before 1.7. RecipeError when the time for helpers is no number."""
-    named, docker, runtime = (environ.get(key) for key in ("REGISTRY_AUTH_FILE", "DOCKER_CONFIG", "XDG_RUNTIME_DIR"))
-    config = environ.get("XDG_CONFIG_HOME")
+
+    def place(key: str) -> Path | None:
+        """Where a variable leads; `~` is home there too, where no shell has seen it."""
+        said = environ.get(key)
+        return (home / said[2:] if said.startswith("~/") else Path(said)) if said else None
+
+    named, docker, runtime = place("REGISTRY_AUTH_FILE"), place("DOCKER_CONFIG"), place("XDG_RUNTIME_DIR")
     files = [
-        *([Path(named)] if named else []),
-        *([Path(docker, "config.json")] if docker else []),
-        Path(runtime, "containers/auth.json") if runtime else Path(f"/run/containers/{os.getuid()}/auth.json"),
-        (Path(config) if config else home / ".config") / "containers/auth.json",
+        *([named] if named else []),
+        *([docker / "config.json"] if docker else []),
+        runtime / "containers/auth.json" if runtime else Path(f"/run/containers/{os.getuid()}/auth.json"),
+        (place("XDG_CONFIG_HOME") or home / ".config") / "containers/auth.json",
         *([] if docker else [home / ".docker/config.json"]),
         home / ".dockercfg",
     ]

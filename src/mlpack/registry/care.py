@@ -64,8 +64,8 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What was looked at and what is wrong with it. `earlier`: how many of the blobs an interrupted run had checked. `unasked`:
-    images that a container registry gave no answer about, which are not known to be wrong."""
+    """What was looked at and what is wrong with it. `earlier`: how many of the blobs an interrupted run had checked.
+    `images_unasked`: those that a container registry gave no answer about, which are not known to be wrong."""
 
     releases: int
     moves: int
@@ -73,7 +73,7 @@ class Report:
     images: int
     earlier: int
     findings: tuple[Finding, ...]
-    unasked: tuple[Finding, ...] = ()
+    images_unasked: tuple[Finding, ...] = ()
 
 
 def verify(
@@ -92,7 +92,7 @@ def verify(
         images=len(seen.images),
         earlier=len(known & seen.blobs.keys()),
         findings=seen.still_there(seen.found),
-        unasked=seen.still_there(seen.unasked),
+        images_unasked=seen.still_there(seen.images_unasked),
     )
 
 
@@ -107,7 +107,7 @@ class _Seen:
     blobs: dict[Digest, list[tuple[str, Key]]] = field(default_factory=dict)
     images: dict[str, list[tuple[str, Key]]] = field(default_factory=dict)
     found: list[tuple[Finding, Key | None]] = field(default_factory=list)
-    unasked: list[tuple[Finding, Key | None]] = field(default_factory=list)
+    images_unasked: list[tuple[Finding, Key | None]] = field(default_factory=list)
 
     def still_there(self, found: list[tuple[Finding, Key | None]]) -> tuple[Finding, ...]:
         """Without those whose row has gone meanwhile."""
@@ -322,7 +322,7 @@ def _lost(seen: _Seen, what: Digest | str, problem: str, unasked: str | None = N
             problem=problem,
             remedy=unasked or (_BYTES if isinstance(what, Digest) else _IMAGE),
         )
-        (seen.unasked if unasked else seen.found).append((said, key))
+        (seen.images_unasked if unasked else seen.found).append((said, key))
 
 
 @contextmanager
