@@ -85,7 +85,20 @@ def test_help_tells_every_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["nonsense"], ["build"], ["build", "--nonsense", "x"], ["image", "push", "/nowhere", "x"], ["run", "/nowhere"]]
+    "arguments",
+    [
+        ["nonsense"],
+        ["build"],
+        ["build", "--nonsense", "x"],
+        ["image", "push", "/nowhere", "x"],
+        ["run", "/nowhere"],
+        ["image", "push", ".", "x"],
+        ["image", "validate", "nowhere:v1"],
+        ["image", "inspect", "docker://x/y"],
+        ["image", "pull", "x.example/Y", "out"],
+        ["build", "x", "--label", "y"],
+        ["build", "x", "--created", "y"],
+    ],
 )
 def test_usage_errors_exit_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*arguments) == ExitCode.RECIPE

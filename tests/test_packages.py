@@ -57,9 +57,7 @@ def test_labels_are_for_images_alone(workshop: Workshop) -> None:
 def test_what_is_said_of_an_image_is_part_of_its_package(workshop: Workshop, tmp_path: Path) -> None:
     base = small_packages.base(tmp_path / "rootfs", tmp_path / "cache").name
     image = Target(kind="lambda-image", arch=small_packages.HERE, config=LambdaImage(arch=small_packages.HERE))  # type: ignore[arg-type]
-    workshop_.seed_runtime(
-        workshop.root, workshop.store, arch=small_packages.HERE, target=image, python=small_packages.PYTHON
-    )
+    workshop_.seed_runtime(workshop.root, workshop.store, arch=small_packages.HERE, target=image, python=small_packages.PYTHON)
     workshop.edit(lambda text: text.replace("lambda-zip", "lambda-image"))
     facts = Facts(labels=(("io.example.a", "b"),))
     plain, said, again = (made(workshop, base=base, facts=each)[2] for each in (Facts(), facts, facts))

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlpack.errors import ServiceError
-from mlpack.oci import auth
+from mlpack.oci import auth, keychain
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,6 +42,12 @@ def test_any_header_is_read_without_error(header: str) -> None:
         assert each.get("nothing") == ""
 
 
+def kept(data: bytes, host: str) -> tuple[str, str] | None:
+    """User and password for a host in the bytes of a `config.json`."""
+    found = keychain.in_config(keychain.load(data, "config.json"), host, "", "config.json", 60)
+    return (found.user, found.password) if found else None
+
+
 def encoded(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
 
@@ -54,33 +60,33 @@ def test_auths_are_found_by_host() -> None:
     data = config(
         auths={"a.example": {"auth": encoded("ada:pass:word")}, "https://b.example": {"username": "bob", "password": "x"}}
     )
-    assert auth.from_docker_config(data, "a.example") == ("ada", "pass:word")
-    assert auth.from_docker_config(data, "b.example") == ("bob", "x")
-    assert auth.from_docker_config(data, "c.example") is None
-    assert auth.from_docker_config(data, "xa.example") is None
+    assert kept(data, "a.example") == ("ada", "pass:word")
+    assert kept(data, "b.example") == ("bob", "x")
+    assert kept(data, "c.example") is None
+    assert kept(data, "xa.example") is None
 
 
 def test_docker_hub_is_kept_under_an_old_name() -> None:
     data = config(auths={"https://index.docker.io/v1/": {"auth": encoded("ada:x")}})
-    assert auth.from_docker_config(data, "docker.io") == ("ada", "x")
+    assert kept(data, "docker.io") == ("ada", "x")
 
 
 def test_identity_token_is_marked() -> None:
     data = config(auths={"a.example": {"auth": encoded("00000000:"), "identitytoken": "refresh"}})
-    assert auth.from_docker_config(data, "a.example") == (auth.IDENTITY_USER, "refresh")
+    assert kept(data, "a.example") == (auth.IDENTITY_USER, "refresh")
 
 
 @pytest.mark.parametrize(
     "entry", [{}, {"auth": ""}, {"auth": "%%%"}, {"auth": encoded("no colon")}, {"auth": 7}, "x", {"auth": "/w=="}]
 )
 def test_entry_that_cannot_be_read_is_none(entry: object) -> None:
-    assert auth.from_docker_config(config(auths={"a.example": entry}), "a.example") is None
+    assert kept(config(auths={"a.example": entry}), "a.example") is None
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"{", b"\xff"])
 def test_config_that_cannot_be_read_is_an_error(data: bytes) -> None:
     with pytest.raises(ServiceError, match=r"config\.json"):
-        auth.from_docker_config(data, "a.example")
+        kept(data, "a.example")
 
 
 @pytest.fixture
@@ -100,11 +106,11 @@ def helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_helper_is_asked(helper: Path) -> None:
     by_host = config(credHelpers={"a.example": "test"}, auths={"a.example": {"auth": encoded("old:old")}})
-    assert auth.from_docker_config(by_host, "a.example") == ("AWS", "token")
+    assert kept(by_host, "a.example") == ("AWS", "token")
     store = config(credsStore="test")
-    assert auth.from_docker_config(store, "a.example") == ("AWS", "token")
-    assert auth.from_docker_config(store, "docker.io") == ("AWS", "token")
-    assert auth.from_docker_config(store, "none.example") is None
+    assert kept(store, "a.example") == ("AWS", "token")
+    assert kept(store, "docker.io") == ("AWS", "token")
+    assert kept(store, "none.example") is None
 
 
 @pytest.mark.parametrize(
@@ -118,4 +124,4 @@ def test_helper_is_asked(helper: Path) -> None:
 )
 def test_helper_that_fails_is_an_error(helper: Path, name: str, host: str, says: str) -> None:
     with pytest.raises(ServiceError, match=says):
-        auth.from_docker_config(config(credHelpers={host: name}), host)
+        kept(config(credHelpers={host: name}), host)

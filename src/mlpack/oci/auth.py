@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mlpack.oci import keychain
 from mlpack.oci.keychain import IDENTITY_USER, REGISTRY_USER, Keychain, Known
 
 if TYPE_CHECKING:
@@ -29,7 +28,6 @@ __all__ = [
     "advice",
     "basic",
     "challenges",
-    "from_docker_config",
     "known",
 ]
 
@@ -70,17 +68,6 @@ def challenges(header: str) -> tuple[Challenge, ...]:
 def basic(user: str, password: str) -> str:
     """The value of an `Authorization` header."""
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
-
-
-def from_docker_config(data: bytes, host: str) -> tuple[str, str] | None:
-    """User and password for `host` out of the bytes of Docker's `config.json`: `credHelpers`, `auths`, then `credsStore`.
-
-    Helpers are the programs `docker-credential-NAME`. None when nothing is kept for the host; ServiceError when the file cannot
-    be read or a helper fails.
-    """
-    what = "Docker's config.json"
-    found = keychain.in_config(keychain.load(data, what), host, "", what, keychain.HELPER_TIMEOUT_S)
-    return (found.user, found.password) if found else None
 
 
 def known(credentials: Credentials | None, named: Reference) -> Known | None:

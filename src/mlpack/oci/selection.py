@@ -196,9 +196,7 @@ def _for_arch(where: str, found: list[Candidate], read: Read, arch: str | None) 
         there, instead = _platforms(found), "choose another arch, or another image"
         if len(there) == 1:
             raise NamingError(f"{where} is made for {there[0]}, not for linux/{wanted}: {instead}")
-        raise NamingError(
-            f"{where} is not made for linux/{wanted}, only for {', '.join(there) or 'unnamed platforms'}: {instead}"
-        )
+        raise NamingError(f"{where} is not made for linux/{wanted}, only for {', '.join(there) or 'unnamed platforms'}: {instead}")
     left = _plain(_no_referrers(fit, read) if len(fit) > 1 else fit)
     if len(left) == 1:
         return left
