@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -320,6 +321,21 @@ def test_a_layout_that_lacks_what_it_lists_is_damaged(kind: str, tmp_path: Path)
     with pytest.raises(PackError, match="lacks") as caught:
         layout.read(out)
     assert caught.value.exit_code == ExitCode.STEP_FAILED
+
+
+@pytest.mark.parametrize("odd", [[], {}, 7, None, "x", True])
+def test_documents_of_odd_forms_are_no_bugs(odd: object, tmp_path: Path) -> None:
+    maker = Maker(tmp_path / "x")
+    line = maker.image()
+    for key in ("mediaType", "config", "layers", "subject", "artifactType", "annotations"):
+        other = maker.image(mark="odd", **{key: odd})
+        config = maker.image(mark="odd", config={"mediaType": odd, "digest": odd, "size": odd})
+        subject = maker.image(mark="odd", subject={"digest": odd})
+        for each in (other, config, subject, {**line, key: odd}, {**line, "platform": {"os": odd, "architecture": odd}}):
+            for lines in ([each], [line, each], [unmarked(each), line]):
+                for arch in ("amd64", None):
+                    with suppress(PackError):
+                        layout.read(maker.done(*lines), arch)
 
 
 def test_an_empty_index_holds_no_image(tmp_path: Path) -> None:

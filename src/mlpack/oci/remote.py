@@ -86,7 +86,7 @@ def fetch(
     with Session(named, "pull", credentials, options) as session:
         data, found = _manifest(session, blob_dir, str(pinned) if pinned else named.version)
         digest = of_bytes(data)
-        if found.get("mediaType") in media.INDEXES or "manifests" in found:
+        if str(found.get("mediaType")) in media.INDEXES or "manifests" in found:
             at = f"{named.host}/{named.repository}"
             chosen = selection.choose(at, found, partial(_document, session, blob_dir), arch, tags=False)
             data, found = _manifest(session, blob_dir, str(chosen.descriptor.digest))

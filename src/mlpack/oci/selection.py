@@ -154,7 +154,7 @@ def is_image(found: dict[str, Any]) -> bool:
     if not isinstance(config, dict) or not isinstance(layers, list):
         return False
     types = [str(layer.get("mediaType")) if isinstance(layer, dict) else "" for layer in layers]
-    return config.get("mediaType") in {media.OCI.config, media.DOCKER.config} and all(
+    return str(config.get("mediaType")) in {media.OCI.config, media.DOCKER.config} and all(
         each.startswith(_IMAGE_LAYERS) for each in types
     )
 
@@ -212,12 +212,12 @@ def _for_arch(where: str, found: list[Candidate], read: Read, arch: str | None) 
 
 def _no_referrers(fit: list[Candidate], read: Read) -> list[Candidate]:
     """Without what turns out to be no image, or to speak of another that is here (OCI 1.1 `subject`)."""
-    about: dict[Digest, Any] = {}
+    about: dict[Digest, str] = {}
     for each in fit:
         found = media.load_json(read(each.descriptor), f"manifest {each.descriptor.digest}")
         if is_image(found):
             subject = found.get("subject")
-            about[each.descriptor.digest] = subject.get("digest") if isinstance(subject, dict) else None
+            about[each.descriptor.digest] = str(subject.get("digest")) if isinstance(subject, dict) else ""
     images = [each for each in fit if each.descriptor.digest in about]
     here = {str(each.descriptor.digest) for each in images}
     return [each for each in images if about[each.descriptor.digest] not in here] or images or fit
