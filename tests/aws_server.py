@@ -20,6 +20,8 @@ from typing import Any
 import pytest
 from tests.aws_moto import ACCOUNT, Fault, Request
 
+from mlpack import conditional
+
 __all__ = ["ACCOUNT", "REGION", "AwsServer", "Fault", "Request", "aws", "aws_server"]
 
 REGION = "eu-central-1"
@@ -46,6 +48,9 @@ class AwsServer:
         port = self._process.stdout.readline().strip()
         assert port.isdigit(), "the server did not start"
         self.endpoint = f"http://127.0.0.1:{int(port)}"
+        # What it keeps is known, and need not be asked in each test that counts requests (`tests.stores` has those that ask).
+        for what in ("conditional writes", "conditional writes in parts", "conditions of a table"):
+            conditional.remember(self.endpoint, what)
         return self
 
     def stop(self) -> None:

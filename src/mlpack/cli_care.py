@@ -53,6 +53,8 @@ def verify(quiet: bool, resume: Path | None, images: str | None, registry: str, 
         parts = ((report.releases, "release"), (report.moves, "move"), (report.blobs, "blob"), (report.images, "image"))
         unasked = f"; {words.count(len(report.images_unasked), 'image')} could not be asked for" if report.images_unasked else ""
         console.note(f"{', '.join(words.count(number, what) for number, what in parts)}; {len(report.findings)} wrong{unasked}")
+        for question in report.unasked:
+            console.warn(question)
     if as_json:
         print_json(dataclasses.asdict(report))
     for finding in () if as_json else (*report.findings, *report.images_unasked):

@@ -52,6 +52,12 @@ _HOSTILE = (errno.EEXIST, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAME
 """What an operating system says of paths that cannot all be in one tree."""
 
 
+_OVERWRITTEN = (
+    "the shared cache {where}: its store does not keep conditional writes: {found}. Where two builds make the same result at the "
+    "same moment, the later one replaces the first; entries are signed and verified, so that nothing else is lost"
+)
+
+
 class DamagedError(Exception):
     """An entry is not what a holder of the secret wrote for this action."""
 
@@ -330,7 +336,8 @@ def configured(environ: Mapping[str, str], say: Say) -> SharedCache | None:
     where = environ.get("MLPACK_CACHE", "")
     if not where:
         return None
-    objects, max_mb = _place_of(where), environ.get("MLPACK_CACHE_MAX_MB") or str(MAX_MB)
+    objects = _place_of(where, lambda found: say.warn(_OVERWRITTEN.format(where=where, found=found)))
+    max_mb = environ.get("MLPACK_CACHE_MAX_MB") or str(MAX_MB)
     if not max_mb.isascii() or not max_mb.isdigit() or not 1 <= int(max_mb) <= LARGEST_MB:
         raise RecipeError(f"MLPACK_CACHE_MAX_MB: {max_mb!r} is not a whole number of megabytes from 1 to {LARGEST_MB}")
     key = _key(environ)
@@ -347,14 +354,14 @@ def shared(action: Action) -> bool:
     return any(kind.startswith(each) if each.endswith("/") else kind == each for each in KINDS)
 
 
-def _place_of(where: str) -> Objects:
+def _place_of(where: str, overwrites: Callable[[str], None]) -> Objects:
     if where.startswith("s3:"):
         found = _BUCKET.fullmatch(where)
         if found is None or "?" in where:
             raise RecipeError(f"MLPACK_CACHE: {where} is not s3://BUCKET/PREFIX, nor a directory")
         if importlib.util.find_spec("boto3") is None:
             raise RecipeError(f"MLPACK_CACHE: {where} needs boto3, which is not installed here: pip install 'mlpack[aws]'")
-        return Bucket(found[1], found[2] or "")
+        return Bucket(found[1], found[2] or "", overwrites=overwrites)
     if "://" in where:
         raise RecipeError(f"MLPACK_CACHE: {where} is neither s3://BUCKET/PREFIX nor a directory")
     if Path(where).exists() and not Path(where).is_dir():

@@ -18,6 +18,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
+from mlpack import conditional
+
 CONNECT_S, ANSWER_S = 3.0, 15.0
 """How long a service may take to be reached and between two pieces of an answer: a build can do without it."""
 _READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -25,6 +27,7 @@ _COPY_BYTES = 1 << 20
 _WRITING = ".writing-"
 ABANDONED_S = 24 * 3600.0
 """What a writer has not written to for so long, he never will: his time is over long before."""
+_WHAT = "conditional writes"
 _NEEDED = "Reading takes s3:GetObject there and s3:ListBucket on the bucket, writing s3:PutObject as well"
 """Without s3:ListBucket, S3 says that a key which is not there is forbidden."""
 
@@ -132,10 +135,18 @@ class Folder:
 
 
 class Bucket:
-    """Objects below a prefix of a bucket. Credentials, region and endpoint are found as boto3 finds them."""
+    """Objects below a prefix of a bucket. Credentials, region and endpoint are found as boto3 finds them.
 
-    def __init__(self, bucket: str, prefix: str, answer_s: float = ANSWER_S) -> None:
+    `overwrites` is told once, before the first write, what the store does with a write that must not overwrite, if it does not
+    refuse it.
+    """
+
+    def __init__(
+        self, bucket: str, prefix: str, answer_s: float = ANSWER_S, overwrites: Callable[[str], None] = lambda _: None
+    ) -> None:
         self._bucket, self._prefix, self._answer_s = bucket, prefix, answer_s
+        self._overwrites = overwrites
+        self._unconditional = False
 
     @contextmanager
     def open(self, name: str) -> Iterator[Found | None]:
@@ -153,10 +164,18 @@ class Bucket:
                 body.close()
 
     def write(self, name: str, source: Path, version: str | None, until: float) -> bool:
-        """See `Objects.write`. One request: whoever is first is first."""
+        """See `Objects.write`. One request: whoever is first is first.
+
+        A store that is not Amazon's own is asked before whether it keeps that. One that does not is written to all the same: then
+        the later of two stays.
+        """
         from botocore.exceptions import ClientError
 
+        with self._explained(name):
+            self._ask(name)
         condition = {"IfNoneMatch": "*"} if version is None else {"IfMatch": version}
+        if self._unconditional:
+            condition = {}
         with source.open("rb") as file:
             timed = _Timed(file, until)
             with self._explained(name, timed):
@@ -172,6 +191,18 @@ class Bucket:
     def uri(self, name: str) -> str:
         """See `Objects.uri`."""
         return f"s3://{self._bucket}/{self._key(name)}"
+
+    def _ask(self, name: str) -> None:
+        """Beside what is to be written, since it is there that one may write."""
+        if self._unconditional or not conditional.is_open(self._client, _WHAT):
+            return None
+        probe = self._key(f"{name.rpartition('/')[0]}/{conditional.NAME}".lstrip("/"))
+        found = conditional.of_objects(self._client, self._bucket, probe)
+        if not found:
+            return conditional.remember(str(self._client.meta.endpoint_url), _WHAT)
+        self._unconditional = True
+        self._overwrites(found)
+        return None
 
     def _key(self, name: str) -> str:
         return f"{self._prefix}/{name}" if self._prefix else name

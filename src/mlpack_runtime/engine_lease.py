@@ -3,9 +3,9 @@
     MLPACK_LEASES = dynamodb://table       key: `id` (string)
     {"id": "engine/<key>", "owner": ..., "expires": seconds since 1970, "ttl": the same and a day, for the table's TTL}
 
-Promises: of any number of processes at most one holds a lease that has not run out; one whose holder died is free `LEASE_S` after
-its last heartbeat, counted by the clocks of the machines, which have to agree to within that; one whose holder hangs is free after
-`MOST_S` and that. Losing it is noticed, and told.
+Promises: of any number of processes at most one holds a lease that has not run out, where the table keeps conditions, which it is
+asked (`is_kept`); one whose holder died is free `LEASE_S` after its last heartbeat, counted by the clocks of the machines, which
+have to agree to within that; one whose holder hangs is free after `MOST_S` and that. Losing it is noticed, and told.
 Will not: make a lost lease harmless; publishing is conditional, and that does.
 """
 
@@ -14,7 +14,7 @@ import threading
 import time
 import uuid
 
-from mlpack_runtime import aws
+from mlpack_runtime import aws, promises
 from mlpack_runtime.engine_store import SERVICE, EngineError
 
 TYPE_CHECKING = False
@@ -33,6 +33,12 @@ CONNECT_S, READ_S, ATTEMPTS = 2, 5, 2
 """Of one call. A heartbeat counts from before its first try, so that all of them have to be over well within the lease."""
 _DAY_S = 86_400
 _REFUSED = "ConditionalCheckFailedException"
+
+
+NOT_KEPT = (
+    "this table takes writes whose conditions do not hold, so that its leases keep nobody from building at the same time: the work "
+    "may be done several times, and one engine is kept"
+)
 
 
 class Lease:
@@ -69,6 +75,18 @@ class Lease:
                 return False
             raise EngineError(f"no lease on {self._name} from the table {self._table}: {aws.told(error)}", SERVICE) from None
         return True
+
+    def is_kept(self) -> bool:
+        """Whether the table would refuse this lease to another now. It is asked with a write; Amazon's own is not."""
+        if promises.is_amazons(self._client):
+            return True
+        ours = {"id": {"S": self._name}, "owner": {"S": self._owner}, **self._times(time.time())}
+        try:
+            self._client.put_item(TableName=self._table, Item=ours, ConditionExpression="attribute_not_exists(id)")
+        except aws.failures() as error:
+            # Any other failure is the heartbeat's to notice.
+            return aws.code(error) == _REFUSED or aws.code(error) not in promises.UNKNOWN
+        return False
 
     def __enter__(self) -> "Lease":
         """Keep it alive from a thread of its own."""

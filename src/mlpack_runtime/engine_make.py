@@ -16,7 +16,7 @@ import tempfile
 import time
 
 from mlpack_runtime import engine_key, engine_plan, tensorrt_bindings
-from mlpack_runtime.engine_lease import Lease
+from mlpack_runtime.engine_lease import NOT_KEPT, Lease
 from mlpack_runtime.engine_store import EngineError, Shelf, record_of
 
 TYPE_CHECKING = False
@@ -161,6 +161,8 @@ class Maker:
             known = None if force else self.shelf.record(self.key)  # published between the look and the lease
             if known is not None:
                 return known
+            if not lease.is_kept():
+                self.say(f"{address}: {NOT_KEPT}")
             record = self._made(force)
             if lease.lost:
                 self.say("the lease was lost while building: another process may have built as well, and one engine was kept")
@@ -184,6 +186,7 @@ class Maker:
 
     def _made(self, force: bool) -> "dict[str, Any]":
         spec, device = self.spec, self.device
+        self.shelf.look_out(self.say)
         self.say(f"building engine {self.key[:12]} for {device['name']}, {device['sm']}")
         start = time.monotonic()
         plan = self.builder(self.directory, spec, device)

@@ -6,7 +6,8 @@
                              "verified"}, put once and never replaced
 
 Promises: a record is written after its bytes and by a conditional put, so exactly one publisher of a key wins, and the other takes
-what the winner put; bytes whose SHA-256 is not the record's, or the package's own specification's, are never handed out.
+what the winner put; a bucket that does not keep this is told (`Shelf.look_out`), and each publisher then looks first; bytes whose
+SHA-256 is not the record's, or the package's own specification's, are never handed out.
 Will not: decide who may write to the bucket. Whoever can is trusted with the fleet: an engine is code.
 """
 
@@ -18,7 +19,7 @@ import json
 import os
 import time
 
-from mlpack_runtime import aws, engine_key, tensorrt_bindings
+from mlpack_runtime import aws, engine_key, promises, tensorrt_bindings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,6 +35,13 @@ _CONFLICT = ("ConditionalRequestConflict", "409")
 _ATTEMPTS = 6
 _PAUSE_S = 0.2
 _ABSENT = ("NoSuchKey", "404", "NotFound")
+
+
+_LOST = (
+    "Two processes that build an engine of one key at the same moment both publish theirs, the later one's record replaces the "
+    "first, and parts of a fleet may run engines that differ in their roundings. Each is verified all the same; build in one "
+    "place, or take another store for MLPACK_ENGINES."
+)
 
 
 class EngineError(RuntimeError):
@@ -53,6 +61,7 @@ class Shelf:
             self._client = aws.client("s3")
         except aws.AwsError as error:
             raise EngineError(f"MLPACK_ENGINES: {error}") from None
+        self._unconditional = False
         self.address = address.rstrip("/")
         self._prefix = f"{prefix}/" if prefix else ""
 
@@ -96,6 +105,19 @@ class Shelf:
             raise EngineError(f"the record of {record['key']} was there and is gone: build again", SERVICE)
         return standing, False
 
+    def look_out(self, say: "Callable[[str], None]") -> None:
+        """Before an engine is built: ask the bucket whether it keeps the first record of a key, and say what is lost where it does
+        not. No reason not to build: engines have their digest as their name, and each is verified. Raises EngineError."""
+        if self._unconditional or promises.is_amazons(self._client):
+            return
+        try:
+            found = promises.in_bucket(self._client, self._bucket, self._prefix + promises.NAME)
+        except aws.failures() as error:
+            raise EngineError(f"{self.address} cannot be asked what it keeps: {aws.told(error)}", SERVICE) from None
+        if found:
+            self._unconditional = True
+            say(promises.said(self.address, found, _LOST))
+
     def _get(self, name: str) -> "bytes | None":
         try:
             answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + name)
@@ -109,7 +131,9 @@ class Shelf:
     def _put(self, name: str, data: bytes, kind: str, *, conditional: bool) -> bool:
         """Whether it was written; False when the name is taken."""
         digest = hashlib.sha256(data)
-        condition = {"IfNoneMatch": "*"} if conditional else {}
+        if conditional and self._unconditional and self._get(name) is not None:
+            return False
+        condition = {"IfNoneMatch": "*"} if conditional and not self._unconditional else {}
         for attempt in range(_ATTEMPTS):
             try:
                 self._client.put_object(

@@ -23,7 +23,7 @@ from mlpack_runtime.frontdoor_forms import (
 )
 from mlpack_runtime.frontdoor_sending import Message, Queue, Worker
 from mlpack_runtime.frontdoor_settings import Settings
-from mlpack_runtime.frontdoor_tickets import CLAIMED, ServiceError, open_results, reply_of
+from mlpack_runtime.frontdoor_tickets import CLAIMED, ServiceError, assure, open_results, reply_of
 from mlpack_runtime.limits import named, quoted
 from mlpack_runtime.protocol import Call, RequestError
 from mlpack_runtime.service import BINARY, JSON, Clock, Reply, Service
@@ -384,9 +384,14 @@ def open_door(environ: "Mapping[str, str]") -> Door:
         s3 = aws.client("s3", **_CLIENT) if settings.payloads else None
         queue = Queue(sqs, settings.queue_url, settings.message_bytes, s3, settings.payloads)
         results = open_results(settings.results, **_CLIENT)
+        assure(results, described.name, settings.results, _warn, unconditional=settings.unconditional)
     if settings.worker_url:
         worker = Worker(settings.worker_url)
     return Door(described, settings, (queue, results, worker))
+
+
+def _warn(message: str) -> None:
+    telemetry.emit(telemetry.event(None, "WARNING", message))
 
 
 def _xray() -> "str | None":

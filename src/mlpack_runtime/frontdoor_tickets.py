@@ -8,16 +8,24 @@ caller named it, {"state": CLAIMED}; one that has expired is not there; of two d
 is a `ServiceError` with its words. Will not: wait, retry beyond the client's own, or write results.
 """
 
-from mlpack_runtime import aws, jsontext
+from mlpack_runtime import aws, jsontext, promises
 from mlpack_runtime.frontdoor_forms import passed_on
 from mlpack_runtime.service import Reply
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, Protocol
 
     class Results(Protocol):
-        """Either place. `name` is MODEL/ID."""
+        """Either place. `name` is MODEL/ID. `unconditional`: it keeps no conditions, and is written to without;
+        `doubted`: what asks it before the first ticket, where that could not be done at the start."""
+
+        unconditional: bool
+        doubted: "Callable[[], None] | None"
+
+        def refusal(self, model: str) -> str:
+            """What the place does with a second ticket under one name; "" where it refuses it. Asks it. Raises ServiceError."""
 
         def result(self, name: str) -> "dict[str, Any] | None":
             """{"status", "headers", "body", "binary"}, or None while there is none."""
@@ -36,6 +44,12 @@ CLAIMED = "claimed"
 _TRIES = 5  # at a ticket that others write, or that is removed, at the same moment
 _ABSENT = ("NoSuchKey", "404")
 _THERE = ("PreconditionFailed", "ConditionalRequestConflict", "ConditionalCheckFailedException")
+
+
+_LOST = (
+    "Two requests that come at once under one id would both be sent, and one result would answer both, though they may ask for "
+    "different things."
+)
 
 
 class ServiceError(RuntimeError):
@@ -74,6 +88,8 @@ class S3Results:
     """Results as objects of a bucket."""
 
     def __init__(self, client: "Any", bucket: str, prefix: str) -> None:
+        self.unconditional = False
+        self.doubted: Callable[[], None] | None = None
         self._client = client
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
@@ -88,6 +104,10 @@ class S3Results:
 
     def accept(self, name: str, ticket: "dict[str, Any]", now_s: float) -> bool:
         """As Results says."""
+        if self.doubted is not None:
+            self.doubted()
+        if self.unconditional:
+            return _looked(self, name, ticket, now_s)
         condition = {"IfNoneMatch": "*"}
         for _ in range(_TRIES):
             if self._put(name, ticket, condition):
@@ -102,6 +122,15 @@ class S3Results:
     def note(self, name: str, ticket: "dict[str, Any]") -> None:
         """As Results says."""
         self._put(name, ticket, {})
+
+    def refusal(self, model: str) -> str:
+        """As Results says."""
+        if promises.is_amazons(self._client):
+            return ""
+        try:
+            return promises.in_bucket(self._client, self._bucket, f"{self._prefix}{model}/{promises.NAME}", replaced=True)
+        except aws.failures() as error:
+            raise failed(error, f"asking s3://{self._bucket} what it keeps") from error
 
     def _put(self, name: str, ticket: "dict[str, Any]", condition: "dict[str, str]") -> bool:
         body, key = jsontext.dumps(ticket).encode(), f"{self._prefix}{name}.ticket"
@@ -132,6 +161,8 @@ class DynamoResults:
     """Results as items of a table whose key is the string `id`."""
 
     def __init__(self, client: "Any", table: str) -> None:
+        self.unconditional = False
+        self.doubted: Callable[[], None] | None = None
         self._client = client
         self._table = table
 
@@ -147,6 +178,10 @@ class DynamoResults:
 
     def accept(self, name: str, ticket: "dict[str, Any]", now_s: float) -> bool:
         """As Results says."""
+        if self.doubted is not None:
+            self.doubted()
+        if self.unconditional:
+            return _looked(self, name, ticket, now_s)
         condition = {
             "ConditionExpression": "attribute_not_exists(id) OR #expires <= :now",
             "ExpressionAttributeNames": {"#expires": "expires"},
@@ -163,6 +198,15 @@ class DynamoResults:
     def note(self, name: str, ticket: "dict[str, Any]") -> None:
         """As Results says."""
         self._put(name, ticket, {})
+
+    def refusal(self, model: str) -> str:
+        """As Results says."""
+        if promises.is_amazons(self._client):
+            return ""
+        try:
+            return promises.in_table(self._client, self._table, f"{model}/{promises.NAME}")
+        except aws.failures() as error:
+            raise failed(error, f"asking the table {self._table} what it keeps") from error
 
     def _put(self, name: str, ticket: "dict[str, Any]", condition: "dict[str, Any]") -> bool:
         item: dict[str, Any] = {key: {"N": str(value)} if key == "expires" else {"S": value} for key, value in ticket.items()}
@@ -184,6 +228,35 @@ class DynamoResults:
         if item is None and answer["ResponseMetadata"].get("MaxAttemptsReached"):
             raise ServiceError(f"reading from the table {self._table}: the answer was damaged on its way")
         return {key: next(iter(value.values())) for key, value in item.items()} if item else None
+
+
+def assure(place: "Results", model: str, uri: str, warn: "Callable[[str], None]", *, unconditional: bool) -> None:
+    """Ask the place whether it keeps the first ticket. PromiseError where it does not; with `unconditional` a warning, and from
+    then on it is written to without conditions. Where it cannot be asked now, the first ticket asks again, and fails if need be."""
+
+    def ask() -> None:
+        found = place.refusal(model)
+        promises.settle(place, found, promises.said(uri, found, _LOST), warn, unconditional=unconditional)
+        place.doubted = None
+
+    def again() -> None:
+        try:
+            ask()
+        except promises.PromiseError as error:
+            raise ServiceError(str(error)) from None
+
+    try:
+        ask()
+    except ServiceError:
+        place.doubted = again
+
+
+def _looked(place: "Results", name: str, ticket: "dict[str, Any]", now_s: float) -> bool:
+    """`accept` where there are no conditions: who comes a moment later sees what is there."""
+    found = place.ticket(name, now_s)
+    if found is None:
+        place.note(name, ticket)
+    return found is None or bool(found.get("digest") == ticket["digest"])
 
 
 def _contended(name: str) -> ServiceError:

@@ -12,6 +12,7 @@ from time import monotonic, sleep
 from mlpack_runtime import aws, results, telemetry
 from mlpack_runtime.consumer import Consumer
 from mlpack_runtime.dead_letters import DeadLetters
+from mlpack_runtime.promises import PromiseError
 from mlpack_runtime.sqs import AT_ONCE, Deleter, Delivery, Keeper, Queue
 
 TYPE_CHECKING = False
@@ -41,8 +42,9 @@ class Intake:
         self._queue = Queue(client, settings.queue_url, dead=self._dead, visibility_s=settings.visibility_s, quick=quick)
         self._keeper = Keeper(self._queue, self._warn)
         self._deleter = Deleter(self._queue, self._keeper, self._warn)
-        place = results.open_results(settings.results, keep_s=settings.keep_s, region=region)
-        self._consumer = Consumer(service, self._queue, self._keeper, self._deleter, place)
+        self._place = results.open_results(settings.results, keep_s=settings.keep_s, region=region)
+        self._assured, self._asking = False, threading.Lock()
+        self._consumer = Consumer(service, self._queue, self._keeper, self._deleter, self._place)
         self._inbox: SimpleQueue[Delivery] = SimpleQueue()
         self._free = settings.prefetch
         self._changed = threading.Condition()
@@ -54,7 +56,13 @@ class Intake:
         ]
 
     def start(self) -> None:
-        """Begin."""
+        """Begin. Raises PromiseError where results go to a place that would not keep the first."""
+        try:
+            self._assure()
+        except PromiseError:
+            raise
+        except Exception as error:  # noqa: BLE001  (what answers in its place may be anything)
+            self._warn(f"whether {self._settings.results} keeps the first result cannot be known yet: {aws.told(error)}")
         try:
             self._dead.url()  # what is wrong with it is said before it is needed
         except Exception as error:  # noqa: BLE001  (what answers in SQS's place may be anything)
@@ -86,10 +94,21 @@ class Intake:
         """One poller's life. A service that is away is asked again after a pause."""
         while not self._stop.asked:
             try:
+                self._assure()
                 self._take()
+            except PromiseError as error:  # the place could not be asked when this began
+                self._stop.ask(str(error), error.status)
             except Exception as error:  # noqa: BLE001  (a proxy's page in SQS's place, a token file that is gone: the next may go well)
                 self._warn(f"no messages, next try in {_PAUSE_S:.0f} s: {aws.told(error)}")
                 self._stop.wait(_PAUSE_S)
+
+    def _assure(self) -> None:
+        """That results go to a place that keeps the first: nothing is taken before that is known. See `results.assure`."""
+        with self._asking:
+            if not self._assured:
+                said = self._settings
+                results.assure(self._place, self._model.name, said.results, self._warn, unconditional=said.unconditional)
+                self._assured = True
 
     def _take(self) -> None:
         """Once for messages, as many as there is room for. Raises whatever SQS and what is in its place make botocore raise."""

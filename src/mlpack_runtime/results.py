@@ -1,7 +1,9 @@
 """Where answers go: one S3 object or DynamoDB item a request, written on the condition that there is none.
 
 Promises: the first answer to a request stays, whoever else comes with one, so that a message that is delivered twice is answered
-once; a write is over when the service has confirmed it. Will not: overwrite, read answers, or remove them (DynamoDB's TTL does).
+once; a write is over when the service has confirmed it. A place that would not keep this is found out (`assure`), and used only
+where it was agreed to: then each write looks first. Will not: overwrite what it has seen, read answers, or remove them (DynamoDB's
+TTL does).
 
 The document, in S3: {"status", "headers", "body", "binary", "trace_id", "request_id"}; the body of a binary one in base64. In
 DynamoDB an item {id (S), status (N), body (S): the document, trace_id (S), created (N), expires (N): seconds since 1970}.
@@ -9,16 +11,22 @@ DynamoDB an item {id (S), status (N), body (S): the document, trace_id (S), crea
 
 from time import time
 
-from mlpack_runtime import aws, jsontext
+from mlpack_runtime import aws, jsontext, promises
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, Protocol
 
     from mlpack_runtime.service import Reply
 
     class Results(Protocol):
-        """A place for answers. Both raise `aws.failures()`."""
+        """A place for answers. All raise `aws.failures()`. `unconditional`: it keeps no conditions, and is written to without."""
+
+        unconditional: bool
+
+        def refusal(self, model: str) -> str:
+            """What the place does with a second answer that is none to keep; "" where it refuses it. Asks it."""
 
         def put(self, model: str, request_id: str, document: "dict[str, Any]") -> bool:
             """Write it. False: there was an answer already, which stays. Raises TooLargeError."""
@@ -30,6 +38,12 @@ if TYPE_CHECKING:
 DYNAMODB_LIMIT_BYTES = 400 * 1024  # AWS: "the maximum item size in DynamoDB is 400 KB", names included
 _OVERHEAD_BYTES = 2048
 _CONFLICTS = 5
+
+
+_LOST = (
+    "Two workers that have the same message at the same moment would both write its answer, and the later one would replace the "
+    "first unseen: `a request has one result` would not be true."
+)
 
 
 class TooLargeError(ValueError):
@@ -61,10 +75,18 @@ def open_results(uri: str, *, keep_s: int, region: "str | None" = None) -> "Resu
     return S3Results(client, place, prefix) if scheme == "s3" else DynamoResults(client, place, keep_s)
 
 
+def assure(place: "Results", model: str, uri: str, warn: "Callable[[str], None]", *, unconditional: bool) -> None:
+    """Ask the place whether it keeps the first answer. PromiseError where it does not; with `unconditional` a warning, and from
+    then on it is written to without conditions. Raises `aws.failures()` where it cannot be asked."""
+    found = place.refusal(model)
+    promises.settle(place, found, promises.said(uri, found, _LOST), warn, unconditional=unconditional)
+
+
 class S3Results:
     """PREFIX/<model>/<request_id>.json in a bucket."""
 
     def __init__(self, client: "Any", bucket: str, prefix: str) -> None:
+        self.unconditional = False
         self._client = client
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
@@ -76,6 +98,9 @@ class S3Results:
     def put(self, model: str, request_id: str, document: "dict[str, Any]") -> bool:
         """Write it, unless something is there."""
         body = jsontext.dumps(document).encode()
+        condition = {} if self.unconditional else {"IfNoneMatch": "*"}
+        if self.unconditional and self.has(model, request_id):
+            return False
         for attempt in range(_CONFLICTS):
             try:
                 self._client.put_object(
@@ -83,7 +108,7 @@ class S3Results:
                     Key=self.key(model, request_id),
                     Body=body,
                     ContentType="application/json",
-                    IfNoneMatch="*",
+                    **condition,
                 )
                 return True
             except aws.failures() as error:
@@ -93,6 +118,12 @@ class S3Results:
                 if aws.code(error) != "ConditionalRequestConflict" or attempt == _CONFLICTS - 1:
                     raise
         raise AssertionError
+
+    def refusal(self, model: str) -> str:
+        """As Results says."""
+        if promises.is_amazons(self._client):
+            return ""
+        return promises.in_bucket(self._client, self._bucket, f"{self._prefix}{model}/{promises.NAME}")
 
     def has(self, model: str, request_id: str) -> bool:
         """Ask for the object's head."""
@@ -109,6 +140,7 @@ class DynamoResults:
     """Items of a table whose key is `id` (S): <model>/<request_id>. They expire `keep_s` after they were written."""
 
     def __init__(self, client: "Any", table: str, keep_s: int) -> None:
+        self.unconditional = False
         self._client = client
         self._table = table
         self._keep_s = keep_s
@@ -127,13 +159,20 @@ class DynamoResults:
             "created": {"N": str(now)},
             "expires": {"N": str(now + self._keep_s)},
         }
+        condition = {} if self.unconditional else {"ConditionExpression": "attribute_not_exists(id)"}
+        if self.unconditional and self.has(model, request_id):
+            return False
         try:
-            self._client.put_item(TableName=self._table, Item=item, ConditionExpression="attribute_not_exists(id)")
+            self._client.put_item(TableName=self._table, Item=item, **condition)
         except aws.failures() as error:
             if aws.code(error) == "ConditionalCheckFailedException":
                 return False
             raise
         return True
+
+    def refusal(self, model: str) -> str:
+        """As Results says."""
+        return "" if promises.is_amazons(self._client) else promises.in_table(self._client, self._table, f"{model}/{promises.NAME}")
 
     def has(self, model: str, request_id: str) -> bool:
         """Read the item's key, as of now."""

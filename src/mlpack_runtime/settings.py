@@ -37,6 +37,7 @@ class Settings:
         self.cooldown_s = self._number("MLPACK_BREAKER_COOLDOWN_S", 10, 0.01, 3600)
         self.stall_s = self._number("MLPACK_STALL_S", 30, 0.1, 86_400)
         self.hang_s = self._number("MLPACK_HANG_S", 900, 0, 86_400)
+        self.unconditional = environment.get("MLPACK_RESULTS_UNCONDITIONAL", "") in ("1", "true")
         self.spot = environment.get("MLPACK_SPOT", "") in ("1", "true")
         self.imds = environment.get("AWS_EC2_METADATA_SERVICE_ENDPOINT") or IMDS
         if self.queue_url and not self.results:

@@ -4,8 +4,9 @@ Settings come from the environment, else from model.json's "worker" (docs/worker
 HTTP alone. SIGTERM, SIGINT and a Spot notice end it: no more is taken, what is at hand is finished within MLPACK_DRAIN_S, the rest
 given back.
 
-Exit status: 0 ended as asked; 1 cannot start; 2 settings; 4 a service failed at the start: start anew; 5 there is no engine for
-this device; 70 the device was lost, or does not come back (`EX_SOFTWARE`): start anew, elsewhere perhaps.
+Exit status: 0 ended as asked; 1 cannot start; 2 settings; 4 a service failed at the start: start anew, or does not keep what
+results rest on: take another; 5 there is no engine for this device; 70 the device was lost, or does not come back (`EX_SOFTWARE`):
+start anew, elsewhere perhaps.
 Promises: a message is never lost by how a worker ends, kill -9 included. Will not: start other processes, or mend a device.
 """
 
@@ -24,6 +25,7 @@ from mlpack_runtime.health import Server
 from mlpack_runtime.intake import Intake
 from mlpack_runtime.limits import Limits
 from mlpack_runtime.probe import Found, probe
+from mlpack_runtime.promises import PromiseError
 from mlpack_runtime.service import Service
 from mlpack_runtime.settings import Settings, SettingsError
 
@@ -56,7 +58,7 @@ def main(arguments: "list[str]") -> int:
         return 2
     except (model.ModelError, ort.OrtError, BackendError, aws.AwsError, OSError) as error:
         _emit(None, "CRITICAL", f"the worker cannot start: {error}")
-        return error.status if isinstance(error, BackendError) else 1
+        return error.status if isinstance(error, (BackendError, PromiseError)) else 1
 
 
 class Worker:

@@ -18,6 +18,7 @@ Rows of the table, by partition and sort key (numbers are padded so that they so
     fences                     NAME                      counts the model's rollbacks and removals: each is a commit with it
     audit                      TIME ID                   what was done to the registry, by whom
     settings                   schema | images           the format; where images go
+    probe                      row                       what a table was asked with that is not Amazon's own: see `promises`
 """
 
 from __future__ import annotations
@@ -165,13 +166,31 @@ class Blobs(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Doubt:
+    """What a store does not keep of what is promised above. `half`: bytes or rows; `found`: what it did; `lost`: what follows."""
+
+    half: str
+    where: str
+    found: str
+    lost: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: this store does not keep what a registry needs: {self.found}. {self.lost}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """A registry's two halves and its name. `now`: seconds since the epoch, for grace periods and histories."""
+    """A registry's two halves and its name. `now`: seconds since the epoch, for grace periods and histories.
+
+    `doubts`: what these halves, asked now, turn out not to keep of what is promised above, a question each: in words, or None. Of
+    halves that need not be asked there are none.
+    """
 
     where: str
     table: Table
     blobs: Blobs
     now: Callable[[], float] = field(repr=False)
+    doubts: tuple[Callable[[], Doubt | None], ...] = field(default=(), repr=False)
 
 
 def numbered(number: int) -> str:

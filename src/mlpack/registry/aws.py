@@ -99,11 +99,18 @@ def open_registry(where: str, images: Images | None = None, patience: Patience |
     """The registry there. Asks AWS nothing yet. RecipeError when it is no address, or boto3 is not installed."""
     address = parse(where)
     clients = Clients(address, patience or Patience())
+    return Registry(place_of(clients, address), images)
+
+
+def place_of(clients: Clients, address: Address) -> Place:
+    """Its two halves."""
+    from mlpack.registry import promises
     from mlpack.registry.dynamodb import DynamoTable
     from mlpack.registry.s3 import Bucket
 
-    table = DynamoTable(clients, address)
-    return Registry(Place(where=str(address), table=table, blobs=Bucket(clients, address), now=time.time), images)
+    table, blobs = DynamoTable(clients, address), Bucket(clients, address)
+    doubts = promises.elsewhere(clients, "s3", blobs.doubt), promises.elsewhere(clients, "dynamodb", table.doubt)
+    return Place(where=str(address), table=table, blobs=blobs, now=time.time, doubts=doubts)
 
 
 class Clients:

@@ -1,7 +1,8 @@
 """Is a registry whole? Every byte against its digest, every row against the bytes and rows that it speaks of.
 
-Promises: reads only; what is wrong is a value that says what, where, and what to do; publications and collections that go on
-meanwhile are no findings; each digest is read once; with a `resume` file an interrupted `verify` goes on where it was.
+Promises: reads only, but for what it asks a store that is not Amazon's own (`promises`); what is wrong is a value that says what,
+where, and what to do; publications and collections that go on meanwhile are no findings; each digest is read once; with a `resume`
+file an interrupted `verify` goes on where it was.
 A container registry that gives no answer about an image is told from one that has it wrong. ServiceError only when the registry
 itself cannot be asked. Bytes that no release has are not looked at: `collection` removes them.
 """
@@ -41,6 +42,7 @@ _UNSHOWN = "run `mlpack registry migrate`, which adds what lists show; an older 
 _UNASKED = "cannot be asked for: this registry knows of no container registry"
 _TELL = "tell it: mlpack registry create {} --images HOST/REPO"
 _ASK_AGAIN = "nothing is known to be wrong with it: mend that, and verify again"
+_STORE = 'move the registry to another store, or to a newer version of it: docs/registry.md, "Stores other than AWS"'
 _IMAGE = "publish the same build again, which pushes its images again"
 
 
@@ -50,8 +52,8 @@ _Versions = dict[int, tuple[Digest | None, Digest]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """Something that is wrong. `what`: blob, image, release, digest, name, alias or collection. `where`: the release and file,
-    or the row."""
+    """Something that is wrong. `what`: blob, image, release, digest, name, alias, collection or store. `where`: the release and
+    file, the row, or the bucket or table."""
 
     what: str
     where: str
@@ -74,6 +76,8 @@ class Report:
     earlier: int
     findings: tuple[Finding, ...]
     images_unasked: tuple[Finding, ...] = ()
+    unasked: tuple[str, ...] = ()
+    """What could not be asked, which says nothing about the registry."""
 
 
 def verify(
@@ -83,6 +87,7 @@ def verify(
     registry.check_schema()
     seen = _Seen(registry)
     seen.every_row()
+    unasked = tuple(_doubts(seen))
     with _memory(resume, registry) as (known, remember):
         _check_bytes(seen, known, remember, parallel, progress)
     return Report(
@@ -93,7 +98,21 @@ def verify(
         earlier=len(known & seen.blobs.keys()),
         findings=seen.still_there(seen.found),
         images_unasked=seen.still_there(seen.images_unasked),
+        unasked=unasked,
     )
+
+
+def _doubts(seen: _Seen) -> Iterator[str]:
+    """Findings for what bucket and table do not keep of what every registry needs of them; what of it cannot be asked."""
+    for ask in seen.registry.place.doubts:
+        try:
+            doubt = ask()
+        except ServiceError as error:  # such as of whoever may only read
+            yield f"whether the store keeps what a registry needs could not be asked: {error}"
+            continue
+        if doubt is not None:
+            problem = f"does not keep what a registry needs: {doubt.found}. {doubt.lost.rstrip('.')}"
+            seen.found.append((Finding(what="store", where=doubt.where, problem=problem, remedy=_STORE), None))
 
 
 @dataclass

@@ -21,7 +21,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from mlpack.errors import RecipeError, ServiceError
-from mlpack.registry import ConflictError, Delete, Key, Put, Row
+from mlpack.registry import ConflictError, Delete, Doubt, Key, Put, Row, promises
 from mlpack.registry.aws import Address, Clients
 from mlpack.registry.refusals import Call, code, told, tries
 
@@ -40,6 +40,7 @@ class DynamoTable:
     def __init__(self, clients: Clients, address: Address) -> None:
         self._clients = clients
         self._address = address
+        self._once = promises.Once("conditions of a table")
 
     def get(self, key: Key) -> Row | None:
         """See `Table.get`."""
@@ -93,6 +94,15 @@ class DynamoTable:
 
     def commit(self, *writes: Put | Delete) -> None:
         """See `Table.commit`. RecipeError for a row that is too large for DynamoDB."""
+        self._once.sure(self._clients.get("dynamodb"), self.doubt)
+        self.write(*writes)
+
+    def doubt(self) -> Doubt | None:
+        """See `Place.doubts`."""
+        return promises.of_table(self._clients, self._address, self)
+
+    def write(self, *writes: Put | Delete) -> None:
+        """As `commit`, of a table that is known to keep conditions, or is asked whether it does."""
         writer = secrets.token_hex(16)
         asked = [self._asked(write, writer) for write in writes]
         self._check_sizes(writes, asked)

@@ -18,6 +18,7 @@ from typing import Any
 
 from botocore import exceptions
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 from mlpack import sinks
 from mlpack.errors import ServiceError
@@ -65,6 +66,11 @@ def told(call: Call) -> Iterator[None]:
         yield
     except ClientError as error:
         raise of_answer(call, error) from error
+    except ResponseParserError as error:  # no BotoCoreError
+        raise ServiceError(
+            f"{call.where}: {call.action} on {call.resource} was answered with what no such service says; check AWS_ENDPOINT_URL, "
+            f"or what stands between here and there: {str(error)[:200]!r}"
+        ) from error
     except BotoCoreError as error:
         made = _of_machine(call, error)
         if made is None:

@@ -26,6 +26,7 @@ PUBLISHING = "publishing"
 AUDIT = "audit"
 FENCES = "fences"
 SETTINGS = "settings"
+PROBE = "probe"
 LAYOUT_BLOBS = "/image/blobs/"
 """What is in the path of the bytes of an image: those are pushed, where there is a container registry."""
 LEASE = Key("leases", "gc")

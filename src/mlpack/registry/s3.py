@@ -26,7 +26,7 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, Inc
 from mlpack import interrupts
 from mlpack.digest import Digest
 from mlpack.errors import RecipeError, ServiceError
-from mlpack.registry import Moved, Stored, ranged
+from mlpack.registry import Doubt, Moved, Stored, promises, ranged
 from mlpack.registry.aws import Address, Clients
 from mlpack.registry.ranged import CHUNK_BYTES, PARALLEL, ChangedError, Opened
 from mlpack.registry.refusals import Call, code, of_transport, told
@@ -54,6 +54,7 @@ class Bucket:
         self._address = address
         self._sending = threading.BoundedSemaphore(_SENDING)
         self._fetching = threading.BoundedSemaphore(_FETCHING)
+        self._once = promises.Once("conditional writes"), promises.Once("conditional writes in parts")
 
     def size(self, named: Digest) -> int | None:
         """See `Blobs.size`."""
@@ -63,16 +64,22 @@ class Bucket:
     def put(self, named: Digest, source: Path | bytes, moved: Moved = lambda _: None) -> bool:
         """See `Blobs.put`. An object that is not what its name says, as far as size and metadata tell, is replaced."""
         size = source.stat().st_size if isinstance(source, Path) else len(source)
-        send = self._send_small if size <= ranged.PART_BYTES else self._send_large
+        large = size > ranged.PART_BYTES
+        send = self._send_large if large else self._send_small
         for attempt in range(_TRIES):
             known = self._head(named)
-            if known is not None and known["ContentLength"] == size and known["Metadata"].get("sha256") == named.hex:
+            if known is not None and known["ContentLength"] == size and _sha256(known) == named.hex:
                 return False
+            self._once[large].sure(self._clients.get("s3"), lambda: self.doubt(parts=large))
             condition = {"IfMatch": known["ETag"]} if known is not None else {"IfNoneMatch": "*"}
             if send(named, source, condition, moved):
                 return True
             time.sleep(random.uniform(0, 0.1 * 2 ** min(attempt, 5)))
         raise ServiceError(f"{self.uri(named)}: others wrote it at the same moment, again and again: try again", retryable=True)
+
+    def doubt(self, *, parts: bool = True) -> Doubt | None:
+        """See `Place.doubts`."""
+        return promises.of_bucket(self._clients, self._address, parts=parts)
 
     def read(self, named: Digest) -> bytes:
         """See `Blobs.read`."""
@@ -114,7 +121,10 @@ class Bucket:
                     yield Stored(digest=named, size_bytes=entry["Size"], modified=entry["LastModified"].timestamp())
             if not page.get("IsTruncated"):
                 return
-            asked["ContinuationToken"] = page["NextContinuationToken"]
+            following = page.get("NextContinuationToken")
+            if not following or following == asked.get("ContinuationToken"):
+                raise ServiceError(f"{self._address}: the bucket's list says that there is more, and not how to go on")
+            asked["ContinuationToken"] = following
 
     def delete(self, named: Digest) -> None:
         """See `Blobs.delete`. In a bucket with versions the bytes stay as an old version, until the bucket's rules end it."""
@@ -348,6 +358,11 @@ class Bucket:
             f"the blob {self.uri(named)} is damaged ({found} instead of {named}); "
             "publish the same build again to repair it, or restore an earlier version of the object"
         )
+
+
+def _sha256(known: Mapping[str, Any]) -> str:
+    """What an object's metadata say. Some stores give their names back in other letters."""
+    return str({name.lower(): value for name, value in known["Metadata"].items()}.get("sha256"))
 
 
 class _MissingError(ServiceError):

@@ -19,13 +19,11 @@ from typing import Any
 from botocore.exceptions import ClientError, WaiterError
 
 from mlpack.errors import RecipeError, ServiceError
-from mlpack.registry import Place, aws, blueprint, settings
+from mlpack.registry import aws, blueprint, promises, settings
 from mlpack.registry.aws import Address, Clients, Patience
 from mlpack.registry.blueprint import Json, Wanted
-from mlpack.registry.dynamodb import DynamoTable
 from mlpack.registry.refusals import Call, code, told
 from mlpack.registry.releases import Registry
-from mlpack.registry.s3 import Bucket
 from mlpack.registry.settings import Say, Step
 
 _BACKUPS_TRIES, _BACKUPS_PAUSE_S = 60, 2.0
@@ -57,12 +55,18 @@ def create(
     clients = Clients(address, Patience())
     done: list[str] = []
     try:
-        table, bucket = _Table(clients, address, wanted), _Bucket(clients, address, wanted)
+        table, bucket, place = _Table(clients, address, wanted), _Bucket(clients, address, wanted), aws.place_of(clients, address)
         described, there = table.look(), bucket.look()  # refusals before the first change
+        # A dry run writes nothing, and so cannot ask.
+        ask_bucket, ask_table = (partial(promises.refuse_any, () if dry_run else (doubt,)) for doubt in place.doubts)
+        if there:
+            ask_bucket()
+        if described is not None:
+            ask_table()
         for step in chain(
-            bucket.steps(there=there),
-            table.steps(described),
-            settings.missing(_registry(clients, address), wanted.images, blind=dry_run and described is None),
+            bucket.steps(there=there, made=ask_bucket),
+            table.steps(described, made=ask_table),
+            settings.missing(Registry(place), wanted.images, blind=dry_run and described is None),
         ):  # each looks only when those before it are done
             done.append(step.said)
             say(step.said)
@@ -71,11 +75,6 @@ def create(
     finally:
         clients.close()
     return done
-
-
-def _registry(clients: Clients, address: Address) -> Registry:
-    place = Place(where=str(address), table=DynamoTable(clients, address), blobs=Bucket(clients, address), now=time.time)
-    return Registry(place)
 
 
 def _code_of(error: ServiceError) -> str:
@@ -154,10 +153,11 @@ class _Bucket(_Half):
             )
         return True
 
-    def steps(self, *, there: bool) -> Iterator[Step]:
-        """What has to be changed. What is not there differs in everything."""
+    def steps(self, *, there: bool, made: Callable[[], None]) -> Iterator[Step]:
+        """What has to be changed. What is not there differs in everything. `made` is called when it was made."""
         if not there:
             yield Step(f"make the bucket {self._address.bucket} in {self._region}", self._make)
+            made()
         ends = f"end unfinished uploads after {blueprint.UNFINISHED_DAYS} days, old versions after {blueprint.NONCURRENT_DAYS}, "
         ends += "old entries of the shared cache" + (f" after {self._wanted.cache_days}" if self._wanted.cache_days else "")
         for said, step in (
@@ -222,7 +222,10 @@ class _Bucket(_Half):
         if str(self._clients.get("s3").meta.endpoint_url).startswith("http://"):
             return None  # an emulator, or a store within a closed network: it would shut everybody out, and us
         answer = self._look("s3", "GetBucketPolicy get_bucket_policy", {"NoSuchBucketPolicy", *_NO_BUCKET}, **self._at) or {}
-        found: list[Json] = json.loads(answer["Policy"])["Statement"] if "Policy" in answer else []
+        try:
+            found: list[Json] = list(json.loads(answer["Policy"])["Statement"]) if "Policy" in answer else []
+        except (ValueError, KeyError, TypeError) as error:  # a store was seen that lists the bucket instead
+            raise ServiceError(f"{self._address}: the store answers GetBucketPolicy with something that is no policy") from error
         ours = blueprint.tls_only(self._arn)
         if ours in found:
             return None
@@ -287,11 +290,12 @@ class _Table(_Half):
             )
         return found
 
-    def steps(self, found: Json | None) -> Iterator[Step]:
-        """What has to be changed."""
+    def steps(self, found: Json | None, made: Callable[[], None]) -> Iterator[Step]:
+        """What has to be changed. `made` is called when it was made."""
         table = f"table {self._address.table}"
         if found is None:
             yield Step(f"make the {table} in {self._region}", self._make)
+            made()
         else:
             if found.get("BillingModeSummary", {}).get("BillingMode") != "PAY_PER_REQUEST":
                 yield Step(f"{table}: pay per request", partial(self._update, BillingMode="PAY_PER_REQUEST"))

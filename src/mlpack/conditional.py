@@ -1,0 +1,125 @@
+"""Whether a store of S3's kind keeps what was written once. It is asked, with a small object of a fixed name, and not believed:
+stores were seen that take `If-None-Match: *` and write all the same (`rclone serve s3`, s3rver).
+
+Promises: a store that keeps it has one object of some bytes more, for good, and is asked with two requests (three the first time,
+four more where uploads in parts are asked about); nothing is deleted, so that no right to delete is needed; several who ask at
+once, and rules that remove the object, mislead nobody. Will not: find a store that keeps its promise only now and then.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit
+
+NAME = "!conditional-writes"
+"""The object's name below the caller's prefix. No digest and no name of a model, a release or a request has an exclamation mark."""
+_TAKEN = 3
+"""Writes over one another until a store is said to overwrite: who removes the object meanwhile would have to do so twice."""
+_LOOKS, _PAUSE_S = 4, 0.1
+"""What was just written is looked for so often: some stores show it a moment later."""
+_CONFLICTS = 6
+_AMAZON = (".amazonaws.com", ".amazonaws.com.cn")
+
+_kept: set[tuple[str, str]] = set()
+
+
+class _UnknownError(Exception):
+    """The store says that it does not know the condition."""
+
+
+def is_amazons(client: Any) -> bool:
+    """Whether a boto3 client speaks with Amazon's own service, whose documentation promises it. Outposts are asked."""
+    host = urlsplit(str(client.meta.endpoint_url)).hostname or ""
+    return host.endswith(_AMAZON) and "outposts" not in host
+
+
+def is_open(client: Any, what: str) -> bool:
+    """Whether this process has yet to ask a store about `what`."""
+    return not is_amazons(client) and (what, str(client.meta.endpoint_url)) not in _kept
+
+
+def remember(endpoint: str, what: str) -> None:
+    """The store there keeps `what`: this process need not ask again."""
+    _kept.add((what, endpoint))
+
+
+def of_objects(client: Any, bucket: str, key: str) -> str:
+    """What the store does with a PutObject that must not overwrite; "" when it refuses it. Raises what boto3 raises."""
+
+    def write(text: str) -> bool:
+        return _put(lambda: client.put_object(Bucket=bucket, Key=key, Body=text.encode(), IfNoneMatch="*"))
+
+    try:
+        return _refusal(write, lambda: _read(client, bucket, key))
+    except _UnknownError as error:
+        return f"it answers {error} to a write with `If-None-Match: *`"
+
+
+def of_parts(client: Any, bucket: str, key: str) -> str:
+    """As `of_objects`, of an upload in parts; where `of_objects` has been "" before."""
+    for _ in range(_TAKEN - 1):
+        upload = {"Bucket": bucket, "Key": key}
+        upload["UploadId"] = client.create_multipart_upload(**upload)["UploadId"]
+        try:
+            tag = client.upload_part(**upload, PartNumber=1, Body=secrets.token_bytes(16))["ETag"]
+            parts = {"Parts": [{"PartNumber": 1, "ETag": tag}]}
+            if not _put(partial(client.complete_multipart_upload, **upload, MultipartUpload=parts, IfNoneMatch="*")):
+                return ""
+        except _UnknownError as error:
+            return f"it answers {error} to the end of an upload in parts with `If-None-Match: *`"
+        finally:
+            with suppress(Exception):  # whatever it raises: parts that stay are the bucket's rule's
+                client.abort_multipart_upload(**upload)
+    return "it ends an upload in parts that says `If-None-Match: *` over what is there"
+
+
+def _put(send: Callable[[], object]) -> bool:
+    """Whether it was written; False when it was refused because something is there. _UnknownError, what boto3 raises."""
+    from botocore.exceptions import ClientError
+
+    for attempt in range(_CONFLICTS):
+        try:
+            send()
+            return True
+        except ClientError as error:
+            code = str(error.response.get("Error", {}).get("Code", ""))
+            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+            if status == 412 or code in ("PreconditionFailed", "412", "NoSuchKey"):
+                return False
+            if status == 501 or code == "NotImplemented":
+                raise _UnknownError(f"{status} {code}") from error
+            if (status != 409 and code != "ConditionalRequestConflict") or attempt == _CONFLICTS - 1:
+                raise
+            time.sleep(_PAUSE_S * attempt)
+    raise AssertionError
+
+
+def _read(client: Any, bucket: str, key: str) -> str | None:
+    from botocore.exceptions import ClientError
+
+    try:
+        return bytes(client.get_object(Bucket=bucket, Key=key)["Body"].read()).decode(errors="replace")
+    except ClientError as error:
+        if error.response.get("Error", {}).get("Code") in ("NoSuchKey", "404", "NotFound"):
+            return None
+        raise
+
+
+def _refusal(write: Callable[[str], bool], read: Callable[[], str | None]) -> str:
+    """What a place does with a `write` on the condition that nothing is there, which is False when refused; "" when it is right."""
+    for _ in range(_TAKEN):
+        mine = secrets.token_hex(16)
+        if write(mine):
+            continue
+        for look in range(_LOOKS):
+            there = read()
+            if there is not None:
+                return "it says that it refuses a write with `If-None-Match: *`, and writes all the same" if there == mine else ""
+            time.sleep(_PAUSE_S * 2**look)
+        return "it refuses a write with `If-None-Match: *` as if something were there, and nothing is"
+    return "it takes a write that says `If-None-Match: *`, and overwrites what is there"
