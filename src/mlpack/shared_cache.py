@@ -354,7 +354,7 @@ def shared(action: Action) -> bool:
     return any(kind.startswith(each) if each.endswith("/") else kind == each for each in KINDS)
 
 
-def _place_of(where: str, overwrites: Callable[[str], None]) -> Objects:
+def _place_of(where: str, overwrites: Callable[[str], None] = lambda _: None) -> Objects:
     if where.startswith("s3:"):
         found = _BUCKET.fullmatch(where)
         if found is None or "?" in where:

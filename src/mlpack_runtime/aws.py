@@ -16,6 +16,7 @@ ATTEMPTS = 5
 CONNECT_S = 5
 READ_S = 15
 CONNECTIONS = 64
+_ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
@@ -33,7 +34,7 @@ def client(service: str, **overrides: "Any") -> "Any":
         retries={"mode": "standard", "max_attempts": overrides.pop("attempts", ATTEMPTS)},
         max_pool_connections=CONNECTIONS,
         user_agent_extra="mlpack",
-        s3={"addressing_style": "path"} if overrides.get("endpoint_url") or os.environ.get("AWS_ENDPOINT_URL") else None,
+        s3={"addressing_style": "path"} if overrides.get("endpoint_url") or any(map(os.environ.get, _ENDPOINTS)) else None,
     )
     # ECS and Lambda say AWS_REGION; botocore reads only the other.
     region = overrides.pop("region_name", None) or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")

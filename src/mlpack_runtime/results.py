@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 DYNAMODB_LIMIT_BYTES = 400 * 1024  # AWS: "the maximum item size in DynamoDB is 400 KB", names included
 _OVERHEAD_BYTES = 2048
 _CONFLICTS = 5
+_AGAIN = ("ConditionalRequestConflict", "PreconditionFailed", "412")
 
 
 _LOST = (
@@ -112,10 +113,11 @@ class S3Results:
                 )
                 return True
             except aws.failures() as error:
-                if aws.code(error) in ("PreconditionFailed", "412"):
+                # Whoever is told "no" has its message deleted: what is said to be there has to be.
+                if aws.code(error) in ("PreconditionFailed", "412") and self.has(model, request_id):
                     return False
                 # Another writer is at it this very moment: S3 says to try again.
-                if aws.code(error) != "ConditionalRequestConflict" or attempt == _CONFLICTS - 1:
+                if aws.code(error) not in _AGAIN or attempt == _CONFLICTS - 1:
                     raise
         raise AssertionError
 
@@ -165,7 +167,7 @@ class DynamoResults:
         try:
             self._client.put_item(TableName=self._table, Item=item, **condition)
         except aws.failures() as error:
-            if aws.code(error) == "ConditionalCheckFailedException":
+            if aws.code(error) == "ConditionalCheckFailedException" and self.has(model, request_id):
                 return False
             raise
         return True

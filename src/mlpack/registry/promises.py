@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 ROW = Key(rows.PROBE, "row")
 _TRIES = 5
+_STALE = "what was written before is not seen by a consistent read"
 _NO_SUCH_OPERATION = ("UnknownOperationException", "UnknownOperation", "NotImplemented", "InvalidAction", "501")
 
 REMEDY = 'Use another store, or a newer version of it: docs/registry.md, "Stores other than AWS", says which were tried'
@@ -111,10 +112,12 @@ def _rows_found(table: Rows) -> str:
     """Writes a row of its own, and then what must be refused; the first thing that is not as it must be."""
     for _ in range(_TRIES):
         row, mine, other = table.get(ROW), secrets.token_hex(16), Key(rows.PROBE, secrets.token_hex(16))
-        before = row.revision if row else 0
+        before = _revision(row)
         try:
             table.write(Put(key=ROW, head={"by": mine}, expect=before))
         except ConflictError:
+            if _revision(table.get(ROW)) <= before:
+                return _STALE
             continue  # another asks at this moment
         for said, what, write in (
             ("a row that is there is written on the condition that it is not", "put", Put(key=ROW, head={}, expect=0)),
@@ -139,11 +142,15 @@ def _rows_found(table: Rows) -> str:
             return "a transaction that it refused was done by half"
         seen, listed = table.get(ROW), [found.key for found in table.query(ROW.partition)]
         if seen is None or seen.revision <= before or ROW not in listed:
-            return "what was just written is not seen by a consistent read"
+            return _STALE
         if seen.revision == before + 1 and dict(seen.head) != {"by": mine}:
             return "a write that it refused was done all the same"
         return ""
     raise ServiceError("others ask this table what it keeps, again and again: try again", retryable=True)
+
+
+def _revision(row: Row | None) -> int:
+    return row.revision if row else 0
 
 
 def _is_refused(table: Rows, *writes: Put | Delete) -> bool:
