@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import threading
 import urllib.parse
 from collections.abc import Iterator
@@ -304,7 +305,7 @@ class _Bucket:
     def _parts(self, method: str, at: tuple[str, str], asked: dict[str, str], body: bytes) -> _Answer:
         uploads = self.stores.uploads
         if "uploads" in asked:
-            named = str(len(uploads) + 1)
+            named = secrets.token_hex(8)
             self._note("CreateMultipartUpload", at)
             uploads[named] = _Upload(at, dict(self.headers.items()))
             return 200, {}, f"<InitiateMultipartUploadResult><UploadId>{named}</UploadId></InitiateMultipartUploadResult>".encode()

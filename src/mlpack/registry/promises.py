@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 ROW = Key(rows.PROBE, "row")
 _TRIES = 5
+_NO_TRANSACTIONS = "it does not know transactions (TransactWriteItems)"
 _STALE = "what was written before is not seen by a consistent read"
 _NO_SUCH_OPERATION = ("UnknownOperationException", "UnknownOperation", "NotImplemented", "InvalidAction", "501")
 
@@ -105,7 +106,8 @@ def of_table(clients: Clients, address: Address, table: Rows) -> Doubt | None:
     """What the table does not keep. ServiceError when it cannot be asked."""
     found = _rows_found(table)
     where = f"{address}: the table at {clients.get('dynamodb').meta.endpoint_url}"
-    return Doubt(half="rows", where=where, found=found, lost=_ROWS_LOST) if found else None
+    lost = "No release could be recorded." if found == _NO_TRANSACTIONS else _ROWS_LOST
+    return Doubt(half="rows", where=where, found=found, lost=lost) if found else None
 
 
 def _rows_found(table: Rows) -> str:
@@ -132,7 +134,7 @@ def _rows_found(table: Rows) -> str:
         except ServiceError as error:
             if not _is_unknown(error):
                 raise
-            return "it does not know transactions (TransactWriteItems)"
+            return _NO_TRANSACTIONS
         finally:
             half = table.get(other) is not None
             if half:
