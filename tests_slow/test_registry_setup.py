@@ -31,4 +31,4 @@ def test_what_broke_off_is_gone_on_with(after: bool, aws: AwsServer, monkeypatch
         assert set(done) <= set(made)
         assert setup.create(URL, dry_run=True) == []
     print(f"{requests} requests, {broken} of them broken off for good")
-    assert broken == requests
+    assert broken == requests - 1  # to abort the upload with which the bucket is asked is what may fail unseen
