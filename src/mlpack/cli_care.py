@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mlpack.cli_registry import (
+    Damaged,
     as_json,
     images_option,
     open_console,
@@ -222,18 +223,21 @@ def _pairs(tags: tuple[str, ...]) -> dict[str, str]:
 @click.option("--since", metavar="TIME", help="Only since then: 2026-11-24 or 2026-11-24T09:30+01:00, UTC unless it says.")
 @registry_option
 @as_json
-def audit_(since: str | None, registry: str, as_json: bool) -> None:
-    """List everything that was done, oldest first: publications, moves, policies, collections, imports."""
+def audit_(since: str | None, registry: str, as_json: bool) -> int:
+    """List everything that was done, oldest first: publications, moves, policies, collections, imports. A damaged row is named on
+    stderr and passed over; exit 4 in the end."""
     import json
 
     from mlpack.registry import aliases, audit, rows
 
-    entries = audit.log(open_registry(registry), rows.timestamp(aliases.parse_time(since)) if since else "")
+    damaged = Damaged()
+    entries = audit.log(open_registry(registry), rows.timestamp(aliases.parse_time(since)) if since else "", damaged)
     if as_json:
-        return print_json([dataclasses.asdict(entry) for entry in entries])
+        print_json([dataclasses.asdict(entry) for entry in entries])
+        return damaged.code
     for entry in entries:
         click.echo(f"{entry.when}  {entry.what}  by {entry.who or 'unknown'}  {json.dumps(dict(entry.details), sort_keys=True)}")
-    return None
+    return damaged.code
 
 
 @registry_.command()

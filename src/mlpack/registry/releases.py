@@ -17,19 +17,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from mlpack import buildjson, digest
 from mlpack.digest import Digest
 from mlpack.errors import RecipeError, ServiceError
 from mlpack.records import Provenance, Release
-from mlpack.registry import SCHEMA, ConflictError, Delete, Key, Moved, Place, Put, Row, leases, rows
+from mlpack.registry import SCHEMA, ConflictError, DamagedError, Delete, Key, Moved, Place, Put, Row, leases, listing, marks, rows
 from mlpack.registry.manifest import ATTESTATIONS, EVIDENCE, Manifest, folders, manifest_of
 from mlpack.registry.rows import Reference
 
 FIELDS = ("image", "zip", "digest", "size", "version")
 """What `show --field` can print: the image by digest, where the function zip lies, the artifact's digest and bytes."""
 
+T = TypeVar("T")
 _TRIES = 200
 _PARALLEL = 8
 
@@ -48,6 +49,23 @@ class Images(Protocol):
 
     def delete(self, reference: str) -> None:
         """Remove a pushed image; nothing happens when it is not there. RefusedError when that is not allowed there."""
+
+
+Damaged = Callable[[ServiceError], None]
+"""Told of a row that cannot be read."""
+
+
+def whole(found: Iterable[Row], read: Callable[[Row], T], damaged: Damaged | None) -> Iterator[T]:
+    """What these rows say, without those that `damaged` was told of."""
+    for row in found:
+        try:
+            made = read(row)
+        except ServiceError as error:
+            if damaged is None:
+                raise
+            damaged(error)
+        else:
+            yield made
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,11 +119,11 @@ class Registry:
         table, named = self.place.table, digest.of_bytes(manifest.encode())
         for attempt in range(_TRIES):
             if known := table.get(rows.digest_key(manifest.name, named)):
-                made = self._known(manifest.name, int(known.head["version"]))
+                made = self._known(manifest.name, marks.version(known, self.place.where), named)
                 leases.done(self.place, intent)
                 return made
             newest = next(table.query(rows.releases(manifest.name), newest_first=True, limit=1), None)
-            version = int(newest.head["version"]) + 1 if newest else 1
+            version = rows.numbered_in(newest, self.place.where) + 1 if newest else 1
             made = rows.draft(manifest, provenance, images, rows.timestamp(self.place.now()), version)
             writes: list[Put | Delete] = [*rows.release_puts(made), Delete(key=intent.key, expect=1)]
             if newest is None:
@@ -120,31 +138,44 @@ class Registry:
             return made
         raise ServiceError(f"{manifest.name}: {_TRIES} others published at the same moment: try again", retryable=True)
 
-    def _known(self, name: str, version: int) -> Release:
+    def _known(self, name: str, version: int, named: Digest) -> Release:
         row = self.place.table.get(rows.release_key(name, version))
         if row is None:
             raise ServiceError(f"{self.place.where}: {name}@{version} has a digest and no record: run `mlpack verify`")
-        return rows.decode(row, self.place.where)
+        made = rows.decode(row, self.place.where)
+        if made.digest != named:
+            key = rows.digest_key(name, named)
+            raise DamagedError(self.place.where, key, f"it says that this is {name}@{version}, which is {made.digest}")
+        return made
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
     def names(self) -> tuple[str, ...]:
         """Every model that was published, by name."""
-        return tuple(row.key.sort for row in self.place.table.query(rows.NAMES))
+        return tuple(self._names(None))
 
-    def listed(self, name: str | None = None) -> Iterator[Listed]:
-        """Every release, of one name or of all, by name and version, in pages: heads only."""
+    def _names(self, damaged: Damaged | None) -> Iterator[str]:
+        return whole(self.place.table.query(rows.NAMES), lambda row: marks.name(row, self.place.where), damaged)
+
+    def listed(self, name: str | None = None, damaged: Damaged | None = None) -> Iterator[Listed]:
+        """Every release, of one name or of all, by name and version, in pages: heads only. `damaged` is told of rows that cannot be
+        read, and they are passed over; without it the first one ends it (DamagedError)."""
         self.check_schema()
-        for each in (name,) if name is not None else self.names():
-            for row in self.place.table.query(rows.heads(each)):
-                yield Listed(name=each, version=int(row.head["version"]), head=row.head)
+        for each in (name,) if name is not None else tuple(self._names(damaged)):
+            for _, said in listing.heads(self.place, each):
+                if not isinstance(said, ServiceError):
+                    yield Listed(name=each, version=said["version"], head=said)
+                elif damaged is None:
+                    raise said
+                else:
+                    damaged(said)
 
-    def releases(self, name: str | None = None) -> Iterator[Release]:
+    def releases(self, name: str | None = None, damaged: Damaged | None = None) -> Iterator[Release]:
         """As `listed`, whole."""
         self.check_schema()
-        for each in (name,) if name is not None else self.names():
-            for row in self.place.table.query(rows.releases(each), bodies=True):
-                yield rows.decode(row, self.place.where)
+        for each in (name,) if name is not None else tuple(self._names(damaged)):
+            found = self.place.table.query(rows.releases(each), bodies=True)
+            yield from whole(found, lambda row: rows.decode(row, self.place.where), damaged)
 
     def show(self, wanted: Reference) -> Release:
         """One release: by version, where an alias points, else the newest; in one read. RecipeError when there is none."""
@@ -166,14 +197,14 @@ class Registry:
         """What there is, for somebody who asked for what is not."""
         known = self.names()
         if wanted.name in known and wanted.alias:
-            aliases = [row.key.sort for row in self.place.table.query(rows.aliases(wanted.name))]
+            aliases = [marks.alias(row, self.place.where) for row in self.place.table.query(rows.aliases(wanted.name))]
             return f"{wanted.name} has the aliases {', '.join(aliases)}" if aliases else f"{wanted.name} has no alias yet"
         return f"it has {', '.join(known)}" if known else "it is empty"
 
     def check_schema(self, *, write: bool = False) -> None:
         """ServiceError when the registry was written by a newer mlpack, or needs `mlpack registry migrate` first."""
         row = self.place.table.get(rows.SCHEMA_KEY)
-        found = int(row.head["version"]) if row else None
+        found = marks.schema(row, self.place.where) if row else None
         if found is None and write:
             try:
                 self.place.table.commit(Put(key=rows.SCHEMA_KEY, head={"version": SCHEMA}))
