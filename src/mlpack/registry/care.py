@@ -22,6 +22,7 @@ from mlpack.digest import Digest
 from mlpack.errors import ServiceError
 from mlpack.records import Release
 from mlpack.registry import DamagedError, DamagedHead, Key, Row, audit, marks, numbered, rows, small_rows
+from mlpack.registry.fields import shown
 from mlpack.registry.releases import Damaged, whole
 
 if TYPE_CHECKING:
@@ -231,7 +232,7 @@ class _Seen:
         return self.registry.place.table.query(partition, bodies=bodies)
 
     def _say(self, what: str, where: str, problem: str, remedy: str, key: Key | None = None) -> None:
-        self.found.append((Finding(what=what, where=where, problem=problem, remedy=remedy), key))
+        self.found.append((Finding(what=what, where=shown(where, 300), problem=problem, remedy=remedy), key))
 
 
 def _move_problems(move: rows.Move, last: rows.Move | None, expected: int, release: Release) -> Iterable[str]:

@@ -14,17 +14,20 @@ import hashlib
 import io
 import os
 import secrets
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlpack import digest
+from mlpack import digest, plain_files
 from mlpack.digest import Digest
-from mlpack.errors import RecipeError, ServiceError
+from mlpack.errors import RecipeError, ServiceError, disk_of
 from mlpack.registry import Moved, Place, Stored
-from mlpack.registry.releases import Images, Registry, sync_folder
+from mlpack.registry.releases import Images, Registry
 from mlpack.registry.sqlite import SqliteTable
+from mlpack.registry.workplace import sync_folder
 
 if TYPE_CHECKING:
     import sqlite3
@@ -95,14 +98,15 @@ class Files:
         if blob.is_file() and digest.of_file(blob) == named:
             return False
         fresh = self._root / "tmp" / secrets.token_hex(16)
-        self._disk.make_folder(fresh.parent)
-        self._sweep()
-        try:
-            self._disk.write(fresh, _checked(_read(source, moved), named, lambda found: _changed(source, named, found)))
-            self._disk.make_folder(blob.parent)
-            self._disk.move(fresh, blob)
-        finally:
-            fresh.unlink(missing_ok=True)
+        with disk_of(self._root, "free some there, or use a registry on a larger disk with --registry"):
+            self._disk.make_folder(fresh.parent)
+            self._sweep()
+            try:
+                self._disk.write(fresh, _checked(_read(source, moved), named, lambda found: _changed(source, named, found)))
+                self._disk.make_folder(blob.parent)
+                self._disk.move(fresh, blob)
+            finally:
+                fresh.unlink(missing_ok=True)
         return True
 
     def read(self, named: Digest) -> bytes:
@@ -121,9 +125,11 @@ class Files:
     def check(self, named: Digest) -> str | None:
         """See `Blobs.check`."""
         try:
-            found = digest.of_file(self._path(named))
+            found = plain_files.digest_of(self._path(named).parent, named.hex)
         except FileNotFoundError:
             return "missing"
+        except RecipeError as error:
+            return f"damaged: {error}"
         return None if found == named else f"damaged: its bytes have the digest {found}"
 
     def list(self) -> Iterator[Stored]:
@@ -131,8 +137,9 @@ class Files:
         folder = self._root / "blobs" / "sha256"
         for path in sorted(folder.glob("??/*")):
             try:
-                stat = path.stat()
-                yield Stored(digest=Digest(f"sha256:{path.name}"), size_bytes=stat.st_size, modified=stat.st_mtime)
+                found = path.lstat()
+                if stat.S_ISREG(found.st_mode):
+                    yield Stored(digest=Digest(f"sha256:{path.name}"), size_bytes=found.st_size, modified=found.st_mtime)
             except (FileNotFoundError, ValueError):
                 continue  # removed meanwhile, or not ours
 
@@ -165,22 +172,24 @@ class Files:
             yield from _checked(_read(blob, moved), named, damaged)
         except FileNotFoundError as error:
             raise damaged("missing") from error
+        except RecipeError as error:
+            raise damaged(str(error)) from error
 
     def _sweep(self) -> None:
         """Remove what killed publishers left a day ago and more."""
         if self._swept:
             return
         self._swept = True
-        for left in (self._root / "tmp").iterdir():
-            try:
-                if time.time() - left.stat().st_mtime > _ABANDONED_S:
+        folder = self._root / "tmp"
+        for left in () if folder.is_symlink() else folder.iterdir():
+            # Another publisher may sweep it, or finish with it; what is no file is none of ours.
+            with suppress(OSError):
+                if time.time() - left.lstat().st_mtime > _ABANDONED_S:
                     left.unlink()
-            except FileNotFoundError:
-                continue  # another publisher swept it, or finished with it
 
 
 def _read(source: Path | bytes, moved: Moved) -> Iterator[bytes]:
-    with source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as stream:
+    with plain_files.opened(source.parent, source.name) if isinstance(source, Path) else io.BytesIO(source) as stream:
         while chunk := stream.read(_CHUNK_BYTES):
             yield chunk
             moved(len(chunk))

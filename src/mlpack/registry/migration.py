@@ -9,7 +9,8 @@ from __future__ import annotations
 from functools import partial
 
 from mlpack.registry import SCHEMA, ConflictError, Put, marks, rows
-from mlpack.registry.releases import Registry, side_by_side
+from mlpack.registry.parallel import side_by_side
+from mlpack.registry.releases import Registry
 
 
 def migrate(registry: Registry) -> int:

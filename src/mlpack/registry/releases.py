@@ -7,24 +7,36 @@ interrupted pull goes on where it stopped. It does not build, judge or deploy.
 
 from __future__ import annotations
 
-import os
 import random
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from mlpack import buildjson, digest
+from mlpack import buildjson, digest, plain_files
 from mlpack.digest import Digest
 from mlpack.errors import RecipeError, ServiceError
 from mlpack.records import Provenance, Release
-from mlpack.registry import SCHEMA, ConflictError, DamagedError, Delete, Key, Moved, Place, Put, Row, leases, listing, marks, rows
-from mlpack.registry.manifest import ATTESTATIONS, EVIDENCE, Manifest, folders, manifest_of
+from mlpack.registry import (
+    SCHEMA,
+    ConflictError,
+    DamagedError,
+    Delete,
+    Key,
+    Moved,
+    Place,
+    Put,
+    Row,
+    leases,
+    listing,
+    marks,
+    pulling,
+    rows,
+)
+from mlpack.registry.manifest import ATTESTATIONS, EVIDENCE, Manifest, decode_manifest, folders, manifest_of
+from mlpack.registry.parallel import side_by_side
 from mlpack.registry.rows import Reference
 
 FIELDS = ("image", "zip", "digest", "size", "version")
@@ -32,7 +44,6 @@ FIELDS = ("image", "zip", "digest", "size", "version")
 
 T = TypeVar("T")
 _TRIES = 200
-_PARALLEL = 8
 
 
 class Images(Protocol):
@@ -226,78 +237,11 @@ class Registry:
         What an interrupted pull of the same release left beside it is gone on with. ServiceError that names the file when its
         bytes are damaged.
         """
-        check_free(folder)
-        target = folder.absolute()
-        fresh = target.with_name(f".{target.name}.{release.digest.hex[:16]}.partial")
-        try:
-            with self._unless_collected(release):
-                self._fill(release, fresh, moved)
-        except ServiceError as error:
-            if not error.retryable:
-                shutil.rmtree(fresh, ignore_errors=True)
-            raise
-        except OSError:  # a full disk, say: what is there would only keep it full
-            shutil.rmtree(fresh, ignore_errors=True)
-            raise
-        fresh.replace(target)
-
-    def _fill(self, release: Release, fresh: Path, moved: Moved) -> None:
-        """Every file of a release and nothing else, whatever earlier tries left."""
-        fresh.mkdir(parents=True, exist_ok=True)
-        self._fetch_images(release, fresh)
-        stored = rows.stored_files(release)
-        for parent in {(fresh / path).parent for path in stored}:
-            parent.mkdir(parents=True, exist_ok=True)
-        side_by_side(partial(self._fetch, named, fresh / path, path, moved) for path, named in stored.items())
-        for path in sorted(fresh.rglob("*"), reverse=True):
-            if path.is_file() and path.relative_to(fresh).as_posix() not in release.files:
-                path.unlink()
-        _sync_tree(fresh)
+        pulling.pull(self, release, folder, moved)
 
     def fetch(self, release: Release, path: str, out: Path, moved: Moved = lambda _: None) -> None:
         """Write one of a release's files to `out`, verified. RecipeError when it has no such file."""
-        if path not in release.files:
-            raise RecipeError(f"{release.name}@{release.version} has no {path}; it has {', '.join(sorted(release.files))}")
-        out.absolute().parent.mkdir(parents=True, exist_ok=True)
-        with self._unless_collected(release):
-            self._fetch(release.files[path], out, path, moved)
-
-    @contextmanager
-    def _unless_collected(self, release: Release) -> Iterator[None]:
-        """Within it a failure is said to be garbage collection's, when that took the release away. Whoever pulls may write nothing,
-        and so cannot ask it to wait."""
-        try:
-            yield
-        except ServiceError as error:
-            if not self._is_gone(release):
-                raise
-            raise ServiceError(
-                f"{release.name}@{release.version} was removed by `mlpack gc` while it was pulled: pull {release.name} again, or "
-                "an alias, which lead to what stays; a version is kept by a tag (gc --tag) or an alias of its own"
-            ) from error
-
-    def _is_gone(self, release: Release) -> bool:
-        try:
-            return self.place.table.get(rows.release_key(release.name, release.version)) is None
-        except ServiceError:
-            return False  # nobody knows: the first failure says more
-
-    def _fetch(self, named: Digest, path: Path, what: str, moved: Moved) -> None:
-        if path.is_file() and digest.of_file(path) == named:
-            return  # an earlier try got it
-        try:
-            self.place.blobs.fetch(named, path, moved)
-        except ServiceError as error:
-            raise ServiceError(f"{what}: {error}", retryable=error.retryable) from error
-
-    def _fetch_images(self, release: Release, folder: Path) -> None:
-        if not release.images:
-            return
-        if self.images is None:
-            raise ServiceError(f"{release.name}@{release.version} has images in a container registry, and none can be asked here")
-        for id_, reference in sorted(release.images.items()):
-            layout = f"artifacts/{id_}/image/"
-            self.images.fetch(reference, folder / layout, rows.image_files(release, id_))
+        pulling.fetch(self, release, path, out, moved)
 
     def field(self, release: Release, name: str) -> str:
         """One of `FIELDS`. RecipeError when this kind of release has no such thing."""
@@ -313,12 +257,6 @@ class Registry:
         return str(values[name])
 
 
-def check_free(folder: Path) -> None:
-    """RecipeError when a release cannot be pulled to there."""
-    if folder.is_symlink() or (folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))):
-        raise RecipeError(f"{folder}: already there and not an empty directory; give another one with --out")
-
-
 def function_zip(release: Release) -> str | None:
     """The path of the chosen package's function zip among the release's files; None when it is an image."""
     path = f"artifacts/{release.artifact['candidate']}/function.zip"
@@ -330,52 +268,26 @@ def _read_manifest(build_dir: Path) -> Manifest:
     data = buildjson.read_bytes(build_dir)
     record = buildjson.decode(data, str(build_dir / "build.json"))
     kept = folders(record)
-    wanted = [kept[record["chosen"]], *(folder for folder in kept.values() if (build_dir / folder).is_dir())]
-    files = {path: digest.of_file(build_dir / path) for path in _published(build_dir, dict.fromkeys(wanted))}
+    wanted = [kept[record["chosen"]], *(folder for folder in kept.values() if plain_files.is_there(build_dir, folder))]
+    files = {path: plain_files.digest_of(build_dir, path) for path in _published(build_dir, dict.fromkeys(wanted))}
     manifest = manifest_of(record, files)
     if files["build.json"] != digest.of_bytes(data):
         raise RecipeError(f"{build_dir}: build.json changed while it was read; publish when the build has ended")
+    try:
+        decode_manifest(manifest.encode())  # what is published can be read
+    except ValueError as error:
+        raise RecipeError(f"{build_dir}: cannot be published: {error}") from error
     return manifest
 
 
 def _published(build_dir: Path, folders_: Iterable[str]) -> list[str]:
     """The evidence that is there, and every file of the packages. RecipeError for links: not they would be published."""
-    paths = [name for name in EVIDENCE if (build_dir / name).is_file()]
+    paths = [name for name in EVIDENCE if plain_files.is_there(build_dir, name)]
     attested = ATTESTATIONS.rstrip("/")
-    for folder in (*folders_, *([attested] if (build_dir / attested).is_dir() else [])):
-        root = build_dir / folder
-        if not root.is_dir() or root.is_symlink():
-            raise RecipeError(f"{root}: missing, though build.json names it as the chosen artifact; build again, then publish")
-        for path, entry in digest.entries(root):
-            if entry.is_symlink() or not (entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False)):
-                raise RecipeError(f"{root / path}: not a file; a package holds files only")
-            if entry.is_file(follow_symlinks=False):
-                paths.append(f"{folder}/{path}")
-    return paths
-
-
-def side_by_side(tasks: Iterable[Callable[[], object]]) -> None:
-    """Run these side by side; the first failure is raised when those that had begun have ended, and the rest is not begun."""
-    with ThreadPoolExecutor(max_workers=_PARALLEL) as pool:
-        futures = [pool.submit(task) for task in tasks]
+    for folder in (*folders_, *([attested] if plain_files.is_there(build_dir, attested) else [])):
         try:
-            for future in futures:
-                future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _sync_tree(root: Path) -> None:
-    """Make the names in a tree survive a loss of power."""
-    for folder in (root, *(path for path in root.rglob("*") if path.is_dir())):
-        sync_folder(folder)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a loss of power."""
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
+            paths += [f"{folder}/{path}" for path in plain_files.below(build_dir, folder)]
+        except FileNotFoundError as error:
+            what = f"{build_dir / folder}: missing, though build.json names it as the chosen artifact"
+            raise RecipeError(f"{what}; build again, then publish") from error
+    return paths

@@ -1,8 +1,8 @@
 """Rows in SQLite: the table of a registry in a directory. See `mlpack.registry.Table`.
 
 Promises: reading makes no file and needs no right to write; what it gives was committed, whole, and never a mix of two moments,
-also while others write. A database that is not what mlpack makes (another table, a view, a trigger, no file) is a ServiceError before
-anything is read from it or written to it; a row of it that is wrong is a `DamagedHead`, and the others are still given.
+also while others write. A database that is not what mlpack makes (another table, a view, a trigger, no file) is a ServiceError
+before anything is read from it or written to it; a row of it that is wrong is a `DamagedHead`, and the others are still given.
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ class SqliteTable:
         except sqlite3.Error as error:
             number = getattr(error, "sqlite_errorcode", 0) & 0xFF
             if number == _FULL:
-                raise full_disk_error(self._path.parent, "free some there, or use a registry on a larger disk") from error
+                raise full_disk_error(self._path.parent, _LARGER) from error
             raise ServiceError(
                 f"{self._path}: {shown(error)}; {_why(number)}", retryable=isinstance(error, sqlite3.OperationalError)
             ) from error
@@ -197,6 +197,7 @@ class SqliteTable:
 
 _NOTHING = "x''"
 """SQL for no bytes."""
+_LARGER = "free some there, or use a registry on a larger disk with --registry"
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,8 @@ from mlpack.errors import RecipeError
 from mlpack.records import Release
 from mlpack.registry import ConflictError, Delete, Key, Moved, Put, audit, care, leases, rows
 from mlpack.registry.exports import Export, Reader, Writer, read_export
-from mlpack.registry.releases import Registry, side_by_side
+from mlpack.registry.parallel import side_by_side
+from mlpack.registry.releases import Registry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
