@@ -272,22 +272,41 @@ def export_(quiet: bool, out: Path, names: tuple[str, ...], images: str | None, 
 
 @registry_.command("import")
 @click.argument("source", type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--with",
+    "asked",
+    type=click.Choice(["policies", "audit"]),
+    multiple=True,
+    help="Bring the export's policies, or its records of collections, too. May be given again.",
+)
 @images_option
 @registry_option
 @as_json
 @quiet_option
 @click.pass_obj
-def import_(quiet: bool, source: Path, images: str | None, registry: str, as_json: bool) -> None:
-    """Bring an export into this registry; versions, digests and histories stay as they were. Prints the releases that came."""
+def import_(
+    quiet: bool, source: Path, asked: tuple[str, ...], images: str | None, registry: str, as_json: bool
+) -> None:
+    """Bring an export into this registry: releases and the histories of aliases, as they were; what decides about promotions here,
+    and what others are said to have done, only --with it. Prints the releases that came."""
     from mlpack import words
     from mlpack.registry import transfer
 
     opened = open_whole(registry, images)
     with open_console(quiet) as console:
         with console.step(f"import {source}"):
-            made = transfer.import_(opened, source, who())
+            made = transfer.import_(opened, source, who(), asked=asked)
         for subject in made.policies_kept:
             console.warn(f"the policy of {subject} differs from the export's and stays as it is here")
+        for subject in made.policies:
+            console.note(f"the policy of {subject} came, and decides about its promotions from now on")
+        if made.audit:
+            console.note(f"{words.count(made.audit, 'record')} of collections came, as the export has them")
+        if made.policies_left:
+            what = words.count(len(made.policies_left), "policy", "policies")
+            console.note(f"{what} of the export did not come ({', '.join(made.policies_left[:10])}); --with policies brings them")
+        if made.audit_left:
+            console.note(f"{words.count(made.audit_left, 'record')} of collections did not come; --with audit brings them")
         console.note(f"{words.count(made.moves, 'move')} of aliases came; {words.count(made.known, 'release')} were there")
     if as_json:
         return print_json(dataclasses.asdict(made))

@@ -1,7 +1,7 @@
 """Damaged registries: each with one thing wrong, made of a seed or of the table below; and every verb run on them.
 
-`damaged(seed, folder)` makes one, `answers(root)` runs every verb, `problems(answer)` says what of an answer is none of the promised
-forms. Nothing here asserts, so that fast tests, slow ones and `make soak` use the same.
+`damaged(seed, folder)` makes one, `answers(root)` runs every verb, `problems(answer)` says what of an answer is none of the
+promised forms. Nothing here asserts, so that fast tests, slow ones and `make soak` use the same.
 """
 
 from __future__ import annotations
@@ -80,7 +80,20 @@ VERBS: dict[str, tuple[str, ...]] = {
     "policy remove": ("registry", "policy", "remove", "minilm:prod"),
     "gc yes": ("gc", "--yes", "--keep", "1", "--days", "0", "--grace", "0"),
 }
-READING = tuple(name for name in VERBS if name.split(" ")[0] in {"list", "show", "field", "history", "pull", "verify"}) + (
+READING = (
+    *(
+        "list",
+        "list json",
+        "show",
+        "show version",
+        "show alias",
+        "field",
+        "history",
+        "history json",
+        "pull",
+        "pull alias",
+        "verify",
+    ),
     *("audit", "audit json", "policies", "policy", "gc", "export"),
 )
 
@@ -143,7 +156,10 @@ ODD: tuple[Any, ...] = (
     *([], {}, [[]], {"a": {"b": []}}, ["x"], "\ud800", "x" * 5_000_000, "9" * 5000, "2999-99-99T99:99:99Z", "9" * 9),
 )
 """Values that a field may have got."""
-RAW = ("", "{", "null", "[]", "NaN", '{"version": NaN}', '{"version": 1e999}', '{"a":' + "9" * 5000 + "}", DEEP, '{"a":' + DEEP + "}")
+RAW = (
+    *("", "{", "null", "[]", "NaN", '{"version": NaN}', '{"version": 1e999}'),
+    *('{"a":' + "9" * 5000 + "}", DEEP, '{"a":' + DEEP + "}"),
+)
 """Whole heads and bodies."""
 
 
@@ -193,6 +209,7 @@ def _inner(draw: random.Random, row: dict[str, bytes]) -> None:
     row["body"] = json.dumps(body).encode()
 
 
+_KEYS = (b"", b"\x1b[2J", b"../../x", b"\xff\xfe", b"1", b"a\0b", b"0000000001", "\u0661".encode())
 DAMAGES: dict[str, Change] = {
     "a field is missing": _without,
     **{f"a field is {index}: {str(value)[:12]!r}": _field(value) for index, value in enumerate(ODD)},
@@ -205,7 +222,7 @@ DAMAGES: dict[str, Change] = {
     "a bit of the head": _flip("head"),
     "a bit of the body": _flip("body"),
     "a value of the body": _inner,
-    "the key is odd": lambda draw, row: row.__setitem__("sort", draw.choice((b"", b"\x1b[2J", b"../../x", b"\xff\xfe", b"1", b"a\0b"))),
+    "the key is odd": lambda draw, row: row.__setitem__("sort", draw.choice(_KEYS)),
     "the key is long": _whole("sort", b"x" * 100_000),
 }
 
@@ -307,7 +324,8 @@ FILES: dict[str, Callable[[Path, random.Random], None]] = {
     "no table": _sql("DROP TABLE rows"),
     "a loose table": _sql("ALTER TABLE rows RENAME TO old", _LOOSE, "INSERT INTO rows SELECT * FROM old", "DROP TABLE old"),
     "text for bytes": _sql(
-        "ALTER TABLE rows RENAME TO old", _LOOSE, "INSERT INTO rows SELECT partition, sort, 'x', 7, 'text' FROM old", "DROP TABLE old"
+        *("ALTER TABLE rows RENAME TO old", _LOOSE),
+        *("INSERT INTO rows SELECT partition, sort, 'x', 7, 'text' FROM old", "DROP TABLE old"),
     ),
     "schema 0": _sql("PRAGMA user_version = 0"),
     "schema 1": _sql("PRAGMA user_version = 1"),
@@ -408,11 +426,11 @@ def _hurried(folder: Path) -> Iterator[None]:
         mock.patch.object(leases, "LEASE_S", 0.01),
         mock.patch.object(leases, "MARGIN_S", -10.0),
         mock.patch.object(leases, "_PATIENCE_S", 0.02),
-        mock.patch.object(leases.time, "sleep", lambda _seconds: None),
+        mock.patch.object(leases.time, "sleep", return_value=None),
         mock.patch.object(tempfile, "tempdir", str(folder)),
         mock.patch.object(cli.cli_registry, "open_whole", lambda where, _images=None: cli.cli_registry.open_registry(where)),
         mock.patch.object(cli.cli_care, "open_whole", lambda where, _images=None: cli.cli_registry.open_registry(where)),
-        mock.patch("mlpack.registry.provenance._Git.said", lambda *_question: None),
+        mock.patch("mlpack.registry.git.Git._asked", return_value=None),
     ):
         yield
 
@@ -438,7 +456,7 @@ def problems(answer: Answer) -> list[str]:
         found.append(f"says {len(answer.err)} characters")
     if any(len(line) > 4000 for line in answer.err.splitlines()):
         found.append("says a line of more than 4,000 characters")
-    if any(ord(character) < 32 and character not in "\n\t" or character == "\x7f" for character in answer.err + answer.out):
+    if any((ord(character) < 32 and character not in "\n\t") or character == "\x7f" for character in answer.err + answer.out):
         found.append("repeats control characters")
     if answer.verb in READING and not found:
         found += _wrong_values(answer, truth()[answer.verb])
@@ -464,8 +482,8 @@ def _wrong_values(answer: Answer, whole: Answer) -> list[str]:
 
 def _core(shown: dict[str, Any]) -> str:
     """Of a release or a move what follows from its digest, and where it is."""
-    keys = ("name", "version", "digest", "artifact", "files", "tags", "packages", "recipe", "models", "alias", "revision", "previous")
-    return json.dumps({key: shown.get(key) for key in keys}, sort_keys=True)
+    keys = ("name", "version", "digest", "artifact", "files", "tags", "packages", "recipe", "models", "alias", "revision")
+    return json.dumps({key: shown.get(key) for key in (*keys, "previous")}, sort_keys=True)
 
 
 def verbs_of(seed: int, count: int = 6) -> tuple[str, ...]:

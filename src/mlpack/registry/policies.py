@@ -97,13 +97,18 @@ def put(place: Place, policy: Policy, who: str | None, expect: int | None = None
     row = place.table.get(key)
     found = row.revision if row else 0
     _check_expected(policy.subject, key, found, expect)
-    said = as_json(policy)
-    head = {name: said[name] for name in ("budgets", "refuses")}
+    head = put_of(policy).head
     if row is None or isinstance(row.head, DamagedHead) or dict(row.head) != head:
         said_so = audit.entry_put(place, "policy set", who, {"subject": policy.subject, **head})
         place.table.commit(Put(key=key, head=head, expect=found), said_so)
         found += 1
     return dataclasses.replace(policy, revision=found)
+
+
+def put_of(policy: Policy) -> Put:
+    """The write that sets a policy where there is none."""
+    said = as_json(policy)
+    return Put(key=_key(policy.subject), head={name: said[name] for name in ("budgets", "refuses")})
 
 
 def remove(place: Place, subject: str, who: str | None, expect: int | None = None) -> bool:

@@ -205,7 +205,7 @@ def release_deletes(name: str, version: int, named: Digest) -> tuple[Delete, Del
 def decode(row: Row, where: str) -> Release:
     """The release of a row that came with its body. DamagedError when it is not the one that was published there."""
     with reading(row.key, where):
-        name, version = _numbered_in(row.key, 1)
+        name, version = _numbered_in(row.key)
         named = Fields(row.head).digest("digest")
         made = _release(row.body, name, str(named))
         if made.version != version:
@@ -265,7 +265,7 @@ def _check_head(head_: Mapping[str, Any], release: Release) -> None:
 def decode_shown(row: Row, where: str) -> Mapping[str, Any]:
     """What a list shows of a release: the head of its row among the `heads`, each field of its form."""
     with reading(row.key, where):
-        _, version = _numbered_in(row.key, 1)
+        _, version = _numbered_in(row.key)
         said = Fields(row.head)
         if said.version("version") != version:
             raise FieldError(f"it says version {said.version('version')}")
@@ -287,17 +287,19 @@ def reading(key: Key, where: str, remedy: str | None = None) -> Iterator[None]:
 def numbered_in(row: Row, where: str) -> int:
     """The number of a release, of its row alone."""
     with reading(row.key, where):
-        return _numbered_in(row.key, 1)[1]
+        return _numbered_in(row.key)[1]
 
 
-def _numbered_in(key: Key, place: int) -> tuple[str, int]:
-    """The name in the partition of a numbered row, and its number."""
+def _numbered_in(key: Key) -> tuple[str, int]:
+    """The name in the partition of a numbered row (releases, heads, moves), and its number."""
     parts = key.partition.split("/")
-    if not is_name(parts[place]):
+    if parts[0] != "name" or len(parts) < 3 or not is_name(parts[1]):
         raise FieldError("its name is not one that a model may have")
+    if parts[2:] not in (["releases"], ["heads"]) and not (len(parts) == 4 and parts[2] == "alias" and is_name(parts[3])):
+        raise FieldError("its alias is not one that a model may have")
     if _NUMBERED.fullmatch(key.sort) is None or not int(key.sort):
         raise FieldError("it is not numbered")
-    return parts[place], int(key.sort)
+    return parts[1], int(key.sort)
 
 
 def stored_files(release: Release) -> dict[str, Digest]:
@@ -369,10 +371,8 @@ def move_put(move: Move) -> Put:
 def decode_move(row: Row, where: str) -> Move:
     """A move from its row. Its gates and its release are there only when the row came with its body."""
     with reading(row.key, where):
-        name, revision = _numbered_in(row.key, 1)
+        name, revision = _numbered_in(row.key)
         alias = row.key.partition.split("/")[3]
-        if not is_name(alias):
-            raise FieldError("its alias is not a name")
         said = Fields(row.head)
         body = Fields(parse(row.body, 2 * BODY_BYTES, texts=BODY_BYTES) if row.body else {"gates": [], "release": ""}, "its body")
         return Move(
