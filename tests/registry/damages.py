@@ -41,7 +41,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "digest": (rows.digests("minilm"), ""),
     "alias": (rows.aliases("minilm"), "prod"),
     "move": (rows.moves("minilm", "prod"), numbered(2)),
-    "last move": (rows.moves("minilm", "prod"), numbered(3)),
+    "last move": (rows.moves("minilm", "prod"), numbered(4)),
     "policy": (rows.POLICIES, "minilm:prod"),
     "publication": (rows.PUBLISHING, "0" * 32),
     "lease": (rows.LEASE.partition, rows.LEASE.sort),
@@ -81,20 +81,8 @@ VERBS: dict[str, tuple[str, ...]] = {
     "gc yes": ("gc", "--yes", "--keep", "1", "--days", "0", "--grace", "0"),
 }
 READING = (
-    *(
-        "list",
-        "list json",
-        "show",
-        "show version",
-        "show alias",
-        "field",
-        "history",
-        "history json",
-        "pull",
-        "pull alias",
-        "verify",
-    ),
-    *("audit", "audit json", "policies", "policy", "gc", "export"),
+    *("list", "list json", "show", "show version", "show alias", "field", "history", "history json", "pull", "pull alias"),
+    *("verify", "audit", "audit json", "policies", "policy", "gc", "export"),
 )
 
 
@@ -103,7 +91,7 @@ READING = (
 
 @functools.cache
 def _template() -> Path:
-    """minilm@1 to @3 and fashion@1; minilm:prod went 1, 3, 1; two policies; something in the log; a publisher and a collector that
+    """minilm@1 to @3 and fashion@1; minilm:prod went 2, 1, 3, 1; two policies; something in the log; a publisher and a collector that
     were killed; and two builds, one of which is minilm@2."""
     root = Path(tempfile.mkdtemp(prefix="mlpack-damages-"))
     registry = directory.open_registry(root / "registry")
@@ -113,7 +101,7 @@ def _template() -> Path:
     registry.publish(build(root / "fashion", name="fashion"))
     build(root / "build4", content=b"function 4")
     place, wish = registry.place, Wish(who="alice", why="because")
-    for version in (1, 3):
+    for version in (2, 1, 3):
         promote(place, rows.Reference(name="minilm", version=version), "prod", wish, lambda _release, _live: ())
     rollback(place, rows.Reference(name="minilm", alias="prod"), wish)
     for subject in ("minilm:prod", "*:prod"):
@@ -474,7 +462,8 @@ def _wrong_values(answer: Answer, whole: Answer) -> list[str]:
         known = {(line.split()[0], line.split()[2]) for line in whole.out.splitlines()}
         return [f"shows {line[:200]!r}" for line in answer.out.splitlines() if (line.split()[0], line.split()[2]) not in known]
     if answer.verb in ("list json", "history json", "show version", "show alias") and answer.out:
-        said, told = json.loads(answer.out), json.loads(whole.out)
+        # Without its last move an alias stands where it stood before: `history` and `verify` have more to go by.
+        said, told = json.loads(answer.out), json.loads((truth()["list json"] if answer.verb == "show alias" else whole).out)
         known = {_core(each) for each in (told if isinstance(told, list) else [told])}
         return [f"shows {str(each)[:300]}" for each in (said if isinstance(said, list) else [said]) if _core(each) not in known]
     return []

@@ -19,9 +19,8 @@ SEEDS = 150
 
 
 def wrong(folder: Path, found: list[Answer]) -> list[str]:
-    return [
-        f"{folder.name}: {answer.verb}: {', '.join(said)}\n{answer.err[-500:]}" for answer in found if (said := problems(answer))
-    ]
+    said = ((answer, problems(answer)) for answer in found)
+    return [f"{folder.name}: {answer.verb}: {', '.join(each)}\n{answer.err[-500:]}" for answer, each in said if each]
 
 
 def test_a_whole_registry_answers_with_0(tmp_path: Path) -> None:
@@ -40,8 +39,8 @@ def test_every_row_and_every_damage(tmp_path: Path, kind: str) -> None:
     verbs = itertools.cycle(READING[sorted(KINDS).index(kind) % len(READING) :] + READING)
     found = []
     for number, (name, change) in enumerate(DAMAGES.items()):
-        if number % 3 != sorted(KINDS).index(kind) % 3:
-            continue  # a third of the damages: the whole table is slow
+        if number % 6 != sorted(KINDS).index(kind) % 6:
+            continue  # a sixth of the damages: the whole table is slow
         root = damages.fresh(tmp_path / str(number))
         damages.damage(root, kind, change, number)
         found += wrong(Path(name), answers(root, (next(verbs),)))
@@ -83,9 +82,7 @@ def test_nothing_is_read_from_or_written_to_what_is_no_registry(tmp_path: Path, 
     path = root / ("elsewhere.sqlite" if name in ("a link", "a directory", "a pipe") else "registry.sqlite")
     before = path.read_bytes()
     found = answers(root)
-    assert {answer.code for answer in found} == {4}, [
-        (answer.verb, answer.code, answer.err) for answer in found if answer.code != 4
-    ]
+    assert [(answer.verb, answer.code, answer.err) for answer in found if answer.code != 4] == []
     assert path.read_bytes() == before
 
 
@@ -119,9 +116,7 @@ def test_a_list_shows_no_forged_field(tmp_path: Path, field: str) -> None:
         assert [line.split()[0] for line in found.out.splitlines()] == ["fashion@1", "minilm@1", "minilm@3"]
 
 
-@pytest.mark.parametrize(
-    "kind", ["policy", "audit", "publication", "lease", "schema", "images", "fence", "alias", "name", "digest"]
-)
+@pytest.mark.parametrize("kind", sorted(KINDS.keys() - {"release", "newest", "head", "move", "last move"}))
 def test_verify_names_every_row(tmp_path: Path, kind: str) -> None:
     root = damages.fresh(tmp_path)
     damages.damage(root, kind, DAMAGES["the head is cut off"], 1)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from mlpack import digest
 from mlpack.digest import Digest
-from mlpack.errors import RecipeError, ServiceError
+from mlpack.errors import MlpackError, RecipeError, ServiceError
 from mlpack.records import Release
 from mlpack.registry import Moved, rows
 from mlpack.registry.parallel import side_by_side
@@ -75,7 +75,9 @@ def _tidy(fresh: Path, release: Release, *, begun: bool = False) -> None:
 
 def may_go_on(error: BaseException) -> bool:
     """Whether what is there is worth keeping: not when its bytes are wrong, and on a full disk it would only keep that full."""
-    return error.retryable if isinstance(error, ServiceError) else not isinstance(error, OSError)
+    if isinstance(error, ServiceError):
+        return error.retryable
+    return not isinstance(error, (OSError, MlpackError))
 
 
 def check_free(folder: Path) -> None:

@@ -21,7 +21,7 @@ def pull(registry: Registry, release: Release, folder: Path, moved: Moved = lamb
     """Write the chosen package's files to `folder`, which must not exist or be empty. PackError when they are not what its
     package.json lists."""
     pulling.check_free(folder)
-    with beside(folder, f"{release.digest.hex[:16]}.unpacked", _may_go_on) as work:
+    with beside(folder, f"{release.digest.hex[:16]}.unpacked", pulling.may_go_on) as work:
         packed, task = work.path / "release", work.path / "task"
         # What an earlier try left is only worth what its digests say: nothing there is believed.
         pulling.fill(registry, release, packed, moved)
@@ -31,7 +31,3 @@ def pull(registry: Registry, release: Release, folder: Path, moved: Moved = lamb
         except PackError as error:
             raise PackError(str(error).replace(f"{work.path}", f"{release.name}@{release.version}")) from error
         work.put("task")
-
-
-def _may_go_on(error: BaseException) -> bool:
-    return not isinstance(error, PackError) and pulling.may_go_on(error)
