@@ -91,8 +91,8 @@ READING = (
 
 @functools.cache
 def _template() -> Path:
-    """minilm@1 to @3 and fashion@1; minilm:prod went 2, 1, 3, 1; two policies; something in the log; a publisher and a collector that
-    were killed; and two builds, one of which is minilm@2."""
+    """minilm@1 to @3 and fashion@1; minilm:prod went 2, 1, 3, 1; two policies; something in the log; a publisher and a collector
+    that were killed; and two builds, one of which is minilm@2."""
     root = Path(tempfile.mkdtemp(prefix="mlpack-damages-"))
     registry = directory.open_registry(root / "registry")
     settings.create(root / "registry", "registry.example/team")
