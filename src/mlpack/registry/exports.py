@@ -23,10 +23,11 @@ from typing import Any, BinaryIO, Self
 
 from mlpack import digest, plain_files
 from mlpack.digest import Digest
-from mlpack.errors import MlpackError, RecipeError
+from mlpack.errors import MlpackError, RecipeError, disk_of
 from mlpack.records import Release
 from mlpack.registry import SCHEMA, Key, Put, Row, audit, policies, rows
 from mlpack.registry.fields import BODY_BYTES, FieldError, Fields, parse
+from mlpack.registry.workplace import is_own_file
 
 INDEX = "index.jsonl"
 _FORMAT = 1
@@ -72,6 +73,9 @@ class Writer:
             raise RecipeError(f"{out}: already there; give another name, or remove it")
         if out.is_dir() and any(entry.name not in ("blobs", ".partial") for entry in out.iterdir()):
             raise RecipeError(f"{out}: not empty, and not an export that was interrupted; give another directory")
+        folders = (out / "blobs", *out.glob("blobs/*"), *out.glob("blobs/*/*"))
+        if link := next((path for path in folders if path.is_symlink()), None):
+            raise RecipeError(f"{link}: a link, where an export that was interrupted has a folder; give another directory")
         out.parent.mkdir(parents=True, exist_ok=True)
         if out.suffix == ".tar":
             self.scratch = Path(self._stack.enter_context(tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.")))
@@ -91,7 +95,7 @@ class Writer:
         """Whether these bytes were written, now or by an export that was interrupted."""
         if self._tar is None:
             path = self._out / path_of(named)
-            return path.is_file() and digest.of_file(path) == named
+            return is_own_file(path) and digest.of_file(path) == named
         with self._lock:
             return named in self._written
 
@@ -138,6 +142,16 @@ def _line(put: Put) -> dict[str, Any]:
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def temporary() -> Iterator[Path]:
+    """A temporary directory. FullDiskError names it when its disk is full."""
+    with (
+        disk_of(Path(tempfile.gettempdir()), "free some there, or set TMPDIR to a folder on a larger disk"),
+        tempfile.TemporaryDirectory(prefix="mlpack-import-") as folder,
+    ):
+        yield Path(folder)
 
 
 class Reader:
@@ -199,8 +213,8 @@ class Reader:
         if self._tar is None:
             yield self.source / path_of(named)
             return
-        with tempfile.TemporaryDirectory(prefix="mlpack-import-") as folder:
-            path = Path(folder) / named.hex
+        with temporary() as folder:
+            path = folder / named.hex
             with self.open(path_of(named)) as stream, path.open("xb") as copy:
                 shutil.copyfileobj(stream, copy, _COPY_BYTES)
             yield path

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from mlpack.digest import Digest
-from mlpack.errors import RecipeError
+from mlpack.errors import RecipeError, disk_of
 from mlpack.records import Release
 from mlpack.registry import (
     ConflictError,
@@ -33,7 +33,7 @@ from mlpack.registry import (
     policies,
     rows,
 )
-from mlpack.registry.exports import Export, Reader, Writer, read_export
+from mlpack.registry.exports import Export, Reader, Writer, read_export, temporary
 from mlpack.registry.parallel import side_by_side
 from mlpack.registry.releases import Registry
 
@@ -78,7 +78,7 @@ def export(registry: Registry, out: Path, names: Iterable[str] = (), moved: Move
     moves = [move for name in chosen or known for move in _moves(registry, name)]
     # After the moves, and before what was collected: what the first speak of is in one of the second.
     releases = [release for name in chosen or known for release in registry.releases(name)]
-    with Writer(out) as writer:
+    with disk_of(out.absolute().parent, "free some there, or write to a larger disk"), Writer(out) as writer:
         stored = {named for release in releases for named in rows.stored_files(release).values()}
         side_by_side(partial(writer.blob, named, partial(_fetch, registry, named, moved)) for named in sorted(stored))
         for release in releases:
@@ -312,14 +312,14 @@ def _push(registry: Registry, reader: Reader, release: Release) -> dict[str, str
         if registry.images is None or one["kind"] != "image":
             continue
         prefix = f"artifacts/{id_}/image/"
-        with tempfile.TemporaryDirectory(prefix="mlpack-import-") as folder:
+        with temporary() as folder:
             for path, named in release.files.items():
                 if path.startswith(prefix):
-                    target = Path(folder) / path.removeprefix(prefix)
+                    target = folder / path.removeprefix(prefix)
                     target.parent.mkdir(parents=True, exist_ok=True)
                     with reader.file(named) as source:
                         shutil.copyfile(source, target)
-            pushed[id_] = registry.images.push(Path(folder), release.name)
+            pushed[id_] = registry.images.push(folder, release.name)
     return pushed
 
 
