@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlpack import sinks
+from mlpack import plain_files, sinks
 from mlpack.errors import RecipeError
 
 SCHEMA = 1
@@ -200,7 +200,7 @@ def read_bytes(path: Path) -> bytes:
     """The bytes of that file. RecipeError as `read`, which is this and `decode`."""
     file = path / "build.json" if path.is_dir() else path
     try:
-        with file.open("rb") as stream:
+        with plain_files.opened(path, "build.json") if path.is_dir() else path.open("rb") as stream:
             data = stream.read(_MAX_BYTES + 1)
     except OSError as error:
         reason = error.strerror or str(error)

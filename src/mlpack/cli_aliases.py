@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from mlpack import sinks, stdout
-from mlpack.cli_registry import as_json, open_console, open_registry, print_json, quiet_option, registry_option, who
-from mlpack.errors import RecipeError
+from mlpack.cli_registry import Damaged, as_json, open_console, open_registry, print_json, quiet_option, registry_option, who
+from mlpack.errors import ExitCode, RecipeError
 
 if TYPE_CHECKING:
     from mlpack.console import Console
@@ -161,20 +161,23 @@ def policy_set(
 @click.argument("subject", required=False, metavar="[NAME:ALIAS|*:ALIAS]")
 @registry_option
 @as_json
-def policy_show(subject: str | None, registry: str, as_json: bool) -> None:
-    """Show one policy, or all that were set."""
+def policy_show(subject: str | None, registry: str, as_json: bool) -> int:
+    """Show one policy, or all that were set. A damaged one is named on stderr and passed over; exit 4 in the end."""
     from mlpack.registry import policies
 
     place = open_registry(registry).place
     if subject is not None:
         one = policies.get(place, subject)
-        return print_json(policies.as_json(one)) if as_json else stdout.rows(_policy_line(one))
-    found = policies.listed(place)
+        print_json(policies.as_json(one)) if as_json else stdout.rows(_policy_line(one))
+        return ExitCode.OK
+    damaged = Damaged()
+    found = policies.listed(place, damaged)
     if as_json:
-        return print_json([policies.as_json(each) for each in found])
+        print_json([policies.as_json(each) for each in found])
+        return damaged.code
     for each in found:
         stdout.rows(_policy_line(each))
-    return None
+    return damaged.code
 
 
 @policy.command("remove")

@@ -11,6 +11,7 @@ import click
 
 from mlpack import sinks, stdout
 from mlpack.cli_registry import (
+    Damaged,
     NewPath,
     as_json,
     images_option,
@@ -231,19 +232,22 @@ def _pairs(tags: tuple[str, ...]) -> dict[str, str]:
 @click.option("--since", metavar="TIME", help="Only since then: 2026-11-24 or 2026-11-24T09:30+01:00, UTC unless it says.")
 @registry_option
 @as_json
-def audit_(since: str | None, registry: str, as_json: bool) -> None:
-    """List everything that was done, oldest first: publications, moves, policies, collections, imports."""
+def audit_(since: str | None, registry: str, as_json: bool) -> int:
+    """List everything that was done, oldest first: publications, moves, policies, collections, imports. A damaged row is named on
+    stderr and passed over; exit 4 in the end."""
     import json
 
     from mlpack.registry import aliases, audit, rows
 
-    entries = audit.log(open_registry(registry), rows.timestamp(aliases.parse_time(since)) if since else "")
+    damaged = Damaged()
+    entries = audit.log(open_registry(registry), rows.timestamp(aliases.parse_time(since)) if since else "", damaged)
     if as_json:
-        return print_json([dataclasses.asdict(entry) for entry in entries])
+        print_json([dataclasses.asdict(entry) for entry in entries])
+        return damaged.code
     for entry in entries:
         who_, details = entry.who or "unknown", json.dumps(dict(entry.details), sort_keys=True)
         stdout.rows(f"{sinks.line(entry.when)}  {sinks.line(entry.what)}  by {sinks.line(who_)}  {sinks.line(details)}")
-    return None
+    return damaged.code
 
 
 @registry_.command()
@@ -278,25 +282,44 @@ def export_(quiet: bool, out: Path, names: tuple[str, ...], images: str | None, 
 
 @registry_.command("import")
 @click.argument("source", type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--with",
+    "asked",
+    type=click.Choice(["policies", "audit"]),
+    multiple=True,
+    help="Bring the export's policies, or its records of collections, too. May be given again.",
+)
 @images_option
 @registry_option
 @as_json
 @quiet_option
 @click.pass_obj
-def import_(quiet: bool, source: Path, images: str | None, registry: str, as_json: bool) -> None:
-    """Bring an export into this registry; versions, digests and histories stay as they were. Prints the releases that came."""
+def import_(
+    quiet: bool, source: Path, asked: tuple[str, ...], images: str | None, registry: str, as_json: bool
+) -> None:
+    """Bring an export into this registry: releases and the histories of aliases, as they were; what decides about promotions here,
+    and what others are said to have done, only --with it. Prints the releases that came."""
     from mlpack import words
     from mlpack.registry import alias_names, transfer
 
     opened = open_whole(registry, images)
     with open_console(quiet) as console:
         with console.step(f"import {source}"):
-            made = transfer.import_(opened, source, who())
+            made = transfer.import_(opened, source, who(), asked=asked)
         for subject in made.policies_kept:
             console.warn(f"the policy of {subject} differs from the export's and stays as it is here")
         for subject in made.aliases_left:
             why = alias_names.why_reserved(subject.partition(":")[2])
             console.warn(f"{subject} did not come, neither its history nor its policy: {why}. Promote to another name here")
+        for subject in made.policies:
+            console.note(f"the policy of {subject} came, and decides about its promotions from now on")
+        if made.audit:
+            console.note(f"{words.count(made.audit, 'record')} of collections came, as the export has them")
+        if made.policies_left:
+            what = words.count(len(made.policies_left), "policy", "policies")
+            console.note(f"{what} of the export did not come ({', '.join(made.policies_left[:10])}); --with policies brings them")
+        if made.audit_left:
+            console.note(f"{words.count(made.audit_left, 'record')} of collections did not come; --with audit brings them")
         console.note(f"{words.count(made.moves, 'move')} of aliases came; {words.count(made.known, 'release')} were there")
     if as_json:
         return print_json(dataclasses.asdict(made))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mlpack import sinks, stdout
-from mlpack.errors import RecipeError
+from mlpack.errors import ExitCode, MlpackError, RecipeError
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -123,6 +123,18 @@ def open_to_look(where: str, images: str | None = None) -> Registry:
     return places.with_recorded_images(places.open_registry(where), images, outside().credentials)
 
 
+class Damaged:
+    """Rows that cannot be read: each is named on stderr when it is met, and the verb goes on. `code`: the verb's exit code."""
+
+    def __init__(self) -> None:
+        self.code = ExitCode.OK
+
+    def __call__(self, error: MlpackError) -> None:
+        with open_console(quiet=True) as console:
+            console.warn(str(error))
+        self.code = error.exit_code
+
+
 def who() -> str | None:
     """Who is at work, for histories."""
     from mlpack.registry import provenance
@@ -171,20 +183,22 @@ def publish(quiet: bool, folder: Path, label: str | None, images: str | None, re
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N.")
 @registry_option
 @as_json
-def list_(name: str | None, limit: int | None, registry: str, as_json: bool) -> None:
-    """List releases, of NAME or of every model, by name and version, as they are read."""
+def list_(name: str | None, limit: int | None, registry: str, as_json: bool) -> int:
+    """List releases, of NAME or of every model, by name and version, as they are read. A damaged row is named on stderr and passed
+    over; exit 4 in the end."""
     from mlpack.registry import forms
 
-    opened = open_registry(registry)
+    opened, damaged = open_registry(registry), Damaged()
     if as_json:
-        return print_json([forms.as_json(release) for release in itertools.islice(opened.releases(name), limit)])
-    for each in itertools.islice(opened.listed(name), limit):
+        print_json([forms.as_json(release) for release in itertools.islice(opened.releases(name, damaged), limit)])
+        return damaged.code
+    for each in itertools.islice(opened.listed(name, damaged), limit):
         head = each.head
         cells = (f"{each.name}@{each.version}", head["kind"], f"{head['size_bytes']:,} bytes", head["digest"], head.get("label"))
         stdout.rows("  ".join(sinks.line(cell) for cell in cells if cell))
         if stdout.reader_left():
             break
-    return None
+    return damaged.code
 
 
 @click.command()

@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
+from pathlib import Path
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _REFUSED = {
@@ -49,6 +53,38 @@ def full_disk(text: str) -> OSError | None:
     """
     number = next((each for each in (errno.ENOSPC, errno.EDQUOT) if os.strerror(each) in text), None)
     return OSError(number, os.strerror(number)) if number else None
+
+
+class FullDiskError(OSError):
+    """The disk of a place is full. `said`: in words, with what to do about that very place."""
+
+    def __init__(self, number: int, place: str, way_out: str) -> None:
+        super().__init__(number, os.strerror(number), place)
+        self.said = f"{os.strerror(number).lower()} in {place}: {way_out}"
+
+
+def full_disk_error(place: Path, way_out: str, number: int = errno.ENOSPC) -> FullDiskError:
+    """The error to raise when the disk of this place is full: it names the place and says what is left there."""
+    there = next((each for each in (place, *place.parents) if each.exists()), place)
+    try:
+        left = shutil.disk_usage(there).free
+    except OSError:
+        return FullDiskError(number, str(place), way_out)
+    return FullDiskError(number, f"{place}, which has {left:,} bytes left", way_out)
+
+
+@contextmanager
+def disk_of(place: Path, way_out: str) -> Iterator[None]:
+    """Within it a disk or quota that is full is said to be this place's, with what to do there."""
+    try:
+        yield
+    except FullDiskError:
+        raise  # whoever said so was nearer
+    except OSError as error:
+        full = error if error.errno in _FULL else full_disk(str(error))
+        if full is None or full.errno is None:
+            raise
+        raise full_disk_error(place, way_out, full.errno) from error
 
 
 class MlpackError(Exception):
@@ -106,6 +142,8 @@ def refusal(error: OSError | MemoryError) -> str | None:
     way knew more; None for what was not foreseen, which is a bug."""
     if isinstance(error, MemoryError) or error.errno == errno.ENOMEM:
         return "this machine does not have the memory for it: use a larger one"
+    if isinstance(error, FullDiskError):
+        return error.said
     if full := full_disk(str(error)):
         error = full if error.errno is None else error
     if error.errno is None or error.errno not in _FULL | _REFUSED:

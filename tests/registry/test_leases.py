@@ -40,7 +40,7 @@ def lease(place: Place) -> dict[str, object] | None:
 def test_an_intent_is_there_for_as_long_as_it_is_needed(place: Place) -> None:
     with leases.intent(place, [B, A]) as row:
         (standing,), past = leases.intents(place)
-        assert (standing.key, standing.head["digests"], past) == (row.key, sorted([str(A), str(B)]), [])
+        assert (standing.row.key, standing.digests, past) == (row.key, {A, B}, [])
         leases.done(place, row)
         leases.done(place, row)
         assert leases.intents(place) == ([], [])
@@ -172,7 +172,7 @@ def test_who_refers_to_an_old_release_says_so_and_a_young_one_needs_nothing(tmp_
     old = later(registry.place, leases.YOUNG_S + 60)
     with leases.held(old, release):
         (intent,), _ = leases.intents(old)
-        assert set(intent.head["digests"]) == {str(named) for named in release.files.values()}
+        assert intent.digests == set(release.files.values())
     assert leases.intents(old) == ([], [])
     old.table.commit(Delete(key=Key(rows.releases("minilm"), "000000001"), expect=1))
     with pytest.raises(RecipeError, match="minilm@1 was collected"), leases.held(old, release):

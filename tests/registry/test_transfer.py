@@ -26,7 +26,7 @@ from mlpack.registry.collection import Policy, collect
 from mlpack.registry.places import open_registry
 from mlpack.registry.releases import Registry
 from mlpack.registry.rows import Reference
-from mlpack.registry.transfer import export, import_
+from mlpack.registry.transfer import WITH, export, import_
 
 FUNCTION = "artifacts/int8@lambda-zip-x86_64/function.zip"
 PROD = Reference(name="minilm", alias="prod")
@@ -38,7 +38,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("made")
     registry = stocked(root)
     for subject in ("minilm:prod", "*:prod"):
-        registry.place.table.commit(Put(key=Key(rows.POLICIES, subject), head={"refuses": ["size"]}, body=b"{}"))
+        registry.place.table.commit(Put(key=Key(rows.POLICIES, subject), head={"budgets": {}, "refuses": ["size"]}))
     return root
 
 
@@ -62,7 +62,7 @@ def everything(registry: Registry) -> Any:
 @pytest.mark.parametrize("name", ["exported", "exported.tar"])
 def test_a_registry_arrives_whole(source: Registry, target: Registry, tmp_path: Path, name: str) -> None:
     assert export(source, tmp_path / "deep" / name) == 4
-    done = import_(target, tmp_path / "deep" / name, "bob")
+    done = import_(target, tmp_path / "deep" / name, "bob", asked=WITH)
     assert done.releases == ("fashion@1", "minilm@1", "minilm@2", "minilm@3")
     assert (done.known, done.moves, done.policies_kept) == (0, 3, ())
     assert everything(target) == everything(source)
@@ -100,7 +100,7 @@ def test_a_registry_arrives_on_aws_and_comes_back(aws: AwsServer, source: Regist
 
 def test_some_models_arrive_alone(source: Registry, target: Registry, tmp_path: Path) -> None:
     assert export(source, tmp_path / "exported", ["minilm"]) == 3
-    import_(target, tmp_path / "exported", "bob")
+    import_(target, tmp_path / "exported", "bob", asked=WITH)
     assert target.names() == ("minilm",)
     assert [row.key.sort for row in target.place.table.query(rows.POLICIES)] == ["minilm:prod"]
     with pytest.raises(RecipeError, match=r"no model other in the registry .*it has fashion, minilm"):
@@ -145,7 +145,7 @@ def test_an_interrupted_import_is_gone_on_with(source: Registry, target: Registr
         left = commits
         table: Any = Failing()
         try:
-            import_(Registry(dataclasses.replace(target.place, table=table)), tmp_path / "exported", "bob")
+            import_(Registry(dataclasses.replace(target.place, table=table)), tmp_path / "exported", "bob", asked=WITH)
         except ServiceError:
             assert verify(target).findings == ()
             continue

@@ -109,3 +109,44 @@ def test_unpack_damaged_description_is_refused(text: str, tmp_path: Path) -> Non
 def test_describe_what_is_no_package_says_what_to_give(tmp_path: Path) -> None:
     with pytest.raises(PackError, match="is no package"):
         describe(tmp_path)
+
+
+ONE = {"path": "a", "size_bytes": 1, "digest": str(digest.of_bytes(b"x"))}
+LISTS = {
+    "a size of text": [ONE | {"size_bytes": "1"}],
+    "a size below 0": [ONE | {"size_bytes": -1}],
+    "a size that is true": [ONE | {"size_bytes": True}],
+    "a size of half a byte": [ONE | {"size_bytes": 1.5}],
+    "a path of a number": [ONE | {"path": 7}],
+    "a path of null": [ONE | {"path": None}],
+    "a name of 300 letters": [ONE | {"path": "a" * 300}],
+    "a name of 90 wide letters": [ONE | {"path": "\u00e9" * 200}],
+    "a path of 5,000 letters": [ONE | {"path": "a/" * 2500 + "x"}],
+    "half a surrogate": [ONE | {"path": "\ud800"}],
+    "a file that is a folder": [ONE, ONE | {"path": "a/b"}],
+    "a file that is a folder, deeper": [ONE | {"path": "a/b/c"}, ONE | {"path": "a"}],
+    "a path twice": [ONE, ONE],
+    "a digest of another kind": [ONE | {"digest": 7}],
+    "no digest": [{"path": "a", "size_bytes": 1}],
+    "no object": ["a"],
+    "no list": 7,
+}
+
+
+@pytest.mark.parametrize("files", LISTS.values(), ids=LISTS)
+def test_a_list_of_files_that_no_directory_could_hold_is_damaged(tmp_path: Path, files: object) -> None:
+    (tmp_path / "package.json").write_text(json.dumps({"schema": 1, "kind": "zip", "files": files}))
+    with zipfile.ZipFile(tmp_path / "function.zip", "w") as archive:
+        archive.writestr("a", "x")
+    with pytest.raises(PackError, match="is damaged") as caught:
+        unpack(tmp_path, tmp_path / "out")
+    assert len(str(caught.value)) < 600
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"schema": ' + "9" * 5000 + "}", '{"schema": [' + "1," * 5000 + "1]}", "null"])
+def test_a_list_that_is_none_is_said_shortly(tmp_path: Path, text: str) -> None:
+    (tmp_path / "package.json").write_text(text)
+    with pytest.raises(PackError) as caught:
+        unpack(tmp_path, tmp_path / "out")
+    assert len(str(caught.value)) < 600

@@ -30,6 +30,7 @@ from typing import Any, Protocol, TypeVar
 
 from mlpack.digest import Digest
 from mlpack.errors import ServiceError
+from mlpack.registry.fields import FieldError, Fields, parse, shown
 
 T = TypeVar("T")
 
@@ -45,6 +46,15 @@ class ConflictError(ServiceError):
 
     def __init__(self, message: str, key: Key) -> None:
         super().__init__(message, retryable=True)
+        self.key = key
+
+
+class DamagedError(ServiceError):
+    """A row is not what mlpack writes: damaged, cut off or tampered with. `key`: which one."""
+
+    def __init__(self, where: str, key: Key, why: object, remedy: str = "restore it from a backup") -> None:
+        what = "policy" if key.partition == "policies" else "record"
+        super().__init__(f"{where}: the {what} {key} is damaged: {why}; {remedy}")
         self.key = key
 
 
@@ -64,12 +74,31 @@ class Key:
     sort: str
 
     def __str__(self) -> str:
-        return f"{self.partition}/{self.sort}"
+        return shown(f"{self.partition}/{self.sort}", 200)
+
+
+class DamagedHead(Mapping[str, Any]):
+    """The head of a row that has none that could be read: whoever looks into it gets the DamagedError, and nobody a wrong value."""
+
+    def __init__(self, error: DamagedError) -> None:
+        self.error = error
+
+    def __getitem__(self, key: str) -> Any:
+        raise self.error
+
+    def __iter__(self) -> Iterator[str]:
+        raise self.error
+
+    def __len__(self) -> int:
+        raise self.error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A record. `head` is what lists show; `body` is the rest, empty when it was not asked for. `revision` grows from 1."""
+    """A record. `head` is what lists show; `body` is the rest, empty when it was not asked for. `revision` grows from 1.
+
+    A table gives every row that it finds, with a `DamagedHead` where that cannot be read: others are still there to be shown.
+    """
 
     key: Key
     head: Mapping[str, Any]
@@ -97,6 +126,9 @@ class Delete:
 
 class Table(Protocol):
     """Rows in partitions, sorted within. Reads see every commit that ended before they began."""
+
+    heads_alone: bool
+    """Whether reading rows without their bodies takes no longer than their heads are long."""
 
     def get(self, key: Key) -> Row | None:
         """One row with its body, in one read."""
@@ -191,6 +223,23 @@ class Place:
     blobs: Blobs
     now: Callable[[], float] = field(repr=False)
     doubts: tuple[Callable[[], Doubt | None], ...] = field(default=(), repr=False)
+
+
+def read_row(where: str, key: Key, head: bytes | str | None, body: object, revision: object) -> Row:
+    """A row of what a table holds of it; with a `DamagedHead` when that is not what mlpack writes."""
+    try:
+        if not isinstance(revision, int) or not 0 < revision < 1 << 63:
+            raise FieldError("its revision is no number")
+        if head is None or body is None:
+            raise FieldError("it is too large to be read")
+        if not isinstance(body, (bytes, bytearray, memoryview)):
+            raise FieldError("its body is not bytes")
+        value = parse(head)
+        Fields(value, "its head")
+        return Row(key=key, head=value, body=bytes(body), revision=revision)
+    except FieldError as error:
+        made = DamagedHead(DamagedError(where, key, error))
+        return Row(key=key, head=made, revision=revision if isinstance(revision, int) else 0)
 
 
 def numbered(number: int) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 
 from mlpack.errors import RecipeError, ServiceError
 from mlpack.records import Release
-from mlpack.registry import ConflictError, Key, Place, Put, Row, alias_names, leases, numbered, rows
+from mlpack.registry import ConflictError, DamagedError, Key, Place, Put, Row, alias_names, leases, numbered, rows
 from mlpack.registry.gates import Gate, GateError
 from mlpack.registry.manifest import is_name
 from mlpack.registry.rows import Move, Reference
@@ -118,9 +118,34 @@ def good_before(moves: Iterator[Move]) -> Iterator[int]:
 
 
 def history(place: Place, wanted: Reference, *, whole: bool = False) -> Iterator[Move]:
-    """Every move of NAME:ALIAS, newest first, read in pages while it is iterated; with their gates and releases when `whole`."""
-    for row in place.table.query(rows.moves(wanted.name, _alias_of(wanted)), newest_first=True, bodies=whole):
-        yield rows.decode_move(row, place.where)
+    """Every move of NAME:ALIAS, newest first, read in pages while it is iterated; with their gates and releases when `whole`.
+
+    DamagedError when one is not what the move after it says it was, or moves are missing.
+    """
+    alias, newer = _alias_of(wanted), None
+    for row in place.table.query(rows.moves(wanted.name, alias), newest_first=True, bodies=whole):
+        move = rows.decode_move(row, place.where)
+        if whole:
+            move.target(place.where)
+        elif newer is None and (last := place.table.get(row.key)) is not None:
+            rows.decode_move(last, place.where).target(place.where)  # what it leads to, which no later move tells
+        if newer is not None:
+            _check_chain(place, newer, move, row)
+        yield move
+        newer = move
+    if newer is not None and (newer.revision, newer.previous) != (1, None):
+        key = Key(rows.moves(wanted.name, alias), numbered(newer.revision))
+        raise DamagedError(place.where, key, "the moves before it are missing")
+
+
+def _check_chain(place: Place, newer: Move, move: Move, row: Row) -> None:
+    if newer.revision != move.revision + 1:
+        raise DamagedError(place.where, row.key, f"the moves between it and move {newer.revision} are missing")
+    if newer.previous != move.version:
+        said = f"it leads to version {move.version}, and move {newer.revision} came from version {newer.previous}"
+        raise DamagedError(place.where, row.key, said)
+    if newer.when < move.when:
+        raise DamagedError(place.where, row.key, f"it was made at {move.when}, after move {newer.revision} ({newer.when})")
 
 
 def live_at(place: Place, wanted: Reference, when: float) -> Move:

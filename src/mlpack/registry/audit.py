@@ -12,8 +12,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mlpack.errors import ServiceError
-from mlpack.registry import Key, Place, Put, Row, rows
+from mlpack.digest import Digest
+from mlpack.errors import RecipeError
+from mlpack.registry import Key, Place, Put, Row, marks, rows
+from mlpack.registry.fields import FieldError, Fields, as_digest, as_time, shown
+from mlpack.registry.releases import Damaged, whole
 
 if TYPE_CHECKING:
     from mlpack.registry.releases import Registry
@@ -25,6 +28,7 @@ IMAGES_REMOVED = "images removed"
 IMAGES_REFUSED = "images refused"
 """Of the images that were to be removed, how many (`images`) the container registry keeps, and `why`."""
 GC, IMPORT = "gc", "import"
+"""What was imported may say in `collected` what its registry had collected before, as `releases` does."""
 _ORDER = itertools.count()
 
 
@@ -37,6 +41,34 @@ class Entry:
     what: str
     who: str | None
     details: Mapping[str, Any]
+
+    @property
+    def releases(self) -> Mapping[str, Digest]:
+        """Those that this says were collected, NAME@VERSION, with their digests."""
+        if self.what not in (COLLECTED, IMPORT):
+            return {}
+        said = Fields(self.details).maybe("releases" if self.what == COLLECTED else "collected", Fields(self.details).inside) or {}
+        return {_release(text): as_digest(named, f"the digest of {shown(text)}") for text, named in said.items()}
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """Those that this says are to go, or are gone from, the container registry."""
+        if self.what not in (COLLECTED, IMAGES_REMOVED):
+            return ()
+        found = Fields(self.details).each("images")
+        for each in found:
+            as_digest(each.rpartition("@")[2] if isinstance(each, str) else None, "the digest of an image")
+        return tuple(found)
+
+
+def _release(text: str) -> str:
+    """NAME@VERSION, if it is that."""
+    try:
+        if rows.parse_reference(text).version is not None:
+            return text
+    except RecipeError:
+        pass
+    raise FieldError(f"{shown(text)!r} is no release")
 
 
 def record(place: Place, what: str, who: str | None, details: Mapping[str, Any]) -> None:
@@ -55,20 +87,24 @@ def entry_put(place: Place, what: str, who: str | None, details: Mapping[str, An
 def entries(place: Place, since: str = "") -> Iterator[tuple[Key, Entry]]:
     """What was recorded, oldest first, with the keys of the rows."""
     for row in place.table.query(rows.AUDIT, after=since):
-        yield row.key, _decode(row, place.where)
+        yield row.key, decode(row, place.where)
 
 
-def log(registry: Registry, since: str = "") -> list[Entry]:
-    """Everything that was done since then (UTC, ISO 8601; "" for always): records, publications, moves of aliases."""
+def log(registry: Registry, since: str = "", damaged: Damaged | None = None) -> list[Entry]:
+    """Everything that was done since then (UTC, ISO 8601; "" for always): records, publications, moves of aliases.
+
+    `damaged` is told of rows that cannot be read, and they are passed over; without it the first one ends it (DamagedError).
+    """
     place = registry.place
-    found = [entry for _, entry in entries(place, since)]
-    for name in registry.names():
-        for row in place.table.query(rows.heads(name)):
-            details = {"release": f"{name}@{row.head['version']}", "digest": row.head["digest"]}
-            found.append(Entry(when=row.head["created"], what="publish", who=row.head.get("who"), details=details))
-        for alias in place.table.query(rows.aliases(name)):
-            history = place.table.query(rows.moves(name, alias.key.sort))
-            found.extend(_moved(rows.decode_move(row, place.where)) for row in history)
+    where = place.where
+    found = list(whole(place.table.query(rows.AUDIT, after=since), lambda row: decode(row, where), damaged))
+    for name in whole(place.table.query(rows.NAMES), lambda row: marks.name(row, where), damaged):
+        for each in registry.listed(name, damaged):
+            details = {"release": f"{name}@{each.version}", "digest": each.head["digest"]}
+            found.append(Entry(when=each.head["created"], what="publish", who=each.head["who"], details=details))
+        for alias in whole(place.table.query(rows.aliases(name)), lambda row: marks.alias(row, where), damaged):
+            history = place.table.query(rows.moves(name, alias))
+            found.extend(whole(history, lambda row: _moved(rows.decode_move(row, where)), damaged))
     return sorted((entry for entry in found if entry.when >= since), key=lambda entry: entry.when)
 
 
@@ -84,9 +120,18 @@ def _moved(move: rows.Move) -> Entry:
     return Entry(when=move.when, what=move.kind, who=move.who, details=said)
 
 
-def _decode(row: Row, where: str) -> Entry:
-    try:
-        head = row.head
-        return Entry(when=row.key.sort.split(" ")[0], what=head["what"], who=head["who"], details=head["details"])
-    except (KeyError, TypeError) as error:
-        raise ServiceError(f"{where}: the record {row.key} is damaged: {error}; restore it from a backup") from error
+def decode(row: Row, where: str) -> Entry:
+    """An entry of its row. DamagedError when it is not one that mlpack writes."""
+    with rows.reading(row.key, where):
+        when, _, id_ = row.key.sort.partition(" ")
+        if not id_:
+            raise FieldError("its key is not a time and a name")
+        said = Fields(row.head)
+        made = Entry(
+            when=as_time(when, "the time in its key"),
+            what=said.label("what"),
+            who=said.maybe("who", said.label),
+            details=said.inside("details"),
+        )
+        _ = made.releases, made.images  # of the right form
+    return made

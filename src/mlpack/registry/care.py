@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
@@ -24,8 +24,9 @@ from mlpack.digest import Digest
 from mlpack.errors import MlpackError, ServiceError
 from mlpack.oci.transport import HttpError
 from mlpack.records import Release
-from mlpack.registry import Key, RecordError, Row, audit, numbered, rows
-from mlpack.registry.manifest import is_name
+from mlpack.registry import DamagedError, DamagedHead, Key, RecordError, Row, audit, marks, numbered, rows, small_rows
+from mlpack.registry.fields import shown
+from mlpack.registry.releases import Damaged, whole
 
 if TYPE_CHECKING:
     from mlpack.registry.releases import Registry
@@ -38,6 +39,7 @@ Progress = Callable[[int, int], None]
 
 _BYTES = "publish the same build again, or restore the bytes from a backup or the bucket's versions"
 _ROWS = "restore the table from a backup, or to a time before the damage"
+_DAMAGED = "nothing that needs it goes on until that is done"
 _UNSHOWN = "run `mlpack registry migrate`, which adds what lists show; an older mlpack that published at that moment left it out"
 _UNASKED = "cannot be asked for: this registry knows of no container registry"
 _TELL = "tell it: mlpack registry create {} --images HOST/REPO"
@@ -52,8 +54,8 @@ _Versions = dict[int, tuple[Digest | None, Digest]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """Something that is wrong. `what`: blob, image, release, digest, name, alias, collection or store. `where`: the release and
-    file, the row, or the bucket or table."""
+    """Something that is wrong. `what`: blob, image, release, digest, name, alias, policy, audit, publication, lease, fence, setting
+    or store. `where`: the release and file, the row, or the bucket or table."""
 
     what: str
     where: str
@@ -84,8 +86,9 @@ def verify(
     registry: Registry, *, resume: Path | None = None, parallel: int = 8, progress: Progress = lambda _done, _all: None
 ) -> Report:
     """Check everything. `resume`: a file that remembers what was checked until this ends; it is removed at the end."""
-    registry.check_schema()
     seen = _Seen(registry)
+    with suppress(DamagedError):  # which is then a finding
+        registry.check_schema()
     seen.every_row()
     unasked = tuple(_doubts(seen))
     with _memory(resume, registry) as (known, remember):
@@ -135,30 +138,39 @@ class _Seen:
 
     def every_row(self) -> None:
         """Every row. Releases first: what is read later then speaks of these, or of others that are asked for once more."""
-        known = {name: self._releases(name) for name in self.registry.names()}
-        collected = collected_releases(self.registry)
+        known = {name: self._releases(name) for name in self._named(rows.NAMES, "name", marks.name)}
+        collected = collected_releases(self.registry, damaged=lambda _error: None)
+        small_rows.check(self.registry.place, lambda what, row, said: self._say(what, str(row.key), said, _DAMAGED, row.key))
         for name, versions in known.items():
             for version in range(1, max(versions, default=0)):
                 if version not in versions and f"{name}@{version}" not in collected:
                     self._say("release", f"{name}@{version}", "missing, and no collection removed it", _ROWS)
             self._digests(name, versions)
-            for row in self._query(rows.aliases(name)):
-                self._alias(name, row.key.sort, versions, collected)
+            for alias in self._named(rows.aliases(name), "alias", marks.alias):
+                self._alias(name, alias, versions, collected)
+
+    def _named(self, partition: str, what: str, look: small_rows.Check) -> Iterator[str]:
+        """The names that a partition holds; those that are none are said, and looked into all the same."""
+        for row in self._query(partition, bodies=True):
+            if problem := small_rows.wrong(row, self.registry.place.where, small_rows.bare(look)):
+                self._say(what, str(row.key), problem, _DAMAGED, row.key)
+            yield row.key.sort
 
     def _releases(self, name: str) -> _Versions:
         """What there is of one model."""
         known: _Versions = {}
-        if not is_name(name):
-            self._say("name", str(Key(rows.NAMES, name)), "not a name that a model may have", _ROWS)
+        damaged = False
         # Before the records, so that what is left over in the end is of none of them, or of one that was collected meanwhile.
         heads = {row.key.sort: row for row in self._query(rows.heads(name))}
         for row in self._query(rows.releases(name), bodies=True):
             self.releases += 1
             shown = heads.pop(row.key.sort, None)
-            if not row.key.sort.isdecimal():
-                self._say("release", str(row.key), "is not numbered", _ROWS, row.key)
+            try:
+                version, body = rows.numbered_in(row, self.registry.place.where), digest.of_bytes(row.body)
+            except ServiceError as error:
+                self._say("release", str(row.key), str(error), _ROWS, row.key)
+                damaged = True
                 continue
-            version, body = int(row.key.sort), digest.of_bytes(row.body)
             where = f"{name}@{version}"
             known[version] = (None, body)
             try:
@@ -174,7 +186,7 @@ class _Seen:
                 self.images.setdefault(reference, []).append((where, row.key))
         for row in heads.values():
             self._say("release", str(row.key), "is shown by lists, and has no record", _ROWS, row.key)
-        if not known:
+        if not known and not damaged:
             self._say("name", name, "has no release, though the newest is never removed", _ROWS)
         return known
 
@@ -183,29 +195,33 @@ class _Seen:
         if row.key != rows.release_key(release.name, release.version):
             self._say("release", str(row.key), f"holds {where}", _ROWS, row.key)
         said = rows.head(release)
-        if dict(row.head) != said:
+        if row.head != said:
             self._say("release", where, "the head of its row is not what its record says", _ROWS, row.key)
         # One that was published since the heads were read has its head now.
         shown = shown or self.registry.place.table.get(rows.head_key(release.name, release.version))
         if shown is None:
             self._say("release", where, "lists do not show it", _UNSHOWN, row.key)
-        elif dict(shown.head) != said or shown.revision != 1:
+        elif isinstance(shown.head, DamagedHead) or dict(shown.head) != said or shown.revision != 1:
             self._say("release", where, "what lists show of it is not what its record says", _ROWS, row.key)
         if row.revision != 1:
             self._say("release", where, f"was changed after it was published (revision {row.revision})", _ROWS, row.key)
 
     def _digests(self, name: str, versions: _Versions) -> None:
-        table, found = self.registry.place.table, set()
+        table, where, found = self.registry.place.table, self.registry.place.where, set[str]()
         for row in self._query(rows.digests(name)):
-            version = row.head.get("version")
-            known = versions.get(version) if isinstance(version, int) else None
-            if known is None and isinstance(version, int) and (late := table.get(rows.release_key(name, version))):
-                known = (Digest(late.head["digest"]), digest.of_bytes(late.body))  # published since the releases were read
+            found.add(row.key.sort)
+            try:
+                version = marks.version(row, where)
+                known = versions.get(version)
+                if known is None and (late := table.get(rows.release_key(name, version))):
+                    known = (rows.decode(late, where).digest, digest.of_bytes(late.body))  # published since the releases were read
+            except ServiceError as error:
+                self._say("digest", str(row.key), str(error), _ROWS, row.key)
+                continue
             if known is None:
                 self._say("digest", str(row.key), f"says that it is {name}@{version}, which is not there", _ROWS, row.key)
             elif known[0] is not None and str(known[0]) != row.key.sort:
                 self._say("digest", str(row.key), f"says that it is {name}@{version}, which is {known[0]}", _ROWS, row.key)
-            found.add(row.key.sort)
         for version, (named, _) in versions.items():
             if named is not None and str(named) not in found:
                 key = rows.release_key(name, version)
@@ -248,7 +264,7 @@ class _Seen:
         return self.registry.place.table.query(partition, bodies=bodies)
 
     def _say(self, what: str, where: str, problem: str, remedy: str, key: Key | None = None) -> None:
-        self.found.append((Finding(what=what, where=where, problem=problem, remedy=remedy), key))
+        self.found.append((Finding(what=what, where=shown(where, 300), problem=problem, remedy=remedy), key))
 
 
 def _move_problems(move: rows.Move, last: rows.Move | None, expected: int, release: Release) -> Iterable[str]:
@@ -262,12 +278,12 @@ def _move_problems(move: rows.Move, last: rows.Move | None, expected: int, relea
         yield f"leads to version {move.version} and holds the record of {release.version}"
 
 
-def collected_releases(registry: Registry) -> dict[str, str]:
-    """The releases that collections removed, by NAME@VERSION, with their digests."""
+def collected_releases(registry: Registry, damaged: Damaged | None = None) -> dict[str, str]:
+    """The releases that collections removed, by NAME@VERSION, with their digests. `damaged`: as `audit.log`."""
     found: dict[str, str] = {}
-    for _, entry in audit.entries(registry.place):
-        if entry.what == audit.COLLECTED:
-            found |= entry.details["releases"]
+    place = registry.place
+    for entry in whole(place.table.query(rows.AUDIT), lambda row: audit.decode(row, place.where), damaged):
+        found |= {text: str(named) for text, named in entry.releases.items()}
     return found
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from mlpack.digest import Digest
 from mlpack.errors import RecipeError, ServiceError
 from mlpack.records import Release
-from mlpack.registry import ConflictError, Delete, Place, Put, Stored, aliases, audit, leases, rows
+from mlpack.registry import ConflictError, Delete, Place, Put, Stored, aliases, audit, leases, marks, rows
 from mlpack.registry.releases import Registry
 from mlpack.registry.removal import OvertakenError, Progress, Refused, Removed, Remover
 
@@ -112,9 +112,9 @@ def collect(
     registry.check_schema()
     with leases.collecting(registry.place, who) as lease:
         # Before the releases are read: a publisher whose intent is gone cannot make another one any more.
-        for row in leases.intents(registry.place)[1]:
+        for intent in leases.intents(registry.place)[1]:
             try:
-                registry.place.table.commit(Delete(key=row.key, expect=row.revision))
+                registry.place.table.commit(Delete(key=intent.row.key, expect=intent.row.revision))
             except ConflictError:
                 continue  # it was done at this moment
         remover = Remover(registry, lease, who, progress)
@@ -188,7 +188,7 @@ def _plan(registry: Registry, policy: Policy, live: Mapping[str, str], tick: Cal
     Intents, then histories, then releases: who is done with one of these before it is read has left his mark in the next.
     """
     place = registry.place
-    intended = {Digest(text) for row in leases.intents(place)[0] for text in row.head["digests"]}
+    intended = {named for intent in leases.intents(place)[0] for named in intent.digests}
     found = _Found(policy=policy, live=_Live(live), intended=intended, now=place.now())
     for name in registry.names():
         tick()
@@ -208,7 +208,7 @@ def _aliased(place: Place, name: str, policy: Policy, now: float) -> dict[int, l
     found: dict[int, list[str]] = {}
     for alias in place.table.query(rows.aliases(name)):
         until = now
-        subject = f"{name}:{alias.key.sort}"
+        subject = f"{name}:{marks.alias(alias, place.where)}"
         for index, row in enumerate(place.table.query(rows.moves(name, alias.key.sort), newest_first=True)):
             move = rows.decode_move(row, place.where)
             if index > 0 and index >= policy.moves and until < now - policy.window_days * _DAY_S:
@@ -235,9 +235,9 @@ def _images_without_release(place: Place, found: _Found) -> tuple[str, ...]:
     gone: set[str] = set()
     for _, entry in audit.entries(place):
         if entry.what == audit.COLLECTED:
-            gone |= set(entry.details["images"])
+            gone |= set(entry.images)
         elif entry.what == audit.IMAGES_REMOVED:
-            gone -= set(entry.details["images"])
+            gone -= set(entry.images)
     gone |= {reference for each in found.removed for reference in each.images}
     stays = found.intended | found.live.digests.keys()
     gone = {each for each in gone - found.images if rows.image_digest(each) not in stays}

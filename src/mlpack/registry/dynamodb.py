@@ -21,7 +21,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from mlpack.errors import RecipeError, ServiceError
-from mlpack.registry import ConflictError, Delete, Doubt, Key, Put, Row, promises
+from mlpack.registry import ConflictError, Delete, Doubt, Key, Put, Row, promises, read_row
 from mlpack.registry.aws import Address, Clients
 from mlpack.registry.refusals import Call, code, told, tries
 
@@ -36,6 +36,8 @@ Item = Mapping[str, Any]
 
 class DynamoTable:
     """Rows in DynamoDB. Threads may share it."""
+
+    heads_alone = False  # a page is cut where it has read 1 MB, bodies included
 
     def __init__(self, clients: Clients, address: Address) -> None:
         self._clients = clients
@@ -218,11 +220,15 @@ class DynamoTable:
 
     def _row(self, partition: str, item: Item) -> Row:
         key = Key(partition, str(item["sk"]["S"]))
-        try:
-            head = dict(json.loads(item["head"]["S"]))
-            return Row(key=key, head=head, body=bytes(item["body"]["B"]) if "body" in item else b"", revision=int(item["rev"]["N"]))
-        except (ValueError, TypeError, KeyError) as error:
-            raise ServiceError(f"{self._address}: the record {key} is damaged: {error!r}; restore it from a backup") from error
+        head, body, revision = (item.get(name, {}) for name in ("head", "body", "rev"))
+        number = str(revision.get("N", ""))
+        return read_row(
+            str(self._address),
+            key,
+            str(head.get("S", "")),
+            bytes(body["B"]) if "B" in body else "" if body else b"",
+            int(number) if number.isdecimal() and len(number) < 19 else None,
+        )
 
     def _call(self, operation: str) -> Call:
         client = self._clients.get("dynamodb")

@@ -10,39 +10,43 @@ named; nothing of a .tar is unpacked but what was asked for by its digest.
 from __future__ import annotations
 
 import io
-import json
 import shutil
 import tarfile
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
-from mlpack import digest
+from mlpack import digest, plain_files
 from mlpack.digest import Digest
-from mlpack.errors import MlpackError, RecipeError
+from mlpack.errors import MlpackError, RecipeError, disk_of
 from mlpack.records import Release
-from mlpack.registry import SCHEMA, Key, Put, Row, rows
-from mlpack.registry.manifest import is_name
+from mlpack.registry import SCHEMA, Key, Put, Row, audit, policies, rows
+from mlpack.registry.fields import BODY_BYTES, FieldError, Fields, parse
+from mlpack.registry.workplace import is_own_file
 
 INDEX = "index.jsonl"
 _FORMAT = 1
 _COPY_BYTES = 1 << 20
+_INDEX_BYTES = 1 << 29
+"""100,000 releases of forty files each have this many bytes."""
+_LINE_BYTES = 3 * BODY_BYTES
+"""A move with its release: a text within a text within a text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Export:
-    """What an index says. `collected`: rows of the audit log; `policies`: rows."""
+    """What an index says. `collected`: of the audit log, the collections."""
 
     registry: str
     releases: tuple[Release, ...] = ()
     moves: tuple[rows.Move, ...] = ()
-    collected: tuple[Row, ...] = ()
-    policies: tuple[Row, ...] = ()
+    collected: tuple[tuple[Row, audit.Entry], ...] = ()
+    policies: tuple[policies.Policy, ...] = ()
 
 
 def path_of(named: Digest) -> str:
@@ -69,6 +73,9 @@ class Writer:
             raise RecipeError(f"{out}: already there; give another name, or remove it")
         if out.is_dir() and any(entry.name not in ("blobs", ".partial") for entry in out.iterdir()):
             raise RecipeError(f"{out}: not empty, and not an export that was interrupted; give another directory")
+        folders = (out / "blobs", *out.glob("blobs/*"), *out.glob("blobs/*/*"))
+        if link := next((path for path in folders if path.is_symlink()), None):
+            raise RecipeError(f"{link}: a link, where an export that was interrupted has a folder; give another directory")
         out.parent.mkdir(parents=True, exist_ok=True)
         if out.suffix == ".tar":
             self.scratch = Path(self._stack.enter_context(tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.")))
@@ -88,7 +95,7 @@ class Writer:
         """Whether these bytes were written, now or by an export that was interrupted."""
         if self._tar is None:
             path = self._out / path_of(named)
-            return path.is_file() and digest.of_file(path) == named
+            return is_own_file(path) and digest.of_file(path) == named
         with self._lock:
             return named in self._written
 
@@ -137,6 +144,16 @@ def _line(put: Put) -> dict[str, Any]:
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
+@contextmanager
+def temporary() -> Iterator[Path]:
+    """A temporary directory. FullDiskError names it when its disk is full."""
+    with (
+        disk_of(Path(tempfile.gettempdir()), "free some there, or set TMPDIR to a folder on a larger disk"),
+        tempfile.TemporaryDirectory(prefix="mlpack-import-") as folder,
+    ):
+        yield Path(folder)
+
+
 class Reader:
     """An export that is there. RecipeError for anything else."""
 
@@ -163,7 +180,7 @@ class Reader:
     def open(self, path: str) -> Iterator[BinaryIO]:
         """A file of it. FileNotFoundError when it is not there."""
         if self._tar is None:
-            with (self.source / path).open("rb") as stream:
+            with plain_files.opened(self.source, path) as stream:
                 yield stream
             return
         with self._lock:
@@ -186,7 +203,7 @@ class Reader:
                 found = digest.of_stream(stream)
         except FileNotFoundError:
             return "missing"
-        except tarfile.ReadError as error:
+        except (tarfile.ReadError, RecipeError) as error:
             return f"damaged: {error}"
         return None if found == named else f"damaged: its bytes have the digest {found}"
 
@@ -196,8 +213,8 @@ class Reader:
         if self._tar is None:
             yield self.source / path_of(named)
             return
-        with tempfile.TemporaryDirectory(prefix="mlpack-import-") as folder:
-            path = Path(folder) / named.hex
+        with temporary() as folder:
+            path = folder / named.hex
             with self.open(path_of(named)) as stream, path.open("xb") as copy:
                 shutil.copyfileobj(stream, copy, _COPY_BYTES)
             yield path
@@ -208,26 +225,30 @@ def read_export(reader: Reader) -> Export:
     what = f"{reader.source}/{INDEX}"
     try:
         with reader.open(INDEX) as stream:
-            first, *lines = stream.read().splitlines()
-        head = json.loads(first)
-        if head["export"] != _FORMAT or head["schema"] > SCHEMA:
+            data = stream.read(_INDEX_BYTES + 1)
+        if len(data) > _INDEX_BYTES:
+            raise RecipeError(f"{what}: larger than {_INDEX_BYTES:,} bytes: export fewer models at once")
+        first, *lines = data.splitlines() or [b""]
+        head = Fields(parse(first), "its first line")
+        count, registry = head.whole("rows"), head.label("registry")
+        if head.raw("export") != _FORMAT or head.whole("schema", 1) > SCHEMA:
             raise RecipeError(f"{what}: written by a newer mlpack; update mlpack")
     except FileNotFoundError as error:
         raise RecipeError(f"{reader.source}: not an export, or one that was interrupted: it has no {INDEX}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except FieldError as error:
         raise RecipeError(f"{what}: not the index of an export: {error}") from error
-    if len(lines) != head["rows"]:
-        raise RecipeError(f"{what}: has {len(lines)} rows instead of {head['rows']}; copy the export again")
+    if len(lines) != count:
+        raise RecipeError(f"{what}: has {len(lines)} rows instead of {count}; copy the export again")
     found = _Rows(where=what)
     for number, line in enumerate(lines, start=2):
         try:
             found.add(_row(line))
-        except (MlpackError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (MlpackError, FieldError) as error:
             found.problems.append(f"{what}:{number}: damaged: {error}; export again")
     if found.problems:
         raise RecipeError(*found.problems)
     return Export(
-        registry=str(head["registry"]),
+        registry=registry,
         releases=tuple(sorted(found.releases, key=lambda release: (release.name, release.version))),
         moves=tuple(sorted(found.moves, key=lambda move: (move.name, move.alias, move.revision))),
         collected=tuple(found.collected),
@@ -240,34 +261,39 @@ class _Rows:
     where: str
     releases: list[Release] = field(default_factory=list)
     moves: list[rows.Move] = field(default_factory=list)
-    collected: list[Row] = field(default_factory=list)
-    policies: list[Row] = field(default_factory=list)
+    collected: list[tuple[Row, audit.Entry]] = field(default_factory=list)
+    policies: list[policies.Policy] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    _seen: set[Key] = field(default_factory=set)
 
     def add(self, row: Row) -> None:
+        """FieldError or DamagedError for whatever an export has not written."""
+        if row.key in self._seen:
+            raise FieldError(f"{row.key} is there twice")
+        self._seen.add(row.key)
         partition = row.key.partition
         if partition == rows.AUDIT:
-            for reference, named in row.head["details"]["releases"].items():
-                rows.parse_reference(reference), Digest(named)  # of the right form
-            self.collected.append(row)
+            entry = audit.decode(row, self.where)
+            if entry.what != audit.COLLECTED or entry.images or row.body:
+                raise FieldError(f"{row.key} is no record of a collection, and no other comes with an export")
+            self.collected.append((row, entry))
         elif partition == rows.POLICIES:
-            self.policies.append(row)
+            self.policies.append(policies.decode(row, self.where))
         elif partition.endswith("/releases"):
-            release = rows.decode(row, self.where)
-            if row.key != rows.release_key(release.name, release.version) or not is_name(release.name):
-                raise ValueError(f"{row.key} holds {release.name}@{release.version}")
-            self.releases.append(release)
-        else:
+            self.releases.append(rows.decode(row, self.where))
+        elif partition.startswith("name/") and "/alias/" in partition:
             move = rows.decode_move(row, self.where)
-            if move.target(self.where).version != move.version or row.key != rows.move_put(move).key or not is_name(move.alias):
-                raise ValueError(f"{row.key} holds another release")
+            move.target(self.where)
             self.moves.append(move)
+        else:
+            raise FieldError(f"{row.key} is of no kind that comes with an export")
 
 
 def _row(line: bytes) -> Row:
-    said = json.loads(line)
-    named = said.pop("digest")
-    if str(digest.of_json(said)) != named:
-        raise ValueError("its digest is another one")
-    head: Mapping[str, Any] = said["head"]
-    return Row(key=Key(said["partition"], said["sort"]), head=head, body=said["body"].encode())
+    value = parse(line, _LINE_BYTES, texts=_LINE_BYTES)
+    said = Fields(value, "the row")
+    named = str(said.digest("digest"))
+    if str(digest.of_json({key: each for key, each in value.items() if key != "digest"})) != named:
+        raise FieldError("its digest is another one")
+    key = Key(said.text("partition"), said.text("sort"))
+    return Row(key=key, head=said.inside("head"), body=said.text("body", _LINE_BYTES).encode())

@@ -24,7 +24,7 @@ from contextlib import contextmanager, suppress
 from mlpack.digest import Digest
 from mlpack.errors import RecipeError, ServiceError
 from mlpack.records import Release
-from mlpack.registry import ConflictError, Delete, Key, Place, Put, Row, rows
+from mlpack.registry import ConflictError, Delete, Key, Place, Put, Row, marks, rows
 
 INTENT_S = 24 * 3600.0
 """How long a publisher that was killed keeps collections from what it relied on."""
@@ -111,9 +111,10 @@ def _watch(place: Place) -> Callable[[Row], bool]:
 
     def ended(row: Row) -> bool:
         nonlocal seen, since
-        if row.head["until"] + SKEW_S < place.now():
+        holder = marks.holder(row, place.where)
+        if holder.until + SKEW_S < place.now():
             return True
-        if (said := (row.head["id"], row.revision)) != seen:
+        if (said := (holder.id, row.revision)) != seen:
             seen, since = said, time.monotonic()
         return time.monotonic() - since > LEASE_S
 
@@ -121,9 +122,9 @@ def _watch(place: Place) -> Callable[[Row], bool]:
 
 
 def _taken(place: Place, row: Row) -> ServiceError:
-    head = row.head
+    holder = marks.holder(row, place.where)
     return ServiceError(
-        f"{place.where}: {head['who']} is collecting garbage since {head['since']}: try again when that has ended", retryable=True
+        f"{place.where}: {holder.who} is collecting garbage since {holder.since}: try again when that has ended", retryable=True
     )
 
 
@@ -148,7 +149,7 @@ class Lease:
             row = self._place.table.get(rows.LEASE)
             if row is None or ended(row):
                 return self._write(row.revision if row else 0)
-            said = (row.head["id"], row.revision)
+            said = (marks.holder(row, self._place.where).id, row.revision)
             if first is not None and said != first:  # it lives
                 raise _taken(self._place, row)
             first = said
@@ -176,10 +177,12 @@ class Lease:
         except ConflictError:
             # An answer that was lost looks like a conflict when it was asked again on the way.
             row = self._place.table.get(rows.LEASE)
-            if row is None or row.head["id"] != self._said["id"] or row.revision != expect + 1:
-                raise _taken(self._place, row) if row else ServiceError(
+            if row is None:
+                raise ServiceError(
                     f"{self._place.where}: another collection began or ended at this moment: run it again", retryable=True
                 ) from None
+            if marks.holder(row, self._place.where).id != self._said["id"] or row.revision != expect + 1:
+                raise _taken(self._place, row) from None
         self._revision, self._begun = expect + 1, begun
 
 
@@ -194,7 +197,7 @@ def collecting(place: Place, who: str) -> Iterator[Lease]:
         lease.release()
 
 
-def intents(place: Place) -> tuple[list[Row], list[Row]]:
-    """Those that stand, and those whose time is past."""
-    now, every = place.now(), tuple(place.table.query(rows.PUBLISHING))
-    return [row for row in every if row.head["until"] > now], [row for row in every if row.head["until"] <= now]
+def intents(place: Place) -> tuple[list[marks.Intent], list[marks.Intent]]:
+    """Those that stand, and those whose time is past. DamagedError for one that cannot be read: nobody could say what it needs."""
+    now, every = place.now(), [marks.intent(row, place.where) for row in place.table.query(rows.PUBLISHING)]
+    return [each for each in every if each.until > now], [each for each in every if each.until <= now]

@@ -6,7 +6,6 @@ bytes; one that was read names no file outside of its directory. Nothing here re
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -17,12 +16,18 @@ from mlpack import digest
 from mlpack.buildjson import Record
 from mlpack.digest import Digest
 from mlpack.errors import ExitCode, MlpackError, RecipeError
+from mlpack.registry.fields import BODY_BYTES, FieldError, Fields, as_digest, parse, shown
 
 EVIDENCE = ("build.json", "report.md", "report.html")
 """What lies beside the artifacts and is published with them; only build.json must be there."""
 
 ATTESTATIONS = "attestations/"
 """Whatever signed statements a build carries: every file below it is published."""
+
+PATH_CHARS = 1024
+"""As long as S3 takes a key; Linux takes 4,096 bytes, which leaves room for the directory that it is pulled to."""
+PART_BYTES = 255
+"""As long as Linux takes a name."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 
@@ -60,30 +65,50 @@ class Manifest:
 
 def decode_manifest(data: bytes) -> Manifest:
     """The manifest that `encode` wrote. ValueError when it is anything else, or names a file outside of its directory."""
-    value = json.loads(data)
-    try:
-        files = {str(path): Digest(text) for path, text in value["files"].items()}
-        made = Manifest(
-            name=value["name"],
-            artifact=dict(value["artifact"]),
-            files=files,
-            tags=dict(value["tags"]),
-            packages={str(id_): dict(one) for id_, one in value.get("packages", {}).items()},
-            recipe=value.get("recipe"),
-            models=value.get("models"),
-        )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"not a manifest: {error}") from error
-    for path in made.files:
-        above = {str(parent) for parent in PurePosixPath(path).parents}
-        if not is_inside(path) or above & files.keys():
-            raise ValueError(f"a file outside of the release, or below another file: {path!r}")
+    said = Fields(parse(data, BODY_BYTES), "a manifest")
+    files = {path: as_digest(named, f"the digest of {shown(path)}") for path, named in said.inside("files").items()}
+    for path in files:
+        # Looked at first: of what is longer than any path nothing is made.
+        if not is_inside(path) or {str(parent) for parent in PurePosixPath(path).parents} & files.keys():
+            raise FieldError(f"a file outside of the release, or below another file: {shown(path)!r}")
+    tags = said.inside("tags")
+    packages = said.maybe("packages", said.inside) or {}
+    made = Manifest(
+        name=said.label("name"),
+        artifact=_package(said.inside("artifact"), "artifact"),
+        files=files,
+        tags={key: Fields(tags, "tags").text(key) for key in tags},
+        packages={part_of(id_): _package(one, f"the package {shown(id_)}") for id_, one in packages.items()},
+        recipe=said.maybe("recipe", said.label),
+        models=said.maybe("models", said.label),
+    )
+    part_of(Fields(made.artifact, "artifact").label("candidate"))
     return made
+
+
+def _package(value: object, what: str) -> dict[str, Any]:
+    """What is said of a package, as it stands there; ValueError when it is not what `manifest_of` writes."""
+    said = Fields(value, what)
+    said.label("kind"), said.digest("digest"), said.whole("size_bytes")
+    said.maybe("compressed_bytes", said.whole)
+    for key in ("target", "arch", "path", "candidate"):
+        said.maybe(key, said.label)
+    assert isinstance(value, Mapping)
+    return dict(value)
+
+
+def part_of(text: str) -> str:
+    """The same, where it may be the name of a folder or file. ValueError when not."""
+    if "/" in text or not is_inside(text):
+        raise FieldError(f"{shown(text)!r} is no candidate")
+    return text
 
 
 def is_inside(path: str) -> bool:
     """Whether a POSIX path stays below the directory it is joined to, on any system."""
     parts = path.split("/")
+    if len(path) > PATH_CHARS or max(len(part.encode("utf-8", "replace")) for part in parts) > PART_BYTES:
+        return False
     return bool(path) and not set(parts) & {"", ".", ".."} and not re.search(r"[\\:\x00-\x1f]", path)
 
 
@@ -194,5 +219,3 @@ def _image_problems(expected: str, layout: Mapping[str, Digest]) -> Iterable[str
     for path, found in sorted(layout.items()):
         if path.startswith("blobs/") and path != f"blobs/{str(found).replace(':', '/')}":
             yield f"image/{path}: its bytes have the digest {found}"
-
-

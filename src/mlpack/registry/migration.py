@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from functools import partial
 
-from mlpack.registry import SCHEMA, ConflictError, Put, rows
-from mlpack.registry.releases import Registry, side_by_side
+from mlpack.registry import SCHEMA, ConflictError, Put, marks, rows
+from mlpack.registry.parallel import side_by_side
+from mlpack.registry.releases import Registry
 
 
 def migrate(registry: Registry) -> int:
     """How many rows were added. ServiceError when the registry was written by a newer mlpack, or has a damaged record."""
     table = registry.place.table
     row = table.get(rows.SCHEMA_KEY)
-    if row is None or int(row.head["version"]) >= SCHEMA:
+    if row is None or marks.schema(row, registry.place.where) >= SCHEMA:
         registry.check_schema(write=True)
         return _add_heads(registry)
     added = _add_heads(registry)

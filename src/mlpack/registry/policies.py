@@ -13,15 +13,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlpack import recipe
-from mlpack.errors import RecipeError, ServiceError
+from mlpack.errors import RecipeError
 from mlpack.records import Budgets
-from mlpack.registry import ConflictError, Delete, Key, Place, Put, Row, alias_names, audit, rows
+from mlpack.registry import ConflictError, DamagedHead, Delete, Key, Place, Put, Row, alias_names, audit, rows
+from mlpack.registry.fields import FieldError, Fields, shown
 from mlpack.registry.manifest import is_name
+from mlpack.registry.releases import Damaged, whole
 
 REGRESSIONS = ("size", "latency", "cold_start", "accuracy")
 """What a promotion is held against what is live in; each may refuse."""
 
 EVERY = "*"
+_AGAIN = "set it again, or remove it, with `mlpack registry policy`"
+_BUDGETS = {each.name for each in dataclasses.fields(Budgets)}
 _NUMBER = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?|\.[0-9]{1,18}")
 
 
@@ -69,14 +73,14 @@ def of_alias(place: Place, name: str, alias: str) -> Policy:
     """The policy that decides about moves of this alias."""
     for subject in (f"{name}:{alias}", f"{EVERY}:{alias}"):
         if (row := place.table.get(_key(subject))) is not None:
-            return _decode(row, place)
+            return decode(row, place.where)
     return Policy(subject=f"{name}:{alias}")
 
 
-def listed(place: Place) -> Iterator[Policy]:
-    """Every policy that was set, by subject."""
-    for row in place.table.query(rows.POLICIES):
-        yield _decode(row, place)
+def listed(place: Place, damaged: Damaged | None = None) -> Iterator[Policy]:
+    """Every policy that was set, by subject. `damaged` is told of those that cannot be read, and they are passed over; without it
+    the first one ends it (DamagedError)."""
+    return whole(place.table.query(rows.POLICIES), lambda row: decode(row, place.where), damaged)
 
 
 def get(place: Place, subject: str) -> Policy:
@@ -84,7 +88,7 @@ def get(place: Place, subject: str) -> Policy:
     row = place.table.get(_key(parse_subject(subject)))
     if row is None:
         raise RecipeError(f"{place.where}: no policy was set for {subject}; see `mlpack registry policy show`")
-    return _decode(row, place)
+    return decode(row, place.where)
 
 
 def put(place: Place, policy: Policy, who: str | None, expect: int | None = None) -> Policy:
@@ -94,13 +98,18 @@ def put(place: Place, policy: Policy, who: str | None, expect: int | None = None
     row = place.table.get(key)
     found = row.revision if row else 0
     _check_expected(policy.subject, key, found, expect)
-    said = as_json(policy)
-    head = {name: said[name] for name in ("budgets", "refuses")}
-    if row is None or dict(row.head) != head:
+    head = put_of(policy).head
+    if row is None or isinstance(row.head, DamagedHead) or dict(row.head) != head:
         said_so = audit.entry_put(place, "policy set", who, {"subject": policy.subject, **head})
         place.table.commit(Put(key=key, head=head, expect=found), said_so)
         found += 1
     return dataclasses.replace(policy, revision=found)
+
+
+def put_of(policy: Policy) -> Put:
+    """The write that sets a policy where there is none."""
+    said = as_json(policy)
+    return Put(key=_key(policy.subject), head={name: said[name] for name in ("budgets", "refuses")})
 
 
 def remove(place: Place, subject: str, who: str | None, expect: int | None = None) -> bool:
@@ -110,7 +119,8 @@ def remove(place: Place, subject: str, who: str | None, expect: int | None = Non
     _check_expected(subject, key, row.revision if row else 0, expect)
     if row is None:
         return False
-    said_so = audit.entry_put(place, "policy removed", who, {"subject": subject, **row.head})
+    was = {"damaged": str(row.head.error)} if isinstance(row.head, DamagedHead) else dict(row.head)
+    said_so = audit.entry_put(place, "policy removed", who, {"subject": subject, **was})
     place.table.commit(Delete(key=key, expect=row.revision), said_so)
     return True
 
@@ -135,15 +145,28 @@ def _key(subject: str) -> Key:
     return Key(rows.POLICIES, subject)
 
 
-def _decode(row: Row, place: Place) -> Policy:
-    """A policy that cannot be read must not let anything pass: ServiceError."""
-    try:
-        written: Mapping[str, Any] = row.head["budgets"]
-        numbers: dict[str, Any] = {
-            key: value is True if key == "accept_estimates" else (int if key.endswith("_bytes") else float)(value)
-            for key, value in written.items()
-        }
-        refuses = parse_refuses([str(each) for each in row.head["refuses"]] or ["none"])
-        return Policy(subject=row.key.sort, budgets=Budgets(**numbers), refuses=refuses, revision=row.revision)
-    except (KeyError, TypeError, ValueError, AttributeError, RecipeError) as error:
-        raise ServiceError(f"{place.where}: the policy {row.key} is damaged: {error}; set it again") from error
+def decode(row: Row, where: str) -> Policy:
+    """The policy of a row. DamagedError for one that cannot be read: it must not let anything pass."""
+    with rows.reading(row.key, where, _AGAIN):
+        said, subject = Fields(row.head), row.key.sort
+        try:
+            parse_subject(subject)
+            refuses = parse_refuses([each if isinstance(each, str) else "" for each in said.each("refuses")] or ["none"])
+        except RecipeError as error:
+            raise FieldError(shown(error, 300)) from None
+        if row.body:
+            raise FieldError("it has a body")
+        numbers = {key: _budget(said.inside("budgets"), key) for key in said.inside("budgets")}
+        return Policy(subject=subject, budgets=Budgets(**numbers), refuses=refuses, revision=row.revision)
+
+
+def _budget(said: Mapping[str, Any], key: str) -> Any:
+    """A budget as `put` writes it: a number that is not below 0."""
+    if key not in _BUDGETS:
+        raise FieldError(f"{shown(key, 40)!r} is no budget")
+    if key == "accept_estimates":
+        return Fields(said, "budgets").flag(key)
+    value = said[key]
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
+        raise FieldError(f"budgets: {key} is {shown(value, 40)}, which is no limit")
+    return int(value) if key.endswith("_bytes") else float(value)

@@ -1,7 +1,7 @@
 """Who publishes, from where, and which sources the build was made of: asked of the CI, of git, and of this machine, in that order.
 
 Promises: what is not known is None, never a guess; nothing that is asked can fail a publication, except a label that is none. It
-reads the environment that it is given, and never changes a repository.
+reads the environment that it is given, never changes a repository, and runs nothing that one names (`git`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import socket
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +16,8 @@ from pathlib import Path
 from mlpack import words
 from mlpack.errors import RecipeError
 from mlpack.records import Provenance
+from mlpack.registry.git import Git
 
-_GIT_S = 20.0
 _TEXT_MAX = 256
 
 _LABEL = re.compile(r"(?=.*[0-9])[0-9A-Za-z][0-9A-Za-z._/+-]{0,127}")
@@ -119,16 +118,15 @@ def read(environ: Mapping[str, str], folder: Path, label: str | None = None) -> 
     if label is not None and _LABEL.fullmatch(label) is None:
         raise RecipeError(f"--label {label!r}: write a semantic version, or what `git describe` says, as in v1.4.0-3-gdeadbee")
     ci = next((each for each in _SYSTEMS if environ.get(each.sign)), None)
-    git = _Git(environ, folder)
+    git = Git(environ, folder)
     head = git.said("rev-parse", "--verify", "HEAD")
     commit = _filled(ci.commit, environ) if ci else None
     if commit is None or not re.fullmatch(r"[0-9a-f]{40,64}", commit):  # Buildkite may say HEAD
         commit = head
     dirty, described = None, None
     if head is not None and head == commit:  # else the repository around the directory is another one
-        status = git.said("status", "--porcelain", "--untracked-files=no")
-        dirty = None if status is None else status != ""
-        described = git.said("describe", "--tags", "--always", "--dirty")
+        dirty, described = git.dirty(), git.said("describe", "--tags", "--always")
+        described = f"{described}-dirty" if described and dirty else described
     return Provenance(
         label=label or _text((_tag(ci, environ) if ci else None) or described),
         commit=commit,
@@ -141,34 +139,6 @@ def read(environ: Mapping[str, str], folder: Path, label: str | None = None) -> 
 def who(environ: Mapping[str, str], folder: Path) -> str | None:
     """Who is at work here, for histories: as `read` says it."""
     return read(environ, folder).who
-
-
-class _Git:
-    """Questions to git about the repository around a directory; None when there is none, or no git."""
-
-    def __init__(self, environ: Mapping[str, str], folder: Path) -> None:
-        # No locks taken, no hooks of the repository run, nobody asked for a password.
-        self._environ = {**environ, "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
-        self._command = ("git", "-C", str(folder), "-c", "core.fsmonitor=false")
-
-    def said(self, *question: str) -> str | None:
-        """What git says, without the line's end."""
-        try:
-            done = subprocess.run(
-                (*self._command, *question),
-                env=self._environ,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=_GIT_S,
-                check=True,
-            )
-        except (OSError, subprocess.SubprocessError):
-            return None
-        return done.stdout.decode(errors="replace").strip()
-
-    def user(self) -> str | None:
-        """The name that commits would have."""
-        return self.said("config", "user.email") or self.said("config", "user.name")
 
 
 def _user() -> str | None:

@@ -7,31 +7,43 @@ interrupted pull goes on where it stopped. It does not build, judge or deploy.
 
 from __future__ import annotations
 
-import os
 import random
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
-from mlpack import buildjson, digest
+from mlpack import buildjson, digest, plain_files
 from mlpack.digest import Digest
 from mlpack.errors import RecipeError, ServiceError
 from mlpack.records import Provenance, Release
-from mlpack.registry import SCHEMA, ConflictError, Delete, Key, Moved, Place, Put, Row, leases, rows
-from mlpack.registry.manifest import ATTESTATIONS, EVIDENCE, Manifest, folders, manifest_of
+from mlpack.registry import (
+    SCHEMA,
+    ConflictError,
+    DamagedError,
+    Delete,
+    Key,
+    Moved,
+    Place,
+    Put,
+    Row,
+    leases,
+    listing,
+    marks,
+    pulling,
+    rows,
+)
+from mlpack.registry.manifest import ATTESTATIONS, EVIDENCE, Manifest, decode_manifest, folders, manifest_of
+from mlpack.registry.parallel import side_by_side
 from mlpack.registry.rows import Reference
 
 FIELDS = ("image", "zip", "digest", "size", "version")
 """What `show --field` can print: the image by digest, where the function zip lies, the artifact's digest and bytes."""
 
+T = TypeVar("T")
 _TRIES = 200
-_PARALLEL = 8
 
 
 class Images(Protocol):
@@ -48,6 +60,23 @@ class Images(Protocol):
 
     def delete(self, reference: str) -> None:
         """Remove a pushed image; nothing happens when it is not there. RefusedError when that is not allowed there."""
+
+
+Damaged = Callable[[ServiceError], None]
+"""Told of a row that cannot be read."""
+
+
+def whole(found: Iterable[Row], read: Callable[[Row], T], damaged: Damaged | None) -> Iterator[T]:
+    """What these rows say, without those that `damaged` was told of."""
+    for row in found:
+        try:
+            made = read(row)
+        except ServiceError as error:
+            if damaged is None:
+                raise
+            damaged(error)
+        else:
+            yield made
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,11 +130,11 @@ class Registry:
         table, named = self.place.table, digest.of_bytes(manifest.encode())
         for attempt in range(_TRIES):
             if known := table.get(rows.digest_key(manifest.name, named)):
-                made = self._known(manifest.name, int(known.head["version"]))
+                made = self._known(manifest.name, marks.version(known, self.place.where), named)
                 leases.done(self.place, intent)
                 return made
             newest = next(table.query(rows.releases(manifest.name), newest_first=True, limit=1), None)
-            version = int(newest.head["version"]) + 1 if newest else 1
+            version = rows.numbered_in(newest, self.place.where) + 1 if newest else 1
             made = rows.draft(manifest, provenance, images, rows.timestamp(self.place.now()), version)
             writes: list[Put | Delete] = [*rows.release_puts(made), Delete(key=intent.key, expect=1)]
             if newest is None:
@@ -120,31 +149,44 @@ class Registry:
             return made
         raise ServiceError(f"{manifest.name}: {_TRIES} others published at the same moment: try again", retryable=True)
 
-    def _known(self, name: str, version: int) -> Release:
+    def _known(self, name: str, version: int, named: Digest) -> Release:
         row = self.place.table.get(rows.release_key(name, version))
         if row is None:
             raise ServiceError(f"{self.place.where}: {name}@{version} has a digest and no record: run `mlpack verify`")
-        return rows.decode(row, self.place.where)
+        made = rows.decode(row, self.place.where)
+        if made.digest != named:
+            key = rows.digest_key(name, named)
+            raise DamagedError(self.place.where, key, f"it says that this is {name}@{version}, which is {made.digest}")
+        return made
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
     def names(self) -> tuple[str, ...]:
         """Every model that was published, by name."""
-        return tuple(row.key.sort for row in self.place.table.query(rows.NAMES))
+        return tuple(self._names(None))
 
-    def listed(self, name: str | None = None) -> Iterator[Listed]:
-        """Every release, of one name or of all, by name and version, in pages: heads only."""
+    def _names(self, damaged: Damaged | None) -> Iterator[str]:
+        return whole(self.place.table.query(rows.NAMES), lambda row: marks.name(row, self.place.where), damaged)
+
+    def listed(self, name: str | None = None, damaged: Damaged | None = None) -> Iterator[Listed]:
+        """Every release, of one name or of all, by name and version, in pages: heads only. `damaged` is told of rows that cannot be
+        read, and they are passed over; without it the first one ends it (DamagedError)."""
         self.check_schema()
-        for each in (name,) if name is not None else self.names():
-            for row in self.place.table.query(rows.heads(each)):
-                yield Listed(name=each, version=int(row.head["version"]), head=row.head)
+        for each in (name,) if name is not None else tuple(self._names(damaged)):
+            for _, said in listing.heads(self.place, each):
+                if not isinstance(said, ServiceError):
+                    yield Listed(name=each, version=said["version"], head=said)
+                elif damaged is None:
+                    raise said
+                else:
+                    damaged(said)
 
-    def releases(self, name: str | None = None) -> Iterator[Release]:
+    def releases(self, name: str | None = None, damaged: Damaged | None = None) -> Iterator[Release]:
         """As `listed`, whole."""
         self.check_schema()
-        for each in (name,) if name is not None else self.names():
-            for row in self.place.table.query(rows.releases(each), bodies=True):
-                yield rows.decode(row, self.place.where)
+        for each in (name,) if name is not None else tuple(self._names(damaged)):
+            found = self.place.table.query(rows.releases(each), bodies=True)
+            yield from whole(found, lambda row: rows.decode(row, self.place.where), damaged)
 
     def show(self, wanted: Reference) -> Release:
         """One release: by version, where an alias points, else the newest; in one read. RecipeError when there is none."""
@@ -166,14 +208,14 @@ class Registry:
         """What there is, for somebody who asked for what is not."""
         known = self.names()
         if wanted.name in known and wanted.alias:
-            aliases = [row.key.sort for row in self.place.table.query(rows.aliases(wanted.name))]
+            aliases = [marks.alias(row, self.place.where) for row in self.place.table.query(rows.aliases(wanted.name))]
             return f"{wanted.name} has the aliases {', '.join(aliases)}" if aliases else f"{wanted.name} has no alias yet"
         return f"it has {', '.join(known)}" if known else "it is empty"
 
     def check_schema(self, *, write: bool = False) -> None:
         """ServiceError when the registry was written by a newer mlpack, or needs `mlpack registry migrate` first."""
         row = self.place.table.get(rows.SCHEMA_KEY)
-        found = int(row.head["version"]) if row else None
+        found = marks.schema(row, self.place.where) if row else None
         if found is None and write:
             try:
                 self.place.table.commit(Put(key=rows.SCHEMA_KEY, head={"version": SCHEMA}))
@@ -195,78 +237,11 @@ class Registry:
         What an interrupted pull of the same release left beside it is gone on with. ServiceError that names the file when its
         bytes are damaged.
         """
-        check_free(folder)
-        target = folder.absolute()
-        fresh = target.with_name(f".{target.name}.{release.digest.hex[:16]}.partial")
-        try:
-            with self._unless_collected(release):
-                self._fill(release, fresh, moved)
-        except ServiceError as error:
-            if not error.retryable:
-                shutil.rmtree(fresh, ignore_errors=True)
-            raise
-        except OSError:  # a full disk, say: what is there would only keep it full
-            shutil.rmtree(fresh, ignore_errors=True)
-            raise
-        fresh.replace(target)
-
-    def _fill(self, release: Release, fresh: Path, moved: Moved) -> None:
-        """Every file of a release and nothing else, whatever earlier tries left."""
-        fresh.mkdir(parents=True, exist_ok=True)
-        self._fetch_images(release, fresh)
-        stored = rows.stored_files(release)
-        for parent in {(fresh / path).parent for path in stored}:
-            parent.mkdir(parents=True, exist_ok=True)
-        side_by_side(partial(self._fetch, named, fresh / path, path, moved) for path, named in stored.items())
-        for path in sorted(fresh.rglob("*"), reverse=True):
-            if path.is_file() and path.relative_to(fresh).as_posix() not in release.files:
-                path.unlink()
-        _sync_tree(fresh)
+        pulling.pull(self, release, folder, moved)
 
     def fetch(self, release: Release, path: str, out: Path, moved: Moved = lambda _: None) -> None:
         """Write one of a release's files to `out`, verified. RecipeError when it has no such file."""
-        if path not in release.files:
-            raise RecipeError(f"{release.name}@{release.version} has no {path}; it has {', '.join(sorted(release.files))}")
-        out.absolute().parent.mkdir(parents=True, exist_ok=True)
-        with self._unless_collected(release):
-            self._fetch(release.files[path], out, path, moved)
-
-    @contextmanager
-    def _unless_collected(self, release: Release) -> Iterator[None]:
-        """Within it a failure is said to be garbage collection's, when that took the release away. Whoever pulls may write nothing,
-        and so cannot ask it to wait."""
-        try:
-            yield
-        except ServiceError as error:
-            if not self._is_gone(release):
-                raise
-            raise ServiceError(
-                f"{release.name}@{release.version} was removed by `mlpack gc` while it was pulled: pull {release.name} again, or "
-                "an alias, which lead to what stays; a version is kept by a tag (gc --tag) or an alias of its own"
-            ) from error
-
-    def _is_gone(self, release: Release) -> bool:
-        try:
-            return self.place.table.get(rows.release_key(release.name, release.version)) is None
-        except ServiceError:
-            return False  # nobody knows: the first failure says more
-
-    def _fetch(self, named: Digest, path: Path, what: str, moved: Moved) -> None:
-        if path.is_file() and digest.of_file(path) == named:
-            return  # an earlier try got it
-        try:
-            self.place.blobs.fetch(named, path, moved)
-        except ServiceError as error:
-            raise ServiceError(f"{what}: {error}", retryable=error.retryable) from error
-
-    def _fetch_images(self, release: Release, folder: Path) -> None:
-        if not release.images:
-            return
-        if self.images is None:
-            raise ServiceError(f"{release.name}@{release.version} has images in a container registry, and none can be asked here")
-        for id_, reference in sorted(release.images.items()):
-            layout = f"artifacts/{id_}/image/"
-            self.images.fetch(reference, folder / layout, rows.image_files(release, id_))
+        pulling.fetch(self, release, path, out, moved)
 
     def field(self, release: Release, name: str) -> str:
         """One of `FIELDS`. RecipeError when this kind of release has no such thing."""
@@ -282,12 +257,6 @@ class Registry:
         return str(values[name])
 
 
-def check_free(folder: Path) -> None:
-    """RecipeError when a release cannot be pulled to there."""
-    if folder.is_symlink() or (folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))):
-        raise RecipeError(f"{folder}: already there and not an empty directory; give another one with --out")
-
-
 def function_zip(release: Release) -> str | None:
     """The path of the chosen package's function zip among the release's files; None when it is an image."""
     path = f"artifacts/{release.artifact['candidate']}/function.zip"
@@ -299,52 +268,26 @@ def _read_manifest(build_dir: Path) -> Manifest:
     data = buildjson.read_bytes(build_dir)
     record = buildjson.decode(data, str(build_dir / "build.json"))
     kept = folders(record)
-    wanted = [kept[record["chosen"]], *(folder for folder in kept.values() if (build_dir / folder).is_dir())]
-    files = {path: digest.of_file(build_dir / path) for path in _published(build_dir, dict.fromkeys(wanted))}
+    wanted = [kept[record["chosen"]], *(folder for folder in kept.values() if plain_files.is_there(build_dir, folder))]
+    files = {path: plain_files.digest_of(build_dir, path) for path in _published(build_dir, dict.fromkeys(wanted))}
     manifest = manifest_of(record, files)
     if files["build.json"] != digest.of_bytes(data):
         raise RecipeError(f"{build_dir}: build.json changed while it was read; publish when the build has ended")
+    try:
+        decode_manifest(manifest.encode())  # what is published can be read
+    except ValueError as error:
+        raise RecipeError(f"{build_dir}: cannot be published: {error}") from error
     return manifest
 
 
 def _published(build_dir: Path, folders_: Iterable[str]) -> list[str]:
     """The evidence that is there, and every file of the packages. RecipeError for links: not they would be published."""
-    paths = [name for name in EVIDENCE if (build_dir / name).is_file()]
+    paths = [name for name in EVIDENCE if plain_files.is_there(build_dir, name)]
     attested = ATTESTATIONS.rstrip("/")
-    for folder in (*folders_, *([attested] if (build_dir / attested).is_dir() else [])):
-        root = build_dir / folder
-        if not root.is_dir() or root.is_symlink():
-            raise RecipeError(f"{root}: missing, though build.json names it as the chosen artifact; build again, then publish")
-        for path, entry in digest.entries(root):
-            if entry.is_symlink() or not (entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False)):
-                raise RecipeError(f"{root / path}: not a file; a package holds files only")
-            if entry.is_file(follow_symlinks=False):
-                paths.append(f"{folder}/{path}")
-    return paths
-
-
-def side_by_side(tasks: Iterable[Callable[[], object]]) -> None:
-    """Run these side by side; the first failure is raised when those that had begun have ended, and the rest is not begun."""
-    with ThreadPoolExecutor(max_workers=_PARALLEL) as pool:
-        futures = [pool.submit(task) for task in tasks]
+    for folder in (*folders_, *([attested] if plain_files.is_there(build_dir, attested) else [])):
         try:
-            for future in futures:
-                future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _sync_tree(root: Path) -> None:
-    """Make the names in a tree survive a loss of power."""
-    for folder in (root, *(path for path in root.rglob("*") if path.is_dir())):
-        sync_folder(folder)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a loss of power."""
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
+            paths += [f"{folder}/{path}" for path in plain_files.below(build_dir, folder)]
+        except FileNotFoundError as error:
+            what = f"{build_dir / folder}: missing, though build.json names it as the chosen artifact"
+            raise RecipeError(f"{what}; build again, then publish") from error
+    return paths

@@ -18,7 +18,8 @@ from functools import partial
 from mlpack.digest import Digest
 from mlpack.errors import ServiceError
 from mlpack.registry import ConflictError, Delete, Put, RefusedError, Stored, audit, batches, leases, rows
-from mlpack.registry.releases import Registry, side_by_side
+from mlpack.registry.parallel import side_by_side
+from mlpack.registry.releases import Registry
 
 _TRIES = 5
 _BATCH = 6

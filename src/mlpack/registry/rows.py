@@ -6,9 +6,9 @@ Promises: a row that was tampered with or cut off is a ServiceError that names i
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -17,8 +17,9 @@ from mlpack import digest
 from mlpack.digest import Digest
 from mlpack.errors import RecipeError, ServiceError
 from mlpack.records import Provenance, Release
-from mlpack.registry import Delete, Key, Put, Row, numbered
-from mlpack.registry.manifest import Manifest, decode_manifest
+from mlpack.registry import DamagedError, Delete, Key, Put, Row, numbered
+from mlpack.registry.fields import BODY_BYTES, FieldError, Fields, as_digest, parse, shown
+from mlpack.registry.manifest import Manifest, decode_manifest, is_name, part_of
 
 NAMES = "names"
 POLICIES = "policies"
@@ -29,8 +30,12 @@ SETTINGS = "settings"
 PROBE = "probe"
 LAYOUT_BLOBS = "/image/blobs/"
 """What is in the path of the bytes of an image: those are pushed, where there is a container registry."""
+_NUMBERED = re.compile(r"[0-9]{9}")
+_KINDS = re.compile("promote|rollback")
+_PROVENANCE = {each.name for each in dataclasses.fields(Provenance)}
 LEASE = Key("leases", "gc")
 SCHEMA_KEY = Key(SETTINGS, "schema")
+IMAGES_KEY = Key(SETTINGS, "images")
 
 _REFERENCE = re.compile(r"(?P<name>[a-z0-9][a-z0-9-]*)(?:@(?P<version>[1-9][0-9]{0,8})|:(?P<alias>[a-z0-9][a-z0-9-]*))?")
 
@@ -199,24 +204,103 @@ def release_deletes(name: str, version: int, named: Digest) -> tuple[Delete, Del
 
 
 def decode(row: Row, where: str) -> Release:
-    """The release in a row's body. ServiceError when it is not the one that was published."""
-    name = row.key.partition.split("/")[1]
-    return decode_body(row.body, name, row.head.get("digest"), f"{where}: the record {row.key}")
+    """The release of a row that came with its body. DamagedError when it is not the one that was published there."""
+    with reading(row.key, where):
+        name, version = _numbered_in(row.key)
+        named = Fields(row.head).digest("digest")
+        made = _release(row.body, name, str(named))
+        if made.version != version:
+            raise FieldError(f"it holds {shown(made.name)}@{made.version}")
+        _check_head(row.head, made)
+    return made
 
 
 def decode_body(body: bytes, name: str, named: str | None, what: str) -> Release:
     """As `decode`, of the bytes alone; `named` is the digest that the release must have."""
     try:
-        value = json.loads(body)
-        data = value["manifest"].encode()
-        manifest = decode_manifest(data)
-        made = draft(manifest, Provenance(**value["provenance"]), dict(value["images"]), value["created"], int(value["version"]))
-        relied_on(made), seconds(made.created)  # of the right form
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return _release(body, name, named)
+    except FieldError as error:
         raise ServiceError(f"{what} is damaged: {error}; restore it from a backup") from error
-    if str(digest.of_bytes(data)) != named or manifest.name != name:
-        raise ServiceError(f"{what} is not the one that was published; restore it from a backup")
-    return made
+
+
+def _release(body: bytes, name: str, named: str | None) -> Release:
+    """FieldError for whatever `encode` has not written."""
+    said = Fields(parse(body, BODY_BYTES, texts=BODY_BYTES), "its body")
+    data = said.text("manifest", BODY_BYTES).encode()
+    if str(digest.of_bytes(data)) != named:
+        raise FieldError("it is not the one that was published: its manifest has another digest")
+    try:
+        manifest = decode_manifest(data)
+    except FieldError:
+        raise
+    except ValueError as error:
+        raise FieldError(shown(error)) from None
+    if manifest.name != name:
+        raise FieldError(f"it is not the one that was published: it is of {shown(manifest.name)}")
+    images = {part_of(id_): _image(reference, id_) for id_, reference in said.inside("images").items()}
+    return draft(manifest, _provenance(said.inside("provenance")), images, said.time("created"), said.version("version"))
+
+
+def _provenance(value: Mapping[str, Any]) -> Provenance:
+    said = Fields(value, "provenance")
+    if unknown := sorted(value.keys() - _PROVENANCE):
+        raise FieldError(f"provenance holds {shown(unknown[0], 40)}")
+    texts = {key: said.maybe(key, said.label) for key in ("label", "commit", "who", "where")}
+    return Provenance(dirty=said.maybe("dirty", said.flag), **texts)
+
+
+def _image(reference: object, id_: str) -> str:
+    text = Fields({id_: reference}, "images").label(id_)
+    as_digest(text.rpartition("@")[2], f"the image of {shown(id_)}")
+    return text
+
+
+def _check_head(head_: Mapping[str, Any], release: Release) -> None:
+    """What a list would show is what the record says; a newer mlpack may show more."""
+    said = head(release)
+    for key in said.keys() & head_.keys():
+        if type(said[key]) is not type(head_[key]) or said[key] != head_[key]:
+            raise FieldError(f"the head of its row is not what its record says: {key}")
+
+
+def decode_shown(row: Row, where: str) -> Mapping[str, Any]:
+    """What a list shows of a release: the head of its row among the `heads`, each field of its form."""
+    with reading(row.key, where):
+        _, version = _numbered_in(row.key)
+        said = Fields(row.head)
+        if said.version("version") != version:
+            raise FieldError(f"it says version {said.version('version')}")
+        found: dict[str, Any] = {"version": version, "digest": str(said.digest("digest")), "created": said.time("created")}
+        found |= {"kind": said.label("kind"), "size_bytes": said.whole("size_bytes")}
+        found |= {key: said.maybe(key, said.label) for key in ("target", "arch")}
+        return found | dataclasses.asdict(_provenance({key: row.head[key] for key in row.head if key in _PROVENANCE}))
+
+
+@contextmanager
+def reading(key: Key, where: str, remedy: str | None = None) -> Iterator[None]:
+    """Within it whatever a row has that mlpack does not write is a DamagedError that names the row."""
+    try:
+        yield
+    except FieldError as error:
+        raise (DamagedError(where, key, error, remedy) if remedy else DamagedError(where, key, error)) from error
+
+
+def numbered_in(row: Row, where: str) -> int:
+    """The number of a release, of its row alone."""
+    with reading(row.key, where):
+        return _numbered_in(row.key)[1]
+
+
+def _numbered_in(key: Key) -> tuple[str, int]:
+    """The name in the partition of a numbered row (releases, heads, moves), and its number."""
+    parts = key.partition.split("/")
+    if parts[0] != "name" or len(parts) < 3 or not is_name(parts[1]):
+        raise FieldError("its name is not one that a model may have")
+    if parts[2:] not in (["releases"], ["heads"]) and not (len(parts) == 4 and parts[2] == "alias" and is_name(parts[3])):
+        raise FieldError("its alias is not one that a model may have")
+    if _NUMBERED.fullmatch(key.sort) is None or not int(key.sort):
+        raise FieldError("it is not numbered")
+    return parts[1], int(key.sort)
 
 
 def stored_files(release: Release) -> dict[str, Digest]:
@@ -268,7 +352,11 @@ class Move:
 
     def target(self, where: str) -> Release:
         """The release that the alias points to after this move."""
-        return decode_body(self.release, self.name, self.digest, f"{where}: the record of {self.name}:{self.alias}")
+        key = Key(moves(self.name, self.alias), numbered(self.revision))
+        made = decode_body(self.release, self.name, self.digest, f"{where}: the record {key} of {self.name}:{self.alias}")
+        if made.version != self.version:
+            raise DamagedError(where, key, f"it leads to version {self.version} and holds the record of {made.version}")
+        return made
 
 
 def move_put(move: Move) -> Put:
@@ -283,16 +371,28 @@ def move_put(move: Move) -> Put:
 
 def decode_move(row: Row, where: str) -> Move:
     """A move from its row. Its gates and its release are there only when the row came with its body."""
-    _, name, _, alias = row.key.partition.split("/")
-    try:
-        body: dict[str, Any] = json.loads(row.body) if row.body else {"gates": [], "release": ""}
+    with reading(row.key, where):
+        name, revision = _numbered_in(row.key)
+        alias = row.key.partition.split("/")[3]
+        said = Fields(row.head)
+        body = Fields(parse(row.body, 2 * BODY_BYTES, texts=BODY_BYTES) if row.body else {"gates": [], "release": ""}, "its body")
         return Move(
             name=name,
             alias=alias,
-            revision=int(row.key.sort),
-            gates=tuple(body["gates"]),
-            release=str(body["release"]).encode(),
-            **{key: row.head[key] for key in ("version", "previous", "when", "who", "kind", "why", "forced", "digest")},
+            revision=revision,
+            version=said.version("version"),
+            previous=said.maybe("previous", said.version),
+            when=said.time("when"),
+            who=said.maybe("who", said.label),
+            kind=said.word("kind", _KINDS, "a kind of move"),
+            why=said.maybe("why", said.text),
+            forced=said.flag("forced"),
+            digest=str(said.digest("digest")),
+            gates=tuple(_gate(each) for each in body.each("gates")),
+            release=body.text("release", BODY_BYTES).encode(),
         )
-    except (ValueError, KeyError, TypeError) as error:
-        raise ServiceError(f"{where}: the record {row.key} is damaged: {error}; restore it from a backup") from error
+
+
+def _gate(value: object) -> Mapping[str, Any]:
+    said = Fields(value, "a gate")
+    return {"gate": said.label("gate"), "ok": said.flag("ok"), "detail": said.text("detail")}

@@ -11,10 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from mlpack.registry import SCHEMA, Key, Put, rows
+from mlpack.registry import SCHEMA, Put, marks, rows
 from mlpack.registry.releases import Registry
-
-IMAGES_KEY = Key(rows.SETTINGS, "images")
 
 Say = Callable[[str], None]
 
@@ -55,13 +53,13 @@ def missing(registry: Registry, images: str | None, *, blind: bool = False) -> I
         registry.check_schema()
     if blind or table.get(rows.SCHEMA_KEY) is None:
         yield Step(f"write the registry's format ({SCHEMA})", partial(registry.check_schema, write=True))
-    row = None if blind else table.get(IMAGES_KEY)
+    row = None if blind else table.get(rows.IMAGES_KEY)
     if images is not None and (row is None or row.head.get("prefix") != images):
-        put = Put(key=IMAGES_KEY, head={"prefix": images}, expect=row.revision if row else 0)
+        put = Put(key=rows.IMAGES_KEY, head={"prefix": images}, expect=row.revision if row else 0)
         yield Step(f"send images to {images}", partial(table.commit, put))
 
 
 def images_of(registry: Registry) -> str | None:
     """Where its images go, when it was said."""
-    row = registry.place.table.get(IMAGES_KEY)
-    return str(row.head["prefix"]) if row else None
+    row = registry.place.table.get(rows.IMAGES_KEY)
+    return marks.images(row, registry.place.where) if row else None

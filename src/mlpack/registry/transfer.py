@@ -9,29 +9,60 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from mlpack.digest import Digest
-from mlpack.errors import RecipeError
+from mlpack.errors import RecipeError, disk_of
 from mlpack.records import Release
-from mlpack.registry import ConflictError, Delete, Key, Moved, Put, alias_names, audit, care, leases, rows
-from mlpack.registry.exports import Export, Reader, Writer, read_export
-from mlpack.registry.releases import Registry, side_by_side
+from mlpack.registry import (
+    ConflictError,
+    DamagedHead,
+    Delete,
+    Key,
+    Moved,
+    Put,
+    Row,
+    alias_names,
+    audit,
+    batches,
+    care,
+    leases,
+    marks,
+    policies,
+    rows,
+)
+from mlpack.registry.exports import Export, Reader, Writer, read_export, temporary
+from mlpack.registry.parallel import side_by_side
+from mlpack.registry.releases import Registry
+
+_RECORDED = 1000
+"""Releases in a record: DynamoDB keeps 400 kB in a row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Imported:
-    """What an import changed. `known`: releases that were there. `policies_kept`: those that differ, and stay as they are here.
-    `aliases_left`: NAME:ALIAS that did not come, because no alias may be called so any more (`alias_names`)."""
+    """What an import changed. `known`: releases that were there. `policies` and `audit`: policies and records of collections that
+    came because they were asked for; `policies_kept`: those that differ, and stay as they are here; `policies_left` and
+    `audit_left`: what the export has of these, and was not asked for. `aliases_left`: NAME:ALIAS that did not come, because no
+    alias may be called so any more (`alias_names`)."""
 
     releases: tuple[str, ...]
     known: int
     moves: int
-    policies_kept: tuple[str, ...]
+    policies_kept: tuple[str, ...] = ()
+    policies: tuple[str, ...] = ()
+    policies_left: tuple[str, ...] = ()
+    audit: int = 0
+    audit_left: int = 0
     aliases_left: tuple[str, ...] = ()
+
+
+POLICIES, AUDIT = "policies", "audit"
+WITH = (POLICIES, AUDIT)
+"""What an import brings only when it is asked to: what decides about promotions here, and what others are said to have done."""
 
 
 # --- out --------------------------------------------------------------------------------------------------------------
@@ -50,7 +81,7 @@ def export(registry: Registry, out: Path, names: Iterable[str] = (), moved: Move
     moves = [move for name in chosen or known for move in _moves(registry, name)]
     # After the moves, and before what was collected: what the first speak of is in one of the second.
     releases = [release for name in chosen or known for release in registry.releases(name)]
-    with Writer(out) as writer:
+    with disk_of(out.absolute().parent, "free some there, or write to a larger disk"), Writer(out) as writer:
         stored = {named for release in releases for named in rows.stored_files(release).values()}
         side_by_side(partial(writer.blob, named, partial(_fetch, registry, named, moved)) for named in sorted(stored))
         for release in releases:
@@ -64,7 +95,7 @@ def export(registry: Registry, out: Path, names: Iterable[str] = (), moved: Move
 def _moves(registry: Registry, name: str) -> Iterator[rows.Move]:
     table = registry.place.table
     for alias in table.query(rows.aliases(name)):
-        for row in table.query(rows.moves(name, alias.key.sort), bodies=True):
+        for row in table.query(rows.moves(name, marks.alias(alias, registry.place.where)), bodies=True):
             yield rows.decode_move(row, registry.place.where)
 
 
@@ -80,16 +111,17 @@ def _body_without_images(registry: Registry, move: rows.Move) -> bytes:
 def _collected(registry: Registry, names: set[str]) -> Iterator[Put]:
     """Which releases are missing because they were collected: `verify` asks for that wherever they come to."""
     for key, entry in audit.entries(registry.place):
-        if entry.what == audit.COLLECTED:
-            gone = {text: named for text, named in entry.details["releases"].items() if text.partition("@")[0] in names}
+        if entry.releases:
+            gone = {text: str(named) for text, named in entry.releases.items() if text.partition("@")[0] in names}
             if gone:
-                yield Put(key=key, head={"what": entry.what, "who": entry.who, "details": {"releases": gone, "images": []}})
+                said = {"what": audit.COLLECTED, "who": entry.who, "details": {"releases": gone, "images": []}}
+                yield Put(key=key, head=said)
 
 
 def _policies(registry: Registry, chosen: list[str]) -> Iterator[Put]:
-    for row in registry.place.table.query(rows.POLICIES, bodies=True):
-        if not chosen or row.key.sort.partition(":")[0] in chosen:
-            yield Put(key=row.key, head=row.head, body=row.body)
+    for policy in policies.listed(registry.place):
+        if not chosen or policy.subject.partition(":")[0] in chosen:
+            yield policies.put_of(policy)
 
 
 def _export_images(registry: Registry, release: Release, writer: Writer) -> None:
@@ -115,19 +147,32 @@ def _fetch(registry: Registry, named: Digest, moved: Moved, path: Path) -> None:
 # --- in ---------------------------------------------------------------------------------------------------------------
 
 
-def import_(registry: Registry, source: Path, who: str | None, moved: Moved = lambda _: None) -> Imported:
-    """Bring an export in. RecipeError, before anything is written, when it is damaged or contradicts what is there."""
+def import_(
+    registry: Registry, source: Path, who: str | None, moved: Moved = lambda _: None, *, asked: Collection[str] = ()
+) -> Imported:
+    """Bring an export in. RecipeError, before anything is written, when it is damaged or contradicts what is there.
+
+    `asked`: what of `WITH` is brought, too. Which releases the other registry had collected is kept in the record of the import in
+    any case, as what the export says: `verify` asks for that.
+    """
     with Reader(source) as reader:
         found = read_export(reader)
         registry.check_schema()
         found, left = _without_reserved(registry, found)
+        _check_times(registry, found, str(source))
         _check_bytes(reader, found)
         _check_conflicts(registry, found, str(source))
         registry.check_schema(write=True)
-        made = replace(_bring(registry, reader, found, moved), aliases_left=left)
-    if made.releases or made.moves:
-        details = {"from": found.registry, "releases": list(made.releases), "moves": made.moves}
-        audit.record(registry.place, audit.IMPORT, who, details)
+        if AUDIT not in asked:  # first, so that nothing is missed whenever this is interrupted
+            gone = _gone(registry, found)
+            for texts in batches(gone, _RECORDED):
+                said = {"from": found.registry, "releases": [], "moves": 0, "collected": {text: gone[text] for text in texts}}
+                audit.record(registry.place, audit.IMPORT, who, said)
+        made = replace(_bring(registry, reader, found, moved, asked), aliases_left=left)
+    for number, releases in enumerate(batches(made.releases, _RECORDED) if made.releases else [[]]):
+        counts = {"moves": made.moves, "policies": list(made.policies), "audit": made.audit} if number == 0 else {"moves": 0}
+        if releases or made.moves or made.policies or made.audit:
+            audit.record(registry.place, audit.IMPORT, who, {"from": found.registry, "releases": releases, **counts})
     return made
 
 
@@ -135,13 +180,29 @@ def _without_reserved(registry: Registry, found: Export) -> tuple[Export, tuple[
     """The export without aliases whose names are reserved, unless they are here already, and without policies for such."""
     called = {(move.name, move.alias) for move in found.moves if alias_names.why_reserved(move.alias)}
     left = {each for each in called if registry.place.table.get(Key(rows.aliases(each[0]), each[1])) is None}
-    policies = {row.key.sort for row in found.policies if alias_names.why_reserved(row.key.sort.partition(":")[2])}
+    reserved = {each.subject for each in found.policies if alias_names.why_reserved(each.subject.partition(":")[2])}
     kept = replace(
         found,
         moves=tuple(move for move in found.moves if (move.name, move.alias) not in left),
-        policies=tuple(row for row in found.policies if row.key.sort not in policies),
+        policies=tuple(each for each in found.policies if each.subject not in reserved),
     )
-    return kept, tuple(sorted({f"{name}:{alias}" for name, alias in left} | policies))
+    return kept, tuple(sorted({f"{name}:{alias}" for name, alias in left} | reserved))
+
+
+def _gone(registry: Registry, found: Export) -> dict[str, str]:
+    """The releases that the other registry had collected, as far as that is not known here."""
+    known = care.collected_releases(registry)
+    said = {text: str(named) for _, entry in found.collected for text, named in entry.releases.items()}
+    return {text: named for text, named in said.items() if text not in known and not _is_there(registry, text)}
+
+
+def _check_times(registry: Registry, found: Export, source: str) -> None:
+    """An alias whose last move is of another century would be of that century for ever: no move is before the one before it."""
+    limit = rows.timestamp(registry.place.now() + leases.SKEW_S)
+    times = [(f"{each.name}@{each.version}", each.created) for each in found.releases]
+    times += [(f"move {each.revision} of {each.name}:{each.alias}", each.when) for each in found.moves]
+    if problems := [f"{source}: {what} is of {when}, which has not come yet" for what, when in times if when > limit]:
+        raise RecipeError(*problems, "nothing was imported: set the clocks, or export again")
 
 
 def _check_bytes(reader: Reader, found: Export) -> None:
@@ -162,7 +223,7 @@ def _check_conflicts(registry: Registry, found: Export, source: str) -> None:
     place, problems, here = registry.place, list[str](), registry.place.where
     collected = care.collected_releases(registry)
     for name in sorted({release.name for release in found.releases}):
-        there = {row.head["digest"]: int(row.head["version"]) for row in place.table.query(rows.releases(name))}
+        there = {str(each.head["digest"]): each.version for each in registry.listed(name)}
         versions = {version: named for named, version in there.items()}
         for release in (each for each in found.releases if each.name == name):
             what, named = f"{name}@{release.version}", str(release.digest)
@@ -188,23 +249,39 @@ def _same(one: rows.Move, other: rows.Move) -> bool:
     return replace(one, release=b"", gates=()) == replace(other, release=b"", gates=())
 
 
-def _bring(registry: Registry, reader: Reader, found: Export, moved: Moved) -> Imported:
+def _bring(registry: Registry, reader: Reader, found: Export, moved: Moved, asked: Collection[str]) -> Imported:
     place = registry.place
     releases = [f"{each.name}@{each.version}" for each in found.releases if _bring_release(registry, reader, each, moved)]
-    for row in found.collected:
-        gone = {text: named for text, named in row.head["details"]["releases"].items() if not _is_there(registry, text)}
-        if gone:
-            _put_once(registry, Put(key=row.key, head={**row.head, "details": {"releases": gone, "images": []}}))
+    brought = sum(_bring_collected(registry, row, entry) for row, entry in found.collected) if AUDIT in asked else 0
     moves = sum(_bring_move(registry, move) for move in found.moves)
-    kept = []
-    for row in found.policies:
-        known = place.table.get(row.key)
-        if known is None:
-            _put_once(registry, Put(key=row.key, head=row.head, body=row.body))
-        elif (dict(known.head), known.body) != (dict(row.head), row.body):
-            kept.append(row.key.sort)
-    known_releases = len(found.releases) - len(releases)
-    return Imported(releases=tuple(releases), known=known_releases, moves=moves, policies_kept=tuple(kept))
+    new, kept, left = list[str](), list[str](), list[str]()
+    for policy in found.policies:
+        put = policies.put_of(policy)
+        known = place.table.get(put.key)
+        if known is not None:
+            if isinstance(known.head, DamagedHead) or dict(known.head) != dict(put.head):
+                kept.append(policy.subject)
+        elif POLICIES not in asked:
+            left.append(policy.subject)
+        elif _put_once(registry, put):
+            new.append(policy.subject)
+    return Imported(
+        releases=tuple(releases),
+        known=len(found.releases) - len(releases),
+        moves=moves,
+        policies=tuple(new),
+        policies_kept=tuple(kept),
+        policies_left=tuple(left),
+        audit=brought,
+        audit_left=0 if AUDIT in asked else sum(place.table.get(row.key) is None for row, _ in found.collected),
+    )
+
+
+def _bring_collected(registry: Registry, row: Row, entry: audit.Entry) -> bool:
+    """The record of a collection, without images: whether theirs may go is nothing that an export may say."""
+    gone = {text: str(named) for text, named in entry.releases.items() if not _is_there(registry, text)}
+    head = {"what": audit.COLLECTED, "who": entry.who, "details": {"releases": gone, "images": []}}
+    return bool(gone) and _put_once(registry, Put(key=row.key, head=head))
 
 
 def _is_there(registry: Registry, reference: str) -> bool:
@@ -236,7 +313,7 @@ def _bring_release(registry: Registry, reader: Reader, release: Release, moved: 
             table.commit(*rows.release_puts(made), Delete(key=intent.key, expect=1), *new)
         except ConflictError as error:
             row = table.get(rows.release_key(release.name, release.version))
-            if row is None or row.head["digest"] != str(release.digest):
+            if row is None or rows.decode(row, registry.place.where).digest != release.digest:
                 raise RecipeError(f"{what}: somebody published it meanwhile in {registry.place.where}: run it again") from error
     return True
 
@@ -253,14 +330,14 @@ def _push(registry: Registry, reader: Reader, release: Release) -> dict[str, str
         if registry.images is None or one["kind"] != "image":
             continue
         prefix = f"artifacts/{id_}/image/"
-        with tempfile.TemporaryDirectory(prefix="mlpack-import-") as folder:
+        with temporary() as folder:
             for path, named in release.files.items():
                 if path.startswith(prefix):
-                    target = Path(folder) / path.removeprefix(prefix)
+                    target = folder / path.removeprefix(prefix)
                     target.parent.mkdir(parents=True, exist_ok=True)
                     with reader.file(named) as source:
                         shutil.copyfile(source, target)
-            pushed[id_] = registry.images.push(Path(folder), release.name)
+            pushed[id_] = registry.images.push(folder, release.name)
     return pushed
 
 

@@ -14,17 +14,23 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
+from mlpack import plain_files
 from mlpack.digest import Digest
-from mlpack.errors import PackError
+from mlpack.errors import PackError, RecipeError
 from mlpack.targets import lambda_zip, layering
 from mlpack.targets.contents import TASK_ROOT
 
 PACKAGE = "package.json"
 SCHEMA = 1
 _CHUNK_BYTES = 1 << 20
+_PACKAGE_BYTES = 64 << 20
+"""A package.json has a line a file: this is half a million of them."""
+_PATH_BYTES, _NAME_BYTES = 1024, 255
+"""Linux takes paths of 4,096 bytes, which leaves room for where the package is unpacked to, and names of 255."""
+_SHORT = 200
 _LAYER_PREFIX = "python/"
 _DAMAGE = (zipfile.BadZipFile, zlib.error, tarfile.TarError, EOFError, NotImplementedError, RuntimeError)
 """What the standard library raises on archives that are broken, encrypted (RuntimeError) or packed in ways nobody asked for."""
@@ -39,14 +45,18 @@ class _Wanted:
 def describe(artifact: Path) -> dict[str, Any]:
     """package.json of an artifact's directory. PackError when that is not one, or was written by a newer mlpack."""
     try:
-        found = json.loads((artifact / PACKAGE).read_bytes())
+        found = json.loads(plain_files.read(artifact, PACKAGE, _PACKAGE_BYTES))
         schema = found["schema"]
     except FileNotFoundError:
         raise PackError(f"{artifact} is no package: it has no {PACKAGE}. Give the directory that `mlpack build` wrote") from None
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise PackError(f"{artifact / PACKAGE} is damaged ({type(error).__name__}: {error}): build the package again") from None
+    except RecipeError as error:
+        raise PackError(str(error)) from None
+    except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
+        raise _damaged(artifact, error) from None
     if schema != SCHEMA or not isinstance(found, dict):
-        raise PackError(f"{artifact / PACKAGE} has schema {schema!r}; this mlpack reads {SCHEMA}: update mlpack, or build again")
+        raise PackError(
+            f"{artifact / PACKAGE} has schema {_short(repr(schema))}; this mlpack reads {SCHEMA}: update mlpack, or build again"
+        )
     return found
 
 
@@ -54,38 +64,82 @@ def unpack(artifact: Path, out_dir: Path) -> Path:
     """Everything that will lie at /var/task, written below `out_dir` (which is empty or new); returns it. Files are read-only."""
     described = describe(artifact)
     try:
-        rows = described["files"]
-        wanted = {row["path"]: _Wanted(size_bytes=row["size_bytes"], digest=Digest(row["digest"])) for row in rows}
+        wanted = _listed(described)
     except (KeyError, TypeError, ValueError) as error:
-        raise PackError(f"{artifact / PACKAGE} is damaged ({type(error).__name__}: {error}): build the package again") from None
+        raise _damaged(artifact, error) from None
     out_dir.mkdir(parents=True, exist_ok=True)
     found: set[str] = set()
     sources = _image(artifact, described) if described.get("kind") == "image" else _zips(artifact)
     try:
         for path, stream in sources:
             if path in found:
-                raise PackError(f"{path} is in the package twice: two readers could see two different files")
+                raise PackError(f"{_short(path)} is in the package twice: two readers could see two different files")
             if path not in wanted:
-                raise PackError(f"the package holds {path!r}, which its {PACKAGE} does not list: it was changed after it was built")
+                what = f"the package holds {_short(repr(path))}, which its {PACKAGE} does not list"
+                raise PackError(f"{what}: it was changed after it was built")
             found.add(path)
             _place(out_dir, path, stream, wanted[path])
     except _DAMAGE as error:
-        raise PackError(f"the package in {artifact} is damaged ({error}): fetch or build it again") from None
+        raise PackError(f"the package in {artifact} is damaged ({_short(error)}): fetch or build it again") from None
+    except RecipeError as error:
+        raise PackError(str(error)) from None
     if missing := sorted(set(wanted) - found):
-        raise PackError(f"the package lacks {', '.join(missing[:5])}: it is damaged or was not copied whole")
+        raise PackError(f"the package lacks {', '.join(map(_short, missing[:5]))}: it is damaged or was not copied whole")
     return out_dir
 
 
+def _listed(described: Mapping[str, Any]) -> dict[str, _Wanted]:
+    """The files that package.json lists. ValueError for one that no directory could hold, or that is a folder of another."""
+    wanted: dict[str, _Wanted] = {}
+    for row in described["files"]:
+        path, size = row["path"], row["size_bytes"]
+        if not isinstance(path, str) or not _is_path(path) or path in wanted:
+            raise ValueError(f"{_short(repr(path))} is malformed, or there twice")
+        if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+            raise ValueError(f"{_short(path)} has a size that is no number of bytes")
+        named = row["digest"]
+        wanted[path] = _Wanted(size_bytes=size, digest=Digest(named if isinstance(named, str) else ""))
+    for path in wanted:
+        if both := next((str(above) for above in PurePosixPath(path).parents if str(above) in wanted), None):
+            raise ValueError(f"{_short(both)} is a file and a folder of another")
+    return wanted
+
+
+def _damaged(artifact: Path, error: Exception) -> PackError:
+    return PackError(f"{artifact / PACKAGE} is damaged ({type(error).__name__}: {_short(error)}): build the package again")
+
+
+def _is_path(path: str) -> bool:
+    """Whether it stays below its directory, and a file system of the usual limits can hold it."""
+    parts = path.split("/")
+    try:
+        sizes = [len(part.encode()) for part in parts]
+    except UnicodeError:
+        return False
+    if sum(sizes) + len(parts) > _PATH_BYTES or max(sizes) > _NAME_BYTES:
+        return False
+    return not any(part in {"", ".", ".."} or "\\" in part or "\0" in part for part in parts)
+
+
+def _short(said: object) -> str:
+    """A stranger's words in a message: on one line, printable, and cut."""
+    text = str(said)
+    cut = text[:_SHORT] + ("..." if len(text) > _SHORT else "")
+    return cut if cut.isprintable() else ascii(cut)[1:-1]
+
+
 def _zips(artifact: Path) -> Iterator[tuple[str, BinaryIO]]:
-    names = [(lambda_zip.FUNCTION, ""), *([(lambda_zip.LAYER, _LAYER_PREFIX)] if (artifact / lambda_zip.LAYER).exists() else [])]
+    names = [(lambda_zip.FUNCTION, "")]
+    if plain_files.is_there(artifact, lambda_zip.LAYER):
+        names.append((lambda_zip.LAYER, _LAYER_PREFIX))
     for name, prefix in names:
-        if not (artifact / name).is_file():
+        if not plain_files.is_there(artifact, name):
             raise PackError(f"{artifact} lacks {name}: it is damaged or was not copied whole")
-        with zipfile.ZipFile(artifact / name) as archive:
+        with plain_files.opened(artifact, name) as file, zipfile.ZipFile(file) as archive:
             for info in archive.infolist():
                 kind = info.external_attr >> 28
                 if info.is_dir() or kind not in {0, 0o10} or not info.filename.startswith(prefix):
-                    raise PackError(f"{name} holds {info.filename!r}, which is not a plain file of a package")
+                    raise PackError(f"{name} holds {_short(repr(info.filename))}, which is not a plain file of a package")
                 with archive.open(info) as stream:
                     yield info.filename.removeprefix(prefix), stream  # type: ignore[misc]  # a BinaryIO in all but name
 
@@ -93,8 +147,14 @@ def _zips(artifact: Path) -> Iterator[tuple[str, BinaryIO]]:
 def _image(artifact: Path, described: Mapping[str, Any]) -> Iterator[tuple[str, BinaryIO]]:
     from mlpack.oci import compression, layout
 
+    try:
+        for _ in plain_files.below(artifact, layering.LAYOUT):
+            pass  # nothing in it is a link to elsewhere, or a pipe
+    except FileNotFoundError:
+        raise PackError(f"{artifact} lacks {layering.LAYOUT}: it is damaged or was not copied whole") from None
     made = layout.read(artifact / layering.LAYOUT)
-    ours = set((described.get("layers") or {}).values())
+    layers = described.get("layers") or {}
+    ours = {each for each in layers.values() if isinstance(each, str)} if isinstance(layers, dict) else set()
     prefix = TASK_ROOT.lstrip("/") + "/"
     above = {part.rstrip("/") for part in ("var", "var/task")}
     for layer in made.layers:
@@ -106,15 +166,15 @@ def _image(artifact: Path, described: Mapping[str, Any]) -> Iterator[tuple[str, 
                     continue
                 stream = archive.extractfile(entry) if entry.isreg() else None
                 if stream is None or not entry.name.startswith(prefix):
-                    raise PackError(f"a layer of the package holds {entry.name!r}, which is not a plain file below {TASK_ROOT}")
+                    what = f"a layer of the package holds {_short(repr(entry.name))}"
+                    raise PackError(f"{what}, which is not a plain file below {TASK_ROOT}")
                 yield entry.name.removeprefix(prefix), stream  # type: ignore[misc]  # a BinaryIO in all but name
 
 
 def _place(out_dir: Path, path: str, stream: BinaryIO, wanted: _Wanted) -> None:
-    parts = path.split("/")
-    if any(part in {"", ".", ".."} or "\\" in part or "\0" in part for part in parts):
-        raise PackError(f"the package holds the path {path!r}, which leaves its directory or is malformed")
-    target = out_dir.joinpath(*parts)
+    if not _is_path(path):
+        raise PackError(f"the package holds the path {_short(repr(path))}, which leaves its directory or is malformed")
+    target = out_dir.joinpath(*path.split("/"))
     target.parent.mkdir(parents=True, exist_ok=True)
     state, size = hashlib.sha256(), 0
     with target.open("xb") as file:
@@ -125,5 +185,6 @@ def _place(out_dir: Path, path: str, stream: BinaryIO, wanted: _Wanted) -> None:
             state.update(chunk)
             file.write(chunk)
     if size != wanted.size_bytes or state.hexdigest() != wanted.digest.hex:
-        raise PackError(f"{path} is not the file that {PACKAGE} lists: the package is damaged or was changed after it was built")
+        what = f"{_short(path)} is not the file that {PACKAGE} lists"
+        raise PackError(f"{what}: the package is damaged or was changed after it was built")
     target.chmod(0o444)

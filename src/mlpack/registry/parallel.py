@@ -1,0 +1,20 @@
+"""Several things at once, and the first failure of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+_PARALLEL = 8
+
+
+def side_by_side(tasks: Iterable[Callable[[], object]]) -> None:
+    """Run these side by side; the first failure is raised when those that had begun have ended, and the rest is not begun."""
+    with ThreadPoolExecutor(max_workers=_PARALLEL) as pool:
+        futures = [pool.submit(task) for task in tasks]
+        try:
+            for future in futures:
+                future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise

@@ -1,0 +1,193 @@
+"""A private directory beside where something is to be, in which it is made, and from which it is put in place whole.
+
+Promises: nobody but this user can get into it, and nothing is written or read through a name that another could have changed: the
+directory is held open, and everything goes by that. What an interrupted try left is gone on with only when it is this user's, was
+open to nobody else, and holds nothing but files and directories of its own; anything else that has the name is left alone, and
+another name is taken. Two processes never share one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlpack.errors import RecipeError, ServiceError, disk_of
+
+_NAME_BYTES = 160
+_OTHERS_WRITE = 0o022
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workplace:
+    """`path`: the directory itself, whatever becomes of its name meanwhile. `target`: what is made there for."""
+
+    target: Path
+    path: Path
+    name: str
+    _fd: int
+    _parent: int
+
+    def put(self, inside: str) -> None:
+        """Rename what has this name here to the target, at once: an empty directory or a file that is there is replaced."""
+        made = os.stat(inside, dir_fd=self._fd, follow_symlinks=False)
+        self._rename(inside, self._fd, made)
+
+    def become(self) -> None:
+        """Rename the directory itself to the target, at once, with the mode that this user gives new directories."""
+        os.fchmod(self._fd, self._usual_mode())
+        self._rename(self.name, self._parent, os.fstat(self._fd))
+
+    def _rename(self, name: str, folder: int, made: os.stat_result) -> None:
+        try:
+            os.rename(name, self.target.name, src_dir_fd=folder, dst_dir_fd=self._parent)
+        except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+            raise _taken(self.target) from error
+        except OSError as error:
+            if os.path.lexists(self.target):  # ENOTEMPTY and EEXIST have one class, EBUSY none
+                raise _taken(self.target) from error
+            raise
+        os.fsync(self._parent)
+        found = os.stat(self.target.name, dir_fd=self._parent, follow_symlinks=False)
+        if (found.st_dev, found.st_ino) != (made.st_dev, made.st_ino):
+            raise ServiceError(
+                f"{self.target}: somebody else put something there at this moment; use a directory that nobody else may write to"
+            )
+
+    def _usual_mode(self) -> int:
+        """What the umask leaves: it cannot be asked for without being set, which threads would notice."""
+        probe = f".{secrets.token_hex(8)}"
+        os.mkdir(probe, 0o777, dir_fd=self._fd)
+        try:
+            return stat.S_IMODE(os.stat(probe, dir_fd=self._fd).st_mode)
+        finally:
+            os.rmdir(probe, dir_fd=self._fd)
+
+
+def _taken(target: Path) -> RecipeError:
+    return RecipeError(f"{target}: already there, since a moment ago; give another name with --out")
+
+
+@contextmanager
+def beside(target: Path, name: str, keep: Callable[[BaseException], bool]) -> Iterator[Workplace]:
+    """The workplace `.TARGET.name` beside `target`, whose own directory is made. It is removed at the end, but for errors that
+    `keep` says to go on after. FullDiskError names the target where its disk is full."""
+    target = target.absolute()
+    with disk_of(target.parent, "free some there, or give a directory on a larger disk with --out"):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        parent = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            usual = f".{os.fsencode(target.name)[:_NAME_BYTES].decode(errors='ignore')}.{name}"
+            fd, alone = _take(parent, usual), False
+            if fd is None:
+                usual, alone = f"{usual}.{secrets.token_hex(8)}", True
+                fd = _take(parent, usual)
+            if fd is None:
+                raise ServiceError(
+                    f"{target.parent}: others change what is made there: use one that nobody else may write to"
+                )
+            work = Workplace(target=target, path=_path_of(fd, target.with_name(usual)), name=usual, _fd=fd, _parent=parent)
+            try:
+                yield work
+            except BaseException as error:
+                if alone or not keep(error):
+                    _remove(work, parent, fd)
+                raise
+            else:
+                _remove(work, parent, fd)
+            finally:
+                os.close(fd)
+        finally:
+            os.close(parent)
+
+
+def is_own_file(path: Path) -> bool:
+    """Whether this is a file of this user's that nobody else may change, under this name alone."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return False
+    return _is_own(found) and stat.S_ISREG(found.st_mode) and not found.st_mode & _OTHERS_WRITE
+
+
+def _take(parent: int, name: str) -> int | None:
+    """The directory of this name, open and locked; made when it is not there. None when it may not be this process's."""
+    with suppress(FileExistsError):
+        os.mkdir(name, 0o700, dir_fd=parent)
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    except OSError:
+        return None  # a link, a file, somebody else's
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _is_private(fd) and _is_still(parent, name, fd):
+            os.fchmod(fd, 0o700)
+            return fd
+    except OSError:
+        pass  # another process has it, or it is one that this user may not read
+    os.close(fd)
+    return None
+
+
+def _is_private(fd: int) -> bool:
+    """Whether it is this user's, with nothing in it that another user has made, can change, or sees under another name."""
+    top = os.fstat(fd)
+    if not _is_own(top) or top.st_mode & _OTHERS_WRITE:
+        return False
+    closed = not top.st_mode & 0o077  # nobody else ever got in
+    for _, folders, files, here in os.fwalk(dir_fd=fd, follow_symlinks=False):
+        for name in (*folders, *files):
+            found = os.stat(name, dir_fd=here, follow_symlinks=False)
+            plain = stat.S_ISDIR(found.st_mode) if name in folders else stat.S_ISREG(found.st_mode)
+            if not plain or not _is_own(found) or (found.st_mode & _OTHERS_WRITE and not closed):
+                return False
+    return True
+
+
+def _is_own(found: os.stat_result) -> bool:
+    return found.st_uid == os.geteuid() and (stat.S_ISDIR(found.st_mode) or found.st_nlink == 1)
+
+
+def _is_still(parent: int, name: str, fd: int) -> bool:
+    there, held = os.stat(name, dir_fd=parent, follow_symlinks=False), os.fstat(fd)
+    return (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino)
+
+
+def _path_of(fd: int, path: Path) -> Path:
+    """A path to the open directory that no rename changes. Without /proc its name, which is as good where nobody else writes."""
+    held = Path(f"/proc/self/fd/{fd}")
+    return held if held.is_dir() else path
+
+
+def _remove(work: Workplace, parent: int, fd: int) -> None:
+    """The directory and what is in it; nothing when it has become the target."""
+    with suppress(OSError):
+        if not _is_still(parent, work.name, fd):
+            return
+        for name in os.listdir(fd):
+            if stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
+                shutil.rmtree(name, dir_fd=fd)
+            else:
+                os.unlink(name, dir_fd=fd)
+        os.rmdir(work.name, dir_fd=parent)
+
+
+def sync_tree(root: Path) -> None:
+    """Make the names in a tree survive a loss of power."""
+    for folder in (root, *(path for path in root.rglob("*") if path.is_dir())):
+        sync_folder(folder)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a loss of power."""
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
