@@ -57,6 +57,11 @@ def test_what_a_message_says_of_itself() -> None:
         ({"deadline_ms": "1"}, 504),
         ({"deadline_ms": "99999999999999"}, None),
         ({"request_id": "../x"}, 400),
+        ({"request_id": "\ud800"}, 400),
+        ({"request_id": "x" * 100_000}, 400),
+        ({"model": "x" * 100_000}, 404),
+        ({"deadline_ms": "x" * 100_000}, 400),
+        ({"deadline_ms": "-1e308"}, 504),
         ({"model": "m", "version": "3"}, None),
     ],
 )
@@ -64,10 +69,11 @@ def test_attributes_that_rule_a_message_out(attributes: dict[str, str], status: 
     found = delivery(**attributes)
     try:
         _check(Letter(found), found, MODEL)
-        refused = None
+        refused, said = None, ""
     except RequestError as error:
-        refused = error.status
+        refused, said = error.status, str(error)
     assert refused == status
+    assert len(said) < 400
 
 
 @pytest.mark.parametrize(("sort", "status"), [("input", 422), ("device", 503), ("sticky", 503), ("package", 500)])
