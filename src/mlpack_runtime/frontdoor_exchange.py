@@ -331,7 +331,8 @@ class Exchange(Service):
         if left_s <= 0:
             raise RefusedError("the deadline was over before the request was sent", 504, "DeadlineExceeded")
         traces = ((name, self._headers.get(name, "")) for name in _TRACES)
-        headers = {name: value for name, value in traces if value.isascii() and value.isprintable() and value}
+        fit = ((name, value) for name, value in traces if 0 < len(value) <= telemetry.LONGEST_HEADER)
+        headers = {name: value for name, value in fit if value.isascii() and value.isprintable()}
         headers |= {"content-type": JSON, "x-request-id": self.request_id, telemetry.TRACE_HEADER: record.trace_id}
         headers["x-deadline-ms"] = str(int(left_s * 1000))
         body = protocol.rewritten(value).encode()

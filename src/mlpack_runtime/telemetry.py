@@ -28,7 +28,7 @@ TRACE_HEADER = "x-trace-id"
 _HEX = frozenset("0123456789abcdef")
 _SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:")
 _LONGEST_ID = 128
-_LONGEST_HEADER = 1024  # what comes after is not looked at: a header of separators alone would be as many texts
+LONGEST_HEADER = 1024  # what comes after is not looked at: a header of separators alone would be as many texts
 
 
 def trace_id(headers: "Mapping[str, str]") -> str:
@@ -37,14 +37,14 @@ def trace_id(headers: "Mapping[str, str]") -> str:
     In this order: `traceparent`, `x-trace-id`, `x-amzn-trace-id` (its Root), the Lambda invocation's own, 16 random bytes.
     What a caller said comes before what a gateway added by itself. `headers` have lower-case names; malformed ones are passed over.
     """
-    parts = headers.get("traceparent", "")[:_LONGEST_HEADER].strip().lower().split("-")
+    parts = headers.get("traceparent", "")[:LONGEST_HEADER].strip().lower().split("-")
     if len(parts) >= 4 and len(parts[1]) == 32 and _HEX.issuperset(parts[1]) and parts[1] != "0" * 32:
         return parts[1]
     own = headers.get(TRACE_HEADER, "").strip()
     if own and len(own) <= _LONGEST_ID and _SAFE.issuperset(own):
         return own
     for line in (headers.get("x-amzn-trace-id"), os.environ.get("_X_AMZN_TRACE_ID")):
-        for field in (line or "")[:_LONGEST_HEADER].split(";"):
+        for field in (line or "")[:LONGEST_HEADER].split(";"):
             key, _, root = field.strip().partition("=")
             if key == "Root" and root and len(root) <= _LONGEST_ID and _SAFE.issuperset(root):
                 return root

@@ -154,6 +154,7 @@ def door(tmp_path: Path, meter: Meter, monkeypatch: pytest.MonkeyPatch) -> Answe
 
     def ask(_path: str, body: bytes, headers: dict[str, str], seconds: float) -> Reply:
         assert 0 < seconds < 2_000_000  # what a socket takes
+        assert sum(map(len, headers.values())) < 5000  # what a worker's HTTP takes
         sent.append(len(body) + sum(map(len, headers.values())))
         return Reply(200, b"{}", {"content-type": "application/json"})
 
