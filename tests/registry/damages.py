@@ -236,9 +236,9 @@ def swap(root: Path, kind: str, other: tuple[str, str]) -> None:
     partition, sort = KINDS[kind]
     with edited(root) as connection:
         connection.execute(
-            "UPDATE rows SET (head, body) = (SELECT head, body FROM rows WHERE partition = ? AND sort = ?) "
+            "UPDATE rows SET (head, body) = (SELECT head, body FROM rows WHERE partition = ? AND (sort = ? OR ? = '') LIMIT 1) "
             "WHERE partition = ? AND (sort = ? OR ? = '')",
-            (*other, partition, sort, sort),
+            (*other, other[1], partition, sort, sort),
         )
 
 
