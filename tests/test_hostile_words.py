@@ -26,6 +26,7 @@ import mlpack
 from mlpack import report
 from mlpack.digest import of_bytes
 from mlpack.errors import ExitCode
+from mlpack.records import Release
 from mlpack.registry import Key, Put, places, rows
 
 MEANT = ("::error ", "::group::", "::endgroup::", "::warning ")
@@ -226,8 +227,12 @@ def test_a_word_of_a_registrys_row(read: Reader, monkeypatch: pytest.MonkeyPatch
     read("publish", "out1")
     read("promote", "minilm@1", "--to", "prod")
     read("registry", "policy", "set", "minilm:prod", "--budget", "latency_p95=20ms")
+    place = places.open_registry(".mlpack/registry").place
+    row = place.table.get(rows.release_key("minilm", 1))
+    assert row is not None
+    made = rows.decode(row, place.where)
     for word in (re.sub("[\ud800-\udfff]", "", MANY), "::error::x", "\x1b]0;x\x07\u202e"):
-        _tamper(word)
+        _tamper(word, made)
         for verb in (
             *(("list",), ("show", "minilm"), ("show", "minilm:prod"), ("history", "minilm:prod"), ("verify",), ("gc",)),
             *(("registry", "audit"), ("registry", "policy", "show"), ("show", "minilm", "--field", "digest"), ("pull", "minilm")),
@@ -236,7 +241,7 @@ def test_a_word_of_a_registrys_row(read: Reader, monkeypatch: pytest.MonkeyPatch
             read(*verb)
 
 
-def _tamper(word: str) -> None:
+def _tamper(word: str, made: Release) -> None:
     place = places.open_registry(".mlpack/registry").place
     table = place.table
     for key, change in (
@@ -248,7 +253,6 @@ def _tamper(word: str) -> None:
         table.commit(Put(key=key, head=dict(row.head) | change, body=row.body, expect=row.revision))
     row = table.get(rows.release_key("minilm", 1))
     assert row is not None
-    made = rows.decode(row, place.where)
     odd = dataclasses.replace(made, provenance=dataclasses.replace(made.provenance, label=word, who=word, where=word, commit=word))
     table.commit(Put(key=row.key, head=row.head, body=rows.encode(odd), expect=row.revision))
     for partition in (rows.AUDIT, rows.POLICIES, rows.NAMES, rows.aliases("minilm")):

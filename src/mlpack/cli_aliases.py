@@ -41,6 +41,7 @@ def promote(  # noqa: PLR0913 - click hands every option over by itself
     from mlpack.registry import aliases, gates, policies, rows
 
     wanted = rows.parse_reference(reference)
+    aliases.check_names(wanted, alias)
     place = open_registry(registry).place
     wish = aliases.Wish(who=who(), why=why, force=force, expect=expect)
     with open_console(quiet) as console:

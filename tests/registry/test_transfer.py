@@ -19,7 +19,7 @@ from tests.registry.shelf import Shelf
 
 from mlpack import digest
 from mlpack.errors import RecipeError, ServiceError
-from mlpack.registry import Key, Put, audit, directory, rows
+from mlpack.registry import Delete, Key, Put, audit, directory, policies, rows
 from mlpack.registry.aliases import history
 from mlpack.registry.care import verify
 from mlpack.registry.collection import Policy, collect
@@ -181,7 +181,11 @@ def test_aliases_that_say_a_version_do_not_come(source: Registry, target: Regist
     last = next(iter(history(source.place, PROD, whole=True)))
     old = rows.move_put(dataclasses.replace(last, alias="latest", revision=1, previous=None))
     source.place.table.commit(old, Put(key=Key(rows.aliases("minilm"), "latest"), head={}))
-    source.place.table.commit(Put(key=Key(rows.POLICIES, "*:v1"), head={"refuses": ["size"]}, body=b"{}"))
+    named = policies.put(source.place, policies.Policy(subject="*:mine", refuses=("size",)), "ann")
+    row = source.place.table.get(Key(rows.POLICIES, named.subject))
+    assert row is not None
+    older = Put(key=Key(rows.POLICIES, "*:v1"), head=row.head, body=row.body)
+    source.place.table.commit(older, Delete(key=row.key, expect=row.revision))
     export(source, tmp_path / "exported")
     done = import_(target, tmp_path / "exported", "bob")
     assert (len(done.releases), done.moves, done.aliases_left) == (4, 3, ("*:v1", "minilm:latest"))

@@ -53,16 +53,22 @@ class Outcome:
     moved: bool
 
 
+def check_names(wanted: Reference, alias: str) -> None:
+    """RecipeError when these are no NAME@VERSION and no name for an alias."""
+    if wanted.version is None or not is_name(alias):
+        raise RecipeError(f"{wanted} to {alias!r}: promote NAME@VERSION to a name of small letters, digits and dashes")
+    alias_names.check(alias)
+
+
 def promote(place: Place, wanted: Reference, alias: str, wish: Wish, judge: Judge) -> Outcome:
     """Point the alias at NAME@VERSION.
 
     RecipeError when there is no such release, GateError when gates refuse, ConflictError when another moved it meanwhile.
     """
-    if wanted.version is None or not is_name(alias):
-        raise RecipeError(f"{wanted} to {alias!r}: promote NAME@VERSION to a name of small letters, digits and dashes")
-    alias_names.check(alias)
+    check_names(wanted, alias)
     if wish.force and not wish.why:
         raise RecipeError("--force needs --why: the history keeps both")
+    assert wanted.version is not None
     row = _release_row(place, wanted.name, wanted.version)
     if row is None:
         raise RecipeError(f"no release {wanted} in the registry {place.where}; see `mlpack list {wanted.name}`")

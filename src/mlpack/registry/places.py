@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlpack.errors import RecipeError
+from mlpack.registry import DamagedError
 
 if TYPE_CHECKING:
     from mlpack.records import Release
@@ -48,7 +49,10 @@ def with_images(opened: Registry, prefix: str | None, credentials: Credentials) 
 def with_recorded_images(opened: Registry, prefix: str | None, credentials: Credentials) -> Registry:
     """As `with_images`, to look after what is there: where nobody said where images go, those of releases that were published with
     a place of their own (`publish --images`) are found where their records say. Not to publish into."""
-    found = with_images(opened, prefix, credentials)
+    try:
+        found = with_images(opened, prefix, credentials)
+    except DamagedError:  # a row that `verify` finds, with all others
+        found = opened
     if found.images is not None:
         return found
     from mlpack.registry import images

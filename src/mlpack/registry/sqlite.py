@@ -49,7 +49,7 @@ class SqliteTable:
 
     def get(self, key: Key) -> Row | None:
         """See `Table.get`."""
-        found = self._select(key.partition, "sort = CAST(? AS TEXT)", "", key.sort.encode(), bodies=True, most=1)
+        found = self._select(key.partition, "sort = CAST(? AS TEXT)", "", _text(key.sort), bodies=True, most=1)
         return found[0][1] if found else None
 
     def query(
@@ -57,7 +57,7 @@ class SqliteTable:
     ) -> Iterator[Row]:
         """See `Table.query`."""
         beyond, order = ("<", "DESC") if newest_first else (">", "ASC")
-        since, left = after.encode() if after else None, limit
+        since, left = _text(after) if after else None, limit
         while left is None or left > 0:
             page = _PAGE_ROWS if left is None else min(left, _PAGE_ROWS)
             where = "" if since is None else f"sort {beyond} CAST(? AS TEXT)"
@@ -97,7 +97,7 @@ class SqliteTable:
             f"{f'CASE WHEN length(body) > {2 * BODY_BYTES} THEN NULL ELSE body END' if bodies else _NOTHING} FROM rows "
             f"WHERE partition = CAST(? AS TEXT) {f'AND {where}' if where else ''} {order} LIMIT ?"
         )
-        values = (partition.encode(), *(() if value is None else (value,)), most)
+        values = (_text(partition), *(() if value is None else (value,)), most)
 
         def work(connection: sqlite3.Connection) -> list[tuple[bytes, Row]]:
             connection.text_factory = bytes
@@ -113,7 +113,7 @@ class SqliteTable:
 
     def _row(self, partition: str, sort: bytes, revision: object, head: bytes | None, body: object) -> tuple[bytes, Row]:
         key = Key(partition, sort.decode("utf-8", "backslashreplace"))
-        if key.sort.encode() != sort:
+        if _text(key.sort) != sort:
             head = b"\xff"  # a key that is no text
         return sort, read_row(str(self._path), key, head, body, revision)
 
@@ -211,6 +211,11 @@ class _Looked:
     """There is a write-ahead log with something in it, and who has it open."""
     broken_off: bool
     """There is a log or a journal of a program that is gone."""
+
+
+def _text(part: str) -> bytes:
+    """A key's part as the database has it. Half a surrogate pair, which no key has, is looked for and not found."""
+    return part.encode("utf-8", "surrogatepass")
 
 
 def _look(path: Path) -> _Looked | None:
