@@ -19,6 +19,8 @@ DOCUMENT_BYTES = 256 << 20
 """The largest JSON document that is read: a tokenizer of a million pieces has 60 MB."""
 DEPTH = 64
 """Lists and objects inside one another. Parsers and writers of JSON recurse, and each of them gives up at another depth."""
+FLOOR_BYTES = 256 << 20
+"""Below it nobody need ask how much memory is free: any machine that builds packages has as much."""
 _MEMORY_SHARE = 0.8
 _GROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
@@ -52,15 +54,15 @@ def setting(name: str, default: int) -> int:
 
 def memory_bytes() -> int:
     """The memory that opening one file may take: the setting, else most of what this machine and its limits have free."""
-    return setting("MLPACK_MAX_DATA_MB", 0) or int(min(_free()) * _MEMORY_SHARE)
+    return setting("MLPACK_MAX_DATA_MB", 0) or max(FLOOR_BYTES, int(min(_free()) * _MEMORY_SHARE))
 
 
 def fits_in_memory(needed: int, what: str, refuse: type[MlpackError]) -> None:
     """Raises `refuse` when `what` would take more than `memory_bytes`."""
     if needed > (limit := memory_bytes()):
         raise refuse(
-            f"{what} would take {needed / 1e6:,.0f} MB of memory and {limit / 1e6:,.0f} MB may be used (MLPACK_MAX_DATA_MB, "
-            "by default the memory that is free): use less of it, or a larger machine"
+            f"{what} would take {-(-needed // 1_000_000):,} MB of memory and {limit // 1_000_000:,} MB may be used "
+            "(MLPACK_MAX_DATA_MB, by default the memory that is free): use less of it, or a larger machine"
         )
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlpack import __version__, cli_aliases, cli_care, cli_registry, interrupts
+from mlpack import __version__, bounded, cli_aliases, cli_care, cli_registry, interrupts
 from mlpack.errors import MEANINGS, ExitCode, MlpackError, RecipeError, refusal
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ arch_option = click.option("--arch", type=click.Choice(["x86_64", "arm64"]), def
 def cli(context: click.Context, quiet: bool) -> None:
     """Take a model from weights to the smallest, fastest package that fits the team's budgets, and prove it."""
     context.obj = quiet
+    bounded.configure(os.environ)
     cli_registry.look_outside(context, cli_registry.Outside(environ=os.environ, credentials=_credentials))
 
 
@@ -279,8 +280,11 @@ def _bug(error: Exception) -> int:
 
 
 def _cache_dir() -> Path:
-    cache = os.environ.get("XDG_CACHE_HOME")
-    return Path(os.environ.get("MLPACK_STORE") or Path(cache or Path.home() / ".cache", "mlpack"))
+    from mlpack.store import place
+
+    if store := os.environ.get("MLPACK_STORE"):
+        return place(store)
+    return place(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "mlpack"
 
 
 def _store(*, verify: bool = False, tier: SharedCache | None = None) -> Store:
@@ -304,20 +308,27 @@ def _tools() -> Callable[[str], Path | None]:
 
     def find(name: str) -> Path | None:
         named = os.environ.get("MLPACK_RIE") if name == "aws-lambda-rie" else None
-        found = shutil.which(named or name)
+        found = shutil.which(_program(named) if named else name)
         if named and not found:
             raise RecipeError(f"MLPACK_RIE: {named} is no program that can be run: mend or unset it")
-        return Path(found) if found else None
+        return Path(found).absolute() if found else None
 
     return find
+
+
+def _program(named: str) -> str:
+    """A program as the environment names it: a path, or a bare word for PATH."""
+    from mlpack.store import place
+
+    return str(place(named)) if "/" in named else named
 
 
 def _credentials(host: str) -> tuple[str, str] | None:
     """User and password for a registry, from Docker's own configuration file."""
     from mlpack.oci import auth
+    from mlpack.store import place
 
-    folder = os.environ.get("DOCKER_CONFIG")
-    path = (Path(folder) if folder else Path.home() / ".docker") / "config.json"
+    path = place(os.environ.get("DOCKER_CONFIG") or "~/.docker") / "config.json"
     return auth.from_docker_config(path.read_bytes(), host) if path.is_file() else None
 
 

@@ -174,7 +174,9 @@ def test_redirects_in_a_ring_end(talking: Callable[..., Talker]) -> None:
     assert len(server.requests) == 5
 
 
-@pytest.mark.parametrize("headers", [{"X" * 60_000: "y"}, {f"X-{n}": "y" * 500 for n in range(200)}, {"WWW_Authenticate": " " * 60_000}])
+@pytest.mark.parametrize(
+    "headers", [{"X" * 60_000: "y"}, {f"X-{n}": "y" * 500 for n in range(200)}, {"WWW_Authenticate": " " * 60_000}]
+)
 def test_a_bomb_of_headers_is_a_service_error(headers: dict[str, str], talking: Callable[..., Talker]) -> None:
     server = talking(lambda _: iter([plain(401, b"", **headers)]))
     with session(server.host) as opened, pytest.raises(ServiceError):
@@ -193,8 +195,9 @@ def test_a_short_answer_leaves_its_connection_for_the_next(talking: Callable[...
 @pytest.mark.parametrize(
     ("value", "pause_s"),
     [
-        ("²", None), ("-5", None), ("", None), (None, None), ("1.5", None), ("٣", None), ("soon", None), ("NaN", None), ("inf", None),
-        ("1e5", None), ("+7", None), ("7", 7.0), (" 7 ", 7.0), ("0", 0.0), ("1" + "0" * 30, 100_000_000.0), ("9" * 60_000, 999_999_999.0),
+        ("²", None), ("-5", None), ("", None), (None, None), ("1.5", None), ("٣", None), ("soon", None), ("NaN", None),
+        ("inf", None), ("1e5", None), ("+7", None), ("7", 7.0), (" 7 ", 7.0), ("0", 0.0), ("1" + "0" * 30, 100_000_000.0),
+        ("9" * 60_000, 999_999_999.0),
         ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0), ("Mon, 01 Jan 0001 00:00:00 GMT", 0.0), ("Mon, 32 Foo 99999 00:00:00 GMT", None),
         (",", None), (", ,", None), ("(" * 5000, None), ("Mon, 01 Jan 9999 00:00:00 +9999999999", None),
     ],

@@ -8,12 +8,12 @@ what became of the others. No pickle is executed, no remote code trusted, no net
 from __future__ import annotations
 
 import inspect
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from mlpack import temporary
 from mlpack.errors import PassError
 from mlpack.passes import check, extras, graph, huggingface, quiet, torch_model
 from mlpack.records import Signature
@@ -176,7 +176,7 @@ def _gap(
 
 def _export_with(exporter: str, call: _Call, model: huggingface.Loaded | None) -> onnx.ModelProto:
     """One exporter's graph, in memory. Whatever it raises becomes a PassError with its name."""
-    with tempfile.TemporaryDirectory(prefix="mlpack-export-") as scratch:
+    with temporary.directory("export") as scratch:
         path = Path(scratch) / graph.MODEL
         try:
             if exporter == "optimum" and model is not None:

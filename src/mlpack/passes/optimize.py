@@ -7,12 +7,12 @@ still optimised when it is loaded, which `engine.json` says too. Twice gives the
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from mlpack import temporary
 from mlpack.digest import canonical_json
 from mlpack.errors import PassError
 from mlpack.passes import check, graph
@@ -50,7 +50,7 @@ def run(model_dir: Path, config: Optimize, out_dir: Path) -> None:
     # A float graph with convolutions needs the blocked layout of the machine it runs on, which only loading can give it.
     level = _LEVEL_ALL if before["Conv"] and not quantized else _LEVEL_OFF
     basic = config.level == "basic" or level == _LEVEL_ALL
-    with tempfile.TemporaryDirectory(prefix="mlpack-optimize-") as scratch:
+    with temporary.directory("optimize") as scratch:
         model = _optimised(model_dir, entries, Path(scratch), basic=basic)
     after = Counter(node.op_type for node in model.graph.node)
     graph.save(model, out_dir, _INLINE_BYTES)

@@ -11,12 +11,12 @@ assumes right padding.
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from mlpack import temporary
 from mlpack.errors import PassError
 from mlpack.passes import check, graph, quiet
 
@@ -46,7 +46,7 @@ def run(model_dir: Path, config: Simplify, out_dir: Path) -> None:
     references = [check.run(reference, feed) for feed in feeds]
     notes: dict[str, Any] = {}
     for fuse in ("all", "without attention", "none") if config.operators == "engine" and _is_transformer(before) else ("none",):
-        with tempfile.TemporaryDirectory(prefix="mlpack-simplify-") as scratch:
+        with temporary.directory("simplify") as scratch:
             model = graph.load(model_dir)
             if fuse != "none":
                 model = _fuse(model, attention=fuse == "all")
