@@ -85,7 +85,8 @@ def _with_cpu_builds(block: str) -> str:
     known = CPU_TORCH.get(match[1], {})
     if not known:
         print(f"torch {match[1]}: no build for the CPU is known; add its hashes to CPU_TORCH in tools/lock.py", file=sys.stderr)
-    return block + "".join(f" \\\n    --hash=sha256:{digest}" for digest in sorted(known) if digest not in block)
+    hashes = sorted({*known, *re.findall(r"--hash=sha256:([0-9a-f]{64})", block)})
+    return " \\\n".join([block.partition(" \\\n")[0], *(f"    --hash=sha256:{digest}" for digest in hashes)])
 
 
 def _cuda() -> int:
@@ -114,8 +115,8 @@ def _missing_of_torch() -> list[str]:
 
 def _floors() -> int:
     extras = [word for name in ("huggingface", "aws", "tensorrt-rtx") for word in ("--extra", name)]
-    command = ["pip", "compile", "--quiet", "--resolution", "lowest-direct", "--python-version", "3.11", "--no-header", "--no-annotate"]
-    _uv(*command, *extras, str(ROOT / "pyproject.toml"))
+    command = ["pip", "compile", "--quiet", "--resolution", "lowest-direct", "--python-version", "3.11", *extras]
+    _uv(*command, "--no-header", "--no-annotate", str(ROOT / "pyproject.toml"))
     return 0
 
 

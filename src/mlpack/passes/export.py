@@ -88,7 +88,7 @@ def _export_huggingface(model_dir: Path, config: Export, out_dir: Path) -> dict[
     )
     order = ("optimum", "dynamo", "torchscript") if huggingface.known_to_optimum(model) else ("dynamo", "torchscript")
     notes = _first_that_agrees(source, config, order, out_dir, model)
-    huggingface.write_tokenizer(model_dir, out_dir, model.max_length)
+    huggingface.write_tokenizer(model_dir, out_dir, model)
     return {**notes, "task": model.task, "pooling": model.pooling.mode if model.pooling else None,
             "normalize": bool(model.pooling and model.pooling.normalize), "max_length": model.max_length}  # fmt: skip
 
@@ -137,8 +137,7 @@ def _first_that_agrees(
             raise PassError(f"export: {config.exporter!r} does not know this architecture; use one of {', '.join(order)}")
         order = (config.exporter,)
     signature_inputs = Signature(inputs=source.inputs, outputs=())
-    feeds = check.feeds(signature_inputs, source.limits)
-    eager = [source.eager(feed) for feed in feeds]
+    feeds, eager = check.fitting(source.eager, signature_inputs, source.limits)
     references = [list(outputs.values()) for outputs in eager]
     names = model.outputs if model is not None else tuple(eager[0])
     rejected: dict[str, str] = {}

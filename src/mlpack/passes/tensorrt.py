@@ -223,8 +223,8 @@ def _gate(model_dir: Path, config: Tensorrt, out_dir: Path) -> None:
 
 def _invented(model_dir: Path, signature: Signature) -> tuple[dict[str, tuple[int, ...]], ...]:
     """Shapes of made-up inputs: a gate must not need data."""
-    feeds = check.feeds(signature, check.limits(graph.load(model_dir)))
-    return tuple({name: tuple(array.shape) for name, array in feed.items()} for feed in feeds)
+    feeds = check.feeds_of(model_dir, graph.load(model_dir))
+    return tuple({spec.name: tuple(feed[spec.name].shape) for spec in signature.inputs} for feed in feeds)
 
 
 def _installed_version(flavour: str) -> str | None:
