@@ -9,6 +9,7 @@ It knows no format.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -70,10 +71,12 @@ def read(source: Path | BinaryIO, limit_bytes: int = DOCUMENT_BYTES) -> bytes:
     """All of a file or stream. TooMuchError when there is more than `limit_bytes`; OSError as the file raises it."""
     if isinstance(source, Path):
         with source.open("rb") as stream:
+            if os.fstat(stream.fileno()).st_size > limit_bytes:
+                raise _too_long(limit_bytes)
             return read(stream, limit_bytes)
     data = source.read(limit_bytes + 1)
     if len(data) > limit_bytes:
-        raise TooMuchError(f"it has more than the {limit_bytes:,} bytes that are read of it")
+        raise _too_long(limit_bytes)
     return data
 
 
@@ -108,6 +111,10 @@ def _check_depth(value: Any) -> None:
         level = [each for values in inner for each in values if isinstance(each, dict | list)]
     if level:
         raise _too_deep()
+
+
+def _too_long(limit_bytes: int) -> TooMuchError:
+    return TooMuchError(f"it has more than the {limit_bytes:,} bytes that are read of it")
 
 
 def _too_deep() -> TooMuchError:
