@@ -7,14 +7,18 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # Threads that fight over two cores make tests slow and timings wrong.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test slow soak lint bench docs clean debian
+.PHONY: demo test slow soak lint lock bench docs clean debian
 
-# constraints.txt is what the project is developed and tested on; pyproject.toml declares the honest ranges.
-# torch first and by its exact version: any other way of asking may bring gigabytes of CUDA.
-$(READY): pyproject.toml constraints.txt
+# The locks are what the project is developed and tested on, every file by its hash; pyproject.toml declares the honest ranges.
+# Nothing is resolved (--no-deps) and nothing built here but this project. Which torch comes is for pip's own configuration to say:
+# a build for the CPU, or PyPI's for CUDA, and then what it needs besides, gigabytes of it (tools/lock.py).
+PIP := $(BIN)/python -m pip install --quiet --progress-bar off --no-deps
+$(READY): pyproject.toml requirements.lock requirements-cuda.lock tools/lock.py
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --progress-bar off "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/python -m pip install --quiet --progress-bar off --constraint constraints.txt --editable ".[dev]"
+	$(PIP) --require-hashes --only-binary :all: --requirement requirements.lock
+	$(BIN)/python tools/lock.py cuda
+	$(PIP) --no-build-isolation --editable .
+	$(BIN)/python -m pip check
 	touch $@
 
 demo: $(READY)
@@ -39,6 +43,10 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tools/budgets.py
+
+# Writes the locks anew after pyproject.toml has changed; with UPGRADE=1, with the newest versions that fit.
+lock: $(READY)
+	$(BIN)/python tools/lock.py write $(if $(UPGRADE),--upgrade)
 
 bench: $(READY) debian
 	$(BIN)/python -m sample_models.minilm.fetch

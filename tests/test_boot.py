@@ -152,7 +152,7 @@ def test_boot_that_does_not_answer_in_time_leaves_no_process(tmp_path: Path) -> 
     body = "import subprocess; subprocess.run([sys.executable, '-c', 'import time; time.sleep(60)', os.environ['TMPDIR']])"
     with pytest.raises(PackError, match="did not answer within 1 s"):
         boot(scripted(tmp_path / "package", body), b"{}", timeout_s=1)
-    assert not _children_named(b"time.sleep(60)", Path("mlpack-boot-"))
+    assert not _children_named(b"time.sleep(60)", Path("mlpack-held-boot-"))
 
 
 def _readable(path: Path) -> bool:

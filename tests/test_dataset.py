@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mlpack import calls, dataset
+from mlpack import bounded, calls, dataset
 from mlpack.dataset import Dataset
 from mlpack.digest import of_tree
 from mlpack.errors import RecipeError
@@ -394,3 +395,110 @@ def test_overlap_of_texts_is_found(tmp_path: Path) -> None:
     evaluation, calibration = (_read(tmp_path, _signature(IDS), name, tokenised=True)[1] for name in ("a.jsonl", "b.jsonl"))
     with pytest.raises(RecipeError, match=r"1 of 2 calibration samples .* 1 \(evaluation 1\)"):
         calls.check_disjoint(evaluation, calibration)
+
+
+def _member(shape: tuple[int, ...], descr: str, data: bytes, version: int = 1) -> bytes:
+    """An .npy file whose header says whatever it likes."""
+    header = repr({"descr": descr, "fortran_order": False, "shape": shape}).encode() + b"\n"
+    return b"\x93NUMPY" + bytes([version, 0]) + len(header).to_bytes(2 if version == 1 else 4, "little") + header + data
+
+
+def _zipped(path: Path, **members: bytes) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for name, data in members.items():
+            archive.writestr(f"{name}.npy", data)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "descr", "size", "says"),
+    [
+        ("image", (1 << 40, 2, 3), "<f4", 24, "its header says 26,388,279,066,624 bytes and 24 are there"),
+        ("image", (-1, 2, 3), "<f4", 24, "header says the shape"),
+        ("image", (1 << 62, 1 << 62, 1 << 62), "<f4", 24, "are there"),
+        ("image", (5 << 20, 0), "<f4", 0, "MB of memory"),
+        ("image", (1 << 40, 0, 3), "<f4", 0, "MB of memory"),
+        ("labels", (1 << 40,), "<U0", 0, "MB of memory"),
+        ("labels", (1 << 20, 1 << 20, 0), "<i8", 0, "MB of memory"),
+        ("labels", (1 << 20,), "|i1", 1 << 20, "MB of memory"),
+        ("image", (64 << 20,), "|i1", 64 << 20, "MB of memory"),
+        ("labels", (2,), "|O", 16, "pickle"),
+    ],
+)
+def test_an_array_that_says_more_than_it_has_is_not_allocated(
+    name: str, shape: tuple[int, ...], descr: str, size: int, says: str, tmp_path: Path
+) -> None:
+    _zipped(tmp_path / "d.npz", **{name: _member(shape, descr, bytes(size))})
+    bounded.configure({"MLPACK_MAX_DATA_MB": "40"})
+    tracemalloc.start()
+    try:
+        with pytest.raises(RecipeError, match=says):
+            _read(tmp_path, _signature(IMAGE))
+        assert tracemalloc.get_traced_memory()[1] < 20e6
+    finally:
+        tracemalloc.stop()
+        bounded.configure({})
+
+
+def test_two_megabytes_of_zip_that_hold_two_gigabytes_are_refused_by_their_directory(tmp_path: Path) -> None:
+    """The directory is believed only when it says too much: here it says the truth, without the bytes."""
+    path = _zipped(tmp_path / "d.npz", image=_member((2,), "<f4", bytes(8)))
+    data = bytearray(path.read_bytes())
+    entry = data.index(b"PK\x01\x02")
+    data[entry + 24 : entry + 28] = (3 << 30).to_bytes(4, "little")
+    path.write_bytes(data)
+    bounded.configure({"MLPACK_MAX_DATA_MB": "4000"})
+    try:
+        with pytest.raises(RecipeError, match=r"d.npz, as its directory says, would take 6,44\d MB .*MLPACK_MAX_DATA_MB"):
+            _read(tmp_path, _signature(IMAGE))
+    finally:
+        bounded.configure({})
+
+
+def test_a_directory_that_says_too_little_gives_no_more_than_it_says(tmp_path: Path) -> None:
+    path = _zipped(tmp_path / "d.npz", image=_member((1 << 20, 2, 3), "<f4", bytes(24 << 20)))
+    data = bytearray(path.read_bytes())
+    entry = data.index(b"PK\x01\x02")
+    data[entry + 24 : entry + 28] = (1000).to_bytes(4, "little")
+    path.write_bytes(data)
+    with pytest.raises(RecipeError, match=r"damaged|are there"):
+        _read(tmp_path, _signature(IMAGE))
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_both_forms_of_numpys_header_are_read(version: int, tmp_path: Path) -> None:
+    _zipped(tmp_path / "d.npz", image=_member((2, 2, 3), "<f4", bytes(48), version))
+    assert _read(tmp_path, _signature(IMAGE))[0].samples == 2
+
+
+def test_records_with_named_fields_are_refused(tmp_path: Path) -> None:
+    _zipped(tmp_path / "d.npz", image=_member((2, 2, 3), "<f4", bytes(48), 3))
+    with pytest.raises(RecipeError, match="named fields"):
+        _read(tmp_path, _signature(IMAGE))
+
+
+def test_a_line_without_an_end_is_read_to_the_limit_only(tmp_path: Path) -> None:
+    with (tmp_path / "d.jsonl").open("wb") as file:
+        file.write(b'{"text": "a"}\n')
+        file.truncate(1 << 40)
+    with pytest.raises(RecipeError, match=r"d.jsonl:2: has more than 16,777,216 bytes"):
+        _read(tmp_path, _signature(IDS), "d.jsonl", tokenised=True)
+
+
+def test_lines_without_number_are_counted_against_memory(tmp_path: Path) -> None:
+    (tmp_path / "d.jsonl").write_text('{"text": ""}\n' * 5000)
+    bounded.configure({"MLPACK_MAX_DATA_MB": "4"})
+    try:
+        with pytest.raises(RecipeError, match=r"d\.jsonl up to its line [45],001 would take"):
+            _read(tmp_path, _signature(IDS), "d.jsonl", tokenised=True)
+    finally:
+        bounded.configure({})
+
+
+def test_wrong_lines_are_counted_not_kept(tmp_path: Path) -> None:
+    (tmp_path / "d.jsonl").write_text("[" * 100_000 + "\n" + "x\n" * 30_000)
+    with pytest.raises(RecipeError) as caught:
+        _read(tmp_path, _signature(IDS), "d.jsonl", tokenised=True)
+    assert len(caught.value.problems) == 21
+    assert caught.value.problems[0].startswith("d.jsonl:1: is not JSON: its lists")
+    assert caught.value.problems[-1] == "d.jsonl: and 29981 more"

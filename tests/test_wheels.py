@@ -236,3 +236,36 @@ def test_engines_are_built_by_the_tensorrt_that_workers_carry() -> None:
         version, cuda = tensorrt.VERSIONS[flavour]
         assert {each.partition("==")[2] for each in wanted} == {version}
         assert all(f"-cu{cuda}-" in each for each in wanted)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        '{"wheels":' * 100_000,
+        '{"schema": 1, "bases": {}, "wheels": ' + "[" * 900 + "]" * 900 + "}",
+        '{"schema": 1, "wheels": {}, "bases": {"\\ud800": "sha256:%s"}}' % ("a" * 64),
+        '{"schema": 1%s, "wheels": {}, "bases": {}}' % ("0" * 5000),
+        json.dumps({"schema": 1, "bases": {}, "wheels": {"x": [{"name": "x", "version": "1", "sha256": ["a" * 64] * 1001}]}}),
+        '{"schema": "%s"}' % ("x" * 100_000),
+    ],
+    ids=["lists", "objects", "inside", "surrogate", "digits", "hashes", "long"],
+)
+def test_a_lock_that_is_made_to_break_readers_is_a_recipe_error(text: str, tmp_path: Path) -> None:
+    path = tmp_path / wheels.LOCK_NAME
+    path.write_text(text)
+    with pytest.raises(RecipeError) as caught:
+        wheels.read_lock(path)
+    assert len(str(caught.value)) < 1000
+
+
+def test_a_lock_that_cannot_be_read_is_a_recipe_error(tmp_path: Path) -> None:
+    path = tmp_path / wheels.LOCK_NAME
+    path.mkdir()
+    with pytest.raises(RecipeError, match="cannot be read"):
+        wheels.read_lock(path)
+    path.rmdir()
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(RecipeError, match="16,777,216 bytes"):
+        wheels.read_lock(path)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlpack import digest
+from mlpack import digest, temporary
 from mlpack.boot_parts import (
     Boot,
     Call,
@@ -26,7 +26,6 @@ from mlpack.boot_parts import (
     bounds,
     check_arch,
     confined,
-    directory,
     failure,
     free_ports,
     lines,
@@ -70,7 +69,7 @@ def boot(
     memory_mb = memory_mb or int(described["memory_mb"])
     if (row := TARGETS.get(described.get("target", ""))) is not None and row.starts == "worker":
         return boot_worker(package, event, timeout_s=timeout_s, memory_mb=memory_mb, podman=podman)
-    with directory() as work:
+    with temporary.directory("boot") as work:
         if described["kind"] == "image" and podman is not None:
             return _boot_image(package, event, work, _Limits(timeout_s=timeout_s, memory_mb=memory_mb), rie, podman)
         root = unpack(package, work / "task")

@@ -9,10 +9,8 @@ import os
 import shutil
 import signal
 import socket
-import stat
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -204,19 +202,6 @@ def seal(root: Path) -> None:
     """Everything below is readable, and nothing can be written."""
     for path in (root, *root.rglob("*")):
         path.chmod(0o555 if path.is_dir() else 0o444)
-
-
-@contextmanager
-def directory() -> Iterator[Path]:
-    """A new directory, removed at the end with whatever was sealed in it."""
-    work = Path(tempfile.mkdtemp(prefix="mlpack-boot-"))
-    try:
-        yield work
-    finally:
-        for path in (work, *work.rglob("*")):
-            if path.is_dir() and not path.is_symlink():
-                path.chmod(stat.S_IRWXU)
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def free_ports(count: int) -> tuple[int, ...]:

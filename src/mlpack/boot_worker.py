@@ -22,14 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlpack import digest
+from mlpack import digest, temporary
 from mlpack.boot_parts import (
     Boot,
     Call,
     ask_podman,
     bounds,
     confined,
-    directory,
     failure,
     free_ports,
     lines,
@@ -72,7 +71,7 @@ def boot_worker(package: Path, event: bytes, *, timeout_s: float, memory_mb: int
     """
     described = describe(package)
     request = _request(event, str(described["name"]))
-    with directory() as work:
+    with temporary.directory("boot") as work:
         if podman is not None:
             with pulled(package, work, podman, timeout_s) as image:
                 entry = _python_of(image.program, image.identity)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mlpack import __version__, cli_aliases, cli_care, cli_registry, interrupts, sinks, stdout, words
+from mlpack import __version__, bounded, cli_aliases, cli_care, cli_registry, interrupts, sinks, stdout, words
 from mlpack.errors import MEANINGS, ExitCode, MlpackError, RecipeError, refusal
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ def cli(context: click.Context, quiet: bool) -> None:
 
     borrow()
     context.obj = quiet
+    bounded.configure(os.environ)
     cli_registry.look_outside(context, cli_registry.Outside(environ=os.environ, keychain=_keychain))
 
 
@@ -334,8 +335,11 @@ def _bug(error: Exception) -> int:
 
 
 def _cache_dir() -> Path:
-    cache = os.environ.get("XDG_CACHE_HOME")
-    return Path(os.environ.get("MLPACK_STORE") or Path(cache or Path.home() / ".cache", "mlpack"))
+    from mlpack.store import place
+
+    if store := os.environ.get("MLPACK_STORE"):
+        return place(store)
+    return place(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "mlpack"
 
 
 def _store(*, verify: bool = False, tier: SharedCache | None = None) -> Store:
@@ -359,12 +363,19 @@ def _tools() -> Callable[[str], Path | None]:
 
     def find(name: str) -> Path | None:
         named = os.environ.get("MLPACK_RIE") if name == "aws-lambda-rie" else None
-        found = shutil.which(named or name)
+        found = shutil.which(_program(named) if named else name)
         if named and not found:
             raise RecipeError(f"MLPACK_RIE: {named} is no program that can be run: mend or unset it")
-        return Path(found) if found else None
+        return Path(found).absolute() if found else None
 
     return find
+
+
+def _program(named: str) -> str:
+    """A program as the environment names it: a path, or a bare word for PATH."""
+    from mlpack.store import place
+
+    return str(place(named)) if "/" in named else named
 
 
 def _keychain() -> Keychain:

@@ -3,19 +3,20 @@
 Sources: an `.npz` file (one array a model input, optional `labels`), a `.jsonl` file of texts, or `module:function`, an
 iterable of `(inputs, labels)`. Promises: no pickle is ever opened; element types change only where nothing is lost
 (float64 to float32 is taken for granted, integers only widen); what does not fit the model is a `RecipeError` that says
-how. `fingerprint` needs no numpy.
+how. Nothing is allocated for what a file merely says it holds: sizes in its directory and headers are held against its bytes
+and against the memory that is free (MLPACK_MAX_DATA_MB) before anything is read. `fingerprint` needs no numpy.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from mlpack import digest, entrypoint
+from mlpack import bounded, digest, entrypoint
 from mlpack.calls import Writer
 from mlpack.digest import Digest
 from mlpack.entrypoint import EntryPoint
@@ -31,6 +32,12 @@ if TYPE_CHECKING:
 LABELS = "labels"
 _PROBLEMS_SHOWN = 20
 _END = object()
+LINE_BYTES = 16 << 20
+"""The longest line of texts: more than any model reads."""
+_ROW_BYTES = 1024
+"""What a row takes beside its values: its call, its name by content, Python's objects."""
+_LABEL_BYTES = 64
+_CHECKED_EACH = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +80,7 @@ def read(
         elif reference.endswith(".jsonl"):
             labels = _from_texts(roots[0] / reference, reference, writer, tokenised, batch)
         elif reference.endswith(".npz"):
-            labels = _from_arrays(_load_npz(roots[0] / reference, reference), signature, writer, batch, reference)
+            labels = _from_arrays(_load_npz(roots[0] / reference, reference, signature), signature, writer, batch, reference)
         else:
             raise RecipeError(f"{reference} is neither an .npz file, a .jsonl file of texts nor `module:function`")
         if not writer.count:
@@ -89,7 +96,7 @@ def read(
         )
 
 
-def _load_npz(path: Path, reference: str) -> dict[str, Array]:
+def _load_npz(path: Path, reference: str, signature: Signature) -> dict[str, Array]:
     import zipfile
     import zlib
 
@@ -103,23 +110,52 @@ def _load_npz(path: Path, reference: str) -> dict[str, Array]:
     problems = []
     try:
         with zipfile.ZipFile(path) as archive:
-            for member in archive.namelist():
-                name = member.removesuffix(".npy")
-                if name == member:
-                    problems.append(f"{reference}: {member} is not an array; an .npz file holds nothing else")
+            members = archive.infolist()
+            needed = 2 * sum(member.file_size for member in members)
+            bounded.fits_in_memory(needed, f"{reference}, as its directory says,", RecipeError)
+            for member in members:
+                name = member.filename.removesuffix(".npy")
+                if name == member.filename:
+                    problems.append(f"{reference}: {member.filename!r:.200} is not an array; an .npz file holds nothing else")
                     continue
                 try:
                     with archive.open(member) as stream:
+                        needed += _bookkeeping(stream, member.file_size, name, signature)
+                    bounded.fits_in_memory(needed, reference, RecipeError)
+                    with archive.open(member) as stream:
                         arrays[name] = np.lib.format.read_array(stream, allow_pickle=False)
                 except (ValueError, TypeError, OverflowError) as error:
-                    problems.append(f"{reference}: {name}: {_npy_problem(error)}")
+                    problems.append(f"{reference}: {name:.200}: {_npy_problem(error)}")
     except (OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
         raise RecipeError(f"{reference} is damaged: {error}") from None
     except MemoryError:
         raise RecipeError(f"{reference} says it holds more than fits into this machine's memory") from None
     if problems:
-        raise RecipeError(*problems)
+        raise RecipeError(*problems[:_PROBLEMS_SHOWN])
     return arrays
+
+
+def _bookkeeping(stream: IO[bytes], size: int, name: str, signature: Signature) -> int:
+    """What an array of an .npz file takes beside its own bytes: rows become calls and labels Python's numbers.
+
+    ValueError when its header says that it holds more than there is.
+    """
+    import numpy as np
+
+    version = np.lib.format.read_magic(stream)
+    if version not in ((1, 0), (2, 0)):  # numpy writes 3.0 only for records whose fields have names beyond Latin-1
+        raise ValueError(f"its form {'.'.join(map(str, version))} is for records with named fields; store plain arrays")
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(stream)
+    if any(axis < 0 for axis in shape):
+        raise ValueError(f"its header says the shape {shown(shape)}")
+    needed = math.prod(shape) * dtype.itemsize
+    if not dtype.hasobject and needed > size - stream.tell():
+        raise ValueError(f"its header says {needed:,} bytes and {size - stream.tell():,} are there")
+    axes = {spec.name: len(spec.shape) for spec in signature.inputs}
+    if name in axes:
+        return math.prod(shape[: 2 if len(shape) > axes[name] else 1]) * _ROW_BYTES
+    return max((math.prod(shape[:depth]) for depth in range(1, len(shape) + 1)), default=1) * _LABEL_BYTES
 
 
 def _npy_problem(error: Exception) -> str:
@@ -165,24 +201,23 @@ def _parse_texts(path: Path, reference: str) -> tuple[list[str], list[Any] | Non
     """Pairs give every query, then every document, labelled by the pair's number; other lines a text and its label."""
     rows: list[tuple[int, dict[str, Any]]] = []
     problems: list[str] = []
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise RecipeError(f"{reference}: cannot be read: {error.strerror} ({path})") from None
-    for number, line in enumerate(lines, 1):
+    more = 0
+    for number, line in _lines(path, reference):
         if not line.strip():
             continue
         row, problem = _text_row(line)
-        problems += [f"{reference}:{number}: {problem}"] if problem else []
-        if row is not None:
+        if problem and len(problems) < _PROBLEMS_SHOWN:
+            problems.append(f"{reference}:{number}: {problem}")
+        elif problem:
+            more += 1
+        if row is not None and not problems:
             rows.append((number, row))
     kinds = {tuple(sorted(row)): number for number, row in reversed(rows)}
     if len(kinds) > 1:
         said = "; ".join(f"line {number} has {' and '.join(kind)}" for kind, number in sorted(kinds.items(), key=lambda k: k[1]))
         problems.append(f"{reference}: every line needs the same keys: {said}")
     if problems:
-        more = len(problems) - _PROBLEMS_SHOWN
-        raise RecipeError(*problems[:_PROBLEMS_SHOWN], *([f"{reference}: and {more} more"] if more > 0 else []))
+        raise RecipeError(*problems, *([f"{reference}: and {more} more"] if more else []))
     if rows and "query" in rows[0][1]:
         texts = [row["query"] for _, row in rows] + [row["document"] for _, row in rows]
         return texts, [*range(len(rows)), *range(len(rows))]
@@ -190,13 +225,30 @@ def _parse_texts(path: Path, reference: str) -> tuple[list[str], list[Any] | Non
     return [row["text"] for _, row in rows], labels
 
 
+def _lines(path: Path, reference: str) -> Iterator[tuple[int, bytes]]:
+    """The lines of a file by number, from 1. RecipeError when one is no line of texts, or all of them do not fit into memory."""
+    needed = number = 0
+    try:
+        with path.open("rb") as stream:
+            while line := stream.readline(LINE_BYTES + 1):
+                number += 1
+                if len(line) > LINE_BYTES:
+                    raise RecipeError(f"{reference}:{number}: has more than {LINE_BYTES:,} bytes: cut it, no model reads so much")
+                needed += 2 * len(line) + _ROW_BYTES
+                if number % _CHECKED_EACH == 1:
+                    bounded.fits_in_memory(needed, f"{reference} up to its line {number:,}", RecipeError)
+                yield number, line
+    except OSError as error:
+        raise RecipeError(f"{reference}: cannot be read: {error.strerror} ({path})") from None
+
+
 def _text_row(line: bytes) -> tuple[dict[str, Any] | None, str | None]:
     try:
-        row = json.loads(line.decode("utf-8-sig"))
+        row = bounded.load_json(line.decode("utf-8-sig"))
     except UnicodeDecodeError:
         return None, "is not UTF-8"
     except (ValueError, RecursionError) as error:
-        return None, f"is not JSON: {error}"
+        return None, f"is not JSON: {str(error)[:200]}"
     if not isinstance(row, dict) or set(row) not in ({"query", "document"}, {"text"}, {"text", "label"}):
         return None, 'must be {"query", "document"}, {"text", "label"} or {"text"}'
     for key in row.keys() - {"label"}:

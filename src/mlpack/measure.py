@@ -88,18 +88,20 @@ class Child:
     def __init__(self, subject: Subject, calls_dir: Path, cpus: frozenset[int]) -> None:
         self.subject = subject
         self._buffer = b""
+        # The child works in the package: what names its files from here must not depend on where that is.
+        root, calls_dir, interpreter = subject.root.absolute(), calls_dir.absolute(), subject.interpreter.absolute()
         # A file, not a pipe: a child that logs more than a pipe holds would wait for a reader for ever.
         self._words = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
         try:
             with _pinned(cpus):
                 self._process = subprocess.Popen(
-                    [subject.interpreter, "-I", "-S", subject.root / "bootstrap.py", "bench", calls_dir],
+                    [interpreter, "-I", "-S", root / "bootstrap.py", "bench", calls_dir],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=self._words,
-                    cwd=subject.root,
+                    cwd=root,
                     env={
-                        "LAMBDA_TASK_ROOT": str(subject.root),
+                        "LAMBDA_TASK_ROOT": str(root),
                         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(subject.memory_mb),
                         "HOME": "/tmp",
                         "LANG": "C.UTF-8",
@@ -199,7 +201,7 @@ def predict(subjects: Sequence[Subject], calls_dir: Path, n_calls: int, out_dir:
                 if stopped.is_set():
                     running.kill()
                 running.ask(op="load")
-                running.ask(op="predict", calls=[0, n_calls], out=str(prefix))
+                running.ask(op="predict", calls=[0, n_calls], out=str(prefix.absolute()))
         except MeasureError as error:
             return error
         return prefix

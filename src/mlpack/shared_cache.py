@@ -29,7 +29,7 @@ from mlpack import digest, words
 from mlpack.digest import Digest
 from mlpack.errors import PackError, RecipeError
 from mlpack.shared_objects import Bucket, Folder, Found, Objects, TroubleError
-from mlpack.store import Action, Entry
+from mlpack.store import Action, Entry, place
 
 if TYPE_CHECKING:
     from mlpack.oci import tar
@@ -364,9 +364,10 @@ def _place_of(where: str, overwrites: Callable[[str], None] = lambda _: None) ->
         return Bucket(found[1], found[2] or "", overwrites=overwrites)
     if "://" in where:
         raise RecipeError(f"MLPACK_CACHE: {where} is neither s3://BUCKET/PREFIX nor a directory")
-    if Path(where).exists() and not Path(where).is_dir():
+    folder = place(where)
+    if folder.exists() and not folder.is_dir():
         raise RecipeError(f"MLPACK_CACHE: {where} is not a directory")
-    return Folder(Path(where))
+    return Folder(folder)
 
 
 def _key(environ: Mapping[str, str]) -> bytes | None:
@@ -377,7 +378,7 @@ def _key(environ: Mapping[str, str]) -> bytes | None:
     if file:
         name = f"MLPACK_CACHE_KEY_FILE: {file}"
         try:
-            key = Path(file).read_bytes().strip()
+            key = place(file).read_bytes().strip()
         except OSError as error:
             raise RecipeError(f"{name} cannot be read: {error.strerror}") from None
     elif not text:

@@ -79,7 +79,7 @@ class Store:
     repeatable action that gives another tree than before is a `PassError`. `tier` is asked for what is not here."""
 
     def __init__(self, root: Path, *, verify: bool = False, tier: Tier | None = None) -> None:
-        self.root = root
+        self.root = root = root.absolute()  # children that work elsewhere get paths below it
         self._verify = verify
         self._tier = tier
         try:
@@ -243,6 +243,17 @@ class Store:
                     remove(path)
 
 
+def place(text: str) -> Path:
+    """A path that a setting names, as an absolute one, `~` replaced.
+
+    Children work in other directories, and no shell has replaced the `~` of a value that stands in a CI system's own file.
+    """
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError:  # no home directory of that name
+        return Path(text).absolute()
+
+
 def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """The leaves of nested mappings and lists, by dotted path."""
     if isinstance(value, Mapping):
@@ -311,6 +322,6 @@ def _listing(path: Path) -> list[list[Any]]:
 def _read_json(path: Path) -> dict[str, Any] | None:
     try:
         value = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

@@ -14,12 +14,13 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from mlpack import digest
+from mlpack import bounded, digest, temporary
 from mlpack.digest import Digest
 from mlpack.errors import PackError, RecipeError, ServiceError, full_disk
 from mlpack.wheel_rules import ENGINE, RULES, TOKENIZER, Rule
@@ -42,10 +43,15 @@ __all__ = [
 ]
 
 LOCK_NAME = "mlpack.lock"
+LOCK_BYTES = 16 << 20
+"""A lock of three wheels on six platforms has 4 KB."""
 _SCHEMA = 1
 _PLATFORMS = {"x86_64": "x86_64-manylinux_2_28", "arm64": "aarch64-manylinux_2_28"}
 """glibc 2.28: what the engine's wheel needs; Amazon Linux 2023 (Lambda's Python 3.12 and later) has 2.34, its 3.11 image 2.26."""
 _TIMEOUT_S = 600
+_SHOWN = 300
+_HASHES = 1000
+"""Of one distribution: a wheel a platform and Python; the most that a real one has is some hundred."""
 _UNREACHABLE = re.compile(
     r"failed to fetch|error sending request|dns error|connection (refused|reset)|timed? ?out|network|unreachable|certificate"
     r"|status (server|client) error|offline|Network connectivity is disabled",
@@ -75,7 +81,7 @@ def resolve(requirements: Sequence[str], python: str, arch: str) -> tuple[Pin, .
 
     `python`: "3.13"; `arch`: x86_64 or arm64. ServiceError when the index cannot be reached; PackError when it has no such wheel.
     """
-    with tempfile.TemporaryDirectory(prefix="mlpack-resolve-") as name:
+    with temporary.directory("resolve") as name:
         wanted, found = Path(name, "wanted.in"), Path(name, "found.txt")
         wanted.write_text("\n".join(sorted(requirements)) + "\n")
         command = ["pip", "compile", "--quiet", "--no-header", "--no-annotate", "--no-deps", "--generate-hashes"]
@@ -89,7 +95,7 @@ def install(pins: Sequence[Pin], python: str, arch: str, out_dir: Path) -> None:
     PackError, too, when the index serves other bytes than the lock names.
     """
     lines = [" ".join([f"{p.name}=={p.version}", *(f"--hash=sha256:{each}" for each in p.sha256s)]) for p in pins]
-    with tempfile.TemporaryDirectory(prefix="mlpack-install-") as name:
+    with temporary.directory("install") as name:
         pinned = Path(name, "pinned.txt")
         pinned.write_text("\n".join(lines) + "\n")
         # Copies, not links: a package's files get modes of their own, and uv's cache must not be changed by that.
@@ -130,21 +136,21 @@ def _place(path: str, to: str) -> str:
 def read_lock(path: Path) -> Lock:
     """The lock at `path`; an empty one when there is none. RecipeError when it is damaged, or of a newer mlpack."""
     try:
-        text = path.read_text("utf-8")
+        data = bounded.load_json(path, LOCK_BYTES)
+        if data["schema"] != _SCHEMA:
+            found = f"schema {data['schema']!r:.60}"
+            raise RecipeError(f"{path}: {found}; this mlpack reads {_SCHEMA}. Update mlpack, or delete the lock")
+        return Lock(
+            wheels={_text(key): tuple(_pin(each) for each in pins) for key, pins in data["wheels"].items()},
+            bases={_text(key): Digest(text) for key, text in data["bases"].items()},
+        )
     except FileNotFoundError:
         return Lock()
-    try:
-        data = json.loads(text)
-        if data["schema"] != _SCHEMA:
-            raise RecipeError(f"{path}: schema {data['schema']!r}; this mlpack reads {_SCHEMA}. Update mlpack, or delete the lock")
-        return Lock(
-            wheels={key: tuple(_pin(each) for each in pins) for key, pins in data["wheels"].items()},
-            bases={key: Digest(text) for key, text in data["bases"].items()},
-        )
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read: {error.strerror}. Restore it, or delete it to pin anew") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RecipeError(
-            f"{path}: not a lock that mlpack wrote ({type(error).__name__}: {error}). Restore it, or delete it to pin anew"
-        ) from None
+        why = f"{type(error).__name__}: {error}"[:_SHOWN]
+        raise RecipeError(f"{path}: not a lock that mlpack wrote ({why}). Restore it, or delete it to pin anew") from None
 
 
 def write_lock(path: Path, lock: Lock) -> None:
@@ -155,8 +161,9 @@ def write_lock(path: Path, lock: Lock) -> None:
     }
     data = {"schema": _SCHEMA, "bases": {key: str(value) for key, value in lock.bases.items()}, "wheels": wheels}
     text = json.dumps(data, indent=1, sort_keys=True) + "\n"
-    if path.is_file() and path.read_text("utf-8") == text:
-        return
+    with suppress(OSError, ValueError):
+        if bounded.read(path, LOCK_BYTES) == text.encode():
+            return
     # A name of its own: builds of two recipes in one directory share the lock, and may write it at the same moment.
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     temporary = Path(name)
@@ -186,8 +193,16 @@ def platform_key(python: str, arch: str) -> str:
     return f"{python}-{arch}"
 
 
+def _text(key: str) -> str:
+    """A key of the lock. ValueError for halves of surrogate pairs, which nothing could be written with again."""
+    key.encode()
+    return key
+
+
 def _pin(data: Mapping[str, Any]) -> Pin:
     pin = Pin(name=data["name"], version=data["version"], sha256s=tuple(data["sha256"]))
+    if not 0 < len(pin.sha256s) <= _HASHES:
+        raise ValueError(f"{pin.name!r:.60}: {len(pin.sha256s)} hashes")
     # What stands here is put into a requirements file: nothing in it may be read as an option or another requirement.
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", pin.name) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+!_-]*", pin.version):
         raise ValueError(f"not a name and version: {pin.name!r} {pin.version!r}")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from small_models import onnx_dir
 
-from mlpack import digest
+from mlpack import bounded, digest
 from mlpack.errors import PassError
 from mlpack.passes import graph
 
@@ -147,3 +147,29 @@ def test_tensors_finds_those_of_nested_graphs() -> None:
     inner = helper.make_graph([helper.make_node("Identity", ["c"], ["d"])], "inner", [], [], stored)
     outer = helper.make_graph([helper.make_node("If", ["p"], ["q"], then_branch=inner, else_branch=inner)], "outer", [], [])
     assert [tensor.name for tensor in graph.tensors(outer)] == ["c", "c"]
+
+
+def test_a_file_of_more_than_protobuf_holds_is_refused_unread(tmp_path: Path) -> None:
+    with (tmp_path / "model.onnx").open("wb") as file:
+        file.truncate(3 << 30)
+    with pytest.raises(PassError, match="2 GiB at most"):
+        graph.load(tmp_path)
+
+
+def test_many_tensors_of_one_part_of_a_file_are_counted_each(tmp_path: Path) -> None:
+    """A small file of names and one of zeros could ask for any amount of memory."""
+    with (tmp_path / "w").open("wb") as file:
+        file.truncate(64 << 20)
+    model = onnx.ModelProto()
+    model.graph.node.add(op_type="Identity", input=["w0"], output=["y"])
+    for number in range(10):
+        tensor = model.graph.initializer.add(name=f"w{number}", data_type=1, dims=[16 << 20])
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value="w")
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    bounded.configure({"MLPACK_MAX_DATA_MB": "40"})
+    try:
+        with pytest.raises(PassError, match=r"the weights that model\.onnx names would take"):
+            graph.load(tmp_path)
+    finally:
+        bounded.configure({})

@@ -35,7 +35,7 @@ Credentials = Callable[[str], "tuple[str, str] | None"]
 """Registry host -> user and password, or None to go on without. A `Keychain` is one that knows repositories too."""
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_PART = re.compile(rf'\s*,?\s*(?:({_TOKEN})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|({_TOKEN}))|({_TOKEN})(?=\s|,|$))')
+_PART = re.compile(rf'[\s,]*(?:({_TOKEN})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|({_TOKEN}))|({_TOKEN})(?=\s|,|$))')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

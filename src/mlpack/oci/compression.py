@@ -15,6 +15,7 @@ import io
 import zlib
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
+from mlpack import bounded
 from mlpack.digest import Digest
 from mlpack.errors import PackError
 from mlpack.oci import media
@@ -31,7 +32,7 @@ IN_MEMORY_BYTES = 512 << 20
 """The largest content that `deflate` holds in memory, since libdeflate has no stream interface."""
 
 MAX_UNCOMPRESSED_BYTES = 20 << 30
-"""A layer that inflates to more is refused: twice what Lambda takes for a whole image."""
+"""A layer that inflates to more is refused: twice what Lambda takes for a whole image. MLPACK_MAX_LAYER_MB changes it."""
 
 _HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 _BLOCK_BYTES = 0xFFFF
@@ -122,12 +123,13 @@ class Tally:
 
 
 class Inflated(io.RawIOBase):
-    """The tar inside a stored layer, read forwards. PackError when it is damaged, or longer than `limit_bytes`.
+    """The tar inside a stored layer, read forwards. PackError when it is damaged, or longer than `limit_bytes`
+    (by default `MAX_UNCOMPRESSED_BYTES`).
 
     `tally` counts and hashes the inflated bytes that were read so far.
     """
 
-    def __init__(self, stored: BinaryIO, media_type: str, limit_bytes: int = MAX_UNCOMPRESSED_BYTES) -> None:
+    def __init__(self, stored: BinaryIO, media_type: str, limit_bytes: int | None = None) -> None:
         super().__init__()
         if media_type in media.GZIP_LAYERS:
             self._stream: BinaryIO = gzip.GzipFile(fileobj=stored, mode="rb")  # type: ignore[assignment]  # a BinaryIO in all but name
@@ -138,7 +140,7 @@ class Inflated(io.RawIOBase):
                 f"a layer of type {media_type!r} cannot be read: only tar and gzip can. "
                 "Recompress the image, for example with `skopeo copy --dest-compress-format gzip`"
             )
-        self._limit_bytes = limit_bytes
+        self._limit_bytes = limit_bytes or bounded.setting("MLPACK_MAX_LAYER_MB", MAX_UNCOMPRESSED_BYTES)
         self.tally = Tally()
 
     def readable(self) -> bool:
@@ -155,7 +157,8 @@ class Inflated(io.RawIOBase):
         self.tally.add(chunk)
         if self.tally.size_bytes > self._limit_bytes:
             raise PackError(
-                f"a layer inflates to more than {self._limit_bytes} bytes: too large for any target, or a decompression bomb"
+                f"a layer inflates to more than {self._limit_bytes} bytes (MLPACK_MAX_LAYER_MB): too large for any target, or a "
+                "decompression bomb"
             )
         view[: len(chunk)] = chunk
         return len(chunk)

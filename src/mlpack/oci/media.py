@@ -7,11 +7,11 @@ Sources: OCI image-spec 1.1 (`manifest.md`, `media-types.md`), Docker image mani
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from typing import Any
 
+from mlpack import bounded
 from mlpack.digest import Digest
 from mlpack.errors import PackError
 
@@ -106,10 +106,12 @@ def load_json(data: bytes, what: str) -> dict[str, Any]:
     if len(data) > MAX_JSON_BYTES:
         raise PackError(f"{what}: {len(data)} bytes, more than the {MAX_JSON_BYTES} that a manifest or config may have")
     try:
-        value = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+        value = bounded.load_json(data.decode("utf-8"), pairs=_unique, constant=_no_constant)
     except PackError as error:
         raise PackError(f"{what}: {error}") from None
-    except (ValueError, RecursionError) as error:
+    except bounded.TooMuchError as error:
+        raise PackError(f"{what}: not JSON that is read: {error}") from None
+    except ValueError as error:
         raise PackError(f"{what}: not JSON in UTF-8 ({error})") from None
     if not isinstance(value, dict):
         raise PackError(f"{what}: a JSON {type(value).__name__} where an object was expected")

@@ -1,8 +1,9 @@
 """What files an image has: the paths of its layers applied on one another, without their bytes, and where its Python is.
 
 Promises: each layer is read once, checked against its diff_id and remembered (`cache`); whiteouts, opaque directories and links
-act as when a container engine unpacks; hostile archives (paths that leave the image, headers of gigabytes, endless entries,
-decompression bombs) end in PackError. Writes no file of the image to disk.
+act as when a container engine unpacks; hostile archives (paths that leave the image or are longer than any file system takes,
+headers of gigabytes, endless entries, decompression bombs) end in PackError, and neither the memory nor the steps that knowing
+an image takes outgrow the bytes that were sent (`scan.Allowance`). Writes no file of the image to disk.
 Sources: OCI image-spec 1.1 `layer.md`; POSIX pax.
 """
 
@@ -29,6 +30,10 @@ Node: TypeAlias = "dict[str, Node] | str | None"
 
 MAX_LINKS = 40
 """Symbolic links followed before a path is called a loop, as in Linux."""
+_FOLDER_BYTES = 250
+"""What a directory takes beside its name: a dictionary that begins with room for a few entries."""
+_STEP_BYTES = 16
+"""What a step on the way of a link counts, as if it were memory: links that lead through links could take years."""
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
 _PYTHON = re.compile(r"python(3\.\d+)")
@@ -76,8 +81,9 @@ class Paths:
 def base_paths(image: Image, cache: Path | None = None) -> Paths:
     """The paths of `image`. Reads every layer that `cache` (a directory, made when missing) does not remember."""
     root: dict[str, Node] = {}
+    allowance = scan.Allowance(sum(layer.size_bytes for layer in image.layers))
     for layer in image.layers:
-        _apply(root, index(layer, cache).entries)
+        _apply(root, index(layer, cache).entries, allowance)
     return Paths(root)
 
 
@@ -119,7 +125,7 @@ def index(layer: Layer, cache: Path | None = None) -> Index:
     if cache and (known := _recalled(_memory(cache, layer), layer.diff_id)):
         return known
     with layer.open() as stored:
-        found = scan.read(compression.Inflated(stored, layer.media_type))
+        found = scan.read(compression.Inflated(stored, layer.media_type), layer.size_bytes)
     if found.diff_id != layer.diff_id:
         raise PackError(
             f"the layer {layer.digest} should inflate to {layer.diff_id} and inflates to {found.diff_id}: damaged or forged"
@@ -148,11 +154,11 @@ def _write_memory(cache: Path, layer: Layer, found: Index) -> None:
 def _recalled(file: Path, diff_id: Digest) -> Index | None:
     """What was remembered; None when nothing was, or it is damaged (a damaged memory is no memory)."""
     try:
-        text, size, entries = json.loads(file.read_bytes())
+        text, size, entries = json.loads(file.read_bytes())  # our own: as long as the entries that were allowed
         known = Index(
             diff_id=Digest(text), uncompressed_bytes=int(size), entries=tuple((path, kind, link) for path, kind, link in entries)
         )
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
     return known if known.diff_id == diff_id else None
 
@@ -165,11 +171,13 @@ def _kind(node: Node) -> Kind:
     return "dir" if isinstance(node, dict) else "link" if isinstance(node, str) else "file"
 
 
-def _resolved(root: dict[str, Node], wanted: list[str]) -> list[str]:
+def _resolved(root: dict[str, Node], wanted: list[str], allowance: scan.Allowance | None = None) -> list[str]:
     """`wanted` with every link followed. `..` above the root stays at the root, as in a kernel."""
     done: list[str] = []
     folders: list[Node] = [root]
     todo, followed = list(reversed(wanted)), 0
+    if allowance:
+        allowance.spend(_STEP_BYTES * len(todo))
     while todo:
         part = todo.pop()
         here = folders[-1]
@@ -185,7 +193,10 @@ def _resolved(root: dict[str, Node], wanted: list[str]) -> list[str]:
                 raise PackError(f"/{'/'.join(wanted)} leads through more than {MAX_LINKS} links in the base image: a loop")
             if node.startswith("/"):
                 done, folders = [], [root]
-            todo.extend(reversed(_parts(node)))
+            parts = _parts(node)
+            if allowance:
+                allowance.spend(_STEP_BYTES * len(parts))
+            todo.extend(reversed(parts))
             continue
         if node is None and todo:
             raise PackError(f"/{'/'.join(wanted)} leads through /{'/'.join([*done, part])}, a file in the base image")
@@ -194,12 +205,12 @@ def _resolved(root: dict[str, Node], wanted: list[str]) -> list[str]:
     return done
 
 
-def _apply(root: dict[str, Node], entries: tuple[tuple[str, Kind, str], ...]) -> None:
+def _apply(root: dict[str, Node], entries: tuple[tuple[str, Kind, str], ...], allowance: scan.Allowance) -> None:
     """Lay one layer over `root`. Whiteouts act on lower layers only, hence first, wherever they stand in the archive."""
     for path, _, _ in entries:
         folder, _, name = path.rpartition("/")
         if name.startswith(_WHITEOUT):
-            lower = _lookup(root, folder)
+            lower = _lookup(root, folder, allowance)
             if lower is not None and name == _OPAQUE:
                 lower.clear()
             elif lower is not None:
@@ -211,29 +222,31 @@ def _apply(root: dict[str, Node], entries: tuple[tuple[str, Kind, str], ...]) ->
             continue
         here = known.get(folder)
         if here is None:
-            here = known[folder] = _made(root, folder)
+            here = known[folder] = _made(root, folder, allowance)
         there = here.get(name)
         if isinstance(there, str) or (isinstance(there, dict) and kind != "dir"):
             known.clear()  # a link or a directory goes: folders may lie elsewhere now
         if kind != "dir":
             here[name] = link if kind == "link" else None
         elif not isinstance(there, dict):
+            allowance.spend(_FOLDER_BYTES)
             here[name] = {}
 
 
-def _lookup(root: dict[str, Node], folder: str) -> dict[str, Node] | None:
+def _lookup(root: dict[str, Node], folder: str, allowance: scan.Allowance) -> dict[str, Node] | None:
     node: Node = root
-    for part in _resolved(root, _parts(folder)):
+    for part in _resolved(root, _parts(folder), allowance):
         node = node.get(part) if isinstance(node, dict) else None
     return node if isinstance(node, dict) else None
 
 
-def _made(root: dict[str, Node], folder: str) -> dict[str, Node]:
+def _made(root: dict[str, Node], folder: str, allowance: scan.Allowance) -> dict[str, Node]:
     """The directory that `folder` leads to, made where it is missing."""
     here = root
-    for part in _resolved(root, _parts(folder)):
-        node = here.setdefault(part, {})
+    for part in _resolved(root, _parts(folder), allowance):
+        node = here.get(part)
         if not isinstance(node, dict):
+            allowance.spend(_FOLDER_BYTES)
             node = here[part] = {}
         here = node
     return here

@@ -16,14 +16,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, cast
 
+from mlpack import bounded
 from mlpack.digest import Digest, of_bytes
 from mlpack.errors import NamingError, PackError, ServiceError
-from mlpack.oci import blobs, image, media, reference, selection
+from mlpack.oci import blobs, compression, image, media, reference, selection
 from mlpack.oci.auth import Credentials
-from mlpack.oci.transport import HttpError, Options, Progress, Session, read_bounded, retrying
+from mlpack.oci.transport import HttpError, Options, Progress, Session, discard, read_bounded, retrying
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from urllib3 import BaseHTTPResponse
@@ -35,6 +36,7 @@ __all__ = ["Credentials", "Options", "Progress", "Pulled", "fetch", "pull", "pus
 
 _ACCEPT = ", ".join(sorted(media.MANIFESTS | media.INDEXES))
 _DIGEST_HEADER = "Docker-Content-Digest"
+MAX_LAYERS = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,13 +93,23 @@ def fetch(
             chosen = selection.choose(at, found, partial(_document, session, blob_dir), arch, tags=False)
             data, found = _manifest(session, blob_dir, str(chosen.descriptor.digest))
         described, layers = image.descriptors(found)
-        if described.size_bytes > media.MAX_JSON_BYTES:
-            raise PackError(f"{named}: a config of {described.size_bytes} bytes is refused")
+        _check_sizes(named, described, layers)
         report = _Report(options)
         _all(options, (partial(_download, session, report, blob_dir, each) for each in dict.fromkeys((described, *layers))))
     config_bytes = blobs.path_of(blob_dir, described.digest).read_bytes()
     made = image.parse(data, config_bytes, lambda name: image.opener_in(blob_dir, name)())
     return Pulled(image=made, digest=digest)
+
+
+def _check_sizes(named: Reference, described: media.Descriptor, layers: Sequence[media.Descriptor]) -> None:
+    """PackError for an image that nobody could use: it would be fetched, and fill the disk, before somebody noticed."""
+    if described.size_bytes > media.MAX_JSON_BYTES:
+        raise PackError(f"{named}: a config of {described.size_bytes} bytes is refused")
+    if len(layers) > MAX_LAYERS:
+        raise PackError(f"{named}: {len(layers)} layers, more than the {MAX_LAYERS} that are taken (container engines: 127)")
+    limit = bounded.setting("MLPACK_MAX_LAYER_MB", compression.MAX_UNCOMPRESSED_BYTES)
+    if layers and (largest := max(layer.size_bytes for layer in layers)) > limit:
+        raise PackError(f"{named}: a layer of {largest} bytes, more than {limit} (MLPACK_MAX_LAYER_MB): too large for any target")
 
 
 class _Report:
@@ -157,7 +169,7 @@ def _all(options: Options, work: Iterable[Callable[[], None]]) -> None:
 def _upload(session: Session, report: _Report, digest: Digest, size: int, opener: Callable[[], BinaryIO]) -> None:
     def attempt() -> None:
         there = session.request("HEAD", session.url(f"blobs/{digest}"), accept=frozenset({200, 404}))
-        there.drain_conn()
+        discard(there)
         if there.status == 200:
             report(digest, "present", size, size)
             return
@@ -174,7 +186,7 @@ def _upload(session: Session, report: _Report, digest: Digest, size: int, opener
             body=lambda: cast("BinaryIO", _Sending(opener(), lambda count: report(digest, "moving", count, size))),
             accept=frozenset({201, 204}),
         )
-        done.drain_conn()
+        discard(done)
         report(digest, "done", size, size)
 
     def again() -> None:
@@ -195,12 +207,12 @@ def _mounted_or_begun(session: Session, digest: Digest) -> str | None:
         try:
             query = urllib.parse.urlencode({"mount": str(digest), "from": source})
             response = session.request("POST", f"{begin}?{query}", body=b"", accept=frozenset({201, 202}))
-            response.drain_conn()
+            discard(response)
             return None if response.status == 201 else session.follow(begin, response.headers.get("Location", ""))
         except ServiceError:
             continue
     response = session.request("POST", begin, body=b"", accept=frozenset({202}))
-    response.drain_conn()
+    discard(response)
     return session.follow(begin, response.headers.get("Location", ""))
 
 
@@ -213,7 +225,7 @@ def _put_manifest(session: Session, made: Image, name: str) -> None:
         if _there(session, url, kind) == digest:
             return
         headers = {"Content-Type": kind}
-        session.request("PUT", url, headers=headers, body=made.manifest_bytes, accept=frozenset({200, 201, 202})).drain_conn()
+        discard(session.request("PUT", url, headers=headers, body=made.manifest_bytes, accept=frozenset({200, 201, 202})))
         found = _there(session, url, kind)
         if found != digest:
             raise HttpError(
@@ -226,7 +238,7 @@ def _put_manifest(session: Session, made: Image, name: str) -> None:
 def _there(session: Session, url: str, kind: str) -> Digest | None:
     """The digest of the manifest at `url`; None when there is none."""
     head = session.request("HEAD", url, headers={"Accept": kind}, accept=frozenset({200, 404}))
-    head.drain_conn()
+    discard(head)
     if head.status == 404:
         return None
     if named := head.headers.get(_DIGEST_HEADER):
@@ -238,7 +250,8 @@ def _manifest(session: Session, blob_dir: Path, version: str) -> tuple[bytes, di
     """A manifest or index, by tag or digest, kept below `blob_dir`."""
     wanted = Digest(version) if version.startswith("sha256:") else None
     if wanted and (path := blobs.path_of(blob_dir, wanted)).is_file():
-        data = path.read_bytes()
+        with path.open("rb") as stream:
+            data = stream.read(media.MAX_JSON_BYTES + 1)
         if of_bytes(data) == wanted:
             return data, media.load_json(data, f"{session.named}: manifest")
 

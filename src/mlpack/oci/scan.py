@@ -1,7 +1,8 @@
 """What a tar that somebody else made has in it: its entries' paths, kinds and link targets, in memory bounded by construction.
 
 Promises: reads forwards once, skips contents, holds one header at a time; a header is checked (checksum, size), an extension
-header is at most 256 KiB, entries are counted, paths that leave the image are refused. Python's own tarfile is not used here:
+header is at most 256 KiB, entries are counted, paths that leave the image or that no Linux could hold are refused, and what is
+remembered of all of them stays in proportion to the bytes that were sent (`Allowance`). Python's own tarfile is not used here:
 it reads sparse maps and chains of extension headers of any length into memory. Extracts nothing.
 Source: POSIX pax; GNU tar manual, "Basic Tar Format"; OCI image-spec 1.1 `layer.md` (which forbids sparse files).
 """
@@ -9,6 +10,7 @@ Source: POSIX pax; GNU tar manual, "Basic Tar Format"; OCI image-spec 1.1 `layer
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
@@ -26,11 +28,42 @@ MAX_ENTRIES = 2_000_000
 MAX_EXTENSION_BYTES = 256 << 10
 MAX_EXTENSIONS = 16
 """Extension headers before one entry: pax and GNU have two kinds each."""
+MAX_PATH_BYTES = 4096
+"""PATH_MAX of Linux (limits.h): nobody could unpack a longer one, or follow a link to it."""
+MAX_NAME_BYTES = 255
+"""NAME_MAX of Linux, for each part of a path."""
 
 _BLOCK_BYTES = 512
 _BUFFER_BYTES = 1 << 20
 _FILES, _LINK, _DIR = b"\x0007", b"2", b"5"
 _WITHOUT_CONTENT = b"123456"
+_ESCAPED = re.compile(r"\\x[0-9a-f]{2}")
+_ENTRY_BYTES = 200
+"""What an entry takes beside its path and link target: two strings and a tuple."""
+
+
+class Allowance:
+    """How much memory may be spent on knowing an image, and how much of it was.
+
+    A few kilobytes of gzip can hold gigabytes of paths. Entries of real layers take less memory than the bytes that they were
+    sent in (Debian's: 0.1 to 0.3 of them, empty files and links alone: 8 times), so 32 times is far above any, and small layers
+    get 24 MiB in any case.
+    """
+
+    FLOOR_BYTES = 24 << 20
+    TIMES = 32
+
+    def __init__(self, sent_bytes: int) -> None:
+        self._left = self.limit_bytes = self.FLOOR_BYTES + self.TIMES * sent_bytes
+
+    def spend(self, size_bytes: int) -> None:
+        """PackError when there is less than that left."""
+        self._left -= size_bytes
+        if self._left < 0:
+            raise _damaged(
+                f"its paths take more than {self.limit_bytes >> 20} MiB of memory, {self.TIMES} times the bytes that were sent "
+                f"and {self.FLOOR_BYTES >> 20} MiB"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,10 +75,11 @@ class Index:
     entries: tuple[tuple[str, Kind, str], ...]
 
 
-def read(inflated: Inflated) -> Index:
-    """What the tar holds, read to its end. PackError when it is damaged, sparse or hostile."""
+def read(inflated: Inflated, sent_bytes: int = 0) -> Index:
+    """What the tar holds, read to its end; `sent_bytes`: how long the stored layer is. PackError when it is damaged, sparse or
+    hostile."""
     stream: BinaryIO = io.BufferedReader(inflated, _BUFFER_BYTES)
-    entries = tuple(_entries(stream))
+    entries = tuple(_entries(stream, Allowance(sent_bytes)))
     while rest := stream.read(_BUFFER_BYTES):
         if rest.strip(b"\0"):
             raise _damaged("there is more after its end")
@@ -54,19 +88,33 @@ def read(inflated: Inflated) -> Index:
 
 def clean_path(path: str) -> str:
     """The path below the image's root, without `./` and slashes around it. PackError when it leaves the image."""
+    _check_length(path)
     parts = [part for part in path.split("/") if part not in {"", "."}]
     if ".." in parts:
         raise PackError(f"a layer has the path {path!r:.200}, which leaves the image: damaged or hostile")
+    if any(_longer(part, MAX_NAME_BYTES) for part in parts):
+        raise _damaged(f"a name of more than {MAX_NAME_BYTES} bytes (NAME_MAX of Linux) in the path {path!r:.100}")
     return "/".join(parts)
 
 
-def _entries(stream: BinaryIO) -> Iterator[tuple[str, Kind, str]]:
+def _check_length(path: str) -> None:
+    if _longer(path, MAX_PATH_BYTES):
+        raise _damaged(f"a path of more than {MAX_PATH_BYTES} bytes (PATH_MAX of Linux), {path!r:.100} ...")
+
+
+def _longer(text: str, limit_bytes: int) -> bool:
+    """Whether a name has more bytes than `limit_bytes` in the archive: what is not UTF-8 there is four letters here (`_text`)."""
+    return len(text) > limit_bytes // 3 and len(_ESCAPED.sub("?", text).encode()) > limit_bytes
+
+
+def _entries(stream: BinaryIO, allowance: Allowance) -> Iterator[tuple[str, Kind, str]]:
     count = 0
     while found := _entry(stream):
         count += 1
         if count > MAX_ENTRIES:
             raise _damaged(f"it has more than {MAX_ENTRIES} entries")
         if found[0]:
+            allowance.spend(_ENTRY_BYTES + len(found[0]) + len(found[2]))
             yield found
 
 
@@ -102,7 +150,9 @@ def _finished(stream: BinaryIO, header: bytes, known: dict[str, str]) -> tuple[s
     if kind not in _WITHOUT_CONTENT:
         _skip(stream, _decimal(known["size"]) if "size" in known else _number(header[124:136]))
     if kind == _LINK:
-        return clean_path(name), "link", known.get("linkpath") or _text(header[157:257])
+        target = known.get("linkpath") or _text(header[157:257])
+        _check_length(target)
+        return clean_path(name), "link", target
     is_folder = kind == _DIR or (kind == b"\0" and name.endswith("/"))
     return clean_path(name), "dir" if is_folder else "file", ""
 
@@ -179,4 +229,4 @@ def _text(field: bytes) -> str:
 
 
 def _damaged(why: str) -> PackError:
-    return PackError(f"a layer is not a sound tar archive: {why}; it is damaged or hostile")
+    return PackError(f"a layer is not a sound tar archive: {why}; it is damaged or hostile. Choose another base image")

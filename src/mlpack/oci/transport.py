@@ -3,7 +3,8 @@
 Promises: credentials go to the registry and the token service it names, never to another host that an upload or download leads
 to; nothing goes from https to http; an address inside a private network is not followed from a public registry. What may pass
 (408, 429, 5xx, broken connections) is tried again, with the pause the server asked for, else growing pauses. A token that
-expires meanwhile is renewed. Plain http is spoken with loopback hosts and those the caller names.
+expires meanwhile is renewed. Plain http is spoken with loopback hosts and those the caller names. Of what a server sends no more
+than a limit is read, whatever it says of its length: not of answers that nobody needs either, nor of headers.
 Sources: distribution-spec 1.1; distribution's "Token Authentication Specification".
 """
 
@@ -11,7 +12,6 @@ from __future__ import annotations
 
 import email.utils
 import ipaddress
-import json
 import random
 import threading
 import time
@@ -19,6 +19,7 @@ import urllib.parse
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
+from mlpack import bounded
 from mlpack.errors import ServiceError
 from mlpack.oci import auth
 from mlpack.oci.media import MAX_JSON_BYTES, is_printable
@@ -38,9 +39,20 @@ CONNECT_TIMEOUT_S = 10
 READ_TIMEOUT_S = 300
 """A registry may hash or copy tens of gigabytes before it answers the end of an upload."""
 MAX_PAUSE_S = 120
+_DIGITS = 9
+"""Of a number of seconds: more is longer than `MAX_PAUSE_S` in any case."""
 _MAX_REDIRECTS = 5
 _UNREACHABLE_ATTEMPTS = 3
 _BLOCK_BYTES = 1 << 20
+_SHORT_BYTES = 64 << 10
+"""Of an answer that nobody needs as much is read, so that its connection can be used again; a longer one is closed."""
+_SHORT_S = 10
+_HEADER_BYTES = 4096
+"""Of a header that is parsed as much is looked at: twice the longest challenge of a real registry."""
+_TOKEN_BYTES = 32 << 10
+"""A longer token would be no header that any server takes."""
+_WORDS_BYTES = 4096
+_SHOWN = 500
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PASSING = frozenset({408, 429, 499, 500, 502, 503, 504, 520, 521, 522, 523, 524})
 _CONFLICT_HINTS = {
@@ -152,13 +164,13 @@ class Session:
             used = self._authorization
             response = self._send(method, url, headers or {}, body, used)
             if response.status == 401 and self._is_registry(url):
-                challenge = response.headers.get("WWW-Authenticate", "")
-                response.drain_conn()
+                challenge = response.headers.get("WWW-Authenticate", "")[:_HEADER_BYTES]
+                discard(response)
                 if self._sign_in(challenge, used):
                     response = self._send(method, url, headers or {}, body, self._authorization)
             if response.status in _REDIRECTS and method in {"GET", "HEAD"}:
                 target = response.headers.get("Location", "")
-                response.drain_conn()
+                discard(response)
                 url = self.follow(url, target)
                 continue
             if response.status not in accept:
@@ -251,28 +263,56 @@ class Session:
             hint = auth.advice(self._credentials, self.named, known, accepted=False) if response.status in {400, 401, 403} else ""
             raise _refusal("signing in at", realm, response, hint)
         try:
-            answer = json.loads(read_bounded(response))
+            answer = bounded.load_json(read_bounded(response))
             token = answer.get("token") or answer.get("access_token")
         except (ValueError, AttributeError):
             token = None
-        if not isinstance(token, str) or not token or not is_printable(token):
+        if not isinstance(token, str) or not 0 < len(token) <= _TOKEN_BYTES or not (token.isascii() and is_printable(token)):
             raise HttpError(f"{_shown(realm)} signed in without giving a token that can be read")
         return token
 
 
 def read_bounded(response: BaseHTTPResponse, limit_bytes: int = MAX_JSON_BYTES) -> bytes:
-    """The body of an answer; HttpError when it is longer than `limit_bytes` or breaks off."""
-    import urllib3
-
-    try:
-        data = response.read(limit_bytes + 1, decode_content=False)
-    except (urllib3.exceptions.HTTPError, OSError) as error:
-        raise HttpError(f"an answer broke off: {error}", retryable=True) from error
+    """The body of an answer; HttpError when it is longer than `limit_bytes`, breaks off or never ends."""
+    data = _received(response, limit_bytes, READ_TIMEOUT_S)
     if len(data) > limit_bytes:
         response.close()
         raise HttpError(f"an answer is longer than {limit_bytes} bytes: refused")
     response.release_conn()
     return data
+
+
+def discard(response: BaseHTTPResponse) -> None:
+    """Be done with an answer whose body nobody needs, without taking more than a little of it.
+
+    Not urllib3's `drain_conn`, which reads to the end: before 2.7 into memory, and unpacked.
+    """
+    try:
+        if (response.length_remaining or 0) <= _SHORT_BYTES and len(_received(response, _SHORT_BYTES, _SHORT_S)) <= _SHORT_BYTES:
+            response.release_conn()
+            return
+    except HttpError:
+        pass  # what is wrong with it does not matter any more
+    response.close()
+
+
+def _received(response: BaseHTTPResponse, limit_bytes: int, within_s: float) -> bytes:
+    """The body as it was sent, up to `limit_bytes` and one more."""
+    import urllib3
+
+    data, deadline = bytearray(), time.monotonic() + within_s
+    try:
+        while len(data) <= limit_bytes:
+            chunk = response.read1(min(_BLOCK_BYTES, limit_bytes + 1 - len(data)), decode_content=False)
+            if not chunk:
+                break
+            data += chunk
+            if time.monotonic() > deadline:
+                response.close()
+                raise HttpError(f"an answer did not end within {within_s:.0f} s", retryable=True)
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        raise HttpError(f"an answer broke off: {error}", retryable=True) from error
+    return bytes(data)
 
 
 def is_loopback(host: str) -> bool:
@@ -302,7 +342,11 @@ def _pool(options: Options) -> urllib3.PoolManager:
 
 def _refusal(method: str, url: str, response: BaseHTTPResponse, hint: str = "") -> HttpError:
     status, pause = response.status, _retry_after(response.headers.get("Retry-After"))
-    said = read_bounded(response)[:500].decode("utf-8", "replace").strip()
+    try:
+        said = _received(response, _WORDS_BYTES, _SHORT_S)[:500].decode("utf-8", "replace").strip()
+    except HttpError:
+        said = ""
+    response.close()
     said = "".join(each if is_printable(each) else " " for each in said)
     if status == 404 and "NAME_UNKNOWN" in said:
         hint = f"there is no such repository, or it is not shown to whoever asks: {_CONFLICT_HINTS[404]}"
@@ -329,14 +373,16 @@ def _retry_after(value: str | None) -> float | None:
     """Seconds to wait, from either form of `Retry-After` (RFC 9110 §10.2.3); None when it was not given or cannot be read."""
     if not value:
         return None
-    if value.strip().isdigit():
-        return float(value)
+    value = value.strip()
+    if value.isascii() and value.isdigit():
+        return float(value[:_DIGITS])
     try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
+        return max(0.0, email.utils.parsedate_to_datetime(value[:_HEADER_BYTES]).timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError, IndexError):  # as the parser's own code lets them through on garbage
         return None
 
 
 def _shown(url: str) -> str:
     """An address for a message: its query may hold a signature, so it is left out."""
-    return urllib.parse.urlsplit(url)._replace(query="", fragment="").geturl()
+    shown = urllib.parse.urlsplit(url)._replace(query="", fragment="").geturl()
+    return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"

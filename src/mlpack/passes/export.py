@@ -8,12 +8,12 @@ what became of the others. No pickle is executed, no remote code trusted, no net
 from __future__ import annotations
 
 import inspect
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from mlpack import temporary
 from mlpack.errors import PassError
 from mlpack.passes import check, extras, graph, huggingface, quiet, torch_model
 from mlpack.records import Signature
@@ -88,7 +88,7 @@ def _export_huggingface(model_dir: Path, config: Export, out_dir: Path) -> dict[
     )
     order = ("optimum", "dynamo", "torchscript") if huggingface.known_to_optimum(model) else ("dynamo", "torchscript")
     notes = _first_that_agrees(source, config, order, out_dir, model)
-    huggingface.write_tokenizer(model_dir, out_dir, model.max_length)
+    huggingface.write_tokenizer(model_dir, out_dir, model)
     return {**notes, "task": model.task, "pooling": model.pooling.mode if model.pooling else None,
             "normalize": bool(model.pooling and model.pooling.normalize), "max_length": model.max_length}  # fmt: skip
 
@@ -137,8 +137,7 @@ def _first_that_agrees(
             raise PassError(f"export: {config.exporter!r} does not know this architecture; use one of {', '.join(order)}")
         order = (config.exporter,)
     signature_inputs = Signature(inputs=source.inputs, outputs=())
-    feeds = check.feeds(signature_inputs, source.limits)
-    eager = [source.eager(feed) for feed in feeds]
+    feeds, eager = check.fitting(source.eager, signature_inputs, source.limits)
     references = [list(outputs.values()) for outputs in eager]
     names = model.outputs if model is not None else tuple(eager[0])
     rejected: dict[str, str] = {}
@@ -176,7 +175,7 @@ def _gap(
 
 def _export_with(exporter: str, call: _Call, model: huggingface.Loaded | None) -> onnx.ModelProto:
     """One exporter's graph, in memory. Whatever it raises becomes a PassError with its name."""
-    with tempfile.TemporaryDirectory(prefix="mlpack-export-") as scratch:
+    with temporary.directory("export") as scratch:
         path = Path(scratch) / graph.MODEL
         try:
             if exporter == "optimum" and model is not None:

@@ -13,6 +13,7 @@ import shutil
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from mlpack import bounded
 from mlpack.digest import canonical_json
 from mlpack.errors import PassError
 from mlpack.records import Shape, Signature, TensorSpec
@@ -46,6 +47,12 @@ def load_file(path: Path) -> onnx.ModelProto:
     from google.protobuf.message import DecodeError
 
     try:
+        if (size := path.stat().st_size) > _LARGEST_FILE_BYTES:
+            raise PassError(
+                f"{path.name}: {size:,} bytes, and one ONNX file holds 2 GiB at most (protobuf); save the model with its weights "
+                "as external data"
+            )
+        bounded.fits_in_memory(2 * size, path.name, PassError)
         data = path.read_bytes()
     except OSError as error:
         raise PassError(f"{path.name}: cannot be read ({error.strerror}); the model's directory is incomplete") from error
@@ -59,8 +66,12 @@ def load_file(path: Path) -> onnx.ModelProto:
         ) from error
     if not model.HasField("graph") or not model.graph.node:
         raise PassError(f"{path.name}: holds no graph ({len(data):,} bytes); export the model again")
+    total = 0
     for tensor in tensors(model.graph):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            # Many tensors may name one part of a file: their sum is what counts, not the file's size.
+            total += _length(tensor, path.parent)
+            bounded.fits_in_memory(total, f"the weights that {path.name} names", PassError)
             # Not onnx's own reader: it refuses files with a second name, which is what a store on a file system with links has.
             tensor.raw_data = _external(tensor, path.parent)
             tensor.data_location = onnx.TensorProto.DEFAULT
@@ -101,6 +112,15 @@ def _external(tensor: onnx.TensorProto, folder: Path) -> bytes:
     with path.open("rb") as file:
         file.seek(offset)
         return file.read(length)
+
+
+def _length(tensor: onnx.TensorProto, folder: Path) -> int:
+    """How many bytes this tensor says it has outside, 0 where `_external` will say what is wrong with it."""
+    fields = {entry.key: entry.value for entry in tensor.external_data}
+    try:
+        return max(0, int(fields.get("length") or (folder / fields.get("location", "")).stat().st_size))
+    except (OSError, ValueError):
+        return 0
 
 
 def tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:

@@ -8,14 +8,14 @@ as its modules.json says. The tokenizer that ships pads to the longest text of a
 from __future__ import annotations
 
 import fnmatch
-import json
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from mlpack import bounded
 from mlpack.errors import PassError
-from mlpack.passes import graph, torch_model
+from mlpack.passes import graph, huggingface_checks, torch_model
 from mlpack.records import TensorSpec
 
 if TYPE_CHECKING:
@@ -60,11 +60,19 @@ class Loaded:
 
 
 def read_json(path: Path) -> Any:
-    """A JSON file of the directory. Raises PassError when it is damaged or missing."""
+    """A JSON file of the directory. Raises PassError when it is damaged, missing, too large or nested too deeply."""
     try:
-        return json.loads(path.read_text("utf-8"))
+        return bounded.load_json(path)
     except (OSError, ValueError) as error:
         raise PassError(f"{path.name}: missing or damaged ({error}); copy the whole Hugging Face directory again") from error
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The same where it must be an object."""
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise PassError(f"{path.name}: holds no object but a {type(found).__name__}; copy the whole Hugging Face directory again")
+    return found
 
 
 def load(model_dir: Path, task: str | None) -> Loaded:
@@ -73,10 +81,8 @@ def load(model_dir: Path, task: str | None) -> Loaded:
     import transformers
     from optimum.exporters.tasks import TasksManager
 
-    described = read_json(model_dir / "config.json")
-    if "auto_map" in described:
-        raise PassError("config.json asks for code from the model's directory (auto_map); mlpack never runs it. "
-                        "Use the torch source with your own factory instead")  # fmt: skip
+    described = read_object(model_dir / "config.json")
+    huggingface_checks.check_config(described)
     check_weights(model_dir)
     pooling = read_pooling(model_dir)
     task = TasksManager.map_from_synonym(task or _task_of(described, pooling))
@@ -90,7 +96,14 @@ def load(model_dir: Path, task: str | None) -> Loaded:
     except torch_model.FOREIGN_ERRORS as error:
         raise PassError(f"transformers cannot load the directory for the task {task!r}: {type(error).__name__}: {error}") from error
     model.eval()
-    return _described(model, task, pooling if task == "feature-extraction" else None, _max_length(model_dir, described))
+    try:
+        max_length = _max_length(model_dir, described, huggingface_checks.positions(model))
+        return _described(model, task, pooling if task == "feature-extraction" else None, max_length)
+    except torch_model.FOREIGN_ERRORS as error:
+        raise PassError(
+            f"the inputs of the model cannot be told from its config.json: {type(error).__name__}: {error}; are its numbers those "
+            "that the model was made with?"
+        ) from error
 
 
 def check_weights(model_dir: Path) -> None:
@@ -125,21 +138,25 @@ def copy_without_weights(model_dir: Path, out_dir: Path) -> None:
 
 
 def _task_of(described: Mapping[str, Any], pooling: Pooling | None) -> str:
-    names = described.get("architectures") or [""]
+    listed = described.get("architectures")
+    names = listed if isinstance(listed, list) and listed else [""]
     if pooling is not None:
         return "feature-extraction"
     return next((task for suffix, task in _TASKS.items() if str(names[0]).endswith(suffix)), "feature-extraction")
 
 
-def _max_length(model_dir: Path, described: Mapping[str, Any]) -> int | None:
-    """The most tokens the model takes: as sentence-transformers says, else its tokenizer, else its positions."""
+def _max_length(model_dir: Path, described: Mapping[str, Any], positions: int | None) -> int | None:
+    """The most tokens the model takes: as sentence-transformers says, else its tokenizer, else its config, never more than its
+    `positions`."""
+    said = described.get("max_position_embeddings") if positions is None else positions
     for name, key in (("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length")):
-        if (model_dir / name).is_file():
-            value = read_json(model_dir / name).get(key)
-            if isinstance(value, int | float) and 0 < value < _NO_LIMIT:
-                return int(value)
-    value = described.get("max_position_embeddings")
-    return value if isinstance(value, int) and value > 0 else None
+        value = read_object(model_dir / name).get(key) if (model_dir / name).is_file() else None
+        if isinstance(value, int | float) and not isinstance(value, bool) and 1 <= value < _NO_LIMIT:
+            said = int(value)
+            break
+    if not isinstance(said, int) or isinstance(said, bool) or not 0 < said < _NO_LIMIT:
+        return positions
+    return said if positions is None else min(said, positions)
 
 
 def read_pooling(model_dir: Path) -> Pooling | None:
@@ -147,10 +164,16 @@ def read_pooling(model_dir: Path) -> Pooling | None:
     if not (model_dir / "modules.json").is_file():
         return None
     mode, normalize = None, False
-    for module in read_json(model_dir / "modules.json"):
+    modules = read_json(model_dir / "modules.json")
+    if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
+        raise PassError("modules.json: holds no list of modules; copy the whole sentence-transformers directory again")
+    for module in modules:
         kind = str(module.get("type", "")).rpartition(".")[2]
         if kind == "Pooling":
-            options = read_json(model_dir / str(module["path"]) / "config.json")
+            folder = PurePosixPath(str(module.get("path", "")))
+            if folder.is_absolute() or ".." in folder.parts:
+                raise PassError(f"modules.json: the path {str(folder)!r:.100} leaves the model's directory")
+            options = read_object(model_dir / folder / "config.json")
             modes = {key.removeprefix("pooling_mode_"): on for key, on in options.items() if key.startswith("pooling_mode_")}
             chosen = sorted(mode for mode, on in modes.items() if on is True)
             mode = {"mean_tokens": "mean", "cls_token": "cls"}.get(chosen[0]) if len(chosen) == 1 else None
@@ -237,9 +260,16 @@ def eager(model: Loaded, feed: Feed) -> dict[str, Any]:
     import torch
 
     with torch.inference_mode():
-        result = model.model(**{name: torch.from_numpy(array) for name, array in feed.items()})
-        if model.pooling is None:
-            return {name: result[name].numpy() for name in model.outputs}
+        try:
+            result = model.model(**{name: torch.from_numpy(array) for name, array in feed.items()})
+            if model.pooling is None:
+                return {name: result[name].numpy() for name in model.outputs}
+        except torch_model.FOREIGN_ERRORS as error:
+            shapes = {name: tuple(array.shape) for name, array in feed.items()}
+            raise PassError(
+                f"the model itself fails on inputs of shapes {shapes}: {type(error).__name__}: {str(error)[:300]}; are the sizes "
+                "in config.json (max_position_embeddings, vocab_size, type_vocab_size) those of its weights?"
+            ) from error
         hidden = result["last_hidden_state"]
         pooled = hidden[:, 0]
         if model.pooling.mode == "mean":
@@ -293,20 +323,28 @@ def append_pooling(exported: onnx.ModelProto, pooling: Pooling) -> None:
     exported.graph.output.append(helper.make_tensor_value_info(EMBEDDING, TensorProto.FLOAT, [batch, width]))
 
 
-def write_tokenizer(model_dir: Path, out_dir: Path, max_length: int | None) -> None:
+def write_tokenizer(model_dir: Path, out_dir: Path, model: Loaded) -> None:
     """Writes tokenizer.json: padding to the longest of a batch, cut at `max_length`; nothing when the model reads no text."""
     from tokenizers import Tokenizer
 
     path = model_dir / graph.TOKENIZER
     if not path.is_file():
         return
-    read_json(path)  # the binding raises a bare Exception for a damaged file
-    tokenizer = Tokenizer.from_file(str(path))
+    read_json(path)  # says what is wrong with a damaged file better than the binding does
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the binding raises nothing more special for a file that is no tokenizer
+        raise PassError(f"{path.name}: not a tokenizer ({str(error)[:300]}); copy it again, or save the tokenizer anew") from error
+    largest, rows = max(tokenizer.get_vocab(with_added_tokens=False).values(), default=0), model.limits["input_ids"]
+    if largest >= rows > 1:
+        raise PassError(
+            f"{path.name} gives tokens up to number {largest} and the model has {rows} (vocab_size): it belongs to another model"
+        )
     padding: dict[str, Any] = tokenizer.padding or _padding_of(model_dir, tokenizer)
     padding |= {"length": None}
     tokenizer.enable_padding(**padding)
-    if max_length is not None:
-        tokenizer.enable_truncation(max_length)
+    if model.max_length is not None:
+        tokenizer.enable_truncation(model.max_length)
     (out_dir / graph.TOKENIZER).write_text(tokenizer.to_str(), "utf-8")
 
 
@@ -315,7 +353,7 @@ def _padding_of(model_dir: Path, tokenizer: Any) -> dict[str, Any]:
     named: Any = None
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         if named is None and (model_dir / name).is_file():
-            named = read_json(model_dir / name).get("pad_token")
+            named = read_object(model_dir / name).get("pad_token")
     token = named.get("content") if isinstance(named, dict) else named
     number = tokenizer.token_to_id(token) if token else None
     return {"pad_id": number or 0, "pad_token": token or "[PAD]"} if number is not None else {}

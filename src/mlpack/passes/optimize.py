@@ -7,12 +7,13 @@ still optimised when it is loaded, which `engine.json` says too. Twice gives the
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from mlpack import temporary
 from mlpack.digest import canonical_json
 from mlpack.errors import PassError
 from mlpack.passes import check, graph
@@ -43,14 +44,13 @@ class Optimize:
 def run(model_dir: Path, config: Optimize, out_dir: Path) -> None:
     """Optimises the graph of `model_dir` into `out_dir`. Raises PassError when the engine refuses it or numbers change."""
     original = graph.load(model_dir)
-    feeds = check.feeds(graph.signature_of(original), check.limits(original))
     before = Counter(node.op_type for node in original.graph.node)
     quantized = any(before[name] for name in _QUANTIZED)
     entries = {"session.qdqisint8allowed": "1"} if config.arch == "arm64" else {}
     # A float graph with convolutions needs the blocked layout of the machine it runs on, which only loading can give it.
     level = _LEVEL_ALL if before["Conv"] and not quantized else _LEVEL_OFF
     basic = config.level == "basic" or level == _LEVEL_ALL
-    with tempfile.TemporaryDirectory(prefix="mlpack-optimize-") as scratch:
+    with temporary.directory("optimize") as scratch:
         model = _optimised(model_dir, entries, Path(scratch), basic=basic)
     after = Counter(node.op_type for node in model.graph.node)
     graph.save(model, out_dir, _INLINE_BYTES)
@@ -58,7 +58,8 @@ def run(model_dir: Path, config: Optimize, out_dir: Path) -> None:
     # An int8 graph run node by node rounds elsewhere than its fused form: compare with what the engine makes of it itself.
     reference = check.session(model_dir, "ORT_ENABLE_EXTENDED" if quantized else "ORT_DISABLE_ALL", entries)
     opened = check.session(out_dir, "ORT_DISABLE_ALL", entries)
-    gap = check.worst_difference(lambda feed: check.run(opened, feed), lambda feed: check.run(reference, feed), feeds)
+    feeds, wanted = check.fitting(partial(check.run, reference), graph.signature_of(original), check.limits(original))
+    gap = max(check.difference(check.run(opened, feed), want) for feed, want in zip(feeds, wanted, strict=True))
     if gap > TOLERANCE:
         raise PassError(f"optimize: the optimised graph differs from its input by {gap:.2e}, more than {TOLERANCE:g}; "
                         "use `level: basic`, and report the model")  # fmt: skip

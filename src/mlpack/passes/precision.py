@@ -82,7 +82,7 @@ def _bf16(model: onnx.ModelProto, config: Precision, model_dir: Path, out_dir: P
     """bfloat16 and its twin: the same graph, the same roundings, for an engine without bfloat16 kernels."""
     from onnx import TensorProto
 
-    feeds = precision_checks.random_feeds(model)
+    feeds = check.feeds_of(model_dir, model)
     before = Counter(node.op_type for node in model.graph.node)
     precision_checks.refuse_overflow(precision_checks.inferred(model), feeds, "bf16")
 
@@ -110,7 +110,7 @@ def _fp16(model: onnx.ModelProto, config: Precision, model_dir: Path, out_dir: P
     from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
     from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
-    feeds = precision_checks.random_feeds(model)
+    feeds = check.feeds_of(model_dir, model)
     before = Counter(node.op_type for node in model.graph.node)
     blocked = [*DEFAULT_OP_BLOCK_LIST, *(name for name in _KEPT_FLOAT if before[name]), *config.keep_float]
     _separate(model, blocked)

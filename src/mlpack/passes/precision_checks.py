@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlpack.errors import PassError
-from mlpack.passes import check, graph
+from mlpack.passes import check
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -110,8 +110,3 @@ def nothing(model: onnx.ModelProto, what: str) -> PassError:
     """Nothing to convert: what was looked for, and what there is."""
     found = ", ".join(f"{count} {name}" for name, count in Counter(n.op_type for n in model.graph.node).most_common(5))
     return PassError(f"precision: nothing to convert: {what} among {found}")
-
-
-def random_feeds(model: onnx.ModelProto) -> list[dict[str, Any]]:
-    """Plausible random inputs."""
-    return check.feeds(graph.signature_of(model), check.limits(model))

@@ -8,12 +8,12 @@ nothing to quantize is an error. Accuracy is not judged here: the change is on p
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from mlpack import temporary
 from mlpack.errors import PassError
 from mlpack.passes import calibrate, check, graph, quiet
 
@@ -68,7 +68,7 @@ def run(model_dir: Path, config: Quantize, out_dir: Path) -> None:
     if any(operators[name] for name in ("DequantizeLinear", "MatMulInteger", "QLinearConv", "QAttention")):
         raise PassError("quantize: the graph is quantized already; give the float model")
     reduce_range = config.arch != "arm64" if config.reduce_range is None else config.reduce_range
-    with tempfile.TemporaryDirectory(prefix="mlpack-quantize-") as scratch:
+    with temporary.directory("quantize") as scratch:
         if method == "dynamic":
             result = _dynamic(model, config, reduce_range, Path(scratch))
             quantized = _integer_nodes(result)

@@ -11,12 +11,13 @@ assumes right padding.
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from mlpack import temporary
 from mlpack.errors import PassError
 from mlpack.passes import check, graph, quiet
 
@@ -41,12 +42,11 @@ def run(model_dir: Path, config: Simplify, out_dir: Path) -> None:
     """Simplifies the graph of `model_dir` into `out_dir`. Raises PassError when a step fails or numbers change."""
     original = graph.load(model_dir)
     before = Counter(node.op_type for node in original.graph.node)
-    feeds = check.feeds(graph.signature_of(original), check.limits(original))
     reference = check.session(model_dir, "ORT_DISABLE_ALL")
-    references = [check.run(reference, feed) for feed in feeds]
+    feeds, references = check.fitting(partial(check.run, reference), graph.signature_of(original), check.limits(original))
     notes: dict[str, Any] = {}
     for fuse in ("all", "without attention", "none") if config.operators == "engine" and _is_transformer(before) else ("none",):
-        with tempfile.TemporaryDirectory(prefix="mlpack-simplify-") as scratch:
+        with temporary.directory("simplify") as scratch:
             model = graph.load(model_dir)
             if fuse != "none":
                 model = _fuse(model, attention=fuse == "all")

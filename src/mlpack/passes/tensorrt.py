@@ -21,7 +21,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from mlpack import digest
+from mlpack import digest, temporary
 from mlpack.errors import PassError
 from mlpack.passes import check, graph, profiles, tensorrt_build, tensorrt_child, tensorrt_golden, tensorrt_native, tensorrt_refusal
 from mlpack.passes.profiles import MAX_BATCH, Bounds
@@ -192,7 +192,6 @@ def _cast_to(node: onnx.NodeProto) -> int:
 
 def _gate(model_dir: Path, config: Tensorrt, out_dir: Path) -> None:
     """Parser and builder of TensorRT for RTX on the graph, for every GPU asked for; the model goes on as it was."""
-    import tempfile
 
     tensorrt_native.require("rtx")
     signature = graph.read_signature(model_dir)
@@ -205,7 +204,7 @@ def _gate(model_dir: Path, config: Tensorrt, out_dir: Path) -> None:
     }
     spec["flags"] = {**spec["flags"], "hardware": "none", "version_compatible": False, "exclude_lean_runtime": False}
     sizes: dict[str, int] = {}
-    with tempfile.TemporaryDirectory(prefix="mlpack-gate-") as scratch:
+    with temporary.directory("gate") as scratch:
         for sm in config.gpus:
             path = Path(scratch, f"{sm}.engine")
             request = tensorrt_build.request_of(spec, model_dir / graph.MODEL, sm, path)
@@ -224,8 +223,8 @@ def _gate(model_dir: Path, config: Tensorrt, out_dir: Path) -> None:
 
 def _invented(model_dir: Path, signature: Signature) -> tuple[dict[str, tuple[int, ...]], ...]:
     """Shapes of made-up inputs: a gate must not need data."""
-    feeds = check.feeds(signature, check.limits(graph.load(model_dir)))
-    return tuple({name: tuple(array.shape) for name, array in feed.items()} for feed in feeds)
+    feeds = check.feeds_of(model_dir, graph.load(model_dir))
+    return tuple({spec.name: tuple(feed[spec.name].shape) for spec in signature.inputs} for feed in feeds)
 
 
 def _installed_version(flavour: str) -> str | None:

@@ -14,11 +14,11 @@ import json
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mlpack import temporary
 from mlpack.errors import PassError
 
 LIMIT_S = 1800
@@ -32,7 +32,7 @@ _SHOWN = 600
 
 def ask(request: Mapping[str, Any], limit_s: float = LIMIT_S) -> Answer:
     """What `engine_build` answers to this request. Raises PassError when it crashes, or is not done after `limit_s` seconds."""
-    with tempfile.TemporaryDirectory(prefix="mlpack-tensorrt-") as scratch:
+    with temporary.directory("tensorrt") as scratch:
         request_path, answer_path = Path(scratch, "request.json"), Path(scratch, "answer.json")
         request_path.write_text(json.dumps(request))
         code, said = start("engine_build", [str(request_path), str(answer_path)], limit_s)

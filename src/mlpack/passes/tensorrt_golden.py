@@ -71,7 +71,7 @@ def _feeds(
     if evaluation is not None:
         made: Iterator[dict[str, Any]] = calls.read(evaluation, model_dir, signature)
     else:
-        made = iter(check.feeds(signature, check.limits(graph.load(model_dir))))
+        made = iter(check.feeds_of(model_dir, graph.load(model_dir)))
     found = 0
     for feed in made:
         cut = _within(feed, signature, profiles[0] if profiles else {})

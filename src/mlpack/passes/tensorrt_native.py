@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import tempfile
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from mlpack import digest
+from mlpack import digest, temporary
 from mlpack.errors import PassError
 from mlpack.passes import tensorrt_child
 
@@ -53,7 +52,7 @@ def _otherwise(flavour: str) -> str:
 @cache
 def device() -> dict[str, Any] | None:
     """{"name", "sm", "driver"} of this machine's first GPU; None when there is none, or no driver."""
-    with tempfile.TemporaryDirectory(prefix="mlpack-device-") as scratch:
+    with temporary.directory("device") as scratch:
         answer = Path(scratch, "device.json")
         code, _ = tensorrt_child.start("cuda_driver", [str(answer)], limit_s=60)
         if code != 0 or not answer.is_file():
@@ -92,7 +91,7 @@ def timing_cache_path(folder: Path, found: Mapping[str, Any], tensorrt: Mapping[
 
 def verify(model_dir: Path) -> str:
     """Runs the engine in this directory on its check calls; what the worst difference was. Raises PassError when it is too far."""
-    with tempfile.TemporaryDirectory(prefix="mlpack-verify-") as scratch:
+    with temporary.directory("verify") as scratch:
         answer = Path(scratch, "verified.json")
         code, said = tensorrt_child.start("engine_verify", [str(model_dir), str(answer)])
         found = json.loads(answer.read_bytes()) if answer.is_file() else {"ok": False, "reason": said}

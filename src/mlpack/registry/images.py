@@ -19,7 +19,7 @@ from mlpack.errors import MlpackError, PackError, RecipeError, ServiceError
 from mlpack.oci import image, layout, media, reference, remote
 from mlpack.oci.auth import Credentials
 from mlpack.oci.reference import Reference
-from mlpack.oci.transport import HttpError, Options, Session, read_bounded, retrying
+from mlpack.oci.transport import HttpError, Options, Session, discard, read_bounded, retrying
 from mlpack.registry import RecordError, RefusedError, ecr
 
 _NEVER, _NOT_BY_US = (400, 405), 403
@@ -119,7 +119,7 @@ class Repositories:
         with Session(named, "pull,delete", self._who(named), self._options) as session:
             url, gone = session.url(f"manifests/{named.digest}"), frozenset({200, 202, 204, 404})
             try:
-                retrying(self._options, lambda: session.request("DELETE", url, accept=gone).drain_conn())
+                retrying(self._options, lambda: discard(session.request("DELETE", url, accept=gone)))
             except HttpError as error:
                 if error.status in _NEVER:
                     raise RefusedError(
@@ -189,7 +189,7 @@ def _manifest(session: Session) -> bytes | None:
     url = session.url(f"manifests/{session.named.digest}")
     response = session.request("GET", url, headers={"Accept": _ACCEPT}, accept=frozenset({200, 404}))
     if response.status == 404:
-        response.drain_conn()
+        discard(response)
         return None
     return read_bounded(response)
 
@@ -197,5 +197,5 @@ def _manifest(session: Session) -> bytes | None:
 def _size(session: Session, named: Digest) -> int | None:
     """How many bytes a blob has, None when it is not there."""
     response = session.request("HEAD", session.url(f"blobs/{named}"), accept=frozenset({200, 404}))
-    response.drain_conn()
+    discard(response)
     return None if response.status == 404 else int(response.headers.get("Content-Length", -1))

@@ -1,0 +1,145 @@
+"""A stranger's bytes become memory only up to a limit: files, streams and JSON, read whole or refused by name.
+
+Promises: nothing is read or allocated beyond the limit, whatever a header, a directory or a length field says; a refusal names
+the limit, its value and how to change it, and is of the class the caller asks for (whose fault it is decides the exit code).
+A limit of the standards (a path of 4,096 bytes) cannot be changed; the others are settings, read from the environment once.
+It knows no format.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from mlpack.errors import MlpackError, RecipeError
+
+DOCUMENT_BYTES = 256 << 20
+"""The largest JSON document that is read: a tokenizer of a million pieces has 60 MB."""
+DEPTH = 64
+"""Lists and objects inside one another. Parsers and writers of JSON recurse, and each of them gives up at another depth."""
+FLOOR_BYTES = 256 << 20
+"""Below it nobody need ask how much memory is free: any machine that builds packages has as much."""
+_MEMORY_SHARE = 0.8
+_GROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+SETTINGS = {
+    "MLPACK_MAX_DATA_MB": "memory that one file of data or weights may take when it is opened, MB [the memory that is free]",
+    "MLPACK_MAX_LAYER_MB": "what one layer of a base image may inflate to, MB [20480]",
+}
+"""The settings, and what they mean."""
+
+_set: dict[str, int] = {}
+
+
+class TooMuchError(ValueError):
+    """More than the limit; the message says of what, and how much the limit is."""
+
+
+def configure(environ: Mapping[str, str]) -> None:
+    """Take the limits that the environment sets. RecipeError for what is no number of MB."""
+    _set.clear()
+    for name in SETTINGS:
+        if text := environ.get(name):
+            if not (text.isascii() and text.isdigit() and 0 < len(text) <= 9 and int(text)):
+                raise RecipeError(f"{name}={text!r:.60} is not a whole number of MB")
+            _set[name] = int(text) << 20
+
+
+def setting(name: str, default: int) -> int:
+    """A limit in bytes: what the environment set, else `default`."""
+    return _set.get(name, default)
+
+
+def memory_bytes() -> int:
+    """The memory that opening one file may take: the setting, else most of what this machine and its limits have free."""
+    return setting("MLPACK_MAX_DATA_MB", 0) or max(FLOOR_BYTES, int(min(_free()) * _MEMORY_SHARE))
+
+
+def fits_in_memory(needed: int, what: str, refuse: type[MlpackError]) -> None:
+    """Raises `refuse` when `what` would take more than `memory_bytes`."""
+    if needed > (limit := memory_bytes()):
+        raise refuse(
+            f"{what} would take {-(-needed // 1_000_000):,} MB of memory and {limit // 1_000_000:,} MB may be used "
+            "(MLPACK_MAX_DATA_MB, by default the memory that is free): use less of it, or a larger machine"
+        )
+
+
+def read(source: Path | BinaryIO, limit_bytes: int = DOCUMENT_BYTES) -> bytes:
+    """All of a file or stream. TooMuchError when there is more than `limit_bytes`; OSError as the file raises it."""
+    if isinstance(source, Path):
+        with source.open("rb") as stream:
+            if os.fstat(stream.fileno()).st_size > limit_bytes:
+                raise _too_long(limit_bytes)
+            return read(stream, limit_bytes)
+    data = source.read(limit_bytes + 1)
+    if len(data) > limit_bytes:
+        raise _too_long(limit_bytes)
+    return data
+
+
+def load_json(
+    source: Path | BinaryIO | bytes | str,
+    limit_bytes: int = DOCUMENT_BYTES,
+    pairs: Callable[[list[tuple[str, Any]]], Any] | None = None,
+    constant: Callable[[str], Any] | None = None,
+) -> Any:
+    """The value of a JSON document. ValueError for whatever is wrong with it; OSError as the file raises it.
+
+    What is nested deeper than `DEPTH` is a TooMuchError, whatever the interpreter's own limit is. `pairs` makes an object of its
+    keys and values, `constant` a value of NaN and infinities, as `json.loads` calls them.
+    """
+    data = source if isinstance(source, bytes | str) else read(source, limit_bytes)
+    if len(data) > limit_bytes:
+        raise TooMuchError(f"it has {len(data):,} bytes, more than the {limit_bytes:,} that are read of it")
+    try:
+        value = json.loads(data, object_pairs_hook=pairs, parse_constant=constant)
+    except RecursionError:
+        raise _too_deep() from None
+    _check_depth(value)
+    return value
+
+
+def _check_depth(value: Any) -> None:
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(DEPTH):
+        if not level:
+            return
+        inner = (each.values() if isinstance(each, dict) else each for each in level)
+        level = [each for values in inner for each in values if isinstance(each, dict | list)]
+    if level:
+        raise _too_deep()
+
+
+def _too_long(limit_bytes: int) -> TooMuchError:
+    return TooMuchError(f"it has more than the {limit_bytes:,} bytes that are read of it")
+
+
+def _too_deep() -> TooMuchError:
+    return TooMuchError(f"its lists and objects are nested more than {DEPTH} deep")
+
+
+def _free() -> list[int]:
+    """What is free by each who may say so: the machine, the container, the process's own limit."""
+    import resource
+
+    found = [1 << 40]
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if soft != resource.RLIM_INFINITY:
+        found.append(soft)
+    for path in _GROUPS:
+        text = _text(path).strip()
+        found += [int(text)] if text.isdigit() else []
+    for line in _text("/proc/meminfo").splitlines():
+        if line.startswith("MemAvailable:"):
+            found.append(int(line.split()[1]) << 10)
+    return found
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""

@@ -1,0 +1,75 @@
+"""Temporary directories that nobody has to clean up after: what a killed mlpack left goes when the next one makes its own.
+
+Promises: a directory is marked (flock) as long as its maker lives, in whatever container of this machine; only marked names of
+our own form, of our own user, that no living process holds are ever removed; links are not followed. What other users, other
+programs and mlpack processes that are still at work have there stays. The place is the system's (TMPDIR), as an absolute path.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+_PREFIX = "mlpack-held-"
+_YOUNG_S = 5.0
+"""Between making a directory and marking it lie microseconds, in which it is empty."""
+_swept: set[Path] = set()
+
+
+@contextmanager
+def directory(what: str) -> Iterator[Path]:
+    """A new directory, readable by this user only, removed at the end with all that is in it. `what`: a word for its name."""
+    place = Path(tempfile.gettempdir()).absolute()
+    if place not in _swept:
+        _swept.add(place)
+        sweep(place)
+    work = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{what}-", dir=place))
+    held = os.open(work, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with suppress(OSError):  # a file system without locks: nobody there can tell that it is left over, and it stays
+            fcntl.flock(held, fcntl.LOCK_SH)
+        yield work
+    finally:
+        _remove(work)
+        os.close(held)
+
+
+def sweep(place: Path) -> None:
+    """Remove what mlpack processes of this user that no longer run left in `place`."""
+    with suppress(OSError):
+        for entry in os.scandir(place):
+            if entry.name.startswith(_PREFIX):
+                # Others may sweep at the same moment: what is gone meanwhile is as wanted.
+                with suppress(OSError):
+                    _sweep_one(Path(entry.path))
+
+
+def _sweep_one(path: Path) -> None:
+    held = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        status = os.fstat(held)
+        young = abs(time.time() - status.st_ctime) < _YOUNG_S and not os.listdir(held)
+        if status.st_uid != os.geteuid() or young:
+            return
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _remove(path)
+    finally:
+        os.close(held)
+
+
+def _remove(path: Path) -> None:
+    """Remove a tree, directories that were sealed included."""
+    for folder, folders, _ in os.walk(path):
+        for name in (".", *folders):
+            inside = os.path.join(folder, name)
+            with suppress(OSError):
+                if not stat.S_ISLNK(os.lstat(inside).st_mode):
+                    os.chmod(inside, stat.S_IRWXU)
+    shutil.rmtree(path, ignore_errors=True)
