@@ -120,7 +120,7 @@ class Entrance:
         oracle.check(not set(request_id) - requests.NAME_LETTERS and 0 < len(request_id) <= 200, "a result's name", request_id)
         status, value = self._document(document, spec)
         oracle.check(store.buried == int(400 <= status < 500), f"{store.buried} dead letters for {status}", value)
-        oracle.check([line["status"] for line in lines if "status" in line] == [status], "lines about a message", lines)
+        oracle.check([line["status"] for line in lines if "batch" in line] == [status], "lines about a message", lines)
         if request.correct is not None:
             oracle.check(status == 200, f"a correct message got {status}", value)
             first = self.first.setdefault((spec.kind, request.correct), oracle.plain(value))

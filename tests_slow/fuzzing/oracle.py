@@ -17,7 +17,7 @@ TYPES = {
     504: {"DeadlineExceeded"},
 }
 """The stable word of each status. 500 is for hooks' faults alone, and 503 for an entrance that says so: `types`."""
-LONGEST_MESSAGE = 2_000
+LONGEST_MESSAGE = 2_100
 LONGEST_LINE = 20_000
 """Letters of an error's message, and bytes of a log line: nothing that a caller sends is repeated whole."""
 _TRACE = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
@@ -145,16 +145,16 @@ def envelope(event: Mapping[str, Any], made: Any, allowed: Mapping[int, set[str]
     return made["statusCode"], answer(made["statusCode"], found, body, allowed)
 
 
-def line(text: str, target: str) -> dict[str, Any]:
+def line(text: str, *targets: str) -> dict[str, Any]:
     """One log line: one JSON object of the documented keys, with our own metrics and nobody else's."""
     check(len(text) <= LONGEST_LINE, f"a log line of {len(text)} letters", text)
     found = strict(text.encode())
     check(isinstance(found, dict) and text.isascii() and text.isprintable(), "a log line", text)
-    if "status" not in found:
+    if "batch" not in found:
         check({"timestamp", "level", "message"} <= set(found) and "_aws" not in found, "a log line about no request", text)
         return dict(found)
     check(_REQUEST_LINE <= set(found) <= _REQUEST_LINE | _MORE, "a log line's keys", set(found) ^ _REQUEST_LINE)
-    check(found["target"] == target and found["model"] == "tiny", "whose line it is", found["target"])
+    check(found["target"] in targets and found["model"] == "tiny", "whose line it is", found["target"])
     check(_TRACE.fullmatch(found["trace_id"]), "a log line's trace id", found["trace_id"])
     check(len(found["request_id"]) <= 300, "a log line's request id", found["request_id"])
     (described,) = found["_aws"]["CloudWatchMetrics"]

@@ -30,7 +30,7 @@ class Watched(Process):
             except (oracle.Broken, KeyError, ValueError) as error:
                 self.broken = self.broken or f"a log line: {error}"
                 continue
-            if "status" in found:
+            if "batch" in found:
                 self.counted += 1
             else:
                 self.lines.append(found)
