@@ -1,8 +1,8 @@
 """Strange requests through each entrance, each answer held against every promise (tests_slow/fuzzing/oracle.py).
 
 By default as many as take some seconds; with MLPACK_SOAK=1 200,000 through each of the handler, the worker and the front door, and
-50,000 messages. Each fuzzer is a process of its own, so that its memory is. What one of them found is printed with the request and the
-words that send it again.
+50,000 messages. Each fuzzer is a process of its own, so that its memory is. What one of them found is printed with the request and
+the words that send it again.
 """
 
 from __future__ import annotations

@@ -21,12 +21,15 @@ NUMBERS: tuple[Any, ...] = (
     0, 1, -1, 2, 3, 127, 128, 255, 256, 2**15, 2**31 - 1, 2**31, 2**32, 2**53 + 1, 2**63 - 1, 2**63, 2**64, -(2**63) - 1, 10**30,
     1.0, 1.5, -0.0, 3.4028235e38, 3.4028236e38, 65504, 65519.99, 65520, 1e-45, 1e308, raw("1e400"), raw("-1e400"), raw("1e-400"),
     raw("-0"), raw("1E5"), raw("1e99999"), raw("0.1e1"), raw("NaN"), raw("Infinity"), raw("-Infinity"), raw("01"), raw("+1"),
-    raw(".5"), raw("1."), raw("0x10"), raw("1_000"), raw("9" * 400), raw("9" * 4301), raw("-" + "9" * 20_000), raw("1" + "0" * 4300),
+    raw(".5"), raw("1."), raw("0x10"), raw("1_000"), raw("9" * 400), raw("9" * 4301), raw("-" + "9" * 20_000),
+    raw("1" + "0" * 4300),
     raw("0." + "3" * 5000),
 )  # fmt: skip
 TEXTS: tuple[Any, ...] = (
-    "", " ", "a", "cat", "\x00", "a\x00b", "\n", "\r\n", "\t", "\x1b[31m", "\x7f", "\ud800", "\udfff", "a\udc80b", "\U0001f600", "é",
-    "\u2028", "\ufeff", "\u202e", "e\u0301" * 40, "%s%n{0}", "{}", "[]", "null", "true", "1", "../../etc/passwd", "C:\\", "'", '"', "\\",
+    "", " ", "a", "cat", "\x00", "a\x00b", "\n", "\r\n", "\t", "\x1b[31m", "\x7f", "\ud800", "\udfff", "a\udc80b", "\U0001f600",
+    "é",
+    "\u2028", "\ufeff", "\u202e", "e\u0301" * 40, "%s%n{0}", "{}", "[]", "null", "true", "1", "../../etc/passwd", "C:\\", "'",
+    '"', "\\",
     "<script>", "::error::", "a" * 127, "a" * 129, "a" * 1000, "cat " * 300, "[MASK]", "[CLS] [SEP]", "x" * 70_000, "\x00" * 600,
 )  # fmt: skip
 OTHERS: tuple[Any, ...] = (
@@ -42,8 +45,10 @@ SHAPES: tuple[Any, ...] = (
     [0, 10**9], [3, 0, 10**6], [10**6, 2, 0, 3], [raw("1e2"), 4], [1, 2, 0, 3], [0, 2, 0, 3], [1, 2, 10**7, 3],
 )  # fmt: skip
 RARE: tuple[Any, ...] = (
-    "a" * 5_000_000, "cat " * 250_000, ["cat"] * 20_000, ["cat " * 2000, *["a"] * 3000], raw("[" * _DEEP + "]" * _DEEP), [0] * 200_000,
-    [[]] * 100_000, raw("9" * 1_000_000), [raw("9" * 4000)] * 300, {str(at): 0 for at in range(50_000)}, "\ud800" * 100_000, "é" * 400_000,
+    "a" * 5_000_000, "cat " * 250_000, ["cat"] * 20_000, ["cat " * 2000, *["a"] * 3000], raw("[" * _DEEP + "]" * _DEEP),
+    [0] * 200_000,
+    [[]] * 100_000, raw("9" * 1_000_000), [raw("9" * 4000)] * 300, {str(at): 0 for at in range(50_000)}, "\ud800" * 100_000,
+    "é" * 400_000,
 )  # fmt: skip
 
 
@@ -97,7 +102,9 @@ def written(random: Random, whole: Any) -> bytes:
         # Inside a literal quotes and backslashes were escaped by the encoder.
         text = _LITERAL.sub(lambda found: found[1].replace('\\"', '"').replace("\\\\", "\\"), text)
     if random.random() < 0.02:
-        text = text.replace('"name"', '"name":"other","name"', 1) if random.random() < 0.5 else text.replace("}", ',"inputs":[]}', 1)
+        text = (
+            text.replace('"name"', '"name":"other","name"', 1) if random.random() < 0.5 else text.replace("}", ',"inputs":[]}', 1)
+        )
     if random.random() < 0.02:
         text = random.choice((" \r\n\t", "\ufeff", "\x0b", "")) + text + random.choice(("\n", " ", "\x00", "x", "{}", ""))
     return text.encode("utf-16" if random.random() < 0.003 else "utf-8", "surrogatepass")
@@ -117,7 +124,9 @@ def mangled(random: Random, data: bytes) -> bytes:
         elif how < 0.75:
             del made[at:]
         else:
-            made[at:at] = random.choice((b"\x00", b"\xff\xfe", b"\xc0\xaf", b"\xed\xa0\x80", b'"', b"\\u", b"\\ud800", b"1e9", b"[[[[", b"}", b","))
+            made[at:at] = random.choice(
+                (b"\x00", b"\xff\xfe", b"\xc0\xaf", b"\xed\xa0\x80", b'"', b"\\u", b"\\ud800", b"1e9", b"[[[[", b"}", b",")
+            )
     return bytes(made)
 
 

@@ -14,7 +14,7 @@ from tests_slow.fuzzing.packages import SPECS, Spec
 
 from mlpack_runtime import results
 from mlpack_runtime.frontdoor_exchange import Door
-from mlpack_runtime.frontdoor_sending import Message, Queue, Worker
+from mlpack_runtime.frontdoor_sending import Queue, Worker
 from mlpack_runtime.frontdoor_settings import Settings
 from mlpack_runtime.model import describe
 from mlpack_runtime.service import Service
@@ -97,7 +97,9 @@ class Entrance:
             root = packages.make(told.work / f"door-{spec.kind}", spec)
             self.behind[spec.kind] = behind = Behind(packages.service(root))
             url = f"http://127.0.0.1:{self.workers.workers[spec.kind].port}"
-            told_queue = Settings({"MLPACK_QUEUE_URL": "https://sqs.eu-central-1.amazonaws.com/1/work", "MLPACK_RESULTS": "s3://b/p"})
+            told_queue = Settings(
+                {"MLPACK_QUEUE_URL": "https://sqs.eu-central-1.amazonaws.com/1/work", "MLPACK_RESULTS": "s3://b/p"}
+            )
             stub: Any = behind
             queue = Queue(stub, "https://sqs.eu-central-1.amazonaws.com/1/work", told_queue.message_bytes)
             self.doors[spec.kind, True] = Door(describe(), told_queue, (queue, stub, None), self.clock.now, self.clock.pause)
@@ -126,7 +128,9 @@ class Entrance:
         try:
             reply, made = self.module.respond(door, given, Context(number))
         except self.module.InferenceError as raised:
-            oracle.check(type(given) is not dict or not isinstance(given.get("requestContext"), dict), "an HTTP event raised", raised)
+            oracle.check(
+                type(given) is not dict or not isinstance(given.get("requestContext"), dict), "an HTTP event raised", raised
+            )
             value = oracle.strict(str(raised).encode())
             status = {"DeadlineExceeded": 504, "Unavailable": 503}.get(value["error"]["type"], 500)
             oracle.error(status, value, allowed)

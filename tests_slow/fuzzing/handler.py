@@ -68,10 +68,7 @@ class Entrance:
         allowed = {500: {*packages.HOOKS_FAULTS}} if spec.hooked else {}
         http = type(given) is dict and isinstance(given.get("requestContext"), dict) and given.get("warmup") is not True
         try:
-            if number % 2:
-                made = module.handler(given, Context())
-            else:
-                made = oracle.strict(module.render(given, Context()))
+            made = module.handler(given, Context()) if number % 2 else oracle.strict(module.render(given, Context()))
         except module.InferenceError as raised:
             oracle.check(not http, "an HTTP event raised", raised)
             oracle.error(500, oracle.strict(str(raised).encode()), allowed)
@@ -82,7 +79,9 @@ class Entrance:
             else:
                 status, value = self._direct(spec, given, made)
         size = max(request.size, len(json.dumps(given)) if request.size < 10_000 else 0)
-        oracle.check(engine.given <= (1 << 20) + ENGINE_BYTES * size, f"{engine.given:,} bytes for the engine of {size:,} in the request")
+        oracle.check(
+            engine.given <= (1 << 20) + ENGINE_BYTES * size, f"{engine.given:,} bytes for the engine of {size:,} in the request"
+        )
         self._logged(status, value, warm=not http and type(given) is dict and given.get("warmup") is True)
         self._correct(spec, request, status, value)
         return size, str(status)

@@ -1,7 +1,7 @@
 """What is the same for every entrance: how a run is counted, watched and told, and how one of its requests is named when it fails.
 
-Watched are the process's own output (each log line is read as it is written), its memory, and time, by an alarm alone: a request that
-takes longer than `PATIENCE_S` ends the run, naming it.
+Watched are the process's own output (each log line is read as it is written), its memory, and time, by an alarm alone: a request
+that takes longer than `PATIENCE_S` ends the run, naming it.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ GROWTH_BYTES = 48 << 20
 """How much larger a process may be at the end than after its first tenth."""
 PEAK_BYTES = 192 << 20
 PEAK_PER_BYTE = 100
-"""The most that a process may ever need beyond its size after that tenth: so much, and so much for each byte of the request at hand
-(JSON in Python needs some fifty for each byte of a list of numbers)."""
+"""The most that a process may ever need beyond its size after that tenth: so much, and so much for each byte of the request at
+hand (JSON in Python needs some fifty for each byte of a list of numbers)."""
 BLOCKS = 30_000
 """How many more blocks of Python's own memory may be in use at the end."""
 
@@ -51,14 +51,13 @@ class Failed(Exception):  # noqa: N818
 
 def rss_bytes(pid: int | str = "self") -> int:
     """What a process has in memory now."""
-    with open(f"/proc/{pid}/statm", encoding="ascii") as file:
-        return int(file.read().split()[1]) * resource.getpagesize()
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def status_bytes(pid: int, key: str) -> int:
     """VmHWM, the most that it ever had, or Threads."""
-    with open(f"/proc/{pid}/status", encoding="ascii") as file:
-        number = next(line.split()[1] for line in file if line.startswith(key + ":"))
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    number = next(line.split()[1] for line in lines if line.startswith(key + ":"))
     return int(number) * (1024 if key.startswith("Vm") else 1)
 
 
@@ -66,7 +65,7 @@ class Output:
     """The process's own stdout and stderr, caught in a file: `lines` since the last call are read after each request."""
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile()
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115  (closed at the end of the `with` that this is)
         self._kept = [os.dup(number) for number in (1, 2)]
         self._at = 0
 
@@ -158,7 +157,7 @@ class Run:
             oracle.check(more <= BLOCKS, f"{more:,} more blocks of memory are in use")
 
     def spread(self, threads: int, work: Callable[[int, int], tuple[int, str]], describe: Callable[[int], str]) -> None:
-        """As `each`, by several threads at once: `work(thread, number)`. Memory is another process's, and for the caller to watch."""
+        """As `each`, by several threads at once: `work(thread, number)`. Memory is another process's: the caller watches it."""
         lock, stop, failed = threading.Lock(), threading.Event(), list[Failed]()
         told, began_s = self.told, time.monotonic()
 
@@ -220,4 +219,4 @@ def limited(gigabytes: int = 6) -> None:
 def shown(value: Any) -> str:
     """A request in words, in full unless it is long."""
     text = repr(value)
-    return text if len(text) < 4000 else f"{text[:2000]} ... {len(text)} letters ... {text[-500:]}"
+    return text if len(text) < 3000 else f"{text[:1500]} ... {len(text)} letters ... {text[-300:]}"

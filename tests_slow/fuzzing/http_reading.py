@@ -16,7 +16,7 @@ _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(;[\t\x20-\x7e\x80-\xff]*)?")
 
 @dataclass
 class Asked:
-    """The requests that a connection's bytes are. `rest`: what is left of them: "" for nothing, else "cut" or "malformed"; `closed`:
+    """The requests that a connection's bytes are. `rest`: what follows them: "" for nothing, else "cut" or "malformed"; `closed`:
     after the last one the connection ends, whatever follows; `left`: the bytes that are no whole request."""
 
     requests: list[tuple[str, str]] = field(default_factory=list)  # (method, target)
@@ -63,7 +63,12 @@ def _could_begin(data: bytes) -> bool:
 
 def _first(line: bytes) -> tuple[bytes, bytes, bytes] | None:
     parts = line.split(b" ")
-    if len(parts) != 3 or not _TOKEN.fullmatch(parts[0]) or not _TARGET.fullmatch(parts[1]) or not re.fullmatch(rb"HTTP/1\.\d", parts[2]):
+    if (
+        len(parts) != 3
+        or not _TOKEN.fullmatch(parts[0])
+        or not _TARGET.fullmatch(parts[1])
+        or not re.fullmatch(rb"HTTP/1\.\d", parts[2])
+    ):
         return None
     return parts[0], parts[1], parts[2]
 

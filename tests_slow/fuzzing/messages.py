@@ -65,7 +65,9 @@ class Payloads:
         from botocore.exceptions import ClientError
 
         if where["Bucket"] != "bucket":
-            raise ClientError({"Error": {"Code": "NoSuchKey", "Message": "no"}, "ResponseMetadata": {"HTTPStatusCode": 404}}, "GetObject")
+            raise ClientError(
+                {"Error": {"Code": "NoSuchKey", "Message": "no"}, "ResponseMetadata": {"HTTPStatusCode": 404}}, "GetObject"
+            )
         return {"ContentLength": len(self.body), "Body": io.BytesIO(self.body)}
 
 
@@ -139,10 +141,14 @@ class Entrance:
         """Its answer, from a result's document: as the front door reads it."""
         from mlpack_runtime.frontdoor_tickets import reply_of
 
-        oracle.check(set(document) == {"status", "headers", "body", "binary", "trace_id", "request_id"}, "a result's keys", document)
+        oracle.check(
+            set(document) == {"status", "headers", "body", "binary", "trace_id", "request_id"}, "a result's keys", document
+        )
         reply = reply_of(document, "name")
         headers = {**reply.headers, "x-trace-id": document["trace_id"]}
-        return reply.status, oracle.answer(reply.status, headers, reply.body, {500: set(packages.HOOKS_FAULTS)} if spec.hooked else {})
+        return reply.status, oracle.answer(
+            reply.status, headers, reply.body, {500: set(packages.HOOKS_FAULTS)} if spec.hooked else {}
+        )
 
     def describe(self, number: int) -> str:
         spec, _, message = self.of(number)

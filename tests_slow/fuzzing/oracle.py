@@ -23,7 +23,8 @@ LONGEST_LINE = 20_000
 _TRACE = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 _NAME = re.compile(r"[a-z0-9-]+")
 _REQUEST_LINE = {
-    "timestamp", "level", "trace_id", "request_id", "model", "version", "variant", "target", "latency_ms", "stages_ms", "cold_start",
+    "timestamp", "level", "trace_id", "request_id", "model", "version", "variant", "target", "latency_ms", "stages_ms",
+    "cold_start",
     "batch", "status", "errors", "cold_starts", "_aws",
 }  # fmt: skip
 _MORE = {"error_type", "error_message", "traceback", "queue_age_ms", "batch_fill", "retries"}
@@ -80,7 +81,11 @@ def error(status: int, value: Any, allowed: Mapping[int, set[str]]) -> None:
         return
     types = TYPES.get(status, set()) | allowed.get(status, set())
     check(types, f"status {status}", value)
-    check(isinstance(value, dict) and {"error", "trace_id"} <= set(value) <= {"error", "trace_id", "ticket", "href"}, "an error's form", value)
+    check(
+        isinstance(value, dict) and {"error", "trace_id"} <= set(value) <= {"error", "trace_id", "ticket", "href"},
+        "an error's form",
+        value,
+    )
     told = value["error"]
     check(isinstance(told, dict) and set(told) == {"type", "message"}, "an error's keys", value)
     check(told["type"] in types, f"an error's type for {status}", told)
@@ -129,7 +134,9 @@ def envelope(event: Mapping[str, Any], made: Any, allowed: Mapping[int, set[str]
     many = balanced and event.get("headers") is None
     key = "multiValueHeaders" if many else "headers"
     check(set(made) == {"statusCode", key, "body", "isBase64Encoded"}, "an envelope's keys", list(made))
-    check(type(made["statusCode"]) is int and type(made["isBase64Encoded"]) is bool and type(made["body"]) is str, "an envelope", made)
+    check(
+        type(made["statusCode"]) is int and type(made["isBase64Encoded"]) is bool and type(made["body"]) is str, "an envelope", made
+    )
     found = made[key]
     if many:
         check(all(type(values) is list and len(values) == 1 for values in found.values()), "multi-value headers", found)
@@ -158,7 +165,11 @@ def line(text: str, *targets: str) -> dict[str, Any]:
     check(_TRACE.fullmatch(found["trace_id"]), "a log line's trace id", found["trace_id"])
     check(len(found["request_id"]) <= 300, "a log line's request id", found["request_id"])
     (described,) = found["_aws"]["CloudWatchMetrics"]
-    check(described["Namespace"] == "mlpack" and described["Dimensions"] == [["model", "version", "variant", "target"]], "EMF", described)
+    check(
+        described["Namespace"] == "mlpack" and described["Dimensions"] == [["model", "version", "variant", "target"]],
+        "EMF",
+        described,
+    )
     for metric in described["Metrics"]:
         check(type(found[metric["Name"]]) in (int, float), "a metric", metric)
     return dict(found)
@@ -169,5 +180,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: plain(one) for key, one in value.items() if key != "trace_id"}
     return [plain(one) for one in value] if isinstance(value, list) else value
-
-

@@ -1,5 +1,5 @@
-"""The packages that are fuzzed: small real models, every number of which is a whole one, so that a right answer is right bit for bit
-whatever else runs in its batch."""
+"""The packages that are fuzzed: small real models, every number of which is a whole one, so that a right answer is right bit for
+bit, whatever else runs in its batch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tiny_packages import package, save
 from mlpack_runtime import model
 from mlpack_runtime.service import Service
 
-HOOKS = '''
+HOOKS = """
 def preprocess(value):
     if value.get("crash") is True:
         raise RuntimeError("a hook's own fault")
@@ -31,7 +31,7 @@ def postprocess(outputs):
     if len(made.shape) == 2 and made.shape[0] == 3:
         return made.shape[0]
     return {"rows": made.shape[0], "y": [value if -1e30 < value < 1e30 else None for value in made.flat()]}
-'''
+"""
 HOOKS_FAULTS = ("RuntimeError", "AttributeError")
 """What these hooks raise of their own fault: the only errors 500 that there may be."""
 
@@ -61,7 +61,10 @@ NUMBERS = Spec(
     "numbers",
     (("x", "FP32", ("batch", 4)),),
     (("y", "FP32", ("batch", 3)),),
-    correct=({"inputs": [_row("x", "FP32", [2, 4], [1, 2, 3, 4, -5, 6, 0.5, 8])], "id": "first"}, {"inputs": {"x": [[1, 0, 0, 2]]}}),
+    correct=(
+        {"inputs": [_row("x", "FP32", [2, 4], [1, 2, 3, 4, -5, 6, 0.5, 8])], "id": "first"},
+        {"inputs": {"x": [[1, 0, 0, 2]]}},
+    ),
 )
 TEXTS = Spec(
     "texts",

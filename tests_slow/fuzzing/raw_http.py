@@ -1,5 +1,5 @@
-"""Bytes that are nearly HTTP, over real sockets to a real worker: at most one answer to each request, none to what is no request but a
-refusal that ends the connection, and no connection that outlives its time."""
+"""Bytes that are nearly HTTP, over real sockets to a real worker: at most one answer to each request, none to what is no request
+but a refusal that ends the connection, and no connection that outlives its time."""
 
 from __future__ import annotations
 
@@ -17,26 +17,40 @@ BOUNDS = {"http_head_s": 2, "http_body_s": 2, "http_idle_s": 3}
 OPEN_EVERY = 250
 """One connection in so many is left open by its caller: the worker has to end it."""
 REFUSALS = {
-    400: {"InvalidRequest"}, 404: {"NotFound"}, 408: {"InvalidRequest", "RequestTimeout"}, 411: {"InvalidRequest"}, 414: {"InvalidRequest"},
-    415: {"InvalidRequest"}, 417: {"InvalidRequest"}, 431: {"InvalidRequest", "PayloadTooLarge"}, 501: {"InvalidRequest", "NotImplemented"},
+    400: {"InvalidRequest"}, 404: {"NotFound"}, 408: {"InvalidRequest", "RequestTimeout"}, 411: {"InvalidRequest"},
+    414: {"InvalidRequest"},
+    415: {"InvalidRequest"}, 417: {"InvalidRequest"}, 431: {"InvalidRequest", "PayloadTooLarge"}, 501: {"InvalidRequest",
+    "NotImplemented"},
     505: {"InvalidRequest"}, 503: {"Overloaded", "Unavailable"},
 }  # fmt: skip
 _INNER = b"GET /v2/models/SMUGGLED HTTP/1.1\r\nHost: x\r\n\r\n"
 _LINES: tuple[bytes, ...] = (
-    b"Content-Length: 0", b"Content-Length: 5", b"Content-Length : 5", b" Content-Length: 5", b"Content-Length:5, 5", b"Content-Length: +5",
-    b"Content-Length: 0x5", b"Content-Length: 5 5", b"Content-Length: -1", b"Content-Length: " + b"9" * 5000, b"Content-Length: 1e1", b"content-length:\t5",
-    b"Content-Length: \xb2", b"Content_Length: 5", b"Content-Length\x00: 5", b"Content-Length: 5\x00", b"Content-Length: 005", b"Content-Length:",
-    b"Transfer-Encoding: chunked", b"Transfer-Encoding: identity", b"Transfer-Encoding: gzip, chunked", b"Transfer-Encoding: chunked, chunked",
-    b"Transfer-Encoding : chunked", b"Transfer-Encoding: xchunked", b"Transfer-Encoding: \x0bchunked", b"Transfer-Encoding:\r\n chunked", b"TE: trailers",
-    b"Foo : bar", b": bar", b"Foo", b"Foo\x0b: bar", b"Foo: a\r\n b", b"Foo: a\rb", b"Foo: a\nContent-Length: 5", b"Foo: \x00", b"F\xe9: x", b"Foo: \xe9",
-    b"Host: y", b"Host: a b", b"Host:", b"Connection: close", b"Connection: keep-alive", b"Connection: Transfer-Encoding", b"Expect: 100-continue",
-    b"Expect: 200-ok", b"Upgrade: h2c", b"X: " + b"a" * 70_000, b"X: " + b"a" * 8_000, b"(x): y", b'"x": y', b"x y: z", b"\tX: y", b"X:y", b"X:  y  ",
+    b"Content-Length: 0", b"Content-Length: 5", b"Content-Length : 5", b" Content-Length: 5", b"Content-Length:5, 5",
+    b"Content-Length: +5",
+    b"Content-Length: 0x5", b"Content-Length: 5 5", b"Content-Length: -1", b"Content-Length: " + b"9" * 5000,
+    b"Content-Length: 1e1", b"content-length:\t5",
+    b"Content-Length: \xb2", b"Content_Length: 5", b"Content-Length\x00: 5", b"Content-Length: 5\x00", b"Content-Length: 005",
+    b"Content-Length:",
+    b"Transfer-Encoding: chunked", b"Transfer-Encoding: identity", b"Transfer-Encoding: gzip, chunked",
+    b"Transfer-Encoding: chunked, chunked",
+    b"Transfer-Encoding : chunked", b"Transfer-Encoding: xchunked", b"Transfer-Encoding: \x0bchunked",
+    b"Transfer-Encoding:\r\n chunked", b"TE: trailers",
+    b"Foo : bar", b": bar", b"Foo", b"Foo\x0b: bar", b"Foo: a\r\n b", b"Foo: a\rb", b"Foo: a\nContent-Length: 5", b"Foo: \x00",
+    b"F\xe9: x", b"Foo: \xe9",
+    b"Host: y", b"Host: a b", b"Host:", b"Connection: close", b"Connection: keep-alive", b"Connection: Transfer-Encoding",
+    b"Expect: 100-continue",
+    b"Expect: 200-ok", b"Upgrade: h2c", b"X: " + b"a" * 70_000, b"X: " + b"a" * 8_000, b"(x): y", b'"x": y', b"x y: z",
+    b"\tX: y", b"X:y", b"X:  y  ",
 )  # fmt: skip
 _STARTS: tuple[bytes, ...] = (
-    b"GET  / HTTP/1.1", b"GET / HTTP/1.1 ", b" GET / HTTP/1.1", b"GET /", b"GET", b"GET / HTTP/1.0", b"GET / HTTP/0.9", b"GET / HTTP/2.0",
-    b"GET / HTTP/1.10", b"GET / http/1.1", b"GET / HTTP/1,1", b"GET /a b HTTP/1.1", b"GET\t/\tHTTP/1.1", b"G\x00T / HTTP/1.1", b"get / HTTP/1.1",
-    b"TRACE / HTTP/1.1", b"CONNECT x:80 HTTP/1.1", b"BREW / HTTP/1.1", b"PRI * HTTP/2.0", b"GET http://x/v2 HTTP/1.1", b"GET * HTTP/1.1",
-    b"OPTIONS * HTTP/1.1", b"GET //x/../v2 HTTP/1.1", b"GET /\x80 HTTP/1.1", b"GET /#a HTTP/1.1", b"GET /?%00 HTTP/1.1", b"\x16\x03\x01\x02\x00\x01",
+    b"GET  / HTTP/1.1", b"GET / HTTP/1.1 ", b" GET / HTTP/1.1", b"GET /", b"GET", b"GET / HTTP/1.0", b"GET / HTTP/0.9",
+    b"GET / HTTP/2.0",
+    b"GET / HTTP/1.10", b"GET / http/1.1", b"GET / HTTP/1,1", b"GET /a b HTTP/1.1", b"GET\t/\tHTTP/1.1", b"G\x00T / HTTP/1.1",
+    b"get / HTTP/1.1",
+    b"TRACE / HTTP/1.1", b"CONNECT x:80 HTTP/1.1", b"BREW / HTTP/1.1", b"PRI * HTTP/2.0", b"GET http://x/v2 HTTP/1.1",
+    b"GET * HTTP/1.1",
+    b"OPTIONS * HTTP/1.1", b"GET //x/../v2 HTTP/1.1", b"GET /\x80 HTTP/1.1", b"GET /#a HTTP/1.1", b"GET /?%00 HTTP/1.1",
+    b"\x16\x03\x01\x02\x00\x01",
     b"POST / HTTP/1.1\r", b"GET / HTTP/1.1\n", b"GET /" + b"a" * 70_000 + b" HTTP/1.1", b"", b"\x00",
 )  # fmt: skip
 
@@ -80,7 +94,20 @@ def _chunked(random: Random, body: bytes) -> bytes:
         part, body = body[:size], body[size:]
         line = b"%x" % len(part)
         if random.random() < 0.1:
-            line = random.choice((b"0x" + line, line + b" ", line + b";a=b", line + b";" + b"a" * 20_000, b"+" + line, line + b"g", b"f" * 17, b"", b"-1", b"0" * 30 + line))
+            line = random.choice(
+                (
+                    b"0x" + line,
+                    line + b" ",
+                    line + b";a=b",
+                    line + b";" + b"a" * 20_000,
+                    b"+" + line,
+                    line + b"g",
+                    b"f" * 17,
+                    b"",
+                    b"-1",
+                    b"0" * 30 + line,
+                )
+            )
         made += line + b"\r\n" + part + (b"\r\n" if random.random() < 0.97 else random.choice((b"", b"\n", b"xx\r\n")))
     trailer = random.choice((b"", b"", b"", b"A: b\r\n", b"A : b\r\n", b"Content-Length: 3\r\n", b"x" * 20_000 + b"\r\n"))
     return made + b"0\r\n" + trailer + b"\r\n"
@@ -165,7 +192,9 @@ class Entrance:
         body = json.dumps({"inputs": {"x": [[1, 0, 0, 2]]}}).encode()
         data = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body
         status, _, answer = self._client.ask(data, "POST")
-        oracle.check(status == 200 and json.loads(answer)["outputs"][0]["data"] == [18, 21, 24], "a correct request", (status, answer))
+        oracle.check(
+            status == 200 and json.loads(answer)["outputs"][0]["data"] == [18, 21, 24], "a correct request", (status, answer)
+        )
 
     def describe(self, number: int) -> str:
         data, cuts, left_open = draw(self.told.seed, number)
