@@ -28,15 +28,15 @@ GROWTH_BYTES = 48 << 20
 """How much larger a process may be at the end than after its first tenth."""
 PEAK_BYTES = 192 << 20
 PEAK_PER_BYTE = 100
-"""The most that a process may ever need beyond its size after that tenth: so much, and so much for each byte of the request at
-hand (JSON in Python needs some fifty for each byte of a list of numbers)."""
+"""The most that a process may ever need beyond its size after that tenth: so much, and so much for each byte of the request that
+it has. (JSON in Python needs some fifty for each byte of a list of numbers.)"""
 BLOCKS = 30_000
 """How many more blocks of Python's own memory may be in use at the end."""
 
 
 @dataclass(frozen=True)
 class Told:
-    """What a run is told: where it may write, how many requests of which seed; `only` one of them; `survey`: go on after a failure."""
+    """What a run is told: where it may write, how many requests of which seed, or `only` one; `survey`: go on after a failure."""
 
     work: Path
     count: int
