@@ -1,8 +1,8 @@
 """Strange requests through each entrance, each answer held against every promise (tests_slow/fuzzing/oracle.py).
 
 By default as many as take some seconds; with MLPACK_SOAK=1 200,000 through each of the handler, the worker and the front door, and
-50,000 messages. Each fuzzer is a process of its own, so that its memory is. What one of them found is printed with the request and
-the words that send it again.
+50,000 messages, and 20,000 answers of workers that are none. Each fuzzer is a process of its own, so that its memory is. What one
+of them found is printed with the request and the words that send it again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,13 @@ import pytest
 
 SOAK = os.environ.get("MLPACK_SOAK") == "1"
 SEED = 8
-COUNTS = {"handler": (3_000, 200_000), "messages": (2_000, 50_000), "worker": (2_000, 200_000), "front_door": (2_000, 200_000)}
+COUNTS = {
+    "handler": (3_000, 200_000),
+    "messages": (2_000, 50_000),
+    "worker": (2_000, 200_000),
+    "front_door": (2_000, 200_000),
+    "wrong_worker": (500, 20_000),
+}
 
 
 def fuzz(entrance: str, count: int, capsys: pytest.CaptureFixture[str]) -> None:

@@ -122,14 +122,13 @@ class Run:
 
         signal.signal(signal.SIGALRM, late)
         began_s, base, blocks, largest = time.monotonic(), 0, 0, 0
-        warm = max(100, told.count // 10)
+        warm = max(20, told.count // 10)
         for done, number in enumerate(range(told.count) if told.only is None else [told.only]):
             if done == warm:
                 gc.collect()
                 base, blocks = rss_bytes(), sys.getallocatedblocks()
             self._doing = number
-            if done % 50 == 0 or told.only is not None:
-                signal.alarm(PATIENCE_S)
+            signal.alarm(PATIENCE_S)
             try:
                 size, outcome = work(number)
                 largest = max(largest, size)
@@ -148,7 +147,7 @@ class Run:
             self.counted[outcome] += 1
         signal.alarm(0)
         gc.collect()
-        grown, more = rss_bytes() - base, sys.getallocatedblocks() - blocks
+        grown, more = (rss_bytes() - base, sys.getallocatedblocks() - blocks) if base else (0, 0)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
         memory = f"memory {base >> 20} MB after a tenth, {grown >> 20:+d} MB at the end ({more:+,} blocks), peak {peak} MB"
         self.tell(time.monotonic() - began_s, f"largest {largest:,} bytes; {memory}")
@@ -203,7 +202,7 @@ class Run:
         if self.output is not None:
             self.output.say(text)
         else:
-            sys.stderr.write(text + "\n")
+            os.write(2, text.encode("utf-8", "backslashreplace") + b"\n")
 
     def tell(self, took_s: float, more: str) -> None:
         """The counts, in one line."""

@@ -45,7 +45,7 @@ def headers(found: Mapping[str, str]) -> str:
     """Clean names and values, and a trace id; that."""
     for name, value in found.items():
         check(type(name) is str and _NAME.fullmatch(name), "a header's name", name)
-        check(type(value) is str and value.isprintable() and value.isascii(), "a header's value", repr(value))
+        check(type(value) is str and value.isprintable() and max(value, default="") <= "\xff", "a header's value", repr(value))
         check(len(value) <= 1_000, "a long header", value)
     trace = found.get("x-trace-id", "")
     check(_TRACE.fullmatch(trace), "x-trace-id", trace)
