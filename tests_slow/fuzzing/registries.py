@@ -47,6 +47,7 @@ class Entrance:
             self.rows = database.execute("SELECT partition, sort FROM rows ORDER BY 1, 2").fetchall()
         self.blobs = sorted(path.relative_to(self.whole) for path in (self.whole / "blobs").rglob("*") if path.is_file())
         self.digests = {"sha256:" + hashlib.sha256((self.whole / path).read_bytes()).hexdigest() for path in self.blobs}
+        self.releases = {damages._core(self._shown(f"minilm@{version}")) for version in (1, 2, 3)}
         for answer in damages.truth().values():
             oracle.check(answer.code in (0, 5) and not damages.problems(answer), "a whole registry", answer)
 
@@ -55,15 +56,25 @@ class Entrance:
         root, what, said = self.damaged(number)
         answers = damages.answers(root, damages.READING)
         for answer in answers:
-            found = damages.problems(answer)
-            oracle.check(not found, f"`{answer.verb}` {'; '.join(found)}", answer.err[-1500:] + answer.out[-500:])
+            self._promised(answer)
         self._pulled(root)
         writing = Random(f"{number}").sample(WRITING, 2)
         for answer in damages.answers(root, tuple(writing)):
-            found = damages.problems(answer)
-            oracle.check(not found, f"`{answer.verb}` {'; '.join(found)}", answer.err[-1500:] + answer.out[-500:])
+            self._promised(answer)
         refused = "some" if any(answer.code for answer in answers) else "no"
         return len(said), f"{what} ({refused} verb refused)"
+
+    def _promised(self, answer: damages.Answer) -> None:
+        found = damages.problems(answer)
+        if answer.verb == "show alias" and answer.code == 0 and damages._core(json.loads(answer.out)) in self.releases:
+            return  # an alias whose last move was taken away leads to where it led before: rows are not signed (docs/security.md)
+        oracle.check(not found, f"`{answer.verb}` {'; '.join(found)}", answer.err[-1500:] + answer.out[-500:])
+
+    def _shown(self, reference: str) -> dict[str, Any]:
+        """A release of the whole registry."""
+        with damages._hurried(self.told.work):
+            answer = damages._run("show", ["show", reference, "--json", "--registry", str(self.whole)])
+        return dict(json.loads(answer.out))
 
     def _pulled(self, root: Path) -> None:
         """A pull that succeeds has left what was published, and no link."""
