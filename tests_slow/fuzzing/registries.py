@@ -33,7 +33,9 @@ def run(told: harness.Told) -> None:
     tempfile.tempdir = str(told.work)
     os.chdir(told.work)
     entrance = Entrance(told)
-    harness.Run("registries", told).each(entrance.send, entrance.describe)
+    made = harness.Run("registries", told)
+    made.kept_per_request = 200  # of some 25 command lines, each of which is a process of its own otherwise
+    made.each(entrance.send, entrance.describe)
 
 
 class Entrance:
