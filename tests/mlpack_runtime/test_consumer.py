@@ -57,6 +57,7 @@ def test_what_a_message_says_of_itself() -> None:
         ({"deadline_ms": "1"}, 504),
         ({"deadline_ms": "99999999999999"}, None),
         ({"request_id": "../x"}, 400),
+        ({"request_id": "a\udc80b"}, 400),
         ({"model": "m", "version": "3"}, None),
     ],
 )
