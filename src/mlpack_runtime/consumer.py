@@ -219,8 +219,9 @@ def _check(letter: Letter, delivery: "Delivery", model: "Model") -> None:
 
 
 def _is_name(request_id: str) -> bool:
-    # ASCII first: half of a surrogate pair has no bytes to quote.
-    return 0 < len(request_id) <= _LONGEST_ID and request_id.isascii() and quote(request_id, safe=":") == request_id and request_id.strip(".") != ""
+    if not request_id.isascii():  # half of a surrogate pair has no bytes to quote
+        return False
+    return 0 < len(request_id) <= _LONGEST_ID and quote(request_id, safe=":") == request_id and request_id.strip(".") != ""
 
 
 def _reason(reply: Reply) -> str:
