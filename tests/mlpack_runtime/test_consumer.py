@@ -62,6 +62,7 @@ def test_what_a_message_says_of_itself() -> None:
         ({"model": "x" * 100_000}, 404),
         ({"deadline_ms": "x" * 100_000}, 400),
         ({"deadline_ms": "-1e308"}, 504),
+        ({"request_id": "a\udc80b"}, 400),
         ({"model": "m", "version": "3"}, None),
     ],
 )
