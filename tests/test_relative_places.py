@@ -87,7 +87,9 @@ def test_docker_s_directory_may_be_relative(here: Path, monkeypatch: pytest.Monk
     (here / "docker").mkdir()
     (here / "docker/config.json").write_text('{"auths": {"r.example": {"username": "ada", "password": "x"}}}')
     monkeypatch.setenv("DOCKER_CONFIG", "docker")
-    assert cli._credentials("r.example") == ("ada", "x")
+    found = cli._keychain()
+    monkeypatch.chdir("/")
+    assert found("r.example") == ("ada", "x")
 
 
 def test_a_package_at_a_relative_path_is_measured(here: Path) -> None:

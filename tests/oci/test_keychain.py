@@ -253,7 +253,7 @@ def test_an_identity_token_of_a_helper_is_one(helper: Any, tmp_path: Path) -> No
         ("sleep 60", "did not end within 0.3 s"),
         ("exec >&- 2>&-; sleep 60", "did not end within 0.3 s"),
         ("echo 'no keyring' >&2; exit 3", "failed: no keyring"),
-        ("printf '\\033[31mred'; exit 1", "failed: .31mred"),
+        ("printf '\\033[31mred'; exit 1", r"failed: \\x1b\[31mred"),
         ("exit 9", "ended with 9"),
     ],
 )

@@ -101,7 +101,7 @@ def of_environment(environ: Mapping[str, str], home: Path) -> Keychain:
     def place(key: str) -> Path | None:
         """Where a variable leads; `~` is home there too, where no shell has seen it."""
         said = environ.get(key)
-        return (home / said[2:] if said.startswith("~/") else Path(said)) if said else None
+        return (home / said[2:] if said.startswith("~/") else Path(said).absolute()) if said else None
 
     named, docker, runtime = place("REGISTRY_AUTH_FILE"), place("DOCKER_CONFIG"), place("XDG_RUNTIME_DIR")
     files = [

@@ -39,6 +39,7 @@ MODULES = (
     "limits",
     "model",
     "ort",
+    "promises",
     "protocol",
     "service",
     "shapes",
