@@ -12,9 +12,9 @@ import threading
 from time import monotonic
 
 from mlpack_runtime.backend import BackendError
-from mlpack_runtime.batching import Layout, Unit, cut, fitted, join, most_rows, parts, together
+from mlpack_runtime.batching import Layout, Unit, cut, fitted, join, most_rows, parts, rows_of, together
 from mlpack_runtime.breaker import Breaker
-from mlpack_runtime.limits import Limits, variable
+from mlpack_runtime.limits import Limits, exceeded, variable
 from mlpack_runtime.waiting import Waiting
 
 TYPE_CHECKING = False
@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from mlpack_runtime.tensor import Tensor
 
     Feeds = Mapping[str, Tensor]
+
+PIECE_BYTES = 2048
+"""Of a piece of a call: its objects and those of its outputs, whatever values they hold (measured)."""
+_LEAST_PIECES_BYTES = 16 << 20
+"""What one call's pieces may come to, however little may wait."""
 
 
 class Job:
@@ -118,6 +123,11 @@ class Batcher:
 
     def submit(self, calls: "Sequence[Feeds]") -> Job:
         """A call, in one piece or, as texts are, in several; each is cut further where it has more rows than a batch."""
+        too_many = self._too_many(calls)
+        if too_many is not None:
+            job = Job(0)
+            job.fail(too_many)
+            return job
         pieces = [piece for call in calls for piece in parts(self.layout, call, self._most_rows(call))]
         job = Job(len(pieces))
         units = [Unit(self.layout, piece, job, place) for place, piece in enumerate(pieces)]
@@ -132,6 +142,17 @@ class Batcher:
         if refused is not None:
             job.fail(refused)
         return job
+
+    def _too_many(self, calls: "Sequence[Feeds]") -> "BackendError | None":
+        """Why these cannot be cut: their pieces alone would hold too much. Rows of one value have few bytes, and pieces many."""
+        if not self.layout.batched:
+            return None
+        held = PIECE_BYTES * sum(-(-rows_of(call) // self._most_rows(call)) for call in calls)
+        most = max(_LEAST_PIECES_BYTES, self._limits.waiting_bytes)
+        if held <= most:
+            return None
+        what = f"bytes of the pieces of {self.max_batch} rows or fewer (MLPACK_MAX_BATCH) that the call is run in:"
+        return BackendError(exceeded("waiting_bytes", what, held, most), "size")
 
     def _most_rows(self, call: "Feeds") -> int:
         length = self.layout.length(call)

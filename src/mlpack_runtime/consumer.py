@@ -43,6 +43,7 @@ _STATUS = {
     "device": (503, "DeviceError"),
     "sticky": (503, "DeviceError"),
     "busy": (503, "Overloaded"),
+    "size": (413, "PayloadTooLarge"),
 }
 _TOGETHER = "this graph's rows are not answered each by itself"
 BUSY_S = 1.0
@@ -63,7 +64,7 @@ class Batched:
         self._batcher = batcher
 
     def __call__(self, call: "Call", record: telemetry.Record) -> "Mapping[str, Tensor]":
-        """A call's outputs. Raises RequestError: 422 where the engine refuses it, 503 where the device is in trouble."""
+        """A call's outputs. Raises RequestError: 413 for too much, 422 where the engine refuses it, 503 for its device."""
         clock, layout = Clock(record), self._batcher.layout
         if call.texts is not None:
             tokenizer, names = self._model.tokenizer, tuple(port.name for port in self._model.inputs)

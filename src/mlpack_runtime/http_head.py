@@ -20,6 +20,7 @@ _HEX = b"0123456789abcdefABCDEF"
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"))
 _DIGITS = 15  # of a number that is still read: more is more than any limit
 TOO_MANY = 10**_DIGITS
+_LONGEST_DIGITS = 20  # as 64 bits have: more is no length of anything, and others may read it as a shorter one
 _REASONS = {
     100: "Continue", 200: "OK", 202: "Accepted", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed",
     408: "Request Timeout", 411: "Length Required", 413: "Content Too Large", 414: "URI Too Long", 415: "Unsupported Media Type",
@@ -141,6 +142,8 @@ def chunk_size(line: bytes) -> int:
         size = size.rstrip(b" \t")
     if not size or size.translate(None, _HEX) or extension.translate(None, _VALUE):
         raise MalformedError(f"{quoted(line)} is no size of a chunk")
+    if len(size) > _LONGEST_DIGITS:
+        raise MalformedError(f"the size of a chunk has {len(size)} digits; {_LONGEST_DIGITS} are read")
     size = size.lstrip(b"0")
     return TOO_MANY if len(size) > 12 else int(size or b"0", 16)
 
@@ -218,6 +221,8 @@ def _check_chunked(coding: str, version: "tuple[int, int]") -> None:
 def _number(text: str) -> int:
     if not (text.isascii() and text.isdigit()):
         raise MalformedError(f"Content-Length is {quoted(text)}, not a number of bytes")
+    if len(text) > _LONGEST_DIGITS:
+        raise MalformedError(f"Content-Length has {len(text)} digits; {_LONGEST_DIGITS} are read")
     text = text.lstrip("0")
     return TOO_MANY if len(text) > _DIGITS else int(text or "0")
 

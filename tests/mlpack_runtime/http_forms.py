@@ -115,7 +115,8 @@ REFUSED = [
             b"3\t1",
         )
     ),
-    Form("a length of 5,000 digits", post(b"Content-Length: " + b"9" * 5000), 0, (400, 413)),
+    Form("a length of 5,000 digits", post(b"Content-Length: " + b"9" * 5000), 0, BAD),
+    Form("a length with 5,000 zeros before it", post(b"Content-Length: " + b"0" * 5000 + N), 0, BAD),
     Form("a length of 20 digits", post(b"Content-Length: 18446744073709551616"), 0, (400, 413)),
     Form("a length of 2**63", post(b"Content-Length: 9223372036854775808"), 0, (400, 413)),
     Form("a length and chunks", post(b"Content-Length: 4\r\n" + CHUNKED, b"0\r\n\r\n" + INNER), 0, BAD),
@@ -173,6 +174,8 @@ REFUSED = [
         )
     ),
     Form("a chunk of 17 digits", post(CHUNKED, b"10000000000000005\r\nhello\r\n0\r\n\r\n"), 0, (400, 413)),
+    Form("a chunk of 500 digits", post(CHUNKED, b"f" * 500 + b"\r\nhello\r\n0\r\n\r\n"), 0, BAD),
+    Form("a chunk with 500 zeros before its size", post(CHUNKED, b"0" * 500 + b"5\r\nhello\r\n0\r\n\r\n"), 0, BAD),
     Form("a chunk of 5,000 digits", post(CHUNKED, b"f" * 5000 + b"\r\nhello\r\n0\r\n\r\n"), 0, (400, 413)),
     Form("a chunk's line without end", post(CHUNKED, b"5;" + b"a" * 70_000 + b"\r\nhello\r\n0\r\n\r\n"), 0, (400, 413, 431)),
     Form("trailers without end", post(CHUNKED, b"0\r\n" + b"A: b\r\n" * 20_000 + b"\r\n"), 0, (400, 413, 431)),

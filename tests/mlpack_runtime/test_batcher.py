@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mlpack_runtime import batcher as batcher_module
 from mlpack_runtime import model
 from mlpack_runtime.backend import BackendError, Shapes, open_backend
 from mlpack_runtime.batcher import Batcher
@@ -243,6 +244,25 @@ def test_what_waits_is_bounded_and_one_large_call_is_taken_alone() -> None:
     assert large.wait(ROWS)["y"].flat() == [number + 1 for number in range(1000)]
     assert outcome(lambda: made.submit([call(1)]).wait(ROWS)) == [2]
     made.stop()
+
+
+def test_a_call_of_more_pieces_than_memory_is_refused_before_it_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = Limits({"MLPACK_LIMIT_WAITING_BYTES": str(100 * batcher_module.PIECE_BYTES)}, {})
+    monkeypatch.setattr(batcher_module, "_LEAST_PIECES_BYTES", 0)
+    made = Batcher(Device(), ROWS, max_batch=8, max_wait_s=0.0, breaker=Breaker())  # type: ignore[arg-type]
+    made.hold_to(limits)
+    made.start()
+    for calls in ([call(*range(800))], [call(1)] * 100):
+        made.submit(calls).wait(ROWS)
+    monkeypatch.setattr(batcher_module, "parts", None)  # nothing is cut
+    for calls in ([call(*range(801))], [call(1)] * 101, [call(*range(100_000))]):
+        with pytest.raises(BackendError, match=r"at most 204800 are taken here \(MLPACK_LIMIT_WAITING_BYTES\)") as caught:
+            made.submit(calls).wait(ROWS)
+        assert caught.value.sort == "size"
+    made.stop()
+    whole = Batcher(Device(), Layout(batched=False), max_batch=8, max_wait_s=0.0, breaker=Breaker())  # type: ignore[arg-type]
+    whole.hold_to(limits)
+    assert whole._too_many([call(*range(100_000))]) is None  # one piece, however many rows
 
 
 def test_one_callers_many_pieces_do_not_hold_up_anothers_one() -> None:

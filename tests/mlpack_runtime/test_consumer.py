@@ -77,7 +77,7 @@ def test_attributes_that_rule_a_message_out(attributes: dict[str, str], status: 
     assert len(said) < 400
 
 
-@pytest.mark.parametrize(("sort", "status"), [("input", 422), ("device", 503), ("sticky", 503), ("package", 500)])
+@pytest.mark.parametrize(("sort", "status"), [("input", 422), ("size", 413), ("device", 503), ("sticky", 503), ("package", 500)])
 def test_a_failure_of_the_engine_is_the_callers_or_ours(sort: str, status: int) -> None:
     class Failed:
         def wait(self, _: object) -> None:
