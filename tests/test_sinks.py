@@ -186,6 +186,19 @@ def test_names_of_the_world_are_exact() -> None:
         assert sinks.exact(text) == text
 
 
+@pytest.mark.parametrize("space", ["", " ", "\xa0", "\u1680", "\u2003", "\u202f", "\u205f", "\u3000", " \u2009 "])
+@pytest.mark.parametrize("begins", ["::error::x", "::stop-commands::x", "--- x", "section_start:1:x", "##[error]x"])
+def test_no_space_hides_a_command_in_a_value(space: str, begins: str) -> None:
+    """GitHub's runner trims as .NET does, which knows every space of Unicode."""
+    assert sinks.exact(space + begins) is None
+
+
+@pytest.mark.parametrize("text", ["\udcc2\udca0::error::x", "\udcef\udcbb\udcbf::error::x", "\udce2\udc80\udcae", "a\udcc3\udca9"])
+def test_halves_that_are_a_character_together_are_no_value(text: str) -> None:
+    """JSON can hold them, and they would come out as bytes that are another text."""
+    assert sinks.exact(text) is None
+
+
 def test_megabytes_of_what_is_not_seen_cost_little() -> None:
     """Counted in characters that are cleaned: what is cut is never written as escapes."""
     huge = "\x1b" * 50_000_000
