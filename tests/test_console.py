@@ -14,7 +14,7 @@ from tests.hostile import CONTROL as HIDDEN
 from tests.hostile import LOG, commands
 from tests.outcomes import outcome, result, typical
 
-from mlpack import report
+from mlpack import report, summary
 from mlpack.console import Console, annotate, borrow, complain, say, tell
 from mlpack.errors import PassError, RecipeError
 from mlpack.records import Budgets
@@ -290,3 +290,20 @@ def test_no_width_of_a_terminal_hides_what_was_decided(columns: str) -> None:
     console, out = shown(env={"TERM": "xterm", "NO_COLOR": "1", "COLUMNS": columns}, stream=Terminal())
     everything(console)
     assert "minilm: int8@lambda-zip-x86_64 chosen" in out.getvalue()
+
+
+@pytest.mark.parametrize("columns", [60, 80, 100])
+def test_a_long_name_of_a_candidate_cuts_no_number(columns: int) -> None:
+    """A number that lacks its end is a wrong number: the name goes over several lines instead, and none of it is lost either."""
+    record = report.build_record(typical())
+    long = "int8-" + "données" * 15 + "@lambda-zip-x86_64"
+    record["candidates"][0]["id"] = long
+    console, out = shown(env={"TERM": "xterm", "NO_COLOR": "1", "COLUMNS": str(columns)}, stream=Terminal())
+    console.table(record)
+    said = out.getvalue()
+    assert max(map(len, said.splitlines())) <= columns
+    assert long in "".join(line[: line.find("  ", 1)].strip() for line in said.splitlines())
+    for one in record["candidates"]:
+        name, status, size, *_, price = summary.row(one, record["chosen"])
+        for cell in (status, size, price):
+            assert cell in said, (name, cell)

@@ -204,3 +204,9 @@ def test_megabytes_of_what_is_not_seen_cost_little() -> None:
     huge = "\x1b" * 50_000_000
     for made in (sinks.line(huge), sinks.lines(huge), sinks.markdown(huge), sinks.code(huge), sinks.told(huge)):
         assert len(made) < 10 * sinks.LINE_MOST
+
+
+def test_a_message_begins_with_what_was_named() -> None:
+    """Our own words stand before it, so that the name needs no mark of its own."""
+    assert sinks.told("::error::x holds no image") == "mlpack: ::error::x holds no image"
+    assert sinks.told("::a\n::b", "") == ".::a\n  .::b"

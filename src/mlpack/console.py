@@ -343,7 +343,7 @@ def _table(record: Mapping[str, Any], hidden: set[str]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     shown = [index for index, name in enumerate(summary.COLUMNS) if name not in hidden]
     for index in shown:
-        table.add_column(summary.COLUMNS[index], justify="left" if index < 2 else "right", no_wrap=True, overflow="fold")
+        table.add_column(summary.COLUMNS[index], justify="left" if index < 2 else "right", overflow="fold")
     styles = {"chosen": "bold green", "over budget": "yellow", "failed": "red", "skipped": "dim"}
     for one in record["candidates"]:
         cells = summary.row(one, record["chosen"])

@@ -69,8 +69,8 @@ def _one(text: object, most: int) -> str:
 def told(text: object, before: str = "mlpack: ") -> str:
     """A message of this program's for a log, with our own words before it and its further lines indented: no line of it can be
     taken for another message."""
-    first, *more = lines(text).split("\n")
-    return _guarded("\n".join((f"{before}{first}", *(f"  {each}" if each else "" for each in more))))
+    first, *more = _cut(text).split("\n")
+    return _guarded("\n".join((f"{before}{first}", *(f"  {_guarded(each)}" if each else "" for each in more))))
 
 
 def command(name: str, properties: Mapping[str, str], text: str) -> str:

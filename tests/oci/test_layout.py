@@ -124,6 +124,17 @@ def test_oversize_documents_are_refused(made: Image, tmp_path: Path) -> None:
         layout.read(tmp_path / "out")
 
 
+def test_an_oversize_manifest_is_not_called_damaged(made: Image, tmp_path: Path) -> None:
+    layout.write(made, tmp_path / "out")
+    huge = made.manifest_bytes + b" " * media.MAX_JSON_BYTES
+    (tmp_path / f"out/blobs/sha256/{of_bytes(huge).hex}").write_bytes(huge)
+    index = json.loads((tmp_path / "out/index.json").read_bytes())
+    index["manifests"][0] |= {"digest": str(of_bytes(huge)), "size": len(huge)}
+    (tmp_path / "out/index.json").write_text(json.dumps(index))
+    with pytest.raises(PackError, match=f"has {len(huge)} bytes: documents of up to {media.MAX_JSON_BYTES} are read"):
+        layout.read(tmp_path / "out")
+
+
 def several(made: Image, out: Path, *platforms: tuple[str, str]) -> Path:
     """A layout whose index names the same image under several platforms."""
     layout.write(made, out)

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from botocore.exceptions import ClientError
@@ -19,10 +21,12 @@ from tests.fake_registry import FakeRegistry
 from tests.registry.builds import build
 
 from mlpack import digest
+from mlpack.digest import Digest
 from mlpack.errors import MlpackError, PackError, RecipeError, ServiceError
 from mlpack.oci import image, layout
 from mlpack.oci.transport import Options
 from mlpack.registry import RefusedError, directory, ecr, rows
+from mlpack.registry import images as container_images
 from mlpack.registry.care import verify
 from mlpack.registry.images import Repositories, open_images, recorded_images
 from mlpack.registry.releases import Registry
@@ -211,6 +215,16 @@ def test_a_record_that_is_no_image_by_digest_is_damaged(record: str, images: Rep
 
 
 # --- checking ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("said", "size"), [("12", 12), ("²", -1), ("abc", -1), ("1, 1", -1), ("-5", -1), ("9" * 5_000, -1), (None, -1)]
+)
+def test_a_length_that_is_no_number_is_an_answer_all_the_same(said: str | None, size: int) -> None:
+    headers = {} if said is None else {"Content-Length": said}
+    answer = SimpleNamespace(status=200, headers=headers, drain_conn=lambda: None)
+    session = SimpleNamespace(url=str, request=lambda *_, **__: answer)
+    assert container_images._size(cast(Any, session), Digest("sha256:" + "0" * 64)) == size
 
 
 def test_check_says_what_is_wrong(packed: Path, server: FakeRegistry, images: Repositories) -> None:

@@ -7,6 +7,7 @@ byte by byte, and what an earlier try left is gone on with. Images are asked for
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -106,7 +107,8 @@ class Repositories:
             for each in dict.fromkeys((config, *layers)):
                 size = retrying(self._options, partial(_size, session, each.digest))
                 if size != each.size_bytes:
-                    said = "missing" if size is None else f"damaged: it has {size} bytes instead of {each.size_bytes}"
+                    there = "an unknown number of" if size == -1 else str(size)
+                    said = "missing" if size is None else f"damaged: it has {there} bytes instead of {each.size_bytes}"
                     return f"its blob {each.digest} is {said}"
         return None
 
@@ -195,7 +197,10 @@ def _manifest(session: Session) -> bytes | None:
 
 
 def _size(session: Session, named: Digest) -> int | None:
-    """How many bytes a blob has, None when it is not there."""
+    """How many bytes a blob has, None when it is not there, -1 when the registry does not say it as a number."""
     response = session.request("HEAD", session.url(f"blobs/{named}"), accept=frozenset({200, 404}))
     discard(response)
-    return None if response.status == 404 else int(response.headers.get("Content-Length", -1))
+    if response.status == 404:
+        return None
+    said = response.headers.get("Content-Length", "")
+    return int(said) if re.fullmatch(r"[0-9]{1,18}", said, re.ASCII) else -1
