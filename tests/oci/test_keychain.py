@@ -195,6 +195,29 @@ def test_entries(entry: dict[str, str], user: str, password: str, tmp_path: Path
     assert repr(found) == f"Known({found.who})"
 
 
+@pytest.mark.parametrize(
+    "entry",
+    [
+        *({"registrytoken": token} for token in ("t\u00e9", "a\u6f22", "a b", "a\r\nX: y", "\ud800", "a\u2028")),
+        *({"identitytoken": token} for token in ("\ud800", "a\udcff")),
+        *({"username": user, "password": secret} for user, secret in (("u", "\ud800"), ("\udcff", "p"), ("u\n", "p"))),
+    ],
+)
+def test_what_no_request_can_hold_is_no_login_and_no_bug(entry: dict[str, str], tmp_path: Path) -> None:
+    with FakeRegistry() as registry:
+        registry.switches.auth = "basic"
+        keys = Keychain([keep(tmp_path / "auth.json", auths={registry.host: entry})])
+        with pytest.raises(ServiceError, match=f"its entry for {registry.host} cannot be read"):
+            remote.pull(f"{registry.host}/a/b:c", "amd64", tmp_path / "blobs", keys, QUICK)
+
+
+@pytest.mark.parametrize("secret", ["pässwörd", "漢字", "👩\u200d💻", "a b", "x" * 5_000])
+def test_passwords_of_the_world_are_taken(secret: str, tmp_path: Path) -> None:
+    found = one(keep(tmp_path / "auth.json", auths={"a.example": ("é", secret)}))
+    assert found is not None
+    assert (found.user, found.password) == ("é", secret)
+
+
 @pytest.mark.parametrize("entry", [{"auth": "%%%"}, {"auth": "bm8gY29sb24="}, {"auth": 7}, {"auth": encoded("a\nb", "y")}])
 def test_an_entry_that_cannot_be_read_is_said(entry: Any, tmp_path: Path) -> None:
     path = keep(tmp_path / "x", auths={"a.example": entry})

@@ -11,12 +11,13 @@ from mlpack.registry.alias_names import check, why_reserved
 
 VERSIONS = (
     "0 1 001 42 v1 v01 v1-2 1-2-3 1-2-3-rc1 "
-    "v2-0-0-beta-1 1-0b2 version-3 version3 rel-1 release-12 ver1 2026-11-29 20261129 v1-post1"
+    "v2-0-0-beta-1 1-0b2 version-3 version3 rel-1 release-12 ver1 2026-11-29 20261129 v1-post1 "
+    "1e3 12e0 v1e3 0x1 0x10 0b1 0o17"
 )
 DIGESTS = "sha256 sha256-abc sha1 sha512-0 digest md5-1 1a2b3c4 deadbee12 " + "0123456789abcdef" * 4
 WORDS = (
     "prod canary blue green eu-1 prod-2 stage-v2 v v-next beta rc-next a b "
-    "24h 3d-model facade decade1 accede head1 vip1 canary-2026 team7 x1"
+    "24h 3d-model facade decade1 accede head1 vip1 canary-2026 team7 x1 e3 1e 3e-eu 0x x0"
 )
 
 

@@ -173,7 +173,7 @@ def ask_helper(name: str, key: str, what: str, timeout_s: float = HELPER_TIMEOUT
     try:
         answer = json.loads(out)
         user, secret = answer["Username"], answer["Secret"]
-        if not (isinstance(user, str) and isinstance(secret, str) and media.is_printable(user)):
+        if not (isinstance(user, str) and isinstance(secret, str) and _can_be_sent(user, secret)):
             raise TypeError
     except (ValueError, KeyError, TypeError, RecursionError):
         raise ServiceError(f"{program} gave an answer for {key} that cannot be read: it is named in {what}") from None
@@ -258,7 +258,7 @@ def _read(path: Path) -> dict[str, Any] | str:
 
 def _nothing(config: Mapping[str, Any], host: str) -> str:
     for _, entry in _matching(config.get("auths") or {}, host, ""):
-        if isinstance(entry, dict) and any(entry.get(key) for key in ("auth", "username", "password")):
+        if isinstance(entry, dict) and any(map(entry.get, ("auth", "username", "password", "identitytoken", "registrytoken"))):
             return f"its entry for {host} cannot be read"
     return f"nothing for {host}"
 
@@ -291,7 +291,7 @@ def _stored(entry: Any, what: str) -> Known | None:
     if not isinstance(entry, dict):
         return None
     for key, user in (("identitytoken", IDENTITY_USER), ("registrytoken", REGISTRY_USER)):
-        if isinstance(entry.get(key), str) and entry[key]:
+        if isinstance(entry.get(key), str) and entry[key] and _can_be_sent(user, entry[key]):
             return Known(user=user, password=entry[key], source=what)
     user, password = str(entry.get("username") or ""), entry.get("password")
     if not (user and isinstance(password, str)):
@@ -303,4 +303,12 @@ def _stored(entry: Any, what: str) -> Known | None:
         password = password.rstrip("\0")
         if not colon:
             return None
-    return Known(user=user, password=password, source=what) if media.is_printable(user) and (user or password) else None
+    return Known(user=user, password=password, source=what) if (user or password) and _can_be_sent(user, password) else None
+
+
+def _can_be_sent(user: str, secret: str) -> bool:
+    """Whether a request can hold them: text that UTF-8 has, and a registry token only as letters of a header (RFC 6750 §2.1)."""
+    if user == REGISTRY_USER:
+        return re.fullmatch("[!-~]+", secret) is not None
+    halves = any("\ud800" <= letter <= "\udfff" for letter in user + secret)
+    return media.is_printable(user) and not halves

@@ -13,6 +13,8 @@ from mlpack.errors import RecipeError
 
 _NEWEST = ("latest", "newest")
 _STAGE = "-?(?:a|b|c|rc|alpha|beta|pre|preview|dev|post|final|snapshot|build)(?:-?[0-9]+)?"
+_NUMBER = re.compile(r"v?[0-9]+e[0-9]+|0x[0-9a-f]+|0b[01]+|0o[0-7]+")
+"""What a program that reads `1e3` or `0x10` without quotes, as YAML does, takes for a number: a version again."""
 _VERSION = re.compile(rf"(?:v|ver|version|rel|release)?-?[0-9]+(?:-[0-9]+)*(?:{_STAGE}){{0,3}}")
 _ALGORITHM = re.compile(r"(?:sha|sha1|sha224|sha256|sha384|sha512|md5|digest)(?:-.*)?")
 _HEX = re.compile(r"[0-9a-f]{7,64}")
@@ -28,7 +30,7 @@ def why_reserved(alias: str) -> str | None:
         return "it says the newest release, which NAME alone means, and an alias stays where it was put"
     if _ALGORITHM.fullmatch(alias) or (_HEX.fullmatch(alias) and _FEWEST_DIGITS <= sum(map(str.isdigit, alias)) < len(alias)):
         return "it looks like a digest, which never changes, and an alias moves"
-    if len(alias) <= _LONGEST and _VERSION.fullmatch(alias):
+    if len(alias) <= _LONGEST and (_VERSION.fullmatch(alias) or _NUMBER.fullmatch(alias)):
         return "it looks like a version, which NAME@VERSION means, and an alias moves"
     return None
 
