@@ -233,7 +233,8 @@ def _lacking(path: Path, name: str) -> PackError:
 
 def _document(files: _Files, wanted: media.Descriptor) -> bytes:
     if wanted.size_bytes > media.MAX_JSON_BYTES:
-        raise PackError(f"the blob {wanted.digest} has {wanted.size_bytes} bytes: documents of up to {media.MAX_JSON_BYTES} are read")
+        most = media.MAX_JSON_BYTES
+        raise PackError(f"the blob {wanted.digest} has {wanted.size_bytes} bytes: documents of up to {most} are read")
     with files(_blob_name(wanted.digest)) as stream:
         data = stream.read(media.MAX_JSON_BYTES + 1)
     if len(data) != wanted.size_bytes or of_bytes(data) != wanted.digest:
