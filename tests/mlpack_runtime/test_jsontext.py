@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import gc
 import json
 import math
+from contextlib import nullcontext
 
 import pytest
 from hypothesis import given
@@ -60,3 +62,30 @@ def test_dumps_unknown_type_and_endless_nesting_raise() -> None:
     endless.append(endless)
     with pytest.raises(ValueError, match="deeply"):
         jsontext.dumps(endless)
+
+
+@pytest.mark.parametrize("end", ["]", "", ",]", "] x"])
+def test_a_large_text_is_read_without_the_collector(end: str) -> None:
+    """JSON has no cycles: looking for them in 100,000 lists is most of the work, and nothing else runs meanwhile."""
+    began: list[str] = []
+
+    def note(phase: str, _: dict[str, int]) -> None:
+        began.append(phase)
+
+    gc.callbacks.append(note)
+    try:
+        with nullcontext() if end == "]" else pytest.raises(ValueError):
+            assert len(jsontext.loads("[" + "[]," * 100_000 + "[]" + end)) == 100_001
+    finally:
+        gc.callbacks.remove(note)
+    assert gc.isenabled()
+    assert began.count("start") <= 2, "one before, and one when it goes on"
+
+
+def test_a_collector_that_was_off_stays_off() -> None:
+    gc.disable()
+    try:
+        jsontext.loads("[" + "[]," * 100_000 + "[]]")
+        assert not gc.isenabled()
+    finally:
+        gc.enable()

@@ -222,7 +222,8 @@ def test_a_record_that_is_no_image_by_digest_is_damaged(record: str, images: Rep
 )
 def test_a_length_that_is_no_number_is_an_answer_all_the_same(said: str | None, size: int) -> None:
     headers = {} if said is None else {"Content-Length": said}
-    answer = SimpleNamespace(status=200, headers=headers, drain_conn=lambda: None)
+    ends = {"read1": lambda *_, **__: b"", "release_conn": lambda: None, "close": lambda: None}
+    answer = SimpleNamespace(status=200, headers=headers, length_remaining=None, **ends)
     session = SimpleNamespace(url=str, request=lambda *_, **__: answer)
     assert container_images._size(cast(Any, session), Digest("sha256:" + "0" * 64)) == size
 
