@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from mlpack import bounded, digest, entrypoint
+from mlpack import bounded, digest, entrypoint, zips
 from mlpack.calls import Writer
 from mlpack.digest import Digest
 from mlpack.entrypoint import EntryPoint
@@ -98,7 +98,6 @@ def read(
 
 def _load_npz(path: Path, reference: str, signature: Signature) -> dict[str, Array]:
     import zipfile
-    import zlib
 
     import numpy as np
 
@@ -109,7 +108,7 @@ def _load_npz(path: Path, reference: str, signature: Signature) -> dict[str, Arr
     arrays: dict[str, Array] = {}
     problems = []
     try:
-        with zipfile.ZipFile(path) as archive:
+        with path.open("rb") as file, zips.opened(file) as archive:
             members = archive.infolist()
             needed = 2 * sum(member.file_size for member in members)
             bounded.fits_in_memory(needed, f"{reference}, as its directory says,", RecipeError)
@@ -126,7 +125,7 @@ def _load_npz(path: Path, reference: str, signature: Signature) -> dict[str, Arr
                         arrays[name] = np.lib.format.read_array(stream, allow_pickle=False)
                 except (ValueError, TypeError, OverflowError) as error:
                     problems.append(f"{reference}: {name:.200}: {_npy_problem(error)}")
-    except (OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+    except (OSError, ValueError, *zips.DAMAGE) as error:
         raise RecipeError(f"{reference} is damaged: {error}") from None
     except MemoryError:
         raise RecipeError(f"{reference} says it holds more than fits into this machine's memory") from None

@@ -8,16 +8,14 @@ headers and configuration only; the model's weights are not read and none of its
 from __future__ import annotations
 
 import ast
-import json
 import os
 import re
 import warnings
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlpack import entrypoint, yaml_positions
+from mlpack import bounded, entrypoint, yaml_positions, zips
 from mlpack.errors import PassError, RecipeError
 from mlpack.records import TensorSpec
 from mlpack.sinks import shortened, yaml_comment, yaml_text
@@ -107,7 +105,7 @@ def _huggingface(model: Path) -> _Look:
         hint = f"; name one of the models in it ({found})" if found else ""
         raise RecipeError(f"{model} has no config.json, so it is no Hugging Face model directory{hint}")
     try:
-        config = json.loads(path.read_bytes())
+        config = bounded.load_json(path)
         architectures = [str(name) for name in config.get("architectures") or ()]
     except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise RecipeError(f"{path} is damaged: {error}") from None
@@ -220,9 +218,9 @@ def _beside(model: Path, prefixes: tuple[str, ...], texts: bool) -> str | None:
 
 def _labelled(path: Path) -> bool:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with path.open("rb") as file, zips.opened(file) as archive:
             return "labels.npy" in archive.namelist()
-    except (OSError, zipfile.BadZipFile):
+    except (OSError, *zips.DAMAGE):
         return False
 
 

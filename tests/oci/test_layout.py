@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
 import json
+import lzma
+import os
 import shutil
 import tarfile
+import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
 
 from mlpack.digest import of_bytes, of_tree
-from mlpack.errors import PackError
-from mlpack.oci import image, layout, media
+from mlpack.errors import NamingError, PackError
+from mlpack.oci import image, layout, media, selection
+from raw_tars import header, pax
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from mlpack.oci.image import Image
@@ -187,6 +194,71 @@ def test_archive_with_a_file_twice_is_refused(tmp_path: Path) -> None:
             archive.addfile(info, io.BytesIO(b"{}"))
     with pytest.raises(PackError, match="twice"):
         layout.read(tmp_path / "twice.tar")
+
+
+ARCHIVES = {
+    "deep path": (pax(path=b"a/" * 60_000 + b"f") + header(b"f"), "more than 4096 bytes"),
+    "extension header of 1 GiB": (header(b"p", b"x", 1 << 30), "extension header"),
+    "GNU name of 8 GiB": (header(b"p", b"L", (8 << 30) - 1), "extension header"),
+    "chain of extension headers": (pax(comment=b"c") * 20 + header(b"f"), "extension headers"),
+    "sparse by GNU": (header(b"index.json", b"S"), "sparse"),
+    "sparse by pax": (pax(**{"GNU.sparse.map": b"0,1," * 9000}) + header(b"f"), "sparse"),
+    "content of 8 GiB that is not there": (header(b"index.json", size=(8 << 30) - 1), "ends too early"),
+    "the same path twice, once with ./": (header(b"oci-layout") + header(b"./oci-layout"), "twice"),
+    "cut in a header": (header(b"oci-layout") + header(b"index.json")[:300], "cut short"),
+}
+
+
+@pytest.mark.parametrize("kind", ARCHIVES)
+def test_a_hostile_archive_is_refused_in_little_memory(kind: str, tmp_path: Path) -> None:
+    data, says = ARCHIVES[kind]
+    (tmp_path / "hostile.tar").write_bytes(data)
+    tracemalloc.start()
+    try:
+        with pytest.raises(PackError, match=says) as refused:
+            layout.read(tmp_path / "hostile.tar")
+        assert tracemalloc.get_traced_memory()[1] < 5e6
+    finally:
+        tracemalloc.stop()
+    assert len(str(refused.value)) < 1000
+
+
+def test_what_no_layout_has_is_not_remembered_of_an_archive(made: Image, tmp_path: Path) -> None:
+    layout.write_archive(made, tmp_path / "out.tar")
+    more = b"".join(header(b"../x%d" % number, b"2", link=b"/etc/passwd") for number in range(20_000))
+    (tmp_path / "more.tar").write_bytes(more + (tmp_path / "out.tar").read_bytes())
+    tracemalloc.start()
+    try:
+        assert layout.read(tmp_path / "more.tar") == made
+        assert tracemalloc.get_traced_memory()[1] < 7e6
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("link", [b"1", b"2"])
+def test_a_link_is_no_file_of_an_archive(link: bytes, tmp_path: Path) -> None:
+    data = header(b"oci-layout") + header(b"index.json", link, link=b"/etc/passwd") + bytes(1024)
+    (tmp_path / "linked.tar").write_bytes(data)
+    with pytest.raises(NamingError, match="not an OCI archive"):
+        layout.read(tmp_path / "linked.tar")
+
+
+@pytest.mark.parametrize("packed", [gzip.compress, bz2.compress, lzma.compress])
+def test_a_compressed_archive_is_said_to_be_one(made: Image, packed: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    layout.write_archive(made, tmp_path / "out.tar")
+    (tmp_path / "out.tar.gz").write_bytes(packed((tmp_path / "out.tar").read_bytes()))
+    with pytest.raises(NamingError, match="is compressed"):
+        layout.read(tmp_path / "out.tar.gz")
+    assert layout.locate("out.tar.gz:tag", tmp_path) == (tmp_path / "out.tar.gz", selection.Named(tag="tag"))
+
+
+@pytest.mark.parametrize("name", ["index.json", "oci-layout"])
+def test_a_pipe_in_a_layout_is_not_waited_for(made: Image, name: str, tmp_path: Path) -> None:
+    layout.write(made, tmp_path / "out")
+    (tmp_path / "out" / name).unlink()
+    os.mkfifo(tmp_path / "out" / name)
+    with pytest.raises(PackError, match=rf"lacks {name}|no file '{name}'"):
+        layout.read(tmp_path / "out")
 
 
 def test_archive_by_another_tar_is_read(made: Image, tmp_path: Path) -> None:

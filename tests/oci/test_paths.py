@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from mlpack import tars
 from mlpack.digest import of_bytes
 from mlpack.errors import PackError
 from mlpack.oci import image, media, paths, scan
@@ -261,7 +262,7 @@ def test_damaged_or_hostile_tar_is_refused(data: bytes) -> None:
 
 
 def test_endless_entries_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scan, "MAX_ENTRIES", 10)
+    monkeypatch.setattr(tars, "MAX_MEMBERS", 10)
     with pytest.raises(PackError, match="more than 10 entries"):
         read(archive(*(member(str(number)) for number in range(11))))
 

@@ -15,33 +15,7 @@ from mlpack.errors import PackError
 from mlpack.oci import image, media, paths, scan
 from mlpack.oci.compression import Inflated
 from mlpack.oci.image import Image, Layer
-
-
-def header(name: bytes, kind: bytes = b"0", size: int = 0, link: bytes = b"") -> bytes:
-    """One header of a tar, by hand: what no well-behaved writer would make."""
-    made = bytearray(512)
-    made[: len(name)] = name
-    made[100:108], made[124:136], made[136:148] = b"0000755\0", b"%011o\0" % size, b"0" * 11 + b"\0"
-    made[156:157], made[157 : 157 + len(link)], made[257:265] = kind, link, b"ustar\x0000"
-    made[148:156] = b" " * 8
-    made[148:156] = b"%06o\0 " % sum(made)
-    return bytes(made)
-
-
-def content(data: bytes) -> bytes:
-    return data + bytes(-len(data) % 512)
-
-
-def pax(**records: bytes) -> bytes:
-    body = b""
-    for key, value in records.items():
-        record = b" " + key.encode() + b"=" + value + b"\n"
-        body += b"%07d" % (len(record) + 7) + record
-    return header(b"p", b"x", len(body)) + content(body)
-
-
-def gnu(kind: bytes, value: bytes) -> bytes:
-    return header(b"././@LongLink", kind, len(value)) + content(value)
+from raw_tars import gnu, header, pax
 
 
 def image_of(tar: bytes) -> Image:

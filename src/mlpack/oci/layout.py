@@ -11,21 +11,20 @@ from __future__ import annotations
 
 import io
 import os
-import tarfile
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from mlpack import tars
 from mlpack.digest import Digest, canonical_json, of_bytes
 from mlpack.errors import NamingError, PackError
 from mlpack.oci import blobs, image, media, selection, tar
 from mlpack.oci.selection import Named
 
 if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer as Buffer
-
     from mlpack.oci.image import Image
 
 MARKER = "oci-layout"
@@ -33,6 +32,7 @@ _MARKER_BYTES = b'{"imageLayoutVersion":"1.0.0"}'
 _Files = Callable[[str], BinaryIO]
 """Opens a file of a layout by its name in it; PackError when it is not there."""
 _REF_NAME = "org.opencontainers.image.ref.name"
+_IN_A_LAYOUT = re.compile(r"oci-layout|index\.json|blobs/sha256/[0-9a-f]{64}")
 _SKOPEOS = ("oci-archive:", "oci:")
 """What skopeo and podman write before the path of a layout or an archive."""
 
@@ -115,7 +115,10 @@ def _exists(path: Path) -> bool:
 def _holds_images(path: Path, *, sure: bool) -> bool:
     if sure or not _exists(path):
         return _exists(path)
-    return is_layout(path) or (path.is_file() and tarfile.is_tarfile(path))
+    try:
+        return is_layout(path) or (path.is_file() and (tars.is_tar(path) or tars.is_packed(path)))
+    except OSError:  # it may not be read
+        return False
 
 
 def read_named(text: str, arch: str | None = None) -> tuple[Image, int]:
@@ -148,49 +151,17 @@ def _read(path: Path, named: Named, arch: str | None) -> tuple[Image, int]:
     return made, chosen.others
 
 
-class _Slice(io.RawIOBase):
-    """A part of a file as a file of its own; closes the whole with it."""
-
-    def __init__(self, whole: BinaryIO, start: int, size: int) -> None:
-        super().__init__()
-        self._whole, self._start, self._size, self._at = whole, start, size, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        self._at = max(0, origin + offset)
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def readinto(self, buffer: Buffer, /) -> int:
-        view = memoryview(buffer).cast("B")
-        self._whole.seek(self._start + self._at)
-        chunk = self._whole.read(min(len(view), max(0, self._size - self._at)))
-        view[: len(chunk)] = chunk
-        self._at += len(chunk)
-        return len(chunk)
-
-    def close(self) -> None:
-        self._whole.close()
-        super().close()
-
-
 def _directory(path: Path) -> _Files:
     if not is_layout(path):
         raise NamingError(f"{path} is not an OCI layout: it has no file {MARKER!r}")
 
     def opened(name: str) -> BinaryIO:
         try:
-            return (path / name).open("rb")
+            if (path / name).is_file():  # opening a pipe would wait for its other end
+                return (path / name).open("rb")
         except OSError as error:
             raise _lacking(path, name) from error
+        raise _lacking(path, name)
 
     return opened
 
@@ -203,28 +174,26 @@ def _archive(path: Path) -> _Files:
     def opened(name: str) -> BinaryIO:
         if name not in members:
             raise _lacking(path, name)
-        return io.BufferedReader(_Slice(path.open("rb"), *members[name]), blobs.CHUNK_BYTES)
+        return io.BufferedReader(tars.Slice(path.open("rb"), *members[name]), blobs.CHUNK_BYTES)
 
     return opened
 
 
 def _members(path: Path) -> dict[str, tuple[int, int]]:
-    """Where each file of an archive begins, and its size."""
+    """Where each file of an archive that a layout may have begins, and its size. Nothing else is remembered of it."""
     if not path.is_file():
         raise NamingError(f"{path} is neither an OCI layout nor an OCI archive: there is nothing of that name")
-    members: dict[str, tuple[int, int]] = {}
     try:
-        with tarfile.open(path, "r:") as archive:
-            for member in archive:
-                name = member.name.removeprefix("./")
-                if not member.isreg():
-                    continue
-                if name in members:
-                    raise PackError(f"the archive {path} has {name} twice: two readers could see two different images")
-                members[name] = (member.offset_data, member.size)
-    except (tarfile.TarError, OSError, ValueError, RecursionError) as error:
-        raise NamingError(f"{path} is not an OCI archive (an uncompressed tar of an OCI layout): {error}") from error
-    return members
+        if tars.is_packed(path):
+            raise NamingError(f"{path} is compressed, and is not an OCI archive as it is: unpack it to the .tar first (gunzip)")
+        if not tars.is_tar(path):
+            raise NamingError(f"{path} is not an OCI archive (an uncompressed tar of an OCI layout)")
+        with path.open("rb") as stream:
+            return tars.index(stream, lambda name: _IN_A_LAYOUT.fullmatch(name) is not None)
+    except tars.TarError as error:
+        raise PackError(f"the archive {path} is damaged or hostile: {error}; copy or make it again") from None
+    except OSError as error:
+        raise NamingError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def _lacking(path: Path, name: str) -> PackError:

@@ -8,13 +8,14 @@ own code and runs; an exception in it is a PassError that quotes it.
 from __future__ import annotations
 
 import importlib
-import json
+import os
 import sys
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mlpack import bounded, zips
 from mlpack.errors import PassError
 from mlpack.passes import extras, graph
 
@@ -50,7 +51,7 @@ class Description:
 def describe(model_dir: Path) -> Description:
     """Reads torch.json. Raises PassError when it is missing or damaged."""
     try:
-        value = json.loads((model_dir / DESCRIPTION).read_text("utf-8"))
+        value = bounded.load_json(model_dir / DESCRIPTION)
         described = Description(factory=str(value["factory"]), inputs=graph.specs_of(value["inputs"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PassError(f"{DESCRIPTION}: missing or damaged ({error})") from error
@@ -183,6 +184,7 @@ def read_pickled(path: Path) -> dict[str, torch.Tensor]:
     import torch
 
     try:
+        _check_size(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # torch warns of pickle protocols before it refuses what they hold
             value: Any = torch.load(path, map_location="cpu", weights_only=True)
@@ -191,11 +193,27 @@ def read_pickled(path: Path) -> dict[str, torch.Tensor]:
             f"{path.name}: holds more than tensors, and loading it would run code from the file, which mlpack never does. "
             "Save the state dict as safetensors (safetensors.torch.save_file(model.state_dict(), ...))"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
+    except (*FOREIGN_ERRORS, *zips.DAMAGE) as error:
         raise PassError(f"{path.name}: cannot be read ({error}); it was probably cut off") from error
     if not isinstance(value, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in value.values()):
         raise PassError(f"{path.name}: is not a state dict; save model.state_dict(), best as safetensors")
+    # One stored number can be a tensor of any shape (strides of 0), and copies of it have all of them.
+    dense = (each for each in value.values() if each.layout is torch.strided)
+    bounded.fits_in_memory(sum(each.numel() * each.element_size() for each in dense), path.name, PassError)
     return value
+
+
+def _check_size(path: Path) -> None:
+    """PassError when what a checkpoint unpacks to does not fit into memory; an error of `zips.DAMAGE` for a zip that torch's own
+    reader, which takes a directory of any size and inflates all that it is told to, should not see."""
+    import zipfile
+
+    with path.open("rb") as file:
+        needed = os.fstat(file.fileno()).st_size
+        if zipfile.is_zipfile(file):
+            with zips.opened(file) as archive:
+                needed = sum(entry.file_size for entry in archive.infolist())
+    bounded.fits_in_memory(needed, path.name, PassError)
 
 
 def read_edits(model_dir: Path) -> list[dict[str, Any]]:
@@ -204,7 +222,7 @@ def read_edits(model_dir: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     try:
-        edits = json.loads(path.read_text("utf-8"))["removals"]
+        edits = bounded.load_json(path)["removals"]
         return [{"module": str(e["module"]), "kind": str(e["kind"]), "indices": [int(i) for i in e["indices"]]} for e in edits]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PassError(f"{EDITS}: damaged ({error}); build the pruned model again") from error

@@ -10,6 +10,7 @@ named; nothing of a .tar is unpacked but what was asked for by its digest.
 from __future__ import annotations
 
 import io
+import re
 import shutil
 import tarfile
 import tempfile
@@ -21,7 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
-from mlpack import digest, plain_files
+from mlpack import digest, plain_files, tars
 from mlpack.digest import Digest
 from mlpack.errors import MlpackError, RecipeError, disk_of
 from mlpack.records import Release
@@ -30,6 +31,7 @@ from mlpack.registry.fields import BODY_BYTES, FieldError, Fields, parse
 from mlpack.registry.workplace import is_own_file
 
 INDEX = "index.jsonl"
+_IN_AN_EXPORT = re.compile(r"index\.jsonl|blobs/sha256/[0-9a-f]{2}/[0-9a-f]{64}")
 _FORMAT = 1
 _COPY_BYTES = 1 << 20
 _INDEX_BYTES = 1 << 29
@@ -159,42 +161,35 @@ class Reader:
 
     def __init__(self, source: Path) -> None:
         self.source = source
-        self._lock = threading.Lock()
-        self._tar: tarfile.TarFile | None = None
+        self._files: dict[str, tuple[int, int]] | None = None
 
     def __enter__(self) -> Self:
         if not self.source.is_dir():
             try:
-                self._tar = tarfile.open(self.source, "r:")
+                if not tars.is_tar(self.source):
+                    raise RecipeError(f"{self.source}: neither a directory nor a .tar that is not compressed")
+                with self.source.open("rb") as stream:
+                    self._files = tars.index(stream, lambda path: _IN_AN_EXPORT.fullmatch(path) is not None, tars.MAX_MEMBERS)
             except FileNotFoundError as error:
                 raise RecipeError(f"{self.source}: no such directory or file") from error
-            except tarfile.TarError as error:
-                raise RecipeError(f"{self.source}: neither a directory nor a .tar: {error}") from error
+            except tars.TarError as error:
+                raise RecipeError(f"{self.source}: damaged: {error}; copy it again") from error
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._tar is not None:
-            self._tar.close()
+        self._files = None
 
     @contextmanager
     def open(self, path: str) -> Iterator[BinaryIO]:
         """A file of it. FileNotFoundError when it is not there."""
-        if self._tar is None:
+        if self._files is None:
             with plain_files.opened(self.source, path) as stream:
                 yield stream
             return
-        with self._lock:
-            try:
-                member = self._tar.getmember(path)
-                found = self._tar.extractfile(member) if member.isreg() else None
-            except KeyError:
-                found = None
-            except tarfile.TarError as error:
-                raise RecipeError(f"{self.source}: damaged: {error}; copy it again") from error
-            if found is None:
-                raise FileNotFoundError(path)
-            with found as opened:
-                yield opened  # type: ignore[misc]  # reads as one
+        if path not in self._files:
+            raise FileNotFoundError(path)
+        with io.BufferedReader(tars.Slice(self.source.open("rb"), *self._files[path]), _COPY_BYTES) as stream:
+            yield stream
 
     def problem(self, named: Digest) -> str | None:
         """What is wrong with a blob, read in full."""
@@ -203,14 +198,14 @@ class Reader:
                 found = digest.of_stream(stream)
         except FileNotFoundError:
             return "missing"
-        except (tarfile.ReadError, RecipeError) as error:
+        except RecipeError as error:
             return f"damaged: {error}"
         return None if found == named else f"damaged: its bytes have the digest {found}"
 
     @contextmanager
     def file(self, named: Digest) -> Iterator[Path]:
         """A blob as a file, for as long as this lasts."""
-        if self._tar is None:
+        if self._files is None:
             yield self.source / path_of(named)
             return
         with temporary() as folder:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:  # the table of targets is read by `plan`, which needs none of
     from mlpack.oci.paths import Paths
 
 LAYOUT = "image"
+_PROBLEMS_SHOWN = 20
+"""Of one layer: a stranger's may have one for each of two million entries."""
 ENVIRONMENT = {
     "HF_HOME": "/tmp/huggingface",
     "HOME": "/tmp",
@@ -131,7 +134,8 @@ def problems(made: Image, arch: str, own: tuple[Digest, ...] = ()) -> tuple[str,
         found.append(f"{len(made.layers)} layers, more than {limits.IMAGE_LAYERS.value}")
     for number, layer in enumerate(made.layers):
         if layer.digest in own and layer.media_type in media.GZIP_LAYERS:
-            found += [f"layer {number}: {each}" for each in (*image.layer_problems(layer), *_layer_problems(layer))]
+            inside = islice(_layer_problems(layer), _PROBLEMS_SHOWN)
+            found += [f"layer {number}: {each}" for each in (*image.layer_problems(layer), *inside)]
     entrypoint = (image.config(made).get("config") or {}).get("Entrypoint") or []
     if not entrypoint or not str(entrypoint[0]).startswith("/"):
         found.append(f"the entrypoint is {entrypoint!r}: a command by its absolute path is needed")
@@ -149,19 +153,17 @@ def in_a_tar(files: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
 
 
 def _layer_problems(layer: Layer) -> Iterator[str]:
-    import tarfile
+    from mlpack.oci import compression, scan
 
-    from mlpack.oci import compression
-
-    with layer.open() as stored, tarfile.open(fileobj=compression.Inflated(stored, layer.media_type), mode="r|") as archive:
-        for entry in archive:
-            name = entry.name.rpartition("/")[2]
-            if name.startswith(".wh."):
-                yield f"/{entry.name} hides something of the base"
-            if entry.isdir() and entry.mode & 0o005 != 0o005:
-                yield f"/{entry.name}/ cannot be entered by everybody (mode {entry.mode:o}): it runs as a user of its own"
-            if entry.isfile() and not entry.mode & 0o004:
-                yield f"/{entry.name} cannot be read by everybody (mode {entry.mode:o}): it runs as a user of its own"
+    with layer.open() as stored:
+        for entry, _ in scan.members(compression.Inflated(stored, layer.media_type)):
+            path = entry.path.rstrip("/")
+            if path.rpartition("/")[2].startswith(".wh."):
+                yield f"/{path} hides something of the base"
+            if entry.kind == "dir" and entry.mode & 0o005 != 0o005:
+                yield f"/{path}/ cannot be entered by everybody (mode {entry.mode:o}): it runs as a user of its own"
+            if entry.kind == "file" and not entry.mode & 0o004:
+                yield f"/{path} cannot be read by everybody (mode {entry.mode:o}): it runs as a user of its own"
 
 
 def _base_labels(base: Base) -> dict[str, str]:

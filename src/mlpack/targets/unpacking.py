@@ -8,16 +8,12 @@ files, as the managed runtimes' search path does. An image gives its own layers,
 from __future__ import annotations
 
 import hashlib
-import json
-import tarfile
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-from mlpack import plain_files
+from mlpack import bounded, plain_files, zips
 from mlpack.digest import Digest
 from mlpack.errors import PackError, RecipeError
 from mlpack.targets import lambda_zip, layering
@@ -32,8 +28,7 @@ _PATH_BYTES, _NAME_BYTES = 1024, 255
 """Linux takes paths of 4,096 bytes, which leaves room for where the package is unpacked to, and names of 255."""
 _SHORT = 200
 _LAYER_PREFIX = "python/"
-_DAMAGE = (zipfile.BadZipFile, zlib.error, tarfile.TarError, EOFError, NotImplementedError, RuntimeError)
-"""What the standard library raises on archives that are broken, encrypted (RuntimeError) or packed in ways nobody asked for."""
+
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +40,7 @@ class _Wanted:
 def describe(artifact: Path) -> dict[str, Any]:
     """package.json of an artifact's directory. PackError when that is not one, or was written by a newer mlpack."""
     try:
-        found = json.loads(plain_files.read(artifact, PACKAGE, _PACKAGE_BYTES))
+        found = bounded.load_json(plain_files.read(artifact, PACKAGE, _PACKAGE_BYTES))
         schema = found["schema"]
     except FileNotFoundError:
         raise PackError(f"{artifact} is no package: it has no {PACKAGE}. Give the directory that `mlpack build` wrote") from None
@@ -79,7 +74,7 @@ def unpack(artifact: Path, out_dir: Path) -> Path:
                 raise PackError(f"{what}: it was changed after it was built")
             found.add(path)
             _place(out_dir, path, stream, wanted[path])
-    except _DAMAGE as error:
+    except zips.DAMAGE as error:
         raise PackError(f"the package in {artifact} is damaged ({_short(error)}): fetch or build it again") from None
     except RecipeError as error:
         raise PackError(str(error)) from None
@@ -135,7 +130,7 @@ def _zips(artifact: Path) -> Iterator[tuple[str, BinaryIO]]:
     for name, prefix in names:
         if not plain_files.is_there(artifact, name):
             raise PackError(f"{artifact} lacks {name}: it is damaged or was not copied whole")
-        with plain_files.opened(artifact, name) as file, zipfile.ZipFile(file) as archive:
+        with plain_files.opened(artifact, name) as file, zips.opened(file) as archive:
             for info in archive.infolist():
                 kind = info.external_attr >> 28
                 if info.is_dir() or kind not in {0, 0o10} or not info.filename.startswith(prefix):
@@ -145,7 +140,7 @@ def _zips(artifact: Path) -> Iterator[tuple[str, BinaryIO]]:
 
 
 def _image(artifact: Path, described: Mapping[str, Any]) -> Iterator[tuple[str, BinaryIO]]:
-    from mlpack.oci import compression, layout
+    from mlpack.oci import compression, layout, scan
 
     try:
         for _ in plain_files.below(artifact, layering.LAYOUT):
@@ -160,15 +155,15 @@ def _image(artifact: Path, described: Mapping[str, Any]) -> Iterator[tuple[str, 
     for layer in made.layers:
         if str(layer.digest) not in ours:
             continue
-        with layer.open() as stored, tarfile.open(fileobj=compression.Inflated(stored, layer.media_type), mode="r|") as archive:
-            for entry in archive:
-                if entry.isdir() and (entry.name in above or entry.name.startswith(prefix)):
+        with layer.open() as stored:
+            for entry, stream in scan.members(compression.Inflated(stored, layer.media_type)):
+                path = entry.path.rstrip("/")
+                if entry.kind == "dir" and (path in above or path.startswith(prefix)):
                     continue
-                stream = archive.extractfile(entry) if entry.isreg() else None
-                if stream is None or not entry.name.startswith(prefix):
-                    what = f"a layer of the package holds {_short(repr(entry.name))}"
+                if entry.kind != "file" or not path.startswith(prefix):
+                    what = f"a layer of the package holds {_short(repr(entry.path))}"
                     raise PackError(f"{what}, which is not a plain file below {TASK_ROOT}")
-                yield entry.name.removeprefix(prefix), stream  # type: ignore[misc]  # a BinaryIO in all but name
+                yield path.removeprefix(prefix), stream
 
 
 def _place(out_dir: Path, path: str, stream: BinaryIO, wanted: _Wanted) -> None:
