@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,27 @@ def test_memory_without_a_setting_is_what_this_machine_has_free() -> None:
 def test_a_limit_that_is_no_number_is_refused(text: str) -> None:
     with pytest.raises(RecipeError, match="MLPACK_MAX_LAYER_MB"):
         bounded.configure({"MLPACK_MAX_LAYER_MB": text})
+
+
+@pytest.mark.parametrize("text", ["[],", "{},", "1,", '"",', '{"a":1},'])
+def test_small_marks_become_much_memory_and_are_counted(text: str) -> None:
+    document = "[" + text * (5_000_000 // len(text)) + "1]"
+    bounded.configure({"MLPACK_MAX_DATA_MB": "40"})
+    try:
+        for data in (document, document.encode()):
+            with pytest.raises(bounded.TooMuchError, match=r"MB of memory and 41 MB may be used \(MLPACK_MAX_DATA_MB"):
+                bounded.load_json(data)
+    finally:
+        bounded.configure({})
+
+
+@pytest.mark.parametrize("text", ["[],", "{},", "1,", '"",', '{"a":1},', "[[1]],", '"😀😀😀",', '"😀",', "1234567890123456789,"])
+def test_what_a_document_takes_is_not_more_than_was_counted(text: str) -> None:
+    document = "[" + text * (150_000 // len(text)) + "1]"
+    tracemalloc.start()
+    try:
+        json.loads(document)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak <= bounded._parsed_bytes(document) <= 20 * peak

@@ -22,6 +22,10 @@ DEPTH = 64
 """Lists and objects inside one another. Parsers and writers of JSON recurse, and each of them gives up at another depth."""
 FLOOR_BYTES = 256 << 20
 """Below it nobody need ask how much memory is free: any machine that builds packages has as much."""
+_SMALL_DOCUMENT_BYTES = 4 << 20
+"""Whatever stands in such a document, any machine can hold it."""
+_LIST_BYTES, _VALUE_BYTES = 72, 104
+"""An empty list with its place in another has 64 bytes, an object 72; a text of one letter 80 and its place (CPython 3.11)."""
 _MEMORY_SHARE = 0.8
 _GROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
@@ -88,18 +92,32 @@ def load_json(
 ) -> Any:
     """The value of a JSON document. ValueError for whatever is wrong with it; OSError as the file raises it.
 
-    What is nested deeper than `DEPTH` is a TooMuchError, whatever the interpreter's own limit is. `pairs` makes an object of its
+    What is nested deeper than `DEPTH` is a TooMuchError, whatever the interpreter's own limit is, and so is what would take more
+    memory than `memory_bytes`: `[[],[],[]...` becomes thirty times its bytes. `pairs` makes an object of its
     keys and values, `constant` a value of NaN and infinities, as `json.loads` calls them.
     """
     data = source if isinstance(source, bytes | str) else read(source, limit_bytes)
     if len(data) > limit_bytes:
         raise TooMuchError(f"it has {len(data):,} bytes, more than the {limit_bytes:,} that are read of it")
+    if len(data) > _SMALL_DOCUMENT_BYTES and (needed := _parsed_bytes(data)) > (limit := memory_bytes()):
+        raise TooMuchError(
+            f"it would take {needed // 1_000_000:,} MB of memory and {limit // 1_000_000:,} MB may be used (MLPACK_MAX_DATA_MB, by "
+            "default the memory that is free)"
+        )
     try:
         value = json.loads(data, object_pairs_hook=pairs, parse_constant=constant)
     except RecursionError:
         raise _too_deep() from None
     _check_depth(value)
     return value
+
+
+def _parsed_bytes(data: bytes | str) -> int:
+    """What a document takes at most as Python's objects, by its marks: each list and object, each value with its key, each text."""
+    lists, values = (
+        sum(data.count(mark) if isinstance(data, str) else data.count(mark.encode()) for mark in marks) for marks in ("[{", ",:")
+    )
+    return 4 * len(data) + _LIST_BYTES * lists + _VALUE_BYTES * values
 
 
 def _check_depth(value: Any) -> None:

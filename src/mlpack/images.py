@@ -7,13 +7,11 @@ index, and an attestation says nothing without the one around it. `skopeo copy -
 from __future__ import annotations
 
 import re
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mlpack import words
+from mlpack import temporary, words
 from mlpack.console import Console
 from mlpack.errors import NamingError, RecipeError
 from mlpack.oci import image, layout, media, remote, selection
@@ -51,16 +49,13 @@ def pull(reference: str, path: Path, arch: str | None, credentials: Credentials,
     wanted = _wanted(arch)
     parse(reference)
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
+    with temporary.directory("pull", path.parent) as fresh:
         with console.step(f"pull {reference}"):
             made = remote.pull(reference, wanted, fresh / "blobs", credentials)
             selection.check_arch(reference, image.platform(made), wanted)
             layout.write(made, fresh)
         fresh.chmod(0o755)
         fresh.rename(path)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
     return str(image.digest(made))
 
 

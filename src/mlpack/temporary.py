@@ -2,7 +2,8 @@
 
 Promises: a directory is marked (flock) as long as its maker lives, in whatever container of this machine; only marked names of
 our own form, of our own user, that no living process holds are ever removed; links are not followed. What other users, other
-programs and mlpack processes that are still at work have there stays. The place is the system's (TMPDIR), as an absolute path.
+programs and mlpack processes that are still at work have there stays. The place is the system's (TMPDIR) unless another is said,
+as an absolute path.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ _swept: set[Path] = set()
 
 
 @contextmanager
-def directory(what: str) -> Iterator[Path]:
-    """A new directory, readable by this user only, removed at the end with all that is in it. `what`: a word for its name."""
-    place = Path(tempfile.gettempdir()).absolute()
+def directory(what: str, place: Path | None = None) -> Iterator[Path]:
+    """A new directory, readable by this user only, removed at the end with all that is in it. `what`: a word for its name.
+    `place`: a folder to make it in, where what is made there is then renamed to its own name (the directory itself may be, too)."""
+    place = (place or Path(tempfile.gettempdir())).absolute()
     if place not in _swept:
         _swept.add(place)
         sweep(place)

@@ -24,7 +24,9 @@ _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 """An entry packed by LZMA says itself how much memory it takes to unpack it, up to 4 GiB."""
 _ENTRY = b"PK\x01\x02"
 
-DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, struct.error, OverflowError)
+DAMAGE = (
+    zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, struct.error, OverflowError,
+)  # fmt: skip
 """What zipfile raises on archives that are broken, encrypted (RuntimeError) or packed in ways nobody asked for."""
 
 

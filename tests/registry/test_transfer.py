@@ -7,6 +7,7 @@ import io
 import json
 import shutil
 import tarfile
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from mlpack.registry.places import open_registry
 from mlpack.registry.releases import Registry
 from mlpack.registry.rows import Reference
 from mlpack.registry.transfer import WITH, export, import_
+from raw_tars import header, pax
 
 FUNCTION = "artifacts/int8@lambda-zip-x86_64/function.zip"
 PROD = Reference(name="minilm", alias="prod")
@@ -358,6 +360,36 @@ def test_links_in_a_tar_are_not_followed(target: Registry, tmp_path: Path, kind:
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (pax(path=b"a/" * 60_000) + header(b"f"), "more than 4096 bytes"),
+        (header(b"p", b"x", 1 << 40), "an extension header of"),
+        (pax(comment=b"c") * 20, "extension headers"),
+        (header(b"index.jsonl", b"S"), "sparse"),
+        (header(b"index.jsonl", size=1 << 40), "ends too early"),
+        (header(b"index.jsonl") * 2, "twice"),
+        (header(b"index.jsonl", b"1", link=b"x") + bytes(1024), "has no index.jsonl"),
+        (b"\x1f\x8b" + bytes(2000), "not compressed"),
+    ],
+)
+def test_a_hostile_tar_is_refused_in_little_memory(target: Registry, tmp_path: Path, data: bytes, said: str) -> None:
+    (tmp_path / "hostile.tar").write_bytes(data)
+    tracemalloc.start()
+    try:
+        refused(target, tmp_path / "hostile.tar", said)
+        assert tracemalloc.get_traced_memory()[1] < 5e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_a_killed_export_left_goes_with_the_next(source: Registry, tmp_path: Path) -> None:
+    (tmp_path / "out/mlpack-held-export-old").mkdir(parents=True)
+    (tmp_path / "out/mlpack-held-export-old/tar").write_bytes(b"x")
+    export(source, tmp_path / "out/exported.tar")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["exported.tar"]
 
 
 def test_nothing_is_overwritten(source: Registry, tmp_path: Path) -> None:

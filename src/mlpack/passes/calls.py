@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from mlpack import tokenizer_limits
 from mlpack.calls import DTYPES
 from mlpack.errors import PassError
 from mlpack.passes import graph
@@ -77,12 +78,10 @@ def _row(encoded: Any, signature: Signature) -> dict[str, tuple[int, ...]]:
 
 
 def _tokenizer(model_dir: Path) -> Any:
-    from tokenizers import Tokenizer
-
     path = model_dir / graph.TOKENIZER
     if not path.is_file():
         raise PassError(f"the data holds texts, but the model's directory has no {graph.TOKENIZER}")
-    return Tokenizer.from_str(path.read_text("utf-8"))
+    return tokenizer_limits.load(path, PassError)
 
 
 def _tokens(tokenizer: Any, texts: list[str], signature: Signature) -> dict[str, Any]:

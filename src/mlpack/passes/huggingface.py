@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from mlpack import bounded
+from mlpack import bounded, tokenizer_limits
 from mlpack.errors import PassError
 from mlpack.passes import graph, huggingface_checks, torch_model
 from mlpack.records import TensorSpec
@@ -325,16 +325,10 @@ def append_pooling(exported: onnx.ModelProto, pooling: Pooling) -> None:
 
 def write_tokenizer(model_dir: Path, out_dir: Path, model: Loaded) -> None:
     """Writes tokenizer.json: padding to the longest of a batch, cut at `max_length`; nothing when the model reads no text."""
-    from tokenizers import Tokenizer
-
     path = model_dir / graph.TOKENIZER
     if not path.is_file():
         return
-    read_json(path)  # says what is wrong with a damaged file better than the binding does
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the binding raises nothing more special for a file that is no tokenizer
-        raise PassError(f"{path.name}: not a tokenizer ({str(error)[:300]}); copy it again, or save the tokenizer anew") from error
+    tokenizer = tokenizer_limits.load(path, PassError)
     largest, rows = max(tokenizer.get_vocab(with_added_tokens=False).values(), default=0), model.limits["input_ids"]
     if largest >= rows > 1:
         raise PassError(

@@ -38,6 +38,7 @@ FOREIGN_ERRORS: tuple[type[Exception], ...] = (
     ArithmeticError, AssertionError, AttributeError, BufferError, EOFError, ImportError, LookupError, MemoryError, NameError,
     OSError, RuntimeError, SyntaxError, SystemError, TypeError, ValueError,
 )  # fmt: skip
+_UNREADABLE: tuple[type[Exception], ...] = (*FOREIGN_ERRORS, *zips.DAMAGE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,7 +194,7 @@ def read_pickled(path: Path) -> dict[str, torch.Tensor]:
             f"{path.name}: holds more than tensors, and loading it would run code from the file, which mlpack never does. "
             "Save the state dict as safetensors (safetensors.torch.save_file(model.state_dict(), ...))"
         ) from error
-    except (*FOREIGN_ERRORS, *zips.DAMAGE) as error:
+    except _UNREADABLE as error:
         raise PassError(f"{path.name}: cannot be read ({error}); it was probably cut off") from error
     if not isinstance(value, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in value.values()):
         raise PassError(f"{path.name}: is not a state dict; save model.state_dict(), best as safetensors")

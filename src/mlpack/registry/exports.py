@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 from mlpack import digest, plain_files, tars
+from mlpack import temporary as held
 from mlpack.digest import Digest
 from mlpack.errors import MlpackError, RecipeError, disk_of
 from mlpack.records import Release
@@ -80,7 +81,7 @@ class Writer:
             raise RecipeError(f"{link}: a link, where an export that was interrupted has a folder; give another directory")
         out.parent.mkdir(parents=True, exist_ok=True)
         if out.suffix == ".tar":
-            self.scratch = Path(self._stack.enter_context(tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.")))
+            self.scratch = self._stack.enter_context(held.directory("export", out.parent))
             self._tar = self._stack.enter_context(tarfile.open(self.scratch / "tar", "w", format=tarfile.PAX_FORMAT))
         else:
             self.scratch = out / ".partial"
@@ -151,9 +152,9 @@ def temporary() -> Iterator[Path]:
     """A temporary directory. FullDiskError names it when its disk is full."""
     with (
         disk_of(Path(tempfile.gettempdir()), "free some there, or set TMPDIR to a folder on a larger disk"),
-        tempfile.TemporaryDirectory(prefix="mlpack-import-") as folder,
+        held.directory("import") as folder,
     ):
-        yield Path(folder)
+        yield folder
 
 
 class Reader:

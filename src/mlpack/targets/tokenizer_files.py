@@ -8,9 +8,11 @@ Both forms are loaded and compared before the list is used; whatever is doubtful
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
+from mlpack import tokenizer_limits
 from mlpack.errors import PackError
 
 TOKENIZER, WORDS = "tokenizer.json", "vocab.txt"
@@ -30,22 +32,23 @@ def write(source: Path, out_dir: Path) -> dict[str, Any]:
 
     PackError when the file is no tokenizer.
     """
-    try:
-        described = json.loads(source.read_bytes())
-        kind = described["model"].get("type")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise PackError(f"{source} is no tokenizer.json of the tokenizers library ({type(error).__name__}: {error})") from None
+    described = tokenizer_limits.read(source, PackError)
+    kind = described["model"].get("type")
     target = out_dir / TOKENIZER
-    words = _listed(described) if kind == "WordPiece" else None
-    if words is not None:
-        options = {key: described["model"][key] for key in _OPTIONS if key in described["model"]}
-        described["model"]["vocab"] = {each["content"]: each["id"] for each in described["added_tokens"]}
-        target.write_text(json.dumps(described, ensure_ascii=False, separators=(",", ":")), "utf-8")
-        (out_dir / WORDS).write_text("".join(f"{word}\n" for word in words), "utf-8", newline="\n")
-        if _agree(source, target, out_dir / WORDS, options):
-            return {"file": TOKENIZER, "wordpiece": {"file": WORDS, **options}}
-        (out_dir / WORDS).unlink()
-    target.write_bytes(source.read_bytes())
+    try:
+        words = _listed(described) if kind == "WordPiece" else None
+        if words is not None:
+            options = {key: described["model"][key] for key in _OPTIONS if key in described["model"]}
+            described["model"]["vocab"] = {each["content"]: each["id"] for each in described["added_tokens"]}
+            target.write_text(json.dumps(described, ensure_ascii=False, separators=(",", ":")), "utf-8")
+            (out_dir / WORDS).write_text("".join(f"{word}\n" for word in words), "utf-8", newline="\n")
+            if _agree(tokenizer_limits.load(source, PackError), target, out_dir / WORDS, options):
+                return {"file": TOKENIZER, "wordpiece": {"file": WORDS, **options}}
+            (out_dir / WORDS).unlink()
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
+        why = f"{type(error).__name__}: {str(error)[:300]}"
+        raise PackError(f"{source} is no tokenizer.json of the tokenizers library ({why}): save it anew") from None
+    shutil.copyfile(source, target)
     return {"file": TOKENIZER}
 
 
@@ -63,11 +66,11 @@ def _listed(described: dict[str, Any]) -> list[str] | None:
     return words if all(vocabulary.get(each["content"]) == each["id"] for each in added) else None
 
 
-def _agree(whole: Path, small: Path, words: Path, options: dict[str, Any]) -> bool:
+def _agree(one: Any, small: Path, words: Path, options: dict[str, Any]) -> bool:
     """Whether the split tokenizer knows the same words and gives the same tokens as the whole one."""
     from tokenizers import Tokenizer, models
 
-    one, other = Tokenizer.from_file(str(whole)), Tokenizer.from_file(str(small))
+    other = Tokenizer.from_file(str(small))
     other.model = models.WordPiece.from_file(str(words), **options)
     if one.get_vocab() != other.get_vocab():
         return False
