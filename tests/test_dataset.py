@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import tracemalloc
 import zipfile
 from pathlib import Path
@@ -245,6 +246,22 @@ def _whole_npz() -> bytes:
 def test_damaged_file_is_a_recipe_error(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "d.npz").write_bytes(data)
     assert "d.npz" in _problems(tmp_path, _signature(IMAGE))
+
+
+def test_an_array_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "d.npz", "w") as archive:
+        archive.writestr("image.npy", zipfile.ZipFile(io.BytesIO(_whole_npz())).read("image.npy"))
+        archive.writestr("imagf.npy", b"other")
+    (tmp_path / "d.npz").write_bytes((tmp_path / "d.npz").read_bytes().replace(b"imagf.npy", b"image.npy"))
+    assert "'image' is there twice" in _problems(tmp_path, _signature(IMAGE))
+
+
+def test_a_directory_of_two_gigabytes_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "d.npz").open("wb") as file:
+        file.truncate(2 << 30)
+        file.seek(2 << 30)
+        file.write(struct.pack("<IHHHHIIH", 0x06054B50, 0, 0, 1, 1, 2 << 30, 0, 0))
+    assert "more than the 16,777,216 bytes" in _problems(tmp_path, _signature(IMAGE))
 
 
 @settings(max_examples=settings().max_examples * 3 // 5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

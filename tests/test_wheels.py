@@ -248,8 +248,12 @@ def test_engines_are_built_by_the_tensorrt_that_workers_carry() -> None:
         '{"schema": 1%s, "wheels": {}, "bases": {}}' % ("0" * 5000),
         json.dumps({"schema": 1, "bases": {}, "wheels": {"x": [{"name": "x", "version": "1", "sha256": ["a" * 64] * 1001}]}}),
         '{"schema": "%s"}' % ("x" * 100_000),
+        json.dumps({"schema": 1, "bases": {}, "wheels": {"x": [{"name": "x" * 201, "version": "1", "sha256": ["a" * 64]}]}}),
+        json.dumps({"schema": 1, "bases": {}, "wheels": {"x": [{"name": "x", "version": "1" * 10**6, "sha256": ["a" * 64]}]}}),
+        json.dumps({"schema": 1, "bases": {}, "wheels": {"x": [{"name": "x", "version": "1", "sha256": {"a" * 64: 1}}]}}),
+        json.dumps({"schema": 1, "bases": {}, "wheels": {"x" * 10**6: []}}),
     ],
-    ids=["lists", "objects", "inside", "surrogate", "digits", "hashes", "long"],
+    ids=["lists", "objects", "inside", "surrogate", "digits", "hashes", "long", "name", "version", "object of hashes", "key"],
 )
 def test_a_lock_that_is_made_to_break_readers_is_a_recipe_error(text: str, tmp_path: Path) -> None:
     path = tmp_path / wheels.LOCK_NAME

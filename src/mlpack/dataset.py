@@ -117,6 +117,9 @@ def _load_npz(path: Path, reference: str, signature: Signature) -> dict[str, Arr
                 if name == member.filename:
                     problems.append(f"{reference}: {member.filename!r:.200} is not an array; an .npz file holds nothing else")
                     continue
+                if name in arrays:
+                    problems.append(f"{reference}: {name!r:.200} is there twice, and two readers could see two different ones")
+                    continue
                 try:
                     with archive.open(member) as stream:
                         needed += _bookkeeping(stream, member.file_size, name, signature)

@@ -79,9 +79,9 @@ class Tar:
             yield found
             self._skip()
 
-    def content(self, member: Member) -> BinaryIO:
-        """The content of the member that the iteration is at, read forwards."""
-        return io.BufferedReader(_Content(self, member.size_bytes), _BUFFER_BYTES)
+    def content(self, refuse: Callable[[str], Exception] = TarError) -> BinaryIO:
+        """The content of the member that the iteration is at, read forwards; `refuse` makes the error where it ends too early."""
+        return io.BufferedReader(_Content(self, refuse), _BUFFER_BYTES)
 
     def take(self, size: int) -> bytes:
         """Up to so many bytes of the content that is left; b"" at its end."""
@@ -157,16 +157,19 @@ class Tar:
 
 
 class _Content(io.RawIOBase):
-    def __init__(self, tar: Tar, size: int) -> None:
+    def __init__(self, tar: Tar, refuse: Callable[[str], Exception]) -> None:
         super().__init__()
-        self._tar, self._size = tar, size
+        self._tar, self._refuse = tar, refuse
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Buffer, /) -> int:
         view = memoryview(buffer).cast("B")
-        chunk = self._tar.take(len(view))
+        try:
+            chunk = self._tar.take(len(view))
+        except TarError as error:
+            raise self._refuse(str(error)) from None
         view[: len(chunk)] = chunk
         return len(chunk)
 

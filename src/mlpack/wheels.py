@@ -50,6 +50,8 @@ _PLATFORMS = {"x86_64": "x86_64-manylinux_2_28", "arm64": "aarch64-manylinux_2_2
 """glibc 2.28: what the engine's wheel needs; Amazon Linux 2023 (Lambda's Python 3.12 and later) has 2.34, its 3.11 image 2.26."""
 _TIMEOUT_S = 600
 _SHOWN = 300
+_VERSION = r"[A-Za-z0-9][A-Za-z0-9.+!_-]{0,199}"
+_KEY_LETTERS = 1000
 _HASHES = 1000
 """Of one distribution: a wheel a platform and Python; the most that a real one has is some hundred."""
 _UNREACHABLE = re.compile(
@@ -194,18 +196,22 @@ def platform_key(python: str, arch: str) -> str:
 
 
 def _text(key: str) -> str:
-    """A key of the lock. ValueError for halves of surrogate pairs, which nothing could be written with again."""
+    """A key of the lock. ValueError for an endless one, and for halves of surrogate pairs, which cannot be written."""
     key.encode()
+    if len(key) > _KEY_LETTERS:
+        raise ValueError(f"a key of {len(key):,} letters")
     return key
 
 
 def _pin(data: Mapping[str, Any]) -> Pin:
+    if not isinstance(data["sha256"], list):
+        raise TypeError("sha256 is no list")
     pin = Pin(name=data["name"], version=data["version"], sha256s=tuple(data["sha256"]))
     if not 0 < len(pin.sha256s) <= _HASHES:
         raise ValueError(f"{pin.name!r:.60}: {len(pin.sha256s)} hashes")
     # What stands here is put into a requirements file: nothing in it may be read as an option or another requirement.
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", pin.name) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+!_-]*", pin.version):
-        raise ValueError(f"not a name and version: {pin.name!r} {pin.version!r}")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", pin.name) or not re.fullmatch(_VERSION, pin.version):
+        raise ValueError(f"not a name and version: {pin.name!r:.80} {pin.version!r:.80}")
     if not pin.sha256s or not all(re.fullmatch(r"[0-9a-f]{64}", each) for each in pin.sha256s):
         raise ValueError(f"{pin.name}: not sha256 hashes")
     return pin

@@ -14,6 +14,7 @@ import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
+from layouts import Maker
 
 from mlpack.digest import of_bytes, of_tree
 from mlpack.errors import NamingError, PackError
@@ -266,3 +267,33 @@ def test_archive_by_another_tar_is_read(made: Image, tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "other.tar", "w") as archive:
         archive.add(tmp_path / "out", ".")
     assert layout.read(tmp_path / "other.tar") == made
+
+
+LONG, ZEROS = "x" * 1_000_000, f"sha256:{'0' * 64}"
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        f'{{"{LONG}": 1, "{LONG}": 2}}',
+        json.dumps({"manifests": [{"mediaType": LONG, "digest": ZEROS, "size": 1}]}),
+        json.dumps({"manifests": [{"mediaType": media.OCI_MANIFEST, "digest": LONG, "size": 1}]}),
+        json.dumps({"manifests": [{"mediaType": media.OCI_MANIFEST, "digest": ZEROS, "size": LONG}]}),
+        json.dumps({"manifests": [{"mediaType": media.OCI_MANIFEST, "digest": ZEROS, "size": 10**4000}]}),
+    ],
+    ids=["key", "type", "digest", "size", "number"],
+)
+def test_a_strangers_words_are_cut_in_what_is_said(made: Image, index: str, tmp_path: Path) -> None:
+    layout.write(made, tmp_path / "out")
+    (tmp_path / "out/index.json").write_text(index)
+    with pytest.raises(PackError) as refused:
+        layout.read(tmp_path / "out")
+    assert len(str(refused.value)) < 1000
+
+
+def test_a_manifest_beyond_the_limit_is_said_to_be_one(tmp_path: Path) -> None:
+    maker = Maker(tmp_path / "out")
+    line = maker.image(layers=[{"mediaType": "x" * 100, "digest": "sha256:" + "0" * 64, "size": 1}] * 30_000)
+    (tmp_path / "out/index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [line]}))
+    with pytest.raises(PackError, match="more than the 4194304 bytes"):
+        layout.read(tmp_path / "out")

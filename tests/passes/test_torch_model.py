@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import struct
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from small_models import torch_dir
 
-from mlpack import digest
+from mlpack import bounded, digest
 from mlpack.errors import PassError
 from mlpack.passes import torch_model
 
@@ -144,3 +145,46 @@ def test_replay_refuses_a_factory_that_has_changed(tmp_path: Path) -> None:
     module = opened(torch_dir(tmp_path / "m"))
     with pytest.raises(PassError, match="the factory has changed"):
         torch_model.replay(module, [{"module": "gone.0", "kind": "out", "indices": [1]}])
+
+
+def checkpoint(path: Path, change: str) -> Path:
+    """What torch would read into memory whole, or never asked for."""
+    if change == "expanded":
+        torch.save({"w": torch.zeros(1).expand(1 << 45)}, path)
+        return path
+    torch.save({"w": torch.zeros(4)}, path)
+    if change == "entries":
+        directory = struct.pack("<IHHHHHHIIIHHHHHII", 0x02014B50, *[0] * 16) * 70_000
+        path.write_bytes(directory + struct.pack("<IHHHHIIH", 0x06054B50, 0, 0, 1, 1, len(directory), 0, 0))
+    elif change == "directory":
+        with path.open("wb") as file:
+            file.truncate(2 << 30)
+            file.seek(2 << 30)
+            file.write(struct.pack("<IHHHHIIH", 0x06054B50, 0, 0, 1, 1, 2 << 30, 0, 0))
+    elif change == "inflates":
+        data = bytearray(path.read_bytes())
+        start = data.rindex(b"PK\x01\x02") + 24
+        data[start : start + 4] = struct.pack("<I", 0xFFFFFFF0)
+        path.write_bytes(data)
+        bounded.configure({"MLPACK_MAX_DATA_MB": "1000"})
+    elif change == "cut":
+        path.write_bytes(path.read_bytes()[:-40])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("expanded", "MB of memory"),
+        ("entries", "more than 65,535 entries"),
+        ("directory", "more than the 16,777,216 bytes"),
+        ("inflates", "MB of memory"),
+        ("cut", "cannot be read"),
+    ],
+)
+def test_a_hostile_checkpoint_is_refused_before_torch_reads_it(tmp_path: Path, change: str, words: str) -> None:
+    try:
+        with pytest.raises(PassError, match=words):
+            torch_model.read_pickled(checkpoint(tmp_path / "weights.pt", change))
+    finally:
+        bounded.configure({})

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import stat
+import struct
 import zipfile
 from pathlib import Path
 
 import pytest
+from tests.oci.layouts import LAYER, Maker
 
 from mlpack import digest
 from mlpack.errors import PackError
 from mlpack.targets.unpacking import describe, unpack
+from raw_tars import header, pax
 
 
 def artifact(
@@ -150,3 +154,38 @@ def test_a_list_that_is_none_is_said_shortly(tmp_path: Path, text: str) -> None:
     with pytest.raises(PackError) as caught:
         unpack(tmp_path, tmp_path / "out")
     assert len(str(caught.value)) < 600
+
+
+def test_unpack_a_directory_of_two_gigabytes_is_not_read(tmp_path: Path) -> None:
+    given = artifact(tmp_path / "a", {"a": b"1"})
+    with (given / "function.zip").open("wb") as file:
+        file.truncate(2 << 30)
+        file.seek(2 << 30)
+        file.write(struct.pack("<IHHHHIIH", 0x06054B50, 0, 0, 1, 1, 2 << 30, 0, 0))
+    with pytest.raises(PackError, match="more than the 16,777,216 bytes"):
+        unpack(given, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (pax(path=b"a/" * 60_000) + header(b"f"), "more than 4096 bytes"),
+        (header(b"p", b"x", 1 << 40), "an extension header of"),
+        (header(b"var/task/f", b"S"), "sparse"),
+        (header(b"var/task/f", b"2", link=b"/etc/passwd"), "not a plain file"),
+        (header(b"var/task/f", b"1", link=b"/etc/passwd"), "not a plain file"),
+        (header(b"var/task/../../evil"), "not list|leaves"),
+        (header(b"var/task/f", size=1 << 40), "ends too early|is not the file"),
+    ],
+)
+def test_unpack_a_hostile_layer_is_refused(tmp_path: Path, data: bytes, said: str) -> None:
+    layer = data + bytes(1024)
+    maker = Maker(tmp_path / "a/image")
+    line = maker.image(layers=[{"mediaType": LAYER, **maker.blob(gzip.compress(layer, mtime=0))}])
+    (tmp_path / "a/image/index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [line]}))
+    ours = {"model": json.loads((maker.path / "blobs/sha256" / line["digest"][7:]).read_text())["layers"][0]["digest"]}
+    row = {"path": "f", "size_bytes": 1, "digest": str(digest.of_bytes(b"1"))}
+    (tmp_path / "a/package.json").write_text(json.dumps({"schema": 1, "kind": "image", "files": [row], "layers": ours}))
+    with pytest.raises(PackError, match=said):
+        unpack(tmp_path / "a", tmp_path / "out")
+    assert not (tmp_path / "evil").exists()

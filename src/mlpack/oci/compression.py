@@ -137,7 +137,7 @@ class Inflated(io.RawIOBase):
             self._stream = stored
         else:
             raise PackError(
-                f"a layer of type {media_type!r} cannot be read: only tar and gzip can. "
+                f"a layer of type {media_type!r:.200} cannot be read: only tar and gzip can. "
                 "Recompress the image, for example with `skopeo copy --dest-compress-format gzip`"
             )
         self._limit_bytes = limit_bytes or bounded.setting("MLPACK_MAX_LAYER_MB", MAX_UNCOMPRESSED_BYTES)

@@ -210,18 +210,18 @@ def descriptors(found: dict[str, Any]) -> tuple[media.Descriptor, tuple[media.De
     Layers that may not be handed on (`foreign`, `nondistributable`) are refused: their bytes are not in the registry.
     """
     if found.get("schemaVersion") != 2:
-        raise PackError(f"manifest: schemaVersion is {found.get('schemaVersion')!r}, only 2 can be read")
+        raise PackError(f"manifest: schemaVersion is {found.get('schemaVersion')!r:.200}, only 2 can be read")
     kin = media.family(_type_of(found))
     named = media.descriptor(found.get("config"), "manifest: config")
     if named.media_type not in {kin.config, media.OCI.config, media.DOCKER.config}:
-        raise PackError(f"manifest: an artifact of type {named.media_type!r}, not an image")
+        raise PackError(f"manifest: an artifact of type {named.media_type!r:.200}, not an image")
     layers = found.get("layers")
     if not isinstance(layers, list):
         raise PackError("manifest: no list of layers")
     described = tuple(media.descriptor(layer, f"manifest: layer {number}") for number, layer in enumerate(layers))
     for layer in described:
         if layer.media_type not in media.LAYERS:
-            raise PackError(f"manifest: a layer of type {layer.media_type!r} cannot be read or handed on")
+            raise PackError(f"manifest: a layer of type {layer.media_type!r:.200} cannot be read or handed on")
     return named, described
 
 
@@ -238,7 +238,7 @@ def validate(image: Image) -> list[str]:
     problems += [f"the config lacks {key!r}" for key in ("architecture", "os") if not made.get(key)]
     rootfs = made.get("rootfs") or {}
     if rootfs.get("type") != "layers":
-        problems.append(f"rootfs.type is {rootfs.get('type')!r}, not 'layers'")
+        problems.append(f"rootfs.type is {rootfs.get('type')!r:.200}, not 'layers'")
     if rootfs.get("diff_ids") != [str(layer.diff_id) for layer in image.layers]:
         problems.append("rootfs.diff_ids are not the layers'")
     if [layer.get("digest") for layer in found.get("layers", ())] != [str(layer.digest) for layer in image.layers]:
@@ -336,7 +336,7 @@ def _type_in(kin: media.Family, media_type: str) -> str:
         return kin.gzip
     if media_type in media.TAR_LAYERS:
         return kin.tar
-    raise PackError(f"a layer of type {media_type!r} cannot be added to an image of type {kin.manifest!r}")
+    raise PackError(f"a layer of type {media_type!r:.200} cannot be added to an image of type {kin.manifest!r}")
 
 
 def _runtime(made: dict[str, Any]) -> dict[str, Any]:

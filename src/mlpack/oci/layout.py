@@ -206,6 +206,8 @@ def _document(files: _Files, wanted: media.Descriptor) -> bytes:
         raise PackError(f"the blob {wanted.digest} has {wanted.size_bytes} bytes: documents of up to {most} are read")
     with files(_blob_name(wanted.digest)) as stream:
         data = stream.read(media.MAX_JSON_BYTES + 1)
+    if len(data) > media.MAX_JSON_BYTES:
+        raise PackError(f"the blob {wanted.digest} has more than the {media.MAX_JSON_BYTES} bytes that a manifest may have")
     if len(data) != wanted.size_bytes or of_bytes(data) != wanted.digest:
         raise PackError(f"the blob {wanted.digest} is damaged: its bytes have the digest {of_bytes(data)}")
     return data

@@ -61,7 +61,7 @@ def family(manifest_type: str) -> Family:
     try:
         return _FAMILIES[manifest_type]
     except KeyError:
-        raise PackError(f"a manifest of type {manifest_type!r} is not a single-platform image") from None
+        raise PackError(f"a manifest of type {manifest_type!r:.200} is not a single-platform image") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +92,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
-            raise PackError(f"the key {key!r} is given twice: two readers could see two different documents")
+            raise PackError(f"the key {key!r:.200} is given twice: two readers could see two different documents")
         found[key] = value
     return found
 
@@ -125,8 +125,8 @@ def descriptor(value: Any, what: str) -> Descriptor:
     media_type, size = value.get("mediaType"), value.get("size")
     if not isinstance(media_type, str):
         raise PackError(f"{what}: mediaType is missing")
-    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
-        raise PackError(f"{what}: size is not a number of bytes: {size!r}")
+    if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < 1 << 63:
+        raise PackError(f"{what}: size is not a number of bytes: {size!r:.200}")
     said = value.get("annotations")
     notes = {key: text for key, text in said.items() if isinstance(text, str)} if isinstance(said, dict) else {}
     name, kind = notes.get("org.opencontainers.image.ref.name"), value.get("artifactType")
@@ -167,7 +167,7 @@ def architecture(name: str) -> str:
     try:
         return _ARCHITECTURES[name]
     except KeyError:
-        raise PackError(f"no images are made for {name!r}: choose one of {', '.join(sorted(_ARCHITECTURES))}") from None
+        raise PackError(f"no images are made for {name!r:.200}: choose one of {', '.join(sorted(_ARCHITECTURES))}") from None
 
 
 def is_printable(text: str) -> bool:

@@ -76,7 +76,7 @@ def members(inflated: Inflated) -> Iterator[tuple[tars.Member, BinaryIO]]:
     tar = tars.Tar(io.BufferedReader(inflated, _BUFFER_BYTES))
     try:
         for member in tar:
-            yield member, tar.content(member)
+            yield member, tar.content(_damaged)
     except tars.TarError as error:
         raise _damaged(str(error)) from None
 
