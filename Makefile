@@ -36,6 +36,7 @@ slow: $(READY) debian
 # that docs/reliability.md has.
 soak: $(READY) debian
 	MLPACK_SOAK=1 $(BIN)/python -m pytest tests_slow -q -s
+	MLPACK_SOAK=1 $(BIN)/python -m pytest tests/registry/test_damages.py -q -n 2 -m slow
 	$(BIN)/python -m pytest tests -q -n 2 -m hypothesis --hypothesis-profile=soak --hypothesis-show-statistics
 
 lint: $(READY)

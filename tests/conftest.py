@@ -18,8 +18,10 @@ from workshop import Workshop
 
 __all__ = ["aws", "aws_server", "stores", "stores_server"]
 
-# `make soak`. Tests that state a count of their own state it as a share of the profile's, so that they grow with it. Without a
-# deadline: among so many examples one is slow because the machine is, which says nothing about the code.
+# Without a deadline: an example that is slow is so because the machine is, which says nothing about the code.
+hypothesis.settings.register_profile("usual", deadline=None)
+hypothesis.settings.load_profile("usual")
+# `make soak`. Tests that state a count of their own state it as a share of the profile's, so that they grow with it.
 hypothesis.settings.register_profile("soak", max_examples=2_000, deadline=None, print_blob=True)
 
 

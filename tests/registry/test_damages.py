@@ -1,7 +1,7 @@
 """One damaged row is one named error, whatever the verb: never exit 1, never a wrong value. Every verb × every row × every damage.
 
 Among the fast tests each row meets a sixth of the damages, in turns, under one verb each; among the slow ones all of them under
-six, and registries of random damages. All verbs and thousands of registries are `make soak`'s.
+three, and registries of random damages. All verbs and thousands of registries are `make soak`'s.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ def test_every_row_and_every_damage(tmp_path: Path, kind: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_row_and_every_damage_and_every_verb(tmp_path: Path, kind: str) -> None:
-    """Six verbs a damage, in turns, so that each verb meets the row a dozen times; with MLPACK_SOAK=1 all of them."""
+    """Three verbs a damage, in turns, so that each verb meets the row some times; with MLPACK_SOAK=1 all of them."""
     found = []
     for number, (name, change) in enumerate(DAMAGES.items()):
         root = damages.fresh(tmp_path / str(number))
         damages.damage(root, kind, change, number)
-        found += wrong(Path(name), answers(root, tuple(VERBS) if os.environ.get("MLPACK_SOAK") else damages.verbs_of(number)))
+        found += wrong(Path(name), answers(root, tuple(VERBS) if os.environ.get("MLPACK_SOAK") else damages.verbs_of(number)[:3]))
     for number, other in enumerate(KINDS.values()):
         root = damages.fresh(tmp_path / f"swap{number}")
         damages.swap(root, kind, other)
