@@ -353,7 +353,7 @@ def damaged(seed: int, folder: Path) -> Path:
         for _ in range(draw.choice((1, 1, 1, 2, 3))):
             kind, name = draw.choice(sorted(KINDS)), draw.choice((*sorted(DAMAGES), "swap", "gone"))
             said.append(f"{kind}: {name}")
-            with contextlib.suppress(ValueError, TypeError, AttributeError, KeyError):  # what is damaged already may be no JSON
+            with contextlib.suppress(ValueError, TypeError, AttributeError, KeyError, RecursionError):  # it may be no JSON already
                 if name == "swap":
                     swap(root, kind, KINDS[draw.choice(sorted(KINDS))])
                 elif name == "gone":
