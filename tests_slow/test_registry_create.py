@@ -23,7 +23,7 @@ from tests.registry.builds import build
 
 from mlpack import conditional
 from mlpack.errors import RecipeError, ServiceError
-from mlpack.registry import SCHEMA, Put, blueprint, rows, settings, setup
+from mlpack.registry import SCHEMA, Put, blueprint, rows, setup
 from mlpack.registry.aws import parse
 from mlpack.registry.blueprint import Wanted
 from mlpack.registry.places import open_registry
@@ -208,7 +208,7 @@ def test_where_images_go_is_written_down_and_moved(aws: AwsServer) -> None:
     for prefix in ("ghcr.io/team", "ghcr.io/other"):
         assert setup.create(URL, wanted=Wanted(images=prefix))[-1] == f"send images to {prefix}"
         assert setup.create(URL, wanted=Wanted(images=prefix)) == []
-        row = open_registry(URL).place.table.get(settings.IMAGES_KEY)
+        row = open_registry(URL).place.table.get(rows.IMAGES_KEY)
         assert row is not None
         assert row.head == {"prefix": prefix}
     assert setup.create(URL) == []
