@@ -29,6 +29,8 @@ from mlpack.errors import ExitCode
 from mlpack.records import Release
 from mlpack.registry import Key, Put, places, rows
 
+pytestmark = pytest.mark.slow  # a hundred command lines
+
 MEANT = ("::error ", "::group::", "::endgroup::", "::warning ")
 PROMISED = {ExitCode.OK, ExitCode.RECIPE, ExitCode.STEP_FAILED, ExitCode.SERVICE, ExitCode.OVER_BUDGET}
 MANY = re.sub("[\0\ud800-\udc7f\udd00-\udfff]", "", "\n".join(word for word in LOG if len(word) < 500))

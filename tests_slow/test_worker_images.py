@@ -77,7 +77,7 @@ def test_gpu_image_of_real_wheels_is_small_reproducible_and_taken_by_other_tools
     assert (made.digest, made.tree) == (again.digest, again.tree)
     written = layout.read(artifact / "image")
     assert layering.problems(written, HERE, tuple(layer.digest for layer in written.layers[-4:])) == ()
-    assert images.validate(artifact / "image", for_lambda=False) == []
+    assert images.validate(str(artifact / "image"), None, for_lambda=False) == []
     sizes = {part.name: part.size_bytes for part in made.parts}
     assert 230_000_000 < sizes["runtime"] < 250_000_000
     assert sizes["base"] + sizes["runtime"] + sizes["code"] < WORKER_IMAGE.value

@@ -17,7 +17,8 @@ from mlpack.passes import check, export, graph, huggingface, huggingface_checks,
 from mlpack.records import Signature
 
 # DeBERTa's own module compiles functions with torch.jit when it is imported.
-pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+# Exports and loads small models: 20 s of CPU.
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")]
 SMALL: dict[str, Any] = {
     "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "vocab_size": 50,
 }  # fmt: skip

@@ -510,6 +510,7 @@ def test_a_publisher_that_ends_as_its_intent_does_is_seen(
     assert whole(registry)
 
 
+@pytest.mark.slow
 def test_two_collections_at_once_are_one(
     registry: Registry, publish: Callable[..., Release], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -641,6 +642,7 @@ class Collecting(RuleBasedStateMachine):
             self.folder.cleanup()
 
 
+@pytest.mark.slow
 def test_anything_in_any_order(tmp_path: Path) -> None:
     made = {(n, c): build(tmp_path / f"{n}{c}", name=n, content=bytes([c])) for n in ("minilm", "fashion") for c in range(6)}
 

@@ -19,6 +19,8 @@ from mlpack.registry.releases import Registry
 from mlpack.registry.rows import Reference
 from mlpack.registry.transfer import AUDIT, POLICIES, WITH, export, import_
 
+pytestmark = pytest.mark.slow  # an export and an import a row
+
 OPEN = {"budgets": {}, "refuses": []}
 GONE = f"sha256:{'1' * 64}"
 COLLECTED = {"what": "collected", "who": "ceo@example.com", "details": {"releases": {"minilm@7": GONE}, "images": []}}
