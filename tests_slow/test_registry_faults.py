@@ -24,7 +24,7 @@ from tests.registry.builds import build
 from mlpack import digest
 from mlpack.digest import Digest
 from mlpack.errors import MlpackError
-from mlpack.registry import Place, aliases, directory, releases
+from mlpack.registry import Place, aliases, directory, parallel
 from mlpack.registry.aws import Address, Clients, Patience, parse
 from mlpack.registry.care import verify
 from mlpack.registry.collection import Policy, collect
@@ -149,7 +149,7 @@ def builds(tmp_path_factory: pytest.TempPathFactory) -> Builds:
 @pytest.fixture(autouse=True)
 def _one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests in one order, so that the n-th is the same one each time."""
-    monkeypatch.setattr(releases, "_PARALLEL", 1)
+    monkeypatch.setattr(parallel, "_PARALLEL", 1)
 
 
 def child(work: Callable[[], object], ready: Callable[[int], object]) -> int:
