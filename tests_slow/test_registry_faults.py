@@ -174,7 +174,7 @@ def child(work: Callable[[], object], ready: Callable[[int], object]) -> int:
 
 
 def check(verb: Verb, registry: Registry, folder: Path, what: str) -> None:
-    """Whole now; and after it was done again, done and whole. Verbs act as far as 101 days from now, and what they leave is of then."""
+    """Whole now; and after it was done again, done and whole. Verbs act as far as 101 days from now: so does this."""
     assert verify(later(registry, 101), parallel=1).findings == (), f"after {what}"
     verb.again(registry, folder)
     assert verb.done(registry, folder), f"again after {what}"
