@@ -7,7 +7,7 @@ shapes differ: with dynamic int8 a batch shares its scales, so a neighbour may m
 """
 
 from mlpack_runtime.backend import BackendError
-from mlpack_runtime.tensor import DATATYPES, Tensor, count
+from mlpack_runtime.tensor import DATATYPES, Tensor, count, lengthened, sliced
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,12 +81,6 @@ def parts(layout: Layout, feeds: "Feeds", most: int) -> "list[Feeds]":
     if rows <= most or not layout.batched:
         return [feeds]
     return [{name: sliced(made, at, min(at + most, rows)) for name, made in feeds.items()} for at in range(0, rows, most)]
-
-
-def sliced(made: Tensor, begin: int, end: int) -> Tensor:
-    """Rows `begin` to `end` of a tensor."""
-    size = memoryview(made.data).nbytes // made.shape[0] if made.shape[0] else 0
-    return Tensor(made.datatype, (end - begin, *made.shape[1:]), memoryview(made.data).cast("B")[begin * size : end * size])
 
 
 def most_rows(shapes: "Shapes", wanted: int) -> int:
@@ -217,18 +211,7 @@ def together(pieces: "Sequence[Feeds]", layout: Layout) -> "dict[str, Tensor]":
         axis = layout.lengths.get(name)
         if axis is not None:
             longest = max(part.shape[axis] for part in parts_)
-            parts_ = [_lengthened(part, axis, longest, left=layout.pad_left) for part in parts_]
+            parts_ = [lengthened(part, axis, longest, left=layout.pad_left) for part in parts_]
         rows = sum(part.shape[0] for part in parts_)
         whole[name] = Tensor(first.datatype, (rows, *parts_[0].shape[1:]), b"".join(part.data for part in parts_))
     return whole
-
-
-def _lengthened(made: Tensor, axis: int, length: int, *, left: bool) -> Tensor:
-    missing = length - made.shape[axis]
-    if not missing:
-        return made
-    outer, inner = count(made.shape[:axis]), count(made.shape[axis + 1 :]) * DATATYPES[made.datatype][1]
-    data, step, zeros = memoryview(made.data).cast("B"), made.shape[axis] * inner, bytes(missing * inner)
-    rows = [bytes(data[at * step : (at + 1) * step]) for at in range(outer)]
-    joined = b"".join(zeros + row if left else row + zeros for row in rows)
-    return Tensor(made.datatype, (*made.shape[:axis], length, *made.shape[axis + 1 :]), joined)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 SCHEMA = 1
 MB_PER_VCPU = 1769  # AWS: "at 1,769 MB a function has the equivalent of one vCPU"
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+PROBE_TEXTS = ("warm", "a somewhat longer text, so that two lengths are known")
+"""What a text model is asked with, alone and together, to find out whether it answers rows each by itself."""
 
 
 class ModelError(RuntimeError):

@@ -8,7 +8,8 @@ Will not: be imported before such a call comes, or import what a worker has for 
 """
 
 from mlpack_runtime.limits import too_many_tokens
-from mlpack_runtime.tensor import DATATYPES, Tensor, count
+from mlpack_runtime.model import PROBE_TEXTS
+from mlpack_runtime.tensor import Tensor, close, lengthened, sliced
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
 
     Feeds = Mapping[str, Tensor]
 
-TOLERANCE = 0.2
-"""Of the largest value: dynamic int8 shares its scales over a batch (`probe` has the same for workers)."""
-_TEXTS = ["warm", "a somewhat longer text, so that two lengths are known"]
 
 
 def run(model: "Model", given: "list[str] | Feeds") -> "dict[str, Tensor]":
@@ -55,13 +53,7 @@ def _by_rows(feeds: "Feeds", most: int) -> "Iterator[tuple[list[int], Feeds]]":
     step = max(1, most // max(1, shape[1]))
     for at in range(0, shape[0], step):
         end = min(at + step, shape[0])
-        yield list(range(at, end)), {name: _rows(made, at, end) for name, made in feeds.items()}
-
-
-def _rows(made: Tensor, begin: int, end: int) -> Tensor:
-    data = memoryview(made.data).cast("B")
-    size = data.nbytes // made.shape[0]
-    return Tensor(made.datatype, (end - begin, *made.shape[1:]), data[begin * size : end * size])
+        yield list(range(at, end)), {name: sliced(made, at, end) for name, made in feeds.items()}
 
 
 def _together(parts: "list[Tensor]", places: "list[int]", axis: int, *, left: bool) -> Tensor:
@@ -70,7 +62,7 @@ def _together(parts: "list[Tensor]", places: "list[int]", axis: int, *, left: bo
     rows: list[bytes | memoryview] = [b""] * len(places)
     done = 0
     for part in parts:
-        made = _lengthened(part, axis, longest, left=left) if axis else part
+        made = lengthened(part, axis, longest, left=left) if axis else part
         data, number = memoryview(made.data).cast("B"), made.shape[0]
         size = data.nbytes // number
         for at in range(number):
@@ -81,14 +73,6 @@ def _together(parts: "list[Tensor]", places: "list[int]", axis: int, *, left: bo
     if axis:
         shape[axis] = longest
     return Tensor(parts[0].datatype, tuple(shape), b"".join(rows))
-
-
-def _lengthened(made: Tensor, axis: int, length: int, *, left: bool) -> Tensor:
-    inner = count(made.shape[axis + 1 :]) * DATATYPES[made.datatype][1]
-    data, step, zeros = memoryview(made.data).cast("B"), made.shape[axis] * inner, bytes((length - made.shape[axis]) * inner)
-    pieces = (bytes(data[at : at + step]) for at in range(0, data.nbytes, step)) if step else iter(())
-    joined = b"".join(zeros + piece if left else piece + zeros for piece in pieces)
-    return Tensor(made.datatype, (*made.shape[:axis], length, *made.shape[axis + 1 :]), joined)
 
 
 def _left(model: "Model") -> bool:
@@ -108,8 +92,8 @@ def _found(model: "Model") -> "dict[str, int] | str":
     fixed = [port.name for port in (*model.inputs, *model.outputs) if not port.shape or type(port.shape[0]) is int]
     if fixed:
         return f"{fixed[0]!r} has no free first axis"
-    short, long = [model.tokenize([text]) for text in _TEXTS]
-    runs, both = [model.predict(short), model.predict(long)], model.predict(model.tokenize(_TEXTS))
+    short, long = [model.tokenize([text]) for text in PROBE_TEXTS]
+    runs, both = [model.predict(short), model.predict(long)], model.predict(model.tokenize(list(PROBE_TEXTS)))
     axes = {}
     for name, pair in both.items():
         alone = [one[name] for one in runs]
@@ -121,12 +105,6 @@ def _found(model: "Model") -> "dict[str, int] | str":
         axes[name] = differing[0] if differing else 0
         # The longer text has no padding beside the shorter: it is the same number for number, wherever its axes are.
         own = alone[1:] if differing else alone
-        if not all(_close(made, _rows(pair, 2 - len(own) + at, 3 - len(own) + at)) for at, made in enumerate(own)):
+        if not all(close(made, sliced(pair, 2 - len(own) + at, 3 - len(own) + at)) for at, made in enumerate(own)):
             return f"output {name!r} of two texts at once is not what each gets alone"
     return axes
-
-
-def _close(one: Tensor, other: Tensor) -> bool:
-    pairs = [(x, y) for x, y in zip(one.flat(), other.flat(), strict=True) if x == x and y == y]
-    allowed = 0.0 if one.datatype.startswith(("INT", "UINT", "BOOL")) else TOLERANCE * max((abs(x) for x, _ in pairs), default=0)
-    return all(abs(x - y) <= allowed for x, y in pairs)

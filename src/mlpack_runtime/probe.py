@@ -1,13 +1,14 @@
 """How a graph may be asked for several calls at once: found out by asking it, before it is ready.
 
 Promises: calls are put together only if the graph's first axes are free, and a batch of two samples gave what each gave alone:
-the same shapes, and values that differ by no more than `TOLERANCE` of the largest (dynamic int8 shares its scales over a batch).
+the same shapes, and values that differ by no more than `tensor.TOLERANCE` of the largest (dynamic int8 shares scales over a batch).
 Whatever does not look like that is run one call at a time, which is always right. Will not: trust the names of axes alone.
 """
 
 from mlpack_runtime.backend import BackendError
 from mlpack_runtime.batching import Layout, Unit, cut, fitted, join
-from mlpack_runtime.tensor import DATATYPES, Tensor, count, tensor
+from mlpack_runtime.model import PROBE_TEXTS
+from mlpack_runtime.tensor import Tensor, close, count, tensor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from mlpack_runtime.model import Model
     from mlpack_runtime.ort import Port
 
-TOLERANCE = 0.2
-TEXTS = ("warm", "a somewhat longer text, so that two lengths are known")
 
 
 class Found:
@@ -58,7 +57,7 @@ def _pads(model: "Model") -> "dict[str, int]":
 
 def _samples(model: "Model") -> "list[dict[str, Tensor]]":
     if model.tokenizer is not None:
-        return [model.tokenize([text]) for text in TEXTS]
+        return [model.tokenize([text]) for text in PROBE_TEXTS]
     return [{port.name: _invented(port, number) for port in model.inputs} for number in range(2)]
 
 
@@ -112,14 +111,6 @@ def _compared(backend: "Backend", layout: Layout, samples: "list[dict[str, Tenso
         return "an output lacks the batch's rows"
     for single, pair in zip(singles, pairs, strict=True):
         for name, made in single.items():
-            if made.shape != pair[name].shape or not _close(made, pair[name]):
+            if made.shape != pair[name].shape or not close(made, pair[name]):
                 return f"output {name!r} of two calls at once is not what each gets alone"
     return ""
-
-
-def _close(one: Tensor, other: Tensor) -> bool:
-    a, b = one.flat(), other.flat()
-    finite = [(x, y) for x, y in zip(a, b, strict=True) if x == x and y == y and abs(x) != float("inf")]
-    size = max((abs(x) for x, _ in finite), default=0)
-    small = 0 if DATATYPES[one.datatype][3].startswith(("int", "uint", "bool")) else TOLERANCE * size
-    return all(abs(x - y) <= small for x, y in finite)

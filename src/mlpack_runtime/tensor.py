@@ -31,6 +31,10 @@ DATATYPES = {
 }
 
 
+TOLERANCE = 0.2
+"""Of the largest value: dynamic int8 shares its scales over a batch."""
+
+
 class TensorError(ValueError):
     """The datatype is unknown, the shape is no shape, or the bytes do not fill it."""
 
@@ -100,3 +104,30 @@ def tensor(values: "Any", datatype: str, shape: "tuple[int, ...]") -> Tensor:
     except (PackError, OverflowError) as error:
         raise TensorError(f"a value does not fit {datatype}: {error}") from None
     return Tensor(datatype, shape, data)
+
+
+def sliced(made: Tensor, begin: int, end: int) -> Tensor:
+    """Rows `begin` to `end` of a tensor."""
+    size = memoryview(made.data).nbytes // made.shape[0] if made.shape[0] else 0
+    return Tensor(made.datatype, (end - begin, *made.shape[1:]), memoryview(made.data).cast("B")[begin * size : end * size])
+
+
+def lengthened(made: Tensor, axis: int, length: int, *, left: bool) -> Tensor:
+    """As long along an axis as `length`, zeros behind what is there; with `left`, before it."""
+    missing = length - made.shape[axis]
+    if not missing:
+        return made
+    outer, inner = count(made.shape[:axis]), count(made.shape[axis + 1 :]) * DATATYPES[made.datatype][1]
+    data, step, zeros = memoryview(made.data).cast("B"), made.shape[axis] * inner, bytes(missing * inner)
+    rows = [bytes(data[at * step : (at + 1) * step]) for at in range(outer)]
+    joined = b"".join(zeros + row if left else row + zeros for row in rows)
+    return Tensor(made.datatype, (*made.shape[:axis], length, *made.shape[axis + 1 :]), joined)
+
+
+def close(one: Tensor, other: Tensor) -> bool:
+    """Whether two outputs of one shape differ by no more than `TOLERANCE` of the largest value; whole numbers not at all."""
+    a, b = one.flat(), other.flat()
+    finite = [(x, y) for x, y in zip(a, b, strict=True) if x == x and y == y and abs(x) != float("inf")]
+    size = max((abs(x) for x, _ in finite), default=0)
+    small = 0 if DATATYPES[one.datatype][3].startswith(("int", "uint", "bool")) else TOLERANCE * size
+    return all(abs(x - y) <= small for x, y in finite)
