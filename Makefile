@@ -15,6 +15,7 @@ export OMP_NUM_THREADS ?= 1
 PIP := $(BIN)/python -m pip install --quiet --progress-bar off --no-deps
 $(READY): pyproject.toml requirements.lock requirements-cuda.lock tools/lock.py
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python tools/lock.py torch
 	$(PIP) --require-hashes --only-binary :all: --requirement requirements.lock
 	$(BIN)/python tools/lock.py cuda
 	$(PIP) --no-build-isolation --editable .

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import tomllib
 from importlib import util
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -101,3 +102,25 @@ def test_dockerfiles_name_their_base_by_digest_and_let_it_be_replaced(name: str)
     (default,) = [line for line in lines if line.startswith("ARG BASE=")]
     assert re.fullmatch(r"ARG BASE=[a-z0-9./-]+:[a-z0-9.-]+@sha256:[0-9a-f]{64}", default)
     assert [line for line in lines if line.startswith("FROM")] == ["FROM ${BASE}"]
+
+
+@pytest.mark.parametrize(("locked", "code"), [(True, 0), (False, 1)])
+def test_the_torch_that_pip_prefers_is_installed_if_it_is_locked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, locked: bool, code: int
+) -> None:
+    """Told hashes, pip would take PyPI's build for CUDA before one for the CPU in a folder: a folder states none."""
+    lock, ran = tool(), []
+    digest = hashlib.sha256(b"a wheel").hexdigest() if locked else "0" * 64
+    (tmp_path / "some.lock").write_text(f"tqdm==1 \\\n    --hash=sha256:{'1' * 64}\ntorch==2.0 \\\n    --hash=sha256:{digest}\nuv==1\n")
+    monkeypatch.setattr(lock, "LOCK", tmp_path / "some.lock")
+
+    def run(command: list[str], **_: bool) -> SimpleNamespace:
+        ran.append(command)
+        if "download" in command:
+            (Path(command[command.index("--dest") + 1]) / "torch-2.0+cpu.whl").write_bytes(b"a wheel")
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(lock.subprocess, "run", run)
+    assert lock.main(["torch"]) == code
+    assert ran[0][-1] == "torch==2.0"
+    assert [command[-1].rpartition("/")[2] for command in ran[1:]] == (["torch-2.0+cpu.whl"] if locked else [])

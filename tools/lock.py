@@ -1,17 +1,21 @@
 """What `make` installs, locked with hashes: two files in pip's own format, written from pyproject.toml.
 
     python tools/lock.py write [--upgrade]   writes requirements.lock and requirements-cuda.lock (`make lock`)
+    python tools/lock.py torch               installs torch: the build that pip's configuration prefers, if its hash is locked
     python tools/lock.py cuda                installs what the torch that is installed needs of CUDA: nothing for a CPU build
     python tools/lock.py floors              resolves the lowest versions that pyproject.toml allows, and prints them
 
 `requirements.lock` holds every distribution for Python 3.11 and later on any platform, `requirements-cuda.lock` what only a torch
 built for CUDA needs: several gigabytes that a CPU build does without. No marker tells the two builds apart, since they have the
 same name, version and platform; so both are acceptable by hash, pip takes the one that its configuration prefers, and the second
-file follows from what the first brought. Nothing is resolved while it is installed (`--no-deps`), and nothing is built.
+file follows from what came. torch is fetched before its hash is compared: a pip that is told hashes prefers, of two builds, the one
+whose index states its hash, which a folder of wheels does not, and so PyPI's to a build for the CPU that lies there. Nothing is resolved while it is installed (`--no-deps`), and nothing is
+built.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import re
 import subprocess
@@ -49,6 +53,8 @@ def main(words: list[str]) -> int:
     verb, *options = words or ["help"]
     if verb == "write":
         return _write(upgrade="--upgrade" in options)
+    if verb == "torch":
+        return _torch()
     if verb == "cuda":
         return _cuda()
     if verb == "floors":
@@ -87,6 +93,24 @@ def _with_cpu_builds(block: str) -> str:
         print(f"torch {match[1]}: no build for the CPU is known; add its hashes to CPU_TORCH in tools/lock.py", file=sys.stderr)
     hashes = sorted({*known, *re.findall(r"--hash=sha256:([0-9a-f]{64})", block)})
     return " \\\n".join([block.partition(" \\\n")[0], *(f"    --hash=sha256:{digest}" for digest in hashes)])
+
+
+def _torch() -> int:
+    """Exit 0 when it is there, installed now where it was not; 1 for a file that is not locked."""
+    (block,) = re.findall(r"^torch==(?:.*\\\n)*.*", LOCK.read_text(), re.MULTILINE)
+    pin, locked = block.split()[0], set(re.findall(r"--hash=sha256:([0-9a-f]{64})", block))
+    pip = [sys.executable, "-m", "pip"]
+    quiet = ["--quiet", "--progress-bar", "off", "--no-deps", "--only-binary", ":all:"]
+    with tempfile.TemporaryDirectory() as folder:
+        if code := subprocess.run([*pip, "download", *quiet, "--dest", folder, pin], check=False).returncode:
+            return code
+        (wheel,) = Path(folder).iterdir()
+        with wheel.open("rb") as stream:
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+        if found not in locked:
+            print(f"{wheel.name} has the sha256 {found}, which {LOCK.name} does not list: no known build", file=sys.stderr)
+            return 1
+        return subprocess.run([*pip, "install", *quiet, str(wheel)], check=False).returncode
 
 
 def _cuda() -> int:
