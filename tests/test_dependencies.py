@@ -111,7 +111,8 @@ def test_the_torch_that_pip_prefers_is_installed_if_it_is_locked(
     """Told hashes, pip would take PyPI's build for CUDA before one for the CPU in a folder: a folder states none."""
     lock, ran = tool(), []
     digest = hashlib.sha256(b"a wheel").hexdigest() if locked else "0" * 64
-    (tmp_path / "some.lock").write_text(f"tqdm==1 \\\n    --hash=sha256:{'1' * 64}\ntorch==2.0 \\\n    --hash=sha256:{digest}\nuv==1\n")
+    other = f"tqdm==1 \\\n    --hash=sha256:{'1' * 64}\n"
+    (tmp_path / "some.lock").write_text(f"{other}torch==2.0 \\\n    --hash=sha256:{digest}\nuv==1\n")
     monkeypatch.setattr(lock, "LOCK", tmp_path / "some.lock")
 
     def run(command: list[str], **_: bool) -> SimpleNamespace:

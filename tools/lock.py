@@ -9,8 +9,8 @@
 built for CUDA needs: several gigabytes that a CPU build does without. No marker tells the two builds apart, since they have the
 same name, version and platform; so both are acceptable by hash, pip takes the one that its configuration prefers, and the second
 file follows from what came. torch is fetched before its hash is compared: a pip that is told hashes prefers, of two builds, the one
-whose index states its hash, which a folder of wheels does not, and so PyPI's to a build for the CPU that lies there. Nothing is resolved while it is installed (`--no-deps`), and nothing is
-built.
+whose index states its hash, which a folder of wheels does not, and so PyPI's to a build for the CPU that lies there. Nothing
+is resolved while it is installed (`--no-deps`), and nothing is built.
 """
 
 from __future__ import annotations

@@ -3,59 +3,23 @@
 Promises: `GET /v2/health/live` is 200 while the process can answer at all; `GET /v2/health/ready` is 503, and says why, before the
 model is loaded, while the breaker is open and once the end has been asked for; every other request is the service's, unless its
 `x-deadline-ms` (the milliseconds that its caller still had when it sent the headers) were over before all of it was here: 504.
-No more JSON is read at a time than one request may have, so that memory for one is memory for all (`JsonRoom`).
 Will not: speak TLS or know callers (a load balancer or a network does), or take back what already waits for the engine.
 """
-
-import threading
-from time import monotonic
 
 from mlpack_runtime import jsontext, telemetry
 from mlpack_runtime.http_head import Request, clean
 from mlpack_runtime.http_server import Bounds, Connections, refusal
 from mlpack_runtime.limits import REQUEST_ID
-from mlpack_runtime.protocol import HEADER_LENGTH, RequestError, deadline_ms, is_number
+from mlpack_runtime.protocol import RequestError, deadline_ms
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mlpack_runtime.http_server import Answer, Content
-    from mlpack_runtime.service import Reply, Service
+    from mlpack_runtime.service import Service
 
 _LIVE, _READY = ["v2", "health", "live"], ["v2", "health", "ready"]
-
-_FREE_BYTES = 1 << 16
-_ROOM_S = 30.0
-
-
-class JsonRoom:
-    """What is read as JSON at a time: a value may take 30 times the bytes that it came in, and one alone is what memory has room
-    for (`MLPACK_LIMIT_JSON_BYTES`). What is small always has room; one alone has, whatever its size."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self.used = 0
-
-    def take(self, size: int, most: int, seconds: float = _ROOM_S) -> int:
-        """Wait for room; what to give back. Raises RequestError (503) when there is none in time."""
-        if size <= _FREE_BYTES:
-            return 0
-        until_s = monotonic() + seconds
-        with self._changed:
-            while self.used and self.used + size > most:
-                if not self._changed.wait(until_s - monotonic()) and monotonic() >= until_s:
-                    message = f"requests at hand have {self.used} of {most} bytes of JSON (MLPACK_LIMIT_JSON_BYTES): try again"
-                    raise RequestError(message, 503, "Overloaded", 1.0)
-            self.used += size
-        return size
-
-    def give_back(self, size: int) -> None:
-        """It was answered."""
-        if size:
-            with self._changed:
-                self.used -= size
-                self._changed.notify_all()
 
 
 class Server:
@@ -65,7 +29,6 @@ class Server:
     def __init__(self, port: int, ready: "Callable[[], str]", host: str = "", bounds: "Bounds | None" = None) -> None:
         self.service: Service | None = None
         self.ready = ready
-        self.room = JsonRoom()
         self.connections = Connections(host, port, bounds or Bounds({}), self)
         self.port = self.connections.port
 
@@ -117,20 +80,9 @@ class Server:
         if refused is not None:
             reply = self.service.refuse(refused, request_id, head.headers)
         else:
-            reply = self._answered(self.service, head, body, request_id)
-        return reply.status, reply.headers, reply.body
-
-    def _answered(self, service: "Service", head: Request, body: "Content", request_id: str) -> "Reply":
-        stated, size = head.headers.get(HEADER_LENGTH, ""), len(body)
-        try:
-            taken = self.room.take(min(size, int(stated)) if is_number(stated) else size, service.model.limits.json_bytes)
-        except RequestError as error:
-            return service.refuse(error, request_id, head.headers)
-        try:
             content: bytes = body  # type: ignore[assignment]  # it is read through a memoryview, and not copied for that
-            return service.http(head.method, head.path, head.headers, content, request_id)
-        finally:
-            self.room.give_back(taken)
+            reply = self.service.http(head.method, head.path, head.headers, content, request_id)
+        return reply.status, reply.headers, reply.body
 
     def refuse(self, error: RequestError, head: "Request | None") -> "Answer":
         """The answer to what is no request, or too much of one."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
+    from mlpack_runtime.json_room import JsonRoom
     from mlpack_runtime.tensor import Tensor
 
     Check = Callable[["Reply"], None]
@@ -55,6 +56,9 @@ class Service:
     the model is asked at once, in the caller's thread.
     """
 
+    room: "JsonRoom | None" = None
+    """Where there is a limit to what is read at a time: a worker's. A function has one request at a time."""
+
     def __init__(self, loaded: model.Model, predict: "Predict | None" = None) -> None:
         self.model = loaded
         self._predict = predict or self._directly
@@ -79,26 +83,20 @@ class Service:
         """The answer to an HTTP request. `headers` have lower-case names; `check` may refuse an answer (RequestError)."""
 
         def work(record: telemetry.Record) -> Reply:
-            record.answer_bytes = RESPONSE_LIMIT_BYTES if check is not None else None
-            return _checked(self._route(record, method, path, headers, body), check)
+            return self._in_room(headers, body, lambda: self._route(record, method, path, headers, body))
 
-        return self._answer(headers, request_id, work)
+        return self._answer(headers, request_id, work, check)
 
     def value(self, value: object, request_id: str = "", check: "Check | None" = None) -> Reply:
         """The answer to a JSON value that came without HTTP: JSON, which carries the trace id itself where it is an object."""
-
-        def work(record: telemetry.Record) -> Reply:
-            record.answer_bytes = RESPONSE_LIMIT_BYTES if check is not None else None
-            return _checked(self._infer(record, value, None), check)
-
-        return self._answer({}, request_id, work)
+        return self._answer({}, request_id, lambda record: self._infer(record, value, None), check)
 
     def message(self, headers: "Mapping[str, str]", body: bytes, request_id: str, metrics: "Mapping[str, float]") -> Reply:
         """The answer to a request out of a queue, in either form. `headers` as over HTTP; `metrics`: telemetry.WORKER_METRICS."""
 
         def work(record: telemetry.Record) -> Reply:
             record.metrics.update(metrics)
-            return self._infer(record, *self._split(headers, body))
+            return self._in_room(headers, body, lambda: self._infer(record, *self._split(headers, body)))
 
         return self._answer(headers, request_id, work)
 
@@ -115,11 +113,24 @@ class Service:
         body = {"warm": True, "model": self.model.name, "version": self.model.version, "trace_id": telemetry.trace_id({})}
         return Reply(200, jsontext.dumps(body).encode(), {"content-type": JSON})
 
-    def _answer(self, headers: "Mapping[str, str]", request_id: str, work: "Callable[[telemetry.Record], Reply]") -> Reply:
+    def _in_room(self, headers: "Mapping[str, str]", body: bytes, work: "Callable[[], Reply]") -> Reply:
+        """Do it when there is room for the JSON that it reads."""
+        return work() if self.room is None else self.room.hold(headers, body, self.model.limits.json_bytes, work)
+
+    def _answer(
+        self,
+        headers: "Mapping[str, str]",
+        request_id: str,
+        work: "Callable[[telemetry.Record], Reply]",
+        check: "Check | None" = None,
+    ) -> Reply:
         start = perf_counter_ns()
         record = telemetry.Record(telemetry.trace_id(headers), cut(request_id, REQUEST_ID), cold_start=self._cold)
         try:
+            record.answer_bytes = RESPONSE_LIMIT_BYTES if check is not None else None
             reply = work(record)
+            if check is not None:
+                check(reply)
         except RequestError as error:
             reply = _refusal(record, error)
         except ort.OrtError as error:
@@ -289,12 +300,6 @@ def fits(size: int, limit: int) -> None:
             ' or over HTTP for binary ones ("parameters": {"binary_data_output": true})'
         )
         raise RequestError(message, 413, "PayloadTooLarge")
-
-
-def _checked(reply: Reply, check: "Check | None") -> Reply:
-    if check is not None:
-        check(reply)
-    return reply
 
 
 def open_service() -> Service:

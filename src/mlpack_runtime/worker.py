@@ -23,6 +23,7 @@ from mlpack_runtime.consumer import Batched
 from mlpack_runtime.drain import SpotWatch, Stop, on_signals
 from mlpack_runtime.health import Server
 from mlpack_runtime.intake import Intake
+from mlpack_runtime.json_room import JsonRoom
 from mlpack_runtime.limits import Limits
 from mlpack_runtime.probe import Found, probe
 from mlpack_runtime.promises import PromiseError
@@ -92,6 +93,7 @@ class Worker:
         batcher.on_sticky = lambda error: self.stop.ask(f"the device is lost: {error}", LOST)
         batcher.start()
         service = Service(loaded, Batched(loaded, batcher))
+        service.room = JsonRoom()
         if self.settings.queue_url:
             self._intake = Intake(self.settings, service, self._breaker, self.stop)
             self._intake.start()

@@ -14,9 +14,8 @@ from typing import Any
 import pytest
 
 from mlpack_runtime import http_head, model
-from mlpack_runtime.health import JsonRoom, Server
+from mlpack_runtime.health import Server
 from mlpack_runtime.http_head import Request
-from mlpack_runtime.limits import RequestError
 from mlpack_runtime.service import open_service
 
 READY: dict[str, str] = {"reason": ""}
@@ -223,40 +222,3 @@ def test_whatever_a_header_holds_it_stays_one_line_of_latin_1(headers: dict[str,
     assert (first, [line.partition(b":")[0] for line in lines]) == (b"HTTP/1.1 200 OK", [b"Server", b"x"])
     assert not made.replace(b"\r\n", b"").translate(None, bytes([*range(0x20, 0x7F), *range(0xA0, 0x100)]))
     assert len(made) < 10_000
-
-
-def test_what_is_read_as_json_at_a_time_is_bounded_and_one_alone_has_room() -> None:
-    room = JsonRoom()
-    large = 1 << 20
-    assert room.take(100, 10) == 0  # small: not counted
-    assert room.take(large, 10) == large  # alone, whatever its size
-    with pytest.raises(RequestError, match="MLPACK_LIMIT_JSON_BYTES") as caught:
-        room.take(large, 2 * large - 1, 0.01)
-    assert (caught.value.status, caught.value.kind, caught.value.headers) == (503, "Overloaded", {"retry-after": "1"})
-    assert room.take(large, 2 * large, 0.01) == large
-    waiting = threading.Thread(target=lambda: room.take(2 * large, 2 * large))
-    waiting.start()
-    room.give_back(large)
-    room.give_back(large)
-    waiting.join(30)
-    assert room.used == 2 * large
-
-
-@pytest.mark.parametrize(
-    ("size", "stated", "took"), [(100_000, "", 100_000), (100_000, "200", 0), (100, "", 0), (100_000, "x", 100_000)]
-)
-def test_only_the_json_of_a_request_takes_room_while_it_is_answered(
-    server: Server, monkeypatch: pytest.MonkeyPatch, size: int, stated: str, took: int
-) -> None:
-    server.service = open_service()
-    seen: list[int] = []
-    answered = server.service.http
-
-    def http_(*given: Any) -> Any:
-        seen.append(server.room.used)
-        return answered(*given)
-
-    monkeypatch.setattr(server.service, "http", http_)
-    ask(server, "POST", "/", b" " * size, **({"Inference-Header-Content-Length": stated} if stated else {}))
-    assert seen == [took]
-    assert server.room.used == 0

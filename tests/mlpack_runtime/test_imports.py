@@ -101,8 +101,8 @@ def test_bench_load_imports_nothing_else(tiny: Path, tmp_path: Path) -> None:
 
 RUNTIME = ["tensor", "jsontext", "limits", "ort", "model", "protocol", "shapes", "telemetry", "service", "loop", "bench"]
 WORKER = ["aws", "backend", "backend_cpu", "backend_cuda", "batcher", "batching", "breaker", "consumer", "drain"]
-WORKER += ["health", "http_head", "http_server", "http_wire", "intake", "portions", "probe", "results", "settings", "sqs"]
-WORKER += ["waiting", "worker"]
+WORKER += ["health", "http_head", "http_server", "http_wire", "intake", "json_room", "portions", "probe", "results", "settings"]
+WORKER += ["sqs", "waiting", "worker"]
 ENGINES = ["backend_tensorrt", "cuda_driver", "tensorrt_bindings", "engine_key", "engine_plan", "engine_build", "engine_verify"]
 ENGINES += ["engine_store", "engine_lease", "engine_make", "engine"]
 
