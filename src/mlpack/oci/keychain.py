@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import os
 import re
 import selectors
@@ -25,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlpack import words
+from mlpack import bounded, words
 from mlpack.errors import RecipeError, ServiceError
 from mlpack.oci import media
 
@@ -126,8 +125,8 @@ def load(data: bytes, what: str) -> dict[str, Any]:
     """The JSON object of such a file. ServiceError, beginning with `what`, when it is none."""
     mend = "repair it, or remove it and sign in again (docker login, podman login)"
     try:
-        config = json.loads(data)
-    except (ValueError, RecursionError) as error:
+        config = bounded.load_json(data)
+    except ValueError as error:
         raise ServiceError(f"{what} is not JSON ({error}): {mend}") from None
     if not isinstance(config, dict):
         raise ServiceError(f"{what} is not an object: {mend}")
@@ -171,11 +170,11 @@ def ask_helper(name: str, key: str, what: str, timeout_s: float = HELPER_TIMEOUT
             return None
         raise ServiceError(f"{program}, which {what} names for {key}, failed: {said[:300] or f'it ended with {code}'}")
     try:
-        answer = json.loads(out)
+        answer = bounded.load_json(out)
         user, secret = answer["Username"], answer["Secret"]
         if not (isinstance(user, str) and isinstance(secret, str) and _can_be_sent(user, secret)):
             raise TypeError
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         raise ServiceError(f"{program} gave an answer for {key} that cannot be read: it is named in {what}") from None
     return Known(user=user, password=secret, source=program) if secret else None
 
