@@ -128,8 +128,8 @@ class Exchange(Service):
         except RefusedError as error:
             refusal = error
         record.detail.update(error_type=refusal.kind, error_message=str(refusal))
-        body = {"error": {"type": refusal.kind, "message": str(refusal)}, "trace_id": record.trace_id, **refusal.more}
-        return Reply(refusal.status, jsontext.dumps(body).encode(), {"content-type": JSON, **refusal.headers})
+        body = protocol.error_body(refusal.kind, refusal, record.trace_id, refusal.more)
+        return Reply(refusal.status, body, {"content-type": JSON, **refusal.headers})
 
     def _sent_on(self, record: telemetry.Record, value: object, binary: "memoryview | None") -> Reply:
         if self._bad_id is not None:

@@ -74,7 +74,7 @@ class Server:
         if vital:
             return _json(503, {"ready": False, "reason": reason}) if reason else _json(200, {"ready": True})
         if self.service is None:
-            return _json(503, {"error": {"type": "NotReady", "message": reason or "not ready"}})
+            return self.refuse(RequestError(reason or "not ready", 503, "NotReady"), head)
         request_id = _request_id(head.headers)
         refused = _refused(head.headers, spent_s) if head.method == "POST" else None
         if refused is not None:

@@ -12,11 +12,11 @@ import threading
 from errno import EADDRNOTAVAIL, EAFNOSUPPORT
 from time import gmtime, monotonic, sleep, strftime
 
-from mlpack_runtime import jsontext, telemetry
+from mlpack_runtime import telemetry
 from mlpack_runtime.http_head import MalformedError, Request, answer, request
 from mlpack_runtime.http_wire import Body, Pace, Wire
 from mlpack_runtime.limits import SettingsError, number, quoted
-from mlpack_runtime.protocol import RequestError
+from mlpack_runtime.protocol import RequestError, error_body
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -338,11 +338,10 @@ class _Share:
 
 def refusal(error: RequestError, trace_id: str) -> "tuple[int, dict[str, str], bytes]":
     """An answer in the service's form of errors."""
-    value = {"error": {"type": error.kind, "message": str(error)}, "trace_id": trace_id}
     headers = {"content-type": "application/json", telemetry.TRACE_HEADER: trace_id}
     if error.status == 503:
         headers["retry-after"] = "1"
-    return error.status, headers, jsontext.dumps(value).encode()
+    return error.status, headers, error_body(error.kind, error, trace_id)
 
 
 def _late(message: str) -> RequestError:

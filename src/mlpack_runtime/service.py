@@ -331,8 +331,8 @@ def _refusal(record: telemetry.Record, error: RequestError) -> Reply:
     record.detail.update(error_type=error.kind, error_message=str(error))
     if error.__cause__ is not None:
         record.detail["traceback"] = _traceback(error.__cause__)
-    body = {"error": {"type": error.kind, "message": str(error)}, "trace_id": record.trace_id}
-    return Reply(error.status, jsontext.dumps(body).encode(), {"content-type": JSON, **error.headers})
+    body = protocol.error_body(error.kind, error, record.trace_id)
+    return Reply(error.status, body, {"content-type": JSON, **error.headers})
 
 
 def _keys(made: "Mapping[str, object]") -> str:

@@ -185,7 +185,10 @@ def test_a_model_that_is_not_loaded_receives_no_body(server: Server) -> None:
         client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n")
         answer = http.client.HTTPResponse(client)
         answer.begin()
-        assert (answer.status, json.loads(answer.read())["error"]["type"]) == (503, "NotReady")
+        said = json.loads(answer.read())
+        assert (answer.status, said["error"]["type"]) == (503, "NotReady")
+        assert said["trace_id"]
+        assert said["trace_id"] == answer.getheader("x-trace-id")
 
 
 def test_chunks_are_a_body_like_any_other(server: Server) -> None:
