@@ -139,7 +139,7 @@ def test_a_file_is_read_up_to_a_limit(tmp_path: Path) -> None:
         plain_files.read(tmp_path, "file", 10)
 
 
-@pytest.mark.parametrize("name", ["a:b", "a\\b", "a\nb", "x" * 256, "d/" * 600 + "x"])
+@pytest.mark.parametrize("name", ["a:b", "a\\b", "a\nb", "d/" * 600 + "x"])
 def test_a_build_that_nobody_could_pull_is_not_published(tmp_path: Path, name: str) -> None:
     made = build(tmp_path / "made")
     try:
