@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mlpack import bytecode, wheels
-from mlpack.machine import arch
+from mlpack.measuring.machine import arch
 from mlpack.oci.base import Base, resolve_base
 from mlpack.pack import Hooks, PackRequest, RuntimeRequest, assemble_runtime, pack
 from mlpack.records import Artifact, Target

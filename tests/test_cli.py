@@ -323,7 +323,7 @@ def test_an_only_that_matches_nothing_is_told_even_when_empty(at_home: Workshop)
 def test_json_and_publish_leave_one_document_on_stdout(
     at_home: Workshop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from mlpack import measure
+    from mlpack.measuring import measure
 
     monkeypatch.setattr(measure.Effort.__init__, "__kwdefaults__", {**(measure.Effort.__init__.__kwdefaults__ or {}), **_quick()})
     assert run("build", "recipe.yaml", "--only", "fp32@*", "--json", "--publish", "registry", "--base", "unused") == 0

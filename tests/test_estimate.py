@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from mlpack import calls, estimate, words
+from mlpack import estimate, words
+from mlpack.data import calls
 from mlpack.errors import PassError
-from mlpack.passes import graph
+from mlpack.graphs import files
 from mlpack.records import Target
 
 
@@ -38,7 +39,7 @@ def model(tmp_path: Path) -> Path:
     gives = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", "length", 32])
     weights = numpy_helper.from_array(np.ones((64, 32), np.float32), "w")
     made = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "g", [given], [gives], [weights])
-    graph.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), folder)
+    files.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), folder)
     return folder
 
 
@@ -64,7 +65,7 @@ def test_the_usual_call_at_batch_one_is_the_latency_and_the_largest_batch_the_th
 
 def test_of_equally_frequent_shapes_the_largest_counts(model: Path, tmp_path: Path) -> None:
     data = recorded(tmp_path / "calls", (1, 10, 64), (1, 99, 64))
-    signature = graph.signature_of(graph.load(model))
+    signature = files.signature_of(files.load(model))
     assert estimate.usual_shapes(data, model, signature) == (("x", (0, 99, 64)),)
 
 
@@ -104,12 +105,12 @@ def test_texts_are_as_long_as_the_models_own_tokenizer_makes_them(tmp_path: Path
     folder.mkdir()
     tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0, "a": 1}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.save(str(folder / graph.TOKENIZER))
+    tokenizer.save(str(folder / files.TOKENIZER))
     given = helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", "length"])
     gives = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", "length", 16])
     table = numpy_helper.from_array(np.ones((2, 16), np.float32), "table")
     made = helper.make_graph([helper.make_node("Gather", ["table", "input_ids"], ["y"])], "g", [given], [gives], [table])
-    graph.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), folder)
+    files.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), folder)
     data = tmp_path / "calls"
     data.mkdir()
     with calls.Writer(data) as writer:
@@ -117,5 +118,5 @@ def test_texts_are_as_long_as_the_models_own_tokenizer_makes_them(tmp_path: Path
         writer.texts(["a"])
         writer.texts(["b a a"])
         writer.finish(None)
-    assert estimate.usual_shapes(data, folder, graph.signature_of(graph.load(folder))) == (("input_ids", (0, 3)),)
+    assert estimate.usual_shapes(data, folder, files.signature_of(files.load(folder))) == (("input_ids", (0, 3)),)
     assert len(estimate.of_candidate(folder, data, target())) == 3

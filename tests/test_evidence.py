@@ -13,7 +13,7 @@ import fake_bench
 from mlpack import digest, recipe
 from mlpack.errors import MeasureError, RecipeError
 from mlpack.evidence import Bench, Data, take_data
-from mlpack.measure import Effort
+from mlpack.measuring.measure import Effort
 from mlpack.packages import TASK, Package, Packages
 from mlpack.records import Artifact, Measurement, Signature, TensorSpec
 from mlpack.store import Store

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from mlpack import graph_work
 from mlpack.errors import PassError
 from mlpack.graph_work import GraphWork
-from mlpack.passes import graph
+from mlpack.graphs import files
 
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 
@@ -37,7 +37,7 @@ def work(
     result = helper.make_tensor_value_info(nodes[-1].output[0], out[0], [f"out{axis}" for axis in range(out[1])])
     domains = [helper.make_opsetid("", 20), helper.make_opsetid("com.microsoft", 1)]
     made = helper.make_graph(nodes, "test", given, [result], stored)
-    onnx.save(helper.make_model(made, opset_imports=domains, ir_version=10), folder / graph.MODEL)
+    onnx.save(helper.make_model(made, opset_imports=domains, ir_version=10), folder / files.MODEL)
     return graph_work.work_of(folder, shapes)
 
 
@@ -234,6 +234,6 @@ def test_a_shape_that_is_missing_or_does_not_fit_is_named(tmp_path: Path) -> Non
 
 
 def test_a_damaged_graph_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / graph.MODEL).write_bytes(b"\x08")
+    (tmp_path / files.MODEL).write_bytes(b"\x08")
     with pytest.raises(PassError):
         graph_work.work_of(tmp_path, {})

@@ -11,7 +11,7 @@ import pytest
 
 from mlpack import cli, shared_cache
 from mlpack.errors import MeasureError
-from mlpack.measure import Child, Subject
+from mlpack.measuring.measure import Child, Subject
 from mlpack.store import Store, place
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from mlpack import pack, wheels
 from mlpack.console import Console
-from mlpack.measure import Effort
+from mlpack.measuring.measure import Effort
 from mlpack.pipeline import Options, build
 from mlpack.records import Target
 from mlpack.runtime_part import requirements

@@ -17,7 +17,7 @@ from tools import parts
 from xdist.scheduler.loadscope import LoadScopeScheduling
 
 from mlpack import wheels
-from mlpack.machine import arch
+from mlpack.measuring.machine import arch
 from mlpack.oci.base import Base, resolve_base
 from mlpack.pack import RuntimeRequest, runtime_request, runtime_tree
 from mlpack.records import Target

@@ -14,7 +14,7 @@ from typing import Any
 
 from tools import parts
 
-from mlpack.machine import arch
+from mlpack.measuring.machine import arch
 
 REPOSITORY = Path(__file__).parent.parent
 HERE = arch()

@@ -14,7 +14,9 @@ import pytest
 from tests_slow.project import minilm_model
 
 from mlpack import digest
-from mlpack.passes import PASSES, calls, check, graph
+from mlpack.data import reader
+from mlpack.graphs import check, files
+from mlpack.passes import PASSES
 
 SAMPLES = Path(__file__).parent.parent / "sample_models"
 
@@ -41,7 +43,7 @@ def embeddings(model_dir: Path, texts: list[str], scratch: Path) -> Any:
     batches = [texts[i : i + 16] for i in range(0, len(texts), 16)]
     (scratch / "calls.json").write_text(json.dumps([{"samples": len(batch), "texts": batch} for batch in batches]))
     opened = check.session(model_dir)
-    return np.concatenate([check.run(opened, feed)[0] for feed in calls.read(scratch, model_dir, graph.read_signature(model_dir))])
+    return np.concatenate([check.run(opened, feed)[0] for feed in reader.read(scratch, model_dir, files.read_signature(model_dir))])
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +151,7 @@ def test_fashion_int8_has_one_conversion_in_and_one_out(fashion: dict[str, Path]
 
 def test_fashion_pruned_runs_at_the_same_interface(fashion: dict[str, Path], tmp_path: Path) -> None:
     pruned = step("export", step("prune", fashion["source"], tmp_path / "pruned", ratio=0.2), tmp_path / "export")
-    assert graph.read_signature(pruned) == graph.read_signature(fashion["simple"])
+    assert files.read_signature(pruned) == files.read_signature(fashion["simple"])
     assert digest.size_of_tree(pruned) < 0.8 * digest.size_of_tree(fashion["simple"])
 
 

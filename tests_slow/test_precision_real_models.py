@@ -16,7 +16,9 @@ import tensorrt_rtx_bindings as trt
 from tests_slow.project import minilm_model
 from tests_slow.test_passes_real_models import SAMPLES, operators, step
 
-from mlpack.passes import calls, check, graph, profiles
+from mlpack.data import reader
+from mlpack.graphs import check, files
+from mlpack.passes.tensorrt import profiles
 
 TYPES: tuple[Any, ...] = ("fp16", "bf16", "int8", "mixed")
 
@@ -70,8 +72,8 @@ def minilm(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def embeddings(minilm: dict[str, Path], name: str) -> Any:
-    session, signature = opened(minilm[name]), graph.read_signature(minilm[name])
-    return np.concatenate([check.run(session, feed)[0] for feed in calls.read(minilm["evaluation"], minilm[name], signature)])
+    session, signature = opened(minilm[name]), files.read_signature(minilm[name])
+    return np.concatenate([check.run(session, feed)[0] for feed in reader.read(minilm["evaluation"], minilm[name], signature)])
 
 
 def megabytes(model_dir: Path) -> float:
@@ -117,7 +119,7 @@ def test_minilm_mixed_leaves_the_hardest_nodes_in_fp16(minilm: dict[str, Path]) 
 
 @pytest.mark.parametrize("kind", TYPES)
 def test_minilm_compiles_with_the_profile_of_its_data(minilm: dict[str, Path], kind: str) -> None:
-    signature = graph.read_signature(minilm[kind])
+    signature = files.read_signature(minilm[kind])
     (profile,) = profiles.of(signature, (), profiles.seen(minilm["evaluation"], minilm[kind], signature), 16)
     bounds = dict(profile.inputs)["input_ids"]
     assert bounds.min == (1, 2)
@@ -163,6 +165,6 @@ def test_fashion_int8_fuses_residuals_and_is_a_quarter(fashion: dict[str, Path])
 
 @pytest.mark.parametrize("kind", TYPES)
 def test_fashion_compiles_in_every_type(fashion: dict[str, Path], kind: str) -> None:
-    signature = graph.read_signature(fashion[kind])
+    signature = files.read_signature(fashion[kind])
     (profile,) = profiles.of(signature, (), profiles.seen(fashion["calls"], fashion[kind], signature))
     assert engine_bytes(fashion[kind], profile) > 100_000

@@ -17,7 +17,7 @@ from tests_slow.project import HERE, Project, candidate
 from tests_slow.real_registry import Registry
 
 from mlpack import digest
-from mlpack.machine import arch
+from mlpack.measuring.machine import arch
 from mlpack.oci import image, layout, remote
 from mlpack.oci.base import Base, resolve_base
 from mlpack.store import Store

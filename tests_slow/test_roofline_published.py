@@ -18,7 +18,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from mlpack import graph_work, roofline
 from mlpack.devices import DEVICES
 from mlpack.graph_work import GraphWork
-from mlpack.passes import graph
+from mlpack.graphs import files
 
 SINGLE_STREAM_MS = 0.346
 OFFLINE_PER_S = 12_881.7
@@ -89,7 +89,7 @@ def resnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     given = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, 224, 224])
     gives = helper.make_tensor_value_info(logits, TensorProto.FLOAT, ["batch", 1000])
     made = helper.make_graph(net.nodes, "resnet50", [given], [gives], net.weights)
-    graph.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), folder)
+    files.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), folder)
     return folder
 
 

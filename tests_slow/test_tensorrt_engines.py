@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 from tests_slow.project import minilm_model
 
-from mlpack import calls as recorded
+from mlpack.data import calls as recorded
 from mlpack.errors import PassError
-from mlpack.passes import PASSES, graph
+from mlpack.graphs import files
+from mlpack.passes import PASSES
 from mlpack.passes.tensorrt import Tensorrt
 from mlpack_runtime import engine_key, engine_plan
 
@@ -135,7 +136,7 @@ def test_the_fashion_network_for_the_whole_fleet(precision: str, fashion: Path, 
 
 def test_the_gate_passes_float_minilm_and_stops_the_engines_own_operators(minilm: Path, tmp_path: Path) -> None:
     gate = step("tensorrt", minilm, tmp_path / "gate", builder="check")
-    assert (gate / graph.MODEL).read_bytes() == (minilm / graph.MODEL).read_bytes()
+    assert (gate / files.MODEL).read_bytes() == (minilm / files.MODEL).read_bytes()
     fused = step("simplify", minilm, tmp_path / "fused", operators="engine")
     (tmp_path / "none").mkdir()
     with pytest.raises(PassError, match="operators: portable"):

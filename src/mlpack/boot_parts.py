@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from mlpack import bytecode, machine
+from mlpack import bytecode
 from mlpack.errors import PackError
+from mlpack.measuring import machine
 from mlpack.targets import layering, limits
 
 _TAIL_LINES = 40

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from mlpack import devices, graph_work, operators, roofline
+from mlpack.data import reader
 from mlpack.errors import PassError
-from mlpack.passes import calls, graph
+from mlpack.graphs import files
 from mlpack.records import Estimate, Signature, Target
 
 SPECIFICATION = "tensorrt.json"
@@ -37,7 +38,7 @@ def of_candidate(model_dir: Path, evaluation_calls: Path, target: Target) -> tup
     gpus = devices.of_gpus(tuple(sm for sm in getattr(target.config, "gpus", ()) if sm not in refused))
     if not gpus:
         return ()
-    signature = graph.signature_of(graph.load(model_dir))
+    signature = files.signature_of(files.load(model_dir))
     usual = usual_shapes(evaluation_calls, model_dir, signature)
     batch = _largest_batch(usual, specification, int(getattr(target.config, "max_batch", 1)))
     one = graph_work.work_of(model_dir, _filled(usual, 1))
@@ -61,22 +62,22 @@ def usual_shapes(evaluation_calls: Path, model_dir: Path, signature: Signature) 
             opened.append((name, (_FREE, *shape[1:]) if varies else shape))
         seen[tuple(opened)] += 1
     if not seen:
-        raise PassError(f"{calls.INDEX}: holds no calls")
+        raise PassError(f"{reader.INDEX}: holds no calls")
     return max(seen, key=lambda each: (seen[each], sum(prod(n or 1 for n in shape) for _, shape in each), each))
 
 
 def _recorded(folder: Path, model_dir: Path, signature: Signature) -> list[tuple[int, dict[str, tuple[int, ...]]]]:
     """Samples and shapes of every call. Texts are tokenised to know how long they are; arrays are not even read."""
     try:
-        listed = json.loads((folder / calls.INDEX).read_text("utf-8"))
+        listed = json.loads((folder / reader.INDEX).read_text("utf-8"))
         if not any("texts" in call for call in listed):
             return [
                 (int(call["samples"]), {name: tuple(map(int, stored["shape"])) for name, stored in call["inputs"].items()})
                 for call in listed
             ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise PassError(f"{calls.INDEX}: missing or damaged ({type(error).__name__}: {error})") from error
-    arrays = calls.read(folder, model_dir, signature)
+        raise PassError(f"{reader.INDEX}: missing or damaged ({type(error).__name__}: {error})") from error
+    arrays = reader.read(folder, model_dir, signature)
     return [
         (int(call.get("samples", 1)), {name: tuple(array.shape) for name, array in feed.items()})
         for call, feed in zip(listed, arrays, strict=True)

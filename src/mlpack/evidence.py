@@ -14,11 +14,13 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from mlpack import calls, dataset, digest, entrypoint, machine, measure
-from mlpack.accuracy import Judge
+from mlpack import digest, entrypoint
+from mlpack.data import calls, sources
 from mlpack.digest import Digest
 from mlpack.errors import MeasureError, RecipeError
-from mlpack.measure import ChildError, Effort, Subject, Timings
+from mlpack.measuring import machine, measure
+from mlpack.measuring.measure import ChildError, Effort, Subject, Timings
+from mlpack.metrics.accuracy import Judge
 from mlpack.pack import interpreter_for
 from mlpack.packages import Package, Packages
 from mlpack.records import Accuracy, Machine, Measurement, Recipe, Signature
@@ -85,16 +87,16 @@ def take_data(reference: str, signature: Signature, store: Store, roots: tuple[P
     action: dict[str, Any] = {
         "kind": "data",
         "version": _VERSION,
-        "data": str(dataset.fingerprint(reference, roots)),
+        "data": str(sources.fingerprint(reference, roots)),
         "inputs": [dataclasses.asdict(spec) for spec in signature.inputs],
         "tokenised": tokenised,
     }
     if entrypoint.is_reference(reference):
         with store.scratch() as work:
-            dataset.read(reference, signature, roots, work, tokenised=tokenised)
+            sources.read(reference, signature, roots, work, tokenised=tokenised)
             action["content"] = str(digest.of_tree(work))
             return _kept(store, action, lambda out: _copy(work, out))
-    return _kept(store, action, lambda out: dataset.read(reference, signature, roots, out, tokenised=tokenised))
+    return _kept(store, action, lambda out: sources.read(reference, signature, roots, out, tokenised=tokenised))
 
 
 def check_disjoint(evaluation: Data, calibration: Data) -> None:

@@ -83,9 +83,9 @@ def work_of(model_dir: Path, shapes: Mapping[str, tuple[int, ...]]) -> GraphWork
     Raises PassError when the graph is damaged, an input's shape is missing, or a tensor's shape can be found neither by inference
     nor by running the graph once.
     """
-    from mlpack import graph_shapes
+    from mlpack.graphs.shapes import resolved
 
-    model, tensors = graph_shapes.resolved(model_dir, shapes)
+    model, tensors = resolved(model_dir, shapes)
     return count(model, tensors)
 
 

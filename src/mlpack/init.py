@@ -132,7 +132,7 @@ def _onnx(model: Path) -> _Look:
     import onnx
     from google.protobuf.message import DecodeError
 
-    from mlpack.passes.graph import signature_of
+    from mlpack.graphs.files import signature_of
 
     try:
         signature = signature_of(onnx.load(model, load_external_data=False))

@@ -17,10 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlpack import __version__, boot, cost, decide, digest, interrupts, licenses, machine, output, plan, recipe, report, transform
+from mlpack import __version__, boot, cost, decide, digest, interrupts, licenses, output, plan, recipe, report, transform
 from mlpack.errors import LimitError, MeasureError, MlpackError, PassError, RecipeError, ServiceError
 from mlpack.evidence import Bench, Data, check_disjoint, take_data
-from mlpack.measure import Effort
+from mlpack.measuring import machine
+from mlpack.measuring.measure import Effort
 from mlpack.packages import Package, Packages
 from mlpack.passes import PASSES
 from mlpack.records import Candidate, Decision, Estimate, Measurement, Model, Plan, Recipe, Result

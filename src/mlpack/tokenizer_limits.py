@@ -13,6 +13,8 @@ from typing import Any
 from mlpack import bounded
 from mlpack.errors import MlpackError
 
+TOKENIZER = "tokenizer.json"
+"""The file of a model's directory that says how its texts become tokens."""
 PIECE_CHARACTERS = 1024
 """Of a word, a piece or an added token. The longest of real ones are runs of blanks, some hundred; 16,000 take 10 s to add."""
 PADDED_TOKENS = 1 << 20

@@ -22,7 +22,8 @@ from typing import Any
 from mlpack import digest, entrypoint, interrupts
 from mlpack.digest import Digest
 from mlpack.errors import PassError, RecipeError
-from mlpack.passes import PASSES, extras
+from mlpack.passes import PASSES
+from mlpack.passes.export import extras
 from mlpack.records import Candidate, Model, Recipe, Signature, Step, StepRun, TensorSpec
 from mlpack.store import Action, Entry, Store, flatten
 
@@ -231,7 +232,7 @@ def _take_onnx(recipe: Recipe, store: Store) -> Entry:
     listing: dict[str, Any] = {"kind": "source/onnx-files", "graph": str(graph), "version": 1}
     with store.entry(listing) as entry:
         if not entry.hit:
-            from mlpack.passes import adopt
+            from mlpack.graphs import adopt
 
             names = adopt.external_files(path)
             (entry.dir / "files.json").write_bytes(digest.canonical_json({"files": names}))
@@ -246,7 +247,7 @@ def _take_onnx(recipe: Recipe, store: Store) -> Entry:
     }
     with store.entry(action) as taken:
         if not taken.hit:
-            from mlpack.passes import adopt
+            from mlpack.graphs import adopt
 
             adopt.adopt(path, recipe.inputs, taken.dir)
     return taken

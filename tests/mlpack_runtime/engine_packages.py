@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from mlpack.passes import graph, tensorrt
+from mlpack.graphs import files
+from mlpack.passes import tensorrt
 from mlpack.passes.tensorrt import Tensorrt
 
 
@@ -35,7 +36,7 @@ def _made(builder: str, flavour: str, sm: str) -> Path:
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 3])],
         [numpy_helper.from_array(array, name) for name, array in weights.items()],
     )  # fmt: skip
-    graph.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), root / "m")
+    files.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), root / "m")
     (root / "out").mkdir()
     tensorrt.run(root / "m", Tensorrt(builder=builder, flavour=flavour, gpus=(sm,)), root / "out")  # type: ignore[arg-type]
     described = {"schema": 1, "name": "tiny", "version": "1", "variant": "fp32", "target": "gpu-worker", "graph": "model.onnx"}

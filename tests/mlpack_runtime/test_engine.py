@@ -531,7 +531,7 @@ def floats(*values: float, shape: tuple[int, ...] | None = None) -> Tensor:
 
 def passes(ours: Tensor, reference: Tensor, precision: str) -> bool:
     """Whether `verify` takes these answers within the precision's own bounds."""
-    from mlpack.passes.tensorrt_golden import TOLERANCES
+    from mlpack.passes.tensorrt.golden import TOLERANCES
 
     found = engine_verify.compare(ours, reference, None, TOLERANCES[precision]["difference"])
     try:
@@ -595,14 +595,15 @@ def doubling(folder: Path) -> Path:
     import numpy as np
     from onnx import TensorProto, helper, numpy_helper
 
-    from mlpack.passes import graph, tensorrt
+    from mlpack.graphs import files
+    from mlpack.passes import tensorrt
 
     ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 3]) for name in "xy"]
     two = numpy_helper.from_array(np.array(2, np.float32), "two")
     made = helper.make_graph([helper.make_node("Mul", ["x", "two"], ["y"])], "g", ports[:1], ports[1:], [two])
     for name in ("m", "model"):
         (folder / name).mkdir(parents=True)
-    graph.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), folder / "m")
+    files.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), folder / "m")
     tensorrt.run(folder / "m", tensorrt.Tensorrt(builder="deferred", flavour="lean", hardware="ampere_plus"), folder / "model")
     (folder / "model/model.json").write_text("{}")
     return folder / "model"

@@ -13,7 +13,9 @@ from typing import Any
 
 from mlpack import digest
 from mlpack.errors import PassError
-from mlpack.passes import PASSES, Pass, check, graph, huggingface, torch_model
+from mlpack.graphs import check, files
+from mlpack.passes import PASSES, Pass
+from mlpack.passes.export import huggingface, torch_model
 
 FILES = {
     "onnx": ("model.onnx", "signature.json", "notes.json"),
@@ -74,8 +76,8 @@ def _round_trip(row: Pass, config: Any) -> None:
 
 def _sound(out_dir: Path, model_dir: Path) -> None:
     """The engine takes the graph, its signature is the graph's own, nothing names a path, the tokenizer came along."""
-    loaded = graph.load(out_dir)
-    assert graph.signature_of(loaded) == graph.read_signature(out_dir)
+    loaded = files.load(out_dir)
+    assert files.signature_of(loaded) == files.read_signature(out_dir)
     check.session(out_dir)
     assert str(model_dir).encode() not in (out_dir / "model.onnx").read_bytes()
     assert (out_dir / "tokenizer.json").exists() == (model_dir / "tokenizer.json").exists()
@@ -84,7 +86,7 @@ def _sound(out_dir: Path, model_dir: Path) -> None:
 
 def _gap(model_dir: Path, out_dir: Path) -> float:
     """The largest difference of the output model from the input model, on inputs that the pass itself did not use."""
-    signature, model = graph.read_signature(out_dir), graph.load(out_dir)
+    signature, model = files.read_signature(out_dir), files.load(out_dir)
     feeds = check.feeds(signature, check.limits(model), seed=99)
     opened = check.session(out_dir)
     got = [check.run(opened, feed) for feed in feeds]

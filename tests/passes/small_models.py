@@ -90,7 +90,7 @@ def onnx_dir(folder: Path, width: int = 64) -> Path:
     """A two-layer classifier with weights outside the graph."""
     from onnx import TensorProto, helper, numpy_helper
 
-    from mlpack.passes import graph
+    from mlpack.graphs import files
 
     folder.mkdir(parents=True)
     random = np.random.default_rng(1)
@@ -110,8 +110,8 @@ def onnx_dir(folder: Path, width: int = 64) -> Path:
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 16])],
         [numpy_helper.from_array(array, name) for name, array in weights.items()],
     )  # fmt: skip
-    graph.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), folder)
-    graph.finish(folder, folder, {})
+    files.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), folder)
+    files.finish(folder, folder, {})
     return folder
 
 
@@ -119,7 +119,7 @@ def deconvolution_dir(folder: Path, channels: int = 32) -> Path:
     """A convolution of stride 2, ReLU, a transposed convolution back to the size of the input, in ONNX."""
     from onnx import TensorProto, helper, numpy_helper
 
-    from mlpack.passes import graph
+    from mlpack.graphs import files
 
     folder.mkdir(parents=True)
     random = np.random.default_rng(2)
@@ -140,8 +140,8 @@ def deconvolution_dir(folder: Path, channels: int = 32) -> Path:
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 16, 16, 16])],
         [numpy_helper.from_array(array, name) for name, array in weights.items()],
     )  # fmt: skip
-    graph.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), folder)
-    graph.finish(folder, folder, {})
+    files.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), folder)
+    files.finish(folder, folder, {})
     return folder
 
 

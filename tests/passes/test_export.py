@@ -14,8 +14,9 @@ from pass_harness import refusal
 from small_models import huggingface_dir, torch_dir
 from tokenizers import Tokenizer
 
-from mlpack.passes import check, export, graph, huggingface
-from mlpack.passes.export import Export
+from mlpack.graphs import check, files
+from mlpack.passes import export
+from mlpack.passes.export import Export, huggingface
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def test_sentence_embedding_is_the_only_output_and_has_unit_length(bert: Path, t
     notes = exported(bert, tmp_path / "out")
     assert (notes["exporter"], notes["task"]) == ("optimum", "feature-extraction")
     assert (notes["pooling"], notes["normalize"]) == ("mean", True)
-    signature = graph.read_signature(tmp_path / "out")
+    signature = files.read_signature(tmp_path / "out")
     assert [(spec.name, spec.shape) for spec in signature.outputs] == [("sentence_embedding", ("batch", 64))]
     feed = {name: np.array([[2, 4, 3], [2, 3, 0]]) for name in ("input_ids", "attention_mask", "token_type_ids")}
     feed |= {"attention_mask": np.array([[1, 1, 1], [1, 1, 0]]), "token_type_ids": np.zeros((2, 3), np.int64)}
@@ -66,7 +67,7 @@ def test_tokenizer_pads_to_the_batch_and_cuts_at_the_models_length(bert: Path, t
 def test_plain_directory_keeps_its_own_output(tmp_path: Path) -> None:
     notes = exported(huggingface_dir(tmp_path / "plain", sentence=False), tmp_path / "out", task="feature-extraction")
     assert notes["pooling"] is None
-    assert [spec.name for spec in graph.read_signature(tmp_path / "out").outputs] == ["last_hidden_state"]
+    assert [spec.name for spec in files.read_signature(tmp_path / "out").outputs] == ["last_hidden_state"]
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mlpack.passes import extras
+from mlpack.passes.export import extras
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]

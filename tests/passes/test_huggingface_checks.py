@@ -13,7 +13,9 @@ from tokenizers import Tokenizer, models
 
 from mlpack import bounded
 from mlpack.errors import PassError
-from mlpack.passes import check, export, graph, huggingface, huggingface_checks, optimize, simplify
+from mlpack.graphs import check, files
+from mlpack.passes import export, optimize, simplify
+from mlpack.passes.export import huggingface, huggingface_checks
 from mlpack.records import Signature
 
 # DeBERTa's own module compiles functions with torch.jit when it is imported.
@@ -109,7 +111,7 @@ def test_short_positions_pass_through_every_check_of_a_build(tmp_path: Path) -> 
     ):
         (tmp_path / name).mkdir()
         run(tmp_path / name)
-    feeds = check.feeds_of(tmp_path / "s", graph.load(tmp_path / "s"))
+    feeds = check.feeds_of(tmp_path / "s", files.load(tmp_path / "s"))
     assert max(feed["input_ids"].shape[1] for feed in feeds) == 32
 
 
@@ -250,6 +252,6 @@ def test_reference_that_takes_nothing_says_the_first_reason() -> None:
     def run(feed: Any) -> Any:
         raise PassError(f"no {max(array.shape[-1] for array in feed.values())}")
 
-    spec = graph.specs_of([{"name": "input_ids", "dtype": "int64", "shape": ["batch", "sequence"]}])
+    spec = files.specs_of([{"name": "input_ids", "dtype": "int64", "shape": ["batch", "sequence"]}])
     with pytest.raises(PassError, match="no 16"):
         check.fitting(run, Signature(inputs=spec, outputs=()), {})

@@ -12,7 +12,8 @@ import pytest
 from pass_harness import refusal
 from small_models import onnx_dir
 
-from mlpack.passes import check, optimize
+from mlpack.graphs import check
+from mlpack.passes import optimize
 from mlpack.passes.optimize import Optimize
 
 

@@ -16,7 +16,8 @@ from small_models import calls_dir, onnx_dir
 
 from mlpack.digest import size_of_tree
 from mlpack.errors import PassError
-from mlpack.passes import check, graph, precision
+from mlpack.graphs import check, files
+from mlpack.passes import precision
 from mlpack.passes.precision import Precision
 
 
@@ -25,7 +26,7 @@ def test_fp16_halves_weights_and_keeps_the_interface(tmp_path: Path) -> None:
     out_dir = tmp_path / "out"
     out_dir.mkdir()
     precision.run(model_dir, Precision(), out_dir)
-    assert graph.read_signature(out_dir) == graph.read_signature(model_dir)
+    assert files.read_signature(out_dir) == files.read_signature(model_dir)
     assert size_of_tree(out_dir) < 0.55 * size_of_tree(model_dir)
 
 
@@ -33,18 +34,18 @@ def test_keep_float_keeps_operators_float(tmp_path: Path) -> None:
     model_dir, out_dir = onnx_dir(tmp_path / "m"), tmp_path / "out"
     out_dir.mkdir()
     precision.run(model_dir, Precision(keep_float=("Gemm",)), out_dir)
-    types = {tensor.name: tensor.data_type for tensor in graph.load(out_dir).graph.initializer}
+    types = {tensor.name: tensor.data_type for tensor in files.load(out_dir).graph.initializer}
     assert types["w1"] == TensorProto.FLOAT
     assert types["w2"] == TensorProto.FLOAT16
 
 
 def test_overflow_is_refused(tmp_path: Path) -> None:
     model_dir = onnx_dir(tmp_path / "m")
-    model = graph.load(model_dir)
+    model = files.load(model_dir)
     for tensor in model.graph.initializer:
         if tensor.name.startswith("w"):
             tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(3e4), tensor.name))
-    graph.save(model, model_dir)
+    files.save(model, model_dir)
     assert "leaves fp16's range" in refusal("precision", model_dir, Precision(), tmp_path / "out")
 
 
@@ -62,7 +63,7 @@ def made(model_dir: Path, config: Precision, out_dir: Path) -> dict[str, Any]:
 
 def test_fp16_nodes_stand_in_order(models: dict[str, Path], tmp_path: Path) -> None:
     made(models["bert-portable"], Precision(), tmp_path)
-    loaded = graph.load(tmp_path)
+    loaded = files.load(tmp_path)
     there = {value.name for value in loaded.graph.input} | {tensor.name for tensor in loaded.graph.initializer} | {""}
     for node in loaded.graph.node:
         assert set(node.input) <= there, node.name
@@ -77,7 +78,7 @@ def test_bf16_is_half_the_size_and_has_a_twin(tmp_path: Path) -> None:
     assert sizes["model.onnx.data"] < 0.55 * (tmp_path / "m" / "model.onnx.data").stat().st_size
     with pytest.raises(PassError, match="refuses"):
         check.session_of(str(tmp_path / "out" / "model.onnx"), "ORT_DISABLE_ALL")
-    assert graph.signature_of(graph.load_file(tmp_path / "out" / "cpu.onnx")) == graph.read_signature(tmp_path / "out")
+    assert files.signature_of(files.load_file(tmp_path / "out" / "cpu.onnx")) == files.read_signature(tmp_path / "out")
 
 
 @pytest.mark.parametrize("name", ["cnn-simple", "deconvolution"])
@@ -86,7 +87,7 @@ def test_int8_stores_weights_in_a_quarter(models: dict[str, Path], name: str, tm
     kinds = {"cnn-simple": {"Add": 1, "Conv": 3}, "deconvolution": {"Conv": 1, "ConvTranspose": 1}}
     assert notes["quantized"] == kinds[name]
     before, after = (
-        sum(math.prod(t.dims) * (1 if t.data_type == TensorProto.INT8 else 4) for t in graph.load(folder).graph.initializer)
+        sum(math.prod(t.dims) * (1 if t.data_type == TensorProto.INT8 else 4) for t in files.load(folder).graph.initializer)
         for folder in (models[name], tmp_path)
     )
     assert after < 0.4 * before
@@ -109,7 +110,7 @@ def test_engine_measures_the_arithmetic_of_pairs(models: dict[str, Path], config
     made(models["cnn-simple"], dataclasses.replace(config, calibration=models["calls"]), tmp_path)
     engine = json.loads((tmp_path / "engine.json").read_text())
     assert engine == {"graph_optimization_level": 1, "session": {"session.disable_quant_qdq": "1"}}
-    feeds = check.feeds(graph.read_signature(tmp_path), {})
+    feeds = check.feeds(files.read_signature(tmp_path), {})
     plain = check.session(tmp_path, "ORT_DISABLE_ALL")
     faithful = check.session(tmp_path, "ORT_ENABLE_BASIC", engine["session"])
     fused = check.session(tmp_path, "ORT_ENABLE_ALL")
@@ -123,7 +124,7 @@ def test_engine_measures_the_arithmetic_of_pairs(models: dict[str, Path], config
 
 def test_mixed_leaves_what_does_not_hold_in_fp16(models: dict[str, Path], tmp_path: Path) -> None:
     """A weight whose channels hold one value a thousand times the others loses the rest of itself in 8 bits."""
-    model = graph.load(models["mlp"])
+    model = files.load(models["mlp"])
     for tensor in model.graph.initializer:
         if tensor.name == "w2":
             values = numpy_helper.to_array(tensor).copy()
@@ -139,11 +140,11 @@ def test_mixed_leaves_what_does_not_hold_in_fp16(models: dict[str, Path], tmp_pa
             tensor.CopyFrom(numpy_helper.from_array(values, "b1"))
     folder, calls = tmp_path / "m", calls_dir(tmp_path / "calls", {"x": (4, 64)})
     folder.mkdir()
-    graph.save(model, folder)
+    files.save(model, folder)
     notes = made(folder, Precision(type="mixed", calibration=calls), tmp_path / "out")
     assert list(notes["left_fp16"]) == ["second"]
     assert notes["quantized"] == {"Gemm": 1}
-    kinds = {tensor.name: tensor.data_type for tensor in graph.load(tmp_path / "out").graph.initializer}
+    kinds = {tensor.name: tensor.data_type for tensor in files.load(tmp_path / "out").graph.initializer}
     assert kinds["w2_fp16"] == TensorProto.FLOAT16
     assert kinds["w1_axis1_int8"] == TensorProto.INT8
     said = refusal("precision", folder, Precision(type="mixed", calibration=calls, largest_error=1e-6), tmp_path / "none")
@@ -175,7 +176,7 @@ def test_nothing_to_convert_is_refused(kind: Any, tmp_path: Path) -> None:
     )  # fmt: skip
     folder = tmp_path / "m"
     folder.mkdir()
-    graph.save(helper.make_model(made_graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), folder)
+    files.save(helper.make_model(made_graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), folder)
     calls = calls_dir(tmp_path / "calls", {"x": (2, 4)})
     assert "nothing to convert" in refusal("precision", folder, Precision(type=kind, calibration=calls), tmp_path / "out")
 
@@ -187,12 +188,12 @@ def test_calibration_data_is_asked_for(models: dict[str, Path], kind: Any, tmp_p
 
 @pytest.mark.parametrize("kind", ["bf16", "mixed"])
 def test_infinities_are_refused(kind: Any, tmp_path: Path) -> None:
-    model = graph.load(onnx_dir(tmp_path / "m"))
+    model = files.load(onnx_dir(tmp_path / "m"))
     factor = np.float32(1e20 if kind == "bf16" else 3e3)
     for tensor in model.graph.initializer:
         if tensor.name.startswith("w"):
             tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * factor, tensor.name))
-    graph.save(model, tmp_path / "m")
+    files.save(model, tmp_path / "m")
     calls = calls_dir(tmp_path / "calls", {"x": (4, 64)})
     said = refusal("precision", tmp_path / "m", Precision(type=kind, calibration=calls), tmp_path / "out")
     assert f"leaves {'bf16' if kind == 'bf16' else 'fp16'}'s range" in said

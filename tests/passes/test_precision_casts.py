@@ -16,7 +16,8 @@ from hypothesis.extra import numpy as arrays
 from onnx import TensorProto, helper, numpy_helper
 
 from mlpack.errors import PassError
-from mlpack.passes import check, graph, precision_casts
+from mlpack.graphs import check, files
+from mlpack.passes.precision import casts
 
 pytestmark = pytest.mark.slow
 
@@ -48,7 +49,7 @@ NUMBERS = arrays.arrays(np.float32, 16, elements=st.floats(width=32, allow_nan=F
 
 @pytest.fixture(scope="module")
 def opened() -> list[Any]:
-    twin, _ = precision_casts.cast(ELEMENTWISE, BF16, never, emulated=True)
+    twin, _ = casts.cast(ELEMENTWISE, BF16, never, emulated=True)
     levels = ("ORT_DISABLE_ALL", "ORT_ENABLE_BASIC", "ORT_ENABLE_ALL")
     return [check.session_of(twin.SerializeToString(), level) for level in levels]
 
@@ -77,9 +78,9 @@ def _rounded(values: Any) -> Any:
 
 
 def test_model_has_the_type_and_its_twin_the_same_weights(models: dict[str, Path]) -> None:
-    model = graph.load(models["mlp"])
-    converted, counts = precision_casts.cast(model, BF16, never)
-    twin, _ = precision_casts.cast(model, BF16, never, emulated=True)
+    model = files.load(models["mlp"])
+    converted, counts = casts.cast(model, BF16, never)
+    twin, _ = casts.cast(model, BF16, never, emulated=True)
     assert counts == {"nodes": 3, "weights": 3, "casts": 2, "clamped_masks": 0}
     stored, emulated = ([numpy_helper.to_array(t).tobytes() for t in m.graph.initializer] for m in (converted, twin))
     assert stored == emulated
@@ -90,27 +91,27 @@ def test_model_has_the_type_and_its_twin_the_same_weights(models: dict[str, Path
 @pytest.mark.parametrize("name", ["bert-portable", "cnn-simple", "mlp", "deconvolution"])
 @pytest.mark.parametrize("low", [BF16, FP16])
 def test_types_agree_and_sensitive_operators_read_float32(models: dict[str, Path], name: str, low: int) -> None:
-    model = graph.load(models[name])
-    before = graph.signature_of(model)
-    converted, _ = precision_casts.cast(model, low, never)
+    model = files.load(models[name])
+    before = files.signature_of(model)
+    converted, _ = casts.cast(model, low, never)
     inferred = onnx.shape_inference.infer_shapes(converted, check_type=True, strict_mode=True, data_prop=True)
     types = {value.name: value.type.tensor_type.elem_type for value in (*inferred.graph.value_info, *inferred.graph.input)}
     types |= {tensor.name: tensor.data_type for tensor in converted.graph.initializer}
     for node in converted.graph.node:
         kinds = {types[name] for name in node.input if types.get(name) in (TensorProto.FLOAT, low)}
         assert node.op_type == "Cast" or len(kinds) <= 1, node
-        assert node.op_type not in precision_casts.SENSITIVE or low not in kinds, node
-    assert graph.signature_of(converted) == before
+        assert node.op_type not in casts.SENSITIVE or low not in kinds, node
+    assert files.signature_of(converted) == before
 
 
 def test_a_tensor_is_cast_once(models: dict[str, Path]) -> None:
-    converted, _ = precision_casts.cast(graph.load(models["bert-portable"]), BF16, never)
+    converted, _ = casts.cast(files.load(models["bert-portable"]), BF16, never)
     sources = Counter((node.input[0], node.attribute[0].i) for node in converted.graph.node if node.op_type == "Cast")
     assert max(sources.values()) == 1
 
 
 def test_what_is_kept_stays_float(models: dict[str, Path]) -> None:
-    converted, _ = precision_casts.cast(graph.load(models["mlp"]), BF16, lambda node: node.name == "first")
+    converted, _ = casts.cast(files.load(models["mlp"]), BF16, lambda node: node.name == "first")
     types = {tensor.name: tensor.data_type for tensor in converted.graph.initializer}
     assert types == {"w1": TensorProto.FLOAT, "b1": TensorProto.FLOAT, "w2_bf16": BF16}
 
@@ -118,14 +119,14 @@ def test_what_is_kept_stays_float(models: dict[str, Path]) -> None:
 @pytest.mark.parametrize(("low", "lowest"), [(BF16, -3.3895313892515355e38), (FP16, -65504.0)])
 def test_minus_infinity_of_a_mask_stays_finite(low: int, lowest: float) -> None:
     model = of([helper.make_node("Mul", ["x", "mask"], ["z0"])], mask=[np.finfo(np.float32).min])
-    converted, counts = precision_casts.cast(model, low, never)
+    converted, counts = casts.cast(model, low, never)
     assert counts["clamped_masks"] == 1
     assert float(numpy_helper.to_array(converted.graph.initializer[0])[0]) == lowest
 
 
 def test_weight_that_the_type_cannot_hold_is_named() -> None:
     with pytest.raises(PassError, match=r"weight 'large' reaches 1e\+05"):
-        precision_casts.cast(of([helper.make_node("Mul", ["x", "large"], ["z0"])], large=[1e5]), FP16, never)
+        casts.cast(of([helper.make_node("Mul", ["x", "large"], ["z0"])], large=[1e5]), FP16, never)
 
 
 def test_graphs_inside_a_node_keep_their_types() -> None:
@@ -137,7 +138,7 @@ def test_graphs_inside_a_node_keep_their_types() -> None:
         helper.make_node("Cast", ["sum"], ["positive"], to=TensorProto.BOOL),
         helper.make_node("If", ["positive"], ["z0"], then_branch=inner, else_branch=inner),
     ])  # fmt: skip
-    twin, _ = precision_casts.cast(model, BF16, never, emulated=True)
+    twin, _ = casts.cast(model, BF16, never, emulated=True)
     ones = np.full(3, 1.01, dtype=np.float32)
     (got,) = check.session_of(twin.SerializeToString(), "ORT_DISABLE_ALL").run(None, {"x": ones, "y": ones})
     rounded = ones.astype(ml_dtypes.bfloat16)
@@ -149,7 +150,7 @@ def test_any_order_is_put_right(order: list[int]) -> None:
     nodes = [helper.make_node("Neg", [source], [f"t{i}"]) for i, source in enumerate(("x", "t0", "t1", "t2", "t3"))]
     nodes.append(helper.make_node("Add", ["t4", "t1"], ["z0"]))
     model = of([nodes[place] for place in order])
-    precision_casts.put_in_order(model)
+    casts.put_in_order(model)
     made = {"x", "y"}
     for node in model.graph.node:
         assert set(node.input) <= made
@@ -161,4 +162,4 @@ def test_unknown_type_is_refused() -> None:
     model = of([helper.make_node("Later", ["x"], ["u"], domain="elsewhere"), helper.make_node("Relu", ["u"], ["z0"])])
     model.opset_import.add(domain="elsewhere", version=1)
     with pytest.raises(PassError, match="cannot be"):
-        precision_casts.cast(model, BF16, never)
+        casts.cast(model, BF16, never)

@@ -15,7 +15,8 @@ from pass_harness import refusal
 from safetensors.torch import load_file
 from small_models import calls_dir, torch_dir
 
-from mlpack.passes import prune, torch_model
+from mlpack.passes import prune
+from mlpack.passes.export import torch_model
 from mlpack.passes.prune import Prune
 
 

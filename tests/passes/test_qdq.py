@@ -13,8 +13,9 @@ from hypothesis.extra import numpy as arrays
 from onnx import TensorProto, helper, numpy_helper
 
 from mlpack.errors import PassError
-from mlpack.passes import graph, qdq
-from mlpack.passes.qdq import Site
+from mlpack.graphs import files
+from mlpack.passes.quantize import qdq
+from mlpack.passes.quantize.qdq import Site
 
 pytestmark = pytest.mark.slow
 
@@ -36,24 +37,24 @@ def residual(*, shortcut: bool = False, second_use: bool = False) -> Any:
 
 
 def test_sites_name_channels_and_leave_small_matrices_out(models: dict[str, Path]) -> None:
-    assert qdq.sites(graph.load(models["deconvolution"]), attention=False) == (
+    assert qdq.sites(files.load(models["deconvolution"]), attention=False) == (
         Site(node="down", kind="Conv", activations=(0,), weight=1, axis=0),
         Site(node="up", kind="ConvTranspose", activations=(0,), weight=1, axis=None),
     )
-    found = qdq.sites(graph.load(models["mlp"]), attention=False)
+    found = qdq.sites(files.load(models["mlp"]), attention=False)
     assert [(site.node, site.axis) for site in found] == [("first", 1), ("second", 1)]
-    found = qdq.sites(graph.load(models["cnn-simple"]), attention=False)
+    found = qdq.sites(files.load(models["cnn-simple"]), attention=False)
     assert [site.kind for site in found] == ["Conv", "Conv", "Conv", "Add"]  # the classifier has 10 outputs
 
 
 def test_transposed_gemm_has_its_channels_first(models: dict[str, Path]) -> None:
-    model = graph.load(models["mlp"])
+    model = files.load(models["mlp"])
     model.graph.node[0].attribute.append(helper.make_attribute("transB", 1))
     assert qdq.sites(model, attention=False)[0].axis == 0
 
 
 def test_products_of_activations_only_when_asked(models: dict[str, Path]) -> None:
-    model = graph.load(models["bert-portable"])
+    model = files.load(models["bert-portable"])
     plain, all_of_them = (qdq.sites(model, attention=attention) for attention in (False, True))
     assert len(plain) == 12
     assert {site.activations for site in set(all_of_them) - set(plain)} == {(0, 1)}
@@ -83,7 +84,7 @@ def test_insert_gives_each_consumer_its_own_pair_and_keeps_the_bias(models: dict
     assert stored["w0_axis0_int8"].dtype == np.int8
     assert stored["w0_axis0_scale"].shape == (16,)
 
-    model = graph.load(models["deconvolution"])
+    model = files.load(models["deconvolution"])
     qdq.insert(model, qdq.sites(model, attention=False), {"image": 1.0, "r": 1.0})
     (up,) = (node for node in model.graph.node if node.name == "up")
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}

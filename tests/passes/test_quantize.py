@@ -15,8 +15,9 @@ from pass_harness import refusal
 from small_models import calls_dir, onnx_dir
 
 from mlpack.digest import size_of_tree
-from mlpack.passes import calibrate, check, graph, quantize
-from mlpack.passes.quantize import Quantize
+from mlpack.graphs import check, files
+from mlpack.passes import quantize
+from mlpack.passes.quantize import Quantize, calibrate
 
 
 def notes(model_dir: Path) -> dict[str, Any]:
@@ -43,7 +44,7 @@ def test_auto_is_static_for_convolutions(models: dict[str, Path]) -> None:
     ("name", "activations", "largest"), [("cnn-int8", TensorProto.UINT8, 64), ("cnn-int8-arm64", TensorProto.INT8, 127)]
 )
 def test_element_types_are_those_of_the_architecture(models: dict[str, Path], name: str, activations: int, largest: int) -> None:
-    model = graph.load(models[name])
+    model = files.load(models[name])
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
     zero_points = [stored[node.input[2]] for node in model.graph.node if node.op_type == "QuantizeLinear"]
     assert {tensor.data_type for tensor in zero_points} == {activations}
@@ -64,9 +65,9 @@ def test_static_int8_fuses_into_integer_kernels(models: dict[str, Path], tmp_pat
 
 def test_int8_stays_close(models: dict[str, Path]) -> None:
     for name, source in (("bert-int8", "bert-simple"), ("cnn-int8", "cnn-simple")):
-        model = graph.load(models[source])
+        model = files.load(models[source])
         opened, original = check.session(models[name]), check.session(models[source])
-        for feed in check.feeds(graph.signature_of(model), check.limits(model)):
+        for feed in check.feeds(files.signature_of(model), check.limits(model)):
             assert check.similarity(check.run(opened, feed), check.run(original, feed)) > 0.95
 
 
@@ -84,13 +85,13 @@ def test_quantizing_twice_is_refused(models: dict[str, Path], tmp_path: Path) ->
 
 def test_nothing_to_quantize_is_refused(tmp_path: Path) -> None:
     model_dir = onnx_dir(tmp_path / "m")
-    model = graph.load(model_dir)
+    model = files.load(model_dir)
     del model.graph.node[2], model.graph.node[0]
     model.graph.node[0].input[0], model.graph.node[0].output[0] = "x", "y"
     model.graph.output[0].CopyFrom(model.graph.input[0])
     model.graph.output[0].name = "y"
     del model.graph.initializer[:]
-    graph.save(model, model_dir)
+    files.save(model, model_dir)
     assert "nothing to quantize" in refusal("quantize", model_dir, Quantize(), tmp_path / "out")
 
 
@@ -126,10 +127,10 @@ def test_small_layers_are_named() -> None:
 
 
 def test_run_uses_texts_of_the_calls(models: dict[str, Path], tmp_path: Path) -> None:
-    from mlpack.passes import calls
+    from mlpack.data import reader
 
     (tmp_path / "calls.json").write_text(json.dumps([{"samples": 2, "texts": ["the cat", "a dog sat on the mat"]}]))
-    (batch,) = list(calls.read(tmp_path, models["bert-simple"], graph.read_signature(models["bert-simple"])))
+    (batch,) = list(reader.read(tmp_path, models["bert-simple"], files.read_signature(models["bert-simple"])))
     assert batch["input_ids"].shape == (2, 8)
     assert batch["attention_mask"].tolist()[0] == [1, 1, 1, 1, 0, 0, 0, 0]
     assert quantize.Quantize().samples == 512

@@ -13,12 +13,13 @@ import pytest
 from pass_harness import refusal
 from small_models import onnx_dir
 
-from mlpack.passes import check, graph, simplify
+from mlpack.graphs import check, files
+from mlpack.passes import simplify
 from mlpack.passes.simplify import Simplify
 
 
 def operators(model_dir: Path) -> Counter[str]:
-    return Counter(node.op_type for node in graph.load(model_dir).graph.node)
+    return Counter(node.op_type for node in files.load(model_dir).graph.node)
 
 
 def test_transformer_blocks_are_fused(models: dict[str, Path]) -> None:
@@ -65,7 +66,7 @@ def test_truncated_model_is_refused(tmp_path: Path) -> None:
 
 def test_graph_that_the_engine_refuses_is_refused(tmp_path: Path) -> None:
     model_dir = onnx_dir(tmp_path / "m")
-    model = graph.load(model_dir)
+    model = files.load(model_dir)
     model.graph.node[1].op_type = "NoSuchOperator"
-    graph.save(model, model_dir)
+    files.save(model, model_dir)
     assert "NoSuchOperator" in refusal("simplify", model_dir, Simplify(), tmp_path / "out")

@@ -17,22 +17,14 @@ from pass_harness import refusal
 from small_models import calls_dir, onnx_dir
 
 from mlpack import digest, wheel_rules
-from mlpack.calls import DATATYPES
+from mlpack.data.calls import DATATYPES
 from mlpack.errors import PassError
-from mlpack.passes import (
-    check,
-    extras,
-    graph,
-    precision,
-    tensorrt,
-    tensorrt_build,
-    tensorrt_child,
-    tensorrt_golden,
-    tensorrt_native,
-)
+from mlpack.graphs import check, files
+from mlpack.passes import precision, tensorrt
+from mlpack.passes.export import extras
 from mlpack.passes.precision import Precision
-from mlpack.passes.profiles import Bounds
-from mlpack.passes.tensorrt import Tensorrt
+from mlpack.passes.tensorrt import Tensorrt, build, child, golden, native
+from mlpack.passes.tensorrt.profiles import Bounds
 from mlpack_runtime import engine_key, engine_plan, engine_verify
 from mlpack_runtime.tensor import Tensor
 
@@ -66,8 +58,8 @@ def one_node(folder: Path, operator: str, **attributes: Any) -> Path:
     ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [8, 8]) for name in "xy"]
     made = helper.make_graph(nodes, "g", ports[:1], ports[1:], [numpy_helper.from_array(weights, "w")])
     imports = [helper.make_opsetid("", 18), helper.make_opsetid("com.microsoft", 1)]
-    graph.save(helper.make_model(made, opset_imports=imports, ir_version=10), folder)
-    graph.finish(folder, folder, {})
+    files.save(helper.make_model(made, opset_imports=imports, ir_version=10), folder)
+    files.finish(folder, folder, {})
     return folder
 
 
@@ -103,7 +95,7 @@ def test_keys_are_the_runtimes(tmp_path: Path) -> None:
     engine_key.check_graph(str(out_dir), spec)
     device = {"name": "NVIDIA A10G", "sm": "sm86", "driver": 12040}
     assert spec["engines"][0]["key"] == engine_key.key_here(spec, device) == engine_key.key(spec, "sm86")
-    assert tensorrt_build.key_of(spec, "sm86", "NVIDIA A10G", 12) == engine_key.key(spec, "sm86", "NVIDIA A10G", 12)
+    assert build.key_of(spec, "sm86", "NVIDIA A10G", 12) == engine_key.key(spec, "sm86", "NVIDIA A10G", 12)
 
 
 def test_a_gpu_that_refuses_is_recorded_and_an_error_when_none_is_left(tmp_path: Path) -> None:
@@ -143,7 +135,7 @@ def test_what_the_parser_refuses_is_named_with_a_smaller_graph(operator: str, co
         "flags": {},
         "workspace_bytes": None,
     }
-    answer = tensorrt_child.ask(request)
+    answer = child.ask(request)
     assert not answer["ok"]
     assert answer["errors"][0]["operator"] == operator
 
@@ -239,14 +231,14 @@ def test_the_twin_of_a_graph_that_the_cpu_cannot_run_answers_for_it(tmp_path: Pa
 )
 def test_what_cannot_be_built_here_says_what_to_do(options: dict[str, Any], words: str, tmp_path: Path) -> None:
     full = options.get("flavour") in ("standard", "lean")
-    if full and tensorrt_native.installed("standard") and tensorrt_native.device() is not None:
+    if full and native.installed("standard") and native.device() is not None:
         pytest.skip("this machine can")
     assert words in refusal("tensorrt", onnx_dir(tmp_path / "m"), Tensorrt(**options), tmp_path / "out")
 
 
 def test_auto_takes_what_is_here() -> None:
     assert tensorrt.chosen(Tensorrt()) == "rtx"
-    if tensorrt_native.device() is None:
+    if native.device() is None:
         assert tensorrt.chosen(Tensorrt(flavour="standard")) == "deferred"
         with pytest.raises(PassError, match="nor in its image later"):
             tensorrt.chosen(Tensorrt(flavour="lean"))
@@ -283,10 +275,10 @@ def test_the_int8_bound_has_room_for_rounding_and_none_for_another_scale(
     int8.mkdir()
     precision.run(models[name], Precision(type="int8", calibration=models[recorded]), int8)
     made(int8, out_dir, builder="deferred", evaluation=models[recorded])
-    tolerance = tensorrt_golden.TOLERANCES["int8"]
+    tolerance = golden.TOLERANCES["int8"]
     assert json.loads((out_dir / "tensorrt-check.json").read_text())["tolerance"] == tolerance
     types = {kind: name for name, kind in DATATYPES.items()}
-    outputs = [each.name for each in graph.read_signature(out_dir).outputs]
+    outputs = [each.name for each in files.read_signature(out_dir).outputs]
 
     def engine(path: Path, level: str, times: int = 1) -> Any:
         session = check.session_of(str(path), level)
@@ -298,11 +290,11 @@ def test_the_int8_bound_has_room_for_rounding_and_none_for_another_scale(
 
         return run
 
-    twin = out_dir / graph.TWIN
-    ran = twin if twin.is_file() else out_dir / graph.MODEL
+    twin = out_dir / files.TWIN
+    ran = twin if twin.is_file() else out_dir / files.MODEL
     exact = engine_verify.verify(str(out_dir), engine(ran, "ORT_DISABLE_ALL"))
     assert exact["difference"] < 1e-4  # as the graph stands: integer kernels that saturate are not asked
-    rounded = engine_verify.verify(str(out_dir), engine(models[name] / graph.MODEL, "ORT_ENABLE_ALL"))
+    rounded = engine_verify.verify(str(out_dir), engine(models[name] / files.MODEL, "ORT_ENABLE_ALL"))
     assert 1e-4 < rounded["difference"] < tolerance["difference"] / 2, rounded
     with pytest.raises(engine_verify.VerifyError, match="difference"):
         engine_verify.verify(str(out_dir), engine(ran, "ORT_DISABLE_ALL", times=2))
@@ -314,7 +306,7 @@ def test_a_missing_package_is_one_of_an_extra(monkeypatch: pytest.MonkeyPatch, t
         monkeypatch.delitem(sys.modules, "tensorrt_rtx_bindings")
     assert tensorrt.chosen(Tensorrt()) == "deferred"
     with pytest.raises(ModuleNotFoundError) as caught:
-        tensorrt_native.require("rtx")
+        native.require("rtx")
     absent = extras.missing(caught.value)
     assert absent is not None
     assert extras.way_out(absent, "huggingface").endswith("pip install 'mlpack[tensorrt-rtx]'")
@@ -323,12 +315,12 @@ def test_a_missing_package_is_one_of_an_extra(monkeypatch: pytest.MonkeyPatch, t
 def test_a_graph_that_kills_the_parser_is_an_error_of_the_pass(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A process that really ends by a signal, and one that really does not end."""
     request = {"op": "build", "graph": str(tmp_path / "no.onnx"), "flavour": "rtx"}
-    monkeypatch.setattr(tensorrt_child, "_START", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)  # {module}")
+    monkeypatch.setattr(child, "_START", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)  # {module}")
     with pytest.raises(PassError, match=r"signal 11 \(SIGSEGV\)"):
-        tensorrt_child.ask(request)
-    monkeypatch.setattr(tensorrt_child, "_START", "import time; time.sleep(60)  # {module}")
+        child.ask(request)
+    monkeypatch.setattr(child, "_START", "import time; time.sleep(60)  # {module}")
     with pytest.raises(PassError, match=r"not done after 0.2 s"):
-        tensorrt_child.ask(request, limit_s=0.2)
+        child.ask(request, limit_s=0.2)
 
 
 def test_damaged_graphs_are_refused_with_words(tmp_path: Path) -> None:
@@ -349,18 +341,18 @@ def test_an_engine_that_is_not_what_was_asked_for_is_refused(tmp_path: Path) -> 
         "inputs": [{"name": "x", "dtype": "float32", "shape": [-1, 64]}],
         "outputs": [{"name": "y", "dtype": "float32", "shape": [-1, 16]}],
     }  # fmt: skip
-    assert tensorrt_build.read_back(spec, answer, path, "sm86")
+    assert build.read_back(spec, answer, path, "sm86")
     for change in (
         {"version": "9.9"}, {"profiles": []}, {"inputs": []}, {"inputs": [{"name": "x", "dtype": "float16", "shape": [-1, 64]}]},
         {"inputs": [{"name": "x", "dtype": "float32", "shape": [-1, 63]}]},
     ):  # fmt: skip
         with pytest.raises(PassError, match="not what was asked for"):
-            tensorrt_build.read_back(spec, {**answer, **change}, path, "sm86")
+            build.read_back(spec, {**answer, **change}, path, "sm86")
     data = path.read_bytes()
     for damaged in (data[:-1], b"none" + data[4:], data[:27] + b"\x01" + data[28:], data.replace(b"sm86", b"sm80")):
         path.write_bytes(damaged)
         with pytest.raises(PassError, match="not what was asked for"):
-            tensorrt_build.read_back(spec, answer, path, "sm86")
+            build.read_back(spec, answer, path, "sm86")
 
 
 @pytest.mark.gpu

@@ -14,7 +14,7 @@ from small_models import torch_dir
 
 from mlpack import bounded, digest
 from mlpack.errors import PassError
-from mlpack.passes import torch_model
+from mlpack.passes.export import torch_model
 
 
 def opened(model_dir: Path) -> torch.nn.Module:

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from mlpack.passes import graph, precision, trt_form
-from mlpack.passes.precision import Precision
+from mlpack.graphs import files
+from mlpack.passes import precision
+from mlpack.passes.precision import Precision, trt_form
 from mlpack.passes.quantize import Quantize
 from mlpack.passes.quantize import run as quantize
 
@@ -28,21 +29,21 @@ def made(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> d
 
 def test_what_the_pass_writes_has_no_problem(made: dict[str, Path]) -> None:
     for folder in made.values():
-        assert trt_form.trt_problems(graph.load(folder)) == ()
+        assert trt_form.trt_problems(files.load(folder)) == ()
 
 
 @pytest.mark.parametrize("name", ["bert-portable", "cnn-simple", "mlp", "deconvolution"])
 def test_float_graphs_have_none_either(models: dict[str, Path], name: str, tmp_path: Path) -> None:
-    assert trt_form.trt_problems(graph.load(models[name])) == ()
+    assert trt_form.trt_problems(files.load(models[name])) == ()
     precision.run(models[name], Precision(), tmp_path)
-    assert trt_form.trt_problems(graph.load(tmp_path)) == ()
+    assert trt_form.trt_problems(files.load(tmp_path)) == ()
 
 
 def test_forms_for_processors_are_refused(models: dict[str, Path], tmp_path: Path) -> None:
-    assert any("is not a standard operator" in said for said in trt_form.trt_problems(graph.load(models["bert-simple"])))
-    assert any("int8" in said for said in trt_form.trt_problems(graph.load(models["cnn-int8"])))
+    assert any("is not a standard operator" in said for said in trt_form.trt_problems(files.load(models["bert-simple"])))
+    assert any("int8" in said for said in trt_form.trt_problems(files.load(models["cnn-int8"])))
     quantize(models["mlp"], Quantize(method="dynamic"), tmp_path)
-    assert any("MatMulInteger computes in integers" in said for said in trt_form.trt_problems(graph.load(tmp_path)))
+    assert any("MatMulInteger computes in integers" in said for said in trt_form.trt_problems(files.load(tmp_path)))
 
 
 def _node(model: Any, name: str) -> Any:
@@ -141,7 +142,7 @@ def _no_quantize(model: Any) -> None:
     (_no_quantize, "is not preceded by the QuantizeLinear of its pair"),
 ])  # fmt: skip
 def test_damage_is_named(made: dict[str, Path], damage: Callable[[Any], None], said: str) -> None:
-    model = graph.load(made["deconvolution"])
+    model = files.load(made["deconvolution"])
     damage(model)
     found = trt_form.trt_problems(model)
     assert any(said in problem for problem in found), found

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from mlpack import temporary
 from mlpack.digest import canonical_json
 from mlpack.errors import PassError
-from mlpack.passes import check, graph
+from mlpack.graphs import check, files
 
 if TYPE_CHECKING:
     import onnx
@@ -43,7 +43,7 @@ class Optimize:
 
 def run(model_dir: Path, config: Optimize, out_dir: Path) -> None:
     """Optimises the graph of `model_dir` into `out_dir`. Raises PassError when the engine refuses it or numbers change."""
-    original = graph.load(model_dir)
+    original = files.load(model_dir)
     before = Counter(node.op_type for node in original.graph.node)
     quantized = any(before[name] for name in _QUANTIZED)
     entries = {"session.qdqisint8allowed": "1"} if config.arch == "arm64" else {}
@@ -53,19 +53,19 @@ def run(model_dir: Path, config: Optimize, out_dir: Path) -> None:
     with temporary.directory("optimize") as scratch:
         model = _optimised(model_dir, entries, Path(scratch), basic=basic)
     after = Counter(node.op_type for node in model.graph.node)
-    graph.save(model, out_dir, _INLINE_BYTES)
+    files.save(model, out_dir, _INLINE_BYTES)
     (out_dir / ENGINE).write_bytes(canonical_json({"graph_optimization_level": level, "session": entries}))
     # An int8 graph run node by node rounds elsewhere than its fused form: compare with what the engine makes of it itself.
     reference = check.session(model_dir, "ORT_ENABLE_EXTENDED" if quantized else "ORT_DISABLE_ALL", entries)
     opened = check.session(out_dir, "ORT_DISABLE_ALL", entries)
-    feeds, wanted = check.fitting(partial(check.run, reference), graph.signature_of(original), check.limits(original))
+    feeds, wanted = check.fitting(partial(check.run, reference), files.signature_of(original), check.limits(original))
     gap = max(check.difference(check.run(opened, feed), want) for feed, want in zip(feeds, wanted, strict=True))
     if gap > TOLERANCE:
         raise PassError(f"optimize: the optimised graph differs from its input by {gap:.2e}, more than {TOLERANCE:g}; "
                         "use `level: basic`, and report the model")  # fmt: skip
     notes: dict[str, Any] = {"nodes_before": before.total(), "nodes": after.total(), "difference": float(f"{gap:.1e}"),
                              "graph_optimization_level": level}  # fmt: skip
-    graph.finish(model_dir, out_dir, notes)
+    files.finish(model_dir, out_dir, notes)
 
 
 def _optimised(model_dir: Path, entries: dict[str, str], scratch: Path, *, basic: bool) -> onnx.ModelProto:
@@ -76,17 +76,17 @@ def _optimised(model_dir: Path, entries: dict[str, str], scratch: Path, *, basic
     # Level "all" less blocked layouts is "extended" and channels-last for int8 convolutions, which any processor runs alike.
     levels = onnxruntime.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_ENABLE_BASIC if basic else levels.ORT_ENABLE_ALL
-    options.optimized_model_filepath = str(scratch / graph.MODEL)
+    options.optimized_model_filepath = str(scratch / files.MODEL)
     saved = {
-        "session.optimized_model_external_initializers_file_name": graph.DATA,
+        "session.optimized_model_external_initializers_file_name": files.DATA,
         "session.optimized_model_external_initializers_min_size_in_bytes": "1024",
     }
     for key, value in {**saved, **entries}.items():
         options.add_session_config_entry(key, value)
     try:
         onnxruntime.InferenceSession(
-            str(model_dir / graph.MODEL), options, providers=["CPUExecutionProvider"], disabled_optimizers=_MACHINE_DEPENDENT
+            str(model_dir / files.MODEL), options, providers=["CPUExecutionProvider"], disabled_optimizers=_MACHINE_DEPENDENT
         )
     except check.engine_errors() as error:
         raise PassError(f"optimize: the engine refuses the graph: {str(error).strip()[:600]}") from error
-    return graph.load(scratch)
+    return files.load(scratch)

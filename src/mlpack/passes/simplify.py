@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mlpack import temporary
 from mlpack.errors import PassError
-from mlpack.passes import check, graph, quiet
+from mlpack.graphs import check, files, quiet
 
 if TYPE_CHECKING:
     import onnx
@@ -40,18 +40,18 @@ class Simplify:
 
 def run(model_dir: Path, config: Simplify, out_dir: Path) -> None:
     """Simplifies the graph of `model_dir` into `out_dir`. Raises PassError when a step fails or numbers change."""
-    original = graph.load(model_dir)
+    original = files.load(model_dir)
     before = Counter(node.op_type for node in original.graph.node)
     reference = check.session(model_dir, "ORT_DISABLE_ALL")
-    feeds, references = check.fitting(partial(check.run, reference), graph.signature_of(original), check.limits(original))
+    feeds, references = check.fitting(partial(check.run, reference), files.signature_of(original), check.limits(original))
     notes: dict[str, Any] = {}
     for fuse in ("all", "without attention", "none") if config.operators == "engine" and _is_transformer(before) else ("none",):
         with temporary.directory("simplify") as scratch:
-            model = graph.load(model_dir)
+            model = files.load(model_dir)
             if fuse != "none":
                 model = _fuse(model, attention=fuse == "all")
             model = _pooled(_folded(model, Path(scratch)))
-        graph.save(model, out_dir)
+        files.save(model, out_dir)
         opened = check.session(out_dir, "ORT_DISABLE_ALL")
         gap = max(check.difference(check.run(opened, feed), want) for feed, want in zip(feeds, references, strict=True))
         if gap <= TOLERANCE:
@@ -65,7 +65,7 @@ def run(model_dir: Path, config: Simplify, out_dir: Path) -> None:
     after = Counter(node.op_type for node in model.graph.node)
     notes |= {"nodes_before": before.total(), "nodes": after.total(), "difference": float(f"{gap:.1e}"),
               "fused": {name: after[name] for name in _FUSED if after[name]}}  # fmt: skip
-    graph.finish(model_dir, out_dir, notes)
+    files.finish(model_dir, out_dir, notes)
 
 
 def _is_transformer(operators: Counter[str]) -> bool:
@@ -134,15 +134,15 @@ def _folded(model: onnx.ModelProto, scratch: Path) -> onnx.ModelProto:
     import onnxruntime
 
     (scratch / "in").mkdir()
-    graph.save(model, scratch / "in")
+    files.save(model, scratch / "in")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.optimized_model_filepath = str(scratch / graph.MODEL)
-    options.add_session_config_entry("session.optimized_model_external_initializers_file_name", graph.DATA)
+    options.optimized_model_filepath = str(scratch / files.MODEL)
+    options.add_session_config_entry("session.optimized_model_external_initializers_file_name", files.DATA)
     options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
     try:
-        onnxruntime.InferenceSession(str(scratch / "in" / graph.MODEL), options, providers=["CPUExecutionProvider"])
+        onnxruntime.InferenceSession(str(scratch / "in" / files.MODEL), options, providers=["CPUExecutionProvider"])
     except check.engine_errors() as error:
         raise PassError(f"simplify: the engine cannot optimise the graph: {str(error).strip()[:600]}") from error
-    return graph.load(scratch)
+    return files.load(scratch)

@@ -1,0 +1,142 @@
+"""Evaluation and calibration data in its one form on disk: calls, as the serving process will receive them.
+
+    calls.json    a list of {"samples": n, "inputs": {name: {"datatype", "shape", "offset", "size"}}}
+                  or of {"samples": n, "texts": []}
+    calls.bin     the tensors' bytes, little-endian, one after another; offsets and sizes in bytes
+    labels.json   one label a sample, in order (numbers, strings or lists of numbers), or null
+    samples.json  one sha256 a sample, of its content: what calibration may not share with evaluation
+
+Promises: the same data gives the same bytes; `calls.json` is written last, so a directory that has it is whole.
+Datatypes are the Open Inference Protocol's. It reads nobody's files: `sources` does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from mlpack import digest
+from mlpack.errors import RecipeError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+DATATYPES: Mapping[str, str] = {
+    "bool": "BOOL",
+    "uint8": "UINT8",
+    "uint16": "UINT16",
+    "uint32": "UINT32",
+    "uint64": "UINT64",
+    "int8": "INT8",
+    "int16": "INT16",
+    "int32": "INT32",
+    "int64": "INT64",
+    "float16": "FP16",
+    "float32": "FP32",
+    "float64": "FP64",
+}
+"""numpy's names and the protocol's, for the element types that a model's input may have."""
+
+DTYPES: Mapping[str, str] = {datatype: name for name, datatype in DATATYPES.items()}
+"""The other way round."""
+
+_SHOWN = 5
+
+
+class Writer:
+    """Writes calls into a directory that exists: add every call, then `finish`. Left without it, nothing of use
+    remains.
+    """
+
+    def __init__(self, out_dir: Path) -> None:
+        self._dir = out_dir
+        self._binary: BinaryIO = (out_dir / "calls.bin.partial").open("wb")
+        self._offset = 0
+        self._calls: list[dict[str, Any]] = []
+        self._samples: list[str] = []
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._binary.close()
+        (self._dir / "calls.bin.partial").unlink(missing_ok=True)
+
+    def tensors(self, inputs: Mapping[str, Array], samples: int) -> None:
+        """Adds a call of arrays that already have the model's element types. Rows are samples where the first axis says
+        so.
+        """
+        described = {}
+        for name, array in inputs.items():
+            data = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+            described[name] = {
+                "datatype": DATATYPES[array.dtype.name],
+                "shape": list(array.shape),
+                "offset": self._offset,
+                "size": len(data),
+            }
+            self._binary.write(data)
+            self._offset += len(data)
+        self._calls.append({"samples": samples, "inputs": described})
+        self._samples += [_tensor_sample(inputs, row, samples) for row in range(samples)]
+
+    def texts(self, texts: Sequence[str]) -> None:
+        """Adds a call of texts, to be tokenised inside the package."""
+        self._calls.append({"samples": len(texts), "texts": list(texts)})
+        self._samples += [hashlib.sha256(b"text\0" + text.encode()).hexdigest() for text in texts]
+
+    def finish(self, labels: Sequence[Any] | None) -> None:
+        """Writes the rest and gives everything its final name."""
+        self._binary.close()
+        (self._dir / "calls.bin.partial").rename(self._dir / "calls.bin")
+        self._write("labels.json", None if labels is None else list(labels))
+        self._write("samples.json", self._samples)
+        self._write("calls.json", self._calls)
+
+    def _write(self, name: str, value: Any) -> None:
+        partial = self._dir / f"{name}.partial"
+        partial.write_bytes(digest.canonical_json(value))
+        partial.rename(self._dir / name)
+
+    @property
+    def count(self) -> int:
+        """Calls added so far."""
+        return len(self._calls)
+
+    @property
+    def samples(self) -> int:
+        """Samples added so far."""
+        return len(self._samples)
+
+
+def _tensor_sample(inputs: Mapping[str, Array], row: int, samples: int) -> str:
+    """A sample's content: its row of every input that has one a sample, and the whole of every other."""
+    state = hashlib.sha256()
+    for name in sorted(inputs):
+        array = inputs[name]
+        part = array[row] if array.ndim and array.shape[0] == samples else array
+        state.update(f"{name}\0{part.dtype.name}\0{part.shape}\0".encode())
+        state.update(part.astype(part.dtype.newbyteorder("<"), copy=False).tobytes())
+    return state.hexdigest()
+
+
+def check_disjoint(evaluation_dir: Path, calibration_dir: Path) -> None:
+    """Raises RecipeError when any calibration sample is, by content, an evaluation sample."""
+    evaluation = json.loads((evaluation_dir / "samples.json").read_bytes())
+    calibration = json.loads((calibration_dir / "samples.json").read_bytes())
+    first: dict[str, int] = {}
+    for index, name in enumerate(evaluation):
+        first.setdefault(name, index)
+    shared = [(index, first[name]) for index, name in enumerate(calibration) if name in first]
+    if shared:
+        shown = ", ".join(f"{mine} (evaluation {theirs})" for mine, theirs in shared[:_SHOWN])
+        raise RecipeError(
+            f"{len(shared)} of {len(calibration)} calibration samples are evaluation samples too, by content; the first: {shown}."
+            " Accuracy on data that was calibrated with proves nothing: take calibration from the training data"
+        )

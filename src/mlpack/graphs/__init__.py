@@ -1,0 +1,1 @@
+"""What passes share of ONNX graphs: files, the engine's answers, shapes, the form that a foreign graph is brought into."""

@@ -1,0 +1,214 @@
+"""Does a changed graph still compute the same? Random inputs, the engine, and the largest difference.
+
+Promises: inputs are the same on every machine (fixed seed), cover several batch sizes and lengths, and are plausible: token
+ids stay inside the embedding table, masks are right-padded runs of ones. A difference is measured relative to the largest
+reference value where that exceeds 1, absolutely otherwise. It says nothing about accuracy on real data; measuring does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from mlpack.errors import PassError
+from mlpack.graphs import files
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    import onnx
+    import onnxruntime
+
+    from mlpack.records import Signature, TensorSpec
+
+Feed = Mapping[str, "np.ndarray[Any, Any]"]
+Outputs = Sequence["np.ndarray[Any, Any]"]
+
+TOOL_ERRORS = (RuntimeError, ValueError, KeyError, IndexError, AttributeError, TypeError, AssertionError, NotImplementedError)
+"""What the engine's Python tools raise for a graph they did not expect."""
+
+BATCHES = (1, 2, 5)
+_LENGTHS = (16, 7, 33)
+_SHORTER = (32, 16, 8, 4, 2, 1)
+_PIXELS = (64, 96, 64)
+_PASSED_ON = ("Cast", "Identity", "Unsqueeze", "Squeeze", "Reshape", "Flatten")
+
+
+def fitting(
+    run: Callable[[Feed], Any], signature: Signature, limits: Mapping[str, int]
+) -> tuple[list[dict[str, np.ndarray[Any, Any]]], list[Any]]:
+    """Inputs that a reference takes, and what it makes of each: shorter ones where the usual lengths are too long for it.
+
+    How many positions a model has stands in no signature, and its config counts them in ways of its own (from an offset, or not at
+    all). Raises the PassError of the usual lengths when it takes no others either.
+    """
+    first: PassError | None = None
+    for longest in (max(_LENGTHS), *_SHORTER):
+        made = feeds(signature, limits, longest=longest)
+        try:
+            return made, [run(feed) for feed in made]
+        except PassError as error:
+            first = first or error
+    assert first is not None
+    raise first
+
+
+def feeds_of(model_dir: Path, model: onnx.ModelProto) -> list[dict[str, np.ndarray[Any, Any]]]:
+    """Inputs that this directory's graph takes, as far as this machine's engine can tell: it may lack kernels for it."""
+    signature, bounds = files.signature_of(model), limits(model)
+    try:
+        return fitting(partial(run, session(model_dir, "ORT_DISABLE_ALL")), signature, bounds)[0]
+    except PassError:
+        return feeds(signature, bounds)
+
+
+def feeds(
+    signature: Signature, limits: Mapping[str, int], seed: int = 0, longest: int = 33
+) -> list[dict[str, np.ndarray[Any, Any]]]:
+    """One set of inputs for each of `BATCHES`. `limits`: for integer inputs, the first value that is too large."""
+    import numpy as np
+
+    random = np.random.default_rng(seed)
+    batch_axes = {spec.shape[0] for spec in signature.inputs if spec.shape and isinstance(spec.shape[0], str)}
+    result = []
+    for turn, batch in enumerate(BATCHES):
+        sizes: dict[str, int] = dict.fromkeys((str(axis) for axis in batch_axes), batch)
+        for spec in signature.inputs:
+            for axis in spec.shape:
+                if isinstance(axis, str):
+                    sizes.setdefault(axis, _PIXELS[turn] if len(spec.shape) >= 4 else min(_LENGTHS[turn], longest))
+        result.append({spec.name: _array(spec, sizes, limits.get(spec.name, 2), random) for spec in signature.inputs})
+    return result
+
+
+def _array(spec: TensorSpec, sizes: Mapping[str, int], limit: int, random: np.random.Generator) -> Any:
+    import numpy as np
+
+    shape = tuple(sizes[axis] if isinstance(axis, str) else axis for axis in spec.shape)
+    if spec.dtype == "object":
+        return np.full(shape, "a", dtype=object)
+    dtype = np.dtype(spec.dtype)
+    if np.issubdtype(dtype, np.floating):
+        return random.standard_normal(shape).astype(dtype)
+    if "mask" in spec.name and len(shape) >= 2:
+        mask = np.ones(shape, dtype=dtype)
+        for row in range(1, shape[0]):
+            mask[row, ..., max(1, shape[-1] - 3 * row) :] = 0
+        return mask
+    if "token_type" in spec.name:
+        return np.zeros(shape, dtype=dtype)
+    return random.integers(0, limit, shape).astype(dtype)
+
+
+def limits(model: onnx.ModelProto) -> dict[str, int]:
+    """For each integer input that selects rows of a stored table: how many rows there are."""
+    rows = {tensor.name: tensor.dims[0] for tensor in model.graph.initializer if len(tensor.dims) >= 1}
+    origin = {value.name: value.name for value in model.graph.input}
+    found: dict[str, int] = {}
+    for node in model.graph.node:
+        if node.op_type in _PASSED_ON and node.input[0] in origin:
+            origin[node.output[0]] = origin[node.input[0]]
+        elif node.op_type == "Gather" and node.input[1] in origin:
+            _lower(found, origin[node.input[1]], rows.get(node.input[0], _rows_behind(model, node.input[0], rows)))
+        elif node.op_type == "EmbedLayerNormalization" or node.op_type == "QEmbedLayerNormalization":
+            for ids, table in ((0, 2), (1, 4)):
+                if node.input[ids] in origin and node.input[table] in rows:
+                    _lower(found, origin[node.input[ids]], rows[node.input[table]])
+    return found
+
+
+def _rows_behind(model: onnx.ModelProto, name: str, rows: Mapping[str, int]) -> int:
+    """Rows of a table that is dequantized or cast before it is read; 2 when it is no stored table."""
+    for node in model.graph.node:
+        if name in node.output and node.op_type in ("DequantizeLinear", "Cast") and node.input[0] in rows:
+            return rows[node.input[0]]
+    return 2
+
+
+def _lower(found: dict[str, int], name: str, rows: int) -> None:
+    found[name] = min(rows, found.get(name, rows))
+
+
+def session(
+    model_dir: Path, level: str = "ORT_ENABLE_ALL", entries: Mapping[str, str] | None = None
+) -> onnxruntime.InferenceSession:
+    """The engine with this directory's graph, or with its twin where it has one; one thread. PassError when it refuses it."""
+    twin = model_dir / files.TWIN
+    return session_of(str(twin if twin.is_file() else model_dir / files.MODEL), level, entries)
+
+
+def session_of(source: str | bytes, level: str, entries: Mapping[str, str] | None = None) -> onnxruntime.InferenceSession:
+    """The same for a file's path or a serialised graph."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+    for key, value in (entries or {}).items():
+        options.add_session_config_entry(key, value)
+    try:
+        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except engine_errors() as error:
+        raise PassError(f"the engine refuses the graph: {str(error).strip()[:600]}") from error
+
+
+def run(opened: onnxruntime.InferenceSession, feed: Feed) -> list[np.ndarray[Any, Any]]:
+    """All outputs, in order. Raises PassError when the engine fails."""
+    try:
+        return list(opened.run(None, dict(feed)))
+    except engine_errors() as error:
+        shapes = {name: tuple(array.shape) for name, array in feed.items()}
+        message = str(error).strip()[:600]
+        raise PassError(f"the engine cannot run the graph on inputs of shapes {shapes}: {message}") from error
+
+
+def engine_errors() -> tuple[type[Exception], ...]:
+    """What the engine's Python binding raises: it has no common base class."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    names = ("Fail", "InvalidArgument", "NoSuchFile", "NoModel", "EngineError", "RuntimeException", "InvalidProtobuf",
+             "NotImplemented", "InvalidGraph", "EPFail")  # fmt: skip
+    return (*(getattr(state, name) for name in names if hasattr(state, name)), RuntimeError, ValueError)
+
+
+def difference(got: Outputs, reference: Outputs) -> float:
+    """The largest difference over all outputs: relative to the largest reference value if that exceeds 1. NaN is infinity."""
+    import numpy as np
+
+    worst = 0.0
+    for ours, theirs in zip(got, reference, strict=True):
+        if ours.shape != theirs.shape:
+            return float("inf")
+        if ours.dtype == object or ours.size == 0:
+            worst = max(worst, 0.0 if np.array_equal(ours, theirs) else float("inf"))
+            continue
+        a, b = ours.astype(np.float64), theirs.astype(np.float64)
+        if not np.array_equal(np.isfinite(a), np.isfinite(b)):
+            return float("inf")
+        finite = np.isfinite(b)
+        if finite.any():
+            gap = np.abs(a[finite] - b[finite]).max() / max(1.0, np.abs(b[finite]).max())
+            worst = max(worst, float(gap))
+    return worst
+
+
+def similarity(got: Outputs, reference: Outputs) -> float:
+    """The smallest cosine between a row of ours and theirs, over all floating outputs: for changes that are not exact."""
+    import numpy as np
+
+    worst = 1.0
+    for ours, theirs in zip(got, reference, strict=True):
+        if ours.shape != theirs.shape or not np.isfinite(ours.astype(np.float64)).all():
+            return -1.0
+        if not np.issubdtype(theirs.dtype, np.floating) or theirs.size == 0:
+            continue
+        a = ours.astype(np.float64).reshape(len(ours) if ours.ndim else 1, -1)
+        b = theirs.astype(np.float64).reshape(a.shape)
+        scale = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+        cosine = np.where(scale > 0, (a * b).sum(axis=1) / np.where(scale > 0, scale, 1), np.all(a == b, axis=1))
+        worst = min(worst, float(cosine.min()))
+    return worst

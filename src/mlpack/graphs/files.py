@@ -1,0 +1,321 @@
+"""Reading and writing ONNX directories: one way in, one way out.
+
+Promises: `save` gives the same bytes for the same graph (no paths, doc strings, stack traces, producer versions or hash-map
+order), weights over 1 KiB in one `model.onnx.data` that an engine can map into memory, and a `signature.json`; `load` refuses
+truncated files and external data that is missing, too short or outside the model's directory, by name.
+It does not change what a graph computes.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from mlpack import bounded, tokenizer_limits
+from mlpack.digest import canonical_json
+from mlpack.errors import PassError
+from mlpack.records import Shape, Signature, TensorSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import onnx
+
+MODEL = "model.onnx"
+DATA = "model.onnx.data"
+TWIN = "cpu.onnx"
+"""The numerically equal graph for an engine without kernels for the types of `model.onnx`, where there is one."""
+SIGNATURE = "signature.json"
+NOTES = "notes.json"
+TOKENIZER = tokenizer_limits.TOKENIZER
+
+_INLINE_BYTES = 1024
+_PAGE_BYTES = 4096
+_LARGEST_FILE_BYTES = 2**31 - 1  # protobuf's own limit for one message
+
+
+def load(model_dir: Path) -> onnx.ModelProto:
+    """The graph in `model_dir` with its weights in memory. Raises PassError when it is damaged or reaches outside."""
+    return load_file(model_dir / MODEL)
+
+
+def load_file(path: Path) -> onnx.ModelProto:
+    """The graph in this file, with external weights read from files beside it. Raises PassError, as `load`."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        if (size := path.stat().st_size) > _LARGEST_FILE_BYTES:
+            raise PassError(
+                f"{path.name}: {size:,} bytes, and one ONNX file holds 2 GiB at most (protobuf); save the model with its weights "
+                "as external data"
+            )
+        bounded.fits_in_memory(2 * size, path.name, PassError)
+        data = path.read_bytes()
+    except OSError as error:
+        raise PassError(f"{path.name}: cannot be read ({error.strerror}); the model's directory is incomplete") from error
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(data)
+    except DecodeError as error:
+        raise PassError(
+            f"{path.name}: not a complete ONNX file ({len(data):,} bytes); it was probably cut off while it was copied or "
+            "is a Git LFS pointer. Fetch or export it again"
+        ) from error
+    if not model.HasField("graph") or not model.graph.node:
+        raise PassError(f"{path.name}: holds no graph ({len(data):,} bytes); export the model again")
+    total = 0
+    for tensor in tensors(model.graph):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            # Many tensors may name one part of a file: their sum is what counts, not the file's size.
+            total += _length(tensor, path.parent)
+            bounded.fits_in_memory(total, f"the weights that {path.name} names", PassError)
+            # Not onnx's own reader: it refuses files with a second name, which is what a store on a file system with links has.
+            tensor.raw_data = _external(tensor, path.parent)
+            tensor.data_location = onnx.TensorProto.DEFAULT
+            del tensor.external_data[:]
+    return model
+
+
+def _external(tensor: onnx.TensorProto, folder: Path) -> bytes:
+    """This tensor's bytes. Raises PassError unless they lie whole in an ordinary file below `folder`."""
+    fields = {entry.key: entry.value for entry in tensor.external_data}
+    location = fields.get("location", "")
+    parts = PurePosixPath(location)
+    if not location or parts.is_absolute() or ".." in parts.parts or "\\" in location or ":" in location:
+        raise PassError(
+            f"weights {tensor.name!r}: external data path {location!r} leaves the model's directory; "
+            "it must be a relative path without '..'. Save the model again with its data file beside it"
+        )
+    path = folder / parts
+    if path.is_symlink() or folder.resolve() not in path.resolve().parents:
+        raise PassError(
+            f"weights {tensor.name!r}: external data {location!r} is a link; copy the file itself into the model's directory"
+        )
+    if not path.is_file():
+        raise PassError(
+            f"weights {tensor.name!r}: external data file {location!r} is missing; "
+            "a model saved with external data is only whole with every file beside it"
+        )
+    try:
+        offset, size = int(fields.get("offset") or 0), path.stat().st_size
+        length = int(fields.get("length") or size - offset)
+    except ValueError as error:
+        raise PassError(f"weights {tensor.name!r}: external data has an offset or length that is no number") from error
+    if offset < 0 or length < 0 or offset + length > size:
+        raise PassError(
+            f"weights {tensor.name!r}: external data file {location!r} has {size:,} bytes, "
+            f"{offset + length:,} are needed; it was probably cut off"
+        )
+    with path.open("rb") as file:
+        file.seek(offset)
+        return file.read(length)
+
+
+def _length(tensor: onnx.TensorProto, folder: Path) -> int:
+    """How many bytes this tensor says it has outside, 0 where `_external` will say what is wrong with it."""
+    fields = {entry.key: entry.value for entry in tensor.external_data}
+    try:
+        return max(0, int(fields.get("length") or (folder / fields.get("location", "")).stat().st_size))
+    except (OSError, ValueError):
+        return 0
+
+
+def tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Every stored tensor of a graph: initializers and attributes, those of nested graphs too."""
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield sparse.values
+        yield sparse.indices
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+            for nested in (*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs):
+                yield from tensors(nested)
+
+
+def save(model: onnx.ModelProto, out_dir: Path, inline_bytes: int = _INLINE_BYTES, *, name: str = MODEL) -> Signature:
+    """Writes `model.onnx` (or another `name`), `model.onnx.data` when there are weights to put there, and `signature.json`.
+
+    Tensors up to `inline_bytes` stay in the graph. The same graph gives the same bytes. `model` is normalised in place and has
+    external data afterwards: it is used up.
+    """
+    import onnx
+
+    _normalise(model)
+    signature = signature_of(model)
+    chunks: list[bytes] = []
+    position = 0
+    for tensor in model.graph.initializer:
+        data = _raw(tensor)
+        if len(data) <= inline_bytes:
+            continue
+        gap = -position % _PAGE_BYTES
+        chunks += [bytes(gap), data]
+        position += gap
+        tensor.ClearField("raw_data")
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        for key, value in (("location", f"{name}.data"), ("offset", str(position)), ("length", str(len(data)))):
+            entry = tensor.external_data.add()
+            entry.key, entry.value = key, value
+        position += len(data)
+    if model.ByteSize() > _LARGEST_FILE_BYTES:
+        raise PassError("the graph without its weights is over 2 GiB; constants inside nodes are probably not initializers")
+    if chunks:
+        with (out_dir / f"{name}.data").open("wb") as stream:
+            stream.writelines(chunks)
+    (out_dir / name).write_bytes(model.SerializeToString(deterministic=True))
+    write_signature(signature, out_dir)
+    return signature
+
+
+def _raw(tensor: onnx.TensorProto) -> bytes:
+    """The tensor's bytes, moved into `raw_data` if they were elsewhere; nothing for strings."""
+    import onnx
+    from onnx import numpy_helper
+
+    if tensor.data_type == onnx.TensorProto.STRING:
+        return b""
+    if not tensor.HasField("raw_data"):
+        plain = numpy_helper.from_array(numpy_helper.to_array(tensor), tensor.name)
+        tensor.CopyFrom(plain)
+    return bytes(tensor.raw_data)
+
+
+def _normalise(model: onnx.ModelProto) -> None:
+    """Takes out whatever does not compute: who made it, where from, intermediate shapes, unused domains, random order."""
+    for field in ("doc_string", "producer_version", "domain", "model_version", "metadata_props"):
+        model.ClearField(field)
+    model.producer_name = "mlpack"
+    for function in model.functions:
+        function.ClearField("doc_string")
+        function.ClearField("metadata_props")
+    used = {node.domain for node in _nodes(model.graph)} | {n.domain for f in model.functions for n in f.node}
+    imports = sorted((o.domain, o.version) for o in model.opset_import if o.domain in ("", "ai.onnx") or o.domain in used)
+    del model.opset_import[:]
+    for domain, version in imports:
+        entry = model.opset_import.add()
+        entry.domain, entry.version = domain, version
+    _strip(model.graph)
+    model.graph.name = "main"
+    read = {name for node in _nodes(model.graph) for name in node.input} | set(_results(model.graph))
+    for tensor in [tensor for tensor in model.graph.initializer if tensor.name not in read]:
+        model.graph.initializer.remove(tensor)
+    # Engines keep initializers in hash maps whose order changes from process to process.
+    model.graph.initializer.sort(key=lambda tensor: tensor.name)
+    # From IR version 4 weights need not be inputs; listed there they would look like something the caller must give.
+    weights = {tensor.name for tensor in model.graph.initializer}
+    for value in [value for value in model.graph.input if value.name in weights]:
+        model.graph.input.remove(value)
+        model.ir_version = max(model.ir_version, 4)
+
+
+def _strip(graph: onnx.GraphProto) -> None:
+    """Doc strings, metadata and intermediate shapes of a graph and those nested in it."""
+    for field in ("doc_string", "metadata_props", "value_info"):
+        graph.ClearField(field)
+    for item in (*graph.input, *graph.output, *graph.initializer, *graph.node):
+        item.ClearField("doc_string")
+        item.ClearField("metadata_props")
+    for node in graph.node:
+        for attribute in node.attribute:
+            attribute.ClearField("doc_string")
+            for nested in (*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs):
+                _strip(nested)
+
+
+def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for nested in (*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs):
+                yield from _nodes(nested)
+
+
+def _results(graph: onnx.GraphProto) -> Iterator[str]:
+    """Names of the outputs of a graph and of those nested in it."""
+    yield from (value.name for value in graph.output)
+    for node in graph.node:
+        for attribute in node.attribute:
+            for nested in (*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs):
+                yield from _results(nested)
+
+
+def signature_of(model: onnx.ModelProto) -> Signature:
+    """Inputs and outputs of the graph. An axis without length or name is called `<tensor>_axis<i>`.
+
+    Raises PassError for an output of unknown rank or one that is no tensor (a converter's list of dictionaries).
+    """
+    weights = {tensor.name for tensor in model.graph.initializer}
+    return Signature(
+        inputs=tuple(_spec(value) for value in model.graph.input if value.name not in weights),
+        outputs=tuple(_spec(value) for value in model.graph.output),
+    )
+
+
+def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
+    import onnx
+
+    if not value.type.HasField("tensor_type"):
+        raise PassError(
+            f"{value.name!r} is not a tensor but a {value.type.WhichOneof('value')}; "
+            "convert the model again without it (for scikit-learn: options={'zipmap': False})"
+        )
+    kind = value.type.tensor_type
+    if not kind.HasField("shape"):
+        raise PassError(f"{value.name!r} has no known rank; run ONNX shape inference on the model, or export it again")
+    shape: list[int | str] = []
+    for axis, dim in enumerate(kind.shape.dim):
+        if not dim.HasField("dim_value") and not dim.dim_param:
+            dim.dim_param = f"{value.name}_axis{axis}"
+        shape.append(dim.dim_value if dim.HasField("dim_value") else dim.dim_param)
+    if kind.elem_type == onnx.TensorProto.STRING:
+        return TensorSpec(name=value.name, dtype="object", shape=tuple(shape))
+    return TensorSpec(name=value.name, dtype=onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name, shape=tuple(shape))
+
+
+def write_signature(signature: Signature, out_dir: Path) -> None:
+    """`signature.json`: `{"inputs": [{"name", "dtype", "shape"}], "outputs": [...]}`, dtypes by numpy's names."""
+
+    def plain(specs: tuple[TensorSpec, ...]) -> list[dict[str, Any]]:
+        return [{"name": s.name, "dtype": s.dtype, "shape": list(s.shape)} for s in specs]
+
+    value = {"inputs": plain(signature.inputs), "outputs": plain(signature.outputs)}
+    (out_dir / SIGNATURE).write_bytes(canonical_json(value))
+
+
+def read_signature(model_dir: Path) -> Signature:
+    """What `write_signature` wrote. Raises PassError when it is missing or damaged."""
+    try:
+        value = json.loads((model_dir / SIGNATURE).read_text("utf-8"))
+        return Signature(inputs=specs_of(value["inputs"]), outputs=specs_of(value["outputs"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise PassError(f"{SIGNATURE}: missing or damaged ({error})") from error
+
+
+def specs_of(entries: Any) -> tuple[TensorSpec, ...]:
+    """Tensor specs from their JSON form. Raises KeyError, TypeError or ValueError on any other form."""
+    result = []
+    for entry in entries:
+        shape: Shape = tuple(axis if isinstance(axis, str) else int(axis) for axis in entry["shape"])
+        result.append(TensorSpec(name=str(entry["name"]), dtype=str(entry["dtype"]), shape=shape))
+    return tuple(result)
+
+
+def rename_axes(model: onnx.ModelProto, names: dict[str, str]) -> None:
+    """Gives symbolic axes of inputs and outputs other names."""
+    for value in (*model.graph.input, *model.graph.output):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param in names:
+                dim.dim_param = names[dim.dim_param]
+
+
+def finish(model_dir: Path, out_dir: Path, notes: dict[str, Any]) -> None:
+    """Carries the tokenizer along and writes `notes.json`."""
+    if (model_dir / TOKENIZER).is_file() and not (out_dir / TOKENIZER).exists():
+        shutil.copyfile(model_dir / TOKENIZER, out_dir / TOKENIZER)
+    (out_dir / NOTES).write_bytes(canonical_json(notes))

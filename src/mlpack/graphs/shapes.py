@@ -1,0 +1,122 @@
+"""Every tensor's element type and shape in a graph whose inputs have given shapes.
+
+Promises: first by inference (onnxruntime's symbolic one, with nothing symbolic left); only what that leaves open is found by
+running the graph once on the CPU engine. Raises PassError where neither knows. It does not change what a graph computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlpack import interrupts
+from mlpack.errors import PassError
+from mlpack.graphs import check, files
+from mlpack.operators import Tensor, dtype_name
+from mlpack.records import Signature, TensorSpec
+
+if TYPE_CHECKING:
+    import onnx
+
+
+def resolved(model_dir: Path, shapes: Mapping[str, tuple[int, ...]]) -> tuple[onnx.ModelProto, dict[str, Tensor]]:
+    """The graph of `model_dir` with its inputs' shapes written in, and every tensor by name. Raises PassError."""
+    model = files.load(model_dir)
+    _fix(model, files.signature_of(model), shapes)
+    inferred = _inferred(model)
+    tensors = _known(inferred)
+    holes = _holes(inferred, tensors)
+    if holes:
+        _run(inferred, holes, tensors)
+    return inferred, tensors
+
+
+def _fix(model: onnx.ModelProto, signature: Signature, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Writes lengths in the place of names. Raises PassError for a shape that is missing or does not fit."""
+    specs = {spec.name: spec for spec in signature.inputs}
+    for value in model.graph.input:
+        if value.name not in specs:
+            continue
+        given, wanted = shapes.get(value.name), specs[value.name].shape
+        if given is None or not _fits(given, wanted):
+            said = "none" if given is None else str(tuple(given))
+            raise PassError(f"input {value.name!r}: the shape to count for is {said}, the graph takes {tuple(wanted)}")
+        for dim, length in zip(value.type.tensor_type.shape.dim, given, strict=True):
+            dim.dim_value = length
+    for value in model.graph.output:  # names that inputs had would contradict what is inferred
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param:
+                dim.ClearField("dim_param")
+    del model.graph.value_info[:]
+
+
+def _fits(given: Sequence[int], wanted: Sequence[int | str]) -> bool:
+    return len(given) == len(wanted) and all(isinstance(w, str) or w == g for g, w in zip(given, wanted, strict=True))
+
+
+def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
+    """With `value_info` as far as inference gets; a graph that it cannot take is left to running."""
+    from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
+
+    # Its own `infer_shapes` gives nothing where it does not find all, and leaves a copy of the graph in the current directory.
+    tool = SymbolicShapeInference(2**31 - 1, True, False, 0)
+    try:
+        tool._preprocess(model)
+        while tool.run_:
+            tool._infer_impl()
+        tool._update_output_from_vi()
+    except Exception:  # noqa: BLE001  it raises bare ones; running is what remains, and says what is wrong
+        interrupts.check()
+        return model
+    return tool.out_mp_
+
+
+def _known(model: onnx.ModelProto) -> dict[str, Tensor]:
+    """Every tensor whose type and lengths are all there."""
+    found = {t.name: Tensor(dtype_name(t.data_type), tuple(t.dims)) for t in model.graph.initializer}
+    for value in (*model.graph.input, *model.graph.value_info, *model.graph.output):
+        kind = value.type.tensor_type
+        if not value.type.HasField("tensor_type") or not kind.HasField("shape") or not kind.elem_type:
+            continue
+        if all(dim.HasField("dim_value") for dim in kind.shape.dim):
+            found[value.name] = Tensor(dtype_name(kind.elem_type), tuple(dim.dim_value for dim in kind.shape.dim))
+    return found
+
+
+def _holes(model: onnx.ModelProto, tensors: Mapping[str, Tensor]) -> list[str]:
+    return [name for node in model.graph.node for name in node.output if name and name not in tensors]
+
+
+def _run(model: onnx.ModelProto, holes: Sequence[str], tensors: dict[str, Tensor]) -> None:
+    """Runs the graph once with these tensors as outputs, on inputs that are plausible, and notes what they are."""
+    from onnx import ValueInfoProto
+
+    probe = type(model).FromString(model.SerializeToString())
+    del probe.graph.value_info[:]
+    there = {value.name for value in probe.graph.output}
+    for name in holes:
+        if name not in there:
+            value = ValueInfoProto()
+            value.name = name
+            probe.graph.output.append(value)
+    signature = Signature(
+        inputs=tuple(
+            TensorSpec(name=spec.name, dtype=spec.dtype, shape=tensors[spec.name].shape)
+            for spec in files.signature_of(model).inputs
+        ),
+        outputs=(),
+    )
+    feed = check.feeds(signature, check.limits(model))[0]
+    try:
+        opened = check.session_of(probe.SerializeToString(), "ORT_DISABLE_ALL")
+        values = dict(zip((value.name for value in probe.graph.output), check.run(opened, feed), strict=True))
+    except PassError as error:
+        raise PassError(
+            f"the shapes of {len(holes)} tensors ({holes[0]!r} first) cannot be inferred, and the graph does not run on this "
+            f"machine's engine to find them: {error}"
+        ) from error
+    names = {"float32": "float", "float64": "double", "object": "string", "str": "string"}
+    for name in holes:
+        array = values[name]
+        tensors[name] = Tensor(names.get(array.dtype.name, array.dtype.name), tuple(array.shape))

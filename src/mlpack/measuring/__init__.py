@@ -1,0 +1,1 @@
+"""Packed bytes run on this machine, and what machine that is."""

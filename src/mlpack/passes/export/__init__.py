@@ -1,0 +1,232 @@
+"""The export pass: a PyTorch or Hugging Face directory becomes an ONNX directory.
+
+Promises: the graph was run by the engine on several random inputs, batch sizes and paddings, and every output agrees with the
+eager model within the tolerance; what does not agree is an error, never a warning. notes.json says which exporter won and
+what became of the others. No pickle is executed, no remote code trusted, no network used.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from mlpack import temporary
+from mlpack.errors import PassError
+from mlpack.graphs import check, files, quiet
+from mlpack.passes.export import extras, huggingface, torch_model
+from mlpack.records import Signature
+
+if TYPE_CHECKING:
+    import onnx
+    import torch
+
+    from mlpack.records import TensorSpec
+
+TOLERANCE = 1e-4
+"""Eager and engine sum in different orders: MiniLM differs by 3e-6, so a real mistake is far above this."""
+
+OPSET = 18
+"""What both exporters and the engine's fusions know best; the older exporter stops at 20."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Export:
+    """How to export."""
+
+    exporter: Literal["auto", "optimum", "dynamo", "torchscript"] = "auto"
+    """`auto` tries the one that knows most about the source first, and the older one when its numbers differ from eager's."""
+    opset: int = OPSET
+    """ONNX operator set of the graph."""
+    task: str | None = None
+    """Hugging Face only: feature-extraction, text-classification, ...; read from the model's config when not given."""
+    tolerance: float = TOLERANCE
+    """Largest difference from eager: relative to the largest output value if that exceeds 1, else absolute."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Source:
+    """An eager model, however it was made: what to call, what it takes, what its outputs and axes are called."""
+
+    module: torch.nn.Module
+    inputs: tuple[TensorSpec, ...]
+    limits: dict[str, int]
+    eager: Callable[[check.Feed], dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """What an exporter is asked: a source, example inputs, the names of its outputs, the opset."""
+
+    source: _Source
+    example: dict[str, Any]
+    outputs: tuple[str, ...]
+    opset: int
+
+
+def run(model_dir: Path, config: Export, out_dir: Path) -> None:
+    """Exports `model_dir` (huggingface or torch) into `out_dir`. Raises PassError when no exporter gives the same numbers."""
+    if (model_dir / torch_model.DESCRIPTION).is_file():
+        if config.exporter == "optimum":
+            raise PassError("export: optimum knows Hugging Face directories only; use 'dynamo' or 'torchscript' for a torch source")
+        with quiet.exporters(), torch_model.opened(model_dir) as (module, described):
+            notes = _first_that_agrees(_torch_source(module, described), config, ("dynamo", "torchscript"), out_dir)
+    else:
+        with quiet.exporters():
+            notes = _export_huggingface(model_dir, config, out_dir)
+    files.finish(model_dir, out_dir, notes)
+
+
+def _export_huggingface(model_dir: Path, config: Export, out_dir: Path) -> dict[str, Any]:
+    model = huggingface.load(model_dir, config.task)
+    source = _Source(
+        module=huggingface.positional(model),
+        inputs=model.inputs,
+        limits=dict(model.limits),
+        eager=lambda feed: huggingface.eager(model, feed),
+    )
+    order = ("optimum", "dynamo", "torchscript") if huggingface.known_to_optimum(model) else ("dynamo", "torchscript")
+    notes = _first_that_agrees(source, config, order, out_dir, model)
+    huggingface.write_tokenizer(model_dir, out_dir, model)
+    return {**notes, "task": model.task, "pooling": model.pooling.mode if model.pooling else None,
+            "normalize": bool(model.pooling and model.pooling.normalize), "max_length": model.max_length}  # fmt: skip
+
+
+def _torch_source(module: torch.nn.Module, described: torch_model.Description) -> _Source:
+    import torch
+
+    def eager(feed: check.Feed) -> dict[str, Any]:
+        with torch.inference_mode():
+            values = [torch.from_numpy(feed[spec.name]) for spec in described.inputs]
+            try:
+                return _named(module(*values))
+            except torch_model.FOREIGN_ERRORS as error:
+                shapes = {name: tuple(array.shape) for name, array in feed.items()}
+                raise PassError(
+                    f"the module itself fails on inputs of shapes {shapes}: {type(error).__name__}: {error}; "
+                    "are the recipe's inputs in the order and of the shapes that forward() takes?"
+                ) from error
+
+    return _Source(module=module, inputs=described.inputs, limits={}, eager=eager)
+
+
+def _named(value: Any) -> dict[str, Any]:
+    """A module's result as arrays by name: a dictionary's keys, `output`, or `output_0`, `output_1`, ..."""
+    import torch
+    from torch.utils import _pytree
+
+    if isinstance(value, Mapping):
+        leaves = {str(key): leaf for key, leaf in value.items() if leaf is not None}
+    else:
+        flat = [leaf for leaf in _pytree.tree_leaves(value) if leaf is not None]
+        leaves = {"output" if len(flat) == 1 else f"output_{i}": leaf for i, leaf in enumerate(flat)}
+    wrong = {type(leaf).__name__ for leaf in leaves.values() if not isinstance(leaf, torch.Tensor)}
+    if wrong or not leaves:
+        found = ", ".join(sorted(wrong)) or "nothing"
+        raise PassError(f"the module returns {found}; it must return tensors: one, a tuple, or a dict of them")
+    return {name: leaf.numpy() for name, leaf in leaves.items()}
+
+
+def _first_that_agrees(
+    source: _Source, config: Export, order: tuple[str, ...], out_dir: Path, model: huggingface.Loaded | None = None
+) -> dict[str, Any]:
+    """Tries exporters in order, keeps the first whose graph agrees with eager, and says what became of the others."""
+    if config.exporter != "auto":
+        if config.exporter not in order:
+            raise PassError(f"export: {config.exporter!r} does not know this architecture; use one of {', '.join(order)}")
+        order = (config.exporter,)
+    signature_inputs = Signature(inputs=source.inputs, outputs=())
+    feeds, eager = check.fitting(source.eager, signature_inputs, source.limits)
+    references = [list(outputs.values()) for outputs in eager]
+    names = model.outputs if model is not None else tuple(eager[0])
+    rejected: dict[str, str] = {}
+    for exporter in order:
+        try:
+            exported = _export_with(exporter, _Call(source, feeds[1], names, config.opset), model)
+            files.save(exported, out_dir)
+            gap = _gap(out_dir, source.inputs, feeds, references)
+        except PassError as error:
+            rejected[exporter] = str(error)
+        else:
+            if gap <= config.tolerance:
+                return {"exporter": exporter, "opset": config.opset, "difference": float(f"{gap:.1e}"), "rejected": rejected}
+            rejected[exporter] = f"differs from the eager model by {gap:.2e}, more than {config.tolerance:g}"
+        for written in out_dir.iterdir():
+            written.unlink()
+    reasons = "\n".join(f"  {name}: {reason}" for name, reason in rejected.items())
+    raise PassError(f"no exporter gives a graph that agrees with the eager model:\n{reasons}")
+
+
+def _gap(
+    out_dir: Path, inputs: tuple[TensorSpec, ...], feeds: list[dict[str, Any]], references: list[list[Any]]
+) -> float:
+    """The largest difference of the written graph from eager. Raises PassError when its inputs are not the ones asked for."""
+    signature = files.read_signature(out_dir)
+    got = {spec.name: spec for spec in signature.inputs}
+    for spec in inputs:
+        if spec.name not in got:
+            raise PassError(f"input {spec.name!r} is missing from the graph: the module does not use it, or it was made a constant")
+        if got[spec.name].shape != spec.shape:
+            raise PassError(f"input {spec.name!r} came out as {got[spec.name].shape}, not {spec.shape}: an axis was fixed")
+    opened = check.session(out_dir)
+    return max(check.difference(check.run(opened, feed), want) for feed, want in zip(feeds, references, strict=True))
+
+
+def _export_with(exporter: str, call: _Call, model: huggingface.Loaded | None) -> onnx.ModelProto:
+    """One exporter's graph, in memory. Whatever it raises becomes a PassError with its name."""
+    with temporary.directory("export") as scratch:
+        path = Path(scratch) / files.MODEL
+        try:
+            if exporter == "optimum" and model is not None:
+                huggingface.export_with_optimum(model, path, call.opset)
+            else:
+                _export_torch(call, path, dynamo=exporter == "dynamo")
+        except torch_model.FOREIGN_ERRORS as error:
+            if missing := extras.missing(error):
+                raise missing from None  # another exporter's graph would hide that the installation is not whole
+            reason = str(error).strip().splitlines() or [""]
+            raise PassError(f"the exporter raised {type(error).__name__}: {reason[0][:400]}") from error
+        exported = files.load_file(path)
+    _name_axes(exported, call.source.inputs)
+    if model is not None and model.pooling is not None:
+        huggingface.append_pooling(exported, model.pooling)
+    return exported
+
+
+def _export_torch(call: _Call, path: Path, *, dynamo: bool) -> None:
+    import torch
+
+    source = call.source
+    arguments = tuple(torch.from_numpy(call.example[spec.name]) for spec in source.inputs)
+    axes = {spec.name: {i: axis for i, axis in enumerate(spec.shape) if isinstance(axis, str)} for spec in source.inputs}
+    common: dict[str, Any] = {
+        "input_names": [spec.name for spec in source.inputs],
+        "output_names": list(call.outputs),
+        "opset_version": call.opset,
+    }
+    if dynamo:
+        shapes = tuple(axes[spec.name] or None for spec in source.inputs)
+        parameters = list(inspect.signature(source.module.forward).parameters.values())
+        variadic = len(parameters) == 1 and parameters[0].kind is inspect.Parameter.VAR_POSITIONAL
+        common |= {"dynamic_shapes": (shapes,) if variadic else shapes, "verbose": False, "external_data": False}
+    else:
+        batch = {spec.shape[0] for spec in source.inputs if spec.shape and isinstance(spec.shape[0], str)}
+        dynamic = {name: named for name, named in axes.items() if named}
+        if len(batch) == 1:
+            dynamic |= {name: {0: str(next(iter(batch)))} for name in call.outputs}
+        common |= {"dynamic_axes": dynamic}
+    torch.onnx.export(source.module, arguments, str(path), dynamo=dynamo, **common)
+
+
+def _name_axes(exported: onnx.ModelProto, inputs: tuple[TensorSpec, ...]) -> None:
+    """Calls symbolic axes what the source calls them, in inputs and wherever outputs share them."""
+    named = {spec.name: spec for spec in inputs}
+    renamed: dict[str, str] = {}
+    for value in exported.graph.input:
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+            wanted = named[value.name].shape[axis] if value.name in named else None
+            if dim.dim_param and isinstance(wanted, str):
+                renamed[dim.dim_param] = wanted
+    files.rename_axes(exported, renamed)

@@ -1,0 +1,149 @@
+"""The precision pass: a graph whose types say what it computes in, with 32-bit inputs and outputs.
+
+Promises: weights and operators have the type except where it is known to lose (a block list), the interface stays as it was, and
+the result runs without infinities and close to its input. `fp16`: half the bytes everywhere; speed only on targets whose kernels
+compute in it: a processor without them casts back and forth. The other types are for TensorRT, which takes precision from
+the graph alone: `bf16` has explicit casts, and `cpu.onnx` beside it with the same roundings, because the engine that measures
+accuracy has few kernels for it; `int8` has symmetric quantize/dequantize pairs, from calibration data; `mixed` is int8 where
+that holds, node by node, and fp16 elsewhere. None of them chooses itself, and none says what it is worth on real data.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from mlpack.digest import canonical_json
+from mlpack.errors import PassError
+from mlpack.graphs import check, files
+from mlpack.passes.optimize import ENGINE
+from mlpack.passes.precision import casts, checks, int8, trt_form
+
+if TYPE_CHECKING:
+    import onnx
+
+_MIN_SIMILARITY = 0.99
+_KEPT_FLOAT = (
+    "LayerNormalization", "SkipLayerNormalization", "Softmax", "ReduceL2", "ReduceSum", "ReduceMean", "Pow", "Exp", "Log",
+)  # fmt: skip
+"""Sums and exponentials: their intermediate values leave fp16's range or precision first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Precision:
+    """Which type to compute in, and what else must stay float32."""
+
+    type: Literal["fp16", "bf16", "int8", "mixed"] = "fp16"
+    """The type of weights and arithmetic; all but `fp16` are for TensorRT."""
+    keep_float: tuple[str, ...] = ()
+    """Operator types or node names that stay float32 beside the built-in block list (for int8 and mixed: that get no pair)."""
+    attention: bool = False
+    """int8 and mixed: products of two activations in 8 bits too. Left out, attention keeps its type and its own fused kernel."""
+    rest: Literal["fp16", "float32"] = "fp16"
+    """int8: what everything without a pair computes in. TensorRT has no float32 products on some devices (sm75), and half the
+    bytes are half the time elsewhere; `float32` where fp16's range does not do. mixed is always fp16."""
+    largest_error: float = 0.05
+    """mixed: a node whose output in int8 is off by more than this part of its size (root mean square) stays in fp16."""
+    calibration: Path | None = None
+    """Directory of recorded calls (calls.json, calls.bin) for int8 and mixed; never the data that is reported on."""
+    calibration_method: Literal["minmax", "entropy", "percentile"] = "minmax"
+    """int8 and mixed: how the range of an activation is read from the calibration data."""
+    samples: int = 512
+    """int8 and mixed: at most this many calls are used for calibration."""
+
+    def __post_init__(self) -> None:
+        if self.samples < 1:
+            raise ValueError(f"samples must be at least 1, not {self.samples}")
+        if not 0 < self.largest_error < 1:
+            raise ValueError(f"largest_error must lie between 0 and 1 (0.05 is 5 % of a node's output), not {self.largest_error}")
+
+
+def run(model_dir: Path, config: Precision, out_dir: Path) -> None:
+    """Converts the graph of `model_dir` into `out_dir`. Raises PassError on overflow or when nothing can be converted."""
+    model = files.load(model_dir)
+    checks.refuse_quantized(model)
+    if config.type == "fp16":
+        notes = _fp16(model, config, model_dir, out_dir)
+    else:
+        checks.refuse_foreign(model, config.type)
+        made = _bf16 if config.type == "bf16" else int8.run
+        notes = made(model, config, model_dir, out_dir)
+        problems = trt_form.trt_problems(files.load(out_dir))
+        if problems:
+            raise PassError("precision: the graph is not in the form that TensorRT fuses:\n  " + "\n  ".join(problems[:8]))
+        (out_dir / ENGINE).write_bytes(canonical_json(checks.FAITHFUL))
+    files.finish(model_dir, out_dir, {"type": config.type, **notes})
+
+
+def _bf16(model: onnx.ModelProto, config: Precision, model_dir: Path, out_dir: Path) -> dict[str, Any]:
+    """bfloat16 and its twin: the same graph, the same roundings, for an engine without bfloat16 kernels."""
+    from onnx import TensorProto
+
+    feeds = check.feeds_of(model_dir, model)
+    before = Counter(node.op_type for node in model.graph.node)
+    checks.refuse_overflow(checks.inferred(model), feeds, "bf16")
+
+    def kept(node: onnx.NodeProto) -> bool:
+        return node.op_type in config.keep_float or node.name in config.keep_float
+
+    converted, counts = casts.cast(model, TensorProto.BFLOAT16, kept)
+    if not counts.get("nodes") or not counts.get("weights"):
+        raise checks.nothing(model, "no operator with float32 weights that bf16 is defined for")
+    twin, _ = casts.cast(model, TensorProto.BFLOAT16, kept, emulated=True)
+    files.save(converted, out_dir)
+    files.save(twin, out_dir, name=files.TWIN)
+    similar = checks.similarity(model_dir, out_dir, feeds, "bf16", _MIN_SIMILARITY)
+    sensitive = {*casts.SENSITIVE, *config.keep_float}
+    return {
+        "converted_nodes": counts["nodes"], "converted_weights": counts["weights"], "casts": counts["casts"],
+        "clamped_masks": counts["clamped_masks"], "similarity": float(f"{similar:.6f}"), "measured_on": files.TWIN,
+        "kept_float": {name: before[name] for name in sorted(sensitive) if before[name]},
+    }  # fmt: skip
+
+
+def _fp16(model: onnx.ModelProto, config: Precision, model_dir: Path, out_dir: Path) -> dict[str, Any]:
+    """float16 by onnxruntime's converter: its operators may be the engine's own."""
+    from onnx import TensorProto
+    from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
+    from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
+
+    feeds = check.feeds_of(model_dir, model)
+    before = Counter(node.op_type for node in model.graph.node)
+    blocked = [*DEFAULT_OP_BLOCK_LIST, *(name for name in _KEPT_FLOAT if before[name]), *config.keep_float]
+    _separate(model, blocked)
+    names = [node.name for node in model.graph.node if node.name in config.keep_float]
+    try:
+        model = SymbolicShapeInference.infer_shapes(model, auto_merge=True)  # the converter casts only what has a known type
+        checks.refuse_overflow(model, feeds, "fp16")
+        converted = convert_float_to_float16(
+            model, keep_io_types=True, disable_shape_infer=True, op_block_list=blocked, node_block_list=names
+        )
+    except check.TOOL_ERRORS as error:
+        raise PassError(f"precision: the fp16 converter failed ({type(error).__name__}: {error})") from error
+    half = [tensor for tensor in converted.graph.initializer if tensor.data_type == TensorProto.FLOAT16]
+    if not half:
+        raise PassError("precision: nothing to convert: the graph has no float32 weights")
+    count = len(half)
+    casts.put_in_order(converted)
+    files.save(converted, out_dir)
+    similar = checks.similarity(model_dir, out_dir, feeds, "fp16", _MIN_SIMILARITY)
+    after = Counter(node.op_type for node in converted.graph.node)
+    return {
+        "converted_weights": count, "similarity": float(f"{similar:.6f}"),
+        "kept_float": {name: after[name] for name in blocked if after[name]},
+    }  # fmt: skip
+
+
+def _separate(model: onnx.ModelProto, blocked: list[str]) -> None:
+    """Gives nodes that stay float32 their own copies of shared weights: the converter would cast each twice under one name."""
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    uses = Counter(name for node in model.graph.node for name in node.input if name in weights)
+    for number, node in enumerate(model.graph.node):
+        for slot, name in enumerate(node.input):
+            if node.op_type in blocked and uses[name] > 1:
+                copy = model.graph.initializer.add()
+                copy.CopyFrom(weights[name])
+                copy.name = node.input[slot] = f"{name}_{number}_{slot}"
+                uses[name] -= 1

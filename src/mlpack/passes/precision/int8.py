@@ -1,0 +1,153 @@
+"""int8 and mixed: calibrated pairs where they gain, and for mixed, node by node, only where they hold.
+
+Promises: ranges come from recorded calls only; every pair is `qdq`'s; `mixed` leaves out each node whose own output, given exact
+inputs, is off by more than `largest_error` in 8 bits, and computes the rest of the graph in fp16. It chooses no type.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Protocol
+
+from mlpack.data import reader
+from mlpack.errors import PassError
+from mlpack.graphs import check, files
+from mlpack.passes.precision import casts, checks
+from mlpack.passes.quantize import calibrate, qdq
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    import onnx
+
+_LEAST = {"int8": 0.9, "mixed": 0.98}
+"""Cosines below these are no rounding any more. What int8 costs on real data is measured by the build."""
+
+_CHECKED_CALLS = 8
+
+
+class Wanted(Protocol):
+    """What is read of the pass's config."""
+
+    @property
+    def type(self) -> str: ...
+    @property
+    def keep_float(self) -> tuple[str, ...]: ...
+    @property
+    def attention(self) -> bool: ...
+    @property
+    def rest(self) -> str: ...
+    @property
+    def largest_error(self) -> float: ...
+    @property
+    def calibration(self) -> Path | None: ...
+    @property
+    def calibration_method(self) -> str: ...
+    @property
+    def samples(self) -> int: ...
+
+
+def run(model: onnx.ModelProto, config: Wanted, model_dir: Path, out_dir: Path) -> dict[str, Any]:
+    """Writes the graph with pairs into `out_dir`; returns the notes. Raises PassError when there is nothing to do."""
+    if config.calibration is None:
+        raise PassError(
+            f"precision: type {config.type} needs calibration data, and the recipe gives none; add `data: {{calibration: ...}}` "
+            "(100 to 500 samples that are not used for evaluation)"
+        )
+    half = config.type == "mixed" or config.rest == "fp16"
+    model = casts.raised(model) if half else model
+    _name(model)
+    chosen = [
+        site for site in qdq.sites(model, attention=config.attention)
+        if not {site.node, site.kind} & set(config.keep_float)
+    ]  # fmt: skip
+    if not any(site.kind in calibrate.WEIGHTED for site in chosen):
+        raise checks.nothing(model, f"no {', '.join(calibrate.WEIGHTED)} with large enough constant weights")
+    ranges = calibrate.Ranges(calls=config.calibration, samples=config.samples, method=config.calibration_method)
+    largest = calibrate.largest(model, model_dir, qdq.tensors(model, chosen), ranges)
+    signature = files.signature_of(model)
+    feeds = list(islice(reader.read(config.calibration, model_dir, signature), _CHECKED_CALLS))
+    notes: dict[str, Any] = {}
+    if config.type == "mixed":
+        errors = _errors(model, chosen, largest, feeds)
+        chosen, notes["left_fp16"] = _holding(model, chosen, errors, config)
+    before = Counter(node.op_type for node in model.graph.node)
+    quantized = Counter(site.kind for site in chosen)
+    rest = {name: before[name] - quantized[name] for name in sorted({*calibrate.WEIGHTED, "Add"}) if before[name] > quantized[name]}
+    sensitive = {name: before[name] for name in casts.SENSITIVE if before[name]}
+    notes |= {"quantized": dict(sorted(quantized.items()))}
+    notes |= {"kept_fp16": rest, "kept_float": sensitive} if half else {"kept_float": rest | sensitive}
+    if half:
+        checks.refuse_overflow(checks.inferred(model), feeds, "fp16")
+    qdq.insert(model, chosen, largest, "float16" if half else "float32")
+    if half:
+        model, counts = casts.cast(model, 10, lambda _: False)  # TensorProto.FLOAT16
+        notes |= {"converted_weights": counts["weights"], "casts": counts["casts"]}
+    notes["int8_weights"] = sum(tensor.data_type == 3 and len(tensor.dims) > 1 for tensor in model.graph.initializer)
+    files.save(model, out_dir)
+    similar = checks.similarity(model_dir, out_dir, feeds, config.type, _LEAST[config.type])
+    return notes | {"calibrated_on": config.calibration_method, "similarity": float(f"{similar:.6f}")}
+
+
+def _name(model: onnx.ModelProto) -> None:
+    """Gives every node a name of its own."""
+    taken: set[str] = set()
+    for number, node in enumerate(model.graph.node):
+        if not node.name or node.name in taken:
+            node.name = f"{node.name or node.op_type}_{number}"
+        taken.add(node.name)
+
+
+def _holding(
+    model: onnx.ModelProto, chosen: Sequence[qdq.Site], errors: Mapping[str, float], config: Wanted
+) -> tuple[list[qdq.Site], dict[str, float]]:
+    """The sites whose nodes hold, with the residuals that still have a convolution to fuse into; and the others' errors."""
+    left = {name: float(f"{error:.4f}") for name, error in sorted(errors.items()) if error > config.largest_error}
+    kept = [site for site in chosen if site.kind != "Add" and site.node not in left]
+    if not kept:
+        worst = min(errors.values())
+        raise PassError(
+            f"precision: no node holds in int8: the best is off by {worst:.3f} of its size, more than `largest_error` "
+            f"{config.largest_error:g}; use `type: fp16`, or calibration data that is like the real"
+        )
+    still = {site.node for site in qdq.residuals(model, {site.node for site in kept})}
+    return [*kept, *(site for site in chosen if site.node in still)], left
+
+
+def _errors(
+    model: onnx.ModelProto, chosen: Sequence[qdq.Site], largest: Mapping[str, float], feeds: Sequence[Mapping[str, Any]]
+) -> dict[str, float]:
+    """For each weighted node: the root mean square of its error in 8 bits, given exact inputs, over that of its output.
+
+    One probe graph: beside each node a copy with pairs that reads what the node reads; both results come out.
+    """
+    import numpy as np
+    from onnx import helper
+
+    probe = type(model).FromString(model.SerializeToString())
+    weighted = {site.node for site in chosen if site.kind != "Add"}
+    copies = []
+    for node in probe.graph.node:
+        if node.name in weighted:
+            copy = type(node).FromString(node.SerializeToString())
+            copy.name, copy.output[0] = f"{node.name}_probe", f"{node.output[0]}_probe"
+            copies.append((node.name, node.output[0], copy))
+    probe.graph.node.extend(copy for _, _, copy in copies)
+    sites = [dataclasses.replace(site, node=f"{site.node}_probe") for site in chosen if site.node in weighted]
+    qdq.insert(probe, sites, largest, "float16")
+    del probe.graph.output[:]
+    for _, exact, copy in copies:
+        probe.graph.output.extend(helper.make_tensor_value_info(name, 1, None) for name in (exact, copy.output[0]))
+    opened = check.session_of(probe.SerializeToString(), "ORT_ENABLE_BASIC", checks.FAITHFUL["session"])
+    off, size = dict.fromkeys(weighted, 0.0), dict.fromkeys(weighted, 0.0)
+    for feed in feeds:
+        results = check.run(opened, feed)
+        for (name, _, _), exact, copy in zip(copies, results[::2], results[1::2], strict=True):
+            off[name] += float(np.square(copy.astype(np.float64) - exact).sum())
+            size[name] += float(np.square(exact.astype(np.float64)).sum())
+    return {name: (off[name] / size[name]) ** 0.5 if size[name] else 0.0 for name, _, _ in copies}
+
+

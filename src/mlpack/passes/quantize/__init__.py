@@ -1,0 +1,131 @@
+"""The quantize pass: 8-bit weights and integer kernels, by the method that suits the architecture.
+
+Promises: `auto` is static for graphs with convolutions and dynamic for the rest; a convolution is never quantized dynamically
+(6x slower than float); element types are passed explicitly: u8 activations with 7-bit s8 weights on x86-64, whose kernels
+without VNNI overflow otherwise, s8 and s8 on arm64. LayerNorm, Softmax, GELU and residual Adds stay float. A graph with
+nothing to quantize is an error. Accuracy is not judged here: the change is on purpose, and the build measures it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from mlpack import temporary
+from mlpack.errors import PassError
+from mlpack.graphs import check, files, quiet
+from mlpack.passes.quantize import calibrate
+
+if TYPE_CHECKING:
+    import onnx
+
+_DYNAMIC = ("MatMul", "Gemm", "Attention", "LSTM")
+_TABLES = ("Gather", "EmbedLayerNormalization")
+_DONE = {
+    "MatMulInteger": "MatMul", "QAttention": "Attention", "QEmbedLayerNormalization": "EmbedLayerNormalization",
+    "DynamicQuantizeLSTM": "LSTM", "QGemm": "Gemm",
+}  # fmt: skip
+_KEPT_FLOAT = (
+    "Conv", "ConvTranspose", "Gemm", "MatMul", "Attention", "Add", "LayerNormalization", "SkipLayerNormalization",
+    "BatchNormalization", "Softmax", "Gelu", "BiasGelu", "FastGelu", "Erf",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantize:
+    """How to quantize."""
+
+    method: Literal["auto", "dynamic", "static"] = "auto"
+    """`auto`: static when the graph has a convolution, else dynamic."""
+    arch: Literal["x86_64", "arm64"] | None = None
+    """Where it will run; the machine that builds does not count. None is x86_64."""
+    per_channel: bool = True
+    """One scale for each output channel of a weight, instead of one for all of it."""
+    reduce_range: bool | None = None
+    """Weights in 7 bits. Left out, it is yes on x86_64, where hosts without VNNI overflow otherwise, and no on arm64."""
+    embeddings: bool = True
+    """Embedding tables too (dynamic only): most of a small transformer's bytes, none of its time."""
+    calibration: Path | None = None
+    """Directory of recorded calls (calls.json, calls.bin) for the static method; never the data that is reported on."""
+    calibration_method: Literal["minmax", "entropy", "percentile"] = "minmax"
+    """Static only: how the range of an activation is read from the calibration data."""
+    samples: int = 512
+    """Static only: at most this many calls are used for calibration."""
+
+
+def run(model_dir: Path, config: Quantize, out_dir: Path) -> None:
+    """Quantizes the graph of `model_dir` into `out_dir`. Raises PassError when there is nothing to do or no data to do it."""
+    model = files.load(model_dir)
+    operators = Counter(node.op_type for node in model.graph.node)
+    convolutions = [node.name for node in model.graph.node if node.op_type in ("Conv", "ConvTranspose")]
+    method = config.method if config.method != "auto" else ("static" if convolutions else "dynamic")
+    if method == "dynamic" and convolutions:
+        raise PassError(
+            f"quantize: dynamic quantization of convolutions ({', '.join(convolutions[:3])}, ...) is several times slower "
+            "than float; use `method: static` with calibration data"
+        )
+    if any(operators[name] for name in ("DequantizeLinear", "MatMulInteger", "QLinearConv", "QAttention")):
+        raise PassError("quantize: the graph is quantized already; give the float model")
+    reduce_range = config.arch != "arm64" if config.reduce_range is None else config.reduce_range
+    with temporary.directory("quantize") as scratch:
+        if method == "dynamic":
+            result = _dynamic(model, config, reduce_range, Path(scratch))
+            quantized = _integer_nodes(result)
+        else:
+            result = calibrate.quantized(model, model_dir, _static(config, reduce_range), Path(scratch))
+            quantized = calibrate.quantized_nodes(result)
+    if not quantized:
+        wanted = ", ".join(_DYNAMIC if method == "dynamic" else calibrate.WEIGHTED)
+        found = ", ".join(f"{count} {name}" for name, count in operators.most_common(5))
+        raise PassError(f"quantize: nothing to quantize: no {wanted} with large enough constant weights among {found}")
+    kept = Counter(node.op_type for node in result.graph.node)
+    for name in calibrate.WEIGHTED if method == "static" else ():
+        kept[name] -= quantized.get(name, 0)
+    files.save(result, out_dir)
+    check.session(out_dir, "ORT_DISABLE_ALL")
+    notes: dict[str, Any] = {
+        "method": method, "reduce_range": reduce_range, "per_channel": config.per_channel, "quantized": quantized,
+        "kept_float": {name: kept[name] for name in _KEPT_FLOAT if kept[name] > 0},
+    }  # fmt: skip
+    files.finish(model_dir, out_dir, notes)
+
+
+def _integer_nodes(result: onnx.ModelProto) -> dict[str, int]:
+    """How many nodes of each kind compute in integers, by what they were before; `Gather` reads an 8-bit table."""
+    counted = Counter(_DONE.get(node.op_type, "") for node in result.graph.node)
+    gathered = {name for node in result.graph.node if node.op_type == "Gather" for name in node.output}
+    counted["Gather"] = sum(node.op_type == "DequantizeLinear" and node.input[0] in gathered for node in result.graph.node)
+    return {name: count for name, count in sorted(counted.items()) if name and count}
+
+
+def _static(config: Quantize, reduce_range: bool) -> calibrate.Settings:
+    if config.calibration is None:
+        raise PassError(
+            "quantize: the static method needs calibration data, and the recipe gives none; add `data: {calibration: ...}` "
+            "(100 to 500 samples that are not used for evaluation)"
+        )
+    return calibrate.Settings(
+        calls=config.calibration, samples=config.samples, method=config.calibration_method, per_channel=config.per_channel,
+        reduce_range=reduce_range, signed_activations=config.arch == "arm64",
+    )  # fmt: skip
+
+
+def _dynamic(model: onnx.ModelProto, config: Quantize, reduce_range: bool, scratch: Path) -> onnx.ModelProto:
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    operators = [*_DYNAMIC, *(_TABLES if config.embeddings else ())]
+    try:
+        with quiet.engine_tools("quantize"):
+            quantize_dynamic(
+                model, scratch / files.MODEL, op_types_to_quantize=operators, per_channel=config.per_channel,
+                reduce_range=reduce_range, weight_type=QuantType.QInt8,
+                extra_options={"MatMulConstBOnly": True, "DefaultTensorType": onnx.TensorProto.FLOAT},
+            )  # fmt: skip
+    except check.TOOL_ERRORS as error:
+        raise PassError(
+            f"quantize: onnxruntime's quantizer failed ({type(error).__name__}: {error}); simplify the graph first"
+        ) from error
+    return files.load(scratch)

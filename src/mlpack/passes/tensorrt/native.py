@@ -1,0 +1,102 @@
+"""What of TensorRT is on this machine: its packages, and a GPU to build on.
+
+Promises: what is missing is an error that says what to install or where to go. The GPU is asked through the runtime's own driver
+code in a process of its own. Will not: need a GPU to be imported, or to say that there is none.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from mlpack import digest, temporary
+from mlpack.errors import PassError
+from mlpack.passes.tensorrt import child
+
+LEAN = (
+    "build on a machine of the fleet's kind, with its GPU and the full TensorRT (`builder: auto` does it there), or say "
+    "`builder: deferred` and run `engine build` on the fleet's GPU from an environment with the full TensorRT, which publishes to "
+    "MLPACK_ENGINES: docs/tensorrt.md, \"Engines for the lean runtime\", has the command"
+)
+"""The ways to engines for the lean runtime, whose image builds none."""
+
+MODULES = {"rtx": "tensorrt_rtx_bindings", "standard": "tensorrt", "lean": "tensorrt"}
+"""By flavour: the Python module that builds for it."""
+
+
+def installed(flavour: str) -> bool:
+    """Whether this flavour's builder can be imported."""
+    return importlib.util.find_spec(MODULES[flavour]) is not None
+
+
+def require(flavour: str) -> None:
+    """Raises ModuleNotFoundError, which `transform` turns into what to install, or PassError where no index has it."""
+    if installed(flavour):
+        return
+    if flavour == "rtx":
+        raise ModuleNotFoundError(f"No module named {MODULES['rtx']!r}", name=MODULES["rtx"])
+    raise PassError(
+        "tensorrt: the builder `native` needs the full TensorRT (Python package `tensorrt`), which is not installed here. Its "
+        "libraries come from NVIDIA's own package index, as its installation guide says. Otherwise " + _otherwise(flavour)
+    )
+
+
+def _otherwise(flavour: str) -> str:
+    return LEAN if flavour == "lean" else "say `builder: deferred`, and the worker image builds on the fleet's GPU"
+
+
+@cache
+def device() -> dict[str, Any] | None:
+    """{"name", "sm", "driver"} of this machine's first GPU; None when there is none, or no driver."""
+    with temporary.directory("device") as scratch:
+        answer = Path(scratch, "device.json")
+        code, _ = child.start("cuda_driver", [str(answer)], limit_s=60)
+        if code != 0 or not answer.is_file():
+            return None
+        found: dict[str, Any] = json.loads(answer.read_bytes())
+        return found
+
+
+def require_device(flavour: str) -> dict[str, Any]:
+    """The GPU to build on for this flavour, with the full TensorRT there. Raises PassError."""
+    require(flavour)
+    found = device()
+    if found is None:
+        raise PassError(
+            "tensorrt: the builder `native` needs a GPU, and this machine has none that its driver knows (libcuda.so.1). Build on "
+            f"a machine of the fleet's kind; otherwise {_otherwise(flavour)}"
+        )
+    return found
+
+
+def decides(flavour: str) -> str:
+    """What of this machine decides which builder `auto` is, for the store's key: the GPU, where the full TensorRT could use it."""
+    if flavour == "rtx" or not installed("standard"):
+        return "no native builder"
+    found = device()
+    return "no GPU" if found is None else f"{found['name']} {found['sm']} driver {found['driver']}"
+
+
+def timing_cache_path(folder: Path, found: Mapping[str, Any], tensorrt: Mapping[str, str]) -> Path:
+    """Where timings for this device, TensorRT and CUDA are kept: those of another are misleading, NVIDIA says dangerous."""
+    named = {"device": found["name"], "sm": found["sm"], "driver_cuda": found["driver"] // 1000,
+             "version": tensorrt["version"], "cuda": tensorrt["cuda"]}  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{digest.of_json(named).hex}.timing"
+
+
+def verify(model_dir: Path) -> str:
+    """Runs the engine in this directory on its check calls; what the worst difference was. Raises PassError when it is too far."""
+    with temporary.directory("verify") as scratch:
+        answer = Path(scratch, "verified.json")
+        code, said = child.start("engine_verify", [str(model_dir), str(answer)])
+        found = json.loads(answer.read_bytes()) if answer.is_file() else {"ok": False, "reason": said}
+    if code != 0 or not found["ok"]:
+        raise PassError(
+            f"tensorrt: the engine was built, and is not kept: {found.get('reason') or said or 'its process ended without a word'}"
+        )
+    return str(found["words"])

@@ -1,0 +1,52 @@
+"""Shapes that inference finds, and those that only running finds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from mlpack.errors import PassError
+from mlpack.graphs import files, shapes
+from mlpack.operators import Tensor
+
+
+def saved(folder: Path, nodes: list[onnx.NodeProto], rank: int, kind: int = TensorProto.FLOAT) -> Path:
+    """A graph of `x` (n, 8) that gives `y`, with a square weight `w`."""
+    given = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 8])
+    gives = helper.make_tensor_value_info("y", kind, [f"out{axis}" for axis in range(rank)])
+    stored = [
+        numpy_helper.from_array(np.ones((8, 8), np.float32), "w"),
+        numpy_helper.from_array(np.array([2, -1], np.int64), "shape"),
+    ]
+    made = helper.make_graph(nodes, "g", [given], [gives], stored)
+    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), folder / files.MODEL)
+    return folder
+
+
+def test_lengths_follow_from_the_inputs(tmp_path: Path) -> None:
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["a"]), helper.make_node("Reshape", ["a", "shape"], ["y"])]
+    _, tensors = shapes.resolved(saved(tmp_path, nodes, 2), {"x": (6, 8)})
+    assert tensors["a"] == Tensor("float", (6, 8))
+    assert tensors["y"] == Tensor("float", (2, 24))
+    assert tensors["w"] == Tensor("float", (8, 8))
+
+
+def test_what_depends_on_numbers_is_found_by_running(tmp_path: Path) -> None:
+    nodes = [helper.make_node("NonZero", ["x"], ["i"]), helper.make_node("Cast", ["i"], ["y"], to=TensorProto.FLOAT)]
+    _, tensors = shapes.resolved(saved(tmp_path, nodes, 2), {"x": (6, 8)})
+    assert tensors["i"] == Tensor("int64", (2, 48))  # random numbers are never nought
+    assert tensors["y"] == Tensor("float", (2, 48))
+
+
+def test_where_neither_finds_them_the_tensor_is_named(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Mystery", ["x"], ["i"], domain="com.example"), helper.make_node("Relu", ["i"], ["y"])]
+    folder = saved(tmp_path, nodes, 2)
+    model = onnx.load(folder / files.MODEL)
+    model.opset_import.append(helper.make_opsetid("com.example", 1))
+    onnx.save(model, folder / files.MODEL)
+    with pytest.raises(PassError, match=r"tensors \('i' first\) cannot be inferred, and the graph does not run"):
+        shapes.resolved(folder, {"x": (6, 8)})

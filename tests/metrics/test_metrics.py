@@ -1,0 +1,246 @@
+"""Tests of `mlpack.metrics` and its scorers, against small sums done by hand and against scikit-learn's definitions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlpack import metrics
+from mlpack.errors import MeasureError, RecipeError
+from mlpack.metrics import METRICS, Scores
+
+
+def _logits(classes: list[int], count: int = 3) -> list[dict[str, Any]]:
+    """One call a sample, whose largest output is the class."""
+    return [{"logits": np.eye(count, dtype=np.float32)[[label]]} for label in classes]
+
+
+def _score(name: str, outputs: Any, labels: Any = None, baseline: Any = None) -> Scores:
+    return metrics.evaluate(METRICS[name], outputs, labels, baseline)
+
+
+def test_top1_is_the_share_that_is_right() -> None:
+    scores = _score("top1", _logits([0, 1, 2, 2]), [0, 1, 2, 0])
+    assert scores.value == 0.75
+    assert scores.per_sample is not None
+    assert scores.per_sample.tolist() == [True, True, True, False]
+    assert (scores.n, scores.output) == (4, "logits")
+
+
+def test_top1_reads_calls_of_several_samples() -> None:
+    outputs = [{"logits": np.eye(3, dtype=np.float32)[[0, 1]]}, {"logits": np.eye(3, dtype=np.float32)[[2]]}]
+    assert _score("top1", outputs, [0, 1, 2]).value == 1.0
+
+
+def test_top1_reads_classes_where_no_output_has_columns() -> None:
+    assert _score("top1", [{"label": np.array([1, 0, 5])}], [1, 1, 5]).value == pytest.approx(2 / 3)
+
+
+def test_top1_prefers_probabilities_to_the_class_beside_them() -> None:
+    outputs = [{"label": np.array([0, 0]), "probabilities": np.array([[0.1, 0.9], [0.2, 0.8]], np.float32)}]
+    assert _score("top1", outputs, [1, 1]).output == "probabilities"
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ([0, 1, 3, -1], r"2 labels are out of range \(0 to 2: the model has 3 classes\); the first, by sample: 2: 3, 3: -1"),
+        ([0, 1, 2], "3 labels for 4 rows of output"),
+        (["cat", "dog", "cat", "dog"], "labels must be class numbers; 4 of 4 are not"),
+        ([0, 1, 0.5, 1], r"1 of 4 are not \(first: sample 2, 0.5\)"),
+        ([[0], [1], [0], [1]], "labels must be class numbers"),
+        (None, "top1 needs labels"),
+    ],
+)
+def test_labels_that_do_not_fit_are_a_recipe_error(labels: Any, said: str) -> None:
+    with pytest.raises(RecipeError, match=said):
+        _score("top1", _logits([0, 1, 2, 2]), labels)
+
+
+def test_one_column_is_not_guessed_about() -> None:
+    with pytest.raises(RecipeError, match="has one column"):
+        _score("top1", [{"y": np.zeros((4, 1), np.float32)}], [0, 1, 0, 1])
+
+
+def test_f1_is_the_mean_over_classes() -> None:
+    # class 0: tp 1, fp 1, fn 0 -> 2/3; class 1: tp 1, fp 0, fn 1 -> 2/3; class 2: tp 1 -> 1.
+    assert _score("f1", _logits([0, 0, 1, 2]), [0, 1, 1, 2]).value == pytest.approx((2 / 3 + 2 / 3 + 1) / 3)
+
+
+def test_errors_are_of_the_first_output() -> None:
+    outputs = [{"y": np.array([[1.0], [4.0]], np.float32)}]
+    assert _score("mae", outputs, [0.0, 1.0]).value == pytest.approx(2.0)
+    assert _score("rmse", outputs, [0.0, 1.0]).value == pytest.approx(np.sqrt((1 + 9) / 2))
+    with pytest.raises(RecipeError, match="do not fit"):
+        _score("mae", outputs, [[0.0, 1.0], [1.0, 2.0]])
+
+
+def test_recall_is_of_queries_that_find_their_own_answer() -> None:
+    vectors = np.array([[1, 0], [0, 1], [1, 1], [0.9, 0.1], [1, 0.9], [0.1, 1]], np.float32)
+    scores = _score("recall_at_1", [{"embedding": row[None]} for row in vectors], [0, 1, 2, 0, 1, 2])
+    assert scores.per_sample is not None
+    assert scores.per_sample.tolist() == [True, False, False]
+    assert scores.n == 3
+
+
+def test_recall_averages_tokens_of_single_samples_only() -> None:
+    tokens = [{"hidden": np.stack([row, row])[None]} for row in np.eye(4, dtype=np.float32)[[0, 1, 0, 1]]]
+    assert _score("recall_at_1", tokens, ["a", "b", "a", "b"]).value == 1.0
+    with pytest.raises(RecipeError, match="pool in the model"):
+        _score("recall_at_1", [{"hidden": np.ones((4, 2, 4), np.float32)}], ["a", "b", "a", "b"])
+
+
+@pytest.mark.parametrize("labels", [[0, 0, 0, 1], [0, 1, 2, 3], [[0], [0], [1], [1]]])
+def test_recall_needs_every_label_twice(labels: list[Any]) -> None:
+    with pytest.raises(RecipeError, match="recall_at_1"):
+        _score("recall_at_1", _logits([0, 1, 2, 2]), labels)
+
+
+def test_cosine_takes_the_worst_output() -> None:
+    baseline = [{"a": np.array([[1.0, 0.0]]), "b": np.array([[1.0, 0.0]])}] * 3
+    ours = [{"a": np.array([[1.0, 0.0]]), "b": np.array([[1.0, 1.0]])}] * 3
+    scores = _score("cosine", ours, None, baseline)
+    assert (scores.output, scores.n) == ("b", 3)
+    assert scores.value == pytest.approx(np.sqrt(0.5))
+
+
+def test_agreement_compares_decisions() -> None:
+    assert _score("agreement", _logits([0, 1, 2, 2]), None, _logits([0, 1, 1, 2])).value == 0.75
+
+
+def test_agreement_of_single_numbers_is_closeness() -> None:
+    baseline = [{"y": np.array([[value]], np.float32)} for value in (0.0, 50.0, 100.0)]
+    ours = [{"y": np.array([[value]], np.float32)} for value in (0.5, 52.0, 100.0)]
+    assert _score("agreement", ours, None, baseline).value == pytest.approx(2 / 3)
+
+
+def test_baseline_agrees_with_itself() -> None:
+    for name in ("cosine", "agreement"):
+        assert _score(name, _logits([0, 1, 2])).value == 1.0
+
+
+@pytest.mark.parametrize("name", ["top1", "cosine", "agreement"])
+def test_nan_is_a_failed_candidate(name: str) -> None:
+    ours = [{"logits": np.array([[np.nan, 1.0, 0.0]], np.float32)}, *_logits([1])]
+    with pytest.raises(MeasureError, match="NaN"):
+        _score(name, ours, [1, 1], _logits([1, 1]))
+
+
+def test_other_shapes_than_the_baselines_are_a_failed_candidate() -> None:
+    with pytest.raises(MeasureError, match="shape"):
+        _score("cosine", _logits([1], count=4), None, _logits([1]))
+    with pytest.raises(MeasureError, match="same calls"):
+        _score("cosine", _logits([1, 1]), None, _logits([1]))
+
+
+def test_paired_drop_has_the_sign_of_worse() -> None:
+    labels = list(range(3)) * 40
+    wrong = [0 if index < 12 else label for index, label in enumerate(labels)]
+    better, worse = _score("top1", _logits(labels), labels), _score("top1", _logits(wrong), labels)
+    drop, low, high = metrics.paired_drop(METRICS["top1"], better, worse)
+    assert drop == pytest.approx(8 / 120)
+    assert 0.01 < low < drop < high < 0.13
+    assert metrics.paired_drop(METRICS["top1"], worse, better)[0] == pytest.approx(-drop)
+    truth = [float(label) for label in labels]
+    exact = _score("mae", [{"y": np.array(truth, np.float32)}], truth)
+    off = _score("mae", [{"y": np.array(truth, np.float32) + 1}], truth)
+    assert metrics.paired_drop(METRICS["mae"], exact, off)[0] == pytest.approx(1.0)
+
+
+def test_paired_drop_is_the_same_every_time_and_zero_for_the_same_model() -> None:
+    labels = [0, 1, 2] * 50
+    one, two = _score("f1", _logits(labels), labels), _score("f1", _logits([0, *labels[1:-1], 0]), labels)
+    assert metrics.paired_drop(METRICS["f1"], one, two) == metrics.paired_drop(METRICS["f1"], one, two)
+    assert metrics.paired_drop(METRICS["f1"], one, one) == (0.0, 0.0, 0.0)
+
+
+def test_paired_drop_pairs_samples() -> None:
+    """What is hard for both cancels out: the interval is far narrower than that of two separate models."""
+    random = np.random.default_rng(1)
+    truth = random.normal(size=500)
+    noise = random.normal(size=500)
+    one = _score("mae", [{"y": truth + noise}], truth.tolist())
+    two = _score("mae", [{"y": truth + noise * 1.01}], truth.tolist())
+    _, low, high = metrics.paired_drop(METRICS["mae"], one, two)
+    assert 0 < low < high < 0.02
+
+
+def test_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+    random = np.random.default_rng(7)
+    hits = 0
+    for _ in range(40):
+        baseline, candidate = random.random(400) < 0.9, random.random(400) < 0.85
+        scores = [Scores(value=float(each.mean()), per_sample=each, n=400) for each in (baseline, candidate)]
+        _, low, high = metrics.paired_drop(METRICS["top1"], *scores)
+        hits += low <= 0.05 <= high
+    assert hits >= 34
+
+
+def test_paired_drop_refuses_what_is_no_pair() -> None:
+    with pytest.raises(MeasureError, match="not a pair"):
+        metrics.paired_drop(METRICS["top1"], _score("top1", _logits([0]), [0]), _score("top1", _logits([0, 0]), [0, 0]))
+
+
+def test_agreement_drop_is_of_the_candidates_worst_output() -> None:
+    baseline = [{"state": np.ones((2, 2)), "y": np.eye(2)[[0]]}] * 30
+    ours = [{"state": np.ones((2, 2)), "y": np.eye(2)[[index % 2]]} for index in range(30)]
+    metric = METRICS["agreement"]
+    drop, low, high = metrics.paired_drop(
+        metric, metrics.evaluate(metric, baseline, None), metrics.evaluate(metric, ours, None, baseline)
+    )
+    assert drop == 0.5
+    assert low < 0.5 < high
+
+
+def _hook(function: Callable[..., Any]) -> metrics.Metric:
+    return metrics.find("mine:score", lambda reference: function)
+
+
+def test_users_metric_gives_one_number_judged_by_leaving_out() -> None:
+    def score(outputs: dict[str, Any], labels: Any) -> float:
+        return float((outputs["logits"].argmax(axis=1) == labels).mean())
+
+    labels = [0, 1, 2] * 40
+    metric = _hook(score)
+    one = metrics.evaluate(metric, _logits(labels), labels)
+    two = metrics.evaluate(metric, _logits([0] * 12 + labels[12:]), labels)
+    drop, low, high = metrics.paired_drop(metric, one, two)
+    assert drop == pytest.approx(8 / 120)
+    assert low < drop < high
+
+
+def test_users_metric_may_give_one_number_a_sample_and_its_direction() -> None:
+    def distance(outputs: dict[str, Any], labels: Any) -> Any:
+        return np.abs(outputs["y"] - labels)
+
+    distance.lower_is_better = True  # type: ignore[attr-defined]
+    metric = _hook(distance)
+    assert metric.lower_is_better
+    scores = metrics.evaluate(metric, [{"y": np.array([1.0, 2.0])}], [0.0, 0.0])
+    assert (scores.value, scores.n) == (1.5, 2)
+
+
+@pytest.mark.parametrize(("value", "said"), [(float("nan"), "not finite"), ([[1.0]], "one number, or one a sample")])
+def test_users_metric_that_gives_nonsense_is_a_recipe_error(value: Any, said: str) -> None:
+    with pytest.raises(RecipeError, match=said):
+        metrics.evaluate(_hook(lambda outputs, labels: value), _logits([0, 1]), [0, 1])
+
+
+def test_unknown_metric_is_a_recipe_error() -> None:
+    with pytest.raises(RecipeError, match="there is no metric"):
+        metrics.find("accuracy")
+
+
+@settings(max_examples=settings().max_examples * 2 // 5, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40))
+def test_f1_is_scikit_learns_macro(pairs: list[tuple[int, int]]) -> None:
+    from sklearn.metrics import f1_score
+
+    truth, said = [a for a, _ in pairs], [b for _, b in pairs]
+    expected = f1_score(truth, said, average="macro", zero_division=0)
+    assert _score("f1", _logits(said, 4), truth).value == pytest.approx(expected)
