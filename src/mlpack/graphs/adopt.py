@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mlpack.entrypoint import suggestion
 from mlpack.errors import PassError
-from mlpack.graphs import files
+from mlpack.graphs import files, weights
 from mlpack.records import TensorSpec
 from mlpack.yaml_positions import Place, PlacedError, Problem
 
@@ -25,7 +25,7 @@ def external_files(path: Path) -> list[str]:
     """The files beside this ONNX file that hold its weights, sorted. Each is checked to lie inside and to be long enough."""
     import onnx
 
-    files.load_file(path)  # checks every tensor's place and length
+    files.load_file(path, outline=True)  # checks every tensor's place and length
     model = onnx.load(path, load_external_data=False)
     return sorted(
         {
@@ -40,7 +40,7 @@ def external_files(path: Path) -> list[str]:
 
 def adopt(path: Path, inputs: tuple[TensorSpec, ...], out_dir: Path) -> None:
     """Write the model at `path` as an ONNX directory into `out_dir`, with axes narrowed to `inputs` (empty: as they are)."""
-    model = files.load_file(path)
+    model = files.load_file(path, outline=True)
     _check(model, path)
     if inputs:
         _narrow(model, inputs)
@@ -52,7 +52,7 @@ def _check(model: onnx.ModelProto, path: Path) -> None:
     import onnx
 
     try:
-        onnx.checker.check_model(model)
+        onnx.checker.check_model(weights.skeleton(model))
     except onnx.checker.ValidationError as error:
         raise PassError(
             f"{path.name}: not a valid ONNX model: {str(error).strip().splitlines()[0]}\n"
@@ -77,9 +77,7 @@ def _narrow(model: onnx.ModelProto, inputs: tuple[TensorSpec, ...]) -> None:
     files.rename_axes(model, {old: new for old, (new, _) in becomes.items() if isinstance(new, str)})
 
 
-def _misfits(
-    wanted: TensorSpec, actual: Mapping[str, TensorSpec], becomes: dict[str, tuple[int | str, str]]
-) -> Iterator[Problem]:
+def _misfits(wanted: TensorSpec, actual: Mapping[str, TensorSpec], becomes: dict[str, tuple[int | str, str]]) -> Iterator[Problem]:
     """What of one input the model cannot have. `becomes` collects what each open axis is to be, and which input says so."""
     place: Place = ("inputs", wanted.name)
     have = actual.get(wanted.name)

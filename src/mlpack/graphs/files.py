@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlpack import bounded, tokenizer_limits
 from mlpack.digest import canonical_json
 from mlpack.errors import PassError
+from mlpack.graphs import weights
 from mlpack.records import Shape, Signature, TensorSpec
 
 if TYPE_CHECKING:
@@ -41,8 +42,13 @@ def load(model_dir: Path) -> onnx.ModelProto:
     return load_file(model_dir / MODEL)
 
 
-def load_file(path: Path) -> onnx.ModelProto:
-    """The graph in this file, with external weights read from files beside it. Raises PassError, as `load`."""
+def outline(model_dir: Path) -> onnx.ModelProto:
+    """The same graph with its large weights left where they are: see `weights` for how they are read. `save` takes them along."""
+    return load_file(model_dir / MODEL, outline=True)
+
+
+def load_file(path: Path, *, outline: bool = False) -> onnx.ModelProto:
+    """The graph in this file, with external weights read from files beside it (`outline`: the small ones). PassError as `load`."""
     import onnx
     from google.protobuf.message import DecodeError
 
@@ -66,61 +72,27 @@ def load_file(path: Path) -> onnx.ModelProto:
         ) from error
     if not model.HasField("graph") or not model.graph.node:
         raise PassError(f"{path.name}: holds no graph ({len(data):,} bytes); export the model again")
-    total = 0
-    for tensor in tensors(model.graph):
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            # Many tensors may name one part of a file: their sum is what counts, not the file's size.
-            total += _length(tensor, path.parent)
-            bounded.fits_in_memory(total, f"the weights that {path.name} names", PassError)
-            # Not onnx's own reader: it refuses files with a second name, which is what a store on a file system with links has.
-            tensor.raw_data = _external(tensor, path.parent)
-            tensor.data_location = onnx.TensorProto.DEFAULT
-            del tensor.external_data[:]
+    _settle(model, path, outline=outline)
     return model
 
 
-def _external(tensor: onnx.TensorProto, folder: Path) -> bytes:
-    """This tensor's bytes. Raises PassError unless they lie whole in an ordinary file below `folder`."""
-    fields = {entry.key: entry.value for entry in tensor.external_data}
-    location = fields.get("location", "")
-    parts = PurePosixPath(location)
-    if not location or parts.is_absolute() or ".." in parts.parts or "\\" in location or ":" in location:
-        raise PassError(
-            f"weights {tensor.name!r}: external data path {location!r} leaves the model's directory; "
-            "it must be a relative path without '..'. Save the model again with its data file beside it"
-        )
-    path = folder / parts
-    if path.is_symlink() or folder.resolve() not in path.resolve().parents:
-        raise PassError(
-            f"weights {tensor.name!r}: external data {location!r} is a link; copy the file itself into the model's directory"
-        )
-    if not path.is_file():
-        raise PassError(
-            f"weights {tensor.name!r}: external data file {location!r} is missing; "
-            "a model saved with external data is only whole with every file beside it"
-        )
-    try:
-        offset, size = int(fields.get("offset") or 0), path.stat().st_size
-        length = int(fields.get("length") or size - offset)
-    except ValueError as error:
-        raise PassError(f"weights {tensor.name!r}: external data has an offset or length that is no number") from error
-    if offset < 0 or length < 0 or offset + length > size:
-        raise PassError(
-            f"weights {tensor.name!r}: external data file {location!r} has {size:,} bytes, "
-            f"{offset + length:,} are needed; it was probably cut off"
-        )
-    with path.open("rb") as file:
-        file.seek(offset)
-        return file.read(length)
-
-
-def _length(tensor: onnx.TensorProto, folder: Path) -> int:
-    """How many bytes this tensor says it has outside, 0 where `_external` will say what is wrong with it."""
-    fields = {entry.key: entry.value for entry in tensor.external_data}
-    try:
-        return max(0, int(fields.get("length") or (folder / fields.get("location", "")).stat().st_size))
-    except (OSError, ValueError):
-        return 0
+def _settle(model: onnx.ModelProto, path: Path, *, outline: bool) -> None:
+    """Reads the weights that lie outside, or leaves the large ones there. Raises PassError."""
+    total, stay = 0, []
+    own = len(model.graph.initializer) if outline and weights.is_nameable(path) else 0
+    for number, tensor in enumerate(tensors(model.graph)):  # the graph's own initializers come first
+        if tensor.data_location != tensor.EXTERNAL:
+            continue
+        length = weights.length_of(tensor, path.parent)
+        if number < own and length > weights.LARGE_BYTES:
+            stay.append(tensor)
+            continue
+        # Many tensors may name one part of a file: their sum is what counts, not the file's size.
+        total += length
+        bounded.fits_in_memory(total, f"the weights that {path.name} names", PassError)
+        weights.take(tensor, path.parent)
+    for tensor in stay:
+        weights.refer(tensor, path.parent)
 
 
 def tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
@@ -144,33 +116,40 @@ def save(model: onnx.ModelProto, out_dir: Path, inline_bytes: int = _INLINE_BYTE
     Tensors up to `inline_bytes` stay in the graph. The same graph gives the same bytes. `model` is normalised in place and has
     external data afterwards: it is used up.
     """
-    import onnx
 
     _normalise(model)
     signature = signature_of(model)
-    chunks: list[bytes] = []
-    position = 0
-    for tensor in model.graph.initializer:
-        data = _raw(tensor)
-        if len(data) <= inline_bytes:
-            continue
-        gap = -position % _PAGE_BYTES
-        chunks += [bytes(gap), data]
-        position += gap
-        tensor.ClearField("raw_data")
-        tensor.data_location = onnx.TensorProto.EXTERNAL
-        for key, value in (("location", f"{name}.data"), ("offset", str(position)), ("length", str(len(data)))):
-            entry = tensor.external_data.add()
-            entry.key, entry.value = key, value
-        position += len(data)
+    _write_weights(model, out_dir, f"{name}.data", inline_bytes)
     if model.ByteSize() > _LARGEST_FILE_BYTES:
         raise PassError("the graph without its weights is over 2 GiB; constants inside nodes are probably not initializers")
-    if chunks:
-        with (out_dir / f"{name}.data").open("wb") as stream:
-            stream.writelines(chunks)
     (out_dir / name).write_bytes(model.SerializeToString(deterministic=True))
     write_signature(signature, out_dir)
     return signature
+
+
+def _write_weights(model: onnx.ModelProto, out_dir: Path, name: str, inline_bytes: int) -> None:
+    """Puts initializers of more than `inline_bytes` into one file, one after the other, each on pages of its own."""
+    written: dict[weights.Place, int] = {}
+    end = 0
+    outside = [(tensor, weights.referred(tensor)) for tensor in model.graph.initializer]
+    weights.fits_on_disk(sum(place.length for place in {place for _, place in outside if place}), out_dir)
+    with (out_dir / name).open("wb", buffering=0) as stream:
+        for tensor, place in outside:
+            data = b"" if place else _raw(tensor)
+            length = place.length if place else len(data)
+            if length <= inline_bytes and place is None:
+                continue
+            position = written.get(place) if place else None
+            if position is None:
+                position = end + -end % _PAGE_BYTES
+                stream.write(bytes(position - end))
+                weights.append(place or data, stream)
+                end = position + length
+            if place:
+                written[place] = position
+            weights.point(tensor, weights.Place(Path(name), position, length))
+    if not end:
+        (out_dir / name).unlink()
 
 
 def _raw(tensor: onnx.TensorProto) -> bytes:
@@ -208,8 +187,8 @@ def _normalise(model: onnx.ModelProto) -> None:
     # Engines keep initializers in hash maps whose order changes from process to process.
     model.graph.initializer.sort(key=lambda tensor: tensor.name)
     # From IR version 4 weights need not be inputs; listed there they would look like something the caller must give.
-    weights = {tensor.name for tensor in model.graph.initializer}
-    for value in [value for value in model.graph.input if value.name in weights]:
+    stored = {tensor.name for tensor in model.graph.initializer}
+    for value in [value for value in model.graph.input if value.name in stored]:
         model.graph.input.remove(value)
         model.ir_version = max(model.ir_version, 4)
 
@@ -250,9 +229,9 @@ def signature_of(model: onnx.ModelProto) -> Signature:
 
     Raises PassError for an output of unknown rank or one that is no tensor (a converter's list of dictionaries).
     """
-    weights = {tensor.name for tensor in model.graph.initializer}
+    stored = {tensor.name for tensor in model.graph.initializer}
     return Signature(
-        inputs=tuple(_spec(value) for value in model.graph.input if value.name not in weights),
+        inputs=tuple(_spec(value) for value in model.graph.input if value.name not in stored),
         outputs=tuple(_spec(value) for value in model.graph.output),
     )
 

@@ -1,0 +1,235 @@
+"""Weights outside their graph: where they lie, read, mapped or streamed, one at a time.
+
+Promises: only ordinary files below the model's directory are read, and never beyond their end; a large weight of a graph that
+`files.outline` gave is not in memory but a reference to its place, which `array` maps and `append` copies from file to file. It
+does not know what a graph computes.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from mlpack.errors import PassError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx
+
+ToArray = Callable[..., "np.ndarray[Any, Any]"]
+
+LARGE_BYTES = 1 << 20
+"""Smaller weights are read with the graph: passes look into them (shapes, axes, scales), and a thousand of them are a gigabyte."""
+
+_COPY_BYTES = 64 << 20
+_BITS = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}
+"""Element types of less than a byte, which lie packed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Bytes of a file."""
+
+    path: Path
+    offset: int
+    length: int
+
+    def read(self) -> bytes:
+        """All of them."""
+        with self.path.open("rb") as file:
+            file.seek(self.offset)
+            return file.read(self.length)
+
+
+def place(tensor: onnx.TensorProto, folder: Path) -> Place:
+    """Where this tensor's bytes lie. Raises PassError unless that is whole in an ordinary file below `folder`."""
+    fields = {entry.key: entry.value for entry in tensor.external_data}
+    location = fields.get("location", "")
+    parts = PurePosixPath(location)
+    if not location or parts.is_absolute() or ".." in parts.parts or "\\" in location or ":" in location:
+        raise PassError(
+            f"weights {tensor.name!r}: external data path {location!r} leaves the model's directory; "
+            "it must be a relative path without '..'. Save the model again with its data file beside it"
+        )
+    path = folder / parts
+    if path.is_symlink() or folder.resolve() not in path.resolve().parents:
+        raise PassError(
+            f"weights {tensor.name!r}: external data {location!r} is a link; copy the file itself into the model's directory"
+        )
+    if not path.is_file():
+        raise PassError(
+            f"weights {tensor.name!r}: external data file {location!r} is missing; "
+            "a model saved with external data is only whole with every file beside it"
+        )
+    try:
+        offset, size = int(fields.get("offset") or 0), path.stat().st_size
+        length = int(fields.get("length") or size - offset)
+    except ValueError as error:
+        raise PassError(f"weights {tensor.name!r}: external data has an offset or length that is no number") from error
+    if offset < 0 or length < 0 or offset + length > size:
+        raise PassError(
+            f"weights {tensor.name!r}: external data file {location!r} has {size:,} bytes, "
+            f"{offset + length:,} are needed; it was probably cut off"
+        )
+    return Place(path, offset, length)
+
+
+def length_of(tensor: onnx.TensorProto, folder: Path) -> int:
+    """How many bytes this tensor says it has outside, 0 where `place` will say what is wrong with it."""
+    fields = {entry.key: entry.value for entry in tensor.external_data}
+    try:
+        return max(0, int(fields.get("length") or (folder / fields.get("location", "")).stat().st_size))
+    except (OSError, ValueError):
+        return 0
+
+
+def take(tensor: onnx.TensorProto, folder: Path) -> None:
+    """Read this tensor's bytes into it. Raises PassError as `place`."""
+    # Not onnx's own reader: it refuses files with a second name, which is what a store on a file system with links has.
+    tensor.raw_data = place(tensor, folder).read()
+    tensor.data_location = tensor.DEFAULT
+    del tensor.external_data[:]
+
+
+def refer(tensor: onnx.TensorProto, folder: Path) -> None:
+    """Leave this tensor's bytes where they are, named from anywhere. Raises PassError as `place`, and where their number is not
+    what the shape needs, which the engine would find much later."""
+    found = place(tensor, folder)
+    if found.length != (needed := size_of(tensor)):
+        raise PassError(
+            f"weights {tensor.name!r}: their shape needs {needed:,} bytes, and {found.length:,} are theirs in {found.path.name!r}; "
+            "the model was saved wrongly or its files are of two models. Export it again"
+        )
+    point(tensor, Place(found.path.absolute(), found.offset, found.length))
+
+
+def point(tensor: onnx.TensorProto, to: Place) -> None:
+    """Make the tensor a reference to these bytes."""
+    tensor.ClearField("raw_data")
+    tensor.data_location = tensor.EXTERNAL
+    del tensor.external_data[:]
+    for key, value in (("location", str(to.path)), ("offset", str(to.offset)), ("length", str(to.length))):
+        entry = tensor.external_data.add()
+        entry.key, entry.value = key, value
+
+
+def referred(tensor: onnx.TensorProto) -> Place | None:
+    """The place that `refer` wrote into it; None for a tensor that holds its bytes."""
+    if tensor.data_location != tensor.EXTERNAL:
+        return None
+    fields = {entry.key: entry.value for entry in tensor.external_data}
+    return Place(Path(fields["location"]), int(fields["offset"]), int(fields["length"]))
+
+
+def size_of(tensor: onnx.TensorProto) -> int:
+    """The bytes that a tensor of this shape and element type has, packed as ONNX packs them."""
+    import onnx
+
+    name = onnx.TensorProto.DataType.Name(tensor.data_type)
+    bits = _BITS.get(name) or 8 * int(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
+    return int(prod(tensor.dims) * bits + 7) // 8
+
+
+def array(tensor: onnx.TensorProto, plain: ToArray | None = None) -> np.ndarray[Any, Any]:
+    """The tensor's values: of a reference a read-only view of the mapped file, which takes no memory of ours. `plain`: how the
+    values of others are had, by default as onnx has them."""
+    import numpy as np
+    import onnx
+    from onnx import numpy_helper
+
+    plain = plain or numpy_helper.to_array
+    found = referred(tensor)
+    if found is None:
+        return plain(tensor)
+    if onnx.TensorProto.DataType.Name(tensor.data_type) in _BITS:
+        whole = onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims, raw_data=found.read())
+        return plain(whole)
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    mapped = np.memmap(found.path, dtype=np.uint8, mode="r", offset=found.offset, shape=(found.length,))
+    values: np.ndarray[Any, Any] = mapped.view(np.ndarray).view(dtype).reshape(tuple(tensor.dims))
+    return values
+
+
+@contextmanager
+def readable() -> Iterator[None]:
+    """While the block runs, onnx's own `numpy_helper.to_array` reads references too: for tools that take a graph in memory."""
+    from onnx import numpy_helper
+
+    before = numpy_helper.to_array
+
+    def either(tensor: onnx.TensorProto, base_dir: str = "") -> np.ndarray[Any, Any]:
+        return array(tensor, before) if not base_dir else before(tensor, base_dir)
+
+    numpy_helper.to_array = either
+    try:
+        yield
+    finally:
+        numpy_helper.to_array = before
+
+
+def fits_on_disk(needed: int, folder: Path) -> None:
+    """Raises PassError where the file system of `folder` has no room for so many bytes: weights that name one part of a file many
+    times could be written for ever."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise PassError(
+            f"the model's weights have {needed:,} bytes and {free:,} are free on the disk of {folder.anchor or folder}; free some, "
+            "or point MLPACK_STORE at a larger disk"
+        )
+
+
+def append(source: Place | bytes, stream: BinaryIO) -> None:
+    """Append these bytes to an unbuffered file; those of another file without taking them into memory."""
+    if isinstance(source, bytes):
+        view = memoryview(source)
+        while view:
+            view = view[stream.write(view) :]
+        return
+    left, offset = source.length, source.offset
+    with source.path.open("rb") as file:
+        while left:
+            sent = os.sendfile(stream.fileno(), file.fileno(), offset, min(left, _COPY_BYTES))
+            if not sent:
+                raise PassError(f"{source.path.name}: became shorter while it was read; build again, with nobody writing to it")
+            left, offset = left - sent, offset + sent
+
+
+def is_nameable(path: Path) -> bool:
+    """Whether a reference can hold this path: text in a graph is UTF-8, and a path need not be."""
+    try:
+        return bool(str(path.absolute()).encode())
+    except UnicodeEncodeError:
+        return False
+
+
+def skeleton(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same graph with every large weight empty: for tools that look at nodes and would take all weights into one message."""
+    import onnx
+
+    bare = onnx.ModelProto()
+    for field, value in model.ListFields():
+        if field.name != "graph":
+            _put(bare, field.name, value)
+    for field, value in model.graph.ListFields():
+        if field.name != "initializer":
+            _put(bare.graph, field.name, value)
+    for tensor in model.graph.initializer:
+        if referred(tensor) is None and tensor.ByteSize() <= LARGE_BYTES:
+            bare.graph.initializer.add().CopyFrom(tensor)
+        else:
+            bare.graph.initializer.add(name=tensor.name, data_type=tensor.data_type, dims=[0] * len(tensor.dims))
+    return bare
+
+
+def _put(message: Any, name: str, value: Any) -> None:
+    field = getattr(message, name)
+    if hasattr(field, "MergeFrom"):
+        field.MergeFrom(value)
+    else:
+        setattr(message, name, value)
