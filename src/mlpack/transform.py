@@ -240,7 +240,8 @@ def _take_onnx(recipe: Recipe, store: Store) -> Entry:
     narrowed = [dataclasses.asdict(spec) for spec in recipe.inputs]
     action: dict[str, Any] = {
         "kind": "source/onnx",
-        "version": 1,
+        "version": 2,
+        "tools": {name: version_of(name) for name in ("onnx", "onnx-ir", "onnxruntime")},
         "graph": str(graph),
         "outside": {name: str(digest.of_file(_beside(path, name))) for name in outside},
         "inputs": narrowed,

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlpack.entrypoint import suggestion
-from mlpack.errors import PassError
-from mlpack.graphs import files, weights
+from mlpack.graphs import files, standard
 from mlpack.records import TensorSpec
 from mlpack.yaml_positions import Place, PlacedError, Problem
 
@@ -41,23 +40,11 @@ def external_files(path: Path) -> list[str]:
 def adopt(path: Path, inputs: tuple[TensorSpec, ...], out_dir: Path) -> None:
     """Write the model at `path` as an ONNX directory into `out_dir`, with axes narrowed to `inputs` (empty: as they are)."""
     model = files.load_file(path, outline=True)
-    _check(model, path)
+    model = standard.standard(model, path)
     if inputs:
         _narrow(model, inputs)
     files.save(model, out_dir)
     files.finish(path.parent, out_dir, {"taken_from": "onnx"})
-
-
-def _check(model: onnx.ModelProto, path: Path) -> None:
-    import onnx
-
-    try:
-        onnx.checker.check_model(weights.skeleton(model))
-    except onnx.checker.ValidationError as error:
-        raise PassError(
-            f"{path.name}: not a valid ONNX model: {str(error).strip().splitlines()[0]}\n"
-            "The tool that wrote it is at fault, or the file was edited: export it again, or check it with onnx.checker"
-        ) from error
 
 
 def _narrow(model: onnx.ModelProto, inputs: tuple[TensorSpec, ...]) -> None:

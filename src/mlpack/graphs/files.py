@@ -70,7 +70,7 @@ def load_file(path: Path, *, outline: bool = False) -> onnx.ModelProto:
             f"{path.name}: not a complete ONNX file ({len(data):,} bytes); it was probably cut off while it was copied or "
             "is a Git LFS pointer. Fetch or export it again"
         ) from error
-    if not model.HasField("graph") or not model.graph.node:
+    if not model.HasField("graph") or not (model.graph.node or model.graph.output):
         raise PassError(f"{path.name}: holds no graph ({len(data):,} bytes); export the model again")
     _settle(model, path, outline=outline)
     return model
@@ -173,7 +173,7 @@ def _normalise(model: onnx.ModelProto) -> None:
     for function in model.functions:
         function.ClearField("doc_string")
         function.ClearField("metadata_props")
-    used = {node.domain for node in _nodes(model.graph)} | {n.domain for f in model.functions for n in f.node}
+    used = {node.domain for node in nodes(model.graph)} | {n.domain for f in model.functions for n in f.node}
     imports = sorted((o.domain, o.version) for o in model.opset_import if o.domain in ("", "ai.onnx") or o.domain in used)
     del model.opset_import[:]
     for domain, version in imports:
@@ -181,7 +181,7 @@ def _normalise(model: onnx.ModelProto) -> None:
         entry.domain, entry.version = domain, version
     _strip(model.graph)
     model.graph.name = "main"
-    read = {name for node in _nodes(model.graph) for name in node.input} | set(_results(model.graph))
+    read = {name for node in nodes(model.graph) for name in node.input} | set(_results(model.graph))
     for tensor in [tensor for tensor in model.graph.initializer if tensor.name not in read]:
         model.graph.initializer.remove(tensor)
     # Engines keep initializers in hash maps whose order changes from process to process.
@@ -207,12 +207,13 @@ def _strip(graph: onnx.GraphProto) -> None:
                 _strip(nested)
 
 
-def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+def nodes(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.NodeProto]:
+    """Every node of a graph and of those nested in it."""
     for node in graph.node:
         yield node
         for attribute in node.attribute:
             for nested in (*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs):
-                yield from _nodes(nested)
+                yield from nodes(nested)
 
 
 def _results(graph: onnx.GraphProto) -> Iterator[str]:

@@ -1,0 +1,129 @@
+"""Versions of a file that this engine takes.
+
+Promises: a number is changed only where the graph means the same under the other one: every operator in it is defined alike, or
+ONNX's own converter has rewritten it. Everything else is a PassError of one sentence.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+from mlpack.errors import PassError
+from mlpack.graphs import check, files
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import onnx
+
+OLDEST = 7
+"""The first operator set that the engine speaks of as its own."""
+
+_IR = 8
+"""The IR version that is written for files older than it: weights need not be inputs, and nothing in the engine asks for less."""
+
+_NEWEST_TRIED = {"": 40, "ai.onnx.ml": 12}
+
+
+def taken(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
+    """The model, changed in place where that suffices, in versions that the engine takes. PassError when none means the same."""
+    _one_name(model)
+    model.ir_version = min(max(model.ir_version, _IR), newest_ir())
+    for domain in _NEWEST_TRIED:
+        imported = [entry for entry in model.opset_import if entry.domain == domain]
+        if not imported and domain == "":
+            model.opset_import.add().version = 1  # what IR versions before 3 mean
+            imported = [model.opset_import[-1]]
+        for entry in imported:
+            newest = newest_opset(domain)
+            if entry.version > newest:
+                _lower(model, domain, entry.version, newest, name)
+                entry.version = newest
+                for own in (each for function in model.functions for each in function.opset_import if each.domain == domain):
+                    own.version = min(own.version, newest)
+    old = next(entry.version for entry in model.opset_import if entry.domain == "")
+    return _raise(model, old, name) if old < OLDEST else model
+
+
+def _one_name(model: onnx.ModelProto) -> None:
+    """ONNX's own domain has two names; the shorter one, once."""
+    entries = list(model.opset_import)
+    own = [entry.version for entry in entries if entry.domain in ("", "ai.onnx")]
+    others = {entry.domain: entry.version for entry in entries if entry.domain not in ("", "ai.onnx")}
+    del model.opset_import[:]
+    for domain, version in [*(("", version) for version in own[:1]), *others.items()]:
+        entry = model.opset_import.add()
+        entry.domain, entry.version = domain, version
+    for entry in (each for function in model.functions for each in function.opset_import if each.domain == "ai.onnx"):
+        entry.domain = ""
+    for node in _all_nodes(model):
+        node.domain = "" if node.domain == "ai.onnx" else node.domain
+
+
+def _lower(model: onnx.ModelProto, domain: str, said: int, newest: int, name: str) -> None:
+    """PassError unless every operator of the domain is the same in the version that the engine knows."""
+    from onnx import defs
+
+    own = {(function.domain, function.name) for function in model.functions}
+    for node in _all_nodes(model):
+        if node.domain != domain or (node.domain, node.op_type) in own:
+            continue
+        versions = []
+        for version in (said, newest):
+            try:
+                versions.append(defs.get_schema(node.op_type, version, domain).since_version)
+            except defs.SchemaError:
+                versions.append(0)
+        if versions[0] != versions[1] or not versions[0]:
+            raise PassError(
+                f"{name}: is written for operator set {said} of {domain or 'ai.onnx'}, in which {node.op_type} is not what it is "
+                f"in {newest}, the newest that this engine knows: export it for {newest} or older"
+            )
+
+
+def _raise(model: onnx.ModelProto, old: int, name: str) -> onnx.ModelProto:
+    from onnx import version_converter
+
+    try:
+        return version_converter.convert_version(model, OLDEST)
+    except (RuntimeError, ValueError, version_converter.ConvertError) as error:
+        raise PassError(
+            f"{name}: is written for operator set {old}, and ONNX's converter cannot bring it to {OLDEST}, the oldest that "
+            f"engines still take: export it again ({str(error).strip().splitlines()[0][:200]})"
+        ) from error
+
+
+def _all_nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    yield from files.nodes(model.graph)
+    for function in model.functions:
+        yield from files.nodes(function)
+
+
+@cache
+def newest_ir() -> int:
+    """The newest IR version that the engine takes, by asking it."""
+    import onnx
+
+    return next(version for version in range(onnx.IR_VERSION + 8, 0, -1) if _takes(version, {"": OLDEST}))
+
+
+@cache
+def newest_opset(domain: str = "") -> int:
+    """The newest operator set of a domain that the engine takes, by asking it."""
+    newest = _NEWEST_TRIED[domain]
+    return next(version for version in range(newest, 0, -1) if _takes(_IR, {"": OLDEST, domain: version}))
+
+
+def _takes(ir_version: int, opsets: dict[str, int]) -> bool:
+    from onnx import TensorProto, helper
+
+    ends = [helper.make_tensor_value_info(each, TensorProto.FLOAT, [1]) for each in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", ends[:1], ends[1:])
+    imports = [helper.make_opsetid(domain, version) for domain, version in opsets.items()]
+    model = helper.make_model(graph, opset_imports=imports, ir_version=ir_version)
+    try:
+        check.session_of(model.SerializeToString(), "ORT_DISABLE_ALL")
+    except PassError:
+        return False
+    return True
