@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mlpack.errors import PassError
-from mlpack.graphs import files
+from mlpack.graphs import files, weights
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,6 +33,11 @@ BATCHES = (1, 2, 5)
 _LENGTHS = (16, 7, 33)
 _SHORTER = (32, 16, 8, 4, 2, 1)
 _PIXELS = (64, 96, 64)
+_IN_PLACE = {"session.disable_prepacking": "1"}
+"""Weights are read from the mapped file. By default the engine arranges a copy of each for its kernels: the model once more, in
+memory that is not the file's."""
+_WEIGHTS_IN_PLACE_BYTES = 512 << 20
+"""Above, sessions that only check take no copies. Below they do, as where the package runs: sums differ in the last bit."""
 _PASSED_ON = ("Cast", "Identity", "Unsqueeze", "Squeeze", "Reshape", "Flatten")
 
 
@@ -136,7 +141,9 @@ def session(
 ) -> onnxruntime.InferenceSession:
     """The engine with this directory's graph, or with its twin where it has one; one thread. PassError when it refuses it."""
     twin = model_dir / files.TWIN
-    return session_of(str(twin if twin.is_file() else model_dir / files.MODEL), level, entries)
+    path = twin if twin.is_file() else model_dir / files.MODEL
+    packs = weights.outside_bytes(path) < _WEIGHTS_IN_PLACE_BYTES
+    return session_of(str(path), level, entries if packs else {**_IN_PLACE, **(entries or {})})
 
 
 def session_of(source: str | bytes, level: str, entries: Mapping[str, str] | None = None) -> onnxruntime.InferenceSession:
@@ -154,6 +161,29 @@ def session_of(source: str | bytes, level: str, entries: Mapping[str, str] | Non
         return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except engine_errors() as error:
         raise PassError(f"the engine refuses the graph: {str(error).strip()[:600]}") from error
+
+
+def save_optimised(
+    source: Path, target: Path, level: str, entries: Mapping[str, str] | None = None, *, leave_out: Sequence[str] = ()
+) -> None:
+    """What the engine makes of the graph at `source`, written to `target`, with weights beside it. Raises `engine_errors`.
+
+    `leave_out`: optimisers by name. Weights stay in the file they are in: the engine would arrange copies of them for a run.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+    options.optimized_model_filepath = str(target)
+    saved = {
+        "session.optimized_model_external_initializers_file_name": files.DATA,
+        "session.optimized_model_external_initializers_min_size_in_bytes": "1024",
+    }
+    for key, value in {**saved, **_IN_PLACE, **(entries or {})}.items():
+        options.add_session_config_entry(key, value)
+    options_of_session = {"disabled_optimizers": list(leave_out)} if leave_out else {}
+    onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"], **options_of_session)
 
 
 def run(opened: onnxruntime.InferenceSession, feed: Feed) -> list[np.ndarray[Any, Any]]:

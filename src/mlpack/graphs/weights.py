@@ -200,6 +200,14 @@ def append(source: Place | bytes, stream: BinaryIO) -> None:
             left, offset = left - sent, offset + sent
 
 
+def outside_bytes(path: Path) -> int:
+    """The size of the file beside this graph that `files.save` puts weights into; 0 when there is none."""
+    try:
+        return path.with_name(f"{path.name}.data").stat().st_size
+    except OSError:
+        return 0
+
+
 def is_nameable(path: Path) -> bool:
     """Whether a reference can hold this path: text in a graph is UTF-8, and a path need not be."""
     try:

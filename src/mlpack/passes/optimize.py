@@ -43,22 +43,23 @@ class Optimize:
 
 def run(model_dir: Path, config: Optimize, out_dir: Path) -> None:
     """Optimises the graph of `model_dir` into `out_dir`. Raises PassError when the engine refuses it or numbers change."""
-    original = files.load(model_dir)
+    original = files.outline(model_dir)
     before = Counter(node.op_type for node in original.graph.node)
     quantized = any(before[name] for name in _QUANTIZED)
     entries = {"session.qdqisint8allowed": "1"} if config.arch == "arm64" else {}
     # A float graph with convolutions needs the blocked layout of the machine it runs on, which only loading can give it.
     level = _LEVEL_ALL if before["Conv"] and not quantized else _LEVEL_OFF
     basic = config.level == "basic" or level == _LEVEL_ALL
-    with temporary.directory("optimize") as scratch:
-        model = _optimised(model_dir, entries, Path(scratch), basic=basic)
-    after = Counter(node.op_type for node in model.graph.node)
-    files.save(model, out_dir, _INLINE_BYTES)
+    with temporary.directory("optimize", out_dir) as scratch:
+        model = _optimised(model_dir, entries, scratch, basic=basic)
+        after = Counter(node.op_type for node in model.graph.node)
+        files.save(model, out_dir, _INLINE_BYTES)
     (out_dir / ENGINE).write_bytes(canonical_json({"graph_optimization_level": level, "session": entries}))
     # An int8 graph run node by node rounds elsewhere than its fused form: compare with what the engine makes of it itself.
-    reference = check.session(model_dir, "ORT_ENABLE_EXTENDED" if quantized else "ORT_DISABLE_ALL", entries)
+    reference = partial(check.run, check.session(model_dir, "ORT_ENABLE_EXTENDED" if quantized else "ORT_DISABLE_ALL", entries))
+    feeds, wanted = check.fitting(reference, files.signature_of(original), check.limits(original))
+    del reference  # two open sessions of a large model are its bytes twice
     opened = check.session(out_dir, "ORT_DISABLE_ALL", entries)
-    feeds, wanted = check.fitting(partial(check.run, reference), files.signature_of(original), check.limits(original))
     gap = max(check.difference(check.run(opened, feed), want) for feed, want in zip(feeds, wanted, strict=True))
     if gap > TOLERANCE:
         raise PassError(f"optimize: the optimised graph differs from its input by {gap:.2e}, more than {TOLERANCE:g}; "
@@ -69,24 +70,10 @@ def run(model_dir: Path, config: Optimize, out_dir: Path) -> None:
 
 
 def _optimised(model_dir: Path, entries: dict[str, str], scratch: Path, *, basic: bool) -> onnx.ModelProto:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
     # Level "all" less blocked layouts is "extended" and channels-last for int8 convolutions, which any processor runs alike.
-    levels = onnxruntime.GraphOptimizationLevel
-    options.graph_optimization_level = levels.ORT_ENABLE_BASIC if basic else levels.ORT_ENABLE_ALL
-    options.optimized_model_filepath = str(scratch / files.MODEL)
-    saved = {
-        "session.optimized_model_external_initializers_file_name": files.DATA,
-        "session.optimized_model_external_initializers_min_size_in_bytes": "1024",
-    }
-    for key, value in {**saved, **entries}.items():
-        options.add_session_config_entry(key, value)
+    level = "ORT_ENABLE_BASIC" if basic else "ORT_ENABLE_ALL"
     try:
-        onnxruntime.InferenceSession(
-            str(model_dir / files.MODEL), options, providers=["CPUExecutionProvider"], disabled_optimizers=_MACHINE_DEPENDENT
-        )
+        check.save_optimised(model_dir / files.MODEL, scratch / files.MODEL, level, entries, leave_out=_MACHINE_DEPENDENT)
     except check.engine_errors() as error:
         raise PassError(f"optimize: the engine refuses the graph: {str(error).strip()[:600]}") from error
-    return files.load(scratch)
+    return files.outline(scratch)

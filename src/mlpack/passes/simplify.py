@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mlpack import temporary
 from mlpack.errors import PassError
-from mlpack.graphs import check, files, quiet
+from mlpack.graphs import check, files, quiet, weights
 
 if TYPE_CHECKING:
     import onnx
@@ -40,18 +40,20 @@ class Simplify:
 
 def run(model_dir: Path, config: Simplify, out_dir: Path) -> None:
     """Simplifies the graph of `model_dir` into `out_dir`. Raises PassError when a step fails or numbers change."""
-    original = files.load(model_dir)
+    original = files.outline(model_dir)
     before = Counter(node.op_type for node in original.graph.node)
-    reference = check.session(model_dir, "ORT_DISABLE_ALL")
-    feeds, references = check.fitting(partial(check.run, reference), files.signature_of(original), check.limits(original))
+    # The reference is gone when its answers are there: two open sessions of a large model are its bytes twice.
+    reference = partial(check.run, check.session(model_dir, "ORT_DISABLE_ALL"))
+    feeds, references = check.fitting(reference, files.signature_of(original), check.limits(original))
+    del reference
     notes: dict[str, Any] = {}
     for fuse in ("all", "without attention", "none") if config.operators == "engine" and _is_transformer(before) else ("none",):
-        with temporary.directory("simplify") as scratch:
-            model = files.load(model_dir)
+        with temporary.directory("simplify", out_dir) as scratch:
+            model = files.outline(model_dir)
             if fuse != "none":
                 model = _fuse(model, attention=fuse == "all")
-            model = _pooled(_folded(model, Path(scratch)))
-        files.save(model, out_dir)
+            model = _pooled(_folded(model, scratch))
+            files.save(model, out_dir)
         opened = check.session(out_dir, "ORT_DISABLE_ALL")
         gap = max(check.difference(check.run(opened, feed), want) for feed, want in zip(feeds, references, strict=True))
         if gap <= TOLERANCE:
@@ -81,7 +83,7 @@ def _fuse(model: onnx.ModelProto, *, attention: bool) -> onnx.ModelProto:
     options.enable_attention = attention
     options.enable_gelu_approximation = False
     options.use_raw_attention_mask(True)
-    with quiet.engine_tools("simplify"):
+    with quiet.engine_tools("simplify"), weights.readable():
         try:
             fused = optimize_model(model, "bert", num_heads=0, hidden_size=0, optimization_options=options, opt_level=0)
         except check.TOOL_ERRORS as error:
@@ -95,15 +97,15 @@ def _pooled(model: onnx.ModelProto) -> onnx.ModelProto:
     """A mean over the pixels of pictures becomes the pooling operator that has an 8-bit kernel; other means stay."""
     from onnx import helper, numpy_helper
 
-    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
     ranks = _ranks_of_convolutions(model)
     for number, node in enumerate(list(model.graph.node)):
         if node.op_type != "ReduceMean" or node.input[0] not in ranks:
             continue
         options = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
         axes = options.get("axes")
-        if axes is None and len(node.input) > 1 and node.input[1] in weights:
-            axes = numpy_helper.to_array(weights[node.input[1]]).tolist()
+        if axes is None and len(node.input) > 1 and node.input[1] in stored:
+            axes = numpy_helper.to_array(stored[node.input[1]]).tolist()
         if axes is None or sorted(axis % 4 for axis in axes) != [2, 3]:
             continue
         source, result, keep = node.input[0], node.output[0], options.get("keepdims", 1)
@@ -117,10 +119,10 @@ def _pooled(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _ranks_of_convolutions(model: onnx.ModelProto) -> set[str]:
     """Tensors that are certainly `[batch, channels, height, width]`: what follows a 2-d convolution elementwise."""
-    weights = {tensor.name: len(tensor.dims) for tensor in model.graph.initializer}
+    ranks = {tensor.name: len(tensor.dims) for tensor in model.graph.initializer}
     pictures: set[str] = set()
     for node in model.graph.node:
-        if node.op_type == "Conv" and weights.get(node.input[1]) == 4:
+        if node.op_type == "Conv" and ranks.get(node.input[1]) == 4:
             pictures.update(node.output)
         elif node.op_type in ("Relu", "Clip", "LeakyRelu", "Sigmoid", "BatchNormalization", "MaxPool", "AveragePool", "HardSwish"):
             pictures.update(node.output if node.input[0] in pictures else ())
@@ -131,18 +133,10 @@ def _ranks_of_convolutions(model: onnx.ModelProto) -> set[str]:
 
 def _folded(model: onnx.ModelProto, scratch: Path) -> onnx.ModelProto:
     """The engine's own basic level: hardware-independent, and standard operators stay standard."""
-    import onnxruntime
-
     (scratch / "in").mkdir()
     files.save(model, scratch / "in")
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.optimized_model_filepath = str(scratch / files.MODEL)
-    options.add_session_config_entry("session.optimized_model_external_initializers_file_name", files.DATA)
-    options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
     try:
-        onnxruntime.InferenceSession(str(scratch / "in" / files.MODEL), options, providers=["CPUExecutionProvider"])
+        check.save_optimised(scratch / "in" / files.MODEL, scratch / files.MODEL, "ORT_ENABLE_BASIC")
     except check.engine_errors() as error:
         raise PassError(f"simplify: the engine cannot optimise the graph: {str(error).strip()[:600]}") from error
-    return files.load(scratch)
+    return files.outline(scratch)
