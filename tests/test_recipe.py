@@ -202,7 +202,7 @@ MISTAKES = [
     Mistake("  torch: net.model:build", "  huggingface: org/model", 3, "source.huggingface", "mlpack downloads nothing"),
     Mistake("  torch: net.model:build", "  huggingface: bare", 3, "source.huggingface", "has no config.json"),
     Mistake("  weights: net.safetensors", "  weights: net.safetensor", 4, "source.weights", "did you mean 'net.safetensors'?"),
-    Mistake("  weights: net.safetensors", "  onnx: model.onnx", 2, "source", "exactly one of onnx, huggingface and torch"),
+    Mistake("  weights: net.safetensors", "  onnx: model.onnx", 2, "source", "exactly one of onnx, huggingface, torch, sklearn"),
     Mistake("  weights: net.safetensors", "  task: x", 4, "source.task", "only a huggingface source has a task"),
     Mistake("float32, shape", "float23, shape", 6, "inputs.image.dtype", "did you mean 'float32'?"),
     Mistake("[batch, 1, 28, 28]", "[batch, 0, 28, 28]", 6, "inputs.image.shape[1]", "at least 1"),

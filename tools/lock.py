@@ -138,7 +138,7 @@ def _missing_of_torch() -> list[str]:
 
 
 def _floors() -> int:
-    extras = [word for name in ("huggingface", "aws", "tensorrt-rtx") for word in ("--extra", name)]
+    extras = [word for name in ("huggingface", "classical", "aws", "tensorrt-rtx") for word in ("--extra", name)]
     command = ["pip", "compile", "--quiet", "--resolution", "lowest-direct", "--python-version", "3.11", *extras]
     _uv(*command, "--no-header", "--no-annotate", str(ROOT / "pyproject.toml"))
     return 0

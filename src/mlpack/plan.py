@@ -79,20 +79,25 @@ def _written_out(steps: tuple[Step, ...], source: Source, passes: Passes, target
         if name not in named:
             chain.append(Step(name=name, config=passes[name].config(**{**target.configs.get(name, {}), **config})))
 
+    def enter() -> None:
+        """What makes ONNX of the state, by the table, and the clean-up after it."""
+        nonlocal state
+        way = next(name for name, row in passes.items() if state in row.takes and row.gives == "onnx")
+        imply(way, **(_task(source) if way == "export" else {}))
+        imply("simplify")
+        state = "onnx"
+
     if state == "onnx":
         imply("simplify")
     for step in steps:
         if state not in passes[step.name].takes:
-            imply("export", **_task(source))
-            imply("simplify")
-            state = "onnx"
+            enter()
         chain.append(_with_task(step, source) if step.name == "export" else step)
         if passes[step.name].gives != "same" and passes[step.name].gives != state:
             state = passes[step.name].gives
             imply("simplify")
     if state != "onnx":
-        imply("export", **_task(source))
-        imply("simplify")
+        enter()
     for name in target.ends:
         imply(name)
     return chain

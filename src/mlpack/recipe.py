@@ -12,6 +12,7 @@ import dataclasses
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,24 @@ from mlpack.metrics import METRICS
 from mlpack.recipe_tables import Passes, Structurer, Targets, filled, tables
 from mlpack.records import Budgets, Recipe, Serve, Source, Target, TensorSpec
 from mlpack.yaml_positions import Place, PlacedError, Problem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceKind:
+    """A kind of source. `function`: `module:function` of the user's; `endings`: of a file's name, () any; else a directory."""
+
+    function: bool = False
+    endings: tuple[str, ...] | None = None
+
+
+SOURCES: Mapping[str, SourceKind] = {
+    "onnx": SourceKind(endings=()),
+    "huggingface": SourceKind(),
+    "torch": SourceKind(function=True),
+    "sklearn": SourceKind(function=True),
+    "xgboost": SourceKind(endings=(".json", ".ubj")),
+    "lightgbm": SourceKind(endings=(".txt",)),
+}
 
 
 def load(path: Path, passes: Passes | None = None, targets: Targets | None = None) -> Recipe:
@@ -172,24 +191,25 @@ class _Reader:
         return found
 
     def _source(self, keys: Any) -> Source | None:
-        given = [name for name in ("onnx", "huggingface", "torch") if getattr(keys, name) is not None]
+        given = [name for name in SOURCES if getattr(keys, name) is not None]
         if len(given) != 1:
             named = f"{' and '.join(given)} are given" if given else "none is given"
-            self._say(("source",), f"exactly one of onnx, huggingface and torch says where the model is; {named}")
+            self._say(("source",), f"exactly one of {', '.join(SOURCES)} says where the model is; {named}")
             return None
         kind = given[0]
         reference = str(getattr(keys, kind))
         place: Place = ("source", kind)
-        if kind == "torch":
+        if SOURCES[kind].function:
             self._hook(place, reference)
-        elif kind == "onnx":
-            self._file(place, reference)
+        elif (endings := SOURCES[kind].endings) is not None:
+            if self._file(place, reference) and endings and not reference.endswith(endings):
+                self._say(place, f"{reference} is no {' or '.join(endings)} file, by which {kind}'s own formats are told apart")
         elif not (self._root / reference).is_dir():
             self._say(place, f"there is no directory {self._root / reference}; mlpack downloads nothing: fetch the model first")
         elif not (self._root / reference / "config.json").is_file():
             self._say(place, f"{self._root / reference} has no config.json, so it is no Hugging Face model directory")
-        if keys.weights is not None and kind != "torch":
-            self._say(("source", "weights"), f"only a torch source names its weights apart; {kind} brings its own")
+        if keys.weights is not None and not SOURCES[kind].function:
+            self._say(("source", "weights"), f"only a torch or sklearn source names its weights apart; {kind} brings its own")
         elif keys.weights is not None:
             self._file(("source", "weights"), keys.weights)
         if keys.task is not None and kind != "huggingface":
@@ -197,9 +217,9 @@ class _Reader:
         return Source(format=kind, reference=reference, weights=keys.weights, task=keys.task)
 
     def _check_inputs(self, keys: dict[str, Any], source: Source | None) -> None:
-        if source is not None and source.format == "torch" and keys.get("inputs") == {}:
-            said = "a torch source needs them: each input's name, dtype and shape, in the factory's positional order"
-            self._say(("inputs",), said)
+        if source is not None and SOURCES[source.format].function and keys.get("inputs") == {}:
+            order = "of forward()'s arguments" if source.format == "torch" else "of the columns that it was fitted on"
+            self._say(("inputs",), f"a {source.format} source needs them: each input's name, dtype and shape, in the order {order}")
 
     def _check_data(self, keys: dict[str, Any], source: Source | None) -> None:
         data = keys.get("data")

@@ -29,9 +29,13 @@ if TYPE_CHECKING:
 NAME = r"[a-z0-9][a-z0-9-]*"
 VARIANT_MOST = 128
 """Letters of a variant's name: a candidate's id, which also names its target, is the name of a directory (255 bytes)."""
-DTYPES = ("float32", "float16", "float64", "int64", "int32", "int16", "int8", "uint8", "uint16", "uint32", "uint64", "bool")
+DTYPES = (
+    "float32", "float16", "float64", "int64", "int32", "int16", "int8", "uint8", "uint16", "uint32", "uint64", "bool", "string",
+)  # fmt: skip
 PREFERENCES = ("cost", "latency", "size", "accuracy")
-Dtype = Literal["float32", "float16", "float64", "int64", "int32", "int16", "int8", "uint8", "uint16", "uint32", "uint64", "bool"]
+Dtype = Literal[
+    "float32", "float16", "float64", "int64", "int32", "int16", "int8", "uint8", "uint16", "uint32", "uint64", "bool", "string",
+]  # fmt: skip
 
 _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 """What pydantic calls an unknown key, of a model and of a dataclass."""
@@ -120,12 +124,19 @@ class Keys(BaseModel):
 
 
 class SourceKeys(Keys):
-    """Where the model comes from: exactly one of onnx, huggingface and torch."""
+    """Where the model comes from: exactly one of onnx, huggingface, torch, sklearn, xgboost and lightgbm."""
 
     onnx: Text | None = Field(default=None, description="an ONNX file; external data beside it comes along")
     huggingface: Text | None = Field(default=None, description="a Hugging Face model directory (config.json, safetensors)")
     torch: Text | None = Field(default=None, description="`module:function` that takes nothing and returns an `nn.Module`")
-    weights: Text | None = Field(default=None, description="for torch: a safetensors file (or a state_dict, read without pickle)")
+    sklearn: Text | None = Field(default=None, description="`module:function` that takes nothing and returns a fitted estimator")
+    xgboost: Text | None = Field(default=None, description="a model of XGBoost's own formats, .json or .ubj")
+    lightgbm: Text | None = Field(default=None, description="a model of LightGBM's own format, .txt")
+    weights: Text | None = Field(
+        default=None,
+        description="for torch: a safetensors file (or a state_dict, read without pickle); for sklearn: the file beside the code "
+        "that the function reads",
+    )
     task: Text | None = Field(default=None, description="for huggingface: the task, such as feature-extraction")
 
 
@@ -185,10 +196,11 @@ class RecipeKeys(Keys):
     """A recipe. Relative paths are relative to the recipe's own directory."""
 
     name: Annotated[str, Field(pattern=f"^{NAME}$", max_length=64)] = Field(description=f"of the model: `{NAME}`")
-    source: SourceKeys = Field(description="where the model comes from: exactly one of onnx, huggingface and torch")
+    source: SourceKeys = Field(description="where the model comes from: exactly one kind of source")
     inputs: dict[Text, InputKeys] = Field(
         default_factory=dict,
-        description="required for torch, in the factory's positional order; otherwise read from the model, and may narrow it",
+        description="required for torch, in the factory's positional order, and for sklearn, in the order of the columns; "
+        "otherwise read from the model, and may narrow it",
     )
     data: DataKeys = Field(description="what the model is judged by, and what quantizers may look at")
     metric: Text | None = Field(default=None, description="a metric's name or `module:function`; agreement when left out")

@@ -22,7 +22,7 @@ Shape = tuple[int | str, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorSpec:
-    """One input or output: numpy's name for the element type, and the shape."""
+    """One input or output: numpy's name for the element type (`string` for strings), and the shape."""
 
     name: str
     dtype: str
@@ -39,7 +39,7 @@ class Signature:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Where the weights come from. `format` is huggingface, torch or onnx; `reference` a path or `module:function`."""
+    """Where the weights come from. `format` is a kind of source (`recipe.SOURCES`), `reference` a path or `module:function`."""
 
     format: str
     reference: str

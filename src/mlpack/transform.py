@@ -58,10 +58,8 @@ def take_source(recipe: Recipe, store: Store, roots: tuple[Path, ...]) -> Model:
         with store.entry(action) as entry:
             if not entry.hit:
                 _copy(files, entry.dir)
-    elif source.format == "torch":
-        entry = _take_torch(recipe, store, roots)
     else:
-        entry = _take_onnx(recipe, store)
+        entry = _TAKEN[source.format](recipe, store, roots)
     return Model(format=source.format, tree=entry.digest, size_bytes=digest.size_of_tree(entry.dir))
 
 
@@ -225,7 +223,7 @@ def _take_torch(recipe: Recipe, store: Store, roots: tuple[Path, ...]) -> Entry:
     return entry
 
 
-def _take_onnx(recipe: Recipe, store: Store) -> Entry:
+def _take_onnx(recipe: Recipe, store: Store, _roots: tuple[Path, ...]) -> Entry:
     """Two actions: which files lie outside the graph is known from the graph alone; the model is the graph and those files."""
     path = recipe.root / recipe.source.reference
     graph = digest.of_file(path)
@@ -254,6 +252,56 @@ def _take_onnx(recipe: Recipe, store: Store) -> Entry:
     return taken
 
 
+def _take_sklearn(recipe: Recipe, store: Store, roots: tuple[Path, ...]) -> Entry:
+    """The user's code and the file that it reads, which lie together as they did beside the recipe."""
+    source = recipe.source
+    entry_point = entrypoint.locate(source.reference, roots)
+    files = {f"code/{name}": entry_point.root / name for name in entry_point.files}
+    if source.weights:
+        path = (recipe.root / source.weights).resolve()
+        inside = path.is_relative_to(entry_point.root)
+        files[f"code/{path.relative_to(entry_point.root).as_posix() if inside else path.name}"] = path
+    description = {"factory": source.reference}
+    inputs = [dataclasses.asdict(spec) for spec in recipe.inputs]
+    action: dict[str, Any] = {
+        "kind": "source/sklearn",
+        "version": 1,
+        "description": description,
+        "inputs": inputs,
+        "files": {name: str(digest.of_file(path)) for name, path in files.items()},
+    }
+    with store.entry(action) as entry:
+        if not entry.hit:
+            _copy(files, entry.dir)
+            (entry.dir / "estimator.json").write_bytes(digest.canonical_json(description))
+            (entry.dir / "signature.json").write_bytes(digest.canonical_json({"inputs": inputs, "outputs": []}))
+    return entry
+
+
+def _take_booster(recipe: Recipe, store: Store, _roots: tuple[Path, ...]) -> Entry:
+    """A model's file, with its inputs: the recipe's, or one table of as many columns as the file says."""
+    kind, path = recipe.source.format, recipe.root / recipe.source.reference
+    inputs = [dataclasses.asdict(spec) for spec in recipe.inputs]
+    action: dict[str, Any] = {"kind": f"source/{kind}", "version": 1, "file": str(digest.of_file(path)), "inputs": inputs}
+    with store.entry(action) as entry:
+        if not entry.hit:
+            if not inputs:
+                from mlpack.passes.convert import boosters
+
+                try:
+                    columns = boosters.features(path)
+                except ModuleNotFoundError as error:
+                    if (missing := extras.missing(error)) is None:
+                        raise
+                    raise RecipeError(f"source.{kind} {extras.way_out(missing, kind)}") from None
+                except PassError as error:
+                    raise RecipeError(f"source.{kind}: {error}") from None
+                inputs = [{"name": "X", "dtype": "float32", "shape": ["batch", columns]}]
+            shutil.copyfile(path, entry.dir / f"model{path.suffix}")
+            (entry.dir / "signature.json").write_bytes(digest.canonical_json({"inputs": inputs, "outputs": []}))
+    return entry
+
+
 def _beside(graph: Path, name: str) -> Path:
     path = graph.parent / name
     if not path.is_file():
@@ -269,3 +317,12 @@ def _copy(files: Mapping[str, Path], folder: Path) -> None:
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
+
+
+_TAKEN: Mapping[str, Callable[[Recipe, Store, tuple[Path, ...]], Entry]] = {
+    "torch": _take_torch,
+    "onnx": _take_onnx,
+    "sklearn": _take_sklearn,
+    "xgboost": _take_booster,
+    "lightgbm": _take_booster,
+}

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from estimators import evaluation_dir, sklearn_dir
 from small_models import calls_dir, deconvolution_dir, huggingface_dir, onnx_dir, texts_dir, torch_dir
 
 from mlpack.passes import PASSES
@@ -14,11 +16,24 @@ from mlpack.passes.quantize import Quantize
 from mlpack.passes.simplify import Simplify
 
 
+REGRESSOR = """
+import numpy as np
+from sklearn.linear_model import Ridge
+
+def fitted():
+    x = np.eye(3, dtype=np.float32)
+    return Ridge().fit(x, [1.0, 2.0, 4.0])
+"""
+
+
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Small models by name: sources, and what earlier passes make of them."""
     root = tmp_path_factory.mktemp("models")
+    columns = {"X": np.random.default_rng(0).standard_normal((20, 3)).astype(np.float32)}
     made = {
+        "regressor": sklearn_dir(root / "regressor", REGRESSOR, columns),
+        "columns": evaluation_dir(root / "columns", columns),
         "bert": huggingface_dir(root / "bert"),
         "cnn": torch_dir(root / "cnn"),
         "mlp": onnx_dir(root / "mlp"),

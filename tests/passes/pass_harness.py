@@ -21,11 +21,12 @@ FILES = {
     "onnx": ("model.onnx", "signature.json", "notes.json"),
     "torch": ("torch.json", "code", "weights.safetensors"),
     "huggingface": ("config.json", "model.safetensors"),
+    "sklearn": ("estimator.json", "code", "signature.json"),
 }
 
 
 def format_of(folder: Path) -> str:
-    """Which of the three formats a directory is in, by the files that format demands."""
+    """Which of the formats a directory is in, by the files that format demands."""
     found = [name for name, files in FILES.items() if all((folder / file).exists() for file in files)]
     assert len(found) == 1, f"{sorted(p.name for p in folder.iterdir())} is {found}"
     return found[0]
@@ -97,6 +98,11 @@ def _gap(model_dir: Path, out_dir: Path) -> float:
     elif form == "huggingface":
         eager = huggingface.load(model_dir, None)
         wanted = [list(huggingface.eager(eager, feed).values()) for feed in feeds]
+    elif form == "sklearn":
+        from mlpack.passes.convert import sources
+
+        with sources.opened(model_dir) as estimator:
+            wanted = [[estimator.methods["predict"](feed).reshape(-1, 1)] for feed in feeds]
     else:
         import torch
 

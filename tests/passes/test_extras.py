@@ -16,12 +16,14 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 # Not named there: what onnx and pydantic cannot do without, and what only the type checker sees.
 COME_ALONG = {"google", "pydantic_core", "_typeshed"}
+# Nobody's extra: an estimator that was fitted on a data frame brings it, or it is not used.
+WHERE_IT_IS = {"pandas"}
 
 
 def names(requirements: list[str]) -> set[str]:
     """As they are imported; `ruamel.yaml` is part of `ruamel`."""
     found = {re.split(r"[^A-Za-z0-9_-]", each)[0].replace("-", "_") for each in requirements}
-    return {{"optimum_onnx": "optimum"}.get(name, name) for name in found} - {"mlpack"}
+    return {{"optimum_onnx": "optimum", "scikit_learn": "sklearn", "xgboost_cpu": "xgboost"}.get(name, name) for name in found} - {"mlpack"}
 
 
 def imported() -> set[str]:
@@ -37,13 +39,13 @@ def imported() -> set[str]:
 
 def test_whatever_the_base_installation_lacks_is_known_by_its_extra() -> None:
     aws = {*names(PROJECT["optional-dependencies"]["aws"]), "botocore"}  # no pass needs them: who does says so itself
-    assert imported() - names(PROJECT["dependencies"]) - COME_ALONG - aws <= set(extras.EXTRAS)
+    assert imported() - names(PROJECT["dependencies"]) - COME_ALONG - WHERE_IT_IS - aws <= set(extras.EXTRAS)
 
 
 def test_the_extras_are_those_of_the_project() -> None:
     optional = PROJECT["optional-dependencies"]
-    assert {extra: names(optional[extra]) for extra in ("torch", "huggingface")} == {
-        extra: {name for name, brings in extras.EXTRAS.items() if brings == extra} for extra in ("torch", "huggingface")
+    assert {extra: names(optional[extra]) for extra in ("torch", "huggingface", "classical")} == {
+        extra: {name for name, brings in extras.EXTRAS.items() if brings == extra} for extra in ("torch", "huggingface", "classical")
     }
     assert "mlpack[torch]" in optional["huggingface"]
     # One distribution has the libraries, the other the module that is imported; it is named after neither.

@@ -10,6 +10,7 @@ import pytest
 from pass_harness import hold
 
 from mlpack.passes import PASSES
+from mlpack.passes.convert import Convert
 from mlpack.passes.export import Export
 from mlpack.passes.optimize import Optimize
 from mlpack.passes.precision import Precision
@@ -22,6 +23,7 @@ CASES: list[tuple[str, str, Any]] = [
     ("export", "bert", Export()),
     ("export", "cnn", Export()),
     ("export", "cnn", Export(exporter="torchscript")),
+    ("convert", "regressor", Convert(evaluation=Path("columns"))),
     ("simplify", "bert-onnx", Simplify()),
     ("simplify", "bert-onnx", Simplify(operators="portable")),
     ("simplify", "cnn-onnx", Simplify()),
@@ -76,6 +78,8 @@ def _is_slow(config: Any) -> bool:
 def test_pass_keeps_its_contract(name: str, model: str, config: Any, models: dict[str, Path], tmp_path: Path) -> None:
     if getattr(config, "calibration", None) is not None:
         config = dataclasses.replace(config, calibration=models[config.calibration.name], samples=4)
+    if getattr(config, "evaluation", None) is not None:
+        config = dataclasses.replace(config, evaluation=models[config.evaluation.name])
     hold(name, models[model], config, tmp_path)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlpack.entrypoint import suggestion
-from mlpack.graphs import files, standard
+from mlpack.graphs import files, standard, zipmap
 from mlpack.records import TensorSpec
 from mlpack.yaml_positions import Place, PlacedError, Problem
 
@@ -41,6 +41,7 @@ def adopt(path: Path, inputs: tuple[TensorSpec, ...], out_dir: Path) -> None:
     """Write the model at `path` as an ONNX directory into `out_dir`, with axes narrowed to `inputs` (empty: as they are)."""
     model = files.load_file(path, outline=True)
     model = standard.standard(model, path)
+    zipmap.rewritten(model)
     if inputs:
         _narrow(model, inputs)
     files.save(model, out_dir)

@@ -92,7 +92,7 @@ def _array(spec: TensorSpec, sizes: Mapping[str, int], limit: int, random: np.ra
     import numpy as np
 
     shape = tuple(sizes[axis] if isinstance(axis, str) else axis for axis in spec.shape)
-    if spec.dtype == "object":
+    if spec.dtype == files.STRING:
         return np.full(shape, "a", dtype=object)
     dtype = np.dtype(spec.dtype)
     if np.issubdtype(dtype, np.floating):

@@ -31,6 +31,8 @@ TWIN = "cpu.onnx"
 SIGNATURE = "signature.json"
 NOTES = "notes.json"
 TOKENIZER = tokenizer_limits.TOKENIZER
+STRING = "string"
+"""The element type of strings in signatures, where numpy's own word, object, could be anything."""
 
 _INLINE_BYTES = 1024
 _PAGE_BYTES = 4096
@@ -254,7 +256,7 @@ def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
             dim.dim_param = f"{value.name}_axis{axis}"
         shape.append(dim.dim_value if dim.HasField("dim_value") else dim.dim_param)
     if kind.elem_type == onnx.TensorProto.STRING:
-        return TensorSpec(name=value.name, dtype="object", shape=tuple(shape))
+        return TensorSpec(name=value.name, dtype=STRING, shape=tuple(shape))
     return TensorSpec(name=value.name, dtype=onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name, shape=tuple(shape))
 
 

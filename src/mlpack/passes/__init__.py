@@ -3,11 +3,14 @@
 A pass is a plain function `(model_dir, config, out_dir) -> None`: it reads one directory, fills another (which exists and is
 empty), leaves its input untouched and raises `PassError` on failure. Adding one is a file, a row here and a line of docs.
 
-A directory holds a model in one of three formats:
+A directory holds a model in one of these formats:
 
 huggingface   what `from_pretrained` reads: config.json, model.safetensors, tokenizer.json, ...
 torch         torch.json (`factory`, `inputs`), code/ (the user's own Python files), weights.safetensors, and edits.json when
               structured pruning has removed channels: the list of removals to replay before the weights are loaded
+sklearn       estimator.json (`factory`), code/ (the user's own files), signature.json (`inputs`)
+xgboost       model.json or model.ubj, signature.json (`inputs`)
+lightgbm      model.txt, signature.json (`inputs`)
 onnx          model.onnx, model.onnx.data when weights lie outside, signature.json (`inputs`, `outputs`), tokenizer.json for text;
               cpu.onnx (and cpu.onnx.data) where the CPU engine cannot run model.onnx: its numerical twin, for measuring accuracy
 
@@ -21,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlpack.passes import export, optimize, precision, prune, quantize, simplify, tensorrt
+from mlpack.passes import convert, export, optimize, precision, prune, quantize, simplify, tensorrt
 
 Run = Callable[[Path, Any, Path], None]
 
@@ -60,6 +63,16 @@ PASSES: dict[str, Pass] = {
         version=1,
         tools=("torch", "onnx", "onnxscript", "optimum-onnx", "transformers", "torch-pruning", "onnxruntime"),
         tolerance=export.TOLERANCE,
+    ),
+    "convert": Pass(
+        run=convert.run,
+        config=convert.Convert,
+        takes=("sklearn", "xgboost", "lightgbm"),
+        gives="onnx",
+        version=1,
+        tools=("skl2onnx", "onnxmltools", "scikit-learn", "xgboost", "xgboost-cpu", "lightgbm", "onnx", "onnxruntime"),
+        binds=("evaluation",),
+        tolerance=convert.TOLERANCE,
     ),
     "simplify": Pass(
         run=simplify.run,

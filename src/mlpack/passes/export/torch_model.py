@@ -66,12 +66,12 @@ def describe(model_dir: Path) -> Description:
 def opened(model_dir: Path) -> Iterator[tuple[torch.nn.Module, Description]]:
     """The module in evaluation mode with its weights. Its code stays importable inside the `with` only."""
     described = describe(model_dir)
-    with _importable(model_dir / CODE):
+    with importable(model_dir / CODE):
         yield _loaded(model_dir, described), described
 
 
 @contextmanager
-def _importable(code: Path) -> Iterator[None]:
+def importable(code: Path) -> Iterator[None]:
     """Puts `code` first on the import path, and takes it and all that came from it away again. Writes no bytecode."""
     own = {path.stem if path.is_file() else path.name for path in code.iterdir()} if code.is_dir() else set()
     aside = {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] in own}

@@ -1,0 +1,97 @@
+"""The convert pass: a fitted scikit-learn estimator, or a model of XGBoost or LightGBM, becomes an ONNX directory.
+
+Promises: the engine's answers were compared with the estimator's own on the whole of the recipe's evaluation data, alone and in
+batches: labels are equal, numbers agree within the tolerance; what does not agree is an error that names the rows, never a warning.
+An output that stands for none of the estimator's methods is left out and noted. No pickle is opened by mlpack: scikit-learn's
+estimators come from a function of the user's own.
+
+Two ways are tried. In float32, as trees compute in themselves, thresholds are rounded to the side that decides as the original
+does (`thresholds`). Where that differs (a scaler before trees computes in float64), the graph is made in float64 behind a cast.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlpack.errors import PassError
+from mlpack.graphs import check, files, quiet
+from mlpack.passes.convert import agreement, graph, sources
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import onnx
+
+    from mlpack.passes.convert.sources import Estimator
+
+TOLERANCE = 1e-4
+"""float32 against float64: hundreds of trees and unscaled columns stay below 2e-6; the wrong side of a threshold is far above."""
+
+OPSET = 15
+"""What both converters write; the engine reads it with all its kernels for trees."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Convert:
+    """How to convert."""
+
+    opset: int = OPSET
+    """ONNX operator set of the graph."""
+    tolerance: float = TOLERANCE
+    """Largest difference from the estimator: relative to the largest value if that exceeds 1, else absolute. Labels are equal."""
+    evaluation: Path | None = None
+    """Directory of recorded calls (calls.json, calls.bin): what the answers are compared on."""
+
+
+def run(model_dir: Path, config: Convert, out_dir: Path) -> None:
+    """Converts `model_dir` (sklearn, xgboost or lightgbm) into `out_dir`. Raises PassError when no way gives the same answers."""
+    if config.evaluation is None:
+        raise PassError("convert: needs the evaluation data to compare on")
+    with quiet.exporters(), sources.opened(model_dir) as estimator:
+        table = agreement.Table(config.evaluation, model_dir, estimator.inputs)
+        wanted = agreement.References(estimator, table)
+        rejected: dict[str, str] = {}
+        for way, model in _ways(estimator, config.opset, rejected):
+            try:
+                found = agreement.compared(model, wanted, table, config.tolerance)
+            except PassError as error:
+                rejected[way] = str(error)
+                continue
+            graph.keep_outputs(model, found.kept)
+            files.save(model, out_dir)
+            check.session(out_dir)
+            files.finish(model_dir, out_dir, _notes(estimator, way, found, rejected))
+            return
+    reasons = "\n".join(f"  {way}: {reason}" for way, reason in rejected.items())
+    raise PassError(f"convert: no way of converting {estimator.name} gives its own answers:\n{reasons}")
+
+
+def _ways(estimator: Estimator, opset: int, rejected: dict[str, str]) -> Iterator[tuple[str, onnx.ModelProto]]:
+    """Graphs to try, the best first. One that cannot be made is put into `rejected`."""
+    for way in estimator.ways:
+        try:
+            model = estimator.convert(way == "float64", opset)
+        except PassError as error:
+            rejected[way] = str(error)
+            continue
+        yield way, graph.finished(model, estimator.inputs)
+
+
+def _notes(estimator: Estimator, way: str, found: agreement.Found, rejected: dict[str, str]) -> dict[str, Any]:
+    notes: dict[str, Any] = {
+        "estimator": estimator.name,
+        "precision": way,
+        "difference": float(f"{found.difference:.1e}"),
+        "rows_compared": found.rows,
+        "rejected": rejected,
+    }
+    if found.ties:
+        notes["ties"] = found.ties
+    if found.dropped:
+        notes["left_out"] = found.dropped
+    return notes
+
+
+__all__ = ["TOLERANCE", "Convert", "run"]

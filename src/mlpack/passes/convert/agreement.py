@@ -1,0 +1,184 @@
+"""Does the graph answer as the estimator does? Every row of the evaluation data, the engine, and what differs by row number.
+
+Promises: labels are compared exactly, numbers relative to the largest value where that exceeds 1. Rows whose two best classes are
+nearer to each other than the tolerance are ties that no rounding keeps: they are listed, and are no error; any other is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from mlpack.data import reader
+from mlpack.errors import PassError
+from mlpack.graphs import check
+from mlpack.records import Signature
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import onnx
+
+    from mlpack.passes.convert.sources import Estimator
+    from mlpack.records import TensorSpec
+
+_PIECE = 1000
+_SHOWN = 10
+
+
+class Table:
+    """The evaluation data: every call by itself, and all rows as one table where the first axis counts them."""
+
+    def __init__(self, folder: Path, model_dir: Path, inputs: tuple[TensorSpec, ...]) -> None:
+        import numpy as np
+
+        calls = list(reader.read(folder, model_dir, Signature(inputs=inputs, outputs=())))
+        self.whole = {spec.name: np.concatenate([call[spec.name] for call in calls]) for spec in inputs}
+        lengths = {len(array) for array in self.whole.values()}
+        if len(lengths) != 1:
+            raise PassError(f"convert: the inputs have {sorted(lengths)} rows: a row of each is needed for every sample")
+        (self.rows,) = lengths
+        self._fixed = next((spec.shape[0] for spec in inputs if isinstance(spec.shape[0], int)), None)
+
+    def pieces(self) -> Iterator[dict[str, Any]]:
+        """One row, two, then many at a time: so that batches of several sizes were seen. Fixed batches as they are."""
+        at, sizes = 0, iter((1, 2))
+        while at < self.rows:
+            size = self._fixed or next(sizes, _PIECE)
+            yield {name: array[at : at + size] for name, array in self.whole.items()}
+            at += size
+
+
+@dataclass(frozen=True)
+class References:
+    """The estimator's own answers, each asked for once."""
+
+    estimator: Estimator
+    table: Table
+
+    @cached_property
+    def answers(self) -> dict[str, Any]:
+        """By method, of those that can be asked here."""
+        found: dict[str, Any] = {}
+        for method, ask in self.estimator.methods.items():
+            try:
+                found[method] = ask(self.table.whole)
+            except PassError:
+                if method == next(iter(self.estimator.methods)):
+                    raise
+        return found
+
+
+@dataclass(slots=True)
+class Found:
+    """What a comparison found. `ties`: rows whose label differs because two classes are equal in float32."""
+
+    rows: int
+    difference: float = 0.0
+    kept: tuple[str, ...] = ()
+    dropped: dict[str, str] = field(default_factory=dict)
+    ties: list[int] = field(default_factory=list)
+
+
+def compared(model: onnx.ModelProto, wanted: References, table: Table, tolerance: float) -> Found:
+    """What of the graph's outputs the estimator says too. Raises PassError where what it must say differs."""
+    outputs = _answers(model, table)
+    found, answers = Found(rows=table.rows), dict(wanted.answers)
+    first = next(iter(answers))
+    covered: set[str] = set()
+    kept = []
+    for name, got in outputs.items():
+        gaps = {method: _gap(got, want) for method, want in answers.items()}
+        if wanted.estimator.label and name == next(iter(outputs)):
+            found.ties = _labels(name, got, answers, tolerance)
+            covered.add(first)
+            kept.append(name)
+            continue
+        method = min(gaps, key=lambda each: gaps[each])
+        if gaps[method] > tolerance:
+            found.dropped[name] = f"is none of {', '.join(answers)}: nearest {method}, {gaps[method]:.1e} away"
+            continue
+        covered.add(method)
+        kept.append(name)
+        found.difference = max(found.difference, gaps[method])
+    must = {first} | ({"predict_proba"} & answers.keys())
+    if lacking := sorted(must - covered):
+        raise PassError(f"no output is {' or '.join(lacking)}: {_worst(outputs, answers, lacking[0], found.dropped)}")
+    found.kept = tuple(kept)
+    return found
+
+
+def _answers(model: onnx.ModelProto, table: Table) -> dict[str, Any]:
+    import numpy as np
+
+    names = [value.name for value in model.graph.output]
+    session = check.session_of(model.SerializeToString(), "ORT_DISABLE_ALL")
+    pieces = [check.run(session, piece) for piece in table.pieces()]
+    return {name: np.concatenate([piece[at] for piece in pieces]) for at, name in enumerate(names)}
+
+
+def _labels(name: str, got: Any, answers: dict[str, Any], tolerance: float) -> list[int]:
+    """Rows that differ only because two classes are equal in float32. Raises PassError where any other label differs."""
+    import numpy as np
+
+    want = next(iter(answers.values()))
+    mine, theirs = got.reshape(len(got), -1).astype(str), np.asarray(want).reshape(len(want), -1)
+    if got.dtype.kind in "biuf" and theirs.dtype.kind in "biufb":
+        mine, theirs = got.reshape(len(got), -1).astype(np.float64), theirs.astype(np.float64)
+    else:
+        theirs = theirs.astype(str)
+    if mine.shape != theirs.shape:
+        raise PassError(f"output {name!r} has {mine.shape[1]} labels a row, the estimator {theirs.shape[1]}")
+    rows = np.flatnonzero((mine != theirs).any(axis=1))
+    if not rows.size:
+        return []
+    margins = _margins(answers)
+    clear = rows if margins is None else rows[margins[rows] > tolerance]
+    if clear.size:
+        said = ", ".join(f"{row} ({mine[row].tolist()[0]} instead of {theirs[row].tolist()[0]})" for row in clear[:_SHOWN].tolist())
+        raise PassError(f"{clear.size} of {len(got)} labels differ from the estimator's, in rows {said}")
+    return [int(row) for row in rows]
+
+
+def _margins(answers: dict[str, Any]) -> Any:
+    """How far each row's best class is before its second, None where the estimator says no scores."""
+    import numpy as np
+
+    for method in ("predict_proba", "decision_function"):
+        if method in answers and isinstance(answers[method], np.ndarray):
+            scores = answers[method]
+            if scores.ndim == 1 or scores.shape[1] == 1:
+                return np.abs(scores.reshape(len(scores)))
+            ordered = np.sort(scores, axis=1)
+            return ordered[:, -1] - ordered[:, -2]
+    return None
+
+
+def _gap(got: Any, want: Any) -> float:
+    """The largest difference, in the shape in which they are nearest: a converter writes one column as [n, 1], or as two."""
+    import numpy as np
+
+    want = np.asarray(want)
+    if got.dtype.kind not in "biuf" or want.dtype.kind not in "biuf" or len(got) != len(want):
+        return float("inf")
+    flat = want.reshape(len(want), -1)
+    forms = [flat]
+    if flat.shape[1] == 1:
+        forms += [np.hstack([-flat, flat]), np.hstack([1 - flat, flat])]
+    ours = got.reshape(len(got), -1)
+    return min((check.difference([ours], [form]) for form in forms if form.shape == ours.shape), default=float("inf"))
+
+
+def _worst(outputs: dict[str, Any], answers: dict[str, Any], method: str, dropped: dict[str, str]) -> str:
+    """The rows in which the output that is nearest to a method differs most."""
+    import numpy as np
+
+    want = np.asarray(answers[method]).reshape(len(next(iter(answers.values()))), -1)
+    fitting = [o.reshape(len(o), -1) for o in outputs.values() if o.dtype.kind == "f" and o.size == want.size]
+    if not fitting or want.dtype.kind not in "biuf":
+        return "; ".join(f"{name!r} {why}" for name, why in dropped.items()) or "the graph has no such output"
+    gaps = np.abs(fitting[0].astype(np.float64) - want).max(axis=1)
+    rows = np.argsort(-gaps)[:_SHOWN].tolist()
+    return "the furthest rows: " + ", ".join(f"{row} (by {gaps[row]:.2e})" for row in rows)

@@ -1,0 +1,178 @@
+"""scikit-learn's estimators: asked as they are, converted by skl2onnx; XGBoost's and LightGBM's inside pipelines as well."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from mlpack.errors import PassError
+from mlpack.graphs import files
+from mlpack.passes.convert import thresholds
+from mlpack.passes.convert.sources import Estimator, Feed, quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import onnx
+
+    from mlpack.records import TensorSpec
+
+_METHODS = ("predict", "predict_proba", "decision_function", "transform", "score_samples", "predict_log_proba")
+_LEARNING = {"": "", "ai.onnx.ml": 3}
+_TYPES = {
+    "float32": "FloatTensorType", "float64": "DoubleTensorType", "int64": "Int64TensorType", "int32": "Int32TensorType",
+    "bool": "BooleanTensorType", files.STRING: "StringTensorType", "uint8": "UInt8TensorType", "int8": "Int8TensorType",
+    "int16": "Int16TensorType", "uint16": "UInt16TensorType", "uint32": "UInt32TensorType", "uint64": "UInt64TensorType",
+    "float16": "Float16TensorType",
+}  # fmt: skip
+
+
+def described(made: Any, inputs: tuple[TensorSpec, ...]) -> Estimator:
+    """What the function returned, as an estimator. Raises PassError for what is none, or was not fitted."""
+    from sklearn.base import BaseEstimator, is_classifier
+    from sklearn.exceptions import NotFittedError
+    from sklearn.utils.validation import check_is_fitted
+
+    name = type(made).__name__
+    if not isinstance(made, BaseEstimator):
+        raise PassError(f"the function returned a {name}, which is no scikit-learn estimator")
+    try:
+        check_is_fitted(made)
+    except NotFittedError:
+        raise PassError(f"the function returned a {name} that was not fitted: call fit() before returning it") from None
+    except TypeError:
+        pass  # an estimator that has nothing to fit
+    methods = {method: partial(_asked, made, method, inputs) for method in _METHODS if hasattr(made, method)}
+    if not methods:
+        raise PassError(f"a {name} has none of {', '.join(_METHODS)}: there is nothing to ask it")
+    clusters = getattr(made, "_estimator_type", None) in ("clusterer", "outlier_detector") or hasattr(made, "cluster_centers_")
+    floats = any(spec.dtype == "float32" for spec in inputs)
+    return Estimator(
+        name=name,
+        inputs=inputs,
+        methods=methods,
+        label=is_classifier(made) or clusters or _detects(made),
+        ways=("float32", "float64") if floats else ("float64",),
+        convert=partial(_converted, made, inputs),
+    )
+
+
+def _detects(made: Any) -> bool:
+    from sklearn.base import is_outlier_detector
+
+    return bool(is_outlier_detector(made))
+
+
+def _asked(made: Any, method: str, inputs: tuple[TensorSpec, ...], feed: Feed) -> Any:
+    """A method's answer as an array."""
+    import numpy as np
+
+    columns = _columns(made, inputs, feed)
+    with quoted(f"{type(made).__name__}.{method} on the evaluation data"):
+        try:
+            found = getattr(made, method)(columns)
+        except (AttributeError, ValueError, TypeError):
+            if not (len(inputs) == 1 and inputs[0].dtype == files.STRING and columns.ndim == 2):
+                raise
+            found = getattr(made, method)(columns.ravel())  # vectorizers take documents, not a column of them
+    return np.asarray(found.toarray() if hasattr(found, "toarray") else found)
+
+
+def _columns(made: Any, inputs: tuple[TensorSpec, ...], feed: Feed) -> Any:
+    """The inputs as the table that the estimator was fitted on: a data frame where it knows names, else one array."""
+    import numpy as np
+
+    arrays = [feed[spec.name] for spec in inputs]
+    if len(arrays) == 1 and arrays[0].ndim != 2:
+        return arrays[0]
+    blocks = [array.reshape(len(array), -1) for array in arrays]
+    names = getattr(made, "feature_names_in_", None)
+    if names is not None and sum(block.shape[1] for block in blocks) == len(names):
+        try:
+            import pandas as pd
+        except ModuleNotFoundError:
+            pass
+        else:
+            flat = [block[:, at] for block in blocks for at in range(block.shape[1])]
+            said = [spec.name for spec in inputs]
+            named = said if len(said) == len(names) and set(said) == set(names) else list(names)
+            return pd.DataFrame(dict(zip(named, flat, strict=True)))[list(names)]
+    if len(blocks) == 1:
+        return blocks[0]
+    same = len({block.dtype for block in blocks}) == 1
+    return np.hstack(blocks if same else [block.astype(object) for block in blocks])
+
+
+def _converted(made: Any, inputs: tuple[TensorSpec, ...], float64: bool, opset: int) -> onnx.ModelProto:
+    from skl2onnx import convert_sklearn
+    from skl2onnx.common import data_types
+
+    types = []
+    for spec in inputs:
+        dtype = "float64" if float64 and spec.dtype == "float32" else spec.dtype
+        free = [axis if isinstance(axis, int) else None for axis in spec.shape]
+        types.append((spec.name, getattr(data_types, _TYPES[dtype])(free)))
+    said: dict[str, Any] = {"initial_types": types, "target_opset": {"": opset, "ai.onnx.ml": 3}}
+    with quoted(f"skl2onnx cannot convert this {type(made).__name__}"), _plain_attributes():
+        _register_boosters()
+        try:
+            model = convert_sklearn(made, options={id(made): {"zipmap": False}}, **said)
+        except NameError:  # what is no classifier has no such option
+            model = convert_sklearn(made, **said)
+    thresholds.mend(model, thresholds.of_parts(made))
+    return model
+
+
+@contextmanager
+def _plain_attributes() -> Iterator[None]:
+    """skl2onnx hands numpy's scalars to onnx, which from protobuf 6 on takes Python's alone for some of them."""
+    import numpy as np
+    from skl2onnx.common import _container
+
+    original = _container.make_node
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, np.bool_):
+            return int(value)
+        if isinstance(value, np.generic):
+            return value.item()
+        if isinstance(value, list | tuple):
+            return [plain(item) for item in value]
+        if isinstance(value, np.ndarray) and value.dtype.kind in "biufUO":
+            return [plain(item) for item in value.tolist()]
+        return int(value) if isinstance(value, bool) else value
+
+    def make_node(*args: Any, **attributes: Any) -> Any:
+        return original(*args, **{name: plain(value) for name, value in attributes.items()})
+
+    _container.make_node = make_node
+    try:
+        yield
+    finally:
+        _container.make_node = original
+
+
+def _register_boosters() -> None:
+    """XGBoost's and LightGBM's estimators, where they are installed, for pipelines that end in one."""
+    from importlib.util import find_spec
+
+    from skl2onnx import update_registered_converter
+    from skl2onnx.common.shape_calculator import calculate_linear_classifier_output_shapes as of_classes
+    from skl2onnx.common.shape_calculator import calculate_linear_regressor_output_shapes as of_values
+
+    options = {"nocl": [True, False], "zipmap": [True, False, "columns"], "raw_scores": [True, False]}
+    if find_spec("lightgbm") is not None:
+        import lightgbm
+        from onnxmltools.convert.lightgbm.operator_converters.LightGbm import convert_lightgbm
+
+        update_registered_converter(lightgbm.LGBMClassifier, "LgbmClassifier", of_classes, convert_lightgbm, options=options)
+        update_registered_converter(
+            lightgbm.LGBMRegressor, "LgbmRegressor", of_values, convert_lightgbm, options={"split": None}
+        )
+    if find_spec("xgboost") is not None:
+        import xgboost
+        from onnxmltools.convert.xgboost.operator_converters.XGBoost import convert_xgboost
+
+        update_registered_converter(xgboost.XGBClassifier, "XgbClassifier", of_classes, convert_xgboost, options=options)
+        update_registered_converter(xgboost.XGBRegressor, "XgbRegressor", of_values, convert_xgboost)

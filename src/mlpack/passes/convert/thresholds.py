@@ -1,0 +1,81 @@
+"""Thresholds of trees in float32, on the side that decides as the original's float64 does.
+
+A tree of float64 thresholds asks `x <= t`. For a float32 x that is the same as `x <= t'`, t' the largest float32 not above t.
+Converters round t to the nearest instead, which may be above it: rows with exactly that value then go the other way.
+Promises: only thresholds of nodes that ask `<=` and whose float64 value is known are changed, and only to their neighbour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import onnx
+
+
+def mend(model: onnx.ModelProto, exact: Iterable[float]) -> int:
+    """Rounds down the thresholds that were rounded up from one of `exact`. How many nodes changed."""
+    import numpy as np
+
+    known = np.unique(np.fromiter((value for value in exact if np.isfinite(value)), dtype=np.float64))
+    if not known.size:
+        return 0
+    with np.errstate(over="ignore"):
+        nearest = known.astype(np.float32)
+    above = nearest.astype(np.float64) > known
+    # Where a float32 stands for values on both of its sides nobody can tell which node had which; the comparison of answers does.
+    lower = set(nearest[above].tolist()) - set(nearest[~above].tolist())
+    changed = 0
+    for node in model.graph.node:
+        attributes = {attribute.name: attribute for attribute in node.attribute}
+        if "nodes_values" not in attributes or "nodes_modes" not in attributes:
+            continue
+        values, modes = attributes["nodes_values"].floats, attributes["nodes_modes"].strings
+        for at, (value, mode) in enumerate(zip(list(values), list(modes), strict=True)):
+            if mode == b"BRANCH_LEQ" and value in lower:
+                values[at] = float(np.nextafter(np.float32(value), np.float32(-np.inf)))
+                changed += 1
+    return changed
+
+
+def of_parts(made: Any) -> Iterator[float]:
+    """Every float64 threshold of the trees in an estimator, however deep in pipelines and ensembles."""
+    for part in _parts(made, set()):
+        if hasattr(part, "tree_") and hasattr(part.tree_, "threshold"):
+            yield from part.tree_.threshold.tolist()
+        for row in getattr(part, "_predictors", None) or ():  # scikit-learn's histogram boosting
+            for each in row:
+                yield from each.nodes["num_threshold"].tolist()
+        if type(part).__module__.startswith("lightgbm"):
+            yield from of_lightgbm(part.booster_)
+
+
+def of_lightgbm(booster: Any) -> Iterator[float]:
+    """Every numeric threshold of a booster."""
+    waiting = [tree["tree_structure"] for tree in booster.dump_model()["tree_info"]]
+    while waiting:
+        node = waiting.pop()
+        if "left_child" in node:
+            waiting += [node["left_child"], node["right_child"]]
+            if node.get("decision_type") == "<=":
+                yield float(node["threshold"])
+
+
+def _parts(value: Any, seen: set[int]) -> Iterator[Any]:
+    """An estimator and all estimators that it holds."""
+    import numpy as np
+
+    if id(value) in seen:
+        return
+    seen.add(id(value))
+    if isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.dtype == object):
+        for item in value.ravel() if isinstance(value, np.ndarray) else value:
+            yield from _parts(item, seen)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _parts(item, seen)
+    elif hasattr(value, "get_params") and not isinstance(value, type):
+        yield value
+        for item in vars(value).values():
+            yield from _parts(item, seen)
