@@ -15,7 +15,6 @@ from mlpack.passes.export import Export
 from mlpack.passes.quantize import Quantize
 from mlpack.passes.simplify import Simplify
 
-
 REGRESSOR = """
 import numpy as np
 from sklearn.linear_model import Ridge

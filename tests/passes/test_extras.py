@@ -23,7 +23,8 @@ WHERE_IT_IS = {"pandas"}
 def names(requirements: list[str]) -> set[str]:
     """As they are imported; `ruamel.yaml` is part of `ruamel`."""
     found = {re.split(r"[^A-Za-z0-9_-]", each)[0].replace("-", "_") for each in requirements}
-    return {{"optimum_onnx": "optimum", "scikit_learn": "sklearn", "xgboost_cpu": "xgboost"}.get(name, name) for name in found} - {"mlpack"}
+    imports = {"optimum_onnx": "optimum", "scikit_learn": "sklearn", "xgboost_cpu": "xgboost"}
+    return {imports.get(name, name) for name in found} - {"mlpack"}
 
 
 def imported() -> set[str]:
@@ -44,8 +45,9 @@ def test_whatever_the_base_installation_lacks_is_known_by_its_extra() -> None:
 
 def test_the_extras_are_those_of_the_project() -> None:
     optional = PROJECT["optional-dependencies"]
-    assert {extra: names(optional[extra]) for extra in ("torch", "huggingface", "classical")} == {
-        extra: {name for name, brings in extras.EXTRAS.items() if brings == extra} for extra in ("torch", "huggingface", "classical")
+    several = ("torch", "huggingface", "classical")
+    assert {extra: names(optional[extra]) for extra in several} == {
+        extra: {name for name, brings in extras.EXTRAS.items() if brings == extra} for extra in several
     }
     assert "mlpack[torch]" in optional["huggingface"]
     # One distribution has the libraries, the other the module that is imported; it is named after neither.

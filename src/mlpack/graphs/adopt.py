@@ -40,8 +40,8 @@ def external_files(path: Path) -> list[str]:
 def adopt(path: Path, inputs: tuple[TensorSpec, ...], out_dir: Path) -> None:
     """Write the model at `path` as an ONNX directory into `out_dir`, with axes narrowed to `inputs` (empty: as they are)."""
     model = files.load_file(path, outline=True)
-    model = standard.standard(model, path)
     zipmap.rewritten(model)
+    model = standard.standard(model, path)
     if inputs:
         _narrow(model, inputs)
     files.save(model, out_dir)
