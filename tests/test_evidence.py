@@ -15,7 +15,7 @@ from mlpack.errors import MeasureError, RecipeError
 from mlpack.evidence import Bench, Data, take_data
 from mlpack.measuring.measure import Effort
 from mlpack.packages import TASK, Package, Packages
-from mlpack.records import Artifact, Measurement, Signature, TensorSpec
+from mlpack.records import Artifact, Measurement, MetricSpec, Signature, TensorSpec
 from mlpack.store import Store
 from workshop import Workshop
 
@@ -39,7 +39,7 @@ def data(tmp_path: Path) -> Data:
 
 @pytest.fixture
 def bench(workshop: Workshop) -> Bench:
-    wanted = dataclasses.replace(recipe.load(workshop.recipe), metric="cosine")
+    wanted = dataclasses.replace(recipe.load(workshop.recipe), metric=MetricSpec(name="cosine"))
     roots = (workshop.root,)
     packages = Packages(wanted, workshop.store, roots)
     return Bench(recipe=wanted, store=workshop.store, packages=packages, roots=roots, effort=EFFORT, observe=lambda _text: None)

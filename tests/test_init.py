@@ -54,7 +54,7 @@ def test_onnx_with_data_beside_it(folder: Path) -> None:
     np.savez(folder / "models" / "calibration.npz", x=np.zeros((2, 4)))
     text = init.suggest(Path("models/Iris Net.onnx"))
     read = _loaded(text)
-    assert (read.name, read.source.reference, read.metric) == ("iris-net", "models/Iris Net.onnx", "top1")
+    assert (read.name, read.source.reference, read.metric.name) == ("iris-net", "models/Iris Net.onnx", "top1")
     assert (read.evaluation, read.calibration) == ("models/eval.npz", "models/calibration.npz")
     assert "# x: {dtype: float32, shape: [batch, 4]}" in text
 
@@ -62,9 +62,9 @@ def test_onnx_with_data_beside_it(folder: Path) -> None:
 def test_onnx_without_labels_is_compared_with_the_float_model(folder: Path) -> None:
     _onnx(folder / "m.onnx")
     np.savez(folder / "eval.npz", x=np.zeros((2, 4)))
-    assert _loaded(init.suggest(Path("m.onnx"))).metric == "agreement"
+    assert _loaded(init.suggest(Path("m.onnx"))).metric.name == "agreement"
     _onnx(folder / "r.onnx", columns=1)
-    assert _loaded(init.suggest(Path("r.onnx"))).metric == "agreement"
+    assert _loaded(init.suggest(Path("r.onnx"))).metric.name == "agreement"
 
 
 def test_data_that_is_missing_is_the_only_problem(folder: Path) -> None:
@@ -89,7 +89,7 @@ def test_huggingface_texts(folder: Path, architecture: str, metric: str, task: s
     _huggingface(folder / "models" / "mini", architecture)
     (folder / "eval.jsonl").touch()
     read = _loaded(init.suggest(folder / "models" / "mini"))
-    assert (read.name, read.source.reference, read.source.task, read.metric) == ("mini", "models/mini", task, metric)
+    assert (read.name, read.source.reference, read.source.task, read.metric.name) == ("mini", "models/mini", task, metric)
     assert read.evaluation == "eval.jsonl"
 
 
@@ -266,7 +266,7 @@ def test_what_init_writes_loads_as_a_recipe(folder: Path) -> None:
     np.savez(folder / "eval.npz", labels=np.zeros(2))
     _named(folder / "m.onnx", [INJECTED, "x"], "b]}\nmetric: evil:run\n#")
     read = _loaded(init.suggest(Path("m.onnx")))
-    assert (read.calibration, read.serve.preprocess, read.tags, read.metric) == (None, None, {}, "top1")
+    assert (read.calibration, read.serve.preprocess, read.tags, read.metric.name) == (None, None, {}, "top1")
 
 
 @given(

@@ -20,7 +20,7 @@ from mlpack.passes.precision import Precision
 from mlpack.passes.prune import Prune
 from mlpack.passes.quantize import Quantize
 from mlpack.passes.simplify import Simplify
-from mlpack.records import Budgets, Candidate, Recipe, Serve, Source, Step, Target, Variant
+from mlpack.records import Budgets, Candidate, MetricSpec, Recipe, Serve, Source, Step, Target, Variant
 from mlpack.targets import TARGETS, LambdaImage, LambdaZip
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -45,7 +45,7 @@ def _recipe(source: Source, variants: tuple[Variant, ...] | None, *targets: Targ
         inputs=(),
         evaluation="eval.npz",
         calibration=None,
-        metric="top1",
+        metric=MetricSpec(name="top1"),
         variants=variants,
         targets=targets,
         budgets=Budgets(),

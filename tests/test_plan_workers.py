@@ -19,7 +19,7 @@ from mlpack.passes.optimize import Optimize
 from mlpack.passes.precision import Precision
 from mlpack.passes.quantize import Quantize
 from mlpack.passes.simplify import Simplify
-from mlpack.records import Budgets, Candidate, Recipe, Serve, Source, Step, Target, Variant
+from mlpack.records import Budgets, Candidate, MetricSpec, Recipe, Serve, Source, Step, Target, Variant
 from mlpack.targets import CpuWorker, GpuWorker, LambdaZip
 
 
@@ -53,7 +53,7 @@ def candidates(*targets: Target, steps: tuple[Step, ...] | None = None, calibrat
         inputs=(),
         evaluation="eval.npz",
         calibration=calibration,
-        metric="top1",
+        metric=MetricSpec(name="top1"),
         variants=None if steps is None else (Variant(name="v", steps=steps),),
         targets=targets,
         budgets=Budgets(),

@@ -20,7 +20,7 @@ from mlpack.errors import ExitCode, RecipeError
 from mlpack.passes.prune import Prune
 from mlpack.passes.quantize import Quantize
 from mlpack.recipe_schema import parse_duration_ms, parse_size, parse_usd
-from mlpack.records import Budgets, Serve, Source, Step, TensorSpec, Variant
+from mlpack.records import Budgets, MetricSpec, Serve, Source, Step, TensorSpec, Variant
 from mlpack.targets import LambdaImage, LambdaZip
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -101,7 +101,7 @@ def _problems(folder: Path, text: str) -> list[str]:
 
 def test_load_whole_recipe(folder: Path) -> None:
     read = _load(folder, WHOLE)
-    assert (read.name, read.root, read.metric, read.prefer) == ("fashion", folder.resolve(), "top1", "latency")
+    assert (read.name, read.root, read.metric, read.prefer) == ("fashion", folder.resolve(), MetricSpec(name="top1"), "latency")
     assert read.source == Source(format="torch", reference="net.model:build", weights="net.safetensors")
     assert read.inputs == (TensorSpec(name="image", dtype="float32", shape=("batch", 1, 28, 28)),)
     assert (read.evaluation, read.calibration) == ("eval.npz", "calib.npz")
@@ -137,7 +137,7 @@ def test_estimates_are_accepted_only_where_the_recipe_says_so(folder: Path) -> N
 
 def test_load_smallest_recipe_fills_defaults(folder: Path) -> None:
     read = _load(folder, SMALL)
-    assert (read.variants, read.metric, read.prefer, read.calibration) == (None, "agreement", "cost", None)
+    assert (read.variants, read.metric, read.prefer, read.calibration) == (None, MetricSpec(name="fidelity"), "cost", None)
     assert read.budgets == Budgets()
     assert read.serve == Serve()
 
@@ -217,7 +217,13 @@ MISTAKES = [
     Mistake("  calibration: calib.npz", "  calibration: ./eval.npz", 9, "data.calibration", "is the evaluation data"),
     Mistake("metric: top1", "metric: top5", 10, "metric", "did you mean 'top1'?"),
     Mistake("metric: top1", "metric: mine:score", 10, "metric", "there is no module mine"),
-    Mistake("metric: top1\n", "", 18, "budgets.accuracy_drop", "say which"),
+    Mistake("metric: top1", "metric: {name: recall_at_k}", 10, "metric", "recall_at_k needs k"),
+    Mistake("metric: top1", "metric: {name: top1, treshold: 0.5}", 10, "metric.treshold", "did you mean 'threshold'?"),
+    Mistake("metric: top1", "metric: {name: mae, threshold: 0.5}", 10, "metric.threshold", "mae takes no threshold"),
+    Mistake("metric: top1", "metric: {name: map_50, decode: mine:boxes}", 10, "metric.decode", "there is no module mine"),
+    Mistake("metric: top1", "metric: {name: f1, classes: [a, b, a]}", 10, "metric.classes", "names a class twice"),
+    Mistake("metric: top1", "metric: {name: top1, column: '1'}", 10, "metric.column", "whole number"),
+    Mistake("metric: top1", "metric: {output: scores}", 10, "metric.name", "is required"),
     Mistake("  fp32: []", "  FP32: []", 12, "variants.FP32", "lower-case letters"),
     Mistake("  fp32: []", f"  {'v' * 129}: []", 12, f"variants.{'v' * 129}", "at most 128 letters long, and this one 129"),
     Mistake("  fp32: []", "  fp32:", 12, "variants.fp32", "must be a list of steps"),

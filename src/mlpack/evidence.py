@@ -27,6 +27,8 @@ from mlpack.records import Accuracy, Machine, Measurement, Recipe, Signature
 from mlpack.store import Store
 
 _VERSION = 1
+_JUDGED = 2
+"""Raised when a metric's value for the same outputs changes."""
 _RESULT = "measurements.json"
 _STRUCT_CODES = {"BOOL": "?", "FP16": "e", "FP32": "f", "FP64": "d"} | {
     f"{sign}INT{8 << power}": letter if sign == "" else letter.upper() for sign in ("", "U") for power, letter in enumerate("bhiq")
@@ -133,6 +135,7 @@ class Bench:
             "baseline": str(subjects[baseline_id].content),
             "data": str(data.tree),
             "metric": self._metric(),
+            "judged": _JUDGED,
             "effort": dataclasses.asdict(self.effort),
         }
         known = self.store.find(action)
@@ -159,6 +162,7 @@ class Bench:
             "baseline": str(twins[baseline_id].content),
             "data": str(data.tree),
             "metric": self._metric(),
+            "judged": _JUDGED,
         }
         known = self.store.find(action)
         if known is None:
@@ -178,8 +182,15 @@ class Bench:
     def _accuracies(self, subjects: list[Subject], baseline_id: str, data: Data, work: Path) -> dict[str, Accuracy | MeasureError]:
         """An accuracy or a failure of every subject. Raises the baseline's failure."""
         isa = machine.this_machine().isa
-        judge = Judge(metric=self.recipe.metric, labels=data.labels, isa=isa, load_hook=self._load_hook)
-        n_calls = len(data.calls)
+        calls_ = data.calls
+        judge = Judge(
+            metric=self.recipe.metric,
+            labels=data.labels,
+            samples=tuple(call["samples"] for call in calls_),
+            isa=isa,
+            load_hook=self._load_hook,
+        )
+        n_calls = len(calls_)
         self.observe(f"measure: accuracy on {n_calls} calls, {len(subjects)} packages")
         predictions = measure.predict(subjects, data.dir, n_calls, work)
         failed = {id_: found for id_, found in predictions.items() if isinstance(found, MeasureError)}
@@ -217,10 +228,12 @@ class Bench:
                 alive = [subject for subject in alive if subject.id != error.subject_id]
                 self.observe(f"measure: once more without {error.subject_id}, which failed")
 
-    def _metric(self) -> str:
-        """The metric's name, and for the user's own the digest of its code."""
-        name = self.recipe.metric
-        return f"{name} {entrypoint.content(entrypoint.locate(name, self.roots))}" if entrypoint.is_reference(name) else name
+    def _metric(self) -> dict[str, Any]:
+        """The metric with all that it is told, and for the user's own functions the digests of their code."""
+        spec = self.recipe.metric
+        hooks = [name for name in (spec.name, spec.decode) if name is not None and entrypoint.is_reference(name)]
+        code = {name: str(entrypoint.content(entrypoint.locate(name, self.roots))) for name in hooks}
+        return {"spec": dataclasses.asdict(spec), "code": code}
 
     def _load_hook(self, reference: str) -> Callable[..., Any]:
         return entrypoint.load(entrypoint.locate(reference, self.roots))

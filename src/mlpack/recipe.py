@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,9 +20,9 @@ from typing import Any
 from mlpack import digest, entrypoint, licenses, yaml_positions
 from mlpack.entrypoint import suggestion
 from mlpack.errors import RecipeError
-from mlpack.metrics import METRICS
+from mlpack.metrics import DEFAULT, METRICS
 from mlpack.recipe_tables import Passes, Structurer, Targets, filled, tables
-from mlpack.records import Budgets, Recipe, Serve, Source, Target, TensorSpec
+from mlpack.records import Budgets, MetricSpec, Recipe, Serve, Source, Target, TensorSpec
 from mlpack.yaml_positions import Place, PlacedError, Problem
 
 
@@ -146,7 +147,7 @@ class _Reader:
             inputs=tuple(TensorSpec(name=name, dtype=one.dtype, shape=one.shape) for name, one in keys["inputs"].items()),
             evaluation=data.evaluation,
             calibration=data.calibration,
-            metric=keys["metric"] or "agreement",
+            metric=MetricSpec(name=DEFAULT) if keys["metric"] is None else MetricSpec(**keys["metric"].model_dump()),
             variants=variants,
             targets=targets,
             budgets=_budgets(keys["budgets"]),
@@ -250,15 +251,31 @@ class _Reader:
     def _check_metric(self, keys: dict[str, Any]) -> None:
         metric = keys.get("metric")
         if metric is None:
-            budgets = keys.get("budgets")
-            if "metric" in keys and budgets is not None and budgets.accuracy_drop is not None:
-                self._say(("budgets", "accuracy_drop"), f"is a drop of the metric: say which ({', '.join(METRICS)})")
-        elif ":" in metric:
-            self._hook(("metric",), metric)
-        elif metric not in METRICS:
+            return
+        place: Place = ("metric",) if isinstance(self._written["metric"], str) else ("metric", "name")
+        said = tuple(name for name in type(metric).model_fields if name != "name" and getattr(metric, name) is not None)
+        if ":" in metric.name:
+            self._hook(place, metric.name)
+            takes: tuple[str, ...] = ()
+        elif metric.name in METRICS:
+            takes = METRICS[metric.name].takes
+            missing = [name for name in METRICS[metric.name].needs if name not in said]
+            for name in missing:
+                self._say(("metric",), f"{metric.name} needs {name}: metric: {{name: {metric.name}, {name}: ...}}")
+        else:
             known = tuple(METRICS)
-            said = f"there is no metric {metric!r}{suggestion(metric, known)} (known: {', '.join(known)}, module:function)"
-            self._say(("metric",), said)
+            near = suggestion(metric.name, known)
+            self._say(place, f"there is no metric {metric.name!r}{near} (known: {', '.join(known)}, module:function)")
+            return
+        for name in said:
+            if name not in takes:
+                self._say(("metric", name), f"{metric.name} takes no {name} (it takes {', '.join(takes) or 'none of these keys'})")
+        if metric.decode is not None:
+            self._hook(("metric", "decode"), metric.decode)
+        if metric.threshold is not None and not math.isfinite(metric.threshold):
+            self._say(("metric", "threshold"), "must be a finite number")
+        if metric.classes is not None and len(set(metric.classes)) != len(metric.classes):
+            self._say(("metric", "classes"), "names a class twice")
 
     def _check_accepted(self, keys: dict[str, Any]) -> None:
         known = tuple(licenses.LICENSES)

@@ -192,6 +192,38 @@ class ServeKeys(Keys):
     )
 
 
+class MetricKeys(Keys):
+    """A metric with what it reads. A bare name is short for `{name: ...}`."""
+
+    name: Text = Field(description="a metric of the table, or `module:function`")
+    output: Text | None = Field(default=None, description="which output is read; needed where several could be meant")
+    column: Annotated[int, Field(ge=0)] | None = Field(default=None, description="which column of its last axis, from 0")
+    threshold: float | None = Field(
+        default=None,
+        description="above it a single column means class 1 (0.5 for a probability, 0 for a logit); for boxes without labels, from "
+        "which score on the float's own are the truth",
+    )
+    classes: Annotated[tuple[int | str, ...], Field(min_length=1)] | None = Field(
+        default=None, description="what the columns stand for in the labels, in their order: `[1, 2, 3]`, `[no, yes]`"
+    )
+    ignore_index: int | None = Field(default=None, description="the label of tokens that do not count; -100 when left out")
+    k: Annotated[int, Field(ge=1)] | None = Field(default=None, description="how many of the nearest count")
+    iou: Annotated[float, Field(gt=0, le=1)] | None = Field(default=None, description="from which overlap on a box is right")
+    decode: Text | None = Field(
+        default=None,
+        description="`module:function`: a call's outputs -> for each picture its boxes, scores and classes",
+    )
+
+
+def _metric(value: Any) -> Any:
+    """A bare name as the keys that it is short for. Lists become tuples: after this, pydantic takes values for Python's."""
+    if isinstance(value, str):
+        return {"name": value}
+    if isinstance(value, dict):
+        return {key: tuple(item) if isinstance(item, list) else item for key, item in value.items()}
+    return value
+
+
 class RecipeKeys(Keys):
     """A recipe. Relative paths are relative to the recipe's own directory."""
 
@@ -203,7 +235,9 @@ class RecipeKeys(Keys):
         "otherwise read from the model, and may narrow it",
     )
     data: DataKeys = Field(description="what the model is judged by, and what quantizers may look at")
-    metric: Text | None = Field(default=None, description="a metric's name or `module:function`; agreement when left out")
+    metric: Annotated[MetricKeys, BeforeValidator(_metric)] | None = Field(
+        default=None, description="a metric's name, `module:function`, or its keys; fidelity when left out"
+    )
     variants: Free = Field(default="auto", description="`auto`, or named chains of steps")
     targets: Free = Field(description="where it should run: targets by name, each with its keys, or a list of such")
     budgets: BudgetKeys = Field(default_factory=BudgetKeys, description="hard limits; a key left out is no limit")
@@ -254,6 +288,7 @@ def json_schema(steps: Mapping[str, type[Keys]], targets: Mapping[str, type[Keys
     """
     whole = RecipeKeys.model_json_schema()
     definitions = whole["$defs"]
+    whole["properties"]["metric"]["anyOf"].insert(0, {"type": "string", "minLength": 1})
     whole["properties"]["inputs"]["additionalProperties"] = {"$ref": "#/$defs/InputKeys"}
     stepped: dict[str, Any] = {}
     placed: dict[str, Any] = {}
@@ -340,6 +375,13 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+def _options(found: Any) -> tuple[Any, ...]:
+    """The types that an annotation may be, through unions and what is said beside a type."""
+    if get_origin(found) not in (Union, UnionType, Annotated):
+        return (found,)
+    return tuple(each for option in get_args(found) for each in _options(option))
+
+
 def _keys_at(model: type[Keys], place: tuple[int | str, ...]) -> tuple[str, ...]:
     """The keys of what stands at a place of a model: what an unknown key there is compared with."""
     found: Any = model
@@ -350,7 +392,7 @@ def _keys_at(model: type[Keys], place: tuple[int | str, ...]) -> tuple[str, ...]
             found = get_args(found)[1]
         elif get_origin(found) is tuple:
             found = get_args(found)[0]
-        options = get_args(found) if get_origin(found) in (Union, UnionType, Annotated) else ()
+        options = _options(found)
         found = next((option for option in options if isinstance(option, type) and issubclass(option, BaseModel)), found)
     if dataclasses.is_dataclass(found):
         return tuple(field.name for field in dataclasses.fields(found))

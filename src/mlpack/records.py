@@ -106,6 +106,25 @@ class Serve:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MetricSpec:
+    """What a candidate is judged by: a row of the table of metrics (or `module:function`) by its name, and what it reads.
+
+    None: not said. `output` and `column`: which numbers; `threshold`: above which a single one means class 1, or a box
+    counts; `classes`: what the columns stand for in the labels; `ignore_index`: the label of tokens that do not count."""
+
+    name: str
+    output: str | None = None
+    column: int | None = None
+    threshold: float | None = None
+    classes: tuple[int | str, ...] | None = None
+    ignore_index: int | None = None
+    k: int | None = None
+    iou: float | None = None
+    decode: str | None = None
+    """`module:function`: a call's outputs -> boxes, scores and classes of each picture."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
     """One model, what to try, where it should run and what it may cost. `root` is the directory its paths are relative to."""
 
@@ -116,7 +135,7 @@ class Recipe:
     inputs: tuple[TensorSpec, ...]
     evaluation: str
     calibration: str | None
-    metric: str
+    metric: MetricSpec
     variants: tuple[Variant, ...] | None
     """None: chosen by architecture (`variants: auto`)."""
     targets: tuple[Target, ...]
@@ -204,6 +223,10 @@ class Accuracy:
     n: int
     isa: str
     compared_with: str = "labels"
+    output: str | None = None
+    """What was read, where the metric is not the user's own: an output, its column, and the threshold of a decision."""
+    column: int | None = None
+    threshold: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -112,7 +112,10 @@ def _numbers(result: Result, estimates: Sequence[Estimate]) -> Record:
         "peak_memory_bytes": (measured.peak_memory_bytes or None) if measured else None,
         "accuracy": {
             key: getattr(accuracy, key) if accuracy else None
-            for key in ("metric", "value", "drop", "ci_low", "ci_high", "n", "isa", "compared_with")
+            for key in (
+                *("metric", "value", "drop", "ci_low", "ci_high", "n", "isa", "compared_with"),
+                *("output", "column", "threshold"),
+            )
         },
         "cost_per_million_usd": result.cost_per_million_usd,
         "estimates": [dataclasses.asdict(estimate) for estimate in estimates],
@@ -181,7 +184,7 @@ def _baseline(outcome: BuildOutcome) -> Record:
             "latency_p50_ms": _median(measured.latency_ms) if measured else None,
         }
     values = [target["value"] for target in targets.values() if target["value"] is not None]
-    return {"metric": outcome.plan.recipe.metric, "value": values[0] if values else None, "targets": targets}
+    return {"metric": outcome.plan.recipe.metric.name, "value": values[0] if values else None, "targets": targets}
 
 
 def artifact_path(candidate_id: str, kind: str) -> str:

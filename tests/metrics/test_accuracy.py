@@ -8,7 +8,7 @@ import pytest
 
 from mlpack.errors import MeasureError, RecipeError
 from mlpack.metrics.accuracy import Judge, read_outputs
-from mlpack.records import Accuracy
+from mlpack.records import Accuracy, MetricSpec
 
 
 def written(prefix: Path, outputs: list[np.ndarray]) -> Path:
@@ -30,7 +30,7 @@ def judge(labels: tuple[int, ...] | None, metric: str = "top1") -> Judge:
     def no_hook(_reference: str) -> object:
         raise AssertionError("no hook was named")
 
-    return Judge(metric=metric, labels=labels, isa="avx2", load_hook=no_hook)  # type: ignore[arg-type]
+    return Judge(metric=MetricSpec(name=metric), labels=labels, isa="avx2", load_hook=no_hook)  # type: ignore[arg-type]
 
 
 def test_outputs_are_read_back_as_they_were_written(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ Promises: baseline and candidate are compared sample by sample on the same data;
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from mlpack import metrics
 from mlpack.data.calls import DTYPES
-from mlpack.errors import MeasureError
-from mlpack.records import Accuracy
+from mlpack.errors import MeasureError, RecipeError
+from mlpack.records import Accuracy, MetricSpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,41 +25,62 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judge:
-    """What accuracy means in this build: a metric by name, the labels (None: compared with the baseline), and where it is run."""
+    """What accuracy means in this build: a metric, the labels (None: compared with the baseline), the samples of each call
+    (None: as many as their outputs have rows), what the model calls its classes, and where it is run."""
 
-    metric: str
+    metric: MetricSpec
     labels: tuple[Any, ...] | None
     isa: str
     load_hook: Callable[[str], Callable[..., Any]]
+    samples: tuple[int, ...] | None = None
+    names: tuple[str, ...] | None = None
 
     def accuracies(self, predictions: Mapping[str, Path], baseline_id: str) -> dict[str, Accuracy | MeasureError]:
         """The accuracy of every model whose predictions these are, or why it has none; `baseline_id` is one of them."""
         metric = metrics.find(self.metric, self.load_hook)
         baseline_outputs = read_outputs(predictions[baseline_id])
-        baseline = metrics.evaluate(metric, baseline_outputs, self.labels)
+        baseline = metrics.evaluate(metric, baseline_outputs, self.labels, None, self.samples, self.names)
+        metric = self._settled(metric, baseline)
         found: dict[str, Accuracy | MeasureError] = {}
         for id_, prefix in predictions.items():
             try:
-                scores = (
-                    baseline
-                    if id_ == baseline_id
-                    else metrics.evaluate(metric, read_outputs(prefix), self.labels, baseline_outputs)
-                )
+                scores = baseline if id_ == baseline_id else self._candidate(metric, read_outputs(prefix), baseline_outputs)
+                drop, low, high = metrics.paired_drop(metric, baseline, scores)
             except MeasureError as error:
                 found[id_] = error
                 continue
-            drop, low, high = metrics.paired_drop(metric, baseline, scores)
             found[id_] = Accuracy(
-                metric=self.metric,
+                metric=self.metric.name,
                 value=scores.value,
                 drop=drop,
                 ci_low=low,
                 ci_high=high,
                 n=scores.n,
                 isa=self.isa,
-                compared_with="labels" if metric.compares == "labels" else "float baseline",
+                compared_with=self._compared_with(metric),
+                output=scores.output or None,
+                column=scores.column,
+                threshold=scores.threshold,
             )
         return found
+
+    def _settled(self, metric: metrics.Metric, baseline: metrics.Scores) -> metrics.Metric:
+        """The metric, reading of every candidate what it read of the baseline."""
+        spec = self.metric
+        if metric.compares != "labels" or metric.hook is not None or spec.output is not None or not baseline.output:
+            return metric
+        return dataclasses.replace(metric, spec=dataclasses.replace(spec, output=baseline.output))
+
+    def _candidate(self, metric: metrics.Metric, outputs: list[Call], baseline_outputs: list[Call]) -> metrics.Scores:
+        """A candidate's scores. What did not hinder the baseline is the candidate's own fault, not the recipe's."""
+        try:
+            return metrics.evaluate(metric, outputs, self.labels, baseline_outputs, self.samples, self.names)
+        except RecipeError as error:
+            raise MeasureError(f"its outputs cannot be judged as the float's were: {error}") from error
+
+    def _compared_with(self, metric: metrics.Metric) -> str:
+        against = metric.compares == "baseline" or (metric.compares == "either" and self.labels is None)
+        return "float baseline" if against else "labels"
 
 
 def read_outputs(prefix: Path) -> list[Call]:
