@@ -88,7 +88,7 @@ def test_a_missing_transformers_is_named_with_its_extra(
     wanted: Recipe, store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, missing: str
 ) -> None:
     (tmp_path / "hf").mkdir()
-    (tmp_path / "hf/config.json").write_text('{"model_type": "bert"}')
+    (tmp_path / "hf/config.json").write_text('{"model_type": "bert", "architectures": ["BertModel"]}')
     asked = dataclasses.replace(
         wanted, source=Source(format="huggingface", reference=str(tmp_path / "hf"), weights=None, task=None)
     )
@@ -131,7 +131,7 @@ def test_a_link_without_its_file_is_told(wanted: Recipe, store: Store, tmp_path:
     """What a Hugging Face cache is when its blobs were not copied: silently leaving it out would say `no weights` much later."""
     folder = tmp_path / "hf"
     folder.mkdir()
-    (folder / "config.json").write_text("{}")
+    (folder / "config.json").write_text('{"architectures": ["BertModel"]}')
     os.symlink("../../blobs/abc", folder / "model.safetensors")
     asked = dataclasses.replace(wanted, source=Source(format="huggingface", reference=str(folder), weights=None, task=None))
     with pytest.raises(RecipeError, match=r"model\.safetensors is a link to \.\./\.\./blobs/abc"):

@@ -19,11 +19,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from mlpack import digest, entrypoint, interrupts
+from mlpack import bounded, digest, entrypoint, interrupts
 from mlpack.digest import Digest
 from mlpack.errors import PassError, RecipeError
 from mlpack.passes import PASSES
-from mlpack.passes.export import extras
+from mlpack.passes.export import extras, tasks
 from mlpack.records import Candidate, Model, Recipe, Signature, Step, StepRun, TensorSpec
 from mlpack.store import Action, Entry, Store, flatten
 
@@ -49,17 +49,7 @@ class Forecast:
 def take_source(recipe: Recipe, store: Store, roots: tuple[Path, ...]) -> Model:
     """The recipe's source as a sealed tree in one of the formats of `passes`. Reads no framework unless the source is new."""
     source = recipe.source
-    if source.format == "huggingface":
-        files = _huggingface_files(recipe.root / source.reference)
-        action: dict[str, Any] = {
-            "kind": "source/huggingface",
-            "files": {name: str(digest.of_file(path)) for name, path in files.items()},
-        }
-        with store.entry(action) as entry:
-            if not entry.hit:
-                _copy(files, entry.dir)
-    else:
-        entry = _TAKEN[source.format](recipe, store, roots)
+    entry = _TAKEN[source.format](recipe, store, roots)
     return Model(format=source.format, tree=entry.digest, size_bytes=digest.size_of_tree(entry.dir))
 
 
@@ -180,6 +170,41 @@ def read_json(path: Path) -> dict[str, Any]:
         return {}
     value: dict[str, Any] = json.loads(path.read_bytes())
     return value
+
+
+def _take_huggingface(recipe: Recipe, store: Store, _roots: tuple[Path, ...]) -> Entry:
+    """RecipeError for a model that no export could make one graph of: said by `plan`, before anything is exported."""
+    folder = recipe.root / recipe.source.reference
+    files = _huggingface_files(folder)
+    _check_task(folder, recipe)
+    action: dict[str, Any] = {
+        "kind": "source/huggingface",
+        "files": {name: str(digest.of_file(path)) for name, path in files.items()},
+    }
+    if recipe.inputs:
+        action["inputs"] = [dataclasses.asdict(spec) for spec in recipe.inputs]
+    with store.entry(action) as entry:
+        if not entry.hit:
+            _copy(files, entry.dir)
+            if recipe.inputs:
+                (entry.dir / "mlpack.inputs.json").write_bytes(digest.canonical_json(action["inputs"]))
+    return entry
+
+
+def _check_task(folder: Path, recipe: Recipe) -> None:
+    """Every task that the recipe's chains ask for. A config.json that is damaged is left to the export, which says more."""
+    try:
+        described = bounded.load_json(folder / "config.json")
+    except (OSError, ValueError):
+        return
+    if not isinstance(described, dict):
+        return
+    steps = [step for variant in recipe.variants or () for step in variant.steps]
+    asked = {step.config.task or recipe.source.task for step in steps if step.name == "export"} or {recipe.source.task}
+    pooled = (folder / "modules.json").is_file()
+    for task in sorted(asked, key=str):
+        if refused := tasks.refusal(described, task, pooled=pooled):
+            raise RecipeError(f"source.huggingface: {refused}")
 
 
 def _huggingface_files(folder: Path) -> dict[str, Path]:
@@ -320,6 +345,7 @@ def _copy(files: Mapping[str, Path], folder: Path) -> None:
 
 
 _TAKEN: Mapping[str, Callable[[Recipe, Store, tuple[Path, ...]], Entry]] = {
+    "huggingface": _take_huggingface,
     "torch": _take_torch,
     "onnx": _take_onnx,
     "sklearn": _take_sklearn,

@@ -33,6 +33,8 @@ NOTES = "notes.json"
 TOKENIZER = tokenizer_limits.TOKENIZER
 STRING = "string"
 """The element type of strings in signatures, where numpy's own word, object, could be anything."""
+LABELS = "labels.json"
+"""Names of classes by their numbers: {"0": "negative", ...}."""
 
 _INLINE_BYTES = 1024
 _PAGE_BYTES = 4096
@@ -297,7 +299,8 @@ def rename_axes(model: onnx.ModelProto, names: dict[str, str]) -> None:
 
 
 def finish(model_dir: Path, out_dir: Path, notes: dict[str, Any]) -> None:
-    """Carries the tokenizer along and writes `notes.json`."""
-    if (model_dir / TOKENIZER).is_file() and not (out_dir / TOKENIZER).exists():
-        shutil.copyfile(model_dir / TOKENIZER, out_dir / TOKENIZER)
+    """Carries the tokenizer and the names of classes along and writes `notes.json`."""
+    for name in (TOKENIZER, LABELS):
+        if (model_dir / name).is_file() and not (out_dir / name).exists():
+            shutil.copyfile(model_dir / name, out_dir / name)
     (out_dir / NOTES).write_bytes(canonical_json(notes))

@@ -5,13 +5,16 @@ empty), leaves its input untouched and raises `PassError` on failure. Adding one
 
 A directory holds a model in one of these formats:
 
-huggingface   what `from_pretrained` reads: config.json, model.safetensors, tokenizer.json, ...
+huggingface   what `from_pretrained` reads: config.json, model.safetensors, tokenizer.json, ...; mlpack.inputs.json where the recipe
+              says `inputs:` (a list of name, dtype and shape)
 torch         torch.json (`factory`, `inputs`), code/ (the user's own Python files), weights.safetensors, and edits.json when
               structured pruning has removed channels: the list of removals to replay before the weights are loaded
 sklearn       estimator.json (`factory`), code/ (the user's own files), signature.json (`inputs`)
 xgboost       model.json or model.ubj, signature.json (`inputs`)
 lightgbm      model.txt, signature.json (`inputs`)
 onnx          model.onnx, model.onnx.data when weights lie outside, signature.json (`inputs`, `outputs`), tokenizer.json for text;
+              labels.json where the model has classes with names: {"0": "negative", ...} (config.json's id2label), carried along by
+              every pass;
               cpu.onnx (and cpu.onnx.data) where the CPU engine cannot run model.onnx: its numerical twin, for measuring accuracy
 
 Whatever the format, notes.json may hold what the last pass wants on record (which exporter won, what was kept float).
@@ -60,7 +63,7 @@ PASSES: dict[str, Pass] = {
         config=export.Export,
         takes=("huggingface", "torch"),
         gives="onnx",
-        version=1,
+        version=2,
         tools=("torch", "onnx", "onnxscript", "optimum-onnx", "transformers", "torch-pruning", "onnxruntime"),
         tolerance=export.TOLERANCE,
     ),

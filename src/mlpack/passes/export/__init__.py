@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from mlpack import temporary
 from mlpack.errors import PassError
 from mlpack.graphs import check, files, quiet
-from mlpack.passes.export import extras, huggingface, torch_model
+from mlpack.passes.export import extras, huggingface, pooling, ports, torch_model
 from mlpack.records import Signature
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ class _Source:
     inputs: tuple[TensorSpec, ...]
     limits: dict[str, int]
     eager: Callable[[check.Feed], dict[str, Any]]
+    invention: ports.Invention | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,22 +77,34 @@ def run(model_dir: Path, config: Export, out_dir: Path) -> None:
     else:
         with quiet.exporters():
             notes = _export_huggingface(model_dir, config, out_dir)
-    files.finish(model_dir, out_dir, notes)
+    files.finish(out_dir, out_dir, notes)
 
 
 def _export_huggingface(model_dir: Path, config: Export, out_dir: Path) -> dict[str, Any]:
     model = huggingface.load(model_dir, config.task)
+    try:
+        notes = _export_loaded(model, config, out_dir)
+    except PassError as error:
+        if (fixed := huggingface.pinned(model_dir, model)) is None:
+            raise
+        model, free = fixed, str(error)
+        notes = {**_export_loaded(model, config, out_dir), "fixed": f"height and width, since with free ones {free}"[:600]}
+    huggingface.write_tokenizer(model_dir, out_dir, model)
+    huggingface.write_labels(out_dir, model)
+    return {**notes, "task": model.task, "pooling": model.pooling.mode if model.pooling else None,
+            "normalize": bool(model.pooling and model.pooling.normalize), "max_length": model.max_length}  # fmt: skip
+
+
+def _export_loaded(model: huggingface.Loaded, config: Export, out_dir: Path) -> dict[str, Any]:
     source = _Source(
         module=huggingface.positional(model),
         inputs=model.inputs,
         limits=dict(model.limits),
         eager=lambda feed: huggingface.eager(model, feed),
+        invention=model.invention,
     )
     order = ("optimum", "dynamo", "torchscript") if huggingface.known_to_optimum(model) else ("dynamo", "torchscript")
-    notes = _first_that_agrees(source, config, order, out_dir, model)
-    huggingface.write_tokenizer(model_dir, out_dir, model)
-    return {**notes, "task": model.task, "pooling": model.pooling.mode if model.pooling else None,
-            "normalize": bool(model.pooling and model.pooling.normalize), "max_length": model.max_length}  # fmt: skip
+    return _first_that_agrees(source, config, order, out_dir, model)
 
 
 def _torch_source(module: torch.nn.Module, described: torch_model.Description) -> _Source:
@@ -138,7 +151,10 @@ def _first_that_agrees(
             raise PassError(f"export: {config.exporter!r} does not know this architecture; use one of {', '.join(order)}")
         order = (config.exporter,)
     signature_inputs = Signature(inputs=source.inputs, outputs=())
-    feeds, eager = check.fitting(source.eager, signature_inputs, source.limits)
+    if source.invention is None:
+        feeds, eager = check.fitting(source.eager, signature_inputs, source.limits)
+    else:
+        feeds, eager = ports.fitting(source.eager, source.invention)
     references = [list(outputs.values()) for outputs in eager]
     names = model.outputs if model is not None else tuple(eager[0])
     rejected: dict[str, str] = {}
@@ -191,7 +207,7 @@ def _export_with(exporter: str, call: _Call, model: huggingface.Loaded | None) -
         exported = files.load_file(path)
     _name_axes(exported, call.source.inputs)
     if model is not None and model.pooling is not None:
-        huggingface.append_pooling(exported, model.pooling)
+        pooling.append_pooling(exported, model.pooling)
     return exported
 
 

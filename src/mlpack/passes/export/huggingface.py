@@ -1,110 +1,132 @@
-"""What is particular to a Hugging Face directory: its weights, its task, its tokenizer, its pooling, and optimum's exporter.
+"""What is particular to a Hugging Face directory: its weights, its head, its inputs, and optimum's exporter.
 
-Promises: weights are safetensors, or a checkpoint that `weights_only` loading accepts; nothing is fetched and no code of the
-directory runs. A sentence-transformers directory gives one output, `sentence_embedding` `[batch, dim]`, pooled and normalised
-as its modules.json says. The tokenizer that ships pads to the longest text of a batch and cuts at the model's own length.
+Promises: weights are safetensors, or a checkpoint that `weights_only` loading accepts, and every weight that an output comes from
+is one of the directory's; nothing is fetched and no code of the directory runs. The model is the class that config.json names, head
+and all, unless another task was asked for. A sentence-transformers directory gives one output, `sentence_embedding` `[batch, dim]`.
 """
 
 from __future__ import annotations
 
 import fnmatch
 import shutil
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlpack import bounded, tokenizer_limits
+from mlpack.digest import canonical_json
 from mlpack.errors import PassError
 from mlpack.graphs import files
-from mlpack.passes.export import huggingface_checks, torch_model
+from mlpack.passes.export import extras, hf_tokenizer, huggingface_checks, ports, tasks, torch_model
+from mlpack.passes.export.pooling import EMBEDDING, Pooling, read_json, read_object, read_pooling
 from mlpack.records import TensorSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    import onnx
     import torch
 
     from mlpack.graphs.check import Feed
 
-EMBEDDING = "sentence_embedding"
+__all__ = ["EMBEDDING", "Loaded", "Pooling", "check_weights", "copy_without_weights", "eager", "export_with_optimum",
+           "known_to_optimum", "load", "positional", "read_json", "read_object", "read_pooling",
+           "write_tokenizer"]  # fmt: skip
 
-_TASKS = {
-    "ForSequenceClassification": "text-classification",
-    "ForTokenClassification": "token-classification",
-    "ForQuestionAnswering": "question-answering",
-    "ForMaskedLM": "fill-mask",
-    "ForImageClassification": "image-classification",
-}
+INPUTS = "mlpack.inputs.json"
+"""What the recipe says of inputs, beside the directory's own files."""
+PROCESSOR = "preprocessor_config.json"
+POSITIONS = "position_ids"
 _NO_LIMIT = 1_000_000  # tokenizers without a length say 1e30
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pooling:
-    """How sentence-transformers makes one vector of many: `mean` over unmasked tokens or the `cls` token; then unit length."""
-
-    mode: str
-    normalize: bool
+_HARMLESS = ("masked_spec_embed", "position_ids", "inv_freq")
+"""Weights that no output comes from: what masks inputs while training, and what is computed anew."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """An eager model and what an exporter must know of it."""
+    """An eager model and what an exporter must know of it. `counted`: positions are made from the mask, inside the graph."""
 
     model: Any
     task: str
     inputs: tuple[TensorSpec, ...]
-    limits: Mapping[str, int]
+    invention: ports.Invention
     outputs: tuple[str, ...]
     pooling: Pooling | None
     max_length: int | None
+    counted: bool = False
+    described: Any = None
+    """optimum's export configuration, where it knows the architecture, the task and these inputs."""
 
+    @property
+    def limits(self) -> Mapping[str, int]:
+        """Of integer inputs, the first value that is too large."""
+        return self.invention.limits
 
-def read_json(path: Path) -> Any:
-    """A JSON file of the directory. Raises PassError when it is damaged, missing, too large or nested too deeply."""
-    try:
-        return bounded.load_json(path)
-    except (OSError, ValueError) as error:
-        raise PassError(f"{path.name}: missing or damaged ({error}); copy the whole Hugging Face directory again") from error
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """The same where it must be an object."""
-    found = read_json(path)
-    if not isinstance(found, dict):
-        raise PassError(f"{path.name}: holds no object but a {type(found).__name__}; copy the whole Hugging Face directory again")
-    return found
+    @property
+    def past(self) -> bool:
+        """Whether keys and values of earlier tokens are inputs and outputs."""
+        return self.task.endswith(tasks.WITH_PAST)
 
 
 def load(model_dir: Path, task: str | None) -> Loaded:
     """The eager float32 model of a directory, in evaluation mode. Raises PassError for what cannot be loaded safely."""
-    import torch
-    import transformers
-    from optimum.exporters.tasks import TasksManager
+    # What is not installed is said before anything of the directory is.
+    import optimum.exporters.tasks  # noqa: F401
+    import torch  # noqa: F401
+    import transformers  # noqa: F401
 
-    described = read_object(model_dir / "config.json")
-    huggingface_checks.check_config(described)
+    config = read_object(model_dir / "config.json")
+    huggingface_checks.check_config(config)
     check_weights(model_dir)
     pooling = read_pooling(model_dir)
-    task = TasksManager.map_from_synonym(task or _task_of(described, pooling))
+    if refused := tasks.refusal(config, task, pooled=pooling is not None):
+        raise PassError(refused)
+    task = tasks.task_of(config, task, pooled=pooling is not None)
     try:
-        config = transformers.AutoConfig.from_pretrained(model_dir, local_files_only=True, trust_remote_code=False)
-        loader = TasksManager.get_model_class_for_task(task, framework="pt", model_type=config.model_type, library="transformers")
-        model = loader.from_pretrained(
-            model_dir, config=config, dtype=torch.float32, attn_implementation="eager",
-            local_files_only=True, trust_remote_code=False,
-        )  # fmt: skip
+        model, missing = _model(model_dir, config, task)
     except torch_model.FOREIGN_ERRORS as error:
-        raise PassError(f"transformers cannot load the directory for the task {task!r}: {type(error).__name__}: {error}") from error
-    model.eval()
+        if absent := extras.missing(error):
+            raise absent from None
+        why = str(error)[:600]
+        raise PassError(f"transformers cannot load the directory for the task {task!r}: {type(error).__name__}: {why}") from error
     try:
-        max_length = _max_length(model_dir, described, huggingface_checks.positions(model))
-        return _described(model, task, pooling if task == "feature-extraction" else None, max_length)
+        max_length = _max_length(model_dir, config, huggingface_checks.positions(model))
+        loaded = _described(model, task, model_dir, pooling if task == tasks.FEATURES else None, max_length)
     except torch_model.FOREIGN_ERRORS as error:
         raise PassError(
             f"the inputs of the model cannot be told from its config.json: {type(error).__name__}: {error}; are its numbers those "
             "that the model was made with?"
         ) from error
+    return _with_outputs(loaded, missing)
+
+
+def _model(model_dir: Path, config: Mapping[str, Any], task: str) -> tuple[Any, list[str]]:
+    """The model, and which of its weights are not in the directory."""
+    import torch
+    import transformers
+
+    local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    read = transformers.AutoConfig.from_pretrained(model_dir, **local)
+    loader: Any = getattr(transformers, tasks.architecture(config)) if tasks.own(config, task) else None
+    if loader is None or not (isinstance(loader, type) and issubclass(loader, transformers.PreTrainedModel)):
+        loader = getattr(transformers, tasks.AUTO[task.removesuffix(tasks.WITH_PAST)])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        # Not the auto classes' keyword: a class of its own knows no trust_remote_code, and needs none.
+        options = local if loader.__name__.startswith("Auto") else {"local_files_only": True}
+        attention: dict[str, Any] = {"attn_implementation": "eager"}
+        try:
+            model, found = loader.from_pretrained(
+                model_dir, config=read, dtype=torch.float32, output_loading_info=True, **attention, **options
+            )
+        except ValueError as error:
+            if "attn_implementation" not in str(error) and "attention implementation" not in str(error):
+                raise
+            model, found = loader.from_pretrained(model_dir, config=read, dtype=torch.float32, output_loading_info=True, **options)
+    missing = [name for name in found["missing_keys"] if not name.endswith(_HARMLESS)]
+    if task.removesuffix(tasks.WITH_PAST) == tasks.FEATURES and tasks.encoder_decoder(config):
+        whole, model = model, model.get_encoder()
+        kept = {id(weight) for weight in (*model.parameters(), *model.buffers())}
+        state = dict((*whole.named_parameters(), *whole.named_buffers()))
+        missing = [name for name in missing if id(state.get(name)) in kept]
+    return model.eval(), missing
 
 
 def check_weights(model_dir: Path) -> None:
@@ -138,14 +160,6 @@ def copy_without_weights(model_dir: Path, out_dir: Path) -> None:
     shutil.copytree(model_dir, out_dir, dirs_exist_ok=True, ignore=left_out)
 
 
-def _task_of(described: Mapping[str, Any], pooling: Pooling | None) -> str:
-    listed = described.get("architectures")
-    names = listed if isinstance(listed, list) and listed else [""]
-    if pooling is not None:
-        return "feature-extraction"
-    return next((task for suffix, task in _TASKS.items() if str(names[0]).endswith(suffix)), "feature-extraction")
-
-
 def _max_length(model_dir: Path, described: Mapping[str, Any], positions: int | None) -> int | None:
     """The most tokens the model takes: as sentence-transformers says, else its tokenizer, else its config, never more than its
     `positions`."""
@@ -160,84 +174,85 @@ def _max_length(model_dir: Path, described: Mapping[str, Any], positions: int | 
     return said if positions is None else min(said, positions)
 
 
-def read_pooling(model_dir: Path) -> Pooling | None:
-    """The pooling of a sentence-transformers directory; None for any other. Raises PassError for modules we cannot append."""
-    if not (model_dir / "modules.json").is_file():
-        return None
-    mode, normalize = None, False
-    modules = read_json(model_dir / "modules.json")
-    if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
-        raise PassError("modules.json: holds no list of modules; copy the whole sentence-transformers directory again")
-    for module in modules:
-        kind = str(module.get("type", "")).rpartition(".")[2]
-        if kind == "Pooling":
-            folder = PurePosixPath(str(module.get("path", "")))
-            if folder.is_absolute() or ".." in folder.parts:
-                raise PassError(f"modules.json: the path {str(folder)!r:.100} leaves the model's directory")
-            options = read_object(model_dir / folder / "config.json")
-            modes = {key.removeprefix("pooling_mode_"): on for key, on in options.items() if key.startswith("pooling_mode_")}
-            chosen = sorted(mode for mode, on in modes.items() if on is True)
-            mode = {"mean_tokens": "mean", "cls_token": "cls"}.get(chosen[0]) if len(chosen) == 1 else None
-            if mode is None:
-                raise PassError(f"sentence-transformers pooling {chosen} is not supported: only mean_tokens or cls_token alone")
-        elif kind == "Normalize":
-            normalize = True
-        elif kind != "Transformer":
-            raise PassError(f"sentence-transformers module {kind!r} is not supported: only Transformer, Pooling and Normalize")
-    return Pooling(mode=mode, normalize=normalize) if mode else None
+def _described(model: Any, task: str, model_dir: Path, pooling: Pooling | None, max_length: int | None) -> Loaded:
+    """Names, axes and value limits of inputs: optimum's of a text model where it knows the architecture, else by `ports`."""
+    processor = read_object(model_dir / PROCESSOR) if (model_dir / PROCESSOR).is_file() else {}
+    asked = files.specs_of(read_json(model_dir / INPUTS)) if (model_dir / INPUTS).is_file() else ()
+    described = _onnx_config(model, task)
+    taken = {"input_ids", *ports.parameters(model)}
+    known = set() if described is None else {name for name in described.inputs if not name.startswith("past_key_values.")}
+    if "input_ids" not in known or "pixel_values" in known or not known <= taken:
+        described = None
+    if described is None and task.endswith(tasks.WITH_PAST):
+        raise PassError(
+            f"how {type(model).__name__} keeps keys and values is not known here: use the task {task.removesuffix(tasks.WITH_PAST)}"
+            ", which computes every token anew"
+        )
+    inputs = ports.inputs_of(model, task, processor) if described is None else ports.text_inputs(described)
+    # A tokenizer gives no positions: they follow from its mask.
+    others = tuple(spec for spec in inputs if spec.name != POSITIONS)
+    counted = len(others) < len(inputs) and hf_tokenizer.has_texts(model_dir) and hf_tokenizer.from_tokens(others)
+    counted = counted and POSITIONS not in {spec.name for spec in asked}
+    inputs = ports.overridden(model, others if counted else inputs, asked)
+    if counted or described is None or {spec.name for spec in inputs} != set(described.inputs):
+        described = None
+    if getattr(model.config, "pad_token_id", 0) is None and task == "text-classification" and hf_tokenizer.has_texts(model_dir):
+        # Those that read a text's last token find it by this.
+        model.config.pad_token_id = hf_tokenizer.pad_id(model_dir)
+    return Loaded(
+        model=model, task=task, inputs=inputs, invention=ports.invention(model, inputs, processor), outputs=(), pooling=pooling,
+        max_length=max_length, counted=counted, described=described,
+    )  # fmt: skip
 
 
-def _described(model: Any, task: str, pooling: Pooling | None, max_length: int | None) -> Loaded:
-    """Names, axes and value limits of inputs and outputs: optimum's where it knows the architecture."""
-    if _onnx_config(model, task) is not None:
-        described = _onnx_config(model, task)
-        shapes = {name: {i: _axis(axis) for i, axis in axes.items()} for name, axes in described.inputs.items()}
-        outputs = tuple(described.outputs)
-        dummies = described.generate_dummy_inputs(framework="np")
-        inputs = tuple(
-            TensorSpec(
-                name=name, dtype=str(dummies[name].dtype),
-                shape=tuple(axes.get(i, size) for i, size in enumerate(dummies[name].shape)),
-            )
-            for name, axes in shapes.items()
-        )  # fmt: skip
+def _with_outputs(loaded: Loaded, missing: list[str]) -> Loaded:
+    """The same with its outputs, which the model itself says. PassError where they would come from weights that are not there."""
+    if loaded.pooling is not None:
+        outputs: tuple[str, ...] = ("last_hidden_state",)
     else:
-        shape = ("batch", "sequence")
-        inputs = tuple(TensorSpec(name=name, dtype="int64", shape=shape) for name in ("input_ids", "attention_mask"))
-        outputs = ("last_hidden_state",) if task == "feature-extraction" else ("logits",)
-    limits = {"input_ids": int(getattr(model.config, "vocab_size", 2) or 2)}
-    return Loaded(model=model, task=task, inputs=inputs, limits=limits, outputs=outputs, pooling=pooling, max_length=max_length)
-
-
-def _axis(name: str) -> str:
-    return {"batch_size": "batch", "sequence_length": "sequence"}.get(name, name)
+        tried = replace(loaded.invention, turns=1)
+        result = ports.fitting(lambda feed: _flat(loaded, feed), tried)[1][0]
+        outputs = ports.outputs_of(result, loaded.task, missing)
+        if loaded.described is not None and set(loaded.described.outputs) <= set(result):
+            outputs = tuple(loaded.described.outputs)
+        elif loaded.past:
+            outputs = tuple(name for name in result if name == "logits" or name.startswith("present"))
+    pooled = any(name == "pooler_output" or "logits" in name for name in outputs)
+    absent = [name for name in missing if pooled or "pooler" not in name]
+    if absent:
+        some = ", ".join(absent[:4]) + (f" and {len(absent) - 4} more" if len(absent) > 4 else "")
+        raise PassError(
+            f"the directory has no weights for {some}, which the task {loaded.task!r} needs: they would be random numbers. Is it "
+            "the task that the model was trained for? Leave task out for the one that config.json names, or train the head first"
+        )
+    return replace(loaded, outputs=outputs)
 
 
 def _onnx_config(model: Any, task: str) -> Any:
     import optimum.exporters.onnx.model_configs  # noqa: F401  registers the architectures
     from optimum.exporters.tasks import TasksManager
 
-    known = TasksManager.get_supported_tasks_for_model_type
+    kind = model.config.model_type
     try:
-        tasks = known(model.config.model_type, exporter="onnx", library_name="transformers")
+        known = TasksManager.get_supported_tasks_for_model_type(kind, exporter="onnx", library_name="transformers")
     except KeyError:
         return None
-    if task not in tasks:
+    if task not in known:
         return None
     make = TasksManager.get_exporter_config_constructor(exporter="onnx", model=model, task=task, library_name="transformers")
     return make(model.config)
 
 
 def known_to_optimum(model: Loaded) -> bool:
-    """Whether optimum has an export configuration for this architecture and task."""
-    return _onnx_config(model.model, model.task) is not None
+    """Whether optimum has an export configuration for this architecture and task, and these inputs."""
+    return model.described is not None
 
 
 def export_with_optimum(model: Loaded, path: Path, opset: int) -> None:
     """Writes one ONNX file by optimum's exporter."""
     from optimum.exporters.onnx import export
 
-    export(model=model.model, config=_onnx_config(model.model, model.task), output=path, opset=opset)
+    export(model=model.model, config=model.described, output=path, opset=opset)
 
 
 def positional(model: Loaded) -> torch.nn.Module:
@@ -250,27 +265,61 @@ def positional(model: Loaded) -> torch.nn.Module:
             self.model = model.model
 
         def forward(self, *values: torch.Tensor) -> tuple[torch.Tensor, ...]:
-            result = self.model(**dict(zip((spec.name for spec in model.inputs), values, strict=True)))
+            result = _asked(model, dict(zip((spec.name for spec in model.inputs), values, strict=True)))
             return tuple(result[name] for name in model.outputs)
 
     return Wrapped().eval()
+
+
+def _asked(model: Loaded, values: dict[str, Any]) -> dict[str, Any]:
+    """The model's outputs by name. Keys and values of earlier tokens become a cache, and the cache becomes tensors again."""
+    taken = ports.parameters(model.model)
+    cached = {name: values.pop(name) for name in list(values) if name.startswith("past_key_values.")}
+    if model.counted:
+        values[POSITIONS] = (values["attention_mask"].cumsum(-1) - 1).clamp(min=0)
+    if model.past:
+        import transformers
+
+        layers = len({name.split(".")[1] for name in cached})
+        pairs = [(cached[f"past_key_values.{i}.key"], cached[f"past_key_values.{i}.value"]) for i in range(layers)]
+        values["past_key_values"] = transformers.DynamicCache.from_legacy_cache(pairs)
+    if "use_cache" in taken:
+        values["use_cache"] = model.past
+    if "return_dict" in taken:
+        values["return_dict"] = True
+    result = dict(model.model(**values))
+    if model.past and result.get("past_key_values") is not None:
+        for i, pair in enumerate(result["past_key_values"]):
+            result |= {f"present.{i}.key": pair[0], f"present.{i}.value": pair[1]}
+    return result
+
+
+def _flat(model: Loaded, feed: Feed) -> dict[str, Any]:
+    """What the eager model itself says to a feed, as tensors. An exception of it is a PassError with its words."""
+    import torch
+
+    with torch.inference_mode():
+        try:
+            return _asked(model, {name: torch.from_numpy(array) for name, array in feed.items()})
+        except torch_model.FOREIGN_ERRORS as error:
+            if missing := extras.missing(error):
+                raise missing from None
+            shapes = ", ".join(f"{name} {tuple(array.shape)}" for name, array in feed.items())
+            raise PassError(
+                f"the model itself fails on inputs of shapes {shapes}: {type(error).__name__}: {str(error)[:300]}; are the sizes "
+                "in config.json (max_position_embeddings, vocab_size, image_size, ...) those of its weights? Shapes that are not "
+                "right are said in the recipe: inputs: {name: {shape: [...]}}"
+            ) from error
 
 
 def eager(model: Loaded, feed: Feed) -> dict[str, Any]:
     """The eager model's outputs by name, pooled if the directory says so, as arrays."""
     import torch
 
+    result = _flat(model, feed)
     with torch.inference_mode():
-        try:
-            result = model.model(**{name: torch.from_numpy(array) for name, array in feed.items()})
-            if model.pooling is None:
-                return {name: result[name].numpy() for name in model.outputs}
-        except torch_model.FOREIGN_ERRORS as error:
-            shapes = {name: tuple(array.shape) for name, array in feed.items()}
-            raise PassError(
-                f"the model itself fails on inputs of shapes {shapes}: {type(error).__name__}: {str(error)[:300]}; are the sizes "
-                "in config.json (max_position_embeddings, vocab_size, type_vocab_size) those of its weights?"
-            ) from error
+        if model.pooling is None:
+            return {name: result[name].numpy() for name in model.outputs}
         hidden = result["last_hidden_state"]
         pooled = hidden[:, 0]
         if model.pooling.mode == "mean":
@@ -281,74 +330,25 @@ def eager(model: Loaded, feed: Feed) -> dict[str, Any]:
         return {EMBEDDING: pooled.numpy()}
 
 
-def append_pooling(exported: onnx.ModelProto, pooling: Pooling) -> None:
-    """Makes `sentence_embedding` the graph's only output, computed from `last_hidden_state` and the mask."""
-    import numpy as np
-    from onnx import TensorProto, helper, numpy_helper
+def pinned(model_dir: Path, model: Loaded) -> Loaded | None:
+    """The same with pictures of one size, where heights and widths are free; else None."""
+    processor = read_object(model_dir / PROCESSOR) if (model_dir / PROCESSOR).is_file() else {}
+    sides = dict(zip(ports.SIDES, ports.pinned_sides(model.model, processor), strict=True))
+    inputs = tuple(replace(spec, shape=tuple(sides.get(str(axis), axis) for axis in spec.shape)) for spec in model.inputs)
+    if inputs == model.inputs:
+        return None
+    return replace(model, inputs=inputs, invention=replace(model.invention, inputs=inputs))
 
-    hidden = exported.graph.output[0].name
-    width = exported.graph.output[0].type.tensor_type.shape.dim[-1].dim_value
-    batch = exported.graph.input[0].type.tensor_type.shape.dim[0].dim_param
-    constants = {
-        "pool_last": np.array([-1], np.int64), "pool_tokens": np.array([1], np.int64), "pool_first": np.array(0, np.int64),
-        "pool_count_floor": np.array(1e-9, np.float32), "pool_norm_floor": np.array(1e-12, np.float32),
-    }  # fmt: skip
-    pooled = "pooled" if pooling.normalize else EMBEDDING
-    if pooling.mode == "mean":
-        nodes = [
-            helper.make_node("Cast", ["attention_mask"], ["pool_mask"], to=TensorProto.FLOAT),
-            helper.make_node("Unsqueeze", ["pool_mask", "pool_last"], ["pool_weights"]),
-            helper.make_node("Mul", [hidden, "pool_weights"], ["pool_kept"]),
-            helper.make_node("ReduceSum", ["pool_kept", "pool_tokens"], ["pool_sum"], keepdims=0),
-            helper.make_node("ReduceSum", ["pool_weights", "pool_tokens"], ["pool_tokens_kept"], keepdims=0),
-            helper.make_node("Max", ["pool_tokens_kept", "pool_count_floor"], ["pool_count"]),
-            helper.make_node("Div", ["pool_sum", "pool_count"], [pooled]),
-        ]
-    else:
-        nodes = [helper.make_node("Gather", [hidden, "pool_first"], [pooled], axis=1)]
-    if pooling.normalize:
-        nodes += [
-            # Not ReduceL2: onnxruntime's shape inference, which its fusions rest on, gives up at axes that are inputs of it.
-            helper.make_node("Mul", [pooled, pooled], ["pool_squares"]),
-            helper.make_node("ReduceSum", ["pool_squares", "pool_last"], ["pool_length_squared"], keepdims=1),
-            helper.make_node("Sqrt", ["pool_length_squared"], ["pool_length"]),
-            helper.make_node("Max", ["pool_length", "pool_norm_floor"], ["pool_norm"]),
-            helper.make_node("Div", [pooled, "pool_norm"], [EMBEDDING]),
-        ]
-    for number, node in enumerate(nodes):
-        node.name = f"pool_{number}"
-    exported.graph.node.extend(nodes)
-    used = {name for node in nodes for name in node.input}
-    exported.graph.initializer.extend(numpy_helper.from_array(v, n) for n, v in constants.items() if n in used)
-    del exported.graph.output[:]
-    exported.graph.output.append(helper.make_tensor_value_info(EMBEDDING, TensorProto.FLOAT, [batch, width]))
+
+def write_labels(out_dir: Path, model: Loaded) -> None:
+    """Writes labels.json, the names of the classes by their numbers, where the task has classes."""
+    named = getattr(model.model.config, "id2label", None)
+    if model.task.endswith(("-classification", "-segmentation", "-detection")) and isinstance(named, dict) and named:
+        found = {str(number): str(name) for number, name in sorted(named.items())}
+        (out_dir / files.LABELS).write_bytes(canonical_json(found))
 
 
 def write_tokenizer(model_dir: Path, out_dir: Path, model: Loaded) -> None:
-    """Writes tokenizer.json: padding to the longest of a batch, cut at `max_length`; nothing when the model reads no text."""
-    path = model_dir / files.TOKENIZER
-    if not path.is_file():
-        return
-    tokenizer = tokenizer_limits.load(path, PassError)
-    largest, rows = max(tokenizer.get_vocab(with_added_tokens=False).values(), default=0), model.limits["input_ids"]
-    if largest >= rows > 1:
-        raise PassError(
-            f"{path.name} gives tokens up to number {largest} and the model has {rows} (vocab_size): it belongs to another model"
-        )
-    padding: dict[str, Any] = tokenizer.padding or _padding_of(model_dir, tokenizer)
-    padding |= {"length": None}
-    tokenizer.enable_padding(**padding)
-    if model.max_length is not None:
-        tokenizer.enable_truncation(model.max_length)
-    (out_dir / files.TOKENIZER).write_text(tokenizer.to_str(), "utf-8")
-
-
-def _padding_of(model_dir: Path, tokenizer: Any) -> dict[str, Any]:
-    """The padding token that the directory's other files name, for a tokenizer that does not say."""
-    named: Any = None
-    for name in ("tokenizer_config.json", "special_tokens_map.json"):
-        if named is None and (model_dir / name).is_file():
-            named = read_object(model_dir / name).get("pad_token")
-    token = named.get("content") if isinstance(named, dict) else named
-    number = tokenizer.token_to_id(token) if token else None
-    return {"pad_id": number or 0, "pad_token": token or "[PAD]"} if number is not None else {}
+    """Writes tokenizer.json; nothing where the model reads more than tokens: no text could become its inputs."""
+    if hf_tokenizer.from_tokens(model.inputs):
+        hf_tokenizer.write(model_dir, out_dir, model.limits["input_ids"], model.max_length)

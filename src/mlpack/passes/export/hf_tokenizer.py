@@ -1,0 +1,111 @@
+"""The tokenizer of a Hugging Face directory as a package takes it: one tokenizer.json that pads to a batch and cuts at a length.
+
+Promises: what ships pads to the longest text of a batch and cuts at the model's own length. Where the directory has only a
+vocabulary (vocab.txt, vocab.json and merges.txt, a sentencepiece model), transformers' fast tokenizer is made of it; nothing is
+fetched and no code of the directory runs. A model that takes more than tokens gets none: no text could become its inputs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mlpack import bounded, tokenizer_limits
+from mlpack.errors import PassError
+from mlpack.graphs import files
+from mlpack.passes.export import extras
+from mlpack.passes.export.pooling import read_object
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mlpack.records import TensorSpec
+
+TOKENS = ("input_ids", "attention_mask", "token_type_ids")
+"""What a tokenizer gives, by the names of a model's inputs."""
+_SLOW = ("vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model", "spm.model")
+"""Vocabularies that transformers makes a fast tokenizer of."""
+_BYTES_IN_MEMORY = 40
+"""About what a byte of a vocabulary takes while it is made into a tokenizer."""
+
+
+def has_texts(model_dir: Path) -> bool:
+    """Whether the directory brings a tokenizer, of whatever form."""
+    return any((model_dir / name).is_file() for name in (files.TOKENIZER, *_SLOW))
+
+
+def from_tokens(inputs: tuple[TensorSpec, ...]) -> bool:
+    """Whether a tokenizer alone gives all that the model takes."""
+    return all(spec.name in TOKENS and len(spec.shape) == 2 for spec in inputs)
+
+
+def write(model_dir: Path, out_dir: Path, rows: int, max_length: int | None) -> None:
+    """Writes tokenizer.json. `rows`: how many tokens the model knows. PassError for one that is damaged or another model's."""
+    path = model_dir / files.TOKENIZER
+    if path.is_file():
+        tokenizer, name = tokenizer_limits.load(path, PassError), path.name
+    elif has_texts(model_dir):
+        tokenizer, name = _converted(model_dir, out_dir)
+    else:
+        return
+    largest = max(tokenizer.get_vocab(with_added_tokens=False).values(), default=0)
+    if largest >= rows > 1:
+        raise PassError(
+            f"{name} gives tokens up to number {largest} and the model has {rows} (vocab_size): it belongs to another model"
+        )
+    padding: dict[str, Any] = tokenizer.padding or padding_of(model_dir, tokenizer)
+    padding |= {"length": None}
+    tokenizer.enable_padding(**padding)
+    if max_length is not None:
+        tokenizer.enable_truncation(max_length)
+    (out_dir / files.TOKENIZER).write_text(tokenizer.to_str(), "utf-8")
+
+
+def _converted(model_dir: Path, out_dir: Path) -> tuple[Any, str]:
+    """The fast tokenizer that transformers makes of a directory without tokenizer.json, and the file that it was made of."""
+    import transformers
+
+    found = next(name for name in _SLOW if (model_dir / name).is_file())
+    size = (model_dir / found).stat().st_size
+    bounded.fits_in_memory(_BYTES_IN_MEMORY * size, f"the tokenizer that {found} holds", PassError)
+    try:
+        made = transformers.AutoTokenizer.from_pretrained(model_dir, use_fast=True, local_files_only=True, trust_remote_code=False)
+        if not made.is_fast:
+            raise PassError(
+                f"{found}: transformers has no fast form of {type(made).__name__}, and packages carry no Python tokenizer; make "
+                "one yourself and give it as serve.tokenizer, or send tensors"
+            )
+        written = out_dir / files.TOKENIZER
+        written.write_text(made.backend_tokenizer.to_str(), "utf-8")
+        return tokenizer_limits.load(written, PassError), found
+    except PassError:
+        raise
+    except Exception as error:  # the tokenizers library raises nothing more special
+        if missing := extras.missing(error):
+            raise missing from None
+        raise PassError(
+            f"{found}: transformers cannot make a fast tokenizer of it ({type(error).__name__}: {str(error)[:300]}); are "
+            "all files of the tokenizer there (and, for sentencepiece models, the packages sentencepiece and protobuf)? Or "
+            "save it with a tokenizer.json (AutoTokenizer.from_pretrained(...).save_pretrained(...))"
+        ) from error
+
+
+def pad_id(model_dir: Path) -> int:
+    """The token that texts will be padded with; 0 where nothing says which, as the runtime has it."""
+    path = model_dir / files.TOKENIZER
+    tokenizer = tokenizer_limits.load(path, PassError) if path.is_file() else None
+    padding = {} if tokenizer is None else tokenizer.padding or padding_of(model_dir, tokenizer)
+    return int(padding.get("pad_id", 0))
+
+
+def padding_of(model_dir: Path, tokenizer: Any) -> dict[str, Any]:
+    """The padding token that the directory's other files name, for a tokenizer that does not say; else a usual one."""
+    named: Any = None
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        if named is None and (model_dir / name).is_file():
+            named = read_object(model_dir / name).get("pad_token")
+    token = named.get("content") if isinstance(named, dict) else named
+    for known in (token, "[PAD]", "<pad>"):
+        number = tokenizer.token_to_id(known) if isinstance(known, str) and known else None
+        if number is not None:
+            return {"pad_id": number, "pad_token": known}
+    return {}

@@ -1,0 +1,272 @@
+"""What an eager Hugging Face model takes and gives: names, element types, axes, and invented inputs that it can be tried on.
+
+Promises: channels and sizes of pictures, lengths of sounds and the shapes of caches come from config.json and
+preprocessor_config.json; what the recipe says of an input goes before both. Sizes that are fixed in the weights (tables of
+positions) are fixed in the graph. What cannot be told is asked for by name. Runs no model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from mlpack.errors import PassError
+from mlpack.graphs import check
+from mlpack.passes.export import tasks
+from mlpack.records import Shape, TensorSpec
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Feed = dict[str, np.ndarray[Any, Any]]
+
+LENGTHS = (16, 7, 33)
+LONGEST = (33, 32, 16, 8, 4, 2, 1)
+"""Lengths that a model is tried on: it may have fewer positions than the usual ones."""
+SAMPLES = (4000, 2400, 6400)
+_PICTURE = 64
+_LARGER = 32
+SIDES = ("height", "width")
+_POSITIONS = "position_ids"
+_WHOLE = ("_ids", "_mask")
+_NEVER = ("loss", "hidden_states", "attentions", "cross_attentions", "past_key_values", "cache_params", "mems", "router_logits")
+_FEATURES = ("last_hidden_state", "pooler_output")
+
+
+def text_inputs(described: Any) -> tuple[TensorSpec, ...]:
+    """Inputs as optimum's export configuration has them, which is what people know them as; cached keys and values too."""
+    dummies = described.generate_dummy_inputs(framework="np")
+    return tuple(
+        TensorSpec(
+            name=name, dtype=str(dummies[name].dtype),
+            shape=tuple(_axis(axes[i]) if i in axes else size for i, size in enumerate(dummies[name].shape)),
+        )
+        for name, axes in described.inputs.items()
+    )  # fmt: skip
+
+
+def _axis(name: str) -> str:
+    name = name.replace("past_sequence_length", "past").replace("sequence_length", "sequence")
+    return {"batch_size": "batch"}.get(name, name)
+
+
+def inputs_of(model: Any, task: str, processor: Mapping[str, Any]) -> tuple[TensorSpec, ...]:
+    """What a model takes that no export configuration describes. `processor`: preprocessor_config.json, or {}."""
+    taken = parameters(model)
+    main = str(getattr(model, "main_input_name", "input_ids"))
+    found: list[TensorSpec] = []
+    if "input_ids" in taken:
+        shape: Shape = ("batch", "num_choices", "sequence") if task == "multiple-choice" else ("batch", "sequence")
+        names = ["input_ids", "attention_mask"] + ["token_type_ids"] * (getattr(model.config, "type_vocab_size", 0) > 1)
+        found += [TensorSpec(name=name, dtype="int64", shape=shape) for name in names if name in taken]
+    if "pixel_values" in taken:
+        found.append(_pictures(model, processor))
+    if main == "input_values" or (main == "input_features" and not found):
+        found.append(TensorSpec(name=main, dtype="float32", shape=_sounds(model, main)))
+    if main not in {spec.name for spec in found}:
+        raise PassError(
+            f"what {type(model).__name__} takes cannot be told from its config.json (it reads {main}): say each input in the "
+            f"recipe, inputs: {{{main}: {{shape: [batch, ...]}}}}"
+        )
+    return tuple(found)
+
+
+def parameters(model: Any) -> tuple[str, ...]:
+    """The names of what the model's forward takes."""
+    return tuple(inspect.signature(model.forward).parameters)
+
+
+def overridden(model: Any, found: Sequence[TensorSpec], asked: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
+    """The inputs as the recipe says them: what it names has its shape, what it does not stays. PassError for what is not taken."""
+    taken = parameters(model)
+    said = {spec.name: spec for spec in asked}
+    for spec in asked:
+        if spec.name not in taken and spec.name not in {each.name for each in found}:
+            raise PassError(f"inputs: {type(model).__name__} takes no {spec.name!r}; it takes {', '.join(taken)}")
+    # A recipe's element type is float32 where it says none: the model's own type of what is known stays.
+    known = [dataclasses.replace(spec, shape=said.pop(spec.name, spec).shape) for spec in found]
+    more = [dataclasses.replace(spec, dtype="int64") if spec.name.endswith(_WHOLE) else spec for spec in said.values()]
+    return (*known, *more)
+
+
+def _section(config: Any, *names: str) -> Any:
+    """The part of a config that describes pictures (or sounds), where a model has parts."""
+    return next((part for name in names if (part := getattr(config, name, None)) is not None), config)
+
+
+def _pictures(model: Any, processor: Mapping[str, Any]) -> TensorSpec:
+    vision = _section(model.config, "vision_config", "backbone_config")
+    channels = getattr(vision, "num_channels", getattr(model.config, "num_channels", 3))
+    sides: Shape = pinned_sides(model, processor) if _fixed(model) else SIDES
+    frames = ("frames",) if str(model.config.model_type) in ("videomae", "vivit", "timesformer") else ()
+    frames = (getattr(vision, "num_frames", "frames"),) if frames else ()
+    return TensorSpec(name="pixel_values", dtype="float32", shape=("batch", *frames, int(channels), *sides))
+
+
+def _fixed(model: Any) -> bool:
+    """Whether sizes of pictures are in the weights: tables of positions, absolute or relative."""
+    named = (name for rows in (model.named_parameters(), model.named_buffers()) for name, _ in rows)
+    return any("position" in name for name in named if "text_model" not in name)
+
+
+def pinned_sides(model: Any, processor: Mapping[str, Any]) -> tuple[int, int]:
+    """Height and width: those of the table of positions, else what the processor makes of every picture."""
+    vision = _section(model.config, "vision_config", "backbone_config")
+    said = [getattr(vision, "image_size", None)] if _fixed(model) else []
+    said += [processor.get("crop_size"), processor.get("size"), getattr(vision, "image_size", None), _PICTURE]
+    return next(sides for each in said if (sides := _sides(each)) is not None)
+
+
+def _sides(said: Any) -> tuple[int, int] | None:
+    if isinstance(said, Mapping):
+        said = [said["height"], said["width"]] if {"height", "width"} <= said.keys() else said.get("shortest_edge")
+    sides = [said, said] if isinstance(said, int) and not isinstance(said, bool) else said
+    if isinstance(sides, list | tuple) and len(sides) == 2 and all(isinstance(side, int) and side > 0 for side in sides):
+        return int(sides[0]), int(sides[1])
+    return None
+
+
+def _sounds(model: Any, main: str) -> Shape:
+    config = _section(model.config, "audio_config")
+    mels = getattr(config, "num_mel_bins", None)
+    if isinstance(getattr(config, "max_source_positions", None), int) and mels:  # Whisper: two frames a position
+        return ("batch", mels, 2 * config.max_source_positions)
+    if isinstance(getattr(config, "max_length", None), int) and mels and main == "input_values":  # spectrograms as pictures
+        return ("batch", config.max_length, mels)
+    if main == "input_values":
+        return ("batch", "samples")
+    width = getattr(config, "feature_projection_input_dim", None) or mels
+    if not width:
+        raise PassError(f"how many features a frame of {main} has is not in config.json: say inputs: {{{main}: {{shape: ...}}}}")
+    return ("batch", "frames", width)
+
+
+def outputs_of(result: Mapping[str, Any], task: str, missing: Sequence[str] = ()) -> tuple[str, ...]:
+    """Which of a result's values are outputs. `missing`: weights that were not in the directory, so what they make is no output."""
+    import torch
+
+    found = [name for name, value in result.items() if isinstance(value, torch.Tensor) and name not in _NEVER and value.ndim]
+    if any("pooler" in name for name in missing):
+        found = [name for name in found if name != "pooler_output"]
+    if task.removesuffix(tasks.WITH_PAST) != tasks.FEATURES:
+        found = [n for n in found if n not in _FEATURES and not n.startswith(("encoder_", "decoder_"))] or found
+    if not found:
+        raise PassError(f"the model returns {', '.join(result) or 'nothing'}, and none of it is a tensor that could be an output")
+    return tuple(found)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Invention:
+    """What inputs are invented from: the specs, the first token that is too large, and numbers of config.json."""
+
+    inputs: tuple[TensorSpec, ...]
+    limits: Mapping[str, int]
+    side: tuple[int, int] = (_PICTURE, _PICTURE)
+    samples: tuple[int, int, int] = SAMPLES
+    turns: int = len(check.BATCHES)
+    """How many sets of inputs are made."""
+    last_token: int | None = None
+    """Ends every text, and stands nowhere else: what encoder-decoders look for."""
+
+    def feeds(self, longest: int) -> list[Feed]:
+        """One set of inputs for each of `check.BATCHES`, of several lengths up to `longest`; the same on every machine."""
+        import numpy as np
+
+        random = np.random.default_rng(0)
+        return [self._feed(turn, batch, longest, random) for turn, batch in enumerate(check.BATCHES[: self.turns])]
+
+    def _feed(self, turn: int, batch: int, longest: int, random: np.random.Generator) -> Feed:
+        import numpy as np
+
+        length = min(LENGTHS[turn], longest)
+        sizes = {
+            "batch": batch, "sequence": length, "past": min(5 + turn, longest), "num_choices": 2 + turn,
+            "samples": self.samples[turn], "height": self.side[0] + _LARGER * (turn == 1), "width": self.side[1],
+        }  # fmt: skip
+        feed: Feed = {}
+        for spec in self.inputs:
+            shape = tuple(self._size(axis, sizes, length) for axis in spec.shape)
+            dtype = np.dtype(spec.dtype)
+            if np.issubdtype(dtype, np.floating):
+                feed[spec.name] = random.standard_normal(shape).astype(dtype)
+            elif "mask" in spec.name:
+                feed[spec.name] = _mask(shape, dtype, whole=spec.name == "pixel_mask")
+            elif spec.name == _POSITIONS:
+                feed[spec.name] = np.broadcast_to(np.arange(shape[-1], dtype=dtype), shape).copy()
+            elif "token_type" in spec.name:
+                feed[spec.name] = np.zeros(shape, dtype)
+            else:
+                feed[spec.name] = random.integers(0, self.limits.get(spec.name, 2), shape).astype(dtype)
+        self._end_texts(feed)
+        return feed
+
+    @staticmethod
+    def _size(axis: int | str, sizes: Mapping[str, int], length: int) -> int:
+        if isinstance(axis, int):
+            return axis
+        return sum(sizes.get(part, length) for part in axis.split(" + "))
+
+    def _end_texts(self, feed: Feed) -> None:
+        ids, mask = feed.get("input_ids"), feed.get("attention_mask")
+        if self.last_token is None or ids is None or mask is None or ids.ndim != 2:
+            return
+        other = 0 if self.last_token else 1
+        ids[ids == self.last_token] = other
+        for row in range(len(ids)):
+            ids[row, int(mask[row].sum()) - 1] = self.last_token
+
+
+def fitting(run: Callable[[Feed], Any], made: Invention) -> tuple[list[Feed], list[Any]]:
+    """Inputs that a reference takes, and what it makes of each: shorter ones where the usual lengths are too long for it.
+
+    Raises the PassError of the usual lengths when it takes no others either.
+    """
+    first: PassError | None = None
+    for longest in LONGEST:
+        feeds = made.feeds(longest)
+        try:
+            return feeds, [run(feed) for feed in feeds]
+        except PassError as error:
+            first = first or error
+    assert first is not None
+    raise first
+
+
+def _mask(shape: tuple[int, ...], dtype: Any, *, whole: bool) -> Any:
+    """Right-padded runs of ones, shorter in each row."""
+    import numpy as np
+
+    mask = np.ones(shape, dtype=dtype)
+    for row in range(1, 1 if whole else shape[0]):
+        mask[row, ..., max(1, shape[-1] - 3 * row) :] = 0
+    return mask
+
+
+def invention(model: Any, inputs: tuple[TensorSpec, ...], processor: Mapping[str, Any]) -> Invention:
+    """What inputs for this model are invented from."""
+    config = model.config
+    texts = _section(config, "text_config")
+    vocabulary = getattr(texts, "vocab_size", 2) or 2
+    ends = getattr(config, "eos_token_id", None)
+    ended = getattr(config, "is_encoder_decoder", False) or str(config.model_type).startswith("clip")
+    kernels, strides = getattr(config, "conv_kernel", None), getattr(config, "conv_stride", None)
+    side = pinned_sides(model, processor) if any(spec.name == "pixel_values" for spec in inputs) else (_PICTURE, _PICTURE)
+    ends = getattr(texts, "eos_token_id", ends)
+    usable = isinstance(ends, int) and ended and 0 <= ends < vocabulary
+    return Invention(
+        inputs=inputs,
+        limits={"input_ids": int(vocabulary)},
+        side=side,
+        last_token=ends if usable else None,
+        samples=_samples(kernels, strides) if kernels and strides else SAMPLES,
+    )
+
+
+def _samples(kernels: Sequence[int], strides: Sequence[int]) -> tuple[int, int, int]:
+    """Lengths of sounds that leave some frames after every convolution: the first frame takes the receptive field."""
+    field, step = 1, 1
+    for kernel, stride in zip(kernels, strides, strict=False):
+        field, step = field + (kernel - 1) * step, step * stride
+    return field + 11 * step, field + 6 * step + step // 2, field + 17 * step
