@@ -96,9 +96,14 @@ def test_a_sample_request_is_the_first_call_that_json_can_hold(workshop: Worksho
     assert only == {"name": "x", "datatype": "FP32", "shape": [1, 3], "data": [7.0, 7.0, 7.0]}
 
 
+def test_missing_values_are_null_where_every_call_has_one(workshop: Workshop) -> None:
+    (only,) = _sample(np.array([[np.inf, np.nan, 1], [1, np.nan, 2]]), workshop.root, workshop.store, workshop)["inputs"]  # type: ignore[attr-defined]
+    assert only["data"] == [1.0, None, 2.0]
+
+
 def test_data_of_which_json_can_hold_nothing_is_told(workshop: Workshop) -> None:
-    with pytest.raises(RecipeError, match=r"NaN or infinite .* serve\.example"):
-        _sample(np.full((2, 3), np.nan), workshop.root, workshop.store, workshop)
+    with pytest.raises(RecipeError, match=r"infinite values.* serve\.example"):
+        _sample(np.full((2, 3), np.inf), workshop.root, workshop.store, workshop)
 
 
 def test_what_a_function_yields_is_read_anew(workshop: Workshop) -> None:

@@ -10,7 +10,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import isfinite
+from math import isfinite, isinf
 from pathlib import Path
 from typing import Any
 
@@ -62,26 +62,35 @@ class Data:
         calls_ = self.calls
         if "texts" in calls_[0]:
             return {"text": calls_[0]["texts"][0]}
+        missing: dict[str, Any] | None = None
         for call in calls_:
             inputs = [
                 {"name": name, "datatype": row["datatype"], "shape": row["shape"], "data": self._values(row)}
                 for name, row in call["inputs"].items()
             ]
-            # JSON has no NaN and no infinity: such a call cannot be anybody's request.
-            if all(isfinite(value) for each in inputs for value in each["data"]):
+            floats = [value for each in inputs for value in each["data"] if isinstance(value, float)]
+            if all(map(isfinite, floats)):
                 return {"inputs": inputs}
+            # JSON has no infinity: such a call cannot be anybody's request. A missing value is null there.
+            if missing is None and not any(map(isinf, floats)):
+                missing = {"inputs": [{**each, "data": [None if v != v else v for v in each["data"]]} for each in inputs]}
+        if missing is not None:
+            return missing
         raise RecipeError(
-            f"data.evaluation: all of its {len(calls_)} calls hold NaN or infinite values, so none can be the JSON request that "
+            f"data.evaluation: all of its {len(calls_)} calls hold infinite values, so none can be the JSON request that "
             "the package is booted with: give one as serve.example, or clean the data"
         )
 
     def _values(self, row: Mapping[str, Any]) -> list[Any]:
         import struct
 
-        code = _STRUCT_CODES[row["datatype"]]
         with (self.dir / "calls.bin").open("rb") as stream:
             stream.seek(row["offset"])
-            return list(struct.unpack(f"<{row['size'] // struct.calcsize(code)}{code}", stream.read(row["size"])))
+            data = stream.read(row["size"])
+        if row["datatype"] == "BYTES":
+            return calls.strings(data)
+        code = _STRUCT_CODES[row["datatype"]]
+        return list(struct.unpack(f"<{row['size'] // struct.calcsize(code)}{code}", data))
 
 
 def take_data(reference: str, signature: Signature, store: Store, roots: tuple[Path, ...], *, tokenised: bool) -> Data:

@@ -7,7 +7,7 @@ shapes differ: with dynamic int8 a batch shares its scales, so a neighbour may m
 """
 
 from mlpack_runtime.backend import BackendError
-from mlpack_runtime.tensor import DATATYPES, Tensor, count, lengthened, sliced
+from mlpack_runtime.tensor import DATATYPES, Tensor, blocks, count, lengthened, sliced
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -193,10 +193,10 @@ def cut(layout: Layout, units: "Sequence[Unit]", outputs: "Feeds", length: int) 
 
 def shortened(made: Tensor, axis: int, length: int, *, left: bool = False) -> Tensor:
     """The first `length` along an axis; with `left`, the last."""
-    outer, inner = count(made.shape[:axis]), count(made.shape[axis + 1 :]) * DATATYPES[made.datatype][1]
-    data, step = memoryview(made.data).cast("B"), made.shape[axis] * inner
-    begin = step - length * inner if left else 0
-    pieces = [data[at * step + begin : at * step + begin + length * inner] for at in range(outer)]
+    outer, inner = count(made.shape[:axis]), count(made.shape[axis + 1 :])
+    each = made.shape[axis] * inner
+    begin = each - length * inner if left else 0
+    pieces = blocks(made, outer, each, begin, begin + length * inner)
     return Tensor(made.datatype, (*made.shape[:axis], length, *made.shape[axis + 1 :]), b"".join(pieces))
 
 

@@ -2,7 +2,7 @@
 
 Promises: every status is checked and released, every value released, sizes checked before the engine sees a pointer, and whatever
 the engine says about a bad file becomes an `OrtError` with its own words. A session may be run from several threads at once.
-Will not: handle strings, sequences, maps or sparse tensors (an `OrtError` says so when the model is opened), or import numpy.
+Will not: handle sequences, maps or sparse tensors (an `OrtError` says so when the model is opened), or import numpy.
 
 Source of the numbers: `OrtApi` in onnxruntime_c_api.h is a table of function pointers that only ever grows at its end.
 """
@@ -20,10 +20,11 @@ from ctypes import (
     c_size_t,
     c_uint32,
     c_void_p,
+    create_string_buffer,
     string_at,
 )
 
-from mlpack_runtime.tensor import DATATYPES, Tensor, TensorError
+from mlpack_runtime.tensor import DATATYPES, Tensor, TensorError, count, packed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -131,6 +132,10 @@ class Engine:
         self.type_of = {True: function(table, 33, *typed), False: function(table, 34, *typed)}
         named = (pointer, pointer, c_size_t, pointer, pointer)
         self.name_of = {True: function(table, 36, *named), False: function(table, 37, *named)}
+        self.create_strings = function(table, 48, pointer, pointer, pointer, c_size_t, c_int, pointer)
+        self.fill_strings = function(table, 52, pointer, pointer, pointer, c_size_t)
+        self.strings_length = function(table, 53, pointer, pointer, pointer)
+        self.strings_content = function(table, 54, pointer, pointer, pointer, c_size_t, pointer, c_size_t)
         self.create_tensor = function(table, 49, pointer, pointer, pointer, c_size_t, pointer, c_size_t, c_int, pointer)
         self.tensor_data = function(table, 51, pointer, pointer, pointer)
         self.as_tensor_info = function(table, 55, pointer, pointer, pointer)
@@ -278,13 +283,39 @@ class Session:
             raise OrtError(f"input {port.name!r} is missing", INVALID_ARGUMENT)
         if tensor.datatype != port.datatype:
             raise OrtError(f"input {port.name!r} is {port.datatype}, not {tensor.datatype}", INVALID_ARGUMENT)
-        owner, address, size_bytes = _address(tensor.data)
-        kept.append(owner)
         shape = (c_int64 * len(tensor.shape))(*tensor.shape)
         number, value = DATATYPES[tensor.datatype][0], c_void_p()
         engine = self.engine
+        if tensor.starts is not None:
+            return self._strings(port, tensor, shape)
+        owner, address, size_bytes = _address(tensor.data)
+        kept.append(owner)
         engine.check(engine.create_tensor(engine.memory, address, size_bytes, shape, len(shape), number, byref(value)))
         return value.value
+
+    def _strings(self, port: Port, tensor: Tensor, shape: "Any") -> "int | None":
+        """A value that the engine owns, with copies of the strings: it takes them as C has them, up to the first NUL."""
+        engine, value = self.engine, c_void_p()
+        texts = [bytes(text) for text in tensor.strings()]
+        if any(b"\0" in text for text in texts):
+            raise OrtError(f"input {port.name!r}: a string holds a NUL, where the engine would cut it off", INVALID_ARGUMENT)
+        engine.check(engine.create_strings(engine.allocator(), shape, len(shape), DATATYPES["BYTES"][0], byref(value)))
+        try:
+            if texts:
+                engine.check(engine.fill_strings(value, (c_char_p * len(texts))(*texts), len(texts)))
+        except OrtError:
+            engine.release_value(value)
+            raise
+        return value.value
+
+    def _read_strings(self, value: int, number: int) -> bytes:
+        engine, length = self.engine, c_size_t()
+        engine.check(engine.strings_length(value, byref(length)))
+        text, starts = create_string_buffer(length.value + 1), (c_size_t * (number + 1))()
+        engine.check(engine.strings_content(value, text, length.value, starts, number))
+        starts[number] = length.value
+        whole = text.raw
+        return packed([whole[starts[at] : starts[at + 1]] for at in range(number)])
 
     def _result(self, port: Port, value: "int | None") -> Tensor:
         if not value:
@@ -296,6 +327,8 @@ class Session:
         finally:
             engine.release_info(info)
         datatype = _NAMES[kind]
+        if datatype == "BYTES":
+            return Tensor(datatype, shape, self._read_strings(value, count(shape)) if count(shape) else b"")
         size_bytes = DATATYPES[datatype][1]
         for size in shape:
             size_bytes *= size
@@ -328,7 +361,7 @@ def _described(engine: Engine, name: str, description: c_void_p, side: str) -> P
     engine.check(engine.as_tensor_info(description, byref(info)))  # owned by `description`
     element, sizes = engine.element(info)
     if element not in _NAMES:
-        raise OrtError(f"{side} {name!r} has ONNX element type {element} (strings are 8), which is not served")
+        raise OrtError(f"{side} {name!r} has ONNX element type {element}, which is not served")
     names = (c_char_p * len(sizes))()
     engine.check(engine.axis_names(info, names, len(sizes)))
     shape = (size if size >= 0 else (axis or b"?").decode() for size, axis in zip(sizes, names, strict=True))

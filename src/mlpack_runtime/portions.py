@@ -9,7 +9,7 @@ Will not: be imported before such a call comes, or import what a worker has for 
 
 from mlpack_runtime.limits import too_many_tokens
 from mlpack_runtime.model import PROBE_TEXTS
-from mlpack_runtime.tensor import Tensor, close, lengthened, sliced
+from mlpack_runtime.tensor import Tensor, blocks, close, count, lengthened, sliced
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,11 +63,9 @@ def _together(parts: "list[Tensor]", places: "list[int]", axis: int, *, left: bo
     done = 0
     for part in parts:
         made = lengthened(part, axis, longest, left=left) if axis else part
-        data, number = memoryview(made.data).cast("B"), made.shape[0]
-        size = data.nbytes // number
-        for at in range(number):
-            rows[places[done + at]] = data[at * size : (at + 1) * size]
-        done += number
+        for at, row in enumerate(blocks(made, made.shape[0], count(made.shape[1:]))):
+            rows[places[done + at]] = row
+        done += made.shape[0]
     shape = list(parts[0].shape)
     shape[0] = len(places)
     if axis:

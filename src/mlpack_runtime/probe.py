@@ -64,6 +64,8 @@ def _samples(model: "Model") -> "list[dict[str, Tensor]]":
 def _invented(port: "Port", number: int) -> Tensor:
     """One row: 1 for every free axis, and small values, whole numbers among them 0 and 1, that no table of words lacks."""
     shape = (1, *(size if type(size) is int else 1 for size in port.shape[1:])) if port.shape else ()
+    if port.datatype == "BYTES":
+        return tensor([("a", "b")[(at + number) % 2] for at in range(count(shape))], port.datatype, shape)
     whole = port.datatype.startswith(("INT", "UINT", "BOOL"))
     values = [(at + number) % 2 if whole else ((at * 7 + number * 3) % 11 - 5) / 8 for at in range(count(shape))]
     return tensor([bool(value) for value in values] if port.datatype == "BOOL" else values, port.datatype, shape)

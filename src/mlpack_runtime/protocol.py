@@ -1,9 +1,10 @@
 """The Open Inference Protocol v2 (KServe's "v2 dataplane") between bytes and tensors, with its binary tensor extension.
 
-Promises: whatever a client sends becomes tensors of exactly the model's datatypes and shapes, or a `RequestError` that names the
-input and says what was expected; what a request may ask for is held against `limits` before anything is computed from it, and a
-shape without values asks for no more than other inputs have values for (`shapes`); JSON numbers are finite; what is answered reads
-back bit for bit (NaN and infinities, which JSON cannot hold, become null and are counted). Binary tensors are passed as they are.
+Promises: whatever a client sends becomes tensors of exactly the model's datatypes and shapes (`values`), or a `RequestError` that
+names the input and says what was expected; what a request may ask for is held against `limits` before anything is computed from it,
+and a shape without values asks for no more than other inputs have values for (`shapes`); null where the model takes floats is a
+missing value; what is answered reads back bit for bit (NaN and infinities, which JSON cannot hold, become null and are counted).
+Binary tensors are passed as they are.
 Will not: know a model beyond its ports, an event format, or hooks.
 
 Source: https://github.com/kserve/open-inference-protocol and its binary data extension.
@@ -12,7 +13,8 @@ Source: https://github.com/kserve/open-inference-protocol and its binary data ex
 from mlpack_runtime import jsontext
 from mlpack_runtime.limits import TEXT_RANK, Limits, RequestError, exceeded, quoted, too_large
 from mlpack_runtime.shapes import check_backed, match
-from mlpack_runtime.tensor import DATATYPES, Tensor, TensorError, count, tensor
+from mlpack_runtime.tensor import DATATYPES, Tensor, TensorError, count
+from mlpack_runtime.values import FLOATS, check_strings, nested
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,9 +28,6 @@ TEXT_INPUT = "text"
 LONGEST_DEADLINE_MS = 86_400_000
 """A day: what is longer counts as that, for no clock and no socket takes times without end."""
 DEFAULTS = Limits({}, {})
-# Digits that bring every value of a floating type back bit for bit, and its largest value as they write it: nine digits make
-# float32's a little larger than it is.
-_FLOATS = {"FP16": ("%.5g", 65504.0), "FP32": ("%.9g", 3.40282347e38), "FP64": ("%.17g", 1.7976931348623157e308)}
 
 
 class Call:
@@ -116,7 +115,7 @@ def decode(
         call.texts = _texts(rows[TEXT_INPUT], limits)
         return call
     ranks = {port.name: len(port.shape) for port in inputs}
-    call.inputs = tensors({name: _declared(name, row, ranks.get(name, 0)) for name, row in rows.items()}, inputs, limits)
+    call.inputs = tensors({name: _declared(name, row, ranks.get(name, 0), limits) for name, row in rows.items()}, inputs, limits)
     return call
 
 
@@ -156,7 +155,9 @@ def tensors(values: "Mapping[str, Any]", ports: "Iterable[Port]", limits: Limits
         given = values[port.name]
         if not isinstance(given, Tensor) and hasattr(given, "tolist"):  # an array of some library, from a hook
             given = given.tolist()
-        made = given if isinstance(given, Tensor) else nested(port.name, given, port.datatype, rank=len(port.shape))
+        made = given if isinstance(given, Tensor) else nested(
+            port.name, given, port.datatype, rank=len(port.shape), limits=limits
+        )
         if made.datatype != port.datatype:
             raise RequestError(f"input {port.name!r} has datatype {made.datatype}; the model takes {port.datatype}")
         match(port, made.shape, sizes)
@@ -166,35 +167,6 @@ def tensors(values: "Mapping[str, Any]", ports: "Iterable[Port]", limits: Limits
         if limits.counts_rows(port.shape) and found[port.name].shape[0] > limits.rows:
             raise too_large("rows", f"rows of input {port.name!r}:", found[port.name].shape[0], limits)
     return found
-
-
-def nested(name: str, data: object, datatype: str, shape: "tuple[int, ...] | None" = None, *, rank: "int | None" = None) -> Tensor:
-    """A tensor from nested lists, or from a flat list when `shape` is known; `rank`: how deep they may be. Raises RequestError."""
-    sizes, level, deepest = [], data, len(shape) if shape is not None else rank
-    while type(level) is list:
-        sizes.append(len(level))
-        if not level:
-            break
-        level = level[0]
-    if deepest is not None and len(sizes) > max(1, deepest):  # before the levels are made flat, one after the other
-        wanted = f"shape is {quoted(shape)}" if shape is not None else f"the model takes {deepest} axes"
-        raise RequestError(f"input {name!r}: {wanted}, the nested data is {quoted(sizes)}")
-    flat: Any = data if type(data) is list else [data]
-    for depth, size in enumerate(sizes[1:], 1):
-        if any(type(part) is not list or len(part) != size for part in flat):
-            raise RequestError(f"input {name!r}: the lists at depth {depth + 1} differ in length or kind")
-        flat = [item for part in flat for item in part]
-    if shape is None:
-        shape = tuple(sizes)
-    elif len(sizes) > 1 and tuple(sizes) != shape:
-        raise RequestError(f"input {name!r}: shape is {quoted(shape)}, the nested data is {quoted(sizes)}")
-    elif len(flat) != count(shape):
-        raise RequestError(f"input {name!r}: shape {quoted(shape)} holds {quoted(count(shape))} values, data has {len(flat)}")
-    _check_values(name, flat, datatype)
-    try:
-        return tensor(flat, datatype, shape)
-    except TensorError as error:
-        raise RequestError(f"input {name!r}: {error}") from None
 
 
 def rewritten(value: object) -> str:
@@ -208,10 +180,10 @@ def rewritten(value: object) -> str:
 def encode_json(made: Tensor) -> "tuple[str, int]":
     """(a flat JSON list, how many values were not finite and are null there)."""
     values = made.flat()
-    if made.datatype not in _FLOATS:
+    if made.datatype not in FLOATS:
         return jsontext.dumps(values), 0
     # Twice as quick as the JSON encoder, and a third shorter, because nine digits bring every float32 back.
-    text = "[" + ",".join([_FLOATS[made.datatype][0]] * len(values)) % tuple(values) + "]"
+    text = "[" + ",".join([FLOATS[made.datatype][0]] * len(values)) % tuple(values) + "]"
     if "n" not in text:  # of the numbers only "nan" and "inf" have an n
         return text.replace("-0,", "-0.0,").replace("-0]", "-0.0]"), 0  # JSON's -0 is an integer without a sign
     finite = [None if value != value or value in (float("inf"), float("-inf")) else value for value in values]
@@ -313,30 +285,26 @@ def _shape(name: str, row: "dict[str, Any]", rank: int) -> "tuple[int, ...]":
     return tuple(shape)
 
 
-def _declared(name: str, row: "dict[str, Any]", rank: int) -> Tensor:
+def _declared(name: str, row: "dict[str, Any]", rank: int, limits: Limits) -> Tensor:
     shape, datatype = _shape(name, row, rank), row.get("datatype")
     if type(datatype) is not str or datatype not in DATATYPES:
         raise RequestError(f"input {name!r}: datatype {quoted(datatype)} is not one of {', '.join(DATATYPES)}")
     if "raw" not in row:
         if "data" not in row:
             raise RequestError(f"input {name!r} has neither data nor binary_data_size")
-        return nested(name, row["data"], datatype, shape)
+        return nested(name, row["data"], datatype, shape, limits=limits)
+    if datatype == "BYTES" and len(row["raw"]) > limits.json_bytes:  # an object each, as in JSON
+        raise too_large("json_bytes", f"bytes of the strings of input {name!r}:", len(row["raw"]), limits)
     try:
-        return Tensor(datatype, shape, bytes(row["raw"]))
+        made = Tensor(datatype, shape, bytes(row["raw"]))
     except TensorError as error:
         raise RequestError(f"input {name!r}: {error}") from None
-
-
-def _check_values(name: str, flat: "list[Any]", datatype: str) -> None:
-    allowed = {bool} if datatype == "BOOL" else {int, float} if datatype in _FLOATS else {int}
-    kinds = set(map(type, flat))
-    if not kinds <= allowed:
-        odd = next(kind.__name__ for kind in kinds if kind not in allowed)
-        raise RequestError(f"input {name!r}: data holds a {odd}, which is no {datatype}")
-    if datatype in _FLOATS and flat:
-        limit = _FLOATS[datatype][1]
-        if max(flat) > limit or min(flat) < -limit:
-            raise RequestError(f"input {name!r}: a value is beyond the range of {datatype}; numbers must be finite")
+    if datatype == "BYTES":
+        try:
+            check_strings(name, [str(text, "utf-8") for text in made.strings()], limits)
+        except UnicodeDecodeError as error:
+            raise RequestError(f"input {name!r}: a string is not UTF-8: {error}") from None
+    return made
 
 
 def _texts(row: "dict[str, Any]", limits: Limits) -> "list[str]":

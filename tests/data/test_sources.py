@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from mlpack import bounded
 from mlpack.data import calls, sources
+from mlpack.data.shaping import converted
 from mlpack.data.sources import Dataset
 from mlpack.digest import of_tree
 from mlpack.errors import RecipeError
@@ -520,3 +521,52 @@ def test_wrong_lines_are_counted_not_kept(tmp_path: Path) -> None:
     assert len(caught.value.problems) == 21
     assert caught.value.problems[0].startswith("d.jsonl:1: is not JSON: its lists")
     assert caught.value.problems[-1] == "d.jsonl: and 29981 more"
+
+
+CITIES = Signature(
+    inputs=(
+        TensorSpec(name="age", dtype="float32", shape=("batch", 1)),
+        TensorSpec(name="city", dtype="string", shape=("batch", 1)),
+    ),
+    outputs=(),
+)
+
+
+def test_columns_of_strings_come_back_as_they_were(tmp_path: Path) -> None:
+    from mlpack.data import reader
+
+    cities = np.array([["Riga"], [""], ["Łódź"]])
+    np.savez(tmp_path / "eval.npz", age=np.ones((3, 1)), city=cities, labels=np.array(["a", "b", "c"]))
+    (tmp_path / "out").mkdir()
+    found = sources.read("eval.npz", CITIES, (tmp_path,), tmp_path / "out", tokenised=False)
+    assert (found.calls, found.samples, found.labelled) == (3, 3, True)
+    back = [call["city"] for call in reader.read(tmp_path / "out", tmp_path, CITIES)]
+    assert [array.tolist() for array in back] == [[["Riga"]], [[""]], [["Łódź"]]]
+    assert len(set(json.loads((tmp_path / "out/samples.json").read_bytes()))) == 3
+
+
+def test_columns_of_strings_come_from_functions_as_lists_and_objects(tmp_path: Path) -> None:
+    (tmp_path / "feed.py").write_text(
+        "import numpy as np\ndef calls():\n"
+        "    yield {'age': [[1.0]], 'city': [['Riga']]}, None\n"
+        "    yield {'age': [[2.0]], 'city': np.array([['Oslo']], dtype=object)}, None\n"
+    )
+    (tmp_path / "out").mkdir()
+    sources.read("feed:calls", CITIES, (tmp_path,), tmp_path / "out", tokenised=False)
+    call = json.loads((tmp_path / "out/calls.json").read_bytes())[1]["inputs"]["city"]
+    assert (call["datatype"], call["shape"], call["size"]) == ("BYTES", [1, 1], 8)
+
+
+@pytest.mark.parametrize(
+    ("city", "said"),
+    [
+        (np.ones((1, 1)), "city is float64 and the model takes strings"),
+        (np.array([[None]], dtype=object), "city holds NoneType 'None' at 0, which is no string"),
+        (np.array([["a\0b"]], dtype=object), "a NUL or half of a surrogate pair at 0"),
+        (np.array([["\ud800"]], dtype=object), "a NUL or half of a surrogate pair at 0"),
+    ],
+)
+def test_what_is_no_string_is_refused_by_its_place(city: Any, said: str) -> None:
+    array, problem = converted(city, CITIES.inputs[1])
+    assert array is None
+    assert said in str(problem)

@@ -53,7 +53,7 @@ ENGINE = {"_ctypes", "_struct", "struct", "types", "ctypes", "ctypes._endian", "
 ALLOWED = {
     "bench": FREE | ENGINE | {"mmap", "mlpack_runtime.bench"},
     "loop": FREE | ENGINE | {"_socket", "mlpack_runtime.loop"}
-    | {f"mlpack_runtime.{name}" for name in ("handler", "service", "protocol", "shapes", "telemetry")},
+    | {f"mlpack_runtime.{name}" for name in ("handler", "service", "protocol", "shapes", "values", "telemetry")},
 }  # fmt: skip
 COMMON = {"mlpack_runtime"} | {f"mlpack_runtime.{name}" for name in ("jsontext", "limits", "model", "ort", "tensor")}
 
@@ -99,7 +99,7 @@ def test_bench_load_imports_nothing_else(tiny: Path, tmp_path: Path) -> None:
     assert loaded(tiny, BENCH.format(), str(tmp_path)) - ALLOWED["bench"] - COMMON == set()
 
 
-RUNTIME = ["tensor", "jsontext", "limits", "ort", "model", "protocol", "shapes", "telemetry", "service", "loop", "bench"]
+RUNTIME = ["tensor", "jsontext", "limits", "ort", "model", "values", "protocol", "shapes", "telemetry", "service", "loop", "bench"]
 WORKER = ["aws", "backend", "backend_cpu", "backend_cuda", "batcher", "batching", "breaker", "consumer", "drain"]
 WORKER += ["health", "http_head", "http_server", "http_wire", "intake", "json_room", "portions", "probe", "results", "settings"]
 WORKER += ["sqs", "waiting", "worker"]

@@ -56,7 +56,8 @@ def test_run_equals_the_python_api_bit_for_bit(engine: Engine, tmp_path: Path, b
 @pytest.mark.parametrize("datatype", DATATYPES)
 def test_run_passes_every_datatype_through(engine: Engine, tmp_path: Path, datatype: str) -> None:
     path = identity(tmp_path / "identity.onnx", DATATYPES[datatype][0], ["n", 2])
-    values = [True, False, False, True] if datatype == "BOOL" else [1, 0, 100, 3]
+    values: list[Any] = [True, False, False, True] if datatype == "BOOL" else [1, 0, 100, 3]
+    values = ["", "Łódź", "a" * 1000, "🙂 b"] if datatype == "BYTES" else values
     given = tensor(values, datatype, (2, 2))
     found = Session(engine, str(path)).run({"x": given})["y"]
     assert (found.datatype, found.shape, found.data) == (datatype, (2, 2), bytes(given.data))
@@ -195,9 +196,30 @@ def test_session_bad_file_is_a_clean_error(engine: Engine, tmp_path: Path, damag
     assert str(caught.value)
 
 
-def test_session_text_input_is_refused_by_name(engine: Engine, tmp_path: Path) -> None:
-    with pytest.raises(OrtError, match=r"input 'x' has ONNX element type 8 \(strings are 8\)"):
-        Session(engine, str(identity(tmp_path / "i.onnx", 8, [1])))
+def test_strings_that_the_engine_would_cut_are_refused_and_none_are_taken(engine: Engine, tmp_path: Path) -> None:
+    session = Session(engine, str(identity(tmp_path / "i.onnx", 8, ["n"])))
+    with pytest.raises(OrtError, match="input 'x': a string holds a NUL") as caught:
+        session.run({"x": tensor(["a\0b"], "BYTES", (1,))})
+    assert ort.is_refusal(str(caught.value), caught.value.code)
+    empty = session.run({"x": tensor([], "BYTES", (0,))})["y"]
+    assert (empty.shape, empty.flat()) == ((0,), [])
+
+
+def test_strings_leave_nothing_behind(engine: Engine, tmp_path: Path) -> None:
+    import resource
+
+    session = Session(engine, str(identity(tmp_path / "i.onnx", 8, ["n"])))
+    given = {"x": tensor(["x" * 10_000] * 100, "BYTES", (100,))}
+    session.run(given)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(200):
+        session.run(given)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # of 200 MB that went through
+
+
+def test_session_of_unserved_elements_is_refused_by_name(engine: Engine, tmp_path: Path) -> None:
+    with pytest.raises(OrtError, match="input 'x' has ONNX element type 16"):
+        Session(engine, str(identity(tmp_path / "i.onnx", 16, [1])))
 
 
 def test_session_sequence_output_is_refused_by_name(engine: Engine, tmp_path: Path) -> None:

@@ -56,7 +56,6 @@ def test_decode_flat_and_nested_data_are_the_same_tensor() -> None:
         ({"data": [[1, 2], 3]}, "differ in length or kind"),
         ({"data": [[[1], [2]], [[3], [4]]]}, "nested data is .2, 2, 1."),
         ({"data": [1, 2, 3, "4"]}, "holds a str, which is no FP32"),
-        ({"data": [1, 2, 3, None]}, "holds a NoneType"),
         ({"data": [1, 2, 3, True]}, "holds a bool"),
         ({"data": [1, 2, 3, 1e39]}, "beyond the range of FP32"),
         ({"data": [1, 2, 3, 10**400]}, "beyond the range"),
@@ -111,7 +110,8 @@ def test_decode_axes_of_one_name_must_agree() -> None:
 
 @pytest.mark.parametrize("datatype", DATATYPES)
 def test_binary_request_and_answer_carry_every_datatype(datatype: str) -> None:
-    made = tensor([True, False] if datatype == "BOOL" else [1, 100], datatype, (2,))
+    values: list[Any] = {"BOOL": [True, False], "BYTES": ["", "Łódź"]}.get(datatype, [1, 100])
+    made = tensor(values, datatype, (2,))
     raw, port = bytes(made.data), Port("x", datatype, ("n",))
     header = json.dumps(
         {
@@ -191,10 +191,69 @@ def test_texts_malformed_binary_is_refused(raw: bytes) -> None:
 
 
 def test_texts_for_a_model_without_tokenizer_or_beside_tensors_are_refused() -> None:
-    with pytest.raises(RequestError, match="'BYTES' is not one of"):
+    with pytest.raises(RequestError, match="unknown input 'text'"):
         decode(text_row())
     with pytest.raises(RequestError, match="stands alone"):
         decode({"inputs": [*text_row()["inputs"], row()]}, has_texts=True)
+
+
+NAMES = Port("city", "BYTES", ("batch", 1))
+
+
+def city(**changes: Any) -> dict[str, Any]:
+    return {"inputs": [{"name": "city", "shape": [2, 1], "datatype": "BYTES", "data": ["Riga", "Łódź"], **changes}]}
+
+
+def test_strings_of_a_graph_come_as_json_and_as_binary() -> None:
+    assert decode(city(), ports=(NAMES,)).inputs["city"].tolist() == [["Riga"], ["Łódź"]]
+    assert decode(city(data=[["Riga"], [""]]), ports=(NAMES,)).inputs["city"].flat() == ["Riga", ""]
+    raw = bytes(tensor(["a", "Łódź"], "BYTES", (2, 1)).data)
+    value = city(parameters={"binary_data_size": len(raw)})
+    del value["inputs"][0]["data"]
+    assert decode(value, raw, ports=(NAMES,)).inputs["city"].flat() == ["a", "Łódź"]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ([1, 2], "data holds 1, which is no string"),
+        (["a", None], "data holds None, which is no string"),
+        (["a", "b\0c"], "holds a NUL"),
+        (["a", "\ud800"], "half of a surrogate pair"),
+        (["a"], "holds 2 values, data has 1"),
+        (["a", "b" * (protocol.DEFAULTS.text_chars + 1)], "characters of a string of input 'city': .* at most"),
+    ],
+)
+def test_what_is_no_string_of_a_graph_is_refused(data: list[Any], message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        decode(city(data=data), ports=(NAMES,))
+
+
+@pytest.mark.parametrize("raw", [b"\1\0\0\0", b"\1\0\0\0a", b"\1\0\0\0\xff\0\0\0\0", b"\1\0\0\0\0\0\0\0\0"])
+def test_bytes_that_are_no_strings_are_refused(raw: bytes) -> None:
+    value = city(parameters={"binary_data_size": len(raw)})
+    del value["inputs"][0]["data"]
+    with pytest.raises(RequestError, match="input 'city'"):
+        decode(value, raw, ports=(NAMES,))
+
+
+@pytest.mark.parametrize("datatype", ["FP16", "FP32", "FP64"])
+def test_null_is_a_missing_value_where_floats_are_taken(datatype: str) -> None:
+    port = Port("x", datatype, ("n", 2))
+    value = {"inputs": [{"name": "x", "shape": [1, 2], "datatype": datatype, "data": [None, 2.5]}]}
+    first, second = decode(value, ports=(port,)).inputs["x"].flat()
+    assert first != first
+    assert second == 2.5
+    first, second = protocol.tensors({"x": [[None, None]]}, (port,))["x"].flat()
+    assert first != first
+    assert second != second
+
+
+@pytest.mark.parametrize("datatype", ["INT64", "BOOL", "UINT8"])
+def test_null_is_refused_where_nothing_can_be_missing(datatype: str) -> None:
+    value = {"inputs": [{"name": "x", "shape": [1], "datatype": datatype, "data": [None]}]}
+    with pytest.raises(RequestError, match="only floats may be missing"):
+        decode(value, ports=(Port("x", datatype, ("n",)),))
 
 
 def test_encode_not_finite_becomes_null_and_is_counted() -> None:
@@ -220,6 +279,8 @@ def test_metadata_axes_that_vary_are_minus_one() -> None:
 def numbers(datatype: str) -> st.SearchStrategy[Any]:
     if datatype == "BOOL":
         return st.booleans()
+    if datatype == "BYTES":
+        return st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=5)
     if datatype.startswith("FP"):
         width = int(datatype[2:])
         return st.floats(allow_nan=False, allow_infinity=False, width=width)  # type: ignore[arg-type]

@@ -2,7 +2,8 @@
 
     calls.json    a list of {"samples": n, "inputs": {name: {"datatype", "shape", "offset", "size"}}}
                   or of {"samples": n, "texts": []}
-    calls.bin     the tensors' bytes, little-endian, one after another; offsets and sizes in bytes
+    calls.bin     the tensors' bytes, little-endian, one after another; offsets and sizes in bytes. Strings (BYTES) each behind its
+                  length in four bytes
     labels.json   one label a sample, in order (numbers, strings or lists of numbers), or null
     samples.json  one sha256 a sample, of its content: what calibration may not share with evaluation
 
@@ -40,13 +41,49 @@ DATATYPES: Mapping[str, str] = {
     "float16": "FP16",
     "float32": "FP32",
     "float64": "FP64",
+    "string": "BYTES",
 }
-"""numpy's names and the protocol's, for the element types that a model's input may have."""
+"""numpy's names (`string` for arrays of strings) and the protocol's, for the element types that a model's input may have."""
 
 DTYPES: Mapping[str, str] = {datatype: name for name, datatype in DATATYPES.items()}
 """The other way round."""
 
 _SHOWN = 5
+
+
+def dtype_name(array: Array) -> str:
+    """A name of `DATATYPES`: arrays of objects hold strings here."""
+    return "string" if array.dtype.kind in "OU" else str(array.dtype.name)
+
+
+def to_bytes(array: Array) -> bytes:
+    """An array as `calls.bin` has it."""
+    if array.dtype.kind in "OU":
+        texts = [str(text).encode() for text in array.ravel().tolist()]
+        return b"".join(piece for text in texts for piece in (len(text).to_bytes(4, "little"), text))
+    return bytes(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
+
+
+def from_bytes(data: Any, datatype: str, shape: Sequence[int]) -> Array:
+    """An array from its bytes; strings as an array of objects. Raises ValueError where they do not belong together."""
+    import numpy as np
+
+    if datatype != "BYTES":
+        return np.frombuffer(data, dtype=np.dtype(DTYPES[datatype]).newbyteorder("<")).reshape(shape)
+    texts = strings(data)
+    array = np.empty(len(texts), dtype=object)
+    array[:] = texts
+    return array.reshape(shape)
+
+
+def strings(data: Any) -> list[str]:
+    """The strings of a tensor of BYTES."""
+    texts, at = [], 0
+    while at < len(data):
+        end = at + 4 + int.from_bytes(data[at : at + 4], "little")
+        texts.append(bytes(data[at + 4 : end]).decode("utf-8", "replace"))
+        at = end
+    return texts
 
 
 class Writer:
@@ -74,9 +111,9 @@ class Writer:
         """
         described = {}
         for name, array in inputs.items():
-            data = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+            data = to_bytes(array)
             described[name] = {
-                "datatype": DATATYPES[array.dtype.name],
+                "datatype": DATATYPES[dtype_name(array)],
                 "shape": list(array.shape),
                 "offset": self._offset,
                 "size": len(data),
@@ -117,12 +154,15 @@ class Writer:
 
 def _tensor_sample(inputs: Mapping[str, Array], row: int, samples: int) -> str:
     """A sample's content: its row of every input that has one a sample, and the whole of every other."""
+    import numpy as np
+
     state = hashlib.sha256()
     for name in sorted(inputs):
         array = inputs[name]
         part = array[row] if array.ndim and array.shape[0] == samples else array
-        state.update(f"{name}\0{part.dtype.name}\0{part.shape}\0".encode())
-        state.update(part.astype(part.dtype.newbyteorder("<"), copy=False).tobytes())
+        part = np.asarray(part)  # a row of one axis alone is no array but what it holds
+        state.update(f"{name}\0{dtype_name(part)}\0{part.shape}\0".encode())
+        state.update(to_bytes(part))
     return state.hexdigest()
 
 

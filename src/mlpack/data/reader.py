@@ -12,7 +12,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from mlpack import tokenizer_limits
-from mlpack.data.calls import DTYPES
+from mlpack.data.calls import from_bytes
 from mlpack.errors import PassError
 
 if TYPE_CHECKING:
@@ -94,14 +94,14 @@ def _tokens(tokenizer: Any, texts: list[str], signature: Signature) -> dict[str,
 
 
 def _arrays(folder: Path, inputs: dict[str, Any], signature: Signature) -> dict[str, Any]:
-    import numpy as np
-
     result = {}
     with (folder / BYTES).open("rb") as stream:
         for spec in signature.inputs:
             stored = inputs[spec.name]
             stream.seek(int(stored["offset"]))
             data = stream.read(int(stored["size"]))
-            array = np.frombuffer(data, dtype=np.dtype(DTYPES[stored["datatype"]]).newbyteorder("<"))
-            result[spec.name] = array.reshape([int(n) for n in stored["shape"]]).astype(spec.dtype, copy=False)
+            array = from_bytes(data, stored["datatype"], [int(n) for n in stored["shape"]])
+            if (stored["datatype"] == "BYTES") != (spec.dtype == "string"):
+                raise ValueError(f"{spec.name} is {stored['datatype']}, not {spec.dtype}")
+            result[spec.name] = array if array.dtype == object else array.astype(spec.dtype, copy=False)
     return result

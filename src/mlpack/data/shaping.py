@@ -31,7 +31,9 @@ def converted(array: Array, spec: TensorSpec) -> tuple[Array | None, str | None]
     import numpy as np
 
     if spec.dtype not in DATATYPES:
-        return None, f"{spec.name} is of type {spec.dtype}, which packages cannot take yet: only numbers and booleans"
+        return None, f"{spec.name} is of type {spec.dtype}, which packages cannot take: only numbers, booleans and strings"
+    if spec.dtype == "string":
+        return _strings(array, spec.name)
     wanted = np.dtype(spec.dtype)
     if array.dtype.newbyteorder("=") == wanted:
         return array.astype(wanted, copy=False), None
@@ -46,6 +48,20 @@ def converted(array: Array, spec: TensorSpec) -> tuple[Array | None, str | None]
     hint = " (pixels are usually divided by 255)" if array.dtype == np.uint8 and wanted.kind == "f" else ""
     said = f"{spec.name} is {array.dtype.name} and the model takes {spec.dtype}: convert it where it is written{hint}"
     return None, said
+
+
+def _strings(array: Array, name: str) -> tuple[Array | None, str | None]:
+    """An array of strings as objects, or what is wrong."""
+    if array.dtype.kind not in "OU":
+        return None, f"{name} is {array.dtype.name} and the model takes strings: convert it where it is written"
+    found = array.astype(object)
+    for at, text in enumerate(found.ravel().tolist()):
+        if not isinstance(text, str):
+            said = f"{name} holds {type(text).__name__} {str(text)[:40]!r} at {at}"
+            return None, f"{said}, which is no string: say what stands for a missing one, such as ''"
+        if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
+            return None, f"{name} holds a NUL or half of a surrogate pair at {at}, which no request can carry"
+    return found, None
 
 
 class Layout:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlpack import metrics
-from mlpack.data.calls import DTYPES
+from mlpack.data.calls import DTYPES, from_bytes
 from mlpack.errors import MeasureError, RecipeError
 from mlpack.records import Accuracy, MetricSpec
 
@@ -84,7 +84,9 @@ class Judge:
 
 
 def read_outputs(prefix: Path) -> list[Call]:
-    """Every call's outputs by name, from the two files that the package's bench wrote. The bytes stay in the file until used."""
+    """Every call's outputs by name, from the two files that the package's bench wrote. The bytes stay in the file until used.
+
+    Strings are arrays of objects."""
     import mmap
 
     import numpy as np
@@ -95,6 +97,8 @@ def read_outputs(prefix: Path) -> list[Call]:
         data = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) if stream.seek(0, 2) else b""
 
     def array(row: Mapping[str, Any]) -> NDArray[Any]:
+        if row["datatype"] == "BYTES":
+            return from_bytes(data[row["offset"] : row["offset"] + row["size"]], row["datatype"], row["shape"])
         dtype = np.dtype(DTYPES[row["datatype"]])
         return np.frombuffer(data, dtype, row["size"] // dtype.itemsize, row["offset"]).reshape(row["shape"])
 
