@@ -30,6 +30,7 @@ _VERSION = 1
 _JUDGED = 2
 """Raised when a metric's value for the same outputs changes."""
 _RESULT = "measurements.json"
+_EXCERPT_CALLS, _EXCERPT_BYTES = 4, 64 << 20
 _STRUCT_CODES = {"BOOL": "?", "FP16": "e", "FP32": "f", "FP64": "d"} | {
     f"{sign}INT{8 << power}": letter if sign == "" else letter.upper() for sign in ("", "U") for power, letter in enumerate("bhiq")
 }
@@ -95,19 +96,41 @@ class Data:
 
 def take_data(reference: str, signature: Signature, store: Store, roots: tuple[Path, ...], *, tokenised: bool) -> Data:
     """The data in calls form. What a function yields is read anew each time: nothing says whether it would yield the same."""
-    action: dict[str, Any] = {
-        "kind": "data",
-        "version": _VERSION,
-        "data": str(sources.fingerprint(reference, roots)),
-        "inputs": [dataclasses.asdict(spec) for spec in signature.inputs],
-        "tokenised": tokenised,
-    }
+    action = _data_action(reference, signature, roots, tokenised=tokenised)
     if entrypoint.is_reference(reference):
         with store.scratch() as work:
             sources.read(reference, signature, roots, work, tokenised=tokenised)
             action["content"] = str(digest.of_tree(work))
             return _kept(store, action, lambda out: _copy(work, out))
     return _kept(store, action, lambda out: sources.read(reference, signature, roots, out, tokenised=tokenised))
+
+
+def known_data(reference: str, signature: Signature, store: Store, roots: tuple[Path, ...], *, tokenised: bool) -> Data | None:
+    """The same for a look ahead: None where a file was never read, or a function never called."""
+    action = _data_action(reference, signature, roots, tokenised=tokenised)
+    called = entrypoint.is_reference(reference) and (store.nearest(action) or {}).get("data") == action["data"]
+    if not called and store.find(action) is None:
+        return None
+    return take_data(reference, signature, store, roots, tokenised=tokenised)
+
+
+def _data_action(reference: str, signature: Signature, roots: tuple[Path, ...], *, tokenised: bool) -> dict[str, Any]:
+    return {
+        "kind": "data",
+        "version": _VERSION,
+        "data": str(sources.fingerprint(reference, roots)),
+        "inputs": [dataclasses.asdict(spec) for spec in signature.inputs],
+        "tokenised": tokenised,
+    }
+
+
+def excerpt(data: Data, store: Store) -> tuple[Digest, Path]:
+    """A few of its calls, as a tree of their own: what passes compare on. Samples that are not among them change nothing."""
+    action = {"kind": "excerpt", "version": 1, "data": str(data.tree), "calls": _EXCERPT_CALLS, "bytes": _EXCERPT_BYTES}
+    with store.entry(action) as entry:
+        if not entry.hit:
+            calls.excerpt(data.dir, entry.dir, _EXCERPT_CALLS, _EXCERPT_BYTES)
+    return entry.digest, entry.dir
 
 
 def check_disjoint(evaluation: Data, calibration: Data) -> None:

@@ -19,11 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 from mlpack import __version__, boot, cost, decide, digest, interrupts, licenses, output, plan, recipe, report, transform
 from mlpack.errors import LimitError, MeasureError, MlpackError, PassError, RecipeError, ServiceError
-from mlpack.evidence import Bench, Data, check_disjoint, take_data
+from mlpack.evidence import Bench, Data, check_disjoint, excerpt, known_data, take_data
 from mlpack.measuring import machine
 from mlpack.measuring.measure import Effort
 from mlpack.packages import Package, Packages
-from mlpack.passes import PASSES
 from mlpack.records import Candidate, Decision, Estimate, Measurement, Model, Plan, Recipe, Result
 from mlpack.store import Store
 from mlpack.targets import TARGETS
@@ -157,13 +156,10 @@ class _Build:
     def _data(self) -> tuple[Data, Bindings]:
         """Evaluation data and what steps are bound to. Calibration is read against the float model's inputs."""
         wanted = self._plan.recipe
-        first = transform.before(self._plan.baselines[0], "evaluation")
-        model = transform.run_steps(first, self.source, self._store, {}, self._say)
-        folder = self._store.path(model.tree)
+        signature, folder = transform.signature_before(self._plan.baselines[0], self.source, wanted, self._store, self._say)
         tokenised = wanted.serve.tokenizer is not None or (folder / "tokenizer.json").is_file()
-        signature = transform.signature_of(folder)
         evaluation = take_data(wanted.evaluation, signature, self._store, self._roots, tokenised=tokenised)
-        bindings = {"evaluation": (evaluation.tree, evaluation.dir)}
+        bindings = {"evaluation": (evaluation.tree, evaluation.dir), "examples": excerpt(evaluation, self._store)}
         if wanted.calibration is None:
             return evaluation, bindings
         calibration = take_data(wanted.calibration, signature, self._store, self._roots, tokenised=tokenised)
@@ -340,16 +336,16 @@ def _known_bindings(planned: Plan, source: Model, store: Store, roots: tuple[Pat
     """What steps would be bound to, as far as the store knows: calibration can only be read once the float model is there."""
     wanted: Recipe = planned.recipe
     data = {"calibration": wanted.calibration, "evaluation": wanted.evaluation}
-    used = {name for candidate in planned.candidates for step in candidate.steps for name in PASSES[step.name].binds}
-    named = {name: reference for name, reference in data.items() if reference is not None and name in used}
-    first = transform.before(planned.baselines[0], "evaluation")
-    if not named or not all(step.cached for step in transform.forecast(first, source, store, {})):
+    named = {name: reference for name, reference in data.items() if reference is not None}
+    if not transform.signature_known(planned.baselines[0], source, store):
         return {}
-    folder = store.path(transform.run_steps(first, source, store, {}, lambda _text: None).tree)
+    places = (wanted.root, *roots)
+    signature, folder = transform.signature_before(planned.baselines[0], source, wanted, store, lambda _text: None)
     tokenised = wanted.serve.tokenizer is not None or (folder / "tokenizer.json").is_file()
-    signature, places = transform.signature_of(folder), (wanted.root, *roots)
-    found = {name: take_data(reference, signature, store, places, tokenised=tokenised) for name, reference in named.items()}
-    return {name: (each.tree, each.dir) for name, each in found.items()}
+    found = {name: known_data(reference, signature, store, places, tokenised=tokenised) for name, reference in named.items()}
+    known = {name: each for name, each in found.items() if each is not None}
+    examples = {"examples": excerpt(known["evaluation"], store)} if "evaluation" in known else {}
+    return {name: (each.tree, each.dir) for name, each in known.items()} | examples
 
 
 def _median(samples: tuple[float, ...]) -> float:

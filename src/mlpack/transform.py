@@ -59,15 +59,16 @@ def run_steps(candidate: Candidate, source: Model, store: Store, bindings: Bindi
     runs: list[StepRun] = []
     for step in candidate.steps:
         row = PASSES[step.name]
-        action = action_of(step, tree, bindings)
+        bound = bound_to(step, form, bindings)
+        action = action_of(step, tree, bound)
         if store.find(action) is None:
             observe(f"{candidate.variant}: {step.name}")
         with store.entry(action, repeatable=row.repeatable) as entry:
             cached = entry.hit
             if not cached:
-                bound = {name: bindings[name][1] for name in row.binds if name in bindings}
+                given = {name: path for name, (_, path) in bound.items()}
                 with _named(step, source.format):
-                    row.run(store.path(tree), dataclasses.replace(step.config, **bound), entry.dir)
+                    row.run(store.path(tree), dataclasses.replace(step.config, **given), entry.dir)
                 interrupts.check()
         form = form if row.gives == "same" else row.gives
         tree = entry.digest
@@ -79,10 +80,36 @@ def run_steps(candidate: Candidate, source: Model, store: Store, bindings: Bindi
     return Model(format=form, tree=tree, size_bytes=digest.size_of_tree(store.path(tree)), steps=tuple(runs))
 
 
-def before(candidate: Candidate, binding: str) -> Candidate:
-    """The candidate as far as the first step that is bound to `binding`: what gives that binding's data its signature."""
-    bound = (number for number, step in enumerate(candidate.steps) if binding in PASSES[step.name].binds)
-    return dataclasses.replace(candidate, steps=candidate.steps[: next(bound, len(candidate.steps))])
+def bound_to(step: Step, form: str, bindings: Bindings) -> Bindings:
+    """What of `bindings` a step gets that is given a model of format `form`."""
+    names = PASSES[step.name].binds
+    if form == "huggingface":
+        # What a Hugging Face directory takes is known once it is exported; only then can data be read that are held against it.
+        names = tuple(name for name in names if name != "examples")
+    return {name: bindings[name] for name in names if name in bindings}
+
+
+def signature_before(candidate: Candidate, source: Model, recipe: Recipe, store: Store, observe: Observe) -> tuple[Signature, Path]:
+    """What the recipe's data are read against, and the directory of the model that says so: the source where that is known of it,
+    else what its export gives."""
+    folder = store.path(source.tree)
+    if source.format == "torch":
+        return Signature(inputs=recipe.inputs, outputs=()), folder
+    if source.format != "huggingface":
+        return signature_of(folder), folder
+    exported = store.path(run_steps(_exported(candidate), source, store, {}, observe).tree)
+    return signature_of(exported), exported
+
+
+def signature_known(candidate: Candidate, source: Model, store: Store) -> bool:
+    """Whether `signature_before` would run nothing."""
+    return source.format != "huggingface" or all(step.cached for step in forecast(_exported(candidate), source, store, {}))
+
+
+def _exported(candidate: Candidate) -> Candidate:
+    """The candidate as far as its export."""
+    last = next((number for number, step in enumerate(candidate.steps, 1) if PASSES[step.name].gives == "onnx"), 0)
+    return dataclasses.replace(candidate, steps=candidate.steps[:last])
 
 
 @contextmanager
@@ -101,11 +128,13 @@ def _named(step: Step, source: str) -> Iterator[None]:
 def forecast(candidate: Candidate, source: Model, store: Store, bindings: Bindings) -> Iterator[Forecast]:
     """What `run_steps` would do, without doing it. After the first step that must run, the rest must too."""
     tree: Digest | None = source.tree
+    form = source.format
     for step in candidate.steps:
         if tree is None:
             yield Forecast(name=step.name, cached=False, why=("its input must be made first",))
             continue
-        action = action_of(step, tree, bindings)
+        action = action_of(step, tree, bound_to(step, form, bindings))
+        form = form if PASSES[step.name].gives == "same" else PASSES[step.name].gives
         known = store.find(action)
         yield Forecast(name=step.name, cached=known is not None, why=() if known else changes(action, store))
         tree = known.tree if known else None
@@ -123,15 +152,15 @@ def changes(action: Action, store: Store) -> tuple[str, ...]:
     return tuple(changed) or ("its result is missing or damaged in the store",)
 
 
-def action_of(step: Step, model: Digest, bindings: Bindings) -> Action:
-    """Everything that decides what a step gives."""
+def action_of(step: Step, model: Digest, bound: Bindings) -> Action:
+    """Everything that decides what a step gives. `bound`: what it gets of the build's bindings."""
     row = PASSES[step.name]
     return {
         "kind": f"step/{step.name}",
         "version": row.version,
         "config": plain(step),
         "model": str(model),
-        "bound": {name: str(bindings[name][0]) for name in row.binds if name in bindings},
+        "bound": {name: str(content) for name, (content, _) in bound.items()},
         "tools": {name: version_of(name) for name in row.tools},
         # Exporters and the engine's offline optimiser choose kernels by the kind of processor they run on.
         "host_arch": platform.machine(),

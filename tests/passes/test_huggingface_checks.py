@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, models
 
 from mlpack import bounded
 from mlpack.errors import PassError
-from mlpack.graphs import check, files
+from mlpack.graphs import check, files, trials
 from mlpack.passes import export, optimize, simplify
 from mlpack.passes.export import huggingface, huggingface_checks
 from mlpack.records import Signature
@@ -89,9 +89,9 @@ def test_a_model_is_tried_on_inputs_that_it_takes(
 ) -> None:
     model = huggingface.load(saved(make(), tmp_path / "hf"), None)
     signature = Signature(inputs=model.inputs, outputs=())
-    feeds, outputs = check.fitting(lambda feed: huggingface.eager(model, feed), signature, dict(model.limits))
-    assert len(feeds) == len(outputs) == len(check.BATCHES)
-    assert max(feed["input_ids"].shape[1] for feed in feeds) == longest
+    found = trials.fitting(lambda feed: huggingface.eager(model, feed), signature, dict(model.limits))
+    assert len(found.feeds) == len(found.references) == len(check.BATCHES)
+    assert max(feed["input_ids"].shape[1] for feed in found.feeds) == longest
     assert model.max_length == max_length
 
 
@@ -111,7 +111,7 @@ def test_short_positions_pass_through_every_check_of_a_build(tmp_path: Path) -> 
     ):
         (tmp_path / name).mkdir()
         run(tmp_path / name)
-    feeds = check.feeds_of(tmp_path / "s", files.load(tmp_path / "s"))
+    feeds = trials.feeds_of(tmp_path / "s", files.load(tmp_path / "s"))
     assert max(feed["input_ids"].shape[1] for feed in feeds) == 32
 
 
@@ -254,4 +254,4 @@ def test_reference_that_takes_nothing_says_the_first_reason() -> None:
 
     spec = files.specs_of([{"name": "input_ids", "dtype": "int64", "shape": ["batch", "sequence"]}])
     with pytest.raises(PassError, match="no 16"):
-        check.fitting(run, Signature(inputs=spec, outputs=()), {})
+        trials.fitting(run, Signature(inputs=spec, outputs=()), {}).example(Signature(inputs=spec, outputs=()))

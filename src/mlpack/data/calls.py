@@ -152,6 +152,54 @@ class Writer:
         return len(self._samples)
 
 
+def excerpt(folder: Path, out_dir: Path, most: int, most_bytes: int) -> None:
+    """Writes a few of the calls in `folder` as calls into `out_dir`: the first, then those whose shapes are new, then others spread
+    evenly; `most` at most, and within `most_bytes` but for the smallest call. Labels stay behind. Reads no numpy.
+    """
+    listed = json.loads((folder / "calls.json").read_bytes())
+    chosen: list[int] = []
+    left = most_bytes
+    for number in _in_order(listed):
+        size = _size(listed[number])
+        if len(chosen) < most and size <= left:
+            chosen.append(number)
+            left -= size
+    chosen = sorted(chosen) or [min(range(len(listed)), key=lambda number: (_size(listed[number]), number))]
+    kept, offset = [], 0
+    with (folder / "calls.bin").open("rb") as stream, (out_dir / "calls.bin").open("wb") as out:
+        for call in (listed[number] for number in chosen):
+            for row in call.get("inputs", {}).values():
+                stream.seek(row["offset"])
+                out.write(stream.read(row["size"]))
+                row["offset"], offset = offset, offset + row["size"]
+            kept.append(call)
+    (out_dir / "calls.json").write_bytes(digest.canonical_json(kept))
+
+
+def _in_order(listed: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Numbers of calls, those first that tell most."""
+    seen: set[str] = set()
+    new = []
+    for number, call in enumerate(listed):
+        shape = json.dumps([row["shape"] for row in call["inputs"].values()] if "inputs" in call else len(call["texts"]))
+        if shape not in seen:
+            seen.add(shape)
+            new.append(number)
+    spread = [len(listed) * part // 4 for part in (1, 2, 3)]
+    return list(dict.fromkeys([0, *([] if len(new) == 1 else _ends(new)), *spread, *range(len(listed))]))
+
+
+def _ends(new: list[int]) -> list[int]:
+    """Of many shapes the first, the last and what lies between."""
+    return [new[0], new[-1], new[len(new) // 2], *new]
+
+
+def _size(call: Mapping[str, Any]) -> int:
+    if "inputs" in call:
+        return sum(int(row["size"]) for row in call["inputs"].values())
+    return sum(len(text) for text in call["texts"])
+
+
 def _tensor_sample(inputs: Mapping[str, Array], row: int, samples: int) -> str:
     """A sample's content: its row of every input that has one a sample, and the whole of every other."""
     import numpy as np

@@ -1,22 +1,21 @@
-"""Does a changed graph still compute the same? Random inputs, the engine, and the largest difference.
+"""Does a changed graph still compute the same? Invented inputs, the engine, and the largest difference.
 
-Promises: inputs are the same on every machine (fixed seed), cover several batch sizes and lengths, and are plausible: token
-ids stay inside the embedding table, masks are right-padded runs of ones. A difference is measured relative to the largest
+Promises: invented inputs are the same on every machine (fixed seed), cover several batch sizes and lengths, and are plausible:
+token ids stay inside the embedding table, masks are right-padded runs of ones. A difference is measured relative to the largest
 reference value where that exceeds 1, absolutely otherwise. It says nothing about accuracy on real data; measuring does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlpack.errors import PassError
 from mlpack.graphs import files, weights
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import numpy as np
     import onnx
     import onnxruntime
@@ -31,7 +30,8 @@ TOOL_ERRORS = (RuntimeError, ValueError, KeyError, IndexError, AttributeError, T
 
 BATCHES = (1, 2, 5)
 _LENGTHS = (16, 7, 33)
-_SHORTER = (32, 16, 8, 4, 2, 1)
+LENGTHS_TRIED = (max(_LENGTHS), 32, 16, 8, 4, 2, 1)
+"""Longest lengths of open axes that are invented, one after the other until a model takes them."""
 _PIXELS = (64, 96, 64)
 _IN_PLACE = {"session.disable_prepacking": "1"}
 """Weights are read from the mapped file. By default the engine arranges a copy of each for its kernels: the model once more, in
@@ -39,34 +39,6 @@ memory that is not the file's."""
 _WEIGHTS_IN_PLACE_BYTES = 512 << 20
 """Above, sessions that only check take no copies. Below they do, as where the package runs: sums differ in the last bit."""
 _PASSED_ON = ("Cast", "Identity", "Unsqueeze", "Squeeze", "Reshape", "Flatten")
-
-
-def fitting(
-    run: Callable[[Feed], Any], signature: Signature, limits: Mapping[str, int]
-) -> tuple[list[dict[str, np.ndarray[Any, Any]]], list[Any]]:
-    """Inputs that a reference takes, and what it makes of each: shorter ones where the usual lengths are too long for it.
-
-    How many positions a model has stands in no signature, and its config counts them in ways of its own (from an offset, or not at
-    all). Raises the PassError of the usual lengths when it takes no others either.
-    """
-    first: PassError | None = None
-    for longest in (max(_LENGTHS), *_SHORTER):
-        made = feeds(signature, limits, longest=longest)
-        try:
-            return made, [run(feed) for feed in made]
-        except PassError as error:
-            first = first or error
-    assert first is not None
-    raise first
-
-
-def feeds_of(model_dir: Path, model: onnx.ModelProto) -> list[dict[str, np.ndarray[Any, Any]]]:
-    """Inputs that this directory's graph takes, as far as this machine's engine can tell: it may lack kernels for it."""
-    signature, bounds = files.signature_of(model), limits(model)
-    try:
-        return fitting(partial(run, session(model_dir, "ORT_DISABLE_ALL")), signature, bounds)[0]
-    except PassError:
-        return feeds(signature, bounds)
 
 
 def feeds(
@@ -160,7 +132,8 @@ def session_of(source: str | bytes, level: str, entries: Mapping[str, str] | Non
     try:
         return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except engine_errors() as error:
-        raise PassError(f"the engine refuses the graph: {str(error).strip()[:600]}") from error
+        where = (Path(source).parent,) if isinstance(source, str) else ()
+        raise PassError(f"the engine refuses the graph: {said(error, *where)}") from error
 
 
 def save_optimised(
@@ -192,8 +165,15 @@ def run(opened: onnxruntime.InferenceSession, feed: Feed) -> list[np.ndarray[Any
         return list(opened.run(None, dict(feed)))
     except engine_errors() as error:
         shapes = {name: tuple(array.shape) for name, array in feed.items()}
-        message = str(error).strip()[:600]
-        raise PassError(f"the engine cannot run the graph on inputs of shapes {shapes}: {message}") from error
+        raise PassError(f"the engine cannot run the graph on inputs of shapes {shapes}: {said(error)}") from error
+
+
+def said(error: Exception, *folders: Path) -> str:
+    """The engine's words without the places it read from: they go on record, where the same model gives the same bytes."""
+    text = str(error).strip()
+    for folder in folders:
+        text = text.replace(f"{folder}/", "")
+    return re.sub(r"/[^\s:]*/(?=[^/\s:]+)", "", text)[:600]
 
 
 def engine_errors() -> tuple[type[Exception], ...]:

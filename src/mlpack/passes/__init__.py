@@ -38,10 +38,11 @@ class Pass:
 
     `takes`, `gives`: formats; a pass that gives "same" keeps the format it was given. `version` is raised by hand when the output
     of the same input would change. `tools`: distributions whose versions belong in the action. `repeatable`: twice gives one
-    digest. `binds`: fields of the config that the build fills with a directory (`calibration`); its digest, not its path, goes
-    into the action. `tolerance`: largest absolute difference of any output from the input model's on the same data, None where
-    the pass changes the function on purpose. `short`: the field that a bare value in a recipe means (`precision: int8`).
-    `machine`: of a config, what of this machine decides the result beside `tools` (a GPU).
+    digest. `binds`: fields of the config that the build fills with a directory (`calibration`, `evaluation`, and `examples`: a few
+    evaluation calls to compare on); its digest, not its path, goes into the action. `tolerance`: largest absolute difference of any
+    output from the input model's on the same data, None where the pass changes the function on purpose. `short`: the field that a
+    bare value in a recipe means (`precision: int8`). `machine`: of a config, what of this machine decides the result beside `tools`
+    (a GPU).
     """
 
     run: Run
@@ -65,6 +66,7 @@ PASSES: dict[str, Pass] = {
         gives="onnx",
         version=2,
         tools=("torch", "onnx", "onnxscript", "optimum-onnx", "transformers", "torch-pruning", "onnxruntime"),
+        binds=("examples",),
         tolerance=export.TOLERANCE,
     ),
     "convert": Pass(
@@ -82,8 +84,9 @@ PASSES: dict[str, Pass] = {
         config=simplify.Simplify,
         takes=("onnx",),
         gives="onnx",
-        version=1,
+        version=2,
         tools=("onnx", "onnxruntime", "sympy"),
+        binds=("examples",),
         tolerance=simplify.TOLERANCE,
     ),
     "quantize": Pass(
@@ -110,9 +113,9 @@ PASSES: dict[str, Pass] = {
         config=precision.Precision,
         takes=("onnx",),
         gives="onnx",
-        version=2,
+        version=3,
         tools=("onnx", "onnxruntime", "sympy", "ml-dtypes"),
-        binds=("calibration",),
+        binds=("calibration", "examples"),
         short="type",
     ),
     "optimize": Pass(
@@ -120,8 +123,9 @@ PASSES: dict[str, Pass] = {
         config=optimize.Optimize,
         takes=("onnx",),
         gives="onnx",
-        version=2,
+        version=3,
         tools=("onnx", "onnxruntime"),
+        binds=("examples",),
         tolerance=optimize.TOLERANCE,
     ),
     "tensorrt": Pass(

@@ -8,14 +8,14 @@ what became of the others. No pickle is executed, no remote code trusted, no net
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlpack import temporary
 from mlpack.errors import PassError
-from mlpack.graphs import check, files, quiet
+from mlpack.graphs import check, files, quiet, trials
 from mlpack.passes.export import extras, huggingface, pooling, ports, torch_model
 from mlpack.records import Signature
 
@@ -44,6 +44,8 @@ class Export:
     """Hugging Face only: feature-extraction, text-classification, ...; read from the model's config when not given."""
     tolerance: float = TOLERANCE
     """Largest difference from eager: relative to the largest output value if that exceeds 1, else absolute."""
+    examples: Path | None = None
+    """Directory of recorded calls (calls.json, calls.bin) on which the graph is compared with eager."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +57,8 @@ class _Source:
     limits: dict[str, int]
     eager: Callable[[check.Feed], dict[str, Any]]
     invention: ports.Invention | None = None
+    calls: list[dict[str, Any]] = field(default_factory=list)
+    """The recipe's own, as far as they are known before the graph is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +77,9 @@ def run(model_dir: Path, config: Export, out_dir: Path) -> None:
         if config.exporter == "optimum":
             raise PassError("export: optimum knows Hugging Face directories only; use 'dynamo' or 'torchscript' for a torch source")
         with quiet.exporters(), torch_model.opened(model_dir) as (module, described):
-            notes = _first_that_agrees(_torch_source(module, described), config, ("dynamo", "torchscript"), out_dir)
+            calls = trials.recorded(config.examples, model_dir, Signature(inputs=described.inputs, outputs=()))
+            source = _torch_source(module, described, calls)
+            notes = _first_that_agrees(source, config, ("dynamo", "torchscript"), out_dir)
     else:
         with quiet.exporters():
             notes = _export_huggingface(model_dir, config, out_dir)
@@ -107,7 +113,7 @@ def _export_loaded(model: huggingface.Loaded, config: Export, out_dir: Path) -> 
     return _first_that_agrees(source, config, order, out_dir, model)
 
 
-def _torch_source(module: torch.nn.Module, described: torch_model.Description) -> _Source:
+def _torch_source(module: torch.nn.Module, described: torch_model.Description, calls: list[dict[str, Any]]) -> _Source:
     import torch
 
     def eager(feed: check.Feed) -> dict[str, Any]:
@@ -122,7 +128,7 @@ def _torch_source(module: torch.nn.Module, described: torch_model.Description) -
                     "are the recipe's inputs in the order and of the shapes that forward() takes?"
                 ) from error
 
-    return _Source(module=module, inputs=described.inputs, limits={}, eager=eager)
+    return _Source(module=module, inputs=described.inputs, limits={}, eager=eager, calls=calls)
 
 
 def _named(value: Any) -> dict[str, Any]:
@@ -152,17 +158,19 @@ def _first_that_agrees(
         order = (config.exporter,)
     signature_inputs = Signature(inputs=source.inputs, outputs=())
     if source.invention is None:
-        feeds, eager = check.fitting(source.eager, signature_inputs, source.limits)
+        tried = trials.of_signature(source.eager, signature_inputs, source.limits, source.calls)
+        example = tried.example(signature_inputs)
     else:
         feeds, eager = ports.fitting(source.eager, source.invention)
-    references = [list(outputs.values()) for outputs in eager]
-    names = model.outputs if model is not None else tuple(eager[0])
+        tried, example = trials.Trials(feeds=tuple(feeds), references=tuple(eager)), feeds[1]
+    references = [list(outputs.values()) for outputs in tried.references]
+    names = model.outputs if model is not None else tuple(tried.references[0])
     rejected: dict[str, str] = {}
     for exporter in order:
         try:
-            exported = _export_with(exporter, _Call(source, feeds[1], names, config.opset), model)
+            exported = _export_with(exporter, _Call(source, example, names, config.opset), model)
             files.save(exported, out_dir)
-            gap = _gap(out_dir, source.inputs, feeds, references)
+            gap = _gap(out_dir, source.inputs, tried.feeds, references)
         except PassError as error:
             rejected[exporter] = str(error)
         else:
@@ -176,7 +184,7 @@ def _first_that_agrees(
 
 
 def _gap(
-    out_dir: Path, inputs: tuple[TensorSpec, ...], feeds: list[dict[str, Any]], references: list[list[Any]]
+    out_dir: Path, inputs: tuple[TensorSpec, ...], feeds: Sequence[dict[str, Any]], references: list[list[Any]]
 ) -> float:
     """The largest difference of the written graph from eager. Raises PassError when its inputs are not the ones asked for."""
     signature = files.read_signature(out_dir)

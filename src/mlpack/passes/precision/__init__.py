@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mlpack.digest import canonical_json
 from mlpack.errors import PassError
-from mlpack.graphs import check, files
+from mlpack.graphs import check, files, trials
 from mlpack.passes.optimize import ENGINE
 from mlpack.passes.precision import casts, checks, int8, trt_form
 
@@ -52,6 +52,8 @@ class Precision:
     """int8 and mixed: how the range of an activation is read from the calibration data."""
     samples: int = 512
     """int8 and mixed: at most this many calls are used for calibration."""
+    examples: Path | None = None
+    """Directory of recorded calls (calls.json, calls.bin) on which the result is compared with its input."""
 
     def __post_init__(self) -> None:
         if self.samples < 1:
@@ -81,7 +83,7 @@ def _bf16(model: onnx.ModelProto, config: Precision, model_dir: Path, out_dir: P
     """bfloat16 and its twin: the same graph, the same roundings, for an engine without bfloat16 kernels."""
     from onnx import TensorProto
 
-    feeds = check.feeds_of(model_dir, model)
+    feeds = trials.feeds_of(model_dir, model, config.examples)
     before = Counter(node.op_type for node in model.graph.node)
     checks.refuse_overflow(checks.inferred(model), feeds, "bf16")
 
@@ -109,7 +111,7 @@ def _fp16(model: onnx.ModelProto, config: Precision, model_dir: Path, out_dir: P
     from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
     from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
-    feeds = check.feeds_of(model_dir, model)
+    feeds = trials.feeds_of(model_dir, model, config.examples)
     before = Counter(node.op_type for node in model.graph.node)
     blocked = [*DEFAULT_OP_BLOCK_LIST, *(name for name in _KEPT_FLOAT if before[name]), *config.keep_float]
     _separate(model, blocked)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mlpack import digest, temporary
 from mlpack.errors import PassError
-from mlpack.graphs import check, files
+from mlpack.graphs import files, trials
 from mlpack.passes.tensorrt import build, child, golden, native, profiles, refusal
 from mlpack.passes.tensorrt.profiles import MAX_BATCH, Bounds
 
@@ -224,7 +224,7 @@ def _gate(model_dir: Path, config: Tensorrt, out_dir: Path) -> None:
 
 def _invented(model_dir: Path, signature: Signature) -> tuple[dict[str, tuple[int, ...]], ...]:
     """Shapes of made-up inputs: a gate must not need data."""
-    feeds = check.feeds_of(model_dir, files.load(model_dir))
+    feeds = trials.feeds_of(model_dir, files.load(model_dir))
     return tuple({spec.name: tuple(feed[spec.name].shape) for spec in signature.inputs} for feed in feeds)
 
 

@@ -18,7 +18,7 @@ from mlpack import digest
 from mlpack.data import reader
 from mlpack.data.calls import DATATYPES
 from mlpack.errors import PassError
-from mlpack.graphs import check, files
+from mlpack.graphs import check, files, trials
 from mlpack.passes.precision import checks
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def _feeds(
     if evaluation is not None:
         made: Iterator[dict[str, Any]] = reader.read(evaluation, model_dir, signature)
     else:
-        made = iter(check.feeds_of(model_dir, files.load(model_dir)))
+        made = iter(trials.feeds_of(model_dir, files.load(model_dir)))
     found = 0
     for feed in made:
         cut = _within(feed, signature, profiles[0] if profiles else {})
