@@ -53,8 +53,9 @@ recorded in the package's `package.json`; the text lies in the package's `licens
 
 _DATA = """## Data files
 
-`.npz`: one array per model input, and optionally `labels`, one a sample: class numbers for `top1` and `f1`, numbers for
-`mae` and `rmse`, numbers or strings for `recall_at_1` and metrics of your own. An array with as many
+`.npz`: one array per model input, and optionally `labels`, one a sample: class numbers or names for `top1` and `f1` (a row
+of them for tokens, -100 for those that do not count), numbers for `mae` and `rmse`, numbers or strings for retrieval, rows
+of [class, x1, y1, x2, y2] for boxes (padded with a class of -1), anything for metrics of your own. An array with as many
 axes as the model's input is cut into calls along its first; one with an axis more holds whole calls. Counts must agree.
 Pickles are never opened. Element types are converted only where nothing is lost: any float to the model's float,
 integers to wider ones.
@@ -63,7 +64,8 @@ integers to wider ones.
 gives every query and then every document, labelled with the pair's number. Texts are tokenised inside the package.
 
 `module:function`: called without arguments, returns an iterable of `(inputs, labels)`; inputs are arrays by name, batch
-included (or a list of texts); labels are one a sample, or None. Its name is its code's digest, so data it reads from
+included (or a list of texts); labels are one a sample, of any lengths (an array [n, 5] of boxes for a picture, a list of
+tags for a sentence), or None. Its name is its code's digest, so data it reads from
 elsewhere should not change.
 """
 

@@ -148,6 +148,8 @@ class Bench:
     roots: tuple[Path, ...]
     effort: Effort
     observe: Callable[[str], None]
+    names: tuple[str, ...] | None = None
+    """What the model calls its classes, by column."""
 
     def measure(self, subjects: Mapping[str, Package], baseline_id: str, data: Data) -> dict[str, Measurement | MeasureError]:
         """A measurement of every package, taken in turns with the baseline's; packages of equal content share one.
@@ -221,6 +223,7 @@ class Bench:
             samples=tuple(call["samples"] for call in calls_),
             isa=isa,
             load_hook=self._load_hook,
+            names=self.names,
         )
         n_calls = len(calls_)
         self.observe(f"measure: accuracy on {n_calls} calls, {len(subjects)} packages")
@@ -265,10 +268,20 @@ class Bench:
         spec = self.recipe.metric
         hooks = [name for name in (spec.name, spec.decode) if name is not None and entrypoint.is_reference(name)]
         code = {name: str(entrypoint.content(entrypoint.locate(name, self.roots))) for name in hooks}
-        return {"spec": dataclasses.asdict(spec), "code": code}
+        return {"spec": dataclasses.asdict(spec), "code": code, "names": self.names}
 
     def _load_hook(self, reference: str) -> Callable[..., Any]:
         return entrypoint.load(entrypoint.locate(reference, self.roots))
+
+
+def names_of(model_dir: Path) -> tuple[str, ...] | None:
+    """What a model's directory says that its columns are called (labels.json), in their order; None where that is of no use."""
+    path = model_dir / "labels.json"
+    if not path.is_file():
+        return None
+    said = json.loads(path.read_bytes())
+    names = tuple(said.get(str(index)) for index in range(len(said))) if isinstance(said, dict) else ()
+    return tuple(map(str, names)) if names and None not in names and len(set(names)) == len(names) else None
 
 
 def _subject(id_: str, package: Package, root: Path) -> Subject:

@@ -246,3 +246,62 @@ def test_f1_is_scikit_learns_macro(pairs: list[tuple[int, int]]) -> None:
     truth, said = [a for a, _ in pairs], [b for _, b in pairs]
     expected = f1_score(truth, said, average="macro", zero_division=0)
     assert _score("f1", _logits(said, 4), truth).value == pytest.approx(expected)
+
+
+RAGGED = [{"logits": np.eye(3, dtype=np.float32)[row][None]} for row in ([0, 1], [1, 2, 0], [2])]
+TAGS = [[-100, 1], [1, 2, -100], [2]]
+
+
+def test_users_metric_gets_ragged_outputs_padded() -> None:
+    def score(outputs: dict[str, Any], labels: Any) -> float:
+        said, want = outputs["logits"].argmax(-1), np.asarray(labels)
+        keep = want != -100
+        return float((said[keep] == want[keep]).mean())
+
+    assert metrics.evaluate(_hook(score), RAGGED, TAGS).value == 1.0
+    worse = [*RAGGED[:2], {"logits": np.eye(3, dtype=np.float32)[[0]][None]}]
+    assert metrics.evaluate(_hook(score), worse, TAGS).value == 0.75
+
+
+def test_users_metric_may_take_calls() -> None:
+    def score(calls: list[dict[str, Any]], labels: list[list[Any]]) -> float:
+        return float(np.mean([len(call["boxes"]) == label for call, (label,) in zip(calls, labels, strict=True)]))
+
+    calls = [{"boxes": np.zeros((n, 4), np.float32)} for n in (0, 3, 7, 1)]
+    metric = _hook(score)
+    one = metrics.evaluate(metric, calls, [0, 3, 7, 2], samples=[1] * 4)
+    assert (one.value, one.n) == (0.75, 4)
+    two = metrics.evaluate(metric, calls, [0, 3, 7, 1], samples=[1] * 4)
+    drop, low, high = metrics.paired_drop(metric, two, one)
+    assert low < drop < high
+
+
+def test_users_metric_of_outputs_that_cannot_be_joined_is_told_of_calls() -> None:
+    boxes = [{"boxes": np.zeros((n, n)), "n": np.array([n])} for n in (2, 3)]
+    with pytest.raises(RecipeError, match="a parameter `calls`"):
+        metrics.evaluate(_hook(lambda outputs, labels: 1.0), boxes, [0, 0], samples=[1, 1])
+
+
+@pytest.mark.parametrize("error", [KeyError("logit"), ZeroDivisionError("x"), SystemError("y")])
+def test_users_metric_that_raises_is_quoted(error: Exception) -> None:
+    def score(outputs: dict[str, Any], labels: Any) -> float:
+        raise error
+
+    with pytest.raises(RecipeError, match=type(error).__name__):
+        metrics.evaluate(_hook(score), _logits([0, 1]), [0, 1])
+
+
+@pytest.mark.parametrize("name", ["top1", "mae", "recall_at_1"])
+def test_ragged_outputs_are_never_numpys_exception(name: str) -> None:
+    with pytest.raises(RecipeError):
+        _score(name, RAGGED, [0, 1, 2])
+
+
+@pytest.mark.parametrize("name", ["agreement", "cosine"])
+def test_another_number_of_rows_is_a_disagreement_of_that_call(name: str) -> None:
+    theirs = [{"boxes": np.ones((n, 4), np.float32), "scores": np.ones(n, np.float32)} for n in (3, 5, 0, 2)]
+    ours = [*theirs[:1], {"boxes": np.ones((4, 4), np.float32), "scores": np.ones(4, np.float32)}, *theirs[2:]]
+    metric = METRICS[name]
+    found = metrics.evaluate(metric, ours, None, theirs, samples=[1] * 4)
+    assert (found.value, found.n) == (0.75, 4)
+    assert metrics.evaluate(metric, theirs, None, samples=[1] * 4).value == 1.0

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from mlpack import bounded, digest, entrypoint, zips
+from mlpack.data import labels as plain_labels
 from mlpack.data.calls import Writer
-from mlpack.data.shaping import Layout, converted, finite, labels_of, misfits, misnamed, shown
+from mlpack.data.shaping import Layout, converted, labels_of, misfits, misnamed, shown
 from mlpack.digest import Digest
 from mlpack.entrypoint import EntryPoint
 from mlpack.errors import RecipeError
@@ -256,11 +257,8 @@ def _text_row(line: bytes) -> tuple[dict[str, Any] | None, str | None]:
     for key in row.keys() - {"label"}:
         if not isinstance(row[key], str) or not _encodable(row[key]):
             return None, f"{key} must be a string of text"
-    label = row.get("label", 0)
-    odd = (isinstance(label, float) and not math.isfinite(label)) or (isinstance(label, str) and not _encodable(label))
-    if odd or isinstance(label, bool) or not isinstance(label, int | float | str):
-        return None, "label must be a number or a string"
-    return row, None
+    problem = plain_labels.problem(row.get("label", 0))
+    return (None, problem) if problem else (row, None)
 
 
 def _encodable(text: str) -> bool:
@@ -302,7 +300,7 @@ def _as_arrays(item: Any) -> Any:
     inputs, labels = item
     if isinstance(inputs, Mapping):
         inputs = {str(name): np.asarray(value) for name, value in inputs.items()}
-    return inputs, None if labels is None else np.atleast_1d(np.asarray(labels))
+    return inputs, plain_labels.arrays(labels)
 
 
 def _take(item: Any, signature: Signature, writer: Writer, tokenised: bool) -> tuple[list[Any] | None, list[str]]:
@@ -310,12 +308,14 @@ def _take(item: Any, signature: Signature, writer: Writer, tokenised: bool) -> t
     if not isinstance(item, tuple | list) or len(item) != 2:
         return None, [f"each item must be (inputs, labels), not {type(item).__name__}"]
     inputs, labels = item
-    if labels is not None and (labels.dtype.kind not in "biufU" or (labels.dtype.kind == "f" and not finite(labels))):
-        return None, [f"labels must be finite numbers or strings, not {labels.dtype.name}"]
-    said = None if labels is None else list(labels.tolist())
+    try:
+        said = plain_labels.plain(labels)
+    except ValueError as error:
+        return None, [str(error)]
     if isinstance(inputs, str):
-        return said, _take_texts([inputs], said, writer, tokenised)
+        inputs = [inputs]
     if isinstance(inputs, tuple | list) and all(isinstance(text, str) for text in inputs):
+        said = None if said is None else plain_labels.a_sample(said, len(inputs))
         return said, _take_texts(inputs, said, writer, tokenised)
     if not isinstance(inputs, Mapping):
         return None, [f"inputs must be a mapping of names to arrays, not {type(inputs).__name__}"]
@@ -332,6 +332,7 @@ def _take(item: Any, signature: Signature, writer: Writer, tokenised: bool) -> t
         problems += [problem] if problem else []
     first = {array.shape[0] if array.ndim else 1 for array in feed.values()}
     rows = first.pop() if len(first) == 1 else 1
+    said = None if said is None else plain_labels.a_sample(said, rows)
     if said is not None and len(said) not in (rows, 1):
         problems.append(f"{len(said)} labels for {rows} samples")
     if not problems:

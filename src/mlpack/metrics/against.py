@@ -7,6 +7,7 @@ call in which the candidate gives another number of rows is a disagreement of th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -102,6 +103,11 @@ def a_sample(rows: Array, samples: int) -> Array:
     return np.full(samples, rows.mean() if len(rows) else 1.0)
 
 
+def flat(array: Array) -> Array:
+    """A row a row, all its values behind one another. numpy's -1 cannot be told where there are none."""
+    return array.reshape(len(array), math.prod(array.shape[1:]))
+
+
 def _cosines(pairs: Sequence[Pair]) -> list[Array]:
     import numpy as np
 
@@ -110,8 +116,8 @@ def _cosines(pairs: Sequence[Pair]) -> list[Array]:
         if theirs.dtype.kind not in "fiub":
             rows.append(same(ours, theirs))
             continue
-        a = np.nan_to_num(ours.reshape(len(ours), -1).astype(np.float64))
-        b = np.nan_to_num(theirs.reshape(len(theirs), -1).astype(np.float64))
+        a = np.nan_to_num(flat(ours).astype(np.float64))
+        b = np.nan_to_num(flat(theirs).astype(np.float64))
         norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
         equal = np.all(a == b, axis=1)
         found = (a * b).sum(axis=1) / np.where(norms > 0, norms, 1.0)
@@ -150,4 +156,4 @@ def same(ours: Array, theirs: Array) -> Array:
 def _shares(alike: Array) -> Array:
     import numpy as np
 
-    return np.asarray(alike.reshape(len(alike), -1).mean(axis=1)) if alike.size else np.ones(len(alike))
+    return np.asarray(flat(alike).mean(axis=1)) if alike.size else np.ones(len(alike))

@@ -173,7 +173,7 @@ def _scored(name: str, pairs: Pairs, samples: tuple[int, ...], layout: _Layout, 
         if axis is not None and theirs.size:
             ours, theirs = ours.take([channel], axis), theirs.take([channel], axis)
         whole = len(theirs) == n
-        ours, theirs = (each.reshape(n, -1) if whole else each.reshape(1, -1) for each in (ours, theirs - mean))
+        ours, theirs = (against.flat(each if whole else each[None]) for each in (ours, theirs - mean))
         with np.errstate(over="ignore", invalid="ignore"):
             error = np.square(ours - mean - theirs)
         sums = np.stack([each.sum(axis=1) for each in (error, theirs, np.square(theirs), np.ones_like(theirs))], axis=1)

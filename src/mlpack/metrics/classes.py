@@ -263,7 +263,7 @@ def _of_tokens(labels: _Labels, name: str, rows: list[Array], columns: int | Non
                 f"{labels.metric}: sample {index} has {len(label)} labels and the output {name} {len(row)} tokens: one"
                 f" label a token of the model is needed, special tokens included; {ignored} for those that do not count"
             )
-        kept = [place for place, one in enumerate(label) if one != ignored]
+        kept = [place for place, one in enumerate(label) if str(one) != str(ignored)]
         truth += [label[place] for place in kept]
         said.append(row[kept])
         sample += [index] * len(kept)
