@@ -217,9 +217,7 @@ def _fill(model: ir.Model) -> None:
             continue
         left -= size
         made = onnx_ir.tensor(np.full(shape, value[0]), name=node.outputs[0].name)
-        weight = onnx_ir.Value(
-            name=node.outputs[0].name, shape=made.shape, type=onnx_ir.TensorType(made.dtype), const_value=made
-        )
+        weight = onnx_ir.Value(name=node.outputs[0].name, shape=made.shape, type=onnx_ir.TensorType(made.dtype), const_value=made)
         assert node.graph is not None
         node.graph.register_initializer(weight)
         node.outputs[0].replace_all_uses_with(weight)
@@ -289,7 +287,7 @@ def _inferences(model: onnx.ModelProto) -> Iterator[onnx.ModelProto]:
     import onnx
     from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
 
-    bare = _declared(model)
+    bare = weights.declared(model)
     try:
         yield onnx.shape_inference.infer_shapes(bare, data_prop=True)
     except (RuntimeError, ValueError, onnx.shape_inference.InferenceError):
@@ -303,17 +301,3 @@ def _inferences(model: onnx.ModelProto) -> Iterator[onnx.ModelProto]:
     except Exception:  # noqa: BLE001  it raises bare ones; running is what remains
         return
     yield tool.out_mp_
-
-
-def _declared(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy whose large weights are inputs of their type and shape: nothing to infer from, and nothing to hold."""
-    import onnx
-
-    bare = weights.skeleton(model)
-    pairs = zip(bare.graph.initializer, model.graph.initializer, strict=True)
-    large = {kept.name: full for kept, full in pairs if kept.dims != full.dims}
-    for tensor in [tensor for tensor in bare.graph.initializer if tensor.name in large]:
-        bare.graph.initializer.remove(tensor)
-        if tensor.name not in {value.name for value in bare.graph.input}:
-            bare.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, large[tensor.name].dims))
-    return bare

@@ -235,6 +235,20 @@ def skeleton(model: onnx.ModelProto) -> onnx.ModelProto:
     return bare
 
 
+def declared(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A skeleton whose large weights are inputs of their type and shape: nothing to infer from, and nothing to hold."""
+    import onnx
+
+    bare = skeleton(model)
+    pairs = zip(bare.graph.initializer, model.graph.initializer, strict=True)
+    large = {kept.name: full for kept, full in pairs if kept.dims != full.dims}
+    for tensor in [tensor for tensor in bare.graph.initializer if tensor.name in large]:
+        bare.graph.initializer.remove(tensor)
+        if tensor.name not in {value.name for value in bare.graph.input}:
+            bare.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, large[tensor.name].dims))
+    return bare
+
+
 def _put(message: Any, name: str, value: Any) -> None:
     field = getattr(message, name)
     if hasattr(field, "MergeFrom"):

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mlpack import temporary
 from mlpack.errors import PassError
-from mlpack.graphs import check, files, quiet
-from mlpack.passes.quantize import calibrate
+from mlpack.graphs import check, files
+from mlpack.passes.quantize import calibrate, dynamic
 
 if TYPE_CHECKING:
     import onnx
@@ -57,7 +57,7 @@ class Quantize:
 
 def run(model_dir: Path, config: Quantize, out_dir: Path) -> None:
     """Quantizes the graph of `model_dir` into `out_dir`. Raises PassError when there is nothing to do or no data to do it."""
-    model = files.load(model_dir)
+    model = files.outline(model_dir)
     operators = Counter(node.op_type for node in model.graph.node)
     convolutions = [node.name for node in model.graph.node if node.op_type in ("Conv", "ConvTranspose")]
     method = config.method if config.method != "auto" else ("static" if convolutions else "dynamic")
@@ -69,12 +69,12 @@ def run(model_dir: Path, config: Quantize, out_dir: Path) -> None:
     if any(operators[name] for name in ("DequantizeLinear", "MatMulInteger", "QLinearConv", "QAttention")):
         raise PassError("quantize: the graph is quantized already; give the float model")
     reduce_range = config.arch != "arm64" if config.reduce_range is None else config.reduce_range
-    with temporary.directory("quantize") as scratch:
-        if method == "dynamic":
-            result = _dynamic(model, config, reduce_range, Path(scratch))
-            quantized = _integer_nodes(result)
-        else:
-            result = calibrate.quantized(model, model_dir, _static(config, reduce_range), Path(scratch))
+    if method == "dynamic":
+        result = dynamic.quantized(model, [*_DYNAMIC, *(_TABLES if config.embeddings else ())], config.per_channel, reduce_range)
+        quantized = _integer_nodes(result)
+    else:
+        with temporary.directory("quantize", out_dir) as scratch:
+            result = calibrate.quantized(files.load(model_dir), model_dir, _static(config, reduce_range), scratch)
             quantized = calibrate.quantized_nodes(result)
     if not quantized:
         wanted = ", ".join(_DYNAMIC if method == "dynamic" else calibrate.WEIGHTED)
@@ -110,22 +110,3 @@ def _static(config: Quantize, reduce_range: bool) -> calibrate.Settings:
         calls=config.calibration, samples=config.samples, method=config.calibration_method, per_channel=config.per_channel,
         reduce_range=reduce_range, signed_activations=config.arch == "arm64",
     )  # fmt: skip
-
-
-def _dynamic(model: onnx.ModelProto, config: Quantize, reduce_range: bool, scratch: Path) -> onnx.ModelProto:
-    import onnx
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    operators = [*_DYNAMIC, *(_TABLES if config.embeddings else ())]
-    try:
-        with quiet.engine_tools("quantize"):
-            quantize_dynamic(
-                model, scratch / files.MODEL, op_types_to_quantize=operators, per_channel=config.per_channel,
-                reduce_range=reduce_range, weight_type=QuantType.QInt8,
-                extra_options={"MatMulConstBOnly": True, "DefaultTensorType": onnx.TensorProto.FLOAT},
-            )  # fmt: skip
-    except check.TOOL_ERRORS as error:
-        raise PassError(
-            f"quantize: onnxruntime's quantizer failed ({type(error).__name__}: {error}); simplify the graph first"
-        ) from error
-    return files.load(scratch)

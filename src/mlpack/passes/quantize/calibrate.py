@@ -166,8 +166,6 @@ def quantized_nodes(model: onnx.ModelProto) -> dict[str, int]:
     """How many nodes of each kind read only dequantized data."""
     dequantized = {name for node in model.graph.node if node.op_type == "DequantizeLinear" for name in node.output}
     counted = Counter(
-        node.op_type
-        for node in model.graph.node
-        if node.op_type in WEIGHTED and set(filter(None, node.input)) <= dequantized
+        node.op_type for node in model.graph.node if node.op_type in WEIGHTED and set(filter(None, node.input)) <= dequantized
     )
     return dict(sorted(counted.items()))
