@@ -109,7 +109,7 @@ def test_accuracy_is_judged_by_its_value_and_says_when_that_is_not_certain() -> 
     assert judged(decision, "maybe")[0] is Status.OK
     assert "(95 % interval -0.0040 to 0.0120, n=2000); not certain: the interval reaches beyond" in judged(decision, "maybe")[1]
     assert judged(decision, "beyond")[0] is Status.OVER_BUDGET
-    assert "more evaluation data could settle it" in judged(decision, "beyond")[1]
+    assert "n=2,000 is too small to tell, about 162,000 samples would do" in judged(decision, "beyond")[1]
 
 
 def test_failures_limits_and_skips_keep_their_own_words() -> None:
@@ -270,6 +270,17 @@ def test_the_order_of_candidates_never_matters(results: list[Result], prefer: st
     assert {v.candidate_id: v for v in first.verdicts} == {v.candidate_id: v for v in second.verdicts}
     assert [v.candidate_id for v in first.verdicts] == [r.candidate.id for r in results]
     assert all(v.reasons for v in first.verdicts)
+
+
+def test_a_large_drop_that_no_budget_looks_at_is_warned_of() -> None:
+    slim = result("slim", measurement=measurement(4.0, accuracy=accuracy(0.84, 0.8, 0.88)))
+    float_ = result("fp32", measurement=measurement(31.0))
+    decision = choose(slim, float_, budgets=Budgets())
+    assert decision.chosen == "slim@lambda-zip-x86_64"
+    said = judged(decision, "slim")[1]
+    assert "warning: its top1 is 0.0815, worse than the float's by 0.8400, and no budget says how much worse it may be" in said
+    assert "warning" not in judged(choose(slim, float_, budgets=Budgets(accuracy_drop=0.9)), "slim")[1]
+    assert "warning" not in judged(choose(result("int8", measurement=measurement(4.0)), float_, budgets=Budgets()), "int8")[1]
 
 
 SLOW = Budgets(latency_p95_ms=5.0)

@@ -13,7 +13,7 @@ import pytest
 from tests.hostile import MARKDOWN, references, rendered, without_code
 from tests.outcomes import accuracy, measurement, on_an_estimate, on_gpu, outcome, result, typical
 
-from mlpack import buildjson, report, summary
+from mlpack import buildjson, report, report_html, summary
 from mlpack.decide import decide
 from mlpack.digest import of_bytes
 from mlpack.errors import RecipeError
@@ -238,3 +238,15 @@ def test_notes_that_packages_share_stand_once() -> None:
     record["candidates"] = [first, second]
     found = summary.notes(record)
     assert found[:2] == [f"{first['id']}, {second['id']}: left out: a; b", f"{first['id']}: large"]
+
+
+def test_an_evaluation_set_that_is_too_small_is_said_everywhere() -> None:
+    unsure = result("int8", measurement=measurement(4.0, accuracy=accuracy(0.0, -0.02, 0.04, n=100)))
+    budgets = Budgets(accuracy_drop=0.02)
+    record = report.build_record(outcome((result("fp32", measurement=measurement(31.0)), unsure), budgets))
+    said = "the evaluation set (n=100) is too small to tell whether the accuracy drop keeps its budget of 0.02: about 400 samples"
+    assert [one["accuracy"]["samples_that_tell"] for one in record["candidates"]] == [None, 400]
+    assert said in summary.warnings(record)[0]
+    assert "too small to tell" in report.markdown(record)
+    assert "too small to tell" in report_html.html(record)
+    assert "about 400 samples would do" in " ".join(record["candidates"][1]["reasons"])

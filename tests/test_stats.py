@@ -88,3 +88,34 @@ def test_overlap_is_mutual_and_includes_touching() -> None:
     assert low.overlaps(high)
     assert high.overlaps(low)
     assert not low.overlaps(stats.Interval(low=3.1, value=4, high=5))
+
+
+@pytest.mark.parametrize(
+    ("n", "drop", "limit", "share", "enough"),
+    [
+        (100, (-0.02, 0.0, 0.04), 0.02, True, 400),  # half of 0.04 has to become 0.02: four times as many
+        (100, (0.0, 0.01, 0.03), 0.02, True, 400),
+        (100, (0.01, 0.03, 0.06), 0.02, True, 900),  # beyond the limit, and not certainly
+        (100, (0.0, 0.01, 0.02), 0.02, True, None),
+        (100, (0.03, 0.05, 0.2), 0.02, True, None),  # wide, and certain all the same
+        (100, (0.0, 0.02, 0.04), 0.02, True, 10_000),
+        (50, (0.0, 0.0, 0.0), 0.02, True, 150),  # the rule of three
+        (150, (0.0, 0.0, 0.0), 0.02, True, None),
+        (50, (0.0, 0.0, 0.0), 0.02, False, None),
+        (50, (1.0, 1.0, 1.0), 0.02, True, None),
+        (50, (-0.1, 0.0, 0.1), 0.0, True, None),  # no number of samples shows a drop of nothing
+    ],
+)
+def test_how_many_samples_would_tell(n: int, drop: tuple[float, ...], limit: float, share: bool, enough: int | None) -> None:
+    around = stats.Interval(low=drop[0], value=drop[1], high=drop[2])
+    assert stats.samples_that_tell(n, around, limit, share=share) == enough
+
+
+def test_as_many_as_would_tell_do_tell() -> None:
+    """With the interval that n times as many samples have, nothing is left to tell."""
+    for low, value, high in ((-0.1, 0.0, 0.05), (0.0, 0.015, 0.09), (-0.3, 0.1, 0.5)):
+        enough = stats.samples_that_tell(200, stats.Interval(low=low, value=value, high=high), 0.02, share=True)
+        assert enough is not None
+        shrunk = (200 / enough) ** 0.5
+        around = stats.Interval(low=value - (value - low) * shrunk, value=value, high=value + (high - value) * shrunk)
+        assert stats.samples_that_tell(enough, around, 0.02 + 1e-12, share=True) in (None, enough + 1)

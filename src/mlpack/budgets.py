@@ -11,7 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mlpack import stats, words
-from mlpack.records import Budgets, Estimate, Measurement, Result
+from mlpack.metrics import METRICS
+from mlpack.records import Accuracy, Budgets, Estimate, Measurement, Result
+
+WARNING = "warning: "
+"""How a reason begins that is to be seen without unfolding the reasons."""
+LARGE_DROP = 0.05
+"""A drop of more than this share of the float's value is not passed over in silence."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +139,30 @@ def _latency(measured: Measurement | None, share: float, limit: float, estimate:
     return _plain(label, stats.percentile(measured.latency_ms, share), limit, words.ms, f" (n={n}{batch})")
 
 
+def samples_that_tell(accuracy: Accuracy, limit: float | None) -> int | None:
+    """About how many samples would tell whether the drop keeps its budget, where the evaluation set is too small for that."""
+    if limit is None:
+        return None
+    share = accuracy.metric in METRICS and METRICS[accuracy.metric].share
+    around = stats.Interval(low=min(accuracy.ci_low, accuracy.drop), value=accuracy.drop, high=max(accuracy.ci_high, accuracy.drop))
+    return stats.samples_that_tell(accuracy.n, around, limit, share=share)
+
+
+def unbounded(result: Result, budgets: Budgets) -> str | None:
+    """What to say of a candidate that is much worse than its float where no budget looks at that; None where there is nothing."""
+    accuracy = result.measurement.accuracy if result.measurement else None
+    if budgets.accuracy_drop is not None or accuracy is None:
+        return None
+    # Whether higher or lower is better is not said of a user's own metric: the larger of the two is the float's value, or more.
+    size = max(abs(accuracy.value + accuracy.drop), abs(accuracy.value - accuracy.drop))
+    if not accuracy.drop > LARGE_DROP * size:
+        return None
+    return (
+        f"its {accuracy.metric} is {words.share(accuracy.value)}, worse than the float's by {words.share(accuracy.drop)}, and no "
+        "budget says how much worse it may be: set budgets.accuracy_drop"
+    )
+
+
 def _accuracy(result: Result, limit: float, *, itself: bool) -> Check:
     """The drop by its point value; an interval that reaches across the budget is said to leave it open."""
     accuracy = result.measurement.accuracy if result.measurement else None
@@ -152,6 +182,8 @@ def _accuracy(result: Result, limit: float, *, itself: bool) -> Check:
     if fits and accuracy.ci_high > limit:
         text += "; not certain: the interval reaches beyond the budget"
     if not fits and accuracy.ci_low <= limit:
-        text += "; not certain: the interval reaches into the budget, more evaluation data could settle it"
+        text += "; not certain: the interval reaches into the budget"
+    if (enough := samples_that_tell(accuracy, limit)) is not None:
+        text += f"; n={accuracy.n:,} is too small to tell, about {enough:,} samples would do"
     excess = (accuracy.drop - limit) / limit if not fits and limit > 0 else 0.0
     return Check(fits=fits, known=True, text=text, excess=excess)

@@ -210,8 +210,10 @@ class Console:
         return self._line("\n".join(line.rstrip() for line in drawn.get().splitlines()))
 
     def verdict(self, record: Mapping[str, Any]) -> None:
-        """The decision; when nothing fits, each candidate's first reason, and an annotation."""
+        """The decision, after what speaks against it; when nothing fits, each candidate's first reason, and an annotation."""
         verdict = summary.verdict(record)
+        for warning in summary.warnings(record):
+            self.warn(warning)
         if verdict.chosen is not None:
             if not self._quiet:
                 self._line(sinks.line(verdict.text), "bold green")

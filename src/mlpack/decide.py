@@ -51,6 +51,9 @@ def decide(
     reasons = dict(contest.reasons) | {one.id: (_only_estimated(one, contest.winner),) for one in fitting if one not in entered}
     if contest.winner.estimate is not None:
         reasons[contest.winner.id] = (*reasons[contest.winner.id], *_on_an_estimate(contest.winner, judged))
+    warning = None if contest.winner.float_itself else checking.unbounded(contest.winner.result, budgets)
+    if warning is not None:
+        reasons[contest.winner.id] = (*reasons[contest.winner.id], f"{checking.WARNING}{warning}")
     return Decision(chosen=contest.winner.id, verdicts=tuple(one.verdict(reasons.get(one.id, ())) for one in judged))
 
 

@@ -17,7 +17,7 @@ from mlpack import budgets, sinks, stats, summary
 from mlpack.buildjson import SCHEMA, Record
 from mlpack.decide import is_float
 from mlpack.digest import Digest
-from mlpack.records import Artifact, Decision, Estimate, Machine, Measurement, Plan, Result, Status, Verdict
+from mlpack.records import Accuracy, Artifact, Decision, Estimate, Machine, Measurement, Plan, Result, Status, Verdict
 
 # --- build.json ----------------------------------------------------------------------------------------------------
 
@@ -73,7 +73,9 @@ def _candidate(result: Result, verdict: Verdict, outcome: BuildOutcome) -> Recor
     head = _head(result, verdict.status, itself=is_float(result, outcome.baselines))
     recipe = outcome.plan.recipe
     estimates = budgets.ranked(result.estimates, recipe.budgets, recipe.prefer)
-    return head | _numbers(result, estimates) | {"reasons": list(verdict.reasons)}
+    accuracy = result.measurement.accuracy if result.measurement and not head["is_baseline"] else None
+    enough = budgets.samples_that_tell(accuracy, recipe.budgets.accuracy_drop) if accuracy else None
+    return head | _numbers(result, estimates, enough) | {"reasons": list(verdict.reasons)}
 
 
 def _head(result: Result, status: Status, *, itself: bool) -> Record:
@@ -95,7 +97,7 @@ def _head(result: Result, status: Status, *, itself: bool) -> Record:
     }
 
 
-def _numbers(result: Result, estimates: Sequence[Estimate]) -> Record:
+def _numbers(result: Result, estimates: Sequence[Estimate], enough: int | None) -> Record:
     """What was measured of it, what stands for what was not, and the steps that made it."""
     measured, accuracy = result.measurement, result.measurement.accuracy if result.measurement else None
     return {
@@ -110,13 +112,7 @@ def _numbers(result: Result, estimates: Sequence[Estimate]) -> Record:
         # Nought is what a candidate has of which only the accuracy was measured.
         "throughput_per_s": (measured.throughput_per_s or None) if measured else None,
         "peak_memory_bytes": (measured.peak_memory_bytes or None) if measured else None,
-        "accuracy": {
-            key: getattr(accuracy, key) if accuracy else None
-            for key in (
-                *("metric", "value", "drop", "ci_low", "ci_high", "n", "isa", "compared_with"),
-                *("output", "column", "threshold"),
-            )
-        },
+        "accuracy": _accuracy(accuracy) | {"samples_that_tell": enough},
         "cost_per_million_usd": result.cost_per_million_usd,
         "estimates": [dataclasses.asdict(estimate) for estimate in estimates],
         "machine": _machine(measured.machine) if measured else None,
@@ -131,6 +127,11 @@ def _numbers(result: Result, estimates: Sequence[Estimate]) -> Record:
             for step in (result.model.steps if result.model else ())
         ],
     }
+
+
+def _accuracy(accuracy: Accuracy | None) -> Record:
+    keys = ("metric", "value", "drop", "ci_low", "ci_high", "n", "isa", "compared_with", "output", "column", "threshold")
+    return {key: getattr(accuracy, key) if accuracy else None for key in keys}
 
 
 def _package(artifact: Artifact | None) -> Record:

@@ -115,3 +115,23 @@ def bootstrap_interval(
     tail = (1 - confidence) / 2
     value = statistic(*samples)
     return Interval(low=min(percentile(seen, tail), value), value=value, high=max(percentile(seen, 1 - tail), value))
+
+
+def samples_that_tell(n: int, drop: Interval, limit: float, *, share: bool) -> int | None:
+    """About how many samples would show on which side of a limit a drop lies, where n do not; None where they do, or none would.
+
+    From the width that the interval has: it shrinks with the root of n, and has to end short of the limit. Where no sample
+    differs it has no width: then 3/n bounds the share of those that may (the rule of three), which says something of a metric
+    that is a `share` alone.
+    """
+    if limit <= 0 or n <= 0 or not all(map(math.isfinite, (drop.low, drop.value, drop.high))):
+        return None
+    if drop.low == drop.high:
+        unseen = share and drop.value == 0 and 3 / n > limit
+        return math.ceil(round(3 / limit, 6)) if unseen else None
+    if drop.high <= limit or drop.low > limit:
+        return None
+    # A drop that lies on the limit itself can be told by no number: a tenth of the limit is as near as is asked for.
+    gap = max(abs(limit - drop.value), limit / 10)
+    half = max(drop.high - drop.value, drop.value - drop.low)
+    return max(n + 1, math.ceil(round(n * (half / gap) ** 2, 6)))

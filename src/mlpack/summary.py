@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlpack import buildjson, stats, words
+from mlpack.budgets import WARNING
 
 COLUMNS = (
     "candidate",
@@ -112,9 +113,28 @@ def drop(one: Mapping[str, Any]) -> str:
     return f"{words.share(accuracy['drop'])} ({words.share(accuracy['ci_low'])} to {words.share(accuracy['ci_high'])})"
 
 
+def warnings(record: Mapping[str, Any]) -> list[str]:
+    """What the decision cannot be relied on for: an evaluation set that is too small, a large drop that no budget looks at."""
+    small: dict[int, list[Mapping[str, Any]]] = {}
+    for one in record["candidates"]:
+        if one["accuracy"].get("samples_that_tell") is not None:
+            small.setdefault(one["accuracy"]["n"], []).append(one)
+    found = []
+    for n, ones in small.items():
+        ids, limit = ", ".join(one["id"] for one in ones), record["recipe"]["budgets"]["accuracy_drop"]
+        enough = max(one["accuracy"]["samples_that_tell"] for one in ones)
+        found.append(
+            f"{ids}: the evaluation set (n={n:,}) is too small to tell whether the accuracy drop keeps its budget of "
+            f"{words.limit(words.share(limit))}: about {enough:,} samples would do"
+        )
+    chosen = next((one for one in record["candidates"] if one["id"] == record["chosen"]), None)
+    said = [reason for reason in chosen["reasons"] if reason.startswith(WARNING)] if chosen else []
+    return found + [f"{record['chosen']}: {reason.removeprefix(WARNING)}" for reason in said]
+
+
 def notes(record: Mapping[str, Any]) -> list[str]:
     """What a reader should know about the packages and the numbers, each once, in the order of the candidates."""
-    found: dict[str, None] = dict.fromkeys(_package_notes(record["candidates"]))
+    found: dict[str, None] = dict.fromkeys([*warnings(record), *_package_notes(record["candidates"])])
     for one in record["candidates"]:
         for note in _estimate_notes(one):
             found.setdefault(note, None)
