@@ -42,8 +42,25 @@ def taken(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
                 entry.version = newest
                 for own in (each for function in model.functions for each in function.opset_import if each.domain == domain):
                     own.version = min(own.version, newest)
-    old = next(entry.version for entry in model.opset_import if entry.domain == "")
+    old = of(model)
     return _raise(model, old, name) if old < OLDEST else model
+
+
+def of(model: onnx.ModelProto) -> int:
+    """The version of ONNX's own operator set that the graph is written for."""
+    return int(next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")))
+
+
+def raised(model: onnx.ModelProto, version: int) -> onnx.ModelProto:
+    """A copy written for a newer operator set. Raises PassError where ONNX's converter cannot; whether it was right is another
+    question."""
+    from onnx import version_converter
+
+    try:
+        return version_converter.convert_version(model, version)
+    except (RuntimeError, ValueError, version_converter.ConvertError) as error:
+        reason = str(error).strip().splitlines()[0][:200]
+        raise PassError(f"ONNX's converter cannot bring the graph from operator set {of(model)} to {version} ({reason})") from error
 
 
 def _one_name(model: onnx.ModelProto) -> None:
@@ -83,14 +100,11 @@ def _lower(model: onnx.ModelProto, domain: str, said: int, newest: int, name: st
 
 
 def _raise(model: onnx.ModelProto, old: int, name: str) -> onnx.ModelProto:
-    from onnx import version_converter
-
     try:
-        return version_converter.convert_version(model, OLDEST)
-    except (RuntimeError, ValueError, version_converter.ConvertError) as error:
+        return raised(model, OLDEST)
+    except PassError as error:
         raise PassError(
-            f"{name}: is written for operator set {old}, and ONNX's converter cannot bring it to {OLDEST}, the oldest that "
-            f"engines still take: export it again ({str(error).strip().splitlines()[0][:200]})"
+            f"{name}: is written for operator set {old}, and engines take {OLDEST} and later: export it again ({error})"
         ) from error
 
 

@@ -66,8 +66,9 @@ def run(model_dir: Path, config: Simplify, out_dir: Path) -> None:
     else:
         after, gap = before, 0.0
         files.save(files.outline(model_dir), out_dir)
+    fused = after - before
     notes: dict[str, Any] = {"nodes_before": before.total(), "nodes": after.total(), "difference": float(f"{gap:.1e}"),
-             "fused": {name: after[name] for name in _FUSED if after[name]}, **tried.notes(original),
+             "fused": {name: fused[name] for name in _FUSED if fused[name]}, **tried.notes(original),
              **({"rejected": rejected} if rejected else {})}  # fmt: skip
     files.finish(model_dir, out_dir, notes)
 

@@ -1,27 +1,30 @@
 """The quantize pass: 8-bit weights and integer kernels, by the method that suits the architecture.
 
 Promises: `auto` is static for graphs with convolutions and dynamic for the rest; a convolution is never quantized dynamically
-(6x slower than float); element types are passed explicitly: u8 activations with 7-bit s8 weights on x86-64, whose kernels
-without VNNI overflow otherwise, s8 and s8 on arm64. LayerNorm, Softmax, GELU and residual Adds stay float. A graph with
+(6x slower than float), it stays float; element types are passed explicitly: u8 activations with 7-bit s8 weights on x86-64, whose
+kernels without VNNI overflow otherwise, s8 and s8 on arm64. LayerNorm, Softmax, GELU and residual Adds stay float. A graph with
 nothing to quantize is an error. Accuracy is not judged here: the change is on purpose, and the build measures it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlpack import temporary
 from mlpack.errors import PassError
-from mlpack.graphs import check, files
-from mlpack.passes.quantize import calibrate, dynamic
+from mlpack.graphs import check, files, trials, versions
+from mlpack.passes.quantize import calibrate, dynamic, kept
 
 if TYPE_CHECKING:
     import onnx
 
 _DYNAMIC = ("MatMul", "Gemm", "Attention", "LSTM")
+_SAME = 1e-5
+"""How far a graph of another operator set may be from what it was: sums are the same ones."""
 _TABLES = ("Gather", "EmbedLayerNormalization")
 _DONE = {
     "MatMulInteger": "MatMul", "QAttention": "Attention", "QEmbedLayerNormalization": "EmbedLayerNormalization",
@@ -61,35 +64,38 @@ def run(model_dir: Path, config: Quantize, out_dir: Path) -> None:
     operators = Counter(node.op_type for node in model.graph.node)
     convolutions = [node.name for node in model.graph.node if node.op_type in ("Conv", "ConvTranspose")]
     method = config.method if config.method != "auto" else ("static" if convolutions else "dynamic")
-    if method == "dynamic" and convolutions:
-        raise PassError(
-            f"quantize: dynamic quantization of convolutions ({', '.join(convolutions[:3])}, ...) is several times slower "
-            "than float; use `method: static` with calibration data"
-        )
     if any(operators[name] for name in ("DequantizeLinear", "MatMulInteger", "QLinearConv", "QAttention")):
         raise PassError("quantize: the graph is quantized already; give the float model")
     reduce_range = config.arch != "arm64" if config.reduce_range is None else config.reduce_range
     if method == "dynamic":
-        result = dynamic.quantized(model, [*_DYNAMIC, *(_TABLES if config.embeddings else ())], config.per_channel, reduce_range)
+        wanted = [*_DYNAMIC, *(_TABLES if config.embeddings else ())]
+        result = dynamic.quantized(model, wanted, kept.of_dynamic(model), config.per_channel, reduce_range)
         quantized = _integer_nodes(result)
     else:
         with temporary.directory("quantize", out_dir) as scratch:
-            result = calibrate.quantized(files.load(model_dir), model_dir, _static(config, reduce_range), scratch)
+            result = _statically(files.load(model_dir), model_dir, _static(config, reduce_range), scratch)
             quantized = calibrate.quantized_nodes(result)
     if not quantized:
-        wanted = ", ".join(_DYNAMIC if method == "dynamic" else calibrate.WEIGHTED)
-        found = ", ".join(f"{count} {name}" for name, count in operators.most_common(5))
-        raise PassError(f"quantize: nothing to quantize: no {wanted} with large enough constant weights among {found}")
-    kept = Counter(node.op_type for node in result.graph.node)
+        raise _nothing(method, operators)
+    counted = Counter(node.op_type for node in result.graph.node)
     for name in calibrate.WEIGHTED if method == "static" else ():
-        kept[name] -= quantized.get(name, 0)
+        counted[name] -= quantized.get(name, 0)
     files.save(result, out_dir)
     check.session(out_dir, "ORT_DISABLE_ALL")
     notes: dict[str, Any] = {
         "method": method, "reduce_range": reduce_range, "per_channel": config.per_channel, "quantized": quantized,
-        "kept_float": {name: kept[name] for name in _KEPT_FLOAT if kept[name] > 0},
+        "kept_float": {name: counted[name] for name in _KEPT_FLOAT if counted[name] > 0},
     }  # fmt: skip
     files.finish(model_dir, out_dir, notes)
+
+
+def _nothing(method: str, operators: Counter[str]) -> PassError:
+    wanted = ", ".join(_DYNAMIC if method == "dynamic" else calibrate.WEIGHTED)
+    found = ", ".join(f"{count} {name}" for name, count in operators.most_common(5))
+    hint = ""
+    if method == "dynamic" and (operators["Conv"] or operators["ConvTranspose"]):
+        hint = "; dynamic int8 convolutions are several times slower than float: use `method: static` with calibration data"
+    return PassError(f"quantize: nothing to quantize: no {wanted} with large enough constant weights among {found}{hint}")
 
 
 def _integer_nodes(result: onnx.ModelProto) -> dict[str, int]:
@@ -110,3 +116,26 @@ def _static(config: Quantize, reduce_range: bool) -> calibrate.Settings:
         calls=config.calibration, samples=config.samples, method=config.calibration_method, per_channel=config.per_channel,
         reduce_range=reduce_range, signed_activations=config.arch == "arm64",
     )  # fmt: skip
+
+
+def _statically(model: onnx.ModelProto, model_dir: Path, settings: calibrate.Settings, scratch: Path) -> onnx.ModelProto:
+    """The graph with pairs. One scale for each channel is known to operator sets from 13 on: an older graph is raised to it where
+    the engine gives the same numbers, and has one scale a weight where not."""
+    ranges = calibrate.Ranges(calls=settings.calls, samples=settings.samples, method="minmax")
+    left = kept.of_static(model, model_dir, ranges)
+    if versions.of(model) < calibrate.OPSET:
+        raised = _raised(model, model_dir, settings)
+        settings = replace(settings, per_channel=settings.per_channel and raised is not None)
+        model = model if raised is None else raised
+    return calibrate.quantized(model, model_dir, settings, scratch, left)
+
+
+def _raised(model: onnx.ModelProto, model_dir: Path, settings: calibrate.Settings) -> onnx.ModelProto | None:
+    try:
+        made = versions.raised(model, calibrate.OPSET)
+        reference = check.session(model_dir, "ORT_DISABLE_ALL")
+        tried = trials.of(partial(check.run, reference), model, model_dir, settings.calls)
+        opened = check.session_of(made.SerializeToString(), "ORT_DISABLE_ALL")
+        return made if tried.gap(partial(check.run, opened)) <= _SAME else None
+    except (PassError, ValueError):
+        return None

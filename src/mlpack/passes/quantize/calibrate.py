@@ -57,11 +57,19 @@ gained: 9 of them cost a fifth of a ten-convolution network's time. Add is not h
 SMALLEST = 16
 """Matrices with fewer rows or columns stay float: they are slower in int8 and are mostly the first and the last layer."""
 
+OPSET = 13
+"""The first operator set whose pairs have a scale for each channel."""
+
 _CALLS_AT_A_TIME = 16
 
 
-def quantized(model: onnx.ModelProto, model_dir: Path, settings: Settings, scratch: Path) -> onnx.ModelProto:
-    """The graph with QDQ pairs. Raises PassError when shapes cannot be inferred or the calls do not fit."""
+def quantized(
+    model: onnx.ModelProto, model_dir: Path, settings: Settings, scratch: Path, kept: Sequence[str] = ()
+) -> onnx.ModelProto:
+    """The graph with QDQ pairs; `kept`: names of nodes that stay float beside tiny ones.
+
+    Raises PassError when shapes cannot be inferred or the calls do not fit.
+    """
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 
@@ -69,7 +77,7 @@ def quantized(model: onnx.ModelProto, model_dir: Path, settings: Settings, scrat
         "minmax": CalibrationMethod.MinMax, "entropy": CalibrationMethod.Entropy, "percentile": CalibrationMethod.Percentile,
     }  # fmt: skip
     signature = files.signature_of(model)
-    excluded = tiny(model)
+    excluded = [*tiny(model), *kept]
     total = min(reader.count(settings.calls), settings.samples)
     window = max(size for size in range(1, _CALLS_AT_A_TIME + 1) if total % size == 0)  # the calibrator takes only whole windows
 

@@ -18,8 +18,11 @@ if TYPE_CHECKING:
     import onnx
 
 
-def quantized(model: onnx.ModelProto, operators: Sequence[str], per_channel: bool, reduce_range: bool) -> onnx.ModelProto:
-    """The graph with weights of these operators in s8. `model`, an outline or not, is used up. PassError where the tool fails."""
+def quantized(
+    model: onnx.ModelProto, operators: Sequence[str], kept: Sequence[str], per_channel: bool, reduce_range: bool
+) -> onnx.ModelProto:
+    """The graph with weights of these operators in s8, but for the nodes named in `kept`. `model`, an outline or not, is used up.
+    PassError where the tool fails."""
     import onnx
     from onnxruntime.quantization import QuantType
     from onnxruntime.quantization.onnx_quantizer import ONNXQuantizer
@@ -31,7 +34,7 @@ def quantized(model: onnx.ModelProto, operators: Sequence[str], per_channel: boo
             known = update_opset_version(_with_shapes(model), QuantType.QInt8)
             quantizer = ONNXQuantizer(
                 known, per_channel, reduce_range, QuantizationMode.IntegerOps, False, QuantType.QInt8, QuantType.QUInt8, None,
-                [], [], list(operators), options,
+                [], list(kept), list(operators), options,
             )  # fmt: skip
             quantizer.quantize_model()
             quantizer.model.topological_sort()

@@ -1,0 +1,190 @@
+"""ONNX's own backend tests through the passes: `python -m tests_slow.onnx_suite` prints the counts, and what is left out and why.
+
+Every single-node and simple model test whose expected outputs the engine gives with optimisations off goes through adopt, simplify
+and optimize, as an ONNX source of a recipe does, with the test's own inputs as the recipe's calls; the optimised directory, opened as
+a package opens it, has to give the expected outputs.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from mlpack.data.calls import DATATYPES, Writer
+from mlpack.errors import MlpackError
+from mlpack.graphs import adopt, check, files
+from mlpack.passes import optimize, simplify
+from mlpack.passes.optimize import Optimize
+from mlpack.passes.simplify import Simplify
+
+KINDS = ("node", "simple", "pytorch-converted", "pytorch-operator")
+RIGHT, NOT_THE_ENGINES = "right", "not the engine's"
+
+LEFT_OUT = {
+    "is not a tensor but": "a sequence or an optional value goes in or comes out, which no request can hold",
+}
+"""Reasons for which a test that the engine passes is left out, by what the refusal says."""
+
+
+@dataclass(frozen=True)
+class Test:
+    """One model with its data sets: inputs and expected outputs."""
+
+    name: str
+    kind: str
+    model: onnx.ModelProto
+    sets: list[tuple[list[Any], list[Any]]]
+    rtol: float
+    atol: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a test: `right`, `not the engine's`, `refused`, `wrong` or `left out`, and the words for it."""
+
+    test: str
+    what: str
+    why: str = ""
+
+
+def tests(kinds: Sequence[str] = KINDS) -> Iterator[Test]:
+    """All of them, by name."""
+    from onnx.backend.test.loader import load_model_tests
+
+    for kind in kinds:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            cases = load_model_tests(kind=kind)
+        for case in sorted(cases, key=lambda case: case.name):
+            model = case.model if case.model is not None else onnx.load(Path(case.model_dir) / "model.onnx")
+            sets = case.data_sets if case.data_sets is not None else list(_stored(Path(case.model_dir), model))
+            given = [([_array(each) for each in inputs], [_array(each) for each in outputs]) for inputs, outputs in sets]
+            yield Test(case.name, kind, model, given, case.rtol, case.atol)
+
+
+def _stored(folder: Path, model: onnx.ModelProto) -> Iterator[tuple[list[Any], list[Any]]]:
+    for place in sorted(folder.glob("test_data_set_*")):
+        yield _protos(place, "input", model.graph.input), _protos(place, "output", model.graph.output)
+
+
+def _protos(place: Path, kind: str, ports: Any) -> list[Any]:
+    found = []
+    for number in range(len(list(place.glob(f"{kind}_*.pb")))):
+        data = (place / f"{kind}_{number}.pb").read_bytes()
+        if ports[number].type.HasField("sequence_type"):
+            found.append(numpy_helper.to_list(onnx.SequenceProto.FromString(data)))
+        elif ports[number].type.HasField("optional_type"):
+            found.append(numpy_helper.to_optional(onnx.OptionalProto.FromString(data)))
+        else:
+            found.append(onnx.TensorProto.FromString(data))
+    return found
+
+
+def _array(value: Any) -> Any:
+    return numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else value
+
+
+def outcome(test: Test, work: Path) -> Outcome:
+    """The test through the passes, in the empty directory `work`."""
+    try:
+        source = check.session_of(test.model.SerializeToString(), "ORT_DISABLE_ALL")
+        for inputs, expected in test.sets:
+            _same(check.run(source, _feed(source, inputs)), expected, test)
+    except (MlpackError, AssertionError, TypeError, ValueError, RuntimeError) as error:
+        return Outcome(test.name, NOT_THE_ENGINES, str(error))
+    step = "adopt"
+    try:
+        onnx.save(test.model, work / "source.onnx")
+        for name in ("adopt", "simplify", "optimize"):
+            (work / name).mkdir()
+        adopt.adopt(work / "source.onnx", (), work / "adopt")
+        examples = _recorded(source, test, work / "calls")
+        step = "simplify"
+        simplify.run(work / "adopt", Simplify(examples=examples), work / "simplify")
+        step = "optimize"
+        optimize.run(work / "simplify", Optimize(examples=examples), work / "optimize")
+    except MlpackError as error:
+        for words, reason in LEFT_OUT.items():
+            if words in str(error):
+                return Outcome(test.name, "left out", reason)
+        return Outcome(test.name, "refused", f"{step}: {error}")
+    except Exception as error:  # noqa: BLE001  a bug, which has to be counted as one
+        return Outcome(test.name, "wrong", f"{step}: {type(error).__name__}: {error}")
+    return _judged(test, work / "optimize")
+
+
+def _judged(test: Test, model_dir: Path) -> Outcome:
+    how = json.loads((model_dir / "engine.json").read_text())
+    level = "ORT_ENABLE_ALL" if how["graph_optimization_level"] else "ORT_DISABLE_ALL"
+    try:
+        opened = check.session(model_dir, level, how["session"])
+        for inputs, expected in test.sets:
+            _same(check.run(opened, _feed(opened, inputs)), expected, test)
+    except (MlpackError, AssertionError) as error:
+        return Outcome(test.name, "wrong", str(error))
+    return Outcome(test.name, RIGHT)
+
+
+def _feed(opened: Any, inputs: list[Any]) -> dict[str, Any]:
+    return dict(zip((each.name for each in opened.get_inputs()), inputs, strict=True))
+
+
+def _recorded(opened: Any, test: Test, folder: Path) -> Path | None:
+    """The test's inputs as calls; None where calls cannot hold them (8-bit floats, strings)."""
+    feeds = [_feed(opened, inputs) for inputs, _ in test.sets]
+    if not all(isinstance(each, np.ndarray) and each.dtype.name in DATATYPES for feed in feeds for each in feed.values()):
+        return None
+    folder.mkdir()
+    with Writer(folder) as writer:
+        for feed in feeds:
+            writer.tensors(feed, 1)
+        writer.finish(None)
+    return folder
+
+
+def _same(got: Sequence[Any], expected: Sequence[Any], test: Test) -> None:
+    from onnx.backend.test.runner import Runner
+
+    Runner.assert_similar_outputs(list(expected), list(got), test.rtol, test.atol)
+
+
+def sample(every: Sequence[Test], size: int) -> list[Test]:
+    """So many of them, evenly over their names: the same ones each time."""
+    return [every[number * len(every) // size] for number in range(min(size, len(every)))]
+
+
+def run(chosen: Sequence[Test]) -> list[Outcome]:
+    found = []
+    for test in chosen:
+        with tempfile.TemporaryDirectory() as work:
+            found.append(outcome(test, Path(work)))
+    return found
+
+
+def summary(found: Sequence[Outcome]) -> str:
+    """Counts, then every test that is neither right nor none of the engine's, with its reason."""
+    counted = Counter(each.what for each in found)
+    passed = len(found) - counted[NOT_THE_ENGINES]
+    lines = [f"{len(found)} tests; the engine passes {passed}: " + ", ".join(f"{counted[w]} {w}" for w in ("right", "left out", "refused", "wrong"))]
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for each in found:
+        if each.what not in (RIGHT, NOT_THE_ENGINES):
+            reasons.setdefault((each.what, each.why), []).append(each.test)
+    lines += [f"{what}: {why}: {', '.join(names)}" for (what, why), names in sorted(reasons.items())]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    wanted = sys.argv[1:]
+    print(summary(run([test for test in tests() if not wanted or test.name in wanted])))
