@@ -1,8 +1,8 @@
 """ONNX's own backend tests through the passes: `python -m tests_slow.onnx_suite` prints the counts, and what is left out and why.
 
-Every single-node and simple model test whose expected outputs the engine gives with optimisations off goes through adopt, simplify
-and optimize, as an ONNX source of a recipe does, with the test's own inputs as the recipe's calls; the optimised directory, opened as
-a package opens it, has to give the expected outputs.
+Every single-node and simple model test whose expected outputs the engine gives with optimisations off (its IR and operator set
+versions lowered to the engine's, as numbers) goes through adopt, simplify and optimize, as a recipe's ONNX source does, with the
+test's own inputs as the recipe's calls; the optimised directory, opened as a package opens it, has to give the expected outputs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from onnx import numpy_helper
 
 from mlpack.data.calls import DATATYPES, Writer
 from mlpack.errors import MlpackError
-from mlpack.graphs import adopt, check, files
+from mlpack.graphs import adopt, check, versions
 from mlpack.passes import optimize, simplify
 from mlpack.passes.optimize import Optimize
 from mlpack.passes.simplify import Simplify
@@ -38,7 +38,7 @@ LEFT_OUT = {
 
 
 @dataclass(frozen=True)
-class Test:
+class Case:
     """One model with its data sets: inputs and expected outputs."""
 
     name: str
@@ -58,19 +58,19 @@ class Outcome:
     why: str = ""
 
 
-def tests(kinds: Sequence[str] = KINDS) -> Iterator[Test]:
-    """All of them, by name."""
+def cases() -> Iterator[Case]:
+    """All of them, kind by kind, by name."""
     from onnx.backend.test.loader import load_model_tests
 
-    for kind in kinds:
+    for kind in KINDS:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
-            cases = load_model_tests(kind=kind)
-        for case in sorted(cases, key=lambda case: case.name):
+            loaded = load_model_tests(kind=kind)
+        for case in sorted(loaded, key=lambda case: case.name):
             model = case.model if case.model is not None else onnx.load(Path(case.model_dir) / "model.onnx")
             sets = case.data_sets if case.data_sets is not None else list(_stored(Path(case.model_dir), model))
             given = [([_array(each) for each in inputs], [_array(each) for each in outputs]) for inputs, outputs in sets]
-            yield Test(case.name, kind, model, given, case.rtol, case.atol)
+            yield Case(case.name, kind, model, given, case.rtol, case.atol)
 
 
 def _stored(folder: Path, model: onnx.ModelProto) -> Iterator[tuple[list[Any], list[Any]]]:
@@ -92,13 +92,15 @@ def _protos(place: Path, kind: str, ports: Any) -> list[Any]:
 
 
 def _array(value: Any) -> Any:
-    return numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else value
+    if isinstance(value, onnx.TensorProto):
+        return numpy_helper.to_array(value)
+    return np.asarray(value) if isinstance(value, np.generic | int | float | bool) else value
 
 
-def outcome(test: Test, work: Path) -> Outcome:
+def outcome(test: Case, work: Path) -> Outcome:
     """The test through the passes, in the empty directory `work`."""
     try:
-        source = check.session_of(test.model.SerializeToString(), "ORT_DISABLE_ALL")
+        source = check.session_of(_lowered(test.model).SerializeToString(), "ORT_DISABLE_ALL")
         for inputs, expected in test.sets:
             _same(check.run(source, _feed(source, inputs)), expected, test)
     except (MlpackError, AssertionError, TypeError, ValueError, RuntimeError) as error:
@@ -124,7 +126,16 @@ def outcome(test: Test, work: Path) -> Outcome:
     return _judged(test, work / "optimize")
 
 
-def _judged(test: Test, model_dir: Path) -> Outcome:
+def _lowered(model: onnx.ModelProto) -> onnx.ModelProto:
+    copy = onnx.ModelProto.FromString(model.SerializeToString())
+    copy.ir_version = min(copy.ir_version, versions.newest_ir())
+    for entry in copy.opset_import:
+        if entry.domain in ("", "ai.onnx.ml"):
+            entry.version = min(entry.version, versions.newest_opset(entry.domain))
+    return copy
+
+
+def _judged(test: Case, model_dir: Path) -> Outcome:
     how = json.loads((model_dir / "engine.json").read_text())
     level = "ORT_ENABLE_ALL" if how["graph_optimization_level"] else "ORT_DISABLE_ALL"
     try:
@@ -140,7 +151,7 @@ def _feed(opened: Any, inputs: list[Any]) -> dict[str, Any]:
     return dict(zip((each.name for each in opened.get_inputs()), inputs, strict=True))
 
 
-def _recorded(opened: Any, test: Test, folder: Path) -> Path | None:
+def _recorded(opened: Any, test: Case, folder: Path) -> Path | None:
     """The test's inputs as calls; None where calls cannot hold them (8-bit floats, strings)."""
     feeds = [_feed(opened, inputs) for inputs, _ in test.sets]
     if not all(isinstance(each, np.ndarray) and each.dtype.name in DATATYPES for feed in feeds for each in feed.values()):
@@ -153,18 +164,18 @@ def _recorded(opened: Any, test: Test, folder: Path) -> Path | None:
     return folder
 
 
-def _same(got: Sequence[Any], expected: Sequence[Any], test: Test) -> None:
+def _same(got: Sequence[Any], expected: Sequence[Any], test: Case) -> None:
     from onnx.backend.test.runner import Runner
 
     Runner.assert_similar_outputs(list(expected), list(got), test.rtol, test.atol)
 
 
-def sample(every: Sequence[Test], size: int) -> list[Test]:
+def sample(every: Sequence[Case], size: int) -> list[Case]:
     """So many of them, evenly over their names: the same ones each time."""
     return [every[number * len(every) // size] for number in range(min(size, len(every)))]
 
 
-def run(chosen: Sequence[Test]) -> list[Outcome]:
+def run(chosen: Sequence[Case]) -> list[Outcome]:
     found = []
     for test in chosen:
         with tempfile.TemporaryDirectory() as work:
@@ -176,7 +187,8 @@ def summary(found: Sequence[Outcome]) -> str:
     """Counts, then every test that is neither right nor none of the engine's, with its reason."""
     counted = Counter(each.what for each in found)
     passed = len(found) - counted[NOT_THE_ENGINES]
-    lines = [f"{len(found)} tests; the engine passes {passed}: " + ", ".join(f"{counted[w]} {w}" for w in ("right", "left out", "refused", "wrong"))]
+    counts = ", ".join(f"{counted[what]} {what}" for what in ("right", "left out", "refused", "wrong"))
+    lines = [f"{len(found)} tests; the engine passes {passed}: {counts}"]
     reasons: dict[tuple[str, str], list[str]] = {}
     for each in found:
         if each.what not in (RIGHT, NOT_THE_ENGINES):
@@ -187,4 +199,4 @@ def summary(found: Sequence[Outcome]) -> str:
 
 if __name__ == "__main__":
     wanted = sys.argv[1:]
-    print(summary(run([test for test in tests() if not wanted or test.name in wanted])))
+    print(summary(run([test for test in cases() if not wanted or test.name in wanted])))
