@@ -62,7 +62,8 @@ class Data:
             return dict(json.loads((recipe.root / recipe.serve.example).read_bytes()))
         calls_ = self.calls
         if "texts" in calls_[0]:
-            return {"text": calls_[0]["texts"][0]}
+            first = calls_[0]["texts"][0]
+            return {"text": first} if isinstance(first, str) else {"text": first[0], "text_pair": first[1]}
         missing: dict[str, Any] | None = None
         for call in calls_:
             inputs = [
@@ -121,6 +122,7 @@ def _data_action(reference: str, signature: Signature, roots: tuple[Path, ...], 
         "data": str(sources.fingerprint(reference, roots)),
         "inputs": [dataclasses.asdict(spec) for spec in signature.inputs],
         "tokenised": tokenised,
+        "pairs": tokenised and sources.reads_pairs(signature),
     }
 
 

@@ -25,6 +25,7 @@ import sys  # noqa: E402
 
 from mlpack_runtime import jsontext, model, ort  # noqa: E402
 from mlpack_runtime.tensor import Tensor  # noqa: E402
+from mlpack_runtime.texts import of_call  # noqa: E402
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ class Bench:
     def _prepared(self, index: int) -> "Callable[[], dict[str, Tensor]]":
         call, loaded = self._call(index), self._model
         if "texts" in call:
-            texts = call["texts"]
+            texts = of_call(call["texts"])
             return lambda: loaded.predict_texts(texts)
         tensors = {name: self._tensor(row) for name, row in call["inputs"].items()}
         return lambda: loaded.predict(tensors)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from mlpack_runtime.service import Service
     from mlpack_runtime.sqs import Deleter, Delivery, Keeper, Queue
     from mlpack_runtime.tensor import Tensor
+    from mlpack_runtime.texts import Text
 
 FIRST_PAUSE_S = 2.0
 LONGEST_PAUSE_S = 900.0
@@ -93,7 +94,7 @@ class Batched:
         if tokens // (max(1, call.batch) if batched else 1) > self._model.limits.engine_tokens:
             raise too_many_tokens(self._model.limits, "a row alone has more" if batched else _TOGETHER)
 
-    def _whole(self, texts: "list[str]") -> "list[dict[str, Tensor]]":
+    def _whole(self, texts: "list[Text]") -> "list[dict[str, Tensor]]":
         made = self._model.tokenize_within(texts)
         if made is None:
             raise too_many_tokens(self._model.limits, _TOGETHER)

@@ -8,6 +8,7 @@ Sources: RFC 7240 (Prefer); the IETF's draft on Idempotency-Key, whose values ar
 
 from mlpack_runtime import jsontext, protocol
 from mlpack_runtime.protocol import HEADER_LENGTH, RequestError
+from mlpack_runtime.texts import PAIR_INPUT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,9 +83,15 @@ def as_json(value: "Any", call: "Call | None") -> "dict[str, Any]":
         if parameters:
             made["parameters"] = parameters
         if "binary_data_size" in (row.get("parameters") or {}):
-            made["data"] = call.texts if call.texts is not None else _finite(row["name"], call)
+            made["data"] = _texts(row["name"], call) if call.texts is not None else _finite(row["name"], call)
         rows.append(made)
     return {**value, "inputs": rows}
+
+
+def _texts(name: str, call: "Call") -> "list[str]":
+    """The strings of the input `text`, or of `text_pair`."""
+    at = 1 if name == PAIR_INPUT else 0
+    return [text if type(text) is str else text[at] for text in call.texts or ()]
 
 
 def _finite(name: str, call: "Call") -> "Any":

@@ -15,6 +15,7 @@ from time import perf_counter_ns
 from mlpack_runtime import jsontext, ort
 from mlpack_runtime.limits import Limits, SettingsError
 from mlpack_runtime.tensor import DATATYPES, Tensor, count, tensor
+from mlpack_runtime.texts import characters
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from mlpack_runtime.backend import Backend
+    from mlpack_runtime.texts import Text
 
     Opener = Callable[[str, Mapping[str, Any]], Backend]
 
@@ -38,6 +40,7 @@ class ModelError(RuntimeError):
 
 class TextTokenizer:
     """The `tokenizers` package around one tokenizer.json: texts in, int64 tensors out, padded to the longest of the batch.
+    A text may be a pair, which the tokenizer joins its own way.
 
     The padding is ours: the library would fill rows x longest before anybody could look at the product.
 
@@ -79,11 +82,11 @@ class TextTokenizer:
                 return {"pad_id": number, "pad_token": token}
         return {}  # the attention mask hides whatever stands there
 
-    def encode(self, texts: "list[str]", names: "tuple[str, ...]") -> "dict[str, Tensor]":
+    def encode(self, texts: "list[Text]", names: "tuple[str, ...]") -> "dict[str, Tensor]":
         """`names` of input_ids, attention_mask, token_type_ids as [batch, longest] INT64."""
         return self.encode_within(texts, names, None) or {}
 
-    def encode_within(self, texts: "list[str]", names: "tuple[str, ...]", most: "int | None") -> "dict[str, Tensor] | None":
+    def encode_within(self, texts: "list[Text]", names: "tuple[str, ...]", most: "int | None") -> "dict[str, Tensor] | None":
         """As `encode`; None where it would be more than `most` tokens."""
         encodings = self._tokenizer.encode_batch(texts)
         lengths = [len(encoding) for encoding in encodings]
@@ -104,7 +107,7 @@ class TextTokenizer:
             tensors[name] = tensor(values, "INT64", (len(lengths), longest))
         return tensors
 
-    def rows(self, texts: "list[str]", names: "tuple[str, ...]") -> "list[dict[str, Tensor]]":
+    def rows(self, texts: "list[Text]", names: "tuple[str, ...]") -> "list[dict[str, Tensor]]":
         """Each text by itself, as `encode` gives it: [1, its own length]."""
         return [self.encode([text], names) for text in texts]
 
@@ -145,13 +148,13 @@ class Model(Described):
         """Every output of the graph. Raises ort.OrtError."""
         return self.session.run(inputs)
 
-    def tokenize(self, texts: "list[str]") -> "dict[str, Tensor]":
+    def tokenize(self, texts: "list[Text]") -> "dict[str, Tensor]":
         """The graph's inputs for these texts. Raises ModelError when the package has no tokenizer."""
         return self._texts().encode(texts, tuple(port.name for port in self.inputs))
 
-    def tokenize_within(self, texts: "list[str]") -> "dict[str, Tensor] | None":
+    def tokenize_within(self, texts: "list[Text]") -> "dict[str, Tensor] | None":
         """As `tokenize`; None where it would be more than the engine is asked for at a time."""
-        if len(texts) > 1 and sum(map(len, texts)) > self.limits.text_chars:
+        if len(texts) > 1 and sum(map(characters, texts)) > self.limits.text_chars:
             return None  # each is as long as one may be at most, but not all at once
         return self._texts().encode_within(texts, tuple(port.name for port in self.inputs), self.limits.engine_tokens)
 
@@ -165,7 +168,7 @@ class Model(Described):
         shapes = [made.shape for made in inputs.values()] if self.has_texts else []
         return max((shape[0] * shape[1] for shape in shapes if len(shape) > 1), default=0)
 
-    def predict_texts(self, texts: "list[str]") -> "dict[str, Tensor]":
+    def predict_texts(self, texts: "list[Text]") -> "dict[str, Tensor]":
         """Every output of the graph for these texts, as one batch."""
         return self.session.run(self.tokenize(texts))
 

@@ -10,18 +10,20 @@ Will not: be imported before such a call comes, or import what a worker has for 
 from mlpack_runtime.limits import too_many_tokens
 from mlpack_runtime.model import PROBE_TEXTS
 from mlpack_runtime.tensor import Tensor, blocks, close, count, lengthened, sliced
+from mlpack_runtime.texts import characters
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from mlpack_runtime.model import Model
+    from mlpack_runtime.texts import Text
 
     Feeds = Mapping[str, Tensor]
 
 
 
-def run(model: "Model", given: "list[str] | Feeds") -> "dict[str, Tensor]":
+def run(model: "Model", given: "list[Text] | Feeds") -> "dict[str, Tensor]":
     """The outputs for these texts or inputs. Raises RequestError, ort.OrtError."""
     axes, most = _axes(model), model.limits.engine_tokens
     places: list[int] = []
@@ -34,16 +36,16 @@ def run(model: "Model", given: "list[str] | Feeds") -> "dict[str, Tensor]":
     return {name: _together([part[name] for part in parts], places, axes[name], left=_left(model)) for name in axes}
 
 
-def _by_length(model: "Model", texts: "list[str]", most: int) -> "Iterator[tuple[list[int], Feeds]]":
+def _by_length(model: "Model", texts: "list[Text]", most: int) -> "Iterator[tuple[list[int], Feeds]]":
     """Which texts, and the engine's inputs for them: the shortest first, as many at a time as `most` tokens take."""
     lengths = [model.tokens(model.tokenize([text])) for text in texts]  # one at a time: memory for one
     portion: list[int] = []
     chars = 0
     for index in sorted(range(len(texts)), key=lengths.__getitem__):
-        chars += len(texts[index])
+        chars += characters(texts[index])
         if portion and ((len(portion) + 1) * lengths[index] > most or chars > model.limits.text_chars):
             yield portion, model.tokenize([texts[at] for at in portion])
-            portion, chars = [], len(texts[index])
+            portion, chars = [], characters(texts[index])
         portion.append(index)
     yield portion, model.tokenize([texts[at] for at in portion])
 

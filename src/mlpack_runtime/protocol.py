@@ -13,7 +13,8 @@ Source: https://github.com/kserve/open-inference-protocol and its binary data ex
 from mlpack_runtime import jsontext
 from mlpack_runtime.limits import TEXT_RANK, Limits, RequestError, exceeded, quoted, too_large
 from mlpack_runtime.shapes import check_backed, match
-from mlpack_runtime.tensor import DATATYPES, Tensor, TensorError, count
+from mlpack_runtime.tensor import DATATYPES, Tensor, TensorError
+from mlpack_runtime.texts import PAIR_INPUT, TEXT_INPUT, paired, texts
 from mlpack_runtime.values import FLOATS, check_strings, nested
 
 TYPE_CHECKING = False
@@ -22,23 +23,24 @@ if TYPE_CHECKING:
     from typing import Any
 
     from mlpack_runtime.ort import Port
+    from mlpack_runtime.texts import Text
 
 HEADER_LENGTH = "inference-header-content-length"
-TEXT_INPUT = "text"
 LONGEST_DEADLINE_MS = 86_400_000
 """A day: what is longer counts as that, for no clock and no socket takes times without end."""
 DEFAULTS = Limits({}, {})
 
 
 class Call:
-    """A decoded request: either `texts` or `inputs`, the caller's `id`, and which outputs it wants, each JSON or binary."""
+    """A decoded request: either `texts` (strings, or pairs of them) or `inputs`, the caller's `id`, and which
+    outputs it wants, each JSON or binary."""
 
     __slots__ = ("id", "inputs", "texts", "wanted")
 
     def __init__(self) -> None:
         self.id: str | None = None
         self.inputs: dict[str, Tensor] = {}
-        self.texts: list[str] | None = None
+        self.texts: list[Text] | None = None
         self.wanted: list[tuple[str, bool]] = []  # (output, binary)
 
     @property
@@ -110,9 +112,12 @@ def decode(
     rows = _rows(value, inputs, has_texts=has_texts)
     _give_bytes(rows, binary)
     if has_texts and TEXT_INPUT in rows:
-        if len(rows) > 1:
-            raise RequestError(f"input {TEXT_INPUT!r} stands alone; {', '.join(map(quoted, rows))} were sent together")
-        call.texts = _texts(rows[TEXT_INPUT], limits)
+        if len(rows) > 1 and rows.keys() != {TEXT_INPUT, PAIR_INPUT}:
+            said = f"input {TEXT_INPUT!r} stands alone, or with {PAIR_INPUT!r} for pairs"
+            raise RequestError(f"{said}; {', '.join(map(quoted, rows))} were sent together")
+        call.texts = _texts(TEXT_INPUT, rows[TEXT_INPUT], limits)
+        if PAIR_INPUT in rows:
+            call.texts = paired(call.texts, _texts(PAIR_INPUT, rows[PAIR_INPUT], limits), limits)
         return call
     ranks = {port.name: len(port.shape) for port in inputs}
     call.inputs = tensors({name: _declared(name, row, ranks.get(name, 0), limits) for name, row in rows.items()}, inputs, limits)
@@ -307,10 +312,10 @@ def _declared(name: str, row: "dict[str, Any]", rank: int, limits: Limits) -> Te
     return made
 
 
-def _texts(row: "dict[str, Any]", limits: Limits) -> "list[str]":
-    shape, datatype = _shape(TEXT_INPUT, row, 1), row.get("datatype")
+def _texts(name: str, row: "dict[str, Any]", limits: Limits) -> "list[Text]":
+    shape, datatype = _shape(name, row, 1), row.get("datatype")
     if datatype != "BYTES":
-        raise RequestError(f"input {TEXT_INPUT!r} has datatype {quoted(datatype)}; texts are BYTES")
+        raise RequestError(f"input {name!r} has datatype {quoted(datatype)}; texts are BYTES")
     if "raw" in row:
         values: Any = _byte_strings(row["raw"], limits)
     else:
@@ -318,30 +323,7 @@ def _texts(row: "dict[str, Any]", limits: Limits) -> "list[str]":
         for _ in shape[1:]:  # no deeper than the shape: each level is a pass over all of them
             if type(values) is list and values and type(values[0]) is list:
                 values = [item for part in values for item in (part if type(part) is list else [part])]
-    return texts(values, shape, limits)
-
-
-def texts(values: object, shape: "tuple[int, ...] | None" = None, limits: Limits = DEFAULTS) -> "list[str]":
-    """A list of texts, at least one. Raises RequestError."""
-    if type(values) is list and len(values) > limits.rows:
-        raise too_large("rows", "texts:", len(values), limits)
-    if type(values) is not list or any(type(text) is not str for text in values):
-        raise RequestError(f"input {TEXT_INPUT!r}: data is not a list of strings")
-    if not values:
-        raise RequestError(f"input {TEXT_INPUT!r}: at least one text is needed")
-    if shape is not None and count(shape) != len(values):
-        raise RequestError(
-            f"input {TEXT_INPUT!r}: shape {quoted(shape)} holds {quoted(count(shape))} texts, data has {len(values)}"
-        )
-    for text in values:
-        if len(text) > limits.text_chars:
-            raise too_large("text_chars", "characters of a text:", len(text), limits)
-        if not text.isascii():
-            try:
-                text.encode()
-            except UnicodeEncodeError:
-                raise RequestError(f"input {TEXT_INPUT!r}: a text has half of a surrogate pair, which is no character") from None
-    return values
+    return texts(values, shape, limits, name)
 
 
 def _byte_strings(raw: memoryview, limits: Limits) -> "list[str]":
@@ -360,4 +342,4 @@ def _byte_strings(raw: memoryview, limits: Limits) -> "list[str]":
     return values
 
 
-__all__ = ["Call", "RequestError", "decode", "encode"]
+__all__ = ["Call", "RequestError", "decode", "encode", "texts"]

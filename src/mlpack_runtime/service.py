@@ -6,14 +6,14 @@ Will not: know events, sockets, or where it runs. Answers are the Open Inference
 is the whole answer to a plain request.
 
 A plain request is a JSON object that is no protocol request: what `preprocess` takes; without that hook `{"text": "..."}` or
-`{"texts": [...]}` for a text model, and `{"inputs": {name: nested lists}}` for any.
+`{"texts": [...]}` for a text model (pairs: `{"text", "text_pair"}` or `[first, second]`), `{"inputs": {name: lists}}` for any.
 """
 
 import os
 import sys
 from time import perf_counter_ns
 
-from mlpack_runtime import jsontext, model, ort, protocol, telemetry
+from mlpack_runtime import jsontext, model, ort, protocol, telemetry, texts
 from mlpack_runtime.limits import REQUEST_ID, TRACEBACK, cut, named, quoted
 from mlpack_runtime.protocol import Call, RequestError
 from mlpack_runtime.tensor import DATATYPES, count
@@ -265,8 +265,8 @@ class Service:
                 raise RequestError(f"preprocess returned a {type(made).__name__}, not a dict of tensors", 500, "HookError")
         call = Call()
         call.wanted = [(port.name, False) for port in self.model.outputs]
-        if self.model.has_texts and made.keys() in ({"text"}, {"texts"}):
-            call.texts = protocol.texts([made["text"]] if "text" in made else made["texts"], None, self.model.limits)
+        if self.model.has_texts and made.keys() in ({"text"}, {"texts"}, {"text", "text_pair"}):
+            call.texts = texts.plain(made, self.model.limits)
         elif self._preprocess is not None:
             call.inputs = protocol.tensors(made, self.model.inputs, self.model.limits)
         elif made.keys() == {"inputs"} and type(made["inputs"]) is dict:
@@ -281,7 +281,7 @@ class Service:
         if self._preprocess is not None:
             forms.append("what this package's preprocess hook takes")
         else:
-            forms += ['{"text": "..."}', '{"texts": ["..."]}'] if self.model.has_texts else []
+            forms += list(texts.FORMS) if self.model.has_texts else []
             forms.append('{"inputs": {name: nested lists}}')
         return "send " + " or ".join(forms)
 

@@ -408,6 +408,48 @@ def test_overlap_is_found_by_content_whatever_the_form(tmp_path: Path) -> None:
     calls.check_disjoint(evaluation, other)
 
 
+HEAD = Signature(inputs=_signature(IDS).inputs, outputs=(TensorSpec(name="logits", dtype="float32", shape=("batch", 1)),))
+
+
+def _texts(out: Path) -> list[Any]:
+    return [text for call in json.loads((out / "calls.json").read_bytes()) for text in call["texts"]]
+
+
+def test_pairs_of_texts_with_their_labels(tmp_path: Path) -> None:
+    rows = [{"text": "q", "text_pair": "d ü", "label": 0.5}, {"text": "r", "text_pair": "", "label": 1}]
+    (tmp_path / "d.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    read, out = _read(tmp_path, HEAD, "d.jsonl", tokenised=True)
+    assert (read.samples, read.labelled, read.texts) == (2, True, True)
+    assert (_texts(out), _labels(out)) == ([["q", "d ü"], ["r", ""]], [0.5, 1])
+    assert len(set(json.loads((out / "samples.json").read_bytes()))) == 2
+
+
+def test_a_query_and_its_document_are_one_pair_for_a_model_with_a_head(tmp_path: Path) -> None:
+    (tmp_path / "d.jsonl").write_text('{"query": "q", "document": "d"}\n{"query": "r", "document": "e"}\n')
+    read, out = _read(tmp_path, HEAD, "d.jsonl", tokenised=True)
+    assert (read.samples, _texts(out), _labels(out)) == (2, [["q", "d"], ["r", "e"]], None)
+
+
+def test_labels_of_tokens_are_lists(tmp_path: Path) -> None:
+    (tmp_path / "d.jsonl").write_text('{"text": "a b", "label": [-100, 1, 2, -100]}\n{"text": "c", "label": ["O", "B-PER"]}\n')
+    assert _labels(_read(tmp_path, HEAD, "d.jsonl", tokenised=True)[1]) == [[-100, 1, 2, -100], ["O", "B-PER"]]
+
+
+@pytest.mark.parametrize("line", ['{"text": "a", "label": [true]}',
+                                  '{"text": "a", "text_pair": 1}', '{"text_pair": "a"}',
+                                  '{"query": "a", "document": "b", "label": 1}',
+                                  '{"text": "a", "label": [NaN]}'])  # fmt: skip
+def test_pairs_and_labels_malformed_are_refused(tmp_path: Path, line: str) -> None:
+    (tmp_path / "d.jsonl").write_text(line)
+    assert "d.jsonl:1:" in _problems(tmp_path, HEAD, "d.jsonl", tokenised=True)
+
+
+def test_a_function_may_give_pairs(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text('def data():\n    yield [("a", "b"), ["c", "d"]], [1, 0]\n    yield ("e", "f"), [1, 1]\n')
+    read, out = _read(tmp_path, HEAD, "mine:data", tokenised=True)
+    assert (read.samples, _texts(out)) == (4, [["a", "b"], ["c", "d"], "e", "f"])
+
+
 def test_overlap_of_texts_is_found(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"query": "q", "document": "d"}\n')
     (tmp_path / "b.jsonl").write_text('{"text": "new"}\n{"text": "d"}\n')

@@ -55,7 +55,7 @@ ALLOWED = {
     "loop": FREE | ENGINE | {"_socket", "mlpack_runtime.loop"}
     | {f"mlpack_runtime.{name}" for name in ("handler", "service", "protocol", "shapes", "values", "telemetry")},
 }  # fmt: skip
-COMMON = {"mlpack_runtime"} | {f"mlpack_runtime.{name}" for name in ("jsontext", "limits", "model", "ort", "tensor")}
+COMMON = {"mlpack_runtime"} | {f"mlpack_runtime.{name}" for name in ("jsontext", "limits", "model", "ort", "tensor", "texts")}
 
 LOOP = """
 import sys
@@ -99,7 +99,8 @@ def test_bench_load_imports_nothing_else(tiny: Path, tmp_path: Path) -> None:
     assert loaded(tiny, BENCH.format(), str(tmp_path)) - ALLOWED["bench"] - COMMON == set()
 
 
-RUNTIME = ["tensor", "jsontext", "limits", "ort", "model", "values", "protocol", "shapes", "telemetry", "service", "loop", "bench"]
+RUNTIME = ["tensor", "jsontext", "limits", "texts", "ort", "model", "values", "protocol", "shapes", "telemetry", "service", "loop"]
+RUNTIME += ["bench"]
 WORKER = ["aws", "backend", "backend_cpu", "backend_cuda", "batcher", "batching", "breaker", "consumer", "drain"]
 WORKER += ["health", "http_head", "http_server", "http_wire", "intake", "json_room", "portions", "probe", "results", "settings"]
 WORKER += ["sqs", "waiting", "worker"]

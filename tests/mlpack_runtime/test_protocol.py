@@ -190,6 +190,37 @@ def test_texts_malformed_binary_is_refused(raw: bytes) -> None:
         decode(value, raw, has_texts=True)
 
 
+def pair_rows(**changes: Any) -> dict[str, Any]:
+    second = {"name": "text_pair", "shape": [2], "datatype": "BYTES", "data": ["c", "ö"], **changes}
+    return {"inputs": [*text_row()["inputs"], second]}
+
+
+def test_pairs_of_texts_come_as_two_inputs_json_or_binary() -> None:
+    raw = b"".join(len(text.encode()).to_bytes(4, "little") + text.encode() for text in ("c", "ö"))
+    binary = pair_rows(parameters={"binary_data_size": len(raw)})
+    del binary["inputs"][1]["data"]
+    for call in (decode(pair_rows(), has_texts=True), decode(binary, raw, has_texts=True)):
+        assert call.texts == [("a", "c"), ("ü", "ö")]
+        assert call.batch == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"shape": [1], "data": ["c"]}, "2 texts in 'text' and 1 in 'text_pair'"),
+        ({"datatype": "FP32"}, "'text_pair' has datatype"),
+        ({"data": ["c", 7]}, "input 'text_pair': data is not a list of strings"),
+        ({"name": "other"}, "stands alone, or with 'text_pair'"),
+        ({"data": [["c", "d"], ["e", "f"]]}, "not a list of strings"), ({"data": ["c", "\ud800"]}, "surrogate"),
+    ],
+)  # fmt: skip
+def test_pairs_malformed_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        decode(pair_rows(**changes), has_texts=True)
+    with pytest.raises(RequestError):
+        decode({"inputs": pair_rows()["inputs"][1:]}, has_texts=True)
+
+
 def test_texts_for_a_model_without_tokenizer_or_beside_tensors_are_refused() -> None:
     with pytest.raises(RequestError, match="unknown input 'text'"):
         decode(text_row())

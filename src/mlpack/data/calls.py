@@ -1,7 +1,7 @@
 """Evaluation and calibration data in its one form on disk: calls, as the serving process will receive them.
 
     calls.json    a list of {"samples": n, "inputs": {name: {"datatype", "shape", "offset", "size"}}}
-                  or of {"samples": n, "texts": []}
+                  or of {"samples": n, "texts": []}, each a string, or a pair as a list of two
     calls.bin     the tensors' bytes, little-endian, one after another; offsets and sizes in bytes. Strings (BYTES) each behind its
                   length in four bytes
     labels.json   one label a sample, in order (numbers, strings or lists of numbers), or null
@@ -123,10 +123,10 @@ class Writer:
         self._calls.append({"samples": samples, "inputs": described})
         self._samples += [_tensor_sample(inputs, row, samples) for row in range(samples)]
 
-    def texts(self, texts: Sequence[str]) -> None:
-        """Adds a call of texts, to be tokenised inside the package."""
-        self._calls.append({"samples": len(texts), "texts": list(texts)})
-        self._samples += [hashlib.sha256(b"text\0" + text.encode()).hexdigest() for text in texts]
+    def texts(self, texts: Sequence[str | tuple[str, str]]) -> None:
+        """Adds a call of texts, or of pairs of them, to be tokenised inside the package."""
+        self._calls.append({"samples": len(texts), "texts": [text if isinstance(text, str) else list(text) for text in texts]})
+        self._samples += [_text_sample(text) for text in texts]
 
     def finish(self, labels: Sequence[Any] | None) -> None:
         """Writes the rest and gives everything its final name."""
@@ -197,7 +197,13 @@ def _ends(new: list[int]) -> list[int]:
 def _size(call: Mapping[str, Any]) -> int:
     if "inputs" in call:
         return sum(int(row["size"]) for row in call["inputs"].values())
-    return sum(len(text) for text in call["texts"])
+    return sum(len(text) if isinstance(text, str) else sum(map(len, text)) for text in call["texts"])
+
+
+def _text_sample(text: str | tuple[str, str]) -> str:
+    if isinstance(text, str):
+        return hashlib.sha256(b"text\0" + text.encode()).hexdigest()
+    return hashlib.sha256(b"pair\0" + digest.canonical_json(list(text))).hexdigest()
 
 
 def _tensor_sample(inputs: Mapping[str, Array], row: int, samples: int) -> str:

@@ -64,7 +64,7 @@ def shapes(folder: Path, model_dir: Path, signature: Signature) -> Iterator[dict
     for number, call in enumerate(listed):
         try:
             if tokenizer is not None and "texts" in call:
-                yield from (_row(one, signature) for one in tokenizer.encode_batch(list(call["texts"])))
+                yield from (_row(one, signature) for one in tokenizer.encode_batch(_texts(call["texts"])))
             else:
                 yield {spec.name: tuple(int(n) for n in call["inputs"][spec.name]["shape"]) for spec in signature.inputs}
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -83,10 +83,15 @@ def _tokenizer(model_dir: Path) -> Any:
     return tokenizer_limits.load(path, PassError)
 
 
-def _tokens(tokenizer: Any, texts: list[str], signature: Signature) -> dict[str, Any]:
+def _texts(listed: list[Any]) -> list[Any]:
+    """The texts of a call as the tokenizer takes them: a pair is a tuple."""
+    return [text if isinstance(text, str) else tuple(text) for text in listed]
+
+
+def _tokens(tokenizer: Any, texts: list[Any], signature: Signature) -> dict[str, Any]:
     import numpy as np
 
-    encoded = tokenizer.encode_batch(list(texts))
+    encoded = tokenizer.encode_batch(_texts(texts))
     fields = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
     return {
         spec.name: np.array([getattr(row, fields[spec.name]) for row in encoded], dtype=spec.dtype) for spec in signature.inputs

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
+Text = str | tuple[str, str]
 LABELS = "labels"
+_FORMS = ({"query", "document"}, {"text"}, {"text", "text_pair"})
 _PROBLEMS_SHOWN = 20
 _END = object()
 LINE_BYTES = 16 << 20
@@ -79,7 +81,9 @@ def read(
         if entrypoint.is_reference(reference):
             labels = _from_function(entrypoint.locate(reference, roots), signature, writer, tokenised)
         elif reference.endswith(".jsonl"):
-            labels = _from_texts(roots[0] / reference, reference, writer, tokenised, batch)
+            texts, labels = _from_texts(roots[0] / reference, reference, tokenised, paired=reads_pairs(signature))
+            for start in range(0, len(texts), batch):
+                writer.texts(texts[start : start + batch])
         elif reference.endswith(".npz"):
             labels = _from_arrays(_load_npz(roots[0] / reference, reference, signature), signature, writer, batch, reference)
         else:
@@ -189,19 +193,28 @@ def _from_arrays(arrays: dict[str, Array], signature: Signature, writer: Writer,
     return said
 
 
-def _from_texts(path: Path, reference: str, writer: Writer, tokenised: bool, batch: int) -> list[Any] | None:
+def reads_pairs(signature: Signature) -> bool:
+    """Whether a query and its document are one input: the model has a head (a cross-encoder) and gives no vectors to compare."""
+    return any(spec.name.endswith("logits") for spec in signature.outputs)
+
+
+def _from_texts(path: Path, reference: str, tokenised: bool, *, paired: bool) -> tuple[list[Text], list[Any] | None]:
     if not tokenised:
         raise RecipeError(
             f"{reference} holds texts, and this model takes tensors: without a tokenizer nothing can turn them into any"
         )
-    texts, labels = _parse_texts(path, reference)
-    for start in range(0, len(texts), batch):
-        writer.texts(texts[start : start + batch])
-    return labels
+    rows = _parse_texts(path, reference)
+    if rows and "query" in rows[0]:
+        if paired:
+            return [(row["query"], row["document"]) for row in rows], None
+        return [row["query"] for row in rows] + [row["document"] for row in rows], [*range(len(rows)), *range(len(rows))]
+    labels = [row["label"] for row in rows] if rows and "label" in rows[0] else None
+    return [(row["text"], row["text_pair"]) if "text_pair" in row else row["text"] for row in rows], labels
 
 
-def _parse_texts(path: Path, reference: str) -> tuple[list[str], list[Any] | None]:
-    """Pairs give every query, then every document, labelled by the pair's number; other lines a text and its label."""
+def _parse_texts(path: Path, reference: str) -> list[dict[str, Any]]:
+    """Every line of the file, all of one form. A query and its document give every query, then every document, labelled by their
+    number, or pairs where the model reads both together; other lines a text, or a pair, and its label."""
     rows: list[tuple[int, dict[str, Any]]] = []
     problems: list[str] = []
     more = 0
@@ -221,11 +234,7 @@ def _parse_texts(path: Path, reference: str) -> tuple[list[str], list[Any] | Non
         problems.append(f"{reference}: every line needs the same keys: {said}")
     if problems:
         raise RecipeError(*problems, *([f"{reference}: and {more} more"] if more else []))
-    if rows and "query" in rows[0][1]:
-        texts = [row["query"] for _, row in rows] + [row["document"] for _, row in rows]
-        return texts, [*range(len(rows)), *range(len(rows))]
-    labels = [row["label"] for _, row in rows] if rows and "label" in rows[0][1] else None
-    return [row["text"] for _, row in rows], labels
+    return [row for _, row in rows]
 
 
 def _lines(path: Path, reference: str) -> Iterator[tuple[int, bytes]]:
@@ -252,8 +261,8 @@ def _text_row(line: bytes) -> tuple[dict[str, Any] | None, str | None]:
         return None, "is not UTF-8"
     except (ValueError, RecursionError) as error:
         return None, f"is not JSON: {str(error)[:200]}"
-    if not isinstance(row, dict) or set(row) not in ({"query", "document"}, {"text"}, {"text", "label"}):
-        return None, 'must be {"query", "document"}, {"text", "label"} or {"text"}'
+    if not isinstance(row, dict) or set(row) - {"label"} not in _FORMS or set(row) == {"query", "document", "label"}:
+        return None, 'must be {"query", "document"}, {"text", "label"} or {"text"}, of pairs {"text", "text_pair", "label"}'
     for key in row.keys() - {"label"}:
         if not isinstance(row[key], str) or not _encodable(row[key]):
             return None, f"{key} must be a string of text"
@@ -317,6 +326,9 @@ def _take(item: Any, signature: Signature, writer: Writer, tokenised: bool) -> t
     if isinstance(inputs, tuple | list) and all(isinstance(text, str) for text in inputs):
         said = None if said is None else plain_labels.a_sample(said, len(inputs))
         return said, _take_texts(inputs, said, writer, tokenised)
+    if isinstance(inputs, tuple | list) and all(_is_pair(text) for text in inputs):
+        said = None if said is None else plain_labels.a_sample(said, len(inputs))
+        return said, _take_texts([(first, second) for first, second in inputs], said, writer, tokenised)
     if not isinstance(inputs, Mapping):
         return None, [f"inputs must be a mapping of names to arrays, not {type(inputs).__name__}"]
     problems = misnamed(tuple(inputs), tuple(spec.name for spec in signature.inputs))
@@ -340,11 +352,15 @@ def _take(item: Any, signature: Signature, writer: Writer, tokenised: bool) -> t
     return said, problems
 
 
-def _take_texts(texts: Sequence[str], labels: list[Any] | None, writer: Writer, tokenised: bool) -> list[str]:
+def _is_pair(text: Any) -> bool:
+    return isinstance(text, tuple | list) and len(text) == 2 and all(isinstance(part, str) for part in text)
+
+
+def _take_texts(texts: Sequence[Text], labels: list[Any] | None, writer: Writer, tokenised: bool) -> list[str]:
     """Adds one call of texts; what is wrong with it."""
     if not tokenised:
         return ["holds texts, and this model takes tensors: without a tokenizer nothing can turn them into any"]
-    if not texts or not all(_encodable(text) for text in texts):
+    if not texts or not all(_encodable(text if isinstance(text, str) else "".join(text)) for text in texts):
         return ["needs at least one text, without halves of surrogate pairs"]
     if labels is not None and len(labels) != len(texts):
         return [f"{len(labels)} labels for {len(texts)} texts"]
