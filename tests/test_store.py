@@ -177,3 +177,53 @@ def test_a_store_that_cannot_be_made_is_told(tmp_path: Path, place: str) -> None
     (tmp_path / "file").write_text("")
     with pytest.raises(RecipeError, match="MLPACK_STORE"):
         Store(tmp_path / place)
+
+
+def put_large(store: Store, kind: str, data: bytes) -> Path:
+    with store.entry({"kind": kind}) as entry:
+        if not entry.hit:
+            (entry.dir / "data").write_bytes(data)
+            (entry.dir / "which").write_text(kind)
+    return entry.dir / "data"
+
+
+def test_a_large_file_of_two_trees_is_kept_once(store: Store) -> None:
+    data = os.urandom(1 << 20)
+    paths = [put_large(store, kind, data) for kind in ("a", "b", "c")]
+    assert len({path.parent for path in paths}) == 3
+    assert len({path.stat().st_ino for path in paths}) == 1
+    assert put_large(store, "small", data[:-1]).stat().st_nlink == 1
+    for kind in ("a", "b", "c"):
+        found = store.find({"kind": kind})
+        assert found is not None
+        assert digest.of_tree(found.dir) == found.tree
+
+
+def test_damage_of_a_shared_file_is_not_passed_on(store: Store) -> None:
+    data = os.urandom(1 << 20)
+    first = put_large(store, "a", data)
+    first.chmod(0o644)
+    first.write_bytes(data[:-1] + b"x")
+    again = put_large(store, "b", data)
+    assert again.read_bytes() == data
+    assert again.stat().st_ino != first.stat().st_ino
+    assert store.find({"kind": "a"}) is None
+    assert put_large(store, "a", data).read_bytes() == data
+
+
+def test_an_executable_does_not_share_its_mode(store: Store) -> None:
+    data = os.urandom(1 << 20)
+    plain = put_large(store, "a", data)
+    with store.entry({"kind": "b"}) as entry:
+        (entry.dir / "program").write_bytes(data)
+        (entry.dir / "program").chmod(0o755)
+    assert (entry.dir / "program").stat().st_mode & 0o777 == 0o555
+    assert plain.stat().st_mode & 0o777 == 0o444
+
+
+def test_second_names_go_with_their_trees(store: Store) -> None:
+    folder = put_large(store, "a", os.urandom(1 << 20)).parent
+    assert len(list((store.root / "files").iterdir())) == 1
+    remove(folder)
+    Store(store.root)
+    assert not list((store.root / "files").iterdir())

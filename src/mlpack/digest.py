@@ -91,7 +91,12 @@ def of_tree(root: Path) -> Digest:
 
     Modes beyond the executable bit, owners and times do not count. Device nodes, sockets and pipes are refused (ValueError).
     """
-    lines = []
+    return of_tree_and_files(root)[0]
+
+
+def of_tree_and_files(root: Path) -> tuple[Digest, dict[str, Digest]]:
+    """The digest of a directory as `of_tree`, and those of its files that are not executable, by path: all read once."""
+    lines, files = [], {}
     for path, entry in entries(root):
         if entry.is_symlink():
             lines.append(f"link {of_bytes(os.fsencode(os.readlink(entry.path)))} {path}")
@@ -99,10 +104,13 @@ def of_tree(root: Path) -> Digest:
             lines.append(f"dir - {path}")
         elif entry.is_file(follow_symlinks=False):
             executable = entry.stat(follow_symlinks=False).st_mode & stat.S_IXUSR
-            lines.append(f"{'exec' if executable else 'file'} {of_file(Path(entry.path))} {path}")
+            found = of_file(Path(entry.path))
+            if not executable:
+                files[path] = found
+            lines.append(f"{'exec' if executable else 'file'} {found} {path}")
         else:
             raise ValueError(f"neither a file, a directory nor a link: {path}")
-    return of_bytes("\n".join(sorted(lines)).encode("utf-8", "surrogateescape"))
+    return of_bytes("\n".join(sorted(lines)).encode("utf-8", "surrogateescape")), files
 
 
 def size_of_tree(root: Path) -> int:

@@ -6,6 +6,7 @@ What is missing here may be elsewhere: a `Tier` is asked once, and what it has i
 
     trees/<digest>/          read-only once in place
     actions/<digest>.json    what was done, the digest of what came out, how long it took, and whether a tier had it
+    files/<digest>           large files of trees under a second name: what another tree has too is kept once, by hard links
     temporary/...            being made, marked (flock) by its maker; what no living process holds goes when a store is opened
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import filecmp
 import json
 import os
 import shutil
@@ -33,6 +35,7 @@ Action = Mapping[str, Any]
 """Everything that decides an output, as JSON: what runs, its version, config, the digests of its inputs, versions of its tools."""
 
 _FORMAT = 1
+_SHARED_BYTES = 1 << 20
 _YOUNG_S = 5.0
 """Between making a directory and marking it lie microseconds, in which it is empty."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -83,7 +86,7 @@ class Store:
         self._verify = verify
         self._tier = tier
         try:
-            for name in ("trees", "actions", "temporary"):
+            for name in ("trees", "actions", "temporary", "files"):
                 (root / name).mkdir(parents=True, exist_ok=True)
                 if not os.access(root / name, os.W_OK | os.X_OK):
                     raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
@@ -115,13 +118,14 @@ class Store:
             made.seconds = time.monotonic() - started
             if not any(entry.is_file() or entry.is_symlink() for _, entry in digest.entries(work)):
                 raise PassError(f"{action.get('kind', 'a step')} left no files: its output is empty")
-            tree = digest.of_tree(work)
+            tree, files = digest.of_tree_and_files(work)
             if known is not None and repeatable and known.tree != tree:
                 raise PassError(
                     f"not repeatable: the same action gave {tree} now and {known.tree} before.\n"
                     f"The action was {digest.canonical_json(action).decode()}"
                 )
             made.tree = tree
+            self._share(work, files)
             self._keep(made)
         if self._tier is not None:
             with self.scratch() as work:
@@ -208,6 +212,25 @@ class Store:
         }
         write_atomically(self._action_path(entry.action), digest.canonical_json(record))
 
+    def _share(self, work: Path, files: Mapping[str, Digest]) -> None:
+        """Large files that another tree has too become further names of that one: steps often leave the weights as they were.
+
+        What is under the second name is compared byte by byte first, because a link would pass its damage on. Where the file system
+        has no links, everything stays a file of its own.
+        """
+        for name, content in files.items():
+            path, second = work / name, self.root / "files" / content.hex
+            if path.stat().st_size < _SHARED_BYTES:
+                continue
+            with suppress(OSError):
+                if second.exists() and filecmp.cmp(path, second, shallow=False):
+                    fresh = path.with_name(f".{content.hex}")
+                    os.link(second, fresh)
+                    fresh.replace(path)
+                else:
+                    second.unlink(missing_ok=True)
+                    os.link(path, second)
+
     def _seal(self, work: Path, tree: Digest) -> None:
         target = self.path(tree)
         for _, entry in digest.entries(work):
@@ -241,6 +264,10 @@ class Store:
                     path.unlink()
                 elif not _is_held(path) and (any(path.iterdir()) or time.time() - path.stat().st_ctime > _YOUNG_S):
                     remove(path)
+        for path in (self.root / "files").iterdir():
+            with suppress(OSError):
+                if path.lstat().st_nlink == 1:  # its trees have gone
+                    path.unlink()
 
 
 def place(text: str) -> Path:
