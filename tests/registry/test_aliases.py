@@ -17,7 +17,7 @@ from tests.registry.places import PLACES, Unreadable, empty_place, put_releases
 
 from mlpack.errors import ExitCode, RecipeError, ServiceError
 from mlpack.records import Release
-from mlpack.registry import ConflictError, Delete, Key, Place, Put, Row, leases, rows
+from mlpack.registry import ConflictError, DamagedError, Delete, Key, Place, Put, Row, leases, rows
 from mlpack.registry.aliases import Outcome, Wish, as_json, good_before, history, live_at, parse_time, promote, rollback
 from mlpack.registry.gates import Gate, GateError
 from mlpack.registry.releases import Registry
@@ -347,7 +347,23 @@ def test_histories_are_read_as_far_as_they_are_asked_for(place: Place) -> None:
     moves = history(dataclasses.replace(place, table=Counting(place.table)), PROD)
     assert read == []
     assert [move.revision for move in itertools.islice(moves, 2)] == [5, 4]
-    assert len(read) == 2
+    assert len(read) == 3  # a move is held against the one before it
+
+
+def test_a_move_under_a_number_that_is_not_its_own_is_not_shown(place: Place) -> None:
+    """The newest row's key says its number: what no other row confirms is nobody's move."""
+    for version in (1, 2, 1):
+        to(place, version)
+
+    class Renumbered(Meddling):
+        def query(self, partition: str, **how: Any) -> Iterator[Row]:
+            for row in self.table.query(partition, **how):
+                far = row.key.sort == "000000003"
+                yield dataclasses.replace(row, key=Key(partition, "999999999")) if far else row
+
+    moves = history(dataclasses.replace(place, table=Renumbered(place.table)), PROD)
+    with pytest.raises(DamagedError, match="between it and move 999999999"):
+        next(moves)
 
 
 def move(version: int, previous: int | None, kind: str = "promote") -> Move:

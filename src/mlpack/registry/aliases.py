@@ -126,7 +126,8 @@ def good_before(moves: Iterator[Move]) -> Iterator[int]:
 def history(place: Place, wanted: Reference, *, whole: bool = False) -> Iterator[Move]:
     """Every move of NAME:ALIAS, newest first, read in pages while it is iterated; with their gates and releases when `whole`.
 
-    DamagedError when one is not what the move after it says it was, or moves are missing.
+    DamagedError when one is not what the move after it says it was, or moves are missing. A move is given only after it was held
+    against the one before it: the key of the newest could be anybody's number.
     """
     alias, newer = _alias_of(wanted), None
     for row in place.table.query(rows.moves(wanted.name, alias), newest_first=True, bodies=whole):
@@ -137,11 +138,14 @@ def history(place: Place, wanted: Reference, *, whole: bool = False) -> Iterator
             rows.decode_move(last, place.where).target(place.where)  # what it leads to, which no later move tells
         if newer is not None:
             _check_chain(place, newer, move, row)
-        yield move
+            yield newer
         newer = move
-    if newer is not None and (newer.revision, newer.previous) != (1, None):
+    if newer is None:
+        return
+    if (newer.revision, newer.previous) != (1, None):
         key = Key(rows.moves(wanted.name, alias), numbered(newer.revision))
         raise DamagedError(place.where, key, "the moves before it are missing")
+    yield newer
 
 
 def _check_chain(place: Place, newer: Move, move: Move, row: Row) -> None:
