@@ -16,6 +16,7 @@ from mlpack.errors import PassError
 from mlpack.graphs import check, files
 from mlpack.passes.precision import casts, checks
 from mlpack.passes.quantize import calibrate, qdq
+from mlpack.passes.quantize.ranges import Ranges
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -66,7 +67,7 @@ def run(model: onnx.ModelProto, config: Wanted, model_dir: Path, out_dir: Path) 
     ]  # fmt: skip
     if not any(site.kind in calibrate.WEIGHTED for site in chosen):
         raise checks.nothing(model, f"no {', '.join(calibrate.WEIGHTED)} with large enough constant weights")
-    ranges = calibrate.Ranges(calls=config.calibration, samples=config.samples, method=config.calibration_method)
+    ranges = Ranges(calls=config.calibration, samples=config.samples, method=config.calibration_method)
     largest = calibrate.largest(model, model_dir, qdq.tensors(model, chosen), ranges)
     signature = files.signature_of(model)
     feeds = list(islice(reader.read(config.calibration, model_dir, signature), _CHECKED_CALLS))

@@ -1,6 +1,6 @@
 """The quantize pass: 8-bit weights and integer kernels, by the method that suits the architecture.
 
-Promises: `auto` is static for graphs with convolutions and dynamic for the rest; a convolution is never quantized dynamically
+Promises: `auto` is static for graphs of convolutions and dynamic for the rest; a convolution is never quantized dynamically
 (6x slower than float), it stays float; element types are passed explicitly: u8 activations with 7-bit s8 weights on x86-64, whose
 kernels without VNNI overflow otherwise, s8 and s8 on arm64. LayerNorm, Softmax, GELU and residual Adds stay float. A graph with
 nothing to quantize is an error. Accuracy is not judged here: the change is on purpose, and the build measures it.
@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import partial
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlpack import temporary
 from mlpack.errors import PassError
 from mlpack.graphs import check, files, trials, versions
-from mlpack.passes.quantize import calibrate, dynamic, kept
+from mlpack.passes.quantize import calibrate, dynamic, kept, ranges
 
 if TYPE_CHECKING:
     import onnx
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 _DYNAMIC = ("MatMul", "Gemm", "Attention", "LSTM")
 _SAME = 1e-5
 """How far a graph of another operator set may be from what it was: sums are the same ones."""
+_FEW = 0.1
+"""Weights of convolutions over those of products of matrices: patches of a ViT hold 0.7 %, wav2vec's front end 5 %."""
 _TABLES = ("Gather", "EmbedLayerNormalization")
 _DONE = {
     "MatMulInteger": "MatMul", "QAttention": "Attention", "QEmbedLayerNormalization": "EmbedLayerNormalization",
@@ -41,7 +44,7 @@ class Quantize:
     """How to quantize."""
 
     method: Literal["auto", "dynamic", "static"] = "auto"
-    """`auto`: static when the graph has a convolution, else dynamic."""
+    """`auto`: static when convolutions hold more than a tenth as many weights as products of matrices do, else dynamic."""
     arch: Literal["x86_64", "arm64"] | None = None
     """Where it will run; the machine that builds does not count. None is x86_64."""
     per_channel: bool = True
@@ -62,18 +65,20 @@ def run(model_dir: Path, config: Quantize, out_dir: Path) -> None:
     """Quantizes the graph of `model_dir` into `out_dir`. Raises PassError when there is nothing to do or no data to do it."""
     model = files.outline(model_dir)
     operators = Counter(node.op_type for node in model.graph.node)
-    convolutions = [node.name for node in model.graph.node if node.op_type in ("Conv", "ConvTranspose")]
-    method = config.method if config.method != "auto" else ("static" if convolutions else "dynamic")
+    method = config.method if config.method != "auto" else _suited(model)
     if any(operators[name] for name in ("DequantizeLinear", "MatMulInteger", "QLinearConv", "QAttention")):
         raise PassError("quantize: the graph is quantized already; give the float model")
     reduce_range = config.arch != "arm64" if config.reduce_range is None else config.reduce_range
+    remarks: list[str] = []
     if method == "dynamic":
         wanted = [*_DYNAMIC, *(_TABLES if config.embeddings else ())]
         result = dynamic.quantized(model, wanted, kept.of_dynamic(model), config.per_channel, reduce_range)
         quantized = _integer_nodes(result)
     else:
+        settings = _static(config, reduce_range)
+        remarks = ranges.remarks(model_dir, files.signature_of(model), settings.ranges)
         with temporary.directory("quantize", out_dir) as scratch:
-            result = _statically(files.load(model_dir), model_dir, _static(config, reduce_range), scratch)
+            result = _statically(files.load(model_dir), model_dir, settings, scratch)
             quantized = calibrate.quantized_nodes(result)
     if not quantized:
         raise _nothing(method, operators)
@@ -86,7 +91,19 @@ def run(model_dir: Path, config: Quantize, out_dir: Path) -> None:
         "method": method, "reduce_range": reduce_range, "per_channel": config.per_channel, "quantized": quantized,
         "kept_float": {name: counted[name] for name in _KEPT_FLOAT if counted[name] > 0},
     }  # fmt: skip
-    files.finish(model_dir, out_dir, notes)
+    files.finish(model_dir, out_dir, notes | ({"remarks": remarks} if remarks else {}))
+
+
+def _suited(model: onnx.ModelProto) -> str:
+    """`static` where convolutions hold a share of the weights that is worth the calibration, else `dynamic`: products of a vision
+    transformer or a speech encoder, which begin with a few convolutions, lose accuracy and time by fixed ranges."""
+    size = {tensor.name: prod(tensor.dims) for tensor in model.graph.initializer}
+    held = {"Conv": 0, "MatMul": 0}
+    for node in model.graph.node:
+        kind = "Conv" if node.op_type in ("Conv", "ConvTranspose") else "MatMul" if node.op_type in _DYNAMIC else ""
+        if kind:
+            held[kind] += sum(size.get(name, 0) for name in node.input[1:])
+    return "static" if held["Conv"] > _FEW * held["MatMul"] else "dynamic"
 
 
 def _nothing(method: str, operators: Counter[str]) -> PassError:
@@ -121,8 +138,7 @@ def _static(config: Quantize, reduce_range: bool) -> calibrate.Settings:
 def _statically(model: onnx.ModelProto, model_dir: Path, settings: calibrate.Settings, scratch: Path) -> onnx.ModelProto:
     """The graph with pairs. One scale for each channel is known to operator sets from 13 on: an older graph is raised to it where
     the engine gives the same numbers, and has one scale a weight where not."""
-    ranges = calibrate.Ranges(calls=settings.calls, samples=settings.samples, method="minmax")
-    left = kept.of_static(model, model_dir, ranges)
+    left = kept.of_static(model, model_dir, replace(settings.ranges, method="minmax"))
     if versions.of(model) < calibrate.OPSET:
         raised = _raised(model, model_dir, settings)
         settings = replace(settings, per_channel=settings.per_channel and raised is not None)

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from mlpack.data import reader
 from mlpack.errors import PassError
 from mlpack.graphs import check, files, quiet
+from mlpack.passes.quantize import ranges
+from mlpack.passes.quantize.ranges import Ranges
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,14 +36,10 @@ class Settings:
     reduce_range: bool
     signed_activations: bool
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ranges:
-    """Which recorded calls to look at, how many at most, and how a range is read from them."""
-
-    calls: Path
-    samples: int
-    method: str
+    @property
+    def ranges(self) -> Ranges:
+        """Where ranges come from."""
+        return Ranges(calls=self.calls, samples=self.samples, method=self.method)
 
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -60,8 +58,6 @@ SMALLEST = 16
 OPSET = 13
 """The first operator set whose pairs have a scale for each channel."""
 
-_CALLS_AT_A_TIME = 16
-
 
 def quantized(
     model: onnx.ModelProto, model_dir: Path, settings: Settings, scratch: Path, kept: Sequence[str] = ()
@@ -71,42 +67,21 @@ def quantized(
     Raises PassError when shapes cannot be inferred or the calls do not fit.
     """
     import onnx
-    from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization import QuantType
+    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
-    methods = {
-        "minmax": CalibrationMethod.MinMax, "entropy": CalibrationMethod.Entropy, "percentile": CalibrationMethod.Percentile,
-    }  # fmt: skip
-    signature = files.signature_of(model)
-    excluded = [*tiny(model), *kept]
-    total = min(reader.count(settings.calls), settings.samples)
-    window = max(size for size in range(1, _CALLS_AT_A_TIME + 1) if total % size == 0)  # the calibrator takes only whole windows
-
-    class Reader(CalibrationDataReader):  # type: ignore[misc]  # the engine's package carries no types
-        """A window over the calls: the calibrator keeps activations of one window only."""
-
-        def __init__(self) -> None:
-            self.set_range(0, 0)
-
-        def __len__(self) -> int:
-            return total
-
-        def set_range(self, start_index: int, end_index: int) -> None:
-            self._calls = islice(reader.read(settings.calls, model_dir, signature), start_index, end_index)
-
-        def get_next(self) -> Any:
-            return next(self._calls, None)
-
+    operators = [*WEIGHTED, *_CARRIED]
     try:
         inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
         with quiet.engine_tools("quantize"):
-            quantize_static(
-                inferred, scratch / files.MODEL, Reader(), quant_format=QuantFormat.QDQ,
-                op_types_to_quantize=[*WEIGHTED, *_CARRIED], nodes_to_exclude=excluded,
-                per_channel=settings.per_channel, reduce_range=settings.reduce_range,
-                activation_type=QuantType.QInt8 if settings.signed_activations else QuantType.QUInt8,
-                weight_type=QuantType.QInt8, calibrate_method=methods[settings.method],
-                extra_options={"ActivationSymmetric": False, "WeightSymmetric": True, "CalibStridedMinMax": window},
+            reached = ranges.collected(inferred, model_dir, settings.ranges, operators, scratch)
+            quantizer = QDQQuantizer(
+                inferred, settings.per_channel, settings.reduce_range, QuantType.QInt8,
+                QuantType.QInt8 if settings.signed_activations else QuantType.QUInt8,
+                reached, [], [*tiny(model), *kept], operators, {"ActivationSymmetric": False, "WeightSymmetric": True},
             )  # fmt: skip
+            quantizer.quantize_model()
+            quantizer.model.save_model_to_file(str(scratch / files.MODEL), False)
     except (*check.TOOL_ERRORS, *check.engine_errors(), onnx.shape_inference.InferenceError) as error:
         raise PassError(
             f"quantize: onnxruntime's static quantizer failed ({type(error).__name__}: {str(error)[:600]}); "

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mlpack.graphs import weights
 from mlpack.passes.quantize import calibrate
+from mlpack.passes.quantize.ranges import Ranges
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,7 +36,7 @@ def of_dynamic(model: onnx.ModelProto) -> list[str]:
     ]
 
 
-def of_static(model: onnx.ModelProto, model_dir: Path, ranges: calibrate.Ranges) -> list[str]:
+def of_static(model: onnx.ModelProto, model_dir: Path, ranges: Ranges) -> list[str]:
     """Names of nodes that lose by one scale, or that the static quantizer cannot do. Reads calibration calls where there is a
     Concat."""
     ranks = {tensor.name: len(tensor.dims) for tensor in model.graph.initializer}
@@ -48,7 +49,7 @@ def _stacked(node: onnx.NodeProto, ranks: Mapping[str, int]) -> bool:
     return any(ranks.get(name, 2) > 2 for name in node.input[:2])
 
 
-def _unlike(model: onnx.ModelProto, model_dir: Path, ranges: calibrate.Ranges) -> list[str]:
+def _unlike(model: onnx.ModelProto, model_dir: Path, ranges: Ranges) -> list[str]:
     """Concats of inputs whose ranges differ by more than `FACTOR`."""
     import numpy as np
 
