@@ -49,7 +49,7 @@ def test_the_bytes_are_those_of_quantize_dynamic(per_channel: bool, tmp_path: Pa
     files.save(model(), tmp_path / "in")
     outline = files.outline(tmp_path / "in")
     assert sum(weights.referred(tensor) is not None for tensor in outline.graph.initializer) == 3
-    files.save(dynamic.quantized(outline, OPERATORS, per_channel, reduce_range=True), tmp_path / "ours")
+    files.save(dynamic.quantized(outline, OPERATORS, [], per_channel, reduce_range=True), tmp_path / "ours")
     quantize_dynamic(
         files.load(tmp_path / "in"), tmp_path / "theirs.onnx", op_types_to_quantize=OPERATORS, per_channel=per_channel,
         reduce_range=True, weight_type=QuantType.QInt8,
