@@ -62,9 +62,9 @@ def test_onnx_with_data_beside_it(folder: Path) -> None:
 def test_onnx_without_labels_is_compared_with_the_float_model(folder: Path) -> None:
     _onnx(folder / "m.onnx")
     np.savez(folder / "eval.npz", x=np.zeros((2, 4)))
-    assert _loaded(init.suggest(Path("m.onnx"))).metric.name == "agreement"
+    assert _loaded(init.suggest(Path("m.onnx"))).metric.name == "fidelity"
     _onnx(folder / "r.onnx", columns=1)
-    assert _loaded(init.suggest(Path("r.onnx"))).metric.name == "agreement"
+    assert _loaded(init.suggest(Path("r.onnx"))).metric.name == "fidelity"
 
 
 def test_data_that_is_missing_is_the_only_problem(folder: Path) -> None:

@@ -11,16 +11,18 @@ import ast
 import os
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlpack import bounded, entrypoint, yaml_positions, zips
+from mlpack import bounded, entrypoint, yaml_positions
 from mlpack.errors import PassError, RecipeError
+from mlpack.init import labels, metric
+from mlpack.init.labels import Labels
+from mlpack.init.metric import Proposal
 from mlpack.records import TensorSpec
 from mlpack.sinks import shortened, yaml_comment, yaml_text
 
-_CLASSIFIES = ("ForSequenceClassification", "ForImageClassification", "ForTokenClassification")
 _INPUTS_MOST = 50
 """Inputs that are written out: a recipe with thousands of lines of comment is read by nobody."""
 _LINE_MOST = 1_000
@@ -36,8 +38,8 @@ class _Look:
     inputs: tuple[str, ...]
     holds: str
     texts: bool
-    metric: str
-    why: str
+    metric: Callable[[Labels], Proposal]
+    """By what the labels beside the model look like."""
 
 
 def suggest(model: Path) -> str:
@@ -82,16 +84,17 @@ def _lines(model: Path, look: _Look) -> Iterator[str]:
     else:
         example = "calib.jsonl" if look.texts else "calib.npz"
         yield f"  # calibration: {example}   # the same form, from training data; static int8 (convolutions) needs it"
-    metric, why = (look.metric, look.why)
-    if metric == "top1" and evaluation and evaluation.endswith(".npz") and not _labelled(Path(evaluation)):
-        metric, why = "agreement", "with the float model's decisions, because the data has no labels"
-    yield f"metric: {metric}   # {why}"
+    proposed = look.metric(labels.look(Path(evaluation) if evaluation else None))
+    yield f"metric: {proposed.metric}   # {proposed.why}"
     yield "variants: auto   # float, int8, and fp16 where a target computes in it"
     yield "targets:"
     yield "  lambda-zip: {arch: x86_64, memory_mb: 1769}   # 1769 MB is one whole vCPU"
     yield "  # lambda-image: {arch: arm64}"
     yield "budgets:   # hard limits: a build that misses one fails"
-    yield f"  accuracy_drop: {0.02 if metric == 'agreement' else 0.01}   # absolute, against the float model"
+    if proposed.drop is None:
+        yield "  # accuracy_drop: 0.1   # absolute, against the float model: in the unit of the labels"
+    else:
+        yield f"  accuracy_drop: {proposed.drop:g}   # absolute, against the float model"
     yield "  # latency_p95: 50ms"
     yield "  # cold_start: 800ms"
     yield "  package_size: 250MB"
@@ -109,23 +112,21 @@ def _huggingface(model: Path) -> _Look:
         architectures = [str(name) for name in config.get("architectures") or ()]
     except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise RecipeError(f"{path} is damaged: {error}") from None
-    classifies = any(name.endswith(_CLASSIFIES) for name in architectures)
+    classifies = any("For" in name for name in architectures)
     embeds = (model / "modules.json").is_file() or (not classifies and any(name.endswith("Model") for name in architectures))
-    texts = (model / "tokenizer.json").is_file()
+    embeds = embeds and not any(name.endswith("LMHeadModel") for name in architectures)
+    texts = (model / "tokenizer.json").is_file() or (model / "vocab.txt").is_file()
     source = [f"huggingface: {yaml_text(_shown(model))}"]
     if embeds:
         source.append("task: feature-extraction")
         holds = 'one {"query": ..., "document": ...} a line: a pair that belongs together' if texts else "one array a model input"
-        metric, why = (
-            ("recall_at_1", "share of queries whose own document is nearest")
-            if texts
-            else ("cosine", "to the float model's outputs")
-        )
     else:
         holds = 'one {"text": ..., "label": ...} a line' if texts else "one array a model input, and labels"
-        metric = "top1" if classifies else "agreement"
-        why = "share of samples classified as labelled" if classifies else "with the float model's decisions"
-    return _Look(source=tuple(source), inputs=(), holds=holds, texts=texts, metric=metric, why=why)
+
+    def proposal(found: Labels) -> Proposal:
+        return metric.for_huggingface(architectures, config, found, embeds=embeds, texts=texts)
+
+    return _Look(source=tuple(source), inputs=(), holds=holds, texts=texts, metric=proposal)
 
 
 def _onnx(model: Path) -> _Look:
@@ -135,15 +136,12 @@ def _onnx(model: Path) -> _Look:
     from mlpack.graphs.files import signature_of
 
     try:
-        signature = signature_of(onnx.load(model, load_external_data=False))
+        graph = onnx.load(model, load_external_data=False)
+        signature = signature_of(graph)
     except (DecodeError, PassError, ValueError, OSError, KeyError) as error:  # KeyError: a type of elements that ONNX has not
         raise RecipeError(f"{model} cannot be read as an ONNX model: {error}") from None
     if not signature.inputs:
         raise RecipeError(f"{model} has no inputs, so it computes nothing from data")
-    columns = [spec.shape[1] for spec in signature.outputs if len(spec.shape) == 2 and spec.dtype.startswith("float")]
-    classifies = bool(columns) and columns[0] != 1
-    metric = "top1" if classifies else "agreement"
-    why = "share of samples whose largest output is the label" if classifies else "with the float model; mae or rmse with labels"
     inputs = tuple(f"# {line}" for line in _inputs(signature.inputs))
     names = ", ".join(yaml_comment(yaml_text(shortened(spec.name, 60))) for spec in signature.inputs[:_NAMES_MOST])
     more = f" and {len(signature.inputs) - _NAMES_MOST:,} more" if len(signature.inputs) > _NAMES_MOST else ""
@@ -153,7 +151,11 @@ def _onnx(model: Path) -> _Look:
         *inputs,
     )
     holds = f"one array a model input ({names}{more}), first axis = sample, and labels"
-    return _Look(source=source, inputs=(), holds=holds, texts=False, metric=metric, why=why)
+
+    def proposal(found: Labels) -> Proposal:
+        return metric.for_onnx(graph, signature, found)
+
+    return _Look(source=source, inputs=(), holds=holds, texts=False, metric=proposal)
 
 
 def _torch(model: Path) -> _Look:
@@ -167,8 +169,7 @@ def _torch(model: Path) -> _Look:
         "input: {dtype: float32, shape: [batch, 1, 28, 28]}",
     )
     holds = "one array a model input, first axis = sample, and labels"
-    why = "share of samples whose largest output is the label"
-    return _Look(source=source, inputs=inputs, holds=holds, texts=False, metric="top1", why=why)
+    return _Look(source=source, inputs=inputs, holds=holds, texts=False, metric=metric.for_torch)
 
 
 def _inputs(specs: Sequence[TensorSpec]) -> Iterator[str]:
@@ -214,14 +215,6 @@ def _beside(model: Path, prefixes: tuple[str, ...], texts: bool) -> str | None:
             if found:
                 return _shown(found[0])
     return None
-
-
-def _labelled(path: Path) -> bool:
-    try:
-        with path.open("rb") as file, zips.opened(file) as archive:
-            return "labels.npy" in archive.namelist()
-    except (OSError, *zips.DAMAGE):
-        return False
 
 
 def _nameable(path: Path) -> bool:
