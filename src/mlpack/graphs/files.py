@@ -9,6 +9,7 @@ It does not change what a graph computes.
 from __future__ import annotations
 
 import json
+import mmap
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from mlpack import bounded, tokenizer_limits
 from mlpack.digest import canonical_json
 from mlpack.errors import PassError
-from mlpack.graphs import weights
+from mlpack.graphs import weights, wire
 from mlpack.records import Shape, Signature, TensorSpec
 
 if TYPE_CHECKING:
@@ -62,8 +63,7 @@ def load_file(path: Path, *, outline: bool = False) -> onnx.ModelProto:
                 f"{path.name}: {size:,} bytes, and one ONNX file holds 2 GiB at most (protobuf); save the model with its weights "
                 "as external data"
             )
-        bounded.fits_in_memory(2 * size, path.name, PassError)
-        data = path.read_bytes()
+        data, inside = _message(path, size, outline=outline)
     except OSError as error:
         raise PassError(f"{path.name}: cannot be read ({error.strerror}); the model's directory is incomplete") from error
     model = onnx.ModelProto()
@@ -71,13 +71,29 @@ def load_file(path: Path, *, outline: bool = False) -> onnx.ModelProto:
         model.ParseFromString(data)
     except DecodeError as error:
         raise PassError(
-            f"{path.name}: not a complete ONNX file ({len(data):,} bytes); it was probably cut off while it was copied or "
+            f"{path.name}: not a complete ONNX file ({size:,} bytes); it was probably cut off while it was copied or "
             "is a Git LFS pointer. Fetch or export it again"
         ) from error
     if not model.HasField("graph") or not (model.graph.node or model.graph.output):
-        raise PassError(f"{path.name}: holds no graph ({len(data):,} bytes); export the model again")
+        raise PassError(f"{path.name}: holds no graph ({size:,} bytes); export the model again")
     _settle(model, path, outline=outline)
+    for number, (start, end) in inside.items():
+        weights.refer_to(model.graph.initializer[number], weights.Place(path.absolute(), start, end - start))
     return model
+
+
+def _message(path: Path, size: int, *, outline: bool) -> tuple[bytes, dict[int, wire.Part]]:
+    """The bytes of a file's message; for an outline without those of large weights, and where in the file these lie."""
+    if outline and size > weights.LARGE_BYTES and weights.is_nameable(path):
+        with (
+            path.open("rb") as stream,
+            mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+            memoryview(mapped) as view,
+        ):
+            if (found := wire.without_weights(view, weights.LARGE_BYTES)) is not None:
+                return found
+    bounded.fits_in_memory(2 * size, path.name, PassError)
+    return path.read_bytes(), {}
 
 
 def _settle(model: onnx.ModelProto, path: Path, *, outline: bool) -> None:

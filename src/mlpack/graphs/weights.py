@@ -98,15 +98,20 @@ def take(tensor: onnx.TensorProto, folder: Path) -> None:
 
 
 def refer(tensor: onnx.TensorProto, folder: Path) -> None:
-    """Leave this tensor's bytes where they are, named from anywhere. Raises PassError as `place`, and where their number is not
-    what the shape needs, which the engine would find much later."""
+    """Leave this tensor's bytes where they are, named from anywhere. Raises PassError as `place`, and as `refer_to`."""
     found = place(tensor, folder)
+    refer_to(tensor, Place(found.path.absolute(), found.offset, found.length))
+
+
+def refer_to(tensor: onnx.TensorProto, found: Place) -> None:
+    """Make the tensor a reference to these bytes of its own. Raises PassError where their number is not what the shape needs, which
+    the engine would find much later."""
     if found.length != (needed := size_of(tensor)):
         raise PassError(
             f"weights {tensor.name!r}: their shape needs {needed:,} bytes, and {found.length:,} are theirs in {found.path.name!r}; "
             "the model was saved wrongly or its files are of two models. Export it again"
         )
-    point(tensor, Place(found.path.absolute(), found.offset, found.length))
+    point(tensor, found)
 
 
 def point(tensor: onnx.TensorProto, to: Place) -> None:
@@ -128,11 +133,16 @@ def referred(tensor: onnx.TensorProto) -> Place | None:
 
 
 def size_of(tensor: onnx.TensorProto) -> int:
-    """The bytes that a tensor of this shape and element type has, packed as ONNX packs them."""
+    """The bytes that a tensor of this shape and element type has, packed as ONNX packs them. PassError for a type without bytes."""
     import onnx
 
-    name = onnx.TensorProto.DataType.Name(tensor.data_type)
-    bits = _BITS.get(name) or 8 * int(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
+    try:
+        name = onnx.TensorProto.DataType.Name(tensor.data_type)
+        bits = _BITS.get(name) or 8 * int(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
+    except (ValueError, KeyError, TypeError):
+        name, bits = str(tensor.data_type), 0
+    if not bits or name in ("STRING", "UNDEFINED"):
+        raise PassError(f"weights {tensor.name!r}: element type {name} has no bytes of its own; export the model again")
     return int(prod(tensor.dims) * bits + 7) // 8
 
 

@@ -1,0 +1,115 @@
+"""Protobuf's wire form, as far as it takes to read an ONNX graph without the weights that lie in the same file.
+
+Promises: what comes out is the message of the file less the bytes of its large initializers, and where those lie; a file in which
+they cannot be told apart (damaged, or written in an odd form) gives None, and is to be read whole. Nothing is allocated by what a
+length says. Source: protobuf.dev, "Encoding"; onnx.proto for the numbers of fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+_GRAPH, _INITIALIZER, _RAW_DATA = 7, 5, 9
+_ELSEWHERE = (13, 14)
+"""external_data and data_location: such a tensor's raw bytes are not its weights."""
+_VARINT, _FIXED64, _DELIMITED, _FIXED32 = 0, 1, 2, 5
+
+Bytes = bytes | memoryview
+Part = tuple[int, int]
+"""Where bytes begin, and end."""
+
+
+class _OddError(ValueError):
+    """Not the plain form."""
+
+
+def without_weights(data: memoryview, larger_than: int) -> tuple[bytes, dict[int, Part]] | None:
+    """The message less the raw bytes of initializers of more than `larger_than`, and for each of those, by its number among the
+    graph's initializers, where its bytes lie. None where there are none, or that cannot be told."""
+    found: dict[int, Part] = {}
+    kept: list[Bytes] = []
+    try:
+        for number, start, content, end in _fields(data, 0, len(data)):
+            if number != _GRAPH:
+                kept.append(data[start:end])
+            elif found:
+                return None  # two parts of one graph, which would be merged
+            else:
+                kept += _nested(_GRAPH, _graph(data, content, end, larger_than, found))
+        return (b"".join(kept), found) if found else None
+    except (_OddError, IndexError):
+        return None
+
+
+def _graph(data: memoryview, first: int, last: int, larger_than: int, found: dict[int, Part]) -> list[Bytes]:
+    kept: list[Bytes] = []
+    count = 0
+    for number, start, content, end in _fields(data, first, last):
+        if number != _INITIALIZER:
+            kept.append(data[start:end])
+            continue
+        raw = _raw(data, content, end) if end - content > larger_than else None
+        if raw is None or raw[2] - raw[1] <= larger_than:
+            kept.append(data[start:end])
+        else:
+            found[count] = raw[1:]
+            kept += _nested(_INITIALIZER, [data[content : raw[0]], data[raw[2] : end]])
+        count += 1
+    return kept
+
+
+def _raw(data: memoryview, first: int, last: int) -> tuple[int, int, int] | None:
+    """Where a tensor's only `raw_data` begins, with its tag, its bytes begin, and end; None for a tensor of another form."""
+    raws = []
+    for number, start, content, end in _fields(data, first, last):
+        if number in _ELSEWHERE:
+            return None
+        if number == _RAW_DATA:
+            raws.append((start, content, end))
+    return raws[0] if len(raws) == 1 else None
+
+
+def _fields(data: memoryview, first: int, last: int) -> Iterator[tuple[int, int, int, int]]:
+    """Of every field: its number, where it begins, where its content begins, and where it ends."""
+    place = first
+    while place < last:
+        start = place
+        tag, place = _varint(data, place)
+        kind, content = tag & 7, place
+        if kind == _VARINT:
+            _, place = _varint(data, place)
+        elif kind == _DELIMITED:
+            length, content = _varint(data, place)
+            place = content + length
+        elif kind in (_FIXED64, _FIXED32):
+            place += 8 if kind == _FIXED64 else 4
+        else:
+            raise _OddError  # groups, which ONNX has none of
+        if place > last or not tag >> 3:
+            raise _OddError
+        # A number that is not delimited as it should be is nonsense that the parser will name.
+        yield (tag >> 3 if kind == _DELIMITED or tag >> 3 in _ELSEWHERE else 0), start, content, place
+
+
+def _varint(data: memoryview, place: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[place]
+        place += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, place
+        shift += 7
+        if shift > 63:
+            raise _OddError
+
+
+def _nested(number: int, content: list[Bytes]) -> list[Bytes]:
+    """A field that holds a message."""
+    head = bytearray([number << 3 | _DELIMITED])
+    length = sum(map(len, content))
+    while length > 127:
+        head.append(length & 127 | 128)
+        length >>= 7
+    head.append(length)
+    return [bytes(head), *content]
