@@ -132,10 +132,14 @@ _MODELS: dict[str, Make] = {
     "yolos": _of("YolosForObjectDetection", "YolosConfig", **{**PICTURE, "image_size": [32, 48]}, num_detection_tokens=7),
     "table-transformer": _table,
 }  # fmt: skip
-TASKS: Mapping[str, str] = {"whisper-encoder": "feature-extraction", "llama-past": "text-generation-with-past"}
+TASKS: Mapping[str, str] = {
+    "whisper-encoder": "feature-extraction",
+    "llama-past": "text-generation-with-past",
+    "gpt2-past": "text-generation-with-past",
+}
 """Tasks to ask for, of models whose architecture has another one."""
 _MODELS["whisper-encoder"] = _of("WhisperForConditionalGeneration", "WhisperConfig", **WHISPER)
-_MODELS["llama-past"] = _MODELS["llama"]
+_MODELS["llama-past"], _MODELS["gpt2-past"] = _MODELS["llama"], _MODELS["gpt2"]
 FEW = ("bert-short", "roberta", "gpt2", "resnet", "wav2vec2", "t5-encoder")
 """What `make slow` exports; the others under MLPACK_SOAK=1."""
 

@@ -240,7 +240,8 @@ def _onnx_config(model: Any, task: str) -> Any:
     if task not in known:
         return None
     make = TasksManager.get_exporter_config_constructor(exporter="onnx", model=model, task=task, library_name="transformers")
-    return make(model.config)
+    past = {"use_past": True, "use_past_in_inputs": True} if task.endswith(tasks.WITH_PAST) else {}
+    return make(model.config, **past)
 
 
 def known_to_optimum(model: Loaded) -> bool:

@@ -37,7 +37,9 @@ _FEATURES = ("last_hidden_state", "pooler_output")
 
 def text_inputs(described: Any) -> tuple[TensorSpec, ...]:
     """Inputs as optimum's export configuration has them, which is what people know them as; cached keys and values too."""
-    dummies = described.generate_dummy_inputs(framework="np")
+    dummies = dict(described.generate_dummy_inputs(framework="np"))
+    for i, pair in enumerate(dummies.pop("past_key_values", ())):
+        dummies |= {f"past_key_values.{i}.key": pair[0], f"past_key_values.{i}.value": pair[1]}
     return tuple(
         TensorSpec(
             name=name, dtype=str(dummies[name].dtype),
