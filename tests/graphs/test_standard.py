@@ -194,6 +194,31 @@ def test_an_operator_that_is_another_in_the_engines_newest_version_is_named(monk
         standard.standard(model, Path("m.onnx"))
 
 
+def test_an_operator_that_only_takes_more_types_in_a_newer_set_is_the_same() -> None:
+    newest = versions.newest_opset()
+    ends = [port("x", 4)], [port("y", 4, kind=TensorProto.DOUBLE)]
+    model = made([helper.make_node("Cast", ["x"], ["y"], to=TensorProto.DOUBLE)], *ends)
+    model.opset_import[0].version = max(newest, onnx.defs.onnx_opset_version())
+    after = standard.standard(model, Path("m.onnx"))
+    assert after.opset_import[0].version == newest
+    assert answers(after, {"x": X[0]})[0].dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    ("node", "new", "old", "alike"),
+    [
+        (helper.make_node("Softmax", ["x"], ["y"]), 13, 12, False),  # another default axis
+        (helper.make_node("Cast", ["x"], ["y"], to=1), 24, 13, True),
+        (helper.make_node("Cast", ["x"], ["y"], to=1, saturate=0), 24, 13, False),
+        (helper.make_node("Squeeze", ["x"], ["y"], axes=[0]), 12, 11, True),
+        (helper.make_node("Squeeze", ["x", "a"], ["y"]), 13, 12, False),
+        (helper.make_node("Attention", ["q", "k", "v"], ["y"]), 24, 22, False),
+    ],
+)
+def test_what_counts_as_the_same_operator(node: Any, new: int, old: int, alike: bool) -> None:
+    assert versions._alike(node, versions._schema(node.op_type, new, ""), versions._schema(node.op_type, old, "")) is alike
+
+
 def test_operator_sets_before_the_oldest_are_converted_or_refused() -> None:
     after = standard.standard(relus(opset=6, ir_version=3), Path("m.onnx"))
     assert after.opset_import[0].version == versions.OLDEST

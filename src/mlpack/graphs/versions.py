@@ -1,13 +1,13 @@
 """Versions of a file that this engine takes.
 
-Promises: a number is changed only where the graph means the same under the other one: every operator in it is defined alike, or
-ONNX's own converter has rewritten it. Everything else is a PassError of one sentence.
+Promises: a number is changed only where the graph means the same under the other one: every operator in it is defined alike as far
+as it is used, or ONNX's own converter has rewritten it. Everything else is a PassError of one sentence.
 """
 
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlpack.errors import PassError
 from mlpack.graphs import check, files
@@ -46,6 +46,40 @@ def taken(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     return _raise(model, old, name) if old < OLDEST else model
 
 
+def _schema(operator: str, version: int, domain: str) -> Any:
+    from onnx import defs
+
+    try:
+        return defs.get_schema(operator, version, domain)
+    except defs.SchemaError:
+        return None
+
+
+def _alike(node: onnx.NodeProto, new: Any, old: Any) -> bool:
+    """Whether the node as it is written means the same by both definitions: they are one, or the newer one takes more (types, an
+    attribute or an input that the node does not use). What the engine lacks of the types it says by itself."""
+    if new is None or old is None:
+        return False
+    if new.since_version == old.since_version:
+        return True
+    fresh = set(new.attributes) - set(old.attributes)
+    used = {attribute.name for attribute in node.attribute}
+    if used - set(old.attributes) or any(new.attributes[name].required for name in fresh):
+        return False
+    if any(_told(new.attributes.get(name)) != _told(each) for name, each in old.attributes.items()):
+        return False
+    if len(node.input) > old.max_input or len(node.output) > old.max_output or new.min_input > len(node.input):
+        return False
+    ports = zip((*new.inputs, *new.outputs), (*old.inputs, *old.outputs), strict=False)
+    if len(new.inputs) == len(old.inputs):
+        return all((one.name, one.option) == (other.name, other.option) for one, other in ports)
+    return all((one.name, one.option) == (other.name, other.option) for one, other in zip(new.inputs, old.inputs, strict=False))
+
+
+def _told(attribute: Any) -> tuple[Any, ...] | None:
+    return attribute and (attribute.type, attribute.required, attribute.default_value.SerializeToString())
+
+
 def of(model: onnx.ModelProto) -> int:
     """The version of ONNX's own operator set that the graph is written for."""
     return int(next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")))
@@ -79,20 +113,12 @@ def _one_name(model: onnx.ModelProto) -> None:
 
 
 def _lower(model: onnx.ModelProto, domain: str, said: int, newest: int, name: str) -> None:
-    """PassError unless every operator of the domain is the same in the version that the engine knows."""
-    from onnx import defs
-
+    """PassError unless every operator of the domain means the same in the version that the engine knows."""
     own = {(function.domain, function.name) for function in model.functions}
     for node in _all_nodes(model):
         if node.domain != domain or (node.domain, node.op_type) in own:
             continue
-        versions = []
-        for version in (said, newest):
-            try:
-                versions.append(defs.get_schema(node.op_type, version, domain).since_version)
-            except defs.SchemaError:
-                versions.append(0)
-        if versions[0] != versions[1] or not versions[0]:
+        if not _alike(node, _schema(node.op_type, said, domain), _schema(node.op_type, newest, domain)):
             raise PassError(
                 f"{name}: is written for operator set {said} of {domain or 'ai.onnx'}, in which {node.op_type} is not what it is "
                 f"in {newest}, the newest that this engine knows: export it for {newest} or older"
