@@ -14,12 +14,13 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from mlpack import bounded, digest, entrypoint, interrupts
+from mlpack import bounded, digest, entrypoint, interrupts, temporary
+from mlpack.data import reader, sources
 from mlpack.digest import Digest
 from mlpack.errors import PassError, RecipeError
 from mlpack.passes import PASSES
@@ -277,18 +278,20 @@ def _take_torch(recipe: Recipe, store: Store, roots: tuple[Path, ...]) -> Entry:
     return entry
 
 
-def _take_onnx(recipe: Recipe, store: Store, _roots: tuple[Path, ...]) -> Entry:
-    """Two actions: which files lie outside the graph is known from the graph alone; the model is the graph and those files."""
+def _take_onnx(recipe: Recipe, store: Store, roots: tuple[Path, ...]) -> Entry:
+    """Two actions: which files lie outside the graph is known from the graph alone; the model is the graph and those files, and the
+    evaluation data where only running the graph tells what comes out of it."""
     path = recipe.root / recipe.source.reference
     graph = digest.of_file(path)
-    listing: dict[str, Any] = {"kind": "source/onnx-files", "graph": str(graph), "version": 1}
+    listing: dict[str, Any] = {"kind": "source/onnx-files", "graph": str(graph), "version": 2}
     with store.entry(listing) as entry:
         if not entry.hit:
             from mlpack.graphs import adopt
 
-            names = adopt.external_files(path)
-            (entry.dir / "files.json").write_bytes(digest.canonical_json({"files": names}))
-    outside: list[str] = read_json(entry.dir / "files.json")["files"]
+            listed = {"files": adopt.external_files(path), "says_all": adopt.says_all(path)}
+            (entry.dir / "files.json").write_bytes(digest.canonical_json(listed))
+    known = read_json(entry.dir / "files.json")
+    outside: list[str] = known["files"]
     narrowed = [dataclasses.asdict(spec) for spec in recipe.inputs]
     action: dict[str, Any] = {
         "kind": "source/onnx",
@@ -297,13 +300,21 @@ def _take_onnx(recipe: Recipe, store: Store, _roots: tuple[Path, ...]) -> Entry:
         "graph": str(graph),
         "outside": {name: str(digest.of_file(_beside(path, name))) for name in outside},
         "inputs": narrowed,
+        **({} if known["says_all"] else {"data": str(sources.fingerprint(recipe.evaluation, roots))}),
     }
     with store.entry(action) as taken:
         if not taken.hit:
             from mlpack.graphs import adopt
 
-            adopt.adopt(path, recipe.inputs, taken.dir)
+            adopt.adopt(path, recipe.inputs, taken.dir, partial(_calls, recipe, roots, path.parent))
     return taken
+
+
+def _calls(recipe: Recipe, roots: tuple[Path, ...], folder: Path, signature: Signature) -> list[Mapping[str, Any]]:
+    """The first of the recipe's evaluation calls, for a model that is not taken yet; its tokenizer would lie in `folder`."""
+    with temporary.directory("calls") as work:
+        sources.read(recipe.evaluation, signature, roots, work, tokenised=(folder / "tokenizer.json").is_file())
+        return [next(reader.read(work, folder, signature))]
 
 
 def _take_sklearn(recipe: Recipe, store: Store, roots: tuple[Path, ...]) -> Entry:

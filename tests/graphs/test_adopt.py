@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from mlpack.errors import PassError
 from mlpack.graphs import adopt, files
-from mlpack.records import Shape, TensorSpec
+from mlpack.records import Shape, Signature, TensorSpec
 from mlpack.yaml_positions import PlacedError
 
 
@@ -67,3 +70,42 @@ def test_every_mismatch_is_told_with_its_place(model: Path) -> None:
 def test_one_axis_cannot_have_two_lengths(model: Path) -> None:
     with pytest.raises(PlacedError, match=r"inputs\.right\.shape\[0\]: .*'batch'.* cannot become 2 here and 8 in inputs\.left"):
         adopted(model, spec("left", 8, "width", 4), spec("right", 2, 1, 4))
+
+
+def reshaping(folder: Path, rank: list[str] | None, shape: int) -> Path:
+    """`y = reshape(x, s)`, whose rank only the values of `s` tell."""
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, rank)
+    s = helper.make_tensor_value_info("s", TensorProto.INT64, [shape])
+    nodes = [helper.make_node("Concat", ["s", "s"], ["t"], axis=0), helper.make_node("Compress", ["t", "on"], ["u"], axis=0)]
+    on = onnx.numpy_helper.from_array(np.arange(2 * shape) < shape, "on")
+    nodes.append(helper.make_node("Reshape", ["x", "u"], ["y"]))
+    made = helper.make_graph(nodes, "g", [x, s], [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)], [on])
+    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), folder / "r.onnx")
+    return folder / "r.onnx"
+
+
+def test_a_rank_that_only_running_tells_is_found_on_the_recipes_calls(tmp_path: Path) -> None:
+    path = reshaping(tmp_path, ["n", "w"], 3)
+    assert not adopt.says_all(path)
+    asked = []
+
+    def calls(signature: Signature) -> list[dict[str, Any]]:
+        asked.append(tuple(each.name for each in signature.inputs))
+        return [{"x": np.zeros((6, 4), np.float32), "s": np.array([2, 3, 4])}]
+
+    (tmp_path / "out").mkdir()
+    adopt.adopt(path, (), tmp_path / "out", calls)
+    assert asked == [("x", "s")]
+    assert files.read_signature(tmp_path / "out").outputs[0].shape == ("y_axis0", "y_axis1", "y_axis2")
+
+
+def test_the_rank_of_an_input_is_the_recipes_to_say(tmp_path: Path) -> None:
+    path = reshaping(tmp_path, None, 2)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(PassError, match=r"how many axes its input 'x' has: say it in the recipe, `inputs: \{x: "):
+        adopt.adopt(path, (), tmp_path / "out")
+    calls = [{"x": np.zeros((6, 4), np.float32), "s": np.array([8, 3])}]
+    adopt.adopt(path, (spec("x", "n", 4), spec("s", 2, dtype="int64")), tmp_path / "out", lambda _signature: calls)
+    signature = files.read_signature(tmp_path / "out")
+    assert [each.shape for each in signature.inputs] == [("n", 4), (2,)]
+    assert len(signature.outputs[0].shape) == 2

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlpack.entrypoint import suggestion
-from mlpack.graphs import files, standard, zipmap
+from mlpack.graphs import files, ranks, standard, zipmap
 from mlpack.records import TensorSpec
 from mlpack.yaml_positions import Place, PlacedError, Problem
 
@@ -37,11 +37,22 @@ def external_files(path: Path) -> list[str]:
     )
 
 
-def adopt(path: Path, inputs: tuple[TensorSpec, ...], out_dir: Path) -> None:
-    """Write the model at `path` as an ONNX directory into `out_dir`, with axes narrowed to `inputs` (empty: as they are)."""
+def says_all(path: Path) -> bool:
+    """Whether the file says the type and rank of every output: then nobody's data are needed to adopt it."""
+    model = files.load_file(path, outline=True)
+    return all(ranks.known(value) for value in model.graph.output)
+
+
+def adopt(path: Path, inputs: tuple[TensorSpec, ...], out_dir: Path, calls: ranks.Calls | None = None) -> None:
+    """Write the model at `path` as an ONNX directory into `out_dir`, with axes narrowed to `inputs` (empty: as they are).
+
+    `calls`: the recipe's, for what only running the model tells.
+    """
     model = files.load_file(path, outline=True)
     zipmap.rewritten(model)
     model = standard.standard(model, path)
+    ranks.say(model, inputs)
+    ranks.run(model, path, calls)
     if inputs:
         _narrow(model, inputs)
     files.save(model, out_dir)

@@ -250,11 +250,13 @@ def signature_of(model: onnx.ModelProto) -> Signature:
 
     Raises PassError for an output of unknown rank or one that is no tensor (a converter's list of dictionaries).
     """
+    return Signature(inputs=inputs_of(model).inputs, outputs=tuple(_spec(value) for value in model.graph.output))
+
+
+def inputs_of(model: onnx.ModelProto) -> Signature:
+    """Of a signature the inputs alone, where outputs are not known yet."""
     stored = {tensor.name for tensor in model.graph.initializer}
-    return Signature(
-        inputs=tuple(_spec(value) for value in model.graph.input if value.name not in stored),
-        outputs=tuple(_spec(value) for value in model.graph.output),
-    )
+    return Signature(inputs=tuple(_spec(value) for value in model.graph.input if value.name not in stored), outputs=())
 
 
 def _spec(value: onnx.ValueInfoProto) -> TensorSpec:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from mlpack import bounded
 from mlpack.errors import PassError
-from mlpack.graphs import check, versions, weights
+from mlpack.graphs import check, ranks, versions, weights
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     import onnx
     import onnx_ir as ir
@@ -44,7 +44,7 @@ def standard(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
     _densify(model.graph, name)
     for function in model.functions:
         _densify_nodes(function.node, name)
-    with_ranks(model)
+    ranks.infer(model)
     aside = _set_aside(model)
     try:
         graph = onnx_ir.serde.deserialize_model(model)
@@ -250,54 +250,3 @@ def _name_axes(model: ir.Model) -> None:
             if not known:
                 axes[place] = onnx_ir.SymbolicDim(f"{value.name}_axis{place}")
         value.shape = onnx_ir.Shape(axes)
-
-
-def with_ranks(model: onnx.ModelProto) -> None:
-    """Ranks and types of outputs that the file does not say, where inference finds them; others stay unknown."""
-    import onnx
-
-    unknown = [value for value in model.graph.output if not known(value)]
-    if not unknown:
-        return
-    for inferred in _inferences(model):
-        found = {value.name: value for value in (*inferred.graph.output, *inferred.graph.value_info, *inferred.graph.input)}
-        for value in unknown:
-            if value.name in found and known(found[value.name]):
-                value.type.CopyFrom(found[value.name].type)
-        unknown = [value for value in unknown if not known(value)]
-        if not unknown:
-            return
-    stored = {tensor.name: tensor for tensor in model.graph.initializer}
-    for value in unknown:
-        if value.name in stored:
-            tensor = stored[value.name]
-            value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, tensor.data_type, list(tensor.dims)))
-
-
-def known(value: onnx.ValueInfoProto) -> bool:
-    """Whether this tensor's type and rank are written down; what is no tensor is for others to judge."""
-    kind = value.type.WhichOneof("value")
-    if kind is not None and kind != "tensor_type":
-        return True
-    return kind is not None and value.type.tensor_type.elem_type != 0 and value.type.tensor_type.HasField("shape")
-
-
-def _inferences(model: onnx.ModelProto) -> Iterator[onnx.ModelProto]:
-    """The model with more types and shapes: ONNX's own inference, then onnxruntime's symbolic one."""
-    import onnx
-    from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
-
-    bare = weights.declared(model)
-    try:
-        yield onnx.shape_inference.infer_shapes(bare, data_prop=True)
-    except (RuntimeError, ValueError, onnx.shape_inference.InferenceError):
-        pass
-    tool = SymbolicShapeInference(2**31 - 1, True, False, 0)
-    try:
-        tool._preprocess(bare)
-        while tool.run_:
-            tool._infer_impl()
-        tool._update_output_from_vi()
-    except Exception:  # noqa: BLE001  it raises bare ones; running is what remains
-        return
-    yield tool.out_mp_
