@@ -93,6 +93,18 @@ def test_weights_with_two_values_are_left_to_the_parser() -> None:
     assert wire.without_weights(memoryview(model.SerializeToString()), 1 << 20) is None
 
 
+def test_a_location_that_says_here_is_no_other_place() -> None:
+    model = embedded()
+    for tensor in model.graph.initializer:
+        tensor.data_location = TensorProto.DEFAULT  # as onnx writes a model that it read from external data
+    found = wire.without_weights(memoryview(model.SerializeToString()), 1 << 20)
+    assert found is not None
+    assert set(found[1]) == {0, 2}
+    for tensor in model.graph.initializer:
+        tensor.data_location = TensorProto.EXTERNAL
+    assert wire.without_weights(memoryview(model.SerializeToString()), 1 << 20) is None
+
+
 @pytest.mark.parametrize("change", [{"dims": [600, 500]}, {"data_type": 99}, {"data_type": 8}, {"data_type": 0}])
 def test_weights_that_are_not_of_their_shape_are_refused(change: dict[str, object], tmp_path: Path) -> None:
     model = embedded()

@@ -54,6 +54,23 @@ def outline(model_dir: Path) -> onnx.ModelProto:
 
 def load_file(path: Path, *, outline: bool = False) -> onnx.ModelProto:
     """The graph in this file, with external weights read from files beside it (`outline`: the small ones). PassError as `load`."""
+    model, inside = _parsed(path, outline=outline)
+    _settle(model, path, outline=outline)
+    for number, (start, end) in inside.items():
+        weights.refer_to(model.graph.initializer[number], weights.Place(path.absolute(), start, end - start))
+    return model
+
+
+def beside(path: Path) -> list[str]:
+    """The files beside this one that hold its weights, sorted. PassError as `load`."""
+    load_file(path, outline=True)  # checks every tensor's place and length
+    model, _ = _parsed(path, outline=True)
+    outside = [tensor for tensor in tensors(model.graph) if tensor.data_location == tensor.EXTERNAL]
+    return sorted({entry.value for tensor in outside for entry in tensor.external_data if entry.key == "location"})
+
+
+def _parsed(path: Path, *, outline: bool) -> tuple[onnx.ModelProto, dict[int, wire.Part]]:
+    """The message, and where in the file the weights lie that were left out of it."""
     import onnx
     from google.protobuf.message import DecodeError
 
@@ -76,10 +93,7 @@ def load_file(path: Path, *, outline: bool = False) -> onnx.ModelProto:
         ) from error
     if not model.HasField("graph") or not (model.graph.node or model.graph.output):
         raise PassError(f"{path.name}: holds no graph ({size:,} bytes); export the model again")
-    _settle(model, path, outline=outline)
-    for number, (start, end) in inside.items():
-        weights.refer_to(model.graph.initializer[number], weights.Place(path.absolute(), start, end - start))
-    return model
+    return model, inside
 
 
 def _message(path: Path, size: int, *, outline: bool) -> tuple[bytes, dict[int, wire.Part]]:

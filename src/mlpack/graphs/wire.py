@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 _GRAPH, _INITIALIZER, _RAW_DATA = 7, 5, 9
-_ELSEWHERE = (13, 14)
-"""external_data and data_location: such a tensor's raw bytes are not its weights."""
+_EXTERNAL_DATA, _DATA_LOCATION = 13, 14
+"""A tensor that has the first, or the second other than 0, has its weights elsewhere."""
 _VARINT, _FIXED64, _DELIMITED, _FIXED32 = 0, 1, 2, 5
 
 Bytes = bytes | memoryview
@@ -62,7 +62,7 @@ def _raw(data: memoryview, first: int, last: int) -> tuple[int, int, int] | None
     """Where a tensor's only `raw_data` begins, with its tag, its bytes begin, and end; None for a tensor of another form."""
     raws = []
     for number, start, content, end in _fields(data, first, last):
-        if number in _ELSEWHERE:
+        if number == _EXTERNAL_DATA or (number == _DATA_LOCATION and _varint(data, content)[0]):
             return None
         if number == _RAW_DATA:
             raws.append((start, content, end))
@@ -87,8 +87,8 @@ def _fields(data: memoryview, first: int, last: int) -> Iterator[tuple[int, int,
             raise _OddError  # groups, which ONNX has none of
         if place > last or not tag >> 3:
             raise _OddError
-        # A number that is not delimited as it should be is nonsense that the parser will name.
-        yield (tag >> 3 if kind == _DELIMITED or tag >> 3 in _ELSEWHERE else 0), start, content, place
+        # A number of another kind than it should be is no field of ours, and the parser passes over it.
+        yield (tag >> 3 if kind == (_VARINT if tag >> 3 == _DATA_LOCATION else _DELIMITED) else 0), start, content, place
 
 
 def _varint(data: memoryview, place: int) -> tuple[int, int]:
