@@ -1,13 +1,17 @@
-"""Hugging Face models of many architectures, small and with random weights: what `models()` names, made when asked for.
+"""Hugging Face models of many architectures, small and with random weights, made when asked for.
 
-Each row is a function that returns a model to save. Nothing is downloaded. `save` writes the directory that a recipe names.
+Each row of `makers()` is a function that returns a model to save; nothing is downloaded. `models()` gives members of the zoo,
+each with data that it takes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from sample_models.npz import write_npz
+from sample_models.zoo import Member
 
 WIDE: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
 TEXT: dict[str, Any] = {**WIDE, "vocab_size": 120, "max_position_embeddings": 40}
@@ -144,7 +148,7 @@ FEW = ("bert-short", "roberta", "gpt2", "resnet", "wav2vec2", "t5-encoder")
 """What `make slow` exports; the others under MLPACK_SOAK=1."""
 
 
-def models() -> Mapping[str, Make]:
+def makers() -> Mapping[str, Make]:
     """Every model by its name."""
     return _MODELS
 
@@ -153,3 +157,33 @@ def save(name: str, folder: Path) -> Path:
     """The directory that `save_pretrained` writes of this model."""
     _MODELS[name]().save_pretrained(folder)
     return folder
+
+
+def models() -> tuple[Member, ...]:
+    """Those whose head is their architecture's own, so that the recipe of `mlpack init` builds as it stands."""
+    return tuple(
+        Member(name=f"hf-{name}", place=_placing(name), kind="huggingface", answers=_by_eager, heavy=name not in FEW)
+        for name in _MODELS
+        if name not in TASKS
+    )
+
+
+def _placing(name: str) -> Callable[[Path, Path], Path]:
+    def place(folder: Path, _cache: Path) -> Path:
+        import numpy as np
+
+        from mlpack.passes.export import huggingface
+
+        model = huggingface.load(save(name, folder / "model"), None)
+        for file, batch, seed in (("eval.npz", 24, 1), ("calib.npz", 12, 2)):
+            write_npz(folder / file, model.invention.feed(0, batch, 12, np.random.default_rng(seed)))
+        return folder / "model"
+
+    return place
+
+
+def _by_eager(model: Path, calls: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    from mlpack.passes.export import huggingface
+
+    loaded = huggingface.load(model, None)
+    return [huggingface.eager(loaded, call) for call in calls]

@@ -7,15 +7,15 @@ import os
 from pathlib import Path
 
 import pytest
+from tests_slow import hf_zoo
 
-import hf_zoo
 from mlpack.graphs import check, files
 from mlpack.passes import export
 from mlpack.passes.export import huggingface, ports
 
 # DeBERTa's own module compiles functions with torch.jit when it is imported.
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
-NAMES = tuple(hf_zoo.models()) if os.environ.get("MLPACK_SOAK") == "1" else hf_zoo.FEW
+NAMES = tuple(hf_zoo.makers()) if os.environ.get("MLPACK_SOAK") == "1" else hf_zoo.FEW
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -34,5 +34,5 @@ def test_the_engine_answers_as_eager_does(name: str, tmp_path: Path) -> None:
 
 
 def test_the_zoo_has_the_architectures_that_it_promises() -> None:
-    kinds = {type(make()).__name__ for make in hf_zoo.models().values()}
+    kinds = {type(make()).__name__ for make in hf_zoo.makers().values()}
     assert len(kinds) >= 25

@@ -177,9 +177,10 @@ class Invention:
         import numpy as np
 
         random = np.random.default_rng(0)
-        return [self._feed(turn, batch, longest, random) for turn, batch in enumerate(check.BATCHES[: self.turns])]
+        return [self.feed(turn, batch, longest, random) for turn, batch in enumerate(check.BATCHES[: self.turns])]
 
-    def _feed(self, turn: int, batch: int, longest: int, random: np.random.Generator) -> Feed:
+    def feed(self, turn: int, batch: int, longest: int, random: np.random.Generator) -> Feed:
+        """One of them. `turn`: which of the lengths."""
         import numpy as np
 
         length = min(LENGTHS[turn], longest)
