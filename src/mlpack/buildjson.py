@@ -114,6 +114,7 @@ _CANDIDATE = {
         "output": Later(_TEXT),
         "column": Later(_COUNT),
         "threshold": Later(_NUMBER),
+        "unjudged": Later(_TEXT),
         "samples_that_tell": Later(_COUNT),
     },
     "cost_per_million_usd": _NUMBER,

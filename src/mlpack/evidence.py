@@ -18,6 +18,7 @@ from mlpack import digest, entrypoint
 from mlpack.data import calls, sources
 from mlpack.digest import Digest
 from mlpack.errors import MeasureError, RecipeError
+from mlpack.graphs import files, trials
 from mlpack.measuring import machine, measure
 from mlpack.measuring.measure import ChildError, Effort, Subject, Timings
 from mlpack.metrics.accuracy import Judge
@@ -150,8 +151,8 @@ class Bench:
     roots: tuple[Path, ...]
     effort: Effort
     observe: Callable[[str], None]
-    names: tuple[str, ...] | None = None
-    """What the model calls its classes, by column."""
+    model_dir: Path | None = None
+    """The float's own, for what it says of itself: what its columns are called, which outputs are drawn at random."""
 
     def measure(self, subjects: Mapping[str, Package], baseline_id: str, data: Data) -> dict[str, Measurement | MeasureError]:
         """A measurement of every package, taken in turns with the baseline's; packages of equal content share one.
@@ -225,7 +226,8 @@ class Bench:
             samples=tuple(call["samples"] for call in calls_),
             isa=isa,
             load_hook=self._load_hook,
-            names=self.names,
+            names=names_of(self.model_dir),
+            drawn=_drawn(self.model_dir),
         )
         n_calls = len(calls_)
         self.observe(f"measure: accuracy on {n_calls} calls, {len(subjects)} packages")
@@ -270,20 +272,29 @@ class Bench:
         spec = self.recipe.metric
         hooks = [name for name in (spec.name, spec.decode) if name is not None and entrypoint.is_reference(name)]
         code = {name: str(entrypoint.content(entrypoint.locate(name, self.roots))) for name in hooks}
-        return {"spec": dataclasses.asdict(spec), "code": code, "names": self.names}
+        return {"spec": dataclasses.asdict(spec), "code": code, "names": names_of(self.model_dir)}
 
     def _load_hook(self, reference: str) -> Callable[..., Any]:
         return entrypoint.load(entrypoint.locate(reference, self.roots))
 
 
-def names_of(model_dir: Path) -> tuple[str, ...] | None:
+def names_of(model_dir: Path | None) -> tuple[str, ...] | None:
     """What a model's directory says that its columns are called (labels.json), in their order; None where that is of no use."""
-    path = model_dir / "labels.json"
-    if not path.is_file():
+    path = None if model_dir is None else model_dir / "labels.json"
+    if path is None or not path.is_file():
         return None
     said = json.loads(path.read_bytes())
     names = tuple(said.get(str(index)) for index in range(len(said))) if isinstance(said, dict) else ()
     return tuple(map(str, names)) if names and None not in names and len(set(names)) == len(names) else None
+
+
+def _drawn(model_dir: Path | None) -> tuple[str, ...]:
+    """The outputs that depend on random numbers which the graph draws."""
+    if model_dir is None or not (model_dir / files.MODEL).is_file():
+        return ()
+    model = files.outline(model_dir)
+    places = trials.drawn(model)
+    return tuple(value.name for place, value in enumerate(model.graph.output) if place in places)
 
 
 def _subject(id_: str, package: Package, root: Path) -> Subject:

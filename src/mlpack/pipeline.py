@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlpack import __version__, boot, cost, decide, digest, interrupts, licenses, output, plan, recipe, report, transform
 from mlpack.errors import LimitError, MeasureError, MlpackError, PassError, RecipeError, ServiceError
-from mlpack.evidence import Bench, Data, check_disjoint, excerpt, known_data, names_of, take_data
+from mlpack.evidence import Bench, Data, check_disjoint, excerpt, known_data, take_data
 from mlpack.measuring import machine
 from mlpack.measuring.measure import Effort
 from mlpack.packages import Package, Packages
@@ -192,10 +192,6 @@ class _Build:
         self.packages[candidate.id] = package
         return Result(candidate=candidate, model=model, artifact=package.artifact)
 
-    def _class_names(self, result: Result) -> tuple[str, ...] | None:
-        """What this candidate's model calls its classes."""
-        return None if result.model is None else names_of(self._store.path(result.model.tree))
-
     def _measure(self, target_id: str, results: dict[str, Result], evaluation: Data) -> None:
         """Put measurements and prices into the results of one target."""
         baseline = next(candidate for candidate in self._plan.baselines if candidate.target.id == target_id)
@@ -213,7 +209,7 @@ class _Build:
             roots=self._roots,
             effort=self._options.effort,
             observe=self._say,
-            names=self._class_names(results[baseline.id]),
+            model_dir=None if (float_ := results[baseline.id].model) is None else self._store.path(float_.tree),
         )
         if packed.keys() == {baseline.id} and baseline.id in self._too_large:
             return  # nothing that could ship is to be compared with it

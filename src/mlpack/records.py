@@ -227,6 +227,8 @@ class Accuracy:
     """What was read, where the metric is not the user's own: an output, its column, and the threshold of a decision."""
     column: int | None = None
     threshold: float | None = None
+    unjudged: str | None = None
+    """What could not be judged, and why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

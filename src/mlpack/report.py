@@ -130,8 +130,8 @@ def _numbers(result: Result, estimates: Sequence[Estimate], enough: int | None) 
 
 
 def _accuracy(accuracy: Accuracy | None) -> Record:
-    keys = ("metric", "value", "drop", "ci_low", "ci_high", "n", "isa", "compared_with", "output", "column", "threshold")
-    return {key: getattr(accuracy, key) if accuracy else None for key in keys}
+    keys = ("metric", "value", "drop", "ci_low", "ci_high", "n", "isa", "compared_with")
+    return {key: getattr(accuracy, key) if accuracy else None for key in (*keys, "output", "column", "threshold", "unjudged")}
 
 
 def _package(artifact: Artifact | None) -> Record:

@@ -127,6 +127,7 @@ def warnings(record: Mapping[str, Any]) -> list[str]:
             f"{ids}: the evaluation set (n={n:,}) is too small to tell whether the accuracy drop keeps its budget of "
             f"{words.limit(words.share(limit))}: about {enough:,} samples would do"
         )
+    found += list(dict.fromkeys(one["accuracy"]["unjudged"] for one in record["candidates"] if one["accuracy"].get("unjudged")))
     chosen = next((one for one in record["candidates"] if one["id"] == record["chosen"]), None)
     said = [reason for reason in chosen["reasons"] if reason.startswith(WARNING)] if chosen else []
     return found + [f"{record['chosen']}: {reason.removeprefix(WARNING)}" for reason in said]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -72,3 +73,30 @@ def test_labels_that_are_missing_are_the_recipes_fault(tmp_path: Path) -> None:
     base = written(tmp_path / "base", one_hot([0, 1]))
     with pytest.raises(RecipeError, match="labels"):
         judge(None).accuracies({"float": base}, "float")
+
+
+def test_outputs_drawn_at_random_are_left_out_and_said(tmp_path: Path) -> None:
+    def both(path: Path, seed: int) -> Path:
+        rows, data = [], b""
+        for index in range(20):
+            row = {}
+            sampled = np.random.default_rng(seed + index).normal(size=(1, 3))
+            for name, array in (("mean", np.full((1, 3), index)), ("sampled", sampled)):
+                row[name] = {"datatype": "FP32", "shape": [1, 3], "offset": len(data), "size": 12}
+                data += array.astype("float32").tobytes()
+            rows.append(row)
+        Path(f"{path}.json").write_text(json.dumps(rows))
+        Path(f"{path}.bin").write_bytes(data)
+        return path
+
+    predictions = {"float": both(tmp_path / "a", 1), "int8": both(tmp_path / "b", 100)}
+    drawn = replace(judge(None, "fidelity"), drawn=("sampled",))
+    found = drawn.accuracies(predictions, "float")["int8"]
+    assert isinstance(found, Accuracy)
+    assert (found.value, found.output) == (1.0, "mean")
+    assert found.unjudged is not None
+    assert "sampled cannot be judged: the graph draws random numbers" in found.unjudged
+    everything = replace(drawn, drawn=("sampled", "mean")).accuracies(predictions, "float")["int8"]
+    assert isinstance(everything, Accuracy)
+    assert everything.value < 0.5
+    assert "says little" in (everything.unjudged or "")

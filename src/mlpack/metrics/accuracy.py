@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judge:
     """What accuracy means in this build: a metric, the labels (None: compared with the baseline), the samples of each call
-    (None: as many as their outputs have rows), what the model calls its classes, and where it is run."""
+    (None: as many as their outputs have rows), what the model calls its classes, which outputs depend on numbers that the
+    graph draws at random, and where it is run."""
 
     metric: MetricSpec
     labels: tuple[Any, ...] | None
@@ -34,17 +35,19 @@ class Judge:
     load_hook: Callable[[str], Callable[..., Any]]
     samples: tuple[int, ...] | None = None
     names: tuple[str, ...] | None = None
+    drawn: tuple[str, ...] = ()
 
     def accuracies(self, predictions: Mapping[str, Path], baseline_id: str) -> dict[str, Accuracy | MeasureError]:
         """The accuracy of every model whose predictions these are, or why it has none; `baseline_id` is one of them."""
         metric = metrics.find(self.metric, self.load_hook)
-        baseline_outputs = read_outputs(predictions[baseline_id])
+        baseline_outputs = self._judged(metric, read_outputs(predictions[baseline_id]))
+        unjudged = self._unjudged(metric, baseline_outputs)
         baseline = metrics.evaluate(metric, baseline_outputs, self.labels, None, self.samples, self.names)
         metric = self._settled(metric, baseline)
         found: dict[str, Accuracy | MeasureError] = {}
         for id_, prefix in predictions.items():
             try:
-                scores = baseline if id_ == baseline_id else self._candidate(metric, read_outputs(prefix), baseline_outputs)
+                scores = baseline if id_ == baseline_id else self._candidate(metric, prefix, baseline_outputs)
                 drop, low, high = metrics.paired_drop(metric, baseline, scores)
             except MeasureError as error:
                 found[id_] = error
@@ -61,6 +64,7 @@ class Judge:
                 output=scores.output or None,
                 column=scores.column,
                 threshold=scores.threshold,
+                unjudged=unjudged,
             )
         return found
 
@@ -71,12 +75,31 @@ class Judge:
             return metric
         return dataclasses.replace(metric, spec=dataclasses.replace(spec, output=baseline.output))
 
-    def _candidate(self, metric: metrics.Metric, outputs: list[Call], baseline_outputs: list[Call]) -> metrics.Scores:
+    def _candidate(self, metric: metrics.Metric, prefix: Path, baseline_outputs: list[Call]) -> metrics.Scores:
         """A candidate's scores. What did not hinder the baseline is the candidate's own fault, not the recipe's."""
+        outputs = self._judged(metric, read_outputs(prefix))
         try:
             return metrics.evaluate(metric, outputs, self.labels, baseline_outputs, self.samples, self.names)
         except RecipeError as error:
             raise MeasureError(f"its outputs cannot be judged as the float's were: {error}") from error
+
+    def _judged(self, metric: metrics.Metric, outputs: list[Call]) -> list[Call]:
+        """The outputs that can be compared with another model's: those drawn at random differ from run to run."""
+        if metric.compares == "labels" or self.metric.output is not None or set(self.drawn) >= set(outputs[0] if outputs else ()):
+            return outputs
+        return [{name: array for name, array in call.items() if name not in self.drawn} for call in outputs]
+
+    def _unjudged(self, metric: metrics.Metric, outputs: list[Call]) -> str | None:
+        """What is said of outputs drawn at random: that they were left out, or that the number says little."""
+        if not self.drawn or not outputs:
+            return None
+        drawn = ", ".join(self.drawn)
+        if metric.compares != "labels" and not set(self.drawn) & set(outputs[0]):
+            return f"{drawn} cannot be judged: the graph draws random numbers, so that it differs from run to run"
+        return (
+            f"{drawn} depends on random numbers that the graph draws, and differs from run to run of the float itself: the"
+            f" {metric.name} of a candidate says little of it"
+        )
 
     def _compared_with(self, metric: metrics.Metric) -> str:
         against = metric.compares == "baseline" or (metric.compares == "either" and self.labels is None)
