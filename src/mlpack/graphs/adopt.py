@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlpack.entrypoint import suggestion
-from mlpack.graphs import files, ranks, standard, zipmap
+from mlpack.graphs import files, locales, ranks, standard, zipmap
 from mlpack.records import TensorSpec
 from mlpack.yaml_positions import Place, PlacedError, Problem
 
@@ -38,6 +38,7 @@ def adopt(path: Path, inputs: tuple[TensorSpec, ...], out_dir: Path, calls: rank
     """
     model = files.load_file(path, outline=True)
     zipmap.rewritten(model)
+    locales.portable(model)
     model = standard.standard(model, path)
     ranks.say(model, inputs)
     ranks.run(model, path, calls)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mlpack.errors import PassError
-from mlpack.graphs import files, zipmap
+from mlpack.graphs import files, locales, zipmap
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +23,7 @@ def finished(model: onnx.ModelProto, inputs: tuple[TensorSpec, ...]) -> onnx.Mod
     from onnx import TensorProto, helper
 
     zipmap.rewritten(model)
+    locales.portable(model)
     given = {value.name: value for value in model.graph.input}
     if missing := [spec.name for spec in inputs if spec.name not in given]:
         raise PassError(f"the estimator does not use {', '.join(missing)}: leave it out of the recipe's inputs")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlpack.errors import PassError
 from mlpack.graphs import files
-from mlpack.passes.convert import thresholds
+from mlpack.passes.convert import scaling, thresholds
 from mlpack.passes.convert.sources import Estimator, Feed, quoted
 
 if TYPE_CHECKING:
@@ -114,23 +114,44 @@ def _converted(made: Any, inputs: tuple[TensorSpec, ...], float64: bool, opset: 
         free = [axis if isinstance(axis, int) else None for axis in spec.shape]
         types.append((spec.name, getattr(data_types, _TYPES[dtype])(free)))
     said: dict[str, Any] = {"initial_types": types, "target_opset": {"": opset, "ai.onnx.ml": 3}}
-    with quoted(f"skl2onnx cannot convert this {type(made).__name__}"), _plain_attributes():
-        _register_boosters()
+    with quoted(f"skl2onnx cannot convert this {type(made).__name__}"), _mended(), _converters_way(made):
+        _register()
         try:
             model = convert_sklearn(made, options={id(made): {"zipmap": False}}, **said)
         except NameError:  # what is no classifier has no such option
             model = convert_sklearn(made, **said)
     thresholds.mend(model, thresholds.of_parts(made))
+    thresholds.mend_missing(model, thresholds.parts(made))
+    if not float64:
+        scaling.mend(model, thresholds.parts(made))
     return model
 
 
 @contextmanager
-def _plain_attributes() -> Iterator[None]:
-    """skl2onnx hands numpy's scalars to onnx, which from protobuf 6 on takes Python's alone for some of them."""
-    import numpy as np
-    from skl2onnx.common import _container
+def _converters_way(made: Any) -> Iterator[None]:
+    """Settings that only concern what is not converted, as skl2onnx wants them: `flatten_transform` is about transform() alone."""
+    changed = [part for part in thresholds.parts(made) if getattr(part, "flatten_transform", None) is True]
+    for part in changed:
+        part.flatten_transform = False
+    try:
+        yield
+    finally:
+        for part in changed:
+            part.flatten_transform = True
 
-    original = _container.make_node
+
+@contextmanager
+def _mended() -> Iterator[None]:
+    """Two faults of skl2onnx, around its own functions: it hands numpy's scalars to onnx, which from protobuf 6 on takes Python's
+    alone for some of them; and it looks without end for the float64 nearest to a threshold that is infinite (a tree's split of
+    what is missing from all else)."""
+    import numpy as np
+    from skl2onnx.common import _container, tree_ensemble
+
+    original, threshold = _container.make_node, tree_ensemble.sklearn_threshold
+
+    def finite(dy: Any, dtype: Any, mode: Any) -> Any:
+        return threshold(dy, dtype, mode) if np.isfinite(dy) else dy
 
     def plain(value: Any) -> Any:
         if isinstance(value, np.bool_):
@@ -146,22 +167,25 @@ def _plain_attributes() -> Iterator[None]:
     def make_node(*args: Any, **attributes: Any) -> Any:
         return original(*args, **{name: plain(value) for name, value in attributes.items()})
 
-    _container.make_node = make_node
+    _container.make_node, tree_ensemble.sklearn_threshold = make_node, finite
     try:
         yield
     finally:
-        _container.make_node = original
+        _container.make_node, tree_ensemble.sklearn_threshold = original, threshold
 
 
-def _register_boosters() -> None:
+def _register() -> None:
     """XGBoost's and LightGBM's estimators, where they are installed, for pipelines that end in one."""
     from importlib.util import find_spec
 
     from skl2onnx import update_registered_converter
+    from skl2onnx.common import _registration
     from skl2onnx.common.shape_calculator import calculate_linear_classifier_output_shapes as of_classes
     from skl2onnx.common.shape_calculator import calculate_linear_regressor_output_shapes as of_values
 
     options = {"nocl": [True, False], "zipmap": [True, False, "columns"], "raw_scores": [True, False]}
+    # The option by which pipelines turn dictionaries off, for the one classifier whose converter does not know it.
+    _registration.get_converter("SklearnLinearSVC").get_allowed_options().setdefault("zipmap", options["zipmap"])
     if find_spec("lightgbm") is not None:
         import lightgbm
         from onnxmltools.convert.lightgbm.operator_converters.LightGbm import convert_lightgbm

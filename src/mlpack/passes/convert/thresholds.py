@@ -2,6 +2,7 @@
 
 A tree of float64 thresholds asks `x <= t`. For a float32 x that is the same as `x <= t'`, t' the largest float32 not above t.
 Converters round t to the nearest instead, which may be above it: rows with exactly that value then go the other way.
+Where scikit-learn's trees send missing values is put right here as well.
 Promises: only thresholds of nodes that ask `<=` and whose float64 value is known are changed, and only to their neighbour.
 """
 
@@ -24,8 +25,9 @@ def mend(model: onnx.ModelProto, exact: Iterable[float]) -> int:
     with np.errstate(over="ignore"):
         nearest = known.astype(np.float32)
     above = nearest.astype(np.float64) > known
-    # Where a float32 stands for values on both of its sides nobody can tell which node had which; the comparison of answers does.
-    lower = set(nearest[above].tolist()) - set(nearest[~above].tolist())
+    right = np.where(above, np.nextafter(nearest, np.float32(-np.inf)), nearest)
+    # Where a float32 is right for one node and wrong for another nobody can tell which is which; the comparison of answers does.
+    lower = set(nearest[above].tolist()) - set(right.tolist())
     changed = 0
     for node in model.graph.node:
         attributes = {attribute.name: attribute for attribute in node.attribute}
@@ -41,7 +43,7 @@ def mend(model: onnx.ModelProto, exact: Iterable[float]) -> int:
 
 def of_parts(made: Any) -> Iterator[float]:
     """Every float64 threshold of the trees in an estimator, however deep in pipelines and ensembles."""
-    for part in _parts(made, set()):
+    for part in parts(made):
         if hasattr(part, "tree_") and hasattr(part.tree_, "threshold"):
             yield from part.tree_.threshold.tolist()
         for row in getattr(part, "_predictors", None) or ():  # scikit-learn's histogram boosting
@@ -62,6 +64,11 @@ def of_lightgbm(booster: Any) -> Iterator[float]:
                 yield float(node["threshold"])
 
 
+def parts(made: Any) -> list[Any]:
+    """An estimator and all that it holds, however deep."""
+    return list(_parts(made, set()))
+
+
 def _parts(value: Any, seen: set[int]) -> Iterator[Any]:
     """An estimator and all estimators that it holds."""
     import numpy as np
@@ -79,3 +86,41 @@ def _parts(value: Any, seen: set[int]) -> Iterator[Any]:
         yield value
         for item in vars(value).values():
             yield from _parts(item, seen)
+
+
+def mend_missing(model: onnx.ModelProto, held: Iterable[Any]) -> int:
+    """Sends missing values the way that scikit-learn's own trees send them, which skl2onnx leaves out. How many nodes changed."""
+    forests = [[tree.tree_ for tree in trees] for part in held if (trees := _trees(part))]
+    changed = 0
+    for node in model.graph.node:
+        attributes = {attribute.name: attribute for attribute in node.attribute}
+        if "nodes_treeids" not in attributes or "nodes_missing_value_tracks_true" not in attributes:
+            continue
+        places = list(zip(attributes["nodes_treeids"].ints, attributes["nodes_nodeids"].ints, strict=True))
+        counts = _counts(places)
+        forest = next((each for each in forests if [tree.node_count for tree in each] == counts), None)
+        if forest is None:
+            continue
+        lefts = [tree.__getstate__()["nodes"]["missing_go_to_left"].tolist() for tree in forest]
+        tracks = attributes["nodes_missing_value_tracks_true"].ints
+        for at, (tree, number) in enumerate(places):
+            if forest[tree].children_left[number] >= 0 and tracks[at] != lefts[tree][number]:
+                tracks[at] = int(lefts[tree][number])
+                changed += 1
+    return changed
+
+
+def _trees(part: Any) -> list[Any]:
+    """The trees of a forest, or the one of a tree; of nothing else."""
+    if hasattr(part, "tree_"):
+        return [part]
+    held = getattr(part, "estimators_", None)
+    return list(held) if isinstance(held, list) and held and all(hasattr(each, "tree_") for each in held) else []
+
+
+def _counts(places: list[tuple[int, int]]) -> list[int]:
+    """How many nodes each tree has, by its number."""
+    counts = [0] * (max((tree for tree, _ in places), default=-1) + 1)
+    for tree, _ in places:
+        counts[tree] += 1
+    return counts
