@@ -1,0 +1,91 @@
+"""How much memory the passes take as the model grows: measured in children, as a difference, so that what Python takes cancels."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+WIDTH = 2048
+MATRIX_BYTES = WIDTH * WIDTH * 4
+SMALL, LARGE = 6, 18
+"""Matrices: 100 and 300 MB."""
+SLOPE = 1.5
+"""Bytes of memory a byte of model, at most: the figure of bench/scale.py."""
+
+CHILD = """
+import sys, threading, time
+from pathlib import Path
+from mlpack.graphs import adopt
+from mlpack.passes import PASSES
+
+peak, done = 0, False
+def watch():
+    global peak
+    while not done:
+        for line in open("/proc/self/status"):
+            if line.startswith("RssAnon"):
+                peak = max(peak, int(line.split()[1]) * 1024)
+        time.sleep(0.005)
+
+source, work = Path(sys.argv[1]), Path(sys.argv[2])
+(work / "adopt").mkdir(parents=True)
+thread = threading.Thread(target=watch)
+thread.start()
+try:
+    adopt.external_files(source)
+    adopt.adopt(source, (), work / "adopt")
+    for name, before, options in (("simplify", "adopt", {}), ("optimize", "simplify", {"arch": "x86_64"}),
+                                  ("quantize", "simplify", {"arch": "x86_64", "method": "dynamic"})):
+        (work / name).mkdir()
+        PASSES[name].run(work / before, PASSES[name].config(**options), work / name)
+finally:
+    done = True
+    thread.join()
+print(peak)
+"""
+
+
+def chain(folder: Path, count: int, *, inside: bool) -> Path:
+    """A chain of matrices, written one at a time beside the graph, or as bytes of the graph's own file."""
+    folder.mkdir(parents=True)
+    random, stored, nodes = np.random.default_rng(0), [], []
+    with (folder / "weights.bin").open("wb") as stream:
+        for number in range(count):
+            values = (random.standard_normal((WIDTH, WIDTH), dtype=np.float32) * np.float32(WIDTH**-0.5)).tobytes()
+            tensor = TensorProto(name=f"w{number:02}", data_type=TensorProto.FLOAT, dims=[WIDTH, WIDTH])
+            if inside:
+                tensor.raw_data = values
+            else:
+                tensor.data_location = TensorProto.EXTERNAL
+                for key, value in (("location", "weights.bin"), ("offset", stream.tell()), ("length", MATRIX_BYTES)):
+                    tensor.external_data.add(key=key, value=str(value))
+                stream.write(values)
+            stored.append(tensor)
+            nodes.append(helper.make_node("MatMul", [f"h{number}", tensor.name], [f"h{number + 1}"], name=f"m{number}"))
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", WIDTH]) for name in ("h0", f"h{count}")]
+    graph = helper.make_graph(nodes, "chain", ports[:1], ports[1:], stored)
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    (folder / "model.onnx").write_bytes(made.SerializeToString())
+    return folder / "model.onnx"
+
+
+def peak(model: Path, work: Path) -> int:
+    done = subprocess.run([sys.executable, "-c", CHILD, model, work], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return int(json.loads(done.stdout))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("inside", [False, True], ids=["beside", "inside"])
+def test_memory_grows_by_less_than_the_model(inside: bool, tmp_path: Path) -> None:
+    taken = {
+        count: peak(chain(tmp_path / f"model{count}", count, inside=inside), tmp_path / f"work{count}") for count in (SMALL, LARGE)
+    }
+    slope = (taken[LARGE] - taken[SMALL]) / ((LARGE - SMALL) * MATRIX_BYTES)
+    assert slope <= SLOPE, f"{slope:.2f} bytes a byte of model: {taken}"
