@@ -345,3 +345,24 @@ def test_another_sample_is_booted_anew(workshop: Workshop) -> None:
     workshop.edit(lambda text: text + "serve: {example: request.json}\n")
     workshop.build(only="fp32@*")
     assert boots() == before + 1
+
+
+@pytest.mark.slow
+def test_axes_of_one_name_are_told_apart_by_the_data(workshop: Workshop) -> None:
+
+    import onnx
+    from onnx import TensorProto, helper
+
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", "N"]) for name in ("x", "y", "z")]
+    graph = helper.make_graph([helper.make_node("MatMul", ["x", "y"], ["z"])], "g", ends[:2], ends[2:])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), workshop.root / "model.onnx")
+    random = np.random.default_rng(0)
+    given = {"x": random.normal(size=(8, 2, 3)).astype("float32"), "y": random.normal(size=(8, 3, 4)).astype("float32")}
+    np.savez(workshop.root / "eval.npz", **given)
+    workshop.edit(lambda text: text.replace(", calibration: calib.npz", "").replace("metric: top1\n", "variants: {fp32: []}\n"))
+    record, _ = workshop.build()
+    assert record["chosen"] == "fp32@lambda-zip-x86_64"
+    assert all(row.summary == "cached" for row in pipeline.foresee(workshop.recipe, workshop.store, (workshop.root,), None))
+    np.savez(workshop.root / "eval.npz", x=given["x"], y=given["x"])
+    with pytest.raises(RecipeError, match="one call needs one length"):
+        workshop.build()

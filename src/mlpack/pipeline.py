@@ -79,6 +79,7 @@ def foresee(path: Path, store: Store, roots: tuple[Path, ...], only: str | None)
     with recipe.lines_of(path):
         source = transform.take_source(planned.recipe, store, (planned.recipe.root, *roots))
     rows = []
+    source = _told_apart(source, planned.recipe, store, (planned.recipe.root, *roots), known_data) or source
     bindings = _known_bindings(planned, source, store, roots)
     for candidate in planned.candidates:
         steps = () if candidate.skipped else tuple(transform.forecast(candidate, source, store, bindings))
@@ -158,7 +159,14 @@ class _Build:
         wanted = self._plan.recipe
         signature, folder = transform.signature_before(self._plan.baselines[0], self.source, wanted, self._store, self._say)
         tokenised = wanted.serve.tokenizer is not None or (folder / "tokenizer.json").is_file()
-        evaluation = take_data(wanted.evaluation, signature, self._store, self._roots, tokenised=tokenised)
+        try:
+            evaluation = take_data(wanted.evaluation, signature, self._store, self._roots, tokenised=tokenised)
+        except RecipeError:
+            told = _told_apart(self.source, wanted, self._store, self._roots, take_data)
+            if told is None:
+                raise
+            self.source = told
+            return self._data()
         bindings = {"evaluation": (evaluation.tree, evaluation.dir), "examples": excerpt(evaluation, self._store)}
         if wanted.calibration is None:
             return evaluation, bindings
@@ -347,6 +355,34 @@ def _known_bindings(planned: Plan, source: Model, store: Store, roots: tuple[Pat
     known = {name: each for name, each in found.items() if each is not None}
     examples = {"examples": excerpt(known["evaluation"], store)} if "evaluation" in known else {}
     return {name: (each.tree, each.dir) for name, each in known.items()} | examples
+
+
+def _told_apart(
+    source: Model, wanted: Recipe, store: Store, roots: tuple[Path, ...], read: Callable[..., Data | None]
+) -> Model | None:
+    """The source with axes of one name told apart that the evaluation data have several lengths for; None where that is not it.
+    `read`: `take_data`, or `known_data` to look ahead."""
+    from mlpack.graphs import axes
+
+    folder = store.path(source.tree)
+    if source.format != "onnx" or (folder / "tokenizer.json").is_file():
+        return None
+    like = {"kind": "source/axes", "model": str(source.tree)}
+    if read is known_data and (store.nearest(like) or {}).get("model") != like["model"]:
+        return None
+    signature = transform.signature_of(folder)
+    data = read(wanted.evaluation, axes.loosened(signature), store, roots, tokenised=False)
+    names = frozenset() if data is None else axes.contradicted(signature, data.calls)
+    if data is None or not names:
+        return None
+    action = {"kind": "source/axes", "version": 1, "model": str(source.tree), "axes": sorted(names), "data": str(data.tree)}
+    try:
+        with store.entry(action) as entry:
+            if not entry.hit:
+                axes.apart(folder, names, data.dir, entry.dir)
+    except PassError:
+        return None
+    return Model(format="onnx", tree=entry.digest, size_bytes=digest.size_of_tree(entry.dir))
 
 
 def _median(samples: tuple[float, ...]) -> float:
