@@ -105,6 +105,15 @@ def test_binary_texts_are_texts_in_json() -> None:
     assert as_json(value, call) == {"inputs": [{"name": "text", "shape": [2], "datatype": "BYTES", "data": ["the", "kät"]}]}
 
 
+def test_binary_pairs_of_texts_are_two_lists_in_json() -> None:
+    raw = b"".join(struct.pack("<I", len(text)) + text for text in (b"the", b"a", b"cat", b"dog"))
+    rows = [{"name": "text", "shape": [2], "datatype": "BYTES", "parameters": {"binary_data_size": 12}}]
+    rows.append({"name": "text_pair", "shape": [2], "datatype": "BYTES", "parameters": {"binary_data_size": len(raw) - 12}})
+    call = protocol.decode({"inputs": rows}, memoryview(raw), PORTS, PORTS, has_texts=True)
+    assert call.texts == [("the", "cat"), ("a", "dog")]
+    assert [row["data"] for row in as_json({"inputs": rows}, call)["inputs"]] == [["the", "a"], ["cat", "dog"]]
+
+
 @pytest.mark.parametrize(("status", "told"), [(502, 503), (504, 503), (200, 502), (404, 502)])
 def test_pages_of_something_in_between_are_no_answers(status: int, told: int) -> None:
     with pytest.raises(RefusedError) as caught:

@@ -215,6 +215,19 @@ def test_texts_short_forms_and_protocol_agree(text_service: Service) -> None:
     assert text_service.value({"text": "a", "texts": ["a"]}).status == 400
 
 
+def test_pairs_of_texts_are_tokenised_together(text_service: Service) -> None:
+    first, second = {"shape": [1], "datatype": "BYTES", "data": ["the cat"]}, {"shape": [1], "datatype": "BYTES", "data": ["sat"]}
+    protocol_form = {"inputs": [{"name": "text", **first}, {"name": "text_pair", **second}]}
+    forms = ({"text": "the cat", "text_pair": "sat"}, {"texts": [["the cat", "sat"]]}, protocol_form)
+    answers = [body(text_service.value(value))["outputs"] for value in forms]
+    assert answers[0] == answers[1] == answers[2]
+    assert answers[0] != body(text_service.value({"text": "the cat"}))["outputs"]
+    together = body(text_service.value({"texts": [["the cat", "sat"], ["a", "dog"]]}))["outputs"]
+    assert [output["shape"][0] for output in together] == [2] * len(together)
+    for wrong in ({"text": "a", "text_pair": 7}, {"texts": [["a", "b"], "c"]}, {"text_pair": "a"}):
+        assert text_service.value(wrong).status == 400
+
+
 def test_engine_refusing_values_is_unprocessable(text_service: Service) -> None:
     rows = [
         {"name": name, "shape": [1, 1], "datatype": "INT64", "data": [value]}

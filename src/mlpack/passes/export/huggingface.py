@@ -89,12 +89,12 @@ def load(model_dir: Path, task: str | None) -> Loaded:
     try:
         max_length = _max_length(model_dir, config, huggingface_checks.positions(model))
         loaded = _described(model, task, model_dir, pooling if task == tasks.FEATURES else None, max_length)
+        return _with_outputs(loaded, missing)
     except torch_model.FOREIGN_ERRORS as error:
         raise PassError(
             f"the inputs of the model cannot be told from its config.json: {type(error).__name__}: {error}; are its numbers those "
             "that the model was made with?"
         ) from error
-    return _with_outputs(loaded, missing)
 
 
 def _model(model_dir: Path, config: Mapping[str, Any], task: str) -> tuple[Any, list[str]]:
@@ -103,14 +103,15 @@ def _model(model_dir: Path, config: Mapping[str, Any], task: str) -> tuple[Any, 
     import transformers
 
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    read = transformers.AutoConfig.from_pretrained(model_dir, **local)
     loader: Any = getattr(transformers, tasks.architecture(config)) if tasks.own(config, task) else None
     if loader is None or not (isinstance(loader, type) and issubclass(loader, transformers.PreTrainedModel)):
         loader = getattr(transformers, tasks.AUTO[task.removesuffix(tasks.WITH_PAST)])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        # Not the auto classes' keyword: a class of its own knows no trust_remote_code, and needs none.
-        options = local if loader.__name__.startswith("Auto") else {"local_files_only": True}
+        # A class of its own knows its config, which auto classes may not; it knows no trust_remote_code, and needs none.
+        auto = loader.__name__.startswith("Auto")
+        options = local if auto else {"local_files_only": True}
+        read = (transformers.AutoConfig if auto else loader.config_class).from_pretrained(model_dir, **options)
         attention: dict[str, Any] = {"attn_implementation": "eager"}
         try:
             model, found = loader.from_pretrained(
@@ -306,6 +307,11 @@ def _flat(model: Loaded, feed: Feed) -> dict[str, Any]:
             if missing := extras.missing(error):
                 raise missing from None
             shapes = ", ".join(f"{name} {tuple(array.shape)}" for name, array in feed.items())
+            if "padding token" in str(error):
+                raise PassError(
+                    f"{str(error)[:200]} The model reads the last token before the padding: say pad_token_id in config.json, or "
+                    "put the tokenizer into its directory"
+                ) from error
             raise PassError(
                 f"the model itself fails on inputs of shapes {shapes}: {type(error).__name__}: {str(error)[:300]}; are the sizes "
                 "in config.json (max_position_embeddings, vocab_size, image_size, ...) those of its weights? Shapes that are not "

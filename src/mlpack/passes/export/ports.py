@@ -201,7 +201,8 @@ class Invention:
             elif "token_type" in spec.name:
                 feed[spec.name] = np.zeros(shape, dtype)
             else:
-                feed[spec.name] = random.integers(0, self.limits.get(spec.name, 2), shape).astype(dtype)
+                values = random.integers(0, self.limits.get(spec.name, 2), shape).astype(dtype)
+                feed[spec.name] = np.sort(values, axis=-1) if spec.name == "bbox" else values  # a corner, and the one opposite
         self._end_texts(feed)
         return feed
 
