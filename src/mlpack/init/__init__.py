@@ -17,7 +17,7 @@ from pathlib import Path
 
 from mlpack import bounded, entrypoint, yaml_positions
 from mlpack.errors import PassError, RecipeError
-from mlpack.init import labels, metric
+from mlpack.init import boosters, labels, metric
 from mlpack.init.labels import Labels
 from mlpack.init.metric import Proposal
 from mlpack.records import TensorSpec
@@ -43,7 +43,8 @@ class _Look:
 
 
 def suggest(model: Path) -> str:
-    """A commented recipe for a Hugging Face directory, an ONNX file or a file of PyTorch weights (safetensors).
+    """A commented recipe for a Hugging Face directory, an ONNX file, a file of PyTorch weights (safetensors), or a model in the own
+    formats of XGBoost and LightGBM.
 
     Paths in it are relative to the working directory, where the recipe is meant to stand. Raises RecipeError for anything else.
     """
@@ -56,9 +57,11 @@ def suggest(model: Path) -> str:
         look = _onnx(model)
     elif model.suffix == ".safetensors":
         look = _torch(model)
+    elif (kind := boosters.kind(model)) is not None:
+        look = _booster(model, kind)
     else:
         raise RecipeError(
-            f"{model} is none of a Hugging Face directory, an .onnx file and a .safetensors file;"
+            f"{model} is none of a Hugging Face directory, an .onnx file, a .safetensors file and a model of XGBoost or LightGBM;"
             " other checkpoints can be opened by a function of your own (source.torch) or exported first"
         )
     return "\n".join(_lines(model, look)) + "\n"
@@ -156,6 +159,17 @@ def _onnx(model: Path) -> _Look:
         return metric.for_onnx(graph, signature, found)
 
     return _Look(source=source, inputs=(), holds=holds, texts=False, metric=proposal)
+
+
+def _booster(model: Path, kind: str) -> _Look:
+    columns = boosters.columns(model, kind)
+    width = columns if columns is not None else "columns"
+    source = (
+        f"{kind}: {yaml_text(_shown(model))}   # needs mlpack[classical]",
+        f"# its one input is X, float32 [batch, {width}]; missing values are NaN, null in requests",
+    )
+    holds = f"X: one row of {width} numbers a sample, and labels (0, 1, 2, ... for classes: the file has no names)"
+    return _Look(source=source, inputs=(), holds=holds, texts=False, metric=boosters.proposed(boosters.classifies(model, kind)))
 
 
 def _torch(model: Path) -> _Look:

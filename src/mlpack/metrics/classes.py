@@ -303,6 +303,9 @@ def _compared(
     import numpy as np
 
     if predicted.dtype.kind == "U":
+        if not any(isinstance(label, str) for label in given) and not {str(label) for label in given} & set(predicted.tolist()):
+            said = f"the output says names (first: {str(predicted[0])!r}), and the labels are numbers (first: {given[0]!r})"
+            raise RecipeError(f"{labels.metric}: {said}: nothing says which number stands for which name")
         return np.asarray([str(label) for label in given], dtype=np.str_), predicted
     if names is not None:
         places = {name: index for index, name in enumerate(names)}
