@@ -29,6 +29,7 @@ from mlpack.boot_parts import (
     failure,
     free_ports,
     lines,
+    patience,
     private,
     pulled,
     python_for,
@@ -54,18 +55,20 @@ def boot(
     package: Path,
     event: bytes,
     *,
-    timeout_s: float = 60.0,
+    timeout_s: float | None = None,
     memory_mb: int | None = None,
     rie: Path | None = None,
     podman: Path | None = None,
 ) -> Boot:
     """Start the package in `package` (an artifact's directory) and give it `event`, the JSON that its handler takes.
 
-    `memory_mb`: what the function is told it has (default: the package's own). `rie`, `podman`: those programs, where they are.
+    `timeout_s`: for an answer (default: a minute, and more for what is large). `memory_mb`: what the function is told it has
+    (default: the package's own). `rie`, `podman`: those programs, where they are.
     PackError when it does not come up, does not answer 200 in time, writes outside /tmp, or is for another processor.
     """
     described = describe(package)
     check_arch(described)
+    timeout_s = patience(package) if timeout_s is None else timeout_s
     memory_mb = memory_mb or int(described["memory_mb"])
     if (row := TARGETS.get(described.get("target", ""))) is not None and row.starts == "worker":
         return boot_worker(package, event, timeout_s=timeout_s, memory_mb=memory_mb, podman=podman)

@@ -18,13 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from mlpack import bytecode
+from mlpack import bytecode, digest
 from mlpack.errors import PackError
 from mlpack.measuring import machine
 from mlpack.targets import layering, limits
 
 _TAIL_LINES = 40
 _GRACE_S = 3.0
+_SLOW_DISK_BYTES_S = 20_000_000
 _READ_ONLY = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec "$@"'
 
 
@@ -80,7 +81,7 @@ def pulled(package: Path, work: Path, podman: Path, timeout_s: float) -> Iterato
     # one with the _ that a temporary directory may end in. So a relative path, which two boots of one image do not share.
     name = f"mlpack-{os.getpid()}-{time.monotonic_ns()}"
     (work / name).symlink_to((package / layering.LAYOUT).resolve())
-    said = ask_podman([*program, "pull", "--quiet", f"oci:{name}"], timeout_s, folder=work)
+    said = ask_podman([*program, "pull", "--quiet", f"oci:{name}"], max(timeout_s, 2 * patience(package)), folder=work)
     identity = said.strip().splitlines()[-1]
     try:
         yield Pulled(program=program, identity=identity, name=name)
@@ -88,6 +89,11 @@ def pulled(package: Path, work: Path, podman: Path, timeout_s: float) -> Iterato
         quietly([*program, "rm", "--force", "--time", "0", name])
         if not quietly([*program, "rmi", f"localhost/{name}"]):  # podman 5 gives it no name
             quietly([*program, "rmi", identity])
+
+
+def patience(package: Path) -> float:
+    """Seconds that the package in this directory may take to come up: a minute, and what a slow disk takes to read it."""
+    return 60.0 + digest.size_of_tree(package) // _SLOW_DISK_BYTES_S
 
 
 def bounds(memory_mb: int) -> tuple[str, ...]:
@@ -104,9 +110,12 @@ def private(tmp: Path) -> dict[str, str]:
     return {"HOME": str(tmp), "TMPDIR": str(tmp), "PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "en_US.UTF-8", "TZ": ":UTC"}
 
 
-def quietly(command: Sequence[str]) -> bool:
-    """Whether it succeeded."""
-    return subprocess.run(command, capture_output=True, check=False, timeout=60).returncode == 0
+def quietly(command: Sequence[str], timeout_s: float = 60) -> bool:
+    """Whether it succeeded, in that time."""
+    try:
+        return subprocess.run(command, capture_output=True, check=False, timeout=timeout_s).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
 
 
 def ask_podman(command: Sequence[str], timeout_s: float, folder: Path | None = None) -> str:
