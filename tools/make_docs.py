@@ -27,6 +27,7 @@ _SECTIONS = (
     ("source", "SourceKeys"),
     ("inputs.NAME", "InputKeys"),
     ("data", "DataKeys"),
+    ("metric", "MetricKeys"),
     ("budgets", "BudgetKeys"),
     ("serve", "ServeKeys"),
 )

@@ -133,3 +133,17 @@ def test_interval_of_a_drop_holds_it() -> None:
     metric = metrics.find("fidelity")
     drop, low, high = metrics.paired_drop(metric, _fidelity(float_, float_), _fidelity(ours, float_))
     assert 0.02 < low < drop < high < 0.08
+
+
+@pytest.mark.parametrize("scale", [1e300, 1e-150, 3e38])
+def test_sizes_near_the_ends_of_double_precision(scale: float) -> None:
+    float_ = RANDOM.normal(size=(30, 4)) * scale
+    assert _fidelity(float_, float_).value == 1.0
+    assert 0 <= _fidelity(float_[::-1], float_).value < 1
+
+
+def test_calls_whose_outputs_have_another_number_of_axes() -> None:
+    metric = metrics.find("fidelity")
+    theirs = [{"y": RANDOM.normal(size=shape)} for shape in ((1, 3), (1, 3, 2), (1,))]
+    assert metrics.evaluate(metric, theirs, None).value == 1.0
+    assert metrics.evaluate(metric, [{"y": call["y"] * 0} for call in theirs], None, theirs).value < 0.2

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.metrics import f1_score
 
 from mlpack import metrics
 from mlpack.errors import RecipeError
@@ -118,3 +119,25 @@ def test_token_drop_is_resampled_by_sample() -> None:
         metric = metrics.find(name)
         drop, low, high = metrics.paired_drop(metric, _score(calls, labels, name), _score(worse, labels, name))
         assert 0 < low < drop < high < 0.3
+
+
+def test_many_samples_of_many_classes_take_no_table_of_both() -> None:
+    random = np.random.default_rng(0)
+    said, labels = random.integers(0, 10**6, 20_000), random.integers(0, 10**6, 20_000)
+    labels[:50] = said[:50]
+    found = _score({"id": said}, labels.tolist(), "f1")
+    assert 0 < found.value < 0.01
+    small = random.integers(0, 50, 500), random.integers(0, 50, 500)
+    expected = f1_score(small[1], small[0], average="macro", zero_division=0)
+    assert _score({"id": small[0]}, small[1].tolist(), "f1").value == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("label", [10**30, -(2**63) - 1, 0.5, "a", None])
+def test_labels_that_are_no_class_numbers_are_said(label: Any) -> None:
+    with pytest.raises(RecipeError, match="labels must be class numbers; 1 of 2 are not"):
+        _score({"y": _eye([0, 1], 2)}, [label, 1])
+
+
+def test_lists_of_labels_for_columns_are_told_what_lists_are() -> None:
+    with pytest.raises(RecipeError, match="labels that are lists are one a token"):
+        _score({"y": _eye([0, 1], 2)}, [[1, 0], [0, 1]], threshold=0.5)

@@ -142,7 +142,8 @@ def _decisions(ours: Array, theirs: Array, spread: float) -> Array:
         alike = ours.argmax(axis=-1) == theirs.argmax(axis=-1)
     elif theirs.dtype.kind == "f":
         with np.errstate(invalid="ignore"):
-            alike = (np.abs(ours - theirs) <= REGRESSION_TOLERANCE * spread) | (ours == theirs)
+            near = np.abs(ours - theirs) <= REGRESSION_TOLERANCE * spread
+        alike = near | (ours == theirs) | (np.isnan(ours) & np.isnan(theirs))
     else:
         return same(ours, theirs)
     return _shares(alike)

@@ -92,6 +92,8 @@ def of(outputs: Sequence[Mapping[str, Array]], samples: Sequence[int] | None) ->
         raise MeasureError("no outputs to score: the evaluation data holds no calls")
     if samples is None:
         samples = [(np.shape(next(iter(call.values()), ())) or (1,))[0] for call in outputs]
+    if not sum(samples):
+        raise MeasureError("no outputs to score: the evaluation data holds no samples")
     return Answers(calls=outputs, samples=tuple(samples))
 
 

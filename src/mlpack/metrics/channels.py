@@ -64,9 +64,14 @@ class _Layout:
 
 def fidelity(spec: MetricSpec, answers: Answers, baseline: Answers) -> scores.Scores:
     """The worst channel's scores."""
+    import numpy as np
+
     worst: scores.Scores | None = None
     for name in against.outputs_of(spec, answers, baseline):
-        found = _of_output(spec, name, against.pairs_of(answers, baseline, name), answers.samples)
+        pairs = against.pairs_of(answers, baseline, name)
+        # Squares beyond double precision are infinite, and count as an error that is.
+        with np.errstate(over="ignore", invalid="ignore"):
+            found = _of_output(spec, name, pairs, answers.samples)
         if worst is None or found.value < worst.value:
             worst = found
     assert worst is not None
@@ -96,6 +101,8 @@ def _axes(pairs: Sequence[against.Pair]) -> list[int | None]:
     """The axes that may hold channels: axis 1 and the last, where they are as long in every call."""
     shapes = [theirs.shape for _, theirs in pairs]
     rank = len(shapes[0])
+    if any(len(shape) != rank for shape in shapes):
+        return [None]
     wanted = [1] if rank == 2 else [1, rank - 1] if rank > 2 else []
     found: list[int | None] = [axis for axis in wanted if len({shape[axis] for shape in shapes}) == 1]
     return found or [None]
@@ -114,12 +121,11 @@ def _layout(pairs: Sequence[against.Pair], axis: int | None) -> _Layout:
     mean = total / count
     wrong: Any = 0.0
     spread: Any = 0.0
-    with np.errstate(over="ignore", invalid="ignore"):
-        for pair in pairs:
-            ours, theirs = _clean(pair)
-            around = mean if axis is None else mean.reshape([-1 if each == axis else 1 for each in range(theirs.ndim)])
-            wrong = wrong + _sums(np.square(ours - theirs), axis)
-            spread = spread + _sums(np.square(theirs - around), axis)
+    for pair in pairs:
+        ours, theirs = _clean(pair)
+        around = mean if axis is None else mean.reshape([-1 if each == axis else 1 for each in range(theirs.ndim)])
+        wrong = wrong + _sums(np.square(ours - theirs), axis)
+        spread = spread + _sums(np.square(theirs - around), axis)
     wrong, spread = wrong / count, spread / count
     size = spread + np.square(mean)
     constant = spread <= np.maximum(CONSTANT**2 * size, SILENT**2 * size.max())
@@ -174,8 +180,7 @@ def _scored(name: str, pairs: Pairs, samples: tuple[int, ...], layout: _Layout, 
             ours, theirs = ours.take([channel], axis), theirs.take([channel], axis)
         whole = len(theirs) == n
         ours, theirs = (against.flat(each if whole else each[None]) for each in (ours, theirs - mean))
-        with np.errstate(over="ignore", invalid="ignore"):
-            error = np.square(ours - mean - theirs)
+        error = np.square(ours - mean - theirs)
         sums = np.stack([each.sum(axis=1) for each in (error, theirs, np.square(theirs), np.ones_like(theirs))], axis=1)
         sums = sums if whole else np.repeat(sums / n, n, axis=0)
         rows.append(np.concatenate([sums, np.ones((n, 1))], axis=1))
@@ -183,7 +188,8 @@ def _scored(name: str, pairs: Pairs, samples: tuple[int, ...], layout: _Layout, 
     scale = float(layout.scale[channel]) if bool(layout.fixed[channel]) else None
 
     def reduce(weights: Array) -> Array:
-        error, total, squares, count, compared = (weights @ each).T
+        with np.errstate(over="ignore", invalid="ignore"):
+            error, total, squares, count, compared = (weights @ each).T
         n = np.where(count > 0, count, 1.0)
         variance = np.maximum(squares / n - np.square(total / n), 0.0) if scale is None else np.full(len(n), scale)
         return np.asarray(_values(error / n, variance) * compared / weights.sum(axis=1))

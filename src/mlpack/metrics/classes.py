@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
+_LARGEST = 2**63
 IGNORED = -100
 """The label of tokens that do not count: what torch and transformers use."""
 
@@ -77,22 +78,32 @@ def f1(spec: MetricSpec, answers: Answers, labels: Sequence[Any], names: tuple[A
     found = _read(_Labels(spec=spec, given=labels, names=names), answers)
     classes, numbered = np.unique(np.concatenate([found.truth, found.predicted]), return_inverse=True)
     truth, predicted = numbered[: len(found.truth)], numbered[len(found.truth) :]
-    shape = (3, len(labels), len(classes))
-    counts = np.zeros(shape, dtype=np.float64)
-    np.add.at(counts[0], (found.sample, truth), 1)
-    np.add.at(counts[1], (found.sample, predicted), 1)
     hit = truth == predicted
-    np.add.at(counts[2], (found.sample[hit], truth[hit]), 1)
+
+    def one(weights: Array) -> float:
+        true, said, both = (
+            np.bincount(kind[among], weights[found.sample[among]], len(classes))
+            for kind, among in ((truth, slice(None)), (predicted, slice(None)), (truth, hit))
+        )
+        present = (true + said) > 0
+        return float((2 * both[present] / (true + said)[present]).sum() / present.sum()) if present.any() else math.nan
 
     def reduce(weights: Array) -> Array:
-        true, said, both = (weights @ each for each in counts)
-        present = (true + said) > 0
-        each = np.where(present, 2 * both / np.where(present, true + said, 1.0), 0.0)
-        return _ratio(each.sum(axis=1), present.sum(axis=1))
+        # A resample at a time: a table of samples by classes does not fit where there are many of both.
+        return np.array([one(row) for row in weights])
 
-    # The names of the classes belong to what is compared: two models that swap two classes differ.
-    per_sample = np.concatenate([*counts, np.broadcast_to(np.arange(len(classes)), (len(labels), len(classes)))], axis=1)
-    return scores.of(per_sample, reduce, output=found.output, threshold=found.threshold, column=found.column)
+    return scores.of(_held(found, len(labels)), reduce, output=found.output, threshold=found.threshold, column=found.column)
+
+
+def _held(found: _Found, samples: int) -> Array:
+    """What each sample's classes are by the labels and by the model: two models that say the same are one."""
+    import numpy as np
+
+    cuts = np.searchsorted(found.sample, np.arange(1, samples))
+    held = np.empty(samples, dtype=object)
+    parts = zip(np.split(found.truth, cuts), np.split(found.predicted, cuts), strict=True)
+    held[:] = [(tuple(true.tolist()), tuple(said.tolist())) for true, said in parts]
+    return held
 
 
 def _ratio(part: Array, whole: Array) -> Array:
@@ -114,7 +125,8 @@ def _read(labels: _Labels, answers: Answers) -> _Found:
     direct = [each for each in answers.names if _holds_classes(answers, each, labels)]
     floats = [each for each in answers.names if _holds_scores(answers, each, labels)]
     if not floats and not direct:
-        raise RecipeError(f"{labels.metric}: no output has a row a sample and a column a class ({shown(answers)})")
+        lists = "; labels that are lists are one a token: [samples, tokens, classes]" if labels.tokens else ""
+        raise RecipeError(f"{labels.metric}: no output has a row a sample and a column a class ({shown(answers)}){lists}")
     found, refused = _readable(labels, answers, floats)
     if not found and refused and not direct:
         raise refused[0]
@@ -318,11 +330,15 @@ def _compared(
     return _numbers(labels, given, columns), predicted.astype(np.int64)
 
 
+def _whole(label: Any) -> bool:
+    return isinstance(label, int | float) and abs(label) < _LARGEST and label == math.floor(label)
+
+
 def _numbers(labels: _Labels, given: list[Any], columns: int | None) -> Array:
     """The labels as class numbers. Raises RecipeError for others, or those outside 0 .. columns-1."""
     import numpy as np
 
-    wrong = [i for i, label in enumerate(given) if isinstance(label, str | list) or label != math.floor(label)]
+    wrong = [i for i, label in enumerate(given) if not _whole(label)]
     if wrong:
         text = any(isinstance(given[i], str) for i in wrong)
         raise RecipeError(
