@@ -4,14 +4,18 @@ The model is a chain of 64 MB matrices with random weights, written to external 
 dynamic int8, the target a container image. Each build has a store of its own that knows the base and nothing of the model.
 Memory is that of the whole process tree, read from /proc/PID/status every 20 ms: anonymous pages (RssAnon and RssShmem, what a
 machine must have) told apart from pages of files (RssFile: mapped weights, which the kernel drops when memory is short; a page
-that two processes map counts twice). Figures: anonymous at most 1.5 times the model and 1 GB; seconds a GB at most 1.3 times as
-many from the middle to the largest as up to there. Needs some 9 times the largest model on the disk.
+that two processes map counts twice). Figures: anonymous at most 1.5 times the model and 1 GB; processor seconds a GB at most 1.3
+times as many from the middle to the largest as up to there (the wall clock is beside it: on a busy machine it measures the others).
+Points take long and are kept in OUT/scale_points, each with when it was taken; the table is of all that are there. Needs some 9
+times the largest model on the disk.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import resource
 import subprocess
 import sys
 import threading
@@ -19,7 +23,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from common import MLPACK, Place, Row, parser, place, report, run, scratch
+from common import MLPACK, Place, Row, facts, parser, place, report, run, scratch
 
 WIDTH = 4096
 MATRIX_BYTES = WIDTH * WIDTH * 4
@@ -33,6 +37,8 @@ class Taken:
 
     model: int
     seconds: float = 0.0
+    processor: float = 0.0
+    taken_at: str = ""
     anonymous: int = 0
     with_files: int = 0
     where: str = ""
@@ -42,10 +48,17 @@ class Taken:
 def main() -> int:
     """Builds, smallest first."""
     options = parser(__doc__)
-    options.add_argument("--gb", type=float, nargs="+", default=SIZES, help="sizes of the model [default: all of them]")
+    options.add_argument(
+        "--gb", type=float, nargs="*", default=SIZES, help="sizes of the model [default: all of them; none: the table again]"
+    )
     chosen = options.parse_args()
     here = place(chosen)
-    taken = [one(here, gigabytes) for gigabytes in sorted(chosen.gb)]
+    points = chosen.out / "scale_points"
+    points.mkdir(parents=True, exist_ok=True)
+    for gigabytes in sorted(chosen.gb):
+        point = one(here, gigabytes)
+        (points / f"{point.model}.json").write_text(json.dumps(dataclasses.asdict(point), indent=1) + "\n")
+    taken = sorted((Taken(**json.loads(path.read_bytes())) for path in points.glob("*.json")), key=lambda each: each.model)
     rows = [row for each in taken for row in rows_of(each)]
     if len(taken) > 1:
         rows += growth(taken)
@@ -61,7 +74,7 @@ def one(here: Place, gigabytes: float) -> Taken:
         taken = Taken(model=make(work / "model", gigabytes))
         watched(taken, here, work)
         record = json.loads((work / "out/build.json").read_bytes())
-        taken.candidates = {each["id"]: f"{each['status']}: {'; '.join(each['reasons'])}" for each in record["candidates"]}
+        taken.candidates = {each["id"]: each["status"] for each in record["candidates"]}
         return taken
 
 
@@ -101,7 +114,7 @@ def make(folder: Path, gigabytes: float) -> int:
 def watched(taken: Taken, here: Place, work: Path) -> None:
     """The build, its memory read meanwhile. SystemExit with its last words when it fails."""
     words = ["build", str(work / "model/recipe.yaml"), "--base", str(here.base), "--out", str(work / "out")]
-    began = time.perf_counter()
+    began, used = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     said: list[str] = []
     with subprocess.Popen(
         [*MLPACK, *words], env=here.environment(work / "store"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
@@ -117,6 +130,9 @@ def watched(taken: Taken, here: Place, work: Path) -> None:
             time.sleep(_SAMPLE_S)
         listener.join()
     taken.seconds = time.perf_counter() - began
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    taken.processor = after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime
+    taken.taken_at = f"{facts()['date']}, load {facts()['load']}"
     if process.returncode not in (0, 5):
         raise SystemExit(f"the build of {taken.model:,} bytes failed ({process.returncode}):\n{''.join(said)[-3000:]}")
 
@@ -150,9 +166,10 @@ def _read(path: str) -> str:
 def rows_of(taken: Taken) -> list[Row]:
     """The numbers of one build."""
     size = f"{taken.model / 1e9:.1f} GB"
-    built = "; ".join(f"{id_.partition('@')[0]} {said}" for id_, said in taken.candidates.items())
+    built = ", ".join(f"{id_.partition('@')[0]} {status}" for id_, status in taken.candidates.items())
     return [
-        Row(name=f"{size}: time", value=taken.seconds, unit="s", detail=built[:160]),
+        Row(name=f"{size}: time", value=taken.seconds, unit="s", detail=f"{taken.taken_at}; {built}"),
+        Row(name=f"{size}: processor time", value=taken.processor, unit="s"),
         Row(
             name=f"{size}: peak, anonymous",
             value=taken.anonymous / 1e9,
@@ -170,9 +187,10 @@ def growth(taken: list[Taken]) -> list[Row]:
     memory_slope = (last.anonymous - first.anonymous) / (last.model - first.model)
     rows = [Row(name="growth of the peak", value=memory_slope, unit="bytes a byte of model", at_most=1.5)]
     if first is not middle is not last:
-        early = (middle.seconds - first.seconds) / (middle.model - first.model)
-        late = (last.seconds - middle.seconds) / (last.model - middle.model)
-        rows.append(Row(name="growth of the time", value=late * 1e9, unit="s/GB", detail=f"{early * 1e9:.3g} in the lower half"))
+        early = (middle.processor - first.processor) / (middle.model - first.model)
+        late = (last.processor - middle.processor) / (last.model - middle.model)
+        detail = f"{early * 1e9:.3g} in the lower half"
+        rows.append(Row(name="growth of the processor time", value=late * 1e9, unit="s/GB", detail=detail))
         rows.append(Row(name="upper / lower half", value=late / early, unit="×", at_most=1.3))
     return rows
 

@@ -101,3 +101,17 @@ def test_what_a_document_takes_is_not_more_than_was_counted(text: str) -> None:
     finally:
         tracemalloc.stop()
     assert peak <= bounded._parsed_bytes(document) <= 20 * peak
+
+
+def test_what_was_freed_is_given_back() -> None:
+    def anonymous() -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
+
+    held = [bytes(100_000) for _ in range(1000)]  # below the size from which glibc maps each by itself
+    kept = [bytes(64) for _ in range(1000)]
+    before = anonymous()
+    del held
+    bounded.give_back()
+    assert before - anonymous() > 50_000  # KiB
+    assert len(kept) == 1000

@@ -70,6 +70,7 @@ def run_steps(candidate: Candidate, source: Model, store: Store, bindings: Bindi
                 given = {name: path for name, (_, path) in bound.items()}
                 with _named(step, source.format):
                     row.run(store.path(tree), dataclasses.replace(step.config, **given), entry.dir)
+                bounded.give_back()
                 interrupts.check()
         form = form if row.gives == "same" else row.gives
         tree = entry.digest
