@@ -61,13 +61,15 @@ axes as the model's input is cut into calls along its first; one with an axis mo
 Pickles are never opened. Element types are converted only where nothing is lost: any float to the model's float,
 integers to wider ones.
 
-`.jsonl`: one object a line, all with the same keys: `{"text", "label"}`, `{"text"}`, or `{"query", "document"}`, which
-gives every query and then every document, labelled with the pair's number. Texts are tokenised inside the package.
+`.jsonl`: one object a line, all with the same keys: `{"text", "label"}` or `{"text"}`; `{"text", "text_pair", "label"}` or
+without the label for pairs, which a reranker reads together; or `{"query", "document"}`, which gives every query and then
+every document, labelled with the pair's number, and pairs where the model has a head. A label is a number, the name of a
+class (`id2label`), or a list of either, one a token. Texts are tokenised inside the package.
 
 `module:function`: called without arguments, returns an iterable of `(inputs, labels)`; inputs are arrays by name, batch
-included (or a list of texts); labels are one a sample, of any lengths (an array [n, 5] of boxes for a picture, a list of
-tags for a sentence), or None. Its name is its code's digest, so data it reads from
-elsewhere should not change.
+included (or a list of texts, or of pairs of texts); labels are one a sample, of any lengths (an array [n, 5] of boxes for
+a picture, a list of tags for a sentence), or None. Its name is its code's digest, so data it reads from elsewhere should
+not change.
 """
 
 _STEPS = """`auto` is the float model, int8 by the method that suits the architecture, and fp16 where a target computes in it.

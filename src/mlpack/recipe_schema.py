@@ -137,7 +137,7 @@ class SourceKeys(Keys):
         description="for torch: a safetensors file (or a state_dict, read without pickle); for sklearn: the file beside the code "
         "that the function reads",
     )
-    task: Text | None = Field(default=None, description="for huggingface: the task, such as feature-extraction")
+    task: Text | None = Field(default=None, description="for huggingface: the task [what the architecture's name stands for]")
 
 
 class InputKeys(Keys):

@@ -47,7 +47,10 @@ def write(model_dir: Path, out_dir: Path, rows: int, max_length: int | None) -> 
         tokenizer, name = _converted(model_dir, out_dir)
     else:
         return
-    largest = max(tokenizer.get_vocab(with_added_tokens=False).values(), default=0)
+    known = tokenizer.get_vocab(with_added_tokens=False)
+    if not known:
+        raise PassError(f"{name} holds no words, so every text would be the same: copy the tokenizer's files again")
+    largest = max(known.values())
     if largest >= rows > 1:
         raise PassError(
             f"{name} gives tokens up to number {largest} and the model has {rows} (vocab_size): it belongs to another model"

@@ -103,7 +103,13 @@ def _model(model_dir: Path, config: Mapping[str, Any], task: str) -> tuple[Any, 
     import transformers
 
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    loader: Any = getattr(transformers, tasks.architecture(config)) if tasks.own(config, task) else None
+    named = tasks.architecture(config)
+    loader: Any = getattr(transformers, named, None) if tasks.own(config, task) else None
+    if loader is None and tasks.own(config, task):
+        raise PassError(
+            f"config.json names the architecture {named}, which transformers {transformers.__version__} has not: is it newer "
+            "(install a newer transformers), or code of the model's own (use the torch source with your own factory)?"
+        )
     if loader is None or not (isinstance(loader, type) and issubclass(loader, transformers.PreTrainedModel)):
         loader = getattr(transformers, tasks.AUTO[task.removesuffix(tasks.WITH_PAST)])
     with torch.random.fork_rng(devices=[]):
