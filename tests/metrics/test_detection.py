@@ -108,6 +108,8 @@ def test_without_labels_the_floats_own_detections_are_the_truth() -> None:
     found = _score([_call((BOX, 0.6, 0))], None, baseline=theirs, threshold=0.5)
     assert found.value == 1.0
     assert _score([_call()], None, baseline=theirs, threshold=0.5).value == 0.0
+    with pytest.raises(RecipeError, match="from which score on"):
+        _score([_call()], None, baseline=theirs)
 
 
 def test_drop_has_an_interval_by_leaving_out_pictures() -> None:

@@ -305,3 +305,13 @@ def test_another_number_of_rows_is_a_disagreement_of_that_call(name: str) -> Non
     found = metrics.evaluate(metric, ours, None, theirs, samples=[1] * 4)
     assert (found.value, found.n) == (0.75, 4)
     assert metrics.evaluate(metric, theirs, None, samples=[1] * 4).value == 1.0
+
+
+def test_users_metric_of_rows_that_are_no_samples_has_an_interval_too() -> None:
+    random = np.random.default_rng(2)
+    theirs = [{"boxes": random.normal(size=(n, 4))} for n in random.integers(0, 9, 60)]
+    ours = [{"boxes": call["boxes"] + random.normal(1, 0.5, size=call["boxes"].shape)} for call in theirs]
+    metric = _hook(lambda outputs, labels: float(outputs["boxes"].mean()))
+    scores = [metrics.evaluate(metric, calls, [0] * 60, samples=[1] * 60) for calls in (theirs, ours)]
+    drop, low, high = metrics.paired_drop(metric, *scores)
+    assert low < drop < high

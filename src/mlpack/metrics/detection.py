@@ -70,9 +70,13 @@ def evaluate(
     if baseline is None:
         fitting(spec.name, len(found), labels)
         truth = [_truth(spec, index, label) for index, label in enumerate(labels)]
+    elif spec.threshold is None:
+        raise RecipeError(
+            f"{spec.name}: the evaluation data has no labels: add them (for each picture a list of [class, x1, y1, x2, y2]), or say"
+            " from which score on the float's own detections are the truth (metric.threshold)"
+        )
     else:
-        least = 0.0 if spec.threshold is None else spec.threshold
-        truth = [_above(picture, least) for picture in _pictures(spec, baseline, decode)[0]]
+        truth = [_above(picture, spec.threshold) for picture in _pictures(spec, baseline, decode)[0]]
     if not any(len(picture.boxes) for picture in truth):
         raise RecipeError(f"{spec.name}: there is no box in any picture's truth, so that there is nothing to find")
     limits = thresholds(spec)

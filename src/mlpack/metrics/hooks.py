@@ -99,8 +99,19 @@ def _joined(answers: Answers, labels: Sequence[Any], keep: Array | None) -> tupl
     truth = _rectangular(labels)
     if keep is None:
         return joined, truth
-    part = {name: array[keep] if len(array) == answers.n else array for name, array in joined.items()}
-    return part, truth[np.flatnonzero(keep)]
+    return {name: array[_rows(answers, name, keep)] for name, array in joined.items()}, truth[np.flatnonzero(keep)]
+
+
+def _rows(answers: Answers, name: str, keep: Array) -> Array:
+    """Which rows of a joined output belong to the samples that are kept: a row each, or all of a call that is one sample."""
+    import numpy as np
+
+    rows = [len(np.atleast_1d(call[name])) for call in answers.calls]
+    if sum(rows) == answers.n:
+        return keep
+    # Of a call of several samples nobody knows whose its rows are: it goes with its first.
+    firsts = np.cumsum([0, *answers.samples[:-1]])
+    return np.repeat(keep[firsts], rows)
 
 
 def _padded(answers: Answers, name: str) -> Array:
