@@ -70,3 +70,9 @@ def test_graph_that_the_engine_refuses_is_refused(tmp_path: Path) -> None:
     model.graph.node[1].op_type = "NoSuchOperator"
     files.save(model, model_dir)
     assert "NoSuchOperator" in refusal("simplify", model_dir, Simplify(), tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_limits_are_the_rows_of_the_tables(models: dict[str, Path]) -> None:
+    for name in ("bert-onnx", "bert-simple", "bert-int8"):
+        assert check.limits(files.load(models[name]))["input_ids"] == 16

@@ -28,6 +28,7 @@ Outputs = Sequence["np.ndarray[Any, Any]"]
 TOOL_ERRORS = (RuntimeError, ValueError, KeyError, IndexError, AttributeError, TypeError, AssertionError, NotImplementedError)
 """What the engine's Python tools raise for a graph they did not expect."""
 
+_LARGEST_MESSAGE = 2**31 - 1
 BATCHES = (1, 2, 5)
 _LENGTHS = (16, 7, 33)
 LENGTHS_TRIED = (max(_LENGTHS), 32, 16, 8, 4, 2, 1)
@@ -134,6 +135,12 @@ def session_of(source: str | bytes, level: str, entries: Mapping[str, str] | Non
     except engine_errors() as error:
         where = (Path(source).parent,) if isinstance(source, str) else ()
         raise PassError(f"the engine refuses the graph: {said(error, *where)}") from error
+
+
+def source_of(model: onnx.ModelProto, path: Path) -> str | bytes:
+    """What to give `session_of` for a graph that was read from `path`: itself, or the file where it is not whole in one message."""
+    outside = any(weights.referred(tensor) for tensor in model.graph.initializer)
+    return str(path) if outside or model.ByteSize() > _LARGEST_MESSAGE else model.SerializeToString()
 
 
 def save_optimised(

@@ -54,8 +54,7 @@ def run(model: onnx.ModelProto, path: Path, calls: Calls | None) -> None:
     unknown = [value.name for value in model.graph.output if not known(value)]
     if not unknown:
         return
-    outside = any(weights.referred(tensor) for tensor in model.graph.initializer)
-    opened = check.session_of(str(path) if outside else model.SerializeToString(), "ORT_DISABLE_ALL")
+    opened = check.session_of(check.source_of(model, path), "ORT_DISABLE_ALL")
     signature = files.inputs_of(model)
     answers = None if calls is None else next((check.run(opened, call) for call in calls(signature)), None)
     if answers is None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import onnx
     import onnx_ir as ir
 
-LARGEST_MADE = 1 << 31
+LARGEST_MADE = 1 << 29
 """Bytes of weights that a file does not hold but describes (ConstantOfShape, sparse), all of one model's together."""
 
 MOST_NODES = 1_000_000
@@ -89,12 +89,12 @@ def _check(model: onnx.ModelProto, path: Path) -> None:
         onnx.checker.check_model(weights.skeleton(model))
     except onnx.checker.ValidationError as error:
         try:
-            outside = any(weights.referred(tensor) for tensor in model.graph.initializer)
-            check.session_of(str(path) if outside else model.SerializeToString(), "ORT_DISABLE_ALL")
-        except PassError:
+            check.session_of(check.source_of(model, path), "ORT_DISABLE_ALL")
+        except PassError as refused:
             raise PassError(
                 f"{path.name}: not a valid ONNX model: {str(error).strip().splitlines()[0]}\n"
-                "The tool that wrote it is at fault, or the file was edited: export it again, or check it with onnx.checker"
+                "The tool that wrote it is at fault, or the file was edited: export it again, or check it with onnx.checker "
+                f"({refused})"
             ) from error
 
 
