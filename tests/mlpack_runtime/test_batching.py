@@ -108,3 +108,17 @@ def test_an_axis_is_shortened_wherever_it_is() -> None:
     whole = tensor(list(range(24)), "INT32", (2, 3, 4))
     assert shortened(whole, 2, 2).tolist() == [[row[:2] for row in part] for part in whole.tolist()]
     assert shortened(whole, 1, 1, left=True).tolist() == [part[-1:] for part in whole.tolist()]
+
+
+@given(st.lists(st.lists(st.text(max_size=4).filter(str.isprintable), min_size=1, max_size=3), min_size=1, max_size=6))
+def test_strings_are_put_together_and_cut_as_numbers_are(calls: list[list[str]]) -> None:
+    units = [Unit(IMAGE, {"city": tensor(call, "BYTES", (len(call), 1))}) for call in calls]
+    rows, length = fitted(IMAGE, Shapes(), units)
+    joined = join(IMAGE, units, rows, length)
+    assert joined["city"].flat() == [text for call in calls for text in call]
+    own = cut(IMAGE, units, {"label": joined["city"]}, length)
+    assert [each["label"].flat() for each in own] == calls
+    pieces = parts(IMAGE, joined, 2)
+    assert together(pieces, IMAGE)["city"].flat() == joined["city"].flat()
+    padded = join(IMAGE, units, rows + 2, length)["city"]
+    assert padded.flat() == [*joined["city"].flat(), calls[-1][-1], calls[-1][-1]]
