@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mlpack.errors import PassError
-from mlpack.passes.convert import thresholds
+from mlpack.passes.convert import objectives, thresholds
 from mlpack.passes.convert.sources import Estimator, Feed, quoted
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def described(path: Path, inputs: tuple[TensorSpec, ...]) -> Estimator:
     _check(booster, inputs, name)
     objective = _lightgbm_objective(booster) if is_lightgbm else _xgboost_objective(booster)
     ask = _ask_lightgbm if is_lightgbm else _ask_xgboost
-    classes = objective.startswith(("binary", "multi"))
+    classes = objective.startswith("multi") or objective in ("binary", "binary:logistic")
     methods = {"predict": partial(ask, booster, objective, inputs[0].name, proba=False)}
     if classes:
         methods["predict_proba"] = partial(ask, booster, objective, inputs[0].name, proba=True)
@@ -115,7 +115,7 @@ def _decided(found: Any, objective: str, *, proba: bool) -> Any:
     """Probabilities as columns of classes, and the class that they decide for, as the libraries' own classifiers do."""
     import numpy as np
 
-    if not objective.startswith(("binary", "multi")) or objective == "binary:logitraw":
+    if not objective.startswith("multi") and objective not in ("binary", "binary:logistic"):
         return found
     columns = found if found.ndim == 2 else np.stack([1 - found, found], axis=1)
     if proba:
@@ -131,9 +131,12 @@ def _converted(booster: Any, inputs: tuple[TensorSpec, ...], is_lightgbm: bool, 
     said: dict[str, Any] = {"initial_types": [(spec.name, FloatTensorType([None, spec.shape[1]]))], "target_opset": opset}
     with quoted("onnxmltools cannot convert this model"):
         if is_lightgbm:
-            model = onnxmltools.convert_lightgbm(booster, zipmap=False, **said)
+            plain, becomes, factor = objectives.plain_lightgbm(booster) or (booster, "", 1.0)
+            model = onnxmltools.convert_lightgbm(plain, zipmap=False, **said)
             thresholds.mend(model, thresholds.of_lightgbm(booster))
         else:
-            model = onnxmltools.convert_xgboost(booster, **said)
+            plain, becomes = objectives.plain_xgboost(booster, _xgboost_objective(booster)) or (booster, "")
+            model, factor = onnxmltools.convert_xgboost(plain, **said), 1.0
+        objectives.finish(model, becomes, factor)
     return model
 
