@@ -250,3 +250,15 @@ def test_an_evaluation_set_that_is_too_small_is_said_everywhere() -> None:
     assert "too small to tell" in report.markdown(record)
     assert "too small to tell" in report_html.html(record)
     assert "about 400 samples would do" in " ".join(record["candidates"][1]["reasons"])
+
+
+def test_what_accuracy_was_read_from_is_said() -> None:
+    by_label = accuracy(0.0, output="p", threshold=0.5)
+    one = result("int8", measurement=measurement(4.0, accuracy=by_label))
+    record = report.build_record(outcome((result("fp32", measurement=measurement(31.0)), one), Budgets()))
+    assert "accuracy (top1) is read from p, above 0.5" in summary.notes(record)
+    blind = accuracy(1.0, output="output0", column=4, metric="fidelity", compared_with="float baseline", value=0.0)
+    one = result("int8", measurement=measurement(4.0, accuracy=blind))
+    record = report.build_record(outcome((result("fp32", measurement=measurement(31.0)), one), Budgets(accuracy_drop=0.02)))
+    assert "int8@lambda-zip-x86_64: its fidelity is that of output0, column 4" in summary.notes(record)
+    assert "compared with the float baseline: output0, column 4)" in record["candidates"][1]["reasons"][0]

@@ -163,6 +163,13 @@ def unbounded(result: Result, budgets: Budgets) -> str | None:
     )
 
 
+def _worst(accuracy: Accuracy) -> str:
+    """Where the drop was found, of a metric for which the worst counts."""
+    if accuracy.compared_with == "labels" or accuracy.output is None:
+        return ""
+    return f": {accuracy.output}" + ("" if accuracy.column is None else f", column {accuracy.column}")
+
+
 def _accuracy(result: Result, limit: float, *, itself: bool) -> Check:
     """The drop by its point value; an interval that reaches across the budget is said to leave it open."""
     accuracy = result.measurement.accuracy if result.measurement else None
@@ -177,7 +184,7 @@ def _accuracy(result: Result, limit: float, *, itself: bool) -> Check:
     text = (
         f"{accuracy.metric} drop {shown} {'fits' if fits else 'exceeds'} the budget of {bound} "
         f"(95 % interval {words.share(accuracy.ci_low)} to {words.share(accuracy.ci_high)}, n={accuracy.n}"
-        f"{'' if accuracy.compared_with == 'labels' else f', compared with the {accuracy.compared_with}'})"
+        f"{'' if accuracy.compared_with == 'labels' else f', compared with the {accuracy.compared_with}'}{_worst(accuracy)})"
     )
     if fits and accuracy.ci_high > limit:
         text += "; not certain: the interval reaches beyond the budget"

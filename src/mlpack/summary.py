@@ -142,6 +142,8 @@ def notes(record: Mapping[str, Any]) -> list[str]:
         compared = one["accuracy"]["compared_with"]
         if compared not in (None, "labels"):
             found.setdefault(f"accuracy ({one['accuracy']['metric']}) is compared with the {compared}, not with labels", None)
+        if (read := _read_from(one)) is not None:
+            found.setdefault(read, None)
         if one["machine"] is not None and one["machine"] != record["machine"]:
             found.setdefault(f"{one['id']}: measured on {machine(one['machine'])}, not on the machine named below", None)
     if any(one["latency_ms"]["p99"] is None and one["latency_ms"]["n"] for one in record["candidates"]):
@@ -150,6 +152,18 @@ def notes(record: Mapping[str, Any]) -> list[str]:
     if isas:
         found.setdefault(f"accuracy was measured with {', '.join(sorted(isas))} instructions", None)
     return list(found)
+
+
+def _read_from(one: Mapping[str, Any]) -> str | None:
+    """What a candidate's accuracy was read from: which output, which column, above what."""
+    accuracy = one["accuracy"]
+    output, column, threshold = (accuracy.get(key) for key in ("output", "column", "threshold"))
+    if output is None:
+        return None
+    place = output + ("" if column is None else f", column {column}") + ("" if threshold is None else f", above {threshold:g}")
+    if accuracy["compared_with"] == "labels":
+        return f"accuracy ({accuracy['metric']}) is read from {place}"
+    return None if one["is_baseline"] or not accuracy["drop"] else f"{one['id']}: its {accuracy['metric']} is that of {place}"
 
 
 def _estimate_notes(one: Mapping[str, Any]) -> Iterator[str]:
