@@ -77,15 +77,16 @@ class GraphWork:
         return sum(kernel.launches for kernel in self.kernels)
 
 
-def work_of(model_dir: Path, shapes: Mapping[str, tuple[int, ...]]) -> GraphWork:
-    """The work of one call of `model_dir`'s graph with inputs of these shapes.
+def work_of(model_dir: Path, shapes: Mapping[str, tuple[int, ...]], calls: Path | None = None) -> GraphWork:
+    """The work of one call of `model_dir`'s graph with inputs of these shapes. `calls`: recorded ones, for values where shapes
+    depend on them.
 
     Raises PassError when the graph is damaged, an input's shape is missing, or a tensor's shape can be found neither by inference
     nor by running the graph once.
     """
     from mlpack.graphs.shapes import resolved
 
-    model, tensors = resolved(model_dir, shapes)
+    model, tensors = resolved(model_dir, shapes, calls)
     return count(model, tensors)
 
 

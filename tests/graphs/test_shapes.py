@@ -50,3 +50,28 @@ def test_where_neither_finds_them_the_tensor_is_named(tmp_path: Path) -> None:
     onnx.save(model, folder / files.MODEL)
     with pytest.raises(PassError, match=r"tensors \('i' first\) cannot be inferred, and the graph does not run"):
         shapes.resolved(folder, {"x": (6, 8)})
+
+
+def test_what_depends_on_numbers_is_found_on_a_recorded_call(tmp_path: Path) -> None:
+    """A range as long as the largest value: an invented one would be of another length."""
+    from mlpack.data.calls import Writer
+
+    nodes = [
+        helper.make_node("ReduceMax", ["x"], ["m"], keepdims=0),
+        helper.make_node("Cast", ["m"], ["k"], to=TensorProto.INT64),
+        helper.make_node("Range", ["zero", "k", "one"], ["r"]),
+        helper.make_node("Gather", ["x", "r"], ["y"], axis=1),
+    ]
+    folder = saved(tmp_path, nodes, 2)
+    model = onnx.load(folder / files.MODEL)
+    model.graph.initializer.extend([numpy_helper.from_array(np.int64(0), "zero"), numpy_helper.from_array(np.int64(1), "one")])
+    onnx.save(model, folder / files.MODEL)
+    (tmp_path / "calls").mkdir()
+    with Writer(tmp_path / "calls") as writer:
+        writer.tensors({"x": np.full((3, 8), 7, np.float32)}, 3)
+        writer.tensors({"x": np.full((1, 8), 5, np.float32)}, 1)
+        writer.finish(None)
+    _, tensors = shapes.resolved(folder, {"x": (1, 8)}, tmp_path / "calls")
+    assert tensors["y"] == Tensor("float", (1, 5))
+    _, tensors = shapes.resolved(folder, {"x": (4, 8)}, tmp_path / "calls")
+    assert tensors["y"] == Tensor("float", (4, 5))

@@ -6,11 +6,13 @@ running the graph once on the CPU engine. Raises PassError where neither knows. 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlpack import interrupts
+from mlpack.data import reader
 from mlpack.errors import PassError
 from mlpack.graphs import check, files
 from mlpack.operators import Tensor, dtype_name
@@ -19,16 +21,24 @@ from mlpack.records import Signature, TensorSpec
 if TYPE_CHECKING:
     import onnx
 
+_LOOKED_AT = 64
+"""Recorded calls among which one of the shapes is looked for."""
 
-def resolved(model_dir: Path, shapes: Mapping[str, tuple[int, ...]]) -> tuple[onnx.ModelProto, dict[str, Tensor]]:
-    """The graph of `model_dir` with its inputs' shapes written in, and every tensor by name. Raises PassError."""
+
+def resolved(
+    model_dir: Path, shapes: Mapping[str, tuple[int, ...]], calls: Path | None = None
+) -> tuple[onnx.ModelProto, dict[str, Tensor]]:
+    """The graph of `model_dir` with its inputs' shapes written in, and every tensor by name. Raises PassError.
+
+    `calls`: recorded ones, whose values are run where a run is needed and one of them has these shapes but for its rows.
+    """
     model = files.load(model_dir)
     _fix(model, files.signature_of(model), shapes)
     inferred = _inferred(model)
     tensors = _known(inferred)
     holes = _holes(inferred, tensors)
     if holes:
-        _run(inferred, holes, tensors)
+        _run(inferred, holes, tensors, [] if calls is None else reader.read(calls, model_dir, files.signature_of(model)))
     return inferred, tensors
 
 
@@ -88,8 +98,11 @@ def _holes(model: onnx.ModelProto, tensors: Mapping[str, Tensor]) -> list[str]:
     return [name for node in model.graph.node for name in node.output if name and name not in tensors]
 
 
-def _run(model: onnx.ModelProto, holes: Sequence[str], tensors: dict[str, Tensor]) -> None:
-    """Runs the graph once with these tensors as outputs, on inputs that are plausible, and notes what they are."""
+def _run(
+    model: onnx.ModelProto, holes: Sequence[str], tensors: dict[str, Tensor], calls: Iterable[Mapping[str, Any]]
+) -> None:
+    """Runs the graph once with these tensors as outputs, on a recorded call or on inputs that are plausible, and notes what they
+    are."""
     from onnx import ValueInfoProto
 
     probe = type(model).FromString(model.SerializeToString())
@@ -107,7 +120,8 @@ def _run(model: onnx.ModelProto, holes: Sequence[str], tensors: dict[str, Tensor
         ),
         outputs=(),
     )
-    feed = check.feeds(signature, check.limits(model))[0]
+    recorded = (_widened(call, signature) for call in islice(calls, _LOOKED_AT))
+    feed = next((each for each in recorded if each is not None), None) or check.feeds(signature, check.limits(model))[0]
     try:
         opened = check.session_of(probe.SerializeToString(), "ORT_DISABLE_ALL")
         values = dict(zip((value.name for value in probe.graph.output), check.run(opened, feed), strict=True))
@@ -120,3 +134,18 @@ def _run(model: onnx.ModelProto, holes: Sequence[str], tensors: dict[str, Tensor
     for name in holes:
         array = values[name]
         tensors[name] = Tensor(names.get(array.dtype.name, array.dtype.name), tuple(array.shape))
+
+
+def _widened(call: Mapping[str, Any], wanted: Signature) -> dict[str, Any] | None:
+    """The call with its one row as often as wanted; None where its shapes are others."""
+    import numpy as np
+
+    feed = {}
+    for spec in wanted.inputs:
+        array = call[spec.name]
+        if array.shape != spec.shape and array.shape[:1] == (1,) and array.shape[1:] == spec.shape[1:]:
+            array = np.repeat(array, int(spec.shape[0]), axis=0)
+        if array.shape != spec.shape:
+            return None
+        feed[spec.name] = array
+    return feed
