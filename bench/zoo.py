@@ -118,14 +118,12 @@ def told(candidate: Mapping[str, Any]) -> str:
     """A candidate's numbers, or why it has none."""
     if candidate["status"] in ("failed", "skipped"):
         return f"{candidate['status']}: {'; '.join(candidate['reasons'])}"
-    measured = candidate.get("measurement") or {}
-    accuracy, artifact = measured.get("accuracy"), candidate.get("artifact") or {}
     said = [candidate["status"]]
-    if measured.get("ratio_samples") or candidate.get("latency_ratio"):
-        said.append(f"latency ×{candidate.get('latency_ratio') or measured['ratio_samples'][0]}")
-    if artifact.get("size_bytes"):
-        said.append(f"{artifact['size_bytes'] / 1e6:.1f} MB")
-    if accuracy:
+    if ratio := candidate["ratio_to_baseline"]:
+        said.append(f"latency ×{ratio['p50'] if isinstance(ratio, dict) else ratio}")
+    if package := candidate["package"]:
+        said.append(f"{package['size_bytes'] / 1e6:.1f} MB")
+    if accuracy := candidate["accuracy"]:
         said.append(f"{accuracy['metric']} {accuracy['value']:.4f}, drop {accuracy['drop']:.4f}")
     return ", ".join([*said, *candidate["reasons"]])
 

@@ -80,7 +80,7 @@ def right(tried: Tried, answers: Any) -> None:
 def accuracy(tried: Tried, variant: str = "fp32") -> float:
     """A candidate's metric."""
     assert tried.code == 0, tried.error
-    return float(tried.candidate(variant)["measurement"]["accuracy"]["value"])
+    return float(tried.candidate(variant)["accuracy"]["value"])
 
 
 def not_failed(tried: Tried, variant: str) -> None:
@@ -328,7 +328,7 @@ def test_dynamic_beside_a_convolution(build: Build) -> None:
     said = {"more": "inputs: {image: {shape: [batch, 3, 32, 32]}}", "data": "eval.npz calib.npz"}
     tried = build(foreign_torch.seer, '{torch: "nets:attention"}', variants="{fp32: [], dyn: [{quantize: dynamic}]}", **said)
     not_failed(tried, "dyn")
-    notes = next(step["notes"] for step in tried.candidate("dyn")["steps"] if step["name"] == "quantize")
+    notes = next(step["notes"] for step in tried.candidate("dyn")["steps"] if step["pass"] == "quantize")
     assert notes["quantized"]["MatMul"] + notes["quantized"].get("Gemm", 0) > 4
     assert notes["kept_float"]["Conv"] == 1
 
