@@ -128,7 +128,7 @@ def reranker(folder: Path) -> None:
     rows = []
     for number in range(40):
         query, document = sentence(number, 3), sentence(number * 2, 9, 2)
-        score = float(model(**words(query, document, return_tensors="pt")).logits)
+        score = float(model(**words(query, document, return_tensors="pt")).logits.detach())
         rows.append({"text": query, "text_pair": document, "label": round(score, 5)})
     lines(folder / "eval.jsonl", rows)
     lines(folder / "pairs.jsonl", [{"query": row["text"], "document": row["text_pair"]} for row in rows])
