@@ -169,3 +169,14 @@ def test_a_gpu_decides_only_where_a_pass_says_so() -> None:
     action = transform.action_of(Step(name="tensorrt", config=Tensorrt()), model, {})
     assert action["machine"] == "no native builder"
     assert "machine" not in transform.action_of(Step(name="quantize", config=Quantize()), model, {})
+
+
+def test_a_model_too_large_for_one_message_is_no_bug() -> None:
+    from google.protobuf.message import EncodeError
+
+    with pytest.raises(PassError, match=r"quantize takes a model as one message, of 2 GiB at most"), transform._named(
+        Step(name="quantize", config=Quantize()), "onnx"
+    ):
+        raise EncodeError("Failed to serialize proto")
+    with pytest.raises(ZeroDivisionError), transform._named(Step(name="quantize", config=Quantize()), "onnx"):
+        raise ZeroDivisionError

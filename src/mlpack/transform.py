@@ -125,6 +125,10 @@ def _named(step: Step, source: str) -> Iterator[None]:
         raise PassError(f"{step.name} {extras.way_out(missing, source)}") from error
     except MemoryError as error:
         raise PassError(f"{step.name} needs more memory than this machine has to give: use a larger one") from error
+    except Exception as error:
+        if type(error).__name__ != "EncodeError":  # protobuf's, which is not imported here
+            raise
+        raise PassError(f"{step.name} takes a model as one message, of 2 GiB at most; this one is larger: leave it out") from error
 
 
 def forecast(candidate: Candidate, source: Model, store: Store, bindings: Bindings) -> Iterator[Forecast]:
