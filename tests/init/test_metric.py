@@ -55,6 +55,7 @@ VECTOR: Output = ("sentence_embedding", ["batch", 384], "LpNormalization")
         (_labels([0, 1, 2]), [LOGITS], "top1"),
         (UNKNOWN, [LOGITS], "top1"),
         (NONE, [LOGITS], "agreement"),
+        (UNKNOWN, [("387", [1, "seqlen"], "Gather")], "fidelity"),
         (NONE, [ROWS], "fidelity"),
         (_labels([0, 1, 2]), [ROWS], "top1"),
         (_labels([0.5, 1, 2]), [ROWS], "fidelity"),

@@ -202,7 +202,7 @@ def _all_decide(outputs: _Outputs) -> bool:
 
 def _for_unknown(outputs: _Outputs, labels: Labels) -> Proposal:
     """There is no data yet: what its labels would be is told by what a classifier looks like."""
-    decides = [o for o in outputs.wide if not outputs.vector(o)]
+    decides = [o for o in outputs.wide if not outputs.vector(o) and isinstance(o.shape[1], int)]
     if len(outputs.wide) == 1 and decides and len(outputs.signature.outputs) == 1 + len(outputs.direct):
         return Proposal(metric="top1", why=_TOP1)
     return _for_none(outputs, labels)

@@ -243,6 +243,8 @@ def _greedy(overlaps: Array, limits: tuple[float, ...]) -> Array:
     import numpy as np
 
     right = np.zeros((len(limits), len(overlaps)), dtype=bool)
+    if not overlaps.size or overlaps.max() < min(limits):
+        return right
     for place, limit in enumerate(limits):
         free = np.ones(overlaps.shape[1], dtype=bool)
         for row, line in enumerate(overlaps):
