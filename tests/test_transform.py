@@ -180,3 +180,28 @@ def test_a_model_too_large_for_one_message_is_no_bug() -> None:
         raise EncodeError("Failed to serialize proto")
     with pytest.raises(ZeroDivisionError), transform._named(Step(name="quantize", config=Quantize()), "onnx"):
         raise ZeroDivisionError
+
+
+def test_the_file_that_a_fitted_functions_code_reads_comes_along_and_counts(wanted: Recipe, store: Store) -> None:
+    (wanted.root / "fit.py").write_text("def fitted():\n    ...\n")
+    (wanted.root / "kept").mkdir()
+    (wanted.root / "kept/model.bin").write_bytes(b"one")
+    source = Source(format="sklearn", reference="fit:fitted", weights="kept/model.bin", task=None)
+    asked = dataclasses.replace(wanted, source=source, inputs=INPUTS)
+    first = transform.take_source(asked, store, (asked.root,))
+    assert first.format == "sklearn"
+    assert (store.path(first.tree) / "code/kept/model.bin").read_bytes() == b"one"
+    assert transform.signature_of(store.path(first.tree)).inputs == INPUTS
+    (wanted.root / "kept/model.bin").write_bytes(b"two")
+    assert transform.take_source(asked, store, (asked.root,)).tree != first.tree
+
+
+def test_boosters_say_how_many_columns_they_take_or_that_they_are_none(wanted: Recipe, store: Store) -> None:
+    (wanted.root / "model.txt").write_text("tree\nversion=v4\nmax_feature_idx=6\n")
+    source = Source(format="lightgbm", reference="model.txt", weights=None, task=None)
+    asked = dataclasses.replace(wanted, source=source, inputs=())
+    taken = transform.take_source(asked, store, (asked.root,))
+    assert transform.signature_of(store.path(taken.tree)).inputs == (TensorSpec(name="X", dtype="float32", shape=("batch", 7)),)
+    (wanted.root / "model.txt").write_text("a list of trees")
+    with pytest.raises(RecipeError, match=r"source.lightgbm: model.txt is no LightGBM model"):
+        transform.take_source(asked, store, (asked.root,))

@@ -48,6 +48,13 @@ def test_file_with_dictionaries_comes_in_with_their_tensor(tmp_path: Path, class
     assert zipmap.rewritten(classifier(classes)) == {"output_probability": next(iter(classes.values()))}
 
 
+def test_numbers_keep_the_type_that_the_dictionaries_had() -> None:
+    model = classifier({"classlabels_int64s": [0, 1, 2]})
+    model.graph.output[1].type.sequence_type.elem_type.map_type.value_type.tensor_type.elem_type = TensorProto.DOUBLE
+    zipmap.rewritten(model)
+    assert model.graph.output[1].type.tensor_type.elem_type == TensorProto.DOUBLE
+
+
 def test_dictionaries_that_the_graph_itself_reads_stay(tmp_path: Path) -> None:
     model = classifier({"classlabels_int64s": [0, 1, 2]}, read=True)
     assert zipmap.rewritten(model) == {}

@@ -30,7 +30,8 @@ def rewritten(model: onnx.ModelProto) -> dict[str, list[str | int]]:
         classes = _classes(node)
         value = outputs[node.output[0]]
         shape = [_rows(model.graph), len(classes)]
-        value.type.CopyFrom(helper.make_tensor_type_proto(TensorProto.FLOAT, shape))
+        said = value.type.sequence_type.elem_type.map_type.value_type.tensor_type.elem_type
+        value.type.CopyFrom(helper.make_tensor_type_proto(said or TensorProto.FLOAT, shape))
         replaced = helper.make_node("Identity", [node.input[0]], [node.output[0]], name=node.name or f"zipmap_{at}")
         node.CopyFrom(replaced)
         found[node.output[0]] = classes
