@@ -101,13 +101,15 @@ def known(value: onnx.ValueInfoProto) -> bool:
 def _inferences(model: onnx.ModelProto) -> Iterator[onnx.ModelProto]:
     """The model with more types and shapes: ONNX's own inference, then onnxruntime's symbolic one."""
     import onnx
-    from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
 
     bare = weights.declared(model)
     try:
         yield onnx.shape_inference.infer_shapes(bare, data_prop=True)
     except (RuntimeError, ValueError, onnx.shape_inference.InferenceError):
         pass
+    # Slow to import, and seldom needed.
+    from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
+
     tool = SymbolicShapeInference(2**31 - 1, True, False, 0)
     try:
         tool._preprocess(bare)
