@@ -97,3 +97,37 @@ def test_a_text_models_lengths_are_found(
 ) -> None:
     made = found(tmp_path / "p", graph, monkeypatch, tokenizer={"file": "tokenizer.json", "max_length": 16})
     assert (made.layout.batched, made.layout.lengths, made.why) == (True, lengths, "")
+
+
+def one_hot(zeros: int) -> Callable[[Path], Path]:
+    """A column of strings beside one of numbers, as scikit-learn's encoders leave them: a row each."""
+
+    def make(path: Path) -> Path:
+        from onnx import TensorProto, helper
+
+        nodes = [
+            helper.make_node("OneHotEncoder", ["city"], ["hot"], domain="ai.onnx.ml", cats_strings=["Riga", "Oslo"], zeros=zeros),
+            helper.make_node("ReduceSum", ["hot", "axis"], ["flat"], keepdims=0),
+            helper.make_node("Concat", ["age", "flat"], ["row"], axis=1),
+        ]
+        given = [helper.make_tensor_value_info("age", TensorProto.FLOAT, ["n", 1])]
+        given.append(helper.make_tensor_value_info("city", TensorProto.STRING, ["n", 1]))
+        result = [helper.make_tensor_value_info(name, kind, ["n", width])
+                  for name, kind, width in (("row", TensorProto.FLOAT, 3), ("said", TensorProto.STRING, 1))]  # fmt: skip
+        nodes.append(helper.make_node("Identity", ["city"], ["said"]))
+        import numpy as np
+
+        return save(path, nodes, given, result, {"axis": np.array([1], dtype=np.int64)})
+
+    return make
+
+
+def test_columns_of_strings_run_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = found(tmp_path / "p", one_hot(1), monkeypatch)
+    assert (made.layout.batched, made.why) == (True, "")
+
+
+def test_an_encoder_that_refuses_what_it_does_not_know_keeps_calls_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = found(tmp_path / "p", one_hot(0), monkeypatch)
+    assert not made.layout.batched
+    assert "invented call was refused" in made.why
