@@ -17,6 +17,8 @@ from common import RESULTS, ROOT, number
 
 NAMES = ("cold_start", "package_size", "startup", "first_build", "int8_fashion", "registry/transfer", "registry/listing")
 NAMES += ("worker/throughput", "worker/latency", "worker/servers")
+ALONE = ("scale",)
+"""Run by itself only, for an hour and on 54 GB of disk; its last table stands in the README too."""
 README = ROOT / "bench/README.md"
 BY_HAND = "## What was tried"
 INTRODUCTION = """# Benchmarks
@@ -45,7 +47,7 @@ def main() -> int:
 def readme(before: str, results: Path) -> str:
     """The whole README: tables from the results, the section kept by hand from `before`."""
     _, heading, by_hand = before.partition(BY_HAND)
-    found = {name: results / f"{name.replace('/', '_')}.json" for name in NAMES}
+    found = {name: results / f"{name.replace('/', '_')}.json" for name in (*NAMES, *ALONE)}
     sections = [section(name, json.loads(path.read_bytes())) for name, path in found.items() if path.exists()]
     return "\n".join([INTRODUCTION, *sections, (heading or BY_HAND) + (by_hand or "\n\nNothing yet.\n")])
 

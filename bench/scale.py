@@ -37,7 +37,7 @@ class Taken:
 
     model: int
     seconds: float = 0.0
-    processor: float = 0.0
+    processor: float | None = None
     taken_at: str = ""
     anonymous: int = 0
     with_files: int = 0
@@ -169,7 +169,7 @@ def rows_of(taken: Taken) -> list[Row]:
     built = ", ".join(f"{id_.partition('@')[0]} {status}" for id_, status in taken.candidates.items())
     return [
         Row(name=f"{size}: time", value=taken.seconds, unit="s", detail=f"{taken.taken_at}; {built}"),
-        Row(name=f"{size}: processor time", value=taken.processor, unit="s"),
+        *([] if taken.processor is None else [Row(name=f"{size}: processor time", value=taken.processor, unit="s")]),
         Row(
             name=f"{size}: peak, anonymous",
             value=taken.anonymous / 1e9,
@@ -183,16 +183,20 @@ def rows_of(taken: Taken) -> list[Row]:
 
 def growth(taken: list[Taken]) -> list[Row]:
     """How memory and time grow from build to build."""
-    first, middle, last = taken[0], taken[len(taken) // 2], taken[-1]
+    first, last = taken[0], taken[-1]
     memory_slope = (last.anonymous - first.anonymous) / (last.model - first.model)
     rows = [Row(name="growth of the peak", value=memory_slope, unit="bytes a byte of model", at_most=1.5)]
-    if first is not middle is not last:
-        early = (middle.processor - first.processor) / (middle.model - first.model)
-        late = (last.processor - middle.processor) / (last.model - middle.model)
-        detail = f"{early * 1e9:.3g} in the lower half"
-        rows.append(Row(name="growth of the processor time", value=late * 1e9, unit="s/GB", detail=detail))
-        rows.append(Row(name="upper / lower half", value=late / early, unit="×", at_most=1.3))
-    return rows
+    timed = [each for each in taken if each.processor is not None]
+    if len(timed) < 3:
+        return rows
+    early, late = (_seconds_a_byte(*pair) for pair in ((timed[0], timed[len(timed) // 2]), (timed[len(timed) // 2], timed[-1])))
+    detail = f"{early * 1e9:.3g} in the lower half"
+    rows.append(Row(name="growth of the processor time", value=late * 1e9, unit="s/GB", detail=detail))
+    return [*rows, Row(name="upper / lower half", value=late / early, unit="×", at_most=1.3)]
+
+
+def _seconds_a_byte(small: Taken, large: Taken) -> float:
+    return ((large.processor or 0) - (small.processor or 0)) / (large.model - small.model)
 
 
 if __name__ == "__main__":
