@@ -38,7 +38,7 @@ def of_candidate(model_dir: Path, evaluation_calls: Path, target: Target) -> tup
     gpus = devices.of_gpus(tuple(sm for sm in getattr(target.config, "gpus", ()) if sm not in refused))
     if not gpus:
         return ()
-    signature = files.signature_of(files.load(model_dir))
+    signature = files.signature_of(files.outline(model_dir))
     usual = usual_shapes(evaluation_calls, model_dir, signature)
     batch = _largest_batch(usual, specification, int(getattr(target.config, "max_batch", 1)))
     one = graph_work.work_of(model_dir, _filled(usual, 1), evaluation_calls)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from google.protobuf.message import EncodeError
 from onnx import TensorProto, helper, numpy_helper
 
 from mlpack.errors import PassError
@@ -75,3 +76,13 @@ def test_what_depends_on_numbers_is_found_on_a_recorded_call(tmp_path: Path) -> 
     assert tensors["y"] == Tensor("float", (1, 5))
     _, tensors = shapes.resolved(folder, {"x": (4, 8)}, tmp_path / "calls")
     assert tensors["y"] == Tensor("float", (4, 5))
+
+
+def test_a_graph_too_large_to_be_run_is_no_bug(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_large(*_: object) -> None:
+        raise EncodeError("Failed to serialize proto")
+
+    monkeypatch.setattr(shapes, "_run", too_large)
+    nodes = [helper.make_node("NonZero", ["x"], ["i"]), helper.make_node("Cast", ["i"], ["y"], to=TensorProto.FLOAT)]
+    with pytest.raises(PassError, match="too large to be run"):
+        shapes.resolved(saved(tmp_path, nodes, 2), {"x": (6, 8)})

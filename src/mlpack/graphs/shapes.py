@@ -32,13 +32,21 @@ def resolved(
 
     `calls`: recorded ones, whose values are run where a run is needed and one of them has these shapes but for its rows.
     """
+    from google.protobuf.message import EncodeError
+
     model = files.load(model_dir)
     _fix(model, files.signature_of(model), shapes)
     inferred = _inferred(model)
     tensors = _known(inferred)
     holes = _holes(inferred, tensors)
     if holes:
-        _run(inferred, holes, tensors, [] if calls is None else reader.read(calls, model_dir, files.signature_of(model)))
+        try:
+            _run(inferred, holes, tensors, [] if calls is None else reader.read(calls, model_dir, files.signature_of(model)))
+        except EncodeError as error:
+            raise PassError(
+                f"the shapes of {len(holes)} tensors ({holes[0]!r} first) cannot be inferred, and the graph is too large to be run "
+                "for them as one message (2 GiB)"
+            ) from error
     return inferred, tensors
 
 
