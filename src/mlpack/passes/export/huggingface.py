@@ -308,7 +308,8 @@ def _flat(model: Loaded, feed: Feed) -> dict[str, Any]:
 
     with torch.inference_mode():
         try:
-            return _asked(model, {name: torch.from_numpy(array) for name, array in feed.items()})
+            given = {name: array if array.flags.writeable else array.copy() for name, array in feed.items()}
+            return _asked(model, {name: torch.from_numpy(array) for name, array in given.items()})
         except torch_model.FOREIGN_ERRORS as error:
             if missing := extras.missing(error):
                 raise missing from None
