@@ -45,6 +45,8 @@ MODULES = (
     "shapes",
     "telemetry",
     "tensor",
+    "texts",
+    "values",
 )
 """What `HANDLER` imports of mlpack_runtime; `ort` is there for its description of a port, and loads no library."""
 _MODEL = "model/model.json"
