@@ -33,6 +33,7 @@ from mlpack.measuring.measure import Effort, Subject
 from mlpack.metrics.accuracy import read_outputs
 from mlpack.records import Signature, TensorSpec
 from mlpack.store import Store
+from mlpack.targets.tokenizer_files import TOKENIZER, WORDS
 from mlpack.targets.unpacking import describe, unpack
 
 if TYPE_CHECKING:
@@ -143,14 +144,25 @@ def _asked(path: Path, out: Path, baseline: str, store: Store) -> tuple[Answers,
         roots = {id_: unpack(folder, work / id_) for id_, folder in packages.items()}
         model = roots[baseline if baseline in roots else next(iter(roots))] / "model"
         signature = _signature(model)
-        tokenised = (model / "tokenizer.json").is_file()
+        tokenised = (model / TOKENIZER).is_file()
         data = take_data(wanted.evaluation, signature, store, (path.parent,), tokenised=tokenised)
-        calls = [dict(call) for call in reader.read(data.dir, model, signature)]
+        calls = [dict(call) for call in reader.read(data.dir, _readable(model, work / "tokenizer"), signature)]
         subjects = [_subject(id_, packages[id_], root) for id_, root in roots.items()]
         for id_, prefix in measure.predict(subjects, data.dir, len(calls), work).items():
             if not isinstance(prefix, MeasureError):
                 found[id_] = [{name: value.copy() for name, value in call.items()} for call in read_outputs(prefix)]
     return calls, found
+
+
+def _readable(model: Path, whole: Path) -> Path:
+    """A folder whose tokenizer.json is whole: a package may keep the words in a list of their own."""
+    if not (words := model / WORDS).is_file():
+        return model
+    described = json.loads((model / TOKENIZER).read_bytes())
+    described["model"]["vocab"] = {word: number for number, word in enumerate(words.read_text("utf-8").split("\n")[:-1])}
+    whole.mkdir()
+    (whole / TOKENIZER).write_text(json.dumps(described), "utf-8")
+    return whole
 
 
 def _signature(model: Path) -> Signature:
