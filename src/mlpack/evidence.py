@@ -27,7 +27,7 @@ from mlpack.packages import Package, Packages
 from mlpack.records import Accuracy, Machine, Measurement, Recipe, Signature
 from mlpack.store import Store
 
-_VERSION = 1
+_VERSION = 2
 _JUDGED = 2
 """Raised when a metric's value for the same outputs changes."""
 _RESULT = "measurements.json"
