@@ -222,7 +222,6 @@ def test_reranker_by_arrays(build: Build) -> None:
     assert abs(accuracy(build(foreign_hf.reranker, "{huggingface: model}", more="metric: mae"))) < 1e-3
 
 
-@pytest.mark.xfail(strict=True, reason="a cross-encoder's lines of query and document are still read as single texts")
 def test_reranker_is_not_judged_by_single_texts(build: Build) -> None:
     """A line of query and document is one pair for it, or is refused; never two texts."""
     tried = build(foreign_hf.reranker, "{huggingface: model}", data="pairs.jsonl")

@@ -166,10 +166,13 @@ def _readable(model: Path, whole: Path) -> Path:
 
 
 def _signature(model: Path) -> Signature:
-    """What a packaged model takes, from what its runtime reads."""
+    """What a packaged model takes and gives, from what its runtime reads."""
     kept = json.loads((model / "model.json").read_bytes())
-    specs = tuple(TensorSpec(name=each["name"], dtype=each["dtype"], shape=tuple(each["shape"])) for each in kept["inputs"])
-    return Signature(inputs=specs, outputs=())
+
+    def specs(side: str) -> tuple[TensorSpec, ...]:
+        return tuple(TensorSpec(name=each["name"], dtype=each["dtype"], shape=tuple(each["shape"])) for each in kept[side])
+
+    return Signature(inputs=specs("inputs"), outputs=specs("outputs"))
 
 
 def _subject(id_: str, package: Path, root: Path) -> Subject:
