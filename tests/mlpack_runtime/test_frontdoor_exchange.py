@@ -501,6 +501,7 @@ def test_a_door_that_cannot_open_says_why(tmp_path: Any, monkeypatch: pytest.Mon
     monkeypatch.setenv("MLPACK_MODEL_DIR", str(tmp_path))
     with pytest.raises(ModelError, match=r"no model\.json"):
         open_door(worker)
-    monkeypatch.setenv("MLPACK_MODEL_DIR", str(described(tmp_path / "m", inputs=[{"name": "x", "dtype": "string", "shape": []}])))
+    odd = described(tmp_path / "m", inputs=[{"name": "x", "dtype": "complex64", "shape": []}])
+    monkeypatch.setenv("MLPACK_MODEL_DIR", str(odd))
     with pytest.raises(ModelError, match="inputs is no list of ports"):
         open_door(worker)
