@@ -160,7 +160,9 @@ def test_the_table_has_every_column_in_a_log_and_fewer_on_a_narrow_terminal() ->
 def test_the_verdict_names_the_winner_or_every_first_reason() -> None:
     console, out = shown()
     console.verdict(report.build_record(typical()))
-    assert out.getvalue().startswith("minilm: int8@lambda-zip-x86_64 chosen (41.0 MB zip, p95 ")
+    failed, chosen = out.getvalue().splitlines()
+    assert failed == "  static-int8@lambda-zip-x86_64: failed: quantize: nothing to do"
+    assert chosen.startswith("minilm: int8@lambda-zip-x86_64 chosen (41.0 MB zip, p95 ")
     console, out = shown()
     console.verdict(report.build_record(outcome((result("int8"),), Budgets(package_size_bytes=1))))
     assert out.getvalue() == (

@@ -70,7 +70,8 @@ def cli(context: click.Context, quiet: bool) -> None:
 @cli.command()
 @click.argument("model", type=click.Path(exists=True, path_type=Path))
 def init(model: Path) -> None:
-    """Write a recipe to stdout by looking at MODEL (a Hugging Face directory, .onnx or .safetensors file)."""
+    """Write a recipe to stdout by looking at MODEL (a Hugging Face directory, an .onnx or .safetensors file, a model of
+    XGBoost or LightGBM)."""
     from mlpack import init as init_
 
     stdout.document(init_.suggest(model))

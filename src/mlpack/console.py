@@ -210,12 +210,16 @@ class Console:
         return self._line("\n".join(line.rstrip() for line in drawn.get().splitlines()))
 
     def verdict(self, record: Mapping[str, Any]) -> None:
-        """The decision, after what speaks against it; when nothing fits, each candidate's first reason, and an annotation."""
+        """The decision, after what speaks against it and why candidates failed; when nothing fits, each one's first reason, and an
+        annotation."""
         verdict = summary.verdict(record)
         for warning in summary.warnings(record):
             self.warn(warning)
         if verdict.chosen is not None:
             if not self._quiet:
+                for one in record["candidates"]:
+                    if one["status"] == "failed":
+                        self._reason(one)
                 self._line(sinks.line(verdict.text), "bold green")
             return
         if self._ci is _Ci.GITHUB:
@@ -223,8 +227,11 @@ class Console:
         else:
             self._line(sinks.line(verdict.text), "bold red")
         for one in record["candidates"]:
-            first = one["reasons"][0] if one["reasons"] else "no reason was recorded"
-            self._line("  " + sinks.line(f"{one['id']}: {summary.status(one, None)}: {first}"))
+            self._reason(one)
+
+    def _reason(self, one: Mapping[str, Any]) -> None:
+        first = one["reasons"][0] if one["reasons"] else "no reason was recorded"
+        self._line("  " + sinks.line(f"{one['id']}: {summary.status(one, None)}: {first}"))
 
     @contextmanager
     def _moving(self, label: str, total: int | None) -> Iterator[Callable[[int], None]]:

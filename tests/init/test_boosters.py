@@ -62,6 +62,25 @@ def test_recipe_of_a_booster_loads_and_says_what_it_takes(name: str, classes: in
     assert features(path) == boosters.columns(path, loaded.source.format) == 7
 
 
+@pytest.mark.parametrize("name", ["model.json", "model.txt"])
+def test_a_rankers_scores_are_not_held_against_relevance(name: str) -> None:
+    x, y = table(3)
+    if name == "model.txt":
+        import lightgbm
+
+        data = lightgbm.Dataset(x, y, group=[10] * 8, params={"verbosity": -1})
+        lightgbm.train({"objective": "lambdarank", "verbosity": -1, "num_threads": 1}, data, 2).save_model(name)
+    else:
+        import xgboost
+
+        matrix = xgboost.DMatrix(x, y)
+        matrix.set_group([10] * 8)
+        xgboost.train({"objective": "rank:ndcg", "nthread": 1, "verbosity": 0}, matrix, 2).save_model(name)
+    np.savez("eval.npz", X=x, labels=y)
+    Path("recipe.yaml").write_text(init.suggest(Path(name)))
+    assert recipe.load(Path("recipe.yaml")).metric.name == "fidelity"
+
+
 @pytest.mark.parametrize(("name", "content"), [("a.json", b"{}"), ("a.txt", b"treetop"), ("a.ubj", b"\0{"), ("a.txt", b"")])
 def test_other_files_of_those_names_are_none(name: str, content: bytes) -> None:
     Path(name).write_bytes(content)

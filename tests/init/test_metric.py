@@ -68,6 +68,9 @@ VECTOR: Output = ("sentence_embedding", ["batch", 384], "LpNormalization")
         (UNKNOWN, [ONE], "fidelity"),
         (NONE, [VECTOR], "cosine"),
         (UNKNOWN, [VECTOR], "cosine"),
+        (_labels([0, 0, 0, 7, 7, 7]), [VECTOR], "recall_at_5"),
+        (_labels(["ann", "bob", "bob"]), [VECTOR], "recall_at_5"),
+        (_labels([0, 1, 1]), [VECTOR, ("pooler", ["batch", 9], "Gemm")], "{name: recall_at_5, output: sentence_embedding}"),
         (_labels([0, 4, 2]), [ROWS, ("topic", ["batch", 5], "Gemm")], "{name: top1, output: topic}"),
         (_labels([1, 5]), [("label", ["batch"], "ArgMax"), ("probabilities", ["batch", 5], "Softmax")], "top1"),
         (NONE, [("label", ["batch"], "ArgMax"), ("probabilities", ["batch", 5], "Softmax")], "agreement"),
@@ -87,6 +90,23 @@ VECTOR: Output = ("sentence_embedding", ["batch", 384], "LpNormalization")
 )
 def test_graphs(found: Labels, outputs: list[Output], wanted: str) -> None:
     assert _proposed(found, *outputs) == wanted
+
+
+@pytest.mark.parametrize(
+    ("nodes", "wanted"),
+    [
+        ([("ReduceL2", ["x"], "l"), ("Clip", ["l"], "c"), ("Expand", ["c"], "e"), ("Div", ["x", "e"], "y")], "recall_at_5"),
+        ([("ReduceSum", ["q"], "s"), ("Sqrt", ["s"], "l"), ("Div", ["x", "l"], "y")], "recall_at_5"),
+        ([("Exp", ["x"], "q"), ("ReduceSum", ["q"], "s"), ("Div", ["q", "s"], "y")], "top1"),  # a softmax by hand
+        ([("ReduceMean", ["x"], "m"), ("Sqrt", ["m"], "l"), ("Div", ["x", "l"], "y")], "top1"),
+        ([("Div", ["x", "w"], "y")], "top1"),
+    ],
+)
+def test_a_division_by_its_own_length_is_a_vector(nodes: list[tuple[str, list[str], str]], wanted: str) -> None:
+    model = _model(("y", ["batch", 64], "Relu"))
+    del model.graph.node[:]
+    model.graph.node.extend(helper.make_node(operator, taken, [given]) for operator, taken, given in nodes)
+    assert metric.for_onnx(model, signature_of(model), _labels([0, 0, 3])).metric == wanted
 
 
 @pytest.mark.parametrize(

@@ -14,19 +14,24 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlpack import bounded, entrypoint, yaml_positions
 from mlpack.errors import PassError, RecipeError
 from mlpack.init import boosters, labels, metric
 from mlpack.init.labels import Labels
 from mlpack.init.metric import Proposal
-from mlpack.records import TensorSpec
+from mlpack.records import Signature, TensorSpec
 from mlpack.sinks import shortened, yaml_comment, yaml_text
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 _INPUTS_MOST = 50
 """Inputs that are written out: a recipe with thousands of lines of comment is read by nobody."""
 _LINE_MOST = 1_000
 _NAMES_MOST = 8
+_EVALUATION = ("eval", "valid", "test")
 _FACTORIES = ("build", "build_model", "make_model", "create_model", "get_model", "make", "create")
 
 
@@ -70,7 +75,7 @@ def suggest(model: Path) -> str:
 def _lines(model: Path, look: _Look) -> Iterator[str]:
     stem = model.resolve().stem if model.is_file() else model.resolve().name
     name = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:64] or "model"
-    evaluation = _beside(model, ("eval", "valid", "test"), look.texts)
+    evaluation = _beside(model, _EVALUATION, look.texts)
     calibration = _beside(model, ("calib", "train"), look.texts)
     default = "eval.jsonl" if look.texts else "eval.npz"
     yield "# Written by `mlpack init`. Every key: docs/recipe.md. Try `mlpack plan` on it, then `mlpack build`."
@@ -124,7 +129,7 @@ def _huggingface(model: Path) -> _Look:
         source.append("task: feature-extraction")
         holds = 'one {"query": ..., "document": ...} a line: a pair that belongs together' if texts else "one array a model input"
     else:
-        holds = 'one {"text": ..., "label": ...} a line' if texts else "one array a model input, and labels"
+        holds = _lines_of(architectures) if texts else "one array a model input, and labels"
 
     def proposal(found: Labels) -> Proposal:
         return metric.for_huggingface(architectures, config, found, embeds=embeds, texts=texts)
@@ -132,16 +137,27 @@ def _huggingface(model: Path) -> _Look:
     return _Look(source=tuple(source), inputs=(), holds=holds, texts=texts, metric=proposal)
 
 
+def _lines_of(architectures: Sequence[str]) -> str:
+    """What a line of texts holds for a model with a head."""
+    head = next((name.rpartition("For")[2] for name in architectures), "")
+    if head == "TokenClassification":
+        return 'one {"text": ..., "label": [...]} a line, a label for each token of the model: -100 for special ones'
+    if head == "QuestionAnswering":
+        return 'one {"text": question, "text_pair": context} a line'
+    more = ', with "text_pair" where it reads pairs' if head == "SequenceClassification" else ""
+    return f'one {{"text": ..., "label": ...}} a line{more}'
+
+
 def _onnx(model: Path) -> _Look:
     import onnx
     from google.protobuf.message import DecodeError
 
-    from mlpack.graphs.files import signature_of
-
     try:
         graph = onnx.load(model, load_external_data=False)
-        signature = signature_of(graph)
-    except (DecodeError, PassError, ValueError, OSError, KeyError) as error:  # KeyError: a type of elements that ONNX has not
+        unsaid = _unsaid(model, graph)
+        signature = _signature(graph, unsaid)
+    # KeyError: a type of elements that ONNX has not; IndexError: a node without its inputs
+    except (DecodeError, PassError, ValueError, OSError, KeyError, IndexError) as error:
         raise RecipeError(f"{model} cannot be read as an ONNX model: {error}") from None
     if not signature.inputs:
         raise RecipeError(f"{model} has no inputs, so it computes nothing from data")
@@ -155,10 +171,46 @@ def _onnx(model: Path) -> _Look:
     )
     holds = f"one array a model input ({names}{more}), first axis = sample, and labels"
 
+    said = ("# the file does not say how many axes these have", *_inputs(unsaid)) if unsaid else ()
+
     def proposal(found: Labels) -> Proposal:
+        if len(signature.outputs) < len(graph.graph.output):
+            return metric.FIDELITY
         return metric.for_onnx(graph, signature, found)
 
-    return _Look(source=source, inputs=(), holds=holds, texts=False, metric=proposal)
+    return _Look(source=source, inputs=said, holds=holds, texts=False, metric=proposal)
+
+
+def _signature(graph: ModelProto, unsaid: tuple[TensorSpec, ...]) -> Signature:
+    """Without outputs of which neither the file nor inference says how many axes they have: a build runs the graph to see."""
+    from mlpack.graphs import files, ranks, zipmap
+
+    zipmap.rewritten(graph)
+    ranks.say(graph, unsaid)
+    seen = type(graph)()
+    seen.CopyFrom(graph)
+    del seen.graph.output[:]
+    seen.graph.output.extend(value for value in graph.graph.output if ranks.known(value))
+    return files.signature_of(seen)
+
+
+def _unsaid(model: Path, graph: ModelProto) -> tuple[TensorSpec, ...]:
+    """Inputs of which the file does not say how many axes they have, as the data beside it has them."""
+    import onnx
+
+    from mlpack.graphs import ranks
+
+    stored = {tensor.name for tensor in graph.graph.initializer}
+    beside = _beside(model, _EVALUATION, texts=False)
+    shapes = labels.shapes(Path(beside)) if beside else {}
+    found = []
+    for value in graph.graph.input:
+        kind = value.type.tensor_type.elem_type
+        if value.name in stored or ranks.known(value) or not kind:
+            continue
+        dtype = "string" if kind == onnx.TensorProto.STRING else onnx.helper.tensor_dtype_to_np_dtype(kind).name
+        found.append(TensorSpec(name=value.name, dtype=dtype, shape=("batch", *shapes.get(value.name, ())[1:])))
+    return tuple(found)
 
 
 def _booster(model: Path, kind: str) -> _Look:
@@ -168,8 +220,11 @@ def _booster(model: Path, kind: str) -> _Look:
         f"{kind}: {yaml_text(_shown(model))}   # needs mlpack[classical]",
         f"# its one input is X, float32 [batch, {width}]; missing values are NaN, null in requests",
     )
-    holds = f"X: one row of {width} numbers a sample, and labels (0, 1, 2, ... for classes: the file has no names)"
-    return _Look(source=source, inputs=(), holds=holds, texts=False, metric=boosters.proposed(boosters.classifies(model, kind)))
+    classes, scores = boosters.classifies(model, kind), boosters.scores(model, kind)
+    labelled = "labels (0, 1, 2, ...: the file has no names)" if classes else "no labels" if scores else "labels"
+    holds = f"X: one row of {width} numbers a sample, and {labelled}"
+    proposal = boosters.proposed(classes=classes, scores=scores)
+    return _Look(source=source, inputs=(), holds=holds, texts=False, metric=proposal)
 
 
 def _torch(model: Path) -> _Look:

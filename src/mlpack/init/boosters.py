@@ -39,21 +39,30 @@ def columns(path: Path, kind: str) -> int | None:
 
 def classifies(path: Path, kind: str) -> bool:
     """Whether it says classes, by its objective."""
-    return (_found(path, _SAID[kind][1]) or b"").startswith((b"binary", b"multi"))
+    return _objective(path, kind).startswith((b"binary", b"multi"))
 
 
-def proposed(classes: bool) -> Callable[[Labels], Proposal]:
+def scores(path: Path, kind: str) -> bool:
+    """Whether what it says has a scale of its own, not that of the labels: rankers, risks, objectives of somebody's own."""
+    return _objective(path, kind).startswith((b"rank", b"lambdarank", b"survival:cox", b"custom"))
+
+
+def proposed(*, classes: bool, scores: bool) -> Callable[[Labels], Proposal]:
     """The metric, by what the labels beside the model look like."""
 
     def propose(labels: Labels) -> Proposal:
         if classes and labels.kind in (Kind.CLASSES, Kind.UNKNOWN):
             return Proposal(metric="top1", why="share of samples whose class, as the model says it, is the label")
-        if not classes and labels.kind in (Kind.CLASSES, Kind.NUMBERS):
+        if not classes and not scores and labels.kind in (Kind.CLASSES, Kind.NUMBERS):
             drop = float(f"{0.02 * labels.spread:.1g}") if labels.spread > 0 else None
             return Proposal(metric="mae", why="mean absolute error, in the unit of the labels", drop=drop)
         return FIDELITY
 
     return propose
+
+
+def _objective(path: Path, kind: str) -> bytes:
+    return _found(path, _SAID[kind][1]) or b""
 
 
 def _ends(path: Path) -> tuple[bytes, bytes]:

@@ -54,6 +54,23 @@ def look(path: Path | None) -> Labels:
     return _of_lines(path) if path.suffix == ".jsonl" else _of_arrays(path)
 
 
+def shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of an .npz file's arrays, by their headers."""
+    import numpy as np
+
+    found = {}
+    try:
+        with path.open("rb") as file, zips.opened(file) as archive:
+            for member in archive.infolist():
+                with archive.open(member) as stream:
+                    version = np.lib.format.read_magic(stream)
+                    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                    found[member.filename.removesuffix(".npy")] = read(stream)[0]
+    except (OSError, ValueError, MemoryError, *zips.DAMAGE):
+        return {}
+    return found
+
+
 def _of_arrays(path: Path) -> Labels:
     import numpy as np
 

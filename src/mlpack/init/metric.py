@@ -15,10 +15,13 @@ from mlpack.records import Signature, TensorSpec
 from mlpack.sinks import yaml_text
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
+    from onnx import ModelProto, NodeProto
 
 _DECISIONS = {"Softmax", "LogSoftmax", "TreeEnsembleClassifier", "LinearClassifier", "SVMClassifier", "Normalizer"}
 _PASSED = {"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "ZipMap"}
+_NORMALIZED = "LpNormalization"
+_LENGTH_PASSED = {"Clip", "Max", "Add", "Expand", "Sqrt", "Identity", "Unsqueeze", "Reshape"}
+_LENGTH_NODES = 6
 _LOGIT_WORDS = {"logit", "logits"}
 _CLASS_WORDS = {"prob", "probs", "probability", "probabilities", "class", "classes", "softmax", "label", "labels"} | _LOGIT_WORDS
 _VECTOR_WORDS = {"embedding", "embeddings", "embed", "embeds", "pooler", "pooled", "pooling", "feature", "features"}
@@ -40,6 +43,7 @@ _COSINE = Proposal(metric="cosine", why="to the float model's vectors; recall_at
 _TOP1 = "share of samples whose largest output is the label"
 _ITS_OWN = "share of samples whose class, as the model says it, is the label"
 _ABSOLUTE = "mean absolute error, in the unit of the labels"
+_RECALL = "share of queries with one of their own label among the five nearest"
 _TOKENS = Proposal(metric="f1", why="macro F1 over the tokens; those labelled -100 do not count")
 
 
@@ -97,7 +101,12 @@ class _Outputs:
         return self.makers.get(output.name) in _DECISIONS or bool(words_in(output.name) & _CLASS_WORDS)
 
     def vector(self, output: TensorSpec) -> bool:
-        return bool(words_in(output.name) & _VECTOR_WORDS) or self.makers.get(output.name) == "LpNormalization"
+        return bool(words_in(output.name) & _VECTOR_WORDS) or self.makers.get(output.name) == _NORMALIZED
+
+    @property
+    def vectors(self) -> bool:
+        """Whether nothing comes out but embeddings, as far as can be seen."""
+        return bool(self.wide) and len(self.wide) == len(self.signature.outputs) and all(map(self.vector, self.wide))
 
     def named(self, metric: str, output: TensorSpec, **more: str) -> str:
         """The metric, with the output where the graph has several."""
@@ -122,11 +131,30 @@ def _makers(model: ModelProto) -> dict[str, str]:
             if node is None or node.op_type not in _PASSED or not node.input:
                 break
             node = made.get(node.input[0], node)
-        found[output.name] = node.op_type if node is not None else ""
+        found[output.name] = "" if node is None else _NORMALIZED if _normalizes(node, made) else node.op_type
     return found
 
 
+def _normalizes(node: NodeProto, made: Mapping[str, NodeProto]) -> bool:
+    """Whether this is a division by a vector's own length, as exporters write it."""
+    if node.op_type != "Div" or len(node.input) != 2:
+        return False
+    below, rooted = made.get(node.input[1]), False
+    for _ in range(_LENGTH_NODES):
+        if below is None or not below.input:
+            return False
+        rooted = rooted or below.op_type == "Sqrt"
+        if below.op_type == "ReduceL2" or (rooted and below.op_type in ("ReduceSumSquare", "ReduceSum")):
+            return True
+        if below.op_type not in _LENGTH_PASSED:
+            return False
+        below = made.get(below.input[0])
+    return False
+
+
 def _for_classes(outputs: _Outputs, labels: Labels) -> Proposal:
+    if outputs.vectors:
+        return _recall(outputs)
     fits = [o for o in outputs.wide if isinstance(o.shape[1], str) or set(labels.classes) <= set(range(o.shape[1]))]
     if len(outputs.direct) == 1 and len(outputs.wide) <= 1 and not outputs.single:
         return Proposal(metric="top1", why=_ITS_OWN)
@@ -143,9 +171,15 @@ def _for_classes(outputs: _Outputs, labels: Labels) -> Proposal:
     return _for_numbers(outputs, labels) if outputs.single else FIDELITY
 
 
+def _recall(outputs: _Outputs) -> Proposal:
+    return Proposal(metric=outputs.named("recall_at_5", outputs.wide[0]), why=_RECALL)
+
+
 def _for_names(outputs: _Outputs, labels: Labels) -> Proposal:
     if outputs.direct:
         return Proposal(metric=outputs.named("top1", outputs.direct[0]), why=_ITS_OWN)
+    if outputs.vectors:
+        return _recall(outputs)
     fits = [o for o in outputs.wide if o.shape[1] == len(labels.classes)]
     if not fits:
         return FIDELITY
@@ -190,7 +224,7 @@ def _for_boxes(outputs: _Outputs, _labels: Labels) -> Proposal:
 def _for_none(outputs: _Outputs, _labels: Labels) -> Proposal:
     if len(outputs.signature.outputs) == len(outputs.direct) or (outputs.wide and _all_decide(outputs)):
         return _AGREEMENT
-    if outputs.wide and len(outputs.wide) == len(outputs.signature.outputs) and all(map(outputs.vector, outputs.wide)):
+    if outputs.vectors:
         return _COSINE
     more = "; agreement if it is a classifier" if outputs.wide else ""
     return Proposal(metric=FIDELITY.metric, why=FIDELITY.why + more, drop=FIDELITY.drop)
@@ -234,7 +268,7 @@ def for_huggingface(
 
 def _for_vectors(labels: Labels, *, texts: bool) -> Proposal:
     if labels.kind in (Kind.CLASSES, Kind.NAMES):
-        return Proposal(metric="recall_at_5", why="share of queries with one of their own label among the five nearest")
+        return Proposal(metric="recall_at_5", why=_RECALL)
     if texts and labels.kind in (Kind.PAIRS, Kind.UNKNOWN):
         return Proposal(metric="recall_at_1", why="share of queries whose own document is nearest")
     return _COSINE
