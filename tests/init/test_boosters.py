@@ -56,6 +56,7 @@ def test_recipe_of_a_booster_loads_and_says_what_it_takes(name: str, classes: in
     loaded = recipe.load(Path("recipe.yaml"))
     assert loaded.source.format == ("lightgbm" if name.endswith(".txt") else "xgboost")
     assert "float32 [batch, 7]" in text
+    assert [variant.name for variant in loaded.variants or ()] == ["fp32"]
     assert f"metric: {'top1' if classes else 'mae'}" in text
     from mlpack.passes.convert.boosters import features
 

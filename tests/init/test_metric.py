@@ -80,6 +80,8 @@ VECTOR: Output = ("sentence_embedding", ["batch", 384], "LpNormalization")
         (_labels([[1, -100], [0, 2]]), [("logits", ["batch", "tokens", 5], "MatMul")], "f1"),
         (NONE, [("logits", ["batch", "tokens", 5], "MatMul")], "fidelity"),
         (NONE, [("mask", ["batch", 21, "h", "w"], "Conv")], "fidelity"),
+        (_labels(np.zeros((4, 24, 24), int)), [("mask", ["batch", 21, "h", "w"], "Conv")], "fidelity"),
+        (_labels([[0.5, 1]] * 3), [("y", ["batch", "columns"], "Gemm")], "mae"),
         (NONE, [("boxes", ["n", 4], "Gather"), ("scores", ["n"], "Gather"), ("labels", ["n"], "ArgMax")], "fidelity"),
         (
             _labels(np.zeros((4, 3, 5))),

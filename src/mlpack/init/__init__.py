@@ -45,6 +45,8 @@ class _Look:
     texts: bool
     metric: Callable[[Labels], Proposal]
     """By what the labels beside the model look like."""
+    trees: bool = False
+    """Whether nothing in it could be quantized."""
 
 
 def suggest(model: Path) -> str:
@@ -89,12 +91,15 @@ def _lines(model: Path, look: _Look) -> Iterator[str]:
     yield f"  evaluation: {yaml_text(evaluation or default)}   # {look.holds}{'' if evaluation else ': to be written by you'}"
     if calibration:
         yield f"  calibration: {yaml_text(calibration)}   # the same form; never overlaps evaluation"
-    else:
+    elif not look.trees:
         example = "calib.jsonl" if look.texts else "calib.npz"
         yield f"  # calibration: {example}   # the same form, from training data; static int8 (convolutions) needs it"
     proposed = look.metric(labels.look(Path(evaluation) if evaluation else None))
     yield f"metric: {proposed.metric}   # {proposed.why}"
-    yield "variants: auto   # float, int8, and fp16 where a target computes in it"
+    if look.trees:
+        yield "variants: {fp32: []}   # trees have nothing to quantize"
+    else:
+        yield "variants: auto   # float, int8, and fp16 where a target computes in it"
     yield "targets:"
     yield "  lambda-zip: {arch: x86_64, memory_mb: 1769}   # 1769 MB is one whole vCPU"
     yield "  # lambda-image: {arch: arm64}"
@@ -224,7 +229,7 @@ def _booster(model: Path, kind: str) -> _Look:
     labelled = "labels (0, 1, 2, ...: the file has no names)" if classes else "no labels" if scores else "labels"
     holds = f"X: one row of {width} numbers a sample, and {labelled}"
     proposal = boosters.proposed(classes=classes, scores=scores)
-    return _Look(source=source, inputs=(), holds=holds, texts=False, metric=proposal)
+    return _Look(source=source, inputs=(), holds=holds, texts=False, metric=proposal, trees=True)
 
 
 def _torch(model: Path) -> _Look:

@@ -189,10 +189,15 @@ def _for_names(outputs: _Outputs, labels: Labels) -> Proposal:
 
 
 def _for_numbers(outputs: _Outputs, labels: Labels) -> Proposal:
-    fits = [o for o in outputs.signature.outputs if _real(o) and _width(o) in (labels.width, None)]
+    fits = [o for o in outputs.signature.outputs if _real(o) and (_width(o) == labels.width or _open_row(o))]
     if not fits:
         return FIDELITY
     return Proposal(metric=outputs.named("mae", fits[0]), why=_ABSOLUTE, drop=_of_spread(labels))
+
+
+def _open_row(output: TensorSpec) -> bool:
+    """A row of columns a sample, of which the graph does not say how many."""
+    return len(output.shape) == 2 and isinstance(output.shape[1], str)
 
 
 def _width(output: TensorSpec) -> int | None:
