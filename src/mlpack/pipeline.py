@@ -24,6 +24,7 @@ from mlpack.measuring import machine
 from mlpack.measuring.measure import Effort
 from mlpack.packages import Package, Packages
 from mlpack.records import Candidate, Decision, Estimate, Measurement, Model, Plan, Recipe, Result
+from mlpack.signatures import signature_before, signature_known
 from mlpack.store import Store
 from mlpack.targets import TARGETS
 from mlpack.targets.contents import NO_FACTS, Facts
@@ -157,7 +158,7 @@ class _Build:
     def _data(self) -> tuple[Data, Bindings]:
         """Evaluation data and what steps are bound to. Calibration is read against the float model's inputs."""
         wanted = self._plan.recipe
-        signature, folder = transform.signature_before(self._plan.baselines[0], self.source, wanted, self._store, self._say)
+        signature, folder = signature_before(self._plan.baselines[0], self.source, wanted, self._store, self._say)
         tokenised = wanted.serve.tokenizer is not None or (folder / "tokenizer.json").is_file()
         try:
             evaluation = take_data(wanted.evaluation, signature, self._store, self._roots, tokenised=tokenised)
@@ -346,10 +347,10 @@ def _known_bindings(planned: Plan, source: Model, store: Store, roots: tuple[Pat
     wanted: Recipe = planned.recipe
     data = {"calibration": wanted.calibration, "evaluation": wanted.evaluation}
     named = {name: reference for name, reference in data.items() if reference is not None}
-    if not transform.signature_known(planned.baselines[0], source, store):
+    if not signature_known(planned.baselines[0], source, store):
         return {}
     places = (wanted.root, *roots)
-    signature, folder = transform.signature_before(planned.baselines[0], source, wanted, store, lambda _text: None)
+    signature, folder = signature_before(planned.baselines[0], source, wanted, store, lambda _text: None)
     tokenised = wanted.serve.tokenizer is not None or (folder / "tokenizer.json").is_file()
     found = {name: known_data(reference, signature, store, places, tokenised=tokenised) for name, reference in named.items()}
     known = {name: each for name, each in found.items() if each is not None}

@@ -60,7 +60,7 @@ def run_steps(candidate: Candidate, source: Model, store: Store, bindings: Bindi
     runs: list[StepRun] = []
     for step in candidate.steps:
         row = PASSES[step.name]
-        bound = bound_to(step, form, bindings)
+        bound = bound_to(step, bindings)
         action = action_of(step, tree, bound)
         if store.find(action) is None:
             observe(f"{candidate.variant}: {step.name}")
@@ -68,7 +68,7 @@ def run_steps(candidate: Candidate, source: Model, store: Store, bindings: Bindi
             cached = entry.hit
             if not cached:
                 given = {name: path for name, (_, path) in bound.items()}
-                with _named(step, source.format):
+                with named(step, source.format):
                     row.run(store.path(tree), dataclasses.replace(step.config, **given), entry.dir)
                 bounded.give_back()
                 interrupts.check()
@@ -82,40 +82,13 @@ def run_steps(candidate: Candidate, source: Model, store: Store, bindings: Bindi
     return Model(format=form, tree=tree, size_bytes=digest.size_of_tree(store.path(tree)), steps=tuple(runs))
 
 
-def bound_to(step: Step, form: str, bindings: Bindings) -> Bindings:
-    """What of `bindings` a step gets that is given a model of format `form`."""
-    names = PASSES[step.name].binds
-    if form == "huggingface":
-        # What a Hugging Face directory takes is known once it is exported; only then can data be read that are held against it.
-        names = tuple(name for name in names if name != "examples")
-    return {name: bindings[name] for name in names if name in bindings}
-
-
-def signature_before(candidate: Candidate, source: Model, recipe: Recipe, store: Store, observe: Observe) -> tuple[Signature, Path]:
-    """What the recipe's data are read against, and the directory of the model that says so: the source where that is known of it,
-    else what its export gives."""
-    folder = store.path(source.tree)
-    if source.format == "torch":
-        return Signature(inputs=recipe.inputs, outputs=()), folder
-    if source.format != "huggingface":
-        return signature_of(folder), folder
-    exported = store.path(run_steps(_exported(candidate), source, store, {}, observe).tree)
-    return signature_of(exported), exported
-
-
-def signature_known(candidate: Candidate, source: Model, store: Store) -> bool:
-    """Whether `signature_before` would run nothing."""
-    return source.format != "huggingface" or all(step.cached for step in forecast(_exported(candidate), source, store, {}))
-
-
-def _exported(candidate: Candidate) -> Candidate:
-    """The candidate as far as its export."""
-    last = next((number for number, step in enumerate(candidate.steps, 1) if PASSES[step.name].gives == "onnx"), 0)
-    return dataclasses.replace(candidate, steps=candidate.steps[:last])
+def bound_to(step: Step, bindings: Bindings) -> Bindings:
+    """What of `bindings` a step gets."""
+    return {name: bindings[name] for name in PASSES[step.name].binds if name in bindings}
 
 
 @contextmanager
-def _named(step: Step, source: str) -> Iterator[None]:
+def named(step: Step, source: str) -> Iterator[None]:
     """A package that is not installed, or memory that does not suffice, is no bug: it has a name and a way out."""
     try:
         yield
@@ -139,7 +112,7 @@ def forecast(candidate: Candidate, source: Model, store: Store, bindings: Bindin
         if tree is None:
             yield Forecast(name=step.name, cached=False, why=("its input must be made first",))
             continue
-        action = action_of(step, tree, bound_to(step, form, bindings))
+        action = action_of(step, tree, bound_to(step, bindings))
         form = form if PASSES[step.name].gives == "same" else PASSES[step.name].gives
         known = store.find(action)
         yield Forecast(name=step.name, cached=known is not None, why=() if known else changes(action, store))

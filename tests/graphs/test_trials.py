@@ -155,3 +155,21 @@ def test_an_excerpt_has_the_shapes_that_differ_and_is_bounded(tmp_path: Path) ->
     (tmp_path / "one").mkdir()
     calls.excerpt(folder, tmp_path / "one", 4, 1)
     assert len(json.loads((tmp_path / "one/calls.json").read_text())) == 1
+
+
+def test_the_recipes_calls_alone_are_compared_where_others_are_left_out() -> None:
+    def run(feed: dict[str, Any]) -> list[Any]:
+        if feed["x"].shape[-1] < 4:
+            raise PassError("too short")
+        return [feed["x"] * 2]
+
+    signature = Signature(inputs=(TensorSpec(name="x", dtype="float32", shape=("batch", "n")),), outputs=())
+    calls_ = [{"x": np.full((1, 5), value, np.float32)} for value in (1, 2)]
+    tried = trials.of_calls(run, signature, calls_)
+    assert tried.recorded == len(tried.feeds) == len(tried.references) == 3  # both, and both together
+    short = {"x": np.zeros((1, 3), np.float32)}
+    with pytest.raises(PassError, match="does not take call 1 of the recipe's own data: too short"):
+        trials.of_calls(run, signature, [calls_[0], short])
+    feeds, references = trials.taken(run, [short, calls_[0]])
+    assert len(feeds) == len(references) == 1
+    assert feeds[0] is calls_[0]

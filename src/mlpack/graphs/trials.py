@@ -85,7 +85,20 @@ def of_signature(
     run: Run, signature: Signature, limits: Mapping[str, int], calls: Sequence[dict[str, Any]]
 ) -> Trials:
     """The same for anything that can be run: a module before it is exported."""
-    feeds, references = [], []
+    own = of_calls(run, signature, calls)
+    invented = fitting(run, signature, limits)
+    return replace(
+        own,
+        feeds=(*own.feeds, *invented.feeds),
+        references=(*own.references, *invented.references),
+        refusal=invented.refusal,
+    )
+
+
+def of_calls(run: Run, signature: Signature, calls: Sequence[dict[str, Any]]) -> Trials:
+    """The recipe's own alone. PassError that names the call which the reference does not take."""
+    feeds: list[dict[str, Any]] = []
+    references: list[Any] = []
     for number, feed in enumerate(calls):
         try:
             references.append(run(feed))
@@ -94,11 +107,7 @@ def of_signature(
         feeds.append(feed)
     for feed in _together(calls, signature):
         _tried(run, feed, feeds, references)
-    own = len(feeds)
-    invented = fitting(run, signature, limits)
-    return Trials(
-        feeds=(*feeds, *invented.feeds), references=(*references, *invented.references), recorded=own, refusal=invented.refusal
-    )
+    return Trials(feeds=tuple(feeds), references=tuple(references), recorded=len(feeds))
 
 
 def feeds_of(model_dir: Path, model: onnx.ModelProto, examples: Path | None = None) -> list[dict[str, Any]]:
@@ -133,6 +142,15 @@ def fitting(run: Run, signature: Signature, limits: Mapping[str, int]) -> Trials
         if len(feeds) == len(made):
             break
     return replace(best, refusal=refusal)
+
+
+def taken(run: Run, feeds: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[Any]]:
+    """Those inputs that a reference takes, and what it makes of each."""
+    kept: list[dict[str, Any]] = []
+    references: list[Any] = []
+    for feed in feeds:
+        _tried(run, feed, kept, references)
+    return kept, references
 
 
 def _tried(run: Run, feed: dict[str, Any], feeds: list[dict[str, Any]], references: list[Any]) -> str:

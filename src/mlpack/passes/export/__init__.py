@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -87,27 +87,36 @@ def run(model_dir: Path, config: Export, out_dir: Path) -> None:
 
 
 def _export_huggingface(model_dir: Path, config: Export, out_dir: Path) -> dict[str, Any]:
-    model = huggingface.load(model_dir, config.task)
+    def recorded(model: huggingface.Loaded) -> list[dict[str, Any]]:
+        """The recipe's calls, their texts as the package's tokenizer reads them, which may not be the directory's own."""
+        with temporary.directory("tokenizer") as scratch:
+            if config.examples is not None:
+                huggingface.write_tokenizer(model_dir, Path(scratch), model)
+            return trials.recorded(config.examples, Path(scratch), Signature(inputs=model.inputs, outputs=()))
+
+    model = huggingface.load(model_dir, config.task, recorded)
+    calls = recorded(model)
     try:
-        notes = _export_loaded(model, config, out_dir)
+        notes = _export_loaded(model, config, out_dir, calls)
     except PassError as error:
-        if (fixed := huggingface.pinned(model_dir, model)) is None:
+        if (fixed := huggingface.pinned(model_dir, model, calls)) is None:
             raise
         model, free = fixed, str(error)
-        notes = {**_export_loaded(model, config, out_dir), "fixed": f"height and width, since with free ones {free}"[:600]}
+        notes = {**_export_loaded(model, config, out_dir, calls), "fixed": f"height and width, since with free ones {free}"[:600]}
     huggingface.write_tokenizer(model_dir, out_dir, model)
     huggingface.write_labels(out_dir, model)
     return {**notes, "task": model.task, "pooling": model.pooling.mode if model.pooling else None,
             "normalize": bool(model.pooling and model.pooling.normalize), "max_length": model.max_length}  # fmt: skip
 
 
-def _export_loaded(model: huggingface.Loaded, config: Export, out_dir: Path) -> dict[str, Any]:
+def _export_loaded(model: huggingface.Loaded, config: Export, out_dir: Path, calls: list[dict[str, Any]]) -> dict[str, Any]:
     source = _Source(
         module=huggingface.positional(model),
         inputs=model.inputs,
         limits=dict(model.limits),
         eager=lambda feed: huggingface.eager(model, feed),
         invention=model.invention,
+        calls=calls,
     )
     order = ("optimum", "dynamo", "torchscript") if huggingface.known_to_optimum(model) else ("dynamo", "torchscript")
     return _first_that_agrees(source, config, order, out_dir, model)
@@ -156,13 +165,7 @@ def _first_that_agrees(
         if config.exporter not in order:
             raise PassError(f"export: {config.exporter!r} does not know this architecture; use one of {', '.join(order)}")
         order = (config.exporter,)
-    signature_inputs = Signature(inputs=source.inputs, outputs=())
-    if source.invention is None:
-        tried = trials.of_signature(source.eager, signature_inputs, source.limits, source.calls)
-        example = tried.example(signature_inputs)
-    else:
-        feeds, eager = ports.fitting(source.eager, source.invention)
-        tried, example = trials.Trials(feeds=tuple(feeds), references=tuple(eager)), feeds[1]
+    tried, example = _trials(source)
     references = [list(outputs.values()) for outputs in tried.references]
     names = model.outputs if model is not None else tuple(tried.references[0])
     rejected: dict[str, str] = {}
@@ -175,12 +178,32 @@ def _first_that_agrees(
             rejected[exporter] = str(error)
         else:
             if gap <= config.tolerance:
-                return {"exporter": exporter, "opset": config.opset, "difference": float(f"{gap:.1e}"), "rejected": rejected}
+                return {"exporter": exporter, "opset": config.opset, "difference": float(f"{gap:.1e}"), "rejected": rejected,
+                        "compared_on": {"recorded": tried.recorded, "invented": len(tried.feeds) - tried.recorded}}  # fmt: skip
             rejected[exporter] = f"differs from the eager model by {gap:.2e}, more than {config.tolerance:g}"
         for written in out_dir.iterdir():
             written.unlink()
     reasons = "\n".join(f"  {name}: {reason}" for name, reason in rejected.items())
     raise PassError(f"no exporter gives a graph that agrees with the eager model:\n{reasons}")
+
+
+def _trials(source: _Source) -> tuple[trials.Trials, dict[str, Any]]:
+    """What the graph is compared on, and the inputs that an exporter is shown."""
+    signature = Signature(inputs=source.inputs, outputs=())
+    if source.invention is None:
+        tried = trials.of_signature(source.eager, signature, source.limits, source.calls)
+        return tried, tried.example(signature)
+    own = trials.of_calls(source.eager, signature, [*source.calls])
+    try:
+        feeds, eager = ports.fitting(source.eager, source.invention)
+    except PassError:
+        if not own.feeds:
+            raise
+        # Nothing invented fits, which is no reason to refuse what takes the recipe's own.
+        feeds, eager = trials.taken(source.eager, ports.doubled(source.calls, source.inputs))
+        tried = replace(own, feeds=(*own.feeds, *feeds), references=(*own.references, *eager))
+        return tried, tried.example(signature)
+    return replace(own, feeds=(*own.feeds, *feeds), references=(*own.references, *eager)), feeds[1]
 
 
 def _gap(

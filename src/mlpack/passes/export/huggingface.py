@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import fnmatch
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from mlpack.graphs.check import Feed
 
 __all__ = ["EMBEDDING", "Loaded", "Pooling", "check_weights", "copy_without_weights", "eager", "export_with_optimum",
-           "known_to_optimum", "load", "positional", "read_json", "read_object", "read_pooling",
-           "write_tokenizer"]  # fmt: skip
+           "known_to_optimum", "load", "opened", "pinned", "positional", "read_json", "read_object", "read_pooling",
+           "with_outputs", "write_tokenizer"]  # fmt: skip
 
 INPUTS = "mlpack.inputs.json"
 """What the recipe says of inputs, beside the directory's own files."""
@@ -65,8 +65,22 @@ class Loaded:
         return self.task.endswith(tasks.WITH_PAST)
 
 
-def load(model_dir: Path, task: str | None) -> Loaded:
-    """The eager float32 model of a directory, in evaluation mode. Raises PassError for what cannot be loaded safely."""
+Recorded = Callable[[Loaded], "Sequence[Feed]"]
+"""Gives the recipe's own calls, as the model takes them."""
+
+
+def load(model_dir: Path, task: str | None, recorded: Recorded = lambda _: ()) -> Loaded:
+    """The eager float32 model of a directory, in evaluation mode. Raises PassError for what cannot be loaded safely, and for what
+    takes neither invented inputs nor those that are `recorded` for it."""
+    loaded, missing = opened(model_dir, task)
+    try:
+        return with_outputs(loaded, missing, recorded)
+    except torch_model.FOREIGN_ERRORS as error:
+        raise _untold(error) from error
+
+
+def opened(model_dir: Path, task: str | None) -> tuple[Loaded, list[str]]:
+    """The model without its outputs, and which of its weights are not in the directory."""
     # What is not installed is said before anything of the directory is.
     import optimum.exporters.tasks  # noqa: F401
     import torch  # noqa: F401
@@ -88,13 +102,16 @@ def load(model_dir: Path, task: str | None) -> Loaded:
         raise PassError(f"transformers cannot load the directory for the task {task!r}: {type(error).__name__}: {why}") from error
     try:
         max_length = _max_length(model_dir, config, huggingface_checks.positions(model))
-        loaded = _described(model, task, model_dir, pooling if task == tasks.FEATURES else None, max_length)
-        return _with_outputs(loaded, missing)
+        return _described(model, task, model_dir, pooling if task == tasks.FEATURES else None, max_length), missing
     except torch_model.FOREIGN_ERRORS as error:
-        raise PassError(
-            f"the inputs of the model cannot be told from its config.json: {type(error).__name__}: {error}; are its numbers those "
-            "that the model was made with?"
-        ) from error
+        raise _untold(error) from error
+
+
+def _untold(error: BaseException) -> PassError:
+    return PassError(
+        f"the inputs of the model cannot be told from its config.json: {type(error).__name__}: {error}; are its numbers those "
+        "that the model was made with?"
+    )
 
 
 def _model(model_dir: Path, config: Mapping[str, Any], task: str) -> tuple[Any, list[str]]:
@@ -212,13 +229,12 @@ def _described(model: Any, task: str, model_dir: Path, pooling: Pooling | None, 
     )  # fmt: skip
 
 
-def _with_outputs(loaded: Loaded, missing: list[str]) -> Loaded:
+def with_outputs(loaded: Loaded, missing: list[str], recorded: Recorded = lambda _: ()) -> Loaded:
     """The same with its outputs, which the model itself says. PassError where they would come from weights that are not there."""
     if loaded.pooling is not None:
         outputs: tuple[str, ...] = ("last_hidden_state",)
     else:
-        tried = replace(loaded.invention, turns=1)
-        result = ports.fitting(lambda feed: _flat(loaded, feed), tried)[1][0]
+        result = _first_answer(loaded, recorded)
         outputs = ports.outputs_of(result, loaded.task, missing)
         if loaded.described is not None and set(loaded.described.outputs) <= set(result):
             outputs = tuple(loaded.described.outputs)
@@ -233,6 +249,17 @@ def _with_outputs(loaded: Loaded, missing: list[str]) -> Loaded:
             "the task that the model was trained for? Leave task out for the one that config.json names, or train the head first"
         )
     return replace(loaded, outputs=outputs)
+
+
+def _first_answer(loaded: Loaded, recorded: Recorded) -> dict[str, Any]:
+    """What the model says to inputs that it takes: invented ones, else the recipe's own."""
+    try:
+        return dict(ports.fitting(lambda feed: _flat(loaded, feed), replace(loaded.invention, turns=1))[1][0])
+    except PassError:
+        calls = recorded(loaded)
+        if not calls:
+            raise
+        return _flat(loaded, calls[0])
 
 
 def _onnx_config(model: Any, task: str) -> Any:
@@ -344,10 +371,14 @@ def eager(model: Loaded, feed: Feed) -> dict[str, Any]:
         return {EMBEDDING: pooled.numpy()}
 
 
-def pinned(model_dir: Path, model: Loaded) -> Loaded | None:
-    """The same with pictures of one size, where heights and widths are free; else None."""
+def pinned(model_dir: Path, model: Loaded, calls: Sequence[Feed] = ()) -> Loaded | None:
+    """The same with pictures of one size, that of the recipe's calls or else its processor's; None where heights and widths are not
+    free, or the calls have several."""
     processor = read_object(model_dir / PROCESSOR) if (model_dir / PROCESSOR).is_file() else {}
-    sides = dict(zip(ports.SIDES, ports.pinned_sides(model.model, processor), strict=True))
+    given = ports.sides_of(model.inputs, calls)
+    if len(given) > 1:
+        return None
+    sides = dict(zip(ports.SIDES, given.pop() if given else ports.pinned_sides(model.model, processor), strict=True))
     inputs = tuple(replace(spec, shape=tuple(sides.get(str(axis), axis) for axis in spec.shape)) for spec in model.inputs)
     if inputs == model.inputs:
         return None

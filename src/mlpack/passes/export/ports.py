@@ -121,6 +121,15 @@ def pinned_sides(model: Any, processor: Mapping[str, Any]) -> tuple[int, int]:
     return next(sides for each in said if (sides := _sides(each)) is not None)
 
 
+def sides_of(inputs: Sequence[TensorSpec], calls: Sequence[check.Feed]) -> set[tuple[int, int]]:
+    """Heights and widths that calls have where both are free."""
+    free = [(spec.name, spec.shape) for spec in inputs if set(SIDES) <= set(spec.shape)]
+    height, width = SIDES
+    return {
+        (call[name].shape[shape.index(height)], call[name].shape[shape.index(width)]) for call in calls for name, shape in free
+    }
+
+
 def _sides(said: Any) -> tuple[int, int] | None:
     if isinstance(said, Mapping):
         said = [said["height"], said["width"]] if {"height", "width"} <= said.keys() else said.get("shortest_edge")
@@ -236,6 +245,15 @@ def fitting(run: Callable[[Feed], Any], made: Invention) -> tuple[list[Feed], li
             first = first or error
     assert first is not None
     raise first
+
+
+def doubled(calls: Sequence[Feed], inputs: Sequence[TensorSpec]) -> list[Feed]:
+    """Each call as a batch of two of itself, where all inputs have an open batch: exporters take a length of 1 for fixed."""
+    import numpy as np
+
+    if any(not spec.shape or spec.shape[0] != "batch" for spec in inputs):
+        return []
+    return [{name: np.concatenate([array, array]) for name, array in call.items()} for call in calls]
 
 
 def _mask(shape: tuple[int, ...], dtype: Any, *, whole: bool) -> Any:
