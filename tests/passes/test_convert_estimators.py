@@ -194,6 +194,12 @@ def test_table(name: str, tmp_path: Path) -> None:
     agrees(*through(tmp_path, code, {"X": known["holes"](x) if name in HOLES else x}))
 
 
+def test_clustering_fitted_on_float64_takes_rows_of_float32(tmp_path: Path) -> None:
+    x, _ = namespace()["table"]("iris")
+    code = "    x, y = table('iris')\n    return KMeans(3, random_state=0, n_init=3).fit(x.astype('f8'))\n"
+    agrees(*through(tmp_path, code, {"X": x}))
+
+
 @pytest.mark.parametrize("name", MIXED)
 def test_columns_of_numbers_and_strings(name: str, tmp_path: Path) -> None:
     age, city, _ = namespace()["mixed"]()

@@ -90,6 +90,19 @@ def test_quantizing_twice_is_refused(models: dict[str, Path], tmp_path: Path) ->
     assert "quantized already" in refusal("quantize", models["bert-int8"], Quantize(), tmp_path / "out")
 
 
+@pytest.mark.parametrize("method", ["auto", "dynamic", "static"])
+def test_trees_are_refused_before_a_quantizer_sees_them(tmp_path: Path, method: Any) -> None:
+    model_dir = onnx_dir(tmp_path / "m")
+    model = files.load(model_dir)
+    del model.graph.node[:], model.graph.initializer[:], model.opset_import[:]
+    model.graph.node.append(onnx.helper.make_node("Scaler", ["x"], ["y"], domain="ai.onnx.ml", offset=[0.0], scale=[2.0]))
+    model.graph.output[0].CopyFrom(model.graph.input[0])
+    model.graph.output[0].name = "y"
+    model.opset_import.append(onnx.helper.make_opsetid("ai.onnx.ml", 3))
+    files.save(model, model_dir)
+    assert "nothing to quantize" in refusal("quantize", model_dir, Quantize(method=method), tmp_path / "out")
+
+
 def test_nothing_to_quantize_is_refused(tmp_path: Path) -> None:
     model_dir = onnx_dir(tmp_path / "m")
     model = files.load(model_dir)

@@ -73,10 +73,20 @@ def _asked(made: Any, method: str, inputs: tuple[TensorSpec, ...], feed: Feed) -
         try:
             found = getattr(made, method)(columns)
         except (AttributeError, ValueError, TypeError):
-            if not (len(inputs) == 1 and inputs[0].dtype == files.STRING and columns.ndim == 2):
+            other = _otherwise(columns, inputs)
+            if other is None:
                 raise
-            found = getattr(made, method)(columns.ravel())  # vectorizers take documents, not a column of them
+            found = getattr(made, method)(other)
     return np.asarray(found.toarray() if hasattr(found, "toarray") else found)
+
+
+def _otherwise(columns: Any, inputs: tuple[TensorSpec, ...]) -> Any:
+    """The same values for estimators that refuse them as they are; None where there is no other form."""
+    if len(inputs) == 1 and inputs[0].dtype == files.STRING and columns.ndim == 2:
+        return columns.ravel()  # vectorizers take documents, not a column of them
+    if getattr(columns, "dtype", None) == "float32":
+        return columns.astype("float64")  # clusterings take the type alone that they were fitted on
+    return None
 
 
 def _columns(made: Any, inputs: tuple[TensorSpec, ...], feed: Feed) -> Any:

@@ -68,11 +68,13 @@ def run(model_dir: Path, config: Quantize, out_dir: Path) -> None:
     method = config.method if config.method != "auto" else _suited(model)
     if any(operators[name] for name in ("DequantizeLinear", "MatMulInteger", "QLinearConv", "QAttention")):
         raise PassError("quantize: the graph is quantized already; give the float model")
+    wanted = calibrate.WEIGHTED if method == "static" else (*_DYNAMIC, *(_TABLES if config.embeddings else ()))
+    if not any(node.op_type in wanted for node in files.nodes(model.graph)):
+        raise _nothing(method, operators)  # trees alone, say: the quantizers need not have seen such a graph
     reduce_range = config.arch != "arm64" if config.reduce_range is None else config.reduce_range
     remarks: list[str] = []
     if method == "dynamic":
-        wanted = [*_DYNAMIC, *(_TABLES if config.embeddings else ())]
-        result = dynamic.quantized(model, wanted, kept.of_dynamic(model), config.per_channel, reduce_range)
+        result = dynamic.quantized(model, list(wanted), kept.of_dynamic(model), config.per_channel, reduce_range)
         quantized = _integer_nodes(result)
     else:
         settings = _static(config, reduce_range)
