@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -75,6 +76,11 @@ def test_the_processor_says_the_size_that_free_pictures_are_tried_on(tmp_path: P
     assert pinned is not None
     assert shapes(pinned) == {"pixel_values": ("batch", 3, 40, 24)}
     assert huggingface.pinned(folder, pinned) is None
+    given = [{"pixel_values": np.zeros((1, 3, *sides), np.float32)} for sides in ((32, 48), (32, 48), (48, 48))]
+    by_calls = huggingface.pinned(folder, model, given[:2])
+    assert by_calls is not None
+    assert shapes(by_calls) == {"pixel_values": ("batch", 3, 32, 48)}
+    assert huggingface.pinned(folder, model, given) is None  # no one size fits them
 
 
 def asked(folder: Path, **inputs: list[Any]) -> Path:
