@@ -103,6 +103,30 @@ def test_trees_are_refused_before_a_quantizer_sees_them(tmp_path: Path, method: 
     assert "nothing to quantize" in refusal("quantize", model_dir, Quantize(method=method), tmp_path / "out")
 
 
+@pytest.mark.parametrize("method", ["dynamic", "static"])
+def test_half_weights_behind_casts_are_quantized(tmp_path: Path, method: Any) -> None:
+    random = np.random.default_rng(0)
+    x, y = (onnx.helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 64]) for name in "xy")
+    stored = [numpy_helper.from_array(random.normal(size=(64, 64)).astype("f2") / 8, name) for name in "ab"]
+    nodes = [
+        onnx.helper.make_node("Cast", ["a"], ["wide"], name="c", to=TensorProto.FLOAT),
+        onnx.helper.make_node("Cast", ["b"], ["other"], name="d", to=TensorProto.FLOAT),
+        onnx.helper.make_node("MatMul", ["x", "wide"], ["h"], name="m"),
+        onnx.helper.make_node("MatMul", ["h", "other"], ["y"], name="n"),
+    ]
+    graph = onnx.helper.make_graph(nodes, "g", [x], [y], stored)
+    source = tmp_path / "m"
+    source.mkdir()
+    files.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9), source)
+    feed = {"x": random.normal(size=(8, 64)).astype("f4")}
+    made = tmp_path / "out"
+    made.mkdir()
+    quantize.run(source, Quantize(method=method, calibration=calls_dir(tmp_path / "calls", {"x": (8, 64)})), made)
+    (wanted,), (got,) = (check.run(check.session(folder), feed) for folder in (source, made))
+    assert 0 < np.abs(got - wanted).max() < 0.2
+    assert not any(tensor.data_type == TensorProto.FLOAT16 for tensor in files.load(made).graph.initializer)
+
+
 def test_nothing_to_quantize_is_refused(tmp_path: Path) -> None:
     model_dir = onnx_dir(tmp_path / "m")
     model = files.load(model_dir)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from mlpack import temporary
 from mlpack.errors import PassError
 from mlpack.graphs import check, files, trials, versions
-from mlpack.passes.quantize import calibrate, dynamic, kept, ranges
+from mlpack.passes.quantize import calibrate, dynamic, kept, ranges, widen
 
 if TYPE_CHECKING:
     import onnx
@@ -64,6 +64,7 @@ class Quantize:
 def run(model_dir: Path, config: Quantize, out_dir: Path) -> None:
     """Quantizes the graph of `model_dir` into `out_dir`. Raises PassError when there is nothing to do or no data to do it."""
     model = files.outline(model_dir)
+    widen.widen(model)
     operators = Counter(node.op_type for node in model.graph.node)
     method = config.method if config.method != "auto" else _suited(model)
     if any(operators[name] for name in ("DequantizeLinear", "MatMulInteger", "QLinearConv", "QAttention")):
@@ -80,7 +81,9 @@ def run(model_dir: Path, config: Quantize, out_dir: Path) -> None:
         settings = _static(config, reduce_range)
         remarks = ranges.remarks(model_dir, files.signature_of(model), settings.ranges)
         with temporary.directory("quantize", out_dir) as scratch:
-            result = _statically(files.load(model_dir), model_dir, settings, scratch)
+            whole = files.load(model_dir)
+            widen.widen(whole)
+            result = _statically(whole, model_dir, settings, scratch)
             quantized = calibrate.quantized_nodes(result)
     if not quantized:
         raise _nothing(method, operators)

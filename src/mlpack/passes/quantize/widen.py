@@ -1,0 +1,37 @@
+"""Weights in half precision that the graph casts before it uses them, as the float32 that they become.
+
+Promises: the graph computes what it did. Engines without float16 arithmetic put such casts before each product, and quantizers see
+no constant weight behind them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mlpack.graphs import weights
+
+if TYPE_CHECKING:
+    import onnx
+
+
+def widen(model: onnx.ModelProto) -> None:
+    """In place, at the top of the graph. What only the casts read stays: `files.save` leaves out what nothing reads."""
+    import numpy as np
+    from onnx import TensorProto, numpy_helper
+
+    graph = model.graph
+    half = {tensor.name: tensor for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT16}
+    given = {value.name for value in graph.output}
+    left = []
+    for node in graph.node:
+        to = next((attribute.i for attribute in node.attribute if attribute.name == "to"), 0)
+        if node.op_type != "Cast" or node.input[0] not in half or to != TensorProto.FLOAT or node.output[0] in given:
+            left.append(node)
+            continue
+        wide = weights.array(half[node.input[0]]).astype(np.float32)
+        graph.initializer.append(numpy_helper.from_array(wide, node.output[0]))
+    if len(left) == len(graph.node):
+        return
+    kept = [type(node).FromString(node.SerializeToString()) for node in left]
+    del graph.node[:]
+    graph.node.extend(kept)
