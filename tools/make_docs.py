@@ -64,7 +64,12 @@ integers to wider ones.
 `.jsonl`: one object a line, all with the same keys: `{"text", "label"}` or `{"text"}`; `{"text", "text_pair", "label"}` or
 without the label for pairs, which a reranker reads together; or `{"query", "document"}`, which gives every query and then
 every document, labelled with the pair's number, and pairs where the model has a head. A label is a number, the name of a
-class (`id2label`), or a list of either, one a token. Texts are tokenised inside the package.
+class (`id2label`), or a list of either, one for each token of the model: special tokens ([CLS], [SEP]) and further pieces of a
+word included, as -100. Texts are tokenised inside the package.
+
+Classical models: `xgboost` and `lightgbm` have one input, `X`, float32 [batch, columns]. Those of `sklearn` are what `inputs`
+says, in the order of the columns that the estimator was fitted on: one of [batch, columns] for a table of numbers, one of
+[batch, 1] for each column of strings, `{dtype: string, shape: [batch, 1]}`, and for texts to a vectorizer alone [batch].
 
 `module:function`: called without arguments, returns an iterable of `(inputs, labels)`; inputs are arrays by name, batch
 included (or a list of texts, or of pairs of texts); labels are one a sample, of any lengths (an array [n, 5] of boxes for

@@ -69,7 +69,7 @@ def suggest(model: Path) -> str:
     else:
         raise RecipeError(
             f"{model} is none of a Hugging Face directory, an .onnx file, a .safetensors file and a model of XGBoost or LightGBM;"
-            " other checkpoints can be opened by a function of your own (source.torch) or exported first"
+            " other checkpoints can be opened by a function of your own (source.torch, source.sklearn) or exported first"
         )
     return "\n".join(_lines(model, look)) + "\n"
 
