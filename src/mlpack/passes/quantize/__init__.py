@@ -131,8 +131,8 @@ def _integer_nodes(result: onnx.ModelProto) -> dict[str, int]:
 def _static(config: Quantize, reduce_range: bool) -> calibrate.Settings:
     if config.calibration is None:
         raise PassError(
-            "quantize: the static method needs calibration data, and the recipe gives none; add `data: {calibration: ...}` "
-            "(100 to 500 samples that are not used for evaluation)"
+            "quantize: the static method needs calibration data, and the recipe gives none; add it (data.calibration: "
+            "100 to 500 samples that are not used for evaluation)"
         )
     return calibrate.Settings(
         calls=config.calibration, samples=config.samples, method=config.calibration_method, per_channel=config.per_channel,
