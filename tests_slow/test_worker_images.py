@@ -22,6 +22,7 @@ from mlpack.boot import boot
 from mlpack.errors import PackError
 from mlpack.oci import layout, paths
 from mlpack.oci.base import Base, resolve_base
+from mlpack.passes.tensorrt import profiles
 from mlpack.targets import CpuWorker, GpuWorker, gpu_worker, layering
 from mlpack.targets.limits import WORKER_IMAGE
 
@@ -41,7 +42,7 @@ def slim(trixie: Path, test_cache: Path) -> Base:
 def built(work: Path, **config: Any) -> Path:
     """The tiny model after the pass `tensorrt`."""
     row, given = passes.PASSES["tensorrt"], model_dir(work / "model")
-    bounds = {"x": passes.profiles.Bounds(min=(1, 4), opt=(1, 4), max=(2, 4))}
+    bounds = {"x": profiles.Bounds(min=(1, 4), opt=(1, 4), max=(2, 4))}
     (work / "built").mkdir()
     row.run(given, row.config(profiles=(bounds,), max_batch=2, **config), work / "built")
     return work / "built"
