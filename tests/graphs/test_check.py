@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from mlpack.errors import PassError
 from mlpack.graphs import check, quiet
@@ -91,3 +92,20 @@ def test_engine_tools_keep_the_models_words_off_the_screen(tmp_path: Path, capfd
     assert capfd.readouterr().err == ""
     onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     assert "spoofed" in capfd.readouterr().err
+
+
+def test_a_loop_that_never_ends_is_ended() -> None:
+    """Its condition is its own input: no call comes back by itself."""
+    kept = [helper.make_node("Identity", ["c"], ["c2"]), helper.make_node("Mul", ["s", "s"], ["s2"])]
+    scalar = [helper.make_tensor_value_info("i", TensorProto.INT64, []), helper.make_tensor_value_info("c", TensorProto.BOOL, [])]
+    state = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y", "s", "s2")]
+    goes_on = helper.make_tensor_value_info("c2", TensorProto.BOOL, [])
+    body = helper.make_graph(kept, "body", [*scalar, state[2]], [goes_on, state[3]])
+    graph = helper.make_graph(
+        [helper.make_node("Loop", ["", "true", "x"], ["y"], body=body)],
+        "endless", [state[0]], [state[1]], [helper.make_tensor("true", TensorProto.BOOL, [], [True])],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    opened = check.session_of(model.SerializeToString(), "ORT_DISABLE_ALL")
+    with pytest.raises(PassError, match="has not ended one call"):
+        check.run(opened, {"x": np.ones(1, np.float32)}, limit_s=0.2)

@@ -8,6 +8,7 @@ reference value where that exceeds 1, absolutely otherwise. It says nothing abou
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 Feed = Mapping[str, "np.ndarray[Any, Any]"]
 Outputs = Sequence["np.ndarray[Any, Any]"]
+
+RUN_S = 900.0
+"""How long one call of a check may take: the largest models need a minute, a Loop that never ends needs for ever."""
 
 TOOL_ERRORS = (RuntimeError, ValueError, KeyError, IndexError, AttributeError, TypeError, AssertionError, NotImplementedError)
 """What the engine's Python tools raise for a graph they did not expect."""
@@ -166,13 +170,27 @@ def save_optimised(
     onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"], **options_of_session)
 
 
-def run(opened: onnxruntime.InferenceSession, feed: Feed) -> list[np.ndarray[Any, Any]]:
-    """All outputs, in order. Raises PassError when the engine fails."""
+def run(opened: onnxruntime.InferenceSession, feed: Feed, limit_s: float = RUN_S) -> list[np.ndarray[Any, Any]]:
+    """All outputs, in order. Raises PassError when the engine fails, or has not ended after `limit_s` seconds."""
+    import onnxruntime
+
+    options = onnxruntime.RunOptions()
+    options.log_severity_level = 4
+    watch = threading.Timer(limit_s, setattr, (options, "terminate", True))
+    watch.daemon = True
+    watch.start()
     try:
-        return list(opened.run(None, dict(feed)))
+        return list(opened.run(None, dict(feed), options))
     except engine_errors() as error:
         shapes = {name: tuple(array.shape) for name, array in feed.items()}
+        if options.terminate:
+            raise PassError(
+                f"the engine has not ended one call of the graph on inputs of shapes {shapes} after {limit_s:g} s; a Loop whose "
+                "condition never turns false does that. Look at the model, or give evaluation data that it ends on"
+            ) from error
         raise PassError(f"the engine cannot run the graph on inputs of shapes {shapes}: {said(error)}") from error
+    finally:
+        watch.cancel()
 
 
 def said(error: Exception, *folders: Path) -> str:
