@@ -36,12 +36,12 @@ CREATE TABLE rows (
 
 def check(connection: sqlite3.Connection, path: Path) -> int:
     """The schema it was written in, 0 for a database without anything in it. ServiceError when it is not a registry's."""
-    (schema,) = connection.execute("PRAGMA user_version").fetchone()
+    schema, objects = _described(connection)
     if schema > SCHEMA:
         raise ServiceError(f"{path}: written by a newer mlpack (schema {schema}, not {SCHEMA}); update mlpack")
     found = {
         str(name): (str(kind), " ".join(str(text).split()))
-        for kind, name, text in connection.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
+        for kind, name, text in objects
         if not str(name).startswith("sqlite_")
     }
     if schema == 0 and not found:
@@ -56,6 +56,19 @@ def check(connection: sqlite3.Connection, path: Path) -> int:
     if schema > 1 and "rows" not in found:
         raise ServiceError(f"{path}: damaged: its table is missing; restore it from a backup")
     return int(schema)
+
+
+def _described(connection: sqlite3.Connection) -> tuple[int, list[tuple[str, str, str]]]:
+    """The number of the schema and what is there, of one moment: whoever makes the table commits both at once."""
+    alone = not connection.in_transaction
+    if alone:
+        connection.execute("BEGIN")
+    try:
+        (schema,) = connection.execute("PRAGMA user_version").fetchone()
+        return schema, connection.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
+    finally:
+        if alone and connection.in_transaction:
+            connection.execute("ROLLBACK")
 
 
 def prepare(connection: sqlite3.Connection, path: Path, patience_s: float) -> None:
