@@ -127,18 +127,25 @@ def session_of(source: str | bytes, level: str, entries: Mapping[str, str] | Non
     """The same for a file's path or a serialised graph."""
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
+    options = _options(level, entries or {})
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
-    for key, value in (entries or {}).items():
-        options.add_session_config_entry(key, value)
     try:
         return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except engine_errors() as error:
         where = (Path(source).parent,) if isinstance(source, str) else ()
         raise PassError(f"the engine refuses the graph: {said(error, *where)}") from error
+
+
+def _options(level: str, entries: Mapping[str, str]) -> onnxruntime.SessionOptions:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+    for key, value in entries.items():
+        options.add_session_config_entry(key, value)
+    return options
 
 
 def source_of(model: onnx.ModelProto, path: Path) -> str | bytes:
@@ -156,16 +163,12 @@ def save_optimised(
     """
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
-    options.optimized_model_filepath = str(target)
     saved = {
         "session.optimized_model_external_initializers_file_name": files.DATA,
         "session.optimized_model_external_initializers_min_size_in_bytes": "1024",
     }
-    for key, value in {**saved, **_IN_PLACE, **(entries or {})}.items():
-        options.add_session_config_entry(key, value)
+    options = _options(level, {**saved, **_IN_PLACE, **(entries or {})})
+    options.optimized_model_filepath = str(target)
     options_of_session = {"disabled_optimizers": list(leave_out)} if leave_out else {}
     onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"], **options_of_session)
 

@@ -140,8 +140,8 @@ def tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
             if attribute.HasField("t"):
                 yield attribute.t
             yield from attribute.tensors
-            for nested in (*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs):
-                yield from tensors(nested)
+        for nested in subgraphs(node):
+            yield from tensors(nested)
 
 
 def save(model: onnx.ModelProto, out_dir: Path, inline_bytes: int = _INLINE_BYTES, *, name: str = MODEL) -> Signature:
@@ -237,26 +237,32 @@ def _strip(graph: onnx.GraphProto) -> None:
     for node in graph.node:
         for attribute in node.attribute:
             attribute.ClearField("doc_string")
-            for nested in (*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs):
-                _strip(nested)
+        for nested in subgraphs(node):
+            _strip(nested)
 
 
 def nodes(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.NodeProto]:
     """Every node of a graph and of those nested in it."""
     for node in graph.node:
         yield node
-        for attribute in node.attribute:
-            for nested in (*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs):
-                yield from nodes(nested)
+        for nested in subgraphs(node):
+            yield from nodes(nested)
+
+
+def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The graphs that an If, a Loop or a Scan holds, not those inside them."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
 
 
 def _results(graph: onnx.GraphProto) -> Iterator[str]:
     """Names of the outputs of a graph and of those nested in it."""
     yield from (value.name for value in graph.output)
     for node in graph.node:
-        for attribute in node.attribute:
-            for nested in (*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs):
-                yield from _results(nested)
+        for nested in subgraphs(node):
+            yield from _results(nested)
 
 
 def signature_of(model: onnx.ModelProto) -> Signature:
@@ -328,6 +334,12 @@ def rename_axes(model: onnx.ModelProto, names: dict[str, str]) -> None:
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_param in names:
                 dim.dim_param = names[dim.dim_param]
+
+
+def clear(out_dir: Path) -> None:
+    """Takes back what was written there, for another try."""
+    for written in out_dir.iterdir():
+        written.unlink()
 
 
 def finish(model_dir: Path, out_dir: Path, notes: dict[str, Any]) -> None:

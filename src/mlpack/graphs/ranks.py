@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mlpack.errors import PassError
-from mlpack.graphs import check, files, trials, weights
+from mlpack.graphs import check, files, shapes, trials, weights
 from mlpack.records import Signature, TensorSpec
 
 if TYPE_CHECKING:
@@ -107,15 +107,5 @@ def _inferences(model: onnx.ModelProto) -> Iterator[onnx.ModelProto]:
         yield onnx.shape_inference.infer_shapes(bare, data_prop=True)
     except (RuntimeError, ValueError, onnx.shape_inference.InferenceError):
         pass
-    # Slow to import, and seldom needed.
-    from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
-
-    tool = SymbolicShapeInference(2**31 - 1, True, False, 0)
-    try:
-        tool._preprocess(bare)
-        while tool.run_:
-            tool._infer_impl()
-        tool._update_output_from_vi()
-    except Exception:  # noqa: BLE001  it raises bare ones; running is what remains
-        return
-    yield tool.out_mp_
+    if (found := shapes.symbolic(bare)) is not None:
+        yield found

@@ -36,7 +36,7 @@ def resolved(
 
     model = files.load(model_dir)
     _fix(model, files.signature_of(model), shapes)
-    inferred = _inferred(model)
+    inferred = symbolic(model) or model  # what inference cannot take is left to running
     tensors = _known(inferred)
     holes = _holes(inferred, tensors)
     if holes:
@@ -73,8 +73,9 @@ def _fits(given: Sequence[int], wanted: Sequence[int | str]) -> bool:
     return len(given) == len(wanted) and all(isinstance(w, str) or w == g for g, w in zip(given, wanted, strict=True))
 
 
-def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
-    """With `value_info` as far as inference gets; a graph that it cannot take is left to running."""
+def symbolic(model: onnx.ModelProto) -> onnx.ModelProto | None:
+    """With `value_info` as far as onnxruntime's symbolic inference gets; None for a graph that it cannot take."""
+    # Slow to import.
     from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
 
     # Its own `infer_shapes` gives nothing where it does not find all, and leaves a copy of the graph in the current directory.
@@ -86,8 +87,9 @@ def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
         tool._update_output_from_vi()
     except Exception:  # noqa: BLE001  it raises bare ones; running is what remains, and says what is wrong
         interrupts.check()
-        return model
-    return tool.out_mp_
+        return None
+    found: onnx.ModelProto = tool.out_mp_
+    return found
 
 
 def _known(model: onnx.ModelProto) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlpack import bounded
 from mlpack.errors import PassError
-from mlpack.graphs import check, ranks, versions, weights
+from mlpack.graphs import check, files, ranks, versions, weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -114,8 +114,8 @@ def _densify_nodes(nodes: Iterable[onnx.NodeProto], name: str) -> None:
             if attribute.HasField("sparse_tensor") and node.op_type == "Constant":
                 node.attribute.remove(attribute)
                 node.attribute.append(helper.make_attribute("value", _dense(attribute.sparse_tensor, name)))
-            for nested in (*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs):
-                _densify(nested, name)
+        for nested in files.subgraphs(node):
+            _densify(nested, name)
 
 
 def _dense(sparse: onnx.SparseTensorProto, name: str) -> onnx.TensorProto:

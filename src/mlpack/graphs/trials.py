@@ -56,11 +56,15 @@ class Trials:
         judged = [place for place in range(len(want)) if place not in self.drawn]
         return check.difference([got[place] for place in judged], [want[place] for place in judged])
 
+    @property
+    def compared_on(self) -> dict[str, int]:
+        """How many inputs are the recipe's own, and how many not."""
+        return {"recorded": self.recorded, "invented": len(self.feeds) - self.recorded}
+
     def notes(self, model: onnx.ModelProto) -> dict[str, Any]:
         """What of the comparison belongs on record."""
         drawn = [model.graph.output[place].name for place in sorted(self.drawn)]
-        return {"compared_on": {"recorded": self.recorded, "invented": len(self.feeds) - self.recorded},
-                **({"random_outputs": drawn} if drawn else {})}  # fmt: skip
+        return {"compared_on": self.compared_on, **({"random_outputs": drawn} if drawn else {})}
 
     def example(self, signature: Signature) -> dict[str, Any]:
         """The inputs that tell most about open axes: of lengths above 1, which exporters would take for fixed."""
@@ -201,9 +205,8 @@ def drawn(model: onnx.ModelProto) -> frozenset[int]:
 
 def _inside(node: onnx.NodeProto) -> Any:
     yield node
-    for attribute in node.attribute:
-        for graph in (*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs):
-            yield from files.nodes(graph)
+    for graph in files.subgraphs(node):
+        yield from files.nodes(graph)
 
 
 def _draws(node: onnx.NodeProto, stored: Mapping[str, onnx.TensorProto]) -> bool:

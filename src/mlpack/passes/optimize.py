@@ -67,8 +67,7 @@ def run(model_dir: Path, config: Optimize, out_dir: Path) -> None:
             if gap <= TOLERANCE or level == "none":
                 break
             rejected[f"{level}, {_LOADED[loading]}"] = f"differs by {gap:.2e}"
-        for written in out_dir.iterdir():
-            written.unlink()
+        files.clear(out_dir)
     else:
         reasons = "\n".join(f"  {way}: {reason}" for way, reason in rejected.items())
         raise PassError(f"optimize: the engine takes no form of the graph:\n{reasons}")

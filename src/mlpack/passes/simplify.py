@@ -61,8 +61,7 @@ def run(model_dir: Path, config: Simplify, out_dir: Path) -> None:
             if gap <= TOLERANCE:
                 break
             rejected[name] = f"differs by {gap:.2e}"
-        for written in out_dir.iterdir():
-            written.unlink()
+        files.clear(out_dir)
     else:
         after, gap = before, 0.0
         files.save(files.outline(model_dir), out_dir)

@@ -11,8 +11,6 @@ from mlpack.errors import PassError
 from mlpack.graphs import files, locales, zipmap
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import onnx
 
     from mlpack.records import TensorSpec
@@ -76,13 +74,6 @@ def _renamed(graph: onnx.GraphProto, old: str, new: str) -> None:
         for at, name in enumerate(node.input):
             if name == old:
                 node.input[at] = new
-        for nested in _nested(node):
+        for nested in files.subgraphs(node):
             if old not in {value.name for value in nested.input}:
                 _renamed(nested, old, new)
-
-
-def _nested(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs

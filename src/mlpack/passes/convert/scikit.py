@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from mlpack.records import TensorSpec
 
 _METHODS = ("predict", "predict_proba", "decision_function", "transform", "score_samples", "predict_log_proba")
-_LEARNING = {"": "", "ai.onnx.ml": 3}
 _TYPES = {
     "float32": "FloatTensorType", "float64": "DoubleTensorType", "int64": "Int64TensorType", "int32": "Int32TensorType",
     "bool": "BooleanTensorType", files.STRING: "StringTensorType", "uint8": "UInt8TensorType", "int8": "Int8TensorType",

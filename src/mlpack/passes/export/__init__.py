@@ -179,10 +179,9 @@ def _first_that_agrees(
         else:
             if gap <= config.tolerance:
                 return {"exporter": exporter, "opset": config.opset, "difference": float(f"{gap:.1e}"), "rejected": rejected,
-                        "compared_on": {"recorded": tried.recorded, "invented": len(tried.feeds) - tried.recorded}}  # fmt: skip
+                        "compared_on": tried.compared_on}  # fmt: skip
             rejected[exporter] = f"differs from the eager model by {gap:.2e}, more than {config.tolerance:g}"
-        for written in out_dir.iterdir():
-            written.unlink()
+        files.clear(out_dir)
     reasons = "\n".join(f"  {name}: {reason}" for name, reason in rejected.items())
     raise PassError(f"no exporter gives a graph that agrees with the eager model:\n{reasons}")
 

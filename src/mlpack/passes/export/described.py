@@ -6,13 +6,12 @@ tokenizer is the package's own. The recipe's data are not needed, and no graph i
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
-from mlpack.digest import canonical_json
 from mlpack.errors import PassError
 from mlpack.graphs import files, quiet
 from mlpack.passes.export import huggingface, tasks
+from mlpack.records import Signature, TensorSpec
 
 
 def describe(model_dir: Path, task: str | None, out_dir: Path) -> None:
@@ -25,8 +24,5 @@ def describe(model_dir: Path, task: str | None, out_dir: Path) -> None:
             # To refuse it is the export's, which has the recipe's own calls as well. Heads give logits, and vectors have none.
             outputs = () if loaded.task.removesuffix(tasks.WITH_PAST) == tasks.FEATURES else ("logits",)
         huggingface.write_tokenizer(model_dir, out_dir, loaded)
-    written = {
-        "inputs": [asdict(spec) for spec in loaded.inputs],
-        "outputs": [{"name": name, "dtype": "float32", "shape": []} for name in outputs],
-    }
-    (out_dir / files.SIGNATURE).write_bytes(canonical_json(written))
+    specs = tuple(TensorSpec(name=name, dtype="float32", shape=()) for name in outputs)
+    files.write_signature(Signature(inputs=loaded.inputs, outputs=specs), out_dir)

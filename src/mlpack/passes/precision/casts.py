@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mlpack.errors import PassError
+from mlpack.graphs import files
 
 if TYPE_CHECKING:
     import onnx
@@ -261,9 +262,8 @@ def _captured(node: onnx.NodeProto) -> Iterator[str]:
             yield from _captured(inner)
         yield from (value.name for value in graph.output)
 
-    for attribute in node.attribute:
-        for graph in (*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs):
-            yield from inside(graph)
+    for graph in files.subgraphs(node):
+        yield from inside(graph)
 
 
 def put_in_order(model: onnx.ModelProto) -> None:
