@@ -15,6 +15,7 @@ import pytest
 from mlpack import plan, recipe, transform
 from mlpack.digest import of_bytes
 from mlpack.errors import PassError, RecipeError
+from mlpack.graphs import files
 from mlpack.passes.quantize import Quantize
 from mlpack.passes.tensorrt import Tensorrt
 from mlpack.records import Recipe, Source, Step, TensorSpec
@@ -191,7 +192,7 @@ def test_the_file_that_a_fitted_functions_code_reads_comes_along_and_counts(want
     first = transform.take_source(asked, store, (asked.root,))
     assert first.format == "sklearn"
     assert (store.path(first.tree) / "code/kept/model.bin").read_bytes() == b"one"
-    assert transform.signature_of(store.path(first.tree)).inputs == INPUTS
+    assert files.read_signature(store.path(first.tree)).inputs == INPUTS
     (wanted.root / "kept/model.bin").write_bytes(b"two")
     assert transform.take_source(asked, store, (asked.root,)).tree != first.tree
 
@@ -201,7 +202,7 @@ def test_boosters_say_how_many_columns_they_take_or_that_they_are_none(wanted: R
     source = Source(format="lightgbm", reference="model.txt", weights=None, task=None)
     asked = dataclasses.replace(wanted, source=source, inputs=())
     taken = transform.take_source(asked, store, (asked.root,))
-    assert transform.signature_of(store.path(taken.tree)).inputs == (TensorSpec(name="X", dtype="float32", shape=("batch", 7)),)
+    assert files.read_signature(store.path(taken.tree)).inputs == (TensorSpec(name="X", dtype="float32", shape=("batch", 7)),)
     (wanted.root / "model.txt").write_text("a list of trees")
     with pytest.raises(RecipeError, match=r"source.lightgbm: model.txt is no LightGBM model"):
         transform.take_source(asked, store, (asked.root,))

@@ -12,6 +12,7 @@ import workshop as workshop_
 from mlpack import recipe, transform
 from mlpack.errors import MeasureError
 from mlpack.evidence import Bench, Data, take_data
+from mlpack.graphs import files
 from mlpack.packages import TASK, Package, Packages
 from mlpack.passes import PASSES
 from mlpack.records import Candidate, Measurement, Model, Step, Target
@@ -66,7 +67,7 @@ def shop(workshop: Workshop, tmp_path: Path) -> Shop:
     wanted, roots = recipe.load(workshop.recipe), (workshop.root,)
     source = transform.take_source(wanted, workshop.store, roots)
     model = transform.run_steps(candidate, source, workshop.store, {}, lambda _text: None)
-    signature = transform.signature_of(workshop.store.path(model.tree))
+    signature = files.read_signature(workshop.store.path(model.tree))
     data = take_data(wanted.evaluation, signature, workshop.store, roots, tokenised=False)
     return Shop(workshop, Packages(wanted, workshop.store, roots), candidate, model, data)
 

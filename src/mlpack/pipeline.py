@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from mlpack import __version__, boot, cost, decide, digest, interrupts, licenses, output, plan, recipe, report, transform
 from mlpack.errors import LimitError, MeasureError, MlpackError, PassError, RecipeError, ServiceError
 from mlpack.evidence import Bench, Data, check_disjoint, excerpt, known_data, take_data
+from mlpack.graphs import files
 from mlpack.measuring import machine
 from mlpack.measuring.measure import Effort
 from mlpack.packages import Package, Packages
@@ -159,7 +160,7 @@ class _Build:
         """Evaluation data and what steps are bound to. Calibration is read against the float model's inputs."""
         wanted = self._plan.recipe
         signature, folder = signature_before(self._plan.baselines[0], self.source, wanted, self._store, self._say)
-        tokenised = wanted.serve.tokenizer is not None or (folder / "tokenizer.json").is_file()
+        tokenised = _tokenised(wanted, folder)
         try:
             evaluation = take_data(wanted.evaluation, signature, self._store, self._roots, tokenised=tokenised)
         except RecipeError:
@@ -351,11 +352,16 @@ def _known_bindings(planned: Plan, source: Model, store: Store, roots: tuple[Pat
         return {}
     places = (wanted.root, *roots)
     signature, folder = signature_before(planned.baselines[0], source, wanted, store, lambda _text: None)
-    tokenised = wanted.serve.tokenizer is not None or (folder / "tokenizer.json").is_file()
+    tokenised = _tokenised(wanted, folder)
     found = {name: known_data(reference, signature, store, places, tokenised=tokenised) for name, reference in named.items()}
     known = {name: each for name, each in found.items() if each is not None}
     examples = {"examples": excerpt(known["evaluation"], store)} if "evaluation" in known else {}
     return {name: (each.tree, each.dir) for name, each in known.items()} | examples
+
+
+def _tokenised(wanted: Recipe, folder: Path) -> bool:
+    """Whether texts become the model's inputs."""
+    return wanted.serve.tokenizer is not None or (folder / files.TOKENIZER).is_file()
 
 
 def _told_apart(
@@ -366,12 +372,12 @@ def _told_apart(
     from mlpack.graphs import axes
 
     folder = store.path(source.tree)
-    if source.format != "onnx" or (folder / "tokenizer.json").is_file():
+    if source.format != "onnx" or (folder / files.TOKENIZER).is_file():
         return None
     like = {"kind": "source/axes", "model": str(source.tree)}
     if read is known_data and (store.nearest(like) or {}).get("model") != like["model"]:
         return None
-    signature = transform.signature_of(folder)
+    signature = files.read_signature(folder)
     data = read(wanted.evaluation, axes.loosened(signature), store, roots, tokenised=False)
     names = frozenset() if data is None else axes.contradicted(signature, data.calls)
     if data is None or not names:

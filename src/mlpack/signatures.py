@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mlpack import bounded, transform
+from mlpack.graphs import files
 from mlpack.passes import PASSES
 from mlpack.records import Candidate, Model, Recipe, Signature, Step
 from mlpack.store import Action, Store
@@ -24,7 +25,7 @@ def signature_before(candidate: Candidate, source: Model, recipe: Recipe, store:
     if source.format == "torch":
         return Signature(inputs=recipe.inputs, outputs=()), folder
     if source.format != "huggingface":
-        return transform.signature_of(folder), folder
+        return files.read_signature(folder), folder
     step = _export(candidate)
     action = _action(step, source)
     if store.find(action) is None:
@@ -36,7 +37,7 @@ def signature_before(candidate: Candidate, source: Model, recipe: Recipe, store:
             with transform.named(step, source.format):
                 described.describe(folder, step.config.task, entry.dir)
             bounded.give_back()
-    return transform.signature_of(entry.dir), entry.dir
+    return files.read_signature(entry.dir), entry.dir
 
 
 def signature_known(candidate: Candidate, source: Model, store: Store) -> bool:

@@ -23,8 +23,9 @@ from mlpack import bounded, digest, entrypoint, interrupts, temporary
 from mlpack.data import reader, sources
 from mlpack.digest import Digest
 from mlpack.errors import PassError, RecipeError
+from mlpack.graphs.files import write_signature
 from mlpack.passes import PASSES
-from mlpack.passes.export import extras, tasks
+from mlpack.passes.export import extras, huggingface, tasks
 from mlpack.records import Candidate, Model, Recipe, Signature, Step, StepRun, TensorSpec
 from mlpack.store import Action, Entry, Store, flatten
 
@@ -162,16 +163,6 @@ def version_of(distribution: str) -> str:
         return "absent"
 
 
-def signature_of(model_dir: Path) -> Signature:
-    """What an ONNX tree takes and gives, from its signature.json."""
-    value = read_json(model_dir / "signature.json")
-
-    def specs(key: str) -> tuple[TensorSpec, ...]:
-        return tuple(TensorSpec(name=item["name"], dtype=item["dtype"], shape=tuple(item["shape"])) for item in value.get(key, ()))
-
-    return Signature(inputs=specs("inputs"), outputs=specs("outputs"))
-
-
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object a pass left, or an empty one."""
     if not path.exists():
@@ -195,7 +186,7 @@ def _take_huggingface(recipe: Recipe, store: Store, _roots: tuple[Path, ...]) ->
         if not entry.hit:
             _copy(files, entry.dir)
             if recipe.inputs:
-                (entry.dir / "mlpack.inputs.json").write_bytes(digest.canonical_json(action["inputs"]))
+                (entry.dir / huggingface.INPUTS).write_bytes(digest.canonical_json(action["inputs"]))
     return entry
 
 
@@ -317,15 +308,20 @@ def _take_sklearn(recipe: Recipe, store: Store, roots: tuple[Path, ...]) -> Entr
         if not entry.hit:
             _copy(files, entry.dir)
             (entry.dir / "estimator.json").write_bytes(digest.canonical_json(description))
-            (entry.dir / "signature.json").write_bytes(digest.canonical_json({"inputs": inputs, "outputs": []}))
+            write_signature(Signature(inputs=recipe.inputs, outputs=()), entry.dir)
     return entry
 
 
 def _take_booster(recipe: Recipe, store: Store, _roots: tuple[Path, ...]) -> Entry:
     """A model's file, with its inputs: the recipe's, or one table of as many columns as the file says."""
     kind, path = recipe.source.format, recipe.root / recipe.source.reference
-    inputs = [dataclasses.asdict(spec) for spec in recipe.inputs]
-    action: dict[str, Any] = {"kind": f"source/{kind}", "version": 1, "file": str(digest.of_file(path)), "inputs": inputs}
+    inputs = recipe.inputs
+    action: dict[str, Any] = {
+        "kind": f"source/{kind}",
+        "version": 1,
+        "file": str(digest.of_file(path)),
+        "inputs": [dataclasses.asdict(spec) for spec in inputs],
+    }
     with store.entry(action) as entry:
         if not entry.hit:
             if not inputs:
@@ -339,9 +335,9 @@ def _take_booster(recipe: Recipe, store: Store, _roots: tuple[Path, ...]) -> Ent
                     raise RecipeError(f"source.{kind} {extras.way_out(missing, kind)}") from None
                 except PassError as error:
                     raise RecipeError(f"source.{kind}: {error}") from None
-                inputs = [{"name": "X", "dtype": "float32", "shape": ["batch", columns]}]
+                inputs = (TensorSpec(name="X", dtype="float32", shape=("batch", columns)),)
             shutil.copyfile(path, entry.dir / f"model{path.suffix}")
-            (entry.dir / "signature.json").write_bytes(digest.canonical_json({"inputs": inputs, "outputs": []}))
+            write_signature(Signature(inputs=inputs, outputs=()), entry.dir)
     return entry
 
 
