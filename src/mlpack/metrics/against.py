@@ -27,11 +27,11 @@ REGRESSION_TOLERANCE = 0.01
 
 
 def cosine(spec: MetricSpec, answers: Answers, baseline: Answers) -> scores.Scores:
-    return _worst(spec, answers, baseline, _cosines)
+    return _a_value_a_sample(spec, answers, baseline, _cosines)
 
 
 def agreement(spec: MetricSpec, answers: Answers, baseline: Answers) -> scores.Scores:
-    return _worst(spec, answers, baseline, _agreements)
+    return _a_value_a_sample(spec, answers, baseline, _agreements)
 
 
 def pairs_of(answers: Answers, baseline: Answers, name: str) -> list[Pair | None]:
@@ -67,23 +67,29 @@ def outputs_of(spec: MetricSpec, answers: Answers, baseline: Answers) -> tuple[s
     return baseline.names if name is None else (name,)
 
 
-def _worst(spec: MetricSpec, answers: Answers, baseline: Answers, score: Callable[[list[Pair]], list[Array]]) -> scores.Scores:
-    """The worst output's scores, a value a sample."""
+def worst(
+    spec: MetricSpec, answers: Answers, baseline: Answers, scored: Callable[[str, list[Pair | None]], scores.Scores]
+) -> scores.Scores:
+    """The scores of the output that has the lowest value; `scored`: those of one output, a pair a call."""
+    names = outputs_of(spec, answers, baseline)
+    return min((scored(name, pairs_of(answers, baseline, name)) for name in names), key=lambda found: found.value)
+
+
+def _a_value_a_sample(
+    spec: MetricSpec, answers: Answers, baseline: Answers, score: Callable[[list[Pair]], list[Array]]
+) -> scores.Scores:
     import numpy as np
 
-    worst: scores.Scores | None = None
-    for name in outputs_of(spec, answers, baseline):
-        pairs = [None if pair is None else _cut(spec, name, pair) for pair in pairs_of(answers, baseline, name)]
+    def scored(name: str, whole: list[Pair | None]) -> scores.Scores:
+        pairs = [None if pair is None else _cut(spec, name, pair) for pair in whole]
         rows = iter(score([pair for pair in pairs if pair is not None]))
         per_call = [
             np.zeros(samples) if pair is None else a_sample(next(rows), samples)
             for pair, samples in zip(pairs, answers.samples, strict=True)
         ]
-        found = scores.of(np.concatenate(per_call), output=name, column=spec.column)
-        if worst is None or found.value < worst.value:
-            worst = found
-    assert worst is not None
-    return worst
+        return scores.of(np.concatenate(per_call), output=name, column=spec.column)
+
+    return worst(spec, answers, baseline, scored)
 
 
 def _cut(spec: MetricSpec, name: str, pair: Pair) -> Pair:

@@ -66,16 +66,9 @@ def fidelity(spec: MetricSpec, answers: Answers, baseline: Answers) -> scores.Sc
     """The worst channel's scores."""
     import numpy as np
 
-    worst: scores.Scores | None = None
-    for name in against.outputs_of(spec, answers, baseline):
-        pairs = against.pairs_of(answers, baseline, name)
-        # Squares beyond double precision are infinite, and count as an error that is.
-        with np.errstate(over="ignore", invalid="ignore"):
-            found = _of_output(spec, name, pairs, answers.samples)
-        if worst is None or found.value < worst.value:
-            worst = found
-    assert worst is not None
-    return worst
+    # Squares beyond double precision are infinite, and count as an error that is.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return against.worst(spec, answers, baseline, lambda name, pairs: _of_output(spec, name, pairs, answers.samples))
 
 
 def _of_output(spec: MetricSpec, name: str, pairs: Pairs, samples: tuple[int, ...]) -> scores.Scores:
