@@ -27,7 +27,7 @@ from mlpack.packages import Package, Packages
 from mlpack.records import Accuracy, Machine, Measurement, Recipe, Signature
 from mlpack.store import Store
 
-_VERSION = 2
+_VERSION = 1
 _JUDGED = 2
 """Raised when a metric's value for the same outputs changes."""
 _RESULT = "measurements.json"
@@ -280,7 +280,7 @@ class Bench:
 
 def names_of(model_dir: Path | None) -> tuple[str, ...] | None:
     """What a model's directory says that its columns are called (labels.json), in their order; None where that is of no use."""
-    path = None if model_dir is None else model_dir / "labels.json"
+    path = None if model_dir is None else model_dir / files.LABELS
     if path is None or not path.is_file():
         return None
     said = json.loads(path.read_bytes())
