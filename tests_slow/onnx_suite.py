@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import numpy_helper
+from tests.recorded_calls import recorded
 
-from mlpack.data.calls import DATATYPES, Writer
+from mlpack.data.calls import DATATYPES
 from mlpack.errors import MlpackError
 from mlpack.graphs import adopt, check, versions
 from mlpack.passes import optimize, simplify
@@ -156,12 +157,7 @@ def _recorded(opened: Any, test: Case, folder: Path) -> Path | None:
     feeds = [_feed(opened, inputs) for inputs, _ in test.sets]
     if not all(isinstance(each, np.ndarray) and each.dtype.name in DATATYPES for feed in feeds for each in feed.values()):
         return None
-    folder.mkdir()
-    with Writer(folder) as writer:
-        for feed in feeds:
-            writer.tensors(feed, 1)
-        writer.finish(None)
-    return folder
+    return recorded(folder, feeds)
 
 
 def _same(got: Sequence[Any], expected: Sequence[Any], test: Case) -> None:

@@ -237,7 +237,6 @@ def test_tokenizer_of_a_vocabulary(build: Build) -> None:
 @pytest.mark.parametrize(("data", "metric"), [("eval", "top1"), ("all", "top1"), ("eval", "f1")])
 def test_classes_that_do_not_start_at_0(build: Build, folder_of: Callable[[Maker], Path], data: str, metric: str) -> None:
     """Judged by what the model says itself, or refused with a reason; never by another number."""
-    pytest.importorskip("skl2onnx")
     tried = build(foreign_classical.ratings, data=f"{data}.npz", more=f"metric: {metric}")
     truth = float(np.load(folder_of(foreign_classical.ratings) / "answers.npz")[data])
     if tried.code == 2:
@@ -248,7 +247,6 @@ def test_classes_that_do_not_start_at_0(build: Build, folder_of: Callable[[Maker
 
 @pytest.mark.parametrize("data", ["eval", "words"])
 def test_classes_that_are_words(build: Build, folder_of: Callable[[Maker], Path], data: str) -> None:
-    pytest.importorskip("skl2onnx")
     tried = build(foreign_classical.animals, data=f"{data}.npz", more="metric: top1")
     truth = np.load(folder_of(foreign_classical.animals) / "answers.npz")
     assert accuracy(tried) == pytest.approx(float(truth["score"]), abs=0.011)
@@ -258,13 +256,11 @@ def test_classes_that_are_words(build: Build, folder_of: Callable[[Maker], Path]
 
 @pytest.mark.parametrize("name", ["model", "zipmap"])
 def test_words_among_the_outputs(build: Build, name: str) -> None:
-    pytest.importorskip("skl2onnx")
     tried = build(foreign_classical.animals, f"{{onnx: {name}.onnx}}", data="eval.npz calib.npz", variants="auto")
     assert tried.code == 0, tried.error
 
 
 def test_column_of_words(build: Build, folder_of: Callable[[Maker], Path]) -> None:
-    pytest.importorskip("skl2onnx")
     tried = build(foreign_classical.cities, more="metric: top1")
     truth = float(np.load(folder_of(foreign_classical.cities) / "answers.npz")["score"])
     assert accuracy(tried) == pytest.approx(truth, abs=0.004)

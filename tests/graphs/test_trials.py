@@ -10,9 +10,9 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from tests.recorded_calls import recorded
 
 from mlpack.data import calls
-from mlpack.data.calls import Writer
 from mlpack.errors import PassError
 from mlpack.graphs import check, files, trials
 from mlpack.passes import optimize, simplify
@@ -21,15 +21,6 @@ from mlpack.passes.simplify import Simplify
 from mlpack.records import Signature, TensorSpec
 
 FLOAT, INT = TensorProto.FLOAT, TensorProto.INT64
-
-
-def recorded(folder: Path, feeds: list[dict[str, Any]]) -> Path:
-    folder.mkdir(parents=True)
-    with Writer(folder) as writer:
-        for feed in feeds:
-            writer.tensors(feed, 1)
-        writer.finish(None)
-    return folder
 
 
 def directory(folder: Path, nodes: list[Any], inputs: list[Any], outputs: list[Any], weights: list[Any] | None = None) -> Path:

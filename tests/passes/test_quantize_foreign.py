@@ -13,8 +13,8 @@ import pytest
 from onnx import helper
 from pass_harness import refusal
 from tests.foreign_graphs import constant, model, node, port, weights
+from tests.recorded_calls import recorded
 
-from mlpack.data.calls import Writer
 from mlpack.graphs import check, files
 from mlpack.passes import quantize
 from mlpack.passes.quantize import Quantize
@@ -25,16 +25,6 @@ def onnx_dir(folder: Path, graph: onnx.ModelProto) -> Path:
     folder.mkdir(parents=True)
     files.save(onnx.ModelProto.FromString(graph.SerializeToString()), folder)
     files.finish(folder, folder, {})
-    return folder
-
-
-def calls_dir(folder: Path, feeds: list[dict[str, Any]]) -> Path:
-    """These calls as they are recorded."""
-    folder.mkdir(parents=True)
-    with Writer(folder) as writer:
-        for feed in feeds:
-            writer.tensors(feed, 1)
-        writer.finish(None)
     return folder
 
 
@@ -63,7 +53,7 @@ def quantized(graph: onnx.ModelProto, folder: Path, feeds: list[dict[str, Any]] 
     """What the pass makes of a graph, and its notes."""
     source, out = onnx_dir(folder / "float", graph), folder / "out"
     out.mkdir()
-    calls = calls_dir(folder / "calls", feeds) if feeds else None
+    calls = recorded(folder / "calls", feeds) if feeds else None
     quantize.run(source, Quantize(calibration=calls, **said), out)
     return out, json.loads((out / "notes.json").read_text())
 
@@ -176,7 +166,7 @@ def test_calibration_that_says_little_is_said(tmp_path: Path) -> None:
 def test_calibration_that_is_not_finite_is_named(tmp_path: Path, value: float, word: str, method: Any) -> None:
     feeds = pictures()
     feeds[3]["x"][0, 1, 0, 0] = value
-    source, calls = onnx_dir(tmp_path / "float", classifier(opset=17)), calls_dir(tmp_path / "calls", feeds)
+    source, calls = onnx_dir(tmp_path / "float", classifier(opset=17)), recorded(tmp_path / "calls", feeds)
     said = refusal("quantize", source, Quantize(calibration=calls, calibration_method=method), tmp_path / "out")
     assert f"call 3 (counted from 0) holds {word} in x" in said
 

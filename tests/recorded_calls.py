@@ -1,0 +1,18 @@
+"""Calls as a build records them, for tests of what reads them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mlpack.data.calls import Writer
+
+
+def recorded(folder: Path, feeds: list[dict[str, Any]]) -> Path:
+    """These calls, of one sample each."""
+    folder.mkdir(parents=True)
+    with Writer(folder) as writer:
+        for feed in feeds:
+            writer.tensors(feed, 1)
+        writer.finish(None)
+    return folder
