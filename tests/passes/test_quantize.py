@@ -33,6 +33,26 @@ def test_auto_is_dynamic_for_transformers(models: dict[str, Path]) -> None:
     assert size_of_tree(models["bert-int8"]) < size_of_tree(models["bert-simple"]) / 2
 
 
+@pytest.mark.parametrize(("name", "float_name", "how"), [("bert", "bert-simple", "dynamic"), ("cnn", "cnn-simple", "static")])
+def test_named_nodes_stay_float(models: dict[str, Path], tmp_path: Path, name: str, float_name: str, how: str) -> None:
+    whole = notes(models[f"{name}-int8"])
+    assert how in whole["nodes"].values()
+    assert not set(whole["nodes"]) & set(whole["kept"])
+    named = [node for node, done in whole["nodes"].items() if done == how][1]
+    calls = models["calls"] if name == "cnn" else None
+    quantize.run(models[float_name], Quantize(keep_float=(named,), calibration=calls), tmp_path)
+    found = notes(tmp_path)
+    assert set(whole["nodes"]) - set(found["nodes"]) == {named}
+    assert "keep_float" in found["kept"][named]
+    assert [node.op_type for node in files.load(tmp_path).graph.node if node.name == named] == [
+        node.op_type for node in files.load(models[float_name]).graph.node if node.name == named
+    ]
+
+
+def test_name_of_no_node_is_refused(models: dict[str, Path], tmp_path: Path) -> None:
+    assert "'nobody'" in refusal("quantize", models["bert-simple"], Quantize(keep_float=("nobody",)), tmp_path / "out")
+
+
 def test_auto_is_static_for_convolutions(models: dict[str, Path]) -> None:
     found = notes(models["cnn-int8"])
     assert (found["method"], found["reduce_range"]) == ("static", True)

@@ -59,6 +59,8 @@ class Quantize:
     """Static only: how the range of an activation is read from the calibration data."""
     samples: int = 512
     """Static only: at most this many calls are used for calibration."""
+    keep_float: tuple[str, ...] = ()
+    """Names of nodes that stay float, whatever the method: those of the graph that the step gets."""
 
 
 def run(model_dir: Path, config: Quantize, out_dir: Path) -> None:
@@ -75,7 +77,9 @@ def run(model_dir: Path, config: Quantize, out_dir: Path) -> None:
     reduce_range = config.arch != "arm64" if config.reduce_range is None else config.reduce_range
     remarks: list[str] = []
     if method == "dynamic":
-        result = dynamic.quantized(model, list(wanted), kept.of_dynamic(model), config.per_channel, reduce_range)
+        left = dict.fromkeys(kept.of_dynamic(model), "it is a stack of matrices, or takes none") | _asked(model, config)
+        before = {node.name: node.op_type for node in model.graph.node if node.op_type in wanted}
+        result = dynamic.quantized(model, list(wanted), list(left), config.per_channel, reduce_range)
         quantized = _integer_nodes(result)
     else:
         settings = _static(config, reduce_range)
@@ -83,7 +87,9 @@ def run(model_dir: Path, config: Quantize, out_dir: Path) -> None:
         with temporary.directory("quantize", out_dir) as scratch:
             whole = files.load(model_dir)
             widen.widen(whole)
-            result = _statically(whole, model_dir, settings, scratch)
+            before = {node.name: node.op_type for node in whole.graph.node if node.op_type in wanted}
+            left = dict.fromkeys(calibrate.tiny(whole), "it is tiny") | _asked(whole, config)
+            result = _statically(whole, model_dir, settings, scratch, list(_asked(whole, config)))
             quantized = calibrate.quantized_nodes(result)
     if not quantized:
         raise _nothing(method, operators)
@@ -92,11 +98,32 @@ def run(model_dir: Path, config: Quantize, out_dir: Path) -> None:
         counted[name] -= quantized.get(name, 0)
     files.save(result, out_dir)
     check.session(out_dir, "ORT_DISABLE_ALL")
-    notes: dict[str, Any] = {
+    left = {name: why for name, why in left.items() if name in before}
+    notes: dict[str, Any] = _by_node(result, before, left, method) | {
         "method": method, "reduce_range": reduce_range, "per_channel": config.per_channel, "quantized": quantized,
         "kept_float": {name: counted[name] for name in _KEPT_FLOAT if counted[name] > 0},
     }  # fmt: skip
     files.finish(model_dir, out_dir, notes | ({"remarks": remarks} if remarks else {}))
+
+
+def _asked(model: onnx.ModelProto, config: Quantize) -> dict[str, str]:
+    """Nodes that the config keeps float. Raises PassError for a name that no node has."""
+    names = {node.name for node in files.nodes(model.graph)}
+    if unknown := [name for name in config.keep_float if name not in names]:
+        raise PassError(f"quantize: `keep_float` names {unknown[0]!r}, and the graph has no node of that name")
+    return dict.fromkeys(config.keep_float, "the recipe keeps it float (`keep_float`)")
+
+
+def _by_node(result: onnx.ModelProto, before: dict[str, str], left: dict[str, str], method: str) -> dict[str, Any]:
+    """What became of each node: how it computes in integers, or why not."""
+    dequantized = {name for node in result.graph.node if node.op_type == "DequantizeLinear" for name in node.output}
+    floats = {node.name for node in result.graph.node if not (node.op_type in calibrate.WEIGHTED and node.input[1] in dequantized)}
+    tables = {name for node in result.graph.node if node.op_type == "Gather" for name in node.output}
+    read = {node.input[0] for node in result.graph.node if node.op_type == "DequantizeLinear"} & tables
+    floats -= {node.name for node in result.graph.node if read.intersection(node.output)}
+    kept_float = {name: left.get(name, "its weights are not constant") for name in before if name in floats}
+    done = {name: "weights" if kind in _TABLES else method for name, kind in before.items() if name not in kept_float}
+    return {"nodes": done, "kept": kept_float}
 
 
 def _suited(model: onnx.ModelProto) -> str:
@@ -140,10 +167,12 @@ def _static(config: Quantize, reduce_range: bool) -> calibrate.Settings:
     )  # fmt: skip
 
 
-def _statically(model: onnx.ModelProto, model_dir: Path, settings: calibrate.Settings, scratch: Path) -> onnx.ModelProto:
+def _statically(
+    model: onnx.ModelProto, model_dir: Path, settings: calibrate.Settings, scratch: Path, asked: list[str]
+) -> onnx.ModelProto:
     """The graph with pairs. One scale for each channel is known to operator sets from 13 on: an older graph is raised to it where
     the engine gives the same numbers, and has one scale a weight where not."""
-    left = kept.of_static(model, model_dir, replace(settings.ranges, method="minmax"))
+    left = [*kept.of_static(model, model_dir, replace(settings.ranges, method="minmax")), *asked]
     if versions.of(model) < calibrate.OPSET:
         raised = _raised(model, model_dir, settings)
         settings = replace(settings, per_channel=settings.per_channel and raised is not None)

@@ -31,8 +31,7 @@ def of_dynamic(model: onnx.ModelProto) -> list[str]:
         node.name
         for node in model.graph.node
         # ONNX has an Attention of its own since operator set 23: queries, keys and values instead of one matrix.
-        if (node.op_type == "Attention" and node.domain != "com.microsoft")
-        or (node.op_type in _MATRICES and _stacked(node, ranks))
+        if (node.op_type == "Attention" and node.domain != "com.microsoft") or (node.op_type in _MATRICES and _stacked(node, ranks))
     ]
 
 
