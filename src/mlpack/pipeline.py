@@ -17,19 +17,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlpack import __version__, boot, cost, decide, digest, interrupts, licenses, output, plan, recipe, report, transform
+from mlpack import __version__, boot, cost, decide, digest, interrupts, licenses, output, recipe, report, transform
 from mlpack.errors import LimitError, MeasureError, MlpackError, PassError, RecipeError, ServiceError
-from mlpack.evidence import Bench, Data, check_disjoint, excerpt, known_data, take_data
-from mlpack.graphs import files
+from mlpack.evidence import Bench, Data, check_disjoint, excerpt, take_data
 from mlpack.measuring import machine
 from mlpack.measuring.measure import Effort
+from mlpack.outlook import foresee, is_tokenised, planned_of, told_apart
 from mlpack.packages import Package, Packages
-from mlpack.records import Candidate, Decision, Estimate, Measurement, Model, Plan, Recipe, Result
-from mlpack.signatures import signature_before, signature_known
+from mlpack.records import Candidate, Decision, Estimate, Measurement, Model, Plan, Result
+from mlpack.signatures import signature_before
 from mlpack.store import Store
 from mlpack.targets import TARGETS
 from mlpack.targets.contents import NO_FACTS, Facts
-from mlpack.transform import Bindings, Forecast
+from mlpack.transform import Bindings
+
+__all__ = ["Options", "build", "foresee", "run_package", "shown"]
 
 if TYPE_CHECKING:
     from mlpack.console import Console
@@ -54,45 +56,10 @@ class Options:
     effort: Effort = field(default_factory=Effort)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Foreseen:
-    """One candidate as a build would go."""
-
-    id: str
-    steps: tuple[Forecast, ...]
-    skipped: str | None
-
-    @property
-    def summary(self) -> str:
-        """What is cached, in a few words."""
-        if self.skipped:
-            return f"skipped: {self.skipped}"
-        missing = [step.name for step in self.steps if not step.cached]
-        return f"must run: {', '.join(missing)}" if missing else "cached"
-
-    def as_json(self) -> dict[str, Any]:
-        """For `--json`."""
-        return {"id": self.id, "skipped": self.skipped, "steps": [dataclasses.asdict(step) for step in self.steps]}
-
-
-def foresee(path: Path, store: Store, roots: tuple[Path, ...], only: str | None) -> tuple[Foreseen, ...]:
-    """Every candidate of a recipe, and what a build would have to run. Reads no framework unless the source is a new ONNX file."""
-    planned = _plan(path, only)
-    with recipe.lines_of(path):
-        source = transform.take_source(planned.recipe, store, (planned.recipe.root, *roots))
-    rows = []
-    source = _told_apart(source, planned.recipe, store, (planned.recipe.root, *roots), known_data) or source
-    bindings = _known_bindings(planned, source, store, roots)
-    for candidate in planned.candidates:
-        steps = () if candidate.skipped else tuple(transform.forecast(candidate, source, store, bindings))
-        rows.append(Foreseen(id=candidate.id, steps=steps, skipped=candidate.skipped))
-    return tuple(rows)
-
-
 def build(path: Path, store: Store, roots: tuple[Path, ...], options: Options, console: Console) -> tuple[dict[str, Any], Path]:
     """Build a recipe; the record that `build.json` holds, and where it lies. That nothing fits is an answer: `chosen` is None."""
     began = time.monotonic()
-    planned = _plan(path, options.only)
+    planned = planned_of(path, options.only)
     out = options.out or Path("out", planned.recipe.name)
     output.check(out)
     programs = {name: options.tools(name) for name in ("aws-lambda-rie", "podman")}
@@ -160,11 +127,11 @@ class _Build:
         """Evaluation data and what steps are bound to. Calibration is read against the float model's inputs."""
         wanted = self._plan.recipe
         signature, folder = signature_before(self._plan.baselines[0], self.source, wanted, self._store, self._say)
-        tokenised = _tokenised(wanted, folder)
+        tokenised = is_tokenised(wanted, folder)
         try:
             evaluation = take_data(wanted.evaluation, signature, self._store, self._roots, tokenised=tokenised)
         except RecipeError:
-            told = _told_apart(self.source, wanted, self._store, self._roots, take_data)
+            told = told_apart(self.source, wanted, self._store, self._roots, take_data)
             if told is None:
                 raise
             self.source = told
@@ -333,63 +300,6 @@ def _booted(package: Package, programs: Mapping[str, Path | None], store: Store)
             kept = {"how": up.how, "init_ms": round(up.init_ms, 1), "status": None if up.answer is None else up.status}
             (entry.dir / "boot.json").write_bytes(digest.canonical_json(kept))
     return transform.read_json(entry.dir / "boot.json")
-
-
-def _plan(path: Path, only: str | None) -> Plan:
-    planned = plan.expand(recipe.load(path))
-    planned = planned if only is None else plan.select(planned, only)
-    with recipe.lines_of(path):
-        recipe.check_licenses(planned.recipe, {candidate.target for candidate in planned.candidates if not candidate.skipped})
-    return planned
-
-
-def _known_bindings(planned: Plan, source: Model, store: Store, roots: tuple[Path, ...]) -> Bindings:
-    """What steps would be bound to, as far as the store knows: calibration can only be read once the float model is there."""
-    wanted: Recipe = planned.recipe
-    data = {"calibration": wanted.calibration, "evaluation": wanted.evaluation}
-    named = {name: reference for name, reference in data.items() if reference is not None}
-    if not signature_known(planned.baselines[0], source, store):
-        return {}
-    places = (wanted.root, *roots)
-    signature, folder = signature_before(planned.baselines[0], source, wanted, store, lambda _text: None)
-    tokenised = _tokenised(wanted, folder)
-    found = {name: known_data(reference, signature, store, places, tokenised=tokenised) for name, reference in named.items()}
-    known = {name: each for name, each in found.items() if each is not None}
-    examples = {"examples": excerpt(known["evaluation"], store)} if "evaluation" in known else {}
-    return {name: (each.tree, each.dir) for name, each in known.items()} | examples
-
-
-def _tokenised(wanted: Recipe, folder: Path) -> bool:
-    """Whether texts become the model's inputs."""
-    return wanted.serve.tokenizer is not None or (folder / files.TOKENIZER).is_file()
-
-
-def _told_apart(
-    source: Model, wanted: Recipe, store: Store, roots: tuple[Path, ...], read: Callable[..., Data | None]
-) -> Model | None:
-    """The source with axes of one name told apart that the evaluation data have several lengths for; None where that is not it.
-    `read`: `take_data`, or `known_data` to look ahead."""
-    from mlpack.graphs import axes
-
-    folder = store.path(source.tree)
-    if source.format != "onnx" or (folder / files.TOKENIZER).is_file():
-        return None
-    like = {"kind": "source/axes", "model": str(source.tree)}
-    if read is known_data and (store.nearest(like) or {}).get("model") != like["model"]:
-        return None
-    signature = files.read_signature(folder)
-    data = read(wanted.evaluation, axes.loosened(signature), store, roots, tokenised=False)
-    names = frozenset() if data is None else axes.contradicted(signature, data.calls)
-    if data is None or not names:
-        return None
-    action = {"kind": "source/axes", "version": 1, "model": str(source.tree), "axes": sorted(names), "data": str(data.tree)}
-    try:
-        with store.entry(action) as entry:
-            if not entry.hit:
-                axes.apart(folder, names, data.dir, entry.dir)
-    except PassError:
-        return None
-    return Model(format="onnx", tree=entry.digest, size_bytes=digest.size_of_tree(entry.dir))
 
 
 def _median(samples: tuple[float, ...]) -> float:

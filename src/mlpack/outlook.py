@@ -1,0 +1,116 @@
+"""What a build would do: its plan, and as far as the store knows what its steps are bound to. Runs no step.
+
+Promises: `foresee` reads no framework unless the source is a new ONNX file; what it calls cached, a build does not run again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlpack import digest, plan, recipe, transform
+from mlpack.errors import PassError
+from mlpack.evidence import Data, excerpt, known_data
+from mlpack.graphs import files
+from mlpack.records import Model, Plan, Recipe
+from mlpack.signatures import signature_before, signature_known
+from mlpack.store import Store
+from mlpack.transform import Bindings, Forecast
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Foreseen:
+    """One candidate as a build would go."""
+
+    id: str
+    steps: tuple[Forecast, ...]
+    skipped: str | None
+
+    @property
+    def summary(self) -> str:
+        """What is cached, in a few words."""
+        if self.skipped:
+            return f"skipped: {self.skipped}"
+        missing = [step.name for step in self.steps if not step.cached]
+        return f"must run: {', '.join(missing)}" if missing else "cached"
+
+    def as_json(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {"id": self.id, "skipped": self.skipped, "steps": [dataclasses.asdict(step) for step in self.steps]}
+
+
+def foresee(path: Path, store: Store, roots: tuple[Path, ...], only: str | None) -> tuple[Foreseen, ...]:
+    """Every candidate of a recipe, and what a build would have to run. Reads no framework unless the source is a new ONNX file."""
+    planned = planned_of(path, only)
+    with recipe.lines_of(path):
+        source = transform.take_source(planned.recipe, store, (planned.recipe.root, *roots))
+    rows = []
+    source = told_apart(source, planned.recipe, store, (planned.recipe.root, *roots), known_data) or source
+    bindings = _known_bindings(planned, source, store, roots)
+    for candidate in planned.candidates:
+        steps = () if candidate.skipped else tuple(transform.forecast(candidate, source, store, bindings))
+        rows.append(Foreseen(id=candidate.id, steps=steps, skipped=candidate.skipped))
+    return tuple(rows)
+
+
+def planned_of(path: Path, only: str | None) -> Plan:
+    """The plan of a recipe, with only what matches `only`. RecipeError for a licence that it needs and nobody accepted."""
+    planned = plan.expand(recipe.load(path))
+    planned = planned if only is None else plan.select(planned, only)
+    with recipe.lines_of(path):
+        recipe.check_licenses(planned.recipe, {candidate.target for candidate in planned.candidates if not candidate.skipped})
+    return planned
+
+
+def _known_bindings(planned: Plan, source: Model, store: Store, roots: tuple[Path, ...]) -> Bindings:
+    """What steps would be bound to, as far as the store knows: calibration can only be read once the float model is there."""
+    wanted: Recipe = planned.recipe
+    data = {"calibration": wanted.calibration, "evaluation": wanted.evaluation}
+    named = {name: reference for name, reference in data.items() if reference is not None}
+    if not signature_known(planned.baselines[0], source, store):
+        return {}
+    places = (wanted.root, *roots)
+    signature, folder = signature_before(planned.baselines[0], source, wanted, store, lambda _text: None)
+    tokenised = is_tokenised(wanted, folder)
+    found = {name: known_data(reference, signature, store, places, tokenised=tokenised) for name, reference in named.items()}
+    known = {name: each for name, each in found.items() if each is not None}
+    examples = {"examples": excerpt(known["evaluation"], store)} if "evaluation" in known else {}
+    return {name: (each.tree, each.dir) for name, each in known.items()} | examples
+
+
+def is_tokenised(wanted: Recipe, folder: Path) -> bool:
+    """Whether texts become the model's inputs."""
+    return wanted.serve.tokenizer is not None or (folder / files.TOKENIZER).is_file()
+
+
+def told_apart(
+    source: Model, wanted: Recipe, store: Store, roots: tuple[Path, ...], read: Callable[..., Data | None]
+) -> Model | None:
+    """The source with axes of one name told apart that the evaluation data have several lengths for; None where that is not it.
+    `read`: `take_data`, or `known_data` to look ahead."""
+    from mlpack.graphs import axes
+
+    folder = store.path(source.tree)
+    if source.format != "onnx" or (folder / files.TOKENIZER).is_file():
+        return None
+    like = {"kind": "source/axes", "model": str(source.tree)}
+    if read is known_data and (store.nearest(like) or {}).get("model") != like["model"]:
+        return None
+    signature = files.read_signature(folder)
+    data = read(wanted.evaluation, axes.loosened(signature), store, roots, tokenised=False)
+    names = frozenset() if data is None else axes.contradicted(signature, data.calls)
+    if data is None or not names:
+        return None
+    action = {"kind": "source/axes", "version": 1, "model": str(source.tree), "axes": sorted(names), "data": str(data.tree)}
+    try:
+        with store.entry(action) as entry:
+            if not entry.hit:
+                axes.apart(folder, names, data.dir, entry.dir)
+    except PassError:
+        return None
+    return Model(format="onnx", tree=entry.digest, size_bytes=digest.size_of_tree(entry.dir))
+
+
