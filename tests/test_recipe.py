@@ -19,7 +19,7 @@ from mlpack import recipe
 from mlpack.errors import ExitCode, RecipeError
 from mlpack.passes.prune import Prune
 from mlpack.passes.quantize import Quantize
-from mlpack.recipe_schema import parse_duration_ms, parse_size, parse_usd
+from mlpack.recipe_units import parse_duration_ms, parse_size, parse_usd
 from mlpack.records import Budgets, MetricSpec, Serve, Source, Step, TensorSpec, Variant
 from mlpack.targets import LambdaImage, LambdaZip
 
