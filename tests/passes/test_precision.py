@@ -203,7 +203,7 @@ def test_not_finite_calibration_is_named(tmp_path: Path) -> None:
     calls = calls_dir(tmp_path / "calls", {"x": (4, 64)})
     np.full(6 * 4 * 64, np.inf, dtype="<f4").tofile(calls / "calls.bin")
     said = refusal("precision", onnx_dir(tmp_path / "m"), Precision(type="int8", calibration=calls), tmp_path / "out")
-    assert "'x' is not finite on the calibration data" in said
+    assert "calibration call 0 (counted from 0) holds an infinite number in x" in said
 
 
 @pytest.mark.parametrize("wrong", [{"samples": 0}, {"largest_error": 0.0}, {"largest_error": 5.0}])

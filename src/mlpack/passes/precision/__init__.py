@@ -20,6 +20,7 @@ from mlpack.errors import PassError
 from mlpack.graphs import check, files, trials
 from mlpack.passes.optimize import ENGINE
 from mlpack.passes.precision import casts, checks, int8, trt_form
+from mlpack.passes.quantize import cuts
 
 if TYPE_CHECKING:
     import onnx
@@ -48,16 +49,17 @@ class Precision:
     """mixed: a node whose output in int8 is off by more than this part of its size (root mean square) stays in fp16."""
     calibration: Path | None = None
     """Directory of recorded calls (calls.json, calls.bin) for int8 and mixed; never the data that is reported on."""
-    calibration_method: Literal["minmax", "entropy", "percentile"] = "minmax"
+    calibration_method: cuts.Method = "minmax"
     """int8 and mixed: how the range of an activation is read from the calibration data."""
+    percentile: float = cuts.PERCENTILE
+    """Of `calibration_method: percentile`: this share of an activation's values, from zero outwards, keeps its size."""
     samples: int = 512
     """int8 and mixed: at most this many calls are used for calibration."""
     examples: Path | None = None
     """Directory of recorded calls (calls.json, calls.bin) on which the result is compared with its input."""
 
     def __post_init__(self) -> None:
-        if self.samples < 1:
-            raise ValueError(f"samples must be at least 1, not {self.samples}")
+        cuts.check(self.samples, self.percentile)
         if not 0 < self.largest_error < 1:
             raise ValueError(f"largest_error must lie between 0 and 1 (0.05 is 5 % of a node's output), not {self.largest_error}")
 

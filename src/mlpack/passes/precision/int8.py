@@ -15,7 +15,7 @@ from mlpack.data import reader
 from mlpack.errors import PassError
 from mlpack.graphs import check, files
 from mlpack.passes.precision import casts, checks
-from mlpack.passes.quantize import calibrate, qdq
+from mlpack.passes.quantize import calibrate, cuts, qdq, ranges
 from mlpack.passes.quantize.ranges import Ranges
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ class Wanted(Protocol):
     @property
     def calibration_method(self) -> str: ...
     @property
+    def percentile(self) -> float: ...
+    @property
     def samples(self) -> int: ...
 
 
@@ -67,11 +69,16 @@ def run(model: onnx.ModelProto, config: Wanted, model_dir: Path, out_dir: Path) 
     ]  # fmt: skip
     if not any(site.kind in calibrate.WEIGHTED for site in chosen):
         raise checks.nothing(model, f"no {', '.join(calibrate.WEIGHTED)} with large enough constant weights")
-    ranges = Ranges(calls=config.calibration, samples=config.samples, method=config.calibration_method)
-    largest = calibrate.largest(model, model_dir, qdq.tensors(model, chosen), ranges)
+    wanted = Ranges(
+        calls=config.calibration, samples=config.samples, method=config.calibration_method, percentile=config.percentile,
+        grid=cuts.SIGNED,
+    )  # fmt: skip
+    found = ranges.measured(model, model_dir, qdq.tensors(model, chosen), wanted, out_dir)
+    chosen = _ranged(model, chosen, found.refused)
+    largest = {name: found.largest(name) for name in found.ranges}
     signature = files.signature_of(model)
     feeds = list(islice(reader.read(config.calibration, model_dir, signature), _CHECKED_CALLS))
-    notes: dict[str, Any] = {}
+    notes: dict[str, Any] = {"remarks": list(found.remarks)} if found.remarks else {}
     if config.type == "mixed":
         errors = _errors(model, chosen, largest, feeds)
         chosen, notes["left_fp16"] = _holding(model, chosen, errors, config)
@@ -91,6 +98,16 @@ def run(model: onnx.ModelProto, config: Wanted, model_dir: Path, out_dir: Path) 
     files.save(model, out_dir)
     similar = checks.similarity(model_dir, out_dir, feeds, config.type, _LEAST[config.type])
     return notes | {"calibrated_on": config.calibration_method, "similarity": float(f"{similar:.6f}")}
+
+
+def _ranged(model: onnx.ModelProto, chosen: Sequence[qdq.Site], refused: Mapping[str, str]) -> list[qdq.Site]:
+    """The sites whose activations have ranges, with the residuals that still have a convolution to fuse into."""
+    read = {node.name: node.input for node in model.graph.node}
+    kept = [site for site in chosen if not {read[site.node][slot] for slot in site.activations} & refused.keys()]
+    if not any(site.kind != "Add" for site in kept):
+        raise PassError(f"precision: no node has a range to compute in: {next(iter(refused.values()))}")
+    still = {site.node for site in qdq.residuals(model, {site.node for site in kept})}
+    return [site for site in kept if site.kind != "Add" or site.node in still]
 
 
 def _name(model: onnx.ModelProto) -> None:

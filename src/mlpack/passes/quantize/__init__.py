@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from mlpack import temporary
 from mlpack.errors import PassError
 from mlpack.graphs import check, files, trials, versions
-from mlpack.passes.quantize import calibrate, dynamic, kept, ranges, widen
+from mlpack.passes.quantize import calibrate, cuts, dynamic, kept, widen
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import onnx
 
 _DYNAMIC = ("MatMul", "Gemm", "Attention", "LSTM")
@@ -55,12 +57,17 @@ class Quantize:
     """Embedding tables too (dynamic only): most of a small transformer's bytes, none of its time."""
     calibration: Path | None = None
     """Directory of recorded calls (calls.json, calls.bin) for the static method; never the data that is reported on."""
-    calibration_method: Literal["minmax", "entropy", "percentile"] = "minmax"
+    calibration_method: cuts.Method = "minmax"
     """Static only: how the range of an activation is read from the calibration data."""
+    percentile: float = cuts.PERCENTILE
+    """Of `calibration_method: percentile`: this share of an activation's values, from zero outwards, keeps its size."""
     samples: int = 512
     """Static only: at most this many calls are used for calibration."""
     keep_float: tuple[str, ...] = ()
     """Names of nodes that stay float, whatever the method: those of the graph that the step gets."""
+
+    def __post_init__(self) -> None:
+        cuts.check(self.samples, self.percentile)
 
 
 def run(model_dir: Path, config: Quantize, out_dir: Path) -> None:
@@ -75,7 +82,7 @@ def run(model_dir: Path, config: Quantize, out_dir: Path) -> None:
     if not any(node.op_type in wanted for node in files.nodes(model.graph)):
         raise _nothing(method, operators)  # trees alone, say: the quantizers need not have seen such a graph
     reduce_range = config.arch != "arm64" if config.reduce_range is None else config.reduce_range
-    remarks: list[str] = []
+    remarks: tuple[str, ...] = ()
     if method == "dynamic":
         left = dict.fromkeys(kept.of_dynamic(model), "it is a stack of matrices, or takes none") | _asked(model, config)
         before = {node.name: node.op_type for node in model.graph.node if node.op_type in wanted}
@@ -83,16 +90,15 @@ def run(model_dir: Path, config: Quantize, out_dir: Path) -> None:
         quantized = _integer_nodes(result)
     else:
         settings = _static(config, reduce_range)
-        remarks = ranges.remarks(model_dir, files.signature_of(model), settings.ranges)
         with temporary.directory("quantize", out_dir) as scratch:
             whole = files.load(model_dir)
             widen.widen(whole)
             before = {node.name: node.op_type for node in whole.graph.node if node.op_type in wanted}
             left = dict.fromkeys(calibrate.tiny(whole), "it is tiny") | _asked(whole, config)
-            result = _statically(whole, model_dir, settings, scratch, list(_asked(whole, config)))
+            result, remarks = _statically(whole, model_dir, settings, scratch, list(_asked(whole, config)))
             quantized = calibrate.quantized_nodes(result)
     if not quantized:
-        raise _nothing(method, operators)
+        raise _nothing(method, operators, remarks)
     counted = Counter(node.op_type for node in result.graph.node)
     for name in calibrate.WEIGHTED if method == "static" else ():
         counted[name] -= quantized.get(name, 0)
@@ -138,12 +144,13 @@ def _suited(model: onnx.ModelProto) -> str:
     return "static" if held["Conv"] > _FEW * held["MatMul"] else "dynamic"
 
 
-def _nothing(method: str, operators: Counter[str]) -> PassError:
+def _nothing(method: str, operators: Counter[str], remarks: Sequence[str] = ()) -> PassError:
     wanted = ", ".join(_DYNAMIC if method == "dynamic" else calibrate.WEIGHTED)
     found = ", ".join(f"{count} {name}" for name, count in operators.most_common(5))
     hint = ""
     if method == "dynamic" and (operators["Conv"] or operators["ConvTranspose"]):
         hint = "; dynamic int8 convolutions are several times slower than float: use `method: static` with calibration data"
+    hint += "".join(f"; {remark}" for remark in remarks)
     return PassError(f"quantize: nothing to quantize: no {wanted} with large enough constant weights among {found}{hint}")
 
 
@@ -162,16 +169,17 @@ def _static(config: Quantize, reduce_range: bool) -> calibrate.Settings:
             "100 to 500 samples that are not used for evaluation)"
         )
     return calibrate.Settings(
-        calls=config.calibration, samples=config.samples, method=config.calibration_method, per_channel=config.per_channel,
+        calls=config.calibration, samples=config.samples, method=config.calibration_method, percentile=config.percentile,
+        per_channel=config.per_channel,
         reduce_range=reduce_range, signed_activations=config.arch == "arm64",
     )  # fmt: skip
 
 
 def _statically(
     model: onnx.ModelProto, model_dir: Path, settings: calibrate.Settings, scratch: Path, asked: list[str]
-) -> onnx.ModelProto:
-    """The graph with pairs. One scale for each channel is known to operator sets from 13 on: an older graph is raised to it where
-    the engine gives the same numbers, and has one scale a weight where not."""
+) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+    """The graph with pairs, and remarks on the calls. One scale for each channel is known to operator sets from 13 on: an older
+    graph is raised to it where the engine gives the same numbers, and has one scale a weight where not."""
     left = [*kept.of_static(model, model_dir, replace(settings.ranges, method="minmax")), *asked]
     if versions.of(model) < calibrate.OPSET:
         raised = _raised(model, model_dir, settings)

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from itertools import islice
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from mlpack.data import reader
 from mlpack.errors import PassError
 from mlpack.graphs import check, files, quiet
 from mlpack.passes.quantize import ranges
@@ -32,6 +30,7 @@ class Settings:
     calls: Path
     samples: int
     method: str
+    percentile: float
     per_channel: bool
     reduce_range: bool
     signed_activations: bool
@@ -39,7 +38,7 @@ class Settings:
     @property
     def ranges(self) -> Ranges:
         """Where ranges come from."""
-        return Ranges(calls=self.calls, samples=self.samples, method=self.method)
+        return Ranges(calls=self.calls, samples=self.samples, method=self.method, percentile=self.percentile)
 
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -61,8 +60,8 @@ OPSET = 13
 
 def quantized(
     model: onnx.ModelProto, model_dir: Path, settings: Settings, scratch: Path, kept: Sequence[str] = ()
-) -> onnx.ModelProto:
-    """The graph with QDQ pairs; `kept`: names of nodes that stay float beside tiny ones.
+) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+    """The graph with QDQ pairs, and remarks on the calls; `kept`: names of nodes that stay float beside tiny ones.
 
     Raises PassError when shapes cannot be inferred or the calls do not fit.
     """
@@ -73,12 +72,13 @@ def quantized(
     operators = [*WEIGHTED, *_CARRIED]
     try:
         inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+        found = ranges.measured(inferred, model_dir, ranges.of_operators(inferred, operators), settings.ranges, scratch)
+        kept = [*tiny(model), *kept, *_without_range(inferred, found)]
         with quiet.engine_tools("quantize"):
-            reached = ranges.collected(inferred, model_dir, settings.ranges, operators, scratch)
             quantizer = QDQQuantizer(
                 inferred, settings.per_channel, settings.reduce_range, QuantType.QInt8,
                 QuantType.QInt8 if settings.signed_activations else QuantType.QUInt8,
-                reached, [], [*tiny(model), *kept], operators, {"ActivationSymmetric": False, "WeightSymmetric": True},
+                _reached(found), [], kept, operators, {"ActivationSymmetric": False, "WeightSymmetric": True},
             )  # fmt: skip
             quantizer.quantize_model()
             quantizer.model.save_model_to_file(str(scratch / files.MODEL), False)
@@ -87,47 +87,21 @@ def quantized(
             f"quantize: onnxruntime's static quantizer failed ({type(error).__name__}: {str(error)[:600]}); "
             "do the calibration data fit the model's inputs, and was the graph simplified first?"
         ) from error
-    return files.load(scratch)
+    return files.load(scratch), found.remarks
 
 
-def largest(model: onnx.ModelProto, model_dir: Path, names: Sequence[str], settings: Ranges) -> dict[str, float]:
-    """For each of these tensors, the absolute value that the calls reach: all of them, or what the method says is worth keeping.
-
-    Calls are read and forgotten one by one. Raises PassError when they do not fit the model.
-    """
+def _reached(found: ranges.Measured) -> Any:
+    """Ranges as the engine's quantizer takes them."""
     import numpy as np
-    from onnx import helper
+    from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
 
-    probe = type(model).FromString(model.SerializeToString())
-    del probe.graph.output[:]
-    probe.graph.output.extend(helper.make_tensor_value_info(name, 1, None) for name in names)  # TensorProto.FLOAT
-    opened = check.session_of(probe.SerializeToString(), "ORT_ENABLE_BASIC")
-    found = dict.fromkeys(names, 0.0)
-    collector = None if settings.method == "minmax" else _collector(settings.method)
-    for feed in islice(reader.read(settings.calls, model_dir, files.signature_of(model)), settings.samples):
-        for name, values in zip(names, check.run(opened, feed), strict=True):
-            if not np.isfinite(values).all():
-                raise PassError(f"calibration: {name!r} is not finite on the calibration data; does the model's input fit it?")
-            if collector is None:
-                found[name] = max(found[name], float(np.abs(values).max(initial=0)))
-            else:
-                with quiet.engine_tools("calibration"):
-                    collector.collect({name: values})
-    if collector is not None:
-        with quiet.engine_tools("calibration"):
-            for name, (low, high, *_) in collector.compute_collection_result().items():
-                found[name] = max(abs(float(low)), abs(float(high)))
-    return found
+    said = {name: tuple(np.array(end, np.float32) for end in ends) for name, ends in found.ranges.items()}
+    return TensorsData(CalibrationMethod.MinMax, said)
 
 
-def _collector(method: str) -> Any:
-    from onnxruntime.quantization.calibrate import HistogramCollector
-
-    # The engine's own settings for the two methods, but for the bins of "entropy": 128 quantized ones need more to choose from.
-    bins = 2048 if method == "percentile" else 1024
-    return HistogramCollector(
-        method=method, symmetric=True, num_bins=bins, num_quantized_bins=128, percentile=99.999, scenario="same"
-    )
+def _without_range(model: onnx.ModelProto, found: ranges.Measured) -> list[str]:
+    """Names of nodes that read or give what has no range."""
+    return [node.name for node in model.graph.node if any(name in found.refused for name in (*node.input, *node.output))]
 
 
 def tiny(model: onnx.ModelProto) -> list[str]:

@@ -8,8 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mlpack.graphs import weights
-from mlpack.passes.quantize import calibrate
-from mlpack.passes.quantize.ranges import Ranges
+from mlpack.passes.quantize.ranges import Ranges, measured
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,7 +57,8 @@ def _unlike(model: onnx.ModelProto, model_dir: Path, ranges: Ranges) -> list[str
     names = list(dict.fromkeys(name for node in joins for name in node.input if name not in stored))
     if not names:
         return []
-    found = calibrate.largest(model, model_dir, names, ranges)
+    seen = measured(model, model_dir, names, ranges)
+    found = {name: seen.largest(name) if name in seen.ranges else 0.0 for name in names}
     for name in {name for node in joins for name in node.input if name in stored}:
         found[name] = float(np.abs(weights.array(stored[name])).max(initial=0))
     kept = []

@@ -1,171 +1,258 @@
-"""What the calibration calls reach: a range for every activation, and what is wrong with the calls for that purpose.
+"""What the calibration calls reach: a range for every activation that is asked for, and what is wrong with the calls for that.
 
-Promises: calls are read a few at a time; a call with NaN or an infinite number is refused and named; calls that say little (one,
-all zero, one that alone makes a range) are taken and said. Histograms for `entropy` and `percentile` have their edges from a first
-look at all calls: the engine's grow a bin at a time when a later call reaches further, to hundreds of thousands, and its entropy
-takes time by the square of them.
-
-Source of `entropy`: S. Migacz, "8-bit Inference with TensorRT", GTC 2017: of all places to cut, the one whose 128 steps tell least
-apart from the whole distribution.
+Promises: calls are read one at a time, and what is kept of them does not grow with their number; of a call's activations no more
+than `_HELD_BYTES` are held at once (the calls are run again for the others). A call whose input is not finite is refused and named;
+an activation without a usable range (never finite, empty, zero) is named with its node and the call, and left to the caller. A call
+that alone makes a range is taken and said, with what it did. Which values a range keeps is for `cuts` to say.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from math import inf, prod
 from typing import TYPE_CHECKING, Any
 
+from mlpack import temporary
 from mlpack.data import reader
 from mlpack.errors import PassError
 from mlpack.graphs import check, files
+from mlpack.passes.quantize import cuts
+from mlpack.passes.quantize.cuts import Grid
+from mlpack.passes.quantize.tally import Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    import numpy as np
     import onnx
 
     from mlpack.records import Signature
 
-_BINS, _STEPS = 16_384, 128
-"""Of a histogram of absolute values, and of the 8 bits' half that they become."""
-_PERCENTILE = 99.999
-
-_ALONE = 8.0
-"""A call that reaches this many times as far as any other is said: it is probably damaged, and every step is coarser for it."""
-
-_CALLS_AT_A_TIME = 16
+_ALONE = 4.0
+"""A call that makes a range this many times as wide is said: two bits of eight are gone, and the call is probably damaged."""
+_HELD_BYTES = 256 << 20
 _SAID_MOST = 3
+_NAMED_MOST = 3
+_SMALLEST = 2.0**-118
+"""What reaches no further has no scale that float32 holds with all its bits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranges:
-    """Which recorded calls to look at, how many at most, and how a range is read from them."""
+    """Which recorded calls to look at, how many at most, and how a range is read from them for which steps."""
 
     calls: Path
     samples: int
     method: str
+    percentile: float = cuts.PERCENTILE
+    grid: Grid = cuts.UNSIGNED
 
 
-def collected(model: onnx.ModelProto, model_dir: Path, wanted: Ranges, operators: Sequence[str], scratch: Path) -> Any:
-    """The engine's `TensorsData`: a range for the inputs and outputs of these operators. Raises what its tools raise, and PassError
-    for calls that are not finite."""
-    import onnx
-    from onnxruntime.quantization import CalibrationDataReader
-    from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData, create_calibrator
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """`ranges`: by tensor, the lowest and highest value to keep. `refused`: why a tensor has none, in words. `remarks`: what a
+    reader of the result should know of the calls."""
 
+    ranges: Mapping[str, tuple[float, float]]
+    refused: Mapping[str, str]
+    remarks: tuple[str, ...]
+
+    def largest(self, name: str) -> float:
+        """How far from zero a tensor's range reaches."""
+        low, high = self.ranges[name]
+        return max(-low, high, 0.0)
+
+
+def measured(model: onnx.ModelProto, model_dir: Path, names: Sequence[str], wanted: Ranges, place: Path | None = None) -> Measured:
+    """Ranges of these float tensors of the graph over the calls. `place`: a folder for a temporary copy of the weights.
+
+    PassError for calls that are damaged, do not fit the model or hold what is not finite.
+    """
+    names = list(dict.fromkeys(names))
     signature = files.signature_of(model)
-
-    class Reader(CalibrationDataReader):  # type: ignore[misc]  # the engine's package carries no types
-        """A window over the calls: the calibrator keeps activations of one window only."""
-
-        def __init__(self, start: int) -> None:
-            self._calls = islice(reader.read(wanted.calls, model_dir, signature), start, start + _CALLS_AT_A_TIME)
-
-        def get_next(self) -> Any:
-            return next(self._calls, None)
-
-    (scratch / "calibrated").mkdir()
-    source = scratch / "calibrated" / files.MODEL
-    copied = onnx.ModelProto()
-    copied.CopyFrom(model)  # saving moves the weights out of what is saved
-    onnx.save_model(copied, source, save_as_external_data=True, location=files.DATA)
-    del copied
-    augmented = str(scratch / "calibrated" / "augmented.onnx")
-    calibrator = create_calibrator(source, list(operators), augmented_model_path=augmented, use_external_data_format=True)
-    for start in range(0, min(reader.count(wanted.calls), wanted.samples), _CALLS_AT_A_TIME):
-        calibrator.collect_data(Reader(start))
-    reached = calibrator.compute_data()
-    if wanted.method == "minmax":
-        return reached
-    feeds = islice(reader.read(wanted.calls, model_dir, signature), wanted.samples)
-    return TensorsData(CalibrationMethod.MinMax, _narrowed(source, reached, feeds, wanted.method))
+    inputs, count, heaviest = _inputs(model_dir, signature, wanted)
+    tallies = {name: Tally(detailed=wanted.method != "minmax") for name in names}
+    with temporary.directory("ranges", place) as folder:
+        probe = _Probe(model, folder)
+        for group in _groups(probe.sizes(names, heaviest)):
+            _seen(probe, group, _calls(model_dir, signature, wanted), tallies)
+    reasons = {name: _refusal(name, tally, probe.makers, count) for name, tally in tallies.items()}
+    refused = {name: reason for name, reason in reasons.items() if reason is not None}
+    ranges = {
+        name: cuts.cut(tally, wanted.method, wanted.grid, wanted.percentile)
+        for name, tally in tallies.items() if name not in refused
+    }  # fmt: skip
+    remarks = [*_of_calls(inputs, count), *_of_refused(refused), *_of_outliers(tallies | inputs, ranges, wanted.method)]
+    return Measured(ranges=ranges, refused=refused, remarks=tuple(remarks))
 
 
-def _narrowed(source: Path, reached: Any, feeds: Iterable[Any], method: str) -> dict[str, Any]:
-    """The ranges, each cut where the method says, by a histogram of absolute values over all calls."""
-    import numpy as np
-    import onnx
-
-    spans = {name: max(float(np.abs(edge).max(initial=0)) for edge in data.range_value) for name, data in reached.items()}
-    model = onnx.load(source, load_external_data=False)
-    known = {value.name for value in (*model.graph.input, *model.graph.output)}
-    model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in spans if name not in known)
-    probe = source.with_name("probe.onnx")
-    probe.write_bytes(model.SerializeToString())
-    opened = check.session_of(str(probe), "ORT_ENABLE_BASIC")
-    results = [value.name for value in opened.get_outputs()]
-    counted = {name: np.zeros(_BINS, np.int64) for name, span in spans.items() if 0 < span < float("inf")}
-    for feed in feeds:
-        seen = {**feed, **dict(zip(results, check.run(opened, feed), strict=True))}
-        for name, histogram in counted.items():
-            histogram += np.histogram(np.abs(seen[name]), _BINS, (0, spans[name]))[0]
-    cut = {name: _cut(histogram, method) * spans[name] / _BINS for name, histogram in counted.items()}
-    return {
-        name: tuple(np.clip(edge, -cut[name], cut[name]).astype(edge.dtype) if name in cut else edge for edge in data.range_value)
-        for name, data in reached.items()
-    }
+def _calls(model_dir: Path, signature: Signature, wanted: Ranges) -> Iterator[dict[str, Any]]:
+    return islice(reader.read(wanted.calls, model_dir, signature), wanted.samples)
 
 
-def _cut(histogram: np.ndarray[Any, Any], method: str) -> int:
-    """How many of the bins to keep."""
-    import numpy as np
-
-    if method == "percentile":
-        return int(np.searchsorted(histogram.cumsum(), histogram.sum() * _PERCENTILE / 100)) + 1
-    places = np.unique(np.geomspace(_STEPS, len(histogram), 100).astype(int))
-    return int(places[np.argmin([_told_apart(histogram, int(place)) for place in places])])
-
-
-def _told_apart(histogram: np.ndarray[Any, Any], place: int) -> float:
-    """The relative entropy of the distribution, cut here with all that is further at the edge, to its 128 steps."""
-    import numpy as np
-
-    kept = histogram[:place].astype(np.float64)
-    starts = np.linspace(0, place, _STEPS, endpoint=False).astype(int)
-    filled = (kept > 0).astype(np.float64)
-    level = np.add.reduceat(kept, starts) / np.maximum(1, np.add.reduceat(filled, starts))
-    steps = np.repeat(level, np.diff([*starts, place])) * filled
-    whole = kept.copy()
-    whole[-1] += histogram[place:].sum()
-    there = whole > 0
-    steps = np.where(there & (steps == 0), 1e-9 * whole.sum(), steps)
-    p, q = whole[there] / whole.sum(), steps[there] / steps.sum()
-    return float((p * np.log(p / q)).sum())
-
-
-def remarks(model_dir: Path, signature: Signature, wanted: Ranges) -> list[str]:
-    """What a reader of the result should know of the calls. Raises PassError for one that is not finite."""
-    import numpy as np
-
-    reached: dict[str, list[float]] = {spec.name: [] for spec in signature.inputs if spec.dtype.startswith("float")}
-    read = 0
-    for number, feed in enumerate(islice(reader.read(wanted.calls, model_dir, signature), wanted.samples)):
-        read += 1
-        for name, largest in reached.items():
-            values = feed[name]
-            if not np.isfinite(values).all():
-                what = "NaN" if np.isnan(values).any() else "an infinite number"
+def _inputs(model_dir: Path, signature: Signature, wanted: Ranges) -> tuple[dict[str, Tally], int, dict[str, Any]]:
+    """What the calls reach in the float inputs, how many calls there are, and the largest one. PassError as `measured`."""
+    tallies = {spec.name: Tally() for spec in signature.inputs if spec.dtype.startswith("float")}
+    heaviest: dict[str, Any] = {}
+    most = number = -1
+    for number, feed in enumerate(_calls(model_dir, signature, wanted)):
+        for name, tally in tallies.items():
+            tally.add(feed[name], number)
+            if tally.broken is not None:
                 raise PassError(
-                    f"quantize: calibration call {number} (counted from 0) holds {what} in {name}: no range can be read from it; "
-                    "leave it out of the calibration data"
+                    f"calibration call {number} (counted from 0) holds {tally.broken[1]} in {name}: no range can be read "
+                    "from it; leave it out of the calibration data"
                 )
-            largest.append(float(np.abs(values).max(initial=0)))
-    found = ["calibration is one call: ranges are what it alone reaches, and other data may reach further"] if read == 1 else []
-    for name, largest in reached.items():
-        found += _of_one(name, np.array(largest), wanted.method) if read > 1 or not any(largest) else []
-    return found[:_SAID_MOST]
+        if (size := sum(array.size for array in feed.values())) > most:
+            most, heaviest = size, feed
+    return tallies, number + 1, heaviest
 
 
-def _of_one(name: str, largest: np.ndarray[Any, Any], method: str) -> list[str]:
-    """What is to be said of one input, by how far each call reaches in it."""
-    if not largest.any():
-        return [f"calibration: {name} is zero in every call: the ranges behind it say nothing about real data"]
-    order = largest.argsort()
-    first, second = largest[order[-1]], largest[order[-2]]
-    if first <= _ALONE * second:
-        return []
+class _Probe:
+    """The graph, opened with any of its tensors as outputs: its weights are written once, and mapped."""
+
+    def __init__(self, model: onnx.ModelProto, folder: Path) -> None:
+        import onnx
+
+        copied = onnx.ModelProto()
+        copied.CopyFrom(model)
+        files.save(copied, folder)
+        self._folder = folder
+        self._graph = onnx.load(folder / files.MODEL, load_external_data=False)
+        self._inputs = {value.name for value in self._graph.graph.input}
+        self.makers = {name: node for node in self._graph.graph.node for name in node.output if name}
+
+    def opened(self, names: Sequence[str], nodes: Sequence[onnx.NodeProto] = ()) -> Any:
+        """A session whose outputs are these tensors, in this order; with more nodes, which read the graph's tensors."""
+        import onnx
+
+        changed = onnx.ModelProto()
+        changed.CopyFrom(self._graph)
+        changed.graph.node.extend(nodes)
+        del changed.graph.output[:]
+        changed.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
+        (self._folder / files.MODEL).write_bytes(changed.SerializeToString())
+        return check.session(self._folder, "ORT_DISABLE_ALL")
+
+    def values(self, opened: Any, names: Sequence[str], feed: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+        """The tensors' values in one call; the graph's own inputs are as they were given."""
+        made = iter(check.run(opened, feed))
+        yield from ((name, feed[name] if name in self._inputs else next(made)) for name in names)
+
+    def outputs(self, names: Sequence[str]) -> list[str]:
+        """Those of the names that the graph computes."""
+        return [name for name in names if name not in self._inputs]
+
+    def sizes(self, names: Sequence[str], feed: Mapping[str, Any]) -> dict[str, int]:
+        """The bytes of each tensor as float32 in this call."""
+        import onnx
+
+        computed = self.outputs(names)
+        shapes = [onnx.helper.make_node("Shape", [name], [f"{name}/shape"], name=f"{name}/shape") for name in computed]
+        found = check.run(self.opened([node.output[0] for node in shapes], shapes), feed) if computed else []
+        known = {name: 4 * prod(int(axis) for axis in shape) for name, shape in zip(computed, found, strict=True)}
+        return {name: known.get(name, 0) for name in names}
+
+
+def of_operators(model: onnx.ModelProto, operators: Sequence[str]) -> list[str]:
+    """The float tensors that nodes of these kinds read and give, weights apart, in the graph's order; types must be inferred."""
+    from onnx import TensorProto
+
+    graph = model.graph
+    stored = {tensor.name for tensor in graph.initializer}
+    typed = {value.name: value.type.tensor_type.elem_type for value in (*graph.value_info, *graph.output, *graph.input)}
+    floats = {name for name, kind in typed.items() if kind in (TensorProto.FLOAT, TensorProto.FLOAT16)} - stored
+    found = [name for node in graph.node if node.op_type in operators for name in (*node.input, *node.output)]
+    return [name for name in dict.fromkeys(found) if name in floats]
+
+
+def _groups(sizes: Mapping[str, int]) -> list[list[str]]:
+    """The tensors in groups that fit into `_HELD_BYTES` together, or hold one."""
+    groups: list[list[str]] = []
+    left = 0
+    for name, size in sizes.items():
+        if not groups or size > left:
+            groups.append([])
+            left = _HELD_BYTES
+        groups[-1].append(name)
+        left -= size
+    return groups
+
+
+def _seen(probe: _Probe, group: Sequence[str], calls: Iterator[dict[str, Any]], tallies: Mapping[str, Tally]) -> None:
+    """Counts the values of these tensors in every call."""
+    opened = probe.opened(probe.outputs(group)) if probe.outputs(group) else None
+    for number, feed in enumerate(calls):
+        for name, values in probe.values(opened, group, feed) if opened else ((name, feed[name]) for name in group):
+            tallies[name].add(values, number)
+
+
+def _refusal(name: str, tally: Tally, makers: Mapping[str, onnx.NodeProto], calls: int) -> str | None:
+    """Why no range of this tensor can be used, or None."""
+    node = makers.get(name)
+    who = f"node {node.name!r} ({node.op_type}) gives" if node is not None else "the input is"
+    if tally.broken is not None:
+        number, what = tally.broken
+        how_often = "every call" if tally.broken_calls == calls else f"{tally.broken_calls} of {calls} calls"
+        return f"{who} {what} in {name!r}, first in calibration call {number} (counted from 0), in {how_often}"
+    if tally.low is None or tally.high is None:
+        return f"{who} nothing in {name!r}: it is empty in every calibration call"
+    reach = max(-tally.low.value, tally.high.value)
+    if reach == 0:
+        return f"{who} {name!r}, which is zero in every calibration call: no scale can be read from that"
+    if reach < _SMALLEST:
+        return f"{who} {name!r}, which reaches {reach:.3g} at most: no scale can be that small"
+    return None
+
+
+def _of_calls(inputs: Mapping[str, Tally], count: int) -> Iterator[str]:
+    if count == 1:
+        yield "calibration is one call: ranges are what it alone reaches, and other data may reach further"
+    for name, tally in inputs.items():
+        if tally.low is not None and tally.high is not None and tally.low.value == tally.high.value == 0:
+            yield f"calibration: {name} is zero in every call: the ranges behind it say nothing about real data"
+
+
+def _of_refused(refused: Mapping[str, str]) -> Iterator[str]:
+    if refused:
+        first = next(iter(refused.values()))
+        more = "" if len(refused) == 1 else f"; {len(refused) - 1} more tensors have no range either"
+        yield f"{first}; nodes that would need its range stay float{more}"
+
+
+def _of_outliers(tallies: Mapping[str, Tally], ranges: Mapping[str, tuple[float, float]], method: str) -> list[str]:
+    """What single calls made of ranges, the call that did most first."""
+    by_call: dict[int, list[tuple[float, str]]] = {}
+    for name, tally in tallies.items():
+        if (found := _decided(tally, ranges.get(name))) is not None:
+            call, factor, change = found
+            by_call.setdefault(call, []).append((factor, f"{name} {change}"))
     remedy = "leave it out, or use `calibration_method: entropy`" if method == "minmax" else "leave it out if it is damaged"
-    who = f"calibration call {order[-1]} (counted from 0) is an outlier: it alone reaches {first:.4g} in {name}"
-    return [f"{who}, the others {second:.4g}, and every step of int8 is coarser for it; {remedy}"]
+    said = []
+    for call, found_ in sorted(by_call.items(), key=lambda item: (-len(item[1]), item[0]))[:_SAID_MOST]:
+        found_.sort(key=lambda each: (-each[0], each[1]))
+        more = f" and {len(found_) - _NAMED_MOST} more" if len(found_) > _NAMED_MOST else ""
+        said.append(
+            f"calibration call {call} (counted from 0) is an outlier: it alone decides the range of "
+            f"{'; '.join(text for _, text in found_[:_NAMED_MOST])}{more}: every step of int8 is coarser for it; {remedy}"
+        )
+    if len(by_call) > _SAID_MOST:
+        said.append(f"calibration: {len(by_call) - _SAID_MOST} more calls each decide a range alone")
+    return said
+
+
+def _decided(tally: Tally, kept: tuple[float, float] | None) -> tuple[int, float, str] | None:
+    """The one call that makes this tensor's range much wider than all others do: its number, the factor, and from what to what."""
+    if tally.low is None or tally.high is None or kept is None:
+        return None
+    for call in sorted({tally.low.call, tally.high.call}):
+        others = tally.without(call)
+        if others is None:
+            continue
+        before, after = (max(high, 0.0) - min(low, 0.0) for low, high in (others, kept))
+        if after > _ALONE * before:
+            factor = after / before if before else inf
+            times = f", {factor:.3g} times as wide" if before else ""
+            return call, factor, f"({others[0]:.4g} to {others[1]:.4g} without it, {kept[0]:.4g} to {kept[1]:.4g} with it{times})"
+    return None
