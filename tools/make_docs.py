@@ -29,6 +29,7 @@ _SECTIONS = (
     ("data", "DataKeys"),
     ("metric", "MetricKeys"),
     ("budgets", "BudgetKeys"),
+    ("search", "SearchKeys"),
     ("serve", "ServeKeys"),
 )
 

@@ -69,6 +69,32 @@ _ESTIMATE = {
     "basis": str,
 }
 
+_TRIED = {
+    "name": str,
+    "kept_float": Many(str),
+    "options": dict,
+    "fits": bool,
+    "why": str,
+    "seconds": float,
+    "metric": _TEXT,
+    "value": _NUMBER,
+    "drop": _NUMBER,
+    "ci_low": _NUMBER,
+    "ci_high": _NUMBER,
+    "ratio": _NUMBER,
+    "size_bytes": _COUNT,
+}
+
+_SEARCH = {
+    "layers": int,
+    "most": int,
+    "taken": _COUNT,
+    "ended": str,
+    "seconds": float,
+    "tried": Many(_TRIED),
+    "damage": Many({"node": str, "damage": _NUMBER}),
+}
+
 _CANDIDATE = {
     "id": str,
     "variant": str,
@@ -121,6 +147,7 @@ _CANDIDATE = {
     "estimates": Later(Many(_ESTIMATE)),
     "machine": Maybe(_MACHINE),
     "steps": Many({"pass": str, "config": dict, "seconds": float, "cached": bool, "notes": dict}),
+    "search": Later(Maybe(_SEARCH)),
     "reasons": Many(str),
 }
 
@@ -139,7 +166,14 @@ BUDGETS = {
 SHAPE = {
     "schema": int,
     "mlpack_version": str,
-    "recipe": {"name": str, "digest": str, "prefer": str, "budgets": BUDGETS, "tags": Many(str, keyed=True)},
+    "recipe": {
+        "name": str,
+        "digest": str,
+        "prefer": str,
+        "budgets": BUDGETS,
+        "tags": Many(str, keyed=True),
+        "search": Later({"minutes": _NUMBER}),
+    },
     "source": {"format": str, "digest": _TEXT},
     "machine": _MACHINE,
     "baseline": {
@@ -279,3 +313,9 @@ def estimates(one: Mapping[str, Any]) -> list[dict[str, Any]]:
 def estimated(one: Mapping[str, Any]) -> dict[str, Any] | None:
     """The estimate that stands for what was not measured of a candidate: None where its latency was."""
     return None if one["latency_ms"]["p50"] is not None else next(iter(estimates(one)), None)
+
+
+def searched(one: Mapping[str, Any]) -> dict[str, Any] | None:
+    """How a candidate came to its form, where more than the form that the recipe says was tried."""
+    found: dict[str, Any] | None = one.get("search")
+    return found if found is not None and len(found["tried"]) > 1 else None

@@ -215,6 +215,8 @@ class Console:
         verdict = summary.verdict(record)
         for warning in summary.warnings(record):
             self.warn(warning)
+        for line in summary.searches(record):
+            self.note(line)
         if verdict.chosen is not None:
             if not self._quiet:
                 for one in record["candidates"]:

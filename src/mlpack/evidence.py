@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite, isinf
 from pathlib import Path
 from typing import Any
@@ -153,6 +153,8 @@ class Bench:
     observe: Callable[[str], None]
     model_dir: Path | None = None
     """The float's own, for what it says of itself: what its columns are called, which outputs are drawn at random."""
+    judged: dict[tuple[Digest, Digest], Accuracy] = field(default_factory=dict)
+    """What this build knows already, by content of a package and of its baseline."""
 
     def measure(self, subjects: Mapping[str, Package], baseline_id: str, data: Data) -> dict[str, Measurement | MeasureError]:
         """A measurement of every package, taken in turns with the baseline's; packages of equal content share one.
@@ -187,9 +189,12 @@ class Bench:
                     _write(good, entry.dir / _RESULT)
         return {id_: taken[first[package.content]] for id_, package in subjects.items()}
 
-    def judge(self, twins: Mapping[str, Package], baseline_id: str, data: Data) -> dict[str, Measurement | MeasureError]:
-        """Accuracy alone, for packages of a device that is not here: predictions of their twins on this machine's processor. The
-        measurements have no times, no memory and no throughput. Errors as of `measure`."""
+    def judge(
+        self, twins: Mapping[str, Package], baseline_id: str, data: Data, outputs: Path | None = None
+    ) -> dict[str, Measurement | MeasureError]:
+        """Accuracy alone: of packages that are not to be timed yet, and of twins of those whose device is not here. Nothing else of
+        the measurements is set. `outputs`: a directory that keeps the baseline's outputs for the next call with the same baseline
+        and data. Errors as of `measure`."""
         here = machine.this_machine()
         action: dict[str, Any] = {
             "kind": "accuracy",
@@ -205,18 +210,24 @@ class Bench:
         if known is None:
             with self.packages.unpacked(twins) as folders, self.store.scratch() as work:
                 subjects = [_subject(id_, package, folders[id_]) for id_, package in twins.items()]
-                found = self._accuracies(subjects, baseline_id, data, work)
+                found = self._accuracies(subjects, baseline_id, data, work, outputs)
             taken = {id_: _accurate(here, each) if isinstance(each, Accuracy) else each for id_, each in found.items()}
             good = {str(twins[id_].content): each for id_, each in taken.items() if isinstance(each, Measurement)}
             if all(isinstance(each, Measurement) for each in taken.values()):
                 with self.store.entry(action, repeatable=False) as entry:
                     if not entry.hit:
                         _write(good, entry.dir / _RESULT)
-            return taken
-        kept = _read(known.dir / _RESULT)
-        return {id_: kept[str(package.content)] for id_, package in twins.items()}
+        else:
+            kept = _read(known.dir / _RESULT)
+            taken = {id_: kept[str(package.content)] for id_, package in twins.items()}
+        for id_, each in taken.items():
+            if isinstance(each, Measurement) and each.accuracy is not None:
+                self.judged[twins[id_].content, twins[baseline_id].content] = each.accuracy
+        return taken
 
-    def _accuracies(self, subjects: list[Subject], baseline_id: str, data: Data, work: Path) -> dict[str, Accuracy | MeasureError]:
+    def _accuracies(
+        self, subjects: list[Subject], baseline_id: str, data: Data, work: Path, outputs: Path | None = None
+    ) -> dict[str, Accuracy | MeasureError]:
         """An accuracy or a failure of every subject. Raises the baseline's failure."""
         isa = machine.this_machine().isa
         calls_ = data.calls
@@ -231,19 +242,38 @@ class Bench:
         )
         n_calls = len(calls_)
         self.observe(f"measure: accuracy on {n_calls} calls, {len(subjects)} packages")
-        predictions = measure.predict(subjects, data.dir, n_calls, work)
+        predictions: dict[str, Path | MeasureError] = {}
+        if outputs is not None:
+            predictions = self._kept_outputs(subjects, baseline_id, data, outputs)
+            subjects = [subject for subject in subjects if subject.id not in predictions]
+        predictions |= measure.predict(subjects, data.dir, n_calls, work)
         failed = {id_: found for id_, found in predictions.items() if isinstance(found, MeasureError)}
         if baseline_id in failed:
             raise failed[baseline_id]
         accuracies = judge.accuracies({id_: p for id_, p in predictions.items() if isinstance(p, Path)}, baseline_id)
         return {**accuracies, **failed}
 
+    def _kept_outputs(
+        self, subjects: list[Subject], baseline_id: str, data: Data, outputs: Path
+    ) -> dict[str, Path | MeasureError]:
+        """The baseline's outputs, made when they are asked for first. A failure is not kept."""
+        known = outputs / "outputs-0"
+        if known.with_suffix(".json").is_file():
+            return {baseline_id: known}
+        return measure.predict([s for s in subjects if s.id == baseline_id], data.dir, len(data.calls), outputs)
+
     def _take(self, packages: Mapping[str, Package], baseline_id: str, data: Data) -> dict[str, Measurement | MeasureError]:
         here = machine.this_machine()
         # Outputs of large evaluations are large: they lie on the store's disk, /tmp may be memory.
         with self.packages.unpacked(packages) as folders, self.store.scratch() as work:
             subjects = [_subject(id_, package, folders[id_]) for id_, package in packages.items()]
-            accuracies = self._accuracies(subjects, baseline_id, data, work)
+            base = packages[baseline_id].content
+            known = {id_: self.judged.get((package.content, base)) for id_, package in packages.items()}
+            accuracies: dict[str, Accuracy | MeasureError] = {id_: each for id_, each in known.items() if each is not None}
+            asked = [subject for subject in subjects if subject.id not in accuracies]
+            if asked:
+                asked += [subject for subject in subjects if subject.id == baseline_id and subject.id in accuracies]
+                accuracies = {**self._accuracies(asked, baseline_id, data, work), **accuracies}
             failed = {id_: found for id_, found in accuracies.items() if isinstance(found, MeasureError)}
             alive = [subject for subject in subjects if subject.id not in failed]
             timings = self._timings(alive, baseline_id, data, failed)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlpack import digest, plan, recipe, transform
+from mlpack import digest, plan, recipe, search, transform
 from mlpack.errors import PassError
 from mlpack.evidence import Data, excerpt, known_data
 from mlpack.graphs import files
@@ -28,6 +28,8 @@ class Foreseen:
     id: str
     steps: tuple[Forecast, ...]
     skipped: str | None
+    search: str | None = None
+    """What would be tried beyond these steps, in which order and for how long; None where nothing would."""
 
     @property
     def summary(self) -> str:
@@ -39,7 +41,8 @@ class Foreseen:
 
     def as_json(self) -> dict[str, Any]:
         """For `--json`."""
-        return {"id": self.id, "skipped": self.skipped, "steps": [dataclasses.asdict(step) for step in self.steps]}
+        steps = [dataclasses.asdict(step) for step in self.steps]
+        return {"id": self.id, "skipped": self.skipped, "steps": steps, "search": self.search}
 
 
 def foresee(path: Path, store: Store, roots: tuple[Path, ...], only: str | None) -> tuple[Foreseen, ...]:
@@ -52,7 +55,8 @@ def foresee(path: Path, store: Store, roots: tuple[Path, ...], only: str | None)
     bindings = _known_bindings(planned, source, store, roots)
     for candidate in planned.candidates:
         steps = () if candidate.skipped else tuple(transform.forecast(candidate, source, store, bindings))
-        rows.append(Foreseen(id=candidate.id, steps=steps, skipped=candidate.skipped))
+        foreseen = search.foreseen(candidate, planned)
+        rows.append(Foreseen(id=candidate.id, steps=steps, skipped=candidate.skipped, search=foreseen))
     return tuple(rows)
 
 

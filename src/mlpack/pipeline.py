@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlpack import __version__, boot, cost, decide, digest, interrupts, licenses, output, recipe, report, transform
+from mlpack import __version__, boot, cost, decide, digest, interrupts, licenses, output, recipe, report, search, transform
 from mlpack.errors import LimitError, MeasureError, MlpackError, PassError, RecipeError, ServiceError
 from mlpack.evidence import Bench, Data, check_disjoint, excerpt, take_data
 from mlpack.measuring import machine
@@ -115,8 +115,21 @@ class _Build:
         for candidate in self._all():
             self._maker.base_of(candidate.target)
         results = {candidate.id: self._made(candidate, evaluation, bindings) for candidate in self._all()}
-        for target_id in dict.fromkeys(candidate.target.id for candidate in self._all()):
-            self._measure(target_id, results, evaluation)
+        with self._store.scratch() as outputs:
+            searching = search.Search(
+                search.Means(
+                    plan=self._plan,
+                    store=self._store,
+                    packages=self._maker,
+                    source=self.source,
+                    bindings=bindings,
+                    evaluation=evaluation,
+                    outputs=outputs,
+                    observe=self._say,
+                )
+            )
+            for target_id in dict.fromkeys(candidate.target.id for candidate in self._all()):
+                self._measure(target_id, results, evaluation, searching)
         return {candidate.id: results[candidate.id] for candidate in self._plan.candidates}
 
     def _all(self) -> tuple[Candidate, ...]:
@@ -169,8 +182,8 @@ class _Build:
         self.packages[candidate.id] = package
         return Result(candidate=candidate, model=model, artifact=package.artifact)
 
-    def _measure(self, target_id: str, results: dict[str, Result], evaluation: Data) -> None:
-        """Put measurements and prices into the results of one target."""
+    def _measure(self, target_id: str, results: dict[str, Result], evaluation: Data, searching: search.Search) -> None:
+        """Put measurements and prices into the results of one target, after forms were found that are worth measuring."""
         baseline = next(candidate for candidate in self._plan.baselines if candidate.target.id == target_id)
         made = {**self._too_large, **self.packages}
         packed = {id_: p for id_, p in made.items() if results[id_].candidate.target.id == target_id}
@@ -193,6 +206,7 @@ class _Build:
         if TARGETS[baseline.target.kind].device == "gpu":
             self._judge(bench, baseline, results, evaluation)
             return
+        packed = {**packed, **self._searched(packed, baseline.id, results, bench, searching)}
         with self._console.step(f"{target_id}: measure"):
             measured = bench.measure(packed, baseline.id, evaluation)
         for id_, found in measured.items():
@@ -204,6 +218,19 @@ class _Build:
             if id_ == baseline.id:
                 self.baselines[target_id] = found
                 self.float_sizes[target_id] = packed[id_].artifact.size_bytes
+
+    def _searched(
+        self, packed: Mapping[str, Package], base: str, results: dict[str, Result], bench: Bench, searching: search.Search
+    ) -> dict[str, Package]:
+        """The packages of candidates that are not what they were at first; their results are renewed."""
+        renewed = {}
+        for id_, package in packed.items():
+            if search.held_back(results[id_].candidate, self._plan) is None:
+                with self._console.step(f"{id_}: search"):
+                    results[id_], found = searching.climb(results[id_], package, (results[base], packed[base]), bench)
+                if found is not package:
+                    renewed[id_] = self.packages[id_] = found
+        return renewed
 
     def _judge(self, bench: Bench, baseline: Candidate, results: dict[str, Result], evaluation: Data) -> None:
         """Accuracy by twins on this machine's processor, and estimates, into the results of a target whose device is not here."""

@@ -23,6 +23,7 @@ from mlpack.errors import RecipeError
 from mlpack.metrics import DEFAULT, METRICS
 from mlpack.recipe_tables import Passes, Structurer, Targets, filled, tables
 from mlpack.records import Budgets, MetricSpec, Recipe, Serve, Source, Target, TensorSpec
+from mlpack.trails import Search
 from mlpack.yaml_positions import Place, PlacedError, Problem
 
 
@@ -155,6 +156,7 @@ class _Reader:
             serve=Serve(**serve.model_dump()),
             tags=keys["tags"],
             accept_licenses=keys["accept_licenses"],
+            search=Search(minutes=keys["search"].minutes or None),
         )
         return dataclasses.replace(recipe, digest=_meaning(recipe))
 

@@ -166,6 +166,17 @@ def _metric(value: Any) -> Any:
     return value
 
 
+class SearchKeys(Keys):
+    """How long a build looks for the best forms of quantized candidates that miss a budget, all together. `off`: `{minutes: 0}`."""
+
+    minutes: Annotated[float, Field(ge=0)] = Field(default=5.0, description="after so many no further form is begun; 0 is off")
+
+
+def _search(value: Any) -> Any:
+    """`off` as the keys that it is short for."""
+    return {"minutes": 0} if value == "off" or value is False else value
+
+
 class RecipeKeys(Keys):
     """A recipe. Relative paths are relative to the recipe's own directory."""
 
@@ -185,6 +196,9 @@ class RecipeKeys(Keys):
     budgets: BudgetKeys = Field(default_factory=BudgetKeys, description="hard limits; a key left out is no limit")
     prefer: Literal["cost", "latency", "size", "accuracy"] = Field(
         default="cost", description="which of those within budget is chosen"
+    )
+    search: Annotated[SearchKeys, BeforeValidator(_search)] = Field(
+        default_factory=SearchKeys, description="`off`, or how long forms between int8 and float are looked for"
     )
     serve: ServeKeys = Field(default_factory=ServeKeys, description="what is called around the engine")
     accept_licenses: tuple[Text, ...] = Field(
@@ -231,6 +245,7 @@ def json_schema(steps: Mapping[str, type[Keys]], targets: Mapping[str, type[Keys
     whole = RecipeKeys.model_json_schema()
     definitions = whole["$defs"]
     whole["properties"]["metric"]["anyOf"].insert(0, {"type": "string", "minLength": 1})
+    whole["properties"]["search"]["anyOf"] = [{"enum": ["off"]}, {"$ref": whole["properties"]["search"].pop("$ref")}]
     whole["properties"]["inputs"]["additionalProperties"] = {"$ref": "#/$defs/InputKeys"}
     stepped: dict[str, Any] = {}
     placed: dict[str, Any] = {}

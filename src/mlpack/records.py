@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mlpack.digest import Digest
+from mlpack.trails import Search, Trail
 
 Shape = tuple[int | str, ...]
 """Axes of a tensor: a fixed length, or the name of a symbolic one."""
@@ -145,6 +146,7 @@ class Recipe:
     tags: Mapping[str, str]
     accept_licenses: tuple[str, ...] = ()
     """Licences of what packages redistribute, by their names in the table of licences, that the team has agreed to."""
+    search: Search = field(default_factory=Search)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -318,6 +320,8 @@ class Result:
     """Where latency and price were not measured: best first. `cost_per_million_usd` is None then."""
     failure: str | None = None
     over_limit: str | None = None
+    trail: Trail | None = None
+    """None where nothing was searched for: no step of the candidate can be varied, or the recipe says so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

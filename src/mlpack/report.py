@@ -18,6 +18,7 @@ from mlpack.buildjson import SCHEMA, Record
 from mlpack.decide import is_float
 from mlpack.digest import Digest
 from mlpack.records import Accuracy, Artifact, Decision, Estimate, Machine, Measurement, Plan, Result, Status, Verdict
+from mlpack.trails import Trail
 
 # --- build.json ----------------------------------------------------------------------------------------------------
 
@@ -55,6 +56,7 @@ def build_record(outcome: BuildOutcome) -> Record:
             "prefer": recipe.prefer,
             "budgets": dataclasses.asdict(recipe.budgets),
             "tags": dict(sorted(recipe.tags.items())),
+            "search": {"minutes": recipe.search.minutes},
         },
         "source": {"format": recipe.source.format, "digest": _text(outcome.source_digest)},
         "machine": _machine(outcome.machine),
@@ -75,7 +77,7 @@ def _candidate(result: Result, verdict: Verdict, outcome: BuildOutcome) -> Recor
     estimates = budgets.ranked(result.estimates, recipe.budgets, recipe.prefer)
     accuracy = result.measurement.accuracy if result.measurement and not head["is_baseline"] else None
     enough = budgets.samples_that_tell(accuracy, recipe.budgets.accuracy_drop) if accuracy else None
-    return head | _numbers(result, estimates, enough) | {"reasons": list(verdict.reasons)}
+    return head | _numbers(result, estimates, enough) | {"search": _search(result.trail), "reasons": list(verdict.reasons)}
 
 
 def _head(result: Result, status: Status, *, itself: bool) -> Record:
@@ -126,6 +128,21 @@ def _numbers(result: Result, estimates: Sequence[Estimate], enough: int | None) 
             }
             for step in (result.model.steps if result.model else ())
         ],
+    }
+
+
+def _search(trail: Trail | None) -> Record | None:
+    """How the candidate came to its form."""
+    if trail is None:
+        return None
+    return {
+        "layers": trail.layers,
+        "most": trail.most,
+        "taken": trail.taken,
+        "ended": trail.ended,
+        "seconds": round(sum(tried.seconds for tried in trail.tried), 3),
+        "tried": [dataclasses.asdict(tried) for tried in trail.tried],
+        "damage": [{"node": node, "damage": damage} for node, damage in trail.damage],
     }
 
 

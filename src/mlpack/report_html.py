@@ -29,6 +29,7 @@ def html(record: Mapping[str, Any]) -> str:
             _section("Candidates", _table(record)),
             _section("Why", _reasons(record)),
             _plots(record),
+            _section("Between int8 and float", _searches(record)),
             _section("Steps", _steps(record)),
             _section("Budgets", _budgets(record)),
             _section("Notes", _notes(record)),
@@ -210,6 +211,48 @@ def _drops(record: Mapping[str, Any]) -> str:
         return ""
     plot = svg.whiskers("Accuracy drop against the float", rows, _limits((budget, "budget", words.share)), words.share)
     return f"<p>Against the float of the same build, with 95 % intervals; to the right is worse.</p>{plot}"
+
+
+def _searches(record: Mapping[str, Any]) -> str:
+    """The forms that were tried of each candidate: their drops against the budget, and a table."""
+    budget = record["recipe"]["budgets"]["accuracy_drop"]
+    parts = []
+    for one in record["candidates"]:
+        if (search := buildjson.searched(one)) is None:
+            continue
+        rows = []
+        for number, tried in enumerate(search["tried"]):
+            numbers = (tried["ci_low"], tried["drop"], tried["ci_high"])
+            if None not in numbers:
+                around = Interval(low=min(numbers), value=tried["drop"], high=max(numbers))
+                label = f"{number + 1}. {tried['name']}"
+                rows.append(svg.Whisker(label=label, interval=around, marked=number == search["taken"]))
+        title = f"Accuracy drop of each form of {one['id']}"
+        plot = svg.whiskers(title, rows, _limits((budget, "budget", words.share)), words.share) if rows else ""
+        parts.append(
+            f"<h3><code>{_text(one['id'])}</code></h3>\n<p>{_text(_search_told(search))}</p>{plot}\n{_search_table(search)}"
+        )
+    return "\n".join(parts)
+
+
+def _search_told(search: Mapping[str, Any]) -> str:
+    most, layers = search["most"], words.count(search["layers"], "quantized layer")
+    return f"Every form as it was tried, at most {most} for {layers}; to the right is worse. It ended: {search['ended']}."
+
+
+def _search_table(search: Mapping[str, Any]) -> str:
+    damage = {row["node"]: row["damage"] for row in search["damage"]}
+    head = "".join(f"<th>{name}</th>" for name in ("form", "float layers", "latency", "size", "time", "why"))
+    rows = []
+    for number, tried in enumerate(search["tried"]):
+        ratio = words.UNKNOWN if tried["ratio"] is None else f"{words.number(tried['ratio'], 2)} × float"
+        kept = ", ".join(f"{name} ({words.share(damage.get(name))})" for name in tried["kept_float"])
+        numbers = (ratio, words.size(tried["size_bytes"]), words.seconds(tried["seconds"]))
+        cells = f"<td>{_text(kept)}</td>" + "".join(f'<td class="n">{_text(each)}</td>' for each in numbers)
+        name, chosen = f"{number + 1}. {tried['name']}", ' class="chosen"' if number == search["taken"] else ""
+        rows.append(f'<tr{chosen}><td class="name">{_text(name)}</td>{cells}<td>{_text(tried["why"])}</td></tr>')
+    table = f'<table class="plain"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+    return f'<div class="wide">{table}</div>'
 
 
 def _steps(record: Mapping[str, Any]) -> str:

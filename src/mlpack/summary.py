@@ -113,6 +113,38 @@ def drop(one: Mapping[str, Any]) -> str:
     return f"{words.share(accuracy['drop'])} ({words.share(accuracy['ci_low'])} to {words.share(accuracy['ci_high'])})"
 
 
+_NAMED = 3
+"""Layers that are named in a line; the page and build.json name all."""
+
+
+def searches(record: Mapping[str, Any]) -> list[str]:
+    """A line for each candidate of which more than one form was tried: how many, how long, and what ships."""
+    found = []
+    for one in record["candidates"]:
+        if (search := buildjson.searched(one)) is None:
+            continue
+        tried, taken = search["tried"], search["taken"]
+        said = (
+            f"{one['id']}: {words.count(len(tried), 'form')} tried, at most {search['most']} for "
+            f"{words.count(search['layers'], 'layer')}, in {words.seconds(search['seconds'])}"
+        )
+        if taken is None:
+            closest = min((t for t in tried if t["drop"] is not None), key=lambda t: t["drop"], default=None)
+            near = f"; the smallest drop was {words.share(closest['drop'])} ({closest['name']})" if closest else ""
+            found.append(f"{said}: {search['ended']}{near}")
+            continue
+        ships = tried[taken]
+        if ships["name"] == "float":
+            found.append(f"{said}: no form in fewer bits is inside every budget, so float ships under this name")
+            continue
+        kept = ships["kept_float"]
+        named = ", ".join(kept[:_NAMED]) + (f" and {len(kept) - _NAMED} more" if len(kept) > _NAMED else "")
+        drops = "" if ships["drop"] is None else f", drop {words.share(ships['drop'])} instead of {words.share(tried[0]['drop'])}"
+        ended = "" if search["ended"].startswith("inside") else f"; {search['ended']}"
+        found.append(f"{said}: {ships['name']}{f' ({named})' if kept else ''}{drops}{ended}")
+    return found
+
+
 def warnings(record: Mapping[str, Any]) -> list[str]:
     """What the decision cannot be relied on for: an evaluation set that is too small, a large drop that no budget looks at."""
     small: dict[int, list[Mapping[str, Any]]] = {}
@@ -135,7 +167,7 @@ def warnings(record: Mapping[str, Any]) -> list[str]:
 
 def notes(record: Mapping[str, Any]) -> list[str]:
     """What a reader should know about the packages and the numbers, each once, in the order of the candidates."""
-    found: dict[str, None] = dict.fromkeys([*warnings(record), *_package_notes(record["candidates"])])
+    found: dict[str, None] = dict.fromkeys([*warnings(record), *searches(record), *_package_notes(record["candidates"])])
     for one in record["candidates"]:
         for note in _estimate_notes(one):
             found.setdefault(note, None)

@@ -264,6 +264,8 @@ def _cold_starts(
     subjects: Sequence[Subject], calls_dir: Path, effort: Effort, observe: Callable[[str], None]
 ) -> Mapping[str, _Starts]:
     """Fresh processes, in turns: process start to first answer. The page cache is warm, as for all but a host's first start."""
+    if effort.cold_starts < 1:
+        return {s.id: _Starts((), (), ()) for s in subjects}
     observe(f"measure: {effort.cold_starts} cold starts each of {len(subjects)} packages")
     cpus = sorted(os.sched_getaffinity(0))
     load: dict[str, list[float]] = {s.id: [] for s in subjects}

@@ -1,0 +1,199 @@
+"""The ladder: what a quantized candidate that is outside its budgets is tried with next, until it is inside them. Pure.
+
+    bottom   as the recipe says it: every layer quantized that can be
+    layers   the layers that do most damage go back to float: bisection over their ranking
+    options  what costs no speed: scales by channel, clipped ranges, smoothed channels, corrected biases; what helps is kept
+    top      16-bit float, then float
+
+Promises: `climb` asks for at most `most(layers)` evaluations, the bottom among them, whatever comes out of them; equal answers give
+equal questions; what it ends with was inside every budget when it was asked. It makes and measures nothing: whoever drives it does.
+
+Which comes first follows from the ranking. Where few layers stand out (each does `STANDS_OUT` times the damage of the next), they
+are the fault, and the first guess is to keep just these. Where damage is spread over all, no few layers are at fault: options are
+tried first, and layers go back with those that helped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+STANDS_OUT = 4.0
+"""Damage is the energy of what a layer adds to the error over that of its output: 4 is one bit of its weights or activations."""
+SPARE = 5
+"""Evaluations beside those of one bisection: the bottom, a guess and options."""
+
+
+class Form(StrEnum):
+    """What a rung computes in."""
+
+    INT8 = "int8"
+    FP16 = "fp16"
+    FLOAT = "float"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rung:
+    """What to try: how many layers, from the head of the ranking, stay float, and which options are on."""
+
+    kept: int = 0
+    options: tuple[str, ...] = ()
+    form: Form = Form.INT8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What came of a rung. `accurate`: its accuracy keeps its budget; `lean`: so does what more float layers cost (speed, size).
+
+    `drop`: of the metric, lower is better; None where nothing could be measured."""
+
+    accurate: bool
+    lean: bool
+    drop: float | None = None
+
+    @property
+    def fits(self) -> bool:
+        """Inside every budget that was looked at."""
+        return self.accurate and self.lean
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ladder:
+    """What there is to climb: the damage of each quantized layer, largest first; the options that may be on, in order; which of
+    16-bit float and float are rungs here. `first_fit`: a bisection ends at the first rung that is inside, wherever it is."""
+
+    damage: tuple[float, ...]
+    options: tuple[str, ...] = ()
+    tops: tuple[Form, ...] = ()
+    first_fit: bool = False
+
+
+def most(layers: int) -> int:
+    """How many evaluations a candidate of that many quantized layers costs at most, the first among them."""
+    return SPARE + max(0, math.floor(math.log2(max(1, layers))))
+
+
+Climb = Generator[Rung, Outcome, Rung | None]
+"""Asks for rungs, is sent their outcomes, and gives the one to ship; None where none is inside."""
+
+
+def climb(ladder: Ladder, first: Outcome) -> Climb:
+    """Climb on from `first`, the bottom's outcome. The float is no evaluation: it is measured already, and never asked for."""
+    if first.fits:
+        return Rung()
+    return (yield from _Climbing(ladder).run(first))
+
+
+def standing_out(damage: Sequence[float]) -> int:
+    """How many layers at the head of a ranking stand out from the rest; 0 where none do. Never more than half of them."""
+    best, found = STANDS_OUT, 0
+    for count in range(1, len(damage) // 2 + 1):
+        above, below = damage[count - 1], damage[count]
+        factor = math.inf if below <= 0 < above or math.isinf(above) > math.isinf(below) else above / below if below > 0 else 1.0
+        if factor >= best and factor > (best if found else 0):
+            best, found = factor, count
+    return found
+
+
+class _Climbing:
+    """One climb: the evaluations that are left, and what the best of them was."""
+
+    def __init__(self, ladder: Ladder) -> None:
+        self._ladder = ladder
+        self._layers = len(ladder.damage)
+        self._left = most(self._layers) - 1 - sum(form is not Form.FLOAT for form in ladder.tops)
+        self._asked: dict[Rung, Outcome] = {}
+
+    def run(self, first: Outcome) -> Climb:
+        """The rungs in order. One that fits ends it."""
+        self._asked[Rung()] = first
+        found: Rung | None = None
+        guess = standing_out(self._ladder.damage)
+        if first.accurate or guess:
+            # Too slow or too large: only fewer conversions help, which is fewer quantized layers.
+            found = yield from self._layers_back(Rung(), guess)
+            if not first.accurate and not self._fits(found):
+                # Inside with so many layers float that nothing is gained: with options, fewer may do.
+                found = yield from self._options_on(Rung(kept=found.kept // 2 if found else 0))
+        else:
+            found = yield from self._options_on(Rung(), reserve=math.ceil(math.log2(max(1, self._layers))))
+            if not self._fits(found):
+                found = yield from self._layers_back(replace(found or Rung(), kept=0), 0)
+        return found if self._fits(found) else (yield from self._tops())
+
+    def _fits(self, rung: Rung | None) -> bool:
+        return rung is not None and rung in self._asked and self._asked[rung].fits
+
+    def _layers_back(self, bottom: Rung, guess: int) -> Climb:
+        """The fewest layers in float that are inside, by bisection: up to `low` too few, from `high` on enough. All of them are
+        float, which needs no asking. The guess is asked first, its neighbour next: a good guess costs two evaluations."""
+        low, high = 0, self._layers
+        found: Rung | None = None
+        queue = [guess, guess - 1] if guess else []
+        while high - low > 1:
+            count = queue.pop(0) if queue else 0
+            if not low < count < high:
+                if queue:
+                    continue
+                count = (low + high) // 2
+            rung = replace(bottom, kept=count)
+            outcome = yield from self._ask(rung)
+            if outcome is None:
+                break
+            if outcome.fits or (outcome.accurate and not self._speed_helps(bottom)):
+                high = count
+                found = rung if outcome.fits or not self._fits(found) else found
+                if outcome.fits and self._ladder.first_fit:
+                    break
+            else:
+                low = count
+                queue = []
+        return found
+
+    def _speed_helps(self, bottom: Rung) -> bool:
+        """Whether the bottom was accurate: then it is speed or size that more float layers have to mend."""
+        known = self._asked.get(bottom)
+        return known is not None and known.accurate
+
+    def _options_on(self, bottom: Rung, reserve: int = 0) -> Climb:
+        """One option after the other; each stays on that lessened the drop. `reserve`: evaluations left for a bisection."""
+        best, least = bottom, self._drop(bottom)
+        for option in self._ladder.options:
+            if self._left <= reserve:
+                break
+            rung = replace(best, options=(*best.options, option))
+            outcome = yield from self._ask(rung)
+            if outcome is None:
+                break
+            if outcome.fits:
+                return rung
+            if self._drop(rung) < least:
+                best, least = rung, self._drop(rung)
+        return best
+
+    def _drop(self, rung: Rung) -> float:
+        outcome = self._asked.get(rung)
+        return math.inf if outcome is None or outcome.drop is None or math.isnan(outcome.drop) else outcome.drop
+
+    def _tops(self) -> Climb:
+        for form in self._ladder.tops:
+            rung = Rung(form=form)
+            if form is Form.FLOAT:
+                return rung
+            outcome = yield from self._ask(rung, reserved=True)
+            if outcome is not None and outcome.fits:
+                return rung
+        return None
+
+    def _ask(self, rung: Rung, *, reserved: bool = False) -> Generator[Rung, Outcome, Outcome | None]:
+        """The rung's outcome; None where no evaluation is left. A rung that was asked costs nothing."""
+        if rung in self._asked:
+            return self._asked[rung]
+        if not reserved:
+            if self._left < 1:
+                return None
+            self._left -= 1
+        self._asked[rung] = yield rung
+        return self._asked[rung]

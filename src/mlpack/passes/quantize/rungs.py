@@ -1,0 +1,70 @@
+"""What of the quantize pass may be varied to lose less: a table of options, each with what it costs and why it may help.
+
+Promises: an option changes fields that the recipe left at their defaults, and no other: what is said stays as it is said. Their
+order is that of the ladder: what helps most by experience first, because the ladder asks for only a few.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+STEP = "quantize"
+"""The pass's name in the table of passes."""
+NODES = "keep_float"
+"""The field that names nodes to keep float."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """A change of one field. `method`: only where nodes were quantized by it, as the step's notes say; None wherever."""
+
+    name: str
+    field: str
+    value: Any
+    why: str
+    method: str | None = None
+
+
+OPTIONS: tuple[Option, ...] = (
+    Option(
+        name="scales by channel",
+        field="per_channel",
+        value=True,
+        why="a channel with small weights keeps its bits beside one with large ones; costs a few bytes",
+    ),
+    Option(
+        name="smoothed channels",
+        field="smooth",
+        value=True,
+        why="channels of activations that outlie are divided, and their weights multiplied: the scale of the others gets finer",
+    ),
+    Option(
+        name="clipped ranges",
+        field="calibration_method",
+        value="percentile",
+        why="a range that a few values make wide is cut: all others get finer steps",
+        method="static",
+    ),
+    Option(
+        name="corrected biases",
+        field="bias_correction",
+        value=True,
+        why="rounding shifts the mean of a node's outputs; what it shifts is added to the bias",
+    ),
+)
+
+
+def offered(config: Any, notes: Mapping[str, Any] | None) -> tuple[Option, ...]:
+    """The options that this config leaves open. `notes`: of the step as it ran with it; None: it did not run yet."""
+    fields = {each.name: each for each in dataclasses.fields(config)}
+    ran = None if notes is None else {notes.get("method"), *dict(notes.get("nodes", {})).values()}
+    return tuple(
+        option
+        for option in OPTIONS
+        if option.field in fields
+        and getattr(config, option.field) == fields[option.field].default != option.value
+        and (option.method is None or ran is None or option.method in ran)
+    )

@@ -1,0 +1,82 @@
+"""The verbs of the ladder: forms of a candidate made, packed and judged, one after the other, until one is inside its budgets.
+
+    as it is said: fits? → rank its nodes (`passes.quantize.damage`) → rung after rung (`ladder.climb`) → what ships, and its trail
+
+Promises: a rung is an ordinary chain of steps, and its package is judged as every package is, so that what was done before is not
+done again; what is asked for depends on results alone, not on the clock, but for speed where that is a budget; time ends a search
+between two rungs, and the search then says so. It decides nothing that `decide` does not decide again on what ships.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mlpack.evidence import Bench
+from mlpack.ladder import SPARE
+from mlpack.packages import Package
+from mlpack.passes.quantize import rungs
+from mlpack.records import Candidate, Plan, Result
+from mlpack.search.climbing import Climbing, Means
+from mlpack.targets import TARGETS
+
+__all__ = ["Means", "Search", "foreseen", "held_back"]
+
+
+def held_back(candidate: Candidate, plan: Plan) -> str | None:
+    """Why nothing is searched for with this candidate, in words; None where its ladder is climbed."""
+    steps = [step for step in candidate.steps if step.name == rungs.STEP]
+    if candidate.skipped is not None or len(steps) != 1:
+        return "it has no step to vary"
+    if plan.recipe.search.minutes is None:
+        return "search: off"
+    if getattr(steps[0].config, rungs.NODES):
+        return f"{rungs.STEP}: {rungs.NODES} says which nodes stay float"
+    if TARGETS[candidate.target.kind].device != "cpu":
+        return "it is not measured here"
+    return None
+
+
+def foreseen(candidate: Candidate, plan: Plan) -> str | None:
+    """What a build would try of this candidate beyond its steps, in words; None where that is nothing."""
+    if held_back(candidate, plan) is not None:
+        return None
+    recipe = plan.recipe
+    step = next(step for step in candidate.steps if step.name == rungs.STEP)
+    options = [option.name for option in rungs.offered(step.config, None)]
+    drop = "more than accuracy_drop" if recipe.budgets.accuracy_drop is not None else "much"
+    slow = " or is slower than its float" if recipe.prefer in ("cost", "latency") else ""
+    ways = ["layers back to float by the damage that each does (bisection)", *options]
+    minutes = f"{recipe.search.minutes:g}"
+    return (
+        f"if it loses {drop}{slow}: {', '.join(ways)}, until it is inside every budget; at most log2(layers) + {SPARE} "
+        f"evaluations, {minutes} min for all candidates (search)"
+    )
+
+
+class Search:
+    """All searches of one build: they share the recipe's minutes, in the order in which they are asked for."""
+
+    def __init__(self, means: Means) -> None:
+        self._means = means
+        self._spent = 0.0
+
+    def climb(self, result: Result, package: Package, floats: tuple[Result, Package], bench: Bench) -> tuple[Result, Package]:
+        """The candidate in the form that ships, with its trail. `floats`: the target's baseline, measured or not."""
+        if held_back(result.candidate, self._means.plan) is not None or result.model is None:
+            return result, package
+        climbing = Climbing(self._means, result, package, floats, bench)
+        found = climbing.run(self._time_left, self._spend)
+        trail = climbing.trail(found)
+        if found is None or found.package is None:
+            return replace(result, trail=trail), package
+        return replace(found.result, trail=trail), found.package
+
+    @property
+    def _seconds(self) -> float:
+        return 60 * (self._means.plan.recipe.search.minutes or 0.0)
+
+    def _time_left(self) -> bool:
+        return self._spent < self._seconds
+
+    def _spend(self, seconds: float) -> None:
+        self._spent += seconds

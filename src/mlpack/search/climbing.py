@@ -1,0 +1,280 @@
+"""One candidate's search: rung after rung made, packed and judged, until one is inside, none is left or the time is over."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mlpack import digest, interrupts, ladder, transform, words
+from mlpack.errors import LimitError, MlpackError, PassError, RecipeError, ServiceError
+from mlpack.evidence import Bench, Data
+from mlpack.ladder import Form, Ladder, Outcome, Rung
+from mlpack.measuring import machine
+from mlpack.packages import Package, Packages
+from mlpack.passes import PASSES
+from mlpack.passes.quantize import damage, rungs
+from mlpack.records import Candidate, Model, Plan, Result, Step
+from mlpack.search.judging import Judge, short
+from mlpack.store import Store
+from mlpack.targets import TARGETS
+from mlpack.trails import Trail, Tried
+from mlpack.transform import Bindings
+
+_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Means:
+    """What a search needs of a build. `outputs`: a directory for the build's time, where a float's predictions are kept."""
+
+    plan: Plan
+    store: Store
+    packages: Packages
+    source: Model
+    bindings: Bindings
+    evaluation: Data
+    outputs: Path
+    observe: Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """A form of a candidate that was made: what a build goes on with if it ships."""
+
+    result: Result
+    package: Package | None
+    outcome: Outcome
+    tried: Tried
+
+
+class Climbing:
+    """One candidate's search: what was tried, by rung."""
+
+    def __init__(self, means: Means, result: Result, package: Package, floats: tuple[Result, Package], bench: Bench) -> None:
+        self._means, self._bottom, self._package = means, result, package
+        self._float, self._float_package = floats
+        self._judge = Judge(
+            recipe=means.plan.recipe,
+            bench=bench,
+            evaluation=means.evaluation,
+            float_=self._float,
+            float_package=self._float_package,
+            outputs=means.outputs,
+        )
+        self._tried: list[tuple[Rung, Made]] = []
+        self._ranking: tuple[damage.Row, ...] = ()
+        self._options: dict[str, rungs.Option] = {}
+        self._order: tuple[str, ...] = ()
+        self._ended = ""
+
+    def run(self, time_left: Callable[[], bool], spend: Callable[[float], None]) -> Made | None:
+        """The form that ships; None where no rung is inside (then it is the bottom, whatever becomes of it)."""
+        first = self._evaluate(Rung(), spend)
+        if first.outcome.fits:
+            self._ended = "inside every budget as it is"
+            return first
+        if first.outcome.drop is None:
+            self._ended = "it could not be judged"
+            return None
+        if (ready := self._ladder(first.outcome, spend)) is None:
+            return None
+        climb = ladder.climb(ready, first.outcome)
+        try:
+            rung = next(climb)
+            while True:
+                if not time_left():
+                    minutes = f"{self._means.plan.recipe.search.minutes:g}"
+                    self._ended = f"the search's {minutes} minutes were over before rung {len(self._tried) + 1} (search.minutes)"
+                    return self._best()
+                rung = climb.send(self._evaluate(rung, spend).outcome)
+        except StopIteration as end:
+            taken: Rung | None = end.value
+        if taken is not None and taken.form is Form.FLOAT:
+            self._float_itself()
+        found = next((form for rung, form in self._tried if rung == taken and form.outcome.fits), None)
+        self._ended = "inside every budget" if found else "no rung is inside every budget"
+        return found
+
+    def trail(self, found: Made | None) -> Trail:
+        """What is kept of it."""
+        layers = len(self._nodes())
+        return Trail(
+            layers=layers,
+            most=ladder.most(layers),
+            tried=tuple(form.tried for _, form in self._tried),
+            taken=next((index for index, (_, form) in enumerate(self._tried) if form is found), None),
+            ended=self._ended,
+            damage=tuple((row.node, row.damage) for row in sorted(self._ranking, key=lambda row: -row.damage)),
+        )
+
+    def _best(self) -> Made | None:
+        """Of what was tried, the first that is inside with fewest layers float."""
+        inside = [(rung.kept, index) for index, (rung, form) in enumerate(self._tried) if form.outcome.fits]
+        return self._tried[min(inside)[1]][1] if inside else None
+
+    # --- what there is to climb ---------------------------------------------------------------------------------------
+
+    def _notes(self) -> Mapping[str, Any]:
+        model = self._bottom.model
+        runs = [run for run in model.steps if run.name == rungs.STEP] if model else []
+        return runs[0].notes if runs else {}
+
+    def _nodes(self) -> tuple[str, ...]:
+        return tuple(self._notes().get("nodes", {}))
+
+    def _ladder(self, first: Outcome, spend: Callable[[float], None]) -> Ladder | None:
+        """The candidate's ladder; None, and `_ended` says why, where its nodes cannot be ranked."""
+        try:
+            self._ranking, seconds = self._ranked()
+        except PassError as error:
+            self._ended = f"its layers cannot be ranked: {error}"
+            return None
+        spend(seconds)
+        prefer = self._means.plan.recipe.prefer
+        config = next(step.config for step in self._bottom.candidate.steps if step.name == rungs.STEP)
+        self._options = {option.name: option for option in rungs.offered(config, self._notes())}
+        rows = self._ranking
+        if first.accurate:  # what is to be gained is time: the nodes where integers pay least go first, whatever they lose
+            rows = tuple(sorted(rows, key=lambda row: row.intensity))
+        self._order = tuple(row.node for row in rows)
+        return Ladder(
+            damage=(1.0,) * len(rows) if first.accurate else tuple(row.damage for row in rows),
+            options=tuple(self._options),
+            tops=self._tops(),
+            first_fit=prefer == "accuracy",
+        )
+
+    def _tops(self) -> tuple[Form, ...]:
+        """16-bit float and float, where neither is a candidate of its own: what can be chosen by its own name is not hidden behind
+        another's."""
+        recipe, target = self._means.plan.recipe, self._bottom.candidate.target
+        if recipe.variants is None:
+            return ()
+        half = any(step.name == "precision" for variant in recipe.variants for step in variant.steps)
+        plain = any(not variant.steps for variant in recipe.variants)
+        native = target.arch in TARGETS[target.kind].float16_archs
+        return (*((Form.FP16,) if native and not half else ()), *(() if plain or self._float.over_limit else (Form.FLOAT,)))
+
+    def _ranked(self) -> tuple[tuple[damage.Row, ...], float]:
+        """The quantized nodes by damage, from the store where that is known, and how long it took."""
+        store, bindings, candidate = self._means.store, self._means.bindings, self._bottom.candidate
+        place = next(index for index, step in enumerate(candidate.steps) if step.name == rungs.STEP)
+        name = "calibration" if "calibration" in bindings else "examples"
+        calls, folder = bindings[name]
+        trees = [
+            transform.run_steps(
+                replace(candidate, steps=candidate.steps[:end]), self._means.source, store, bindings, self._means.observe
+            ).tree
+            for end in (place, place + 1)
+        ]
+        action = {
+            "kind": "damage",
+            "version": damage.VERSION,
+            "models": [str(tree) for tree in trees],
+            "nodes": list(self._nodes()),
+            "calls": str(calls),
+            "tools": {name: transform.version_of(name) for name in ("onnx", "onnxruntime")},
+        }
+        with store.entry(action, repeatable=False) as entry:
+            if not entry.hit:
+                self._means.observe(f"{candidate.variant}: what each of {len(self._nodes())} quantized nodes loses")
+                rows = damage.rank(store.path(trees[0]), store.path(trees[1]), self._nodes(), folder, entry.dir)
+                (entry.dir / "damage.json").write_bytes(digest.canonical_json(damage.plain(rows)))
+        return damage.read_rows(json.loads((entry.dir / "damage.json").read_bytes())), entry.seconds
+
+    # --- one rung -----------------------------------------------------------------------------------------------------
+
+    def _candidate(self, rung: Rung) -> tuple[Candidate, dict[str, Any]]:
+        """The candidate in this form, and the options that differ from the recipe's."""
+        bottom = self._bottom.candidate
+        if rung.form is Form.FLOAT:
+            return replace(bottom, steps=self._float.candidate.steps), {}
+        if rung.form is Form.FP16:
+            half = Step(name="precision", config=PASSES["precision"].config(type="fp16"))
+            return replace(bottom, steps=tuple(half if step.name == rungs.STEP else step for step in bottom.steps)), {}
+        changed = {self._options[name].field: self._options[name].value for name in rung.options}
+        given = changed | ({rungs.NODES: self._order[: rung.kept]} if rung.kept else {})
+        steps = tuple(
+            replace(step, config=replace(step.config, **given)) if step.name == rungs.STEP else step for step in bottom.steps
+        )
+        return replace(bottom, steps=steps), changed
+
+    def _evaluate(self, rung: Rung, spend: Callable[[float], None]) -> Made:
+        began = time.monotonic()
+        interrupts.check()
+        candidate, changed = self._candidate(rung)
+        result, package = self._made(rung, candidate)
+        judged = self._judge.judged(result, package)
+        seconds = self._seconds(candidate, package, time.monotonic() - began)
+        spend(seconds)
+        accuracy, outcome, why = judged.accuracy, judged.outcome, judged.why
+        tried = Tried(
+            name=self._name(rung),
+            kept_float=self._order[: rung.kept],
+            options=changed,
+            fits=outcome.fits,
+            why=why,
+            seconds=round(seconds, 3),
+            ratio=judged.ratio,
+            size_bytes=result.artifact.size_bytes if result.artifact else None,
+            **{name: getattr(accuracy, name) for name in ("metric", "value", "drop", "ci_low", "ci_high") if accuracy},
+        )
+        form = Made(result=result, package=package, outcome=outcome, tried=tried)
+        self._tried.append((rung, form))
+        self._means.observe(f"{candidate.id}: rung {len(self._tried)}, {tried.name}: {short(why)}")
+        return form
+
+    def _made(self, rung: Rung, candidate: Candidate) -> tuple[Result, Package | None]:
+        """The form's model and package, or why there is none."""
+        if rung == Rung():
+            return self._bottom, self._package
+        means = self._means
+        model: Model | None = None
+        try:
+            model = transform.run_steps(candidate, means.source, means.store, means.bindings, means.observe)
+            package = means.packages.pack(candidate, model, means.evaluation.sample(means.plan.recipe))
+        except LimitError as error:
+            return Result(candidate=candidate, model=model, over_limit=str(error)), None
+        except (RecipeError, ServiceError):
+            raise
+        except MlpackError as error:
+            interrupts.check()
+            return Result(candidate=candidate, model=model, failure=str(error)), None
+        return Result(candidate=candidate, model=model, artifact=package.artifact), package
+
+    def _seconds(self, candidate: Candidate, package: Package | None, took: float) -> float:
+        """How long this form took when it was evaluated first. The search's minutes are counted by it, so that a build which finds
+        everything in the store ends where the first one ended."""
+        step = next((step for step in candidate.steps if step.name in (rungs.STEP, "precision")), None)
+        action = {
+            "kind": "rung",
+            "version": _VERSION,
+            "package": str(package.content) if package else None,
+            "step": transform.plain(step) if step else None,
+            "model": str(self._bottom.model.tree) if self._bottom.model else None,
+            "float": str(self._float_package.content),
+            "data": str(self._means.evaluation.tree),
+            "machine": dataclasses.asdict(machine.this_machine()),
+        }
+        with self._means.store.entry(action, repeatable=False) as entry:
+            if not entry.hit:
+                (entry.dir / "seconds.json").write_bytes(digest.canonical_json({"seconds": round(took, 3)}))
+        return float(transform.read_json(entry.dir / "seconds.json")["seconds"])
+
+    def _float_itself(self) -> None:
+        """The last rung: the float's own model under this candidate's name."""
+        rung = Rung(form=Form.FLOAT)
+        self._evaluate(rung, lambda _seconds: None)
+
+    def _name(self, rung: Rung) -> str:
+        if rung.form is not Form.INT8:
+            return "16-bit float" if rung.form is Form.FP16 else "float"
+        kept = [f"{rung.kept} of {words.count(len(self._nodes()), 'layer')} float"] if rung.kept else []
+        return ", ".join((*kept, *rung.options)) or "as it is said"
+
+

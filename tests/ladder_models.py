@@ -1,0 +1,86 @@
+"""Small models of which one layer ruins int8, with their projects: for tests of the search between int8 and float."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import workshop
+from workshop import FEATURES, Workshop
+
+LAYERS, BAD = 12, 7
+
+RECIPE = """\
+name: ladder
+source: {onnx: model.onnx}
+data: {evaluation: eval.npz, calibration: calib.npz}
+metric: cosine
+variants: {fp32: [], int8: [quantize]}
+targets:
+  lambda-zip: {arch: x86_64, memory_mb: 1769}
+budgets: {accuracy_drop: 0.01}
+prefer: size
+"""
+
+
+def chain(root: Path, recipe: str = RECIPE) -> Workshop:
+    """Products of matrices one after the other; in each column of one of them a weight is so large that 7 bits leave the others
+    nothing, and what it is multiplied with is so small that the others matter."""
+    import numpy as np
+    from onnx import TensorProto, helper, numpy_helper
+
+    random = np.random.default_rng(7)
+    nodes, stored, name = [], [], "x"
+    for layer in range(LAYERS):
+        weight = random.normal(size=(FEATURES, FEATURES)).astype("float32") / FEATURES**0.5
+        if layer == BAD:
+            weight[0] = 300.0
+        stored.append(numpy_helper.from_array(weight, f"w{layer}"))
+        nodes.append(helper.make_node("MatMul", [name, f"w{layer}"], [f"h{layer}"], f"product{layer}"))
+        scale = np.ones(FEATURES, "float32")
+        scale[0] = 1e-5 if layer == BAD - 1 else 1.0
+        stored.append(numpy_helper.from_array(scale, f"s{layer}"))
+        nodes.append(helper.make_node("Tanh", [f"h{layer}"], [f"t{layer}"], f"tanh{layer}"))
+        nodes.append(helper.make_node("Mul", [f"t{layer}", f"s{layer}"], [f"m{layer}"], f"scale{layer}"))
+        name = f"m{layer}"
+    ends = [helper.make_tensor_value_info(each, TensorProto.FLOAT, ["batch", FEATURES]) for each in ("x", name)]
+    return _project(root, helper.make_graph(nodes, "g", ends[:1], ends[1:], stored), (FEATURES,), recipe)
+
+
+def convolutions(root: Path, recipe: str = RECIPE) -> Workshop:
+    """Convolutions one after the other, of which one has such weights."""
+    import numpy as np
+    from onnx import TensorProto, helper, numpy_helper
+
+    random = np.random.default_rng(7)
+    nodes, stored, name, channels = [], [], "x", 16
+    for layer in range(LAYERS):
+        weight = random.normal(size=(channels, channels, 3, 3)).astype("float32") / (9 * channels) ** 0.5
+        if layer == BAD:
+            weight[:, 0] = 300.0
+        scale = np.ones((1, channels, 1, 1), "float32")
+        scale[0, 0] = 1e-5 if layer == BAD - 1 else 1.0
+        stored += [numpy_helper.from_array(weight, f"w{layer}"), numpy_helper.from_array(scale, f"s{layer}")]
+        nodes.append(helper.make_node("Conv", [name, f"w{layer}"], [f"h{layer}"], f"conv{layer}", pads=[1] * 4))
+        nodes.append(helper.make_node("Tanh", [f"h{layer}"], [f"t{layer}"], f"tanh{layer}"))
+        nodes.append(helper.make_node("Mul", [f"t{layer}", f"s{layer}"], [f"m{layer}"], f"scale{layer}"))
+        name = f"m{layer}"
+    ends = [helper.make_tensor_value_info(each, TensorProto.FLOAT, ["batch", channels, 8, 8]) for each in ("x", name)]
+    return _project(root, helper.make_graph(nodes, "g", ends[:1], ends[1:], stored), (channels, 8, 8), recipe)
+
+
+def _project(root: Path, graph: Any, shape: tuple[int, ...], recipe: str) -> Workshop:
+    import numpy as np
+    import onnx
+    from onnx import helper
+
+    made = workshop.make(root)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    for leftover in root.glob("model.onnx*"):
+        leftover.unlink()
+    onnx.save(model, root / "model.onnx")
+    random = np.random.default_rng(11)
+    for name, count in (("eval", 24), ("calib", 12)):
+        np.savez(root / f"{name}.npz", x=random.normal(size=(count, *shape)).astype("float32"))
+    made.recipe.write_text(recipe)
+    return made

@@ -1,0 +1,177 @@
+"""Searches between int8 and float in real builds: one bad layer is found, counted, kept in the store and drawn."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ladder_models
+from ladder_models import BAD, LAYERS, RECIPE
+from mlpack import buildjson, ladder, pipeline
+from mlpack.passes.quantize import Quantize, damage, run, rungs
+from workshop import Workshop
+
+INT8 = "int8@lambda-zip-x86_64"
+
+
+def of(record: dict[str, Any], name: str = INT8) -> dict[str, Any]:
+    """A candidate of a record."""
+    return next(one for one in record["candidates"] if one["id"] == name)
+
+
+def kinds(made: Workshop) -> Counter[str]:
+    """How often each kind of action was done in the store."""
+    return Counter(json.loads(path.read_bytes())["action"]["kind"] for path in (made.store.root / "actions").iterdir())
+
+
+@pytest.mark.parametrize("make", [ladder_models.chain, pytest.param(ladder_models.convolutions, marks=pytest.mark.slow)])
+def test_one_bad_layer_alone_goes_back_to_float(make: Callable[[Path], Workshop], tmp_path: Path) -> None:
+    """Within log2(n) + 5 evaluations, and a rebuild evaluates nothing."""
+    made = make(tmp_path / "project")
+    record, out = made.build(keep_all=True)
+    one = of(record)
+    search = one["search"]
+    assert one["status"] == "ok"
+    assert one["accuracy"]["drop"] <= 0.01 < search["tried"][0]["drop"]
+    assert search["layers"] == LAYERS
+    assert search["taken"] == len(search["tried"]) - 1
+    kept = search["tried"][-1]["kept_float"]
+    assert [name[-1] for name in kept] == [str(BAD)]
+    assert search["damage"][0]["node"] == kept[0]
+    assert search["damage"][0]["damage"] > 10 * search["damage"][1]["damage"]
+    # What comes in from the bad layer is not counted against those behind it.
+    assert len(search["damage"]) == LAYERS
+    assert all(row["damage"] < 0.01 for row in search["damage"][1:])
+    assert len(search["tried"]) <= math.log2(LAYERS) + 5
+    done = kinds(made)
+    assert done["rung"] == done["step/quantize"] == done["accuracy"] == len(search["tried"])
+    assert done["damage"] == done["measurement"] == 1
+    (quantize,) = (step for step in one["steps"] if step["pass"] == "quantize")
+    assert quantize["config"]["keep_float"] == kept
+    assert {row.summary for row in pipeline.foresee(made.recipe, made.store, (made.root,), None)} == {"cached"}
+
+    again, _ = made.build(keep_all=True)
+    assert kinds(made) == done
+    assert of(again)["search"] == search
+    assert of(again)["package"] == one["package"]
+
+    told = (out / "report.md").read_text()
+    assert f"2 forms tried, at most {ladder.most(LAYERS)} for {LAYERS} layers" in told
+    page = (out / "report.html").read_text()
+    assert f"Accuracy drop of each form of {INT8}" in page
+    assert page.count("budget 0.01") == 2
+    assert buildjson.read(out / "build.json")["candidates"] == again["candidates"]
+
+
+@pytest.mark.slow
+def test_what_is_inside_ships_the_bytes_that_it_shipped_without_a_search(tmp_path: Path) -> None:
+    made = ladder_models.chain(tmp_path / "project", RECIPE.replace("0.01", "2"))
+    record, _ = made.build()
+    search = of(record)["search"]
+    assert [tried["name"] for tried in search["tried"]] == ["as it is said"]
+    assert search["taken"] == 0
+    assert search["damage"] == []
+    made.edit(lambda text: text + "search: off\n")
+    off, _ = made.build()
+    assert of(off)["search"] is None
+    assert of(off)["package"] == of(record)["package"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("said", ["search: off\n", "search: {minutes: 0}\n", "search: false\n", ""])
+def test_the_recipe_may_forbid_it(said: str, tmp_path: Path) -> None:
+    """By its key, or by saying which nodes stay float."""
+    made = ladder_models.chain(tmp_path / "project", RECIPE + said)
+    if not said:
+        made.edit(lambda text: text.replace("[quantize]", "[{quantize: {keep_float: [product0]}}]"))
+    record, _ = made.build()
+    assert of(record)["search"] is None
+    assert of(record)["status"] == "over_budget"
+    rows = {row.id: row.search for row in pipeline.foresee(made.recipe, made.store, (made.root,), None)}
+    assert rows[INT8] is None
+
+
+def test_plan_says_what_would_be_tried(tmp_path: Path) -> None:
+    made = ladder_models.chain(tmp_path / "project")
+    rows = {row.id: row for row in pipeline.foresee(made.recipe, made.store, (made.root,), None)}
+    assert rows["fp32@lambda-zip-x86_64"].search is None
+    said = rows[INT8].as_json()["search"]
+    assert "layers back to float by the damage" in said
+    assert "at most log2(layers) + 5 evaluations, 5 min" in said
+
+
+@pytest.mark.slow
+def test_time_that_is_over_ends_it_between_two_forms(tmp_path: Path) -> None:
+    """And nothing over budget ships; what the next build has more time for goes on from there."""
+    made = ladder_models.chain(tmp_path / "project", RECIPE + "search: {minutes: 0.000001}\n")
+    record, _ = made.build()
+    one = of(record)
+    assert one["status"] == "over_budget"
+    assert record["chosen"] == "fp32@lambda-zip-x86_64"
+    assert len(one["search"]["tried"]) == 1
+    assert one["search"]["taken"] is None
+    assert "minutes were over before rung 2 (search.minutes)" in one["search"]["ended"]
+    made.edit(lambda text: text.replace("0.000001", "10"))
+    record, _ = made.build()
+    assert of(record)["status"] == "ok"
+    assert kinds(made)["damage"] == 1
+
+
+@pytest.mark.slow
+def test_nothing_may_be_lost(tmp_path: Path) -> None:
+    """`accuracy_drop: 0`: no int8 form keeps it, and the float that is a candidate of its own is not shipped under another name."""
+    made = ladder_models.chain(tmp_path / "project", RECIPE.replace("accuracy_drop: 0.01", "accuracy_drop: 0"))
+    record, _ = made.build()
+    one = of(record)
+    assert record["chosen"] == "fp32@lambda-zip-x86_64"
+    assert one["status"] == "over_budget"
+    assert one["search"]["taken"] is None
+    assert one["search"]["ended"] == "no rung is inside every budget"
+    assert len(one["search"]["tried"]) <= math.log2(LAYERS) + 5
+
+
+@pytest.mark.slow
+def test_the_last_rung_is_float_where_float_is_no_candidate(tmp_path: Path) -> None:
+    recipe = RECIPE.replace("accuracy_drop: 0.01", "accuracy_drop: 0").replace("fp32: [], ", "")
+    made = ladder_models.chain(tmp_path / "project", recipe)
+    record, out = made.build()
+    assert record["chosen"] == INT8
+    one = of(record)
+    assert one["search"]["tried"][-1]["name"] == "float"
+    assert one["accuracy"]["drop"] == 0
+    assert all(step["pass"] != "quantize" for step in one["steps"])
+    assert "float ships" in (out / "report.md").read_text()
+
+
+@pytest.mark.parametrize("method", ["dynamic", "static"])
+def test_every_quantized_node_is_ranked(method: Any, tmp_path: Path) -> None:
+    from tests.passes.small_models import calls_dir, onnx_dir
+
+    model = onnx_dir(tmp_path / "model")
+    signature = json.loads((model / "signature.json").read_bytes())["inputs"]
+    shape = tuple(axis if isinstance(axis, int) else 2 for axis in signature[0]["shape"])
+    calls = calls_dir(tmp_path / "calls", {signature[0]["name"]: shape})
+    quantized = tmp_path / "quantized"
+    quantized.mkdir()
+    run(model, Quantize(method=method, calibration=calls), quantized)
+    nodes = json.loads((quantized / "notes.json").read_bytes())["nodes"]
+    rows = damage.rank(model, quantized, tuple(nodes), calls, tmp_path)
+    assert {row.node for row in rows} == set(nodes)
+    assert all(0 < row.damage < 1 for row in rows)
+    assert rows == damage.rank(model, quantized, tuple(nodes), calls, tmp_path)
+    assert damage.read_rows(json.loads(json.dumps(damage.plain(rows)))) == rows
+    assert sorted((row.damage for row in rows), reverse=True) == [row.damage for row in rows]
+
+
+def test_options_leave_alone_what_the_recipe_says() -> None:
+    assert "scales by channel" not in {option.name for option in rungs.offered(Quantize(), None)}
+    for option in rungs.OPTIONS:
+        if option.field in Quantize.__slots__:
+            said = Quantize(**{option.field: option.value})
+            assert option not in rungs.offered(said, None)
