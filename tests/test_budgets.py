@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.outcomes import estimate, measurement, on_gpu, result, unmeasured
+from tests.outcomes import accuracy, estimate, measurement, on_gpu, result, unmeasured
 
 from mlpack import budgets
 from mlpack.records import Budgets
@@ -20,7 +20,7 @@ EVERY = Budgets(
 
 def test_every_budget_is_checked_once() -> None:
     broken, kept = budgets.checks(result("int8"), EVERY, None, itself=False)
-    assert (broken, len(kept)) == ([], len(fields(Budgets)) - 1)  # all but accept_estimates
+    assert (broken, len(kept)) == ([], len(fields(Budgets)) - 2)  # all but accept_estimates and confidence
     broken, kept = budgets.checks(
         result("int8", measurement=None, artifact=None, cost_per_million_usd=None), EVERY, None, itself=False
     )
@@ -67,3 +67,74 @@ def test_the_order_does_not_depend_on_the_order(given_: list[budgets.Estimate]) 
 def test_an_excess_is_a_share_of_the_limit() -> None:
     (check,), _ = budgets.checks(result("int8", measurement=measurement(10.0)), Budgets(latency_p50_ms=5.0), None, itself=False)
     assert 0.95 < check.excess < 1.05
+
+
+SURE = Budgets(accuracy_drop=0.01, confidence=0.95)
+
+
+def judged(budgets_: Budgets, **given: object) -> budgets.Check:
+    """What becomes of a candidate's accuracy; a check that keeps nothing where there is none."""
+    broken, kept = budgets.checks(result("int8", measurement=measurement(accuracy=accuracy(**given))), budgets_, None, itself=False)
+    return [*broken, *kept, budgets.Check(fits=True, known=True, text="")][0]
+
+
+def test_a_confidence_wants_the_upper_end_within_the_budget() -> None:
+    within = judged(SURE, drop=0.004, low=-0.001, high=0.009)
+    assert within.fits
+    assert "top1 drop 0.0040, at most 0.0090 with 95 % confidence: within the budget of 0.01 (95 % interval -0.0010" in within.text
+    maybe = judged(SURE, drop=0.004, low=-0.002, high=0.012)
+    assert not maybe.fits
+    assert maybe.known
+    assert "drop 0.0040, at most 0.0120 with 95 % confidence: the budget of 0.01 is not certain to hold" in maybe.text
+    assert "n=2,000 is too small to tell, about 3,556 samples would do" in maybe.text
+    assert maybe.excess == pytest.approx(0.2)
+    beyond = judged(SURE, drop=0.02, low=0.009, high=0.03)
+    assert not beyond.fits
+    assert "exceeds the budget of 0.01" in beyond.text
+    assert judged(replace(SURE, confidence=None), drop=0.004, low=-0.002, high=0.012).fits
+
+
+@pytest.mark.parametrize("more", [{"interval": "none"}, {"confidence": 0.9}])
+def test_an_interval_that_says_nothing_shows_no_confidence(more: dict[str, object]) -> None:
+    check = judged(SURE, drop=0.004, low=0.004, high=0.004, **more)
+    assert not check.fits
+    assert not check.known
+    assert "so 95 % confidence cannot be shown: give more samples" in check.text
+
+
+def test_no_sample_that_differs_needs_as_many_as_bound_those_unseen() -> None:
+    check = judged(SURE, drop=0.0, low=-0.0362, high=1 - 0.025 ** (1 / 100), n=100, interval="exact")
+    assert not check.fits
+    assert "at most 0.0362 with 95 % confidence" in check.text
+    assert "about 368 samples would do" in check.text
+    assert judged(SURE, drop=0.0, low=-0.01, high=1 - 0.025 ** (1 / 368), n=368, interval="exact").fits
+
+
+@pytest.mark.parametrize(
+    ("given_", "kept"),
+    [
+        ({"metric": "agreement", "value": 0.08, "drop": 0.92, "low": 0.9, "high": 0.94, "compared_with": "float baseline"}, False),
+        ({"metric": "cosine", "value": 0.93, "drop": 0.07, "low": 0.06, "high": 0.08, "compared_with": "float baseline"}, False),
+        ({"metric": "cosine", "value": 0.97, "drop": 0.03, "low": 0.02, "high": 0.08, "compared_with": "float baseline"}, True),
+        ({"metric": "fidelity", "value": 0.2, "drop": 0.8, "low": 0.7, "high": 0.9, "compared_with": "float baseline"}, False),
+        ({"metric": "top1", "value": 0.07, "drop": 0.84, "low": 0.8, "high": 0.88}, False),
+        ({"metric": "top1", "value": 0.87, "drop": 0.05, "low": 0.01, "high": 0.09}, True),  # perhaps; warned of
+        ({"metric": "map_50", "value": 0.0, "drop": 0.5, "low": 0.4, "high": 0.6}, False),
+        ({"metric": "mae", "value": 1.09, "drop": 0.09, "low": 0.08, "high": 0.1, "lower_is_better": True}, True),
+        ({"metric": "mae", "value": 1.3, "drop": 0.3, "low": 0.2, "high": 0.4, "lower_is_better": True}, False),
+        ({"metric": "mae", "value": 0.1, "drop": 0.1, "low": 0.1, "high": 0.1, "lower_is_better": True}, True),  # of nought
+        ({"metric": "mine:loss", "value": 4.0, "drop": 2.0, "low": 1.5, "high": 2.5, "lower_is_better": True}, False),
+        ({"metric": "mine:loglik", "value": -130.0, "drop": 20.0, "low": 18.0, "high": 22.0}, False),
+        ({"metric": "mine:loglik", "value": -112.0, "drop": 2.0, "low": 1.0, "high": 3.0}, True),
+    ],
+)
+def test_what_is_certainly_much_worse_needs_somebody_who_allows_it(given_: dict[str, object], kept: bool) -> None:
+    check = judged(Budgets(), **given_)
+    assert check.fits is kept
+    assert kept or "is accepted without a budget: set budgets.accuracy_drop to allow it" in check.text
+    assert judged(Budgets(accuracy_drop=50.0), **given_).fits
+
+
+def test_the_float_is_never_worse_than_itself() -> None:
+    ruined = result("fp32", measurement=measurement(accuracy=accuracy(0.5, 0.4, 0.6)))
+    assert budgets.checks(ruined, Budgets(), None, itself=True) == ([], [])

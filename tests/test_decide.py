@@ -272,13 +272,27 @@ def test_the_order_of_candidates_never_matters(results: list[Result], prefer: st
     assert all(v.reasons for v in first.verdicts)
 
 
-def test_a_large_drop_that_no_budget_looks_at_is_warned_of() -> None:
-    slim = result("slim", measurement=measurement(4.0, accuracy=accuracy(0.84, 0.8, 0.88)))
+def test_a_large_drop_that_no_budget_looks_at_loses_to_the_float() -> None:
+    slim = result("slim", measurement=measurement(4.0, 0.1, accuracy=accuracy(0.84, 0.8, 0.88)), artifact=artifact(1_000_000))
+    float_ = result("fp32", measurement=measurement(31.0))
+    decision = choose(slim, float_, budgets=Budgets())
+    assert decision.chosen == "fp32@lambda-zip-x86_64"
+    status, said = judged(decision, "slim")
+    assert status is Status.OVER_BUDGET
+    assert "top1 is 0.0815 and the float's 0.9215: a drop of 0.8400 (95 % interval 0.8000 to 0.8800, n=2000)" in said
+    assert "no more than 0.0461 (5 % of the float's) is accepted without a budget: set budgets.accuracy_drop" in said
+    assert choose(slim, float_, budgets=Budgets(accuracy_drop=0.9)).chosen == "slim@lambda-zip-x86_64"
+    # Nor is it chosen where nothing else fits: that is for a person to say.
+    assert choose(slim, float_, budgets=Budgets(package_size_bytes=2_000_000)).chosen is None
+
+
+def test_a_drop_that_may_be_large_is_warned_of() -> None:
+    slim = result("slim", measurement=measurement(4.0, accuracy=accuracy(0.06, 0.01, 0.11)))
     float_ = result("fp32", measurement=measurement(31.0))
     decision = choose(slim, float_, budgets=Budgets())
     assert decision.chosen == "slim@lambda-zip-x86_64"
     said = judged(decision, "slim")[1]
-    assert "warning: its top1 is 0.0815, worse than the float's by 0.8400, and no budget says how much worse it may be" in said
+    assert "warning: its top1 is 0.8615, worse than the float's by 0.0600, and no budget says how much worse it may be" in said
     assert "warning" not in judged(choose(slim, float_, budgets=Budgets(accuracy_drop=0.9)), "slim")[1]
     assert "warning" not in judged(choose(result("int8", measurement=measurement(4.0)), float_, budgets=Budgets()), "int8")[1]
 

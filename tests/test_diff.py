@@ -172,3 +172,16 @@ def test_an_estimate_is_never_compared_with_a_measurement() -> None:
 def test_builds_without_estimates_have_no_rows_of_them() -> None:
     record = report.build_record(typical())
     assert not [r for r in diff.compare(record, record) if r.measure.startswith("estimated")]
+
+
+def test_the_drop_and_how_large_it_may_be_are_said_of_both() -> None:
+    def built(drop: float) -> Record:
+        int8 = result("int8", measurement=measurement(11.0, accuracy=accuracy(drop, drop - 0.002, drop + 0.002, confidence=0.9)))
+        float_ = result("fp32", measurement=measurement(31.0))
+        return report.build_record(outcome((float_, int8), Budgets(accuracy_drop=0.1, confidence=0.9)))
+
+    found = row(built(0.001), built(0.02), "accuracy.drop")
+    assert (found.before, found.after, found.change) == (0.001, 0.02, Change.WORSE)
+    assert found.why == "drop 0.0010, at most 0.0030 with 90 % confidence, then drop 0.0200, at most 0.0220 with 90 % confidence"
+    assert row(built(0.001), built(0.02), "accuracy.drop", "fp32@lambda-zip-x86_64").change is Change.UNKNOWN
+    assert row(built(0.01), built(0.0101), "accuracy.drop").change is Change.SAME

@@ -135,6 +135,16 @@ def test_estimates_are_accepted_only_where_the_recipe_says_so(folder: Path) -> N
         _load(folder, SMALL + "budgets: {accept_estimates: yes}\n")
 
 
+def test_a_confidence_is_of_the_accuracy_drop(folder: Path) -> None:
+    budgets = _load(folder, SMALL + "budgets: {accuracy_drop: 0.01, confidence: 0.95}\n").budgets
+    assert (budgets.accuracy_drop, budgets.confidence) == (0.01, 0.95)
+    with pytest.raises(RecipeError, match=r"budgets.confidence: says how sure accuracy_drop has to be, and there is none"):
+        _load(folder, SMALL + "budgets: {confidence: 0.95}\n")
+    for wrong in ("0", "1", "1.5", "95", "-0.5", "high", "true"):
+        with pytest.raises(RecipeError, match=r"budgets\.confidence"):
+            _load(folder, SMALL + f"budgets: {{accuracy_drop: 0.01, confidence: {wrong}}}\n")
+
+
 def test_load_smallest_recipe_fills_defaults(folder: Path) -> None:
     read = _load(folder, SMALL)
     assert (read.variants, read.metric, read.prefer, read.calibration) == (None, MetricSpec(name="fidelity"), "cost", None)

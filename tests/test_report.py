@@ -262,3 +262,31 @@ def test_what_accuracy_was_read_from_is_said() -> None:
     record = report.build_record(outcome((result("fp32", measurement=measurement(31.0)), one), Budgets(accuracy_drop=0.02)))
     assert "int8@lambda-zip-x86_64: its fidelity is that of output0, column 4" in summary.notes(record)
     assert "compared with the float baseline: output0, column 4)" in record["candidates"][1]["reasons"][0]
+
+
+def test_how_sure_a_drop_is_stands_wherever_it_does() -> None:
+    sure = Budgets(accuracy_drop=0.01, confidence=0.9)
+    int8 = result("int8", measurement=measurement(4.0, accuracy=accuracy(0.004, -0.001, 0.009, confidence=0.9)))
+    record = report.build_record(outcome((result("fp32", measurement=measurement(31.0)), int8), sure))
+    said = "drop 0.0040, at most 0.0090 with 90 % confidence"
+    assert said in summary.verdict(record).text
+    assert f"top1 {said}: within the budget of 0.01" in " ".join(record["candidates"][1]["reasons"])
+    for made in (report.markdown(record), report_html.html(record).replace("&nbsp;", " ")):
+        assert said in made
+        assert "accuracy drop (90 %)" in made
+        assert "95 %" not in made.replace("±", "")
+    assert "the drop's interval has to end within its budget" in report_html.html(record)
+    assert record["recipe"]["budgets"]["confidence"] == 0.9
+    said_of = record["candidates"][1]["accuracy"]
+    assert (said_of["confidence"], said_of["interval"]) == (0.9, "bootstrap")
+
+
+def test_records_of_before_confidence_are_read_and_shown() -> None:
+    record = report.build_record(typical())
+    del record["recipe"]["budgets"]["confidence"]
+    for one in record["candidates"]:
+        for key in ("confidence", "interval", "lower_is_better"):
+            del one["accuracy"][key]
+    assert buildjson.decode(buildjson.encode(record)) == record
+    assert "accuracy drop (95 %)" in report.markdown(record)
+    assert "at most 0.0075 with 95 % confidence" in report_html.html(record)

@@ -6,7 +6,7 @@ import random
 import statistics
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlpack import stats
@@ -99,8 +99,10 @@ def test_overlap_is_mutual_and_includes_touching() -> None:
         (100, (0.0, 0.01, 0.02), 0.02, True, None),
         (100, (0.03, 0.05, 0.2), 0.02, True, None),  # wide, and certain all the same
         (100, (0.0, 0.02, 0.04), 0.02, True, 10_000),
-        (50, (0.0, 0.0, 0.0), 0.02, True, 150),  # the rule of three
-        (150, (0.0, 0.0, 0.0), 0.02, True, None),
+        (50, (0.0, 0.0, 0.0), 0.02, True, 183),  # the rule of three, on two sides
+        (183, (0.0, 0.0, 0.0), 0.02, True, None),
+        (50, (-stats.unseen(50), 0.0, stats.unseen(50)), 0.02, True, 183),
+        (183, (-stats.unseen(183), 0.0, stats.unseen(183)), 0.02, True, None),
         (50, (0.0, 0.0, 0.0), 0.02, False, None),
         (50, (1.0, 1.0, 1.0), 0.02, True, None),
         (50, (-0.1, 0.0, 0.1), 0.0, True, None),  # no number of samples shows a drop of nothing
@@ -119,3 +121,22 @@ def test_as_many_as_would_tell_do_tell() -> None:
         shrunk = (200 / enough) ** 0.5
         around = stats.Interval(low=value - (value - low) * shrunk, value=value, high=value + (high - value) * shrunk)
         assert stats.samples_that_tell(enough, around, 0.02 + 1e-12, share=True) in (None, enough + 1)
+
+
+@pytest.mark.parametrize(
+    ("share", "freedom", "value"),
+    [(0.975, 1, 12.706), (0.975, 2, 4.303), (0.975, 19, 2.093), (0.995, 5, 4.032), (0.75, 10, 0.6998), (0.975, 10_000, 1.9602)],
+)
+def test_students_t_is_the_tables(share: float, freedom: int, value: float) -> None:
+    assert stats.student_t(share, freedom) == pytest.approx(value, abs=6e-4)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 400), st.data(), st.sampled_from([0.25, 0.025, 0.0005]))
+def test_exact_bounds_are_scipys(n: int, data: st.DataObject, tail: float) -> None:
+    from scipy.stats import beta
+
+    count = data.draw(st.integers(0, n))
+    low, high = stats.binomial_bounds(count, n, tail)
+    assert low == pytest.approx(beta.ppf(tail, count, n - count + 1) if count else 0.0, abs=1e-9)
+    assert high == pytest.approx(beta.ppf(1 - tail, count + 1, n - count) if count < n else 1.0, abs=1e-9)

@@ -16,8 +16,9 @@ from mlpack.records import Accuracy, Budgets, Estimate, Measurement, Result
 
 WARNING = "warning: "
 """How a reason begins that is to be seen without unfolding the reasons."""
-LARGE_DROP = 0.05
-"""A drop of more than this share of the float's value is not passed over in silence."""
+LARGE_DROP, LARGE_RISE = 0.05, 0.1
+"""What a candidate may lose where no budget says it: this share of the float's value, or of its error where lower is better. What
+is certainly more is over budget, what may be more is warned of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +37,9 @@ def checks(result: Result, budgets: Budgets, estimate: Estimate | None, *, itsel
     what was not measured (see `standing`); `itself`: this is the float that drops are taken from."""
     found = []
     if budgets.accuracy_drop is not None:
-        found.append(_accuracy(result, budgets.accuracy_drop, itself=itself))
+        found.append(_accuracy(result, budgets.accuracy_drop, budgets.confidence, itself=itself))
+    elif not itself and (ruined := _ruined(result)) is not None:
+        found.append(ruined)
     measured = result.measurement
     for share, limit in ((0.5, budgets.latency_p50_ms), (0.95, budgets.latency_p95_ms), (0.99, budgets.latency_p99_ms)):
         if limit is not None:
@@ -145,22 +148,45 @@ def samples_that_tell(accuracy: Accuracy, limit: float | None) -> int | None:
         return None
     share = accuracy.metric in METRICS and METRICS[accuracy.metric].share
     around = stats.Interval(low=min(accuracy.ci_low, accuracy.drop), value=accuracy.drop, high=max(accuracy.ci_high, accuracy.drop))
-    return stats.samples_that_tell(accuracy.n, around, limit, share=share)
+    return stats.samples_that_tell(accuracy.n, around, limit, share=share, confidence=accuracy.confidence)
 
 
 def unbounded(result: Result, budgets: Budgets) -> str | None:
-    """What to say of a candidate that is much worse than its float where no budget looks at that; None where there is nothing."""
+    """What to say of a candidate that may be much worse than its float where no budget looks at that; None: nothing."""
     accuracy = result.measurement.accuracy if result.measurement else None
-    if budgets.accuracy_drop is not None or accuracy is None:
-        return None
-    # Whether higher or lower is better is not said of a user's own metric: the larger of the two is the float's value, or more.
-    size = max(abs(accuracy.value + accuracy.drop), abs(accuracy.value - accuracy.drop))
-    if not accuracy.drop > LARGE_DROP * size:
+    if budgets.accuracy_drop is not None or accuracy is None or not accuracy.drop > default_drop(accuracy):
         return None
     return (
         f"its {accuracy.metric} is {words.share(accuracy.value)}, worse than the float's by {words.share(accuracy.drop)}, and no "
         "budget says how much worse it may be: set budgets.accuracy_drop"
     )
+
+
+def default_drop(accuracy: Accuracy) -> float:
+    """The drop that is taken for granted where a recipe gives no budget for it."""
+    base = accuracy.value - accuracy.drop if accuracy.lower_is_better else accuracy.value + accuracy.drop
+    return abs(base) * (LARGE_RISE if accuracy.lower_is_better else LARGE_DROP)
+
+
+def _ruined(result: Result) -> Check | None:
+    """A candidate that is certainly worse than what is taken for granted: nobody has said that this would do. An error beside one
+    of nought has no scale, and is warned of."""
+    accuracy = result.measurement.accuracy if result.measurement else None
+    if accuracy is None:
+        return None
+    limit = default_drop(accuracy)
+    if not min(accuracy.ci_low, accuracy.drop) > limit or (accuracy.lower_is_better and limit == 0):
+        return None
+    base = accuracy.value - accuracy.drop if accuracy.lower_is_better else accuracy.value + accuracy.drop
+    share = words.percent(LARGE_RISE if accuracy.lower_is_better else LARGE_DROP)
+    shown, bound = words.apart(accuracy.drop, limit, words.share)
+    text = (
+        f"{accuracy.metric} is {words.share(accuracy.value)} and the float's {words.share(base)}: a drop of {shown}"
+        f"{_context(accuracy)}, where no more than {bound} ({share} of the float's) is accepted without a budget: "
+        "set budgets.accuracy_drop to allow it"
+    )
+    excess = (accuracy.drop - limit) / limit if limit > 0 else 0.0
+    return Check(fits=False, known=True, text=text, excess=excess)
 
 
 def _worst(accuracy: Accuracy) -> str:
@@ -170,8 +196,15 @@ def _worst(accuracy: Accuracy) -> str:
     return f": {accuracy.output}" + ("" if accuracy.column is None else f", column {accuracy.column}")
 
 
-def _accuracy(result: Result, limit: float, *, itself: bool) -> Check:
-    """The drop by its point value; an interval that reaches across the budget is said to leave it open."""
+def _context(accuracy: Accuracy) -> str:
+    """What a drop rests on: ` (95 % interval -0.0010 to 0.0060, n=200, compared with the float baseline: logits)`."""
+    compared = "" if accuracy.compared_with == "labels" else f", compared with the {accuracy.compared_with}"
+    around = f"{words.percent(accuracy.confidence)} interval {words.share(accuracy.ci_low)} to {words.share(accuracy.ci_high)}, "
+    return f" ({'' if accuracy.interval == 'none' else around}n={accuracy.n}{compared}{_worst(accuracy)})"
+
+
+def _accuracy(result: Result, limit: float, confidence: float | None, *, itself: bool) -> Check:
+    """The drop, or with a `confidence` the upper end of its interval. One that reaches across the budget leaves it open."""
     accuracy = result.measurement.accuracy if result.measurement else None
     if accuracy is None:
         text = f"accuracy was not measured, so the budget of {words.limit(words.share(limit))} for its drop cannot be shown to hold"
@@ -181,16 +214,35 @@ def _accuracy(result: Result, limit: float, *, itself: bool) -> Check:
         return Check(fits=True, known=True, text=text)
     shown, bound = words.apart(accuracy.drop, limit, words.share)
     fits = accuracy.drop <= limit
-    text = (
-        f"{accuracy.metric} drop {shown} {'fits' if fits else 'exceeds'} the budget of {bound} "
-        f"(95 % interval {words.share(accuracy.ci_low)} to {words.share(accuracy.ci_high)}, n={accuracy.n}"
-        f"{'' if accuracy.compared_with == 'labels' else f', compared with the {accuracy.compared_with}'}{_worst(accuracy)})"
-    )
+    excess = (accuracy.drop - limit) / limit if not fits and limit > 0 else 0.0
+    if fits and confidence is not None:
+        return _surely(accuracy, limit, confidence)
+    text = f"{accuracy.metric} drop {shown} {'fits' if fits else 'exceeds'} the budget of {bound}{_context(accuracy)}"
     if fits and accuracy.ci_high > limit:
         text += "; not certain: the interval reaches beyond the budget"
-    if not fits and accuracy.ci_low <= limit:
+    if not fits and accuracy.ci_low <= limit and confidence is None:
         text += "; not certain: the interval reaches into the budget"
-    if (enough := samples_that_tell(accuracy, limit)) is not None:
-        text += f"; n={accuracy.n:,} is too small to tell, about {enough:,} samples would do"
-    excess = (accuracy.drop - limit) / limit if not fits and limit > 0 else 0.0
-    return Check(fits=fits, known=True, text=text, excess=excess)
+    return Check(fits=fits, known=True, text=text + _enough(accuracy, limit), excess=excess)
+
+
+def _surely(accuracy: Accuracy, limit: float, confidence: float) -> Check:
+    """A drop within its budget, whose interval has to be within it too."""
+    drop, bound = words.apart(accuracy.drop, limit, words.share)
+    sure = words.percent(confidence)
+    if accuracy.interval == "none" or not accuracy.confidence >= confidence:
+        text = (
+            f"{accuracy.metric} drop {drop} is within the budget of {bound}, but how sure that is cannot be said (n={accuracy.n}), "
+            f"so {sure} confidence cannot be shown: give more samples, or a metric with a value for each"
+        )
+        return Check(fits=False, known=False, text=text)
+    most, bound = words.apart(accuracy.ci_high, limit, words.share)
+    said = f"{accuracy.metric} drop {drop}, at most {most} with {sure} confidence"
+    if accuracy.ci_high <= limit:
+        return Check(fits=True, known=True, text=f"{said}: within the budget of {bound}{_context(accuracy)}")
+    text = f"{said}: the budget of {bound} is not certain to hold{_context(accuracy)}{_enough(accuracy, limit)}"
+    return Check(fits=False, known=True, text=text, excess=(accuracy.ci_high - limit) / limit if limit > 0 else 0.0)
+
+
+def _enough(accuracy: Accuracy, limit: float) -> str:
+    enough = samples_that_tell(accuracy, limit)
+    return "" if enough is None else f"; n={accuracy.n:,} is too small to tell, about {enough:,} samples would do"

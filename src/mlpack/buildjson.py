@@ -142,6 +142,9 @@ _CANDIDATE = {
         "threshold": Later(_NUMBER),
         "unjudged": Later(_TEXT),
         "samples_that_tell": Later(_COUNT),
+        "confidence": Later(_NUMBER),
+        "interval": Later(_TEXT),
+        "lower_is_better": Later(Maybe(bool)),
     },
     "cost_per_million_usd": _NUMBER,
     "estimates": Later(Many(_ESTIMATE)),
@@ -153,6 +156,7 @@ _CANDIDATE = {
 
 BUDGETS = {
     "accuracy_drop": _NUMBER,
+    "confidence": Later(_NUMBER),
     "latency_p50_ms": _NUMBER,
     "latency_p95_ms": _NUMBER,
     "latency_p99_ms": _NUMBER,

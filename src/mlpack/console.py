@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _LOG_WIDTH = 400
 """Columns where there is no terminal: CI logs scroll sideways, and a table cut into pieces cannot be read."""
 
-_SPARE = ("compressed", "throughput", "load", "memory", "latency p50", "cold start p50", "accuracy drop (95 %)")
+_SPARE = ("compressed", "throughput", "load", "memory", "latency p50", "cold start p50", "accuracy drop")
 """Columns that a narrow terminal goes without, first the first: report.md has them all."""
 
 _ANNOTATIONS_MOST = 50
@@ -352,9 +352,10 @@ def _table(record: Mapping[str, Any], hidden: set[str]) -> Table:
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    heads = summary.columns(record)
     shown = [index for index, name in enumerate(summary.COLUMNS) if name not in hidden]
     for index in shown:
-        table.add_column(summary.COLUMNS[index], justify="left" if index < 2 else "right", overflow="fold")
+        table.add_column(heads[index], justify="left" if index < 2 else "right", overflow="fold")
     styles = {"chosen": "bold green", "over budget": "yellow", "failed": "red", "skipped": "dim"}
     for one in record["candidates"]:
         cells = summary.row(one, record["chosen"])

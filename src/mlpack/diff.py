@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from mlpack import bands, buildjson, sinks, stats, words
+from mlpack import bands, buildjson, sinks, stats, summary, words
 from mlpack.buildjson import Record
 from mlpack.metrics import METRICS
 from mlpack.stats import Interval
@@ -134,6 +134,7 @@ def compare(before: Record, after: Record, only: str | None = None) -> tuple[Row
         floats = _same_float(first, before, after)
         rows.extend(_row(measure, first, second, floats) for measure in _MEASURES)
         rows.append(_accuracy(first, second, falls=falls))
+        rows.append(_drop(first, second, before, after))
         rows.extend(_estimates(first, second))
     return tuple(rows)
 
@@ -316,6 +317,28 @@ def _accuracy(before: Mapping[str, Any], after: Mapping[str, Any], *, falls: boo
     if before["accuracy"]["isa"] != after["accuracy"]["isa"]:
         why += f"; {before['accuracy']['isa']} then {after['accuracy']['isa']} instructions"
     return Row(candidate=id_, measure=name, before=values[0], after=values[1], change=change, low=low, high=high, why=why)
+
+
+def _drop(first: Mapping[str, Any], second: Mapping[str, Any], before: Record, after: Record) -> Row:
+    """How much worse than its own build's float each was, and at most is."""
+    was, now = (None if one["is_baseline"] else one["accuracy"]["drop"] for one in (first, second))
+    id_, name = second["id"], "accuracy.drop"
+    if was is None or now is None:
+        return _said(id_, name, was, now, Change.UNKNOWN, "" if was is now else "not known on one side")
+    old, new = (one["accuracy"] for one in (first, second))
+    if any(old[key] != new[key] for key in ("metric", "compared_with")):
+        return _said(id_, name, was, now, Change.INCOMPARABLE, "another metric")
+    change = Change.SAME
+    if not _drop_band(old).overlaps(_drop_band(new)):
+        change = Change.WORSE if now > was else Change.BETTER
+    said = [summary.lost(one, summary.confidence(record)) or "" for one, record in ((first, before), (second, after))]
+    return _said(id_, name, was, now, change, ", then ".join(said))
+
+
+def _drop_band(accuracy: Mapping[str, Any]) -> Interval:
+    drop = accuracy["drop"]
+    ends = [drop if accuracy[end] is None else accuracy[end] for end in ("ci_low", "ci_high")]
+    return Interval(low=min(drop, ends[0]), value=drop, high=max(drop, ends[1]))
 
 
 def _value_band(accuracy: Mapping[str, Any], *, falls: bool) -> Interval:

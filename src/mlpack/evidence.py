@@ -25,11 +25,12 @@ from mlpack.metrics.accuracy import Judge
 from mlpack.pack import interpreter_for
 from mlpack.packages import Package, Packages
 from mlpack.records import Accuracy, Machine, Measurement, Recipe, Signature
+from mlpack.stats import CONFIDENCE
 from mlpack.store import Store
 
 _VERSION = 1
-_JUDGED = 2
-"""Raised when a metric's value for the same outputs changes."""
+_JUDGED = 3
+"""Raised when a metric's value, or the interval of a drop, changes for the same outputs."""
 _RESULT = "measurements.json"
 _EXCERPT_CALLS, _EXCERPT_BYTES = 4, 64 << 20
 _STRUCT_CODES = {"BOOL": "?", "FP16": "e", "FP32": "f", "FP64": "d"} | {
@@ -239,6 +240,7 @@ class Bench:
             load_hook=self._load_hook,
             names=names_of(self.model_dir),
             drawn=_drawn(self.model_dir),
+            confidence=self.recipe.budgets.confidence or CONFIDENCE,
         )
         n_calls = len(calls_)
         self.observe(f"measure: accuracy on {n_calls} calls, {len(subjects)} packages")
@@ -302,7 +304,8 @@ class Bench:
         spec = self.recipe.metric
         hooks = [name for name in (spec.name, spec.decode) if name is not None and entrypoint.is_reference(name)]
         code = {name: str(entrypoint.content(entrypoint.locate(name, self.roots))) for name in hooks}
-        return {"spec": dataclasses.asdict(spec), "code": code, "names": names_of(self.model_dir)}
+        sure = {"confidence": self.recipe.budgets.confidence} if self.recipe.budgets.confidence not in (None, CONFIDENCE) else {}
+        return {"spec": dataclasses.asdict(spec), "code": code, "names": names_of(self.model_dir), **sure}
 
     def _load_hook(self, reference: str) -> Callable[..., Any]:
         return entrypoint.load(entrypoint.locate(reference, self.roots))

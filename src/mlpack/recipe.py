@@ -99,12 +99,22 @@ def budgets(written: Mapping[str, Any]) -> Budgets:
     read = validated(BudgetKeys, dict(written))
     if isinstance(read, list):
         raise RecipeError(*(f"{yaml_positions.dotted(error['loc']) or 'budgets'}: {wording(error, BudgetKeys)}" for error in read))
+    if (problem := _unsure(read)) is not None:
+        raise RecipeError(f"confidence: {problem}")
     return _budgets(read)
+
+
+def _unsure(keys: Any) -> str | None:
+    """What is wrong with a confidence that is said of nothing."""
+    if keys.confidence is None or keys.accuracy_drop is not None:
+        return None
+    return "says how sure accuracy_drop has to be, and there is none: add accuracy_drop"
 
 
 def _budgets(keys: Any) -> Budgets:
     return Budgets(
         accuracy_drop=keys.accuracy_drop,
+        confidence=keys.confidence,
         latency_p50_ms=keys.latency_p50,
         latency_p95_ms=keys.latency_p95,
         latency_p99_ms=keys.latency_p99,
@@ -137,6 +147,8 @@ class _Reader:
         self._check_metric(keys)
         self._check_serve(keys)
         self._check_accepted(keys)
+        if "budgets" in keys and (problem := _unsure(keys["budgets"])) is not None:
+            self._say(("budgets", "confidence"), problem)
         if self.problems or source is None:
             return None
         serve, data = keys["serve"], keys["data"]

@@ -30,13 +30,11 @@ if TYPE_CHECKING:
 NAME = r"[a-z0-9][a-z0-9-]*"
 VARIANT_MOST = 128
 """Letters of a variant's name: a candidate's id, which also names its target, is the name of a directory (255 bytes)."""
-DTYPES = (
-    "float32", "float16", "float64", "int64", "int32", "int16", "int8", "uint8", "uint16", "uint32", "uint64", "bool", "string",
-)  # fmt: skip
 PREFERENCES = ("cost", "latency", "size", "accuracy")
 Dtype = Literal[
     "float32", "float16", "float64", "int64", "int32", "int16", "int8", "uint8", "uint16", "uint32", "uint64", "bool", "string",
 ]  # fmt: skip
+DTYPES = get_args(Dtype)
 
 _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 """What pydantic calls an unknown key, of a model and of a dataclass."""
@@ -62,7 +60,7 @@ Free = Annotated[Any, WithJsonSchema({})]
 class Keys(BaseModel):
     """A mapping whose keys are exactly these."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=False)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class SourceKeys(Keys):
@@ -103,7 +101,12 @@ class BudgetKeys(Keys):
     """Hard limits. A key left out is no limit."""
 
     accuracy_drop: Annotated[float, Field(ge=0)] | None = Field(
-        default=None, description="absolute drop of the metric against the float baseline of the same build"
+        default=None,
+        description="absolute drop of the metric against the float of the same build; left out, a drop that is certainly more than "
+        "5 % of the float's value (10 % of its error where lower is better) is over budget",
+    )
+    confidence: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None, description="how sure accuracy_drop must be: 0.95 wants the upper end of the drop's 95 % interval within it"
     )
     latency_p50: Duration | None = Field(default=None, description="median time of one call, warm")
     latency_p95: Duration | None = Field(default=None, description="95th percentile of one call, warm")

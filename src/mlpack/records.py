@@ -80,9 +80,12 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budgets:
-    """Hard limits; None is no limit. `accuracy_drop` is absolute, against the float baseline of the same build."""
+    """Hard limits; None is no limit. `accuracy_drop` is absolute, against the float baseline of the same build.
+
+    `confidence`: how sure that one has to be. None: the drop itself decides, else the upper end of its interval."""
 
     accuracy_drop: float | None = None
+    confidence: float | None = None
     latency_p50_ms: float | None = None
     latency_p95_ms: float | None = None
     latency_p99_ms: float | None = None
@@ -212,10 +215,10 @@ class Machine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accuracy:
-    """A metric on the evaluation data, and its drop against the baseline with a paired 95 % interval. Higher is better.
+    """A metric on the evaluation data, and its drop against the baseline with a paired two-sided interval.
 
-    `drop` is baseline minus candidate: positive is worse. `compared_with`: labels, or the float baseline when there are none.
-    """
+    `drop` is positive where the candidate is worse, whatever the metric's direction. `compared_with`: labels, or the float baseline
+    when there are none."""
 
     metric: str
     value: float
@@ -231,6 +234,11 @@ class Accuracy:
     threshold: float | None = None
     unjudged: str | None = None
     """What could not be judged, and why."""
+    confidence: float = 0.95
+    """Of the interval."""
+    interval: str = "bootstrap"
+    """How it was found: `bootstrap`, `exact`, `jackknife`, or `none` where it says nothing."""
+    lower_is_better: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

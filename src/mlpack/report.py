@@ -147,8 +147,11 @@ def _search(trail: Trail | None) -> Record | None:
 
 
 def _accuracy(accuracy: Accuracy | None) -> Record:
-    keys = ("metric", "value", "drop", "ci_low", "ci_high", "n", "isa", "compared_with")
-    return {key: getattr(accuracy, key) if accuracy else None for key in (*keys, "output", "column", "threshold", "unjudged")}
+    keys = (
+        "metric", "value", "drop", "ci_low", "ci_high", "n", "isa", "compared_with", "output", "column", "threshold", "unjudged",
+        "confidence", "interval", "lower_is_better",
+    )  # fmt: skip
+    return {key: getattr(accuracy, key) if accuracy else None for key in keys}
 
 
 def _package(artifact: Artifact | None) -> Record:
@@ -269,7 +272,8 @@ def _verdict(record: Mapping[str, Any]) -> str:
 def _table(record: Mapping[str, Any]) -> str:
     if not record["candidates"]:
         return ""
-    lines = [tuple(name.replace("$", "\\$") for name in summary.COLUMNS), ("---", "---", *["---:"] * (len(summary.COLUMNS) - 2))]
+    head = tuple(name.replace("$", "\\$") for name in summary.columns(record))
+    lines = [head, ("---", "---", *["---:"] * (len(head) - 2))]
     for one in record["candidates"]:
         name, status, *numbers = summary.row(one, record["chosen"])
         chosen = one["id"] == record["chosen"]

@@ -68,7 +68,7 @@ def _header(record: Mapping[str, Any], verdict: summary.Verdict) -> str:
         if guess is None
         else ("latency, estimated", words.ms(guess["latency_ms"]), f"{guess['device']}, not measured"),
         ("cold start", words.ms(one["cold_start_ms"]["p50"]), f"load {words.ms(one['load_ms'])}"),
-        (_metric(one), words.share(one["accuracy"]["value"]), _drop_card(one)),
+        (_metric(one), words.share(one["accuracy"]["value"]), _drop_card(one, summary.confidence(record))),
         ("per million", words.usd(one["cost_per_million_usd"]), f"peak memory {words.size(one['peak_memory_bytes'])}")
         if guess is None
         else ("per million, estimated", words.usd(guess["cost_per_million_usd"]), f"{words.usd(guess['usd_per_hour'])} an hour"),
@@ -92,14 +92,14 @@ def _p50_card(one: Mapping[str, Any]) -> str:
     return said if ratio is None or one["is_baseline"] else f"{said}, {words.number(ratio, 2)} × float"
 
 
-def _drop_card(one: Mapping[str, Any]) -> str:
-    return "the float itself" if one["is_baseline"] else f"drop {words.share(one['accuracy']['drop'])}"
+def _drop_card(one: Mapping[str, Any], sure: float) -> str:
+    return "the float itself" if one["is_baseline"] else summary.lost(one, sure) or "drop not known"
 
 
 def _table(record: Mapping[str, Any]) -> str:
     if not record["candidates"]:
         return ""
-    head = "".join(f"<th>{_text(name).replace(' %', '&nbsp;%')}</th>" for name in summary.COLUMNS)
+    head = "".join(f"<th>{_text(name).replace(' %', '&nbsp;%')}</th>" for name in summary.columns(record))
     rows = []
     for one in record["candidates"]:
         name, status, *numbers = summary.row(one, record["chosen"])
@@ -210,7 +210,8 @@ def _drops(record: Mapping[str, Any]) -> str:
     if not rows:
         return ""
     plot = svg.whiskers("Accuracy drop against the float", rows, _limits((budget, "budget", words.share)), words.share)
-    return f"<p>Against the float of the same build, with 95 % intervals; to the right is worse.</p>{plot}"
+    sure = words.percent(summary.confidence(record))
+    return f"<p>Against the float of the same build, with {sure} intervals; to the right is worse.</p>{plot}"
 
 
 def _searches(record: Mapping[str, Any]) -> str:
@@ -303,6 +304,8 @@ def _budgets(record: Mapping[str, Any]) -> str:
         if value is not None and write is not None:
             label = re.sub(r"_(ms|bytes|usd)$", "", key).replace("_", " ")
             items.append(f"<dt>{_text(label)}</dt><dd>{_text(words.limit(write(value)))}</dd>")
+    if (sure := record["recipe"]["budgets"].get("confidence")) is not None:
+        items.append(f"<dt>confidence</dt><dd>{_text(words.percent(sure))}: the drop's interval has to end within its budget</dd>")
     if record["recipe"]["budgets"].get("accept_estimates"):
         items.append("<dt>estimates</dt><dd>may keep a budget where nothing was measured</dd>")
     return f"<dl>{''.join(items)}</dl>" if items else ""

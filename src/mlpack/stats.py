@@ -105,6 +105,56 @@ def latency_interval(samples: Sequence[float]) -> Interval:
     return Interval(low=min(around.low, value), value=value, high=max(around.high, value))
 
 
+def student_t(share: float, freedom: int) -> float:
+    """Student's t: the value below which `share` (0.5 to 1, excluded) lies, for this many degrees of freedom."""
+    x = beta_quantile(2 * (1 - share), freedom / 2, 0.5)
+    return math.sqrt(freedom * (1 - x) / x) if x > 0 else math.inf
+
+
+def binomial_bounds(count: float, n: float, tail: float) -> tuple[float, float]:
+    """What share of all is hit, where `count` of n were: the exact interval of Clopper and Pearson with `tail` on either side.
+
+    Both may be sums of shares of hits: the bounds are then wider than they need be.
+    """
+    low = beta_quantile(tail, count, n - count + 1) if count > 0 else 0.0
+    high = beta_quantile(1 - tail, count + 1, n - count) if count < n else 1.0
+    return low, high
+
+
+def beta_quantile(share: float, a: float, b: float) -> float:
+    """The value below which `share` of a beta distribution lies, by bisection."""
+    low, high = 0.0, 1.0
+    while (middle := (low + high) / 2) not in (low, high):
+        if _incomplete_beta(middle, a, b) < share:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def _incomplete_beta(x: float, a: float, b: float) -> float:
+    """The regularised incomplete beta function, by its continued fraction (Lentz's method; DLMF 8.17.22)."""
+    if x <= 0 or x >= 1:
+        return float(x >= 1)
+    if x > (a + 1) / (a + b + 2):
+        return 1 - _incomplete_beta(1 - x, b, a)
+    front = math.exp(a * math.log(x) + b * math.log1p(-x) + math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)) / a
+    tiny = 1e-300
+    c, d = 1.0, 1 / ((1 - (a + b) * x / (a + 1)) or tiny)
+    fraction = d
+    for m in range(1, 10_000):
+        for step in (
+            m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m)),
+            -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1)),
+        ):
+            d = 1 / ((1 + step * d) or tiny)
+            c = (1 + step / c) or tiny
+            fraction *= c * d
+        if abs(c * d - 1) < 1e-15:
+            break
+    return front * fraction
+
+
 def bootstrap_interval(
     statistic: Callable[..., float], *samples: Sequence[float], rounds: int = 1000, confidence: float = CONFIDENCE
 ) -> Interval:
@@ -117,18 +167,26 @@ def bootstrap_interval(
     return Interval(low=min(percentile(seen, tail), value), value=value, high=max(percentile(seen, 1 - tail), value))
 
 
-def samples_that_tell(n: int, drop: Interval, limit: float, *, share: bool) -> int | None:
+def unseen(n: int, confidence: float = CONFIDENCE) -> float:
+    """The largest share of all that may differ where none of n does, with this confidence on two sides: 3.7/n or so for 95 %."""
+    return float(1 - ((1 - confidence) / 2) ** (1 / n))
+
+
+def samples_that_tell(
+    n: int, drop: Interval, limit: float, *, share: bool, confidence: float = CONFIDENCE
+) -> int | None:
     """About how many samples would show on which side of a limit a drop lies, where n do not; None where they do, or none would.
 
     From the width that the interval has: it shrinks with the root of n, and has to end short of the limit. Where no sample
-    differs it has no width: then 3/n bounds the share of those that may (the rule of three), which says something of a metric
-    that is a `share` alone.
+    differs it shrinks with n itself, and says something of a metric that is a `share` alone (see `unseen`).
     """
     if limit <= 0 or n <= 0 or not all(map(math.isfinite, (drop.low, drop.value, drop.high))):
         return None
+    bound = unseen(n, confidence)
+    if share and drop.value == 0 and (drop.low == drop.high or math.isclose(drop.high, bound)):
+        return math.ceil(round(math.log((1 - confidence) / 2) / math.log1p(-limit), 6)) if bound > limit and limit < 1 else None
     if drop.low == drop.high:
-        unseen = share and drop.value == 0 and 3 / n > limit
-        return math.ceil(round(3 / limit, 6)) if unseen else None
+        return None
     if drop.high <= limit or drop.low > limit:
         return None
     # A drop that lies on the limit itself can be told by no number: a tenth of the limit is as near as is asked for.

@@ -23,10 +23,20 @@ COLUMNS = (
     "p95 (n)",
     "throughput",
     "memory",
-    "accuracy drop (95 %)",
+    "accuracy drop",
     "$/million",
 )
 """What `row` gives, in its order."""
+
+
+def columns(record: Mapping[str, Any]) -> tuple[str, ...]:
+    """How the columns are headed: that of the drop with the confidence of its intervals."""
+    return tuple(f"{name} ({words.percent(confidence(record))})" if name == "accuracy drop" else name for name in COLUMNS)
+
+
+def confidence(record: Mapping[str, Any]) -> float:
+    """Of every interval of a drop in this record."""
+    return float(record["recipe"]["budgets"].get("confidence") or stats.CONFIDENCE)
 
 _STATUS = {"ok": "ok", "over_budget": "over budget", "failed": "failed", "skipped": "skipped"}
 
@@ -61,11 +71,23 @@ def verdict(record: Mapping[str, Any]) -> Verdict:
         (guess, guess and f"latency {words.ms(guess['latency_ms'])} {_on(guess)}"),
         (one["cold_start_ms"]["p50"], f"cold start {words.ms(one['cold_start_ms']['p50'])}"),
         (one["accuracy"]["value"], f"{one['accuracy']['metric']} {words.share(one['accuracy']['value'])}"),
+        (lost(one, confidence(record)), lost(one, confidence(record))),
         (one["cost_per_million_usd"], f"{words.usd(one['cost_per_million_usd'])} per million"),
         (guess, guess and f"{words.usd(guess['cost_per_million_usd'])} per million {_on(guess)}"),
     )
     facts = ", ".join(str(text) for value, text in known if value is not None)
     return Verdict(name=name, chosen=one["id"], facts=facts or "nothing was measured")
+
+
+def lost(one: Mapping[str, Any], sure: float) -> str | None:
+    """`drop 0.0035, at most 0.0075 with 95 % confidence`; None for the float, and for what was not measured."""
+    accuracy = one["accuracy"]
+    if one["is_baseline"] or accuracy["drop"] is None:
+        return None
+    said = f"drop {words.share(accuracy['drop'])}"
+    if accuracy["ci_high"] is None or accuracy.get("interval") == "none":
+        return said
+    return f"{said}, at most {words.share(accuracy['ci_high'])} with {words.percent(sure)} confidence"
 
 
 def _on(estimate: Mapping[str, Any]) -> str:
@@ -110,6 +132,8 @@ def drop(one: Mapping[str, Any]) -> str:
         return words.UNKNOWN
     if one["is_baseline"]:
         return f"float, {words.share(accuracy['value'])}"
+    if accuracy.get("interval") == "none":
+        return words.share(accuracy["drop"])
     return f"{words.share(accuracy['drop'])} ({words.share(accuracy['ci_low'])} to {words.share(accuracy['ci_high'])})"
 
 

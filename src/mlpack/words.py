@@ -57,6 +57,11 @@ def share(value: float | None, digits: int = 3) -> str:
     return UNKNOWN if value is None or not math.isfinite(value) else f"{value:.{digits + 1}f}"
 
 
+def percent(share: float) -> str:
+    """`95 %`, `99.9 %`."""
+    return f"{100 * share:.6g} %"
+
+
 def seconds(value: float | None) -> str:
     """`0.4 s`, `12 s`, `3 min 05 s`."""
     if value is None or not math.isfinite(value):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -144,9 +145,9 @@ def test_paired_drop_has_the_sign_of_worse() -> None:
     labels = list(range(3)) * 40
     wrong = [0 if index < 12 else label for index, label in enumerate(labels)]
     better, worse = _score("top1", _logits(labels), labels), _score("top1", _logits(wrong), labels)
-    drop, low, high = metrics.paired_drop(METRICS["top1"], better, worse)
+    drop, low, high, _ = metrics.paired_drop(METRICS["top1"], better, worse)
     assert drop == pytest.approx(8 / 120)
-    assert 0.01 < low < drop < high < 0.13
+    assert 0 < low < drop < high < 0.14
     assert metrics.paired_drop(METRICS["top1"], worse, better)[0] == pytest.approx(-drop)
     truth = [float(label) for label in labels]
     exact = _score("mae", [{"y": np.array(truth, np.float32)}], truth)
@@ -158,7 +159,7 @@ def test_paired_drop_is_the_same_every_time_and_zero_for_the_same_model() -> Non
     labels = [0, 1, 2] * 50
     one, two = _score("f1", _logits(labels), labels), _score("f1", _logits([0, *labels[1:-1], 0]), labels)
     assert metrics.paired_drop(METRICS["f1"], one, two) == metrics.paired_drop(METRICS["f1"], one, two)
-    assert metrics.paired_drop(METRICS["f1"], one, one) == (0.0, 0.0, 0.0)
+    assert metrics.paired_drop(METRICS["f1"], one, one)[:3] == (0.0, 0.0, 0.0)
 
 
 def test_paired_drop_pairs_samples() -> None:
@@ -168,7 +169,7 @@ def test_paired_drop_pairs_samples() -> None:
     noise = random.normal(size=500)
     one = _score("mae", [{"y": truth + noise}], truth.tolist())
     two = _score("mae", [{"y": truth + noise * 1.01}], truth.tolist())
-    _, low, high = metrics.paired_drop(METRICS["mae"], one, two)
+    _, low, high, _ = metrics.paired_drop(METRICS["mae"], one, two)
     assert 0 < low < high < 0.02
 
 
@@ -178,9 +179,65 @@ def test_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     for _ in range(40):
         baseline, candidate = random.random(400) < 0.9, random.random(400) < 0.85
         scores = [Scores(value=float(each.mean()), per_sample=each, n=400) for each in (baseline, candidate)]
-        _, low, high = metrics.paired_drop(METRICS["top1"], *scores)
+        _, low, high, _ = metrics.paired_drop(METRICS["top1"], *scores)
         hits += low <= 0.05 <= high
     assert hits >= 34
+
+
+@pytest.mark.parametrize(
+    ("n", "rate", "confidence"), [(12, 0.3, 0.95), (40, 0.03, 0.95), (200, 0.01, 0.95), (25, 0.5, 0.8), (60, 0.05, 0.5)]
+)
+def test_interval_of_few_samples_covers_at_least_as_often_as_it_says(n: int, rate: float, confidence: float) -> None:
+    """Where resamples alone do not: a bootstrap of 40 samples that none of 3 % struck says 0 to 0."""
+    random = np.random.default_rng(n)
+    hits = 0
+    for _ in range(200):
+        kept = (random.random(n) >= rate).astype(float)
+        whole, part = (Scores(value=float(each.mean()), per_sample=each, n=n) for each in (np.ones(n), kept))
+        _, low, high, _ = metrics.paired_drop(METRICS["top1"], whole, part, confidence)
+        hits += low <= rate <= high
+    assert hits >= 200 * confidence - 8
+
+
+def test_no_sample_that_differs_bounds_those_that_were_not_seen() -> None:
+    labels = [0, 1, 2] * 20
+    one, two = (_score("top1", _logits(labels), labels) for _ in range(2))
+    drop = metrics.paired_drop(METRICS["top1"], one, two)
+    assert (drop.value, drop.low, drop.how) == (0.0, pytest.approx(-drop.high), "exact")
+    assert drop.high == pytest.approx(1 - 0.025 ** (1 / 60))
+    assert metrics.paired_drop(METRICS["top1"], one, two, 0.5).high < drop.high
+    assert metrics.paired_drop(METRICS["top1"], one, two, 0.999).high > drop.high
+    agreement = metrics.paired_drop(METRICS["agreement"], one, two)
+    assert (agreement.low, agreement.high) == (0.0, drop.high)  # nobody agrees more than the float itself
+
+
+@pytest.mark.parametrize("name", ["mae", "fidelity"])
+def test_a_metric_without_bounds_says_nothing_of_unseen_samples(name: str) -> None:
+    outputs = [{"y": np.arange(8.0)[:, None]}]
+    one, two = (_score(name, outputs, list(map(float, range(8)))) for _ in range(2))
+    assert metrics.paired_drop(METRICS[name], one, two)[:3] == (0.0, 0.0, 0.0)
+
+
+def test_a_users_hits_and_misses_are_a_share() -> None:
+    metric = _hook(lambda outputs, labels: outputs["logits"].argmax(axis=1) == labels)
+    one, two = (metrics.evaluate(metric, _logits([0, 1, 2]), [0, 1, 2]) for _ in range(2))
+    assert metrics.paired_drop(metric, one, two).how == "exact"
+    assert metrics.paired_drop(metric, one, two).high == pytest.approx(1 - 0.025 ** (1 / 3))
+
+
+def test_one_sample_or_one_number_has_no_interval() -> None:
+    far = [_score("mae", [{"y": np.array([[y]])}], [0.0]) for y in (1.0, 3.0)]
+    assert metrics.paired_drop(METRICS["mae"], *far) == (2.0, 2.0, 2.0, "none")
+    whole = [Scores(value=value, per_sample=None, n=9) for value in (0.9, 0.8)]
+    assert metrics.paired_drop(_hook(lambda outputs, labels: 1.0), *whole).how == "none"
+
+
+def test_a_higher_confidence_is_a_wider_interval() -> None:
+    random = np.random.default_rng(3)
+    truth = random.normal(size=80)
+    one, two = (_score("mae", [{"y": truth + random.normal(size=80)}], truth.tolist()) for _ in range(2))
+    ends = [metrics.paired_drop(METRICS["mae"], one, two, each)[1:3] for each in (0.5, 0.9, 0.95, 0.99)]
+    assert all(wide[0] <= narrow[0] and narrow[1] <= wide[1] for narrow, wide in pairwise(ends))
 
 
 def test_paired_drop_refuses_what_is_no_pair() -> None:
@@ -192,7 +249,7 @@ def test_agreement_drop_is_of_the_candidates_worst_output() -> None:
     baseline = [{"state": np.ones((2, 2)), "y": np.eye(2)[[0]]}] * 30
     ours = [{"state": np.ones((2, 2)), "y": np.eye(2)[[index % 2]]} for index in range(30)]
     metric = METRICS["agreement"]
-    drop, low, high = metrics.paired_drop(
+    drop, low, high, _ = metrics.paired_drop(
         metric, metrics.evaluate(metric, baseline, None), metrics.evaluate(metric, ours, None, baseline)
     )
     assert drop == 0.5
@@ -211,7 +268,7 @@ def test_users_metric_gives_one_number_judged_by_leaving_out() -> None:
     metric = _hook(score)
     one = metrics.evaluate(metric, _logits(labels), labels)
     two = metrics.evaluate(metric, _logits([0] * 12 + labels[12:]), labels)
-    drop, low, high = metrics.paired_drop(metric, one, two)
+    drop, low, high, _ = metrics.paired_drop(metric, one, two)
     assert drop == pytest.approx(8 / 120)
     assert low < drop < high
 
@@ -272,7 +329,7 @@ def test_users_metric_may_take_calls() -> None:
     one = metrics.evaluate(metric, calls, [0, 3, 7, 2], samples=[1] * 4)
     assert (one.value, one.n) == (0.75, 4)
     two = metrics.evaluate(metric, calls, [0, 3, 7, 1], samples=[1] * 4)
-    drop, low, high = metrics.paired_drop(metric, two, one)
+    drop, low, high, _ = metrics.paired_drop(metric, two, one)
     assert low < drop < high
 
 
@@ -313,5 +370,5 @@ def test_users_metric_of_rows_that_are_no_samples_has_an_interval_too() -> None:
     ours = [{"boxes": call["boxes"] + random.normal(1, 0.5, size=call["boxes"].shape)} for call in theirs]
     metric = _hook(lambda outputs, labels: float(outputs["boxes"].mean()))
     scores = [metrics.evaluate(metric, calls, [0] * 60, samples=[1] * 60) for calls in (theirs, ours)]
-    drop, low, high = metrics.paired_drop(metric, *scores)
+    drop, low, high, _ = metrics.paired_drop(metric, *scores)
     assert low < drop < high

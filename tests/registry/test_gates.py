@@ -71,6 +71,26 @@ def test_an_estimate_counts_only_where_the_alias_accepts_it() -> None:
     assert "estimated (L4), exceeds" in accepting["budget.cost_per_million_usd"].detail
 
 
+def test_an_alias_may_say_how_sure_a_drop_has_to_be() -> None:
+    sure = replace(POLICY, budgets=Budgets(accuracy_drop=0.01, confidence=0.95))
+    (kept,) = budget_gates(record(result("int8", measurement=measurement(accuracy=accuracy(0.002, -0.001, 0.005)))), sure)
+    assert kept == Gate(
+        gate="budget.accuracy_drop", ok=True,
+        detail="accuracy drop at most 0.0050 with 95 % confidence fits the budget of 0.01 (minilm:prod)",
+    )  # fmt: skip
+    (broken,) = budget_gates(record(result("int8", measurement=measurement(accuracy=accuracy(0.002, -0.001, 0.015)))), sure)
+    assert not broken.ok
+    assert "at most 0.0150 with 95 % confidence exceeds the budget of 0.01" in broken.detail
+    surer = replace(POLICY, budgets=Budgets(accuracy_drop=0.01, confidence=0.99))
+    (unknown,) = budget_gates(record(result("int8", measurement=measurement(accuracy=accuracy(0.002, -0.001, 0.005)))), surer)
+    assert not unknown.ok
+    assert "with 99 % confidence cannot be shown: the build's intervals are less sure" in unknown.detail
+    old = record(result("int8", measurement=measurement(accuracy=accuracy(0.002, -0.001, 0.005))))
+    for one in old["candidates"]:
+        del one["accuracy"]["interval"]
+    assert not next(budget_gates(old, sure)).ok
+
+
 def test_what_is_not_estimated_fits_no_budget_however_willing_the_alias() -> None:
     budgets = Budgets(cold_start_ms=1e9, peak_memory_bytes=10**12, accept_estimates=True)
     gates = list(budget_gates(record(on_gpu("fp16")), replace(POLICY, budgets=budgets)))
@@ -178,7 +198,7 @@ def test_a_machine_that_became_slower_is_not_the_releases_fault() -> None:
 def test_lower_is_better_where_the_metric_says_so() -> None:
     def made(value: float, drop: float) -> Record:
         said = accuracy(drop, metric="mae", value=value)
-        return record(result("int8", measurement=measurement(accuracy=said))) | {
+        return record(result("int8", measurement=measurement(accuracy=said)), chosen="int8@lambda-zip-x86_64") | {
             "baseline": {"metric": "mae", "value": None, "targets": {}}
         }
 

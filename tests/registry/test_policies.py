@@ -163,6 +163,15 @@ def test_an_alias_may_accept_estimates(place: Place) -> None:
     assert as_json(get(place, "minilm:prod"))["budgets"] == {"latency_p95_ms": 20.0, "accept_estimates": True}
 
 
+def test_an_alias_may_say_how_sure(place: Place) -> None:
+    budgets = parse_budgets(["accuracy_drop=0.01", "confidence=0.95"])
+    assert budgets == Budgets(accuracy_drop=0.01, confidence=0.95)
+    put(place, Policy(subject="minilm:prod", budgets=budgets), "alice")
+    assert get(place, "minilm:prod").budgets == budgets
+    with pytest.raises(RecipeError, match="confidence: says how sure accuracy_drop has to be"):
+        parse_budgets(["confidence=0.95"])
+
+
 def test_a_budget_of_nought_is_kept() -> None:
     assert as_json(Policy(subject="minilm:prod", budgets=Budgets(accuracy_drop=0.0)))["budgets"] == {"accuracy_drop": 0.0}
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mlpack import stats
 from mlpack.errors import RecipeError
 from mlpack.metrics import against, answers, channels, classes, detection, hooks, regression, retrieval, scores
 from mlpack.metrics.scores import Scores
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     Outputs = Sequence[Mapping[str, NDArray[Any]]]
 
-__all__ = ["DEFAULT", "METRICS", "Metric", "Scores", "evaluate", "find", "paired_drop"]
+__all__ = ["DEFAULT", "METRICS", "Drop", "Metric", "Scores", "evaluate", "find", "paired_drop"]
 
 Load = Callable[[str], Callable[..., Any]]
 
@@ -188,20 +189,45 @@ def evaluate(
     return _LABELLED[metric.name](spec, ours, labels, names)
 
 
-def paired_drop(metric: Metric, baseline: Scores, candidate: Scores) -> tuple[float, float, float]:
-    """How much worse the candidate is, and its 95 % interval; positive is worse whatever the metric's direction.
+class Drop(NamedTuple):
+    """How much worse a candidate is than its baseline, positive being worse, and the interval of that (`how` it was found: see
+    `scores.Range`)."""
 
-    Both are resampled together, so what is hard for both cancels out. With no sample on which the two differ the
-    interval has no width: n then bounds what was seen (3/n, roughly), and n stands beside it in every report.
+    value: float
+    low: float
+    high: float
+    how: str
+
+
+def paired_drop(metric: Metric, baseline: Scores, candidate: Scores, confidence: float = stats.CONFIDENCE) -> Drop:
+    """How much worse the candidate is, whatever the metric's direction, and the two-sided interval of that confidence.
+
+    Both are resampled together, so what is hard for both cancels out. The baseline's own drop is 0, and certain. Where no sample
+    differs, the interval of a metric that is a share still holds what samples that were not seen may lose.
     """
     import numpy as np
 
+    if candidate is baseline:
+        return Drop(value=0.0, low=0.0, high=0.0, how="none")
     sign = -1.0 if metric.lower_is_better else 1.0
     drop = sign * float(baseline.value - candidate.value)
     if metric.compares == "baseline" and candidate.per_sample is not None:
         # The baseline agrees with itself everywhere, on whichever output is the candidate's worst.
         perfect = np.ones(len(candidate.per_sample))
+        alike = candidate.value == 1.0
+        per_sample = perfect if alike else candidate.per_sample
+        candidate = dataclasses.replace(candidate, per_sample=per_sample, reduce=None if alike else candidate.reduce)
         baseline = dataclasses.replace(candidate, value=1.0, per_sample=perfect, reduce=None)
-        if candidate.value == 1.0:
-            return drop, drop, drop
-    return (drop, *scores.interval(sign, drop, baseline, candidate))
+    share = metric.share or (metric.hook is not None and all(map(_is_hit_or_miss, (baseline, candidate))))
+    found = scores.interval(sign, drop, baseline, candidate, confidence=confidence, share=share)
+    # Nobody is closer to the float than the float, and nothing is lost more than once.
+    least = min(drop, 0.0 if metric.compares == "baseline" else -1.0 if share else found.low)
+    most = max(drop, 1.0 if metric.compares == "baseline" or share else found.high)
+    return Drop(value=drop, low=max(found.low, least), high=min(found.high, most), how=found.how)
+
+
+def _is_hit_or_miss(found: Scores) -> bool:
+    """Whether every sample's score is 0 or 1, so that the user's own metric is a share."""
+    import numpy as np
+
+    return found.per_sample is not None and found.reduce is None and bool(np.isin(found.per_sample, (0, 1)).all())

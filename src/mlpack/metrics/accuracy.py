@@ -16,6 +16,7 @@ from mlpack import metrics
 from mlpack.data.calls import DTYPES, from_bytes
 from mlpack.errors import MeasureError, RecipeError
 from mlpack.records import Accuracy, MetricSpec
+from mlpack.stats import CONFIDENCE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 class Judge:
     """What accuracy means in this build: a metric, the labels (None: compared with the baseline), the samples of each call
     (None: as many as their outputs have rows), what the model calls its classes, which outputs depend on numbers that the
-    graph draws at random, and where it is run."""
+    graph draws at random, where it is run, and how sure the interval of a drop is to be."""
 
     metric: MetricSpec
     labels: tuple[Any, ...] | None
@@ -36,6 +37,7 @@ class Judge:
     samples: tuple[int, ...] | None = None
     names: tuple[str, ...] | None = None
     drawn: tuple[str, ...] = ()
+    confidence: float = CONFIDENCE
 
     def accuracies(self, predictions: Mapping[str, Path], baseline_id: str) -> dict[str, Accuracy | MeasureError]:
         """The accuracy of every model whose predictions these are, or why it has none; `baseline_id` is one of them."""
@@ -48,16 +50,19 @@ class Judge:
         for id_, prefix in predictions.items():
             try:
                 scores = baseline if id_ == baseline_id else self._candidate(metric, prefix, baseline_outputs)
-                drop, low, high = metrics.paired_drop(metric, baseline, scores)
+                drop = metrics.paired_drop(metric, baseline, scores, self.confidence)
             except MeasureError as error:
                 found[id_] = error
                 continue
             found[id_] = Accuracy(
                 metric=self.metric.name,
                 value=scores.value,
-                drop=drop,
-                ci_low=low,
-                ci_high=high,
+                drop=drop.value,
+                ci_low=drop.low,
+                ci_high=drop.high,
+                confidence=self.confidence,
+                interval=drop.how,
+                lower_is_better=metric.lower_is_better,
                 n=scores.n,
                 isa=self.isa,
                 compared_with=self._compared_with(metric),

@@ -2,8 +2,8 @@
 something is scored.
 
 Promises: the drop between two models is judged on the same resamples of samples (bootstrap, fixed seed: equal numbers
-everywhere), or, for a value that is no mean of anything, by leaving out groups of samples (jackknife). It knows no
-metric by name.
+everywhere), or, for a value that is no mean of anything, by leaving out groups of samples (jackknife). Few samples, or few that
+differ, make it wider (Student's t, the binomial's exact bounds), never narrower. It knows no metric by name.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mlpack import stats
 from mlpack.errors import MeasureError
 
 if TYPE_CHECKING:
@@ -23,12 +24,11 @@ if TYPE_CHECKING:
 RESAMPLES = 2_000
 SEED = 20_260_101
 JACKKNIFE_GROUPS = 20
+FEW_SAMPLES = 30
+"""Resamples of fewer spread less than other samples would: the interval is at least Student's."""
+FEW_DIFFER = 10
+"""Where fewer samples than this differ at all, resamples cannot know how many of those that were not seen do."""
 _WEIGHTS_BYTES_MAX = 64 << 20
-_T_TWO_SIDED_95 = (
-    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101,
-    2.093,
-)  # fmt: skip
-"""Student's t for 1 to 19 degrees of freedom: two to twenty jackknife groups."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,22 +68,86 @@ def of(per_sample: Array, reduce: Callable[[Array], Array] | None = None, **more
     return Scores(value=value, per_sample=per_sample, n=n, reduce=reduce, **more)
 
 
-def interval(sign: float, drop: float, baseline: Scores, candidate: Scores) -> tuple[float, float]:
-    """The 95 % interval of `drop`, which is sign times baseline minus candidate. MeasureError where they are no pair."""
-    import numpy as np
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Range:
+    """Where a drop lies, and how that is known: `bootstrap`, `exact` (at least the bounds of a binomial), `jackknife`, or `none`,
+    which says nothing beyond the drop itself."""
 
+    low: float
+    high: float
+    how: str
+
+    def hull(self, low: float, high: float, how: str | None = None) -> Range:
+        """The widest of both; `how` where the other one widens it."""
+        wider = low < self.low or high > self.high
+        return Range(low=min(self.low, low), high=max(self.high, high), how=how if how and wider else self.how)
+
+
+def interval(
+    sign: float, drop: float, baseline: Scores, candidate: Scores, *, confidence: float = stats.CONFIDENCE, share: bool = False
+) -> Range:
+    """The two-sided interval of `drop`, which is sign times baseline minus candidate. MeasureError where they are no pair.
+
+    `share`: a sample can add 1/n to the drop and no more.
+    """
     if baseline.n != candidate.n:
         raise MeasureError(f"the baseline was scored on {baseline.n} samples and the candidate on {candidate.n}: not a pair")
+    tail = (1 - confidence) / 2
     if baseline.per_sample is None or candidate.per_sample is None:
-        return _jackknife(sign, drop, baseline, candidate)
+        return _jackknife(sign, drop, baseline, candidate, tail)
+    found = _bootstrap(sign, drop, baseline, candidate, tail)
+    return _with_unseen(sign, drop, baseline, candidate, tail, found) if share else found
+
+
+def _bootstrap(sign: float, drop: float, baseline: Scores, candidate: Scores, tail: float) -> Range:
+    import numpy as np
+
+    assert baseline.per_sample is not None
+    assert candidate.per_sample is not None
+    n = candidate.n
     if np.array_equal(baseline.per_sample, candidate.per_sample):
-        return drop, drop
-    drops = [
+        return Range(low=drop, high=drop, how="bootstrap" if n > 1 else "none")
+    if n < 2:
+        return Range(low=drop, high=drop, how="none")
+    drops = np.concatenate([
         sign * (reduced(baseline.per_sample, w, baseline.reduce) - reduced(candidate.per_sample, w, candidate.reduce))
-        for w in _resamples(candidate.n)
-    ]
-    low, high = np.nanpercentile(np.concatenate(drops), [2.5, 97.5])
-    return float(low), float(high)
+        for w in _resamples(n)
+    ])
+    low, high = np.nanpercentile(drops, [100 * tail, 100 * (1 - tail)])
+    found = Range(low=float(low), high=float(high), how="bootstrap")
+    if n >= FEW_SAMPLES:
+        return found
+    half = stats.student_t(1 - tail, n - 1) * float(np.nanstd(drops)) * math.sqrt(n / (n - 1))
+    return found.hull(drop - half, drop + half)
+
+
+def _with_unseen(sign: float, drop: float, baseline: Scores, candidate: Scores, tail: float, found: Range) -> Range:
+    """The interval, at least as wide as samples that were not seen may make it where few of those that were differ."""
+    import numpy as np
+
+    assert baseline.per_sample is not None
+    assert candidate.per_sample is not None
+    n, ours, theirs = candidate.n, candidate.per_sample, baseline.per_sample
+    differ = int((ours != theirs).reshape(n, -1).any(axis=1).sum()) if ours.shape == theirs.shape else n
+    if differ >= FEW_DIFFER:
+        return found
+    if ours.ndim == 1 and candidate.reduce is None:
+        each = sign * (theirs.astype(np.float64) - ours.astype(np.float64))
+        lost, won = float(np.clip(each, 0, 1).sum()), float(np.clip(-each, 0, 1).sum())
+    else:
+        lost, won = min(max(drop, 0.0), 1.0) * n, min(max(-drop, 0.0), 1.0) * n
+    return found.hull(-_most(won, lost, n, tail), _most(lost, won, n, tail), "exact")
+
+
+def _most(lost: float, won: float, n: int, tail: float) -> float:
+    """The upper end of the share lost less the share won: how many differ, and of those how many are lost, each by its own exact
+    bounds, which share the tail."""
+    differ = lost + won
+    if won == 0:  # whoever differs is lost, as far as anybody knows
+        return stats.binomial_bounds(differ, n, tail)[1]
+    least, most = stats.binomial_bounds(differ, n, tail / 2)
+    surplus = 2 * stats.binomial_bounds(lost / differ * max(differ, 1.0), max(differ, 1.0), tail / 2)[1] - 1
+    return surplus * (most if surplus > 0 else least)
 
 
 def _resamples(n: int) -> Iterator[Array]:
@@ -98,7 +162,7 @@ def _resamples(n: int) -> Iterator[Array]:
         yield np.bincount(drawn.reshape(-1), minlength=count * n).reshape(count, n).astype(np.float64)
 
 
-def _jackknife(sign: float, drop: float, baseline: Scores, candidate: Scores) -> tuple[float, float]:
+def _jackknife(sign: float, drop: float, baseline: Scores, candidate: Scores, tail: float) -> Range:
     """The interval of a drop from leaving out one of at most twenty groups of samples at a time (every twentieth sample
     is a group).
     """
@@ -106,9 +170,9 @@ def _jackknife(sign: float, drop: float, baseline: Scores, candidate: Scores) ->
 
     groups = min(JACKKNIFE_GROUPS, candidate.n)
     if baseline.without is None or candidate.without is None or groups < 2:
-        return drop, drop
+        return Range(low=drop, high=drop, how="none")
     places = np.arange(candidate.n) % groups
     left = [sign * (baseline.without(places != group) - candidate.without(places != group)) for group in range(groups)]
     spread = np.asarray(left) - np.mean(left)
-    half = _T_TWO_SIDED_95[groups - 2] * math.sqrt((groups - 1) / groups * float(np.square(spread).sum()))
-    return drop - half, drop + half
+    half = stats.student_t(1 - tail, groups - 1) * math.sqrt((groups - 1) / groups * float(np.square(spread).sum()))
+    return Range(low=drop - half, high=drop + half, how="jackknife")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mlpack import bands, buildjson, diff, words
+from mlpack import bands, buildjson, diff, stats, summary, words
 from mlpack.buildjson import Record
 from mlpack.diff import Change
 from mlpack.errors import ExitCode, MlpackError, RecipeError, ServiceError
@@ -113,10 +113,13 @@ def budget_gates(record: Record, policy: Policy) -> Iterator[Gate]:
     """The budgets of the alias against the chosen candidate's numbers."""
     chosen = _chosen(record)
     for key, limit in dataclasses.asdict(policy.budgets).items():
-        if limit is None or key == "accept_estimates":
+        if limit is None or key in ("accept_estimates", "confidence"):
             continue
         budget, gate = _BUDGETS[key], f"budget.{key}"
         value, guess = budget.value(chosen), buildjson.estimated(chosen)
+        if key == "accuracy_drop" and policy.budgets.confidence is not None:
+            yield _sure_gate(gate, chosen, record, policy)
+            continue
         if value is None and guess is not None and key in _ESTIMATED:
             yield _estimate_gate(gate, budget, limit, guess[_ESTIMATED[key]], guess["device"], policy)
             continue
@@ -127,6 +130,23 @@ def budget_gates(record: Record, policy: Policy) -> Iterator[Gate]:
         shown, bound = words.apart(value, limit, budget.write)
         said = "fits" if value <= limit else "exceeds"
         yield Gate(gate=gate, ok=value <= limit, detail=f"{budget.label} {shown} {said} the budget of {bound} ({policy.subject})")
+
+
+def _sure_gate(gate: str, chosen: Mapping[str, Any], record: Record, policy: Policy) -> Gate:
+    """The upper end of a drop's interval against a budget of the alias that says how sure it has to be."""
+    limit, sure = policy.budgets.accuracy_drop or 0.0, policy.budgets.confidence or stats.CONFIDENCE
+    high, known = chosen["accuracy"]["ci_high"], chosen["accuracy"].get("interval") not in (None, "none")
+    if chosen["is_baseline"] and high is not None:
+        return Gate(gate=gate, ok=True, detail=f"the float itself, which every drop is from ({policy.subject})")
+    if high is None or not known or summary.confidence(record) < sure:
+        said = f"a drop of {words.limit(words.share(limit))} with {words.percent(sure)} confidence cannot be shown"
+        less = "the build's intervals are less sure: say budgets.confidence in the recipe"
+        why = less if known else "the build has no such interval"
+        return Gate(gate=gate, ok=False, detail=f"{said}: {why} ({policy.subject})")
+    shown, bound = words.apart(high, limit, words.share)
+    said = f"accuracy drop at most {shown} with {words.percent(summary.confidence(record))} confidence"
+    fits = "fits" if high <= limit else "exceeds"
+    return Gate(gate=gate, ok=high <= limit, detail=f"{said} {fits} the budget of {bound} ({policy.subject})")
 
 
 def _estimate_gate(gate: str, budget: _Budget, limit: float, value: float, device: str, policy: Policy) -> Gate:
