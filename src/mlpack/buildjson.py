@@ -152,6 +152,7 @@ _CANDIDATE = {
     "steps": Many({"pass": str, "config": dict, "seconds": float, "cached": bool, "notes": dict}),
     "search": Later(Maybe(_SEARCH)),
     "reasons": Many(str),
+    "reproduced_by": Later(_TEXT),
 }
 
 BUDGETS = {

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mlpack import __version__, bounded, cli_aliases, cli_care, cli_registry, interrupts, sinks, stdout, words
+from mlpack import __version__, bounded, cli_aliases, cli_builds, cli_care, cli_registry, interrupts, sinks, stdout, words
 from mlpack.errors import MEANINGS, ExitCode, MlpackError, RecipeError, refusal
 
 if TYPE_CHECKING:
@@ -182,20 +182,16 @@ def run(quiet: bool, package: Path, event: Path | None, memory_mb: int | None, t
 
 
 @cli.command()
-@click.argument("before", type=click.Path(exists=True, path_type=Path))
-@click.argument("after", type=click.Path(exists=True, path_type=Path))
-@as_json
-def diff(before: Path, after: Path, as_json: bool) -> None:
-    """Compare two builds (directories or build.json files): size, speed and accuracy, with noise bands."""
-    from mlpack import diff as diff_
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--out", type=cli_registry.NewPath(path_type=Path), help="Keep what the step makes here. [default: it is removed]")
+def step(folder: Path, out: Path | None) -> None:
+    """Run the one step that a build left in FOLDER (repro/...) because it failed, and fail as it did."""
+    from mlpack import reproduce
 
-    rows = diff_.compare(diff_.read(before), diff_.read(after))
-    if as_json:
-        return cli_registry.print_json(diff_.as_json(rows))
-    return stdout.rows(diff_.text(rows))
+    stdout.rows(reproduce.told(folder, _store(), out))
 
 
-for _verb in (*cli_registry.VERBS, *cli_aliases.VERBS, *cli_care.VERBS, cli_care.registry_):
+for _verb in (*cli_builds.VERBS, *cli_registry.VERBS, *cli_aliases.VERBS, *cli_care.VERBS, cli_care.registry_):
     cli.add_command(_verb)
 cli_care.registry_.add_command(cli_aliases.policy)
 
@@ -333,6 +329,8 @@ def _bug(error: Exception) -> int:
     body = "\n\n".join((here, versions, " ".join(sys.argv), traceback.format_exc()))
     with tempfile.NamedTemporaryFile("w", prefix="mlpack-bug-", suffix=".log", delete=False, encoding="utf-8") as log:
         log.write(words.clean(body))
+    for note in getattr(error, "__notes__", ()):
+        say(sinks.lines(note))
     say(f"{sinks.told(f'a bug: {type(error).__name__}: {error}')}\nThe log for an issue: {log.name}")
     return ExitCode.BUG
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from mlpack import budgets as checking
-from mlpack import stats, words
+from mlpack import sinks, stats, words
 from mlpack.bands import BANDS, SAID
 from mlpack.records import Budgets, Decision, Estimate, Measurement, Result, Status, Verdict
 from mlpack.stats import Interval
@@ -103,7 +103,7 @@ def _judge(
     if result.candidate.skipped is not None:
         return _Judged(result=result, status=Status.SKIPPED, reasons=(result.candidate.skipped,), bands=bands)
     if result.failure is not None:
-        return _Judged(result=result, status=Status.FAILED, reasons=(result.failure,), bands=bands)
+        return _Judged(result=result, status=Status.FAILED, reasons=(result.failure, *_alone(result)), bands=bands)
     itself = is_float(result, baselines)
     over, fits = checking.checks(result, budgets, estimate, itself=itself)
     if result.over_limit is not None:
@@ -124,6 +124,12 @@ def _judge(
         estimate=estimate,
         over=tuple(over),
     )
+
+
+def _alone(result: Result) -> tuple[str, ...]:
+    """How the step that failed is seen by itself."""
+    script = result.reproduced_by
+    return () if script is None else (f"to run this step alone, in the build's directory: python {sinks.shell(script)}",)
 
 
 def _speed(result: Result) -> tuple[bool, tuple[str, ...]]:

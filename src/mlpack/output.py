@@ -11,8 +11,9 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from mlpack import buildjson, digest, report, report_html
@@ -22,6 +23,7 @@ from mlpack.store import remove
 
 BUILD = "build.json"
 ARTIFACTS = "artifacts"
+NOTHING: Mapping[str, Callable[[Path], None]] = MappingProxyType({})
 
 
 def check(out: Path) -> None:
@@ -47,8 +49,11 @@ def _check(out: Path) -> None:
         raise RecipeError(f"--out {out}: {there} cannot be written to ({error.strerror}): name another") from None
 
 
-def write(out: Path, outcome: BuildOutcome, packages: Mapping[str, Path]) -> dict[str, Any]:
-    """Write everything beside `out`, then put it in its place; the record. `packages`: directories by candidate id."""
+def write(
+    out: Path, outcome: BuildOutcome, packages: Mapping[str, Path], extras: Mapping[str, Callable[[Path], None]] = NOTHING
+) -> dict[str, Any]:
+    """Write everything beside `out`, then put it in its place; the record. `packages`: directories by candidate id; `extras`:
+    directories that do not ship, by their paths, and who fills them."""
     place = _place(out)
     place.mkdir(parents=True, exist_ok=True)
     fresh = place / f".{_short(out.name)}.{os.getpid()}.new"
@@ -65,6 +70,8 @@ def write(out: Path, outcome: BuildOutcome, packages: Mapping[str, Path]) -> dic
                     files[f"{ARTIFACTS}/{id_}/{name}"] = (digest.of_file(Path(entry.path)), entry.stat().st_size)
             target.chmod(0o755)
         fresh.mkdir(parents=True, exist_ok=True)
+        for path, fill in extras.items():
+            fill(fresh / path)
         record = report.build_record(dataclasses.replace(outcome, files=files))
         (fresh / "report.md").write_text(report.markdown(record), "utf-8")
         (fresh / "report.html").write_text(report_html.html(record), "utf-8")

@@ -14,10 +14,25 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlpack import __version__, boot, cost, decide, digest, interrupts, licenses, output, recipe, report, search, transform
+from mlpack import (
+    __version__,
+    boot,
+    cost,
+    decide,
+    digest,
+    interrupts,
+    licenses,
+    output,
+    recipe,
+    report,
+    reproduce,
+    search,
+    transform,
+)  # fmt: skip
 from mlpack.errors import LimitError, MeasureError, MlpackError, PassError, RecipeError, ServiceError
 from mlpack.evidence import Bench, Data, check_disjoint, excerpt, take_data
 from mlpack.measuring import machine
@@ -29,7 +44,7 @@ from mlpack.signatures import signature_before
 from mlpack.store import Store
 from mlpack.targets import TARGETS
 from mlpack.targets.contents import NO_FACTS, Facts
-from mlpack.transform import Bindings
+from mlpack.transform import Bindings, FailedStep
 
 __all__ = ["Options", "build", "foresee", "run_package", "shown"]
 
@@ -80,7 +95,7 @@ def build(path: Path, store: Store, roots: tuple[Path, ...], options: Options, c
         files={},
     )
     kept = {id_: p.dir for id_, p in work.packages.items() if id_ in results and (options.keep_all or id_ == decision.chosen)}
-    record = output.write(out, outcome, kept)
+    record = output.write(out, outcome, kept, work.scripts())
     console.table(record)
     console.verdict(record)
     if boots is not None:
@@ -101,6 +116,8 @@ class _Build:
         self._too_large: dict[str, Package] = {}
         self.baselines: dict[str, Measurement] = {}
         self.float_sizes: dict[str, int] = {}
+        self._failed: dict[str, tuple[FailedStep, Candidate, str]] = {}
+        """Steps that failed, by where their scripts will lie."""
         self.source: Model = transform.take_source(planned.recipe, store, roots)
 
     def run(self) -> dict[str, Result]:
@@ -161,10 +178,11 @@ class _Build:
         if candidate.skipped:
             return Result(candidate=candidate)
         model: Model | None = None
+        failed: list[FailedStep] = []
         sample = evaluation.sample(self._plan.recipe)
         try:
             with self._console.step(f"{candidate.id}: model"):
-                model = transform.run_steps(candidate, self.source, self._store, bindings, self._say)
+                model = transform.run_steps(candidate, self.source, self._store, bindings, self._say, failed.append)
             with self._console.step(f"{candidate.id}: package"):
                 package = self._maker.pack(candidate, model, sample)
         except LimitError as error:
@@ -177,10 +195,39 @@ class _Build:
         except MlpackError as error:
             interrupts.check()
             if candidate in self._plan.baselines:
+                if failed:
+                    raise PassError(f"{error}\n{self._kept(failed[0], candidate, error)}") from error
                 raise
-            return Result(candidate=candidate, model=model, failure=str(error))
+            script = self._script(failed[0], candidate, str(error)) if failed else None
+            return Result(candidate=candidate, model=model, failure=str(error), reproduced_by=script)
+        except Exception as error:
+            if failed and not interrupts.seen():
+                error.add_note(self._kept(failed[0], candidate, error))
+            raise
         self.packages[candidate.id] = package
         return Result(candidate=candidate, model=model, artifact=package.artifact)
+
+    def _kept(self, failed: FailedStep, candidate: Candidate, error: Exception) -> str:
+        """Leave the script of a step that ends the build in the store; how it is run."""
+        said = f"{type(error).__name__}: {error}"
+        return f"To run this step alone: python {reproduce.keep(failed, candidate.id, said, self._store)}"
+
+    def _script(self, failed: FailedStep, candidate: Candidate, failure: str) -> str:
+        """Where the script of a candidate's failed step will lie; that of another candidate which failed in the same way."""
+        action = transform.action_of(failed.step, failed.tree, failed.bound)
+        for folder, (other, _, said) in self._failed.items():
+            if said == failure and transform.action_of(other.step, other.tree, other.bound) == action:
+                return f"{folder}/{reproduce.SCRIPT}"
+        folder = f"repro/{candidate.id}-{failed.step.name}"
+        self._failed[folder] = (failed, candidate, failure)
+        return f"{folder}/{reproduce.SCRIPT}"
+
+    def scripts(self) -> dict[str, Callable[[Path], None]]:
+        """By folder of the build's directory, who fills it with a failed step."""
+        return {
+            folder: partial(reproduce.write, failed, candidate.id, failure, self._store)
+            for folder, (failed, candidate, failure) in self._failed.items()
+        }
 
     def _measure(self, target_id: str, results: dict[str, Result], evaluation: Data, searching: search.Search) -> None:
         """Put measurements and prices into the results of one target, after forms were found that are worth measuring."""

@@ -327,6 +327,8 @@ class Result:
     estimates: tuple[Estimate, ...] = ()
     """Where latency and price were not measured: best first. `cost_per_million_usd` is None then."""
     failure: str | None = None
+    reproduced_by: str | None = None
+    """Where a build's directory has the script that runs the failed step alone."""
     over_limit: str | None = None
     trail: Trail | None = None
     """None where nothing was searched for: no step of the candidate can be varied, or the recipe says so."""

@@ -77,7 +77,8 @@ def _candidate(result: Result, verdict: Verdict, outcome: BuildOutcome) -> Recor
     estimates = budgets.ranked(result.estimates, recipe.budgets, recipe.prefer)
     accuracy = result.measurement.accuracy if result.measurement and not head["is_baseline"] else None
     enough = budgets.samples_that_tell(accuracy, recipe.budgets.accuracy_drop) if accuracy else None
-    return head | _numbers(result, estimates, enough) | {"search": _search(result.trail), "reasons": list(verdict.reasons)}
+    more = {"search": _search(result.trail), "reasons": list(verdict.reasons), "reproduced_by": result.reproduced_by}
+    return head | _numbers(result, estimates, enough) | more
 
 
 def _head(result: Result, status: Status, *, itself: bool) -> Record:

@@ -48,6 +48,20 @@ class Forecast:
     why: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedStep:
+    """A step that raised, and what it was given: a model's tree, what was bound, and the format of the source it came from."""
+
+    step: Step
+    tree: Digest
+    bound: Bindings
+    source: str
+
+
+Failed = Callable[[FailedStep], None]
+"""Told of a step that raises, before its exception goes on."""
+
+
 def take_source(recipe: Recipe, store: Store, roots: tuple[Path, ...]) -> Model:
     """The recipe's source as a sealed tree in one of the formats of `passes`. Reads no framework unless the source is new."""
     source = recipe.source
@@ -55,7 +69,9 @@ def take_source(recipe: Recipe, store: Store, roots: tuple[Path, ...]) -> Model:
     return Model(format=source.format, tree=entry.digest, size_bytes=digest.size_of_tree(entry.dir))
 
 
-def run_steps(candidate: Candidate, source: Model, store: Store, bindings: Bindings, observe: Observe) -> Model:
+def run_steps(
+    candidate: Candidate, source: Model, store: Store, bindings: Bindings, observe: Observe, failed: Failed | None = None
+) -> Model:
     """The candidate's model, with a record of every step. Raises what a pass raises; earlier steps stay in the store."""
     tree, form = source.tree, source.format
     runs: list[StepRun] = []
@@ -65,14 +81,15 @@ def run_steps(candidate: Candidate, source: Model, store: Store, bindings: Bindi
         action = action_of(step, tree, bound)
         if store.find(action) is None:
             observe(f"{candidate.variant}: {step.name}")
-        with store.entry(action, repeatable=row.repeatable) as entry:
-            cached = entry.hit
-            if not cached:
-                given = {name: path for name, (_, path) in bound.items()}
-                with named(step, source.format):
-                    row.run(store.path(tree), dataclasses.replace(step.config, **given), entry.dir)
-                bounded.give_back()
-                interrupts.check()
+        try:
+            with store.entry(action, repeatable=row.repeatable) as entry:
+                cached = entry.hit
+                if not cached:
+                    run_alone(step, store.path(tree), {name: path for name, (_, path) in bound.items()}, source.format, entry.dir)
+        except Exception:
+            if failed is not None:
+                failed(FailedStep(step=step, tree=tree, bound=bound, source=source.format))
+            raise
         form = form if row.gives == "same" else row.gives
         tree = entry.digest
         runs.append(
@@ -81,6 +98,14 @@ def run_steps(candidate: Candidate, source: Model, store: Store, bindings: Bindi
             )
         )
     return Model(format=form, tree=tree, size_bytes=digest.size_of_tree(store.path(tree)), steps=tuple(runs))
+
+
+def run_alone(step: Step, model_dir: Path, bound: Mapping[str, Path], source: str, out_dir: Path) -> None:
+    """One step, from `model_dir` into `out_dir`; `bound`: the directories that its config gets. Raises what the pass raises."""
+    with named(step, source):
+        PASSES[step.name].run(model_dir, dataclasses.replace(step.config, **bound), out_dir)
+    bounded.give_back()
+    interrupts.check()
 
 
 def bound_to(step: Step, bindings: Bindings) -> Bindings:
