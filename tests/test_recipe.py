@@ -248,7 +248,10 @@ MISTAKES = [
     Mistake("{method: static}", '{per_channel: "yes"}', 13, "variants.int8[0].quantize.per_channel", "must be a boolean"),
     Mistake("{method: static}", "[static]", 13, "variants.int8[0].quantize", "must be a mapping of its keys"),
     Mistake("{method: static}", "statc", 13, "variants.int8[0].quantize", "did you mean 'static'?"),
-    Mistake("{method: static}", "8", 13, "variants.int8[0].quantize", "must be 'auto', 'dynamic' or 'static', not 8"),
+    Mistake(
+        "{method: static}", "8", 13, "variants.int8[0].quantize",
+        "must be 'auto', 'static', 'dynamic', 'mixed' or 'weights', not 8",
+    ),
     Mistake("{method: static}", "static, precision: fp16", 13, "variants.int8[0]", "a step is a pass's name"),
     Mistake("quantize: {method: static}", "precision: fp61", 13, "variants.int8[0].precision", "did you mean 'fp16'?"),
     Mistake("quantize: {method: static}", "simplify: portable", 13, "variants.int8[0].simplify", "must be a mapping of its keys"),

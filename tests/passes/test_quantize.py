@@ -17,7 +17,7 @@ from small_models import calls_dir, onnx_dir
 from mlpack.digest import size_of_tree
 from mlpack.graphs import check, files
 from mlpack.passes import quantize
-from mlpack.passes.quantize import Quantize, calibrate
+from mlpack.passes.quantize import Quantize, choose
 
 
 def notes(model_dir: Path) -> dict[str, Any]:
@@ -187,7 +187,7 @@ def test_small_layers_are_named() -> None:
         helper.make_node("Gemm", ["2", "c"], ["3"], name="last"),
     ]
     made = helper.make_graph(nodes, "g", [], [], [numpy_helper.from_array(np.zeros(s, np.float32), n) for n, s in weights.items()])
-    assert calibrate.tiny(helper.make_model(made)) == ["first", "last"]
+    assert choose.tiny(helper.make_model(made)) == ["first", "last"]
 
 
 def test_run_uses_texts_of_the_calls(models: dict[str, Path], tmp_path: Path) -> None:

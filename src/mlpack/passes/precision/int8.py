@@ -15,7 +15,7 @@ from mlpack.data import reader
 from mlpack.errors import PassError
 from mlpack.graphs import check, files
 from mlpack.passes.precision import casts, checks
-from mlpack.passes.quantize import calibrate, cuts, qdq, ranges
+from mlpack.passes.quantize import choose, cuts, qdq, ranges
 from mlpack.passes.quantize.ranges import Ranges
 
 if TYPE_CHECKING:
@@ -67,8 +67,8 @@ def run(model: onnx.ModelProto, config: Wanted, model_dir: Path, out_dir: Path) 
         site for site in qdq.sites(model, attention=config.attention)
         if not {site.node, site.kind} & set(config.keep_float)
     ]  # fmt: skip
-    if not any(site.kind in calibrate.WEIGHTED for site in chosen):
-        raise checks.nothing(model, f"no {', '.join(calibrate.WEIGHTED)} with large enough constant weights")
+    if not any(site.kind in choose.WEIGHTED for site in chosen):
+        raise checks.nothing(model, f"no {', '.join(choose.WEIGHTED)} with large enough constant weights")
     wanted = Ranges(
         calls=config.calibration, samples=config.samples, method=config.calibration_method, percentile=config.percentile,
         grid=cuts.SIGNED,
@@ -84,7 +84,7 @@ def run(model: onnx.ModelProto, config: Wanted, model_dir: Path, out_dir: Path) 
         chosen, notes["left_fp16"] = _holding(model, chosen, errors, config)
     before = Counter(node.op_type for node in model.graph.node)
     quantized = Counter(site.kind for site in chosen)
-    rest = {name: before[name] - quantized[name] for name in sorted({*calibrate.WEIGHTED, "Add"}) if before[name] > quantized[name]}
+    rest = {name: before[name] - quantized[name] for name in sorted({*choose.WEIGHTED, "Add"}) if before[name] > quantized[name]}
     sensitive = {name: before[name] for name in casts.SENSITIVE if before[name]}
     notes |= {"quantized": dict(sorted(quantized.items()))}
     notes |= {"kept_fp16": rest, "kept_float": sensitive} if half else {"kept_float": rest | sensitive}

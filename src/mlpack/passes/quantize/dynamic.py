@@ -1,75 +1,128 @@
-"""Dynamic quantization: 8-bit weights now, ranges of activations at each call; onnxruntime's quantizer, one weight at a time.
+"""Dynamic quantization: 8-bit weights now, ranges of activations at each call.
 
-Promises: the bytes are those of `quantize_dynamic`. That takes the whole model into memory four times and ends at 2 GiB, because
-it writes and reads the model to infer shapes; here shapes are inferred without weights, and a weight is read from its file when it
-is its turn. It chooses neither operators nor bits.
+Promises: products of matrices, attention and LSTM get the engine's integer operators; two products of one activation share its
+rounding; nodes inside If, Loop and Scan as well. A weight is read from its file when it is its turn. It chooses nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from mlpack.errors import PassError
-from mlpack.graphs import check, quiet, weights
+import mlpack.passes.quantize.scales as eight
+from mlpack.graphs import files
+from mlpack.passes.quantize.writing import Writer, attributes, replace
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    import numpy as np
     import onnx
 
+    Array = np.ndarray[Any, Any]
 
-def quantized(
-    model: onnx.ModelProto, operators: Sequence[str], kept: Sequence[str], per_channel: bool, reduce_range: bool
-) -> onnx.ModelProto:
-    """The graph with weights of these operators in s8, but for the nodes named in `kept`. `model`, an outline or not, is used up.
-    PassError where the tool fails."""
-    import onnx
-    from onnxruntime.quantization import QuantType
-    from onnxruntime.quantization.onnx_quantizer import ONNXQuantizer
-    from onnxruntime.quantization.quant_utils import QuantizationMode, update_opset_version
-
-    options = {"MatMulConstBOnly": True, "DefaultTensorType": onnx.TensorProto.FLOAT}
-    try:
-        with quiet.engine_tools("quantize"), weights.readable(), _inference_without_weights():
-            known = update_opset_version(_with_shapes(model), QuantType.QInt8)
-            quantizer = ONNXQuantizer(
-                known, per_channel, reduce_range, QuantizationMode.IntegerOps, False, QuantType.QInt8, QuantType.QUInt8, None,
-                [], list(kept), list(operators), options,
-            )  # fmt: skip
-            quantizer.quantize_model()
-            quantizer.model.topological_sort()
-    except check.TOOL_ERRORS as error:
-        raise PassError(
-            f"quantize: onnxruntime's quantizer failed ({type(error).__name__}: {error}); simplify the graph first"
-        ) from error
-    result: onnx.ModelProto = quantizer.model.model
-    return result
+_MICROSOFT = "com.microsoft"
 
 
-@contextmanager
-def _inference_without_weights() -> Iterator[None]:
-    """While the block runs, the quantizer infers shapes by `_with_shapes`."""
-    from onnxruntime.quantization import base_quantizer, onnx_quantizer
-
-    name = "save_and_reload_model_with_shape_infer"
-    before = getattr(onnx_quantizer, name)
-    for module in (base_quantizer, onnx_quantizer):
-        setattr(module, name, _with_shapes)
-    try:
-        yield
-    finally:
-        for module in (base_quantizer, onnx_quantizer):
-            setattr(module, name, before)
+def insert(writer: Writer, chosen: Collection[str], *, per_channel: bool, steps: int) -> None:
+    """Puts integer operators in the place of these nodes of the writer's model, in place."""
+    _of_graph(writer, writer.model.graph, chosen, _Weights(writer, per_channel, steps))
 
 
-def _with_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with what ONNX's inference finds in it, in place, marked as the quantizer wants it."""
-    import onnx
-    from onnxruntime.quantization.quant_utils import add_infer_metadata
+class _Weights:
+    """Weights in 8 bits, each made once."""
 
-    inferred = onnx.shape_inference.infer_shapes(weights.declared(model))
-    for field in ("value_info", "output"):
-        del getattr(model.graph, field)[:]
-        getattr(model.graph, field).extend(getattr(inferred.graph, field))
-    add_infer_metadata(model)
-    return model
+    def __init__(self, writer: Writer, per_channel: bool, steps: int) -> None:
+        self.writer, self.per_channel, self.steps = writer, per_channel, steps
+
+    def of(self, name: str, values: Array, axis: int) -> list[str]:
+        """The names of a matrix in 8 bits, of its scales and of its zero points."""
+        whole, scales = eight.of_weight(values, axis if self.per_channel else None, self.steps)
+        return self.kept(name, whole, scales)
+
+    def kept(self, name: str, whole: Array, scales: Array) -> list[str]:
+        """The names under which the three are stored."""
+        import numpy as np
+
+        keep = self.writer.keep
+        zero = keep(f"{name}_zero_point", np.zeros(scales.shape, np.int8))
+        return [keep(f"{name}_int8", whole), keep(f"{name}_scale", scales), zero]
+
+
+def _of_graph(writer: Writer, graph: onnx.GraphProto, chosen: Collection[str], made: _Weights) -> None:
+    instead: dict[str, list[onnx.NodeProto]] = {}
+    rounded: dict[str, list[str]] = {}
+    for node in graph.node:
+        for nested in files.subgraphs(node):
+            _of_graph(writer, nested, chosen, made)
+        if node.name not in chosen:
+            continue
+        if node.op_type == "LSTM":
+            instead[node.name] = [_lstm(writer, node, made)]
+            continue
+        before = [] if node.input[0] in rounded else [_rounded(writer, node.input[0], rounded)]
+        after = _attention(writer, node, rounded[node.input[0]], made) if node.op_type == "Attention" else (
+            _product(writer, node, rounded[node.input[0]], made)
+        )  # fmt: skip
+        instead[node.name] = [*before, *after]
+    if instead:
+        replace(graph, instead)
+
+
+def _rounded(writer: Writer, name: str, rounded: dict[str, list[str]]) -> onnx.NodeProto:
+    """The node that finds a tensor's range at each call, and rounds it."""
+    rounded[name] = [writer.fresh(f"{name}_{part}") for part in ("quantized", "scale", "zero_point")]
+    return writer.node("DynamicQuantizeLinear", [name], rounded[name], f"{name}_quantize")
+
+
+def _product(writer: Writer, node: onnx.NodeProto, rounded: list[str], made: _Weights) -> list[onnx.NodeProto]:
+    """A product in integers, scaled, and what a Gemm adds."""
+    import numpy as np
+
+    said = attributes(node)
+    values = writer.values(node.input[1])
+    if node.op_type == "Gemm":
+        values = (values.T if said.get("transB", 0) else values) * np.float32(said.get("alpha", 1.0))
+    whole, scale, zero = made.of(f"{node.input[1]}_product", values, 1)
+    result, name = node.output[0], node.name
+    product, cast, scales = (writer.fresh(f"{result}_{part}") for part in ("integer", "cast", "scales"))
+    added = node.input[2] if node.op_type == "Gemm" and len(node.input) > 2 else ""
+    scaled = writer.fresh(f"{result}_scaled") if added else result
+    nodes = [
+        writer.node("MatMulInteger", [rounded[0], whole, rounded[2], zero], [product], f"{name}_integer"),
+        writer.node("Cast", [product], [cast], f"{name}_cast", to=1),  # TensorProto.FLOAT
+        writer.node("Mul", [rounded[1], scale], [scales], f"{name}_scales"),
+        writer.node("Mul", [cast, scales], [scaled], f"{name}_scale"),
+    ]
+    if not added:
+        return nodes
+    if (beta := said.get("beta", 1.0)) != 1.0:
+        factor = writer.keep("gemm_beta", np.array(beta, np.float32))
+        times = writer.fresh(f"{result}_added")
+        nodes.append(writer.node("Mul", [added, factor], [times], f"{name}_beta"))
+        added = times
+    return [*nodes, writer.node("Add", [scaled, added], [result], f"{name}_add")]
+
+
+def _attention(writer: Writer, node: onnx.NodeProto, rounded: list[str], made: _Weights) -> list[onnx.NodeProto]:
+    writer.imports(_MICROSOFT)
+    whole, scale, zero = made.of(node.input[1], writer.values(node.input[1]), 1)
+    optional = [*node.input[3:5], "", ""][:2]
+    takes = [rounded[0], whole, node.input[2], rounded[1], scale, optional[0], rounded[2], zero, optional[1]]
+    said = attributes(node)
+    return [writer.node("QAttention", takes, list(node.output), f"{node.name}_integer", domain=_MICROSOFT, **said)]
+
+
+def _lstm(writer: Writer, node: onnx.NodeProto, made: _Weights) -> onnx.NodeProto:
+    """The engine's LSTM takes each direction's weights the other way round, with a scale for each of their rows."""
+    import numpy as np
+
+    writer.imports(_MICROSOFT)
+    parts: list[list[str]] = []
+    for name in node.input[1:3]:
+        pairs = [eight.of_weight(each, 0 if made.per_channel else None, made.steps) for each in writer.values(name)]
+        whole = np.ascontiguousarray(np.stack([each for each, _ in pairs]).transpose(0, 2, 1))
+        parts.append(made.kept(f"{name}_recurrent", whole, np.stack([scales for _, scales in pairs])))
+    takes = [node.input[0], parts[0][0], parts[1][0], *[*node.input[3:8], *[""] * 5][:5]]
+    takes += [parts[0][1], parts[0][2], parts[1][1], parts[1][2]]
+    said = {name: value for name, value in attributes(node).items() if name != "layout"}
+    return writer.node("DynamicQuantizeLSTM", takes, list(node.output), f"{node.name}_integer", domain=_MICROSOFT, **said)

@@ -5,7 +5,7 @@ stored as int8; zero points are zero; biases, normalisation, Softmax and GELU ar
 is not the convolution's own result has a pair, so that the Add fuses into the convolution. Standard ONNX only.
 
 Sources: docs.nvidia.com/deeplearning/tensorrt, "Explicit Quantization": quantize all inputs of weighted operations, not their
-outputs, and the residual input of skip connections; symmetric, per tensor and per channel. It measures no ranges (`calibrate`
+outputs, and the residual input of skip connections; symmetric, per tensor and per channel. It measures no ranges (`ranges`
 does) and judges nothing.
 """
 
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlpack.errors import PassError
-from mlpack.passes.quantize import calibrate
+from mlpack.passes.quantize import choose
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,14 +49,14 @@ def sites(model: onnx.ModelProto, *, attention: bool) -> tuple[Site, ...]:
     `attention`: products of two activations too. Every node must have a name of its own.
     """
     weights = {tensor.name: tensor for tensor in model.graph.initializer if tensor.data_type == 1}  # TensorProto.FLOAT
-    tiny = set(calibrate.tiny(model))
+    tiny = set(choose.tiny(model))
     found: list[Site] = []
     for node in model.graph.node:
-        if node.op_type not in calibrate.WEIGHTED or node.input[0] in weights:
+        if node.op_type not in choose.WEIGHTED or node.input[0] in weights:
             continue
         small = node.name in tiny
         if node.op_type == "ConvTranspose" and node.input[1] in weights:  # [in, out, ...]: the rule above knows matrices
-            small = min(weights[node.input[1]].dims[:2]) < calibrate.SMALLEST
+            small = min(weights[node.input[1]].dims[:2]) < choose.SMALLEST
         if small:
             continue
         if node.input[1] in weights:

@@ -1,0 +1,66 @@
+"""Numbers in 8 bits: what step a range and a weight get, and how a bias fits beside them.
+
+Promises: scales are float32 and never too small for all their bits; what is zero stays exactly zero; a channel's step is widened
+where its bias would not fit into 32 bits otherwise (onnxruntime's own adjustment raises on some graphs). It knows no graphs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, Any]
+
+SMALLEST_SCALE = 2.0**-126
+"""The smallest float32 with all its bits."""
+
+_BIAS_STEPS = 2**30
+"""A bias of 32 bits has twice as many on each side; what products add to it needs room too."""
+
+
+def of_weight(values: Array, axis: int | None, steps: int, least: Array | None = None) -> tuple[Array, Array]:
+    """A weight in `-steps` to `steps`, and its scale: one, or one for each index of `axis`. `least`: no scale is smaller."""
+    import numpy as np
+
+    others = None if axis is None else tuple(place for place in range(values.ndim) if place != axis)
+    reached = np.abs(values).max(axis=others, initial=0).astype(np.float64)
+    scales = np.where(reached > 0, np.maximum(reached / steps, SMALLEST_SCALE), 1.0)
+    if least is not None:
+        scales = np.maximum(scales if axis is not None else np.full(np.shape(least), scales).max(), least)
+    scales = np.asarray(scales if axis is not None else np.max(scales), np.float32)
+    spread = scales if axis is None else scales.reshape([-1 if place == axis else 1 for place in range(values.ndim)])
+    return np.clip(np.rint(values / spread), -steps, steps).astype(np.int8), scales
+
+
+def for_bias(bias: Array, activation: float) -> Array:
+    """The smallest scales of a weight's channels with which a bias fits into 32 bits, beside activations of this scale."""
+    import numpy as np
+
+    return np.asarray(np.abs(bias).astype(np.float64) / (activation * _BIAS_STEPS), np.float64)
+
+
+def of_bias(bias: Array, activation: float, weight: Array) -> tuple[Array, Array]:
+    """A bias in 32 bits, and its scale: one for each of its values, the product of the others'."""
+    import numpy as np
+
+    scales = np.broadcast_to(np.float64(activation) * weight.astype(np.float64), bias.shape)
+    scales = np.maximum(scales, SMALLEST_SCALE).astype(np.float32)
+    return np.clip(np.rint(bias / scales.astype(np.float64)), -(2.0**31 - 1), 2.0**31 - 1).astype(np.int32), scales
+
+
+def of_range(low: float, high: float, *, signed: bool, symmetric: bool) -> tuple[float, int]:
+    """The scale and zero point of activations between two values; zero is between them or becomes one of them.
+
+    `symmetric`: zero in the middle where there are values on both sides of it.
+    """
+    import numpy as np
+
+    low, high = min(0.0, low), max(0.0, high)
+    lowest, highest = (-128, 127) if signed else (0, 255)
+    if symmetric and low < 0 < high:
+        scale = float(np.float32(max(max(-low, high) / 127, SMALLEST_SCALE)))
+        return scale, lowest + 128
+    scale = float(np.float32(max((high - low) / 255, SMALLEST_SCALE) if high > low else 1.0))
+    return scale, int(np.clip(round(lowest - low / scale), lowest, highest))

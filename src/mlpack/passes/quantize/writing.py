@@ -1,0 +1,100 @@
+"""What quantizers add to a graph: tensors and nodes under names that nothing else has.
+
+Promises: the same additions in the same order give the same names and bytes; a tensor that is added twice is stored once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mlpack.graphs import files, weights
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    import numpy as np
+    import onnx
+
+    Array = np.ndarray[Any, Any]
+
+
+_LONGEST_NAME = 48
+
+
+class Writer:
+    """Collects what is added to one model; `finish` puts the tensors into it."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.model = model
+        self.stored = {tensor.name: tensor for tensor in model.graph.initializer}
+        self._taken = {value.name for value in (*model.graph.input, *model.graph.output)} | set(self.stored)
+        for node in files.nodes(model.graph):
+            self._taken.update((node.name, *node.input, *node.output))
+            for nested in files.subgraphs(node):
+                self._taken.update(value.name for value in (*nested.input, *nested.output, *nested.initializer))
+        self._added: dict[tuple[str, bytes, str], onnx.TensorProto] = {}
+
+    def fresh(self, base: str) -> str:
+        """A name that nothing has: the end of `base` where that is free. Some exporters' names are longer than their weights."""
+        base = base[-_LONGEST_NAME:]
+        name, number = base, 1
+        while name in self._taken:
+            name, number = f"{base}_{number}", number + 1
+        self._taken.add(name)
+        return name
+
+    def keep(self, base: str, values: Array) -> str:
+        """The name under which these values are stored."""
+        from onnx import numpy_helper
+
+        key = (base, values.tobytes(), f"{values.dtype}{values.shape}")
+        if key not in self._added:
+            self._added[key] = numpy_helper.from_array(values, self.fresh(base))
+        return str(self._added[key].name)
+
+    def node(self, kind: str, takes: Sequence[str], gives: Sequence[str], name: str, **attributes: Any) -> onnx.NodeProto:
+        """A node with a name of its own."""
+        from onnx import helper
+
+        return helper.make_node(kind, takes, gives, name=self.fresh(name), **attributes)
+
+    def values(self, name: str) -> Array:
+        """A stored tensor's values, of a large one a view of its file."""
+        return weights.array(self.stored[name])
+
+    def imports(self, domain: str) -> None:
+        """Says that the graph uses operators of this domain."""
+        if all(entry.domain != domain for entry in self.model.opset_import):
+            entry = self.model.opset_import.add()
+            entry.domain, entry.version = domain, 1
+
+    def finish(self) -> None:
+        """Stores the tensors, and takes out those that nothing reads any more."""
+        graph = self.model.graph
+        read = {value.name for value in graph.output}
+        for node in files.nodes(graph):
+            read.update(node.input)
+            read.update(value.name for nested in files.subgraphs(node) for value in nested.output)
+        for tensor in [tensor for tensor in graph.initializer if tensor.name not in read]:
+            graph.initializer.remove(tensor)
+        graph.initializer.extend(tensor for tensor in self._added.values() if tensor.name in read)
+        del graph.value_info[:]
+
+
+def replace(graph: onnx.GraphProto, instead: Mapping[str, Sequence[onnx.NodeProto]]) -> None:
+    """Puts other nodes in the place of those of these names, in this graph alone."""
+    put(graph, [made for node in graph.node for made in instead.get(node.name, (node,))])
+
+
+def put(graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto]) -> None:
+    """Makes these the nodes of the graph."""
+    copies = [type(node).FromString(node.SerializeToString()) for node in nodes]
+    del graph.node[:]
+    graph.node.extend(copies)
+
+
+def attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    """A node's attributes as Python values."""
+    from onnx import helper
+
+    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}

@@ -1,0 +1,88 @@
+"""A graph that the engine refuses: the nodes that it is about are found by halving, and stay float."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+from quantized_graphs import KINDS
+from tests.recorded_calls import recorded
+
+from mlpack.errors import PassError
+from mlpack.graphs import files
+from mlpack.passes import quantize
+from mlpack.passes.quantize import Quantize, held, pairs
+from mlpack.passes.quantize.choose import Chosen
+from mlpack.passes.quantize.held import Attempt
+
+NAMES = [f"n{number}" for number in range(20)]
+
+
+class Refusing:
+    """An engine that refuses graphs with all of certain nodes in integers."""
+
+    def __init__(self, *together: set[str]) -> None:
+        self.together, self.asked, self.there = together, 0, set[str]()
+
+    def refusal(self, _folder: Path) -> str:
+        self.asked += 1
+        return "the engine refuses the graph: no kernel" if any(each <= self.there for each in self.together) else ""
+
+
+def settled(judge: Refusing, folder: Path, carried: tuple[str, ...] = ()) -> Attempt:
+    def made(attempt: Attempt) -> onnx.ModelProto:
+        judge.there = set(attempt.parts)
+        return KINDS["stacks"]()[0]
+
+    wanted = Attempt(Chosen(dict.fromkeys(NAMES, "static")), carried)
+    kinds = dict.fromkeys((*NAMES, *carried), "Conv")
+    any_judge: Any = judge
+    return held.settled(wanted, made, any_judge, folder, kinds)
+
+
+@pytest.mark.parametrize("bad", [[], ["n0"], ["n19"], ["n3", "n4"], ["n2", "n11", "n17"]])
+def test_each_culprit_is_found_and_no_other(bad: list[str], tmp_path: Path) -> None:
+    judge = Refusing(*({name} for name in bad))
+    done = settled(judge, tmp_path)
+    assert sorted(done.chosen.kept) == sorted(bad)
+    assert all("no kernel" in why for why in done.chosen.kept.values())
+    assert set(done.chosen.how) == set(NAMES) - set(bad)
+    assert judge.asked <= len(bad) * (1 + math.ceil(math.log2(len(NAMES)))) + 1
+
+
+def test_what_only_carries_is_blamed_first(tmp_path: Path) -> None:
+    done = settled(Refusing({"n5", "turn"}), tmp_path, ("pool", "turn"))
+    assert done.chosen.how == dict.fromkeys(NAMES, "static")
+    assert (done.carried, sorted(done.barred), list(done.chosen.kept)) == (("pool",), ["turn"], ["turn"])
+
+
+def test_many_culprits_of_one_kind_cost_the_kind(tmp_path: Path) -> None:
+    judge = Refusing(*({name} for name in NAMES[:15]))
+    done = settled(judge, tmp_path)
+    assert not done.chosen.how
+    assert judge.asked < 80
+
+
+def test_a_graph_that_is_refused_in_float_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(PassError, match="all of it in float"):
+        settled(Refusing(set()), tmp_path)
+
+
+def test_a_node_that_the_engine_refuses_costs_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real engine, and a quantizer that puts one wrong scale into the graph."""
+    model, feeds = KINDS["mixed"]()
+    for part in ("float", "out"):
+        (tmp_path / part).mkdir()
+    files.save(model, tmp_path / "float")
+    right = pairs.channels
+    monkeypatch.setattr(pairs, "channels", lambda node, said: right(node, said) + (node.name == "third"))
+    calls = recorded(tmp_path / "calls", feeds)
+    quantize.run(tmp_path / "float", Quantize(calibration=calls), tmp_path / "out")
+    notes = json.loads((tmp_path / "out" / "notes.json").read_text())
+    assert list(notes["kept"]) == ["third"]
+    assert notes["kept"]["third"].startswith("the engine refuses the graph with it in integers: ")
+    assert {"stem", "body"} <= set(notes["nodes"])
