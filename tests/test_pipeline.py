@@ -103,6 +103,24 @@ def test_only_builds_what_matches(workshop: Workshop) -> None:
     assert record["candidates"][0]["ratio_to_baseline"] is not None
 
 
+def test_auto_skips_what_makes_no_sense_for_the_model_and_plan_says_so_once_it_is_known(workshop: Workshop) -> None:
+    import onnx
+    from onnx import TensorProto, helper
+
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", workshop_.FEATURES]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Tanh", ["x"], ["y"], "only")], "g", ends[:1], ends[1:])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), workshop.root / "model.onnx")
+    workshop.edit(lambda text: text.replace("metric: top1", "metric: cosine"))
+    record, _ = workshop.build()
+    rows = {row.id: row for row in pipeline.foresee(workshop.recipe, workshop.store, (workshop.root,), None)}
+    (int8,) = (one for one in record["candidates"] if one["variant"] == "int8")
+    assert int8["status"] == "skipped"
+    assert int8["reasons"] == [rows[int8["id"]].skipped]
+    assert "(no weights)" in int8["reasons"][0]
+    assert rows[int8["id"]].why is None
+    assert "compared with" in str(rows["fp32@lambda-zip-x86_64"].why)
+
+
 @pytest.mark.slow
 def test_keep_all_leaves_every_package(workshop: Workshop) -> None:
     _, out = workshop.build(keep_all=True)

@@ -13,6 +13,7 @@ import pytest
 from mlpack import plan
 from mlpack.digest import of_bytes
 from mlpack.errors import RecipeError
+from mlpack.graphs.makeup import Makeup
 from mlpack.passes import PASSES
 from mlpack.passes.export import Export
 from mlpack.passes.optimize import Optimize
@@ -133,6 +134,33 @@ def test_auto_tries_fp16_only_where_a_target_computes_in_it() -> None:
     assert [id_ for id_, why in skipped.items() if why] == ["fp16@lambda-zip-x86_64"]
     assert "does not compute in fp16" in str(skipped["fp16@lambda-zip-x86_64"])
     assert skipped["fp16@lambda-zip-arm64"] is None
+
+
+def test_auto_leaves_out_what_makes_no_sense_for_the_model() -> None:
+    expanded = plan.expand(_recipe(ONNX, None, ZIP_X86, ZIP_ARM))
+    assert not any(c.skipped for c in plan.fitted(expanded, Makeup(products=1000)).candidates if c.variant == "int8")
+    for made, said in ((Makeup(trees=1), "(trees)"), (Makeup(), "(no weights)")):
+        fitted = plan.fitted(expanded, made)
+        assert {c.variant for c in fitted.candidates if not c.skipped} == {"fp32"}
+        assert all(said in str(c.skipped) for c in fitted.candidates if c.variant == "int8")
+    already = plan.fitted(expanded, Makeup(products=9, quantized=1))
+    assert all("quantized already" in str(c.skipped) for c in already.candidates if c.variant == "int8")
+    (fp32, int8) = expanded.candidates[:2]
+    assert "compared with" in str(plan.proposal(fp32, expanded).why)  # type: ignore[union-attr]
+    assert "calibration for convolutions" in str(plan.proposal(int8, expanded).why)  # type: ignore[union-attr]
+
+
+def test_boosters_are_trees_before_anything_is_read() -> None:
+    source = Source(format="xgboost", reference="model.json")
+    skipped = {c.variant: c.skipped for c in plan.expand(_recipe(source, None, ZIP_X86)).candidates}
+    assert skipped["fp32"] is None
+    assert "nothing in it is computed in integers" in str(skipped["int8"])
+
+
+def test_what_the_recipe_names_is_tried_whatever_the_model_is() -> None:
+    named = plan.expand(_recipe(ONNX, (Variant(name="int8", steps=(QUANTIZE,)),), ZIP_X86))
+    assert plan.fitted(named, Makeup(trees=1)) == named
+    assert plan.proposal(named.candidates[0], named) is None
 
 
 def test_fp16_that_was_asked_for_is_skipped_with_its_reason() -> None:

@@ -78,7 +78,8 @@ a picture, a list of tags for a sentence), or None. Its name is its code's diges
 not change.
 """
 
-_STEPS = """`auto` is the float model, int8 by the method that suits the architecture, and fp16 where a target computes in it.
+_STEPS = """`auto` is the float model, int8 by the method that suits the architecture, and fp16 where a target computes in it. What
+makes no sense for the model (int8 of trees) is skipped with its reason, and `plan` says what each is worth trying for.
 Otherwise a mapping of names to chains: `int8: [{quantize: {method: dynamic}}]`, or shorter `int8: [quantize: dynamic]`.
 The export to ONNX, the clean-up after it and the final optimization are added where a chain does not name them; the
 architecture comes from the target.

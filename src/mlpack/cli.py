@@ -95,8 +95,8 @@ def plan(recipe: Path, only: str | None, explain: bool, as_json: bool) -> None:
             stdout.rows(f"    {sinks.line(step.name)}: {'cached' if step.cached else 'must run'}")
             for why in step.why:
                 stdout.rows(f"        {sinks.line(why)}")
-        if row.search:
-            stdout.rows(f"    {sinks.line(row.search)}")
+        for said in filter(None, (row.why, row.search)):
+            stdout.rows(f"    {sinks.line(said)}")
     return None
 
 

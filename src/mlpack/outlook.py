@@ -14,7 +14,7 @@ from typing import Any
 from mlpack import digest, plan, recipe, search, transform
 from mlpack.errors import PassError
 from mlpack.evidence import Data, excerpt, known_data
-from mlpack.graphs import files
+from mlpack.graphs import files, makeup
 from mlpack.records import Model, Plan, Recipe
 from mlpack.signatures import signature_before, signature_known
 from mlpack.store import Store
@@ -30,6 +30,8 @@ class Foreseen:
     skipped: str | None
     search: str | None = None
     """What would be tried beyond these steps, in which order and for how long; None where nothing would."""
+    why: str | None = None
+    """What `variants: auto` proposes it for."""
 
     @property
     def summary(self) -> str:
@@ -42,7 +44,7 @@ class Foreseen:
     def as_json(self) -> dict[str, Any]:
         """For `--json`."""
         steps = [dataclasses.asdict(step) for step in self.steps]
-        return {"id": self.id, "skipped": self.skipped, "steps": steps, "search": self.search}
+        return {"id": self.id, "skipped": self.skipped, "steps": steps, "why": self.why, "search": self.search}
 
 
 def foresee(path: Path, store: Store, roots: tuple[Path, ...], only: str | None) -> tuple[Foreseen, ...]:
@@ -53,10 +55,12 @@ def foresee(path: Path, store: Store, roots: tuple[Path, ...], only: str | None)
     rows = []
     source = told_apart(source, planned.recipe, store, (planned.recipe.root, *roots), known_data) or source
     bindings = _known_bindings(planned, source, store, roots)
+    planned = proposed(planned, source, store, bindings, None)
     for candidate in planned.candidates:
         steps = () if candidate.skipped else tuple(transform.forecast(candidate, source, store, bindings))
-        foreseen = search.foreseen(candidate, planned)
-        rows.append(Foreseen(id=candidate.id, steps=steps, skipped=candidate.skipped, search=foreseen))
+        row, beyond = plan.proposal(candidate, planned), search.foreseen(candidate, planned)
+        why = row.why if row and not candidate.skipped else None
+        rows.append(Foreseen(id=candidate.id, steps=steps, skipped=candidate.skipped, search=beyond, why=why))
     return tuple(rows)
 
 
@@ -67,6 +71,26 @@ def planned_of(path: Path, only: str | None) -> Plan:
     with recipe.lines_of(path):
         recipe.check_licenses(planned.recipe, {candidate.target for candidate in planned.candidates if not candidate.skipped})
     return planned
+
+
+def proposed(planned: Plan, source: Model, store: Store, bindings: Bindings, observe: Callable[[str], None] | None) -> Plan:
+    """The plan of `variants: auto` with what makes no sense for this model skipped. `observe`: told what is run to know the model;
+    None: nothing is run, and a model that is not known yet leaves the plan as it is."""
+    if planned.recipe.variants is not None or not planned.baselines:
+        return planned
+    baseline = planned.baselines[0]
+    ends = max(index for index, step in enumerate(baseline.steps) if step.name == "simplify") + 1
+    plain = dataclasses.replace(baseline, steps=baseline.steps[:ends])
+    if observe is None and not all(step.cached for step in transform.forecast(plain, source, store, bindings)):
+        return planned
+    tree = transform.run_steps(plain, source, store, bindings, observe or (lambda _text: None)).tree
+    action = {"kind": "makeup", "version": makeup.VERSION, "model": str(tree)}
+    if observe is None and store.find(action) is None:
+        return planned
+    with store.entry(action) as entry:
+        if not entry.hit:
+            (entry.dir / "makeup.json").write_bytes(digest.canonical_json(makeup.plain(makeup.of(store.path(tree)))))
+    return plan.fitted(planned, makeup.Makeup(**transform.read_json(entry.dir / "makeup.json")))
 
 
 def _known_bindings(planned: Plan, source: Model, store: Store, roots: tuple[Path, ...]) -> Bindings:

@@ -37,7 +37,7 @@ from mlpack.errors import LimitError, MeasureError, MlpackError, PassError, Reci
 from mlpack.evidence import Bench, Data, check_disjoint, excerpt, take_data
 from mlpack.measuring import machine
 from mlpack.measuring.measure import Effort
-from mlpack.outlook import foresee, is_tokenised, planned_of, told_apart
+from mlpack.outlook import foresee, is_tokenised, planned_of, proposed, told_apart
 from mlpack.packages import Package, Packages
 from mlpack.records import Candidate, Decision, Estimate, Measurement, Model, Plan, Result
 from mlpack.signatures import signature_before
@@ -131,7 +131,10 @@ class _Build:
         # Bases first: one that cannot be reached stops the build before an hour of work, not after it.
         for candidate in self._all():
             self._maker.base_of(candidate.target)
-        results = {candidate.id: self._made(candidate, evaluation, bindings) for candidate in self._all()}
+        results = {candidate.id: self._made(candidate, evaluation, bindings) for candidate in self._plan.baselines}
+        self._plan = proposed(self._plan, self.source, self._store, bindings, self._say)
+        others = [candidate for candidate in self._all() if candidate.id not in results]
+        results |= {candidate.id: self._made(candidate, evaluation, bindings) for candidate in others}
         with self._store.scratch() as outputs:
             searching = search.Search(
                 search.Means(

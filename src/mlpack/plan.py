@@ -14,9 +14,10 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from mlpack.errors import RecipeError
+from mlpack.graphs.makeup import Makeup
 from mlpack.recipe_tables import FLOAT, Passes, Targets, tables
 from mlpack.records import Candidate, Plan, Recipe, Source, Step, Target, Variant
-from mlpack.targets.chains import Chain
+from mlpack.targets.chains import Auto, Chain
 
 
 def expand(recipe: Recipe, passes: Passes | None = None, targets: Targets | None = None) -> Plan:
@@ -28,7 +29,8 @@ def expand(recipe: Recipe, passes: Passes | None = None, targets: Targets | None
         plain = next((variant for variant in variants if not variant.steps), Variant(name=FLOAT, steps=()))
         baselines.append(_candidate(plain, recipe.source, target, passes, targets))
         candidates += [_candidate(variant, recipe.source, target, passes, targets) for variant in variants]
-    return Plan(recipe=recipe, candidates=tuple(candidates), baselines=tuple(baselines))
+    expanded = Plan(recipe=recipe, candidates=tuple(candidates), baselines=tuple(baselines))
+    return fitted(expanded, Makeup(trees=1), targets) if recipe.source.format in BOOSTERS else expanded
 
 
 def auto(recipe: Recipe, target: Target, passes: Passes, targets: Targets) -> tuple[Variant, ...]:
@@ -41,6 +43,34 @@ def auto(recipe: Recipe, target: Target, passes: Passes, targets: Targets) -> tu
         for row in targets[target.kind].chain(target.config).auto
         if (native or not row.native) and (recipe.calibration is not None or not row.calibrated)
     )
+
+
+BOOSTERS = ("xgboost", "lightgbm")
+"""Sources that are trees whatever is in them."""
+
+
+def proposal(candidate: Candidate, plan: Plan, targets: Targets | None = None) -> Auto | None:
+    """The row of the table that this candidate of `variants: auto` stands for; None where the recipe names its variants."""
+    if plan.recipe.variants is not None:
+        return None
+    _, targets = tables(None, targets)
+    rows = targets[candidate.target.kind].chain(candidate.target.config).auto
+    return next((row for row in rows if row.name == candidate.variant), None)
+
+
+def fitted(plan: Plan, made: Makeup, targets: Targets | None = None) -> Plan:
+    """The plan of `variants: auto` for a model made up like that: what makes no sense for it is skipped, with its reason."""
+    return dataclasses.replace(plan, candidates=tuple(_fitted(candidate, plan, made, targets) for candidate in plan.candidates))
+
+
+def _fitted(candidate: Candidate, plan: Plan, made: Makeup, targets: Targets | None) -> Candidate:
+    row = proposal(candidate, plan, targets)
+    if candidate.skipped or row is None:
+        return candidate
+    why = next((why for kind, why in row.unless.items() if kind in made.kinds), None)
+    if why is None and row.suits and not made.kinds.intersection(row.suits):
+        why = row.otherwise
+    return candidate if why is None else dataclasses.replace(candidate, skipped=f"{why} ({made.text})")
 
 
 def select(plan: Plan, glob: str) -> Plan:

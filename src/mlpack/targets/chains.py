@@ -22,7 +22,10 @@ class Unfit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Auto:
-    """A variant of `variants: auto`: its name, and its step with the config's fields; None is the float model as it is."""
+    """A variant of `variants: auto`: its name, and its step with the config's fields; None is the float model as it is.
+
+    `why`: what it is worth trying for. `suits`: kinds of layers (`graphs.makeup`) of which the graph has to have one, () any graph;
+    `otherwise`: why it is left out of one that has none. `unless`: kinds with which it makes no sense, each with why."""
 
     name: str
     step: str | None = None
@@ -31,6 +34,10 @@ class Auto:
     """Only where some target's processor computes in it natively."""
     calibrated: bool = False
     """Only with data to calibrate with."""
+    why: str = ""
+    suits: tuple[str, ...] = ()
+    otherwise: str = ""
+    unless: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,10 +54,28 @@ class Chain:
     auto: tuple[Auto, ...]
 
 
+NOTHING = "nothing in it is computed in integers: there is no convolution, product, LSTM or table with weights of its own"
+
+QUANTIZED = {"quantized": "the model is quantized already: give the float one to have more forms of it"}
+
 CPU_AUTO = (
-    Auto(name="fp32"),
-    Auto(name="int8", step="quantize"),
-    Auto(name="fp16", step="precision", native=True),
+    Auto(name="fp32", why="what everything is compared with, and what is left where nothing else keeps the budgets"),
+    Auto(
+        name="int8",
+        step="quantize",
+        why="a quarter of the bytes, faster kernels: ranges from calibration for convolutions, at each call for products and LSTMs",
+        suits=("convolutions", "products", "recurrent", "tables"),
+        otherwise=NOTHING,
+        unless=QUANTIZED,
+    ),
+    Auto(
+        name="fp16",
+        step="precision",
+        native=True,
+        why="half the bytes at hardly any loss, where the processor computes in it",
+        suits=("convolutions", "products", "recurrent", "tables"),
+        otherwise="there are no weights to halve",
+    ),
 )
 
 DEVICE_TYPES = Unfit(

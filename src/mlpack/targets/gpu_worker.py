@@ -179,9 +179,25 @@ _CUDA_UNFIT = (
     chains.NO_DEVICE,
 )
 _AUTO = (
-    Auto(name="fp32"),
-    Auto(name="fp16", step="precision", config={"type": "fp16"}),
-    Auto(name="int8", step="precision", config={"type": "int8"}, calibrated=True),
+    Auto(name="fp32", why="what everything is compared with"),
+    Auto(
+        name="fp16",
+        step="precision",
+        config={"type": "fp16"},
+        why="half the bytes, and what a GPU's kernels are made for",
+        suits=("convolutions", "products", "recurrent", "tables"),
+        otherwise="there are no weights to halve",
+    ),
+    Auto(
+        name="int8",
+        step="precision",
+        config={"type": "int8"},
+        calibrated=True,
+        why="a quarter of the bytes, and twice the operations a second, where TensorRT has kernels for it",
+        suits=("convolutions", "products"),
+        otherwise="there is no convolution or product with weights, which is what TensorRT computes in 8 bits",
+        unless=chains.QUANTIZED,
+    ),
 )
 
 

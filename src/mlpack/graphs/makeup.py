@@ -1,0 +1,81 @@
+"""What a graph is made of: how many bytes of stored weights each kind of layer reads, what else is in it.
+
+Promises: a weight that several nodes read counts once, for the first kind of them; nothing is read of it but its shape. What
+follows from that for a candidate is `plan`'s business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlpack.graphs import files, weights
+
+VERSION = 1
+_KINDS: Mapping[str, tuple[str, ...]] = {
+    "convolutions": ("Conv", "ConvTranspose", "FusedConv"),
+    "products": ("MatMul", "Gemm", "Attention", "FusedMatMul", "FusedGemm"),
+    "recurrent": ("LSTM", "GRU", "RNN"),
+    "tables": ("Gather", "EmbedLayerNormalization"),
+}
+_PASSED_ON = ("Cast", "Transpose", "Identity", "Reshape", "DequantizeLinear")
+"""Through these a stored weight is still one."""
+_QUANTIZED = (
+    "DequantizeLinear", "MatMulInteger", "ConvInteger", "QLinearConv", "QLinearMatMul", "QAttention", "DynamicQuantizeLSTM",
+)  # fmt: skip
+_TREES = ("TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor")
+LARGE_BYTES = 64 << 20
+"""Products with as many weights are read from memory at each call, and not from a cache: fewer bits are less time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Makeup:
+    """Bytes of weights by the kind of layer that reads them, and nodes that hold trees."""
+
+    convolutions: int = 0
+    products: int = 0
+    recurrent: int = 0
+    tables: int = 0
+    trees: int = 0
+    quantized: int = 0
+    """Nodes that compute in integers, or bring them back to float."""
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """`trees`, `convolutions`, `products`, `recurrent`, `tables`, `quantized` as far as there are any; `large-products`."""
+        found = {name for name in ("convolutions", "products", "recurrent", "tables", "trees", "quantized") if getattr(self, name)}
+        return frozenset(found | ({"large-products"} if self.products >= LARGE_BYTES else set()))
+
+    @property
+    def text(self) -> str:
+        """`convolutions 92 %, products 8 % of the weights`."""
+        held = {name: getattr(self, name) for name in _KINDS if getattr(self, name)}
+        total = sum(held.values())
+        shares = [f"{name} {max(1, round(100 * size / total))} %" for name, size in sorted(held.items(), key=lambda i: -i[1])]
+        others = [name for name in ("trees", "quantized") if getattr(self, name)]
+        return ", ".join([*others, *shares]) + (" of the weights" if shares else "") or "no weights"
+
+
+def of(model_dir: Path) -> Makeup:
+    """Of the graph in this directory. Raises PassError when it is damaged."""
+    model = files.outline(model_dir)
+    sizes = {tensor.name: weights.size_of(tensor) for tensor in model.graph.initializer if tensor.data_type != tensor.STRING}
+    kinds = {operator: kind for kind, operators in _KINDS.items() for operator in operators}
+    held: dict[str, int] = dict.fromkeys(_KINDS, 0)
+    trees = quantized = 0
+    for node in files.nodes(model.graph):
+        trees += node.op_type in _TREES
+        quantized += node.op_type in _QUANTIZED
+        if node.op_type in _PASSED_ON and node.output and len(node.input) and node.input[0] in sizes:
+            sizes.setdefault(node.output[0], sizes[node.input[0]])
+        kind = kinds.get(node.op_type)
+        for name in node.input if kind else ():
+            held[kind or ""] += sizes.pop(name, 0)
+    return Makeup(trees=trees, quantized=quantized, **held)
+
+
+def plain(made: Makeup) -> dict[str, Any]:
+    """For JSON."""
+    return {name: getattr(made, name) for name in (*_KINDS, "trees", "quantized")}
