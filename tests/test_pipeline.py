@@ -217,6 +217,23 @@ def test_labels_out_of_range_are_told(workshop: Workshop) -> None:
         workshop.build()
 
 
+@pytest.mark.parametrize(
+    ("metric", "said"),
+    [
+        ("mae", "a label has 1 number, and no output as many"),
+        ("mean_iou", "are no maps"),
+        ("multilabel_f1", "one class a sample: f1"),
+    ],
+)
+def test_labels_that_cannot_be_of_the_outputs_are_told_before_any_step(
+    workshop: Workshop, metric: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workshop.edit(lambda text: text.replace("metric: top1", f"metric: {metric}"))
+    monkeypatch.setattr(pipeline.transform, "run_steps", lambda *_: pytest.fail("a step was run"))
+    with pytest.raises(RecipeError, match=said):
+        workshop.build()
+
+
 def test_calibration_may_not_overlap_evaluation(workshop: Workshop) -> None:
     x = np.load(workshop.root / "eval.npz")["x"]
     np.savez(workshop.root / "calib.npz", x=x[5:9])

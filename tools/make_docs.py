@@ -57,7 +57,8 @@ _DATA = """## Data files
 
 `.npz`: one array per model input, and optionally `labels`, one a sample: class numbers or names for `top1` and `f1` (a row
 of them for tokens, -100 for those that do not count), numbers for `mae` and `rmse`, numbers or strings for retrieval, rows
-of [class, x1, y1, x2, y2] for boxes (padded with a class of -1), anything for metrics of your own. An array with as many
+of [class, x1, y1, x2, y2] for boxes (padded with a class of -1), rows of 0 and 1 or lists of classes where a
+sample has several, maps [height, width] of classes for segmentation, anything for metrics of your own. An array with as many
 axes as the model's input is cut into calls along its first; one with an axis more holds whole calls. Counts must agree.
 Pickles are never opened. Element types are converted only where nothing is lost: any float to the model's float,
 integers to wider ones.

@@ -35,8 +35,10 @@ from mlpack import (
 )  # fmt: skip
 from mlpack.errors import LimitError, MeasureError, MlpackError, PassError, RecipeError, ServiceError
 from mlpack.evidence import Bench, Data, check_disjoint, excerpt, take_data
+from mlpack.graphs import files
 from mlpack.measuring import machine
 from mlpack.measuring.measure import Effort
+from mlpack.metrics import expectations
 from mlpack.outlook import foresee, is_tokenised, planned_of, proposed, told_apart
 from mlpack.packages import Package, Packages
 from mlpack.records import Candidate, Decision, Estimate, Measurement, Model, Plan, Result
@@ -169,6 +171,7 @@ class _Build:
                 raise
             self.source = told
             return self._data()
+        expectations.check(wanted.metric, signature.outputs, evaluation.labels)
         bindings = {"evaluation": (evaluation.tree, evaluation.dir), "examples": excerpt(evaluation, self._store)}
         if wanted.calibration is None:
             return evaluation, bindings
@@ -186,6 +189,9 @@ class _Build:
         try:
             with self._console.step(f"{candidate.id}: model"):
                 model = transform.run_steps(candidate, self.source, self._store, bindings, self._say, failed.append)
+            if candidate in self._plan.baselines:  # before an hour of packing and measuring, not after it
+                outputs = files.read_signature(self._store.path(model.tree)).outputs
+                expectations.check(self._plan.recipe.metric, outputs, evaluation.labels)
             with self._console.step(f"{candidate.id}: package"):
                 package = self._maker.pack(candidate, model, sample)
         except LimitError as error:

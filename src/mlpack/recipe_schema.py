@@ -151,7 +151,9 @@ class MetricKeys(Keys):
     classes: Annotated[tuple[int | str, ...], Field(min_length=1)] | None = Field(
         default=None, description="what the columns stand for in the labels, in their order: `[1, 2, 3]`, `[no, yes]`"
     )
-    ignore_index: int | None = Field(default=None, description="the label of tokens that do not count; -100 when left out")
+    ignore_index: int | None = Field(
+        default=None, description="the label of tokens (-100 when left out) or of a map's places (255) that do not count"
+    )
     k: Annotated[int, Field(ge=1)] | None = Field(default=None, description="how many of the nearest count")
     iou: Annotated[float, Field(gt=0, le=1)] | None = Field(default=None, description="from which overlap on a box is right")
     decode: Text | None = Field(

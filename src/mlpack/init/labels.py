@@ -30,6 +30,10 @@ class Kind(Enum):
     NAMES = auto()
     NUMBERS = auto()
     TOKENS = auto()
+    FLAGS = auto()
+    """Rows of 0 and 1: a yes or no for each class, or of two kinds of tokens."""
+    MAPS = auto()
+    """A class for each place of a picture."""
     BOXES = auto()
     PAIRS = auto()
 
@@ -102,6 +106,10 @@ def _of_array(array: Any) -> Labels:
     if whole and array.ndim == 1:
         classes = tuple(int(each) for each in np.unique(array)[:_NAMES_MOST])
         return Labels(kind=Kind.CLASSES, classes=classes, spread=float(array.std()))
+    if whole and array.ndim == 2 and array.shape[1] > 1 and set(np.unique(array).tolist()) <= {0, 1}:
+        return Labels(kind=Kind.FLAGS, width=array.shape[1], spread=float(array.std()))
+    if whole and array.ndim == 3 and array.dtype.kind in "biu" and min(array.shape[1:]) > 1:
+        return Labels(kind=Kind.MAPS, classes=tuple(int(each) for each in np.unique(array)[:_NAMES_MOST]))
     if whole and array.ndim == 2 and array.dtype.kind == "i" and array.shape[1] > 1:
         return Labels(kind=Kind.TOKENS, width=array.shape[1])
     return Labels(kind=Kind.NUMBERS, width=math.prod(array.shape[1:]), spread=float(np.nan_to_num(array).std()))
@@ -131,6 +139,9 @@ def _of_values(values: list[Any]) -> Labels:
     if values[0] is None:
         return NONE
     if all(isinstance(value, list) for value in values):
+        widths = {len(value) for value in values}
+        if len(widths) == 1 and widths != {1} and all(one in (0, 1) for value in values for one in value):
+            return Labels(kind=Kind.FLAGS, width=widths.pop())
         return Labels(kind=Kind.TOKENS)
     if all(isinstance(value, str) for value in values):
         return Labels(kind=Kind.NAMES, classes=tuple(sorted(set(values))[:_NAMES_MOST]))

@@ -44,7 +44,12 @@ _TOP1 = "share of samples whose largest output is the label"
 _ITS_OWN = "share of samples whose class, as the model says it, is the label"
 _ABSOLUTE = "mean absolute error, in the unit of the labels"
 _RECALL = "share of queries with one of their own label among the five nearest"
+_SEVERAL_METRIC = "{name: multilabel_f1, threshold: 0}"
 _TOKENS = Proposal(metric="f1", why="macro F1 over the tokens; those labelled -100 do not count")
+
+
+_SEVERAL = Proposal(metric=_SEVERAL_METRIC, why="macro F1 of the classes whose logit is above 0: a sample has several")
+_MAPS = Proposal(metric="mean_iou", why="mean over the classes of intersection over union; labels of the output's size")
 
 
 def _of_spread(labels: Labels) -> float | None:
@@ -68,6 +73,8 @@ def for_onnx(model: ModelProto, signature: Signature, labels: Labels) -> Proposa
         Kind.NAMES: _for_names,
         Kind.NUMBERS: _for_numbers,
         Kind.TOKENS: _for_tokens,
+        Kind.FLAGS: _for_flags,
+        Kind.MAPS: _for_maps,
         Kind.BOXES: _for_boxes,
         Kind.UNKNOWN: _for_unknown,
     }
@@ -217,6 +224,33 @@ def _for_tokens(outputs: _Outputs, _labels: Labels) -> Proposal:
     return Proposal(metric=outputs.named("f1", fits[0]), why=_TOKENS.why)
 
 
+def _for_flags(outputs: _Outputs, labels: Labels) -> Proposal:
+    """A yes or no a column; of token classifiers a class a token, and of other widths numbers."""
+    if any(_real(o) and len(o.shape) == 3 for o in outputs.signature.outputs):
+        return _for_tokens(outputs, labels)
+    fits = [o for o in outputs.wide if o.shape[1] == labels.width or isinstance(o.shape[1], str)]
+    if fits:
+        probable = outputs.makers.get(fits[0].name) == "Sigmoid"
+        what = "probabilities" if probable else "logits; 0.5 if they are probabilities"
+        metric = outputs.named("multilabel_f1", fits[0], threshold="0.5" if probable else "0")
+        return Proposal(metric=metric, why=f"macro F1 of columns above the threshold, taken for {what}")
+    flat = [o for o in outputs.signature.outputs if not _real(o) and len(o.shape) == 2 and o.shape[1] == labels.width]
+    if flat:
+        return Proposal(metric=outputs.named("multilabel_f1", flat[0]), why="macro F1 of the columns, as the model says them")
+    return _for_numbers(outputs, labels)
+
+
+def _for_maps(outputs: _Outputs, labels: Labels) -> Proposal:
+    places = [o for o in outputs.signature.outputs if len(o.shape) == (4 if _real(o) else 3)]
+    if not places:
+        return _for_numbers(outputs, labels)
+    ignored = {} if 255 in labels.classes or max(labels.classes, default=0) < 255 else {"ignore_index": str(max(labels.classes))}
+    one = _real(places[0]) and 1 in places[0].shape[1:]
+    threshold = {"threshold": "0.5" if outputs.makers.get(places[0].name) == "Sigmoid" else "0"} if one else {}
+    metric = outputs.named("mean_iou", places[0], **threshold, **ignored)
+    return Proposal(metric=metric, why="mean over the classes of intersection over union; places labelled 255 do not count")
+
+
 def _for_boxes(outputs: _Outputs, _labels: Labels) -> Proposal:
     shapes = [o.shape[-1] for o in outputs.signature.outputs if o.shape]
     if shapes.count(4) == 1 and len(shapes) == 3:
@@ -260,10 +294,15 @@ def for_huggingface(
     if head in ("SequenceClassification", "ImageClassification"):
         named = config.get("id2label")
         count = len(named) if isinstance(named, dict) else config.get("num_labels", 2)
+        if config.get("problem_type") == "multi_label_classification" or labels.kind in (Kind.FLAGS, Kind.TOKENS):
+            return _AGREEMENT if labels.kind is Kind.NONE else _SEVERAL
         if count == 1:
             numbers = labels.kind in (Kind.NUMBERS, Kind.CLASSES) and labels.spread > 0
             return Proposal(metric="mae", why=_ABSOLUTE, drop=_of_spread(labels)) if numbers else FIDELITY
         return _AGREEMENT if labels.kind is Kind.NONE else Proposal(metric="top1", why="share of samples classified as labelled")
+    if head == "SemanticSegmentation":
+        # Its classes are smaller maps than the pictures: labels have to be of that size.
+        return _MAPS if labels.kind is Kind.MAPS else FIDELITY
     if head == "TokenClassification":
         return _AGREEMENT if labels.kind is Kind.NONE else _TOKENS
     if any(name.endswith(_LARGEST_DECIDES) for name in architectures):
@@ -283,6 +322,10 @@ def for_torch(labels: Labels) -> Proposal:
     """For a module of which nothing is seen but its weights: by the labels alone."""
     if labels.kind is Kind.TOKENS:
         return _TOKENS
+    if labels.kind is Kind.FLAGS:
+        return Proposal(metric=_SEVERAL_METRIC, why="macro F1 of columns above the threshold, taken for logits")
+    if labels.kind is Kind.MAPS:
+        return _MAPS
     if labels.kind is Kind.NUMBERS and labels.spread > 0:
         return Proposal(metric="mae", why=_ABSOLUTE, drop=_of_spread(labels))
     if labels.kind in (Kind.CLASSES, Kind.UNKNOWN):

@@ -14,7 +14,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlpack import stats
 from mlpack.errors import RecipeError
-from mlpack.metrics import against, answers, channels, classes, detection, hooks, regression, retrieval, scores
+from mlpack.metrics import (
+    against,
+    answers,
+    channels,
+    classes,
+    detection,
+    hooks,
+    regression,
+    retrieval,
+    scores,
+    segmentation,
+    several,
+)
 from mlpack.metrics.scores import Scores
 from mlpack.records import MetricSpec
 
@@ -69,6 +81,24 @@ METRICS: dict[str, Metric] = {
             takes=_CLASSES,
         ),
         Metric(name="f1", doc="macro F1 of the same classes: the mean over the classes of each one's F1", takes=_CLASSES),
+        Metric(
+            name="multilabel_f1",
+            doc="macro F1 where a sample has several classes: labels are rows of 0 and 1, or lists of classes; each column of the"
+            " output is one, above `threshold`",
+            takes=("output", "threshold", "classes"),
+        ),
+        Metric(
+            name="multilabel_f1_micro",
+            doc="the same over all decisions of all columns together",
+            takes=("output", "threshold", "classes"),
+        ),
+        Metric(
+            name="mean_iou",
+            doc="of maps of classes: the mean over the classes of what labels and predictions have in common, of what either has,"
+            " over all pictures. Labels: maps [height, width] of the output's size; those of `ignore_index` (255) do not count",
+            takes=("output", "threshold", "ignore_index"),
+            share=False,
+        ),
         Metric(name="mae", doc="mean absolute error of an output", lower_is_better=True, takes=("output", "column"), share=False),
         Metric(
             name="rmse",
@@ -132,6 +162,9 @@ METRICS: dict[str, Metric] = {
 _LABELLED = {
     "top1": classes.top1,
     "f1": classes.f1,
+    "multilabel_f1": several.macro,
+    "multilabel_f1_micro": several.micro,
+    "mean_iou": segmentation.mean_iou,
     "mae": regression.mae,
     "rmse": regression.rmse,
     "recall_at_1": retrieval.recall,
