@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mlpack.errors import PassError
 from mlpack.graphs import check, files, trials, versions
-from mlpack.passes.quantize import choose, cuts, dynamic, held, pairs, ranges, stored, widen
+from mlpack.passes.quantize import choose, correct, cuts, dynamic, held, observed, pairs, ranges, smooth, stored, widen
 from mlpack.passes.quantize.choose import DYNAMIC, STATIC, WEIGHTS, Chosen
 from mlpack.passes.quantize.held import Attempt
 from mlpack.passes.quantize.writing import Writer
@@ -70,6 +70,11 @@ class Quantize:
     """Of products by the method `weights`; other weights have 8."""
     symmetric_activations: bool = False
     """Static only: zero in the middle of the range of an activation that has both signs."""
+    smooth: bool = False
+    """Activations of products with outlying channels are divided by channel, and their weights multiplied (SmoothQuant). Needs
+    calibration data."""
+    bias_correction: bool = False
+    """What rounding weights shifts the mean of a node's results by is taken off its bias. Needs calibration data."""
 
     def __post_init__(self) -> None:
         cuts.check(self.samples, self.percentile)
@@ -98,6 +103,7 @@ def run(model_dir: Path, config: Quantize, out_dir: Path) -> None:
         symmetric=config.symmetric_activations,
     )  # fmt: skip
     chosen = _static_products(raised, chosen) if method == "mixed" else chosen
+    raised, options = _bettered(raised, chosen, model_dir, config, form, out_dir)
     found = ranges.Measured(ranges={}, refused={}, remarks=())
     wanted = Attempt(chosen)
     if chosen.by(STATIC):
@@ -118,7 +124,7 @@ def run(model_dir: Path, config: Quantize, out_dir: Path) -> None:
         "quantized": dict(sorted(quantized.items())), "kept_float": {name: rest[name] for name in _KEPT_FLOAT if rest[name]},
         "nodes": done.how, "kept": done.kept,
     }  # fmt: skip
-    notes |= {"weight_bits": config.weight_bits} if method == WEIGHTS else {}
+    notes |= options | ({"weight_bits": config.weight_bits} if method == WEIGHTS else {})
     files.finish(model_dir, out_dir, notes | ({"remarks": list(found.remarks)} if found.remarks else {}))
 
 
@@ -181,6 +187,26 @@ def _static_products(model: onnx.ModelProto, chosen: Chosen) -> Chosen:
         and not choose.static_unfit(node, model)
     }  # fmt: skip
     return Chosen(chosen.how | how, chosen.kept)
+
+
+def _bettered(
+    model: onnx.ModelProto, chosen: Chosen, model_dir: Path, config: Quantize, form: pairs.Form, out_dir: Path
+) -> tuple[onnx.ModelProto, dict[str, Any]]:  # fmt: skip
+    """The graph with weights and biases that lose less in integers, as the config asks for, and which nodes that is about."""
+    notes: dict[str, Any] = {}
+    names = chosen.by(STATIC) | chosen.by(DYNAMIC)
+    if not (config.smooth or config.bias_correction):
+        return model, notes
+    if config.calibration is None:
+        raise PassError(
+            "quantize: `smooth` and `bias_correction` need calibration data; add it to the recipe (data.calibration)"
+        )
+    on = observed.Calls(model_dir=model_dir, calls=config.calibration, samples=config.samples, place=out_dir)
+    if config.smooth:
+        model, notes["smoothed"] = smooth.smoothed(model, names, on)
+    if config.bias_correction:
+        model, notes["corrected"] = correct.corrected(model, names, on, form)
+    return model, notes
 
 
 def _with_ranges(model: onnx.ModelProto, chosen: Chosen, measured: ranges.Measured) -> Attempt:
