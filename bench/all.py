@@ -17,8 +17,8 @@ from common import RESULTS, ROOT, number
 
 NAMES = ("cold_start", "package_size", "startup", "first_build", "int8_fashion", "registry/transfer", "registry/listing")
 NAMES += ("worker/throughput", "worker/latency", "worker/servers")
-ALONE = ("scale",)
-"""Run by itself only, for an hour and on 54 GB of disk; its last table stands in the README too."""
+ALONE = ("scale", "optimize/run")
+"""Run by themselves only, for hours and on gigabytes of disk; their last tables stand in the README too."""
 README = ROOT / "bench/README.md"
 BY_HAND = "## What was tried"
 INTRODUCTION = """# Benchmarks
@@ -65,7 +65,7 @@ def section(script: str, result: dict[str, Any]) -> str:
         indent = "&nbsp;&nbsp;" if row["name"].startswith(" ") else ""
         cells = [indent + row["name"].strip(), f"{number(row['value'])} {row['unit']}".strip(), _figure(row), _verdict(row["held"])]
         lines.append(f"| {' | '.join([*cells, row['detail']])} |")
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, "", *([result["tables"]] if result.get("tables") else [])])
 
 
 def _figure(row: dict[str, Any]) -> str:
