@@ -72,6 +72,9 @@ word included, as -100. Texts are tokenised inside the package.
 Classical models: `xgboost` and `lightgbm` have one input, `X`, float32 [batch, columns]. Those of `sklearn` are what `inputs`
 says, in the order of the columns that the estimator was fitted on: one of [batch, columns] for a table of numbers, one of
 [batch, 1] for each column of strings, `{dtype: string, shape: [batch, 1]}`, and for texts to a vectorizer alone [batch].
+A classifier gives `label` and `probabilities`, or `decision_function` where it has no probabilities, a column for each class; of
+several targets `probabilities_0`, `probabilities_1` and so on. Anything else gives `variable`. What cannot be converted, or answers
+otherwise than the estimator in any row of the evaluation data, is refused with what to do.
 
 `module:function`: called without arguments, returns an iterable of `(inputs, labels)`; inputs are arrays by name, batch
 included (or a list of texts, or of pairs of texts); labels are one a sample, of any lengths (an array [n, 5] of boxes for

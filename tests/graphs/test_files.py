@@ -73,10 +73,19 @@ def test_signature_names_axes(model_dir: Path) -> None:
 
 def test_signature_refuses_what_is_no_tensor(model_dir: Path) -> None:
     model = files.load(model_dir)
-    kind = helper.make_sequence_type_proto(helper.make_tensor_type_proto(TensorProto.FLOAT, [2]))
-    model.graph.output.append(helper.make_value_info("probabilities", kind))
-    with pytest.raises(PassError, match="zipmap"):
-        files.signature_of(model)
+    tensor = helper.make_tensor_type_proto(TensorProto.FLOAT, [2])
+    maps = helper.make_sequence_type_proto(helper.make_map_type_proto(TensorProto.INT64, tensor))
+    kinds = {
+        "a sequence of tensors, and how many.*ConcatFromSequence": helper.make_sequence_type_proto(tensor),
+        "a list of dictionaries.*zipmap": maps,
+        "an optional value": helper.make_optional_type_proto(tensor),
+        "sparse tensor": helper.make_sparse_tensor_type_proto(TensorProto.FLOAT, [2]),
+    }
+    for words, kind in kinds.items():
+        model.graph.output.append(helper.make_value_info("probabilities", kind))
+        with pytest.raises(PassError, match=words):
+            files.signature_of(model)
+        del model.graph.output[-1]
 
 
 @given(cut=st.integers(min_value=0, max_value=10_000))

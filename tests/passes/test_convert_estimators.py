@@ -125,6 +125,8 @@ HOLES: dict[str, tuple[str, str]] = {
     "lightgbm-holes": ("cancer", "__import__('lightgbm').LGBMClassifier(n_jobs=1, verbose=-1).fit(x, y)"),
     "xgboost-holes": ("diabetes", "__import__('xgboost').XGBRegressor(n_jobs=1, n_estimators=30).fit(x, y)"),
 }
+
+
 def encoded(encoder: str, rest: str) -> str:
     return f"make_pipeline(ColumnTransformer([('n', StandardScaler(), [0]), ('s', {encoder}, [1])]), {rest}"
 

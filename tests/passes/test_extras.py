@@ -15,7 +15,7 @@ from mlpack.passes.export import extras
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 # Not named there: what onnx and pydantic cannot do without, and what only the type checker sees.
-COME_ALONG = {"google", "pydantic_core", "_typeshed"}
+COME_ALONG = {"google", "pydantic_core", "_typeshed", "scipy"}
 # Nobody's extra: an estimator that was fitted on a data frame brings it, or it is not used.
 WHERE_IT_IS = {"pandas"}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlpack.entrypoint import suggestion
-from mlpack.graphs import files, locales, ranks, standard, zipmap
+from mlpack.graphs import files, locales, ranks, sequences, standard, zipmap
 from mlpack.records import TensorSpec
 from mlpack.yaml_positions import Place, PlacedError, Problem
 
@@ -28,6 +28,7 @@ def external_files(path: Path) -> list[str]:
 def says_all(path: Path) -> bool:
     """Whether the file says the type and rank of every output: then nobody's data are needed to adopt it."""
     model = files.load_file(path, outline=True)
+    sequences.rewritten(model)
     return all(ranks.known(value) for value in model.graph.output)
 
 
@@ -40,6 +41,7 @@ def adopt(path: Path, inputs: tuple[TensorSpec, ...], out_dir: Path, calls: rank
     zipmap.rewritten(model)
     locales.portable(model)
     model = standard.standard(model, path)
+    sequences.rewritten(model)
     ranks.say(model, inputs)
     ranks.run(model, path, calls)
     if inputs:

@@ -279,14 +279,27 @@ def inputs_of(model: onnx.ModelProto) -> Signature:
     return Signature(inputs=tuple(_spec(value) for value in model.graph.input if value.name not in stored), outputs=())
 
 
+def _no_tensor(kind: onnx.TypeProto) -> str:
+    """What else it is, and the way out."""
+    if kind.HasField("sequence_type") and kind.sequence_type.elem_type.HasField("map_type"):
+        return "a list of dictionaries: convert the model again without them (for scikit-learn: options={'zipmap': False})"
+    if kind.HasField("sequence_type"):
+        return (
+            "a sequence of tensors, and how many it holds does not stand in the graph; an answer holds tensors by name: join them"
+            " before the output (ConcatFromSequence; torch.cat or torch.stack before the export), padded to one length where they"
+            " differ, or give each an output of its own"
+        )
+    if kind.HasField("optional_type"):
+        return "an optional value, which may be absent; an answer holds tensors by name: export the model without it"
+    said = kind.WhichOneof("value") or "of unknown type"
+    return f"{said.replace('_type', '').replace('_', ' ')}; an answer holds tensors by name: give the graph tensors there"
+
+
 def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
     import onnx
 
     if not value.type.HasField("tensor_type"):
-        raise PassError(
-            f"{value.name!r} is not a tensor but a {value.type.WhichOneof('value')}; "
-            "convert the model again without it (for scikit-learn: options={'zipmap': False})"
-        )
+        raise PassError(f"{value.name!r} is not a tensor but {_no_tensor(value.type)}")
     kind = value.type.tensor_type
     if not kind.HasField("shape"):
         raise PassError(f"{value.name!r} has no known rank; run ONNX shape inference on the model, or export it again")

@@ -188,9 +188,10 @@ def _onnx(model: Path) -> _Look:
 
 def _signature(graph: ModelProto, unsaid: tuple[TensorSpec, ...]) -> Signature:
     """Without outputs of which neither the file nor inference says how many axes they have: a build runs the graph to see."""
-    from mlpack.graphs import files, ranks, zipmap
+    from mlpack.graphs import files, ranks, sequences, zipmap
 
     zipmap.rewritten(graph)
+    sequences.rewritten(graph)
     ranks.say(graph, unsaid)
     seen = type(graph)()
     seen.CopyFrom(graph)

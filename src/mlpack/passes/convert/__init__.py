@@ -20,7 +20,7 @@ from mlpack.graphs import check, files, quiet
 from mlpack.passes.convert import agreement, graph, sources
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     import onnx
 
@@ -60,12 +60,29 @@ def run(model_dir: Path, config: Convert, out_dir: Path) -> None:
                 rejected[way] = str(error)
                 continue
             graph.keep_outputs(model, found.kept)
+            graph.turn_outputs(model, found.turned)
+            graph.rename_outputs(model, found.names)
             files.save(model, out_dir)
             check.session(out_dir)
             files.finish(model_dir, out_dir, _notes(estimator, way, found, rejected))
             return
     reasons = "\n".join(f"  {way}: {reason}" for way, reason in rejected.items())
-    raise PassError(f"convert: no way of converting {estimator.name} gives its own answers:\n{reasons}")
+    raise PassError(f"convert: no way of converting {estimator.name} gives its own answers:\n{reasons}\n{remedy(rejected)}")
+
+
+def remedy(rejected: Mapping[str, str]) -> str:
+    """What to do, by what stood in the way."""
+    said = " ".join(rejected.values())
+    if "Unable to find a shape calculator" in said or "cannot convert" in said:
+        return (
+            "skl2onnx has no converter for a part of it, or not for its settings: fit with a part that has one, or do"
+            " that part before the model (the package's `preprocess` hook), or give a graph of your own as source: {onnx: ...}"
+        )
+    return (
+        "where only a few rows differ, their values lie at a split or between two classes to the last digit: fit on float32 data"
+        " (x.astype('float32')), or use float64 `inputs`; where many do, the converter computes something else than the"
+        " estimator: fit with another part in its place, or give a graph of your own as source: {onnx: ...}"
+    )
 
 
 def _ways(estimator: Estimator, opset: int, rejected: dict[str, str]) -> Iterator[tuple[str, onnx.ModelProto]]:

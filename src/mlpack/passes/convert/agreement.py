@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _PIECE = 1000
 _SHOWN = 10
+_SCORES = ("predict_proba", "decision_function")
 
 
 class Table:
@@ -60,25 +61,30 @@ class References:
 
     @cached_property
     def answers(self) -> dict[str, Any]:
-        """By method, of those that can be asked here."""
+        """By method, of those that can be asked here; of several targets by method and target."""
         found: dict[str, Any] = {}
         for method, ask in self.estimator.methods.items():
             try:
-                found[method] = ask(self.table.whole)
+                said = ask(self.table.whole)
             except PassError:
                 if method == next(iter(self.estimator.methods)):
                     raise
+                continue
+            found |= {f"{method}[{at}]": each for at, each in enumerate(said)} if isinstance(said, list) else {method: said}
         return found
 
 
 @dataclass(slots=True)
 class Found:
-    """What a comparison found. `ties`: rows whose label differs because two classes are equal in float32."""
+    """What a comparison found. `ties`: rows whose label differs because two classes are equal in float32; `names`: what outputs
+    are to be called that say something else than their names; `turned`: those whose two columns are the other way round."""
 
     rows: int
     difference: float = 0.0
     kept: tuple[str, ...] = ()
     dropped: dict[str, str] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
+    turned: list[str] = field(default_factory=list)
     ties: list[int] = field(default_factory=list)
 
 
@@ -102,12 +108,24 @@ def compared(model: onnx.ModelProto, wanted: References, table: Table, tolerance
             continue
         covered |= {each for each, gap in gaps.items() if gap <= tolerance}
         kept.append(name)
+        if _reversed(got, answers[method]):
+            found.turned.append(name)
+        if name == "probabilities" and not method.startswith("predict_proba"):
+            found.names[name] = method  # converters call every score so
         found.difference = max(found.difference, gaps[method])
-    must = {first} | ({"predict_proba"} & answers.keys())
+    must = {first} | (_scores_of(answers) if wanted.estimator.label else set())
     if lacking := sorted(must - covered):
         raise PassError(f"no output is {' or '.join(lacking)}: {_worst(outputs, answers, lacking[0], found.dropped)}")
     found.kept = tuple(kept)
     return found
+
+
+def _scores_of(answers: dict[str, Any]) -> set[str]:
+    """What a classifier says beside its labels, which has to come out as well: equal labels alone may be chance."""
+    for method in _SCORES:
+        if found := {name for name in answers if name.partition("[")[0] == method}:
+            return found
+    return set()
 
 
 def _answers(model: onnx.ModelProto, table: Table) -> dict[str, Any]:
@@ -115,7 +133,18 @@ def _answers(model: onnx.ModelProto, table: Table) -> dict[str, Any]:
 
     names = [value.name for value in model.graph.output]
     session = check.session_of(model.SerializeToString(), "ORT_DISABLE_ALL")
-    pieces = [check.run(session, piece) for piece in table.pieces()]
+    pieces, lengths = [], []
+    for piece in table.pieces():
+        pieces.append(check.run(session, piece))
+        lengths.append(len(next(iter(piece.values()))))
+    for at, name in enumerate(names):
+        found = next(
+            (array.shape for array, rows in zip((p[at] for p in pieces), lengths, strict=True) if array.shape[:1] != (rows,)), None
+        )
+        if found is not None:
+            raise PassError(
+                f"output {name!r} of the graph has the shape {list(found)} for {lengths[0]} rows, and not one answer a row"
+            )
     return {name: np.concatenate([piece[at] for piece in pieces]) for at, name in enumerate(names)}
 
 
@@ -146,7 +175,7 @@ def _margins(answers: dict[str, Any]) -> Any:
     """How far each row's best class is before its second, None where the estimator says no scores."""
     import numpy as np
 
-    for method in ("predict_proba", "decision_function"):
+    for method in _SCORES:
         if method in answers and isinstance(answers[method], np.ndarray):
             scores = answers[method]
             if scores.ndim == 1 or scores.shape[1] == 1:
@@ -161,14 +190,28 @@ def _gap(got: Any, want: Any) -> float:
     import numpy as np
 
     want = np.asarray(want)
+    want = want.astype(np.int64) if want.dtype.kind == "b" else want
     if got.dtype.kind not in "biuf" or want.dtype.kind not in "biuf" or len(got) != len(want):
         return float("inf")
     flat = want.reshape(len(want), -1)
     forms = [flat]
     if flat.shape[1] == 1:
-        forms += [np.hstack([-flat, flat]), np.hstack([1 - flat, flat])]
+        forms += [np.hstack([-flat, flat]), np.hstack([1 - flat, flat]), np.hstack([flat, -flat])]
     ours = got.reshape(len(got), -1)
     return min((check.difference([ours], [form]) for form in forms if form.shape == ours.shape), default=float("inf"))
+
+
+def _reversed(got: Any, want: Any) -> bool:
+    """Whether two columns stand for one score with the first class first in value: the engine's SVMClassifier writes them so."""
+    import numpy as np
+
+    flat = np.asarray(want).reshape(len(got), -1).astype(np.float64)
+    if got.reshape(len(got), -1).shape[1] != 2 or flat.shape[1] != 1:
+        return False
+    mine = got.reshape(len(got), -1).astype(np.float64)
+    return bool(np.abs(mine - np.hstack([flat, -flat])).sum() < np.abs(mine - np.hstack([-flat, flat])).sum()) and not np.allclose(
+        mine.sum(axis=1), 1.0
+    )
 
 
 def _worst(outputs: dict[str, Any], answers: dict[str, Any], method: str, dropped: dict[str, str]) -> str:

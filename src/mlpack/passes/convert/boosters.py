@@ -1,4 +1,4 @@
-"""Models in the formats of XGBoost and LightGBM: numbers and names, nothing that runs. Converted by onnxmltools.
+"""Models in the formats of XGBoost and LightGBM: numbers and names, nothing that runs.
 
 The formats hold no class names: labels are 0, 1, 2, ... even where the classifier that was fitted had strings.
 """
@@ -9,37 +9,45 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mlpack.errors import PassError
-from mlpack.passes.convert import objectives, thresholds
+from mlpack.passes.convert import lightgbm_model, objectives, xgboost_model
+from mlpack.passes.convert.lightgbm_model import Lightgbm
 from mlpack.passes.convert.sources import Estimator, Feed, quoted
+from mlpack.passes.convert.trees import Part
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     import onnx
 
+    from mlpack.passes.convert.objectives import Rule
+    from mlpack.passes.convert.xgboost_model import Xgboost
     from mlpack.records import TensorSpec
+
+ML_OPSET = 3
+"""Of the domain that trees are in."""
 
 
 def described(path: Path, inputs: tuple[TensorSpec, ...]) -> Estimator:
-    """The model of a file. Raises PassError for a file that is damaged, or inputs that it does not take."""
+    """The model of a file. Raises PassError for a file that is damaged, inputs that it does not take, and unknown objectives."""
     is_lightgbm = path.suffix == ".txt"
     name = "LightGBM" if is_lightgbm else "XGBoost"
     with quoted(f"{path.name} is no {name} model, or a damaged one"):
         booster = _lightgbm(path) if is_lightgbm else _xgboost(path)
     _check(booster, inputs, name)
-    objective = _lightgbm_objective(booster) if is_lightgbm else _xgboost_objective(booster)
+    model = lightgbm_model.read(booster) if is_lightgbm else xgboost_model.read(booster)
+    rule = rule_of(model)
     ask = _ask_lightgbm if is_lightgbm else _ask_xgboost
-    classes = objective.startswith("multi") or objective in ("binary", "binary:logistic")
-    methods = {"predict": partial(ask, booster, objective, inputs[0].name, proba=False)}
-    if classes:
-        methods["predict_proba"] = partial(ask, booster, objective, inputs[0].name, proba=True)
+    methods = {"predict": partial(_asked, ask, booster, rule, inputs[0].name, proba=False)}
+    if rule.classes:
+        methods["predict_proba"] = partial(_asked, ask, booster, rule, inputs[0].name, proba=True)
     return Estimator(
-        name=f"{name} {objective}",
+        name=f"{name} {model.objective}",
         inputs=inputs,
         methods=methods,
-        label=classes,
+        label=rule.classes,
         ways=("float32",),
-        convert=partial(_converted, booster, inputs, is_lightgbm),
+        convert=partial(_converted, model, inputs),
     )
 
 
@@ -67,7 +75,7 @@ def _xgboost(path: Path) -> Any:
 
     booster = xgboost.Booster({"nthread": 1, "verbosity": 0})
     booster.load_model(path)
-    # Columns are known by their place here; the converter reads names as numbers.
+    # Columns are known by their place here.
     booster.feature_names = None
     booster.feature_types = None
     return booster
@@ -81,62 +89,63 @@ def _check(booster: Any, inputs: tuple[TensorSpec, ...], name: str) -> None:
         raise PassError(f"the {name} model takes one input, float32 [batch, {columns}], not {said}: leave `inputs` out, or say so")
 
 
-def _lightgbm_objective(booster: Any) -> str:
-    said = str(booster.dump_model(num_iteration=1).get("objective", "")).split()
-    return said[0] if said else "none"
+def rule_of(model: Lightgbm | Xgboost) -> Rule:
+    """What the model's objective makes of its sums. PassError for one that is not known."""
+    return objectives.of_lightgbm(model) if isinstance(model, Lightgbm) else objectives.of_xgboost(model)
 
 
-def _xgboost_objective(booster: Any) -> str:
+def _ask_lightgbm(booster: Any, rows: Any) -> Any:
+    return booster.predict(rows)
+
+
+def _ask_xgboost(booster: Any, rows: Any) -> Any:
+    import xgboost
+
+    margins = booster.predict(xgboost.DMatrix(rows), output_margin=True, validate_features=False)
+    if margins.ndim == 2 and margins.shape[1] > 1 and _objective(booster) == "multi:softmax":
+        import numpy as np  # the library says the class alone, and its classifier the probabilities
+
+        raised = np.exp(margins - margins.max(axis=1, keepdims=True))
+        return raised / raised.sum(axis=1, keepdims=True)
+    return booster.predict(xgboost.DMatrix(rows), validate_features=False)
+
+
+def _objective(booster: Any) -> str:
     import json
 
     return str(json.loads(booster.save_config())["learner"]["objective"]["name"])
 
 
-def _ask_lightgbm(booster: Any, objective: str, name: str, feed: Feed, *, proba: bool) -> Any:
-    found = booster.predict(feed[name])
-    return _decided(found, objective, proba=proba)
-
-
-def _ask_xgboost(booster: Any, objective: str, name: str, feed: Feed, *, proba: bool) -> Any:
-    import numpy as np
-    import xgboost
-
-    margin = objective == "multi:softmax" and proba
-    found = booster.predict(xgboost.DMatrix(feed[name]), output_margin=margin, validate_features=False)
-    if objective == "multi:softmax":
-        if not proba:
-            return found.astype(np.int64)
-        raised = np.exp(found - found.max(axis=1, keepdims=True))
-        return raised / raised.sum(axis=1, keepdims=True)
-    return _decided(found, objective, proba=proba)
-
-
-def _decided(found: Any, objective: str, *, proba: bool) -> Any:
-    """Probabilities as columns of classes, and the class that they decide for, as the libraries' own classifiers do."""
+def _asked(ask: Callable[[Any, Any], Any], booster: Any, rule: Rule, name: str, feed: Feed, *, proba: bool) -> Any:
+    """The library's answer: probabilities as columns of classes, and the class that they decide for, as its classifiers do."""
     import numpy as np
 
-    if not objective.startswith("multi") and objective not in ("binary", "binary:logistic"):
+    found = ask(booster, feed[name])
+    if not rule.classes:
         return found
-    columns = found if found.ndim == 2 else np.stack([1 - found, found], axis=1)
+    columns = np.stack([1 - found, found], axis=1) if rule.pair else found
     if proba:
         return columns
-    return columns.argmax(axis=1) if found.ndim == 2 else (found > 0.5).astype(np.int64)
+    return (columns > 0.5).astype(np.int64) if rule.each else columns.argmax(axis=1)
 
 
-def _converted(booster: Any, inputs: tuple[TensorSpec, ...], is_lightgbm: bool, _float64: bool, opset: int) -> onnx.ModelProto:
-    import onnxmltools
-    from onnxmltools.convert.common.data_types import FloatTensorType
+def _converted(model: Lightgbm | Xgboost, inputs: tuple[TensorSpec, ...], _float64: bool, opset: int) -> onnx.ModelProto:
+    from onnx import TensorProto, helper
 
     (spec,) = inputs
-    said: dict[str, Any] = {"initial_types": [(spec.name, FloatTensorType([None, spec.shape[1]]))], "target_opset": opset}
-    with quoted("onnxmltools cannot convert this model"):
-        if is_lightgbm:
-            plain, becomes, factor = objectives.plain_lightgbm(booster) or (booster, "", 1.0)
-            model = onnxmltools.convert_lightgbm(plain, zipmap=False, **said)
-            thresholds.mend(model, thresholds.of_lightgbm(booster))
-        else:
-            plain, becomes = objectives.plain_xgboost(booster, _xgboost_objective(booster)) or (booster, "")
-            model, factor = onnxmltools.convert_xgboost(plain, **said), 1.0
-        objectives.finish(model, becomes, factor)
-    return model
-
+    part, rule = Part(prefix=""), rule_of(model)
+    sums = model.emit(part, spec.name)
+    width = 2 if rule.pair else model.targets
+    if rule.classes:
+        objectives.labels(part, objectives.answers(part, sums, rule, "probabilities"), rule, "label")
+        outputs = [
+            helper.make_tensor_value_info("label", TensorProto.INT64, [None, width] if rule.each else [None]),
+            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [None, width]),
+        ]
+    else:
+        objectives.answers(part, sums, rule, "variable")
+        outputs = [helper.make_tensor_value_info("variable", TensorProto.FLOAT, [None, width])]
+    given = [helper.make_tensor_value_info(spec.name, TensorProto.FLOAT, [None, spec.shape[1]])]
+    graph = helper.make_graph(part.nodes, "booster", given, outputs, part.constants)
+    domains = [helper.make_opsetid("", opset), helper.make_opsetid("ai.onnx.ml", ML_OPSET)]
+    return helper.make_model(graph, opset_imports=domains, ir_version=8, producer_name="mlpack")

@@ -5,12 +5,14 @@ Promises: changes what the graph is called, not what it computes.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlpack.errors import PassError
-from mlpack.graphs import files, locales, zipmap
+from mlpack.graphs import files, locales, sequences, zipmap
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import onnx
 
     from mlpack.records import TensorSpec
@@ -40,6 +42,69 @@ def finished(model: onnx.ModelProto, inputs: tuple[TensorSpec, ...]) -> onnx.Mod
     model.graph.node.extend(nodes)
     _batched(model, inputs)
     return model
+
+
+def targets_apart(model: onnx.ModelProto, classes: list[Any]) -> None:
+    """Probabilities of several targets, each over classes of its own, as an output for each target: `probabilities_0`, ...
+
+    Converters write them as a sequence, or as [targets, rows, classes]. `classes`: of each target; empty: nothing to do.
+    """
+    from onnx import helper, numpy_helper
+
+    sequences.rewritten(model)
+    wide = next((value for value in model.graph.output if value.name == "probabilities"), None)
+    for target, names in enumerate(classes):
+        for value in model.graph.output:
+            if value.name == f"probabilities_{target}":
+                kind = value.type.tensor_type.elem_type
+                value.CopyFrom(helper.make_tensor_value_info(value.name, kind, [None, len(names)]))
+    if not classes or wide is None:
+        return
+    at = list(model.graph.output).index(wide)
+    model.graph.output.remove(wide)
+    for target, names in reversed(list(enumerate(classes))):
+        stem, which = f"probabilities_{target}", f"target_{target}"
+        ends = [f"{which}_{name}" for name in ("start", "end", "axis")]
+        model.graph.initializer.append(numpy_helper.from_array(np_int64(target), which))
+        for name, value in zip(ends, (0, len(names), 1), strict=True):
+            model.graph.initializer.append(numpy_helper.from_array(np_int64([value]), name))
+        model.graph.node.append(helper.make_node("Gather", [wide.name, which], [f"{stem}_all"], name=f"{stem}_all", axis=0))
+        model.graph.node.append(helper.make_node("Slice", [f"{stem}_all", *ends], [stem], name=stem))
+        kind = wide.type.tensor_type.elem_type
+        model.graph.output.insert(at, helper.make_tensor_value_info(stem, kind, [None, len(names)]))
+
+
+def np_int64(value: Any) -> Any:
+    """An int64 array of it."""
+    import numpy as np
+
+    return np.asarray(value, dtype=np.int64)
+
+
+def turn_outputs(model: onnx.ModelProto, names: list[str]) -> None:
+    """Puts the two columns of outputs the other way round: in the order of the classes."""
+    from onnx import helper, numpy_helper
+
+    for name in names:
+        inner, order = f"{name}_as_made", f"{name}_order"
+        for node in model.graph.node:
+            for names_of in (node.input, node.output):
+                for at, each in enumerate(names_of):
+                    if each == name:
+                        names_of[at] = inner
+        model.graph.initializer.append(numpy_helper.from_array(np_int64([1, 0]), order))
+        model.graph.node.append(helper.make_node("Gather", [inner, order], [name], name=f"{name}_turned", axis=1))
+
+
+def rename_outputs(model: onnx.ModelProto, names: Mapping[str, str]) -> None:
+    """Calls outputs otherwise: an Identity behind each."""
+    from onnx import helper
+
+    taken = {name for node in model.graph.node for name in (*node.input, *node.output)}
+    for value in model.graph.output:
+        if (name := names.get(value.name)) is not None and name not in taken:
+            model.graph.node.append(helper.make_node("Identity", [value.name], [name], name=f"{name}_named"))
+            value.name = name
 
 
 def keep_outputs(model: onnx.ModelProto, kept: tuple[str, ...]) -> None:

@@ -1,134 +1,91 @@
-"""What an objective makes of the sum of a booster's trees, written behind a graph that gives the sum.
+"""What an objective makes of a booster's sums, as the libraries' own `predict` says it: classes and probabilities, or numbers.
 
-Converters know some objectives, and ONNX's own operator for classifiers has a rule of its own: where all leaves are positive, a
-class is what lies above 0.5 before the sigmoid, not after it. So where there is one sum a row, it is asked for as a regression is.
-Promises: says of an objective whether it is known here; everything else is left to the converter, and to the comparison.
+Promises: an objective that is in neither table is refused with what is known; nothing is guessed. ONNX's own operator for
+classifiers is not used: where all leaves are positive, a class is what lies above 0.5 before its sigmoid, not after it.
 """
 
 from __future__ import annotations
 
-import json
-import math
-import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mlpack.errors import PassError
 
 if TYPE_CHECKING:
-    import onnx
+    from mlpack.passes.convert.lightgbm_model import Lightgbm
+    from mlpack.passes.convert.trees import Part
+    from mlpack.passes.convert.xgboost_model import Xgboost
 
-_LOGISTIC = ("binary:logistic", "reg:logistic")
 _XGBOOST = {
-    "binary:logistic": "classes", "reg:logistic": "sigmoid", "binary:logitraw": "same", "binary:hinge": "step",
+    "binary:logistic": "sigmoid", "reg:logistic": "sigmoid", "binary:logitraw": "same", "binary:hinge": "step",
+    "multi:softmax": "softmax", "multi:softprob": "softmax", "count:poisson": "exp", "reg:gamma": "exp", "reg:tweedie": "exp",
+    "survival:cox": "exp", "survival:aft": "exp", "reg:squarederror": "same", "reg:squaredlogerror": "same",
+    "reg:pseudohubererror": "same", "reg:absoluteerror": "same", "reg:quantileerror": "same", "reg:expectileerror": "same",
     "rank:ndcg": "same", "rank:pairwise": "same", "rank:map": "same",
 }  # fmt: skip
-_LIGHTGBM = {"binary": "classes", "cross_entropy": "sigmoid", "regression": "same"}
+_LIGHTGBM = {
+    "binary": "sigmoid", "multiclass": "softmax", "multiclassova": "sigmoid", "cross_entropy": "sigmoid",
+    "cross_entropy_lambda": "softplus", "poisson": "exp", "gamma": "exp", "tweedie": "exp", "regression": "same",
+    "regression_l1": "same", "huber": "same", "fair": "same", "quantile": "same", "mape": "same", "lambdarank": "same",
+    "rank_xendcg": "same", "none": "same", "custom": "same",
+}  # fmt: skip
+_FLOAT, _INT64 = 1, 7
+_CLASSES = ("binary:logistic", "multi:softmax", "multi:softprob", "binary", "multiclass", "multiclassova")
 
 
-def plain_xgboost(booster: Any, objective: str) -> tuple[Any, str] | None:
-    """The booster as a regression, and what its sum becomes; None where the converter is asked as it is."""
-    import xgboost
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """What becomes of sums. `link`: of each; `factor`: before it; `classes`: whether classes come out; `pair`: whether one sum
+    decides between two of them; `each`: whether every column is a yes or no of its own."""
 
-    if objective == "multi:softmax":
-        return _renamed(booster, "multi:softprob", None), ""
-    if objective not in _XGBOOST:
-        return None
-    said = json.loads(booster.save_raw("json"))["learner"]
-    if int(said["learner_model_param"].get("num_target", "1")) > 1 or said["gradient_booster"]["name"] != "gbtree":
-        return None
-    assert isinstance(booster, xgboost.Booster)
-    base = float(str(said["learner_model_param"]["base_score"]).strip("[]"))
-    if objective in _LOGISTIC:
-        base = math.log(base / (1 - base))
-    return _renamed(booster, "reg:squarederror", base), _XGBOOST[objective]
+    link: str
+    factor: float = 1.0
+    classes: bool = False
+    pair: bool = False
+    each: bool = False
 
 
-def _renamed(booster: Any, name: str, base: float | None) -> Any:
-    import xgboost
-
-    model = json.loads(booster.save_raw("json"))
-    model["learner"]["objective"] = {**model["learner"]["objective"], "name": name}
-    if base is not None:
-        model["learner"]["objective"] = {"name": name, "reg_loss_param": {"scale_pos_weight": "1"}}
-        model["learner"]["learner_model_param"]["base_score"] = repr(base)
-    made = xgboost.Booster({"nthread": 1, "verbosity": 0})
-    made.load_model(bytearray(json.dumps(model).encode()))
-    made.feature_names = made.feature_types = None
-    return made
+def of_xgboost(model: Xgboost) -> Rule:
+    """Raises PassError for an objective that is not known."""
+    link = _known(_XGBOOST, model.objective, "XGBoost")
+    classes, one = model.objective in _CLASSES, model.targets == 1
+    return Rule(link=link, classes=classes, pair=classes and one, each=classes and link == "sigmoid" and not one)
 
 
-def plain_lightgbm(booster: Any) -> tuple[Any, str, float] | None:
-    """The booster as a regression, what its sum becomes, and a factor before that; None as above."""
-    import lightgbm
-
-    text = booster.model_to_string()
-    found = re.search(r"(?m)^objective=(\S+)(.*)$", text)
-    if found is None or found[1] not in _LIGHTGBM:
-        return None
-    factor = 1.0 / booster.num_trees() if re.search(r"(?m)^average_output$", text) else 1.0
-    becomes = "square" if found[1] == "regression" and "sqrt" in found[2].split() else _LIGHTGBM[found[1]]
-    if slope := re.search(r"sigmoid:(\S+)", found[2]):
-        factor *= float(slope[1])
-    if becomes == "same" and factor == 1.0:
-        return None
-    text = text[: found.start()] + "objective=regression" + text[found.end() :]
-    text = re.sub(r"(?m)^\[objective: .*\]$", "[objective: regression]", text)
-    return lightgbm.Booster(model_str=re.sub(r"(?m)^average_output\n", "", text)), becomes, factor
+def of_lightgbm(model: Lightgbm) -> Rule:
+    """Raises PassError for an objective that is not known."""
+    link = _known(_LIGHTGBM, model.objective, "LightGBM")
+    if link == "same" and "sqrt" in model.said:
+        link = "square"
+    classes = model.objective in _CLASSES
+    return Rule(link=link, factor=float(model.said.get("sigmoid") or 1.0), classes=classes, pair=classes and model.targets == 1)
 
 
-def finish(model: onnx.ModelProto, becomes: str, factor: float = 1.0) -> None:
-    """Puts behind the one output of `model`, a sum a row, what the objective makes of it."""
-    import numpy as np
-    from onnx import TensorProto, helper, numpy_helper
-
-    if not becomes:
-        return
-    (output,) = model.graph.output
-    name, nodes = "sum", []
-    _call_output(model.graph, output.name, name)
-    constants = {"factor": factor, "half": 0.5, "zero": 0.0, "one": 1.0}
-    if factor != 1.0:
-        nodes.append(helper.make_node("Mul", [name, "factor"], ["scaled"], name="scale"))
-        name = "scaled"
-    if becomes == "classes":
-        nodes += [
-            helper.make_node("Sigmoid", [name], ["second"], name="sigmoid"),
-            helper.make_node("Sub", ["one", "second"], ["first"], name="other"),
-            helper.make_node("Concat", ["first", "second"], ["probabilities"], name="both", axis=1),
-            helper.make_node("Greater", ["second", "half"], ["above"], name="decide"),
-            helper.make_node("Cast", ["above"], ["classes"], name="number", to=TensorProto.INT64),
-            helper.make_node("Reshape", ["classes", "flat"], ["label"], name="flatten"),
-        ]
-        model.graph.initializer.append(numpy_helper.from_array(np.array([-1], dtype=np.int64), "flat"))
-        outputs = [
-            helper.make_tensor_value_info("label", TensorProto.INT64, [None]),
-            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [None, 2]),
-        ]
-    else:
-        last = {
-            "sigmoid": [helper.make_node("Sigmoid", [name], ["variable"], name="sigmoid")],
-            "same": [helper.make_node("Identity", [name], ["variable"], name="same")],
-            "square": [
-                helper.make_node("Abs", [name], ["size"], name="size"),
-                helper.make_node("Mul", [name, "size"], ["variable"], name="square"),
-            ],
-            "step": [
-                helper.make_node("Greater", [name, "zero"], ["above"], name="decide"),
-                helper.make_node("Cast", ["above"], ["variable"], name="number", to=TensorProto.FLOAT),
-            ],
-        }
-        nodes += last[becomes]
-        outputs = [helper.make_tensor_value_info("variable", TensorProto.FLOAT, [None, 1])]
-    model.graph.node.extend(nodes)
-    read = {each for node in nodes for each in node.input}
-    for each, value in constants.items():
-        if each in read:
-            model.graph.initializer.append(numpy_helper.from_array(np.array([value], dtype=np.float32), each))
-    del model.graph.output[:]
-    model.graph.output.extend(outputs)
+def _known(table: Mapping[str, str], objective: str, library: str) -> str:
+    if objective not in table:
+        raise PassError(f"objective {objective!r} of {library} is not known here (known: {', '.join(sorted(table))})")
+    return table[objective]
 
 
-def _call_output(graph: onnx.GraphProto, old: str, new: str) -> None:
-    for node in graph.node:
-        for names in (node.input, node.output):
-            for at, name in enumerate(names):
-                if name == old:
-                    names[at] = new
+def answers(part: Part, sums: str, rule: Rule, output: str = "") -> str:
+    """Adds what the objective makes of [rows, targets]: of two classes both columns. The name of the tensor, `output` if said."""
+    scaled = sums if rule.factor == 1.0 else part.node("Mul", [sums, part.constant(rule.factor)])
+    if rule.link == "square":
+        return part.node("Mul", [scaled, part.node("Abs", [scaled])], output)
+    if rule.link == "step":
+        return part.node("Cast", [part.node("Greater", [scaled, part.constant(0.0)])], output, to=_FLOAT)
+    if rule.link == "softmax":
+        return part.node("Softmax", [scaled], output, axis=1)
+    kind = {"same": "Identity", "sigmoid": "Sigmoid", "exp": "Exp", "softplus": "Softplus"}[rule.link]
+    if not rule.pair:
+        return part.node(kind, [scaled], output)
+    second = part.node(kind, [scaled])
+    return part.node("Concat", [part.node("Sub", [part.constant(1.0), second]), second], output, axis=1)
+
+
+def labels(part: Part, probabilities: str, rule: Rule, output: str = "") -> str:
+    """Adds the number of the class that probabilities decide for: [rows], or [rows, targets] where each column decides."""
+    if rule.each:
+        return part.node("Cast", [part.node("Greater", [probabilities, part.constant(0.5)])], output, to=_INT64)
+    return part.node("ArgMax", [probabilities], output, axis=1, keepdims=0)

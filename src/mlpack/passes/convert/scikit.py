@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlpack.errors import PassError
 from mlpack.graphs import files
-from mlpack.passes.convert import scaling, thresholds
+from mlpack.passes.convert import boosted, graph, lacking, scaling, texts, thresholds
 from mlpack.passes.convert.sources import Estimator, Feed, quoted
 
 if TYPE_CHECKING:
@@ -25,6 +25,10 @@ _TYPES = {
     "int16": "Int16TensorType", "uint16": "UInt16TensorType", "uint32": "UInt32TensorType", "uint64": "UInt64TensorType",
     "float16": "Float16TensorType",
 }  # fmt: skip
+
+
+_IMPUTER_OPSET = 18
+"""What skl2onnx writes KNNImputer in, and nothing below."""
 
 
 def described(made: Any, inputs: tuple[TensorSpec, ...]) -> Estimator:
@@ -64,7 +68,7 @@ def _detects(made: Any) -> bool:
 
 
 def _asked(made: Any, method: str, inputs: tuple[TensorSpec, ...], feed: Feed) -> Any:
-    """A method's answer as an array."""
+    """A method's answer as an array; as a list of them where every target has its own."""
     import numpy as np
 
     columns = _columns(made, inputs, feed)
@@ -76,6 +80,8 @@ def _asked(made: Any, method: str, inputs: tuple[TensorSpec, ...], feed: Feed) -
             if other is None:
                 raise
             found = getattr(made, method)(other)
+    if isinstance(found, list):  # of several targets, each with classes of its own
+        return [np.asarray(each) for each in found]
     return np.asarray(found.toarray() if hasattr(found, "toarray") else found)
 
 
@@ -117,18 +123,24 @@ def _converted(made: Any, inputs: tuple[TensorSpec, ...], float64: bool, opset: 
     from skl2onnx import convert_sklearn
     from skl2onnx.common import data_types
 
+    while hasattr(made, "best_estimator_"):  # a search answers as the best that it found
+        made = made.best_estimator_
     types = []
     for spec in inputs:
         dtype = "float64" if float64 and spec.dtype == "float32" else spec.dtype
         free = [axis if isinstance(axis, int) else None for axis in spec.shape]
         types.append((spec.name, getattr(data_types, _TYPES[dtype])(free)))
+    if any(type(part).__name__ == "KNNImputer" for part in thresholds.parts(made)):
+        opset = max(opset, _IMPUTER_OPSET)
     said: dict[str, Any] = {"initial_types": types, "target_opset": {"": opset, "ai.onnx.ml": 3}}
     with quoted(f"skl2onnx cannot convert this {type(made).__name__}"), _mended(), _converters_way(made):
         _register()
+        words = texts.options(thresholds.parts(made))
         try:
-            model = convert_sklearn(made, options={id(made): {"zipmap": False}}, **said)
+            model = convert_sklearn(made, options={id(made): {"zipmap": False}, **words}, **said)
         except NameError:  # what is no classifier has no such option
-            model = convert_sklearn(made, **said)
+            model = convert_sklearn(made, options=words, **said)
+    graph.targets_apart(model, made.classes_ if isinstance(getattr(made, "classes_", None), list) else [])
     thresholds.mend(model, thresholds.of_parts(made))
     thresholds.mend_missing(model, thresholds.parts(made))
     if not float64:
@@ -184,28 +196,10 @@ def _mended() -> Iterator[None]:
 
 
 def _register() -> None:
-    """XGBoost's and LightGBM's estimators, where they are installed, for pipelines that end in one."""
-    from importlib.util import find_spec
-
-    from skl2onnx import update_registered_converter
+    """Converters that skl2onnx lacks or has otherwise, and the option by which pipelines turn dictionaries off, for the one
+    classifier whose converter does not know it."""
     from skl2onnx.common import _registration
-    from skl2onnx.common.shape_calculator import calculate_linear_classifier_output_shapes as of_classes
-    from skl2onnx.common.shape_calculator import calculate_linear_regressor_output_shapes as of_values
 
-    options = {"nocl": [True, False], "zipmap": [True, False, "columns"], "raw_scores": [True, False]}
-    # The option by which pipelines turn dictionaries off, for the one classifier whose converter does not know it.
-    _registration.get_converter("SklearnLinearSVC").get_allowed_options().setdefault("zipmap", options["zipmap"])
-    if find_spec("lightgbm") is not None:
-        import lightgbm
-        from onnxmltools.convert.lightgbm.operator_converters.LightGbm import convert_lightgbm
-
-        update_registered_converter(lightgbm.LGBMClassifier, "LgbmClassifier", of_classes, convert_lightgbm, options=options)
-        update_registered_converter(
-            lightgbm.LGBMRegressor, "LgbmRegressor", of_values, convert_lightgbm, options={"split": None}
-        )
-    if find_spec("xgboost") is not None:
-        import xgboost
-        from onnxmltools.convert.xgboost.operator_converters.XGBoost import convert_xgboost
-
-        update_registered_converter(xgboost.XGBClassifier, "XgbClassifier", of_classes, convert_xgboost, options=options)
-        update_registered_converter(xgboost.XGBRegressor, "XgbRegressor", of_values, convert_xgboost)
+    boosted.register()
+    lacking.register()
+    _registration.get_converter("SklearnLinearSVC").get_allowed_options().setdefault("zipmap", [True, False, "columns"])

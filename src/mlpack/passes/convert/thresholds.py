@@ -42,26 +42,11 @@ def mend(model: onnx.ModelProto, exact: Iterable[float]) -> int:
 
 
 def of_parts(made: Any) -> Iterator[float]:
-    """Every float64 threshold of the trees in an estimator, however deep in pipelines and ensembles."""
+    """Every float64 threshold of scikit-learn's trees in an estimator, however deep in pipelines and ensembles. Those of boosters
+    are right as they are (`trees`)."""
     for part in parts(made):
         if hasattr(part, "tree_") and hasattr(part.tree_, "threshold"):
             yield from part.tree_.threshold.tolist()
-        for row in getattr(part, "_predictors", None) or ():  # scikit-learn's histogram boosting
-            for each in row:
-                yield from each.nodes["num_threshold"].tolist()
-        if type(part).__module__.startswith("lightgbm"):
-            yield from of_lightgbm(part.booster_)
-
-
-def of_lightgbm(booster: Any) -> Iterator[float]:
-    """Every numeric threshold of a booster."""
-    waiting = [tree["tree_structure"] for tree in booster.dump_model()["tree_info"]]
-    while waiting:
-        node = waiting.pop()
-        if "left_child" in node:
-            waiting += [node["left_child"], node["right_child"]]
-            if node.get("decision_type") == "<=":
-                yield float(node["threshold"])
 
 
 def parts(made: Any) -> list[Any]:

@@ -11,7 +11,7 @@ EXTRAS = {
     **dict.fromkeys(("torch", "onnxscript", "safetensors", "torch_pruning"), "torch"),
     **dict.fromkeys(("transformers", "optimum"), "huggingface"),
     "tensorrt_rtx_bindings": "tensorrt-rtx",
-    **dict.fromkeys(("sklearn", "skl2onnx", "onnxmltools", "xgboost", "lightgbm"), "classical"),
+    **dict.fromkeys(("sklearn", "skl2onnx", "xgboost", "lightgbm"), "classical"),
 }
 """By the name that is imported: the extra of pyproject.toml."""
 

@@ -1,0 +1,150 @@
+"""Trees of any library as ONNX's operator takes them, and what it has no word for: linear leaves, and zeros that stand for missing.
+
+Promises: the graph's answer is the sum of the leaves that a row falls into, in float32, one column for each target. A threshold is
+the float32 that decides of every float32 as the library's own number does. A set of categories is a chain of questions, in the one
+form in which the engine takes a node that several lead to: from their true side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import onnx
+
+ZERO = 1e-35
+"""What LightGBM takes for zero."""
+
+
+@dataclass(slots=True)
+class Part:
+    """Nodes and constants with names of their own: `name` makes one unique in the graph that they go into."""
+
+    prefix: str
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    constants: list[onnx.TensorProto] = field(default_factory=list)
+
+    def node(self, kind: str, inputs: Sequence[str], output: str = "", **said: Any) -> str:
+        """Adds a node; the name of its output."""
+        from onnx import helper
+
+        made = output or f"{self.prefix}{kind.lower()}{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, list(inputs), [made], name=f"{self.prefix}node{len(self.nodes)}", **said))
+        return made
+
+    def constant(self, value: Any, dtype: str = "float32") -> str:
+        """Adds a constant; its name."""
+        import numpy as np
+        from onnx import numpy_helper
+
+        name = f"{self.prefix}constant{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.asarray(value, dtype=dtype), name))
+        return name
+
+
+_FIELDS = ("treeids", "nodeids", "featureids", "modes", "values", "truenodeids", "falsenodeids", "missing_value_tracks_true")
+
+
+@dataclass(slots=True)
+class Forest:
+    """Trees that add up. `columns`: how many numbers a row has; `targets`: how many sums come out.
+
+    Trees are numbered by `tree()`. `branch` and `leaf` return the number of a node in the last tree; the children of a branch are
+    put right by `children` once they are known. The first node of a tree is its root.
+    """
+
+    columns: int
+    targets: int
+    linear: bool = False
+    zero_missing: set[int] = field(default_factory=set)
+    nodes: dict[str, list[Any]] = field(default_factory=lambda: {name: [] for name in _FIELDS})
+    leaves: dict[str, list[Any]] = field(default_factory=lambda: {name: [] for name in ("treeids", "nodeids", "ids", "weights")})
+    _tree: int = -1
+    _count: int = 0
+    _start: int = 0
+
+    def tree(self) -> None:
+        """Begins the next tree."""
+        self._tree, self._count, self._start = self._tree + 1, 0, len(self.nodes["treeids"])
+
+    def branch(self, column: int, mode: str, value: float, *, missing_true: bool) -> int:
+        """A question; its children are said later."""
+        return self._add(column, mode, value, missing_true)
+
+    def children(self, node: int, true: int, false: int) -> None:
+        """Where a branch of the last tree leads."""
+        self.nodes["truenodeids"][self._start + node] = true
+        self.nodes["falsenodeids"][self._start + node] = false
+
+    def leaf(self, weights: dict[int, float]) -> int:
+        """The end of a way: what it adds, by target (in a forest of linear leaves by coefficient, see `coefficient`)."""
+        number = self._add(0, "LEAF", 0.0, missing_true=False)
+        for target, weight in weights.items() or ((0, 0.0),):
+            for name, value in zip(self.leaves, (self._tree, number, target, float(weight)), strict=True):
+                self.leaves[name].append(value)
+        return number
+
+    def coefficient(self, target: int, column: int | None) -> int:
+        """Under which number a leaf says the coefficient of a column, or its constant (None)."""
+        return target * (self.columns + 1) + (self.columns if column is None else column)
+
+    def _add(self, column: int, mode: str, value: float, missing_true: bool) -> int:
+        said = (self._tree, self._count, column, mode, value, 0, 0, int(missing_true))
+        for name, each in zip(_FIELDS, said, strict=True):
+            self.nodes[name].append(each)
+        self._count += 1
+        return self._count - 1
+
+    def emit(self, part: Part, given: str, dtype: str = "float32") -> str:
+        """Adds the sum of the trees on the columns `given` (of `dtype`, float32 or float64) to `part`; its name. It is of shape
+        [rows, targets] and of float32; linear leaves are asked in float32 as well."""
+        if dtype != "float32" and (self.linear or self.zero_missing):
+            given, dtype = part.node("Cast", [given], to=1), "float32"
+        asked = self._zeros_missing(part, given) if self.zero_missing else given
+        count = self.targets * (self.columns + 1) if self.linear else self.targets
+        said: dict[str, Any] = {f"nodes_{name}": values for name, values in self.nodes.items() if name != "values"}
+        said |= {f"target_{name}": values for name, values in self.leaves.items() if name != "weights"}
+        said |= self._numbers(dtype)
+        found = part.node("TreeEnsembleRegressor", [asked], domain="ai.onnx.ml", n_targets=count, post_transform="NONE", **said)
+        return self._linear(part, given, found) if self.linear else found
+
+    def _numbers(self, dtype: str) -> dict[str, Any]:
+        """Thresholds and what leaves add, in the type of the columns."""
+        import numpy as np
+        from onnx import numpy_helper
+
+        values, weights = self.nodes["values"], self.leaves["weights"]
+        if dtype == "float32":
+            pairs = zip(self.nodes["modes"], values, strict=True)
+            values = [below(value) if mode == "BRANCH_LEQ" else float(value) for mode, value in pairs]
+            return {"nodes_values": values, "target_weights": weights}
+        tensors = {"nodes_values_as_tensor": values, "target_weights_as_tensor": weights}
+        return {name: numpy_helper.from_array(np.asarray(each, dtype=np.float64), name) for name, each in tensors.items()}
+
+    def _zeros_missing(self, part: Part, given: str) -> str:
+        """Columns in which zero is missing, as the trees read them."""
+        where = [[column in self.zero_missing for column in range(self.columns)]]
+        small = part.node("LessOrEqual", [part.node("Abs", [given]), part.constant(ZERO)])
+        zeros = part.node("And", [small, part.constant(where, "bool")])
+        return part.node("Where", [zeros, part.constant(float("nan")), given])
+
+    def _linear(self, part: Part, given: str, coefficients: str) -> str:
+        """Rows times the coefficients of the leaves that they fell into. A coefficient of zero adds nothing, whatever the value."""
+        filled = part.node("Where", [part.node("IsNaN", [given]), part.constant(0.0), given])
+        padded = part.node("Pad", [filled, part.constant([0, 0, 0, 1], "int64"), part.constant(1.0)])
+        row = part.node("Unsqueeze", [padded, part.constant([1], "int64")])
+        each = part.node("Reshape", [coefficients, part.constant([-1, self.targets, self.columns + 1], "int64")])
+        unused = part.node("Equal", [each, part.constant(0.0)])
+        product = part.node("Where", [unused, part.constant(0.0), part.node("Mul", [each, row])])
+        return part.node("ReduceSum", [product, part.constant([2], "int64")], keepdims=0)
+
+
+def below(value: float) -> float:
+    """The largest float32 that is not above: `x <= value` asks the same of every float32."""
+    import numpy as np
+
+    with np.errstate(over="ignore"):
+        nearest = np.float32(value)
+    return float(np.nextafter(nearest, np.float32(-np.inf)) if float(nearest) > value else nearest)

@@ -1,0 +1,134 @@
+"""What XGBoost's models say in their own format: trees (gbtree, dart, vector leaves), or a weight for each column (gblinear).
+
+Promises: reads the JSON that the library writes of a loaded model, and refuses what it does not know. Numbers are float32 there.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mlpack.errors import PassError
+from mlpack.passes.convert.trees import Forest, Part
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_LOGIT = ("binary:logistic", "reg:logistic")
+_LOG = ("count:poisson", "reg:gamma", "reg:tweedie", "survival:cox", "survival:aft")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Xgboost:
+    """A model of XGBoost: `targets` sums a row, `base` what each begins with, `objective` what is made of them."""
+
+    objective: str
+    columns: int
+    targets: int
+    base: tuple[float, ...]
+    booster: Mapping[str, Any]
+    trees: int | None
+    """How many of its trees count, of those in order; None: all."""
+
+    def emit(self, part: Part, given: str, _dtype: str = "float32") -> str:
+        """The sums of the columns `given` (float32, as the library reads whatever it is given), before the objective: the name of
+        a tensor [rows, targets]."""
+        summed = self._linear(part, given) if self.booster["name"] == "gblinear" else self._forest().emit(part, given)
+        return part.node("Add", [summed, part.constant([self.base])])
+
+    def _linear(self, part: Part, given: str) -> str:
+        import numpy as np
+
+        weights = np.asarray(self.booster["model"]["weights"], dtype=np.float32).reshape(self.columns + 1, self.targets)
+        filled = part.node("Where", [part.node("IsNaN", [given]), part.constant(0.0), given])
+        return part.node("Gemm", [filled, part.constant(weights[:-1]), part.constant(weights[-1])])
+
+    def _forest(self) -> Forest:
+        dart = self.booster["name"] == "dart"
+        model = (self.booster["gbtree"] if dart else self.booster)["model"]
+        drops = self.booster["weight_drop"] if dart else [1.0] * len(model["trees"])
+        forest = Forest(columns=self.columns, targets=self.targets)
+        for tree, target, weight in list(zip(model["trees"], model["tree_info"], drops, strict=True))[: self.trees]:
+            forest.tree()
+            _grow(forest, tree, int(target), float(weight))
+        return forest
+
+
+def read(booster: Any, best_iteration: int | None = None) -> Xgboost:
+    """A loaded model, of which rounds after `best_iteration` do not count. Raises PassError for boosters that are not known."""
+    learner = json.loads(booster.save_raw("json"))["learner"]
+    said, kept = learner["learner_model_param"], learner["gradient_booster"]
+    if kept["name"] not in ("gbtree", "dart", "gblinear"):
+        raise PassError(f"booster {kept['name']!r} is none of gbtree, dart and gblinear: train with one of those")
+    objective, targets = str(learner["objective"]["name"]), max(1, int(said["num_class"]), int(said.get("num_target", "1")))
+    base = [float(value) for value in str(said["base_score"]).strip("[]").split(",")]
+    if len(base) < targets or kept["name"] == "gblinear":  # which begins every target with the first one's
+        base = base[:1] * targets
+    trees = None
+    if best_iteration is not None and kept["name"] != "gblinear":
+        rounds = (kept["gbtree"] if kept["name"] == "dart" else kept)["model"].get("iteration_indptr")
+        trees = None if rounds is None else int(rounds[min(best_iteration + 1, len(rounds) - 1)])
+    return Xgboost(
+        objective=objective,
+        columns=int(said["num_feature"]),
+        targets=targets,
+        base=tuple(_margin(value, objective) for value in base),
+        booster=kept,
+        trees=trees,
+    )
+
+
+def _margin(base: float, objective: str) -> float:
+    """What sums begin with: the format says it as an answer, behind the objective."""
+    if objective in _LOGIT:
+        return math.log(base / (1 - base))
+    return math.log(base) if objective in _LOG else base
+
+
+def _grow(forest: Forest, tree: Mapping[str, Any], target: int, weight: float) -> None:
+    """One tree, without recursion: they may be deep."""
+    sets, width = dict(_sets(tree)), int(tree["tree_param"].get("size_leaf_vector", "1"))
+    lefts, rights = tree["left_children"], tree["right_children"]
+
+    def leaf(at: int) -> int:
+        if width > 1 and "leaf_weights" in tree:
+            vector = tree["leaf_weights"][rights[at] * width : (rights[at] + 1) * width]
+            return forest.leaf({place: value * weight for place, value in enumerate(vector)})
+        if width > 1:
+            vector = tree["base_weights"][at * width : (at + 1) * width]
+            return forest.leaf({place: value * weight for place, value in enumerate(vector)})
+        return forest.leaf({target: tree["split_conditions"][at] * weight})
+
+    made: dict[int, int] = {}
+    ends: dict[int, list[int]] = {}
+    order, waiting = [], [0]
+    while waiting:
+        at = waiting.pop()
+        order.append(at)
+        if lefts[at] < 0:
+            made[at] = leaf(at)
+            continue
+        column, to_left = tree["split_indices"][at], bool(tree["default_left"][at])
+        if tree["split_type"][at] == 0:
+            made[at] = forest.branch(column, "BRANCH_LT", tree["split_conditions"][at], missing_true=to_left)
+        else:  # one of a set goes right; what is missing may go there as well
+            chain = [forest.branch(column, "BRANCH_EQ", value, missing_true=not to_left) for value in sets.get(at) or [-1]]
+            made[at], ends[at] = chain[0], chain
+        waiting += [rights[at], lefts[at]]
+    for at in order:
+        if lefts[at] < 0:
+            continue
+        left, right = made[lefts[at]], made[rights[at]]
+        if at not in ends:
+            forest.children(made[at], left, right)
+            continue
+        for place, node in enumerate(ends[at]):
+            forest.children(node, right, ends[at][place + 1] if place + 1 < len(ends[at]) else left)
+
+
+def _sets(tree: Mapping[str, Any]) -> Iterator[tuple[int, list[int]]]:
+    """The categories that go right, by node."""
+    for node, start, size in zip(tree["categories_nodes"], tree["categories_segments"], tree["categories_sizes"], strict=True):
+        yield node, tree["categories"][start : start + size]
