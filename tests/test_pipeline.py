@@ -170,10 +170,10 @@ def pack_runtime_at_layer(workshop: Workshop) -> bool:
     return True
 
 
-def test_a_variant_that_fails_loses_with_its_reason_and_the_others_go_on(workshop: Workshop) -> None:
+def test_static_int8_without_calibration_is_refused_where_the_recipe_forbids_it(workshop: Workshop) -> None:
     workshop.edit(lambda text: text + "variants: {float: [], static: [{quantize: {method: static}}]}\n")
-    workshop.edit(lambda text: text.replace(", calibration: calib.npz", ""))
-    with pytest.raises(RecipeError, match="calibration"):
+    workshop.edit(lambda text: text.replace("calibration: calib.npz", "calibration: none"))
+    with pytest.raises(RecipeError, match=r"data\.calibration says none"):
         workshop.build()
 
 

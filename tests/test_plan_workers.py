@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from mlpack import plan
+from mlpack.calibrants import HeldOut
 from mlpack.digest import of_bytes
 from mlpack.errors import RecipeError
 from mlpack.passes import PASSES
@@ -44,7 +45,9 @@ WORKER = Target(kind="cpu-worker", arch="x86_64", config=CpuWorker())
 INT8 = Step(name="precision", config=Precision(type="int8"))  # type: ignore[arg-type]
 
 
-def candidates(*targets: Target, steps: tuple[Step, ...] | None = None, calibration: str | None = None) -> list[Candidate]:
+def candidates(
+    *targets: Target, steps: tuple[Step, ...] | None = None, calibration: str | HeldOut | None = None
+) -> list[Candidate]:
     recipe = Recipe(
         name="net",
         root=Path("/nowhere"),
@@ -139,6 +142,7 @@ def test_auto_is_each_targets_own() -> None:
     assert [step.name for step in found["int8@lambda-zip-x86_64"].steps] == ["simplify", "quantize", "optimize"]
     assert [step.name for step in found["int8@gpu-worker-x86_64"].steps] == ["simplify", "precision", "tensorrt"]
     assert not any(each.skipped for each in found.values())
+    assert "int8@gpu-worker-x86_64" in {each.id for each in candidates(ZIP, GPU, calibration=HeldOut())}
     assert "int8@gpu-worker-x86_64" not in {each.id for each in candidates(ZIP, GPU)}
 
 

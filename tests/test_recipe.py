@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlpack import recipe
+from mlpack.calibrants import INVENTED, HeldOut
 from mlpack.errors import ExitCode, RecipeError
 from mlpack.passes.prune import Prune
 from mlpack.passes.quantize import Quantize
@@ -147,7 +148,8 @@ def test_a_confidence_is_of_the_accuracy_drop(folder: Path) -> None:
 
 def test_load_smallest_recipe_fills_defaults(folder: Path) -> None:
     read = _load(folder, SMALL)
-    assert (read.variants, read.metric, read.prefer, read.calibration) == (None, MetricSpec(name="fidelity"), "cost", None)
+    assert (read.variants, read.metric, read.prefer) == (None, MetricSpec(name="fidelity"), "cost")
+    assert read.calibration == HeldOut()
     assert read.budgets == Budgets()
     assert read.serve == Serve()
 
@@ -169,9 +171,48 @@ def test_bare_value_is_the_field_that_the_row_names(folder: Path, short: str, lo
 @pytest.mark.parametrize("kind", ["int8", "mixed"])
 def test_types_that_are_calibrated_need_data(folder: Path, kind: str) -> None:
     text = WHOLE.replace("quantize: {method: static}", f"precision: {kind}")
-    (said,) = _problems(folder, text.replace("  calibration: calib.npz\n", ""))
+    assert _load(folder, text.replace("  calibration: calib.npz\n", "")).calibration == HeldOut()
+    (said,) = _problems(folder, text.replace("  calibration: calib.npz\n", "  calibration: none\n"))
     assert "variants.int8[0]" in said
     assert f"precision in {kind} needs data to calibrate with" in said
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [("{held_out: 0.3}", HeldOut(share=0.3)), ("none", None), ("random", INVENTED), ('"none"', None), ("~", HeldOut())],
+)
+def test_calibration_without_data(folder: Path, said: str, meant: object) -> None:
+    text = SMALL.replace("data: {evaluation: eval.npz", f"data: {{calibration: {said}, evaluation: eval.npz")
+    assert text != SMALL
+    assert _load(folder, text).calibration == meant
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ("{held_out: 0}", "a share between 0 and 1"),
+        ("{held_out: 1.0}", "a share between 0 and 1"),
+        ("{held_out: true}", "a share between 0 and 1"),
+        ("{held_out: a fifth}", "a share between 0 and 1"),
+        ("{held: 0.3}", "must be data as for evaluation"),
+        ("{held_out: 0.3, seed: 4}", "must be data as for evaluation"),
+        ("0.3", "must be data as for evaluation"),
+        ("[calib.npz]", "must be data as for evaluation"),
+        ("nothing", "is neither an .npz file"),
+    ],
+)
+def test_calibration_that_means_nothing_is_one_problem(folder: Path, said: str, why: str) -> None:
+    text = SMALL.replace("data: {evaluation: eval.npz", f"data: {{calibration: {said}, evaluation: eval.npz")
+    (problem,) = _problems(folder, text)
+    assert "data.calibration" in problem
+    assert why in problem
+
+
+def test_random_calibration_keeps_no_budget_for_accuracy(folder: Path) -> None:
+    text = SMALL.replace("data: {evaluation: eval.npz", "data: {calibration: random, evaluation: eval.npz")
+    (problem,) = _problems(folder, text + "budgets: {accuracy_drop: 0.01}\n")
+    assert "data.calibration: random proves no accuracy" in problem
+    assert _load(folder, text + "budgets: {latency_p95: 5ms}\n").calibration == INVENTED
 
 
 def test_empty_section_is_as_if_left_out(folder: Path) -> None:
@@ -256,7 +297,7 @@ MISTAKES = [
     Mistake("quantize: {method: static}", "precision: fp61", 13, "variants.int8[0].precision", "did you mean 'fp16'?"),
     Mistake("quantize: {method: static}", "simplify: portable", 13, "variants.int8[0].simplify", "must be a mapping of its keys"),
     Mistake("[{quantize: {method: static}}]", "[[quantize]]", 13, "variants.int8[0]", "a step is a pass's name"),
-    Mistake("  calibration: calib.npz\n", "", 12, "variants.int8[0]", "static quantization needs data"),
+    Mistake("  calibration: calib.npz", "  calibration: none", 13, "variants.int8[0]", "static quantization needs data"),
     Mistake("ratio: 0.3", "ratio: 30", 14, "variants.slim-int8[0].prune.ratio", "must lie between 0 and 1"),
     Mistake(", ratio: 0.3", "", 14, "variants.slim-int8[0].prune.ratio", "is required"),
     Mistake(

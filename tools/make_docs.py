@@ -92,6 +92,18 @@ Calibration data is used by static quantization, by `precision` in int8 and mixe
 models: the statistics of batch normalisation, which were those of a network with all its channels, are measured anew on
 it (no labels are needed).
 Without calibration data they stay as they were, and the drop in accuracy shows it.
+
+Where a recipe gives no `data.calibration` and a step of any of its variants cannot do without, a fifth of the evaluation
+samples, 512 at most, is held out for it, and no candidate is judged on those: report and `plan` say how many of how many.
+They are chosen by what is in them, so their order changes nothing; calls stay whole unless there are fewer than ten and
+their rows are samples; equal samples are on one side, as are a query and its document, and for retrieval all samples of a
+label. Fewer than 5 are not held out unless the recipe asks for a share: `calibration: {held_out: 0.5}`. With `none`
+nothing calibrates.
+
+`calibration_method`, of a range: `minmax` keeps all that the calls reach; `percentile` as far from zero as that share of
+the values lies; `entropy` as far as the steps tell least apart from the distribution; `mse` what rounds and cuts with the
+least squared error. A call that alone makes a range 4 times as wide is said. An activation that is not finite, empty or
+zero has no range, and its nodes stay float.
 """
 
 _CODE = """## Your own code

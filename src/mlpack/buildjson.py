@@ -181,6 +181,7 @@ SHAPE = {
     },
     "source": {"format": str, "digest": _TEXT},
     "machine": _MACHINE,
+    "calibration": Later(Maybe({"source": str, "samples": int, "of": _COUNT})),
     "baseline": {
         "metric": str,
         "value": _NUMBER,

@@ -97,6 +97,8 @@ def plan(recipe: Path, only: str | None, explain: bool, as_json: bool) -> None:
                 stdout.rows(f"        {sinks.line(why)}")
         for said in filter(None, (row.why, row.search)):
             stdout.rows(f"    {sinks.line(said)}")
+    for said in dict.fromkeys(row.calibration for row in rows if row.calibration is not None):
+        stdout.row(said)
     return None
 
 

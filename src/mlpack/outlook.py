@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlpack import digest, plan, recipe, search, transform
+from mlpack import calibration, digest, plan, recipe, search, summary, transform
 from mlpack.errors import PassError
 from mlpack.evidence import Data, excerpt, known_data
 from mlpack.graphs import files, makeup
+from mlpack.passes import PASSES
 from mlpack.records import Model, Plan, Recipe
 from mlpack.signatures import signature_before, signature_known
 from mlpack.store import Store
@@ -32,6 +33,8 @@ class Foreseen:
     """What would be tried beyond these steps, in which order and for how long; None where nothing would."""
     why: str | None = None
     """What `variants: auto` proposes it for."""
+    calibration: str | None = None
+    """What the build would calibrate on, in words, where the recipe names no data for it."""
 
     @property
     def summary(self) -> str:
@@ -44,7 +47,8 @@ class Foreseen:
     def as_json(self) -> dict[str, Any]:
         """For `--json`."""
         steps = [dataclasses.asdict(step) for step in self.steps]
-        return {"id": self.id, "skipped": self.skipped, "steps": steps, "why": self.why, "search": self.search}
+        said = {"why": self.why, "search": self.search, "calibration": self.calibration}
+        return {"id": self.id, "skipped": self.skipped, "steps": steps, **said}
 
 
 def foresee(path: Path, store: Store, roots: tuple[Path, ...], only: str | None) -> tuple[Foreseen, ...]:
@@ -54,13 +58,14 @@ def foresee(path: Path, store: Store, roots: tuple[Path, ...], only: str | None)
         source = transform.take_source(planned.recipe, store, (planned.recipe.root, *roots))
     rows = []
     source = told_apart(source, planned.recipe, store, (planned.recipe.root, *roots), known_data) or source
-    bindings = _known_bindings(planned, source, store, roots)
-    planned = proposed(planned, source, store, bindings, None)
+    bindings, planned, calibrated = _known(planned, source, store, roots)
     for candidate in planned.candidates:
         steps = () if candidate.skipped else tuple(transform.forecast(candidate, source, store, bindings))
         row, beyond = plan.proposal(candidate, planned), search.foreseen(candidate, planned)
         why = row.why if row and not candidate.skipped else None
-        rows.append(Foreseen(id=candidate.id, steps=steps, skipped=candidate.skipped, search=beyond, why=why))
+        uses = any("calibration" in PASSES[step.name].binds for step in candidate.steps) and not candidate.skipped
+        said = calibrated if uses else None
+        rows.append(Foreseen(id=candidate.id, steps=steps, skipped=candidate.skipped, search=beyond, why=why, calibration=said))
     return tuple(rows)
 
 
@@ -78,9 +83,7 @@ def proposed(planned: Plan, source: Model, store: Store, bindings: Bindings, obs
     None: nothing is run, and a model that is not known yet leaves the plan as it is."""
     if planned.recipe.variants is not None or not planned.baselines:
         return planned
-    baseline = planned.baselines[0]
-    ends = max(index for index, step in enumerate(baseline.steps) if step.name == "simplify") + 1
-    plain = dataclasses.replace(baseline, steps=baseline.steps[:ends])
+    plain = calibration.before_ends(planned.baselines[0])
     if observe is None and not all(step.cached for step in transform.forecast(plain, source, store, bindings)):
         return planned
     tree = transform.run_steps(plain, source, store, bindings, observe or (lambda _text: None)).tree
@@ -93,20 +96,45 @@ def proposed(planned: Plan, source: Model, store: Store, bindings: Bindings, obs
     return plan.fitted(planned, makeup.Makeup(**transform.read_json(entry.dir / "makeup.json")))
 
 
-def _known_bindings(planned: Plan, source: Model, store: Store, roots: tuple[Path, ...]) -> Bindings:
-    """What steps would be bound to, as far as the store knows: calibration can only be read once the float model is there."""
+def _known(planned: Plan, source: Model, store: Store, roots: tuple[Path, ...]) -> tuple[Bindings, Plan, str | None]:
+    """What steps would be bound to and the plan for this model, as far as the store knows: calibration can only be read once the
+    float model is there. And what is to be said of calibration where the recipe names no data for it."""
     wanted: Recipe = planned.recipe
-    data = {"calibration": wanted.calibration, "evaluation": wanted.evaluation}
-    named = {name: reference for name, reference in data.items() if reference is not None}
+    foretold = calibration.foretold(wanted)
     if not signature_known(planned.baselines[0], source, store):
-        return {}
-    places = (wanted.root, *roots)
+        return {}, planned, foretold
     signature, folder = signature_before(planned.baselines[0], source, wanted, store, lambda _text: None)
     tokenised = is_tokenised(wanted, folder)
-    found = {name: known_data(reference, signature, store, places, tokenised=tokenised) for name, reference in named.items()}
-    known = {name: each for name, each in found.items() if each is not None}
-    examples = {"examples": excerpt(known["evaluation"], store)} if "evaluation" in known else {}
-    return {name: (each.tree, each.dir) for name, each in known.items()} | examples
+
+    def read(reference: str) -> Data | None:
+        return known_data(reference, signature, store, (wanted.root, *roots), tokenised=tokenised)
+
+    evaluation = read(wanted.evaluation)
+    bindings: dict[str, tuple[digest.Digest, Path]] = {}
+    if evaluation is not None:
+        bindings = {"evaluation": (evaluation.tree, evaluation.dir), "examples": excerpt(evaluation, store)}
+    fitted = proposed(planned, source, store, bindings, None)
+    if isinstance(wanted.calibration, str) and foretold is None:
+        data = read(wanted.calibration)
+        return bindings if data is None else {**bindings, "calibration": (data.tree, data.dir)}, fitted, None
+    chain = calibration.before_ends(planned.baselines[0])
+    if evaluation is None or foretold is None:
+        return bindings, fitted, foretold
+    if not all(step.cached for step in transform.forecast(chain, source, store, bindings)):
+        return bindings, fitted, foretold
+    settled = settled_on(planned, source, evaluation, store, bindings, None)  # every step is cached
+    said = settled.missing if settled.use is None else summary.calibrated(dataclasses.asdict(settled.use))
+    return {**bindings, **settled.bindings}, fitted, said
+
+
+def settled_on(
+    planned: Plan, source: Model, evaluation: Data, store: Store, bindings: Bindings, observe: Callable[[str], None] | None
+) -> calibration.Calibration:
+    """What a recipe that names no data calibrates on. `observe`: as of `proposed`."""
+    chain = calibration.before_ends(planned.baselines[0])
+    model = transform.run_steps(chain, source, store, bindings, observe or (lambda _text: None))
+    whole = proposed(plan.expand(planned.recipe), source, store, bindings, observe)
+    return calibration.settled(whole, evaluation, model.tree, store)
 
 
 def is_tokenised(wanted: Recipe, folder: Path) -> bool:

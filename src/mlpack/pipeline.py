@@ -31,18 +31,22 @@ from mlpack import (
     report,
     reproduce,
     search,
+    summary,
     transform,
 )  # fmt: skip
+from mlpack import calibration as calibrating
+from mlpack.calibration import Calibration
 from mlpack.errors import LimitError, MeasureError, MlpackError, PassError, RecipeError, ServiceError
-from mlpack.evidence import Bench, Data, check_disjoint, excerpt, take_data
+from mlpack.evidence import Bench, Data, excerpt, take_data
 from mlpack.graphs import files
 from mlpack.measuring import machine
 from mlpack.measuring.measure import Effort
 from mlpack.metrics import expectations
-from mlpack.outlook import foresee, is_tokenised, planned_of, proposed, told_apart
+from mlpack.outlook import foresee, is_tokenised, planned_of, proposed, settled_on, told_apart
 from mlpack.packages import Package, Packages
 from mlpack.records import Candidate, Decision, Estimate, Measurement, Model, Plan, Result
 from mlpack.signatures import signature_before
+from mlpack.stats import median
 from mlpack.store import Store
 from mlpack.targets import TARGETS
 from mlpack.targets.contents import NO_FACTS, Facts
@@ -93,6 +97,7 @@ def build(path: Path, store: Store, roots: tuple[Path, ...], options: Options, c
         machine=machine.this_machine(),
         mlpack_version=__version__,
         source_digest=work.source.tree,
+        calibration=None if work.calibration is None else work.calibration.use,
         seconds=time.monotonic() - began,
         files={},
     )
@@ -118,6 +123,7 @@ class _Build:
         self._too_large: dict[str, Package] = {}
         self.baselines: dict[str, Measurement] = {}
         self.float_sizes: dict[str, int] = {}
+        self.calibration: Calibration | None = None
         self._failed: dict[str, tuple[FailedStep, Candidate, str]] = {}
         """Steps that failed, by where their scripts will lie."""
         self.source: Model = transform.take_source(planned.recipe, store, roots)
@@ -125,7 +131,7 @@ class _Build:
     def run(self) -> dict[str, Result]:
         """A result for every candidate of the plan, in its order."""
         with self._console.step("data"):
-            evaluation, bindings = self._data()
+            evaluation, bindings, calibration = self._data()
         if self._options.base is not None and not any(self._maker.needs_base(candidate.target) for candidate in self._all()):
             self._console.warn(f"--base {self._options.base} replaces nothing: no target of this build has a base image")
         for name in licenses.needed(need for c in self._all() for need in TARGETS[c.target.kind].needs(c.target.config)):
@@ -135,8 +141,9 @@ class _Build:
             self._maker.base_of(candidate.target)
         results = {candidate.id: self._made(candidate, evaluation, bindings) for candidate in self._plan.baselines}
         self._plan = proposed(self._plan, self.source, self._store, bindings, self._say)
-        others = [candidate for candidate in self._all() if candidate.id not in results]
-        results |= {candidate.id: self._made(candidate, evaluation, bindings) for candidate in others}
+        self.calibration = calibration = calibration or self._settled(evaluation, bindings)
+        bindings = {**bindings, **calibration.bindings}
+        results |= {each.id: self._made(each, evaluation, bindings) for each in self._all() if each.id not in results}
         with self._store.scratch() as outputs:
             searching = search.Search(
                 search.Means(
@@ -145,21 +152,22 @@ class _Build:
                     packages=self._maker,
                     source=self.source,
                     bindings=bindings,
-                    evaluation=evaluation,
+                    evaluation=calibration.judged,
                     outputs=outputs,
                     observe=self._say,
                 )
             )
             for target_id in dict.fromkeys(candidate.target.id for candidate in self._all()):
-                self._measure(target_id, results, evaluation, searching)
+                self._measure(target_id, results, calibration.judged, searching)
         return {candidate.id: results[candidate.id] for candidate in self._plan.candidates}
 
     def _all(self) -> tuple[Candidate, ...]:
         """Baselines first: what fails for them fails for everything."""
         return tuple({candidate.id: candidate for candidate in (*self._plan.baselines, *self._plan.candidates)}.values())
 
-    def _data(self) -> tuple[Data, Bindings]:
-        """Evaluation data and what steps are bound to. Calibration is read against the float model's inputs."""
+    def _data(self) -> tuple[Data, Bindings, Calibration | None]:
+        """Evaluation data, what steps are bound to, and calibration where the recipe names its data or forbids it. They are read
+        against the float model's inputs."""
         wanted = self._plan.recipe
         signature, folder = signature_before(self._plan.baselines[0], self.source, wanted, self._store, self._say)
         tokenised = is_tokenised(wanted, folder)
@@ -173,11 +181,17 @@ class _Build:
             return self._data()
         expectations.check(wanted.metric, signature.outputs, evaluation.labels)
         bindings = {"evaluation": (evaluation.tree, evaluation.dir), "examples": excerpt(evaluation, self._store)}
-        if wanted.calibration is None:
-            return evaluation, bindings
-        calibration = take_data(wanted.calibration, signature, self._store, self._roots, tokenised=tokenised)
-        check_disjoint(evaluation, calibration)
-        return evaluation, {**bindings, "calibration": (calibration.tree, calibration.dir)}
+        read = partial(take_data, signature=signature, store=self._store, roots=self._roots, tokenised=tokenised)
+        return evaluation, bindings, calibrating.given(wanted, evaluation, read)
+
+    def _settled(self, evaluation: Data, bindings: Bindings) -> Calibration:
+        """Calibration where the recipe names no data for it, once the float model is there."""
+        settled = settled_on(self._plan, self.source, evaluation, self._store, bindings, self._say)
+        if settled.missing is not None:
+            self._console.warn(f"nothing to calibrate on: {settled.missing}")
+        if settled.use is not None:
+            self._console.note(summary.calibrated(dataclasses.asdict(settled.use)))
+        return settled
 
     def _made(self, candidate: Candidate, evaluation: Data, bindings: Bindings) -> Result:
         """The candidate's model and package, or why there is none."""
@@ -269,7 +283,7 @@ class _Build:
             if isinstance(found, MeasureError):
                 results[id_] = dataclasses.replace(results[id_], failure=str(found))
                 continue
-            price = cost.of_target(baseline.target, _median(found.latency_ms), found.throughput_per_s)
+            price = cost.of_target(baseline.target, median(found.latency_ms), found.throughput_per_s)
             results[id_] = dataclasses.replace(results[id_], measurement=found, cost_per_million_usd=price)
             if id_ == baseline.id:
                 self.baselines[target_id] = found
@@ -383,9 +397,3 @@ def _booted(package: Package, programs: Mapping[str, Path | None], store: Store)
             kept = {"how": up.how, "init_ms": round(up.init_ms, 1), "status": None if up.answer is None else up.status}
             (entry.dir / "boot.json").write_bytes(digest.canonical_json(kept))
     return transform.read_json(entry.dir / "boot.json")
-
-
-def _median(samples: tuple[float, ...]) -> float:
-    from mlpack.stats import median
-
-    return median(samples)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mlpack import digest, entrypoint, licenses, yaml_positions
+from mlpack.calibrants import INVENTED, NOTHING, HeldOut
 from mlpack.entrypoint import suggestion
 from mlpack.errors import RecipeError
 from mlpack.metrics import DEFAULT, METRICS
@@ -126,6 +127,15 @@ def _budgets(keys: Any) -> Budgets:
     )
 
 
+def _calibration(said: Any) -> str | HeldOut | None:
+    """What `data.calibration` means."""
+    if said is None:
+        return HeldOut()
+    if isinstance(said, str):
+        return None if said == NOTHING else said
+    return HeldOut(share=said.held_out)
+
+
 class _Reader:
     """One reading: what was written, and the problems found so far."""
 
@@ -159,7 +169,7 @@ class _Reader:
             source=source,
             inputs=tuple(TensorSpec(name=name, dtype=one.dtype, shape=one.shape) for name, one in keys["inputs"].items()),
             evaluation=data.evaluation,
-            calibration=data.calibration,
+            calibration=_calibration(data.calibration),
             metric=MetricSpec(name=DEFAULT) if keys["metric"] is None else MetricSpec(**keys["metric"].model_dump()),
             variants=variants,
             targets=targets,
@@ -243,7 +253,7 @@ class _Reader:
         for name in ("evaluation", "calibration"):
             reference = getattr(data, name)
             place: Place = ("data", name)
-            if reference is None:
+            if not isinstance(reference, str) or (name == "calibration" and reference in (NOTHING, INVENTED)):
                 continue
             if entrypoint.is_reference(reference):
                 self._hook(place, reference)
@@ -251,7 +261,10 @@ class _Reader:
                 self._say(place, f"{reference} is neither an .npz file, a .jsonl file of texts nor `module:function`")
             elif self._file(place, reference) and reference.endswith(".jsonl"):
                 self._check_texts(keys, source, place)
-        if data.calibration is not None and self._same(data.evaluation, data.calibration):
+        if data.calibration == INVENTED and getattr(keys.get("budgets"), "accuracy_drop", None) is not None:
+            said = "proves no accuracy: take budgets.accuracy_drop out, or give calibration data (`{held_out: 0.2}`: of evaluation)"
+            self._say(("data", "calibration"), f"{INVENTED} {said}")
+        if isinstance(data.calibration, str) and self._same(data.evaluation, data.calibration):
             self._say(("data", "calibration"), "is the evaluation data: accuracy on data that was calibrated with proves nothing")
 
     def _check_texts(self, keys: dict[str, Any], source: Source | None, place: Place) -> None:

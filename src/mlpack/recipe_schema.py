@@ -87,13 +87,40 @@ class InputKeys(Keys):
     shape: tuple[Axis, ...] = Field(description="the axes: a length, or a name for one that may vary")
 
 
+class HeldOutKeys(Keys):
+    """A share of the evaluation data that is kept for calibration."""
+
+    held_out: Annotated[float, Field(gt=0, lt=1)] = Field(description="the share, between 0 and 1")
+
+
+def _calibration(value: Any) -> str | HeldOutKeys:
+    """One problem in one place, where a union would give one for each of its kinds."""
+    if isinstance(value, str) and value:
+        return value
+    share = value.get("held_out") if isinstance(value, dict) and len(value) == 1 else None
+    if isinstance(share, int | float) and not isinstance(share, bool) and 0 < share < 1:
+        return HeldOutKeys(held_out=float(share))
+    if isinstance(value, dict) and value.keys() == {"held_out"}:
+        raise ValueError("held_out is a share between 0 and 1, such as {held_out: 0.2}")
+    raise ValueError("must be data as for evaluation, {held_out: 0.2}, none or random")
+
+
+Calibration = Annotated[
+    str | HeldOutKeys,
+    PlainValidator(_calibration),
+    WithJsonSchema({"anyOf": [{"type": "string", "minLength": 1}, HeldOutKeys.model_json_schema()]}),
+]
+
+
 class DataKeys(Keys):
     """What the model is judged by, and what quantizers may look at."""
 
     evaluation: Text = Field(description="an .npz file, a .jsonl file of texts, or `module:function`")
-    calibration: Text | None = Field(
+    calibration: Calibration | None = Field(
         default=None,
-        description="the same forms, for static int8 and batch normalisation after pruning; checked not to overlap evaluation",
+        description="the same forms, for static int8 and batch normalisation after pruning; checked not to overlap evaluation. Or "
+        "`{held_out: 0.3}`: this share of the evaluation data, which then judges nobody [0.2 where a step needs it]; `none`: "
+        "nothing calibrates; `random`: invented data, and no budget for accuracy",
     )
 
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from mlpack.calibrants import NOTHING
 from mlpack.entrypoint import suggestion
 from mlpack.errors import MlpackError
 from mlpack.records import Source, Step, Target, Variant
@@ -118,8 +119,8 @@ class Structurer:
             if source is not None:
                 self._check_chain(steps, source.format, place)
             for index, step in enumerate(steps):
-                if step and data and not data.calibration and (what := _calibrated(step)):
-                    self._say((*place, index), f"{what} needs data to calibrate with: say data.calibration")
+                if step and data and data.calibration == NOTHING and (what := _calibrated(step)):
+                    self._say((*place, index), f"{what} needs data to calibrate with, and data.calibration says none")
             variants.append(Variant(name=name, steps=tuple(step for step in steps if step is not None)))
         return tuple(variants)
 

@@ -14,6 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from mlpack.calibrants import HeldOut
 from mlpack.digest import Digest
 from mlpack.trails import Search, Trail
 
@@ -138,7 +139,8 @@ class Recipe:
     source: Source
     inputs: tuple[TensorSpec, ...]
     evaluation: str
-    calibration: str | None
+    calibration: str | HeldOut | None
+    """A reference to data, or `INVENTED`; None: nothing may calibrate."""
     metric: MetricSpec
     variants: tuple[Variant, ...] | None
     """None: chosen by architecture (`variants: auto`)."""

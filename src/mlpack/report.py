@@ -15,6 +15,7 @@ from typing import Any
 
 from mlpack import budgets, sinks, stats, summary
 from mlpack.buildjson import SCHEMA, Record
+from mlpack.calibrants import CalibrationUse
 from mlpack.decide import is_float
 from mlpack.digest import Digest
 from mlpack.records import Accuracy, Artifact, Decision, Estimate, Machine, Measurement, Plan, Result, Status, Verdict
@@ -39,6 +40,7 @@ class BuildOutcome:
     mlpack_version: str
     source_digest: Digest | None
     seconds: float
+    calibration: CalibrationUse | None = None
     files: Mapping[str, tuple[Digest, int]] = field(default_factory=dict)
 
 
@@ -60,6 +62,7 @@ def build_record(outcome: BuildOutcome) -> Record:
         },
         "source": {"format": recipe.source.format, "digest": _text(outcome.source_digest)},
         "machine": _machine(outcome.machine),
+        "calibration": None if outcome.calibration is None else dataclasses.asdict(outcome.calibration),
         "baseline": _baseline(outcome),
         "candidates": [_candidate(result, verdicts[result.candidate.id], outcome) for result in outcome.results],
         "chosen": outcome.decision.chosen,

@@ -189,9 +189,24 @@ def warnings(record: Mapping[str, Any]) -> list[str]:
     return found + [f"{record['chosen']}: {reason.removeprefix(WARNING)}" for reason in said]
 
 
+def calibrated(use: Mapping[str, Any]) -> str:
+    """What calibrated the candidates, as `build.json` has it, in words."""
+    samples = words.count(use["samples"], "sample")
+    if use["source"] == "evaluation":
+        left = use["of"] - use["samples"]
+        all_ = f"{use['of']:,}"
+        return f"calibrated on {samples} of the evaluation data's {all_}, held out for all: accuracy is on the other {left:,}"
+    if use["source"] == "random":
+        return f"calibrated on {samples} of random numbers, as the recipe asks: on real data ranges, and accuracy, are others"
+    return f"calibrated on {samples} of the recipe's calibration data"
+
+
 def notes(record: Mapping[str, Any]) -> list[str]:
     """What a reader should know about the packages and the numbers, each once, in the order of the candidates."""
     found: dict[str, None] = dict.fromkeys([*warnings(record), *searches(record), *_package_notes(record["candidates"])])
+    if (use := record.get("calibration")) is not None and use["source"] != "recipe":
+        found.setdefault(calibrated(use), None)
+    found |= dict.fromkeys(_step_remarks(record["candidates"]))
     for one in record["candidates"]:
         for note in _estimate_notes(one):
             found.setdefault(note, None)
@@ -220,6 +235,16 @@ def _read_from(one: Mapping[str, Any]) -> str | None:
     if accuracy["compared_with"] == "labels":
         return f"accuracy ({accuracy['metric']}) is read from {place}"
     return None if one["is_baseline"] or not accuracy["drop"] else f"{one['id']}: its {accuracy['metric']} is that of {place}"
+
+
+def _step_remarks(candidates: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What steps remarked on the data they were given, each once."""
+    holders: dict[str, list[str]] = {}
+    for one in candidates:
+        found = [step["notes"].get("remarks") for step in one["steps"]]
+        for remark in dict.fromkeys(str(each) for remarks in found if isinstance(remarks, list) for each in remarks):
+            holders.setdefault(remark, []).append(one["id"])
+    return [f"{', '.join(ids)}: {remark}" for remark, ids in holders.items()]
 
 
 def _estimate_notes(one: Mapping[str, Any]) -> Iterator[str]:

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper
 from tests.hostile import LOG, MARKDOWN, commands
 
 from mlpack import init, recipe, yaml_positions
+from mlpack.calibrants import HeldOut
 from mlpack.errors import RecipeError
 from mlpack.records import Recipe
 
@@ -310,7 +311,7 @@ def test_what_init_writes_loads_as_a_recipe(folder: Path) -> None:
     np.savez(folder / "eval.npz", labels=np.zeros(2))
     _named(folder / "m.onnx", [INJECTED, "x"], "b]}\nmetric: evil:run\n#")
     read = _loaded(init.suggest(Path("m.onnx")))
-    assert (read.calibration, read.serve.preprocess, read.tags, read.metric.name) == (None, None, {}, "top1")
+    assert (read.calibration, read.serve.preprocess, read.tags, read.metric.name) == (HeldOut(), None, {}, "top1")
 
 
 @given(

@@ -7,8 +7,9 @@ of `check` is the measure. Where nothing at all could be run, `Trials.feeds` is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -146,6 +147,18 @@ def fitting(run: Run, signature: Signature, limits: Mapping[str, int]) -> Trials
         if len(feeds) == len(made):
             break
     return replace(best, refusal=refusal)
+
+
+def made_up(model_dir: Path, turns: int = 20) -> Iterator[dict[str, Any]]:
+    """Invented inputs that this directory's graph takes, as many times over as there are `turns`, each with other numbers."""
+    model = files.outline(model_dir)
+    signature, bounds = files.signature_of(model), check.limits(model)
+    run = partial(check.run, check.session(model_dir, "ORT_DISABLE_ALL"))
+    for longest in check.LENGTHS_TRIED:
+        if taken(run, check.feeds(signature, bounds, longest=longest))[0]:
+            for seed in range(turns):
+                yield from taken(run, check.feeds(signature, bounds, seed, longest))[0]
+            return
 
 
 def taken(run: Run, feeds: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[Any]]:

@@ -93,7 +93,8 @@ def _lines(model: Path, look: _Look) -> Iterator[str]:
         yield f"  calibration: {yaml_text(calibration)}   # the same form; never overlaps evaluation"
     elif not look.trees:
         example = "calib.jsonl" if look.texts else "calib.npz"
-        yield f"  # calibration: {example}   # the same form, from training data; static int8 (convolutions) needs it"
+        yield f"  # calibration: {example}   # the same form, from training data, for static int8 (convolutions): left out,"
+        yield "  # a fifth of the evaluation data is held out for it where it is needed, and judges nobody"
     proposed = look.metric(labels.look(Path(evaluation) if evaluation else None))
     yield f"metric: {proposed.metric}   # {proposed.why}"
     if look.trees:

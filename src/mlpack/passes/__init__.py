@@ -42,7 +42,7 @@ class Pass:
     evaluation calls to compare on); its digest, not its path, goes into the action. `tolerance`: largest absolute difference of any
     output from the input model's on the same data, None where the pass changes the function on purpose. `short`: the field that a
     bare value in a recipe means (`precision: int8`). `machine`: of a config, what of this machine decides the result beside `tools`
-    (a GPU).
+    (a GPU). `calibrates`: whether a config cannot do without calibration data on the graph of a directory.
     """
 
     run: Run
@@ -56,6 +56,7 @@ class Pass:
     tolerance: float | None = None
     short: str | None = None
     machine: Callable[[Any], str] | None = None
+    calibrates: Callable[[Any, Path], bool] | None = None
 
 
 PASSES: dict[str, Pass] = {
@@ -98,6 +99,7 @@ PASSES: dict[str, Pass] = {
         tools=("onnx", "onnxruntime"),
         binds=("calibration",),
         short="method",
+        calibrates=quantize.calibrates,
     ),
     "prune": Pass(
         run=prune.run,
@@ -117,6 +119,7 @@ PASSES: dict[str, Pass] = {
         tools=("onnx", "onnxruntime", "sympy", "ml-dtypes"),
         binds=("calibration", "examples"),
         short="type",
+        calibrates=precision.calibrates,
     ),
     "optimize": Pass(
         run=optimize.run,

@@ -64,6 +64,11 @@ class Precision:
             raise ValueError(f"largest_error must lie between 0 and 1 (0.05 is 5 % of a node's output), not {self.largest_error}")
 
 
+def calibrates(config: Precision, _model_dir: Path) -> bool:
+    """Whether the type cannot do without calibration data."""
+    return config.type in ("int8", "mixed")
+
+
 def run(model_dir: Path, config: Precision, out_dir: Path) -> None:
     """Converts the graph of `model_dir` into `out_dir`. Raises PassError on overflow or when nothing can be converted."""
     model = files.load(model_dir)

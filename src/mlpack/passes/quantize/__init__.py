@@ -80,6 +80,15 @@ class Quantize:
         cuts.check(self.samples, self.percentile)
 
 
+def calibrates(config: Quantize, model_dir: Path) -> bool:
+    """Whether there are nodes in this graph that the method would compute with fixed ranges."""
+    model = files.outline(model_dir)
+    widen.widen(model)
+    choose.name_nodes(model)
+    method = config.method if config.method != "auto" else _suited(model)
+    return bool(choose.choose(model, method, config.keep_float, embeddings=config.embeddings).by(STATIC))
+
+
 def run(model_dir: Path, config: Quantize, out_dir: Path) -> None:
     """Quantizes the graph of `model_dir` into `out_dir`. Raises PassError when there is nothing to do or no data to do it."""
     model = files.outline(model_dir)
@@ -128,7 +137,7 @@ def run(model_dir: Path, config: Quantize, out_dir: Path) -> None:
     files.finish(model_dir, out_dir, notes | ({"remarks": list(found.remarks)} if found.remarks else {}))
 
 
-_NO_DATA = "its ranges need calibration data, and the recipe gives none"
+_NO_DATA = "its ranges need calibration data, and there is none: neither in the recipe nor held out of the evaluation data"
 _DYNAMIC_OPSET = 11
 
 
