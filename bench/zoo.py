@@ -5,17 +5,23 @@ optimisation; the largest difference over the largest number of the output), the
 reason or its latency, size and accuracy, and the seconds. The exit code is 1 when a model that the engine runs ends with anything
 but 0 or 5, when float answers differ, or when a candidate has neither numbers nor a reason.
 
-`--fast` leaves out those that take minutes and measures the least; without it latencies are measured as a user's build does.
+`--fast` leaves out those that take minutes and measures the least; without it latencies are measured as a user's build does. A row
+that fails, dies or takes longer than `--limit` is a row that says so; the others go on. With `--keep FILE` every row is written
+there as soon as it is known, and a second run makes those that are missing.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,6 +41,8 @@ def main() -> int:
     made.add_argument("--only", metavar="NAME", action="append", help="this model; may be given again")
     made.add_argument("--fast", action="store_true", help="only those that take seconds, with the least measuring")
     made.add_argument("--json", action="store_true", help="print the rows as JSON")
+    made.add_argument("--keep", type=Path, metavar="FILE", help="rows as lines of JSON; those that stand there are not made again")
+    made.add_argument("--limit", type=float, default=3600.0, metavar="SECONDS", help="longest that one model may take [3600]")
     made.add_argument("--store", type=Path, help="the builds' store, kept [default: a new one]")
     made.add_argument("--one", metavar="NAME", help=argparse.SUPPRESS)
     options = made.parse_args()
@@ -44,11 +52,17 @@ def main() -> int:
             print(json.dumps(built(options.one, store, fast=options.fast)))
             return 0
         wanted = options.only or [name for name, heavy in names() if not (heavy and options.fast)]
-        rows = []
-        for name in wanted:
-            rows.append(in_child(name, store, fast=options.fast))
+        kept = read_rows(options.keep)
+        rows, began = [], time.monotonic()
+        for number, name in enumerate(wanted, start=1):
+            print(f"[{number}/{len(wanted)}] {name}, after {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+            row = kept.get(name) or in_child(name, store, fast=options.fast, limit=options.limit)
+            rows.append(row)
+            if options.keep and name not in kept:
+                with options.keep.open("a", encoding="utf-8") as stream:
+                    stream.write(json.dumps(row) + "\n")
             if not options.json:
-                print(shown(rows[-1]), flush=True)
+                print(shown(row), flush=True)
     if options.json:
         print(json.dumps(rows, indent=1))
     bad = [row["name"] for row in rows if problems(row)]
@@ -69,14 +83,41 @@ def every() -> Mapping[str, Any]:
     return {each.name: each for each in (*zoo.members(), *more_members.members())}
 
 
-def in_child(name: str, store: Path, *, fast: bool) -> dict[str, Any]:
-    """One row, made where neither its memory nor its death is ours."""
+def read_rows(path: Path | None) -> dict[str, dict[str, Any]]:
+    """Rows that an earlier run kept, by name; a line that it did not end is none."""
+    found = {}
+    for line in path.read_text("utf-8").splitlines() if path and path.is_file() else ():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        found[str(row["name"])] = dict(row)
+    return found
+
+
+def in_child(name: str, store: Path, *, fast: bool, limit: float) -> dict[str, Any]:
+    """One row, made where neither its memory nor its death is ours; what it started ends with it."""
     command = [sys.executable, __file__, "--one", name, "--store", str(store), *(["--fast"] if fast else [])]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    began = time.monotonic()
+    with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as complained:
+        process = subprocess.Popen(command, stdout=said, stderr=complained, start_new_session=True)
+        try:
+            process.wait(limit)
+            why = "the process ended"
+        except subprocess.TimeoutExpired:
+            why = f"took longer than {limit:g} s"
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        said.seek(0)
+        complained.seek(0)
+        lines, rest = said.read().splitlines(), complained.read()[-1500:]
     try:
-        return dict(json.loads(done.stdout.splitlines()[-1]))
-    except (ValueError, IndexError):
-        return {"name": name, "code": done.returncode, "error": f"the process ended: {done.stderr[-1500:]}", "candidates": {}}
+        return dict(json.loads(lines[-1]))
+    except (ValueError, IndexError, TypeError):
+        seconds = round(time.monotonic() - began, 1)
+        return {"name": name, "code": process.returncode, "error": f"{why}: {rest}", "seconds": seconds, "candidates": {}}
 
 
 def built(name: str, store: Path, *, fast: bool) -> dict[str, Any]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from sample_models.zoo import Member
-from tests_slow import hf_zoo
+from tests_slow import classical_zoo, hf_zoo
 
-MAKERS = (hf_zoo,)
+MAKERS = (classical_zoo, hf_zoo)
 """Each with `models()`, which yields `sample_models.zoo.Member`s."""
 
 

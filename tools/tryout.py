@@ -76,7 +76,9 @@ class Tried:
 
 
 def write_recipe(model: Path, changed: Callable[[str], str] = lambda text: text) -> Path:
-    """The recipe that `mlpack init` writes on this model, beside it."""
+    """The recipe that `mlpack init` writes on this model, beside it; a recipe as it is, where the owner brought one."""
+    if model.suffix == ".yaml":
+        return model
     with _inside(model.parent):
         text = init.suggest(Path(model.name))
     path = model.parent / "recipe.yaml"
