@@ -7,10 +7,10 @@ from dataclasses import fields, replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.outcomes import accuracy, estimate, measurement, on_gpu, result, unmeasured
+from tests.outcomes import ZIP, accuracy, estimate, measurement, on_gpu, result, unmeasured
 
 from mlpack import budgets
-from mlpack.records import Budgets
+from mlpack.records import Budgets, Proof, Result, Target
 
 EVERY = Budgets(
     accuracy_drop=1.0, latency_p50_ms=1e9, latency_p95_ms=1e9, latency_p99_ms=1e9, cold_start_ms=1e9,
@@ -20,12 +20,45 @@ EVERY = Budgets(
 
 def test_every_budget_is_checked_once() -> None:
     broken, kept = budgets.checks(result("int8"), EVERY, None, itself=False)
-    assert (broken, len(kept)) == ([], len(fields(Budgets)) - 2)  # all but accept_estimates and confidence
+    assert (broken, len(kept)) == ([], len(fields(Budgets)) - 3)  # all but accept_estimates, confidence and isa
     broken, kept = budgets.checks(
         result("int8", measurement=None, artifact=None, cost_per_million_usd=None), EVERY, None, itself=False
     )
     assert kept == []
     assert not any(check.known for check in broken)
+
+
+PROVEN = Proof(how="static", why="its graph has no such product")
+UNPROVEN = Proof(how=None, why="2 integer products may overflow, and no emulator is here")
+
+
+def with_proof(proof: Proof | None, target: Target = ZIP) -> Result:
+    return result("int8", target, measurement=measurement(accuracy=replace(accuracy(0.001), proof=proof)))
+
+
+@pytest.mark.parametrize(
+    ("proof", "fits", "said"),
+    [
+        (PROVEN, True, "accuracy is proven (static): its graph has no such product"),
+        (UNPROVEN, False, "accuracy is not proven (isa: proven): 2 integer products may overflow, and no emulator is here"),
+        (None, False, "accuracy is not known"),
+    ],
+)
+def test_a_proof_is_a_budget_of_its_own(proof: Proof | None, fits: bool, said: str) -> None:
+    broken, kept = budgets.checks(with_proof(proof), Budgets(isa="proven"), None, itself=False)
+    (check,) = kept if fits else broken
+    assert check.text.startswith(said)
+    assert budgets.checks(with_proof(proof), Budgets(), None, itself=False) == ([], [])
+
+
+def test_the_accuracy_of_an_emulated_processor_counts_where_estimates_are_accepted() -> None:
+    arm = with_proof(replace(PROVEN, how="run"), replace(ZIP, arch="arm64"))
+    wanted = Budgets(accuracy_drop=0.01, isa="proven")
+    (broken,), (kept,) = budgets.checks(arm, wanted, None, itself=False)
+    assert "emulated arm64" in broken.text
+    assert "accept_estimates" in broken.text
+    assert "proven" in kept.text
+    assert budgets.checks(arm, replace(wanted, accept_estimates=True), None, itself=False)[0] == []
 
 
 def test_a_memory_of_nought_is_one_that_was_not_measured() -> None:

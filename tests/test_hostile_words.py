@@ -26,8 +26,8 @@ import mlpack
 from mlpack import report
 from mlpack.digest import of_bytes
 from mlpack.errors import ExitCode
-from mlpack.records import Release
 from mlpack.registry import Key, Put, places, rows
+from mlpack.releases import Release
 
 pytestmark = pytest.mark.slow  # a hundred command lines
 

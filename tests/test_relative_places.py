@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mlpack import cli, shared_cache
-from mlpack.errors import MeasureError
+from mlpack import cli, programs, shared_cache
+from mlpack.errors import MeasureError, RecipeError
 from mlpack.measuring.measure import Child, Subject
 from mlpack.store import Store, place
 
@@ -80,7 +80,16 @@ def test_a_program_that_the_environment_names_is_found_from_everywhere(here: Pat
     program.write_text("#!/bin/sh\n")
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("MLPACK_RIE", "tools/rie")
-    assert cli._tools()("aws-lambda-rie") == program
+    assert programs.finder(os.environ)("aws-lambda-rie") == program
+
+
+def test_a_root_file_system_that_the_environment_names_is_a_directory(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert programs.finder({})("arm64-root") is None
+    monkeypatch.setenv("MLPACK_ARM64_ROOT", "arm64")
+    with pytest.raises(RecipeError, match="MLPACK_ARM64_ROOT: arm64 is no directory"):
+        programs.finder(os.environ)("arm64-root")
+    (here / "arm64").mkdir()
+    assert programs.finder(os.environ)("arm64-root") == here / "arm64"
 
 
 def test_docker_s_directory_may_be_relative(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

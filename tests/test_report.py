@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -17,7 +18,7 @@ from mlpack import buildjson, report, report_html, summary
 from mlpack.decide import decide
 from mlpack.digest import of_bytes
 from mlpack.errors import RecipeError
-from mlpack.records import Budgets
+from mlpack.records import Budgets, Proof
 
 GOLDEN = Path(__file__).parent / "golden"
 HOSTILE = "`|\n# <script>alert(1)</script> @everyone [x](http://evil.example) \x1b[31m\u202e **b** $$x$$ #1 ::error::"
@@ -228,6 +229,25 @@ def test_a_decision_can_be_reported_whatever_was_preferred() -> None:
         decision = decide(made.results, made.baselines, Budgets(), prefer)
         text = report.markdown(report.build_record(replace(made, decision=decision)))
         assert f"`{decision.chosen}` chosen" in text
+
+
+def test_notes_say_how_an_accuracy_is_known_elsewhere_and_warn_of_a_choice_that_is_not() -> None:
+    record = report.build_record(typical())
+    proofs = [Proof(how="static", why="its graph has none"), Proof(how="run", why="it ran", samples=32, agreement=0.9999)]
+    proofs.append(Proof(how=None, why="2 integer products may overflow", risks=("MatMulInteger a: bytes",)))
+    ones = [one for one in record["candidates"] if one["accuracy"]["value"] is not None][: len(proofs)]
+    for one, proof in zip(ones, proofs, strict=True):
+        one["accuracy"]["proof"] = dataclasses.asdict(proof) | {"risks": list(proof.risks)}
+    assert buildjson.decode(buildjson.encode(record)) == record
+    notes = summary.notes(record)
+    assert f"accuracy holds on every processor of the target, by its graph: {ones[0]['id']}" in notes
+    assert f"accuracy holds on every processor of the target, by a run under emulation: {ones[1]['id']}" in notes
+    said = f"{ones[2]['id']}: its accuracy may not hold on every processor of the target: 2 integer products may overflow"
+    assert notes.count(said) == 1
+    record["chosen"] = ones[2]["id"]
+    assert said in summary.warnings(record)
+    record["chosen"] = ones[0]["id"]
+    assert said not in summary.warnings(record)
 
 
 def test_notes_that_packages_share_stand_once() -> None:

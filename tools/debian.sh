@@ -2,7 +2,7 @@
 # Debian packages that the slow tests and the benchmarks need. As root they are installed; otherwise what is missing is named, and
 # the tests that need it fail saying the same.
 set -eu
-packages="debootstrap docker-registry skopeo umoci buildah podman runc"
+packages="debootstrap docker-registry skopeo umoci buildah podman runc qemu-user-static"
 if ! command -v dpkg-query >/dev/null; then
   echo "not a Debian system: the slow tests need $packages" >&2
   exit 0

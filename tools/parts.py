@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-DEBIAN = "debootstrap docker-registry skopeo umoci buildah podman runc"
+DEBIAN = "debootstrap docker-registry skopeo umoci buildah podman runc qemu-user-static"
 RIE_WHEEL = "aws-sam-cli==1.170.0"
 """AWS ships the emulator for Linux inside the wheel of its SAM command line; the wheel is unpacked, not run."""
 

@@ -65,10 +65,10 @@ def main() -> int:
 def fill(where: str) -> None:
     """Every row of so many releases, some releases in each transaction."""
     from mlpack.digest import of_bytes
-    from mlpack.records import Provenance
     from mlpack.registry import SCHEMA, Key, Put, rows
     from mlpack.registry.manifest import Manifest
     from mlpack.registry.places import open_registry
+    from mlpack.releases import Provenance
 
     place, writes = open_registry(where).place, list[Put]()
     for version in range(1, RELEASES + 1):

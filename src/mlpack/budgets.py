@@ -37,9 +37,12 @@ def checks(result: Result, budgets: Budgets, estimate: Estimate | None, *, itsel
     what was not measured (see `standing`); `itself`: this is the float that drops are taken from."""
     found = []
     if budgets.accuracy_drop is not None:
-        found.append(_accuracy(result, budgets.accuracy_drop, budgets.confidence, itself=itself))
+        emulated = None if budgets.accept_estimates else _emulated(result)
+        found.append(emulated or _accuracy(result, budgets.accuracy_drop, budgets.confidence, itself=itself))
     elif not itself and (ruined := _ruined(result)) is not None:
         found.append(ruined)
+    if budgets.isa is not None:
+        found.append(_isa(result))
     measured = result.measurement
     for share, limit in ((0.5, budgets.latency_p50_ms), (0.95, budgets.latency_p95_ms), (0.99, budgets.latency_p99_ms)):
         if limit is not None:
@@ -187,6 +190,30 @@ def _ruined(result: Result) -> Check | None:
     )
     excess = (accuracy.drop - limit) / limit if limit > 0 else 0.0
     return Check(fits=False, known=True, text=text, excess=excess)
+
+
+def _emulated(result: Result) -> Check | None:
+    """What is said of an accuracy that no processor of the target's kind has shown; None where one has, or nothing is known."""
+    measured, arch = result.measurement, result.candidate.target.arch
+    if measured is None or measured.accuracy is None or measured.machine.arch == arch:
+        return None
+    text = (
+        f"{measured.accuracy.metric} drop {words.share(measured.accuracy.drop)} is that of an emulated {arch} processor, not "
+        "measured on one: say budgets.accept_estimates: true, or build on one"
+    )
+    return Check(fits=False, known=False, text=text)
+
+
+def _isa(result: Result) -> Check:
+    """Whether the accuracy is known to hold on every processor of the target."""
+    accuracy = result.measurement.accuracy if result.measurement else None
+    if accuracy is None or accuracy.proof is None:
+        text = "accuracy is not known, so that it holds on every processor of the target (isa: proven) cannot be shown"
+        return Check(fits=False, known=False, text=text)
+    proof = accuracy.proof
+    if proof.how is None:
+        return Check(fits=False, known=proof.agreement is not None, text=f"accuracy is not proven (isa: proven): {proof.why}")
+    return Check(fits=True, known=True, text=f"accuracy is proven ({proof.how}): {proof.why}")
 
 
 def _worst(accuracy: Accuracy) -> str:

@@ -95,6 +95,15 @@ _SEARCH = {
     "damage": Many({"node": str, "damage": _NUMBER}),
 }
 
+_PROOF = {
+    "how": _TEXT,
+    "why": str,
+    "processor": _TEXT,
+    "samples": _COUNT,
+    "agreement": _NUMBER,
+    "risks": Many(str),
+}
+
 _CANDIDATE = {
     "id": str,
     "variant": str,
@@ -145,6 +154,7 @@ _CANDIDATE = {
         "confidence": Later(_NUMBER),
         "interval": Later(_TEXT),
         "lower_is_better": Later(Maybe(bool)),
+        "proof": Later(Maybe(_PROOF)),
     },
     "cost_per_million_usd": _NUMBER,
     "estimates": Later(Many(_ESTIMATE)),
@@ -166,6 +176,7 @@ BUDGETS = {
     "peak_memory_bytes": _COUNT,
     "cost_per_million_usd": _NUMBER,
     "accept_estimates": Later(bool),
+    "isa": Later(_TEXT),
 }
 
 SHAPE = {

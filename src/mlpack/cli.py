@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from mlpack import __version__, bounded, cli_aliases, cli_builds, cli_care, cli_registry, interrupts, sinks, stdout, words
-from mlpack.errors import MEANINGS, ExitCode, MlpackError, RecipeError, refusal
+from mlpack.errors import MEANINGS, ExitCode, MlpackError, refusal
 
 if TYPE_CHECKING:
     from mlpack.console import Console
@@ -133,14 +132,14 @@ def build(  # noqa: PLR0913 - click hands every option over by itself
     as_json: bool,
 ) -> int:
     """Make, measure, judge, pack and boot every candidate of RECIPE; leave the best that fits its budgets in --out."""
-    from mlpack import images, pipeline
+    from mlpack import images, pipeline, programs
 
     facts = images.facts(labels, created)
     if registry is not None:
         cli_registry.open_registry(registry)  # a name that is none is said before the work
     with cli_registry.open_console(quiet) as console:
         said = {"out": out, "only": only, "base": base, "keep_all": keep == "all"}
-        options = pipeline.Options(tools=_tools(), credentials=_keychain(), facts=facts, **said)  # type: ignore[arg-type]
+        options = pipeline.Options(tools=programs.finder(os.environ), credentials=_keychain(), facts=facts, **said)  # type: ignore[arg-type]
         shared = _shared_cache(console)
         record, folder = pipeline.build(recipe, _store(verify=verify, tier=shared), (Path.cwd(),), options, console)
         if shared is not None:
@@ -175,10 +174,10 @@ def build(  # noqa: PLR0913 - click hands every option over by itself
 @click.pass_obj
 def run(quiet: bool, package: Path, event: Path | None, memory_mb: int | None, timeout_s: int, as_json: bool) -> None:
     """Boot PACKAGE here and call it, as its target would. PACKAGE is what a build left: its directory, or one artifact's."""
-    from mlpack import pipeline
+    from mlpack import pipeline, programs
 
     with cli_registry.open_console(quiet) as console:
-        booted = pipeline.run_package(package, event, _tools(), memory_mb=memory_mb, timeout_s=timeout_s)
+        booted = pipeline.run_package(package, event, programs.finder(os.environ), memory_mb=memory_mb, timeout_s=timeout_s)
         console.note(f"booted {booted.how}; initialised in {booted.init_ms:.0f} ms")
         cli_registry.print_json(booted.answer if as_json else pipeline.shown(booted.answer))
 
@@ -358,27 +357,6 @@ def _shared_cache(console: Console) -> SharedCache | None:
     from mlpack import shared_cache
 
     return shared_cache.configured(os.environ, console)
-
-
-def _tools() -> Callable[[str], Path | None]:
-    """Where programs that boot packages are: the emulator also by MLPACK_RIE."""
-    import shutil
-
-    def find(name: str) -> Path | None:
-        named = os.environ.get("MLPACK_RIE") if name == "aws-lambda-rie" else None
-        found = shutil.which(_program(named) if named else name)
-        if named and not found:
-            raise RecipeError(f"MLPACK_RIE: {named} is no program that can be run: mend or unset it")
-        return Path(found).absolute() if found else None
-
-    return find
-
-
-def _program(named: str) -> str:
-    """A program as the environment names it: a path, or a bare word for PATH."""
-    from mlpack.store import place
-
-    return str(place(named)) if "/" in named else named
 
 
 def _keychain() -> Keychain:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
     from mlpack.console import Console
-    from mlpack.records import Release
     from mlpack.registry.releases import Registry
+    from mlpack.releases import Release
 
 _OUTSIDE = "mlpack.outside"
 _WAIT_LONGEST_S = 5.0

@@ -22,8 +22,8 @@ from mlpack.graphs import files, trials
 from mlpack.measuring import machine, measure
 from mlpack.measuring.measure import ChildError, Effort, Subject, Timings
 from mlpack.metrics.accuracy import Judge
-from mlpack.pack import interpreter_for
-from mlpack.packages import Package, Packages
+from mlpack.packages import Package, Packages, interpreter_of, subject_of
+from mlpack.proof import Evaluation, Prover, with_proof
 from mlpack.records import Accuracy, Machine, Measurement, Recipe, Signature
 from mlpack.stats import CONFIDENCE
 from mlpack.store import Store
@@ -156,6 +156,8 @@ class Bench:
     """The float's own, for what it says of itself: what its columns are called, which outputs are drawn at random."""
     judged: dict[tuple[Digest, Digest], Accuracy] = field(default_factory=dict)
     """What this build knows already, by content of a package and of its baseline."""
+    prover: Prover | None = None
+    """Who says of every accuracy whether it holds on the target's other processors; None: nobody is asked."""
 
     def measure(self, subjects: Mapping[str, Package], baseline_id: str, data: Data) -> dict[str, Measurement | MeasureError]:
         """A measurement of every package, taken in turns with the baseline's; packages of equal content share one.
@@ -171,7 +173,7 @@ class Bench:
             "kind": "measurement",
             "version": _VERSION,
             "machine": dataclasses.asdict(here),
-            "packages": {str(package.content): _interpreter(package)[1] for package in distinct.values()},
+            "packages": {str(package.content): interpreter_of(package)[1] for package in distinct.values()},
             "baseline": str(subjects[baseline_id].content),
             "data": str(data.tree),
             "metric": self._metric(),
@@ -181,14 +183,28 @@ class Bench:
         known = self.store.find(action)
         if known is not None:
             kept = _read(known.dir / _RESULT)
-            return {id_: kept[str(package.content)] for id_, package in subjects.items()}
+            return self.proven({id_: kept[str(package.content)] for id_, package in subjects.items()}, subjects, data)
         taken = self._take(distinct, baseline_id, data)
         good = {str(subjects[id_].content): each for id_, each in taken.items() if isinstance(each, Measurement)}
         if len(good) == len(taken):
             with self.store.entry(action, repeatable=False) as entry:
                 if not entry.hit:
                     _write(good, entry.dir / _RESULT)
-        return {id_: taken[first[package.content]] for id_, package in subjects.items()}
+        return self.proven({id_: taken[first[package.content]] for id_, package in subjects.items()}, subjects, data)
+
+    def proven(
+        self, taken: Mapping[str, Measurement | MeasureError], packages: Mapping[str, Package], data: Data
+    ) -> dict[str, Measurement | MeasureError]:
+        """The same measurements, each accuracy with its proof. Not kept with them: another day an emulator is there."""
+        if self.prover is None:
+            return dict(taken)
+        good = {id_: packages[id_] for id_, each in taken.items() if isinstance(each, Measurement)}
+        proofs = self.prover.here(good, self.evaluation(data))
+        return {id_: with_proof(each, proofs[id_]) if isinstance(each, Measurement) else each for id_, each in taken.items()}
+
+    def evaluation(self, data: Data) -> Evaluation:
+        """The data as proofs are given it."""
+        return Evaluation(tree=data.tree, dir=data.dir, drawn=lambda: _drawn(self.model_dir))
 
     def judge(
         self, twins: Mapping[str, Package], baseline_id: str, data: Data, outputs: Path | None = None
@@ -201,7 +217,7 @@ class Bench:
             "kind": "accuracy",
             "version": _VERSION,
             "machine": dataclasses.asdict(here),
-            "packages": {str(package.content): _interpreter(package)[1] for package in twins.values()},
+            "packages": {str(package.content): interpreter_of(package)[1] for package in twins.values()},
             "baseline": str(twins[baseline_id].content),
             "data": str(data.tree),
             "metric": self._metric(),
@@ -210,7 +226,7 @@ class Bench:
         known = self.store.find(action)
         if known is None:
             with self.packages.unpacked(twins) as folders, self.store.scratch() as work:
-                subjects = [_subject(id_, package, folders[id_]) for id_, package in twins.items()]
+                subjects = [subject_of(id_, package, folders[id_]) for id_, package in twins.items()]
                 found = self._accuracies(subjects, baseline_id, data, work, outputs)
             taken = {id_: _accurate(here, each) if isinstance(each, Accuracy) else each for id_, each in found.items()}
             good = {str(twins[id_].content): each for id_, each in taken.items() if isinstance(each, Measurement)}
@@ -268,7 +284,7 @@ class Bench:
         here = machine.this_machine()
         # Outputs of large evaluations are large: they lie on the store's disk, /tmp may be memory.
         with self.packages.unpacked(packages) as folders, self.store.scratch() as work:
-            subjects = [_subject(id_, package, folders[id_]) for id_, package in packages.items()]
+            subjects = [subject_of(id_, package, folders[id_]) for id_, package in packages.items()]
             base = packages[baseline_id].content
             known = {id_: self.judged.get((package.content, base)) for id_, package in packages.items()}
             accuracies: dict[str, Accuracy | MeasureError] = {id_: each for id_, each in known.items() if each is not None}
@@ -330,10 +346,6 @@ def _drawn(model_dir: Path | None) -> tuple[str, ...]:
     return tuple(value.name for place, value in enumerate(model.graph.output) if place in places)
 
 
-def _subject(id_: str, package: Package, root: Path) -> Subject:
-    return Subject(id=id_, root=root, memory_mb=package.memory_mb, interpreter=_interpreter(package)[0])
-
-
 def _accurate(here: Machine, accuracy: Accuracy) -> Measurement:
     """A measurement of accuracy alone."""
     return Measurement(
@@ -349,17 +361,6 @@ def _accurate(here: Machine, accuracy: Accuracy) -> Measurement:
         peak_memory_bytes=0,
         accuracy=accuracy,
     )
-
-
-def _interpreter(package: Package) -> tuple[Path, str]:
-    """The Python that runs the package here: of its own minor version when there is one, else this one, whose imports of a package
-    that holds another version's bytecode are slower."""
-    import sys
-
-    found = interpreter_for(package.python)
-    if found is not None:
-        return found.path, found.version
-    return Path(sys.executable), sys.version.split()[0]
 
 
 def _kept(store: Store, action: dict[str, Any], fill: Callable[[Path], object]) -> Data:

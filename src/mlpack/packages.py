@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from mlpack import digest, entrypoint, licenses, pack, wheels
 from mlpack.digest import Digest
 from mlpack.errors import PackError, RecipeError
+from mlpack.measuring.measure import Subject
 from mlpack.pack import Hooks, PackRequest, RuntimeRequest
 from mlpack.records import Artifact, Candidate, Model, Part, Recipe, Target
 from mlpack.runtime_part import requirements
@@ -43,6 +44,22 @@ class Package:
     content: Digest
     python: str
     memory_mb: int
+
+
+def interpreter_of(package: Package) -> tuple[Path, str]:
+    """The Python that runs the package here: of its own minor version when there is one, else this one, whose imports of a package
+    that holds another version's bytecode are slower."""
+    import sys
+
+    found = pack.interpreter_for(package.python)
+    if found is not None:
+        return found.path, found.version
+    return Path(sys.executable), sys.version.split()[0]
+
+
+def subject_of(id_: str, package: Package, root: Path) -> Subject:
+    """The package as it is measured here, unpacked in `root`."""
+    return Subject(id=id_, root=root, memory_mb=package.memory_mb, interpreter=interpreter_of(package)[0])
 
 
 class Packages:
@@ -100,11 +117,13 @@ class Packages:
         """What `pack` refuses because it is too large to ship, as a bare directory: what others are compared with must be run."""
         return self._laid_out(candidate, *self._request(candidate, model, sample))
 
-    def twin(self, candidate: Candidate, model: Model, sample: Mapping[str, Any]) -> Package:
-        """What a GPU's package computes, as a bare directory that this machine's processor can run: the same graph, or its twin
-        with the same roundings, on onnxruntime. Accuracy is measured on it, and nothing else."""
-        config = CpuWorker(arch=candidate.target.arch, memory_mb=candidate.target.config.memory_mb)  # type: ignore[arg-type]
-        here = dataclasses.replace(candidate, target=Target(kind="cpu-worker", arch=candidate.target.arch, config=config))
+    def twin(self, candidate: Candidate, model: Model, sample: Mapping[str, Any], arch: str | None = None) -> Package:
+        """What a package computes that cannot run here (a GPU's, another architecture's), as a bare directory that this machine's
+        processor can run: the same graph, or its twin with the same roundings, on onnxruntime for `arch`, the package's own where
+        it is not said. Accuracy is measured on it, and nothing else."""
+        arch = arch or candidate.target.arch
+        config = CpuWorker(arch=arch, memory_mb=candidate.target.config.memory_mb)  # type: ignore[arg-type]
+        here = dataclasses.replace(candidate, target=Target(kind="cpu-worker", arch=arch, config=config))
         python = pack.python_of(candidate.target, self.base_of(candidate.target), self._cache)
         return self._laid_out(here, *self._request(here, model, sample, python))
 
@@ -199,6 +218,11 @@ class Packages:
             self._keep(dataclasses.replace(self._lock, bases={**self._lock.bases, key: found.digest}))
         self._bases[(reference, target.arch)] = found
         return found
+
+    def root_of(self, target: Target) -> Path | None:
+        """The root file system on this machine that the target's base is; None where it has no base, or one that is packed."""
+        base = self.base_of(target)
+        return Path(base.name).absolute() if base is not None and base.kind == "rootfs" else None
 
     def _runtime(self, target: Target, python: str, *, text: bool) -> RuntimeRequest:
         needs = (*TARGETS[target.kind].needs(target.config), "tokenizer")

@@ -24,6 +24,7 @@ from mlpack import (
     cost,
     decide,
     digest,
+    elsewhere,
     interrupts,
     licenses,
     output,
@@ -44,7 +45,8 @@ from mlpack.measuring.measure import Effort
 from mlpack.metrics import expectations
 from mlpack.outlook import foresee, is_tokenised, planned_of, proposed, settled_on, told_apart
 from mlpack.packages import Package, Packages
-from mlpack.records import Candidate, Decision, Estimate, Measurement, Model, Plan, Result
+from mlpack.proof import Prover
+from mlpack.records import Candidate, Decision, Measurement, Model, Plan, Result
 from mlpack.signatures import signature_before
 from mlpack.stats import median
 from mlpack.store import Store
@@ -257,11 +259,6 @@ class _Build:
         baseline = next(candidate for candidate in self._plan.baselines if candidate.target.id == target_id)
         made = {**self._too_large, **self.packages}
         packed = {id_: p for id_, p in made.items() if results[id_].candidate.target.id == target_id}
-        if baseline.target.arch != machine.arch():
-            self._console.warn(
-                f"{target_id}: not measured: this machine is {machine.arch()}. Build on {baseline.target.arch} to measure it"
-            )
-            return
         bench = Bench(
             recipe=self._plan.recipe,
             store=self._store,
@@ -270,24 +267,35 @@ class _Build:
             effort=self._options.effort,
             observe=self._say,
             model_dir=None if (float_ := results[baseline.id].model) is None else self._store.path(float_.tree),
+            prover=Prover(store=self._store, packages=self._maker, find=self._options.tools, observe=self._say),
         )
         if packed.keys() == {baseline.id} and baseline.id in self._too_large:
             return  # nothing that could ship is to be compared with it
-        if TARGETS[baseline.target.kind].device == "gpu":
-            self._judge(bench, baseline, results, evaluation)
+        if (said := elsewhere.said(baseline.target)) is not None:
+            with self._console.step(f"{target_id}: {said}"):
+                judged = elsewhere.judged(bench, baseline, packed, results, evaluation, self._console.warn)
+                for id_, (found, estimates) in judged.items():
+                    self._put(results, baseline, id_, found, estimates=estimates)
             return
         packed = {**packed, **self._searched(packed, baseline.id, results, bench, searching)}
         with self._console.step(f"{target_id}: measure"):
             measured = bench.measure(packed, baseline.id, evaluation)
         for id_, found in measured.items():
-            if isinstance(found, MeasureError):
-                results[id_] = dataclasses.replace(results[id_], failure=str(found))
-                continue
-            price = cost.of_target(baseline.target, median(found.latency_ms), found.throughput_per_s)
-            results[id_] = dataclasses.replace(results[id_], measurement=found, cost_per_million_usd=price)
-            if id_ == baseline.id:
-                self.baselines[target_id] = found
-                self.float_sizes[target_id] = packed[id_].artifact.size_bytes
+            times = () if isinstance(found, MeasureError) else (median(found.latency_ms), found.throughput_per_s)
+            price = cost.of_target(baseline.target, *times) if times else None
+            self._put(results, baseline, id_, found, cost_per_million_usd=price)
+
+    def _put(
+        self, results: dict[str, Result], baseline: Candidate, id_: str, found: Measurement | MeasureError, **more: Any
+    ) -> None:
+        """What was measured of a candidate into its result; of the float also to where the others are compared with it."""
+        if isinstance(found, MeasureError):
+            results[id_] = dataclasses.replace(results[id_], failure=str(found))
+            return
+        results[id_] = dataclasses.replace(results[id_], measurement=found, **more)
+        if id_ == baseline.id:
+            self.baselines[baseline.target.id] = found
+            self.float_sizes[baseline.target.id] = (self.packages.get(id_) or self._too_large[id_]).artifact.size_bytes
 
     def _searched(
         self, packed: Mapping[str, Package], base: str, results: dict[str, Result], bench: Bench, searching: search.Search
@@ -302,39 +310,8 @@ class _Build:
                     renewed[id_] = self.packages[id_] = found
         return renewed
 
-    def _judge(self, bench: Bench, baseline: Candidate, results: dict[str, Result], evaluation: Data) -> None:
-        """Accuracy by twins on this machine's processor, and estimates, into the results of a target whose device is not here."""
-        sample = evaluation.sample(self._plan.recipe)
-        of_target = {id_: each for id_, each in results.items() if each.candidate.target.id == baseline.target.id}
-        shipped = {id_: each for id_, each in of_target.items() if id_ in self.packages or id_ == baseline.id}
-        models = {id_: each.model for id_, each in shipped.items() if each.model is not None}
-        twins = {id_: self._maker.twin(shipped[id_].candidate, model, sample) for id_, model in models.items()}
-        with self._console.step(f"{baseline.target.id}: accuracy on this machine's processor, times estimated"):
-            judged = bench.judge(twins, baseline.id, evaluation)
-            for id_, found in judged.items():
-                if isinstance(found, MeasureError):
-                    results[id_] = dataclasses.replace(results[id_], failure=str(found))
-                    continue
-                try:
-                    estimates = _estimates(self._store.path(models[id_].tree), evaluation, baseline)
-                except PassError as error:
-                    self._console.warn(f"{id_}: its times cannot be estimated: {error}")
-                    estimates = ()
-                results[id_] = dataclasses.replace(results[id_], measurement=found, estimates=estimates)
-                if id_ == baseline.id:
-                    self.baselines[baseline.target.id] = found
-                    made = self.packages.get(id_) or self._too_large[id_]
-                    self.float_sizes[baseline.target.id] = made.artifact.size_bytes
-
     def _say(self, text: str) -> None:
         self._console.note(f"  {text}")
-
-
-def _estimates(model_dir: Path, evaluation: Data, candidate: Candidate) -> tuple[Estimate, ...]:
-    from mlpack import estimate
-
-    found: tuple[Estimate, ...] = estimate.of_candidate(model_dir, evaluation.dir, candidate.target)
-    return found
 
 
 def run_package(package: Path, event: Path | None, tools: Tools, *, memory_mb: int | None, timeout_s: float) -> boot.Boot:
@@ -369,7 +346,7 @@ def _decide_and_boot(
         package = work.packages[decision.chosen]
         if results[decision.chosen].candidate.target.arch != machine.arch():
             console.warn(
-                f"{decision.chosen} was neither measured nor booted: this machine is {machine.arch()}. Build on its kind to be sure"
+                f"{decision.chosen} was neither timed nor booted: this machine is {machine.arch()}. Build on its kind to be sure"
             )
             return decision, None
         try:

@@ -124,6 +124,7 @@ def _budgets(keys: Any) -> Budgets:
         peak_memory_bytes=keys.peak_memory,
         cost_per_million_usd=keys.cost_per_million,
         accept_estimates=keys.accept_estimates,
+        isa=keys.isa,
     )
 
 

@@ -144,8 +144,15 @@ class BudgetKeys(Keys):
     cost_per_million: Money | None = Field(default=None, description="dollars for a million requests at the measured latency")
     accept_estimates: bool = Field(
         default=False,
-        description="whether an estimated latency or price may keep its budget where none was measured (a GPU that is not here); "
-        "cold start and memory are not estimated, so that a GPU candidate keeps no budget on them",
+        description="whether an estimated latency or price may keep its budget where none was measured (a GPU that is not here), "
+        "and an accuracy that of a processor which was emulated (arm64 on an x86-64 machine); cold start and memory are not "
+        "estimated, so that a GPU candidate keeps no budget on them",
+    )
+    isa: Literal["proven"] | None = Field(
+        default=None,
+        description="`proven`: only a candidate whose accuracy is known to hold on every processor that its target may give is "
+        "within budget. An x86-64 host of Lambda may lack VNNI, without which products of 8-bit weights are cut off: known "
+        "natively (measured on such a host), statically (weights of 7 bits) or by a run under qemu",
     )
 
 

@@ -95,7 +95,9 @@ class Budgets:
     peak_memory_bytes: int | None = None
     cost_per_million_usd: float | None = None
     accept_estimates: bool = False
-    """Whether an estimated latency or price may keep its budget, where nothing could be measured (a GPU that is not here)."""
+    """Whether an estimate may keep a budget where nothing could be measured (a GPU, an emulated processor's accuracy)."""
+    isa: str | None = None
+    """`proven`: accuracy needs a `Proof`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,6 +218,21 @@ class Machine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """How an accuracy is known to hold on every processor that the target may give. `how`: `native` (measured on the weakest),
+    `static` (by the packed graph), `run` (by the package under emulation), None (it is not). `why`: that in words."""
+
+    how: str | None
+    why: str
+    processor: str | None = None
+    samples: int | None = None
+    agreement: float | None = None
+    """Of a run: what was emulated, how many calls it was asked, and the fidelity of its outputs to those here."""
+    risks: tuple[str, ...] = ()
+    """The first products of the graph that may overflow without VNNI."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Accuracy:
     """A metric on the evaluation data, and its drop against the baseline with a paired two-sided interval.
 
@@ -241,6 +258,8 @@ class Accuracy:
     interval: str = "bootstrap"
     """How it was found: `bootstrap`, `exact`, `jackknife`, or `none` where it says nothing."""
     lower_is_better: bool = False
+    proof: Proof | None = None
+    """Whether it holds on the other processors of the target; None in what was measured before there were proofs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -351,40 +370,3 @@ class Decision:
 
     chosen: str | None
     verdicts: tuple[Verdict, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Provenance:
-    """Who published from where, and which sources it was built of. Not part of a release's content. None: not known."""
-
-    label: str | None = None
-    """A semantic version or what `git describe` says."""
-    commit: str | None = None
-    dirty: bool | None = None
-    who: str | None = None
-    where: str | None = None
-    """The CI run's URL, or the machine's name."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Release:
-    """What a registry keeps: an artifact with its evidence, under a version that never changes."""
-
-    name: str
-    version: int
-    digest: Digest
-    """Of the release's manifest: the digests of every file published with it."""
-    created: str
-    """When it was published: UTC, ISO 8601."""
-    artifact: Mapping[str, Any]
-    """The chosen package: candidate, target, arch, kind, path, digest, sizes."""
-    files: Mapping[str, Digest]
-    tags: Mapping[str, str]
-    packages: Mapping[str, Mapping[str, Any]]
-    """Every package published with it, by candidate: target, arch, kind, digest, sizes."""
-    recipe: str | None
-    models: str | None
-    """The digest of the set of models that the build made."""
-    images: Mapping[str, str]
-    """By candidate, `host/name@sha256:...` of what was pushed to a container registry."""
-    provenance: Provenance

@@ -118,7 +118,7 @@ def _numbers(result: Result, estimates: Sequence[Estimate], enough: int | None) 
         # Nought is what a candidate has of which only the accuracy was measured.
         "throughput_per_s": (measured.throughput_per_s or None) if measured else None,
         "peak_memory_bytes": (measured.peak_memory_bytes or None) if measured else None,
-        "accuracy": _accuracy(accuracy) | {"samples_that_tell": enough},
+        "accuracy": _accuracy(accuracy) | {"samples_that_tell": enough, "proof": _proof(accuracy)},
         "cost_per_million_usd": result.cost_per_million_usd,
         "estimates": [dataclasses.asdict(estimate) for estimate in estimates],
         "machine": _machine(measured.machine) if measured else None,
@@ -156,6 +156,10 @@ def _accuracy(accuracy: Accuracy | None) -> Record:
         "confidence", "interval", "lower_is_better",
     )  # fmt: skip
     return {key: getattr(accuracy, key) if accuracy else None for key in keys}
+
+
+def _proof(accuracy: Accuracy | None) -> Record | None:
+    return dataclasses.asdict(accuracy.proof) if accuracy and accuracy.proof else None
 
 
 def _package(artifact: Artifact | None) -> Record:

@@ -56,6 +56,14 @@ class Verdict:
         return f"{self.name}: {said} ({self.facts})"
 
 
+_PROOFS = {
+    "native": "measured on the weakest of them",
+    "static": "by its graph",
+    "run": "by a run under emulation",
+}
+"""How an accuracy may be known for processors that are not here, in words."""
+
+
 def verdict(record: Mapping[str, Any]) -> Verdict:
     """What was decided. A chosen id that is not among the candidates counts as none: nothing is known of it."""
     name = record["recipe"]["name"]
@@ -185,6 +193,8 @@ def warnings(record: Mapping[str, Any]) -> list[str]:
         )
     found += list(dict.fromkeys(one["accuracy"]["unjudged"] for one in record["candidates"] if one["accuracy"].get("unjudged")))
     chosen = next((one for one in record["candidates"] if one["id"] == record["chosen"]), None)
+    if chosen is not None and (unproven := _unproven(chosen)) is not None:
+        found.append(unproven)
     said = [reason for reason in chosen["reasons"] if reason.startswith(WARNING)] if chosen else []
     return found + [f"{record['chosen']}: {reason.removeprefix(WARNING)}" for reason in said]
 
@@ -222,7 +232,21 @@ def notes(record: Mapping[str, Any]) -> list[str]:
     isas = {one["accuracy"]["isa"] for one in record["candidates"]} - {None}
     if isas:
         found.setdefault(f"accuracy was measured with {', '.join(sorted(isas))} instructions", None)
+    for how, said in _PROOFS.items():
+        if ids := [one["id"] for one in record["candidates"] if (one["accuracy"].get("proof") or {}).get("how") == how]:
+            found.setdefault(f"accuracy holds on every processor of the target, {said}: {', '.join(ids)}", None)
+    for one in record["candidates"]:
+        if (unproven := _unproven(one)) is not None:
+            found.setdefault(unproven, None)
     return list(found)
+
+
+def _unproven(one: Mapping[str, Any]) -> str | None:
+    """What is said of an accuracy that may not hold elsewhere. Nothing of one that was only estimated, which says more."""
+    proof = one["accuracy"].get("proof")
+    if proof is None or proof["how"] is not None or buildjson.estimated(one) is not None:
+        return None
+    return f"{one['id']}: its accuracy may not hold on every processor of the target: {proof['why']}"
 
 
 def _read_from(one: Mapping[str, Any]) -> str | None:

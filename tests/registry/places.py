@@ -12,12 +12,12 @@ import pytest
 from tests.registry.builds import build
 
 from mlpack.digest import Digest, of_bytes
-from mlpack.records import Provenance, Release
 from mlpack.registry import Key, Place, Put, directory, rows
 from mlpack.registry.aliases import Wish, promote
 from mlpack.registry.manifest import Manifest
 from mlpack.registry.places import open_registry
 from mlpack.registry.releases import Registry
+from mlpack.releases import Provenance, Release
 
 PLACES = ["directory", pytest.param("aws", marks=pytest.mark.slow)]
 """What `empty_place` knows. A directory alone is quick."""

@@ -9,11 +9,11 @@ import pytest
 from tests.registry.builds import build
 
 from mlpack.errors import ServiceError
-from mlpack.records import Provenance
 from mlpack.registry import Key, Put, audit, directory, rows
 from mlpack.registry.aliases import Wish, promote, rollback
 from mlpack.registry.releases import Registry
 from mlpack.registry.rows import Reference
+from mlpack.releases import Provenance
 
 
 @pytest.fixture

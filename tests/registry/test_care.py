@@ -16,11 +16,11 @@ from tests.registry.shelf import Shelf
 
 from mlpack import digest
 from mlpack.errors import ServiceError
-from mlpack.records import Release
 from mlpack.registry import Delete, Key, Put, audit, directory, numbered, rows
 from mlpack.registry.care import Report, verify
 from mlpack.registry.releases import Registry
 from mlpack.registry.rows import Reference
+from mlpack.releases import Release
 
 FUNCTION = "artifacts/int8@lambda-zip-x86_64/function.zip"
 

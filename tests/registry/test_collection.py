@@ -18,13 +18,13 @@ from tests.registry.shelf import Shelf
 
 from mlpack.digest import Digest
 from mlpack.errors import RecipeError, ServiceError
-from mlpack.records import Release
 from mlpack.registry import ConflictError, Delete, Put, audit, directory, leases, places, rows
 from mlpack.registry.aliases import Wish, promote, rollback
 from mlpack.registry.care import verify
 from mlpack.registry.collection import Plan, Policy, as_json, collect, plan
 from mlpack.registry.releases import Registry
 from mlpack.registry.rows import Reference
+from mlpack.releases import Release
 
 DAY = 24 * 3600.0
 NOTHING = Policy(newest=0, days=0, tags=(), moves=0, window_days=0, grace_days=0)

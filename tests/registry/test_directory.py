@@ -16,10 +16,10 @@ from tests.registry.builds import build
 
 from mlpack import digest
 from mlpack.errors import RecipeError, ServiceError
-from mlpack.records import Release
 from mlpack.registry import SCHEMA, rows
 from mlpack.registry.directory import Disk, open_registry
 from mlpack.registry.rows import Reference
+from mlpack.releases import Release
 
 MINILM = Reference(name="minilm")
 FUNCTION = "artifacts/int8@lambda-zip-x86_64/function.zip"

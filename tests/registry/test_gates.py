@@ -14,10 +14,11 @@ from tests.registry.builds import build
 from mlpack import report
 from mlpack.buildjson import Record
 from mlpack.errors import ServiceError
-from mlpack.records import Budgets, Release, Result
+from mlpack.records import Budgets, Result
 from mlpack.registry import Place, directory
 from mlpack.registry.gates import Gate, GateError, budget_gates, judge, regression_gates
 from mlpack.registry.policies import Policy
+from mlpack.releases import Release
 
 POLICY = Policy(subject="minilm:prod")
 

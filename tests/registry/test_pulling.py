@@ -15,11 +15,11 @@ from tests.registry.builds import build
 
 from mlpack import digest
 from mlpack.errors import FullDiskError, RecipeError, ServiceError, refusal
-from mlpack.records import Release
 from mlpack.registry import directory, task_root
 from mlpack.registry.directory import Disk
 from mlpack.registry.releases import Registry
 from mlpack.registry.workplace import beside
+from mlpack.releases import Release
 from workshop import Workshop
 
 FUNCTION = "artifacts/int8@lambda-zip-x86_64/function.zip"

@@ -19,7 +19,6 @@ from tests.registry.places import PLACES, empty_place, overwrite
 
 from mlpack import digest
 from mlpack.errors import ExitCode, RecipeError, ServiceError
-from mlpack.records import Provenance
 from mlpack.registry import Delete, Moved, Place, Put, rows
 from mlpack.registry.collection import Policy, collect
 from mlpack.registry.forms import as_json, text
@@ -27,6 +26,7 @@ from mlpack.registry.manifest import NothingChosenError
 from mlpack.registry.places import open_registry
 from mlpack.registry.releases import Registry
 from mlpack.registry.rows import Reference
+from mlpack.releases import Provenance
 
 FUNCTION = "artifacts/int8@lambda-zip-x86_64/function.zip"
 MINILM = Reference(name="minilm")

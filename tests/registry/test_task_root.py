@@ -11,10 +11,10 @@ from tests.registry.builds import build
 from mlpack import digest
 from mlpack.digest import Digest
 from mlpack.errors import PackError, RecipeError, ServiceError
-from mlpack.records import Release
 from mlpack.registry import Moved, directory, task_root
 from mlpack.registry.directory import Files
 from mlpack.registry.releases import Registry
+from mlpack.releases import Release
 from mlpack.targets.unpacking import unpack
 from workshop import Workshop
 

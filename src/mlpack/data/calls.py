@@ -165,6 +165,31 @@ def excerpt(folder: Path, out_dir: Path, most: int, most_bytes: int) -> None:
             chosen.append(number)
             left -= size
     chosen = sorted(chosen) or [min(range(len(listed)), key=lambda number: (_size(listed[number]), number))]
+    _copy(folder, listed, chosen, out_dir)
+
+
+def sample(folder: Path, out_dir: Path, most: int, most_bytes: int, seed: str) -> list[int]:
+    """Writes calls drawn by `seed` into `out_dir`, in the order drawn, `most` at most, and within `most_bytes` but for the first;
+    returns their numbers. Labels stay behind. Reads no numpy.
+    """
+    listed = json.loads((folder / "calls.json").read_bytes())
+
+    def lot(number: int) -> str:
+        return hashlib.sha256(f"{seed}\0{number}".encode()).hexdigest()
+
+    drawn: list[int] = []
+    left = most_bytes
+    for number in sorted(range(len(listed)), key=lot)[:most]:
+        size = _size(listed[number])
+        if not drawn or size <= left:
+            drawn.append(number)
+            left -= size
+    _copy(folder, listed, drawn, out_dir)
+    return drawn
+
+
+def _copy(folder: Path, listed: list[dict[str, Any]], chosen: Sequence[int], out_dir: Path) -> None:
+    """The chosen calls as calls of their own."""
     kept, offset = [], 0
     with (folder / "calls.bin").open("rb") as stream, (out_dir / "calls.bin").open("wb") as out:
         for call in (listed[number] for number in chosen):

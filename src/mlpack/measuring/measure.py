@@ -41,6 +41,8 @@ class Subject:
     root: Path
     memory_mb: int
     interpreter: Path
+    emulator: tuple[str, ...] = ()
+    """Words before the interpreter: the program that runs it as another processor would (see `emulation`)."""
 
     @property
     def threads(self) -> int:
@@ -87,6 +89,7 @@ class Child:
 
     def __init__(self, subject: Subject, calls_dir: Path, cpus: frozenset[int]) -> None:
         self.subject = subject
+        self.timeout_s = _TIMEOUT_S
         self._buffer = b""
         # The child works in the package: what names its files from here must not depend on where that is.
         root, calls_dir, interpreter = subject.root.absolute(), calls_dir.absolute(), subject.interpreter.absolute()
@@ -95,7 +98,7 @@ class Child:
         try:
             with _pinned(cpus):
                 self._process = subprocess.Popen(
-                    [interpreter, "-I", "-S", root / "bootstrap.py", "bench", calls_dir],
+                    [*subject.emulator, interpreter, "-I", "-S", root / "bootstrap.py", "bench", calls_dir],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=self._words,
@@ -147,12 +150,12 @@ class Child:
 
     def _line(self) -> bytes:
         assert self._process.stdout is not None
-        deadline = time.monotonic() + _TIMEOUT_S
+        deadline = time.monotonic() + self.timeout_s
         with selectors.DefaultSelector() as selector:
             selector.register(self._process.stdout, selectors.EVENT_READ)
             while b"\n" not in self._buffer:
                 if not selector.select(timeout=max(0.0, deadline - time.monotonic())):
-                    raise self._failed(f"did not answer within {_TIMEOUT_S:.0f} s")
+                    raise self._failed(f"did not answer within {self.timeout_s:.0f} s")
                 chunk = os.read(self._process.stdout.fileno(), 1 << 20)
                 if not chunk:
                     raise self._failed("ended without an answer")

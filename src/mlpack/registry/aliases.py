@@ -18,11 +18,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from mlpack.errors import RecipeError, ServiceError
-from mlpack.records import Release
 from mlpack.registry import ConflictError, DamagedError, Key, Place, Put, Row, alias_names, leases, numbered, rows
 from mlpack.registry.gates import Gate, GateError
 from mlpack.registry.manifest import is_name
 from mlpack.registry.rows import Move, Reference
+from mlpack.releases import Release
 
 PROMOTE, ROLLBACK = "promote", "rollback"
 

@@ -23,10 +23,10 @@ from mlpack import digest
 from mlpack.digest import Digest
 from mlpack.errors import MlpackError, ServiceError
 from mlpack.oci.transport import HttpError
-from mlpack.records import Release
 from mlpack.registry import DamagedError, DamagedHead, Key, RecordError, Row, audit, marks, numbered, rows, small_rows
 from mlpack.registry.fields import shown
 from mlpack.registry.releases import Damaged, whole
+from mlpack.releases import Release
 
 if TYPE_CHECKING:
     from mlpack.registry.releases import Registry

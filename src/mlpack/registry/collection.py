@@ -15,10 +15,10 @@ from typing import Any
 
 from mlpack.digest import Digest
 from mlpack.errors import RecipeError, ServiceError
-from mlpack.records import Release
 from mlpack.registry import ConflictError, Delete, Place, Put, Stored, aliases, audit, leases, marks, rows
 from mlpack.registry.releases import Registry
 from mlpack.registry.removal import OvertakenError, Progress, Refused, Removed, Remover
+from mlpack.releases import Release
 
 YOUNGEST_S = 2 * leases.YOUNG_S
 """No release that is younger is collected: promotions of the young say nothing beforehand."""

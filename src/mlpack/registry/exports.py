@@ -26,10 +26,10 @@ from mlpack import digest, plain_files, tars
 from mlpack import temporary as held
 from mlpack.digest import Digest
 from mlpack.errors import MlpackError, RecipeError, disk_of
-from mlpack.records import Release
 from mlpack.registry import SCHEMA, Key, Put, Row, audit, policies, rows
 from mlpack.registry.fields import BODY_BYTES, FieldError, Fields, parse
 from mlpack.registry.workplace import is_own_file
+from mlpack.releases import Release
 
 INDEX = "index.jsonl"
 _IN_AN_EXPORT = re.compile(r"index\.jsonl|blobs/sha256/[0-9a-f]{2}/[0-9a-f]{64}")

@@ -8,9 +8,9 @@ from typing import Any
 
 from mlpack import sinks, words
 from mlpack.errors import RecipeError
-from mlpack.records import Release
 from mlpack.registry import Blobs, releases
 from mlpack.registry.releases import Registry, function_zip
+from mlpack.releases import Release
 
 FIELDS = (
     *releases.FIELDS,

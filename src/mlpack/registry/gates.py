@@ -15,9 +15,9 @@ from mlpack import bands, buildjson, diff, stats, summary, words
 from mlpack.buildjson import Record
 from mlpack.diff import Change
 from mlpack.errors import ExitCode, MlpackError, RecipeError, ServiceError
-from mlpack.records import Release
 from mlpack.registry import Place
 from mlpack.registry.policies import Policy
+from mlpack.releases import Release
 
 _ONE = "the chosen"
 """What the chosen candidates of two builds are both called, so that they are compared whatever their ids are."""

@@ -23,8 +23,8 @@ from contextlib import contextmanager, suppress
 
 from mlpack.digest import Digest
 from mlpack.errors import RecipeError, ServiceError
-from mlpack.records import Release
 from mlpack.registry import ConflictError, Delete, Key, Place, Put, Row, marks, rows
+from mlpack.releases import Release
 
 INTENT_S = 24 * 3600.0
 """How long a publisher that was killed keeps collections from what it relied on."""

@@ -10,8 +10,8 @@ from mlpack.errors import RecipeError
 from mlpack.registry import DamagedError
 
 if TYPE_CHECKING:
-    from mlpack.records import Release
     from mlpack.registry.releases import Registry
+    from mlpack.releases import Release
 
 Credentials = Callable[[str], tuple[str, str] | None]
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from mlpack import words
 from mlpack.errors import RecipeError
-from mlpack.records import Provenance
 from mlpack.registry.git import Git
+from mlpack.releases import Provenance
 
 _TEXT_MAX = 256
 

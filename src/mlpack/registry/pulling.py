@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 from mlpack import digest
 from mlpack.digest import Digest
 from mlpack.errors import MlpackError, RecipeError, ServiceError
-from mlpack.records import Release
 from mlpack.registry import Moved, rows
 from mlpack.registry.parallel import side_by_side
 from mlpack.registry.workplace import beside, is_own_file, sync_tree
+from mlpack.releases import Release
 
 if TYPE_CHECKING:
     from mlpack.registry.releases import Registry

@@ -18,7 +18,6 @@ from typing import Any, Protocol, TypeVar
 from mlpack import buildjson, digest, plain_files
 from mlpack.digest import Digest
 from mlpack.errors import RecipeError, ServiceError
-from mlpack.records import Provenance, Release
 from mlpack.registry import (
     SCHEMA,
     ConflictError,
@@ -38,6 +37,7 @@ from mlpack.registry import (
 from mlpack.registry.manifest import ATTESTATIONS, EVIDENCE, Manifest, decode_manifest, folders, manifest_of
 from mlpack.registry.parallel import side_by_side
 from mlpack.registry.rows import Reference
+from mlpack.releases import Provenance, Release
 
 FIELDS = ("image", "zip", "digest", "size", "version")
 """What `show --field` can print: the image by digest, where the function zip lies, the artifact's digest and bytes."""

@@ -16,10 +16,10 @@ from typing import Any
 from mlpack import digest
 from mlpack.digest import Digest
 from mlpack.errors import RecipeError, ServiceError
-from mlpack.records import Provenance, Release
 from mlpack.registry import DamagedError, Delete, Key, Put, Row, numbered
 from mlpack.registry.fields import BODY_BYTES, FieldError, Fields, as_digest, parse, shown
 from mlpack.registry.manifest import Manifest, decode_manifest, is_name, part_of
+from mlpack.releases import Provenance, Release
 
 NAMES = "names"
 POLICIES = "policies"

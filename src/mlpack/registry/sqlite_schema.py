@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlpack.errors import ServiceError
-from mlpack.records import Provenance
 from mlpack.registry import SCHEMA, Delete, Key, Put, rows
 from mlpack.registry.fields import FieldError, as_time, shown
 from mlpack.registry.manifest import decode_manifest
+from mlpack.releases import Provenance
 
 if TYPE_CHECKING:
     import sqlite3

@@ -10,10 +10,10 @@ import shutil
 from pathlib import Path
 
 from mlpack.errors import PackError
-from mlpack.records import Release
 from mlpack.registry import Moved, pulling
 from mlpack.registry.releases import Registry
 from mlpack.registry.workplace import beside
+from mlpack.releases import Release
 from mlpack.targets.unpacking import unpack
 
 

@@ -16,7 +16,6 @@ from pathlib import Path
 
 from mlpack.digest import Digest
 from mlpack.errors import RecipeError, disk_of
-from mlpack.records import Release
 from mlpack.registry import (
     ConflictError,
     DamagedHead,
@@ -37,6 +36,7 @@ from mlpack.registry import (
 from mlpack.registry.exports import Export, Reader, Writer, read_export, temporary
 from mlpack.registry.parallel import side_by_side
 from mlpack.registry.releases import Registry
+from mlpack.releases import Release
 
 _RECORDED = 1000
 """Releases in a record: DynamoDB keeps 400 kB in a row."""

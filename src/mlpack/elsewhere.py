@@ -1,0 +1,102 @@
+"""Packages whose processor or device is not here, judged on this machine: accuracy by twins, and what else can be known.
+
+Of a GPU: times by estimates. Of another architecture: nothing but the accuracy, and that only as far as the shipped bytes, run by
+an emulated processor, have shown it on a sample. Promises: what is not known is left out, and a warning says why. Times nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+from mlpack.errors import MeasureError, PassError
+from mlpack.evidence import Bench, Data
+from mlpack.measuring import emulation, machine
+from mlpack.measuring.emulation import Processor
+from mlpack.packages import Package
+from mlpack.proof import of_device, with_proof
+from mlpack.records import Candidate, Estimate, Measurement, Result, Target
+from mlpack.targets import TARGETS
+
+Judged = dict[str, tuple[Measurement | MeasureError, tuple[Estimate, ...]]]
+"""By candidate: a measurement without times, or what went wrong, and estimates of the times."""
+
+
+def said(target: Target) -> str | None:
+    """What is done for a target that is not here, in words; None for one that is."""
+    if target.arch != machine.arch():
+        return "accuracy under emulation, no times"
+    return "accuracy on this machine's processor, times estimated" if TARGETS[target.kind].device == "gpu" else None
+
+
+def judged(
+    bench: Bench,
+    baseline: Candidate,
+    packed: Mapping[str, Package],
+    results: Mapping[str, Result],
+    data: Data,
+    warn: Callable[[str], None],
+) -> Judged:
+    """What can be known of every package of such a target; `results`: with the models that they were packed of. Nothing where no
+    emulator is here. MeasureError where the baseline of a device fails."""
+    target, here = baseline.target, machine.arch()
+    sample = data.sample(bench.recipe)
+    models = {id_: model for id_ in packed if (model := results[id_].model) is not None}
+    if target.arch == here:
+        twins = {id_: bench.packages.twin(results[id_].candidate, model, sample) for id_, model in models.items()}
+        found: Judged = {}
+        for id_, each in bench.judge(twins, baseline.id, data).items():
+            if isinstance(each, MeasureError):
+                found[id_] = each, ()
+            else:
+                proof = of_device(TARGETS[target.kind].device)
+                found[id_] = with_proof(each, proof), _estimates(bench, results[id_], data, warn)
+        return found
+    try:
+        on = _processor(bench, target, packed[baseline.id].python)
+        twins = {id_: bench.packages.twin(results[id_].candidate, model, sample, here) for id_, model in models.items()}
+        return {id_: (each, ()) for id_, each in _emulated(bench, baseline.id, packed, twins, data, on).items()}
+    except MeasureError as error:
+        warn(
+            f"{target.id}: not measured: this machine is {here}. Build on {target.arch} to measure it, or have its accuracy judged "
+            f"here: {error}"
+        )
+        return {}
+
+
+def _processor(bench: Bench, target: Target, python: str) -> Processor:
+    """The emulated processor for a target's packages. MeasureError says what to install or to name."""
+    assert bench.prover is not None
+    return emulation.foreign(target.arch, bench.prover.find, bench.packages.root_of(target), python)
+
+
+def _emulated(
+    bench: Bench, baseline_id: str, packed: Mapping[str, Package], twins: Mapping[str, Package], data: Data, on: Processor
+) -> dict[str, Measurement | MeasureError]:
+    """A measurement of every package, with its twin's accuracy as far as it gives its twin's outputs on that processor: one that
+    gives others is an error, one that could not be run has no accuracy. MeasureError where the baseline is one of these."""
+    assert bench.prover is not None
+    found = bench.judge(twins, baseline_id, data)
+    alive = {id_: packed[id_] for id_, each in found.items() if isinstance(each, Measurement)}
+    for id_, proof in bench.prover.elsewhere(alive, twins, bench.evaluation(data), on).items():
+        taken = found[id_]
+        if proof.how is None and (id_ == baseline_id or proof.agreement is not None):
+            found[id_] = MeasureError(f"{id_}: {proof.why}")
+        elif isinstance(taken, Measurement):
+            bench.observe(f"{id_}: {proof.how or 'not proven'}: {proof.why}")
+            found[id_] = with_proof(taken, proof) if proof.how else dataclasses.replace(taken, accuracy=None)
+    if isinstance(failed := found[baseline_id], MeasureError):
+        raise failed
+    return found
+
+
+def _estimates(bench: Bench, result: Result, data: Data, warn: Callable[[str], None]) -> tuple[Estimate, ...]:
+    from mlpack import estimate
+
+    assert result.model is not None
+    try:
+        found: tuple[Estimate, ...] = estimate.of_candidate(bench.store.path(result.model.tree), data.dir, result.candidate.target)
+    except PassError as error:
+        warn(f"{result.candidate.id}: its times cannot be estimated: {error}")
+        return ()
+    return found
