@@ -69,6 +69,30 @@ def convolutions(root: Path, recipe: str = RECIPE) -> Workshop:
     return _project(root, helper.make_graph(nodes, "g", ends[:1], ends[1:], stored), (channels, 8, 8), recipe)
 
 
+def recurrent(root: Path, recipe: str = RECIPE) -> Workshop:
+    """Three LSTMs one after the other; the second reads a channel that is nearly nought by weights of a hundred times the size."""
+    import numpy as np
+    from onnx import TensorProto, helper, numpy_helper
+
+    random = np.random.default_rng(7)
+    size, nodes, stored, name = 32, [], [], "x"
+    for layer in range(3):
+        given = random.normal(size=(1, 4 * size, size)).astype("float32") / size**0.5
+        again = random.normal(size=(1, 4 * size, size)).astype("float32") / size**0.5
+        scale = np.ones(size, "float32")
+        if layer == 1:
+            given[:, :, 0], scale[0] = 300.0, 1e-5
+        stored += [numpy_helper.from_array(each, f"{kind}{layer}") for kind, each in (("w", given), ("r", again), ("s", scale))]
+        nodes.append(helper.make_node("Mul", [name, f"s{layer}"], [f"m{layer}"], f"scale{layer}"))
+        ends = [f"w{layer}", f"r{layer}"]
+        nodes.append(helper.make_node("LSTM", [f"m{layer}", *ends], [f"y{layer}"], f"lstm{layer}", hidden_size=size))
+        nodes.append(helper.make_node("Squeeze", [f"y{layer}", "axes"], [f"h{layer}"], f"squeeze{layer}"))
+        name = f"h{layer}"
+    stored.append(numpy_helper.from_array(np.array([1], "int64"), "axes"))
+    ends = [helper.make_tensor_value_info(each, TensorProto.FLOAT, ["steps", 1, size]) for each in ("x", name)]
+    return _project(root, helper.make_graph(nodes, "g", ends[:1], ends[1:], stored), (9, 1, size), recipe)
+
+
 def _project(root: Path, graph: Any, shape: tuple[int, ...], recipe: str) -> Workshop:
     import numpy as np
     import onnx

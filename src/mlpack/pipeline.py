@@ -88,7 +88,7 @@ def build(path: Path, store: Store, roots: tuple[Path, ...], options: Options, c
     programs = {name: options.tools(name) for name in ("aws-lambda-rie", "podman")}
     with recipe.lines_of(path):
         work = _Build(planned, store, (planned.recipe.root, *roots), options, console)
-    with console.step(f"build {planned.recipe.name}: {len(planned.candidates)} candidates"):
+    with console.step(f"build {planned.recipe.name}: {len(planned.candidates)} candidates"), search.remembering():
         results = work.run()
     decision, boots = _decide_and_boot(work, results, programs, console)
     outcome = report.BuildOutcome(

@@ -7,6 +7,7 @@ reader's system is; every text is escaped. It says nothing that `build.json` doe
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,10 @@ from mlpack.stats import Interval
 
 _PARTS = ("runtime", "model", "code")
 """The parts that ship; a base is there already where it runs, and no part of the budget."""
+
+
+_NAMED = 12
+"""Names that are said one by one; of more, how many there are of each kind."""
 
 
 def html(record: Mapping[str, Any]) -> str:
@@ -287,7 +292,8 @@ def _facts(told: Mapping[str, Any]) -> str:
         if value is None or (isinstance(value, (Mapping, list, str)) and not value):
             continue
         if isinstance(value, Mapping):
-            said = f"({_facts(value)})"
+            many = len(value) > _NAMED and all(isinstance(each, str) for each in value.values())
+            said = f"({_facts(Counter(value.values()) if many else value)})"
         elif isinstance(value, list):
             said = f"({', '.join(map(str, value))})"
         else:

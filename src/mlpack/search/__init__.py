@@ -9,17 +9,18 @@ between two rungs, and the search then says so. It decides nothing that `decide`
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from mlpack.evidence import Bench
 from mlpack.ladder import SPARE
 from mlpack.packages import Package
-from mlpack.passes.quantize import rungs
+from mlpack.passes.quantize import ranges, rungs
 from mlpack.records import Candidate, Plan, Result
 from mlpack.search.climbing import Climbing, Means
 from mlpack.targets import TARGETS
 
-__all__ = ["Means", "Search", "foreseen", "held_back"]
+__all__ = ["Means", "Search", "foreseen", "held_back", "remembering"]
 
 
 def held_back(candidate: Candidate, plan: Plan) -> str | None:
@@ -51,6 +52,11 @@ def foreseen(candidate: Candidate, plan: Plan) -> str | None:
         f"if it loses {drop}{slow}: {', '.join(ways)}, until it is inside every budget; at most log2(layers) + {SPARE} "
         f"evaluations, {minutes} min for all candidates (search)"
     )
+
+
+def remembering() -> AbstractContextManager[None]:
+    """While the block runs, what calibration data reach in a graph is looked at once for all its forms."""
+    return ranges.remembered()
 
 
 class Search:

@@ -5,8 +5,10 @@ in; errors are summed inside the graph, so that a call costs the memory of its a
 equal numbers. It ranks: what to do about it is the ladder's business.
 
 A node's damage is the energy of the error that it adds, over the energy of its output, or of the sum that its output goes into: a
-branch that a residual connection outweighs may be wrong by much and do little. Source of the measure, there node by node on whole
-activations: onnxruntime's `qdq_loss_debug`, SQNR.
+branch that a residual connection outweighs may be wrong by much and do little. What reaches an output of the graph with no other
+layer behind it is judged as `fidelity` judges: each channel's error over its own variance, the worst one counting, because a score
+that hardly varies is lost in noise that is nothing beside the others. Source of the measure, there on whole activations:
+onnxruntime's `qdq_loss_debug`, SQNR.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from mlpack.graphs import check, files, versions
 if TYPE_CHECKING:
     import onnx
 
-VERSION = 1
+VERSION = 2
 CALLS = 32
 """Ranks settle after a few calls; a bisection forgives a neighbour in the wrong place."""
 _BYTES = 64 << 20
@@ -36,6 +38,11 @@ _BYTES = 64 << 20
 _SHARED, _LOCAL = "q/", "l{}/"
 _FOLLOWED = 2
 """A bias and a residual connection."""
+_LAYERS = ("Shape", "Size", "Conv", "ConvTranspose", "MatMul", "Gemm", "LSTM", "GRU", "RNN", "Attention", "Einsum")
+_AHEAD = 64
+"""Tensors that are looked at between a layer and an output."""
+_CONSTANT = 1e-9
+"""Of a channel's energy: less variance than that is rounding."""
 _DIGITS = 5
 """Of what is kept: sums differ in their last bits from one processor to the next, ranks should not."""
 
@@ -63,12 +70,12 @@ def rank(float_dir: Path, quantized_dir: Path, nodes: Sequence[str], calls: Path
         files.save(both.graph(), work)
         opened = check.session(work, "ORT_DISABLE_ALL")
         names = [value.name for value in opened.get_outputs()]
-        total = dict.fromkeys(names, 0.0)
+        total: dict[str, Any] = dict.fromkeys(names, 0.0)
         sizes = dict.fromkeys(names, 0.0)
         for feed in _bounded(reader.read(calls, float_dir, signature)):
             for name, value in zip(names, check.run(opened, feed), strict=True):
-                total[name] += float(value)
-                sizes[name] = max(sizes[name], float(value))
+                total[name] = total[name] + value.astype("float64")
+                sizes[name] = max(sizes[name], float(value)) if value.ndim == 0 else 0.0
     weights = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     rows = [_row(node, place, total, sizes, weights) for node, place in placed]
     known = {row.node for row in rows}
@@ -94,6 +101,8 @@ class _Place:
     arrived: str
     read: str | None
     written: str
+    channels: tuple[str, str, str, str] | None = None
+    """Of a layer with none behind it, by channel: sums of squared errors, of values, of their squares; and how many there are."""
 
 
 class _Both:
@@ -115,7 +124,8 @@ class _Both:
                 self._readers.setdefault(name, []).append(node)
         self._results = {value.name for value in graph.output}
         self._added: list[onnx.NodeProto] = []
-        self._outputs: list[str] = []
+        self._outputs: list[Any] = []
+        self._dims = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
         self._known: dict[tuple[str, ...], str] = {}
 
     def compare(self, number: int, node: onnx.NodeProto) -> _Place | None:
@@ -132,12 +142,11 @@ class _Both:
             arrived=self._difference(_SHARED + there, name),
             read=None if read is None else self._reduced("Size", read),
             written=self._reduced("Size", name),
+            channels=None if local is None or not self._ends(name) else self._by_channel(local, name, node),
         )
 
     def graph(self) -> onnx.ModelProto:
         """Everything, with the sums as outputs."""
-        from onnx import TensorProto, helper
-
         both = type(self._model).FromString(self._model.SerializeToString())
         known = {(entry.domain or "ai.onnx") for entry in both.opset_import}
         both.opset_import.extend(each for each in self._quantized.opset_import if (each.domain or "ai.onnx") not in known)
@@ -151,7 +160,7 @@ class _Both:
         both.graph.node.extend(_copy(node, beside) for node in self._quantized.graph.node)
         both.graph.node.extend(self._added)
         del both.graph.output[:]
-        both.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, []) for name in self._outputs)
+        both.graph.output.extend(self._outputs)
         return both
 
     def _renamed(self, name: str) -> str:
@@ -187,6 +196,47 @@ class _Both:
         order = [node for node in self._quantized.graph.node if id(node) in needed]
         self._added.extend(_copy(node, fed, written) for node in order)
         return prefix + name
+
+    def _ends(self, name: str) -> bool:
+        """Whether an output of the graph is reached from this tensor with no layer in between."""
+        waiting, seen = [name], {name}
+        while waiting and len(seen) < _AHEAD:
+            if (each := waiting.pop(0)) in self._results:
+                return True
+            after = [node for node in self._readers.get(each, []) if node.op_type not in _LAYERS]
+            new = [out for node in after for out in node.output if out and out not in seen]
+            seen.update(new)
+            waiting += new
+        return False
+
+    def _by_channel(self, local: str, name: str, node: onnx.NodeProto) -> tuple[str, str, str, str] | None:
+        """Outputs with the sums of a layer's channels; None where its channels are not known."""
+        from onnx import TensorProto, helper
+
+        count = _channels(node, self._dims)
+        if count is None:
+            return None
+        first = node.op_type in ("Conv", "ConvTranspose")
+        label = f"c/{len(self._known)}"
+        made = [
+            helper.make_node("Constant", [], [f"{label}/shape"], value_ints=[0, count, -1] if first else [1, -1, count]),
+            helper.make_node("Constant", [], [f"{label}/axes"], value_ints=[0, 2] if first else [0, 1]),
+            helper.make_node("Reshape", [self._float(name), f"{label}/shape"], [f"{label}/y"]),
+            helper.make_node("Reshape", [self._float(local), f"{label}/shape"], [f"{label}/q"]),
+            helper.make_node("Sub", [f"{label}/q", f"{label}/y"], [f"{label}/d"]),
+            helper.make_node("Mul", [f"{label}/d", f"{label}/d"], [f"{label}/dd"]),
+            helper.make_node("Mul", [f"{label}/y", f"{label}/y"], [f"{label}/yy"]),
+        ]
+        sums = []
+        for kind in ("dd", "y", "yy"):
+            sums.append(f"s/{label}/{kind}")
+            made.append(helper.make_node("ReduceSum", [f"{label}/{kind}", f"{label}/axes"], [sums[-1]], keepdims=0))
+        for each in made:
+            each.name = f"n/{each.output[0]}"
+        self._added += made
+        self._outputs += [helper.make_tensor_value_info(each, TensorProto.FLOAT, [count]) for each in sums]
+        self._known["c", local, name] = label
+        return sums[0], sums[1], sums[2], self._reduced("Size", name)
 
     def _counterpart(self, node: onnx.NodeProto) -> tuple[str, str] | None:
         """A tensor of the quantized graph and one of the float graph that stand for the node's first result."""
@@ -245,7 +295,7 @@ class _Both:
             else:
                 source = self._float(name) if cast else name
                 self._added.append(helper.make_node(operator, [source], [result], f"n/{result}", keepdims=0))
-            self._outputs.append(result)
+            self._outputs.append(helper.make_tensor_value_info(result, TensorProto.FLOAT, []))
         return self._known[key]
 
 
@@ -271,12 +321,39 @@ def _row(node: onnx.NodeProto, place: _Place | None, total: Any, sizes: Any, wei
     read = sizes[place.read] if place.read else 0.0
     moved = max(1.0, read + sizes[place.written])
     work = sizes[place.written] * _inner(node, weights)
+    added = 0.0 if place.error is None else _share(total[place.error], total[place.signal])
     return Row(
         node=node.name,
-        damage=0.0 if place.error is None else _share(total[place.error], total[place.signal]),
+        damage=max(added, _worst(place.channels, total) if place.channels else 0.0),
         arrived=_share(total[place.arrived], total[place.signal]),
         intensity=_rounded(work / moved) if work else math.inf,
     )
+
+
+def _worst(names: tuple[str, str, str, str], total: dict[str, Any]) -> float:
+    """The error of the worst channel over its variance; a channel that never varies says nothing."""
+    import numpy as np
+
+    errors, sums, squares, count = (total[name] for name in names)
+    values = count / len(errors)
+    spread = squares - sums**2 / values
+    varies = spread > _CONSTANT * squares
+    if values < 2 or not varies.any():
+        return 0.0
+    worst = float(np.max(errors[varies] / spread[varies]))
+    return _rounded(worst) if math.isfinite(worst) else math.inf
+
+
+def _channels(node: onnx.NodeProto, dims: dict[str, tuple[int, ...]]) -> int | None:
+    """How many channels a layer gives, where its weight says it."""
+    shape = dims.get(node.input[1], ()) if len(node.input) > 1 else ()
+    if len(shape) < 2:
+        return None
+    if node.op_type == "Conv":
+        return shape[0]
+    if node.op_type == "Gemm":
+        return shape[0] if any(attribute.name == "transB" and attribute.i for attribute in node.attribute) else shape[1]
+    return shape[-1] if node.op_type == "MatMul" else None
 
 
 def _share(error: float, signal: float) -> float:

@@ -9,12 +9,14 @@ that alone makes a range is taken and said, with what it did. Which values a ran
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from itertools import islice
 from math import inf, prod
 from typing import TYPE_CHECKING, Any
 
-from mlpack import temporary
+from mlpack import digest, temporary
 from mlpack.data import reader
 from mlpack.errors import PassError
 from mlpack.graphs import check, files
@@ -70,14 +72,11 @@ def measured(model: onnx.ModelProto, model_dir: Path, names: Sequence[str], want
     PassError for calls that are damaged, do not fit the model or hold what is not finite.
     """
     names = list(dict.fromkeys(names))
-    signature = files.signature_of(model)
-    inputs, count, heaviest = _inputs(model_dir, signature, wanted)
-    tallies = {name: Tally(detailed=wanted.method != "minmax") for name in names}
-    with temporary.directory("ranges", place) as folder:
-        probe = _Probe(model, folder)
-        for group in _groups(probe.sizes(names, heaviest)):
-            _seen(probe, group, _calls(model_dir, signature, wanted), tallies)
-    reasons = {name: _refusal(name, tally, probe.makers, count) for name, tally in tallies.items()}
+    known = _looked_at(model, model_dir, wanted)
+    _look(known, model, model_dir, names, wanted, place)
+    inputs, count = known.inputs, known.count
+    tallies = {name: known.tallies[name] for name in names}
+    reasons = {name: _refusal(name, tally, known.makers, count) for name, tally in tallies.items()}
     refused = {name: reason for name, reason in reasons.items() if reason is not None}
     ranges = {
         name: cuts.cut(tally, wanted.method, wanted.grid, wanted.percentile)
@@ -85,6 +84,61 @@ def measured(model: onnx.ModelProto, model_dir: Path, names: Sequence[str], want
     }  # fmt: skip
     remarks = [*_of_calls(inputs, count), *_of_refused(refused), *_of_outliers(tallies | inputs, ranges, wanted.method)]
     return Measured(ranges=ranges, refused=refused, remarks=tuple(remarks))
+
+
+@dataclass(slots=True)
+class _Look:
+    """What the calls are known to reach in one graph."""
+
+    inputs: dict[str, Tally]
+    count: int
+    heaviest: dict[str, Any]
+    tallies: dict[str, Tally]
+    makers: dict[str, onnx.NodeProto]
+
+
+_KEPT: ContextVar[dict[str, _Look] | None] = ContextVar("ranges", default=None)
+
+
+@contextmanager
+def remembered() -> Iterator[None]:
+    """While the block runs, a tensor of the same graph and calls is looked at once, for all forms that are made of it."""
+    before = _KEPT.set({})
+    try:
+        yield
+    finally:
+        _KEPT.reset(before)
+
+
+def _looked_at(model: onnx.ModelProto, model_dir: Path, wanted: Ranges) -> _Look:
+    """What is known already, or the beginning of it. PassError as `measured`."""
+    kept = _KEPT.get()
+    key = ""
+    if kept is not None:
+        graph = digest.of_bytes(model.SerializeToString(deterministic=True))
+        key = f"{graph} {model_dir} {wanted.calls} {wanted.samples} {wanted.method != 'minmax'}"
+        if key in kept:
+            return kept[key]
+    made = _Look(*_inputs(model_dir, files.signature_of(model), wanted), tallies={}, makers={})
+    if kept is not None:
+        kept[key] = made
+    return made
+
+
+def _look(
+    known: _Look, model: onnx.ModelProto, model_dir: Path, names: Sequence[str], wanted: Ranges, place: Path | None
+) -> None:  # fmt: skip
+    """Add what is not known yet of these tensors."""
+    missing = [name for name in names if name not in known.tallies]
+    if not missing and known.makers:
+        return
+    found = {name: Tally(detailed=wanted.method != "minmax") for name in missing}
+    with temporary.directory("ranges", place) as folder:
+        probe = _Probe(model, folder)
+        known.makers = probe.makers
+        for group in _groups(probe.sizes(missing, known.heaviest)) if missing else ():
+            _seen(probe, group, _calls(model_dir, files.signature_of(model), wanted), found)
+    known.tallies |= found
 
 
 def _calls(model_dir: Path, signature: Signature, wanted: Ranges) -> Iterator[dict[str, Any]]:
