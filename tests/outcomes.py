@@ -44,6 +44,30 @@ GPU = Target(kind="gpu-worker", arch="x86_64", config=None)
 IMAGE = Target(kind="lambda-image", arch="x86_64", config=None)
 
 
+MADE_OF: dict[str, Any] = {
+    "nodes": 3, "size_bytes": 1_300_000,
+    "layers": [{"layer": "MatMul", "size_bytes": 1_200_000, "tensors": 2}, {"layer": None, "size_bytes": 100_000, "tensors": 1}],
+    "tensors": [
+        {"name": "w1", "dtype": "int8", "shape": [768, 1302], "size_bytes": 1_000_000, "layer": "MatMul", "node": "first"},
+        {"name": "w2", "dtype": "float", "shape": [100, 500], "size_bytes": 200_000, "layer": "MatMul", "node": "second"},
+    ],
+    "operators": [
+        {"precision": "int8 dynamic", "operator": "MatMul", "count": 1, "size_bytes": 1_000_000, "operations": 2_000_000},
+        {"precision": "float32", "operator": "MatMul", "count": 1, "size_bytes": 200_000, "operations": 100_000},
+        {"precision": "float32", "operator": "Relu", "count": 1, "size_bytes": 0, "operations": None},
+    ],
+    "products": [
+        {"node": "first", "operator": "MatMul", "precision": "int8 dynamic", "size_bytes": 1_000_000, "operations": 2_000_000},
+        {"node": "second", "operator": "MatMul", "precision": "float32", "size_bytes": 200_000, "operations": 100_000},
+    ],
+    "kept_float": [{
+        "node": "second", "why": "it is tiny", "damage": 0.02, "operator": "MatMul", "size_bytes": 200_000, "operations": 100_000,
+    }],
+    "operations": {"total": 2_100_000, "unknown_shapes": 1, "inputs": {"x": [1, 768]}},
+}  # fmt: skip
+"""What a quantized graph is made of."""
+
+
 def wave(middle: float, n: int = 500, spread: float = 0.04) -> tuple[float, ...]:
     """Timings around a median, the same each time: a slow wave, a fast one and a tail."""
     return tuple(
@@ -204,6 +228,7 @@ def typical() -> BuildOutcome:
     )
     int8 = result(
         "int8",
+        anatomy=MADE_OF,
         artifact=artifact(41_000_000, notes=("bytecode could not be made for python3.13: imports will be about 3 times slower",)),
         measurement=measurement(11.0, 0.355, accuracy=accuracy(0.0035, -0.0005, 0.0075)),
         cost_per_million_usd=0.43,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import replace
 from typing import Any
 
-from tests.outcomes import MACHINE, accuracy, artifact, estimate, measurement, on_gpu, outcome, result, typical
+from tests.outcomes import MACHINE, MADE_OF, accuracy, artifact, estimate, measurement, on_gpu, outcome, result, typical
 
 from mlpack import diff, report
 from mlpack.buildjson import Record
@@ -185,3 +186,61 @@ def test_the_drop_and_how_large_it_may_be_are_said_of_both() -> None:
     assert found.why == "drop 0.0010, at most 0.0030 with 90 % confidence, then drop 0.0200, at most 0.0220 with 90 % confidence"
     assert row(built(0.001), built(0.02), "accuracy.drop", "fp32@lambda-zip-x86_64").change is Change.UNKNOWN
     assert row(built(0.01), built(0.0101), "accuracy.drop").change is Change.SAME
+
+
+def graphs(change: Any) -> tuple[Record, Record]:
+    """Two builds of a candidate, the second with its graph changed."""
+    after = copy.deepcopy(MADE_OF)
+    change(after)
+    return build(result("int8", anatomy=MADE_OF)), build(result("int8", anatomy=after))
+
+
+def test_what_graphs_are_made_of_is_compared_by_layer_type_precision_and_layer() -> None:
+    def back(graph: Any) -> None:
+        graph["size_bytes"] += 3_000_000
+        graph["layers"][0]["size_bytes"] += 3_000_000
+        graph["tensors"][0] |= {"dtype": "float", "size_bytes": 4_000_000}
+        graph["operators"][0] |= {"precision": "float32"}
+        graph["products"][0] |= {"precision": "float32"}
+        graph["kept_float"].append(MADE_OF["kept_float"][0] | {"node": "first", "why": "the search put it back to float"})
+
+    before, after = graphs(back)
+    found = {r.measure: r for r in diff.compare(before, after)}
+    assert (found["weights"].before, found["weights"].after, found["weights"].change) == (1_300_000, 4_300_000, Change.WORSE)
+    assert (found["weights.MatMul"].after, found["weights.MatMul"].why) == (4_200_000, "+250.0 %")
+    assert "weights.unused" not in found
+    assert found["tensor.w1"].change is Change.WORSE
+    assert (found["operators.int8 dynamic"].before, found["operators.int8 dynamic"].after) == (1, 0)
+    assert (found["operators.float32"].before, found["operators.float32"].after) == (2, 3)
+    layer = found["layer.first"]
+    assert (layer.before, layer.after, layer.why) == ("int8 dynamic", "float32", "the search put it back to float")
+    text = diff.text(diff.compare(before, after))
+    assert "layer.first: int8 dynamic → float32  changed  (the search put it back to float)" in text
+    assert "operators.float32: 2 → 3  changed" in text
+    assert "weights.MatMul: 1.20 MB → 4.2 MB  worse" in text
+    json.dumps(diff.as_json(diff.compare(before, after)))
+    assert {r.measure: r for r in diff.compare(after, before)}["weights"].change is Change.BETTER
+
+
+def test_graphs_that_do_not_differ_or_are_not_there_have_no_rows() -> None:
+    before, after = graphs(lambda graph: None)
+    assert not [r for r in diff.compare(before, after) if r.measure.startswith(("weights", "layer", "operators", "tensor"))]
+    del before["candidates"][0]["graph"]
+    (row_,) = [r for r in diff.compare(before, after) if r.measure.startswith("weights")]
+    assert (row_.change, row_.before, row_.after) == (Change.UNKNOWN, None, 1_300_000)
+    del after["candidates"][0]["graph"]
+    assert not [r for r in diff.compare(before, after) if r.measure.startswith("weights")]
+
+
+def test_many_layers_that_moved_are_counted_and_their_names_are_words() -> None:
+    def many(graph: Any) -> None:
+        graph["products"] = [MADE_OF["products"][0] | {"node": f"\x1b[31m::layer {i}", "precision": "fp16"} for i in range(300)]
+
+    _, after = graphs(many)
+    before = copy.deepcopy(after)
+    for product in before["candidates"][0]["graph"]["products"]:
+        product["precision"] = "float32"
+    rows = [r for r in diff.compare(before, after) if r.measure.startswith("layer")]
+    assert len(rows) == 41
+    assert (rows[-1].measure, rows[-1].why) == ("layers", "260 more compute in something else")
+    assert "\x1b" not in diff.text(diff.compare(before, after))

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import workshop as workshop_
-from mlpack import reproduce
+from mlpack import buildjson, reproduce
 from mlpack.digest import of_tree
 from mlpack.errors import PassError, RecipeError
 from mlpack.passes import PASSES
@@ -21,7 +21,7 @@ from mlpack.store import Store
 from workshop import Workshop
 
 VARIANTS = "variants: {float: [], bad: [{quantize: {method: static, samples: 8, keep_float: [nope]}}], good: [quantize]}\n"
-SAID = "quantize: `keep_float` names 'nope', and the graph has no node of that name"
+SAID = "quantize: `keep_float` names 'nope'"
 FOLDER = "repro/bad@lambda-zip-x86_64-quantize"
 
 
@@ -34,7 +34,8 @@ def left(tmp_path_factory: pytest.TempPathFactory) -> Path:
     bad = next(one for one in record["candidates"] if one["variant"] == "bad")
     assert bad["status"] == "failed"
     assert bad["reproduced_by"] == f"{FOLDER}/reproduce.py"
-    assert bad["reasons"] == [SAID, f"to run this step alone, in the build's directory: python {FOLDER}/reproduce.py"]
+    assert bad["reasons"][0].startswith(SAID)
+    assert bad["reasons"][1:] == [f"to run this step alone, in the build's directory: python {FOLDER}/reproduce.py"]
     assert record["chosen"] is not None
     return made.root
 
@@ -51,7 +52,8 @@ def test_a_failed_step_fails_alone_as_it_did_anywhere(failed: Path, left: Path, 
     empty = Store(tmp_path / "elsewhere")
     with pytest.raises(PassError, match=r"keep_float") as error:
         reproduce.told(failed, empty, None)
-    assert str(error.value) == SAID
+    said = next(one for one in buildjson.read(left / "out")["candidates"] if one["variant"] == "bad")["reasons"][0]
+    assert str(error.value) == said
     assert {path.name for path in failed.iterdir()} == {"step.json", "reproduce.py", "model", "calibration"}
 
 

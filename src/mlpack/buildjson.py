@@ -104,6 +104,19 @@ _PROOF = {
     "risks": Many(str),
 }
 
+_GRAPH = {
+    "nodes": int,
+    "size_bytes": int,
+    "layers": Many({"layer": _TEXT, "size_bytes": int, "tensors": int}),
+    "tensors": Many({"name": str, "dtype": str, "shape": Many(int), "size_bytes": int, "layer": _TEXT, "node": _TEXT}),
+    "operators": Many({"precision": str, "operator": str, "count": int, "size_bytes": int, "operations": _COUNT}),
+    "products": Many({"node": str, "operator": str, "precision": str, "size_bytes": int, "operations": _COUNT}),
+    "kept_float": Many({
+        "node": str, "why": _TEXT, "damage": _NUMBER, "operator": _TEXT, "size_bytes": _COUNT, "operations": _COUNT,
+    }),
+    "operations": Maybe({"total": int, "unknown_shapes": int, "inputs": Many(Many(int), keyed=True)}),
+}  # fmt: skip
+
 _CANDIDATE = {
     "id": str,
     "variant": str,
@@ -163,6 +176,7 @@ _CANDIDATE = {
     "search": Later(Maybe(_SEARCH)),
     "reasons": Many(str),
     "reproduced_by": Later(_TEXT),
+    "graph": Later(Maybe(_GRAPH)),
 }
 
 BUDGETS = {

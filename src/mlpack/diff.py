@@ -8,32 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
-from mlpack import bands, buildjson, sinks, stats, summary, words
+from mlpack import bands, buildjson, diff_graphs, sinks, stats, summary, words
 from mlpack.buildjson import Record
+from mlpack.diff_graphs import Change as Change
 from mlpack.metrics import METRICS
 from mlpack.stats import Interval
 
 read = buildjson.read
 """A record from a build's directory or its build.json."""
-
-
-class Change(StrEnum):
-    """What became of one measure of one candidate."""
-
-    BETTER = "better"
-    WORSE = "worse"
-    SAME = "same"
-    INCOMPARABLE = "incomparable"
-    """Measured on different machines, or on different data."""
-    CHANGED = "changed"
-    """Different, but neither better nor worse."""
-    ADDED = "added"
-    REMOVED = "removed"
-    UNKNOWN = "unknown"
-    """Not known on one side."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +120,7 @@ def compare(before: Record, after: Record, only: str | None = None) -> tuple[Row
         rows.append(_accuracy(first, second, falls=falls))
         rows.append(_drop(first, second, before, after))
         rows.extend(_estimates(first, second))
+        rows.extend(Row(candidate=id_, low=None, high=None, **made) for made in diff_graphs.changes(first, second))
     return tuple(rows)
 
 
@@ -171,14 +156,14 @@ def text(rows: Sequence[Row]) -> str:
         values = " → ".join(map(sinks.line, both(row)))
         why = f"  ({sinks.line(row.why)})" if row.why else ""
         said = "" if row.measure == "chosen" else f"  {row.change}"
-        lines.append(f"{'  ' if row.candidate else ''}{row.measure}: {values}{said}{why}")
+        lines.append(f"{'  ' if row.candidate else ''}{sinks.line(row.measure)}: {values}{said}{why}")
     quiet = sum(same.values())
     return "\n".join([*lines, f"{words.count(quiet, 'measure')} unchanged within noise, or not known"])
 
 
 def both(row: Row) -> tuple[str, str]:
     """Before and after as people read them, with as many digits as it takes to tell them apart."""
-    write = _WRITERS.get(row.measure, words.share)
+    write = _WRITERS.get(row.measure) or diff_graphs.writer(row.measure) or words.share
     first, second = row.before, row.after
     if isinstance(first, (int, float)) and isinstance(second, (int, float)) and first != second:
         return words.apart(first, second, write)

@@ -41,8 +41,8 @@ def of_candidate(model_dir: Path, evaluation_calls: Path, target: Target) -> tup
     signature = files.signature_of(files.outline(model_dir))
     usual = usual_shapes(evaluation_calls, model_dir, signature)
     batch = _largest_batch(usual, specification, int(getattr(target.config, "max_batch", 1)))
-    one = graph_work.work_of(model_dir, _filled(usual, 1), evaluation_calls)
-    batched = graph_work.work_of(model_dir, _filled(usual, batch), evaluation_calls) if batch > 1 else one
+    one = graph_work.work_of(model_dir, filled(usual, 1), evaluation_calls)
+    batched = graph_work.work_of(model_dir, filled(usual, batch), evaluation_calls) if batch > 1 else one
     precision = str(specification.get("precision") or _precision(one))
     return roofline.estimate(one, batched, batch, gpus, precision=precision)
 
@@ -84,7 +84,8 @@ def _recorded(folder: Path, model_dir: Path, signature: Signature) -> list[tuple
     ]
 
 
-def _filled(shapes: Shapes, batch: int) -> dict[str, tuple[int, ...]]:
+def filled(shapes: Shapes, batch: int) -> dict[str, tuple[int, ...]]:
+    """Shapes by input, with this many samples where the axis of samples is open."""
     return {name: (batch, *shape[1:]) if shape[:1] == (_FREE,) else shape for name, shape in shapes}
 
 

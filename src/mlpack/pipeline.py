@@ -20,11 +20,13 @@ from typing import TYPE_CHECKING, Any
 
 from mlpack import (
     __version__,
+    anatomy,
     boot,
     cost,
     decide,
     digest,
     elsewhere,
+    examine,
     interrupts,
     licenses,
     output,
@@ -104,7 +106,7 @@ def build(path: Path, store: Store, roots: tuple[Path, ...], options: Options, c
         files={},
     )
     kept = {id_: p.dir for id_, p in work.packages.items() if id_ in results and (options.keep_all or id_ == decision.chosen)}
-    record = output.write(out, outcome, kept, work.scripts())
+    record = output.write(out, outcome, kept, work.failures.scripts())
     console.table(record)
     console.verdict(record)
     if boots is not None:
@@ -126,8 +128,7 @@ class _Build:
         self.baselines: dict[str, Measurement] = {}
         self.float_sizes: dict[str, int] = {}
         self.calibration: Calibration | None = None
-        self._failed: dict[str, tuple[FailedStep, Candidate, str]] = {}
-        """Steps that failed, by where their scripts will lie."""
+        self.failures = reproduce.Failures(store)
         self.source: Model = transform.take_source(planned.recipe, store, roots)
 
     def run(self) -> dict[str, Result]:
@@ -161,7 +162,19 @@ class _Build:
             )
             for target_id in dict.fromkeys(candidate.target.id for candidate in self._all()):
                 self._measure(target_id, results, calibration.judged, searching)
-        return {candidate.id: results[candidate.id] for candidate in self._plan.candidates}
+        return {candidate.id: self._examined(results[candidate.id], calibration.judged) for candidate in self._plan.candidates}
+
+    def _examined(self, result: Result, evaluation: Data) -> Result:
+        """The result with what its model's graph is made of. That is for people: what cannot be found out stops nothing."""
+        if result.model is None or result.model.format != "onnx":
+            return result
+        try:
+            found = examine.graph_of(result.model, evaluation, self._store)
+        except PassError as error:
+            self._console.warn(f"{result.candidate.id}: what its graph is made of cannot be said: {error}")
+            return result
+        kept, damage = anatomy.reasons_of(result.model.steps, result.trail)
+        return dataclasses.replace(result, anatomy=anatomy.with_reasons(found, kept, damage))
 
     def _all(self) -> tuple[Candidate, ...]:
         """Baselines first: what fails for them fails for everything."""
@@ -220,39 +233,13 @@ class _Build:
         except MlpackError as error:
             interrupts.check()
             if candidate in self._plan.baselines:
-                if failed:
-                    raise PassError(f"{error}\n{self._kept(failed[0], candidate, error)}") from error
-                raise
-            script = self._script(failed[0], candidate, str(error)) if failed else None
+                raise self.failures.ended(error, candidate.id, failed) from None
+            script = self.failures.script(candidate.id, str(error), failed)
             return Result(candidate=candidate, model=model, failure=str(error), reproduced_by=script)
-        except Exception as error:
-            if failed and not interrupts.seen():
-                error.add_note(self._kept(failed[0], candidate, error))
-            raise
+        except Exception as error:  # noqa: BLE001 - it goes on, and says where its step's script is
+            raise self.failures.ended(error, candidate.id, failed) from None
         self.packages[candidate.id] = package
         return Result(candidate=candidate, model=model, artifact=package.artifact)
-
-    def _kept(self, failed: FailedStep, candidate: Candidate, error: Exception) -> str:
-        """Leave the script of a step that ends the build in the store; how it is run."""
-        said = f"{type(error).__name__}: {error}"
-        return f"To run this step alone: python {reproduce.keep(failed, candidate.id, said, self._store)}"
-
-    def _script(self, failed: FailedStep, candidate: Candidate, failure: str) -> str:
-        """Where the script of a candidate's failed step will lie; that of another candidate which failed in the same way."""
-        action = transform.action_of(failed.step, failed.tree, failed.bound)
-        for folder, (other, _, said) in self._failed.items():
-            if said == failure and transform.action_of(other.step, other.tree, other.bound) == action:
-                return f"{folder}/{reproduce.SCRIPT}"
-        folder = f"repro/{candidate.id}-{failed.step.name}"
-        self._failed[folder] = (failed, candidate, failure)
-        return f"{folder}/{reproduce.SCRIPT}"
-
-    def scripts(self) -> dict[str, Callable[[Path], None]]:
-        """By folder of the build's directory, who fills it with a failed step."""
-        return {
-            folder: partial(reproduce.write, failed, candidate.id, failure, self._store)
-            for folder, (failed, candidate, failure) in self._failed.items()
-        }
 
     def _measure(self, target_id: str, results: dict[str, Result], evaluation: Data, searching: search.Search) -> None:
         """Put measurements and prices into the results of one target, after forms were found that are worth measuring."""

@@ -352,6 +352,8 @@ class Result:
     """Where a build's directory has the script that runs the failed step alone."""
     over_limit: str | None = None
     trail: Trail | None = None
+    anatomy: Mapping[str, Any] | None = None
+    """What the model's graph is made of; None where there is none, or it could not be found out."""
     """None where nothing was searched for: no step of the candidate can be varied, or the recipe says so."""
 
 

@@ -81,6 +81,7 @@ def _candidate(result: Result, verdict: Verdict, outcome: BuildOutcome) -> Recor
     accuracy = result.measurement.accuracy if result.measurement and not head["is_baseline"] else None
     enough = budgets.samples_that_tell(accuracy, recipe.budgets.accuracy_drop) if accuracy else None
     more = {"search": _search(result.trail), "reasons": list(verdict.reasons), "reproduced_by": result.reproduced_by}
+    more["graph"] = None if result.anatomy is None else dict(result.anatomy)
     return head | _numbers(result, estimates, enough) | more
 
 

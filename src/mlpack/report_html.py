@@ -11,10 +11,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from mlpack import buildjson, sinks, summary, svg, words
+from mlpack import buildjson, explain, sinks, summary, svg, words
 from mlpack.report_style import STYLE
 from mlpack.stats import Interval
 
+_MADE_OF = 12
+"""Rows of each table of what the model is made of; `mlpack explain --json` has them all."""
 _PARTS = ("runtime", "model", "code")
 """The parts that ship; a base is there already where it runs, and no part of the budget."""
 
@@ -35,6 +37,7 @@ def html(record: Mapping[str, Any]) -> str:
             _section("Why", _reasons(record)),
             _plots(record),
             _section("Between int8 and float", _searches(record)),
+            _section("What the model is made of", _made_of(record)),
             _section("Steps", _steps(record)),
             _section("Budgets", _budgets(record)),
             _section("Notes", _notes(record)),
@@ -259,6 +262,23 @@ def _search_table(search: Mapping[str, Any]) -> str:
         rows.append(f'<tr{chosen}><td class="name">{_text(name)}</td>{cells}<td>{_text(tried["why"])}</td></tr>')
     table = f'<table class="plain"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
     return f'<div class="wide">{table}</div>'
+
+
+def _made_of(record: Mapping[str, Any]) -> str:
+    """Of the chosen candidate (else the first that has one), where its bytes are and what it computes in."""
+    known = [one for one in record["candidates"] if one.get("graph") is not None]
+    one = next((one for one in known if one["id"] == record["chosen"]), known[0] if known else None)
+    if one is None:
+        return ""
+    found = one["graph"]
+    tables = []
+    for heading, rows in explain.tables(found):
+        body = "".join(f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in row)}</tr>" for row in rows[:_MADE_OF])
+        more = f"<p>... and {len(rows) - _MADE_OF:,} more</p>" if len(rows) > _MADE_OF else ""
+        table = f'<div class="wide"><table class="plain"><tbody>{body}</tbody></table></div>'
+        tables.append(f"<h3>{_text(heading)}</h3>\n{table}{more}")
+    said = f"{words.size(found['size_bytes'])} of weights, {words.count(found['nodes'], 'node')}; {explain.work(found)}"
+    return "\n".join((f"<p><code>{_text(one['id'])}</code>: {_text(said)}.</p>", *tables))
 
 
 def _steps(record: Mapping[str, Any]) -> str:

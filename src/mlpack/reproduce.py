@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mlpack import __version__, bounded, digest, plain_files, sinks, transform, words
+from mlpack import __version__, bounded, digest, interrupts, plain_files, sinks, transform, words
 from mlpack.digest import Digest
-from mlpack.errors import RecipeError
+from mlpack.errors import PassError, RecipeError, ServiceError
 from mlpack.passes import PASSES
 from mlpack.records import Step
 from mlpack.store import Store
@@ -27,6 +28,46 @@ COPIED_BYTES = 16 << 20
 """Larger trees stay in the store."""
 _SCHEMA = 1
 _STEP_BYTES = 16 << 20
+
+
+class Failures:
+    """The steps of one build that failed, and where their scripts will lie."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._seen: dict[str, tuple[FailedStep, str, str]] = {}
+
+    def script(self, candidate_id: str, failure: str, failed: Sequence[FailedStep]) -> str | None:
+        """Where a candidate's script will lie in the build's directory, which may be that of another that failed in the same way.
+        None where it was no step that failed."""
+        if not failed:
+            return None
+        step = failed[0]
+        action = transform.action_of(step.step, step.tree, step.bound)
+        for folder, (other, _, said) in self._seen.items():
+            if said == failure and transform.action_of(other.step, other.tree, other.bound) == action:
+                return f"{folder}/{SCRIPT}"
+        folder = f"repro/{candidate_id}-{step.step.name}"
+        self._seen[folder] = (step, candidate_id, failure)
+        return f"{folder}/{SCRIPT}"
+
+    def scripts(self) -> dict[str, Callable[[Path], None]]:
+        """By folder of the build's directory, who fills it."""
+        return {
+            folder: partial(write, failed, candidate_id, failure, self._store)
+            for folder, (failed, candidate_id, failure) in self._seen.items()
+        }
+
+    def ended(self, error: Exception, candidate_id: str, failed: Sequence[FailedStep]) -> Exception:
+        """What to raise where a step ends the build: the same, saying where in the store its script is."""
+        if not failed or interrupts.seen() or isinstance(error, RecipeError | ServiceError):
+            return error
+        script = keep(failed[0], candidate_id, f"{type(error).__name__}: {error}", self._store)
+        how = f"To run this step alone: python {script}"
+        if isinstance(error, PassError):
+            return PassError(f"{error}\n{how}")
+        error.add_note(how)
+        return error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

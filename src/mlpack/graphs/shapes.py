@@ -21,6 +21,13 @@ from mlpack.records import Signature, TensorSpec
 if TYPE_CHECKING:
     import onnx
 
+_SHAPED_LIKE = {
+    "DynamicQuantizeMatMul": ("MatMul", "", 2), "MatMulIntegerToFloat": ("MatMul", "", 2), "DynamicQuantizeLSTM": ("LSTM", "", 3),
+    "QAttention": ("Attention", "com.microsoft", 3), "QEmbedLayerNormalization": ("EmbedLayerNormalization", "com.microsoft", 8),
+    "QLinearSigmoid": ("Identity", "", 1), "QLinearLeakyRelu": ("Identity", "", 1), "QLinearSoftmax": ("Identity", "", 1),
+}  # fmt: skip
+"""The engine's integer operators that inference does not know: another operator whose output has the same shape, its domain, and
+how many of the inputs it takes."""
 _LOOKED_AT = 64
 """Recorded calls among which one of the shapes is looked for."""
 
@@ -48,6 +55,19 @@ def resolved(
                 "for them as one message (2 GiB)"
             ) from error
     return inferred, tensors
+
+
+def inferred(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor] | None:
+    """The tensors that inference alone finds, by name, for a graph whose inputs have these shapes, which are written into it.
+    Nothing is run; None where inference cannot take the graph. PassError for a shape that does not fit."""
+    known = tuple(spec for spec in files.inputs_of(model).inputs if spec.name in shapes)
+    _fix(model, Signature(inputs=known, outputs=()), shapes)
+    for node in model.graph.node:
+        if node.op_type in _SHAPED_LIKE:
+            node.op_type, node.domain, most = _SHAPED_LIKE[node.op_type]
+            del node.input[most:]
+    found = symbolic(model)
+    return None if found is None else _known(found)
 
 
 def _fix(model: onnx.ModelProto, signature: Signature, shapes: Mapping[str, tuple[int, ...]]) -> None:

@@ -1,0 +1,38 @@
+"""What a candidate's graph is made of, found out once and kept in the store.
+
+Promises: a rebuild reads what is there and loads no framework; operations are counted for the shapes that the evaluation data have
+most often. It runs no model.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mlpack import transform
+from mlpack.digest import canonical_json
+from mlpack.errors import PassError
+from mlpack.evidence import Data
+from mlpack.graphs import files
+from mlpack.records import Model
+from mlpack.store import Store
+
+_VERSION = 1
+"""Raised when the answer for the same graph and data changes."""
+_FILE = "anatomy.json"
+
+
+def graph_of(model: Model, evaluation: Data, store: Store) -> dict[str, Any]:
+    """The anatomy of an ONNX model's tree. PassError for a graph that cannot be read."""
+    action = {"kind": "anatomy", "version": _VERSION, "model": str(model.tree), "data": str(evaluation.tree)}
+    with store.entry(action) as entry:
+        if not entry.hit:
+            from mlpack import anatomy, estimate
+
+            folder = store.path(model.tree)
+            try:
+                signature = files.inputs_of(files.outline(folder))
+                usual = dict(estimate.filled(estimate.usual_shapes(evaluation.dir, folder, signature), 1))
+            except PassError:
+                usual = None
+            (entry.dir / _FILE).write_bytes(canonical_json(anatomy.of_file(folder / files.MODEL, usual)))
+    return transform.read_json(entry.dir / _FILE)
