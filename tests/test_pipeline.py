@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -293,6 +294,19 @@ def test_a_target_for_another_processor_is_packed_and_said_to_be_unmeasured(work
     workshop_.seed_runtime(workshop.root, workshop.store, arch="arm64")
     record, _ = workshop.build()
     assert record["chosen"] is None or all(one["latency_ms"]["n"] in (0, None) for one in record["candidates"])
+
+
+def test_quick_effort_takes_few_timings_and_says_so(workshop: Workshop) -> None:
+    record, out = workshop.build(effort=pipeline.EFFORTS["quick"])
+    assert record["effort"] == "quick"
+    for one in record["candidates"]:
+        assert 20 <= one["latency_ms"]["n"] <= 100
+        assert len(one["cold_start_ms"]["samples"]) == 3
+        assert one["latency_ms"]["p99"] is None
+    assert re.search(r"measured with .*effort.* quick", (out / "report.md").read_text())
+    workshop.edit(lambda text: text + "budgets: {latency_p99: 1s}\n")
+    with pytest.raises(RecipeError, match=r"--effort quick takes 100 latencies, and budgets.latency_p99 needs 500"):
+        workshop.build(effort=pipeline.EFFORTS["quick"])
 
 
 def test_options_have_defaults_that_build(workshop: Workshop) -> None:

@@ -206,6 +206,7 @@ SHAPE = {
     },
     "source": {"format": str, "digest": _TEXT},
     "machine": _MACHINE,
+    "effort": Later(_TEXT),
     "calibration": Later(Maybe({"source": str, "samples": int, "of": _COUNT})),
     "baseline": {
         "metric": str,

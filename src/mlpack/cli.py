@@ -114,6 +114,7 @@ def plan(recipe: Path, only: str | None, explain: bool, as_json: bool) -> None:
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="A label of the images. May be given again.")
 @click.option("--created", metavar="TIME", help="When the images were created: ISO 8601, or seconds since 1970. [default: 1970]")
 @click.option("--publish", "registry", metavar="REGISTRY", help="Publish the result to this registry when it fits the budgets.")
+@click.option("--effort", type=click.Choice(["full", "quick"]), default="full", help="quick: few timings, no p99. [default: full]")
 @click.option("--verify", is_flag=True, help="Run every step again and compare with what was made before.")
 @as_json
 @quiet_option
@@ -128,6 +129,7 @@ def build(  # noqa: PLR0913 - click hands every option over by itself
     labels: tuple[str, ...],
     created: str | None,
     registry: str | None,
+    effort: str,
     verify: bool,
     as_json: bool,
 ) -> int:
@@ -138,7 +140,7 @@ def build(  # noqa: PLR0913 - click hands every option over by itself
     if registry is not None:
         cli_registry.open_registry(registry)  # a name that is none is said before the work
     with cli_registry.open_console(quiet) as console:
-        said = {"out": out, "only": only, "base": base, "keep_all": keep == "all"}
+        said = {"out": out, "only": only, "base": base, "keep_all": keep == "all", "effort": pipeline.EFFORTS[effort]}
         options = pipeline.Options(tools=programs.finder(os.environ), credentials=_keychain(), facts=facts, **said)  # type: ignore[arg-type]
         shared = _shared_cache(console)
         record, folder = pipeline.build(recipe, _store(verify=verify, tier=shared), (Path.cwd(),), options, console)

@@ -34,6 +34,7 @@ from mlpack import (
     report,
     reproduce,
     search,
+    stats,
     summary,
     transform,
 )  # fmt: skip
@@ -43,7 +44,7 @@ from mlpack.errors import LimitError, MeasureError, MlpackError, PassError, Reci
 from mlpack.evidence import Bench, Data, excerpt, take_data
 from mlpack.graphs import files
 from mlpack.measuring import machine
-from mlpack.measuring.measure import Effort
+from mlpack.measuring.measure import EFFORTS, Effort
 from mlpack.metrics import expectations
 from mlpack.outlook import foresee, is_tokenised, planned_of, proposed, settled_on, told_apart
 from mlpack.packages import Package, Packages
@@ -56,7 +57,7 @@ from mlpack.targets import TARGETS
 from mlpack.targets.contents import NO_FACTS, Facts
 from mlpack.transform import Bindings, FailedStep
 
-__all__ = ["Options", "build", "foresee", "run_package", "shown"]
+__all__ = ["EFFORTS", "Options", "build", "foresee", "run_package", "shown"]
 
 if TYPE_CHECKING:
     from mlpack.console import Console
@@ -85,6 +86,7 @@ def build(path: Path, store: Store, roots: tuple[Path, ...], options: Options, c
     """Build a recipe; the record that `build.json` holds, and where it lies. That nothing fits is an answer: `chosen` is None."""
     began = time.monotonic()
     planned = planned_of(path, options.only)
+    effort = _effort(options.effort, planned)
     out = options.out or Path("out", planned.recipe.name)
     output.check(out)
     programs = {name: options.tools(name) for name in ("aws-lambda-rie", "podman")}
@@ -104,6 +106,7 @@ def build(path: Path, store: Store, roots: tuple[Path, ...], options: Options, c
         calibration=None if work.calibration is None else work.calibration.use,
         seconds=time.monotonic() - began,
         files={},
+        effort=effort,
     )
     kept = {id_: p.dir for id_, p in work.packages.items() if id_ in results and (options.keep_all or id_ == decision.chosen)}
     record = output.write(out, outcome, kept, work.failures.scripts())
@@ -113,6 +116,17 @@ def build(path: Path, store: Store, roots: tuple[Path, ...], options: Options, c
         answered = f", initialised in {boots['init_ms']:.0f} ms, answered {boots['status']}" if boots["status"] else ""
         console.note(f"booted {boots['how']}{answered}")
     return record, out
+
+
+def _effort(effort: Effort, planned: Plan) -> str:
+    """The word for it. RecipeError where a budget could not be shown to hold, however good the model is."""
+    name = next((name for name, known in EFFORTS.items() if known == effort), "other")
+    if name == "quick" and planned.recipe.budgets.latency_p99_ms is not None:
+        raise RecipeError(
+            f"--effort quick takes {effort.samples} latencies, and budgets.latency_p99 needs {stats.P99_SAMPLES}: leave one of the"
+            " two out (a latency_p95 can be held with either)"
+        )
+    return name
 
 
 class _Build:

@@ -41,6 +41,7 @@ class BuildOutcome:
     source_digest: Digest | None
     seconds: float
     calibration: CalibrationUse | None = None
+    effort: str = "full"
     files: Mapping[str, tuple[Digest, int]] = field(default_factory=dict)
 
 
@@ -63,6 +64,7 @@ def build_record(outcome: BuildOutcome) -> Record:
         "source": {"format": recipe.source.format, "digest": _text(outcome.source_digest)},
         "machine": _machine(outcome.machine),
         "calibration": None if outcome.calibration is None else dataclasses.asdict(outcome.calibration),
+        "effort": outcome.effort,
         "baseline": _baseline(outcome),
         "candidates": [_candidate(result, verdicts[result.candidate.id], outcome) for result in outcome.results],
         "chosen": outcome.decision.chosen,

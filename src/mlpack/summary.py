@@ -227,6 +227,9 @@ def notes(record: Mapping[str, Any]) -> list[str]:
             found.setdefault(read, None)
         if one["machine"] is not None and one["machine"] != record["machine"]:
             found.setdefault(f"{one['id']}: measured on {machine(one['machine'])}, not on the machine named below", None)
+    if record.get("effort") == "quick":
+        few = "measured with --effort quick: few timings of each package, too few for a p99; measure in full to release"
+        found.setdefault(few, None)
     if any(one["latency_ms"]["p99"] is None and one["latency_ms"]["n"] for one in record["candidates"]):
         found.setdefault(f"no p99 is given for fewer than {stats.P99_SAMPLES} samples", None)
     isas = {one["accuracy"]["isa"] for one in record["candidates"]} - {None}

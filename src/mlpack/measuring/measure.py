@@ -62,6 +62,15 @@ class Effort:
     throughput_seconds: float = 1.0
 
 
+EFFORTS = {
+    "quick": Effort(
+        cold_starts=3, blocks=5, samples=100, seconds_per_subject=2.0, warmup_seconds=0.2, throughput_seconds=0.3
+    ),
+    "full": Effort(),
+}
+"""By the word that `mlpack build --effort` takes. quick is for a change that is looked at, no release: no p99 rests on it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timings:
     """Raw numbers of one subject. Milliseconds, in the order they were taken."""
