@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 STANDS_OUT = 4.0
-"""Damage is the energy of what a layer adds to the error over that of its output: 4 is one bit of its weights or activations."""
+"""Damage is a share of energy: 4 is one bit of a layer's weights or activations."""
 SPARE = 5
 """Evaluations beside those of one bisection: the bottom, a guess and options."""
 

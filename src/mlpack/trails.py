@@ -42,8 +42,8 @@ class Tried:
 class Trail:
     """How a candidate came to its form. `layers`: how many nodes were quantized at first; `most`: evaluations that it could have
     cost. `taken`: which of `tried` ships; None where none is inside, and what ships (if the budgets let it) is the first.
-    `damage`: of each node that was quantized, the share of its output's energy that quantizing it alone adds as error; largest
-    first, empty where nobody had to know. `ended`: why it ended, in words."""
+    `damage`: of each node that was quantized, what quantizing it alone does to the outputs (the error of their worst channel over
+    its variance); largest first, empty where nobody had to know. `ended`: why it ended, in words."""
 
     layers: int
     most: int

@@ -9,7 +9,7 @@ import pytest
 
 from mlpack import metrics
 from mlpack.errors import MeasureError, RecipeError
-from mlpack.metrics import Scores
+from mlpack.metrics import Scores, channels
 from mlpack.records import MetricSpec
 
 RANDOM = np.random.default_rng(3)
@@ -61,6 +61,21 @@ def test_value_is_the_share_of_the_variance_that_is_kept() -> None:
     assert _fidelity(ours, float_).value == pytest.approx(1 - 0.01)
     assert _fidelity(ours, float_, column=0).value == 1.0
     assert _fidelity(float_, float_).value == 1.0
+
+
+@pytest.mark.parametrize("axes", [(0, 1, 2), (0, 2, 1)], ids=["boxes last", "transposed"])
+def test_what_is_lost_is_what_the_value_lacks_and_goes_on_below_nothing(axes: tuple[int, ...]) -> None:
+    """Without samples or intervals: what ranks layers."""
+    float_ = DETECTOR.transpose(axes)
+    for step in (0.001, 0.05, 0.4):
+        ours = _rounded(float_, step)
+        lost = channels.lost([(row[None], other[None]) for row, other in zip(ours, float_, strict=True)])
+        assert lost == pytest.approx(1 - _fidelity(ours, float_).value)
+    assert channels.lost([(float_, float_)]) == 0.0
+    assert channels.lost([(3 * float_, float_)]) > 1.0
+    assert channels.lost([(float_ * np.nan, float_)]) == float("inf")
+    assert channels.lost([]) == 0.0
+    assert channels.lost([(np.array([1, 2, 3, 5]), np.array([1, 2, 3, 4]))]) == 0.25
 
 
 def test_constant_channel_is_judged_by_its_own_size() -> None:

@@ -15,6 +15,8 @@ from mlpack.errors import PassError
 from mlpack.graphs import files
 from mlpack.passes.quantize import Quantize, damage, ranges, run
 
+CONSTANTS = (("least", [1e-6], "float32"), ("hundred", [100.0], "float32"), ("yes", True, "bool"))
+
 
 def quantized(model: Path, out: Path, **config: Any) -> tuple[str, ...]:
     """The nodes that the pass puts in integers."""
@@ -52,33 +54,43 @@ def test_a_node_that_the_graph_has_not_comes_last(tmp_path: Path) -> None:
     assert (rows[-1].node, rows[-1].damage) == ("ghost", 0.0)
 
 
-def test_a_score_that_hardly_varies_counts_where_nothing_comes_behind(tmp_path: Path) -> None:
-    """The first layer and the last are off by alike; of the last one's outputs, one varies by a hundredth of the others."""
+def test_damage_is_what_arrives_at_the_outputs(tmp_path: Path) -> None:
+    """Three products that are off by alike: in front of a logarithm, in a branch that a sum outweighs, and inside a nested graph's
+    way; and one that nothing reads from the outside."""
     random = np.random.default_rng(3)
-    first, last = (random.normal(size=(64, 64)).astype("float32") / 8 for _ in range(2))
-    last[:, 5] *= 0.0
-    last[0, 5] = 0.02
+    stored = [numpy_helper.from_array(random.normal(size=(64, 64)).astype("float32") / 8, name) for name in ("w1", "w2", "w3")]
+    stored += [numpy_helper.from_array(np.array(value, kind), name) for name, value, kind in CONSTANTS]
+    inner = helper.make_graph(
+        [helper.make_node("Identity", ["c"], ["kept"], "inside")], "then", [], [helper.make_tensor_value_info("kept", 1, None)]
+    )
+    other = helper.make_graph(
+        [helper.make_node("Neg", ["c"], ["turned"], "inside")], "else", [], [helper.make_tensor_value_info("turned", 1, None)]
+    )
     nodes = [
-        helper.make_node("MatMul", ["x", "w1"], ["h"], "first"),
-        helper.make_node("Tanh", ["h"], ["t"], "tanh"),
-        helper.make_node("MatMul", ["t", "w2"], ["s"], "last"),
-        helper.make_node("Reshape", ["s", "shape"], ["r"], "reshape"),
-        helper.make_node("Sigmoid", ["r"], ["y"], "scores"),
+        helper.make_node("MatMul", ["x", "w1"], ["a"], "logged"),
+        helper.make_node("Abs", ["a"], ["positive"], "abs"),
+        helper.make_node("Add", ["positive", "least"], ["safe"], "safe"),
+        helper.make_node("Log", ["safe"], ["first"], "log"),
+        helper.make_node("MatMul", ["x", "w2"], ["b"], "outweighed"),
+        helper.make_node("Mul", ["x", "hundred"], ["large"], "large"),
+        helper.make_node("Add", ["b", "large"], ["second"], "residual"),
+        helper.make_node("MatMul", ["x", "w3"], ["c"], "nested"),
+        helper.make_node("If", ["yes"], ["third"], "if", then_branch=inner, else_branch=other),
     ]
-    stored = [numpy_helper.from_array(first, "w1"), numpy_helper.from_array(last, "w2")]
-    stored.append(numpy_helper.from_array(np.array([-1, 8, 8], "int64"), "shape"))
-    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 64])
-    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 8, 8])
+    x, *results = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 64]) for name in ("x", "first", "second", "third")
+    )
     model = helper.make_model(
-        helper.make_graph(nodes, "g", [x], [y], stored), opset_imports=[helper.make_opsetid("", 17)], ir_version=9
+        helper.make_graph(nodes, "g", [x], results, stored), opset_imports=[helper.make_opsetid("", 17)], ir_version=9
     )
     (tmp_path / "model").mkdir()
     files.save(model, tmp_path / "model")
     files.finish(tmp_path / "model", tmp_path / "model", {})
     calls = calls_dir(tmp_path / "calls", {"x": (4, 64)})
-    named = quantized(tmp_path / "model", tmp_path / "quantized", method="static", calibration=calls, per_channel=False)
+    named = quantized(tmp_path / "model", tmp_path / "quantized", method="dynamic")
     rows = {row.node: row.damage for row in damage.rank(tmp_path / "model", tmp_path / "quantized", named, calls, tmp_path)}
-    assert rows["last"] > 10 * rows["first"]
+    assert set(rows) == {"logged", "outweighed", "nested"}
+    assert rows["logged"] > 10 * rows["nested"] > 100 * rows["outweighed"] > 0
 
 
 def test_calls_are_looked_at_once_for_several_forms_of_a_graph(tmp_path: Path) -> None:

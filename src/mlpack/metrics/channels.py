@@ -71,6 +71,22 @@ def fidelity(spec: MetricSpec, answers: Answers, baseline: Answers) -> scores.Sc
         return against.worst(spec, answers, baseline, lambda name, pairs: _of_output(spec, name, pairs, answers.samples))
 
 
+def lost(pairs: Sequence[against.Pair]) -> float:
+    """What the worst channel of an output lost: its error over its scale, 0 for the same. Not capped, as the metric is: 2 is worse
+    than 1. Of what is no float, the share of values that differ."""
+    import numpy as np
+
+    compared = [pair for pair in pairs if pair[1].size]
+    if not compared or compared[0][1].dtype.kind != "f":
+        return max((float(np.mean(ours != theirs)) for ours, theirs in compared), default=0.0)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        layouts = _with_places([_layout(compared, axis) for axis in _axes(compared)])
+        scales = [np.where(layout.fixed, layout.scale, layout.spread) for layout in layouts]
+        shares = [np.where(layout.wrong == 0, 0.0, layout.wrong / scale) for layout, scale in zip(layouts, scales, strict=True)]
+    worst = max(float(np.nan_to_num(share, nan=np.inf).max()) for share in shares)
+    return worst if np.isfinite(worst) else float("inf")
+
+
 def _of_output(spec: MetricSpec, name: str, pairs: Pairs, samples: tuple[int, ...]) -> scores.Scores:
     import numpy as np
 
