@@ -170,3 +170,17 @@ def test_options_leave_alone_what_the_recipe_says() -> None:
         if option.field in Quantize.__slots__:
             said = Quantize(**{option.field: option.value})
             assert option not in rungs.offered(said, None)
+
+
+def test_options_are_those_that_can_help() -> None:
+    """By what was quantized and how, and by what there is to calibrate with."""
+    convolutions = {"method": "static", "nodes": {"a": "static"}, "quantized": {"Conv": 3}}
+    products = {"method": "dynamic", "nodes": {"a": "dynamic"}, "quantized": {"MatMul": 3}}
+
+    def names(notes: dict[str, Any] | None, *, calibrated: bool = True) -> set[str]:
+        return {option.name for option in rungs.offered(Quantize(per_channel=True), notes, calibrated=calibrated)}
+
+    assert names(convolutions) == {"clipped ranges", "corrected biases"}
+    assert names(products) == {"smoothed channels", "corrected biases"}
+    assert names(products, calibrated=False) == set()
+    assert names(None) == names(convolutions) | names(products)

@@ -137,7 +137,8 @@ class Climbing:
         spend(seconds)
         prefer = self._means.plan.recipe.prefer
         config = next(step.config for step in self._bottom.candidate.steps if step.name == rungs.STEP)
-        self._options = {option.name: option for option in rungs.offered(config, self._notes())}
+        offered = rungs.offered(config, self._notes(), calibrated="calibration" in self._means.bindings)
+        self._options = {option.name: option for option in offered}
         rows = self._ranking
         if first.accurate:  # what is to be gained is time: the nodes where integers pay least go first, whatever they lose
             rows = tuple(sorted(rows, key=lambda row: row.intensity))

@@ -19,13 +19,16 @@ NODES = "keep_float"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
-    """A change of one field. `method`: only where nodes were quantized by it, as the step's notes say; None wherever."""
+    """A change of one field. `method`: only where nodes were quantized by it, as the step's notes say, None wherever; `operators`:
+    only where one of these was, () wherever; `calibrated`: only with data to calibrate with."""
 
     name: str
     field: str
     value: Any
     why: str
     method: str | None = None
+    operators: tuple[str, ...] = ()
+    calibrated: bool = False
 
 
 OPTIONS: tuple[Option, ...] = (
@@ -40,6 +43,15 @@ OPTIONS: tuple[Option, ...] = (
         field="smooth",
         value=True,
         why="channels of activations that outlie are divided, and their weights multiplied: the scale of the others gets finer",
+        operators=("MatMul", "Gemm"),
+        calibrated=True,
+    ),
+    Option(
+        name="corrected biases",
+        field="bias_correction",
+        value=True,
+        why="rounding shifts the mean of a node's outputs; what it shifts is added to the bias",
+        calibrated=True,
     ),
     Option(
         name="clipped ranges",
@@ -47,24 +59,23 @@ OPTIONS: tuple[Option, ...] = (
         value="percentile",
         why="a range that a few values make wide is cut: all others get finer steps",
         method="static",
-    ),
-    Option(
-        name="corrected biases",
-        field="bias_correction",
-        value=True,
-        why="rounding shifts the mean of a node's outputs; what it shifts is added to the bias",
+        calibrated=True,
     ),
 )
 
 
-def offered(config: Any, notes: Mapping[str, Any] | None) -> tuple[Option, ...]:
-    """The options that this config leaves open. `notes`: of the step as it ran with it; None: it did not run yet."""
+def offered(config: Any, notes: Mapping[str, Any] | None, *, calibrated: bool = True) -> tuple[Option, ...]:
+    """The options that this config leaves open. `notes`: of the step as it ran with it; None: it did not run yet. `calibrated`:
+    whether there are data to calibrate with."""
     fields = {each.name: each for each in dataclasses.fields(config)}
-    ran = None if notes is None else {notes.get("method"), *dict(notes.get("nodes", {})).values()}
+    ways = None if notes is None else {notes.get("method"), *dict(notes.get("nodes", {})).values()}
+    kinds = None if notes is None else set(notes.get("quantized", {}))
     return tuple(
         option
         for option in OPTIONS
         if option.field in fields
         and getattr(config, option.field) == fields[option.field].default != option.value
-        and (option.method is None or ran is None or option.method in ran)
+        and (option.method is None or ways is None or option.method in ways)
+        and (not option.operators or kinds is None or not kinds.isdisjoint(option.operators))
+        and (calibrated or not option.calibrated)
     )
