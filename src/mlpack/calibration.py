@@ -65,10 +65,11 @@ def settled(whole: Plan, evaluation: Data, model: Digest, store: Store) -> Calib
     recipe = whole.recipe
     wanted = recipe.calibration
     asked = isinstance(wanted, HeldOut) and wanted.share is not None
-    if not _needed(whole, model, store, useful=asked):
+    if wanted is None or not _needed(whole, model, store, useful=asked):
         return Calibration(judged=evaluation)
-    if not isinstance(wanted, HeldOut):
+    if wanted == INVENTED:
         return _made_up(evaluation, model, store)
+    assert isinstance(wanted, HeldOut)  # the recipe's own data are `given`
     split = _split(wanted, evaluation, store.path(model), recipe.metric)
     if split.held_samples < (1 if asked else USUAL_LEAST):
         said = _too_few(wanted, split)
@@ -145,7 +146,7 @@ def _kept(store: Store, action: dict[str, Any], whole: Data, side: tuple[held_ou
 
 
 def _too_few(wanted: HeldOut, split: held_out.Split) -> str:
-    of = f"the evaluation data has {split.samples} samples"
+    of = f"the evaluation data has {split.samples} samples (equal ones stay together, and those of a call)"
     if wanted.share is None:
         least = f"a share of {USUAL_SHARE:g} gives {split.held_samples} to calibrate on, fewer than {USUAL_LEAST}"
         return f"{of}, of which {least}: give data.calibration, more evaluation data, or `calibration: {{held_out: 0.5}}`"

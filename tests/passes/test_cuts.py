@@ -157,6 +157,14 @@ def test_zero_and_nothing(method: str) -> None:
         cuts.cut(Tally(), method, UNSIGNED)
 
 
+@pytest.mark.parametrize("method", ["entropy", "mse"])
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_zero_is_in_the_middle_only_of_both_signs(method: str, name: str) -> None:
+    tally = tallied(DISTRIBUTIONS[name])
+    grid = SIGNED if DISTRIBUTIONS[name].min() < 0 < DISTRIBUTIONS[name].max() else UNSIGNED
+    assert cuts.cut(tally, method, cuts.CENTRED) == cuts.cut(tally, method, grid)
+
+
 def test_many_zeros_change_nothing_but_the_percentile() -> None:
     values = DISTRIBUTIONS["normal"]
     padded = np.concatenate([values, np.zeros(10 * SAMPLES, np.float32)])

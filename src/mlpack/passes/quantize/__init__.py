@@ -182,7 +182,8 @@ def _called(done: Chosen) -> str:
 def _ranges(config: Quantize) -> ranges.Ranges:
     assert config.calibration is not None
     return ranges.Ranges(
-        calls=config.calibration, samples=config.samples, method=config.calibration_method, percentile=config.percentile
+        calls=config.calibration, samples=config.samples, method=config.calibration_method, percentile=config.percentile,
+        grid=cuts.CENTRED if config.symmetric_activations else cuts.UNSIGNED,
     )  # fmt: skip
 
 

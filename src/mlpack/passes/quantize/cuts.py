@@ -41,16 +41,20 @@ _SMALLER = 0.9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grid:
-    """What a range becomes: so many steps over it, or for `symmetric` over as much on both sides of zero."""
+    """What a range becomes: so many steps over it, or for `symmetric` over as much on both sides of zero (`if_signed`: where what
+    was reached lies on both sides; else 255 over it)."""
 
     steps: int = 255
     symmetric: bool = False
+    if_signed: bool = False
 
 
 UNSIGNED = Grid()
 """0 to 255 over a range whose ends differ, or as well -128 to 127."""
 SIGNED = Grid(steps=254, symmetric=True)
 """-127 to 127, as TensorRT has it."""
+CENTRED = Grid(steps=254, symmetric=True, if_signed=True)
+"""Zero in the middle where there are both signs."""
 
 
 def check(samples: int, percentile: float) -> None:
@@ -66,6 +70,7 @@ def cut(tally: Tally, method: str, grid: Grid, percentile: float = PERCENTILE) -
     if tally.low is None or tally.high is None:
         raise ValueError("no call had values in this tensor")
     low, high = tally.low.value, tally.high.value
+    grid = UNSIGNED if grid.if_signed and not low < 0 < high else grid
     reach = max(-low, high)
     if method == "minmax" or reach == 0:
         return low, high
