@@ -93,6 +93,32 @@ def rootfs(suite: str) -> Path:
     return kept
 
 
+_ARM64 = ("libc6", "libgcc-s1", "libstdc++6", "zlib1g", "libexpat1", "libffi8", "libssl3", "liblzma5", "libpython3", "python3")
+"""Beginnings of the packages that Python and the engine's library need."""
+
+
+def arm64_root(suite: str) -> Path:
+    """As much of an arm64 Debian as its Python and the engine need, unpacked and not configured: none of it has run. Read only."""
+    kept = cache() / f"arm64-{suite}"
+    with _made_once(kept) as partial:
+        if partial:
+            made = program("debootstrap")
+            options = ("--download-only", "--arch=arm64", "--variant=minbase", "--include=python3")
+            fetched = partial.with_name(f"{partial.name}.debs")
+            shutil.rmtree(fetched, ignore_errors=True)
+            _run(str(made), *options, suite, str(fetched))
+            (partial / "usr/lib").mkdir(parents=True)
+            (partial / "lib").symlink_to("usr/lib")
+            for package in sorted(fetched.glob("var/cache/apt/archives/*.deb")):
+                if package.name.startswith(_ARM64):
+                    _run("dpkg-deb", "--extract", str(package), str(partial / "one"))
+                    shutil.copytree(partial / "one/usr", partial / "usr", symlinks=True, dirs_exist_ok=True)
+                    shutil.rmtree(partial / "one")
+            shutil.rmtree(fetched)
+            partial.rename(kept)
+    return kept
+
+
 def python_of(rootfs: Path, version: str) -> Path:
     """A directory for PATH that holds `python<version>`: the root file system's own interpreter, run through its own loader.
 
