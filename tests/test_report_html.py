@@ -12,7 +12,7 @@ from tests.hostile import CONTROL, LOG, MARKDOWN
 from tests.outcomes import IMAGE, accuracy, measurement, on_an_estimate, outcome, result, typical
 from tests.test_report import HOSTILE, golden, without_samples
 
-from mlpack import report, report_html, svg
+from mlpack import report, report_html, summary, svg
 from mlpack.records import Budgets
 from mlpack.stats import Interval
 
@@ -108,6 +108,80 @@ def test_hostile_names_stay_text() -> None:
     assert "\u202e" not in made
     for plot in re.findall(r"<svg.*?</svg>", made, re.DOTALL):
         ElementTree.fromstring(plot)
+
+
+def searched(names: str = "node") -> dict[str, Any]:
+    """A record whose int8 candidate was searched for: three forms, of which the last ships."""
+    record = report.build_record(typical())
+    one = next(each for each in record["candidates"] if each["variant"] == "int8")
+    forms = [
+        ("as it is said", (), 0.2, "drop 0.2 exceeds the budget"),
+        ("2 of 9 layers float", ("a", "b"), 0.004, "inside"),
+        ("smoothed", (), None, "it failed"),
+    ]
+    one["search"] = {
+        "layers": 9,
+        "most": 8,
+        "taken": 1,
+        "ended": "inside every budget",
+        "seconds": 12.0,
+        "damage": [{"node": f"{names}{each}", "damage": None if each == "a" else 0.25} for each in "abc"],
+        "tried": [
+            {
+                "name": f"{names} {name}",
+                "kept_float": [f"{names}{each}" for each in kept],
+                "options": {},
+                "fits": drop == 0.004,
+                "why": f"{names} {why}",
+                "seconds": 4.0,
+                "metric": "top1",
+                "value": None if drop is None else 0.9 - drop,
+                "drop": drop,
+                "ci_low": None if drop is None else drop - 0.001,
+                "ci_high": None if drop is None else drop + 0.002,
+                "ratio": 0.41 if drop == 0.004 else None,
+                "size_bytes": 30_000_000,
+            }
+            for name, kept, drop, why in forms
+        ],
+    }
+    return record
+
+
+def test_page_draws_every_form_of_a_search_against_the_budget() -> None:
+    made, _ = page(searched())
+    (plot,) = (each for each in re.findall(r"<svg.*?</svg>", made, re.DOTALL) if "of each form of" in each)
+    read = ElementTree.fromstring(plot)
+    assert str(read.get("aria-label")).startswith("Accuracy drop of each form of int8@")
+    assert "budget 0.01" in plot
+    assert plot.count("<circle") == 2  # the third has no number
+    assert plot.count('class="dist marked"') == 1
+    assert "nodea (–), nodeb (0.2500)" in made
+    assert "0.41 × float" in made
+    (told,) = summary.searches(searched())
+    assert "3 forms tried, at most 8 for 9 layers, in 12 s: node 2 of 9 layers float (nodea, nodeb)" in told
+    assert "drop 0.0040 instead of 0.2000" in told
+    assert "3 forms tried" in report.markdown(searched())
+
+
+def test_names_of_layers_stay_text() -> None:
+    made, read = page(searched(HOSTILE))
+    assert not {"script", "img"} & {tag for tag, _ in read.seen}
+    assert "\x1b" not in made
+    for plot in re.findall(r"<svg.*?</svg>", made, re.DOTALL):
+        ElementTree.fromstring(plot)
+
+
+def test_a_search_that_found_nothing_says_how_near_it_came() -> None:
+    record = searched()
+    one = next(each for each in record["candidates"] if each["search"])
+    one["search"] |= {"taken": None, "ended": "the search's 5 minutes were over before rung 4 (search.minutes)"}
+    (told,) = summary.searches(record)
+    assert "minutes were over before rung 4 (search.minutes); the smallest drop was 0.0040" in told
+    one["search"]["tried"][1]["name"] = "float"
+    one["search"]["taken"] = 1
+    (told,) = summary.searches(record)
+    assert "so float ships under this name" in told
 
 
 def test_page_without_numbers_leaves_the_plots_out() -> None:

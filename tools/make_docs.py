@@ -88,6 +88,11 @@ Otherwise a mapping of names to chains: `int8: [{quantize: {method: dynamic}}]`,
 The export to ONNX, the clean-up after it and the final optimization are added where a chain does not name them; the
 architecture comes from the target.
 
+A candidate with a `quantize` step that loses more than `accuracy_drop`, or is slower or larger than its float where
+`prefer` or a budget asks for that, is looked at again: which of its layers do the damage, and which have to stay float.
+At most log2(layers) + 5 forms of it are made, packed and judged, for as long as `search` allows; the first inside every
+budget ships, and the report shows them all. What a step says stays as it is said: with `keep_float` nothing is searched.
+
 Calibration data is used by static quantization, by `precision` in int8 and mixed, and by structured pruning of torch
 models: the statistics of batch normalisation, which were those of a network with all its channels, are measured anew on
 it (no labels are needed).
