@@ -114,3 +114,28 @@ def test_a_damaged_file_is_an_error_with_its_name(data: bytes, tmp_path: Path) -
     (tmp_path / "model.onnx").write_bytes(data)
     with pytest.raises(PassError, match=r"model\.onnx"):
         anatomy.of_file(tmp_path / "model.onnx")
+
+
+def test_the_engines_own_integer_operators_are_counted(tmp_path: Path) -> None:
+    """As an optimised graph has them: channels last, and names that onnx's inference does not know."""
+    one, zero = np.float32(0.1), np.uint8(128)
+    stored = {
+        "s": one, "z": zero, "w": np.ones((4, 2, 1, 1), np.int8), "ws": np.ones(4, np.float32), "wz": np.zeros(4, np.int8),
+        "shape": np.array([-1, 2, 2, 2]), "flat": np.array([-1, 16]), "m": np.ones((16, 3), np.int8), "ms": one, "mz": np.int8(0),
+    }  # fmt: skip
+    own = {"domain": "com.microsoft"}
+    nodes = [
+        helper.make_node("Reshape", ["x", "shape"], ["r"]),
+        helper.make_node("QuantizeLinear", ["r", "s", "z"], ["q"]),
+        helper.make_node("QLinearConv", ["q", "s", "z", "w", "ws", "wz", "s", "z"], ["c"], "conv_token_12", channels_last=1, **own),
+        helper.make_node("QLinearAdd", ["c", "s", "z", "c", "s", "z", "s", "z"], ["a"], "add", **own),
+        helper.make_node("Reshape", ["a", "flat"], ["f"]),
+        helper.make_node("DequantizeLinear", ["f", "s", "z"], ["d"]),
+        helper.make_node("DynamicQuantizeMatMul", ["d", "m", "ms", "mz"], ["y"], "product_integer", **own),
+    ]
+    found = anatomy.of_file(write(tmp_path, nodes, stored), {"x": (5, 8)})
+    assert found["operations"]["unknown_shapes"] == 0
+    products = {row["node"]: (row["precision"], row["operations"]) for row in found["products"]}
+    assert products["product"] == ("int8 dynamic", 2 * 5 * 16 * 3)
+    assert products["conv"][0] == "int8 static"
+    assert products["conv"][1] >= 2 * (5 * 2 * 2 * 4) * 2

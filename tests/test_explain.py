@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from pathlib import Path
@@ -170,6 +171,35 @@ def test_options_that_mean_nothing_there_are_refused(tmp_path: Path) -> None:
     (tmp_path / "build.json").write_bytes(buildjson.encode(record()))
     with pytest.raises(RecipeError, match="--shape is for a package or a model"):
         explain.of(tmp_path, None, {"x": (1,)})
+
+
+def test_odd_models_of_others_are_explained_as_far_as_they_go(tmp_path: Path) -> None:
+    import numpy as np
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    held = numpy_helper.from_array(np.ones(3, np.float32), "w")
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    one = helper.make_model(helper.make_graph([helper.make_node("Identity", ["w"], ["y"])], "g", [], [y], [held]))
+    sequence = helper.make_tensor_sequence_value_info("x", TensorProto.FLOAT, [2])
+    at = helper.make_node("SequenceAt", ["x", "i"], ["y"])
+    zero = numpy_helper.from_array(np.int64(0), "i")
+
+    def explained(model: onnx.ModelProto) -> dict[str, Any]:
+        onnx.save(model, tmp_path / "odd.onnx")
+        explain.text(found := explain.of(tmp_path / "odd.onnx"))
+        return found
+
+    assert (explained(one)["size_bytes"], explained(one)["operations"]["total"]) == (12, 0)
+    assert explained(helper.make_model(helper.make_graph([at], "g", [sequence], [y], [zero])))["size_bytes"] == 8
+    for field, value in (("dims", [2**62, 2**40]), ("dims", [-5]), ("data_type", 77)):
+        changed = copy.deepcopy(one)
+        (tensor,) = changed.graph.initializer
+        if field == "dims":
+            tensor.dims[:] = value
+        else:
+            tensor.data_type = value
+        assert explained(changed)["size_bytes"] == 12
 
 
 def test_a_model_cut_off_is_an_error(tmp_path: Path) -> None:

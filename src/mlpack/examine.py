@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mlpack import transform
+from mlpack import anatomy, transform
 from mlpack.digest import canonical_json
 from mlpack.errors import PassError
 from mlpack.evidence import Data
@@ -16,17 +16,15 @@ from mlpack.graphs import files
 from mlpack.records import Model
 from mlpack.store import Store
 
-_VERSION = 1
-"""Raised when the answer for the same graph and data changes."""
 _FILE = "anatomy.json"
 
 
 def graph_of(model: Model, evaluation: Data, store: Store) -> dict[str, Any]:
     """The anatomy of an ONNX model's tree. PassError for a graph that cannot be read."""
-    action = {"kind": "anatomy", "version": _VERSION, "model": str(model.tree), "data": str(evaluation.tree)}
+    action = {"kind": "anatomy", "version": anatomy.VERSION, "model": str(model.tree), "data": str(evaluation.tree)}
     with store.entry(action) as entry:
         if not entry.hit:
-            from mlpack import anatomy, estimate
+            from mlpack import estimate
 
             folder = store.path(model.tree)
             try:

@@ -12,7 +12,7 @@ from typing import Any
 
 from mlpack import anatomy, buildjson, plain_files, sinks, summary, temporary, words
 from mlpack.anatomy import Shapes
-from mlpack.errors import RecipeError
+from mlpack.errors import PassError, RecipeError
 from mlpack.graphs import files
 from mlpack.targets import unpacking
 
@@ -86,8 +86,12 @@ def _why_none(one: Mapping[str, Any]) -> str:
 def _of_model(kind: str, name: str, path: Path, shapes: Shapes | None) -> dict[str, Any]:
     if not path.is_file():  # a pipe or a device would be read for ever
         raise RecipeError(f"{path}: not a file: put the model's own file there")
-    signature = files.inputs_of(files.load_file(path, outline=True))
-    given = {spec.name: tuple(axis if isinstance(axis, int) else 1 for axis in spec.shape) for spec in signature.inputs}
+    model = files.load_file(path, outline=True)
+    try:
+        inputs = files.inputs_of(model).inputs
+    except PassError:  # sequences, or inputs without a rank: there are no shapes to count operations for
+        inputs = ()
+    given = {spec.name: tuple(axis if isinstance(axis, int) else 1 for axis in spec.shape) for spec in inputs}
     if unknown := sorted(set(shapes or {}) - set(given)):
         raise RecipeError(f"--shape: {name} has no input {unknown[0]!r} (it has {', '.join(map(repr, given)) or 'none'})")
     found = anatomy.with_reasons(anatomy.of_file(path, given | dict(shapes or {})), {})
@@ -164,8 +168,12 @@ def _share(size: int, total: int) -> str:
 
 
 def _part(operations: int | None, found: Mapping[str, Any]) -> str:
-    total = (found["operations"] or {}).get("total")
-    return "–" if operations is None or not total else f"{_share(operations, total)} of operations"
+    counted = found["operations"] or {"total": 0, "unknown_shapes": 0}
+    if operations is None or not counted["total"]:
+        return "–"
+    # A share of what is known says nothing where much is not.
+    whole = not counted["unknown_shapes"]
+    return f"{_share(operations, counted['total'])} of operations" if whole else f"{_million(operations)} operations"
 
 
 def _million(count: float) -> str:

@@ -64,6 +64,12 @@ def test_the_engines_own_operators_say_it_by_name(op: str, domain: str, precisio
     assert (layer.precision, layer.operator) == (precision, was)
 
 
+def test_what_the_optimiser_fused_is_what_it_was() -> None:
+    fused = node("FusedConv", "x w", "y", domain="com.microsoft")
+    (layer,) = precisions.layers(graph([fused], {"w": np.ones((1, 1, 1, 1), np.float32)}))
+    assert (layer.operator, layer.precision, layer.product) == ("Conv", "float32", True)
+
+
 def test_eight_bits_in_blocks_are_told_from_four() -> None:
     (layer,) = precisions.layers(graph([node("MatMulNBits", "x w", "y", domain="com.microsoft", bits=8)], SCALE))
     assert layer.precision == "8-bit weights"

@@ -22,8 +22,8 @@ STATIC, DYNAMIC, CONVERSIONS, WHOLE, CONTROL, UNKNOWN = (
 FLOATS: Mapping[int, str] = {1: "float32", 10: "fp16", 11: "float64", 16: "bf16"}
 """By ONNX's numbers of element types."""
 PRODUCTS = frozenset({
-    "Conv", "ConvTranspose", "FusedConv", "NhwcConv", "MatMul", "Gemm", "FusedMatMul", "FusedGemm", "LSTM", "GRU", "RNN",
-    "Attention", "MultiHeadAttention", "GroupQueryAttention", "Einsum", "EmbedLayerNormalization",
+    "Conv", "ConvTranspose", "FusedConv", "NhwcConv", "NhwcFusedConv", "MatMul", "Gemm", "FusedMatMul", "FusedGemm", "LSTM", "GRU",
+    "RNN", "Attention", "MultiHeadAttention", "GroupQueryAttention", "Einsum", "EmbedLayerNormalization",
 })  # fmt: skip
 """Operators that a quantizer may put into integers for the sake of their weights or time; those of two activations count too."""
 _INTEGER = {
@@ -33,6 +33,8 @@ _INTEGER = {
 }  # fmt: skip
 _BLOCKED = {"MatMulNBits": "MatMul", "GatherBlockQuantized": "Gather", "MatMulBnb4": "MatMul"}
 _CONVERT = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Cast", "CastLike"})
+_FUSED = {"FusedConv": "Conv", "NhwcConv": "Conv", "NhwcFusedConv": "Conv", "FusedMatMul": "MatMul", "FusedGemm": "Gemm"}
+"""The engine's own names of operators that it has joined others to."""
 _PASSING = frozenset({"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Cast", "Dropout"})
 _TO_BOOL = frozenset({
     "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not", "And", "Or", "Xor", "IsNaN", "IsInf",
@@ -136,7 +138,7 @@ class _Graph:
         if op.startswith("QLinear"):
             plain = op.removeprefix("QLinear")
             return Layer(name=name, operator=plain, precision=STATIC, product=plain in PRODUCTS)
-        return Layer(name=name, operator=op, precision=self._precision(node), product=op in PRODUCTS)
+        return Layer(name=name, operator=_FUSED.get(op, op), precision=self._precision(node), product=op in PRODUCTS)
 
     def _precision(self, node: Any) -> str:
         op = node.op_type

@@ -22,12 +22,17 @@ if TYPE_CHECKING:
     import onnx
 
 _SHAPED_LIKE = {
-    "DynamicQuantizeMatMul": ("MatMul", "", 2), "MatMulIntegerToFloat": ("MatMul", "", 2), "DynamicQuantizeLSTM": ("LSTM", "", 3),
-    "QAttention": ("Attention", "com.microsoft", 3), "QEmbedLayerNormalization": ("EmbedLayerNormalization", "com.microsoft", 8),
-    "QLinearSigmoid": ("Identity", "", 1), "QLinearLeakyRelu": ("Identity", "", 1), "QLinearSoftmax": ("Identity", "", 1),
+    "DynamicQuantizeMatMul": ("MatMul", "", slice(2)), "MatMulIntegerToFloat": ("MatMul", "", slice(2)),
+    "DynamicQuantizeLSTM": ("LSTM", "", slice(3)), "QAttention": ("Attention", "com.microsoft", slice(3)),
+    "QEmbedLayerNormalization": ("EmbedLayerNormalization", "com.microsoft", slice(8)),
+    "QLinearSigmoid": ("Identity", "", slice(1)), "QLinearLeakyRelu": ("Identity", "", slice(1)),
+    "QLinearSoftmax": ("Identity", "", slice(1)), "QLinearConcat": ("Concat", "", slice(2, None, 3)),
+    "QLinearAdd": ("Add", "", slice(0, 4, 3)), "QLinearMul": ("Mul", "", slice(0, 4, 3)), "QGemm": ("Gemm", "", slice(0, 4, 3)),
+    "QLinearConv": ("QLinearConv", "", slice(None)), "QLinearAveragePool": ("AveragePool", "", slice(1)),
+    "QLinearGlobalAveragePool": ("GlobalAveragePool", "", slice(1)),
 }  # fmt: skip
 """The engine's integer operators that inference does not know: another operator whose output has the same shape, its domain, and
-how many of the inputs it takes."""
+which of the inputs it takes."""
 _LOOKED_AT = 64
 """Recorded calls among which one of the shapes is looked for."""
 
@@ -62,12 +67,47 @@ def inferred(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> d
     Nothing is run; None where inference cannot take the graph. PassError for a shape that does not fit."""
     known = tuple(spec for spec in files.inputs_of(model).inputs if spec.name in shapes)
     _fix(model, Signature(inputs=known, outputs=()), shapes)
-    for node in model.graph.node:
-        if node.op_type in _SHAPED_LIKE:
-            node.op_type, node.domain, most = _SHAPED_LIKE[node.op_type]
-            del node.input[most:]
+    _translate(model)
+    # onnx's own inference takes milliseconds, and is enough for most graphs; the symbolic one has to import sympy first.
+    quick = _quick(model)
+    if quick is not None and not _holes(model, quick):
+        return quick
     found = symbolic(model)
-    return None if found is None else _known(found)
+    return quick if found is None else (quick or {}) | _known(found)
+
+
+def _translate(model: onnx.ModelProto) -> None:
+    """Operators of the engine's own as such that inference knows; those with channels last between transpositions."""
+    from onnx import helper
+
+    nodes = []
+    for node in model.graph.node:
+        if node.op_type not in _SHAPED_LIKE or not node.domain:
+            nodes.append(node)
+            continue
+        op, domain, which = _SHAPED_LIKE[node.op_type]
+        last = any(each.name == "channels_last" and each.i for each in node.attribute)
+        node.op_type, node.domain = op, domain
+        taken = list(node.input)[which]
+        node.input[:] = taken
+        nodes.append(node)
+        if last and taken and node.output:
+            given, made = taken[0], node.output[0]
+            node.input[0], node.output[0] = f"{made}/given", f"{made}/made"
+            nodes.insert(-1, helper.make_node("Transpose", [given], [f"{made}/given"], perm=[0, 3, 1, 2]))
+            nodes.append(helper.make_node("Transpose", [f"{made}/made"], [made], perm=[0, 2, 3, 1]))
+    copies = [type(node).FromString(node.SerializeToString()) for node in nodes]
+    del model.graph.node[:]
+    model.graph.node.extend(copies)
+
+
+def _quick(model: onnx.ModelProto) -> dict[str, Tensor] | None:
+    import onnx
+
+    try:
+        return _known(onnx.shape_inference.infer_shapes(model, data_prop=True))
+    except (*check.TOOL_ERRORS, onnx.shape_inference.InferenceError):
+        return None
 
 
 def _fix(model: onnx.ModelProto, signature: Signature, shapes: Mapping[str, tuple[int, ...]]) -> None:
