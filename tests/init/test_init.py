@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +160,8 @@ def test_torch_finds_a_factory_without_running_it(folder: Path) -> None:
     [
         ("m.onnx", b"\x08\x09truncated", "cannot be read as an ONNX model"),
         ("m.onnx", b"", "has no inputs"),
-        ("m.pt", b"", "none of a Hugging Face directory"),
+        ("m.keras", b"", "none of a Hugging Face directory"),
+        ("m.pt", b"PK\x03\x04broken", "cannot be read as a file of torch.save"),
         ("d/config.json", b"[1, 2", "is damaged"),
         ("d/config.json", b"[]", "is damaged"),
         ("d/model.onnx", b"", "name one of the models in it (model.onnx)"),
@@ -172,6 +174,44 @@ def test_what_is_no_model_says_so(folder: Path, name: str, content: bytes, said:
     with pytest.raises(RecipeError) as raised:
         init.suggest(path.parent if name.startswith("d/") else path)
     assert said in str(raised.value)
+
+
+def test_what_torch_saved_is_told_apart_without_running_it(folder: Path) -> None:
+    import torch
+
+    net = torch.nn.Sequential(torch.nn.Linear(4, 3))
+    torch.save(net.state_dict(), folder / "weights.pt")
+    (folder / "nets.py").write_text("raise SystemExit('executed')\ndef build(): pass\n")
+    (folder / "eval.npz").touch()
+    read = _loaded(init.suggest(Path("weights.pt")))
+    assert (read.source.reference, read.source.weights) == ("nets:build", "weights.pt")
+
+    torch.save(net, folder / "whole.pth")
+    with pytest.raises(RecipeError, match=r"a pickle of a whole module[^\n]*torch\.nn[^\n]*\n.*state_dict"):
+        init.suggest(Path("whole.pth"))
+    with warnings.catch_warnings(action="ignore"):
+        torch.jit.save(torch.jit.trace(net, torch.zeros(1, 4)), folder / "script.pt")
+    with pytest.raises(RecipeError, match=r"is TorchScript[^\n]*\n.*torch\.onnx\.export"):
+        init.suggest(Path("script.pt"))
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("iris/model.onnx", "iris"),
+        ("Cats & Dogs/onnx/model_quantized.onnx", "cats-dogs"),
+        ("cats/exported/model-v2.onnx", "cats"),
+        ("cats/12/model.onnx", "cats"),
+        ("models/resnet50.onnx", "resnet50"),
+        ("models/model_of_cats.onnx", "model-of-cats"),
+        ("cats/best.onnx", "cats"),
+    ],
+)
+def test_recipe_is_named_after_what_tells(folder: Path, path: str, name: str) -> None:
+    (folder / path).parent.mkdir(parents=True)
+    _onnx(folder / path)
+    (folder / "eval.npz").touch()
+    assert _loaded(init.suggest(Path(path))).name == name
 
 
 def test_missing_model_says_so() -> None:

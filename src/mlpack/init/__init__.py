@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from mlpack import bounded, entrypoint, yaml_positions
 from mlpack.errors import PassError, RecipeError
-from mlpack.init import boosters, labels, metric
+from mlpack.init import boosters, checkpoints, labels, metric
 from mlpack.init.labels import Labels
 from mlpack.init.metric import Proposal
 from mlpack.records import Signature, TensorSpec
@@ -32,6 +32,13 @@ _INPUTS_MOST = 50
 _LINE_MOST = 1_000
 _NAMES_MOST = 8
 _EVALUATION = ("eval", "valid", "test")
+_FOLDERS_MOST = 4
+_ANYBODYS = re.compile(
+    r"((my-?)?(model|models|weights?|net|network|checkpoints?|pytorch-model|saved-model|export(ed)?|onnx|torch|best|last|"
+    r"final|latest|output|out|artifacts?|data|src|tmp|home|root|work|project|app|optimi[sz]ed|quantized|simplified)"
+    r"(-?(v?[0-9]+|fp32|fp16|f32|f16|int8|float|best|last|final|opt|simplified|optimi[sz]ed|quantized|onnx))*)|v?[0-9.-]+"
+)
+"""Names that say nothing of a model."""
 _FACTORIES = ("build", "build_model", "make_model", "create_model", "get_model", "make", "create")
 
 
@@ -50,8 +57,8 @@ class _Look:
 
 
 def suggest(model: Path) -> str:
-    """A commented recipe for a Hugging Face directory, an ONNX file, a file of PyTorch weights (safetensors), or a model in the own
-    formats of XGBoost and LightGBM.
+    """A commented recipe for a Hugging Face directory, an ONNX file, a file of PyTorch weights (safetensors, or what torch.save
+    wrote of a state dict), or a model in the own formats of XGBoost and LightGBM.
 
     Paths in it are relative to the working directory, where the recipe is meant to stand. Raises RecipeError for anything else.
     """
@@ -64,19 +71,22 @@ def suggest(model: Path) -> str:
         look = _onnx(model)
     elif model.suffix == ".safetensors":
         look = _torch(model)
+    elif model.suffix in checkpoints.SUFFIXES:
+        checkpoints.check(model)
+        look = _torch(model)
     elif (kind := boosters.kind(model)) is not None:
         look = _booster(model, kind)
     else:
         raise RecipeError(
-            f"{model} is none of a Hugging Face directory, an .onnx file, a .safetensors file and a model of XGBoost or LightGBM;"
-            " other checkpoints can be opened by a function of your own (source.torch, source.sklearn) or exported first"
+            f"{model} is none of a Hugging Face directory, an .onnx file, weights of PyTorch (.safetensors, .pt, .pth) and a model"
+            " of XGBoost or LightGBM; what a function of your own opens is named by it (source: {torch: module:function}, with its"
+            " weights, or {sklearn: module:function}), and anything else exported to ONNX first"
         )
     return "\n".join(_lines(model, look)) + "\n"
 
 
 def _lines(model: Path, look: _Look) -> Iterator[str]:
-    stem = model.resolve().stem if model.is_file() else model.resolve().name
-    name = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:64] or "model"
+    name = _telling(model.resolve())
     evaluation = _beside(model, _EVALUATION, look.texts)
     calibration = _beside(model, ("calib", "train"), look.texts)
     default = "eval.jsonl" if look.texts else "eval.npz"
@@ -113,6 +123,13 @@ def _lines(model: Path, look: _Look) -> Iterator[str]:
     yield "  # cold_start: 800ms"
     yield "  package_size: 250MB"
     yield "prefer: cost"
+
+
+def _telling(model: Path) -> str:
+    """A name for the recipe: the file's, or that of the nearest directory above it that is not called as any might be."""
+    names = [model.stem if model.is_file() else model.name, *(folder.name for folder in model.parents)]
+    plain = [re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:64] for name in names[:_FOLDERS_MOST]]
+    return next((name for name in plain if name and not _ANYBODYS.fullmatch(name)), plain[0] or "model")
 
 
 def _huggingface(model: Path) -> _Look:
