@@ -18,7 +18,7 @@ from tests.recorded_calls import recorded
 from mlpack import digest
 from mlpack.graphs import check, files
 from mlpack.passes import quantize
-from mlpack.passes.quantize import Quantize, observed, smooth
+from mlpack.passes.quantize import Quantize, observed, pairs, smooth
 
 OPSETS = (17, 18)
 
@@ -83,7 +83,8 @@ def test_smoothing_alone_changes_no_number(alone: bool, tmp_path: Path) -> None:
     files.save(onnx.ModelProto.FromString(graph.SerializeToString()), tmp_path / "float")
     calls = recorded(tmp_path / "calls", feeds)
     on = observed.Calls(model_dir=tmp_path / "float", calls=calls, samples=9, place=tmp_path)
-    made, names = smooth.smoothed(files.outline(tmp_path / "float"), {"first", "second"}, on)
+    form = pairs.Form(steps=64, per_channel=True, signed=False, symmetric=False)
+    made, names = smooth.smoothed(files.outline(tmp_path / "float"), {"first", "second"}, on, form)
     assert names
     added = [each.op_type for each in made.graph.node].count("Mul")
     assert added == 2 if not alone else added <= 2

@@ -208,12 +208,10 @@ def _bettered(
     if not (config.smooth or config.bias_correction):
         return model, notes
     if config.calibration is None:
-        raise PassError(
-            "quantize: `smooth` and `bias_correction` need calibration data; add it to the recipe (data.calibration)"
-        )
+        raise PassError("quantize: `smooth` and `bias_correction` need calibration data; add it to the recipe (data.calibration)")
     on = observed.Calls(model_dir=model_dir, calls=config.calibration, samples=config.samples, place=out_dir)
     if config.smooth:
-        model, notes["smoothed"] = smooth.smoothed(model, names, on)
+        model, notes["smoothed"] = smooth.smoothed(model, names, on, form)
     if config.bias_correction:
         model, notes["corrected"] = correct.corrected(model, names, on, form)
     return model, notes

@@ -40,7 +40,7 @@ class Beside:
     def __init__(self, model: onnx.ModelProto) -> None:
         self._model = type(model).FromString(model.SerializeToString())
         self._version = versions.of(model)
-        self._results: list[str] = []
+        self._results: dict[str, int] = {}
 
     def add(self, node: onnx.NodeProto, *stored: onnx.TensorProto) -> None:
         """Another node, and tensors for it."""
@@ -73,7 +73,17 @@ class Beside:
             self.add(helper.make_node(kind, [tensor, places.name], [result], name=result, keepdims=0), places)
         else:
             self.add(helper.make_node(kind, [tensor], [result], name=result, axes=list(axes), keepdims=0))
-        self._results.append(result)
+        self._results[result] = 1
+
+    def rows(self, table: str, count: int) -> None:
+        """Looks at the first so many rows of a table."""
+        import numpy as np
+        from onnx import helper, numpy_helper
+
+        ends = [numpy_helper.from_array(np.array([end]), f"{table}/{end}") for end in (0, count)]
+        result = f"{table}/first"
+        self.add(helper.make_node("Slice", [table, *(end.name for end in ends), ends[0].name], [result], name=result), *ends)
+        self._results[result] = 2
 
     def seen(self, on: Calls) -> Iterator[list[Array]]:
         """What is looked at, in its order, call by call. PassError when the calls do not fit."""
@@ -82,7 +92,8 @@ class Beside:
         signature = files.signature_of(self._model)
         del self._model.graph.output[:]
         kind = onnx.TensorProto.FLOAT
-        self._model.graph.output.extend(onnx.helper.make_tensor_value_info(name, kind, [None]) for name in self._results)
+        ends = (onnx.helper.make_tensor_value_info(name, kind, [None] * rank) for name, rank in self._results.items())
+        self._model.graph.output.extend(ends)
         with temporary.directory("observed", on.place) as folder:
             files.save(self._model, folder)
             opened = check.session(folder, "ORT_DISABLE_ALL")

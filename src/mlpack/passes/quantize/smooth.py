@@ -1,10 +1,10 @@
 """Channels of activations that outlie the others, made smaller, and the weights that they meet larger: the numbers stay.
 
-Promises: only the input of products that will be in integers is changed, and only where one channel reaches several times as far as
-most; a LayerNorm that nothing else reads takes the division along, elsewhere a multiplication by a vector is added. Nodes keep
-their names; a tensor that is divided gets a new one.
+Promises: only the input of products that will be in integers is changed, and only where that brings them nearer to float on rows
+of the calls, by the strength that does most; a LayerNorm that nothing else reads takes the division along, elsewhere a
+multiplication by a vector is added. Nodes keep their names; a tensor that is divided gets a new one.
 
-Source: G. Xiao et al., "SmoothQuant", ICML 2023, with its migration strength of a half.
+Source: G. Xiao et al., "SmoothQuant", ICML 2023; there one strength, a half, for the whole model.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
+import mlpack.passes.quantize.scales as eight
 from mlpack.graphs import weights
 from mlpack.passes.quantize.observed import Beside, Calls
 from mlpack.passes.quantize.pairs import View
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     import numpy as np
     import onnx
 
+    from mlpack.passes.quantize.pairs import Form
+
     Array = np.ndarray[Any, Any]
 
 _KINDS = ("MatMul", "Gemm", "Attention")
@@ -30,10 +33,16 @@ _OUTLIES = 4.0
 """How many times as far as the median channel one must reach: two bits of eight are gone for the others."""
 _NORMS = {"LayerNormalization": (1, 2), "SimplifiedLayerNormalization": (1,), "SkipLayerNormalization": (2, 3)}
 """Where a normalisation has what it multiplies by, and what it adds."""
+_STRENGTHS = (0.25, 0.5, 0.75)
+"""How much of the outliers goes over to the weights. They have 7 bits on x86-64, one fewer than activations."""
+_BETTER = 0.8
+"""The error that must be left at most: a multiplication is to be paid for."""
+_ROWS, _MOST_ROWS = 32, 256
+"""Of a call, and of all."""
 _STRONGEST = 1e3
 
 
-def smoothed(model: onnx.ModelProto, chosen: Collection[str], on: Calls) -> tuple[onnx.ModelProto, list[str]]:
+def smoothed(model: onnx.ModelProto, chosen: Collection[str], on: Calls, form: Form) -> tuple[onnx.ModelProto, list[str]]:
     """A copy of the graph with smoother activations for these nodes, and the names of the nodes that read them."""
     readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
     sizes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
@@ -46,7 +55,7 @@ def smoothed(model: onnx.ModelProto, chosen: Collection[str], on: Calls) -> tupl
     names: list[str] = []
     behind: dict[str, list[onnx.NodeProto]] = defaultdict(list)
     for name, found in readers.items():
-        factors = _factors(reached[name], [_by_row(writer, node) for node in found])
+        factors = _factors(*reached[name], [_matrix(writer, node) for node in found], form)
         if factors is None:
             continue
         names += [node.name for node in found]
@@ -62,43 +71,65 @@ def _rows(node: onnx.NodeProto, sizes: Mapping[str, Sequence[int]]) -> int:
     return sizes[node.input[1]][1 if node.op_type == "Gemm" and attributes(node).get("transB", 0) else 0]
 
 
-def _by_row(writer: Writer, node: onnx.NodeProto) -> Array:
-    """How far the weights of each channel of a product's input reach."""
-    import numpy as np
-
-    turned = node.op_type == "Gemm" and attributes(node).get("transB", 0)
-    reach: Array = np.abs(writer.values(node.input[1])).max(axis=0 if turned else 1)
-    return reach
+def _matrix(writer: Writer, node: onnx.NodeProto) -> Array:
+    """A product's weights, a row for each channel of its input."""
+    values = writer.values(node.input[1])
+    return values.T if node.op_type == "Gemm" and attributes(node).get("transB", 0) else values
 
 
-def _reached(model: onnx.ModelProto, columns: Mapping[str, int], on: Calls) -> dict[str, Array]:
-    """How far each channel of these tensors reaches over the calls."""
+def _reached(model: onnx.ModelProto, columns: Mapping[str, int], on: Calls) -> dict[str, tuple[Array, Array]]:
+    """How far each channel of these tensors reaches over the calls, and some rows of them."""
     import numpy as np
 
     beside = Beside(model)
     for name, count in columns.items():
-        beside.reduce("ReduceMax", beside.table(name, count), [0])
-    found = {name: np.zeros(count, np.float32) for name, count in columns.items()}
+        table = beside.table(name, count)
+        beside.reduce("ReduceMax", table, [0])
+        beside.rows(table, _ROWS)
+    most = {name: np.zeros(count, np.float32) for name, count in columns.items()}
+    rows: dict[str, list[Array]] = {name: [] for name in columns}
     for values in beside.seen(on) if columns else ():
-        for (name, most), value in zip(list(found.items()), values, strict=True):
-            found[name] = np.maximum(most, np.nan_to_num(value, posinf=0))
-    return found
+        for name, reach, first in zip(columns, values[::2], values[1::2], strict=True):
+            most[name] = np.maximum(most[name], np.nan_to_num(reach, posinf=0))
+            if len(rows[name]) * _ROWS < _MOST_ROWS:
+                rows[name].append(first)
+    return {name: (most[name], np.nan_to_num(np.concatenate(rows[name]))) for name in columns}
 
 
-def _factors(reached: Array, by_row: Sequence[Array]) -> Array | None:
-    """What each channel is divided by, or None where none outlies."""
+def _factors(reached: Array, rows: Array, products: Sequence[Array], form: Form) -> Array | None:
+    """What each channel is divided by, or None where none outlies or nothing is won."""
     import numpy as np
 
     alive = reached > 0
     if not alive.any() or reached.max() <= _OUTLIES * np.median(reached[alive]):
         return None
-    weight = np.max(by_row, axis=0)
+    weight = np.max([np.abs(each).max(axis=1) for each in products], axis=0)
     both = alive & (weight > 0)
-    factors = np.ones(len(reached))
-    factors[both] = np.sqrt(reached[both].astype(np.float64) / weight[both])
-    factors[both] /= np.exp(np.log(factors[both]).mean())  # as much up as down: the sizes of both sides stay
-    clipped: Array = np.clip(factors, 1 / _STRONGEST, _STRONGEST).astype(np.float32)
-    return clipped
+    best, least = None, _BETTER * _error(rows, products, np.ones(len(reached), np.float32), form)
+    for strength in _STRENGTHS:
+        factors = np.ones(len(reached))
+        factors[both] = reached[both].astype(np.float64) ** strength / weight[both].astype(np.float64) ** (1 - strength)
+        factors[both] /= np.exp(np.log(factors[both]).mean())  # as much up as down: the sizes of both sides stay
+        tried = np.clip(factors, 1 / _STRONGEST, _STRONGEST).astype(np.float32)
+        if (error := _error(rows, products, tried, form)) < least:
+            best, least = tried, error
+    return best
+
+
+def _error(rows: Array, products: Sequence[Array], factors: Array, form: Form) -> float:
+    """What rounding both sides does to the products of these rows, over their energy, in sum."""
+    import numpy as np
+
+    divided = rows / factors
+    step, zero = eight.of_range(float(divided.min()), float(divided.max()), signed=False, symmetric=False)
+    rounded = (np.clip(np.rint(divided / step) + zero, 0, 255) - zero) * np.float32(step)
+    total = 0.0
+    for matrix in products:
+        whole, steps = eight.of_weight(matrix * factors[:, None], 1 if form.per_channel else None, form.steps)
+        exact = rows @ matrix
+        off = rounded @ (whole * steps) - exact
+        total += float(np.square(off, dtype=np.float64).sum() / max(np.square(exact, dtype=np.float64).sum(), 1e-30))
+    return total
 
 
 def _divided(writer: Writer, view: View, name: str, readers: set[str], factors: Array) -> list[onnx.NodeProto]:
