@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _MOVED = ("MaxPool", "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze")
 _CARRIED = (*_MOVED, "AveragePool", "GlobalAveragePool", "Concat")
 """What 8-bit data pass on their way: the engine has a kernel for it."""
+_POOLS = ("MaxPool", "AveragePool", "GlobalAveragePool")
 _CLIPS = ("Relu", "Clip")
 _SUMS = ("Add", "Mul", "LeakyRelu", "Sigmoid")
 """What the engine makes an int8 kernel of where everything around it is in 8 bits. Each operand keeps its own range."""
@@ -129,21 +130,24 @@ def layout(model: onnx.ModelProto, static: Collection[str], barred: Collection[s
 
 def _carried(view: View, chosen: Iterable[onnx.NodeProto], barred: set[str], static: set[str]) -> set[str]:
     """Nodes that carry: what they take comes out of a kernel in 8 bits. Behind a product, which may as well give float, only where
-    another kernel takes it."""
+    another kernel takes it; behind a sum of such results, in a pool too, which leaves less to convert."""
     eight_bits: set[str] = set()
     loose: set[str] = set()
+    sums: set[str] = set()
     for node in chosen:
         (loose if node.op_type in _GIVES_FLOAT else eight_bits).add(view.clipped(node.output[0]))
     found: dict[str, bool] = {}
     for node in view.graph.node:
+        if node.op_type == "Add" and all(name in eight_bits | sums for name in node.input):
+            sums.add(view.clipped(node.output[0]))
         if node.op_type not in _CARRIED or node.domain or node.name in barred or len(node.output) > 1:
             continue
         names = view.activations(node)
         firm = [name for name in names if name in eight_bits or name in view.stored]
-        if any(name in eight_bits for name in names):
+        if any(name in eight_bits for name in names) or (node.op_type in _POOLS and names[0] in sums):
             found[node.name] = len(firm) < len(names)
             eight_bits.add(node.output[0])
-        elif any(name in loose for name in names):
+        elif any(name in loose | sums for name in names):
             found[node.name] = True
             loose.add(node.output[0])
     for node in reversed(view.graph.node):
