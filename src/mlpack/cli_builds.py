@@ -15,7 +15,8 @@ from mlpack.cli_registry import as_json, print_json
 @click.argument("after", type=click.Path(exists=True, path_type=Path))
 @as_json
 def diff(before: Path, after: Path, as_json: bool) -> None:
-    """Compare two builds (directories or build.json files): size, speed and accuracy, with noise bands."""
+    """Compare two builds (directories or build.json files): size, speed and accuracy, with noise bands, and what their graphs are
+    made of."""
     from mlpack import diff as diff_
 
     rows = diff_.compare(diff_.read(before), diff_.read(after))
