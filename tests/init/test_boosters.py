@@ -63,6 +63,28 @@ def test_recipe_of_a_booster_loads_and_says_what_it_takes(name: str, classes: in
     assert features(path) == boosters.columns(path, loaded.source.format) == 7
 
 
+@pytest.mark.parametrize(
+    ("objective", "labels", "wanted"),
+    [
+        ("binary:logistic", "flags", "{name: multilabel_f1, output: label}"),
+        ("binary:hinge", "classes", "{name: f1, threshold: 0.5}"),
+        ("binary:logitraw", "classes", "{name: f1, threshold: 0}"),
+        ("reg:squarederror", "flags", "mae"),
+    ],
+)
+def test_metric_by_objective_and_labels(objective: str, labels: str, wanted: str) -> None:
+    import xgboost
+
+    x, y = table(2)
+    y = np.stack([y, x[:, 0] > 0], axis=1).astype(int) if labels == "flags" else y
+    xgboost.train({"objective": objective, "nthread": 1, "verbosity": 0}, xgboost.DMatrix(x, y), 2).save_model("model.json")
+    np.savez("eval.npz", X=x, labels=y)
+    text = init.suggest(Path("model.json"))
+    assert f"metric: {wanted} " in text
+    Path("recipe.yaml").write_text(text)
+    recipe.load(Path("recipe.yaml"))
+
+
 @pytest.mark.parametrize("name", ["model.json", "model.txt"])
 def test_a_rankers_scores_are_not_held_against_relevance(name: str) -> None:
     x, y = table(3)

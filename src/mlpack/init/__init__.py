@@ -247,7 +247,7 @@ def _booster(model: Path, kind: str) -> _Look:
     classes, scores = boosters.classifies(model, kind), boosters.scores(model, kind)
     labelled = "labels (0, 1, 2, ...: the file has no names)" if classes else "no labels" if scores else "labels"
     holds = f"X: one row of {width} numbers a sample, and {labelled}"
-    proposal = boosters.proposed(classes=classes, scores=scores)
+    proposal = boosters.proposed(classes=classes, scores=scores, threshold=boosters.threshold(model, kind))
     return _Look(source=source, inputs=(), holds=holds, texts=False, metric=proposal, trees=True)
 
 

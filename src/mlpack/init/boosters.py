@@ -39,7 +39,12 @@ def columns(path: Path, kind: str) -> int | None:
 
 def classifies(path: Path, kind: str) -> bool:
     """Whether it says classes, by its objective."""
-    return _objective(path, kind).startswith((b"binary", b"multi"))
+    return _objective(path, kind) in (b"binary", b"binary:logistic") or _objective(path, kind).startswith(b"multi")
+
+
+def threshold(path: Path, kind: str) -> str | None:
+    """Above what its one number means class 1, where its objective decides between two classes without saying which."""
+    return {b"binary:hinge": "0.5", b"binary:logitraw": "0"}.get(_objective(path, kind))
 
 
 def scores(path: Path, kind: str) -> bool:
@@ -47,13 +52,18 @@ def scores(path: Path, kind: str) -> bool:
     return _objective(path, kind).startswith((b"rank", b"lambdarank", b"survival:cox", b"custom"))
 
 
-def proposed(*, classes: bool, scores: bool) -> Callable[[Labels], Proposal]:
+def proposed(*, classes: bool, scores: bool, threshold: str | None = None) -> Callable[[Labels], Proposal]:
     """The metric, by what the labels beside the model look like."""
 
     def propose(labels: Labels) -> Proposal:
         if classes and labels.kind in (Kind.CLASSES, Kind.UNKNOWN):
             return Proposal(metric="top1", why="share of samples whose class, as the model says it, is the label")
-        if not classes and not scores and labels.kind in (Kind.CLASSES, Kind.NUMBERS):
+        if classes and labels.kind is Kind.FLAGS:
+            why = "macro F1 of the classes that the model says a sample has"
+            return Proposal(metric="{name: multilabel_f1, output: label}", why=why)
+        if threshold is not None and labels.kind in (Kind.CLASSES, Kind.UNKNOWN):
+            return Proposal(metric=f"{{name: f1, threshold: {threshold}}}", why="macro F1 of above and below the threshold")
+        if not classes and not scores and labels.kind in (Kind.CLASSES, Kind.FLAGS, Kind.NUMBERS):
             drop = float(f"{0.02 * labels.spread:.1g}") if labels.spread > 0 else None
             return Proposal(metric="mae", why="mean absolute error, in the unit of the labels", drop=drop)
         return FIDELITY
