@@ -152,6 +152,21 @@ def test_nothing_may_be_lost(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_what_is_too_slow_has_its_least_worthwhile_layers_put_back(tmp_path: Path) -> None:
+    """By the work that they do for what they move, not by damage, and with no options. Where nothing is quick enough, the first
+    form stands as it is said. A thousandth of a nanosecond is a budget that no machine keeps."""
+    budget = "budgets: {accuracy_drop: 2, latency_p50: 0.000001us}"
+    made = ladder_models.chain(tmp_path / "project", RECIPE.replace("budgets: {accuracy_drop: 0.01}", budget))
+    record, _ = made.build()
+    search = of(record)["search"]
+    assert record["chosen"] is None
+    assert search["taken"] is None
+    assert [len(tried["kept_float"]) for tried in search["tried"]] == [0, 6, 9, 10, 11]
+    assert all(tried["ratio"] is not None and not tried["options"] for tried in search["tried"])
+    assert all("latency p50" in tried["why"] for tried in search["tried"])
+
+
+@pytest.mark.slow
 def test_the_last_rung_is_float_where_float_is_no_candidate(tmp_path: Path) -> None:
     recipe = RECIPE.replace("accuracy_drop: 0.01", "accuracy_drop: 0").replace("fp32: [], ", "")
     made = ladder_models.chain(tmp_path / "project", recipe)

@@ -75,13 +75,13 @@ class Judge:
 
     def _inaccurate(self, known: Result) -> list[str]:
         given = self.recipe.budgets
-        wrong = [check.text for check in budgets.checks(known, _accuracy_of(given), None, itself=False)[0]]
+        wrong = [check.text for check in budgets.checks(known, _without(given, *_TIMES, *_LATER, *_SIZES), None, itself=False)[0]]
         unbounded = budgets.unbounded(known, given)
         return wrong or ([unbounded] if unbounded else [])
 
     def _large(self, known: Result, package: Package) -> list[str]:
-        limit = Budgets(package_size_bytes=self.recipe.budgets.package_size_bytes)
-        large = [check.text for check in budgets.checks(known, limit, None, itself=False)[0]]
+        limits = _without(self.recipe.budgets, *_TIMES, *_LATER)
+        large = [check.text for check in budgets.checks(known, limits, None, itself=False)[0]]
         ours, theirs = package.artifact.size_bytes, self.float_package.artifact.size_bytes
         if not large and self.recipe.prefer == "size" and ours > theirs:
             large.append(f"larger than its float: {' against '.join(words.apart(ours, theirs, words.size))}")
@@ -90,9 +90,8 @@ class Judge:
     def _slow(self, known: Result, package: Package) -> tuple[list[str], float | None]:
         """What a short timing in turns with the float finds too slow, and the ratio. Nothing is timed where nobody asks."""
         id_, base, given = known.candidate.id, self.float_.candidate.id, self.recipe.budgets
-        limits = Budgets(**{name: getattr(given, name) for name in _TIMES})
         preferred = self.recipe.prefer in ("cost", "latency")
-        if not preferred and limits == Budgets():
+        if not preferred and all(getattr(given, name) is None for name in _TIMES):
             return [], None
         if package.content == self.float_package.content:
             return [], 1.0
@@ -103,7 +102,7 @@ class Judge:
         price = cost.of_target(known.candidate.target, stats.median(found.latency_ms), found.throughput_per_s)
         timed = replace(known, measurement=found, cost_per_million_usd=price)
         around = stats.quantile_interval(found.ratio_samples)
-        slow = [check.text for check in budgets.checks(timed, limits, None, itself=False)[0]]
+        slow = [check.text for check in budgets.checks(timed, _without(given, *_LATER), None, itself=False)[0]]
         if preferred and around.low > _SLOWER:
             slow.append(f"slower than its float: {words.number(around.value)} × its median latency")
         return slow, round(around.value, 4)
@@ -122,9 +121,10 @@ def _short_of(effort: Effort) -> Effort:
 _TIMES = ("latency_p50_ms", "latency_p95_ms", "cost_per_million_usd")
 _LATER = ("latency_p99_ms", "cold_start_ms", "peak_memory_bytes")
 """What only full effort tells."""
+_SIZES = ("package_size_bytes",)
 
 
-def _accuracy_of(given: Budgets) -> Budgets:
-    """The budgets on accuracy alone."""
-    others: dict[str, Any] = dict.fromkeys((*_TIMES, *_LATER, "package_size_bytes"))
+def _without(given: Budgets, *names: str) -> Budgets:
+    """The same but for these. The budget on accuracy always stays: without one, what is taken for granted would be held up."""
+    others: dict[str, Any] = dict.fromkeys(names)
     return replace(given, **others)
