@@ -198,7 +198,7 @@ def test_a_root_file_system_is_seen_with_a_processor_of_its_own(tmp_path: Path) 
     def find(name: str) -> Path | None:
         return {emulation.QEMU["arm64"]: program, "arm64-root": tmp_path / "arm64"}.get(name)
 
-    on = emulation.foreign("arm64", find, None, "3.13")
+    on = emulation.foreign("arm64", find, "3.13")
     subject = Subject(id="a", root=tmp_path, memory_mb=128, interpreter=Path("/usr/bin/python3"))
     made = emulation.emulated(subject, on, "3.13", tmp_path)
     assert made.interpreter == root / "python3.13"
@@ -208,11 +208,11 @@ def test_a_root_file_system_is_seen_with_a_processor_of_its_own(tmp_path: Path) 
     assert "0xd0c" in (view / "proc/cpuinfo").read_text()
     assert (view / "sys/devices/system/cpu/present").read_text() == "0\n"
     with pytest.raises(MeasureError, match=r"no Python 3\.12"):
-        emulation.foreign("arm64", find, None, "3.12")
+        emulation.foreign("arm64", find, "3.12")
     with pytest.raises(MeasureError, match="MLPACK_ARM64_ROOT"):
-        emulation.foreign("arm64", lambda name: None if name == "arm64-root" else find(name), None, "3.13")
+        emulation.foreign("arm64", lambda name: None if name == "arm64-root" else find(name), "3.13")
     with pytest.raises(MeasureError, match="qemu-user-static"):
-        emulation.foreign("arm64", lambda _name: None, None, "3.13")
+        emulation.foreign("arm64", lambda _name: None, "3.13")
 
 
 def test_an_interpreter_that_is_a_script_is_not_given_to_the_emulator(tmp_path: Path) -> None:

@@ -53,7 +53,9 @@ def judged(
                 found[id_] = with_proof(each, proof), _estimates(bench, results[id_], data, warn)
         return found
     try:
-        on = _processor(bench, target, packed[baseline.id].python)
+        assert bench.prover is not None
+        # Not the target's own base: a build reads that as data, and runs nothing of it.
+        on = emulation.foreign(target.arch, bench.prover.find, packed[baseline.id].python)
         twins = {id_: bench.packages.twin(results[id_].candidate, model, sample, here) for id_, model in models.items()}
         return {id_: (each, ()) for id_, each in _emulated(bench, baseline.id, packed, twins, data, on).items()}
     except MeasureError as error:
@@ -62,12 +64,6 @@ def judged(
             f"here: {error}"
         )
         return {}
-
-
-def _processor(bench: Bench, target: Target, python: str) -> Processor:
-    """The emulated processor for a target's packages. MeasureError says what to install or to name."""
-    assert bench.prover is not None
-    return emulation.foreign(target.arch, bench.prover.find, bench.packages.root_of(target), python)
 
 
 def _emulated(

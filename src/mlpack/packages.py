@@ -219,11 +219,6 @@ class Packages:
         self._bases[(reference, target.arch)] = found
         return found
 
-    def root_of(self, target: Target) -> Path | None:
-        """The root file system on this machine that the target's base is; None where it has no base, or one that is packed."""
-        base = self.base_of(target)
-        return Path(base.name).absolute() if base is not None and base.kind == "rootfs" else None
-
     def _runtime(self, target: Target, python: str, *, text: bool) -> RuntimeRequest:
         needs = (*TARGETS[target.kind].needs(target.config), "tokenizer")
         self._keep(wheels.pinned(self._lock, python, target.arch, requirements(needs)))

@@ -97,10 +97,10 @@ def processor(arch: str, find: Callable[[str], Path | None], root: Path | None =
     return Processor(arch=arch, words=(str(program), "-cpu", model), version=done.stdout.split("\n")[0], root=root)
 
 
-def foreign(arch: str, find: Callable[[str], Path | None], root: Path | None, python: str) -> Processor:
-    """The emulated processor for packages of another architecture, which need a root file system of it with their Python: `root`,
-    else the one that `find` names (`arm64-root`). MeasureError says what is missing."""
-    root = root or find(f"{arch}-root")
+def foreign(arch: str, find: Callable[[str], Path | None], python: str) -> Processor:
+    """The emulated processor for packages of another architecture, which need a root file system of it with their Python: the one
+    that `find` names (`arm64-root`). MeasureError says what is missing."""
+    root = find(f"{arch}-root")
     found = processor(arch, find, root)
     if found is None:
         raise MeasureError(f"{INSTALL}, and name a root file system with Python {python} in MLPACK_{arch.upper()}_ROOT")
