@@ -282,9 +282,21 @@ def twice() -> Made:
     return made, [{**feed, "flag": np.array(number % 2 == 0)} for number, feed in enumerate(feeds(4, x=(1, 16, 4, 4)))]
 
 
+def vectors() -> Made:
+    """A product of a vector, and one of a matrix that shares its weight."""
+    f = weights()
+    nodes = [
+        node("MatMul", ["x", "w"], ["v"], "product"),
+        node("Unsqueeze", ["v", "zero"], ["y"], "unsqueeze"),
+        node("Gemm", ["m", "w"], ["z"], "other"),
+    ]
+    ends = ([port("x", [64]), port("m", [2, 64])], [port("y", [1, 96]), port("z", [2, 96])])
+    return model(nodes, *ends, [f("w", 64, 96), constant("zero", np.array([0]))]), feeds(x=(64,), m=(2, 64))
+
+
 KINDS: dict[str, Callable[[], Made]] = {
     each.__name__: each
     for each in (
-        stacks, recurrent, lstms, mixed, concats, branches, old, shared, biases, names, depthwise, tables, loop, twice,
+        stacks, recurrent, lstms, mixed, concats, branches, old, shared, biases, names, depthwise, tables, loop, twice, vectors,
     )
 }  # fmt: skip

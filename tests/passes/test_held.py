@@ -7,9 +7,11 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 from quantized_graphs import KINDS
+from tests.foreign_graphs import constant, model, node, port
 from tests.recorded_calls import recorded
 
 from mlpack.errors import PassError
@@ -72,12 +74,26 @@ def test_a_graph_that_is_refused_in_float_is_an_error(tmp_path: Path) -> None:
         settled(Refusing(set()), tmp_path)
 
 
+def test_answers_of_another_shape_or_not_finite_are_refusals(tmp_path: Path) -> None:
+    folders = {}
+    for name, shape, value in (("float", [2], 1.0), ("other", [3], 1.0), ("infinite", [2], math.inf)):
+        folders[name] = tmp_path / name
+        folders[name].mkdir()
+        nodes = [node("Expand", ["c", "shape"], ["y"], "e"), node("Identity", ["x"], ["z"], "i")]
+        held_ = [constant("c", np.float32(value)), constant("shape", np.array(shape))]
+        files.save(model(nodes, [port("x", [1])], [port("y", ["n"]), port("z", [1])], held_), folders[name])
+    judge = held.Judge(folders["float"], files.outline(folders["float"]), None)
+    assert judge.refusal(folders["float"]) == ""
+    assert "gives (3,) where float gives (2,)" in judge.refusal(folders["other"])
+    assert "not finite" in judge.refusal(folders["infinite"])
+
+
 def test_a_node_that_the_engine_refuses_costs_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The real engine, and a quantizer that puts one wrong scale into the graph."""
-    model, feeds = KINDS["mixed"]()
+    graph, feeds = KINDS["mixed"]()
     for part in ("float", "out"):
         (tmp_path / part).mkdir()
-    files.save(model, tmp_path / "float")
+    files.save(graph, tmp_path / "float")
     right = pairs.channels
     monkeypatch.setattr(pairs, "channels", lambda node, said: right(node, said) + (node.name == "third"))
     calls = recorded(tmp_path / "calls", feeds)

@@ -114,6 +114,17 @@ def test_few_convolutions_before_many_products(tmp_path: Path) -> None:
     assert found["quantized"]["Conv"] == 1
 
 
+def test_more_convolutions_than_products_though_they_hold_less(tmp_path: Path) -> None:
+    """A recogniser of texts: one product for all its characters."""
+    f = weights()
+    nodes = [node("Conv", ["x", "c"], ["h0"], "c0", pads=[1] * 4), node("Conv", ["h0", "d"], ["h1"], "c1", strides=[8, 8])]
+    nodes += [node("Flatten", ["h1"], ["g"], "flatten"), node("MatMul", ["g", "w"], ["y"], "characters")]
+    held = [f("c", 32, 16, 3, 3), f("d", 32, 32, 1, 1), f("w", 32, 8000)]
+    graph = model(nodes, [port("x", ["n", 16, 8, 8])], [port("y", ["n", 8000])], held)
+    _, found = quantized(graph, tmp_path / "m", pictures())
+    assert found["nodes"] == {"c0": "static", "c1": "static", "characters": "static"}
+
+
 def test_many_convolutions_before_a_few_products(tmp_path: Path) -> None:
     _, found = quantized(seer(64, 32), tmp_path / "without", None)
     assert (found["method"], found["quantized"]) == ("dynamic", {"MatMul": 2})

@@ -36,6 +36,7 @@ HOW: dict[str, dict[str, str]] = {
     "tables": {"words": "weights", "again": "weights", "columns": "weights", "product": "dynamic", "second": "dynamic"},
     "loop": {"inner": "dynamic", "scanned": "dynamic"},
     "twice": {"first": "static", "second": "static"},
+    "vectors": {"product": "dynamic", "other": "dynamic"},
 }
 """By the method `mixed`: how a node computes, or a part of the reason why it is float."""
 

@@ -46,7 +46,8 @@ class Quantize:
     method: Literal["auto", "static", "dynamic", "mixed", "weights"] = "auto"
     """`static`: ranges of activations from calibration data. `dynamic`: found at each call, for all but convolutions. `mixed`:
     convolutions and the products right behind them static, other products, attention and LSTM dynamic. `weights`: stored in 4 or 8
-    bits, computed in float. `auto`: mixed when convolutions hold more than a tenth as many weights as products do, else dynamic."""
+    bits, computed in float. `auto`: mixed when convolutions hold more than a tenth as many weights as products do, or
+    are more than they, else dynamic."""
     arch: Literal["x86_64", "arm64"] | None = None
     """Where it will run; the machine that builds does not count. None is x86_64."""
     per_channel: bool = True
@@ -142,15 +143,18 @@ _DYNAMIC_OPSET = 11
 
 
 def _suited(model: onnx.ModelProto) -> str:
-    """`mixed` where convolutions hold a share of the weights that is worth the calibration, else `dynamic`: products of a vision
-    transformer or a speech encoder, which begin with a few convolutions, lose accuracy and time by fixed ranges."""
+    """`mixed` where convolutions hold a share of the weights that is worth the calibration, or outnumber products (a recogniser of
+    texts has one product for all its characters), else `dynamic`: products of a vision transformer or a speech encoder, which begin
+    with a few convolutions, lose accuracy and time by fixed ranges."""
     size = {tensor.name: prod(tensor.dims) for tensor in model.graph.initializer}
-    held_by = {"Conv": 0, "MatMul": 0}
+    held_by, counted = {"Conv": 0, "MatMul": 0}, {"Conv": 0, "MatMul": 0}
     for node in files.nodes(model.graph):
         kind = "Conv" if node.op_type in choose.CONVOLUTIONS else "MatMul" if node.op_type in _PRODUCTS else ""
         if kind:
             held_by[kind] += sum(size.get(name, 0) for name in node.input[1:])
-    return "mixed" if held_by["Conv"] > _FEW * held_by["MatMul"] else "dynamic"
+            counted[kind] += 1
+    many = held_by["Conv"] > _FEW * held_by["MatMul"] or counted["Conv"] > counted["MatMul"]
+    return "mixed" if many else "dynamic"
 
 
 _PRODUCTS = (*choose.PRODUCTS, "Attention", "LSTM")

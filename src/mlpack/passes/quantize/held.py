@@ -1,7 +1,8 @@
 """Whether the engine takes a quantized graph, and if not, which nodes it is about: they stay float, the others do not pay.
 
 Promises: the graph is loaded without and with the engine's optimisations, and run on inputs that the float graph takes; a refusal
-costs the nodes that are found by halving, each with the engine's words as its reason. Whether the numbers are good is not judged.
+(or answers of another shape, or no longer finite) costs the nodes that are found by halving, each with the engine's words as its
+reason. Whether the numbers are good is not judged.
 """
 
 from __future__ import annotations
@@ -60,25 +61,33 @@ class Judge:
     def __init__(self, model_dir: Path, model: onnx.ModelProto, calls: Path | None) -> None:
         opened = check.session(model_dir, _LEVELS[0], _IN_PLACE)
         self._model_dir = model_dir
-        self._feeds = trials.of(lambda feed: check.run(opened, feed), model, model_dir, calls).feeds[:_FEEDS]
+        tried = trials.of(lambda feed: check.run(opened, feed), model, model_dir, calls)
+        self._trials = tuple(zip(tried.feeds, tried.references, strict=True))[:_FEEDS]
         self._float: dict[str, str] = {}
 
     def refusal(self, out_dir: Path) -> str:
         """Why the engine does not take the graph that lies there; '' where it does, or does not take the float one either."""
         for level in _LEVELS:
-            if why := _refused(out_dir, level, self._feeds):
+            if why := _refused(out_dir, level, self._trials):
                 if level not in self._float:
-                    self._float[level] = _refused(self._model_dir, level, self._feeds)
+                    self._float[level] = _refused(self._model_dir, level, self._trials)
                 if not self._float[level]:
                     return why
         return ""
 
 
-def _refused(folder: Path, level: str, feeds: Sequence[Any]) -> str:
+def _refused(folder: Path, level: str, tried: Sequence[tuple[Any, Any]]) -> str:
+    """Why the engine does not take a graph, or what is wrong with its answers whatever the numbers are."""
+    import numpy as np
+
     try:
         opened = check.session(folder, level, _IN_PLACE)
-        for feed in feeds:
-            check.run(opened, feed)
+        for feed, reference in tried:
+            for got, want in zip(check.run(opened, feed), reference, strict=True):
+                if got.shape != want.shape:
+                    return f"it gives {got.shape} where float gives {want.shape}"
+                if got.dtype.kind == "f" and np.isfinite(want).all() and not np.isfinite(got).all():
+                    return "it gives numbers that are not finite, and float does not"
     except PassError as error:
         return str(error)
     return ""
