@@ -26,6 +26,7 @@ from mlpack.trails import Trail, Tried
 from mlpack.transform import Bindings
 
 _VERSION = 1
+_FORWARDS_LEAST = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,9 +174,12 @@ class Climbing:
             ).tree
             for end in (place, place + 1)
         ]
+        # No more of it than a few forms would cost to judge: they are judged on these data.
+        forwards = min(damage.FORWARDS, max(_FORWARDS_LEAST, 4 * len(self._means.evaluation.calls)))
         action = {
             "kind": "damage",
             "version": damage.VERSION,
+            "forwards": forwards,
             "models": [str(tree) for tree in trees],
             "nodes": list(self._nodes()),
             "calls": str(calls),
@@ -184,7 +188,7 @@ class Climbing:
         with store.entry(action, repeatable=False) as entry:
             if not entry.hit:
                 self._means.observe(f"{candidate.variant}: what each of {len(self._nodes())} quantized nodes loses")
-                rows = damage.rank(store.path(trees[0]), store.path(trees[1]), self._nodes(), folder, entry.dir)
+                rows = damage.rank(store.path(trees[0]), store.path(trees[1]), self._nodes(), folder, entry.dir, forwards)
                 (entry.dir / "damage.json").write_bytes(digest.canonical_json(damage.plain(rows)))
         return damage.read_rows(json.loads((entry.dir / "damage.json").read_bytes())), entry.seconds
 

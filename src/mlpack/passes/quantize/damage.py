@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     import onnx
 
 VERSION = 3
-_FORWARDS = 256
-"""Calls times nodes, about: a ranking costs no more than one evaluation on some hundred samples."""
-_CALLS = (2, 16)
-"""At least and at most so many calls. Ranks settle after a few: a bisection forgives a neighbour in the wrong place."""
+FORWARDS = 256
+"""Calls times nodes, at most: about what an evaluation on as many samples costs."""
+_CALLS = 16
+"""Ranks settle after a few: a bisection forgives a neighbour in the wrong place."""
 _BYTES = 64 << 20
 """Of inputs, all calls together: one may be a second of audio or a large picture."""
 _NODES, _GROUP = 8_000, 16
@@ -50,16 +50,20 @@ class Row:
     intensity: float
 
 
-def rank(float_dir: Path, quantized_dir: Path, nodes: Sequence[str], calls: Path, scratch: Path) -> tuple[Row, ...]:
+def rank(
+    float_dir: Path, quantized_dir: Path, nodes: Sequence[str], calls: Path, scratch: Path, forwards: int = FORWARDS
+) -> tuple[Row, ...]:
     """The nodes named, most damage first; equal ones in the graph's order. Nodes whose results cannot be compared come last, with
-    a damage of 0. Raises PassError where the graphs cannot be run side by side."""
+    a damage of 0. `forwards`: calls times nodes, at most, but for one call. Raises PassError where the graphs cannot be run side by
+    side."""
     model, quantized = files.outline(float_dir), files.outline(quantized_dir)
     signature = files.signature_of(model)
     if versions.of(model) < versions.of(quantized):
         model = versions.raised(model, versions.of(quantized))
     wanted = [node for node in model.graph.node if node.name in set(nodes)]
     size = max(1, min(_GROUP, _NODES // max(1, len(model.graph.node))))
-    feeds = list(_bounded(reader.read(calls, float_dir, signature), len(wanted)))
+    count = max(1, min(_CALLS, forwards // max(1, len(wanted))))
+    feeds = list(_bounded(islice(reader.read(calls, float_dir, signature), count)))
     rows: list[Row] = []
     for start in range(0, len(wanted), size):
         with temporary.directory("damage", scratch) as work:
@@ -69,9 +73,9 @@ def rank(float_dir: Path, quantized_dir: Path, nodes: Sequence[str], calls: Path
     return tuple(sorted(rows, key=lambda row: -row.damage))
 
 
-def _bounded(feeds: Iterator[Any], nodes: int) -> Iterator[Any]:
+def _bounded(feeds: Iterator[Any]) -> Iterator[Any]:
     taken = 0
-    for feed in islice(feeds, max(_CALLS[0], min(_CALLS[1], _FORWARDS // max(1, nodes)))):
+    for feed in feeds:
         yield feed
         taken += sum(getattr(value, "nbytes", 0) for value in feed.values())
         if taken > _BYTES:
