@@ -101,9 +101,9 @@ Without calibration data they stay as they were, and the drop in accuracy shows 
 Where a recipe gives no `data.calibration` and a step of any of its variants cannot do without, a fifth of the evaluation
 samples, 512 at most, is held out for it, and no candidate is judged on those: report and `plan` say how many of how many.
 They are chosen by what is in them, so their order changes nothing; calls stay whole unless there are fewer than ten and
-their rows are samples; equal samples are on one side, as are a query and its document, and for retrieval all samples of a
-label. Fewer than 5 are not held out unless the recipe asks for a share: `calibration: {held_out: 0.5}`. With `none`
-nothing calibrates.
+their rows are samples; equal samples are on one side, as are a query and its document, and for retrieval the samples of a
+label that has ten or fewer. Fewer than 5 are not held out unless the recipe asks for a share: `calibration: {held_out: 0.5}`.
+With `none` nothing calibrates.
 
 `calibration_method`, of a range: `minmax` keeps all that the calls reach; `percentile` as far from zero as that share of
 the values lies; `entropy` as far as the steps tell least apart from the distribution; `mse` what rounds and cuts with the

@@ -137,6 +137,14 @@ def test_a_query_and_its_answer_stay_together(tmp_path: Path, paired: bool) -> N
         assert (len(set(held)) == 6) == (paired or by_label)
 
 
+def test_a_class_of_many_is_parted(tmp_path: Path) -> None:
+    labels = [number % 4 for number in range(80)]
+    folder = recorded(tmp_path / "a", [[number] for number in range(80)], labels)
+    found = held_out.split(folder, OPEN, 0.2, by_label=True)
+    assert found.held_samples == 16
+    assert {labels[number] for piece in found.rest for number in piece.samples} == {0, 1, 2, 3}
+
+
 def test_texts_of_one_call_are_cut(tmp_path: Path) -> None:
     folder = tmp_path / "a"
     folder.mkdir()

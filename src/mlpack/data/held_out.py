@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from mlpack.records import Signature
 
 _SEED = b"mlpack held out 1\0"
 """Another one would choose other samples."""
+_FEW_OF_A_LABEL = 10
+"""With more samples, enough of a label are left on each side."""
 _WHOLE_CALLS = 10
 """With fewer groups of calls than this, calls are cut into their samples where they can be."""
 
@@ -54,12 +57,13 @@ class Split:
 def split(folder: Path, signature: Signature, wanted: float, *, by_label: bool) -> Split:
     """The calls in `folder` with about `wanted` of their samples held out (below 1 a share, from 1 on their number), and never all.
 
-    `by_label`: samples of one label stay together, as a query and its answer must. Nothing is held out where nothing can be.
+    `by_label`: samples of one label stay together, as a query and its answer must, unless there are many of it: a class can be
+    parted. Nothing is held out where nothing can be.
     """
     listed = _read(folder, "calls.json")
     names: list[str] = _read(folder, "samples.json")
     labels: list[Any] | None = _read(folder, "labels.json")
-    together = [json.dumps(label) for label in labels] if labels is not None and (by_label or _pairs(listed, labels)) else None
+    together = _together(labels) if labels is not None and (by_label or _pairs(listed, labels)) else None
     groups = _groups(_pieces(listed), names, together)
     if len(groups) < _WHOLE_CALLS:
         groups = _groups(_pieces(listed, signature), names, together)
@@ -104,6 +108,13 @@ def _pairs(listed: Sequence[Mapping[str, Any]], labels: Sequence[Any]) -> bool:
     return all("texts" in call for call in listed) and list(labels) == [*range(half), *range(half)]
 
 
+def _together(labels: Sequence[Any]) -> list[str | None]:
+    """Of each sample, the label that it shares with a few others; None where there is none."""
+    said = [json.dumps(label) for label in labels]
+    counted = Counter(said)
+    return [label if counted[label] <= _FEW_OF_A_LABEL else None for label in said]
+
+
 def _pieces(listed: Sequence[Mapping[str, Any]], signature: Signature | None = None) -> Iterator[Piece]:
     """Every call; with a signature, the rows of those that can be cut."""
     first = 0
@@ -124,7 +135,9 @@ def _cuttable(call: Mapping[str, Any], count: int, signature: Signature) -> bool
     return all(open_.get(name, False) and row["shape"][:1] == [count] for name, row in call["inputs"].items())
 
 
-def _groups(pieces: Iterator[Piece], names: Sequence[str], together: Sequence[str] | None) -> list[list[Piece]]:
+def _groups(
+    pieces: Iterator[Piece], names: Sequence[str], together: Sequence[str | None] | None
+) -> list[list[Piece]]:
     """Pieces that share a sample's content (or a label, where given) stand in one group."""
     root: dict[tuple[str, str] | Piece, tuple[str, str] | Piece] = {}
 
@@ -137,8 +150,9 @@ def _groups(pieces: Iterator[Piece], names: Sequence[str], together: Sequence[st
     listed = list(pieces)
     for piece in listed:
         for number in piece.samples:
-            for key in (("name", names[number]), *((("label", together[number]),) if together else ())):
-                root[find(key)] = find(piece)
+            root[find(("name", names[number]))] = find(piece)
+            if together is not None and (label := together[number]) is not None:
+                root[find(("label", label))] = find(piece)
     groups: dict[tuple[str, str] | Piece, list[Piece]] = {}
     for piece in listed:
         groups.setdefault(find(piece), []).append(piece)
