@@ -13,8 +13,10 @@ import fake_bench
 from mlpack import digest, recipe
 from mlpack.errors import MeasureError, RecipeError
 from mlpack.evidence import Bench, Data, take_data
+from mlpack.measuring.machine import this_machine
 from mlpack.measuring.measure import Effort
 from mlpack.packages import TASK, Package, Packages
+from mlpack.proof import Prover
 from mlpack.records import Artifact, Measurement, MetricSpec, Signature, TensorSpec
 from mlpack.store import Store
 from workshop import Workshop
@@ -120,3 +122,30 @@ def test_what_a_function_yields_is_read_anew(workshop: Workshop) -> None:
     )
     assert written(1.0) != written(2.0)
     assert written(1.0) == written(1.0)
+
+
+def test_accuracies_come_with_what_is_known_of_them_elsewhere_and_are_kept_without(
+    bench: Bench, data: Data, tmp_path: Path
+) -> None:
+    here = dataclasses.replace(this_machine(), arch="x86_64", isa="avx512-vnni")
+    prover = Prover(store=bench.store, packages=bench.packages, find=lambda _name: None, observe=bench.observe, at=here)
+    asked = dataclasses.replace(bench, prover=prover)
+    subjects = {"base": package(tmp_path / "base"), "bad": package(tmp_path / "bad", die_at="predict", bias=1.0)}
+    for _ in range(2):  # measured, then known
+        found = asked.measure({"base": subjects["base"]}, "base", data)["base"]
+        assert isinstance(found, Measurement)
+        assert found.accuracy is not None
+        assert found.accuracy.proof is not None
+        assert found.accuracy.proof.how is None
+        assert "cannot be looked at" in found.accuracy.proof.why
+    again = bench.measure({"base": subjects["base"]}, "base", data)["base"]
+    assert isinstance(again, Measurement)
+    assert again.accuracy is not None
+    assert again.accuracy.proof is None
+    assert isinstance(asked.measure(subjects, "base", data)["bad"], MeasureError)
+    native = dataclasses.replace(asked, prover=dataclasses.replace(prover, at=dataclasses.replace(here, isa="avx2")))
+    found = native.measure({"base": subjects["base"]}, "base", data)["base"]
+    assert isinstance(found, Measurement)
+    assert found.accuracy is not None
+    assert found.accuracy.proof is not None
+    assert found.accuracy.proof.how == "native"
