@@ -23,7 +23,7 @@ prefer: size
 """
 
 
-def chain(root: Path, recipe: str = RECIPE) -> Workshop:
+def chain(root: Path, recipe: str = RECIPE, layers: int = LAYERS, bad: int = BAD) -> Workshop:
     """Products of matrices one after the other; in each column of one of them a weight is so large that 7 bits leave the others
     nothing, and what it is multiplied with is so small that the others matter."""
     import numpy as np
@@ -31,14 +31,14 @@ def chain(root: Path, recipe: str = RECIPE) -> Workshop:
 
     random = np.random.default_rng(7)
     nodes, stored, name = [], [], "x"
-    for layer in range(LAYERS):
+    for layer in range(layers):
         weight = random.normal(size=(FEATURES, FEATURES)).astype("float32") / FEATURES**0.5
-        if layer == BAD:
+        if layer == bad:
             weight[0] = 300.0
         stored.append(numpy_helper.from_array(weight, f"w{layer}"))
         nodes.append(helper.make_node("MatMul", [name, f"w{layer}"], [f"h{layer}"], f"product{layer}"))
         scale = np.ones(FEATURES, "float32")
-        scale[0] = 1e-5 if layer == BAD - 1 else 1.0
+        scale[0] = 1e-5 if layer == bad - 1 else 1.0
         stored.append(numpy_helper.from_array(scale, f"s{layer}"))
         nodes.append(helper.make_node("Tanh", [f"h{layer}"], [f"t{layer}"], f"tanh{layer}"))
         nodes.append(helper.make_node("Mul", [f"t{layer}", f"s{layer}"], [f"m{layer}"], f"scale{layer}"))

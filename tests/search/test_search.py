@@ -167,6 +167,19 @@ def test_what_is_too_slow_has_its_least_worthwhile_layers_put_back(tmp_path: Pat
 
 
 @pytest.mark.slow
+def test_one_quantized_node_has_no_layers_to_choose_from(tmp_path: Path) -> None:
+    """Options are tried; then nothing is left, and what stands there is the first form."""
+    recipe = RECIPE.replace("accuracy_drop: 0.01", "accuracy_drop: 0")
+    made = ladder_models.chain(tmp_path / "project", recipe, layers=1, bad=9)
+    record, _ = made.build()
+    search = of(record)["search"]
+    assert (search["layers"], search["most"], search["taken"]) == (1, 5, None)
+    assert all(not tried["kept_float"] for tried in search["tried"])
+    assert 1 < len(search["tried"]) <= 5
+    assert of(record)["status"] == "over_budget"
+
+
+@pytest.mark.slow
 def test_the_last_rung_is_float_where_float_is_no_candidate(tmp_path: Path) -> None:
     recipe = RECIPE.replace("accuracy_drop: 0.01", "accuracy_drop: 0").replace("fp32: [], ", "")
     made = ladder_models.chain(tmp_path / "project", recipe)
