@@ -214,7 +214,7 @@ class Climbing:
         interrupts.check()
         candidate, changed = self._candidate(rung)
         result, package = self._made(rung, candidate)
-        judged = self._judge.judged(result, package)
+        judged = self._judge.judged(result, package, searched=rung != Rung())
         seconds = self._seconds(candidate, package, time.monotonic() - began)
         spend(seconds)
         accuracy, outcome, why = judged.accuracy, judged.outcome, judged.why

@@ -20,6 +20,8 @@ from mlpack.records import Accuracy, Budgets, Measurement, Recipe, Result
 
 _SLOWER = 1.03
 """From here on a form is slower than its float: shorter timings than the final ones tell no smaller difference."""
+_HARDLY_QUICK = 1.1
+"""A form that is searched for because another was too slow has to show more than an interval that is wide."""
 _SHORT = Effort(cold_starts=0, blocks=8, samples=160, seconds_per_subject=1.5, warmup_seconds=0.2, throughput_seconds=0.2)
 
 
@@ -45,8 +47,8 @@ class Judge:
     float_package: Package
     outputs: Path
 
-    def judged(self, result: Result, package: Package | None) -> Judged:
-        """A form that was made, or was not: `result` says why."""
+    def judged(self, result: Result, package: Package | None, *, searched: bool = True) -> Judged:
+        """A form that was made, or was not: `result` says why. `searched`: it is not the one that the recipe says."""
         if result.over_limit is not None:  # fewer layers in float would be smaller
             return Judged(outcome=Outcome(accurate=True, lean=False), why=short(result.over_limit))
         if package is None:
@@ -60,7 +62,7 @@ class Judge:
             return Judged(outcome=Outcome(accurate=False, lean=False, drop=drop), why=wrong[0], accuracy=accuracy)
         heavy, ratio = self._large(known, package), None
         if not heavy:
-            heavy, ratio = self._slow(known, package)
+            heavy, ratio = self._slow(known, package, searched=searched)
         said = heavy[0] if heavy else "inside every budget"
         return Judged(outcome=Outcome(accurate=True, lean=not heavy, drop=drop), why=said, accuracy=accuracy, ratio=ratio)
 
@@ -87,7 +89,7 @@ class Judge:
             large.append(f"larger than its float: {' against '.join(words.apart(ours, theirs, words.size))}")
         return large
 
-    def _slow(self, known: Result, package: Package) -> tuple[list[str], float | None]:
+    def _slow(self, known: Result, package: Package, *, searched: bool) -> tuple[list[str], float | None]:
         """What a short timing in turns with the float finds too slow, and the ratio. Nothing is timed where nobody asks."""
         id_, base, given = known.candidate.id, self.float_.candidate.id, self.recipe.budgets
         preferred = self.recipe.prefer in ("cost", "latency")
@@ -103,7 +105,7 @@ class Judge:
         timed = replace(known, measurement=found, cost_per_million_usd=price)
         around = stats.quantile_interval(found.ratio_samples)
         slow = [check.text for check in budgets.checks(timed, _without(given, *_LATER), None, itself=False)[0]]
-        if preferred and around.low > _SLOWER:
+        if preferred and (around.low > _SLOWER or (searched and around.value > _HARDLY_QUICK)):
             slow.append(f"slower than its float: {words.number(around.value)} × its median latency")
         return slow, round(around.value, 4)
 
