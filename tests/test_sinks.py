@@ -88,13 +88,13 @@ def test_markdown_shows_the_words_and_no_more(text: str) -> None:
     for source in (
         sinks.markdown(text),
         f"- {sinks.markdown(text)}",
-        f"| a |\n| --- |\n| {sinks.markdown(text)} |",
+        f"| head |\n| --- |\n| {sinks.markdown(text)} |",
         sinks.code(text),
     ):
         page = rendered(source)
         rest = without_code(page)
         assert set(re.findall(r"<(\w+)", rest)) <= {"p", "ul", "li", "code", "table", "thead", "tbody", "tr", "th", "td"}
-        assert rest.count("<td>") == source.count("| a |")
+        assert rest.count("<td>") == source.startswith("| head |\n")
         assert not references(rest)
         assert CONTROL.search(page) is None
         assert not re.search(r"(?<!\\)\$", re.sub(r"(`+)(?!`).*?(?<!`)\1(?!`)", "", source))
