@@ -107,8 +107,10 @@ SURE = Budgets(accuracy_drop=0.01, confidence=0.95)
 
 def judged(budgets_: Budgets, **given: object) -> budgets.Check:
     """What becomes of a candidate's accuracy; a check that keeps nothing where there is none."""
-    broken, kept = budgets.checks(result("int8", measurement=measurement(accuracy=accuracy(**given))), budgets_, None, itself=False)
-    return [*broken, *kept, budgets.Check(fits=True, known=True, text="")][0]
+    made = result("int8", measurement=measurement(accuracy=accuracy(**given)))
+    broken, kept = budgets.checks(made, budgets_, None, itself=False)
+    ruined = budgets.ruined(made, budgets_)
+    return [*broken, *([] if ruined is None else [ruined]), *kept, budgets.Check(fits=True, known=True, text="")][0]
 
 
 def test_a_confidence_wants_the_upper_end_within_the_budget() -> None:
@@ -168,6 +170,8 @@ def test_what_is_certainly_much_worse_needs_somebody_who_allows_it(given_: dict[
     assert judged(Budgets(accuracy_drop=50.0), **given_).fits
 
 
-def test_the_float_is_never_worse_than_itself() -> None:
-    ruined = result("fp32", measurement=measurement(accuracy=accuracy(0.5, 0.4, 0.6)))
-    assert budgets.checks(ruined, Budgets(), None, itself=True) == ([], [])
+def test_a_budget_on_something_else_alone_says_nothing_of_accuracy() -> None:
+    """As a search holds a form against one kind of budget at a time."""
+    ruined = result("int8", measurement=measurement(accuracy=accuracy(0.5, 0.4, 0.6)))
+    broken, kept = budgets.checks(ruined, Budgets(package_size_bytes=10**9), None, itself=False)
+    assert (broken, len(kept)) == ([], 1)

@@ -286,6 +286,11 @@ def test_a_large_drop_that_no_budget_looks_at_loses_to_the_float() -> None:
     assert choose(slim, float_, budgets=Budgets(package_size_bytes=2_000_000)).chosen is None
 
 
+def test_the_float_is_never_worse_than_itself() -> None:
+    float_ = result("fp32", measurement=measurement(31.0, accuracy=accuracy(0.5, 0.4, 0.6)))
+    assert choose(float_, budgets=Budgets()).chosen == "fp32@lambda-zip-x86_64"
+
+
 def test_a_drop_that_may_be_large_is_warned_of() -> None:
     slim = result("slim", measurement=measurement(4.0, accuracy=accuracy(0.06, 0.01, 0.11)))
     float_ = result("fp32", measurement=measurement(31.0))

@@ -39,8 +39,6 @@ def checks(result: Result, budgets: Budgets, estimate: Estimate | None, *, itsel
     if budgets.accuracy_drop is not None:
         emulated = None if budgets.accept_estimates else _emulated(result)
         found.append(emulated or _accuracy(result, budgets.accuracy_drop, budgets.confidence, itself=itself))
-    elif not itself and (ruined := _ruined(result)) is not None:
-        found.append(ruined)
     if budgets.isa is not None:
         found.append(_isa(result))
     measured = result.measurement
@@ -171,11 +169,12 @@ def default_drop(accuracy: Accuracy) -> float:
     return abs(base) * (LARGE_RISE if accuracy.lower_is_better else LARGE_DROP)
 
 
-def _ruined(result: Result) -> Check | None:
-    """A candidate that is certainly worse than what is taken for granted: nobody has said that this would do. An error beside one
-    of nought has no scale, and is warned of."""
+def ruined(result: Result, budgets: Budgets) -> Check | None:
+    """What a recipe without a budget for accuracy refuses all the same: a candidate that is certainly worse than what is taken for
+    granted, which nobody has said would do. None where it is not, or there is a budget. An error beside one of nought has no scale,
+    and is warned of. Not for the float itself."""
     accuracy = result.measurement.accuracy if result.measurement else None
-    if accuracy is None:
+    if accuracy is None or budgets.accuracy_drop is not None:
         return None
     limit = default_drop(accuracy)
     if not min(accuracy.ci_low, accuracy.drop) > limit or (accuracy.lower_is_better and limit == 0):

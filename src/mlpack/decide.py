@@ -106,6 +106,8 @@ def _judge(
         return _Judged(result=result, status=Status.FAILED, reasons=(result.failure, *_alone(result)), bands=bands)
     itself = is_float(result, baselines)
     over, fits = checking.checks(result, budgets, estimate, itself=itself)
+    ruined = None if itself else checking.ruined(result, budgets)
+    over = [*([] if ruined is None else [ruined]), *over]
     if result.over_limit is not None:
         known = tuple(check.text for check in over if check.known)
         return _Judged(result=result, status=Status.OVER_BUDGET, reasons=(result.over_limit, *known), bands=bands)
