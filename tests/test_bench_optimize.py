@@ -70,6 +70,12 @@ def test_rounds_are_paired_so_that_a_machine_that_slows_down_slows_both() -> Non
         judge.ratio((), (1.0,))
 
 
+def test_neither_a_slow_spell_nor_a_single_fast_round_makes_a_side_slower() -> None:
+    assert judge.slower((1.0, 3.0, 3.0, 3.0), (1.0, 1.0, 1.0, 1.0)) == 1.0
+    assert judge.slower((2.0, 2.0, 2.0, 2.0), (1.0, 2.0, 2.0, 2.0)) == 1.0
+    assert judge.slower((1.2, 1.3, 1.2, 1.4), (1.0, 1.0, 1.0, 1.0)) == 1.2
+
+
 def test_sizes_are_not_judged_where_the_float_holds_no_weights() -> None:
     found = judge.verdict(case(CHOSEN, note="weights made by nodes"))
     assert list(values_of(found)) == ["latency over the fastest other's"]
