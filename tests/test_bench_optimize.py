@@ -107,6 +107,23 @@ def test_table_names_failures_and_stands_with_their_bars() -> None:
     assert line == "| a | x \\| y z |  |  |  |  |  |"
 
 
+@pytest.mark.parametrize(
+    ("said", "left"),
+    [
+        (
+            "Load model from /root/x y/made/0a/model.onnx failed:Node (a/b/c;d/e) Op",
+            "Load model from x y/made/0a/model.onnx failed:Node (a/b/c;d/e) Op",
+        ),
+        ("Load model from /home/me/made/model.onnx failed", "Load model from model.onnx failed"),
+        ("no such file: '/tmp/q/m.onnx'", "no such file: 'm.onnx'"),
+        ("KeyError: 'a/b_scale'", "KeyError: 'a/b_scale'"),
+        ("1/2 of x.y/z/w", "1/2 of x.y/z/w"),
+    ],
+)
+def test_reasons_keep_names_of_files_but_not_where_they_lay(said: str, left: str) -> None:
+    assert judge.tidied(case(row("a", judge.PEER, failure=said))).rows[1].failure == left
+
+
 def test_cases_go_through_json_unchanged() -> None:
     whole = case(CHOSEN, row("a", judge.PEER, failure="no"))
     assert judge.from_json(json.loads(json.dumps(judge.as_json(whole)))) == whole

@@ -197,7 +197,7 @@ def in_turns(opened: Mapping[str, Opened], calls: Path, n_calls: int, rounds: in
             for name in order[number % len(order) :] + order[: number % len(order)]:
                 try:
                     taken = running[name].ask(op="latency", calls=[wanted[0], *wanted])["ms"][1:]
-                    medians[name].append(statistics.median(taken))
+                    medians[name].append(round(statistics.median(taken), 5))
                 except AskError:
                     medians[name] = []
             order = [name for name in order if medians[name]]

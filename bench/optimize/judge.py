@@ -7,6 +7,8 @@ everyone has, counts among the peers'. `variants: auto` costs at most six float 
 
 from __future__ import annotations
 
+import dataclasses
+import re
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -64,6 +66,9 @@ class Judged:
     build_seconds: float = 0.0
     float_seconds: float = 0.0
     evaluated: int = 0
+    load: float = 0.0
+    commit: str = ""
+    """How busy the machine was, and which state of mlpack built."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,10 +179,11 @@ def _words(case: Judged, others: Sequence[Row]) -> tuple[str, ...]:
 def table(case: Judged) -> str:
     """The case's rows as Markdown: ratios against the float that everyone was given."""
     base = next((row for row in case.rows if row.side == FLOAT), None)
+    said = f"{case.metric}, {case.evaluated} evaluation calls; mlpack at {case.commit or 'no commit'}, load {case.load:.0f}"
     lines = [
         f"### {case.name}",
         "",
-        f"{case.metric}, {case.evaluated} evaluation calls{f'; {case.note}' if case.note else ''}.",
+        f"{said}{f'; {case.note}' if case.note else ''}.",
         "",
         "| tool | outcome | latency | size | drop | without VNNI | seconds |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
@@ -202,10 +208,14 @@ def _cells(row: Row, base: Row | None) -> list[str]:
     return [name, outcome, latency, size, drop, emulated, "" if row.seconds is None else f"{row.seconds:.0f}"]
 
 
+def tidied(case: Judged) -> Judged:
+    """The case without this machine's paths: of a file in a reason only its name stays."""
+    rows = [dataclasses.replace(row, failure=re.sub(r"(?<![\w.])/(?:[^/\s'\":;,]+/)+", "", row.failure)) for row in case.rows]
+    return dataclasses.replace(case, rows=tuple(rows))
+
+
 def as_json(case: Judged) -> dict[str, Any]:
     """The case for bench/results."""
-    import dataclasses
-
     return dataclasses.asdict(case)
 
 

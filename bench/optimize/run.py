@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -130,6 +131,8 @@ def judged_case(case: cases.Case, made: list[peers.Outcome], options: argparse.N
         build_seconds=built.seconds if built and built.record else 0.0,
         float_seconds=built.float_seconds if built else 0.0,
         evaluated=len(case.samples),
+        load=round(os.getloadavg()[1], 1),
+        commit=common.run(["git", "rev-parse", "--short", "HEAD"]).strip(),
     )
 
 
@@ -146,7 +149,7 @@ def keep_shipped(case: cases.Case, built: ours.Built, kept: Path) -> None:
 def report(done: list[judge.Judged], options: argparse.Namespace) -> int:
     """Figures and tables, printed and kept."""
     order = {name: number for number, name in enumerate(cases.NAMES)}
-    done = sorted(done, key=lambda each: order.get(each.name, len(order)))
+    done = sorted(map(judge.tidied, done), key=lambda each: order.get(each.name, len(order)))
     rows, tables = [], []
     for case in done:
         found = judge.verdict(case)
