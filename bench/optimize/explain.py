@@ -6,7 +6,6 @@ A line a tool: its milliseconds a call by the engine's profiler, then the kinds 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -15,6 +14,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve
 import cases  # noqa: E402 - bench/ is no package
 import common  # noqa: E402
 import engine  # noqa: E402
+import ours  # noqa: E402
 import peers  # noqa: E402
 
 
@@ -53,11 +53,9 @@ def everyone(case: cases.Case, kept: Path, limit_s: float) -> dict[str, engine.O
             outcome = peers.run(peer, preset, case.model, case.calibration, kept, limit_s)
             if outcome.folder is not None:
                 found[outcome.tool] = engine.Opened(path=outcome.folder / peers.MODEL)
-    for told in sorted((kept / "shipped" / case.name).glob("*/opened.json")):
-        said = json.loads(told.read_bytes())
-        opened = engine.Opened(path=told.parent / said["graph"], level=said["level"], entries=said["entries"])
-        found[f"mlpack {told.parent.name.partition('@')[0]}"] = opened
-    return found
+    shipped = kept / "shipped" / case.name
+    built = ours.last(shipped).shipped if shipped.is_dir() else {}
+    return found | {f"mlpack {id_.partition('@')[0]}": opened for id_, opened in built.items()}
 
 
 def profiled(case: cases.Case, opened: engine.Opened, runs: int) -> dict[str, tuple[int, float]]:

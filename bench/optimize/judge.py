@@ -68,7 +68,7 @@ class Judged:
     evaluated: int = 0
     load: float = 0.0
     commit: str = ""
-    """How busy the machine was, and which state of mlpack built."""
+    """How busy the machine was, and the last change of what built."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ and nothing of this model.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -17,10 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import peers
 from cases import Case, only_float
 from common import ROOT
 from engine import Opened
 
+KEPT = "built.json"
 OF_NO_MODEL = ("runtime",)
 """Kinds of action whose results any build leaves to the next, whatever its model."""
 
@@ -35,6 +38,7 @@ class Built:
     record: dict[str, Any]
     shipped: dict[str, Opened]
     failure: str = ""
+    commit: str = ""
 
     @property
     def ratio(self) -> float:
@@ -44,7 +48,8 @@ class Built:
 
 def build(case: Case, work: Path, warm: Path, limit_s: float) -> Built:
     """Build the case and its float alone, each in a copy of the store `warm`; what ships lies below `work` afterwards."""
-    _warm_up(case, warm, work, limit_s)
+    with peers.alone(warm):
+        _warm_up(case, warm, work, limit_s)
     float_seconds, _, failure = _built(case, work / "float", warm, limit_s, alone=True)
     if failure:
         return Built(seconds=0.0, float_seconds=0.0, chosen=None, record={}, shipped={}, failure=f"float alone: {failure}")
@@ -54,6 +59,33 @@ def build(case: Case, work: Path, warm: Path, limit_s: float) -> Built:
     record = json.loads((out / "build.json").read_bytes())
     shipped = {folder.name: _opened(folder, work / "shipped" / folder.name) for folder in sorted((out / "artifacts").iterdir())}
     return Built(seconds=seconds, float_seconds=float_seconds, chosen=record["chosen"], record=record, shipped=shipped)
+
+
+def keep(built: Built, folder: Path) -> Built:
+    """The build with its shipped models in `folder`, instead of what an earlier one left there."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for id_, each in built.shipped.items():
+        shutil.copytree(each.path.parent, folder / id_)
+    told = dataclasses.asdict(built)
+    told["shipped"] = {id_: [each.path.name, each.level, dict(each.entries)] for id_, each in built.shipped.items()}
+    told["commit"] = subprocess.run(
+        ["git", "log", "-1", "--format=%h", "--", "src"], cwd=ROOT, capture_output=True, text=True
+    ).stdout.strip()
+    (folder / KEPT).write_text(json.dumps(told))
+    return last(folder)
+
+
+def last(folder: Path) -> Built:
+    """The build that `keep` kept. SystemExit where there is none."""
+    if not (folder / KEPT).is_file():
+        raise SystemExit(f"{folder.name}: no build is kept: run it without --again")
+    told = json.loads((folder / KEPT).read_bytes())
+    opened = {
+        id_: Opened(path=folder / id_ / name, level=level, entries=entries)
+        for id_, (name, level, entries) in told["shipped"].items()
+    }
+    return Built(**{**told, "shipped": opened})
 
 
 def _warm_up(case: Case, warm: Path, work: Path, limit_s: float) -> None:

@@ -66,7 +66,7 @@ def environment(peer: Peer, kept: Path) -> Path:
     pinned = HERE / f"requirements-{peer.name}.txt"
     key = hashlib.sha256(pinned.read_bytes() + sys.version.encode()).hexdigest()[:16]
     place = kept / "envs" / f"{peer.name}-{key}"
-    with _alone(place):
+    with alone(place):
         if not (place / "ready").is_file():
             shutil.rmtree(place, ignore_errors=True)
             subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
@@ -91,7 +91,7 @@ def run(peer: Peer, preset: str, model: Path, calibration: Path, kept: Path, lim
         "limit": limit_s,
     }
     place = kept / "made" / hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
-    with _alone(place):
+    with alone(place):
         if not (place / OUTCOME).is_file():
             _make(environment(peer, kept), script, (preset, model, calibration), place, limit_s)
     found = json.loads((place / OUTCOME).read_bytes())
@@ -99,7 +99,7 @@ def run(peer: Peer, preset: str, model: Path, calibration: Path, kept: Path, lim
 
 
 @contextlib.contextmanager
-def _alone(place: Path) -> Iterator[None]:
+def alone(place: Path) -> Iterator[None]:
     """Nobody else makes `place` meanwhile."""
     place.parent.mkdir(parents=True, exist_ok=True)
     with place.with_name(f".{place.name}.lock").open("w") as lock:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import sys
 import tempfile
 import time
@@ -66,6 +65,7 @@ def arguments() -> argparse.ArgumentParser:
     )
     made.add_argument("--only-make", action="store_true", help="run the peers, judge nothing")
     made.add_argument("--only-report", action="store_true", help="run nothing, judge the kept rows anew")
+    made.add_argument("--again", action="store_true", help="build nothing: judge what the last builds shipped once more")
     made.add_argument("--without-ours", action="store_true", help="leave mlpack's side out: the peers' rows alone")
     made.add_argument("--remark", default="", help="words that stand with the results: what the machine did beside")
     return made
@@ -100,8 +100,11 @@ def judged_case(case: cases.Case, made: list[peers.Outcome], options: argparse.N
         work = Path(scratch)
         built = None
         if not options.without_ours:
-            built = ours.build(case, work / "ours", kept / "warm-store", options.build_limit)
-            keep_shipped(case, built, kept)
+            shipped = kept / "shipped" / case.name
+            built = (
+                ours.last(shipped) if options.again else ours.build(case, work / "ours", kept / "warm-store", options.build_limit)
+            )
+            built = built if options.again else ours.keep(built, shipped)
             for id_, each in built.shipped.items():
                 variant = f"mlpack {id_.partition('@')[0]}"
                 size = peers.size_of(each.path.parent, each.path.name)
@@ -132,18 +135,8 @@ def judged_case(case: cases.Case, made: list[peers.Outcome], options: argparse.N
         float_seconds=built.float_seconds if built else 0.0,
         evaluated=len(case.samples),
         load=round(os.getloadavg()[1], 1),
-        commit=common.run(["git", "rev-parse", "--short", "HEAD"]).strip(),
+        commit=built.commit if built else "",
     )
-
-
-def keep_shipped(case: cases.Case, built: ours.Built, kept: Path) -> None:
-    """The shipped models of the last build, for `explain.py`."""
-    folder = kept / "shipped" / case.name
-    shutil.rmtree(folder, ignore_errors=True)
-    for id_, each in built.shipped.items():
-        shutil.copytree(each.path.parent, folder / id_)
-        told = {"graph": each.path.name, "level": each.level, "entries": dict(each.entries)}
-        (folder / id_ / "opened.json").write_text(json.dumps(told))
 
 
 def report(done: list[judge.Judged], options: argparse.Namespace) -> int:
