@@ -119,6 +119,10 @@ def test_plan_says_what_would_be_tried(tmp_path: Path) -> None:
     said = rows[INT8].as_json()["search"]
     assert "layers back to float by the damage" in said
     assert "at most log2(layers) + 5 evaluations, 5 min" in said
+    assert ", float, until" not in said
+    made.edit(lambda text: text.replace("fp32: [], ", ""))
+    (row,) = pipeline.foresee(made.recipe, made.store, (made.root,), None)
+    assert ", float, until" in str(row.search)
 
 
 @pytest.mark.slow

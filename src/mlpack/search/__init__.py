@@ -13,11 +13,11 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from mlpack.evidence import Bench
-from mlpack.ladder import SPARE
+from mlpack.ladder import SPARE, Form
 from mlpack.packages import Package
 from mlpack.passes.quantize import ranges, rungs
 from mlpack.records import Candidate, Plan, Result
-from mlpack.search.climbing import Climbing, Means
+from mlpack.search.climbing import Climbing, Means, tops
 from mlpack.targets import TARGETS
 
 __all__ = ["Means", "Search", "foreseen", "held_back", "remembering"]
@@ -46,7 +46,8 @@ def foreseen(candidate: Candidate, plan: Plan) -> str | None:
     options = [option.name for option in rungs.offered(step.config, None)]
     drop = "more than accuracy_drop" if recipe.budgets.accuracy_drop is not None else "much"
     slow = " or is slower than its float" if recipe.prefer in ("cost", "latency") else ""
-    ways = ["layers back to float by the damage that each does (bisection)", *options]
+    last = ["16-bit float" if form is Form.FP16 else "float" for form in tops(plan, candidate.target)]
+    ways = ["layers back to float by the damage that each does (bisection)", *options, *last]
     minutes = f"{recipe.search.minutes:g}"
     return (
         f"if it loses {drop}{slow}: {', '.join(ways)}, until it is inside every budget; at most log2(layers) + {SPARE} "

@@ -18,7 +18,7 @@ from mlpack.measuring import machine
 from mlpack.packages import Package, Packages
 from mlpack.passes import PASSES
 from mlpack.passes.quantize import damage, rungs
-from mlpack.records import Candidate, Model, Plan, Result, Step
+from mlpack.records import Candidate, Model, Plan, Result, Step, Target
 from mlpack.search.judging import Judge, short
 from mlpack.store import Store
 from mlpack.targets import TARGETS
@@ -51,6 +51,17 @@ class Made:
     package: Package | None
     outcome: Outcome
     tried: Tried
+
+
+def tops(plan: Plan, target: Target) -> tuple[Form, ...]:
+    """16-bit float and float as rungs, where neither is a candidate of its own: what can be chosen by its own name is not hidden
+    behind another's."""
+    if plan.recipe.variants is None:
+        return ()
+    half = any(step.name == "precision" for variant in plan.recipe.variants for step in variant.steps)
+    plain = any(not variant.steps for variant in plan.recipe.variants)
+    native = target.arch in TARGETS[target.kind].float16_archs
+    return (*((Form.FP16,) if native and not half else ()), *(() if plain else (Form.FLOAT,)))
 
 
 class Climbing:
@@ -136,7 +147,7 @@ class Climbing:
             self._ended = f"its layers cannot be ranked: {error}"
             return None
         spend(seconds)
-        prefer = self._means.plan.recipe.prefer
+        prefer, target = self._means.plan.recipe.prefer, self._bottom.candidate.target
         config = next(step.config for step in self._bottom.candidate.steps if step.name == rungs.STEP)
         offered = rungs.offered(config, self._notes(), calibrated="calibration" in self._means.bindings)
         self._options = {option.name: option for option in offered}
@@ -147,20 +158,9 @@ class Climbing:
         return Ladder(
             damage=(1.0,) * len(rows) if first.accurate else tuple(row.damage for row in rows),
             options=tuple(self._options),
-            tops=self._tops(),
+            tops=tuple(form for form in tops(self._means.plan, target) if form is not Form.FLOAT or not self._float.over_limit),
             first_fit=prefer == "accuracy",
         )
-
-    def _tops(self) -> tuple[Form, ...]:
-        """16-bit float and float, where neither is a candidate of its own: what can be chosen by its own name is not hidden behind
-        another's."""
-        recipe, target = self._means.plan.recipe, self._bottom.candidate.target
-        if recipe.variants is None:
-            return ()
-        half = any(step.name == "precision" for variant in recipe.variants for step in variant.steps)
-        plain = any(not variant.steps for variant in recipe.variants)
-        native = target.arch in TARGETS[target.kind].float16_archs
-        return (*((Form.FP16,) if native and not half else ()), *(() if plain or self._float.over_limit else (Form.FLOAT,)))
 
     def _ranked(self) -> tuple[tuple[damage.Row, ...], float]:
         """The quantized nodes by damage, from the store where that is known, and how long it took."""
