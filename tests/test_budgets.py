@@ -59,6 +59,9 @@ def test_the_accuracy_of_an_emulated_processor_counts_where_estimates_are_accept
     assert "accept_estimates" in broken.text
     assert "proven" in kept.text
     assert budgets.checks(arm, replace(wanted, accept_estimates=True), None, itself=False)[0] == []
+    other = with_proof(UNPROVEN, replace(ZIP, arch="arm64"))
+    broken_ones, _ = budgets.checks(other, Budgets(accuracy_drop=0.01, accept_estimates=True), None, itself=False)
+    assert ["same graph here" in check.text for check in broken_ones] == [True]
 
 
 def test_a_memory_of_nought_is_one_that_was_not_measured() -> None:

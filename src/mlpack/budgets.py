@@ -37,7 +37,7 @@ def checks(result: Result, budgets: Budgets, estimate: Estimate | None, *, itsel
     what was not measured (see `standing`); `itself`: this is the float that drops are taken from."""
     found = []
     if budgets.accuracy_drop is not None:
-        emulated = None if budgets.accept_estimates else _emulated(result)
+        emulated = _emulated(result, accepted=budgets.accept_estimates)
         found.append(emulated or _accuracy(result, budgets.accuracy_drop, budgets.confidence, itself=itself))
     if budgets.isa is not None:
         found.append(_isa(result))
@@ -191,16 +191,19 @@ def ruined(result: Result, budgets: Budgets) -> Check | None:
     return Check(fits=False, known=True, text=text, excess=excess)
 
 
-def _emulated(result: Result) -> Check | None:
-    """What is said of an accuracy that no processor of the target's kind has shown; None where one has, or nothing is known."""
+def _emulated(result: Result, *, accepted: bool) -> Check | None:
+    """What is said of an accuracy that no processor of the target's kind has shown; None where one has, where an emulated one has
+    and that is accepted, or where nothing is known."""
     measured, arch = result.measurement, result.candidate.target.arch
     if measured is None or measured.accuracy is None or measured.machine.arch == arch:
         return None
-    text = (
-        f"{measured.accuracy.metric} drop {words.share(measured.accuracy.drop)} is that of an emulated {arch} processor, not "
-        "measured on one: say budgets.accept_estimates: true, or build on one"
-    )
-    return Check(fits=False, known=False, text=text)
+    proof = measured.accuracy.proof
+    said = f"{measured.accuracy.metric} drop {words.share(measured.accuracy.drop)}"
+    if proof is None or proof.how is None:
+        why = f": {proof.why}" if proof is not None else ""
+        return Check(fits=False, known=False, text=f"{said} is that of the same graph here, not of an {arch} processor{why}")
+    text = f"{said} is that of an emulated {arch} processor, not measured on one: say budgets.accept_estimates: true"
+    return None if accepted else Check(fits=False, known=False, text=text)
 
 
 def _isa(result: Result) -> Check:

@@ -1,12 +1,11 @@
 """Packages whose processor or device is not here, judged on this machine: accuracy by twins, and what else can be known.
 
-Of a GPU: times by estimates. Of another architecture: nothing but the accuracy, and that only as far as the shipped bytes, run by
-an emulated processor, have shown it on a sample. Promises: what is not known is left out, and a warning says why. Times nothing.
+Of a GPU: times by estimates. Of another architecture: nothing but the accuracy, which is proven as far as the shipped bytes, run
+by an emulated processor, have shown it on a sample. Promises: what is not known is left out, and a warning says why. Times nothing.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
 
 from mlpack.errors import MeasureError, PassError
@@ -69,20 +68,15 @@ def judged(
 def _emulated(
     bench: Bench, baseline_id: str, packed: Mapping[str, Package], twins: Mapping[str, Package], data: Data, on: Processor
 ) -> dict[str, Measurement | MeasureError]:
-    """A measurement of every package, with its twin's accuracy as far as it gives its twin's outputs on that processor: one that
-    gives others is an error, one that could not be run has no accuracy. MeasureError where the baseline is one of these."""
+    """A measurement of every package with its twin's accuracy, and as its proof whether it gives its twin's outputs on that
+    processor. MeasureError where the baseline's twin fails."""
     assert bench.prover is not None
     found = bench.judge(twins, baseline_id, data)
     alive = {id_: packed[id_] for id_, each in found.items() if isinstance(each, Measurement)}
     for id_, proof in bench.prover.elsewhere(alive, twins, bench.evaluation(data), on).items():
-        taken = found[id_]
-        if proof.how is None and (id_ == baseline_id or proof.agreement is not None):
-            found[id_] = MeasureError(f"{id_}: {proof.why}")
-        elif isinstance(taken, Measurement):
-            bench.observe(f"{id_}: {proof.how or 'not proven'}: {proof.why}")
-            found[id_] = with_proof(taken, proof) if proof.how else dataclasses.replace(taken, accuracy=None)
-    if isinstance(failed := found[baseline_id], MeasureError):
-        raise failed
+        bench.observe(f"{id_}: {proof.how or 'not proven'}: {proof.why}")
+        if isinstance(taken := found[id_], Measurement):
+            found[id_] = with_proof(taken, proof)
     return found
 
 
