@@ -92,6 +92,7 @@ def _branch(
     column = int(node["split_feature"])
     if node["decision_type"] == "==":
         # What is missing is in no set. Chained by their false sides.
+        forest.whole.add(column)
         values = str(node["threshold"]).split("||")
         chain = [forest.branch(column, "BRANCH_EQ", float(value), missing_true=False) for value in values]
         for one, following in pairwise(chain):

@@ -59,6 +59,8 @@ class Forest:
     targets: int
     linear: bool = False
     zero_missing: set[int] = field(default_factory=set)
+    whole: set[int] = field(default_factory=set)
+    """Columns of categories of which only what stands before the point counts."""
     nodes: dict[str, list[Any]] = field(default_factory=lambda: {name: [] for name in _FIELDS})
     leaves: dict[str, list[Any]] = field(default_factory=lambda: {name: [] for name in ("treeids", "nodeids", "ids", "weights")})
     _tree: int = -1
@@ -103,6 +105,7 @@ class Forest:
         if dtype != "float32" and (self.linear or self.zero_missing):
             given, dtype = part.node("Cast", [given], to=1), "float32"
         asked = self._zeros_missing(part, given) if self.zero_missing else given
+        asked = self._cut(part, asked) if self.whole else asked
         count = self.targets * (self.columns + 1) if self.linear else self.targets
         said: dict[str, Any] = {f"nodes_{name}": values for name, values in self.nodes.items() if name != "values"}
         said |= {f"target_{name}": values for name, values in self.leaves.items() if name != "weights"}
@@ -129,6 +132,12 @@ class Forest:
         small = part.node("LessOrEqual", [part.node("Abs", [given]), part.constant(ZERO)])
         zeros = part.node("And", [small, part.constant(where, "bool")])
         return part.node("Where", [zeros, part.constant(float("nan")), given])
+
+    def _cut(self, part: Part, given: str) -> str:
+        """Columns of categories without what stands behind the point."""
+        where = [[column in self.whole for column in range(self.columns)]]
+        cut = part.node("Mul", [part.node("Sign", [given]), part.node("Floor", [part.node("Abs", [given])])])
+        return part.node("Where", [part.constant(where, "bool"), cut, given])
 
     def _linear(self, part: Part, given: str, coefficients: str) -> str:
         """Rows times the coefficients of the leaves that they fell into. A coefficient of zero adds nothing, whatever the value."""
