@@ -162,7 +162,7 @@ def told(candidate: Mapping[str, Any]) -> str:
     said = [candidate["status"]]
     if ratio := candidate["ratio_to_baseline"]:
         said.append(f"latency ×{ratio['p50'] if isinstance(ratio, dict) else ratio}")
-    if package := candidate["package"]:
+    if (package := candidate["package"]) and package["size_bytes"]:
         said.append(f"{package['size_bytes'] / 1e6:.1f} MB")
     if accuracy := candidate["accuracy"]:
         said.append(f"{accuracy['metric']} {accuracy['value']:.4f}, drop {accuracy['drop']:.4f}")

@@ -100,13 +100,13 @@ measure.{verb}([one], {"" if verb == "predict" else "'a', "}Path(sys.argv[2]), {
     running = subprocess.Popen(
         [sys.executable, "-c", program, root, calls, tmp_path], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not _servers(root) and time.monotonic() < deadline:
         time.sleep(0.02)
     time.sleep(0.5)
     assert _servers(root)
     running.send_signal(signal.SIGINT)
-    said = running.communicate(timeout=20)[1]
+    said = running.communicate(timeout=45)[1]  # well before the child would be done; a busy machine needs some of it
     assert "KeyboardInterrupt" in said
     assert _servers(root) == []
 
