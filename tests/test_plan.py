@@ -128,7 +128,7 @@ def test_baseline_is_added_where_no_variant_is_float() -> None:
 
 
 def test_auto_tries_fp16_only_where_a_target_computes_in_it() -> None:
-    assert {c.variant for c in plan.expand(_recipe(TORCH, None, ZIP_X86)).candidates} == {"fp32", "int8"}
+    assert {c.variant for c in plan.expand(_recipe(TORCH, None, ZIP_X86)).candidates} == {"fp32", "int8", "int8-unfused"}
     expanded = plan.expand(_recipe(TORCH, None, ZIP_X86, ZIP_ARM))
     skipped = {candidate.id: candidate.skipped for candidate in expanded.candidates}
     assert [id_ for id_, why in skipped.items() if why] == ["fp16@lambda-zip-x86_64"]
@@ -143,6 +143,11 @@ def test_auto_leaves_out_what_makes_no_sense_for_the_model() -> None:
         fitted = plan.fitted(expanded, made)
         assert {c.variant for c in fitted.candidates if not c.skipped} == {"fp32"}
         assert all(said in str(c.skipped) for c in fitted.candidates if c.variant == "int8")
+    unfused = [c for c in expanded.candidates if c.variant == "int8-unfused"]
+    assert [[step.name for step in c.steps] for c in unfused] == 2 * [["simplify", "quantize", "optimize"]]
+    for made, tried in ((Makeup(products=9), False), (Makeup(products=9, attention=2), True)):
+        found = [c for c in plan.fitted(expanded, made).candidates if c.variant == "int8-unfused"]
+        assert [c.skipped is None for c in found] == [tried, tried]
     already = plan.fitted(expanded, Makeup(products=9, quantized=1))
     assert all("quantized already" in str(c.skipped) for c in already.candidates if c.variant == "int8")
     (fp32, int8) = expanded.candidates[:2]

@@ -34,15 +34,23 @@ def expand(recipe: Recipe, passes: Passes | None = None, targets: Targets | None
 
 
 def auto(recipe: Recipe, target: Target, passes: Passes, targets: Targets) -> tuple[Variant, ...]:
-    """What `variants: auto` means at a target: on a processor float, int8 by the method that suits it, and fp16 where some target
-    of the recipe computes in it natively; on a GPU float, fp16 and, with calibration data, int8 as TensorRT takes it.
+    """What `variants: auto` means at a target: on a processor float, int8 by the method that suits it, with attention as one
+    operator and as single products, and fp16 where some target of the recipe computes in it natively; on a GPU float, fp16 and,
+    with calibration data, int8 as TensorRT takes it.
     """
     native = any(each.arch in targets[each.kind].float16_archs for each in recipe.targets if targets[each.kind].device == "cpu")
     return tuple(
-        Variant(name=row.name, steps=(Step(name=row.step, config=passes[row.step].config(**row.config)),) if row.step else ())
+        Variant(name=row.name, steps=_steps(row, passes))
         for row in targets[target.kind].chain(target.config).auto
         if (native or not row.native) and (recipe.calibration is not None or not row.calibrated)
     )
+
+
+def _steps(row: Auto, passes: Passes) -> tuple[Step, ...]:
+    """Of a row: its form of the graph where it asks for one, and its step."""
+    said = [("simplify", row.form)] if row.form else []
+    said += [(row.step, row.config)] if row.step else []
+    return tuple(Step(name=name, config=passes[name].config(**fields)) for name, fields in said)
 
 
 BOOSTERS = ("xgboost", "lightgbm")

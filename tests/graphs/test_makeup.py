@@ -34,13 +34,17 @@ def graph(folder: Path, nodes: list[Any], weights: dict[str, tuple[int, ...]], s
         ([("MatMul", ["x", "w"], ["h"]), ("MatMul", ["h", "w"], ["y"])], {"w": (8, 8)}, Makeup(products=256)),
         ([("Conv", ["x", "w"], ["h"]), ("Add", ["h", "b"], ["y"])], {"w": (8, 8, 3, 3), "b": (8, 1, 1)}, Makeup(convolutions=2304)),
         ([("Mul", ["x", "w"], ["y"])], {"w": (8, 8)}, Makeup()),
+        ([("com.microsoft:Attention", ["x", "w", "b"], ["y"])], {"w": (8, 24), "b": (24,)}, Makeup(products=864, attention=1)),
         ([("MatMul", ["x", "x"], ["y"])], {}, Makeup()),
     ],
 )
 def test_weights_count_for_the_layer_that_reads_them(
     nodes: list[tuple[str, list[str], list[str]]], weights: dict[str, tuple[int, ...]], expected: Makeup, tmp_path: Path
 ) -> None:
-    made = [helper.make_node(operator, given, out, f"n{index}") for index, (operator, given, out) in enumerate(nodes)]
+    made = [
+        helper.make_node(operator.rpartition(":")[2], given, out, f"n{index}", domain=operator.rpartition(":")[0])
+        for index, (operator, given, out) in enumerate(nodes)
+    ]
     shape = ["n", 8, 4, 4] if nodes[0][0] == "Conv" else [8, 8]
     found = makeup.of(graph(tmp_path / "m", made, weights, shape))
     assert found == expected

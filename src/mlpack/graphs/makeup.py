@@ -13,7 +13,7 @@ from typing import Any
 
 from mlpack.graphs import files, weights
 
-VERSION = 1
+VERSION = 2
 _KINDS: Mapping[str, tuple[str, ...]] = {
     "convolutions": ("Conv", "ConvTranspose", "FusedConv"),
     "products": ("MatMul", "Gemm", "Attention", "FusedMatMul", "FusedGemm"),
@@ -25,7 +25,10 @@ _PASSED_ON = ("Cast", "Transpose", "Identity", "Reshape", "DequantizeLinear")
 _QUANTIZED = (
     "DequantizeLinear", "MatMulInteger", "ConvInteger", "QLinearConv", "QLinearMatMul", "QAttention", "DynamicQuantizeLSTM",
 )  # fmt: skip
+_ATTENTION = ("Attention", "MultiHeadAttention", "QAttention")
+"""Attention as one operator of the engine's, whose products a quantizer cannot tell apart."""
 _TREES = ("TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor")
+_COUNTED = ("trees", "quantized", "attention")
 LARGE_BYTES = 64 << 20
 """Products with as many weights are read from memory at each call, and not from a cache: fewer bits are less time."""
 
@@ -41,11 +44,13 @@ class Makeup:
     trees: int = 0
     quantized: int = 0
     """Nodes that compute in integers, or bring them back to float."""
+    attention: int = 0
+    """Nodes in which the engine computes a whole attention."""
 
     @property
     def kinds(self) -> frozenset[str]:
-        """`trees`, `convolutions`, `products`, `recurrent`, `tables`, `quantized` as far as there are any; `large-products`."""
-        found = {name for name in ("convolutions", "products", "recurrent", "tables", "trees", "quantized") if getattr(self, name)}
+        """`trees`, `attention`, `quantized` and what weights are read by, as far as there are any; `large-products`."""
+        found = {name for name in (*_KINDS, *_COUNTED) if getattr(self, name)}
         return frozenset(found | ({"large-products"} if self.products >= LARGE_BYTES else set()))
 
     @property
@@ -64,18 +69,19 @@ def of(model_dir: Path) -> Makeup:
     sizes = {tensor.name: weights.size_of(tensor) for tensor in model.graph.initializer if tensor.data_type != tensor.STRING}
     kinds = {operator: kind for kind, operators in _KINDS.items() for operator in operators}
     held: dict[str, int] = dict.fromkeys(_KINDS, 0)
-    trees = quantized = 0
+    trees = quantized = attention = 0
     for node in files.nodes(model.graph):
         trees += node.op_type in _TREES
         quantized += node.op_type in _QUANTIZED
+        attention += node.op_type in _ATTENTION and node.domain == "com.microsoft"
         if node.op_type in _PASSED_ON and node.output and len(node.input) and node.input[0] in sizes:
             sizes.setdefault(node.output[0], sizes[node.input[0]])
         kind = kinds.get(node.op_type)
         for name in node.input if kind else ():
             held[kind or ""] += sizes.pop(name, 0)
-    return Makeup(trees=trees, quantized=quantized, **held)
+    return Makeup(trees=trees, quantized=quantized, attention=attention, **held)
 
 
 def plain(made: Makeup) -> dict[str, Any]:
     """For JSON."""
-    return {name: getattr(made, name) for name in (*_KINDS, "trees", "quantized")}
+    return {name: getattr(made, name) for name in (*_KINDS, *_COUNTED)}

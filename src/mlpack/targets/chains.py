@@ -22,7 +22,8 @@ class Unfit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Auto:
-    """A variant of `variants: auto`: its name, and its step with the config's fields; None is the float model as it is.
+    """A variant of `variants: auto`: its name, and its step with the config's fields; None is the float model as it is. `form`: in
+    which form of the graph the step is done, where not the target's (fields of `simplify`).
 
     `why`: what it is worth trying for. `suits`: kinds of layers (`graphs.makeup`) of which the graph has to have one, () any graph;
     `otherwise`: why it is left out of one that has none. `unless`: kinds with which it makes no sense, each with why."""
@@ -30,6 +31,7 @@ class Auto:
     name: str
     step: str | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
+    form: Mapping[str, Any] = field(default_factory=dict)
     native: bool = False
     """Only where some target's processor computes in it natively."""
     calibrated: bool = False
@@ -66,6 +68,15 @@ CPU_AUTO = (
         why="a quarter of the bytes, faster kernels: ranges from calibration for convolutions, at each call for products and LSTMs",
         suits=("convolutions", "products", "recurrent", "tables"),
         otherwise=NOTHING,
+        unless=QUANTIZED,
+    ),
+    Auto(
+        name="int8-unfused",
+        step="quantize",
+        form={"operators": "portable"},
+        why="attention as single products, each of them in integers: quicker than one operator for all of it, a little less exact",
+        suits=("attention",),
+        otherwise="the engine fuses no attention in it, so this is what int8 is",
         unless=QUANTIZED,
     ),
     Auto(
