@@ -224,13 +224,15 @@ def test_a_place_that_cannot_be_is_the_senders_mistake(payload: str, root: Path,
 
 def test_the_end_gives_back_what_cannot_be_finished(tmp_path: Path, aws: AwsServer) -> None:
     made = package(tmp_path / "slow", affine, preprocess="hooks_of_slow:read", worker={"max_batch": 4})
-    code = "import time\ndef read(body):\n    time.sleep(body['s'])\n    return {'pixels': [[1, 1, 1, 1]], 'marks': [1]}\n"
-    (made / "app/hooks_of_slow.py").write_text(code)
+    code = "import time\ndef read(body):\n    open(body['at'], 'w').close()\n    time.sleep(body['s'])\n"
+    (made / "app/hooks_of_slow.py").write_text(code + "    return {'pixels': [[1, 1, 1, 1]], 'marks': [1]}\n")
     place = Place(aws)
-    worker = place.worker(add_botocore(made), drain_s=4).ready()
-    place.send({"s": 60}, request_id="long")
-    place.send({"s": 1}, request_id="short")
-    until(lambda: place.counts() == (0, 2), "both at work")
+    worker = place.worker(add_botocore(made), drain_s=10).ready()
+    begun = {name: tmp_path / name for name in ("long", "short")}
+    place.send({"s": 60, "at": str(begun["long"])}, request_id="long")
+    place.send({"s": 1, "at": str(begun["short"])}, request_id="short")
+    until(lambda: all(path.exists() for path in begun.values()), "both at work")  # a queue counts them before they are here
+    assert place.counts() == (0, 2)
     assert worker.end() == 0
     assert worker.said("ended")[0]["given_back"] == 1
     assert place.answer("short")[0] == 200
