@@ -19,6 +19,7 @@ LOGITS = (output("logits", "batch", 4),)
 TOKENS = (output("logits", "batch", "length", 9),)
 MAPS = (output("out", "batch", 3, 8, 8),)
 LABEL = (output("label", "batch", dtype="int64"), output("probabilities", "batch", 3))
+UNKNOWN = (output("logits"), output("h", "n", 7))
 VARIED = (output("y", "batch", "width"),)
 
 
@@ -59,6 +60,9 @@ def test_what_is_certain_is_said(spec: dict[str, Any], outputs: tuple[TensorSpec
         ({"name": "multilabel_f1", "threshold": 0.5}, LOGITS, [[], [3]]),
         ({"name": "mean_iou"}, MAPS, [[[1] * 8] * 8]),
         ({"name": "mean_iou"}, (output("out", "batch", "height", "width", 3),), [[[1] * 9] * 7]),
+        ({"name": "top1"}, UNKNOWN, [1]),
+        ({"name": "f1"}, UNKNOWN, [[1, 2]]),
+        ({"name": "mae"}, UNKNOWN, [1.0]),
         ({"name": "recall_at_1"}, LOGITS, [0, 0]),
         ({"name": "mine:score"}, LOGITS, [{"any": "thing"}]),
         ({"name": "fidelity"}, LOGITS, None),

@@ -16,7 +16,8 @@ _AGAINST_FLOAT = ("fidelity", "cosine", "agreement", "map_50", "map_50_95")
 
 
 def check(spec: MetricSpec, outputs: Sequence[TensorSpec], labels: Sequence[Any] | None) -> None:
-    """RecipeError where the recipe's metric cannot be computed from these outputs and labels. `outputs`: empty, where unknown."""
+    """RecipeError where the recipe's metric cannot be computed from these outputs and labels. `outputs`: empty where unknown, and
+    without axes where only its name is known."""
     if spec.output is not None and outputs and spec.output not in {each.name for each in outputs}:
         raise RecipeError(f"metric.output: the model has no output {spec.output!r} ({_shown(outputs)})")
     if spec.name in _AGAINST_FLOAT:
@@ -27,6 +28,8 @@ def check(spec: MetricSpec, outputs: Sequence[TensorSpec], labels: Sequence[Any]
             " agreement, which compare with the float baseline"
         )
     meant = [each for each in outputs if spec.output in (None, each.name)]
+    if not all(each.shape for each in meant):  # before its export only an output's name is known of some
+        return
     known = {"top1": _classes, "f1": _classes, "mae": _numbers, "rmse": _numbers, "mean_iou": _maps}
     known |= {"multilabel_f1": _several, "multilabel_f1_micro": _several}
     if spec.name in known and meant and labels and (said := known[spec.name](spec, meant, labels)):
