@@ -67,16 +67,23 @@ def proposal(candidate: Candidate, plan: Plan, targets: Targets | None = None) -
 
 
 def fitted(plan: Plan, made: Makeup, targets: Targets | None = None) -> Plan:
-    """The plan of `variants: auto` for a model made up like that: what makes no sense for it is skipped, with its reason."""
-    return dataclasses.replace(plan, candidates=tuple(_fitted(candidate, plan, made, targets) for candidate in plan.candidates))
+    """The plan of `variants: auto` for a model made up like that: what makes no sense for it is skipped, with its reason, and what
+    would be another row over again is left out."""
+    found = (_fitted(candidate, plan, made, targets) for candidate in plan.candidates)
+    return dataclasses.replace(plan, candidates=tuple(candidate for candidate in found if candidate is not None))
 
 
-def _fitted(candidate: Candidate, plan: Plan, made: Makeup, targets: Targets | None) -> Candidate:
+def _fitted(candidate: Candidate, plan: Plan, made: Makeup, targets: Targets | None) -> Candidate | None:
     row = proposal(candidate, plan, targets)
-    if candidate.skipped or row is None:
+    if row is None:
+        return candidate
+    suited = not row.suits or bool(made.kinds.intersection(row.suits))
+    if not suited and not row.otherwise:
+        return None
+    if candidate.skipped:
         return candidate
     why = next((why for kind, why in row.unless.items() if kind in made.kinds), None)
-    if why is None and row.suits and not made.kinds.intersection(row.suits):
+    if why is None and not suited:
         why = row.otherwise
     return candidate if why is None else dataclasses.replace(candidate, skipped=f"{why} ({made.text})")
 

@@ -26,7 +26,8 @@ class Auto:
     which form of the graph the step is done, where not the target's (fields of `simplify`).
 
     `why`: what it is worth trying for. `suits`: kinds of layers (`graphs.makeup`) of which the graph has to have one, () any graph;
-    `otherwise`: why it is left out of one that has none. `unless`: kinds with which it makes no sense, each with why."""
+    `otherwise`: why it is skipped for one that has none ("": it would be what another row is, and is left out). `unless`: kinds
+    with which it makes no sense, each with why."""
 
     name: str
     step: str | None = None
@@ -76,7 +77,6 @@ CPU_AUTO = (
         form={"operators": "portable"},
         why="attention as single products, each of them in integers: quicker than one operator for all of it, a little less exact",
         suits=("attention",),
-        otherwise="the engine fuses no attention in it, so this is what int8 is",
         unless=QUANTIZED,
     ),
     Auto(
