@@ -52,7 +52,7 @@ def place(tensor: onnx.TensorProto, folder: Path) -> Place:
     fields = {entry.key: entry.value for entry in tensor.external_data}
     location = fields.get("location", "")
     parts = PurePosixPath(location)
-    if not location or parts.is_absolute() or ".." in parts.parts or "\\" in location or ":" in location:
+    if not location or parts.is_absolute() or ".." in location.replace("\\", "/").split("/") or "\0" in location:
         raise PassError(
             f"weights {tensor.name!r}: external data path {location!r} leaves the model's directory; "
             "it must be a relative path without '..'. Save the model again with its data file beside it"
