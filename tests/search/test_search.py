@@ -15,6 +15,7 @@ import ladder_models
 from ladder_models import BAD, LAYERS, RECIPE
 from mlpack import buildjson, ladder, pipeline
 from mlpack.passes.quantize import Quantize, rungs
+from mlpack.search import climbing
 from workshop import Workshop
 
 INT8 = "int8@lambda-zip-x86_64"
@@ -156,9 +157,10 @@ def test_nothing_may_be_lost(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_is_too_slow_has_its_least_worthwhile_layers_put_back(tmp_path: Path) -> None:
+def test_what_is_too_slow_has_its_least_worthwhile_layers_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the work that they do for what they move, not by damage, and with no options. Where nothing is quick enough, the first
     form stands as it is said. A thousandth of a nanosecond is a budget that no machine keeps."""
+    monkeypatch.setattr(climbing, "_QUICKER", 0.0)  # whatever this machine's kernels do
     budget = "budgets: {accuracy_drop: 2, latency_p50: 0.000001us}"
     made = ladder_models.chain(tmp_path / "project", RECIPE.replace("budgets: {accuracy_drop: 0.01}", budget))
     record, _ = made.build()
@@ -168,6 +170,19 @@ def test_what_is_too_slow_has_its_least_worthwhile_layers_put_back(tmp_path: Pat
     assert [len(tried["kept_float"]) for tried in search["tried"]] == [0, 6, 9, 10, 11]
     assert all(tried["ratio"] is not None and not tried["options"] for tried in search["tried"])
     assert all("latency p50" in tried["why"] for tried in search["tried"])
+
+
+@pytest.mark.slow
+def test_what_is_quicker_than_its_float_is_not_slowed_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More of the float would not bring it below a budget that it misses."""
+    monkeypatch.setattr(climbing, "_QUICKER", math.inf)  # whatever this machine's kernels do
+    budget = "budgets: {accuracy_drop: 2, latency_p50: 0.000001us}"
+    made = ladder_models.chain(tmp_path / "project", RECIPE.replace("budgets: {accuracy_drop: 0.01}", budget))
+    record, _ = made.build()
+    search = of(record)["search"]
+    assert [tried["name"] for tried in search["tried"]] == ["as it is said"]
+    assert search["taken"] is None
+    assert "quicker than its float already" in search["ended"]
 
 
 @pytest.mark.slow

@@ -64,6 +64,10 @@ def tops(plan: Plan, target: Target) -> tuple[Form, ...]:
     return (*((Form.FP16,) if native and not half else ()), *(() if plain else (Form.FLOAT,)))
 
 
+_QUICKER = 0.9
+"""Below this share of the float's latency, as a short timing tells it, what is too slow is not mended by more of the float."""
+
+
 class Climbing:
     """One candidate's search: what was tried, by rung."""
 
@@ -92,6 +96,9 @@ class Climbing:
             return first
         if first.outcome.drop is None:
             self._ended = "it could not be judged"
+            return None
+        if first.outcome.accurate and first.tried.ratio is not None and first.tried.ratio < _QUICKER:
+            self._ended = "it is accurate, and quicker than its float already: layers back in float would not make it quicker"
             return None
         if (ready := self._ladder(first.outcome, spend)) is None:
             return None
