@@ -8,9 +8,14 @@ is done in a foreign library is followed by `check`. One flag for the process, b
 from __future__ import annotations
 
 import signal
+import sys
+from contextlib import suppress
+from importlib import import_module
 from types import FrameType
 
 _seen: list[int] = []
+_held: list[str] = []
+"""Modules that are being loaded."""
 
 
 def listen() -> None:
@@ -30,6 +35,22 @@ def check() -> None:
         raise KeyboardInterrupt
 
 
+def load(name: str) -> None:
+    """Import a module whole: the first interrupt waits until it is there, a second one does not. Native libraries are not made to
+    be left half loaded: an interrupt while torch was ended the process with a segmentation fault. One that is not installed is
+    left to whoever needs it."""
+    if name in sys.modules:
+        return
+    _held.append(name)
+    try:
+        with suppress(ModuleNotFoundError):
+            import_module(name)
+    finally:
+        _held.pop()
+    check()
+
+
 def _interrupt(number: int, _frame: FrameType | None) -> None:
     _seen.append(number)
-    raise KeyboardInterrupt
+    if not _held or len(_seen) > 1:
+        raise KeyboardInterrupt

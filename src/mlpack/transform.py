@@ -102,8 +102,11 @@ def run_steps(
 
 def run_alone(step: Step, model_dir: Path, bound: Mapping[str, Path], source: str, out_dir: Path) -> None:
     """One step, from `model_dir` into `out_dir`; `bound`: the directories that its config gets. Raises what the pass raises."""
+    row = PASSES[step.name]
+    if "torch" in row.tools:
+        interrupts.load("torch")
     with named(step, source):
-        PASSES[step.name].run(model_dir, dataclasses.replace(step.config, **bound), out_dir)
+        row.run(model_dir, dataclasses.replace(step.config, **bound), out_dir)
     bounded.give_back()
     interrupts.check()
 
