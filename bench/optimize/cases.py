@@ -54,11 +54,6 @@ class Case:
         """Whether presets for transformers mean something to it."""
         return self.name == "minilm"
 
-    @property
-    def sizes_say_something(self) -> bool:
-        """Whether the float file holds the weights."""
-        return not self.note
-
 
 def place(name: str, kept: Path) -> Case:
     """The model of this name, laid out in `kept` once."""

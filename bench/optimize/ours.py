@@ -40,11 +40,6 @@ class Built:
     failure: str = ""
     commit: str = ""
 
-    @property
-    def ratio(self) -> float:
-        """How often the float build fits into the build."""
-        return self.seconds / self.float_seconds if self.float_seconds else 0.0
-
 
 def build(case: Case, work: Path, warm: Path, limit_s: float) -> Built:
     """Build the case and its float alone, each in a copy of the store `warm`; what ships lies below `work` afterwards."""

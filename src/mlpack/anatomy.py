@@ -125,7 +125,7 @@ class _Held:
                 self._readers[name] = node
         self.by_node: dict[str, int] = defaultdict(int)
         self.tensors: list[dict[str, Any]] = []
-        for graph in _graphs(model.graph):
+        for graph in files.graphs(model.graph):
             for tensor in graph.initializer:
                 self._add(tensor.name, _kind(tensor), list(tensor.dims), _bytes(tensor), self._owner(tensor.name))
             for sparse in graph.sparse_initializer:
@@ -194,13 +194,6 @@ def _operations(model: onnx.ModelProto, given: Shapes | None) -> tuple[dict[str,
 def _before(name: str) -> str:
     """A node's name before it was quantized and fused."""
     return _REPLACED.sub("", name) or name
-
-
-def _graphs(graph: Any) -> Iterator[Any]:
-    yield graph
-    for node in graph.node:
-        for nested in files.subgraphs(node):
-            yield from _graphs(nested)
 
 
 def _attributes(node: Any) -> Iterator[tuple[str, str, list[int], int]]:

@@ -165,8 +165,15 @@ def unbounded(result: Result, budgets: Budgets) -> str | None:
 
 def default_drop(accuracy: Accuracy) -> float:
     """The drop that is taken for granted where a recipe gives no budget for it."""
-    base = accuracy.value - accuracy.drop if accuracy.lower_is_better else accuracy.value + accuracy.drop
-    return abs(base) * (LARGE_RISE if accuracy.lower_is_better else LARGE_DROP)
+    base, share = _granted(accuracy)
+    return abs(base) * share
+
+
+def _granted(accuracy: Accuracy) -> tuple[float, float]:
+    """The float's own value, and which share of it may be lost where no budget says it."""
+    if accuracy.lower_is_better:
+        return accuracy.value - accuracy.drop, LARGE_RISE
+    return accuracy.value + accuracy.drop, LARGE_DROP
 
 
 def ruined(result: Result, budgets: Budgets) -> Check | None:
@@ -179,12 +186,11 @@ def ruined(result: Result, budgets: Budgets) -> Check | None:
     limit = default_drop(accuracy)
     if not min(accuracy.ci_low, accuracy.drop) > limit or (accuracy.lower_is_better and limit == 0):
         return None
-    base = accuracy.value - accuracy.drop if accuracy.lower_is_better else accuracy.value + accuracy.drop
-    share = words.percent(LARGE_RISE if accuracy.lower_is_better else LARGE_DROP)
+    base, part = _granted(accuracy)
     shown, bound = words.apart(accuracy.drop, limit, words.share)
     text = (
         f"{accuracy.metric} is {words.share(accuracy.value)} and the float's {words.share(base)}: a drop of {shown}"
-        f"{_context(accuracy)}, where no more than {bound} ({share} of the float's) is accepted without a budget: "
+        f"{_context(accuracy)}, where no more than {bound} ({words.percent(part)} of the float's) is accepted without a budget: "
         "set budgets.accuracy_drop to allow it"
     )
     excess = (accuracy.drop - limit) / limit if limit > 0 else 0.0

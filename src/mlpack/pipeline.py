@@ -304,7 +304,7 @@ class _Build:
         """The packages of candidates that are not what they were at first; their results are renewed."""
         renewed = {}
         for id_, package in packed.items():
-            if search.held_back(results[id_].candidate, self._plan) is None:
+            if search.climbs(results[id_].candidate, self._plan):
                 with self._console.step(f"{id_}: search"):
                     results[id_], found = searching.climb(results[id_], package, (results[base], packed[base]), bench)
                 if found is not package:

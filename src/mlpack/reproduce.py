@@ -72,10 +72,9 @@ class Failures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Again:
-    """A step that was run again and did not fail: its files, and what differs from when it did."""
+    """A step that was run again and did not fail, and what differs from when it did."""
 
     step: str
-    out: Path
     differs: tuple[str, ...]
 
 
@@ -123,7 +122,7 @@ def run(folder: Path, store: Store, out: Path) -> Again:
     trees = {name: _tree(folder, name, entry, store) for name, entry in said["trees"].items()}
     bound = {name: place for name, (place, _) in trees.items() if name != MODEL}
     transform.run_alone(step, trees[MODEL][0], bound, source, out)
-    return Again(step=step.name, out=out, differs=(*(note for _, note in trees.values() if note), *_differences(said)))
+    return Again(step=step.name, differs=(*(note for _, note in trees.values() if note), *_differences(said)))
 
 
 def told(folder: Path, store: Store, out: Path | None) -> str:

@@ -241,6 +241,14 @@ def _strip(graph: onnx.GraphProto) -> None:
             _strip(nested)
 
 
+def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """A graph and those nested in it."""
+    yield graph
+    for node in graph.node:
+        for nested in subgraphs(node):
+            yield from graphs(nested)
+
+
 def nodes(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.NodeProto]:
     """Every node of a graph and of those nested in it."""
     for node in graph.node:

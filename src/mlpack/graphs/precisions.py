@@ -7,7 +7,7 @@ are looked into; a type that cannot be told is `unknown`, never guessed. It runs
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -74,7 +74,7 @@ class _Graph:
         self._unpacked: dict[str, tuple[str, int]] = {}
         """Of what a DequantizeLinear gives: whether that was a weight or an activation, and its bits."""
         self._readers: dict[str, list[Any]] = defaultdict(list)
-        for graph in _graphs(model.graph):
+        for graph in files.graphs(model.graph):
             for value in (*graph.input, *graph.value_info, *graph.output):
                 if value.type.tensor_type.elem_type:
                     self._types[value.name] = value.type.tensor_type.elem_type
@@ -175,13 +175,6 @@ class _Graph:
         """Whether all that is read of it is quantized again, so that an engine does it in integers."""
         readers = [reader for name in node.output for reader in self._readers[name]]
         return bool(readers) and all(reader.op_type == "QuantizeLinear" for reader in readers)
-
-
-def _graphs(graph: Any) -> Iterator[Any]:
-    yield graph
-    for node in graph.node:
-        for nested in files.subgraphs(node):
-            yield from _graphs(nested)
 
 
 def _attribute(node: Any, name: str) -> Any:

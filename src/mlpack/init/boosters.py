@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mlpack.init.labels import Kind, Labels
-from mlpack.init.metric import FIDELITY, Proposal
+from mlpack.init.metric import ABSOLUTE, FIDELITY, Proposal, of_spread
 
 _END_BYTES = 1 << 20
 _SAID = {
@@ -39,7 +39,8 @@ def columns(path: Path, kind: str) -> int | None:
 
 def classifies(path: Path, kind: str) -> bool:
     """Whether it says classes, by its objective."""
-    return _objective(path, kind) in (b"binary", b"binary:logistic") or _objective(path, kind).startswith(b"multi")
+    said = _objective(path, kind)
+    return said in (b"binary", b"binary:logistic") or said.startswith(b"multi")
 
 
 def threshold(path: Path, kind: str) -> str | None:
@@ -64,8 +65,7 @@ def proposed(*, classes: bool, scores: bool, threshold: str | None = None) -> Ca
         if threshold is not None and labels.kind in (Kind.CLASSES, Kind.UNKNOWN):
             return Proposal(metric=f"{{name: f1, threshold: {threshold}}}", why="macro F1 of above and below the threshold")
         if not classes and not scores and labels.kind in (Kind.CLASSES, Kind.FLAGS, Kind.NUMBERS):
-            drop = float(f"{0.02 * labels.spread:.1g}") if labels.spread > 0 else None
-            return Proposal(metric="mae", why="mean absolute error, in the unit of the labels", drop=drop)
+            return Proposal(metric="mae", why=ABSOLUTE, drop=of_spread(labels))
         return FIDELITY
 
     return propose

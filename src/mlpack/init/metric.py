@@ -42,7 +42,7 @@ _AGREEMENT = Proposal(metric="agreement", why="with the float model's decisions,
 _COSINE = Proposal(metric="cosine", why="to the float model's vectors; recall_at_1 where labels say what belongs together")
 _TOP1 = "share of samples whose largest output is the label"
 _ITS_OWN = "share of samples whose class, as the model says it, is the label"
-_ABSOLUTE = "mean absolute error, in the unit of the labels"
+ABSOLUTE = "mean absolute error, in the unit of the labels"
 _RECALL = "share of queries with one of their own label among the five nearest"
 _SEVERAL_METRIC = "{name: multilabel_f1, threshold: 0}"
 _TOKENS = Proposal(metric="f1", why="macro F1 over the tokens; those labelled -100 do not count")
@@ -52,7 +52,7 @@ _SEVERAL = Proposal(metric=_SEVERAL_METRIC, why="macro F1 of the classes whose l
 _MAPS = Proposal(metric="mean_iou", why="mean over the classes of intersection over union; labels of the output's size")
 
 
-def _of_spread(labels: Labels) -> float | None:
+def of_spread(labels: Labels) -> float | None:
     """A loss in the labels' own unit: a fiftieth of their spread."""
     return float(f"{0.02 * labels.spread:.1g}") if labels.spread > 0 else None
 
@@ -199,7 +199,7 @@ def _for_numbers(outputs: _Outputs, labels: Labels) -> Proposal:
     fits = [o for o in outputs.signature.outputs if _real(o) and (_width(o) == labels.width or _open_row(o))]
     if not fits:
         return FIDELITY
-    return Proposal(metric=outputs.named("mae", fits[0]), why=_ABSOLUTE, drop=_of_spread(labels))
+    return Proposal(metric=outputs.named("mae", fits[0]), why=ABSOLUTE, drop=of_spread(labels))
 
 
 def _open_row(output: TensorSpec) -> bool:
@@ -298,7 +298,7 @@ def for_huggingface(
             return _AGREEMENT if labels.kind is Kind.NONE else _SEVERAL
         if count == 1:
             numbers = labels.kind in (Kind.NUMBERS, Kind.CLASSES) and labels.spread > 0
-            return Proposal(metric="mae", why=_ABSOLUTE, drop=_of_spread(labels)) if numbers else FIDELITY
+            return Proposal(metric="mae", why=ABSOLUTE, drop=of_spread(labels)) if numbers else FIDELITY
         return _AGREEMENT if labels.kind is Kind.NONE else Proposal(metric="top1", why="share of samples classified as labelled")
     if head == "SemanticSegmentation":
         # Its classes are smaller maps than the pictures: labels have to be of that size.
@@ -327,7 +327,7 @@ def for_torch(labels: Labels) -> Proposal:
     if labels.kind is Kind.MAPS:
         return _MAPS
     if labels.kind is Kind.NUMBERS and labels.spread > 0:
-        return Proposal(metric="mae", why=_ABSOLUTE, drop=_of_spread(labels))
+        return Proposal(metric="mae", why=ABSOLUTE, drop=of_spread(labels))
     if labels.kind in (Kind.CLASSES, Kind.UNKNOWN):
         return Proposal(metric="top1", why=_TOP1)
     return FIDELITY

@@ -213,13 +213,18 @@ def evaluate(
     if metric.compares == "either":
         return detection.evaluate(spec, ours, labels or (), theirs if labels is None else None, metric.decode)
     if labels is None:
-        raise RecipeError(
-            f"{metric.name} needs labels and the evaluation data has none: add an array named labels, or use fidelity, cosine or"
-            " agreement, which compare with the float baseline"
-        )
+        raise unlabelled(metric.name)
     if metric.hook is not None:
         return hooks.evaluate(spec, metric.hook, ours, labels)
     return _LABELLED[metric.name](spec, ours, labels, names)
+
+
+def unlabelled(name: str) -> RecipeError:
+    """What is said of a metric that needs labels where there are none."""
+    return RecipeError(
+        f"{name} needs labels and the evaluation data has none: add an array named labels, or use fidelity, cosine or"
+        " agreement, which compare with the float baseline"
+    )
 
 
 class Drop(NamedTuple):

@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from mlpack.errors import RecipeError
+from mlpack.metrics import METRICS, unlabelled
 from mlpack.records import MetricSpec, TensorSpec
-
-_AGAINST_FLOAT = ("fidelity", "cosine", "agreement", "map_50", "map_50_95")
 
 
 def check(spec: MetricSpec, outputs: Sequence[TensorSpec], labels: Sequence[Any] | None) -> None:
@@ -20,13 +19,10 @@ def check(spec: MetricSpec, outputs: Sequence[TensorSpec], labels: Sequence[Any]
     without axes where only its name is known."""
     if spec.output is not None and outputs and spec.output not in {each.name for each in outputs}:
         raise RecipeError(f"metric.output: the model has no output {spec.output!r} ({_shown(outputs)})")
-    if spec.name in _AGAINST_FLOAT:
+    if spec.name in METRICS and METRICS[spec.name].compares != "labels":
         return
     if labels is None:
-        raise RecipeError(
-            f"{spec.name} needs labels and the evaluation data has none: add an array named labels, or use fidelity, cosine or"
-            " agreement, which compare with the float baseline"
-        )
+        raise unlabelled(spec.name)
     meant = [each for each in outputs if spec.output in (None, each.name)]
     if not all(each.shape for each in meant):  # before its export only an output's name is known of some
         return

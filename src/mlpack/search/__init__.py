@@ -20,26 +20,21 @@ from mlpack.records import Candidate, Plan, Result
 from mlpack.search.climbing import Climbing, Means, tops
 from mlpack.targets import TARGETS
 
-__all__ = ["Means", "Search", "foreseen", "held_back", "remembering"]
+__all__ = ["Means", "Search", "climbs", "foreseen", "remembering"]
 
 
-def held_back(candidate: Candidate, plan: Plan) -> str | None:
-    """Why nothing is searched for with this candidate, in words; None where its ladder is climbed."""
+def climbs(candidate: Candidate, plan: Plan) -> bool:
+    """Whether this candidate's ladder is climbed: not where it has no one step to vary, where the recipe switches the search off or
+    says which nodes stay float, or where its target is not measured here."""
     steps = [step for step in candidate.steps if step.name == rungs.STEP]
-    if candidate.skipped is not None or len(steps) != 1:
-        return "it has no step to vary"
-    if plan.recipe.search.minutes is None:
-        return "search: off"
-    if getattr(steps[0].config, rungs.NODES):
-        return f"{rungs.STEP}: {rungs.NODES} says which nodes stay float"
-    if TARGETS[candidate.target.kind].device != "cpu":
-        return "it is not measured here"
-    return None
+    if candidate.skipped is not None or len(steps) != 1 or plan.recipe.search.minutes is None:
+        return False
+    return not getattr(steps[0].config, rungs.NODES) and TARGETS[candidate.target.kind].device == "cpu"
 
 
 def foreseen(candidate: Candidate, plan: Plan) -> str | None:
     """What a build would try of this candidate beyond its steps, in words; None where that is nothing."""
-    if held_back(candidate, plan) is not None:
+    if not climbs(candidate, plan):
         return None
     recipe = plan.recipe
     step = next(step for step in candidate.steps if step.name == rungs.STEP)
@@ -68,9 +63,7 @@ class Search:
         self._spent = 0.0
 
     def climb(self, result: Result, package: Package, floats: tuple[Result, Package], bench: Bench) -> tuple[Result, Package]:
-        """The candidate in the form that ships, with its trail. `floats`: the target's baseline, measured or not."""
-        if held_back(result.candidate, self._means.plan) is not None or result.model is None:
-            return result, package
+        """One that `climbs`, in the form that ships, with its trail. `floats`: the target's baseline, measured or not."""
         climbing = Climbing(self._means, result, package, floats, bench)
         found = climbing.run(self._time_left, self._spend)
         trail = climbing.trail(found)

@@ -37,7 +37,8 @@ def described(path: Path, inputs: tuple[TensorSpec, ...]) -> Estimator:
     _check(booster, inputs, name)
     model = lightgbm_model.read(booster) if is_lightgbm else xgboost_model.read(booster)
     rule = rule_of(model)
-    ask = _ask_lightgbm if is_lightgbm else _ask_xgboost
+    by_class = model.objective == "multi:softmax" and model.targets > 1
+    ask = _ask_lightgbm if is_lightgbm else _ask_softmax if by_class else _ask_xgboost
     methods = {"predict": partial(_asked, ask, booster, rule, inputs[0].name, proba=False)}
     if rule.classes:
         methods["predict_proba"] = partial(_asked, ask, booster, rule, inputs[0].name, proba=True)
@@ -101,19 +102,17 @@ def _ask_lightgbm(booster: Any, rows: Any) -> Any:
 def _ask_xgboost(booster: Any, rows: Any) -> Any:
     import xgboost
 
-    margins = booster.predict(xgboost.DMatrix(rows), output_margin=True, validate_features=False)
-    if margins.ndim == 2 and margins.shape[1] > 1 and _objective(booster) == "multi:softmax":
-        import numpy as np  # the library says the class alone, and its classifier the probabilities
-
-        raised = np.exp(margins - margins.max(axis=1, keepdims=True))
-        return raised / raised.sum(axis=1, keepdims=True)
     return booster.predict(xgboost.DMatrix(rows), validate_features=False)
 
 
-def _objective(booster: Any) -> str:
-    import json
+def _ask_softmax(booster: Any, rows: Any) -> Any:
+    """Probabilities, as XGBoost's classifier has them; the library says the class alone."""
+    import numpy as np
+    import xgboost
 
-    return str(json.loads(booster.save_config())["learner"]["objective"]["name"])
+    margins = booster.predict(xgboost.DMatrix(rows), output_margin=True, validate_features=False)
+    raised = np.exp(margins - margins.max(axis=1, keepdims=True))
+    return raised / raised.sum(axis=1, keepdims=True)
 
 
 def _asked(ask: Callable[[Any, Any], Any], booster: Any, rule: Rule, name: str, feed: Feed, *, proba: bool) -> Any:

@@ -63,8 +63,7 @@ class Histogram:
             chain, to_left = chains[at]
             left_child, right_child = made[int(nodes[at]["left"])], made[int(nodes[at]["right"])]
             yes, no = (left_child, right_child) if to_left else (right_child, left_child)
-            for place, number in enumerate(chain):
-                forest.children(number, yes, chain[place + 1] if place + 1 < len(chain) else no)
+            forest.chain(chain, yes, no)
 
     def _sides(self, column: int, tree: Any, node: Any) -> list[tuple[float, bool]]:
         """Each category of a column, and whether it goes left."""

@@ -80,6 +80,11 @@ class Forest:
         self.nodes["truenodeids"][self._start + node] = true
         self.nodes["falsenodeids"][self._start + node] = false
 
+    def chain(self, asked: Sequence[int], true: int, false: int) -> None:
+        """Where branches lead that ask one after the other: to `true` from any that is true, to `false` behind the last."""
+        for node, behind in zip(asked, [*asked[1:], false], strict=True):
+            self.children(node, true, behind)
+
     def leaf(self, weights: dict[int, float]) -> int:
         """The end of a way: what it adds, by target (in a forest of linear leaves by coefficient, see `coefficient`)."""
         number = self._add(0, "LEAF", 0.0, missing_true=False)

@@ -124,8 +124,7 @@ def _grow(forest: Forest, tree: Mapping[str, Any], target: int, weight: float) -
         if at not in ends:
             forest.children(made[at], left, right)
             continue
-        for place, node in enumerate(ends[at]):
-            forest.children(node, right, ends[at][place + 1] if place + 1 < len(ends[at]) else left)
+        forest.chain(ends[at], right, left)
 
 
 def _sets(tree: Mapping[str, Any]) -> Iterator[tuple[int, list[int]]]:

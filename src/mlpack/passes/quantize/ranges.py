@@ -209,18 +209,6 @@ class _Probe:
         return {name: known.get(name, 0) for name in names}
 
 
-def of_operators(model: onnx.ModelProto, operators: Sequence[str]) -> list[str]:
-    """The float tensors that nodes of these kinds read and give, weights apart, in the graph's order; types must be inferred."""
-    from onnx import TensorProto
-
-    graph = model.graph
-    stored = {tensor.name for tensor in graph.initializer}
-    typed = {value.name: value.type.tensor_type.elem_type for value in (*graph.value_info, *graph.output, *graph.input)}
-    floats = {name for name, kind in typed.items() if kind in (TensorProto.FLOAT, TensorProto.FLOAT16)} - stored
-    found = [name for node in graph.node if node.op_type in operators for name in (*node.input, *node.output)]
-    return [name for name in dict.fromkeys(found) if name in floats]
-
-
 def _groups(sizes: Mapping[str, int]) -> list[list[str]]:
     """The tensors in groups that fit into `_HELD_BYTES` together, or hold one."""
     groups: list[list[str]] = []
