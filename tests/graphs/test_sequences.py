@@ -111,3 +111,20 @@ def test_names_that_are_taken_are_left_alone() -> None:
     model = graph([node("Abs", ["X"], "parts_0"), node("SequenceConstruct", ["parts_0", "X"], "parts")])
     assert sequences.rewritten(model) == {"parts": ("parts_0_", "parts_1")}
     check.session_of(model.SerializeToString(), "ORT_DISABLE_ALL")
+
+
+def test_what_only_a_graph_in_a_nested_one_reads_stays() -> None:
+    """An Identity looks like what made a sequence; its reader may stand any number of graphs deeper."""
+    body = helper.make_graph([node("Add", ["same", "same"], "sum0")], "b", [], [helper.make_empty_tensor_value_info("sum0")])
+    for level in (1, 2):
+        name = f"sum{level}"
+        inner = node("If", ["yes"], name, then_branch=body, else_branch=body)
+        body = helper.make_graph([inner], f"b{level}", [], [helper.make_empty_tensor_value_info(name)])
+    deep = helper.make_node("If", ["yes"], ["deep"], name="deep", then_branch=body, else_branch=body)
+    made = graph([node("Identity", ["X"], "same"), deep, node("SequenceConstruct", ["X", "X"], "parts")], {"yes": True})
+    made.graph.output.append(helper.make_tensor_value_info("deep", TensorProto.FLOAT, None))
+    assert sequences.rewritten(made) == {"parts": ("parts_0", "parts_1")}
+    assert not [each for each in made.graph.node if each.op_type == "SequenceConstruct"]
+    given = np.arange(12, dtype=np.float32).reshape(2, 6)
+    found = check.session_of(made.SerializeToString(), "ORT_DISABLE_ALL").run(["deep"], {"X": given})
+    np.testing.assert_array_equal(found[0], 2 * given)

@@ -215,7 +215,7 @@ def _normalise(model: onnx.ModelProto) -> None:
         entry.domain, entry.version = domain, version
     _strip(model.graph)
     model.graph.name = "main"
-    read = {name for node in nodes(model.graph) for name in node.input} | set(_results(model.graph))
+    read = names_read(model.graph)
     for tensor in [tensor for tensor in model.graph.initializer if tensor.name not in read]:
         model.graph.initializer.remove(tensor)
     # Engines keep initializers in hash maps whose order changes from process to process.
@@ -265,12 +265,10 @@ def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
         yield from attribute.graphs
 
 
-def _results(graph: onnx.GraphProto) -> Iterator[str]:
-    """Names of the outputs of a graph and of those nested in it."""
-    yield from (value.name for value in graph.output)
-    for node in graph.node:
-        for nested in subgraphs(node):
-            yield from _results(nested)
+def names_read(graph: onnx.GraphProto) -> set[str]:
+    """Every tensor that a node of a graph or of those nested in it reads, and what these graphs give."""
+    found = {name for node in nodes(graph) for name in node.input}
+    return found | {value.name for each in graphs(graph) for value in each.output}
 
 
 def signature_of(model: onnx.ModelProto) -> Signature:

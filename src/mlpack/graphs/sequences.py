@@ -161,8 +161,7 @@ def _without_unread(graph: onnx.GraphProto) -> None:
     from mlpack.graphs import files
 
     while True:
-        read = {value.name for value in graph.output} | {name for node in graph.node for name in node.input}
-        read |= {name for node in graph.node for inner in files.subgraphs(node) for one in inner.node for name in one.input}
+        read = files.names_read(graph)
         unread = [node for node in graph.node if _of_sequences(node) and not read & set(node.output)]
         if not unread:
             return

@@ -71,10 +71,7 @@ class Writer:
     def finish(self) -> None:
         """Stores the tensors, and takes out those that nothing reads any more."""
         graph = self.model.graph
-        read = {value.name for value in graph.output}
-        for node in files.nodes(graph):
-            read.update(node.input)
-            read.update(value.name for nested in files.subgraphs(node) for value in nested.output)
+        read = files.names_read(graph)
         for tensor in [tensor for tensor in graph.initializer if tensor.name not in read]:
             graph.initializer.remove(tensor)
         graph.initializer.extend(tensor for tensor in self._added.values() if tensor.name in read)
