@@ -83,21 +83,14 @@ class Quantize:
 
 def calibrates(config: Quantize, model_dir: Path) -> bool:
     """Whether there are nodes in this graph that the method would compute with fixed ranges."""
-    model = files.outline(model_dir)
-    widen.widen(model)
-    choose.name_nodes(model)
-    method = config.method if config.method != "auto" else _suited(model)
-    return bool(choose.choose(model, method, config.keep_float, embeddings=config.embeddings).by(STATIC))
+    _, _, chosen = _begun(model_dir, config)
+    return bool(chosen.by(STATIC))
 
 
 def run(model_dir: Path, config: Quantize, out_dir: Path) -> None:
     """Quantizes the graph of `model_dir` into `out_dir`. Raises PassError when there is nothing to do or no data to do it."""
-    model = files.outline(model_dir)
-    widen.widen(model)
+    model, method, chosen = _begun(model_dir, config)
     operators = Counter(node.op_type for node in files.nodes(model.graph))
-    choose.name_nodes(model)
-    method = config.method if config.method != "auto" else _suited(model)
-    chosen = choose.choose(model, method, config.keep_float, embeddings=config.embeddings)
     if config.calibration is None:
         chosen = chosen.without(dict.fromkeys(sorted(chosen.by(STATIC)), _NO_DATA))
     if not chosen.how:
@@ -136,6 +129,15 @@ def run(model_dir: Path, config: Quantize, out_dir: Path) -> None:
     }  # fmt: skip
     notes |= options | ({"weight_bits": config.weight_bits} if method == WEIGHTS else {})
     files.finish(model_dir, out_dir, notes | ({"remarks": list(found.remarks)} if found.remarks else {}))
+
+
+def _begun(model_dir: Path, config: Quantize) -> tuple[onnx.ModelProto, str, Chosen]:
+    """The graph with names for its nodes, the method, and what each node will be as far as the graph says."""
+    model = files.outline(model_dir)
+    widen.widen(model)
+    choose.name_nodes(model)
+    method = config.method if config.method != "auto" else _suited(model)
+    return model, method, choose.choose(model, method, config.keep_float, embeddings=config.embeddings)
 
 
 _NO_DATA = "its ranges need calibration data, and there is none: neither in the recipe nor held out of the evaluation data"

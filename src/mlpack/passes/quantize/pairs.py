@@ -55,18 +55,13 @@ class Layout:
             tensor = self.same[tensor]
         return tensor
 
-    @property
-    def measured(self) -> list[str]:
-        """Tensors whose ranges are needed."""
-        return list(dict.fromkeys(self.source(name) for name in self.pairs))
-
 
 class View:
     """A graph's tensors: who makes and who reads them. Readers inside bodies count as somebody."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.graph = model.graph
-        self.stored = {tensor.name for tensor in model.graph.initializer}
+        self.stored = {tensor.name: tensor for tensor in model.graph.initializer}
         self.made = {name: node for node in model.graph.node for name in node.output if name}
         self.readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
         self.others = {value.name for value in model.graph.output}
@@ -100,8 +95,7 @@ class View:
             return True
         if len(node.input) < 2 or node.input[1] not in self.stored:
             return False
-        tensor = next(each for each in self.graph.initializer if each.name == node.input[1])
-        return bool((weights.array(tensor) == 0).all())
+        return bool((weights.array(self.stored[node.input[1]]) == 0).all())
 
 
 def layout(model: onnx.ModelProto, static: Collection[str], barred: Collection[str] = ()) -> Layout:

@@ -52,12 +52,7 @@ def sites(model: onnx.ModelProto, *, attention: bool) -> tuple[Site, ...]:
     tiny = set(choose.tiny(model))
     found: list[Site] = []
     for node in model.graph.node:
-        if node.op_type not in choose.WEIGHTED or node.input[0] in weights:
-            continue
-        small = node.name in tiny
-        if node.op_type == "ConvTranspose" and node.input[1] in weights:  # [in, out, ...]: the rule above knows matrices
-            small = min(weights[node.input[1]].dims[:2]) < choose.SMALLEST
-        if small:
+        if node.op_type not in choose.WEIGHTED or node.input[0] in weights or node.name in tiny:
             continue
         if node.input[1] in weights:
             axis = _axis(node, len(weights[node.input[1]].dims))

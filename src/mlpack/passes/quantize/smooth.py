@@ -51,7 +51,7 @@ def smoothed(model: onnx.ModelProto, chosen: Collection[str], on: Calls, form: F
             readers[node.input[0]].append(node)
     reached = _reached(model, {name: _rows(found[0], sizes) for name, found in readers.items()}, on)
     made = type(model).FromString(model.SerializeToString())
-    writer = Writer(made)
+    writer, view = Writer(made), View(made)
     names: list[str] = []
     behind: dict[str, list[onnx.NodeProto]] = defaultdict(list)
     for name, found in readers.items():
@@ -59,7 +59,6 @@ def smoothed(model: onnx.ModelProto, chosen: Collection[str], on: Calls, form: F
         if factors is None:
             continue
         names += [node.name for node in found]
-        view = View(made)
         maker = view.made.get(name)
         behind[maker.name if maker is not None else ""] += _divided(writer, view, name, {node.name for node in found}, factors)
     put(made.graph, [*behind[""], *(each for node in list(made.graph.node) for each in (node, *behind[node.name]))])
