@@ -1,8 +1,8 @@
 """AWS on loopback: moto in a process of its own, with a log of its requests and faults on demand.
 
-    server = AwsServer().start()             its `environment` points boto3 at it
-    server.plan(Fault("close", after=True, service="dynamodb", operation="PutItem", number=2))
-    server.log()                             every request since the last `reset` or `clear_log`
+server = AwsServer().start()             its `environment` points boto3 at it
+server.plan(Fault("close", after=True, service="dynamodb", operation="PutItem", number=2))
+server.log()                             every request since the last `reset` or `clear_log`
 """
 
 from __future__ import annotations

@@ -290,7 +290,10 @@ MISTAKES = [
     Mistake("{method: static}", "[static]", 13, "variants.int8[0].quantize", "must be a mapping of its keys"),
     Mistake("{method: static}", "statc", 13, "variants.int8[0].quantize", "did you mean 'static'?"),
     Mistake(
-        "{method: static}", "8", 13, "variants.int8[0].quantize",
+        "{method: static}",
+        "8",
+        13,
+        "variants.int8[0].quantize",
         "must be 'auto', 'static', 'dynamic', 'mixed' or 'weights', not 8",
     ),
     Mistake("{method: static}", "static, precision: fp16", 13, "variants.int8[0]", "a step is a pass's name"),

@@ -541,9 +541,7 @@ def test_a_cache_that_is_too_slow_is_left_alone(folder: Folder, tmp_path: Path) 
     assert "too slowly" in one.told.warnings[0]
 
 
-def test_an_upload_that_is_too_slow_leaves_the_reading(
-    folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_upload_that_is_too_slow_leaves_the_reading(folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     machine(tmp_path / "0", folder).make(OTHER)
     one = machine(tmp_path / "1", folder)
     # Patience is never shorter than the step itself took: on a machine that pauses in it, any upload would be in time.

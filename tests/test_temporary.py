@@ -101,9 +101,7 @@ def test_one_that_was_made_this_moment_stays(place: Path) -> None:
     assert (place / "mlpack-held-install-new").exists()
 
 
-def test_a_relative_temporary_directory_becomes_absolute(
-    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_relative_temporary_directory_becomes_absolute(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tempfile, "tempdir", "tmp")
     with temporary.directory("install") as work:

@@ -175,8 +175,9 @@ def test_a_gpu_decides_only_where_a_pass_says_so() -> None:
 def test_a_model_too_large_for_one_message_is_no_bug() -> None:
     from google.protobuf.message import EncodeError
 
-    with pytest.raises(PassError, match=r"quantize takes a model as one message, of 2 GiB at most"), transform.named(
-        Step(name="quantize", config=Quantize()), "onnx"
+    with (
+        pytest.raises(PassError, match=r"quantize takes a model as one message, of 2 GiB at most"),
+        transform.named(Step(name="quantize", config=Quantize()), "onnx"),
     ):
         raise EncodeError("Failed to serialize proto")
     with pytest.raises(ZeroDivisionError), transform.named(Step(name="quantize", config=Quantize()), "onnx"):

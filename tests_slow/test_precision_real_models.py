@@ -141,9 +141,7 @@ def fashion(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("kind", TYPES)
-def test_fashion_keeps_its_accuracy_in_every_type(
-    fashion: dict[str, Path], kind: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_fashion_keeps_its_accuracy_in_every_type(fashion: dict[str, Path], kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     with np.load(SAMPLES / "fashion" / "eval.npz") as stored:
         images, labels = stored["image"].astype(np.float32), stored["labels"]
     found = {}

@@ -109,7 +109,7 @@ def test_seven_bits_give_the_same_on_both(tmp_path: Path) -> None:
     seen: dict[str, float] = {}
     real = proof.Prover._risks
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(proof.Prover, "_risks", lambda self, package: (real(self, package) or ("asked for",)))
+        patch.setattr(proof.Prover, "_risks", lambda self, package: real(self, package) or ("asked for",))
         record, _ = built.build(tools=found_by({"qemu-x86_64-static": program("qemu-x86_64-static")}))
     for variant, one in by_variant(record).items():
         seen[variant] = one["accuracy"]["proof"]["agreement"]

@@ -180,9 +180,7 @@ READ_GRANTS = [
         (commit, [{"Action": "dynamodb:PutItem", "Resource": TABLE}]),
     ],
 )
-def test_missing_permission_with_what_would_give_it(
-    aws: AwsServer, place: Place, ask: Ask, grants: list[dict[str, str]]
-) -> None:
+def test_missing_permission_with_what_would_give_it(aws: AwsServer, place: Place, ask: Ask, grants: list[dict[str, str]]) -> None:
     code = "AccessDeniedException" if ask in (row, commit) else "AccessDenied"
     aws.plan(Fault("error", status=403, code=code, message="Access Denied", onward=True))
     error = refused(place, ask)

@@ -24,9 +24,7 @@ def read_split(split: str, directory: Path = DIRECTORY) -> tuple[NDArray[np.floa
     pixels = read_idx(directory / f"{split}-images-idx3-ubyte")
     labels = read_idx(directory / f"{split}-labels-idx1-ubyte")
     if pixels.shape[1:] != (28, 28) or labels.shape != pixels.shape[:1]:
-        raise ValueError(
-            f"{directory}: {split} has pictures {pixels.shape} and labels {labels.shape}, which do not match"
-        )
+        raise ValueError(f"{directory}: {split} has pictures {pixels.shape} and labels {labels.shape}, which do not match")
     return np.divide(pixels[:, None], 255, dtype=np.float32), labels.astype(np.int64)
 
 

@@ -41,8 +41,7 @@ def accuracy(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> fl
     """The share of pictures whose largest logit is their class."""
     model.eval()
     right = sum(
-        int((model(part).argmax(1) == answer).sum())
-        for part, answer in zip(images.split(500), labels.split(500), strict=True)
+        int((model(part).argmax(1) == answer).sum()) for part, answer in zip(images.split(500), labels.split(500), strict=True)
     )
     return right / len(labels)
 

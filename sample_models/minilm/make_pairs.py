@@ -50,9 +50,7 @@ def concepts(directory: Path = DIRECTORY) -> Iterator[Concept]:
         yield Concept(
             number=number,
             words=tuple(word.replace("_", " ") for word in words),
-            senses=tuple(
-                f"{w.lower()}%{NOUN}:{file_number}:{int(i, 16):02}::" for w, i in zip(words, ids, strict=True)
-            ),
+            senses=tuple(f"{w.lower()}%{NOUN}:{file_number}:{int(i, 16):02}::" for w, i in zip(words, ids, strict=True)),
             kind=next(kinds, ""),
             definition=definition,
         )

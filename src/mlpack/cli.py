@@ -51,7 +51,8 @@ class _Verbs(click.Group):
 
 @click.group(
     cls=_Verbs,
-    epilog=f"\b\nExit codes:\n{_CODES}", context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+    epilog=f"\b\nExit codes:\n{_CODES}",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 @click.version_option(__version__, prog_name="mlpack")
 @click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong.")

@@ -294,9 +294,7 @@ def export_(quiet: bool, out: Path, names: tuple[str, ...], images: str | None, 
 @as_json
 @quiet_option
 @click.pass_obj
-def import_(
-    quiet: bool, source: Path, asked: tuple[str, ...], images: str | None, registry: str, as_json: bool
-) -> None:
+def import_(quiet: bool, source: Path, asked: tuple[str, ...], images: str | None, registry: str, as_json: bool) -> None:
     """Bring an export into this registry: releases and the histories of aliases, as they were; what decides about promotions here,
     and what others are said to have done, only --with it. Prints the releases that came."""
     from mlpack import words

@@ -271,9 +271,7 @@ class Bench:
         accuracies = judge.accuracies({id_: p for id_, p in predictions.items() if isinstance(p, Path)}, baseline_id)
         return {**accuracies, **failed}
 
-    def _kept_outputs(
-        self, subjects: list[Subject], baseline_id: str, data: Data, outputs: Path
-    ) -> dict[str, Path | MeasureError]:
+    def _kept_outputs(self, subjects: list[Subject], baseline_id: str, data: Data, outputs: Path) -> dict[str, Path | MeasureError]:
         """The baseline's outputs, made when they are asked for first. A failure is not kept."""
         known = outputs / "outputs-0"
         if known.with_suffix(".json").is_file():

@@ -168,5 +168,3 @@ def told_apart(
     except PassError:
         return None
     return Model(format="onnx", tree=entry.digest, size_bytes=digest.size_of_tree(entry.dir))
-
-

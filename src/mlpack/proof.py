@@ -190,8 +190,7 @@ class Prover:
 
 
 _STATIC = (
-    "its graph has no product of integers that could overflow on any x86-64 processor with AVX2, so that VNNI makes no "
-    "difference"
+    "its graph has no product of integers that could overflow on any x86-64 processor with AVX2, so that VNNI makes no difference"
 )
 
 

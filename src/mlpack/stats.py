@@ -172,9 +172,7 @@ def unseen(n: int, confidence: float = CONFIDENCE) -> float:
     return float(1 - ((1 - confidence) / 2) ** (1 / n))
 
 
-def samples_that_tell(
-    n: int, drop: Interval, limit: float, *, share: bool, confidence: float = CONFIDENCE
-) -> int | None:
+def samples_that_tell(n: int, drop: Interval, limit: float, *, share: bool, confidence: float = CONFIDENCE) -> int | None:
     """About how many samples would show on which side of a limit a drop lies, where n do not; None where they do, or none would.
 
     From the width that the interval has: it shrinks with the root of n, and has to end short of the limit. Where no sample

@@ -38,6 +38,7 @@ def confidence(record: Mapping[str, Any]) -> float:
     """Of every interval of a drop in this record."""
     return float(record["recipe"]["budgets"].get("confidence") or stats.CONFIDENCE)
 
+
 _STATUS = {"ok": "ok", "over_budget": "over budget", "failed": "failed", "skipped": "skipped"}
 
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     Feeds = Mapping[str, Tensor]
 
 
-
 def run(model: "Model", given: "list[Text] | Feeds") -> "dict[str, Tensor]":
     """The outputs for these texts or inputs. Raises RequestError, ort.OrtError."""
     axes, most = _axes(model), model.limits.engine_tokens

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from mlpack_runtime.ort import Port
 
 
-
 class Found:
     """`layout`, and in words `why` calls stay apart, if they do; `sample`: a call that the graph takes, None if none was found."""
 

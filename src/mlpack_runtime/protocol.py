@@ -160,9 +160,7 @@ def tensors(values: "Mapping[str, Any]", ports: "Iterable[Port]", limits: Limits
         given = values[port.name]
         if not isinstance(given, Tensor) and hasattr(given, "tolist"):  # an array of some library, from a hook
             given = given.tolist()
-        made = given if isinstance(given, Tensor) else nested(
-            port.name, given, port.datatype, rank=len(port.shape), limits=limits
-        )
+        made = given if isinstance(given, Tensor) else nested(port.name, given, port.datatype, rank=len(port.shape), limits=limits)
         if made.datatype != port.datatype:
             raise RequestError(f"input {port.name!r} has datatype {made.datatype}; the model takes {port.datatype}")
         match(port, made.shape, sizes)

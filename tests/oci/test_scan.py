@@ -72,9 +72,7 @@ def test_a_bomb_is_refused_in_little_memory(bomb: str) -> None:
 def test_names_as_long_as_linux_takes_them_are_read() -> None:
     name = b"a" * 255
     path = b"/".join([b"d" * 255] * 15 + [b"e" * 255])
-    tar = b"".join(
-        pax(path=each) + header(b"f") for each in (name, path, "é".encode() * 127, b"\xff" * 255, b"a/" * 2000 + b"f")
-    )
+    tar = b"".join(pax(path=each) + header(b"f") for each in (name, path, "é".encode() * 127, b"\xff" * 255, b"a/" * 2000 + b"f"))
     found = list(paths.base_paths(image_of(tar + bytes(1024))).walk())
     assert (name.decode(), "file", "") in found
     assert (path.decode(), "file", "") in found

@@ -352,5 +352,3 @@ def test_others_things_are_not_blobs(place: Place, request: pytest.FixtureReques
     else:
         (Path(folder) / "README").write_bytes(b"x")
     assert [one.digest for one in place.blobs.list()] == [named]
-
-

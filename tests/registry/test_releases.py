@@ -172,8 +172,19 @@ def test_showing_a_release_is_one_read(aws: AwsServer, made: Path) -> None:
     table.commit(
         rows.move_put(
             rows.Move(
-                name="minilm", alias="prod", revision=1, version=1, previous=None, when=release.created, who=None, kind="promote",
-                why=None, forced=False, gates=(), release=rows.encode(release), digest=str(release.digest),
+                name="minilm",
+                alias="prod",
+                revision=1,
+                version=1,
+                previous=None,
+                when=release.created,
+                who=None,
+                kind="promote",
+                why=None,
+                forced=False,
+                gates=(),
+                release=rows.encode(release),
+                digest=str(release.digest),
             )
         )
     )

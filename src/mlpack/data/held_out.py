@@ -135,9 +135,7 @@ def _cuttable(call: Mapping[str, Any], count: int, signature: Signature) -> bool
     return all(open_.get(name, False) and row["shape"][:1] == [count] for name, row in call["inputs"].items())
 
 
-def _groups(
-    pieces: Iterator[Piece], names: Sequence[str], together: Sequence[str | None] | None
-) -> list[list[Piece]]:
+def _groups(pieces: Iterator[Piece], names: Sequence[str], together: Sequence[str | None] | None) -> list[list[Piece]]:
     """Pieces that share a sample's content (or a label, where given) stand in one group."""
     root: dict[tuple[str, str] | Piece, tuple[str, str] | Piece] = {}
 

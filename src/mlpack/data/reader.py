@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 INDEX, BYTES = "calls.json", "calls.bin"
 
 
-
 def count(folder: Path) -> int:
     """How many calls the directory holds."""
     return len(_listed(folder))

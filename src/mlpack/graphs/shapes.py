@@ -168,9 +168,7 @@ def _holes(model: onnx.ModelProto, tensors: Mapping[str, Tensor]) -> list[str]:
     return [name for node in model.graph.node for name in node.output if name and name not in tensors]
 
 
-def _run(
-    model: onnx.ModelProto, holes: Sequence[str], tensors: dict[str, Tensor], calls: Iterable[Mapping[str, Any]]
-) -> None:
+def _run(model: onnx.ModelProto, holes: Sequence[str], tensors: dict[str, Tensor], calls: Iterable[Mapping[str, Any]]) -> None:
     """Runs the graph once with these tensors as outputs, on a recorded call or on inputs that are plausible, and notes what they
     are."""
     from onnx import ValueInfoProto

@@ -86,9 +86,7 @@ def recorded(examples: Path | None, model_dir: Path, signature: Signature) -> li
     return [] if examples is None else list(islice(reader.read(examples, model_dir, signature), MOST_CALLS))
 
 
-def of_signature(
-    run: Run, signature: Signature, limits: Mapping[str, int], calls: Sequence[dict[str, Any]]
-) -> Trials:
+def of_signature(run: Run, signature: Signature, limits: Mapping[str, int], calls: Sequence[dict[str, Any]]) -> Trials:
     """The same for anything that can be run: a module before it is exported."""
     own = of_calls(run, signature, calls)
     invented = fitting(run, signature, limits)

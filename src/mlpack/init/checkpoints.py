@@ -55,7 +55,7 @@ def _modules(pickled: bytes) -> set[str]:
 def _script(path: Path) -> str:
     return (
         f"{path} is TorchScript, which holds code beside its weights, and mlpack runs no code of a file. Write it as ONNX once:\n"
-        f"  python -c 'import torch; m = torch.jit.load(\"{path.name}\").eval(); torch.onnx.export(m, "
+        f'  python -c \'import torch; m = torch.jit.load("{path.name}").eval(); torch.onnx.export(m, '
         '(torch.zeros(1, 3, 224, 224),), "model.onnx", input_names=["input"], '
         'dynamic_axes={"input": {0: "batch"}}, dynamo=False)\'\n'
         "with an input of your model's own shape, and give model.onnx to `mlpack init`; or name the function that makes the module"
@@ -67,7 +67,7 @@ def _whole(path: Path, name: str) -> str:
     return (
         f"{path} is a pickle of a whole module or checkpoint (it names {name}), which only running it could open. Write its weights"
         " alone, where you trust it:\n"
-        f"  python -c 'import torch; m = torch.load(\"{path.name}\", weights_only=False);"
-        " torch.save(m.state_dict(), \"weights.pt\")'\n"
+        f'  python -c \'import torch; m = torch.load("{path.name}", weights_only=False);'
+        ' torch.save(m.state_dict(), "weights.pt")\'\n'
         "and give weights.pt to `mlpack init`, with a function that makes the module (source: {torch: module:function})"
     )

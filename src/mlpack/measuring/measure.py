@@ -63,9 +63,7 @@ class Effort:
 
 
 EFFORTS = {
-    "quick": Effort(
-        cold_starts=3, blocks=5, samples=100, seconds_per_subject=2.0, warmup_seconds=0.2, throughput_seconds=0.3
-    ),
+    "quick": Effort(cold_starts=3, blocks=5, samples=100, seconds_per_subject=2.0, warmup_seconds=0.2, throughput_seconds=0.3),
     "full": Effort(),
 }
 """By the word that `mlpack build --effort` takes. quick is for a change that is looked at, no release: no p99 rests on it."""

@@ -109,10 +109,12 @@ def _bootstrap(sign: float, drop: float, baseline: Scores, candidate: Scores, ta
         return Range(low=drop, high=drop, how="bootstrap" if n > 1 else "none")
     if n < 2:
         return Range(low=drop, high=drop, how="none")
-    drops = np.concatenate([
-        sign * (reduced(baseline.per_sample, w, baseline.reduce) - reduced(candidate.per_sample, w, candidate.reduce))
-        for w in _resamples(n)
-    ])
+    drops = np.concatenate(
+        [
+            sign * (reduced(baseline.per_sample, w, baseline.reduce) - reduced(candidate.per_sample, w, candidate.reduce))
+            for w in _resamples(n)
+        ]
+    )
     low, high = np.nanpercentile(drops, [100 * tail, 100 * (1 - tail)])
     found = Range(low=float(low), high=float(high), how="bootstrap")
     if n >= FEW_SAMPLES:

@@ -49,8 +49,13 @@ class Git:
         kept = {key: value for key, value in environ.items() if not key.startswith("GIT_") or _FOR_THE_USER.fullmatch(key)}
         self._environ = kept | {
             # No locks taken, nothing fetched, nobody asked for a password.
-            "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "none",
-            "GIT_NO_REPLACE_OBJECTS": "1", "GIT_PAGER": "cat", "LC_ALL": "C",
+            "GIT_OPTIONAL_LOCKS": "0",
+            "GIT_TERMINAL_PROMPT": "0",
+            "GIT_NO_LAZY_FETCH": "1",
+            "GIT_ALLOW_PROTOCOL": "none",
+            "GIT_NO_REPLACE_OBJECTS": "1",
+            "GIT_PAGER": "cat",
+            "LC_ALL": "C",
         }
         self._given = environ
         self._folder = folder

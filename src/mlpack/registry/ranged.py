@@ -200,9 +200,7 @@ def _fill(partial: _Partial, open_: Open, moved: Moved, slots: BoundedSemaphore)
             first.close()
 
 
-def _get(
-    partial: _Partial, open_: Open, slots: BoundedSemaphore, stop: threading.Event, part: int, opened: Opened | None
-) -> int:
+def _get(partial: _Partial, open_: Open, slots: BoundedSemaphore, stop: threading.Event, part: int, opened: Opened | None) -> int:
     """Write a part to where it belongs."""
     at = part * PART_BYTES
     with slots:

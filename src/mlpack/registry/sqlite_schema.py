@@ -40,9 +40,7 @@ def check(connection: sqlite3.Connection, path: Path) -> int:
     if schema > SCHEMA:
         raise ServiceError(f"{path}: written by a newer mlpack (schema {schema}, not {SCHEMA}); update mlpack")
     found = {
-        str(name): (str(kind), " ".join(str(text).split()))
-        for kind, name, text in objects
-        if not str(name).startswith("sqlite_")
+        str(name): (str(kind), " ".join(str(text).split())) for kind, name, text in objects if not str(name).startswith("sqlite_")
     }
     if schema == 0 and not found:
         return 0

@@ -89,9 +89,7 @@ def beside(target: Path, name: str, keep: Callable[[BaseException], bool]) -> It
                 usual, alone = f"{usual}.{secrets.token_hex(8)}", True
                 fd = _take(parent, usual)
             if fd is None:
-                raise ServiceError(
-                    f"{target.parent}: others change what is made there: use one that nobody else may write to"
-                )
+                raise ServiceError(f"{target.parent}: others change what is made there: use one that nobody else may write to")
             work = Workplace(target=target, path=_path_of(fd, target.with_name(usual)), name=usual, _fd=fd, _parent=parent)
             try:
                 yield work

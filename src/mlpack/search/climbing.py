@@ -288,5 +288,3 @@ class Climbing:
             return "16-bit float" if rung.form is Form.FP16 else "float"
         kept = [f"{rung.kept} of {words.count(len(self._nodes()), 'layer')} float"] if rung.kept else []
         return ", ".join((*kept, *rung.options)) or "as it is said"
-
-

@@ -30,7 +30,6 @@ _SHORT = 200
 _LAYER_PREFIX = "python/"
 
 
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Wanted:
     size_bytes: int

@@ -205,9 +205,7 @@ def _trials(source: _Source) -> tuple[trials.Trials, dict[str, Any]]:
     return replace(own, feeds=(*own.feeds, *feeds), references=(*own.references, *eager)), feeds[1]
 
 
-def _gap(
-    out_dir: Path, inputs: tuple[TensorSpec, ...], feeds: Sequence[dict[str, Any]], references: list[list[Any]]
-) -> float:
+def _gap(out_dir: Path, inputs: tuple[TensorSpec, ...], feeds: Sequence[dict[str, Any]], references: list[list[Any]]) -> float:
     """The largest difference of the written graph from eager. Raises PassError when its inputs are not the ones asked for."""
     signature = files.read_signature(out_dir)
     got = {spec.name: spec for spec in signature.inputs}

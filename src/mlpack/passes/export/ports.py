@@ -125,9 +125,7 @@ def sides_of(inputs: Sequence[TensorSpec], calls: Sequence[check.Feed]) -> set[t
     """Heights and widths that calls have where both are free."""
     free = [(spec.name, spec.shape) for spec in inputs if set(SIDES) <= set(spec.shape)]
     height, width = SIDES
-    return {
-        (call[name].shape[shape.index(height)], call[name].shape[shape.index(width)]) for call in calls for name, shape in free
-    }
+    return {(call[name].shape[shape.index(height)], call[name].shape[shape.index(width)]) for call in calls for name, shape in free}
 
 
 def _sides(said: Any) -> tuple[int, int] | None:

@@ -248,4 +248,3 @@ def replay(module: torch.nn.Module, edits: list[dict[str, Any]]) -> None:
                 f"{EDITS}: cannot remove {edit['kind']} channels of {edit['module']!r} ({error}); "
                 "the factory has changed since pruning"
             ) from error
-

@@ -167,5 +167,3 @@ def _errors(
             off[name] += float(np.square(copy.astype(np.float64) - exact).sum())
             size[name] += float(np.square(exact.astype(np.float64)).sum())
     return {name: (off[name] / size[name]) ** 0.5 if size[name] else 0.0 for name, _, _ in copies}
-
-

@@ -43,7 +43,6 @@ def _pruned(model_dir: Path, out_dir: Path, config: dict[str, Any], size: tuple[
     import torch
     from safetensors.torch import save_file
 
-
     dropped_heads, kept_width = size
     tensors = {key: tensor for part in torch_model.read_weights(model_dir).values() for key, tensor in part.items()}
     before = sum(tensor.numel() for tensor in tensors.values())

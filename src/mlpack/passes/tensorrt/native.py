@@ -20,7 +20,7 @@ from mlpack.passes.tensorrt import child
 LEAN = (
     "build on a machine of the fleet's kind, with its GPU and the full TensorRT (`builder: auto` does it there), or say "
     "`builder: deferred` and run `engine build` on the fleet's GPU from an environment with the full TensorRT, which publishes to "
-    "MLPACK_ENGINES: docs/tensorrt.md, \"Engines for the lean runtime\", has the command"
+    'MLPACK_ENGINES: docs/tensorrt.md, "Engines for the lean runtime", has the command'
 )
 """The ways to engines for the lean runtime, whose image builds none."""
 
