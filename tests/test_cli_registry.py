@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from tests.aws_server import AwsServer, Fault
 from tests.fake_registry import FakeRegistry
@@ -456,3 +457,13 @@ def test_fields_complete() -> None:
 
     completed = ShellComplete(cli.cli, {}, "mlpack", "_MLPACK_COMPLETE").get_completions(["show", "minilm", "--field"], "zip")
     assert [item.value for item in completed] == ["zip", "zip_base64sha256"]
+
+
+@pytest.mark.parametrize("option", ["--days", "--window", "--grace"])
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e400", "-1", "\u0663", "5d", ""])
+def test_age_that_is_no_number_of_days_is_refused(tmp_path: Path, option: str, value: str) -> None:
+    """With `--grace nan` nothing was too young to be removed."""
+    with pytest.raises(click.BadParameter) as caught:
+        cli.cli.main(["gc", option, value, "--registry", str(tmp_path / "r")], standalone_mode=False)
+    assert caught.value.param is not None
+    assert option in caught.value.param.opts

@@ -20,7 +20,7 @@ from mlpack.calibrants import INVENTED, HeldOut
 from mlpack.errors import ExitCode, RecipeError
 from mlpack.passes.prune import Prune
 from mlpack.passes.quantize import Quantize
-from mlpack.recipe_units import parse_duration_ms, parse_size, parse_usd
+from mlpack.quantities import parse_duration_ms, parse_size, parse_usd
 from mlpack.records import Budgets, MetricSpec, Serve, Source, Step, TensorSpec, Variant
 from mlpack.targets import LambdaImage, LambdaZip
 

@@ -11,6 +11,7 @@ import click
 
 from mlpack import sinks, stdout
 from mlpack.cli_registry import (
+    Amount,
     Damaged,
     NewPath,
     as_json,
@@ -81,17 +82,13 @@ def _in_thousandths(advance: Callable[[int], None]) -> Callable[[int, int], None
 @click.command()
 @click.option("--yes", is_flag=True, help="Remove it; without this only say what would go.")
 @click.option("--keep", type=click.IntRange(min=1), default=10, show_default=True, metavar="N", help="So many newest of each name.")
-@click.option("--days", type=click.FloatRange(min=0), default=30.0, show_default=True, help="Releases that are younger.")
+@click.option("--days", type=Amount(), default=30.0, show_default=True, help="Releases that are younger.")
 @click.option(
     "--moves", type=click.IntRange(min=0), default=10, show_default=True, metavar="N", help="What so many last moves led to."
 )
-@click.option(
-    "--window", type=click.FloatRange(min=0), default=90.0, show_default=True, metavar="DAYS", help="What was live in so many days."
-)
+@click.option("--window", type=Amount(), default=90.0, show_default=True, metavar="DAYS", help="What was live in so many days.")
 @click.option("--tag", "tags", multiple=True, default=("keep",), show_default=True, metavar="KEY[=VALUE]", help="Releases with it.")
-@click.option(
-    "--grace", type=click.FloatRange(min=0), default=1.0, show_default=True, metavar="DAYS", help="Bytes that are younger."
-)
+@click.option("--grace", type=Amount(), default=1.0, show_default=True, metavar="DAYS", help="Bytes that are younger.")
 @click.option("--live-aws", is_flag=True, help="What Lambda functions and ECS services of this AWS account and region use.")
 @images_option
 @registry_option

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -67,6 +68,20 @@ class NewPath(click.Path):
         return made
 
 
+class Amount(click.FloatRange):
+    """A number from nothing on. BadParameter for what is none (`nan`) or has no end (`inf`): no comparison with it holds,
+    so nothing would be too young to be removed."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """As click's, for finite numbers in ASCII."""
+        if not str(value).isascii() or not math.isfinite(made := super().convert(value, param, ctx)):
+            self.fail(f"{value!r} is not a number that can be counted to", param, ctx)
+        return made
+
+
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the whole record as JSON on stdout.")
 quiet_option = click.option("-q", "--quiet", is_flag=True, expose_value=False, callback=_quieter, help="Say only what went wrong.")
 registry_option = click.option(
@@ -80,7 +95,7 @@ images_option = click.option(
     "--images", metavar="HOST/REPO", help="The container registry that images are in. [default: as the registry was created]"
 )
 wait_option = click.option(
-    "--wait", "wait_s", type=click.FloatRange(min=0), default=0.0, metavar="SECONDS", help="Wait so long until it is there."
+    "--wait", "wait_s", type=Amount(), default=0.0, metavar="SECONDS", help="Wait so long until it is there."
 )
 
 

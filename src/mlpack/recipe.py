@@ -54,7 +54,8 @@ def load(path: Path, passes: Passes | None = None, targets: Targets | None = Non
         raise RecipeError(f"{path}:{document.line(())}: {what}; a recipe begins with `name:`, `source:`, `data:`, `targets:`")
     reader = _Reader(document.value, path.parent, *tables(passes, targets))
     recipe = reader.recipe()
-    problems = {*document.problems, *reader.problems}
+    lost = {problem.place for problem in document.problems if problem.lost}
+    problems = {*document.problems, *(problem for problem in reader.problems if problem.place not in lost)}
     if recipe is None or problems:
         raise document.listed(str(path), problems)
     return recipe

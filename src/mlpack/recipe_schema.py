@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError, WithJsonSchema, create_model  # noqa: TID253
 
 from mlpack.entrypoint import suggestion
+from mlpack.quantities import share_of
 from mlpack.recipe_units import Duration, Money, Size
 
 if TYPE_CHECKING:
@@ -356,6 +357,8 @@ def wording(error: ErrorDetails, model: type[Keys], filled: tuple[str, ...] = ()
         return f"{context['error']}"
     if kind == "string_type" and isinstance(given, int | float):
         return f"must be a string, and {_shown(given)} reads as something else: write it in quotes"
+    if kind == "float_type" and (share := share_of(given)) is not None:
+        return f"must be a number, not {_shown(given)}: write {share}"
     text = error["msg"].removeprefix("Input should be ").removeprefix("String should ").removeprefix("Value error, ")
     text = (
         text.replace("valid integer", "whole number")

@@ -41,6 +41,8 @@ class Problem:
     place: Place
     message: str
     line: int | None = None
+    lost: bool = False
+    """Another value stands in the place of the one that was written: what else is wrong with it says nothing."""
 
 
 class PlacedError(RecipeError):
@@ -189,7 +191,7 @@ class _Builder:
     def _scalar(self, event: Any, line: int) -> None:
         value, problem = _resolve(event.value, plain=event.style is None)
         if problem:
-            self.problems.append(Problem(place=self._place(line), message=problem, line=line))
+            self.problems.append(Problem(place=self._place(line), message=problem, line=line, lost=True))
         self._add(value, 1, line, event.anchor)
 
     def _refuse_tag(self, event: Any, line: int) -> None:
