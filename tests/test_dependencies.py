@@ -11,6 +11,8 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
+import mlpack
+
 ROOT = Path(__file__).resolve().parents[1]
 LOCKS = ("requirements.lock", "requirements-cuda.lock")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -39,7 +41,7 @@ def blocks(name: str) -> dict[str, list[str]]:
 def named(requirements: list[str]) -> set[str]:
     """The canonical names of requirements, those of this project's own extras left out."""
     names = (re.split(r"[\[<>=~! ]", each)[0] for each in requirements)
-    return {re.sub(r"[-_.]+", "-", name).lower() for name in names} - {"mlpack"}
+    return {re.sub(r"[-_.]+", "-", name).lower() for name in names} - {mlpack.__distribution__}
 
 
 @pytest.mark.parametrize("lock", LOCKS)

@@ -76,7 +76,7 @@ def test_a_missing_package_has_its_way_out_and_leaves_nothing(
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "optimum", None)
     asked, baseline, source = taken(workshop, tmp_path / "hf")
-    with pytest.raises(PassError, match=r"export needs .* optimum, .* pip install 'mlpack\[huggingface\]'"):
+    with pytest.raises(PassError, match=r"export needs .* optimum, .* pip install 'mlpack-build\[huggingface\]'"):
         signature_before(baseline, source, asked, workshop.store, lambda _text: None)
     assert not signature_known(baseline, source, workshop.store)
 

@@ -40,7 +40,7 @@ def test_a_missing_torch_is_named_with_its_extra(wanted: Recipe, store: Store, m
     asked = torch_recipe(wanted)
     source = transform.take_source(asked, store, (asked.root,))
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(PassError, match=r"export needs .* torch, .* pip install 'mlpack\[torch\]'"):
+    with pytest.raises(PassError, match=r"export needs .* torch, .* pip install 'mlpack-build\[torch\]'"):
         transform.run_steps(plan.expand(asked).baselines[0], source, store, {}, lambda _text: None)
     assert not list((store.root / "temporary").iterdir())
 
@@ -68,7 +68,7 @@ def test_a_missing_exporter_is_named_and_no_other_takes_its_place(wanted: Recipe
     words = [sys.executable, "-c", WITHOUT, str(tmp_path / "asked"), str(store.root)]
     path = os.pathsep.join(sys.path)
     done = subprocess.run(words, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False, timeout=120)
-    assert re.search(r"export needs .* onnxscript, .* pip install 'mlpack\[torch\]'", done.stdout), done.stdout + done.stderr
+    assert re.search(r"export needs .* onnxscript, .* pip install 'mlpack-build\[torch\]'", done.stdout), done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("at", ["import", "call"])
@@ -80,7 +80,7 @@ def test_a_package_of_an_extra_that_the_factory_needs_is_named(
     (asked.root / "net.py").write_text(text)
     source = transform.take_source(asked, store, (asked.root,))
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(PassError, match=r"export needs .* transformers, .* pip install 'mlpack\[huggingface\]'"):
+    with pytest.raises(PassError, match=r"export needs .* transformers, .* pip install 'mlpack-build\[huggingface\]'"):
         transform.run_steps(plan.expand(asked).baselines[0], source, store, {}, lambda _text: None)
 
 
@@ -97,7 +97,7 @@ def test_a_missing_transformers_is_named_with_its_extra(
     for name in [name for name in sys.modules if name.partition(".")[0] == missing]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(PassError, match=rf"export needs .* {missing}, .* pip install 'mlpack\[huggingface\]'"):
+    with pytest.raises(PassError, match=rf"export needs .* {missing}, .* pip install 'mlpack-build\[huggingface\]'"):
         transform.run_steps(plan.expand(asked).baselines[0], source, store, {}, lambda _text: None)
 
 

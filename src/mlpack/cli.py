@@ -14,7 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mlpack import __version__, bounded, cli_aliases, cli_builds, cli_care, cli_registry, interrupts, sinks, stdout, words
+from mlpack import (
+    __distribution__,
+    __version__,
+    bounded,
+    cli_aliases,
+    cli_builds,
+    cli_care,
+    cli_registry,
+    interrupts,
+    sinks,
+    stdout,
+    words,
+)
 from mlpack.errors import MEANINGS, ExitCode, MlpackError, refusal
 
 if TYPE_CHECKING:
@@ -328,7 +340,8 @@ def _bug(error: Exception) -> int:
     from mlpack.console import say
     from mlpack.transform import version_of
 
-    versions = "\n".join(f"{name} {version_of(name)}" for name in ("mlpack", "torch", "onnx", "onnxruntime", "numpy", "click"))
+    others = (f"{name} {version_of(name)}" for name in ("torch", "onnx", "onnxruntime", "numpy", "click"))
+    versions = "\n".join((f"{__distribution__} {__version__}", *others))
     here = f"python {platform.python_version()} on {platform.platform()}"
     body = "\n\n".join((here, versions, " ".join(sys.argv), traceback.format_exc()))
     with tempfile.NamedTemporaryFile("w", prefix="mlpack-bug-", suffix=".log", delete=False, encoding="utf-8") as log:

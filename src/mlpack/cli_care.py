@@ -25,6 +25,7 @@ from mlpack.cli_registry import (
     registry_option,
     who,
 )
+from mlpack.distribution import install
 from mlpack.errors import ExitCode, RecipeError
 
 if TYPE_CHECKING:
@@ -214,7 +215,7 @@ def _setup(url: str) -> Callable[..., list[str]]:
     try:
         from mlpack.registry import setup
     except ImportError as error:
-        raise RecipeError(f"{url}: registries on AWS need boto3: pip install 'mlpack[aws]'") from error
+        raise RecipeError(f"{url}: registries on AWS need boto3: {install('aws')}") from error
     return setup.create
 
 

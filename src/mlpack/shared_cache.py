@@ -25,7 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
-from mlpack import digest, words
+from mlpack import digest, distribution, words
 from mlpack.digest import Digest
 from mlpack.errors import PackError, RecipeError
 from mlpack.shared_objects import Bucket, Folder, Found, Objects, TroubleError
@@ -360,7 +360,7 @@ def _place_of(where: str, overwrites: Callable[[str], None] = lambda _: None) ->
         if found is None or "?" in where:
             raise RecipeError(f"MLPACK_CACHE: {where} is not s3://BUCKET/PREFIX, nor a directory")
         if importlib.util.find_spec("boto3") is None:
-            raise RecipeError(f"MLPACK_CACHE: {where} needs boto3, which is not installed here: pip install 'mlpack[aws]'")
+            raise RecipeError(f"MLPACK_CACHE: {where} needs boto3, which is not installed here: {distribution.install('aws')}")
         return Bucket(found[1], found[2] or "", overwrites=overwrites)
     if "://" in where:
         raise RecipeError(f"MLPACK_CACHE: {where} is neither s3://BUCKET/PREFIX nor a directory")

@@ -24,7 +24,7 @@ def names(requirements: list[str]) -> set[str]:
     """As they are imported; `ruamel.yaml` is part of `ruamel`."""
     found = {re.split(r"[^A-Za-z0-9_-]", each)[0].replace("-", "_") for each in requirements}
     imports = {"optimum_onnx": "optimum", "scikit_learn": "sklearn", "xgboost_cpu": "xgboost"}
-    return {imports.get(name, name) for name in found} - {"mlpack"}
+    return {imports.get(name, name) for name in found} - {"mlpack_build"}
 
 
 def imported() -> set[str]:
@@ -49,7 +49,7 @@ def test_the_extras_are_those_of_the_project() -> None:
     assert {extra: names(optional[extra]) for extra in several} == {
         extra: {name for name, brings in extras.EXTRAS.items() if brings == extra} for extra in several
     }
-    assert "mlpack[torch]" in optional["huggingface"]
+    assert "mlpack-build[torch]" in optional["huggingface"]
     # One distribution has the libraries, the other the module that is imported; it is named after neither.
     assert names(optional["tensorrt-rtx"]) == {"tensorrt_rtx_cu12_libs", "tensorrt_rtx_cu12_bindings"}
     assert {name for name, brings in extras.EXTRAS.items() if brings == "tensorrt-rtx"} == {"tensorrt_rtx_bindings"}
@@ -61,8 +61,8 @@ def test_missing_is_found_behind_other_errors(monkeypatch: pytest.MonkeyPatch) -
     wrapped = RuntimeError("the exporter failed")
     wrapped.__cause__ = absent
     assert extras.missing(wrapped) is absent
-    assert extras.way_out(absent, "torch").endswith("pip install 'mlpack[torch]'")
-    assert extras.way_out(absent, "huggingface").endswith("pip install 'mlpack[huggingface]'")
+    assert extras.way_out(absent, "torch").endswith("pip install 'mlpack-build[torch]'")
+    assert extras.way_out(absent, "huggingface").endswith("pip install 'mlpack-build[huggingface]'")
 
 
 @pytest.mark.parametrize("name", ["numpy", "no_such_package", "safetensors.no_such_part", None])

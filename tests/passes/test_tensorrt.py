@@ -309,7 +309,7 @@ def test_a_missing_package_is_one_of_an_extra(monkeypatch: pytest.MonkeyPatch, t
         native.require("rtx")
     absent = extras.missing(caught.value)
     assert absent is not None
-    assert extras.way_out(absent, "huggingface").endswith("pip install 'mlpack[tensorrt-rtx]'")
+    assert extras.way_out(absent, "huggingface").endswith("pip install 'mlpack-build[tensorrt-rtx]'")
 
 
 def test_a_graph_that_kills_the_parser_is_an_error_of_the_pass(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -111,4 +111,4 @@ def test_without_boto3_it_is_said_what_to_install(tmp_path: Path) -> None:
     source = str(Path(__file__).resolve().parents[2] / "src")
     environment = {"PYTHONPATH": f"{tmp_path}:{source}", "PATH": "/usr/bin:/bin"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert "need boto3: pip install 'mlpack[aws]'" in done.stdout
+    assert "need boto3: pip install 'mlpack-build[aws]'" in done.stdout

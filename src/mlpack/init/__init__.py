@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlpack import bounded, entrypoint, yaml_positions
+from mlpack import __distribution__, bounded, entrypoint, yaml_positions
 from mlpack.errors import PassError, RecipeError
 from mlpack.init import boosters, checkpoints, labels, metric
 from mlpack.init.labels import Labels
@@ -241,7 +241,7 @@ def _booster(model: Path, kind: str) -> _Look:
     columns = boosters.columns(model, kind)
     width = columns if columns is not None else "columns"
     source = (
-        f"{kind}: {yaml_text(_shown(model))}   # needs mlpack[classical]",
+        f"{kind}: {yaml_text(_shown(model))}   # needs {__distribution__}[classical]",
         f"# its one input is X, float32 [batch, {width}]; missing values are NaN, null in requests",
     )
     classes, scores = boosters.classifies(model, kind), boosters.scores(model, kind)

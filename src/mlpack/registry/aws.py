@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
+from mlpack.distribution import install
 from mlpack.errors import RecipeError
 from mlpack.registry import Place
 from mlpack.registry.releases import Images, Registry
@@ -120,7 +121,7 @@ class Clients:
         try:
             from botocore.session import get_session
         except ImportError as error:
-            raise RecipeError(f"{address}: questions to AWS need boto3: pip install 'mlpack[aws]'") from error
+            raise RecipeError(f"{address}: questions to AWS need boto3: {install('aws')}") from error
         self._new_session: Callable[[], Any] = get_session
         self._address = address
         self._patience = patience

@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from mlpack.digest import Digest
+from mlpack.distribution import install
 from mlpack.errors import RecipeError
 from mlpack.registry import RefusedError
 
@@ -159,7 +160,7 @@ class Ecr:
             try:
                 from botocore.session import get_session
             except ImportError as error:
-                raise RecipeError(f"{self.account.host}: Amazon's registry needs boto3: pip install 'mlpack[aws]'") from error
+                raise RecipeError(f"{self.account.host}: Amazon's registry needs boto3: {install('aws')}") from error
             self._made = get_session().create_client("ecr", region_name=self.account.region)
         return self._made
 

@@ -1,4 +1,4 @@
-"""What `pip install mlpack` leaves out because only some sources need it, and the extra that brings it.
+"""What `pip install mlpack-build` leaves out because only some sources need it, and the extra that brings it.
 
 Promises: says so of a package that is not installed, never of one that is and is damaged or too old.
 """
@@ -6,6 +6,8 @@ Promises: says so of a package that is not installed, never of one that is and i
 from __future__ import annotations
 
 import importlib.util
+
+from mlpack.distribution import install
 
 EXTRAS = {
     **dict.fromkeys(("torch", "onnxscript", "safetensors", "torch_pruning"), "torch"),
@@ -29,7 +31,7 @@ def way_out(error: ModuleNotFoundError, source: str) -> str:
     """What to install. `source`: the recipe's kind of source, since one for huggingface needs all that torch brings and more."""
     package = str(error.name).partition(".")[0]
     extra = "huggingface" if source == "huggingface" and EXTRAS[package] == "torch" else EXTRAS[package]
-    return f"needs the Python package {package}, which is not installed here: pip install 'mlpack[{extra}]'"
+    return f"needs the Python package {package}, which is not installed here: {install(extra)}"
 
 
 def _is_absent(name: str) -> bool:

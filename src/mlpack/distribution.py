@@ -1,0 +1,26 @@
+"""How the user of this installation adds what it lacks: in words that can be pasted.
+
+Promises: the command fits the way in which mlpack was installed here (pip, pipx or a tool of uv) and keeps what is installed.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from mlpack import __distribution__
+
+
+def install(extra: str, prefix: Path | None = None) -> str:
+    """The command that brings an extra of pyproject.toml: `pip install 'mlpack-build[aws]'`.
+
+    `prefix` is the environment, by default this one. pipx and uv keep a program in an environment of its own, without a pip that
+    the user could call, and leave a file there by which it is known.
+    """
+    here = Path(sys.prefix) if prefix is None else prefix
+    wanted = f"'{__distribution__}[{extra}]'"
+    if (here / "pipx_metadata.json").is_file():
+        return f"pipx runpip {here.name} install {wanted}"
+    if (here / "uv-receipt.toml").is_file():
+        return f"uv tool install {wanted}"
+    return f"pip install {wanted}"
