@@ -17,6 +17,7 @@ from tests.recorded_calls import recorded
 
 from mlpack import digest
 from mlpack.graphs import check, files
+from mlpack.graphs.spill import Spill
 from mlpack.passes import quantize
 from mlpack.passes.quantize import Quantize, observed, pairs, smooth
 
@@ -82,7 +83,7 @@ def test_smoothing_alone_changes_no_number(alone: bool, tmp_path: Path) -> None:
     (tmp_path / "float").mkdir()
     files.save(onnx.ModelProto.FromString(graph.SerializeToString()), tmp_path / "float")
     calls = recorded(tmp_path / "calls", feeds)
-    on = observed.Calls(model_dir=tmp_path / "float", calls=calls, samples=9, place=tmp_path)
+    on = observed.Calls(model_dir=tmp_path / "float", calls=calls, samples=9, spilled=Spill(tmp_path))
     form = pairs.Form(steps=64, per_channel=True, signed=False, symmetric=False)
     made, names = smooth.smoothed(files.outline(tmp_path / "float"), {"first", "second"}, on, form)
     assert names

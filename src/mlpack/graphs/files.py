@@ -153,7 +153,7 @@ def save(model: onnx.ModelProto, out_dir: Path, inline_bytes: int = _INLINE_BYTE
 
     _normalise(model)
     signature = signature_of(model)
-    _write_weights(model, out_dir, f"{name}.data", inline_bytes)
+    place_weights(model, out_dir, f"{name}.data", inline_bytes)
     if model.ByteSize() > _LARGEST_FILE_BYTES:
         raise PassError("the graph without its weights is over 2 GiB; constants inside nodes are probably not initializers")
     (out_dir / name).write_bytes(model.SerializeToString(deterministic=True))
@@ -161,7 +161,7 @@ def save(model: onnx.ModelProto, out_dir: Path, inline_bytes: int = _INLINE_BYTE
     return signature
 
 
-def _write_weights(model: onnx.ModelProto, out_dir: Path, name: str, inline_bytes: int) -> None:
+def place_weights(model: onnx.ModelProto, out_dir: Path, name: str = DATA, inline_bytes: int = _INLINE_BYTES) -> None:
     """Puts initializers of more than `inline_bytes` into one file, one after the other, each on pages of its own."""
     written: dict[weights.Place, int] = {}
     end = 0
@@ -356,9 +356,10 @@ def rename_axes(model: onnx.ModelProto, names: dict[str, str]) -> None:
 
 
 def clear(out_dir: Path) -> None:
-    """Takes back what was written there, for another try."""
+    """Takes back the files that were written there, for another try."""
     for written in out_dir.iterdir():
-        written.unlink()
+        if not written.is_dir():
+            written.unlink()
 
 
 def finish(model_dir: Path, out_dir: Path, notes: dict[str, Any]) -> None:

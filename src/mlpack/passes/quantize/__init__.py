@@ -16,8 +16,10 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from mlpack import temporary
 from mlpack.errors import PassError
 from mlpack.graphs import check, files, trials, versions
+from mlpack.graphs.spill import Spill
 from mlpack.passes.quantize import choose, correct, cuts, dynamic, held, observed, pairs, ranges, smooth, stored, widen
 from mlpack.passes.quantize.choose import DYNAMIC, STATIC, WEIGHTS, Chosen
 from mlpack.passes.quantize.held import Attempt
@@ -83,20 +85,25 @@ class Quantize:
 
 def calibrates(config: Quantize, model_dir: Path) -> bool:
     """Whether there are nodes in this graph that the method would compute with fixed ranges."""
-    _, _, chosen = _begun(model_dir, config)
+    _, _, chosen = _begun(model_dir, config, None)
     return bool(chosen.by(STATIC))
 
 
 def run(model_dir: Path, config: Quantize, out_dir: Path) -> None:
     """Quantizes the graph of `model_dir` into `out_dir`. Raises PassError when there is nothing to do or no data to do it."""
-    model, method, chosen = _begun(model_dir, config)
+    with temporary.directory("weights", out_dir) as folder:
+        _run(model_dir, config, out_dir, Spill(folder))
+
+
+def _run(model_dir: Path, config: Quantize, out_dir: Path, spilled: Spill) -> None:
+    model, method, chosen = _begun(model_dir, config, spilled)
     operators = Counter(node.op_type for node in files.nodes(model.graph))
     if config.calibration is None:
         chosen = chosen.without(dict.fromkeys(sorted(chosen.by(STATIC)), _NO_DATA))
     if not chosen.how:
         raise _nothing(method, operators, chosen)
     least = pairs.OPSET if chosen.by(STATIC) | chosen.by(WEIGHTS) else _DYNAMIC_OPSET
-    raised = _raised(model, model_dir, config.calibration, least) if versions.of(model) < least else model
+    raised = _raised(model, model_dir, config.calibration, least, spilled) if versions.of(model) < least else model
     if raised is None:  # ONNX's converter does not know the graph, or changes it
         told = f"its operator set {versions.of(model)} cannot be raised to {least}, which 8 bits need"
         raise _nothing(method, operators, chosen.without(dict.fromkeys(chosen.how, told)))
@@ -106,15 +113,15 @@ def run(model_dir: Path, config: Quantize, out_dir: Path) -> None:
         symmetric=config.symmetric_activations,
     )  # fmt: skip
     chosen = _static_products(raised, chosen) if method == "mixed" else chosen
-    raised, options = _bettered(raised, chosen, model_dir, config, form, out_dir)
+    raised, options = _bettered(raised, chosen, model_dir, config, form, spilled)
     found = ranges.Measured(ranges={}, refused={}, remarks=())
     wanted = Attempt(chosen)
     if chosen.by(STATIC):
-        found = ranges.measured(raised, model_dir, pairs.tensors(raised, chosen.by(STATIC)), _ranges(config), out_dir)
+        found = ranges.measured(raised, model_dir, pairs.tensors(raised, chosen.by(STATIC)), _ranges(config), spilled.folder)
         wanted = _with_ranges(raised, chosen, found)
         if not wanted.chosen.how:
             raise _nothing(method, operators, wanted.chosen, found.remarks)
-    made = partial(_made, raised, ranges=found.ranges, form=form, bits=config.weight_bits)
+    made = partial(_made, raised, spilled, ranges=found.ranges, form=form, bits=config.weight_bits)
     kinds = {node.name: node.op_type for node, _ in choose.walk(raised.graph)}
     judge = held.Judge(model_dir, model, config.calibration)
     done = held.settled(wanted, made, judge, out_dir, kinds).chosen
@@ -131,10 +138,10 @@ def run(model_dir: Path, config: Quantize, out_dir: Path) -> None:
     files.finish(model_dir, out_dir, notes | ({"remarks": list(found.remarks)} if found.remarks else {}))
 
 
-def _begun(model_dir: Path, config: Quantize) -> tuple[onnx.ModelProto, str, Chosen]:
+def _begun(model_dir: Path, config: Quantize, spilled: Spill | None) -> tuple[onnx.ModelProto, str, Chosen]:
     """The graph with names for its nodes, the method, and what each node will be as far as the graph says."""
     model = files.outline(model_dir)
-    widen.widen(model)
+    widen.widen(model, spilled)
     choose.name_nodes(model)
     method = config.method if config.method != "auto" else _suited(model)
     return model, method, choose.choose(model, method, config.keep_float, embeddings=config.embeddings)
@@ -206,7 +213,7 @@ def _static_products(model: onnx.ModelProto, chosen: Chosen) -> Chosen:
 
 
 def _bettered(
-    model: onnx.ModelProto, chosen: Chosen, model_dir: Path, config: Quantize, form: pairs.Form, out_dir: Path
+    model: onnx.ModelProto, chosen: Chosen, model_dir: Path, config: Quantize, form: pairs.Form, spilled: Spill
 ) -> tuple[onnx.ModelProto, dict[str, Any]]:  # fmt: skip
     """The graph with weights and biases that lose less in integers, as the config asks for, and which nodes that is about."""
     notes: dict[str, Any] = {}
@@ -215,7 +222,7 @@ def _bettered(
         return model, notes
     if config.calibration is None:
         raise PassError("quantize: `smooth` and `bias_correction` need calibration data; add it to the recipe (data.calibration)")
-    on = observed.Calls(model_dir=model_dir, calls=config.calibration, samples=config.samples, place=out_dir)
+    on = observed.Calls(model_dir=model_dir, calls=config.calibration, samples=config.samples, spilled=spilled)
     if config.smooth:
         model, notes["smoothed"] = smooth.smoothed(model, names, on, form)
     if config.bias_correction:
@@ -238,12 +245,13 @@ def _with_ranges(model: onnx.ModelProto, chosen: Chosen, measured: ranges.Measur
 
 
 def _made(
-    model: onnx.ModelProto, attempt: Attempt, *, ranges: Mapping[str, tuple[float, float]], form: pairs.Form, bits: int
-) -> onnx.ModelProto:
+    model: onnx.ModelProto, spilled: Spill, attempt: Attempt, *,
+    ranges: Mapping[str, tuple[float, float]], form: pairs.Form, bits: int,
+) -> onnx.ModelProto:  # fmt: skip
     """A copy of the graph with these nodes in integers."""
     made = type(model).FromString(model.SerializeToString())
     chosen = attempt.chosen
-    writer = Writer(made)
+    writer = Writer(made, spilled)
     if chosen.by(STATIC):
         pairs.insert(writer, pairs.layout(made, chosen.by(STATIC), attempt.barred), ranges, form)
     dynamic.insert(writer, chosen.by(DYNAMIC), per_channel=form.per_channel, steps=form.steps)
@@ -252,17 +260,20 @@ def _made(
     return made
 
 
-def _raised(model: onnx.ModelProto, model_dir: Path, calls: Path | None, version: int) -> onnx.ModelProto | None:
-    """The graph, whole, written for this operator set; None where the engine does not give the same numbers."""
+def _raised(
+    model: onnx.ModelProto, model_dir: Path, calls: Path | None, version: int, spilled: Spill
+) -> onnx.ModelProto | None:  # fmt: skip
+    """The graph written for this operator set; None where the engine does not give the same numbers."""
     try:
-        whole = files.load(model_dir)
-        widen.widen(whole)
-        choose.name_nodes(whole)
-        made = versions.raised(whole, version)
-        reference = check.session(model_dir, "ORT_DISABLE_ALL")
-        tried = trials.of(partial(check.run, reference), model, model_dir, calls)
-        opened = check.session_of(made.SerializeToString(), "ORT_DISABLE_ALL")
+        made = versions.raised(model, version)
         choose.name_nodes(made)
-        return made if tried.gap(partial(check.run, opened)) <= _SAME else None
+        # One session at a time: each may arrange a copy of the weights.
+        tried = trials.of(partial(check.run, check.session(model_dir, "ORT_DISABLE_ALL")), model, model_dir, calls)
+        with temporary.directory("raised", spilled.folder) as folder:
+            copied = type(made)()
+            copied.CopyFrom(made)
+            files.save(copied, folder)
+            gap = tried.gap(partial(check.run, check.session(folder, "ORT_DISABLE_ALL")))
+        return made if gap <= _SAME else None
     except (PassError, ValueError):
         return None

@@ -31,7 +31,7 @@ _KINDS = ("Conv", "Gemm", "MatMul")
 def corrected(model: onnx.ModelProto, chosen: Collection[str], on: Calls, form: Form) -> tuple[onnx.ModelProto, list[str]]:
     """A copy of the graph with corrected biases of these nodes, and the nodes' names."""
     made = type(model).FromString(model.SerializeToString())
-    writer, view = Writer(made), View(made)
+    writer, view = Writer(made, on.spilled), View(made)
     wanted = [node for node in made.graph.node if node.name in chosen and node.op_type in _KINDS and _place(view, writer, node)]
     shifts = _shifts(model, wanted, writer, on, form)
     for node in wanted:
@@ -67,7 +67,6 @@ def _shifts(
 ) -> dict[str, Array]:  # fmt: skip
     """By node, the mean over calls of what rounding its weights adds to each channel: what the difference of the weights gives."""
     import numpy as np
-    from onnx import numpy_helper
 
     beside = Beside(model)
     for node in wanted:
@@ -78,7 +77,7 @@ def _shifts(
         copy.name = copy.output[0] = f"{node.name}/shift"
         del copy.input[2:]
         copy.input[1] = f"{node.name}/off"
-        beside.add(copy, numpy_helper.from_array(np.asarray(whole * spread - values, np.float32), copy.input[1]))
+        beside.add(copy, on.spilled.tensor(np.asarray(whole * spread - values, np.float32), copy.input[1]))
         if node.op_type == "Conv":
             beside.reduce("ReduceMean", copy.output[0], [0, *range(2, values.ndim)])
         else:

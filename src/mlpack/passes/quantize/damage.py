@@ -2,7 +2,8 @@
 
 Promises: each node is judged by itself: its own part of the quantized graph is fed with float activations, and what it gives goes
 on through the float graph to the outputs, beside the float activations of the same call; nodes go through in groups, so that memory
-is bounded; equal graphs and calls give equal numbers. It ranks: what to do about it is the ladder's business.
+is bounded; weights of both graphs are written once, and mapped; equal graphs and calls give equal numbers. It ranks: what to do
+about it is the ladder's business.
 
 A node's damage is what its error does to the outputs, as `fidelity` judges them: each channel's error over its own variance, the
 worst one counting. The error at the node itself does not tell: in front of a logarithm or a Softmax a thousandth is much, in a
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlpack import temporary
 from mlpack.data import reader
-from mlpack.graphs import check, files, versions
+from mlpack.graphs import check, files, versions, weights
 from mlpack.metrics import channels
 
 if TYPE_CHECKING:
@@ -39,6 +40,10 @@ _NODES, _GROUP = 8_000, 16
 _DIGITS = 4
 """Of what is kept: sums differ in their last bits from one processor to the next, ranks should not."""
 _BESIDE = "q/"
+_COPIED_BYTES = 512 << 20
+_IN_PLACE = {"session.disable_prepacking": "1"}
+"""Above so many bytes of weights that nodes read, they are read from the mapped file: the engine arranges a copy for each node, and
+what comes behind a node is here once more for each node of a group."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,9 +70,10 @@ def rank(
     count = max(1, min(_CALLS, forwards // max(1, len(wanted))))
     feeds = list(_bounded(islice(reader.read(calls, float_dir, signature), count)))
     rows: list[Row] = []
-    for start in range(0, len(wanted), size):
-        with temporary.directory("damage", scratch) as work:
-            rows += _of_group(_Both(model, quantized), wanted[start : start + size], feeds, work)
+    with temporary.directory("damage", scratch) as work:
+        joined = _joined(model, quantized, work)
+        for start in range(0, len(wanted), size):
+            rows += _of_group(_Both(joined, quantized), wanted[start : start + size], feeds, work)
     known = {row.node for row in rows}
     rows += [Row(node=name, damage=0.0, intensity=math.inf) for name in nodes if name not in known]
     return tuple(sorted(rows, key=lambda row: -row.damage))
@@ -87,8 +93,9 @@ def _of_group(both: _Both, nodes: Sequence[onnx.NodeProto], feeds: Sequence[Any]
     import numpy as np
 
     places = [(node, both.place(number, node)) for number, node in enumerate(nodes)]
-    files.save(both.graph(), work)
-    opened = check.session(work, "ORT_DISABLE_ALL")
+    graph = both.graph()
+    (work / files.MODEL).write_bytes(graph.SerializeToString())
+    opened = check.session(work, "ORT_DISABLE_ALL", _IN_PLACE if _read_bytes(graph) > _COPIED_BYTES else None)
     names = [value.name for value in opened.get_outputs()]
     seen: dict[str, list[Any]] = {name: [] for name in names}
     for feed in feeds:
@@ -115,13 +122,34 @@ class _Place:
     written: str | None = None
 
 
+def _joined(model: onnx.ModelProto, quantized: onnx.ModelProto, work: Path) -> onnx.ModelProto:
+    """The float graph with the weights of both, which lie in `work` from now on."""
+    both = type(model).FromString(model.SerializeToString())
+    known = {(entry.domain or "ai.onnx") for entry in both.opset_import}
+    both.opset_import.extend(each for each in quantized.opset_import if (each.domain or "ai.onnx") not in known)
+    both.ir_version = max(both.ir_version, quantized.ir_version)
+    both.functions.extend(each for each in quantized.functions if each not in both.functions)
+    for tensor in quantized.graph.initializer:
+        copied = both.graph.initializer.add()
+        copied.CopyFrom(tensor)
+        copied.name = _BESIDE + tensor.name
+    files.place_weights(both, work)
+    return both
+
+
+def _read_bytes(model: onnx.ModelProto) -> int:
+    """The bytes of weights that nodes read, as many times over as they are read: each reader may have a copy arranged for it."""
+    sizes = {tensor.name: weights.size_of(tensor) for tensor in model.graph.initializer if tensor.data_location}
+    return sum(sizes.get(name, 0) for node in files.nodes(model.graph) for name in node.input)
+
+
 class _Both:
-    """The float graph as it is, and for each node of a group its quantized part and what comes behind it once more."""
+    """The float graph as it is (`_joined`), and for each node of a group its quantized part and what comes behind it once more."""
 
     def __init__(self, model: onnx.ModelProto, quantized: onnx.ModelProto) -> None:
         self._model, self._quantized = model, quantized
         graph = model.graph
-        self.dims = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+        self.dims = {each.name: tuple(each.dims) for each in graph.initializer if not each.name.startswith(_BESIDE)}
         self._stored = {tensor.name for tensor in quantized.graph.initializer}
         self._inputs = {value.name for value in graph.input} - set(self.dims)
         self._floats = self._inputs | {name for node in graph.node for name in node.output if name}
@@ -146,14 +174,6 @@ class _Both:
     def graph(self) -> onnx.ModelProto:
         """Everything, with the outputs of the float graph first."""
         both = type(self._model).FromString(self._model.SerializeToString())
-        known = {(entry.domain or "ai.onnx") for entry in both.opset_import}
-        both.opset_import.extend(each for each in self._quantized.opset_import if (each.domain or "ai.onnx") not in known)
-        both.ir_version = max(both.ir_version, self._quantized.ir_version)
-        both.functions.extend(each for each in self._quantized.functions if each not in both.functions)
-        for tensor in self._quantized.graph.initializer:
-            copied = both.graph.initializer.add()
-            copied.CopyFrom(tensor)
-            copied.name = _BESIDE + tensor.name
         both.graph.node.extend(self._added)
         both.graph.output.extend(self._outputs)
         return both

@@ -21,17 +21,20 @@ if TYPE_CHECKING:
     import numpy as np
     import onnx
 
+    from mlpack.graphs.spill import Spill
+
     Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calls:
-    """What a graph is looked at on: recorded calls of the model in `model_dir`, at most so many, and a place for a copy."""
+    """What a graph is looked at on: recorded calls of the model in `model_dir`, at most so many, and a place for weights that are
+    made and for a copy of the graph."""
 
     model_dir: Path
     calls: Path
     samples: int
-    place: Path
+    spilled: Spill
 
 
 class Beside:
@@ -94,7 +97,7 @@ class Beside:
         kind = onnx.TensorProto.FLOAT
         ends = (onnx.helper.make_tensor_value_info(name, kind, [None] * rank) for name, rank in self._results.items())
         self._model.graph.output.extend(ends)
-        with temporary.directory("observed", on.place) as folder:
+        with temporary.directory("observed", on.spilled.folder) as folder:
             files.save(self._model, folder)
             opened = check.session(folder, "ORT_DISABLE_ALL")
             for feed in islice(reader.read(on.calls, on.model_dir, signature), on.samples):

@@ -8,25 +8,25 @@ that alone makes a range is taken and said, with what it did. Which values a ran
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from itertools import islice
 from math import inf, prod
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlpack import digest, temporary
 from mlpack.data import reader
 from mlpack.errors import PassError
-from mlpack.graphs import check, files
+from mlpack.graphs import check, files, weights
 from mlpack.passes.quantize import cuts
 from mlpack.passes.quantize.cuts import Grid
 from mlpack.passes.quantize.tally import Tally
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import onnx
 
     from mlpack.records import Signature
@@ -115,14 +115,24 @@ def _looked_at(model: onnx.ModelProto, model_dir: Path, wanted: Ranges) -> _Look
     kept = _KEPT.get()
     key = ""
     if kept is not None:
-        graph = digest.of_bytes(model.SerializeToString(deterministic=True))
-        key = f"{graph} {model_dir} {wanted.calls} {wanted.samples} {wanted.method != 'minmax'}"
+        key = f"{_told(model)} {model_dir} {wanted.calls} {wanted.samples} {wanted.method != 'minmax'}"
         if key in kept:
             return kept[key]
     made = _Look(*_inputs(model_dir, files.signature_of(model), wanted), tallies={}, makers={})
     if kept is not None:
         kept[key] = made
     return made
+
+
+def _told(model: onnx.ModelProto) -> digest.Digest:
+    """What tells this graph from others of one directory. Weights that were made for it have names by their content
+    (`graphs.spill`), in a folder that is another one each time."""
+    copied = type(model)()
+    copied.CopyFrom(model)
+    for tensor in copied.graph.initializer:
+        if (place := weights.referred(tensor)) is not None:
+            weights.point(tensor, dataclasses.replace(place, path=Path(place.path.name)))
+    return digest.of_bytes(copied.SerializeToString(deterministic=True))
 
 
 def _look(

@@ -1,7 +1,8 @@
 """Numbers in 8 bits: what step a range and a weight get, and how a bias fits beside them.
 
 Promises: scales are float32 and never too small for all their bits; what is zero stays exactly zero; a channel's step is widened
-where its bias would not fit into 32 bits otherwise (onnxruntime's own adjustment raises on some graphs). It knows no graphs.
+where its bias would not fit into 32 bits otherwise (onnxruntime's own adjustment raises on some graphs). A weight is looked at in
+parts, so that a mapped one takes its 8 bits of memory and little more. It knows no graphs.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy as np
 
     Array = np.ndarray[Any, Any]
@@ -19,19 +22,40 @@ SMALLEST_SCALE = 2.0**-126
 _BIAS_STEPS = 2**30
 """A bias of 32 bits has twice as many on each side; what products add to it needs room too."""
 
+_PART_BYTES = 8 << 20
+
 
 def of_weight(values: Array, axis: int | None, steps: int, least: Array | None = None) -> tuple[Array, Array]:
     """A weight in `-steps` to `steps`, and its scale: one, or one for each index of `axis`. `least`: no scale is smaller."""
     import numpy as np
 
     others = None if axis is None else tuple(place for place in range(values.ndim) if place != axis)
-    reached = np.abs(values).max(axis=others, initial=0).astype(np.float64)
+    reached = np.zeros(() if axis is None else values.shape[axis])
+    for part in _parts(values):
+        there = () if axis is None else part[axis]
+        reached[there] = np.maximum(reached[there], np.abs(values[part]).max(axis=others, initial=0))
     scales = np.where(reached > 0, np.maximum(reached / steps, SMALLEST_SCALE), 1.0)
     if least is not None:
         scales = np.maximum(scales if axis is not None else np.full(np.shape(least), scales).max(), least)
     scales = np.asarray(scales if axis is not None else np.max(scales), np.float32)
     spread = scales if axis is None else scales.reshape([-1 if place == axis else 1 for place in range(values.ndim)])
-    return np.clip(np.rint(values / spread), -steps, steps).astype(np.int8), scales
+    whole = np.empty_like(values, np.int8)
+    for part in _parts(values):
+        step = spread if axis is None else spread[tuple(at if place == axis else slice(None) for place, at in enumerate(part))]
+        whole[part] = np.clip(np.rint(values[part] / step), -steps, steps).astype(np.int8)
+    return whole, scales
+
+
+def _parts(values: Array) -> Iterator[tuple[slice, ...]]:
+    """Where the parts of an array lie, which are apart in memory as well."""
+    whole = [slice(None)] * values.ndim
+    if values.nbytes <= _PART_BYTES:
+        yield tuple(whole)
+        return
+    first = max(range(values.ndim), key=lambda place: (abs(values.strides[place]), values.shape[place]))
+    step = max(1, _PART_BYTES * values.shape[first] // values.nbytes)
+    for start in range(0, values.shape[first], step):
+        yield (*whole[:first], slice(start, start + step), *whole[first + 1 :])
 
 
 def for_bias(bias: Array, activation: float) -> Array:

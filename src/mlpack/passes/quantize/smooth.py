@@ -51,7 +51,7 @@ def smoothed(model: onnx.ModelProto, chosen: Collection[str], on: Calls, form: F
             readers[node.input[0]].append(node)
     reached = _reached(model, {name: _rows(found[0], sizes) for name, found in readers.items()}, on)
     made = type(model).FromString(model.SerializeToString())
-    writer, view = Writer(made), View(made)
+    writer, view = Writer(made, on.spilled), View(made)
     names: list[str] = []
     behind: dict[str, list[onnx.NodeProto]] = defaultdict(list)
     for name, found in readers.items():

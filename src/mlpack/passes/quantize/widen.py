@@ -13,11 +13,16 @@ from mlpack.graphs import weights
 if TYPE_CHECKING:
     import onnx
 
+    from mlpack.graphs.spill import Spill
 
-def widen(model: onnx.ModelProto) -> None:
-    """In place, at the top of the graph. What only the casts read stays: `files.save` leaves out what nothing reads."""
+
+def widen(model: onnx.ModelProto, spilled: Spill | None) -> None:
+    """In place, at the top of the graph. What only the casts read stays: `files.save` leaves out what nothing reads.
+
+    `spilled`: where large weights go; None: the graph is only looked at, and widened weights have a type and a shape but no values.
+    """
     import numpy as np
-    from onnx import TensorProto, numpy_helper
+    from onnx import TensorProto
 
     graph = model.graph
     half = {tensor.name: tensor for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT16}
@@ -28,8 +33,11 @@ def widen(model: onnx.ModelProto) -> None:
         if node.op_type != "Cast" or node.input[0] not in half or to != TensorProto.FLOAT or node.output[0] in given:
             left.append(node)
             continue
-        wide = weights.array(half[node.input[0]]).astype(np.float32)
-        graph.initializer.append(numpy_helper.from_array(wide, node.output[0]))
+        name, narrow = node.output[0], half[node.input[0]]
+        if spilled is None:
+            graph.initializer.add(name=name, data_type=TensorProto.FLOAT, dims=narrow.dims)
+        else:
+            graph.initializer.append(spilled.tensor(weights.array(narrow).astype(np.float32), name))
     if len(left) == len(graph.node):
         return
     kept = [type(node).FromString(node.SerializeToString()) for node in left]

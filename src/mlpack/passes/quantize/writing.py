@@ -1,13 +1,14 @@
 """What quantizers add to a graph: tensors and nodes under names that nothing else has.
 
-Promises: the same additions in the same order give the same names and bytes; a tensor that is added twice is stored once.
+Promises: the same additions in the same order give the same names and bytes; a tensor that is added twice is stored once; large
+ones are not in memory but on the disk (`graphs.spill`).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mlpack.graphs import files, weights
+from mlpack.graphs import files, spill, weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -24,8 +25,9 @@ _LONGEST_NAME = 48
 class Writer:
     """Collects what is added to one model; `finish` puts the tensors into it."""
 
-    def __init__(self, model: onnx.ModelProto) -> None:
+    def __init__(self, model: onnx.ModelProto, spilled: spill.Spill) -> None:
         self.model = model
+        self._spilled = spilled
         self.stored = {tensor.name: tensor for tensor in model.graph.initializer}
         self._taken = {value.name for value in (*model.graph.input, *model.graph.output)} | set(self.stored)
         for node in files.nodes(model.graph):
@@ -45,11 +47,9 @@ class Writer:
 
     def keep(self, base: str, values: Array) -> str:
         """The name under which these values are stored."""
-        from onnx import numpy_helper
-
-        key = (base, values.tobytes(), f"{values.dtype}{values.shape}")
+        key = (base, spill.content(values), f"{values.dtype}{values.shape}")
         if key not in self._added:
-            self._added[key] = numpy_helper.from_array(values, self.fresh(base))
+            self._added[key] = self._spilled.tensor(values, self.fresh(base))
         return str(self._added[key].name)
 
     def node(self, kind: str, takes: Sequence[str], gives: Sequence[str], name: str, **attributes: Any) -> onnx.NodeProto:

@@ -1,0 +1,68 @@
+"""Weights that a pass makes, on the disk until the graph that they belong to is saved.
+
+Promises: a large one lies in a file of its own, named by what it is called and holds, and its tensor is a reference to it like
+those of `files.outline`; so a graph is copied and serialised without its weights, whatever their size. Small ones are in the
+tensor. The folder is the caller's, who removes it when the graph is saved; files of an attempt that came to nothing stay till then.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from mlpack.graphs import weights
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    import onnx
+
+    Array = np.ndarray[Any, Any]
+
+HELD_BYTES = 64 << 10
+"""What is smaller stays in memory. A thousand matrices of a large transformer have a megabyte each in 8 bits."""
+
+
+class Spill:
+    """A folder that large tensors go to."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def tensor(self, values: Array, name: str) -> onnx.TensorProto:
+        """These values as a stored tensor. Raises PassError where the disk has no room for them."""
+        import onnx
+        from onnx import numpy_helper
+
+        if values.nbytes <= HELD_BYTES or values.dtype.hasobject:
+            return numpy_helper.from_array(values, name)
+        kind = onnx.helper.np_dtype_to_tensor_dtype(values.dtype)
+        made = onnx.TensorProto(name=name, data_type=kind, dims=values.shape)
+        plain = _plain(values)
+        # The name belongs to it: tensors of one content are stored as often as there are, as those in memory are.
+        called = hashlib.sha256(f"{name} {kind} {values.shape} ".encode())
+        called.update(plain)
+        path = self.folder / called.hexdigest()
+        if not path.exists():
+            weights.fits_on_disk(plain.nbytes, self.folder)
+            partial = path.with_suffix(".part")
+            with partial.open("wb") as stream:
+                stream.write(plain)
+            partial.rename(path)
+        weights.point(made, weights.Place(path.absolute(), 0, plain.nbytes))
+        return made
+
+
+def content(values: Array) -> bytes:
+    """What tells these values from others of their type and shape: themselves, or of large ones their SHA-256."""
+    if values.nbytes <= HELD_BYTES or values.dtype.hasobject:
+        return values.tobytes()
+    return hashlib.sha256(_plain(values)).digest()
+
+
+def _plain(values: Array) -> memoryview:
+    """Their bytes, in the order of ONNX; those of values in that order already are not copied."""
+    import numpy as np
+
+    return np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
