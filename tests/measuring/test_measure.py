@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,6 +81,57 @@ def test_timings_are_raw_and_paired_with_the_baseline(tmp_path: Path, calls: Pat
     assert made["other"].load_ms == (1.0,) * EFFORT.cold_starts
     assert made["other"].throughput_per_s == 20.0
     assert made["other"].warmups >= 10
+
+
+@pytest.mark.parametrize("verb", ["predict", "time_side_by_side"])
+@pytest.mark.parametrize(("sizes", "most"), [((9, 9, 9), 3), ((40, 10), 2), ((40, 10, 10), 1), ((40, 40), 1)])
+def test_large_packages_are_not_in_memory_at_once(
+    sizes: tuple[int, ...], most: int, verb: str, tmp_path: Path, calls: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A float and its int8 are, and small ones are; the numbers are as many as ever."""
+    roots = [fake_bench.write(tmp_path / f"p{index}") for index in range(len(sizes))]
+    for root, size in zip(roots, sizes, strict=True):
+        (root / "model").mkdir()
+        (root / "model/weights").write_bytes(bytes(size << 20))
+    monkeypatch.setattr(measure, "_TOGETHER_BYTES", 30 << 20)
+    alive, seen = 0, []
+    started, closed = measure.Child.__init__, measure.Child.close
+
+    def start(self: Any, *given: Any) -> None:
+        nonlocal alive
+        alive += 1
+        seen.append(alive)
+        started(self, *given)
+
+    def close(self: Any) -> None:
+        nonlocal alive
+        closed(self)
+        alive -= 1
+
+    monkeypatch.setattr(measure.Child, "__init__", start)
+    monkeypatch.setattr(measure.Child, "close", close)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
+    monkeypatch.setattr(os, "sched_setaffinity", lambda *_: None)
+    subjects = [subject(root, str(index)) for index, root in enumerate(roots)]
+    if verb == "predict":
+        assert len(measure.predict(subjects, calls, 4, tmp_path)) == len(sizes)
+        assert max(seen) <= most
+        return
+    made = measure.time_side_by_side(subjects, "0", calls, 4, EFFORT, lambda _text: None)
+    assert max(seen) == most
+    for timings in made.values():
+        assert len(timings.latency_ms) == EFFORT.samples
+        assert len(timings.ratio_samples) == EFFORT.blocks
+        assert timings.peak_memory_bytes > 0
+        assert timings.throughput_per_s == 20.0
+
+
+def test_a_package_that_dies_in_its_turn_is_named(tmp_path: Path, calls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "_TOGETHER_BYTES", 0)
+    good, bad = fake_bench.write(tmp_path / "good"), fake_bench.write(tmp_path / "bad", die_at="throughput")
+    with pytest.raises(ChildError) as caught:
+        measure.time_side_by_side([subject(good, "good"), subject(bad, "bad")], "good", calls, 4, EFFORT, lambda _text: None)
+    assert caught.value.subject_id == "bad"
 
 
 @pytest.mark.parametrize("verb", ["predict", "time_side_by_side"])

@@ -1,9 +1,9 @@
 """Run packed bytes in child processes and read the numbers.
 
 Promises: what is measured is the unpacked package with nothing else on its path; candidates and their float baseline take turns
-in the same seconds on the same core, so that ratios hold on a noisy machine; raw samples are kept. A child that dies is a
-`ChildError` with its last words, never a dead build; no child outlives the call that started it, Ctrl-C included. Does not judge:
-see `decide`.
+in the same seconds on the same core, so that ratios hold on a noisy machine; raw samples are kept. Large packages are not in memory
+all at once: each is loaded anew for its turn. A child that dies is a `ChildError` with its last words, never a dead build; no child
+outlives the call that started it, Ctrl-C included. Does not judge: see `decide`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,13 @@ _TIMEOUT_S = 900.0
 _LEAVE_S = 5.0
 """How long a child may take to end once its input is closed."""
 _WORDS_BYTES = 2000
+_TOGETHER_BYTES = 1 << 30
+"""Packages that have more bytes in sum are not all loaded at once, unless the largest of them has nearly all: an engine holds a
+copy of each one's weights."""
+_TOGETHER_SHARE = 1.3
+"""Times the largest: a float and its int8."""
+_WARM_AGAIN = 3
+"""Calls that a package which is loaded anew for its turn makes before it is timed."""
 _LAMBDA_MB_PER_CPU = 1769
 """AWS gives one vCPU per 1,769 MB of memory (Lambda developer guide, "Configure memory")."""
 
@@ -216,7 +224,7 @@ def predict(subjects: Sequence[Subject], calls_dir: Path, n_calls: int, out_dir:
             return error
         return prefix
 
-    pool = ThreadPoolExecutor(max_workers=max(1, len(cpus)))
+    pool = ThreadPoolExecutor(max_workers=max(1, len(cpus)) if _fit_together(subjects) else 1)
     try:
         return dict(zip((s.id for s in subjects), pool.map(one, range(len(subjects))), strict=True))
     except BaseException:
@@ -241,13 +249,20 @@ def time_side_by_side(
     observe(f"measure: latency of {len(subjects)} packages in turns")
     cpus = sorted(os.sched_getaffinity(0))
     with ExitStack() as stack:
-        children = {s.id: stack.enter_context(child(s, calls_dir, _share(cpus, len(cpus) - 1, s.threads))) for s in subjects}
-        steady = {id_: _Steady(running, n_calls, effort) for id_, running in children.items()}
+        steady: dict[str, _Steady] = {}
+        for each in subjects:
+            anew = partial(_loaded, each, calls_dir, _share(cpus, len(cpus) - 1, each.threads))
+            if _fit_together(subjects):
+                same = nullcontext(stack.enter_context(anew()))
+                steady[each.id] = _Steady(partial(lambda kept: kept, same), n_calls, effort)
+            else:
+                steady[each.id] = _Steady(anew, n_calls, effort, again=_WARM_AGAIN)
         per_block = min(run.affordable for run in steady.values())
         for block in range(effort.blocks):
             for run in steady.values():
                 run.block(block, per_block)
         base = steady[baseline_id].block_medians
+        ends = {id_: run.end() for id_, run in steady.items()}
         return {
             s.id: Timings(
                 load_ms=starts[s.id].load_ms,
@@ -256,8 +271,8 @@ def time_side_by_side(
                 latency_ms=tuple(steady[s.id].samples),
                 ratio_samples=tuple(round(mine / its, 4) for mine, its in zip(steady[s.id].block_medians, base, strict=True)),
                 warmups=steady[s.id].warmups,
-                throughput_per_s=steady[s.id].throughput(),
-                peak_memory_bytes=int(children[s.id].ask(op="memory")["peak_rss_bytes"]),
+                throughput_per_s=ends[s.id][0],
+                peak_memory_bytes=ends[s.id][1],
             )
             for s in subjects
         }
@@ -293,20 +308,40 @@ def _cold_starts(
     return {s.id: _Starts(tuple(load[s.id]), tuple(first[s.id]), tuple(start[s.id])) for s in subjects}
 
 
-class _Steady:
-    """One warm child: blocks of latencies over calls spread through the data, so that lengths are mixed as the data mixes them."""
+@contextmanager
+def _loaded(subject: Subject, calls_dir: Path, cpus: frozenset[int]) -> Iterator[Child]:
+    """A running bench server with its model in memory."""
+    with child(subject, calls_dir, cpus) as running:
+        running.ask(op="load")
+        yield running
 
-    def __init__(self, running: Child, n_calls: int, effort: Effort) -> None:
-        self._child, self._calls = running, n_calls
+
+def _fit_together(subjects: Sequence[Subject]) -> bool:
+    """Whether they may all be loaded at once, by the bytes that they have on the disk."""
+    sizes = [
+        sum(os.lstat(os.path.join(folder, name)).st_size for folder, _, names in os.walk(each.root) for name in names)
+        for each in subjects
+    ]
+    return sum(sizes) <= max(_TOGETHER_BYTES, _TOGETHER_SHARE * max(sizes, default=0))
+
+
+class _Steady:
+    """One warm child: blocks of latencies over calls spread through the data, so that lengths are mixed as the data mixes them.
+
+    `opened`: the child with its model loaded, the same each time, or another one, which makes `again` calls before it counts.
+    """
+
+    def __init__(self, opened: Callable[[], AbstractContextManager[Child]], n_calls: int, effort: Effort, again: int = 0) -> None:
+        self._opened, self._calls, self._again = opened, n_calls, again
         self.samples: list[float] = []
         self.block_medians: list[float] = []
-        running.ask(op="load")
         self.warmups = 0
         spent: list[float] = []
         began = time.monotonic()
-        while self.warmups < 10 or time.monotonic() - began < effort.warmup_seconds:
-            spent = self._run([self.warmups % n_calls])
-            self.warmups += 1
+        with opened() as running:
+            while self.warmups < 10 or time.monotonic() - began < effort.warmup_seconds:
+                spent = _latencies(running, [self.warmups % n_calls])
+                self.warmups += 1
         per_call_ms = max(median(spent), 0.001)
         wanted = -(-effort.samples // effort.blocks)
         in_time = int(effort.seconds_per_subject * 1e3 / effort.blocks / per_call_ms)
@@ -316,19 +351,31 @@ class _Steady:
     def block(self, number: int, size: int) -> None:
         """Run one block. The same block has the same calls for every subject, so that its medians can be divided."""
         stride = max(1, self._calls // 97)
-        taken = self._run([(number * size + k) * stride % self._calls for k in range(size)])
+        with self._warm() as running:
+            taken = _latencies(running, [(number * size + k) * stride % self._calls for k in range(size)])
         self.samples.extend(taken)
         self.block_medians.append(median(taken))
 
-    def throughput(self) -> float:
-        """Calls a second, back to back, with the threads the package will have."""
+    def end(self) -> tuple[float, int]:
+        """Calls a second, back to back, with the threads the package will have; the most memory that it had, in bytes."""
         calls = list(range(min(self._calls, 64)))
-        answer = self._child.ask(op="throughput", calls=calls, seconds=self._throughput_seconds)
-        return round(float(answer["rows"]) / float(answer["seconds"]), 2)
+        with self._warm() as running:
+            answer = running.ask(op="throughput", calls=calls, seconds=self._throughput_seconds)
+            most = int(running.ask(op="memory")["peak_rss_bytes"])
+        return round(float(answer["rows"]) / float(answer["seconds"]), 2), most
 
-    def _run(self, calls: list[int]) -> list[float]:
-        answer = self._child.ask(op="latency", calls=calls, repeat=1)
-        return [round(nanoseconds / 1e6, 4) for nanoseconds in answer["samples_ns"]]
+    @contextmanager
+    def _warm(self) -> Iterator[Child]:
+        with self._opened() as running:
+            if self._again:
+                _latencies(running, [number % self._calls for number in range(self._again)])
+            yield running
+
+
+def _latencies(running: Child, calls: list[int]) -> list[float]:
+    """Milliseconds of these calls, one after the other."""
+    answer = running.ask(op="latency", calls=calls, repeat=1)
+    return [round(nanoseconds / 1e6, 4) for nanoseconds in answer["samples_ns"]]
 
 
 def _share(cpus: Sequence[int], first: int, threads: int) -> frozenset[int]:
