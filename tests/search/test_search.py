@@ -219,6 +219,17 @@ def test_options_leave_alone_what_the_recipe_says() -> None:
             assert option not in rungs.offered(said, None)
 
 
+def test_scales_by_channel_are_offered_where_weights_have_one() -> None:
+    notes = {"method": "dynamic", "nodes": {"a": "dynamic"}, "quantized": {"LSTM": 1}}
+
+    def offered(config: Quantize, notes: dict[str, Any]) -> list[str]:
+        return [option.name for option in rungs.offered(config, notes, calibrated=False)]
+
+    assert offered(Quantize(), notes | {"one_scale": ["a"]}) == ["scales by channel"]
+    assert offered(Quantize(), notes) == []
+    assert offered(Quantize(per_channel=False), notes | {"one_scale": ["a"]}) == []
+
+
 def test_options_are_those_that_can_help() -> None:
     """By what was quantized and how, and by what there is to calibrate with."""
     convolutions = {"method": "static", "nodes": {"a": "static"}, "quantized": {"Conv": 3}}

@@ -10,7 +10,7 @@ Accuracy is not judged here: the change is on purpose, and the build measures it
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -20,9 +20,10 @@ from mlpack import temporary
 from mlpack.errors import PassError
 from mlpack.graphs import check, files, trials, versions
 from mlpack.graphs.spill import Spill
-from mlpack.passes.quantize import choose, correct, cuts, dynamic, held, observed, pairs, ranges, smooth, stored, widen
+from mlpack.passes.quantize import alike, choose, correct, cuts, dynamic, held, observed, pairs, ranges, smooth, stored, widen
 from mlpack.passes.quantize.choose import DYNAMIC, STATIC, WEIGHTS, Chosen
 from mlpack.passes.quantize.held import Attempt
+from mlpack.passes.quantize.rungs import ONE_SCALE
 from mlpack.passes.quantize.writing import Writer
 
 if TYPE_CHECKING:
@@ -52,8 +53,9 @@ class Quantize:
     are more than they, else dynamic."""
     arch: Literal["x86_64", "arm64"] | None = None
     """Where it will run; the machine that builds does not count. None is x86_64."""
-    per_channel: bool = True
-    """One scale for each output channel of a weight, instead of one for all of it."""
+    per_channel: bool | None = None
+    """One scale for each output channel of a weight, instead of one for all of it. Left out, it is yes, but for LSTM and dynamic
+    products of one row a sample whose channels are alike: one scale is quicker there, and next to nothing is lost."""
     reduce_range: bool | None = None
     """Weights in 7 bits. Left out, it is yes on x86_64, where hosts without VNNI overflow otherwise, and no on arm64."""
     embeddings: bool = True
@@ -109,11 +111,11 @@ def _run(model_dir: Path, config: Quantize, out_dir: Path, spilled: Spill) -> No
         raise _nothing(method, operators, chosen.without(dict.fromkeys(chosen.how, told)))
     reduce_range = config.arch != "arm64" if config.reduce_range is None else config.reduce_range
     form = pairs.Form(
-        steps=64 if reduce_range else 127, per_channel=config.per_channel, signed=config.arch == "arm64",
+        steps=64 if reduce_range else 127, per_channel=config.per_channel is not False, signed=config.arch == "arm64",
         symmetric=config.symmetric_activations,
     )  # fmt: skip
     chosen = _static_products(raised, chosen) if method == "mixed" else chosen
-    raised, options = _bettered(raised, chosen, model_dir, config, form, spilled)
+    raised, form, options = _bettered(raised, chosen, model_dir, config, form, spilled)
     found = ranges.Measured(ranges={}, refused={}, remarks=())
     wanted = Attempt(chosen)
     if chosen.by(STATIC):
@@ -130,10 +132,12 @@ def _run(model_dir: Path, config: Quantize, out_dir: Path, spilled: Spill) -> No
     quantized = Counter(kinds[name] for name in done.how)
     rest = operators - quantized
     notes: dict[str, Any] = {
-        "method": _called(done), "reduce_range": reduce_range, "per_channel": config.per_channel,
+        "method": _called(done), "reduce_range": reduce_range, "per_channel": form.per_channel,
         "quantized": dict(sorted(quantized.items())), "kept_float": {name: rest[name] for name in _KEPT_FLOAT if rest[name]},
         "nodes": done.how, "kept": done.kept,
     }  # fmt: skip
+    if one := sorted({name for name, _ in form.alike} & set(done.how)):
+        notes[ONE_SCALE] = one
     notes |= options | ({"weight_bits": config.weight_bits} if method == WEIGHTS else {})
     files.finish(model_dir, out_dir, notes | ({"remarks": list(found.remarks)} if found.remarks else {}))
 
@@ -214,20 +218,22 @@ def _static_products(model: onnx.ModelProto, chosen: Chosen) -> Chosen:
 
 def _bettered(
     model: onnx.ModelProto, chosen: Chosen, model_dir: Path, config: Quantize, form: pairs.Form, spilled: Spill
-) -> tuple[onnx.ModelProto, dict[str, Any]]:  # fmt: skip
-    """The graph with weights and biases that lose less in integers, as the config asks for, and which nodes that is about."""
+) -> tuple[onnx.ModelProto, pairs.Form, dict[str, Any]]:  # fmt: skip
+    """The graph with weights and biases that lose less in integers, as the config asks for; the form, with weights that have one
+    scale; and which nodes are better."""
     notes: dict[str, Any] = {}
     names = chosen.by(STATIC) | chosen.by(DYNAMIC)
-    if not (config.smooth or config.bias_correction):
-        return model, notes
-    if config.calibration is None:
+    if config.calibration is None and (config.smooth or config.bias_correction):
         raise PassError("quantize: `smooth` and `bias_correction` need calibration data; add it to the recipe (data.calibration)")
-    on = observed.Calls(model_dir=model_dir, calls=config.calibration, samples=config.samples, spilled=spilled)
-    if config.smooth:
+    calls = config.calibration
+    on = None if calls is None else observed.Calls(model_dir=model_dir, calls=calls, samples=config.samples, spilled=spilled)
+    if config.smooth and on:
         model, notes["smoothed"] = smooth.smoothed(model, names, on, form)
-    if config.bias_correction:
+    if config.per_channel is None:
+        form = replace(form, alike=alike.found(model, chosen.by(DYNAMIC), form.steps))
+    if config.bias_correction and on:
         model, notes["corrected"] = correct.corrected(model, names, on, form)
-    return model, notes
+    return model, form, notes
 
 
 def _with_ranges(model: onnx.ModelProto, chosen: Chosen, measured: ranges.Measured) -> Attempt:
@@ -254,7 +260,7 @@ def _made(
     writer = Writer(made, spilled)
     if chosen.by(STATIC):
         pairs.insert(writer, pairs.layout(made, chosen.by(STATIC), attempt.barred), ranges, form)
-    dynamic.insert(writer, chosen.by(DYNAMIC), per_channel=form.per_channel, steps=form.steps)
+    dynamic.insert(writer, chosen.by(DYNAMIC), form)
     stored.insert(writer, chosen.by(WEIGHTS), bits)
     writer.finish()
     return made

@@ -71,8 +71,9 @@ def _shifts(
     beside = Beside(model)
     for node in wanted:
         values, axis = writer.values(node.input[1]), channels(node, attributes(node))
-        whole, steps = eight.of_weight(values, axis if form.per_channel else None, form.steps)
-        spread = steps.reshape([-1 if place == axis else 1 for place in range(values.ndim)]) if form.per_channel else steps
+        own = form.axis(node.name, axis)
+        whole, steps = eight.of_weight(values, own, form.steps)
+        spread = steps if own is None else steps.reshape([-1 if place == own else 1 for place in range(values.ndim)])
         copy = type(node).FromString(node.SerializeToString())
         copy.name = copy.output[0] = f"{node.name}/shift"
         del copy.input[2:]

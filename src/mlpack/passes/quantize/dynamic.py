@@ -18,34 +18,32 @@ if TYPE_CHECKING:
     import numpy as np
     import onnx
 
+    from mlpack.passes.quantize.pairs import Form
+
     Array = np.ndarray[Any, Any]
 
 _MICROSOFT = "com.microsoft"
 
 
-def insert(writer: Writer, chosen: Collection[str], *, per_channel: bool, steps: int) -> None:
+def insert(writer: Writer, chosen: Collection[str], form: Form) -> None:
     """Puts integer operators in the place of these nodes of the writer's model, in place."""
-    _of_graph(writer, writer.model.graph, chosen, _Weights(writer, per_channel, steps))
+    _of_graph(writer, writer.model.graph, chosen, _Weights(writer, form))
 
 
 class _Weights:
     """Weights in 8 bits, each made once."""
 
-    def __init__(self, writer: Writer, per_channel: bool, steps: int) -> None:
-        self.writer, self.per_channel, self.steps = writer, per_channel, steps
+    def __init__(self, writer: Writer, form: Form) -> None:
+        self.writer, self.form = writer, form
 
-    def of(self, name: str, values: Array, axis: int) -> list[str]:
-        """The names of a matrix in 8 bits, of its scales and of its zero points."""
-        whole, scales = eight.of_weight(values, axis if self.per_channel else None, self.steps)
-        return self.kept(name, whole, scales)
+    def of(self, node: onnx.NodeProto, name: str, values: Array) -> list[str]:
+        """The names of a matrix in 8 bits, a column a channel, and of its scales. Zero points are left out: operators take 0 for
+        them, and those of every channel cost a wake word 1 to 2 % of its time."""
+        return self.kept(name, *eight.of_weight(values, self.form.axis(node.name, 1), self.form.steps))
 
     def kept(self, name: str, whole: Array, scales: Array) -> list[str]:
-        """The names under which the three are stored."""
-        import numpy as np
-
-        keep = self.writer.keep
-        zero = keep(f"{name}_zero_point", np.zeros(scales.shape, np.int8))
-        return [keep(f"{name}_int8", whole), keep(f"{name}_scale", scales), zero]
+        """The names under which the two are stored."""
+        return [self.writer.keep(f"{name}_int8", whole), self.writer.keep(f"{name}_scale", scales)]
 
 
 def _of_graph(writer: Writer, graph: onnx.GraphProto, chosen: Collection[str], made: _Weights) -> None:
@@ -82,13 +80,13 @@ def _product(writer: Writer, node: onnx.NodeProto, rounded: list[str], made: _We
     values = writer.values(node.input[1])
     if node.op_type == "Gemm":
         values = (values.T if said.get("transB", 0) else values) * np.float32(said.get("alpha", 1.0))
-    whole, scale, zero = made.of(f"{node.input[1]}_product", values, 1)
+    whole, scale = made.of(node, f"{node.input[1]}_product", values)
     result, name = node.output[0], node.name
     product, cast, scales = (writer.fresh(f"{result}_{part}") for part in ("integer", "cast", "scales"))
     added = node.input[2] if node.op_type == "Gemm" and len(node.input) > 2 else ""
     scaled = writer.fresh(f"{result}_scaled") if added else result
     nodes = [
-        writer.node("MatMulInteger", [rounded[0], whole, rounded[2], zero], [product], f"{name}_integer"),
+        writer.node("MatMulInteger", [rounded[0], whole, rounded[2]], [product], f"{name}_integer"),
         writer.node("Cast", [product], [cast], f"{name}_cast", to=1),  # TensorProto.FLOAT
         writer.node("Mul", [rounded[1], scale], [scales], f"{name}_scales"),
         writer.node("Mul", [cast, scales], [scaled], f"{name}_scale"),
@@ -105,23 +103,27 @@ def _product(writer: Writer, node: onnx.NodeProto, rounded: list[str], made: _We
 
 def _attention(writer: Writer, node: onnx.NodeProto, rounded: list[str], made: _Weights) -> list[onnx.NodeProto]:
     writer.imports(_MICROSOFT)
-    whole, scale, zero = made.of(node.input[1], writer.values(node.input[1]), 1)
+    whole, scale = made.of(node, node.input[1], writer.values(node.input[1]))
     optional = [*node.input[3:5], "", ""][:2]
-    takes = [rounded[0], whole, node.input[2], rounded[1], scale, optional[0], rounded[2], zero, optional[1]]
+    takes = [rounded[0], whole, node.input[2], rounded[1], scale, optional[0], rounded[2], "", optional[1]]
     said = attributes(node)
     return [writer.node("QAttention", takes, list(node.output), f"{node.name}_integer", domain=_MICROSOFT, **said)]
 
 
 def _lstm(writer: Writer, node: onnx.NodeProto, made: _Weights) -> onnx.NodeProto:
-    """The engine's LSTM takes each direction's weights the other way round, with a scale for each of their rows."""
+    """The engine's LSTM takes each direction's weights the other way round, and as many zero points as scales: with fewer it reads
+    others than there are, and says nothing."""
     import numpy as np
 
     writer.imports(_MICROSOFT)
     parts: list[list[str]] = []
-    for name in node.input[1:3]:
-        pairs = [eight.of_weight(each, 0 if made.per_channel else None, made.steps) for each in writer.values(name)]
+    for place, name in enumerate(node.input[1:3], 1):
+        axis = made.form.axis(node.name, 0, place)
+        pairs = [eight.of_weight(each, axis, made.form.steps) for each in writer.values(name)]
         whole = np.ascontiguousarray(np.stack([each for each, _ in pairs]).transpose(0, 2, 1))
-        parts.append(made.kept(f"{name}_recurrent", whole, np.stack([scales for _, scales in pairs])))
+        scales = np.stack([scales for _, scales in pairs])
+        zero = writer.keep(f"{name}_zero_point", np.zeros(scales.shape, np.int8))
+        parts.append([*made.kept(f"{name}_recurrent", whole, scales), zero])
     takes = [node.input[0], parts[0][0], parts[1][0], *[*node.input[3:8], *[""] * 5][:5]]
     takes += [parts[0][1], parts[0][2], parts[1][1], parts[1][2]]
     said = {name: value for name, value in attributes(node).items() if name != "layout"}

@@ -220,6 +220,12 @@ class Form:
     per_channel: bool
     signed: bool
     symmetric: bool
+    alike: frozenset[tuple[str, int]] = frozenset()
+    """Of dynamic nodes, the weights (by the node's name and the input's place) that have one scale whatever `per_channel` says."""
+
+    def axis(self, node: str, channels: int, place: int = 1) -> int | None:
+        """The axis of a weight's channels that have scales of their own; None where it has one scale."""
+        return channels if self.per_channel and (node, place) not in self.alike else None
 
 
 def insert(writer: Writer, found: Layout, ranges: Mapping[str, Range], form: Form) -> None:

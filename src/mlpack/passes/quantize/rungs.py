@@ -15,12 +15,15 @@ STEP = "quantize"
 """The pass's name in the table of passes."""
 NODES = "keep_float"
 """The field that names nodes to keep float."""
+ONE_SCALE = "one_scale"
+"""The notes' key for nodes whose weights have one scale for all channels, for speed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
     """A change of one field. `method`: only where nodes were quantized by it, as the step's notes say, None wherever; `operators`:
-    only where one of these was, () wherever; `calibrated`: only with data to calibrate with."""
+    only where one of these was, () wherever; `calibrated`: only with data to calibrate with; `noted`: only where the step's notes
+    have this."""
 
     name: str
     field: str
@@ -29,6 +32,7 @@ class Option:
     method: str | None = None
     operators: tuple[str, ...] = ()
     calibrated: bool = False
+    noted: str = ""
 
 
 OPTIONS: tuple[Option, ...] = (
@@ -36,7 +40,8 @@ OPTIONS: tuple[Option, ...] = (
         name="scales by channel",
         field="per_channel",
         value=True,
-        why="a channel with small weights keeps its bits beside one with large ones; costs a few bytes",
+        why="a channel with small weights keeps its bits beside one with large ones; costs a few bytes and a little time",
+        noted=ONE_SCALE,
     ),
     Option(
         name="smoothed channels",
@@ -78,4 +83,5 @@ def offered(config: Any, notes: Mapping[str, Any] | None, *, calibrated: bool = 
         and (option.method is None or ways is None or option.method in ways)
         and (not option.operators or kinds is None or not kinds.isdisjoint(option.operators))
         and (calibrated or not option.calibrated)
+        and (not option.noted or bool(notes and notes.get(option.noted)))
     )
