@@ -114,24 +114,28 @@ def _lower(found: dict[str, int], name: str, rows: int) -> None:
 
 
 def session(
-    model_dir: Path, level: str = "ORT_ENABLE_ALL", entries: Mapping[str, str] | None = None
+    model_dir: Path, level: str = "ORT_ENABLE_ALL", entries: Mapping[str, str] | None = None, leave_out: Sequence[str] = ()
 ) -> onnxruntime.InferenceSession:
-    """The engine with this directory's graph, or with its twin where it has one; one thread. PassError when it refuses it."""
+    """The engine with this directory's graph, or with its twin where it has one; one thread. `leave_out`: optimisers by name.
+    PassError when it refuses it."""
     twin = model_dir / files.TWIN
     path = twin if twin.is_file() else model_dir / files.MODEL
     packs = weights.outside_bytes(path) < _WEIGHTS_IN_PLACE_BYTES
-    return session_of(str(path), level, entries if packs else {**_IN_PLACE, **(entries or {})})
+    return session_of(str(path), level, entries if packs else {**_IN_PLACE, **(entries or {})}, leave_out)
 
 
-def session_of(source: str | bytes, level: str, entries: Mapping[str, str] | None = None) -> onnxruntime.InferenceSession:
+def session_of(
+    source: str | bytes, level: str, entries: Mapping[str, str] | None = None, leave_out: Sequence[str] = ()
+) -> onnxruntime.InferenceSession:
     """The same for a file's path or a serialised graph."""
     import onnxruntime
 
     options = _options(level, entries or {})
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
+    left_out = {"disabled_optimizers": list(leave_out)} if leave_out else {}
     try:
-        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"], **left_out)
     except engine_errors() as error:
         where = (Path(source).parent,) if isinstance(source, str) else ()
         raise PassError(f"the engine refuses the graph: {said(error, *where)}") from error

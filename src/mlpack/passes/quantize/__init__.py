@@ -120,15 +120,17 @@ def _run(model_dir: Path, config: Quantize, out_dir: Path, spilled: Spill) -> No
     wanted = Attempt(chosen)
     if chosen.by(STATIC):
         found = ranges.measured(raised, model_dir, pairs.tensors(raised, chosen.by(STATIC)), _ranges(config), spilled.folder)
-        wanted = _with_ranges(raised, chosen, found)
+        wanted = _with_ranges(raised, chosen, found, config.keep_float)
         if not wanted.chosen.how:
             raise _nothing(method, operators, wanted.chosen, found.remarks)
     made = partial(_made, raised, spilled, ranges=found.ranges, form=form, bits=config.weight_bits)
     kinds = {node.name: node.op_type for node, _ in choose.walk(raised.graph)}
     judge = held.Judge(model_dir, model, config.calibration)
-    done = held.settled(wanted, made, judge, out_dir, kinds).chosen
+    attempt = held.settled(wanted, made, judge, out_dir, kinds)
+    done = attempt.chosen
     if not done.how:
         raise _nothing(method, operators, done)
+    done = Chosen(done.how, pairs.left(raised, done.by(STATIC), attempt.barred) | done.kept)
     quantized = Counter(kinds[name] for name in done.how)
     rest = operators - quantized
     notes: dict[str, Any] = {
@@ -236,9 +238,10 @@ def _bettered(
     return model, form, notes
 
 
-def _with_ranges(model: onnx.ModelProto, chosen: Chosen, measured: ranges.Measured) -> Attempt:
+def _with_ranges(model: onnx.ModelProto, chosen: Chosen, measured: ranges.Measured, keep: Sequence[str]) -> Attempt:
     """As much of it as ranges allow. A node without one stays float, and so does a Concat of ranges too far apart."""
-    barred: dict[str, str] = {}
+    asked = sorted(pairs.layout(model, chosen.by(STATIC)).carried & {*keep})
+    barred = dict.fromkeys(asked, "the recipe keeps it float (`keep_float`)")
     while True:
         found = pairs.layout(model, chosen.by(STATIC), barred)
         lacking = pairs.unmeasured(model, found, measured)

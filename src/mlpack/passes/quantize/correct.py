@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import mlpack.passes.quantize.scales as eight
 from mlpack.passes.quantize.observed import Beside, Calls
-from mlpack.passes.quantize.pairs import View, channels
+from mlpack.passes.quantize.pairs import channels
+from mlpack.passes.quantize.view import View
 from mlpack.passes.quantize.writing import Writer, attributes
 
 if TYPE_CHECKING:

@@ -2,21 +2,23 @@
 
 Promises: a tensor has one pair at most. Results of int8 kernels are read rounded by everybody; a float result only by nodes that
 compute in integers, unless the engine can make its Add, too, an int8 one. What only moves numbers (MaxPool, Reshape, ...) keeps the
-scale of what it moves. Nothing else is touched: Softmax, normalisation, tails. Ranges are measured elsewhere.
+scale of what it moves; what only a Concat reads has the Concat's. What stands between kernels in 8 bits is for `between` to say.
+Ranges are measured elsewhere.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import mlpack.passes.quantize.scales as eight
-from mlpack.graphs import files, weights
+from mlpack.graphs import weights
+from mlpack.passes.quantize.between import GIVES_FLOAT, MOVED, between, feeds, reasons, results
+from mlpack.passes.quantize.view import JOINS, View
 from mlpack.passes.quantize.writing import Writer, attributes, put
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Mapping
 
     import onnx
 
@@ -24,15 +26,8 @@ if TYPE_CHECKING:
 
     Range = tuple[float, float]
 
-_MOVED = ("MaxPool", "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze")
-_CARRIED = (*_MOVED, "AveragePool", "GlobalAveragePool", "Concat")
-"""What 8-bit data pass on their way: the engine has a kernel for it."""
-_POOLS = ("MaxPool", "AveragePool", "GlobalAveragePool")
-_CLIPS = ("Relu", "Clip")
 _SUMS = ("Add", "Mul", "LeakyRelu", "Sigmoid")
 """What the engine makes an int8 kernel of where everything around it is in 8 bits. Each operand keeps its own range."""
-_GIVES_FLOAT = ("MatMul", "Gemm")
-"""Kernels that take 8 bits and give float or 8 bits, as is wanted; convolutions always give 8 bits."""
 OPSET = 13
 """The first operator set whose pairs have a scale for each channel."""
 FACTOR = 8.0
@@ -42,12 +37,18 @@ scores (600 and 1) leave scores none."""
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where pairs are. `pairs`: tensors -> whether everybody reads the rounded values; `same`: tensors -> whose scale they have."""
+    """Where pairs are. `pairs`: tensors -> whether everybody reads the rounded values; `same`: tensors -> whose numbers they are;
+    `joined`: tensors -> the result of their only reader, a Concat, whose scale they have; `cut`: results of a Relu among them;
+    `gates`: results of a HardSigmoid -> its slope; `limits`: Clips and the like that a range stands for."""
 
     static: frozenset[str]
     carried: frozenset[str]
     pairs: dict[str, bool] = field(default_factory=dict)
     same: dict[str, str] = field(default_factory=dict)
+    joined: dict[str, str] = field(default_factory=dict)
+    gates: dict[str, float] = field(default_factory=dict)
+    limits: set[str] = field(default_factory=set)
+    cut: set[str] = field(default_factory=set)
 
     def source(self, tensor: str) -> str:
         """The tensor whose range is this one's."""
@@ -55,103 +56,65 @@ class Layout:
             tensor = self.same[tensor]
         return tensor
 
-
-class View:
-    """A graph's tensors: who makes and who reads them. Readers inside bodies count as somebody."""
-
-    def __init__(self, model: onnx.ModelProto) -> None:
-        self.graph = model.graph
-        self.stored = {tensor.name: tensor for tensor in model.graph.initializer}
-        self.made = {name: node for node in model.graph.node for name in node.output if name}
-        self.readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
-        self.others = {value.name for value in model.graph.output}
-        for node in model.graph.node:
-            for name in node.input:
-                self.readers[name].append(node)
-            for nested in files.subgraphs(node):
-                self.others.update(name for inner in files.nodes(nested) for name in inner.input)
-                self.others.update(value.name for value in nested.output)
-
-    def only_reader(self, tensor: str) -> onnx.NodeProto | None:
-        """The one node that reads it, where nothing else does."""
-        found = self.readers[tensor]
-        return found[0] if len(found) == 1 and tensor not in self.others else None
-
-    def activations(self, node: onnx.NodeProto) -> list[str]:
-        """The inputs of a node that carries which are data."""
-        names = list(node.input) if node.op_type == "Concat" else list(node.input[:1])
-        return [name for name in names if name]
-
-    def clipped(self, tensor: str) -> str:
-        """What the engine's kernel gives: behind a convolution's Relu, which it takes along, or the tensor itself."""
-        reader = self.only_reader(tensor)
-        if reader is not None and reader.op_type in _CLIPS and reader.input[0] == tensor and self._from_zero(reader):
-            return str(reader.output[0])
-        return tensor
-
-    def _from_zero(self, node: onnx.NodeProto) -> bool:
-        """Whether the lowest value is zero, so that rounding into a range from zero does the rest."""
-        if node.op_type == "Relu":
-            return True
-        if len(node.input) < 2 or node.input[1] not in self.stored:
-            return False
-        return bool((weights.array(self.stored[node.input[1]]) == 0).all())
+    def scaled_by(self, tensor: str, ranges: Mapping[str, Range]) -> str:
+        """The tensor whose range gives this one its scale. A Relu is taken along only where nothing is below zero."""
+        source = self.source(tensor)
+        while source in self.joined:
+            target = self.source(self.joined[source])
+            if source in self.cut and ranges[target][0] < 0:
+                break
+            source = target
+        return source
 
 
 def layout(model: onnx.ModelProto, static: Collection[str], barred: Collection[str] = ()) -> Layout:
     """Where pairs belong when these nodes compute in 8 bits. `barred`: nodes that carry nothing."""
     view = View(model)
-    chosen = [node for node in model.graph.node if node.name in static]
-    carried = _carried(view, chosen, set(barred), set(static))
+    carried = between(view, static, barred)
     found = Layout(frozenset(static), frozenset(carried))
     for node in model.graph.node:
         if node.name in static:
             found.pairs.setdefault(node.input[0], False)
-            wanted = node.op_type not in _GIVES_FLOAT or _feeds(view, view.clipped(node.output[0]), carried, set(static))
-            if wanted:
-                found.pairs[view.clipped(node.output[0])] = True
+            result = view.clipped(node.output[0])
+            if node.op_type not in GIVES_FLOAT or feeds(view, result, carried, static):
+                found.pairs[result] = True
         elif node.name in carried:
             for name in view.activations(node):
                 if name not in view.stored:
                     found.pairs.setdefault(name, False)
-            found.pairs[node.output[0]] = True
-            if node.op_type in _MOVED:
-                found.same[node.output[0]] = node.input[0]
+            _carry(view, node, found)
     for name in list(found.pairs):
         found.pairs[name] = found.pairs[name] or _fuses(view, name, found)
+    _join(view, found)
+    kernels = found.static | found.carried
+    for node in model.graph.node:
+        if found.pairs.get(node.output[0]) and view.is_rounded_away(node):
+            made = [view.made[name] for name in node.input if name in view.made]
+            if all(each.name in kernels and node.output[0] in results(view, each) for each in made):
+                found.limits.add(node.name)
     return found
 
 
-def _carried(view: View, chosen: Iterable[onnx.NodeProto], barred: set[str], static: set[str]) -> set[str]:
-    """Nodes that carry: what they take comes out of a kernel in 8 bits. Behind a product, which may as well give float, only where
-    another kernel takes it; behind a sum of such results, in a pool too, which leaves less to convert."""
-    eight_bits: set[str] = set()
-    loose: set[str] = set()
-    sums: set[str] = set()
-    for node in chosen:
-        (loose if node.op_type in _GIVES_FLOAT else eight_bits).add(view.clipped(node.output[0]))
-    found: dict[str, bool] = {}
+def _carry(view: View, node: onnx.NodeProto, found: Layout) -> None:
+    """The pairs of what a node gives that carries, and what their scale is."""
+    for name in results(view, node):
+        found.pairs[name] = True
+        if node.op_type in MOVED:
+            found.same[name] = node.input[0]
+        if node.op_type == "HardSigmoid":
+            found.gates[name] = attributes(node).get("alpha", 0.2)
+
+
+def _join(view: View, found: Layout) -> None:
+    """What a kernel makes for a Concat alone is rounded to the Concat's scale at once, not twice."""
     for node in view.graph.node:
-        if node.op_type == "Add" and all(name in eight_bits | sums for name in node.input):
-            sums.add(view.clipped(node.output[0]))
-        if node.op_type not in _CARRIED or node.domain or node.name in barred or len(node.output) > 1:
-            continue
-        names = view.activations(node)
-        firm = [name for name in names if name in eight_bits or name in view.stored]
-        if any(name in eight_bits for name in names) or (node.op_type in _POOLS and names[0] in sums):
-            found[node.name] = len(firm) < len(names)
-            eight_bits.add(node.output[0])
-        elif any(name in loose | sums for name in names):
-            found[node.name] = True
-            loose.add(node.output[0])
-    for node in reversed(view.graph.node):
-        if found.get(node.name) and not _feeds(view, node.output[0], set(found), static):
-            del found[node.name]
-    return set(found)
-
-
-def _feeds(view: View, tensor: str, carried: set[str], static: set[str]) -> bool:
-    return any(reader.name in carried or (reader.name in static and reader.input[0] == tensor) for reader in view.readers[tensor])
+        for name in node.input if node.op_type == "Concat" and node.name in found.carried else ():
+            made = view.made.get(name)
+            if made is None or not found.pairs.get(name) or name in found.same or name in found.gates:
+                continue
+            if view.only_reader(name) is not None and (made.op_type == "Relu" or not view.is_limit(made)):
+                found.joined[name] = view.clipped(node.output[0])
+                found.cut.update([name] if made.op_type == "Relu" else ())
 
 
 def _fuses(view: View, tensor: str, found: Layout) -> bool:
@@ -162,8 +125,7 @@ def _fuses(view: View, tensor: str, found: Layout) -> bool:
         node = view.made.get(source) if view.only_reader(source) is node else None
     if node is None or node.op_type not in _SUMS or node.domain:
         return False
-    names = [name for name in node.input if name not in view.stored]
-    return bool(names) and all(found.pairs.get(name, False) for name in names)
+    return all(found.pairs.get(name, False) for name in node.input)
 
 
 def tensors(model: onnx.ModelProto, static: Collection[str]) -> list[str]:
@@ -172,7 +134,7 @@ def tensors(model: onnx.ModelProto, static: Collection[str]) -> list[str]:
     near = set(found.pairs)
     for node in model.graph.node:
         if node.name in found.static or node.name in found.carried:
-            near.update((*view.activations(node), *node.output, *(view.clipped(name) for name in node.output)))
+            near.update((*view.activations(node), *node.output, *results(view, node)))
     made = (name for node in model.graph.node for name in node.output)
     return [name for name in dict.fromkeys((*(value.name for value in model.graph.input), *made)) if name in near]
 
@@ -184,11 +146,17 @@ def unmeasured(model: onnx.ModelProto, found: Layout, measured: Measured) -> dic
     for node in model.graph.node:
         if node.name not in found.static and node.name not in found.carried:
             continue
-        near = [*view.activations(node), *(name for name in node.output if name), *(view.clipped(name) for name in node.output)]
+        near = [*view.activations(node), *(name for name in node.output if name), *results(view, node)]
         for name in near:
             if name in found.pairs and (source := found.source(name)) not in measured.ranges:
                 lacking[node.name] = f"no range: {measured.refused.get(source, f'{source!r} was not measured')}"
     return lacking
+
+
+def left(model: onnx.ModelProto, static: Collection[str], barred: Collection[str]) -> dict[str, str]:
+    """Nodes between kernels in 8 bits that stay float, and why."""
+    view = View(model)
+    return reasons(view, static, between(view, static, barred))
 
 
 def unlike(model: onnx.ModelProto, found: Layout, ranges: Mapping[str, Range]) -> dict[str, str]:
@@ -233,18 +201,61 @@ def insert(writer: Writer, found: Layout, ranges: Mapping[str, Range], form: For
     graph = writer.model.graph
     tensors = _Pairs(writer, found, ranges, form)
     nodes = [made for value in graph.input for made in tensors.behind(value.name, given=True)]
+    makers = {name: node for node in graph.node for name in node.output if name}
     for node in list(graph.node):
         if node.name in found.static:
             nodes += _weights(writer, node, tensors.scale(node.input[0])[0], form)
         if node.name in found.static or node.name in found.carried:
-            for place in range(len(node.input)) if node.op_type == "Concat" else (0,):
+            for place in range(len(node.input)) if node.op_type in JOINS else (0,):
                 node.input[place] = tensors.rounded.get(node.input[place], node.input[place])
-        made = list(node.output)
-        nodes.append(node)
-        nodes += [each for name in made for each in tensors.behind(name, given=False)]
+            nodes += _operands(writer, node, form) if node.name in found.carried else []
+        made, read = list(node.output), list(node.input)
+        pairs = [each for name in made for each in tensors.behind(name, given=False)]
         for place, name in enumerate(made):
             node.output[place] = tensors.renamed.get(name, name)
+        if node.name in found.limits and tensors.cuts(made[0]):
+            kernel = next(makers[name] for name in read if name in makers)
+            kernel.output[0] = node.output[0]
+        else:
+            nodes.append(node)
+        nodes += pairs
     put(graph, nodes)
+
+
+def _operands(writer: Writer, node: onnx.NodeProto, form: Form) -> list[onnx.NodeProto]:
+    """The constants of a sum or a product in 8 bits, each exact. A HardSigmoid becomes a sum: the pair behind it cuts off, and
+    divides."""
+    import numpy as np
+
+    made = []
+    if node.op_type == "HardSigmoid":
+        said = attributes(node)
+        offset = np.array(said.get("beta", 0.5) / said.get("alpha", 0.2), np.float32)
+        node.op_type = "Add"
+        del node.attribute[:]
+        node.input.append("")
+        made.append(_constant(writer, node, 1, (f"{node.output[0]}_offset", offset), form))
+    for place, name in enumerate(node.input if node.op_type in ("Add", "Mul") else ()):
+        if name in writer.stored:
+            made.append(_constant(writer, node, place, (name, writer.values(name)), form))
+    return made
+
+
+def _constant(
+    writer: Writer, node: onnx.NodeProto, place: int, stored: tuple[str, Any], form: Form
+) -> onnx.NodeProto:  # fmt: skip
+    """The node that gives one value out of 8 bits, which `node` reads at this place from now on."""
+    import numpy as np
+
+    name, value = stored
+    step, zero = eight.of_range(float(value.min()), float(value.max()), signed=form.signed, symmetric=False)
+    kind = np.int8 if form.signed else np.uint8
+    parts = [
+        writer.keep(f"{name}_{np.dtype(kind).name}", np.asarray(np.rint(value / step) + zero).astype(kind)),
+        writer.keep(f"{name}_scale", np.array(step, np.float32)), writer.keep(f"{name}_zero_point", np.array(zero, kind)),
+    ]  # fmt: skip
+    given = node.input[place] = writer.fresh(f"{name}_wide")
+    return writer.node("DequantizeLinear", parts, [given], f"{given}_dequantize")
 
 
 class _Pairs:
@@ -258,8 +269,15 @@ class _Pairs:
 
     def scale(self, name: str) -> tuple[float, int]:
         """The scale and zero point of a tensor."""
-        low, high = self.ranges[self.found.source(name)]
+        if self.found.source(name) in self.found.gates:
+            return eight.of_range(0.0, 1.0, signed=self.form.signed, symmetric=False)
+        low, high = self.ranges[self.found.scaled_by(name, self.ranges)]
         return eight.of_range(low, high, signed=self.form.signed, symmetric=self.form.symmetric)
+
+    def cuts(self, name: str) -> bool:
+        """Whether the range of this tensor ends where the limits do that it is behind: not when it was widened to both signs."""
+        low, high = self.ranges[self.found.scaled_by(name, self.ranges)]
+        return not (self.form.symmetric and low < 0 < high)
 
     def behind(self, name: str, *, given: bool) -> list[onnx.NodeProto]:
         """The two nodes behind a tensor, or none. `given`: it is an input of the graph, which keeps its name."""
@@ -279,8 +297,12 @@ class _Pairs:
         else:
             result = self.rounded[name] = writer.fresh(f"{name}_rounded")
         middle = writer.fresh(f"{name}_quantized")
+        before = parts
+        if name in self.found.gates:
+            slope = self.found.gates[name]
+            before = [writer.keep(f"{source}_step", np.array(step / slope, np.float32)), parts[1]]
         return [
-            writer.node("QuantizeLinear", [taken, *parts], [middle], f"{name}_quantize"),
+            writer.node("QuantizeLinear", [taken, *before], [middle], f"{name}_quantize"),
             writer.node("DequantizeLinear", [middle, *parts], [result], f"{name}_dequantize"),
         ]
 

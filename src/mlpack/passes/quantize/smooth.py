@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import mlpack.passes.quantize.scales as eight
 from mlpack.graphs import weights
 from mlpack.passes.quantize.observed import Beside, Calls
-from mlpack.passes.quantize.pairs import View
+from mlpack.passes.quantize.view import View
 from mlpack.passes.quantize.writing import Writer, attributes, put
 
 if TYPE_CHECKING:

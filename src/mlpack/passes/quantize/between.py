@@ -1,0 +1,138 @@
+"""What stands between kernels in 8 bits: which nodes carry 8 bits, or compute in them, so that nothing is converted on the way.
+
+Promises: a node is here only where the engine has a kernel in 8 bits for it that wins (`bench/int8_kernels.py`), its data come in
+8 bits, and a kernel in 8 bits waits behind it; what only moves or pools may also end in float. Softmax, normalisation and tails
+stay float. Nothing is written, no range is known.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mlpack.passes.quantize.writing import attributes
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    import onnx
+
+    from mlpack.passes.quantize.view import View
+
+MOVED = (
+    "MaxPool", "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Split", "Slice", "Gather", "Resize", "DepthToSpace",
+)  # fmt: skip
+"""They give the numbers that they take: the scale stays. A Resize does when it takes the nearest."""
+POOLS = ("MaxPool", "AveragePool", "GlobalAveragePool")
+_COMPUTED = ("Add", "Mul", "LeakyRelu", "Sigmoid", "HardSigmoid")
+"""Against a kernel in float between two conversions: SiLU (Sigmoid and Mul) 0.45 of the time, HardSwish 0.42, LeakyRelu 0.43 (one
+thread, VNNI). Not here: Softmax, 1.03 of float's; Tanh, Elu, PRelu, Div, Pad, linear Resize: the engine has none."""
+_WEIGHTED = ("Conv", "ConvTranspose", "MatMul", "Gemm")
+_CARRIED = (*MOVED, "AveragePool", "GlobalAveragePool", "Concat")
+GIVES_FLOAT = ("MatMul", "Gemm")
+"""Kernels that take 8 bits and give float or 8 bits, as is wanted; convolutions always give 8 bits."""
+
+
+def between(view: View, static: Collection[str], barred: Collection[str]) -> set[str]:
+    """Names of the nodes that carry 8 bits or compute in them when these are `static`. `barred`: nodes that do not."""
+    left_out = set(barred)
+    while True:
+        found = _reached(view, static, left_out)
+        wanted = _wanted(view, static, found)
+        idle = {name for name, (kind, firm) in found.items() if name not in wanted and not (firm and kind in (*MOVED, *POOLS))}
+        if not idle:
+            return set(found)
+        left_out |= idle
+
+
+def results(view: View, node: onnx.NodeProto) -> list[str]:
+    """What a node gives that carries or computes in 8 bits: behind its limits, but for what has another's scale or a fixed one."""
+    names = [name for name in node.output if name]
+    return names if node.op_type in (*MOVED, "HardSigmoid") else [view.clipped(name) for name in names]
+
+
+def feeds(view: View, tensor: str, carried: Collection[str], static: Collection[str]) -> bool:
+    """Whether a node that carries, or one in integers, takes this tensor as its data."""
+    return any(
+        (reader.name in carried and tensor in view.activations(reader)) or (reader.name in static and reader.input[0] == tensor)
+        for reader in view.readers[tensor]
+    )
+
+
+def reasons(view: View, static: Collection[str], carried: Collection[str]) -> dict[str, str]:
+    """Nodes with kernels in 8 bits right before and behind them that stay float, and why."""
+    within = {*static, *carried}
+    given = {name for node in view.graph.node if node.name in within for name in results(view, node)}
+    found: dict[str, str] = {}
+    for node in view.graph.node:
+        if node.name in within or node.op_type in _WEIGHTED or given.isdisjoint(node.input) or view.is_limit(node):
+            continue
+        if any(feeds(view, name, carried, static) for name in node.output if name):
+            found[node.name] = _reason(view, node)
+    return found
+
+
+def _reason(view: View, node: onnx.NodeProto) -> str:
+    kind = node.op_type
+    if kind == "Softmax":
+        return "the engine's Softmax in 8 bits takes as long as in float"
+    if kind in ("Add", "Mul") and any(name in view.stored for name in node.input):
+        return "one of its operands is constant and has several values, which 8 bits would round"
+    if kind == "Resize":
+        return "the engine resizes in 8 bits by the nearest only"
+    if kind in _CARRIED or kind in _COMPUTED:
+        return "it takes numbers that are float anyway"
+    return f"the engine has no {kind} in 8 bits"
+
+
+def _reached(view: View, static: Collection[str], left_out: Collection[str]) -> dict[str, tuple[str, bool]]:
+    """Nodes whose data come in 8 bits: their operator, and whether all of it does whatever is behind them. A product may as well
+    give float: what moves its result only carries 8 bits for another kernel."""
+    eight_bits: set[str] = set()
+    loose: set[str] = set()
+    found: dict[str, tuple[str, bool]] = {}
+    for node in view.graph.node:
+        if node.name in static:
+            (loose if node.op_type in GIVES_FLOAT else eight_bits).add(view.clipped(node.output[0]))
+            continue
+        if node.domain or node.name in left_out or not _has_kernel(view, node):
+            continue
+        data = [name for name in view.activations(node) if name not in view.stored]
+        if node.op_type in _COMPUTED:
+            if data and all(name in eight_bits for name in data):
+                found[node.name] = (node.op_type, True)
+                eight_bits.update(results(view, node))
+        elif any(name in eight_bits for name in data):
+            found[node.name] = (node.op_type, all(name in eight_bits for name in data))
+            eight_bits.update(results(view, node))
+        elif any(name in loose for name in data):
+            found[node.name] = (node.op_type, False)
+            loose.update(results(view, node))
+    return found
+
+
+def _wanted(view: View, static: Collection[str], found: Collection[str]) -> set[str]:
+    """Those behind which a kernel in integers waits, through others of them or at once."""
+    wanted: set[str] = set()
+    for node in reversed(view.graph.node):
+        if node.name in found and any(feeds(view, name, wanted, static) for name in results(view, node)):
+            wanted.add(node.name)
+    return wanted
+
+
+def _has_kernel(view: View, node: onnx.NodeProto) -> bool:
+    """Whether the engine has a kernel in 8 bits for a node like this."""
+    kind = node.op_type
+    if kind not in _CARRIED and kind not in _COMPUTED:
+        return False
+    if kind == "Split":
+        return all(name and (view.readers[name] or name in view.others) for name in node.output)
+    if len(node.output) > 1:
+        return False
+    if kind == "Resize":
+        return bool(attributes(node).get("mode", b"nearest") == b"nearest")
+    if kind == "HardSigmoid":
+        said = attributes(node)
+        return bool(said.get("alpha", 0.2) > 0 and said.get("beta", 0.5) > 0)
+    if kind in ("Add", "Mul"):
+        return all(name not in view.stored or view.scalar(name) is not None for name in node.input)
+    return True
