@@ -111,9 +111,9 @@ def make(folder: Path, gigabytes: float) -> int:
     return count * MATRIX_BYTES
 
 
-def watched(taken: Taken, here: Place, work: Path) -> None:
+def watched(taken: Taken, here: Place, work: Path, *options: str) -> None:
     """The build, its memory read meanwhile. SystemExit with its last words when it fails."""
-    words = ["build", str(work / "model/recipe.yaml"), "--base", str(here.base), "--out", str(work / "out")]
+    words = ["build", str(work / "model/recipe.yaml"), "--base", str(here.base), "--out", str(work / "out"), *options]
     began, used = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     said: list[str] = []
     with subprocess.Popen(

@@ -3,8 +3,9 @@
 Two models with seeded random weights in external data: a chain of convolutions (37.7 MB each) and one of products (67 MB each).
 Of each two recipes: `static` (float, static int8, and that with `smooth` and `bias_correction`) and `auto` (`variants: auto`, with
 its search: layers ranked by damage, forms tried one after the other). The target is a container image, the store new; calibration
-is 16 calls, the evaluation 16. Memory is read as in `scale.py`; the figure is its: anonymous pages of the whole process tree at
-most 1.5 times the model and 1 GB. Points take long and are kept in OUT/scale_forms_points, each with when it was taken.
+is 16 calls, the evaluation 16; few timings (`--effort quick`), since they are no figure here. Memory is read as in `scale.py`; the
+figure is its: anonymous pages of the whole process tree at most 1.5 times the model and 1 GB. Points take long and are kept in
+OUT/scale_forms_points, each with when it was taken.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ _STATIC = """variants:
   better: [{quantize: {method: static, smooth: true, bias_correction: true}}]
 search: off
 """
+_AUTO = "variants: auto\nbudgets: {accuracy_drop: 0.0001}\n"
+"""A budget that int8 of a deep random chain misses: layers are ranked and forms are searched for."""
 _TARGET = "targets:\n  lambda-image: {memory_mb: 10240}\n"
 
 
@@ -70,7 +73,7 @@ def one(here: Place, gigabytes: float, model: str, recipe: str) -> Taken:
         if (here.store / "oci").is_dir():
             run(["cp", "-a", "--reflink=auto", str(here.store / "oci"), str(work / "store/oci")])
         taken = Taken(model=make(work / "model", gigabytes, model, recipe))
-        watched(taken, here, work)
+        watched(taken, here, work, "--effort", "quick")
         record = json.loads((work / "out/build.json").read_bytes())
         taken.candidates = {each["id"]: each["status"] for each in record["candidates"]}
         return taken
@@ -104,7 +107,7 @@ def make(folder: Path, gigabytes: float, model: str, recipe: str) -> int:
     save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), folder / "model.onnx")
     for name in ("evaluation", "calibration"):
         np.savez(folder / f"{name}.npz", x=random.standard_normal((16, *sample), dtype=np.float32))
-    (folder / "recipe.yaml").write_text(_HEAD + (_STATIC if recipe == "static" else "variants: auto\n") + _TARGET)
+    (folder / "recipe.yaml").write_text(_HEAD + (_STATIC if recipe == "static" else _AUTO) + _TARGET)
     return count * size
 
 

@@ -11,21 +11,27 @@ that holds, node by node, and fp16 elsewhere. None of them chooses itself, and n
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from mlpack import temporary
 from mlpack.digest import canonical_json
 from mlpack.errors import PassError
-from mlpack.graphs import check, files, trials
+from mlpack.graphs import check, files, trials, weights
+from mlpack.graphs.spill import Spill
 from mlpack.passes.optimize import ENGINE
 from mlpack.passes.precision import casts, checks, int8, trt_form
 from mlpack.passes.quantize import cuts
 
 if TYPE_CHECKING:
+    import numpy as np
     import onnx
 
 _MIN_SIMILARITY = 0.99
+_PART = 1 << 20
 _KEPT_FLOAT = (
     "LayerNormalization", "SkipLayerNormalization", "Softmax", "ReduceL2", "ReduceSum", "ReduceMean", "Pow", "Exp", "Log",
 )  # fmt: skip
@@ -71,11 +77,14 @@ def calibrates(config: Precision, _model_dir: Path) -> bool:
 
 def run(model_dir: Path, config: Precision, out_dir: Path) -> None:
     """Converts the graph of `model_dir` into `out_dir`. Raises PassError on overflow or when nothing can be converted."""
-    model = files.load(model_dir)
-    checks.refuse_quantized(model)
     if config.type == "fp16":
-        notes = _fp16(model, config, model_dir, out_dir)
+        with temporary.directory("weights", out_dir) as folder:
+            model = files.outline(model_dir)
+            checks.refuse_quantized(model)
+            notes = _fp16(model, config, model_dir, out_dir, Spill(folder))
     else:
+        model = files.load(model_dir)
+        checks.refuse_quantized(model)
         checks.refuse_foreign(model, config.type)
         made = _bf16 if config.type == "bf16" else int8.run
         notes = made(model, config, model_dir, out_dir)
@@ -92,7 +101,7 @@ def _bf16(model: onnx.ModelProto, config: Precision, model_dir: Path, out_dir: P
 
     feeds = trials.feeds_of(model_dir, model, config.examples)
     before = Counter(node.op_type for node in model.graph.node)
-    checks.refuse_overflow(checks.inferred(model), feeds, "bf16")
+    checks.refuse_overflow(checks.inferred(model), feeds, "bf16", out_dir)
 
     def kept(node: onnx.NodeProto) -> bool:
         return node.op_type in config.keep_float or node.name in config.keep_float
@@ -112,7 +121,7 @@ def _bf16(model: onnx.ModelProto, config: Precision, model_dir: Path, out_dir: P
     }  # fmt: skip
 
 
-def _fp16(model: onnx.ModelProto, config: Precision, model_dir: Path, out_dir: Path) -> dict[str, Any]:
+def _fp16(model: onnx.ModelProto, config: Precision, model_dir: Path, out_dir: Path, spilled: Spill) -> dict[str, Any]:
     """float16 by onnxruntime's converter: its operators may be the engine's own."""
     from onnx import TensorProto
     from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
@@ -124,11 +133,13 @@ def _fp16(model: onnx.ModelProto, config: Precision, model_dir: Path, out_dir: P
     _separate(model, blocked)
     names = [node.name for node in model.graph.node if node.name in config.keep_float]
     try:
-        model = SymbolicShapeInference.infer_shapes(model, auto_merge=True)  # the converter casts only what has a known type
-        checks.refuse_overflow(model, feeds, "fp16")
-        converted = convert_float_to_float16(
-            model, keep_io_types=True, disable_shape_infer=True, op_block_list=blocked, node_block_list=names
-        )
+        with weights.readable():
+            model = SymbolicShapeInference.infer_shapes(model, auto_merge=True)  # the converter casts only what has a known type
+        checks.refuse_overflow(model, feeds, "fp16", spilled.folder)
+        with _narrowing(spilled), weights.readable():
+            converted = convert_float_to_float16(
+                model, keep_io_types=True, disable_shape_infer=True, op_block_list=blocked, node_block_list=names
+            )
     except check.TOOL_ERRORS as error:
         raise PassError(f"precision: the fp16 converter failed ({type(error).__name__}: {error})") from error
     half = [tensor for tensor in converted.graph.initializer if tensor.data_type == TensorProto.FLOAT16]
@@ -145,14 +156,46 @@ def _fp16(model: onnx.ModelProto, config: Precision, model_dir: Path, out_dir: P
     }  # fmt: skip
 
 
+@contextmanager
+def _narrowing(spilled: Spill) -> Iterator[None]:
+    """While the block runs, onnxruntime's converter takes weights that lie in their files too."""
+    from onnxruntime.transformers import float16
+
+    before = float16.convert_tensor_float_to_float16
+
+    def either(tensor: onnx.TensorProto, *bounds: float) -> onnx.TensorProto:
+        if weights.referred(tensor) is not None:
+            tensor.CopyFrom(spilled.tensor(_narrowed(weights.array(tensor), bounds), tensor.name))
+            return tensor
+        made: onnx.TensorProto = before(tensor, *bounds)
+        return made
+
+    float16.convert_tensor_float_to_float16 = either
+    try:
+        yield
+    finally:
+        float16.convert_tensor_float_to_float16 = before
+
+
+def _narrowed(values: np.ndarray[Any, Any], bounds: tuple[float, ...]) -> np.ndarray[Any, Any]:
+    """float32 values as float16, by the converter's own rule, in parts: it takes six times as much memory as what it is given."""
+    import numpy as np
+    from onnxruntime.transformers.float16 import convert_np_to_float16
+
+    flat, half = values.reshape(-1), np.empty(values.size, np.float16)
+    for start in range(0, len(flat), _PART):
+        half[start : start + _PART] = convert_np_to_float16(flat[start : start + _PART], *bounds)
+    return half.reshape(values.shape)
+
+
 def _separate(model: onnx.ModelProto, blocked: list[str]) -> None:
     """Gives nodes that stay float32 their own copies of shared weights: the converter would cast each twice under one name."""
-    weights = {tensor.name: tensor for tensor in model.graph.initializer}
-    uses = Counter(name for node in model.graph.node for name in node.input if name in weights)
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    uses = Counter(name for node in model.graph.node for name in node.input if name in stored)
     for number, node in enumerate(model.graph.node):
         for slot, name in enumerate(node.input):
             if node.op_type in blocked and uses[name] > 1:
                 copy = model.graph.initializer.add()
-                copy.CopyFrom(weights[name])
+                copy.CopyFrom(stored[name])
                 copy.name = node.input[slot] = f"{name}_{number}_{slot}"
                 uses[name] -= 1

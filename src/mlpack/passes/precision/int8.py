@@ -89,7 +89,7 @@ def run(model: onnx.ModelProto, config: Wanted, model_dir: Path, out_dir: Path) 
     notes |= {"quantized": dict(sorted(quantized.items()))}
     notes |= {"kept_fp16": rest, "kept_float": sensitive} if half else {"kept_float": rest | sensitive}
     if half:
-        checks.refuse_overflow(checks.inferred(model), feeds, "fp16")
+        checks.refuse_overflow(checks.inferred(model), feeds, "fp16", out_dir)
     qdq.insert(model, chosen, largest, "float16" if half else "float32")
     if half:
         model, counts = casts.cast(model, 10, lambda _: False)  # TensorProto.FLOAT16
