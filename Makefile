@@ -7,7 +7,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # Threads that fight over two cores make tests slow and timings wrong.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test slow soak lint lock bench docs clean debian
+.PHONY: demo test slow soak lint lock bench docs dist clean debian
 
 # The locks are what the project is developed and tested on, every file by its hash; pyproject.toml declares the honest ranges.
 # Nothing is resolved (--no-deps) and nothing built here but this project. Which torch comes is for pip's own configuration to say:
@@ -57,9 +57,16 @@ bench: $(READY) debian
 docs: $(READY)
 	$(BIN)/python tools/make_docs.py
 
+# Wheel and sdist in dist/, by the locked build backend in an environment of its own: nothing else can have a hand in them.
+dist:
+	rm -rf dist build/dist-env
+	$(PYTHON) -m venv build/dist-env
+	build/dist-env/bin/python tools/lock.py backend
+	build/dist-env/bin/python -m hatchling build --directory dist
+
 # What the slow tests boot, push and break: real registries, containers and data. Installed only as root, named otherwise.
 debian:
 	@sh tools/debian.sh
 
 clean:
-	rm -rf $(VENV) out .mlpack .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist out .mlpack .pytest_cache .mypy_cache .ruff_cache

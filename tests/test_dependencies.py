@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import re
 import tomllib
 from importlib import util
@@ -10,6 +11,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
+from packaging.requirements import Requirement
 
 import mlpack
 
@@ -90,6 +92,19 @@ def test_nothing_of_cuda_is_installed_where_torch_needs_none(monkeypatch: pytest
     assert lock.main(["cuda"]) == 0
     assert ran[0][-1].endswith(LOCKS[1])
     assert "--require-hashes" in ran[0]
+
+
+def test_what_builds_the_distribution_is_whole() -> None:
+    """hatchling and what it needs, as installed here from the same lock."""
+    needed, left = set(), ["hatchling"]
+    while left:
+        name = left.pop()
+        needed.add(name)
+        for each in map(Requirement, importlib.metadata.requires(name) or ()):
+            if each.name not in needed and (each.marker is None or each.marker.evaluate({"extra": ""})):
+                left.append(each.name)
+    assert needed == set(tool().BACKEND)
+    assert needed <= {pin.partition("==")[0] for pin in blocks(LOCKS[0])}
 
 
 def test_floors_have_their_reason() -> None:

@@ -3,6 +3,7 @@
     python tools/lock.py write [--upgrade]   writes requirements.lock and requirements-cuda.lock (`make lock`)
     python tools/lock.py torch               installs torch: the build that pip's configuration prefers, if its hash is locked
     python tools/lock.py cuda                installs what the torch that is installed needs of CUDA: nothing for a CPU build
+    python tools/lock.py backend             installs what builds wheel and sdist, and nothing else (`make dist`)
     python tools/lock.py floors              resolves the lowest versions that pyproject.toml allows, and prints them
 
 `requirements.lock` holds every distribution for Python 3.11 and later on any platform, `requirements-cuda.lock` what only a torch
@@ -29,6 +30,8 @@ LOCK, CUDA_LOCK = ROOT / "requirements.lock", ROOT / "requirements-cuda.lock"
 ONLY_FOR_CUDA = re.compile(r"nvidia-|cuda-|triton==")
 BUILD = ("editables",)
 """What hatchling asks for when it installs a project as an editable one, beside itself."""
+BACKEND = ("hatchling", "packaging", "pathspec", "pluggy", "tomlkit", "trove-classifiers")
+"""hatchling and what it needs; `pip check` says when that has changed."""
 CPU_TORCH = {
     "2.13.0": {
         "6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b": "cp311 x86_64",
@@ -57,6 +60,8 @@ def main(words: list[str]) -> int:
         return _torch()
     if verb == "cuda":
         return _cuda()
+    if verb == "backend":
+        return _backend()
     if verb == "floors":
         return _floors()
     print(__doc__)
@@ -120,6 +125,19 @@ def _cuda() -> int:
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--progress-bar", "off"]
     locked = ["--require-hashes", "--no-deps", "--only-binary", ":all:", "--requirement", str(CUDA_LOCK)]
     return subprocess.run([*pip, *locked], check=False).returncode
+
+
+def _backend() -> int:
+    """Exit 0 when it is there and complete."""
+    blocks = {block.partition("==")[0]: block for block in re.split(r"\n(?=\S)", LOCK.read_text().strip())}
+    pip = [sys.executable, "-m", "pip"]
+    with tempfile.TemporaryDirectory() as folder:
+        wanted = Path(folder, "backend.txt")
+        wanted.write_text("\n".join(blocks[name] for name in BACKEND) + "\n")
+        install = [*pip, "install", "--quiet", "--progress-bar", "off", "--no-deps", "--require-hashes", "--only-binary", ":all:"]
+        if code := subprocess.run([*install, "--requirement", str(wanted)], check=False).returncode:
+            return code
+    return subprocess.run([*pip, "check"], check=False).returncode
 
 
 def _missing_of_torch() -> list[str]:
