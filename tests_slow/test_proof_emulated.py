@@ -101,6 +101,19 @@ def test_full_range_passes_here_and_is_refused_and_seven_bits_are_proof(tmp_path
     assert "may not hold on every processor" in (out / "report.md").read_text()
 
 
+@pytest.mark.skipif(AT.isa not in proof.EXACT, reason="this machine has no VNNI: what is cut off is so natively")
+def test_full_range_with_exact_sums_is_proven_and_a_search_finds_that(tmp_path: Path) -> None:
+    made = workshop.make(tmp_path / "made")
+    built = Workshop(project(made.root, AT.arch), made.store)
+    built.edit(lambda text: text.replace("search: false\n", ""))
+    record, _ = built.build(tools=found_by({"qemu-x86_64-static": program("qemu-x86_64-static")}), only="wide@*")
+    wide = by_variant(record)["wide"]
+    assert wide["status"] == "ok"
+    assert wide["search"]["tried"][wide["search"]["taken"]]["name"] == "exact sums"
+    assert wide["accuracy"]["proof"]["how"] == "run"
+    assert wide["accuracy"]["proof"]["agreement"] > 0.9999
+
+
 @pytest.mark.skipif(AT.isa not in proof.EXACT, reason="this machine has no VNNI: nothing to compare")
 def test_seven_bits_give_the_same_on_both(tmp_path: Path) -> None:
     """What the static proof promises, seen: the packaged model run under the emulator all the same."""

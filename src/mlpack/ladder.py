@@ -68,6 +68,8 @@ class Ladder:
     options: tuple[str, ...] = ()
     tops: tuple[Form, ...] = ()
     first_fit: bool = False
+    asked: int = 1
+    """How many evaluations it took to have a bottom: one, and one more where that had to be mended."""
 
 
 def most(layers: int) -> int:
@@ -103,7 +105,7 @@ class _Climbing:
     def __init__(self, ladder: Ladder) -> None:
         self._ladder = ladder
         self._layers = len(ladder.damage)
-        self._left = most(self._layers) - 1 - sum(form is not Form.FLOAT for form in ladder.tops)
+        self._left = most(self._layers) - ladder.asked - sum(form is not Form.FLOAT for form in ladder.tops)
         self._asked: dict[Rung, Outcome] = {}
 
     def run(self, first: Outcome) -> Climb:

@@ -117,8 +117,8 @@ class Prover:
         if listed:
             risky = f"{words.count(len(risks), 'integer product')} may overflow without VNNI (first: {listed[0]})"
         if on is None:
-            why = f"{risky}, and no emulator is here to run it on: {emulation.INSTALL}, or quantize to 7 bits"
-            return Proof(how=None, why=f"{why} (reduce_range)", risks=listed)
+            why = f"{risky}, and no emulator is here to run it on: {emulation.INSTALL}, or {_SEVEN}"
+            return Proof(how=None, why=why, risks=listed)
         try:
             samples, agreement = self._agreement(id_, package, package, data, on)
         except MeasureError as error:
@@ -130,7 +130,7 @@ class Prover:
         else:
             why = (
                 f"{risky}, and {said} other outputs than the processor here: fidelity {agreement:.4f}, "
-                f"and {AGREES} is needed; quantize to 7 bits (reduce_range)"
+                f"and {AGREES} is needed; {_SEVEN}, or have its sums exact (`optimize: {{exact: true}}`)"
             )
         how = "run" if agreement >= AGREES else None
         return Proof(how=how, why=why, processor=on.model, samples=samples, agreement=agreement, risks=listed)
@@ -189,6 +189,7 @@ class Prover:
             return len(done), fidelity(theirs, read_outputs(here), data.drawn())
 
 
+_SEVEN = "quantize to 7 bits (leave `reduce_range: false` out)"
 _STATIC = (
     "its graph has no product of integers that could overflow on any x86-64 processor with AVX2, so that VNNI makes no difference"
 )

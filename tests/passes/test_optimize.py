@@ -7,12 +7,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 from pass_harness import refusal
 from small_models import onnx_dir
 
-from mlpack.graphs import check
+from mlpack.graphs import check, files
 from mlpack.passes import optimize
 from mlpack.passes.optimize import Optimize
 
@@ -45,6 +46,41 @@ def test_arm64_keeps_signed_activations(models: dict[str, Path], tmp_path: Path)
     types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
     zero_points = {types[node.input[2]] for node in model.graph.node if node.op_type == "QuantizeLinear"}
     assert zero_points == {onnx.TensorProto.INT8}
+
+
+@pytest.mark.parametrize("name", ["bert-int8", "cnn-int8", "mlp"])
+def test_exact_sums_are_asked_of_the_engine_when_it_loads(models: dict[str, Path], tmp_path: Path, name: str) -> None:
+    """On x86-64 alone; the file holds the same graph."""
+    engine, found = optimised(models[name], tmp_path / "out", exact=True)
+    assert engine == {"graph_optimization_level": 99, "session": optimize.EXACT}
+    assert found == optimised(models[name], tmp_path / "plain")[1]
+    engine, _ = optimised(models[name], tmp_path / "arm", exact=True, arch="arm64")
+    assert "session.x64quantprecision" not in engine["session"]
+
+
+def test_an_lstm_that_sums_exactly_has_a_zero_point_for_each_weight(tmp_path: Path) -> None:
+    """One for both is not taken by the engine where it makes weights unsigned."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    random = np.random.default_rng(3)
+    stored = {"w": random.integers(-128, 128, (1, 8, 16)), "r": random.integers(-128, 128, (1, 4, 16)), "z": np.zeros((1,))}
+    tensors = [numpy_helper.from_array(array.astype("int8"), key) for key, array in stored.items()]
+    tensors.append(numpy_helper.from_array(np.full((1,), 0.01, "float32"), "s"))
+    names = ["x", "w", "r", "", "", "", "", "", "s", "z", "s", "z"]
+    node = helper.make_node("DynamicQuantizeLSTM", names, ["y"], "lstm", domain="com.microsoft", hidden_size=4)
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["steps", 1, 8])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["steps", 1, 1, 4])
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    (tmp_path / "m").mkdir()
+    files.save(
+        helper.make_model(helper.make_graph([node], "g", [x], [y], tensors), opset_imports=opsets, ir_version=9), tmp_path / "m"
+    )
+    optimised(tmp_path / "m", tmp_path / "out", exact=True)
+    (made,) = onnx.load(tmp_path / "out" / "model.onnx").graph.node
+    assert made.input[9] != made.input[11]
+    optimised(tmp_path / "m", tmp_path / "plain")
+    (made,) = onnx.load(tmp_path / "plain" / "model.onnx").graph.node
+    assert made.input[9] == made.input[11]
 
 
 def test_no_blocked_layout_is_saved(models: dict[str, Path], tmp_path: Path) -> None:

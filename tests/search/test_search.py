@@ -13,7 +13,9 @@ import pytest
 
 import ladder_models
 from ladder_models import BAD, LAYERS, RECIPE
-from mlpack import buildjson, ladder, pipeline
+from mlpack import buildjson, ladder, pipeline, proof
+from mlpack.graphs import files
+from mlpack.measuring import machine
 from mlpack.passes.quantize import Quantize, rungs
 from mlpack.search import climbing
 from workshop import Workshop
@@ -209,6 +211,103 @@ def test_the_last_rung_is_float_where_float_is_no_candidate(tmp_path: Path) -> N
     assert one["accuracy"]["drop"] == 0
     assert all(step["pass"] != "quantize" for step in one["steps"])
     assert "float ships" in (out / "report.md").read_text()
+
+
+EMULATOR = """\
+#!/bin/sh
+# Stands for qemu: runs what has exact sums as this machine does, and nothing else.
+case "$1" in --version) echo stand-in 1; exit;; esac
+shift 2
+case "$(cat model/model.json)" in *x64quantprecision*) exec "$@";; esac
+exit 3
+"""
+WIDE = RECIPE.replace("[quantize]", "[{quantize: {reduce_range: false}}]").replace(
+    "accuracy_drop: 0.01", "accuracy_drop: 0.05, isa: proven"
+)
+NATIVE = proof._native(machine.this_machine()) is not None
+needs_vnni = pytest.mark.skipif(NATIVE, reason="what is measured here is proven here")
+
+
+def stand_in(folder: Path) -> Callable[[str], Path | None]:
+    """An emulator, by the name of a real one."""
+    path = folder / "emulator"
+    path.write_text(EMULATOR)
+    path.chmod(0o755)
+    return lambda name: path if name == "qemu-x86_64-static" else None
+
+
+@needs_vnni
+def test_full_range_weights_that_are_not_proven_get_exact_sums(tmp_path: Path) -> None:
+    """And stay full-range, as the recipe says. Without an emulator it ends over budget, and says what to change."""
+    made = ladder_models.chain(tmp_path / "project", WIDE, layers=2, bad=99)
+    record, _ = made.build(tools=stand_in(tmp_path))
+    one = of(record)
+    assert [tried["name"] for tried in one["search"]["tried"]] == ["as it is said", "exact sums"]
+    assert one["search"]["taken"] == 1
+    assert one["search"]["ended"] == "inside every budget"
+    assert one["accuracy"]["proof"]["how"] == "run"
+    configs = {step["pass"]: step["config"] for step in one["steps"]}
+    assert configs["optimize"]["exact"] is True
+    assert configs["quantize"]["reduce_range"] is False
+    assert not any("proven (isa: proven)" in reason and "not" in reason for reason in one["reasons"])
+
+    record, _ = made.build()
+    one = of(record)
+    assert one["status"] == "over_budget"
+    assert one["search"]["taken"] is None
+    assert len(one["search"]["tried"]) <= ladder.most(2)
+    assert any("leave `reduce_range: false` out" in reason and "qemu-user-static" in reason for reason in one["reasons"])
+    rows = {row.id: row.search for row in pipeline.foresee(made.recipe, made.store, (made.root,), None)}
+    assert "exact sums where its accuracy is not proven" in str(rows[INT8])
+
+
+@needs_vnni
+def test_seven_bits_need_no_exact_sums(tmp_path: Path) -> None:
+    made = ladder_models.chain(tmp_path / "project", WIDE.replace("false", "true"), layers=2, bad=99)
+    record, _ = made.build(tools=stand_in(tmp_path))
+    assert [tried["name"] for tried in of(record)["search"]["tried"]] == ["as it is said"]
+    assert of(record)["accuracy"]["proof"]["how"] == "static"
+
+
+@needs_vnni
+@pytest.mark.slow
+def test_exact_sums_and_layers_in_float_come_together(tmp_path: Path) -> None:
+    """One bad layer, and full-range weights in the others: within the bound, counted with what had to be mended."""
+    made = ladder_models.chain(tmp_path / "project", WIDE.replace("0.05", "0.01"))
+    record, _ = made.build(tools=stand_in(tmp_path))
+    one = of(record)
+    assert one["status"] == "ok"
+    assert one["search"]["tried"][-1]["options"] == {"exact": True}
+    assert [name[-1] for name in one["search"]["tried"][-1]["kept_float"]] == [str(BAD)]
+    assert len(one["search"]["tried"]) <= math.log2(LAYERS) + 5
+
+
+@needs_vnni
+def test_a_model_that_somebody_else_quantized_is_proven_too(tmp_path: Path) -> None:
+    """It has no step to vary but the last."""
+    import onnx
+
+    from mlpack.passes import PASSES
+
+    made = ladder_models.chain(
+        tmp_path / "project", WIDE.replace(", int8: [{quantize: {reduce_range: false}}]", ""), layers=2, bad=99
+    )
+    for name in ("given", "quantized"):
+        (tmp_path / name).mkdir()
+    files.save(onnx.load(made.root / "model.onnx"), tmp_path / "given")
+    PASSES["quantize"].run(tmp_path / "given", Quantize(reduce_range=False), tmp_path / "quantized")
+    onnx.save(onnx.load(tmp_path / "quantized" / files.MODEL), made.root / "model.onnx")
+    record, _ = made.build(tools=stand_in(tmp_path))
+    one = of(record, "fp32@lambda-zip-x86_64")
+    assert record["chosen"] == one["id"]
+    assert [tried["name"] for tried in one["search"]["tried"]] == ["as it is said", "exact sums"]
+    record, _ = made.build()
+    one = of(record, "fp32@lambda-zip-x86_64")
+    assert one["status"] == "over_budget"
+    assert "quantized before" in one["search"]["ended"]
+    made.edit(lambda text: text.replace(", isa: proven", ""))
+    record, _ = made.build()
+    assert of(record, "fp32@lambda-zip-x86_64")["search"] is None
 
 
 def test_options_leave_alone_what_the_recipe_says() -> None:

@@ -31,6 +31,9 @@ _LEFT_OUT = ["NchwcTransformer", "WeightBiasQuantization"]
 """Blocked layouts depend on the machine that builds. The other one puts a convolution that was kept float into integers where it
 stands between two pairs: weights of all 8 bits, which overflow without VNNI, in one scale for all channels."""
 _LEVEL_OFF, _LEVEL_ALL = 0, 99
+EXACT = {"session.x64quantprecision": "1"}
+"""The engine's own switch: where a processor would cut sums of signed weights off, it makes them unsigned, and sums exactly.
+Stored ones alone, and no ConvInteger's (measured under qemu on onnxruntime 1.31.1: tests_slow/test_overflow_kernels.py)."""
 _LOADED = {_LEVEL_OFF: "as it is loaded", _LEVEL_ALL: "optimised when loaded"}
 _INLINE_BYTES = 64 * 1024  # measured: 38 outside tensors instead of 143 make a MiniLM session in 36 ms of CPU instead of 45
 
@@ -43,6 +46,9 @@ class Optimize:
     """Keeps s8 activations for arm64 where x86-64 wants u8."""
     level: Literal["extended", "basic"] = "extended"
     """onnxruntime's own levels: `basic` folds and removes, `extended` also fuses."""
+    exact: bool = False
+    """x86_64: integer products in sums of 32 bits wherever it will run, which 8-bit weights need on processors without VNNI, and
+    ones in 7 bits do not. Costs time on those processors alone, and some milliseconds of loading."""
     examples: Path | None = None
     """Directory of recorded calls (calls.json, calls.bin) on which the result is compared with its input."""
 
@@ -55,12 +61,13 @@ def run(model_dir: Path, config: Optimize, out_dir: Path) -> None:
     original = files.outline(model_dir)
     before = Counter(node.op_type for node in original.graph.node)
     entries = {"session.qdqisint8allowed": "1"} if config.arch == "arm64" else {}
+    loaded = entries | (EXACT if config.exact and config.arch != "arm64" else {})
     tried = _trials(original, model_dir, config, entries)
     rejected: dict[str, str] = {}
     for level, loading in _ways(before, config):
         try:
-            after = _made(model_dir, entries, level, out_dir)
-            opened = check.session(out_dir, "ORT_DISABLE_ALL" if loading == _LEVEL_OFF else "ORT_ENABLE_ALL", entries)
+            after = _made(model_dir, entries, level, out_dir, exact=loaded != entries)
+            opened = check.session(out_dir, "ORT_DISABLE_ALL" if loading == _LEVEL_OFF else "ORT_ENABLE_ALL", loaded)
             gap = tried.gap(partial(check.run, opened)) if tried.feeds or level != "none" else 0.0
             del opened
         except PassError as error:
@@ -73,7 +80,7 @@ def run(model_dir: Path, config: Optimize, out_dir: Path) -> None:
     else:
         reasons = "\n".join(f"  {way}: {reason}" for way, reason in rejected.items())
         raise PassError(f"optimize: the engine takes no form of the graph:\n{reasons}")
-    (out_dir / ENGINE).write_bytes(canonical_json({"graph_optimization_level": loading, "session": entries}))
+    (out_dir / ENGINE).write_bytes(canonical_json({"graph_optimization_level": loading, "session": loaded}))
     notes: dict[str, Any] = {"nodes_before": before.total(), "nodes": after.total(), "difference": float(f"{gap:.1e}"),
              "graph_optimization_level": loading, **tried.notes(original),
              **({"rejected": rejected} if rejected else {})}  # fmt: skip
@@ -103,6 +110,8 @@ def _trials(original: onnx.ModelProto, model_dir: Path, config: Optimize, entrie
 
 def _ways(operators: Counter[str], config: Optimize) -> tuple[tuple[str, int], ...]:
     """Levels ahead and at loading that are tried, most first. The last is the graph as it is."""
+    if config.exact and config.arch != "arm64":  # what is done for a processor without VNNI is done when the graph is loaded there
+        return tuple((level, _LEVEL_ALL) for level in (config.level, "basic", "none"))
     # A float graph with convolutions needs the blocked layout of the machine it runs on, which only loading can give it.
     if operators["Conv"] and not _is_quantized(operators):
         return (("basic", _LEVEL_ALL), ("basic", _LEVEL_OFF), ("none", _LEVEL_OFF))
@@ -110,12 +119,25 @@ def _ways(operators: Counter[str], config: Optimize) -> tuple[tuple[str, int], .
     return (*first, ("basic", _LEVEL_OFF), ("none", _LEVEL_OFF))
 
 
-def _made(model_dir: Path, entries: dict[str, str], level: str, out_dir: Path) -> Counter[str]:
+def _made(model_dir: Path, entries: dict[str, str], level: str, out_dir: Path, *, exact: bool) -> Counter[str]:
     """Writes the graph optimised to that level, and counts its operators."""
     with temporary.directory("optimize", out_dir) as scratch:
         model = files.outline(model_dir) if level == "none" else _optimised(model_dir, entries, scratch, basic=level == "basic")
+        if exact:
+            _apart(model)
         files.save(model, out_dir, _INLINE_BYTES)
     return Counter(node.op_type for node in model.graph.node)
+
+
+def _apart(model: onnx.ModelProto) -> None:
+    """Gives each weight of an LSTM a zero point of its own: with one for both, onnxruntime 1.31.1 does not load the graph where it
+    makes weights unsigned."""
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    for number, node in enumerate(files.nodes(model.graph)):
+        if node.op_type == "DynamicQuantizeLSTM" and len(node.input) > 11 and node.input[9] == node.input[11] in stored:
+            copied = model.graph.initializer.add()
+            copied.CopyFrom(stored[node.input[9]])
+            copied.name = node.input[11] = f"{copied.name}/again{number}"
 
 
 def _optimised(model_dir: Path, entries: dict[str, str], scratch: Path, *, basic: bool) -> onnx.ModelProto:

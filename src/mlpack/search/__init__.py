@@ -25,11 +25,14 @@ __all__ = ["Means", "Search", "climbs", "foreseen", "remembering"]
 
 def climbs(candidate: Candidate, plan: Plan) -> bool:
     """Whether this candidate's ladder is climbed: not where it has no one step to vary, where the recipe switches the search off or
-    says which nodes stay float, or where its target is not measured here."""
+    says which nodes stay float, or where its target is not measured here. One without such a step (a model that is quantized
+    already) has a single rung, which proves its accuracy where the recipe asks for that."""
     steps = [step for step in candidate.steps if step.name == rungs.STEP]
-    if candidate.skipped is not None or len(steps) != 1 or plan.recipe.search.minutes is None:
+    if candidate.skipped is not None or plan.recipe.search.minutes is None or TARGETS[candidate.target.kind].device != "cpu":
         return False
-    return not getattr(steps[0].config, rungs.NODES) and TARGETS[candidate.target.kind].device == "cpu"
+    if not steps:
+        return plan.recipe.budgets.isa is not None and candidate.target.arch == "x86_64"
+    return len(steps) == 1 and not getattr(steps[0].config, rungs.NODES)
 
 
 def foreseen(candidate: Candidate, plan: Plan) -> str | None:
@@ -37,10 +40,15 @@ def foreseen(candidate: Candidate, plan: Plan) -> str | None:
     if not climbs(candidate, plan):
         return None
     recipe = plan.recipe
-    step = next(step for step in candidate.steps if step.name == rungs.STEP)
+    step = next((step for step in candidate.steps if step.name == rungs.STEP), None)
+    if step is None:
+        return None
     options = [option.name for option in rungs.offered(step.config, None)]
     drop = "more than accuracy_drop" if recipe.budgets.accuracy_drop is not None else "much"
     slow = " or is slower than its float" if recipe.prefer in ("cost", "latency") else ""
+    options += (
+        ["exact sums where its accuracy is not proven (isa)"] if recipe.budgets.isa and candidate.target.arch == "x86_64" else []
+    )
     last = ["16-bit float" if form is Form.FP16 else "float" for form in tops(plan, candidate.target)]
     ways = ["layers back to float by the damage that each does (bisection)", *options, *last]
     minutes = f"{recipe.search.minutes:g}"
@@ -64,12 +72,20 @@ class Search:
 
     def climb(self, result: Result, package: Package, floats: tuple[Result, Package], bench: Bench) -> tuple[Result, Package]:
         """One that `climbs`, in the form that ships, with its trail. `floats`: the target's baseline, measured or not."""
+        if not any(step.name == rungs.STEP for step in result.candidate.steps) and self._is_proven(result, package, bench):
+            return result, package
         climbing = Climbing(self._means, result, package, floats, bench)
         found = climbing.run(self._time_left, self._spend)
         trail = climbing.trail(found)
         if found is None or found.package is None:
             return replace(result, trail=trail), package
         return replace(found.result, trail=trail), found.package
+
+    def _is_proven(self, result: Result, package: Package, bench: Bench) -> bool:
+        if bench.prover is None:
+            return True
+        id_ = result.candidate.id
+        return bench.prover.here({id_: package}, bench.evaluation(self._means.evaluation))[id_].how is not None
 
     @property
     def _seconds(self) -> float:

@@ -51,6 +51,10 @@ class Made:
     package: Package | None
     outcome: Outcome
     tried: Tried
+    unproven: bool = False
+    """Whether a proof of its accuracy is asked for and missing."""
+    at_risk: bool = False
+    """Whether it has products that need more than a look at the graph to be proven, where that is asked for."""
 
 
 def tops(plan: Plan, target: Target) -> tuple[Form, ...]:
@@ -73,6 +77,7 @@ class Climbing:
 
     def __init__(self, means: Means, result: Result, package: Package, floats: tuple[Result, Package], bench: Bench) -> None:
         self._means, self._bottom, self._package = means, result, package
+        self._quantizes = any(step.name == rungs.STEP for step in result.candidate.steps)
         self._float, self._float_package = floats
         self._judge = Judge(
             recipe=means.plan.recipe,
@@ -81,21 +86,27 @@ class Climbing:
             float_=self._float,
             float_package=self._float_package,
             outputs=means.outputs,
+            prefers=self._quantizes,
         )
         self._tried: list[tuple[Rung, Made]] = []
         self._ranking: tuple[damage.Row, ...] = ()
         self._options: dict[str, rungs.Option] = {}
         self._order: tuple[str, ...] = ()
         self._ended = ""
+        last = next((step.config for step in result.candidate.steps if step.name == rungs.EXACT_STEP), None)
+        self._exact, self._mendable = False, result.candidate.target.arch == "x86_64" and getattr(last, rungs.EXACT, True) is False
 
     def run(self, time_left: Callable[[], bool], spend: Callable[[float], None]) -> Made | None:
         """The form that ships; None where no rung is inside (then it is the bottom, whatever becomes of it)."""
-        first = self._evaluate(Rung(), spend)
+        first = self._proven(Rung(), spend)
         if first.outcome.fits:
-            self._ended = "inside every budget as it is"
+            self._ended = "inside every budget" + ("" if self._exact else " as it is")
             return first
         if first.outcome.drop is None:
             self._ended = "it could not be judged"
+            return None
+        if not self._quantizes:
+            self._ended = "it was quantized before, so that nothing else of it can be varied: build from the float model"
             return None
         if first.outcome.accurate and first.tried.ratio is not None and first.tried.ratio < _QUICKER:
             self._ended = "it is accurate, and quicker than its float already: layers back in float would not make it quicker"
@@ -110,7 +121,7 @@ class Climbing:
                     minutes = f"{self._means.plan.recipe.search.minutes:g}"
                     self._ended = f"the search's {minutes} minutes were over before rung {len(self._tried) + 1} (search.minutes)"
                     return self._best()
-                rung = climb.send(self._evaluate(rung, spend).outcome)
+                rung = climb.send(self._proven(rung, spend).outcome)
         except StopIteration as end:
             taken: Rung | None = end.value
         if taken is not None and taken.form is Form.FLOAT:
@@ -118,6 +129,19 @@ class Climbing:
         found = next((form for rung, form in self._tried if rung == taken and form.outcome.fits), None)
         self._ended = "inside every budget" if found else "no rung is inside every budget"
         return found
+
+    def _proven(self, rung: Rung, spend: Callable[[float], None]) -> Made:
+        """The rung, and where its accuracy has to be proven and is not, the same with sums that no processor cuts off, where that
+        proves it: what is asked for from then on has them too, because little of this candidate is proven without."""
+        made = self._evaluate(rung, spend)
+        if not (made.unproven and self._mendable and rung.form is Form.INT8):
+            return made
+        self._exact, self._mendable = True, False
+        again = self._evaluate(rung, spend)
+        if again.outcome.drop is not None and not again.unproven:
+            return again
+        self._exact = False
+        return made
 
     def trail(self, found: Made | None) -> Trail:
         """What is kept of it."""
@@ -167,6 +191,7 @@ class Climbing:
             options=tuple(self._options),
             tops=tuple(form for form in tops(self._means.plan, target) if form is not Form.FLOAT or not self._float.over_limit),
             first_fit=prefer == "accuracy",
+            asked=len(self._tried) + (self._mendable and self._tried[0][1].at_risk),
         )
 
     def _ranked(self) -> tuple[tuple[damage.Row, ...], float]:
@@ -211,17 +236,19 @@ class Climbing:
             return replace(bottom, steps=tuple(half if step.name == rungs.STEP else step for step in bottom.steps)), {}
         changed = {self._options[name].field: self._options[name].value for name in rung.options}
         given = changed | ({rungs.NODES: self._order[: rung.kept]} if rung.kept else {})
+        exact = {rungs.EXACT: True} if self._exact else {}
+        more = {rungs.STEP: given, rungs.EXACT_STEP: exact}
         steps = tuple(
-            replace(step, config=replace(step.config, **given)) if step.name == rungs.STEP else step for step in bottom.steps
+            replace(step, config=replace(step.config, **more[step.name])) if more.get(step.name) else step for step in bottom.steps
         )
-        return replace(bottom, steps=steps), changed
+        return replace(bottom, steps=steps), changed | exact
 
     def _evaluate(self, rung: Rung, spend: Callable[[float], None]) -> Made:
         began = time.monotonic()
         interrupts.check()
         candidate, changed = self._candidate(rung)
         result, package = self._made(rung, candidate)
-        judged = self._judge.judged(result, package, searched=rung != Rung())
+        judged = self._judge.judged(result, package, searched=rung != Rung() or self._exact)
         seconds = self._seconds(candidate, package, time.monotonic() - began)
         spend(seconds)
         accuracy, outcome, why = judged.accuracy, judged.outcome, judged.why
@@ -236,14 +263,14 @@ class Climbing:
             size_bytes=result.artifact.size_bytes if result.artifact else None,
             **{name: getattr(accuracy, name) for name in ("metric", "value", "drop", "ci_low", "ci_high") if accuracy},
         )
-        form = Made(result=result, package=package, outcome=outcome, tried=tried)
+        form = Made(result=result, package=package, outcome=outcome, tried=tried, unproven=judged.unproven, at_risk=judged.at_risk)
         self._tried.append((rung, form))
         self._means.observe(f"{candidate.id}: rung {len(self._tried)}, {tried.name}: {short(why)}")
         return form
 
     def _made(self, rung: Rung, candidate: Candidate) -> tuple[Result, Package | None]:
         """The form's model and package, or why there is none."""
-        if rung == Rung():
+        if rung == Rung() and not self._exact:
             return self._bottom, self._package
         means = self._means
         model: Model | None = None
@@ -268,6 +295,7 @@ class Climbing:
             "version": _VERSION,
             "package": str(package.content) if package else None,
             "step": transform.plain(step) if step else None,
+            **({rungs.EXACT: True} if self._exact else {}),
             "model": str(self._bottom.model.tree) if self._bottom.model else None,
             "float": str(self._float_package.content),
             "data": str(self._means.evaluation.tree),
@@ -287,4 +315,5 @@ class Climbing:
         if rung.form is not Form.INT8:
             return "16-bit float" if rung.form is Form.FP16 else "float"
         kept = [f"{rung.kept} of {words.count(len(self._nodes()), 'layer')} float"] if rung.kept else []
-        return ", ".join((*kept, *rung.options)) or "as it is said"
+        exact = ["exact sums"] if self._exact else []
+        return ", ".join((*kept, *rung.options, *exact)) or "as it is said"

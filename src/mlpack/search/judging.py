@@ -33,6 +33,10 @@ class Judged:
     why: str
     accuracy: Accuracy | None = None
     ratio: float | None = None
+    unproven: bool = False
+    """Whether the recipe asks for a proof that this form has not got."""
+    at_risk: bool = False
+    """Whether its graph alone does not prove it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +50,8 @@ class Judge:
     float_: Result
     float_package: Package
     outputs: Path
+    prefers: bool = True
+    """Whether a form has to be better than the float by what the recipe prefers: not one that is the float, proven."""
 
     def judged(self, result: Result, package: Package | None, *, searched: bool = True) -> Judged:
         """A form that was made, or was not: `result` says why. `searched`: it is not the one that the recipe says."""
@@ -58,8 +64,12 @@ class Judge:
             return Judged(outcome=Outcome(accurate=False, lean=False), why=short(str(found)))
         known, accuracy = replace(result, measurement=found), found.accuracy
         drop = accuracy.drop if accuracy else None
+        proof = accuracy.proof if accuracy else None
+        unproven = self.recipe.budgets.isa is not None and (proof is None or proof.how is None)
+        at_risk = proof is not None and bool(proof.risks)
         if wrong := self._inaccurate(known):
-            return Judged(outcome=Outcome(accurate=False, lean=False, drop=drop), why=wrong[0], accuracy=accuracy)
+            lost = Outcome(accurate=False, lean=False, drop=drop)
+            return Judged(outcome=lost, why=wrong[0], accuracy=accuracy, unproven=unproven, at_risk=at_risk)
         heavy, ratio = self._large(known, package), None
         if not heavy:
             heavy, ratio = self._slow(known, package, searched=searched)
@@ -85,14 +95,14 @@ class Judge:
         limits = _without(self.recipe.budgets, *_TIMES, *_LATER)
         large = [check.text for check in budgets.checks(known, limits, None, itself=False)[0]]
         ours, theirs = package.artifact.size_bytes, self.float_package.artifact.size_bytes
-        if not large and self.recipe.prefer == "size" and ours > theirs:
+        if not large and self.prefers and self.recipe.prefer == "size" and ours > theirs:
             large.append(f"larger than its float: {' against '.join(words.apart(ours, theirs, words.size))}")
         return large
 
     def _slow(self, known: Result, package: Package, *, searched: bool) -> tuple[list[str], float | None]:
         """What a short timing in turns with the float finds too slow, and the ratio. Nothing is timed where nobody asks."""
         id_, base, given = known.candidate.id, self.float_.candidate.id, self.recipe.budgets
-        preferred = self.recipe.prefer in ("cost", "latency")
+        preferred = self.prefers and self.recipe.prefer in ("cost", "latency")
         if not preferred and all(getattr(given, name) is None for name in _TIMES):
             return [], None
         if package.content == self.float_package.content:

@@ -17,6 +17,9 @@ NODES = "keep_float"
 """The field that names nodes to keep float."""
 ONE_SCALE = "one_scale"
 """The notes' key for nodes whose weights have one scale for all channels, for speed."""
+EXACT_STEP, EXACT = "optimize", "exact"
+"""The step and its field by which integer products are summed exactly on every processor: what a form lacks whose accuracy is not
+proven. Weights in 7 bits are no option: where the recipe leaves `reduce_range` open, they have no more on x86-64."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
