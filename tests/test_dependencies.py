@@ -100,9 +100,8 @@ def test_what_builds_the_distribution_is_whole() -> None:
     while left:
         name = left.pop()
         needed.add(name)
-        for each in map(Requirement, importlib.metadata.requires(name) or ()):
-            if each.name not in needed and (each.marker is None or each.marker.evaluate({"extra": ""})):
-                left.append(each.name)
+        wanted = [Requirement(each) for each in importlib.metadata.requires(name) or ()]
+        left += {each.name for each in wanted if each.marker is None or each.marker.evaluate({"extra": ""})} - needed
     assert needed == set(tool().BACKEND)
     assert needed <= {pin.partition("==")[0] for pin in blocks(LOCKS[0])}
 
