@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from importlib import util
@@ -76,3 +77,12 @@ def test_the_command_ends_with_a_code(words: list[str], code: int) -> None:
     done = subprocess.run([sys.executable, ROOT / "tools/release.py", *words], capture_output=True, text=True, check=False)
     assert done.returncode == code
     assert "Traceback" not in done.stderr
+
+
+def test_the_changelog_speaks_of_this_version() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    headings = re.findall(r"^## .*$", text, re.MULTILINE)
+    form = re.compile(r"## \[(Unreleased|\d+\.\d+\.\d+)\]( - (\d{4}-\d\d-\d\d|not yet))?")
+    assert [each for each in headings if not form.fullmatch(each)] == []
+    assert any(each.startswith(f"## [{mlpack.__version__}]") for each in headings)
+    assert not re.search(r"^### (Changed|Fixed|Removed|Deprecated)$", text.split("## [0.1.0]")[1], re.MULTILINE)
