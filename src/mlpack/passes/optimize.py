@@ -3,7 +3,8 @@
 Promises: the saved graph loads with optimisation off (`engine.json` says so) and agrees with its input, on the recipe's own calls
 and on invented ones as far as it takes those; what differs or fails is done less of, and said in the notes. Only rewrites that do
 not depend on the machine that builds are kept: blocked convolution layouts are not, so a float graph with convolutions is
-still optimised when it is loaded, which `engine.json` says too. Twice gives the same bytes.
+still optimised when it is loaded, which `engine.json` says too. What nodes hand to each other has short names; nodes, weights,
+inputs and outputs keep theirs. Twice gives the same bytes.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from mlpack import temporary
 from mlpack.digest import canonical_json
 from mlpack.errors import PassError
-from mlpack.graphs import check, files, trials
+from mlpack.graphs import brief, check, files, trials
 
 if TYPE_CHECKING:
     import onnx
@@ -125,6 +126,8 @@ def _made(model_dir: Path, entries: dict[str, str], level: str, out_dir: Path, *
         model = files.outline(model_dir) if level == "none" else _optimised(model_dir, entries, scratch, basic=level == "basic")
         if exact:
             _apart(model)
+        if level != "none":
+            brief.shorten(model)
         files.save(model, out_dir, _INLINE_BYTES)
     return Counter(node.op_type for node in model.graph.node)
 
