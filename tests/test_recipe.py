@@ -64,6 +64,18 @@ targets: {lambda-zip: }
 """
 
 
+@pytest.mark.parametrize("links", [{"a.npz": "a.npz"}, {"a.npz": "b.npz", "b.npz": "a.npz"}, {"a.npz": "far/x", "far": "far"}])
+def test_data_behind_links_in_a_circle_are_not_there(folder: Path, links: dict[str, str]) -> None:
+    for name, to in links.items():
+        (folder / name).symlink_to(to)
+    (folder / "recipe.yaml").write_text(SMALL.replace("{evaluation: eval.npz}", "{evaluation: a.npz, calibration: calib.npz}"))
+    with pytest.raises(RecipeError) as told:
+        recipe.load(folder / "recipe.yaml")
+    assert [problem.partition(": ")[2] for problem in told.value.problems] == [
+        f"data.evaluation: {folder / 'a.npz'} does not exist"
+    ]
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A directory with every file that the recipes here name; their contents do not matter to reading one."""

@@ -53,7 +53,9 @@ def is_reference(text: str) -> bool:
 
 
 def suggestion(word: str, known: tuple[str, ...]) -> str:
-    """`; did you mean 'x'?` when a known name is close, otherwise nothing."""
+    """`; did you mean 'x'?` when a known name is close and the word is not one itself, otherwise nothing."""
+    if word in known:  # such as a link that leads nowhere
+        return ""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""
 

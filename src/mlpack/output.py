@@ -30,11 +30,15 @@ def check(out: Path) -> None:
     """RecipeError when `out` holds something that is not a build's, which would be lost, or cannot be written to."""
     try:
         _check(out)
-    except (OSError, RuntimeError) as error:  # too long a name, a folder that may not be looked into; links in a circle
-        raise RecipeError(f"--out {out}: cannot be used ({getattr(error, 'strerror', error)}): name another") from None
+    except OSError as error:  # too long a name, a folder that may not be looked into, links in a circle
+        raise RecipeError(f"--out {out}: cannot be used ({error.strerror}): name another") from None
 
 
 def _check(out: Path) -> None:
+    try:
+        out.stat()  # `exists` hides links in a circle, and `resolve` as well from Python 3.13 on
+    except (FileNotFoundError, NotADirectoryError):
+        pass
     if out.is_dir() and any(out.iterdir()) and not (out / BUILD).is_file():
         raise RecipeError(f"--out {out}: the directory holds files and no {BUILD}, so it is not a build's: name another")
     if out.exists() and not out.is_dir():

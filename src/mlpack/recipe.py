@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -275,7 +276,8 @@ class _Reader:
             self._say(place, "texts need a tokenizer: say serve.tokenizer (a huggingface source brings its own)")
 
     def _same(self, one: str, other: str) -> bool:
-        return one == other or (self._root / one).resolve() == (self._root / other).resolve()
+        # Not `resolve`: before Python 3.13 it raises where links lead in a circle. That is said as a file that is not there.
+        return one == other or os.path.realpath(self._root / one) == os.path.realpath(self._root / other)
 
     def _check_metric(self, keys: dict[str, Any]) -> None:
         metric = keys.get("metric")

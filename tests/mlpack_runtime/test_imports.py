@@ -76,9 +76,10 @@ sys.stderr.write(repr(sorted(sys.modules)))
 
 
 def loaded(root: Path, code: str, *arguments: str) -> set[str]:
-    run = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", code + SHOW, str(root), *arguments], capture_output=True, text=True, check=False
-    )
+    # From a file, as a package starts: from Python 3.13 on `-c` loads modules of its own.
+    program = root.parent / "program.py"
+    program.write_text(code + SHOW)
+    run = subprocess.run([sys.executable, "-I", "-S", program, str(root), *arguments], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     return set(json.loads(run.stderr.replace("'", '"')))
 
