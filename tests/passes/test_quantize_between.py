@@ -96,6 +96,29 @@ MIDDLES: dict[str, Callable[[], tuple[Nodes, list[onnx.TensorProto]]]] = {
             constant("axes", np.array([1])),
         ],
     ),
+    "depthwise": lambda: (
+        [
+            node("Sigmoid", ["a"], ["s"], "sigmoid"),
+            node("Mul", ["a", "s"], ["g"], "gate"),
+            node("Conv", ["g", "d", "bias"], ["b"], "depthwise", group=32, pads=[1] * 4),
+            node("HardSigmoid", ["b"], ["h"], "hard", alpha=1 / 6),
+            node("Mul", ["b", "h"], ["m"], "swish"),
+        ],
+        [weights(8)("d", 32, 1, 3, 3)],
+    ),
+    "grouped": lambda: (
+        [node("Conv", ["a", "d"], ["b"], "groups", group=4), node("Relu", ["b"], ["m"], "relu")],
+        [weights(8)("d", 32, 8, 1, 1)],
+    ),
+    "normalised": lambda: (
+        [
+            node("Relu", ["a"], ["r"], "relu"),
+            node("MaxPool", ["r"], ["p"], "pool", kernel_shape=[3, 3], pads=[1] * 4),
+            node("BatchNormalization", ["p", "bias", "off", "off", "var"], ["n"], "norm"),
+            node("Relu", ["n"], ["m"], "relu2"),
+        ],
+        [weights(8)("off", 32), constant("var", np.linspace(0.01, 4, 32, dtype="f4"))],
+    ),
     "limits": lambda: (
         [
             node("Clip", ["a", "low", "high"], ["c"], "limit"),
@@ -160,7 +183,7 @@ def test_ranges_around_zero_keep_the_numbers(middle: str, tmp_path: Path) -> Non
 
 
 FLOAT: dict[str, tuple[Callable[[], tuple[Nodes, list[onnx.TensorProto]]], str]] = {
-    "Softmax": (lambda: ([node("Softmax", ["a"], ["m"], "left", axis=1)], []), "takes as long"),
+    "Softmax": (lambda: ([node("Softmax", ["a"], ["m"], "left", axis=-1)], []), "takes as long"),
     "Tanh": (lambda: ([node("Tanh", ["a"], ["m"], "left")], []), "has no Tanh"),
     "Resize": (
         lambda: (
@@ -191,6 +214,24 @@ def test_limits_that_leave_out_zero_stay(tmp_path: Path) -> None:
     middle = [node("Clip", ["a", "low", "high"], ["m"], "limit")]
     found, _ = quantized(chain(middle, [scalar("low", 0.1), scalar("high", 0.5)]), tmp_path / "m")
     assert found["Clip"] == 1
+
+
+def test_groups_that_end_in_float_stay_float(tmp_path: Path) -> None:
+    """Depthwise right behind the input, and last: not between two kernels in 8 bits."""
+    f = weights(8)
+    middle = [node("Conv", ["e", "d"], ["m"], "inner", group=32, pads=[1] * 4)]
+    made = chain(middle, [f("d", 32, 1, 3, 3)], node("Conv", ["z", "d"], ["y"], "last_one", group=32))
+    made.graph.node.insert(1, node("Softmax", ["a"], ["e"], "soft", axis=1))
+    _, notes = quantized(made, tmp_path / "m")
+    assert set(notes["nodes"]) == {"first", "last"}
+    assert all("groups" in notes["kept"][name] or "tiny" in notes["kept"][name] for name in ("inner", "last_one"))
+
+
+@pytest.mark.parametrize(("config", "kept"), [({"keep_float": ("norm",)}, True), ({"per_channel": False}, True), ({}, False)])
+def test_a_normalisation_stays_one_where_it_is_not_exact(config: dict[str, Any], kept: bool, tmp_path: Path) -> None:
+    found, notes = quantized(chain(*MIDDLES["normalised"]()), tmp_path / "m", **config)
+    assert found["BatchNormalization"] == kept
+    assert ("norm" in notes["nodes"]) is not kept
 
 
 @pytest.mark.parametrize("kind", ["Sigmoid", "HardSigmoid"])

@@ -32,7 +32,7 @@ HOW: dict[str, dict[str, str]] = {
     "shared": {"c0": "static", "c1": "static", "c2": "static", "gemm": "static", "matmul": "dynamic"},
     "biases": {"dead": "static", "factors": "static", "matrix": "dynamic", "computed": "dynamic"},
     "names": {"Conv_0": "static", "x_quantize": "static", "model_1/block/very/long;" * 12: "static", "ünïcode": "static"},
-    "depthwise": {"first": "static", "depthwise": "groups of channels", "point": "static", "up": "weights", "one": "static"},
+    "depthwise": {"first": "static", "depthwise": "static", "point": "static", "up": "weights", "one": "static"},
     "tables": {"words": "weights", "again": "weights", "columns": "weights", "product": "dynamic", "second": "dynamic"},
     "loop": {"inner": "dynamic", "scanned": "dynamic"},
     "twice": {"first": "static", "second": "static"},

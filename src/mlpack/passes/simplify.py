@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mlpack import temporary
 from mlpack.errors import PassError
-from mlpack.graphs import check, files, quiet, trials, weights
+from mlpack.graphs import check, files, kernels, quiet, trials, weights
 
 if TYPE_CHECKING:
     import onnx
@@ -88,6 +88,7 @@ def _simplified(model_dir: Path, fuse: str, out_dir: Path) -> Counter[str]:
             model = _fuse(model, attention=fuse == "all")
         _start_from_nothing(model)
         model = _pooled(_folded(model, scratch))
+        kernels.restate(model)
         files.save(model, out_dir)
     return Counter(node.op_type for node in model.graph.node)
 

@@ -18,9 +18,23 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mlpack import temporary
 from mlpack.errors import PassError
-from mlpack.graphs import check, files, trials, versions
+from mlpack.graphs import check, files, kernels, trials, versions
 from mlpack.graphs.spill import Spill
-from mlpack.passes.quantize import alike, choose, correct, cuts, dynamic, held, observed, pairs, ranges, smooth, stored, widen
+from mlpack.passes.quantize import (
+    alike,
+    choose,
+    correct,
+    cuts,
+    dynamic,
+    held,
+    inner,
+    observed,
+    pairs,
+    ranges,
+    smooth,
+    stored,
+    widen,
+)
 from mlpack.passes.quantize.choose import DYNAMIC, STATIC, WEIGHTS, Chosen
 from mlpack.passes.quantize.held import Attempt
 from mlpack.passes.quantize.rungs import ONE_SCALE
@@ -149,8 +163,15 @@ def _begun(model_dir: Path, config: Quantize, spilled: Spill | None) -> tuple[on
     model = files.outline(model_dir)
     widen.widen(model, spilled)
     choose.name_nodes(model)
+    kernels.spread_softmax(model)
     method = config.method if config.method != "auto" else _suited(model)
-    return model, method, choose.choose(model, method, config.keep_float, embeddings=config.embeddings)
+    choice = partial(choose.choose, model, method, config.keep_float, embeddings=config.embeddings)
+    chosen = choice()
+    if chosen.by(STATIC) and config.per_channel is not False:
+        names = inner.normalisations(model, chosen, config.keep_float)
+        inner.as_convolutions(model, names)
+        chosen = choice() if names else chosen
+    return model, method, inner.convolutions(model, chosen)
 
 
 _NO_DATA = "its ranges need calibration data, and there is none: neither in the recipe nor held out of the evaluation data"

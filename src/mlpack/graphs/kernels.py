@@ -1,0 +1,204 @@
+"""What the processor's engine has slow kernels for, or several, said by those that it is quick at.
+
+Promises: the graph computes what it did, to the rounding of float32; only what is read once is taken together; nothing is changed
+that is not named here. In place.
+"""
+
+from __future__ import annotations
+
+from math import isclose, prod
+from typing import TYPE_CHECKING, Any
+
+from mlpack.graphs import files, versions, weights
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import onnx
+
+_FLOAT = 1  # TensorProto.FLOAT
+_BATCHED = 4
+"""From so many axes on, a Softmax along another than the last takes 3.7 times as long as its parts:
+measured for (1, 16, 4, 2100)."""
+
+
+def restate(model: onnx.ModelProto) -> None:
+    """A Sum of two becomes an Add; `clip(x + 3, 0, 6) / 6` a HardSigmoid; a factor and an offset by channel behind a normalisation
+    part of it."""
+    graph = model.graph
+    for node in graph.node:
+        if node.op_type == "Sum" and not node.domain and len(node.input) == 2:
+            node.op_type = "Add"
+    found = _Graph(graph)
+    ranks = ranks_of(model) if any(node.op_type == "BatchNormalization" for node in graph.node) else {}
+    for node in list(graph.node):
+        if node.op_type == "Clip" and not node.domain:
+            _hard_sigmoid(found, node)
+        if node.op_type == "BatchNormalization" and len(node.output) == 1:
+            while _take(found, node, ranks):
+                pass
+    found.finish()
+
+
+def spread_softmax(model: onnx.ModelProto) -> None:
+    """A Softmax along another axis than the last becomes its parts, where there are axes enough for that to be quicker."""
+    import numpy as np
+    from onnx import helper, numpy_helper
+
+    graph = model.graph
+    wanted = [node for node in graph.node if node.op_type == "Softmax" and not node.domain and _axis(node) != -1]
+    if not wanted or (version := versions.of(model)) < 13:
+        return
+    ranks = ranks_of(model)
+    taken = {name for node in graph.node for name in (*node.output, node.name)} | {tensor.name for tensor in graph.initializer}
+    for node in wanted:
+        rank, source = ranks.get(node.input[0], 0), node.input[0]
+        axis = _axis(node) % rank if rank else 0
+        names = [f"{node.name}/{part}" for part in ("axis", "most", "below", "powers", "total")]
+        if rank < _BATCHED or axis == rank - 1 or not taken.isdisjoint(names):
+            continue
+        axes, most, below, powers, total = names
+        graph.initializer.append(numpy_helper.from_array(np.array([axis], np.int64), axes))
+        highest = helper.make_node("ReduceMax", [source, axes] if version >= 18 else [source], [most], name=most)
+        if version < 18:
+            highest.attribute.append(helper.make_attribute("axes", [axis]))
+        made = [
+            highest, helper.make_node("Sub", [source, most], [below], name=below),
+            helper.make_node("Exp", [below], [powers], name=powers),
+            helper.make_node("ReduceSum", [powers, axes], [total], name=total),
+            helper.make_node("Div", [powers, total], list(node.output), name=node.name),
+        ]  # fmt: skip
+        place = list(graph.node).index(node)
+        del graph.node[place]
+        for number, each in enumerate(made):
+            graph.node.insert(place + number, each)
+
+
+def ranks_of(model: onnx.ModelProto) -> dict[str, int]:
+    """How many axes tensors have, as far as ONNX's inference finds it."""
+    import onnx
+
+    found = onnx.shape_inference.infer_shapes(model).graph
+    values = [*found.value_info, *found.input, *found.output]
+    return {value.name: len(value.type.tensor_type.shape.dim) for value in values if value.type.tensor_type.HasField("shape")}
+
+
+def _axis(node: onnx.NodeProto) -> int:
+    return next((attribute.i for attribute in node.attribute if attribute.name == "axis"), -1)
+
+
+class _Graph:
+    """A graph while nodes of it are taken together."""
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        self.graph = graph
+        self.stored = {tensor.name: tensor for tensor in graph.initializer}
+        self.made = {name: node for node in graph.node for name in node.output if name}
+        self.ends = {value.name for value in graph.output}
+        self.readers: dict[str, list[onnx.NodeProto]] = {}
+        for node in graph.node:
+            for name in node.input:
+                self.readers.setdefault(name, []).append(node)
+            for nested in files.subgraphs(node):
+                self.ends.update(name for inner in files.nodes(nested) for name in inner.input)
+                self.ends.update(value.name for value in nested.output)
+
+    def reader(self, node: onnx.NodeProto) -> onnx.NodeProto | None:
+        """The one node that reads the result, where nothing else does."""
+        name = node.output[0]
+        found = self.readers.get(name, [])
+        return found[0] if len(found) == 1 and name not in self.ends and list(found[0].input).count(name) == 1 else None
+
+    def with_constant(self, node: onnx.NodeProto | None, kinds: tuple[str, ...]) -> tuple[str, Any] | None:
+        """The tensor and the constant that a node of these operators takes, in either order; a Div has it second."""
+        if node is None or node.op_type not in kinds or node.domain or len(node.input) != 2:
+            return None
+        for tensor, constant in (node.input, reversed(node.input)):
+            kept = self.stored.get(constant)
+            if kept is not None and kept.data_type == _FLOAT and tensor not in self.stored:
+                return (tensor, weights.array(kept)) if node.op_type != "Div" or constant == node.input[1] else None
+        return None
+
+    def value(self, name: str) -> float | None:
+        """The one value of a stored tensor."""
+        kept = self.stored.get(name)
+        return float(weights.array(kept).reshape(())) if kept is not None and prod(kept.dims) == 1 else None
+
+    def keep(self, name: str, values: Any) -> str:
+        """Stores a tensor under a name that nothing has."""
+        from onnx import numpy_helper
+
+        while name in self.stored or name in self.made:
+            name += "_"
+        self.stored[name] = numpy_helper.from_array(values, name)
+        self.graph.initializer.append(self.stored[name])
+        return name
+
+    def drop(self, node: onnx.NodeProto, result: onnx.NodeProto) -> None:
+        """Takes a node out; another one gives what it gave."""
+        result.output[0] = node.output[0]
+        self.made[node.output[0]] = result
+        node.op_type = ""
+
+    def finish(self) -> None:
+        """Takes out what was dropped."""
+        kept = [type(node).FromString(node.SerializeToString()) for node in self.graph.node if node.op_type]
+        if len(kept) < len(self.graph.node):
+            del self.graph.node[:]
+            self.graph.node.extend(kept)
+
+
+def _hard_sigmoid(found: _Graph, clip: onnx.NodeProto) -> None:
+    """`clip(x + offset, 0, most)`, divided by `most` at once or behind a product: a HardSigmoid in the clip's place."""
+    from onnx import helper
+
+    named = [*clip.input[1:], "", ""][:2]
+    low, most = (found.value(name) for name in named)
+    shift = found.made.get(clip.input[0])
+    moved = found.with_constant(shift, ("Add",))
+    if low != 0 or most is None or most <= 0 or shift is None or moved is None or found.reader(shift) is None:
+        return
+    source, offset = moved
+    after = found.reader(clip)
+    product = after if after is not None and after.op_type == "Mul" and not _divides(found, after, most) else None
+    divides = after if product is None else found.reader(product)
+    if divides is None or not _divides(found, divides, most) or offset.size != 1 or offset.ndim > 1:
+        return
+    clip.CopyFrom(
+        helper.make_node(
+            "HardSigmoid", [source], list(clip.output), name=clip.name, alpha=1 / most, beta=float(offset.reshape(())) / most
+        )
+    )
+    found.drop(divides, product if product is not None else clip)
+    found.drop(shift, shift)
+
+
+def _divides(found: _Graph, node: onnx.NodeProto | None, by: float) -> bool:
+    """Whether a node divides by this number."""
+    with_one = found.with_constant(node, ("Div", "Mul"))
+    if node is None or with_one is None or with_one[1].size != 1 or with_one[1].ndim > 1:
+        return False
+    value = float(with_one[1].reshape(()))
+    return isclose(value if node.op_type == "Div" else 1 / value if value else 0.0, by, rel_tol=1e-6)
+
+
+def _take(found: _Graph, node: onnx.NodeProto, ranks: Mapping[str, int]) -> bool:
+    """Whether a factor or an offset by channel behind a normalisation became part of it."""
+    import numpy as np
+
+    after = found.reader(node)
+    with_one = found.with_constant(after, ("Mul", "Add"))
+    scale, bias = (found.stored.get(name) for name in node.input[1:3])
+    if after is None or with_one is None or scale is None or bias is None or scale.data_type != _FLOAT:
+        return False
+    values, channels = with_one[1], prod(scale.dims)
+    by_channel = values.shape in ((channels, 1, 1), (1, channels, 1, 1))
+    if not (by_channel and ranks.get(node.input[0]) == _BATCHED) and (values.size != 1 or values.ndim > 1):
+        return False
+    each = np.broadcast_to(values.reshape(-1).astype(np.float64), (channels,))
+    old = [weights.array(tensor).astype(np.float64) for tensor in (scale, bias)]
+    new = [old[0] * each, old[1] * each] if after.op_type == "Mul" else [old[0], old[1] + each]
+    for place, (base, made) in enumerate(zip((scale, bias), new, strict=True), start=1):
+        node.input[place] = found.keep(f"{node.name}_{base.name}", made.astype(np.float32))
+    found.drop(after, node)
+    return True
