@@ -15,7 +15,7 @@ from typing import Any
 
 from common import RESULTS, ROOT, number
 
-NAMES = ("cold_start", "package_size", "startup", "first_build", "int8_fashion", "calibration")
+NAMES = ("cold_start", "package_size", "startup", "first_build", "int8_fashion", "int8_kernels", "calibration")
 NAMES += ("registry/transfer", "registry/listing", "worker/throughput", "worker/latency", "worker/servers")
 ALONE = ("scale", "optimize/run")
 """Run by themselves only, for hours and on gigabytes of disk; their last tables stand in the README too."""
