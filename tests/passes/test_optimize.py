@@ -11,11 +11,12 @@ import numpy as np
 import onnx
 import pytest
 from pass_harness import refusal
-from small_models import onnx_dir
+from small_models import calls_dir, onnx_dir
 
 from mlpack.graphs import check, files
-from mlpack.passes import optimize
+from mlpack.passes import optimize, quantize
 from mlpack.passes.optimize import Optimize
+from mlpack.passes.quantize import Quantize
 
 
 def optimised(model_dir: Path, out_dir: Path, **options: Any) -> tuple[dict[str, Any], Counter[str]]:
@@ -92,3 +93,19 @@ def test_missing_weights_are_refused(tmp_path: Path) -> None:
     model_dir = onnx_dir(tmp_path / "m")
     (model_dir / "model.onnx.data").unlink()
     assert "missing" in refusal("optimize", model_dir, Optimize(), tmp_path / "out")
+
+
+@pytest.mark.parametrize(("kept", "level"), [((), 0), (("first",), 99), (("last",), 0)])
+def test_convolutions_in_float_between_those_in_int8_are_blocked_when_loaded(
+    models: dict[str, Path], tmp_path: Path, kept: tuple[str, ...], level: int
+) -> None:
+    """They would take twice as long; a graph without one has nothing to gain. `last` is a product here."""
+    (tmp_path / "int8").mkdir()
+    calls = tmp_path / "calls"
+    calls_dir(calls, {"image": (1, 3, 16, 16)})
+    quantize.run(models["cnn-simple"], Quantize(calibration=calls, keep_float=kept), tmp_path / "int8")
+    engine, found = optimised(tmp_path / "int8", tmp_path / "out")
+    off = {"optimization.disable_specified_optimizers": "WeightBiasQuantization"}  # it would put the float one into integers
+    assert engine == {"graph_optimization_level": level, "session": off if level else {}}
+    assert found["QLinearConv"] == 3 - (kept == ("first",))
+    assert "com.microsoft.nchwc" not in {node.domain for node in onnx.load(tmp_path / "out" / "model.onnx").graph.node}
