@@ -26,7 +26,8 @@ from mlpack.trails import Trail, Tried
 from mlpack.transform import Bindings
 
 _VERSION = 1
-_FORWARDS_LEAST = 64
+_CALLS_LEAST = 4
+"""Of a ranking, for each node: one call may have nothing to say to the channel that loses most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,7 +208,7 @@ class Climbing:
             for end in (place, place + 1)
         ]
         # No more of it than a few forms would cost to judge: they are judged on these data.
-        forwards = min(damage.FORWARDS, max(_FORWARDS_LEAST, 4 * len(self._means.evaluation.calls)))
+        forwards = min(damage.FORWARDS, max(_CALLS_LEAST * len(self._nodes()), 4 * len(self._means.evaluation.calls)))
         action = {
             "kind": "damage",
             "version": damage.VERSION,

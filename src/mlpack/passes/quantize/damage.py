@@ -1,8 +1,8 @@
 """What quantizing does at each node: a few calls through the float graph, with one node's quantized part after the other in it.
 
 Promises: each node is judged by itself: its own part of the quantized graph is fed with float activations, and what it gives goes
-on through the float graph to the outputs, beside the float activations of the same call; nodes go through in groups, so that memory
-is bounded; weights of both graphs are written once, and mapped; equal graphs and calls give equal numbers. It ranks: what to do
+on through the float graph to the outputs, and is held against what the same call gives there; the answers of one node at a time
+are in memory, weights of both graphs are written once, and mapped; equal graphs and calls give equal numbers. It ranks: what to do
 about it is the ladder's business.
 
 A node's damage is what its error does to the outputs, as `fidelity` judges them: each channel's error over its own variance, the
@@ -22,28 +22,24 @@ from typing import TYPE_CHECKING, Any
 
 from mlpack import temporary
 from mlpack.data import reader
-from mlpack.graphs import check, files, versions, weights
+from mlpack.graphs import check, files, versions
 from mlpack.metrics import channels
 
 if TYPE_CHECKING:
     import onnx
 
-VERSION = 3
-FORWARDS = 256
-"""Calls times nodes, at most: about what an evaluation on as many samples costs."""
+VERSION = 4
+FORWARDS = 512
+"""Calls times nodes, at most: a small model's forwards take a millisecond, and its build some seconds."""
 _CALLS = 16
 """Ranks settle after a few: a bisection forgives a neighbour in the wrong place."""
 _BYTES = 64 << 20
 """Of inputs, all calls together: one may be a second of audio or a large picture."""
-_NODES, _GROUP = 8_000, 16
-"""Of a graph that is run at once, about, and quantized nodes in it."""
 _DIGITS = 4
 """Of what is kept: sums differ in their last bits from one processor to the next, ranks should not."""
-_BESIDE = "q/"
-_COPIED_BYTES = 512 << 20
-_IN_PLACE = {"session.disable_prepacking": "1"}
-"""Above so many bytes of weights that nodes read, they are read from the mapped file: the engine arranges a copy for each node, and
-what comes behind a node is here once more for each node of a group."""
+_BESIDE, _WHICH = "q/", "which/"
+_NONE = -1
+"""No node is in integers: the float itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,14 +62,11 @@ def rank(
     if versions.of(model) < versions.of(quantized):
         model = versions.raised(model, versions.of(quantized))
     wanted = [node for node in model.graph.node if node.name in set(nodes)]
-    size = max(1, min(_GROUP, _NODES // max(1, len(model.graph.node))))
     count = max(1, min(_CALLS, forwards // max(1, len(wanted))))
     feeds = list(_bounded(islice(reader.read(calls, float_dir, signature), count)))
-    rows: list[Row] = []
+    both = _Both(model, quantized)
     with temporary.directory("damage", scratch) as work:
-        joined = _joined(model, quantized, work)
-        for start in range(0, len(wanted), size):
-            rows += _of_group(_Both(joined, quantized), wanted[start : start + size], feeds, work)
+        rows = list(_of(both, [(node, both.place(number, node)) for number, node in enumerate(wanted)], feeds, work))
     known = {row.node for row in rows}
     rows += [Row(node=name, damage=0.0, intensity=math.inf) for name in nodes if name not in known]
     return tuple(sorted(rows, key=lambda row: -row.damage))
@@ -88,99 +81,106 @@ def _bounded(feeds: Iterator[Any]) -> Iterator[Any]:
             return
 
 
-def _of_group(both: _Both, nodes: Sequence[onnx.NodeProto], feeds: Sequence[Any], work: Path) -> Iterator[Row]:
-    """Rows of these nodes, by one run of each call."""
+def _of(both: _Both, places: Sequence[tuple[onnx.NodeProto, _Place | None]], feeds: Sequence[Any], work: Path) -> Iterator[Row]:
+    """Rows of these nodes: the float once with each call, and once more for each node with that one in integers."""
     import numpy as np
 
-    places = [(node, both.place(number, node)) for number, node in enumerate(nodes)]
     graph = both.graph()
+    files.place_weights(graph, work)
     (work / files.MODEL).write_bytes(graph.SerializeToString())
-    opened = check.session(work, "ORT_DISABLE_ALL", _IN_PLACE if _read_bytes(graph) > _COPIED_BYTES else None)
-    names = [value.name for value in opened.get_outputs()]
-    seen: dict[str, list[Any]] = {name: [] for name in names}
-    for feed in feeds:
-        for name, value in zip(names, check.run(opened, feed), strict=True):
-            seen[name].append(value)
-    for node, place in places:
-        moved = [float(np.max(seen[name])) for name in (place.read, place.written) if name]
+    opened = check.session(work, "ORT_DISABLE_ALL")
+    outputs = len(opened.get_outputs()) - both.counted
+
+    def answers(which: int) -> list[Any]:
+        return [check.run(opened, {**feed, _WHICH: np.array(which, np.int64)}) for feed in feeds]
+
+    plain = answers(_NONE)
+    for number, (node, place) in enumerate(places):
+        if place is None:
+            yield Row(node=node.name, damage=0.0, intensity=math.inf)
+            continue
+        moved = [max(float(each[outputs + at]) for each in plain) for at in (place.read, place.written) if at is not None]
         work_done = (moved[-1] if moved else 0.0) * _inner(node, both.dims)
-        lost = [channels.lost(list(zip(seen[changed], seen[plain], strict=True))) for plain, changed in place.outputs]
+        changed = answers(number)
+        pairs = [list(zip((each[at] for each in changed), (each[at] for each in plain), strict=True)) for at in range(outputs)]
         yield Row(
             node=node.name,
-            damage=max((_rounded(each) for each in lost), default=0.0),
+            damage=max((_rounded(channels.lost(each)) for each in pairs), default=0.0),
             intensity=_rounded(work_done / sum(moved)) if work_done else math.inf,
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Place:
-    """Names of outputs that say how one node does: pairs of an output of the graph and the same with the node's error in it; how
-    many values it reads and writes."""
+    """Which of the counts behind the graph's outputs say how many values a node reads and writes."""
 
-    outputs: tuple[tuple[str, str], ...] = ()
-    read: str | None = None
-    written: str | None = None
-
-
-def _joined(model: onnx.ModelProto, quantized: onnx.ModelProto, work: Path) -> onnx.ModelProto:
-    """The float graph with the weights of both, which lie in `work` from now on."""
-    both = type(model).FromString(model.SerializeToString())
-    known = {(entry.domain or "ai.onnx") for entry in both.opset_import}
-    both.opset_import.extend(each for each in quantized.opset_import if (each.domain or "ai.onnx") not in known)
-    both.ir_version = max(both.ir_version, quantized.ir_version)
-    both.functions.extend(each for each in quantized.functions if each not in both.functions)
-    for tensor in quantized.graph.initializer:
-        copied = both.graph.initializer.add()
-        copied.CopyFrom(tensor)
-        copied.name = _BESIDE + tensor.name
-    files.place_weights(both, work)
-    return both
-
-
-def _read_bytes(model: onnx.ModelProto) -> int:
-    """The bytes of weights that nodes read, as many times over as they are read: each reader may have a copy arranged for it."""
-    sizes = {tensor.name: weights.size_of(tensor) for tensor in model.graph.initializer if tensor.data_location}
-    return sum(sizes.get(name, 0) for node in files.nodes(model.graph) for name in node.input)
+    read: int | None
+    written: int
 
 
 class _Both:
-    """The float graph as it is (`_joined`), and for each node of a group its quantized part and what comes behind it once more."""
+    """The float graph, in which each node's result may be that of its quantized part instead: a number that is one more input says
+    of which one. What is not asked for is not computed, so a call costs what the float costs; one graph for all nodes opens in a
+    second where one with everything behind every node in it took the engine minutes (its time grows with their square)."""
 
     def __init__(self, model: onnx.ModelProto, quantized: onnx.ModelProto) -> None:
         self._model, self._quantized = model, quantized
         graph = model.graph
-        self.dims = {each.name: tuple(each.dims) for each in graph.initializer if not each.name.startswith(_BESIDE)}
+        self.dims = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
         self._stored = {tensor.name for tensor in quantized.graph.initializer}
         self._inputs = {value.name for value in graph.input} - set(self.dims)
         self._floats = self._inputs | {name for node in graph.node for name in node.output if name}
         self._makers = {name: node for node in quantized.graph.node for name in node.output if name}
-        self._added: list[onnx.NodeProto] = []
-        self._outputs: list[onnx.ValueInfoProto] = []
-        self._sizes: dict[str, str] = {}
+        self._instead: dict[str, tuple[int, str, list[onnx.NodeProto]]] = {}
+        self._sizes: dict[str, int] = {}
 
-    def place(self, number: int, node: onnx.NodeProto) -> _Place:
-        """Add what says how this node does; an empty place where the quantized graph has nothing that stands for its result."""
+    @property
+    def counted(self) -> int:
+        """How many counts stand behind the graph's outputs."""
+        return len(self._sizes)
+
+    def place(self, number: int, node: onnx.NodeProto) -> _Place | None:
+        """Make it the node that this number means; None where the quantized graph has nothing that stands for its result."""
         found = self._counterpart(node)
         local = None if found is None else self._slice(*found, f"l{number}/")
-        if found is None or local is None:
-            return _Place()
+        if found is None or local is None or found[1] in self._instead:
+            return None
+        self._instead[found[1]] = (number, *local)
         read = next((each for each in node.input if each in self._floats), None)
-        return _Place(
-            outputs=self._onward(found[1], local, f"t{number}/"),
-            read=None if read is None else self._size(read),
-            written=self._size(found[1]),
-        )
+        return _Place(read=None if read is None else self._size(read), written=self._size(found[1]))
 
     def graph(self) -> onnx.ModelProto:
-        """Everything, with the outputs of the float graph first."""
+        """Everything, with the outputs of the float graph first, counts behind them."""
+        from onnx import TensorProto, helper, numpy_helper
+
         both = type(self._model).FromString(self._model.SerializeToString())
-        both.graph.node.extend(self._added)
-        both.graph.output.extend(self._outputs)
+        known = {(entry.domain or "ai.onnx") for entry in both.opset_import}
+        both.opset_import.extend(each for each in self._quantized.opset_import if (each.domain or "ai.onnx") not in known)
+        both.ir_version = max(both.ir_version, self._quantized.ir_version)
+        both.functions.extend(each for each in self._quantized.functions if each not in both.functions)
+        for tensor in self._quantized.graph.initializer:
+            copied = both.graph.initializer.add()
+            copied.CopyFrom(tensor)
+            copied.name = _BESIDE + tensor.name
+        both.graph.input.append(helper.make_tensor_value_info(_WHICH, TensorProto.INT64, []))
+        del both.graph.node[:]
+        for node in self._model.graph.node:
+            made = both.graph.node.add()
+            made.CopyFrom(node)
+            for place, name in enumerate(node.output):
+                if name in self._instead:
+                    number = self._instead[name][0]
+                    made.output[place] = plain = f"f{number}/{name}"
+                    both.graph.initializer.append(numpy_helper.from_array(_number(number), f"a{number}/number"))
+                    both.graph.node.extend(_switch(name, plain, *self._instead[name]))
+        for number, name in enumerate(self._sizes):
+            both.graph.node.append(helper.make_node("Size", [name], [f"s/{number}"], f"n/{number}"))
+            both.graph.output.append(helper.make_tensor_value_info(f"s/{number}", TensorProto.INT64, []))
         return both
 
-    def _slice(self, name: str, of: str, prefix: str) -> str | None:
-        """What makes this tensor of the quantized graph from tensors that the float graph has too, once more, fed with those. `of`:
-        the tensor that it stands for, which is made here too."""
+    def _slice(self, name: str, of: str, prefix: str) -> tuple[str, list[onnx.NodeProto]] | None:
+        """What makes this tensor of the quantized graph from tensors that the float graph has too, fed with those: its name there,
+        and the nodes. `of`: the tensor that it stands for, which is made here too."""
         inside = {name, of}
         needed: dict[int, onnx.NodeProto] = {}
         waiting = [self._makers[name]]
@@ -203,28 +203,7 @@ class _Both:
             return _BESIDE + each if each in self._stored else each
 
         order = [node for node in self._quantized.graph.node if id(node) in needed]
-        self._added.extend(_copy(node, fed, prefix) for node in order)
-        return prefix + name
-
-    def _onward(self, name: str, local: str, prefix: str) -> tuple[tuple[str, str], ...]:
-        """What comes behind this tensor, once more with the error in it: pairs of an output and the same with the error."""
-        changed = {name: local}
-
-        def fed(each: str) -> str:
-            return changed.get(each, each)
-
-        for node in self._model.graph.node:
-            if any(each in changed for each in _reads(node)):
-                self._added.append(_copy(node, fed, prefix))
-                changed |= {each: prefix + each for each in node.output if each}
-        pairs = []
-        for value in self._model.graph.output:
-            if value.name in changed:
-                made = type(value).FromString(value.SerializeToString())
-                made.name = changed[value.name]
-                self._outputs.append(made)
-                pairs.append((value.name, made.name))
-        return tuple(pairs)
+        return prefix + name, [_copy(node, fed, prefix) for node in order]
 
     def _counterpart(self, node: onnx.NodeProto) -> tuple[str, str] | None:
         """A tensor of the quantized graph and one of the float graph that stand for the node's first result."""
@@ -242,24 +221,28 @@ class _Both:
         known = next((each for each in (raw, rounded) if each in self._floats), None)
         return None if known is None else (rounded, known)
 
-    def _size(self, name: str) -> str:
-        """An output with the number of a tensor's values."""
-        from onnx import TensorProto, helper
-
-        if name not in self._sizes:
-            made = self._sizes[name] = f"s/{len(self._sizes)}"
-            self._added.append(helper.make_node("Size", [name], [made], f"n/{made}"))
-            self._outputs.append(helper.make_tensor_value_info(made, TensorProto.INT64, []))
-        return self._sizes[name]
+    def _size(self, name: str) -> int:
+        """Which count is that of a tensor's values."""
+        return self._sizes.setdefault(name, len(self._sizes))
 
 
-def _reads(node: onnx.NodeProto) -> Iterator[str]:
-    """What a node reads, nested graphs included."""
-    yield from node.input
-    for nested in files.subgraphs(node):
-        yield from (value.name for value in nested.output)
-        for inner in nested.node:
-            yield from _reads(inner)
+def _switch(name: str, plain: str, number: int, result: str, inner: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    """The nodes that give a tensor: by its quantized part where that is asked for, else as it is."""
+    from onnx import TensorProto, helper
+
+    asked = helper.make_node("Equal", [_WHICH, f"a{number}/number"], [f"a{number}/yes"], f"a{number}/equal")
+    given = [helper.make_tensor_value_info(f"{way}{number}/result", TensorProto.FLOAT, None) for way in ("y", "n")]
+    last = helper.make_node("Identity", [result], [given[0].name], f"y{number}/result/node")
+    yes = helper.make_graph([*inner, last], f"y{number}/graph", [], given[:1])
+    same = helper.make_node("Identity", [plain], [given[1].name], f"n{number}/result/node")
+    no = helper.make_graph([same], f"n{number}/graph", [], given[1:])
+    return [asked, helper.make_node("If", [f"a{number}/yes"], [name], f"i{number}/if", then_branch=yes, else_branch=no)]
+
+
+def _number(value: int) -> Any:
+    import numpy as np
+
+    return np.array(value, np.int64)
 
 
 def _copy(node: onnx.NodeProto, read: Callable[[str], str], prefix: str) -> onnx.NodeProto:
