@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 MOST = 2.0**-6
 """Of a channel's power. One scale leaves 0.0006 at worst in the LSTMs of a wake word and 0.0056 in the products of another, whose
-fidelity drops by 0.001 and 0.0001, as with a scale a channel; a third's products, with 0.013, agree with the float on every call, and
-their fidelity (0.989) is what chance makes it: 0.962 to 0.997 by how the small product behind is rounded."""
+fidelity drops by 0.001 and 0.0001, as with a scale a channel; a third's products, with 0.013, agree with the float on every call,
+and their fidelity (0.989) is what chance makes it: 0.962 to 0.997 by how the small product behind is rounded."""
 
 _AT_ONCE = 1 << 20
 """Values that are looked at at a time: a head may have a gigabyte of them."""
