@@ -55,7 +55,7 @@ def _no_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
     # uv would look for, and fetch, other Pythons: fast tests take the ones that are here.
     monkeypatch.setenv("UV_OFFLINE", "1")
     monkeypatch.setenv("UV_PYTHON_DOWNLOADS", "never")
-    for name in ("MLPACK_REGISTRY", "MLPACK_CACHE", "CI", "GITHUB_ACTIONS", "GITLAB_CI"):
+    for name in ("MLPACK_REGISTRY", "MLPACK_CACHE", "MLPACK_STORE_MAX", "CI", "GITHUB_ACTIONS", "GITLAB_CI"):
         monkeypatch.delenv(name, raising=False)
 
 

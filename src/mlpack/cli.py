@@ -22,6 +22,7 @@ from mlpack import (
     cli_builds,
     cli_care,
     cli_registry,
+    cli_store,
     interrupts,
     sinks,
     stdout,
@@ -149,14 +150,16 @@ def build(  # noqa: PLR0913 - click hands every option over by itself
     """Make, measure, judge, pack and boot every candidate of RECIPE; leave the best that fits its budgets in --out."""
     from mlpack import images, pipeline, programs
 
-    facts = images.facts(labels, created)
+    facts, most_bytes = images.facts(labels, created), cli_store.most(os.environ)
     if registry is not None:
         cli_registry.open_registry(registry)  # a name that is none is said before the work
     with cli_registry.open_console(quiet) as console:
         said = {"out": out, "only": only, "base": base, "keep_all": keep == "all", "effort": pipeline.EFFORTS[effort]}
         options = pipeline.Options(tools=programs.finder(os.environ), credentials=_keychain(), facts=facts, **said)  # type: ignore[arg-type]
         shared = _shared_cache(console)
-        record, folder = pipeline.build(recipe, _store(verify=verify, tier=shared), (Path.cwd(),), options, console)
+        store = _store(verify=verify, tier=shared)
+        with cli_store.kept_small(store, most_bytes, console):
+            record, folder = pipeline.build(recipe, store, (Path.cwd(),), options, console)
         if shared is not None:
             shared.tell()
         if as_json:
@@ -207,7 +210,7 @@ def step(folder: Path, out: Path | None) -> None:
     stdout.rows(reproduce.told(folder, _store(), out))
 
 
-for _verb in (*cli_builds.VERBS, *cli_registry.VERBS, *cli_aliases.VERBS, *cli_care.VERBS, cli_care.registry_):
+for _verb in (*cli_builds.VERBS, *cli_registry.VERBS, *cli_aliases.VERBS, *cli_care.VERBS, cli_care.registry_, *cli_store.VERBS):
     cli.add_command(_verb)
 cli_care.registry_.add_command(cli_aliases.policy)
 
@@ -253,7 +256,7 @@ def image_inspect(reference: str, arch: str | None) -> None:
     """Describe an image: LAYOUT[:TAG|@DIGEST], an archive, or a registry reference. JSON on stdout."""
     from mlpack import images
 
-    cli_registry.print_json(images.inspect(reference, arch, _keychain(), _cache_dir()))
+    cli_registry.print_json(images.inspect(reference, arch, _keychain(), cli_store.where(os.environ)))
 
 
 @image.command("validate")
@@ -352,18 +355,10 @@ def _bug(error: Exception) -> int:
     return ExitCode.BUG
 
 
-def _cache_dir() -> Path:
-    from mlpack.store import place
-
-    if store := os.environ.get("MLPACK_STORE"):
-        return place(store)
-    return place(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "mlpack"
-
-
 def _store(*, verify: bool = False, tier: SharedCache | None = None) -> Store:
     from mlpack.store import Store
 
-    return Store(_cache_dir(), verify=verify, tier=tier)
+    return Store(cli_store.where(os.environ), verify=verify, tier=tier)
 
 
 def _shared_cache(console: Console) -> SharedCache | None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlpack import digest, entrypoint, licenses, pack, wheels
+from mlpack import digest, entrypoint, licenses, pack, store_care, wheels
 from mlpack.digest import Digest
 from mlpack.errors import PackError, RecipeError
 from mlpack.measuring.measure import Subject
@@ -84,7 +84,7 @@ class Packages:
         self._lock_path = recipe.root / wheels.LOCK_NAME
         self._lock = wheels.read_lock(self._lock_path)
         self._bases: dict[tuple[str, str], Base] = {}
-        self._cache = store.root / "oci"
+        self._cache = store.root / store_care.BASES
 
     def pack(self, candidate: Candidate, model: Model, sample: Mapping[str, Any]) -> Package:
         """The candidate's package. PackError, LimitError and ServiceError as `pack.pack` and `oci` raise them."""
@@ -200,13 +200,14 @@ class Packages:
         not one for this target."""
         if not self.needs_base(target):
             return None
-        from mlpack.oci import layout
+        from mlpack.oci import blobs, layout
         from mlpack.oci.base import resolve_base
 
         reference = self._base or target.config.base
         known = self._bases.get((reference, target.arch))
         if known is not None:
             return known
+        self._store.hold(store_care.BASES)
         key = f"{reference} {target.arch}"
         place = reference if self._base else layout.beside(reference, self._recipe.root)
         try:
@@ -216,6 +217,14 @@ class Packages:
             raise RecipeError(f"{said}: {error}") from error
         if found.kind == "registry":
             self._keep(dataclasses.replace(self._lock, bases={**self._lock.bases, key: found.digest}))
+        made = found.image
+        for name in (
+            found.digest,
+            found.manifest_digest,
+            digest.of_bytes(made.config_bytes),
+            *(each.digest for each in made.layers),
+        ):
+            blobs.used(blobs.path_of(self._cache / "blobs", name))
         self._bases[(reference, target.arch)] = found
         return found
 

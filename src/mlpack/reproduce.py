@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mlpack import __version__, bounded, digest, interrupts, plain_files, sinks, transform, words
+from mlpack import __version__, bounded, digest, interrupts, plain_files, sinks, store_care, transform, words
 from mlpack.digest import Digest
 from mlpack.errors import PassError, RecipeError, ServiceError
 from mlpack.passes import PASSES
@@ -110,7 +110,8 @@ def write(failed: FailedStep, candidate_id: str, failure: str, store: Store, fol
 def keep(failed: FailedStep, candidate_id: str, failure: str, store: Store) -> Path:
     """The same in the store itself, where nothing has to be copied, for a build that ends without a directory; the script."""
     name = digest.of_json(transform.action_of(failed.step, failed.tree, failed.bound)).hex
-    folder = store.root / "repro" / f"{failed.step.name}-{name[:12]}"
+    folder = store.root / store_care.FAILED / f"{failed.step.name}-{name[:12]}"
+    store.hold(store_care.FAILED)
     write(failed, candidate_id, failure, store, folder, copy=False)
     return folder / SCRIPT
 
@@ -205,12 +206,13 @@ def _tree(folder: Path, name: str, entry: Mapping[str, Any], store: Store) -> tu
     if (folder / name).is_dir():
         changed = digest.of_tree(folder / name) != tree
         return folder / name, f"{name} was changed since the step failed" if changed else None
-    if not store.path(tree).is_dir():
+    if (place := store.held(tree)) is None:
         raise RecipeError(
             f"{name} of the failed step is neither beside {STEP} nor in the store {store.root} (tree {tree.short}).\n"
-            "It was too large to be copied: run this where the build ran, with the same MLPACK_STORE, or build again here"
+            "It was too large to be copied: run this where the build ran, with the same MLPACK_STORE, or build again (a store "
+            "that grows beyond MLPACK_STORE_MAX loses what was not used for longest)"
         )
-    return store.path(tree), None
+    return place, None
 
 
 def _differences(said: Mapping[str, Any]) -> tuple[str, ...]:

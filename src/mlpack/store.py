@@ -1,12 +1,14 @@
 """A directory of trees named by their content, and of the actions that made them.
 
-Several processes may share one on a local disk: they may repeat each other's work but cannot spoil it, so nobody waits for a lock.
+Several processes may share one on a local disk: they may repeat each other's work but cannot spoil it, so nobody waits for it.
 A damaged entry is a miss; a failure is never kept. It does not know what a model is, and must not be put on a network file system.
 What is missing here may be elsewhere: a `Tier` is asked once, and what it has is taken in as if it had been made here.
+What a `Store` found or made is held: `store_care`, which makes the directory smaller, leaves it alone until `release`.
 
     trees/<digest>/          read-only once in place
     actions/<digest>.json    what was done, the digest of what came out, how long it took, and whether a tier had it
     files/<digest>           large files of trees under a second name: what another tree has too is kept once, by hard links
+    holds                    locks on what is in use (`holds`); never removed
     temporary/...            being made, marked (flock) by its maker; what no living process holds goes when a store is opened
 """
 
@@ -30,10 +32,13 @@ from typing import Any, Protocol
 from mlpack import digest
 from mlpack.digest import Digest
 from mlpack.errors import PassError, RecipeError
+from mlpack.holds import Holds
 
 Action = Mapping[str, Any]
 """Everything that decides an output, as JSON: what runs, its version, config, the digests of its inputs, versions of its tools."""
 
+TAG = "CACHEDIR.TAG"
+TREES, ACTIONS, TEMPORARY, FILES, HOLDS = "trees", "actions", "temporary", "files", "holds"
 _FORMAT = 1
 _SHARED_BYTES = 1 << 20
 _YOUNG_S = 5.0
@@ -85,12 +90,15 @@ class Store:
         self.root = root = root.absolute()  # children that work elsewhere get paths below it
         self._verify = verify
         self._tier = tier
+        self.grew = False
+        """Whether something was put in."""
+        self._holds = Holds(root / HOLDS)
         try:
-            for name in ("trees", "actions", "temporary", "files"):
+            for name in (TREES, ACTIONS, TEMPORARY, FILES):
                 (root / name).mkdir(parents=True, exist_ok=True)
                 if not os.access(root / name, os.W_OK | os.X_OK):
                     raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-            tag = root / "CACHEDIR.TAG"
+            tag = root / TAG
             if not tag.exists():
                 tag.write_text(_TAG)
         except OSError as error:
@@ -99,7 +107,7 @@ class Store:
             raise RecipeError(
                 f"the store {root} cannot be used: {error.strerror}. Point MLPACK_STORE at a directory that can be written to"
             ) from None
-        self._sweep()
+        sweep(root)
 
     @contextmanager
     def entry(self, action: Action, *, repeatable: bool = True) -> Iterator[Entry]:
@@ -134,15 +142,16 @@ class Store:
     @contextmanager
     def scratch(self) -> Iterator[Path]:
         """An empty directory on the store's own disk, where large files can be linked and moved; removed at the end."""
-        work = Path(tempfile.mkdtemp(prefix="making-", dir=self.root / "temporary"))
-        held = os.open(work, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            fcntl.flock(held, fcntl.LOCK_SH)
+        with scratch_in(self.root) as work:
             yield work
-        finally:
-            if work.exists():
-                remove(work)
-            os.close(held)
+
+    def hold(self, name: str) -> None:
+        """Let nobody remove what is called this (a tree's hex digits, a folder of the store) until `release`."""
+        self._holds.hold(name)
+
+    def release(self) -> None:
+        """Give up what was found or made so far: it may be removed from now on."""
+        self._holds.release()
 
     def find(self, action: Action) -> Entry | None:
         """The entry of an action that was done before and is whole; None is a miss, whatever the reason.
@@ -159,7 +168,7 @@ class Store:
             return found
 
     def _known(self, action: Action) -> Entry | None:
-        record = _read_json(self._action_path(action))
+        record = read_json(self._action_path(action))
         if record is None or record.get("format") != _FORMAT or record.get("action") != json.loads(digest.canonical_json(action)):
             return None
         try:
@@ -169,24 +178,34 @@ class Store:
         except (KeyError, ValueError, TypeError):
             return None
         path = self.path(tree)
+        self.hold(tree.hex)  # first: what is whole then stays so
         try:
             whole = path.is_dir() and (_listing(path) == listing or digest.of_tree(path) == tree)
         except (OSError, ValueError):
             return None
-        shared = record.get("shared") is True
-        return Entry(action=action, dir=path, tree=tree, seconds=seconds, shared=shared) if whole else None
+        if not whole:
+            return None
+        with suppress(OSError):  # somebody else's record: only its time of use is not known
+            os.utime(self._action_path(action))
+        return Entry(action=action, dir=path, tree=tree, seconds=seconds, shared=record.get("shared") is True)
 
     def path(self, tree: Digest) -> Path:
         """Where the tree of this digest lies (or would lie)."""
-        return self.root / "trees" / tree.hex
+        return self.root / TREES / tree.hex
+
+    def held(self, tree: Digest) -> Path | None:
+        """Where the tree lies, which stays there now; None when it does not. Whether it is whole is not looked at."""
+        self.hold(tree.hex)
+        path = self.path(tree)
+        return path if path.is_dir() else None
 
     def nearest(self, action: Action) -> Action | None:
         """The earlier action of the same `kind` that shares the most fields with this one: what `--explain` compares with."""
         wanted = dict(flatten(action))
         best: tuple[int, str] | None = None
         chosen: Action | None = None
-        for path in sorted((self.root / "actions").glob("*.json")):
-            record = _read_json(path)
+        for path in sorted((self.root / ACTIONS).glob("*.json")):
+            record = read_json(path)
             earlier = record.get("action") if record else None
             if not isinstance(earlier, dict) or earlier.get("kind") != action.get("kind"):
                 continue
@@ -196,10 +215,12 @@ class Store:
         return chosen
 
     def _action_path(self, action: Action) -> Path:
-        return self.root / "actions" / f"{digest.of_json(action).hex}.json"
+        return self.root / ACTIONS / f"{digest.of_json(action).hex}.json"
 
     def _keep(self, entry: Entry) -> None:
         """Seal an entry's tree, which then lies among the others, and record it."""
+        self.hold(entry.digest.hex)  # before it lies there without a record, as what a killed build left does
+        self.grew = True
         self._seal(entry.dir, entry.digest)
         entry.dir = self.path(entry.digest)
         record = {
@@ -210,7 +231,10 @@ class Store:
             "shared": entry.shared,
             "listing": _listing(entry.dir),
         }
-        write_atomically(self._action_path(entry.action), digest.canonical_json(record))
+        with self.scratch() as work:
+            (work / "record").write_bytes(digest.canonical_json(record))
+            (work / "record").chmod(0o644)
+            (work / "record").replace(self._action_path(entry.action))
 
     def _share(self, work: Path, files: Mapping[str, Digest]) -> None:
         """Large files that another tree has too become further names of that one: steps often leave the weights as they were.
@@ -219,7 +243,7 @@ class Store:
         has no links, everything stays a file of its own.
         """
         for name, content in files.items():
-            path, second = work / name, self.root / "files" / content.hex
+            path, second = work / name, self.root / FILES / content.hex
             if path.stat().st_size < _SHARED_BYTES:
                 continue
             with suppress(OSError):
@@ -252,22 +276,45 @@ class Store:
             if entry.is_dir(follow_symlinks=False):
                 os.chmod(entry.path, 0o555)
 
-    def _sweep(self) -> None:
-        """Remove what processes that no longer run left half-made.
 
-        They are known by their marks and not by their ids, which mean nothing to a process in another container.
-        """
-        for path in (self.root / "temporary").iterdir():
-            # Others may sweep at the same moment, or finish: what is gone meanwhile is as wanted.
-            with suppress(OSError):
-                if path.is_symlink() or not path.is_dir():
-                    path.unlink()
-                elif not _is_held(path) and (any(path.iterdir()) or time.time() - path.stat().st_ctime > _YOUNG_S):
-                    remove(path)
-        for path in (self.root / "files").iterdir():
-            with suppress(OSError):
-                if path.lstat().st_nlink == 1:  # its trees have gone
-                    path.unlink()
+def sweep(root: Path) -> None:
+    """Remove what processes that no longer run left half-made in the store at `root`.
+
+    They are known by their marks and not by their ids, which mean nothing to a process in another container.
+    """
+    for path in (root / TEMPORARY).iterdir():
+        # Others may sweep at the same moment, or finish: what is gone meanwhile is as wanted.
+        with suppress(OSError):
+            if is_left(path):
+                remove(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    for path in (root / FILES).iterdir():
+        with suppress(OSError):
+            if path.lstat().st_nlink == 1:  # its trees have gone
+                path.unlink()
+
+
+def is_left(path: Path) -> bool:
+    """Whether this is left over among the temporary: no process that lives, in whatever container of this machine, works in it."""
+    try:
+        if path.is_symlink() or not path.is_dir():
+            return True
+        return not _is_worked_in(path) and (any(path.iterdir()) or time.time() - path.stat().st_ctime > _YOUNG_S)
+    except OSError:
+        return False
+
+
+@contextmanager
+def scratch_in(root: Path) -> Iterator[Path]:
+    """See `Store.scratch`, of the store at `root`."""
+    work = Path(tempfile.mkdtemp(prefix="making-", dir=root / TEMPORARY))
+    held = os.open(work, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_SH)
+        yield work
+    finally:
+        if work.exists():
+            remove(work)
+        os.close(held)
 
 
 def place(text: str) -> Path:
@@ -304,20 +351,7 @@ def remove(path: Path) -> None:
     shutil.rmtree(path)
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file under a temporary name beside its final one, then rename: readers see all of it or none."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def _is_held(path: Path) -> bool:
+def _is_worked_in(path: Path) -> bool:
     """Whether a process that lives, in whatever container of this machine, is working in this directory."""
     held = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -346,7 +380,8 @@ def _listing(path: Path) -> list[list[Any]]:
     return sorted(found)
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON object in a file; None when there is none, whatever the reason."""
     try:
         value = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):

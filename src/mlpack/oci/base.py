@@ -173,6 +173,7 @@ def _recalled(remembered: Path, store: Path) -> tuple[Layer, tuple[str, ...]] | 
         )
     except (OSError, ValueError, TypeError):
         return None
+    blobs.used(remembered)
     return (layer, tuple(left_out)) if blobs.holds(store, layer.digest, layer.size_bytes) else None
 
 

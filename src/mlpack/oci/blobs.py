@@ -38,6 +38,12 @@ def holds(directory: Path, digest: Digest, size_bytes: int) -> bool:
         return False
 
 
+def used(path: Path) -> None:
+    """Note that a file of a cache was used now: what was not used for longest goes first."""
+    with contextlib.suppress(OSError):
+        os.utime(path)
+
+
 class Incoming:
     """A blob on its way in: write to it, then `commit`. Counts and hashes what passes; `restart` forgets it."""
 

@@ -160,6 +160,7 @@ def _recalled(file: Path, diff_id: Digest) -> Index | None:
         )
     except (OSError, ValueError, TypeError, RecursionError):
         return None
+    blobs.used(file)
     return known if known.diff_id == diff_id else None
 
 
