@@ -70,3 +70,17 @@ def test_every_extra_that_is_named_exists() -> None:
             named |= set(",".join(found).strip(",").split(","))
     assert named
     assert named <= EXTRAS
+
+
+def test_readers_begin_with_how_to_install_it() -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    first = re.split(r"^## ", text, flags=re.MULTILINE)[1]
+    assert first.startswith("Install\n")
+    for words in (
+        "pipx install mlpack-build",
+        "uv tool install mlpack-build",
+        "pip install mlpack-build",
+        "cannot share an environment",
+    ):
+        assert words in first
+    assert {extra for extra in EXTRAS if f"`mlpack-build[{extra}]`" in first} == EXTRAS - {"dev"}

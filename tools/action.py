@@ -24,6 +24,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 SUMMARY_BYTES = 1_000_000
 """GitHub refuses the summary of a step beyond 1 MiB, whole."""
+STORE_MAX = "2GB"
+"""A repository's cache has 10 GB for all that is kept there."""
 OVER_BUDGET = 5
 WRITTEN = (0, OVER_BUDGET)
 """With these exit codes build.json and the reports were written."""
@@ -50,7 +52,10 @@ def prepare() -> int:
         return code
     store = Path(os.environ.get("MLPACK_STORE") or Path(os.environ["RUNNER_TEMP"], "mlpack-store")).expanduser().absolute()
     store.mkdir(parents=True, exist_ok=True)
-    _tell("GITHUB_ENV", {"MLPACK_STORE": str(store), "MLPACK_STORE_MAX": _input("STORE_MAX") or "2GB"})
+    _tell(
+        "GITHUB_ENV",
+        {"MLPACK_STORE": str(store), "MLPACK_STORE_MAX": _input("STORE_MAX") or os.environ.get("MLPACK_STORE_MAX") or STORE_MAX},
+    )
     # A store that was made elsewhere is no use: the action of a step holds the machine, the Python and the tools.
     where = f"{platform.system()}-{platform.machine()}-{sys.version_info.major}.{sys.version_info.minor}"
     named = hashlib.sha256(recipe.encode("utf-8", "surrogateescape")).hexdigest()[:12]
