@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import isfinite, isinf
 from pathlib import Path
 from typing import Any
 
-from mlpack import digest, entrypoint
+from mlpack import digest, entrypoint, metrics
 from mlpack.data import calls, sources
 from mlpack.digest import Digest
 from mlpack.errors import MeasureError, RecipeError
@@ -24,12 +25,12 @@ from mlpack.measuring.measure import ChildError, Effort, Subject, Timings
 from mlpack.metrics.accuracy import Judge
 from mlpack.packages import Package, Packages, interpreter_of, subject_of
 from mlpack.proof import Evaluation, Prover, with_proof
-from mlpack.records import Accuracy, Machine, Measurement, Recipe, Signature
+from mlpack.records import Accuracy, Machine, Measurement, Recipe, Signature, Spread
 from mlpack.stats import CONFIDENCE
 from mlpack.store import Store
 
 _VERSION = 1
-_JUDGED = 3
+_JUDGED = 4
 """Raised when a metric's value, or the interval of a drop, changes for the same outputs."""
 _RESULT = "measurements.json"
 _EXCERPT_CALLS, _EXCERPT_BYTES = 4, 64 << 20
@@ -104,7 +105,7 @@ def take_data(reference: str, signature: Signature, store: Store, roots: tuple[P
         with store.scratch() as work:
             sources.read(reference, signature, roots, work, tokenised=tokenised)
             action["content"] = str(digest.of_tree(work))
-            return _kept(store, action, lambda out: _copy(work, out))
+            return _kept(store, action, lambda out: shutil.copytree(work, out, dirs_exist_ok=True))
     return _kept(store, action, lambda out: sources.read(reference, signature, roots, out, tokenised=tokenised))
 
 
@@ -182,7 +183,7 @@ class Bench:
         }
         known = self.store.find(action)
         if known is not None:
-            kept = _read(known.dir / _RESULT)
+            kept = self._read(known.dir / _RESULT)
             return self.proven({id_: kept[str(package.content)] for id_, package in subjects.items()}, subjects, data)
         taken = self._take(distinct, baseline_id, data)
         good = {str(subjects[id_].content): each for id_, each in taken.items() if isinstance(each, Measurement)}
@@ -235,7 +236,7 @@ class Bench:
                     if not entry.hit:
                         _write(good, entry.dir / _RESULT)
         else:
-            kept = _read(known.dir / _RESULT)
+            kept = self._read(known.dir / _RESULT)
             taken = {id_: kept[str(package.content)] for id_, package in twins.items()}
         for id_, each in taken.items():
             if isinstance(each, Measurement) and each.accuracy is not None:
@@ -256,7 +257,7 @@ class Bench:
             load_hook=self._load_hook,
             names=names_of(self.model_dir),
             drawn=_drawn(self.model_dir),
-            confidence=self.recipe.budgets.confidence or CONFIDENCE,
+            confidence=self._confidence,
         )
         n_calls = len(calls_)
         self.observe(f"measure: accuracy on {n_calls} calls, {len(subjects)} packages")
@@ -313,13 +314,24 @@ class Bench:
                 alive = [subject for subject in alive if subject.id != error.subject_id]
                 self.observe(f"measure: once more without {error.subject_id}, which failed")
 
+    @property
+    def _confidence(self) -> float:
+        return self.recipe.budgets.confidence or CONFIDENCE
+
+    def _read(self, path: Path) -> dict[str, Measurement]:
+        """Kept measurements, each drop with the interval that this recipe asks for: how sure is decided, and not measured."""
+        sure = self._confidence
+        return {
+            content: dataclasses.replace(m, accuracy=m.accuracy and metrics.at(m.accuracy, sure))
+            for content, m in _read(path).items()
+        }
+
     def _metric(self) -> dict[str, Any]:
         """The metric with all that it is told, and for the user's own functions the digests of their code."""
         spec = self.recipe.metric
         hooks = [name for name in (spec.name, spec.decode) if name is not None and entrypoint.is_reference(name)]
         code = {name: str(entrypoint.content(entrypoint.locate(name, self.roots))) for name in hooks}
-        sure = {"confidence": self.recipe.budgets.confidence} if self.recipe.budgets.confidence not in (None, CONFIDENCE) else {}
-        return {"spec": dataclasses.asdict(spec), "code": code, "names": names_of(self.model_dir), **sure}
+        return {"spec": dataclasses.asdict(spec), "code": code, "names": names_of(self.model_dir)}
 
     def _load_hook(self, reference: str) -> Callable[..., Any]:
         return entrypoint.load(entrypoint.locate(reference, self.roots))
@@ -368,12 +380,6 @@ def _kept(store: Store, action: dict[str, Any], fill: Callable[[Path], object]) 
     return Data(tree=entry.digest, dir=entry.dir)
 
 
-def _copy(source: Path, target: Path) -> None:
-    import shutil
-
-    shutil.copytree(source, target, dirs_exist_ok=True)
-
-
 def _write(taken: Mapping[str, Measurement], path: Path) -> None:
     path.write_bytes(digest.canonical_json({content: dataclasses.asdict(each) for content, each in taken.items()}))
 
@@ -382,7 +388,13 @@ def _read(path: Path) -> dict[str, Measurement]:
     found: dict[str, Measurement] = {}
     for content, value in json.loads(path.read_bytes()).items():
         here = Machine(**(value["machine"] | {"flags": tuple(value["machine"]["flags"])}))
-        accuracy = Accuracy(**value["accuracy"]) if value["accuracy"] else None
+        accuracy = _accuracy(value["accuracy"]) if value["accuracy"] else None
         samples = {name: tuple(item) for name, item in value.items() if isinstance(item, list)}
         found[content] = Measurement(**(value | samples | {"machine": here, "accuracy": accuracy}))
     return found
+
+
+def _accuracy(value: Mapping[str, Any]) -> Accuracy:
+    said = (value["spread"] or {}).items()
+    known: dict[str, Any] = {name: tuple(each) if isinstance(each, list) else each for name, each in said}
+    return Accuracy(**{**value, "spread": Spread(**known) if known else None})

@@ -233,6 +233,22 @@ class Proof:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """What the interval of a drop is read from, whatever the confidence: so that another one is not measured anew.
+
+    `drops`: of resamples, in order. `error`, `freedom`: a standard error and Student's degrees of freedom, where the interval is at
+    least as wide as that. `unseen`: samples lost, won and all, where few differ. `least`, `most`: what a drop cannot pass."""
+
+    how: str
+    drops: tuple[float, ...] = ()
+    error: float = 0.0
+    freedom: int = 0
+    unseen: tuple[float, float, int] | None = None
+    least: float | None = None
+    most: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Accuracy:
     """A metric on the evaluation data, and its drop against the baseline with a paired two-sided interval.
 
@@ -260,6 +276,8 @@ class Accuracy:
     lower_is_better: bool = False
     proof: Proof | None = None
     """Whether it holds on the other processors of the target; None in what was measured before there were proofs."""
+    spread: Spread | None = None
+    """What its interval was read from; None for the float itself, whose drop is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -116,6 +116,6 @@ def test_drop_has_an_interval_by_leaving_out_pictures() -> None:
     truth = [[[0, *BOX]] for _ in range(60)]
     good = _score([_call((BOX, 0.9, 0))] * 60, truth)
     worse = _score([_call((BOX, 0.9, 0)) if i >= 12 else _call() for i in range(60)], truth)
-    drop, low, high, _ = metrics.paired_drop(metrics.find("map_50"), good, worse)
+    drop, low, high, *_ = metrics.paired_drop(metrics.find("map_50"), good, worse)
     assert drop == pytest.approx(0.2, abs=0.01)
     assert 0.05 < low < drop < high < 0.35

@@ -54,7 +54,7 @@ def test_a_drop_has_an_interval_and_equal_models_none() -> None:
     metric = metrics.find(MetricSpec(name="multilabel_f1", threshold=0.5))
     worse = np.where(RANDOM.random(SCORES.shape) < 0.2, 1 - SCORES, SCORES).astype(np.float32)
     best, other = (metrics.evaluate(metric, [{"p": array}], TRUTH.tolist()) for array in (SCORES, worse))
-    drop, low, high, _ = metrics.paired_drop(metric, best, other)
+    drop, low, high, *_ = metrics.paired_drop(metric, best, other)
     assert low < drop < high
     assert drop > 0
     assert metrics.paired_drop(metric, best, best)[:3] == (0, 0, 0)

@@ -84,6 +84,27 @@ def test_an_lstm_that_sums_exactly_has_a_zero_point_for_each_weight(tmp_path: Pa
     assert made.input[9] == made.input[11]
 
 
+def test_products_that_sum_exactly_share_no_weights(tmp_path: Path) -> None:
+    """Nor zero points: the engine does not load them where it makes weights unsigned."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    names = ["x", "w", "s", "z"]
+    nodes = [helper.make_node("DynamicQuantizeMatMul", names, [each], each, domain="com.microsoft") for each in ("p", "q")]
+    nodes.append(helper.make_node("Concat", ["p", "q"], ["y"], axis=1))
+    w = np.random.default_rng(3).integers(-128, 128, (8, 6)).astype("int8")
+    stored = {"w": w, "s": np.full((6,), 0.01, "float32"), "z": np.zeros((6,), "int8")}
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 8])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 12])
+    graph = helper.make_graph(nodes, "g", [x], [y], [numpy_helper.from_array(array, key) for key, array in stored.items()])
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    (tmp_path / "m").mkdir()
+    files.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), tmp_path / "m")
+    optimised(tmp_path / "m", tmp_path / "out", exact=True)
+    made = [node for node in onnx.load(tmp_path / "out" / "model.onnx").graph.node if node.op_type == "DynamicQuantizeMatMul"]
+    held = [node.input[place] for node in made for place in (1, 3)]
+    assert len(set(held)) == len(held)
+
+
 def test_no_blocked_layout_is_saved(models: dict[str, Path], tmp_path: Path) -> None:
     optimised(models["cnn-simple"], tmp_path / "out")
     assert "com.microsoft.nchwc" not in {node.domain for node in onnx.load(tmp_path / "out" / "model.onnx").graph.node}

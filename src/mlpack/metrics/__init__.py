@@ -28,7 +28,7 @@ from mlpack.metrics import (
     several,
 )
 from mlpack.metrics.scores import Scores
-from mlpack.records import MetricSpec
+from mlpack.records import Accuracy, MetricSpec, Spread
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -235,6 +235,7 @@ class Drop(NamedTuple):
     low: float
     high: float
     how: str
+    spread: Spread | None = None
 
 
 def paired_drop(metric: Metric, baseline: Scores, candidate: Scores, confidence: float = stats.CONFIDENCE) -> Drop:
@@ -257,11 +258,20 @@ def paired_drop(metric: Metric, baseline: Scores, candidate: Scores, confidence:
         candidate = dataclasses.replace(candidate, per_sample=per_sample, reduce=None if alike else candidate.reduce)
         baseline = dataclasses.replace(candidate, value=1.0, per_sample=perfect, reduce=None)
     share = metric.share or (metric.hook is not None and all(map(_is_hit_or_miss, (baseline, candidate))))
-    found = scores.interval(sign, drop, baseline, candidate, confidence=confidence, share=share)
+    known = scores.spread(sign, drop, baseline, candidate, share=share)
     # Nobody is closer to the float than the float, and nothing is lost more than once.
-    least = min(drop, 0.0 if metric.compares == "baseline" else -1.0 if share else found.low)
-    most = max(drop, 1.0 if metric.compares == "baseline" or share else found.high)
-    return Drop(value=drop, low=max(found.low, least), high=min(found.high, most), how=found.how)
+    least = 0.0 if metric.compares == "baseline" else -1.0 if share else None
+    known = dataclasses.replace(known, least=least, most=1.0 if metric.compares == "baseline" or share else None)
+    found = scores.read(known, drop, confidence)
+    return Drop(value=drop, low=found.low, high=found.high, how=found.how, spread=known)
+
+
+def at(accuracy: Accuracy, confidence: float) -> Accuracy:
+    """The same accuracy with its drop's interval of another confidence."""
+    if accuracy.spread is None:
+        return dataclasses.replace(accuracy, confidence=confidence)
+    found = scores.read(accuracy.spread, accuracy.drop, confidence)
+    return dataclasses.replace(accuracy, confidence=confidence, ci_low=found.low, ci_high=found.high, interval=found.how)
 
 
 def _is_hit_or_miss(found: Scores) -> bool:

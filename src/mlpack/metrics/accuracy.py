@@ -70,6 +70,7 @@ class Judge:
                 column=scores.column,
                 threshold=scores.threshold,
                 unjudged=unjudged,
+                spread=drop.spread,
             )
         return found
 

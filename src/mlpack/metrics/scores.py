@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mlpack import stats
 from mlpack.errors import MeasureError
+from mlpack.records import Spread
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -90,41 +91,63 @@ def interval(
 
     `share`: a sample can add 1/n to the drop and no more.
     """
+    return read(spread(sign, drop, baseline, candidate, share=share), drop, confidence)
+
+
+def spread(sign: float, drop: float, baseline: Scores, candidate: Scores, *, share: bool = False) -> Spread:
+    """What the interval of such a drop is read from at any confidence."""
     if baseline.n != candidate.n:
         raise MeasureError(f"the baseline was scored on {baseline.n} samples and the candidate on {candidate.n}: not a pair")
-    tail = (1 - confidence) / 2
     if baseline.per_sample is None or candidate.per_sample is None:
-        return _jackknife(sign, drop, baseline, candidate, tail)
-    found = _bootstrap(sign, drop, baseline, candidate, tail)
-    return _with_unseen(sign, drop, baseline, candidate, tail, found) if share else found
+        return _jackknife(sign, baseline, candidate)
+    found = _bootstrap(sign, baseline, candidate)
+    return replace(found, unseen=_unseen(sign, drop, baseline, candidate)) if share else found
 
 
-def _bootstrap(sign: float, drop: float, baseline: Scores, candidate: Scores, tail: float) -> Range:
+def read(known: Spread, drop: float, confidence: float) -> Range:
+    """The interval of that confidence."""
+    import numpy as np
+
+    tail = (1 - confidence) / 2
+    low = high = drop
+    if known.drops:
+        low, high = (float(each) for each in np.percentile(known.drops, [100 * tail, 100 * (1 - tail)]))
+    found = Range(low=low, high=high, how=known.how)
+    if known.freedom:
+        half = stats.student_t(1 - tail, known.freedom) * known.error
+        found = found.hull(drop - half, drop + half) if known.drops else replace(found, low=drop - half, high=drop + half)
+    if known.unseen is not None:
+        lost, won, n = known.unseen
+        found = found.hull(-_most(won, lost, n, tail), _most(lost, won, n, tail), "exact")
+    least = found.low if known.least is None else min(drop, known.least)
+    most = found.high if known.most is None else max(drop, known.most)
+    return replace(found, low=max(found.low, least), high=min(found.high, most))
+
+
+def _bootstrap(sign: float, baseline: Scores, candidate: Scores) -> Spread:
     import numpy as np
 
     assert baseline.per_sample is not None
     assert candidate.per_sample is not None
     n = candidate.n
-    if np.array_equal(baseline.per_sample, candidate.per_sample):
-        return Range(low=drop, high=drop, how="bootstrap" if n > 1 else "none")
     if n < 2:
-        return Range(low=drop, high=drop, how="none")
+        return Spread(how="none")
+    if np.array_equal(baseline.per_sample, candidate.per_sample):
+        return Spread(how="bootstrap")
     drops = np.concatenate(
         [
             sign * (reduced(baseline.per_sample, w, baseline.reduce) - reduced(candidate.per_sample, w, candidate.reduce))
             for w in _resamples(n)
         ]
     )
-    low, high = np.nanpercentile(drops, [100 * tail, 100 * (1 - tail)])
-    found = Range(low=float(low), high=float(high), how="bootstrap")
+    found = Spread(how="bootstrap", drops=tuple(map(float, np.sort(drops[np.isfinite(drops)]))))
     if n >= FEW_SAMPLES:
         return found
-    half = stats.student_t(1 - tail, n - 1) * float(np.nanstd(drops)) * math.sqrt(n / (n - 1))
-    return found.hull(drop - half, drop + half)
+    return replace(found, error=float(np.nanstd(drops)) * math.sqrt(n / (n - 1)), freedom=n - 1)
 
 
-def _with_unseen(sign: float, drop: float, baseline: Scores, candidate: Scores, tail: float, found: Range) -> Range:
-    """The interval, at least as wide as samples that were not seen may make it where few of those that were differ."""
+def _unseen(sign: float, drop: float, baseline: Scores, candidate: Scores) -> tuple[float, float, int] | None:
+    """How many were lost and won of how many, where few of those that were seen differ: samples that were not may widen it then."""
     import numpy as np
 
     assert baseline.per_sample is not None
@@ -132,13 +155,11 @@ def _with_unseen(sign: float, drop: float, baseline: Scores, candidate: Scores, 
     n, ours, theirs = candidate.n, candidate.per_sample, baseline.per_sample
     differ = int((ours != theirs).reshape(n, -1).any(axis=1).sum()) if ours.shape == theirs.shape else n
     if differ >= FEW_DIFFER:
-        return found
+        return None
     if ours.ndim == 1 and candidate.reduce is None:
         each = sign * (theirs.astype(np.float64) - ours.astype(np.float64))
-        lost, won = float(np.clip(each, 0, 1).sum()), float(np.clip(-each, 0, 1).sum())
-    else:
-        lost, won = min(max(drop, 0.0), 1.0) * n, min(max(-drop, 0.0), 1.0) * n
-    return found.hull(-_most(won, lost, n, tail), _most(lost, won, n, tail), "exact")
+        return float(np.clip(each, 0, 1).sum()), float(np.clip(-each, 0, 1).sum()), n
+    return min(max(drop, 0.0), 1.0) * n, min(max(-drop, 0.0), 1.0) * n, n
 
 
 def _most(lost: float, won: float, n: int, tail: float) -> float:
@@ -164,17 +185,15 @@ def _resamples(n: int) -> Iterator[Array]:
         yield np.bincount(drawn.reshape(-1), minlength=count * n).reshape(count, n).astype(np.float64)
 
 
-def _jackknife(sign: float, drop: float, baseline: Scores, candidate: Scores, tail: float) -> Range:
-    """The interval of a drop from leaving out one of at most twenty groups of samples at a time (every twentieth sample
-    is a group).
-    """
+def _jackknife(sign: float, baseline: Scores, candidate: Scores) -> Spread:
+    """What is known of a drop from leaving out one of at most twenty groups of samples at a time (every twentieth sample is a
+    group)."""
     import numpy as np
 
     groups = min(JACKKNIFE_GROUPS, candidate.n)
     if baseline.without is None or candidate.without is None or groups < 2:
-        return Range(low=drop, high=drop, how="none")
+        return Spread(how="none")
     places = np.arange(candidate.n) % groups
     left = [sign * (baseline.without(places != group) - candidate.without(places != group)) for group in range(groups)]
-    spread = np.asarray(left) - np.mean(left)
-    half = stats.student_t(1 - tail, groups - 1) * math.sqrt((groups - 1) / groups * float(np.square(spread).sum()))
-    return Range(low=drop - half, high=drop + half, how="jackknife")
+    around = np.asarray(left) - np.mean(left)
+    return Spread(how="jackknife", error=math.sqrt((groups - 1) / groups * float(np.square(around).sum())), freedom=groups - 1)
