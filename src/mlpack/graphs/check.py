@@ -8,18 +8,16 @@ reference value where that exceeds 1, absolutely otherwise. It says nothing abou
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlpack.errors import PassError
-from mlpack.graphs import files, weights
+from mlpack.graphs import apart, files, weights
 
 if TYPE_CHECKING:
     import numpy as np
     import onnx
-    import onnxruntime
 
     from mlpack.records import Signature, TensorSpec
 
@@ -115,9 +113,9 @@ def _lower(found: dict[str, int], name: str, rows: int) -> None:
 
 def session(
     model_dir: Path, level: str = "ORT_ENABLE_ALL", entries: Mapping[str, str] | None = None, leave_out: Sequence[str] = ()
-) -> onnxruntime.InferenceSession:
+) -> apart.Session:
     """The engine with this directory's graph, or with its twin where it has one; one thread. `leave_out`: optimisers by name.
-    PassError when it refuses it."""
+    PassError when it refuses it, or does not survive it."""
     twin = model_dir / files.TWIN
     path = twin if twin.is_file() else model_dir / files.MODEL
     packs = weights.outside_bytes(path) < _WEIGHTS_IN_PLACE_BYTES
@@ -126,30 +124,15 @@ def session(
 
 def session_of(
     source: str | bytes, level: str, entries: Mapping[str, str] | None = None, leave_out: Sequence[str] = ()
-) -> onnxruntime.InferenceSession:
+) -> apart.Session:
     """The same for a file's path or a serialised graph."""
-    import onnxruntime
-
-    options = _options(level, entries or {})
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    left_out = {"disabled_optimizers": list(leave_out)} if leave_out else {}
     try:
-        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"], **left_out)
-    except engine_errors() as error:
+        return apart.Session(source, level, entries or {}, leave_out)
+    except apart.EngineEndedError as error:
+        raise PassError(f"the engine does not survive opening the graph: {error}") from error
+    except apart.EngineError as error:
         where = (Path(source).parent,) if isinstance(source, str) else ()
         raise PassError(f"the engine refuses the graph: {said(error, *where)}") from error
-
-
-def _options(level: str, entries: Mapping[str, str]) -> onnxruntime.SessionOptions:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
-    for key, value in entries.items():
-        options.add_session_config_entry(key, value)
-    return options
 
 
 def source_of(model: onnx.ModelProto, path: Path) -> str | bytes:
@@ -165,39 +148,27 @@ def save_optimised(
 
     `leave_out`: optimisers by name. Weights stay in the file they are in: the engine would arrange copies of them for a run.
     """
-    import onnxruntime
-
     saved = {
         "session.optimized_model_external_initializers_file_name": files.DATA,
         "session.optimized_model_external_initializers_min_size_in_bytes": "1024",
     }
-    options = _options(level, {**saved, **_IN_PLACE, **(entries or {})})
-    options.optimized_model_filepath = str(target)
-    options_of_session = {"disabled_optimizers": list(leave_out)} if leave_out else {}
-    onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"], **options_of_session)
+    apart.save_optimised(source, target, level, {**saved, **_IN_PLACE, **(entries or {})}, leave_out)
 
 
-def run(opened: onnxruntime.InferenceSession, feed: Feed, limit_s: float = RUN_S) -> list[np.ndarray[Any, Any]]:
-    """All outputs, in order. Raises PassError when the engine fails, or has not ended after `limit_s` seconds."""
-    import onnxruntime
-
-    options = onnxruntime.RunOptions()
-    options.log_severity_level = 4
-    watch = threading.Timer(limit_s, setattr, (options, "terminate", True))
-    watch.daemon = True
-    watch.start()
+def run(opened: apart.Session, feed: Feed, limit_s: float = RUN_S) -> list[np.ndarray[Any, Any]]:
+    """All outputs, in order. Raises PassError when the engine fails, ends, or has not ended the call after `limit_s` seconds."""
     try:
-        return list(opened.run(None, dict(feed), options))
-    except engine_errors() as error:
+        return opened.run(None, feed, limit_s)
+    except apart.EngineError as error:
         shapes = {name: tuple(array.shape) for name, array in feed.items()}
-        if options.terminate:
+        if isinstance(error, apart.EngineEndedError):
+            raise PassError(f"the engine does not survive the graph on inputs of shapes {shapes}: {error}") from error
+        if error.terminated:
             raise PassError(
                 f"the engine has not ended one call of the graph on inputs of shapes {shapes} after {limit_s:g} s; a Loop whose "
                 "condition never turns false does that. Look at the model, or give evaluation data that it ends on"
             ) from error
         raise PassError(f"the engine cannot run the graph on inputs of shapes {shapes}: {said(error)}") from error
-    finally:
-        watch.cancel()
 
 
 def said(error: Exception, *folders: Path) -> str:
@@ -209,12 +180,8 @@ def said(error: Exception, *folders: Path) -> str:
 
 
 def engine_errors() -> tuple[type[Exception], ...]:
-    """What the engine's Python binding raises: it has no common base class."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
-    names = ("Fail", "InvalidArgument", "NoSuchFile", "NoModel", "EngineError", "RuntimeException", "InvalidProtobuf",
-             "NotImplemented", "InvalidGraph", "EPFail")  # fmt: skip
-    return (*(getattr(state, name) for name in names if hasattr(state, name)), RuntimeError, ValueError)
+    """What the engine raises."""
+    return (apart.EngineError, ValueError)
 
 
 def difference(got: Outputs, reference: Outputs) -> float:

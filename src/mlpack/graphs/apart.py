@@ -1,0 +1,205 @@
+"""The engine in a child process: a graph that it cannot stand costs an error with a reason, and never the build.
+
+onnxruntime is native code, and mlpack gives it graphs that it has changed itself or that a stranger made: what ends it (a signal,
+an abort, too little memory) would end the process that it runs in. One child serves all of a process, is started when it is asked
+first, and anew after it died; sessions of a file are then opened anew, those of a graph in memory are lost.
+
+Promises: errors of the engine are `EngineError` in its words; its end is `EngineEndedError`, with the signal's name.
+A child ends with whoever started it. It takes about 0.4 s to start, and a microsecond for each kilobyte that goes in or comes out.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import weakref
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mlpack.graphs import apart_child
+
+_SLACK_S = 60.0
+"""How long after its own limit a run may still take before the child is ended: kernels look at the limit between nodes."""
+_WORDS_BYTES = 600
+_PIPE_BYTES = 1 << 20
+"""As much as Linux lets anybody have: each fill is a change of processes."""
+
+
+class EngineError(RuntimeError):
+    """What the engine says of a graph, or of inputs. `terminated`: the call was ended because it took too long."""
+
+    def __init__(self, message: str, *, terminated: bool = False) -> None:
+        super().__init__(message)
+        self.terminated = terminated
+
+
+class EngineEndedError(EngineError):
+    """The engine's process ended while it was asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """An input or an output, as the engine's own API has it."""
+
+    name: str
+    type: str
+    shape: list[int | str | None]
+
+
+class _Child:
+    """The process, and how to talk with it. Not for two threads at once."""
+
+    def __init__(self) -> None:
+        # A file, not a pipe, which would fill up.
+        self._words = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `end`
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", apart_child.__file__, json.dumps(sys.path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._words,
+            start_new_session=True,  # an interrupt is for the build, which ends it
+            pipesize=_PIPE_BYTES,
+        )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def ask(self, header: Mapping[str, Any], arrays: list[Any], limit_s: float | None) -> tuple[dict[str, Any], list[Any]]:
+        """The answer. EngineEndedError when there is none."""
+        watch = threading.Timer(limit_s + _SLACK_S, self._process.kill) if limit_s is not None else None
+        if watch is not None:
+            watch.daemon = True
+            watch.start()
+        try:
+            with suppress(BrokenPipeError):
+                apart_child.write(self._process.stdin, dict(header), arrays)
+            answer = apart_child.read(self._process.stdout)
+        finally:
+            if watch is not None:
+                watch.cancel()
+        if answer is None:
+            raise EngineEndedError(self._how_it_ended())
+        return answer
+
+    def _how_it_ended(self) -> str:
+        code = self._process.wait()
+        if code >= 0:
+            return f"the engine's process ended with exit code {code}{self._last_words()}"
+        try:
+            name = signal.Signals(-code).name
+        except ValueError:
+            name = "unknown"
+        short = ", as where memory does not suffice" if -code == signal.SIGKILL else ""
+        return f"the engine ended with signal {-code} ({name}{short}){self._last_words()}"
+
+    def _last_words(self) -> str:
+        size = self._words.seek(0, os.SEEK_END)
+        self._words.seek(max(0, size - _WORDS_BYTES))
+        lines = self._words.read().decode(errors="replace").strip().splitlines()
+        return f": {lines[-1][:200]}" if lines else ""
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout, self._words):
+            if stream is not None:
+                with suppress(OSError):
+                    stream.close()
+
+
+@dataclass
+class _Engine:
+    """The child of this process, if there is one. `generation` counts children: a session of another one is gone."""
+
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    child: _Child | None = None
+    generation: int = 0
+    closed: list[tuple[int, int]] = field(default_factory=list)
+    owner: int = field(default_factory=os.getpid)
+
+    def ask(self, arrays: list[Any], limit_s: float | None = None, **header: Any) -> tuple[dict[str, Any], list[Any]]:
+        with self.lock:
+            if self.child is None or self.owner != os.getpid():  # a forked process does not share its parent's
+                self.child, self.owner = _Child(), os.getpid()
+                self.generation += 1
+            gone, self.closed = self.closed, []
+            header["closed"] = [number for generation, number in gone if generation == self.generation]
+            try:
+                answer, given = self.child.ask(header, arrays, limit_s)
+            except BaseException:  # an interrupt in the middle of an answer: what comes next would be taken for another's
+                self.stop()
+                raise
+        if answer.get("memory"):
+            raise MemoryError
+        if "error" in answer:
+            raise EngineError(answer["error"], terminated=answer.get("terminated", False))
+        return answer, given
+
+    def stop(self) -> None:
+        child, self.child = self.child, None
+        if child is not None and self.owner == os.getpid():
+            child.end()
+
+
+_ENGINE = _Engine()
+atexit.register(_ENGINE.stop)
+
+
+class Session:
+    """A graph that the engine has opened. `source`: a file, or a serialised graph; `leave_out`: optimisers by name."""
+
+    def __init__(self, source: str | bytes, level: str, entries: Mapping[str, str], leave_out: Sequence[str] = ()) -> None:
+        self._path = os.path.abspath(source) if isinstance(source, str) else None
+        self._how: dict[str, Any] = {"level": level, "entries": dict(entries), "leave_out": list(leave_out)}
+        self._generation, self._number = 0, 0
+        self._open(source)
+
+    def _open(self, source: str | bytes) -> None:
+        import numpy as np
+
+        arrays = [np.frombuffer(source, np.uint8)] if isinstance(source, bytes) else []
+        with _ENGINE.lock:
+            found, _ = _ENGINE.ask(arrays, op="open", path=self._path, **self._how)
+            self._generation, self._number = _ENGINE.generation, found["session"]
+        self._inputs, self._outputs = ([Port(*row) for row in found[kind]] for kind in ("inputs", "outputs"))
+        weakref.finalize(self, _ENGINE.closed.append, (self._generation, self._number)).atexit = False
+
+    def get_inputs(self) -> list[Port]:
+        """What it takes, in order."""
+        return self._inputs
+
+    def get_outputs(self) -> list[Port]:
+        """What it gives, in order."""
+        return self._outputs
+
+    def run(self, names: Sequence[str] | None, feed: Mapping[str, Any], limit_s: float = 900.0) -> list[Any]:
+        """The outputs of these names, or all, in order."""
+        with _ENGINE.lock:
+            if self._generation != _ENGINE.generation or _ENGINE.child is None:
+                if self._path is None:
+                    raise EngineEndedError("the engine had ended before, and with it this graph, which was in memory alone")
+                self._open(self._path)
+            said = None if names is None else list(names)
+            arrays = list(feed.values())
+            return _ENGINE.ask(arrays, limit_s, op="run", session=self._number, names=said, feed=list(feed), limit=limit_s)[1]
+
+
+def save_optimised(source: Path, target: Path, level: str, entries: Mapping[str, str], leave_out: Sequence[str]) -> None:
+    """What the engine makes of the graph at `source`, written to `target`."""
+    said: dict[str, Any] = {"level": level, "entries": dict(entries), "leave_out": list(leave_out)}
+    _ENGINE.ask([], op="save", path=str(source.absolute()), target=str(target.absolute()), **said)
+
+
+def pid() -> int | None:
+    """The child's process, for tests that end it; None where there is none."""
+    return _ENGINE.child.pid if _ENGINE.child is not None else None

@@ -1,0 +1,176 @@
+"""The engine in a process of its own, asked by `apart`: a line of JSON and arrays in, a line of JSON and arrays out.
+
+It is started as a file, imports nothing of mlpack, and ends when its input does. It answers what goes wrong in the engine's words;
+what kills it is for whoever asks to see. It knows no models.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from typing import Any
+
+Header = dict[str, Any]
+
+
+def read(stream: Any) -> tuple[Header, list[Any]] | None:
+    """A message and its values; None at the end."""
+    line = stream.readline()
+    if not line.endswith(b"\n"):
+        return None
+    header = json.loads(line)
+    try:
+        return header, [_taken(row, stream) for row in header.pop("values")]
+    except EOFError:
+        return None
+
+
+def _taken(row: Header, stream: Any) -> Any:
+    import numpy as np
+
+    if "plain" in row:
+        return row["plain"]
+    if "list" in row:
+        return [_taken(each, stream) for each in row["list"]]
+    if "map" in row:
+        return {key: _taken(each, stream) for key, each in row["map"]}
+    if "strings" in row:
+        return np.array(row["strings"], dtype=object).reshape(row["shape"])
+    array = np.empty(row["shape"], np.dtype(row["dtype"]))
+    view = memoryview(array.reshape(-1).view(np.uint8).data)
+    while view:
+        count = stream.readinto(view)
+        if not count:
+            raise EOFError
+        view = view[count:]
+    return array
+
+
+def write(stream: Any, header: Header, values: list[Any]) -> None:
+    """The same message from the other side: arrays, and what the engine makes of sequences and maps. `values` is empty then, and
+    each array is given up as soon as it is written."""
+    import numpy as np
+
+    blocks: list[Any] = []
+    rows = [_row(value, blocks) for value in values]
+    values.clear()
+    stream.write(json.dumps({**header, "values": rows}).encode() + b"\n")
+    for place, array in enumerate(blocks):
+        if array.size:
+            stream.write(array.reshape(-1).view(np.uint8).data)
+        blocks[place] = None
+        del array
+    stream.flush()
+
+
+def _row(value: Any, blocks: list[Any]) -> Header:
+    import numpy as np
+
+    if isinstance(value, list | tuple):
+        return {"list": [_row(each, blocks) for each in value]}
+    if isinstance(value, dict):
+        return {"map": [[key, _row(each, blocks)] for key, each in value.items()]}
+    if value is None or type(value) in (bool, int, float, str):  # numpy's own numbers are such, and are arrays
+        return {"plain": value}
+    array = np.asarray(value)
+    if array.dtype.kind in "OUS":
+        return {"strings": [_text(each) for each in array.reshape(-1)], "shape": array.shape}
+    blocks.append(np.ascontiguousarray(array).reshape(array.shape))
+    return {"dtype": array.dtype.str, "shape": array.shape}
+
+
+def _text(value: Any) -> str:
+    return value.decode(errors="surrogateescape") if isinstance(value, bytes) else str(value)
+
+
+class _Engine:
+    """The open sessions, by number."""
+
+    def __init__(self) -> None:
+        self._opened: dict[int, Any] = {}
+        self._next = 0
+
+    def open(self, asked: Header, arrays: list[Any]) -> tuple[Header, list[Any]]:
+        import onnxruntime
+
+        source = arrays[0].tobytes() if arrays else asked["path"]
+        del arrays[:]
+        options = _options(asked)
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"], **_left_out(asked))
+        self._next += 1
+        self._opened[self._next] = session
+        ports = {
+            kind: [[port.name, port.type, port.shape] for port in given]
+            for kind, given in (("inputs", session.get_inputs()), ("outputs", session.get_outputs()))
+        }
+        return {"session": self._next, **ports}, []
+
+    def run(self, asked: Header, arrays: list[Any]) -> tuple[Header, list[Any]]:
+        import onnxruntime
+
+        options = onnxruntime.RunOptions()
+        options.log_severity_level = 4
+        watch = threading.Timer(asked["limit"], setattr, (options, "terminate", True))
+        watch.daemon = True
+        watch.start()
+        try:
+            feed = dict(zip(asked["feed"], arrays, strict=True))
+            return {}, list(self._opened[asked["session"]].run(asked["names"], feed, options))
+        except Exception as error:  # noqa: BLE001 - the engine's binding has no common base class
+            return {"error": str(error), "terminated": bool(options.terminate)}, []
+        finally:
+            watch.cancel()
+
+    def save(self, asked: Header, _arrays: list[Any]) -> tuple[Header, list[Any]]:
+        import onnxruntime
+
+        options = _options(asked)
+        options.optimized_model_filepath = asked["target"]
+        onnxruntime.InferenceSession(asked["path"], options, providers=["CPUExecutionProvider"], **_left_out(asked))
+        return {}, []
+
+    def close(self, sessions: list[int]) -> None:
+        for number in sessions:
+            self._opened.pop(number, None)
+
+
+def _left_out(asked: Header) -> dict[str, Any]:
+    return {"disabled_optimizers": asked["leave_out"]} if asked["leave_out"] else {}
+
+
+def _options(asked: Header) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, asked["level"])
+    for key, value in asked["entries"].items():
+        options.add_session_config_entry(key, value)
+    return options
+
+
+def main() -> None:
+    """Answers until the input ends."""
+    answers = os.fdopen(os.dup(1), "wb", buffering=1 << 16)
+    os.dup2(2, 1)  # what the engine prints is no answer
+    asked_of = sys.stdin.buffer
+    engine = _Engine()
+    while (message := read(asked_of)) is not None:
+        asked, arrays = message
+        engine.close(asked["closed"])
+        try:
+            answer, given = getattr(engine, asked["op"])(asked, arrays)
+        except MemoryError:
+            answer, given = {"memory": True}, []
+        except Exception as error:  # noqa: BLE001 - the engine's binding has no common base class
+            answer, given = {"error": str(error)}, []
+        write(answers, answer, given)
+        del arrays, given, message
+
+
+if __name__ == "__main__":
+    sys.path[:] = json.loads(sys.argv[1])
+    main()
