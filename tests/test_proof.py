@@ -109,6 +109,36 @@ def test_a_run_that_gives_something_else_is_none(prover: Prover, data: Evaluatio
 
 
 @pytest.mark.parametrize(
+    ("float_", "here", "there", "proven"),
+    [
+        (0.0, 0.2, 0.2, True),
+        (0.0, 0.2, 0.22, True),  # apart by less than integers lose, and hardly further from the float
+        (0.0, 0.2, 0.18, True),
+        (0.0, 0.2, 0.28, False),  # further from the float
+        (0.0, 0.2, -0.2, False),  # as near to the float, and somewhere else
+        (0.0, 0.01, 0.2, False),  # integers lose nothing, and it gives something else
+        (0.0, 9.0, 9.1, False),  # so far from the float that nothing is like anything
+    ],
+)
+def test_another_architecture_may_round_otherwise_as_far_as_integers_lose(
+    prover: Prover, data: Evaluation, tmp_path: Path, float_: float, here: float, there: float, proven: bool
+) -> None:
+    """The package there, its twin here, and the float: what each adds to its outputs."""
+    on = emulation.processor("x86_64", prover.find)
+    assert on is not None
+    twins = {"fp32": package(tmp_path / "float", 3, bias=float_), "int8": package(tmp_path / "here", 3, bias=here)}
+    packages = {"fp32": twins["fp32"], "int8": package(tmp_path / "there", 3, bias=there)}
+    found = prover.elsewhere(packages, twins, "fp32", data, on)
+    assert found["fp32"].how == "run"
+    assert (found["int8"].how == "run") == proven, found["int8"].why
+    assert "fidelity" in found["int8"].why
+    assert prover.elsewhere(packages, twins, "fp32", data, on) == found
+    # The float itself has nothing to lose: it must give what it gives here.
+    other = {"fp32": package(tmp_path / "other", 3, bias=0.5)}
+    assert prover.elsewhere(other, twins, "fp32", data, on)["fp32"].how is None
+
+
+@pytest.mark.parametrize(
     ("then", "said"),
     [
         ("echo 'qemu: uncaught target signal 4 (Illegal instruction)' >&2; exit 132", "Illegal instruction"),

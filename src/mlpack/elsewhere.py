@@ -73,7 +73,7 @@ def _emulated(
     assert bench.prover is not None
     found = bench.judge(twins, baseline_id, data)
     alive = {id_: packed[id_] for id_, each in found.items() if isinstance(each, Measurement)}
-    for id_, proof in bench.prover.elsewhere(alive, twins, bench.evaluation(data), on).items():
+    for id_, proof in bench.prover.elsewhere(alive, twins, baseline_id, bench.evaluation(data), on).items():
         bench.observe(f"{id_}: {proof.how or 'not proven'}: {proof.why}")
         if isinstance(taken := found[id_], Measurement):
             found[id_] = with_proof(taken, proof)

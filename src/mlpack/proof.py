@@ -36,13 +36,18 @@ if TYPE_CHECKING:
 AGREES = 0.999
 """Fidelity from which outputs of two processors are the same. Kernels of other widths round otherwise, and a rounding that tips
 over moves an activation by one step of 255; one pair that is cut off moves it by hundreds."""
+NEAR, NO_WORSE, FAR = 0.9, 1.25, 0.5
+"""Of another architecture, whose integer kernels give the same bytes (measured) and whose float ones round otherwise: a rounding
+that tips over grows from layer to layer. What integers lose against the float is then the measure: the two processors may be
+no further apart than that, the emulated one no further from the float than this many times that; and never below this fidelity,
+nor where the one here is so far from the float that nothing is like anything."""
 SAMPLES, SAMPLE_BYTES = 32, 32 << 20
 """Calls of a sample, and what they may hold."""
 SECONDS = 45.0
 """How long an emulated processor is asked, beside loading and the last call."""
 LEAST = 4
 """Calls that an emulated run must have done to count, where there are as many."""
-_VERSION = 1
+_VERSION = 2
 _SHOWN = 8
 EXACT = ("avx512-vnni", "avx-vnni", "amx")
 """Instruction sets of x86-64 that sum bytes in 32 bits."""
@@ -87,24 +92,23 @@ class Prover:
         return {id_: by_content[package.content] for id_, package in packages.items()}
 
     def elsewhere(
-        self, packages: Mapping[str, Package], twins: Mapping[str, Package], data: Evaluation, processor: Processor
+        self, packages: Mapping[str, Package], twins: Mapping[str, Package], base: str, data: Evaluation, processor: Processor
     ) -> dict[str, Proof]:
         """The same of packages for another architecture, whose accuracy is that of their twins here: each is run by `processor`,
-        and must give its twin's outputs."""
+        and must give its twin's outputs, as far as roundings allow. `base`: the float among the twins."""
         found = {}
         for id_, package in packages.items():
             try:
-                samples, agreement = self._agreement(id_, package, twins[id_], data, processor)
+                ran = self._agreement(id_, package, twins[id_], data, processor, twins[base] if id_ != base else None)
             except MeasureError as error:
                 why = f"its run under {processor.said} failed: {_first(error)}"
                 found[id_] = Proof(how=None, why=why, processor=processor.model)
                 continue
-            proven = agreement >= AGREES
-            gives = "the outputs" if proven else f"other outputs ({AGREES} is needed) than those"
-            asked = f"{processor.said}, asked {words.count(samples, 'call')} of the evaluation data,"
-            why = f"{asked} gives {gives} that its accuracy was judged by: fidelity {agreement:.4f}"
+            proven = ran.agreement >= AGREES or ran.within_loss
+            asked = f"{processor.said}, asked {words.count(ran.samples, 'call')} of the evaluation data,"
+            why = f"{asked} gives {_given(ran)} that its accuracy was judged by: fidelity {ran.agreement:.4f}"
             found[id_] = Proof(
-                how="run" if proven else None, why=why, processor=processor.model, samples=samples, agreement=agreement
+                how="run" if proven else None, why=why, processor=processor.model, samples=ran.samples, agreement=ran.agreement
             )
         return found
 
@@ -120,10 +124,11 @@ class Prover:
             why = f"{risky}, and no emulator is here to run it on: {emulation.INSTALL}, or {_SEVEN}"
             return Proof(how=None, why=why, risks=listed)
         try:
-            samples, agreement = self._agreement(id_, package, package, data, on)
+            ran = self._agreement(id_, package, package, data, on)
         except MeasureError as error:
             why = f"{risky}, and its run under {on.said} failed: {_first(error)}"
             return Proof(how=None, why=why, processor=on.model, risks=listed)
+        samples, agreement = ran.samples, ran.agreement
         said = f"{on.said}, asked {words.count(samples, 'call')} of the evaluation data, gives"
         if agreement >= AGREES:
             why = f"{risky}, but {said} the outputs of the processor here: fidelity {agreement:.4f}"
@@ -151,8 +156,10 @@ class Prover:
                 (entry.dir / "risks.json").write_bytes(digest.canonical_json(list(found)))
         return found
 
-    def _agreement(self, id_: str, package: Package, like: Package, data: Evaluation, on: Processor) -> tuple[int, float]:
-        """How many calls were asked, and the fidelity of the package's outputs on that processor to those of `like` here."""
+    def _agreement(
+        self, id_: str, package: Package, like: Package, data: Evaluation, on: Processor, base: Package | None = None
+    ) -> _Ran:
+        """How the package's outputs on that processor are to those of `like` here, and both to those of `base`."""
         action = {
             "kind": "proof/run",
             "version": _VERSION,
@@ -162,21 +169,20 @@ class Prover:
             "machine": dataclasses.asdict(self.at),
             "data": str(data.tree),
             "sample": [SAMPLES, SAMPLE_BYTES, self.seconds],
+            **({"base": str(base.content)} if base is not None else {}),
         }
         known = self.store.find(action)
         if known is None:
             self.observe(f"proof: {id_} under {on.said}")
-            samples, agreement = self._run(id_, package, like, data, on)
+            ran = self._run(id_, package, like, data, on, base)
             with self.store.entry(action, repeatable=False) as entry:
                 if not entry.hit:
-                    kept = {"samples": samples, "agreement": agreement}
-                    (entry.dir / "run.json").write_bytes(digest.canonical_json(kept))
-            return samples, agreement
-        found = json.loads((known.dir / "run.json").read_bytes())
-        return int(found["samples"]), float(found["agreement"])
+                    (entry.dir / "run.json").write_bytes(digest.canonical_json(dataclasses.asdict(ran)))
+            return ran
+        return _Ran(**json.loads((known.dir / "run.json").read_bytes()))
 
-    def _run(self, id_: str, package: Package, like: Package, data: Evaluation, on: Processor) -> tuple[int, float]:
-        both = {"emulated": package, "here": like}
+    def _run(self, id_: str, package: Package, like: Package, data: Evaluation, on: Processor, base: Package | None) -> _Ran:
+        both = {"emulated": package, "here": like, **({"base": base} if base is not None else {})}
         with self.packages.unpacked(both) as folders, self.store.scratch() as work:
             (sample := work / "sample").mkdir()
             numbers = calls.sample(data.dir, sample, SAMPLES, SAMPLE_BYTES, str(data.tree))
@@ -184,9 +190,46 @@ class Prover:
             done = emulation.predict(subject, sample, len(numbers), work, self.seconds)
             if len(done) < min(LEAST, len(numbers)):
                 raise MeasureError(f"it did {words.count(len(done), 'call')} in {self.seconds:.0f} s, and {LEAST} are needed")
-            here = _predicted(subject_of(id_, like, folders["here"]), sample, len(done), work)
+            drawn = data.drawn()
             theirs = [call for prefix in done for call in read_outputs(prefix)]
-            return len(done), fidelity(theirs, read_outputs(here), data.drawn())
+
+            def answers(name: str, of: Package) -> list[Any]:
+                (place := work / name).mkdir()
+                return list(read_outputs(_predicted(subject_of(id_, of, folders[name]), sample, len(done), place)))
+
+            ours = answers("here", like)
+            ran = _Ran(samples=len(done), agreement=fidelity(theirs, ours, drawn))
+            if base is None:
+                return ran
+            floats = answers("base", base)
+            return dataclasses.replace(ran, ours=fidelity(ours, floats, drawn), theirs=fidelity(theirs, floats, drawn))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ran:
+    """A run under emulation: calls, the fidelity to the outputs here, and where they are known those of both to the float."""
+
+    samples: int
+    agreement: float
+    ours: float | None = None
+    theirs: float | None = None
+
+    @property
+    def within_loss(self) -> bool:
+        """Whether the outputs are no further from those here than roundings may bring them."""
+        if self.ours is None or self.theirs is None or self.ours < FAR:
+            return False
+        lost = 1 - self.ours
+        return self.agreement >= NEAR and 1 - self.agreement <= lost and 1 - self.theirs <= NO_WORSE * lost
+
+
+def _given(ran: _Ran) -> str:
+    if ran.agreement >= AGREES:
+        return "the outputs"
+    if ran.ours is None or ran.theirs is None:
+        return f"other outputs ({AGREES} is needed) than those"
+    beside = f"to the float {ran.theirs:.4f}, against {ran.ours:.4f} here"
+    return f"outputs as near ({beside}) as those" if ran.within_loss else f"other outputs ({beside}) than those"
 
 
 _SEVEN = "quantize to 7 bits (leave `reduce_range: false` out)"
