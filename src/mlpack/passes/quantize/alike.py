@@ -25,10 +25,9 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-MOST = 2.0**-6
+MOST = 2.0**-7
 """Of a channel's power. One scale leaves 0.0006 at worst in the LSTMs of a wake word and 0.0056 in the products of another, whose
-fidelity drops by 0.001 and 0.0001, as with a scale a channel; a third's products, with 0.013, agree with the float on every call,
-and their fidelity (0.989) is what chance makes it: 0.962 to 0.997 by how the small product behind is rounded."""
+fidelity drops by 0.001 and 0.0001, as with a scale a channel. A third's products, with 0.013, answer one call of 24 otherwise."""
 
 _AT_ONCE = 1 << 20
 """Values that are looked at at a time: a head may have a gigabyte of them."""
