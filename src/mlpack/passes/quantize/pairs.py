@@ -76,7 +76,7 @@ def layout(model: onnx.ModelProto, static: Collection[str], barred: Collection[s
         if node.name in static:
             found.pairs.setdefault(node.input[0], False)
             result = view.clipped(node.output[0])
-            if node.op_type not in GIVES_FLOAT or feeds(view, result, carried, static):
+            if node.op_type not in GIVES_FLOAT or feeds(view, result, carried, static) or view.is_clipped(node.output[0]):
                 found.pairs[result] = True
         elif node.name in carried:
             for name in view.activations(node):

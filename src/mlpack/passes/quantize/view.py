@@ -52,6 +52,12 @@ class View:
         reader = self.only_reader(tensor)
         return tensor if reader is None or self._limits(reader, tensor) is None else str(reader.output[0])
 
+    def is_clipped(self, tensor: str) -> bool:
+        """Whether no node but a Relu or Clip reads it: before one the engine makes no product in integers that gives float
+        (onnxruntime 1.31.1). It keeps the float one, and dequantizes its weights at each call."""
+        found = self.readers[tensor]
+        return len(found) == 1 and found[0].op_type in ("Relu", "Clip") and found[0].input[0] == tensor
+
     def is_limit(self, node: onnx.NodeProto) -> bool:
         """Whether a node keeps its one tensor between constants."""
         return any(self._limits(node, name) is not None for name in node.input if name not in self.stored)
