@@ -11,10 +11,14 @@ from email.parser import Parser
 from pathlib import Path
 
 import pytest
-from tests_slow.installed import Built, Environment, build, environment, run
-from tests_slow.project import HERE, copy_of_samples
+import uv
+from ruamel.yaml import YAML
+from tests_slow.installed import LOCK, Built, Environment, build, environment, run
+from tests_slow.project import HERE, REPOSITORY, copy_of_samples
 
 import mlpack
+
+CI = YAML(typ="safe", pure=True).load((REPOSITORY / ".github/workflows/ci.yml").read_text("utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +89,14 @@ def test_wheel_alone_builds_a_model(installed: Environment, tmp_path: Path) -> N
     with zipfile.ZipFile(package) as archive:
         assert {"bootstrap.py", "mlpack_runtime/loop.py", "lib/libonnxruntime.so", "model/model.json"} <= set(archive.namelist())
     assert "outputs" in json.loads(run("mlpack", "run", "out/tabular", env=variables, cwd=tmp_path))
+
+
+@pytest.mark.parametrize("python", CI["jobs"]["check"]["strategy"]["matrix"]["python"])
+def test_every_locked_distribution_has_a_wheel_for_every_python(tmp_path: Path, python: str) -> None:
+    """What `make` installs, `--only-binary`: asked of the index, and not installed. Other Pythons need not be here for that."""
+    where = ("--target", tmp_path / "nothing", "--python-platform", "x86_64-manylinux_2_28", "--python-version", python)
+    how = ("--dry-run", "--quiet", "--no-deps", "--require-hashes", "--only-binary", ":all:")
+    run(uv.find_uv_bin(), "pip", "install", *how, *where, "--requirement", LOCK)
 
 
 def test_another_mlpack_over_ours_is_told_until_it_is_repaired(built: Built, installed: Environment, tmp_path: Path) -> None:
