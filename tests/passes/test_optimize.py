@@ -14,8 +14,9 @@ from pass_harness import refusal
 from small_models import calls_dir, onnx_dir
 
 from mlpack.graphs import check, files
-from mlpack.passes import optimize, quantize
+from mlpack.passes import PASSES, optimize, quantize
 from mlpack.passes.optimize import Optimize
+from mlpack.passes.precision import Precision
 from mlpack.passes.quantize import Quantize
 
 
@@ -103,6 +104,19 @@ def test_products_that_sum_exactly_share_no_weights(tmp_path: Path) -> None:
     made = [node for node in onnx.load(tmp_path / "out" / "model.onnx").graph.node if node.op_type == "DynamicQuantizeMatMul"]
     held = [node.input[place] for node in made for place in (1, 3)]
     assert len(set(held)) == len(held)
+
+
+@pytest.mark.parametrize("name", ["mlp", "bert-simple", "cnn-simple"])
+@pytest.mark.parametrize("arch", ["x86_64", "arm64"])
+def test_sixteen_bit_weights_stay_such_in_the_file(models: dict[str, Path], tmp_path: Path, name: str, arch: Any) -> None:
+    """Whatever the processor that builds computes in."""
+    (tmp_path / "half").mkdir()
+    PASSES["precision"].run(models[name], Precision(), tmp_path / "half")
+    engine, _ = optimised(tmp_path / "half", tmp_path / "out", arch=arch)
+    optimised(models[name], tmp_path / "plain", arch=arch)
+    sizes = [sum(path.stat().st_size for path in (tmp_path / each).glob("model.onnx*")) for each in ("out", "plain")]
+    assert sizes[0] < 0.75 * sizes[1]
+    assert engine["graph_optimization_level"] == 99
 
 
 def test_no_blocked_layout_is_saved(models: dict[str, Path], tmp_path: Path) -> None:

@@ -310,6 +310,47 @@ def test_a_model_that_somebody_else_quantized_is_proven_too(tmp_path: Path) -> N
     assert of(record, "fp32@lambda-zip-x86_64")["search"] is None
 
 
+EXACTING = RECIPE.replace("accuracy_drop: 0.01", "accuracy_drop: 0.000001")
+"""No 8-bit layer keeps it, and 16 bits do."""
+
+
+def test_sixteen_bits_are_a_rung_where_the_float_is_too_large(tmp_path: Path) -> None:
+    """And without a budget on bytes they are none, on a processor that does not compute in them."""
+    made = ladder_models.chain(tmp_path / "project", EXACTING, layers=2, bad=99)
+    record, _ = made.build()
+    assert of(record)["status"] == "over_budget"
+    assert "16-bit float" not in [tried["name"] for tried in of(record)["search"]["tried"]]
+    float_ = of(record, "fp32@lambda-zip-x86_64")["package"]["size_bytes"]
+    made.edit(lambda text: text.replace("budgets: {", f"budgets: {{package_size: {float_ - 1}B, "))
+    record, _ = made.build()
+    one = of(record)
+    assert record["chosen"] == INT8
+    assert one["search"]["tried"][-1]["name"] == "16-bit float"
+    assert one["search"]["taken"] == len(one["search"]["tried"]) - 1
+    assert len(one["search"]["tried"]) <= ladder.most(2)
+    assert [step["pass"] for step in one["steps"]] == ["simplify", "precision", "optimize"]
+    assert one["package"]["size_bytes"] < float_
+    assert 0 < one["accuracy"]["drop"] <= 1e-6
+    rows = {row.id: row.search for row in pipeline.foresee(made.recipe, made.store, (made.root,), None)}
+    assert "16-bit float, until" in str(rows[INT8])
+
+
+def test_sixteen_bits_are_a_rung_where_the_processor_computes_in_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table's word for this machine's processor is another one's: everything else is as it is."""
+    import dataclasses
+
+    from mlpack.targets import TARGETS
+
+    row = dataclasses.replace(TARGETS["lambda-zip"], float16_archs=("arm64", "x86_64"))
+    monkeypatch.setitem(TARGETS, "lambda-zip", row)
+    made = ladder_models.chain(tmp_path / "project", EXACTING, layers=2, bad=99)
+    record, _ = made.build()
+    assert record["chosen"] is not None
+    one = of(record)
+    assert one["status"] == "ok"
+    assert one["search"]["tried"][-1]["name"] == "16-bit float"
+
+
 def test_options_leave_alone_what_the_recipe_says() -> None:
     assert "scales by channel" not in {option.name for option in rungs.offered(Quantize(), None)}
     for option in rungs.OPTIONS:
