@@ -173,3 +173,47 @@ def test_inputs_that_do_not_fit_forward_are_refused(tmp_path: Path) -> None:
 
 def test_pooling_of_a_plain_directory_is_none(tmp_path: Path) -> None:
     assert huggingface.read_pooling(tmp_path) is None
+
+
+TIED = """
+import torch
+
+class Tied(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table = torch.nn.Embedding(600, 600)
+        self.head = torch.nn.Linear(600, 600)
+        self.head.weight = self.table.weight
+
+    def forward(self, ids):
+        return self.head(self.table(ids).mean(1))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("exporter", ["dynamo", "torchscript"])
+def test_weights_beside_the_exporters_graph_are_the_same_weights(
+    exporter: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of large models are written beside it; none of them is in memory with the graph, tied ones included."""
+    source = tmp_path / "source"
+    (source / "code").mkdir(parents=True)
+    (source / "code/tied.py").write_text(TIED)
+    inputs = [{"name": "ids", "dtype": "int64", "shape": ["batch", 7]}]
+    (source / "torch.json").write_text(json.dumps({"factory": "tied:Tied", "inputs": inputs}))
+    saved: list[int] = []
+    save = files.save
+
+    def watched(model: Any, *rest: Any, **more: Any) -> Any:
+        saved.append(model.ByteSize())
+        return save(model, *rest, **more)
+
+    monkeypatch.setattr(files, "save", watched)
+    exported(source, tmp_path / "one", exporter=exporter)
+    monkeypatch.setattr(export, "_ONE_FILE_BYTES", 0)
+    exported(source, tmp_path / "beside", exporter=exporter)
+    assert max(saved) < 100_000  # a table of 1.4 MB
+    assert (tmp_path / "one" / files.DATA).read_bytes() == (tmp_path / "beside" / files.DATA).read_bytes()
+    one, beside = (files.load(tmp_path / name).graph for name in ("one", "beside"))
+    assert list(one.node) == list(beside.node)
+    assert not [path for path in (tmp_path / "beside").iterdir() if path.is_dir()]

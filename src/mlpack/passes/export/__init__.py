@@ -8,12 +8,13 @@ what became of the others. No pickle is executed, no remote code trusted, no net
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from mlpack import temporary
+from mlpack import bounded, temporary
 from mlpack.errors import PassError
 from mlpack.graphs import check, files, quiet, trials
 from mlpack.passes.export import extras, huggingface, pooling, ports, torch_model
@@ -30,6 +31,10 @@ TOLERANCE = 1e-4
 
 OPSET = 18
 """What both exporters and the engine's fusions know best; the older exporter stops at 20."""
+
+_ONE_FILE_BYTES = 512 << 20
+"""Of weights: the newer exporter writes more of them beside the graph, from the module's own memory. In one file with the graph
+they are in memory three times."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,8 +176,8 @@ def _first_that_agrees(
     rejected: dict[str, str] = {}
     for exporter in order:
         try:
-            exported = _export_with(exporter, _Call(source, example, names, config.opset), model)
-            files.save(exported, out_dir)
+            with _exported(exporter, _Call(source, example, names, config.opset), model, out_dir) as graph:
+                files.save(graph, out_dir)
             gap = _gap(out_dir, source.inputs, tried.feeds, references)
         except PassError as error:
             rejected[exporter] = str(error)
@@ -218,10 +223,12 @@ def _gap(out_dir: Path, inputs: tuple[TensorSpec, ...], feeds: Sequence[dict[str
     return max(check.difference(check.run(opened, feed), want) for feed, want in zip(feeds, references, strict=True))
 
 
-def _export_with(exporter: str, call: _Call, model: huggingface.Loaded | None) -> onnx.ModelProto:
-    """One exporter's graph, in memory. Whatever it raises becomes a PassError with its name."""
-    with temporary.directory("export") as scratch:
-        path = Path(scratch) / files.MODEL
+@contextmanager
+def _exported(exporter: str, call: _Call, model: huggingface.Loaded | None, place: Path) -> Iterator[onnx.ModelProto]:
+    """One exporter's graph, its weights in a file below `place` while the block runs: the framework has its own in memory. Whatever
+    the exporter raises becomes a PassError with its name."""
+    with temporary.directory("export", place) as scratch:
+        path = scratch / files.MODEL
         try:
             if exporter == "optimum" and model is not None:
                 huggingface.export_with_optimum(model, path, call.opset)
@@ -232,11 +239,12 @@ def _export_with(exporter: str, call: _Call, model: huggingface.Loaded | None) -
                 raise missing from None  # another exporter's graph would hide that the installation is not whole
             reason = str(error).strip().splitlines() or [""]
             raise PassError(f"the exporter raised {type(error).__name__}: {reason[0][:400]}") from error
-        exported = files.load_file(path)
-    _name_axes(exported, call.source.inputs)
-    if model is not None and model.pooling is not None:
-        pooling.append_pooling(exported, model.pooling)
-    return exported
+        bounded.give_back()
+        exported = files.load_file(path, outline=True)
+        _name_axes(exported, call.source.inputs)
+        if model is not None and model.pooling is not None:
+            pooling.append_pooling(exported, model.pooling)
+        yield exported
 
 
 def _export_torch(call: _Call, path: Path, *, dynamo: bool) -> None:
@@ -254,7 +262,11 @@ def _export_torch(call: _Call, path: Path, *, dynamo: bool) -> None:
         shapes = tuple(axes[spec.name] or None for spec in source.inputs)
         parameters = list(inspect.signature(source.module.forward).parameters.values())
         variadic = len(parameters) == 1 and parameters[0].kind is inspect.Parameter.VAR_POSITIONAL
-        common |= {"dynamic_shapes": (shapes,) if variadic else shapes, "verbose": False, "external_data": False}
+        common |= {
+            "dynamic_shapes": (shapes,) if variadic else shapes,
+            "verbose": False,
+            "external_data": _bytes_of(source.module) > _ONE_FILE_BYTES,
+        }
     else:
         batch = {spec.shape[0] for spec in source.inputs if spec.shape and isinstance(spec.shape[0], str)}
         dynamic = {name: named for name, named in axes.items() if named}
@@ -262,6 +274,11 @@ def _export_torch(call: _Call, path: Path, *, dynamo: bool) -> None:
             dynamic |= {name: {0: str(next(iter(batch)))} for name in call.outputs}
         common |= {"dynamic_axes": dynamic}
     torch.onnx.export(source.module, arguments, str(path), dynamo=dynamo, **common)
+
+
+def _bytes_of(module: torch.nn.Module) -> int:
+    """The bytes of a module's weights, each counted once."""
+    return sum(each.numel() * each.element_size() for each in (*module.parameters(), *module.buffers()))
 
 
 def _name_axes(exported: onnx.ModelProto, inputs: tuple[TensorSpec, ...]) -> None:
