@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from mlpack import bytecode, digest
+from mlpack import bytecode, digest, interrupts
 from mlpack.errors import PackError
 from mlpack.measuring import machine
 from mlpack.targets import layering, limits
@@ -144,12 +144,17 @@ def lines(log: Path) -> tuple[str, ...]:
 def running(started: tuple[Sequence[str], Mapping[str, str] | None], call: Call) -> Iterator[subprocess.Popen[bytes]]:
     """A process in a group of its own, ended with all its children on the way out."""
     command, env = started
-    with call.log.open("wb") as log:
-        process = _start(command, env, log, call)
-    try:
-        yield process
-    finally:
-        _end(process)
+    with interrupts.guarded() as guard:
+        with call.log.open("wb") as log:
+            process = _start(command, env, log, call)
+        try:
+            try:
+                guard.let_in()
+                yield process
+            finally:
+                guard.keep_out()
+        finally:
+            _end(process)
 
 
 def _start(command: Sequence[str], env: Mapping[str, str] | None, log: IO[bytes], call: Call) -> subprocess.Popen[bytes]:
@@ -173,11 +178,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             os.killpg(process.pid, number)
         except ProcessLookupError:
             pass  # the leader is gone, and nobody is left of its group
-        try:
-            process.wait(_GRACE_S)
-        except subprocess.TimeoutExpired:
-            continue
-    process.wait()
+        interrupts.reap(process, _GRACE_S)
+    interrupts.reap(process)
 
 
 def python_for(described: Mapping[str, Any]) -> tuple[Path, list[str]]:

@@ -7,11 +7,21 @@ is done in a foreign library is followed by `check`. One flag for the process, b
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
-from contextlib import suppress
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from subprocess import Popen
+
+_POLL_S = 0.005
 
 _seen: list[int] = []
 _held: list[str] = []
@@ -48,6 +58,103 @@ def load(name: str) -> None:
     finally:
         _held.pop()
     check()
+
+
+class Guard:
+    """Interrupts that wait while something must not be left half done, such as a process that nobody would end. See `guarded`."""
+
+    def __init__(self) -> None:
+        self._open = self._over = False
+        self._waiting: list[int] = []
+        self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def let_in(self) -> None:
+        """From here on the first interrupt is what it was before, also one that has waited; those behind it wait."""
+        self._open = True
+        self._pass_on()
+
+    def keep_out(self) -> None:
+        """From here on interrupts wait."""
+        self._open = False
+
+    def _install(self) -> None:
+        for number, handler in self._before.items():
+            if callable(handler):  # what the system does by itself, or not at all, stays
+                signal.signal(number, self._take)
+
+    def _restore(self) -> None:
+        self._over = True  # whatever comes between the lines below is passed on
+        for number, handler in self._before.items():
+            if callable(handler):
+                signal.signal(number, handler)
+        self._open = True
+        self._pass_on()
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        if self._over or self._open:
+            self._open = False
+            self._handle(number, frame)
+        else:
+            self._waiting.append(number)
+
+    def _pass_on(self) -> None:
+        if self._waiting:
+            self._open = False
+            self._handle(self._waiting.pop(0), None)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        handler = self._before[signal.Signals(number)]
+        if callable(handler):
+            handler(number, frame)
+
+
+@contextmanager
+def guarded() -> Iterator[Guard]:
+    """Interrupts wait within the block, but where it lets them in. In threads, which get none, it changes nothing.
+
+    The form for what has to be ended, with no line at which an interrupt leaves it behind:
+
+        with guarded() as guard:
+            made = begin()
+            try:
+                try:
+                    guard.let_in()
+                    yield made
+                finally:
+                    guard.keep_out()
+            finally:
+                end(made)
+    """
+    guard = Guard()
+    if threading.current_thread() is not threading.main_thread():
+        yield guard
+        return
+    try:
+        guard._install()
+        yield guard
+    finally:
+        guard._restore()
+
+
+def reap(process: Popen[bytes], timeout_s: float | None = None) -> bool:
+    """Wait until a child has ended; False when it has not in that time.
+
+    `Popen.wait` may wait for ever after an interrupt in `Popen.poll`: between taking its lock and the `try` that frees it.
+    """
+    until = None if timeout_s is None else time.monotonic() + timeout_s
+    while process.returncode is None:
+        try:
+            pid, status = os.waitpid(process.pid, 0 if until is None else os.WNOHANG)
+        except ChildProcessError:  # reaped, by a poll that was interrupted before it kept the status
+            process.returncode = -signal.SIGKILL
+            return True
+        if pid:
+            process.returncode = os.waitstatus_to_exitcode(status)
+        elif until is not None and time.monotonic() > until:
+            return False
+        else:
+            time.sleep(_POLL_S)
+    return True
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> None:

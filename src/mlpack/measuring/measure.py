@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from mlpack import interrupts
 from mlpack.errors import MeasureError
 from mlpack.stats import median
 
@@ -156,11 +157,10 @@ class Child:
                 if stream is not None:
                     with suppress(BrokenPipeError):  # the child is gone already, with our last words unread
                         stream.close()
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(timeout=_LEAVE_S)
+            interrupts.reap(self._process, _LEAVE_S)
         finally:
             self._process.kill()
-            self._process.wait()
+            interrupts.reap(self._process)
             self._words.close()
 
     def _line(self) -> bytes:
