@@ -110,6 +110,8 @@ def test_pins_that_another_build_wrote_meanwhile_stay(workshop: Workshop, monkey
     candidate = plan.expand(wanted).baselines[0]
     source = transform.take_source(wanted, workshop.store, (workshop.root,))
     packages.pack(candidate, transform.run_steps(candidate, source, workshop.store, {}, lambda _text: None), SAMPLE)
+    assert set(wheels.read_lock(path).wheels) == {"3.12-arm64"}  # until the build has ended
+    packages.keep_lock()
     assert set(wheels.read_lock(path).wheels) == {"3.12-arm64", "3.13-x86_64"}
     assert [each.name for each in workshop.root.glob(".mlpack.lock*")] == []
 

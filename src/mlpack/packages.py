@@ -1,13 +1,15 @@
 """Every candidate's package, each made at most once: bases resolved and pinned, runtimes shared, packages kept in the store.
 
 Promises: what a package is made of is its action, so equal inputs give the package that is already there; nothing is resolved
-anew that `mlpack.lock` pins. Writes the lock beside the recipe, and nothing else outside the store. Does not boot or measure.
+anew that `mlpack.lock` pins. Writes the lock beside the recipe when the build has ended (`keep_lock`), and nothing else outside the
+store. Does not boot or measure.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -234,11 +236,23 @@ class Packages:
         return pack.runtime_request(target, python, text, self._lock.wheels[wheels.platform_key(python, target.arch)])
 
     def _keep(self, lock: wheels.Lock) -> None:
-        if lock != self._lock:
-            # A build of another recipe in this directory may have pinned something since: its pins stay.
-            there = wheels.read_lock(self._lock_path)
-            self._lock = wheels.Lock(wheels={**there.wheels, **lock.wheels}, bases={**there.bases, **lock.bases})
-            wheels.write_lock(self._lock_path, self._lock)
+        """Pin for this build. RecipeError where that could not be written down at its end, an hour later."""
+        if lock == self._lock:
+            return
+        if not os.access(self._lock_path.parent, os.W_OK | os.X_OK):
+            raise RecipeError(
+                f"{self._lock_path}: {self._lock_path.parent} cannot be written to, and what ships is pinned there. Build it once "
+                "where it can, and commit the lock: then nothing has to be written"
+            )
+        self._lock = lock
+
+    def keep_lock(self) -> None:
+        """Write down what was pinned, for a build that has come to its end: one that fails leaves no lock behind."""
+        # A build of another recipe in this directory may have pinned something since: its pins stay.
+        there = wheels.read_lock(self._lock_path)
+        kept = wheels.Lock(wheels={**there.wheels, **self._lock.wheels}, bases={**there.bases, **self._lock.bases})
+        if kept != there:
+            wheels.write_lock(self._lock_path, kept)
 
     def _tokenizer(self, model_dir: Path) -> Path | None:
         named = self._recipe.serve.tokenizer

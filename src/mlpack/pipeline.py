@@ -110,6 +110,7 @@ def build(path: Path, store: Store, roots: tuple[Path, ...], options: Options, c
     )
     kept = {id_: p.dir for id_, p in work.packages.items() if id_ in results and (options.keep_all or id_ == decision.chosen)}
     record = output.write(out, outcome, kept, work.failures.scripts())
+    work.keep_lock()
     console.table(record)
     console.verdict(record)
     if boots is not None:
@@ -189,6 +190,10 @@ class _Build:
             return result
         kept, damage = anatomy.reasons_of(result.model.steps, result.trail)
         return dataclasses.replace(result, anatomy=anatomy.with_reasons(found, kept, damage))
+
+    def keep_lock(self) -> None:
+        """See `Packages.keep_lock`."""
+        self._maker.keep_lock()
 
     def _all(self) -> tuple[Candidate, ...]:
         """Baselines first: what fails for them fails for everything."""
