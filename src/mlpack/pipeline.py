@@ -41,7 +41,7 @@ from mlpack import (
 from mlpack import calibration as calibrating
 from mlpack.calibration import Calibration
 from mlpack.errors import LimitError, MeasureError, MlpackError, PassError, RecipeError, ServiceError
-from mlpack.evidence import Bench, Data, excerpt, take_data
+from mlpack.evidence import Bench, Data, excerpt, names_of, take_data
 from mlpack.graphs import files
 from mlpack.measuring import machine
 from mlpack.measuring.measure import EFFORTS, Effort
@@ -238,8 +238,9 @@ class _Build:
             with self._console.step(f"{candidate.id}: model"):
                 model = transform.run_steps(candidate, self.source, self._store, bindings, self._say, failed.append)
             if candidate in self._plan.baselines:  # before an hour of packing and measuring, not after it
-                outputs = files.read_signature(self._store.path(model.tree)).outputs
-                expectations.check(self._plan.recipe.metric, outputs, evaluation.labels)
+                folder = self._store.path(model.tree)
+                outputs = files.read_signature(folder).outputs
+                expectations.check(self._plan.recipe.metric, outputs, evaluation.labels, names_of(folder))
             with self._console.step(f"{candidate.id}: package"):
                 package = self._maker.pack(candidate, model, sample)
         except LimitError as error:

@@ -71,3 +71,41 @@ def test_what_is_certain_is_said(spec: dict[str, Any], outputs: tuple[TensorSpec
 )
 def test_what_may_fit_passes(spec: dict[str, Any], outputs: tuple[TensorSpec, ...], labels: Any) -> None:
     expectations.check(MetricSpec(**spec), outputs, labels)
+
+
+@pytest.mark.parametrize(
+    ("spec", "outputs", "labels", "said"),
+    [
+        ({"name": "top1"}, LOGITS, [0, 9], r"1 labels are out of range \(0 to \d: .*by sample: 1: 9"),
+        ({"name": "top1"}, LOGITS, [0, -1], "1 labels are out of range"),
+        ({"name": "f1"}, LOGITS, [0.5, 1], "must be class numbers; 1 of 2 are not .first: sample 0, 0.5"),
+        ({"name": "top1"}, LOGITS, [2**62], "out of range"),
+        ({"name": "top1"}, LOGITS, ["cat", "dog"], "must be class numbers.*metric.classes"),
+        ({"name": "top1", "threshold": 0.5}, (output("p", "batch", 1),), [0, 2], "1 labels are out of range .0 to 1:"),
+        ({"name": "f1"}, TOKENS, [[0, -100], [99, -100]], "1 labels are out of range"),
+        ({"name": "f1"}, TOKENS, [[0.25]], "must be class numbers"),
+    ],
+)
+def test_class_that_no_output_has_is_said(spec: dict[str, Any], outputs: tuple[TensorSpec, ...], labels: Any, said: str) -> None:
+    with pytest.raises(RecipeError, match=said):
+        expectations.check(MetricSpec(**spec), outputs, labels, None)
+
+
+@pytest.mark.parametrize(
+    ("spec", "outputs", "labels", "names"),
+    [
+        ({"name": "top1"}, LOGITS, ["cat"], ()),
+        ({"name": "top1"}, LOGITS, ["cat"], ("cat", "dog")),
+        ({"name": "top1", "classes": ("cat", "dog", "cow")}, LOGITS, ["cow"], None),
+        ({"name": "top1", "classes": (1, 2, 3)}, LOGITS, [3], None),
+        ({"name": "top1"}, LABEL, [7, "x"], None),
+        ({"name": "top1"}, (output("p", "batch", "classes"),), [10**6], None),
+        ({"name": "top1"}, LOGITS, [True, 2.0], None),
+        ({"name": "f1"}, TOKENS, [[0, -100], [1, -100]], None),
+        ({"name": "f1", "ignore_index": 99}, TOKENS, [[0, 99]], None),
+    ],
+)
+def test_class_that_an_output_may_have_passes(
+    spec: dict[str, Any], outputs: tuple[TensorSpec, ...], labels: Any, names: tuple[Any, ...] | None
+) -> None:
+    expectations.check(MetricSpec(**spec), outputs, labels, names)

@@ -327,31 +327,28 @@ def _compared(
             said = f"{len(unknown)} labels are no class of the model"
             raise RecipeError(f"{labels.metric}: {said} (first: {unknown[0]!r}; it has {listed})")
         return np.asarray([places[label] for label in given], dtype=np.int64), predicted.astype(np.int64)
-    return _numbers(labels, given, columns), predicted.astype(np.int64)
+    check_numbers(labels.metric, given, columns)
+    return np.asarray(given, dtype=np.int64), predicted.astype(np.int64)
 
 
 def _whole(label: Any) -> bool:
     return isinstance(label, int | float) and abs(label) < _LARGEST and label == math.floor(label)
 
 
-def _numbers(labels: _Labels, given: list[Any], columns: int | None) -> Array:
-    """The labels as class numbers. Raises RecipeError for others, or those outside 0 .. columns-1."""
-    import numpy as np
-
+def check_numbers(metric: str, given: Sequence[Any], columns: int | None) -> None:
+    """RecipeError for labels that are no class numbers, or are outside 0 .. columns-1."""
     wrong = [i for i, label in enumerate(given) if not _whole(label)]
     if wrong:
         text = any(isinstance(given[i], str) for i in wrong)
         raise RecipeError(
-            f"{labels.metric}: labels must be class numbers; {len(wrong)} of {len(given)} are not"
+            f"{metric}: labels must be class numbers; {len(wrong)} of {len(given)} are not"
             f" (first: sample {wrong[0]}, {given[wrong[0]]!r})"
             + ("; say what the model's columns are called, in their order: metric.classes" if text else "")
         )
-    truth = np.asarray(given, dtype=np.int64)
-    outside = np.flatnonzero((truth < 0) | (truth >= columns)) if columns is not None else np.flatnonzero([])
-    if len(outside):
-        listed = ", ".join(f"{i}: {truth[i]}" for i in outside[:5])
+    outside = [] if columns is None else [i for i, label in enumerate(given) if not 0 <= label < columns]
+    if outside:
+        listed = ", ".join(f"{i}: {int(given[i])}" for i in outside[:5])
         raise RecipeError(
-            f"{labels.metric}: {len(outside)} labels are out of range (0 to {columns - 1 if columns else 0}: the model has"
+            f"{metric}: {len(outside)} labels are out of range (0 to {columns - 1 if columns else 0}: the model has"
             f" {columns} classes); the first, by sample: {listed}. Classes that are numbered otherwise: metric.classes"
         )
-    return truth

@@ -1,4 +1,4 @@
-"""Whether labels can be those of a model's outputs, by their shapes alone: asked before anything is packed and measured.
+"""Whether labels can be those of a model's outputs, by shapes and class numbers: asked before anything is packed and measured.
 
 Promises: says only what is certain. What shapes leave open is judged when the model has answered.
 """
@@ -10,13 +10,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from mlpack.errors import RecipeError
-from mlpack.metrics import METRICS, unlabelled
+from mlpack.metrics import METRICS, classes, unlabelled
 from mlpack.records import MetricSpec, TensorSpec
 
 
-def check(spec: MetricSpec, outputs: Sequence[TensorSpec], labels: Sequence[Any] | None) -> None:
+def check(
+    spec: MetricSpec, outputs: Sequence[TensorSpec], labels: Sequence[Any] | None, names: tuple[Any, ...] | None = ()
+) -> None:
     """RecipeError where the recipe's metric cannot be computed from these outputs and labels. `outputs`: empty where unknown, and
-    without axes where only its name is known."""
+    without axes where only its name is known. `names`: what the model calls its classes; None: nothing, (): not known yet."""
     if spec.output is not None and outputs and spec.output not in {each.name for each in outputs}:
         raise RecipeError(f"metric.output: the model has no output {spec.output!r} ({_shown(outputs)})")
     if spec.name in METRICS and METRICS[spec.name].compares != "labels":
@@ -30,6 +32,26 @@ def check(spec: MetricSpec, outputs: Sequence[TensorSpec], labels: Sequence[Any]
     known |= {"multilabel_f1": _several, "multilabel_f1_micro": _several}
     if spec.name in known and meant and labels and (said := known[spec.name](spec, meant, labels)):
         raise RecipeError(f"{spec.name}: {said} ({_shown(outputs)})")
+    if known.get(spec.name) is _classes and meant and labels:
+        _check_values(spec, meant, labels, names)
+
+
+def _check_values(spec: MetricSpec, outputs: Sequence[TensorSpec], labels: Sequence[Any], names: tuple[Any, ...] | None) -> None:
+    """RecipeError for labels that are no classes of any output. An output that says classes itself may number them otherwise,
+    and so may the recipe."""
+    depth = _depth(labels[0])
+    columns = [each.shape[-1] for each in outputs if _real(each) and len(each.shape) == 2 + depth]
+    if not columns or not all(map(_real, outputs)) or spec.classes is not None or spec.column is not None:
+        return
+    if depth and not all(isinstance(label, list) for label in labels):
+        return
+    ignored = str(classes.IGNORED if spec.ignore_index is None else spec.ignore_index)
+    given = [one for label in labels for one in label if str(one) != ignored] if depth else list(labels)
+    if names is not None and any(isinstance(label, str) for label in given):
+        return
+    widths = [2 if spec.threshold is not None else column for column in columns]
+    most = max((width for width in widths if isinstance(width, int)), default=0)
+    classes.check_numbers(spec.name, given, most if most > 1 and not any(isinstance(each, str) for each in widths) else None)
 
 
 def _depth(label: Any) -> int:
