@@ -28,9 +28,11 @@ REGION = "eu-central-1"
 
 
 class AwsServer:
-    """One server. Cheap to reset, 2 s to start: one for a whole test session."""
+    """One server. Cheap to reset, 2 s to start: one for a whole test session. What is larger than `in_memory_bytes` lies in
+    temporary files."""
 
-    def __init__(self) -> None:
+    def __init__(self, in_memory_bytes: int = 16 << 20) -> None:
+        self._in_memory_bytes = in_memory_bytes
         self._process: subprocess.Popen[bytes] | None = None
         self.endpoint = ""
 
@@ -42,7 +44,7 @@ class AwsServer:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             # Uploads in small parts, for tests: AWS wants 5 MiB.
-            env=clean | {"S3_UPLOAD_PART_MIN_SIZE": "65536", "MOTO_S3_DEFAULT_KEY_BUFFER_SIZE": str(16 << 20)},
+            env=clean | {"S3_UPLOAD_PART_MIN_SIZE": "65536", "MOTO_S3_DEFAULT_KEY_BUFFER_SIZE": str(self._in_memory_bytes)},
         )
         assert self._process.stdout is not None
         port = self._process.stdout.readline().strip()
@@ -52,6 +54,12 @@ class AwsServer:
         for what in ("conditional writes", "conditional writes in parts", "conditions of a table"):
             conditional.remember(self.endpoint, what)
         return self
+
+    def peak_mb(self) -> float:
+        """The most memory that it has taken so far."""
+        assert self._process is not None
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
     def stop(self) -> None:
         """End it."""
