@@ -35,9 +35,14 @@ ladders = st.builds(
     options=st.integers(0, 4).map(lambda n: OPTIONS[:n]),
     tops=st.sampled_from([(), (Form.FP16,), (Form.FLOAT,), (Form.FP16, Form.FLOAT)]),
     first_fit=st.booleans(),
+    reach=st.one_of(st.none(), st.integers(0, 300)),
 )
 outcomes = st.builds(
-    Outcome, accurate=st.booleans(), lean=st.booleans(), drop=st.one_of(st.none(), st.floats(-1, 1), st.just(math.nan))
+    Outcome,
+    accurate=st.booleans(),
+    lean=st.booleans(),
+    drop=st.one_of(st.none(), st.floats(-1, 1), st.just(math.nan)),
+    pace=st.one_of(st.none(), st.floats(0.1, 9)),
 )
 
 
@@ -55,6 +60,7 @@ def test_never_more_than_log2_of_the_layers_and_five_evaluations(made: Ladder, d
     assert len(asked) <= math.log2(max(1, len(made.damage))) + 5
     assert len(asked) <= ladder.most(len(made.damage))
     assert Form.FLOAT not in {rung.form for rung in asked}
+    assert made.reach is None or all(rung.kept <= made.reach for rung in asked if not rung.options)
     assert all(0 <= rung.kept < max(1, len(made.damage)) for rung in asked)
     assert taken is None or taken.form is Form.FLOAT or known[taken].fits
     if taken is None:
@@ -133,6 +139,38 @@ def test_what_is_only_slow_is_not_tried_with_options() -> None:
     asked, taken = driven(made, lambda rung: Outcome(accurate=True, lean=rung.kept >= 5, drop=0.0))
     assert taken == Rung(kept=5)
     assert all(not rung.options for rung in asked)
+
+
+def test_what_gains_nothing_is_not_asked_for() -> None:
+    """With more than five of 64 layers in float conversions cost more than integers save."""
+    made = Ladder(damage=(1.0,) * 64, reach=5)
+    asked, taken = driven(made, lambda rung: Outcome(accurate=rung.kept >= 20, lean=True, drop=0.1))
+    assert taken is None
+    assert [rung.kept for rung in asked] == [0, 3, 4, 5]
+
+
+def slow_with_more(needed: int, pace: Callable[[int], float]) -> Callable[[Rung], Outcome]:
+    def judge(rung: Rung) -> Outcome:
+        accurate = rung.kept >= needed
+        timed = pace(rung.kept) if accurate or not rung.kept else None
+        return Outcome(accurate=accurate, lean=accurate and pace(rung.kept) <= 1, drop=0.0 if accurate else 0.3, pace=timed)
+
+    return judge
+
+
+def test_a_bisection_ends_where_what_is_quick_enough_loses_too_much() -> None:
+    """The float's latency is reached with 30 of 64 layers in float at most, and 40 are needed: one accurate form tells."""
+    made = Ladder(damage=(1.0,) * 64)
+    asked, taken = driven(made, slow_with_more(40, lambda kept: 0.7 + 0.01 * kept))
+    assert taken is None
+    assert [rung.kept for rung in asked] == [0, 32, 48]
+
+
+def test_it_goes_on_where_there_is_room() -> None:
+    made = Ladder(damage=(1.0,) * 64)
+    asked, taken = driven(made, slow_with_more(40, lambda kept: 0.7 + 0.007 * kept))
+    assert taken == Rung(kept=40)
+    assert len(asked) <= math.log2(64) + 5
 
 
 @pytest.mark.parametrize("tops", [(Form.FLOAT,), (Form.FP16, Form.FLOAT)])

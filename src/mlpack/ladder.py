@@ -47,11 +47,13 @@ class Rung:
 class Outcome:
     """What came of a rung. `accurate`: its accuracy keeps its budget; `lean`: so does what more float layers cost (speed, size).
 
-    `drop`: of the metric, lower is better; None where nothing could be measured."""
+    `drop`: of the metric, lower is better; None where nothing could be measured. `pace`: its latency over the float's, where it was
+    timed."""
 
     accurate: bool
     lean: bool
     drop: float | None = None
+    pace: float | None = None
 
     @property
     def fits(self) -> bool:
@@ -68,6 +70,8 @@ class Ladder:
     options: tuple[str, ...] = ()
     tops: tuple[Form, ...] = ()
     first_fit: bool = False
+    reach: int | None = None
+    """With more layers in float than these nothing is gained, which needs no asking; None: as many as there are."""
     asked: int = 1
     """How many evaluations it took to have a bottom: one, and one more where that had to be mended."""
 
@@ -131,7 +135,7 @@ class _Climbing:
     def _layers_back(self, bottom: Rung, guess: int) -> Climb:
         """The fewest layers in float that are inside, by bisection: up to `low` too few, from `high` on enough. All of them are
         float, which needs no asking. The guess is asked first, its neighbour next: a good guess costs two evaluations."""
-        low, high = 0, self._layers
+        low, high = 0, self._layers if self._ladder.reach is None else min(self._layers, self._ladder.reach + 1)
         found: Rung | None = None
         queue = [guess, guess - 1] if guess else []
         while high - low > 1:
@@ -147,12 +151,20 @@ class _Climbing:
             if outcome.fits or (outcome.accurate and not self._speed_helps(bottom)):
                 high = count
                 found = rung if outcome.fits or not self._fits(found) else found
-                if outcome.fits and self._ladder.first_fit:
+                if (outcome.fits and self._ladder.first_fit) or self._hopeless(low, count, outcome):
                     break
             else:
                 low = count
                 queue = []
         return found
+
+    def _hopeless(self, low: int, count: int, outcome: Outcome) -> bool:
+        """Whether what is quick enough loses too much: an accurate form is slower than the float, and on a line from the first form
+        to it, it is at `low` layers in float or fewer, which lose too much, that the float's latency is reached."""
+        first = self._asked[Rung()]  # options cost no speed
+        if outcome.lean or outcome.pace is None or first.pace is None or outcome.pace <= 1:
+            return False
+        return first.pace >= 1 or count * (1 - first.pace) / (outcome.pace - first.pace) <= low
 
     def _speed_helps(self, bottom: Rung) -> bool:
         """Whether the bottom was accurate: then it is speed or size that more float layers have to mend."""

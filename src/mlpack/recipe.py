@@ -181,7 +181,7 @@ class _Reader:
             serve=Serve(**serve.model_dump()),
             tags=keys["tags"],
             accept_licenses=keys["accept_licenses"],
-            search=Search(minutes=keys["search"].minutes or None),
+            search=Search() if (minutes := keys["search"].minutes) is None else Search(minutes=minutes or None, said=True),
         )
         return dataclasses.replace(recipe, digest=_meaning(recipe))
 

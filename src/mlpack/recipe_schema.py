@@ -209,7 +209,9 @@ def _metric(value: Any) -> Any:
 class SearchKeys(Keys):
     """How long a build looks for the best forms of quantized candidates that miss a budget, all together. `off`: `{minutes: 0}`."""
 
-    minutes: Annotated[float, Field(ge=0)] = Field(default=5.0, description="after so many no further form is begun; 0 is off")
+    minutes: Annotated[float, Field(ge=0)] | None = Field(
+        default=None, description="after so many no form is begun; 0 is off; left out: 3 times the float's build, 20 s to 5 min"
+    )
 
 
 def _search(value: Any) -> Any:

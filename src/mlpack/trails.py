@@ -9,9 +9,11 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
-    """How long a build looks for candidates' best forms, all together. None: not at all, each is tried as it is said."""
+    """How long a build looks for candidates' best forms, all together. None: not at all, each is tried as it is said. `said`: the
+    recipe says how long; else it is no longer than a few times what the float's build takes (`search.allowance`)."""
 
     minutes: float | None = 5.0
+    said: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -121,11 +121,15 @@ def test_plan_says_what_would_be_tried(tmp_path: Path) -> None:
     assert rows["fp32@lambda-zip-x86_64"].search is None
     said = rows[INT8].as_json()["search"]
     assert "layers back to float by the damage" in said
-    assert "at most log2(layers) + 5 evaluations, 5 min" in said
+    assert "at most log2(layers) + 5 evaluations, 3 times as long as the float's build (20 s at least, at most 5 min)" in said
     assert ", float, until" not in said
+    assert "does not pay" not in said  # nobody asks for speed
     made.edit(lambda text: text.replace("fp32: [], ", ""))
+    made.edit(lambda text: text.replace("prefer: size", "prefer: cost") + "search: {minutes: 7}\n")
     (row,) = pipeline.foresee(made.recipe, made.store, (made.root,), None)
     assert ", float, until" in str(row.search)
+    assert "8 bits does not pay for its conversions" in str(row.search)
+    assert "evaluations, 7 min for all candidates" in str(row.search)
 
 
 @pytest.mark.slow

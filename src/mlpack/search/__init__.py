@@ -17,6 +17,7 @@ from mlpack.ladder import SPARE, Form
 from mlpack.packages import Package
 from mlpack.passes.quantize import ranges, rungs
 from mlpack.records import Candidate, Plan, Result
+from mlpack.search import allowance
 from mlpack.search.climbing import Climbing, Means, tops
 from mlpack.targets import TARGETS
 
@@ -50,11 +51,16 @@ def foreseen(candidate: Candidate, plan: Plan) -> str | None:
         ["exact sums where its accuracy is not proven (isa)"] if recipe.budgets.isa and candidate.target.arch == "x86_64" else []
     )
     last = ["16-bit float" if form is Form.FP16 else "float" for form in tops(plan, candidate.target)]
-    ways = ["layers back to float by the damage that each does (bisection)", *options, *last]
-    minutes = f"{recipe.search.minutes:g}"
+    back = "layers back to float by the damage that each does (bisection)"
+    back += ", with what of 8 bits does not pay for its conversions any more" if slow else ""
+    ways = [back, *options, *last]
+    said = f"{recipe.search.minutes:g} min for all candidates (search)"
+    if not recipe.search.said:
+        least, most = f"{allowance.LEAST_S:g} s at least", f"at most {recipe.search.minutes:g} min"
+        said = f"{allowance.TIMES:g} times as long as the float's build ({least}, {most}) for all candidates (search)"
     return (
         f"if it loses {drop}{slow}: {', '.join(ways)}, until it is inside every budget; at most log2(layers) + {SPARE} "
-        f"evaluations, {minutes} min for all candidates (search)"
+        f"evaluations, {said}"
     )
 
 
@@ -68,14 +74,15 @@ class Search:
 
     def __init__(self, means: Means) -> None:
         self._means = means
-        self._spent = 0.0
+        self._allowance = allowance.Allowance(means.plan.recipe.search)
 
     def climb(self, result: Result, package: Package, floats: tuple[Result, Package], bench: Bench) -> tuple[Result, Package]:
         """One that `climbs`, in the form that ships, with its trail. `floats`: the target's baseline, measured or not."""
         if not any(step.name == rungs.STEP for step in result.candidate.steps) and self._is_proven(result, package, bench):
             return result, package
         climbing = Climbing(self._means, result, package, floats, bench)
-        found = climbing.run(self._time_left, self._spend)
+        self._allowance.widen(*floats, bench, self._means.evaluation)
+        found = climbing.run(self._allowance)
         trail = climbing.trail(found)
         if found is None or found.package is None:
             return replace(result, trail=trail), package
@@ -86,13 +93,3 @@ class Search:
             return True
         id_ = result.candidate.id
         return bench.prover.here({id_: package}, bench.evaluation(self._means.evaluation))[id_].how is not None
-
-    @property
-    def _seconds(self) -> float:
-        return 60 * (self._means.plan.recipe.search.minutes or 0.0)
-
-    def _time_left(self) -> bool:
-        return self._spent < self._seconds
-
-    def _spend(self, seconds: float) -> None:
-        self._spent += seconds

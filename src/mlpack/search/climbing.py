@@ -7,26 +7,31 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mlpack import digest, interrupts, ladder, transform, words
+from mlpack.digest import Digest
 from mlpack.errors import LimitError, MlpackError, PassError, RecipeError, ServiceError
 from mlpack.evidence import Bench, Data
+from mlpack.graphs import files
 from mlpack.ladder import Form, Ladder, Outcome, Rung
 from mlpack.measuring import machine
 from mlpack.packages import Package, Packages
 from mlpack.passes import PASSES
-from mlpack.passes.quantize import damage, rungs
+from mlpack.passes.quantize import choose, damage, rungs
 from mlpack.records import Candidate, Model, Plan, Result, Step, Target
-from mlpack.search.judging import Judge, short
+from mlpack.search import ordering
+from mlpack.search.allowance import Allowance
+from mlpack.search.judging import SLOWER, Judge, short
 from mlpack.store import Store
 from mlpack.targets import TARGETS
 from mlpack.trails import Trail, Tried
 from mlpack.transform import Bindings
 
 _VERSION = 1
-_CALLS_LEAST = 4
+_CALLS_LEAST = 3
 """Of a ranking, for each node: one call may have nothing to say to the channel that loses most."""
 
 
@@ -95,13 +100,14 @@ class Climbing:
         self._tried: list[tuple[Rung, Made]] = []
         self._ranking: tuple[damage.Row, ...] = ()
         self._options: dict[str, rungs.Option] = {}
-        self._order: tuple[str, ...] = ()
+        self._sorted: ordering.Order | None = None
         self._ended = ""
         last = next((step.config for step in result.candidate.steps if step.name == rungs.EXACT_STEP), None)
         self._exact, self._mendable = False, result.candidate.target.arch == "x86_64" and getattr(last, rungs.EXACT, True) is False
 
-    def run(self, time_left: Callable[[], bool], spend: Callable[[float], None]) -> Made | None:
+    def run(self, allowance: Allowance) -> Made | None:
         """The form that ships; None where no rung is inside (then it is the bottom, whatever becomes of it)."""
+        spend = allowance.spend
         first = self._proven(Rung(), spend)
         if first.outcome.fits:
             self._ended = "inside every budget" + ("" if self._exact else " as it is")
@@ -115,15 +121,16 @@ class Climbing:
         if first.outcome.accurate and first.tried.ratio is not None and first.tried.ratio < _QUICKER:
             self._ended = "it is accurate, and quicker than its float already: layers back in float would not make it quicker"
             return None
-        if (ready := self._ladder(first.outcome, spend)) is None:
+        if (ready := self._ladder(first.outcome, partial(spend, form=False))) is None:
+            return None
+        if not ready.tops and self._is_lost(first):
             return None
         climb = ladder.climb(ready, first.outcome)
         try:
             rung = next(climb)
             while True:
-                if not time_left():
-                    minutes = f"{self._means.plan.recipe.search.minutes:g}"
-                    self._ended = f"the search's {minutes} minutes were over before rung {len(self._tried) + 1} (search.minutes)"
+                if over := allowance.over():
+                    self._ended = f"{over} before rung {len(self._tried) + 1} (search.minutes)"
                     return self._best()
                 rung = climb.send(self._proven(rung, spend).outcome)
         except StopIteration as end:
@@ -131,8 +138,36 @@ class Climbing:
         if taken is not None and taken.form is Form.FLOAT:
             self._float_itself()
         found = next((form for rung, form in self._tried if rung == taken and form.outcome.fits), None)
-        self._ended = "inside every budget" if found else "no rung is inside every budget"
+        self._ended = "inside every budget" if found else self._in_vain()
         return found
+
+    def _is_lost(self, first: Made) -> bool:
+        """Whether no form can be worth it, and `_ended` says why."""
+        pace = first.outcome.pace
+        if first.outcome.accurate or self._sorted is None:
+            return False
+        if not self._sorted.saves():
+            self._ended = "it loses too much, and its conversions cost more than 8 bits save"
+        elif pace is not None and pace >= SLOWER and len(self._kept(Rung(kept=1))) == 1:
+            self._ended = (
+                "it loses too much, and is slower than its float already: with layers back in float it would not be quicker"
+            )
+        return bool(self._ended)
+
+    def _in_vain(self) -> str:
+        """Why no rung is inside."""
+        slow = [form for _, form in self._tried if form.outcome.accurate and not form.outcome.lean and form.tried.ratio is not None]
+        if not slow or not self._asks_for_speed or self._tried[0][1].outcome.accurate:
+            return "no rung is inside every budget"
+        best = min(slow, key=lambda form: form.tried.ratio or 0.0).tried
+        return (
+            f"no rung is inside every budget: what keeps the accuracy is too slow ({best.name}: {best.ratio:.2f} × its float's "
+            "median latency), and what is quicker loses too much"
+        )
+
+    @property
+    def _asks_for_speed(self) -> bool:
+        return self._judge.asks_for_speed
 
     def _proven(self, rung: Rung, spend: Callable[[float], None]) -> Made:
         """The rung, and where its accuracy has to be proven and is not, the same with sums that no processor cuts off, where that
@@ -177,7 +212,7 @@ class Climbing:
     def _ladder(self, first: Outcome, spend: Callable[[float], None]) -> Ladder | None:
         """The candidate's ladder; None, and `_ended` says why, where its nodes cannot be ranked."""
         try:
-            self._ranking, seconds = self._ranked()
+            self._ranking, before, seconds = self._ranked()
         except PassError as error:
             self._ended = f"its layers cannot be ranked: {error}"
             return None
@@ -186,24 +221,28 @@ class Climbing:
         config = next(step.config for step in self._bottom.candidate.steps if step.name == rungs.STEP)
         offered = rungs.offered(config, self._notes(), calibrated="calibration" in self._means.bindings)
         self._options = {option.name: option for option in offered}
-        rows = self._ranking
-        if first.accurate:  # what is to be gained is time: the nodes where integers pay least go first, whatever they lose
-            rows = tuple(sorted(rows, key=lambda row: row.intensity))
-        self._order = tuple(row.node for row in rows)
+        ways = dict(self._notes().get("nodes", {}))
+        self._sorted = order = ordering.ordered(
+            self._ranking,
+            files.outline(self._means.store.path(before)),
+            {name for name, way in ways.items() if way == choose.STATIC},
+            accurate=first.accurate,
+            quick=self._asks_for_speed,
+        )
         return Ladder(
-            damage=(1.0,) * len(rows) if first.accurate else tuple(row.damage for row in rows),
+            damage=order.damage,
+            reach=order.reach(),
             options=tuple(self._options),
             tops=tops(self._means.plan, target, too_large=self._float.over_limit is not None),
             first_fit=prefer == "accuracy",
             asked=len(self._tried) + (self._mendable and self._tried[0][1].at_risk),
         )
 
-    def _ranked(self) -> tuple[tuple[damage.Row, ...], float]:
-        """The quantized nodes by damage, from the store where that is known, and how long it took."""
+    def _ranked(self) -> tuple[tuple[damage.Row, ...], Digest, float]:
+        """The quantized nodes by damage, from the store where that is known, the graph before, and how long it took."""
         store, bindings, candidate = self._means.store, self._means.bindings, self._bottom.candidate
         place = next(index for index, step in enumerate(candidate.steps) if step.name == rungs.STEP)
-        name = "calibration" if "calibration" in bindings else "examples"
-        calls, folder = bindings[name]
+        data = self._means.evaluation
         trees = [
             transform.run_steps(
                 replace(candidate, steps=candidate.steps[:end]), self._means.source, store, bindings, self._means.observe
@@ -218,15 +257,15 @@ class Climbing:
             "forwards": forwards,
             "models": [str(tree) for tree in trees],
             "nodes": list(self._nodes()),
-            "calls": str(calls),
+            "calls": str(data.tree),
             "tools": {name: transform.version_of(name) for name in ("onnx", "onnxruntime")},
         }
         with store.entry(action, repeatable=False) as entry:
             if not entry.hit:
                 self._means.observe(f"{candidate.variant}: what each of {len(self._nodes())} quantized nodes loses")
-                rows = damage.rank(store.path(trees[0]), store.path(trees[1]), self._nodes(), folder, entry.dir, forwards)
+                rows = damage.rank(store.path(trees[0]), store.path(trees[1]), self._nodes(), data.dir, entry.dir, forwards)
                 (entry.dir / "damage.json").write_bytes(digest.canonical_json(damage.plain(rows)))
-        return damage.read_rows(json.loads((entry.dir / "damage.json").read_bytes())), entry.seconds
+        return damage.read_rows(json.loads((entry.dir / "damage.json").read_bytes())), trees[0], entry.seconds
 
     # --- one rung -----------------------------------------------------------------------------------------------------
 
@@ -239,7 +278,7 @@ class Climbing:
             half = Step(name="precision", config=PASSES["precision"].config(type="fp16"))
             return replace(bottom, steps=tuple(half if step.name == rungs.STEP else step for step in bottom.steps)), {}
         changed = {self._options[name].field: self._options[name].value for name in rung.options}
-        given = changed | ({rungs.NODES: self._order[: rung.kept]} if rung.kept else {})
+        given = changed | ({rungs.NODES: self._kept(rung)} if rung.kept else {})
         exact = {rungs.EXACT: True} if self._exact else {}
         more = {rungs.STEP: given, rungs.EXACT_STEP: exact}
         steps = tuple(
@@ -258,7 +297,7 @@ class Climbing:
         accuracy, outcome, why = judged.accuracy, judged.outcome, judged.why
         tried = Tried(
             name=self._name(rung),
-            kept_float=self._order[: rung.kept],
+            kept_float=self._kept(rung),
             options=changed,
             fits=outcome.fits,
             why=why,
@@ -315,9 +354,13 @@ class Climbing:
         rung = Rung(form=Form.FLOAT)
         self._evaluate(rung, lambda _seconds: None)
 
+    def _kept(self, rung: Rung) -> tuple[str, ...]:
+        """The nodes that are in float in this form, beside those that always are."""
+        return self._sorted.kept(rung.kept) if self._sorted is not None and rung.form is Form.INT8 else ()
+
     def _name(self, rung: Rung) -> str:
         if rung.form is not Form.INT8:
             return "16-bit float" if rung.form is Form.FP16 else "float"
-        kept = [f"{rung.kept} of {words.count(len(self._nodes()), 'layer')} float"] if rung.kept else []
+        kept = [f"{len(self._kept(rung))} of {words.count(len(self._nodes()), 'layer')} float"] if rung.kept else []
         exact = ["exact sums"] if self._exact else []
         return ", ".join((*kept, *rung.options, *exact)) or "as it is said"

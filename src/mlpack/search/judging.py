@@ -1,6 +1,7 @@
 """One form of a candidate judged: accuracy beside the float's, size, and a short timing where a budget or `prefer` asks for speed.
 
-Promises: a form that misses its accuracy is not timed. What full effort alone can tell (p99, cold start, memory) is not looked at.
+Promises: a form that misses its accuracy is not timed, but for the first, whose time tells what others could reach. What full
+effort alone can tell (p99, cold start, memory) is not looked at.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from mlpack.measuring.measure import Effort
 from mlpack.packages import Package
 from mlpack.records import Accuracy, Budgets, Measurement, Recipe, Result
 
-_SLOWER = 1.03
+SLOWER = 1.03
 """From here on a form is slower than its float: shorter timings than the final ones tell no smaller difference."""
 _HARDLY_QUICK = 1.1
 """A form that is searched for because another was too slow has to show more than an interval that is wide."""
@@ -53,6 +54,12 @@ class Judge:
     prefers: bool = True
     """Whether a form has to be better than the float by what the recipe prefers: not one that is the float, proven."""
 
+    @property
+    def asks_for_speed(self) -> bool:
+        """Whether a budget or what the recipe prefers is about time."""
+        preferred = self.prefers and self.recipe.prefer in ("cost", "latency")
+        return preferred or any(getattr(self.recipe.budgets, name) is not None for name in _TIMES)
+
     def judged(self, result: Result, package: Package | None, *, searched: bool = True) -> Judged:
         """A form that was made, or was not: `result` says why. `searched`: it is not the one that the recipe says."""
         if result.over_limit is not None:  # fewer layers in float would be smaller
@@ -68,13 +75,16 @@ class Judge:
         unproven = self.recipe.budgets.isa is not None and (proof is None or proof.how is None)
         at_risk = proof is not None and bool(proof.risks)
         if wrong := self._inaccurate(known):
-            lost = Outcome(accurate=False, lean=False, drop=drop)
-            return Judged(outcome=lost, why=wrong[0], accuracy=accuracy, unproven=unproven, at_risk=at_risk)
+            ratio = None if searched else self._slow(known, package, searched=False)[1]
+            lost = Outcome(accurate=False, lean=False, drop=drop, pace=ratio)
+            return Judged(outcome=lost, why=wrong[0], accuracy=accuracy, ratio=ratio, unproven=unproven, at_risk=at_risk)
         heavy, ratio = self._large(known, package), None
         if not heavy:
             heavy, ratio = self._slow(known, package, searched=searched)
         said = heavy[0] if heavy else "inside every budget"
-        return Judged(outcome=Outcome(accurate=True, lean=not heavy, drop=drop), why=said, accuracy=accuracy, ratio=ratio)
+        return Judged(
+            outcome=Outcome(accurate=True, lean=not heavy, drop=drop, pace=ratio), why=said, accuracy=accuracy, ratio=ratio
+        )
 
     def _judged(self, id_: str, package: Package) -> Measurement | MeasureError:
         base = self.float_.candidate.id
@@ -103,7 +113,7 @@ class Judge:
         """What a short timing in turns with the float finds too slow, and the ratio. Nothing is timed where nobody asks."""
         id_, base, given = known.candidate.id, self.float_.candidate.id, self.recipe.budgets
         preferred = self.prefers and self.recipe.prefer in ("cost", "latency")
-        if not preferred and all(getattr(given, name) is None for name in _TIMES):
+        if not self.asks_for_speed:
             return [], None
         if package.content == self.float_package.content:
             return [], 1.0
@@ -115,7 +125,7 @@ class Judge:
         timed = replace(known, measurement=found, cost_per_million_usd=price)
         around = stats.quantile_interval(found.ratio_samples)
         slow = [check.text for check in budgets.checks(timed, _without(given, *_LATER), None, itself=False)[0]]
-        if preferred and (around.low > _SLOWER or (searched and around.value > _HARDLY_QUICK)):
+        if preferred and (around.low > SLOWER or (searched and around.value > _HARDLY_QUICK)):
             slow.append(f"slower than its float: {words.number(around.value)} × its median latency")
         return slow, round(around.value, 4)
 

@@ -1,0 +1,106 @@
+"""Islands of 8 bits: runs of a graph whose tensors stay in integers, and whether what they save pays for their borders.
+
+Promises: from the graph and counts of its tensors' values alone, without timing; an island pays as a whole or not at all. A value
+that crosses a border is rounded or widened, and often laid out anew; a multiplication in integers saves a little. Whether accuracy
+is kept is not asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mlpack.passes.quantize import pairs
+from mlpack.passes.quantize.between import results
+from mlpack.passes.quantize.view import View
+
+if TYPE_CHECKING:
+    import onnx
+
+PAYS = 64.0
+"""Multiplications for each value that crosses. Measured with VNNI: a multiplication saves some 20 ps, a value costs about 1 ns to
+round, lay out anew and widen: 3x3 convolutions of 16 channels pay by themselves, 1x1 ones of 64 do not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What a node does in one call: multiplications, and how many values it reads and writes."""
+
+    work: float
+    read: float
+    written: float
+
+
+@dataclass(slots=True)
+class Island:
+    """Nodes whose tensors stay in 8 bits between them. `crossing`: values that are rounded on the way in or widened on the way
+    out."""
+
+    nodes: list[str]
+    work: float = 0.0
+    crossing: float = 0.0
+
+    @property
+    def saved(self) -> float:
+        """Multiplications that it is worth: below zero it costs more than it saves."""
+        return self.work - PAYS * self.crossing
+
+
+def islands(model: onnx.ModelProto, static: Collection[str], loads: Mapping[str, Load]) -> list[Island]:
+    """The islands when these nodes are static, in the graph's order. Values of a node without a load count for nothing."""
+    view, found = View(model), pairs.layout(model, static)
+    kernels = [node for node in model.graph.node if _is_kernel(node, found)]
+    names = {node.name for node in kernels}
+    joined: dict[str, str] = {}
+    for node in kernels:
+        for name in (*node.input, *node.output, *results(view, node)):
+            if found.pairs.get(name):
+                joined[_top(joined, name)] = _top(joined, node.name)
+    sizes: dict[str, float] = {}
+    made: dict[str, Island] = {}
+    crossed: set[tuple[str, str]] = set()
+    for node in kernels:
+        top, load = _top(joined, node.name), loads.get(node.name)
+        island = made.setdefault(top, Island(nodes=[]))
+        if load is not None:
+            island.nodes.append(node.name)
+            island.work += load.work
+            sizes.setdefault(node.input[0], load.read)
+        written = load.written if load else sum(sizes.get(name, 0.0) for name in view.activations(node))
+        given = dict.fromkeys(results(view, node), written)
+        sizes |= given
+        into = [name for name in node.input if found.pairs.get(name) is False]
+        out = [name for name in given if found.pairs.get(name) and _leaves(view, name, names)]
+        for name in (*into, *out):
+            if (top, name) not in crossed:
+                island.crossing += sizes.get(name, 0.0)
+                crossed.add((top, name))
+    return [island for island in made.values() if island.nodes]
+
+
+def _top(joined: dict[str, str], name: str) -> str:
+    while joined.setdefault(name, name) != name:
+        name = joined[name]
+    return name
+
+
+def _is_kernel(node: onnx.NodeProto, found: pairs.Layout) -> bool:
+    """Whether the engine computes it in 8 bits: what is static, what carries, and a sum that is fused."""
+    return node.name in found.static | found.carried or any(found.pairs.get(name) for name in node.output)
+
+
+def _leaves(view: View, tensor: str, kernels: Collection[str]) -> bool:
+    """Whether somebody reads a tensor in float."""
+    return tensor in view.others or any(reader.name not in kernels for reader in view.readers[tensor])
+
+
+def unpaying(model: onnx.ModelProto, static: Collection[str], loads: Mapping[str, Load]) -> tuple[str, ...]:
+    """The nodes of islands that cost more at their borders than they save, in the graph's order."""
+    return tuple(name for island in islands(model, static, loads) if island.saved <= 0 for name in island.nodes)
+
+
+def saved(model: onnx.ModelProto, static: Collection[str], loads: Mapping[str, Load]) -> float:
+    """What these nodes save in 8 bits, as a share of all multiplications that are known: 0 where no island pays."""
+    total = sum(load.work for load in loads.values())
+    return sum(max(0.0, island.saved) for island in islands(model, static, loads)) / total if total else 0.0
