@@ -154,3 +154,12 @@ def test_bodies_keep_what_they_read() -> None:
     ]
     made = graph(nodes, *SIX, constant("flag", np.array(True)))
     assert "HardSigmoid" not in restated(made)
+
+
+def test_a_graph_that_inference_refuses_stays() -> None:
+    nodes, held = norm()
+    nodes.append(node("Mul", ["n", "f"], ["y"], "factor"))
+    made = graph(nodes, *held, weights(3)("f", 8, 1, 1))
+    del made.opset_import[:]
+    kernels.restate(made)
+    assert [each.op_type for each in made.graph.node] == ["BatchNormalization", "Mul"]

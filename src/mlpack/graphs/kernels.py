@@ -9,7 +9,7 @@ from __future__ import annotations
 from math import isclose, prod
 from typing import TYPE_CHECKING, Any
 
-from mlpack.graphs import files, versions, weights
+from mlpack.graphs import check, files, versions, weights
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,10 +75,13 @@ def spread_softmax(model: onnx.ModelProto) -> None:
 
 
 def ranks_of(model: onnx.ModelProto) -> dict[str, int]:
-    """How many axes tensors have, as far as ONNX's inference finds it."""
+    """How many axes tensors have, as far as ONNX's inference finds it: of a graph that it does not take, of none."""
     import onnx
 
-    found = onnx.shape_inference.infer_shapes(model).graph
+    try:
+        found = onnx.shape_inference.infer_shapes(model).graph
+    except (onnx.shape_inference.InferenceError, *check.TOOL_ERRORS):
+        return {}
     values = [*found.value_info, *found.input, *found.output]
     return {value.name: len(value.type.tensor_type.shape.dim) for value in values if value.type.tensor_type.HasField("shape")}
 
