@@ -155,6 +155,18 @@ def test_auto_leaves_out_what_makes_no_sense_for_the_model() -> None:
     assert "calibration for convolutions" in str(plan.proposal(int8, expanded).why)  # type: ignore[union-attr]
 
 
+def test_auto_tries_static_layers_of_one_row_where_there_are_data_to_calibrate_with() -> None:
+    expanded = plan.expand(dataclasses.replace(_recipe(ONNX, None, ZIP_X86), calibration="calib.npz"))
+    (static,) = [c for c in expanded.candidates if c.variant == "int8-static"]
+    (config,) = [step.config for step in static.steps if step.name == "quantize"]
+    assert (config.method, config.per_channel) == ("static", False)
+    for made, tried in ((Makeup(products=9), 0), (Makeup(products=9, dense=2), 1), (Makeup(products=9, dense=2, quantized=1), 0)):
+        found = [c for c in plan.fitted(expanded, made).candidates if c.variant == "int8-static" and not c.skipped]
+        assert len(found) == tried
+    without = plan.expand(_recipe(ONNX, None, ZIP_X86))
+    assert not [c for c in without.candidates if c.variant == "int8-static"]
+
+
 def test_boosters_are_trees_before_anything_is_read() -> None:
     source = Source(format="xgboost", reference="model.json")
     skipped = {c.variant: c.skipped for c in plan.expand(_recipe(source, None, ZIP_X86)).candidates}

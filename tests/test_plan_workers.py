@@ -136,6 +136,7 @@ def test_auto_is_each_targets_own() -> None:
         "fp32@lambda-zip-x86_64",
         "int8@lambda-zip-x86_64",
         "int8-unfused@lambda-zip-x86_64",
+        "int8-static@lambda-zip-x86_64",
         "fp32@gpu-worker-x86_64",
         "fp16@gpu-worker-x86_64",
         "int8@gpu-worker-x86_64",

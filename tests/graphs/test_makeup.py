@@ -29,13 +29,20 @@ def graph(folder: Path, nodes: list[Any], weights: dict[str, tuple[int, ...]], s
     ("nodes", "weights", "expected"),
     [
         ([("MatMul", ["x", "w"], ["y"])], {"w": (8, 8)}, Makeup(products=256)),
-        ([("Gemm", ["x", "w", "b"], ["y"])], {"w": (8, 8), "b": (8,)}, Makeup(products=288)),
+        ([("Gemm", ["x", "w", "b"], ["y"])], {"w": (8, 8), "b": (8,)}, Makeup(products=288, dense=1)),
         ([("Transpose", ["w"], ["t"]), ("MatMul", ["x", "t"], ["y"])], {"w": (8, 8)}, Makeup(products=256)),
         ([("MatMul", ["x", "w"], ["h"]), ("MatMul", ["h", "w"], ["y"])], {"w": (8, 8)}, Makeup(products=256)),
         ([("Conv", ["x", "w"], ["h"]), ("Add", ["h", "b"], ["y"])], {"w": (8, 8, 3, 3), "b": (8, 1, 1)}, Makeup(convolutions=2304)),
         ([("Mul", ["x", "w"], ["y"])], {"w": (8, 8)}, Makeup()),
         ([("com.microsoft:Attention", ["x", "w", "b"], ["y"])], {"w": (8, 24), "b": (24,)}, Makeup(products=864, attention=1)),
         ([("MatMul", ["x", "x"], ["y"])], {}, Makeup()),
+        (
+            [("Gemm", ["x", "w"], ["h"]), ("Relu", ["h"], ["r"]), ("Gemm", ["r", "v"], ["y"])],
+            {"w": (8, 8), "v": (8, 8)},
+            Makeup(products=512, dense=2),
+        ),
+        ([("Gemm", ["x", "w"], ["h"]), ("MatMul", ["h", "v"], ["y"])], {"w": (8, 8), "v": (8, 8)}, Makeup(products=512)),
+        ([("Gemm", ["x", "w"], ["h"]), ("MatMul", ["h", "x"], ["y"])], {"w": (8, 8)}, Makeup(products=256, dense=1)),
     ],
 )
 def test_weights_count_for_the_layer_that_reads_them(

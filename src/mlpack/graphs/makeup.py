@@ -13,7 +13,7 @@ from typing import Any
 
 from mlpack.graphs import files, weights
 
-VERSION = 2
+VERSION = 3
 _KINDS: Mapping[str, tuple[str, ...]] = {
     "convolutions": ("Conv", "ConvTranspose", "FusedConv"),
     "products": ("MatMul", "Gemm", "Attention", "FusedMatMul", "FusedGemm"),
@@ -28,7 +28,9 @@ _QUANTIZED = (
 _ATTENTION = ("Attention", "MultiHeadAttention", "QAttention")
 """Attention as one operator of the engine's, whose products a quantizer cannot tell apart."""
 _TREES = ("TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor")
-_COUNTED = ("trees", "quantized", "attention")
+_DENSE = ("Gemm", "FusedGemm")
+"""Layers of one row a sample."""
+_COUNTED = ("trees", "quantized", "attention", "dense")
 LARGE_BYTES = 64 << 20
 """Products with as many weights are read from memory at each call, and not from a cache: fewer bits are less time."""
 
@@ -46,10 +48,12 @@ class Makeup:
     """Nodes that compute in integers, or bring them back to float."""
     attention: int = 0
     """Nodes in which the engine computes a whole attention."""
+    dense: int = 0
+    """Layers of one row a sample (Gemm), where no other layer has weights."""
 
     @property
     def kinds(self) -> frozenset[str]:
-        """`trees`, `attention`, `quantized` and what weights are read by, as far as there are any; `large-products`."""
+        """`trees`, `attention`, `quantized`, `dense` and what weights are read by, as far as there are any; `large-products`."""
         found = {name for name in (*_KINDS, *_COUNTED) if getattr(self, name)}
         return frozenset(found | ({"large-products"} if self.products >= LARGE_BYTES else set()))
 
@@ -69,7 +73,7 @@ def of(model_dir: Path) -> Makeup:
     sizes = {tensor.name: weights.size_of(tensor) for tensor in model.graph.initializer if tensor.data_type != tensor.STRING}
     kinds = {operator: kind for kind, operators in _KINDS.items() for operator in operators}
     held: dict[str, int] = dict.fromkeys(_KINDS, 0)
-    trees = quantized = attention = 0
+    trees = quantized = attention = dense = others = 0
     for node in files.nodes(model.graph):
         trees += node.op_type in _TREES
         quantized += node.op_type in _QUANTIZED
@@ -77,9 +81,12 @@ def of(model_dir: Path) -> Makeup:
         if node.op_type in _PASSED_ON and node.output and len(node.input) and node.input[0] in sizes:
             sizes.setdefault(node.output[0], sizes[node.input[0]])
         kind = kinds.get(node.op_type)
+        weighs = bool(kind) and any(name in sizes for name in node.input)
+        dense += weighs and node.op_type in _DENSE
+        others += weighs and node.op_type not in _DENSE
         for name in node.input if kind else ():
             held[kind or ""] += sizes.pop(name, 0)
-    return Makeup(trees=trees, quantized=quantized, attention=attention, **held)
+    return Makeup(trees=trees, quantized=quantized, attention=attention, dense=0 if others else dense, **held)
 
 
 def plain(made: Makeup) -> dict[str, Any]:

@@ -80,6 +80,15 @@ CPU_AUTO = (
         unless=QUANTIZED,
     ),
     Auto(
+        name="int8-static",
+        step="quantize",
+        config={"method": "static", "per_channel": False},
+        calibrated=True,
+        why="layers of one row a sample, with ranges from calibration and one scale a weight: less is done between them than inside",
+        suits=("dense",),
+        unless=QUANTIZED,
+    ),
+    Auto(
         name="fp16",
         step="precision",
         native=True,
