@@ -84,7 +84,7 @@ CPU_AUTO = (
         step="quantize",
         config={"method": "static", "per_channel": False},
         calibrated=True,
-        why="layers of one row a sample, with ranges from calibration and one scale a weight: less is done between them than inside",
+        why="layers of one row a sample, with ranges from calibration and one scale a weight: less is done between their products",
         suits=("dense",),
         unless=QUANTIZED,
     ),
