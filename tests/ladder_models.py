@@ -10,7 +10,7 @@ from workshop import FEATURES, Workshop
 
 LAYERS, BAD = 12, 7
 
-RECIPE = """\
+PLAIN = """\
 name: ladder
 source: {onnx: model.onnx}
 data: {evaluation: eval.npz, calibration: calib.npz}
@@ -21,6 +21,8 @@ targets:
 budgets: {accuracy_drop: 0.01}
 prefer: size
 """
+RECIPE = PLAIN + "search: {minutes: 60}\n"
+"""Without minutes of its own a search ends by how quick the machine is."""
 
 
 def chain(root: Path, recipe: str = RECIPE, layers: int = LAYERS, bad: int = BAD) -> Workshop:

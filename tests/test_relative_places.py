@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mlpack import cli, programs, shared_cache
+from mlpack import cli, cli_store, programs, shared_cache
 from mlpack.errors import MeasureError, RecipeError
 from mlpack.measuring.measure import Child, Subject
 from mlpack.store import Store, place
@@ -53,7 +53,7 @@ def test_the_store_is_at_an_absolute_place(
 ) -> None:
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
-    assert cli._cache_dir() == here / means
+    assert cli_store.where(os.environ) == here / means
 
 
 def test_a_store_hands_out_absolute_paths_only(here: Path) -> None:

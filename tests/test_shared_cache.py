@@ -672,7 +672,7 @@ def test_settings_that_make_no_sense(environ: dict[str, str], said: str) -> None
 
 def test_without_boto3_a_bucket_is_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "boto3", None)
-    with pytest.raises(RecipeError, match=r"mlpack\[aws\]"):
+    with pytest.raises(RecipeError, match=r"mlpack-build\[aws\]"):
         shared_cache.configured({"MLPACK_CACHE": "s3://bucket"}, Told())
 
 

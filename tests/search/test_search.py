@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import ladder_models
-from ladder_models import BAD, LAYERS, RECIPE
+from ladder_models import BAD, LAYERS, PLAIN, RECIPE
 from mlpack import buildjson, ladder, pipeline, proof
 from mlpack.graphs import files
 from mlpack.measuring import machine
@@ -86,7 +86,7 @@ def test_what_is_inside_ships_the_bytes_that_it_shipped_without_a_search(tmp_pat
     assert [tried["name"] for tried in search["tried"]] == ["as it is said"]
     assert search["taken"] == 0
     assert search["damage"] == []
-    made.edit(lambda text: text + "search: off\n")
+    made.edit(lambda text: text.replace("{minutes: 60}", "off"))
     off, _ = made.build()
     assert of(off)["search"] is None
     assert of(off)["package"] == of(record)["package"]
@@ -105,7 +105,7 @@ def test_one_of_three_lstms_goes_back_to_float(tmp_path: Path) -> None:
 @pytest.mark.parametrize("said", ["search: off\n", "search: {minutes: 0}\n", "search: false\n", ""])
 def test_the_recipe_may_forbid_it(said: str, tmp_path: Path) -> None:
     """By its key, or by saying which nodes stay float."""
-    made = ladder_models.chain(tmp_path / "project", RECIPE + said)
+    made = ladder_models.chain(tmp_path / "project", PLAIN + said)
     if not said:
         made.edit(lambda text: text.replace("[quantize]", "[{quantize: {keep_float: [product0]}}]"))
     record, _ = made.build()
@@ -116,7 +116,7 @@ def test_the_recipe_may_forbid_it(said: str, tmp_path: Path) -> None:
 
 
 def test_plan_says_what_would_be_tried(tmp_path: Path) -> None:
-    made = ladder_models.chain(tmp_path / "project")
+    made = ladder_models.chain(tmp_path / "project", PLAIN)
     rows = {row.id: row for row in pipeline.foresee(made.recipe, made.store, (made.root,), None)}
     assert rows["fp32@lambda-zip-x86_64"].search is None
     said = rows[INT8].as_json()["search"]
@@ -135,7 +135,7 @@ def test_plan_says_what_would_be_tried(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_time_that_is_over_ends_it_between_two_forms(tmp_path: Path) -> None:
     """And nothing over budget ships; what the next build has more time for goes on from there."""
-    made = ladder_models.chain(tmp_path / "project", RECIPE + "search: {minutes: 0.000001}\n")
+    made = ladder_models.chain(tmp_path / "project", PLAIN + "search: {minutes: 0.000001}\n")
     record, _ = made.build()
     one = of(record)
     assert one["status"] == "over_budget"
@@ -241,6 +241,7 @@ def stand_in(folder: Path) -> Callable[[str], Path | None]:
 
 
 @needs_vnni
+@pytest.mark.slow
 def test_full_range_weights_that_are_not_proven_get_exact_sums(tmp_path: Path) -> None:
     """And stay full-range, as the recipe says. Without an emulator it ends over budget, and says what to change."""
     made = ladder_models.chain(tmp_path / "project", WIDE, layers=2, bad=99)
@@ -266,6 +267,7 @@ def test_full_range_weights_that_are_not_proven_get_exact_sums(tmp_path: Path) -
 
 
 @needs_vnni
+@pytest.mark.slow
 def test_seven_bits_need_no_exact_sums(tmp_path: Path) -> None:
     made = ladder_models.chain(tmp_path / "project", WIDE.replace("false", "true"), layers=2, bad=99)
     record, _ = made.build(tools=stand_in(tmp_path))
@@ -287,6 +289,7 @@ def test_exact_sums_and_layers_in_float_come_together(tmp_path: Path) -> None:
 
 
 @needs_vnni
+@pytest.mark.slow
 def test_a_model_that_somebody_else_quantized_is_proven_too(tmp_path: Path) -> None:
     """It has no step to vary but the last."""
     import onnx
@@ -318,6 +321,7 @@ EXACTING = RECIPE.replace("accuracy_drop: 0.01", "accuracy_drop: 0.000001")
 """No 8-bit layer keeps it, and 16 bits do."""
 
 
+@pytest.mark.slow
 def test_sixteen_bits_are_a_rung_where_the_float_is_too_large(tmp_path: Path) -> None:
     """And without a budget on bytes they are none, on a processor that does not compute in them."""
     made = ladder_models.chain(tmp_path / "project", EXACTING, layers=2, bad=99)
@@ -339,6 +343,7 @@ def test_sixteen_bits_are_a_rung_where_the_float_is_too_large(tmp_path: Path) ->
     assert "16-bit float, until" in str(rows[INT8])
 
 
+@pytest.mark.slow
 def test_sixteen_bits_are_a_rung_where_the_processor_computes_in_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The table's word for this machine's processor is another one's: everything else is as it is."""
     import dataclasses
