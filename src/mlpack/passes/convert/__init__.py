@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import onnx
 
-    from mlpack.passes.convert.sources import Estimator
+    from mlpack.passes.convert.estimator import Estimator
 
 TOLERANCE = 1e-4
 """float32 against float64: hundreds of trees and unscaled columns stay below 2e-6; the wrong side of a threshold is far above."""

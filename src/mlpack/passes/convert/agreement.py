@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import onnx
 
-    from mlpack.passes.convert.sources import Estimator
+    from mlpack.passes.convert.estimator import Estimator
     from mlpack.records import TensorSpec
 
 _PIECE = 1000

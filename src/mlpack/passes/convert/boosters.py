@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from mlpack.errors import PassError
 from mlpack.passes.convert import lightgbm_model, objectives, xgboost_model
+from mlpack.passes.convert.estimator import Estimator, Feed, quoted
 from mlpack.passes.convert.lightgbm_model import Lightgbm
-from mlpack.passes.convert.sources import Estimator, Feed, quoted
 from mlpack.passes.convert.trees import Part
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mlpack.errors import PassError
 from mlpack.graphs import files
 from mlpack.passes.convert import boosted, graph, lacking, scaling, texts, thresholds
-from mlpack.passes.convert.sources import Estimator, Feed, quoted
+from mlpack.passes.convert.estimator import Estimator, Feed, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,56 +11,21 @@ a PassError that quotes it. Files are read by their own library and by nothing t
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlpack import bounded
 from mlpack.errors import PassError
 from mlpack.graphs import files
-from mlpack.passes.export import extras, torch_model
+from mlpack.passes.convert.estimator import Estimator, quoted
+from mlpack.passes.export import torch_model
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
-
-    import onnx
-
-    from mlpack.records import TensorSpec
 
 DESCRIPTION = "estimator.json"
 CODE = "code"
-
-Feed = Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Estimator:
-    """Something fitted. `methods`: what it can be asked, by name, `predict` first; `label`: whether that is a class.
-
-    `ways`: in what the graph may compute, the best first. `convert(float64, opset)`: the graph, raw.
-    """
-
-    name: str
-    inputs: tuple[TensorSpec, ...]
-    methods: Mapping[str, Callable[[Feed], Any]]
-    label: bool
-    ways: tuple[str, ...]
-    convert: Callable[[bool, int], onnx.ModelProto]
-
-
-@contextmanager
-def quoted(doing: str) -> Iterator[None]:
-    """Whatever somebody else's code raises, as a PassError with its words."""
-    try:
-        yield
-    except PassError:
-        raise
-    except Exception as error:  # libraries and users derive errors of their own from Exception
-        if missing := extras.missing(error):
-            raise missing from None
-        said = (str(error).strip() or "no message").splitlines()
-        raise PassError(f"{doing}: {type(error).__name__}: {said[0][:400]}") from error
 
 
 @contextmanager
