@@ -11,7 +11,8 @@ from tests.aws_server import AwsServer, Fault
 
 from mlpack.errors import RecipeError, ServiceError
 from mlpack.registry import ConflictError, Delete, Key, Put, Row, Table
-from mlpack.registry.aws import Patience, open_registry
+from mlpack.registry.aws import open_registry
+from mlpack.registry.clients import Patience
 
 A, B = Key("p", "a"), Key("p", "b")
 QUICK = Patience(connect_s=2, read_s=2, tries=3)

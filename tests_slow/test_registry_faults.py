@@ -25,8 +25,9 @@ from mlpack import digest
 from mlpack.digest import Digest
 from mlpack.errors import MlpackError
 from mlpack.registry import Place, aliases, directory, parallel
-from mlpack.registry.aws import Address, Clients, Patience, parse
+from mlpack.registry.aws import parse
 from mlpack.registry.care import verify
+from mlpack.registry.clients import Address, Clients, Patience
 from mlpack.registry.collection import Policy, collect
 from mlpack.registry.dynamodb import DynamoTable
 from mlpack.registry.releases import Registry

@@ -24,6 +24,7 @@ from mlpack import digest
 from mlpack.registry import ConflictError, Place, places
 from mlpack.registry import aws as aws_
 from mlpack.registry.aliases import Wish, history, promote
+from mlpack.registry.clients import Clients, Patience
 from mlpack.registry.dynamodb import DynamoTable
 from mlpack.registry.releases import Registry
 from mlpack.registry.rows import Reference
@@ -59,7 +60,7 @@ def opened(where: str) -> Registry:
     if kind(where) == "directory":
         return places.open_registry(where)
     address = aws_.parse(where)
-    clients = aws_.Clients(address, aws_.Patience())
+    clients = Clients(address, Patience())
     for service in ("dynamodb", "s3"):
         clients.get(service)
     return Registry(Place(where=where, table=DynamoTable(clients, address), blobs=Bucket(clients, address), now=time.time))

@@ -16,7 +16,8 @@ from tests.aws_server import REGION, AwsServer, Fault
 from mlpack.digest import of_bytes
 from mlpack.errors import ExitCode, ServiceError
 from mlpack.registry import Key, Place, Put
-from mlpack.registry.aws import Patience, open_registry
+from mlpack.registry.aws import open_registry
+from mlpack.registry.clients import Patience
 from mlpack.registry.refusals import Call, told
 
 QUICK = Patience(connect_s=1, read_s=1, tries=2)

@@ -15,7 +15,8 @@ from mlpack import interrupts
 from mlpack.digest import Digest, of_bytes
 from mlpack.errors import ServiceError
 from mlpack.registry import Blobs, ranged, s3
-from mlpack.registry.aws import Patience, open_registry
+from mlpack.registry.aws import open_registry
+from mlpack.registry.clients import Patience
 
 QUICK = Patience(connect_s=2, read_s=1, tries=3)
 PART = 64 << 10

@@ -13,7 +13,7 @@ from mlpack.registry import rows
 
 
 class Shelf:
-    """What `releases.Images` asks for. `removed`: what was deleted, in order."""
+    """What `registry.Images` asks for. `removed`: what was deleted, in order."""
 
     def __init__(self, root: Path) -> None:
         self.root = root

@@ -12,7 +12,8 @@ from tests.aws_server import AwsServer, Fault
 
 from mlpack.errors import RecipeError, ServiceError
 from mlpack.registry import Key
-from mlpack.registry.aws import TABLE, Address, Clients, Patience, open_registry, parse
+from mlpack.registry.aws import TABLE, open_registry, parse
+from mlpack.registry.clients import Address, Clients, Patience
 
 
 @pytest.mark.parametrize(

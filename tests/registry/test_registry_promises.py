@@ -269,7 +269,8 @@ def test_what_is_no_policy_is_one_error(stores: FakeStores) -> None:
 
 
 def _parts(url: str) -> tuple[Any, Any, Any]:
-    from mlpack.registry.aws import Clients, Patience, parse
+    from mlpack.registry.aws import parse
+    from mlpack.registry.clients import Clients, Patience
 
     address = parse(url)
     clients = Clients(address, Patience())

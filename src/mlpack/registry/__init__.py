@@ -197,6 +197,22 @@ class Blobs(Protocol):
         """A URL for anybody, for so long. RecipeError where there is no such thing."""
 
 
+class Images(Protocol):
+    """The container registry that images are pushed to."""
+
+    def push(self, layout: Path, name: str) -> str:
+        """Push the OCI layout as the model `name`; `host/repository@sha256:...`."""
+
+    def fetch(self, reference: str, layout: Path, wanted: Mapping[str, Digest]) -> None:
+        """Write the blobs of a pushed image below `layout`: `wanted`, by path there, with their digests."""
+
+    def check(self, reference: str) -> str | None:
+        """What is wrong with a pushed image: None, or some words."""
+
+    def delete(self, reference: str) -> None:
+        """Remove a pushed image; nothing happens when it is not there. RefusedError when that is not allowed there."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Doubt:
     """What a store does not keep of what is promised above. `half`: bytes or rows; `found`: what it did; `lost`: what follows."""

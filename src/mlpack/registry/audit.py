@@ -16,7 +16,7 @@ from mlpack.digest import Digest
 from mlpack.errors import RecipeError
 from mlpack.registry import Key, Place, Put, Row, marks, rows
 from mlpack.registry.fields import FieldError, Fields, as_digest, as_time, shown
-from mlpack.registry.releases import Damaged, whole
+from mlpack.registry.reading import Damaged, whole
 
 if TYPE_CHECKING:
     from mlpack.registry.releases import Registry

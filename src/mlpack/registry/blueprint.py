@@ -22,7 +22,7 @@ from typing import Any
 
 from mlpack.errors import RecipeError
 from mlpack.registry import ecr, live, rows
-from mlpack.registry.aws import Address
+from mlpack.registry.clients import Address
 from mlpack.registry.images import open_images
 
 Json = dict[str, Any]

@@ -25,7 +25,7 @@ from mlpack.errors import MlpackError, ServiceError
 from mlpack.oci.transport import HttpError
 from mlpack.registry import DamagedError, DamagedHead, Key, RecordError, Row, audit, marks, numbered, rows, small_rows
 from mlpack.registry.fields import shown
-from mlpack.registry.releases import Damaged, whole
+from mlpack.registry.reading import Damaged, whole
 from mlpack.releases import Release
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import secrets
 import stat
 import time
@@ -24,48 +23,16 @@ from typing import TYPE_CHECKING
 from mlpack import digest, plain_files
 from mlpack.digest import Digest
 from mlpack.errors import RecipeError, ServiceError, disk_of
-from mlpack.registry import Moved, Place, Stored
-from mlpack.registry.releases import Images, Registry
+from mlpack.registry import Images, Moved, Place, Stored
+from mlpack.registry.disk import Disk
+from mlpack.registry.releases import Registry
 from mlpack.registry.sqlite import SqliteTable
-from mlpack.registry.workplace import sync_folder
 
 if TYPE_CHECKING:
-    import sqlite3
+    pass
 
 _ABANDONED_S = 24 * 3600
 _CHUNK_BYTES = 1 << 20
-
-
-class Disk:
-    """Every change that a registry makes to its directory, a method each, durable when it returns."""
-
-    def make_folder(self, folder: Path) -> None:
-        """The folder and those above it."""
-        fresh = [each for each in (folder, *folder.parents) if not each.exists()]
-        folder.mkdir(parents=True, exist_ok=True)
-        for each in fresh:
-            sync_folder(each.parent)
-
-    def write(self, path: Path, chunks: Iterable[bytes]) -> None:
-        """A new file with these bytes."""
-        with path.open("xb") as stream:
-            for chunk in chunks:
-                stream.write(chunk)
-            stream.flush()
-            os.fsync(stream.fileno())
-
-    def move(self, source: Path, target: Path) -> None:
-        """Replace `target` at once."""
-        source.replace(target)
-        sync_folder(target.parent)
-
-    def remove(self, path: Path) -> None:
-        """Remove a file, if it is there."""
-        path.unlink(missing_ok=True)
-
-    def commit(self, connection: sqlite3.Connection) -> None:
-        """Make a transaction visible."""
-        connection.execute("COMMIT")
 
 
 def open_registry(root: Path, disk: Disk | None = None, images: Images | None = None) -> Registry:

@@ -22,7 +22,7 @@ from botocore.exceptions import ClientError
 
 from mlpack.errors import RecipeError, ServiceError
 from mlpack.registry import ConflictError, Delete, Doubt, Key, Put, Row, promises, read_row
-from mlpack.registry.aws import Address, Clients
+from mlpack.registry.clients import Address, Clients
 from mlpack.registry.refusals import Call, code, told, tries
 
 ITEM_BYTES = 400 * 1024

@@ -1,4 +1,4 @@
-"""Images of releases in a container registry: `releases.Images` over `mlpack.oci`.
+"""Images of releases in a container registry: `registry.Images` over `mlpack.oci`.
 
 Every model has a repository of its own below the prefix. Promises: what is pushed is the whole layout, or nothing is said to be
 pushed; it is named by digest, and tagged by it too, because registries let what has no tag expire; what is fetched was verified
@@ -50,7 +50,7 @@ def recorded_images(credentials: Credentials, options: Options | None = None) ->
 
 
 class Repositories:
-    """See `open_images` and `releases.Images`. Threads may share it."""
+    """See `open_images` and `registry.Images`. Threads may share it."""
 
     def __init__(self, prefix: str, credentials: Credentials, options: Options) -> None:
         self.prefix = prefix

@@ -77,9 +77,10 @@ def in_use_on_aws(where: str) -> dict[str, str]:
     from types import SimpleNamespace
 
     from mlpack.registry import aws, live
+    from mlpack.registry.clients import Account, Clients, Patience
 
-    asked = aws.parse(where) if where.startswith("s3:") else aws.Account(where=where)
-    clients = aws.Clients(asked, aws.Patience())  # RecipeError without boto3, which the next import needs
+    asked = aws.parse(where) if where.startswith("s3:") else Account(where=where)
+    clients = Clients(asked, Patience())  # RecipeError without boto3, which the next import needs
     from mlpack.registry.refusals import Call, told
 
     grants = tuple((action, "*") for action in live.ACTIONS)

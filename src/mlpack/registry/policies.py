@@ -18,7 +18,7 @@ from mlpack.records import Budgets
 from mlpack.registry import ConflictError, DamagedHead, Delete, Key, Place, Put, Row, alias_names, audit, rows
 from mlpack.registry.fields import FieldError, Fields, shown
 from mlpack.registry.manifest import is_name
-from mlpack.registry.releases import Damaged, whole
+from mlpack.registry.reading import Damaged, whole
 
 REGRESSIONS = ("size", "latency", "cold_start", "accuracy")
 """What a promotion is held against what is live in; each may refuse."""

@@ -24,7 +24,7 @@ from mlpack.registry import ConflictError, Delete, Doubt, Key, Put, Row, rows
 from mlpack.registry.refusals import Call, told
 
 if TYPE_CHECKING:
-    from mlpack.registry.aws import Address, Clients
+    from mlpack.registry.clients import Address, Clients
 
 ROW = Key(rows.PROBE, "row")
 _TRIES = 5

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from mlpack import digest
 from mlpack.digest import Digest
@@ -22,10 +22,17 @@ from mlpack.registry.workplace import beside, is_own_file, sync_tree
 from mlpack.releases import Release
 
 if TYPE_CHECKING:
-    from mlpack.registry.releases import Registry
+    from mlpack.registry import Images, Place
 
 
-def pull(registry: Registry, release: Release, folder: Path, moved: Moved = lambda _: None) -> None:
+class Kept(Protocol):
+    """Where the bytes of releases are: what a `Registry` has of it."""
+
+    place: Place
+    images: Images | None
+
+
+def pull(registry: Kept, release: Release, folder: Path, moved: Moved = lambda _: None) -> None:
     """See `Registry.pull`."""
     check_free(folder)
     with beside(folder, f"{release.digest.hex[:16]}.partial", may_go_on) as work:
@@ -33,7 +40,7 @@ def pull(registry: Registry, release: Release, folder: Path, moved: Moved = lamb
         work.become()
 
 
-def fetch(registry: Registry, release: Release, path: str, out: Path, moved: Moved = lambda _: None) -> None:
+def fetch(registry: Kept, release: Release, path: str, out: Path, moved: Moved = lambda _: None) -> None:
     """See `Registry.fetch`."""
     named = release.files.get(path)
     if named is None:
@@ -47,7 +54,7 @@ def fetch(registry: Registry, release: Release, path: str, out: Path, moved: Mov
         work.put("file")
 
 
-def fill(registry: Registry, release: Release, fresh: Path, moved: Moved = lambda _: None) -> None:
+def fill(registry: Kept, release: Release, fresh: Path, moved: Moved = lambda _: None) -> None:
     """Every file of a release and nothing else to a directory in a workplace, whatever earlier tries left there."""
     with _unless_collected(registry, release):
         fresh.mkdir(exist_ok=True)
@@ -87,7 +94,7 @@ def check_free(folder: Path) -> None:
 
 
 @contextmanager
-def _unless_collected(registry: Registry, release: Release) -> Iterator[None]:
+def _unless_collected(registry: Kept, release: Release) -> Iterator[None]:
     """Within it a failure is said to be garbage collection's, when that took the release away. Whoever pulls may write nothing, and
     so cannot ask it to wait."""
     try:
@@ -101,14 +108,14 @@ def _unless_collected(registry: Registry, release: Release) -> Iterator[None]:
         ) from error
 
 
-def _is_gone(registry: Registry, release: Release) -> bool:
+def _is_gone(registry: Kept, release: Release) -> bool:
     try:
         return registry.place.table.get(rows.release_key(release.name, release.version)) is None
     except ServiceError:
         return False  # nobody knows: the first failure says more
 
 
-def _fetch(registry: Registry, named: Digest, path: Path, what: str, moved: Moved) -> None:
+def _fetch(registry: Kept, named: Digest, path: Path, what: str, moved: Moved) -> None:
     if path.is_file() and digest.of_file(path) == named:
         return  # an earlier try got it
     try:
@@ -117,7 +124,7 @@ def _fetch(registry: Registry, named: Digest, path: Path, what: str, moved: Move
         raise ServiceError(f"{what}: {error}", retryable=error.retryable) from error
 
 
-def _fetch_images(registry: Registry, release: Release, folder: Path) -> None:
+def _fetch_images(registry: Kept, release: Release, folder: Path) -> None:
     if not release.images:
         return
     if registry.images is None:

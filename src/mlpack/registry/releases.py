@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from mlpack import buildjson, digest, plain_files
 from mlpack.digest import Digest
@@ -23,6 +23,7 @@ from mlpack.registry import (
     ConflictError,
     DamagedError,
     Delete,
+    Images,
     Key,
     Moved,
     Place,
@@ -36,47 +37,14 @@ from mlpack.registry import (
 )
 from mlpack.registry.manifest import ATTESTATIONS, EVIDENCE, Manifest, decode_manifest, folders, manifest_of
 from mlpack.registry.parallel import side_by_side
+from mlpack.registry.reading import Damaged, whole
 from mlpack.registry.rows import Reference
 from mlpack.releases import Provenance, Release
 
 FIELDS = ("image", "zip", "digest", "size", "version")
 """What `show --field` can print: the image by digest, where the function zip lies, the artifact's digest and bytes."""
 
-T = TypeVar("T")
 _TRIES = 200
-
-
-class Images(Protocol):
-    """The container registry that images are pushed to."""
-
-    def push(self, layout: Path, name: str) -> str:
-        """Push the OCI layout as the model `name`; `host/repository@sha256:...`."""
-
-    def fetch(self, reference: str, layout: Path, wanted: Mapping[str, Digest]) -> None:
-        """Write the blobs of a pushed image below `layout`: `wanted`, by path there, with their digests."""
-
-    def check(self, reference: str) -> str | None:
-        """What is wrong with a pushed image: None, or some words."""
-
-    def delete(self, reference: str) -> None:
-        """Remove a pushed image; nothing happens when it is not there. RefusedError when that is not allowed there."""
-
-
-Damaged = Callable[[ServiceError], None]
-"""Told of a row that cannot be read."""
-
-
-def whole(found: Iterable[Row], read: Callable[[Row], T], damaged: Damaged | None) -> Iterator[T]:
-    """What these rows say, without those that `damaged` was told of."""
-    for row in found:
-        try:
-            made = read(row)
-        except ServiceError as error:
-            if damaged is None:
-                raise
-            damaged(error)
-        else:
-            yield made
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,7 +27,7 @@ from mlpack import interrupts
 from mlpack.digest import Digest
 from mlpack.errors import RecipeError, ServiceError
 from mlpack.registry import Doubt, Moved, Stored, promises, ranged
-from mlpack.registry.aws import Address, Clients
+from mlpack.registry.clients import Address, Clients
 from mlpack.registry.ranged import CHUNK_BYTES, PARALLEL, ChangedError, Opened
 from mlpack.registry.refusals import Call, code, of_transport, told
 

@@ -20,8 +20,8 @@ from botocore.exceptions import ClientError, WaiterError
 
 from mlpack.errors import RecipeError, ServiceError
 from mlpack.registry import aws, blueprint, promises, settings
-from mlpack.registry.aws import Address, Clients, Patience
 from mlpack.registry.blueprint import Json, Wanted
+from mlpack.registry.clients import Address, Clients, Patience
 from mlpack.registry.refusals import Call, code, told
 from mlpack.registry.releases import Registry
 from mlpack.registry.settings import Say, Step

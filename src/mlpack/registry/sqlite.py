@@ -23,7 +23,7 @@ from mlpack.registry.fields import BODY_BYTES, HEAD_BYTES, shown
 if TYPE_CHECKING:
     import sqlite3
 
-    from mlpack.registry.directory import Disk
+    from mlpack.registry.disk import Disk
 
 T = TypeVar("T")
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from mlpack import sinks
 from mlpack.registry import aws, blueprint
-from mlpack.registry.aws import Address
 from mlpack.registry.blueprint import Arns, Json, Wanted
+from mlpack.registry.clients import Address
 
 _RETAINED = {"DeletionPolicy": "Retain", "UpdateReplacePolicy": "Retain"}
 

@@ -1,0 +1,27 @@
+"""Rows read one after the other, some of which may be damaged: an error for the first, or word of each and all the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+from mlpack.errors import ServiceError
+from mlpack.registry import Row
+
+T = TypeVar("T")
+
+Damaged = Callable[[ServiceError], None]
+"""Told of a row that cannot be read."""
+
+
+def whole(found: Iterable[Row], read: Callable[[Row], T], damaged: Damaged | None) -> Iterator[T]:
+    """What these rows say, without those that `damaged` was told of."""
+    for row in found:
+        try:
+            made = read(row)
+        except ServiceError as error:
+            if damaged is None:
+                raise
+            damaged(error)
+        else:
+            yield made
