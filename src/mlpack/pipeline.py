@@ -60,8 +60,8 @@ from mlpack.transform import Bindings, FailedStep
 __all__ = ["EFFORTS", "Options", "build", "foresee", "run_package", "shown"]
 
 if TYPE_CHECKING:
-    from mlpack.console import Console
     from mlpack.oci.auth import Credentials
+    from mlpack.progress import Progress
 
 Tools = Callable[[str], Path | None]
 """Where a program that boots packages is (`aws-lambda-rie`, `podman`), or None."""
@@ -82,7 +82,7 @@ class Options:
     effort: Effort = field(default_factory=Effort)
 
 
-def build(path: Path, store: Store, roots: tuple[Path, ...], options: Options, console: Console) -> tuple[dict[str, Any], Path]:
+def build(path: Path, store: Store, roots: tuple[Path, ...], options: Options, console: Progress) -> tuple[dict[str, Any], Path]:
     """Build a recipe; the record that `build.json` holds, and where it lies. That nothing fits is an answer: `chosen` is None."""
     began = time.monotonic()
     planned = planned_of(path, options.only)
@@ -133,7 +133,7 @@ def _effort(effort: Effort, planned: Plan) -> str:
 class _Build:
     """One build under way: what has been made so far, by candidate id."""
 
-    def __init__(self, planned: Plan, store: Store, roots: tuple[Path, ...], options: Options, console: Console) -> None:
+    def __init__(self, planned: Plan, store: Store, roots: tuple[Path, ...], options: Options, console: Progress) -> None:
         self._plan, self._store, self._roots, self._console = planned, store, roots, console
         self._options = options
         said = {"base": options.base, "credentials": options.credentials, "facts": options.facts}
@@ -342,7 +342,7 @@ def shown(answer: Any) -> Any:
 
 
 def _decide_and_boot(
-    work: _Build, results: dict[str, Result], programs: Mapping[str, Path | None], console: Console
+    work: _Build, results: dict[str, Result], programs: Mapping[str, Path | None], console: Progress
 ) -> tuple[Decision, dict[str, Any] | None]:
     """Choose, boot the chosen, and choose again without it when it does not come up."""
     recipe_ = work._plan.recipe

@@ -23,11 +23,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from mlpack import digest, distribution, words
 from mlpack.digest import Digest
 from mlpack.errors import PackError, RecipeError
+from mlpack.progress import Say
 from mlpack.shared_objects import Bucket, Folder, Found, Objects, TroubleError
 from mlpack.store import Action, Entry, place
 
@@ -60,16 +61,6 @@ _OVERWRITTEN = (
 
 class DamagedError(Exception):
     """An entry is not what a holder of the secret wrote for this action."""
-
-
-class Say(Protocol):
-    """Who is told: a console."""
-
-    def note(self, text: str) -> None:
-        """What may be read."""
-
-    def warn(self, text: str) -> None:
-        """What should be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

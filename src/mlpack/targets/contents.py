@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 TASK_ROOT = "/var/task"
 LAYER_ROOT = "/opt/python"
 PARTS = ("runtime", "model", "engines", "code")
+FUNCTION_ZIP, LAYER_ZIP = "function.zip", "layer.zip"
+"""The archives of a `lambda-zip`: one for the function, and where it asks for one a layer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,10 +13,8 @@ from typing import Literal
 from mlpack import digest
 from mlpack.errors import RecipeError
 from mlpack.targets import limits, ziparchive
-from mlpack.targets.contents import Contents, Packed, Written, listed, part_sizes, sizes
+from mlpack.targets.contents import FUNCTION_ZIP, LAYER_ZIP, Contents, Packed, Written, listed, part_sizes, sizes
 from mlpack.targets.ziparchive import Member
-
-FUNCTION, LAYER = "function.zip", "layer.zip"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,13 +43,13 @@ def write(contents: Contents, config: LambdaZip, out_dir: Path) -> Written:
     limits.check_size(limits.ZIP_UNZIPPED, sizes(contents))
     files = listed(contents)
     inside = [each for each in files if not (config.layer and each.part == "runtime")]
-    named = ziparchive.write((_member(contents, each, "") for each in inside), out_dir / FUNCTION)
-    archives = [out_dir / FUNCTION]
+    named = ziparchive.write((_member(contents, each, "") for each in inside), out_dir / FUNCTION_ZIP)
+    archives = [out_dir / FUNCTION_ZIP]
     if config.layer:
         shared = [each for each in files if each.part == "runtime"]
-        layer = ziparchive.write((_member(contents, each, "python/") for each in shared), out_dir / LAYER)
-        archives.append(out_dir / LAYER)
-        named = digest.of_json({FUNCTION: str(named), LAYER: str(layer)})
+        layer = ziparchive.write((_member(contents, each, "python/") for each in shared), out_dir / LAYER_ZIP)
+        archives.append(out_dir / LAYER_ZIP)
+        named = digest.of_json({FUNCTION_ZIP: str(named), LAYER_ZIP: str(layer)})
     archived = [each.stat().st_size for each in archives]
     notes = tuple(
         f"{each.name} has {size:,} bytes, more than the {limits.ZIP_DIRECT_UPLOAD.value:,} of a direct upload: upload it through S3"

@@ -16,8 +16,8 @@ from typing import Any, BinaryIO
 from mlpack import bounded, plain_files, zips
 from mlpack.digest import Digest
 from mlpack.errors import PackError, RecipeError
-from mlpack.targets import lambda_zip, layering
-from mlpack.targets.contents import TASK_ROOT
+from mlpack.targets import layering
+from mlpack.targets.contents import FUNCTION_ZIP, LAYER_ZIP, TASK_ROOT
 
 PACKAGE = "package.json"
 SCHEMA = 1
@@ -123,9 +123,9 @@ def _short(said: object) -> str:
 
 
 def _zips(artifact: Path) -> Iterator[tuple[str, BinaryIO]]:
-    names = [(lambda_zip.FUNCTION, "")]
-    if plain_files.is_there(artifact, lambda_zip.LAYER):
-        names.append((lambda_zip.LAYER, _LAYER_PREFIX))
+    names = [(FUNCTION_ZIP, "")]
+    if plain_files.is_there(artifact, LAYER_ZIP):
+        names.append((LAYER_ZIP, _LAYER_PREFIX))
     for name, prefix in names:
         if not plain_files.is_there(artifact, name):
             raise PackError(f"{artifact} lacks {name}: it is damaged or was not copied whole")
