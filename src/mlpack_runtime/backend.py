@@ -70,7 +70,7 @@ class Shapes:
 LOADERS = {
     "cpu": "mlpack_runtime.backend_cpu",
     "cuda": "mlpack_runtime.backend_cuda",
-    "tensorrt": "mlpack_runtime.backend_tensorrt",
+    "tensorrt": "mlpack_runtime.engine_opening",
 }
 """Modules with a function `load(directory, settings) -> Backend`."""
 

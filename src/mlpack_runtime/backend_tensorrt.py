@@ -14,15 +14,15 @@ import os
 from _thread import allocate_lock
 from ctypes import memmove, string_at
 
-from mlpack_runtime import engine_key, engine_plan, tensorrt_bindings
+from mlpack_runtime import engine_key
 from mlpack_runtime.backend import BackendError, Shapes
-from mlpack_runtime.cuda_driver import LIBRARY, Cuda
+from mlpack_runtime.cuda_driver import Cuda
 from mlpack_runtime.ort import Port
 from mlpack_runtime.tensor import DATATYPES, Tensor, count
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from typing import Any
 
 JIT_CACHE = "/tmp/mlpack-jit"
@@ -301,51 +301,3 @@ def _validity(trt: "Any", runtime: "Any", plan: bytes) -> str:
 def _jit_path(spec: "Mapping[str, Any]", device: "Mapping[str, Any]") -> str:
     folder = os.environ.get("MLPACK_JIT_CACHE") or JIT_CACHE
     return os.path.join(folder, f"{engine_key.key(spec, device['sm'], device['name'], device['driver'])}.kernels")
-
-
-def open_plan(directory: str, spec: "Mapping[str, Any]", device: "Mapping[str, Any]", say: "Callable[[str], None]") -> bytes:
-    """The engine for this device: from the package, or from where engines are kept. Its digest is verified. Raises BackendError:
-    "service" where a service failed; its status is engine_store's for that and for a miss."""
-    from mlpack_runtime import engine_store
-
-    try:
-        engine_key.check_graph(directory, spec)
-        return engine_store.plan(directory, spec, device, say)
-    except engine_store.EngineError as error:
-        if error.code == engine_store.SERVICE:
-            raise BackendError(f"{error}. Start the worker again when the service answers", "service", error.code) from None
-        raise BackendError(str(error), "package", error.code if error.code == engine_store.MISS else 1) from None
-    except engine_key.SpecError as error:
-        raise BackendError(str(error), "package") from None
-
-
-def load(
-    directory: str, _settings: "Mapping[str, Any]", library: str = LIBRARY, say: "Callable[[str], None]" = lambda _: None
-) -> TensorrtBackend:
-    """Open the engine of the package's specification on the first GPU. Raises BackendError: "package" for what is not there."""
-    try:
-        spec = engine_key.read(directory)
-        cuda = Cuda(library)
-        try:
-            return _opened(directory, spec, cuda, say)
-        except BaseException:
-            cuda.close()
-            raise
-    except (engine_key.SpecError, tensorrt_bindings.BindingsError) as error:
-        raise BackendError(str(error), "package") from None
-
-
-def _opened(directory: str, spec: "Mapping[str, Any]", cuda: Cuda, say: "Callable[[str], None]") -> TensorrtBackend:
-    device, tensorrt = cuda.describe(), spec["tensorrt"]
-    trt = tensorrt_bindings.load(tensorrt["flavour"])
-    if trt.__version__ != tensorrt["version"]:
-        raise BackendError(
-            f"this image has TensorRT {trt.__version__}, and the specification is for {tensorrt['version']}: engines belong to one "
-            "version. Rebuild the package",
-            "package",
-        )
-    plan = open_plan(directory, spec, device, say)
-    wrong, _ = engine_plan.against(spec, plan, device["sm"])
-    if wrong:
-        raise BackendError(f"the engine is not what was built: {'; '.join(wrong)}", "package")
-    return TensorrtBackend(spec, plan, cuda, trt)

@@ -13,7 +13,7 @@ this device. Lines on stderr are for people, the result on stdout is JSON. Varia
 import os
 import sys
 
-from mlpack_runtime import engine_key, engine_plan, engine_store, engine_verify, jsontext, model, tensorrt_bindings
+from mlpack_runtime import engine_key, engine_opening, engine_plan, engine_store, engine_verify, jsontext, model, tensorrt_bindings
 from mlpack_runtime.backend import BackendError
 from mlpack_runtime.cuda_driver import Cuda
 from mlpack_runtime.engine_make import Maker
@@ -65,7 +65,7 @@ def fetch(arguments: "list[str]") -> "dict[str, Any]":
     spec = engine_key.read(directory)
     engine_key.check_graph(directory, spec)
     found = device()
-    plan = engine_store.plan(directory, spec, found, say)
+    plan = engine_opening.plan(directory, spec, found, say)
     wrong, unknown = engine_plan.against(spec, plan, found["sm"])
     if wrong:
         raise EngineError(f"the engine is not what was built: {'; '.join(wrong)}")

@@ -19,7 +19,7 @@ import json
 import os
 import time
 
-from mlpack_runtime import aws, engine_key, promises, tensorrt_bindings
+from mlpack_runtime import aws, engine_key, promises
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -183,42 +183,3 @@ def packaged(directory: str, row: "Mapping[str, Any]") -> bytes:
         raise EngineError(f"the engine {path} is not the one that {engine_key.FILE} names: it is damaged or was replaced, and was "
                           "not loaded; copy the package again")  # fmt: skip
     return data
-
-
-def plan(directory: str, spec: "Mapping[str, Any]", device: "Mapping[str, Any]", say: "Callable[[str], None]") -> bytes:
-    """The engine for this device, verified: the package's, else the one under its key in MLPACK_ENGINES.
-
-    On a miss an EngineError with MISS, or with MLPACK_ENGINE_ON_MISS=build one that is built, published and taken.
-    """
-    key = engine_key.key_here(spec, device)
-    row = engine_key.packaged(spec, device["sm"])
-    if row is not None and row["key"] == key:  # a native engine of another driver is in the package, and is none for this device
-        return packaged(directory, row)
-    address = os.environ.get("MLPACK_ENGINES")
-    refused = spec.get("refused", {}).get(device["sm"])
-    why = f" (the build could not make one: {refused})" if refused else ""
-    lean = f": {tensorrt_bindings.LEAN}" if spec["tensorrt"]["flavour"] == "lean" else ""
-    if not address:
-        raise EngineError(
-            f"the package has no engine for {device['sm']}{why}, and MLPACK_ENGINES does not say where others are"
-            + (lean or ": build one with `bootstrap.py engine build` on this kind of GPU"),
-            MISS,
-        )
-    shelf = Shelf(address)
-    record = shelf.record(key)
-    if record is not None:
-        say(f"engine {key[:12]} for {device['sm']} from {shelf.address}")
-        return shelf.engine(record)
-    if os.environ.get("MLPACK_ENGINE_ON_MISS", "fail") != "build":
-        raise EngineError(
-            f"no engine for {device['name']}, {device['sm']} (key {key}) in the package{why} or in {shelf.address}"
-            + (
-                lean
-                or ": run `bootstrap.py engine build` with this image on this kind of GPU once, or let workers do it with "
-                "MLPACK_ENGINE_ON_MISS=build"
-            ),
-            MISS,
-        )
-    from mlpack_runtime import engine_make
-
-    return shelf.engine(engine_make.Maker(directory, spec, device, shelf, say).make())

@@ -15,9 +15,8 @@ Will not: measure accuracy, which the build does on the CPU engine with the user
 import json
 import math
 import os
-import sys
 
-from mlpack_runtime.tensor import Tensor, TensorError
+from mlpack_runtime.tensor import Tensor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -143,30 +142,6 @@ def _cosine(row: "list[tuple[float, float]]", zero: float) -> float:
     return math.fsum(x * y for x, y in row) / (ours * theirs)
 
 
-def main(arguments: "list[str]") -> int:
-    """MODEL_DIR ANSWER.json: runs the engine of that directory on this machine's GPU, and writes {"ok", "words" or "reason"}."""
-    from mlpack_runtime.backend import BackendError
-    from mlpack_runtime.backend_tensorrt import load
-
-    directory, answer_path = arguments
-    try:
-        opened = load(directory, {})
-        try:
-            found = verify(directory, opened.run)
-        finally:
-            opened.close()
-        answer: dict[str, Any] = {"ok": True, "words": words(found), **found}
-    except (BackendError, VerifyError, TensorError) as error:
-        answer = {"ok": False, "reason": str(error)}
-    with open(answer_path, "w", encoding="utf-8") as stream:
-        json.dump(answer, stream)
-    return 0
-
-
 def words(found: "Mapping[str, Any]") -> str:
     """What `verify` found, in one line."""
     return f"{found['calls']} calls, cosine at least {found['cosine']:.6f}, difference at most {found['difference']:.2g}"
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

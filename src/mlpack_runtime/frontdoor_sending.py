@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from mlpack_runtime.http_head import Status
     from mlpack_runtime.http_wire import Body, Pace, Wire
 
-MESSAGE_LIMIT_BYTES = 1024 * 1024  # AWS: 1 MiB with its attributes, since August 2025
-OLDER_LIMIT_BYTES = 256 * 1024  # what it was before, and what queues from then still have as their MaximumMessageSize
 _CHUNK_BYTES = 1 << 16
 _HEAD_BYTES, _HEADERS = 65_536, 100  # of a worker's answer
 _INTERIM = 10

@@ -4,12 +4,13 @@ Promises: every setting that makes no sense is named, all at once, before any ev
 """
 
 from mlpack_runtime import aws
-from mlpack_runtime.frontdoor_sending import MESSAGE_LIMIT_BYTES, OLDER_LIMIT_BYTES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+MESSAGE_LIMIT_BYTES = 1024 * 1024  # AWS: 1 MiB with its attributes, since August 2025
+OLDER_LIMIT_BYTES = 256 * 1024  # what it was before, and what queues from then still have as their MaximumMessageSize
 MODES = ("sync", "ticket", "http")
 _NUMBERS = {  # name: (default, least, most)
     "MLPACK_DEADLINE_MS": (25_000, 1, 900_000),

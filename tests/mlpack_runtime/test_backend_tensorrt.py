@@ -14,7 +14,7 @@ import fake_tensorrt
 import pytest
 from engine_packages import engine_package
 
-from mlpack_runtime import backend, backend_tensorrt, cuda_driver
+from mlpack_runtime import backend, cuda_driver, engine_opening
 from mlpack_runtime.backend import BackendError
 from mlpack_runtime.backend_tensorrt import TensorrtBackend
 from mlpack_runtime.cuda_driver import Cuda
@@ -225,7 +225,7 @@ def test_an_engine_that_is_another_is_refused(driver: Any, library: Path) -> Non
 def test_without_a_driver_it_says_where_one_comes_from(tmp_path: Path) -> None:
     directory = engine_package(tmp_path / "model")
     with pytest.raises(BackendError, match="The driver comes from the host") as caught:
-        backend_tensorrt.load(str(directory), {}, library=str(tmp_path / "libcuda.so.1"))
+        engine_opening.load(str(directory), {}, library=str(tmp_path / "libcuda.so.1"))
     assert caught.value.sort == "package"
     if not _has_driver():
         with pytest.raises(BackendError, match=r"libcuda\.so\.1"):
@@ -235,7 +235,7 @@ def test_without_a_driver_it_says_where_one_comes_from(tmp_path: Path) -> None:
 def test_a_driver_without_a_device_is_the_packages_fault(driver: Any, library: Path, tmp_path: Path) -> None:
     driver.fake_fail(b"cuInit", 100, 0)
     with pytest.raises(BackendError, match="cannot run here") as caught:
-        backend_tensorrt.load(str(engine_package(tmp_path / "model")), {}, library=str(library))
+        engine_opening.load(str(engine_package(tmp_path / "model")), {}, library=str(library))
     assert caught.value.sort == "package"
 
 
@@ -245,7 +245,7 @@ def test_load_goes_up_to_tensorrt_itself(driver: Any, library: Path, tmp_path: P
         pytest.skip("here it would go further")
     directory = engine_package(tmp_path / "model")
     with pytest.raises(BackendError, match=r"TensorRT 1\.7\.1\.116 does not take this engine") as caught:
-        backend_tensorrt.load(str(directory), {}, library=str(library))
+        engine_opening.load(str(directory), {}, library=str(library))
     assert caught.value.sort == "package"
     assert driver.fake_live() == 0
 
@@ -255,7 +255,7 @@ def test_an_engine_that_was_replaced_is_not_loaded(driver: Any, library: Path, t
     path = directory / "engines/sm89.engine"
     path.write_bytes(path.read_bytes()[:-1] + b"!")
     with pytest.raises(BackendError, match="was not loaded") as caught:
-        backend_tensorrt.load(str(directory), {}, library=str(library))
+        engine_opening.load(str(directory), {}, library=str(library))
     assert caught.value.sort == "package"
     assert driver.fake_live() == 0
 
@@ -264,7 +264,7 @@ def test_a_graph_that_was_replaced_is_not_served(driver: Any, library: Path, tmp
     directory = engine_package(tmp_path / "model")
     (directory / "model.onnx").write_bytes(b"another")
     with pytest.raises(BackendError, match="damaged or mixed"):
-        backend_tensorrt.load(str(directory), {}, library=str(library))
+        engine_opening.load(str(directory), {}, library=str(library))
 
 
 def test_the_device_is_described_in_a_process_of_its_own(driver: Any, library: Path, tmp_path: Path, monkeypatch: Any) -> None:
@@ -287,7 +287,7 @@ def test_an_engine_answers_as_the_cpu_engine_does(tmp_path: Path) -> None:
 
     sm = Cuda().describe()["sm"]
     directory = engine_package(tmp_path / "model", sm=sm)
-    engine = backend_tensorrt.load(str(directory), {})
+    engine = engine_opening.load(str(directory), {})
     found = engine_verify.verify(str(directory), engine.run)
     assert found["calls"] == 3
     engine.close()

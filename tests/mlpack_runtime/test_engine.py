@@ -26,7 +26,18 @@ from tiny_packages import engine_library
 from workers import add_botocore
 
 import mlpack_runtime
-from mlpack_runtime import engine, engine_key, engine_lease, engine_make, engine_plan, engine_store, engine_verify, ort, promises
+from mlpack_runtime import (
+    engine,
+    engine_key,
+    engine_lease,
+    engine_make,
+    engine_opening,
+    engine_plan,
+    engine_store,
+    engine_verify,
+    ort,
+    promises,
+)
 from mlpack_runtime.engine_lease import Lease
 from mlpack_runtime.engine_make import Maker
 from mlpack_runtime.engine_store import FAILED, MISS, SERVICE, EngineError, Shelf
@@ -126,7 +137,7 @@ def test_an_engine_is_built_verified_and_published_under_its_key(aws: AwsServer,
         "equal": 1.0,
     }
     spec = engine_key.read(str(deferred))
-    plan = engine_store.plan(str(deferred), spec, L4, print)
+    plan = engine_opening.plan(str(deferred), spec, L4, print)
     assert engine_plan.problems(plan, "rtx", spec["tensorrt"]["version"], "sm89", ["x", "y"]) == ([], [])
     assert client(aws, "dynamodb").scan(TableName="leases")["Items"] == []
 
@@ -150,24 +161,24 @@ def test_an_engine_of_a_package_is_the_same_as_one_that_the_image_builds(
 def test_a_miss_fails_fast_with_what_to_do(places: dict[str, str], deferred: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = engine_key.read(str(deferred))
     with pytest.raises(EngineError, match="engine build") as caught:
-        engine_store.plan(str(deferred), spec, L4, print)
+        engine_opening.plan(str(deferred), spec, L4, print)
     assert caught.value.code == MISS
     assert engine_key.key(spec, "sm89") in str(caught.value)
     monkeypatch.delenv("MLPACK_ENGINES")
     with pytest.raises(EngineError, match="MLPACK_ENGINES does not say") as caught:
-        engine_store.plan(str(deferred), spec, L4, print)
+        engine_opening.plan(str(deferred), spec, L4, print)
     assert caught.value.code == MISS
     spec["refused"] = {"sm89": "no such kernels"}
     with pytest.raises(EngineError, match="no such kernels"):
-        engine_store.plan(str(deferred), spec, L4, print)
+        engine_opening.plan(str(deferred), spec, L4, print)
 
 
 def test_a_worker_may_build_where_it_is_allowed_to(places: dict[str, str], deferred: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLPACK_ENGINE_ON_MISS", "build")
     monkeypatch.setattr(Maker, "verifier", staticmethod(Bench.verifier))
     spec = engine_key.read(str(deferred))
-    plan = engine_store.plan(str(deferred), spec, L4, lambda _: None)
-    assert engine_store.plan(str(deferred), spec, L4, lambda _: None) == plan
+    plan = engine_opening.plan(str(deferred), spec, L4, lambda _: None)
+    assert engine_opening.plan(str(deferred), spec, L4, lambda _: None) == plan
 
 
 @pytest.mark.parametrize("damage", ["bytes", "length", "record", "gone"])
@@ -187,7 +198,7 @@ def test_what_is_not_what_was_published_is_never_handed_out(
     else:
         s3.put_object(Bucket="engines", Key=name, Body=json.dumps({**record, "digest": "sha256:../../other"}).encode())
     with pytest.raises(EngineError) as caught:
-        engine_store.plan(str(deferred), engine_key.read(str(deferred)), L4, print)
+        engine_opening.plan(str(deferred), engine_key.read(str(deferred)), L4, print)
     assert caught.value.code == FAILED
 
 

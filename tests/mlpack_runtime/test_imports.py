@@ -106,7 +106,7 @@ WORKER = ["aws", "backend", "backend_cpu", "backend_cuda", "batcher", "batching"
 WORKER += ["health", "http_head", "http_server", "http_wire", "intake", "json_room", "portions", "probe", "results", "settings"]
 WORKER += ["sqs", "waiting", "worker"]
 ENGINES = ["backend_tensorrt", "cuda_driver", "tensorrt_bindings", "engine_key", "engine_plan", "engine_build", "engine_verify"]
-ENGINES += ["engine_store", "engine_lease", "engine_make", "engine"]
+ENGINES += ["engine_store", "engine_lease", "engine_make", "engine_opening", "engine_check", "engine"]
 
 
 @pytest.mark.parametrize("module", RUNTIME + WORKER + ENGINES)

@@ -26,7 +26,10 @@ LIMIT_S = 1800
 
 Answer = dict[str, Any]
 
-_START = "import sys; sys.path.insert(0, sys.argv[1]); from mlpack_runtime import {module}; sys.exit({module}.main(sys.argv[2:]))"
+_START = (
+    "import sys; sys.path.insert(0, sys.argv[1]); from importlib import import_module; "
+    "sys.exit(import_module('mlpack_runtime.{module}').main(sys.argv[2:]))"
+)
 _SHOWN = 600
 
 

@@ -93,7 +93,7 @@ def verify(model_dir: Path) -> str:
     """Runs the engine in this directory on its check calls; what the worst difference was. Raises PassError when it is too far."""
     with temporary.directory("verify") as scratch:
         answer = Path(scratch, "verified.json")
-        code, said = child.start("engine_verify", [str(model_dir), str(answer)])
+        code, said = child.start("engine_check", [str(model_dir), str(answer)])
         found = json.loads(answer.read_bytes()) if answer.is_file() else {"ok": False, "reason": said}
     if code != 0 or not found["ok"]:
         raise PassError(
