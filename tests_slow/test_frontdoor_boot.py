@@ -52,8 +52,8 @@ for line in sys.stdin:
 @pytest.fixture
 def unpacked(tmp_path: Path) -> Path:
     """/var/task of the front door, from a package's contents by way of its zip."""
-    for name in SOURCES.glob("*.py"):
-        target = tmp_path / "in/runtime/mlpack_runtime" / name.name
+    for name in SOURCES.rglob("*.py"):
+        target = tmp_path / "in/runtime/mlpack_runtime" / name.relative_to(SOURCES)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(name.read_bytes())
     running = bytecode.interpreter(f"{sys.version_info[0]}.{sys.version_info[1]}")

@@ -134,30 +134,36 @@ def _source_names(sources: Path, request: RuntimeRequest) -> tuple[str, ...]:
     every = tuple(path for path, entry in digest.entries(sources) if path.endswith(".py") and entry.is_file())
     if "aws" in request.needs:
         return every
-    wanted = {"__init__.py", "bootstrap.py", *(f"{name}.py" for name in reachable(sources, FUNCTION))}
+    wanted = {"__init__.py", "bootstrap.py", *(file_of(sources, name) for name in reachable(sources, FUNCTION))}
     return tuple(path for path in every if path in wanted)
 
 
 def reachable(sources: Path, roots: Iterable[str]) -> set[str]:
-    """The modules of mlpack_runtime that these import at any time, themselves included; not what only type checkers read."""
+    """The modules of mlpack_runtime that these import at any time, themselves and the packages that they lie in included; not what
+    only type checkers read. Names are dotted, below mlpack_runtime: `serving.breaker`."""
     found: set[str] = set()
     left = list(roots)
     while left:
         name = left.pop()
-        if name not in found and (path := sources / f"{name}.py").is_file():
+        if name not in found and (path := file_of(sources, name)) is not None:
             found.add(name)
-            left += _imported(ast.parse(path.read_bytes()))
+            left += (name.rpartition(".")[0], *_imported(ast.parse((sources / path).read_bytes())))
     return found
+
+
+def file_of(sources: Path, name: str) -> str | None:
+    """Where this module of mlpack_runtime lies below `sources`; None where it is none: a name in a module, or the root."""
+    inside = name.replace(".", "/")
+    return next((path for path in (f"{inside}.py", f"{inside}/__init__.py") if name and (sources / path).is_file()), None)
 
 
 def _imported(tree: ast.AST) -> Iterator[str]:
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
             continue
-        if isinstance(node, ast.ImportFrom) and node.module == "mlpack_runtime":
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mlpack_runtime."):
-            yield str(node.module).partition(".")[2]
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "mlpack_runtime":
+            inside = str(node.module).partition(".")[2]
+            yield from (inside, *(f"{inside}.{alias.name}".lstrip(".") for alias in node.names))
         yield from _imported(node)
 
 

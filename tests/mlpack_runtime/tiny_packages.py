@@ -96,7 +96,7 @@ def package(root: Path, graph: Callable[[Path], Path], **settings: Any) -> Path:
     runtime = root / "mlpack_runtime"
     shutil.copytree(SOURCES, runtime, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(runtime / "bootstrap.py", root / "bootstrap.py")
-    for source in runtime.glob("*.py"):
+    for source in runtime.rglob("*.py"):
         py_compile.compile(str(source), doraise=True, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
     for folder in ("lib", "model", "app", "site/tokenizers"):
         (root / folder).mkdir(parents=True)

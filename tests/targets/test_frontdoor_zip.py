@@ -45,23 +45,36 @@ def names(path: Path) -> list[str]:
         return archive.namelist()
 
 
+def start() -> str:
+    """The handler's module, as a path below mlpack_runtime."""
+    name = frontdoor.HANDLER.split(".")[1]
+    return name if (SOURCES / f"{name}.py").is_file() else f"{name}/__init__"
+
+
+def cache(name: str) -> str:
+    """Where a module's bytecode lies, without its ending."""
+    folder, _, last = name.rpartition("/")
+    return f"{folder}/__pycache__/{last}".lstrip("/")
+
+
 def imported(name: str) -> set[str]:
     """What a module of the runtime imports of the runtime, at its top and inside functions, but not for type checkers."""
     tree = ast.parse((SOURCES / f"{name}.py").read_text("utf-8"))
+    packages = [f"{parent}/__init__" for parent in Path(name).parents if parent != Path()]
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             node.body = []
-    found = set()
+    found = set(packages)
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module == "mlpack_runtime":
-            found |= {each.name for each in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mlpack_runtime."):
-            found.add((node.module or "").partition(".")[2])
-    return found
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "mlpack_runtime":
+            inside = Path(*(node.module or "").split(".")[1:])
+            for path in (inside, *(inside / each.name for each in node.names)):
+                found |= {each for each in (f"{path}", f"{path}/__init__") if (SOURCES / f"{each}.py").is_file()}
+    return found - {"./__init__"}
 
 
 def test_modules_are_those_that_the_handler_imports() -> None:
-    reached, waiting = {"__init__"}, {"frontdoor"}
+    reached, waiting = {"__init__"}, {start()}
     while waiting:
         name = waiting.pop()
         reached.add(name)
@@ -73,7 +86,7 @@ def test_modules_are_those_that_the_handler_imports() -> None:
 def test_write_zip_holds_modules_and_description_and_nothing_else(tmp_path: Path, compiled: bool) -> None:
     named, size = frontdoor.write_zip(contents(tmp_path, compiled=compiled), tmp_path / "frontdoor.zip")
     tag = running().version.split(".")
-    cached = [f"mlpack_runtime/__pycache__/{name}.cpython-{tag[0]}{tag[1]}.pyc" for name in frontdoor.MODULES] if compiled else []
+    cached = [f"mlpack_runtime/{cache(name)}.cpython-{tag[0]}{tag[1]}.pyc" for name in frontdoor.MODULES] if compiled else []
     sources = [f"mlpack_runtime/{name}.py" for name in frontdoor.MODULES]
     assert names(tmp_path / "frontdoor.zip") == sorted(["model/model.json", *sources, *cached])
     assert (named, size) == (digest.of_file(tmp_path / "frontdoor.zip"), (tmp_path / "frontdoor.zip").stat().st_size)
@@ -89,7 +102,8 @@ def test_the_handler_is_in_it(tmp_path: Path) -> None:
     module, _, function = frontdoor.HANDLER.rpartition(".")
     frontdoor.write_zip(contents(tmp_path), tmp_path / "f.zip")
     with zipfile.ZipFile(tmp_path / "f.zip") as archive:
-        assert f"def {function}(" in archive.read(f"{module.replace('.', '/')}.py").decode()
+        assert module.startswith("mlpack_runtime.")
+        assert f"def {function}(" in archive.read(f"mlpack_runtime/{start()}.py").decode()
 
 
 @pytest.mark.parametrize("name", ["frontdoor_tickets", "protocol"])

@@ -48,7 +48,8 @@ MODULES = (
     "texts",
     "values",
 )
-"""What `HANDLER` imports of mlpack_runtime; `ort` is there for its description of a port, and loads no library."""
+"""What `HANDLER` imports of mlpack_runtime, as paths below it without their ending; `ort` is there for its description of a port,
+and loads no library."""
 _MODEL = "model/model.json"
 _SCHEMA = 1
 
@@ -86,11 +87,16 @@ def _runtime_paths(runtime: Path) -> list[str]:
             f"the runtime at {runtime} has no plain file {', '.join(f'mlpack_runtime/{name}.py' for name in missing)}:"
             " it is incomplete, or of another version of mlpack; build again"
         )
-    compiled = [f"mlpack_runtime/__pycache__/{path.name}" for path in sorted((folder / "__pycache__").glob("*.pyc"))]
-    wanted = [path for path in compiled if path.rpartition("/")[2].partition(".")[0] in MODULES]
-    if wanted and len({path.rpartition("/")[2].partition(".")[0] for path in wanted}) != len(MODULES):
+    compiled = {path: _compiled_from(path.relative_to(folder)) for path in sorted(folder.rglob("__pycache__/*.pyc"))}
+    wanted = {f"mlpack_runtime/{path.relative_to(folder)}": name for path, name in compiled.items() if name in MODULES}
+    if wanted and len(set(wanted.values())) != len(MODULES):
         raise PackError(f"the runtime at {runtime} has bytecode of some modules and not of others: it is incomplete; build again")
-    return [f"mlpack_runtime/{name}.py" for name in MODULES] + wanted
+    return [f"mlpack_runtime/{name}.py" for name in MODULES] + list(wanted)
+
+
+def _compiled_from(path: Path) -> str:
+    """The module, as `MODULES` names it, of `serving/__pycache__/breaker.cpython-313.pyc`."""
+    return (path.parent.parent / path.name.partition(".")[0]).as_posix()
 
 
 def _check_model(path: Path) -> None:
