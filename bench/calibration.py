@@ -24,7 +24,7 @@ CHILD = """
 import sys
 from pathlib import Path
 from mlpack.graphs import files
-from mlpack.passes.quantize import ranges
+from mlpack.passes.quantize.calibration import ranges
 
 source, calls, method, count = sys.argv[1:]
 model = files.load(Path(source))
@@ -99,7 +99,7 @@ def _calls(work: Path, source: Path) -> Path:
     """Recorded calls of as many lengths as there are, in an order of chance."""
     import numpy as np
 
-    from mlpack.data.calls import Writer
+    from mlpack.evaluation.data.calls import Writer
 
     folder = work / "calls"
     folder.mkdir()

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mlpack import metrics
+from mlpack.evaluation import metrics
 
 ROUNDS, PICTURES, CLASSES = 60, 12, 4
 

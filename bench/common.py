@@ -29,7 +29,7 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tools")]
 
 import parts  # noqa: E402 - tools/ is no package
 
-from mlpack.measuring.machine import this_machine  # noqa: E402 - the checkout's own, installed or not
+from mlpack.core.machine import this_machine  # noqa: E402 - the checkout's own, installed or not
 
 MINILM = ROOT / "recipes/minilm.yaml"
 FASHION = ROOT / "recipes/fashion.yaml"

@@ -124,8 +124,8 @@ def built(name: str, store: Path, *, fast: bool) -> dict[str, Any]:
     """One model from the package index to answers."""
     from tools import tryout
 
-    from mlpack.measuring.measure import Effort
-    from mlpack.store import Store
+    from mlpack.pipeline.measuring.measure import Effort
+    from mlpack.store.local import Store
 
     member = every()[name]
     with tempfile.TemporaryDirectory(prefix=f"zoo-{name}-") as scratch:

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from tests.aws_moto import ACCOUNT, Fault, Request
 
-from mlpack import conditional
+from mlpack.store import conditional
 
 __all__ = ["ACCOUNT", "REGION", "AwsServer", "Fault", "Request", "aws", "aws_server"]
 

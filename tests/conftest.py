@@ -11,7 +11,7 @@ from tests.aws_server import aws, aws_server
 from tests.fake_stores import stores, stores_server
 
 import workshop as workshop_
-from mlpack.store import Store
+from mlpack.store.local import Store
 from mlpack_runtime.backend import BackendError
 from mlpack_runtime.cuda_driver import Cuda
 from workshop import Workshop

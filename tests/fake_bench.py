@@ -58,7 +58,7 @@ def write_calls(folder: Path, samples: int = 4) -> Path:
     """Calls of three float32 in `x`, without labels."""
     import numpy as np
 
-    from mlpack.data.calls import Writer
+    from mlpack.evaluation.data.calls import Writer
 
     folder.mkdir(parents=True)
     random = np.random.default_rng(3)

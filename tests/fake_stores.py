@@ -26,7 +26,7 @@ from xml.sax.saxutils import escape
 
 import pytest
 
-from mlpack import conditional
+from mlpack.store import conditional
 from mlpack_runtime import promises
 
 REGION = "eu-central-1"

@@ -7,9 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mlpack.decide import decide
-from mlpack.digest import Digest, of_bytes
-from mlpack.records import (
+from mlpack.core.digest import Digest, of_bytes
+from mlpack.core.records import (
     Accuracy,
     Artifact,
     Budgets,
@@ -28,7 +27,8 @@ from mlpack.records import (
     StepRun,
     Target,
 )
-from mlpack.report import BuildOutcome
+from mlpack.decide.choose import decide
+from mlpack.report.report import BuildOutcome
 
 MACHINE = Machine(
     cpu="Intel(R) Xeon(R) Platinum 8481C",

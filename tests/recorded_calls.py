@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mlpack.data.calls import Writer
+from mlpack.evaluation.data.calls import Writer
 
 
 def recorded(folder: Path, feeds: list[dict[str, Any]]) -> Path:

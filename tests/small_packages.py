@@ -8,13 +8,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from mlpack import bytecode, wheels
-from mlpack.measuring.machine import arch
+from mlpack.core.machine import arch
+from mlpack.core.records import Artifact, Target
 from mlpack.oci.base import Base, resolve_base
-from mlpack.pack import Hooks, PackRequest, RuntimeRequest, assemble_runtime, pack
-from mlpack.records import Artifact, Target
+from mlpack.pipeline.packing import wheels
+from mlpack.pipeline.packing.pack import Hooks, PackRequest, RuntimeRequest, assemble_runtime, pack
+from mlpack.pipeline.packing.wheels import Pin
 from mlpack.targets import TARGETS, CpuWorker, GpuWorker, LambdaImage, LambdaZip
-from mlpack.wheels import Pin
+from mlpack.targets.format import bytecode
 
 SAMPLE = {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}]}
 ANSWER = [60, 70, 80]

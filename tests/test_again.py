@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import workshop
-from mlpack.recipe_schema import BudgetKeys, RecipeKeys
+from mlpack.recipe.schema import BudgetKeys, RecipeKeys
 from workshop import Workshop
 
 RECIPE = workshop.RECIPE + "variants: {fp32: [], int8: [quantize]}\nsearch: off\nbudgets: {accuracy_drop: 0.5}\n"

@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mlpack.metrics import METRICS
+from mlpack.evaluation.metrics import METRICS
 from mlpack.passes import PASSES
-from mlpack.recipe_schema import RecipeKeys
+from mlpack.recipe.schema import RecipeKeys
 from mlpack.targets import TARGETS
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -17,17 +17,18 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from tests.cli.test_cli import run
 from tests.hostile import CONTROL, LOG, commands
 from tests.outcomes import typical
 from tests.registry.builds import build
-from tests.test_cli import run
 
 import mlpack
-from mlpack import report
-from mlpack.digest import of_bytes
+from mlpack.core.digest import of_bytes
 from mlpack.errors import ExitCode
-from mlpack.registry import Key, Put, places, rows
-from mlpack.releases import Release
+from mlpack.registry import Key, Put, places
+from mlpack.registry.records import Release
+from mlpack.registry.rows import rows
+from mlpack.report import report
 
 pytestmark = pytest.mark.slow  # a hundred command lines
 
@@ -292,4 +293,4 @@ def test_nothing_is_said_beside_the_sinks() -> None:
                 found.add((path.relative_to(root).as_posix(), node.attr))
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("print", "echo"):
                 assert any(word.arg == "file" for word in node.keywords), f"{path}:{node.lineno} prints"
-    assert found == {("stdout.py", "stdout"), ("console.py", "stderr"), ("cli.py", "stdout")}  # cli.py only flushes it
+    assert found == {("cli/stdout.py", "stdout"), ("cli/console.py", "stderr"), ("cli/commands.py", "stdout")}  # it only flushes

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from mlpack import cli, cli_store, programs, shared_cache
+from mlpack.cli import commands, programs
+from mlpack.cli import store as cli_store
 from mlpack.errors import MeasureError, RecipeError
-from mlpack.measuring.measure import Child, Subject
-from mlpack.store import Store, place
+from mlpack.pipeline.measuring.measure import Child, Subject
+from mlpack.store import shared_cache
+from mlpack.store.local import Store, place
 
 
 @pytest.fixture
@@ -96,7 +98,7 @@ def test_docker_s_directory_may_be_relative(here: Path, monkeypatch: pytest.Monk
     (here / "docker").mkdir()
     (here / "docker/config.json").write_text('{"auths": {"r.example": {"username": "ada", "password": "x"}}}')
     monkeypatch.setenv("DOCKER_CONFIG", "docker")
-    found = cli._keychain()
+    found = commands._keychain()
     monkeypatch.chdir("/")
     assert found("r.example") == ("ada", "x")
 

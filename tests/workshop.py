@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlpack import pack, wheels
-from mlpack.console import Console
-from mlpack.measuring.measure import Effort
-from mlpack.pipeline import Options, build
-from mlpack.records import Target
-from mlpack.runtime_part import requirements
-from mlpack.store import Store
+from mlpack.cli.console import Console
+from mlpack.core.records import Target
+from mlpack.pipeline.measuring.measure import Effort
+from mlpack.pipeline.packing import pack, wheels
+from mlpack.pipeline.packing.runtime_part import requirements
+from mlpack.pipeline.packing.wheels import Lock, Pin
+from mlpack.pipeline.verbs import Options, build
+from mlpack.store.local import Store
 from mlpack.targets import TARGETS, LambdaZip
-from mlpack.wheels import Lock, Pin
 
 PYTHON = "3.13"
 QUICK = Effort(cold_starts=2, blocks=4, samples=20, seconds_per_subject=1.0, warmup_seconds=0.01, throughput_seconds=0.02)

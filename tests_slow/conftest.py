@@ -16,14 +16,14 @@ from tests_slow.real_registry import Registry
 from tools import parts
 from xdist.scheduler.loadscope import LoadScopeScheduling
 
-from mlpack import wheels
-from mlpack.measuring.machine import arch
+from mlpack.core.machine import arch
+from mlpack.core.records import Target
 from mlpack.oci.base import Base, resolve_base
-from mlpack.pack import RuntimeRequest, runtime_request, runtime_tree
-from mlpack.records import Target
-from mlpack.runtime_part import requirements
+from mlpack.pipeline.packing import wheels
+from mlpack.pipeline.packing.pack import RuntimeRequest, runtime_request, runtime_tree
+from mlpack.pipeline.packing.runtime_part import requirements
+from mlpack.pipeline.packing.wheels import Lock
 from mlpack.targets import TARGETS
-from mlpack.wheels import Lock
 
 MakeRuntime = Callable[..., Path]
 

@@ -22,9 +22,10 @@ import onnx
 from onnx import numpy_helper
 from tests.recorded_calls import recorded
 
-from mlpack.data.calls import DATATYPES
 from mlpack.errors import MlpackError
-from mlpack.graphs import adopt, check, versions
+from mlpack.evaluation.data.calls import DATATYPES
+from mlpack.graphs import check
+from mlpack.graphs.foreign import adopt, versions
 from mlpack.passes import optimize, simplify
 from mlpack.passes.optimize import Optimize
 from mlpack.passes.simplify import Simplify

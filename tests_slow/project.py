@@ -14,7 +14,7 @@ from typing import Any
 
 from tools import parts
 
-from mlpack.measuring.machine import arch
+from mlpack.core.machine import arch
 
 REPOSITORY = Path(__file__).parent.parent
 HERE = arch()

@@ -9,10 +9,11 @@ from pathlib import Path
 from tests.small_packages import ANSWER, HERE, packed
 from tests_slow.conftest import MakeRuntime, program, run
 
-from mlpack.boot import boot
-from mlpack.oci import layout, paths
+from mlpack.oci import layout
 from mlpack.oci.base import Base, resolve_base
+from mlpack.oci.layers import paths
 from mlpack.targets import LambdaImage
+from mlpack.targets.boot.function import boot
 
 DOCKERFILE = Path(__file__).parent.parent / "Dockerfile.cpu"
 

@@ -13,7 +13,7 @@ from sample_models.zoo import by_the_engine
 from tests.foreign_kinds import KINDS
 from tools import tryout
 
-from mlpack.store import Store
+from mlpack.store.local import Store
 
 FEW = ("finds_nothing", "scan_state", "uint8_picture", "old_resize", "words_inside", "stored_output")
 

@@ -18,7 +18,7 @@ from tests import foreign_classical, foreign_graphs, foreign_hf, foreign_torch
 from tools import tryout
 from tools.tryout import Tried
 
-from mlpack.store import Store
+from mlpack.store.local import Store
 
 SAME = 2e-4
 Maker = Callable[[Path], None]

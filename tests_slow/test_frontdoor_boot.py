@@ -23,9 +23,8 @@ from tests.aws_server import ACCOUNT, REGION, AwsServer, Fault
 from tests.mlpack_runtime.front_doors import BUCKET, DYNAMODB_RESULTS, REQUEST, S3_RESULTS, TABLE, Edge, described, event
 from tests_slow.test_runtime_emulator import STOCK_CLIENT, Booted, boot, lines
 
-from mlpack import bytecode
-from mlpack.targets import frontdoor
-from mlpack.targets.contents import Contents
+from mlpack.targets.format import bytecode, frontdoor
+from mlpack.targets.format.contents import Contents
 
 __all__ = ["boot"]
 

@@ -16,8 +16,8 @@ from tests.mlpack_runtime.tiny_packages import affine, package
 from tests.mlpack_runtime.workers import Place, Process, add_botocore, place
 from tests_slow.test_frontdoor_boot import Function
 
-from mlpack.targets import frontdoor
-from mlpack.targets.contents import Contents
+from mlpack.targets.format import frontdoor
+from mlpack.targets.format.contents import Contents
 
 __all__ = ["place"]
 

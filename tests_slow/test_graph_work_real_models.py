@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from tests_slow.project import minilm_model
 
-from mlpack import devices, graph_work, roofline
+from mlpack.graphs.facts import graph_work
 from mlpack.passes import PASSES
+from mlpack.pipeline.estimates import devices, roofline
 
 SAMPLES = Path(__file__).parent.parent / "sample_models"
 

@@ -19,7 +19,7 @@ from tools import tryout
 
 from mlpack.errors import ExitCode
 from mlpack.passes.export import huggingface
-from mlpack.store import Store
+from mlpack.store.local import Store
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{i}" for i in range(100))]
 WIDE: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 64}

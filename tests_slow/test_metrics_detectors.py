@@ -15,7 +15,7 @@ import pytest
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from tests import foreign_torch
 
-from mlpack import metrics
+from mlpack.evaluation import metrics
 from mlpack.graphs.quiet import engine_tools
 
 BUDGET = 0.02

@@ -17,11 +17,13 @@ import pytest
 from tests.oci import layouts
 from tests_slow.real_registry import PASSWORD, USER, Registry
 
-from mlpack.digest import Digest, of_tree
+from mlpack.core.digest import Digest, of_tree
 from mlpack.errors import NamingError, ServiceError
-from mlpack.oci import image, keychain, layer, layout, paths, remote
+from mlpack.oci import image, layout
 from mlpack.oci.base import resolve_base
-from mlpack.oci.remote import Options
+from mlpack.oci.distribution import keychain, remote
+from mlpack.oci.distribution.remote import Options
+from mlpack.oci.layers import layer, paths
 
 if TYPE_CHECKING:
     from mlpack.oci.image import Image
@@ -267,7 +269,7 @@ def test_push_outlives_a_crash_of_the_registry(registry: Registry, made: Image, 
 LARGE = """
 import sys
 from pathlib import Path
-from mlpack.oci import image, layer, layout, remote
+from mlpack.oci import image, layout; from mlpack.oci.layers import layer; from mlpack.oci.distribution import remote
 where, host = Path(sys.argv[1]), sys.argv[2]
 heavy = layer.layer_from_tree(where / "weights", "opt/model", None, where / "blobs", "stored")
 made = image.append(image.empty("amd64"), heavy, "model")

@@ -13,8 +13,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from mlpack.data import calls, reader, sources
-from mlpack.graphs import adopt, check, files
+from mlpack.evaluation.data import calls, reader, sources
+from mlpack.graphs import check, files
+from mlpack.graphs.foreign import adopt
 from mlpack.passes import optimize, simplify
 from mlpack.passes.optimize import Optimize
 from mlpack.passes.simplify import Simplify

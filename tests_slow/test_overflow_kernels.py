@@ -19,11 +19,12 @@ import pytest
 from onnx import helper, numpy_helper
 from tests_slow.conftest import program
 
-from mlpack import proof
-from mlpack.graphs import overflow
-from mlpack.measuring import emulation, machine
+from mlpack.core import machine
+from mlpack.graphs.facts import overflow
 from mlpack.passes import optimize
 from mlpack.passes.optimize import EXACT
+from mlpack.pipeline import proof
+from mlpack.pipeline.measuring import emulation
 
 KINDS = ("uint8", "int8")
 OPSETS = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]

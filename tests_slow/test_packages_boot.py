@@ -11,12 +11,13 @@ from tests.mlpack_runtime.tiny_packages import word_tokenizer, words
 from tests.small_packages import ANSWER, HERE, model_dir, packed
 from tests_slow.conftest import MakeRuntime, program, run
 
-from mlpack import digest, pack
-from mlpack.boot import boot
+from mlpack.core import digest
 from mlpack.errors import PackError
 from mlpack.oci import layout
 from mlpack.oci.base import Base
+from mlpack.pipeline.packing import pack
 from mlpack.targets import LambdaImage, LambdaZip, lambda_image
+from mlpack.targets.boot.function import boot
 from mlpack.targets.limits import ZIP_UNZIPPED
 
 ZIPS = [LambdaZip(arch=HERE), LambdaZip(arch=HERE, layer=True), LambdaZip(arch=HERE, python="3.12")]
@@ -74,7 +75,7 @@ def test_text_package_tokenises_inside(make_runtime: MakeRuntime, tmp_path: Path
 def test_runtime_twice_is_the_same_tree(make_runtime: MakeRuntime, tmp_path: Path, test_cache: Path) -> None:
     from tests.small_packages import target
 
-    from mlpack import wheels
+    from mlpack.pipeline.packing import wheels
 
     config = LambdaZip(arch=HERE)
     first = make_runtime(config, config.python)

@@ -13,8 +13,8 @@ import onnx
 import pytest
 from tests_slow.project import minilm_model
 
-from mlpack import digest
-from mlpack.data import reader
+from mlpack.core import digest
+from mlpack.evaluation.data import reader
 from mlpack.graphs import check, files
 from mlpack.passes import PASSES
 

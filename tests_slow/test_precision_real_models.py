@@ -16,7 +16,7 @@ import tensorrt_rtx_bindings as trt
 from tests_slow.project import minilm_model
 from tests_slow.test_passes_real_models import SAMPLES, operators, step
 
-from mlpack.data import reader
+from mlpack.evaluation.data import reader
 from mlpack.graphs import check, files
 from mlpack.passes.tensorrt import profiles
 

@@ -17,9 +17,9 @@ from tests.workshop import Workshop
 from tests_slow.conftest import program
 from tools import parts
 
-from mlpack import proof
-from mlpack.measuring import machine
-from mlpack.store import Store
+from mlpack.core import machine
+from mlpack.pipeline import proof
+from mlpack.store.local import Store
 
 AT = machine.this_machine()
 FEATURES, CLASSES = 512, 64

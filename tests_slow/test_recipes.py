@@ -16,8 +16,9 @@ from tests_slow.conftest import program, run
 from tests_slow.project import HERE, OTHER, Project, candidate
 from tests_slow.real_registry import Registry
 
-from mlpack import bands, pack
-from mlpack.digest import of_tree
+from mlpack.core.digest import of_tree
+from mlpack.decide import bands
+from mlpack.pipeline.packing import pack
 from mlpack.targets.limits import ZIP_UNZIPPED
 
 MakeProject = Callable[..., Project]

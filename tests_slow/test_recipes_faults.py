@@ -16,11 +16,12 @@ from tests_slow.conftest import run
 from tests_slow.project import HERE, Project, candidate
 from tests_slow.real_registry import Registry
 
-from mlpack import digest
-from mlpack.measuring.machine import arch
-from mlpack.oci import image, layout, remote
+from mlpack.core import digest
+from mlpack.core.machine import arch
+from mlpack.oci import image, layout
 from mlpack.oci.base import Base, resolve_base
-from mlpack.store import Store
+from mlpack.oci.distribution import remote
+from mlpack.store.local import Store
 
 MakeProject = Callable[..., Project]
 

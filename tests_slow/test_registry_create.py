@@ -21,12 +21,14 @@ from botocore.exceptions import ClientError
 from tests.aws_server import REGION, AwsServer
 from tests.registry.builds import build
 
-from mlpack import conditional
 from mlpack.errors import RecipeError, ServiceError
-from mlpack.registry import SCHEMA, Put, blueprint, rows, setup
-from mlpack.registry.aws import parse
-from mlpack.registry.blueprint import Wanted
+from mlpack.registry import SCHEMA, Put
+from mlpack.registry.aws.opening import parse
+from mlpack.registry.infrastructure import blueprint, setup
+from mlpack.registry.infrastructure.blueprint import Wanted
 from mlpack.registry.places import open_registry
+from mlpack.registry.rows import rows
+from mlpack.store import conditional
 
 URL = "s3://models/team?table=mlpack-registry"
 KEY = "arn:aws:kms:eu-central-1:123456789012:key/0d1c2b3a"

@@ -11,8 +11,8 @@ from tests.aws_server import AwsServer, Fault
 
 from mlpack.errors import RecipeError, ServiceError
 from mlpack.registry import ConflictError, Delete, Key, Put, Row, Table
-from mlpack.registry.aws import open_registry
-from mlpack.registry.clients import Patience
+from mlpack.registry.aws.clients import Patience
+from mlpack.registry.aws.opening import open_registry
 
 A, B = Key("p", "a"), Key("p", "b")
 QUICK = Patience(connect_s=2, read_s=2, tries=3)
@@ -179,7 +179,7 @@ def test_a_cancelled_transaction_is_tried_again_or_explained(aws: AwsServer, tab
 
 
 def test_others_that_never_end_are_given_up(aws: AwsServer, table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mlpack.registry.dynamodb._BUSY_TRIES", 3)
+    monkeypatch.setattr("mlpack.registry.aws.dynamodb._BUSY_TRIES", 3)
     aws.plan(Fault("error", status=400, code="TransactionConflictException", onward=True))
     with pytest.raises(ServiceError, match="p/a: others' transactions were in the way 3 times: try again") as caught:
         table.commit(Put(key=A, head={}))

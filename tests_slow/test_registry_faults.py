@@ -21,18 +21,20 @@ import pytest
 from tests.aws_server import AwsServer, Fault, aws, aws_server
 from tests.registry.builds import build
 
-from mlpack import digest
-from mlpack.digest import Digest
+from mlpack.core import digest
+from mlpack.core.digest import Digest
 from mlpack.errors import MlpackError
-from mlpack.registry import Place, aliases, directory, parallel
-from mlpack.registry.aws import parse
-from mlpack.registry.care import verify
-from mlpack.registry.clients import Address, Clients, Patience
-from mlpack.registry.collection import Policy, collect
-from mlpack.registry.dynamodb import DynamoTable
-from mlpack.registry.releases import Registry
-from mlpack.registry.rows import Reference
-from mlpack.registry.s3 import Bucket
+from mlpack.registry import Place, parallel
+from mlpack.registry.aliases import aliases
+from mlpack.registry.aws.clients import Address, Clients, Patience
+from mlpack.registry.aws.dynamodb import DynamoTable
+from mlpack.registry.aws.opening import parse
+from mlpack.registry.aws.s3 import Bucket
+from mlpack.registry.local import directory
+from mlpack.registry.releases.releases import Registry
+from mlpack.registry.rows.rows import Reference
+from mlpack.registry.upkeep.care import verify
+from mlpack.registry.upkeep.collection import Policy, collect
 
 __all__ = ["aws", "aws_server"]
 

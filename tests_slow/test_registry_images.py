@@ -14,15 +14,16 @@ from tests.registry.builds import build
 from tests_slow.conftest import program
 from tests_slow.real_registry import PASSWORD, USER, Registry
 
-from mlpack import digest
+from mlpack.core import digest
 from mlpack.errors import ServiceError
 from mlpack.oci import layout
-from mlpack.registry import RefusedError, directory
-from mlpack.registry.care import verify
-from mlpack.registry.collection import Policy, collect
-from mlpack.registry.images import Repositories, open_images
-from mlpack.registry.releases import Registry as Mlpack
-from mlpack.registry.rows import parse_reference
+from mlpack.registry import RefusedError
+from mlpack.registry.images.images import Repositories, open_images
+from mlpack.registry.local import directory
+from mlpack.registry.releases.releases import Registry as Mlpack
+from mlpack.registry.rows.rows import parse_reference
+from mlpack.registry.upkeep.care import verify
+from mlpack.registry.upkeep.collection import Policy, collect
 
 
 def nobody(_host: str) -> None:

@@ -20,15 +20,15 @@ from tests.aws_server import AwsServer
 from tests.registry.builds import build
 from tests.registry.places import put_releases
 
-from mlpack import digest
+from mlpack.core import digest
 from mlpack.registry import ConflictError, Place, places
-from mlpack.registry import aws as aws_
-from mlpack.registry.aliases import Wish, history, promote
-from mlpack.registry.clients import Clients, Patience
-from mlpack.registry.dynamodb import DynamoTable
-from mlpack.registry.releases import Registry
-from mlpack.registry.rows import Reference
-from mlpack.registry.s3 import Bucket
+from mlpack.registry.aliases.aliases import Wish, history, promote
+from mlpack.registry.aws import opening as aws_
+from mlpack.registry.aws.clients import Clients, Patience
+from mlpack.registry.aws.dynamodb import DynamoTable
+from mlpack.registry.aws.s3 import Bucket
+from mlpack.registry.releases.releases import Registry
+from mlpack.registry.rows.rows import Reference
 
 MOVERS = 64
 MOVES = 10_000 if os.environ.get("MLPACK_SOAK") else 640

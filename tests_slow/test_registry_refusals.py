@@ -13,12 +13,12 @@ import pytest
 from botocore import exceptions
 from tests.aws_server import REGION, AwsServer, Fault
 
-from mlpack.digest import of_bytes
+from mlpack.core.digest import of_bytes
 from mlpack.errors import ExitCode, ServiceError
 from mlpack.registry import Key, Place, Put
-from mlpack.registry.aws import open_registry
-from mlpack.registry.clients import Patience
-from mlpack.registry.refusals import Call, told
+from mlpack.registry.aws.clients import Patience
+from mlpack.registry.aws.opening import open_registry
+from mlpack.registry.aws.refusals import Call, told
 
 QUICK = Patience(connect_s=1, read_s=1, tries=2)
 WHERE = "s3://models/team?table=mlpack-registry"

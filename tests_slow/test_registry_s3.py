@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 from tests.aws_server import AwsServer, Fault
 
-from mlpack import interrupts
-from mlpack.digest import Digest, of_bytes
+from mlpack.core import interrupts
+from mlpack.core.digest import Digest, of_bytes
 from mlpack.errors import ServiceError
-from mlpack.registry import Blobs, ranged, s3
-from mlpack.registry.aws import open_registry
-from mlpack.registry.clients import Patience
+from mlpack.registry import Blobs
+from mlpack.registry.aws import ranged, s3
+from mlpack.registry.aws.clients import Patience
+from mlpack.registry.aws.opening import open_registry
 
 QUICK = Patience(connect_s=2, read_s=1, tries=3)
 PART = 64 << 10

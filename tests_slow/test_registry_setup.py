@@ -7,7 +7,7 @@ import pytest
 from tests.aws_server import AwsServer, Fault
 
 from mlpack.errors import MlpackError
-from mlpack.registry import setup
+from mlpack.registry.infrastructure import setup
 
 URL = "s3://models/team?table=mlpack-registry"
 

@@ -17,18 +17,21 @@ from tests.aws_server import AwsServer
 from tests.registry.builds import build
 from tests.registry.iam import Guard, Json, Request, allows, for_moto
 
-from mlpack import conditional, shared_objects
 from mlpack.errors import RecipeError, ServiceError
-from mlpack.registry import SCHEMA, Key, Put, policies, rows, setup, templates
-from mlpack.registry.aliases import Wish, promote, rollback
-from mlpack.registry.blueprint import CACHE_ROLES, ROLES, Wanted
-from mlpack.registry.care import verify
-from mlpack.registry.collection import Policy, collect
+from mlpack.registry import SCHEMA, Key, Put
+from mlpack.registry.aliases import policies
+from mlpack.registry.aliases.aliases import Wish, promote, rollback
+from mlpack.registry.aliases.policies import Policy as AliasPolicy
+from mlpack.registry.aws.ranged import PART_BYTES
+from mlpack.registry.infrastructure import setup, templates
+from mlpack.registry.infrastructure.blueprint import CACHE_ROLES, ROLES, Wanted
 from mlpack.registry.places import open_registry
-from mlpack.registry.policies import Policy as AliasPolicy
-from mlpack.registry.ranged import PART_BYTES
-from mlpack.registry.releases import Registry
-from mlpack.registry.rows import Reference
+from mlpack.registry.releases.releases import Registry
+from mlpack.registry.rows import rows
+from mlpack.registry.rows.rows import Reference
+from mlpack.registry.upkeep.care import verify
+from mlpack.registry.upkeep.collection import Policy, collect
+from mlpack.store import conditional, shared_objects
 
 URL = "s3://models/team?table=mlpack-registry"
 KEY = "arn:aws:kms:eu-central-1:123456789012:key/0d1c2b3a"

@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from mlpack import graph_work, roofline
-from mlpack.devices import DEVICES
-from mlpack.graph_work import GraphWork
 from mlpack.graphs import files
+from mlpack.graphs.facts import graph_work
+from mlpack.graphs.facts.graph_work import GraphWork
+from mlpack.pipeline.estimates import roofline
+from mlpack.pipeline.estimates.devices import DEVICES
 
 SINGLE_STREAM_MS = 0.346
 OFFLINE_PER_S = 12_881.7

@@ -17,11 +17,12 @@ from tests.mlpack_runtime.workers import Place, Process, add_botocore, place, un
 from tests.registry.builds import build
 from tools import parts
 
-from mlpack import conditional
 from mlpack.errors import ServiceError
-from mlpack.registry import care, setup
+from mlpack.registry.infrastructure import setup
 from mlpack.registry.places import open_registry
-from mlpack.shared_objects import Bucket
+from mlpack.registry.upkeep import care
+from mlpack.store import conditional
+from mlpack.store.shared_objects import Bucket
 from mlpack_runtime import frontdoor_tickets, promises
 from mlpack_runtime.engine_store import Shelf
 

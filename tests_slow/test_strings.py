@@ -25,13 +25,14 @@ from tests_slow import classical_zoo
 from tests_slow.conftest import MakeRuntime, program
 from tests_slow.test_frontdoor_boot import Function
 
-from mlpack.boot import boot
 from mlpack.graphs import files
 from mlpack.oci.base import Base
 from mlpack.passes import convert
 from mlpack.passes.convert import Convert
-from mlpack.targets import LambdaImage, frontdoor
-from mlpack.targets.contents import Contents
+from mlpack.targets import LambdaImage
+from mlpack.targets.boot.function import boot
+from mlpack.targets.format import frontdoor
+from mlpack.targets.format.contents import Contents
 
 __all__ = ["place"]
 

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from tests_slow.project import minilm_model
 
-from mlpack.data import calls as recorded
 from mlpack.errors import PassError
+from mlpack.evaluation.data import calls as recorded
 from mlpack.graphs import files
 from mlpack.passes import PASSES
 from mlpack.passes.tensorrt import Tensorrt

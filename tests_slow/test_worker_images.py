@@ -17,13 +17,18 @@ from tests.small_packages import ANSWER, HERE, model_dir, packed
 from tests_slow.conftest import MakeRuntime, program, run
 from tests_slow.project import Project
 
-from mlpack import digest, images, licenses, pack, passes
-from mlpack.boot import boot
+from mlpack import passes
+from mlpack.cli import images
+from mlpack.core import digest
 from mlpack.errors import PackError
-from mlpack.oci import layout, paths
+from mlpack.oci import layout
 from mlpack.oci.base import Base, resolve_base
+from mlpack.oci.layers import paths
 from mlpack.passes.tensorrt import profiles
-from mlpack.targets import CpuWorker, GpuWorker, gpu_worker, layering
+from mlpack.pipeline.packing import pack
+from mlpack.targets import CpuWorker, GpuWorker, licenses, worker
+from mlpack.targets.boot.function import boot
+from mlpack.targets.format import layering
 from mlpack.targets.limits import WORKER_IMAGE
 
 PY = "3.13"
@@ -158,7 +163,7 @@ def test_cuda_image_of_real_wheels_boots_up_to_the_device_or_answers_by_its_fall
 ) -> None:
     """Over a base whose CUDA libraries are empty files, as on a machine without a GPU nothing gets to use them."""
     rootfs = small_packages.rootfs(tmp_path / "rootfs")
-    for name in gpu_worker.CUDA_NEEDS:
+    for name in worker.CUDA_NEEDS:
         (rootfs / "usr/lib" / name).touch()
     base = resolve_base(str(rootfs), HERE, test_cache / "oci")
     for fallback in ((), ("cpu",)):

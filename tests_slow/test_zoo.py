@@ -16,7 +16,7 @@ from sample_models import zoo
 from tests_slow import more_members
 from tools import parts, tryout
 
-from mlpack.store import Store
+from mlpack.store.local import Store
 
 SHARE = ("openwakeword-melspectrogram", "basic-pitch", "ddddocr-common-old", "light-squeezenet")
 SHARE_OF_MORE = ("sklearn-columns", "lightgbm-words", "xgboost-missing")

@@ -18,10 +18,11 @@ from typing import Any, get_args, get_type_hints
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "src"))
 
-from mlpack import licenses, metrics, recipe  # noqa: E402  (the path comes first, so that no installation is needed)
 from mlpack.errors import MEANINGS  # noqa: E402
+from mlpack.evaluation import metrics  # noqa: E402  (the path comes first, so that no installation is needed)
 from mlpack.passes import PASSES, Pass  # noqa: E402
-from mlpack.targets import TARGETS  # noqa: E402
+from mlpack.recipe import reader  # noqa: E402  (the path comes first, so that no installation is needed)
+from mlpack.targets import TARGETS, licenses  # noqa: E402
 
 _SECTIONS = (
     ("source", "SourceKeys"),
@@ -128,7 +129,7 @@ build says ok, and it ships as `event.json`.
 
 def documents() -> dict[Path, str]:
     """Every generated file's text, by its path below the project."""
-    schema = recipe.schema()
+    schema = reader.schema()
     return {
         Path("docs/recipe.schema.json"): json.dumps(schema, indent=2, ensure_ascii=False) + "\n",
         Path("docs/recipe.md"): "\n".join(_page(schema)),

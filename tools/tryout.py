@@ -23,18 +23,21 @@ from typing import TYPE_CHECKING, Any
 
 from tools import parts
 
-from mlpack import init, pipeline, plan, recipe, wheels
-from mlpack.console import Console
-from mlpack.data import reader
+from mlpack.cli.console import Console
+from mlpack.core.records import Signature, TensorSpec
 from mlpack.errors import ExitCode, MeasureError, MlpackError
-from mlpack.evidence import take_data
-from mlpack.measuring import measure
-from mlpack.measuring.measure import Effort, Subject
-from mlpack.metrics.accuracy import read_outputs
-from mlpack.records import Signature, TensorSpec
-from mlpack.store import Store
-from mlpack.targets.tokenizer_files import TOKENIZER, WORDS
-from mlpack.targets.unpacking import describe, unpack
+from mlpack.evaluation.data import reader
+from mlpack.evaluation.metrics.accuracy import read_outputs
+from mlpack.pipeline import plan, verbs
+from mlpack.pipeline.evidence import take_data
+from mlpack.pipeline.measuring import measure
+from mlpack.pipeline.measuring.measure import Effort, Subject
+from mlpack.pipeline.packing import wheels
+from mlpack.recipe import first
+from mlpack.recipe import reader as recipe
+from mlpack.store.local import Store
+from mlpack.targets.format.tokenizer_files import TOKENIZER, WORDS
+from mlpack.targets.format.unpacking import describe, unpack
 
 if TYPE_CHECKING:
     import numpy as np
@@ -80,7 +83,7 @@ def write_recipe(model: Path, changed: Callable[[str], str] = lambda text: text)
     if model.suffix == ".yaml":
         return model
     with _inside(model.parent):
-        text = init.suggest(Path(model.name))
+        text = first.suggest(Path(model.name))
     path = model.parent / "recipe.yaml"
     path.write_text(changed(text), "utf-8")
     return path
@@ -92,8 +95,8 @@ def try_out(path: Path, store: Store, *, effort: Effort = LEAST, only: str | Non
     said = io.StringIO()
     try:
         with _inside(path.parent), _pinned(path.parent):
-            options = pipeline.Options(out=path.parent / f"out-{path.stem}", effort=effort, keep_all=True, only=only)
-            record, out = pipeline.build(path, store, (path.parent,), options, Console(quiet=True, stream=said, env={}))
+            options = verbs.Options(out=path.parent / f"out-{path.stem}", effort=effort, keep_all=True, only=only)
+            record, out = verbs.build(path, store, (path.parent,), options, Console(quiet=True, stream=said, env={}))
             code = ExitCode.OK if record["chosen"] is not None else ExitCode.OVER_BUDGET
     except MlpackError as error:
         return Tried(code=error.exit_code, error=str(error), recipe=text, seconds=time.monotonic() - began)

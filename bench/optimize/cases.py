@@ -82,10 +82,11 @@ def _lay_out(name: str, folder: Path, kept: Path) -> None:
     from sample_models import zoo
     from tools import tryout
 
-    from mlpack import evidence, plan, recipe, signatures, transform
-    from mlpack.data import reader
+    from mlpack.evaluation.data import reader
     from mlpack.graphs import files
-    from mlpack.store import Store
+    from mlpack.pipeline import evidence, plan, signatures, transform
+    from mlpack.recipe import reader as recipe
+    from mlpack.store.local import Store
 
     project, store = folder / "project", Store(kept / "store")
     model = zoo.member(name).place(project, parts.cache() / "zoo")
@@ -119,8 +120,8 @@ def _export(baseline: Any, source: Any, store: Any, out: Path) -> None:
 
     import onnx
 
-    from mlpack import transform
     from mlpack.passes import PASSES
+    from mlpack.pipeline import transform
 
     place = next(number for number, step in enumerate(baseline.steps) if PASSES[step.name].gives == "onnx")
     only = dataclasses.replace(baseline, steps=baseline.steps[: place + 1])

@@ -14,10 +14,10 @@ import engine
 import judge
 from cases import Case
 
-from mlpack import recipe
+from mlpack.core.records import MetricSpec
 from mlpack.errors import MeasureError
-from mlpack.metrics.accuracy import Judge
-from mlpack.records import MetricSpec
+from mlpack.evaluation.metrics.accuracy import Judge
+from mlpack.recipe import reader
 
 BASE = "float"
 
@@ -29,7 +29,7 @@ def changed(row: judge.Row, **values: Any) -> judge.Row:
 
 def metric_of(case: Case) -> MetricSpec:
     """What the recipe judges by."""
-    return recipe.load(case.recipe).metric
+    return reader.load(case.recipe).metric
 
 
 def scored(case: Case, rows: dict[str, judge.Row], opened: dict[str, engine.Opened], kept: Path) -> dict[str, judge.Row]:

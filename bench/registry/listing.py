@@ -64,11 +64,12 @@ def main() -> int:
 
 def fill(where: str) -> None:
     """Every row of so many releases, some releases in each transaction."""
-    from mlpack.digest import of_bytes
-    from mlpack.registry import SCHEMA, Key, Put, rows
-    from mlpack.registry.manifest import Manifest
+    from mlpack.core.digest import of_bytes
+    from mlpack.registry import SCHEMA, Key, Put
     from mlpack.registry.places import open_registry
-    from mlpack.releases import Provenance
+    from mlpack.registry.records import Provenance
+    from mlpack.registry.rows import rows
+    from mlpack.registry.rows.manifest import Manifest
 
     place, writes = open_registry(where).place, list[Put]()
     for version in range(1, RELEASES + 1):
@@ -98,7 +99,7 @@ def pages(client: object, table: str) -> int:
 def partition(client: object, table: str) -> str:
     """The key of the partition of heads, as DynamoTable writes it: read, not known."""
     if table not in _KNOWN:
-        from mlpack.registry.rows import heads
+        from mlpack.registry.rows.rows import heads
 
         (found,) = client.scan(TableName=table, Limit=1, ProjectionExpression="pk")["Items"]  # type: ignore[attr-defined]
         _KNOWN[table] = f"{found['pk']['S'].partition(':')[0]}:{heads(NAME)}"

@@ -140,7 +140,7 @@ def prepared(side: str, work: Path, where: str) -> Callable[[], object]:
         (work / "downloaded").mkdir()
         return lambda: client.download_file(BUCKET, KEY, str(work / "downloaded/function.zip"))
     from mlpack.registry import places
-    from mlpack.registry.rows import Reference
+    from mlpack.registry.rows.rows import Reference
 
     registry = places.open_registry(where)
     next(registry.place.blobs.list(), None)

@@ -25,7 +25,7 @@ def main() -> None:
     if problem := fault(util.find_spec("mlpack")):
         sys.stderr.write(f"mlpack: {problem}\n")
         sys.exit(_ENVIRONMENT_IS_WRONG)
-    from mlpack.cli import main as start
+    from mlpack.cli.commands import main as start
 
     start()
 

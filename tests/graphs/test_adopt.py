@@ -10,10 +10,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from mlpack.core.records import Shape, Signature, TensorSpec
+from mlpack.core.yaml_positions import PlacedError
 from mlpack.errors import PassError
-from mlpack.graphs import adopt, files
-from mlpack.records import Shape, Signature, TensorSpec
-from mlpack.yaml_positions import PlacedError
+from mlpack.graphs import files
+from mlpack.graphs.foreign import adopt
 
 
 @pytest.fixture

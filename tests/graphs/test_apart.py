@@ -17,7 +17,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from mlpack.errors import PassError
-from mlpack.graphs import adopt, apart, check, files
+from mlpack.graphs import apart, check, files
+from mlpack.graphs.foreign import adopt
 from mlpack.passes import PASSES
 from mlpack.passes.optimize import Optimize
 from mlpack.passes.precision import Precision

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from mlpack.data.calls import Writer
 from mlpack.errors import PassError
-from mlpack.graphs import axes, files
+from mlpack.evaluation.data.calls import Writer
+from mlpack.graphs import files
+from mlpack.graphs.foreign import axes
 
 
 def product(folder: Path) -> Path:

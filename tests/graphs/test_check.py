@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
+from mlpack.core.records import Signature, TensorSpec
 from mlpack.errors import PassError
 from mlpack.graphs import check, quiet
-from mlpack.records import Signature, TensorSpec
 
 
 def spec(name: str, dtype: str, *shape: int | str) -> TensorSpec:

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from tests.passes.small_models import onnx_dir
 
-from mlpack import bounded, digest
+from mlpack.core import digest
+from mlpack.core.files import bounded
 from mlpack.errors import PassError
 from mlpack.graphs import files
 

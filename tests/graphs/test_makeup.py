@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from mlpack.graphs import files, makeup
-from mlpack.graphs.makeup import Makeup
+from mlpack.graphs import files
+from mlpack.graphs.facts import makeup
+from mlpack.graphs.facts.makeup import Makeup
 
 
 def graph(folder: Path, nodes: list[Any], weights: dict[str, tuple[int, ...]], shape: list[Any]) -> Path:

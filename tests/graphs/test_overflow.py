@@ -10,7 +10,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from mlpack.graphs import files, overflow
+from mlpack.graphs import files
+from mlpack.graphs.facts import overflow
 
 FULL, SEVEN = 127, 64
 OPSETS = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]

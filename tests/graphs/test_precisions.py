@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from mlpack.graphs import precisions
+from mlpack.graphs.facts import precisions
 
 FLOAT, HALF, U8, INT4 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.UINT8, TensorProto.INT4
 

@@ -12,7 +12,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from mlpack.errors import PassError
-from mlpack.graphs import adopt, check, files, sequences
+from mlpack.graphs import check, files
+from mlpack.graphs.foreign import adopt, sequences
 
 Ints = list[int]
 

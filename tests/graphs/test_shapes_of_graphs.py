@@ -11,8 +11,9 @@ from google.protobuf.message import EncodeError
 from onnx import TensorProto, helper, numpy_helper
 
 from mlpack.errors import PassError
-from mlpack.graphs import files, shapes
-from mlpack.operators import Tensor
+from mlpack.graphs import files
+from mlpack.graphs.facts import shapes
+from mlpack.graphs.facts.operators import Tensor
 
 
 def saved(folder: Path, nodes: list[onnx.NodeProto], rank: int, kind: int = TensorProto.FLOAT) -> Path:
@@ -55,7 +56,7 @@ def test_where_neither_finds_them_the_tensor_is_named(tmp_path: Path) -> None:
 
 def test_what_depends_on_numbers_is_found_on_a_recorded_call(tmp_path: Path) -> None:
     """A range as long as the largest value: an invented one would be of another length."""
-    from mlpack.data.calls import Writer
+    from mlpack.evaluation.data.calls import Writer
 
     nodes = [
         helper.make_node("ReduceMax", ["x"], ["m"], keepdims=0),

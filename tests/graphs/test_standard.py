@@ -11,7 +11,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from mlpack.errors import PassError
-from mlpack.graphs import check, files, standard, versions, weights
+from mlpack.graphs import check, files, weights
+from mlpack.graphs.foreign import standard, versions
 
 FLOAT = TensorProto.FLOAT
 

@@ -12,13 +12,13 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from tests.recorded_calls import recorded
 
-from mlpack.data import calls
+from mlpack.core.records import Signature, TensorSpec
 from mlpack.errors import PassError
+from mlpack.evaluation.data import calls
 from mlpack.graphs import check, files, trials
 from mlpack.passes import optimize, simplify
 from mlpack.passes.optimize import Optimize
 from mlpack.passes.simplify import Simplify
-from mlpack.records import Signature, TensorSpec
 
 FLOAT, INT = TensorProto.FLOAT, TensorProto.INT64
 

@@ -11,9 +11,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from mlpack import digest
+from mlpack.core import digest
 from mlpack.errors import PassError
-from mlpack.graphs import adopt, files, weights
+from mlpack.graphs import files, weights
+from mlpack.graphs.foreign import adopt
 
 DATA = "model.onnx.data"
 _MIB = 1 << 20

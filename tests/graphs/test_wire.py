@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from mlpack import digest
+from mlpack.core import digest
 from mlpack.errors import PassError
 from mlpack.graphs import files, weights, wire
 

@@ -11,7 +11,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from mlpack.errors import PassError
-from mlpack.graphs import adopt, check, files, locales, zipmap
+from mlpack.graphs import check, files
+from mlpack.graphs.foreign import adopt, locales, zipmap
 
 
 def classifier(classes: dict[str, list[Any]], read: bool = False) -> onnx.ModelProto:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mlpack.oci import image, layer, paths
+from mlpack.oci import image
 from mlpack.oci.base import Base, resolve_base
+from mlpack.oci.layers import layer, paths
 
 if TYPE_CHECKING:
     from pathlib import Path

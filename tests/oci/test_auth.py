@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlpack.errors import ServiceError
-from mlpack.oci import auth, keychain
+from mlpack.oci.distribution import auth, keychain
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,11 +9,13 @@ import pytest
 from layouts import Maker, archived, buildx, called
 
 from fake_registry import FakeRegistry
-from mlpack.digest import Digest
+from mlpack.core.digest import Digest
 from mlpack.errors import NamingError, PackError, ServiceError
-from mlpack.oci import base, image, layout, paths, remote
+from mlpack.oci import base, image, layout
 from mlpack.oci.base import Base, resolve_base
-from mlpack.oci.remote import Options
+from mlpack.oci.distribution import remote
+from mlpack.oci.distribution.remote import Options
+from mlpack.oci.layers import paths
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlpack.digest import of_bytes
+from mlpack.core.digest import of_bytes
 from mlpack.errors import PackError
 from mlpack.oci import compression, media
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mlpack.digest import Digest, canonical_json, of_bytes
+from mlpack.core.digest import Digest, canonical_json, of_bytes
 from mlpack.errors import PackError
 from mlpack.oci import image, media
 from mlpack.oci.image import Image, Layer

@@ -14,9 +14,9 @@ import pytest
 
 from fake_registry import IDENTITY_TOKEN, PASSWORD, USER, FakeRegistry
 from mlpack.errors import RecipeError, ServiceError
-from mlpack.oci import auth, keychain, remote
-from mlpack.oci.keychain import Keychain, Known
-from mlpack.oci.transport import Options
+from mlpack.oci.distribution import auth, keychain, remote
+from mlpack.oci.distribution.keychain import Keychain, Known
+from mlpack.oci.distribution.transport import Options
 
 WHERE = {
     "REGISTRY_AUTH_FILE": "named.json",

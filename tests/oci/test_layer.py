@@ -16,11 +16,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mlpack.digest import of_bytes
+from mlpack.core.digest import of_bytes
 from mlpack.errors import PackError
-from mlpack.oci import layer, media, paths, scan, tar
+from mlpack.oci import media
 from mlpack.oci.compression import Inflated
-from mlpack.oci.paths import Paths
+from mlpack.oci.layers import layer, paths, scan, tar
+from mlpack.oci.layers.paths import Paths
 
 if TYPE_CHECKING:
     from collections.abc import Callable

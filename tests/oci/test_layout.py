@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mlpack.digest import of_bytes, of_tree
+from mlpack.core.digest import of_bytes, of_tree
 from mlpack.errors import NamingError, PackError
 from mlpack.oci import image, layout, media, selection
 from raw_tars import header, pax

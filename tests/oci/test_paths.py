@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mlpack import tars
-from mlpack.digest import of_bytes
+from mlpack.core.digest import of_bytes
+from mlpack.core.files import tars
 from mlpack.errors import PackError
-from mlpack.oci import image, media, paths, scan
+from mlpack.oci import image, media
 from mlpack.oci.compression import Inflated
 from mlpack.oci.image import Image, Layer
-from mlpack.oci.paths import Paths
+from mlpack.oci.layers import paths, scan
+from mlpack.oci.layers.paths import Paths
 
 if TYPE_CHECKING:
     from pathlib import Path

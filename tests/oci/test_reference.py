@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlpack.digest import Digest
+from mlpack.core.digest import Digest
 from mlpack.errors import ExitCode, NamingError, PackError
 from mlpack.oci import reference
 from mlpack.oci.reference import Reference

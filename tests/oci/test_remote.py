@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fake_registry import IDENTITY_TOKEN, PASSWORD, USER, FakeRegistry
-from mlpack.digest import Digest
+from mlpack.core.digest import Digest
 from mlpack.errors import PackError, ServiceError
-from mlpack.oci import auth, blobs, image, media, remote, transport
+from mlpack.oci import blobs, image, media
+from mlpack.oci.distribution import auth, remote, transport
+from mlpack.oci.distribution.remote import Options
 from mlpack.oci.reference import parse
-from mlpack.oci.remote import Options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

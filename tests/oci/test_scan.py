@@ -9,12 +9,13 @@ from collections.abc import Callable
 
 import pytest
 
-from mlpack import bounded
-from mlpack.digest import of_bytes
+from mlpack.core.digest import of_bytes
+from mlpack.core.files import bounded
 from mlpack.errors import PackError
-from mlpack.oci import image, media, paths, scan
+from mlpack.oci import image, media
 from mlpack.oci.compression import Inflated
 from mlpack.oci.image import Image, Layer
+from mlpack.oci.layers import paths, scan
 from raw_tars import gnu, header, pax
 
 

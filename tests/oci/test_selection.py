@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from layouts import CONTAINERD, INDEX, MANIFEST, Line, Maker, archived, buildx, called, unmarked
 
-from mlpack.digest import Digest, of_bytes
+from mlpack.core.digest import Digest, of_bytes
 from mlpack.errors import ExitCode, NamingError, PackError
 from mlpack.oci import image, layout, media, selection
 

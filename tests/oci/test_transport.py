@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from mlpack.errors import ServiceError
-from mlpack.oci import media, reference, transport
-from mlpack.oci.transport import HttpError, Options, Session
+from mlpack.oci import media, reference
+from mlpack.oci.distribution import transport
+from mlpack.oci.distribution.transport import HttpError, Options, Session
 
 LOTS = 64 << 20
 """What a talkative server would send: much more than sockets buffer."""

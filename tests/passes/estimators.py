@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mlpack.data.calls import Writer
+from mlpack.evaluation.data.calls import Writer
 
 Inputs = dict[str, "np.ndarray[Any, Any]"]
 

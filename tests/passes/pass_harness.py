@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mlpack import digest
+from mlpack.core import digest
 from mlpack.errors import PassError
 from mlpack.graphs import check, files
 from mlpack.passes import PASSES, Pass

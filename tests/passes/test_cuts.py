@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlpack.passes.quantize import cuts
-from mlpack.passes.quantize.cuts import SIGNED, UNSIGNED, Grid
-from mlpack.passes.quantize.tally import Tally
+from mlpack.passes.quantize.calibration import cuts
+from mlpack.passes.quantize.calibration.cuts import SIGNED, UNSIGNED, Grid
+from mlpack.passes.quantize.calibration.tally import Tally
 
 Array = np.ndarray[Any, Any]
 SAMPLES = 20_000

@@ -13,7 +13,8 @@ from tests.passes.small_models import calls_dir, deconvolution_dir, onnx_dir
 
 from mlpack.errors import PassError
 from mlpack.graphs import files
-from mlpack.passes.quantize import Quantize, damage, ranges, run
+from mlpack.passes.quantize import Quantize, damage, run
+from mlpack.passes.quantize.calibration import ranges
 
 CONSTANTS = (("least", [1e-6], "float32"), ("hundred", [100.0], "float32"), ("yes", True, "bool"))
 

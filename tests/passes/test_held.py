@@ -17,9 +17,11 @@ from tests.recorded_calls import recorded
 from mlpack.errors import PassError
 from mlpack.graphs import files
 from mlpack.passes import quantize
-from mlpack.passes.quantize import Quantize, held, pairs
-from mlpack.passes.quantize.choose import Chosen
-from mlpack.passes.quantize.held import Attempt
+from mlpack.passes.quantize import Quantize
+from mlpack.passes.quantize.choice import held
+from mlpack.passes.quantize.choice.choose import Chosen
+from mlpack.passes.quantize.choice.held import Attempt
+from mlpack.passes.quantize.methods import pairs
 
 NAMES = [f"n{number}" for number in range(20)]
 

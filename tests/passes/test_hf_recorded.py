@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlpack.data.calls import Writer
+from mlpack.core.records import TensorSpec
 from mlpack.errors import PassError
+from mlpack.evaluation.data.calls import Writer
 from mlpack.passes import export
 from mlpack.passes.export import described
 from mlpack.passes.export.ports import doubled, sides_of
-from mlpack.records import TensorSpec
 
 WIDE: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
 VOICE: dict[str, Any] = {**WIDE, "conv_dim": (8,) * 7, "num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2,

@@ -11,12 +11,12 @@ import pytest
 import transformers
 from tokenizers import Tokenizer, models
 
-from mlpack import bounded
+from mlpack.core.files import bounded
+from mlpack.core.records import Signature
 from mlpack.errors import PassError
 from mlpack.graphs import check, files, trials
 from mlpack.passes import export, optimize, simplify
 from mlpack.passes.export import huggingface, huggingface_checks
-from mlpack.records import Signature
 
 # DeBERTa's own module compiles functions with torch.jit when it is imported.
 # Exports and loads small models: 20 s of CPU.

@@ -22,7 +22,7 @@ SLOPE = 1.5
 CHILD = """
 import json, sys, threading, time
 from pathlib import Path
-from mlpack.graphs import adopt
+from mlpack.graphs.foreign import adopt
 from mlpack.passes import PASSES
 
 peak, done = 0, False

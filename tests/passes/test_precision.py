@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from pass_harness import refusal
 from small_models import calls_dir, onnx_dir
 
-from mlpack.digest import size_of_tree
+from mlpack.core.digest import size_of_tree
 from mlpack.errors import PassError
 from mlpack.graphs import check, files
 from mlpack.passes import precision

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from quantized_graphs import KINDS
 
-from mlpack import digest
+from mlpack.core import digest
 from mlpack.errors import PassError
 from mlpack.graphs import files, spill
 from mlpack.graphs import weights as stored

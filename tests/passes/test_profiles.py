@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlpack.core.records import Signature, TensorSpec
 from mlpack.errors import PassError
 from mlpack.graphs import files
 from mlpack.passes.tensorrt import profiles
 from mlpack.passes.tensorrt.profiles import Bounds
-from mlpack.records import Signature, TensorSpec
 
 
 def signature(**shapes: tuple[int | str, ...]) -> Signature:
@@ -112,7 +112,7 @@ class Config:
 
 
 def test_recipe_with_a_mistyped_bound_says_so() -> None:
-    from mlpack.recipe_schema import keys_of, validated, wording
+    from mlpack.recipe.schema import keys_of, validated, wording
 
     model = keys_of(Config, ())
     row = {"min": [1, 8], "opt": [8, 64], "max": [32, 256]}

@@ -14,8 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from mlpack.errors import PassError
 from mlpack.graphs import files
-from mlpack.passes.quantize import qdq
-from mlpack.passes.quantize.qdq import Site
+from mlpack.passes.quantize.methods import qdq
+from mlpack.passes.quantize.methods.qdq import Site
 
 pytestmark = pytest.mark.slow
 

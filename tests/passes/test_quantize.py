@@ -14,10 +14,11 @@ from onnx import TensorProto, numpy_helper
 from pass_harness import refusal
 from small_models import calls_dir, onnx_dir
 
-from mlpack.digest import size_of_tree
+from mlpack.core.digest import size_of_tree
 from mlpack.graphs import check, files
 from mlpack.passes import quantize
-from mlpack.passes.quantize import Quantize, choose
+from mlpack.passes.quantize import Quantize
+from mlpack.passes.quantize.choice import choose
 
 
 def notes(model_dir: Path) -> dict[str, Any]:
@@ -191,7 +192,7 @@ def test_small_layers_are_named() -> None:
 
 
 def test_run_uses_texts_of_the_calls(models: dict[str, Path], tmp_path: Path) -> None:
-    from mlpack.data import reader
+    from mlpack.evaluation.data import reader
 
     (tmp_path / "calls.json").write_text(json.dumps([{"samples": 2, "texts": ["the cat", "a dog sat on the mat"]}]))
     (batch,) = list(reader.read(tmp_path, models["bert-simple"], files.read_signature(models["bert-simple"])))

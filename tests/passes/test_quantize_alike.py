@@ -14,10 +14,12 @@ from onnx import TensorProto, helper
 from tests.foreign_graphs import constant, model, node, port, weights
 from tests.recorded_calls import recorded
 
-from mlpack import digest
-from mlpack.graphs import check, files, overflow
+from mlpack.core import digest
+from mlpack.graphs import check, files
+from mlpack.graphs.facts import overflow
 from mlpack.passes import quantize
-from mlpack.passes.quantize import Quantize, alike
+from mlpack.passes.quantize import Quantize
+from mlpack.passes.quantize.choice import alike
 
 LSTM_OUT = ["y", "", ""]
 

@@ -15,11 +15,13 @@ from quantized_graphs import KINDS
 from tests.foreign_graphs import constant, model, node, port, weights
 from tests.recorded_calls import recorded
 
-from mlpack import digest
+from mlpack.core import digest
 from mlpack.graphs import check, files
 from mlpack.graphs.spill import Spill
 from mlpack.passes import quantize
-from mlpack.passes.quantize import Quantize, observed, pairs, smooth
+from mlpack.passes.quantize import Quantize, smooth
+from mlpack.passes.quantize.calibration import observed
+from mlpack.passes.quantize.methods import pairs
 
 OPSETS = (17, 18)
 

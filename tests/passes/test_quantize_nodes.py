@@ -14,10 +14,11 @@ from pass_harness import refusal
 from quantized_graphs import KINDS
 from tests.recorded_calls import recorded
 
-from mlpack import digest
+from mlpack.core import digest
 from mlpack.graphs import check, files
 from mlpack.passes import quantize
-from mlpack.passes.quantize import Quantize, choose
+from mlpack.passes.quantize import Quantize
+from mlpack.passes.quantize.choice import choose
 
 STACKED, TINY, NO_DATA = "a stack of matrices", "tiny", "need calibration data"
 

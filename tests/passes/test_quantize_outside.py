@@ -12,12 +12,14 @@ from quantized_graphs import KINDS
 from tests.foreign_graphs import constant, model, node, port, weights
 from tests.recorded_calls import recorded
 
-from mlpack import digest
+from mlpack.core import digest
 from mlpack.errors import PassError
 from mlpack.graphs import files, spill
 from mlpack.graphs import weights as stored
 from mlpack.passes import quantize
-from mlpack.passes.quantize import Quantize, damage, held, ranges, scales
+from mlpack.passes.quantize import Quantize, damage, scales
+from mlpack.passes.quantize.calibration import ranges
+from mlpack.passes.quantize.choice import held
 
 SMALL = 1024
 """Bytes above which a weight stays outside: what `files.save` puts into a file of weights anyway."""

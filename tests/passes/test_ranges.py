@@ -17,8 +17,8 @@ from tests.recorded_calls import recorded
 
 from mlpack.errors import PassError
 from mlpack.graphs import files
-from mlpack.passes.quantize import cuts, ranges
-from mlpack.passes.quantize.ranges import Measured, Ranges
+from mlpack.passes.quantize.calibration import cuts, ranges
+from mlpack.passes.quantize.calibration.ranges import Measured, Ranges
 
 NAMES = ["x", "h", "r", "y"]
 
@@ -220,7 +220,7 @@ CHILD = """
 import sys
 from pathlib import Path
 from mlpack.graphs import files
-from mlpack.passes.quantize.ranges import Ranges, measured
+from mlpack.passes.quantize.calibration.ranges import Ranges, measured
 
 source, calls, count = sys.argv[1:]
 names = ["x", "h", "r", "y"]

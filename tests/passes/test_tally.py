@@ -10,7 +10,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlpack.passes.quantize.tally import Extreme, Tally
+from mlpack.passes.quantize.calibration.tally import Extreme, Tally
 
 Array = np.ndarray[Any, Any]
 numbers = st.floats(width=32, allow_nan=False, allow_infinity=False)

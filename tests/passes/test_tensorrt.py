@@ -16,15 +16,16 @@ from onnx import TensorProto, helper, numpy_helper
 from pass_harness import refusal
 from small_models import calls_dir, onnx_dir
 
-from mlpack import digest, wheel_rules
-from mlpack.data.calls import DATATYPES
+from mlpack.core import digest
 from mlpack.errors import PassError
+from mlpack.evaluation.data.calls import DATATYPES
 from mlpack.graphs import check, files
 from mlpack.passes import precision, tensorrt
 from mlpack.passes.export import extras
 from mlpack.passes.precision import Precision
 from mlpack.passes.tensorrt import Tensorrt, build, child, golden, native
 from mlpack.passes.tensorrt.profiles import Bounds
+from mlpack.pipeline.packing import wheel_rules
 from mlpack_runtime import engine_key, engine_plan, engine_verify
 from mlpack_runtime.tensor import Tensor
 

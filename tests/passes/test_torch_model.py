@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from small_models import torch_dir
 
-from mlpack import bounded, digest
+from mlpack.core import digest
+from mlpack.core.files import bounded
 from mlpack.errors import PassError
 from mlpack.passes.export import torch_model
 

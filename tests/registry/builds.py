@@ -10,10 +10,12 @@ from typing import Any
 
 from tests.outcomes import IMAGE, ZIP, outcome, recipe, result
 
-from mlpack import buildjson, digest, report
-from mlpack.digest import Digest
-from mlpack.oci import image, layer, layout
-from mlpack.records import Artifact, Budgets
+from mlpack.core import digest
+from mlpack.core.digest import Digest
+from mlpack.core.records import Artifact, Budgets
+from mlpack.oci import image, layout
+from mlpack.oci.layers import layer
+from mlpack.report import buildjson, report
 
 
 def build(folder: Path, kind: str = "zip", *, name: str = "minilm", content: bytes = b"function", fits: bool = True) -> Path:

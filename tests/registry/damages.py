@@ -25,11 +25,14 @@ from unittest import mock
 
 from tests.registry.builds import build
 
-from mlpack import cli
-from mlpack.digest import of_bytes
-from mlpack.records import Budgets
-from mlpack.registry import Key, Put, audit, directory, leases, numbered, policies, rows, settings
-from mlpack.registry.aliases import Wish, promote, rollback
+from mlpack.cli import commands
+from mlpack.core.digest import of_bytes
+from mlpack.core.records import Budgets
+from mlpack.registry import Key, Put, audit, numbered, settings
+from mlpack.registry.aliases import policies
+from mlpack.registry.aliases.aliases import Wish, promote, rollback
+from mlpack.registry.local import directory
+from mlpack.registry.rows import leases, rows
 
 FOREIGN = str(of_bytes(b"foreign"))
 DEEP = "[" * 100_000 + "]" * 100_000
@@ -396,7 +399,7 @@ def _run(verb: str, words: list[str]) -> Answer:
     code = -1
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            cli.main()
+            commands.main()
     except SystemExit as left:
         code = int(left.code or 0)
     finally:
@@ -416,9 +419,9 @@ def _hurried(folder: Path) -> Iterator[None]:
         mock.patch.object(leases, "_PATIENCE_S", 0.02),
         mock.patch.object(leases.time, "sleep", return_value=None),
         mock.patch.object(tempfile, "tempdir", str(folder)),
-        mock.patch.object(cli.cli_registry, "open_whole", lambda where, _images=None: cli.cli_registry.open_registry(where)),
-        mock.patch.object(cli.cli_care, "open_whole", lambda where, _images=None: cli.cli_registry.open_registry(where)),
-        mock.patch("mlpack.registry.git.Git._asked", return_value=None),
+        mock.patch.object(commands.releases, "open_whole", lambda where, _images=None: commands.releases.open_registry(where)),
+        mock.patch.object(commands.care, "open_whole", lambda where, _images=None: commands.releases.open_registry(where)),
+        mock.patch("mlpack.registry.releases.git.Git._asked", return_value=None),
     ):
         yield
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from mlpack.digest import Digest
+from mlpack.core.digest import Digest
 from mlpack.registry import ConflictError, Delete, Key, Put, Row, Stored
 
 

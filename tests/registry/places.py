@@ -11,13 +11,15 @@ from typing import Any
 import pytest
 from tests.registry.builds import build
 
-from mlpack.digest import Digest, of_bytes
-from mlpack.registry import Key, Place, Put, directory, rows
-from mlpack.registry.aliases import Wish, promote
-from mlpack.registry.manifest import Manifest
+from mlpack.core.digest import Digest, of_bytes
+from mlpack.registry import Key, Place, Put
+from mlpack.registry.aliases.aliases import Wish, promote
+from mlpack.registry.local import directory
 from mlpack.registry.places import open_registry
-from mlpack.registry.releases import Registry
-from mlpack.releases import Provenance, Release
+from mlpack.registry.records import Provenance, Release
+from mlpack.registry.releases.releases import Registry
+from mlpack.registry.rows import rows
+from mlpack.registry.rows.manifest import Manifest
 
 PLACES = ["directory", pytest.param("aws", marks=pytest.mark.slow)]
 """What `empty_place` knows. A directory alone is quick."""

@@ -7,9 +7,9 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from mlpack import digest
-from mlpack.digest import Digest
-from mlpack.registry import rows
+from mlpack.core import digest
+from mlpack.core.digest import Digest
+from mlpack.registry.rows import rows
 
 
 class Shelf:

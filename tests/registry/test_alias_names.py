@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlpack.errors import ExitCode, RecipeError
-from mlpack.registry.alias_names import check, why_reserved
+from mlpack.registry.aliases.alias_names import check, why_reserved
 
 VERSIONS = (
     "0 1 001 42 v1 v01 v1-2 1-2-3 1-2-3-rc1 "

@@ -16,12 +16,13 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from tests.registry.places import PLACES, Unreadable, empty_place, put_releases
 
 from mlpack.errors import ExitCode, RecipeError, ServiceError
-from mlpack.registry import ConflictError, DamagedError, Delete, Key, Place, Put, Row, leases, rows
-from mlpack.registry.aliases import Outcome, Wish, as_json, good_before, history, live_at, parse_time, promote, rollback
-from mlpack.registry.gates import Gate, GateError
-from mlpack.registry.releases import Registry
-from mlpack.registry.rows import Move, Reference, parse_reference
-from mlpack.releases import Release
+from mlpack.registry import ConflictError, DamagedError, Delete, Key, Place, Put, Row
+from mlpack.registry.aliases.aliases import Outcome, Wish, as_json, good_before, history, live_at, parse_time, promote, rollback
+from mlpack.registry.aliases.gates import Gate, GateError
+from mlpack.registry.records import Release
+from mlpack.registry.releases.releases import Registry
+from mlpack.registry.rows import leases, rows
+from mlpack.registry.rows.rows import Move, Reference, parse_reference
 
 PROD = Reference(name="minilm", alias="prod")
 ALICE = Wish(who="alice")

@@ -9,11 +9,13 @@ import pytest
 from tests.registry.builds import build
 
 from mlpack.errors import ServiceError
-from mlpack.registry import Key, Put, audit, directory, rows
-from mlpack.registry.aliases import Wish, promote, rollback
-from mlpack.registry.releases import Registry
-from mlpack.registry.rows import Reference
-from mlpack.releases import Provenance
+from mlpack.registry import Key, Put, audit
+from mlpack.registry.aliases.aliases import Wish, promote, rollback
+from mlpack.registry.local import directory
+from mlpack.registry.records import Provenance
+from mlpack.registry.releases.releases import Registry
+from mlpack.registry.rows import rows
+from mlpack.registry.rows.rows import Reference
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from tests.aws_server import AwsServer, Fault
 
 from mlpack.errors import RecipeError, ServiceError
 from mlpack.registry import Key
-from mlpack.registry.aws import TABLE, open_registry, parse
-from mlpack.registry.clients import Address, Clients, Patience
+from mlpack.registry.aws.clients import Address, Clients, Patience
+from mlpack.registry.aws.opening import TABLE, open_registry, parse
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_without_boto3_it_is_said_what_to_install(tmp_path: Path) -> None:
     (tmp_path / "botocore").mkdir()
     (tmp_path / "botocore/__init__.py").write_text("raise ImportError('not installed')")
     code = (
-        "import mlpack.cli, mlpack.registry.aws as a\n"
+        "import mlpack.cli, mlpack.registry.aws.opening as a\n"
         "a.parse('s3://models')\n"
         "from mlpack.errors import RecipeError\n"
         "try: a.open_registry('s3://models')\n"

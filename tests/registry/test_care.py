@@ -14,13 +14,15 @@ from tests.registry.builds import build
 from tests.registry.places import stocked
 from tests.registry.shelf import Shelf
 
-from mlpack import digest
+from mlpack.core import digest
 from mlpack.errors import ServiceError
-from mlpack.registry import Delete, Key, Put, audit, directory, numbered, rows
-from mlpack.registry.care import Report, verify
-from mlpack.registry.releases import Registry
-from mlpack.registry.rows import Reference
-from mlpack.releases import Release
+from mlpack.registry import Delete, Key, Put, audit, numbered
+from mlpack.registry.local import directory
+from mlpack.registry.records import Release
+from mlpack.registry.releases.releases import Registry
+from mlpack.registry.rows import rows
+from mlpack.registry.rows.rows import Reference
+from mlpack.registry.upkeep.care import Report, verify
 
 FUNCTION = "artifacts/int8@lambda-zip-x86_64/function.zip"
 

@@ -16,15 +16,17 @@ from tests.aws_server import AwsServer, Fault
 from tests.registry.builds import build
 from tests.registry.shelf import Shelf
 
-from mlpack.digest import Digest
+from mlpack.core.digest import Digest
 from mlpack.errors import RecipeError, ServiceError
-from mlpack.registry import ConflictError, Delete, Put, audit, directory, leases, places, rows
-from mlpack.registry.aliases import Wish, promote, rollback
-from mlpack.registry.care import verify
-from mlpack.registry.collection import Plan, Policy, as_json, collect, plan
-from mlpack.registry.releases import Registry
-from mlpack.registry.rows import Reference
-from mlpack.releases import Release
+from mlpack.registry import ConflictError, Delete, Put, audit, places
+from mlpack.registry.aliases.aliases import Wish, promote, rollback
+from mlpack.registry.local import directory
+from mlpack.registry.records import Release
+from mlpack.registry.releases.releases import Registry
+from mlpack.registry.rows import leases, rows
+from mlpack.registry.rows.rows import Reference
+from mlpack.registry.upkeep.care import verify
+from mlpack.registry.upkeep.collection import Plan, Policy, as_json, collect, plan
 
 DAY = 24 * 3600.0
 NOTHING = Policy(newest=0, days=0, tags=(), moves=0, window_days=0, grace_days=0)

@@ -20,16 +20,19 @@ from tests.aws_server import AwsServer, Fault
 from tests.fake_registry import FakeRegistry
 from tests.registry.builds import build
 
-from mlpack import digest
-from mlpack.digest import Digest
+from mlpack.core import digest
+from mlpack.core.digest import Digest
 from mlpack.errors import MlpackError, PackError, RecipeError, ServiceError
 from mlpack.oci import image, layout
-from mlpack.oci.transport import Options
-from mlpack.registry import RefusedError, directory, ecr, rows
-from mlpack.registry import images as container_images
-from mlpack.registry.care import verify
-from mlpack.registry.images import Repositories, open_images, recorded_images
-from mlpack.registry.releases import Registry
+from mlpack.oci.distribution.transport import Options
+from mlpack.registry import RefusedError
+from mlpack.registry.images import ecr
+from mlpack.registry.images import images as container_images
+from mlpack.registry.images.images import Repositories, open_images, recorded_images
+from mlpack.registry.local import directory
+from mlpack.registry.releases.releases import Registry
+from mlpack.registry.rows import rows
+from mlpack.registry.upkeep.care import verify
 
 HOST = "123456789012.dkr.ecr.eu-central-1.amazonaws.com"
 LAYOUT = "artifacts/int8@lambda-image-x86_64/image"

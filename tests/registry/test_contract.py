@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 from tests.registry.places import PLACES, empty_place, overwrite
 
-from mlpack.digest import of_bytes
+from mlpack.core.digest import of_bytes
 from mlpack.errors import RecipeError, ServiceError
-from mlpack.registry import ConflictError, Delete, Key, Place, Put, Row, Table, ranged
+from mlpack.registry import ConflictError, Delete, Key, Place, Put, Row, Table
+from mlpack.registry.aws import ranged
 from mlpack.registry.places import open_registry
 
 ROW = Key("partition", "sort")

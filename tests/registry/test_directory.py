@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 from tests.registry.builds import build
 
-from mlpack import digest
+from mlpack.core import digest
 from mlpack.errors import RecipeError, ServiceError
-from mlpack.registry import SCHEMA, rows
-from mlpack.registry.directory import Disk, open_registry
-from mlpack.registry.rows import Reference
-from mlpack.releases import Release
+from mlpack.registry import SCHEMA
+from mlpack.registry.local.directory import Disk, open_registry
+from mlpack.registry.records import Release
+from mlpack.registry.rows import rows
+from mlpack.registry.rows.rows import Reference
 
 MINILM = Reference(name="minilm")
 FUNCTION = "artifacts/int8@lambda-zip-x86_64/function.zip"

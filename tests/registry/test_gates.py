@@ -11,14 +11,15 @@ import pytest
 from tests.outcomes import IMAGE, MACHINE, accuracy, artifact, estimate, measurement, on_gpu, outcome, result, wave
 from tests.registry.builds import build
 
-from mlpack import report
-from mlpack.buildjson import Record
+from mlpack.core.records import Budgets, Result
 from mlpack.errors import ServiceError
-from mlpack.records import Budgets, Result
-from mlpack.registry import Place, directory
-from mlpack.registry.gates import Gate, GateError, budget_gates, judge, regression_gates
-from mlpack.registry.policies import Policy
-from mlpack.releases import Release
+from mlpack.registry import Place
+from mlpack.registry.aliases.gates import Gate, GateError, budget_gates, judge, regression_gates
+from mlpack.registry.aliases.policies import Policy
+from mlpack.registry.local import directory
+from mlpack.registry.records import Release
+from mlpack.report import report
+from mlpack.report.buildjson import Record
 
 POLICY = Policy(subject="minilm:prod")
 
@@ -213,7 +214,7 @@ def place(tmp_path: Path) -> Place:
 
 
 def released(place: Place, folder: Path, **how: Any) -> Release:
-    from mlpack.registry.releases import Registry
+    from mlpack.registry.releases.releases import Registry
 
     return Registry(place).publish(build(folder, **how))
 

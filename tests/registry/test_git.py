@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mlpack.registry.git import Git
-from mlpack.registry.provenance import read
+from mlpack.registry.releases.git import Git
+from mlpack.registry.releases.provenance import read
 
 BARE = {"PATH": os.environ["PATH"], "USER": "carol"}
 QUIET = ("-c", "commit.gpgsign=false", "-c", "user.name=Dave", "-c", "user.email=dave@team.example")

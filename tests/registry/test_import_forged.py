@@ -10,14 +10,18 @@ from typing import Any
 import pytest
 from tests.registry.builds import build
 
-from mlpack import digest
+from mlpack.core import digest
 from mlpack.errors import RecipeError
-from mlpack.registry import audit, care, directory, policies, rows
-from mlpack.registry.aliases import Wish, promote
-from mlpack.registry.exports import INDEX
-from mlpack.registry.releases import Registry
-from mlpack.registry.rows import Reference
-from mlpack.registry.transfer import AUDIT, POLICIES, WITH, export, import_
+from mlpack.registry import audit
+from mlpack.registry.aliases import policies
+from mlpack.registry.aliases.aliases import Wish, promote
+from mlpack.registry.local import directory
+from mlpack.registry.moving.exports import INDEX
+from mlpack.registry.moving.transfer import AUDIT, POLICIES, WITH, export, import_
+from mlpack.registry.releases.releases import Registry
+from mlpack.registry.rows import rows
+from mlpack.registry.rows.rows import Reference
+from mlpack.registry.upkeep import care
 
 pytestmark = pytest.mark.slow  # an export and an import a row
 

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from tests.registry.builds import build
 
-from mlpack.digest import of_bytes
+from mlpack.core.digest import of_bytes
 from mlpack.errors import RecipeError, ServiceError
-from mlpack.registry import Delete, Key, Place, Put, directory, leases, rows
+from mlpack.registry import Delete, Key, Place, Put
+from mlpack.registry.local import directory
+from mlpack.registry.rows import leases, rows
 
 A, B = of_bytes(b"a"), of_bytes(b"b")
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from tests.aws_server import ACCOUNT, REGION, AwsServer
 
-from mlpack import digest
-from mlpack.registry.live import live_in_aws
+from mlpack.core import digest
+from mlpack.registry.aws.live import live_in_aws
 
 pytestmark = pytest.mark.slow
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from tests.registry.builds import build, edit
 
-from mlpack import digest
+from mlpack.core import digest
 from mlpack.errors import RecipeError
-from mlpack.registry.directory import open_registry
-from mlpack.registry.manifest import decode_manifest
+from mlpack.registry.local.directory import open_registry
+from mlpack.registry.rows.manifest import decode_manifest
 
 FUNCTION = "artifacts/int8@lambda-zip-x86_64/function.zip"
 

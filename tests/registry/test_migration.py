@@ -10,10 +10,11 @@ import pytest
 from tests.registry.places import PLACES, empty_place, put_releases
 
 from mlpack.errors import ServiceError
-from mlpack.registry import SCHEMA, Delete, Place, Put, Row, rows
-from mlpack.registry.care import verify
-from mlpack.registry.migration import migrate
-from mlpack.registry.releases import Registry
+from mlpack.registry import SCHEMA, Delete, Place, Put, Row
+from mlpack.registry.releases.releases import Registry
+from mlpack.registry.rows import rows
+from mlpack.registry.upkeep.care import verify
+from mlpack.registry.upkeep.migration import migrate
 
 pytestmark = pytest.mark.slow
 

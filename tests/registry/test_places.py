@@ -10,12 +10,14 @@ import pytest
 from tests.aws_server import AwsServer, Fault
 from tests.registry.places import put_releases
 
-from mlpack.digest import of_bytes
+from mlpack.core.digest import of_bytes
 from mlpack.errors import RecipeError, ServiceError
-from mlpack.registry import Key, Put, live, rows
-from mlpack.registry.images import Repositories
+from mlpack.registry import Key, Put
+from mlpack.registry.aws import live
+from mlpack.registry.images.images import Repositories
 from mlpack.registry.places import in_use_on_aws, open_registry, with_images, with_images_of
-from mlpack.registry.rows import Reference, parse_reference
+from mlpack.registry.rows import rows
+from mlpack.registry.rows.rows import Reference, parse_reference
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from tests.registry.places import PLACES, empty_place
 
+from mlpack.core.records import Budgets
 from mlpack.errors import RecipeError, ServiceError
-from mlpack.records import Budgets
-from mlpack.registry import ConflictError, Key, Place, Put, audit, rows
-from mlpack.registry.policies import (
+from mlpack.registry import ConflictError, Key, Place, Put, audit
+from mlpack.registry.aliases.policies import (
     REGRESSIONS,
     Policy,
     as_json,
@@ -25,6 +25,7 @@ from mlpack.registry.policies import (
     put,
     remove,
 )
+from mlpack.registry.rows import rows
 
 STRICT = Budgets(latency_p95_ms=20.0, package_size_bytes=65_000_000, accuracy_drop=0.005)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mlpack.errors import RecipeError
-from mlpack.registry.provenance import read, who
+from mlpack.registry.releases.provenance import read, who
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 BARE = {"PATH": os.environ["PATH"], "USER": "carol"}

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from tests.registry.builds import build
 
-from mlpack import diff, plain_files
+from mlpack.core.files import plain_files
 from mlpack.errors import PackError, RecipeError
-from mlpack.registry import directory
-from mlpack.targets.unpacking import unpack
+from mlpack.registry.local import directory
+from mlpack.report import diff
+from mlpack.targets.format.unpacking import unpack
 
 PACKAGE = "artifacts/int8@lambda-zip-x86_64"
 

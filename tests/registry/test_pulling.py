@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 from tests.registry.builds import build
 
-from mlpack import digest
+from mlpack.core import digest
 from mlpack.errors import FullDiskError, RecipeError, ServiceError, refusal
-from mlpack.registry import directory, task_root
-from mlpack.registry.directory import Disk
-from mlpack.registry.releases import Registry
-from mlpack.registry.workplace import beside
-from mlpack.releases import Release
+from mlpack.registry.local import directory
+from mlpack.registry.local.directory import Disk
+from mlpack.registry.records import Release
+from mlpack.registry.releases import task_root
+from mlpack.registry.releases.releases import Registry
+from mlpack.registry.releases.workplace import beside
 from workshop import Workshop
 
 FUNCTION = "artifacts/int8@lambda-zip-x86_64/function.zip"

@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 from tests.registry.builds import build
 
-from mlpack.registry import Key, Put, care, directory
-from mlpack.registry.aliases import Wish, history, promote
-from mlpack.registry.releases import Registry
-from mlpack.registry.rows import Reference
+from mlpack.registry import Key, Put
+from mlpack.registry.aliases.aliases import Wish, history, promote
+from mlpack.registry.local import directory
+from mlpack.registry.releases.releases import Registry
+from mlpack.registry.rows.rows import Reference
+from mlpack.registry.upkeep import care
 
 NOBODY = 65534
 PROD = Reference(name="minilm", alias="prod")

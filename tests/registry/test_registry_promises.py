@@ -11,17 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.cli.test_cli import run
 from tests.fake_stores import FakeStores
 from tests.registry.builds import build
-from tests.test_cli import run
 
-from mlpack import conditional
 from mlpack.errors import ServiceError
-from mlpack.registry import care, promises, ranged, setup
-from mlpack.registry.leases import collecting
+from mlpack.registry.aws import promises, ranged
+from mlpack.registry.infrastructure import setup
 from mlpack.registry.places import open_registry
+from mlpack.registry.rows.leases import collecting
+from mlpack.registry.upkeep import care
+from mlpack.store import conditional
 
-pytestmark = pytest.mark.slow  # `tests/test_conditional.py` has the same questions by themselves
+pytestmark = pytest.mark.slow  # `tests/store/test_conditional.py` has the same questions by themselves
 
 URL = "s3://models/team?table=mlpack-registry"
 WRONG: dict[str, tuple[str, str, str]] = {
@@ -269,8 +271,8 @@ def test_what_is_no_policy_is_one_error(stores: FakeStores) -> None:
 
 
 def _parts(url: str) -> tuple[Any, Any, Any]:
-    from mlpack.registry.aws import parse
-    from mlpack.registry.clients import Clients, Patience
+    from mlpack.registry.aws.clients import Clients, Patience
+    from mlpack.registry.aws.opening import parse
 
     address = parse(url)
     clients = Clients(address, Patience())

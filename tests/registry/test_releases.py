@@ -17,16 +17,17 @@ from tests.aws_server import AwsServer
 from tests.registry.builds import build
 from tests.registry.places import PLACES, empty_place, overwrite
 
-from mlpack import digest
+from mlpack.core import digest
 from mlpack.errors import ExitCode, RecipeError, ServiceError
-from mlpack.registry import Delete, Moved, Place, Put, rows
-from mlpack.registry.collection import Policy, collect
-from mlpack.registry.forms import as_json, text
-from mlpack.registry.manifest import NothingChosenError
+from mlpack.registry import Delete, Moved, Place, Put
 from mlpack.registry.places import open_registry
-from mlpack.registry.releases import Registry
-from mlpack.registry.rows import Reference
-from mlpack.releases import Provenance
+from mlpack.registry.records import Provenance
+from mlpack.registry.releases.forms import as_json, text
+from mlpack.registry.releases.releases import Registry
+from mlpack.registry.rows import rows
+from mlpack.registry.rows.manifest import NothingChosenError
+from mlpack.registry.rows.rows import Reference
+from mlpack.registry.upkeep.collection import Policy, collect
 
 FUNCTION = "artifacts/int8@lambda-zip-x86_64/function.zip"
 MINILM = Reference(name="minilm")

@@ -17,12 +17,15 @@ from tests.registry.places import move, put_releases
 from tests.registry.shelf import Shelf
 
 from mlpack.errors import RecipeError, ServiceError
-from mlpack.registry import Key, Place, Put, RefusedError, aliases, audit, directory, leases, rows
-from mlpack.registry.aliases import Wish, rollback
-from mlpack.registry.care import verify
-from mlpack.registry.collection import Plan, Policy, as_json, collect, plan
-from mlpack.registry.releases import Registry
-from mlpack.registry.rows import Reference
+from mlpack.registry import Key, Place, Put, RefusedError, audit
+from mlpack.registry.aliases import aliases
+from mlpack.registry.aliases.aliases import Wish, rollback
+from mlpack.registry.local import directory
+from mlpack.registry.releases.releases import Registry
+from mlpack.registry.rows import leases, rows
+from mlpack.registry.rows.rows import Reference
+from mlpack.registry.upkeep.care import verify
+from mlpack.registry.upkeep.collection import Plan, Policy, as_json, collect, plan
 
 pytestmark = pytest.mark.slow
 
@@ -243,7 +246,7 @@ def test_one_that_gives_no_answer_is_an_error_after_the_rest(
 
 
 def test_a_record_of_many_images_fits_in_a_row(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mlpack.registry import removal
+    from mlpack.registry.upkeep import removal
 
     monkeypatch.setattr(removal, "_RECORDED", 1)
     made = collect(registry, NOTHING, who="bob")

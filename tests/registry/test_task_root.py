@@ -8,14 +8,16 @@ from pathlib import Path
 import pytest
 from tests.registry.builds import build
 
-from mlpack import digest
-from mlpack.digest import Digest
+from mlpack.core import digest
+from mlpack.core.digest import Digest
 from mlpack.errors import PackError, RecipeError, ServiceError
-from mlpack.registry import Moved, directory, task_root
-from mlpack.registry.directory import Files
-from mlpack.registry.releases import Registry
-from mlpack.releases import Release
-from mlpack.targets.unpacking import unpack
+from mlpack.registry import Moved
+from mlpack.registry.local import directory
+from mlpack.registry.local.directory import Files
+from mlpack.registry.records import Release
+from mlpack.registry.releases import task_root
+from mlpack.registry.releases.releases import Registry
+from mlpack.targets.format.unpacking import unpack
 from workshop import Workshop
 
 

@@ -18,16 +18,19 @@ from tests.registry.builds import build
 from tests.registry.places import move, stocked
 from tests.registry.shelf import Shelf
 
-from mlpack import digest
+from mlpack.core import digest
 from mlpack.errors import RecipeError, ServiceError
-from mlpack.registry import Delete, Key, Put, audit, directory, policies, rows
-from mlpack.registry.aliases import history
-from mlpack.registry.care import verify
-from mlpack.registry.collection import Policy, collect
+from mlpack.registry import Delete, Key, Put, audit
+from mlpack.registry.aliases import policies
+from mlpack.registry.aliases.aliases import history
+from mlpack.registry.local import directory
+from mlpack.registry.moving.transfer import WITH, export, import_
 from mlpack.registry.places import open_registry
-from mlpack.registry.releases import Registry
-from mlpack.registry.rows import Reference
-from mlpack.registry.transfer import WITH, export, import_
+from mlpack.registry.releases.releases import Registry
+from mlpack.registry.rows import rows
+from mlpack.registry.rows.rows import Reference
+from mlpack.registry.upkeep.care import verify
+from mlpack.registry.upkeep.collection import Policy, collect
 from raw_tars import header, pax
 
 FUNCTION = "artifacts/int8@lambda-zip-x86_64/function.zip"

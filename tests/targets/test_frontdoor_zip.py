@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from mlpack import bytecode, digest
+from mlpack.core import digest
 from mlpack.errors import LimitError, PackError
-from mlpack.targets import frontdoor
-from mlpack.targets.contents import Contents
+from mlpack.targets.format import bytecode, frontdoor
+from mlpack.targets.format.contents import Contents
 from small_packages import running
 
 SOURCES = Path(__file__).resolve().parents[2] / "src/mlpack_runtime"

@@ -13,7 +13,8 @@ from mlpack.errors import LimitError, PackError, RecipeError
 from mlpack.oci import image, layout
 from mlpack.oci.base import Base, resolve_base
 from mlpack.oci.image import Image
-from mlpack.targets import Contents, CpuWorker, GpuWorker, gpu_worker, layering
+from mlpack.targets import Contents, CpuWorker, GpuWorker, worker
+from mlpack.targets.format import layering
 from mlpack.targets.limits import WORKER_IMAGE
 from small_packages import HERE, PYTHON
 
@@ -51,7 +52,7 @@ def base_with(root: Path, *names: str) -> Base:
 
 def write(given: Contents, out: Path, config: CpuWorker | GpuWorker | None = None) -> Image:
     out.mkdir(parents=True)
-    gpu_worker.write(given, config or GpuWorker(), out)
+    worker.write(given, config or GpuWorker(), out)
     return layout.read(out / "image")
 
 
@@ -106,7 +107,7 @@ def test_write_in_another_place_gives_the_same_image(tmp_path: Path) -> None:
 
 def test_written_counts_engines_with_the_model(base: Base, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    written = gpu_worker.write(contents(tmp_path / "in", base), GpuWorker(), tmp_path / "out")
+    written = worker.write(contents(tmp_path / "in", base), GpuWorker(), tmp_path / "out")
     sizes = {part.name: part.size_bytes for part in written.parts}
     assert sizes["model"] == 2560 + 2 + 4000
     assert sizes["base"] > 0
@@ -187,9 +188,9 @@ def test_write_cuda_needs_its_mathematics_in_the_base_and_is_not_held_to_the_siz
     config = GpuWorker(fallback=("cuda",))
     with pytest.raises(PackError, match=r"no libcublas\.so\.13"):
         write(contents(tmp_path / "one", base), tmp_path / "out1", config)
-    rich = base_with(tmp_path, *(f"usr/lib/{name}" for name in gpu_worker.CUDA_NEEDS))
+    rich = base_with(tmp_path, *(f"usr/lib/{name}" for name in worker.CUDA_NEEDS))
     write(contents(tmp_path / "two", rich), tmp_path / "out2", config)
-    worse = base_with(tmp_path / "x", "usr/lib/libnvinfer_builder_resource.so.11", *(f"usr/lib/{n}" for n in gpu_worker.CUDA_NEEDS))
+    worse = base_with(tmp_path / "x", "usr/lib/libnvinfer_builder_resource.so.11", *(f"usr/lib/{n}" for n in worker.CUDA_NEEDS))
     with pytest.raises(LimitError, match="libnvinfer_builder_resource"):
         write(contents(tmp_path / "three", worse), tmp_path / "out3", config)
 
@@ -230,16 +231,16 @@ def test_config_that_makes_no_sense_is_refused(keys: dict[str, Any], said: str) 
     ],
 )
 def test_needs_are_those_of_what_may_compute(config: CpuWorker | GpuWorker, needs: tuple[str, ...]) -> None:
-    assert gpu_worker.needs(config) == needs
+    assert worker.needs(config) == needs
 
 
 def test_settings_name_backend_fallback_and_batches() -> None:
-    assert gpu_worker.settings(GpuWorker(fallback=("cpu",), max_batch=4)) == {
+    assert worker.settings(GpuWorker(fallback=("cpu",), max_batch=4)) == {
         "backend": {"kind": "tensorrt", "fallback": ["cpu"]},
         "worker": {"max_batch": 4, "max_wait_ms": 5.0, "port": 8080},
     }
-    assert gpu_worker.settings(CpuWorker())["backend"] == {"kind": "cpu", "fallback": []}
+    assert worker.settings(CpuWorker())["backend"] == {"kind": "cpu", "fallback": []}
 
 
 def test_refusals_each_have_a_reason() -> None:
-    assert all(row.why for row in gpu_worker.REFUSED)
+    assert all(row.why for row in worker.REFUSED)

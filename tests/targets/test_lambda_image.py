@@ -129,7 +129,7 @@ def test_write_too_large_is_refused_before_anything_is_written(base: Base, tmp_p
 def hand_made_layer(root: Path, *entries: tarfile.TarInfo, gzipped: bool = True) -> Layer:
     import gzip
 
-    from mlpack import digest
+    from mlpack.core import digest
 
     plain = io.BytesIO()
     with tarfile.open(fileobj=plain, mode="w") as archive:

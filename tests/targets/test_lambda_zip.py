@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mlpack import digest
+from mlpack.core import digest
 from mlpack.errors import LimitError, PackError
 from mlpack.targets import Contents, LambdaZip, lambda_zip
 

@@ -11,7 +11,7 @@ import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from mlpack.errors import PackError
-from mlpack.targets import tokenizer_files
+from mlpack.targets.format import tokenizer_files
 
 KNOWN = ["[PAD]", "a", "[UNK]", "[CLS]", "[SEP]", "cat", "##s", "ü", "don", "'", "t", "\u2009x"]
 

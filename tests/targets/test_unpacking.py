@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from tests.oci.layouts import LAYER, Maker
 
-from mlpack import digest
+from mlpack.core import digest
 from mlpack.errors import PackError
-from mlpack.targets.unpacking import describe, unpack
+from mlpack.targets.format.unpacking import describe, unpack
 from raw_tars import header, pax
 
 

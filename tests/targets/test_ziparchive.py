@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlpack import digest
+from mlpack.core import digest
 from mlpack.errors import PackError
-from mlpack.targets import ziparchive
-from mlpack.targets.ziparchive import Member
+from mlpack.targets.format import ziparchive
+from mlpack.targets.format.ziparchive import Member
 
 NAMES = st.text(st.characters(blacklist_categories=("Cs", "Cc"), blacklist_characters="/\\"), min_size=1, max_size=12).filter(
     lambda name: name.strip(". ") == name

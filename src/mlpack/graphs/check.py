@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     import onnx
 
-    from mlpack.records import Signature, TensorSpec
+    from mlpack.core.records import Signature, TensorSpec
 
 Feed = Mapping[str, "np.ndarray[Any, Any]"]
 Outputs = Sequence["np.ndarray[Any, Any]"]

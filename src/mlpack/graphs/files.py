@@ -14,11 +14,11 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlpack import bounded, tokenizer_limits
-from mlpack.digest import canonical_json
+from mlpack.core.digest import canonical_json
+from mlpack.core.files import bounded, tokenizer_limits
+from mlpack.core.records import Shape, Signature, TensorSpec
 from mlpack.errors import PassError
 from mlpack.graphs import weights, wire
-from mlpack.records import Shape, Signature, TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,8 @@ from __future__ import annotations
 from math import isclose, prod
 from typing import TYPE_CHECKING, Any
 
-from mlpack.graphs import check, files, versions, weights
+from mlpack.graphs import check, files, weights
+from mlpack.graphs.foreign import versions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

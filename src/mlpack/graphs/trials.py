@@ -13,10 +13,10 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from mlpack.data import reader
+from mlpack.core.records import Signature
 from mlpack.errors import PassError
+from mlpack.evaluation.data import reader
 from mlpack.graphs import check, files
-from mlpack.records import Signature
 
 if TYPE_CHECKING:
     from pathlib import Path

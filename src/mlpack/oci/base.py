@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlpack.digest import Digest, canonical_json
-from mlpack.digest import entries as walk
+from mlpack.core.digest import Digest, canonical_json
+from mlpack.core.digest import entries as walk
 from mlpack.errors import NamingError, PackError, ServiceError
-from mlpack.oci import blobs, compression, image, layout, media, reference, remote
+from mlpack.oci import blobs, compression, image, layout, media, reference
+from mlpack.oci.distribution import remote
 from mlpack.oci.image import Image, Layer
-from mlpack.oci.layer import ENVELOPE, layer_from_rootfs
+from mlpack.oci.layers.layer import ENVELOPE, layer_from_rootfs
 from mlpack.oci.selection import Named
 
 if TYPE_CHECKING:

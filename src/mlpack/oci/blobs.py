@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from mlpack.digest import Digest
+from mlpack.core.digest import Digest
 from mlpack.errors import PackError
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ import io
 import zlib
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
-from mlpack import bounded
-from mlpack.digest import Digest
+from mlpack.core.digest import Digest
+from mlpack.core.files import bounded
 from mlpack.errors import PackError
 from mlpack.oci import media
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from mlpack.digest import Digest, canonical_json, of_bytes
+from mlpack.core.digest import Digest, canonical_json, of_bytes
 from mlpack.errors import NamingError, PackError
 from mlpack.oci import blobs, compression, media
 

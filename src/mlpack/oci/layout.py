@@ -18,10 +18,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from mlpack import tars
-from mlpack.digest import Digest, canonical_json, of_bytes
+from mlpack.core.digest import Digest, canonical_json, of_bytes
+from mlpack.core.files import tars
 from mlpack.errors import NamingError, PackError
-from mlpack.oci import blobs, image, media, selection, tar
+from mlpack.oci import blobs, image, media, selection
+from mlpack.oci.layers import tar
 from mlpack.oci.selection import Named
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from mlpack import bounded
-from mlpack.digest import Digest
+from mlpack.core.digest import Digest
+from mlpack.core.files import bounded
 from mlpack.errors import PackError
 
 MAX_JSON_BYTES = 4 << 20

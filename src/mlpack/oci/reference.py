@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from mlpack.digest import Digest
+from mlpack.core.digest import Digest
 from mlpack.errors import NamingError, PackError
 from mlpack.oci import media
 

@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from mlpack import words
+from mlpack.core.text import words
 from mlpack.errors import NamingError, PackError
 from mlpack.oci import media, reference
 
 if TYPE_CHECKING:
-    from mlpack.digest import Digest
+    from mlpack.core.digest import Digest
     from mlpack.oci.media import Descriptor
 
 ANY = "any"

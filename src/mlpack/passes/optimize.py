@@ -15,8 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from mlpack import temporary
-from mlpack.digest import canonical_json
+from mlpack.core.digest import canonical_json
+from mlpack.core.files import temporary
 from mlpack.errors import PassError
 from mlpack.graphs import brief, check, files, trials
 

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from mlpack import temporary
+from mlpack.core.files import temporary
 from mlpack.errors import PassError
 from mlpack.graphs import check, files, kernels, quiet, trials, weights
 

@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from mlpack.digest import Digest
+from mlpack.core.digest import Digest
 from mlpack.errors import ServiceError
 from mlpack.registry.fields import FieldError, Fields, parse, shown
 

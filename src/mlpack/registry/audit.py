@@ -12,14 +12,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mlpack.digest import Digest
+from mlpack.core.digest import Digest
 from mlpack.errors import RecipeError
-from mlpack.registry import Key, Place, Put, Row, marks, rows
+from mlpack.registry import Key, Place, Put, Row
 from mlpack.registry.fields import FieldError, Fields, as_digest, as_time, shown
 from mlpack.registry.reading import Damaged, whole
+from mlpack.registry.rows import marks, rows
 
 if TYPE_CHECKING:
-    from mlpack.registry.releases import Registry
+    from mlpack.registry.releases.releases import Registry
 
 COLLECTED = "collected"
 """Releases that garbage collection removed: `releases` (NAME@VERSION: digest), `images` (the references they had)."""

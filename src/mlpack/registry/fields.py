@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from mlpack.digest import Digest
+from mlpack.core.digest import Digest
 
 T = TypeVar("T")
 

@@ -10,8 +10,8 @@ from mlpack.errors import RecipeError
 from mlpack.registry import DamagedError
 
 if TYPE_CHECKING:
-    from mlpack.registry.releases import Registry
-    from mlpack.releases import Release
+    from mlpack.registry.records import Release
+    from mlpack.registry.releases.releases import Registry
 
 Credentials = Callable[[str], tuple[str, str] | None]
 
@@ -19,12 +19,12 @@ Credentials = Callable[[str], tuple[str, str] | None]
 def open_registry(where: str) -> Registry:
     """The registry at `where`. RecipeError when it is no place for one."""
     if where.startswith("s3:"):
-        from mlpack.registry import aws
+        from mlpack.registry.aws import opening
 
-        return aws.open_registry(where)
+        return opening.open_registry(where)
     if "://" in where:
         raise RecipeError(f"{where}: registries are directories, or s3://bucket/prefix?table=NAME")
-    from mlpack.registry import directory
+    from mlpack.registry.local import directory
 
     return directory.open_registry(Path(where))
 
@@ -35,13 +35,13 @@ def with_images(opened: Registry, prefix: str | None, credentials: Credentials) 
     `credentials`: user and password for a host.
     """
     from mlpack.registry import settings
-    from mlpack.registry.releases import Registry
+    from mlpack.registry.releases.releases import Registry
 
     if prefix is None:
         prefix = settings.images_of(opened)
     if prefix is None:
         return opened
-    from mlpack.registry import images
+    from mlpack.registry.images import images
 
     return Registry(opened.place, images.open_images(prefix, credentials))
 
@@ -55,8 +55,8 @@ def with_recorded_images(opened: Registry, prefix: str | None, credentials: Cred
         found = opened
     if found.images is not None:
         return found
-    from mlpack.registry import images
-    from mlpack.registry.releases import Registry
+    from mlpack.registry.images import images
+    from mlpack.registry.releases.releases import Registry
 
     return Registry(opened.place, images.recorded_images(credentials))
 
@@ -76,12 +76,12 @@ def in_use_on_aws(where: str) -> dict[str, str]:
     """
     from types import SimpleNamespace
 
-    from mlpack.registry import aws, live
-    from mlpack.registry.clients import Account, Clients, Patience
+    from mlpack.registry.aws import live, opening
+    from mlpack.registry.aws.clients import Account, Clients, Patience
 
-    asked = aws.parse(where) if where.startswith("s3:") else Account(where=where)
+    asked = opening.parse(where) if where.startswith("s3:") else Account(where=where)
     clients = Clients(asked, Patience())  # RecipeError without boto3, which the next import needs
-    from mlpack.registry.refusals import Call, told
+    from mlpack.registry.aws.refusals import Call, told
 
     grants = tuple((action, "*") for action in live.ACTIONS)
     with told(Call(where=where, action="looking for what Lambda and ECS use", resource="*", grants=grants)):

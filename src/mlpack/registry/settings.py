@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from mlpack.registry import SCHEMA, Put, marks, rows
-from mlpack.registry.releases import Registry
+from mlpack.registry import SCHEMA, Put
+from mlpack.registry.releases.releases import Registry
+from mlpack.registry.rows import marks, rows
 
 Say = Callable[[str], None]
 
@@ -31,8 +32,8 @@ def create(root: Path, images: str | None = None, dry_run: bool = False, say: Sa
     `images`: where images go, `host/repository`; None: as before. `dry_run`: only look, and say what would be done. RecipeError
     when it is no place for a registry, or `images` is none for images.
     """
-    from mlpack.registry import directory
-    from mlpack.registry.images import open_images
+    from mlpack.registry.images.images import open_images
+    from mlpack.registry.local import directory
 
     registry = directory.open_registry(root)
     if images is not None:

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mlpack.targets import chains, gpu_worker, lambda_image, lambda_zip
+from mlpack.targets import chains, lambda_image, lambda_zip, worker
 from mlpack.targets.chains import Chain
-from mlpack.targets.contents import Contents, Written
-from mlpack.targets.gpu_worker import CpuWorker, GpuWorker
+from mlpack.targets.format.contents import Contents, Written
 from mlpack.targets.lambda_image import LambdaImage
 from mlpack.targets.lambda_zip import LambdaZip
 from mlpack.targets.limits import Limit
+from mlpack.targets.worker import CpuWorker, GpuWorker
 
 Write = Callable[[Contents, Any, Path], Written]
 
@@ -76,25 +76,25 @@ TARGETS: dict[str, TargetKind] = {
     ),
     "cpu-worker": TargetKind(
         config=CpuWorker,
-        write=gpu_worker.write,
-        limits=gpu_worker.LIMITS,
+        write=worker.write,
+        limits=worker.LIMITS,
         needs_base=True,
         float16_archs=("arm64",),
         description="Container image over a base",
-        needs=gpu_worker.needs,
-        settings=gpu_worker.settings,
+        needs=worker.needs,
+        settings=worker.settings,
         starts="worker",
     ),
     "gpu-worker": TargetKind(
         config=GpuWorker,
-        write=gpu_worker.write,
-        limits=gpu_worker.LIMITS,
+        write=worker.write,
+        limits=worker.LIMITS,
         needs_base=True,
         float16_archs=("x86_64",),
         description="Container image over a base, with TensorRT engines",
-        chain=gpu_worker.chain,
-        needs=gpu_worker.needs,
-        settings=gpu_worker.settings,
+        chain=worker.chain,
+        needs=worker.needs,
+        settings=worker.settings,
         device="gpu",
         starts="worker",
     ),

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from mlpack.digest import Digest
+from mlpack.core.digest import Digest
 from mlpack.errors import PackError, RecipeError
-from mlpack.targets import layering, limits
-from mlpack.targets.contents import Contents, Written, listed, sizes
-from mlpack.targets.layering import LAYOUT
+from mlpack.targets import limits
+from mlpack.targets.format import layering
+from mlpack.targets.format.contents import Contents, Written, listed, sizes
+from mlpack.targets.format.layering import LAYOUT
 
 if TYPE_CHECKING:  # the table of targets is read by `plan`, which needs none of this
     from mlpack.oci.image import Image
@@ -58,7 +59,8 @@ def write(contents: Contents, config: LambdaImage, out_dir: Path) -> Written:
 
 def check_lambda_image(made: Image, arch: str, own: tuple[Digest, ...] = ()) -> tuple[str, ...]:
     """Every reason why Lambda would refuse the image or fail to run it; empty when it conforms. `own`: see `layering.problems`."""
-    from mlpack.oci import media, paths
+    from mlpack.oci import media
+    from mlpack.oci.layers import paths
 
     problems = [
         f"layer {number} is of type {layer.media_type}: Lambda has refused anything but gzip"

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mlpack import digest
+from mlpack.core import digest
 from mlpack.errors import RecipeError
-from mlpack.targets import limits, ziparchive
-from mlpack.targets.contents import FUNCTION_ZIP, LAYER_ZIP, Contents, Packed, Written, listed, part_sizes, sizes
-from mlpack.targets.ziparchive import Member
+from mlpack.targets import limits
+from mlpack.targets.format import ziparchive
+from mlpack.targets.format.contents import FUNCTION_ZIP, LAYER_ZIP, Contents, Packed, Written, listed, part_sizes, sizes
+from mlpack.targets.format.ziparchive import Member
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

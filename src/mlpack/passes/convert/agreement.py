@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from mlpack.data import reader
+from mlpack.core.records import Signature
 from mlpack.errors import PassError
+from mlpack.evaluation.data import reader
 from mlpack.graphs import check
-from mlpack.records import Signature
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     import onnx
 
+    from mlpack.core.records import TensorSpec
     from mlpack.passes.convert.estimator import Estimator
-    from mlpack.records import TensorSpec
 
 _PIECE = 1000
 _SHOWN = 10

@@ -16,7 +16,7 @@ from mlpack.passes.export import extras
 if TYPE_CHECKING:
     import onnx
 
-    from mlpack.records import TensorSpec
+    from mlpack.core.records import TensorSpec
 
 Feed = Mapping[str, Any]
 

@@ -8,14 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mlpack.errors import PassError
-from mlpack.graphs import files, locales, sequences, zipmap
+from mlpack.graphs import files
+from mlpack.graphs.foreign import locales, sequences, zipmap
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import onnx
 
-    from mlpack.records import TensorSpec
+    from mlpack.core.records import TensorSpec
 
 
 def finished(model: onnx.ModelProto, inputs: tuple[TensorSpec, ...]) -> onnx.ModelProto:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from mlpack.errors import PassError
 from mlpack.graphs import files
-from mlpack.passes.convert import boosted, graph, lacking, scaling, texts, thresholds
+from mlpack.passes.convert import graph, lacking, scaling, texts, thresholds
+from mlpack.passes.convert.boosting import boosted
 from mlpack.passes.convert.estimator import Estimator, Feed, quoted
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     import onnx
 
-    from mlpack.records import TensorSpec
+    from mlpack.core.records import TensorSpec
 
 _METHODS = ("predict", "predict_proba", "decision_function", "transform", "score_samples", "predict_log_proba")
 _TYPES = {

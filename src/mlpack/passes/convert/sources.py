@@ -14,7 +14,7 @@ import importlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from mlpack import bounded
+from mlpack.core.files import bounded
 from mlpack.errors import PassError
 from mlpack.graphs import files
 from mlpack.passes.convert.estimator import Estimator, quoted
@@ -38,7 +38,7 @@ def opened(model_dir: Path) -> Iterator[Estimator]:
         with torch_model.importable(model_dir / CODE):
             yield scikit.described(_made(model_dir), inputs)
         return
-    from mlpack.passes.convert import boosters
+    from mlpack.passes.convert.boosting import boosters
 
     (path,) = model_dir.glob("model.*")
     yield boosters.described(path, inputs)

@@ -14,17 +14,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from mlpack import bounded, temporary
+from mlpack.core.files import bounded, temporary
+from mlpack.core.records import Signature
 from mlpack.errors import PassError
 from mlpack.graphs import check, files, quiet, trials
 from mlpack.passes.export import extras, huggingface, pooling, ports, torch_model
-from mlpack.records import Signature
 
 if TYPE_CHECKING:
     import onnx
     import torch
 
-    from mlpack.records import TensorSpec
+    from mlpack.core.records import TensorSpec
 
 TOLERANCE = 1e-4
 """Eager and engine sum in different orders: MiniLM differs by 3e-6, so a real mistake is far above this."""

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mlpack.core.records import Signature, TensorSpec
 from mlpack.errors import PassError
 from mlpack.graphs import files, quiet
 from mlpack.passes.export import huggingface, tasks
-from mlpack.records import Signature, TensorSpec
 
 
 def describe(model_dir: Path, task: str | None, out_dir: Path) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 
-from mlpack.distribution import install
+from mlpack.core.distribution import install
 
 EXTRAS = {
     **dict.fromkeys(("torch", "onnxscript", "safetensors", "torch_pruning"), "torch"),

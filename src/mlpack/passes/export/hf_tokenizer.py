@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mlpack import bounded, tokenizer_limits
+from mlpack.core.files import bounded, tokenizer_limits
 from mlpack.errors import PassError
 from mlpack.graphs import files
 from mlpack.passes.export import extras
@@ -18,7 +18,7 @@ from mlpack.passes.export.pooling import read_object
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mlpack.records import TensorSpec
+    from mlpack.core.records import TensorSpec
 
 TOKENS = ("input_ids", "attention_mask", "token_type_ids")
 """What a tokenizer gives, by the names of a model's inputs."""

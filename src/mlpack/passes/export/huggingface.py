@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlpack.digest import canonical_json
+from mlpack.core.digest import canonical_json
+from mlpack.core.records import TensorSpec
 from mlpack.errors import PassError
 from mlpack.graphs import files
 from mlpack.passes.export import extras, hf_tokenizer, huggingface_checks, ports, tasks, torch_model
 from mlpack.passes.export.pooling import EMBEDDING, Pooling, read_json, read_object, read_pooling
-from mlpack.records import TensorSpec
 
 if TYPE_CHECKING:
     import torch

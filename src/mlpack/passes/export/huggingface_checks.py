@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mlpack import bounded
+from mlpack.core.files import bounded
 from mlpack.errors import PassError
 
 if TYPE_CHECKING:

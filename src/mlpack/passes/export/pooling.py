@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from mlpack import bounded
+from mlpack.core.files import bounded
 from mlpack.errors import PassError
 
 if TYPE_CHECKING:

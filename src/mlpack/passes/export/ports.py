@@ -12,10 +12,10 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from mlpack.core.records import Shape, TensorSpec
 from mlpack.errors import PassError
 from mlpack.graphs import check
 from mlpack.passes.export import tasks
-from mlpack.records import Shape, TensorSpec
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mlpack.entrypoint import suggestion
+from mlpack.core.entrypoint import suggestion
 
 FEATURES = "feature-extraction"
 GENERATION = "text-generation"

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mlpack import bounded, zips
+from mlpack.core.files import bounded, zips
 from mlpack.errors import PassError
 from mlpack.graphs import files
 from mlpack.passes.export import extras
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from mlpack.records import TensorSpec
+    from mlpack.core.records import TensorSpec
 
 DESCRIPTION = "torch.json"
 CODE = "code"

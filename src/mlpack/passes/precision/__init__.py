@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from mlpack import temporary
-from mlpack.digest import canonical_json
+from mlpack.core.digest import canonical_json
+from mlpack.core.files import temporary
 from mlpack.errors import PassError
 from mlpack.graphs import check, files, trials, weights
 from mlpack.graphs.spill import Spill
 from mlpack.passes.optimize import ENGINE
 from mlpack.passes.precision import casts, checks, int8, trt_form
-from mlpack.passes.quantize import cuts
+from mlpack.passes.quantize.calibration import cuts
 
 if TYPE_CHECKING:
     import numpy as np

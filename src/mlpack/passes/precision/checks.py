@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mlpack import temporary
+from mlpack.core.files import temporary
 from mlpack.errors import PassError
 from mlpack.graphs import check, files
 

@@ -11,12 +11,14 @@ from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
-from mlpack.data import reader
 from mlpack.errors import PassError
+from mlpack.evaluation.data import reader
 from mlpack.graphs import check, files
 from mlpack.passes.precision import casts, checks
-from mlpack.passes.quantize import choose, cuts, qdq, ranges
-from mlpack.passes.quantize.ranges import Ranges
+from mlpack.passes.quantize.calibration import cuts, ranges
+from mlpack.passes.quantize.calibration.ranges import Ranges
+from mlpack.passes.quantize.choice import choose
+from mlpack.passes.quantize.methods import qdq
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from mlpack.data import reader
-from mlpack.digest import canonical_json
+from mlpack.core.digest import canonical_json
+from mlpack.core.records import Signature
 from mlpack.errors import PassError
+from mlpack.evaluation.data import reader
 from mlpack.graphs import check, files
 from mlpack.passes.export import huggingface, torch_model
 from mlpack.passes.prune import transformer
-from mlpack.records import Signature
 
 if TYPE_CHECKING:
     import torch

@@ -16,27 +16,17 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from mlpack import temporary
+from mlpack.core.files import temporary
 from mlpack.errors import PassError
-from mlpack.graphs import check, files, kernels, trials, versions
+from mlpack.graphs import check, files, kernels, trials
+from mlpack.graphs.foreign import versions
 from mlpack.graphs.spill import Spill
-from mlpack.passes.quantize import (
-    alike,
-    choose,
-    correct,
-    cuts,
-    dynamic,
-    held,
-    inner,
-    observed,
-    pairs,
-    ranges,
-    smooth,
-    stored,
-    widen,
-)
-from mlpack.passes.quantize.choose import DYNAMIC, STATIC, WEIGHTS, Chosen
-from mlpack.passes.quantize.held import Attempt
+from mlpack.passes.quantize import correct, smooth, widen
+from mlpack.passes.quantize.calibration import cuts, observed, ranges
+from mlpack.passes.quantize.choice import alike, choose, held, inner
+from mlpack.passes.quantize.choice.choose import DYNAMIC, STATIC, WEIGHTS, Chosen
+from mlpack.passes.quantize.choice.held import Attempt
+from mlpack.passes.quantize.methods import dynamic, pairs, stored
 from mlpack.passes.quantize.rungs import ONE_SCALE
 from mlpack.passes.quantize.writing import Writer
 

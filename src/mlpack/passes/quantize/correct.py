@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import mlpack.passes.quantize.scales as eight
-from mlpack.passes.quantize.observed import Beside, Calls
-from mlpack.passes.quantize.pairs import channels
+from mlpack.passes.quantize.calibration.observed import Beside, Calls
+from mlpack.passes.quantize.methods.pairs import channels
 from mlpack.passes.quantize.view import View
 from mlpack.passes.quantize.writing import Writer, attributes
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     import onnx
 
-    from mlpack.passes.quantize.pairs import Form
+    from mlpack.passes.quantize.methods.pairs import Form
 
     Array = np.ndarray[Any, Any]
 

@@ -20,10 +20,11 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlpack import temporary
-from mlpack.data import reader
-from mlpack.graphs import check, files, versions
-from mlpack.metrics import channels
+from mlpack.core.files import temporary
+from mlpack.evaluation.data import reader
+from mlpack.evaluation.metrics.fidelity import channels
+from mlpack.graphs import check, files
+from mlpack.graphs.foreign import versions
 
 if TYPE_CHECKING:
     import onnx

@@ -11,8 +11,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mlpack.passes.quantize import pairs
-from mlpack.passes.quantize.between import results
+from mlpack.passes.quantize.choice.between import results
+from mlpack.passes.quantize.methods import pairs
 from mlpack.passes.quantize.view import View
 
 if TYPE_CHECKING:

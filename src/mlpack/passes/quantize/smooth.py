@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import mlpack.passes.quantize.scales as eight
 from mlpack.graphs import weights
-from mlpack.passes.quantize.observed import Beside, Calls
+from mlpack.passes.quantize.calibration.observed import Beside, Calls
 from mlpack.passes.quantize.view import View
 from mlpack.passes.quantize.writing import Writer, attributes, put
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     import onnx
 
-    from mlpack.passes.quantize.pairs import Form
+    from mlpack.passes.quantize.methods.pairs import Form
 
     Array = np.ndarray[Any, Any]
 

@@ -21,7 +21,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from mlpack import digest, temporary
+from mlpack.core import digest
+from mlpack.core.files import temporary
 from mlpack.errors import PassError
 from mlpack.graphs import files, trials
 from mlpack.passes.tensorrt import build, child, golden, native, profiles, refusal
@@ -30,7 +31,7 @@ from mlpack.passes.tensorrt.profiles import MAX_BATCH, Bounds
 if TYPE_CHECKING:
     import onnx
 
-    from mlpack.records import Signature
+    from mlpack.core.records import Signature
 
 VERSIONS = {"rtx": ("1.7.1.116", "12"), "standard": ("11.4.0.106", "12"), "lean": ("11.4.0.106", "12")}
 """By flavour: TensorRT's version and CUDA's major one that a worker image carries, and that engines are therefore built with."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlpack import digest, interrupts
+from mlpack.core import digest, interrupts
 from mlpack.errors import PassError
 from mlpack.passes.tensorrt import child, native, refusal
 

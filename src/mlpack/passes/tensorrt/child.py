@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mlpack import temporary
+from mlpack.core.files import temporary
 from mlpack.errors import PassError
 
 LIMIT_S = 1800

@@ -14,15 +14,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlpack import digest
-from mlpack.data import reader
-from mlpack.data.calls import DATATYPES
+from mlpack.core import digest
 from mlpack.errors import PassError
+from mlpack.evaluation.data import reader
+from mlpack.evaluation.data.calls import DATATYPES
 from mlpack.graphs import check, files, trials
 from mlpack.passes.precision import checks
 
 if TYPE_CHECKING:
-    from mlpack.records import Signature
+    from mlpack.core.records import Signature
 
 INDEX, BYTES = "tensorrt-check.json", "tensorrt-check.bin"
 

@@ -13,7 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from mlpack import digest, temporary
+from mlpack.core import digest
+from mlpack.core.files import temporary
 from mlpack.errors import PassError
 from mlpack.passes.tensorrt import child
 

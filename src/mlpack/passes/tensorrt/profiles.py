@@ -17,13 +17,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mlpack.data import reader
 from mlpack.errors import PassError
+from mlpack.evaluation.data import reader
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mlpack.records import Signature, TensorSpec
+    from mlpack.core.records import Signature, TensorSpec
 
 Shape = tuple[int, ...]
 Seen = Sequence[Mapping[str, Shape]]

@@ -1,0 +1,55 @@
+"""The verbs that look at what builds left: two compared, one explained. Each imports what it needs when it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from mlpack.cli import stdout
+from mlpack.cli.releases import as_json, print_json
+
+
+@click.command()
+@click.argument("before", type=click.Path(exists=True, path_type=Path))
+@click.argument("after", type=click.Path(exists=True, path_type=Path))
+@as_json
+def diff(before: Path, after: Path, as_json: bool) -> None:
+    """Compare two builds (directories or build.json files): size, speed and accuracy, with noise bands, and what their graphs are
+    made of."""
+    from mlpack.report import diff as diff_
+
+    rows = diff_.compare(diff_.read(before), diff_.read(after))
+    if as_json:
+        return print_json(diff_.as_json(rows))
+    return stdout.rows(diff_.text(rows))
+
+
+@click.command()
+@click.argument("path", metavar="BUILD|PACKAGE|MODEL", type=click.Path(exists=True, path_type=Path))
+@click.option("--candidate", metavar="ID", help="Which of a build. [default: the chosen]")
+@click.option(
+    "--shape", "shapes", multiple=True, metavar="INPUT=1,3,224,224",
+    help="Of a package or model: an input's shape to count operations for. May be given again. [default: open axes are 1]",
+)  # fmt: skip
+@as_json
+def explain(path: Path, candidate: str | None, shapes: tuple[str, ...], as_json: bool) -> None:
+    """Say where the bytes and the operations of a build's candidate, a package or an ONNX model are, what its operators compute in,
+    and what was kept float and why."""
+    from mlpack.report import explain as explain_
+
+    found = explain_.of(path, candidate, dict(map(_shape, shapes)))
+    if as_json:
+        return print_json(found)
+    return stdout.rows(explain_.text(found))
+
+
+def _shape(said: str) -> tuple[str, tuple[int, ...]]:
+    name, _, axes = said.rpartition("=")
+    numbers = axes.split(",")
+    if not name or not all(number.isdecimal() and 0 < int(number) < 2**31 for number in numbers if number or len(numbers) > 1):
+        raise click.UsageError(f"--shape {said!r}: write INPUT=1,3,224,224, each axis at least 1")
+    return name, tuple(int(number) for number in numbers if number)
+
+
+VERBS = (diff, explain)

@@ -1,0 +1,334 @@
+"""The care of a registry on the command line: verify, gc, and the group `registry`. Parses, says, and chooses exit codes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mlpack.cli import stdout
+from mlpack.cli.releases import (
+    Amount,
+    Damaged,
+    NewPath,
+    as_json,
+    images_option,
+    open_console,
+    open_registry,
+    open_to_look,
+    open_whole,
+    print_json,
+    quiet_option,
+    registry_option,
+    who,
+)
+from mlpack.core.distribution import install
+from mlpack.core.text import sinks
+from mlpack.errors import ExitCode, RecipeError
+
+if TYPE_CHECKING:
+    from mlpack.registry.upkeep.collection import Plan
+
+
+@click.command()
+@click.option(
+    "--resume",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Remember there what was checked, until the end.",
+)
+@images_option
+@registry_option
+@as_json
+@quiet_option
+@click.pass_obj
+def verify(quiet: bool, resume: Path | None, images: str | None, registry: str, as_json: bool) -> int:
+    """Check every byte against its digest and every row against its bytes. Prints each finding; exit 4 when there is one, 6 when
+    all that is missing is a container registry's answer about images."""
+    from mlpack.core.text import words
+    from mlpack.registry.upkeep import care
+
+    with open_console(quiet) as console:
+        with console.progress(f"verify {registry}", 1000) as advance:
+            report = care.verify(open_to_look(registry, images), resume=resume, progress=_in_thousandths(advance))
+        parts = ((report.releases, "release"), (report.moves, "move"), (report.blobs, "blob"), (report.images, "image"))
+        unasked = f"; {words.count(len(report.images_unasked), 'image')} could not be asked for" if report.images_unasked else ""
+        console.note(f"{', '.join(words.count(number, what) for number, what in parts)}; {len(report.findings)} wrong{unasked}")
+        for question in report.unasked:
+            console.warn(question)
+    if as_json:
+        print_json(dataclasses.asdict(report))
+    for finding in () if as_json else (*report.findings, *report.images_unasked):
+        stdout.row(str(finding))
+    if report.findings:
+        return ExitCode.SERVICE
+    return ExitCode.UNASKED if report.images_unasked else ExitCode.OK
+
+
+def _in_thousandths(advance: Callable[[int], None]) -> Callable[[int, int], None]:
+    """A bar that is told how many of how many, as one that is told what was just done."""
+    shown = 0
+
+    def told(done: int, total: int) -> None:
+        nonlocal shown
+        now = 1000 * done // max(total, 1)
+        advance(max(0, now - shown))
+        shown = max(now, shown)
+
+    return told
+
+
+@click.command()
+@click.option("--yes", is_flag=True, help="Remove it; without this only say what would go.")
+@click.option("--keep", type=click.IntRange(min=1), default=10, show_default=True, metavar="N", help="So many newest of each name.")
+@click.option("--days", type=Amount(), default=30.0, show_default=True, help="Releases that are younger.")
+@click.option(
+    "--moves", type=click.IntRange(min=0), default=10, show_default=True, metavar="N", help="What so many last moves led to."
+)
+@click.option("--window", type=Amount(), default=90.0, show_default=True, metavar="DAYS", help="What was live in so many days.")
+@click.option("--tag", "tags", multiple=True, default=("keep",), show_default=True, metavar="KEY[=VALUE]", help="Releases with it.")
+@click.option("--grace", type=Amount(), default=1.0, show_default=True, metavar="DAYS", help="Bytes that are younger.")
+@click.option("--live-aws", is_flag=True, help="What Lambda functions and ECS services of this AWS account and region use.")
+@images_option
+@registry_option
+@as_json
+@quiet_option
+@click.pass_obj
+def gc(  # noqa: PLR0913 - click hands every option over by itself
+    quiet: bool,
+    yes: bool,
+    keep: int,
+    days: float,
+    moves: int,
+    window: float,
+    tags: tuple[str, ...],
+    grace: float,
+    live_aws: bool,
+    images: str | None,
+    registry: str,
+    as_json: bool,
+) -> None:
+    """Say which releases and bytes nothing keeps, and with --yes remove them. The options are what is kept, beside the newest of
+    each name and what aliases point to."""
+    from mlpack.registry import places
+    from mlpack.registry.upkeep import collection
+
+    opened = open_whole(registry, images)
+    policy = collection.Policy(newest=keep, days=days, tags=tags, moves=moves, window_days=window, grace_days=grace)
+    with open_console(quiet) as console:
+        used = None
+        if live_aws:
+            with console.step("ask AWS what is live"):
+                used = places.in_use_on_aws(registry)
+        if not yes:
+            found = collection.plan(opened, policy, used)
+        else:
+            with console.progress(f"collect {registry}", 1000) as advance:
+                found = collection.collect(opened, policy, used, who=who() or "somebody", progress=_in_thousandths(advance))
+        console.note(_summary(found, done=yes))
+        if found.refused:
+            console.warn(_refused(found))
+    if as_json:
+        return print_json(collection.as_json(found) | {"removed": yes})
+    for each in found.releases:
+        stdout.row(each.reference)
+    return None
+
+
+def _summary(found: Plan, *, done: bool) -> str:
+    from mlpack.core.text import words
+
+    images = len(found.images) - len(found.refused)
+    parts = ((len(found.releases), "release"), (len(found.blobs), "blob"), (images, "image"))
+    what = ", ".join(words.count(number, name) for number, name in parts)
+    said = "removed" if done else "would go; --yes removes them"
+    return f"{what} ({words.size(found.size_bytes)}) {said}; {words.count(len(found.kept), 'release')} kept"
+
+
+def _refused(found: Plan) -> str:
+    """One line, however many there are: the others are refused for the same reason, and are in --json."""
+    from mlpack.core.text import words
+
+    said = f"{words.count(len(found.refused), 'image')} that nobody needs left in the container registry"
+    return f"{said}: {found.refused[0].why}. The next gc asks again; --json names each"
+
+
+@click.group("registry")
+def registry_() -> None:
+    """Setting up a registry and looking after it: create, policy, audit, migrate, export, import."""
+
+
+@registry_.command()
+@click.argument("url", metavar="s3://BUCKET/PREFIX?table=NAME|DIR")
+@click.option("--region", metavar="REGION", help="Where to make it. [default: as boto3 finds it]")
+@click.option("--images", metavar="HOST/REPO", help="Where images go, as in 123456789012.dkr.ecr.eu-west-1.amazonaws.com/team.")
+@click.option("--kms-key", metavar="ARN", help="Encrypt bytes and rows with this key. [default: AWS's own]")
+@click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="On bucket and table. May be given again.")
+@click.option(
+    "--cache-days", type=click.IntRange(min=1), metavar="N", help="What a shared cache there keeps. [default: as it is, else 30]"
+)
+@click.option("--dry-run", is_flag=True, help="Only look, and say what would be done.")
+@click.option(
+    "--print", "printed", type=click.Choice(["cloudformation", "terraform", "iam"]), help="Print that instead, and ask AWS nothing."
+)
+@as_json
+@quiet_option
+@click.pass_obj
+def create(  # noqa: PLR0913 - click hands every option over by itself
+    quiet: bool,
+    url: str,
+    region: str | None,
+    images: str | None,
+    kms_key: str | None,
+    tags: tuple[str, ...],
+    cache_days: int | None,
+    dry_run: bool,
+    printed: str | None,
+    as_json: bool,
+) -> None:
+    """Make what a registry lacks: on AWS bucket, table, settings; in a directory its settings. Prints each change; what is complete
+    stays as it is."""
+    from mlpack.registry import settings
+    from mlpack.registry.infrastructure import blueprint, templates
+
+    def say(line: str) -> None:
+        if not as_json:
+            stdout.row(line)
+
+    with open_console(quiet) as console:
+        if not url.startswith("s3:") and "://" not in url and printed is None:
+            if region or kms_key or tags or cache_days:
+                raise RecipeError(f"{url} is a directory: --region, --kms-key, --tag and --cache-days are for registries on AWS")
+            done = settings.create(Path(url), images, dry_run, say)
+        else:
+            wanted = blueprint.Wanted(kms_key=kms_key, images=images, tags=_pairs(tags), cache_days=cache_days)
+            if printed is not None:
+                write = {"cloudformation": templates.cloudformation, "terraform": templates.terraform, "iam": templates.policies}
+                return stdout.document(write[printed](url, wanted))
+            done = _setup(url)(url, region, dry_run, say, wanted)
+        if not done:
+            console.note(f"{url} lacks nothing")
+    return print_json({"url": url, "changes": done, "made": not dry_run}) if as_json else None
+
+
+def _setup(url: str) -> Callable[..., list[str]]:
+    try:
+        from mlpack.registry.infrastructure import setup
+    except ImportError as error:
+        raise RecipeError(f"{url}: registries on AWS need boto3: {install('aws')}") from error
+    return setup.create
+
+
+def _pairs(tags: tuple[str, ...]) -> dict[str, str]:
+    pairs = [tag.partition("=") for tag in tags]
+    if bad := [tag for tag, (key, is_pair, _) in zip(tags, pairs, strict=True) if not (key and is_pair)]:
+        raise RecipeError(f"--tag {bad[0]}: write KEY=VALUE")
+    return {key: value for key, _, value in pairs}
+
+
+@registry_.command("audit")
+@click.option("--since", metavar="TIME", help="Only since then: 2026-11-24 or 2026-11-24T09:30+01:00, UTC unless it says.")
+@registry_option
+@as_json
+def audit_(since: str | None, registry: str, as_json: bool) -> int:
+    """List everything that was done, oldest first: publications, moves, policies, collections, imports. A damaged row is named on
+    stderr and passed over; exit 4 in the end."""
+    import json
+
+    from mlpack.registry import audit
+    from mlpack.registry.aliases import aliases
+    from mlpack.registry.rows import rows
+
+    damaged = Damaged()
+    entries = audit.log(open_registry(registry), rows.timestamp(aliases.parse_time(since)) if since else "", damaged)
+    if as_json:
+        print_json([dataclasses.asdict(entry) for entry in entries])
+        return damaged.code
+    for entry in entries:
+        who_, details = entry.who or "unknown", json.dumps(dict(entry.details), sort_keys=True)
+        stdout.rows(f"{sinks.line(entry.when)}  {sinks.line(entry.what)}  by {sinks.line(who_)}  {sinks.line(details)}")
+    return damaged.code
+
+
+@registry_.command()
+@registry_option
+def migrate(registry: str) -> None:
+    """Bring a registry to the format of this mlpack. Prints its schema; what is up to date stays as it is."""
+    from mlpack.registry import SCHEMA
+    from mlpack.registry.upkeep import migration
+
+    migration.migrate(open_registry(registry))
+    stdout.row(SCHEMA)
+
+
+@registry_.command("export")
+@click.argument("out", type=NewPath(path_type=Path))
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@images_option
+@registry_option
+@quiet_option
+@click.pass_obj
+def export_(quiet: bool, out: Path, names: tuple[str, ...], images: str | None, registry: str) -> None:
+    """Write models, or all of them, with their histories and policies to OUT: a new directory, or a file that ends with .tar."""
+    from mlpack.core.text import words
+    from mlpack.registry.moving import transfer
+
+    opened = open_to_look(registry, images)
+    with open_console(quiet) as console:
+        with console.step(f"export {registry}"):
+            count = transfer.export(opened, out, names)
+        console.note(f"{words.count(count, 'release')} exported")
+    stdout.path(out)
+
+
+@registry_.command("import")
+@click.argument("source", type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--with",
+    "asked",
+    type=click.Choice(["policies", "audit"]),
+    multiple=True,
+    help="Bring the export's policies, or its records of collections, too. May be given again.",
+)
+@images_option
+@registry_option
+@as_json
+@quiet_option
+@click.pass_obj
+def import_(quiet: bool, source: Path, asked: tuple[str, ...], images: str | None, registry: str, as_json: bool) -> None:
+    """Bring an export into this registry: releases and the histories of aliases, as they were; what decides about promotions here,
+    and what others are said to have done, only --with it. Prints the releases that came."""
+    from mlpack.core.text import words
+    from mlpack.registry.aliases import alias_names
+    from mlpack.registry.moving import transfer
+
+    opened = open_whole(registry, images)
+    with open_console(quiet) as console:
+        with console.step(f"import {source}"):
+            made = transfer.import_(opened, source, who(), asked=asked)
+        for subject in made.policies_kept:
+            console.warn(f"the policy of {subject} differs from the export's and stays as it is here")
+        for subject in made.aliases_left:
+            why = alias_names.why_reserved(subject.partition(":")[2])
+            console.warn(f"{subject} did not come, neither its history nor its policy: {why}. Promote to another name here")
+        for subject in made.policies:
+            console.note(f"the policy of {subject} came, and decides about its promotions from now on")
+        if made.audit:
+            console.note(f"{words.count(made.audit, 'record')} of collections came, as the export has them")
+        if made.policies_left:
+            what = words.count(len(made.policies_left), "policy", "policies")
+            console.note(f"{what} of the export did not come ({', '.join(made.policies_left[:10])}); --with policies brings them")
+        if made.audit_left:
+            console.note(f"{words.count(made.audit_left, 'record')} of collections did not come; --with audit brings them")
+        console.note(f"{words.count(made.moves, 'move')} of aliases came; {words.count(made.known, 'release')} were there")
+    if as_json:
+        return print_json(dataclasses.asdict(made))
+    for reference in made.releases:
+        stdout.row(reference)
+    return None
+
+
+VERBS: tuple[click.Command, ...] = (verify, gc)

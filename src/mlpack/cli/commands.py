@@ -1,0 +1,375 @@
+"""Words in, exit codes out.
+
+Results on stdout (one reference a line, or `--json`), everything else on stderr. The one place that reads the environment (beside
+`console`) and the one handler of errors. Commands parse, call one verb and print; they import it when they run, because
+`mlpack --help` loads nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mlpack import __distribution__, __version__
+from mlpack.cli import aliases, builds, care, releases, stdout
+from mlpack.cli import store as cli_store
+from mlpack.core import interrupts
+from mlpack.core.files import bounded
+from mlpack.core.text import sinks, words
+from mlpack.errors import MEANINGS, ExitCode, MlpackError, refusal
+
+if TYPE_CHECKING:
+    from mlpack.cli.console import Console
+    from mlpack.oci.distribution.keychain import Keychain
+    from mlpack.store.local import Store
+    from mlpack.store.shared_cache import SharedCache
+
+_CODES = "\n".join(f"  {code.value:>3}  {meaning}" for code, meaning in MEANINGS.items())
+as_json, quiet_option = releases.as_json, releases.quiet_option
+arch_option = click.option(
+    "--arch", type=click.Choice(["x86_64", "arm64"]), help="Which of several. [default: the only one, else x86_64]"
+)
+one_arch_option = click.option(
+    "--arch", type=click.Choice(["x86_64", "arm64"]), help="Which of several. [default: there must be only one]"
+)
+
+
+class _Verbs(click.Group):
+    """The verbs of the command line."""
+
+    def invoke(self, context: click.Context) -> Any:
+        """As click does it, but its own answer to a broken pipe: exit code 1, and not a word.
+
+        It is stdout's only when click prints help, since `stdout` bears that; else something that mlpack spoke with has gone away.
+        """
+        try:
+            return super().invoke(context)
+        except BrokenPipeError as error:
+            if {"-h", "--help"} & set(sys.argv):
+                return ExitCode.OK
+            raise MlpackError("a program that mlpack spoke with went away in the middle (broken pipe): try again") from error
+
+
+@click.group(
+    cls=_Verbs,
+    epilog=f"\b\nExit codes:\n{_CODES}",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+@click.version_option(__version__, prog_name="mlpack")
+@click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong.")
+@click.pass_context
+def cli(context: click.Context, quiet: bool) -> None:
+    """Take a model from weights to the smallest, fastest package that fits the team's budgets, and prove it."""
+    from mlpack.cli.console import borrow
+
+    borrow()
+    context.obj = quiet
+    bounded.configure(os.environ)
+    releases.look_outside(context, releases.Outside(environ=os.environ, keychain=_keychain))
+
+
+@cli.command()
+@click.argument("model", type=click.Path(exists=True, path_type=Path))
+def init(model: Path) -> None:
+    """Write a recipe to stdout by looking at MODEL (a Hugging Face directory, an .onnx or .safetensors file, a model of
+    XGBoost or LightGBM)."""
+    from mlpack.recipe import first as init_
+
+    stdout.document(init_.suggest(model))
+
+
+@cli.command()
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.option("--only", metavar="GLOB", help="Only candidates whose id matches, as in 'int8@*'.")
+@click.option("--explain", is_flag=True, help="For each step that must run, the fields of its action that changed.")
+@as_json
+def plan(recipe: Path, only: str | None, explain: bool, as_json: bool) -> None:
+    """Print the candidates of RECIPE, what is cached, and why what is not must run. Loads no framework."""
+    from mlpack.pipeline import verbs
+
+    rows = verbs.foresee(recipe, _store(), (Path.cwd(),), only)
+    if as_json:
+        return releases.print_json({"candidates": [row.as_json() for row in rows]})
+    for row in rows:
+        stdout.row(f"{row.id}  {row.summary}")
+        for step in row.steps if explain else ():
+            stdout.rows(f"    {sinks.line(step.name)}: {'cached' if step.cached else 'must run'}")
+            for why in step.why:
+                stdout.rows(f"        {sinks.line(why)}")
+        for said in filter(None, (row.why, row.search)):
+            stdout.rows(f"    {sinks.line(said)}")
+    for said in dict.fromkeys(row.calibration for row in rows if row.calibration is not None):
+        stdout.row(said)
+    return None
+
+
+@cli.command()
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.option("--out", type=releases.NewPath(path_type=Path), help="Where the result goes. [default: out/<name>]")
+@click.option("--only", metavar="GLOB", help="Only candidates whose id matches, as in 'int8@*'.")
+@click.option(
+    "--base", metavar="REF", help="Replace the image targets' base: registry reference, OCI layout, archive or directory."
+)
+@click.option(
+    "--keep", type=click.Choice(["chosen", "all"]), default="chosen", show_default=True, help="Whose packages to leave in --out."
+)
+@click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="A label of the images. May be given again.")
+@click.option("--created", metavar="TIME", help="When the images were created: ISO 8601, or seconds since 1970. [default: 1970]")
+@click.option("--publish", "registry", metavar="REGISTRY", help="Publish the result to this registry when it fits the budgets.")
+@click.option("--effort", type=click.Choice(["full", "quick"]), default="full", help="quick: few timings, no p99. [default: full]")
+@click.option("--verify", is_flag=True, help="Run every step again and compare with what was made before.")
+@as_json
+@quiet_option
+@click.pass_obj
+def build(  # noqa: PLR0913 - click hands every option over by itself
+    quiet: bool,
+    recipe: Path,
+    out: Path | None,
+    only: str | None,
+    base: str | None,
+    keep: str,
+    labels: tuple[str, ...],
+    created: str | None,
+    registry: str | None,
+    effort: str,
+    verify: bool,
+    as_json: bool,
+) -> int:
+    """Make, measure, judge, pack and boot every candidate of RECIPE; leave the best that fits its budgets in --out."""
+    from mlpack.cli import images, programs
+    from mlpack.pipeline import verbs
+
+    facts, most_bytes = images.facts(labels, created), cli_store.most(os.environ)
+    if registry is not None:
+        releases.open_registry(registry)  # a name that is none is said before the work
+    with releases.open_console(quiet) as console:
+        said = {"out": out, "only": only, "base": base, "keep_all": keep == "all", "effort": verbs.EFFORTS[effort]}
+        options = verbs.Options(tools=programs.finder(os.environ), credentials=_keychain(), facts=facts, **said)  # type: ignore[arg-type]
+        shared = _shared_cache(console)
+        store = _store(verify=verify, tier=shared)
+        with cli_store.kept_small(store, most_bytes, console):
+            record, folder = verbs.build(recipe, store, (Path.cwd(),), options, console)
+        if shared is not None:
+            shared.tell()
+        if as_json:
+            releases.print_json(record)
+        if record["chosen"] is None:
+            return ExitCode.OVER_BUDGET
+        if registry is not None:
+            made = releases.published(folder, releases.open_whole(registry), console, sources=recipe.absolute().parent)
+            release = f"{made.name}@{made.version}"
+            # With --json, stdout is one JSON document.
+            console.note(f"published {release}") if as_json else stdout.row(release)
+        elif not as_json:
+            stdout.path(folder / record["artifact"]["path"])
+    return ExitCode.OK
+
+
+@cli.command()
+@click.argument("package", type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--event", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The request. [default: the package's own sample]"
+)
+@click.option(
+    "--memory", "memory_mb", type=click.IntRange(128, 10240), help="Memory of the function, MB. [default: the package's own]"
+)
+@click.option(
+    "--timeout", "timeout_s", type=click.IntRange(1, 900), default=60, show_default=True, help="Seconds to wait for an answer."
+)
+@as_json
+@quiet_option
+@click.pass_obj
+def run(quiet: bool, package: Path, event: Path | None, memory_mb: int | None, timeout_s: int, as_json: bool) -> None:
+    """Boot PACKAGE here and call it, as its target would. PACKAGE is what a build left: its directory, or one artifact's."""
+    from mlpack.cli import programs
+    from mlpack.pipeline import verbs
+
+    with releases.open_console(quiet) as console:
+        booted = verbs.run_package(package, event, programs.finder(os.environ), memory_mb=memory_mb, timeout_s=timeout_s)
+        console.note(f"booted {booted.how}; initialised in {booted.init_ms:.0f} ms")
+        releases.print_json(booted.answer if as_json else verbs.shown(booted.answer))
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--out", type=releases.NewPath(path_type=Path), help="Keep what the step makes here. [default: it is removed]")
+def step(folder: Path, out: Path | None) -> None:
+    """Run the one step that a build left in FOLDER (repro/...) because it failed, and fail as it did."""
+    from mlpack.pipeline import reproduce
+
+    stdout.rows(reproduce.told(folder, _store(), out))
+
+
+for _verb in (*builds.VERBS, *releases.VERBS, *aliases.VERBS, *care.VERBS, care.registry_, *cli_store.VERBS):
+    cli.add_command(_verb)
+care.registry_.add_command(aliases.policy)
+
+
+@cli.group()
+def image() -> None:
+    """OCI images: push, pull, inspect and validate, without a daemon."""
+
+
+@image.command("push")
+@click.argument("layout", metavar="LAYOUT[:TAG|@DIGEST]")
+@click.argument("reference")
+@one_arch_option
+@quiet_option
+@click.pass_obj
+def image_push(quiet: bool, layout: str, reference: str, arch: str | None) -> None:
+    """Push one image of the OCI layout or archive LAYOUT to REFERENCE (host/name:tag), without attestations. Prints
+    host/name@digest."""
+    from mlpack.cli import images
+
+    with releases.open_console(quiet) as console:
+        stdout.value(images.push(layout, reference, arch, _keychain(), console))
+
+
+@image.command("pull")
+@click.argument("reference")
+@click.argument("layout", type=click.Path(path_type=Path))
+@arch_option
+@quiet_option
+@click.pass_obj
+def image_pull(quiet: bool, reference: str, layout: Path, arch: str | None) -> None:
+    """Pull REFERENCE into the OCI layout directory LAYOUT, every byte verified. Prints the digest."""
+    from mlpack.cli import images
+
+    with releases.open_console(quiet) as console:
+        stdout.value(images.pull(reference, layout, arch, _keychain(), console))
+
+
+@image.command("inspect")
+@click.argument("reference")
+@arch_option
+def image_inspect(reference: str, arch: str | None) -> None:
+    """Describe an image: LAYOUT[:TAG|@DIGEST], an archive, or a registry reference. JSON on stdout."""
+    from mlpack.cli import images
+
+    releases.print_json(images.inspect(reference, arch, _keychain(), cli_store.where(os.environ)))
+
+
+@image.command("validate")
+@click.argument("layout", metavar="LAYOUT[:TAG|@DIGEST]")
+@one_arch_option
+@click.option("--lambda", "for_lambda", is_flag=True, help="Also check what AWS Lambda demands of an image.")
+def image_validate(layout: str, arch: str | None, for_lambda: bool) -> int:
+    """Derive every digest and size of LAYOUT anew and print each one that is wrong. Exit 3 when there is one."""
+    from mlpack.cli import images
+
+    problems = images.validate(layout, arch, for_lambda=for_lambda)
+    for problem in problems:
+        stdout.row(problem)
+    return ExitCode.STEP_FAILED if problems else ExitCode.OK
+
+
+def main() -> None:
+    """The console script: run the command line and exit with its code."""
+    interrupts.listen()
+    whole = sys.stdout
+    try:
+        code = cli.main(standalone_mode=False)
+    except SystemExit as left:
+        # click puts something else in the place of stdout when whoever reads its help has left: that is no failure.
+        code = left.code if sys.stdout is whole else ExitCode.OK
+    except click.exceptions.Exit as left:
+        code = left.exit_code
+    except click.ClickException as error:
+        code = _misused(error)
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        code = _interrupted()
+    except MlpackError as error:
+        code = _interrupted() if interrupts.seen() else _complain(error)
+    except (OSError, MemoryError) as error:
+        code = _refused(error)
+    except Exception as error:  # noqa: BLE001 - the one handler: whatever is not an MlpackError is a bug
+        code = _interrupted() if interrupts.seen() else _bug(error)
+    stdout.end(whole)
+    sys.exit(int(code or 0))
+
+
+def _misused(error: click.ClickException) -> int:
+    """What click says of a command line, which it quotes as it is."""
+    import io
+
+    from mlpack.cli.console import say
+
+    said = io.StringIO()
+    error.show(said)
+    usage, mark, message = said.getvalue().partition("\nError: ")  # usage is ours, the message quotes
+    say(f"{usage}{mark}{sinks.line(message)}" if mark else sinks.line(usage))
+    return ExitCode.RECIPE
+
+
+def _interrupted() -> int:
+    from mlpack.cli.console import tell
+
+    tell("interrupted; nothing half-made was kept")
+    return ExitCode.INTERRUPTED
+
+
+def _refused(error: OSError | MemoryError) -> int:
+    from mlpack.cli.console import tell
+
+    if (said := refusal(error)) is None:
+        return _bug(error)
+    tell(said)
+    return ExitCode.STEP_FAILED
+
+
+def _complain(error: MlpackError) -> int:
+    from mlpack.cli.console import complain
+
+    complain(error)
+    return error.exit_code
+
+
+def _bug(error: Exception) -> int:
+    """Write a log that can be pasted into an issue, and print its path."""
+    import platform
+    import tempfile
+    import traceback
+
+    from mlpack.cli.console import say
+    from mlpack.pipeline.transform import version_of
+
+    others = (f"{name} {version_of(name)}" for name in ("torch", "onnx", "onnxruntime", "numpy", "click"))
+    versions = "\n".join((f"{__distribution__} {__version__}", *others))
+    here = f"python {platform.python_version()} on {platform.platform()}"
+    body = "\n\n".join((here, versions, " ".join(sys.argv), traceback.format_exc()))
+    with tempfile.NamedTemporaryFile("w", prefix="mlpack-bug-", suffix=".log", delete=False, encoding="utf-8") as log:
+        log.write(words.clean(body))
+    for note in getattr(error, "__notes__", ()):
+        say(sinks.lines(note))
+    say(f"{sinks.told(f'a bug: {type(error).__name__}: {error}')}\nThe log for an issue: {log.name}")
+    return ExitCode.BUG
+
+
+def _store(*, verify: bool = False, tier: SharedCache | None = None) -> Store:
+    from mlpack.store.local import Store
+
+    return Store(cli_store.where(os.environ), verify=verify, tier=tier)
+
+
+def _shared_cache(console: Console) -> SharedCache | None:
+    """The store's second tier, when MLPACK_CACHE names one."""
+    if not os.environ.get("MLPACK_CACHE"):
+        return None
+    from mlpack.store import shared_cache
+
+    return shared_cache.configured(os.environ, console)
+
+
+def _keychain() -> Keychain:
+    """Credentials for registries, as Docker, podman and skopeo leave them. Opens no file before a registry asks."""
+    from mlpack.oci.distribution import keychain
+
+    try:
+        home = Path.home()
+    except RuntimeError:  # no HOME, and a user that is in no list, as containers have them
+        home = Path(os.sep)
+    return keychain.of_environment(os.environ, home)

@@ -1,0 +1,1 @@
+"""Files and archives that somebody else may have made, read within bounds; and temporary directories."""

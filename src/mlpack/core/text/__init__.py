@@ -1,0 +1,1 @@
+"""Words and numbers between people and programs: written, read, and made fit for where they go."""

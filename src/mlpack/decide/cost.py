@@ -1,0 +1,119 @@
+"""What a candidate costs to run: the price of a million requests at a target. Pure.
+
+Promises: list prices in us-east-1, first tier, with source and date; no free tier, no discounts, no data transfer. A
+cold start is billed too, but how often one happens is not known here: the price is that of warm requests. Lambda bills what is
+used; a worker is paid by the hour whether requests come or not, so its price rests on `UTILISATION`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from mlpack.core.records import Target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prices:
+    """US dollars. `gb_second` is for 1,024 MB held for a second; durations are billed by the millisecond, rounded
+    up.
+    """
+
+    gb_second_usd: float
+    million_requests_usd: float
+    source: str
+    verified_on: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskPrices:
+    """US dollars an hour for a task of containers: for each vCPU and each GB of memory that it asks for."""
+
+    vcpu_hour_usd: float
+    gb_hour_usd: float
+    source: str
+    verified_on: str
+
+
+_SOURCE = "https://aws.amazon.com/lambda/pricing/ (us-east-1, first tier)"
+_FARGATE_SOURCE = "https://aws.amazon.com/fargate/pricing/ (us-east-1, Linux)"
+
+LAMBDA: dict[str, Prices] = {
+    "x86_64": Prices(gb_second_usd=0.0000166667, million_requests_usd=0.20, source=_SOURCE, verified_on="2026-05"),
+    "arm64": Prices(gb_second_usd=0.0000133334, million_requests_usd=0.20, source=_SOURCE, verified_on="2026-05"),
+}
+
+FARGATE: dict[str, TaskPrices] = {
+    "x86_64": TaskPrices(vcpu_hour_usd=0.04048, gb_hour_usd=0.004445, source=_FARGATE_SOURCE, verified_on="2026-11"),
+    "arm64": TaskPrices(vcpu_hour_usd=0.03238, gb_hour_usd=0.00356, source=_FARGATE_SOURCE, verified_on="2026-11"),
+}
+
+FARGATE_SIZES: tuple[tuple[float, int, int], ...] = ((1, 2, 8), (2, 4, 16), (4, 8, 30), (8, 16, 60), (16, 32, 120))
+"""vCPUs of a task, and the least and most GB that it can have with them; smaller tasks than one vCPU are not counted with, an
+engine's thread wants one. From https://docs.aws.amazon.com/AmazonECS/latest/developerguide/fargate-tasks-services.html."""
+
+UTILISATION = 0.5
+"""Share of an hour in which a worker has requests: an assumption, the same for every worker. Queues that are always full cost half
+of what is shown, ones that are mostly empty many times that."""
+
+MB_PER_VCPU = 1769
+"""Memory that one vCPU comes with, as the runtime counts threads (Lambda's own rule, kept for workers)."""
+
+
+def per_million_usd(memory_mb: int, arch: str, latency_p50_ms: float) -> float:
+    """Dollars for a million warm requests of this median duration. Raises ValueError for an unknown arch or a negative
+    number.
+    """
+    if arch not in LAMBDA or memory_mb <= 0 or not 0 <= latency_p50_ms < math.inf:
+        raise ValueError(f"no price for {memory_mb} MB, {arch}, {latency_p50_ms} ms")
+    prices = LAMBDA[arch]
+    billed_ms = max(1, math.ceil(round(latency_p50_ms, 6)))
+    gb_seconds = memory_mb / 1024 * billed_ms / 1000 * 1_000_000
+    return gb_seconds * prices.gb_second_usd + prices.million_requests_usd
+
+
+def per_million_at(usd_per_hour: float, throughput_per_s: float) -> float:
+    """Dollars for a million requests on something paid by the hour, in use `UTILISATION` of it. Infinite where nothing is served.
+
+    Raises ValueError for a negative number.
+    """
+    if not 0 <= usd_per_hour < math.inf or not throughput_per_s >= 0:
+        raise ValueError(f"no price for {usd_per_hour} dollars an hour at {throughput_per_s} a second")
+    served = throughput_per_s * 3600 * UTILISATION
+    return math.inf if served == 0 else usd_per_hour * 1_000_000 / served
+
+
+def task_usd_per_hour(memory_mb: int, arch: str) -> float:
+    """Dollars an hour for the smallest Fargate task that has this memory and the vCPUs that come with it. Raises ValueError for an
+    unknown arch, or more than any task has."""
+    if arch not in FARGATE or memory_mb <= 0:
+        raise ValueError(f"no price for {memory_mb} MB, {arch}")
+    threads, wanted = max(1, round(memory_mb / MB_PER_VCPU)), math.ceil(memory_mb / 1024)
+    for vcpus, least, most in FARGATE_SIZES:
+        if vcpus >= threads and most >= wanted:
+            prices = FARGATE[arch]
+            return vcpus * prices.vcpu_hour_usd + max(least, wanted) * prices.gb_hour_usd
+    raise ValueError(f"no Fargate task has {memory_mb} MB with {threads} vCPUs")
+
+
+def _lambda(target: Target, memory_mb: int, latency_p50_ms: float, _throughput_per_s: float | None) -> float:
+    return per_million_usd(memory_mb, target.arch, latency_p50_ms)
+
+
+def _task(target: Target, memory_mb: int, _latency_p50_ms: float, throughput_per_s: float | None) -> float | None:
+    return per_million_at(task_usd_per_hour(memory_mb, target.arch), throughput_per_s) if throughput_per_s else None
+
+
+_Pricing = Callable[[Target, int, float, float | None], float | None]
+
+PRICED: Mapping[str, _Pricing] = MappingProxyType({"lambda-zip": _lambda, "lambda-image": _lambda, "cpu-worker": _task})
+"""How a target's measurements become a price, by its name in the table of targets. A GPU's price comes with its estimate."""
+
+
+def of_target(target: Target, latency_p50_ms: float, throughput_per_s: float | None = None) -> float | None:
+    """The price of a million requests at a target, from what was measured there: the median latency of a call, and samples a
+    second. None for a target without a price."""
+    memory_mb, pricing = getattr(target.config, "memory_mb", None), PRICED.get(target.kind)
+    return None if pricing is None or memory_mb is None else pricing(target, memory_mb, latency_p50_ms, throughput_per_s)

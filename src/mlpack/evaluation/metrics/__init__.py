@@ -1,0 +1,271 @@
+"""How good a model's outputs are: the table of metrics, and one way into each. numpy is loaded when something is scored.
+
+Promises: `METRICS` lists every metric with its direction, what it needs and which keys of a recipe it takes. A score
+keeps what it is made of, so the drop between two models is judged on the same resamples (see `scores`). Outputs that
+hold NaN are a `MeasureError`; labels that do not fit the outputs are a `RecipeError`. It runs no model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mlpack.core import stats
+from mlpack.core.records import Accuracy, MetricSpec, Spread
+from mlpack.errors import RecipeError
+from mlpack.evaluation.metrics import answers, hooks, scores
+from mlpack.evaluation.metrics.fidelity import against, channels
+from mlpack.evaluation.metrics.labelled import classes, detection, regression, retrieval, segmentation, several
+from mlpack.evaluation.metrics.scores import Scores
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Outputs = Sequence[Mapping[str, NDArray[Any]]]
+
+__all__ = ["DEFAULT", "METRICS", "Drop", "Metric", "Scores", "evaluate", "find", "paired_drop"]
+
+Load = Callable[[str], Callable[..., Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """A row of the table. `compares`: with the labels, with the float baseline's outputs, or with labels where there are
+    any and else with the baseline (`either`).
+
+    `takes`: the keys of a recipe that mean something to it; `needs`: those without which it means nothing. `share`:
+    whether it is a mean of what is between 0 and 1 a sample. `spec`, `hook`, `decode`: what a recipe says of it, and the
+    user's own functions.
+    """
+
+    name: str
+    doc: str
+    compares: str = "labels"
+    lower_is_better: bool = False
+    takes: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    share: bool = True
+    spec: MetricSpec | None = None
+    hook: Callable[..., Any] | None = None
+    decode: Callable[..., Any] | None = None
+
+
+DEFAULT = "fidelity"
+"""What is compared where a recipe names no metric."""
+_CLASSES = ("output", "column", "threshold", "classes", "ignore_index")
+_BOXES = ("output", "decode", "threshold")
+_FOUND = (
+    "share of queries with a relevant one among the {k} nearest by cosine. Labels that all stand on two samples: a query and its"
+    " answer, searched among the answers; else every sample is a query against all others, of which those with its label are"
+    " relevant"
+)
+METRICS: dict[str, Metric] = {
+    row.name: row
+    for row in (
+        Metric(
+            name="top1",
+            doc="share of samples (of tokens, where labels are lists) whose class is the label: the largest column, a column above"
+            " `threshold`, or the class that the model itself gives",
+            takes=_CLASSES,
+        ),
+        Metric(name="f1", doc="macro F1 of the same classes: the mean over the classes of each one's F1", takes=_CLASSES),
+        Metric(
+            name="multilabel_f1",
+            doc="macro F1 where a sample has several classes: labels are rows of 0 and 1, or lists of classes; each column of the"
+            " output is one, above `threshold`",
+            takes=("output", "threshold", "classes"),
+        ),
+        Metric(
+            name="multilabel_f1_micro",
+            doc="the same over all decisions of all columns together",
+            takes=("output", "threshold", "classes"),
+        ),
+        Metric(
+            name="mean_iou",
+            doc="of maps of classes: the mean over the classes of what labels and predictions have in common, of what either has,"
+            " over all pictures. Labels: maps [height, width] of the output's size; those of `ignore_index` (255) do not count",
+            takes=("output", "threshold", "ignore_index"),
+            share=False,
+        ),
+        Metric(name="mae", doc="mean absolute error of an output", lower_is_better=True, takes=("output", "column"), share=False),
+        Metric(
+            name="rmse",
+            doc="root of the mean squared error of an output",
+            lower_is_better=True,
+            takes=("output", "column"),
+            share=False,
+        ),
+        Metric(
+            name="fidelity",
+            doc="how much of what each channel says, by its own scale, is kept: 1 minus its squared error over its variance in the"
+            " float; the worst channel of the worst output counting. 0: as good as constant",
+            compares="baseline",
+            takes=("output", "column"),
+            share=False,
+        ),
+        Metric(
+            name="cosine",
+            doc="mean cosine similarity to the float baseline, over every output, the worst one counting. For embeddings: it cannot"
+            " see small channels beside large ones",
+            compares="baseline",
+            takes=("output", "column"),
+        ),
+        Metric(
+            name="agreement",
+            doc="share of decisions (largest value along the last axis; for a single number, within 1 % of the baseline's"
+            " range) equal to the float baseline's, over every output, the worst one counting. For classifiers: it cannot see"
+            " what is no decision",
+            compares="baseline",
+            takes=("output", "column"),
+        ),
+        Metric(name="recall_at_1", doc=_FOUND.format(k=1), takes=("output",)),
+        Metric(name="recall_at_5", doc=_FOUND.format(k=5), takes=("output",)),
+        Metric(name="recall_at_10", doc=_FOUND.format(k=10), takes=("output",)),
+        Metric(name="recall_at_k", doc=_FOUND.format(k="`k`"), takes=("output", "k"), needs=("k",)),
+        Metric(
+            name="map_at_k",
+            doc="mean average precision over the `k` nearest: the mean over a query's relevant ones (at most k) of the precision"
+            " where each stands",
+            takes=("output", "k"),
+            needs=("k",),
+        ),
+        Metric(
+            name="map_50",
+            doc="mean average precision of boxes as COCO has it, a box being right from an IoU of 0.5 (or `iou`). Labels: for each"
+            " picture a list of [class, x1, y1, x2, y2]; without any, the float's own detections from `threshold` up",
+            compares="either",
+            takes=(*_BOXES, "iou"),
+            share=False,
+        ),
+        Metric(
+            name="map_50_95",
+            doc="the same, averaged over IoUs of 0.5 to 0.95 in steps of 0.05",
+            compares="either",
+            takes=_BOXES,
+            share=False,
+        ),
+    )
+}
+
+_LABELLED = {
+    "top1": classes.top1,
+    "f1": classes.f1,
+    "multilabel_f1": several.macro,
+    "multilabel_f1_micro": several.micro,
+    "mean_iou": segmentation.mean_iou,
+    "mae": regression.mae,
+    "rmse": regression.rmse,
+    "recall_at_1": retrieval.recall,
+    "recall_at_5": retrieval.recall,
+    "recall_at_10": retrieval.recall,
+    "recall_at_k": retrieval.recall,
+    "map_at_k": retrieval.mean_average_precision,
+}
+_COMPARED = {"cosine": against.cosine, "agreement": against.agreement, "fidelity": channels.fidelity}
+
+
+def find(wanted: str | MetricSpec, load: Load | None = None) -> Metric:
+    """The metric that a recipe names. `module:function` is loaded by `load`, as is its decode hook; the function's
+    attribute `lower_is_better` says its direction.
+    """
+    spec = MetricSpec(name=wanted) if isinstance(wanted, str) else wanted
+    if spec.name in METRICS:
+        decode = load(spec.decode) if spec.decode is not None and load is not None else None
+        return dataclasses.replace(METRICS[spec.name], spec=spec, decode=decode)
+    if ":" in spec.name and load is not None:
+        hook = load(spec.name)
+        lower = bool(getattr(hook, "lower_is_better", False))
+        return Metric(name=spec.name, doc="the user's own", lower_is_better=lower, share=False, spec=spec, hook=hook)
+    raise RecipeError(f"there is no metric {spec.name!r} (known: {', '.join(METRICS)}, module:function)")
+
+
+def evaluate(
+    metric: Metric,
+    outputs: Outputs,
+    labels: Sequence[Any] | None,
+    baseline_outputs: Outputs | None = None,
+    samples: Sequence[int] | None = None,
+    names: tuple[Any, ...] | None = None,
+) -> Scores:
+    """Scores one model's outputs, a mapping of names to arrays a call, in the order of the evaluation data.
+
+    Labels stand in that order too, one a sample; `samples`: how many each call holds, the first axis of its first output
+    where it is not given; `names`: what the model calls its classes, by column. Raises RecipeError when labels are
+    missing or do not fit, MeasureError when an output holds NaN where the baseline does not.
+    """
+    spec = metric.spec if metric.spec is not None else MetricSpec(name=metric.name)
+    ours = answers.of(outputs, samples)
+    theirs = ours if baseline_outputs is None else answers.of(baseline_outputs, samples)
+    if metric.name in _COMPARED:
+        return _COMPARED[metric.name](spec, ours, theirs)
+    if metric.compares == "either":
+        return detection.evaluate(spec, ours, labels or (), theirs if labels is None else None, metric.decode)
+    if labels is None:
+        raise unlabelled(metric.name)
+    if metric.hook is not None:
+        return hooks.evaluate(spec, metric.hook, ours, labels)
+    return _LABELLED[metric.name](spec, ours, labels, names)
+
+
+def unlabelled(name: str) -> RecipeError:
+    """What is said of a metric that needs labels where there are none."""
+    return RecipeError(
+        f"{name} needs labels and the evaluation data has none: add an array named labels, or use fidelity, cosine or"
+        " agreement, which compare with the float baseline"
+    )
+
+
+class Drop(NamedTuple):
+    """How much worse a candidate is than its baseline, positive being worse, and the interval of that (`how` it was found: see
+    `scores.Range`)."""
+
+    value: float
+    low: float
+    high: float
+    how: str
+    spread: Spread | None = None
+
+
+def paired_drop(metric: Metric, baseline: Scores, candidate: Scores, confidence: float = stats.CONFIDENCE) -> Drop:
+    """How much worse the candidate is, whatever the metric's direction, and the two-sided interval of that confidence.
+
+    Both are resampled together, so what is hard for both cancels out. The baseline's own drop is 0, and certain. Where no sample
+    differs, the interval of a metric that is a share still holds what samples that were not seen may lose.
+    """
+    import numpy as np
+
+    if candidate is baseline:
+        return Drop(value=0.0, low=0.0, high=0.0, how="none")
+    sign = -1.0 if metric.lower_is_better else 1.0
+    drop = sign * float(baseline.value - candidate.value)
+    if metric.compares == "baseline" and candidate.per_sample is not None:
+        # The baseline agrees with itself everywhere, on whichever output is the candidate's worst.
+        perfect = np.ones(len(candidate.per_sample))
+        alike = candidate.value == 1.0
+        per_sample = perfect if alike else candidate.per_sample
+        candidate = dataclasses.replace(candidate, per_sample=per_sample, reduce=None if alike else candidate.reduce)
+        baseline = dataclasses.replace(candidate, value=1.0, per_sample=perfect, reduce=None)
+    share = metric.share or (metric.hook is not None and all(map(_is_hit_or_miss, (baseline, candidate))))
+    known = scores.spread(sign, drop, baseline, candidate, share=share)
+    # Nobody is closer to the float than the float, and nothing is lost more than once.
+    least = 0.0 if metric.compares == "baseline" else -1.0 if share else None
+    known = dataclasses.replace(known, least=least, most=1.0 if metric.compares == "baseline" or share else None)
+    found = scores.read(known, drop, confidence)
+    return Drop(value=drop, low=found.low, high=found.high, how=found.how, spread=known)
+
+
+def at(accuracy: Accuracy, confidence: float) -> Accuracy:
+    """The same accuracy with its drop's interval of another confidence."""
+    if accuracy.spread is None:
+        return dataclasses.replace(accuracy, confidence=confidence)
+    found = scores.read(accuracy.spread, accuracy.drop, confidence)
+    return dataclasses.replace(accuracy, confidence=confidence, ci_low=found.low, ci_high=found.high, interval=found.how)
+
+
+def _is_hit_or_miss(found: Scores) -> bool:
+    """Whether every sample's score is 0 or 1, so that the user's own metric is a share."""
+    import numpy as np
+
+    return found.per_sample is not None and found.reduce is None and bool(np.isin(found.per_sample, (0, 1)).all())

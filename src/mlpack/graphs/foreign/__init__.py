@@ -1,0 +1,1 @@
+"""Graphs of other tools, brought to the form that passes take for granted."""

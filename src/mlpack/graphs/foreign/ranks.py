@@ -1,0 +1,112 @@
+"""Types and ranks of a graph's inputs and outputs that its file does not say.
+
+Promises: what the recipe says of inputs; of outputs what inference finds (ONNX's own, then onnxruntime's symbolic one), and what
+that leaves open by running the graph once, on the recipe's first call or, where there is none, on invented inputs. Lengths that
+are not known get names; nothing else of the graph changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from mlpack.core.records import Signature, TensorSpec
+from mlpack.errors import PassError
+from mlpack.graphs import check, files, trials, weights
+from mlpack.graphs.facts import shapes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import onnx
+
+Calls = Callable[[Signature], Iterable[Mapping[str, Any]]]
+"""The recipe's calls, read against what the graph takes."""
+
+
+def say(model: onnx.ModelProto, inputs: tuple[TensorSpec, ...]) -> None:
+    """Ranks of inputs that only the recipe tells, and what follows from them. PassError for those that nobody tells."""
+    told = {spec.name: spec for spec in inputs}
+    stored = {tensor.name for tensor in model.graph.initializer}
+    for value in model.graph.input:
+        if known(value) or value.name in stored:
+            continue
+        if value.name not in told:
+            raise PassError(
+                f"the file does not say how many axes its input {value.name!r} has: say it in the recipe, "
+                f"`inputs: {{{value.name}: {{shape: [batch, ...]}}}}`"
+            )
+        value.type.tensor_type.shape.SetInParent()
+        for axis in told[value.name].shape:
+            dim = value.type.tensor_type.shape.dim.add()
+            if isinstance(axis, int):
+                dim.dim_value = axis
+            else:
+                dim.dim_param = axis
+    infer(model)
+
+
+def run(model: onnx.ModelProto, path: Path, calls: Calls | None) -> None:
+    """Ranks of outputs that only running tells. `path`: the file that the graph came from. PassError where it does not run."""
+    import onnx
+
+    unknown = [value.name for value in model.graph.output if not known(value)]
+    if not unknown:
+        return
+    opened = check.session_of(check.source_of(model, path), "ORT_DISABLE_ALL")
+    signature = files.inputs_of(model)
+    answers = None if calls is None else next((check.run(opened, call) for call in calls(signature)), None)
+    if answers is None:
+        answers = next(iter(trials.fitting(partial(check.run, opened), signature, check.limits(model)).references), None)
+    if answers is None:
+        raise PassError(f"{path.name}: does not say how many axes {unknown[0]!r} has, and no inputs are known to find out")
+    for value, array in zip(model.graph.output, answers, strict=True):
+        if value.name in unknown:
+            kind = onnx.TensorProto.STRING if array.dtype == object else onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+            axes = [f"{value.name}_axis{place}" for place in range(array.ndim)]
+            value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, kind, axes))
+
+
+def infer(model: onnx.ModelProto) -> None:
+    """Ranks and types of outputs that the file does not say, where inference finds them; others stay unknown."""
+    import onnx
+
+    unknown = [value for value in model.graph.output if not known(value)]
+    if not unknown:
+        return
+    for inferred in _inferences(model):
+        found = {value.name: value for value in (*inferred.graph.output, *inferred.graph.value_info, *inferred.graph.input)}
+        for value in unknown:
+            if value.name in found and known(found[value.name]):
+                value.type.CopyFrom(found[value.name].type)
+        unknown = [value for value in unknown if not known(value)]
+        if not unknown:
+            return
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    for value in unknown:
+        if value.name in stored:
+            tensor = stored[value.name]
+            value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, tensor.data_type, list(tensor.dims)))
+
+
+def known(value: onnx.ValueInfoProto) -> bool:
+    """Whether this tensor's type and rank are written down; what is no tensor is for others to judge."""
+    kind = value.type.WhichOneof("value")
+    if kind is not None and kind != "tensor_type":
+        return True
+    return kind is not None and value.type.tensor_type.elem_type != 0 and value.type.tensor_type.HasField("shape")
+
+
+def _inferences(model: onnx.ModelProto) -> Iterator[onnx.ModelProto]:
+    """The model with more types and shapes: ONNX's own inference, then onnxruntime's symbolic one."""
+    import onnx
+
+    bare = weights.declared(model)
+    try:
+        yield onnx.shape_inference.infer_shapes(bare, data_prop=True)
+    except (RuntimeError, ValueError, onnx.shape_inference.InferenceError):
+        pass
+    if (found := shapes.symbolic(bare)) is not None:
+        yield found

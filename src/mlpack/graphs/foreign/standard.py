@@ -1,0 +1,253 @@
+"""The standard form of a graph: what passes may take for granted, whoever wrote the file.
+
+Promises: versions that the engine takes; a unique name for every node, in nested graphs too; weights are initializers of the main
+graph, dense, and no inputs; no local functions; every open axis of inputs and outputs has a name, and axes share one only where
+the file says more than "unknown"; ranks and types of outputs are known. It computes what it did. What would grow beyond
+`LARGEST_MADE` bytes or `MOST_NODES` nodes is left as it is, or refused where it cannot be left.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlpack.core.files import bounded
+from mlpack.errors import PassError
+from mlpack.graphs import check, files, weights
+from mlpack.graphs.foreign import ranks, versions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import onnx
+    import onnx_ir as ir
+
+LARGEST_MADE = 1 << 29
+"""Bytes of weights that a file does not hold but describes (ConstantOfShape, sparse), all of one model's together."""
+
+MOST_NODES = 1_000_000
+"""Nodes after functions are put in the place of their calls."""
+
+_ASIDE = "set aside: "
+
+_NAMELESS = {"", "?", "-1", "*", "none", "null", "nan", "unknown", "unk", "dynamic", "dyn", "any"}
+"""What exporters write for an axis that they know nothing of: two of them are two axes."""
+
+
+def standard(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
+    """The model of this file in standard form; `model` is used up. Raises PassError when it is no model, or too much of one."""
+    import onnx_ir
+
+    name = path.name
+    model = versions.taken(model, name)
+    _check(model, path)
+    _densify(model.graph, name)
+    for function in model.functions:
+        _densify_nodes(function.node, name)
+    ranks.infer(model)
+    aside = _set_aside(model)
+    try:
+        graph = onnx_ir.serde.deserialize_model(model)
+        _inline(graph, name)
+        _name_nodes(graph)
+        _lift(graph)
+        _name_axes(graph)
+        made = onnx_ir.serde.serialize_model(graph)
+    except PassError:
+        raise
+    except Exception as error:  # onnx_ir raises what it finds; the file is somebody else's
+        raise PassError(f"{name}: not a graph that can be read ({type(error).__name__}: {str(error)[:300]})") from error
+    _put_back(made, aside)
+    return made
+
+
+def _set_aside(model: onnx.ModelProto) -> dict[str, bytes]:
+    """The bytes of large weights that lie in the graph itself, taken out of it: so that nothing below copies them."""
+    held: dict[str, bytes] = {}
+    for number, tensor in enumerate(model.graph.initializer):
+        if tensor.data_location == tensor.DEFAULT and len(tensor.raw_data) > weights.LARGE_BYTES:
+            place = weights.Place(Path(f"{_ASIDE}{number}"), 0, len(tensor.raw_data))
+            held[str(place.path)] = tensor.raw_data
+            weights.point(tensor, place)
+    return held
+
+
+def _put_back(model: onnx.ModelProto, held: dict[str, bytes]) -> None:
+    for tensor in model.graph.initializer:
+        place = weights.referred(tensor)
+        if place is not None and str(place.path) in held:
+            tensor.raw_data = held[str(place.path)]
+            tensor.data_location = tensor.DEFAULT
+            del tensor.external_data[:]
+
+
+def _check(model: onnx.ModelProto, path: Path) -> None:
+    """PassError when neither ONNX's checker nor the engine takes it for a model: the engine takes more, and it is what runs."""
+    import onnx
+
+    try:
+        onnx.checker.check_model(weights.skeleton(model))
+    except onnx.checker.ValidationError as error:
+        try:
+            check.session_of(check.source_of(model, path), "ORT_DISABLE_ALL")
+        except PassError as refused:
+            raise PassError(
+                f"{path.name}: not a valid ONNX model: {str(error).strip().splitlines()[0]}\n"
+                "The tool that wrote it is at fault, or the file was edited: export it again, or check it with onnx.checker "
+                f"({refused})"
+            ) from error
+
+
+def _densify(graph: onnx.GraphProto, name: str) -> None:
+    """Sparse weights of a graph and those nested in it as dense ones."""
+    for sparse in graph.sparse_initializer:
+        graph.initializer.append(_dense(sparse, name))
+    del graph.sparse_initializer[:]
+    _densify_nodes(graph.node, name)
+
+
+def _densify_nodes(nodes: Iterable[onnx.NodeProto], name: str) -> None:
+    from onnx import helper
+
+    for node in nodes:
+        for attribute in list(node.attribute):
+            if attribute.HasField("sparse_tensor") and node.op_type == "Constant":
+                node.attribute.remove(attribute)
+                node.attribute.append(helper.make_attribute("value", _dense(attribute.sparse_tensor, name)))
+        for nested in files.subgraphs(node):
+            _densify(nested, name)
+
+
+def _dense(sparse: onnx.SparseTensorProto, name: str) -> onnx.TensorProto:
+    import numpy as np
+    from onnx import numpy_helper
+
+    values, indices = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
+    shape = tuple(sparse.dims)
+    _affordable(prod(shape) * values.dtype.itemsize, f"{name}: the sparse weights {sparse.values.name!r} of shape {shape}")
+    full = np.zeros(shape, values.dtype)
+    try:
+        places = indices if indices.ndim == 1 else np.ravel_multi_index(tuple(indices.T), shape)
+        full.reshape(-1)[places] = values
+    except (ValueError, IndexError) as error:
+        raise PassError(f"{name}: the sparse weights {sparse.values.name!r} have values outside of their shape {shape}") from error
+    return numpy_helper.from_array(full, sparse.values.name)
+
+
+def _affordable(size: int, what: str) -> None:
+    if not 0 <= size <= LARGEST_MADE:
+        raise PassError(f"{what} would take {size:,} bytes, more than {LARGEST_MADE:,}: save the model with plain weights")
+    bounded.fits_in_memory(size, what, PassError)
+
+
+def _inline(model: ir.Model, name: str) -> None:
+    """Functions of the file's own in the place of their calls."""
+    from onnx_ir.passes import common
+
+    if not model.functions:
+        return
+    sizes: dict[Any, int] = {}
+    if (total := _expanded(model.graph, model, sizes, ())) > MOST_NODES:
+        raise PassError(f"{name}: its functions, put in the place of their calls, make {total:,} nodes, more than {MOST_NODES:,}")
+    common.InlinePass()(model)
+
+
+def _expanded(graph: Any, model: ir.Model, sizes: dict[Any, int], above: tuple[Any, ...]) -> int:
+    """How many nodes a graph has once every call is its function's body."""
+    import onnx_ir
+
+    total = 0
+    for node in onnx_ir.traversal.RecursiveGraphIterator(graph):
+        key = node.op_identifier()
+        if key in above:
+            raise PassError(f"the function {key[1]!r} calls itself, which ONNX does not allow")
+        if key in model.functions:
+            if key not in sizes:
+                sizes[key] = _expanded(model.functions[key], model, sizes, (*above, key))
+            total += sizes[key]
+        else:
+            total += 1
+    return total
+
+
+def _name_nodes(model: ir.Model) -> None:
+    """A name of its own for every node: tools that are told names of nodes take '' for all that have none."""
+    import onnx_ir
+
+    nodes = list(onnx_ir.traversal.RecursiveGraphIterator(model.graph))
+    taken = {node.name for node in nodes if node.name}
+    seen: set[str] = set()
+    count: dict[str, int] = {}
+    for node in nodes:
+        base = node.name or node.op_type
+        if not node.name or node.name in seen:
+            while (fresh := f"{base}_{count.setdefault(base, 0)}") in taken:
+                count[base] += 1
+            taken.add(fresh)
+            node.name = fresh
+        seen.add(node.name)
+
+
+def _lift(model: ir.Model) -> None:
+    """Weights wherever they are written become initializers of the main graph."""
+    from onnx_ir.passes import common
+
+    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    common.RemoveInitializersFromInputsPass()(model)
+    _fill(model)
+    common.LiftSubgraphInitializersToMainGraphPass()(model)
+
+
+def _fill(model: ir.Model) -> None:
+    """ConstantOfShape of a shape that is written down: the tensor itself, as far as all of them are affordable."""
+    import numpy as np
+    import onnx_ir
+
+    left = LARGEST_MADE
+    for node in list(onnx_ir.traversal.RecursiveGraphIterator(model.graph)):
+        if node.op_type != "ConstantOfShape" or node.domain or node.outputs[0].is_graph_output():
+            continue
+        source = node.inputs[0]
+        if source is None or source.const_value is None or source.is_graph_input():
+            continue
+        shape = tuple(int(length) for length in source.const_value.numpy())
+        value = node.attributes["value"].as_tensor().numpy().reshape(-1) if "value" in node.attributes else np.zeros(1, np.float32)
+        size = prod(shape) * value.dtype.itemsize
+        if min(shape, default=0) < 0 or size > left or not _fits(size) or value.dtype.kind not in "fiub":
+            continue
+        left -= size
+        made = onnx_ir.tensor(np.full(shape, value[0]), name=node.outputs[0].name)
+        weight = onnx_ir.Value(name=node.outputs[0].name, shape=made.shape, type=onnx_ir.TensorType(made.dtype), const_value=made)
+        assert node.graph is not None
+        node.graph.register_initializer(weight)
+        node.outputs[0].replace_all_uses_with(weight)
+        node.graph.remove(node, safe=True)
+
+
+def _fits(size: int) -> bool:
+    try:
+        bounded.fits_in_memory(size, "weights", PassError)
+    except PassError:
+        return False
+    return True
+
+
+def _name_axes(model: ir.Model) -> None:
+    """Names for the open axes of inputs and outputs: the file's own where it has one, else the tensor's and the axis' number."""
+    import onnx_ir
+
+    inputs = {id(value) for value in model.graph.inputs}
+    for value in (*model.graph.inputs, *model.graph.outputs):
+        if value.shape is None:
+            continue
+        axes = list(value.shape.dims)
+        for place, axis in enumerate(axes):
+            if isinstance(axis, int):
+                # An input of no elements is of no use to anybody: old exporters write 0 for what is open.
+                known = axis > 0 or (axis == 0 and id(value) not in inputs)
+            else:
+                known = axis.value is not None and axis.value.strip().lower() not in _NAMELESS
+            if not known:
+                axes[place] = onnx_ir.SymbolicDim(f"{value.name}_axis{place}")
+        value.shape = onnx_ir.Shape(axes)

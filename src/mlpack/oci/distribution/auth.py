@@ -1,0 +1,91 @@
+"""Signing in to registries: what a registry asks for, and where the answer comes from.
+
+Promises: reads no environment and no home directory (`keychain` has the files); a password is used for the host it was kept under
+and no other, and stands in no message. Knows nothing of HTTP connections.
+Sources: RFC 9110 §11 (challenges), distribution's "Token Authentication Specification".
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mlpack.oci.distribution.keychain import IDENTITY_USER, REGISTRY_USER, Keychain, Known
+
+if TYPE_CHECKING:
+    from mlpack.oci.reference import Reference
+
+__all__ = [
+    "IDENTITY_USER",
+    "REGISTRY_USER",
+    "Challenge",
+    "Credentials",
+    "Keychain",
+    "Known",
+    "advice",
+    "basic",
+    "challenges",
+    "known",
+]
+
+Credentials = Callable[[str], "tuple[str, str] | None"]
+"""Registry host -> user and password, or None to go on without. A `Keychain` is one that knows repositories too."""
+
+_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_PART = re.compile(rf'[\s,]*(?:({_TOKEN})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|({_TOKEN}))|({_TOKEN})(?=\s|,|$))')
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Challenge:
+    """One way in that a server offers in `WWW-Authenticate`. `scheme` and parameter names are lower case."""
+
+    scheme: str
+    parameters: tuple[tuple[str, str], ...]
+
+    def get(self, name: str) -> str:
+        """The parameter, or "" when it was not given."""
+        return dict(self.parameters).get(name, "")
+
+
+def challenges(header: str) -> tuple[Challenge, ...]:
+    """The challenges in a `WWW-Authenticate` header; what cannot be read ends the list."""
+    found: list[tuple[str, list[tuple[str, str]]]] = []
+    at = 0
+    while match := _PART.match(header, at):
+        at = match.end()
+        key, quoted, plain, scheme = match.groups()
+        if scheme:
+            found.append((scheme.lower(), []))
+        elif found:
+            value = re.sub(r"\\(.)", r"\1", quoted) if quoted is not None else plain
+            found[-1][1].append((key.lower(), value))
+    return tuple(Challenge(scheme=scheme, parameters=tuple(parameters)) for scheme, parameters in found)
+
+
+def basic(user: str, password: str) -> str:
+    """The value of an `Authorization` header."""
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+def known(credentials: Credentials | None, named: Reference) -> Known | None:
+    """Who we are for an image, as far as the caller knows. ServiceError as `Keychain.find`."""
+    if isinstance(credentials, Keychain):
+        return credentials.find(named.host, named.repository)
+    found = credentials(named.host) if credentials else None
+    return Known(user=found[0], password=found[1]) if found else None
+
+
+def advice(credentials: Credentials | None, named: Reference, who: Known | None, *, accepted: bool) -> str:
+    """What to do when a registry lets us not in (401): nobody has signed in, the registry refused who we are, or (`accepted`) it
+    knows us and does not give us this."""
+    if who is None:
+        if isinstance(credentials, Keychain):
+            how = "Sign in with docker login, podman login or skopeo login"
+            return f"no credentials for {named.host}: mlpack looked in {credentials.looked(named.host)}. {how}"
+        return "sign in to this registry first (docker login)"
+    if accepted:
+        return f"{who.who} is signed in and may not do this, or there is no such repository: ask for access to {named.repository}"
+    return f"the registry refused {who.who}: is the password still the right one? Sign in again (docker login {named.host})"

@@ -1,0 +1,314 @@
+"""Credentials as Docker, podman, buildah and skopeo leave them, and what to say when a registry lets nobody in.
+
+Promises: reads no environment itself (`of_environment` is handed one), and no file before a registry asks who is there; the most
+specific entry wins (a repository, a namespace, the host), the file that was named by a variable before those in their usual
+places; a file or a helper that cannot be used is an error that names it; a helper's time and output are bounded; no message has a
+password in it. Writes nothing.
+Sources: containers-auth.json(5); Docker's `config.json` and credential helper protocol; distribution-spec 1.1 "Error Codes".
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import re
+import selectors
+import signal
+import stat
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlpack.core.files import bounded
+from mlpack.core.text import words
+from mlpack.errors import RecipeError, ServiceError
+from mlpack.oci import media
+
+IDENTITY_USER = "<token>"
+"""The user name that says the password is a refresh token (Docker's convention)."""
+REGISTRY_USER = "<registrytoken>"
+"""Ours: the password is a bearer token that goes to the registry as it is."""
+HELPER_TIMEOUT_S = 60.0
+TIMEOUT_VARIABLE = "MLPACK_CREDENTIAL_HELPER_S"
+
+_HUB = "docker.io"
+_HUB_KEY = "https://index.docker.io/v1/"
+_HUB_NAMES = (_HUB, "index.docker.io", "registry-1.docker.io")
+_HELPER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_HELPER_MOST = 1 << 20
+"""So many bytes of a helper's answer are read; a token has a few thousand."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """Who we are to a registry. `source`: the file or helper that says so, "" when the caller did."""
+
+    user: str
+    password: str
+    source: str = ""
+
+    def __repr__(self) -> str:
+        return f"Known({self.who})"
+
+    @property
+    def who(self) -> str:
+        """For messages."""
+        tokens = {IDENTITY_USER: "the identity token", REGISTRY_USER: "the registry token"}
+        named = tokens.get(self.user) or f"user {words.clean(self.user)[:100]!r}"
+        return f"{named} from {self.source}" if self.source else named
+
+
+class Keychain:
+    """Looks into `files` in their order. Callable as `auth.Credentials`; `find` knows the repository too."""
+
+    def __init__(self, files: Sequence[Path], helper_timeout_s: float = HELPER_TIMEOUT_S) -> None:
+        self.files = tuple(dict.fromkeys(files))
+        self._timeout_s = helper_timeout_s
+
+    def __call__(self, host: str) -> tuple[str, str] | None:
+        """User and password for a host."""
+        found = self.find(host, "")
+        return (found.user, found.password) if found else None
+
+    def find(self, host: str, repository: str) -> Known | None:
+        """Who we are for this repository; None when nobody has signed in. ServiceError: a file or a helper cannot be used."""
+        for path in self.files:
+            config = _read(path)
+            if isinstance(config, str):
+                continue
+            if found := in_config(config, host, repository, str(path), self._timeout_s):
+                return found
+        return None
+
+    def looked(self, host: str) -> str:
+        """Where `find` looked in vain, for messages."""
+        said = []
+        for path in self.files:
+            config = _read(path)
+            said.append(f"{path} ({config if isinstance(config, str) else _nothing(config, host)})")
+        return ", ".join(said)
+
+
+def of_environment(environ: Mapping[str, str], home: Path) -> Keychain:
+    """The files in the order they are read: what `REGISTRY_AUTH_FILE` and `DOCKER_CONFIG` name, then podman's, skopeo's and
+    buildah's, then Docker's, then that of a Docker before 1.7. RecipeError when the time for helpers is no number."""
+
+    def place(key: str) -> Path | None:
+        """Where a variable leads; `~` is home there too, where no shell has seen it."""
+        said = environ.get(key)
+        return (home / said[2:] if said.startswith("~/") else Path(said).absolute()) if said else None
+
+    named, docker, runtime = place("REGISTRY_AUTH_FILE"), place("DOCKER_CONFIG"), place("XDG_RUNTIME_DIR")
+    files = [
+        *([named] if named else []),
+        *([docker / "config.json"] if docker else []),
+        runtime / "containers/auth.json" if runtime else Path(f"/run/containers/{os.getuid()}/auth.json"),
+        (place("XDG_CONFIG_HOME") or home / ".config") / "containers/auth.json",
+        *([] if docker else [home / ".docker/config.json"]),
+        home / ".dockercfg",
+    ]
+    said = environ.get(TIMEOUT_VARIABLE) or str(HELPER_TIMEOUT_S)
+    try:
+        timeout_s = float(said)
+    except ValueError:
+        timeout_s = 0.0
+    if not 0 < timeout_s < 86_400:
+        raise RecipeError(f"{TIMEOUT_VARIABLE} is {said[:40]!r}: write the seconds that a credential helper may take, as in 60")
+    return Keychain(files, timeout_s)
+
+
+def load(data: bytes, what: str) -> dict[str, Any]:
+    """The JSON object of such a file. ServiceError, beginning with `what`, when it is none."""
+    mend = "repair it, or remove it and sign in again (docker login, podman login)"
+    try:
+        config = bounded.load_json(data)
+    except ValueError as error:
+        raise ServiceError(f"{what} is not JSON ({error}): {mend}") from None
+    if not isinstance(config, dict):
+        raise ServiceError(f"{what} is not an object: {mend}")
+    for key in ("auths", "credHelpers"):
+        if not isinstance(config.get(key, {}), (dict, type(None))):
+            raise ServiceError(f"{what}: {key!r} is not an object: {mend}")
+    return config
+
+
+def in_config(config: Mapping[str, Any], host: str, repository: str, what: str, timeout_s: float) -> Known | None:
+    """What one file knows: `credHelpers`, `auths`, then `credsStore`. ServiceError when a helper fails."""
+    helpers, auths = config.get("credHelpers") or {}, config.get("auths") or {}
+    for key, name in _matching(helpers, host, repository):
+        if name:
+            return ask_helper(str(name), key, what, timeout_s)
+    for _, entry in _matching(auths, host, repository):
+        if found := _stored(entry, what):
+            return found
+    if store := config.get("credsStore"):
+        for key in (_HUB_KEY, _HUB) if host in _HUB_NAMES else (host,):
+            if found := ask_helper(str(store), key, what, timeout_s):
+                return found
+    return None
+
+
+def ask_helper(name: str, key: str, what: str, timeout_s: float = HELPER_TIMEOUT_S) -> Known | None:
+    """What `docker-credential-NAME get` answers for a host; None when it knows none. ServiceError when it cannot be run."""
+    if not _HELPER_NAME.fullmatch(name):
+        raise ServiceError(f"{what} names the credential helper {name[:100]!r}, which is not the name of a program")
+    program = f"docker-credential-{name}"
+    try:
+        code, out, complaint = _run([program, "get"], key.encode(), timeout_s)
+    except FileNotFoundError:
+        hint = "install it, or take it out of the file and sign in again"
+        raise ServiceError(f"{program}, which {what} names for {key}, could not be run: there is no such program; {hint}") from None
+    except (OSError, TimeoutError) as error:
+        raise ServiceError(f"{program}, which {what} names for {key}, could not be run: {error}") from error
+    said = words.clean((out or complaint).decode("utf-8", "replace")).strip()
+    if code != 0:
+        if "not found" in said:
+            return None
+        raise ServiceError(f"{program}, which {what} names for {key}, failed: {said[:300] or f'it ended with {code}'}")
+    try:
+        answer = bounded.load_json(out)
+        user, secret = answer["Username"], answer["Secret"]
+        if not (isinstance(user, str) and isinstance(secret, str) and _can_be_sent(user, secret)):
+            raise TypeError
+    except (ValueError, KeyError, TypeError):
+        raise ServiceError(f"{program} gave an answer for {key} that cannot be read: it is named in {what}") from None
+    return Known(user=user, password=secret, source=program) if secret else None
+
+
+def _run(command: list[str], text: bytes, timeout_s: float) -> tuple[int, bytes, bytes]:
+    """A program's code, output and complaint. TimeoutError, and an end of it and of what it started, when it takes too long or says
+    too much: `subprocess.run` would wait for whatever holds its output open."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    deadline = time.monotonic() + timeout_s
+    with subprocess.Popen(command, **pipes, start_new_session=True) as running:  # type: ignore[call-overload]
+        try:
+            out, complaint = _talk(running, text, deadline)
+            while not _has_ended(running):
+                _check_time(deadline)
+                time.sleep(0.01)
+        except TimeoutError as error:
+            said = str(error) or f"it did not end within {timeout_s:g} s ({TIMEOUT_VARIABLE} says how long it may take)"
+            raise TimeoutError(said) from None
+        finally:
+            # Before it is waited for: until then its number, which is its group's, is nobody else's.
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(running.pid, signal.SIGKILL)
+    return running.returncode, out, complaint
+
+
+def _talk(running: subprocess.Popen[bytes], text: bytes, deadline: float) -> tuple[bytes, bytes]:
+    """What it writes to its output and its complaints, until it closes them or ends."""
+    assert running.stdin is not None
+    assert running.stdout is not None
+    assert running.stderr is not None
+    with suppress(BrokenPipeError), running.stdin as stdin:
+        stdin.write(text)
+    said = {running.stdout.fileno(): b"", running.stderr.fileno(): b""}
+    with selectors.DefaultSelector() as ready:
+        for stream in said:
+            ready.register(stream, selectors.EVENT_READ)
+        while ready.get_map():
+            _check_time(deadline)
+            for key, _ in ready.select(0.05):
+                chunk = os.read(key.fd, 1 << 16)
+                said[key.fd] += chunk
+                if not chunk:
+                    ready.unregister(key.fd)
+            if sum(map(len, said.values())) > _HELPER_MOST:
+                raise TimeoutError(f"it wrote more than {_HELPER_MOST} bytes, which is no answer")
+            if _has_ended(running) and not ready.select(0):
+                break  # what it started may hold its output open for ever
+    out, complaint = said.values()
+    return out, complaint
+
+
+def _check_time(deadline: float) -> None:
+    if time.monotonic() > deadline:
+        raise TimeoutError
+
+
+def _has_ended(running: subprocess.Popen[bytes]) -> bool:
+    """Whether it has; it is not waited for."""
+    return os.waitid(os.P_PID, running.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def _read(path: Path) -> dict[str, Any] | str:
+    """What a file holds, or why it holds nothing. ServiceError when it cannot be read."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return "not a file"
+        with path.open("rb") as file:
+            data = file.read(media.MAX_JSON_BYTES + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        return "not there"
+    except OSError as error:
+        raise ServiceError(f"the credentials in {path} cannot be read: {error.strerror}; mend that, or remove the file") from error
+    if len(data) > media.MAX_JSON_BYTES:
+        raise ServiceError(f"the credentials in {path} are longer than {media.MAX_JSON_BYTES} bytes: this is some other file")
+    if not data.strip():
+        return "empty"
+    config = load(data, str(path))
+    return {"auths": config} if path.name == ".dockercfg" else config
+
+
+def _nothing(config: Mapping[str, Any], host: str) -> str:
+    for _, entry in _matching(config.get("auths") or {}, host, ""):
+        if isinstance(entry, dict) and any(map(entry.get, ("auth", "username", "password", "identitytoken", "registrytoken"))):
+            return f"its entry for {host} cannot be read"
+    return f"nothing for {host}"
+
+
+def _matching(entries: Mapping[str, Any], host: str, repository: str) -> Iterator[tuple[str, Any]]:
+    """The entries for a repository, most specific first; those written exactly so before those that mean the same."""
+    hosts = _HUB_NAMES if host in _HUB_NAMES else (host,)
+    parts = repository.split("/") if repository else []
+    for length in range(len(parts), -1, -1):
+        for each in hosts:
+            wanted = "/".join((each, *parts[:length])).lower()
+            alike = [key for key in entries if _meant(key) == wanted]
+            for key in sorted(alike, key=lambda key: (key.lower() != wanted, key != _HUB_KEY)):
+                yield key, entries[key]
+
+
+def _meant(key: str) -> str:
+    """The host, or host and namespace, that a key is for. A URL is for its host, as Docker reads it; `/v1` and `/v2` are no
+    namespaces, but the paths of the two registry protocols."""
+    text = key.strip().lower()
+    for scheme in ("https://", "http://"):
+        if text.startswith(scheme):
+            return text.removeprefix(scheme).partition("/")[0]
+    text = text.rstrip("/")
+    return re.sub(r"/v[12]$", "", text)
+
+
+def _stored(entry: Any, what: str) -> Known | None:
+    """Who one entry of `auths` says we are; None when it says nothing that can be read."""
+    if not isinstance(entry, dict):
+        return None
+    for key, user in (("identitytoken", IDENTITY_USER), ("registrytoken", REGISTRY_USER)):
+        if isinstance(entry.get(key), str) and entry[key] and _can_be_sent(user, entry[key]):
+            return Known(user=user, password=entry[key], source=what)
+    user, password = str(entry.get("username") or ""), entry.get("password")
+    if not (user and isinstance(password, str)):
+        try:
+            coded = re.sub(r"\s|=", "", str(entry.get("auth") or ""))
+            user, colon, password = base64.b64decode(coded + "=" * (-len(coded) % 4), validate=True).decode().partition(":")
+        except (binascii.Error, UnicodeDecodeError):
+            return None
+        password = password.rstrip("\0")
+        if not colon:
+            return None
+    return Known(user=user, password=password, source=what) if (user or password) and _can_be_sent(user, password) else None
+
+
+def _can_be_sent(user: str, secret: str) -> bool:
+    """Whether a request can hold them: text that UTF-8 has, and a registry token only as letters of a header (RFC 6750 §2.1)."""
+    if user == REGISTRY_USER:
+        return re.fullmatch("[!-~]+", secret) is not None
+    halves = any("\ud800" <= letter <= "\udfff" for letter in user + secret)
+    return media.is_printable(user) and not halves

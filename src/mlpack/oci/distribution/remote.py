@@ -1,0 +1,333 @@
+"""An image in a registry: push it, pull it.
+
+Promises: a blob the registry has is not sent; a big one is streamed from where it lies, whole, and again from its beginning when
+something breaks (no chunks: registries disagree on them); manifest by digest after its blobs, tag last, and then verified.
+What is pulled is checked against digest and size while it arrives, resumed where it broke off, and named only when whole.
+Sources: distribution-spec 1.1; experience of ECR, GitHub's and Google's registries in go-containerregistry and others.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+import urllib.parse
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+from mlpack.core.digest import Digest, of_bytes
+from mlpack.core.files import bounded
+from mlpack.errors import NamingError, PackError, ServiceError
+from mlpack.oci import blobs, compression, image, media, reference, selection
+from mlpack.oci.distribution.auth import Credentials
+from mlpack.oci.distribution.transport import HttpError, Options, Progress, Session, discard, read_bounded, retrying
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+    from urllib3 import BaseHTTPResponse
+
+    from mlpack.oci.image import Image
+    from mlpack.oci.reference import Reference
+
+__all__ = ["Credentials", "Options", "Progress", "Pulled", "fetch", "pull", "push"]
+
+_ACCEPT = ", ".join(sorted(media.MANIFESTS | media.INDEXES))
+_DIGEST_HEADER = "Docker-Content-Digest"
+MAX_LAYERS = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pulled:
+    """An image, and the digest of what its name led to: the index's where there was one, else the manifest's."""
+
+    image: Image
+    digest: Digest
+
+
+def push(made: Image, ref: str, credentials: Credentials | None = None, options: Options | None = None) -> Digest:
+    """Send `made` to `ref` and return its digest. Without a tag in `ref` it becomes `latest`; with a digest, none is moved.
+
+    PackError when `ref` is malformed or its digest is another image's. ServiceError when the registry fails.
+    """
+    named, options = reference.parse(ref), options or Options()
+    digest = image.digest(made)
+    if named.digest not in {None, digest}:
+        raise NamingError(f"{ref} asks for another image: this one is {digest}. Leave the digest out of the reference")
+    report = _Report(options)
+    with Session(named, "pull,push", credentials, options) as session:
+        wanted: dict[Digest, tuple[int, Callable[[], BinaryIO]]] = {
+            layer.digest: (layer.size_bytes, layer.open) for layer in made.layers
+        }
+        config_digest = of_bytes(made.config_bytes)
+        wanted[config_digest] = (len(made.config_bytes), lambda: io.BytesIO(made.config_bytes))
+        _all(options, (partial(_upload, session, report, d, size, opener) for d, (size, opener) in wanted.items()))
+        _put_manifest(session, made, str(digest))
+        if named.tag or not named.digest:
+            _put_manifest(session, made, named.tag or "latest")
+    return digest
+
+
+def pull(ref: str, arch: str, blob_dir: Path, credentials: Credentials | None = None, options: Options | None = None) -> Image:
+    """The image `ref` for Linux on `arch`, or the only one there is with `selection.ANY`; its blobs below `blob_dir`.
+
+    NamingError: a malformed name, no such platform. ServiceError: the registry.
+    """
+    machine = arch if arch == selection.ANY else media.architecture(arch)
+    return fetch(reference.parse(ref), machine, blob_dir, credentials, options or Options()).image
+
+
+def fetch(
+    named: Reference, arch: str, blob_dir: Path, credentials: Credentials | None, options: Options, pinned: Digest | None = None
+) -> Pulled:
+    """As `pull`, saying also which digest the name led to. What is named by digest (`pinned` or in the name) and already below
+    `blob_dir` is taken from there, without asking the registry.
+    """
+    with Session(named, "pull", credentials, options) as session:
+        data, found = _manifest(session, blob_dir, str(pinned) if pinned else named.version)
+        digest = of_bytes(data)
+        if str(found.get("mediaType")) in media.INDEXES or "manifests" in found:
+            at = f"{named.host}/{named.repository}"
+            chosen = selection.choose(at, found, partial(_document, session, blob_dir), arch, tags=False)
+            data, found = _manifest(session, blob_dir, str(chosen.descriptor.digest))
+        described, layers = image.descriptors(found)
+        _check_sizes(named, described, layers)
+        report = _Report(options)
+        _all(options, (partial(_download, session, report, blob_dir, each) for each in dict.fromkeys((described, *layers))))
+    config_bytes = blobs.path_of(blob_dir, described.digest).read_bytes()
+    made = image.parse(data, config_bytes, lambda name: image.opener_in(blob_dir, name)())
+    return Pulled(image=made, digest=digest)
+
+
+def _check_sizes(named: Reference, described: media.Descriptor, layers: Sequence[media.Descriptor]) -> None:
+    """PackError for an image that nobody could use: it would be fetched, and fill the disk, before somebody noticed."""
+    if described.size_bytes > media.MAX_JSON_BYTES:
+        raise PackError(f"{named}: a config of {described.size_bytes} bytes is refused")
+    if len(layers) > MAX_LAYERS:
+        raise PackError(f"{named}: {len(layers)} layers, more than the {MAX_LAYERS} that are taken (container engines: 127)")
+    limit = bounded.setting("MLPACK_MAX_LAYER_MB", compression.MAX_UNCOMPRESSED_BYTES)
+    if layers and (largest := max(layer.size_bytes for layer in layers)) > limit:
+        raise PackError(f"{named}: a layer of {largest} bytes, more than {limit} (MLPACK_MAX_LAYER_MB): too large for any target")
+
+
+class _Report:
+    """Tells the caller how far blobs are, one call at a time."""
+
+    def __init__(self, options: Options) -> None:
+        self._call = options.progress
+        self._lock = threading.Lock()
+
+    def __call__(self, digest: Digest, state: str, done_bytes: int, total_bytes: int) -> None:
+        if self._call:
+            with self._lock:
+                self._call(Progress(digest=str(digest), state=state, done_bytes=done_bytes, total_bytes=total_bytes))
+
+
+class _Sending(io.RawIOBase):
+    """A blob on its way out: says how far it is while it is read. Closes its source."""
+
+    def __init__(self, source: BinaryIO, tell: Callable[[int], None]) -> None:
+        super().__init__()
+        self._source, self._tell, self._done = source, tell, 0
+
+    def read(self, size: int = -1, /) -> bytes:
+        chunk = self._source.read(size)
+        self._done += len(chunk)
+        if chunk:
+            self._tell(self._done)
+        return chunk
+
+    def close(self) -> None:
+        self._source.close()
+        super().close()
+
+
+def _all(options: Options, work: Iterable[Callable[[], None]]) -> None:
+    """Do all of it, some at a time; after the first failure, or Ctrl-C, nothing more begins."""
+    stopped = threading.Event()
+
+    def run(each: Callable[[], None]) -> None:
+        if stopped.is_set():
+            return
+        try:
+            each()
+        except BaseException:
+            stopped.set()
+            raise
+
+    with ThreadPoolExecutor(options.parallel, thread_name_prefix="registry") as pool:
+        running = [pool.submit(run, each) for each in work]
+        try:
+            for each in running:
+                each.result()
+        finally:
+            stopped.set()
+
+
+def _upload(session: Session, report: _Report, digest: Digest, size: int, opener: Callable[[], BinaryIO]) -> None:
+    def attempt() -> None:
+        there = session.request("HEAD", session.url(f"blobs/{digest}"), accept=frozenset({200, 404}))
+        discard(there)
+        if there.status == 200:
+            report(digest, "present", size, size)
+            return
+        location = _mounted_or_begun(session, digest)
+        if location is None:
+            report(digest, "mounted", size, size)
+            return
+        parts = urllib.parse.urlsplit(location)
+        query = f"{parts.query}&digest={digest}" if parts.query else f"digest={digest}"
+        done = session.request(
+            "PUT",
+            parts._replace(query=query).geturl(),
+            headers={"Content-Type": "application/octet-stream", "Content-Length": str(size)},
+            body=lambda: cast("BinaryIO", _Sending(opener(), lambda count: report(digest, "moving", count, size))),
+            accept=frozenset({201, 204}),
+        )
+        discard(done)
+        report(digest, "done", size, size)
+
+    def again() -> None:
+        try:
+            attempt()
+        except HttpError as error:
+            if error.status in {404, 416} and "blobs/uploads" in str(error):  # the upload was forgotten: a new one may work
+                raise HttpError(str(error), retryable=True, status=error.status) from error
+            raise
+
+    retrying(session.options, again)
+
+
+def _mounted_or_begun(session: Session, digest: Digest) -> str | None:
+    """Where to send the blob; None when the registry took it from another of its repositories. A refused mount is no error."""
+    begin = session.url("blobs/uploads/")
+    for source in session.options.mount_from[:1]:
+        try:
+            query = urllib.parse.urlencode({"mount": str(digest), "from": source})
+            response = session.request("POST", f"{begin}?{query}", body=b"", accept=frozenset({201, 202}))
+            discard(response)
+            return None if response.status == 201 else session.follow(begin, response.headers.get("Location", ""))
+        except ServiceError:
+            continue
+    response = session.request("POST", begin, body=b"", accept=frozenset({202}))
+    discard(response)
+    return session.follow(begin, response.headers.get("Location", ""))
+
+
+def _put_manifest(session: Session, made: Image, name: str) -> None:
+    """Store the manifest under a tag or its digest, unless it is there, and look whether it is."""
+    digest, url = image.digest(made), session.url(f"manifests/{name}")
+    kind = image.family(made).manifest
+
+    def attempt() -> None:
+        if _there(session, url, kind) == digest:
+            return
+        headers = {"Content-Type": kind}
+        discard(session.request("PUT", url, headers=headers, body=made.manifest_bytes, accept=frozenset({200, 201, 202})))
+        found = _there(session, url, kind)
+        if found != digest:
+            raise HttpError(
+                f"{session.named}: the registry took {digest} as {name} and now has {found}: somebody else pushed meanwhile?"
+            )
+
+    retrying(session.options, attempt)
+
+
+def _there(session: Session, url: str, kind: str) -> Digest | None:
+    """The digest of the manifest at `url`; None when there is none."""
+    head = session.request("HEAD", url, headers={"Accept": kind}, accept=frozenset({200, 404}))
+    discard(head)
+    if head.status == 404:
+        return None
+    if named := head.headers.get(_DIGEST_HEADER):
+        return media.as_digest(named, f"{url}: {_DIGEST_HEADER}")
+    return of_bytes(read_bounded(session.request("GET", url, headers={"Accept": kind})))
+
+
+def _manifest(session: Session, blob_dir: Path, version: str) -> tuple[bytes, dict[str, object]]:
+    """A manifest or index, by tag or digest, kept below `blob_dir`."""
+    wanted = Digest(version) if version.startswith("sha256:") else None
+    if wanted and (path := blobs.path_of(blob_dir, wanted)).is_file():
+        with path.open("rb") as stream:
+            data = stream.read(media.MAX_JSON_BYTES + 1)
+        if of_bytes(data) == wanted:
+            return data, media.load_json(data, f"{session.named}: manifest")
+
+    def attempt() -> tuple[bytes, str]:
+        response = session.request("GET", session.url(f"manifests/{version}"), headers={"Accept": _ACCEPT})
+        kind = response.headers.get("Content-Type", "").partition(";")[0].strip()
+        return read_bounded(response), kind
+
+    data, kind = retrying(session.options, attempt)
+    if wanted and of_bytes(data) != wanted:
+        raise ServiceError(f"{session.named}: the registry gave other bytes for {wanted} ({of_bytes(data)}): do not trust it")
+    found = media.load_json(data, f"{session.named}: manifest")
+    if found.setdefault("mediaType", kind) != kind and kind in media.MANIFESTS | media.INDEXES:
+        raise PackError(f"{session.named}: the manifest calls itself {found['mediaType']}, the registry calls it {kind}: refused")
+    blobs.put(blob_dir, data)
+    return data, found
+
+
+def _document(session: Session, blob_dir: Path, wanted: media.Descriptor) -> bytes:
+    """A manifest, an index or a config, kept below `blob_dir`."""
+    if wanted.media_type in media.MANIFESTS | media.INDEXES:
+        return _manifest(session, blob_dir, str(wanted.digest))[0]
+    if wanted.size_bytes > media.MAX_JSON_BYTES:
+        raise PackError(f"{session.named}: a config of {wanted.size_bytes} bytes is refused")
+    _download(session, _Report(session.options), blob_dir, wanted)
+    return blobs.path_of(blob_dir, wanted.digest).read_bytes()
+
+
+def _download(session: Session, report: _Report, blob_dir: Path, wanted: media.Descriptor) -> None:
+    if blobs.holds(blob_dir, wanted.digest, wanted.size_bytes):
+        report(wanted.digest, "present", wanted.size_bytes, wanted.size_bytes)
+        return
+    with blobs.incoming(blob_dir) as blob:
+        retrying(session.options, lambda: _receive(session, report, blob, wanted))
+        blob.commit(wanted.digest)
+    report(wanted.digest, "done", wanted.size_bytes, wanted.size_bytes)
+
+
+def _receive(session: Session, report: _Report, blob: blobs.Incoming, wanted: media.Descriptor) -> None:
+    """The rest of a blob, from where the last attempt broke off if the server can; else from its beginning."""
+    had = blob.size_bytes
+    headers = {"Range": f"bytes={had}-"} if had else {}
+    response = session.request(
+        "GET", session.url(f"blobs/{wanted.digest}"), headers=headers, accept=frozenset({200, 206, 416} if had else {200})
+    )
+    if response.status == 416 or not (response.headers.get("Content-Range") or f"bytes {had}-").startswith(f"bytes {had}-"):
+        response.close()
+        blob.restart()
+        raise HttpError(f"{session.named}: the registry cannot go on with {wanted.digest} where it broke off", retryable=True)
+    if response.status == 200:
+        blob.restart()
+    _copy(response, blob, wanted, lambda: report(wanted.digest, "moving", blob.size_bytes, wanted.size_bytes))
+    if blob.digest() != wanted.digest:
+        found = blob.digest()
+        blob.restart()
+        raise HttpError(
+            f"{session.named}: the bytes that came for {wanted.digest} have the digest {found}: damaged on the way, or there",
+            retryable=True,
+        )
+
+
+def _copy(response: BaseHTTPResponse, blob: blobs.Incoming, wanted: media.Descriptor, tell: Callable[[], None]) -> None:
+    import urllib3
+
+    try:
+        for chunk in response.stream(blobs.CHUNK_BYTES, decode_content=False):
+            if blob.size_bytes + len(chunk) > wanted.size_bytes:
+                response.close()
+                raise HttpError(f"{wanted.digest} should have {wanted.size_bytes} bytes and has more: do not trust this registry")
+            blob.write(chunk)
+            tell()
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        raise HttpError(
+            f"the download of {wanted.digest} broke off after {blob.size_bytes} bytes: {error}", retryable=True
+        ) from error
+    if blob.size_bytes < wanted.size_bytes:
+        raise HttpError(
+            f"the download of {wanted.digest} ended after {blob.size_bytes} of {wanted.size_bytes} bytes", retryable=True
+        )

@@ -1,0 +1,1 @@
+"""Layers as tar archives: written the same everywhere, and read within bounds."""

@@ -1,0 +1,254 @@
+"""What files an image has: the paths of its layers applied on one another, without their bytes, and where its Python is.
+
+Promises: each layer is read once, checked against its diff_id and remembered (`cache`); whiteouts, opaque directories and links
+act as when a container engine unpacks; hostile archives (paths that leave the image or are longer than any file system takes,
+headers of gigabytes, endless entries, decompression bombs) end in PackError, and neither the memory nor the steps that knowing
+an image takes outgrow the bytes that were sent (`scan.Allowance`). Writes no file of the image to disk.
+Sources: OCI image-spec 1.1 `layer.md`; POSIX pax.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeAlias
+
+from mlpack.core.digest import Digest, canonical_json
+from mlpack.errors import PackError
+from mlpack.oci import blobs, compression
+from mlpack.oci.layers import scan
+from mlpack.oci.layers.scan import Index, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from mlpack.oci.image import Image, Layer
+
+Node: TypeAlias = "dict[str, Node] | str | None"
+"""A directory by name, the target of a symbolic link, or None for anything else."""
+
+MAX_LINKS = 40
+"""Symbolic links followed before a path is called a loop, as in Linux."""
+_FOLDER_BYTES = 250
+"""What a directory takes beside its name: a dictionary that begins with room for a few entries."""
+_STEP_BYTES = 16
+"""What a step on the way of a link counts, as if it were memory: links that lead through links could take years."""
+_WHITEOUT = ".wh."
+_OPAQUE = ".wh..wh..opq"
+_PYTHON = re.compile(r"python(3\.\d+)")
+_PYTHON_FOLDERS = ("var/lang/bin", "usr/local/bin", "usr/bin")
+
+
+class Paths:
+    """The paths of an image's file system. Read only; paths are given without a leading slash."""
+
+    def __init__(self, root: dict[str, Node]) -> None:
+        self._root = root
+
+    def kind(self, path: str) -> Kind | None:
+        """What lies at `path`, symbolic links on the way not followed; None when nothing does."""
+        node: Node = self._root
+        for part in _parts(path):
+            if not isinstance(node, dict) or part not in node:
+                return None
+            node = node[part]
+        return _kind(node)
+
+    def resolve(self, path: str) -> str:
+        """Where `path` leads inside the image: all links followed, missing ends kept. PackError for loops and files on the way."""
+        return "/".join(_resolved(self._root, _parts(path)))
+
+    def names(self, path: str) -> tuple[str, ...]:
+        """What the directory at `path` (resolved) holds, sorted; empty when it is not a directory."""
+        node: Node = self._root
+        for part in _parts(self.resolve(path)):
+            node = node.get(part) if isinstance(node, dict) else None
+        return tuple(sorted(node)) if isinstance(node, dict) else ()
+
+    def walk(self) -> Iterator[tuple[str, Kind, str]]:
+        """Every (path, kind, link target), sorted within each directory, parents first."""
+        stack: list[tuple[str, dict[str, Node]]] = [("", self._root)]
+        while stack:
+            prefix, folder = stack.pop()
+            for name in sorted(folder):
+                node = folder[name]
+                yield prefix + name, _kind(node), node if isinstance(node, str) else ""
+            inner = ((f"{prefix}{name}/", folder[name]) for name in sorted(folder, reverse=True))
+            stack.extend((path, node) for path, node in inner if isinstance(node, dict))
+
+
+def base_paths(image: Image, cache: Path | None = None) -> Paths:
+    """The paths of `image`. Reads every layer that `cache` (a directory, made when missing) does not remember."""
+    root: dict[str, Node] = {}
+    allowance = scan.Allowance(sum(layer.size_bytes for layer in image.layers))
+    for layer in image.layers:
+        _apply(root, index(layer, cache).entries, allowance)
+    return Paths(root)
+
+
+def uncompressed_size(image: Image, cache: Path | None = None) -> int:
+    """Bytes of all layers' tars together: what Lambda counts against its 10 GB. Reads layers whose size is not known."""
+    return sum(
+        layer.uncompressed_bytes if layer.uncompressed_bytes is not None else index(layer, cache).uncompressed_bytes
+        for layer in image.layers
+    )
+
+
+def with_sizes(image: Image, cache: Path | None = None) -> Image:
+    """The same image, every layer knowing its uncompressed size."""
+    layers = (
+        layer if layer.uncompressed_bytes is not None else replace(layer, uncompressed_bytes=index(layer, cache).uncompressed_bytes)
+        for layer in image.layers
+    )
+    return replace(image, layers=tuple(layers))
+
+
+def find_python(paths: Paths) -> tuple[str, str]:
+    """The image's Python: its path (without leading slash) and version, as `("usr/bin/python3.11", "3.11")`.
+
+    Looks where AWS, docker.io/python and Debian keep it, in this order. In the first folder that has any, the one that `python3`
+    leads to, else the highest. PackError when there is none.
+    """
+    for folder in _PYTHON_FOLDERS:
+        found = {name: match[1] for name in paths.names(folder) if (match := _PYTHON.fullmatch(name))}
+        if found:
+            usual = paths.resolve(f"{folder}/python3").rpartition("/")[2]
+            name = usual if usual in found else max(found, key=lambda each: int(found[each].partition(".")[2]))
+            return f"{folder}/{name}", found[name]
+    looked = ", ".join(f"/{folder}/python3.*" for folder in _PYTHON_FOLDERS)
+    raise PackError(f"the base image has no Python (looked for {looked}): choose a base with one, such as python:3.13-slim")
+
+
+def index(layer: Layer, cache: Path | None = None) -> Index:
+    """What the layer holds, from `cache` or by reading it once. PackError when it is damaged, hostile or has another diff_id."""
+    if cache and (known := _recalled(_memory(cache, layer), layer.diff_id)):
+        return known
+    with layer.open() as stored:
+        found = scan.read(compression.Inflated(stored, layer.media_type), layer.size_bytes)
+    if found.diff_id != layer.diff_id:
+        raise PackError(
+            f"the layer {layer.digest} should inflate to {layer.diff_id} and inflates to {found.diff_id}: damaged or forged"
+        )
+    if cache:
+        _write_memory(cache, layer, found)
+    return found
+
+
+def remember(cache: Path, layer: Layer, entries: tuple[tuple[str, Kind, str], ...]) -> None:
+    """Keep what a layer holds that was just made of these (path, kind, link target), so that `index` need not read it."""
+    if layer.uncompressed_bytes is not None:
+        _write_memory(cache, layer, Index(diff_id=layer.diff_id, uncompressed_bytes=layer.uncompressed_bytes, entries=entries))
+
+
+def _memory(cache: Path, layer: Layer) -> Path:
+    return cache / "paths" / f"{layer.digest.hex}.json"
+
+
+def _write_memory(cache: Path, layer: Layer, found: Index) -> None:
+    memory = _memory(cache, layer)
+    memory.parent.mkdir(parents=True, exist_ok=True)
+    blobs.write_file(memory, canonical_json([str(found.diff_id), found.uncompressed_bytes, found.entries]))
+
+
+def _recalled(file: Path, diff_id: Digest) -> Index | None:
+    """What was remembered; None when nothing was, or it is damaged (a damaged memory is no memory)."""
+    try:
+        text, size, entries = json.loads(file.read_bytes())  # our own: as long as the entries that were allowed
+        known = Index(
+            diff_id=Digest(text), uncompressed_bytes=int(size), entries=tuple((path, kind, link) for path, kind, link in entries)
+        )
+    except (OSError, ValueError, TypeError, RecursionError):
+        return None
+    blobs.used(file)
+    return known if known.diff_id == diff_id else None
+
+
+def _parts(path: str) -> list[str]:
+    return [part for part in path.split("/") if part not in {"", "."}]
+
+
+def _kind(node: Node) -> Kind:
+    return "dir" if isinstance(node, dict) else "link" if isinstance(node, str) else "file"
+
+
+def _resolved(root: dict[str, Node], wanted: list[str], allowance: scan.Allowance | None = None) -> list[str]:
+    """`wanted` with every link followed. `..` above the root stays at the root, as in a kernel."""
+    done: list[str] = []
+    folders: list[Node] = [root]
+    todo, followed = list(reversed(wanted)), 0
+    if allowance:
+        allowance.spend(_STEP_BYTES * len(todo))
+    while todo:
+        part = todo.pop()
+        here = folders[-1]
+        if part == "..":
+            if done:
+                done.pop()
+                folders.pop()
+            continue
+        node = here.get(part, {}) if isinstance(here, dict) else None
+        if isinstance(node, str):
+            followed += 1
+            if followed > MAX_LINKS:
+                raise PackError(f"/{'/'.join(wanted)} leads through more than {MAX_LINKS} links in the base image: a loop")
+            if node.startswith("/"):
+                done, folders = [], [root]
+            parts = _parts(node)
+            if allowance:
+                allowance.spend(_STEP_BYTES * len(parts))
+            todo.extend(reversed(parts))
+            continue
+        if node is None and todo:
+            raise PackError(f"/{'/'.join(wanted)} leads through /{'/'.join([*done, part])}, a file in the base image")
+        done.append(part)
+        folders.append(node)
+    return done
+
+
+def _apply(root: dict[str, Node], entries: tuple[tuple[str, Kind, str], ...], allowance: scan.Allowance) -> None:
+    """Lay one layer over `root`. Whiteouts act on lower layers only, hence first, wherever they stand in the archive."""
+    for path, _, _ in entries:
+        folder, _, name = path.rpartition("/")
+        if name.startswith(_WHITEOUT):
+            lower = _lookup(root, folder, allowance)
+            if lower is not None and name == _OPAQUE:
+                lower.clear()
+            elif lower is not None:
+                lower.pop(name.removeprefix(_WHITEOUT), None)
+    known: dict[str, dict[str, Node]] = {}
+    for path, kind, link in entries:
+        folder, _, name = path.rpartition("/")
+        if name.startswith(_WHITEOUT):
+            continue
+        here = known.get(folder)
+        if here is None:
+            here = known[folder] = _made(root, folder, allowance)
+        there = here.get(name)
+        if isinstance(there, str) or (isinstance(there, dict) and kind != "dir"):
+            known.clear()  # a link or a directory goes: folders may lie elsewhere now
+        if kind != "dir":
+            here[name] = link if kind == "link" else None
+        elif not isinstance(there, dict):
+            allowance.spend(_FOLDER_BYTES)
+            here[name] = {}
+
+
+def _lookup(root: dict[str, Node], folder: str, allowance: scan.Allowance) -> dict[str, Node] | None:
+    node: Node = root
+    for part in _resolved(root, _parts(folder), allowance):
+        node = node.get(part) if isinstance(node, dict) else None
+    return node if isinstance(node, dict) else None
+
+
+def _made(root: dict[str, Node], folder: str, allowance: scan.Allowance) -> dict[str, Node]:
+    """The directory that `folder` leads to, made where it is missing."""
+    here = root
+    for part in _resolved(root, _parts(folder), allowance):
+        node = here.get(part)
+        if not isinstance(node, dict):
+            allowance.spend(_FOLDER_BYTES)
+            node = here[part] = {}
+        here = node
+    return here

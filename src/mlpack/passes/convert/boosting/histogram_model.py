@@ -1,0 +1,102 @@
+"""scikit-learn's histogram boosting: its trees, with sets of categories, missing and unknown values, and what its loss makes of it.
+
+Promises: a category is asked for by its own number, as it stands in the column, not by the one that the estimator gives it inside.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mlpack.errors import PassError
+from mlpack.passes.convert.boosting.objectives import Rule
+from mlpack.passes.convert.trees import Forest, Part
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Histogram:
+    """A fitted estimator. `columns`: for each column inside, which one it is of the table; `categories`: by column inside."""
+
+    made: Any
+    targets: int
+    columns: tuple[int, ...]
+    categories: Mapping[int, tuple[float, ...]]
+
+    def emit(self, part: Part, given: str, dtype: str = "float32") -> str:
+        """The sums of the columns `given` (float32 or float64), before the loss' own function: a tensor [rows, targets]."""
+        import numpy as np
+
+        forest = Forest(columns=len(self.columns), targets=self.targets)
+        for row in self.made._predictors:
+            for target, tree in enumerate(row):
+                forest.tree()
+                self._grow(forest, tree, target)
+        base = np.asarray(self.made._baseline_prediction, dtype=np.float32).reshape(1, -1)
+        return part.node("Add", [forest.emit(part, given, dtype), part.constant(base)])
+
+    def _grow(self, forest: Forest, tree: Any, target: int) -> None:
+        nodes = tree.nodes
+        made: dict[int, int] = {}
+        chains: dict[int, tuple[list[int], bool]] = {}
+        waiting, order = [0], []
+        while waiting:
+            at = waiting.pop()
+            node = nodes[at]
+            if node["is_leaf"]:
+                made[at] = forest.leaf({target: float(node["value"])})
+                continue
+            order.append(at)
+            waiting += [int(node["right"]), int(node["left"])]
+            column, left = int(node["feature_idx"]), bool(node["missing_go_to_left"])
+            if not node["is_categorical"]:
+                number = forest.branch(self.columns[column], "BRANCH_LEQ", float(node["num_threshold"]), missing_true=left)
+                made[at], chains[at] = number, ([number], True)
+                continue
+            # What is missing or was never seen goes with those that are not named: named is the other side.
+            named = [value for value, is_left in self._sides(column, tree, node) if is_left != left] or [float("-inf")]
+            chain = [forest.branch(self.columns[column], "BRANCH_EQ", value, missing_true=False) for value in named]
+            made[at], chains[at] = chain[0], (chain, not left)
+        for at in order:
+            chain, to_left = chains[at]
+            left_child, right_child = made[int(nodes[at]["left"])], made[int(nodes[at]["right"])]
+            yes, no = (left_child, right_child) if to_left else (right_child, left_child)
+            forest.chain(chain, yes, no)
+
+    def _sides(self, column: int, tree: Any, node: Any) -> list[tuple[float, bool]]:
+        """Each category of a column, and whether it goes left."""
+        bits = tree.raw_left_cat_bitsets[int(node["bitset_idx"])]
+        return [
+            (value, bool(int(bits[code // 32]) >> (code % 32) & 1)) for code, value in enumerate(self.categories.get(column, ()))
+        ]
+
+
+def read(made: Any) -> Histogram:
+    """A fitted estimator. PassError for categories that are no numbers."""
+    import numpy as np
+
+    count, categories = int(made.n_features_in_), {}
+    columns = list(range(count))
+    if getattr(made, "_preprocessor", None) is not None:
+        at = np.arange(count)
+        columns = [int(each) for each in np.concatenate([at[made.is_categorical_], at[~made.is_categorical_]])]
+        for column, found in enumerate(made._preprocessor.named_transformers_["encoder"].categories_):
+            try:
+                numbers = found.astype(np.float64)
+            except (TypeError, ValueError):
+                raise PassError(
+                    f"column {columns[column]} has categories that are words: put an OrdinalEncoder before the boosting, and name"
+                    " its columns in categorical_features"
+                ) from None
+            categories[column] = tuple(float(value) for value in numbers if not np.isnan(value))
+    return Histogram(made=made, targets=int(made.n_trees_per_iteration_), columns=tuple(columns), categories=categories)
+
+
+def rule_of(model: Histogram) -> Rule:
+    """What its loss makes of the sums."""
+    if hasattr(model.made, "classes_"):
+        one = model.targets == 1
+        return Rule(link="sigmoid" if one else "softmax", classes=True, pair=one)
+    return Rule(link="exp" if "Log" in type(model.made._loss.link).__name__ else "same")

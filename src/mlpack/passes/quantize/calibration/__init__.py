@@ -1,0 +1,1 @@
+"""What calibration calls reach in each activation, and the range that follows."""

@@ -1,0 +1,311 @@
+"""What the calibration calls reach: a range for every activation that is asked for, and what is wrong with the calls for that.
+
+Promises: calls are read one at a time, and what is kept of them does not grow with their number; of a call's activations no more
+than `_HELD_BYTES` are held at once (the calls are run again for the others). A call whose input is not finite is refused and named;
+an activation without a usable range (never finite, empty, zero) is named with its node and the call, and left to the caller. A call
+that alone makes a range is taken and said, with what it did. Which values a range keeps is for `cuts` to say.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from itertools import islice
+from math import inf, prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlpack.core import digest
+from mlpack.core.files import temporary
+from mlpack.errors import PassError
+from mlpack.evaluation.data import reader
+from mlpack.graphs import check, files, weights
+from mlpack.passes.quantize.calibration import cuts
+from mlpack.passes.quantize.calibration.cuts import Grid
+from mlpack.passes.quantize.calibration.tally import Tally
+
+if TYPE_CHECKING:
+    import onnx
+
+    from mlpack.core.records import Signature
+
+_ALONE = 4.0
+"""A call that makes a range this many times as wide is said: two bits of eight are gone, and the call is probably damaged."""
+_HELD_BYTES = 256 << 20
+_SAID_MOST = 3
+_NAMED_MOST = 3
+_SMALLEST = 2.0**-118
+"""What reaches no further has no scale that float32 holds with all its bits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranges:
+    """Which recorded calls to look at, how many at most, and how a range is read from them for which steps."""
+
+    calls: Path
+    samples: int
+    method: str
+    percentile: float = cuts.PERCENTILE
+    grid: Grid = cuts.UNSIGNED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """`ranges`: by tensor, the lowest and highest value to keep. `refused`: why a tensor has none, in words. `remarks`: what a
+    reader of the result should know of the calls."""
+
+    ranges: Mapping[str, tuple[float, float]]
+    refused: Mapping[str, str]
+    remarks: tuple[str, ...]
+
+    def largest(self, name: str) -> float:
+        """How far from zero a tensor's range reaches."""
+        low, high = self.ranges[name]
+        return max(-low, high, 0.0)
+
+
+def measured(model: onnx.ModelProto, model_dir: Path, names: Sequence[str], wanted: Ranges, place: Path | None = None) -> Measured:
+    """Ranges of these float tensors of the graph over the calls. `place`: a folder for a temporary copy of the weights.
+
+    PassError for calls that are damaged, do not fit the model or hold what is not finite.
+    """
+    names = list(dict.fromkeys(names))
+    known = _looked_at(model, model_dir, wanted)
+    _look(known, model, model_dir, names, wanted, place)
+    inputs, count = known.inputs, known.count
+    tallies = {name: known.tallies[name] for name in names}
+    reasons = {name: _refusal(name, tally, known.makers, count) for name, tally in tallies.items()}
+    refused = {name: reason for name, reason in reasons.items() if reason is not None}
+    ranges = {
+        name: cuts.cut(tally, wanted.method, wanted.grid, wanted.percentile)
+        for name, tally in tallies.items() if name not in refused
+    }  # fmt: skip
+    remarks = [*_of_calls(inputs, count), *_of_refused(refused), *_of_outliers(tallies | inputs, ranges, wanted.method)]
+    return Measured(ranges=ranges, refused=refused, remarks=tuple(remarks))
+
+
+@dataclass(slots=True)
+class _Look:
+    """What the calls are known to reach in one graph."""
+
+    inputs: dict[str, Tally]
+    count: int
+    heaviest: dict[str, Any]
+    tallies: dict[str, Tally]
+    makers: dict[str, onnx.NodeProto]
+
+
+_KEPT: ContextVar[dict[str, _Look] | None] = ContextVar("ranges", default=None)
+
+
+@contextmanager
+def remembered() -> Iterator[None]:
+    """While the block runs, a tensor of the same graph and calls is looked at once, for all forms that are made of it."""
+    before = _KEPT.set({})
+    try:
+        yield
+    finally:
+        _KEPT.reset(before)
+
+
+def _looked_at(model: onnx.ModelProto, model_dir: Path, wanted: Ranges) -> _Look:
+    """What is known already, or the beginning of it. PassError as `measured`."""
+    kept = _KEPT.get()
+    key = ""
+    if kept is not None:
+        key = f"{_told(model)} {model_dir} {wanted.calls} {wanted.samples} {wanted.method != 'minmax'}"
+        if key in kept:
+            return kept[key]
+    made = _Look(*_inputs(model_dir, files.signature_of(model), wanted), tallies={}, makers={})
+    if kept is not None:
+        kept[key] = made
+    return made
+
+
+def _told(model: onnx.ModelProto) -> digest.Digest:
+    """What tells this graph from others of one directory. Weights that were made for it have names by their content
+    (`graphs.spill`), in a folder that is another one each time."""
+    copied = type(model)()
+    copied.CopyFrom(model)
+    for tensor in copied.graph.initializer:
+        if (place := weights.referred(tensor)) is not None:
+            weights.point(tensor, dataclasses.replace(place, path=Path(place.path.name)))
+    return digest.of_bytes(copied.SerializeToString(deterministic=True))
+
+
+def _look(
+    known: _Look, model: onnx.ModelProto, model_dir: Path, names: Sequence[str], wanted: Ranges, place: Path | None
+) -> None:  # fmt: skip
+    """Add what is not known yet of these tensors."""
+    missing = [name for name in names if name not in known.tallies]
+    if not missing and known.makers:
+        return
+    found = {name: Tally(detailed=wanted.method != "minmax") for name in missing}
+    with temporary.directory("ranges", place) as folder:
+        probe = _Probe(model, folder)
+        known.makers = probe.makers
+        for group in _groups(probe.sizes(missing, known.heaviest)) if missing else ():
+            _seen(probe, group, _calls(model_dir, files.signature_of(model), wanted), found)
+    known.tallies |= found
+
+
+def _calls(model_dir: Path, signature: Signature, wanted: Ranges) -> Iterator[dict[str, Any]]:
+    return islice(reader.read(wanted.calls, model_dir, signature), wanted.samples)
+
+
+def _inputs(model_dir: Path, signature: Signature, wanted: Ranges) -> tuple[dict[str, Tally], int, dict[str, Any]]:
+    """What the calls reach in the float inputs, how many calls there are, and the largest one. PassError as `measured`."""
+    tallies = {spec.name: Tally() for spec in signature.inputs if spec.dtype.startswith("float")}
+    heaviest: dict[str, Any] = {}
+    most = number = -1
+    for number, feed in enumerate(_calls(model_dir, signature, wanted)):
+        for name, tally in tallies.items():
+            tally.add(feed[name], number)
+            if tally.broken is not None:
+                raise PassError(
+                    f"calibration call {number} (counted from 0) holds {tally.broken[1]} in {name}: no range can be read "
+                    "from it; leave it out of the calibration data"
+                )
+        if (size := sum(array.size for array in feed.values())) > most:
+            most, heaviest = size, feed
+    return tallies, number + 1, heaviest
+
+
+class _Probe:
+    """The graph, opened with any of its tensors as outputs: its weights are written once, and mapped."""
+
+    def __init__(self, model: onnx.ModelProto, folder: Path) -> None:
+        import onnx
+
+        copied = onnx.ModelProto()
+        copied.CopyFrom(model)
+        files.save(copied, folder)
+        self._folder = folder
+        self._graph = onnx.load(folder / files.MODEL, load_external_data=False)
+        self._inputs = {value.name for value in self._graph.graph.input}
+        self.makers = {name: node for node in self._graph.graph.node for name in node.output if name}
+
+    def opened(self, names: Sequence[str], nodes: Sequence[onnx.NodeProto] = ()) -> Any:
+        """A session whose outputs are these tensors, in this order; with more nodes, which read the graph's tensors."""
+        import onnx
+
+        changed = onnx.ModelProto()
+        changed.CopyFrom(self._graph)
+        changed.graph.node.extend(nodes)
+        del changed.graph.output[:]
+        changed.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
+        (self._folder / files.MODEL).write_bytes(changed.SerializeToString())
+        return check.session(self._folder, "ORT_DISABLE_ALL")
+
+    def values(self, opened: Any, names: Sequence[str], feed: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+        """The tensors' values in one call; the graph's own inputs are as they were given."""
+        made = iter(check.run(opened, feed))
+        yield from ((name, feed[name] if name in self._inputs else next(made)) for name in names)
+
+    def outputs(self, names: Sequence[str]) -> list[str]:
+        """Those of the names that the graph computes."""
+        return [name for name in names if name not in self._inputs]
+
+    def sizes(self, names: Sequence[str], feed: Mapping[str, Any]) -> dict[str, int]:
+        """The bytes of each tensor as float32 in this call."""
+        import onnx
+
+        computed = self.outputs(names)
+        shapes = [onnx.helper.make_node("Shape", [name], [f"{name}/shape"], name=f"{name}/shape") for name in computed]
+        found = check.run(self.opened([node.output[0] for node in shapes], shapes), feed) if computed else []
+        known = {name: 4 * prod(int(axis) for axis in shape) for name, shape in zip(computed, found, strict=True)}
+        return {name: known.get(name, 0) for name in names}
+
+
+def _groups(sizes: Mapping[str, int]) -> list[list[str]]:
+    """The tensors in groups that fit into `_HELD_BYTES` together, or hold one."""
+    groups: list[list[str]] = []
+    left = 0
+    for name, size in sizes.items():
+        if not groups or size > left:
+            groups.append([])
+            left = _HELD_BYTES
+        groups[-1].append(name)
+        left -= size
+    return groups
+
+
+def _seen(probe: _Probe, group: Sequence[str], calls: Iterator[dict[str, Any]], tallies: Mapping[str, Tally]) -> None:
+    """Counts the values of these tensors in every call."""
+    opened = probe.opened(probe.outputs(group)) if probe.outputs(group) else None
+    for number, feed in enumerate(calls):
+        for name, values in probe.values(opened, group, feed) if opened else ((name, feed[name]) for name in group):
+            tallies[name].add(values, number)
+
+
+def _refusal(name: str, tally: Tally, makers: Mapping[str, onnx.NodeProto], calls: int) -> str | None:
+    """Why no range of this tensor can be used, or None."""
+    node = makers.get(name)
+    who = f"node {node.name!r} ({node.op_type}) gives" if node is not None else "the input is"
+    if tally.broken is not None:
+        number, what = tally.broken
+        how_often = "every call" if tally.broken_calls == calls else f"{tally.broken_calls} of {calls} calls"
+        return f"{who} {what} in {name!r}, first in calibration call {number} (counted from 0), in {how_often}"
+    if tally.low is None or tally.high is None:
+        return f"{who} nothing in {name!r}: it is empty in every calibration call"
+    reach = max(-tally.low.value, tally.high.value)
+    if reach == 0:
+        return f"{who} {name!r}, which is zero in every calibration call: no scale can be read from that"
+    if reach < _SMALLEST:
+        return f"{who} {name!r}, which reaches {reach:.3g} at most: no scale can be that small"
+    return None
+
+
+def _of_calls(inputs: Mapping[str, Tally], count: int) -> Iterator[str]:
+    if count == 1:
+        yield "calibration is one call: ranges are what it alone reaches, and other data may reach further"
+    for name, tally in inputs.items():
+        if tally.low is not None and tally.high is not None and tally.low.value == tally.high.value == 0:
+            yield f"calibration: {name} is zero in every call: the ranges behind it say nothing about real data"
+
+
+def _of_refused(refused: Mapping[str, str]) -> Iterator[str]:
+    if refused:
+        first = next(iter(refused.values()))
+        more = "" if len(refused) == 1 else f"; {len(refused) - 1} more tensors have no range either"
+        yield f"{first}; nodes that would need its range stay float{more}"
+
+
+def _of_outliers(tallies: Mapping[str, Tally], ranges: Mapping[str, tuple[float, float]], method: str) -> list[str]:
+    """What single calls made of ranges, the call that did most first."""
+    by_call: dict[int, list[tuple[float, str]]] = {}
+    for name, tally in tallies.items():
+        if (found := _decided(tally, ranges.get(name))) is not None:
+            call, factor, change = found
+            by_call.setdefault(call, []).append((factor, f"{name} {change}"))
+    remedy = "leave it out, or use `calibration_method: entropy`" if method == "minmax" else "leave it out if it is damaged"
+    said = []
+    for call, found_ in sorted(by_call.items(), key=lambda item: (-len(item[1]), item[0]))[:_SAID_MOST]:
+        found_.sort(key=lambda each: (-each[0], each[1]))
+        more = f" and {len(found_) - _NAMED_MOST} more" if len(found_) > _NAMED_MOST else ""
+        said.append(
+            f"calibration call {call} (counted from 0) is an outlier: it alone decides the range of "
+            f"{'; '.join(text for _, text in found_[:_NAMED_MOST])}{more}: every step of int8 is coarser for it; {remedy}"
+        )
+    if len(by_call) > _SAID_MOST:
+        said.append(f"calibration: {len(by_call) - _SAID_MOST} more calls each decide a range alone")
+    return said
+
+
+def _decided(tally: Tally, kept: tuple[float, float] | None) -> tuple[int, float, str] | None:
+    """The one call that makes this tensor's range much wider than all others do: its number, the factor, and from what to what."""
+    if tally.low is None or tally.high is None or kept is None:
+        return None
+    for call in sorted({tally.low.call, tally.high.call}):
+        others = tally.without(call)
+        if others is None:
+            continue
+        before, after = (max(high, 0.0) - min(low, 0.0) for low, high in (others, kept))
+        if after > _ALONE * before:
+            factor = after / before if before else inf
+            times = f", {factor:.3g} times as wide" if before else ""
+            return call, factor, f"({others[0]:.4g} to {others[1]:.4g} without it, {kept[0]:.4g} to {kept[1]:.4g} with it{times})"
+    return None

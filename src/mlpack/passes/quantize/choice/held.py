@@ -1,0 +1,132 @@
+"""Whether the engine takes a quantized graph, and if not, which nodes it is about: they stay float, the others do not pay.
+
+Promises: the graph is loaded without and with the engine's optimisations, and run on inputs that the float graph takes; a refusal
+(or answers of another shape, or no longer finite) costs the nodes that are found by halving, each with the engine's words as its
+reason. Whether the numbers are good is not judged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mlpack.errors import PassError
+from mlpack.graphs import check, files, trials
+from mlpack.passes.quantize.choice.choose import Chosen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    import onnx
+
+_LEVELS = ("ORT_DISABLE_ALL", "ORT_ENABLE_ALL")
+_FEEDS = 2
+_IN_PLACE = {"session.disable_prepacking": "1"}
+"""Weights stay in their mapped file: copies arranged for kernels would be the model once more in memory."""
+_MOST_SINGLY = 8
+"""Nodes that are found one by one; the next takes all of its operator along."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What is put in integers: nodes, and what carries 8 bits between them, of which `barred` do not."""
+
+    chosen: Chosen
+    carried: tuple[str, ...] = ()
+    barred: frozenset[str] = frozenset()
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """All that may be at fault: what only carries last, so that it is blamed first."""
+        return (*self.chosen.how, *self.carried)
+
+    def only(self, parts: Sequence[str]) -> Attempt:
+        """The same with these parts alone."""
+        there = set(parts)
+        left = {name: way for name, way in self.chosen.how.items() if name in there}
+        gone = {name for name in self.carried if name not in there}
+        carried = tuple(name for name in self.carried if name in there)
+        return Attempt(Chosen(left, self.chosen.kept), carried, self.barred | gone)
+
+    def without(self, reasons: dict[str, str]) -> Attempt:
+        """The same with these parts in float, which goes on record."""
+        carried = tuple(name for name in self.carried if name not in reasons)
+        return Attempt(self.chosen.without(reasons), carried, self.barred | (set(reasons) & set(self.carried)))
+
+
+class Judge:
+    """The engine, asked about graphs in one directory."""
+
+    def __init__(self, model_dir: Path, model: onnx.ModelProto, calls: Path | None) -> None:
+        opened = check.session(model_dir, _LEVELS[0], _IN_PLACE)
+        self._model_dir = model_dir
+        tried = trials.of(lambda feed: check.run(opened, feed), model, model_dir, calls)
+        self._trials = tuple(zip(tried.feeds, tried.references, strict=True))[:_FEEDS]
+        self._float: dict[str, str] = {}
+
+    def refusal(self, out_dir: Path) -> str:
+        """Why the engine does not take the graph that lies there; '' where it does, or does not take the float one either."""
+        for level in _LEVELS:
+            if why := _refused(out_dir, level, self._trials):
+                if level not in self._float:
+                    self._float[level] = _refused(self._model_dir, level, self._trials)
+                if not self._float[level]:
+                    return why
+        return ""
+
+
+def _refused(folder: Path, level: str, tried: Sequence[tuple[Any, Any]]) -> str:
+    """Why the engine does not take a graph, or what is wrong with its answers whatever the numbers are."""
+    import numpy as np
+
+    try:
+        opened = check.session(folder, level, _IN_PLACE)
+        for feed, reference in tried:
+            for got, want in zip(check.run(opened, feed), reference, strict=True):
+                if got.shape != want.shape:
+                    return f"it gives {got.shape} where float gives {want.shape}"
+                if got.dtype.kind == "f" and np.isfinite(want).all() and not np.isfinite(got).all():
+                    return "it gives numbers that are not finite, and float does not"
+    except PassError as error:
+        return str(error)
+    return ""
+
+
+def settled(
+    wanted: Attempt, made: Callable[[Attempt], onnx.ModelProto], judge: Judge, out_dir: Path, kinds: dict[str, str]
+) -> Attempt:
+    """Writes the graph into `out_dir` with as much in integers as the engine takes, and gives what that is.
+
+    `made`: the graph of an attempt; `kinds`: the operator of each part. Raises PassError when nothing at all is left.
+    """
+
+    def refusal(attempt: Attempt) -> str:
+        files.clear(out_dir)
+        files.save(made(attempt), out_dir)
+        return judge.refusal(out_dir)
+
+    found = 0
+    while why := refusal(wanted):
+        if not wanted.parts:
+            raise PassError(f"quantize: the engine refuses the graph even with all of it in float: {why}")
+        culprit, why = _culprit(wanted, refusal, why)
+        said = f"the engine refuses the graph with it in integers: {why.removeprefix('the engine refuses the graph: ')[:300]}"
+        found += 1
+        alike = [name for name in wanted.parts if found > _MOST_SINGLY and kinds[name] == kinds[culprit]]
+        wanted = wanted.without(dict.fromkeys([culprit, *alike], said))
+    return wanted
+
+
+def _culprit(wanted: Attempt, refusal: Callable[[Attempt], str], why: str) -> tuple[str, str]:
+    """One part without which the parts before it are taken, and what the engine says with it."""
+    taken: list[str] = []
+    suspects = list(wanted.parts)
+    while len(suspects) > 1:
+        half = suspects[: len(suspects) // 2]
+        if said := refusal(wanted.only([*taken, *half])):
+            suspects, why = half, said
+        else:
+            taken += half
+            suspects = suspects[len(half) :]
+    return suspects[0], why

@@ -1,0 +1,1 @@
+"""The ways to compute or store in integers, a module each."""

@@ -1,0 +1,130 @@
+"""Dynamic quantization: 8-bit weights now, ranges of activations at each call.
+
+Promises: products of matrices, attention and LSTM get the engine's integer operators; two products of one activation share its
+rounding; nodes inside If, Loop and Scan as well. A weight is read from its file when it is its turn. It chooses nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import mlpack.passes.quantize.scales as eight
+from mlpack.graphs import files
+from mlpack.passes.quantize.writing import Writer, attributes, replace
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    import numpy as np
+    import onnx
+
+    from mlpack.passes.quantize.methods.pairs import Form
+
+    Array = np.ndarray[Any, Any]
+
+_MICROSOFT = "com.microsoft"
+
+
+def insert(writer: Writer, chosen: Collection[str], form: Form) -> None:
+    """Puts integer operators in the place of these nodes of the writer's model, in place."""
+    _of_graph(writer, writer.model.graph, chosen, _Weights(writer, form))
+
+
+class _Weights:
+    """Weights in 8 bits, each made once."""
+
+    def __init__(self, writer: Writer, form: Form) -> None:
+        self.writer, self.form = writer, form
+
+    def of(self, node: onnx.NodeProto, name: str, values: Array) -> list[str]:
+        """The names of a matrix in 8 bits, a column a channel, and of its scales. Zero points are left out: operators take 0 for
+        them, and those of every channel cost a wake word 1 to 2 % of its time."""
+        return self.kept(name, *eight.of_weight(values, self.form.axis(node.name, 1), self.form.steps))
+
+    def kept(self, name: str, whole: Array, scales: Array) -> list[str]:
+        """The names under which the two are stored."""
+        return [self.writer.keep(f"{name}_int8", whole), self.writer.keep(f"{name}_scale", scales)]
+
+
+def _of_graph(writer: Writer, graph: onnx.GraphProto, chosen: Collection[str], made: _Weights) -> None:
+    instead: dict[str, list[onnx.NodeProto]] = {}
+    rounded: dict[str, list[str]] = {}
+    for node in graph.node:
+        for nested in files.subgraphs(node):
+            _of_graph(writer, nested, chosen, made)
+        if node.name not in chosen:
+            continue
+        if node.op_type == "LSTM":
+            instead[node.name] = [_lstm(writer, node, made)]
+            continue
+        before = [] if node.input[0] in rounded else [_rounded(writer, node.input[0], rounded)]
+        after = _attention(writer, node, rounded[node.input[0]], made) if node.op_type == "Attention" else (
+            _product(writer, node, rounded[node.input[0]], made)
+        )  # fmt: skip
+        instead[node.name] = [*before, *after]
+    if instead:
+        replace(graph, instead)
+
+
+def _rounded(writer: Writer, name: str, rounded: dict[str, list[str]]) -> onnx.NodeProto:
+    """The node that finds a tensor's range at each call, and rounds it."""
+    rounded[name] = [writer.fresh(f"{name}_{part}") for part in ("quantized", "scale", "zero_point")]
+    return writer.node("DynamicQuantizeLinear", [name], rounded[name], f"{name}_quantize")
+
+
+def _product(writer: Writer, node: onnx.NodeProto, rounded: list[str], made: _Weights) -> list[onnx.NodeProto]:
+    """A product in integers, scaled, and what a Gemm adds."""
+    import numpy as np
+
+    said = attributes(node)
+    values = writer.values(node.input[1])
+    if node.op_type == "Gemm":
+        values = (values.T if said.get("transB", 0) else values) * np.float32(said.get("alpha", 1.0))
+    whole, scale = made.of(node, f"{node.input[1]}_product", values)
+    result, name = node.output[0], node.name
+    product, cast, scales = (writer.fresh(f"{result}_{part}") for part in ("integer", "cast", "scales"))
+    added = node.input[2] if node.op_type == "Gemm" and len(node.input) > 2 else ""
+    scaled = writer.fresh(f"{result}_scaled") if added else result
+    nodes = [
+        writer.node("MatMulInteger", [rounded[0], whole, rounded[2]], [product], f"{name}_integer"),
+        writer.node("Cast", [product], [cast], f"{name}_cast", to=1),  # TensorProto.FLOAT
+        writer.node("Mul", [rounded[1], scale], [scales], f"{name}_scales"),
+        writer.node("Mul", [cast, scales], [scaled], f"{name}_scale"),
+    ]
+    if not added:
+        return nodes
+    if (beta := said.get("beta", 1.0)) != 1.0:
+        factor = writer.keep("gemm_beta", np.array(beta, np.float32))
+        times = writer.fresh(f"{result}_added")
+        nodes.append(writer.node("Mul", [added, factor], [times], f"{name}_beta"))
+        added = times
+    return [*nodes, writer.node("Add", [scaled, added], [result], f"{name}_add")]
+
+
+def _attention(writer: Writer, node: onnx.NodeProto, rounded: list[str], made: _Weights) -> list[onnx.NodeProto]:
+    writer.imports(_MICROSOFT)
+    whole, scale = made.of(node, node.input[1], writer.values(node.input[1]))
+    optional = [*node.input[3:5], "", ""][:2]
+    takes = [rounded[0], whole, node.input[2], rounded[1], scale, optional[0], rounded[2], "", optional[1]]
+    said = attributes(node)
+    return [writer.node("QAttention", takes, list(node.output), f"{node.name}_integer", domain=_MICROSOFT, **said)]
+
+
+def _lstm(writer: Writer, node: onnx.NodeProto, made: _Weights) -> onnx.NodeProto:
+    """The engine's LSTM takes each direction's weights the other way round, and as many zero points as scales: with fewer it reads
+    others than there are, and says nothing."""
+    import numpy as np
+
+    writer.imports(_MICROSOFT)
+    parts: list[list[str]] = []
+    for place, name in enumerate(node.input[1:3], 1):
+        axis = made.form.axis(node.name, 0, place)
+        pairs = [eight.of_weight(each, axis, made.form.steps) for each in writer.values(name)]
+        whole = np.ascontiguousarray(np.stack([each for each, _ in pairs]).transpose(0, 2, 1))
+        scales = np.stack([scales for _, scales in pairs])
+        zero = writer.keep(f"{name}_zero_point", np.zeros(scales.shape, np.int8))
+        parts.append([*made.kept(f"{name}_recurrent", whole, scales), zero])
+    takes = [node.input[0], parts[0][0], parts[1][0], *[*node.input[3:8], *[""] * 5][:5]]
+    takes += [parts[0][1], parts[0][2], parts[1][1], parts[1][2]]
+    said = {name: value for name, value in attributes(node).items() if name != "layout"}
+    return writer.node("DynamicQuantizeLSTM", takes, list(node.output), f"{node.name}_integer", domain=_MICROSOFT, **said)

@@ -1,0 +1,352 @@
+"""Quantize/dequantize pairs where the processor's engine fuses them: which tensors get one, and who reads its result.
+
+Promises: a tensor has one pair at most. Results of int8 kernels are read rounded by everybody; a float result only by nodes that
+compute in integers, unless the engine can make its Add, too, an int8 one. What only moves numbers (MaxPool, Reshape, ...) keeps the
+scale of what it moves; what only a Concat reads has the Concat's. What stands between kernels in 8 bits is for `between` to say.
+Ranges are measured elsewhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import mlpack.passes.quantize.scales as eight
+from mlpack.graphs import weights
+from mlpack.passes.quantize.choice.between import GIVES_FLOAT, MOVED, between, feeds, reasons, results
+from mlpack.passes.quantize.view import JOINS, View
+from mlpack.passes.quantize.writing import Writer, attributes, put
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    import onnx
+
+    from mlpack.passes.quantize.calibration.ranges import Measured
+
+    Range = tuple[float, float]
+
+_SUMS = ("Add", "Mul", "LeakyRelu", "Sigmoid")
+"""What the engine makes an int8 kernel of where everything around it is in 8 bits. Each operand keeps its own range."""
+OPSET = 13
+"""The first operator set whose pairs have a scale for each channel."""
+FACTOR = 8.0
+"""A Concat has one scale for all its inputs: one whose range is an eighth of another's keeps 5 of its 8 bits at most. Pixels beside
+scores (600 and 1) leave scores none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where pairs are. `pairs`: tensors -> whether everybody reads the rounded values; `same`: tensors -> whose numbers they are;
+    `joined`: tensors -> the result of their only reader, a Concat, whose scale they have; `cut`: results of a Relu among them;
+    `gates`: results of a HardSigmoid -> its slope; `limits`: Clips and the like that a range stands for."""
+
+    static: frozenset[str]
+    carried: frozenset[str]
+    pairs: dict[str, bool] = field(default_factory=dict)
+    same: dict[str, str] = field(default_factory=dict)
+    joined: dict[str, str] = field(default_factory=dict)
+    gates: dict[str, float] = field(default_factory=dict)
+    limits: set[str] = field(default_factory=set)
+    cut: set[str] = field(default_factory=set)
+
+    def source(self, tensor: str) -> str:
+        """The tensor whose range is this one's."""
+        while tensor in self.same:
+            tensor = self.same[tensor]
+        return tensor
+
+    def scaled_by(self, tensor: str, ranges: Mapping[str, Range]) -> str:
+        """The tensor whose range gives this one its scale. A Relu is taken along only where nothing is below zero."""
+        source = self.source(tensor)
+        while source in self.joined:
+            target = self.source(self.joined[source])
+            if source in self.cut and ranges[target][0] < 0:
+                break
+            source = target
+        return source
+
+
+def layout(model: onnx.ModelProto, static: Collection[str], barred: Collection[str] = ()) -> Layout:
+    """Where pairs belong when these nodes compute in 8 bits. `barred`: nodes that carry nothing."""
+    view = View(model)
+    carried = between(view, static, barred)
+    found = Layout(frozenset(static), frozenset(carried))
+    for node in model.graph.node:
+        if node.name in static:
+            found.pairs.setdefault(node.input[0], False)
+            result = view.clipped(node.output[0])
+            if node.op_type not in GIVES_FLOAT or feeds(view, result, carried, static) or view.is_clipped(node.output[0]):
+                found.pairs[result] = True
+        elif node.name in carried:
+            for name in view.activations(node):
+                if name not in view.stored:
+                    found.pairs.setdefault(name, False)
+            _carry(view, node, found)
+    for name in list(found.pairs):
+        found.pairs[name] = found.pairs[name] or _fuses(view, name, found)
+    _join(view, found)
+    kernels = found.static | found.carried
+    for node in model.graph.node:
+        if found.pairs.get(node.output[0]) and view.is_rounded_away(node):
+            made = [view.made[name] for name in node.input if name in view.made]
+            if all(each.name in kernels and node.output[0] in results(view, each) for each in made):
+                found.limits.add(node.name)
+    return found
+
+
+def _carry(view: View, node: onnx.NodeProto, found: Layout) -> None:
+    """The pairs of what a node gives that carries, and what their scale is."""
+    for name in results(view, node):
+        found.pairs[name] = True
+        if node.op_type in MOVED:
+            found.same[name] = node.input[0]
+        if node.op_type == "HardSigmoid":
+            found.gates[name] = attributes(node).get("alpha", 0.2)
+
+
+def _join(view: View, found: Layout) -> None:
+    """What a kernel makes for a Concat alone is rounded to the Concat's scale at once, not twice."""
+    for node in view.graph.node:
+        for name in node.input if node.op_type == "Concat" and node.name in found.carried else ():
+            made = view.made.get(name)
+            if made is None or not found.pairs.get(name) or name in found.same or name in found.gates:
+                continue
+            if view.only_reader(name) is not None and (made.op_type == "Relu" or not view.is_limit(made)):
+                found.joined[name] = view.clipped(node.output[0])
+                found.cut.update([name] if made.op_type == "Relu" else ())
+
+
+def _fuses(view: View, tensor: str, found: Layout) -> bool:
+    """Whether the engine makes an int8 kernel of the Add (or the like) whose result this is, if nobody reads it in float."""
+    node = view.made.get(tensor)
+    if node is not None and node.op_type == "Relu":
+        source = node.input[0]
+        node = view.made.get(source) if view.only_reader(source) is node else None
+    if node is None or node.op_type not in _SUMS or node.domain:
+        return False
+    return all(found.pairs.get(name, False) for name in node.input)
+
+
+def tensors(model: onnx.ModelProto, static: Collection[str]) -> list[str]:
+    """All tensors whose ranges may be needed: also those that get a pair only when something else gets none."""
+    view, found = View(model), layout(model, static)
+    near = set(found.pairs)
+    for node in model.graph.node:
+        if node.name in found.static or node.name in found.carried:
+            near.update((*view.activations(node), *node.output, *results(view, node)))
+    made = (name for node in model.graph.node for name in node.output)
+    return [name for name in dict.fromkeys((*(value.name for value in model.graph.input), *made)) if name in near]
+
+
+def unmeasured(model: onnx.ModelProto, found: Layout, measured: Measured) -> dict[str, str]:
+    """Nodes beside tensors that no range is known of, with that as the reason."""
+    view = View(model)
+    lacking: dict[str, str] = {}
+    for node in model.graph.node:
+        if node.name not in found.static and node.name not in found.carried:
+            continue
+        near = [*view.activations(node), *(name for name in node.output if name), *results(view, node)]
+        for name in near:
+            if name in found.pairs and (source := found.source(name)) not in measured.ranges:
+                lacking[node.name] = f"no range: {measured.refused.get(source, f'{source!r} was not measured')}"
+    return lacking
+
+
+def left(model: onnx.ModelProto, static: Collection[str], barred: Collection[str]) -> dict[str, str]:
+    """Nodes between kernels in 8 bits that stay float, and why."""
+    view = View(model)
+    return reasons(view, static, between(view, static, barred))
+
+
+def unlike(model: onnx.ModelProto, found: Layout, ranges: Mapping[str, Range]) -> dict[str, str]:
+    """Concats whose inputs' ranges are too far apart for one scale, with that as the reason."""
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    apart: dict[str, str] = {}
+    for node in model.graph.node:
+        if node.op_type != "Concat" or node.name not in found.carried:
+            continue
+        sizes = []
+        for name in node.input:
+            low, high = ranges.get(found.source(name), (0.0, 0.0)) if name not in stored else _reach(stored[name])
+            sizes += [max(abs(low), abs(high))] if low or high else []
+        if sizes and max(sizes) > FACTOR * min(sizes):
+            apart[node.name] = f"the ranges that it joins are too far apart for one scale ({min(sizes):.3g} and {max(sizes):.3g})"
+    return apart
+
+
+def _reach(tensor: onnx.TensorProto) -> Range:
+    values = weights.array(tensor)
+    return (float(values.min(initial=0)), float(values.max(initial=0)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """What pairs and weights are made of."""
+
+    steps: int
+    per_channel: bool
+    signed: bool
+    symmetric: bool
+    alike: frozenset[tuple[str, int]] = frozenset()
+    """Of dynamic nodes, the weights (by the node's name and the input's place) that have one scale whatever `per_channel` says."""
+
+    def axis(self, node: str, channels: int, place: int = 1) -> int | None:
+        """The axis of a weight's channels that have scales of their own; None where it has one scale."""
+        return channels if self.per_channel and (node, place) not in self.alike else None
+
+
+def insert(writer: Writer, found: Layout, ranges: Mapping[str, Range], form: Form) -> None:
+    """Puts pairs and weights in 8 bits into the writer's model, in place."""
+    graph = writer.model.graph
+    tensors = _Pairs(writer, found, ranges, form)
+    nodes = [made for value in graph.input for made in tensors.behind(value.name, given=True)]
+    makers = {name: node for node in graph.node for name in node.output if name}
+    for node in list(graph.node):
+        if node.name in found.static:
+            nodes += _weights(writer, node, tensors.scale(node.input[0])[0], form)
+        if node.name in found.static or node.name in found.carried:
+            for place in range(len(node.input)) if node.op_type in JOINS else (0,):
+                node.input[place] = tensors.rounded.get(node.input[place], node.input[place])
+            nodes += _operands(writer, node, form) if node.name in found.carried else []
+        made, read = list(node.output), list(node.input)
+        pairs = [each for name in made for each in tensors.behind(name, given=False)]
+        for place, name in enumerate(made):
+            node.output[place] = tensors.renamed.get(name, name)
+        if node.name in found.limits and tensors.cuts(made[0]):
+            kernel = next(makers[name] for name in read if name in makers)
+            kernel.output[0] = node.output[0]
+        else:
+            nodes.append(node)
+        nodes += pairs
+    put(graph, nodes)
+
+
+def _operands(writer: Writer, node: onnx.NodeProto, form: Form) -> list[onnx.NodeProto]:
+    """The constants of a sum or a product in 8 bits, each exact. A HardSigmoid becomes a sum: the pair behind it cuts off, and
+    divides."""
+    import numpy as np
+
+    made = []
+    if node.op_type == "HardSigmoid":
+        said = attributes(node)
+        offset = np.array(said.get("beta", 0.5) / said.get("alpha", 0.2), np.float32)
+        node.op_type = "Add"
+        del node.attribute[:]
+        node.input.append("")
+        made.append(_constant(writer, node, 1, (f"{node.output[0]}_offset", offset), form))
+    for place, name in enumerate(node.input if node.op_type in ("Add", "Mul") else ()):
+        if name in writer.stored:
+            made.append(_constant(writer, node, place, (name, writer.values(name)), form))
+    return made
+
+
+def _constant(
+    writer: Writer, node: onnx.NodeProto, place: int, stored: tuple[str, Any], form: Form
+) -> onnx.NodeProto:  # fmt: skip
+    """The node that gives one value out of 8 bits, which `node` reads at this place from now on."""
+    import numpy as np
+
+    name, value = stored
+    step, zero = eight.of_range(float(value.min()), float(value.max()), signed=form.signed, symmetric=False)
+    kind = np.int8 if form.signed else np.uint8
+    parts = [
+        writer.keep(f"{name}_{np.dtype(kind).name}", np.asarray(np.rint(value / step) + zero).astype(kind)),
+        writer.keep(f"{name}_scale", np.array(step, np.float32)), writer.keep(f"{name}_zero_point", np.array(zero, kind)),
+    ]  # fmt: skip
+    given = node.input[place] = writer.fresh(f"{name}_wide")
+    return writer.node("DequantizeLinear", parts, [given], f"{given}_dequantize")
+
+
+class _Pairs:
+    """The pairs of a graph, as its tensors come. `rounded`: what nodes in integers read instead of a tensor; `renamed`: what a node
+    gives instead of one that everybody reads rounded."""
+
+    def __init__(self, writer: Writer, found: Layout, ranges: Mapping[str, Range], form: Form) -> None:
+        self.writer, self.found, self.ranges, self.form = writer, found, ranges, form
+        self.renamed: dict[str, str] = {}
+        self.rounded: dict[str, str] = {}
+
+    def scale(self, name: str) -> tuple[float, int]:
+        """The scale and zero point of a tensor."""
+        if self.found.source(name) in self.found.gates:
+            return eight.of_range(0.0, 1.0, signed=self.form.signed, symmetric=False)
+        low, high = self.ranges[self.found.scaled_by(name, self.ranges)]
+        return eight.of_range(low, high, signed=self.form.signed, symmetric=self.form.symmetric)
+
+    def cuts(self, name: str) -> bool:
+        """Whether the range of this tensor ends where the limits do that it is behind: not when it was widened to both signs."""
+        low, high = self.ranges[self.found.scaled_by(name, self.ranges)]
+        return not (self.form.symmetric and low < 0 < high)
+
+    def behind(self, name: str, *, given: bool) -> list[onnx.NodeProto]:
+        """The two nodes behind a tensor, or none. `given`: it is an input of the graph, which keeps its name."""
+        import numpy as np
+
+        if name not in self.found.pairs:
+            return []
+        writer, source = self.writer, self.found.source(name)
+        step, zero = self.scale(name)
+        kind = np.int8 if self.form.signed else np.uint8
+        parts = [
+            writer.keep(f"{source}_scale", np.array(step, np.float32)), writer.keep(f"{source}_zero_point", np.array(zero, kind)),
+        ]  # fmt: skip
+        taken, result = name, name
+        if self.found.pairs[name] and not given:
+            taken = self.renamed[name] = writer.fresh(f"{name}_float")
+        else:
+            result = self.rounded[name] = writer.fresh(f"{name}_rounded")
+        middle = writer.fresh(f"{name}_quantized")
+        before = parts
+        if name in self.found.gates:
+            slope = self.found.gates[name]
+            before = [writer.keep(f"{source}_step", np.array(step / slope, np.float32)), parts[1]]
+        return [
+            writer.node("QuantizeLinear", [taken, *before], [middle], f"{name}_quantize"),
+            writer.node("DequantizeLinear", [middle, *parts], [result], f"{name}_dequantize"),
+        ]
+
+
+def _weights(writer: Writer, node: onnx.NodeProto, activation: float, form: Form) -> list[onnx.NodeProto]:
+    """The weight, and the bias if it has one, of a node in 8 and 32 bits before it. A Gemm's factors become part of them."""
+    import numpy as np
+
+    said = attributes(node)
+    name = node.input[1]
+    values = writer.values(name)
+    axis = channels(node, said)
+    bias = writer.values(node.input[2]) if len(node.input) > 2 and node.input[2] else None
+    if node.op_type == "Gemm":
+        values = values * np.float32(said.get("alpha", 1.0))
+        bias = None if bias is None else np.broadcast_to(bias.reshape(-1), values.shape[axis]) * np.float32(said.get("beta", 1.0))
+        for attribute in [each for each in node.attribute if each.name in ("alpha", "beta")]:
+            node.attribute.remove(attribute)
+    least = None if bias is None else eight.for_bias(bias, activation)
+    if least is not None and not form.per_channel:
+        least = np.max(least, initial=0)
+    whole, steps = eight.of_weight(values, axis if form.per_channel else None, form.steps, least)
+    nodes = [stored_before(writer, node, 1, (whole, steps), axis if form.per_channel else None)]
+    if bias is not None:
+        nodes.append(stored_before(writer, node, 2, eight.of_bias(bias, activation, steps), 0))
+    return nodes
+
+
+def stored_before(
+    writer: Writer, node: onnx.NodeProto, place: int, made: tuple[Any, Any], axis: int | None
+) -> onnx.NodeProto:  # fmt: skip
+    """The node that gives values that are stored as integers and scales; `node` reads it at this place from now on."""
+    import numpy as np
+
+    values, scales = made
+    name, kind = node.input[place], values.dtype.name
+    parts = [writer.keep(f"{name}_{kind}", values), writer.keep(f"{name}_{kind}_scale", scales)]
+    parts.append(writer.keep(f"{name}_{kind}_zero_point", np.zeros(scales.shape, values.dtype)))
+    given = node.input[place] = writer.fresh(f"{name}_wide")
+    return writer.node("DequantizeLinear", parts, [given], f"{given}_dequantize", **({} if axis is None else {"axis": axis}))
+
+
+def channels(node: onnx.NodeProto, said: Mapping[str, Any]) -> int:
+    """The axis of a weight's output channels; for a matrix the one that it is not summed over."""
+    if node.op_type == "Conv" or (node.op_type == "Gemm" and said.get("transB", 0)):
+        return 0
+    return 1

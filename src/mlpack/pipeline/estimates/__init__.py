@@ -1,0 +1,1 @@
+"""Numbers for devices that are not here, computed instead of measured."""

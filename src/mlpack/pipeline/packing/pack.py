@@ -1,0 +1,332 @@
+"""Model, runtime and code in; what ships out.
+
+    Model ─pack→ Artifact
+
+Promises: equal requests give equal bytes on every machine with the same interpreters (no clock, path or user goes in); a target's
+limits are checked before anything is written; what is written was read back. `runtime_tree` is apart because it is the same for
+every candidate of one platform: whoever calls may keep it. Will not resolve versions, boot or measure.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlpack.core import digest
+from mlpack.core.records import Artifact, Target
+from mlpack.errors import PackError
+from mlpack.pipeline.packing.runtime_part import (
+    RuntimeRequest,
+    assemble_runtime,
+    copy,
+    runtime_key,
+    runtime_request,
+    runtime_tree,
+    space,
+)
+from mlpack.targets import TARGETS, licenses
+from mlpack.targets.format import bytecode, tokenizer_files
+from mlpack.targets.format.bytecode import Interpreter
+from mlpack.targets.format.contents import NO_FACTS, TASK_ROOT, Contents, Facts, Written
+from mlpack.targets.format.unpacking import PACKAGE, SCHEMA, describe, unpack
+
+if TYPE_CHECKING:
+    from mlpack.oci.base import Base
+
+__all__ = [
+    "Hooks",
+    "PackRequest",
+    "RuntimeRequest",
+    "assemble_runtime",
+    "describe",
+    "interpreter_for",
+    "lay_out",
+    "pack",
+    "python_of",
+    "runtime_key",
+    "runtime_request",
+    "runtime_tree",
+    "tools",
+    "unpack",
+]
+
+VERSION = 1
+"""Raised whenever equal requests would give other bytes."""
+EVENT = "event.json"
+MODEL_SCHEMA = 1
+DEFAULT_MAX_LENGTH = 512
+"""Tokens, where neither the recipe nor the model's own files say: what BERT and its kin have positions for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hooks:
+    """The user's own code: `module:function` for each hook, and every file it needs, relative to `root`."""
+
+    root: Path
+    files: tuple[str, ...]
+    preprocess: str | None = None
+    postprocess: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackRequest:
+    """One candidate to pack.
+
+    `version`: a short name of the model's content. `model_dir`: model.onnx, model.onnx.data, signature.json, engine.json and, for
+    text, tokenizer.json. `runtime`: a tree that `runtime_tree` made for this target (see `runtime_request`). `sample`: the JSON
+    body of a request which the package answers. `base`: for targets that need one.
+    """
+
+    name: str
+    version: str
+    variant: str
+    target: Target
+    model_dir: Path
+    runtime: Path
+    python: str
+    sample: Mapping[str, Any]
+    hooks: Hooks | None = None
+    tokenizer: Path | None = None
+    max_length: int | None = None
+    base: Base | None = None
+    cache_dir: Path | None = None
+    notes: tuple[str, ...] = field(default=())
+    facts: Facts = NO_FACTS
+
+
+def tools() -> dict[str, str]:
+    """Versions of what decides the bytes of a package beside the request, for its action."""
+    from importlib.metadata import version
+
+    return {"deflate": version("deflate")}
+
+
+def python_of(target: Target, base: Base | None, cache_dir: Path | None = None) -> str:
+    """The Python minor version that the package will meet: of the managed runtime, or of the base. PackError when that has none."""
+    if base is None:
+        return str(target.config.python)
+    from mlpack.oci.layers import paths
+
+    return paths.find_python(paths.base_paths(base.image, cache_dir))[1]
+
+
+def pack(request: PackRequest, work_dir: Path, out_dir: Path) -> Artifact:
+    """Write what ships for this candidate to `out_dir` (empty): function.zip and layer.zip, or image/; event.json; package.json.
+
+    `work_dir` (empty) is for intermediate files. LimitError when the target's limits are exceeded, before anything is written;
+    PackError when the request contradicts itself.
+    """
+    kind = TARGETS[request.target.kind]
+    if kind.needs_base != (request.base is not None):
+        raise PackError(f"target {request.target.kind}: {'needs a base image' if kind.needs_base else 'has no base image'}")
+    with space(out_dir):
+        contents = _contents(request, work_dir)
+        written = kind.write(contents, request.target.config, out_dir)
+        event = _event(request)
+        (out_dir / EVENT).write_bytes(event)
+        described = _package(request, written)
+        (out_dir / PACKAGE).write_text(json.dumps(described, indent=1, sort_keys=True) + "\n", "utf-8")
+        files = [path for path, entry in digest.entries(out_dir) if entry.is_file(follow_symlinks=False)]
+        return Artifact(
+            kind=written.kind,
+            digest=written.digest,
+            tree=digest.of_tree(out_dir),
+            files=tuple(sorted(files)),
+            size_bytes=written.size_bytes,
+            compressed_bytes=written.compressed_bytes,
+            parts=written.parts,
+            notes=(*request.notes, *written.notes),
+        )
+
+
+def lay_out(request: PackRequest, work_dir: Path, out_dir: Path) -> None:
+    """What would lie at /var/task, as a directory, whatever its size: what is too large to ship can still be compared with."""
+    with space(out_dir):
+        contents = _contents(request, work_dir)
+        for part in contents.parts:
+            shutil.copytree(contents.tree(part), out_dir, copy_function=copy, dirs_exist_ok=True)
+
+
+def _contents(request: PackRequest, work_dir: Path) -> Contents:
+    model, code = work_dir / "model", work_dir / "code"
+    (model / "model").mkdir(parents=True)
+    (code / "model").mkdir(parents=True)
+    if not (request.model_dir / "model.onnx").is_file():
+        raise PackError(f"{request.model_dir} has no model.onnx: the last step did not give an ONNX model")
+    for graph in sorted(set(_graphs(request).values())):
+        for path in sorted(request.model_dir.glob(f"{graph}*")):
+            if path.is_file():
+                copy(path, model / "model" / path.name)
+    tokenizer = _tokenizer(request)
+    text = {**tokenizer_files.write(tokenizer, model / "model"), **_text_settings(request)} if tokenizer else None
+    settings = _settings(request, text)
+    (code / "model" / "model.json").write_bytes(digest.canonical_json(settings))
+    if request.hooks is not None:
+        _copy_hooks(request, request.hooks, code)
+    labels = {"org.opencontainers.image.title": request.name, "org.opencontainers.image.version": request.version}
+    labels |= dict(request.facts.labels)
+    return Contents(
+        runtime=request.runtime,
+        model=model,
+        code=code,
+        labels=labels,
+        created_s=request.facts.created_s,
+        engines=_engines(request, work_dir / "engines"),
+        base=request.base,
+        cache_dir=request.cache_dir,
+    )
+
+
+def _graphs(request: PackRequest) -> dict[str, str]:
+    """The graph, and where the processor needs another one, its twin for it: see `precision`, which writes cpu.onnx."""
+    row, twin = TARGETS[request.target.kind], (request.model_dir / "cpu.onnx").is_file()
+    if row.device == "cpu":
+        return {"graph": "cpu.onnx" if twin else "model.onnx"}
+    falls_back = twin and "cpu" in getattr(request.target.config, "fallback", ())
+    return {"graph": "model.onnx", **({"cpu_graph": "cpu.onnx"} if falls_back else {})}
+
+
+def _engines(request: PackRequest, out_dir: Path) -> Path | None:
+    """What the `tensorrt` step left, for a GPU worker: the specification, recorded answers, and the engines that were built."""
+    specification = request.model_dir / "tensorrt.json"
+    if TARGETS[request.target.kind].device != "gpu" or not specification.is_file():
+        return None
+    (out_dir / "model" / "engines").mkdir(parents=True)
+    for path in sorted(request.model_dir.glob("tensorrt*.*")):
+        copy(path, out_dir / "model" / path.name)
+    for row in _json(specification).get("engines", ()):
+        built = request.model_dir / row["file"]
+        if not built.is_file() or str(digest.of_file(built)) != row["digest"]:
+            raise PackError(f"{built} is not the engine that {specification.name} lists: run the `tensorrt` step again")
+        copy(built, out_dir / "model" / "engines" / built.name)
+    return out_dir
+
+
+def _tokenizer(request: PackRequest) -> Path | None:
+    given = request.tokenizer or request.model_dir / "tokenizer.json"
+    if given.is_file():
+        return given
+    if request.tokenizer is not None:
+        raise PackError(f"there is no tokenizer at {given}")
+    return None
+
+
+def _settings(request: PackRequest, text: dict[str, Any] | None) -> dict[str, Any]:
+    """model.json, which the runtime reads."""
+    signature = _json(request.model_dir / "signature.json")
+    engine = _json(request.model_dir / "engine.json") if (request.model_dir / "engine.json").is_file() else {}
+    hooks = request.hooks
+    return {
+        "schema": MODEL_SCHEMA,
+        "name": request.name,
+        "version": request.version,
+        "variant": request.variant,
+        "target": request.target.kind,
+        **_graphs(request),
+        "graph_optimization_level": engine.get("graph_optimization_level", 99),
+        "session": engine.get("session", {}),
+        "memory_mb": request.target.config.memory_mb,
+        "inputs": [_port(each) for each in signature["inputs"]],
+        "outputs": [_port(each) for each in signature["outputs"]],
+        "tokenizer": text,
+        "preprocess": hooks.preprocess if hooks else None,
+        "postprocess": hooks.postprocess if hooks else None,
+        **TARGETS[request.target.kind].settings(request.target.config),
+    }
+
+
+def _port(described: Mapping[str, Any]) -> dict[str, Any]:
+    return {"name": described["name"], "dtype": described["dtype"], "shape": list(described["shape"])}
+
+
+def _text_settings(request: PackRequest) -> dict[str, Any]:
+    """`max_length`, in tokens: the recipe's word, else the sentence model's, the tokenizer's, 512. And the padding token."""
+    path = request.model_dir / "tokenizer_config.json"
+    pad = _json(path).get("pad_token") if path.is_file() else None
+    pad = pad.get("content") if isinstance(pad, dict) else pad
+    length = request.max_length or _max_length(request)
+    return {"max_length": length, **({"pad_token": pad} if isinstance(pad, str) else {})}
+
+
+def _max_length(request: PackRequest) -> int:
+    for name, key in (("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length")):
+        path = request.model_dir / name
+        found = _json(path).get(key) if path.is_file() else None
+        # Hugging Face writes 1e30 for "no limit".
+        if isinstance(found, int | float) and 0 < found <= 1_000_000:
+            return int(found)
+    return DEFAULT_MAX_LENGTH
+
+
+def _copy_hooks(request: PackRequest, hooks: Hooks, code: Path) -> None:
+    for name in hooks.files:
+        if name.startswith("/") or ".." in name.split("/"):
+            raise PackError(f"the hook's file {name!r} is outside {hooks.root}: move it beside the recipe")
+        target = code / "app" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        copy(hooks.root / name, target)
+    if interpreter := interpreter_for(request.python):
+        bytecode.compile_tree(code, interpreter, TASK_ROOT)
+
+
+def interpreter_for(python: str) -> Interpreter | None:
+    """The Python of this machine that compiles for, and can run, packages of this minor version; None when there is none."""
+    return bytecode.interpreter(python)
+
+
+def _event(request: PackRequest) -> bytes:
+    """The sample as an HTTP API (payload format 2.0) would hand it to the function."""
+    event = {
+        "version": "2.0",
+        "routeKey": "$default",
+        "rawPath": f"/v2/models/{request.name}/infer",
+        "rawQueryString": "",
+        "headers": {"content-type": "application/json"},
+        "requestContext": {"http": {"method": "POST", "path": f"/v2/models/{request.name}/infer", "protocol": "HTTP/1.1"}},
+        "body": json.dumps(request.sample, ensure_ascii=False, allow_nan=False, separators=(",", ":")),
+        "isBase64Encoded": False,
+    }
+    return json.dumps(event, indent=1, ensure_ascii=False).encode() + b"\n"
+
+
+def _package(request: PackRequest, written: Written) -> dict[str, Any]:
+    """package.json: what is in the package, for whoever unpacks, boots, publishes or compares it."""
+    return {
+        "schema": SCHEMA,
+        "kind": written.kind,
+        "digest": str(written.digest),
+        "name": request.name,
+        "version": request.version,
+        "variant": request.variant,
+        "target": request.target.kind,
+        "arch": request.target.arch,
+        "python": request.python,
+        "memory_mb": request.target.config.memory_mb,
+        "size_bytes": written.size_bytes,
+        "compressed_bytes": written.compressed_bytes,
+        "parts": {part.name: part.size_bytes for part in written.parts},
+        "layers": {part: str(each) for part, each in written.layers.items()},
+        "files": [each.as_json() for each in written.files],
+        **TARGETS[request.target.kind].settings(request.target.config),
+        **_licences(request),
+    }
+
+
+def _licences(request: PackRequest) -> dict[str, Any]:
+    """What was put in under a licence that had to be accepted, when there is any."""
+    named = licenses.needed(TARGETS[request.target.kind].needs(request.target.config))
+    return {"licenses": [licenses.LICENSES[name].as_json(name) for name in named]} if named else {}
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise PackError(f"{path} cannot be read ({error}): the step that writes it did not finish") from None
+    if not isinstance(found, dict):
+        raise PackError(f"{path} holds no JSON object: the step that writes it is not one of mlpack's")
+    return found

@@ -1,0 +1,309 @@
+"""Every candidate's package, each made at most once: bases resolved and pinned, runtimes shared, packages kept in the store.
+
+Promises: what a package is made of is its action, so equal inputs give the package that is already there; nothing is resolved
+anew that `mlpack.lock` pins. Writes the lock beside the recipe when the build has ended (`keep_lock`), and nothing else outside the
+store. Does not boot or measure.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlpack.core import digest, entrypoint
+from mlpack.core.digest import Digest
+from mlpack.core.records import Artifact, Candidate, Model, Part, Recipe, Target
+from mlpack.errors import PackError, RecipeError
+from mlpack.pipeline.measuring.measure import Subject
+from mlpack.pipeline.packing import pack, wheels
+from mlpack.pipeline.packing.pack import Hooks, PackRequest, RuntimeRequest
+from mlpack.pipeline.packing.runtime_part import requirements
+from mlpack.store import care
+from mlpack.store.local import Store
+from mlpack.targets import TARGETS, CpuWorker, licenses
+from mlpack.targets.format.contents import NO_FACTS, Facts
+
+if TYPE_CHECKING:
+    from mlpack.oci.base import Base
+    from mlpack.oci.distribution.auth import Credentials
+
+PACKAGE = "package"
+TASK = "task"
+_ARTIFACT = "artifact.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Package:
+    """What ships for one candidate and where it lies in the store. `content` names what runs, whatever the package is called:
+    packages of equal content behave alike and are measured once."""
+
+    artifact: Artifact
+    dir: Path
+    content: Digest
+    python: str
+    memory_mb: int
+
+
+def interpreter_of(package: Package) -> tuple[Path, str]:
+    """The Python that runs the package here: of its own minor version when there is one, else this one, whose imports of a package
+    that holds another version's bytecode are slower."""
+    import sys
+
+    found = pack.interpreter_for(package.python)
+    if found is not None:
+        return found.path, found.version
+    return Path(sys.executable), sys.version.split()[0]
+
+
+def subject_of(id_: str, package: Package, root: Path) -> Subject:
+    """The package as it is measured here, unpacked in `root`."""
+    return Subject(id=id_, root=root, memory_mb=package.memory_mb, interpreter=interpreter_of(package)[0])
+
+
+class Packages:
+    """The packages of one build of `recipe`. `base` replaces the base of every target that needs one; `facts` are said of every
+    image (RecipeError when there is none)."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        store: Store,
+        roots: tuple[Path, ...],
+        *,
+        base: str | None = None,
+        credentials: Credentials | None = None,
+        facts: Facts = NO_FACTS,
+    ) -> None:
+        if facts != NO_FACTS and not any(TARGETS[target.kind].needs_base for target in recipe.targets):
+            raise RecipeError("--label and --created are for images, and no target of this recipe is one: leave them out")
+        self._recipe, self._store, self._base, self._credentials = recipe, store, base, credentials
+        self._facts = facts
+        self._hooks = _hooks(recipe, roots)
+        self._lock_path = recipe.root / wheels.LOCK_NAME
+        self._lock = wheels.read_lock(self._lock_path)
+        self._bases: dict[tuple[str, str], Base] = {}
+        self._cache = store.root / care.BASES
+
+    def pack(self, candidate: Candidate, model: Model, sample: Mapping[str, Any]) -> Package:
+        """The candidate's package. PackError, LimitError and ServiceError as `pack.pack` and `oci` raise them."""
+        request, content = self._request(candidate, model, sample)
+        target, base = candidate.target, request.base
+        action: dict[str, Any] = {
+            "kind": "package",
+            "version": [pack.VERSION, TARGETS[target.kind].version],
+            "tools": pack.tools(),
+            "name": self._recipe.name,
+            "variant": candidate.variant,
+            "target": [target.kind, _plain(target)],
+            "content": content,
+            "python": request.python,
+            "base": str(base.manifest_digest) if base else None,
+            "sample": str(digest.of_json(sample)),
+        }
+        if base and self._facts != NO_FACTS:
+            action["facts"] = [dict(self._facts.labels), self._facts.created_s]
+        with self._store.entry(action) as entry:
+            if not entry.hit:
+                (entry.dir / PACKAGE).mkdir()
+                with self._store.scratch() as work:
+                    artifact = pack.pack(request, work, entry.dir / PACKAGE)
+                (entry.dir / _ARTIFACT).write_bytes(digest.canonical_json(_as_json(artifact)))
+        artifact = _from_json(json.loads((entry.dir / _ARTIFACT).read_bytes()))
+        return self._package(artifact, entry.dir / PACKAGE, request, content)
+
+    def lay_out(self, candidate: Candidate, model: Model, sample: Mapping[str, Any]) -> Package:
+        """What `pack` refuses because it is too large to ship, as a bare directory: what others are compared with must be run."""
+        return self._laid_out(candidate, *self._request(candidate, model, sample))
+
+    def twin(self, candidate: Candidate, model: Model, sample: Mapping[str, Any], arch: str | None = None) -> Package:
+        """What a package computes that cannot run here (a GPU's, another architecture's), as a bare directory that this machine's
+        processor can run: the same graph, or its twin with the same roundings, on onnxruntime for `arch`, the package's own where
+        it is not said. Accuracy is measured on it, and nothing else."""
+        arch = arch or candidate.target.arch
+        config = CpuWorker(arch=arch, memory_mb=candidate.target.config.memory_mb)  # type: ignore[arg-type]
+        here = dataclasses.replace(candidate, target=Target(kind="cpu-worker", arch=arch, config=config))
+        python = pack.python_of(candidate.target, self.base_of(candidate.target), self._cache)
+        return self._laid_out(here, *self._request(here, model, sample, python))
+
+    def _laid_out(self, candidate: Candidate, request: PackRequest, content: dict[str, Any]) -> Package:
+        action = {"kind": "directory", "version": pack.VERSION, "name": self._recipe.name, "variant": candidate.variant}
+        with self._store.entry({**action, "target": candidate.target.kind, "content": content, "python": request.python}) as entry:
+            if not entry.hit:
+                (entry.dir / TASK).mkdir()
+                with self._store.scratch() as work:
+                    pack.lay_out(request, work, entry.dir / TASK)
+        size = digest.size_of_tree(entry.dir)
+        artifact = Artifact(
+            kind="directory", digest=entry.digest, tree=entry.digest, files=(), size_bytes=size, compressed_bytes=size, parts=()
+        )
+        return self._package(artifact, entry.dir, request, content)
+
+    def _request(
+        self, candidate: Candidate, model: Model, sample: Mapping[str, Any], python: str | None = None
+    ) -> tuple[PackRequest, dict[str, Any]]:
+        """What to pack, and the part of it that decides how the package behaves. `python`: for a directory without a base."""
+        target, model_dir = candidate.target, self._store.path(model.tree)
+        base = None if python else self.base_of(target)
+        python = python or pack.python_of(target, base, self._cache)
+        tokenizer = self._tokenizer(model_dir)
+        runtime = self._runtime(target, python, text=tokenizer is not None)
+        with self._store.entry({"kind": "runtime", **pack.runtime_key(runtime)}) as made:
+            if not made.hit:
+                pack.runtime_tree(runtime, made.dir)
+        content = {
+            "model": str(model.tree),
+            "runtime": str(made.digest),
+            "serve": self._serving(),
+            "memory_mb": target.config.memory_mb,
+            "settings": pack.VERSION,
+        }
+        request = PackRequest(
+            name=self._recipe.name,
+            version=model.tree.short,
+            variant=candidate.variant,
+            target=target,
+            model_dir=model_dir,
+            runtime=made.dir,
+            python=python,
+            sample=sample,
+            hooks=self._hooks,
+            tokenizer=tokenizer,
+            max_length=self._recipe.serve.max_length,
+            base=base,
+            cache_dir=self._cache,
+            notes=_notes(runtime, target),
+            facts=self._facts,
+        )
+        return request, content
+
+    def _package(self, artifact: Artifact, folder: Path, request: PackRequest, content: dict[str, Any]) -> Package:
+        memory_mb = int(request.target.config.memory_mb)
+        return Package(artifact=artifact, dir=folder, content=digest.of_json(content), python=request.python, memory_mb=memory_mb)
+
+    @contextmanager
+    def unpacked(self, packages: Mapping[str, Package]) -> Iterator[dict[str, Path]]:
+        """The shipped bytes of each package as they will lie at /var/task, read-only, while the block runs."""
+        with self._store.scratch() as work:
+            yield {
+                id_: package.dir / TASK if (package.dir / TASK).is_dir() else pack.unpack(package.dir, work / str(index))
+                for index, (id_, package) in enumerate(packages.items())
+            }
+
+    def needs_base(self, target: Target) -> bool:
+        """Whether what ships for this target lies over a base image."""
+        return TARGETS[target.kind].needs_base
+
+    def base_of(self, target: Target) -> Base | None:
+        """The resolved base of a target that needs one; a registry's is pinned in the lock by digest. RecipeError: no such base, or
+        not one for this target."""
+        if not self.needs_base(target):
+            return None
+        from mlpack.oci import blobs, layout
+        from mlpack.oci.base import resolve_base
+
+        reference = self._base or target.config.base
+        known = self._bases.get((reference, target.arch))
+        if known is not None:
+            return known
+        self._store.hold(care.BASES)
+        key = f"{reference} {target.arch}"
+        place = reference if self._base else layout.beside(reference, self._recipe.root)
+        try:
+            found = resolve_base(place, target.arch, self._cache, self._lock.bases.get(key), self._credentials)
+        except PackError as error:
+            said = "--base" if self._base else f"targets.{target.kind}.base"
+            raise RecipeError(f"{said}: {error}") from error
+        if found.kind == "registry":
+            self._keep(dataclasses.replace(self._lock, bases={**self._lock.bases, key: found.digest}))
+        made = found.image
+        for name in (
+            found.digest,
+            found.manifest_digest,
+            digest.of_bytes(made.config_bytes),
+            *(each.digest for each in made.layers),
+        ):
+            blobs.used(blobs.path_of(self._cache / "blobs", name))
+        self._bases[(reference, target.arch)] = found
+        return found
+
+    def _runtime(self, target: Target, python: str, *, text: bool) -> RuntimeRequest:
+        needs = (*TARGETS[target.kind].needs(target.config), "tokenizer")
+        self._keep(wheels.pinned(self._lock, python, target.arch, requirements(needs)))
+        return pack.runtime_request(target, python, text, self._lock.wheels[wheels.platform_key(python, target.arch)])
+
+    def _keep(self, lock: wheels.Lock) -> None:
+        """Pin for this build. RecipeError where that could not be written down at its end, an hour later."""
+        if lock == self._lock:
+            return
+        if not os.access(self._lock_path.parent, os.W_OK | os.X_OK):
+            raise RecipeError(
+                f"{self._lock_path}: {self._lock_path.parent} cannot be written to, and what ships is pinned there. Build it once "
+                "where it can, and commit the lock: then nothing has to be written"
+            )
+        self._lock = lock
+
+    def keep_lock(self) -> None:
+        """Write down what was pinned, for a build that has come to its end: one that fails leaves no lock behind."""
+        # A build of another recipe in this directory may have pinned something since: its pins stay.
+        there = wheels.read_lock(self._lock_path)
+        kept = wheels.Lock(wheels={**there.wheels, **self._lock.wheels}, bases={**there.bases, **self._lock.bases})
+        if kept != there:
+            wheels.write_lock(self._lock_path, kept)
+
+    def _tokenizer(self, model_dir: Path) -> Path | None:
+        named = self._recipe.serve.tokenizer
+        for place in (self._recipe.root / named if named else None, model_dir / "tokenizer.json"):
+            if place is not None and place.is_file():
+                return place
+        return None
+
+    def _serving(self) -> dict[str, Any]:
+        """What decides how the package answers beside model and runtime."""
+        serve, hooks = self._recipe.serve, self._hooks
+        named = self._recipe.root / serve.tokenizer if serve.tokenizer else None
+        return {
+            "preprocess": serve.preprocess,
+            "postprocess": serve.postprocess,
+            "max_length": serve.max_length,
+            "tokenizer": str(digest.of_file(named)) if named and named.is_file() else None,
+            "hooks": {name: str(digest.of_file(hooks.root / name)) for name in hooks.files} if hooks else {},
+        }
+
+
+def _hooks(recipe: Recipe, roots: tuple[Path, ...]) -> Hooks | None:
+    serve = recipe.serve
+    found = [entrypoint.locate(reference, roots) for reference in (serve.preprocess, serve.postprocess) if reference]
+    if not found:
+        return None
+    if len({entry.root for entry in found}) > 1:
+        raise RecipeError("serve: preprocess and postprocess lie in different directories: put both beside the recipe")
+    files = tuple(sorted({name for entry in found for name in entry.files}))
+    return Hooks(root=found[0].root, files=files, preprocess=serve.preprocess, postprocess=serve.postprocess)
+
+
+def _notes(runtime: RuntimeRequest, target: Target) -> tuple[str, ...]:
+    from mlpack.targets.format import bytecode
+
+    accepted = tuple(licenses.notice(name) for name in licenses.needed(TARGETS[target.kind].needs(target.config)))
+    return (*(() if runtime.interpreter else (bytecode.missing_note(runtime.python),)), *accepted)
+
+
+def _plain(target: Target) -> dict[str, Any]:
+    """A target's config without its base: that goes into actions by digest."""
+    return {name: value for name, value in dataclasses.asdict(target.config).items() if name != "base"}
+
+
+def _as_json(artifact: Artifact) -> dict[str, Any]:
+    return dataclasses.asdict(artifact) | {"digest": str(artifact.digest), "tree": str(artifact.tree)}
+
+
+def _from_json(value: dict[str, Any]) -> Artifact:
+    parts = tuple(Part(**part) for part in value["parts"])
+    texts = {name: tuple(value[name]) for name in ("files", "notes")}
+    return Artifact(**(value | texts | {"digest": Digest(value["digest"]), "tree": Digest(value["tree"]), "parts": parts}))

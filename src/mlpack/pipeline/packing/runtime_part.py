@@ -1,0 +1,193 @@
+"""The runtime part of a package: mlpack's own runtime, the engines and libraries that its target needs, and their licences.
+
+Promises: equal requests give equal bytes; everything that decides them is in `runtime_key`; a library for another processor is
+refused. It is the same for every candidate of one target, so whoever calls may keep it. Will not resolve versions.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlpack.core import digest
+from mlpack.core.digest import Digest
+from mlpack.core.records import Target
+from mlpack.errors import PackError, full_disk
+from mlpack.pipeline.packing import wheels
+from mlpack.pipeline.packing.wheel_rules import NEEDS, rules_of
+from mlpack.pipeline.packing.wheels import Pin
+from mlpack.targets import TARGETS
+from mlpack.targets.format import bytecode
+from mlpack.targets.format.bytecode import Interpreter
+from mlpack.targets.format.contents import LAYER_ROOT, TASK_ROOT
+
+VERSION = 1
+"""Raised whenever equal requests would give other bytes."""
+FUNCTION = ("loop", "bench", "portions")
+"""What bootstrap.py starts in a package that is no worker, and what it imports there by name."""
+_ELF_MACHINES = {"x86_64": 0x3E, "arm64": 0xB7}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeRequest:
+    """Everything that decides the bytes of a package's runtime part. `prefix`: where it will lie in the function's file system;
+    `needs`: names in `wheel_rules.NEEDS` beside a tokenizer."""
+
+    python: str
+    arch: str
+    text: bool
+    pins: tuple[Pin, ...]
+    prefix: str = TASK_ROOT
+    needs: tuple[str, ...] = ("engine",)
+    interpreter: Interpreter | None = None
+
+
+def runtime_request(target: Target, python: str, text: bool, pins: tuple[Pin, ...]) -> RuntimeRequest:
+    """What `target` needs as its runtime part, with the interpreter of this machine that can compile for it."""
+    prefix = LAYER_ROOT if getattr(target.config, "layer", False) else TASK_ROOT
+    needs = TARGETS[target.kind].needs(target.config)
+    needed = set(requirements((*needs, "tokenizer") if text else needs))
+    chosen = tuple(sorted((pin for pin in pins if f"{pin.name}=={pin.version}" in needed), key=lambda pin: pin.name))
+    if len(chosen) != len(needed):
+        raise PackError(
+            f"{wheels.LOCK_NAME} does not pin {' and '.join(sorted(needed))} for {python} on {target.arch}: delete it to pin anew"
+        )
+    return RuntimeRequest(
+        python=python,
+        arch=target.arch,
+        text=text,
+        pins=chosen,
+        prefix=prefix,
+        needs=needs,
+        interpreter=bytecode.interpreter(python),
+    )
+
+
+def requirements(needs: Iterable[str]) -> tuple[str, ...]:
+    """The distributions behind these names of `wheel_rules.NEEDS`, each once."""
+    return tuple(dict.fromkeys(each for name in needs for each in NEEDS[name]))
+
+
+def runtime_key(request: RuntimeRequest) -> dict[str, Any]:
+    """Everything that decides what `runtime_tree` writes, as JSON for an action: the runtime's own sources among it."""
+    return {
+        "runtime": str(_sources_digest(request)),
+        "python": request.python,
+        "arch": request.arch,
+        "text": request.text,
+        "pins": [[pin.name, pin.version, list(pin.sha256s)] for pin in request.pins],
+        "prefix": request.prefix,
+        "compiler": request.interpreter.version if request.interpreter else None,
+        "versions": {"pack": VERSION, "bytecode": bytecode.VERSION},
+        "rules": [[rule.pattern, rule.to] for rule in rules_of(request.needs)],
+    }
+
+
+def runtime_tree(request: RuntimeRequest, out_dir: Path) -> tuple[str, ...]:
+    """bootstrap.py, mlpack_runtime/, lib/, site/ and licenses/ in `out_dir`, which is empty; returns notes for the user.
+
+    Reads the wheels from the index or uv's cache (ServiceError, PackError); PackError when a library is for another processor.
+    """
+    with space(out_dir):
+        installed = out_dir / ".installed"
+        wheels.install(request.pins, request.python, request.arch, installed)
+        notes = assemble_runtime(installed, request, out_dir)
+        shutil.rmtree(installed)
+        return notes
+
+
+def assemble_runtime(installed: Path, request: RuntimeRequest, out_dir: Path) -> tuple[str, ...]:
+    """What `runtime_tree` does after the wheels were unpacked to `installed`, whose kept files are moved."""
+    for path in wheels.slim(installed, out_dir, rules_of(request.needs)):
+        _check_machine(out_dir / path, request.arch)
+    sources = _sources()
+    for name in _source_names(sources, request):
+        target = out_dir / ("bootstrap.py" if name == "bootstrap.py" else f"mlpack_runtime/{name}")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        copy(sources / name, target)
+    if request.interpreter is None:
+        return (bytecode.missing_note(request.python),)
+    bytecode.compile_tree(out_dir, request.interpreter, request.prefix)
+    return ()
+
+
+def copy(source: str | Path, target: str | Path) -> None:
+    """A file's bytes, readable by everybody: its mode and times are this machine's business. Never a second name for the same file:
+    onnx refuses to load weights that have one, and a step may be reading the model meanwhile."""
+    shutil.copyfile(source, target)
+    Path(target).chmod(0o644)
+
+
+def _sources() -> Path:
+    found = importlib.util.find_spec("mlpack_runtime")
+    if found is None or not found.submodule_search_locations:
+        raise PackError("the package mlpack_runtime is not installed beside mlpack: install mlpack anew")
+    return Path(next(iter(found.submodule_search_locations)))
+
+
+def _source_names(sources: Path, request: RuntimeRequest) -> tuple[str, ...]:
+    """Files of mlpack's own runtime: all of them for a worker, for a function what it can ever import."""
+    every = tuple(path for path, entry in digest.entries(sources) if path.endswith(".py") and entry.is_file())
+    if "aws" in request.needs:
+        return every
+    wanted = {"__init__.py", "bootstrap.py", *(file_of(sources, name) for name in reachable(sources, FUNCTION))}
+    return tuple(path for path in every if path in wanted)
+
+
+def reachable(sources: Path, roots: Iterable[str]) -> set[str]:
+    """The modules of mlpack_runtime that these import at any time, themselves and the packages that they lie in included; not what
+    only type checkers read. Names are dotted, below mlpack_runtime: `serving.breaker`."""
+    found: set[str] = set()
+    left = list(roots)
+    while left:
+        name = left.pop()
+        if name not in found and (path := file_of(sources, name)) is not None:
+            found.add(name)
+            left += (name.rpartition(".")[0], *_imported(ast.parse((sources / path).read_bytes())))
+    return found
+
+
+def file_of(sources: Path, name: str) -> str | None:
+    """Where this module of mlpack_runtime lies below `sources`; None where it is none: a name in a module, or the root."""
+    inside = name.replace(".", "/")
+    return next((path for path in (f"{inside}.py", f"{inside}/__init__.py") if name and (sources / path).is_file()), None)
+
+
+def _imported(tree: ast.AST) -> Iterator[str]:
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "mlpack_runtime":
+            inside = str(node.module).partition(".")[2]
+            yield from (inside, *(f"{inside}.{alias.name}".lstrip(".") for alias in node.names))
+        yield from _imported(node)
+
+
+def _sources_digest(request: RuntimeRequest) -> Digest:
+    sources = _sources()
+    return digest.of_json({name: str(digest.of_file(sources / name)) for name in _source_names(sources, request)})
+
+
+def _check_machine(path: Path, arch: str) -> None:
+    with path.open("rb") as file:
+        header = file.read(20)
+    if header[:4] == b"\x7fELF" and int.from_bytes(header[18:20], "little") != _ELF_MACHINES[arch]:
+        raise PackError(f"{path.name} is not built for {arch}: the package index served a wheel for another processor")
+
+
+@contextmanager
+def space(directory: Path) -> Iterator[None]:
+    """A full disk is told by the directory that it is full at."""
+    try:
+        yield
+    except OSError as error:
+        # No PackError: a full disk is no candidate's fault, and the build must not go on to choose another.
+        if full := full_disk(str(error)):
+            raise OSError(full.errno, full.strerror, str(directory)) from error
+        raise

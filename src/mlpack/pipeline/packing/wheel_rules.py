@@ -1,0 +1,147 @@
+"""What ships of each wheel that packages are made of, and why: tables, and nothing else.
+
+Promises: `rules_of` names a place or a refusal for every file of the wheels that a target needs, as they were unpacked and looked
+at; first match wins, `*` crosses directories, and what no rule names is refused by `wheels.slim`. Will not read a wheel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ENGINE = "onnxruntime==1.31.1"
+"""The oldest release with every session key that the runtime sets, and whose arm64 build starts without the CPU lists in /sys
+that Lambda lacks (fixed by microsoft/onnxruntime pull request 28230). Its C API is what `mlpack_runtime.ort` was tested with."""
+TOKENIZER = "tokenizers==0.22.2"
+"""The release that the builder's own transformers wants (`tokenizers<0.23`): build and package tokenise with the same code."""
+ENGINE_CUDA = "onnxruntime-gpu==1.31.1"
+"""The same release with the CUDA provider beside it (284 MB); the base must have CUDA 13's libraries: `worker.CUDA_NEEDS`."""
+AWS = ("botocore==1.44.5", "jmespath==1.1.0", "python-dateutil==2.9.0.post0", "six==1.17.0", "urllib3==2.8.0")
+"""What a worker speaks with SQS, S3 and DynamoDB through: boto3 without boto3, whose resources and transfers it has no use for."""
+TENSORRT = {
+    "rtx": ("tensorrt-rtx-cu12-bindings==1.7.1.116", "tensorrt-rtx-cu12-libs==1.7.1.116"),
+    "lean": ("tensorrt-lean-cu12-bindings==11.4.0.106", "tensorrt-lean-cu12-libs==11.4.0.106"),
+}
+"""By flavour, as an index spells them. An engine is read by the very version that it was built for, so these are exact."""
+
+NEEDS: dict[str, tuple[str, ...]] = {
+    "engine": (ENGINE,),
+    "engine-cuda": (ENGINE_CUDA,),
+    "tokenizer": (TOKENIZER,),
+    "aws": AWS,
+    **{f"tensorrt-{flavour}": wanted for flavour, wanted in TENSORRT.items()},
+}
+"""What a target's runtime part can need, by a name, and the distributions that it is made of."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One line of the table: files matching `pattern` go `to` their place, or out. A place that ends in `/` is a directory for
+    them, one that ends in `/*` a directory for their whole paths."""
+
+    pattern: str
+    to: str | None
+    reason: str
+
+
+_SERVICES = ("sqs", "s3", "dynamodb", "sts")
+"""What a worker speaks with; sts for the roles of web identities."""
+
+_AWS_RULES: tuple[Rule, ...] = (
+    *(
+        Rule(pattern=f"botocore/data/{service}/*/{name}", to="site/*", reason="the service's own model")
+        for service in _SERVICES
+        for name in ("service-2*", "endpoint-rule-set-1.json.gz", "paginators-1*", "waiters-2.json")
+    ),
+    Rule(pattern="botocore/data/*/*", to=None, reason="models of 400 services that no worker speaks with, and examples (20 MB)"),
+    Rule(pattern="botocore/*", to="site/*", reason="the client, its tables of regions and retries, and its CA certificates"),
+    Rule(pattern="dateutil/zoneinfo/*", to=None, reason="a second copy of the time zones: botocore asks for UTC and offsets only"),
+    Rule(pattern="dateutil/*", to="site/*", reason="botocore reads the times of answers with it"),
+    Rule(pattern="jmespath/*", to="site/*", reason="botocore's paginators and waiters look into answers with it"),
+    Rule(pattern="six.py", to="site/six.py", reason="python-dateutil needs it"),
+    Rule(pattern="urllib3/contrib/emscripten/*", to=None, reason="for browsers"),
+    Rule(pattern="urllib3/*", to="site/*", reason="botocore's HTTP"),
+    Rule(pattern="bin/jp.py", to=None, reason="a console script"),
+    *(
+        Rule(pattern=f"{name}-*.dist-info/{file}", to=f"licenses/{name}/", reason="goes with every copy")
+        for name in ("botocore", "jmespath", "python_dateutil", "six", "urllib3")
+        for file in ("METADATA", "LICENSE*", "NOTICE", "licenses/*")
+    ),
+)
+
+_TENSORRT_RULES: tuple[Rule, ...] = (
+    *(
+        Rule(pattern=f"tensorrt_{flavour}_libs/{library}", to=f"lib/{place}", reason=reason)
+        for flavour, library, place, reason in (
+            ("rtx", "libtensorrt_rtx.so.1", "libtensorrt_rtx.so.1", "TensorRT for RTX: runs engines, builds deferred ones"),
+            ("rtx", "libtensorrt_onnxparser_rtx.so.1", "libtensorrt_onnxparser_rtx.so.1", "4 MB: the binding is linked with it"),
+            ("lean", "libnvinfer_lean.so.11", "libnvinfer_lean.so.11", "TensorRT's lean runtime: runs engines, builds none"),
+        )
+    ),
+    Rule(pattern="tensorrt_lean_libs/libnvinfer_vc_plugin.so.*", to=None, reason="plugins: mlpack's graphs have none"),
+    Rule(pattern="tensorrt_*_libs/__init__.py", to=None, reason="opens the libraries, which lie in lib/: the runtime does that"),
+    Rule(pattern="tensorrt_lean_bindings/plugin/*", to=None, reason="for writing plugins in Python"),
+    *(Rule(pattern=f"tensorrt_{flavour}_bindings/*", to="site/*", reason="the runtime's way to TensorRT") for flavour in TENSORRT),
+    *(
+        Rule(pattern=f"tensorrt_{flavour}_cu12_{half}-*.dist-info/{file}", to=f"licenses/tensorrt_{flavour}_{half}/", reason=reason)
+        for flavour in TENSORRT
+        for half in ("libs", "bindings")
+        for file, reason in (
+            ("licenses/LICENSE.txt", "the TensorRT SLA: goes with every copy, and has to be accepted"),
+            ("METADATA", "name, version and licence of what ships"),
+        )
+    ),
+)
+
+_CUDA_RULES: tuple[Rule, ...] = (
+    *(
+        Rule(pattern=f"onnxruntime/capi/libonnxruntime_providers_{name}.so", to="lib/", reason="the CUDA provider")
+        for name in ("cuda", "shared")
+    ),
+    *(
+        Rule(pattern=f"onnxruntime_gpu-*.dist-info/{file}", to="licenses/onnxruntime/", reason="goes with every copy")
+        for file in ("METADATA", "licenses/*")
+    ),
+)
+"""Before `RULES`: what the processor's engine has no use for."""
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        pattern="onnxruntime/capi/libonnxruntime.so.*",
+        to="lib/libonnxruntime.so",
+        reason="the engine: the runtime calls its C API through ctypes",
+    ),
+    Rule(
+        pattern="onnxruntime/capi/onnxruntime_pybind11_state.*",
+        to=None,
+        reason="a second copy of the engine (31 MB), linked into the Python module that needs numpy",
+    ),
+    Rule(
+        pattern="onnxruntime/capi/libonnxruntime_providers_shared.so",
+        to=None,
+        reason="the bridge to GPU providers: the CPU provider is inside the engine and never opens it",
+    ),
+    Rule(pattern="onnxruntime/LICENSE", to="licenses/onnxruntime/", reason="MIT: goes with every copy"),
+    Rule(pattern="onnxruntime/ThirdPartyNotices.txt", to="licenses/onnxruntime/", reason="of what is linked into the engine"),
+    Rule(pattern="onnxruntime/*", to=None, reason="the Python API, quantizers, converters and examples: used while building only"),
+    Rule(pattern="bin/onnxruntime_test", to=None, reason="a console script"),
+    Rule(
+        pattern="tokenizers/tokenizers.abi3.so",
+        to="site/tokenizers/",
+        reason="the tokenizer itself: the runtime loads this extension module directly",
+    ),
+    Rule(pattern="tokenizers/*", to=None, reason="Python wrappers and stubs: importing them costs 20 ms and adds nothing"),
+    Rule(pattern="onnxruntime-*.dist-info/METADATA", to="licenses/onnxruntime/", reason="name, version and licence of what ships"),
+    Rule(pattern="tokenizers-*.dist-info/METADATA", to="licenses/tokenizers/", reason="names its licence: the wheel has no file"),
+    Rule(pattern="onnxruntime-*.dist-info/licenses/*", to="licenses/onnxruntime/", reason="goes with every copy"),
+    Rule(pattern="tokenizers-*.dist-info/licenses/*", to="licenses/tokenizers/", reason="goes with every copy"),
+    *_AWS_RULES,
+    *_TENSORRT_RULES,
+    Rule(pattern="*.dist-info/*", to=None, reason="records of an installer that will never run again"),
+    Rule(pattern=".lock", to=None, reason="uv's own"),
+)
+"""First match wins; `*` crosses directories. A file that no rule names is refused: a new engine release must be looked at."""
+
+
+def rules_of(needs: tuple[str, ...]) -> tuple[Rule, ...]:
+    """The rules for these of `NEEDS`, in order."""
+    return (*(_CUDA_RULES if "engine-cuda" in needs else ()), *RULES)

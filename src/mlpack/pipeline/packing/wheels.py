@@ -1,0 +1,269 @@
+"""Python distributions for another platform: resolved with hashes, fetched without running any of them, slimmed, pinned.
+
+Promises: with a lock nothing is resolved anew; every file that ships comes from a wheel whose sha256 is in the lock; no code of a
+wheel is executed (`uv` only unpacks it); what is kept and dropped, and why, is one table. Will not build from source.
+Sources: `uv pip compile --generate-hashes`, `uv pip install --require-hashes`; the contents of the two wheels, as unpacked.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from mlpack.core import digest
+from mlpack.core.digest import Digest
+from mlpack.core.files import bounded, temporary
+from mlpack.errors import PackError, RecipeError, ServiceError, full_disk
+from mlpack.pipeline.packing.wheel_rules import ENGINE, RULES, TOKENIZER, Rule
+
+__all__ = [
+    "ENGINE",
+    "LOCK_NAME",
+    "RULES",
+    "TOKENIZER",
+    "Lock",
+    "Pin",
+    "Rule",
+    "install",
+    "pinned",
+    "platform_key",
+    "read_lock",
+    "resolve",
+    "slim",
+    "write_lock",
+]
+
+LOCK_NAME = "mlpack.lock"
+LOCK_BYTES = 16 << 20
+"""A lock of three wheels on six platforms has 4 KB."""
+_SCHEMA = 1
+_PLATFORMS = {"x86_64": "x86_64-manylinux_2_28", "arm64": "aarch64-manylinux_2_28"}
+"""glibc 2.28: what the engine's wheel needs; Amazon Linux 2023 (Lambda's Python 3.12 and later) has 2.34, its 3.11 image 2.26."""
+_TIMEOUT_S = 600
+_SHOWN = 300
+_VERSION = r"[A-Za-z0-9][A-Za-z0-9.+!_-]{0,199}"
+_KEY_LETTERS = 1000
+_HASHES = 1000
+"""Of one distribution: a wheel a platform and Python; the most that a real one has is some hundred."""
+_UNREACHABLE = re.compile(
+    r"failed to fetch|error sending request|dns error|connection (refused|reset)|timed? ?out|network|unreachable|certificate"
+    r"|status (server|client) error|offline|Network connectivity is disabled",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pin:
+    """One distribution: its exact version, and the sha256 (hex) of every file of it that may be installed."""
+
+    name: str
+    version: str
+    sha256s: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lock:
+    """What `mlpack.lock` holds. `wheels` by `python-arch` (`3.13-arm64`), `bases` by `reference arch`: an image's digest."""
+
+    wheels: Mapping[str, tuple[Pin, ...]] = field(default_factory=dict)
+    bases: Mapping[str, Digest] = field(default_factory=dict)
+
+
+def resolve(requirements: Sequence[str], python: str, arch: str) -> tuple[Pin, ...]:
+    """The exact versions, with hashes, of these requirements (not of what they need in turn: the runtime needs none of it).
+
+    `python`: "3.13"; `arch`: x86_64 or arm64. ServiceError when the index cannot be reached; PackError when it has no such wheel.
+    """
+    with temporary.directory("resolve") as name:
+        wanted, found = Path(name, "wanted.in"), Path(name, "found.txt")
+        wanted.write_text("\n".join(sorted(requirements)) + "\n")
+        command = ["pip", "compile", "--quiet", "--no-header", "--no-annotate", "--no-deps", "--generate-hashes"]
+        _uv([*command, *_platform(python, arch), "--output-file", str(found), str(wanted)], f"Python {python} on {arch}")
+        return _parse(found.read_text())
+
+
+def install(pins: Sequence[Pin], python: str, arch: str, out_dir: Path) -> None:
+    """Unpack the pinned wheels into `out_dir`, every file checked against its hash, nothing executed. Errors as of `resolve`.
+
+    PackError, too, when the index serves other bytes than the lock names.
+    """
+    lines = [" ".join([f"{p.name}=={p.version}", *(f"--hash=sha256:{each}" for each in p.sha256s)]) for p in pins]
+    with temporary.directory("install") as name:
+        pinned = Path(name, "pinned.txt")
+        pinned.write_text("\n".join(lines) + "\n")
+        # Copies, not links: a package's files get modes of their own, and uv's cache must not be changed by that.
+        command = ["pip", "install", "--quiet", "--no-deps", "--require-hashes", "--link-mode", "copy", "--target", str(out_dir)]
+        _uv([*command, *_platform(python, arch), "--requirements", str(pinned)], f"Python {python} on {arch}")
+
+
+def slim(installed: Path, out_dir: Path, rules: tuple[Rule, ...] = RULES) -> tuple[str, ...]:
+    """Move what `rules` keep from `installed` to its place below `out_dir`; returns the placed paths, sorted.
+
+    PackError when a file is named by no rule, or two files would get one place.
+    """
+    placed: dict[str, str] = {}
+    for path, entry in list(digest.entries(installed)):
+        if entry.is_dir(follow_symlinks=False) or "/__pycache__/" in path:
+            continue
+        rule = next((each for each in rules if fnmatchcase(path, each.pattern)), None)
+        if rule is None or not entry.is_file(follow_symlinks=False):
+            raise PackError(
+                f"the wheel holds {path!r}, which no rule of mlpack.pipeline.packing.wheel_rules names: decide if it ships"
+            )
+        if rule.to is None:
+            continue
+        place = _place(path, rule.to)
+        if place in placed:
+            raise PackError(f"{path} and {placed[place]} would both become {place}")
+        placed[place] = path
+        (out_dir / place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(entry.path, out_dir / place)
+        (out_dir / place).chmod(0o644)
+    return tuple(sorted(placed))
+
+
+def _place(path: str, to: str) -> str:
+    if to.endswith("/*"):
+        return to[:-1] + path
+    return to + path.rpartition("/")[2] if to.endswith("/") else to
+
+
+def read_lock(path: Path) -> Lock:
+    """The lock at `path`; an empty one when there is none. RecipeError when it is damaged, or of a newer mlpack."""
+    try:
+        data = bounded.load_json(path, LOCK_BYTES)
+        if data["schema"] != _SCHEMA:
+            found = f"schema {data['schema']!r:.60}"
+            raise RecipeError(f"{path}: {found}; this mlpack reads {_SCHEMA}. Update mlpack, or delete the lock")
+        return Lock(
+            wheels={_text(key): tuple(_pin(each) for each in pins) for key, pins in data["wheels"].items()},
+            bases={_text(key): Digest(text) for key, text in data["bases"].items()},
+        )
+    except FileNotFoundError:
+        return Lock()
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read: {error.strerror}. Restore it, or delete it to pin anew") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        why = f"{type(error).__name__}: {error}"[:_SHOWN]
+        raise RecipeError(f"{path}: not a lock that mlpack wrote ({why}). Restore it, or delete it to pin anew") from None
+
+
+def write_lock(path: Path, lock: Lock) -> None:
+    """Write `lock` to `path`, sorted, one text for one lock, whole or not at all. Leaves an equal file alone."""
+    wheels: dict[str, list[dict[str, Any]]] = {
+        key: [{"name": p.name, "version": p.version, "sha256": sorted(p.sha256s)} for p in sorted(pins, key=lambda p: p.name)]
+        for key, pins in lock.wheels.items()
+    }
+    data = {"schema": _SCHEMA, "bases": {key: str(value) for key, value in lock.bases.items()}, "wheels": wheels}
+    text = json.dumps(data, indent=1, sort_keys=True) + "\n"
+    with suppress(OSError, ValueError):
+        if bounded.read(path, LOCK_BYTES) == text.encode():
+            return
+    # A name of its own: builds of two recipes in one directory share the lock, and may write it at the same moment.
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def pinned(lock: Lock, python: str, arch: str, requirements: Sequence[str] = (ENGINE, TOKENIZER)) -> Lock:
+    """`lock` with pins of `requirements` for this platform; those that it lacks are resolved now, the others stay. Another version
+    of a distribution goes. Errors as of `resolve`."""
+    key = platform_key(python, arch)
+    known = {f"{p.name}=={p.version}": p for p in lock.wheels.get(key, ())}
+    missing = [each for each in requirements if each not in known]
+    if not missing:
+        return lock
+    found = {p.name: p for p in (*known.values(), *resolve(missing, python, arch))}
+    return Lock(bases=lock.bases, wheels={**lock.wheels, key: tuple(found[name] for name in sorted(found))})
+
+
+def platform_key(python: str, arch: str) -> str:
+    """The key of a platform's pins in the lock: `3.13-arm64`."""
+    return f"{python}-{arch}"
+
+
+def _text(key: str) -> str:
+    """A key of the lock. ValueError for an endless one, and for halves of surrogate pairs, which cannot be written."""
+    key.encode()
+    if len(key) > _KEY_LETTERS:
+        raise ValueError(f"a key of {len(key):,} letters")
+    return key
+
+
+def _pin(data: Mapping[str, Any]) -> Pin:
+    if not isinstance(data["sha256"], list):
+        raise TypeError("sha256 is no list")
+    pin = Pin(name=data["name"], version=data["version"], sha256s=tuple(data["sha256"]))
+    if not 0 < len(pin.sha256s) <= _HASHES:
+        raise ValueError(f"{pin.name!r:.60}: {len(pin.sha256s)} hashes")
+    # What stands here is put into a requirements file: nothing in it may be read as an option or another requirement.
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", pin.name) or not re.fullmatch(_VERSION, pin.version):
+        raise ValueError(f"not a name and version: {pin.name!r:.80} {pin.version!r:.80}")
+    if not pin.sha256s or not all(re.fullmatch(r"[0-9a-f]{64}", each) for each in pin.sha256s):
+        raise ValueError(f"{pin.name}: not sha256 hashes")
+    return pin
+
+
+def _parse(text: str) -> tuple[Pin, ...]:
+    pins = []
+    for line in text.replace("\\\n", " ").splitlines():
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        name, _, version = words[0].partition("==")
+        hashes = sorted(word.removeprefix("--hash=sha256:") for word in words[1:] if word.startswith("--hash=sha256:"))
+        pins.append(_pin({"name": name, "version": version, "sha256": hashes}))
+    return tuple(sorted(pins, key=lambda p: p.name))
+
+
+def _platform(python: str, arch: str) -> list[str]:
+    return ["--python-version", python, "--python-platform", _PLATFORMS[arch], "--only-binary", ":all:"]
+
+
+def _uv(arguments: Sequence[str], what: str) -> None:
+    """Run uv, which reads its own configuration and environment for the index to use, as the user set it up."""
+    import sys
+
+    import uv
+
+    command = [uv.find_uv_bin(), *arguments, "--python", sys.executable, "--no-python-downloads"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired:
+        raise ServiceError(f"the package index did not answer within {_TIMEOUT_S} s: try again later", retryable=True) from None
+    if done.returncode == 0:
+        return
+    if full := full_disk(done.stderr):
+        raise full
+    said = _shortened(done.stderr)
+    if re.search(r"hash mismatch", done.stderr, re.IGNORECASE):
+        raise PackError(
+            f"the package index serves other bytes than {LOCK_NAME} pins: find out why before you use them. uv says: {said}"
+        )
+    if _UNREACHABLE.search(done.stderr):
+        raise ServiceError(
+            f"the package index could not be reached: check the network, or point uv at yours (UV_DEFAULT_INDEX). uv says: {said}",
+            retryable=True,
+        )
+    raise PackError(f"the package index has no suitable wheels for {what}: choose another Python version. uv says: {said}")
+
+
+def _shortened(text: str, limit: int = 600) -> str:
+    words = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", text).split())
+    return words if len(words) <= limit else words[:limit] + " …"

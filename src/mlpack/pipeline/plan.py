@@ -1,0 +1,199 @@
+"""Expands a recipe into candidates: every variant at every target, each with all its steps written out. Pure.
+
+Promises: reads no file and no clock; the same recipe and tables give the same plan. What a recipe leaves out is put in
+here and nowhere else: the export to ONNX where a chain needs it, the clean-up after it, what the target ends with (the
+saved optimised graph; for a GPU, engines), and what else the target decides: `targets.chains`. It does not say what is
+cached, and it judges nothing but what cannot run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+from mlpack.core.records import Candidate, Plan, Recipe, Source, Step, Target, Variant
+from mlpack.errors import RecipeError
+from mlpack.graphs.facts.makeup import Makeup
+from mlpack.recipe.tables import FLOAT, Passes, Targets, tables
+from mlpack.targets.chains import Auto, Chain
+
+
+def expand(recipe: Recipe, passes: Passes | None = None, targets: Targets | None = None) -> Plan:
+    """Every candidate, target by target, and each target's float baseline."""
+    passes, targets = tables(passes, targets)
+    candidates, baselines = [], []
+    for target in recipe.targets:
+        variants = auto(recipe, target, passes, targets) if recipe.variants is None else recipe.variants
+        plain = next((variant for variant in variants if not variant.steps), Variant(name=FLOAT, steps=()))
+        baselines.append(_candidate(plain, recipe.source, target, passes, targets))
+        candidates += [_candidate(variant, recipe.source, target, passes, targets) for variant in variants]
+    expanded = Plan(recipe=recipe, candidates=tuple(candidates), baselines=tuple(baselines))
+    return fitted(expanded, Makeup(trees=1), targets) if recipe.source.format in BOOSTERS else expanded
+
+
+def auto(recipe: Recipe, target: Target, passes: Passes, targets: Targets) -> tuple[Variant, ...]:
+    """What `variants: auto` means at a target: on a processor float, int8 by the method that suits it, with attention as one
+    operator and as single products, and fp16 where some target of the recipe computes in it natively; on a GPU float, fp16 and,
+    with calibration data, int8 as TensorRT takes it.
+    """
+    native = any(each.arch in targets[each.kind].float16_archs for each in recipe.targets if targets[each.kind].device == "cpu")
+    return tuple(
+        Variant(name=row.name, steps=_steps(row, passes))
+        for row in targets[target.kind].chain(target.config).auto
+        if (native or not row.native) and (recipe.calibration is not None or not row.calibrated)
+    )
+
+
+def _steps(row: Auto, passes: Passes) -> tuple[Step, ...]:
+    """Of a row: its form of the graph where it asks for one, and its step."""
+    said = [("simplify", row.form)] if row.form else []
+    said += [(row.step, row.config)] if row.step else []
+    return tuple(Step(name=name, config=passes[name].config(**fields)) for name, fields in said)
+
+
+BOOSTERS = ("xgboost", "lightgbm")
+"""Sources that are trees whatever is in them."""
+
+
+def proposal(candidate: Candidate, plan: Plan, targets: Targets | None = None) -> Auto | None:
+    """The row of the table that this candidate of `variants: auto` stands for; None where the recipe names its variants."""
+    if plan.recipe.variants is not None:
+        return None
+    _, targets = tables(None, targets)
+    rows = targets[candidate.target.kind].chain(candidate.target.config).auto
+    return next((row for row in rows if row.name == candidate.variant), None)
+
+
+def fitted(plan: Plan, made: Makeup, targets: Targets | None = None) -> Plan:
+    """The plan of `variants: auto` for a model made up like that: what makes no sense for it is skipped, with its reason, and what
+    would be another row over again is left out."""
+    found = (_fitted(candidate, plan, made, targets) for candidate in plan.candidates)
+    return dataclasses.replace(plan, candidates=tuple(candidate for candidate in found if candidate is not None))
+
+
+def _fitted(candidate: Candidate, plan: Plan, made: Makeup, targets: Targets | None) -> Candidate | None:
+    row = proposal(candidate, plan, targets)
+    if row is None:
+        return candidate
+    suited = not row.suits or bool(made.kinds.intersection(row.suits))
+    if not suited and not row.otherwise:
+        return None
+    if candidate.skipped:
+        return candidate
+    why = next((why for kind, why in row.unless.items() if kind in made.kinds), None)
+    if why is None and not suited:
+        why = row.otherwise
+    return candidate if why is None else dataclasses.replace(candidate, skipped=f"{why} ({made.text})")
+
+
+def select(plan: Plan, glob: str) -> Plan:
+    """The plan with only the candidates whose id matches (`--only 'int8@*'`), and their targets' baselines.
+
+    Raises RecipeError, listing the ids, when none does.
+    """
+    chosen = tuple(candidate for candidate in plan.candidates if fnmatchcase(candidate.id, glob))
+    if not chosen:
+        raise RecipeError(
+            f"no candidate matches {glob!r}; this recipe has:",
+            *(f"  {candidate.id}" for candidate in plan.candidates),
+        )
+    kept = {candidate.target.id for candidate in chosen}
+    baselines = tuple(candidate for candidate in plan.baselines if candidate.target.id in kept)
+    return dataclasses.replace(plan, candidates=chosen, baselines=baselines)
+
+
+def _candidate(variant: Variant, source: Source, target: Target, passes: Passes, targets: Targets) -> Candidate:
+    row = targets[target.kind]
+    chain = row.chain(target.config)
+    steps = tuple(_bound(step, chain.binds) for step in _written_out(variant.steps, source, passes, chain))
+    return Candidate(variant=variant.name, target=target, steps=steps, skipped=_unfit(steps, target, chain, row.float16_archs))
+
+
+def _written_out(steps: tuple[Step, ...], source: Source, passes: Passes, target: Chain) -> list[Step]:
+    """The user's steps with what they imply: export and clean-up before the first that needs ONNX, what the target ends with.
+
+    A step that the recipe names itself is never added a second time; one that only checks counts for nothing.
+    """
+    named = {step.name for step in steps if not _is_gate(step)}
+    chain: list[Step] = []
+    state = source.format
+
+    def imply(name: str, **config: Any) -> None:
+        if name not in named:
+            chain.append(Step(name=name, config=passes[name].config(**{**target.configs.get(name, {}), **config})))
+
+    def enter() -> None:
+        """What makes ONNX of the state, by the table, and the clean-up after it."""
+        nonlocal state
+        way = next(name for name, row in passes.items() if state in row.takes and row.gives == "onnx")
+        imply(way, **(_task(source) if way == "export" else {}))
+        imply("simplify")
+        state = "onnx"
+
+    if state == "onnx":
+        imply("simplify")
+    for step in steps:
+        if state not in passes[step.name].takes:
+            enter()
+        chain.append(_with_task(step, source) if step.name == "export" else step)
+        if passes[step.name].gives != "same" and passes[step.name].gives != state:
+            state = passes[step.name].gives
+            imply("simplify")
+    if state != "onnx":
+        enter()
+    for name in target.ends:
+        imply(name)
+    return chain
+
+
+def _is_gate(step: Step) -> bool:
+    return getattr(step.config, "builder", None) == "check"
+
+
+def _task(source: Source) -> dict[str, str]:
+    return {} if source.task is None else {"task": source.task}
+
+
+def _with_task(step: Step, source: Source) -> Step:
+    if source.task is None or getattr(step.config, "task", source.task) is not None:
+        return step
+    return Step(name=step.name, config=dataclasses.replace(step.config, task=source.task))
+
+
+def _bound(step: Step, given: Mapping[str, Any]) -> Step:
+    """The step with what the target gives (its architecture, its GPUs) in its config, where that has a place for it. RecipeError
+    when the step says something else."""
+    known = {field.name: field.default for field in dataclasses.fields(step.config)}
+    values = {name: value for name, value in given.items() if name in known}
+    for name, value in values.items():
+        said = getattr(step.config, name)
+        if said not in (known[name], value):
+            raise RecipeError(
+                f"{step.name}: {name} is {_listed(said)} in the step and {_listed(value)} at the target, which is what it is built "
+                f"for: say {name} at the target alone"
+            )
+    return Step(name=step.name, config=dataclasses.replace(step.config, **values)) if values else step
+
+
+def _listed(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _unfit(steps: tuple[Step, ...], target: Target, chain: Chain, float16_archs: tuple[str, ...]) -> str | None:
+    """Why this chain is not worth building for this target, if it is not."""
+    for step in steps:
+        for row in chain.unfit:
+            if step.name != row.step:
+                continue
+            value = getattr(step.config, row.field, None) if row.field else None
+            if row.field is None or value in row.values:
+                return f"{step.name}{f' ({row.field}: {value})' if row.field else ''} {row.why}"
+    half = any(step.name == "precision" and getattr(step.config, "type", None) == "fp16" for step in steps)
+    if half and target.arch not in float16_archs:
+        return (
+            f"{target.id} does not compute in fp16: every half-precision value would be cast to float32 and back,"
+            " so the package would be smaller and slower"
+        )
+    return None

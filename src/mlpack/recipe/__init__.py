@@ -1,0 +1,1 @@
+"""The recipe: its keys, its file, and a first one by looking at a model."""

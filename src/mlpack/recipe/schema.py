@@ -1,0 +1,400 @@
+"""The recipe's keys as typed models. Imported when a recipe is read or its schema written, never before: it needs
+pydantic.
+
+Promises: every key, its type, default and meaning stand here once; the checks, the JSON Schema and the reference page
+are all made from these models. Values are read strictly (no "yes" for true, no "3" for 3). What depends on more than
+one key, on files or on the tables of passes and targets is checked by `recipe`.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import json
+import re
+import textwrap
+from collections.abc import Mapping
+from itertools import pairwise
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError, WithJsonSchema, create_model  # noqa: TID253
+
+from mlpack.core.entrypoint import suggestion
+from mlpack.core.text.quantities import share_of
+from mlpack.recipe.units import Duration, Money, Size
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+NAME = r"[a-z0-9][a-z0-9-]*"
+VARIANT_MOST = 128
+"""Letters of a variant's name: a candidate's id, which also names its target, is the name of a directory (255 bytes)."""
+PREFERENCES = ("cost", "latency", "size", "accuracy")
+Dtype = Literal[
+    "float32", "float16", "float64", "int64", "int32", "int16", "int8", "uint8", "uint16", "uint32", "uint64", "bool", "string",
+]  # fmt: skip
+DTYPES = get_args(Dtype)
+
+_UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
+"""What pydantic calls an unknown key, of a model and of a dataclass."""
+
+
+def _axis(value: Any) -> int | str:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        return value
+    if isinstance(value, str) and re.fullmatch(r"[A-Za-z_]\w*", value, re.ASCII):
+        return value
+    raise ValueError("an axis is a length of at least 1, or a name for one that may vary (such as batch)")
+
+
+Axis = Annotated[
+    int | str,
+    PlainValidator(_axis),
+    WithJsonSchema({"type": ["integer", "string"], "minimum": 1, "pattern": r"^[A-Za-z_]\w*$"}),
+]
+Text = Annotated[str, Field(min_length=1)]
+Free = Annotated[Any, WithJsonSchema({})]
+
+
+class Keys(BaseModel):
+    """A mapping whose keys are exactly these."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class SourceKeys(Keys):
+    """Where the model comes from: exactly one of onnx, huggingface, torch, sklearn, xgboost and lightgbm."""
+
+    onnx: Text | None = Field(default=None, description="an ONNX file; external data beside it comes along")
+    huggingface: Text | None = Field(default=None, description="a Hugging Face model directory (config.json, safetensors)")
+    torch: Text | None = Field(default=None, description="`module:function` that takes nothing and returns an `nn.Module`")
+    sklearn: Text | None = Field(default=None, description="`module:function` that takes nothing and returns a fitted estimator")
+    xgboost: Text | None = Field(default=None, description="a model of XGBoost's own formats, .json or .ubj")
+    lightgbm: Text | None = Field(default=None, description="a model of LightGBM's own format, .txt")
+    weights: Text | None = Field(
+        default=None,
+        description="for torch: a safetensors file (or a state_dict, read without pickle); for sklearn: the file beside the code "
+        "that the function reads",
+    )
+    task: Text | None = Field(default=None, description="for huggingface: the task [what the architecture's name stands for]")
+
+
+class InputKeys(Keys):
+    """One input of the model."""
+
+    dtype: Dtype = Field(default="float32", description="numpy's name for the element type")
+    shape: tuple[Axis, ...] = Field(description="the axes: a length, or a name for one that may vary")
+
+
+class HeldOutKeys(Keys):
+    """A share of the evaluation data that is kept for calibration."""
+
+    held_out: Annotated[float, Field(gt=0, lt=1)] = Field(description="the share, between 0 and 1")
+
+
+def _calibration(value: Any) -> str | HeldOutKeys:
+    """One problem in one place, where a union would give one for each of its kinds."""
+    if isinstance(value, str) and value:
+        return value
+    share = value.get("held_out") if isinstance(value, dict) and len(value) == 1 else None
+    if isinstance(share, int | float) and not isinstance(share, bool) and 0 < share < 1:
+        return HeldOutKeys(held_out=float(share))
+    if isinstance(value, dict) and value.keys() == {"held_out"}:
+        raise ValueError("held_out is a share between 0 and 1, such as {held_out: 0.2}")
+    raise ValueError("must be data as for evaluation, {held_out: 0.2}, none or random")
+
+
+Calibration = Annotated[
+    str | HeldOutKeys,
+    PlainValidator(_calibration),
+    WithJsonSchema({"anyOf": [{"type": "string", "minLength": 1}, HeldOutKeys.model_json_schema()]}),
+]
+
+
+class DataKeys(Keys):
+    """What the model is judged by, and what quantizers may look at."""
+
+    evaluation: Text = Field(description="an .npz file, a .jsonl file of texts, or `module:function`")
+    calibration: Calibration | None = Field(
+        default=None,
+        description="the same forms, for static int8 and batch normalisation after pruning; checked not to overlap evaluation. Or "
+        "`{held_out: 0.3}`: this share of the evaluation data, which then judges nobody [0.2 where a step needs it]; `none`: "
+        "nothing calibrates; `random`: invented data, and no budget for accuracy",
+    )
+
+
+class BudgetKeys(Keys):
+    """Hard limits. A key left out is no limit."""
+
+    accuracy_drop: Annotated[float, Field(ge=0)] | None = Field(
+        default=None,
+        description="absolute drop of the metric against the float of the same build; left out, a drop that is certainly more than "
+        "5 % of the float's value (10 % of its error where lower is better) is over budget",
+    )
+    confidence: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None, description="how sure accuracy_drop must be: 0.95 wants the upper end of the drop's 95 % interval within it"
+    )
+    latency_p50: Duration | None = Field(default=None, description="median time of one call, warm")
+    latency_p95: Duration | None = Field(default=None, description="95th percentile of one call, warm")
+    latency_p99: Duration | None = Field(default=None, description="99th percentile of one call, warm")
+    cold_start: Duration | None = Field(default=None, description="process start to first answer, median")
+    package_size: Size | None = Field(default=None, description="everything that ships, uncompressed, without a container's base")
+    peak_memory: Size | None = Field(default=None, description="largest resident set of the serving process")
+    cost_per_million: Money | None = Field(default=None, description="dollars for a million requests at the measured latency")
+    accept_estimates: bool = Field(
+        default=False,
+        description="whether an estimated latency or price may keep its budget where none was measured (a GPU that is not here), "
+        "and an accuracy that of a processor which was emulated (arm64 on an x86-64 machine); cold start and memory are not "
+        "estimated, so that a GPU candidate keeps no budget on them",
+    )
+    isa: Literal["proven"] | None = Field(
+        default=None,
+        description="`proven`: only a candidate whose accuracy is known to hold on every processor that its target may give is "
+        "within budget. An x86-64 host of Lambda may lack VNNI, without which products of 8-bit weights are cut off: known "
+        "natively (measured on such a host), statically (weights of 7 bits) or by a run under qemu",
+    )
+
+
+class ServeKeys(Keys):
+    """What is called around the engine inside the package."""
+
+    preprocess: Text | None = Field(
+        default=None,
+        description='`module:function`: the request\'s JSON -> inputs by name, or {"texts": [...]} where there is a tokenizer',
+    )
+    postprocess: Text | None = Field(default=None, description="`module:function`: outputs by name -> the answer's JSON")
+    tokenizer: Text | None = Field(default=None, description="a tokenizer.json; texts are then tokenised inside the package")
+    max_length: Annotated[int, Field(ge=1)] | None = Field(default=None, description="tokens a text is cut to")
+    example: Text | None = Field(
+        default=None, description="a JSON file: a request's body, to boot the package with; needed beside `preprocess`"
+    )
+
+
+class MetricKeys(Keys):
+    """A metric with what it reads. A bare name is short for `{name: ...}`."""
+
+    name: Text = Field(description="a metric of the table, or `module:function`")
+    output: Text | None = Field(default=None, description="which output is read; needed where several could be meant")
+    column: Annotated[int, Field(ge=0)] | None = Field(default=None, description="which column of its last axis, from 0")
+    threshold: float | None = Field(
+        default=None,
+        description="above it a single column means class 1 (0.5 for a probability, 0 for a logit); for boxes without labels, from "
+        "which score on the float's own are the truth",
+    )
+    classes: Annotated[tuple[int | str, ...], Field(min_length=1)] | None = Field(
+        default=None, description="what the columns stand for in the labels, in their order: `[1, 2, 3]`, `[no, yes]`"
+    )
+    ignore_index: int | None = Field(
+        default=None, description="the label of tokens (-100 when left out) or of a map's places (255) that do not count"
+    )
+    k: Annotated[int, Field(ge=1)] | None = Field(default=None, description="how many of the nearest count")
+    iou: Annotated[float, Field(gt=0, le=1)] | None = Field(default=None, description="from which overlap on a box is right")
+    decode: Text | None = Field(
+        default=None,
+        description="`module:function`: a call's outputs -> for each picture its boxes, scores and classes",
+    )
+
+
+def _metric(value: Any) -> Any:
+    """A bare name as the keys that it is short for. Lists become tuples: after this, pydantic takes values for Python's."""
+    if isinstance(value, str):
+        return {"name": value}
+    if isinstance(value, dict):
+        return {key: tuple(item) if isinstance(item, list) else item for key, item in value.items()}
+    return value
+
+
+class SearchKeys(Keys):
+    """How long a build looks for the best forms of quantized candidates that miss a budget, all together. `off`: `{minutes: 0}`."""
+
+    minutes: Annotated[float, Field(ge=0)] | None = Field(
+        default=None, description="after so many no form is begun; 0 is off; left out: 3 times the float's build, 20 s to 5 min"
+    )
+
+
+def _search(value: Any) -> Any:
+    """`off` as the keys that it is short for."""
+    return {"minutes": 0} if value == "off" or value is False else value
+
+
+class RecipeKeys(Keys):
+    """A recipe. Relative paths are relative to the recipe's own directory."""
+
+    name: Annotated[str, Field(pattern=f"^{NAME}$", max_length=64)] = Field(description=f"of the model: `{NAME}`")
+    source: SourceKeys = Field(description="where the model comes from: exactly one kind of source")
+    inputs: dict[Text, InputKeys] = Field(
+        default_factory=dict,
+        description="required for torch, in the factory's positional order, and for sklearn, in the order of the columns; "
+        "otherwise read from the model, and may narrow it",
+    )
+    data: DataKeys = Field(description="what the model is judged by, and what quantizers may look at")
+    metric: Annotated[MetricKeys, BeforeValidator(_metric)] | None = Field(
+        default=None, description="a metric's name, `module:function`, or its keys; fidelity when left out"
+    )
+    variants: Free = Field(default="auto", description="`auto`, or named chains of steps")
+    targets: Free = Field(description="where it should run: targets by name, each with its keys, or a list of such")
+    budgets: BudgetKeys = Field(default_factory=BudgetKeys, description="hard limits; a key left out is no limit")
+    prefer: Literal["cost", "latency", "size", "accuracy"] = Field(
+        default="cost", description="which of those within budget is chosen"
+    )
+    search: Annotated[SearchKeys, BeforeValidator(_search)] = Field(
+        default_factory=SearchKeys, description="`off`, or how long forms between int8 and float are looked for"
+    )
+    serve: ServeKeys = Field(default_factory=ServeKeys, description="what is called around the engine")
+    accept_licenses: tuple[Text, ...] = Field(
+        default=(), description="licences of what is redistributed in a package, by name, that the team has read and agrees to"
+    )
+    tags: dict[Text, Text] = Field(default_factory=dict, description="carried into the release: service, team, env, ...")
+
+
+def field_docs(config: type) -> dict[str, str]:
+    """What the string after each field of a class says, read from its source."""
+    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(config))).body
+    assert isinstance(tree, ast.ClassDef)
+    docs = {}
+    for field, after in pairwise(tree.body):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(after, ast.Expr):
+            docs[field.target.id] = " ".join(str(ast.literal_eval(after.value)).split())
+    return docs
+
+
+def keys_of(config: type, hidden: tuple[str, ...], *, documented: bool = False) -> type[Keys]:
+    """The model of a pass's or target's config dataclass: its fields, types and defaults, without the hidden ones.
+
+    `documented`: with what the class says of each field, for the schema; reading recipes needs none of that.
+    """
+    hints = get_type_hints(config, include_extras=True)
+    docs = field_docs(config) if documented else {}
+    fields: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        if field.name in hidden or not field.init:
+            continue
+        default: dict[str, Any] = {}
+        if field.default is not dataclasses.MISSING:
+            default["default"] = field.default
+        elif field.default_factory is not dataclasses.MISSING:
+            default["default_factory"] = field.default_factory
+        fields[field.name] = (hints[field.name], Field(description=docs.get(field.name), **default))
+    return create_model(config.__name__, __base__=Keys, __doc__=config.__doc__, **fields)
+
+
+def json_schema(steps: Mapping[str, type[Keys]], targets: Mapping[str, type[Keys]], shorts: Mapping[str, str]) -> dict[str, Any]:
+    """The whole schema (JSON Schema 2020-12), for editors: the keys above with every pass and every target written
+    out. `shorts`: for a pass, the field that a bare value means.
+    """
+    whole = RecipeKeys.model_json_schema()
+    definitions = whole["$defs"]
+    whole["properties"]["metric"]["anyOf"].insert(0, {"type": "string", "minLength": 1})
+    whole["properties"]["search"]["anyOf"] = [{"enum": ["off"]}, {"$ref": whole["properties"]["search"].pop("$ref")}]
+    whole["properties"]["inputs"]["additionalProperties"] = {"$ref": "#/$defs/InputKeys"}
+    stepped: dict[str, Any] = {}
+    placed: dict[str, Any] = {}
+    for prefix, models, found in (("step", steps, stepped), ("target", targets, placed)):
+        for name, model in models.items():
+            schema = model.model_json_schema(ref_template="#/$defs/{model}")
+            definitions.update(schema.pop("$defs", {}))
+            definitions[f"{prefix}-{name}"] = schema
+            found[name] = {"anyOf": [{"$ref": f"#/$defs/{prefix}-{name}"}, {"type": "null"}]}
+    for name, field in shorts.items():
+        stepped[name]["anyOf"].append({"$ref": f"#/$defs/step-{name}/properties/{field}"})
+    step = {"type": "object", "properties": stepped, "additionalProperties": False, "minProperties": 1, "maxProperties": 1}
+    chain = {"type": "array", "items": {"anyOf": [{"enum": list(stepped)}, step]}}
+    names = {"pattern": f"^{NAME}$", "maxLength": VARIANT_MOST}
+    variants = {"type": "object", "propertyNames": names, "minProperties": 1, "additionalProperties": chain}
+    whole["properties"]["variants"] |= {"anyOf": [{"const": "auto"}, variants]}
+    several = {
+        name: {"anyOf": [*one["anyOf"], {"type": "array", "items": one["anyOf"][0], "minItems": 1}]} for name, one in placed.items()
+    }
+    whole["properties"]["targets"] |= {
+        "type": "object",
+        "properties": several,
+        "additionalProperties": False,
+        "minProperties": 1,
+    }
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | whole
+
+
+def validated(model: type[Keys], written: dict[str, Any]) -> Keys | list[ErrorDetails]:
+    """Read strictly by way of JSON, where a list may become a tuple but "3" never 3."""
+    try:
+        return model.model_validate_json(json.dumps(written), strict=True)
+    except ValidationError as error:
+        return error.errors(include_url=False)
+
+
+def without_unknown(written: dict[str, Any], errors: list[ErrorDetails]) -> dict[str, Any]:
+    """A copy without the unknown keys, so that they do not hide what else is wrong beside them."""
+    copy: dict[str, Any] = json.loads(json.dumps(written))
+    for error in errors:
+        if error["type"] in _UNKNOWN:
+            holder: Any = copy
+            for part in error["loc"][:-1]:
+                holder = holder[part]
+            holder.pop(error["loc"][-1], None)
+    return copy
+
+
+def wording(error: ErrorDetails, model: type[Keys], filled: tuple[str, ...] = ()) -> str:
+    """pydantic's error in this page's words."""
+    kind, given, context = error["type"], error["input"], error.get("ctx", {})
+    if kind == "missing":
+        return "is required"
+    if kind in _UNKNOWN:
+        name = str(error["loc"][-1])
+        known = _keys_at(model, error["loc"][:-1])
+        if name in filled:
+            return "is filled in by the build, from the target and the data; take it out"
+        return f"unknown key{suggestion(name, known)} (known: {', '.join(known) or 'none'})"
+    if kind == "literal_error":
+        wanted = str(context["expected"])
+        options = tuple(re.findall(r"'([^']*)'", wanted))
+        near = suggestion(given, options) if isinstance(given, str) else ""
+        near = f': write it in quotes: "{given}"' if str(given) in options else near
+        return f"must be {wanted}, not {_shown(given)}{near}"
+    if kind == "string_pattern_mismatch" and context["pattern"] == f"^{NAME}$":
+        return f"must be lower-case letters, digits and hyphens ({NAME}), not {_shown(given)}"
+    if kind == "value_error":
+        return f"{context['error']}"
+    if kind == "string_type" and isinstance(given, int | float):
+        return f"must be a string, and {_shown(given)} reads as something else: write it in quotes"
+    if kind == "float_type" and (share := share_of(given)) is not None:
+        return f"must be a number, not {_shown(given)}: write {share}"
+    text = error["msg"].removeprefix("Input should be ").removeprefix("String should ").removeprefix("Value error, ")
+    text = (
+        text.replace("valid integer", "whole number")
+        .replace("an object", "a mapping")
+        .replace("a valid array", "a list")
+        .replace("valid ", "")
+    )
+    return f"must be {text}, not {_shown(given)}" if error["msg"].startswith("Input should be") else f"should {text}"
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _options(found: Any) -> tuple[Any, ...]:
+    """The types that an annotation may be, through unions and what is said beside a type."""
+    if get_origin(found) not in (Union, UnionType, Annotated):
+        return (found,)
+    return tuple(each for option in get_args(found) for each in _options(option))
+
+
+def _keys_at(model: type[Keys], place: tuple[int | str, ...]) -> tuple[str, ...]:
+    """The keys of what stands at a place of a model: what an unknown key there is compared with."""
+    found: Any = model
+    for part in place:
+        if isinstance(found, type) and issubclass(found, BaseModel):
+            found = found.model_fields[str(part)].annotation
+        elif get_origin(found) in (dict, Mapping):
+            found = get_args(found)[1]
+        elif get_origin(found) is tuple:
+            found = get_args(found)[0]
+        options = _options(found)
+        found = next((option for option in options if isinstance(option, type) and issubclass(option, BaseModel)), found)
+    if dataclasses.is_dataclass(found):
+        return tuple(field.name for field in dataclasses.fields(found))
+    return tuple((found if isinstance(found, type) and issubclass(found, Keys) else model).model_fields)

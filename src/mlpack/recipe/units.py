@@ -1,0 +1,25 @@
+"""Quantities as pydantic's types, for `recipe.schema` alone: it needs pydantic. `quantities` reads them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BeforeValidator, WithJsonSchema  # noqa: TID253
+
+from mlpack.core.text.quantities import parse_duration_ms, parse_size, parse_usd
+
+_SIZE_FORM = r"^\s*[0-9.]+\s*(B|[kKMG]B|[KMG]iB)\s*$"
+_DURATION_FORM = "^\\s*[0-9.]+\\s*(us|\u00b5s|\u03bcs|ms|s|min)\\s*$"
+
+
+def _sized(pattern: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "pattern": pattern})
+
+
+Size = Annotated[int, BeforeValidator(parse_size), _sized(_SIZE_FORM)]
+Duration = Annotated[float, BeforeValidator(parse_duration_ms), _sized(_DURATION_FORM)]
+Money = Annotated[
+    float,
+    BeforeValidator(parse_usd),
+    WithJsonSchema({"type": ["number", "string"], "exclusiveMinimum": 0, "pattern": r"^\s*[0-9.]+\s*(USD|\$)?\s*$"}),
+]

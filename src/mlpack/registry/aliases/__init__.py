@@ -1,0 +1,1 @@
+"""Names that move between releases, and what a release must pass before."""

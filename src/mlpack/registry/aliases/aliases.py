@@ -1,0 +1,316 @@
+"""Names that move: promote, roll back, and what was live when.
+
+Promises: the history of an alias is the alias. A move is one conditional put of the row after the last one, so exactly one of any
+number of movers gets each revision, without a gap and without a fork; no row is ever changed. Asking for what is already so is a
+success that moves nothing. Rolling back reads and writes rows alone: it works while nothing can be read of the bytes, and waits for
+no garbage collection (`leases.fence`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from mlpack.errors import RecipeError, ServiceError
+from mlpack.registry import ConflictError, DamagedError, Key, Place, Put, Row, numbered
+from mlpack.registry.aliases import alias_names
+from mlpack.registry.aliases.gates import Gate, GateError
+from mlpack.registry.records import Release
+from mlpack.registry.rows import leases, rows
+from mlpack.registry.rows.manifest import is_name
+from mlpack.registry.rows.rows import Move, Reference
+
+PROMOTE, ROLLBACK = "promote", "rollback"
+
+Judge = Callable[[Release, Release | None], Sequence[Gate]]
+"""The gates of a move: of the release, against what is live now."""
+
+_TRIES = 1000
+_PAUSE_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """Who asks for a move, and how. `expect`: the revision the alias must be at (0: never moved), else nothing is moved.
+    `retry`: try again over whatever others move it to meanwhile. `force`: move it although gates refuse; then `why` is needed."""
+
+    who: str | None
+    why: str | None = None
+    force: bool = False
+    expect: int | None = None
+    retry: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """Where the alias is now, and whether it was moved there for this."""
+
+    move: Move
+    moved: bool
+
+
+def check_names(wanted: Reference, alias: str) -> None:
+    """RecipeError when these are no NAME@VERSION and no name for an alias."""
+    if wanted.version is None or not is_name(alias):
+        raise RecipeError(f"{wanted} to {alias!r}: promote NAME@VERSION to a name of small letters, digits and dashes")
+    alias_names.check(alias)
+
+
+def promote(place: Place, wanted: Reference, alias: str, wish: Wish, judge: Judge) -> Outcome:
+    """Point the alias at NAME@VERSION.
+
+    RecipeError when there is no such release, GateError when gates refuse, ConflictError when another moved it meanwhile.
+    """
+    check_names(wanted, alias)
+    if wish.force and not wish.why:
+        raise RecipeError("--force needs --why: the history keeps both")
+    assert wanted.version is not None
+    row = _release_row(place, wanted.name, wanted.version)
+    if row is None:
+        raise RecipeError(f"no release {wanted} in the registry {place.where}; see `mlpack list {wanted.name}`")
+    release, version = rows.decode(row, place.where), wanted.version
+
+    def prepare(last: Move | None) -> Move | None:
+        if last is not None and last.version == version:
+            return None
+        live = last.target(place.where) if last else None
+        gates = _judged(f"the promotion of {wanted} to {alias}", judge, release, live, wish)
+        forced = not all(gate["ok"] for gate in gates)
+        said: dict[str, Any] = {"alias": alias, "kind": PROMOTE, "forced": forced, "gates": gates}
+        return _next(place, last, wish, release, row.body, **said)
+
+    with leases.held(place, release):
+        return _move(place, wanted.name, alias, wish, prepare)
+
+
+def rollback(place: Place, wanted: Reference, wish: Wish) -> Outcome:
+    """Point NAME:ALIAS at the release before, the newest one that was live and was not rolled back from since.
+
+    RecipeError when there is none, ConflictError when another moved it meanwhile.
+    """
+    name, alias = wanted.name, _alias_of(wanted)
+
+    def prepare(last: Move | None) -> Move | None:
+        if last is None:
+            raise _never_moved(place, wanted)
+        for version in good_before(history(place, wanted)):
+            # One that was collected since cannot be gone back to.
+            if (row := _release_row(place, name, version)) is not None:
+                release = rows.decode(row, place.where)
+                said: dict[str, Any] = {"alias": alias, "kind": ROLLBACK, "forced": False, "gates": ()}
+                return _next(place, last, wish, release, row.body, **said)
+        raise RecipeError(f"{wanted} cannot be rolled back: nothing good was live before {name}@{last.version}; promote a version")
+
+    return _move(place, name, alias, wish, prepare, fenced=True)
+
+
+def good_before(moves: Iterator[Move]) -> Iterator[int]:
+    """The versions that may be rolled back to, best first, of a history that is given newest first.
+
+    What happened to a version last decides about it: becoming live makes it good, being rolled back from makes it bad.
+    """
+    decided: set[int] = set()
+    for index, move in enumerate(moves):
+        if move.version not in decided:
+            decided.add(move.version)
+            if index > 0:
+                yield move.version
+        if move.kind == ROLLBACK and move.previous is not None:
+            decided.add(move.previous)
+
+
+def history(place: Place, wanted: Reference, *, whole: bool = False) -> Iterator[Move]:
+    """Every move of NAME:ALIAS, newest first, read in pages while it is iterated; with their gates and releases when `whole`.
+
+    DamagedError when one is not what the move after it says it was, or moves are missing. A move is given only after it was held
+    against the one before it: the key of the newest could be anybody's number.
+    """
+    alias, newer = _alias_of(wanted), None
+    for row in place.table.query(rows.moves(wanted.name, alias), newest_first=True, bodies=whole):
+        move = rows.decode_move(row, place.where)
+        if whole:
+            move.target(place.where)
+        elif newer is None and (last := place.table.get(row.key)) is not None:
+            rows.decode_move(last, place.where).target(place.where)  # what it leads to, which no later move tells
+        if newer is not None:
+            _check_chain(place, newer, move, row)
+            yield newer
+        newer = move
+    if newer is None:
+        return
+    if (newer.revision, newer.previous) != (1, None):
+        key = Key(rows.moves(wanted.name, alias), numbered(newer.revision))
+        raise DamagedError(place.where, key, "the moves before it are missing")
+    yield newer
+
+
+def _check_chain(place: Place, newer: Move, move: Move, row: Row) -> None:
+    if newer.revision != move.revision + 1:
+        raise DamagedError(place.where, row.key, f"the moves between it and move {newer.revision} are missing")
+    if newer.previous != move.version:
+        said = f"it leads to version {move.version}, and move {newer.revision} came from version {newer.previous}"
+        raise DamagedError(place.where, row.key, said)
+    if newer.when < move.when:
+        raise DamagedError(place.where, row.key, f"it was made at {move.when}, after move {newer.revision} ({newer.when})")
+
+
+def live_at(place: Place, wanted: Reference, when: float) -> Move:
+    """The move that NAME:ALIAS stood at, at this time (seconds since the epoch). RecipeError when it was not there yet."""
+    limit, first = rows.timestamp(when), None
+    for move in history(place, wanted):
+        if move.when <= limit:
+            return move
+        first = move
+    if first is None:
+        raise _never_moved(place, wanted)
+    raise RecipeError(f"{wanted} was not there at {limit}: its first move was at {first.when}")
+
+
+def parse_time(text: str) -> float:
+    """ISO 8601, a date or a date with a time, UTC where it does not say; seconds since the epoch. RecipeError on anything else."""
+    try:
+        read = datetime.fromisoformat(text)
+        return (read if read.tzinfo else read.replace(tzinfo=UTC)).astimezone(UTC).timestamp()
+    except (ValueError, OverflowError) as error:
+        raise RecipeError(f"{text!r} is not a time: write 2026-11-24 or 2026-11-24T09:30+01:00 (UTC unless it says)") from error
+
+
+def as_json(move: Move) -> dict[str, Any]:
+    """A move for other programs."""
+    said = ("name", "alias", "revision", "version", "previous", "when", "who", "kind", "why", "forced", "digest")
+    return {key: getattr(move, key) for key in said} | {"gates": [dict(gate) for gate in move.gates]}
+
+
+# --- moving -----------------------------------------------------------------------------------------------------------
+
+
+def _move(
+    place: Place, name: str, alias: str, wish: Wish, prepare: Callable[[Move | None], Move | None], *, fenced: bool = False
+) -> Outcome:
+    """Read where the alias is, let `prepare` say the next move (None: it is there already), and make that, once.
+
+    `fenced`: it waits for no collection, and is made only when nothing was removed since `prepare` looked.
+    """
+    lost: Move | None = None
+    for attempt in range(_TRIES):
+        begun = time.monotonic()
+        last = latest(place, name, alias)
+        _check_expected(place, f"{name}:{alias}", last, wish.expect)
+        if last is not None and lost is not None:
+            if last.version == lost.version:
+                return Outcome(move=last, moved=False)  # another did the very same
+            if not wish.retry:
+                raise _overtaken(place, last)
+        fence = (leases.fence(place, name),) if fenced else ()
+        made = prepare(last)
+        if made is None:
+            assert last is not None, "what was never moved is nowhere already"
+            return Outcome(move=last, moved=False)
+        with nullcontext() if fenced else leases.held(place, made.target(place.where)):
+            taken = _commit(place, made, *fence)
+        if taken is None:
+            return Outcome(move=made, moved=True)
+        at_fence = taken.partition == rows.FENCES  # the alias is where it was
+        lost = None if at_fence else made
+        if wish.retry or at_fence:
+            # As long as a try takes, and longer and longer: what others do meanwhile takes them about as long.
+            time.sleep(random.uniform(0, min((time.monotonic() - begun) * 2 ** min(attempt + 1, 6), _PAUSE_S)))
+    raise ServiceError(f"{name}:{alias}: others moved it {_TRIES} times meanwhile: try again", retryable=True)
+
+
+def latest(place: Place, name: str, alias: str) -> Move | None:
+    """The last move, with the release it points to, in one read; None when there was none."""
+    for row in place.table.query(rows.moves(name, alias), newest_first=True, bodies=True, limit=1):
+        return rows.decode_move(row, place.where)
+    return None
+
+
+def _next(place: Place, last: Move | None, wish: Wish, release: Release, body: bytes, **said: Any) -> Move:
+    """The move after the last one. Clocks differ: its time is never before that one's."""
+    now = rows.timestamp(place.now())
+    return Move(
+        name=release.name,
+        revision=last.revision + 1 if last else 1,
+        version=release.version,
+        previous=last.version if last else None,
+        when=max(now, last.when) if last else now,
+        who=wish.who,
+        why=wish.why,
+        release=body,
+        digest=str(release.digest),
+        **said,
+    )
+
+
+def _commit(place: Place, made: Move, *fence: Put) -> Key | None:
+    """Make a move; what another wrote instead (None: it was made). ServiceError when what became of it cannot be known."""
+    put = rows.move_put(made)
+    named = (Put(key=Key(rows.aliases(made.name), made.alias), head={}),) if made.revision == 1 else ()
+    try:
+        place.table.commit(put, *named, *fence)
+    except ConflictError as error:
+        return error.key
+    except ServiceError:
+        # What became of it is unknown: an answer that was lost looks like a failure.
+        try:
+            found = place.table.get(put.key)
+        except ServiceError:
+            found = None
+        if found is None or (dict(found.head), found.body) != (dict(put.head), put.body):
+            raise
+    return None
+
+
+def _check_expected(place: Place, what: str, last: Move | None, expect: int | None) -> None:
+    found = last.revision if last else 0
+    if expect is None or found == expect:
+        return
+    if last is None:
+        name, _, alias = what.partition(":")
+        key = Key(rows.moves(name, alias), numbered(1))
+        raise ConflictError(f"{place.where}: {what} was never moved, so it is not at revision {expect}: look at `mlpack show`", key)
+    raise _overtaken(place, last, f", not at revision {expect}")
+
+
+def _overtaken(place: Place, last: Move, instead: str = "") -> ConflictError:
+    what = f"{last.name}:{last.alias}"
+    by = f"{last.who or 'somebody'} moved it to {last.name}@{last.version} at {last.when}"
+    return ConflictError(
+        f"{place.where}: {what} is at revision {last.revision}{instead}: {by}. Look at `mlpack history {what}`, then decide again",
+        Key(rows.moves(last.name, last.alias), numbered(last.revision)),
+    )
+
+
+def _judged(what: str, judge: Judge, release: Release, live: Release | None, wish: Wish) -> tuple[dict[str, Any], ...]:
+    """The gates as the history keeps them. GateError when one refuses and it is not forced."""
+    try:
+        gates = judge(release, live)
+    except ServiceError as error:
+        if not wish.force:
+            raise
+        gates = (Gate(gate="evidence", ok=False, detail=f"could not be read: {error}"),)
+    failed = [gate for gate in gates if not gate.ok]
+    if failed and not wish.force:
+        raise GateError(what, failed)
+    return tuple(dataclasses.asdict(gate) for gate in gates)
+
+
+def _release_row(place: Place, name: str, version: int) -> Row | None:
+    return place.table.get(rows.release_key(name, version))
+
+
+def _alias_of(wanted: Reference) -> str:
+    if wanted.alias is None:
+        raise RecipeError(f"{wanted} is not an alias: write NAME:ALIAS, as in {wanted.name}:prod")
+    return wanted.alias
+
+
+def _never_moved(place: Place, wanted: Reference) -> RecipeError:
+    first = f"mlpack promote {wanted.name}@VERSION --to {wanted.alias}"
+    return RecipeError(f"{place.where}: {wanted} was never moved; `{first}` does that")

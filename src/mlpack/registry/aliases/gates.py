@@ -1,0 +1,194 @@
+"""What a release must pass before an alias is moved to it: the alias's budgets, what is live, and whatever else is asked.
+
+Promises: every gate says what was compared and how it came out; a number that is missing never fits a budget; a change
+within the noise of both builds, and times of different machines, refuse nothing. Rolling back has no gates.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mlpack.core import stats
+from mlpack.core.text import words
+from mlpack.decide import bands
+from mlpack.errors import ExitCode, MlpackError, RecipeError, ServiceError
+from mlpack.registry import Place
+from mlpack.registry.aliases.policies import Policy
+from mlpack.registry.records import Release
+from mlpack.report import buildjson, diff, summary
+from mlpack.report.buildjson import Record
+from mlpack.report.diff import Change
+
+_ONE = "the chosen"
+"""What the chosen candidates of two builds are both called, so that they are compared whatever their ids are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """One thing that was checked, how it came out, and why in words."""
+
+    gate: str
+    ok: bool
+    detail: str
+
+
+Check = Callable[[Release, Record], Iterable[Gate]]
+"""One more thing to ask of a release before it is promoted: signatures, provenance."""
+
+
+class GateError(MlpackError):
+    """A promotion was refused. `failed`: the gates that were not passed."""
+
+    exit_code = ExitCode.OVER_BUDGET
+
+    def __init__(self, what: str, failed: Sequence[Gate]) -> None:
+        said = [f"{what} was refused by {words.count(len(failed), 'gate')}:"]
+        said += [f"  {gate.gate}: {gate.detail}" for gate in failed]
+        super().__init__("\n".join([*said, "`--force --why REASON` moves it anyway, and the history keeps both"]))
+        self.failed = tuple(failed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Budget:
+    """How a budget's number is read from a candidate and written."""
+
+    label: str
+    value: Callable[[Mapping[str, Any]], float | None]
+    write: Callable[[float, int], str]
+
+
+_BUDGETS = {
+    "accuracy_drop": _Budget(label="accuracy drop", value=lambda c: c["accuracy"]["drop"], write=words.share),
+    "latency_p50_ms": _Budget(label="latency p50", value=lambda c: c["latency_ms"]["p50"], write=words.ms),
+    "latency_p95_ms": _Budget(label="latency p95", value=lambda c: c["latency_ms"]["p95"], write=words.ms),
+    "latency_p99_ms": _Budget(label="latency p99", value=lambda c: c["latency_ms"]["p99"], write=words.ms),
+    "cold_start_ms": _Budget(label="cold start p50", value=lambda c: c["cold_start_ms"]["p50"], write=words.ms),
+    "package_size_bytes": _Budget(label="package size", value=lambda c: c["package"]["size_bytes"], write=words.size),
+    "peak_memory_bytes": _Budget(label="peak memory", value=lambda c: c["peak_memory_bytes"], write=words.size),
+    "cost_per_million_usd": _Budget(label="cost per million", value=lambda c: c["cost_per_million_usd"], write=words.usd),
+}
+
+_ESTIMATED = {
+    "latency_p50_ms": "latency_ms",
+    "latency_p95_ms": "latency_ms",
+    "latency_p99_ms": "latency_ms",
+    "cost_per_million_usd": "cost_per_million_usd",
+}
+"""Budgets for which an estimate may stand, and which number of it."""
+
+_MEASURES = {
+    "size": "package.size_bytes",
+    "latency": "latency_ms.p95",
+    "cold_start": "cold_start_ms.p50",
+    "accuracy": "accuracy.value",
+}
+"""A policy's regressions, by the rows of `diff` that show them."""
+
+
+def judge(place: Place, policy: Policy, release: Release, live: Release | None, checks: Sequence[Check] = ()) -> tuple[Gate, ...]:
+    """Every gate of a promotion, in order. ServiceError when the evidence cannot be read."""
+    record = evidence(place, release)
+    found = list(budget_gates(record, policy))
+    if live is None or live.digest == release.digest:
+        found.append(Gate(gate="regression", ok=True, detail="nothing else is live"))
+    else:
+        found.extend(regression_gates(evidence(place, live), record, policy))
+    for check in checks:
+        found.extend(check(release, record))
+    return tuple(found)
+
+
+def evidence(place: Place, release: Release) -> Record:
+    """The build.json of a release, every byte verified."""
+    what = f"{release.name}@{release.version}"
+    if "build.json" not in release.files:
+        raise ServiceError(f"{what} was published without its build.json: publish it again")
+    try:
+        return buildjson.decode(place.blobs.read(release.files["build.json"]), f"{what}: build.json")
+    except RecipeError as error:
+        raise ServiceError(str(error)) from error
+
+
+def budget_gates(record: Record, policy: Policy) -> Iterator[Gate]:
+    """The budgets of the alias against the chosen candidate's numbers."""
+    chosen = _chosen(record)
+    for key, limit in dataclasses.asdict(policy.budgets).items():
+        if limit is None or key in ("accept_estimates", "confidence"):
+            continue
+        budget, gate = _BUDGETS[key], f"budget.{key}"
+        value, guess = budget.value(chosen), buildjson.estimated(chosen)
+        if key == "accuracy_drop" and policy.budgets.confidence is not None:
+            yield _sure_gate(gate, chosen, record, policy)
+            continue
+        if value is None and guess is not None and key in _ESTIMATED:
+            yield _estimate_gate(gate, budget, limit, guess[_ESTIMATED[key]], guess["device"], policy)
+            continue
+        if value is None:
+            bound = words.limit(budget.write(limit, 3))
+            yield Gate(gate=gate, ok=False, detail=f"{budget.label} is not known, so the budget of {bound} cannot be shown to hold")
+            continue
+        shown, bound = words.apart(value, limit, budget.write)
+        said = "fits" if value <= limit else "exceeds"
+        yield Gate(gate=gate, ok=value <= limit, detail=f"{budget.label} {shown} {said} the budget of {bound} ({policy.subject})")
+
+
+def _sure_gate(gate: str, chosen: Mapping[str, Any], record: Record, policy: Policy) -> Gate:
+    """The upper end of a drop's interval against a budget of the alias that says how sure it has to be."""
+    limit, sure = policy.budgets.accuracy_drop or 0.0, policy.budgets.confidence or stats.CONFIDENCE
+    high, known = chosen["accuracy"]["ci_high"], chosen["accuracy"].get("interval") not in (None, "none")
+    if chosen["is_baseline"] and high is not None:
+        return Gate(gate=gate, ok=True, detail=f"the float itself, which every drop is from ({policy.subject})")
+    if high is None or not known or summary.confidence(record) < sure:
+        said = f"a drop of {words.limit(words.share(limit))} with {words.percent(sure)} confidence cannot be shown"
+        less = "the build's intervals are less sure: say budgets.confidence in the recipe"
+        why = less if known else "the build has no such interval"
+        return Gate(gate=gate, ok=False, detail=f"{said}: {why} ({policy.subject})")
+    shown, bound = words.apart(high, limit, words.share)
+    said = f"accuracy drop at most {shown} with {words.percent(summary.confidence(record))} confidence"
+    fits = "fits" if high <= limit else "exceeds"
+    return Gate(gate=gate, ok=high <= limit, detail=f"{said} {fits} the budget of {bound} ({policy.subject})")
+
+
+def _estimate_gate(gate: str, budget: _Budget, limit: float, value: float, device: str, policy: Policy) -> Gate:
+    """An estimate against a budget of the alias: it counts only where the alias accepts estimates."""
+    shown, bound = words.apart(value, limit, budget.write)
+    if not policy.budgets.accept_estimates:
+        detail = (
+            f"{budget.label} is estimated ({device}: {shown}), not measured, so the budget of {bound} cannot be shown to hold; "
+            f"a policy with --budget accept_estimates=true would count it ({policy.subject})"
+        )
+        return Gate(gate=gate, ok=False, detail=detail)
+    said = "fits" if value <= limit else "exceeds"
+    detail = f"{budget.label} {shown}, estimated ({device}), {said} the budget of {bound} ({policy.subject})"
+    return Gate(gate=gate, ok=value <= limit, detail=detail)
+
+
+def regression_gates(live: Record, record: Record, policy: Policy) -> Iterator[Gate]:
+    """What became of size, latency, cold start and accuracy against what is live; only what the policy names refuses."""
+    rows = {row.measure: row for row in diff.compare(_renamed(live), _renamed(record), only=_ONE)}
+    for name, measure in _MEASURES.items():
+        row = rows[measure]
+        worse = row.change is Change.WORSE
+        if worse and name == "size" and row.low is not None and row.low <= 2 * bands.SIZE_BAND:
+            worse, said = False, "same: within what counts as equal when a build chooses"
+        else:
+            said = str(row.change)
+        if worse and name not in policy.refuses:
+            said += f", which {policy.subject} lets pass"
+        detail = " → ".join(diff.both(row)) + f"  {said}{f' ({row.why})' if row.why else ''}"
+        yield Gate(gate=f"regression.{name}", ok=not worse or name not in policy.refuses, detail=detail)
+
+
+def _chosen(record: Record) -> dict[str, Any]:
+    found = next((one for one in record["candidates"] if one["id"] == record["chosen"]), None)
+    if found is None:
+        raise ServiceError("build.json has no chosen candidate: it was not written by `mlpack build`; publish the build again")
+    return dict(found)
+
+
+def _renamed(record: Record) -> Record:
+    """The record with its chosen candidate once more, under the name that the other record's has too."""
+    return {**record, "candidates": [_chosen(record) | {"id": _ONE}, *record["candidates"]]}

@@ -1,0 +1,174 @@
+"""What an alias asks of the releases it is moved to: budgets of its own, and which regressions against what is live refuse.
+
+Promises: the row of NAME:ALIAS decides, else the row of *:ALIAS, else no budgets and every regression; a policy is changed only by
+compare-and-set. It judges nothing: `gates` does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mlpack.core.records import Budgets
+from mlpack.errors import RecipeError
+from mlpack.recipe import reader
+from mlpack.registry import ConflictError, DamagedHead, Delete, Key, Place, Put, Row, audit
+from mlpack.registry.aliases import alias_names
+from mlpack.registry.fields import FieldError, Fields, shown
+from mlpack.registry.reading import Damaged, whole
+from mlpack.registry.rows import rows
+from mlpack.registry.rows.manifest import is_name
+
+REGRESSIONS = ("size", "latency", "cold_start", "accuracy")
+"""What a promotion is held against what is live in; each may refuse."""
+
+EVERY = "*"
+_AGAIN = "set it again, or remove it, with `mlpack registry policy`"
+_BUDGETS = {each.name for each in dataclasses.fields(Budgets)}
+_NUMBER = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?|\.[0-9]{1,18}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """`subject`: NAME:ALIAS or *:ALIAS. `revision` 0: nobody has set one, these are the defaults."""
+
+    subject: str
+    budgets: Budgets = dataclasses.field(default_factory=Budgets)
+    refuses: tuple[str, ...] = REGRESSIONS
+    revision: int = 0
+
+
+def parse_subject(text: str) -> str:
+    """NAME:ALIAS, or *:ALIAS for every model. RecipeError on anything else."""
+    name, _, alias = text.partition(":")
+    if not is_name(alias) or not (name == EVERY or is_name(name)):
+        raise RecipeError(f"{text!r} is not what a policy is for: write NAME:ALIAS as in minilm:prod, or *:prod for every model")
+    return text
+
+
+def parse_budgets(said: Sequence[str]) -> Budgets:
+    """Budgets in the recipe's words, KEY=VALUE each: `latency_p95=20ms`, `package_size=65MB`, `accuracy_drop=0.005`."""
+    written: dict[str, Any] = {}
+    for each in said:
+        key, is_pair, value = each.partition("=")
+        if not is_pair or key in written:
+            raise RecipeError(f"{each!r} is not a budget: write KEY=VALUE, each key once, as in latency_p95=20ms")
+        written[key] = float(value) if _NUMBER.fullmatch(value) else {"true": True, "false": False}.get(value, value)
+    return reader.budgets(written)
+
+
+def parse_refuses(said: Sequence[str]) -> tuple[str, ...]:
+    """Which regressions refuse: some of `REGRESSIONS`, or `none` alone; nothing said is all of them."""
+    if not said:
+        return REGRESSIONS
+    if list(said) == ["none"]:
+        return ()
+    if unknown := sorted(set(said) - set(REGRESSIONS)):
+        raise RecipeError(f"{', '.join(unknown)}: not a regression; there are {', '.join(REGRESSIONS)}, or none alone")
+    return tuple(each for each in REGRESSIONS if each in said)
+
+
+def of_alias(place: Place, name: str, alias: str) -> Policy:
+    """The policy that decides about moves of this alias."""
+    for subject in (f"{name}:{alias}", f"{EVERY}:{alias}"):
+        if (row := place.table.get(_key(subject))) is not None:
+            return decode(row, place.where)
+    return Policy(subject=f"{name}:{alias}")
+
+
+def listed(place: Place, damaged: Damaged | None = None) -> Iterator[Policy]:
+    """Every policy that was set, by subject. `damaged` is told of those that cannot be read, and they are passed over; without it
+    the first one ends it (DamagedError)."""
+    return whole(place.table.query(rows.POLICIES), lambda row: decode(row, place.where), damaged)
+
+
+def get(place: Place, subject: str) -> Policy:
+    """The policy that was set for exactly this. RecipeError when none was."""
+    row = place.table.get(_key(parse_subject(subject)))
+    if row is None:
+        raise RecipeError(f"{place.where}: no policy was set for {subject}; see `mlpack registry policy show`")
+    return decode(row, place.where)
+
+
+def put(place: Place, policy: Policy, who: str | None, expect: int | None = None) -> Policy:
+    """Set a policy, whole, over the revision that is there now (or `expect`; 0: none). ConflictError when another was quicker."""
+    key = _key(parse_subject(policy.subject))
+    alias_names.check(policy.subject.partition(":")[2])
+    row = place.table.get(key)
+    found = row.revision if row else 0
+    _check_expected(policy.subject, key, found, expect)
+    head = put_of(policy).head
+    if row is None or isinstance(row.head, DamagedHead) or dict(row.head) != head:
+        said_so = audit.entry_put(place, "policy set", who, {"subject": policy.subject, **head})
+        place.table.commit(Put(key=key, head=head, expect=found), said_so)
+        found += 1
+    return dataclasses.replace(policy, revision=found)
+
+
+def put_of(policy: Policy) -> Put:
+    """The write that sets a policy where there is none."""
+    said = as_json(policy)
+    return Put(key=_key(policy.subject), head={name: said[name] for name in ("budgets", "refuses")})
+
+
+def remove(place: Place, subject: str, who: str | None, expect: int | None = None) -> bool:
+    """Remove a policy; whether there was one. ConflictError as `put`."""
+    key = _key(parse_subject(subject))
+    row = place.table.get(key)
+    _check_expected(subject, key, row.revision if row else 0, expect)
+    if row is None:
+        return False
+    was = {"damaged": str(row.head.error)} if isinstance(row.head, DamagedHead) else dict(row.head)
+    said_so = audit.entry_put(place, "policy removed", who, {"subject": subject, **was})
+    place.table.commit(Delete(key=key, expect=row.revision), said_so)
+    return True
+
+
+def as_json(policy: Policy) -> dict[str, Any]:
+    """A policy for other programs: budgets by the keys and units of build.json, those that are set."""
+    written = dataclasses.asdict(policy.budgets)
+    return {
+        "subject": policy.subject,
+        "budgets": {key: value for key, value in written.items() if value is not None and value is not False},
+        "refuses": list(policy.refuses),
+        "revision": policy.revision,
+    }
+
+
+def _check_expected(subject: str, key: Key, found: int, expect: int | None) -> None:
+    if expect is not None and expect != found:
+        raise ConflictError(f"the policy of {subject} is at revision {found}, not {expect}: look at it, then decide again", key)
+
+
+def _key(subject: str) -> Key:
+    return Key(rows.POLICIES, subject)
+
+
+def decode(row: Row, where: str) -> Policy:
+    """The policy of a row. DamagedError for one that cannot be read: it must not let anything pass."""
+    with rows.reading(row.key, where, _AGAIN):
+        said, subject = Fields(row.head), row.key.sort
+        try:
+            parse_subject(subject)
+            refuses = parse_refuses([each if isinstance(each, str) else "" for each in said.each("refuses")] or ["none"])
+        except RecipeError as error:
+            raise FieldError(shown(error, 300)) from None
+        if row.body:
+            raise FieldError("it has a body")
+        numbers = {key: _budget(said.inside("budgets"), key) for key in said.inside("budgets")}
+        return Policy(subject=subject, budgets=Budgets(**numbers), refuses=refuses, revision=row.revision)
+
+
+def _budget(said: Mapping[str, Any], key: str) -> Any:
+    """A budget as `put` writes it: a number that is not below 0."""
+    if key not in _BUDGETS:
+        raise FieldError(f"{shown(key, 40)!r} is no budget")
+    if key == "accept_estimates":
+        return Fields(said, "budgets").flag(key)
+    value = said[key]
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
+        raise FieldError(f"budgets: {key} is {shown(value, 40)}, which is no limit")
+    return int(value) if key.endswith("_bytes") else float(value)

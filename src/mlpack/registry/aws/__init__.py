@@ -1,0 +1,1 @@
+"""A registry on AWS: rows in DynamoDB, bytes in S3."""

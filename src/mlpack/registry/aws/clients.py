@@ -1,0 +1,113 @@
+"""Where a registry on AWS is, and boto3's clients of it. Asks AWS nothing by itself."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from mlpack.core.distribution import install
+from mlpack.errors import RecipeError
+
+CONNECTIONS = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """Where a registry is on AWS. `prefix` has no slash at its ends and may be empty."""
+
+    bucket: str
+    prefix: str
+    table: str
+    region: str | None = None
+
+    def __str__(self) -> str:
+        region = f"&region={self.region}" if self.region else ""
+        return f"s3://{self.bucket}{f'/{self.prefix}' if self.prefix else ''}?table={self.table}{region}"
+
+    @property
+    def scope(self) -> str:
+        """What this registry's rows are kept under."""
+        return f"{self.bucket}/{self.prefix}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """Whatever account and region boto3 finds, for a registry that is not on AWS. `where`: its name, for messages."""
+
+    where: str
+    region: str | None = None
+
+    def __str__(self) -> str:
+        return self.where
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long AWS is waited for. `tries`: of every request, unless AWS's own configuration says how many."""
+
+    connect_s: float = 10.0
+    read_s: float = 30.0
+    tries: int = 6
+
+
+class Clients:
+    """boto3's clients of one registry, made when they are first asked for: each takes 0.1 s. Threads may share them."""
+
+    def __init__(self, address: Address | Account, patience: Patience) -> None:
+        try:
+            from botocore.session import get_session
+        except ImportError as error:
+            raise RecipeError(f"{address}: questions to AWS need boto3: {install('aws')}") from error
+        self._new_session: Callable[[], Any] = get_session
+        self._address = address
+        self._patience = patience
+        self._lock = threading.Lock()
+        self._made: dict[tuple[str, bool], Any] = {}
+        self._session: Any = None
+
+    def get(self, service: str, *, once: bool = False) -> Any:
+        """The client of a service; `once`: one that never asks a second time by itself. ServiceError when there are no credentials,
+        no region, no such profile."""
+        from mlpack.registry.aws.refusals import Call, told
+
+        with self._lock:
+            if (service, once) not in self._made:
+                with told(Call(where=str(self._address), action=f"{service}:*", resource="*")):
+                    self._session = self._session or self._new_session()
+                    self._made[service, once] = self._session.create_client(
+                        service, region_name=self._address.region, config=self._config(service, once)
+                    )
+            return self._made[service, once]
+
+    @property
+    def partition(self) -> str:
+        """`aws`, `aws-cn`, ...: what ARNs begin with."""
+        return next((str(client.meta.partition) for client in self._made.values()), "aws")
+
+    def close(self) -> None:
+        """Let go of every connection; a later `get` makes new clients."""
+        with self._lock:
+            for client in self._made.values():
+                client.close()
+            self._made = {}
+
+    def _config(self, service: str, once: bool) -> Any:
+        from botocore.config import Config
+
+        known = self._session.get_config_variable
+        retries: dict[str, Any] = {"mode": "standard" if known("retry_mode") == "legacy" else known("retry_mode")}
+        if once or known("max_attempts") is None:
+            retries["total_max_attempts"] = 1 if once else self._patience.tries
+        return Config(
+            retries=retries,
+            connect_timeout=self._patience.connect_s,
+            read_timeout=self._patience.read_s,
+            max_pool_connections=CONNECTIONS,
+            # Every byte is held against its SHA-256: another checksum of the same bytes costs time and finds nothing.
+            response_checksum_validation="when_required",
+            user_agent_extra="mlpack",
+            # Older ways to sign URLs are refused by newer regions and by encrypted objects.
+            signature_version="s3v4" if service == "s3" else None,
+        )

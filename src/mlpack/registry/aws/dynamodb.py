@@ -1,0 +1,247 @@
+"""Rows in a DynamoDB table. See `mlpack.registry.Table`.
+
+    pk  bucket/prefix:PARTITION     several registries may share a table
+    sk  SORT
+    rev, head (JSON), body, writer  who wrote it last: a random name for each commit
+
+Promises, besides the protocol's: an answer that was lost is not taken for another's write. boto3 asks again when it gets none; the
+condition then fails on the row that the first try wrote, which `writer` tells from the row of anybody else.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import secrets
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from mlpack.errors import RecipeError, ServiceError
+from mlpack.registry import ConflictError, Delete, Doubt, Key, Put, Row, read_row
+from mlpack.registry.aws import promises
+from mlpack.registry.aws.clients import Address, Clients
+from mlpack.registry.aws.refusals import Call, code, told, tries
+
+ITEM_BYTES = 400 * 1024
+"""DynamoDB keeps no larger item, names of its attributes included. developer guide, "Constraints"."""
+TRANSACTION_BYTES = 4 << 20
+_BUSY_TRIES = 30
+_BUSY = {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
+"""Reasons why a transaction was cancelled that go away."""
+Item = Mapping[str, Any]
+
+
+class DynamoTable:
+    """Rows in DynamoDB. Threads may share it."""
+
+    heads_alone = False  # a page is cut where it has read 1 MB, bodies included
+
+    def __init__(self, clients: Clients, address: Address) -> None:
+        self._clients = clients
+        self._address = address
+        self._once = promises.Once("conditions of a table")
+
+    def get(self, key: Key) -> Row | None:
+        """See `Table.get`."""
+        client = self._clients.get("dynamodb")
+        with told(self._call("GetItem")):
+            answer = client.get_item(TableName=self._address.table, Key=self._key(key), ConsistentRead=True)
+        return self._row(key.partition, answer["Item"]) if "Item" in answer else None
+
+    def query(
+        self, partition: str, *, after: str = "", newest_first: bool = False, bodies: bool = False, limit: int | None = None
+    ) -> Iterator[Row]:
+        """See `Table.query`."""
+        condition, values = "pk = :pk", {":pk": {"S": self._partition(partition)}}
+        if after:
+            condition += f" AND sk {'<' if newest_first else '>'} :after"
+            values[":after"] = {"S": after}
+        asked: dict[str, Any] = {
+            "TableName": self._address.table,
+            "KeyConditionExpression": condition,
+            "ExpressionAttributeValues": values,
+            "ProjectionExpression": "sk, rev, head, body" if bodies else "sk, rev, head",
+            "ScanIndexForward": not newest_first,
+            "ConsistentRead": True,
+        }
+        for items in self._pages(asked, limit):
+            for item in items:
+                yield self._row(partition, item)
+
+    def _pages(self, asked: dict[str, Any], limit: int | None) -> Iterator[list[Item]]:
+        """A page is cut where DynamoDB has read 1 MB, the bodies that are not sent included. While one is looked at, the next one
+        is on its way: never more than that, and none before the second page is asked for."""
+        client, call = self._clients.get("dynamodb"), self._call("Query")
+
+        def ask(left: int | None) -> Mapping[str, Any]:
+            with told(call):
+                return dict(client.query(**asked, **({} if left is None else {"Limit": left})))
+
+        if limit is not None and limit <= 0:
+            return
+        answer, left, ahead = ask(limit), limit, False
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="query") as pool:
+            while "LastEvaluatedKey" in answer:
+                left = None if left is None else left - len(answer["Items"])
+                if left == 0:
+                    break
+                asked["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+                following = pool.submit(ask, left) if ahead else None
+                yield answer["Items"]
+                answer, ahead = following.result() if following else ask(left), True
+        yield answer["Items"]
+
+    def commit(self, *writes: Put | Delete) -> None:
+        """See `Table.commit`. RecipeError for a row that is too large for DynamoDB."""
+        self._once.sure(self._clients.get("dynamodb"), self.doubt)
+        self.write(*writes)
+
+    def doubt(self) -> Doubt | None:
+        """See `Place.doubts`."""
+        return promises.of_table(self._clients, self._address, self)
+
+    def write(self, *writes: Put | Delete) -> None:
+        """As `commit`, of a table that is known to keep conditions, or is asked whether it does."""
+        writer = secrets.token_hex(16)
+        asked = [self._asked(write, writer) for write in writes]
+        self._check_sizes(writes, asked)
+        for attempt in range(_BUSY_TRIES):
+            if attempt:
+                time.sleep(random.uniform(0, min(0.02 * 2**attempt, 1.0)))
+            once = self._write_one if len(writes) == 1 else self._write_all
+            if once(writes, asked, writer, attempt > 0):
+                return
+        what = ", ".join(str(write.key) for write in writes)
+        raise ServiceError(
+            f"{self._address}: {what}: others' transactions were in the way {_BUSY_TRIES} times: try again", retryable=True
+        )
+
+    def close(self) -> None:
+        """See `Table.close`."""
+        self._clients.close()
+
+    # --- writing -----------------------------------------------------------------------------------------------------
+
+    def _write_one(self, writes: Sequence[Put | Delete], asked: Sequence[dict[str, Any]], writer: str, again: bool) -> bool:
+        """Whether it is done; False: another's transaction was in the way. `again`: an earlier try may have taken effect."""
+        client, put = self._clients.get("dynamodb"), isinstance(writes[0], Put)
+        with told(self._call("PutItem" if put else "DeleteItem")):
+            try:
+                (client.put_item if put else client.delete_item)(**asked[0])
+            except ClientError as error:
+                if code(error) == "TransactionConflictException":
+                    return False
+                if code(error) != "ConditionalCheckFailedException":
+                    raise
+                self._refused(writes, [(writes[0], error.response.get("Item"))], writer, again or tries(error) > 1)
+        return True
+
+    def _write_all(self, writes: Sequence[Put | Delete], asked: Sequence[dict[str, Any]], writer: str, again: bool) -> bool:
+        """As `_write_one`, of several."""
+        client = self._clients.get("dynamodb")
+        items = [{"Put" if isinstance(write, Put) else "Delete": one} for write, one in zip(writes, asked, strict=True)]
+        with told(self._call("PutItem" if any("Put" in item for item in items) else "DeleteItem")):
+            try:
+                # AWS recognizes a second try by the token; moto does not, and there the rows tell.
+                client.transact_write_items(TransactItems=items, ClientRequestToken=secrets.token_hex(16))
+            except ClientError as error:
+                if code(error) != "TransactionCanceledException":
+                    raise
+                reasons = list(zip(writes, error.response.get("CancellationReasons", []), strict=False))
+                failed = [(write, reason.get("Item")) for write, reason in reasons if reason["Code"] == "ConditionalCheckFailed"]
+                if failed:
+                    self._refused(writes, failed, writer, again or tries(error) > 1)
+                elif any(reason["Code"] in _BUSY for _, reason in reasons):
+                    return False
+                else:
+                    said = "; ".join(f"{write.key}: {reason['Code']} {reason.get('Message', '')}" for write, reason in reasons)
+                    raise ServiceError(f"{self._address}: a transaction was refused: {said or error}") from error
+        return True
+
+    def _refused(
+        self, writes: Sequence[Put | Delete], failed: Sequence[tuple[Put | Delete, Item | None]], writer: str, again: bool
+    ) -> None:
+        """What it means that rows were not as expected. Nothing when it was our own earlier try that had changed them."""
+        puts = [(write, found) for write, found in failed if isinstance(write, Put)]
+        # All or none: one row of ours says that all were written.
+        if any(found is not None and found.get("writer") == {"S": writer} for _, found in puts):
+            return
+        # Whoever deleted them, they are gone.
+        if again and len(failed) == len(writes) and not any(isinstance(write, Put) or found for write, found in failed):
+            return
+        if again and puts and all(found is None or int(found["rev"]["N"]) > write.expect + 1 for write, found in puts):
+            raise ServiceError(
+                f"{self._address}: {puts[0][0].key}: the answer to a write was lost, and others have written since: look again",
+                retryable=True,
+            )
+        key = failed[0][0].key
+        raise ConflictError(f"{self._address}: {key} was changed by another", key)
+
+    def _asked(self, write: Put | Delete, writer: str) -> dict[str, Any]:
+        """What DynamoDB is asked to do, with its condition."""
+        asked: dict[str, Any] = {"TableName": self._address.table, "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
+        if write.expect:
+            asked |= {"ConditionExpression": "rev = :expect", "ExpressionAttributeValues": {":expect": {"N": str(write.expect)}}}
+        else:
+            asked |= {"ConditionExpression": "attribute_not_exists(pk)"}
+        if isinstance(write, Delete):
+            return asked | {"Key": self._key(write.key)}
+        item = self._key(write.key) | {
+            "rev": {"N": str(write.expect + 1)},
+            "head": {"S": json.dumps(write.head, sort_keys=True, ensure_ascii=False)},
+            "writer": {"S": writer},
+        }
+        return asked | {"Item": item | ({"body": {"B": write.body}} if write.body else {})}
+
+    def _check_sizes(self, writes: Sequence[Put | Delete], asked: Sequence[dict[str, Any]]) -> None:
+        sizes = [_item_bytes(one["Item"]) if "Item" in one else 0 for one in asked]
+        for write, size in zip(writes, sizes, strict=True):
+            if size > ITEM_BYTES:
+                raise RecipeError(
+                    f"{self._address}: the record {write.key} would have {size:,} bytes, and DynamoDB keeps at most "
+                    f"{ITEM_BYTES:,}: a release of that many files does not fit; publish fewer and larger ones"
+                )
+        if sum(sizes) > TRANSACTION_BYTES:
+            raise RecipeError(
+                f"{self._address}: {len(writes)} records of {sum(sizes):,} bytes, and DynamoDB takes at most {TRANSACTION_BYTES:,} "
+                "at once"
+            )
+
+    # --- forms -------------------------------------------------------------------------------------------------------
+
+    def _partition(self, partition: str) -> str:
+        return f"{self._address.scope}:{partition}"
+
+    def _key(self, key: Key) -> dict[str, Any]:
+        return {"pk": {"S": self._partition(key.partition)}, "sk": {"S": key.sort}}
+
+    def _row(self, partition: str, item: Item) -> Row:
+        key = Key(partition, str(item["sk"]["S"]))
+        head, body, revision = (item.get(name, {}) for name in ("head", "body", "rev"))
+        number = str(revision.get("N", ""))
+        return read_row(
+            str(self._address),
+            key,
+            str(head.get("S", "")),
+            bytes(body["B"]) if "B" in body else "" if body else b"",
+            int(number) if number.isdecimal() and len(number) < 19 else None,
+        )
+
+    def _call(self, operation: str) -> Call:
+        client = self._clients.get("dynamodb")
+        region, partition = client.meta.region_name, client.meta.partition
+        arn = f"arn:{partition}:dynamodb:{region}:*:table/{self._address.table}"
+        return Call(where=str(self._address), action=f"dynamodb:{operation}", resource=arn)
+
+
+def _item_bytes(item: Item) -> int:
+    """As DynamoDB counts: names and values, in UTF-8; a number takes at most 21 bytes."""
+    size = 0
+    for name, typed in item.items():
+        for kind, value in typed.items():
+            size += len(name) + (21 if kind == "N" else len(value.encode() if kind == "S" else value))
+    return size

@@ -1,0 +1,69 @@
+"""What runs in an AWS account, so that garbage collection leaves it alone: the packages of Lambda functions, the images of ECS.
+
+Promises: every version of every function, every task definition of a service and every task that runs is looked at; an image that
+is named by a tag is given as it is named, since nobody can say which one it was. It changes nothing. One account and one region.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from typing import Any
+
+from mlpack.core.digest import Digest
+from mlpack.registry import batches
+
+ACTIONS = (
+    *("ecs:DescribeServices", "ecs:DescribeTaskDefinition", "ecs:DescribeTasks", "ecs:ListClusters", "ecs:ListServices"),
+    *("ecs:ListTasks", "lambda:GetFunction", "lambda:ListFunctions", "lambda:ListVersionsByFunction"),
+)
+"""What is asked, as policies call it."""
+
+_DESCRIBED = 10
+"""Services in one call, at most."""
+_TASKS = 100
+
+
+def live_in_aws(session: Any) -> dict[str, str]:
+    """What is in use (a digest, `host/name@sha256:...` or `host/name:tag`) and by whom; for `collection.plan`.
+
+    `session`: a boto3 session. Needs `ACTIONS` on everything.
+    """
+    return dict((*_functions(session.client("lambda")), *_containers(session.client("ecs"))))
+
+
+def _functions(client: Any) -> Iterator[tuple[str, str]]:
+    """Every version: an alias of Lambda's own may point to any of them."""
+    for function in _pages(client, "list_functions", "Functions"):
+        name = function["FunctionName"]
+        for version in _pages(client, "list_versions_by_function", "Versions", FunctionName=name):
+            who = f"lambda {name}:{version['Version']}"
+            if version.get("PackageType") == "Image":
+                code = client.get_function(FunctionName=name, Qualifier=version["Version"])["Code"]
+                yield code.get("ResolvedImageUri") or code["ImageUri"], who
+            else:
+                yield str(Digest(f"sha256:{base64.b64decode(version['CodeSha256']).hex()}")), who
+
+
+def _containers(client: Any) -> Iterator[tuple[str, str]]:
+    """What services would start, and what runs whoever started it."""
+    definitions: dict[str, str] = {}
+    for cluster in _pages(client, "list_clusters", "clusterArns"):
+        for services in batches(_pages(client, "list_services", "serviceArns", cluster=cluster), _DESCRIBED):
+            for service in client.describe_services(cluster=cluster, services=services)["services"]:
+                deployed = (service, *service.get("deployments", ()), *service.get("taskSets", ()))
+                definitions |= {each["taskDefinition"]: f"ecs {service['serviceName']}" for each in deployed}
+        for tasks in batches(_pages(client, "list_tasks", "taskArns", cluster=cluster), _TASKS):
+            for task in client.describe_tasks(cluster=cluster, tasks=tasks)["tasks"]:
+                who = f"ecs {task['taskArn'].rpartition('/')[2]}"
+                definitions.setdefault(task["taskDefinitionArn"], who)
+                running = (one.get("imageDigest") or one.get("image") for one in task.get("containers", ()))
+                yield from ((found, who) for found in running if found)
+    for definition, who in definitions.items():
+        described = client.describe_task_definition(taskDefinition=definition)["taskDefinition"]
+        yield from ((one["image"], who) for one in described["containerDefinitions"])
+
+
+def _pages(client: Any, operation: str, key: str, **asked: str) -> Iterator[Any]:
+    for page in client.get_paginator(operation).paginate(**asked):
+        yield from page[key]

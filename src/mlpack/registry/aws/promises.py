@@ -1,0 +1,173 @@
+"""Whether bucket and table keep what a registry rests on. Both are asked, not believed: see `mlpack.store.conditional`.
+
+    PREFIX/blobs/!conditional-writes     an object of some bytes
+    probe                                a partition with one row, written anew whenever it is asked
+
+Promises: `registry create` and `verify` ask everything; whoever writes asks once per process about what he is about to rely on.
+Amazon's own services are never asked, since their documentation says it, and roles need no more rights there than their verbs.
+Nothing else of the registry is touched.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Protocol
+
+from botocore.exceptions import ClientError
+
+from mlpack.errors import ServiceError
+from mlpack.registry import ConflictError, Delete, Doubt, Key, Put, Row
+from mlpack.registry.aws.refusals import Call, told
+from mlpack.registry.rows import rows
+from mlpack.store import conditional
+
+if TYPE_CHECKING:
+    from mlpack.registry.aws.clients import Address, Clients
+
+ROW = Key(rows.PROBE, "row")
+_TRIES = 5
+_NO_TRANSACTIONS = "it does not know transactions (TransactWriteItems)"
+_STALE = "what was written before is not seen by a consistent read"
+_NO_SUCH_OPERATION = ("UnknownOperationException", "UnknownOperation", "NotImplemented", "InvalidAction", "501")
+
+REMEDY = 'Use another store, or a newer version of it: docs/registry.md, "Stores other than AWS", says which were tried'
+_BYTES_LOST = (
+    "What is written once could be overwritten unseen: whoever publishes may replace the bytes of a release that others deploy."
+)
+_ROWS_LOST = (
+    "Two publishers would give the same version twice, two moves of an alias would overwrite each other in its history, and a "
+    "collection could remove what is being published, each of them told that all went well."
+)
+
+
+class Rows(Protocol):
+    """What is asked of a table."""
+
+    def get(self, key: Key) -> Row | None:
+        """See `Table.get`."""
+
+    def query(self, partition: str) -> Iterator[Row]:
+        """See `Table.query`."""
+
+    def write(self, *writes: Put | Delete) -> None:
+        """See `Table.commit`."""
+
+
+class Once:
+    """That a store keeps one thing: asked before its first use in this process. Threads may share it."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._lock = threading.Lock()
+
+    def sure(self, client: Any, ask: Callable[[], Doubt | None]) -> None:
+        """ServiceError when it does not, or cannot be asked."""
+        if conditional.is_open(client, self._what):
+            with self._lock:
+                if conditional.is_open(client, self._what):
+                    refuse(ask())
+                    conditional.remember(str(client.meta.endpoint_url), self._what)
+
+
+def elsewhere(clients: Clients, service: str, ask: Callable[[], Doubt | None]) -> Callable[[], Doubt | None]:
+    """The same question, which Amazon's own service is not asked."""
+    return lambda: None if conditional.is_amazons(clients.get(service)) else ask()
+
+
+def refuse_any(asks: Iterable[Callable[[], Doubt | None]]) -> None:
+    """Ask these; ServiceError for the first that is not as it must be, or cannot be asked."""
+    for ask in asks:
+        refuse(ask())
+
+
+def refuse(doubt: Doubt | None) -> None:
+    """ServiceError for what a store does not keep."""
+    if doubt is not None:
+        raise ServiceError(f"{doubt} {REMEDY}")
+
+
+def of_bucket(clients: Clients, address: Address, *, parts: bool = True) -> Doubt | None:
+    """What the bucket does not keep; `parts`: with uploads in parts. ServiceError when it cannot be asked."""
+    client, bucket = clients.get("s3"), address.bucket
+    key = f"{address.prefix}/blobs/{conditional.NAME}".lstrip("/")
+    arn = f"arn:{clients.partition}:s3:::{bucket}"
+    grants = (("s3:PutObject", f"{arn}/{key}"), ("s3:GetObject", f"{arn}/{key}"), ("s3:ListBucket", arn))
+    with told(Call(where=str(address), action="s3:PutObject", resource=f"{arn}/{key}", grants=grants)):
+        found = conditional.of_objects(client, bucket, key)
+        if not found and parts:
+            found = conditional.of_parts(client, bucket, key)
+    where = f"{address}: the bucket at {client.meta.endpoint_url}"
+    return Doubt(half="bytes", where=where, found=found, lost=_BYTES_LOST) if found else None
+
+
+def of_table(clients: Clients, address: Address, table: Rows) -> Doubt | None:
+    """What the table does not keep. ServiceError when it cannot be asked."""
+    found = _rows_found(table)
+    where = f"{address}: the table at {clients.get('dynamodb').meta.endpoint_url}"
+    lost = "No release could be recorded." if found == _NO_TRANSACTIONS else _ROWS_LOST
+    return Doubt(half="rows", where=where, found=found, lost=lost) if found else None
+
+
+def _rows_found(table: Rows) -> str:
+    """Writes a row of its own, and then what must be refused; the first thing that is not as it must be."""
+    for _ in range(_TRIES):
+        row, mine, other = table.get(ROW), secrets.token_hex(16), Key(rows.PROBE, secrets.token_hex(16))
+        before = _revision(row)
+        try:
+            table.write(Put(key=ROW, head={"by": mine}, expect=before))
+        except ConflictError:
+            if _revision(table.get(ROW)) <= before:
+                return _STALE
+            continue  # another asks at this moment
+        for said, what, write in (
+            ("a row that is there is written on the condition that it is not", "put", Put(key=ROW, head={}, expect=0)),
+            ("a row is written on the condition of a revision that it does not have", "put", Put(key=ROW, head={}, expect=1 << 40)),
+            ("a row is removed on the condition of a revision that it does not have", "delete", Delete(key=ROW, expect=1 << 40)),
+        ):
+            if not _is_refused(table, write):
+                return f"its conditions do not hold: {said} ({what})"
+        try:
+            if not _is_refused(table, Put(key=other, head={}), Put(key=ROW, head={}, expect=1 << 40)):
+                return "the conditions of its transactions do not hold"
+        except ServiceError as error:
+            if not _is_unknown(error):
+                raise
+            return _NO_TRANSACTIONS
+        finally:
+            half = table.get(other) is not None
+            if half:
+                with suppress(ServiceError):
+                    table.write(Delete(key=other, expect=1))
+        if half:
+            return "a transaction that it refused was done by half"
+        seen, listed = table.get(ROW), [found.key for found in table.query(ROW.partition)]
+        if seen is None or seen.revision <= before or ROW not in listed:
+            return _STALE
+        if seen.revision == before + 1 and dict(seen.head) != {"by": mine}:
+            return "a write that it refused was done all the same"
+        return ""
+    raise ServiceError("others ask this table what it keeps, again and again: try again", retryable=True)
+
+
+def _revision(row: Row | None) -> int:
+    return row.revision if row else 0
+
+
+def _is_refused(table: Rows, *writes: Put | Delete) -> bool:
+    try:
+        table.write(*writes)
+    except ConflictError:
+        return True
+    return False
+
+
+def _is_unknown(error: ServiceError) -> bool:
+    cause = error.__cause__
+    return isinstance(cause, ClientError) and str(_of(cause.response, "Error").get("Code")) in _NO_SUCH_OPERATION
+
+
+def _of(answer: Any, name: str) -> dict[str, Any]:
+    return dict(answer.get(name) or {})

@@ -1,0 +1,234 @@
+"""Large bytes from afar into a file: in parts, side by side, gone on with after a kill.
+
+    .NAME.DIGEST.part      the bytes, each part where it belongs
+    .NAME.DIGEST.parts     what of them is there: a line with size and version, then the number of each part when it is written
+
+Promises: the file is whole and verified or not there; memory does not grow with it; an interrupt ends it between two chunks. Two
+processes that fetch the same file at once do not meet: the second one begins files of its own.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import hashlib
+import json
+import os
+import secrets
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import BoundedSemaphore
+
+from mlpack.core import interrupts
+from mlpack.core.digest import Digest
+from mlpack.errors import ServiceError
+from mlpack.registry import Moved
+
+PART_BYTES = 8 << 20
+"""As boto3 takes for its own: large enough that a request costs nothing beside its bytes."""
+CHUNK_BYTES = 1 << 20
+PARALLEL = 8
+
+
+class ChangedError(ServiceError):
+    """What is read is no longer the version that it was begun with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A range of it: the size of the whole, its version, and the bytes, until it is closed."""
+
+    total: int
+    version: str
+    chunks: Iterator[bytes]
+    close: Callable[[], object]
+
+
+Open = Callable[[int, int, str | None], Opened]
+"""A range from its first byte to before its last one, of this version (ChangedError) or any."""
+
+
+def fetch(open_: Open, named: Digest, path: Path, moved: Moved, slots: BoundedSemaphore) -> str | None:
+    """Write the bytes to `path`. When they have another digest, it is returned, and nothing is there.
+
+    `slots`: how many parts may be on their way, of all who share it.
+    """
+    with _partial(path, named) as partial:
+        while True:
+            begun_before = bool(partial.done)
+            try:
+                found = _fill(partial, open_, moved, slots)
+            except ChangedError:
+                partial.forget()
+                if not begun_before:
+                    raise
+                continue
+            if found == named.hex:
+                os.fsync(partial.stream)
+                partial.journal.unlink()
+                partial.path.replace(path)
+                partial.moved = True
+                return None
+            partial.forget()
+            if not begun_before:
+                return f"sha256:{found}"
+
+
+@dataclass(slots=True)
+class _Partial:
+    """What is there of a file."""
+
+    path: Path
+    journal: Path
+    stream: int
+    size: int | None = None
+    version: str | None = None
+    done: set[int] = field(default_factory=set)
+    moved: bool = False
+    """Whether it is where it was meant to be; what has its name now is another's."""
+
+    def note(self, line: str) -> None:
+        """Remember it beyond a kill."""
+        with self.journal.open("a", encoding="ascii") as stream:
+            stream.write(line + "\n")
+
+    def recall(self) -> None:
+        """What an earlier try has noted; nothing when that makes no sense."""
+        try:
+            first, *rest = self.journal.read_text(encoding="ascii").splitlines()
+            said = json.loads(first)
+            self.size, self.version = int(said["size"]), str(said["version"])
+            self.done = {int(line) for line in rest}
+            if os.fstat(self.stream).st_size != self.size or any(not 0 <= part < parts(self.size) for part in self.done):
+                raise ValueError("not of this file")
+        except (OSError, ValueError, KeyError, TypeError):
+            self.forget()
+
+    def begin(self, size: int, version: str) -> None:
+        """The file is this long; room for it is made."""
+        self.size, self.version = size, version
+        os.ftruncate(self.stream, size)
+        self.note(json.dumps({"size": size, "version": version}))
+
+    def forget(self) -> None:
+        """Begin again."""
+        self.size, self.version, self.done = None, None, set()
+        self.journal.unlink(missing_ok=True)
+        os.ftruncate(self.stream, 0)
+
+
+def parts(size: int) -> int:
+    """How many parts there are."""
+    return -(-size // PART_BYTES)
+
+
+@contextmanager
+def _partial(path: Path, named: Digest) -> Iterator[_Partial]:
+    """The file to write into, which no other process has. What is whole by then was moved away; what is not is kept to go on
+    with, but not on a full disk, nor when it is this process's own alone."""
+    name = f".{path.name}.{named.hex[:16]}"
+    partial, ours = _take(path, name), False
+    if partial is None:
+        partial, ours = _take(path, f"{name}.{secrets.token_hex(8)}"), True
+    assert partial is not None
+    keep = False
+    try:
+        partial.recall()
+        yield partial
+    except BaseException as error:
+        keep = bool(partial.done) and not ours and not isinstance(error, OSError)
+        raise
+    finally:
+        if not keep and not partial.moved:
+            partial.path.unlink(missing_ok=True)
+            partial.journal.unlink(missing_ok=True)
+        os.close(partial.stream)  # and with it the lock
+
+
+def _take(path: Path, name: str) -> _Partial | None:
+    """The file, locked; None when another process has it."""
+    part = path.with_name(f"{name}.part")
+    stream = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.stat(part).st_ino == os.fstat(stream).st_ino:
+            return _Partial(part, path.with_name(f"{name}.parts"), stream)
+    except (BlockingIOError, FileNotFoundError):
+        pass  # another has it, or has just finished with it
+    os.close(stream)
+    return None
+
+
+def _fill(partial: _Partial, open_: Open, moved: Moved, slots: BoundedSemaphore) -> str:
+    """Get what is missing; the digest of the whole."""
+    first: Opened | None = None
+    if partial.size is None:
+        with slots:
+            first = open_(0, PART_BYTES, None)
+        partial.begin(first.total, first.version)
+    assert partial.size is not None
+    for part in sorted(partial.done):
+        moved(_length(partial, part))
+    stop = threading.Event()
+    get = functools.partial(_get, partial, open_, slots, stop)
+    state, hashed = hashlib.sha256(), 0
+    pool = ThreadPoolExecutor(max_workers=PARALLEL, thread_name_prefix="fetch")
+    try:
+        missing = [part for part in range(parts(partial.size)) if part not in partial.done]
+        left: set[Future[int]] = {pool.submit(get, part, first if part == 0 else None) for part in missing}
+        while True:
+            interrupts.check()
+            while hashed in partial.done:
+                _hash(partial, hashed, state)
+                hashed += 1
+            if not left:
+                return state.hexdigest()
+            ended, left = wait(left, return_when=FIRST_COMPLETED)
+            for future in ended:
+                part = future.result()
+                partial.done.add(part)
+                partial.note(str(part))
+                moved(_length(partial, part))
+    finally:
+        stop.set()
+        pool.shutdown(wait=True, cancel_futures=True)
+        if first is not None:
+            first.close()
+
+
+def _get(partial: _Partial, open_: Open, slots: BoundedSemaphore, stop: threading.Event, part: int, opened: Opened | None) -> int:
+    """Write a part to where it belongs."""
+    at = part * PART_BYTES
+    with slots:
+        if not stop.is_set():
+            opened = opened or open_(at, at + _length(partial, part), partial.version)
+            try:
+                for chunk in opened.chunks:
+                    interrupts.check()
+                    if stop.is_set():
+                        break
+                    os.pwrite(partial.stream, chunk, at)
+                    at += len(chunk)
+            finally:
+                opened.close()
+    return part
+
+
+def _length(partial: _Partial, part: int) -> int:
+    assert partial.size is not None
+    return min(PART_BYTES, partial.size - part * PART_BYTES)
+
+
+def _hash(partial: _Partial, part: int, state: hashlib._Hash) -> None:
+    """From the page cache: it was written a moment ago."""
+    at, end = part * PART_BYTES, part * PART_BYTES + _length(partial, part)
+    while at < end:
+        chunk = os.pread(partial.stream, min(CHUNK_BYTES, end - at), at)
+        if not chunk:
+            return  # cut off by somebody: the digest says so
+        state.update(chunk)
+        at += len(chunk)

@@ -1,0 +1,370 @@
+"""Bytes in an S3 bucket. See `mlpack.registry.Blobs`.
+
+    PREFIX/blobs/sha256/ab/abcdef...      with its SHA-256 among its metadata, too
+
+Promises, besides the protocol's: two publishers of the same bytes leave one object, whole, and neither fails; what is sent was
+verified on the way, also by S3; an upload that fails leaves no parts; memory is bounded by `_SENDING` parts, however much is sent
+at once.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import random
+import threading
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
+
+from mlpack.core import interrupts
+from mlpack.core.digest import Digest
+from mlpack.errors import RecipeError, ServiceError
+from mlpack.registry import Doubt, Moved, Stored
+from mlpack.registry.aws import promises, ranged
+from mlpack.registry.aws.clients import Address, Clients
+from mlpack.registry.aws.ranged import CHUNK_BYTES, PARALLEL, ChangedError, Opened
+from mlpack.registry.aws.refusals import Call, code, of_transport, told
+
+_MOST_PARTS = 10_000
+_CHECKSUM = "CRC32"
+"""What S3 verifies of each part as it arrives: of those it knows the cheapest in Python's own library."""
+_SENDING = 5
+"""Parts on their way there, of all threads together: each is in memory."""
+_FETCHING = 10
+"""Parts on their way here: of each, a chunk is in memory."""
+_TRIES = 8
+_PAGE = 1000
+_LONGEST_URL_S = 7 * 24 * 3600
+_MISSING = {"404", "NoSuchKey", "NotFound"}
+_NOT_AS_EXPECTED = {"PreconditionFailed", "412"}
+_AT_ONCE = {"ConditionalRequestConflict", "OperationAborted", "409"}
+
+
+class Bucket:
+    """Blobs in S3. Threads may share it."""
+
+    def __init__(self, clients: Clients, address: Address) -> None:
+        self._clients = clients
+        self._address = address
+        self._sending = threading.BoundedSemaphore(_SENDING)
+        self._fetching = threading.BoundedSemaphore(_FETCHING)
+        self._once = promises.Once("conditional writes"), promises.Once("conditional writes in parts")
+
+    def size(self, named: Digest) -> int | None:
+        """See `Blobs.size`."""
+        known = self._head(named)
+        return int(known["ContentLength"]) if known is not None else None
+
+    def put(self, named: Digest, source: Path | bytes, moved: Moved = lambda _: None) -> bool:
+        """See `Blobs.put`. An object that is not what its name says, as far as size and metadata tell, is replaced."""
+        size = source.stat().st_size if isinstance(source, Path) else len(source)
+        large = size > ranged.PART_BYTES
+        send = self._send_large if large else self._send_small
+        for attempt in range(_TRIES):
+            known = self._head(named)
+            if known is not None and known["ContentLength"] == size and _sha256(known) == named.hex:
+                return False
+            self._once[large].sure(self._clients.get("s3"), lambda: self.doubt(parts=large))
+            condition = {"IfMatch": known["ETag"]} if known is not None else {"IfNoneMatch": "*"}
+            if send(named, source, condition, moved):
+                return True
+            time.sleep(random.uniform(0, 0.1 * 2 ** min(attempt, 5)))
+        raise ServiceError(f"{self.uri(named)}: others wrote it at the same moment, again and again: try again", retryable=True)
+
+    def doubt(self, *, parts: bool = True) -> Doubt | None:
+        """See `Place.doubts`."""
+        return promises.of_bucket(self._clients, self._address, parts=parts)
+
+    def read(self, named: Digest) -> bytes:
+        """See `Blobs.read`."""
+        data = b"".join(self._whole(named))
+        if (found := hashlib.sha256(data).hexdigest()) != named.hex:
+            raise self._damaged(named, f"sha256:{found}")
+        return data
+
+    def fetch(self, named: Digest, path: Path, moved: Moved = lambda _: None) -> None:
+        """See `Blobs.fetch`."""
+        found = ranged.fetch(lambda begin, end, tag: self._range(named, begin, end, tag), named, path, moved, self._fetching)
+        if found is not None:
+            raise self._damaged(named, found)
+
+    def check(self, named: Digest) -> str | None:
+        """See `Blobs.check`."""
+        state = hashlib.sha256()
+        try:
+            for chunk in self._whole(named):
+                interrupts.check()
+                state.update(chunk)
+        except _MissingError:
+            return "missing"
+        return None if state.hexdigest() == named.hex else f"damaged: its bytes have the digest sha256:{state.hexdigest()}"
+
+    def list(self) -> Iterator[Stored]:
+        """See `Blobs.list`."""
+        client = self._clients.get("s3")
+        asked: dict[str, Any] = {"Bucket": self._address.bucket, "Prefix": f"{self._folder}blobs/sha256/", "MaxKeys": _PAGE}
+        while True:
+            with told(self._bucket_call("s3:ListBucket")):
+                page = client.list_objects_v2(**asked)
+            for entry in page.get("Contents", ()):
+                try:
+                    named = Digest(f"sha256:{entry['Key'].rpartition('/')[2]}")
+                except ValueError:
+                    continue  # not ours
+                if entry["Key"] == self._key(named):
+                    yield Stored(digest=named, size_bytes=entry["Size"], modified=entry["LastModified"].timestamp())
+            if not page.get("IsTruncated"):
+                return
+            following = page.get("NextContinuationToken")
+            if not following or following == asked.get("ContinuationToken"):
+                raise ServiceError(f"{self._address}: the bucket's list says that there is more, and not how to go on")
+            asked["ContinuationToken"] = following
+
+    def delete(self, named: Digest) -> None:
+        """See `Blobs.delete`. In a bucket with versions the bytes stay as an old version, until the bucket's rules end it."""
+        client = self._clients.get("s3", once=True)
+        with told(self._call("s3:DeleteObject", named)):
+            client.delete_object(**self._at(named))
+
+    def uri(self, named: Digest) -> str:
+        """See `Blobs.uri`."""
+        return f"s3://{self._address.bucket}/{self._key(named)}"
+
+    def presign(self, named: Digest, seconds: int) -> str:
+        """See `Blobs.presign`. It ends earlier when the credentials that signed it do."""
+        if seconds > _LONGEST_URL_S:
+            raise RecipeError(f"{seconds} seconds: AWS signs URLs for at most {_LONGEST_URL_S} (seven days)")
+        client = self._clients.get("s3")
+        with told(self._call("s3:GetObject", named)):
+            return str(client.generate_presigned_url("get_object", Params=self._at(named), ExpiresIn=seconds))
+
+    # --- sending -----------------------------------------------------------------------------------------------------
+
+    def _send_small(self, named: Digest, source: Path | bytes, condition: Mapping[str, str], moved: Moved) -> bool:
+        """Whether it is there now; False when somebody else was at it."""
+        client = self._clients.get("s3")
+        with self._sending:
+            data = source.read_bytes() if isinstance(source, Path) else source
+            state = hashlib.sha256(data)
+            self._check_source(named, source, state.hexdigest())
+            with told(self._call("s3:PutObject", named)):
+                try:
+                    checksum = base64.b64encode(state.digest()).decode()
+                    client.put_object(
+                        **self._at(named), Body=data, ChecksumSHA256=checksum, Metadata={"sha256": named.hex}, **condition
+                    )
+                except ClientError as error:
+                    return self._settle(error)
+        moved(len(data))
+        return True
+
+    def _send_large(self, named: Digest, source: Path | bytes, condition: Mapping[str, str], moved: Moved) -> bool:
+        """As `_send_small`, in parts side by side."""
+        client, at = self._clients.get("s3"), self._at(named)
+        with told(self._call("s3:PutObject", named)):
+            # S3 refuses parts with checksums in an upload that was begun without: each part's is asked for, too.
+            begun = client.create_multipart_upload(**at, Metadata={"sha256": named.hex}, ChecksumAlgorithm=_CHECKSUM)
+            upload = {**at, "UploadId": begun["UploadId"]}
+            try:
+                parts = self._send_parts(named, source, upload, moved)
+                client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts}, **condition)
+            except BaseException as error:
+                # Whatever it was, no parts are left behind; a kill leaves them to the bucket's rule for unfinished uploads.
+                with suppress(ClientError, BotoCoreError):
+                    client.abort_multipart_upload(**upload)
+                if isinstance(error, ClientError):
+                    return self._settle(error)
+                raise
+        return True
+
+    def _send_parts(
+        self, named: Digest, source: Path | bytes, upload: Mapping[str, str], moved: Moved
+    ) -> Sequence[Mapping[str, Any]]:
+        """Read, hash and send; what S3 wants to know of the parts in the end."""
+        client, state, stop = self._clients.get("s3"), hashlib.sha256(), threading.Event()
+        size = source.stat().st_size if isinstance(source, Path) else len(source)
+        each = max(ranged.PART_BYTES, -(-size // _MOST_PARTS))
+        futures: list[Future[dict[str, Any]]] = []
+        pool = ThreadPoolExecutor(max_workers=PARALLEL, thread_name_prefix="send")
+
+        def send(number: int, data: bytes) -> dict[str, Any]:
+            try:
+                if stop.is_set():
+                    return {}
+                answer = client.upload_part(**upload, PartNumber=number, Body=data, ChecksumAlgorithm=_CHECKSUM)
+            except BaseException:
+                stop.set()
+                raise
+            finally:
+                self._sending.release()
+            moved(len(data))
+            kept = {key: value for key, value in answer.items() if key.startswith("Checksum") and key != "ChecksumType"}
+            return {"PartNumber": number, "ETag": answer["ETag"], **kept}
+
+        def submit(stream: BinaryIO) -> bool:
+            self._sending.acquire()  # whoever sends it gives it back: that many parts are in memory, whatever is published
+            try:
+                interrupts.check()
+                data = stream.read(each)
+                if data and not stop.is_set():
+                    state.update(data)
+                    futures.append(pool.submit(send, len(futures) + 1, data))
+                    return True
+            except BaseException:
+                self._sending.release()
+                raise
+            self._sending.release()
+            return False
+
+        try:
+            with source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as stream:
+                while submit(stream):
+                    pass
+            done = [future.result() for future in futures]
+        finally:
+            stop.set()
+            pool.shutdown(wait=True)
+        self._check_source(named, source, state.hexdigest())
+        return done
+
+    def _settle(self, error: ClientError) -> bool:
+        """False when somebody else wrote at the same moment, or moved what we meant to replace: look again."""
+        if code(error) in _NOT_AS_EXPECTED | _AT_ONCE | _MISSING | {"NoSuchUpload"}:
+            return False
+        raise error
+
+    def _check_source(self, named: Digest, source: Path | bytes, found: str) -> None:
+        if found != named.hex:
+            what = source if isinstance(source, Path) else "these bytes"
+            raise RecipeError(
+                f"{what}: changed while it was published ({named}, then sha256:{found}); publish when the build has ended"
+            )
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    def _head(self, named: Digest) -> Mapping[str, Any] | None:
+        client, at = self._clients.get("s3"), self._at(named)
+        with told(self._call("s3:GetObject", named)):
+            try:
+                answer: Mapping[str, Any] = client.head_object(**at)
+            except ClientError as error:
+                if code(error) in _MISSING:
+                    return None
+                # An answer to HEAD has no words: whether the credentials have expired or what else it is, GET says.
+                try:
+                    client.get_object(**at, Range="bytes=0-0")["Body"].close()
+                except ClientError as why:
+                    if code(why) in _MISSING:
+                        return None
+                    if code(why) != "InvalidRange":
+                        raise
+                raise
+        return answer
+
+    def _whole(self, named: Digest) -> Iterator[bytes]:
+        """All of its bytes, as they come. _MissingError when it is not there."""
+        opened = self._range(named, 0, None, None)
+        return opened.chunks
+
+    def _range(self, named: Digest, begin: int, end: int | None, tag: str | None) -> Opened:
+        """Its bytes from `begin` to before `end`; asked for again, from where they broke off, when they do."""
+        answer = self._get(named, begin, end, tag)
+        if answer is None:
+            return Opened(0, "", iter(()), lambda: None)
+        total = int(str(answer["ContentRange"]).rpartition("/")[2]) if "ContentRange" in answer else int(answer["ContentLength"])
+        last = total if end is None else min(end, total)
+        chunks = self._chunks(named, answer, begin, last)
+
+        def close() -> None:
+            chunks.close()
+            answer["Body"].close()  # when nobody has begun to read them
+
+        return Opened(total, answer["ETag"], chunks, close)
+
+    def _chunks(self, named: Digest, answer: Mapping[str, Any], begin: int, end: int) -> Generator[bytes, None, None]:
+        call, at = self._call("s3:GetObject", named), begin
+        for attempt in range(_TRIES):
+            try:
+                while at < end:
+                    chunk = answer["Body"].read(min(CHUNK_BYTES, end - at))
+                    if not chunk:
+                        break
+                    at += len(chunk)
+                    yield chunk
+            except (HTTPClientError, IncompleteReadError) as error:
+                if attempt == _TRIES - 1:
+                    raise of_transport(call, error) from error
+            finally:
+                answer["Body"].close()
+            if at >= end:
+                return
+            time.sleep(random.uniform(0, 0.1 * 2 ** min(attempt, 5)))
+            again = self._get(named, at, end, answer["ETag"])
+            if again is None:
+                return
+            answer = again
+        raise of_transport(call, EOFError("it ended early"))
+
+    def _get(self, named: Digest, begin: int, end: int | None, tag: str | None) -> Mapping[str, Any] | None:
+        """S3's answer; None when there is nothing in this range. _MissingError, ChangedError."""
+        client, asked = self._clients.get("s3"), dict(self._at(named))
+        if begin or end is not None:
+            asked["Range"] = f"bytes={begin}-{end - 1 if end is not None else ''}"
+        if tag is not None:
+            asked["IfMatch"] = tag
+        with told(self._call("s3:GetObject", named)):
+            try:
+                answer: Mapping[str, Any] = client.get_object(**asked)
+            except ClientError as error:
+                if code(error) in _MISSING:
+                    raise _MissingError(str(self._damaged(named, "missing"))) from error
+                if code(error) == "InvalidRange":
+                    return None
+                if code(error) in _NOT_AS_EXPECTED:
+                    raise ChangedError(f"{self.uri(named)} was replaced while it was read: try again", retryable=True) from error
+                raise
+        return answer
+
+    # --- names -------------------------------------------------------------------------------------------------------
+
+    @property
+    def _folder(self) -> str:
+        return f"{self._address.prefix}/" if self._address.prefix else ""
+
+    def _key(self, named: Digest) -> str:
+        return f"{self._folder}blobs/sha256/{named.hex[:2]}/{named.hex}"
+
+    def _at(self, named: Digest) -> dict[str, str]:
+        return {"Bucket": self._address.bucket, "Key": self._key(named)}
+
+    def _call(self, action: str, named: Digest) -> Call:
+        bucket = f"arn:{self._clients.partition}:s3:::{self._address.bucket}"
+        grants = [(action, f"{bucket}/{self._folder}*")]
+        if action == "s3:GetObject":
+            grants.append(("s3:ListBucket", bucket))  # without it, S3 says "denied" of what is not there
+        return Call(where=str(self._address), action=action, resource=f"{bucket}/{self._key(named)}", grants=tuple(grants))
+
+    def _bucket_call(self, action: str) -> Call:
+        return Call(where=str(self._address), action=action, resource=f"arn:{self._clients.partition}:s3:::{self._address.bucket}")
+
+    def _damaged(self, named: Digest, found: str) -> ServiceError:
+        return ServiceError(
+            f"the blob {self.uri(named)} is damaged ({found} instead of {named}); "
+            "publish the same build again to repair it, or restore an earlier version of the object"
+        )
+
+
+def _sha256(known: Mapping[str, Any]) -> str:
+    """What an object's metadata say. Some stores give their names back in other letters."""
+    return str({name.lower(): value for name, value in known["Metadata"].items()}.get("sha256"))
+
+
+class _MissingError(ServiceError):
+    """There is no such object."""

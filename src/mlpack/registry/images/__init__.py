@@ -1,0 +1,1 @@
+"""Images of releases in a container registry."""

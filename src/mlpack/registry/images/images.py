@@ -1,0 +1,208 @@
+"""Images of releases in a container registry: `registry.Images` over `mlpack.oci`.
+
+Every model has a repository of its own below the prefix. Promises: what is pushed is the whole layout, or nothing is said to be
+pushed; it is named by digest, and tagged by it too, because registries let what has no tag expire; what is fetched was verified
+byte by byte, and what an earlier try left is gone on with. Images are asked for where their reference says, whatever the prefix is.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from mlpack.core import digest
+from mlpack.core.digest import Digest
+from mlpack.errors import MlpackError, PackError, RecipeError, ServiceError
+from mlpack.oci import image, layout, media, reference
+from mlpack.oci.distribution import remote
+from mlpack.oci.distribution.auth import Credentials
+from mlpack.oci.distribution.transport import HttpError, Options, Session, discard, read_bounded, retrying
+from mlpack.oci.reference import Reference
+from mlpack.registry import RecordError, RefusedError
+from mlpack.registry.images import ecr
+
+_NEVER, _NOT_BY_US = (400, 405), 403
+"""What answers a deletion where there are none (distribution-spec 1.1, "Content Management"), and where we may not."""
+_ACCEPT = ", ".join(sorted(media.MANIFESTS | media.INDEXES))
+
+
+def open_images(prefix: str, credentials: Credentials, options: Options | None = None) -> Repositories:
+    """The container registry at `host` or `host/repository`, which gets a repository for each model: `host/repository/NAME`.
+
+    `credentials`: user and password for a host. Amazon's registry is asked with the AWS credentials of this machine, and with these
+    only when it has none. RecipeError when `prefix` is no such thing; a host must be said: nobody means Docker Hub by accident.
+    """
+    asked = prefix.rstrip("/")
+    try:
+        named = reference.parse(f"{asked}/name")
+    except PackError as error:
+        raise RecipeError(f"images cannot go to {prefix!r}: {error}; write host/repository") from error
+    if named.host == reference.DOCKER_HUB and asked.partition("/")[0] not in (reference.DOCKER_HUB, "index.docker.io"):
+        raise RecipeError(f"images cannot go to {prefix!r}: say the host too, as in docker.io/{asked}")
+    return Repositories(asked, credentials, options or Options())
+
+
+def recorded_images(credentials: Credentials, options: Options | None = None) -> Repositories:
+    """Images wherever a release's record says they are: to be looked at, fetched and removed. None is pushed."""
+    return Repositories("", credentials, options or Options())
+
+
+class Repositories:
+    """See `open_images` and `registry.Images`. Threads may share it."""
+
+    def __init__(self, prefix: str, credentials: Credentials, options: Options) -> None:
+        self.prefix = prefix
+        self._given = credentials
+        self._options = options
+        self._lock = threading.Lock()
+        self._accounts: dict[str, ecr.Ecr] = {}
+
+    def push(self, layout_dir: Path, name: str) -> str:
+        """See `Images.push`. PackError when the layout holds more than its image; ServiceError when the registry refuses."""
+        assert self.prefix, "nobody said where images go"
+        made = layout.read(layout_dir)
+        named = reference.parse(f"{self.prefix}/{name}")
+        _check_nothing_else(layout_dir, made)
+        if amazon := self._amazon(named.host):
+            amazon.make_repository(named.repository)
+        pushed = image.digest(made)
+        with self._explained(named, ecr.PUSH):
+            # All 64 digits: a registry that keeps tags where they are would refuse the second of two that begin alike for ever.
+            remote.push(made, f"{named}:sha-{pushed.hex}@{pushed}", self._who(named), self._options)
+        return f"{named}@{pushed}"
+
+    def fetch(self, pushed: str, layout_dir: Path, wanted: Mapping[str, Digest]) -> None:
+        """See `Images.fetch`. ServiceError when the registry refuses, or has something else."""
+        named, folder = _parse(pushed), layout_dir / "blobs"
+        for path, each in wanted.items():
+            if (layout_dir / path).is_file() and digest.of_file(layout_dir / path) != each:
+                (layout_dir / path).unlink()
+        with self._explained(named, ecr.PULL):
+            try:
+                # The architecture would only choose among several images, and a digest that was pushed here names one.
+                remote.fetch(named, "amd64", folder, self._who(named), self._options)
+            except PackError as error:
+                raise ServiceError(f"{pushed}: the registry has something else there: {error}") from error
+        for found in (folder / "sha256").iterdir():
+            if found.relative_to(layout_dir).as_posix() not in wanted:
+                found.unlink()
+        if missing := sorted(path for path in wanted if not (layout_dir / path).is_file()):
+            raise ServiceError(f"{pushed}: the release has {', '.join(missing)}, and the image in the registry does not")
+
+    def check(self, pushed: str) -> str | None:
+        """See `Images.check`: the manifest is read, and of each of its blobs that it is there with its size."""
+        named = _parse(pushed)
+        with self._explained(named, ecr.PULL), Session(named, "pull", self._who(named), self._options) as session:
+            data = retrying(self._options, partial(_manifest, session))
+            if data is None:
+                return "missing"
+            if digest.of_bytes(data) != named.digest:
+                return f"damaged: its bytes have the digest {digest.of_bytes(data)}"
+            try:
+                config, layers = image.descriptors(media.load_json(data, "manifest"))
+            except PackError as error:
+                return f"damaged: {error}"
+            for each in dict.fromkeys((config, *layers)):
+                size = retrying(self._options, partial(_size, session, each.digest))
+                if size != each.size_bytes:
+                    there = "an unknown number of" if size == -1 else str(size)
+                    said = "missing" if size is None else f"damaged: it has {there} bytes instead of {each.size_bytes}"
+                    return f"its blob {each.digest} is {said}"
+        return None
+
+    def delete(self, pushed: str) -> None:
+        """See `Images.delete`. RefusedError when the registry refuses: some never let anything be deleted."""
+        named = _parse(pushed)
+        assert named.digest is not None
+        if amazon := self._amazon(named.host):
+            return amazon.delete(named.repository, named.digest)
+        with Session(named, "pull,delete", self._who(named), self._options) as session:
+            url, gone = session.url(f"manifests/{named.digest}"), frozenset({200, 202, 204, 404})
+            try:
+                retrying(self._options, lambda: discard(session.request("DELETE", url, accept=gone)))
+            except HttpError as error:
+                if error.status in _NEVER:
+                    raise RefusedError(
+                        f"{pushed} cannot be deleted: {named.host} does not allow it ({error.status}). Allow it there "
+                        "(docker-registry: storage.delete.enabled), or delete it by the registry's own means"
+                    ) from error
+                if error.status == _NOT_BY_US:
+                    raise RefusedError(f"{pushed} cannot be deleted with these credentials: {error}") from error
+                raise
+        return None
+
+    def _who(self, named: Reference) -> Credentials:
+        """Whoever knows who we are to a host: Amazon's is asked as Amazon wants it, any other by what was given, as it is."""
+        return self._given if self._amazon(named.host) is None else self._to_amazon
+
+    def _to_amazon(self, host: str) -> tuple[str, str] | None:
+        amazon = self._amazon(host)
+        assert amazon is not None
+        try:
+            return amazon.credentials()
+        except MlpackError:
+            if known := self._given(host):
+                return known
+            raise
+
+    def _amazon(self, host: str) -> ecr.Ecr | None:
+        account = ecr.of_host(host)
+        if account is None:
+            return None
+        with self._lock:
+            return self._accounts.setdefault(host, ecr.Ecr(account))
+
+    @contextmanager
+    def _explained(self, named: Reference, actions: tuple[str, ...]) -> Iterator[None]:
+        """Within it a refusal of Amazon's says the line of a policy that would allow these."""
+        try:
+            yield
+        except HttpError as error:
+            account = ecr.of_host(named.host)
+            if account is None or error.status not in (401, 403):
+                raise
+            line = ecr.statement(actions, account.arn(named.repository))
+            raise ServiceError(f"{error}. In its policy this allows it:\n{line}") from error
+
+
+def _parse(pushed: str) -> Reference:
+    """A reference by digest. RecordError when a record has anything else."""
+    try:
+        named = reference.parse(pushed)
+    except PackError as error:
+        raise RecordError(f"the record of an image is damaged: {error}") from error
+    if named.digest is None:
+        raise RecordError(f"the record of an image is damaged: {pushed!r} has no digest")
+    return named
+
+
+def _check_nothing_else(layout_dir: Path, made: image.Image) -> None:
+    """Whatever is pushed can be fetched again; whatever else lies in the layout could not."""
+    known = {image.digest(made), digest.of_bytes(made.config_bytes), *(layer.digest for layer in made.layers)}
+    found = {path.name for path in (layout_dir / "blobs" / "sha256").iterdir()}
+    if more := sorted(found - {each.hex for each in known}):
+        raise PackError(f"{layout_dir} holds blobs that are no part of its image, which would be lost: {', '.join(more)}")
+
+
+def _manifest(session: Session) -> bytes | None:
+    """The bytes of the manifest that the session's reference names; None when there is none."""
+    url = session.url(f"manifests/{session.named.digest}")
+    response = session.request("GET", url, headers={"Accept": _ACCEPT}, accept=frozenset({200, 404}))
+    if response.status == 404:
+        discard(response)
+        return None
+    return read_bounded(response)
+
+
+def _size(session: Session, named: Digest) -> int | None:
+    """How many bytes a blob has, None when it is not there, -1 when the registry does not say it as a number."""
+    response = session.request("HEAD", session.url(f"blobs/{named}"), accept=frozenset({200, 404}))
+    discard(response)
+    if response.status == 404:
+        return None
+    said = response.headers.get("Content-Length", "")
+    return int(said) if re.fullmatch(r"[0-9]{1,18}", said, re.ASCII) else -1

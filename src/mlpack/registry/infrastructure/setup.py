@@ -1,0 +1,379 @@
+"""Making a registry on AWS: its bucket, its table, and the row that says which format it has.
+
+Promises: running it again changes nothing; of what is there it looks at every setting and changes only those that differ, and says
+each; others' rules, statements and tags stay. It never weakens: a bucket or table encrypted with a key of the team's stays so when
+no key is asked for. A bucket of somebody else's, in another region, or a table with other keys is refused before the first change.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import chain
+from typing import Any
+
+from botocore.exceptions import ClientError, WaiterError
+
+from mlpack.errors import RecipeError, ServiceError
+from mlpack.registry import settings
+from mlpack.registry.aws import opening, promises
+from mlpack.registry.aws.clients import Address, Clients, Patience
+from mlpack.registry.aws.refusals import Call, code, told
+from mlpack.registry.infrastructure import blueprint
+from mlpack.registry.infrastructure.blueprint import Json, Wanted
+from mlpack.registry.releases.releases import Registry
+from mlpack.registry.settings import Say, Step
+
+_BACKUPS_TRIES, _BACKUPS_PAUSE_S = 60, 2.0
+"""A table that was just made refuses point-in-time recovery for some seconds."""
+_TABLE_POLLS, _TABLE_PAUSE_S = 300, 2
+_NO_BUCKET = {"NoSuchBucket"}
+_NO_TABLE = {"ResourceNotFoundException"}
+
+
+def create(
+    url: str,
+    region: str | None = None,
+    dry_run: bool = False,
+    say: Say = lambda _: None,
+    wanted: Wanted | None = None,
+) -> list[str]:
+    """Make what the registry at `url` lacks; what was done, a line each ("make the bucket models"), nothing when it is complete.
+
+    `region`: when the address says none. `dry_run`: only look, and say what would be done. `say` is told each line before it is
+    done. RecipeError: no address, or what is there cannot be used. ServiceError: AWS refuses; what was done until then stays, and
+    running it again goes on.
+    """
+    address = opening.parse(url)
+    if region is not None and address.region not in (None, region):
+        raise RecipeError(f"{url} is in {address.region}, and {region} was asked for: say one of them")
+    address = dataclasses.replace(address, region=address.region or region)
+    wanted = wanted or Wanted()
+    blueprint.role_policies(address, blueprint.arns_of(address), wanted)  # RecipeError for what could not be given to anybody
+    clients = Clients(address, Patience())
+    done: list[str] = []
+    try:
+        table, bucket, place = (
+            _Table(clients, address, wanted),
+            _Bucket(clients, address, wanted),
+            opening.place_of(clients, address),
+        )
+        described, there = table.look(), bucket.look()  # refusals before the first change
+        # A dry run writes nothing, and so cannot ask.
+        ask_bucket, ask_table = (partial(promises.refuse_any, () if dry_run else (doubt,)) for doubt in place.doubts)
+        if there:
+            ask_bucket()
+        if described is not None:
+            ask_table()
+        for step in chain(
+            bucket.steps(there=there, made=ask_bucket),
+            table.steps(described, made=ask_table),
+            settings.missing(Registry(place), wanted.images, blind=dry_run and described is None),
+        ):  # each looks only when those before it are done
+            done.append(step.said)
+            say(step.said)
+            if not dry_run:
+                step.make()
+    finally:
+        clients.close()
+    return done
+
+
+def _code_of(error: ServiceError) -> str:
+    """What AWS called it; "" when it gave no answer."""
+    return code(error.__cause__) if isinstance(error.__cause__, ClientError) else ""
+
+
+class _Half(ABC):
+    """What bucket and table have in common."""
+
+    def __init__(self, clients: Clients, address: Address, wanted: Wanted) -> None:
+        self._clients = clients
+        self._address = address
+        self._wanted = wanted
+
+    @property
+    def _region(self) -> str:
+        return str(self._clients.get("dynamodb").meta.region_name)
+
+    def _look(self, service: str, action: str, absent: set[str], **asked: Any) -> Json | None:
+        """What AWS answers; None when it answers with one of these codes. `action`: as policies call it, and boto3's method."""
+        permission, method = action.split(" ")
+        client = self._clients.get(service)
+        with told(self._call(f"{service}:{permission}")):
+            try:
+                answer: Json = getattr(client, method)(**asked)
+            except ClientError as error:
+                if code(error) in absent:
+                    return None
+                raise
+        return answer
+
+    def _change(self, service: str, action: str, **asked: Any) -> None:
+        """As `_look`, of a change."""
+        self._look(service, action, set(), **asked)
+
+    def _call(self, action: str) -> Call:
+        return Call(where=str(self._address), action=action, resource=self._arn)
+
+    @property
+    @abstractmethod
+    def _arn(self) -> str:
+        """How policies name it."""
+
+
+class _Bucket(_Half):
+    """The half that holds bytes."""
+
+    @property
+    def _arn(self) -> str:
+        return f"arn:{self._clients.partition}:s3:::{self._address.bucket}"
+
+    @property
+    def _at(self) -> dict[str, str]:
+        return {"Bucket": self._address.bucket}
+
+    def look(self) -> bool:
+        """Whether it is there. ServiceError when it is somebody else's, RecipeError when it is in another region."""
+        with told(Call(where=str(self._address), action="sts:GetCallerIdentity", resource="*")):
+            account = self._clients.get("sts").get_caller_identity()["Account"]
+        try:
+            answer = self._look("s3", "ListBucket head_bucket", {"404", "NoSuchBucket"}, **self._at, ExpectedBucketOwner=account)
+        except ServiceError as error:
+            if _code_of(error) not in ("403", "AccessDenied"):
+                raise
+            raise ServiceError(
+                f"{self._address}: the bucket {self._address.bucket} belongs to somebody else than this account ({account}), which "
+                f"means that the name is taken; if it is yours, permission is missing: {error}"
+            ) from error
+        if answer is None:
+            return False
+        if (found := answer.get("BucketRegion", self._region)) != self._region:
+            raise RecipeError(
+                f"{self._address}: the bucket {self._address.bucket} is in {found}, not in {self._region}: "
+                f"write ...&region={found}, or choose another bucket"
+            )
+        return True
+
+    def steps(self, *, there: bool, made: Callable[[], None]) -> Iterator[Step]:
+        """What has to be changed. What is not there differs in everything. `made` is called when it was made."""
+        if not there:
+            yield Step(f"make the bucket {self._address.bucket} in {self._region}", self._make)
+            made()
+        ends = f"end unfinished uploads after {blueprint.UNFINISHED_DAYS} days, old versions after {blueprint.NONCURRENT_DAYS}, "
+        ends += "old entries of the shared cache" + (f" after {self._wanted.cache_days}" if self._wanted.cache_days else "")
+        for said, step in (
+            ("keep old versions", self._versioning),
+            ("block public access", self._public_access),
+            ("own every object", self._ownership),
+            (f"encrypt with {self._wanted.kms_key or 'the keys of S3'}", self._encryption),
+            ("refuse unencrypted connections", self._policy),
+            (ends, self._ends),
+            ("set tags", self._tags),
+        ):
+            if (make := step()) is not None:
+                yield Step(f"bucket {self._address.bucket}: {said}", make)
+
+    def _make(self) -> None:
+        where = {} if self._region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": self._region}}
+        try:
+            self._change("s3", "CreateBucket create_bucket", **self._at, **where)
+        except ServiceError as error:
+            if _code_of(error) == "BucketAlreadyExists":
+                raise RecipeError(f"the bucket {self._address.bucket} belongs to somebody else: choose another name") from error
+            if _code_of(error) != "BucketAlreadyOwnedByYou":  # made at this moment
+                raise
+
+    def _versioning(self) -> Callable[[], object] | None:
+        found = self._look("s3", "GetBucketVersioning get_bucket_versioning", _NO_BUCKET, **self._at) or {}
+        if found.get("Status") == "Enabled":
+            return None
+        on = {"VersioningConfiguration": {"Status": "Enabled"}}
+        return partial(self._change, "s3", "PutBucketVersioning put_bucket_versioning", **self._at, **on)
+
+    def _public_access(self) -> Callable[[], object] | None:
+        absent, on = {"NoSuchPublicAccessBlockConfiguration", *_NO_BUCKET}, dict.fromkeys(blueprint.PUBLIC_ACCESS, True)
+        found = self._look("s3", "GetBucketPublicAccessBlock get_public_access_block", absent, **self._at) or {}
+        if found.get("PublicAccessBlockConfiguration") == on:
+            return None
+        put = "PutBucketPublicAccessBlock put_public_access_block"
+        return partial(self._change, "s3", put, **self._at, PublicAccessBlockConfiguration=on)
+
+    def _ownership(self) -> Callable[[], object] | None:
+        absent = {"OwnershipControlsNotFoundError", *_NO_BUCKET}
+        found = self._look("s3", "GetBucketOwnershipControls get_bucket_ownership_controls", absent, **self._at) or {}
+        rules = [{"ObjectOwnership": "BucketOwnerEnforced"}]
+        if found.get("OwnershipControls", {}).get("Rules") == rules:
+            return None
+        put = "PutBucketOwnershipControls put_bucket_ownership_controls"
+        return partial(self._change, "s3", put, **self._at, OwnershipControls={"Rules": rules})
+
+    def _encryption(self) -> Callable[[], object] | None:
+        absent, key = {"ServerSideEncryptionConfigurationNotFoundError", *_NO_BUCKET}, self._wanted.kms_key
+        answer = self._look("s3", "GetEncryptionConfiguration get_bucket_encryption", absent, **self._at) or {}
+        rules = answer.get("ServerSideEncryptionConfiguration", {}).get("Rules") or [{}]
+        found = rules[0].get("ApplyServerSideEncryptionByDefault", {})
+        if found if key is None else found.get("KMSMasterKeyID") == key and rules[0].get("BucketKeyEnabled"):
+            return None
+        default = {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": key} if key else {"SSEAlgorithm": "AES256"}
+        rule = {"ApplyServerSideEncryptionByDefault": default, "BucketKeyEnabled": key is not None}
+        put = "PutEncryptionConfiguration put_bucket_encryption"
+        return partial(self._change, "s3", put, **self._at, ServerSideEncryptionConfiguration={"Rules": [rule]})
+
+    def _policy(self) -> Callable[[], object] | None:
+        if str(self._clients.get("s3").meta.endpoint_url).startswith("http://"):
+            return None  # an emulator, or a store within a closed network: it would shut everybody out, and us
+        answer = self._look("s3", "GetBucketPolicy get_bucket_policy", {"NoSuchBucketPolicy", *_NO_BUCKET}, **self._at) or {}
+        try:
+            found: list[Json] = list(json.loads(answer["Policy"])["Statement"]) if "Policy" in answer else []
+        except (ValueError, KeyError, TypeError) as error:  # a store was seen that lists the bucket instead
+            raise ServiceError(f"{self._address}: the store answers GetBucketPolicy with something that is no policy") from error
+        ours = blueprint.tls_only(self._arn)
+        if ours in found:
+            return None
+        kept = [each for each in found if each.get("Sid") != ours["Sid"]]
+        made = json.dumps(blueprint.document([*kept, ours]))
+        return partial(self._change, "s3", "PutBucketPolicy put_bucket_policy", **self._at, Policy=made)
+
+    def _ends(self) -> Callable[[], object] | None:
+        absent = {"NoSuchLifecycleConfiguration", *_NO_BUCKET}
+        answer = self._look("s3", "GetLifecycleConfiguration get_bucket_lifecycle_configuration", absent, **self._at) or {}
+        found = [_filtered(each) for each in answer.get("Rules", ())]
+        cache = next((each for each in found if each.get("ID") == blueprint.cache_lifecycle_id(self._address)), {})
+        days = self._wanted.cache_days or cache.get("Expiration", {}).get("Days", blueprint.CACHE_DAYS)
+        ours = blueprint.lifecycle(self._address, days)
+        if all(rule in found for rule in ours):
+            return None
+        kept = [each for each in found if each.get("ID") not in {rule["ID"] for rule in ours}]
+        size = {key: answer[key] for key in ("TransitionDefaultMinimumObjectSize",) if key in answer}
+        put = "PutLifecycleConfiguration put_bucket_lifecycle_configuration"
+        return partial(self._change, "s3", put, **self._at, **size, LifecycleConfiguration={"Rules": [*kept, *ours]})
+
+    def _tags(self) -> Callable[[], object] | None:
+        answer = self._look("s3", "GetBucketTagging get_bucket_tagging", {"NoSuchTagSet", *_NO_BUCKET}, **self._at) or {}
+        found = {each["Key"]: each["Value"] for each in answer.get("TagSet", ())}
+        if self._wanted.all_tags.items() <= found.items():
+            return None
+        tags = [{"Key": key, "Value": value} for key, value in {**found, **self._wanted.all_tags}.items()]
+        return partial(self._change, "s3", "PutBucketTagging put_bucket_tagging", **self._at, Tagging={"TagSet": tags})
+
+
+def _filtered(rule: Json) -> Json:
+    """A rule in the newer of two forms, which S3 does not take side by side."""
+    if rule.get("Filter"):
+        return rule
+    return {key: value for key, value in rule.items() if key != "Prefix"} | {"Filter": {"Prefix": rule.get("Prefix", "")}}
+
+
+class _Table(_Half):
+    """The half that holds rows."""
+
+    @property
+    def _arn(self) -> str:
+        return f"arn:{self._clients.partition}:dynamodb:{self._region}:*:table/{self._address.table}"
+
+    @property
+    def _at(self) -> dict[str, str]:
+        return {"TableName": self._address.table}
+
+    def look(self) -> Json | None:
+        """What it is; None when it is not there. RecipeError when it has other keys than a registry's."""
+        answer = self._look("dynamodb", "DescribeTable describe_table", _NO_TABLE, **self._at)
+        if answer is None:
+            return None
+        found: Json = answer["Table"]
+        kinds = {each["AttributeName"]: each["AttributeType"] for each in found["AttributeDefinitions"]}
+        keys = tuple((each["AttributeName"], each["KeyType"], kinds[each["AttributeName"]]) for each in found["KeySchema"])
+        if keys != tuple((name, kind, "S") for name, kind in blueprint.KEY_SCHEMA):
+            said = ", ".join(f"{name} ({kind}, {type_})" for name, kind, type_ in keys)
+            raise RecipeError(
+                f"{self._address}: the table {self._address.table} has the keys {said}, and a registry's are "
+                f"{', '.join(f'{name} ({kind}, S)' for name, kind in blueprint.KEY_SCHEMA)}: choose another table"
+            )
+        return found
+
+    def steps(self, found: Json | None, made: Callable[[], None]) -> Iterator[Step]:
+        """What has to be changed. `made` is called when it was made."""
+        table = f"table {self._address.table}"
+        if found is None:
+            yield Step(f"make the {table} in {self._region}", self._make)
+            made()
+        else:
+            if found.get("BillingModeSummary", {}).get("BillingMode") != "PAY_PER_REQUEST":
+                yield Step(f"{table}: pay per request", partial(self._update, BillingMode="PAY_PER_REQUEST"))
+            if not found.get("DeletionProtectionEnabled"):
+                yield Step(f"{table}: protect it from deletion", partial(self._update, DeletionProtectionEnabled=True))
+            if not self._is_encrypted(found.get("SSEDescription", {})):
+                by = self._wanted.kms_key or "the account's key for DynamoDB"
+                yield Step(f"{table}: encrypt with {by}", partial(self._update, SSESpecification=self._encryption))
+            if (make := self._tags(found["TableArn"])) is not None:
+                yield Step(f"{table}: set tags", make)
+        absent = {"TableNotFoundException", *_NO_TABLE}
+        answer = self._look("dynamodb", "DescribeContinuousBackups describe_continuous_backups", absent, **self._at) or {}
+        backups = answer.get("ContinuousBackupsDescription", {}).get("PointInTimeRecoveryDescription", {})
+        if backups.get("PointInTimeRecoveryStatus") != "ENABLED":
+            yield Step(f"{table}: keep backups of every moment", self._back_up)
+
+    @property
+    def _encryption(self) -> Json:
+        key = self._wanted.kms_key
+        return {"Enabled": True, "SSEType": "KMS", **({"KMSMasterKeyId": key} if key else {})}
+
+    def _is_encrypted(self, found: Json) -> bool:
+        on = found.get("Status") in ("ENABLED", "ENABLING", "UPDATING")
+        return on and self._wanted.kms_key in (None, found.get("KMSMasterKeyArn"))
+
+    def _make(self) -> None:
+        self._change(
+            "dynamodb",
+            "CreateTable create_table",
+            **self._at,
+            KeySchema=[{"AttributeName": name, "KeyType": kind} for name, kind in blueprint.KEY_SCHEMA],
+            AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name, _ in blueprint.KEY_SCHEMA],
+            BillingMode="PAY_PER_REQUEST",
+            DeletionProtectionEnabled=True,
+            SSESpecification=self._encryption,
+            Tags=[{"Key": key, "Value": value} for key, value in self._wanted.all_tags.items()],
+        )
+        self._wait()
+
+    def _update(self, **setting: Any) -> None:
+        """One setting at a time, as DynamoDB wants them."""
+        self._wait()
+        self._change("dynamodb", "UpdateTable update_table", **self._at, **setting)
+        self._wait()
+
+    def _tags(self, arn: str) -> Callable[[], object] | None:
+        answer = self._look("dynamodb", "ListTagsOfResource list_tags_of_resource", set(), ResourceArn=arn) or {}
+        found = {each["Key"]: each["Value"] for each in answer.get("Tags", ())}
+        missing = self._wanted.all_tags.items() - found.items()
+        if not missing:
+            return None
+        tags = [{"Key": key, "Value": value} for key, value in sorted(missing)]
+        return partial(self._change, "dynamodb", "TagResource tag_resource", ResourceArn=arn, Tags=tags)
+
+    def _back_up(self) -> None:
+        on = {"PointInTimeRecoverySpecification": {"PointInTimeRecoveryEnabled": True}}
+        for attempt in range(_BACKUPS_TRIES):
+            try:
+                self._change("dynamodb", "UpdateContinuousBackups update_continuous_backups", **self._at, **on)
+                break
+            except ServiceError as error:
+                if _code_of(error) != "ContinuousBackupsUnavailableException" or attempt == _BACKUPS_TRIES - 1:
+                    raise
+                time.sleep(_BACKUPS_PAUSE_S)
+
+    def _wait(self) -> None:
+        """Until it is active."""
+        waiter = self._clients.get("dynamodb").get_waiter("table_exists")
+        with told(self._call("dynamodb:DescribeTable")):
+            try:
+                waiter.wait(**self._at, WaiterConfig={"Delay": _TABLE_PAUSE_S, "MaxAttempts": _TABLE_POLLS})
+            except WaiterError as error:
+                raise ServiceError(
+                    f"{self._address}: the table {self._address.table} is not ready yet ({error}): run it again", retryable=True
+                ) from error

@@ -1,0 +1,1 @@
+"""A registry in a directory: rows in SQLite, bytes as files."""

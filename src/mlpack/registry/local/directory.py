@@ -1,0 +1,178 @@
+"""A registry in a directory on a local disk.
+
+    registry.sqlite                the table: see `mlpack.registry`
+    blobs/sha256/ab/abcdef...      every file of every release, each content once
+    tmp/                           what is being written; whatever a killed publisher left is swept by a later one
+
+Promises: several processes of one machine may publish at once; killing one at any moment leaves either the whole release or none of
+it visible, and running it again finishes the work. Not for network file systems: SQLite's locks do not hold there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import secrets
+import stat
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlpack.core import digest
+from mlpack.core.digest import Digest
+from mlpack.core.files import plain_files
+from mlpack.errors import RecipeError, ServiceError, disk_of
+from mlpack.registry import Images, Moved, Place, Stored
+from mlpack.registry.local.disk import Disk
+from mlpack.registry.local.sqlite import SqliteTable
+from mlpack.registry.releases.releases import Registry
+
+if TYPE_CHECKING:
+    pass
+
+_ABANDONED_S = 24 * 3600
+_CHUNK_BYTES = 1 << 20
+
+
+def open_registry(root: Path, disk: Disk | None = None, images: Images | None = None) -> Registry:
+    """The registry in this directory, which is made by the first `publish`. RecipeError for places that are not directories."""
+    if root.exists() and not root.is_dir():
+        raise RecipeError(f"{root}: not a directory; give the directory of a registry")
+    disk = disk or Disk()
+    place = Place(where=str(root), table=SqliteTable(root, disk), blobs=Files(root, disk), now=time.time)
+    return Registry(place, images)
+
+
+class Files:
+    """Blobs as files. See `mlpack.registry.Blobs`."""
+
+    def __init__(self, root: Path, disk: Disk) -> None:
+        self._root = root
+        self._disk = disk
+        self._swept = False
+
+    def size(self, named: Digest) -> int | None:
+        """See `Blobs.size`."""
+        try:
+            return self._path(named).stat().st_size
+        except FileNotFoundError:
+            return None
+
+    def put(self, named: Digest, source: Path | bytes, moved: Moved = lambda _: None) -> bool:
+        """See `Blobs.put`. A damaged blob is replaced."""
+        blob = self._path(named)
+        if blob.is_file() and digest.of_file(blob) == named:
+            return False
+        fresh = self._root / "tmp" / secrets.token_hex(16)
+        with disk_of(self._root, "free some there, or use a registry on a larger disk with --registry"):
+            self._disk.make_folder(fresh.parent)
+            self._sweep()
+            try:
+                self._disk.write(fresh, _checked(_read(source, moved), named, lambda found: _changed(source, named, found)))
+                self._disk.make_folder(blob.parent)
+                self._disk.move(fresh, blob)
+            finally:
+                fresh.unlink(missing_ok=True)
+        return True
+
+    def read(self, named: Digest) -> bytes:
+        """See `Blobs.read`."""
+        return b"".join(self._verified(named, lambda _: None))
+
+    def fetch(self, named: Digest, path: Path, moved: Moved = lambda _: None) -> None:
+        """See `Blobs.fetch`. Nothing is gone on with: a local copy takes no longer than the check of half of one."""
+        fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+        try:
+            self._disk.write(fresh, self._verified(named, moved))
+            self._disk.move(fresh, path)
+        finally:
+            fresh.unlink(missing_ok=True)
+
+    def check(self, named: Digest) -> str | None:
+        """See `Blobs.check`."""
+        try:
+            found = plain_files.digest_of(self._path(named).parent, named.hex)
+        except FileNotFoundError:
+            return "missing"
+        except RecipeError as error:
+            return f"damaged: {error}"
+        return None if found == named else f"damaged: its bytes have the digest {found}"
+
+    def list(self) -> Iterator[Stored]:
+        """See `Blobs.list`."""
+        folder = self._root / "blobs" / "sha256"
+        for path in sorted(folder.glob("??/*")):
+            try:
+                found = path.lstat()
+                if stat.S_ISREG(found.st_mode):
+                    yield Stored(digest=Digest(f"sha256:{path.name}"), size_bytes=found.st_size, modified=found.st_mtime)
+            except (FileNotFoundError, ValueError):
+                continue  # removed meanwhile, or not ours
+
+    def delete(self, named: Digest) -> None:
+        """See `Blobs.delete`."""
+        self._disk.remove(self._path(named))
+
+    def uri(self, named: Digest) -> str:
+        """See `Blobs.uri`: as `--zip-file fileb://` takes it."""
+        return str(self._path(named).absolute())
+
+    def presign(self, named: Digest, seconds: int) -> str:  # noqa: ARG002 - the protocol's
+        """See `Blobs.presign`."""
+        raise RecipeError(f"{self._root} is a directory: there are no URLs to sign; its files can be read where they are")
+
+    def _path(self, named: Digest) -> Path:
+        return self._root / "blobs" / "sha256" / named.hex[:2] / named.hex
+
+    def _verified(self, named: Digest, moved: Moved) -> Iterator[bytes]:
+        """A blob's bytes; after the last one ServiceError when they are not what they should be."""
+        blob = self._path(named)
+
+        def damaged(found: str) -> ServiceError:
+            return ServiceError(
+                f"the blob {blob} is damaged ({found} instead of {named}); "
+                "publish the same build again to repair it, or restore the registry from a backup"
+            )
+
+        try:
+            yield from _checked(_read(blob, moved), named, damaged)
+        except FileNotFoundError as error:
+            raise damaged("missing") from error
+        except RecipeError as error:
+            raise damaged(str(error)) from error
+
+    def _sweep(self) -> None:
+        """Remove what killed publishers left a day ago and more."""
+        if self._swept:
+            return
+        self._swept = True
+        folder = self._root / "tmp"
+        for left in () if folder.is_symlink() else folder.iterdir():
+            # Another publisher may sweep it, or finish with it; what is no file is none of ours.
+            with suppress(OSError):
+                if time.time() - left.lstat().st_mtime > _ABANDONED_S:
+                    left.unlink()
+
+
+def _read(source: Path | bytes, moved: Moved) -> Iterator[bytes]:
+    with plain_files.opened(source.parent, source.name) if isinstance(source, Path) else io.BytesIO(source) as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            yield chunk
+            moved(len(chunk))
+
+
+def _checked(chunks: Iterable[bytes], named: Digest, wrong: Callable[[str], Exception]) -> Iterator[bytes]:
+    """These bytes; after the last one, what `wrong` makes of their digest is raised when it is not `named`."""
+    state = hashlib.sha256()
+    for chunk in chunks:
+        state.update(chunk)
+        yield chunk
+    if state.hexdigest() != named.hex:
+        raise wrong(f"sha256:{state.hexdigest()}")
+
+
+def _changed(source: Path | bytes, named: Digest, found: str) -> RecipeError:
+    what = source if isinstance(source, Path) else "these bytes"
+    return RecipeError(f"{what}: changed while it was published ({named}, then {found}); publish when the build has ended")

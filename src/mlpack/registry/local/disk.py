@@ -1,0 +1,45 @@
+"""What a registry in a directory changes on its disk: every change a method, so that tests can interrupt each of them."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from mlpack.registry.releases.workplace import sync_folder
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable
+    from pathlib import Path
+
+
+class Disk:
+    """Every change that a registry makes to its directory, a method each, durable when it returns."""
+
+    def make_folder(self, folder: Path) -> None:
+        """The folder and those above it."""
+        fresh = [each for each in (folder, *folder.parents) if not each.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        for each in fresh:
+            sync_folder(each.parent)
+
+    def write(self, path: Path, chunks: Iterable[bytes]) -> None:
+        """A new file with these bytes."""
+        with path.open("xb") as stream:
+            for chunk in chunks:
+                stream.write(chunk)
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    def move(self, source: Path, target: Path) -> None:
+        """Replace `target` at once."""
+        source.replace(target)
+        sync_folder(target.parent)
+
+    def remove(self, path: Path) -> None:
+        """Remove a file, if it is there."""
+        path.unlink(missing_ok=True)
+
+    def commit(self, connection: sqlite3.Connection) -> None:
+        """Make a transaction visible."""
+        connection.execute("COMMIT")

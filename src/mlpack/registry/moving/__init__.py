@@ -1,0 +1,1 @@
+"""Registries from one place to another, by way of an export."""

@@ -1,0 +1,298 @@
+"""An exported registry as files: a directory, or a .tar of one.
+
+    index.jsonl                    a line that says what this is, then one a row: releases, moves of aliases, collections, policies
+    blobs/sha256/ab/abcdef...      every byte of every release, those of pushed images too
+
+Promises: an export with an index is whole; what was read is verified, row by row and byte by byte, or refused with every problem
+named; nothing of a .tar is unpacked but what was asked for by its digest.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+import tarfile
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+from mlpack.core import digest
+from mlpack.core.digest import Digest
+from mlpack.core.files import plain_files, tars
+from mlpack.core.files import temporary as held
+from mlpack.errors import MlpackError, RecipeError, disk_of
+from mlpack.registry import SCHEMA, Key, Put, Row, audit
+from mlpack.registry.aliases import policies
+from mlpack.registry.fields import BODY_BYTES, FieldError, Fields, parse
+from mlpack.registry.records import Release
+from mlpack.registry.releases.workplace import is_own_file
+from mlpack.registry.rows import rows
+
+INDEX = "index.jsonl"
+_IN_AN_EXPORT = re.compile(r"index\.jsonl|blobs/sha256/[0-9a-f]{2}/[0-9a-f]{64}")
+_FORMAT = 1
+_COPY_BYTES = 1 << 20
+_INDEX_BYTES = 1 << 29
+"""100,000 releases of forty files each have this many bytes."""
+_LINE_BYTES = 3 * BODY_BYTES
+"""A move with its release: a text within a text within a text."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Export:
+    """What an index says. `collected`: of the audit log, the collections."""
+
+    registry: str
+    releases: tuple[Release, ...] = ()
+    moves: tuple[rows.Move, ...] = ()
+    collected: tuple[tuple[Row, audit.Entry], ...] = ()
+    policies: tuple[policies.Policy, ...] = ()
+
+
+def path_of(named: Digest) -> str:
+    """Where a blob is in an export."""
+    return f"blobs/sha256/{named.hex[:2]}/{named.hex}"
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+class Writer:
+    """A new export. `finish` makes it one; without that it is a directory that can be gone on with, or no file at all."""
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+        self._lock = threading.Lock()
+        self._stack = ExitStack()
+        self._written: set[Digest] = set()
+        self._tar: tarfile.TarFile | None = None
+
+    def __enter__(self) -> Self:
+        out = self._out
+        if (out / INDEX).exists() or (out.suffix == ".tar" and out.exists()) or (out.exists() and not out.is_dir()):
+            raise RecipeError(f"{out}: already there; give another name, or remove it")
+        if out.is_dir() and any(entry.name not in ("blobs", ".partial") for entry in out.iterdir()):
+            raise RecipeError(f"{out}: not empty, and not an export that was interrupted; give another directory")
+        folders = (out / "blobs", *out.glob("blobs/*"), *out.glob("blobs/*/*"))
+        if link := next((path for path in folders if path.is_symlink()), None):
+            raise RecipeError(f"{link}: a link, where an export that was interrupted has a folder; give another directory")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if out.suffix == ".tar":
+            self.scratch = self._stack.enter_context(held.directory("export", out.parent))
+            self._tar = self._stack.enter_context(tarfile.open(self.scratch / "tar", "w", format=tarfile.PAX_FORMAT))
+        else:
+            self.scratch = out / ".partial"
+            shutil.rmtree(self.scratch, ignore_errors=True)
+            self.scratch.mkdir(parents=True)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stack.close()
+        if self._tar is None:
+            shutil.rmtree(self.scratch, ignore_errors=True)
+
+    def has(self, named: Digest) -> bool:
+        """Whether these bytes were written, now or by an export that was interrupted."""
+        if self._tar is None:
+            path = self._out / path_of(named)
+            return is_own_file(path) and digest.of_file(path) == named
+        with self._lock:
+            return named in self._written
+
+    def blob(self, named: Digest, fetch: Callable[[Path], object]) -> None:
+        """Keep the bytes that `fetch` writes to a path, which it verifies; not called when they are there."""
+        if self.has(named):
+            return
+        if self._tar is None:
+            path = self._out / path_of(named)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            fetch(path)
+            return
+        path = self.scratch / named.hex
+        fetch(path)
+        with self._lock, path.open("rb") as stream:
+            if named not in self._written:
+                self._written.add(named)
+                self._add(path_of(named), stream, path.stat().st_size)
+        path.unlink(missing_ok=True)
+
+    def finish(self, where: str, found: Iterable[Put]) -> None:
+        """Write the index: with it, this is an export."""
+        lines = [_line(put) for put in found]
+        head = {"export": _FORMAT, "schema": SCHEMA, "registry": where, "rows": len(lines)}
+        data = b"".join(digest.canonical_json(value) + b"\n" for value in (head, *lines))
+        if self._tar is None:
+            (self.scratch / INDEX).write_bytes(data)
+            (self.scratch / INDEX).replace(self._out / INDEX)
+            return
+        self._add(INDEX, io.BytesIO(data), len(data))
+        self._tar.close()
+        (self.scratch / "tar").replace(self._out)
+
+    def _add(self, name: str, stream: BinaryIO, size: int) -> None:
+        assert self._tar is not None
+        about = tarfile.TarInfo(name)
+        about.size = size
+        self._tar.addfile(about, stream)
+
+
+def _line(put: Put) -> dict[str, Any]:
+    said = {"partition": put.key.partition, "sort": put.key.sort, "head": dict(put.head), "body": put.body.decode()}
+    return said | {"digest": str(digest.of_json(said))}
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def temporary() -> Iterator[Path]:
+    """A temporary directory. FullDiskError names it when its disk is full."""
+    with (
+        disk_of(Path(tempfile.gettempdir()), "free some there, or set TMPDIR to a folder on a larger disk"),
+        held.directory("import") as folder,
+    ):
+        yield folder
+
+
+class Reader:
+    """An export that is there. RecipeError for anything else."""
+
+    def __init__(self, source: Path) -> None:
+        self.source = source
+        self._files: dict[str, tuple[int, int]] | None = None
+
+    def __enter__(self) -> Self:
+        if not self.source.is_dir():
+            try:
+                if not tars.is_tar(self.source):
+                    raise RecipeError(f"{self.source}: neither a directory nor a .tar that is not compressed")
+                with self.source.open("rb") as stream:
+                    self._files = tars.index(stream, lambda path: _IN_AN_EXPORT.fullmatch(path) is not None, tars.MAX_MEMBERS)
+            except FileNotFoundError as error:
+                raise RecipeError(f"{self.source}: no such directory or file") from error
+            except tars.TarError as error:
+                raise RecipeError(f"{self.source}: damaged: {error}; copy it again") from error
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._files = None
+
+    @contextmanager
+    def open(self, path: str) -> Iterator[BinaryIO]:
+        """A file of it. FileNotFoundError when it is not there."""
+        if self._files is None:
+            with plain_files.opened(self.source, path) as stream:
+                yield stream
+            return
+        if path not in self._files:
+            raise FileNotFoundError(path)
+        with io.BufferedReader(tars.Slice(self.source.open("rb"), *self._files[path]), _COPY_BYTES) as stream:
+            yield stream
+
+    def problem(self, named: Digest) -> str | None:
+        """What is wrong with a blob, read in full."""
+        try:
+            with self.open(path_of(named)) as stream:
+                found = digest.of_stream(stream)
+        except FileNotFoundError:
+            return "missing"
+        except RecipeError as error:
+            return f"damaged: {error}"
+        return None if found == named else f"damaged: its bytes have the digest {found}"
+
+    @contextmanager
+    def file(self, named: Digest) -> Iterator[Path]:
+        """A blob as a file, for as long as this lasts."""
+        if self._files is None:
+            yield self.source / path_of(named)
+            return
+        with temporary() as folder:
+            path = folder / named.hex
+            with self.open(path_of(named)) as stream, path.open("xb") as copy:
+                shutil.copyfileobj(stream, copy, _COPY_BYTES)
+            yield path
+
+
+def read_export(reader: Reader) -> Export:
+    """The index, every row verified. RecipeError with all that is wrong."""
+    what = f"{reader.source}/{INDEX}"
+    try:
+        with reader.open(INDEX) as stream:
+            data = stream.read(_INDEX_BYTES + 1)
+        if len(data) > _INDEX_BYTES:
+            raise RecipeError(f"{what}: larger than {_INDEX_BYTES:,} bytes: export fewer models at once")
+        first, *lines = data.splitlines() or [b""]
+        head = Fields(parse(first), "its first line")
+        count, registry = head.whole("rows"), head.label("registry")
+        if head.raw("export") != _FORMAT or head.whole("schema", 1) > SCHEMA:
+            raise RecipeError(f"{what}: written by a newer mlpack; update mlpack")
+    except FileNotFoundError as error:
+        raise RecipeError(f"{reader.source}: not an export, or one that was interrupted: it has no {INDEX}") from error
+    except FieldError as error:
+        raise RecipeError(f"{what}: not the index of an export: {error}") from error
+    if len(lines) != count:
+        raise RecipeError(f"{what}: has {len(lines)} rows instead of {count}; copy the export again")
+    found = _Rows(where=what)
+    for number, line in enumerate(lines, start=2):
+        try:
+            found.add(_row(line))
+        except (MlpackError, FieldError) as error:
+            found.problems.append(f"{what}:{number}: damaged: {error}; export again")
+    if found.problems:
+        raise RecipeError(*found.problems)
+    return Export(
+        registry=registry,
+        releases=tuple(sorted(found.releases, key=lambda release: (release.name, release.version))),
+        moves=tuple(sorted(found.moves, key=lambda move: (move.name, move.alias, move.revision))),
+        collected=tuple(found.collected),
+        policies=tuple(found.policies),
+    )
+
+
+@dataclass
+class _Rows:
+    where: str
+    releases: list[Release] = field(default_factory=list)
+    moves: list[rows.Move] = field(default_factory=list)
+    collected: list[tuple[Row, audit.Entry]] = field(default_factory=list)
+    policies: list[policies.Policy] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    _seen: set[Key] = field(default_factory=set)
+
+    def add(self, row: Row) -> None:
+        """FieldError or DamagedError for whatever an export has not written."""
+        if row.key in self._seen:
+            raise FieldError(f"{row.key} is there twice")
+        self._seen.add(row.key)
+        partition = row.key.partition
+        if partition == rows.AUDIT:
+            entry = audit.decode(row, self.where)
+            if entry.what != audit.COLLECTED or entry.images or row.body:
+                raise FieldError(f"{row.key} is no record of a collection, and no other comes with an export")
+            self.collected.append((row, entry))
+        elif partition == rows.POLICIES:
+            self.policies.append(policies.decode(row, self.where))
+        elif partition.endswith("/releases"):
+            self.releases.append(rows.decode(row, self.where))
+        elif partition.startswith("name/") and "/alias/" in partition:
+            move = rows.decode_move(row, self.where)
+            move.target(self.where)
+            self.moves.append(move)
+        else:
+            raise FieldError(f"{row.key} is of no kind that comes with an export")
+
+
+def _row(line: bytes) -> Row:
+    value = parse(line, _LINE_BYTES, texts=_LINE_BYTES)
+    said = Fields(value, "the row")
+    named = str(said.digest("digest"))
+    if str(digest.of_json({key: each for key, each in value.items() if key != "digest"})) != named:
+        raise FieldError("its digest is another one")
+    key = Key(said.text("partition"), said.text("sort"))
+    return Row(key=key, head=said.inside("head"), body=said.text("body", _LINE_BYTES).encode())

@@ -1,0 +1,1 @@
+"""Releases: published, listed, shown and pulled."""

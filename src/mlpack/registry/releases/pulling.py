@@ -1,0 +1,135 @@
+"""What a release holds, from the registry to a directory or a file of the user's.
+
+Promises: every byte is verified, and what was verified is what is put in place, all of it or none; an interrupted pull goes on
+where it was; what others planted beside it is neither used nor followed (`workplace`).
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Protocol
+
+from mlpack.core import digest
+from mlpack.core.digest import Digest
+from mlpack.errors import MlpackError, RecipeError, ServiceError
+from mlpack.registry import Moved
+from mlpack.registry.parallel import side_by_side
+from mlpack.registry.records import Release
+from mlpack.registry.releases.workplace import beside, is_own_file, sync_tree
+from mlpack.registry.rows import rows
+
+if TYPE_CHECKING:
+    from mlpack.registry import Images, Place
+
+
+class Kept(Protocol):
+    """Where the bytes of releases are: what a `Registry` has of it."""
+
+    place: Place
+    images: Images | None
+
+
+def pull(registry: Kept, release: Release, folder: Path, moved: Moved = lambda _: None) -> None:
+    """See `Registry.pull`."""
+    check_free(folder)
+    with beside(folder, f"{release.digest.hex[:16]}.partial", may_go_on) as work:
+        fill(registry, release, work.path, moved)
+        work.become()
+
+
+def fetch(registry: Kept, release: Release, path: str, out: Path, moved: Moved = lambda _: None) -> None:
+    """See `Registry.fetch`."""
+    named = release.files.get(path)
+    if named is None:
+        raise RecipeError(f"{release.name}@{release.version} has no {path}; it has {', '.join(sorted(release.files))}")
+    if out.is_dir() and not out.is_symlink():
+        raise RecipeError(f"{out}: a directory; say what the file is to be called")
+    if is_own_file(out) and digest.of_file(out) == named:
+        return
+    with beside(out, f"{named.hex[:16]}.partial", may_go_on) as work, _unless_collected(registry, release):
+        _fetch(registry, named, work.path / "file", path, moved)
+        work.put("file")
+
+
+def fill(registry: Kept, release: Release, fresh: Path, moved: Moved = lambda _: None) -> None:
+    """Every file of a release and nothing else to a directory in a workplace, whatever earlier tries left there."""
+    with _unless_collected(registry, release):
+        fresh.mkdir(exist_ok=True)
+        _tidy(fresh, release, begun=True)
+        _fetch_images(registry, release, fresh)
+        stored = rows.stored_files(release)
+        for parent in {(fresh / path).parent for path in stored}:
+            parent.mkdir(parents=True, exist_ok=True)
+        side_by_side(partial(_fetch, registry, named, fresh / path, path, moved) for path, named in stored.items())
+    _tidy(fresh, release)
+    sync_tree(fresh)
+
+
+def _tidy(fresh: Path, release: Release, *, begun: bool = False) -> None:
+    """Remove what is no part of the release; what is `begun` of a part (`ranged`) is only of use before."""
+    folders = {parent.as_posix() for path in release.files for parent in PurePosixPath(path).parents}
+    for path in sorted(fresh.rglob("*"), reverse=True):
+        inside = path.relative_to(fresh).as_posix()
+        if path.is_dir():
+            if inside in release.files or (inside not in folders and not any(path.iterdir())):
+                shutil.rmtree(path)
+        elif inside not in release.files and not (begun and path.name.startswith(".") and inside not in folders):
+            path.unlink()
+
+
+def may_go_on(error: BaseException) -> bool:
+    """Whether what is there is worth keeping: not when its bytes are wrong, and on a full disk it would only keep that full."""
+    if isinstance(error, ServiceError):
+        return error.retryable
+    return not isinstance(error, (OSError, MlpackError))
+
+
+def check_free(folder: Path) -> None:
+    """RecipeError when a release cannot be pulled to there."""
+    if folder.is_symlink() or (folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))):
+        raise RecipeError(f"{folder}: already there and not an empty directory; give another one with --out")
+
+
+@contextmanager
+def _unless_collected(registry: Kept, release: Release) -> Iterator[None]:
+    """Within it a failure is said to be garbage collection's, when that took the release away. Whoever pulls may write nothing, and
+    so cannot ask it to wait."""
+    try:
+        yield
+    except ServiceError as error:
+        if not _is_gone(registry, release):
+            raise
+        raise ServiceError(
+            f"{release.name}@{release.version} was removed by `mlpack gc` while it was pulled: pull {release.name} again, or an "
+            "alias, which lead to what stays; a version is kept by a tag (gc --tag) or an alias of its own"
+        ) from error
+
+
+def _is_gone(registry: Kept, release: Release) -> bool:
+    try:
+        return registry.place.table.get(rows.release_key(release.name, release.version)) is None
+    except ServiceError:
+        return False  # nobody knows: the first failure says more
+
+
+def _fetch(registry: Kept, named: Digest, path: Path, what: str, moved: Moved) -> None:
+    if path.is_file() and digest.of_file(path) == named:
+        return  # an earlier try got it
+    try:
+        registry.place.blobs.fetch(named, path, moved)
+    except ServiceError as error:
+        raise ServiceError(f"{what}: {error}", retryable=error.retryable) from error
+
+
+def _fetch_images(registry: Kept, release: Release, folder: Path) -> None:
+    if not release.images:
+        return
+    if registry.images is None:
+        raise ServiceError(f"{release.name}@{release.version} has images in a container registry, and none can be asked here")
+    for id_, reference in sorted(release.images.items()):
+        layout = f"artifacts/{id_}/image/"
+        registry.images.fetch(reference, folder / layout, rows.image_files(release, id_))

@@ -1,0 +1,249 @@
+"""Releases: published once, listed, shown and pulled, wherever the registry is.
+
+Promises: bytes first and one transaction last, so that a release which can be seen has all its bytes; versions only grow and never
+change; publishing the same content again is a success that changes nothing; what is pulled was verified byte by byte, and an
+interrupted pull goes on where it stopped. It does not build, judge or deploy.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from mlpack.core import digest
+from mlpack.core.digest import Digest
+from mlpack.core.files import plain_files
+from mlpack.errors import RecipeError, ServiceError
+from mlpack.registry import SCHEMA, ConflictError, DamagedError, Delete, Images, Key, Moved, Place, Put, Row
+from mlpack.registry.parallel import side_by_side
+from mlpack.registry.reading import Damaged, whole
+from mlpack.registry.records import Provenance, Release
+from mlpack.registry.releases import pulling
+from mlpack.registry.rows import leases, listing, marks, rows
+from mlpack.registry.rows.manifest import ATTESTATIONS, EVIDENCE, Manifest, decode_manifest, folders, manifest_of
+from mlpack.registry.rows.rows import Reference
+from mlpack.report import buildjson
+
+FIELDS = ("image", "zip", "digest", "size", "version")
+"""What `show --field` can print: the image by digest, where the function zip lies, the artifact's digest and bytes."""
+
+_TRIES = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """What a list shows of a release: the row's head."""
+
+    name: str
+    version: int
+    head: Mapping[str, Any]
+
+
+class Registry:
+    """Releases of a place. `images` is where images go: None keeps them among the blobs."""
+
+    def __init__(self, place: Place, images: Images | None = None) -> None:
+        self.place = place
+        self.images = images
+
+    # --- publishing --------------------------------------------------------------------------------------------------
+
+    def publish(self, build_dir: Path, provenance: Provenance | None = None, moved: Moved = lambda _: None) -> Release:
+        """Keep what a build left in `build_dir`; the release it became, or the one that it already was.
+
+        NothingChosenError when the build chose nothing, RecipeError when the directory is not what its build.json says.
+        """
+        manifest = _read_manifest(build_dir)
+        self.check_schema(write=True)
+        stored = {path: named for path, named in manifest.files.items() if not self._pushed_elsewhere(path)}
+        pushed = {Digest(one["digest"]) for one in manifest.packages.values() if self.images and one["kind"] == "image"}
+        with leases.intent(self.place, {*stored.values(), *pushed}) as intent:
+            self._send(build_dir, stored, moved)
+            images = self._push_images(build_dir, manifest)
+            return self._record(manifest, provenance or Provenance(), images, intent)
+
+    def _pushed_elsewhere(self, path: str) -> bool:
+        return self.images is not None and path.startswith("artifacts/") and rows.LAYOUT_BLOBS in path
+
+    def _send(self, build_dir: Path, stored: Mapping[str, Digest], moved: Moved) -> None:
+        paths = {named: path for path, named in sorted(stored.items())}
+        blobs = self.place.blobs
+        side_by_side(partial(blobs.put, named, build_dir / path, moved) for named, path in paths.items())
+
+    def _push_images(self, build_dir: Path, manifest: Manifest) -> dict[str, str]:
+        if self.images is None:
+            return {}
+        made = [id_ for id_, one in manifest.packages.items() if one["kind"] == "image"]
+        return {id_: self.images.push(build_dir / "artifacts" / id_ / "image", manifest.name) for id_ in sorted(made)}
+
+    def _record(self, manifest: Manifest, provenance: Provenance, images: Mapping[str, str], intent: Row) -> Release:
+        """The one transaction: an equal release is found, or the next version is made."""
+        table, named = self.place.table, digest.of_bytes(manifest.encode())
+        for attempt in range(_TRIES):
+            if known := table.get(rows.digest_key(manifest.name, named)):
+                made = self._known(manifest.name, marks.version(known, self.place.where), named)
+                leases.done(self.place, intent)
+                return made
+            newest = next(table.query(rows.releases(manifest.name), newest_first=True, limit=1), None)
+            version = rows.numbered_in(newest, self.place.where) + 1 if newest else 1
+            made = rows.draft(manifest, provenance, images, rows.timestamp(self.place.now()), version)
+            writes: list[Put | Delete] = [*rows.release_puts(made), Delete(key=intent.key, expect=1)]
+            if newest is None:
+                writes.append(Put(key=Key(rows.NAMES, manifest.name), head={}))
+            try:
+                table.commit(*writes)
+            except ConflictError as error:
+                if error.key == intent.key:
+                    raise ServiceError(f"{self.place.where}: the publication took too long and was given up: try again") from error
+                time.sleep(random.uniform(0, min(0.02 * 2 ** min(attempt, 5), 0.5)))
+                continue
+            return made
+        raise ServiceError(f"{manifest.name}: {_TRIES} others published at the same moment: try again", retryable=True)
+
+    def _known(self, name: str, version: int, named: Digest) -> Release:
+        row = self.place.table.get(rows.release_key(name, version))
+        if row is None:
+            raise ServiceError(f"{self.place.where}: {name}@{version} has a digest and no record: run `mlpack verify`")
+        made = rows.decode(row, self.place.where)
+        if made.digest != named:
+            key = rows.digest_key(name, named)
+            raise DamagedError(self.place.where, key, f"it says that this is {name}@{version}, which is {made.digest}")
+        return made
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    def names(self) -> tuple[str, ...]:
+        """Every model that was published, by name."""
+        return tuple(self._names(None))
+
+    def _names(self, damaged: Damaged | None) -> Iterator[str]:
+        return whole(self.place.table.query(rows.NAMES), lambda row: marks.name(row, self.place.where), damaged)
+
+    def listed(self, name: str | None = None, damaged: Damaged | None = None) -> Iterator[Listed]:
+        """Every release, of one name or of all, by name and version, in pages: heads only. `damaged` is told of rows that cannot be
+        read, and they are passed over; without it the first one ends it (DamagedError)."""
+        self.check_schema()
+        for each in (name,) if name is not None else tuple(self._names(damaged)):
+            for _, said in listing.heads(self.place, each):
+                if not isinstance(said, ServiceError):
+                    yield Listed(name=each, version=said["version"], head=said)
+                elif damaged is None:
+                    raise said
+                else:
+                    damaged(said)
+
+    def releases(self, name: str | None = None, damaged: Damaged | None = None) -> Iterator[Release]:
+        """As `listed`, whole."""
+        self.check_schema()
+        for each in (name,) if name is not None else tuple(self._names(damaged)):
+            found = self.place.table.query(rows.releases(each), bodies=True)
+            yield from whole(found, lambda row: rows.decode(row, self.place.where), damaged)
+
+    def show(self, wanted: Reference) -> Release:
+        """One release: by version, where an alias points, else the newest; in one read. RecipeError when there is none."""
+        table, found = self.place.table, None
+        if wanted.alias is not None:
+            partition = rows.moves(wanted.name, wanted.alias)
+            for row in table.query(partition, newest_first=True, bodies=True, limit=1):
+                return rows.decode_move(row, self.place.where).target(self.place.where)
+        elif wanted.version is not None:
+            found = table.get(rows.release_key(wanted.name, wanted.version))
+        else:
+            found = next(table.query(rows.releases(wanted.name), newest_first=True, bodies=True, limit=1), None)
+        if found is not None:
+            return rows.decode(found, self.place.where)
+        self.check_schema()
+        raise RecipeError(f"no release {wanted} in the registry {self.place.where} ({self._what_is(wanted)}); see `mlpack list`")
+
+    def _what_is(self, wanted: Reference) -> str:
+        """What there is, for somebody who asked for what is not."""
+        known = self.names()
+        if wanted.name in known and wanted.alias:
+            aliases = [marks.alias(row, self.place.where) for row in self.place.table.query(rows.aliases(wanted.name))]
+            return f"{wanted.name} has the aliases {', '.join(aliases)}" if aliases else f"{wanted.name} has no alias yet"
+        return f"it has {', '.join(known)}" if known else "it is empty"
+
+    def check_schema(self, *, write: bool = False) -> None:
+        """ServiceError when the registry was written by a newer mlpack, or needs `mlpack registry migrate` first."""
+        row = self.place.table.get(rows.SCHEMA_KEY)
+        found = marks.schema(row, self.place.where) if row else None
+        if found is None and write:
+            try:
+                self.place.table.commit(Put(key=rows.SCHEMA_KEY, head={"version": SCHEMA}))
+            except ConflictError:
+                return  # another publisher was first
+        elif found is not None and found > SCHEMA:
+            raise ServiceError(f"{self.place.where}: written by a newer mlpack (schema {found}, not {SCHEMA}); update mlpack")
+        elif found is not None and found < SCHEMA:
+            raise ServiceError(
+                f"{self.place.where}: written by an older mlpack (schema {found}, not {SCHEMA}): run `mlpack registry migrate` "
+                "once, after which that older mlpack cannot publish there any more"
+            )
+
+    # --- pulling -----------------------------------------------------------------------------------------------------
+
+    def pull(self, release: Release, folder: Path, moved: Moved = lambda _: None) -> None:
+        """Write a release's files to `folder`, which must not exist or be empty, all of them or none.
+
+        What an interrupted pull of the same release left beside it is gone on with. ServiceError that names the file when its
+        bytes are damaged.
+        """
+        pulling.pull(self, release, folder, moved)
+
+    def fetch(self, release: Release, path: str, out: Path, moved: Moved = lambda _: None) -> None:
+        """Write one of a release's files to `out`, verified. RecipeError when it has no such file."""
+        pulling.fetch(self, release, path, out, moved)
+
+    def field(self, release: Release, name: str) -> str:
+        """One of `FIELDS`. RecipeError when this kind of release has no such thing."""
+        artifact = release.artifact
+        if name == "zip" and (inside := function_zip(release)) is not None:
+            return self.place.blobs.uri(release.files[inside])
+        if name == "image" and artifact["kind"] == "image":
+            return release.images.get(artifact["candidate"], f"{release.name}@{artifact['digest']}")
+        values = {"digest": artifact["digest"], "size": artifact["size_bytes"], "version": release.version}
+        if name not in values:
+            what = f"a {artifact['kind']}, which has no {name}" if name in FIELDS else f"asked for {name!r}"
+            raise RecipeError(f"{release.name}@{release.version} is {what}; fields are {', '.join(FIELDS)}")
+        return str(values[name])
+
+
+def function_zip(release: Release) -> str | None:
+    """The path of the chosen package's function zip among the release's files; None when it is an image."""
+    path = f"artifacts/{release.artifact['candidate']}/function.zip"
+    return path if path in release.files else None
+
+
+def _read_manifest(build_dir: Path) -> Manifest:
+    """What the directory holds, checked against its record."""
+    data = buildjson.read_bytes(build_dir)
+    record = buildjson.decode(data, str(build_dir / "build.json"))
+    kept = folders(record)
+    wanted = [kept[record["chosen"]], *(folder for folder in kept.values() if plain_files.is_there(build_dir, folder))]
+    files = {path: plain_files.digest_of(build_dir, path) for path in _published(build_dir, dict.fromkeys(wanted))}
+    manifest = manifest_of(record, files)
+    if files["build.json"] != digest.of_bytes(data):
+        raise RecipeError(f"{build_dir}: build.json changed while it was read; publish when the build has ended")
+    try:
+        decode_manifest(manifest.encode())  # what is published can be read
+    except ValueError as error:
+        raise RecipeError(f"{build_dir}: cannot be published: {error}") from error
+    return manifest
+
+
+def _published(build_dir: Path, folders_: Iterable[str]) -> list[str]:
+    """The evidence that is there, and every file of the packages. RecipeError for links: not they would be published."""
+    paths = [name for name in EVIDENCE if plain_files.is_there(build_dir, name)]
+    attested = ATTESTATIONS.rstrip("/")
+    for folder in (*folders_, *([attested] if plain_files.is_there(build_dir, attested) else [])):
+        try:
+            paths += [f"{folder}/{path}" for path in plain_files.below(build_dir, folder)]
+        except FileNotFoundError as error:
+            what = f"{build_dir / folder}: missing, though build.json names it as the chosen artifact"
+            raise RecipeError(f"{what}; build again, then publish") from error
+    return paths

@@ -1,0 +1,34 @@
+"""A release as its function will see it: what lies at /var/task, instead of the packages.
+
+Promises: as `Registry.pull`: every byte is verified against the release before anything is unpacked, all of it or none, and an
+interrupted one goes on where it was. It starts nothing.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from mlpack.errors import PackError
+from mlpack.registry import Moved
+from mlpack.registry.records import Release
+from mlpack.registry.releases import pulling
+from mlpack.registry.releases.releases import Registry
+from mlpack.registry.releases.workplace import beside
+from mlpack.targets.format.unpacking import unpack
+
+
+def pull(registry: Registry, release: Release, folder: Path, moved: Moved = lambda _: None) -> None:
+    """Write the chosen package's files to `folder`, which must not exist or be empty. PackError when they are not what its
+    package.json lists."""
+    pulling.check_free(folder)
+    with beside(folder, f"{release.digest.hex[:16]}.unpacked", pulling.may_go_on) as work:
+        packed, task = work.path / "release", work.path / "task"
+        # What an earlier try left is only worth what its digests say: nothing there is believed.
+        pulling.fill(registry, release, packed, moved)
+        shutil.rmtree(task, ignore_errors=True)
+        try:
+            unpack(packed / "artifacts" / str(release.artifact["candidate"]), task)
+        except PackError as error:
+            raise PackError(str(error).replace(f"{work.path}", f"{release.name}@{release.version}")) from error
+        work.put("task")

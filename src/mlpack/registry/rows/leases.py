@@ -1,0 +1,204 @@
+"""How those who rely on bytes and the one who collects them see each other.
+
+Whoever is about to refer to something writes an intent and THEN looks for the lease; who collects takes the lease and THEN reads
+the intents. As in Dekker's algorithm at least one of the two sees the other: the first then waits, the second keeps what it sees.
+
+Promises: one collector at a time; nobody waits for a dead one longer than `LEASE_S`, nor is a living one overlooked because clocks
+differ: a lease has ended when its row has not changed for `LEASE_S` by the clock of whoever watches it, or its time is past by more
+than `SKEW_S`. A collector stops by itself `MARGIN_S` before others may think that it is dead, so that a delete which is under way
+then has that long to end.
+
+Whoever rolls back waits for nobody: his move and each removal of rows is a commit with the model's fence, at the revision that was
+read before what is there (his) or what is pointed to (the collector's) was looked at. One of two that meet is refused, and looks
+again.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+
+from mlpack.core.digest import Digest
+from mlpack.errors import RecipeError, ServiceError
+from mlpack.registry import ConflictError, Delete, Key, Place, Put, Row
+from mlpack.registry.records import Release
+from mlpack.registry.rows import marks, rows
+
+INTENT_S = 24 * 3600.0
+"""How long a publisher that was killed keeps collections from what it relied on."""
+LEASE_S = 100.0
+"""Shorter than publishers wait: a collector that was killed does not fail one."""
+SKEW_S = 15 * 60.0
+"""AWS refuses requests of clocks that are off by more than this."""
+MARGIN_S = 45.0
+"""Longer than any one request takes."""
+YOUNG_S = 1800.0
+"""A release this young needs no intent for a promotion: no collection touches one that is less than twice as old."""
+_RENEW_S = 80.0
+_PATIENCE_S = LEASE_S + 20
+_TRIES = 3
+
+
+# --- relying on what is there -----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def intent(place: Place, needed: Iterable[Digest]) -> Iterator[Row]:
+    """Within it these blobs, and images with these digests, are not collected. Its row is for the transaction that refers to them
+    to delete; `done` deletes it otherwise. ServiceError when a collection goes on for too long."""
+    key = Key(rows.PUBLISHING, secrets.token_hex(16))
+    row = Row(key=key, head={"until": place.now() + INTENT_S, "digests": sorted(map(str, needed))})
+    try:
+        # Its name is nobody else's: a conflict is an answer that was lost.
+        with suppress(ConflictError):
+            place.table.commit(Put(key=key, head=row.head))
+        _await_collection(place)
+        yield row
+    except BaseException:
+        # Not needed any more, and harmless when it cannot be removed: it ends by itself.
+        with suppress(ServiceError):
+            done(place, row)
+        raise
+
+
+def done(place: Place, row: Row) -> None:
+    """The intent is not needed any more; nothing happens when it is gone."""
+    with suppress(ConflictError):
+        place.table.commit(Delete(key=row.key, expect=1))
+
+
+@contextmanager
+def held(place: Place, release: Release) -> Iterator[None]:
+    """Within it no collection takes this release: for whoever is about to refer to it. RecipeError when one has taken it."""
+    if place.now() - rows.seconds(release.created) < YOUNG_S:
+        yield
+        return
+    with intent(place, rows.relied_on(release)) as row:
+        if place.table.get(rows.release_key(release.name, release.version)) is None:
+            raise RecipeError(f"{release.name}@{release.version} was collected; publish it again, or choose another release")
+        yield
+        with suppress(ServiceError):  # what was done is done, and the intent ends by itself
+            done(place, row)
+
+
+def fence(place: Place, name: str) -> Put:
+    """A write that only succeeds when until then none of this model's aliases was rolled back and none of its releases removed.
+
+    Ask for it first, then look; then commit it together with what follows from that.
+    """
+    row = place.table.get(rows.fence_key(name))
+    return Put(key=rows.fence_key(name), head={}, expect=row.revision if row else 0)
+
+
+def _await_collection(place: Place) -> None:
+    begun = time.monotonic()
+    ended = _watch(place)
+    for attempt in range(1_000_000):
+        row = place.table.get(rows.LEASE)
+        if row is None or ended(row):
+            return
+        if time.monotonic() - begun > _PATIENCE_S:
+            raise _taken(place, row)
+        time.sleep(min(0.1 * 2 ** min(attempt, 4), 1.0))
+
+
+def _watch(place: Place) -> Callable[[Row], bool]:
+    """Whether the lease that this row is has ended, asked again and again."""
+    seen: tuple[str, int] | None = None
+    since = 0.0
+
+    def ended(row: Row) -> bool:
+        nonlocal seen, since
+        holder = marks.holder(row, place.where)
+        if holder.until + SKEW_S < place.now():
+            return True
+        if (said := (holder.id, row.revision)) != seen:
+            seen, since = said, time.monotonic()
+        return time.monotonic() - since > LEASE_S
+
+    return ended
+
+
+def _taken(place: Place, row: Row) -> ServiceError:
+    holder = marks.holder(row, place.where)
+    return ServiceError(
+        f"{place.where}: {holder.who} is collecting garbage since {holder.since}: try again when that has ended", retryable=True
+    )
+
+
+# --- collecting -------------------------------------------------------------------------------------------------------
+
+
+class Lease:
+    """The right to delete. Threads may share it."""
+
+    def __init__(self, place: Place, who: str) -> None:
+        self._place = place
+        self._said = {"who": who, "since": rows.timestamp(place.now()), "id": secrets.token_hex(16)}
+        self._revision = 0
+        self._begun = 0.0
+        self._lock = threading.Lock()
+
+    def take(self) -> None:
+        """ServiceError when another has it. A dead one's is waited for, and taken over."""
+        ended = _watch(self._place)
+        first: tuple[str, int] | None = None
+        while True:
+            row = self._place.table.get(rows.LEASE)
+            if row is None or ended(row):
+                return self._write(row.revision if row else 0)
+            said = (marks.holder(row, self._place.where).id, row.revision)
+            if first is not None and said != first:  # it lives
+                raise _taken(self._place, row)
+            first = said
+            time.sleep(0.5)
+
+    def check(self) -> None:
+        """Call it before each delete. ServiceError when the lease was lost, or would end too soon to be sure of it."""
+        with self._lock:
+            left = self._begun + LEASE_S - time.monotonic()
+            if left < MARGIN_S:
+                raise ServiceError(f"{self._place.where}: the collection was too slow for its lease: run it again", retryable=True)
+            if left < _RENEW_S:
+                self._write(self._revision)
+
+    def release(self) -> None:
+        """Let others begin. When that cannot be said, it ends by itself."""
+        with suppress(ServiceError):
+            self._place.table.commit(Delete(key=rows.LEASE, expect=self._revision))
+
+    def _write(self, expect: int) -> None:
+        begun = time.monotonic()
+        head = self._said | {"until": self._place.now() + LEASE_S}
+        try:
+            self._place.table.commit(Put(key=rows.LEASE, head=head, expect=expect))
+        except ConflictError:
+            # An answer that was lost looks like a conflict when it was asked again on the way.
+            row = self._place.table.get(rows.LEASE)
+            if row is None:
+                raise ServiceError(
+                    f"{self._place.where}: another collection began or ended at this moment: run it again", retryable=True
+                ) from None
+            if marks.holder(row, self._place.where).id != self._said["id"] or row.revision != expect + 1:
+                raise _taken(self._place, row) from None
+        self._revision, self._begun = expect + 1, begun
+
+
+@contextmanager
+def collecting(place: Place, who: str) -> Iterator[Lease]:
+    """Within it this is the only collector."""
+    lease = Lease(place, who)
+    lease.take()
+    try:
+        yield lease
+    finally:
+        lease.release()
+
+
+def intents(place: Place) -> tuple[list[marks.Intent], list[marks.Intent]]:
+    """Those that stand, and those whose time is past. DamagedError for one that cannot be read: nobody could say what it needs."""
+    now, every = place.now(), [marks.intent(row, place.where) for row in place.table.query(rows.PUBLISHING)]
+    return [each for each in every if each.until > now], [each for each in every if each.until <= now]

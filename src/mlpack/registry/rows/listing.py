@@ -1,0 +1,90 @@
+"""What lists show of releases, held against another row of each: one row that was tampered with is never shown as it is.
+
+Promises: in pages, as they are read; a release that is published or collected meanwhile is no error. It reads no bodies. Where the
+heads of records come without their bodies they are what is compared, field by field; elsewhere (DynamoDB reads the bodies all the
+same) the digest is, against the row that says which version has it. Whatever else is wrong, `care` finds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mlpack.errors import ServiceError
+from mlpack.registry import DamagedError, DamagedHead, Key, Place, Row
+from mlpack.registry.rows import marks, rows
+
+Shown = Mapping[str, Any]
+
+
+def heads(place: Place, name: str) -> Iterator[tuple[Row, Shown | ServiceError]]:
+    """Each row of a model's `heads`, with what it says, or with what is wrong."""
+    if place.table.heads_alone:
+        yield from _beside_records(place, name)
+    else:
+        yield from _beside_digests(place, name)
+
+
+def _beside_records(place: Place, name: str) -> Iterator[tuple[Row, Shown | ServiceError]]:
+    records = place.table.query(rows.releases(name))
+    record = next(records, None)
+    for row in place.table.query(rows.heads(name)):
+        while record is not None and record.key.sort < row.key.sort:
+            if (missing := _unshown(place, name, record.key.sort)) is not None:
+                yield missing
+            record = next(records, None)
+        same = record is not None and record.key.sort == row.key.sort and _equal(record, row)
+        yield from _said(place, name, row, same=same)
+        if record is not None and record.key.sort == row.key.sort:
+            record = next(records, None)
+    while record is not None:
+        if (missing := _unshown(place, name, record.key.sort)) is not None:
+            yield missing
+        record = next(records, None)
+
+
+def _unshown(place: Place, name: str, sort: str) -> tuple[Row, ServiceError] | None:
+    """A record that lists do not show; None when that was a matter of the moment."""
+    key = Key(rows.heads(name), sort)
+    row = place.table.get(Key(rows.releases(name), sort))
+    if row is None or place.table.get(key) is not None:
+        return None
+    return row, DamagedError(place.where, key, "it is missing", "run `mlpack registry migrate`, which adds it")
+
+
+def _beside_digests(place: Place, name: str) -> Iterator[tuple[Row, Shown | ServiceError]]:
+    known: dict[int, str] = {}
+    for row in place.table.query(rows.digests(name)):
+        try:
+            known[marks.version(row, place.where)] = row.key.sort
+        except ServiceError:
+            continue  # then the digest of a version is not known, and its record is asked
+    for row in place.table.query(rows.heads(name)):
+        named = known.get(int(row.key.sort)) if row.key.sort.isdecimal() and len(row.key.sort) < 10 else None
+        same = named is not None and not isinstance(row.head, DamagedHead) and row.head.get("digest") == named
+        yield from _said(place, name, row, same=same)
+
+
+def _said(place: Place, name: str, row: Row, *, same: bool) -> Iterator[tuple[Row, Shown | ServiceError]]:
+    """What a row says; looked at once more when it is not the `same` as another says. Nothing when it was collected meanwhile."""
+    try:
+        head = rows.decode_shown(row, place.where)
+        if not same:
+            record, again = place.table.get(Key(rows.releases(name), row.key.sort)), place.table.get(row.key)
+            if again is None or (record is None and place.table.get(row.key) is None):
+                return
+            if record is None:
+                raise DamagedError(place.where, row.key, "there is no record of it")
+            head = rows.decode_shown(again, place.where)
+            if not _equal(record, again):
+                raise DamagedError(place.where, row.key, "it is not what the record says")
+    except ServiceError as error:
+        yield row, error
+    else:
+        yield row, head
+
+
+def _equal(record: Row, row: Row) -> bool:
+    if isinstance(record.head, DamagedHead) or isinstance(row.head, DamagedHead):
+        return False
+    return dict(record.head) == dict(row.head)

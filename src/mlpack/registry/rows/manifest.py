@@ -1,0 +1,221 @@
+"""What a release is made of: its packages, its evidence, and the one digest of both.
+
+Promises: a build directory becomes a manifest only when it is what its build.json says, file by file; equal manifests have equal
+bytes; one that was read names no file outside of its directory. Nothing here reads or writes files.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+
+from mlpack.core import digest
+from mlpack.core.digest import Digest
+from mlpack.errors import ExitCode, MlpackError, RecipeError
+from mlpack.registry.fields import BODY_BYTES, FieldError, Fields, as_digest, parse, shown
+from mlpack.report.buildjson import Record
+
+EVIDENCE = ("build.json", "report.md", "report.html")
+"""What lies beside the artifacts and is published with them; only build.json must be there."""
+
+ATTESTATIONS = "attestations/"
+"""Whatever signed statements a build carries: every file below it is published."""
+
+PATH_CHARS = 1024
+"""As long as S3 takes a key; Linux takes 4,096 bytes, which leaves room for the directory that it is pulled to."""
+PART_BYTES = 255
+"""As long as Linux takes a name."""
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
+
+
+class NothingChosenError(MlpackError):
+    """A build in which no candidate fits its budgets has nothing to publish: exit 5, as the build itself had."""
+
+    exit_code = ExitCode.OVER_BUDGET
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What a release's digest is the digest of.
+
+    `artifact`: the chosen package. `packages`: every one that is published, by candidate, with target, arch, kind, digest and
+    size. `models`: the digest of the set of models that the candidates were made of.
+    """
+
+    name: str
+    artifact: Mapping[str, Any]
+    files: Mapping[str, Digest]
+    tags: Mapping[str, str]
+    packages: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    recipe: str | None = None
+    models: str | None = None
+
+    def encode(self) -> bytes:
+        """Canonical JSON: equal manifests have equal bytes."""
+        files = {path: str(named) for path, named in self.files.items()}
+        said: dict[str, Any] = {"name": self.name, "artifact": self.artifact, "files": files, "tags": self.tags}
+        if self.packages:  # releases of the first schema had none of these, and keep their digests
+            said |= {"packages": self.packages, "recipe": self.recipe, "models": self.models}
+        return digest.canonical_json(said)
+
+
+def decode_manifest(data: bytes) -> Manifest:
+    """The manifest that `encode` wrote. ValueError when it is anything else, or names a file outside of its directory."""
+    said = Fields(parse(data, BODY_BYTES), "a manifest")
+    files = {path: as_digest(named, f"the digest of {shown(path)}") for path, named in said.inside("files").items()}
+    for path in files:
+        # Looked at first: of what is longer than any path nothing is made.
+        if not is_inside(path) or {str(parent) for parent in PurePosixPath(path).parents} & files.keys():
+            raise FieldError(f"a file outside of the release, or below another file: {shown(path)!r}")
+    tags = said.inside("tags")
+    packages = said.maybe("packages", said.inside) or {}
+    made = Manifest(
+        name=said.label("name"),
+        artifact=_package(said.inside("artifact"), "artifact"),
+        files=files,
+        tags={key: Fields(tags, "tags").text(key) for key in tags},
+        packages={part_of(id_): _package(one, f"the package {shown(id_)}") for id_, one in packages.items()},
+        recipe=said.maybe("recipe", said.label),
+        models=said.maybe("models", said.label),
+    )
+    part_of(Fields(made.artifact, "artifact").label("candidate"))
+    return made
+
+
+def _package(value: object, what: str) -> dict[str, Any]:
+    """What is said of a package, as it stands there; ValueError when it is not what `manifest_of` writes."""
+    said = Fields(value, what)
+    said.label("kind"), said.digest("digest"), said.whole("size_bytes")
+    said.maybe("compressed_bytes", said.whole)
+    for key in ("target", "arch", "path", "candidate"):
+        said.maybe(key, said.label)
+    assert isinstance(value, Mapping)
+    return dict(value)
+
+
+def part_of(text: str) -> str:
+    """The same, where it may be the name of a folder or file. ValueError when not."""
+    if "/" in text or not is_inside(text):
+        raise FieldError(f"{shown(text)!r} is no candidate")
+    return text
+
+
+def is_inside(path: str) -> bool:
+    """Whether a POSIX path stays below the directory it is joined to, on any system."""
+    parts = path.split("/")
+    if len(path) > PATH_CHARS or max(len(part.encode("utf-8", "replace")) for part in parts) > PART_BYTES:
+        return False
+    return bool(path) and not set(parts) & {"", ".", ".."} and not re.search(r"[\\:\x00-\x1f]", path)
+
+
+def manifest_of(record: Record, files: Mapping[str, Digest]) -> Manifest:
+    """The manifest of a build, after holding what was found in its directory against what its record says.
+
+    `files`: by path relative to the directory: the evidence, and everything below `folders`. Raises as `Registry.publish` does;
+    every file that is missing, altered or was added is named.
+    """
+    name, chosen, artifact = record["recipe"]["name"], record["chosen"], record["artifact"]
+    kept = folders(record)
+    if not is_name(name):
+        raise RecipeError(f"build.json: recipe.name {name!r} is not a name: use small letters, digits and dashes")
+    problems: list[str] = []
+    packages: dict[str, Mapping[str, Any]] = {}
+    for id_, folder in kept.items():
+        inside = {path.removeprefix(f"{folder}/"): found for path, found in files.items() if path.startswith(f"{folder}/")}
+        if not inside and id_ != chosen:
+            continue  # the build made it and did not keep it
+        one = next((c for c in record["candidates"] if c["id"] == id_), None)
+        made = artifact if id_ == chosen else one["package"] if one else {}
+        said = {path: entry["digest"] for path, entry in record["files"].items() if path.startswith(f"{folder}/")}
+        problems += _folder_problems(folder, said, files)
+        problems += _artifact_problems(made, inside)
+        where = {"target": one["target"] if one else None, "arch": one["arch"] if one else None}
+        packages[id_] = where | {key: made[key] for key in ("kind", "digest", "size_bytes", "compressed_bytes")}
+    if problems:
+        raise RecipeError(*problems, f"{name}: this directory is not what its build.json says; build again, then publish")
+    models = {c["id"]: c["model"]["digest"] for c in record["candidates"]}
+    return Manifest(
+        name=name,
+        artifact={"candidate": chosen, **{key: packages[chosen][key] for key in ("target", "arch")}, **artifact},
+        files=files,
+        tags=record["recipe"]["tags"],
+        packages=packages,
+        recipe=record["recipe"]["digest"],
+        models=str(digest.of_json(models)),
+    )
+
+
+def is_name(text: str) -> bool:
+    """Whether it may be the name of a model or of an alias."""
+    return _NAME.fullmatch(text) is not None
+
+
+def folders(record: Record) -> dict[str, str]:
+    """Where the packages are that a build may have kept, by candidate; the chosen one's must be there.
+
+    NothingChosenError when none was chosen, RecipeError when it is elsewhere.
+    """
+    made = {record["chosen"]: artifact_folder(record)}
+    for one in record["candidates"]:
+        if one["package"]["digest"] is not None and is_inside(one["id"]) and "/" not in one["id"]:
+            made.setdefault(one["id"], f"artifacts/{one['id']}")
+    return made
+
+
+def _folder_problems(folder: str, said: Mapping[str, str], files: Mapping[str, Digest]) -> Iterable[str]:
+    """Files that are not what the record's list has; nothing when the record has no list of this folder."""
+    yield from (f"{path}: missing" for path in sorted(said.keys() - files.keys()))
+    for path, found in sorted(files.items()):
+        if path.startswith(f"{folder}/") and said and said.get(path) != str(found):
+            yield f"{path}: {'altered since the build' if path in said else 'not made by the build'}"
+
+
+def artifact_folder(record: Record) -> str:
+    """The folder of the chosen artifact, `artifacts/<id>`, relative to the build's directory.
+
+    NothingChosenError when there is none, RecipeError when it is elsewhere.
+    """
+    name, chosen, artifact = record["recipe"]["name"], record["chosen"], record["artifact"]
+    if chosen is None or artifact is None:
+        raise NothingChosenError(
+            f"{name}: the build chose no candidate, so there is nothing to publish; report.md says what exceeds which budget"
+        )
+    path = artifact["path"]
+    parts = PurePosixPath(path).parts
+    if not is_inside(path) or len(parts) < 2 or parts[:2] != ("artifacts", chosen):
+        raise RecipeError(f"build.json: artifact.path {path!r} is not below artifacts/{chosen}")
+    return f"artifacts/{chosen}"
+
+
+def _artifact_problems(artifact: Mapping[str, Any], inside: Mapping[str, Digest]) -> Iterable[str]:
+    """Whether the artifact's own digest follows from the files in its folder."""
+    kind, expected = artifact["kind"], artifact["digest"]
+    if kind == "image":
+        yield from _image_problems(expected, {p.removeprefix("image/"): d for p, d in inside.items() if p.startswith("image/")})
+        return
+    names = {"zip": ("function.zip",), "layer-zip": ("function.zip", "layer.zip")}.get(kind)
+    if names is None:
+        yield f"build.json: artifact.kind {kind!r} is not one that this registry keeps"
+        return
+    missing = [name for name in names if name not in inside]
+    yield from (f"{name}: missing" for name in missing)
+    if not missing:
+        made = inside[names[0]] if kind == "zip" else digest.of_json({name: str(inside[name]) for name in names})
+        if str(made) != expected:
+            yield f"{', '.join(names)}: digest {made}, but build.json says {expected}"
+
+
+def _image_problems(expected: str, layout: Mapping[str, Digest]) -> Iterable[str]:
+    """Whether the layout holds the manifest, and each of its blobs is what its name says."""
+    if f"blobs/{expected.replace(':', '/')}" not in layout:
+        yield f"image: the manifest {expected} is not in the layout"
+    for required in ("index.json", "oci-layout"):
+        if required not in layout:
+            yield f"image/{required}: missing"
+    for path, found in sorted(layout.items()):
+        if path.startswith("blobs/") and path != f"blobs/{str(found).replace(':', '/')}":
+            yield f"image/{path}: its bytes have the digest {found}"

@@ -1,0 +1,95 @@
+"""The small rows: names, digests, what is being published, who collects, settings. What each must be, and its value.
+
+Promises: as `rows`: a row that mlpack has not written so is a DamagedError that names it. Releases and moves are `rows`', the
+log is `audit`'s, policies are `policies`'. It decides nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mlpack.core.digest import Digest
+from mlpack.registry import Row
+from mlpack.registry.fields import FieldError, Fields, as_digest
+from mlpack.registry.rows import rows
+from mlpack.registry.rows.manifest import is_name
+
+UNPUBLISHED = "remove this row when nothing is being published, which loses nothing"
+_UNCOLLECTED = "remove this row when no `mlpack gc` runs, which loses nothing"
+_UNSET = "say it again with `mlpack registry create --images`"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intent:
+    """What a publisher relies on, until that time (seconds since the epoch)."""
+
+    row: Row
+    until: float
+    digests: frozenset[Digest]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """Who collects garbage, since when, and until when the lease was taken. `id`: of this one collection."""
+
+    who: str
+    since: str
+    id: str
+    until: float
+
+
+def name(row: Row, where: str) -> str:
+    """The model of a row of `names`."""
+    return _named(row, where, "that a model may have")
+
+
+def alias(row: Row, where: str) -> str:
+    """The alias of a row of its model's `aliases`."""
+    return _named(row, where, "that an alias may have")
+
+
+def fence(row: Row, where: str) -> str:
+    """The model of a row of `fences`."""
+    return _named(row, where, "that a model may have")
+
+
+def _named(row: Row, where: str, what: str) -> str:
+    with rows.reading(row.key, where):
+        if not is_name(row.key.sort):
+            raise FieldError(f"not a name {what}")
+        Fields(dict(row.head))
+    return row.key.sort
+
+
+def version(row: Row, where: str) -> int:
+    """Which version has the content that a row of `digests` names."""
+    with rows.reading(row.key, where):
+        as_digest(row.key.sort, "its key")
+        return Fields(row.head).version("version")
+
+
+def schema(row: Row, where: str) -> int:
+    """The format that a registry was written in."""
+    with rows.reading(row.key, where):
+        return Fields(row.head).whole("version", 1, 1_000_000)
+
+
+def images(row: Row, where: str) -> str:
+    """Where images go."""
+    with rows.reading(row.key, where, _UNSET):
+        return Fields(row.head).label("prefix")
+
+
+def intent(row: Row, where: str) -> Intent:
+    """What is being published."""
+    with rows.reading(row.key, where, UNPUBLISHED):
+        said = Fields(row.head)
+        digests = frozenset(as_digest(each, "one of its digests") for each in said.each("digests"))
+        return Intent(row=row, until=said.seconds("until"), digests=digests)
+
+
+def holder(row: Row, where: str) -> Holder:
+    """Who collects."""
+    with rows.reading(row.key, where, _UNCOLLECTED):
+        said = Fields(row.head)
+        return Holder(who=said.label("who"), since=said.time("since"), id=said.label("id"), until=said.seconds("until"))

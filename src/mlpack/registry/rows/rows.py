@@ -1,0 +1,398 @@
+"""Releases, moves of aliases and policies as rows of the table, and back: the one place that knows their keys and forms.
+
+Promises: a row that was tampered with or cut off is a ServiceError that names it, never a wrong value.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from mlpack.core import digest
+from mlpack.core.digest import Digest
+from mlpack.errors import RecipeError, ServiceError
+from mlpack.registry import DamagedError, Delete, Key, Put, Row, numbered
+from mlpack.registry.fields import BODY_BYTES, FieldError, Fields, as_digest, parse, shown
+from mlpack.registry.records import Provenance, Release
+from mlpack.registry.rows.manifest import Manifest, decode_manifest, is_name, part_of
+
+NAMES = "names"
+POLICIES = "policies"
+PUBLISHING = "publishing"
+AUDIT = "audit"
+FENCES = "fences"
+SETTINGS = "settings"
+PROBE = "probe"
+LAYOUT_BLOBS = "/image/blobs/"
+"""What is in the path of the bytes of an image: those are pushed, where there is a container registry."""
+_NUMBERED = re.compile(r"[0-9]{9}")
+_KINDS = re.compile("promote|rollback")
+_PROVENANCE = {each.name for each in dataclasses.fields(Provenance)}
+LEASE = Key("leases", "gc")
+SCHEMA_KEY = Key(SETTINGS, "schema")
+IMAGES_KEY = Key(SETTINGS, "images")
+
+_REFERENCE = re.compile(r"(?P<name>[a-z0-9][a-z0-9-]*)(?:@(?P<version>[1-9][0-9]{0,8})|:(?P<alias>[a-z0-9][a-z0-9-]*))?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """NAME, NAME@VERSION or NAME:ALIAS."""
+
+    name: str
+    version: int | None = None
+    alias: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name}{f'@{self.version}' if self.version else ''}{f':{self.alias}' if self.alias else ''}"
+
+
+def parse_reference(text: str) -> Reference:
+    """`NAME`, `NAME@VERSION` or `NAME:ALIAS`. RecipeError on anything else."""
+    match = _REFERENCE.fullmatch(text)
+    if match is None:
+        raise RecipeError(f"{text!r} is not a release: write NAME for the newest one, NAME@VERSION as in minilm@3, or NAME:ALIAS")
+    return Reference(name=match["name"], version=int(match["version"]) if match["version"] else None, alias=match["alias"])
+
+
+def releases(name: str) -> str:
+    """The partition of a model's releases."""
+    return f"name/{name}/releases"
+
+
+def heads(name: str) -> str:
+    """The partition of what lists show of them."""
+    return f"name/{name}/heads"
+
+
+def digests(name: str) -> str:
+    """The partition of which version has which content."""
+    return f"name/{name}/digests"
+
+
+def release_key(name: str, version: int) -> Key:
+    """Where a release is."""
+    return Key(releases(name), numbered(version))
+
+
+def head_key(name: str, version: int) -> Key:
+    """Where that is which lists show of it."""
+    return Key(heads(name), numbered(version))
+
+
+def digest_key(name: str, named: Digest) -> Key:
+    """Where it says which version has this content."""
+    return Key(digests(name), str(named))
+
+
+def aliases(name: str) -> str:
+    """The partition of the names of a model's aliases."""
+    return f"name/{name}/aliases"
+
+
+def moves(name: str, alias: str) -> str:
+    """The partition of an alias's history."""
+    return f"name/{name}/alias/{alias}"
+
+
+def fence_key(name: str) -> Key:
+    """What a rollback and a removal of a model's releases both write, so that neither passes the other."""
+    return Key(FENCES, name)
+
+
+def timestamp(seconds: float) -> str:
+    """Seconds since the epoch as UTC, ISO 8601, to the millisecond: of one length, so that they sort as text."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def seconds(when: str) -> float:
+    """What `timestamp` was made of."""
+    return datetime.fromisoformat(when).timestamp()
+
+
+# --- releases ---------------------------------------------------------------------------------------------------------
+
+
+def draft(manifest: Manifest, provenance: Provenance, images: Mapping[str, str], created: str, version: int) -> Release:
+    """The release that this manifest would become."""
+    return Release(
+        name=manifest.name,
+        version=version,
+        digest=digest.of_bytes(manifest.encode()),
+        created=created,
+        artifact=manifest.artifact,
+        files=manifest.files,
+        tags=manifest.tags,
+        packages=manifest.packages,
+        recipe=manifest.recipe,
+        models=manifest.models,
+        images=images,
+        provenance=provenance,
+    )
+
+
+def manifest_of_release(release: Release) -> Manifest:
+    """What its digest is the digest of."""
+    return Manifest(
+        name=release.name,
+        artifact=release.artifact,
+        files=release.files,
+        tags=release.tags,
+        packages=release.packages,
+        recipe=release.recipe,
+        models=release.models,
+    )
+
+
+def encode(release: Release) -> bytes:
+    """The body of a release's row."""
+    return digest.canonical_json(
+        {
+            "manifest": manifest_of_release(release).encode().decode(),
+            "created": release.created,
+            "version": release.version,
+            "images": dict(release.images),
+            "provenance": dataclasses.asdict(release.provenance),
+        }
+    )
+
+
+def head(release: Release) -> dict[str, Any]:
+    """What a list shows of a release."""
+    artifact = release.artifact
+    return {
+        "version": release.version,
+        "digest": str(release.digest),
+        "created": release.created,
+        "kind": artifact["kind"],
+        "size_bytes": artifact["size_bytes"],
+        "target": artifact.get("target"),
+        "arch": artifact.get("arch"),
+        **dataclasses.asdict(release.provenance),
+    }
+
+
+def release_puts(release: Release) -> tuple[Put, Put, Put]:
+    """The writes that make a release visible, once: its record, what lists show of it, its digest. For one transaction."""
+    return (
+        release_put(release),
+        head_put(release),
+        Put(key=digest_key(release.name, release.digest), head={"version": release.version}),
+    )
+
+
+def release_put(release: Release) -> Put:
+    """Its record alone."""
+    return Put(key=release_key(release.name, release.version), head=head(release), body=encode(release))
+
+
+def head_put(release: Release) -> Put:
+    """What lists show of it alone."""
+    return Put(key=head_key(release.name, release.version), head=head(release))
+
+
+def release_deletes(name: str, version: int, named: Digest) -> tuple[Delete, Delete, Delete]:
+    """What takes back `release_puts`."""
+    keys = (release_key(name, version), head_key(name, version), digest_key(name, named))
+    first, second, third = (Delete(key=key, expect=1) for key in keys)
+    return first, second, third
+
+
+def decode(row: Row, where: str) -> Release:
+    """The release of a row that came with its body. DamagedError when it is not the one that was published there."""
+    with reading(row.key, where):
+        name, version = _numbered_in(row.key)
+        named = Fields(row.head).digest("digest")
+        made = _release(row.body, name, str(named))
+        if made.version != version:
+            raise FieldError(f"it holds {shown(made.name)}@{made.version}")
+        _check_head(row.head, made)
+    return made
+
+
+def decode_body(body: bytes, name: str, named: str | None, what: str) -> Release:
+    """As `decode`, of the bytes alone; `named` is the digest that the release must have."""
+    try:
+        return _release(body, name, named)
+    except FieldError as error:
+        raise ServiceError(f"{what} is damaged: {error}; restore it from a backup") from error
+
+
+def _release(body: bytes, name: str, named: str | None) -> Release:
+    """FieldError for whatever `encode` has not written."""
+    said = Fields(parse(body, BODY_BYTES, texts=BODY_BYTES), "its body")
+    data = said.text("manifest", BODY_BYTES).encode()
+    if str(digest.of_bytes(data)) != named:
+        raise FieldError("it is not the one that was published: its manifest has another digest")
+    try:
+        manifest = decode_manifest(data)
+    except FieldError:
+        raise
+    except ValueError as error:
+        raise FieldError(shown(error)) from None
+    if manifest.name != name:
+        raise FieldError(f"it is not the one that was published: it is of {shown(manifest.name)}")
+    images = {part_of(id_): _image(reference, id_) for id_, reference in said.inside("images").items()}
+    return draft(manifest, _provenance(said.inside("provenance")), images, said.time("created"), said.version("version"))
+
+
+def _provenance(value: Mapping[str, Any]) -> Provenance:
+    said = Fields(value, "provenance")
+    if unknown := sorted(value.keys() - _PROVENANCE):
+        raise FieldError(f"provenance holds {shown(unknown[0], 40)}")
+    texts = {key: said.maybe(key, said.label) for key in ("label", "commit", "who", "where")}
+    return Provenance(dirty=said.maybe("dirty", said.flag), **texts)
+
+
+def _image(reference: object, id_: str) -> str:
+    text = Fields({id_: reference}, "images").label(id_)
+    as_digest(text.rpartition("@")[2], f"the image of {shown(id_)}")
+    return text
+
+
+def _check_head(head_: Mapping[str, Any], release: Release) -> None:
+    """What a list would show is what the record says; a newer mlpack may show more."""
+    said = head(release)
+    for key in said.keys() & head_.keys():
+        if type(said[key]) is not type(head_[key]) or said[key] != head_[key]:
+            raise FieldError(f"the head of its row is not what its record says: {key}")
+
+
+def decode_shown(row: Row, where: str) -> Mapping[str, Any]:
+    """What a list shows of a release: the head of its row among the `heads`, each field of its form."""
+    with reading(row.key, where):
+        _, version = _numbered_in(row.key)
+        said = Fields(row.head)
+        if said.version("version") != version:
+            raise FieldError(f"it says version {said.version('version')}")
+        found: dict[str, Any] = {"version": version, "digest": str(said.digest("digest")), "created": said.time("created")}
+        found |= {"kind": said.label("kind"), "size_bytes": said.whole("size_bytes")}
+        found |= {key: said.maybe(key, said.label) for key in ("target", "arch")}
+        return found | dataclasses.asdict(_provenance({key: row.head[key] for key in row.head if key in _PROVENANCE}))
+
+
+@contextmanager
+def reading(key: Key, where: str, remedy: str | None = None) -> Iterator[None]:
+    """Within it whatever a row has that mlpack does not write is a DamagedError that names the row."""
+    try:
+        yield
+    except FieldError as error:
+        raise (DamagedError(where, key, error, remedy) if remedy else DamagedError(where, key, error)) from error
+
+
+def numbered_in(row: Row, where: str) -> int:
+    """The number of a release, of its row alone."""
+    with reading(row.key, where):
+        return _numbered_in(row.key)[1]
+
+
+def _numbered_in(key: Key) -> tuple[str, int]:
+    """The name in the partition of a numbered row (releases, heads, moves), and its number."""
+    parts = key.partition.split("/")
+    if parts[0] != "name" or len(parts) < 3 or not is_name(parts[1]):
+        raise FieldError("its name is not one that a model may have")
+    if parts[2:] not in (["releases"], ["heads"]) and not (len(parts) == 4 and parts[2] == "alias" and is_name(parts[3])):
+        raise FieldError("its alias is not one that a model may have")
+    if _NUMBERED.fullmatch(key.sort) is None or not int(key.sort):
+        raise FieldError("it is not numbered")
+    return parts[1], int(key.sort)
+
+
+def stored_files(release: Release) -> dict[str, Digest]:
+    """The files of a release that are among the blobs: all of them, but for the inside of images that were pushed."""
+    return {path: named for path, named in sorted(release.files.items()) if not (release.images and LAYOUT_BLOBS in path)}
+
+
+def relied_on(release: Release) -> set[Digest]:
+    """What has to stay for this release to be whole: blobs, and the manifests of its images."""
+    return {*stored_files(release).values(), *map(image_digest, release.images.values())}
+
+
+def image_files(release: Release, id_: str) -> dict[str, Digest]:
+    """The blobs of a candidate's image, by path in its OCI layout."""
+    layout = f"artifacts/{id_}/image/"
+    return {path.removeprefix(layout): named for path, named in release.files.items() if path.startswith(f"{layout}blobs/")}
+
+
+def image_digest(reference: str) -> Digest:
+    """The digest in `host/name@sha256:...`."""
+    return Digest(reference.rpartition("@")[2])
+
+
+# --- moves of aliases -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """One step of an alias. The last one is where the alias points; `revision` counts from 1 without a gap."""
+
+    name: str
+    alias: str
+    revision: int
+    version: int
+    previous: int | None
+    """Which version it pointed to before."""
+    when: str
+    """UTC, ISO 8601; never before the move before it."""
+    who: str | None
+    kind: str
+    """`promote` or `rollback`."""
+    why: str | None
+    forced: bool
+    gates: tuple[Mapping[str, Any], ...]
+    """What was checked: gate, ok, detail."""
+    release: bytes
+    """The body of the release's row, so that following an alias is one read."""
+    digest: str
+
+    def target(self, where: str) -> Release:
+        """The release that the alias points to after this move."""
+        key = Key(moves(self.name, self.alias), numbered(self.revision))
+        made = decode_body(self.release, self.name, self.digest, f"{where}: the record {key} of {self.name}:{self.alias}")
+        if made.version != self.version:
+            raise DamagedError(where, key, f"it leads to version {self.version} and holds the record of {made.version}")
+        return made
+
+
+def move_put(move: Move) -> Put:
+    """The write that makes a move, unless its revision was taken by another."""
+    said = ("version", "previous", "when", "who", "kind", "why", "forced", "digest")
+    return Put(
+        key=Key(moves(move.name, move.alias), numbered(move.revision)),
+        head={key: getattr(move, key) for key in said},
+        body=digest.canonical_json({"gates": [dict(gate) for gate in move.gates], "release": move.release.decode()}),
+    )
+
+
+def decode_move(row: Row, where: str) -> Move:
+    """A move from its row. Its gates and its release are there only when the row came with its body."""
+    with reading(row.key, where):
+        name, revision = _numbered_in(row.key)
+        alias = row.key.partition.split("/")[3]
+        said = Fields(row.head)
+        body = Fields(parse(row.body, 2 * BODY_BYTES, texts=BODY_BYTES) if row.body else {"gates": [], "release": ""}, "its body")
+        return Move(
+            name=name,
+            alias=alias,
+            revision=revision,
+            version=said.version("version"),
+            previous=said.maybe("previous", said.version),
+            when=said.time("when"),
+            who=said.maybe("who", said.label),
+            kind=said.word("kind", _KINDS, "a kind of move"),
+            why=said.maybe("why", said.text),
+            forced=said.flag("forced"),
+            digest=str(said.digest("digest")),
+            gates=tuple(_gate(each) for each in body.each("gates")),
+            release=body.text("release", BODY_BYTES).encode(),
+        )
+
+
+def _gate(value: object) -> Mapping[str, Any]:
+    said = Fields(value, "a gate")
+    return {"gate": said.label("gate"), "ok": said.flag("ok"), "detail": said.text("detail")}

@@ -1,0 +1,1 @@
+"""A registry kept whole and small: verified, collected, brought to a newer format."""

@@ -1,0 +1,396 @@
+"""Is a registry whole? Every byte against its digest, every row against the bytes and rows that it speaks of.
+
+Promises: reads only, but for what it asks a store that is not Amazon's own (`promises`); what is wrong is a value that says what,
+where, and what to do; publications and collections that go on meanwhile are no findings; each digest is read once; with a `resume`
+file an interrupted `verify` goes on where it was.
+A container registry that gives no answer about an image is told from one that has it wrong. ServiceError only when the registry
+itself cannot be asked. Bytes that no release has are not looked at: `collection` removes them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlpack.core import digest
+from mlpack.core.digest import Digest
+from mlpack.errors import MlpackError, ServiceError
+from mlpack.oci.distribution.transport import HttpError
+from mlpack.registry import DamagedError, DamagedHead, Key, RecordError, Row, audit, numbered
+from mlpack.registry.fields import shown
+from mlpack.registry.reading import Damaged, whole
+from mlpack.registry.records import Release
+from mlpack.registry.rows import marks, rows
+from mlpack.registry.upkeep import small_rows
+
+if TYPE_CHECKING:
+    from mlpack.registry.releases.releases import Registry
+
+RESUME_S = 24 * 3600.0
+"""What was checked longer ago than this is checked again."""
+
+Progress = Callable[[int, int], None]
+"""Told how many blobs and images were checked, and of how many."""
+
+_BYTES = "publish the same build again, or restore the bytes from a backup or the bucket's versions"
+_ROWS = "restore the table from a backup, or to a time before the damage"
+_DAMAGED = "nothing that needs it goes on until that is done"
+_UNSHOWN = "run `mlpack registry migrate`, which adds what lists show; an older mlpack that published at that moment left it out"
+_UNASKED = "cannot be asked for: this registry knows of no container registry"
+_TELL = "tell it: mlpack registry create {} --images HOST/REPO"
+_ASK_AGAIN = "nothing is known to be wrong with it: mend that, and verify again"
+_STORE = 'move the registry to another store, or to a newer version of it: docs/registry.md, "Stores other than AWS"'
+_IMAGE = "publish the same build again, which pushes its images again"
+
+
+_Versions = dict[int, tuple[Digest | None, Digest]]
+"""By version, the digests of a release (None: damaged) and of its row's body."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Something that is wrong. `what`: blob, image, release, digest, name, alias, policy, audit, publication, lease, fence, setting
+    or store. `where`: the release and file, the row, or the bucket or table."""
+
+    what: str
+    where: str
+    problem: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.where}: {self.problem}; {self.remedy}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What was looked at and what is wrong with it. `earlier`: how many of the blobs an interrupted run had checked.
+    `images_unasked`: those that a container registry gave no answer about, which are not known to be wrong."""
+
+    releases: int
+    moves: int
+    blobs: int
+    images: int
+    earlier: int
+    findings: tuple[Finding, ...]
+    images_unasked: tuple[Finding, ...] = ()
+    unasked: tuple[str, ...] = ()
+    """What could not be asked, which says nothing about the registry."""
+
+
+def verify(
+    registry: Registry, *, resume: Path | None = None, parallel: int = 8, progress: Progress = lambda _done, _all: None
+) -> Report:
+    """Check everything. `resume`: a file that remembers what was checked until this ends; it is removed at the end."""
+    seen = _Seen(registry)
+    with suppress(DamagedError):  # which is then a finding
+        registry.check_schema()
+    seen.every_row()
+    unasked = tuple(_doubts(seen))
+    with _memory(resume, registry) as (known, remember):
+        _check_bytes(seen, known, remember, parallel, progress)
+    return Report(
+        releases=seen.releases,
+        moves=seen.moves,
+        blobs=len(seen.blobs),
+        images=len(seen.images),
+        earlier=len(known & seen.blobs.keys()),
+        findings=seen.still_there(seen.found),
+        images_unasked=seen.still_there(seen.images_unasked),
+        unasked=unasked,
+    )
+
+
+def _doubts(seen: _Seen) -> Iterator[str]:
+    """Findings for what bucket and table do not keep of what every registry needs of them; what of it cannot be asked."""
+    for ask in seen.registry.place.doubts:
+        try:
+            doubt = ask()
+        except ServiceError as error:  # such as of whoever may only read
+            yield f"whether the store keeps what a registry needs could not be asked: {error}"
+            continue
+        if doubt is not None:
+            problem = f"does not keep what a registry needs: {doubt.found}. {doubt.lost.rstrip('.')}"
+            seen.found.append((Finding(what="store", where=doubt.where, problem=problem, remedy=_STORE), None))
+
+
+@dataclass
+class _Seen:
+    """What the rows say, and what is wrong with them. A finding with a key counts while that row is there: what was collected
+    meanwhile may well lack its bytes."""
+
+    registry: Registry
+    releases: int = 0
+    moves: int = 0
+    blobs: dict[Digest, list[tuple[str, Key]]] = field(default_factory=dict)
+    images: dict[str, list[tuple[str, Key]]] = field(default_factory=dict)
+    found: list[tuple[Finding, Key | None]] = field(default_factory=list)
+    images_unasked: list[tuple[Finding, Key | None]] = field(default_factory=list)
+
+    def still_there(self, found: list[tuple[Finding, Key | None]]) -> tuple[Finding, ...]:
+        """Without those whose row has gone meanwhile."""
+        table = self.registry.place.table
+        return tuple(finding for finding, key in found if key is None or table.get(key) is not None)
+
+    def every_row(self) -> None:
+        """Every row. Releases first: what is read later then speaks of these, or of others that are asked for once more."""
+        known = {name: self._releases(name) for name in self._named(rows.NAMES, "name", marks.name)}
+        collected = collected_releases(self.registry, damaged=lambda _error: None)
+        small_rows.check(self.registry.place, lambda what, row, said: self._say(what, str(row.key), said, _DAMAGED, row.key))
+        for name, versions in known.items():
+            for version in range(1, max(versions, default=0)):
+                if version not in versions and f"{name}@{version}" not in collected:
+                    self._say("release", f"{name}@{version}", "missing, and no collection removed it", _ROWS)
+            self._digests(name, versions)
+            for alias in self._named(rows.aliases(name), "alias", marks.alias):
+                self._alias(name, alias, versions, collected)
+
+    def _named(self, partition: str, what: str, look: small_rows.Check) -> Iterator[str]:
+        """The names that a partition holds; those that are none are said, and looked into all the same."""
+        for row in self._query(partition, bodies=True):
+            if problem := small_rows.wrong(row, self.registry.place.where, small_rows.bare(look)):
+                self._say(what, str(row.key), problem, _DAMAGED, row.key)
+            yield row.key.sort
+
+    def _releases(self, name: str) -> _Versions:
+        """What there is of one model."""
+        known: _Versions = {}
+        damaged = False
+        # Before the records, so that what is left over in the end is of none of them, or of one that was collected meanwhile.
+        heads = {row.key.sort: row for row in self._query(rows.heads(name))}
+        for row in self._query(rows.releases(name), bodies=True):
+            self.releases += 1
+            shown = heads.pop(row.key.sort, None)
+            try:
+                version, body = rows.numbered_in(row, self.registry.place.where), digest.of_bytes(row.body)
+            except ServiceError as error:
+                self._say("release", str(row.key), str(error), _ROWS, row.key)
+                damaged = True
+                continue
+            where = f"{name}@{version}"
+            known[version] = (None, body)
+            try:
+                release = rows.decode(row, self.registry.place.where)
+            except ServiceError as error:
+                self._say("release", where, str(error), _ROWS, row.key)
+                continue
+            known[version] = (release.digest, body)
+            self._row_of(release, row, shown)
+            for path, named in rows.stored_files(release).items():
+                self.blobs.setdefault(named, []).append((f"{where}: {path}", row.key))
+            for reference in release.images.values():
+                self.images.setdefault(reference, []).append((where, row.key))
+        for row in heads.values():
+            self._say("release", str(row.key), "is shown by lists, and has no record", _ROWS, row.key)
+        if not known and not damaged:
+            self._say("name", name, "has no release, though the newest is never removed", _ROWS)
+        return known
+
+    def _row_of(self, release: Release, row: Row, shown: Row | None) -> None:
+        where = f"{release.name}@{release.version}"
+        if row.key != rows.release_key(release.name, release.version):
+            self._say("release", str(row.key), f"holds {where}", _ROWS, row.key)
+        said = rows.head(release)
+        if row.head != said:
+            self._say("release", where, "the head of its row is not what its record says", _ROWS, row.key)
+        # One that was published since the heads were read has its head now.
+        shown = shown or self.registry.place.table.get(rows.head_key(release.name, release.version))
+        if shown is None:
+            self._say("release", where, "lists do not show it", _UNSHOWN, row.key)
+        elif isinstance(shown.head, DamagedHead) or dict(shown.head) != said or shown.revision != 1:
+            self._say("release", where, "what lists show of it is not what its record says", _ROWS, row.key)
+        if row.revision != 1:
+            self._say("release", where, f"was changed after it was published (revision {row.revision})", _ROWS, row.key)
+
+    def _digests(self, name: str, versions: _Versions) -> None:
+        table, where, found = self.registry.place.table, self.registry.place.where, set[str]()
+        for row in self._query(rows.digests(name)):
+            found.add(row.key.sort)
+            try:
+                version = marks.version(row, where)
+                known = versions.get(version)
+                if known is None and (late := table.get(rows.release_key(name, version))):
+                    known = (rows.decode(late, where).digest, digest.of_bytes(late.body))  # published since the releases were read
+            except ServiceError as error:
+                self._say("digest", str(row.key), str(error), _ROWS, row.key)
+                continue
+            if known is None:
+                self._say("digest", str(row.key), f"says that it is {name}@{version}, which is not there", _ROWS, row.key)
+            elif known[0] is not None and str(known[0]) != row.key.sort:
+                self._say("digest", str(row.key), f"says that it is {name}@{version}, which is {known[0]}", _ROWS, row.key)
+        for version, (named, _) in versions.items():
+            if named is not None and str(named) not in found:
+                key = rows.release_key(name, version)
+                self._say("release", f"{name}@{version}", f"no record says that it has the digest {named}", _ROWS, key)
+
+    def _alias(self, name: str, alias: str, versions: _Versions, collected: Mapping[str, str]) -> None:
+        """The history of an alias: no gap, no fork, no step back in time, and what it points to is there."""
+        last: rows.Move | None = None
+        for row, expected in zip(self._query(rows.moves(name, alias), bodies=True), count(1), strict=False):
+            self.moves += 1
+            try:
+                move = rows.decode_move(row, self.registry.place.where)
+                release = move.target(self.registry.place.where)
+            except ServiceError as error:
+                self._say("alias", f"{name}:{alias}", str(error), _ROWS)
+                return
+            for problem in _move_problems(move, last, expected, release):
+                self._say("alias", f"{name}:{alias}", f"move {row.key.sort.lstrip('0')} {problem}", _ROWS)
+            known = versions.get(move.version)
+            if known is not None and known[0] is not None and (release.digest, digest.of_bytes(move.release)) != known:
+                self._say("alias", f"{name}:{alias}", f"move {expected} has another record of {name}@{move.version}", _ROWS)
+            if known is None and f"{name}@{move.version}" not in collected and not self._is_there(name, move.version):
+                self._say("alias", f"{name}:{alias}", f"move {expected} leads to {name}@{move.version}, which is not there", _ROWS)
+            last = move
+        if last is None:
+            self._say("alias", f"{name}:{alias}", "was never moved", _ROWS)
+        elif f"{name}@{last.version}" in collected and not self._is_there(name, last.version) and not self._newer(last):
+            problem = f"points to {name}@{last.version}, which was collected"
+            self._say("alias", f"{name}:{alias}", problem, f"promote another version; {_ROWS}")
+
+    def _is_there(self, name: str, version: int) -> bool:
+        return self.registry.place.table.get(rows.release_key(name, version)) is not None
+
+    def _newer(self, move: rows.Move) -> bool:
+        """Whether the alias went on since: then what it pointed to may have been collected."""
+        key = Key(rows.moves(move.name, move.alias), numbered(move.revision + 1))
+        return self.registry.place.table.get(key) is not None
+
+    def _query(self, partition: str, *, bodies: bool = False) -> Iterator[Row]:
+        return self.registry.place.table.query(partition, bodies=bodies)
+
+    def _say(self, what: str, where: str, problem: str, remedy: str, key: Key | None = None) -> None:
+        self.found.append((Finding(what=what, where=shown(where, 300), problem=problem, remedy=remedy), key))
+
+
+def _move_problems(move: rows.Move, last: rows.Move | None, expected: int, release: Release) -> Iterable[str]:
+    if move.revision != expected:
+        yield f"is where {expected} should be: moves are missing"
+    if move.previous != (last.version if last else None):
+        yield f"says that it came from version {move.previous}, but the move before it went to {last.version if last else None}"
+    if last is not None and move.when < last.when:
+        yield f"was made at {move.when}, before the move before it ({last.when})"
+    if release.version != move.version:
+        yield f"leads to version {move.version} and holds the record of {release.version}"
+
+
+def collected_releases(registry: Registry, damaged: Damaged | None = None) -> dict[str, str]:
+    """The releases that collections removed, by NAME@VERSION, with their digests. `damaged`: as `audit.log`."""
+    found: dict[str, str] = {}
+    place = registry.place
+    for entry in whole(place.table.query(rows.AUDIT), lambda row: audit.decode(row, place.where), damaged):
+        found |= {text: str(named) for text, named in entry.releases.items()}
+    return found
+
+
+# --- bytes ------------------------------------------------------------------------------------------------------------
+
+
+def _check_bytes(seen: _Seen, known: set[Digest], remember: Callable[[Digest], None], parallel: int, progress: Progress) -> None:
+    """Every blob that is not known to be whole, and every image, side by side."""
+    blobs, asked = seen.registry.place.blobs, _Asked(seen.registry)
+    work: dict[Digest | str, Callable[[], str | None]] = {
+        named: partial(blobs.check, named) for named in sorted(seen.blobs) if named not in known
+    }
+    work |= {reference: partial(asked.check, reference) for reference in sorted(seen.images)}
+    total = len(seen.blobs) + len(seen.images)
+    done = total - len(work)
+    progress(done, total)
+    with ThreadPoolExecutor(max_workers=max(1, parallel)) as pool:
+        futures = {pool.submit(check): what for what, check in work.items()}
+        try:
+            for future in as_completed(futures):
+                what, problem = futures[future], future.result()
+                if problem is not None:
+                    _lost(seen, what, problem, asked.unasked.get(what) if isinstance(what, str) else None)
+                elif isinstance(what, Digest):
+                    remember(what)
+                done += 1
+                progress(done, total)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+class _Asked:
+    """What container registries say of images. `unasked`: of those that none said anything of, what to do about it."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._away: dict[str, str] = {}
+        self.unasked: dict[str, str] = {}
+
+    def check(self, reference: str) -> str | None:
+        """What is wrong with an image, or why nobody knows."""
+        host, images = reference.partition("/")[0], self._registry.images
+        if images is None:
+            return self._unknown(reference, _UNASKED, _TELL.format(self._registry.place.where))
+        if host in self._away:
+            return self._unknown(reference, self._away[host], _ASK_AGAIN)
+        try:
+            return images.check(reference)
+        except RecordError as error:
+            return str(error)
+        except MlpackError as error:
+            said = f"could not be asked for: {error}"
+            if isinstance(error, HttpError) and error.retryable and error.status is None:
+                # No answer at all, after several tries: its other images would each wait as long.
+                self._away[host] = said
+            return self._unknown(reference, said, _ASK_AGAIN)
+
+    def _unknown(self, reference: str, problem: str, remedy: str) -> str:
+        self.unasked[reference] = remedy
+        return problem
+
+
+def _lost(seen: _Seen, what: Digest | str, problem: str, unasked: str | None = None) -> None:
+    """One finding for each release that has it. `unasked`: nobody could be asked, and what to do about that."""
+    holders = seen.blobs[what] if isinstance(what, Digest) else seen.images[what]
+    for where, key in holders:
+        said = Finding(
+            what="blob" if isinstance(what, Digest) else "image",
+            where=f"{where} ({what})",
+            problem=problem,
+            remedy=unasked or (_BYTES if isinstance(what, Digest) else _IMAGE),
+        )
+        (seen.images_unasked if unasked else seen.found).append((said, key))
+
+
+@contextmanager
+def _memory(path: Path | None, registry: Registry) -> Iterator[tuple[set[Digest], Callable[[Digest], None]]]:
+    """What an interrupted run has checked, and how to remember more of it. Gone when all was checked."""
+    if path is None:
+        yield set(), lambda _: None
+        return
+    where, now = registry.place.where, registry.place.now()
+    known = _read_memory(path, where, now)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a" if known else "w", encoding="utf-8", buffering=1) as stream:
+        if not known:
+            stream.write(json.dumps({"registry": where, "begun": now}) + "\n")
+        yield known, lambda named: print(named, file=stream)
+    path.unlink(missing_ok=True)
+
+
+def _read_memory(path: Path, where: str, now: float) -> set[Digest]:
+    """Nothing when it is of another registry, too old, or no such file."""
+    try:
+        head, *lines = path.read_text(encoding="utf-8").split("\n")
+        said = json.loads(head)
+        if said["registry"] != where or not 0 <= now - said["begun"] <= RESUME_S:
+            return set()
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return set()
+    found = set()
+    for line in lines[:-1]:  # what comes after the last end of a line was cut off
+        try:
+            found.add(Digest(line))
+        except ValueError:
+            continue
+    return found

@@ -1,0 +1,281 @@
+"""What nobody needs any more: which releases a policy lets go, and which bytes and images then belong to nobody.
+
+Promises: `plan` changes nothing. The newest release of a name, and what an alias points to, stay whatever the policy says, and so
+versions never repeat. Rows go first, a batch in one commit with the record of it, and bytes last (`removal`): killed at any moment,
+running it again finishes; what a publisher or a promotion relies on meanwhile stays, and so does what is rolled back to (`leases`).
+A registry with a damaged row is not collected from: nobody could say what that row needs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mlpack.core.digest import Digest
+from mlpack.errors import RecipeError, ServiceError
+from mlpack.registry import ConflictError, Delete, Place, Put, Stored, audit
+from mlpack.registry.aliases import aliases
+from mlpack.registry.records import Release
+from mlpack.registry.releases.releases import Registry
+from mlpack.registry.rows import leases, marks, rows
+from mlpack.registry.upkeep.removal import OvertakenError, Progress, Refused, Removed, Remover
+
+YOUNGEST_S = 2 * leases.YOUNG_S
+"""No release that is younger is collected: promotions of the young say nothing beforehand."""
+
+_DAY_S = 24 * 3600.0
+_TRIES = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What is kept. Beside it always: the newest of each name, the targets of aliases, what is in use or being published."""
+
+    newest: int = 10
+    """So many of each name."""
+    days: float = 30.0
+    """Releases that are younger."""
+    tags: tuple[str, ...] = ("keep",)
+    """Releases with one of these tags, KEY or KEY=VALUE."""
+    moves: int = 10
+    """What an alias pointed to after each of so many last moves, to be rolled back to..."""
+    window_days: float = 90.0
+    """...and what it pointed to at any time in so many last days."""
+    grace_days: float = 1.0
+    """Bytes that are younger stay, whoever has them."""
+
+    def __post_init__(self) -> None:
+        if min(self.newest, self.days, self.moves, self.window_days, self.grace_days) < 0:
+            raise RecipeError("what is kept is counted in releases, moves and days: none of them can be less than 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """A release that stays, and every reason for it."""
+
+    reference: str
+    why: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a collection would do, or has done."""
+
+    kept: tuple[Kept, ...]
+    releases: tuple[Removed, ...]
+    blobs: tuple[Stored, ...]
+    images: tuple[str, ...]
+    """References that no release has any more, of releases that go now or went earlier. None without a container registry."""
+    refused: tuple[Refused, ...] = ()
+    """Those of `images` that the container registry refused to remove."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the blobs that go."""
+        return sum(stored.size_bytes for stored in self.blobs)
+
+
+def as_json(plan: Plan) -> dict[str, Any]:
+    """A plan for other programs."""
+    return {
+        "kept": [{"release": kept.reference, "why": list(kept.why)} for kept in plan.kept],
+        "releases": [{"release": each.reference, "digest": str(each.digest), "created": each.created} for each in plan.releases],
+        "blobs": [{"digest": str(stored.digest), "size_bytes": stored.size_bytes} for stored in plan.blobs],
+        "images": list(plan.images),
+        "refused": [{"image": each.reference, "why": each.why} for each in plan.refused],
+        "size_bytes": plan.size_bytes,
+    }
+
+
+def plan(registry: Registry, policy: Policy, live: Mapping[str, str] | None = None) -> Plan:
+    """What `collect` would do now.
+
+    `live`: what is in use and by whom: digests of packages or images, `host/name@sha256:...`, or `host/name:tag`, for which every
+    image of that name stays. See `live.live_in_aws`. ServiceError when a row is damaged.
+    """
+    registry.check_schema()
+    return _plan(registry, policy, live or {}, lambda: None)[0]
+
+
+def collect(
+    registry: Registry,
+    policy: Policy,
+    live: Mapping[str, str] | None = None,
+    *,
+    who: str,
+    progress: Progress = lambda _done, _all: None,
+) -> Plan:
+    """Carry out what `plan` says of this moment; what was done. ServiceError when another collects, or when it lost its lease.
+
+    `Plan.refused` are images that a container registry does not let go: no error, since nothing that is here can mend it.
+    """
+    registry.check_schema()
+    with leases.collecting(registry.place, who) as lease:
+        # Before the releases are read: a publisher whose intent is gone cannot make another one any more.
+        for intent in leases.intents(registry.place)[1]:
+            try:
+                registry.place.table.commit(Delete(key=intent.row.key, expect=intent.row.revision))
+            except ConflictError:
+                continue  # it was done at this moment
+        remover = Remover(registry, lease, who, progress)
+        for _ in range(_TRIES):
+            made, fences = _plan(registry, policy, live or {}, lease.check)
+            try:
+                remover.rows(made.releases, fences, len(made.blobs) + len(made.images))
+            except OvertakenError:
+                continue
+            refused = remover.bytes(made.blobs, made.images)
+            return dataclasses.replace(made, releases=tuple(remover.removed), refused=refused)
+    raise ServiceError(f"{registry.place.where}: others rolled back {_TRIES} times meanwhile: run it again", retryable=True)
+
+
+# --- what goes --------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Found:
+    """What was seen so far of a registry that is being planned for."""
+
+    policy: Policy
+    live: _Live
+    intended: set[Digest]
+    now: float
+    kept: list[Kept] = field(default_factory=list)
+    removed: list[Removed] = field(default_factory=list)
+    needed: set[Digest] = field(default_factory=set)
+    """Blobs of releases that stay."""
+    images: set[str] = field(default_factory=set)
+    """References that stay."""
+    fences: dict[str, Put] = field(default_factory=dict)
+    """Of each name, as it was before its histories were read."""
+
+    def name(self, place: Place, name: str, tick: Callable[[], None]) -> None:
+        """Every release of a name."""
+        self.fences[name] = leases.fence(place, name)
+        aliased = _aliased(place, name, self.policy, self.now)
+        for index, row in enumerate(place.table.query(rows.releases(name), newest_first=True, bodies=True)):
+            tick()
+            release = rows.decode(row, place.where)
+            version = release.version
+            why = [*aliased.get(version, ()), *self._reasons(release)]
+            if index < max(self.policy.newest, 1):
+                why.insert(0, "the newest" if index == 0 else f"one of the newest {self.policy.newest}")
+            if why:
+                self.kept.append(Kept(reference=f"{name}@{version}", why=tuple(why)))
+                self.needed |= set(rows.stored_files(release).values())
+                self.images |= set(release.images.values())
+            else:
+                images = tuple(sorted(release.images.values()))
+                gone = Removed(name=name, version=version, digest=release.digest, created=release.created, images=images)
+                self.removed.append(gone)
+
+    def _reasons(self, release: Release) -> list[str]:
+        """Why it stays, for itself."""
+        found = []
+        age, policy = self.now - rows.seconds(release.created), self.policy
+        if age < max(policy.days * _DAY_S, YOUNGEST_S):
+            found.append(f"younger than {policy.days:g} days" if age < policy.days * _DAY_S else "younger than an hour")
+        found += [f"tagged {tag}" for tag in policy.tags if _has(release, tag)]
+        found += [f"in use by {who}" for who in self.live.users(release)]
+        if rows.relied_on(release) <= self.intended:
+            found.append("being published or promoted")
+        return found
+
+
+def _plan(registry: Registry, policy: Policy, live: Mapping[str, str], tick: Callable[[], None]) -> tuple[Plan, dict[str, Put]]:
+    """What would go, and the fence of each name.
+
+    Intents, then histories, then releases: who is done with one of these before it is read has left his mark in the next.
+    """
+    place = registry.place
+    intended = {named for intent in leases.intents(place)[0] for named in intent.digests}
+    found = _Found(policy=policy, live=_Live(live), intended=intended, now=place.now())
+    for name in registry.names():
+        tick()
+        found.name(place, name, tick)
+    needed, old = found.needed | intended, found.now - policy.grace_days * _DAY_S
+    blobs = []
+    for stored in place.blobs.list():
+        tick()
+        if stored.digest not in needed and stored.modified < old:
+            blobs.append(stored)
+    images = _images_without_release(place, found) if registry.images else ()
+    return Plan(kept=tuple(found.kept), releases=tuple(found.removed), blobs=tuple(blobs), images=images), found.fences
+
+
+def _aliased(place: Place, name: str, policy: Policy, now: float) -> dict[int, list[str]]:
+    """The versions that aliases point to, or pointed to within the window, or would be rolled back to, and how."""
+    found: dict[int, list[str]] = {}
+    for alias in place.table.query(rows.aliases(name)):
+        until = now
+        subject = f"{name}:{marks.alias(alias, place.where)}"
+        for index, row in enumerate(place.table.query(rows.moves(name, alias.key.sort), newest_first=True)):
+            move = rows.decode_move(row, place.where)
+            if index > 0 and index >= policy.moves and until < now - policy.window_days * _DAY_S:
+                break
+            said = f"{subject} pointed to it until {rows.timestamp(until)}" if index else f"{subject} points to it"
+            if not any(known.startswith(f"{subject} ") for known in found.setdefault(move.version, [])):
+                found[move.version].append(said)
+            until = rows.seconds(move.when)
+        # However long ago that was: it is what whoever has trouble goes back to.
+        good = aliases.good_before(aliases.history(place, rows.Reference(name=name, alias=alias.key.sort)))
+        back = next((version for version in good if place.table.get(rows.release_key(name, version))), None)
+        if back is not None and not any(known.startswith(f"{subject} ") for known in found.setdefault(back, [])):
+            found[back].append(f"{subject} would be rolled back to it")
+    return found
+
+
+def _has(release: Release, tag: str) -> bool:
+    key, is_pair, value = tag.partition("=")
+    return key in release.tags and (not is_pair or release.tags[key] == value)
+
+
+def _images_without_release(place: Place, found: _Found) -> tuple[str, ...]:
+    """Of collected releases, and not removed since: a collection that was killed before it came to them left only its record."""
+    gone: set[str] = set()
+    for _, entry in audit.entries(place):
+        if entry.what == audit.COLLECTED:
+            gone |= set(entry.images)
+        elif entry.what == audit.IMAGES_REMOVED:
+            gone -= set(entry.images)
+    gone |= {reference for each in found.removed for reference in each.images}
+    stays = found.intended | found.live.digests.keys()
+    gone = {each for each in gone - found.images if rows.image_digest(each) not in stays}
+    return tuple(sorted(each for each in gone if not found.live.names(each)))
+
+
+class _Live:
+    """What is in use, by digest and by the names of images whose digest is not known."""
+
+    def __init__(self, said: Mapping[str, str]) -> None:
+        self.digests: dict[Digest, str] = {}
+        self._names: dict[str, str] = {}
+        for text, who in said.items():
+            try:
+                self.digests[Digest(text.rpartition("@")[2])] = who
+            except ValueError:
+                self._names[_without_tag(text)] = who
+
+    def users(self, release: Release) -> list[str]:
+        """Who uses something of this release."""
+        known = {*release.files.values(), *map(rows.image_digest, release.images.values())}
+        known |= {Digest(one["digest"]) for one in release.packages.values()}
+        users = {self.digests[named] for named in known & self.digests.keys()}
+        users |= {self._names[_repository(each)] for each in release.images.values() if self.names(each)}
+        return sorted(users)
+
+    def names(self, reference: str) -> bool:
+        """Whether an image of this name is in use, and nobody knows which."""
+        return _repository(reference) in self._names
+
+
+def _repository(reference: str) -> str:
+    return reference.partition("@")[0]
+
+
+def _without_tag(reference: str) -> str:
+    """`host:port/name:tag` without its tag."""
+    host, slash, name = reference.rpartition("/")
+    return f"{host}{slash}{name.partition(':')[0]}"

@@ -1,0 +1,49 @@
+"""A registry that an older mlpack wrote, brought to the format of this one.
+
+Promises: no release, alias or history changes; killed at any moment, running it again finishes; of a registry that is up to date it
+only adds what is missing. A directory does this by itself when it is opened. What is damaged it does not mend: it says so.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from mlpack.registry import SCHEMA, ConflictError, Put
+from mlpack.registry.parallel import side_by_side
+from mlpack.registry.releases.releases import Registry
+from mlpack.registry.rows import marks, rows
+
+
+def migrate(registry: Registry) -> int:
+    """How many rows were added. ServiceError when the registry was written by a newer mlpack, or has a damaged record."""
+    table = registry.place.table
+    row = table.get(rows.SCHEMA_KEY)
+    if row is None or marks.schema(row, registry.place.where) >= SCHEMA:
+        registry.check_schema(write=True)
+        return _add_heads(registry)
+    added = _add_heads(registry)
+    try:
+        table.commit(Put(key=rows.SCHEMA_KEY, head={"version": SCHEMA}, expect=row.revision))
+    except ConflictError:
+        registry.check_schema()  # another was first
+    # Until that moment an older mlpack may have published.
+    return added + _add_heads(registry)
+
+
+def _add_heads(registry: Registry) -> int:
+    """Schema 2 had no rows with what lists show alone."""
+    table, missing = registry.place.table, list[Put]()
+    for name in registry.names():
+        there = {row.key.sort for row in table.query(rows.heads(name))}
+        for row in table.query(rows.releases(name), bodies=True):
+            if row.key.sort not in there:
+                missing.append(rows.head_put(rows.decode(row, registry.place.where)))
+    side_by_side(partial(_put, registry, put) for put in missing)
+    return len(missing)
+
+
+def _put(registry: Registry, put: Put) -> None:
+    try:
+        registry.place.table.commit(put)
+    except ConflictError:
+        return  # another migrates it, too

@@ -1,0 +1,148 @@
+"""The removal of what `collection` found that nobody needs: rows first, then bytes and images.
+
+Promises: rows of releases go in one commit with the record of it, and only when nobody rolled back since they were looked at; no
+byte is asked for without the lease. A container registry that refuses to remove an image does not keep the rest from going, and
+what it kept stays on record: it is asked again by the next collection. It chooses nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from mlpack.core.digest import Digest
+from mlpack.errors import ServiceError
+from mlpack.registry import ConflictError, Delete, Put, RefusedError, Stored, audit, batches
+from mlpack.registry.parallel import side_by_side
+from mlpack.registry.releases.releases import Registry
+from mlpack.registry.rows import leases, rows
+
+_TRIES = 5
+_BATCH = 6
+"""Releases in a commit: three rows each, the record of it, and the fence."""
+_RECORDED = 1000
+"""Images in a record: 400 kB is all that DynamoDB keeps in a row."""
+
+Progress = Callable[[int, int], None]
+"""Told how many removals were done, and of how many."""
+
+
+class OvertakenError(Exception):
+    """Somebody rolled back since: look again at what nobody needs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removed:
+    """A release that goes. `images`: what it had in the container registry."""
+
+    name: str
+    version: int
+    digest: Digest
+    created: str
+    images: tuple[str, ...]
+
+    @property
+    def reference(self) -> str:
+        """NAME@VERSION."""
+        return f"{self.name}@{self.version}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """An image that nobody needs and that is still there, because the container registry refuses to remove it."""
+
+    reference: str
+    why: str
+
+
+class Remover:
+    """Who removes, and with which lease. `removed`: the releases that are gone, in order."""
+
+    def __init__(self, registry: Registry, lease: leases.Lease, who: str, progress: Progress) -> None:
+        self._registry, self._place, self._lease, self._who, self._progress = registry, registry.place, lease, who, progress
+        self._lock = threading.Lock()
+        self._total = self._done = 0
+        self.removed: list[Removed] = []
+
+    def rows(self, releases: Sequence[Removed], fences: dict[str, Put], more: int) -> None:
+        """Remove these releases, whose names have these fences, before so `more` is removed. OvertakenError when one has moved."""
+        self._total = len(self.removed) + len(releases) + more
+        for name, each in itertools.groupby(releases, key=lambda release: release.name):
+            fence = fences[name]
+            for batch in batches(each, _BATCH):
+                self._lease.check()
+                self._remove_rows(batch, fence)
+                fence = replace(fence, expect=fence.expect + 1)
+                self.removed += batch
+                self._step(len(batch))
+
+    def _remove_rows(self, batch: Sequence[Removed], fence: Put) -> None:
+        """Their rows and the record of it, all or none."""
+        writes: list[Put | Delete] = []
+        for each in batch:
+            writes += rows.release_deletes(each.name, each.version, each.digest)
+        details = {
+            "releases": {each.reference: str(each.digest) for each in batch},
+            "images": sorted(reference for each in batch for reference in each.images),
+        }
+        try:
+            self._place.table.commit(*writes, audit.entry_put(self._place, audit.COLLECTED, self._who, details), fence)
+        except ConflictError as error:
+            if error.key == fence.key:
+                raise OvertakenError from error
+            # An answer that was lost looks like a conflict when it was asked again on the way.
+            if any(self._place.table.get(rows.release_key(each.name, each.version)) for each in batch):
+                raise ServiceError(f"{self._place.where}: {error.key} is not as it should be: run `mlpack verify`") from error
+
+    def bytes(self, blobs: Sequence[Stored], images: Sequence[str]) -> tuple[Refused, ...]:
+        """Remove these; the images that the container registry refuses to remove. ServiceError when it gives no answer, after all
+        the rest was done."""
+        if blobs or images:
+            size = sum(stored.size_bytes for stored in blobs)
+            said = {"blobs": len(blobs), "size_bytes": size, "images": len(images), "releases": len(self.removed)}
+            audit.record(self._place, audit.GC, self._who, said)
+        side_by_side(partial(self._remove_blob, stored.digest) for stored in blobs)
+        failed: dict[str, ServiceError] = {}
+        side_by_side(partial(self._remove_image, reference, failed) for reference in images)
+        for some in batches((each for each in images if each not in failed), _RECORDED):
+            audit.record(self._place, audit.IMAGES_REMOVED, self._who, {"images": list(some)})
+        unanswered = next((error for error in failed.values() if not isinstance(error, RefusedError)), None)
+        if unanswered is not None:
+            raise unanswered
+        refused = tuple(Refused(reference=each, why=str(failed[each])) for each in images if each in failed)
+        if refused:
+            audit.record(self._place, audit.IMAGES_REFUSED, self._who, {"images": len(refused), "why": refused[0].why})
+        return refused
+
+    def _remove_blob(self, named: Digest) -> None:
+        if (error := self._ask(partial(self._place.blobs.delete, named))) is not None:
+            raise error
+
+    def _remove_image(self, reference: str, failed: dict[str, ServiceError]) -> None:
+        assert self._registry.images is not None, "without a container registry no image is found to go"
+        if (error := self._ask(partial(self._registry.images.delete, reference))) is not None:
+            failed[reference] = error
+
+    def _ask(self, delete: Callable[[], None]) -> ServiceError | None:
+        """Ask for it, and look at the lease before asking again; why it was not done."""
+        for attempt in itertools.count(1):
+            self._lease.check()
+            try:
+                delete()
+                break
+            except ServiceError as error:
+                if not error.retryable or attempt == _TRIES:
+                    return error
+                time.sleep(random.uniform(0, 0.05 * 2**attempt))
+        self._step()
+        return None
+
+    def _step(self, count: int = 1) -> None:
+        with self._lock:
+            self._done += count
+            self._progress(self._done, self._total)

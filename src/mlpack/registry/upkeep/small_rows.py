@@ -1,0 +1,86 @@
+"""Is every small row what mlpack writes? Settings, names, aliases, fences, policies, the log, what is published, who collects.
+
+Promises: reads only; each row that is wrong is told of once, by its key; rows that come and go meanwhile are no findings. Releases,
+moves and bytes are `care`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from mlpack.errors import ServiceError
+from mlpack.registry import Place, Row, audit
+from mlpack.registry.aliases import policies
+from mlpack.registry.fields import FieldError
+from mlpack.registry.rows import leases, marks, rows
+
+Say = Callable[[str, Row, str], None]
+"""Told of a wrong row: what it is, the row, and what is wrong with it."""
+
+Check = Callable[[Row, str], object]
+
+
+def check(place: Place, say: Say) -> None:
+    """Every small row but names and aliases of models, which `care` walks through."""
+    for what, partition, look in _partitions(place):
+        for row in place.table.query(partition, bodies=True):
+            problem = wrong(row, place.where, look)
+            if problem is not None:
+                say(what, row, problem)
+
+
+def wrong(row: Row, where: str, look: Check) -> str | None:
+    """What is wrong with a row, in the words that it would be refused with."""
+    try:
+        look(row, where)
+    except ServiceError as error:
+        return str(error)
+    return None
+
+
+def bare(look: Check) -> Check:
+    """The same, of a row that has no body."""
+
+    def looked(row: Row, where: str) -> None:
+        look(row, where)
+        with rows.reading(row.key, where):
+            if row.body:
+                raise FieldError("it has a body")
+
+    return looked
+
+
+def _partitions(place: Place) -> Iterator[tuple[str, str, Check]]:
+    yield "setting", rows.SETTINGS, bare(_setting)
+    yield "fence", rows.FENCES, bare(marks.fence)
+    yield "policy", rows.POLICIES, policies.decode
+    yield "publication", rows.PUBLISHING, bare(lambda row, where: _intent(row, where, place.now()))
+    yield "lease", rows.LEASE.partition, bare(_lease)
+    yield "audit", rows.AUDIT, bare(audit.decode)
+
+
+def _setting(row: Row, where: str) -> None:
+    if row.key == rows.IMAGES_KEY:
+        marks.images(row, where)
+    elif row.key == rows.SCHEMA_KEY:
+        marks.schema(row, where)
+    else:
+        _unknown(row, where)
+
+
+def _lease(row: Row, where: str) -> None:
+    if row.key != rows.LEASE:
+        _unknown(row, where)
+    marks.holder(row, where)
+
+
+def _intent(row: Row, where: str, now: float) -> None:
+    intent = marks.intent(row, where)
+    with rows.reading(row.key, where, marks.UNPUBLISHED):
+        if intent.until > now + leases.INTENT_S + leases.SKEW_S:
+            raise FieldError("it holds for longer than any publication, and keeps bytes for so long")
+
+
+def _unknown(row: Row, where: str) -> None:
+    with rows.reading(row.key, where):
+        raise FieldError("mlpack writes no row of this name")

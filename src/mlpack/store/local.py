@@ -1,0 +1,389 @@
+"""A directory of trees named by their content, and of the actions that made them.
+
+Several processes may share one on a local disk: they may repeat each other's work but cannot spoil it, so nobody waits for it.
+A damaged entry is a miss; a failure is never kept. It does not know what a model is, and must not be put on a network file system.
+What is missing here may be elsewhere: a `Tier` is asked once, and what it has is taken in as if it had been made here.
+What a `Store` found or made is held: `store.care`, which makes the directory smaller, leaves it alone until `release`.
+
+    trees/<digest>/          read-only once in place
+    actions/<digest>.json    what was done, the digest of what came out, how long it took, and whether a tier had it
+    files/<digest>           large files of trees under a second name: what another tree has too is kept once, by hard links
+    holds                    locks on what is in use (`holds`); never removed
+    temporary/...            being made, marked (flock) by its maker; what no living process holds goes when a store is opened
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import filecmp
+import json
+import os
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from mlpack.core import digest
+from mlpack.core.digest import Digest
+from mlpack.errors import PassError, RecipeError
+from mlpack.store.holds import Holds
+
+Action = Mapping[str, Any]
+"""Everything that decides an output, as JSON: what runs, its version, config, the digests of its inputs, versions of its tools."""
+
+TAG = "CACHEDIR.TAG"
+TREES, ACTIONS, TEMPORARY, FILES, HOLDS = "trees", "actions", "temporary", "files", "holds"
+_FORMAT = 1
+_SHARED_BYTES = 1 << 20
+_YOUNG_S = 5.0
+"""Between making a directory and marking it lie microseconds, in which it is empty."""
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# Made by mlpack: see CACHEDIR.TAG at bford.info/cachedir.\n"
+
+
+@dataclass(slots=True)
+class Entry:
+    """One action looked up. A hit has `tree` set and `dir` read-only; a miss has an empty `dir` to fill.
+
+    `seconds`: how long it took where it was made; `shared`: that was elsewhere, and it came from a `Tier`.
+    """
+
+    action: Action
+    dir: Path
+    tree: Digest | None
+    seconds: float
+    shared: bool = False
+
+    @property
+    def hit(self) -> bool:
+        return self.tree is not None
+
+    @property
+    def digest(self) -> Digest:
+        """The tree's digest; only once there is one."""
+        if self.tree is None:
+            raise ValueError("the entry has no tree yet")
+        return self.tree
+
+
+class Tier(Protocol):
+    """Where else trees may be. It raises nothing for what goes wrong there: a store without it works as well, only slower."""
+
+    def get(self, action: Action, work: Path) -> Entry | None:
+        """The entry of `action`, its tree below `work` (empty, on the store's disk) and verified; None when there is none."""
+
+    def put(self, entry: Entry, work: Path) -> None:
+        """Offer what was made here. `work` is empty and on the store's disk."""
+
+
+class Store:
+    """Trees and actions under `root`, which is made when missing. With `verify`, nothing is a hit: everything runs again and a
+    repeatable action that gives another tree than before is a `PassError`. `tier` is asked for what is not here."""
+
+    def __init__(self, root: Path, *, verify: bool = False, tier: Tier | None = None) -> None:
+        self.root = root = root.absolute()  # children that work elsewhere get paths below it
+        self._verify = verify
+        self._tier = tier
+        self.grew = False
+        """Whether something was put in."""
+        self._holds = Holds(root / HOLDS)
+        try:
+            for name in (TREES, ACTIONS, TEMPORARY, FILES):
+                (root / name).mkdir(parents=True, exist_ok=True)
+                if not os.access(root / name, os.W_OK | os.X_OK):
+                    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            tag = root / TAG
+            if not tag.exists():
+                tag.write_text(_TAG)
+        except OSError as error:
+            if error.errno in _FULL:
+                raise
+            raise RecipeError(
+                f"the store {root} cannot be used: {error.strerror}. Point MLPACK_STORE at a directory that can be written to"
+            ) from None
+        sweep(root)
+
+    @contextmanager
+    def entry(self, action: Action, *, repeatable: bool = True) -> Iterator[Entry]:
+        """Yield the entry of `action`; on clean exit after a miss, hash, seal and keep what was put into `entry.dir`.
+
+        Any exception removes the directory and keeps nothing. An output without a single file is refused (PassError).
+        """
+        known = self.find(action)
+        if known is not None and not self._verify:
+            yield known
+            return
+        with self.scratch() as work:
+            made = Entry(action=action, dir=work, tree=None, seconds=0.0)
+            started = time.monotonic()
+            yield made
+            made.seconds = time.monotonic() - started
+            if not any(entry.is_file() or entry.is_symlink() for _, entry in digest.entries(work)):
+                raise PassError(f"{action.get('kind', 'a step')} left no files: its output is empty")
+            tree, files = digest.of_tree_and_files(work)
+            if known is not None and repeatable and known.tree != tree:
+                raise PassError(
+                    f"not repeatable: the same action gave {tree} now and {known.tree} before.\n"
+                    f"The action was {digest.canonical_json(action).decode()}"
+                )
+            made.tree = tree
+            self._share(work, files)
+            self._keep(made)
+        if self._tier is not None:
+            with self.scratch() as work:
+                self._tier.put(made, work)
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """An empty directory on the store's own disk, where large files can be linked and moved; removed at the end."""
+        with scratch_in(self.root) as work:
+            yield work
+
+    def hold(self, name: str) -> None:
+        """Let nobody remove what is called this (a tree's hex digits, a folder of the store) until `release`."""
+        self._holds.hold(name)
+
+    def release(self) -> None:
+        """Give up what was found or made so far: it may be removed from now on."""
+        self._holds.release()
+
+    def find(self, action: Action) -> Entry | None:
+        """The entry of an action that was done before and is whole; None is a miss, whatever the reason.
+
+        Only what is not whole here is asked of the tier.
+        """
+        known = self._known(action)
+        if known is not None or self._tier is None:
+            return known
+        with self.scratch() as work:
+            found = self._tier.get(action, work)
+            if found is not None:
+                self._keep(found)
+            return found
+
+    def _known(self, action: Action) -> Entry | None:
+        record = read_json(self._action_path(action))
+        if record is None or record.get("format") != _FORMAT or record.get("action") != json.loads(digest.canonical_json(action)):
+            return None
+        try:
+            tree = Digest(str(record["tree"]))
+            seconds = float(record["seconds"])
+            listing = record["listing"]
+        except (KeyError, ValueError, TypeError):
+            return None
+        path = self.path(tree)
+        self.hold(tree.hex)  # first: what is whole then stays so
+        try:
+            whole = path.is_dir() and (_listing(path) == listing or digest.of_tree(path) == tree)
+        except (OSError, ValueError):
+            return None
+        if not whole:
+            return None
+        with suppress(OSError):  # somebody else's record: only its time of use is not known
+            os.utime(self._action_path(action))
+        return Entry(action=action, dir=path, tree=tree, seconds=seconds, shared=record.get("shared") is True)
+
+    def path(self, tree: Digest) -> Path:
+        """Where the tree of this digest lies (or would lie)."""
+        return self.root / TREES / tree.hex
+
+    def held(self, tree: Digest) -> Path | None:
+        """Where the tree lies, which stays there now; None when it does not. Whether it is whole is not looked at."""
+        self.hold(tree.hex)
+        path = self.path(tree)
+        return path if path.is_dir() else None
+
+    def nearest(self, action: Action) -> Action | None:
+        """The earlier action of the same `kind` that shares the most fields with this one: what `--explain` compares with."""
+        wanted = dict(flatten(action))
+        best: tuple[int, str] | None = None
+        chosen: Action | None = None
+        for path in sorted((self.root / ACTIONS).glob("*.json")):
+            record = read_json(path)
+            earlier = record.get("action") if record else None
+            if not isinstance(earlier, dict) or earlier.get("kind") != action.get("kind"):
+                continue
+            same = sum(1 for key, value in flatten(earlier) if wanted.get(key) == value)
+            if best is None or (same, path.name) > best:
+                best, chosen = (same, path.name), earlier
+        return chosen
+
+    def _action_path(self, action: Action) -> Path:
+        return self.root / ACTIONS / f"{digest.of_json(action).hex}.json"
+
+    def _keep(self, entry: Entry) -> None:
+        """Seal an entry's tree, which then lies among the others, and record it."""
+        self.hold(entry.digest.hex)  # before it lies there without a record, as what a killed build left does
+        self.grew = True
+        self._seal(entry.dir, entry.digest)
+        entry.dir = self.path(entry.digest)
+        record = {
+            "format": _FORMAT,
+            "action": entry.action,
+            "tree": str(entry.digest),
+            "seconds": round(entry.seconds, 3),
+            "shared": entry.shared,
+            "listing": _listing(entry.dir),
+        }
+        with self.scratch() as work:
+            (work / "record").write_bytes(digest.canonical_json(record))
+            (work / "record").chmod(0o644)
+            (work / "record").replace(self._action_path(entry.action))
+
+    def _share(self, work: Path, files: Mapping[str, Digest]) -> None:
+        """Large files that another tree has too become further names of that one: steps often leave the weights as they were.
+
+        What is under the second name is compared byte by byte first, because a link would pass its damage on. Where the file system
+        has no links, everything stays a file of its own.
+        """
+        for name, content in files.items():
+            path, second = work / name, self.root / FILES / content.hex
+            if path.stat().st_size < _SHARED_BYTES:
+                continue
+            with suppress(OSError):
+                if second.exists() and filecmp.cmp(path, second, shallow=False):
+                    fresh = path.with_name(f".{content.hex}")
+                    os.link(second, fresh)
+                    fresh.replace(path)
+                else:
+                    second.unlink(missing_ok=True)
+                    os.link(path, second)
+
+    def _seal(self, work: Path, tree: Digest) -> None:
+        target = self.path(tree)
+        for _, entry in digest.entries(work):
+            if entry.is_file(follow_symlinks=False):
+                mode = entry.stat(follow_symlinks=False).st_mode
+                os.chmod(entry.path, 0o555 if mode & stat.S_IXUSR else 0o444)
+        if target.exists() and _is_whole(target, tree):
+            return
+        if target.exists():
+            remove(target)
+        try:
+            os.rename(work, target)
+        except OSError:
+            # Another process put the same tree in place between the look and the rename.
+            if not _is_whole(target, tree):
+                raise
+        target.chmod(0o555)
+        for _, entry in digest.entries(target):
+            if entry.is_dir(follow_symlinks=False):
+                os.chmod(entry.path, 0o555)
+
+
+def sweep(root: Path) -> None:
+    """Remove what processes that no longer run left half-made in the store at `root`.
+
+    They are known by their marks and not by their ids, which mean nothing to a process in another container.
+    """
+    for path in (root / TEMPORARY).iterdir():
+        # Others may sweep at the same moment, or finish: what is gone meanwhile is as wanted.
+        with suppress(OSError):
+            if is_left(path):
+                remove(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    for path in (root / FILES).iterdir():
+        with suppress(OSError):
+            if path.lstat().st_nlink == 1:  # its trees have gone
+                path.unlink()
+
+
+def is_left(path: Path) -> bool:
+    """Whether this is left over among the temporary: no process that lives, in whatever container of this machine, works in it."""
+    try:
+        if path.is_symlink() or not path.is_dir():
+            return True
+        return not _is_worked_in(path) and (any(path.iterdir()) or time.time() - path.stat().st_ctime > _YOUNG_S)
+    except OSError:
+        return False
+
+
+@contextmanager
+def scratch_in(root: Path) -> Iterator[Path]:
+    """See `Store.scratch`, of the store at `root`."""
+    work = Path(tempfile.mkdtemp(prefix="making-", dir=root / TEMPORARY))
+    held = os.open(work, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_SH)
+        yield work
+    finally:
+        if work.exists():
+            remove(work)
+        os.close(held)
+
+
+def place(text: str) -> Path:
+    """A path that a setting names, as an absolute one, `~` replaced.
+
+    Children work in other directories, and no shell has replaced the `~` of a value that stands in a CI system's own file.
+    """
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError:  # no home directory of that name
+        return Path(text).absolute()
+
+
+def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of nested mappings and lists, by dotted path."""
+    if isinstance(value, Mapping):
+        for key in sorted(value):
+            yield from flatten(value[key], f"{prefix}.{key}" if prefix else str(key))
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield from flatten(item, f"{prefix}[{index}]")
+    else:
+        yield prefix, value
+
+
+def remove(path: Path) -> None:
+    """Remove a directory tree, read-only directories included; nothing there is no error."""
+    if not path.exists():
+        return
+    path.chmod(0o755)
+    for _, entry in digest.entries(path):
+        if entry.is_dir(follow_symlinks=False):
+            os.chmod(entry.path, 0o755)
+    shutil.rmtree(path)
+
+
+def _is_worked_in(path: Path) -> bool:
+    """Whether a process that lives, in whatever container of this machine, is working in this directory."""
+    held = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(held)
+    return False
+
+
+def _is_whole(path: Path, tree: Digest) -> bool:
+    try:
+        return path.is_dir() and digest.of_tree(path) == tree
+    except (OSError, ValueError):
+        return False
+
+
+def _listing(path: Path) -> list[list[Any]]:
+    """Path, size and modification time of every file: when equal to what was recorded, the tree was not touched since."""
+    found: list[list[Any]] = []
+    for name, entry in digest.entries(path):
+        if not entry.is_dir(follow_symlinks=False):
+            status = entry.stat(follow_symlinks=False)
+            found.append([name, status.st_size, status.st_mtime_ns])
+    return sorted(found)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON object in a file; None when there is none, whatever the reason."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None

@@ -1,0 +1,236 @@
+"""Boot a package here as its target would, and call it once: the last thing between a build and "ok".
+
+Promises: the bytes that ship, through the real Runtime API: the emulator (aws-lambda-rie) when there is one, else a stub of that
+API in this process, on loopback only; an environment like Lambda's and nothing of the caller's; the package read-only, only a
+private /tmp writable; an image under podman when there is one. Anything but an answer with status 200 is a PackError with the tail
+of the log. Workers are `boot.worker`'s. Will not measure: see `measure`.
+Source: AWS Lambda developer guide, "Using the Lambda runtime API"; the emulator's own log.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlpack.core import digest
+from mlpack.core.files import temporary
+from mlpack.errors import PackError
+from mlpack.targets import TARGETS, limits
+from mlpack.targets.boot.process import (
+    Boot,
+    Call,
+    ask_podman,
+    bounds,
+    check_arch,
+    confined,
+    failure,
+    free_ports,
+    lines,
+    patience,
+    private,
+    pulled,
+    python_for,
+    running,
+    seal,
+)
+from mlpack.targets.boot.runtime_api import Failed, RuntimeApi
+from mlpack.targets.boot.worker import boot_worker
+from mlpack.targets.format.unpacking import describe, unpack
+
+__all__ = ["Boot", "boot"]
+
+_INVOKE = "/2015-03-31/functions/function/invocations"
+_INIT_REPORT = re.compile(r"INIT REPORT\(durationMs: ([0-9.]+)")
+_CONNECT_S = 10.0
+_LAMBDA_USER = "993:990"
+"""The user that Lambda runs functions as, whatever the image says: files must be readable by everybody."""
+
+
+def boot(
+    package: Path,
+    event: bytes,
+    *,
+    timeout_s: float | None = None,
+    memory_mb: int | None = None,
+    rie: Path | None = None,
+    podman: Path | None = None,
+) -> Boot:
+    """Start the package in `package` (an artifact's directory) and give it `event`, the JSON that its handler takes.
+
+    `timeout_s`: for an answer (default: a minute, and more for what is large). `memory_mb`: what the function is told it has
+    (default: the package's own). `rie`, `podman`: those programs, where they are.
+    PackError when it does not come up, does not answer 200 in time, writes outside /tmp, or is for another processor.
+    """
+    described = describe(package)
+    check_arch(described)
+    timeout_s = patience(package) if timeout_s is None else timeout_s
+    memory_mb = memory_mb or int(described["memory_mb"])
+    if (row := TARGETS.get(described.get("target", ""))) is not None and row.starts == "worker":
+        return boot_worker(package, event, timeout_s=timeout_s, memory_mb=memory_mb, podman=podman)
+    with temporary.directory("boot") as work:
+        if described["kind"] == "image" and podman is not None:
+            return _boot_image(package, event, work, _Limits(timeout_s=timeout_s, memory_mb=memory_mb), rie, podman)
+        root = unpack(package, work / "task")
+        interpreter, notes = python_for(described)
+        if described["kind"] == "image":
+            notes.append("without podman: the image's own files on this machine's Python, not on its base")
+        call = Call(
+            command=(*confined(root), str(interpreter), "-I", "-S", str(root / "bootstrap.py")),
+            env={**private(work / "tmp"), **_lambda_variables(str(root), memory_mb, timeout_s)},
+            event=event,
+            timeout_s=timeout_s,
+            log=work / "log",
+        )
+        before = digest.of_tree(root)
+        seal(root)
+        made = _emulated(call, rie) if rie is not None else _stubbed(call)
+        if digest.of_tree(root) != before:
+            raise PackError("the package wrote into its own directory, which is read-only on Lambda: let it write to /tmp")
+        return Boot(answer=made.answer, init_ms=made.init_ms, how="; ".join([made.how, *notes]), log=made.log)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Limits:
+    timeout_s: float
+    memory_mb: int
+
+
+def _boot_image(package: Path, event: bytes, work: Path, given: _Limits, rie: Path | None, podman: Path) -> Boot:
+    files = f"nofile={limits.FILE_DESCRIPTORS.value}:{limits.FILE_DESCRIPTORS.value}"
+    env = _lambda_variables("/var/task", given.memory_mb, given.timeout_s)
+    settings = [word for key in sorted(env) for word in ("--env", f"{key}={env[key]}")]
+    options = ["--user", _LAMBDA_USER, "--ulimit", files, "--ulimit", "nproc=1000:1000", *bounds(given.memory_mb), *settings]
+    with pulled(package, work, podman, given.timeout_s) as image:
+        call = Call(
+            command=(*image.run(*options), image.identity),
+            env=None,  # podman is the user's program and works in the user's environment; the container gets none of it
+            event=event,
+            timeout_s=given.timeout_s,
+            log=work / "log",
+            in_container=True,
+        )
+        made = _emulated(call, rie) if rie is not None else _stubbed(call)
+    return Boot(answer=made.answer, init_ms=made.init_ms, how=f"{made.how}, in podman, read-only", log=made.log)
+
+
+def _stubbed(call: Call) -> Boot:
+    with RuntimeApi(call.event, call.timeout_s) as api:
+        began = time.monotonic()
+        with running(_with_api(call, api.address), call) as process:
+            answer = _wait(api, process, call)
+        return Boot(answer=answer, init_ms=(api.ready_at - began) * 1e3, how="by a stub of the Runtime API", log=lines(call.log))
+
+
+def _with_api(call: Call, address: str) -> tuple[tuple[str, ...], Mapping[str, str] | None]:
+    if not call.in_container:
+        return call.command, {**(call.env or {}), "AWS_LAMBDA_RUNTIME_API": address}
+    *before, identity = call.command
+    return (*before, "--env", f"AWS_LAMBDA_RUNTIME_API={address}", identity), call.env
+
+
+def _wait(api: RuntimeApi, process: subprocess.Popen[bytes], call: Call) -> Any:
+    deadline = time.monotonic() + call.timeout_s
+    while not api.done.wait(0.02):
+        if process.poll() is not None:
+            raise failure(f"ended with status {process.returncode} before it answered", call)
+        if time.monotonic() > deadline:
+            raise failure(f"did not answer within {call.timeout_s:g} s", call)
+    outcome = api.outcome
+    if isinstance(outcome, Failed):
+        raise failure(f"failed at {outcome.stage}: {outcome.kind}: {outcome.message}", call)
+    return _checked(outcome or b"", call)
+
+
+def _emulated(call: Call, rie: Path) -> Boot:
+    ports = free_ports(2)
+    listen, api = (f"127.0.0.1:{port}" for port in ports)
+    options = ("--runtime-interface-emulator-address", listen, "--runtime-api-address", api)
+    if call.in_container:
+        # Inside, as AWS documents it: the emulator starts the image's own command.
+        *before, identity = call.command
+        entry = json.loads(ask_podman([*call.command[: call.command.index("run")], "image", "inspect", identity], 60))[0]["Config"][
+            "Entrypoint"
+        ]
+        command = (
+            *before,
+            "--volume",
+            f"{rie.resolve()}:/aws-lambda-rie:ro",
+            "--entrypoint",
+            "/aws-lambda-rie",
+            identity,
+            *options,
+            *entry,
+        )
+    else:
+        command = (str(rie), *options, *call.command)
+    with running((command, call.env), call) as process:
+        answer = _checked(_invoke(ports[0], process, call), call)
+    log = lines(call.log)
+    found = next((match for line in log if (match := _INIT_REPORT.search(line))), None)
+    if found is None:
+        raise failure("did not report its initialisation to the emulator", call)
+    return Boot(answer=answer, init_ms=float(found[1]), how="under the Lambda emulator", log=log)
+
+
+def _invoke(port: int, process: subprocess.Popen[bytes], call: Call) -> bytes:
+    """What the emulator answers; its init begins with this request."""
+    import http.client
+
+    give_up = time.monotonic() + min(_CONNECT_S + (20 if call.in_container else 0), call.timeout_s)
+    while True:
+        if process.poll() is not None:
+            raise failure(f"ended with status {process.returncode} before it answered", call)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=call.timeout_s)
+        try:
+            connection.connect()
+            break
+        except OSError:
+            if time.monotonic() > give_up:
+                raise failure("the emulator did not start listening", call) from None
+            time.sleep(0.02)
+    try:
+        connection.request("POST", _INVOKE, call.event, {"Content-Type": "application/json"})
+        return connection.getresponse().read()
+    except TimeoutError:
+        raise failure(f"did not answer within {call.timeout_s:g} s", call) from None
+    except (OSError, http.client.HTTPException) as error:
+        raise failure(f"broke the connection ({error or type(error).__name__})", call) from None
+    finally:
+        connection.close()
+
+
+def _checked(body: bytes, call: Call) -> Any:
+    """The answer, when it is one: status 200 with a body, or for a direct call no error: a hook's empty list is one."""
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        raise failure(f"answered with something that is not JSON: {body[:200]!r}", call) from None
+    if answer is None:
+        raise failure("answered with null: does its hook return nothing?", call)
+    if not isinstance(answer, dict):
+        return answer
+    if "errorType" in answer or "errorMessage" in answer:
+        raise failure(f"failed: {answer.get('errorType')}: {answer.get('errorMessage')}", call)
+    if answer.get("statusCode", 200) != 200 or "error" in answer:
+        status = f"status {answer['statusCode']}" if "statusCode" in answer else "an error"
+        raise failure(f"answered with {status}: {str(answer.get('body', answer))[:600]}", call)
+    if not (answer.get("body") if "statusCode" in answer else answer):
+        raise failure("gave an empty answer", call)
+    return answer
+
+
+def _lambda_variables(root: str, memory_mb: int, timeout_s: float) -> dict[str, str]:
+    return {
+        "LAMBDA_TASK_ROOT": root,
+        "AWS_REGION": "us-east-1",
+        "AWS_LAMBDA_FUNCTION_NAME": "test_function",
+        "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(memory_mb),
+        "AWS_LAMBDA_FUNCTION_TIMEOUT": str(max(1, int(timeout_s))),
+    }

@@ -1,0 +1,1 @@
+"""What targets share to write a package and to read one back: contents, archives, layers, bytecode."""

@@ -1,0 +1,119 @@
+"""The front door's zip: what a small Lambda function before a worker's queue or endpoint needs of the worker's own package.
+
+The handler to configure is `mlpack_runtime.frontdoor.handler`, on the managed Python runtime of the version that the worker was
+compiled for; botocore is there already, and is not in the zip. docs/front-door.md has the settings and the permissions.
+
+Promises: a reproducible archive of model.json and a few modules (with their bytecode where the contents have it): no engine, no
+weights, no hooks, at most 1 MB, read back before it is in place. Will not: upload anything, or make a package of its own.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from mlpack.core import digest
+from mlpack.core.digest import Digest
+from mlpack.errors import LimitError, PackError
+from mlpack.targets.format import ziparchive
+from mlpack.targets.format.contents import Contents
+from mlpack.targets.format.ziparchive import Member
+
+HANDLER = "mlpack_runtime.frontdoor.handler"
+LIMIT_BYTES = 1_000_000
+"""Ours, not AWS's: what is larger holds something that a front door does not need."""
+MODULES = (
+    "__init__",
+    "aws",
+    "breaker",
+    "events",
+    "frontdoor",
+    "frontdoor_exchange",
+    "frontdoor_forms",
+    "frontdoor_sending",
+    "frontdoor_settings",
+    "frontdoor_tickets",
+    "http_head",
+    "http_wire",
+    "jsontext",
+    "limits",
+    "model",
+    "ort",
+    "promises",
+    "protocol",
+    "service",
+    "shapes",
+    "telemetry",
+    "tensor",
+    "texts",
+    "values",
+)
+"""What `HANDLER` imports of mlpack_runtime, as paths below it without their ending; `ort` is there for its description of a port,
+and loads no library."""
+_MODEL = "model/model.json"
+_SCHEMA = 1
+
+
+def write_zip(contents: Contents, out_path: Path) -> tuple[Digest, int]:
+    """Write the archive for this package's front door; its digest and bytes.
+
+    PackError when the contents miss a module, or their model.json is none; LimitError above `LIMIT_BYTES`. Then there is no file.
+    """
+    members = [_member(contents.runtime, path) for path in _runtime_paths(contents.runtime)]
+    _check_model(contents.code / _MODEL)
+    members.append(_member(contents.code, _MODEL))
+    temporary = out_path.with_name(f".{out_path.name}.unchecked")
+    try:
+        named = ziparchive.write(members, temporary)
+        size = temporary.stat().st_size
+        if size > LIMIT_BYTES:
+            largest = max(members, key=lambda each: each.source.stat().st_size)
+            raise LimitError(
+                f"the front door's zip has {size:,} bytes, {size - LIMIT_BYTES:,} more than the {LIMIT_BYTES:,} that it may have;"
+                f" its largest file is {largest.name}, which should be a few kilobytes: what else was written into it?"
+            )
+        temporary.replace(out_path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return named, size
+
+
+def _runtime_paths(runtime: Path) -> list[str]:
+    """The modules and their bytecode: for all of them or for none."""
+    folder = runtime / "mlpack_runtime"
+    missing = [name for name in MODULES if not _is_plain(folder / f"{name}.py")]
+    if missing:
+        raise PackError(
+            f"the runtime at {runtime} has no plain file {', '.join(f'mlpack_runtime/{name}.py' for name in missing)}:"
+            " it is incomplete, or of another version of mlpack; build again"
+        )
+    compiled = {path: _compiled_from(path.relative_to(folder)) for path in sorted(folder.rglob("__pycache__/*.pyc"))}
+    wanted = {f"mlpack_runtime/{path.relative_to(folder)}": name for path, name in compiled.items() if name in MODULES}
+    if wanted and len(set(wanted.values())) != len(MODULES):
+        raise PackError(f"the runtime at {runtime} has bytecode of some modules and not of others: it is incomplete; build again")
+    return [f"mlpack_runtime/{name}.py" for name in MODULES] + list(wanted)
+
+
+def _compiled_from(path: Path) -> str:
+    """The module, as `MODULES` names it, of `serving/__pycache__/breaker.cpython-313.pyc`."""
+    return (path.parent.parent / path.name.partition(".")[0]).as_posix()
+
+
+def _check_model(path: Path) -> None:
+    if not _is_plain(path):
+        raise PackError(f"there is no plain file {path}: a front door needs the model's description")
+    try:
+        described = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise PackError(f"{path} is not JSON: {error}") from None
+    fits = isinstance(described, dict) and described.get("schema") == _SCHEMA
+    if not fits or not all(isinstance(described.get(key), list) for key in ("inputs", "outputs")):
+        raise PackError(f"{path} does not describe inputs and outputs in schema {_SCHEMA}, which a front door checks requests with")
+
+
+def _is_plain(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
+
+
+def _member(root: Path, path: str) -> Member:
+    return Member(name=path, source=root / path, digest=digest.of_file(root / path))

@@ -1,0 +1,185 @@
+"""From what ships back to the directory that lies at /var/task, so that measuring and booting use the shipped bytes themselves.
+
+Promises: only plain files come out, only below the given directory, each with the digest that package.json lists; hostile archives
+(paths that leave, links, names given twice, more bytes than announced) end in PackError. A layer zip is laid over the function's
+files, as the managed runtimes' search path does. An image gives its own layers, without the base.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
+
+from mlpack.core.digest import Digest
+from mlpack.core.files import bounded, plain_files, zips
+from mlpack.errors import PackError, RecipeError
+from mlpack.targets.format import layering
+from mlpack.targets.format.contents import FUNCTION_ZIP, LAYER_ZIP, TASK_ROOT
+
+PACKAGE = "package.json"
+SCHEMA = 1
+_CHUNK_BYTES = 1 << 20
+_PACKAGE_BYTES = 64 << 20
+"""A package.json has a line a file: this is half a million of them."""
+_PATH_BYTES, _NAME_BYTES = 1024, 255
+"""Linux takes paths of 4,096 bytes, which leaves room for where the package is unpacked to, and names of 255."""
+_SHORT = 200
+_LAYER_PREFIX = "python/"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    size_bytes: int
+    digest: Digest
+
+
+def describe(artifact: Path) -> dict[str, Any]:
+    """package.json of an artifact's directory. PackError when that is not one, or was written by a newer mlpack."""
+    try:
+        found = bounded.load_json(plain_files.read(artifact, PACKAGE, _PACKAGE_BYTES))
+        schema = found["schema"]
+    except FileNotFoundError:
+        raise PackError(f"{artifact} is no package: it has no {PACKAGE}. Give the directory that `mlpack build` wrote") from None
+    except RecipeError as error:
+        raise PackError(str(error)) from None
+    except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
+        raise _damaged(artifact, error) from None
+    if schema != SCHEMA or not isinstance(found, dict):
+        raise PackError(
+            f"{artifact / PACKAGE} has schema {_short(repr(schema))}; this mlpack reads {SCHEMA}: update mlpack, or build again"
+        )
+    return found
+
+
+def unpack(artifact: Path, out_dir: Path) -> Path:
+    """Everything that will lie at /var/task, written below `out_dir` (which is empty or new); returns it. Files are read-only."""
+    described = describe(artifact)
+    try:
+        wanted = _listed(described)
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(artifact, error) from None
+    out_dir.mkdir(parents=True, exist_ok=True)
+    found: set[str] = set()
+    sources = _image(artifact, described) if described.get("kind") == "image" else _zips(artifact)
+    try:
+        for path, stream in sources:
+            if path in found:
+                raise PackError(f"{_short(path)} is in the package twice: two readers could see two different files")
+            if path not in wanted:
+                what = f"the package holds {_short(repr(path))}, which its {PACKAGE} does not list"
+                raise PackError(f"{what}: it was changed after it was built")
+            found.add(path)
+            _place(out_dir, path, stream, wanted[path])
+    except zips.DAMAGE as error:
+        raise PackError(f"the package in {artifact} is damaged ({_short(error)}): fetch or build it again") from None
+    except RecipeError as error:
+        raise PackError(str(error)) from None
+    if missing := sorted(set(wanted) - found):
+        raise PackError(f"the package lacks {', '.join(map(_short, missing[:5]))}: it is damaged or was not copied whole")
+    return out_dir
+
+
+def _listed(described: Mapping[str, Any]) -> dict[str, _Wanted]:
+    """The files that package.json lists. ValueError for one that no directory could hold, or that is a folder of another."""
+    wanted: dict[str, _Wanted] = {}
+    for row in described["files"]:
+        path, size = row["path"], row["size_bytes"]
+        if not isinstance(path, str) or not _is_path(path) or path in wanted:
+            raise ValueError(f"{_short(repr(path))} is malformed, or there twice")
+        if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+            raise ValueError(f"{_short(path)} has a size that is no number of bytes")
+        named = row["digest"]
+        wanted[path] = _Wanted(size_bytes=size, digest=Digest(named if isinstance(named, str) else ""))
+    for path in wanted:
+        if both := next((str(above) for above in PurePosixPath(path).parents if str(above) in wanted), None):
+            raise ValueError(f"{_short(both)} is a file and a folder of another")
+    return wanted
+
+
+def _damaged(artifact: Path, error: Exception) -> PackError:
+    return PackError(f"{artifact / PACKAGE} is damaged ({type(error).__name__}: {_short(error)}): build the package again")
+
+
+def _is_path(path: str) -> bool:
+    """Whether it stays below its directory, and a file system of the usual limits can hold it."""
+    parts = path.split("/")
+    try:
+        sizes = [len(part.encode()) for part in parts]
+    except UnicodeError:
+        return False
+    if sum(sizes) + len(parts) > _PATH_BYTES or max(sizes) > _NAME_BYTES:
+        return False
+    return not any(part in {"", ".", ".."} or "\\" in part or "\0" in part for part in parts)
+
+
+def _short(said: object) -> str:
+    """A stranger's words in a message: on one line, printable, and cut."""
+    text = str(said)
+    cut = text[:_SHORT] + ("..." if len(text) > _SHORT else "")
+    return cut if cut.isprintable() else ascii(cut)[1:-1]
+
+
+def _zips(artifact: Path) -> Iterator[tuple[str, BinaryIO]]:
+    names = [(FUNCTION_ZIP, "")]
+    if plain_files.is_there(artifact, LAYER_ZIP):
+        names.append((LAYER_ZIP, _LAYER_PREFIX))
+    for name, prefix in names:
+        if not plain_files.is_there(artifact, name):
+            raise PackError(f"{artifact} lacks {name}: it is damaged or was not copied whole")
+        with plain_files.opened(artifact, name) as file, zips.opened(file) as archive:
+            for info in archive.infolist():
+                kind = info.external_attr >> 28
+                if info.is_dir() or kind not in {0, 0o10} or not info.filename.startswith(prefix):
+                    raise PackError(f"{name} holds {_short(repr(info.filename))}, which is not a plain file of a package")
+                with archive.open(info) as stream:
+                    yield info.filename.removeprefix(prefix), stream  # type: ignore[misc]  # a BinaryIO in all but name
+
+
+def _image(artifact: Path, described: Mapping[str, Any]) -> Iterator[tuple[str, BinaryIO]]:
+    from mlpack.oci import compression, layout
+    from mlpack.oci.layers import scan
+
+    try:
+        for _ in plain_files.below(artifact, layering.LAYOUT):
+            pass  # nothing in it is a link to elsewhere, or a pipe
+    except FileNotFoundError:
+        raise PackError(f"{artifact} lacks {layering.LAYOUT}: it is damaged or was not copied whole") from None
+    made = layout.read(artifact / layering.LAYOUT)
+    layers = described.get("layers") or {}
+    ours = {each for each in layers.values() if isinstance(each, str)} if isinstance(layers, dict) else set()
+    prefix = TASK_ROOT.lstrip("/") + "/"
+    above = {part.rstrip("/") for part in ("var", "var/task")}
+    for layer in made.layers:
+        if str(layer.digest) not in ours:
+            continue
+        with layer.open() as stored:
+            for entry, stream in scan.members(compression.Inflated(stored, layer.media_type)):
+                path = entry.path.rstrip("/")
+                if entry.kind == "dir" and (path in above or path.startswith(prefix)):
+                    continue
+                if entry.kind != "file" or not path.startswith(prefix):
+                    what = f"a layer of the package holds {_short(repr(entry.path))}"
+                    raise PackError(f"{what}, which is not a plain file below {TASK_ROOT}")
+                yield path.removeprefix(prefix), stream
+
+
+def _place(out_dir: Path, path: str, stream: BinaryIO, wanted: _Wanted) -> None:
+    if not _is_path(path):
+        raise PackError(f"the package holds the path {_short(repr(path))}, which leaves its directory or is malformed")
+    target = out_dir.joinpath(*path.split("/"))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    state, size = hashlib.sha256(), 0
+    with target.open("xb") as file:
+        while chunk := stream.read(_CHUNK_BYTES):
+            size += len(chunk)
+            if size > wanted.size_bytes:
+                break
+            state.update(chunk)
+            file.write(chunk)
+    if size != wanted.size_bytes or state.hexdigest() != wanted.digest.hex:
+        what = f"{_short(path)} is not the file that {PACKAGE} lists"
+        raise PackError(f"{what}: the package is damaged or was changed after it was built")
+    target.chmod(0o444)

@@ -1,0 +1,290 @@
+"""Workers as container images: one writer for those on a processor (`cpu-worker`) and those on a GPU (`gpu-worker`).
+
+Promises: what `layering` promises of every image; a user that is not root and a number, a port, a stop signal and an environment;
+files that have no business where models only run (`REFUSED`) are found in our layers and in the base, and everything beside the
+model is held to `limits.WORKER_IMAGE`, before anything is written. Engines lie in a layer of their own: they change with TensorRT
+and the list of GPUs while the weights stay. Will not build engines, start anything or push. No image of this kind has been run on
+a GPU by us: docs/gpu-worker.md says up to where they were.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from mlpack.errors import LimitError, PackError, RecipeError
+from mlpack.targets import chains, limits
+from mlpack.targets.chains import Auto, Chain, Unfit
+from mlpack.targets.format import layering
+from mlpack.targets.format.contents import Contents, Written, listed, sizes
+from mlpack.targets.format.layering import LAYOUT, Process
+
+BASE = "docker.io/library/python:3.13-slim"
+PORT = 8080
+USER = "65532:65532"
+"""`nonroot` of distroless images: a number, so that an orchestrator can see that it is not root."""
+ARGUMENTS = ("worker",)
+HEALTH = {"live": "/v2/health/live", "ready": "/v2/health/ready"}
+"""An OCI image has no HEALTHCHECK: labels name the paths, and whoever runs the image asks them."""
+
+Gpu = Literal["sm75", "sm80", "sm86", "sm89", "sm120"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """Files of this pattern (of their names, or of their paths where it has a slash) are not put into a worker, and why."""
+
+    pattern: str
+    why: str
+    unless: str = ""
+    """Paths of this pattern are taken all the same."""
+
+
+_BUILDS = "builds engines, which is done before an image is: 2 GB and more"
+_CUDA = "a library of the CUDA toolkit, which engines do not need: some hundred MB each"
+_DEVELOPS = "of a toolkit to develop with"
+_CUDA_MATH = tuple(
+    Refused(pattern=f"{name}*.so*", why=_CUDA)
+    for name in ("libcublas", "libcudnn", "libcufft", "libcurand", "libcusolver", "libcusparse", "libnccl", "libnpp", "libnvrtc")
+)
+REFUSED: tuple[Refused, ...] = (
+    Refused(pattern="libnvinfer_builder_resource*", why=_BUILDS),
+    Refused(pattern="libnvinfer.so*", why=_BUILDS),
+    Refused(pattern="libnvinfer_plugin.so*", why="plugins of the full TensorRT: mlpack's graphs have none"),
+    Refused(pattern="libnvonnxparser*.so*", why="reads graphs to build engines of them"),
+    *_CUDA_MATH,
+    Refused(pattern="libtorch*.so*", why="a framework: models were converted before"),
+    Refused(pattern="libc10*.so*", why="a framework: models were converted before"),
+    Refused(pattern="*/torch/__init__.py", why="a framework: models were converted before"),
+    Refused(pattern="*/tensorflow/__init__.py", why="a framework: models were converted before"),
+    # Python's own wheels are in every official image of it: `python -m venv` installs pip from there.
+    Refused(pattern="*.whl", why="an archive that has been unpacked, or never will be", unless="*/ensurepip/_bundled/*"),
+    Refused(pattern="nvcc", why=_DEVELOPS),
+    Refused(pattern="libcudart_static.a", why=_DEVELOPS),
+    Refused(pattern="libcudadevrt.a", why=_DEVELOPS),
+    Refused(pattern="cuda_runtime_api.h", why=_DEVELOPS),
+)
+CUDA_NEEDS = ("libcublas.so.13", "libcublasLt.so.13", "libcudart.so.13", "libcurand.so.10")
+"""What onnxruntime's CUDA provider (1.31.1) is linked with: from the base, since no wheel of ours has them. Convolutions open
+cuDNN 9 and Fourier transforms cuFFT besides."""
+FRONT_DOOR = "frontdoor.zip"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CpuWorker:
+    """A worker that takes requests from a queue or over HTTP, on a processor: ECS, Fargate, Kubernetes."""
+
+    RANGES: ClassVar[limits.Ranges] = limits.WORKER_RANGES
+
+    arch: Literal["x86_64", "arm64"] = "x86_64"
+    """The processor."""
+    memory_mb: int = 2048
+    """The container's memory; engine threads follow it, one for each 1,769 MB."""
+    base: str = BASE
+    """The image underneath, with Python 3.11 or later, glibc 2.28 or later and the C++ library: as of lambda-image."""
+    max_batch: int = 8
+    """Requests that are answered with one call of the engine, at most."""
+    max_wait_ms: float = 5.0
+    """How long the first of a batch waits for others."""
+    port: int = PORT
+    """Where health and the Open Inference Protocol are served."""
+    user: str = USER
+    """Who it runs as: `number` or `number:number`, not root."""
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuWorker:
+    """The same on an NVIDIA GPU: ECS on EC2, Kubernetes. Needs `accept_licenses`; never executed by us on a GPU."""
+
+    RANGES: ClassVar[limits.Ranges] = limits.WORKER_RANGES
+
+    arch: Literal["x86_64"] = "x86_64"
+    """The processor beside the GPU."""
+    gpus: tuple[Gpu, ...] = ("sm75", "sm86", "sm89")
+    """Compute capabilities to have engines for: sm75 T4 (g4dn), sm80 A100, sm86 A10G (g5), sm89 L4 (g6) and L40S (g6e), sm120
+    RTX PRO 6000."""
+    backend: Literal["tensorrt", "cuda"] = "tensorrt"
+    """What computes: TensorRT, or onnxruntime's CUDA provider, which needs a base with cuBLAS 13,
+    cuRAND 10, the CUDA 13 runtime, and for convolutions cuDNN 9."""
+    runtime: Literal["rtx", "lean"] = "rtx"
+    """Which TensorRT: `rtx` builds engines on machines without a GPU, and brings what deferred builds need; `lean` only runs
+    version-compatible engines of the full TensorRT, in half the bytes."""
+    fallback: tuple[Literal["cuda", "cpu"], ...] = ()
+    """What may compute instead, in this order, where the backend cannot: nothing, unless said here."""
+    memory_mb: int = 4096
+    """The container's memory, without the GPU's."""
+    base: str = BASE
+    """The image underneath, as of cpu-worker; the driver comes from the host."""
+    max_batch: int = 8
+    """Requests that are answered with one call of the engine, at most."""
+    max_wait_ms: float = 5.0
+    """How long the first of a batch waits for others."""
+    port: int = PORT
+    """Where health and the Open Inference Protocol are served."""
+    user: str = USER
+    """Who it runs as: `number` or `number:number`, not root."""
+
+    def __post_init__(self) -> None:
+        _check(self)
+        if not self.gpus or len(set(self.gpus)) != len(self.gpus):
+            raise RecipeError(f"gpus: {list(self.gpus)}: name each kind of GPU once, and at least one")
+        if self.backend in self.fallback or len(set(self.fallback)) != len(self.fallback):
+            raise RecipeError(f"fallback: {list(self.fallback)} names the backend itself, or one thing twice")
+
+    @property
+    def uses_cuda(self) -> bool:
+        """Whether onnxruntime's CUDA provider is, or may be, what computes."""
+        return "cuda" in (self.backend, *self.fallback)
+
+
+LIMITS = (limits.WORKER_IMAGE, limits.IMAGE_LAYERS)
+
+
+def needs(config: CpuWorker | GpuWorker) -> tuple[str, ...]:
+    """Names in `wheel_rules.NEEDS` beside a tokenizer."""
+    if isinstance(config, CpuWorker):
+        return ("engine", "aws")
+    engines = [f"tensorrt-{config.runtime}"] if config.backend == "tensorrt" else []
+    if config.uses_cuda:
+        engines.append("engine-cuda")
+    elif "cpu" in config.fallback:
+        engines.append("engine")
+    return (*engines, "aws")
+
+
+def settings(config: CpuWorker | GpuWorker) -> dict[str, object]:
+    """What model.json says beside the model: what computes, and how requests are gathered."""
+    kind, fallback = (config.backend, config.fallback) if isinstance(config, GpuWorker) else ("cpu", ())
+    return {
+        "backend": {"kind": kind, "fallback": list(fallback)},
+        "worker": {"max_batch": config.max_batch, "max_wait_ms": config.max_wait_ms, "port": config.port},
+    }
+
+
+_SLOW_THERE = "is a form for processors: for TensorRT, `precision: int8` writes int8 as it takes it"
+_TENSORRT_UNFIT = (
+    Unfit(step="quantize", why=_SLOW_THERE),
+    Unfit(step="optimize", why="bakes in the operators of onnxruntime, which TensorRT does not know"),
+)
+_CUDA_UNFIT = (
+    Unfit(step="quantize", why="leaves operators that the CUDA provider has no kernels for: they would run on the processor"),
+    Unfit(step="precision", field="type", values=("int8", "bf16", "mixed"), why="is a form for TensorRT"),
+    chains.NO_DEVICE,
+)
+_AUTO = (
+    Auto(name="fp32", why="what everything is compared with"),
+    Auto(
+        name="fp16",
+        step="precision",
+        config={"type": "fp16"},
+        why="half the bytes, and what a GPU's kernels are made for",
+        suits=("convolutions", "products", "recurrent", "tables"),
+        otherwise="there are no weights to halve",
+    ),
+    Auto(
+        name="int8",
+        step="precision",
+        config={"type": "int8"},
+        calibrated=True,
+        why="a quarter of the bytes, and twice the operations a second, where TensorRT has kernels for it",
+        suits=("convolutions", "products"),
+        otherwise="there is no convolution or product with weights, which is what TensorRT computes in 8 bits",
+        unless=chains.QUANTIZED,
+    ),
+)
+
+
+def chain(config: GpuWorker) -> Chain:
+    """How chains for a GPU end: with engines, over standard operators only; for the CUDA provider with the graph as it is."""
+    if config.backend == "cuda":
+        return Chain(ends=(), binds={"arch": config.arch}, unfit=_CUDA_UNFIT, auto=_AUTO[:2])
+    return Chain(
+        ends=("tensorrt",),
+        configs={"simplify": {"operators": "portable"}},
+        binds={"arch": config.arch, "gpus": config.gpus, "flavour": config.runtime, "max_batch": config.max_batch},
+        unfit=_TENSORRT_UNFIT,
+        auto=_AUTO,
+    )
+
+
+def write(contents: Contents, config: CpuWorker | GpuWorker, out_dir: Path) -> Written:
+    """The image as an OCI layout in `out_dir/image`, and its front door's zip beside it. LimitError or PackError before anything is
+    written; PackError when what was written does not conform."""
+    from mlpack.oci import layout
+
+    under = layering.below(contents)
+    cuda = isinstance(config, GpuWorker) and config.uses_cuda
+    inside = sizes(contents)
+    _check_refused((path for path, _ in inside), "the package", cuda=cuda)
+    _check_refused((path for path, _, _ in under.paths.walk()), "the base image", cuda=cuda)
+    limits.check_count(limits.IMAGE_LAYERS, len(under.image.layers) + len(contents.parts))
+    files = listed(contents)
+    beside = [(each.path, each.size_bytes) for each in files if each.part in {"runtime", "code"}]
+    counted = [*layering.layer_sizes(under), *layering.in_a_tar(beside)]
+    if not cuda:  # cuBLAS and cuDNN alone have more than the limit: who asks for them has asked for that
+        limits.check_size(limits.WORKER_IMAGE, counted)
+    layering.check_libraries(under.paths, ("libstdc++.so.6", *(CUDA_NEEDS if cuda else ())))
+    written = layering.write(contents, under, files, _process(config), out_dir)
+    made = layout.read(out_dir / LAYOUT)
+    if problems := layering.problems(made, config.arch, tuple(written.layers.values())):
+        raise PackError("the image could not be run:\n" + "\n".join(f"  {each}" for each in problems))
+    if (contents.runtime / "mlpack_runtime").is_dir():
+        from mlpack.targets.format import frontdoor
+
+        frontdoor.write_zip(contents, out_dir / FRONT_DOOR)
+    total = sum(size for _, size in counted)
+    said = f"{total / 1e6:,.0f} MB beside the model, uncompressed; at most {limits.WORKER_IMAGE.value / 1e6:,.0f} are aimed at"
+    return dataclasses.replace(written, notes=(*written.notes, said))
+
+
+def _process(config: CpuWorker | GpuWorker) -> Process:
+    env = {"MLPACK_PORT": str(config.port), "PYTHONUNBUFFERED": "1"}
+    if isinstance(config, GpuWorker):
+        env |= {
+            "CUDA_MODULE_LOADING": "LAZY",
+            # What NVIDIA's container toolkit reads: every GPU that the task was given, the driver's libraries and nvidia-smi.
+            "NVIDIA_DRIVER_CAPABILITIES": "compute,utility",
+            "NVIDIA_VISIBLE_DEVICES": "all",
+        }
+    labels = {f"io.mlpack.health.{name}": f"http://:{config.port}{path}" for name, path in HEALTH.items()}
+    if isinstance(config, GpuWorker):
+        labels["io.mlpack.gpus"] = ",".join(config.gpus)
+    return Process(arguments=ARGUMENTS, env=env, labels=labels, user=config.user, ports=(config.port,), stop_signal="SIGTERM")
+
+
+def _check_refused(paths: Iterable[str], where: str, *, cuda: bool) -> None:
+    """PackError for the first files that have no business in a worker. `cuda`: CUDA's mathematics are asked for."""
+    rows = tuple(row for row in REFUSED if not (cuda and row in _CUDA_MATH))
+    found = [(path, row) for path in paths for row in rows if _is(path, row.pattern) and not _is(path, row.unless)]
+    if found:
+        shown = "\n".join(f"  {path}: {row.why}" for path, row in sorted(found, key=lambda each: each[0])[:10])
+        raise LimitError(
+            f"{where} holds what a worker is not to carry, {len(found)} files:\n{shown}\n"
+            "Take a slim base (it needs Python, glibc and the C++ library, nothing of CUDA), or leave the files out"
+        )
+
+
+def _is(path: str, pattern: str) -> bool:
+    return fnmatchcase(f"/{path}" if "/" in pattern else path.rpartition("/")[2], pattern)
+
+
+def _check(config: CpuWorker | GpuWorker) -> None:
+    problems = []
+    if not 1 <= config.max_batch <= 1024:
+        problems.append(f"max_batch: {config.max_batch} is not between 1 and 1,024")
+    if not 0 <= config.max_wait_ms <= 10_000:
+        problems.append(f"max_wait_ms: {config.max_wait_ms} is not between 0 and 10,000 (milliseconds)")
+    if not 1024 <= config.port <= 65_535:
+        problems.append(f"port: {config.port} is not between 1,024 and 65,535: a user that is not root listens on no lower one")
+    if not re.fullmatch(r"[1-9][0-9]{0,9}(:[0-9]{1,10})?", config.user):
+        problems.append(f"user: {config.user!r} is not a number (or number:number) other than 0: root and names are refused")
+    if problems:
+        raise RecipeError("; ".join(problems))

@@ -1,0 +1,72 @@
+"""The runtime part: what of mlpack's own runtime a package carries. The rest of it is tested where packages are, in `test_pack`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mlpack_runtime
+from mlpack.pipeline.packing import runtime_part
+from mlpack.pipeline.packing.runtime_part import FUNCTION, RuntimeRequest
+
+SOURCES = Path(mlpack_runtime.__file__).parent
+WORKERS = {"worker", "batching", "aws", "backend", "engine", "frontdoor"}
+
+
+def modules(folder: Path) -> set[str]:
+    """As paths below it, without their ending."""
+    return {path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.py")}
+
+
+def carried(tmp_path: Path, *needs: str) -> set[str]:
+    (tmp_path / "installed").mkdir()
+    request = RuntimeRequest(python="3.11", arch="x86_64", text=False, pins=(), needs=("engine", *needs))
+    runtime_part.assemble_runtime(tmp_path / "installed", request, tmp_path)
+    return modules(tmp_path / "mlpack_runtime")
+
+
+def test_a_function_carries_what_it_can_import_and_a_worker_everything(tmp_path: Path) -> None:
+    function, worker = tmp_path / "function", tmp_path / "worker"
+    function.mkdir()
+    worker.mkdir()
+    assert not carried(function) & WORKERS
+    assert carried(worker, "aws") == modules(SOURCES) - {"bootstrap"}
+    assert modules(function / "mlpack_runtime") >= {
+        "__init__",
+        "handler",
+        "events",
+        "service",
+        "bench",
+    }
+
+
+def test_what_is_imported_late_is_reached_and_what_types_need_is_not() -> None:
+    reached = runtime_part.reachable(SOURCES, FUNCTION)
+    assert "events" in reached  # inside a function of `handler`
+    assert "backend" not in reached  # of `model`, for type checkers alone
+
+
+def test_a_functions_key_does_not_change_with_a_workers_modules() -> None:
+    function = RuntimeRequest(python="3.11", arch="x86_64", text=False, pins=())
+    worker = RuntimeRequest(python="3.11", arch="x86_64", text=False, pins=(), needs=("engine", "aws"))
+    assert runtime_part.runtime_key(function)["runtime"] != runtime_part.runtime_key(worker)["runtime"]
+
+
+def test_reachable_follows_packages_and_every_form_of_import(tmp_path: Path) -> None:
+    for name, text in {
+        "__init__": "",
+        "loop": "from mlpack_runtime import one\ndef late():\n    from mlpack_runtime.folder import two, NAME\n",
+        "one": "import os\nTYPE_CHECKING = False\nif TYPE_CHECKING:\n    from mlpack_runtime.folder import never\n",
+        "folder/__init__": "from mlpack_runtime import by_the_package\n",
+        "folder/two": "from mlpack_runtime.folder.deep.three import name\n",
+        "folder/never": "",
+        "folder/deep/__init__": "",
+        "folder/deep/three": "from mlpack_runtime.folder import NAME\n",
+        "by_the_package": "from mlpack_runtime import not_there\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"{name}.py").write_text(text)
+    reached = runtime_part.reachable(tmp_path, ["loop", "nowhere"])
+    assert reached == {"loop", "one", "folder", "folder.two", "folder.deep", "folder.deep.three", "by_the_package"}
+    assert runtime_part.file_of(tmp_path, "folder") == "folder/__init__.py"
+    assert runtime_part.file_of(tmp_path, "folder.never") == "folder/never.py"
+    assert runtime_part.file_of(tmp_path, "") is None
