@@ -13,7 +13,7 @@ from tests.fake_stores import stores, stores_server
 import workshop as workshop_
 from mlpack.store.local import Store
 from mlpack_runtime.backend import BackendError
-from mlpack_runtime.cuda_driver import Cuda
+from mlpack_runtime.backends.cuda_driver import Cuda
 from workshop import Workshop
 
 __all__ = ["aws", "aws_server", "stores", "stores_server"]

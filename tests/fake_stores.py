@@ -27,7 +27,7 @@ from xml.sax.saxutils import escape
 import pytest
 
 from mlpack.store import conditional
-from mlpack_runtime import promises
+from mlpack_runtime.aws import promises
 
 REGION = "eu-central-1"
 Item = dict[str, dict[str, Any]]

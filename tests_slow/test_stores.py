@@ -23,8 +23,9 @@ from mlpack.registry.places import open_registry
 from mlpack.registry.upkeep import care
 from mlpack.store import conditional
 from mlpack.store.shared_objects import Bucket
-from mlpack_runtime import frontdoor_tickets, promises
-from mlpack_runtime.engine_store import Shelf
+from mlpack_runtime.aws import promises
+from mlpack_runtime.door import tickets as frontdoor_tickets
+from mlpack_runtime.tensorrt.engine_store import Shelf
 
 __all__ = ["place"]
 

@@ -21,7 +21,7 @@ from mlpack.evaluation.data import calls as recorded
 from mlpack.graphs import files
 from mlpack.passes import PASSES
 from mlpack.passes.tensorrt import Tensorrt
-from mlpack_runtime import engine_key, engine_plan
+from mlpack_runtime.tensorrt import engine_key, engine_plan
 
 SAMPLES = Path(__file__).parent.parent / "sample_models"
 FLEET = ("sm75", "sm86", "sm89")

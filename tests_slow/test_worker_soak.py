@@ -24,7 +24,8 @@ sys.path.append(str(Path(__file__).resolve().parent.parent / "tests/mlpack_runti
 from tiny_packages import package, words
 from workers import Place, Process, add_botocore, until
 
-from mlpack_runtime import model, promises
+from mlpack_runtime import model
+from mlpack_runtime.aws import promises
 
 SOAK = os.environ.get("MLPACK_SOAK") == "1"
 MESSAGES = 50_000 if SOAK else 2_000

@@ -68,7 +68,7 @@ def ours(port: int) -> None:
     """The worker's."""
     import threading
 
-    from mlpack_runtime.http_server import Bounds, Connections, refusal
+    from mlpack_runtime.serving.http_server import Bounds, Connections, refusal
 
     class App:
         closing = False

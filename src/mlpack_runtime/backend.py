@@ -68,9 +68,9 @@ class Shapes:
 
 
 LOADERS = {
-    "cpu": "mlpack_runtime.backend_cpu",
-    "cuda": "mlpack_runtime.backend_cuda",
-    "tensorrt": "mlpack_runtime.engine_opening",
+    "cpu": "mlpack_runtime.backends.cpu",
+    "cuda": "mlpack_runtime.backends.cuda",
+    "tensorrt": "mlpack_runtime.tensorrt.engine_opening",
 }
 """Modules with a function `load(directory, settings) -> Backend`."""
 

@@ -9,9 +9,9 @@ sys.path.insert(0, __file__.rpartition("/")[0] or ".")
 if sys.argv[1:2] == ["bench"]:
     from mlpack_runtime.bench import main
 elif sys.argv[1:2] == ["worker"]:
-    from mlpack_runtime.worker import main
+    from mlpack_runtime.queueing.worker import main
 elif sys.argv[1:2] == ["engine"]:
-    from mlpack_runtime.engine import main
+    from mlpack_runtime.tensorrt.verbs import main
 else:
     from mlpack_runtime.loop import main
 sys.exit(main(sys.argv[2:]))

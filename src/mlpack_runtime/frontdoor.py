@@ -2,7 +2,7 @@
 
 `mlpack_runtime.frontdoor.handler` is its handler, for API Gateway, function URLs, load balancers and direct invocations. It reads
 model.json, refuses what a worker would refuse, gives each request a trace id and a deadline, and sends it to the queue or to a
-worker's HTTP endpoint. Settings: `frontdoor_settings`.
+worker's HTTP endpoint. Settings: `door.settings`.
 
 Promises: an answer to every event, in the forms of a package's own handler: the result where it is there before the deadline and
 the end of the function's own time, else a ticket to ask with at `GET /v2/requests/ID`; the same request id is sent once while its
@@ -12,7 +12,8 @@ Will not: compute, run hooks (what a `preprocess` hook takes is passed on unseen
 
 import os
 
-from mlpack_runtime import events, frontdoor_exchange, jsontext
+from mlpack_runtime import events, jsontext
+from mlpack_runtime.door import exchange
 from mlpack_runtime.protocol import RequestError
 from mlpack_runtime.service import Reply, fits_direct
 
@@ -25,7 +26,7 @@ class InferenceError(RuntimeError):
     """A direct invocation failed and its caller is not to blame. The message is the error answer: JSON with the trace id."""
 
 
-DOOR = frontdoor_exchange.open_door(os.environ)
+DOOR = exchange.open_door(os.environ)
 
 
 def handler(event: "Any", context: "Any") -> "Any":
@@ -34,7 +35,7 @@ def handler(event: "Any", context: "Any") -> "Any":
     return jsontext.loads(reply.body) if envelope is None else envelope
 
 
-def respond(door: "frontdoor_exchange.Door", event: "Any", context: "Any") -> "tuple[Reply, dict[str, Any] | None]":
+def respond(door: "exchange.Door", event: "Any", context: "Any") -> "tuple[Reply, dict[str, Any] | None]":
     """The answer, and what goes around it for an event in HTTP's form."""
     left_ms = getattr(context, "get_remaining_time_in_millis", None)
     limit_s = door.now() + left_ms() / 1000 - door.settings.margin_s if left_ms is not None else float("inf")

@@ -1,4 +1,4 @@
-"""TensorRT's Python bindings as `backend_tensorrt` uses them, computing on the memory of `fake_cuda.c`: y = 2 x, row by row.
+"""TensorRT's Python bindings as `tensorrt.backend` uses them, computing on the memory of `fake_cuda.c`: y = 2 x, row by row.
 
 A plan is JSON: {"inputs": {name: [dtype, shape]}, "outputs": {...}, "profiles": [...], "nonzero": bool}. With "nonzero" the output
 holds only the values that are not zero, so that its size is known after the call alone. Types are FLOAT.

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 from tests.aws_server import REGION, AwsServer
 
 from mlpack_runtime import aws
-from mlpack_runtime.frontdoor_exchange import Door
-from mlpack_runtime.frontdoor_sending import Queue, Worker
-from mlpack_runtime.frontdoor_settings import Settings
-from mlpack_runtime.frontdoor_tickets import DynamoResults, S3Results
+from mlpack_runtime.door.exchange import Door
+from mlpack_runtime.door.sending import Queue, Worker
+from mlpack_runtime.door.settings import Settings
+from mlpack_runtime.door.tickets import DynamoResults, S3Results
 from mlpack_runtime.model import describe
 
 if TYPE_CHECKING:
-    from mlpack_runtime.frontdoor_tickets import Results
+    from mlpack_runtime.door.tickets import Results
 
 BUCKET, TABLE = "models", "results"
 S3_RESULTS, DYNAMODB_RESULTS = f"s3://{BUCKET}/results", f"dynamodb://{TABLE}"

@@ -10,7 +10,7 @@ import pytest
 
 from mlpack_runtime import backend
 from mlpack_runtime.backend import BackendError
-from mlpack_runtime.backend_cuda import CudaBackend
+from mlpack_runtime.backends.cuda import CudaBackend
 from mlpack_runtime.ort import INVALID_ARGUMENT
 from mlpack_runtime.tensor import Tensor
 

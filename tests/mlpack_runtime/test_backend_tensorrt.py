@@ -14,11 +14,13 @@ import fake_tensorrt
 import pytest
 from engine_packages import engine_package
 
-from mlpack_runtime import backend, cuda_driver, engine_opening
+from mlpack_runtime import backend
 from mlpack_runtime.backend import BackendError
-from mlpack_runtime.backend_tensorrt import TensorrtBackend
-from mlpack_runtime.cuda_driver import Cuda
+from mlpack_runtime.backends import cuda_driver
+from mlpack_runtime.backends.cuda_driver import Cuda
 from mlpack_runtime.tensor import Tensor
+from mlpack_runtime.tensorrt import engine_opening
+from mlpack_runtime.tensorrt.backend import TensorrtBackend
 
 
 @pytest.fixture
@@ -283,7 +285,7 @@ def _has_driver() -> bool:
 @pytest.mark.gpu
 def test_an_engine_answers_as_the_cpu_engine_does(tmp_path: Path) -> None:
     """On a real GPU: an engine for it, built ahead of time, loaded and held against the CPU engine's answers."""
-    from mlpack_runtime import engine_verify
+    from mlpack_runtime.tensorrt import engine_verify
 
     sm = Cuda().describe()["sm"]
     directory = engine_package(tmp_path / "model", sm=sm)

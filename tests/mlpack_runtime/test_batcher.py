@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlpack_runtime import batcher as batcher_module
 from mlpack_runtime import model
 from mlpack_runtime.backend import BackendError, Shapes, open_backend
-from mlpack_runtime.batcher import Batcher
-from mlpack_runtime.batching import Layout
-from mlpack_runtime.breaker import Breaker
 from mlpack_runtime.limits import Limits
-from mlpack_runtime.probe import probe
+from mlpack_runtime.serving import batcher as batcher_module
+from mlpack_runtime.serving.batcher import Batcher
+from mlpack_runtime.serving.batching import Layout
+from mlpack_runtime.serving.breaker import Breaker
+from mlpack_runtime.serving.probe import probe
 from mlpack_runtime.tensor import Tensor, tensor
 
 ROWS = Layout(batched=True)

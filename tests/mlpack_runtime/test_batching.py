@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlpack_runtime.backend import BackendError, Shapes
-from mlpack_runtime.batching import Layout, Unit, cut, fitted, join, most_rows, parts, shortened, together
+from mlpack_runtime.serving.batching import Layout, Unit, cut, fitted, join, most_rows, parts, shortened, together
 from mlpack_runtime.tensor import Tensor, tensor
 
 PADS = {"input_ids": 9, "attention_mask": 0}

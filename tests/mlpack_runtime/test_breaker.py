@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from mlpack_runtime.breaker import CLOSED, HALF_OPEN, OPEN, Breaker
+from mlpack_runtime.serving.breaker import CLOSED, HALF_OPEN, OPEN, Breaker
 
 FAILURES, COOLDOWN_S, LONGEST_S = 3, 10.0, 35.0
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlpack_runtime.backend import BackendError
-from mlpack_runtime.consumer import LONGEST_PAUSE_S, Batched, Letter, _check, _is_name, pause_s
 from mlpack_runtime.protocol import Call, RequestError
-from mlpack_runtime.sqs import Delivery
+from mlpack_runtime.queueing.consumer import LONGEST_PAUSE_S, Batched, Letter, _check, _is_name, pause_s
+from mlpack_runtime.queueing.sqs import Delivery
 from mlpack_runtime.telemetry import Record
 
 MODEL: Any = SimpleNamespace(name="m", version="3", tokenizer=None, inputs=())

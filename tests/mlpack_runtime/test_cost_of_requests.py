@@ -20,14 +20,15 @@ from front_doors import Context, described
 from tests import hostile_requests
 from tests.hostile_requests import Request
 
-from mlpack_runtime import frontdoor_exchange, model, service, telemetry
+from mlpack_runtime import model, service, telemetry
 from mlpack_runtime.backend import open_backend
-from mlpack_runtime.batcher import Batcher
-from mlpack_runtime.breaker import Breaker
-from mlpack_runtime.consumer import Batched
-from mlpack_runtime.frontdoor_settings import Settings
-from mlpack_runtime.probe import probe
+from mlpack_runtime.door import exchange
+from mlpack_runtime.door.settings import Settings
+from mlpack_runtime.queueing.consumer import Batched
 from mlpack_runtime.service import Reply
+from mlpack_runtime.serving.batcher import Batcher
+from mlpack_runtime.serving.breaker import Breaker
+from mlpack_runtime.serving.probe import probe
 from mlpack_runtime.tensor import count
 
 CALLS = (3_000, 30)
@@ -160,8 +161,8 @@ def door(tmp_path: Path, meter: Meter, monkeypatch: pytest.MonkeyPatch) -> Answe
 
     settings = Settings({"MLPACK_WORKER_URL": "http://127.0.0.1:1"})
     ways: Any = (None, None, SimpleNamespace(ask=ask))
-    made = frontdoor_exchange.Door(model.describe(), settings, ways)
-    monkeypatch.setattr(frontdoor_exchange, "open_door", lambda _: made)
+    made = exchange.Door(model.describe(), settings, ways)
+    monkeypatch.setattr(exchange, "open_door", lambda _: made)
     monkeypatch.delitem(sys.modules, "mlpack_runtime.frontdoor", raising=False)
     frontdoor = importlib.import_module("mlpack_runtime.frontdoor")
     unlimited = SimpleNamespace(aws_request_id="r")  # a context that tells no time, as over plain HTTP

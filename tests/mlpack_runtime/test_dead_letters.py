@@ -7,7 +7,7 @@ from tests.aws_server import Fault
 from workers import Place
 
 from mlpack_runtime import aws as aws_module
-from mlpack_runtime.dead_letters import SETTLE_S, DeadLetters
+from mlpack_runtime.queueing.dead_letters import SETTLE_S, DeadLetters
 
 pytestmark = pytest.mark.slow
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mlpack_runtime.drain import SpotWatch, Stop, on_signals
+from mlpack_runtime.queueing.drain import SpotWatch, Stop, on_signals
 
 
 class Metadata(ThreadingHTTPServer):

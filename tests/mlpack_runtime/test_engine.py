@@ -26,8 +26,10 @@ from tiny_packages import engine_library
 from workers import add_botocore
 
 import mlpack_runtime
-from mlpack_runtime import (
-    engine,
+from mlpack_runtime import ort
+from mlpack_runtime.aws import promises
+from mlpack_runtime.tensor import Tensor
+from mlpack_runtime.tensorrt import (
     engine_key,
     engine_lease,
     engine_make,
@@ -35,13 +37,11 @@ from mlpack_runtime import (
     engine_plan,
     engine_store,
     engine_verify,
-    ort,
-    promises,
+    verbs,
 )
-from mlpack_runtime.engine_lease import Lease
-from mlpack_runtime.engine_make import Maker
-from mlpack_runtime.engine_store import FAILED, MISS, SERVICE, EngineError, Shelf
-from mlpack_runtime.tensor import Tensor
+from mlpack_runtime.tensorrt.engine_lease import Lease
+from mlpack_runtime.tensorrt.engine_make import Maker
+from mlpack_runtime.tensorrt.engine_store import FAILED, MISS, SERVICE, EngineError, Shelf
 
 pytestmark = pytest.mark.slow
 
@@ -248,8 +248,8 @@ def test_the_second_publisher_loses_gracefully(aws: AwsServer, places: dict[str,
 CHILD = """
 import json, os, sys
 sys.path.insert(0, sys.argv[1])
-from mlpack_runtime import engine_key, engine_make
-from mlpack_runtime.engine_store import Shelf
+from mlpack_runtime.tensorrt import engine_key, engine_make
+from mlpack_runtime.tensorrt.engine_store import Shelf
 engine_make.POLL_S = 0.05
 class Maker(engine_make.Maker):
     verifier = staticmethod(lambda directory, spec, plan: "no device in this test")
@@ -533,7 +533,7 @@ def test_verify_compares_every_output(tmp_path: Path) -> None:
             engine_verify.verify(directory, changed(change))
     session.close()
     assert engine_verify.compare(Tensor("INT32", (2,), bytes(8)), Tensor("INT32", (2,), bytes(4) + b"\1\0\0\0")) == {"equal": 0.5}
-    assert engine.main([]) == 2
+    assert verbs.main([]) == 2
 
 
 def floats(*values: float, shape: tuple[int, ...] | None = None) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlpack_runtime import engine_key, engine_plan
+from mlpack_runtime.tensorrt import engine_key, engine_plan
 
 VERSION = "1.7.1.116"
 

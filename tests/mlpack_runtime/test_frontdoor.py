@@ -19,9 +19,9 @@ from front_doors import REQUEST, Clock, Context, described, event
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mlpack_runtime.frontdoor_exchange import Door
-from mlpack_runtime.frontdoor_sending import Worker
-from mlpack_runtime.frontdoor_settings import Settings
+from mlpack_runtime.door.exchange import Door
+from mlpack_runtime.door.sending import Worker
+from mlpack_runtime.door.settings import Settings
 from mlpack_runtime.model import describe
 
 Doors = Callable[..., Door]

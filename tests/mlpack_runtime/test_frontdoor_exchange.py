@@ -12,10 +12,10 @@ import pytest
 from front_doors import BUCKET, DYNAMODB_RESULTS, REQUEST, S3_RESULTS, Edge, described, quick_client
 from tests.aws_server import AwsServer, Fault
 
-from mlpack_runtime.frontdoor_exchange import open_door
-from mlpack_runtime.frontdoor_sending import Message, Queue
-from mlpack_runtime.frontdoor_settings import SettingsError
-from mlpack_runtime.frontdoor_tickets import S3Results
+from mlpack_runtime.door.exchange import open_door
+from mlpack_runtime.door.sending import Message, Queue
+from mlpack_runtime.door.settings import SettingsError
+from mlpack_runtime.door.tickets import S3Results
 from mlpack_runtime.model import ModelError
 from mlpack_runtime.service import Reply
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlpack_runtime import protocol
-from mlpack_runtime.frontdoor_forms import RefusedError, as_answered, as_json, is_id, passed_on, patience, preferences, traced
-from mlpack_runtime.frontdoor_settings import Settings
+from mlpack_runtime.door.forms import RefusedError, as_answered, as_json, is_id, passed_on, patience, preferences, traced
+from mlpack_runtime.door.settings import Settings
 from mlpack_runtime.ort import Port
 from mlpack_runtime.protocol import RequestError
 from mlpack_runtime.service import Reply

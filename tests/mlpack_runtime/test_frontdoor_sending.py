@@ -12,8 +12,8 @@ from endpoints import Endpoint, answered
 from front_doors import BUCKET, REQUEST, S3_RESULTS, Edge, described
 from tests.aws_server import AwsServer, Fault
 
-from mlpack_runtime.frontdoor_sending import Message, NoWorkerError, Worker
-from mlpack_runtime.frontdoor_tickets import ServiceError
+from mlpack_runtime.door.sending import Message, NoWorkerError, Worker
+from mlpack_runtime.door.tickets import ServiceError
 from mlpack_runtime.protocol import RequestError
 from mlpack_runtime.service import RESPONSE_LIMIT_BYTES
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mlpack_runtime.frontdoor_settings import Settings, SettingsError
+from mlpack_runtime.door.settings import Settings, SettingsError
 
 QUEUE = {"MLPACK_QUEUE_URL": "https://sqs.eu-central-1.amazonaws.com/1/q", "MLPACK_RESULTS": "s3://bucket/some/results/"}
 

@@ -11,10 +11,10 @@ from front_doors import BUCKET, DYNAMODB_RESULTS, S3_RESULTS, TABLE, Edge, descr
 from tests.aws_server import AwsServer, Fault
 
 from mlpack_runtime.aws import AwsError
-from mlpack_runtime.frontdoor_tickets import ServiceError, open_results, reply_of
+from mlpack_runtime.door.tickets import ServiceError, open_results, reply_of
 
 if TYPE_CHECKING:
-    from mlpack_runtime.frontdoor_tickets import Results
+    from mlpack_runtime.door.tickets import Results
 
 TICKET = {"digest": "d", "trace_id": "t", "expires": 2_000}
 

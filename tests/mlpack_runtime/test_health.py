@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from mlpack_runtime import http_head, model
-from mlpack_runtime.health import Server
-from mlpack_runtime.http_head import Request
+from mlpack_runtime import model
 from mlpack_runtime.service import open_service
+from mlpack_runtime.serving import http_head
+from mlpack_runtime.serving.health import Server
+from mlpack_runtime.serving.http_head import Request
 
 READY: dict[str, str] = {"reason": ""}
 

@@ -16,13 +16,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from workers import until
 
-from mlpack_runtime import http_server
-from mlpack_runtime.frontdoor_sending import Worker
-from mlpack_runtime.http_head import Request
-from mlpack_runtime.http_server import RESERVE, Bounds, Connections, refusal
-from mlpack_runtime.http_wire import Body
+from mlpack_runtime.door.sending import Worker
 from mlpack_runtime.limits import SettingsError
 from mlpack_runtime.protocol import RequestError
+from mlpack_runtime.serving import http_server
+from mlpack_runtime.serving.http_head import Request
+from mlpack_runtime.serving.http_server import RESERVE, Bounds, Connections, refusal
+from mlpack_runtime.serving.http_wire import Body
 
 LIVE = b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n"
 

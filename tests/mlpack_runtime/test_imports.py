@@ -102,11 +102,47 @@ def test_bench_load_imports_nothing_else(tiny: Path, tmp_path: Path) -> None:
 
 RUNTIME = ["tensor", "jsontext", "limits", "texts", "ort", "model", "values", "protocol", "shapes", "telemetry", "service", "loop"]
 RUNTIME += ["bench"]
-WORKER = ["aws", "backend", "backend_cpu", "backend_cuda", "batcher", "batching", "breaker", "consumer", "drain"]
-WORKER += ["health", "http_head", "http_server", "http_wire", "intake", "json_room", "portions", "probe", "results", "settings"]
-WORKER += ["sqs", "waiting", "worker"]
-ENGINES = ["backend_tensorrt", "cuda_driver", "tensorrt_bindings", "engine_key", "engine_plan", "engine_build", "engine_verify"]
-ENGINES += ["engine_store", "engine_lease", "engine_make", "engine_opening", "engine_check", "engine"]
+WORKER = [
+    "aws",
+    "backend",
+    "backends.cpu",
+    "backends.cuda",
+    "serving.batcher",
+    "serving.batching",
+    "serving.breaker",
+    "queueing.consumer",
+    "queueing.drain",
+]
+WORKER += [
+    "serving.health",
+    "serving.http_head",
+    "serving.http_server",
+    "serving.http_wire",
+    "queueing.intake",
+    "json_room",
+    "portions",
+    "serving.probe",
+    "queueing.results",
+    "queueing.settings",
+]
+WORKER += ["queueing.sqs", "serving.waiting", "queueing.worker"]
+ENGINES = [
+    "tensorrt.backend",
+    "backends.cuda_driver",
+    "tensorrt.bindings",
+    "tensorrt.engine_key",
+    "tensorrt.engine_plan",
+    "tensorrt.engine_build",
+    "tensorrt.engine_verify",
+]
+ENGINES += [
+    "tensorrt.engine_store",
+    "tensorrt.engine_lease",
+    "tensorrt.engine_make",
+    "tensorrt.engine_opening",
+    "tensorrt.engine_check",
+    "tensorrt.verbs",
+]
 
 
 @pytest.mark.parametrize("module", RUNTIME + WORKER + ENGINES)

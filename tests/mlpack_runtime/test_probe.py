@@ -11,7 +11,7 @@ from tiny_packages import affine, package, save, wide_identity, words
 
 from mlpack_runtime import model
 from mlpack_runtime.backend import open_backend
-from mlpack_runtime.probe import Found, probe
+from mlpack_runtime.serving.probe import Found, probe
 
 
 def found(root: Path, graph: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch, **settings: Any) -> Found:

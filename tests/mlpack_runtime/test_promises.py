@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mlpack_runtime import aws as aws_module
-from mlpack_runtime import frontdoor_tickets, intake, promises, results
-from mlpack_runtime.breaker import Breaker
-from mlpack_runtime.drain import Stop
-from mlpack_runtime.engine_lease import NOT_KEPT, Lease
-from mlpack_runtime.engine_store import SERVICE, EngineError, Shelf
-from mlpack_runtime.settings import Settings
+from mlpack_runtime.aws import promises
+from mlpack_runtime.door import tickets
+from mlpack_runtime.queueing import intake, results
+from mlpack_runtime.queueing.drain import Stop
+from mlpack_runtime.queueing.settings import Settings
+from mlpack_runtime.serving.breaker import Breaker
+from mlpack_runtime.tensorrt.engine_lease import NOT_KEPT, Lease
+from mlpack_runtime.tensorrt.engine_store import SERVICE, EngineError, Shelf
 
 if TYPE_CHECKING:
     from tests.fake_stores import FakeStores
@@ -207,9 +209,9 @@ def test_a_worker_whose_place_cannot_be_asked_takes_nothing_until_it_can(
 def test_a_front_door_does_not_open_there(stores: FakeStores, switch: str) -> None:
     uri, found = WRONG.get(switch, (S3, "`If-Match` with another version"))
     misbehave(stores, switch)
-    place = frontdoor_tickets.open_results(uri)
+    place = tickets.open_results(uri)
     with pytest.raises(promises.PromiseError, match=found) as caught:
-        frontdoor_tickets.assure(place, "tiny", uri, pytest.fail, unconditional=False)
+        tickets.assure(place, "tiny", uri, pytest.fail, unconditional=False)
     assert "one result would answer both" in str(caught.value)
 
 
@@ -218,8 +220,8 @@ def test_tickets_where_it_is_agreed_to(stores: FakeStores, switch: str) -> None:
     uri = WRONG.get(switch, (S3, ""))[0]
     misbehave(stores, switch)
     said: list[str] = []
-    place = frontdoor_tickets.open_results(uri)
-    frontdoor_tickets.assure(place, "tiny", uri, said.append, unconditional=True)
+    place = tickets.open_results(uri)
+    tickets.assure(place, "tiny", uri, said.append, unconditional=True)
     assert len(said) == 1
     assert place.accept("tiny/r", TICKET, 1_000)
     assert not place.accept("tiny/r", TICKET | {"digest": "other"}, 1_000)
@@ -230,8 +232,8 @@ def test_tickets_where_it_is_agreed_to(stores: FakeStores, switch: str) -> None:
 @pytest.mark.parametrize(("uri", "switch"), GOOD)
 def test_a_front_door_opens_where_all_is_kept(stores: FakeStores, uri: str, switch: str) -> None:
     misbehave(stores, switch)
-    place = frontdoor_tickets.open_results(uri)
-    frontdoor_tickets.assure(place, "tiny", uri, pytest.fail, unconditional=False)
+    place = tickets.open_results(uri)
+    tickets.assure(place, "tiny", uri, pytest.fail, unconditional=False)
     assert place.doubted is None
     assert place.accept("tiny/r", TICKET, 1_000)
     assert not place.accept("tiny/r", TICKET | {"digest": "other"}, 1_000)
@@ -240,12 +242,12 @@ def test_a_front_door_opens_where_all_is_kept(stores: FakeStores, uri: str, swit
 
 def test_a_place_that_cannot_be_asked_when_the_door_opens_is_asked_before_the_first_ticket(stores: FakeStores) -> None:
     stores.switches.forbidden = promises.NAME
-    place = frontdoor_tickets.open_results(S3)
-    frontdoor_tickets.assure(place, "tiny", S3, pytest.fail, unconditional=False)
-    with pytest.raises(frontdoor_tickets.ServiceError, match="asking s3://results what it keeps: AccessDenied"):
+    place = tickets.open_results(S3)
+    tickets.assure(place, "tiny", S3, pytest.fail, unconditional=False)
+    with pytest.raises(tickets.ServiceError, match="asking s3://results what it keeps: AccessDenied"):
         place.accept("tiny/r", TICKET, 1_000)
     stores.switches.forbidden, stores.switches.none_match = "", "ignored"
-    with pytest.raises(frontdoor_tickets.ServiceError, match="does not keep conditional writes"):
+    with pytest.raises(tickets.ServiceError, match="does not keep conditional writes"):
         place.accept("tiny/r", TICKET, 1_000)
     assert not [key for _, key in stores.objects if key.endswith(".ticket")]
     stores.switches.none_match = "kept"

@@ -11,7 +11,7 @@ from tests.aws_server import AwsServer, Fault
 from workers import Place
 
 from mlpack_runtime import aws as aws_module
-from mlpack_runtime.results import TooLargeError, document, open_results
+from mlpack_runtime.queueing.results import TooLargeError, document, open_results
 from mlpack_runtime.service import Reply
 
 pytestmark = pytest.mark.slow

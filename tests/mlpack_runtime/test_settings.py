@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlpack_runtime.settings import Settings, SettingsError
+from mlpack_runtime.queueing.settings import Settings, SettingsError
 
 
 def test_the_environment_comes_before_the_package_and_both_before_defaults() -> None:

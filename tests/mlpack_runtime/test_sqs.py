@@ -11,8 +11,8 @@ from tests.aws_server import AwsServer, Fault
 from workers import Place, until
 
 from mlpack_runtime import aws as aws_module
-from mlpack_runtime.dead_letters import DeadLetters
-from mlpack_runtime.sqs import LONGEST_S, Deleter, Keeper, Queue
+from mlpack_runtime.queueing.dead_letters import DeadLetters
+from mlpack_runtime.queueing.sqs import LONGEST_S, Deleter, Keeper, Queue
 
 pytestmark = pytest.mark.slow
 

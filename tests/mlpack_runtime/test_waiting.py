@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from test_batching import IMAGE, LEFT, TEXT, model, text
 
 from mlpack_runtime.backend import Shapes
-from mlpack_runtime.batching import Layout, Unit, cut, fitted, join
+from mlpack_runtime.serving.batching import Layout, Unit, cut, fitted, join
+from mlpack_runtime.serving.waiting import WASTE, Waiting
 from mlpack_runtime.tensor import Tensor
-from mlpack_runtime.waiting import WASTE, Waiting
 
 texts = st.lists(st.tuples(st.integers(1, 3), st.integers(1, 12)), min_size=1, max_size=20)
 

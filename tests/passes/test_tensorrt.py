@@ -26,8 +26,8 @@ from mlpack.passes.precision import Precision
 from mlpack.passes.tensorrt import Tensorrt, build, child, golden, native
 from mlpack.passes.tensorrt.profiles import Bounds
 from mlpack.pipeline.packing import wheel_rules
-from mlpack_runtime import engine_key, engine_plan, engine_verify
 from mlpack_runtime.tensor import Tensor
+from mlpack_runtime.tensorrt import engine_key, engine_plan, engine_verify
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,7 @@ from mlpack.pipeline.packing import runtime_part
 from mlpack.pipeline.packing.runtime_part import FUNCTION, RuntimeRequest
 
 SOURCES = Path(mlpack_runtime.__file__).parent
-WORKERS = {"worker", "batching", "aws", "backend", "engine", "frontdoor"}
+WORKERS = {"queueing/worker", "serving/batching", "aws/__init__", "backend", "tensorrt/verbs", "frontdoor"}
 
 
 def modules(folder: Path) -> set[str]:

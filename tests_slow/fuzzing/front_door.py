@@ -12,11 +12,11 @@ from typing import Any
 from tests_slow.fuzzing import harness, oracle, packages, requests, worker
 from tests_slow.fuzzing.packages import SPECS, Spec
 
-from mlpack_runtime import results
-from mlpack_runtime.frontdoor_exchange import Door
-from mlpack_runtime.frontdoor_sending import Queue, Worker
-from mlpack_runtime.frontdoor_settings import Settings
+from mlpack_runtime.door.exchange import Door
+from mlpack_runtime.door.sending import Queue, Worker
+from mlpack_runtime.door.settings import Settings
 from mlpack_runtime.model import describe
+from mlpack_runtime.queueing import results
 from mlpack_runtime.service import Service
 
 ALLOWED = {503: {"Unavailable"}}

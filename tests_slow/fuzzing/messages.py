@@ -13,13 +13,13 @@ from tests_slow.fuzzing import harness, oracle, packages, requests
 from tests_slow.fuzzing.packages import SPECS, Spec
 
 from mlpack_runtime.backend import open_backend
-from mlpack_runtime.batcher import Batcher
-from mlpack_runtime.breaker import Breaker
-from mlpack_runtime.consumer import Batched, Consumer
 from mlpack_runtime.model import Model
-from mlpack_runtime.probe import probe
+from mlpack_runtime.queueing.consumer import Batched, Consumer
+from mlpack_runtime.queueing.sqs import Delivery
 from mlpack_runtime.service import Service
-from mlpack_runtime.sqs import Delivery
+from mlpack_runtime.serving.batcher import Batcher
+from mlpack_runtime.serving.breaker import Breaker
+from mlpack_runtime.serving.probe import probe
 
 
 class Store:
@@ -139,7 +139,7 @@ class Entrance:
 
     def _document(self, document: dict[str, Any], spec: Spec) -> tuple[int, Any]:
         """Its answer, from a result's document: as the front door reads it."""
-        from mlpack_runtime.frontdoor_tickets import reply_of
+        from mlpack_runtime.door.tickets import reply_of
 
         oracle.check(
             set(document) == {"status", "headers", "body", "binary", "trace_id", "request_id"}, "a result's keys", document

@@ -16,9 +16,9 @@ from typing import Any
 from tests_slow.fuzzing import extremes, harness, oracle, packages
 from tests_slow.fuzzing.front_door import Context
 
-from mlpack_runtime.frontdoor_exchange import Door
-from mlpack_runtime.frontdoor_sending import Worker
-from mlpack_runtime.frontdoor_settings import Settings
+from mlpack_runtime.door.exchange import Door
+from mlpack_runtime.door.sending import Worker
+from mlpack_runtime.door.settings import Settings
 from mlpack_runtime.model import describe
 
 _STARTS: tuple[bytes, ...] = (

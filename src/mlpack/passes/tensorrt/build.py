@@ -59,7 +59,7 @@ def build(work: Work) -> Built:
 
 
 def key_of(spec: Spec, sm: str, device: str | None = None, driver_cuda: int | None = None) -> str:
-    """The engine's key: as `mlpack_runtime.engine_key.key`, of which this is the build's copy."""
+    """The engine's key: as `mlpack_runtime.tensorrt.engine_key.key`, of which this is the build's copy."""
     ampere_plus = spec["flags"]["hardware"] == "ampere_plus" and int(sm.removeprefix("sm")) >= _AMPERE
     named = {
         **{name: spec[name] for name in ("graph", "flags", "workspace_bytes", "profiles", "precision")},
@@ -179,7 +179,7 @@ def _ports(side: str, wanted: list[dict[str, Any]], found: list[dict[str, Any]])
 
 
 def _plan(data: bytes, spec: Spec, sm: str) -> tuple[list[str], list[str]]:
-    """(contradictions, what was not read) of the serialised engine itself; see `mlpack_runtime.engine_plan` for the form."""
+    """(contradictions, what was not read) of the serialised engine itself; `mlpack_runtime.tensorrt.engine_plan` has the form."""
     unread = ["the engine was not deserialised: TensorRT does that only where there is a GPU"]
     if data[:4] != _RTX_MAGIC:
         if spec["tensorrt"]["flavour"] == "rtx":

@@ -1,8 +1,8 @@
 """TensorRT in a process of its own: one JSON request, one JSON answer.
 
 The parser and the builder are C++ and read files that somebody else made. A crash there must not take the build with it, and a
-build that never ends must end. What runs in the process is `mlpack_runtime.engine_build`, the code that the image runs on the
-fleet's GPU, found as `pack` finds the runtime: as files.
+build that never ends must end. What runs in the process is `mlpack_runtime.tensorrt.engine_build`, the code that the image runs on
+the fleet's GPU, found as `pack` finds the runtime: as files.
 
 Promises: every way in which the process can end is an answer or a PassError with the reason. Will not: read an engine.
 """
@@ -38,7 +38,7 @@ def ask(request: Mapping[str, Any], limit_s: float = LIMIT_S) -> Answer:
     with temporary.directory("tensorrt") as scratch:
         request_path, answer_path = Path(scratch, "request.json"), Path(scratch, "answer.json")
         request_path.write_text(json.dumps(request))
-        code, said = start("engine_build", [str(request_path), str(answer_path)], limit_s)
+        code, said = start("tensorrt.engine_build", [str(request_path), str(answer_path)], limit_s)
         if code == 0 and answer_path.is_file():
             answer: Answer = json.loads(answer_path.read_bytes())
             return answer

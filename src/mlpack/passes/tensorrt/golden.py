@@ -34,7 +34,7 @@ TOLERANCES: Mapping[str, Mapping[str, float]] = {
     "mixed": {"cosine": 0.99, "difference": 0.2, "equal": 0.9},
 }
 """By precision: the least cosine of an output row to the CPU engine's, the largest difference relative to the output's largest
-value, and the least share of equal whole numbers; `mlpack_runtime.engine_verify` has the rules. Kernels sum in another order, and
+value, and the least share of equal whole numbers; the runtime's `engine_verify` has the rules. Kernels sum in another order, and
 int8 ones round halves apart: each step of the scale may go either way. None is without a bound on the difference, because a cosine
 alone takes an output of any size."""
 

@@ -55,7 +55,7 @@ def device() -> dict[str, Any] | None:
     """{"name", "sm", "driver"} of this machine's first GPU; None when there is none, or no driver."""
     with temporary.directory("device") as scratch:
         answer = Path(scratch, "device.json")
-        code, _ = child.start("cuda_driver", [str(answer)], limit_s=60)
+        code, _ = child.start("backends.cuda_driver", [str(answer)], limit_s=60)
         if code != 0 or not answer.is_file():
             return None
         found: dict[str, Any] = json.loads(answer.read_bytes())
@@ -94,7 +94,7 @@ def verify(model_dir: Path) -> str:
     """Runs the engine in this directory on its check calls; what the worst difference was. Raises PassError when it is too far."""
     with temporary.directory("verify") as scratch:
         answer = Path(scratch, "verified.json")
-        code, said = child.start("engine_check", [str(model_dir), str(answer)])
+        code, said = child.start("tensorrt.engine_check", [str(model_dir), str(answer)])
         found = json.loads(answer.read_bytes()) if answer.is_file() else {"ok": False, "reason": said}
     if code != 0 or not found["ok"]:
         raise PassError(

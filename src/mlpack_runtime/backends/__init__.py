@@ -1,0 +1,1 @@
+"""What computes: the processor, CUDA; TensorRT has a folder of its own."""

@@ -1,0 +1,253 @@
+"""A message of the queue to its end: read, answered, the answer written, then deleted; or given back; or buried.
+
+    answered (2xx)                     result written, deleted
+    wrong for good (4xx)               sent to the dead-letter queue with the reason, the error written as its result, deleted
+    too late (its deadline is over)    the error written as its result (504), deleted
+    failed here (5xx, a service away)  given back, visible again after a pause that doubles and is jittered; the queue's redrive
+                                       policy ends that
+
+Promises: deleted only after its result is there; a request has one result, the first; nothing a message holds ends the worker.
+Will not: write a result for a failure that another try may mend, or count tries (the queue does).
+"""
+
+from random import uniform
+from time import monotonic, time
+from urllib.parse import quote
+
+from mlpack_runtime import aws, protocol, telemetry
+from mlpack_runtime.backend import BackendError
+from mlpack_runtime.limits import cut, quoted, too_large, too_many_tokens
+from mlpack_runtime.protocol import RequestError
+from mlpack_runtime.queueing import results
+from mlpack_runtime.service import Clock, Reply
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from mlpack_runtime.model import Model
+    from mlpack_runtime.protocol import Call
+    from mlpack_runtime.queueing.results import Results
+    from mlpack_runtime.queueing.sqs import Deleter, Delivery, Keeper, Queue
+    from mlpack_runtime.service import Service
+    from mlpack_runtime.serving.batcher import Batcher
+    from mlpack_runtime.tensor import Tensor
+    from mlpack_runtime.texts import Text
+
+FIRST_PAUSE_S = 2.0
+LONGEST_PAUSE_S = 900.0
+_LONGEST_ID = 200
+_NO_PLACE = ("InvalidBucketName", "KeyTooLongError", "InvalidObjectState", "InvalidURI")
+"""Answers of S3 that asking again does not change."""
+_STATUS = {
+    "input": (422, "Unprocessable"),
+    "device": (503, "DeviceError"),
+    "sticky": (503, "DeviceError"),
+    "busy": (503, "Overloaded"),
+    "size": (413, "PayloadTooLarge"),
+}
+_TOGETHER = "this graph's rows are not answered each by itself"
+BUSY_S = 1.0
+"""After how long whoever was refused because too much waits may try again."""
+
+
+def pause_s(receives: int) -> int:
+    """How long a message that failed for the how-many-th time stays invisible: doubling, and half of it by chance."""
+    longest = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(receives - 1, 16))
+    return max(1, round(uniform(longest / 2, longest)))
+
+
+class Batched:
+    """What a service asks for outputs: the batcher, for any number of callers at a time."""
+
+    def __init__(self, model: "Model", batcher: "Batcher") -> None:
+        self._model = model
+        self._batcher = batcher
+
+    def __call__(self, call: "Call", record: telemetry.Record) -> "Mapping[str, Tensor]":
+        """A call's outputs. Raises RequestError: 413 for too much, 422 where the engine refuses it, 503 for its device."""
+        clock, layout = Clock(record), self._batcher.layout
+        if call.texts is not None:
+            tokenizer, names = self._model.tokenizer, tuple(port.name for port in self._model.inputs)
+            assert tokenizer is not None  # the service has looked
+            calls = tokenizer.rows(call.texts, names) if layout.batched else self._whole(call.texts)
+            clock.lap("tokenize")
+        else:
+            calls = [call.inputs]
+            if self._model.tokenizer is not None:
+                self._check_tokens(call)
+        handed_s = monotonic()
+        job = self._batcher.submit(calls)
+        try:
+            outputs = job.wait(layout)
+        except BackendError as error:
+            status, kind = _STATUS.get(error.sort, (500, "EngineError"))
+            raise RequestError(str(error), status, kind, BUSY_S if error.sort == "busy" else None) from None
+        record.stages_ms["wait"] = (job.began_s - handed_s) * 1e3
+        record.stages_ms["infer"] = (job.ended_s - job.began_s) * 1e3
+        record.metrics["batch_fill"] = 100 * job.fill
+        return outputs
+
+    def _check_tokens(self, call: "Call") -> None:
+        """Refuse tensors of a text model that are too much for one run and cannot be cut."""
+        tokens, batched = self._model.tokens(call.inputs), self._batcher.layout.batched
+        if tokens // (max(1, call.batch) if batched else 1) > self._model.limits.engine_tokens:
+            raise too_many_tokens(self._model.limits, "a row alone has more" if batched else _TOGETHER)
+
+    def _whole(self, texts: "list[Text]") -> "list[dict[str, Tensor]]":
+        made = self._model.tokenize_within(texts)
+        if made is None:
+            raise too_many_tokens(self._model.limits, _TOGETHER)
+        return [made]
+
+
+class Letter:
+    """What a message says about itself."""
+
+    __slots__ = ("headers", "request_id")
+
+    def __init__(self, delivery: "Delivery") -> None:
+        said = delivery.attributes
+        self.request_id = said.get("request_id") or delivery.message_id
+        headers = {
+            "traceparent": said.get("traceparent"),
+            telemetry.TRACE_HEADER: said.get("trace_id"),
+            "x-amzn-trace-id": delivery.trace,
+            protocol.HEADER_LENGTH: said.get(protocol.HEADER_LENGTH),
+        }
+        self.headers = {name: value for name, value in headers.items() if value}
+
+
+class Consumer:
+    """Handles deliveries, any number at a time, each in its caller's thread."""
+
+    def __init__(self, service: "Service", queue: "Queue", keeper: "Keeper", deleter: "Deleter", results_: "Results") -> None:
+        self._service = service
+        self._queue = queue
+        self._keeper = keeper
+        self._deleter = deleter
+        self._results = results_
+        self._s3: Any = None
+
+    def handle(self, delivery: "Delivery") -> None:
+        """Take one to its end. Raises nothing."""
+        try:
+            self._handle(delivery)
+        except BaseException as error:  # noqa: BLE001  (the boundary: neither a hook's SystemExit nor Rust's panic ends a thread)
+            level = "WARNING" if isinstance(error, aws.failures()) else "ERROR"
+            self._say(level, f"message {delivery.message_id} is given back: {aws.told(error)}")
+            self._give_back(delivery)
+
+    def _handle(self, delivery: "Delivery") -> None:
+        if delivery.lost:
+            self._keeper.drop(delivery)
+            return
+        letter, model = Letter(delivery), self._service.model
+        try:
+            _check(letter, delivery, model)
+        except RequestError as error:
+            if not _is_name(letter.request_id):
+                letter.request_id = delivery.message_id
+            reply = self._service.refuse(error, letter.request_id, letter.headers)
+        else:
+            if delivery.receives > 1 and self._results.has(model.name, letter.request_id):
+                self._done(delivery)  # whoever had it before was stopped between its answer and its deletion
+                return
+            reply = self._reply(delivery, letter)
+        if reply.status >= 500 and reply.status != 504:
+            self._give_back(delivery)
+            return
+        if 400 <= reply.status < 500:
+            self._bury(delivery, reply)
+        self._write(delivery, letter, reply)
+        self._done(delivery)
+
+    def _bury(self, delivery: "Delivery", reply: Reply) -> None:
+        if not self._queue.bury(delivery, _reason(reply)):
+            self._say("WARNING", f"message {delivery.message_id} is wrong; no dead-letter queue takes it: only its result says so")
+
+    def _reply(self, delivery: "Delivery", letter: Letter) -> Reply:
+        metrics = {"queue_age_ms": delivery.age_ms, "retries": float(delivery.receives - 1)}
+        try:
+            body = self._body(delivery)
+        except RequestError as error:
+            return self._service.refuse(error, letter.request_id, letter.headers)
+        return self._service.message(letter.headers, body, letter.request_id, metrics)
+
+    def _write(self, delivery: "Delivery", letter: Letter, reply: Reply) -> None:
+        model = self._service.model.name
+        trace_id = reply.headers[telemetry.TRACE_HEADER]
+        try:
+            self._results.put(model, letter.request_id, results.document(reply, letter.request_id, trace_id))
+        except results.TooLargeError as error:
+            refused = self._service.refuse(RequestError(str(error), 413, "PayloadTooLarge"), letter.request_id, letter.headers)
+            self._bury(delivery, refused)
+            self._results.put(model, letter.request_id, results.document(refused, letter.request_id, trace_id))
+
+    def _body(self, delivery: "Delivery") -> bytes:
+        place = delivery.attributes.get("payload")
+        if not place:
+            return delivery.body.encode("utf-8", "surrogatepass")
+        try:
+            _, bucket, key = aws.split_uri(place, "s3")
+        except aws.AwsError as error:
+            raise RequestError(f"payload: {error}") from None
+        if self._s3 is None:
+            self._s3 = aws.client("s3", region_name=aws.region_of(self._queue.url))
+        try:
+            answer = self._s3.get_object(Bucket=bucket, Key=key)
+        except aws.failures() as error:
+            if aws.code(error) in ("NoSuchKey", "NoSuchBucket"):
+                raise RequestError(f"payload: nothing at {quoted(place)}", 404, "NotFound") from None
+            if aws.code(error) in _NO_PLACE or aws.is_malformed(error):
+                raise RequestError(f"payload: {quoted(place)}: {aws.told(error)}") from None
+            raise
+        limits = self._service.model.limits
+        if answer["ContentLength"] > limits.body_bytes:
+            raise too_large("body_bytes", "bytes of the payload:", answer["ContentLength"], limits)
+        return bytes(answer["Body"].read())
+
+    def _done(self, delivery: "Delivery") -> None:
+        if delivery.lost:
+            self._keeper.drop(delivery)
+        else:
+            self._deleter.add(delivery)
+
+    def _give_back(self, delivery: "Delivery") -> None:
+        if not self._keeper.drop(delivery) or delivery.lost:
+            return
+        try:
+            self._queue.change([(delivery, pause_s(delivery.receives))])
+        except Exception as error:  # noqa: BLE001  (what answers in SQS's place may be anything)
+            self._say("WARNING", f"message {delivery.message_id} comes back by itself: {aws.told(error)}")
+
+    def _say(self, level: str, message: str) -> None:
+        telemetry.emit(telemetry.event(self._service.model, level, message))
+
+
+def _check(letter: Letter, delivery: "Delivery", model: "Model") -> None:
+    """Raise RequestError for what a message's attributes rule out; 503 for another version, which may be served elsewhere."""
+    said = delivery.attributes
+    if not _is_name(letter.request_id):
+        raise RequestError(f"request_id {quoted(letter.request_id)} is no name: up to {_LONGEST_ID} letters, digits, -_.:")
+    if said.get("model", model.name) != model.name:
+        raise RequestError(f"no model {quoted(said['model'])} here; this worker has {model.name!r}", 404, "NotFound")
+    if said.get("version", model.version) != model.version:
+        raise RequestError(f"no version {quoted(said['version'])} here; this worker has {model.version!r}", 503, "OtherVersion")
+    if "deadline_ms" in said:
+        try:
+            late_ms = time() * 1000 - float(said["deadline_ms"])
+        except ValueError:
+            raise RequestError(f"deadline_ms is {quoted(said['deadline_ms'])}, not milliseconds since 1970") from None
+        if late_ms > 0:
+            raise RequestError(f"the deadline was {late_ms:.6g} ms ago; nobody waits for this answer", 504, "DeadlineExceeded")
+
+
+def _is_name(request_id: str) -> bool:
+    fits = 0 < len(request_id) <= _LONGEST_ID and request_id.isascii()
+    return fits and quote(request_id, safe=":") == request_id and request_id.strip(".") != ""
+
+
+def _reason(reply: Reply) -> str:
+    return cut(f"{reply.status} {reply.body.decode('utf-8', 'replace')}")
