@@ -120,6 +120,19 @@ def test_ports_are_those_of_the_graph_and_a_part_of_the_outputs_may_be_asked_for
     assert len(opened.run(["y"], {"x": np.ones((1, 64), "float32")})) == 1
 
 
+def test_what_nobody_asks_any_more_is_closed_with_the_next_question(tmp_path: Path) -> None:
+    """Of sessions that were opened before others, too: each holds the weights of its graph."""
+    folder = products(tmp_path / "m")
+    sessions = [check.session(folder) for _ in range(4)]
+    feed = {"x": np.ones((1, 64), "float32")}
+    for left in range(3, 0, -1):
+        del sessions[0]
+        assert len(apart._ENGINE.closed) == 1
+        check.run(sessions[0], feed)
+        assert len(sessions) == left
+        assert apart._ENGINE.closed == []
+
+
 def test_sequences_and_maps_come_back(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("SplitToSequence", ["x"], ["s"], axis=1),

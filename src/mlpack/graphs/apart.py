@@ -132,7 +132,8 @@ class _Engine:
             if self.child is None or self.owner != os.getpid():  # a forked process does not share its parent's
                 self.child, self.owner = _Child(), os.getpid()
                 self.generation += 1
-            gone, self.closed = self.closed, []
+            gone = self.closed[:]
+            del self.closed[: len(gone)]  # not another list: sessions that are open add themselves to this one
             header["closed"] = [number for generation, number in gone if generation == self.generation]
             try:
                 answer, given = self.child.ask(header, arrays, limit_s)
