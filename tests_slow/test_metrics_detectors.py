@@ -67,9 +67,9 @@ def test_default_metric_tells_a_blind_detector_from_one_that_sees(folder: Path, 
     assert kept < 0.01 if blind else kept > 0.98
     metric = metrics.find(metrics.DEFAULT)
     scores = metrics.evaluate(metric, ours, None, theirs)
-    drop, low, high, _ = metrics.paired_drop(metric, metrics.evaluate(metric, theirs, None), scores)
-    assert low <= drop <= high
-    assert drop > 0.9 if blind else drop <= BUDGET
+    drop = metrics.paired_drop(metric, metrics.evaluate(metric, theirs, None), scores)
+    assert drop.low <= drop.value <= drop.high
+    assert drop.value > 0.9 if blind else drop.value <= BUDGET
     if blind:
         cosine = metrics.find("cosine")
         assert metrics.evaluate(cosine, ours, None, theirs).value > 1 - BUDGET  # which is why it is not the default

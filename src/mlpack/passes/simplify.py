@@ -172,19 +172,22 @@ def _start_from_nothing(model: onnx.ModelProto) -> None:
 
 
 def _without_unread(graph: onnx.GraphProto) -> None:
-    """Takes out nodes of which nothing is read, in nested graphs too: the engine runs them."""
-    read = {value.name for value in graph.output}
-    kept = []
-    for node in reversed(graph.node):
-        if read.isdisjoint(name for name in node.output if name):
-            continue
+    """Takes out nodes of which nothing is read, in nested graphs too: the engine runs them. The nodes may stand in any order."""
+    for node in graph.node:
         for nested in files.subgraphs(node):
             _without_unread(nested)
-            read |= files.names_read(nested)
-        read.update(node.input)
-        kept.append(type(node).FromString(node.SerializeToString()))
+    makers = {name: place for place, node in enumerate(graph.node) for name in node.output if name}
+    read, kept = [value.name for value in graph.output], set()
+    while read:
+        place = makers.get(read.pop())
+        if place is None or place in kept:
+            continue
+        kept.add(place)
+        node = graph.node[place]
+        read += [*node.input, *(name for nested in files.subgraphs(node) for name in files.names_read(nested))]
+    staying = [type(node).FromString(node.SerializeToString()) for place, node in enumerate(graph.node) if place in kept]
     del graph.node[:]
-    graph.node.extend(reversed(kept))
+    graph.node.extend(staying)
 
 
 def _without_zeros(graph: onnx.GraphProto, zeros: set[str]) -> None:
