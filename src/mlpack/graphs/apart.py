@@ -27,6 +27,8 @@ from typing import Any
 
 from mlpack.graphs import apart_child
 
+RUN_S = 900.0
+"""How long one call may take: the largest models need a minute, a Loop that never ends needs for ever."""
 _SLACK_S = 60.0
 """How long after its own limit a run may still take before the child is ended: kernels look at the limit between nodes."""
 _WORDS_BYTES = 600
@@ -183,7 +185,7 @@ class Session:
         """What it gives, in order."""
         return self._outputs
 
-    def run(self, names: Sequence[str] | None, feed: Mapping[str, Any], limit_s: float = 900.0) -> list[Any]:
+    def run(self, names: Sequence[str] | None, feed: Mapping[str, Any], limit_s: float = RUN_S) -> list[Any]:
         """The outputs of these names, or all, in order."""
         with _ENGINE.lock:
             if self._generation != _ENGINE.generation or _ENGINE.child is None:

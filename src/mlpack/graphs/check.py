@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 Feed = Mapping[str, "np.ndarray[Any, Any]"]
 Outputs = Sequence["np.ndarray[Any, Any]"]
 
-RUN_S = 900.0
-"""How long one call of a check may take: the largest models need a minute, a Loop that never ends needs for ever."""
-
 TOOL_ERRORS = (RuntimeError, ValueError, KeyError, IndexError, AttributeError, TypeError, AssertionError, NotImplementedError)
 """What the engine's Python tools raise for a graph they did not expect."""
 
@@ -155,7 +152,7 @@ def save_optimised(
     apart.save_optimised(source, target, level, {**saved, **_IN_PLACE, **(entries or {})}, leave_out)
 
 
-def run(opened: apart.Session, feed: Feed, limit_s: float = RUN_S) -> list[np.ndarray[Any, Any]]:
+def run(opened: apart.Session, feed: Feed, limit_s: float = apart.RUN_S) -> list[np.ndarray[Any, Any]]:
     """All outputs, in order. Raises PassError when the engine fails, ends, or has not ended the call after `limit_s` seconds."""
     try:
         return opened.run(None, feed, limit_s)

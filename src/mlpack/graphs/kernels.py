@@ -9,8 +9,9 @@ from __future__ import annotations
 from math import isclose, prod
 from typing import TYPE_CHECKING, Any
 
-from mlpack.graphs import check, files, weights
+from mlpack.graphs import check, weights
 from mlpack.graphs.foreign import versions
+from mlpack.graphs.readers import Readers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -91,27 +92,12 @@ def _axis(node: onnx.NodeProto) -> int:
     return next((attribute.i for attribute in node.attribute if attribute.name == "axis"), -1)
 
 
-class _Graph:
+class _Graph(Readers):
     """A graph while nodes of it are taken together."""
-
-    def __init__(self, graph: onnx.GraphProto) -> None:
-        self.graph = graph
-        self.stored = {tensor.name: tensor for tensor in graph.initializer}
-        self.made = {name: node for node in graph.node for name in node.output if name}
-        self.ends = {value.name for value in graph.output}
-        self.readers: dict[str, list[onnx.NodeProto]] = {}
-        for node in graph.node:
-            for name in node.input:
-                self.readers.setdefault(name, []).append(node)
-            for nested in files.subgraphs(node):
-                self.ends.update(name for inner in files.nodes(nested) for name in inner.input)
-                self.ends.update(value.name for value in nested.output)
 
     def reader(self, node: onnx.NodeProto) -> onnx.NodeProto | None:
         """The one node that reads the result, where nothing else does."""
-        name = node.output[0]
-        found = self.readers.get(name, [])
-        return found[0] if len(found) == 1 and name not in self.ends and list(found[0].input).count(name) == 1 else None
+        return self.only_reader(node.output[0])
 
     def with_constant(self, node: onnx.NodeProto | None, kinds: tuple[str, ...]) -> tuple[str, Any] | None:
         """The tensor and the constant that a node of these operators takes, in either order; a Div has it second."""
@@ -122,11 +108,6 @@ class _Graph:
             if kept is not None and kept.data_type == _FLOAT and tensor not in self.stored:
                 return (tensor, weights.array(kept)) if node.op_type != "Div" or constant == node.input[1] else None
         return None
-
-    def value(self, name: str) -> float | None:
-        """The one value of a stored tensor."""
-        kept = self.stored.get(name)
-        return float(weights.array(kept).reshape(())) if kept is not None and prod(kept.dims) == 1 else None
 
     def keep(self, name: str, values: Any) -> str:
         """Stores a tensor under a name that nothing has."""
@@ -157,7 +138,7 @@ def _hard_sigmoid(found: _Graph, clip: onnx.NodeProto) -> None:
     from onnx import helper
 
     named = [*clip.input[1:], "", ""][:2]
-    low, most = (found.value(name) for name in named)
+    low, most = (found.scalar(name) for name in named)
     shift = found.made.get(clip.input[0])
     moved = found.with_constant(shift, ("Add",))
     if low != 0 or most is None or most <= 0 or shift is None or moved is None or found.reader(shift) is None:

@@ -1,15 +1,14 @@
-"""A graph's tensors as quantizers see them: who makes and who reads each, and what the engine's kernels give.
+"""A graph's tensors as quantizers see them: who makes and who reads each (`graphs.readers`), and what the engine's kernels give.
 
-Promises: nothing is changed; readers inside bodies of If, Loop and Scan count as somebody.
+Promises: nothing is changed.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from math import inf, prod
+from math import inf
 from typing import TYPE_CHECKING
 
-from mlpack.graphs import files, weights
+from mlpack.graphs.readers import Readers
 
 if TYPE_CHECKING:
     import onnx
@@ -18,29 +17,13 @@ _LIMITS = ("Clip", "Max", "Min")
 """With constants, they cut off what a range does not hold. Relu too, which the engine leaves out itself."""
 JOINS = ("Concat", "Add", "Mul")
 """All their inputs are data."""
-_FLOAT = 1  # TensorProto.FLOAT
 
 
-class View:
-    """A graph's tensors: who makes and who reads them. Readers inside bodies count as somebody."""
+class View(Readers):
+    """A graph's tensors, with what the engine's kernels in 8 bits take as data and give."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
-        self.graph = model.graph
-        self.stored = {tensor.name: tensor for tensor in model.graph.initializer}
-        self.made = {name: node for node in model.graph.node for name in node.output if name}
-        self.readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
-        self.others = {value.name for value in model.graph.output}
-        for node in model.graph.node:
-            for name in node.input:
-                self.readers[name].append(node)
-            for nested in files.subgraphs(node):
-                self.others.update(name for inner in files.nodes(nested) for name in inner.input)
-                self.others.update(value.name for value in nested.output)
-
-    def only_reader(self, tensor: str) -> onnx.NodeProto | None:
-        """The one node that reads it, where nothing else does."""
-        found = self.readers[tensor]
-        return found[0] if len(found) == 1 and tensor not in self.others else None
+        super().__init__(model.graph)
 
     def activations(self, node: onnx.NodeProto) -> list[str]:
         """The inputs of a node that carries which are data."""
@@ -67,13 +50,6 @@ class View:
         names = [name for name in node.input if name and name not in self.stored]
         found = self._limits(node, names[0]) if len(names) == 1 and node.op_type in _LIMITS else None
         return found is not None and not (node.op_type == "Clip" and found[0] == 0)
-
-    def scalar(self, name: str) -> float | None:
-        """The one value of a stored tensor of floats."""
-        tensor = self.stored.get(name)
-        if tensor is None or prod(tensor.dims) != 1 or tensor.data_type != _FLOAT:
-            return None
-        return float(weights.array(tensor).reshape(()))
 
     def _limits(self, node: onnx.NodeProto, tensor: str) -> tuple[float, float] | None:
         """Between which constants, with zero among them, a node keeps a tensor; None where it is something else."""
