@@ -144,7 +144,7 @@ class _Engine:
 
 
 def _give_back() -> None:
-    """What sessions had goes back to the system: the C library keeps pieces of up to 32 MB, gigabytes of a large model."""
+    """What sessions had goes back to the system, of which the C library keeps some: a fifth of two passes over 150 MB."""
     from ctypes import CDLL
 
     with suppress(OSError, AttributeError):  # another C library keeps less
