@@ -160,17 +160,13 @@ class Climbing:
     def _in_vain(self) -> str:
         """Why no rung is inside."""
         slow = [form for _, form in self._tried if form.outcome.accurate and not form.outcome.lean and form.tried.ratio is not None]
-        if not slow or not self._asks_for_speed or self._tried[0][1].outcome.accurate:
+        if not slow or not self._judge.asks_for_speed or self._tried[0][1].outcome.accurate:
             return "no rung is inside every budget"
         best = min(slow, key=lambda form: form.tried.ratio or 0.0).tried
         return (
             f"no rung is inside every budget: what keeps the accuracy is too slow ({best.name}: {best.ratio:.2f} × its float's "
             "median latency), and what is quicker loses too much"
         )
-
-    @property
-    def _asks_for_speed(self) -> bool:
-        return self._judge.asks_for_speed
 
     def _proven(self, rung: Rung, spend: Callable[[float], None]) -> Made:
         """The rung, and where its accuracy has to be proven and is not, the same with sums that no processor cuts off, where that
@@ -230,7 +226,7 @@ class Climbing:
             files.outline(self._means.store.path(before)),
             {name for name, way in ways.items() if way == choose.STATIC},
             accurate=first.accurate,
-            quick=self._asks_for_speed,
+            quick=self._judge.asks_for_speed,
         )
         return Ladder(
             damage=order.damage,
