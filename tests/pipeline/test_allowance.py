@@ -56,7 +56,7 @@ def test_it_is_kept_where_forms_take_no_longer_than_the_longest_before(took: flo
 @pytest.mark.slow
 def test_it_is_taken_once_and_kept(tmp_path: Path) -> None:
     """What a build spent is in the store: a search that is cached ends where the first one did."""
-    made = ladder_models.chain(tmp_path / "project")
+    made = ladder_models.chain(tmp_path / "project", ladder_models.PLAIN)
     made.build()
 
     def paces() -> list[float]:
