@@ -1,42 +1,146 @@
-"""Tests that the generated reference is what the code says, and complete."""
+"""What pages say of the code: generated parts are up to date and complete, links lead somewhere, every variable is told."""
 
 from __future__ import annotations
 
-import importlib.util
+import functools
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+import click
+import pytest
+from tools.docs import documents
+from tools.docs.markdown import cell, within
+
+from mlpack.cli.commands import cli
+from mlpack.errors import MEANINGS
 from mlpack.evaluation.metrics import METRICS
 from mlpack.passes import PASSES
 from mlpack.recipe.schema import RecipeKeys
 from mlpack.targets import TARGETS
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+PAGES = [*sorted(DOCS.rglob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"]
+LINK = re.compile(r"\[(?:[^\[\]]|\[[^\]]*\])*\]\(([^()\s]+)\)")
 
 
-def _make_docs() -> Any:
-    spec = importlib.util.spec_from_file_location("make_docs", ROOT / "tools" / "make_docs.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def page(name: str) -> str:
+    return (DOCS / name).read_text("utf-8")
+
+
+@functools.cache
+def anchors(path: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub and the site make them."""
+    text = re.sub(r"^```.*?^```", "", path.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    heads = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+def broken(path: Path) -> Iterator[str]:
+    """Links of a page to files or headings that are not there."""
+    for link in LINK.findall(path.read_text("utf-8")):
+        if re.match(r"[a-z]+:", link):
+            continue
+        name, _, anchor = link.partition("#")
+        there = (path.parent / name).resolve() if name else path
+        if not there.exists():
+            yield f"{link}: no such file"
+        elif anchor and there.suffix == ".md" and anchor not in anchors(there):
+            yield f"{link}: no such heading"
+
+
+def commands(command: click.Command, name: str) -> Iterator[tuple[str, click.Command]]:
+    yield name, command
+    if isinstance(command, click.Group):
+        for word, below in command.commands.items():
+            yield from commands(below, f"{name} {word}")
 
 
 def test_generated_files_are_up_to_date() -> None:
-    for path, text in _make_docs().documents().items():
-        assert (ROOT / path).read_text("utf-8") == text, f"{path} is out of date: run `make docs`"
+    stale = [str(path) for path, text in documents().items() if (ROOT / path).read_text("utf-8") != text]
+    assert stale == [], "run `make docs`"
 
 
-def test_reference_names_every_key_pass_target_and_metric() -> None:
-    page = (ROOT / "docs" / "recipe.md").read_text("utf-8")
-    for name in (*RecipeKeys.model_fields, *PASSES, *TARGETS, *METRICS):
-        assert f"`{name}`" in page
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "<!-- generated: a -->",
+        "<!-- end of generated: a -->\n<!-- generated: a -->",
+        2 * "<!-- generated: a -->\n<!-- end of generated: a -->\n",
+    ],
+)
+def test_a_page_without_its_markers_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="each once"):
+        within(text, "a", "rows")
+
+
+def test_text_around_a_generated_part_stays() -> None:
+    text = "before\n<!-- generated: a -->\nold\n<!-- end of generated: a -->\nafter\n"
+    assert within(text, "a", "new\n") == "before\n<!-- generated: a -->\n\nnew\n\n<!-- end of generated: a -->\nafter\n"
+
+
+def test_a_cell_stays_a_cell() -> None:
+    assert cell("one | two\n  three \\| four") == "one \\| two three \\| four"
+
+
+def test_reference_names_every_key_pass_target_metric_and_code() -> None:
+    for name in RecipeKeys.model_fields:
+        assert f"| `{name}` |" in page("recipe.md")
+    for name in METRICS:
+        assert f"| `{name}` |" in page("metrics.md")
+    for name in PASSES:
+        assert f"\n## `{name}`\n" in page("passes.md")
+    for name, kind in TARGETS.items():
+        section = page("targets.md").partition(f"\n## `{name}`\n")[2].partition("\n## ")[0]
+        assert all(f"| {limit.name} | {limit.value:,} {limit.unit} |" in section for limit in kind.limits)
+    for code, meaning in MEANINGS.items():
+        assert f"| {int(code)} | {meaning} |" in page("exit-codes.md")
+
+
+def test_reference_has_every_command_with_all_its_options() -> None:
+    text = page("commands.md")
+    for name, command in commands(cli, "mlpack"):
+        if isinstance(command, click.Group) and name != "mlpack":
+            continue  # a group is its commands
+        section = text.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
+        assert section
+        for parameter in command.params:
+            word = parameter.opts[0] if isinstance(parameter, click.Option) else parameter.make_metavar(click.Context(command))
+            assert word.replace("|", "\\|") in section or word in section
+
+
+def test_rooms_and_layers_of_the_page_are_those_of_the_house() -> None:
+    text = page("architecture.md")
+    for folder in (path.parent for path in (ROOT / "src").rglob("__init__.py")):
+        assert f"{folder.name}/" in text
+    for path in (ROOT / "src").rglob("*.py"):
+        assert path.stem.startswith("__") or re.search(rf"\b{path.stem}\b", text), path
+    assert "\npipeline | registry\n" in text
 
 
 def test_schema_does_not_offer_what_the_build_fills_in() -> None:
-    schema = json.loads((ROOT / "docs" / "recipe.schema.json").read_text("utf-8"))
+    schema = json.loads(page("recipe.schema.json"))
     for name, row in PASSES.items():
         offered = schema["$defs"][f"step-{name}"].get("properties", {})
         assert not {*row.binds, "arch"} & set(offered)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_between_pages_lead_somewhere(path: Path) -> None:
+    assert list(broken(path)) == []
+
+
+def test_broken_links_are_found(tmp_path: Path) -> None:
+    (tmp_path / "there.md").write_text("# A `head`, here\n```\n# no heading\n```\n")
+    (tmp_path / "page.md").write_text("[a](gone.md) [b](there.md#no-heading) [c](there.md#a-head-here) [d](https://example.org/x)")
+    assert list(broken(tmp_path / "page.md")) == ["gone.md: no such file", "there.md#no-heading: no such heading"]
+
+
+def test_every_variable_that_the_code_reads_is_in_the_pages() -> None:
+    named = re.compile(r"\bMLPACK_[A-Z0-9_]*[A-Z0-9]\b")
+    read = {name for path in (ROOT / "src").rglob("*.py") for name in named.findall(path.read_text("utf-8"))}
+    told = {name for path in PAGES for name in named.findall(path.read_text("utf-8"))}
+    assert sorted(read - told) == []

@@ -1,0 +1,102 @@
+"""What the tables of the code say: keys of a recipe, passes, targets and their limits, metrics, licences, exit codes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import cache
+from typing import Any, get_args, get_type_hints
+
+from tools.docs.markdown import description, keys, table
+
+from mlpack.errors import MEANINGS
+from mlpack.evaluation.metrics import METRICS
+from mlpack.passes import PASSES, Pass
+from mlpack.recipe import reader
+from mlpack.targets import TARGETS, Limit, licenses
+
+_SECTIONS = {
+    "source": "SourceKeys",
+    "inputs.NAME": "InputKeys",
+    "data": "DataKeys",
+    "metric": "MetricKeys",
+    "budgets": "BudgetKeys",
+    "search": "SearchKeys",
+    "serve": "ServeKeys",
+}
+"""The mappings of a recipe and their definitions in its schema. Passes and targets have pages of their own."""
+
+
+@cache
+def _schema() -> dict[str, Any]:
+    return reader.schema()
+
+
+def recipe_schema() -> str:
+    """The recipe's JSON Schema."""
+    return json.dumps(_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def recipe_keys() -> Iterator[str]:
+    """Every key of a recipe outside passes and targets."""
+    yield "## Keys\n"
+    yield from keys(_schema())
+    for title, name in _SECTIONS.items():
+        yield f"## `{title}`\n"
+        yield from keys(_schema()["$defs"][name])
+
+
+def metrics() -> Iterator[str]:
+    """A row for each metric, and one for the user's own."""
+    rows = [
+        (f"`{metric.name}`", metric.compares, "lower" if metric.lower_is_better else "higher", metric.doc)
+        for metric in METRICS.values()
+    ]
+    own = "`(outputs: dict of arrays, labels) -> float`, or an array of one number a sample"
+    rows.append(("`module:function`", "labels", "higher, or lower when the function has `lower_is_better = True`", own))
+    yield from table(("metric", "compared with", "better", "what it is"), rows)
+
+
+def passes() -> Iterator[str]:
+    """A section for each pass."""
+    for name, row in PASSES.items():
+        schema = _schema()["$defs"][f"step-{name}"]
+        gives = "the same" if row.gives == "same" else row.gives
+        yield f"## `{name}`\n"
+        yield f"{description(schema)} Takes {' or '.join(row.takes)}, gives {gives}.{_short(name, row)}\n"
+        yield from keys(schema)
+
+
+def targets() -> Iterator[str]:
+    """A section for each target, with its limits."""
+    for name, kind in TARGETS.items():
+        schema = _schema()["$defs"][f"target-{name}"]
+        yield f"## `{name}`\n"
+        yield f"{kind.description}.\n"
+        yield f"{description(schema)}\n"
+        yield from keys(schema)
+        yield f"Limits of `{name}`:\n"
+        yield from table(("limit", "value", "source"), ((each.name, _amount(each), each.source) for each in kind.limits))
+
+
+def licences() -> Iterator[str]:
+    """The licences that a recipe may have to accept."""
+    rows = ((f"`{name}`", each.title, f"{each.summary} Read on {each.read_on}.") for name, each in licenses.LICENSES.items())
+    yield from table(("name", "what it is", "what we read in it"), rows)
+
+
+def exit_codes() -> Iterator[str]:
+    """What each exit code means."""
+    yield from table(("code", "meaning"), ((str(int(code)), meaning) for code, meaning in MEANINGS.items()))
+
+
+def _short(name: str, row: Pass) -> str:
+    """How a bare value may be written, by the first value that its field offers."""
+    if row.short is None:
+        return ""
+    first = get_args(get_type_hints(row.config)[row.short])[0]
+    return f" A bare value is its `{row.short}`: `{name}: {first}` is `{name}: {{{row.short}: {first}}}`."
+
+
+def _amount(limit: Limit) -> str:
+    return f"{limit.value:,} {limit.unit}"
