@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from jinja2 import Environment, UndefinedError, nodes
 from tests.hostile import CONTROL, LOG, MARKDOWN
 from tests.outcomes import IMAGE, accuracy, measurement, on_an_estimate, outcome, result, typical
 from tests.report.test_report import HOSTILE, golden, without_samples
@@ -247,11 +250,14 @@ def test_limits_do_not_cross_the_numbers_of_a_row() -> None:
     assert float(line[1]) <= svg.WIDTH - 250
 
 
+TEMPLATE = ("{{ 7 * 7 }}{% set record = 1 %}{# #}", "{{ record }}", "{% endfor %}", "</style><b>", "</title><b>")
+
+
 @pytest.mark.parametrize("words", [LOG, MARKDOWN])
 def test_hostile_words_are_words_in_the_page(words: tuple[str, ...]) -> None:
     """No element, no attribute and no character that is not seen, whatever is named so."""
     clean = Page(webpage.html(report.build_record(on_an_estimate())))
-    for word in ("".join(words), *('"><script>', "' onload='x", "]]>", "\ufffe\uffff\x0c", "\ud800")):
+    for word in ("".join(words), *TEMPLATE, *('"><script>', "' onload='x", "]]>", "\ufffe\uffff\x0c", "\ud800")):
         record = report.build_record(on_an_estimate())
         record["recipe"]["name"] = record["machine"]["cpu"] = word
         record["candidates"][0]["id"] = f"{word}0"
@@ -265,3 +271,37 @@ def test_hostile_words_are_words_in_the_page(words: tuple[str, ...]) -> None:
         assert {tag for tag, _ in seen} == {tag for tag, _ in clean.seen}
         assert {name for _, attributes in seen for name in attributes} == {name for _, given in clean.seen for name in given}
         assert made.encode()
+
+
+def test_names_that_look_like_a_template_are_shown_as_they_are() -> None:
+    record = report.build_record(typical())
+    record["recipe"]["name"] = TEMPLATE[0]
+    record["candidates"][0]["reasons"] = ["".join(TEMPLATE[1:3])]
+    _, read = page(record)
+    assert f"{TEMPLATE[0]}: {record['chosen']}" in read.words
+    assert "".join(TEMPLATE[1:3]) in read.words
+
+
+def test_each_value_of_the_page_goes_through_its_one_sink() -> None:
+    """The sink stands behind every `{{ }}`; what would give it markup, and so pass it by, is not in the template."""
+    source = webpage._file(webpage._PAGE)
+    template = Environment().parse(source)
+    assert {one.name for one in template.find_all(nodes.Filter)} == {"length"}
+    assert not list(template.find_all((nodes.Concat, nodes.MarkSafe, nodes.Include, nodes.FilterBlock, nodes.Extends)))
+    marked = {one.name for one in template.find_all(nodes.Name)} & {"Markup", "markup", "safe"}
+    assert not marked
+
+
+def test_page_of_a_record_without_one_of_its_keys_is_an_error() -> None:
+    """And not an empty place that nobody sees."""
+    record = report.build_record(typical())
+    for step in record["candidates"][0]["steps"]:
+        del step["cached"]
+    with pytest.raises(UndefinedError, match="cached"):
+        webpage.html(record)
+
+
+def test_the_template_engine_is_loaded_for_the_page_alone() -> None:
+    loaded = "print('jinja2' in sys.modules)"
+    code = f"import sys; from mlpack.report import webpage; {loaded}; webpage._template(); {loaded}"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\nTrue\n"
