@@ -22,7 +22,7 @@ from mlpack.errors import NamingError, ServiceError
 from mlpack.oci import image, layout
 from mlpack.oci.base import resolve_base
 from mlpack.oci.distribution import keychain, remote
-from mlpack.oci.distribution.remote import Options
+from mlpack.oci.distribution.remote import TransportOptions
 from mlpack.oci.layers import layer, paths
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def test_second_push_moves_nothing_and_another_repository_mounts(registry: Regis
     remote.push(made, f"{registry.host}/one:v1")
     for ref, state in (("one:v2", "present"), ("two:v1", "mounted")):
         states: list[str] = []
-        options = Options(mount_from=("one",), progress=lambda each, seen=states: seen.append(each.state))
+        options = TransportOptions(mount_from=("one",), progress=lambda each, seen=states: seen.append(each.state))
         remote.push(made, f"{registry.host}/{ref}", options=options)
         assert set(states) == {state}
 
@@ -251,7 +251,7 @@ def test_tags_of_umoci_and_skopeo_choose(made: Image, tmp_path: Path) -> None:
 def test_push_outlives_a_crash_of_the_registry(registry: Registry, made: Image, tmp_path: Path) -> None:
     crashed: list[str] = []
 
-    def crash(told: remote.Progress) -> None:
+    def crash(told: remote.TransferProgress) -> None:
         if told.state == "moving" and not crashed:
             crashed.append(told.digest)
             registry.kill()
@@ -261,7 +261,7 @@ def test_push_outlives_a_crash_of_the_registry(registry: Registry, made: Image, 
             crashed.append("started again")
             registry.start()
 
-    remote.push(made, f"{registry.host}/model:v1", options=Options(parallel=1, progress=crash, sleep=restart))
+    remote.push(made, f"{registry.host}/model:v1", options=TransportOptions(parallel=1, progress=crash, sleep=restart))
     assert len(crashed) == 2
     assert remote.pull(f"{registry.host}/model:v1", "amd64", tmp_path / "pulled") == made
 

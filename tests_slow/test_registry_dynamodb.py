@@ -11,11 +11,11 @@ from tests.aws_server import AwsServer, Fault
 
 from mlpack.errors import RecipeError, ServiceError
 from mlpack.registry import ConflictError, Delete, Key, Put, Row, Table
-from mlpack.registry.aws.clients import Patience
+from mlpack.registry.aws.clients import Timeouts
 from mlpack.registry.aws.opening import open_registry
 
 A, B = Key("p", "a"), Key("p", "b")
-QUICK = Patience(connect_s=2, read_s=2, tries=3)
+QUICK = Timeouts(connect_s=2, read_s=2, tries=3)
 
 
 @pytest.fixture

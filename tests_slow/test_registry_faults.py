@@ -26,15 +26,15 @@ from mlpack.core.digest import Digest
 from mlpack.errors import MlpackError
 from mlpack.registry import Place, parallel
 from mlpack.registry.aliases import aliases
-from mlpack.registry.aws.clients import Address, Clients, Patience
+from mlpack.registry.aws.clients import Address, Clients, Timeouts
 from mlpack.registry.aws.dynamodb import DynamoTable
 from mlpack.registry.aws.opening import parse
-from mlpack.registry.aws.s3 import Bucket
+from mlpack.registry.aws.s3 import S3Blobs
 from mlpack.registry.local import directory
 from mlpack.registry.releases.releases import Registry
 from mlpack.registry.rows.rows import Reference
 from mlpack.registry.upkeep.care import verify
-from mlpack.registry.upkeep.collection import Policy, collect
+from mlpack.registry.upkeep.collection import RetentionPolicy, collect
 
 __all__ = ["aws", "aws_server"]
 
@@ -42,10 +42,10 @@ SOAK = bool(os.environ.get("MLPACK_SOAK"))
 DAY = 24 * 3600.0
 PROD = Reference(name="minilm", alias="prod")
 SECOND = Reference(name="minilm", version=2)
-NOTHING = Policy(newest=0, days=0, tags=(), moves=0, window_days=0, grace_days=0)
+NOTHING = RetentionPolicy(newest=0, days=0, tags=(), moves=0, window_days=0, grace_days=0)
 OK, REFUSED, BUG = 0, 4, 99
-PATIENT = Patience(read_s=20.0, tries=1)
-HASTY = tuple(Patience(read_s=seconds, tries=1) for seconds in (0.3, 2.0, 20.0))
+PATIENT = Timeouts(read_s=20.0, tries=1)
+HASTY = tuple(Timeouts(read_s=seconds, tries=1) for seconds in (0.3, 2.0, 20.0))
 """For what hangs. On a busy machine one of the requests before it may take longer than the first of these."""
 
 
@@ -59,7 +59,7 @@ def later(registry: Registry, days: float) -> Registry:
 
 def move(registry: Registry, version: int) -> None:
     wanted = Reference(name="minilm", version=version)
-    aliases.promote(registry.place, wanted, "prod", aliases.Wish(who="alice"), lambda _release, _live: ())
+    aliases.promote(registry.place, wanted, "prod", aliases.MoveRequest(who="alice"), lambda _release, _live: ())
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Builds:
             return [step.version for step in aliases.history(registry.place, PROD)] == [2, 1]
 
         def roll_back(registry: Registry, _folder: Path) -> None:
-            aliases.rollback(later(registry, 1).place, PROD, aliases.Wish(who="alice", expect=2))
+            aliases.rollback(later(registry, 1).place, PROD, aliases.MoveRequest(who="alice", expect=2))
 
         def roll_back_again(registry: Registry, folder: Path) -> None:
             if len(list(aliases.history(registry.place, PROD))) == 2:  # as who gets an error is told to look
@@ -215,7 +215,7 @@ class Account:
         self.unused = {patience: self._clients(patience) for patience in (PATIENT, *HASTY)}
         self.made = 0
 
-    def _clients(self, patience: Patience) -> Clients:
+    def _clients(self, patience: Timeouts) -> Clients:
         made = Clients(self.address, patience)
         made.get("s3"), made.get("s3", once=True), made.get("dynamodb")
         return made
@@ -251,7 +251,7 @@ class Account:
         return dataclasses.replace(self.address, prefix=name, table=name)
 
     def open(self, address: Address, clients: Clients) -> Registry:
-        place = Place(where=str(address), table=DynamoTable(clients, address), blobs=Bucket(clients, address), now=time.time)
+        place = Place(where=str(address), table=DynamoTable(clients, address), blobs=S3Blobs(clients, address), now=time.time)
         return Registry(place)
 
     def close(self) -> None:
@@ -275,7 +275,7 @@ def test_every_request_to_aws(
     builds.prepare(account.open(first, account.mine), verb)
     contents = account.read(first)
 
-    def run(address: Address, folder: Path, patience: Patience, fault: Fault | None) -> int:
+    def run(address: Address, folder: Path, patience: Timeouts, fault: Fault | None) -> int:
         def ready(pid: int) -> None:
             account.server.clear_log()
             account.server.plan(*([dataclasses.replace(fault, pid=pid)] if fault else []))

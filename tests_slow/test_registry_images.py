@@ -17,13 +17,13 @@ from tests_slow.real_registry import PASSWORD, USER, Registry
 from mlpack.core import digest
 from mlpack.errors import ServiceError
 from mlpack.oci import layout
-from mlpack.registry import RefusedError
+from mlpack.registry import ImageRefusedError
 from mlpack.registry.images.images import Repositories, open_images
 from mlpack.registry.local import directory
 from mlpack.registry.releases.releases import Registry as Mlpack
 from mlpack.registry.rows.rows import parse_reference
 from mlpack.registry.upkeep.care import verify
-from mlpack.registry.upkeep.collection import Policy, collect
+from mlpack.registry.upkeep.collection import RetentionPolicy, collect
 
 
 def nobody(_host: str) -> None:
@@ -97,12 +97,12 @@ def test_a_registry_that_deletes_nothing_says_how_it_would(registry: Registry, t
     images = open_images(f"{registry.host}/team", nobody)
     place = directory.open_registry(tmp_path / "place", images=images)
     reference = place.publish(build(tmp_path / "out", "image")).images.popitem()[1]
-    with pytest.raises(RefusedError, match=r"storage\.delete\.enabled"):
+    with pytest.raises(ImageRefusedError, match=r"storage\.delete\.enabled"):
         images.delete(reference)
     assert images.check(reference) is None
     place.publish(build(tmp_path / "newer", "image", content=b"newer"))
     late = dataclasses.replace(place.place, now=lambda: time.time() + 400 * 24 * 3600)
-    nothing = Policy(newest=0, days=0, tags=(), moves=0, window_days=0, grace_days=0)
+    nothing = RetentionPolicy(newest=0, days=0, tags=(), moves=0, window_days=0, grace_days=0)
     for releases in (["minilm@1"], []):  # and again, without an error
         made = collect(Mlpack(late, images), nothing, who="carol")
         assert [each.reference for each in made.releases] == releases

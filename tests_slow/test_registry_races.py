@@ -22,11 +22,11 @@ from tests.registry.places import put_releases
 
 from mlpack.core import digest
 from mlpack.registry import ConflictError, Place, places
-from mlpack.registry.aliases.aliases import Wish, history, promote
+from mlpack.registry.aliases.aliases import MoveRequest, history, promote
 from mlpack.registry.aws import opening as aws_
-from mlpack.registry.aws.clients import Clients, Patience
+from mlpack.registry.aws.clients import Clients, Timeouts
 from mlpack.registry.aws.dynamodb import DynamoTable
-from mlpack.registry.aws.s3 import Bucket
+from mlpack.registry.aws.s3 import S3Blobs
 from mlpack.registry.releases.releases import Registry
 from mlpack.registry.rows.rows import Reference
 
@@ -60,10 +60,10 @@ def opened(where: str) -> Registry:
     if kind(where) == "directory":
         return places.open_registry(where)
     address = aws_.parse(where)
-    clients = Clients(address, Patience())
+    clients = Clients(address, Timeouts())
     for service in ("dynamodb", "s3"):
         clients.get(service)
-    return Registry(Place(where=where, table=DynamoTable(clients, address), blobs=Bucket(clients, address), now=time.time))
+    return Registry(Place(where=where, table=DynamoTable(clients, address), blobs=S3Blobs(clients, address), now=time.time))
 
 
 def at_once(count: int, work: Callable[[int, Barrier], Any]) -> list[Any]:
@@ -105,7 +105,7 @@ def test_each_revision_has_one_winner_and_the_history_no_gap_and_no_fork(where: 
         barrier.wait(WAIT_S)
         for number in range(each):
             version = 2 * index + 1 + number % 2
-            wish = Wish(who=str(index), retry=True)
+            wish = MoveRequest(who=str(index), retry=True)
             made = promote(place, Reference(name="minilm", version=version), "prod", wish, lambda *_: ())
             assert made.moved
             won.append((made.move.revision, version))
@@ -132,7 +132,7 @@ def test_of_all_who_expect_a_revision_one_moves(where: str) -> None:
         place, won = shared.place, []
         for expect in range(ROUNDS):
             barrier.wait(WAIT_S)
-            wish = Wish(who=str(index), expect=expect)
+            wish = MoveRequest(who=str(index), expect=expect)
             try:
                 made = promote(place, Reference(name="minilm", version=index + 1), "prod", wish, lambda *_: ())
                 won.append(made.moved)  # False for the last winner: it is there already

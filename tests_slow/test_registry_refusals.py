@@ -16,11 +16,11 @@ from tests.aws_server import REGION, AwsServer, Fault
 from mlpack.core.digest import of_bytes
 from mlpack.errors import ExitCode, ServiceError
 from mlpack.registry import Key, Place, Put
-from mlpack.registry.aws.clients import Patience
+from mlpack.registry.aws.clients import Timeouts
 from mlpack.registry.aws.opening import open_registry
-from mlpack.registry.aws.refusals import Call, told
+from mlpack.registry.aws.refusals import AwsCall, told
 
-QUICK = Patience(connect_s=1, read_s=1, tries=2)
+QUICK = Timeouts(connect_s=1, read_s=1, tries=2)
 WHERE = "s3://models/team?table=mlpack-registry"
 NAMED = of_bytes(b"some bytes")
 OBJECT = f"arn:aws:s3:::models/team/blobs/sha256/{NAMED.hex[:2]}/{NAMED.hex}"
@@ -314,7 +314,7 @@ def test_a_configuration_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch, tm
         row(open_registry(WHERE, patience=QUICK).place)
 
 
-CALL = Call(where=WHERE, action="s3:GetObject", resource=OBJECT)
+CALL = AwsCall(where=WHERE, action="s3:GetObject", resource=OBJECT)
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,10 @@ from mlpack.core.digest import Digest, of_bytes
 from mlpack.errors import ServiceError
 from mlpack.registry import Blobs
 from mlpack.registry.aws import ranged, s3
-from mlpack.registry.aws.clients import Patience
+from mlpack.registry.aws.clients import Timeouts
 from mlpack.registry.aws.opening import open_registry
 
-QUICK = Patience(connect_s=2, read_s=1, tries=3)
+QUICK = Timeouts(connect_s=2, read_s=1, tries=3)
 PART = 64 << 10
 PARTS = 5
 SMALL = b"some bytes"

@@ -20,32 +20,32 @@ from tests.registry.iam import Guard, Json, Request, allows, for_moto
 from mlpack.errors import RecipeError, ServiceError
 from mlpack.registry import SCHEMA, Key, Put
 from mlpack.registry.aliases import policies
-from mlpack.registry.aliases.aliases import Wish, promote, rollback
+from mlpack.registry.aliases.aliases import MoveRequest, promote, rollback
 from mlpack.registry.aliases.policies import Policy as AliasPolicy
 from mlpack.registry.aws.ranged import PART_BYTES
 from mlpack.registry.infrastructure import setup, templates
-from mlpack.registry.infrastructure.blueprint import CACHE_ROLES, ROLES, Wanted
+from mlpack.registry.infrastructure.blueprint import CACHE_ROLES, ROLES, RegistryOptions
 from mlpack.registry.places import open_registry
 from mlpack.registry.releases.releases import Registry
 from mlpack.registry.rows import rows
 from mlpack.registry.rows.rows import Reference
 from mlpack.registry.upkeep.care import verify
-from mlpack.registry.upkeep.collection import Policy, collect
+from mlpack.registry.upkeep.collection import RetentionPolicy, collect
 from mlpack.store import conditional, shared_objects
 
 URL = "s3://models/team?table=mlpack-registry"
 KEY = "arn:aws:kms:eu-central-1:123456789012:key/0d1c2b3a"
 HOST = "123456789012.dkr.ecr.eu-central-1.amazonaws.com"
-EVERYTHING = Wanted(kms_key=KEY, images=f"{HOST}/models", tags={"team": "search"})
+EVERYTHING = RegistryOptions(kms_key=KEY, images=f"{HOST}/models", tags={"team": "search"})
 DAY = 24 * 3600
 
 
 # --- as text ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("wanted", [Wanted(), EVERYTHING])
+@pytest.mark.parametrize("wanted", [RegistryOptions(), EVERYTHING])
 @pytest.mark.parametrize("url", [URL, "s3://models?table=mlpack-registry&region=eu-central-1"])
-def test_cloudformation_is_what_its_linter_takes(url: str, wanted: Wanted, tmp_path: Path) -> None:
+def test_cloudformation_is_what_its_linter_takes(url: str, wanted: RegistryOptions, tmp_path: Path) -> None:
     path = tmp_path / "registry.json"
     path.write_text(templates.cloudformation(url, wanted))
     program = "import sys; from cfnlint.runner import main; sys.exit(main())"
@@ -123,7 +123,7 @@ def _references(value: Any) -> Iterator[str]:
 
 
 def test_entries_of_a_shared_cache_end_when_it_is_said() -> None:
-    wanted = Wanted(cache_days=90)
+    wanted = RegistryOptions(cache_days=90)
     made = json.loads(templates.cloudformation(URL, wanted))["Resources"]["Bucket"]["Properties"]["LifecycleConfiguration"]["Rules"]
     assert made == [
         {
@@ -147,8 +147,8 @@ def test_entries_of_a_shared_cache_end_when_it_is_said() -> None:
 
 
 @pytest.mark.parametrize("write", [templates.cloudformation, templates.terraform, templates.policies])
-def test_text_does_not_depend_on_the_moment(write: Callable[[str, Wanted], str]) -> None:
-    again = Wanted(kms_key=KEY, images=f"{HOST}/models", tags={"team": "search"})
+def test_text_does_not_depend_on_the_moment(write: Callable[[str, RegistryOptions], str]) -> None:
+    again = RegistryOptions(kms_key=KEY, images=f"{HOST}/models", tags={"team": "search"})
     assert write(URL, EVERYTHING) == write(URL, again)
     json.loads(write(URL, again))
 
@@ -162,19 +162,19 @@ def test_what_cannot_be_written_down_is_refused() -> None:
     with pytest.raises(RecipeError, match=r"a prefix with \*"):
         templates.policies("s3://models/team*?table=mlpack-registry")
     with pytest.raises(RecipeError, match="not the ARN of a KMS key"):
-        Wanted(kms_key="alias/models")
+        RegistryOptions(kms_key="alias/models")
     with pytest.raises(RecipeError, match="is not a tag"):
-        Wanted(tags={"team": "${oops}"})
+        RegistryOptions(tags={"team": "${oops}"})
     with pytest.raises(RecipeError, match="is not a tag"):
-        Wanted(tags={"aws:team": "x"})
+        RegistryOptions(tags={"aws:team": "x"})
     with pytest.raises(RecipeError, match="say the host too"):
-        Wanted(images="models")
+        RegistryOptions(images="models")
 
 
 # --- what policies say ------------------------------------------------------------------------------------------------
 
 
-def _policies(wanted: Wanted | None = None, url: str = URL) -> dict[str, Json]:
+def _policies(wanted: RegistryOptions | None = None, url: str = URL) -> dict[str, Json]:
     found: dict[str, Json] = json.loads(templates.policies(url, wanted))
     return found
 
@@ -278,9 +278,11 @@ def test_images_and_keys_are_in_policies_when_they_are_used() -> None:
     deleted = {role for role in ROLES if allows(made[role], Request("ecr:BatchDeleteImage", f"{repository}models/minilm"))}
     assert (pushed, deleted) == ({"publisher"}, {"collector"})
     assert not allows(made["publisher"], Request("ecr:PutImage", f"{repository}other/minilm"))
-    whole = _policies(Wanted(images=HOST))
+    whole = _policies(RegistryOptions(images=HOST))
     assert allows(whole["publisher"], Request("ecr:PutImage", f"{repository}minilm"))
-    assert not [each for each in _actions(_policies(Wanted(images="ghcr.io/team"))["publisher"]) if each.startswith("ecr:")]
+    assert not [
+        each for each in _actions(_policies(RegistryOptions(images="ghcr.io/team"))["publisher"]) if each.startswith("ecr:")
+    ]
 
 
 def _actions(policy: Json) -> set[str]:
@@ -313,12 +315,12 @@ def _publish(registry: Registry, folder: Path) -> None:
 
 
 def _promote(registry: Registry, _folder: Path) -> None:
-    promote(registry.place, Reference(name="minilm", version=2), "prod", Wish(who="alice"), lambda _release, _live: ())
+    promote(registry.place, Reference(name="minilm", version=2), "prod", MoveRequest(who="alice"), lambda _release, _live: ())
 
 
 def _rollback(registry: Registry, _folder: Path) -> None:
     _promote(registry, _folder)
-    rollback(registry.place, Reference(name="minilm", alias="prod"), Wish(who="alice"))
+    rollback(registry.place, Reference(name="minilm", alias="prod"), MoveRequest(who="alice"))
 
 
 def _set_policy(registry: Registry, _folder: Path) -> None:
@@ -330,7 +332,7 @@ def _remove_policy(registry: Registry, _folder: Path) -> None:
 
 
 def _collect(registry: Registry, _folder: Path) -> None:
-    keep_nothing = Policy(newest=0, days=0, tags=(), moves=0, window_days=0, grace_days=0)
+    keep_nothing = RetentionPolicy(newest=0, days=0, tags=(), moves=0, window_days=0, grace_days=0)
     late = dataclasses.replace(registry.place, now=lambda: time.time() + 400 * DAY)
     assert [each.reference for each in collect(Registry(late), keep_nothing, who="alice").releases] == ["old@1"]
 
@@ -366,7 +368,7 @@ def registry(aws: AwsServer, tmp_path: Path) -> Registry:
     made = open_registry(URL)
     for number, name in enumerate(("minilm", "minilm", "old", "old")):
         made.publish(build(tmp_path / f"o{number}", name=name, content=str(number).encode()))
-    promote(made.place, Reference(name="minilm", version=1), "prod", Wish(who="alice"), lambda _release, _live: ())
+    promote(made.place, Reference(name="minilm", version=1), "prod", MoveRequest(who="alice"), lambda _release, _live: ())
     policies.put(made.place, AliasPolicy(subject="minilm:canary"), "alice")
     made.place.table.close()
     return made
@@ -436,7 +438,7 @@ def test_a_shared_cache_needs_what_its_roles_have(
     registry, guard = become(role)
     cache = shared_objects.Bucket("models", "team")
     if role == "reader":
-        with pytest.raises(shared_objects.TroubleError), cache.open("cache/v1/there"):
+        with pytest.raises(shared_objects.StorageUnavailableError), cache.open("cache/v1/there"):
             pass
         return
     with cache.open("cache/v1/there") as found, cache.open("cache/v1/missing") as missing:
@@ -448,7 +450,7 @@ def test_a_shared_cache_needs_what_its_roles_have(
         assert written(cache, "there", version)  # was damaged, say
         assert guard.refused == []
     else:
-        with pytest.raises(shared_objects.TroubleError) as caught:
+        with pytest.raises(shared_objects.StorageUnavailableError) as caught:
             written(cache, "new")
         assert caught.value.writes_only
     for verb in ("pull", "publish", "promote", "collect"):

@@ -14,7 +14,7 @@ from mlpack.errors import NamingError, PackError, ServiceError
 from mlpack.oci import base, image, layout
 from mlpack.oci.base import Base, resolve_base
 from mlpack.oci.distribution import remote
-from mlpack.oci.distribution.remote import Options
+from mlpack.oci.distribution.remote import TransportOptions
 from mlpack.oci.layers import paths
 
 if TYPE_CHECKING:
@@ -180,6 +180,6 @@ def test_unreachable_registry_names_the_way_out(tmp_path: Path) -> None:
         gone = registry.host
     pauses: list[float] = []
     with pytest.raises(ServiceError, match=r"cannot be reached.*--base") as caught:
-        resolve_base(f"{gone}/base", "amd64", tmp_path / "cache", None, None, Options(sleep=pauses.append))
+        resolve_base(f"{gone}/base", "amd64", tmp_path / "cache", None, None, TransportOptions(sleep=pauses.append))
     assert caught.value.retryable
     assert len(pauses) == 2

@@ -57,7 +57,7 @@ def test_deflate_of_large_content_is_streamed(monkeypatch: pytest.MonkeyPatch) -
 
 def test_inflating_stops_at_the_limit() -> None:
     bomb = gzip.compress(bytes(50_000_000))
-    inflated = compression.Inflated(io.BytesIO(bomb), media.OCI.gzip, limit_bytes=1_000_000)
+    inflated = compression.InflatedTar(io.BytesIO(bomb), media.OCI.gzip, limit_bytes=1_000_000)
     with pytest.raises(PackError, match="bomb"):
         inflated.drain()
     assert inflated.tally.size_bytes <= 3_000_000
@@ -71,9 +71,9 @@ _ZIPPED = gzip.compress(TEXT, mtime=0)
 )
 def test_damaged_gzip_is_refused(stored: bytes) -> None:
     with pytest.raises(PackError, match="damaged"):
-        compression.Inflated(io.BytesIO(stored), media.OCI.gzip).drain()
+        compression.InflatedTar(io.BytesIO(stored), media.OCI.gzip).drain()
 
 
 def test_zstd_is_refused_with_a_way_out() -> None:
     with pytest.raises(PackError, match="skopeo"):
-        compression.Inflated(io.BytesIO(), media.ZSTD_LAYER)
+        compression.InflatedTar(io.BytesIO(), media.ZSTD_LAYER)

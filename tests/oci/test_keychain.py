@@ -15,8 +15,8 @@ import pytest
 from fake_registry import IDENTITY_TOKEN, PASSWORD, USER, FakeRegistry
 from mlpack.errors import RecipeError, ServiceError
 from mlpack.oci.distribution import auth, keychain, remote
-from mlpack.oci.distribution.keychain import Keychain, Known
-from mlpack.oci.distribution.transport import Options
+from mlpack.oci.distribution.keychain import Identity, Keychain
+from mlpack.oci.distribution.transport import TransportOptions
 
 WHERE = {
     "REGISTRY_AUTH_FILE": "named.json",
@@ -24,7 +24,7 @@ WHERE = {
     "XDG_RUNTIME_DIR": "run/containers/auth.json",
     "XDG_CONFIG_HOME": "config/containers/auth.json",
 }
-QUICK = Options(sleep=lambda _: None)
+QUICK = TransportOptions(sleep=lambda _: None)
 
 
 def encoded(user: str, password: str) -> str:
@@ -46,7 +46,7 @@ def environment(root: Path) -> dict[str, str]:
     return {key: str(root / folder) for key, folder in folders.items()}
 
 
-def one(path: Path, host: str = "a.example", repository: str = "team/model") -> Known | None:
+def one(path: Path, host: str = "a.example", repository: str = "team/model") -> Identity | None:
     return Keychain([path]).find(host, repository)
 
 
@@ -264,7 +264,7 @@ def test_a_helper_is_asked_for_what_it_was_named_for(helper: Any, tmp_path: Path
 def test_an_identity_token_of_a_helper_is_one(helper: Any, tmp_path: Path) -> None:
     helper('echo \'{"ServerURL":"x","Username":"<token>","Secret":"again"}\'')
     found = one(keep(tmp_path / "x", credsStore="test"))
-    assert found == Known(user=auth.IDENTITY_USER, password="again", source="docker-credential-test")
+    assert found == Identity(user=auth.IDENTITY_USER, password="again", source="docker-credential-test")
     helper('echo \'{"Username":"","Secret":""}\'')
     assert one(tmp_path / "x") is None
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from mlpack.core.digest import of_bytes
 from mlpack.errors import PackError
 from mlpack.oci import media
-from mlpack.oci.compression import Inflated
+from mlpack.oci.compression import InflatedTar
 from mlpack.oci.layers import layer, paths, scan, tar
 from mlpack.oci.layers.paths import Paths
 
@@ -182,13 +182,13 @@ def test_missing_tree_is_said(tmp_path: Path) -> None:
 
 def test_file_that_changes_while_it_is_packed_is_an_error() -> None:
     for size in (3, 5):
-        entry = tar.Entry(path="x", kind="file", mode=0o644, size_bytes=size, source=lambda: io.BytesIO(b"1234"))
+        entry = tar.TarEntry(path="x", kind="file", mode=0o644, size_bytes=size, source=lambda: io.BytesIO(b"1234"))
         with pytest.raises(PackError, match="while it was packed"):
             list(tar.chunks([entry]))
 
 
 def test_entry_above_8_gib_gets_a_pax_header() -> None:
-    header = next(iter(tar.chunks([tar.Entry(path="x", kind="file", mode=0o644, size_bytes=9 << 30)])))
+    header = next(iter(tar.chunks([tar.TarEntry(path="x", kind="file", mode=0o644, size_bytes=9 << 30)])))
     assert tarfile.TarInfo.frombuf(header[1024:1536], "utf-8", "strict").name == "x"
     assert b"size=9663676416\n" in header
 
@@ -239,7 +239,7 @@ NAMES = st.text(st.characters(blacklist_categories=("Cs", "Cc"), blacklist_chara
 @given(files=st.dictionaries(st.lists(NAMES, min_size=1, max_size=4).map("/".join), st.binary(max_size=2000), max_size=8))
 def test_tar_round_trip(files: dict[str, bytes]) -> None:
     entries = [
-        tar.Entry(path=path, kind="file", mode=0o644, size_bytes=len(data), source=lambda data=data: io.BytesIO(data))
+        tar.TarEntry(path=path, kind="file", mode=0o644, size_bytes=len(data), source=lambda data=data: io.BytesIO(data))
         for path, data in files.items()
     ]
     written = b"".join(tar.chunks(reversed(entries)))
@@ -247,6 +247,6 @@ def test_tar_round_trip(files: dict[str, bytes]) -> None:
     with tarfile.open(fileobj=io.BytesIO(written)) as archive:
         again = {member.name: archive.extractfile(member).read() for member in archive}  # type: ignore[union-attr]
     assert again == files
-    index = scan.read(Inflated(io.BytesIO(gzip.compress(written)), media.OCI.gzip))
+    index = scan.read(InflatedTar(io.BytesIO(gzip.compress(written)), media.OCI.gzip))
     assert sorted(path for path, _, _ in index.entries) == sorted(paths.scan.clean_path(path) for path in files)
     assert index.diff_id == of_bytes(written)

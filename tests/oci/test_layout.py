@@ -249,7 +249,7 @@ def test_a_compressed_archive_is_said_to_be_one(made: Image, packed: Callable[[b
     (tmp_path / "out.tar.gz").write_bytes(packed((tmp_path / "out.tar").read_bytes()))
     with pytest.raises(NamingError, match="is compressed"):
         layout.read(tmp_path / "out.tar.gz")
-    assert layout.locate("out.tar.gz:tag", tmp_path) == (tmp_path / "out.tar.gz", selection.Named(tag="tag"))
+    assert layout.locate("out.tar.gz:tag", tmp_path) == (tmp_path / "out.tar.gz", selection.Selector(tag="tag"))
 
 
 @pytest.mark.parametrize("name", ["index.json", "oci-layout"])

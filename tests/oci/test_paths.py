@@ -13,7 +13,7 @@ from mlpack.core.digest import of_bytes
 from mlpack.core.files import tars
 from mlpack.errors import PackError
 from mlpack.oci import image, media
-from mlpack.oci.compression import Inflated
+from mlpack.oci.compression import InflatedTar
 from mlpack.oci.image import Image, Layer
 from mlpack.oci.layers import paths, scan
 from mlpack.oci.layers.paths import Paths
@@ -75,7 +75,7 @@ def listed(*layers: bytes) -> list[str]:
 
 
 def read(data: bytes) -> scan.Index:
-    return scan.read(Inflated(io.BytesIO(data), media.OCI.tar))
+    return scan.read(InflatedTar(io.BytesIO(data), media.OCI.tar))
 
 
 def test_whiteout_removes_what_is_below_only() -> None:
@@ -271,7 +271,7 @@ def test_endless_entries_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_decompression_bomb_in_a_base_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     bomb = layer_of(archive(member("big", data=bytes(5_000_000))))
     assert bomb.size_bytes < 20_000
-    monkeypatch.setattr(Inflated.__init__, "__defaults__", (1_000_000,))
+    monkeypatch.setattr(InflatedTar.__init__, "__defaults__", (1_000_000,))
     with pytest.raises(PackError, match="bomb"):
         paths.index(bomb)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mlpack.core.digest import Digest
 from mlpack.errors import ExitCode, NamingError, PackError
 from mlpack.oci import reference
-from mlpack.oci.reference import Reference
+from mlpack.oci.reference import ImageReference
 
 HEX = "0123456789abcdef" * 4
 ALNUM = "abcdefghijklmnopqrstuvwxyz0123456789"
@@ -27,7 +27,7 @@ HOST = st.builds(
 TAG = st.none() | st.from_regex(r"\A[A-Za-z0-9_][A-Za-z0-9._-]{0,20}\Z")
 DIGEST = st.none() | st.text("0123456789abcdef", min_size=64, max_size=64).map(lambda digits: Digest(f"sha256:{digits}"))
 REFERENCE = st.builds(
-    lambda host, path, tag, digest: Reference(host=host, repository="/".join(path), tag=tag, digest=digest),
+    lambda host, path, tag, digest: ImageReference(host=host, repository="/".join(path), tag=tag, digest=digest),
     HOST,
     st.lists(COMPONENT, min_size=1, max_size=4),
     TAG,
@@ -36,7 +36,7 @@ REFERENCE = st.builds(
 
 
 @given(REFERENCE)
-def test_reference_round_trip(named: Reference) -> None:
+def test_reference_round_trip(named: ImageReference) -> None:
     assert reference.parse(str(named)) == named
 
 

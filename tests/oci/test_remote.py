@@ -12,7 +12,7 @@ from mlpack.core.digest import Digest
 from mlpack.errors import PackError, ServiceError
 from mlpack.oci import blobs, image, media
 from mlpack.oci.distribution import auth, remote, transport
-from mlpack.oci.distribution.remote import Options
+from mlpack.oci.distribution.remote import TransportOptions
 from mlpack.oci.reference import parse
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ class Pauses(list[float]):
     """What would have been slept, in seconds."""
 
     @property
-    def options(self) -> Options:
-        return Options(sleep=self.append)
+    def options(self) -> TransportOptions:
+        return TransportOptions(sleep=self.append)
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def pauses() -> Pauses:
     return Pauses()
 
 
-def pull(registry: FakeRegistry, ref: str, to: Path, options: Options | None = None) -> Image:
+def pull(registry: FakeRegistry, ref: str, to: Path, options: TransportOptions | None = None) -> Image:
     """An image pulled with the right credentials."""
     return remote.pull(f"{registry.host}/{ref}", "x86_64", to, ada, options)
 
@@ -73,7 +73,7 @@ def test_second_push_sends_nothing(registry: FakeRegistry, made: Image) -> None:
     remote.push(made, f"{registry.host}/model:v1")
     registry.requests.clear()
     states = []
-    remote.push(made, f"{registry.host}/model:v1", options=Options(progress=lambda each: states.append(each.state)))
+    remote.push(made, f"{registry.host}/model:v1", options=TransportOptions(progress=lambda each: states.append(each.state)))
     assert not registry.asked("POST")
     assert not registry.asked("PUT")
     assert set(states) == {"present"}
@@ -97,8 +97,8 @@ def test_progress_counts_to_the_end(registry: FakeRegistry, made: Image, tmp_pat
         lambda options: remote.push(made, f"{registry.host}/a", options=options),
         lambda options: remote.pull(f"{registry.host}/a", "amd64", tmp_path / "pulled", options=options),
     ):
-        told: list[transport.Progress] = []
-        move(Options(progress=told.append))
+        told: list[transport.TransferProgress] = []
+        move(TransportOptions(progress=told.append))
         sizes = {str(layer.digest): layer.size_bytes for layer in made.layers}
         for digest, size in sizes.items():
             mine = [each for each in told if each.digest == digest]
@@ -134,7 +134,7 @@ SURVIVED = {
 def test_what_passes_is_survived(switches: dict[str, object], made: Image, tmp_path: Path, pauses: Pauses) -> None:
     with FakeRegistry(**switches) as registry:
         # Four threads would use up each other's short-lived tokens: real ones live for minutes, not for three requests.
-        options = Options(sleep=pauses.append, parallel=1 if "token_uses" in switches else 4)
+        options = TransportOptions(sleep=pauses.append, parallel=1 if "token_uses" in switches else 4)
         digest = remote.push(made, f"{registry.host}/team/model:v1", ada, options)
         again = pull(registry, "team/model:v1", tmp_path / "pulled", options)
     assert again == made
@@ -188,7 +188,7 @@ def test_mount_is_used_or_done_without(registry: FakeRegistry, made: Image, tmp_
     registry.requests.clear()
     registry.token_scopes.clear()
     states: list[str] = []
-    options = Options(sleep=pauses.append, mount_from=("base",), progress=lambda each: states.append(each.state))
+    options = TransportOptions(sleep=pauses.append, mount_from=("base",), progress=lambda each: states.append(each.state))
     remote.push(made, f"{registry.host}/model:v1", ada, options)
     assert pull(registry, "model:v1", tmp_path / "pulled") == made
     assert ("mounted" in states) == (mount == "granted")
@@ -258,7 +258,7 @@ def test_credentials_are_asked_for_by_the_host_in_the_reference(made: Image) -> 
 )
 def test_address_that_must_not_be_followed(location: str, says: str) -> None:
     with (
-        transport.Session(parse("registry.example/x"), "pull", None, Options()) as session,
+        transport.RegistrySession(parse("registry.example/x"), "pull", None, TransportOptions()) as session,
         pytest.raises(ServiceError, match=says),
     ):
         session.follow("https://registry.example/v2/", location)
@@ -266,7 +266,7 @@ def test_address_that_must_not_be_followed(location: str, says: str) -> None:
 
 def test_plain_http_is_for_loopback_and_who_is_named() -> None:
     def origin(ref: str, *named: str) -> str:
-        return transport.Session(parse(ref), "pull", None, Options(plain_http=named)).origin
+        return transport.RegistrySession(parse(ref), "pull", None, TransportOptions(plain_http=named)).origin
 
     assert origin("localhost:5000/x") == "http://localhost:5000"
     assert origin("127.0.0.1/x") == "http://127.0.0.1"
@@ -287,8 +287,8 @@ def test_tag_that_does_not_move_is_noticed(registry: FakeRegistry, made: Image) 
 def test_resume_asks_for_the_rest_only(registry: FakeRegistry, made: Image, tmp_path: Path, pauses: Pauses) -> None:
     remote.push(made, f"{registry.host}/model:v1")
     registry.switches.truncated_downloads = 1
-    told: list[transport.Progress] = []
-    options = Options(sleep=pauses.append, parallel=1, progress=told.append)
+    told: list[transport.TransferProgress] = []
+    options = TransportOptions(sleep=pauses.append, parallel=1, progress=told.append)
     pull(registry, "model:v1", tmp_path / "pulled", options)
     assert len(pauses) == 1
     for digest in {each.digest for each in told}:
@@ -357,10 +357,12 @@ def indexed(registry: FakeRegistry, made: Image, *platforms: tuple[str, str, str
 
 def test_index_is_resolved_and_both_digests_are_known(registry: FakeRegistry, made: Image, tmp_path: Path) -> None:
     index = indexed(registry, made, ("linux", "arm64", "v8"), ("linux", "amd64", ""), ("unknown", "unknown", ""))
-    pulled = remote.fetch(parse(f"{registry.host}/model:multi"), "amd64", tmp_path / "pulled", None, Options())
+    pulled = remote.fetch(parse(f"{registry.host}/model:multi"), "amd64", tmp_path / "pulled", None, TransportOptions())
     assert (str(pulled.digest), pulled.image) == (index, made)
     registry.requests.clear()
-    again = remote.fetch(parse(f"{registry.host}/model:multi"), "amd64", tmp_path / "pulled", None, Options(), pulled.digest)
+    again = remote.fetch(
+        parse(f"{registry.host}/model:multi"), "amd64", tmp_path / "pulled", None, TransportOptions(), pulled.digest
+    )
     assert again == pulled
     assert not registry.requests
 
@@ -397,7 +399,7 @@ def test_hostile_manifest_is_refused(registry: FakeRegistry, tmp_path: Path, kin
 def test_first_failure_stops_the_rest(registry: FakeRegistry, made: Image) -> None:
     registry.switches.failures = [("HEAD", "/blobs/", 403)] * 10
     with pytest.raises(ServiceError, match="403"):
-        remote.push(made, f"{registry.host}/model:v1", options=Options(parallel=1))
+        remote.push(made, f"{registry.host}/model:v1", options=TransportOptions(parallel=1))
     assert len(registry.asked("HEAD", "/blobs/")) == 1
     assert not registry.manifests
 

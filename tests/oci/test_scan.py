@@ -13,7 +13,7 @@ from mlpack.core.digest import of_bytes
 from mlpack.core.files import bounded
 from mlpack.errors import PackError
 from mlpack.oci import image, media
-from mlpack.oci.compression import Inflated
+from mlpack.oci.compression import InflatedTar
 from mlpack.oci.image import Image, Layer
 from mlpack.oci.layers import paths, scan
 from raw_tars import gnu, header, pax
@@ -94,10 +94,10 @@ def test_a_large_honest_layer_is_read() -> None:
 
 
 def test_allowance_grows_with_what_was_sent() -> None:
-    scan.Allowance(0).spend(scan.Allowance.FLOOR_BYTES)
-    scan.Allowance(10).spend(scan.Allowance.FLOOR_BYTES + 320)
+    scan.MemoryBudget(0).spend(scan.MemoryBudget.FLOOR_BYTES)
+    scan.MemoryBudget(10).spend(scan.MemoryBudget.FLOOR_BYTES + 320)
     with pytest.raises(PackError, match="32 times the bytes that were sent"):
-        scan.Allowance(10).spend(scan.Allowance.FLOOR_BYTES + 321)
+        scan.MemoryBudget(10).spend(scan.MemoryBudget.FLOOR_BYTES + 321)
 
 
 def test_what_a_layer_may_inflate_to_is_a_setting() -> None:
@@ -105,13 +105,13 @@ def test_what_a_layer_may_inflate_to_is_a_setting() -> None:
     bounded.configure({"MLPACK_MAX_LAYER_MB": "2"})
     try:
         with pytest.raises(PackError, match=r"2097152 bytes \(MLPACK_MAX_LAYER_MB\)"):
-            Inflated(io.BytesIO(stored), media.OCI.gzip).drain()
+            InflatedTar(io.BytesIO(stored), media.OCI.gzip).drain()
     finally:
         bounded.configure({})
-    Inflated(io.BytesIO(stored), media.OCI.gzip).drain()
+    InflatedTar(io.BytesIO(stored), media.OCI.gzip).drain()
 
 
 def test_many_members_of_gzip_are_one_stream_under_one_limit() -> None:
     stored = gzip.compress(bytes(1 << 20), mtime=0) * 5
     with pytest.raises(PackError, match="inflates to more than"):
-        Inflated(io.BytesIO(stored), media.OCI.gzip, 4 << 20).drain()
+        InflatedTar(io.BytesIO(stored), media.OCI.gzip, 4 << 20).drain()

@@ -298,9 +298,9 @@ def test_an_image_in_a_registry_is_none_on_disk(tmp_path: Path, monkeypatch: pyt
     for text in ("python:3.13", "alpine:3", f"python@sha256:{HEX}", "x:y", ":", "@", "", "a\0b:c", "x" * 5000 + ":y"):
         assert layout.locate(text) is None
     buildx(tmp_path / "base")
-    assert layout.locate("base:1") == (Path("base"), selection.Named(tag="1"))
-    assert layout.locate(f"base@sha256:{HEX}") == (Path("base"), selection.Named(digest=Digest(f"sha256:{HEX}")))
-    assert layout.locate("./python:3.13") == (Path("./python"), selection.Named(tag="3.13"))
+    assert layout.locate("base:1") == (Path("base"), selection.Selector(tag="1"))
+    assert layout.locate(f"base@sha256:{HEX}") == (Path("base"), selection.Selector(digest=Digest(f"sha256:{HEX}")))
+    assert layout.locate("./python:3.13") == (Path("./python"), selection.Selector(tag="3.13"))
     assert layout.beside("base:1", tmp_path) == f"{tmp_path}/base:1"
     assert layout.beside("oci:base:1", tmp_path) == f"{tmp_path}/base:1"
     assert layout.beside("python:3.13", tmp_path) == "python:3.13"

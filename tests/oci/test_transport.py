@@ -15,7 +15,7 @@ import pytest
 from mlpack.errors import ServiceError
 from mlpack.oci import media, reference
 from mlpack.oci.distribution import transport
-from mlpack.oci.distribution.transport import HttpError, Options, Session
+from mlpack.oci.distribution.transport import HttpError, RegistrySession, TransportOptions
 
 LOTS = 64 << 20
 """What a talkative server would send: much more than sockets buffer."""
@@ -105,9 +105,9 @@ BODIES = {
 }
 
 
-def session(host: str, **options: Any) -> Session:
+def session(host: str, **options: Any) -> RegistrySession:
     named = reference.parse(f"{host}/team/model:v1")
-    return Session(named, "pull", None, Options(attempts=1, sleep=lambda _: None, **options))
+    return RegistrySession(named, "pull", None, TransportOptions(attempts=1, sleep=lambda _: None, **options))
 
 
 @pytest.mark.parametrize("body", BODIES)
@@ -215,5 +215,5 @@ def test_a_long_wait_that_was_asked_for_is_cut() -> None:
         raise HttpError("later", retryable=True, retry_after_s=transport._retry_after("9" * 40))
 
     with pytest.raises(HttpError):
-        transport.retrying(Options(attempts=3, sleep=slept.append), refused)
+        transport.retrying(TransportOptions(attempts=3, sleep=slept.append), refused)
     assert slept == [transport.MAX_PAUSE_S] * 2

@@ -30,7 +30,7 @@ from mlpack.core.digest import of_bytes
 from mlpack.core.records import Budgets
 from mlpack.registry import Key, Put, audit, numbered, settings
 from mlpack.registry.aliases import policies
-from mlpack.registry.aliases.aliases import Wish, promote, rollback
+from mlpack.registry.aliases.aliases import MoveRequest, promote, rollback
 from mlpack.registry.local import directory
 from mlpack.registry.rows import leases, rows
 
@@ -103,7 +103,7 @@ def _template() -> Path:
         registry.publish(build(root / f"build{number}", content=b"function %d" % number))
     registry.publish(build(root / "fashion", name="fashion"))
     build(root / "build4", content=b"function 4")
-    place, wish = registry.place, Wish(who="alice", why="because")
+    place, wish = registry.place, MoveRequest(who="alice", why="because")
     for version in (2, 1, 3):
         promote(place, rows.Reference(name="minilm", version=version), "prod", wish, lambda _release, _live: ())
     rollback(place, rows.Reference(name="minilm", alias="prod"), wish)

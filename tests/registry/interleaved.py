@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mlpack.core.digest import Digest
-from mlpack.registry import ConflictError, Delete, Key, Put, Row, Stored
+from mlpack.registry import ConflictError, Delete, Key, Put, Row, StoredBlob
 
 
 @dataclass
@@ -54,8 +54,8 @@ class Bytes:
 
     there: set[Digest]
 
-    def list(self) -> Iterator[Stored]:
-        return iter([Stored(digest=named, size_bytes=1, modified=0.0) for named in sorted(self.there)])
+    def list(self) -> Iterator[StoredBlob]:
+        return iter([StoredBlob(digest=named, size_bytes=1, modified=0.0) for named in sorted(self.there)])
 
     def delete(self, named: Digest) -> None:
         self.there.discard(named)

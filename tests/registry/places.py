@@ -13,7 +13,7 @@ from tests.registry.builds import build
 
 from mlpack.core.digest import Digest, of_bytes
 from mlpack.registry import Key, Place, Put
-from mlpack.registry.aliases.aliases import Wish, promote
+from mlpack.registry.aliases.aliases import MoveRequest, promote
 from mlpack.registry.local import directory
 from mlpack.registry.places import open_registry
 from mlpack.registry.records import Provenance, Release
@@ -68,7 +68,7 @@ class Unreadable:
 
 def move(place: Place, name: str, version: int, alias: str = "prod") -> None:
     """Promote it, by alice, without gates."""
-    promote(place, rows.Reference(name=name, version=version), alias, Wish(who="alice"), lambda _release, _live: ())
+    promote(place, rows.Reference(name=name, version=version), alias, MoveRequest(who="alice"), lambda _release, _live: ())
 
 
 def stocked(root: Path) -> Registry:

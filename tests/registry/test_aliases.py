@@ -17,7 +17,17 @@ from tests.registry.places import PLACES, Unreadable, empty_place, put_releases
 
 from mlpack.errors import ExitCode, RecipeError, ServiceError
 from mlpack.registry import ConflictError, DamagedError, Delete, Key, Place, Put, Row
-from mlpack.registry.aliases.aliases import Outcome, Wish, as_json, good_before, history, live_at, parse_time, promote, rollback
+from mlpack.registry.aliases.aliases import (
+    MoveRequest,
+    MoveResult,
+    as_json,
+    good_before,
+    history,
+    live_at,
+    parse_time,
+    promote,
+    rollback,
+)
 from mlpack.registry.aliases.gates import Gate, GateError
 from mlpack.registry.records import Release
 from mlpack.registry.releases.releases import Registry
@@ -25,7 +35,7 @@ from mlpack.registry.rows import leases, rows
 from mlpack.registry.rows.rows import Move, Reference, parse_reference
 
 PROD = Reference(name="minilm", alias="prod")
-ALICE = Wish(who="alice")
+ALICE = MoveRequest(who="alice")
 
 
 def passes(release: Release, live: Release | None) -> tuple[Gate, ...]:
@@ -36,7 +46,7 @@ def refuses(release: Release, live: Release | None) -> tuple[Gate, ...]:
     return (Gate(gate="size", ok=False, detail="too large"), Gate(gate="latency", ok=True, detail="fits"))
 
 
-def to(place: Place, version: int, wish: Wish = ALICE, judge: Any = passes) -> Outcome:
+def to(place: Place, version: int, wish: MoveRequest = ALICE, judge: Any = passes) -> MoveResult:
     return promote(place, Reference(name="minilm", version=version), "prod", wish, judge)
 
 
@@ -100,7 +110,7 @@ def test_a_name_that_says_a_version_is_refused_and_what_has_it_is_read(alias: st
 
 
 def test_a_promotion_is_a_move_with_everything_about_it(place: Place) -> None:
-    made = to(place, 2, Wish(who="alice", why="first"))
+    made = to(place, 2, MoveRequest(who="alice", why="first"))
     assert made.moved
     move = made.move
     assert (move.revision, move.version, move.previous, move.kind) == (1, 2, None, "promote")
@@ -149,10 +159,10 @@ def test_gates_refuse_with_their_own_code_and_force_is_recorded(place: Place) ->
         to(place, 2, judge=refuses)
     assert caught.value.exit_code is ExitCode.OVER_BUDGET
     with pytest.raises(RecipeError, match="--why"):
-        to(place, 2, Wish(who="alice", force=True), refuses)
-    forced = to(place, 2, Wish(who="alice", force=True, why="fire"), refuses).move
+        to(place, 2, MoveRequest(who="alice", force=True), refuses)
+    forced = to(place, 2, MoveRequest(who="alice", force=True, why="fire"), refuses).move
     assert (forced.forced, forced.why, [gate["ok"] for gate in forced.gates]) == (True, "fire", [False, True])
-    assert not to(place, 3, Wish(who="alice", force=True, why="habit"), passes).move.forced
+    assert not to(place, 3, MoveRequest(who="alice", force=True, why="habit"), passes).move.forced
 
 
 def test_gates_are_asked_about_what_is_live(place: Place) -> None:
@@ -173,14 +183,14 @@ def test_evidence_that_cannot_be_read_stops_a_promotion_unless_forced(place: Pla
 
     with pytest.raises(ServiceError, match="S3 is down"):
         to(place, 1, judge=unreadable)
-    move = to(place, 1, Wish(who="alice", force=True, why="fire"), unreadable).move
+    move = to(place, 1, MoveRequest(who="alice", force=True, why="fire"), unreadable).move
     assert move.gates == ({"gate": "evidence", "ok": False, "detail": "could not be read: S3 is down"},)
     assert move.forced
 
 
 def test_somebody_quicker_is_named(place: Place) -> None:
     to(place, 1)
-    slow = dataclasses.replace(place, table=Meddling(place.table, lambda: to(place, 3, Wish(who="bob"))))
+    slow = dataclasses.replace(place, table=Meddling(place.table, lambda: to(place, 3, MoveRequest(who="bob"))))
     with pytest.raises(
         ConflictError, match=r"minilm:prod is at revision 2: bob moved it to minilm@3 at .*mlpack history"
     ) as caught:
@@ -190,15 +200,15 @@ def test_somebody_quicker_is_named(place: Place) -> None:
 
 
 def test_somebody_quicker_with_the_very_same_is_a_success(place: Place) -> None:
-    slow = dataclasses.replace(place, table=Meddling(place.table, lambda: to(place, 2, Wish(who="bob"))))
+    slow = dataclasses.replace(place, table=Meddling(place.table, lambda: to(place, 2, MoveRequest(who="bob"))))
     made = to(slow, 2)
     assert (made.moved, made.move.who) == (False, "bob")
     assert versions(place) == [2]
 
 
 def test_retrying_goes_over_what_others_did(place: Place) -> None:
-    slow = dataclasses.replace(place, table=Meddling(place.table, lambda: to(place, 3, Wish(who="bob"))))
-    made = to(slow, 2, Wish(who="alice", retry=True))
+    slow = dataclasses.replace(place, table=Meddling(place.table, lambda: to(place, 3, MoveRequest(who="bob"))))
+    made = to(slow, 2, MoveRequest(who="alice", retry=True))
     assert (made.moved, made.move.revision, made.move.previous) == (True, 2, 3)
 
 
@@ -206,24 +216,24 @@ def test_retrying_goes_over_what_others_did(place: Place) -> None:
 def test_an_expected_revision_holds(place: Place, expect: int, fits: bool) -> None:
     to(place, 1)
     if fits:
-        assert to(place, 2, Wish(who="alice", expect=expect)).moved
+        assert to(place, 2, MoveRequest(who="alice", expect=expect)).moved
         return
     with pytest.raises(ConflictError, match=f"is at revision 1, not at revision {expect}: alice moved it"):
-        to(place, 2, Wish(who="alice", expect=expect))
+        to(place, 2, MoveRequest(who="alice", expect=expect))
     assert versions(place) == [1]
 
 
 def test_an_expected_revision_of_what_was_never_moved(place: Place) -> None:
     with pytest.raises(ConflictError, match="was never moved"):
-        to(place, 1, Wish(who="alice", expect=3))
-    assert to(place, 1, Wish(who="alice", expect=0)).moved
+        to(place, 1, MoveRequest(who="alice", expect=3))
+    assert to(place, 1, MoveRequest(who="alice", expect=0)).moved
 
 
 def test_an_expected_revision_is_an_error_even_when_the_quicker_did_the_same(place: Place) -> None:
     to(place, 1)
-    slow = dataclasses.replace(place, table=Meddling(place.table, lambda: to(place, 2, Wish(who="bob"))))
+    slow = dataclasses.replace(place, table=Meddling(place.table, lambda: to(place, 2, MoveRequest(who="bob"))))
     with pytest.raises(ConflictError, match="bob moved it to minilm@2"):
-        to(slow, 2, Wish(who="alice", expect=1))
+        to(slow, 2, MoveRequest(who="alice", expect=1))
 
 
 def test_an_answer_that_was_lost_is_no_failure(place: Place) -> None:
@@ -271,7 +281,7 @@ def test_times_are_read() -> None:
 def test_rolling_back_goes_to_the_release_before(place: Place) -> None:
     for version in (1, 2, 3):
         to(place, version)
-    back = rollback(place, PROD, Wish(who="bob", why="slow")).move
+    back = rollback(place, PROD, MoveRequest(who="bob", why="slow")).move
     assert (back.version, back.previous, back.kind, back.who, back.why, back.gates) == (2, 3, "rollback", "bob", "slow", ())
     assert Registry(place).show(PROD).version == 2
     assert rollback(place, PROD, ALICE).move.version == 1
@@ -302,7 +312,7 @@ def test_a_release_that_was_collected_is_not_gone_back_to(place: Place) -> None:
 def test_two_who_roll_back_at_once_go_one_step(place: Place) -> None:
     for version in (1, 2, 3):
         to(place, version)
-    slow = dataclasses.replace(place, table=Meddling(place.table, lambda: rollback(place, PROD, Wish(who="bob"))))
+    slow = dataclasses.replace(place, table=Meddling(place.table, lambda: rollback(place, PROD, MoveRequest(who="bob"))))
     made = rollback(slow, PROD, ALICE)
     assert (made.moved, made.move.who, made.move.version) == (False, "bob", 2)
     assert versions(place) == [2, 3, 2, 1]
@@ -319,7 +329,7 @@ def test_what_is_removed_meanwhile_is_not_gone_back_to(place: Place, gone: int |
         place.table.commit(*removal, leases.fence(place, "minilm"))
 
     slow = dataclasses.replace(place, table=Meddling(place.table, collected))
-    made = rollback(slow, PROD, Wish(who="alice", expect=3))
+    made = rollback(slow, PROD, MoveRequest(who="alice", expect=3))
     assert (made.moved, made.move.version, made.move.revision) == (True, leads_to, 4)
     assert leases.intents(place) == ([], [])
 
@@ -402,10 +412,10 @@ class Aliased(RuleBasedStateMachine):
         put_releases(self.place, self.name, 4)
         self.prod = Reference(name=self.name, alias="prod")
 
-    def _promote(self, version: int, wish: Wish, judge: Any) -> Outcome:
+    def _promote(self, version: int, wish: MoveRequest, judge: Any) -> MoveResult:
         return promote(self.place, Reference(name=self.name, version=version), "prod", wish, judge)
 
-    def _moved(self, outcome: Outcome, version: int) -> None:
+    def _moved(self, outcome: MoveResult, version: int) -> None:
         assert outcome.moved == (not self.live or self.live[-1] != version)
         assert outcome.move.version == version
         if outcome.moved:
@@ -414,18 +424,18 @@ class Aliased(RuleBasedStateMachine):
 
     @rule(version=st.integers(1, 4), expected=st.booleans())
     def promote(self, version: int, expected: bool) -> None:
-        wish = Wish(who="alice", expect=len(self.live) if expected else None)
+        wish = MoveRequest(who="alice", expect=len(self.live) if expected else None)
         self._moved(self._promote(version, wish, passes), version)
 
     @rule(version=st.integers(1, 4), off=st.sampled_from([-1, 1, 2]))
     def promote_over_what_is_not_there(self, version: int, off: int) -> None:
         if len(self.live) + off >= 0:
             with pytest.raises(ConflictError):
-                self._promote(version, Wish(who="alice", expect=len(self.live) + off), passes)
+                self._promote(version, MoveRequest(who="alice", expect=len(self.live) + off), passes)
 
     @rule(version=st.integers(1, 4))
     def force(self, version: int) -> None:
-        outcome = self._promote(version, Wish(who="bob", force=True, why="fire"), refuses)
+        outcome = self._promote(version, MoveRequest(who="bob", force=True, why="fire"), refuses)
         assert outcome.move.forced or not outcome.moved
         self._moved(outcome, version)
 

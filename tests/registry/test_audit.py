@@ -10,7 +10,7 @@ from tests.registry.builds import build
 
 from mlpack.errors import ServiceError
 from mlpack.registry import Key, Put, audit
-from mlpack.registry.aliases.aliases import Wish, promote, rollback
+from mlpack.registry.aliases.aliases import MoveRequest, promote, rollback
 from mlpack.registry.local import directory
 from mlpack.registry.records import Provenance
 from mlpack.registry.releases.releases import Registry
@@ -30,7 +30,7 @@ def test_an_empty_registry_has_no_log(registry: Registry) -> None:
 
 
 def test_everything_is_in_the_log_in_the_order_of_time(registry: Registry, tmp_path: Path) -> None:
-    prod, alice = Reference(name="minilm", alias="prod"), Wish(who="alice", why="it is better")
+    prod, alice = Reference(name="minilm", alias="prod"), MoveRequest(who="alice", why="it is better")
     audit.record(registry.place, "create", "carol", {"bucket": "models"})
     registry.publish(build(tmp_path / "a", content=b"a"), Provenance(who="bob"))
     promote(registry.place, Reference(name="minilm", version=1), "prod", alice, lambda _release, _live: ())

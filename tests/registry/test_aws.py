@@ -12,7 +12,7 @@ from tests.aws_server import AwsServer, Fault
 
 from mlpack.errors import RecipeError, ServiceError
 from mlpack.registry import Key
-from mlpack.registry.aws.clients import Address, Clients, Patience
+from mlpack.registry.aws.clients import Address, Clients, Timeouts
 from mlpack.registry.aws.opening import TABLE, open_registry, parse
 
 
@@ -72,7 +72,7 @@ def test_the_region_of_the_address_is_asked(aws: AwsServer) -> None:
 
 
 def test_threads_share_one_client(aws: AwsServer) -> None:
-    clients = Clients(parse(aws.make_place()), Patience())
+    clients = Clients(parse(aws.make_place()), Timeouts())
     found: list[object] = []
     threads = [threading.Thread(target=lambda: found.append(clients.get("s3"))) for _ in range(8)]
     for thread in threads:
@@ -91,7 +91,7 @@ def test_how_often_is_asked_is_what_the_environment_says(
 ) -> None:
     if variable:
         monkeypatch.setenv("AWS_MAX_ATTEMPTS", variable)
-    place = open_registry(aws.make_place(), patience=Patience(tries=3)).place
+    place = open_registry(aws.make_place(), patience=Timeouts(tries=3)).place
     aws.plan(Fault("error", status=503, onward=True))
     with pytest.raises(ServiceError, match=f"failed {asked} times"):
         place.table.get(Key("p", "a"))

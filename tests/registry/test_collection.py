@@ -19,17 +19,17 @@ from tests.registry.shelf import Shelf
 from mlpack.core.digest import Digest
 from mlpack.errors import RecipeError, ServiceError
 from mlpack.registry import ConflictError, Delete, Put, audit, places
-from mlpack.registry.aliases.aliases import Wish, promote, rollback
+from mlpack.registry.aliases.aliases import MoveRequest, promote, rollback
 from mlpack.registry.local import directory
 from mlpack.registry.records import Release
 from mlpack.registry.releases.releases import Registry
 from mlpack.registry.rows import leases, rows
 from mlpack.registry.rows.rows import Reference
 from mlpack.registry.upkeep.care import verify
-from mlpack.registry.upkeep.collection import Plan, Policy, as_json, collect, plan
+from mlpack.registry.upkeep.collection import CollectionPlan, RetentionPolicy, as_json, collect, plan
 
 DAY = 24 * 3600.0
-NOTHING = Policy(newest=0, days=0, tags=(), moves=0, window_days=0, grace_days=0)
+NOTHING = RetentionPolicy(newest=0, days=0, tags=(), moves=0, window_days=0, grace_days=0)
 """Keeps what is kept whatever it says."""
 FUNCTION = "artifacts/int8@lambda-zip-x86_64/function.zip"
 
@@ -77,14 +77,14 @@ def publish(registry: Registry, tmp_path: Path) -> Callable[..., Release]:
 
 
 def move(registry: Registry, version: int, alias: str = "prod", name: str = "minilm") -> None:
-    promote(registry.place, Reference(name=name, version=version), alias, Wish(who="alice"), lambda _release, _live: ())
+    promote(registry.place, Reference(name=name, version=version), alias, MoveRequest(who="alice"), lambda _release, _live: ())
 
 
-def why(made: Plan) -> dict[str, tuple[str, ...]]:
+def why(made: CollectionPlan) -> dict[str, tuple[str, ...]]:
     return {kept.reference: kept.why for kept in made.kept}
 
 
-def gone(made: Plan) -> list[str]:
+def gone(made: CollectionPlan) -> list[str]:
     return [each.reference for each in made.releases]
 
 
@@ -176,11 +176,11 @@ def test_what_would_be_rolled_back_to_stays_when_what_lies_between_is_gone(
     clock.days(1000)
     assert gone(collect(registry, NOTHING, {str(first.files[FUNCTION]): "lambda ranking:1"}, who="bob")) == ["minilm@2"]
     prod = Reference(name="minilm", alias="prod")
-    assert rollback(registry.place, prod, Wish(who="alice")).move.version == 3
+    assert rollback(registry.place, prod, MoveRequest(who="alice")).move.version == 3
     clock.days(1000)
     made = collect(registry, NOTHING, who="bob")
     assert why(made)["minilm@1"] == ("minilm:prod would be rolled back to it",)
-    assert rollback(registry.place, prod, Wish(who="alice")).move.version == 1
+    assert rollback(registry.place, prod, MoveRequest(who="alice")).move.version == 1
 
 
 def test_what_is_in_use_stays(registry: Registry, publish: Callable[..., Release], clock: Clock) -> None:
@@ -227,7 +227,7 @@ def test_bytes_without_a_release_go_after_the_grace(registry: Registry, publish:
 
 def test_a_policy_counts_nothing_below_zero() -> None:
     with pytest.raises(RecipeError, match="less than 0"):
-        Policy(newest=-1)
+        RetentionPolicy(newest=-1)
 
 
 # --- what goes --------------------------------------------------------------------------------------------------------
@@ -577,7 +577,7 @@ def test_rows_that_are_not_as_they_should_be_stop_it(registry: Registry, publish
 # --- anything in any order --------------------------------------------------------------------------------------------
 
 POLICIES = st.builds(
-    Policy,
+    RetentionPolicy,
     newest=st.integers(0, 3),
     days=st.sampled_from([0.0, 1.0, 10.0]),
     tags=st.just(()),
@@ -624,7 +624,7 @@ class Collecting(RuleBasedStateMachine):
         self.clock.days(days)
 
     @rule(policy=POLICIES)
-    def collect(self, policy: Policy) -> None:
+    def collect(self, policy: RetentionPolicy) -> None:
         planned = plan(self.registry, policy)
         assert collect(self.registry, policy, who="bob") == planned
 

@@ -24,8 +24,8 @@ from mlpack.core import digest
 from mlpack.core.digest import Digest
 from mlpack.errors import MlpackError, PackError, RecipeError, ServiceError
 from mlpack.oci import image, layout
-from mlpack.oci.distribution.transport import Options
-from mlpack.registry import RefusedError
+from mlpack.oci.distribution.transport import TransportOptions
+from mlpack.registry import ImageRefusedError
 from mlpack.registry.images import ecr
 from mlpack.registry.images import images as container_images
 from mlpack.registry.images.images import Repositories, open_images, recorded_images
@@ -55,7 +55,7 @@ def server() -> Iterator[FakeRegistry]:
 
 @pytest.fixture
 def images(server: FakeRegistry) -> Repositories:
-    return open_images(f"{server.host}/team/models", nobody, Options(sleep=lambda _: None))
+    return open_images(f"{server.host}/team/models", nobody, TransportOptions(sleep=lambda _: None))
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_no_answer_about_an_image_is_no_finding(
 ) -> None:
     registry = directory.open_registry(tmp_path / "registry", images=images)
     release = registry.publish(built)
-    looked = Registry(registry.place, recorded_images(nobody, Options(sleep=lambda _: None)))
+    looked = Registry(registry.place, recorded_images(nobody, TransportOptions(sleep=lambda _: None)))
     assert verify(looked).images_unasked == ()
     server.switches.failures = [("GET", "manifests", status)] * 5
     report = verify(looked)
@@ -132,7 +132,7 @@ def test_a_host_that_is_away_is_waited_for_once(tmp_path: Path, server: FakeRegi
     for name in "abc":
         registry.publish(build(tmp_path / name, "image", content=name.encode()))
     pauses: list[float] = []
-    away = Options(sleep=pauses.append, proxy="http://127.0.0.1:1", plain_http=(server.host,))
+    away = TransportOptions(sleep=pauses.append, proxy="http://127.0.0.1:1", plain_http=(server.host,))
     report = verify(Registry(registry.place, recorded_images(nobody, away)), parallel=1)
     assert (len(report.images_unasked), report.findings, len(pauses)) == (3, (), 4)
 
@@ -267,7 +267,7 @@ def test_a_registry_that_lets_nothing_be_deleted_refuses(
 ) -> None:
     reference = images.push(packed, "minilm")
     server.switches.failures = [("DELETE", "manifests", status)]
-    with pytest.raises(RefusedError, match=said):
+    with pytest.raises(ImageRefusedError, match=said):
         images.delete(reference)
     assert images.check(reference) is None
 
@@ -280,7 +280,7 @@ def test_who_does_not_answer_a_deletion_has_not_refused_it(
     server.switches.failures = [("DELETE", "manifests", status)] * 10
     with pytest.raises(ServiceError) as caught:
         images.delete(reference)
-    assert not isinstance(caught.value, RefusedError)
+    assert not isinstance(caught.value, ImageRefusedError)
 
 
 # --- Amazon's ---------------------------------------------------------------------------------------------------------
@@ -312,7 +312,7 @@ def amazon(aws: AwsServer, server: FakeRegistry, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(fake_registry, "USER", "AWS")
     monkeypatch.setattr(fake_registry, "PASSWORD", "123456789012-auth-token")
     server.switches.auth, server.switches.relative_location = "basic", True
-    options = Options(proxy=f"http://{server.host}", plain_http=(HOST,), sleep=lambda _: None)
+    options = TransportOptions(proxy=f"http://{server.host}", plain_http=(HOST,), sleep=lambda _: None)
     return open_images(f"{HOST}/models", nobody, options)
 
 
@@ -376,7 +376,7 @@ def test_without_aws_credentials_those_of_docker_are_used(
     aws.client("ecr").create_repository(repositoryName="models/minilm")
     aws.plan(dataclasses.replace(denied("GetAuthorizationToken"), onward=True))
     server.switches.auth, server.switches.relative_location = "basic", True
-    options = Options(proxy=f"http://{server.host}", plain_http=(HOST,), sleep=lambda _: None)
+    options = TransportOptions(proxy=f"http://{server.host}", plain_http=(HOST,), sleep=lambda _: None)
     known: Callable[[str], tuple[str, str] | None] = {HOST: (fake_registry.USER, fake_registry.PASSWORD)}.get
     assert open_images(f"{HOST}/models", known, options).push(packed, "minilm")
     with pytest.raises(ServiceError, match="GetAuthorizationToken"):
@@ -402,12 +402,12 @@ def test_images_are_deleted_in_amazons_registry(amazon: Repositories, aws: AwsSe
     amazon.delete(reference)
     amazon.delete(f"{HOST}/models/nowhere@{named['imageDigest']}")
     aws.plan(denied("BatchDeleteImage"))
-    with pytest.raises(RefusedError, match=r'"Action": "ecr:BatchDeleteImage"'):
+    with pytest.raises(ImageRefusedError, match=r'"Action": "ecr:BatchDeleteImage"'):
         amazon.delete(reference)
     aws.plan(Fault("error", service="ecr", status=400, code="ExpiredTokenException", onward=True))
     with pytest.raises(ServiceError, match="expired") as caught:
         amazon.delete(reference)
-    assert not isinstance(caught.value, RefusedError)
+    assert not isinstance(caught.value, ImageRefusedError)
     aws.plan()
     with pytest.raises(ClientError):
         client.describe_images(repositoryName="models/minilm", imageIds=[named])

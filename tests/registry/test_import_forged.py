@@ -14,7 +14,7 @@ from mlpack.core import digest
 from mlpack.errors import RecipeError
 from mlpack.registry import audit
 from mlpack.registry.aliases import policies
-from mlpack.registry.aliases.aliases import Wish, promote
+from mlpack.registry.aliases.aliases import MoveRequest, promote
 from mlpack.registry.local import directory
 from mlpack.registry.moving.exports import INDEX
 from mlpack.registry.moving.transfer import AUDIT, POLICIES, WITH, export, import_
@@ -40,7 +40,7 @@ def target(tmp_path: Path) -> Registry:
 def exported(tmp_path: Path) -> Path:
     source = directory.open_registry(tmp_path / "source")
     source.publish(build(tmp_path / "made"))
-    promote(source.place, Reference(name="minilm", version=1), "prod", Wish(who="alice"), lambda _release, _live: ())
+    promote(source.place, Reference(name="minilm", version=1), "prod", MoveRequest(who="alice"), lambda _release, _live: ())
     export(source, tmp_path / "exported")
     return tmp_path / "exported"
 

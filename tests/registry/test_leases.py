@@ -109,7 +109,7 @@ def test_a_dead_collector_is_waited_for_and_taken_over_from_whatever_the_clock_s
     place: Place, clock: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leases, "LEASE_S", 0.5)
-    leases.Lease(later(place, clock), "dead").take()
+    leases.DeletionLease(later(place, clock), "dead").take()
     with leases.intent(place, [A]):
         pass
     with leases.collecting(place, "bob"):
@@ -119,7 +119,7 @@ def test_a_dead_collector_is_waited_for_and_taken_over_from_whatever_the_clock_s
 
 
 def test_one_that_is_long_past_is_not_waited_for(place: Place) -> None:
-    leases.Lease(place, "dead").take()
+    leases.DeletionLease(place, "dead").take()
     with leases.intent(later(place, leases.LEASE_S + leases.SKEW_S + 1), [A]):
         pass
 

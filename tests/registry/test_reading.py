@@ -13,7 +13,7 @@ import pytest
 from tests.registry.builds import build
 
 from mlpack.registry import Key, Put
-from mlpack.registry.aliases.aliases import Wish, history, promote
+from mlpack.registry.aliases.aliases import MoveRequest, history, promote
 from mlpack.registry.local import directory
 from mlpack.registry.releases.releases import Registry
 from mlpack.registry.rows.rows import Reference
@@ -27,7 +27,7 @@ PROD = Reference(name="minilm", alias="prod")
 def registry(tmp_path: Path) -> Registry:
     registry = directory.open_registry(tmp_path / "registry")
     registry.publish(build(tmp_path / "made"))
-    promote(registry.place, Reference(name="minilm", version=1), "prod", Wish(who="alice"), lambda _release, _live: ())
+    promote(registry.place, Reference(name="minilm", version=1), "prod", MoveRequest(who="alice"), lambda _release, _live: ())
     return registry
 
 

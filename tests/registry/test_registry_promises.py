@@ -271,11 +271,11 @@ def test_what_is_no_policy_is_one_error(stores: FakeStores) -> None:
 
 
 def _parts(url: str) -> tuple[Any, Any, Any]:
-    from mlpack.registry.aws.clients import Clients, Patience
+    from mlpack.registry.aws.clients import Clients, Timeouts
     from mlpack.registry.aws.opening import parse
 
     address = parse(url)
-    clients = Clients(address, Patience())
+    clients = Clients(address, Timeouts())
     client = clients.get("s3")
     client.meta._endpoint_url = client.meta.endpoint_url.replace("http:", "https:")
     return clients, address, setup.Wanted()

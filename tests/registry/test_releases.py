@@ -27,7 +27,7 @@ from mlpack.registry.releases.releases import Registry
 from mlpack.registry.rows import rows
 from mlpack.registry.rows.manifest import NothingChosenError
 from mlpack.registry.rows.rows import Reference
-from mlpack.registry.upkeep.collection import Policy, collect
+from mlpack.registry.upkeep.collection import RetentionPolicy, collect
 
 FUNCTION = "artifacts/int8@lambda-zip-x86_64/function.zip"
 MINILM = Reference(name="minilm")
@@ -236,7 +236,7 @@ def test_a_release_that_is_collected_while_it_is_pulled_is_said_to_be(
     release = registry.publish(made)
     registry.publish(build(tmp_path / "newer", content=b"newer"))
     late = dataclasses.replace(registry.place, now=lambda: time.time() + 400 * 24 * 3600)
-    nothing = Policy(newest=0, days=0, tags=(), moves=0, window_days=0, grace_days=0)
+    nothing = RetentionPolicy(newest=0, days=0, tags=(), moves=0, window_days=0, grace_days=0)
     # Between what is pulled being looked up and its bytes being read.
     assert [each.reference for each in collect(Registry(late), nothing, who="carol").releases] == ["minilm@1"]
     pull = {"pull": partial(registry.pull, release), "fetch": partial(registry.fetch, release, FUNCTION)}[verb]

@@ -17,20 +17,20 @@ from tests.registry.places import move, put_releases
 from tests.registry.shelf import Shelf
 
 from mlpack.errors import RecipeError, ServiceError
-from mlpack.registry import Key, Place, Put, RefusedError, audit
+from mlpack.registry import ImageRefusedError, Key, Place, Put, audit
 from mlpack.registry.aliases import aliases
-from mlpack.registry.aliases.aliases import Wish, rollback
+from mlpack.registry.aliases.aliases import MoveRequest, rollback
 from mlpack.registry.local import directory
 from mlpack.registry.releases.releases import Registry
 from mlpack.registry.rows import leases, rows
 from mlpack.registry.rows.rows import Reference
 from mlpack.registry.upkeep.care import verify
-from mlpack.registry.upkeep.collection import Plan, Policy, as_json, collect, plan
+from mlpack.registry.upkeep.collection import CollectionPlan, RetentionPolicy, as_json, collect, plan
 
 pytestmark = pytest.mark.slow
 
 DAY = 24 * 3600.0
-NOTHING = Policy(newest=0, days=0, tags=(), moves=0, window_days=0, grace_days=0)
+NOTHING = RetentionPolicy(newest=0, days=0, tags=(), moves=0, window_days=0, grace_days=0)
 PROD = Reference(name="minilm", alias="prod")
 
 
@@ -88,10 +88,10 @@ class Story:
 
         def roll_back_twice() -> None:
             for _ in range(2):
-                rollback(mover, PROD, Wish(who="bob"))
+                rollback(mover, PROD, MoveRequest(who="bob"))
 
         made, moved = run.all([lambda: collect(Registry(collector), NOTHING, who="carol"), roll_back_twice], between)
-        assert isinstance(made, Plan), made
+        assert isinstance(made, CollectionPlan), made
         assert moved is None or (isinstance(moved, RecipeError) and "nothing good was live" in str(moved)), moved
         there_still = rows.release_key("minilm", 1) in table.found
         self.ends.add((there_still, live() == 1))
@@ -133,7 +133,7 @@ def test_rolling_back_waits_for_no_collection(tmp_path: Path, monkeypatch: pytes
     patient = SimpleNamespace(**(vars(time) | {"sleep": lambda _: pytest.fail("it waited")}))  # not SQLite's own moments
     monkeypatch.setattr(leases, "time", patient)
     with leases.collecting(late, "carol"):
-        assert rollback(late, PROD, Wish(who="bob")).move.version == 1
+        assert rollback(late, PROD, MoveRequest(who="bob")).move.version == 1
     assert leases.intents(late) == ([], [])
 
 
@@ -193,7 +193,7 @@ def said(registry: Registry, what: str) -> list[Any]:
 
 
 def test_a_container_registry_that_removes_nothing_keeps_nothing_else(registry: Registry, shelf: Stubborn) -> None:
-    shelf.error = lambda reference: RefusedError(f"{reference} cannot be deleted")  # type: ignore[method-assign]
+    shelf.error = lambda reference: ImageRefusedError(f"{reference} cannot be deleted")  # type: ignore[method-assign]
     before = plan(registry, NOTHING)
     for _ in range(2):  # and again, without an error
         made = collect(registry, NOTHING, who="bob")
@@ -215,7 +215,7 @@ def test_a_container_registry_that_removes_nothing_keeps_nothing_else(registry: 
 
 def test_what_is_refused_for_one_image_is_not_for_the_others(registry: Registry, shelf: Stubborn) -> None:
     first, second = plan(registry, NOTHING).images
-    shelf.error = lambda reference: RefusedError("in use") if reference == first else None  # type: ignore[method-assign]
+    shelf.error = lambda reference: ImageRefusedError("in use") if reference == first else None  # type: ignore[method-assign]
     assert [each.reference for each in collect(registry, NOTHING, who="bob").refused] == [first]
     assert shelf.removed == [second]
     assert said(registry, audit.IMAGES_REMOVED) == [{"images": [second]}]

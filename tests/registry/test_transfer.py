@@ -30,7 +30,7 @@ from mlpack.registry.releases.releases import Registry
 from mlpack.registry.rows import rows
 from mlpack.registry.rows.rows import Reference
 from mlpack.registry.upkeep.care import verify
-from mlpack.registry.upkeep.collection import Policy, collect
+from mlpack.registry.upkeep.collection import RetentionPolicy, collect
 from raw_tars import header, pax
 
 FUNCTION = "artifacts/int8@lambda-zip-x86_64/function.zip"
@@ -162,7 +162,7 @@ def test_an_interrupted_import_is_gone_on_with(source: Registry, target: Registr
 
 def test_what_was_collected_is_not_missed_where_it_comes_to(source: Registry, target: Registry, tmp_path: Path) -> None:
     later = dataclasses.replace(source.place, now=lambda: source.place.now() + 400 * 24 * 3600)
-    collect(Registry(later), Policy(newest=0, days=0, moves=0, window_days=0), who="carol")
+    collect(Registry(later), RetentionPolicy(newest=0, days=0, moves=0, window_days=0), who="carol")
     assert [release.version for release in source.releases("minilm")] == [2, 3]
     export(source, tmp_path / "exported")
     import_(target, tmp_path / "exported", "bob")
@@ -173,7 +173,7 @@ def test_what_was_collected_is_not_missed_where_it_comes_to(source: Registry, ta
 def test_a_collected_release_comes_back_only_as_itself(source: Registry, target: Registry, tmp_path: Path) -> None:
     export(source, tmp_path / "exported")
     later = dataclasses.replace(source.place, now=lambda: source.place.now() + 400 * 24 * 3600)
-    collect(Registry(later), Policy(newest=0, days=0, moves=0, window_days=0), who="carol")
+    collect(Registry(later), RetentionPolicy(newest=0, days=0, moves=0, window_days=0), who="carol")
     assert import_(source, tmp_path / "exported", "bob").releases == ("minilm@1",)
     assert verify(source).findings == ()
     said = audit.entry_put(target.place, audit.COLLECTED, "carol", {"releases": {"minilm@1": f"sha256:{'0' * 64}"}, "images": []})

@@ -26,8 +26,8 @@ from mlpack.core import digest
 from mlpack.errors import ExitCode, PassError, RecipeError
 from mlpack.store import shared_cache
 from mlpack.store.local import Entry, Store
-from mlpack.store.shared_cache import HEADER_BYTES, Header, Settings, SharedCache
-from mlpack.store.shared_objects import Bucket, Folder, Found, Objects
+from mlpack.store.shared_cache import HEADER_BYTES, CacheSettings, Header, SharedCache
+from mlpack.store.shared_objects import Bucket, Folder, Objects, OpenObject
 from workshop import Workshop
 
 KEY = b"k" * 32
@@ -57,7 +57,7 @@ class Watched:
         self.asked: list[str] = []
 
     @contextmanager
-    def open(self, name: str) -> Iterator[Found | None]:
+    def open(self, name: str) -> Iterator[OpenObject | None]:
         self.asked.append("open")
         with self.inner.open(name) as found:
             yield found
@@ -102,7 +102,7 @@ def contents(folder: Path) -> None:
 def machine(root: Path, objects: Objects, key: bytes = KEY, **options: Any) -> Machine:
     told, watched = Told(), Watched(objects)
     verify = options.pop("verify", False)
-    cache = SharedCache(watched, Settings(key=key, **options), shared_cache.shared, told)
+    cache = SharedCache(watched, CacheSettings(key=key, **options), shared_cache.shared, told)
     return Machine(store=Store(root, verify=verify, tier=cache), cache=cache, told=told, objects=watched)
 
 
@@ -482,7 +482,7 @@ def test_a_signature_is_for_caches_alone(sound: bytes) -> None:
     import hmac
 
     body = sound[: HEADER_BYTES - 64]
-    with pytest.raises(shared_cache.DamagedError, match="signature"):
+    with pytest.raises(shared_cache.DamagedEntryError, match="signature"):
         Header.opened(body + hmac.new(KEY, body, "sha256").hexdigest().encode(), KEY)
 
 
@@ -707,4 +707,4 @@ def test_places(where: str, uri: str) -> None:
 
 
 def test_a_secret_is_never_shown() -> None:
-    assert "secret" not in repr(Settings(key=b"secret" * 8))
+    assert "secret" not in repr(CacheSettings(key=b"secret" * 8))

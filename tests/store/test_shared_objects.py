@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from tests.aws_server import REGION, AwsServer, Fault
 
-from mlpack.store.shared_objects import ABANDONED_S, Bucket, Folder, Objects, TroubleError
+from mlpack.store.shared_objects import ABANDONED_S, Bucket, Folder, Objects, StorageUnavailableError
 
 NAME = "cache/v1/abc"
 BUCKET = "shared"
@@ -101,7 +101,7 @@ def test_of_writers_at_once_one_wins_and_is_whole(objects: Objects, tmp_path: Pa
 
 
 def test_a_writer_gives_up_when_its_time_is_over(objects: Objects, tmp_path: Path) -> None:
-    with pytest.raises(TroubleError) as raised:
+    with pytest.raises(StorageUnavailableError) as raised:
         write(objects, tmp_path, "slow", seconds=-1)
     assert raised.value.writes_only
     assert read(objects) is None
@@ -163,7 +163,7 @@ def test_a_directory_that_may_only_be_read(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.write_text("x")
     (tmp_path / "place").mkdir(mode=0o555)
-    with ordinary_user(), pytest.raises(TroubleError, match="cannot be written") as raised:
+    with ordinary_user(), pytest.raises(StorageUnavailableError, match="cannot be written") as raised:
         Folder(tmp_path / "place").write(NAME, source, None, time.monotonic() + 60)
     assert raised.value.writes_only
 
@@ -171,7 +171,7 @@ def test_a_directory_that_may_only_be_read(tmp_path: Path) -> None:
 def test_a_bucket_that_may_only_be_read(bucket: Bucket, aws: AwsServer, tmp_path: Path) -> None:
     assert write(bucket, tmp_path, "there")
     aws.plan(Fault("error", operation="PutObject", status=403, code="AccessDenied", onward=True))
-    with pytest.raises(TroubleError, match="s3:PutObject") as raised:
+    with pytest.raises(StorageUnavailableError, match="s3:PutObject") as raised:
         write(bucket, tmp_path, "more")
     assert raised.value.writes_only
     assert (read(bucket) or ())[0] == "there"
@@ -179,7 +179,7 @@ def test_a_bucket_that_may_only_be_read(bucket: Bucket, aws: AwsServer, tmp_path
 
 def test_a_bucket_that_may_not_be_read(bucket: Bucket, aws: AwsServer) -> None:
     aws.plan(Fault("error", operation="GetObject", status=403, code="AccessDenied", onward=True))
-    with pytest.raises(TroubleError, match="s3:ListBucket") as raised:
+    with pytest.raises(StorageUnavailableError, match="s3:ListBucket") as raised:
         read(bucket)
     assert not raised.value.writes_only
 
@@ -190,7 +190,7 @@ def test_a_service_that_fails_is_tried_twice_and_no_more(
     bucket: Bucket, aws: AwsServer, tmp_path: Path, fault: Fault, verb: str
 ) -> None:
     aws.plan(fault)
-    with pytest.raises(TroubleError) as raised:
+    with pytest.raises(StorageUnavailableError) as raised:
         read(bucket) if verb == "read" else write(bucket, tmp_path, "x")
     assert not raised.value.writes_only
     aws.plan()
@@ -218,21 +218,21 @@ def test_another_write_under_way_is_first(bucket: Bucket, aws: AwsServer, tmp_pa
 
 def test_a_bucket_that_is_not_there(aws: AwsServer, tmp_path: Path) -> None:
     nowhere = Bucket("nowhere", "")
-    with pytest.raises(TroubleError, match="NoSuchBucket"):
+    with pytest.raises(StorageUnavailableError, match="NoSuchBucket"):
         write(nowhere, tmp_path, "x")
-    with pytest.raises(TroubleError, match="NoSuchBucket"):
+    with pytest.raises(StorageUnavailableError, match="NoSuchBucket"):
         write(nowhere, tmp_path, "x", '"0123"')
-    with pytest.raises(TroubleError, match="NoSuchBucket"):
+    with pytest.raises(StorageUnavailableError, match="NoSuchBucket"):
         read(nowhere)
 
 
 def test_nobody_there_and_no_credentials(aws: AwsServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    with pytest.raises(TroubleError, match="connect"):
+    with pytest.raises(StorageUnavailableError, match="connect"):
         read(Bucket(BUCKET, ""))
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name)
-    with pytest.raises(TroubleError, match="credentials"):
+    with pytest.raises(StorageUnavailableError, match="credentials"):
         read(Bucket(BUCKET, ""))
 
 
@@ -253,7 +253,7 @@ def test_an_answer_that_breaks_off(bucket: Bucket, aws: AwsServer, tmp_path: Pat
     thread = threading.Thread(target=answer, daemon=True)
     thread.start()
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{listener.getsockname()[1]}")
-    with pytest.raises(TroubleError):
+    with pytest.raises(StorageUnavailableError):
         read(Bucket(BUCKET, ""))
     listener.shutdown(socket.SHUT_RDWR)
     thread.join()

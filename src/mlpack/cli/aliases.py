@@ -14,7 +14,7 @@ from mlpack.errors import ExitCode, RecipeError
 
 if TYPE_CHECKING:
     from mlpack.cli.console import Console
-    from mlpack.registry.aliases.aliases import Outcome
+    from mlpack.registry.aliases.aliases import MoveResult
     from mlpack.registry.aliases.policies import Policy
     from mlpack.registry.rows.rows import Move, Reference
 
@@ -45,7 +45,7 @@ def promote(  # noqa: PLR0913 - click hands every option over by itself
     wanted = rows.parse_reference(reference)
     aliases.check_names(wanted, alias)
     place = open_registry(registry).place
-    wish = aliases.Wish(who=who(), why=why, force=force, expect=expect)
+    wish = aliases.MoveRequest(who=who(), why=why, force=force, expect=expect)
     with open_console(quiet) as console:
         judge = partial(gates.judge, place, policies.of_alias(place, wanted.name, alias))
         _say_outcome(aliases.promote(place, wanted, alias, wish, judge), console, as_json=as_json)
@@ -65,7 +65,7 @@ def rollback(quiet: bool, reference: str, why: str | None, expect: int | None, r
 
     place = open_registry(registry).place
     with open_console(quiet) as console:
-        outcome = aliases.rollback(place, _alias(reference), aliases.Wish(who=who(), why=why, expect=expect))
+        outcome = aliases.rollback(place, _alias(reference), aliases.MoveRequest(who=who(), why=why, expect=expect))
         _say_outcome(outcome, console, as_json=as_json)
 
 
@@ -113,7 +113,7 @@ def _line(move: Move) -> str:
     return f"{said}  {by}{f'  {sinks.line(move.why)}' if move.why else ''}"
 
 
-def _say_outcome(outcome: Outcome, console: Console, *, as_json: bool) -> None:
+def _say_outcome(outcome: MoveResult, console: Console, *, as_json: bool) -> None:
     from mlpack.registry.aliases import aliases
 
     move = outcome.move

@@ -30,7 +30,7 @@ from mlpack.core.text import sinks
 from mlpack.errors import ExitCode, RecipeError
 
 if TYPE_CHECKING:
-    from mlpack.registry.upkeep.collection import Plan
+    from mlpack.registry.upkeep.collection import CollectionPlan
 
 
 @click.command()
@@ -117,7 +117,7 @@ def gc(  # noqa: PLR0913 - click hands every option over by itself
     from mlpack.registry.upkeep import collection
 
     opened = open_whole(registry, images)
-    policy = collection.Policy(newest=keep, days=days, tags=tags, moves=moves, window_days=window, grace_days=grace)
+    policy = collection.RetentionPolicy(newest=keep, days=days, tags=tags, moves=moves, window_days=window, grace_days=grace)
     with open_console(quiet) as console:
         used = None
         if live_aws:
@@ -138,7 +138,7 @@ def gc(  # noqa: PLR0913 - click hands every option over by itself
     return None
 
 
-def _summary(found: Plan, *, done: bool) -> str:
+def _summary(found: CollectionPlan, *, done: bool) -> str:
     from mlpack.core.text import words
 
     images = len(found.images) - len(found.refused)
@@ -148,7 +148,7 @@ def _summary(found: Plan, *, done: bool) -> str:
     return f"{what} ({words.size(found.size_bytes)}) {said}; {words.count(len(found.kept), 'release')} kept"
 
 
-def _refused(found: Plan) -> str:
+def _refused(found: CollectionPlan) -> str:
     """One line, however many there are: the others are refused for the same reason, and are in --json."""
     from mlpack.core.text import words
 
@@ -204,7 +204,7 @@ def create(  # noqa: PLR0913 - click hands every option over by itself
                 raise RecipeError(f"{url} is a directory: --region, --kms-key, --tag and --cache-days are for registries on AWS")
             done = settings.create(Path(url), images, dry_run, say)
         else:
-            wanted = blueprint.Wanted(kms_key=kms_key, images=images, tags=_pairs(tags), cache_days=cache_days)
+            wanted = blueprint.RegistryOptions(kms_key=kms_key, images=images, tags=_pairs(tags), cache_days=cache_days)
             if printed is not None:
                 write = {"cloudformation": templates.cloudformation, "terraform": templates.terraform, "iam": templates.policies}
                 return stdout.document(write[printed](url, wanted))

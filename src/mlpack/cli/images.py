@@ -72,7 +72,7 @@ def inspect(reference: str, arch: str | None, credentials: Credentials, cache_di
         selection.check_arch(reference, image.platform(made), wanted)
         return image.describe(made)
     path, named = found
-    if path.is_dir() and not layout.is_layout(path) and named == selection.Named():
+    if path.is_dir() and not layout.is_layout(path) and named == selection.Selector():
         return image.describe(resolve_base(reference, arch or machine_of(path) or "amd64", cache_dir).image)
     return image.describe(layout.read(path, wanted, named))
 

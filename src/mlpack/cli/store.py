@@ -20,7 +20,7 @@ from mlpack.errors import MlpackError, RecipeError
 
 if TYPE_CHECKING:
     from mlpack.cli.console import Console
-    from mlpack.store.care import Item, Pruned
+    from mlpack.store.care import Item, PruneResult
     from mlpack.store.local import Store
 
 SETTING = "MLPACK_STORE_MAX"
@@ -136,7 +136,7 @@ def _plain(item: Item) -> dict[str, Any]:
     return {"kind": item.kind, "name": item.name, "size_bytes": item.size_bytes, "last_use": _time(item.used_s)}
 
 
-def _summary(found: Pruned, limit: int | None, *, dry_run: bool) -> str:
+def _summary(found: PruneResult, limit: int | None, *, dry_run: bool) -> str:
     entries = words.count(len(found.removed), "entry", "entries")
     said = (
         f"{entries} ({words.size(found.freed_bytes)}) {'would go' if dry_run else 'removed'}; {words.size(found.size_bytes)} left"

@@ -22,7 +22,7 @@ from mlpack.oci import blobs, compression, image, layout, media, reference
 from mlpack.oci.distribution import remote
 from mlpack.oci.image import Image, Layer
 from mlpack.oci.layers.layer import ENVELOPE, layer_from_rootfs
-from mlpack.oci.selection import Named
+from mlpack.oci.selection import Selector
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +58,7 @@ def resolve_base(
     cache_dir: Path,
     pinned: Digest | None = None,
     credentials: remote.Credentials | None = None,
-    options: remote.Options | None = None,
+    options: remote.TransportOptions | None = None,
 ) -> Base:
     """The base image that `ref` means, for `arch` (`x86_64`, `amd64`, `arm64`).
 
@@ -70,7 +70,7 @@ def resolve_base(
     arch = media.architecture(arch)
     if (local := layout.locate(ref)) is not None:
         path, named = local
-        if path.is_dir() and not layout.is_layout(path) and named == Named():
+        if path.is_dir() and not layout.is_layout(path) and named == Selector():
             found = _rootfs(path, arch, cache_dir)
         else:
             made = layout.read(path, arch, named)
@@ -79,12 +79,17 @@ def resolve_base(
     elif ref.startswith(LIKE_PATHS):
         raise NamingError(f"there is no base image at {ref}: give a root file system, an OCI layout, an OCI archive or a reference")
     else:
-        return _checked(_pulled(ref, arch, cache_dir, pinned, credentials, options or remote.Options()), arch, None)
+        return _checked(_pulled(ref, arch, cache_dir, pinned, credentials, options or remote.TransportOptions()), arch, None)
     return _checked(found, arch, pinned)
 
 
 def _pulled(
-    ref: str, arch: str, cache_dir: Path, pinned: Digest | None, credentials: remote.Credentials | None, options: remote.Options
+    ref: str,
+    arch: str,
+    cache_dir: Path,
+    pinned: Digest | None,
+    credentials: remote.Credentials | None,
+    options: remote.TransportOptions,
 ) -> Base:
     named = reference.parse(ref)
     if pinned and named.digest and named.digest != pinned:

@@ -1,6 +1,6 @@
 """Bytes on disk under their own digest: `<directory>/sha256/<hex>`, the form in which an OCI layout keeps its blobs.
 
-Promises: a blob appears whole or not at all (written beside its place, then renamed), and what `Incoming.commit` accepts has
+Promises: a blob appears whole or not at all (written beside its place, then renamed), and what `BlobWriter.commit` accepts has
 the digest and size it was said to have. Files that are already there are left alone, so many processes may share a directory.
 """
 
@@ -44,7 +44,7 @@ def used(path: Path) -> None:
         os.utime(path)
 
 
-class Incoming:
+class BlobWriter:
     """A blob on its way in: write to it, then `commit`. Counts and hashes what passes; `restart` forgets it."""
 
     def __init__(self, file: BinaryIO, directory: Path, temporary: Path) -> None:
@@ -84,7 +84,7 @@ class Incoming:
 
 
 @contextlib.contextmanager
-def incoming(directory: Path) -> Iterator[Incoming]:
+def incoming(directory: Path) -> Iterator[BlobWriter]:
     """A new blob below `directory`, which is made when missing. Whatever was not committed is removed at the end."""
     folder = directory / "sha256"
     folder.mkdir(parents=True, exist_ok=True)
@@ -92,12 +92,12 @@ def incoming(directory: Path) -> Iterator[Incoming]:
     temporary = Path(name)
     try:
         with os.fdopen(handle, "w+b") as file:
-            yield Incoming(file, directory, temporary)
+            yield BlobWriter(file, directory, temporary)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-class Checked(io.RawIOBase):
+class VerifyingReader(io.RawIOBase):
     """A blob's bytes on their way elsewhere; PackError at their end when they are not the ones of `digest`. Closes its source."""
 
     def __init__(self, source: BinaryIO, digest: Digest) -> None:

@@ -99,7 +99,7 @@ def _trailer(crc: int, size: int) -> bytes:
     return crc.to_bytes(4, "little") + (size & 0xFFFFFFFF).to_bytes(4, "little")
 
 
-class Tally:
+class HashingCounter:
     """Counts and hashes what flows through it."""
 
     def __init__(self) -> None:
@@ -122,7 +122,7 @@ class Tally:
         return Digest("sha256:" + self._sha256.hexdigest())
 
 
-class Inflated(io.RawIOBase):
+class InflatedTar(io.RawIOBase):
     """The tar inside a stored layer, read forwards. PackError when it is damaged, or longer than `limit_bytes`
     (by default `MAX_UNCOMPRESSED_BYTES`).
 
@@ -141,7 +141,7 @@ class Inflated(io.RawIOBase):
                 "Recompress the image, for example with `skopeo copy --dest-compress-format gzip`"
             )
         self._limit_bytes = limit_bytes or bounded.setting("MLPACK_MAX_LAYER_MB", MAX_UNCOMPRESSED_BYTES)
-        self.tally = Tally()
+        self.tally = HashingCounter()
 
     def readable(self) -> bool:
         """Yes."""

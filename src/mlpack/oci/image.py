@@ -259,7 +259,7 @@ def layer_problems(layer: Layer) -> list[str]:
     Of a zstd layer, which image-spec allows and nothing here can read, the stored bytes alone are looked at.
     """
     problems = []
-    stored = compression.Tally()
+    stored = compression.HashingCounter()
     with layer.open() as stream:
         while chunk := stream.read(blobs.CHUNK_BYTES):
             stored.add(chunk)
@@ -271,7 +271,7 @@ def layer_problems(layer: Layer) -> list[str]:
         return problems
     with layer.open() as stream:
         try:
-            inside = compression.Inflated(stream, layer.media_type)
+            inside = compression.InflatedTar(stream, layer.media_type)
             inside.drain()
         except PackError as error:
             return [*problems, str(error)]

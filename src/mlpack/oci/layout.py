@@ -23,7 +23,7 @@ from mlpack.core.files import tars
 from mlpack.errors import NamingError, PackError
 from mlpack.oci import blobs, image, media, selection
 from mlpack.oci.layers import tar
-from mlpack.oci.selection import Named
+from mlpack.oci.selection import Selector
 
 if TYPE_CHECKING:
     from mlpack.oci.image import Image
@@ -69,7 +69,7 @@ def write_archive(made: Image, path: Path, ref_name: str = "latest") -> None:
         Path(name).unlink(missing_ok=True)
 
 
-def locate(text: str, root: Path = Path()) -> tuple[Path, Named] | None:
+def locate(text: str, root: Path = Path()) -> tuple[Path, Selector] | None:
     """The path that `text` begins with, and which image there it means: `DIR`, `DIR:TAG`, `DIR@sha256:...`, both, an archive in the
     place of DIR, and with `oci:` or `oci-archive:` before it; relative to `root`. None when there is nothing of that name.
 
@@ -81,7 +81,7 @@ def locate(text: str, root: Path = Path()) -> tuple[Path, Named] | None:
     sure = rest != text or rest.startswith(("/", "./", "../"))
     for whole in (text, rest):
         if whole and _exists(root / whole):
-            return root / whole, Named()
+            return root / whole, Selector()
     before, at, digits = rest.rpartition("@")
     try:
         digest = Digest(digits) if at else None
@@ -90,10 +90,10 @@ def locate(text: str, root: Path = Path()) -> tuple[Path, Named] | None:
     if digest is None:
         before = rest
     elif before and _holds_images(root / before, sure=sure):
-        return root / before, Named(digest=digest)
+        return root / before, Selector(digest=digest)
     for end in (index for index in reversed(range(1, len(before) - 1)) if before[index] == ":"):
         if _holds_images(root / before[:end], sure=sure):
-            return root / before[:end], Named(tag=before[end + 1 :], digest=digest)
+            return root / before[:end], Selector(tag=before[end + 1 :], digest=digest)
     return None
 
 
@@ -132,15 +132,15 @@ def read_named(text: str, arch: str | None = None) -> tuple[Image, int]:
     return _read(*found, arch)
 
 
-def read(path: Path, arch: str | None = None, named: Named | None = None) -> Image:
+def read(path: Path, arch: str | None = None, named: Selector | None = None) -> Image:
     """The image in a layout directory or archive; of several the one for `arch` (`amd64`, `arm64`) that `named` says.
 
     NamingError when `path` is neither, or holds no such image, or several; PackError when it is damaged.
     """
-    return _read(path, named or Named(), arch)[0]
+    return _read(path, named or Selector(), arch)[0]
 
 
-def _read(path: Path, named: Named, arch: str | None) -> tuple[Image, int]:
+def _read(path: Path, named: Selector, arch: str | None) -> tuple[Image, int]:
     files = _directory(path) if path.is_dir() else _archive(path)
     with files("index.json") as stream:
         index = media.load_json(stream.read(media.MAX_JSON_BYTES + 1), f"{path}: index.json")
@@ -248,12 +248,12 @@ def _archived(made: Image, ref_name: str) -> Iterator[bytes]:
     yield from tar.chunks(listed)
 
 
-def _archive_entry(name: str, size: int, source: Callable[[], BinaryIO]) -> tar.Entry:
-    return tar.Entry(path=name, kind="file", mode=0o644, size_bytes=size, source=source)
+def _archive_entry(name: str, size: int, source: Callable[[], BinaryIO]) -> tar.TarEntry:
+    return tar.TarEntry(path=name, kind="file", mode=0o644, size_bytes=size, source=source)
 
 
 def _checked(opener: Callable[[], BinaryIO], digest: Digest) -> BinaryIO:
-    return io.BufferedReader(blobs.Checked(opener(), digest), blobs.CHUNK_BYTES)
+    return io.BufferedReader(blobs.VerifyingReader(opener(), digest), blobs.CHUNK_BYTES)
 
 
 def _docker_manifest(made: Image, ref_name: str) -> bytes:

@@ -31,7 +31,7 @@ _LONGEST = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reference:
+class ImageReference:
     """`host/repository[:tag][@digest]`. Made by `parse`, which checks it."""
 
     host: str
@@ -54,7 +54,7 @@ class Reference:
         return f"{self.host}/{self.repository}{tag}" + (f"@{self.digest}" if self.digest else "")
 
 
-def parse(text: str) -> Reference:
+def parse(text: str) -> ImageReference:
     """The reference that `text` writes; NamingError says what is wrong with it, and what to write instead.
 
     `python:3.13` is `docker.io/library/python:3.13`: the first part is a host only if it has a dot or a port, or is `localhost`.
@@ -88,7 +88,7 @@ def parse(text: str) -> Reference:
         raise NamingError(f"{shown} is not the name of an image: {said}{instead}")
     if colon and not _TAG.fullmatch(tag):
         raise NamingError(f"{shown}: {tag[:_LONGEST]!r} is not a tag (letters, digits, '.', '_', '-', at most 128){_tag_for(tag)}")
-    return Reference(host=host, repository=repository, tag=tag or None, digest=digest)
+    return ImageReference(host=host, repository=repository, tag=tag or None, digest=digest)
 
 
 def _check_transport(text: str, shown: str) -> None:

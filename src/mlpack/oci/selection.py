@@ -40,7 +40,7 @@ _SHOWN, _LONGEST = 8, 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Named:
+class Selector:
     """What was said of an image beside where it is: a tag as in `DIR:TAG`, a digest as in `DIR@sha256:...`, or nothing."""
 
     tag: str | None = None
@@ -48,7 +48,7 @@ class Named:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
+class IndexedImage:
     """An image in an index. `names`: what it is called there. `within`: the indexes around it, outermost first."""
 
     descriptor: Descriptor
@@ -59,7 +59,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Chosen:
+class Selection:
     """`others`: how many further manifests there are, of other platforms, tags, and such as speak of images."""
 
     descriptor: Descriptor
@@ -67,17 +67,17 @@ class Chosen:
 
 
 def choose(
-    where: str, index: dict[str, Any], read: Read, arch: str | None, named: Named | None = None, *, tags: bool = True
-) -> Chosen:
+    where: str, index: dict[str, Any], read: Read, arch: str | None, named: Selector | None = None, *, tags: bool = True
+) -> Selection:
     """The image that `arch` (`amd64`, `arm64`, `ANY`, or None: there must be only one) and `named` mean in an untrusted index.
 
     `where` is how the user named the place; the ways out are shown as `where:TAG` (unless `tags` is false) and `where@DIGEST`.
     NamingError when there is no such image, or more than one. PackError when a document is malformed.
     """
-    named = named or Named()
+    named = named or Selector()
     every = _Walk(read, tags=tags).manifests(index)
     asked = [each for each in every if _is_named(each, named)]
-    called = f" called {words.clean(named.tag or named.digest)[:_LONGEST]}" if named != Named() else ""
+    called = f" called {words.clean(named.tag or named.digest)[:_LONGEST]}" if named != Selector() else ""
     if not asked and called:
         raise NamingError(f"{where} has nothing{called}: it has {_said(every) or 'no image'}")
     found = _unique(_sorted_out(asked, read))
@@ -88,7 +88,7 @@ def choose(
         )
     if len(found) > 1 or (arch not in {None, ANY} and found[0].platform not in {None, ("linux", arch, "")}):
         found = _for_arch(where, found, read, arch)
-    return Chosen(descriptor=found[0].descriptor, others=len({each.descriptor.digest for each in every}) - 1)
+    return Selection(descriptor=found[0].descriptor, others=len({each.descriptor.digest for each in every}) - 1)
 
 
 class _Walk:
@@ -98,18 +98,18 @@ class _Walk:
         self._read, self._tags, self._lines = read, tags, 0
         self._known: dict[Digest, tuple[Descriptor, ...]] = {}
 
-    def manifests(self, index: dict[str, Any]) -> list[Candidate]:
+    def manifests(self, index: dict[str, Any]) -> list[IndexedImage]:
         """See the class."""
         return list(self._below(reference.manifests(index), (), ()))
 
-    def _below(self, lines: Sequence[Descriptor], names: tuple[str, ...], within: tuple[Digest, ...]) -> Iterator[Candidate]:
+    def _below(self, lines: Sequence[Descriptor], names: tuple[str, ...], within: tuple[Digest, ...]) -> Iterator[IndexedImage]:
         for each in lines:
             self._lines += 1
             if self._lines > _MOST:
                 raise PackError(f"an index lists more than {_MOST} manifests, which is the most that is looked at: take another")
             called = names or tuple(name for name in (each.ref_name, each.image_name) if name and self._tags)
             if each.media_type not in media.INDEXES:
-                yield Candidate(descriptor=each, names=called, within=within, platform=_normal(each.platform))
+                yield IndexedImage(descriptor=each, names=called, within=within, platform=_normal(each.platform))
             elif len(within) >= _DEEPEST:
                 raise PackError(f"index {each.digest}: more than {_DEEPEST} indexes within each other are not followed")
             elif not each.about:
@@ -121,14 +121,14 @@ class _Walk:
         return self._known[each.digest]
 
 
-def _is_named(each: Candidate, named: Named) -> bool:
+def _is_named(each: IndexedImage, named: Selector) -> bool:
     if named.digest is not None and named.digest not in (each.descriptor.digest, *each.within):
         return False
     # Docker and containerd write a whole name (docker.io/team/base:1), others the tag alone.
     return named.tag is None or any(name == named.tag or name.rpartition(":")[2] == named.tag for name in each.names)
 
 
-def _sorted_out(asked: Sequence[Candidate], read: Read) -> Iterator[Candidate]:
+def _sorted_out(asked: Sequence[IndexedImage], read: Read) -> Iterator[IndexedImage]:
     """The images among them. Looked into is only what says neither that it is one nor that it is none."""
     for each in asked:
         if each.descriptor.about or each.descriptor.media_type not in media.MANIFESTS:
@@ -178,9 +178,9 @@ def _normal(platform: tuple[str, str, str] | None) -> tuple[str, str, str] | Non
     return os_name, arch, "" if variant == _BASELINES.get(arch) else variant
 
 
-def _unique(found: Iterator[Candidate]) -> list[Candidate]:
+def _unique(found: Iterator[IndexedImage]) -> list[IndexedImage]:
     """One image under two tags is one image."""
-    known: dict[tuple[Digest, tuple[str, str, str] | None], Candidate] = {}
+    known: dict[tuple[Digest, tuple[str, str, str] | None], IndexedImage] = {}
     for each in found:
         key = each.descriptor.digest, each.platform
         names = (*known[key].names, *each.names) if key in known else each.names
@@ -188,7 +188,7 @@ def _unique(found: Iterator[Candidate]) -> list[Candidate]:
     return list(known.values())
 
 
-def _for_arch(where: str, found: list[Candidate], read: Read, arch: str | None) -> list[Candidate]:
+def _for_arch(where: str, found: list[IndexedImage], read: Read, arch: str | None) -> list[IndexedImage]:
     """One of several images."""
     wanted = "amd64" if arch == ANY else arch
     fit = [each for each in found if wanted is None or each.platform == ("linux", wanted, "")]
@@ -210,7 +210,7 @@ def _for_arch(where: str, found: list[Candidate], read: Read, arch: str | None) 
     raise NamingError(f"{where} holds {what} ({_said(left)}): name one, {_ways(where, left)}")
 
 
-def _no_referrers(fit: list[Candidate], read: Read) -> list[Candidate]:
+def _no_referrers(fit: list[IndexedImage], read: Read) -> list[IndexedImage]:
     """Without what turns out to be no image, or to speak of another that is here (OCI 1.1 `subject`)."""
     about: dict[Digest, str] = {}
     for each in fit:
@@ -223,12 +223,12 @@ def _no_referrers(fit: list[Candidate], read: Read) -> list[Candidate]:
     return [each for each in images if about[each.descriptor.digest] not in here] or images or fit
 
 
-def _plain(fit: list[Candidate]) -> list[Candidate]:
+def _plain(fit: list[IndexedImage]) -> list[IndexedImage]:
     """Without the zstd copies of images that are here with gzip too: podman pushes both under one tag, and marks the former."""
     return [each for each in fit if not each.descriptor.zstd_copy] or fit
 
 
-def _platforms(found: Sequence[Candidate]) -> list[str]:
+def _platforms(found: Sequence[IndexedImage]) -> list[str]:
     """As they were written, where they were."""
     raw = ((each.descriptor.platform, each.platform) for each in found if each.platform)
     return sorted({_text(written if written and written[1] else normal) for written, normal in raw})
@@ -238,7 +238,7 @@ def _text(platform: tuple[str, ...]) -> str:
     return words.clean("/".join(part for part in platform if part))[:_LONGEST]
 
 
-def _said(found: Sequence[Candidate]) -> str:
+def _said(found: Sequence[IndexedImage]) -> str:
     """What there is, for people."""
     lines = []
     for each in found[:_SHOWN]:
@@ -248,7 +248,7 @@ def _said(found: Sequence[Candidate]) -> str:
     return ", ".join(lines) + (f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else "")
 
 
-def _ways(where: str, left: Sequence[Candidate]) -> str:
+def _ways(where: str, left: Sequence[IndexedImage]) -> str:
     """How to name one of them: by a tag that no other has, else by a whole name, and by its digest."""
     by_digest = f"{where}@{left[0].descriptor.digest}"
     called = [{words.clean(name)[:_LONGEST] for name in each.names} for each in left]

@@ -58,7 +58,7 @@ class DamagedError(ServiceError):
         self.key = key
 
 
-class RefusedError(ServiceError):
+class ImageRefusedError(ServiceError):
     """A container registry does not do this, or not for us, however often it is asked."""
 
 
@@ -152,7 +152,7 @@ class Table(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stored:
+class StoredBlob:
     """A blob that is there. `modified`: seconds since the epoch, by the clock of where it is."""
 
     digest: Digest
@@ -181,7 +181,7 @@ class Blobs(Protocol):
     def check(self, named: Digest) -> str | None:
         """What is wrong with the bytes, read in full: None, or some words ("missing", "damaged: ...")."""
 
-    def list(self) -> Iterator[Stored]:
+    def list(self) -> Iterator[StoredBlob]:
         """All of them, in the order of their digests."""
 
     def delete(self, named: Digest) -> None:
@@ -210,7 +210,7 @@ class Images(Protocol):
         """What is wrong with a pushed image: None, or some words."""
 
     def delete(self, reference: str) -> None:
-        """Remove a pushed image; nothing happens when it is not there. RefusedError when that is not allowed there."""
+        """Remove a pushed image; nothing happens when it is not there. ImageRefusedError when that is not allowed there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

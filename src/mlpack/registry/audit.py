@@ -34,7 +34,7 @@ _ORDER = itertools.count()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class Entry:
+class AuditEntry:
     """Something that was done. `what`: "publish", "promote", "rollback", or what `record` was told."""
 
     when: str
@@ -85,13 +85,13 @@ def entry_put(place: Place, what: str, who: str | None, details: Mapping[str, An
     return Put(key=Key(rows.AUDIT, f"{when} {id_}"), head={"what": what, "who": who, "details": dict(details)})
 
 
-def entries(place: Place, since: str = "") -> Iterator[tuple[Key, Entry]]:
+def entries(place: Place, since: str = "") -> Iterator[tuple[Key, AuditEntry]]:
     """What was recorded, oldest first, with the keys of the rows."""
     for row in place.table.query(rows.AUDIT, after=since):
         yield row.key, decode(row, place.where)
 
 
-def log(registry: Registry, since: str = "", damaged: Damaged | None = None) -> list[Entry]:
+def log(registry: Registry, since: str = "", damaged: Damaged | None = None) -> list[AuditEntry]:
     """Everything that was done since then (UTC, ISO 8601; "" for always): records, publications, moves of aliases.
 
     `damaged` is told of rows that cannot be read, and they are passed over; without it the first one ends it (DamagedError).
@@ -102,14 +102,14 @@ def log(registry: Registry, since: str = "", damaged: Damaged | None = None) -> 
     for name in whole(place.table.query(rows.NAMES), lambda row: marks.name(row, where), damaged):
         for each in registry.listed(name, damaged):
             details = {"release": f"{name}@{each.version}", "digest": each.head["digest"]}
-            found.append(Entry(when=each.head["created"], what="publish", who=each.head["who"], details=details))
+            found.append(AuditEntry(when=each.head["created"], what="publish", who=each.head["who"], details=details))
         for alias in whole(place.table.query(rows.aliases(name)), lambda row: marks.alias(row, where), damaged):
             history = place.table.query(rows.moves(name, alias))
             found.extend(whole(history, lambda row: _moved(rows.decode_move(row, where)), damaged))
     return sorted((entry for entry in found if entry.when >= since), key=lambda entry: entry.when)
 
 
-def _moved(move: rows.Move) -> Entry:
+def _moved(move: rows.Move) -> AuditEntry:
     said = {
         "alias": f"{move.name}:{move.alias}",
         "revision": move.revision,
@@ -118,17 +118,17 @@ def _moved(move: rows.Move) -> Entry:
         "why": move.why,
         "forced": move.forced,
     }
-    return Entry(when=move.when, what=move.kind, who=move.who, details=said)
+    return AuditEntry(when=move.when, what=move.kind, who=move.who, details=said)
 
 
-def decode(row: Row, where: str) -> Entry:
+def decode(row: Row, where: str) -> AuditEntry:
     """An entry of its row. DamagedError when it is not one that mlpack writes."""
     with rows.reading(row.key, where):
         when, _, id_ = row.key.sort.partition(" ")
         if not id_:
             raise FieldError("its key is not a time and a name")
         said = Fields(row.head)
-        made = Entry(
+        made = AuditEntry(
             when=as_time(when, "the time in its key"),
             what=said.label("what"),
             who=said.maybe("who", said.label),

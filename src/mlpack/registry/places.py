@@ -77,12 +77,12 @@ def in_use_on_aws(where: str) -> dict[str, str]:
     from types import SimpleNamespace
 
     from mlpack.registry.aws import live, opening
-    from mlpack.registry.aws.clients import Account, Clients, Patience
+    from mlpack.registry.aws.clients import Clients, DefaultAccount, Timeouts
 
-    asked = opening.parse(where) if where.startswith("s3:") else Account(where=where)
-    clients = Clients(asked, Patience())  # RecipeError without boto3, which the next import needs
-    from mlpack.registry.aws.refusals import Call, told
+    asked = opening.parse(where) if where.startswith("s3:") else DefaultAccount(where=where)
+    clients = Clients(asked, Timeouts())  # RecipeError without boto3, which the next import needs
+    from mlpack.registry.aws.refusals import AwsCall, told
 
     grants = tuple((action, "*") for action in live.ACTIONS)
-    with told(Call(where=where, action="looking for what Lambda and ECS use", resource="*", grants=grants)):
+    with told(AwsCall(where=where, action="looking for what Lambda and ECS use", resource="*", grants=grants)):
         return live.live_in_aws(SimpleNamespace(client=clients.get))

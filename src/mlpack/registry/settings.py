@@ -19,7 +19,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class SettingChange:
     """A change that is to be made. `said`: in the infinitive."""
 
     said: str
@@ -47,17 +47,17 @@ def create(root: Path, images: str | None = None, dry_run: bool = False, say: Sa
     return done
 
 
-def missing(registry: Registry, images: str | None, *, blind: bool = False) -> Iterator[Step]:
+def missing(registry: Registry, images: str | None, *, blind: bool = False) -> Iterator[SettingChange]:
     """What its own rows lack. `blind`: there is no table to look at. ServiceError when a newer mlpack has written there."""
     table = registry.place.table
     if not blind:
         registry.check_schema()
     if blind or table.get(rows.SCHEMA_KEY) is None:
-        yield Step(f"write the registry's format ({SCHEMA})", partial(registry.check_schema, write=True))
+        yield SettingChange(f"write the registry's format ({SCHEMA})", partial(registry.check_schema, write=True))
     row = None if blind else table.get(rows.IMAGES_KEY)
     if images is not None and (row is None or row.head.get("prefix") != images):
         put = Put(key=rows.IMAGES_KEY, head={"prefix": images}, expect=row.revision if row else 0)
-        yield Step(f"send images to {images}", partial(table.commit, put))
+        yield SettingChange(f"send images to {images}", partial(table.commit, put))
 
 
 def images_of(registry: Registry) -> str | None:

@@ -60,7 +60,7 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
+class KindUsage:
     """All items of one kind: how many, what they take, and when the one that was not used for longest was used."""
 
     kind: str
@@ -70,17 +70,17 @@ class Kind:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Status:
+class StoreStatus:
     """What a store holds. `held`: how many items running builds keep; `held_bytes`: of what size."""
 
     size_bytes: int
-    kinds: tuple[Kind, ...]
+    kinds: tuple[KindUsage, ...]
     held: int
     held_bytes: int
 
 
 @dataclass(slots=True, kw_only=True)
-class Pruned:
+class PruneResult:
     """What went (or would go), and what is left. `held`: items that would have gone and are in use; `refused`: that could not be
     removed, with the reason of the first."""
 
@@ -97,7 +97,7 @@ def is_store(root: Path) -> bool:
     return (root / local.TAG).is_file() and all((root / name).is_dir() for name in (local.TREES, local.ACTIONS, local.TEMPORARY))
 
 
-def status(root: Path) -> Status:
+def status(root: Path) -> StoreStatus:
     """What the store at `root` holds; nothing when there is none. Changes nothing."""
     items = survey(root) if is_store(root) else []
     seen: set[int] = set()
@@ -111,10 +111,10 @@ def status(root: Path) -> Status:
     for kind in sorted({item.kind for item in items}):
         own = [item for item in items if item.kind == kind]
         oldest_s = min(item.used_s for item in own)
-        kinds.append(Kind(kind=kind, count=len(own), size_bytes=sizes[kind], oldest_s=oldest_s))
+        kinds.append(KindUsage(kind=kind, count=len(own), size_bytes=sizes[kind], oldest_s=oldest_s))
     held = list(_held(items, root))
     held_bytes = sum({inode: size for item in held for inode, size in item.files}.values())
-    return Status(size_bytes=sum(sizes.values()), kinds=tuple(kinds), held=len(held), held_bytes=held_bytes)
+    return StoreStatus(size_bytes=sum(sizes.values()), kinds=tuple(kinds), held=len(held), held_bytes=held_bytes)
 
 
 def _held(items: Sequence[Item], root: Path) -> Iterator[Item]:
@@ -128,14 +128,14 @@ def _held(items: Sequence[Item], root: Path) -> Iterator[Item]:
                 yield item
 
 
-def prune(root: Path, max_bytes: int, *, dry_run: bool = False, wait: bool = True) -> Pruned | None:
+def prune(root: Path, max_bytes: int, *, dry_run: bool = False, wait: bool = True) -> PruneResult | None:
     """Remove what killed processes left, then what was not used for longest, until the store takes at most `max_bytes`.
 
     `dry_run` removes nothing; neither is anything removed where there is no store. None when another prune is at work (`wait`: its
     end is waited for), or where the system cannot say what is in use.
     """
     if not is_store(root):
-        return Pruned()
+        return PruneResult()
     holds = Holds(root / local.HOLDS)
     with holds.alone(_PRUNE, wait=wait) as only:
         if not only:
@@ -156,7 +156,7 @@ class _Pruning:
     def __init__(self, root: Path, holds: Holds, items: Sequence[Item], *, dry_run: bool) -> None:
         self._root, self._holds, self._dry_run = root, holds, dry_run
         self._sharers = Counter(inode for item in items for inode in dict(item.files))
-        self.found = Pruned(size_bytes=sum({inode: size for item in items for inode, size in item.files}.values()))
+        self.found = PruneResult(size_bytes=sum({inode: size for item in items for inode, size in item.files}.values()))
 
     def remove(self, items: Sequence[Item], max_bytes: int = -1) -> None:
         """Remove these in their order, while the store takes more than `max_bytes`."""

@@ -28,7 +28,7 @@ _AMAZON = (".amazonaws.com", ".amazonaws.com.cn")
 _kept: set[tuple[str, str]] = set()
 
 
-class _UnknownError(Exception):
+class _UnknownConditionError(Exception):
     """The store says that it does not know the condition."""
 
 
@@ -56,7 +56,7 @@ def of_objects(client: Any, bucket: str, key: str) -> str:
 
     try:
         return _refusal(write, lambda: _read(client, bucket, key))
-    except _UnknownError as error:
+    except _UnknownConditionError as error:
         return f"it answers {error} to a write with `If-None-Match: *`"
 
 
@@ -70,7 +70,7 @@ def of_parts(client: Any, bucket: str, key: str) -> str:
             parts = {"Parts": [{"PartNumber": 1, "ETag": tag}]}
             if not _put(partial(client.complete_multipart_upload, **upload, MultipartUpload=parts, IfNoneMatch="*")):
                 return ""
-        except _UnknownError as error:
+        except _UnknownConditionError as error:
             return f"it answers {error} to the end of an upload in parts with `If-None-Match: *`"
         finally:
             with suppress(Exception):  # whatever it raises: parts that stay are the bucket's rule's
@@ -79,7 +79,7 @@ def of_parts(client: Any, bucket: str, key: str) -> str:
 
 
 def _put(send: Callable[[], object]) -> bool:
-    """Whether it was written; False when it was refused because something is there. _UnknownError, what boto3 raises."""
+    """Whether it was written; False when it was refused because something is there. _UnknownConditionError, or what boto3 raises."""
     from botocore.exceptions import ClientError
 
     for attempt in range(_CONFLICTS):
@@ -92,7 +92,7 @@ def _put(send: Callable[[], object]) -> bool:
             if status == 412 or code in ("PreconditionFailed", "412", "NoSuchKey"):
                 return False
             if status == 501 or code == "NotImplemented":
-                raise _UnknownError(f"{status} {code}") from error
+                raise _UnknownConditionError(f"{status} {code}") from error
             if (status != 409 and code != "ConditionalRequestConflict") or attempt == _CONFLICTS - 1:
                 raise
             time.sleep(_PAUSE_S * attempt)

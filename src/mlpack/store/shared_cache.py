@@ -31,7 +31,7 @@ from mlpack.core.progress import Say
 from mlpack.core.text import words
 from mlpack.errors import PackError, RecipeError
 from mlpack.store.local import Action, Entry, place
-from mlpack.store.shared_objects import Bucket, Folder, Found, Objects, TroubleError
+from mlpack.store.shared_objects import Bucket, Folder, Objects, OpenObject, StorageUnavailableError
 
 if TYPE_CHECKING:
     from mlpack.oci.layers import tar
@@ -60,12 +60,12 @@ _OVERWRITTEN = (
 )
 
 
-class DamagedError(Exception):
+class DamagedEntryError(Exception):
     """An entry is not what a holder of the secret wrote for this action."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class CacheSettings:
     """`key`: the shared secret. Entries of more than `max_bytes` are neither given nor taken. `patience_s`: how long a transfer may
     take in any case; one of what took longer to make may take as long as that."""
 
@@ -94,12 +94,12 @@ class Header:
 
     @classmethod
     def opened(cls, block: bytes, key: bytes) -> Header:
-        """The facts in a header whose signature verifies; DamagedError for any other."""
+        """The facts in a header whose signature verifies; DamagedEntryError for any other."""
         body, mac = block[:-_MAC_BYTES], block[-_MAC_BYTES:]
         if len(block) != HEADER_BYTES:
-            raise DamagedError("it is cut short")
+            raise DamagedEntryError("it is cut short")
         if not hmac.compare_digest(mac, _mac(key, body)):
-            raise DamagedError("its signature does not verify (or it was written with another MLPACK_CACHE_KEY)")
+            raise DamagedEntryError("its signature does not verify (or it was written with another MLPACK_CACHE_KEY)")
         try:
             facts = json.loads(body)
             if facts.pop("format") != _FORMAT:
@@ -113,9 +113,9 @@ class Header:
                 seconds=float(facts.pop("seconds")),
             )
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
-            raise DamagedError("its header is not one of this version") from None
+            raise DamagedEntryError("its header is not one of this version") from None
         if facts or not all(0 <= each < math.inf for each in (found.archive_bytes, found.content_bytes, found.seconds)):
-            raise DamagedError("its header is not one of this version")
+            raise DamagedEntryError("its header is not one of this version")
         return found
 
 
@@ -126,7 +126,7 @@ def _mac(key: bytes, body: bytes) -> bytes:
 class SharedCache:
     """See `mlpack.store.local.Tier`. Each action is asked for at most once, and offered only when it was not there."""
 
-    def __init__(self, objects: Objects, settings: Settings, shares: Callable[[Action], bool], say: Say) -> None:
+    def __init__(self, objects: Objects, settings: CacheSettings, shares: Callable[[Action], bool], say: Say) -> None:
         self._objects, self._settings, self._shares, self._say = objects, settings, shares, say
         self._reads = self._writes = True
         self._asked: set[str] = set()
@@ -186,7 +186,7 @@ class SharedCache:
                 header = self._fetch(found, name, action, work)
                 if header is not None:
                     unpack(work / "archive", header, work / "tree")
-            except DamagedError as error:
+            except DamagedEntryError as error:
                 self._missing[name] = found.version
                 self._say.warn(
                     f"the shared cache's entry {self._objects.uri(name)} is poisoned or damaged and was not used: {error}. "
@@ -195,11 +195,11 @@ class SharedCache:
                 return None
             return header
 
-    def _fetch(self, found: Found, name: str, action: Action, work: Path) -> Header | None:
-        """The archive as `work/archive`, whole, and its header; None when it is larger than wanted. DamagedError."""
+    def _fetch(self, found: OpenObject, name: str, action: Action, work: Path) -> Header | None:
+        """The archive as `work/archive`, whole, and its header; None when it is larger than wanted. DamagedEntryError."""
         header = Header.opened(_block(found), self._settings.key)
         if header.action != digest.of_json(action):
-            raise DamagedError(f"it is the entry of the action {header.action.hex}")
+            raise DamagedEntryError(f"it is the entry of the action {header.action.hex}")
         if max(header.archive_bytes, header.content_bytes) > self._settings.max_bytes:
             size = words.size(header.archive_bytes)
             self._say.note(f"{self._objects.uri(name)} was not taken: {size} is more than MLPACK_CACHE_MAX_MB allows")
@@ -209,21 +209,21 @@ class SharedCache:
             while chunk := found.read(_READ_BYTES):
                 left -= len(chunk)
                 if left < 0:
-                    raise DamagedError("it is longer than its header says")
+                    raise DamagedEntryError("it is longer than its header says")
                 if time.monotonic() > until:
-                    raise TroubleError(f"{self._objects.uri(name)} comes too slowly")
+                    raise StorageUnavailableError(f"{self._objects.uri(name)} comes too slowly")
                 state.update(chunk)
                 file.write(chunk)
         if state.hexdigest() != header.archive.hex:
-            raise DamagedError("its archive is not the one that its header names")
+            raise DamagedEntryError("its archive is not the one that its header names")
         return header
 
-    def _packed(self, entry: Entry, listed: list[tar.Entry], work: Path) -> Path:
+    def _packed(self, entry: Entry, listed: list[tar.TarEntry], work: Path) -> Path:
         """The whole object as a file."""
         from mlpack.oci import compression
         from mlpack.oci.layers import tar
 
-        path, tally = work / "object", compression.Tally()
+        path, tally = work / "object", compression.HashingCounter()
         with path.open("wb") as file:
             file.write(bytes(HEADER_BYTES))
             for chunk in tally.through(tar.chunks(listed)):
@@ -248,16 +248,16 @@ class SharedCache:
         """What fails in the block is told, and then there is no shared cache, or none to write to, for the rest of this process."""
         try:
             yield
-        except (TroubleError, OSError) as error:
+        except (StorageUnavailableError, OSError) as error:
             self._writes = False
-            if isinstance(error, TroubleError) and error.writes_only:
+            if isinstance(error, StorageUnavailableError) and error.writes_only:
                 self._say.warn(f"this build adds nothing more to the shared cache, it only reads: {error}")
                 return
             self._reads = False
             self._say.warn(f"the shared cache fails and is left alone from here on: {error}")
 
 
-def listing(tree: Path) -> list[tar.Entry]:
+def listing(tree: Path) -> list[tar.TarEntry]:
     """What a tree's archive holds. PackError when there is something in it that the cache does not carry, such as links."""
     from mlpack.oci.layers import tar
 
@@ -268,10 +268,10 @@ def listing(tree: Path) -> list[tar.Entry]:
         if found.is_symlink():
             raise PackError(f"{path} is a symbolic link")
         if found.is_dir():
-            listed.append(tar.Entry(path=path, kind="dir", mode=0o755))
+            listed.append(tar.TarEntry(path=path, kind="dir", mode=0o755))
         else:
             mode, source = 0o755 if status.st_mode & 0o100 else 0o644, partial(_opened, found.path)
-            listed.append(tar.Entry(path=path, kind="file", mode=mode, size_bytes=status.st_size, source=source))
+            listed.append(tar.TarEntry(path=path, kind="file", mode=mode, size_bytes=status.st_size, source=source))
     return listed
 
 
@@ -280,7 +280,7 @@ def _opened(path: str) -> BinaryIO:
 
 
 def unpack(archive: Path, header: Header, out: Path) -> None:
-    """The tree of an archive at `out`, which is new. DamagedError unless it is what the header says, to the last bit.
+    """The tree of an archive at `out`, which is new. DamagedEntryError unless it is what the header says, to the last bit.
 
     The archive's form is checked first by the reader that trusts nothing (`oci.scan`): tarfile reads headers of any length.
     Paths are checked again afterwards, because of an entry with several names tarfile may take another one.
@@ -292,33 +292,33 @@ def unpack(archive: Path, header: Header, out: Path) -> None:
 
     try:
         with archive.open("rb") as stream:
-            scan.read(compression.Inflated(stream, media.OCI.tar, header.archive_bytes))
+            scan.read(compression.InflatedTar(stream, media.OCI.tar, header.archive_bytes))
         out.mkdir()
         left = header.content_bytes
         with tarfile.open(archive, "r:") as opened:
             for member in opened:
                 left -= member.size
                 if left < 0:
-                    raise DamagedError("its files are larger than its header says")
+                    raise DamagedEntryError("its files are larger than its header says")
                 _place(opened, member, out)
         if left or digest.of_tree(out) != header.tree:
-            raise DamagedError("its files are not the tree that its header names")
+            raise DamagedEntryError("its files are not the tree that its header names")
     except (tarfile.TarError, PackError, OSError) as error:
         if isinstance(error, OSError) and error.errno not in _HOSTILE:
             raise
-        raise DamagedError(f"its archive does not unpack ({error})") from error
+        raise DamagedEntryError(f"its archive does not unpack ({error})") from error
 
 
 def _place(opened: Any, member: Any, out: Path) -> None:
     """One member of an archive below `out`. Neither links nor anything else but files and directories is ever made."""
     parts = member.name.split("/")
     if any(part in {"", ".", ".."} or "\0" in part for part in parts):
-        raise DamagedError(f"the path {member.name!r:.200} leaves the tree")
+        raise DamagedEntryError(f"the path {member.name!r:.200} leaves the tree")
     target = out.joinpath(*parts)
     if member.isdir():
         return target.mkdir()
     if not member.isreg() or member.issparse():
-        raise DamagedError(f"{member.name!r:.200} is neither a file nor a directory")
+        raise DamagedEntryError(f"{member.name!r:.200} is neither a file nor a directory")
     with opened.extractfile(member) as source, target.open("xb") as file:
         while chunk := source.read(_READ_BYTES):
             file.write(chunk)
@@ -339,7 +339,7 @@ def configured(environ: Mapping[str, str], say: Say) -> SharedCache | None:
         # Not a mistake: CI systems keep secrets from the builds of strangers' changes.
         say.note(f"the shared cache {where} is not used: neither MLPACK_CACHE_KEY nor MLPACK_CACHE_KEY_FILE is set")
         return None
-    return SharedCache(objects, Settings(key=key, max_bytes=int(max_mb) * 1_000_000), shared, say)
+    return SharedCache(objects, CacheSettings(key=key, max_bytes=int(max_mb) * 1_000_000), shared, say)
 
 
 def shared(action: Action) -> bool:
@@ -386,7 +386,7 @@ def _name(action: Action) -> str:
     return f"cache/v1/{digest.of_json(action).hex}"
 
 
-def _block(found: Found) -> bytes:
+def _block(found: OpenObject) -> bytes:
     """The first bytes of an object, as many as a header has when there are that many."""
     block = b""
     while len(block) < HEADER_BYTES and (piece := found.read(HEADER_BYTES - len(block))):

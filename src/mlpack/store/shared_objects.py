@@ -1,8 +1,8 @@
 """Where a shared cache keeps its objects: a bucket of S3, or a directory that several machines see. Each object is there whole or
 not at all, and is replaced only by a writer that says which version of it it has seen.
 
-Promises: whatever fails, fails as `TroubleError` (or OSError), within seconds where a service does not answer; boto3 is imported at
-the first request. Knows nothing of what the bytes are.
+Promises: whatever fails, fails as `StorageUnavailableError` (or OSError), within seconds where a service does not answer; boto3 is
+imported at the first request. Knows nothing of what the bytes are.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _NEEDED = "Reading takes s3:GetObject there and s3:ListBucket on the bucket, wri
 """Without s3:ListBucket, S3 says that a key which is not there is forbidden."""
 
 
-class TroubleError(Exception):
+class StorageUnavailableError(Exception):
     """The place cannot be used. `writes_only`: it can still be read."""
 
     def __init__(self, message: str, *, writes_only: bool = False) -> None:
@@ -41,7 +41,7 @@ class TroubleError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class OpenObject:
     """An object under way. `read` gives up to so many of its bytes, none at its end; `version` names what is read."""
 
     read: Callable[[int], bytes]
@@ -51,13 +51,13 @@ class Found:
 class Objects(Protocol):
     """Bytes by name."""
 
-    def open(self, name: str) -> AbstractContextManager[Found | None]:
+    def open(self, name: str) -> AbstractContextManager[OpenObject | None]:
         """The object while the block runs; None when there is no such object."""
 
     def write(self, name: str, source: Path, version: str | None, until: float) -> bool:
         """Write a file's bytes where there is nothing (`version` None), or over that version; False when others were first.
 
-        TroubleError when it takes longer than `until`, by `time.monotonic`.
+        StorageUnavailableError when it takes longer than `until`, by `time.monotonic`.
         """
 
     def uri(self, name: str) -> str:
@@ -72,7 +72,7 @@ class Folder:
         self._swept = False
 
     @contextmanager
-    def open(self, name: str) -> Iterator[Found | None]:
+    def open(self, name: str) -> Iterator[OpenObject | None]:
         """See `Objects.open`."""
         try:
             stream = self._path(name).open("rb")
@@ -80,7 +80,7 @@ class Folder:
             yield None
             return
         with stream:
-            yield Found(read=stream.read, version=_version(os.fstat(stream.fileno())))
+            yield OpenObject(read=stream.read, version=_version(os.fstat(stream.fileno())))
 
     def write(self, name: str, source: Path, version: str | None, until: float) -> bool:
         """See `Objects.write`.
@@ -94,10 +94,10 @@ class Folder:
         except OSError as error:
             if error.errno not in _READ_ONLY:
                 raise
-            raise TroubleError(f"{path.parent} cannot be written to ({error.strerror})", writes_only=True) from error
+            raise StorageUnavailableError(f"{path.parent} cannot be written to ({error.strerror})", writes_only=True) from error
         try:
             with os.fdopen(handle, "wb") as stream, source.open("rb") as file:
-                timed = _Timed(file, until)
+                timed = _DeadlineReader(file, until)
                 while chunk := timed.read(_COPY_BYTES):
                     stream.write(chunk)
             self._sweep(Path(fresh))
@@ -149,7 +149,7 @@ class Bucket:
         self._unconditional = False
 
     @contextmanager
-    def open(self, name: str) -> Iterator[Found | None]:
+    def open(self, name: str) -> Iterator[OpenObject | None]:
         """See `Objects.open`."""
         with self._explained(name):
             try:
@@ -159,7 +159,7 @@ class Bucket:
                 return
             body = answer["Body"]
             try:
-                yield Found(read=body.read, version=answer["ETag"])
+                yield OpenObject(read=body.read, version=answer["ETag"])
             finally:
                 body.close()
 
@@ -177,7 +177,7 @@ class Bucket:
         if self._unconditional:
             condition = {}
         with source.open("rb") as file:
-            timed = _Timed(file, until)
+            timed = _DeadlineReader(file, until)
             with self._explained(name, timed):
                 try:
                     self._client.put_object(Bucket=self._bucket, Key=self._key(name), Body=timed, **condition)
@@ -222,8 +222,8 @@ class Bucket:
         return boto3.session.Session().client("s3", config=config)
 
     @contextmanager
-    def _explained(self, name: str, timed: _Timed | None = None) -> Iterator[None]:
-        """Whatever boto3 raises as a TroubleError."""
+    def _explained(self, name: str, timed: _DeadlineReader | None = None) -> Iterator[None]:
+        """Whatever boto3 raises as a StorageUnavailableError."""
         from botocore.exceptions import BotoCoreError, ClientError
         from urllib3.exceptions import HTTPError
 
@@ -232,14 +232,14 @@ class Bucket:
         except ClientError as error:
             refused = _status(error) == 403
             hint = ". " + _NEEDED if refused else ""
-            raise TroubleError(f"{self.uri(name)}: {error}{hint}", writes_only=refused and timed is not None) from error
+            raise StorageUnavailableError(f"{self.uri(name)}: {error}{hint}", writes_only=refused and timed is not None) from error
         except (BotoCoreError, HTTPError) as error:
             if timed is not None and timed.late:
-                raise TroubleError(f"{self.uri(name)}: the upload took too long", writes_only=True) from error
-            raise TroubleError(f"{self.uri(name)}: {error}") from error
+                raise StorageUnavailableError(f"{self.uri(name)}: the upload took too long", writes_only=True) from error
+            raise StorageUnavailableError(f"{self.uri(name)}: {error}") from error
 
 
-class _Timed:
+class _DeadlineReader:
     """A file that is read until a moment, and then no more."""
 
     def __init__(self, file: BinaryIO, until: float) -> None:
@@ -247,10 +247,10 @@ class _Timed:
         self.late = False
 
     def read(self, size: int = -1) -> bytes:
-        """See `BinaryIO.read`. TroubleError when it is too late."""
+        """See `BinaryIO.read`. StorageUnavailableError when it is too late."""
         if time.monotonic() > self._until:
             self.late = True
-            raise TroubleError("writing to it took too long", writes_only=True)
+            raise StorageUnavailableError("writing to it took too long", writes_only=True)
         return self._file.read(size)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:

@@ -13,10 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mlpack.oci.distribution.keychain import IDENTITY_USER, REGISTRY_USER, Keychain, Known
+from mlpack.oci.distribution.keychain import IDENTITY_USER, REGISTRY_USER, Identity, Keychain
 
 if TYPE_CHECKING:
-    from mlpack.oci.reference import Reference
+    from mlpack.oci.reference import ImageReference
 
 __all__ = [
     "IDENTITY_USER",
@@ -24,7 +24,7 @@ __all__ = [
     "Challenge",
     "Credentials",
     "Keychain",
-    "Known",
+    "Identity",
     "advice",
     "basic",
     "challenges",
@@ -70,15 +70,15 @@ def basic(user: str, password: str) -> str:
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
-def known(credentials: Credentials | None, named: Reference) -> Known | None:
+def known(credentials: Credentials | None, named: ImageReference) -> Identity | None:
     """Who we are for an image, as far as the caller knows. ServiceError as `Keychain.find`."""
     if isinstance(credentials, Keychain):
         return credentials.find(named.host, named.repository)
     found = credentials(named.host) if credentials else None
-    return Known(user=found[0], password=found[1]) if found else None
+    return Identity(user=found[0], password=found[1]) if found else None
 
 
-def advice(credentials: Credentials | None, named: Reference, who: Known | None, *, accepted: bool) -> str:
+def advice(credentials: Credentials | None, named: ImageReference, who: Identity | None, *, accepted: bool) -> str:
     """What to do when a registry lets us not in (401): nobody has signed in, the registry refused who we are, or (`accepted`) it
     knows us and does not give us this."""
     if who is None:

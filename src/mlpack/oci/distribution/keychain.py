@@ -45,7 +45,7 @@ _HELPER_MOST = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
+class Identity:
     """Who we are to a registry. `source`: the file or helper that says so, "" when the caller did."""
 
     user: str
@@ -75,7 +75,7 @@ class Keychain:
         found = self.find(host, "")
         return (found.user, found.password) if found else None
 
-    def find(self, host: str, repository: str) -> Known | None:
+    def find(self, host: str, repository: str) -> Identity | None:
         """Who we are for this repository; None when nobody has signed in. ServiceError: a file or a helper cannot be used."""
         for path in self.files:
             config = _read(path)
@@ -137,7 +137,7 @@ def load(data: bytes, what: str) -> dict[str, Any]:
     return config
 
 
-def in_config(config: Mapping[str, Any], host: str, repository: str, what: str, timeout_s: float) -> Known | None:
+def in_config(config: Mapping[str, Any], host: str, repository: str, what: str, timeout_s: float) -> Identity | None:
     """What one file knows: `credHelpers`, `auths`, then `credsStore`. ServiceError when a helper fails."""
     helpers, auths = config.get("credHelpers") or {}, config.get("auths") or {}
     for key, name in _matching(helpers, host, repository):
@@ -153,7 +153,7 @@ def in_config(config: Mapping[str, Any], host: str, repository: str, what: str, 
     return None
 
 
-def ask_helper(name: str, key: str, what: str, timeout_s: float = HELPER_TIMEOUT_S) -> Known | None:
+def ask_helper(name: str, key: str, what: str, timeout_s: float = HELPER_TIMEOUT_S) -> Identity | None:
     """What `docker-credential-NAME get` answers for a host; None when it knows none. ServiceError when it cannot be run."""
     if not _HELPER_NAME.fullmatch(name):
         raise ServiceError(f"{what} names the credential helper {name[:100]!r}, which is not the name of a program")
@@ -177,7 +177,7 @@ def ask_helper(name: str, key: str, what: str, timeout_s: float = HELPER_TIMEOUT
             raise TypeError
     except (ValueError, KeyError, TypeError):
         raise ServiceError(f"{program} gave an answer for {key} that cannot be read: it is named in {what}") from None
-    return Known(user=user, password=secret, source=program) if secret else None
+    return Identity(user=user, password=secret, source=program) if secret else None
 
 
 def _run(command: list[str], text: bytes, timeout_s: float) -> tuple[int, bytes, bytes]:
@@ -286,13 +286,13 @@ def _meant(key: str) -> str:
     return re.sub(r"/v[12]$", "", text)
 
 
-def _stored(entry: Any, what: str) -> Known | None:
+def _stored(entry: Any, what: str) -> Identity | None:
     """Who one entry of `auths` says we are; None when it says nothing that can be read."""
     if not isinstance(entry, dict):
         return None
     for key, user in (("identitytoken", IDENTITY_USER), ("registrytoken", REGISTRY_USER)):
         if isinstance(entry.get(key), str) and entry[key] and _can_be_sent(user, entry[key]):
-            return Known(user=user, password=entry[key], source=what)
+            return Identity(user=user, password=entry[key], source=what)
     user, password = str(entry.get("username") or ""), entry.get("password")
     if not (user and isinstance(password, str)):
         try:
@@ -303,7 +303,7 @@ def _stored(entry: Any, what: str) -> Known | None:
         password = password.rstrip("\0")
         if not colon:
             return None
-    return Known(user=user, password=password, source=what) if (user or password) and _can_be_sent(user, password) else None
+    return Identity(user=user, password=password, source=what) if (user or password) and _can_be_sent(user, password) else None
 
 
 def _can_be_sent(user: str, secret: str) -> bool:

@@ -21,7 +21,15 @@ from mlpack.core.files import bounded
 from mlpack.errors import NamingError, PackError, ServiceError
 from mlpack.oci import blobs, compression, image, media, reference, selection
 from mlpack.oci.distribution.auth import Credentials
-from mlpack.oci.distribution.transport import HttpError, Options, Progress, Session, discard, read_bounded, retrying
+from mlpack.oci.distribution.transport import (
+    HttpError,
+    RegistrySession,
+    TransferProgress,
+    TransportOptions,
+    discard,
+    read_bounded,
+    retrying,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -30,9 +38,9 @@ if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
 
     from mlpack.oci.image import Image
-    from mlpack.oci.reference import Reference
+    from mlpack.oci.reference import ImageReference
 
-__all__ = ["Credentials", "Options", "Progress", "Pulled", "fetch", "pull", "push"]
+__all__ = ["Credentials", "PulledImage", "TransferProgress", "TransportOptions", "fetch", "pull", "push"]
 
 _ACCEPT = ", ".join(sorted(media.MANIFESTS | media.INDEXES))
 _DIGEST_HEADER = "Docker-Content-Digest"
@@ -40,24 +48,24 @@ MAX_LAYERS = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pulled:
+class PulledImage:
     """An image, and the digest of what its name led to: the index's where there was one, else the manifest's."""
 
     image: Image
     digest: Digest
 
 
-def push(made: Image, ref: str, credentials: Credentials | None = None, options: Options | None = None) -> Digest:
+def push(made: Image, ref: str, credentials: Credentials | None = None, options: TransportOptions | None = None) -> Digest:
     """Send `made` to `ref` and return its digest. Without a tag in `ref` it becomes `latest`; with a digest, none is moved.
 
     PackError when `ref` is malformed or its digest is another image's. ServiceError when the registry fails.
     """
-    named, options = reference.parse(ref), options or Options()
+    named, options = reference.parse(ref), options or TransportOptions()
     digest = image.digest(made)
     if named.digest not in {None, digest}:
         raise NamingError(f"{ref} asks for another image: this one is {digest}. Leave the digest out of the reference")
-    report = _Report(options)
-    with Session(named, "pull,push", credentials, options) as session:
+    report = _ProgressReport(options)
+    with RegistrySession(named, "pull,push", credentials, options) as session:
         wanted: dict[Digest, tuple[int, Callable[[], BinaryIO]]] = {
             layer.digest: (layer.size_bytes, layer.open) for layer in made.layers
         }
@@ -70,22 +78,29 @@ def push(made: Image, ref: str, credentials: Credentials | None = None, options:
     return digest
 
 
-def pull(ref: str, arch: str, blob_dir: Path, credentials: Credentials | None = None, options: Options | None = None) -> Image:
+def pull(
+    ref: str, arch: str, blob_dir: Path, credentials: Credentials | None = None, options: TransportOptions | None = None
+) -> Image:
     """The image `ref` for Linux on `arch`, or the only one there is with `selection.ANY`; its blobs below `blob_dir`.
 
     NamingError: a malformed name, no such platform. ServiceError: the registry.
     """
     machine = arch if arch == selection.ANY else media.architecture(arch)
-    return fetch(reference.parse(ref), machine, blob_dir, credentials, options or Options()).image
+    return fetch(reference.parse(ref), machine, blob_dir, credentials, options or TransportOptions()).image
 
 
 def fetch(
-    named: Reference, arch: str, blob_dir: Path, credentials: Credentials | None, options: Options, pinned: Digest | None = None
-) -> Pulled:
+    named: ImageReference,
+    arch: str,
+    blob_dir: Path,
+    credentials: Credentials | None,
+    options: TransportOptions,
+    pinned: Digest | None = None,
+) -> PulledImage:
     """As `pull`, saying also which digest the name led to. What is named by digest (`pinned` or in the name) and already below
     `blob_dir` is taken from there, without asking the registry.
     """
-    with Session(named, "pull", credentials, options) as session:
+    with RegistrySession(named, "pull", credentials, options) as session:
         data, found = _manifest(session, blob_dir, str(pinned) if pinned else named.version)
         digest = of_bytes(data)
         if str(found.get("mediaType")) in media.INDEXES or "manifests" in found:
@@ -94,14 +109,14 @@ def fetch(
             data, found = _manifest(session, blob_dir, str(chosen.descriptor.digest))
         described, layers = image.descriptors(found)
         _check_sizes(named, described, layers)
-        report = _Report(options)
+        report = _ProgressReport(options)
         _all(options, (partial(_download, session, report, blob_dir, each) for each in dict.fromkeys((described, *layers))))
     config_bytes = blobs.path_of(blob_dir, described.digest).read_bytes()
     made = image.parse(data, config_bytes, lambda name: image.opener_in(blob_dir, name)())
-    return Pulled(image=made, digest=digest)
+    return PulledImage(image=made, digest=digest)
 
 
-def _check_sizes(named: Reference, described: media.Descriptor, layers: Sequence[media.Descriptor]) -> None:
+def _check_sizes(named: ImageReference, described: media.Descriptor, layers: Sequence[media.Descriptor]) -> None:
     """PackError for an image that nobody could use: it would be fetched, and fill the disk, before somebody noticed."""
     if described.size_bytes > media.MAX_JSON_BYTES:
         raise PackError(f"{named}: a config of {described.size_bytes} bytes is refused")
@@ -112,20 +127,20 @@ def _check_sizes(named: Reference, described: media.Descriptor, layers: Sequence
         raise PackError(f"{named}: a layer of {largest} bytes, more than {limit} (MLPACK_MAX_LAYER_MB): too large for any target")
 
 
-class _Report:
+class _ProgressReport:
     """Tells the caller how far blobs are, one call at a time."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: TransportOptions) -> None:
         self._call = options.progress
         self._lock = threading.Lock()
 
     def __call__(self, digest: Digest, state: str, done_bytes: int, total_bytes: int) -> None:
         if self._call:
             with self._lock:
-                self._call(Progress(digest=str(digest), state=state, done_bytes=done_bytes, total_bytes=total_bytes))
+                self._call(TransferProgress(digest=str(digest), state=state, done_bytes=done_bytes, total_bytes=total_bytes))
 
 
-class _Sending(io.RawIOBase):
+class _UploadReader(io.RawIOBase):
     """A blob on its way out: says how far it is while it is read. Closes its source."""
 
     def __init__(self, source: BinaryIO, tell: Callable[[int], None]) -> None:
@@ -144,7 +159,7 @@ class _Sending(io.RawIOBase):
         super().close()
 
 
-def _all(options: Options, work: Iterable[Callable[[], None]]) -> None:
+def _all(options: TransportOptions, work: Iterable[Callable[[], None]]) -> None:
     """Do all of it, some at a time; after the first failure, or Ctrl-C, nothing more begins."""
     stopped = threading.Event()
 
@@ -166,7 +181,7 @@ def _all(options: Options, work: Iterable[Callable[[], None]]) -> None:
             stopped.set()
 
 
-def _upload(session: Session, report: _Report, digest: Digest, size: int, opener: Callable[[], BinaryIO]) -> None:
+def _upload(session: RegistrySession, report: _ProgressReport, digest: Digest, size: int, opener: Callable[[], BinaryIO]) -> None:
     def attempt() -> None:
         there = session.request("HEAD", session.url(f"blobs/{digest}"), accept=frozenset({200, 404}))
         discard(there)
@@ -183,7 +198,7 @@ def _upload(session: Session, report: _Report, digest: Digest, size: int, opener
             "PUT",
             parts._replace(query=query).geturl(),
             headers={"Content-Type": "application/octet-stream", "Content-Length": str(size)},
-            body=lambda: cast("BinaryIO", _Sending(opener(), lambda count: report(digest, "moving", count, size))),
+            body=lambda: cast("BinaryIO", _UploadReader(opener(), lambda count: report(digest, "moving", count, size))),
             accept=frozenset({201, 204}),
         )
         discard(done)
@@ -200,7 +215,7 @@ def _upload(session: Session, report: _Report, digest: Digest, size: int, opener
     retrying(session.options, again)
 
 
-def _mounted_or_begun(session: Session, digest: Digest) -> str | None:
+def _mounted_or_begun(session: RegistrySession, digest: Digest) -> str | None:
     """Where to send the blob; None when the registry took it from another of its repositories. A refused mount is no error."""
     begin = session.url("blobs/uploads/")
     for source in session.options.mount_from[:1]:
@@ -216,7 +231,7 @@ def _mounted_or_begun(session: Session, digest: Digest) -> str | None:
     return session.follow(begin, response.headers.get("Location", ""))
 
 
-def _put_manifest(session: Session, made: Image, name: str) -> None:
+def _put_manifest(session: RegistrySession, made: Image, name: str) -> None:
     """Store the manifest under a tag or its digest, unless it is there, and look whether it is."""
     digest, url = image.digest(made), session.url(f"manifests/{name}")
     kind = image.family(made).manifest
@@ -235,7 +250,7 @@ def _put_manifest(session: Session, made: Image, name: str) -> None:
     retrying(session.options, attempt)
 
 
-def _there(session: Session, url: str, kind: str) -> Digest | None:
+def _there(session: RegistrySession, url: str, kind: str) -> Digest | None:
     """The digest of the manifest at `url`; None when there is none."""
     head = session.request("HEAD", url, headers={"Accept": kind}, accept=frozenset({200, 404}))
     discard(head)
@@ -246,7 +261,7 @@ def _there(session: Session, url: str, kind: str) -> Digest | None:
     return of_bytes(read_bounded(session.request("GET", url, headers={"Accept": kind})))
 
 
-def _manifest(session: Session, blob_dir: Path, version: str) -> tuple[bytes, dict[str, object]]:
+def _manifest(session: RegistrySession, blob_dir: Path, version: str) -> tuple[bytes, dict[str, object]]:
     """A manifest or index, by tag or digest, kept below `blob_dir`."""
     wanted = Digest(version) if version.startswith("sha256:") else None
     if wanted and (path := blobs.path_of(blob_dir, wanted)).is_file():
@@ -270,17 +285,17 @@ def _manifest(session: Session, blob_dir: Path, version: str) -> tuple[bytes, di
     return data, found
 
 
-def _document(session: Session, blob_dir: Path, wanted: media.Descriptor) -> bytes:
+def _document(session: RegistrySession, blob_dir: Path, wanted: media.Descriptor) -> bytes:
     """A manifest, an index or a config, kept below `blob_dir`."""
     if wanted.media_type in media.MANIFESTS | media.INDEXES:
         return _manifest(session, blob_dir, str(wanted.digest))[0]
     if wanted.size_bytes > media.MAX_JSON_BYTES:
         raise PackError(f"{session.named}: a config of {wanted.size_bytes} bytes is refused")
-    _download(session, _Report(session.options), blob_dir, wanted)
+    _download(session, _ProgressReport(session.options), blob_dir, wanted)
     return blobs.path_of(blob_dir, wanted.digest).read_bytes()
 
 
-def _download(session: Session, report: _Report, blob_dir: Path, wanted: media.Descriptor) -> None:
+def _download(session: RegistrySession, report: _ProgressReport, blob_dir: Path, wanted: media.Descriptor) -> None:
     if blobs.holds(blob_dir, wanted.digest, wanted.size_bytes):
         report(wanted.digest, "present", wanted.size_bytes, wanted.size_bytes)
         return
@@ -290,7 +305,7 @@ def _download(session: Session, report: _Report, blob_dir: Path, wanted: media.D
     report(wanted.digest, "done", wanted.size_bytes, wanted.size_bytes)
 
 
-def _receive(session: Session, report: _Report, blob: blobs.Incoming, wanted: media.Descriptor) -> None:
+def _receive(session: RegistrySession, report: _ProgressReport, blob: blobs.BlobWriter, wanted: media.Descriptor) -> None:
     """The rest of a blob, from where the last attempt broke off if the server can; else from its beginning."""
     had = blob.size_bytes
     headers = {"Range": f"bytes={had}-"} if had else {}
@@ -313,7 +328,7 @@ def _receive(session: Session, report: _Report, blob: blobs.Incoming, wanted: me
         )
 
 
-def _copy(response: BaseHTTPResponse, blob: blobs.Incoming, wanted: media.Descriptor, tell: Callable[[], None]) -> None:
+def _copy(response: BaseHTTPResponse, blob: blobs.BlobWriter, wanted: media.Descriptor, tell: Callable[[], None]) -> None:
     import urllib3
 
     try:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
 
     from mlpack.oci.distribution.auth import Credentials
-    from mlpack.oci.reference import Reference
+    from mlpack.oci.reference import ImageReference
 
 T = TypeVar("T")
 
@@ -64,7 +64,7 @@ _CONFLICT_HINTS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
+class TransferProgress:
     """How far a blob is. `state`: `present` (nothing to do), `mounted`, `moving`, `done`."""
 
     digest: str
@@ -74,14 +74,14 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class TransportOptions:
     """How to talk to registries. The defaults suit a CI job."""
 
     attempts: int = 5
     parallel: int = 4
     """Blobs moved at the same time."""
     sleep: Callable[[float], None] = time.sleep
-    progress: Callable[[Progress], None] | None = None
+    progress: Callable[[TransferProgress], None] | None = None
     """Called from several threads, one at a time."""
     proxy: str | None = None
     """URL of an HTTP proxy for https registries."""
@@ -106,7 +106,7 @@ class UnreachableError(HttpError):
     """No connection came about. Tried again less often than what breaks on the way: more likely the name is wrong."""
 
 
-def retrying(options: Options, attempt: Callable[[], T]) -> T:
+def retrying(options: TransportOptions, attempt: Callable[[], T]) -> T:
     """What `attempt` returns, tried up to `options.attempts` times while its ServiceError says that could help."""
     for number in range(1, options.attempts):
         try:
@@ -120,10 +120,10 @@ def retrying(options: Options, attempt: Callable[[], T]) -> T:
     return attempt()
 
 
-class Session:
+class RegistrySession:
     """Requests about one repository. Safe to use from several threads. Close it, or use it as a context manager."""
 
-    def __init__(self, named: Reference, actions: str, credentials: Credentials | None, options: Options) -> None:
+    def __init__(self, named: ImageReference, actions: str, credentials: Credentials | None, options: TransportOptions) -> None:
         self.named = named
         self.options = options
         self._credentials = credentials
@@ -132,12 +132,12 @@ class Session:
         self._scopes = [f"repository:{named.repository}:{actions}"]
         self._scopes += [f"repository:{other}:pull" for other in options.mount_from if other != named.repository]
         self._authorization: str | None = None
-        self._known: auth.Known | None = None
+        self._known: auth.Identity | None = None
         self._accepted, self._sent, self._offered = False, False, ""
         self._lock = threading.Lock()
         self._pool = _pool(options)
 
-    def __enter__(self) -> Session:
+    def __enter__(self) -> RegistrySession:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -246,7 +246,7 @@ class Session:
             return f"{self._known.who} is signed in and may not do this: ask for access to {self.named.repository}"
         return ""
 
-    def _token(self, challenge: auth.Challenge, known: auth.Known | None) -> str:
+    def _token(self, challenge: auth.Challenge, known: auth.Identity | None) -> str:
         realm = self.follow(f"{self.origin}/v2/", challenge.get("realm"))
         query = [("service", challenge.get("service"))] if challenge.get("service") else []
         scopes = [("scope", scope) for scope in self._scopes]
@@ -331,7 +331,7 @@ def _is_private(hostname: str) -> bool:
         return hostname == "localhost"
 
 
-def _pool(options: Options) -> urllib3.PoolManager:
+def _pool(options: TransportOptions) -> urllib3.PoolManager:
     import urllib3
 
     timeout = urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=READ_TIMEOUT_S)

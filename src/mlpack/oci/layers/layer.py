@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from mlpack.core.digest import entries as walk
 from mlpack.errors import PackError
 from mlpack.oci import blobs, media
-from mlpack.oci.compression import Compression, Tally, gzipped
+from mlpack.oci.compression import Compression, HashingCounter, gzipped
 from mlpack.oci.image import Layer, opener_in
 from mlpack.oci.layers import tar
 from mlpack.oci.layers.paths import Paths, remember
@@ -67,10 +67,10 @@ def layer_from_rootfs(root: Path, out: Path, cache: Path | None = None, epoch_s:
     return made, tuple(left_out)
 
 
-def store(listed: list[tar.Entry], out: Path, how: Compression) -> Layer:
+def store(listed: list[tar.TarEntry], out: Path, how: Compression) -> Layer:
     """These entries as a gzip layer (OCI media type) stored below the blob directory `out`."""
     size = sum(entry.size_bytes + 1024 for entry in listed)
-    tally = Tally()
+    tally = HashingCounter()
     with blobs.incoming(out) as blob:
         for chunk in gzipped(tally.through(tar.chunks(listed)), how, size):
             blob.write(chunk)
@@ -86,7 +86,7 @@ def store(listed: list[tar.Entry], out: Path, how: Compression) -> Layer:
     )
 
 
-def _tree_entries(tree: Path, epoch_s: int) -> Iterator[tar.Entry]:
+def _tree_entries(tree: Path, epoch_s: int) -> Iterator[tar.TarEntry]:
     """What lies below `tree`, by its path there; PackError names what may not be in a layer."""
     if not tree.is_dir():
         raise PackError(f"{tree} is not a directory: there is nothing to make a layer of")
@@ -97,9 +97,9 @@ def _tree_entries(tree: Path, epoch_s: int) -> Iterator[tar.Entry]:
         if stat.S_ISLNK(mode):
             target = os.readlink(found.path)
             _check_link(path, target, found.path, top)
-            yield tar.Entry(path=path, kind="symlink", mode=0o777, mtime_s=epoch_s, target=target)
+            yield tar.TarEntry(path=path, kind="symlink", mode=0o777, mtime_s=epoch_s, target=target)
         elif stat.S_ISDIR(mode):
-            yield tar.Entry(path=path, kind="dir", mode=0o755, mtime_s=epoch_s)
+            yield tar.TarEntry(path=path, kind="dir", mode=0o755, mtime_s=epoch_s)
         elif not stat.S_ISREG(mode):
             raise PackError(f"{found.path} is {_special(mode)}: a layer holds files, directories and links only")
         elif mode & (stat.S_ISUID | stat.S_ISGID):
@@ -118,7 +118,7 @@ def _check_link(path: str, target: str, at: str, top: str) -> None:
         )
 
 
-def _rootfs_entries(root: Path, epoch_s: int, left_out: list[str]) -> Iterator[tar.Entry]:
+def _rootfs_entries(root: Path, epoch_s: int, left_out: list[str]) -> Iterator[tar.TarEntry]:
     first: dict[tuple[int, int], str] = {}
     downloads_bytes = 0
     for path, found in sorted(walk(root), key=lambda pair: os.fsencode(pair[0])):
@@ -126,9 +126,9 @@ def _rootfs_entries(root: Path, epoch_s: int, left_out: list[str]) -> Iterator[t
         status = found.stat(follow_symlinks=False)
         mode = status.st_mode
         if stat.S_ISLNK(mode):
-            yield tar.Entry(path=path, kind="symlink", mode=0o777, mtime_s=epoch_s, target=os.readlink(found.path))
+            yield tar.TarEntry(path=path, kind="symlink", mode=0o777, mtime_s=epoch_s, target=os.readlink(found.path))
         elif stat.S_ISDIR(mode):
-            yield tar.Entry(path=path, kind="dir", mode=mode & 0o1777, mtime_s=epoch_s)
+            yield tar.TarEntry(path=path, kind="dir", mode=mode & 0o1777, mtime_s=epoch_s)
         elif not stat.S_ISREG(mode):
             left_out.append(f"{path} ({_special(mode)})")
         elif path.startswith(_DOWNLOADS) and not path.endswith("/lock"):
@@ -148,10 +148,10 @@ def _rootfs_entries(root: Path, epoch_s: int, left_out: list[str]) -> Iterator[t
         left_out.append(f"what apt downloaded ({downloads_bytes} bytes, which `apt-get clean` would remove)")
 
 
-def _file(path: str, found: os.DirEntry[str], mode: int, epoch_s: int) -> tar.Entry:
+def _file(path: str, found: os.DirEntry[str], mode: int, epoch_s: int) -> tar.TarEntry:
     size = found.stat(follow_symlinks=False).st_size
     mtime = _compiled_mtime(found.path, size) if path.endswith(".py") else None
-    return tar.Entry(
+    return tar.TarEntry(
         path=path,
         kind="file",
         mode=mode,
@@ -182,14 +182,14 @@ def _compiled_mtime(source: str, size_bytes: int) -> int | None:
     return None
 
 
-def _placed(listed: list[tar.Entry], prefix: str, base: Paths, epoch_s: int) -> list[tar.Entry]:
+def _placed(listed: list[tar.TarEntry], prefix: str, base: Paths, epoch_s: int) -> list[tar.TarEntry]:
     """`listed` where they come to lie in the image, with the directories that are missing on the way there."""
     tar.check_name(prefix)
     if ".." in prefix.split("/"):
         raise PackError(f"the prefix {prefix!r} leaves the image")
     top = base.resolve(prefix)
     places = {"": top}
-    placed = [tar.Entry(path=path, kind="dir", mode=0o755, mtime_s=epoch_s) for path in _missing(top, base)]
+    placed = [tar.TarEntry(path=path, kind="dir", mode=0o755, mtime_s=epoch_s) for path in _missing(top, base)]
     made = {entry.path for entry in placed}
     for entry in listed:
         folder, _, name = entry.path.rpartition("/")

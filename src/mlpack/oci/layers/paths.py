@@ -82,7 +82,7 @@ class Paths:
 def base_paths(image: Image, cache: Path | None = None) -> Paths:
     """The paths of `image`. Reads every layer that `cache` (a directory, made when missing) does not remember."""
     root: dict[str, Node] = {}
-    allowance = scan.Allowance(sum(layer.size_bytes for layer in image.layers))
+    allowance = scan.MemoryBudget(sum(layer.size_bytes for layer in image.layers))
     for layer in image.layers:
         _apply(root, index(layer, cache).entries, allowance)
     return Paths(root)
@@ -126,7 +126,7 @@ def index(layer: Layer, cache: Path | None = None) -> Index:
     if cache and (known := _recalled(_memory(cache, layer), layer.diff_id)):
         return known
     with layer.open() as stored:
-        found = scan.read(compression.Inflated(stored, layer.media_type), layer.size_bytes)
+        found = scan.read(compression.InflatedTar(stored, layer.media_type), layer.size_bytes)
     if found.diff_id != layer.diff_id:
         raise PackError(
             f"the layer {layer.digest} should inflate to {layer.diff_id} and inflates to {found.diff_id}: damaged or forged"
@@ -173,7 +173,7 @@ def _kind(node: Node) -> Kind:
     return "dir" if isinstance(node, dict) else "link" if isinstance(node, str) else "file"
 
 
-def _resolved(root: dict[str, Node], wanted: list[str], allowance: scan.Allowance | None = None) -> list[str]:
+def _resolved(root: dict[str, Node], wanted: list[str], allowance: scan.MemoryBudget | None = None) -> list[str]:
     """`wanted` with every link followed. `..` above the root stays at the root, as in a kernel."""
     done: list[str] = []
     folders: list[Node] = [root]
@@ -207,7 +207,7 @@ def _resolved(root: dict[str, Node], wanted: list[str], allowance: scan.Allowanc
     return done
 
 
-def _apply(root: dict[str, Node], entries: tuple[tuple[str, Kind, str], ...], allowance: scan.Allowance) -> None:
+def _apply(root: dict[str, Node], entries: tuple[tuple[str, Kind, str], ...], allowance: scan.MemoryBudget) -> None:
     """Lay one layer over `root`. Whiteouts act on lower layers only, hence first, wherever they stand in the archive."""
     for path, _, _ in entries:
         folder, _, name = path.rpartition("/")
@@ -235,14 +235,14 @@ def _apply(root: dict[str, Node], entries: tuple[tuple[str, Kind, str], ...], al
             here[name] = {}
 
 
-def _lookup(root: dict[str, Node], folder: str, allowance: scan.Allowance) -> dict[str, Node] | None:
+def _lookup(root: dict[str, Node], folder: str, allowance: scan.MemoryBudget) -> dict[str, Node] | None:
     node: Node = root
     for part in _resolved(root, _parts(folder), allowance):
         node = node.get(part) if isinstance(node, dict) else None
     return node if isinstance(node, dict) else None
 
 
-def _made(root: dict[str, Node], folder: str, allowance: scan.Allowance) -> dict[str, Node]:
+def _made(root: dict[str, Node], folder: str, allowance: scan.MemoryBudget) -> dict[str, Node]:
     """The directory that `folder` leads to, made where it is missing."""
     here = root
     for part in _resolved(root, _parts(folder), allowance):

@@ -1,7 +1,7 @@
 """What a layer that somebody else made has in it: its entries' paths, kinds and link targets, in memory bounded by construction.
 
 Promises: what `tars` promises of any tar, and: paths that leave the image are refused, and what is remembered of all entries stays
-in proportion to the bytes that were sent (`Allowance`). Extracts nothing.
+in proportion to the bytes that were sent (`MemoryBudget`). Extracts nothing.
 Source: OCI image-spec 1.1 `layer.md` (which forbids sparse files).
 """
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mlpack.core.digest import Digest
-    from mlpack.oci.compression import Inflated
+    from mlpack.oci.compression import InflatedTar
 
 Kind = Literal["dir", "file", "link"]
 
@@ -27,7 +27,7 @@ _ENTRY_BYTES = 200
 """What an entry takes beside its path and link target: two strings and a tuple."""
 
 
-class Allowance:
+class MemoryBudget:
     """How much memory may be spent on knowing an image, and how much of it was.
 
     A few kilobytes of gzip can hold gigabytes of paths. Entries of real layers take less memory than the bytes that they were
@@ -60,18 +60,18 @@ class Index:
     entries: tuple[tuple[str, Kind, str], ...]
 
 
-def read(inflated: Inflated, sent_bytes: int = 0) -> Index:
+def read(inflated: InflatedTar, sent_bytes: int = 0) -> Index:
     """What the tar holds, read to its end; `sent_bytes`: how long the stored layer is. PackError when it is damaged, sparse or
     hostile."""
     stream: BinaryIO = io.BufferedReader(inflated, _BUFFER_BYTES)
-    entries = tuple(_entries(stream, Allowance(sent_bytes)))
+    entries = tuple(_entries(stream, MemoryBudget(sent_bytes)))
     while rest := stream.read(_BUFFER_BYTES):
         if rest.strip(b"\0"):
             raise _damaged("there is more after its end")
     return Index(diff_id=inflated.tally.digest(), uncompressed_bytes=inflated.tally.size_bytes, entries=entries)
 
 
-def members(inflated: Inflated) -> Iterator[tuple[tars.Member, BinaryIO]]:
+def members(inflated: InflatedTar) -> Iterator[tuple[tars.Member, BinaryIO]]:
     """The members of a layer, and the content of each, to be read before the next one. PackError as of `read`."""
     tar = tars.Tar(io.BufferedReader(inflated, _BUFFER_BYTES))
     try:
@@ -94,7 +94,7 @@ def clean_path(path: str) -> str:
     return "/".join(parts)
 
 
-def _entries(stream: BinaryIO, allowance: Allowance) -> Iterator[tuple[str, Kind, str]]:
+def _entries(stream: BinaryIO, allowance: MemoryBudget) -> Iterator[tuple[str, Kind, str]]:
     try:
         for member in tars.Tar(stream):
             if path := clean_path(member.path):

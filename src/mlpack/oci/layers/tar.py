@@ -23,7 +23,7 @@ _TYPES = {"file": tarfile.REGTYPE, "dir": tarfile.DIRTYPE, "symlink": tarfile.SY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class TarEntry:
     """One path in an archive. `path` has no leading or trailing slash; `target` is a link's; `source` opens a file's bytes."""
 
     path: str
@@ -35,7 +35,7 @@ class Entry:
     source: Callable[[], BinaryIO] | None = None
 
 
-def chunks(entries: Iterable[Entry]) -> Iterator[bytes]:
+def chunks(entries: Iterable[TarEntry]) -> Iterator[bytes]:
     """The archive, in pieces. PackError when a path is given twice or cannot be stored, or a file changed meanwhile."""
     last = None
     for entry in sorted(entries, key=lambda each: each.path.encode("utf-8", "surrogateescape")):
@@ -61,7 +61,7 @@ def check_name(path: str) -> None:
         raise PackError(f"the name {path!r} begins with '.wh.', which deletes files in an image: rename it")
 
 
-def _header(entry: Entry) -> bytes:
+def _header(entry: TarEntry) -> bytes:
     info = tarfile.TarInfo(entry.path)
     info.type = _TYPES[entry.kind]
     info.mode = entry.mode

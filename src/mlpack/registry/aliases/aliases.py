@@ -36,7 +36,7 @@ _PAUSE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class MoveRequest:
     """Who asks for a move, and how. `expect`: the revision the alias must be at (0: never moved), else nothing is moved.
     `retry`: try again over whatever others move it to meanwhile. `force`: move it although gates refuse; then `why` is needed."""
 
@@ -48,7 +48,7 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class MoveResult:
     """Where the alias is now, and whether it was moved there for this."""
 
     move: Move
@@ -62,7 +62,7 @@ def check_names(wanted: Reference, alias: str) -> None:
     alias_names.check(alias)
 
 
-def promote(place: Place, wanted: Reference, alias: str, wish: Wish, judge: Judge) -> Outcome:
+def promote(place: Place, wanted: Reference, alias: str, wish: MoveRequest, judge: Judge) -> MoveResult:
     """Point the alias at NAME@VERSION.
 
     RecipeError when there is no such release, GateError when gates refuse, ConflictError when another moved it meanwhile.
@@ -89,7 +89,7 @@ def promote(place: Place, wanted: Reference, alias: str, wish: Wish, judge: Judg
         return _move(place, wanted.name, alias, wish, prepare)
 
 
-def rollback(place: Place, wanted: Reference, wish: Wish) -> Outcome:
+def rollback(place: Place, wanted: Reference, wish: MoveRequest) -> MoveResult:
     """Point NAME:ALIAS at the release before, the newest one that was live and was not rolled back from since.
 
     RecipeError when there is none, ConflictError when another moved it meanwhile.
@@ -191,8 +191,8 @@ def as_json(move: Move) -> dict[str, Any]:
 
 
 def _move(
-    place: Place, name: str, alias: str, wish: Wish, prepare: Callable[[Move | None], Move | None], *, fenced: bool = False
-) -> Outcome:
+    place: Place, name: str, alias: str, wish: MoveRequest, prepare: Callable[[Move | None], Move | None], *, fenced: bool = False
+) -> MoveResult:
     """Read where the alias is, let `prepare` say the next move (None: it is there already), and make that, once.
 
     `fenced`: it waits for no collection, and is made only when nothing was removed since `prepare` looked.
@@ -204,18 +204,18 @@ def _move(
         _check_expected(place, f"{name}:{alias}", last, wish.expect)
         if last is not None and lost is not None:
             if last.version == lost.version:
-                return Outcome(move=last, moved=False)  # another did the very same
+                return MoveResult(move=last, moved=False)  # another did the very same
             if not wish.retry:
                 raise _overtaken(place, last)
         fence = (leases.fence(place, name),) if fenced else ()
         made = prepare(last)
         if made is None:
             assert last is not None, "what was never moved is nowhere already"
-            return Outcome(move=last, moved=False)
+            return MoveResult(move=last, moved=False)
         with nullcontext() if fenced else leases.held(place, made.target(place.where)):
             taken = _commit(place, made, *fence)
         if taken is None:
-            return Outcome(move=made, moved=True)
+            return MoveResult(move=made, moved=True)
         at_fence = taken.partition == rows.FENCES  # the alias is where it was
         lost = None if at_fence else made
         if wish.retry or at_fence:
@@ -231,7 +231,7 @@ def latest(place: Place, name: str, alias: str) -> Move | None:
     return None
 
 
-def _next(place: Place, last: Move | None, wish: Wish, release: Release, body: bytes, **said: Any) -> Move:
+def _next(place: Place, last: Move | None, wish: MoveRequest, release: Release, body: bytes, **said: Any) -> Move:
     """The move after the last one. Clocks differ: its time is never before that one's."""
     now = rows.timestamp(place.now())
     return Move(
@@ -287,7 +287,7 @@ def _overtaken(place: Place, last: Move, instead: str = "") -> ConflictError:
     )
 
 
-def _judged(what: str, judge: Judge, release: Release, live: Release | None, wish: Wish) -> tuple[dict[str, Any], ...]:
+def _judged(what: str, judge: Judge, release: Release, live: Release | None, wish: MoveRequest) -> tuple[dict[str, Any], ...]:
     """The gates as the history keeps them. GateError when one refuses and it is not forced."""
     try:
         gates = judge(release, live)

@@ -33,7 +33,7 @@ class Address:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Account:
+class DefaultAccount:
     """Whatever account and region boto3 finds, for a registry that is not on AWS. `where`: its name, for messages."""
 
     where: str
@@ -44,7 +44,7 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
+class Timeouts:
     """How long AWS is waited for. `tries`: of every request, unless AWS's own configuration says how many."""
 
     connect_s: float = 10.0
@@ -55,7 +55,7 @@ class Patience:
 class Clients:
     """boto3's clients of one registry, made when they are first asked for: each takes 0.1 s. Threads may share them."""
 
-    def __init__(self, address: Address | Account, patience: Patience) -> None:
+    def __init__(self, address: Address | DefaultAccount, patience: Timeouts) -> None:
         try:
             from botocore.session import get_session
         except ImportError as error:
@@ -70,11 +70,11 @@ class Clients:
     def get(self, service: str, *, once: bool = False) -> Any:
         """The client of a service; `once`: one that never asks a second time by itself. ServiceError when there are no credentials,
         no region, no such profile."""
-        from mlpack.registry.aws.refusals import Call, told
+        from mlpack.registry.aws.refusals import AwsCall, told
 
         with self._lock:
             if (service, once) not in self._made:
-                with told(Call(where=str(self._address), action=f"{service}:*", resource="*")):
+                with told(AwsCall(where=str(self._address), action=f"{service}:*", resource="*")):
                     self._session = self._session or self._new_session()
                     self._made[service, once] = self._session.create_client(
                         service, region_name=self._address.region, config=self._config(service, once)

@@ -24,7 +24,7 @@ from mlpack.errors import RecipeError, ServiceError
 from mlpack.registry import ConflictError, Delete, Doubt, Key, Put, Row, read_row
 from mlpack.registry.aws import promises
 from mlpack.registry.aws.clients import Address, Clients
-from mlpack.registry.aws.refusals import Call, code, told, tries
+from mlpack.registry.aws.refusals import AwsCall, code, told, tries
 
 ITEM_BYTES = 400 * 1024
 """DynamoDB keeps no larger item, names of its attributes included. developer guide, "Constraints"."""
@@ -43,7 +43,7 @@ class DynamoTable:
     def __init__(self, clients: Clients, address: Address) -> None:
         self._clients = clients
         self._address = address
-        self._once = promises.Once("conditions of a table")
+        self._once = promises.PromiseCheck("conditions of a table")
 
     def get(self, key: Key) -> Row | None:
         """See `Table.get`."""
@@ -231,11 +231,11 @@ class DynamoTable:
             int(number) if number.isdecimal() and len(number) < 19 else None,
         )
 
-    def _call(self, operation: str) -> Call:
+    def _call(self, operation: str) -> AwsCall:
         client = self._clients.get("dynamodb")
         region, partition = client.meta.region_name, client.meta.partition
         arn = f"arn:{partition}:dynamodb:{region}:*:table/{self._address.table}"
-        return Call(where=str(self._address), action=f"dynamodb:{operation}", resource=arn)
+        return AwsCall(where=str(self._address), action=f"dynamodb:{operation}", resource=arn)
 
 
 def _item_bytes(item: Item) -> int:

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 
 from mlpack.errors import RecipeError
 from mlpack.registry import Images, Place
-from mlpack.registry.aws.clients import Address, Clients, Patience
+from mlpack.registry.aws.clients import Address, Clients, Timeouts
 from mlpack.registry.releases.releases import Registry
 
 TABLE = "mlpack-registry"
@@ -51,10 +51,10 @@ def _no_address(where: str, why: str) -> RecipeError:
     return RecipeError(f"{where}: {why}; write s3://bucket/prefix?table=NAME, and &region=REGION when it is not the machine's own")
 
 
-def open_registry(where: str, images: Images | None = None, patience: Patience | None = None) -> Registry:
+def open_registry(where: str, images: Images | None = None, patience: Timeouts | None = None) -> Registry:
     """The registry there. Asks AWS nothing yet. RecipeError when it is no address, or boto3 is not installed."""
     address = parse(where)
-    clients = Clients(address, patience or Patience())
+    clients = Clients(address, patience or Timeouts())
     return Registry(place_of(clients, address), images)
 
 
@@ -62,8 +62,8 @@ def place_of(clients: Clients, address: Address) -> Place:
     """Its two halves."""
     from mlpack.registry.aws import promises
     from mlpack.registry.aws.dynamodb import DynamoTable
-    from mlpack.registry.aws.s3 import Bucket
+    from mlpack.registry.aws.s3 import S3Blobs
 
-    table, blobs = DynamoTable(clients, address), Bucket(clients, address)
+    table, blobs = DynamoTable(clients, address), S3Blobs(clients, address)
     doubts = promises.elsewhere(clients, "s3", blobs.doubt), promises.elsewhere(clients, "dynamodb", table.doubt)
     return Place(where=str(address), table=table, blobs=blobs, now=time.time, doubts=doubts)

@@ -20,7 +20,7 @@ from botocore.exceptions import ClientError
 
 from mlpack.errors import ServiceError
 from mlpack.registry import ConflictError, Delete, Doubt, Key, Put, Row
-from mlpack.registry.aws.refusals import Call, told
+from mlpack.registry.aws.refusals import AwsCall, told
 from mlpack.registry.rows import rows
 from mlpack.store import conditional
 
@@ -56,7 +56,7 @@ class Rows(Protocol):
         """See `Table.commit`."""
 
 
-class Once:
+class PromiseCheck:
     """That a store keeps one thing: asked before its first use in this process. Threads may share it."""
 
     def __init__(self, what: str) -> None:
@@ -95,7 +95,7 @@ def of_bucket(clients: Clients, address: Address, *, parts: bool = True) -> Doub
     key = f"{address.prefix}/blobs/{conditional.NAME}".lstrip("/")
     arn = f"arn:{clients.partition}:s3:::{bucket}"
     grants = (("s3:PutObject", f"{arn}/{key}"), ("s3:GetObject", f"{arn}/{key}"), ("s3:ListBucket", arn))
-    with told(Call(where=str(address), action="s3:PutObject", resource=f"{arn}/{key}", grants=grants)):
+    with told(AwsCall(where=str(address), action="s3:PutObject", resource=f"{arn}/{key}", grants=grants)):
         found = conditional.of_objects(client, bucket, key)
         if not found and parts:
             found = conditional.of_parts(client, bucket, key)

@@ -39,7 +39,7 @@ class ChangedError(ServiceError):
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class OpenRange:
     """A range of it: the size of the whole, its version, and the bytes, until it is closed."""
 
     total: int
@@ -48,7 +48,7 @@ class Opened:
     close: Callable[[], object]
 
 
-Open = Callable[[int, int, str | None], Opened]
+Open = Callable[[int, int, str | None], OpenRange]
 """A range from its first byte to before its last one, of this version (ChangedError) or any."""
 
 
@@ -79,7 +79,7 @@ def fetch(open_: Open, named: Digest, path: Path, moved: Moved, slots: BoundedSe
 
 
 @dataclass(slots=True)
-class _Partial:
+class _PartialFile:
     """What is there of a file."""
 
     path: Path
@@ -127,7 +127,7 @@ def parts(size: int) -> int:
 
 
 @contextmanager
-def _partial(path: Path, named: Digest) -> Iterator[_Partial]:
+def _partial(path: Path, named: Digest) -> Iterator[_PartialFile]:
     """The file to write into, which no other process has. What is whole by then was moved away; what is not is kept to go on
     with, but not on a full disk, nor when it is this process's own alone."""
     name = f".{path.name}.{named.hex[:16]}"
@@ -149,23 +149,23 @@ def _partial(path: Path, named: Digest) -> Iterator[_Partial]:
         os.close(partial.stream)  # and with it the lock
 
 
-def _take(path: Path, name: str) -> _Partial | None:
+def _take(path: Path, name: str) -> _PartialFile | None:
     """The file, locked; None when another process has it."""
     part = path.with_name(f"{name}.part")
     stream = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.stat(part).st_ino == os.fstat(stream).st_ino:
-            return _Partial(part, path.with_name(f"{name}.parts"), stream)
+            return _PartialFile(part, path.with_name(f"{name}.parts"), stream)
     except (BlockingIOError, FileNotFoundError):
         pass  # another has it, or has just finished with it
     os.close(stream)
     return None
 
 
-def _fill(partial: _Partial, open_: Open, moved: Moved, slots: BoundedSemaphore) -> str:
+def _fill(partial: _PartialFile, open_: Open, moved: Moved, slots: BoundedSemaphore) -> str:
     """Get what is missing; the digest of the whole."""
-    first: Opened | None = None
+    first: OpenRange | None = None
     if partial.size is None:
         with slots:
             first = open_(0, PART_BYTES, None)
@@ -200,7 +200,9 @@ def _fill(partial: _Partial, open_: Open, moved: Moved, slots: BoundedSemaphore)
             first.close()
 
 
-def _get(partial: _Partial, open_: Open, slots: BoundedSemaphore, stop: threading.Event, part: int, opened: Opened | None) -> int:
+def _get(
+    partial: _PartialFile, open_: Open, slots: BoundedSemaphore, stop: threading.Event, part: int, opened: OpenRange | None
+) -> int:
     """Write a part to where it belongs."""
     at = part * PART_BYTES
     with slots:
@@ -218,12 +220,12 @@ def _get(partial: _Partial, open_: Open, slots: BoundedSemaphore, stop: threadin
     return part
 
 
-def _length(partial: _Partial, part: int) -> int:
+def _length(partial: _PartialFile, part: int) -> int:
     assert partial.size is not None
     return min(PART_BYTES, partial.size - part * PART_BYTES)
 
 
-def _hash(partial: _Partial, part: int, state: hashlib._Hash) -> None:
+def _hash(partial: _PartialFile, part: int, state: hashlib._Hash) -> None:
     """From the page cache: it was written a moment ago."""
     at, end = part * PART_BYTES, part * PART_BYTES + _length(partial, part)
     while at < end:

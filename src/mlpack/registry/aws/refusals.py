@@ -49,7 +49,7 @@ _SIGN_IN = "sign in again (`aws sso login`, or whatever gives this machine its c
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class AwsCall:
     """What AWS is asked for: `s3:GetObject` on an ARN, for the registry `where`. `grants`: the actions on ARNs or patterns that a
     policy would name; this one when there are none."""
 
@@ -60,7 +60,7 @@ class Call:
 
 
 @contextmanager
-def told(call: Call) -> Iterator[None]:
+def told(call: AwsCall) -> Iterator[None]:
     """Within it AWS's refusals of this call become ServiceErrors."""
     try:
         yield
@@ -93,7 +93,7 @@ def statement(action: str, resource: str) -> str:
     return json.dumps({"Effect": "Allow", "Action": action, "Resource": resource})
 
 
-def of_answer(call: Call, error: ClientError) -> ServiceError:
+def of_answer(call: AwsCall, error: ClientError) -> ServiceError:
     """What AWS answered, in words."""
     named, said = code(error), str(error.response.get("Error", {}).get("Message", "")).strip()
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
@@ -128,7 +128,7 @@ def of_answer(call: Call, error: ClientError) -> ServiceError:
     return ServiceError(f"{begun} was refused: {named}: {said}")
 
 
-def of_transport(call: Call, error: Exception) -> ServiceError:
+def of_transport(call: AwsCall, error: Exception) -> ServiceError:
     """No answer, or half of one."""
     return ServiceError(
         f"{call.where}: {call.action} on {call.resource} got no answer: {error}; check the network, the proxy, AWS_ENDPOINT_URL "
@@ -137,7 +137,7 @@ def of_transport(call: Call, error: Exception) -> ServiceError:
     )
 
 
-def _of_machine(call: Call, error: BotoCoreError) -> ServiceError | None:
+def _of_machine(call: AwsCall, error: BotoCoreError) -> ServiceError | None:
     """What boto3 could not even ask; None when that is our mistake."""
     begun = f"{call.where}: {call.action} on {call.resource} was not tried: "
     if isinstance(error, (exceptions.NoCredentialsError, exceptions.PartialCredentialsError)):
@@ -168,7 +168,7 @@ def _of_machine(call: Call, error: BotoCoreError) -> ServiceError | None:
     return None
 
 
-def _denied(call: Call, said: str) -> str:
+def _denied(call: AwsCall, said: str) -> str:
     """Who may not do what, and the line that would let them."""
     match = _NOT_AUTHORIZED.search(said)
     action = match["action"] if match else call.action
@@ -209,7 +209,7 @@ def _region(error: ClientError) -> str:
     return f"the bucket is in the region {right}; set AWS_REGION={right}, or write ...&region={right} behind the registry's name"
 
 
-def _create(call: Call) -> str:
+def _create(call: AwsCall) -> str:
     return f"make it with `mlpack registry create {sinks.shell(call.where)}`, or correct the name"
 
 

@@ -26,11 +26,11 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, Inc
 from mlpack.core import interrupts
 from mlpack.core.digest import Digest
 from mlpack.errors import RecipeError, ServiceError
-from mlpack.registry import Doubt, Moved, Stored
+from mlpack.registry import Doubt, Moved, StoredBlob
 from mlpack.registry.aws import promises, ranged
 from mlpack.registry.aws.clients import Address, Clients
-from mlpack.registry.aws.ranged import CHUNK_BYTES, PARALLEL, ChangedError, Opened
-from mlpack.registry.aws.refusals import Call, code, of_transport, told
+from mlpack.registry.aws.ranged import CHUNK_BYTES, PARALLEL, ChangedError, OpenRange
+from mlpack.registry.aws.refusals import AwsCall, code, of_transport, told
 
 _MOST_PARTS = 10_000
 _CHECKSUM = "CRC32"
@@ -47,7 +47,7 @@ _NOT_AS_EXPECTED = {"PreconditionFailed", "412"}
 _AT_ONCE = {"ConditionalRequestConflict", "OperationAborted", "409"}
 
 
-class Bucket:
+class S3Blobs:
     """Blobs in S3. Threads may share it."""
 
     def __init__(self, clients: Clients, address: Address) -> None:
@@ -55,7 +55,7 @@ class Bucket:
         self._address = address
         self._sending = threading.BoundedSemaphore(_SENDING)
         self._fetching = threading.BoundedSemaphore(_FETCHING)
-        self._once = promises.Once("conditional writes"), promises.Once("conditional writes in parts")
+        self._once = promises.PromiseCheck("conditional writes"), promises.PromiseCheck("conditional writes in parts")
 
     def size(self, named: Digest) -> int | None:
         """See `Blobs.size`."""
@@ -106,7 +106,7 @@ class Bucket:
             return "missing"
         return None if state.hexdigest() == named.hex else f"damaged: its bytes have the digest sha256:{state.hexdigest()}"
 
-    def list(self) -> Iterator[Stored]:
+    def list(self) -> Iterator[StoredBlob]:
         """See `Blobs.list`."""
         client = self._clients.get("s3")
         asked: dict[str, Any] = {"Bucket": self._address.bucket, "Prefix": f"{self._folder}blobs/sha256/", "MaxKeys": _PAGE}
@@ -119,7 +119,7 @@ class Bucket:
                 except ValueError:
                     continue  # not ours
                 if entry["Key"] == self._key(named):
-                    yield Stored(digest=named, size_bytes=entry["Size"], modified=entry["LastModified"].timestamp())
+                    yield StoredBlob(digest=named, size_bytes=entry["Size"], modified=entry["LastModified"].timestamp())
             if not page.get("IsTruncated"):
                 return
             following = page.get("NextContinuationToken")
@@ -273,11 +273,11 @@ class Bucket:
         opened = self._range(named, 0, None, None)
         return opened.chunks
 
-    def _range(self, named: Digest, begin: int, end: int | None, tag: str | None) -> Opened:
+    def _range(self, named: Digest, begin: int, end: int | None, tag: str | None) -> OpenRange:
         """Its bytes from `begin` to before `end`; asked for again, from where they broke off, when they do."""
         answer = self._get(named, begin, end, tag)
         if answer is None:
-            return Opened(0, "", iter(()), lambda: None)
+            return OpenRange(0, "", iter(()), lambda: None)
         total = int(str(answer["ContentRange"]).rpartition("/")[2]) if "ContentRange" in answer else int(answer["ContentLength"])
         last = total if end is None else min(end, total)
         chunks = self._chunks(named, answer, begin, last)
@@ -286,7 +286,7 @@ class Bucket:
             chunks.close()
             answer["Body"].close()  # when nobody has begun to read them
 
-        return Opened(total, answer["ETag"], chunks, close)
+        return OpenRange(total, answer["ETag"], chunks, close)
 
     def _chunks(self, named: Digest, answer: Mapping[str, Any], begin: int, end: int) -> Generator[bytes, None, None]:
         call, at = self._call("s3:GetObject", named), begin
@@ -344,15 +344,17 @@ class Bucket:
     def _at(self, named: Digest) -> dict[str, str]:
         return {"Bucket": self._address.bucket, "Key": self._key(named)}
 
-    def _call(self, action: str, named: Digest) -> Call:
+    def _call(self, action: str, named: Digest) -> AwsCall:
         bucket = f"arn:{self._clients.partition}:s3:::{self._address.bucket}"
         grants = [(action, f"{bucket}/{self._folder}*")]
         if action == "s3:GetObject":
             grants.append(("s3:ListBucket", bucket))  # without it, S3 says "denied" of what is not there
-        return Call(where=str(self._address), action=action, resource=f"{bucket}/{self._key(named)}", grants=tuple(grants))
+        return AwsCall(where=str(self._address), action=action, resource=f"{bucket}/{self._key(named)}", grants=tuple(grants))
 
-    def _bucket_call(self, action: str) -> Call:
-        return Call(where=str(self._address), action=action, resource=f"arn:{self._clients.partition}:s3:::{self._address.bucket}")
+    def _bucket_call(self, action: str) -> AwsCall:
+        return AwsCall(
+            where=str(self._address), action=action, resource=f"arn:{self._clients.partition}:s3:::{self._address.bucket}"
+        )
 
     def _damaged(self, named: Digest, found: str) -> ServiceError:
         return ServiceError(

@@ -19,7 +19,7 @@ from typing import Any
 from mlpack.core.digest import Digest
 from mlpack.core.distribution import install
 from mlpack.errors import RecipeError
-from mlpack.registry import RefusedError
+from mlpack.registry import ImageRefusedError
 
 SIGN_IN = "ecr:GetAuthorizationToken"
 """Allowed on `*` only."""
@@ -133,7 +133,7 @@ class Ecr:
                     raise
 
     def delete(self, repository: str, named: Digest) -> None:
-        """Remove an image with its tags; nothing happens when it is not there. RefusedError when AWS does not allow it."""
+        """Remove an image with its tags; nothing happens when it is not there. ImageRefusedError when AWS does not allow it."""
         from botocore.exceptions import ClientError
 
         from mlpack.registry.aws.refusals import code, of_answer, told
@@ -146,14 +146,14 @@ class Ecr:
                 )
             except ClientError as error:
                 if code(error) == _DENIED:
-                    raise RefusedError(str(of_answer(call, error))) from error
+                    raise ImageRefusedError(str(of_answer(call, error))) from error
                 if code(error) != "RepositoryNotFoundException":
                     raise
                 return
         for failure in answer["failures"]:
             if failure["failureCode"] != "ImageNotFound":
                 said = f"{failure['failureCode']}: {failure.get('failureReason', '')}"
-                raise RefusedError(f"{self.account.host}/{repository}@{named} was not deleted: {said}")
+                raise ImageRefusedError(f"{self.account.host}/{repository}@{named} was not deleted: {said}")
 
     def _client(self) -> Any:
         if self._made is None:
@@ -165,6 +165,6 @@ class Ecr:
         return self._made
 
     def _call(self, action: str, resource: str) -> Any:
-        from mlpack.registry.aws.refusals import Call
+        from mlpack.registry.aws.refusals import AwsCall
 
-        return Call(where=self.account.host, action=action, resource=resource)
+        return AwsCall(where=self.account.host, action=action, resource=resource)

@@ -20,9 +20,9 @@ from mlpack.errors import MlpackError, PackError, RecipeError, ServiceError
 from mlpack.oci import image, layout, media, reference
 from mlpack.oci.distribution import remote
 from mlpack.oci.distribution.auth import Credentials
-from mlpack.oci.distribution.transport import HttpError, Options, Session, discard, read_bounded, retrying
-from mlpack.oci.reference import Reference
-from mlpack.registry import RecordError, RefusedError
+from mlpack.oci.distribution.transport import HttpError, RegistrySession, TransportOptions, discard, read_bounded, retrying
+from mlpack.oci.reference import ImageReference
+from mlpack.registry import ImageRefusedError, RecordError
 from mlpack.registry.images import ecr
 
 _NEVER, _NOT_BY_US = (400, 405), 403
@@ -30,7 +30,7 @@ _NEVER, _NOT_BY_US = (400, 405), 403
 _ACCEPT = ", ".join(sorted(media.MANIFESTS | media.INDEXES))
 
 
-def open_images(prefix: str, credentials: Credentials, options: Options | None = None) -> Repositories:
+def open_images(prefix: str, credentials: Credentials, options: TransportOptions | None = None) -> Repositories:
     """The container registry at `host` or `host/repository`, which gets a repository for each model: `host/repository/NAME`.
 
     `credentials`: user and password for a host. Amazon's registry is asked with the AWS credentials of this machine, and with these
@@ -43,18 +43,18 @@ def open_images(prefix: str, credentials: Credentials, options: Options | None =
         raise RecipeError(f"images cannot go to {prefix!r}: {error}; write host/repository") from error
     if named.host == reference.DOCKER_HUB and asked.partition("/")[0] not in (reference.DOCKER_HUB, "index.docker.io"):
         raise RecipeError(f"images cannot go to {prefix!r}: say the host too, as in docker.io/{asked}")
-    return Repositories(asked, credentials, options or Options())
+    return Repositories(asked, credentials, options or TransportOptions())
 
 
-def recorded_images(credentials: Credentials, options: Options | None = None) -> Repositories:
+def recorded_images(credentials: Credentials, options: TransportOptions | None = None) -> Repositories:
     """Images wherever a release's record says they are: to be looked at, fetched and removed. None is pushed."""
-    return Repositories("", credentials, options or Options())
+    return Repositories("", credentials, options or TransportOptions())
 
 
 class Repositories:
     """See `open_images` and `registry.Images`. Threads may share it."""
 
-    def __init__(self, prefix: str, credentials: Credentials, options: Options) -> None:
+    def __init__(self, prefix: str, credentials: Credentials, options: TransportOptions) -> None:
         self.prefix = prefix
         self._given = credentials
         self._options = options
@@ -96,7 +96,7 @@ class Repositories:
     def check(self, pushed: str) -> str | None:
         """See `Images.check`: the manifest is read, and of each of its blobs that it is there with its size."""
         named = _parse(pushed)
-        with self._explained(named, ecr.PULL), Session(named, "pull", self._who(named), self._options) as session:
+        with self._explained(named, ecr.PULL), RegistrySession(named, "pull", self._who(named), self._options) as session:
             data = retrying(self._options, partial(_manifest, session))
             if data is None:
                 return "missing"
@@ -115,27 +115,27 @@ class Repositories:
         return None
 
     def delete(self, pushed: str) -> None:
-        """See `Images.delete`. RefusedError when the registry refuses: some never let anything be deleted."""
+        """See `Images.delete`. ImageRefusedError when the registry refuses: some never let anything be deleted."""
         named = _parse(pushed)
         assert named.digest is not None
         if amazon := self._amazon(named.host):
             return amazon.delete(named.repository, named.digest)
-        with Session(named, "pull,delete", self._who(named), self._options) as session:
+        with RegistrySession(named, "pull,delete", self._who(named), self._options) as session:
             url, gone = session.url(f"manifests/{named.digest}"), frozenset({200, 202, 204, 404})
             try:
                 retrying(self._options, lambda: discard(session.request("DELETE", url, accept=gone)))
             except HttpError as error:
                 if error.status in _NEVER:
-                    raise RefusedError(
+                    raise ImageRefusedError(
                         f"{pushed} cannot be deleted: {named.host} does not allow it ({error.status}). Allow it there "
                         "(docker-registry: storage.delete.enabled), or delete it by the registry's own means"
                     ) from error
                 if error.status == _NOT_BY_US:
-                    raise RefusedError(f"{pushed} cannot be deleted with these credentials: {error}") from error
+                    raise ImageRefusedError(f"{pushed} cannot be deleted with these credentials: {error}") from error
                 raise
         return None
 
-    def _who(self, named: Reference) -> Credentials:
+    def _who(self, named: ImageReference) -> Credentials:
         """Whoever knows who we are to a host: Amazon's is asked as Amazon wants it, any other by what was given, as it is."""
         return self._given if self._amazon(named.host) is None else self._to_amazon
 
@@ -157,7 +157,7 @@ class Repositories:
             return self._accounts.setdefault(host, ecr.Ecr(account))
 
     @contextmanager
-    def _explained(self, named: Reference, actions: tuple[str, ...]) -> Iterator[None]:
+    def _explained(self, named: ImageReference, actions: tuple[str, ...]) -> Iterator[None]:
         """Within it a refusal of Amazon's says the line of a policy that would allow these."""
         try:
             yield
@@ -169,7 +169,7 @@ class Repositories:
             raise ServiceError(f"{error}. In its policy this allows it:\n{line}") from error
 
 
-def _parse(pushed: str) -> Reference:
+def _parse(pushed: str) -> ImageReference:
     """A reference by digest. RecordError when a record has anything else."""
     try:
         named = reference.parse(pushed)
@@ -188,7 +188,7 @@ def _check_nothing_else(layout_dir: Path, made: image.Image) -> None:
         raise PackError(f"{layout_dir} holds blobs that are no part of its image, which would be lost: {', '.join(more)}")
 
 
-def _manifest(session: Session) -> bytes | None:
+def _manifest(session: RegistrySession) -> bytes | None:
     """The bytes of the manifest that the session's reference names; None when there is none."""
     url = session.url(f"manifests/{session.named.digest}")
     response = session.request("GET", url, headers={"Accept": _ACCEPT}, accept=frozenset({200, 404}))
@@ -198,7 +198,7 @@ def _manifest(session: Session) -> bytes | None:
     return read_bounded(response)
 
 
-def _size(session: Session, named: Digest) -> int | None:
+def _size(session: RegistrySession, named: Digest) -> int | None:
     """How many bytes a blob has, None when it is not there, -1 when the registry does not say it as a number."""
     response = session.request("HEAD", session.url(f"blobs/{named}"), accept=frozenset({200, 404}))
     discard(response)

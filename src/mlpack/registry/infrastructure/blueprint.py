@@ -52,7 +52,7 @@ _TLS_SID = "MlpackTlsOnly"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class RegistryOptions:
     """What of a registry is the team's to choose."""
 
     kms_key: str | None = None
@@ -152,24 +152,24 @@ def tls_only(bucket_arn: str) -> Json:
     }
 
 
-def role_policies(address: Address, arns: Arns, wanted: Wanted) -> dict[str, Json]:
+def role_policies(address: Address, arns: Arns, wanted: RegistryOptions) -> dict[str, Json]:
     """The policy of each of `ROLES` and `CACHE_ROLES`. RecipeError when the prefix has a wildcard in it, or is a cache's."""
     if "*" in address.prefix:
         raise RecipeError(f"{address}: a policy cannot name a prefix with * in it; choose another one")
     if f"/{CACHE}" in f"/{address.prefix}/":
         raise RecipeError(f"{address}: what is below {CACHE} is a shared cache's, which forgets its entries; choose another prefix")
-    scope = _Scope(address, arns, wanted)
+    scope = _RegistryScope(address, arns, wanted)
     makers = (_reader, _publisher, _promoter, _collector, _cache_reader, _cache_writer)
     return {role: document(make(scope)) for role, make in zip((*ROLES, *CACHE_ROLES), makers, strict=True)}
 
 
 @dataclass(frozen=True, slots=True)
-class _Scope:
+class _RegistryScope:
     """One registry's part of bucket and table."""
 
     address: Address
     arns: Arns
-    wanted: Wanted
+    wanted: RegistryOptions
 
     @property
     def blobs(self) -> str:
@@ -205,11 +205,11 @@ class _Scope:
         return [_allow("Key", list(actions), self.wanted.kms_key)] if self.wanted.kms_key else []
 
 
-def _reader(scope: _Scope) -> list[Json]:
+def _reader(scope: _RegistryScope) -> list[Json]:
     return [*_reading(scope), *scope.on_images("PullImages", ecr.PULL), *scope.with_key(*_DECRYPT)]
 
 
-def _publisher(scope: _Scope) -> list[Json]:
+def _publisher(scope: _RegistryScope) -> list[Json]:
     release = (rows.releases("*"), rows.heads("*"), rows.digests("*"))
     return [
         *_reading(scope),
@@ -226,7 +226,7 @@ def _publisher(scope: _Scope) -> list[Json]:
     ]
 
 
-def _promoter(scope: _Scope) -> list[Json]:
+def _promoter(scope: _RegistryScope) -> list[Json]:
     partitions = (rows.moves("*", "*"), rows.aliases("*"), rows.FENCES, rows.POLICIES, rows.AUDIT, rows.PUBLISHING)
     return [
         *_reading(scope),
@@ -239,7 +239,7 @@ def _promoter(scope: _Scope) -> list[Json]:
     ]
 
 
-def _collector(scope: _Scope) -> list[Json]:
+def _collector(scope: _RegistryScope) -> list[Json]:
     gone, lease = (rows.releases("*"), rows.heads("*"), rows.digests("*"), rows.PUBLISHING), rows.LEASE.partition
     return [
         *_reading(scope),
@@ -252,21 +252,21 @@ def _collector(scope: _Scope) -> list[Json]:
     ]
 
 
-def _cache_reader(scope: _Scope) -> list[Json]:
+def _cache_reader(scope: _RegistryScope) -> list[Json]:
     return [*_cache_reading(scope), *scope.with_key(*_DECRYPT)]
 
 
-def _cache_writer(scope: _Scope) -> list[Json]:
+def _cache_writer(scope: _RegistryScope) -> list[Json]:
     # Whoever finds a damaged entry replaces it, so that no condition on uploads can hold him.
     puts = _allow("NewEntries", ["s3:PutObject"], scope.cache)
     return [*_cache_reading(scope), puts, *scope.with_key(*_DECRYPT, *_ENCRYPT)]
 
 
-def _cache_reading(scope: _Scope) -> list[Json]:
+def _cache_reading(scope: _RegistryScope) -> list[Json]:
     return [_allow("Entries", ["s3:GetObject"], scope.cache), _missing(scope)]
 
 
-def _reading(scope: _Scope) -> list[Json]:
+def _reading(scope: _RegistryScope) -> list[Json]:
     return [
         scope.on_rows("Rows", ["dynamodb:GetItem", "dynamodb:Query"], "*"),
         _allow("Blobs", ["s3:GetObject"], scope.blobs),
@@ -274,12 +274,12 @@ def _reading(scope: _Scope) -> list[Json]:
     ]
 
 
-def _missing(scope: _Scope) -> Json:
+def _missing(scope: _RegistryScope) -> Json:
     """Without it S3 says of what is missing that it is forbidden. It must not depend on a prefix: asking for an object has none."""
     return _allow("Missing", ["s3:ListBucket"], scope.arns.bucket)
 
 
-def _marks(scope: _Scope) -> Json:
+def _marks(scope: _RegistryScope) -> Json:
     """The rows that keep garbage collection away from what one is about to refer to."""
     return scope.on_rows("Marks", ["dynamodb:DeleteItem"], rows.PUBLISHING)
 

@@ -21,12 +21,12 @@ from botocore.exceptions import ClientError, WaiterError
 from mlpack.errors import RecipeError, ServiceError
 from mlpack.registry import settings
 from mlpack.registry.aws import opening, promises
-from mlpack.registry.aws.clients import Address, Clients, Patience
-from mlpack.registry.aws.refusals import Call, code, told
+from mlpack.registry.aws.clients import Address, Clients, Timeouts
+from mlpack.registry.aws.refusals import AwsCall, code, told
 from mlpack.registry.infrastructure import blueprint
-from mlpack.registry.infrastructure.blueprint import Json, Wanted
+from mlpack.registry.infrastructure.blueprint import Json, RegistryOptions
 from mlpack.registry.releases.releases import Registry
-from mlpack.registry.settings import Say, Step
+from mlpack.registry.settings import Say, SettingChange
 
 _BACKUPS_TRIES, _BACKUPS_PAUSE_S = 60, 2.0
 """A table that was just made refuses point-in-time recovery for some seconds."""
@@ -40,7 +40,7 @@ def create(
     region: str | None = None,
     dry_run: bool = False,
     say: Say = lambda _: None,
-    wanted: Wanted | None = None,
+    wanted: RegistryOptions | None = None,
 ) -> list[str]:
     """Make what the registry at `url` lacks; what was done, a line each ("make the bucket models"), nothing when it is complete.
 
@@ -52,9 +52,9 @@ def create(
     if region is not None and address.region not in (None, region):
         raise RecipeError(f"{url} is in {address.region}, and {region} was asked for: say one of them")
     address = dataclasses.replace(address, region=address.region or region)
-    wanted = wanted or Wanted()
+    wanted = wanted or RegistryOptions()
     blueprint.role_policies(address, blueprint.arns_of(address), wanted)  # RecipeError for what could not be given to anybody
-    clients = Clients(address, Patience())
+    clients = Clients(address, Timeouts())
     done: list[str] = []
     try:
         table, bucket, place = (
@@ -91,7 +91,7 @@ def _code_of(error: ServiceError) -> str:
 class _Half(ABC):
     """What bucket and table have in common."""
 
-    def __init__(self, clients: Clients, address: Address, wanted: Wanted) -> None:
+    def __init__(self, clients: Clients, address: Address, wanted: RegistryOptions) -> None:
         self._clients = clients
         self._address = address
         self._wanted = wanted
@@ -117,8 +117,8 @@ class _Half(ABC):
         """As `_look`, of a change."""
         self._look(service, action, set(), **asked)
 
-    def _call(self, action: str) -> Call:
-        return Call(where=str(self._address), action=action, resource=self._arn)
+    def _call(self, action: str) -> AwsCall:
+        return AwsCall(where=str(self._address), action=action, resource=self._arn)
 
     @property
     @abstractmethod
@@ -139,7 +139,7 @@ class _Bucket(_Half):
 
     def look(self) -> bool:
         """Whether it is there. ServiceError when it is somebody else's, RecipeError when it is in another region."""
-        with told(Call(where=str(self._address), action="sts:GetCallerIdentity", resource="*")):
+        with told(AwsCall(where=str(self._address), action="sts:GetCallerIdentity", resource="*")):
             account = self._clients.get("sts").get_caller_identity()["Account"]
         try:
             answer = self._look("s3", "ListBucket head_bucket", {"404", "NoSuchBucket"}, **self._at, ExpectedBucketOwner=account)
@@ -159,10 +159,10 @@ class _Bucket(_Half):
             )
         return True
 
-    def steps(self, *, there: bool, made: Callable[[], None]) -> Iterator[Step]:
+    def steps(self, *, there: bool, made: Callable[[], None]) -> Iterator[SettingChange]:
         """What has to be changed. What is not there differs in everything. `made` is called when it was made."""
         if not there:
-            yield Step(f"make the bucket {self._address.bucket} in {self._region}", self._make)
+            yield SettingChange(f"make the bucket {self._address.bucket} in {self._region}", self._make)
             made()
         ends = f"end unfinished uploads after {blueprint.UNFINISHED_DAYS} days, old versions after {blueprint.NONCURRENT_DAYS}, "
         ends += "old entries of the shared cache" + (f" after {self._wanted.cache_days}" if self._wanted.cache_days else "")
@@ -176,7 +176,7 @@ class _Bucket(_Half):
             ("set tags", self._tags),
         ):
             if (make := step()) is not None:
-                yield Step(f"bucket {self._address.bucket}: {said}", make)
+                yield SettingChange(f"bucket {self._address.bucket}: {said}", make)
 
     def _make(self) -> None:
         where = {} if self._region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": self._region}}
@@ -296,27 +296,27 @@ class _Table(_Half):
             )
         return found
 
-    def steps(self, found: Json | None, made: Callable[[], None]) -> Iterator[Step]:
+    def steps(self, found: Json | None, made: Callable[[], None]) -> Iterator[SettingChange]:
         """What has to be changed. `made` is called when it was made."""
         table = f"table {self._address.table}"
         if found is None:
-            yield Step(f"make the {table} in {self._region}", self._make)
+            yield SettingChange(f"make the {table} in {self._region}", self._make)
             made()
         else:
             if found.get("BillingModeSummary", {}).get("BillingMode") != "PAY_PER_REQUEST":
-                yield Step(f"{table}: pay per request", partial(self._update, BillingMode="PAY_PER_REQUEST"))
+                yield SettingChange(f"{table}: pay per request", partial(self._update, BillingMode="PAY_PER_REQUEST"))
             if not found.get("DeletionProtectionEnabled"):
-                yield Step(f"{table}: protect it from deletion", partial(self._update, DeletionProtectionEnabled=True))
+                yield SettingChange(f"{table}: protect it from deletion", partial(self._update, DeletionProtectionEnabled=True))
             if not self._is_encrypted(found.get("SSEDescription", {})):
                 by = self._wanted.kms_key or "the account's key for DynamoDB"
-                yield Step(f"{table}: encrypt with {by}", partial(self._update, SSESpecification=self._encryption))
+                yield SettingChange(f"{table}: encrypt with {by}", partial(self._update, SSESpecification=self._encryption))
             if (make := self._tags(found["TableArn"])) is not None:
-                yield Step(f"{table}: set tags", make)
+                yield SettingChange(f"{table}: set tags", make)
         absent = {"TableNotFoundException", *_NO_TABLE}
         answer = self._look("dynamodb", "DescribeContinuousBackups describe_continuous_backups", absent, **self._at) or {}
         backups = answer.get("ContinuousBackupsDescription", {}).get("PointInTimeRecoveryDescription", {})
         if backups.get("PointInTimeRecoveryStatus") != "ENABLED":
-            yield Step(f"{table}: keep backups of every moment", self._back_up)
+            yield SettingChange(f"{table}: keep backups of every moment", self._back_up)
 
     @property
     def _encryption(self) -> Json:

@@ -13,20 +13,20 @@ from mlpack.core.text import sinks
 from mlpack.registry.aws import opening
 from mlpack.registry.aws.clients import Address
 from mlpack.registry.infrastructure import blueprint
-from mlpack.registry.infrastructure.blueprint import Arns, Json, Wanted
+from mlpack.registry.infrastructure.blueprint import Arns, Json, RegistryOptions
 
 _RETAINED = {"DeletionPolicy": "Retain", "UpdateReplacePolicy": "Retain"}
 
 
-def policies(url: str, wanted: Wanted | None = None) -> str:
+def policies(url: str, wanted: RegistryOptions | None = None) -> str:
     """The IAM policies as JSON, by role: `blueprint.ROLES` and `CACHE_ROLES`. RecipeError when `url` is no address."""
     address = opening.parse(url)
-    return _json(blueprint.role_policies(address, blueprint.arns_of(address), wanted or Wanted()))
+    return _json(blueprint.role_policies(address, blueprint.arns_of(address), wanted or RegistryOptions()))
 
 
-def cloudformation(url: str, wanted: Wanted | None = None) -> str:
+def cloudformation(url: str, wanted: RegistryOptions | None = None) -> str:
     """A CloudFormation template (JSON): bucket, table, and a managed policy for each role (`CAPABILITY_IAM`)."""
-    address, wanted = opening.parse(url), wanted or Wanted()
+    address, wanted = opening.parse(url), wanted or RegistryOptions()
     tags = [{"Key": key, "Value": value} for key, value in wanted.all_tags.items()]
     key = {"KMSMasterKeyID": wanted.kms_key} if wanted.kms_key else {}
     default = {"SSEAlgorithm": "aws:kms" if key else "AES256", **key}
@@ -75,9 +75,9 @@ def cloudformation(url: str, wanted: Wanted | None = None) -> str:
     return _json(_substituted(template))
 
 
-def terraform(url: str, wanted: Wanted | None = None) -> str:
+def terraform(url: str, wanted: RegistryOptions | None = None) -> str:
     """The same for Terraform, in its JSON syntax (`registry.tf.json`), for version 5 of the AWS provider and later."""
-    address, wanted = opening.parse(url), wanted or Wanted()
+    address, wanted = opening.parse(url), wanted or RegistryOptions()
     bucket, keyed = {"bucket": "${aws_s3_bucket.registry.id}"}, wanted.kms_key is not None
     default = {"sse_algorithm": "aws:kms", "kms_master_key_id": wanted.kms_key} if keyed else {"sse_algorithm": "AES256"}
     table = {
@@ -127,7 +127,7 @@ def terraform(url: str, wanted: Wanted | None = None) -> str:
     )
 
 
-def _lifecycle(address: Address, wanted: Wanted) -> list[Json]:
+def _lifecycle(address: Address, wanted: RegistryOptions) -> list[Json]:
     return blueprint.lifecycle(address, wanted.cache_days or blueprint.CACHE_DAYS)
 
 

@@ -24,7 +24,7 @@ from mlpack.core import digest
 from mlpack.core.digest import Digest
 from mlpack.core.files import plain_files
 from mlpack.errors import RecipeError, ServiceError, disk_of
-from mlpack.registry import Images, Moved, Place, Stored
+from mlpack.registry import Images, Moved, Place, StoredBlob
 from mlpack.registry.local.disk import Disk
 from mlpack.registry.local.sqlite import SqliteTable
 from mlpack.registry.releases.releases import Registry
@@ -100,14 +100,14 @@ class Files:
             return f"damaged: {error}"
         return None if found == named else f"damaged: its bytes have the digest {found}"
 
-    def list(self) -> Iterator[Stored]:
+    def list(self) -> Iterator[StoredBlob]:
         """See `Blobs.list`."""
         folder = self._root / "blobs" / "sha256"
         for path in sorted(folder.glob("??/*")):
             try:
                 found = path.lstat()
                 if stat.S_ISREG(found.st_mode):
-                    yield Stored(digest=Digest(f"sha256:{path.name}"), size_bytes=found.st_size, modified=found.st_mtime)
+                    yield StoredBlob(digest=Digest(f"sha256:{path.name}"), size_bytes=found.st_size, modified=found.st_mtime)
             except (FileNotFoundError, ValueError):
                 continue  # removed meanwhile, or not ours
 

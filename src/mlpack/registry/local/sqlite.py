@@ -141,7 +141,7 @@ class SqliteTable:
                 return found
         return []
 
-    def _read_once(self, before: _Looked, work: Callable[[sqlite3.Connection], list[T]]) -> list[T] | None:
+    def _read_once(self, before: _FileState, work: Callable[[sqlite3.Connection], list[T]]) -> list[T] | None:
         """None: look again."""
         may_write = _may_write(self._path)
         if before.broken_off:
@@ -202,7 +202,7 @@ _LARGER = "free some there, or use a registry on a larger disk with --registry"
 
 
 @dataclass(frozen=True, slots=True)
-class _Looked:
+class _FileState:
     """What lies there at a moment. Two that are equal have nothing written between them."""
 
     inode: int
@@ -219,7 +219,7 @@ def _text(part: str) -> bytes:
     return part.encode("utf-8", "surrogatepass")
 
 
-def _look(path: Path) -> _Looked | None:
+def _look(path: Path) -> _FileState | None:
     """None when there is no database. ServiceError when one of its files is something else: nothing is opened to find out."""
     found = _lstat(path)
     if found is None:
@@ -227,7 +227,7 @@ def _look(path: Path) -> _Looked | None:
     wal, shm, journal = (_lstat(path.with_name(path.name + suffix)) for suffix in ("-wal", "-shm", "-journal"))
     logged = wal is not None and wal.st_size > 0
     broken_off = (logged and shm is None) or (journal is not None and journal.st_size > 0)
-    return _Looked(found.st_ino, found.st_size, found.st_mtime_ns, logged and not broken_off, broken_off)
+    return _FileState(found.st_ino, found.st_size, found.st_mtime_ns, logged and not broken_off, broken_off)
 
 
 def _lstat(path: Path) -> os.stat_result | None:

@@ -45,13 +45,13 @@ _LINE_BYTES = 3 * BODY_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Export:
+class ExportIndex:
     """What an index says. `collected`: of the audit log, the collections."""
 
     registry: str
     releases: tuple[Release, ...] = ()
     moves: tuple[rows.Move, ...] = ()
-    collected: tuple[tuple[Row, audit.Entry], ...] = ()
+    collected: tuple[tuple[Row, audit.AuditEntry], ...] = ()
     policies: tuple[policies.Policy, ...] = ()
 
 
@@ -63,7 +63,7 @@ def path_of(named: Digest) -> str:
 # --- writing ----------------------------------------------------------------------------------------------------------
 
 
-class Writer:
+class ExportWriter:
     """A new export. `finish` makes it one; without that it is a directory that can be gone on with, or no file at all."""
 
     def __init__(self, out: Path) -> None:
@@ -160,7 +160,7 @@ def temporary() -> Iterator[Path]:
         yield folder
 
 
-class Reader:
+class ExportReader:
     """An export that is there. RecipeError for anything else."""
 
     def __init__(self, source: Path) -> None:
@@ -219,7 +219,7 @@ class Reader:
             yield path
 
 
-def read_export(reader: Reader) -> Export:
+def read_export(reader: ExportReader) -> ExportIndex:
     """The index, every row verified. RecipeError with all that is wrong."""
     what = f"{reader.source}/{INDEX}"
     try:
@@ -246,7 +246,7 @@ def read_export(reader: Reader) -> Export:
             found.problems.append(f"{what}:{number}: damaged: {error}; export again")
     if found.problems:
         raise RecipeError(*found.problems)
-    return Export(
+    return ExportIndex(
         registry=registry,
         releases=tuple(sorted(found.releases, key=lambda release: (release.name, release.version))),
         moves=tuple(sorted(found.moves, key=lambda move: (move.name, move.alias, move.revision))),
@@ -260,7 +260,7 @@ class _Rows:
     where: str
     releases: list[Release] = field(default_factory=list)
     moves: list[rows.Move] = field(default_factory=list)
-    collected: list[tuple[Row, audit.Entry]] = field(default_factory=list)
+    collected: list[tuple[Row, audit.AuditEntry]] = field(default_factory=list)
     policies: list[policies.Policy] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     _seen: set[Key] = field(default_factory=set)

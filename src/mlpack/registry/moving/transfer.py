@@ -18,7 +18,7 @@ from mlpack.core.digest import Digest
 from mlpack.errors import RecipeError, disk_of
 from mlpack.registry import ConflictError, DamagedHead, Delete, Key, Moved, Put, Row, audit, batches
 from mlpack.registry.aliases import alias_names, policies
-from mlpack.registry.moving.exports import Export, Reader, Writer, read_export, temporary
+from mlpack.registry.moving.exports import ExportIndex, ExportReader, ExportWriter, read_export, temporary
 from mlpack.registry.parallel import side_by_side
 from mlpack.registry.records import Release
 from mlpack.registry.releases.releases import Registry
@@ -30,7 +30,7 @@ _RECORDED = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Imported:
+class ImportResult:
     """What an import changed. `known`: releases that were there. `policies` and `audit`: policies and records of collections that
     came because they were asked for; `policies_kept`: those that differ, and stay as they are here; `policies_left` and
     `audit_left`: what the export has of these, and was not asked for. `aliases_left`: NAME:ALIAS that did not come, because no
@@ -68,7 +68,7 @@ def export(registry: Registry, out: Path, names: Iterable[str] = (), moved: Move
     moves = [move for name in chosen or known for move in _moves(registry, name)]
     # After the moves, and before what was collected: what the first speak of is in one of the second.
     releases = [release for name in chosen or known for release in registry.releases(name)]
-    with disk_of(out.absolute().parent, "free some there, or write to a larger disk"), Writer(out) as writer:
+    with disk_of(out.absolute().parent, "free some there, or write to a larger disk"), ExportWriter(out) as writer:
         stored = {named for release in releases for named in rows.stored_files(release).values()}
         side_by_side(partial(writer.blob, named, partial(_fetch, registry, named, moved)) for named in sorted(stored))
         for release in releases:
@@ -111,7 +111,7 @@ def _policies(registry: Registry, chosen: list[str]) -> Iterator[Put]:
             yield policies.put_of(policy)
 
 
-def _export_images(registry: Registry, release: Release, writer: Writer) -> None:
+def _export_images(registry: Registry, release: Release, writer: ExportWriter) -> None:
     """Every byte of its pushed images that is not there yet."""
     for id_, reference in sorted(release.images.items()):
         wanted = {path: named for path, named in rows.image_files(release, id_).items() if not writer.has(named)}
@@ -136,13 +136,13 @@ def _fetch(registry: Registry, named: Digest, moved: Moved, path: Path) -> None:
 
 def import_(
     registry: Registry, source: Path, who: str | None, moved: Moved = lambda _: None, *, asked: Collection[str] = ()
-) -> Imported:
+) -> ImportResult:
     """Bring an export in. RecipeError, before anything is written, when it is damaged or contradicts what is there.
 
     `asked`: what of `WITH` is brought, too. Which releases the other registry had collected is kept in the record of the import in
     any case, as what the export says: `verify` asks for that.
     """
-    with Reader(source) as reader:
+    with ExportReader(source) as reader:
         found = read_export(reader)
         registry.check_schema()
         found, left = _without_reserved(registry, found)
@@ -163,7 +163,7 @@ def import_(
     return made
 
 
-def _without_reserved(registry: Registry, found: Export) -> tuple[Export, tuple[str, ...]]:
+def _without_reserved(registry: Registry, found: ExportIndex) -> tuple[ExportIndex, tuple[str, ...]]:
     """The export without aliases whose names are reserved, unless they are here already, and without policies for such."""
     called = {(move.name, move.alias) for move in found.moves if alias_names.why_reserved(move.alias)}
     left = {each for each in called if registry.place.table.get(Key(rows.aliases(each[0]), each[1])) is None}
@@ -176,14 +176,14 @@ def _without_reserved(registry: Registry, found: Export) -> tuple[Export, tuple[
     return kept, tuple(sorted({f"{name}:{alias}" for name, alias in left} | reserved))
 
 
-def _gone(registry: Registry, found: Export) -> dict[str, str]:
+def _gone(registry: Registry, found: ExportIndex) -> dict[str, str]:
     """The releases that the other registry had collected, as far as that is not known here."""
     known = care.collected_releases(registry)
     said = {text: str(named) for _, entry in found.collected for text, named in entry.releases.items()}
     return {text: named for text, named in said.items() if text not in known and not _is_there(registry, text)}
 
 
-def _check_times(registry: Registry, found: Export, source: str) -> None:
+def _check_times(registry: Registry, found: ExportIndex, source: str) -> None:
     """An alias whose last move is of another century would be of that century for ever: no move is before the one before it."""
     limit = rows.timestamp(registry.place.now() + leases.SKEW_S)
     times = [(f"{each.name}@{each.version}", each.created) for each in found.releases]
@@ -192,7 +192,7 @@ def _check_times(registry: Registry, found: Export, source: str) -> None:
         raise RecipeError(*problems, "nothing was imported: set the clocks, or export again")
 
 
-def _check_bytes(reader: Reader, found: Export) -> None:
+def _check_bytes(reader: ExportReader, found: ExportIndex) -> None:
     problems: list[str] = []
 
     def look(named: Digest, where: str) -> None:
@@ -205,7 +205,7 @@ def _check_bytes(reader: Reader, found: Export) -> None:
         raise RecipeError(*sorted(problems))
 
 
-def _check_conflicts(registry: Registry, found: Export, source: str) -> None:
+def _check_conflicts(registry: Registry, found: ExportIndex, source: str) -> None:
     """Everything that would have two meanings afterwards."""
     place, problems, here = registry.place, list[str](), registry.place.where
     collected = care.collected_releases(registry)
@@ -236,7 +236,7 @@ def _same(one: rows.Move, other: rows.Move) -> bool:
     return replace(one, release=b"", gates=()) == replace(other, release=b"", gates=())
 
 
-def _bring(registry: Registry, reader: Reader, found: Export, moved: Moved, asked: Collection[str]) -> Imported:
+def _bring(registry: Registry, reader: ExportReader, found: ExportIndex, moved: Moved, asked: Collection[str]) -> ImportResult:
     place = registry.place
     releases = [f"{each.name}@{each.version}" for each in found.releases if _bring_release(registry, reader, each, moved)]
     brought = sum(_bring_collected(registry, row, entry) for row, entry in found.collected) if AUDIT in asked else 0
@@ -252,7 +252,7 @@ def _bring(registry: Registry, reader: Reader, found: Export, moved: Moved, aske
             left.append(policy.subject)
         elif _put_once(registry, put):
             new.append(policy.subject)
-    return Imported(
+    return ImportResult(
         releases=tuple(releases),
         known=len(found.releases) - len(releases),
         moves=moves,
@@ -264,7 +264,7 @@ def _bring(registry: Registry, reader: Reader, found: Export, moved: Moved, aske
     )
 
 
-def _bring_collected(registry: Registry, row: Row, entry: audit.Entry) -> bool:
+def _bring_collected(registry: Registry, row: Row, entry: audit.AuditEntry) -> bool:
     """The record of a collection, without images: whether theirs may go is nothing that an export may say."""
     gone = {text: str(named) for text, named in entry.releases.items() if not _is_there(registry, text)}
     head = {"what": audit.COLLECTED, "who": entry.who, "details": {"releases": gone, "images": []}}
@@ -285,7 +285,7 @@ def _put_once(registry: Registry, put: Put) -> bool:
     return True
 
 
-def _bring_release(registry: Registry, reader: Reader, release: Release, moved: Moved) -> bool:
+def _bring_release(registry: Registry, reader: ExportReader, release: Release, moved: Moved) -> bool:
     """Bytes first, then its rows; False when it is there."""
     table, what = registry.place.table, f"{release.name}@{release.version}"
     if table.get(rows.release_key(release.name, release.version)):
@@ -305,12 +305,12 @@ def _bring_release(registry: Registry, reader: Reader, release: Release, moved: 
     return True
 
 
-def _put_blob(registry: Registry, reader: Reader, named: Digest, moved: Moved) -> None:
+def _put_blob(registry: Registry, reader: ExportReader, named: Digest, moved: Moved) -> None:
     with reader.file(named) as path:
         registry.place.blobs.put(named, path, moved)
 
 
-def _push(registry: Registry, reader: Reader, release: Release) -> dict[str, str]:
+def _push(registry: Registry, reader: ExportReader, release: Release) -> dict[str, str]:
     """Its images to the container registry that this registry has; their references."""
     pushed: dict[str, str] = {}
     for id_, one in sorted(release.packages.items()):

@@ -26,7 +26,7 @@ _LABEL = re.compile(r"(?=.*[0-9])[0-9A-Za-z][0-9A-Za-z._/+-]{0,127}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Ci:
+class _CiSystem:
     """What a CI system calls things. `sign`: the variable that is there when it runs us. The others: the first of them that can be
     filled in counts."""
 
@@ -40,7 +40,7 @@ class _Ci:
 
 
 _SYSTEMS = (
-    _Ci(
+    _CiSystem(
         # docs.github.com/actions/reference/workflows-and-actions/variables
         sign="GITHUB_ACTIONS",
         commit="{GITHUB_SHA}",
@@ -52,7 +52,7 @@ _SYSTEMS = (
         tag="{GITHUB_REF}",
         tag_prefix="refs/tags/",
     ),
-    _Ci(
+    _CiSystem(
         # docs.gitlab.com/ci/variables/predefined_variables
         sign="GITLAB_CI",
         commit="{CI_COMMIT_SHA}",
@@ -60,7 +60,7 @@ _SYSTEMS = (
         where=("{CI_JOB_URL}", "{CI_PIPELINE_URL}"),
         tag="{CI_COMMIT_TAG}",
     ),
-    _Ci(
+    _CiSystem(
         # docs.aws.amazon.com/codebuild/latest/userguide/build-env-ref-env-vars.html
         sign="CODEBUILD_BUILD_ID",
         commit="{CODEBUILD_RESOLVED_SOURCE_VERSION}",
@@ -69,7 +69,7 @@ _SYSTEMS = (
         tag="{CODEBUILD_WEBHOOK_TRIGGER}",
         tag_prefix="tag/",
     ),
-    _Ci(
+    _CiSystem(
         # buildkite.com/docs/pipelines/configure/environment-variables
         sign="BUILDKITE",
         commit="{BUILDKITE_COMMIT}",
@@ -77,7 +77,7 @@ _SYSTEMS = (
         where=("{BUILDKITE_BUILD_URL}#{BUILDKITE_JOB_ID}", "{BUILDKITE_BUILD_URL}"),
         tag="{BUILDKITE_TAG}",
     ),
-    _Ci(
+    _CiSystem(
         # circleci.com/docs/reference/variables
         sign="CIRCLECI",
         commit="{CIRCLE_SHA1}",
@@ -85,7 +85,7 @@ _SYSTEMS = (
         where=("{CIRCLE_BUILD_URL}",),
         tag="{CIRCLE_TAG}",
     ),
-    _Ci(
+    _CiSystem(
         # learn.microsoft.com/azure/devops/pipelines/build/variables
         sign="TF_BUILD",
         commit="{BUILD_SOURCEVERSION}",
@@ -94,7 +94,7 @@ _SYSTEMS = (
         tag="{BUILD_SOURCEBRANCH}",
         tag_prefix="refs/tags/",
     ),
-    _Ci(
+    _CiSystem(
         # support.atlassian.com/bitbucket-cloud/docs/variables-and-secrets
         sign="BITBUCKET_BUILD_NUMBER",
         commit="{BITBUCKET_COMMIT}",
@@ -102,7 +102,7 @@ _SYSTEMS = (
         where=("{BITBUCKET_GIT_HTTP_ORIGIN}/pipelines/results/{BITBUCKET_BUILD_NUMBER}",),
         tag="{BITBUCKET_TAG}",
     ),
-    _Ci(
+    _CiSystem(
         # www.jenkins.io/doc/book/pipeline/jenkinsfile, and the plugins git and build-user-vars
         sign="JENKINS_URL",
         commit="{GIT_COMMIT}",
@@ -150,7 +150,7 @@ def _user() -> str | None:
         return None  # a container's user without a name
 
 
-def _tag(ci: _Ci, environ: Mapping[str, str]) -> str | None:
+def _tag(ci: _CiSystem, environ: Mapping[str, str]) -> str | None:
     """The tag that this CI run is for."""
     found = _filled(ci.tag, environ) if ci.tag else None
     return found.removeprefix(ci.tag_prefix) if found and found.startswith(ci.tag_prefix) else None

@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from mlpack.registry import Images, Place
 
 
-class Kept(Protocol):
+class ReleaseSource(Protocol):
     """Where the bytes of releases are: what a `Registry` has of it."""
 
     place: Place
     images: Images | None
 
 
-def pull(registry: Kept, release: Release, folder: Path, moved: Moved = lambda _: None) -> None:
+def pull(registry: ReleaseSource, release: Release, folder: Path, moved: Moved = lambda _: None) -> None:
     """See `Registry.pull`."""
     check_free(folder)
     with beside(folder, f"{release.digest.hex[:16]}.partial", may_go_on) as work:
@@ -41,7 +41,7 @@ def pull(registry: Kept, release: Release, folder: Path, moved: Moved = lambda _
         work.become()
 
 
-def fetch(registry: Kept, release: Release, path: str, out: Path, moved: Moved = lambda _: None) -> None:
+def fetch(registry: ReleaseSource, release: Release, path: str, out: Path, moved: Moved = lambda _: None) -> None:
     """See `Registry.fetch`."""
     named = release.files.get(path)
     if named is None:
@@ -55,7 +55,7 @@ def fetch(registry: Kept, release: Release, path: str, out: Path, moved: Moved =
         work.put("file")
 
 
-def fill(registry: Kept, release: Release, fresh: Path, moved: Moved = lambda _: None) -> None:
+def fill(registry: ReleaseSource, release: Release, fresh: Path, moved: Moved = lambda _: None) -> None:
     """Every file of a release and nothing else to a directory in a workplace, whatever earlier tries left there."""
     with _unless_collected(registry, release):
         fresh.mkdir(exist_ok=True)
@@ -95,7 +95,7 @@ def check_free(folder: Path) -> None:
 
 
 @contextmanager
-def _unless_collected(registry: Kept, release: Release) -> Iterator[None]:
+def _unless_collected(registry: ReleaseSource, release: Release) -> Iterator[None]:
     """Within it a failure is said to be garbage collection's, when that took the release away. Whoever pulls may write nothing, and
     so cannot ask it to wait."""
     try:
@@ -109,14 +109,14 @@ def _unless_collected(registry: Kept, release: Release) -> Iterator[None]:
         ) from error
 
 
-def _is_gone(registry: Kept, release: Release) -> bool:
+def _is_gone(registry: ReleaseSource, release: Release) -> bool:
     try:
         return registry.place.table.get(rows.release_key(release.name, release.version)) is None
     except ServiceError:
         return False  # nobody knows: the first failure says more
 
 
-def _fetch(registry: Kept, named: Digest, path: Path, what: str, moved: Moved) -> None:
+def _fetch(registry: ReleaseSource, named: Digest, path: Path, what: str, moved: Moved) -> None:
     if path.is_file() and digest.of_file(path) == named:
         return  # an earlier try got it
     try:
@@ -125,7 +125,7 @@ def _fetch(registry: Kept, named: Digest, path: Path, what: str, moved: Moved) -
         raise ServiceError(f"{what}: {error}", retryable=error.retryable) from error
 
 
-def _fetch_images(registry: Kept, release: Release, folder: Path) -> None:
+def _fetch_images(registry: ReleaseSource, release: Release, folder: Path) -> None:
     if not release.images:
         return
     if registry.images is None:

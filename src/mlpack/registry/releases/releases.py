@@ -36,7 +36,7 @@ _TRIES = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Listed:
+class ReleaseSummary:
     """What a list shows of a release: the row's head."""
 
     name: str
@@ -124,14 +124,14 @@ class Registry:
     def _names(self, damaged: Damaged | None) -> Iterator[str]:
         return whole(self.place.table.query(rows.NAMES), lambda row: marks.name(row, self.place.where), damaged)
 
-    def listed(self, name: str | None = None, damaged: Damaged | None = None) -> Iterator[Listed]:
+    def listed(self, name: str | None = None, damaged: Damaged | None = None) -> Iterator[ReleaseSummary]:
         """Every release, of one name or of all, by name and version, in pages: heads only. `damaged` is told of rows that cannot be
         read, and they are passed over; without it the first one ends it (DamagedError)."""
         self.check_schema()
         for each in (name,) if name is not None else tuple(self._names(damaged)):
             for _, said in listing.heads(self.place, each):
                 if not isinstance(said, ServiceError):
-                    yield Listed(name=each, version=said["version"], head=said)
+                    yield ReleaseSummary(name=each, version=said["version"], head=said)
                 elif damaged is None:
                     raise said
                 else:

@@ -132,7 +132,7 @@ def _taken(place: Place, row: Row) -> ServiceError:
 # --- collecting -------------------------------------------------------------------------------------------------------
 
 
-class Lease:
+class DeletionLease:
     """The right to delete. Threads may share it."""
 
     def __init__(self, place: Place, who: str) -> None:
@@ -188,9 +188,9 @@ class Lease:
 
 
 @contextmanager
-def collecting(place: Place, who: str) -> Iterator[Lease]:
+def collecting(place: Place, who: str) -> Iterator[DeletionLease]:
     """Within it this is the only collector."""
-    lease = Lease(place, who)
+    lease = DeletionLease(place, who)
     lease.take()
     try:
         yield lease

@@ -88,7 +88,7 @@ def verify(
     registry: Registry, *, resume: Path | None = None, parallel: int = 8, progress: Progress = lambda _done, _all: None
 ) -> Report:
     """Check everything. `resume`: a file that remembers what was checked until this ends; it is removed at the end."""
-    seen = _Seen(registry)
+    seen = _RowSurvey(registry)
     with suppress(DamagedError):  # which is then a finding
         registry.check_schema()
     seen.every_row()
@@ -107,7 +107,7 @@ def verify(
     )
 
 
-def _doubts(seen: _Seen) -> Iterator[str]:
+def _doubts(seen: _RowSurvey) -> Iterator[str]:
     """Findings for what bucket and table do not keep of what every registry needs of them; what of it cannot be asked."""
     for ask in seen.registry.place.doubts:
         try:
@@ -121,7 +121,7 @@ def _doubts(seen: _Seen) -> Iterator[str]:
 
 
 @dataclass
-class _Seen:
+class _RowSurvey:
     """What the rows say, and what is wrong with them. A finding with a key counts while that row is there: what was collected
     meanwhile may well lack its bytes."""
 
@@ -292,9 +292,11 @@ def collected_releases(registry: Registry, damaged: Damaged | None = None) -> di
 # --- bytes ------------------------------------------------------------------------------------------------------------
 
 
-def _check_bytes(seen: _Seen, known: set[Digest], remember: Callable[[Digest], None], parallel: int, progress: Progress) -> None:
+def _check_bytes(
+    seen: _RowSurvey, known: set[Digest], remember: Callable[[Digest], None], parallel: int, progress: Progress
+) -> None:
     """Every blob that is not known to be whole, and every image, side by side."""
-    blobs, asked = seen.registry.place.blobs, _Asked(seen.registry)
+    blobs, asked = seen.registry.place.blobs, _ImageAnswers(seen.registry)
     work: dict[Digest | str, Callable[[], str | None]] = {
         named: partial(blobs.check, named) for named in sorted(seen.blobs) if named not in known
     }
@@ -318,7 +320,7 @@ def _check_bytes(seen: _Seen, known: set[Digest], remember: Callable[[Digest], N
             raise
 
 
-class _Asked:
+class _ImageAnswers:
     """What container registries say of images. `unasked`: of those that none said anything of, what to do about it."""
 
     def __init__(self, registry: Registry) -> None:
@@ -349,7 +351,7 @@ class _Asked:
         return problem
 
 
-def _lost(seen: _Seen, what: Digest | str, problem: str, unasked: str | None = None) -> None:
+def _lost(seen: _RowSurvey, what: Digest | str, problem: str, unasked: str | None = None) -> None:
     """One finding for each release that has it. `unasked`: nobody could be asked, and what to do about that."""
     holders = seen.blobs[what] if isinstance(what, Digest) else seen.images[what]
     for where, key in holders:

@@ -15,12 +15,12 @@ from typing import Any
 
 from mlpack.core.digest import Digest
 from mlpack.errors import RecipeError, ServiceError
-from mlpack.registry import ConflictError, Delete, Place, Put, Stored, audit
+from mlpack.registry import ConflictError, Delete, Place, Put, StoredBlob, audit
 from mlpack.registry.aliases import aliases
 from mlpack.registry.records import Release
 from mlpack.registry.releases.releases import Registry
 from mlpack.registry.rows import leases, marks, rows
-from mlpack.registry.upkeep.removal import OvertakenError, Progress, Refused, Removed, Remover
+from mlpack.registry.upkeep.removal import ConcurrentRollbackError, Progress, RefusedImage, RemovedRelease, Remover
 
 YOUNGEST_S = 2 * leases.YOUNG_S
 """No release that is younger is collected: promotions of the young say nothing beforehand."""
@@ -30,7 +30,7 @@ _TRIES = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
+class RetentionPolicy:
     """What is kept. Beside it always: the newest of each name, the targets of aliases, what is in use or being published."""
 
     newest: int = 10
@@ -52,7 +52,7 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
+class KeptRelease:
     """A release that stays, and every reason for it."""
 
     reference: str
@@ -60,15 +60,15 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class CollectionPlan:
     """What a collection would do, or has done."""
 
-    kept: tuple[Kept, ...]
-    releases: tuple[Removed, ...]
-    blobs: tuple[Stored, ...]
+    kept: tuple[KeptRelease, ...]
+    releases: tuple[RemovedRelease, ...]
+    blobs: tuple[StoredBlob, ...]
     images: tuple[str, ...]
     """References that no release has any more, of releases that go now or went earlier. None without a container registry."""
-    refused: tuple[Refused, ...] = ()
+    refused: tuple[RefusedImage, ...] = ()
     """Those of `images` that the container registry refused to remove."""
 
     @property
@@ -77,7 +77,7 @@ class Plan:
         return sum(stored.size_bytes for stored in self.blobs)
 
 
-def as_json(plan: Plan) -> dict[str, Any]:
+def as_json(plan: CollectionPlan) -> dict[str, Any]:
     """A plan for other programs."""
     return {
         "kept": [{"release": kept.reference, "why": list(kept.why)} for kept in plan.kept],
@@ -89,7 +89,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
     }
 
 
-def plan(registry: Registry, policy: Policy, live: Mapping[str, str] | None = None) -> Plan:
+def plan(registry: Registry, policy: RetentionPolicy, live: Mapping[str, str] | None = None) -> CollectionPlan:
     """What `collect` would do now.
 
     `live`: what is in use and by whom: digests of packages or images, `host/name@sha256:...`, or `host/name:tag`, for which every
@@ -101,15 +101,15 @@ def plan(registry: Registry, policy: Policy, live: Mapping[str, str] | None = No
 
 def collect(
     registry: Registry,
-    policy: Policy,
+    policy: RetentionPolicy,
     live: Mapping[str, str] | None = None,
     *,
     who: str,
     progress: Progress = lambda _done, _all: None,
-) -> Plan:
+) -> CollectionPlan:
     """Carry out what `plan` says of this moment; what was done. ServiceError when another collects, or when it lost its lease.
 
-    `Plan.refused` are images that a container registry does not let go: no error, since nothing that is here can mend it.
+    `CollectionPlan.refused` are images that a container registry does not let go: no error, since nothing that is here can mend it.
     """
     registry.check_schema()
     with leases.collecting(registry.place, who) as lease:
@@ -124,7 +124,7 @@ def collect(
             made, fences = _plan(registry, policy, live or {}, lease.check)
             try:
                 remover.rows(made.releases, fences, len(made.blobs) + len(made.images))
-            except OvertakenError:
+            except ConcurrentRollbackError:
                 continue
             refused = remover.bytes(made.blobs, made.images)
             return dataclasses.replace(made, releases=tuple(remover.removed), refused=refused)
@@ -135,15 +135,15 @@ def collect(
 
 
 @dataclass
-class _Found:
+class _Survey:
     """What was seen so far of a registry that is being planned for."""
 
-    policy: Policy
-    live: _Live
+    policy: RetentionPolicy
+    live: _DigestsInUse
     intended: set[Digest]
     now: float
-    kept: list[Kept] = field(default_factory=list)
-    removed: list[Removed] = field(default_factory=list)
+    kept: list[KeptRelease] = field(default_factory=list)
+    removed: list[RemovedRelease] = field(default_factory=list)
     needed: set[Digest] = field(default_factory=set)
     """Blobs of releases that stay."""
     images: set[str] = field(default_factory=set)
@@ -163,12 +163,12 @@ class _Found:
             if index < max(self.policy.newest, 1):
                 why.insert(0, "the newest" if index == 0 else f"one of the newest {self.policy.newest}")
             if why:
-                self.kept.append(Kept(reference=f"{name}@{version}", why=tuple(why)))
+                self.kept.append(KeptRelease(reference=f"{name}@{version}", why=tuple(why)))
                 self.needed |= set(rows.stored_files(release).values())
                 self.images |= set(release.images.values())
             else:
                 images = tuple(sorted(release.images.values()))
-                gone = Removed(name=name, version=version, digest=release.digest, created=release.created, images=images)
+                gone = RemovedRelease(name=name, version=version, digest=release.digest, created=release.created, images=images)
                 self.removed.append(gone)
 
     def _reasons(self, release: Release) -> list[str]:
@@ -184,14 +184,16 @@ class _Found:
         return found
 
 
-def _plan(registry: Registry, policy: Policy, live: Mapping[str, str], tick: Callable[[], None]) -> tuple[Plan, dict[str, Put]]:
+def _plan(
+    registry: Registry, policy: RetentionPolicy, live: Mapping[str, str], tick: Callable[[], None]
+) -> tuple[CollectionPlan, dict[str, Put]]:
     """What would go, and the fence of each name.
 
     Intents, then histories, then releases: who is done with one of these before it is read has left his mark in the next.
     """
     place = registry.place
     intended = {named for intent in leases.intents(place)[0] for named in intent.digests}
-    found = _Found(policy=policy, live=_Live(live), intended=intended, now=place.now())
+    found = _Survey(policy=policy, live=_DigestsInUse(live), intended=intended, now=place.now())
     for name in registry.names():
         tick()
         found.name(place, name, tick)
@@ -202,10 +204,10 @@ def _plan(registry: Registry, policy: Policy, live: Mapping[str, str], tick: Cal
         if stored.digest not in needed and stored.modified < old:
             blobs.append(stored)
     images = _images_without_release(place, found) if registry.images else ()
-    return Plan(kept=tuple(found.kept), releases=tuple(found.removed), blobs=tuple(blobs), images=images), found.fences
+    return CollectionPlan(kept=tuple(found.kept), releases=tuple(found.removed), blobs=tuple(blobs), images=images), found.fences
 
 
-def _aliased(place: Place, name: str, policy: Policy, now: float) -> dict[int, list[str]]:
+def _aliased(place: Place, name: str, policy: RetentionPolicy, now: float) -> dict[int, list[str]]:
     """The versions that aliases point to, or pointed to within the window, or would be rolled back to, and how."""
     found: dict[int, list[str]] = {}
     for alias in place.table.query(rows.aliases(name)):
@@ -232,7 +234,7 @@ def _has(release: Release, tag: str) -> bool:
     return key in release.tags and (not is_pair or release.tags[key] == value)
 
 
-def _images_without_release(place: Place, found: _Found) -> tuple[str, ...]:
+def _images_without_release(place: Place, found: _Survey) -> tuple[str, ...]:
     """Of collected releases, and not removed since: a collection that was killed before it came to them left only its record."""
     gone: set[str] = set()
     for _, entry in audit.entries(place):
@@ -246,7 +248,7 @@ def _images_without_release(place: Place, found: _Found) -> tuple[str, ...]:
     return tuple(sorted(each for each in gone if not found.live.names(each)))
 
 
-class _Live:
+class _DigestsInUse:
     """What is in use, by digest and by the names of images whose digest is not known."""
 
     def __init__(self, said: Mapping[str, str]) -> None:

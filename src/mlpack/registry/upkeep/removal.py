@@ -17,7 +17,7 @@ from functools import partial
 
 from mlpack.core.digest import Digest
 from mlpack.errors import ServiceError
-from mlpack.registry import ConflictError, Delete, Put, RefusedError, Stored, audit, batches
+from mlpack.registry import ConflictError, Delete, ImageRefusedError, Put, StoredBlob, audit, batches
 from mlpack.registry.parallel import side_by_side
 from mlpack.registry.releases.releases import Registry
 from mlpack.registry.rows import leases, rows
@@ -32,12 +32,12 @@ Progress = Callable[[int, int], None]
 """Told how many removals were done, and of how many."""
 
 
-class OvertakenError(Exception):
+class ConcurrentRollbackError(Exception):
     """Somebody rolled back since: look again at what nobody needs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Removed:
+class RemovedRelease:
     """A release that goes. `images`: what it had in the container registry."""
 
     name: str
@@ -53,7 +53,7 @@ class Removed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refused:
+class RefusedImage:
     """An image that nobody needs and that is still there, because the container registry refuses to remove it."""
 
     reference: str
@@ -63,14 +63,14 @@ class Refused:
 class Remover:
     """Who removes, and with which lease. `removed`: the releases that are gone, in order."""
 
-    def __init__(self, registry: Registry, lease: leases.Lease, who: str, progress: Progress) -> None:
+    def __init__(self, registry: Registry, lease: leases.DeletionLease, who: str, progress: Progress) -> None:
         self._registry, self._place, self._lease, self._who, self._progress = registry, registry.place, lease, who, progress
         self._lock = threading.Lock()
         self._total = self._done = 0
-        self.removed: list[Removed] = []
+        self.removed: list[RemovedRelease] = []
 
-    def rows(self, releases: Sequence[Removed], fences: dict[str, Put], more: int) -> None:
-        """Remove these releases, whose names have these fences, before so `more` is removed. OvertakenError when one has moved."""
+    def rows(self, releases: Sequence[RemovedRelease], fences: dict[str, Put], more: int) -> None:
+        """Remove these releases, whose names have these fences, before so `more` is removed. ConcurrentRollbackError when one has moved."""
         self._total = len(self.removed) + len(releases) + more
         for name, each in itertools.groupby(releases, key=lambda release: release.name):
             fence = fences[name]
@@ -81,7 +81,7 @@ class Remover:
                 self.removed += batch
                 self._step(len(batch))
 
-    def _remove_rows(self, batch: Sequence[Removed], fence: Put) -> None:
+    def _remove_rows(self, batch: Sequence[RemovedRelease], fence: Put) -> None:
         """Their rows and the record of it, all or none."""
         writes: list[Put | Delete] = []
         for each in batch:
@@ -94,12 +94,12 @@ class Remover:
             self._place.table.commit(*writes, audit.entry_put(self._place, audit.COLLECTED, self._who, details), fence)
         except ConflictError as error:
             if error.key == fence.key:
-                raise OvertakenError from error
+                raise ConcurrentRollbackError from error
             # An answer that was lost looks like a conflict when it was asked again on the way.
             if any(self._place.table.get(rows.release_key(each.name, each.version)) for each in batch):
                 raise ServiceError(f"{self._place.where}: {error.key} is not as it should be: run `mlpack verify`") from error
 
-    def bytes(self, blobs: Sequence[Stored], images: Sequence[str]) -> tuple[Refused, ...]:
+    def bytes(self, blobs: Sequence[StoredBlob], images: Sequence[str]) -> tuple[RefusedImage, ...]:
         """Remove these; the images that the container registry refuses to remove. ServiceError when it gives no answer, after all
         the rest was done."""
         if blobs or images:
@@ -111,10 +111,10 @@ class Remover:
         side_by_side(partial(self._remove_image, reference, failed) for reference in images)
         for some in batches((each for each in images if each not in failed), _RECORDED):
             audit.record(self._place, audit.IMAGES_REMOVED, self._who, {"images": list(some)})
-        unanswered = next((error for error in failed.values() if not isinstance(error, RefusedError)), None)
+        unanswered = next((error for error in failed.values() if not isinstance(error, ImageRefusedError)), None)
         if unanswered is not None:
             raise unanswered
-        refused = tuple(Refused(reference=each, why=str(failed[each])) for each in images if each in failed)
+        refused = tuple(RefusedImage(reference=each, why=str(failed[each])) for each in images if each in failed)
         if refused:
             audit.record(self._place, audit.IMAGES_REFUSED, self._who, {"images": len(refused), "why": refused[0].why})
         return refused

@@ -159,7 +159,7 @@ def _layer_problems(layer: Layer) -> Iterator[str]:
     from mlpack.oci.layers import scan
 
     with layer.open() as stored:
-        for entry, _ in scan.members(compression.Inflated(stored, layer.media_type)):
+        for entry, _ in scan.members(compression.InflatedTar(stored, layer.media_type)):
             path = entry.path.rstrip("/")
             if path.rpartition("/")[2].startswith(".wh."):
                 yield f"/{path} hides something of the base"

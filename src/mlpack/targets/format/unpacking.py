@@ -156,7 +156,7 @@ def _image(artifact: Path, described: Mapping[str, Any]) -> Iterator[tuple[str, 
         if str(layer.digest) not in ours:
             continue
         with layer.open() as stored:
-            for entry, stream in scan.members(compression.Inflated(stored, layer.media_type)):
+            for entry, stream in scan.members(compression.InflatedTar(stored, layer.media_type)):
                 path = entry.path.rstrip("/")
                 if entry.kind == "dir" and (path in above or path.startswith(prefix)):
                     continue
