@@ -99,13 +99,13 @@ def _calls(work: Path, source: Path) -> Path:
     """Recorded calls of as many lengths as there are, in an order of chance."""
     import numpy as np
 
-    from mlpack.evaluation.data.calls import Writer
+    from mlpack.evaluation.data.calls import CallsWriter
 
     folder = work / "calls"
     folder.mkdir()
     signature: dict[str, Any] = json.loads((source / "signature.json").read_bytes())
     random = np.random.default_rng(0)
-    with Writer(folder) as writer:
+    with CallsWriter(folder) as writer:
         for _ in range(MANY):
             shape = (1, int(random.integers(8, LONGEST + 1)))
             ids = {"input_ids": random.integers(3, 30_000, shape), "attention_mask": np.ones(shape, "i8")}

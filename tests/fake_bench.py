@@ -58,11 +58,11 @@ def write_calls(folder: Path, samples: int = 4) -> Path:
     """Calls of three float32 in `x`, without labels."""
     import numpy as np
 
-    from mlpack.evaluation.data.calls import Writer
+    from mlpack.evaluation.data.calls import CallsWriter
 
     folder.mkdir(parents=True)
     random = np.random.default_rng(3)
-    with Writer(folder) as writer:
+    with CallsWriter(folder) as writer:
         for _ in range(samples):
             writer.tensors({"x": random.normal(size=(1, 3)).astype("float32")}, 1)
         writer.finish(None)

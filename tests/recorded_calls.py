@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mlpack.evaluation.data.calls import Writer
+from mlpack.evaluation.data.calls import CallsWriter
 
 
 def recorded(folder: Path, feeds: list[dict[str, Any]]) -> Path:
     """These calls, of one sample each."""
     folder.mkdir(parents=True)
-    with Writer(folder) as writer:
+    with CallsWriter(folder) as writer:
         for feed in feeds:
             writer.tensors(feed, 1)
         writer.finish(None)

@@ -38,7 +38,7 @@ def texts(folder: Path, count: int) -> Path:
     """Calls of MiniLM's sample sentences, a row each."""
     folder.mkdir(parents=True)
     pairs = [json.loads(line) for line in (SAMPLES / "minilm/pairs.jsonl").read_text().splitlines()][:count]
-    with recorded.Writer(folder) as writer:
+    with recorded.CallsWriter(folder) as writer:
         for pair in pairs:
             writer.texts([pair["document"]])
         writer.finish(None)
@@ -49,7 +49,7 @@ def images(folder: Path, count: int) -> Path:
     """Calls of the shape that the Fashion-MNIST network takes."""
     folder.mkdir(parents=True)
     random = np.random.default_rng(3)
-    with recorded.Writer(folder) as writer:
+    with recorded.CallsWriter(folder) as writer:
         for _ in range(count):
             writer.tensors({"image": random.random((4, 1, 28, 28), dtype=np.float32)}, 4)
         writer.finish(None)

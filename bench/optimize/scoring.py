@@ -16,7 +16,7 @@ from cases import Case
 
 from mlpack.core.records import MetricSpec
 from mlpack.errors import MeasureError
-from mlpack.evaluation.metrics.accuracy import Judge
+from mlpack.evaluation.metrics.accuracy import AccuracyJudge
 from mlpack.recipe import reader
 
 BASE = "float"
@@ -98,7 +98,7 @@ def _judged(
     spec: MetricSpec, labels: tuple[Any, ...] | None, samples: tuple[int, ...], prefixes: dict[str, Path]
 ) -> dict[str, Any]:
     """Each one's accuracy, or the MeasureError of it."""
-    made = Judge(metric=spec, labels=labels, isa="", load_hook=_no_hook, samples=samples)
+    made = AccuracyJudge(metric=spec, labels=labels, isa="", load_hook=_no_hook, samples=samples)
     return dict(made.accuracies(prefixes, BASE))
 
 

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlpack.decide import ladder
-from mlpack.decide.ladder import Form, Ladder, Outcome, Rung
+from mlpack.decide.ladder import Ladder, NumberFormat, Rung, RungOutcome
 
 OPTIONS = ("scales by channel", "smoothed channels", "clipped ranges", "corrected biases")
 
 
-def driven(made: Ladder, judge: Callable[[Rung], Outcome]) -> tuple[list[Rung], Rung | None]:
+def driven(made: Ladder, judge: Callable[[Rung], RungOutcome]) -> tuple[list[Rung], Rung | None]:
     """What a climb asks, the bottom first, and what it ends with."""
     asked = [Rung()]
     climb = ladder.climb(made, judge(Rung()))
@@ -33,12 +33,12 @@ ladders = st.builds(
     Ladder,
     damage=damages,
     options=st.integers(0, 4).map(lambda n: OPTIONS[:n]),
-    tops=st.sampled_from([(), (Form.FP16,), (Form.FLOAT,), (Form.FP16, Form.FLOAT)]),
+    tops=st.sampled_from([(), (NumberFormat.FP16,), (NumberFormat.FLOAT,), (NumberFormat.FP16, NumberFormat.FLOAT)]),
     first_fit=st.booleans(),
     reach=st.one_of(st.none(), st.integers(0, 300)),
 )
 outcomes = st.builds(
-    Outcome,
+    RungOutcome,
     accurate=st.booleans(),
     lean=st.booleans(),
     drop=st.one_of(st.none(), st.floats(-1, 1), st.just(math.nan)),
@@ -49,9 +49,9 @@ outcomes = st.builds(
 @given(made=ladders, data=st.data())
 def test_never_more_than_log2_of_the_layers_and_five_evaluations(made: Ladder, data: st.DataObject) -> None:
     """Any number of layers, any ranking, outcomes that follow no rule."""
-    known: dict[Rung, Outcome] = {}
+    known: dict[Rung, RungOutcome] = {}
 
-    def judge(rung: Rung) -> Outcome:
+    def judge(rung: Rung) -> RungOutcome:
         assert rung not in known
         known[rung] = data.draw(outcomes)
         return known[rung]
@@ -59,12 +59,12 @@ def test_never_more_than_log2_of_the_layers_and_five_evaluations(made: Ladder, d
     asked, taken = driven(made, judge)
     assert len(asked) <= math.log2(max(1, len(made.damage))) + 5
     assert len(asked) <= ladder.most(len(made.damage))
-    assert Form.FLOAT not in {rung.form for rung in asked}
+    assert NumberFormat.FLOAT not in {rung.form for rung in asked}
     assert made.reach is None or all(rung.kept <= made.reach for rung in asked if not rung.options)
     assert all(0 <= rung.kept < max(1, len(made.damage)) for rung in asked)
-    assert taken is None or taken.form is Form.FLOAT or known[taken].fits
+    assert taken is None or taken.form is NumberFormat.FLOAT or known[taken].fits
     if taken is None:
-        assert Form.FLOAT not in made.tops
+        assert NumberFormat.FLOAT not in made.tops
 
 
 @given(layers=st.integers(1, 5000), needed=st.integers(0, 5000), spread=st.booleans(), options=st.integers(0, 4))
@@ -75,8 +75,8 @@ def test_bisection_finds_the_fewest_layers_where_more_float_is_never_worse(
     damage = (1.0,) * layers if spread else (100.0,) * needed + (1.0,) * (layers - needed)
     made = Ladder(damage=damage, options=OPTIONS[:options])
 
-    def judge(rung: Rung) -> Outcome:
-        return Outcome(accurate=rung.kept >= needed, lean=True, drop=max(0, needed - rung.kept) / layers)
+    def judge(rung: Rung) -> RungOutcome:
+        return RungOutcome(accurate=rung.kept >= needed, lean=True, drop=max(0, needed - rung.kept) / layers)
 
     asked, taken = driven(made, judge)
     assert len(asked) <= math.log2(layers) + 5
@@ -91,14 +91,14 @@ def test_bisection_finds_the_fewest_layers_where_more_float_is_never_worse(
 
 def test_one_bad_layer_of_many_costs_two_evaluations() -> None:
     made = Ladder(damage=(0.5, *(0.001,) * 99), options=OPTIONS)
-    asked, taken = driven(made, lambda rung: Outcome(accurate=rung.kept >= 1, lean=True, drop=0.0 if rung.kept else 0.3))
+    asked, taken = driven(made, lambda rung: RungOutcome(accurate=rung.kept >= 1, lean=True, drop=0.0 if rung.kept else 0.3))
     assert [rung.kept for rung in asked] == [0, 1]
     assert taken == Rung(kept=1)
 
 
 def test_three_of_them_are_found_with_their_neighbour() -> None:
     made = Ladder(damage=(0.5, 0.4, 0.3, *(0.001,) * 97))
-    asked, taken = driven(made, lambda rung: Outcome(accurate=rung.kept >= 3, lean=True, drop=0.1))
+    asked, taken = driven(made, lambda rung: RungOutcome(accurate=rung.kept >= 3, lean=True, drop=0.1))
     assert [rung.kept for rung in asked] == [0, 3, 2]
     assert taken == Rung(kept=3)
 
@@ -107,9 +107,9 @@ def test_spread_damage_tries_options_first_and_keeps_what_helps() -> None:
     drops = {(): 0.05, OPTIONS[:1]: 0.06, OPTIONS[1:2]: 0.03, OPTIONS[1:3]: 0.02}
     made = Ladder(damage=tuple(1 - i / 100 for i in range(16)), options=OPTIONS[:3])
 
-    def judge(rung: Rung) -> Outcome:
+    def judge(rung: Rung) -> RungOutcome:
         drop = drops[rung.options] * (1 - rung.kept / 16)
-        return Outcome(accurate=drop <= 0.01, lean=True, drop=drop)
+        return RungOutcome(accurate=drop <= 0.01, lean=True, drop=drop)
 
     asked, taken = driven(made, judge)
     assert [rung.options for rung in asked[:4]] == [(), OPTIONS[:1], OPTIONS[1:2], OPTIONS[1:3]]
@@ -119,7 +119,7 @@ def test_spread_damage_tries_options_first_and_keeps_what_helps() -> None:
 
 def test_an_option_that_does_ends_it() -> None:
     made = Ladder(damage=(1.0,) * 8, options=OPTIONS)
-    asked, taken = driven(made, lambda rung: Outcome(accurate=OPTIONS[0] in rung.options, lean=True, drop=0.02))
+    asked, taken = driven(made, lambda rung: RungOutcome(accurate=OPTIONS[0] in rung.options, lean=True, drop=0.02))
     assert taken == Rung(options=OPTIONS[:1])
     assert len(asked) == 2
 
@@ -127,8 +127,8 @@ def test_an_option_that_does_ends_it() -> None:
 def test_too_slow_with_so_many_layers_float_tries_options_with_fewer() -> None:
     made = Ladder(damage=(1.0,) * 6 + (0.001,) * 10, options=OPTIONS)
 
-    def judge(rung: Rung) -> Outcome:
-        return Outcome(accurate=rung.kept >= 6 or bool(rung.options), lean=rung.kept < 5, drop=0.5 - rung.kept / 100)
+    def judge(rung: Rung) -> RungOutcome:
+        return RungOutcome(accurate=rung.kept >= 6 or bool(rung.options), lean=rung.kept < 5, drop=0.5 - rung.kept / 100)
 
     _, taken = driven(made, judge)
     assert taken == Rung(kept=3, options=OPTIONS[:1])
@@ -136,7 +136,7 @@ def test_too_slow_with_so_many_layers_float_tries_options_with_fewer() -> None:
 
 def test_what_is_only_slow_is_not_tried_with_options() -> None:
     made = Ladder(damage=(1.0,) * 16, options=OPTIONS)
-    asked, taken = driven(made, lambda rung: Outcome(accurate=True, lean=rung.kept >= 5, drop=0.0))
+    asked, taken = driven(made, lambda rung: RungOutcome(accurate=True, lean=rung.kept >= 5, drop=0.0))
     assert taken == Rung(kept=5)
     assert all(not rung.options for rung in asked)
 
@@ -144,16 +144,16 @@ def test_what_is_only_slow_is_not_tried_with_options() -> None:
 def test_what_gains_nothing_is_not_asked_for() -> None:
     """With more than five of 64 layers in float conversions cost more than integers save."""
     made = Ladder(damage=(1.0,) * 64, reach=5)
-    asked, taken = driven(made, lambda rung: Outcome(accurate=rung.kept >= 20, lean=True, drop=0.1))
+    asked, taken = driven(made, lambda rung: RungOutcome(accurate=rung.kept >= 20, lean=True, drop=0.1))
     assert taken is None
     assert [rung.kept for rung in asked] == [0, 3, 4, 5]
 
 
-def slow_with_more(needed: int, pace: Callable[[int], float]) -> Callable[[Rung], Outcome]:
-    def judge(rung: Rung) -> Outcome:
+def slow_with_more(needed: int, pace: Callable[[int], float]) -> Callable[[Rung], RungOutcome]:
+    def judge(rung: Rung) -> RungOutcome:
         accurate = rung.kept >= needed
         timed = pace(rung.kept) if accurate or not rung.kept else None
-        return Outcome(accurate=accurate, lean=accurate and pace(rung.kept) <= 1, drop=0.0 if accurate else 0.3, pace=timed)
+        return RungOutcome(accurate=accurate, lean=accurate and pace(rung.kept) <= 1, drop=0.0 if accurate else 0.3, pace=timed)
 
     return judge
 
@@ -173,12 +173,12 @@ def test_it_goes_on_where_there_is_room() -> None:
     assert len(asked) <= math.log2(64) + 5
 
 
-@pytest.mark.parametrize("tops", [(Form.FLOAT,), (Form.FP16, Form.FLOAT)])
-def test_float_is_the_last_rung_and_costs_nothing(tops: tuple[Form, ...]) -> None:
+@pytest.mark.parametrize("tops", [(NumberFormat.FLOAT,), (NumberFormat.FP16, NumberFormat.FLOAT)])
+def test_float_is_the_last_rung_and_costs_nothing(tops: tuple[NumberFormat, ...]) -> None:
     made = Ladder(damage=(1.0, 1.0), tops=tops)
-    asked, taken = driven(made, lambda _: Outcome(accurate=False, lean=False))
-    assert taken == Rung(form=Form.FLOAT)
-    assert [rung.form for rung in asked[2:]] == [form for form in tops if form is not Form.FLOAT]
+    asked, taken = driven(made, lambda _: RungOutcome(accurate=False, lean=False))
+    assert taken == Rung(form=NumberFormat.FLOAT)
+    assert [rung.form for rung in asked[2:]] == [form for form in tops if form is not NumberFormat.FLOAT]
 
 
 @pytest.mark.parametrize(

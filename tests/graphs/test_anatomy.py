@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from mlpack.core.records import StepRun
-from mlpack.core.trails import Trail, Tried
+from mlpack.core.trails import SearchStep, Trail
 from mlpack.errors import PassError
 from mlpack.graphs.facts import anatomy
 
@@ -101,7 +101,7 @@ def test_what_stayed_float_has_its_reason_and_its_cost() -> None:
     steps = [StepRun(name="quantize", config={}, seconds=0.0, cached=False, notes={"kept": {"b": "it is tiny", "join": "ranges"}}),
              StepRun(name="simplify", config={}, seconds=0.0, cached=False, notes={"kept": ["odd"]})]  # fmt: skip
     form = {"options": {}, "fits": True, "why": "", "seconds": 1.0}
-    tried = (Tried(name="int8", kept_float=(), **form), Tried(name="one back", kept_float=("c",), **form))  # type: ignore[arg-type]
+    tried = (SearchStep(name="int8", kept_float=(), **form), SearchStep(name="one back", kept_float=("c",), **form))  # type: ignore[arg-type]
     trail = Trail(layers=3, most=8, tried=tried, taken=1, ended="inside", damage=(("c", 0.25), ("a", 0.01)))
     kept = anatomy.with_reasons(found, *anatomy.reasons_of(steps, trail))["kept_float"]
     assert [(one["node"], one["why"], one["size_bytes"], one["damage"]) for one in kept] == [

@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from mlpack.errors import PassError
-from mlpack.evaluation.data.calls import Writer
+from mlpack.evaluation.data.calls import CallsWriter
 from mlpack.graphs import files
 from mlpack.graphs.foreign import axes
 
@@ -27,7 +27,7 @@ def product(folder: Path) -> Path:
 
 def recorded(folder: Path, *shapes: dict[str, tuple[int, ...]]) -> Path:
     folder.mkdir()
-    with Writer(folder) as writer:
+    with CallsWriter(folder) as writer:
         for each in shapes:
             writer.tensors({name: np.ones(shape, np.float32) for name, shape in each.items()}, 1)
         writer.finish(None)

@@ -8,18 +8,19 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from mlpack.graphs.facts import operators
-from mlpack.graphs.facts.operators import Kind, Tensor
+from mlpack.graphs.facts.operators import FusionKind, TensorInfo
 
 
 @pytest.mark.parametrize(
     ("operator", "kind"),
     [
-        ("MatMul", Kind.KERNEL), ("Softmax", Kind.KERNEL), ("Transpose", Kind.KERNEL), ("MaxPool", Kind.KERNEL),
-        ("Add", Kind.ELEMENTWISE), ("Erf", Kind.ELEMENTWISE), ("BatchNormalization", Kind.ELEMENTWISE),
-        ("Reshape", Kind.FREE), ("NonMaxSuppression", Kind.UNKNOWN), ("Loop", Kind.UNKNOWN),
+        ("MatMul", FusionKind.KERNEL), ("Softmax", FusionKind.KERNEL), ("Transpose", FusionKind.KERNEL),
+        ("MaxPool", FusionKind.KERNEL),
+        ("Add", FusionKind.ELEMENTWISE), ("Erf", FusionKind.ELEMENTWISE), ("BatchNormalization", FusionKind.ELEMENTWISE),
+        ("Reshape", FusionKind.FREE), ("NonMaxSuppression", FusionKind.UNKNOWN), ("Loop", FusionKind.UNKNOWN),
     ],
 )  # fmt: skip
-def test_what_an_operator_is(operator: str, kind: Kind) -> None:
+def test_what_an_operator_is(operator: str, kind: FusionKind) -> None:
     assert operators.kind_of(operator) is kind
 
 
@@ -27,7 +28,7 @@ def test_what_an_operator_is(operator: str, kind: Kind) -> None:
     ("dtype", "size"), [("float", 48), ("bfloat16", 24), ("int8", 12), ("int4", 6), ("int64", 96), ("string", 0)]
 )
 def test_bytes_follow_the_element_type(dtype: str, size: int) -> None:
-    assert Tensor(dtype, (3, 4)).nbytes == size
+    assert TensorInfo(dtype, (3, 4)).nbytes == size
 
 
 def test_every_element_type_of_onnx_has_a_name() -> None:
@@ -37,8 +38,8 @@ def test_every_element_type_of_onnx_has_a_name() -> None:
 
 @given(st.integers(1, 5), st.integers(1, 5), st.integers(1, 5), st.integers(1, 5))
 def test_einsum_counts_as_the_product_it_is(batch: int, rows: int, inner: int, columns: int) -> None:
-    inputs = [Tensor("float", (batch, rows, inner)), Tensor("float", (batch, inner, columns))]
-    outputs = [Tensor("float", (batch, rows, columns))]
+    inputs = [TensorInfo("float", (batch, rows, inner)), TensorInfo("float", (batch, inner, columns))]
+    outputs = [TensorInfo("float", (batch, rows, columns))]
     einsum = helper.make_node("Einsum", ["a", "b"], ["y"], equation="bij,bjk->bik")
     matmul = helper.make_node("MatMul", ["a", "b"], ["y"])
     assert operators.flops(einsum, inputs, outputs)[0] == operators.flops(matmul, inputs, outputs)[0]
@@ -46,9 +47,9 @@ def test_einsum_counts_as_the_product_it_is(batch: int, rows: int, inner: int, c
 
 def test_a_pool_looks_at_its_window_and_a_reduction_at_all_that_goes_in() -> None:
     pool = helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[3, 3])
-    assert operators.flops(pool, [Tensor("float", (1, 2, 9, 9))], [Tensor("float", (1, 2, 7, 7))]) == (0.0, 98.0 * 9, 1)
+    assert operators.flops(pool, [TensorInfo("float", (1, 2, 9, 9))], [TensorInfo("float", (1, 2, 7, 7))]) == (0.0, 98.0 * 9, 1)
     mean = helper.make_node("ReduceMean", ["x"], ["y"])
-    assert operators.flops(mean, [Tensor("float", (4, 100))], [Tensor("float", (4, 1))]) == (0.0, 400.0, 1)
+    assert operators.flops(mean, [TensorInfo("float", (4, 100))], [TensorInfo("float", (4, 1))]) == (0.0, 400.0, 1)
 
 
 def test_unknown_shapes_count_as_nothing() -> None:

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from mlpack.errors import PassError
 from mlpack.graphs import files
 from mlpack.graphs.facts import shapes
-from mlpack.graphs.facts.operators import Tensor
+from mlpack.graphs.facts.operators import TensorInfo
 
 
 def saved(folder: Path, nodes: list[onnx.NodeProto], rank: int, kind: int = TensorProto.FLOAT) -> Path:
@@ -32,16 +32,16 @@ def saved(folder: Path, nodes: list[onnx.NodeProto], rank: int, kind: int = Tens
 def test_lengths_follow_from_the_inputs(tmp_path: Path) -> None:
     nodes = [helper.make_node("MatMul", ["x", "w"], ["a"]), helper.make_node("Reshape", ["a", "shape"], ["y"])]
     _, tensors = shapes.resolved(saved(tmp_path, nodes, 2), {"x": (6, 8)})
-    assert tensors["a"] == Tensor("float", (6, 8))
-    assert tensors["y"] == Tensor("float", (2, 24))
-    assert tensors["w"] == Tensor("float", (8, 8))
+    assert tensors["a"] == TensorInfo("float", (6, 8))
+    assert tensors["y"] == TensorInfo("float", (2, 24))
+    assert tensors["w"] == TensorInfo("float", (8, 8))
 
 
 def test_what_depends_on_numbers_is_found_by_running(tmp_path: Path) -> None:
     nodes = [helper.make_node("NonZero", ["x"], ["i"]), helper.make_node("Cast", ["i"], ["y"], to=TensorProto.FLOAT)]
     _, tensors = shapes.resolved(saved(tmp_path, nodes, 2), {"x": (6, 8)})
-    assert tensors["i"] == Tensor("int64", (2, 48))  # random numbers are never nought
-    assert tensors["y"] == Tensor("float", (2, 48))
+    assert tensors["i"] == TensorInfo("int64", (2, 48))  # random numbers are never nought
+    assert tensors["y"] == TensorInfo("float", (2, 48))
 
 
 def test_where_neither_finds_them_the_tensor_is_named(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_where_neither_finds_them_the_tensor_is_named(tmp_path: Path) -> None:
 
 def test_what_depends_on_numbers_is_found_on_a_recorded_call(tmp_path: Path) -> None:
     """A range as long as the largest value: an invented one would be of another length."""
-    from mlpack.evaluation.data.calls import Writer
+    from mlpack.evaluation.data.calls import CallsWriter
 
     nodes = [
         helper.make_node("ReduceMax", ["x"], ["m"], keepdims=0),
@@ -69,14 +69,14 @@ def test_what_depends_on_numbers_is_found_on_a_recorded_call(tmp_path: Path) -> 
     model.graph.initializer.extend([numpy_helper.from_array(np.int64(0), "zero"), numpy_helper.from_array(np.int64(1), "one")])
     onnx.save(model, folder / files.MODEL)
     (tmp_path / "calls").mkdir()
-    with Writer(tmp_path / "calls") as writer:
+    with CallsWriter(tmp_path / "calls") as writer:
         writer.tensors({"x": np.full((3, 8), 7, np.float32)}, 3)
         writer.tensors({"x": np.full((1, 8), 5, np.float32)}, 1)
         writer.finish(None)
     _, tensors = shapes.resolved(folder, {"x": (1, 8)}, tmp_path / "calls")
-    assert tensors["y"] == Tensor("float", (1, 5))
+    assert tensors["y"] == TensorInfo("float", (1, 5))
     _, tensors = shapes.resolved(folder, {"x": (4, 8)}, tmp_path / "calls")
-    assert tensors["y"] == Tensor("float", (4, 5))
+    assert tensors["y"] == TensorInfo("float", (4, 5))
 
 
 def test_a_graph_too_large_to_be_run_is_no_bug(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

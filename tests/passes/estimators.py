@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mlpack.evaluation.data.calls import Writer
+from mlpack.evaluation.data.calls import CallsWriter
 
 Inputs = dict[str, "np.ndarray[Any, Any]"]
 
@@ -36,7 +36,7 @@ def evaluation_dir(folder: Path, inputs: Inputs, rows: int = 7) -> Path:
     """Calls of some rows each."""
     folder.mkdir(parents=True)
     total = len(next(iter(inputs.values())))
-    with Writer(folder) as writer:
+    with CallsWriter(folder) as writer:
         for at in range(0, total, rows):
             writer.tensors({name: array[at : at + rows] for name, array in inputs.items()}, min(rows, total - at))
         writer.finish(None)

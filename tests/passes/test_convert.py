@@ -52,9 +52,9 @@ def converted(source: Path, evaluation: Path, out: Path) -> tuple[dict[str, Any]
     convert.run(source, Convert(evaluation=evaluation), out)
     names = [each.name for each in files.read_signature(out).outputs]
     with sources.opened(source) as estimator:
-        from mlpack.passes.convert.agreement import Table
+        from mlpack.passes.convert.agreement import EvaluationRows
 
-        table = Table(evaluation, source, estimator.inputs)
+        table = EvaluationRows(evaluation, source, estimator.inputs)
     feed = {name: array[:3] for name, array in table.whole.items()}
     return dict(zip(names, check.run(check.session(out), feed), strict=True)), json.loads((out / "notes.json").read_bytes())
 

@@ -19,7 +19,7 @@ from mlpack.graphs import files
 from mlpack.passes import quantize
 from mlpack.passes.quantize import Quantize
 from mlpack.passes.quantize.choice import held
-from mlpack.passes.quantize.choice.choose import Chosen
+from mlpack.passes.quantize.choice.choose import NodeChoice
 from mlpack.passes.quantize.choice.held import Attempt
 from mlpack.passes.quantize.methods import pairs
 
@@ -42,7 +42,7 @@ def settled(judge: Refusing, folder: Path, carried: tuple[str, ...] = ()) -> Att
         judge.there = set(attempt.parts)
         return KINDS["stacks"]()[0]
 
-    wanted = Attempt(Chosen(dict.fromkeys(NAMES, "static")), carried)
+    wanted = Attempt(NodeChoice(dict.fromkeys(NAMES, "static")), carried)
     kinds = dict.fromkeys((*NAMES, *carried), "Conv")
     any_judge: Any = judge
     return held.settled(wanted, made, any_judge, folder, kinds)
@@ -84,7 +84,7 @@ def test_answers_of_another_shape_or_not_finite_are_refusals(tmp_path: Path) -> 
         nodes = [node("Expand", ["c", "shape"], ["y"], "e"), node("Identity", ["x"], ["z"], "i")]
         held_ = [constant("c", np.float32(value)), constant("shape", np.array(shape))]
         files.save(model(nodes, [port("x", [1])], [port("y", ["n"]), port("z", [1])], held_), folders[name])
-    judge = held.Judge(folders["float"], files.outline(folders["float"]), None)
+    judge = held.EngineCheck(folders["float"], files.outline(folders["float"]), None)
     assert judge.refusal(folders["float"]) == ""
     assert "gives (3,) where float gives (2,)" in judge.refusal(folders["other"])
     assert "not finite" in judge.refusal(folders["infinite"])

@@ -34,7 +34,7 @@ def saved(folder: Path, architecture: str, config: str, **sizes: Any) -> Path:
     return folder
 
 
-def shapes(model: huggingface.Loaded) -> dict[str, tuple[Any, ...]]:
+def shapes(model: huggingface.LoadedModel) -> dict[str, tuple[Any, ...]]:
     return {spec.name: spec.shape for spec in model.inputs}
 
 

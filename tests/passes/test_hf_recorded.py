@@ -12,7 +12,7 @@ import pytest
 
 from mlpack.core.records import TensorSpec
 from mlpack.errors import PassError
-from mlpack.evaluation.data.calls import Writer
+from mlpack.evaluation.data.calls import CallsWriter
 from mlpack.passes import export
 from mlpack.passes.export import described
 from mlpack.passes.export.ports import doubled, sides_of
@@ -56,7 +56,7 @@ def voice(folder: Path) -> Path:
 def recorded(folder: Path, *lengths: int) -> Path:
     folder.mkdir()
     random = np.random.default_rng(0)
-    with Writer(folder) as writer:
+    with CallsWriter(folder) as writer:
         for length in lengths:
             writer.tensors({"input_values": random.standard_normal((1, length)).astype(np.float32)}, 1)
         writer.finish(None)
@@ -97,7 +97,7 @@ def test_a_graph_that_is_wrong_on_the_recipes_calls_alone_is_refused(tmp_path: P
 
     model, honest = voice(tmp_path / "model"), huggingface.eager
 
-    def branching(loaded: huggingface.Loaded, feed: dict[str, Any]) -> dict[str, Any]:
+    def branching(loaded: huggingface.LoadedModel, feed: dict[str, Any]) -> dict[str, Any]:
         wrong = 1.0 if feed["input_values"].shape[1] > 11000 else 0.0
         return {name: value + wrong for name, value in honest(loaded, feed).items()}
 

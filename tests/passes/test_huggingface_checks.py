@@ -207,7 +207,7 @@ def test_a_module_of_another_directory_is_refused(path: str, tmp_path: Path) -> 
         huggingface.read_pooling(tmp_path)
 
 
-def _with_tokenizer(folder: Path, text: str) -> huggingface.Loaded:
+def _with_tokenizer(folder: Path, text: str) -> huggingface.LoadedModel:
     saved(bert(), folder)
     (folder / "tokenizer.json").write_text(text)
     return huggingface.load(folder, None)

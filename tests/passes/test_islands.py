@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from mlpack.passes.quantize.islands import PAYS, Load, islands, saved, unpaying
+from mlpack.passes.quantize.islands import PAYS, NodeLoad, islands, saved, unpaying
 
 PIXELS, CHANNELS = 64.0, 32
 
@@ -28,10 +28,10 @@ def chain(*between: str) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
 
 
-def loads(count: int, work: float = 9.0 * CHANNELS) -> dict[str, Load]:
+def loads(count: int, work: float = 9.0 * CHANNELS) -> dict[str, NodeLoad]:
     """Multiplications for each value that is written."""
     size = PIXELS * CHANNELS
-    return {f"c{number}": Load(work=work * size, read=size, written=size) for number in range(count)}
+    return {f"c{number}": NodeLoad(work=work * size, read=size, written=size) for number in range(count)}
 
 
 def test_a_run_that_stays_in_8_bits_is_one_island() -> None:

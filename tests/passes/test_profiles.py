@@ -51,7 +51,8 @@ def test_fixed_inputs_need_no_profile() -> None:
     ({"input_ids": ROW, "attention_mask": ROW, "token": ROW}, "no input 'token'"),
     ({"input_ids": ROW, "attention_mask": Bounds(min=(1, 8), opt=(8, 64), max=(32, 128))}, "axes of one name have one length"),
     ({"input_ids": ROW, "attention_mask": Bounds(min=(1,), opt=(8, 64), max=(32, 256))}, "has 1 axes"),
-    ({"input_ids": ROW, "attention_mask": Bounds(min=(9, 8), opt=(8, 64), max=(32, 256))}, "min <= opt <= max does not hold: 9, 8"),
+    ({"input_ids": ROW, "attention_mask": Bounds(min=(9, 8), opt=(8, 64), max=(32, 256))},
+     "min <= opt <= max does not hold: 9, 8"),
     ({"input_ids": ROW, "attention_mask": Bounds(min=(0, 8), opt=(8, 64), max=(32, 256))}, "must be from 1 to"),
 ])  # fmt: skip
 def test_profile_that_does_not_fit_says_where(one: dict[str, Bounds], said: str) -> None:

@@ -85,8 +85,8 @@ def test_smoothing_alone_changes_no_number(alone: bool, tmp_path: Path) -> None:
     (tmp_path / "float").mkdir()
     files.save(onnx.ModelProto.FromString(graph.SerializeToString()), tmp_path / "float")
     calls = recorded(tmp_path / "calls", feeds)
-    on = observed.Calls(model_dir=tmp_path / "float", calls=calls, samples=9, spilled=Spill(tmp_path))
-    form = pairs.Form(steps=64, per_channel=True, signed=False, symmetric=False)
+    on = observed.RecordedCalls(model_dir=tmp_path / "float", calls=calls, samples=9, spilled=Spill(tmp_path))
+    form = pairs.QuantizationScheme(steps=64, per_channel=True, signed=False, symmetric=False)
     made, names = smooth.smoothed(files.outline(tmp_path / "float"), {"first", "second"}, on, form)
     assert names
     added = [each.op_type for each in made.graph.node].count("Mul")

@@ -140,11 +140,11 @@ def test_attempts_that_the_engine_refuses_write_their_weights_once(tmp_path: Pat
     spilled: list[int] = []
     refused = iter(["it says no", "it says no", "", ""])
 
-    def refusal(_: held.Judge, out_dir: Path) -> str:
+    def refusal(_: held.EngineCheck, out_dir: Path) -> str:
         spilled.append(sum(1 for path in out_dir.glob("mlpack-held-weights-*/*") if path.is_file()))
         return next(refused, "")
 
-    monkeypatch.setattr(held.Judge, "refusal", refusal)
+    monkeypatch.setattr(held.EngineCheck, "refusal", refusal)
     made(graph, feeds, tmp_path / "m", method="dynamic")
     assert len(spilled) > 1
     assert len(set(spilled)) == 1

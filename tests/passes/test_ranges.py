@@ -18,7 +18,7 @@ from tests.recorded_calls import recorded
 from mlpack.errors import PassError
 from mlpack.graphs import files
 from mlpack.passes.quantize.calibration import cuts, ranges
-from mlpack.passes.quantize.calibration.ranges import Measured, Ranges
+from mlpack.passes.quantize.calibration.ranges import MeasuredRanges, Ranges
 
 NAMES = ["x", "h", "r", "y"]
 
@@ -47,7 +47,7 @@ def feeds(count: int = 6, width: int = 16, seed: int = 1) -> list[dict[str, Any]
 
 def measured(
     folder: Path, graph: onnx.ModelProto, given: list[dict[str, Any]], names: list[str], method: str = "minmax", samples: int = 512
-) -> Measured:
+) -> MeasuredRanges:
     source = directory(folder / "model", graph)
     wanted = Ranges(calls=recorded(folder / "calls", given), samples=samples, method=method)
     return ranges.measured(files.load(source), source, names, wanted)

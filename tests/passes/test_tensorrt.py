@@ -181,7 +181,10 @@ def test_lean_engines_are_version_compatible_and_leave_the_runtime_out(tmp_path:
 
 def test_profiles_of_the_recipe_come_first_and_are_held_against_the_model(tmp_path: Path) -> None:
     model_dir = onnx_dir(tmp_path / "m")
-    wanted = ({"x": Bounds(min=(1, 64), opt=(4, 64), max=(8, 64))}, {"x": Bounds(min=(9, 64), opt=(64, 64), max=(256, 64))})
+    wanted = (
+        {"x": Bounds(min=(1, 64), opt=(4, 64), max=(8, 64))},
+        {"x": Bounds(min=(9, 64), opt=(64, 64), max=(256, 64))},
+    )
     spec = made(model_dir, tmp_path / "out", builder="rtx", gpus=("sm89",), profiles=wanted)
     assert [profile["x"]["max"] for profile in spec["profiles"]] == [[8, 64], [256, 64]]
     wrong = ({"x": Bounds(min=(1, 63), opt=(4, 64), max=(8, 64))},)

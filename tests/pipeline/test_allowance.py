@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ladder_models
-from mlpack.core.trails import Search
+from mlpack.core.trails import SearchBudget
 from mlpack.pipeline.search import allowance
 from mlpack.pipeline.search.allowance import Allowance
 
 
 def known(*floats: float) -> Allowance:
     """Without `minutes`, for floats that took so long."""
-    made = Allowance(Search())
+    made = Allowance(SearchBudget())
     made._floats.update({str(number): seconds for number, seconds in enumerate(floats)})
     return made
 
@@ -31,7 +31,7 @@ def test_it_is_three_float_builds_within_bounds(floats: tuple[float, ...], secon
 
 @given(minutes=st.floats(0.001, 1e4), spent=st.lists(st.floats(0, 1e3), max_size=20))
 def test_minutes_that_are_said_are_those(minutes: float, spent: list[float]) -> None:
-    made = Allowance(Search(minutes=minutes, said=True))
+    made = Allowance(SearchBudget(minutes=minutes, said=True))
     for seconds in spent:
         made.spend(seconds)
     assert made.seconds == 60 * minutes

@@ -47,7 +47,7 @@ def model(tmp_path: Path) -> Path:
 def recorded(folder: Path, *shapes: tuple[int, ...]) -> Path:
     """Calls of these shapes, their first axis the samples."""
     folder.mkdir()
-    with calls.Writer(folder) as writer:
+    with calls.CallsWriter(folder) as writer:
         for shape in shapes:
             writer.tensors({"x": np.zeros(shape, np.float32)}, shape[0])
         writer.finish(None)
@@ -114,7 +114,7 @@ def test_texts_are_as_long_as_the_models_own_tokenizer_makes_them(tmp_path: Path
     files.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), folder)
     data = tmp_path / "calls"
     data.mkdir()
-    with calls.Writer(data) as writer:
+    with calls.CallsWriter(data) as writer:
         writer.texts(["a a a", "a b a"])
         writer.texts(["a"])
         writer.texts(["b a a"])

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mlpack.core.calibrants import HeldOut
+from mlpack.core.calibrants import HeldOutCalibration
 from mlpack.core.digest import of_bytes
 from mlpack.core.records import Budgets, Candidate, MetricSpec, Recipe, Serve, Source, Step, Target, Variant
 from mlpack.errors import RecipeError
@@ -46,7 +46,7 @@ INT8 = Step(name="precision", config=Precision(type="int8"))  # type: ignore[arg
 
 
 def candidates(
-    *targets: Target, steps: tuple[Step, ...] | None = None, calibration: str | HeldOut | None = None
+    *targets: Target, steps: tuple[Step, ...] | None = None, calibration: str | HeldOutCalibration | None = None
 ) -> list[Candidate]:
     recipe = Recipe(
         name="net",
@@ -144,7 +144,7 @@ def test_auto_is_each_targets_own() -> None:
     assert [step.name for step in found["int8@lambda-zip-x86_64"].steps] == ["simplify", "quantize", "optimize"]
     assert [step.name for step in found["int8@gpu-worker-x86_64"].steps] == ["simplify", "precision", "tensorrt"]
     assert not any(each.skipped for each in found.values())
-    assert "int8@gpu-worker-x86_64" in {each.id for each in candidates(ZIP, GPU, calibration=HeldOut())}
+    assert "int8@gpu-worker-x86_64" in {each.id for each in candidates(ZIP, GPU, calibration=HeldOutCalibration())}
     assert "int8@gpu-worker-x86_64" not in {each.id for each in candidates(ZIP, GPU)}
 
 

@@ -18,7 +18,7 @@ from onnx import TensorProto, helper
 from tests.hostile import LOG, MARKDOWN, commands
 
 from mlpack.core import yaml_positions
-from mlpack.core.calibrants import HeldOut
+from mlpack.core.calibrants import HeldOutCalibration
 from mlpack.core.records import Recipe
 from mlpack.errors import RecipeError
 from mlpack.recipe import first as init
@@ -353,7 +353,7 @@ def test_what_init_writes_loads_as_a_recipe(folder: Path) -> None:
     np.savez(folder / "eval.npz", labels=np.zeros(2))
     _named(folder / "m.onnx", [INJECTED, "x"], "b]}\nmetric: evil:run\n#")
     read = _loaded(init.suggest(Path("m.onnx")))
-    assert (read.calibration, read.serve.preprocess, read.tags, read.metric.name) == (HeldOut(), None, {}, "top1")
+    assert (read.calibration, read.serve.preprocess, read.tags, read.metric.name) == (HeldOutCalibration(), None, {}, "top1")
 
 
 @given(

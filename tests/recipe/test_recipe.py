@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mlpack.core.calibrants import INVENTED, HeldOut
+from mlpack.core.calibrants import INVENTED, HeldOutCalibration
 from mlpack.core.records import Budgets, MetricSpec, Serve, Source, Step, TensorSpec, Variant
 from mlpack.core.text.quantities import parse_duration_ms, parse_size, parse_usd
 from mlpack.errors import ExitCode, RecipeError
@@ -161,7 +161,7 @@ def test_a_confidence_is_of_the_accuracy_drop(folder: Path) -> None:
 def test_load_smallest_recipe_fills_defaults(folder: Path) -> None:
     read = _load(folder, SMALL)
     assert (read.variants, read.metric, read.prefer) == (None, MetricSpec(name="fidelity"), "cost")
-    assert read.calibration == HeldOut()
+    assert read.calibration == HeldOutCalibration()
     assert read.budgets == Budgets()
     assert read.serve == Serve()
 
@@ -183,7 +183,7 @@ def test_bare_value_is_the_field_that_the_row_names(folder: Path, short: str, lo
 @pytest.mark.parametrize("kind", ["int8", "mixed"])
 def test_types_that_are_calibrated_need_data(folder: Path, kind: str) -> None:
     text = WHOLE.replace("quantize: {method: static}", f"precision: {kind}")
-    assert _load(folder, text.replace("  calibration: calib.npz\n", "")).calibration == HeldOut()
+    assert _load(folder, text.replace("  calibration: calib.npz\n", "")).calibration == HeldOutCalibration()
     (said,) = _problems(folder, text.replace("  calibration: calib.npz\n", "  calibration: none\n"))
     assert "variants.int8[0]" in said
     assert f"precision in {kind} needs data to calibrate with" in said
@@ -191,7 +191,13 @@ def test_types_that_are_calibrated_need_data(folder: Path, kind: str) -> None:
 
 @pytest.mark.parametrize(
     ("said", "meant"),
-    [("{held_out: 0.3}", HeldOut(share=0.3)), ("none", None), ("random", INVENTED), ('"none"', None), ("~", HeldOut())],
+    [
+        ("{held_out: 0.3}", HeldOutCalibration(share=0.3)),
+        ("none", None),
+        ("random", INVENTED),
+        ('"none"', None),
+        ("~", HeldOutCalibration()),
+    ],
 )
 def test_calibration_without_data(folder: Path, said: str, meant: object) -> None:
     text = SMALL.replace("data: {evaluation: eval.npz", f"data: {{calibration: {said}, evaluation: eval.npz")

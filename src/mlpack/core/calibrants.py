@@ -11,7 +11,7 @@ INVENTED = "random"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HeldOut:
+class HeldOutCalibration:
     """Calibration by a part of the evaluation data, which no candidate is then judged on. `share` None: as much as is usual, and
     only where a step cannot do without."""
 

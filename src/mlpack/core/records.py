@@ -14,9 +14,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from mlpack.core.calibrants import HeldOut
+from mlpack.core.calibrants import HeldOutCalibration
 from mlpack.core.digest import Digest
-from mlpack.core.trails import Search, Trail
+from mlpack.core.trails import SearchBudget, Trail
 
 Shape = tuple[int | str, ...]
 """Axes of a tensor: a fixed length, or the name of a symbolic one."""
@@ -141,7 +141,7 @@ class Recipe:
     source: Source
     inputs: tuple[TensorSpec, ...]
     evaluation: str
-    calibration: str | HeldOut | None
+    calibration: str | HeldOutCalibration | None
     """A reference to data, or `INVENTED`; None: nothing may calibrate."""
     metric: MetricSpec
     variants: tuple[Variant, ...] | None
@@ -153,7 +153,7 @@ class Recipe:
     tags: Mapping[str, str]
     accept_licenses: tuple[str, ...] = ()
     """Licences of what packages redistribute, by their names in the table of licences, that the team has agreed to."""
-    search: Search = field(default_factory=Search)
+    search: SearchBudget = field(default_factory=SearchBudget)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

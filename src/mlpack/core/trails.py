@@ -8,7 +8,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Search:
+class SearchBudget:
     """How long a build looks for candidates' best forms, all together. None: not at all, each is tried as it is said. `said`: the
     recipe says how long; else it is no longer than a few times what the float's build takes (`search.allowance`)."""
 
@@ -17,7 +17,7 @@ class Search:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tried:
+class SearchStep:
     """One evaluation of a climb: a form of the candidate, made, packed and judged, and why the climb ended there or went on.
 
     `kept_float`: nodes that stay float beside those that always do. `options`: fields of the step's config that differ from the
@@ -49,7 +49,7 @@ class Trail:
 
     layers: int
     most: int
-    tried: tuple[Tried, ...]
+    tried: tuple[SearchStep, ...]
     taken: int | None
     ended: str
     damage: tuple[tuple[str, float], ...] = ()

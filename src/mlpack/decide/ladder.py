@@ -26,7 +26,7 @@ SPARE = 5
 """Evaluations beside those of one bisection: the bottom, a guess and options."""
 
 
-class Form(StrEnum):
+class NumberFormat(StrEnum):
     """What a rung computes in."""
 
     INT8 = "int8"
@@ -40,11 +40,11 @@ class Rung:
 
     kept: int = 0
     options: tuple[str, ...] = ()
-    form: Form = Form.INT8
+    form: NumberFormat = NumberFormat.INT8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class RungOutcome:
     """What came of a rung. `accurate`: its accuracy keeps its budget; `lean`: so does what more float layers cost (speed, size).
 
     `drop`: of the metric, lower is better; None where nothing could be measured. `pace`: its latency over the float's, where it was
@@ -68,7 +68,7 @@ class Ladder:
 
     damage: tuple[float, ...]
     options: tuple[str, ...] = ()
-    tops: tuple[Form, ...] = ()
+    tops: tuple[NumberFormat, ...] = ()
     first_fit: bool = False
     reach: int | None = None
     """With more layers in float than these nothing is gained, which needs no asking; None: as many as there are."""
@@ -81,15 +81,15 @@ def most(layers: int) -> int:
     return SPARE + max(0, math.floor(math.log2(max(1, layers))))
 
 
-Climb = Generator[Rung, Outcome, Rung | None]
+Climb = Generator[Rung, RungOutcome, Rung | None]
 """Asks for rungs, is sent their outcomes, and gives the one to ship; None where none is inside."""
 
 
-def climb(ladder: Ladder, first: Outcome) -> Climb:
+def climb(ladder: Ladder, first: RungOutcome) -> Climb:
     """Climb on from `first`, the bottom's outcome. The float is no evaluation: it is measured already, and never asked for."""
     if first.fits:
         return Rung()
-    return (yield from _Climbing(ladder).run(first))
+    return (yield from _Climb(ladder).run(first))
 
 
 def standing_out(damage: Sequence[float]) -> int:
@@ -103,16 +103,16 @@ def standing_out(damage: Sequence[float]) -> int:
     return found
 
 
-class _Climbing:
+class _Climb:
     """One climb: the evaluations that are left, and what the best of them was."""
 
     def __init__(self, ladder: Ladder) -> None:
         self._ladder = ladder
         self._layers = len(ladder.damage)
-        self._left = most(self._layers) - ladder.asked - sum(form is not Form.FLOAT for form in ladder.tops)
-        self._asked: dict[Rung, Outcome] = {}
+        self._left = most(self._layers) - ladder.asked - sum(form is not NumberFormat.FLOAT for form in ladder.tops)
+        self._asked: dict[Rung, RungOutcome] = {}
 
-    def run(self, first: Outcome) -> Climb:
+    def run(self, first: RungOutcome) -> Climb:
         """The rungs in order. One that fits ends it."""
         self._asked[Rung()] = first
         found: Rung | None = None
@@ -158,7 +158,7 @@ class _Climbing:
                 queue = []
         return found
 
-    def _hopeless(self, low: int, count: int, outcome: Outcome) -> bool:
+    def _hopeless(self, low: int, count: int, outcome: RungOutcome) -> bool:
         """Whether what is quick enough loses too much: an accurate form is slower than the float, and on a line from the first form
         to it, it is at `low` layers in float or fewer, which lose too much, that the float's latency is reached."""
         first = self._asked[Rung()]  # options cost no speed
@@ -194,14 +194,14 @@ class _Climbing:
     def _tops(self) -> Climb:
         for form in self._ladder.tops:
             rung = Rung(form=form)
-            if form is Form.FLOAT:
+            if form is NumberFormat.FLOAT:
                 return rung
             outcome = yield from self._ask(rung, reserved=True)
             if outcome is not None and outcome.fits:
                 return rung
         return None
 
-    def _ask(self, rung: Rung, *, reserved: bool = False) -> Generator[Rung, Outcome, Outcome | None]:
+    def _ask(self, rung: Rung, *, reserved: bool = False) -> Generator[Rung, RungOutcome, RungOutcome | None]:
         """The rung's outcome; None where no evaluation is left. A rung that was asked costs nothing."""
         if rung in self._asked:
             return self._asked[rung]

@@ -4,7 +4,7 @@ onnxruntime is native code, and mlpack gives it graphs that it has changed itsel
 an abort, too little memory) would end the process that it runs in. One child serves all of a process, is started when it is asked
 first, and anew after it died; sessions of a file are then opened anew, those of a graph in memory are lost.
 
-Promises: errors of the engine are `EngineError` in its words; its end is `EngineEndedError`, with the signal's name.
+Promises: errors of the engine are `OnnxRuntimeError` in its words; its end is `EngineEndedError`, with the signal's name.
 A child ends with whoever started it. It takes about 0.4 s to start, and a microsecond for each kilobyte that goes in or comes out.
 """
 
@@ -36,7 +36,7 @@ _PIPE_BYTES = 1 << 20
 """As much as Linux lets anybody have: each fill is a change of processes."""
 
 
-class EngineError(RuntimeError):
+class OnnxRuntimeError(RuntimeError):
     """What the engine says of a graph, or of inputs. `terminated`: the call was ended because it took too long."""
 
     def __init__(self, message: str, *, terminated: bool = False) -> None:
@@ -44,12 +44,12 @@ class EngineError(RuntimeError):
         self.terminated = terminated
 
 
-class EngineEndedError(EngineError):
+class EngineEndedError(OnnxRuntimeError):
     """The engine's process ended while it was asked."""
 
 
 @dataclass(frozen=True, slots=True)
-class Port:
+class PortSpec:
     """An input or an output, as the engine's own API has it."""
 
     name: str
@@ -120,7 +120,7 @@ class _Child:
 
 
 @dataclass
-class _Engine:
+class _EngineProcess:
     """The child of this process, if there is one. `generation` counts children: a session of another one is gone."""
 
     lock: threading.RLock = field(default_factory=threading.RLock)
@@ -145,7 +145,7 @@ class _Engine:
         if answer.get("memory"):
             raise MemoryError
         if "error" in answer:
-            raise EngineError(answer["error"], terminated=answer.get("terminated", False))
+            raise OnnxRuntimeError(answer["error"], terminated=answer.get("terminated", False))
         return answer, given
 
     def stop(self) -> None:
@@ -154,11 +154,11 @@ class _Engine:
             child.end()
 
 
-_ENGINE = _Engine()
+_ENGINE = _EngineProcess()
 atexit.register(_ENGINE.stop)
 
 
-class Session:
+class IsolatedSession:
     """A graph that the engine has opened. `source`: a file, or a serialised graph; `leave_out`: optimisers by name."""
 
     def __init__(self, source: str | bytes, level: str, entries: Mapping[str, str], leave_out: Sequence[str] = ()) -> None:
@@ -174,14 +174,14 @@ class Session:
         with _ENGINE.lock:
             found, _ = _ENGINE.ask(arrays, op="open", path=self._path, **self._how)
             self._generation, self._number = _ENGINE.generation, found["session"]
-        self._inputs, self._outputs = ([Port(*row) for row in found[kind]] for kind in ("inputs", "outputs"))
+        self._inputs, self._outputs = ([PortSpec(*row) for row in found[kind]] for kind in ("inputs", "outputs"))
         weakref.finalize(self, _ENGINE.closed.append, (self._generation, self._number)).atexit = False
 
-    def get_inputs(self) -> list[Port]:
+    def get_inputs(self) -> list[PortSpec]:
         """What it takes, in order."""
         return self._inputs
 
-    def get_outputs(self) -> list[Port]:
+    def get_outputs(self) -> list[PortSpec]:
         """What it gives, in order."""
         return self._outputs
 

@@ -86,7 +86,7 @@ def _text(value: Any) -> str:
     return value.decode(errors="surrogateescape") if isinstance(value, bytes) else str(value)
 
 
-class _Engine:
+class _Sessions:
     """The open sessions, by number."""
 
     def __init__(self) -> None:
@@ -171,7 +171,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "wb", buffering=1 << 16)
     os.dup2(2, 1)  # what the engine prints is no answer
     asked_of = sys.stdin.buffer
-    engine = _Engine()
+    engine = _Sessions()
     while (message := read(asked_of)) is not None:
         asked, arrays = message
         engine.close(asked["closed"])

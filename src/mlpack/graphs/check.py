@@ -110,7 +110,7 @@ def _lower(found: dict[str, int], name: str, rows: int) -> None:
 
 def session(
     model_dir: Path, level: str = "ORT_ENABLE_ALL", entries: Mapping[str, str] | None = None, leave_out: Sequence[str] = ()
-) -> apart.Session:
+) -> apart.IsolatedSession:
     """The engine with this directory's graph, or with its twin where it has one; one thread. `leave_out`: optimisers by name.
     PassError when it refuses it, or does not survive it."""
     twin = model_dir / files.TWIN
@@ -121,13 +121,13 @@ def session(
 
 def session_of(
     source: str | bytes, level: str, entries: Mapping[str, str] | None = None, leave_out: Sequence[str] = ()
-) -> apart.Session:
+) -> apart.IsolatedSession:
     """The same for a file's path or a serialised graph."""
     try:
-        return apart.Session(source, level, entries or {}, leave_out)
+        return apart.IsolatedSession(source, level, entries or {}, leave_out)
     except apart.EngineEndedError as error:
         raise PassError(f"the engine does not survive opening the graph: {error}") from error
-    except apart.EngineError as error:
+    except apart.OnnxRuntimeError as error:
         where = (Path(source).parent,) if isinstance(source, str) else ()
         raise PassError(f"the engine refuses the graph: {said(error, *where)}") from error
 
@@ -152,11 +152,11 @@ def save_optimised(
     apart.save_optimised(source, target, level, {**saved, **_IN_PLACE, **(entries or {})}, leave_out)
 
 
-def run(opened: apart.Session, feed: Feed, limit_s: float = apart.RUN_S) -> list[np.ndarray[Any, Any]]:
+def run(opened: apart.IsolatedSession, feed: Feed, limit_s: float = apart.RUN_S) -> list[np.ndarray[Any, Any]]:
     """All outputs, in order. Raises PassError when the engine fails, ends, or has not ended the call after `limit_s` seconds."""
     try:
         return opened.run(None, feed, limit_s)
-    except apart.EngineError as error:
+    except apart.OnnxRuntimeError as error:
         shapes = {name: tuple(array.shape) for name, array in feed.items()}
         if isinstance(error, apart.EngineEndedError):
             raise PassError(f"the engine does not survive the graph on inputs of shapes {shapes}: {error}") from error
@@ -178,7 +178,7 @@ def said(error: Exception, *folders: Path) -> str:
 
 def engine_errors() -> tuple[type[Exception], ...]:
     """What the engine raises."""
-    return (apart.EngineError, ValueError)
+    return (apart.OnnxRuntimeError, ValueError)
 
 
 def difference(got: Outputs, reference: Outputs) -> float:

@@ -57,7 +57,7 @@ def load_file(path: Path, *, outline: bool = False) -> onnx.ModelProto:
     model, inside = _parsed(path, outline=outline)
     _settle(model, path, outline=outline)
     for number, (start, end) in inside.items():
-        weights.refer_to(model.graph.initializer[number], weights.Place(path.absolute(), start, end - start))
+        weights.refer_to(model.graph.initializer[number], weights.ByteRange(path.absolute(), start, end - start))
     return model
 
 
@@ -163,7 +163,7 @@ def save(model: onnx.ModelProto, out_dir: Path, inline_bytes: int = _INLINE_BYTE
 
 def place_weights(model: onnx.ModelProto, out_dir: Path, name: str = DATA, inline_bytes: int = _INLINE_BYTES) -> None:
     """Puts initializers of more than `inline_bytes` into one file, one after the other, each on pages of its own."""
-    written: dict[weights.Place, int] = {}
+    written: dict[weights.ByteRange, int] = {}
     end = 0
     outside = [(tensor, weights.referred(tensor)) for tensor in model.graph.initializer]
     weights.fits_on_disk(sum(place.length for place in {place for _, place in outside if place}), out_dir)
@@ -181,7 +181,7 @@ def place_weights(model: onnx.ModelProto, out_dir: Path, name: str = DATA, inlin
                 end = position + length
             if place:
                 written[place] = position
-            weights.point(tensor, weights.Place(Path(name), position, length))
+            weights.point(tensor, weights.ByteRange(Path(name), position, length))
     if not end:
         (out_dir / name).unlink()
 

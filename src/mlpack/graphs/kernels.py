@@ -31,7 +31,7 @@ def restate(model: onnx.ModelProto) -> None:
     for node in graph.node:
         if node.op_type == "Sum" and not node.domain and len(node.input) == 2:
             node.op_type = "Add"
-    found = _Graph(graph)
+    found = _FusionGraph(graph)
     ranks = ranks_of(model) if any(node.op_type == "BatchNormalization" for node in graph.node) else {}
     for node in list(graph.node):
         if node.op_type == "Clip" and not node.domain:
@@ -92,7 +92,7 @@ def _axis(node: onnx.NodeProto) -> int:
     return next((attribute.i for attribute in node.attribute if attribute.name == "axis"), -1)
 
 
-class _Graph(Readers):
+class _FusionGraph(Readers):
     """A graph while nodes of it are taken together."""
 
     def reader(self, node: onnx.NodeProto) -> onnx.NodeProto | None:
@@ -133,7 +133,7 @@ class _Graph(Readers):
             self.graph.node.extend(kept)
 
 
-def _hard_sigmoid(found: _Graph, clip: onnx.NodeProto) -> None:
+def _hard_sigmoid(found: _FusionGraph, clip: onnx.NodeProto) -> None:
     """`clip(x + offset, 0, most)`, divided by `most` at once or behind a product: a HardSigmoid in the clip's place."""
     from onnx import helper
 
@@ -158,7 +158,7 @@ def _hard_sigmoid(found: _Graph, clip: onnx.NodeProto) -> None:
     found.drop(shift, shift)
 
 
-def _divides(found: _Graph, node: onnx.NodeProto | None, by: float) -> bool:
+def _divides(found: _FusionGraph, node: onnx.NodeProto | None, by: float) -> bool:
     """Whether a node divides by this number."""
     with_one = found.with_constant(node, ("Div", "Mul"))
     if node is None or with_one is None or with_one[1].size != 1 or with_one[1].ndim > 1:
@@ -167,7 +167,7 @@ def _divides(found: _Graph, node: onnx.NodeProto | None, by: float) -> bool:
     return isclose(value if node.op_type == "Div" else 1 / value if value else 0.0, by, rel_tol=1e-6)
 
 
-def _take(found: _Graph, node: onnx.NodeProto, ranks: Mapping[str, int]) -> bool:
+def _take(found: _FusionGraph, node: onnx.NodeProto, ranks: Mapping[str, int]) -> bool:
     """Whether a factor or an offset by channel behind a normalisation became part of it."""
     import numpy as np
 

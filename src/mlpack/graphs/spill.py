@@ -50,7 +50,7 @@ class Spill:
             with partial.open("wb") as stream:
                 stream.write(plain)
             partial.rename(path)
-        weights.point(made, weights.Place(path.absolute(), 0, plain.nbytes))
+        weights.point(made, weights.ByteRange(path.absolute(), 0, plain.nbytes))
         return made
 
 

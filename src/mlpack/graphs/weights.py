@@ -33,7 +33,7 @@ _BITS = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ByteRange:
     """Bytes of a file."""
 
     path: Path
@@ -47,7 +47,7 @@ class Place:
             return file.read(self.length)
 
 
-def place(tensor: onnx.TensorProto, folder: Path) -> Place:
+def place(tensor: onnx.TensorProto, folder: Path) -> ByteRange:
     """Where this tensor's bytes lie. Raises PassError unless that is whole in an ordinary file below `folder`."""
     fields = {entry.key: entry.value for entry in tensor.external_data}
     location = fields.get("location", "")
@@ -77,7 +77,7 @@ def place(tensor: onnx.TensorProto, folder: Path) -> Place:
             f"weights {tensor.name!r}: external data file {location!r} has {size:,} bytes, "
             f"{offset + length:,} are needed; it was probably cut off"
         )
-    return Place(path, offset, length)
+    return ByteRange(path, offset, length)
 
 
 def length_of(tensor: onnx.TensorProto, folder: Path) -> int:
@@ -100,10 +100,10 @@ def take(tensor: onnx.TensorProto, folder: Path) -> None:
 def refer(tensor: onnx.TensorProto, folder: Path) -> None:
     """Leave this tensor's bytes where they are, named from anywhere. Raises PassError as `place`, and as `refer_to`."""
     found = place(tensor, folder)
-    refer_to(tensor, Place(found.path.absolute(), found.offset, found.length))
+    refer_to(tensor, ByteRange(found.path.absolute(), found.offset, found.length))
 
 
-def refer_to(tensor: onnx.TensorProto, found: Place) -> None:
+def refer_to(tensor: onnx.TensorProto, found: ByteRange) -> None:
     """Make the tensor a reference to these bytes of its own. Raises PassError where their number is not what the shape needs, which
     the engine would find much later."""
     if found.length != (needed := size_of(tensor)):
@@ -114,7 +114,7 @@ def refer_to(tensor: onnx.TensorProto, found: Place) -> None:
     point(tensor, found)
 
 
-def point(tensor: onnx.TensorProto, to: Place) -> None:
+def point(tensor: onnx.TensorProto, to: ByteRange) -> None:
     """Make the tensor a reference to these bytes."""
     tensor.ClearField("raw_data")
     tensor.data_location = tensor.EXTERNAL
@@ -124,12 +124,12 @@ def point(tensor: onnx.TensorProto, to: Place) -> None:
         entry.key, entry.value = key, value
 
 
-def referred(tensor: onnx.TensorProto) -> Place | None:
+def referred(tensor: onnx.TensorProto) -> ByteRange | None:
     """The place that `refer` wrote into it; None for a tensor that holds its bytes."""
     if tensor.data_location != tensor.EXTERNAL:
         return None
     fields = {entry.key: entry.value for entry in tensor.external_data}
-    return Place(Path(fields["location"]), int(fields["offset"]), int(fields["length"]))
+    return ByteRange(Path(fields["location"]), int(fields["offset"]), int(fields["length"]))
 
 
 def size_of(tensor: onnx.TensorProto) -> int:
@@ -194,7 +194,7 @@ def fits_on_disk(needed: int, folder: Path) -> None:
         )
 
 
-def append(source: Place | bytes, stream: BinaryIO) -> None:
+def append(source: ByteRange | bytes, stream: BinaryIO) -> None:
     """Append these bytes to an unbuffered file; those of another file without taking them into memory."""
     if isinstance(source, bytes):
         view = memoryview(source)

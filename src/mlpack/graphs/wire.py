@@ -19,7 +19,7 @@ Part = tuple[int, int]
 """Where bytes begin, and end."""
 
 
-class _OddError(ValueError):
+class _UnusualFormError(ValueError):
     """Not the plain form."""
 
 
@@ -37,7 +37,7 @@ def without_weights(data: memoryview, larger_than: int) -> tuple[bytes, dict[int
             else:
                 kept += _nested(_GRAPH, _graph(data, content, end, larger_than, found))
         return (b"".join(kept), found) if found else None
-    except (_OddError, IndexError):
+    except (_UnusualFormError, IndexError):
         return None
 
 
@@ -84,9 +84,9 @@ def _fields(data: memoryview, first: int, last: int) -> Iterator[tuple[int, int,
         elif kind in (_FIXED64, _FIXED32):
             place += 8 if kind == _FIXED64 else 4
         else:
-            raise _OddError  # groups, which ONNX has none of
+            raise _UnusualFormError  # groups, which ONNX has none of
         if place > last or not tag >> 3:
-            raise _OddError
+            raise _UnusualFormError
         # A number of another kind than it should be is no field of ours, and the parser passes over it.
         yield (tag >> 3 if kind == (_VARINT if tag >> 3 == _DATA_LOCATION else _DELIMITED) else 0), start, content, place
 
@@ -101,7 +101,7 @@ def _varint(data: memoryview, place: int) -> tuple[int, int]:
             return value, place
         shift += 7
         if shift > 63:
-            raise _OddError
+            raise _UnusualFormError
 
 
 def _nested(number: int, content: list[Bytes]) -> list[Bytes]:

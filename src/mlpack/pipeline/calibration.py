@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mlpack.core import digest
-from mlpack.core.calibrants import INVENTED, CalibrationUse, HeldOut
+from mlpack.core.calibrants import INVENTED, CalibrationUse, HeldOutCalibration
 from mlpack.core.digest import Digest
 from mlpack.core.records import Candidate, MetricSpec, Plan, Recipe
 from mlpack.errors import RecipeError
@@ -50,7 +50,7 @@ class Calibration:
 
 def given(recipe: Recipe, evaluation: Data, read: Callable[[str], Data]) -> Calibration | None:
     """What a recipe's own data are, held against the evaluation data; None where it names none. RecipeError where they overlap."""
-    if isinstance(recipe.calibration, HeldOut) or recipe.calibration == INVENTED:
+    if isinstance(recipe.calibration, HeldOutCalibration) or recipe.calibration == INVENTED:
         return None
     if recipe.calibration is None:
         return Calibration(judged=evaluation)
@@ -65,12 +65,12 @@ def settled(whole: Plan, evaluation: Data, model: Digest, store: Store) -> Calib
     ONNX, before its target's steps. RecipeError for a share that cannot be."""
     recipe = whole.recipe
     wanted = recipe.calibration
-    asked = isinstance(wanted, HeldOut) and wanted.share is not None
+    asked = isinstance(wanted, HeldOutCalibration) and wanted.share is not None
     if wanted is None or not _needed(whole, model, store, useful=asked):
         return Calibration(judged=evaluation)
     if wanted == INVENTED:
         return _made_up(evaluation, model, store)
-    assert isinstance(wanted, HeldOut)  # the recipe's own data are `given`
+    assert isinstance(wanted, HeldOutCalibration)  # the recipe's own data are `given`
     split = _split(wanted, evaluation, store.path(model), recipe.metric)
     if split.held_samples < (1 if asked else USUAL_LEAST):
         said = _too_few(wanted, split)
@@ -110,7 +110,7 @@ def _needed(whole: Plan, model: Digest, store: Store, *, useful: bool) -> bool:
 
 def foretold(recipe: Recipe) -> str | None:
     """What a recipe says of calibration where it names no data, before its model is known."""
-    if isinstance(recipe.calibration, HeldOut):
+    if isinstance(recipe.calibration, HeldOutCalibration):
         share = recipe.calibration.share
         if share is not None:
             return f"calibration: {share:.0%} of the evaluation data, held out from judging"
@@ -121,14 +121,14 @@ def foretold(recipe: Recipe) -> str | None:
     return "calibration: random numbers; accuracy proves nothing" if recipe.calibration == INVENTED else None
 
 
-def _split(wanted: HeldOut, evaluation: Data, model_dir: Path, metric: MetricSpec) -> held_out.Split:
+def _split(wanted: HeldOutCalibration, evaluation: Data, model_dir: Path, metric: MetricSpec) -> held_out.Split:
     count = sum(call["samples"] for call in evaluation.calls)
     part = wanted.share if wanted.share is not None else min(USUAL_SHARE, USUAL_MOST / count)
     by_label = metric.name.startswith(_BY_LABEL)
     return held_out.split(evaluation.dir, files.read_signature(model_dir), part, by_label=by_label)
 
 
-def _action(wanted: HeldOut, evaluation: Data, metric: MetricSpec, side: str) -> dict[str, Any]:
+def _action(wanted: HeldOutCalibration, evaluation: Data, metric: MetricSpec, side: str) -> dict[str, Any]:
     return {
         "kind": "data/held-out",
         "version": _VERSION,
@@ -146,7 +146,7 @@ def _kept(store: Store, action: dict[str, Any], whole: Data, side: tuple[held_ou
     return Data(tree=entry.digest, dir=entry.dir)
 
 
-def _too_few(wanted: HeldOut, split: held_out.Split) -> str:
+def _too_few(wanted: HeldOutCalibration, split: held_out.Split) -> str:
     of = f"the evaluation data has {split.samples} samples (equal ones stay together, and those of a call)"
     if wanted.share is None:
         least = f"a share of {USUAL_SHARE:g} gives {split.held_samples} to calibrate on, fewer than {USUAL_LEAST}"
@@ -159,7 +159,7 @@ def _made_up(evaluation: Data, model: Digest, store: Store) -> Calibration:
     action = {"kind": "data/invented", "version": _VERSION, "model": str(model)}
     with store.entry(action) as entry:
         if not entry.hit:
-            with calls.Writer(entry.dir) as writer:
+            with calls.CallsWriter(entry.dir) as writer:
                 for feed in trials.made_up(store.path(model)):
                     writer.tensors(feed, 1)
                 if not writer.count:

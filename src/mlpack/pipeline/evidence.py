@@ -22,7 +22,7 @@ from mlpack.core.stats import CONFIDENCE
 from mlpack.errors import MeasureError, RecipeError
 from mlpack.evaluation import metrics
 from mlpack.evaluation.data import calls, sources
-from mlpack.evaluation.metrics.accuracy import Judge
+from mlpack.evaluation.metrics.accuracy import AccuracyJudge
 from mlpack.graphs import files, trials
 from mlpack.pipeline.measuring import measure
 from mlpack.pipeline.measuring.measure import ChildError, Effort, Subject, Timings
@@ -249,7 +249,7 @@ class Bench:
         """An accuracy or a failure of every subject. Raises the baseline's failure."""
         isa = machine.this_machine().isa
         calls_ = data.calls
-        judge = Judge(
+        judge = AccuracyJudge(
             metric=self.recipe.metric,
             labels=data.labels,
             samples=tuple(call["samples"] for call in calls_),

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from mlpack.core import digest, entrypoint, yaml_positions
-from mlpack.core.calibrants import INVENTED, NOTHING, HeldOut
+from mlpack.core.calibrants import INVENTED, NOTHING, HeldOutCalibration
 from mlpack.core.entrypoint import suggestion
 from mlpack.core.records import Budgets, MetricSpec, Recipe, Serve, Source, Target, TensorSpec
-from mlpack.core.trails import Search
+from mlpack.core.trails import SearchBudget
 from mlpack.core.yaml_positions import Place, PlacedError, Problem
 from mlpack.errors import RecipeError
 from mlpack.evaluation.metrics import DEFAULT, METRICS
@@ -131,13 +131,13 @@ def _budgets(keys: Any) -> Budgets:
     )
 
 
-def _calibration(said: Any) -> str | HeldOut | None:
+def _calibration(said: Any) -> str | HeldOutCalibration | None:
     """What `data.calibration` means."""
     if said is None:
-        return HeldOut()
+        return HeldOutCalibration()
     if isinstance(said, str):
         return None if said == NOTHING else said
-    return HeldOut(share=said.held_out)
+    return HeldOutCalibration(share=said.held_out)
 
 
 class _Reader:
@@ -182,7 +182,9 @@ class _Reader:
             serve=Serve(**serve.model_dump()),
             tags=keys["tags"],
             accept_licenses=keys["accept_licenses"],
-            search=Search() if (minutes := keys["search"].minutes) is None else Search(minutes=minutes or None, said=True),
+            search=SearchBudget()
+            if (minutes := keys["search"].minutes) is None
+            else SearchBudget(minutes=minutes or None, said=True),
         )
         return dataclasses.replace(recipe, digest=_meaning(recipe))
 

@@ -79,7 +79,9 @@ def of_parts(client: Any, bucket: str, key: str) -> str:
 
 
 def _put(send: Callable[[], object]) -> bool:
-    """Whether it was written; False when it was refused because something is there. _UnknownConditionError, or what boto3 raises."""
+    """Whether the object was written; False when the store refused, because an object is there already.
+
+    Raises _UnknownConditionError, or whatever boto3 raises."""
     from botocore.exceptions import ClientError
 
     for attempt in range(_CONFLICTS):

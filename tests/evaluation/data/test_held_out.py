@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from mlpack.core.records import Signature, TensorSpec
 from mlpack.errors import RecipeError
 from mlpack.evaluation.data import held_out
-from mlpack.evaluation.data.calls import Writer, check_disjoint
+from mlpack.evaluation.data.calls import CallsWriter, check_disjoint
 from mlpack.evaluation.data.reader import read
 
 OPEN = Signature(inputs=(TensorSpec(name="x", dtype="float32", shape=("n", 2)),), outputs=())
@@ -26,7 +26,7 @@ TEXTS = Signature(inputs=(TensorSpec(name="input_ids", dtype="int64", shape=("n"
 def recorded(folder: Path, calls: list[list[int]], labels: Any = None) -> Path:
     """Calls of samples, each of which is a number."""
     folder.mkdir(parents=True)
-    with Writer(folder) as writer:
+    with CallsWriter(folder) as writer:
         for call in calls:
             writer.tensors({"x": np.array([[number, -number] for number in call], np.float32)}, len(call))
         writer.finish(labels)
@@ -126,7 +126,7 @@ def test_a_query_and_its_answer_stay_together(tmp_path: Path, paired: bool) -> N
     folder = tmp_path / "a"
     folder.mkdir()
     labels = [*range(30), *range(30)] if paired else [*range(30), *reversed(range(30))]
-    with Writer(folder) as writer:
+    with CallsWriter(folder) as writer:
         for number in range(60):
             writer.texts([f"text {number}"])
         writer.finish(labels)
@@ -148,7 +148,7 @@ def test_a_class_of_many_is_parted(tmp_path: Path) -> None:
 def test_texts_of_one_call_are_cut(tmp_path: Path) -> None:
     folder = tmp_path / "a"
     folder.mkdir()
-    with Writer(folder) as writer:
+    with CallsWriter(folder) as writer:
         writer.texts([f"text {number}" for number in range(20)])
         writer.finish(None)
     held, rest = sides(folder, TEXTS, 0.25)
@@ -162,7 +162,7 @@ def test_rows_of_strings_are_cut(tmp_path: Path) -> None:
     folder.mkdir()
     signature = Signature(inputs=(TensorSpec(name="s", dtype="string", shape=("n", 1)),), outputs=())
     words = np.array([[f"w{number}" * (number % 3 + 1)] for number in range(20)], dtype=object)
-    with Writer(folder) as writer:
+    with CallsWriter(folder) as writer:
         writer.tensors({"s": words}, 20)
         writer.finish(None)
     held, rest = sides(folder, signature, 0.25)

@@ -9,7 +9,7 @@ import pytest
 
 from mlpack.core.records import Accuracy, MetricSpec
 from mlpack.errors import MeasureError, RecipeError
-from mlpack.evaluation.metrics.accuracy import Judge, read_outputs
+from mlpack.evaluation.metrics.accuracy import AccuracyJudge, read_outputs
 
 
 def written(prefix: Path, outputs: list[np.ndarray]) -> Path:
@@ -27,11 +27,11 @@ def one_hot(classes: list[int]) -> list[np.ndarray]:
     return [np.eye(4, dtype="float32")[[label]] for label in classes]
 
 
-def judge(labels: tuple[int, ...] | None, metric: str = "top1") -> Judge:
+def judge(labels: tuple[int, ...] | None, metric: str = "top1") -> AccuracyJudge:
     def no_hook(_reference: str) -> object:
         raise AssertionError("no hook was named")
 
-    return Judge(metric=MetricSpec(name=metric), labels=labels, isa="avx2", load_hook=no_hook)  # type: ignore[arg-type]
+    return AccuracyJudge(metric=MetricSpec(name=metric), labels=labels, isa="avx2", load_hook=no_hook)  # type: ignore[arg-type]
 
 
 def test_outputs_are_read_back_as_they_were_written(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ SETTINGS = {
 _set: dict[str, int] = {}
 
 
-class TooMuchError(ValueError):
+class TooLargeError(ValueError):
     """More than the limit; the message says of what, and how much the limit is."""
 
 
@@ -81,7 +81,7 @@ def give_back() -> None:
 
 
 def read(source: Path | BinaryIO, limit_bytes: int = DOCUMENT_BYTES) -> bytes:
-    """All of a file or stream. TooMuchError when there is more than `limit_bytes`; OSError as the file raises it."""
+    """All of a file or stream. TooLargeError when there is more than `limit_bytes`; OSError as the file raises it."""
     if isinstance(source, Path):
         with source.open("rb") as stream:
             if os.fstat(stream.fileno()).st_size > limit_bytes:
@@ -101,15 +101,15 @@ def load_json(
 ) -> Any:
     """The value of a JSON document. ValueError for whatever is wrong with it; OSError as the file raises it.
 
-    What is nested deeper than `DEPTH` is a TooMuchError, whatever the interpreter's own limit is, and so is what would take more
+    What is nested deeper than `DEPTH` is a TooLargeError, whatever the interpreter's own limit is, and so is what would take more
     memory than `memory_bytes`: `[[],[],[]...` becomes thirty times its bytes. `pairs` makes an object of its
     keys and values, `constant` a value of NaN and infinities, as `json.loads` calls them.
     """
     data = source if isinstance(source, bytes | str) else read(source, limit_bytes)
     if len(data) > limit_bytes:
-        raise TooMuchError(f"it has {len(data):,} bytes, more than the {limit_bytes:,} that are read of it")
+        raise TooLargeError(f"it has {len(data):,} bytes, more than the {limit_bytes:,} that are read of it")
     if len(data) > _SMALL_DOCUMENT_BYTES and (needed := _parsed_bytes(data)) > (limit := memory_bytes()):
-        raise TooMuchError(
+        raise TooLargeError(
             f"it would take {needed // 1_000_000:,} MB of memory and {limit // 1_000_000:,} MB may be used (MLPACK_MAX_DATA_MB, by "
             "default the memory that is free)"
         )
@@ -140,12 +140,12 @@ def _check_depth(value: Any) -> None:
         raise _too_deep()
 
 
-def _too_long(limit_bytes: int) -> TooMuchError:
-    return TooMuchError(f"it has more than the {limit_bytes:,} bytes that are read of it")
+def _too_long(limit_bytes: int) -> TooLargeError:
+    return TooLargeError(f"it has more than the {limit_bytes:,} bytes that are read of it")
 
 
-def _too_deep() -> TooMuchError:
-    return TooMuchError(f"its lists and objects are nested more than {DEPTH} deep")
+def _too_deep() -> TooLargeError:
+    return TooLargeError(f"its lists and objects are nested more than {DEPTH} deep")
 
 
 def _free() -> list[int]:

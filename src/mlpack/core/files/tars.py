@@ -50,7 +50,7 @@ class TarError(ValueError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
+class TarMember:
     """One header, and where its content begins in the stream. `path` is as it is written."""
 
     path: str
@@ -70,7 +70,7 @@ class Tar:
         self._at = stream.tell() if self._seekable else 0
         self._left = self._padding = 0
 
-    def __iter__(self) -> Iterator[Member]:
+    def __iter__(self) -> Iterator[TarMember]:
         count = 0
         while found := self._next():
             count += 1
@@ -92,7 +92,7 @@ class Tar:
         self._left -= len(chunk)
         return chunk
 
-    def _next(self) -> Member | None:
+    def _next(self) -> TarMember | None:
         """The next member; None at the end."""
         known: dict[str, str] = {}
         for _ in range(MAX_EXTENSIONS):
@@ -117,7 +117,7 @@ class Tar:
                 known["path" if kind == b"L" else "linkpath"] = _text(content[:size])
         raise TarError(f"more than {MAX_EXTENSIONS} extension headers for one entry")
 
-    def _member(self, header: bytes, known: dict[str, str]) -> Member:
+    def _member(self, header: bytes, known: dict[str, str]) -> TarMember:
         type_ = header[156:157]
         if type_ not in _KINDS or any(key.startswith("GNU.sparse") for key in known):
             raise TarError(f"an entry of type {type_!r} or a sparse file, which layers may not have")
@@ -134,7 +134,7 @@ class Tar:
         self._left, self._padding = size, padded(size) - size
         digits = header[100:108].strip(b" \0")
         mode = int(digits, 8) & 0o7777 if re.fullmatch(rb"[0-7]+", digits) else 0  # nobody may do anything, where it says nonsense
-        return Member(path=name, kind=kind, target=target, mode=mode, size_bytes=size, start=self._at)
+        return TarMember(path=name, kind=kind, target=target, mode=mode, size_bytes=size, start=self._at)
 
     def _read(self, size: int) -> bytes:
         data = self._stream.read(size)

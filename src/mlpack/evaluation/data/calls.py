@@ -86,7 +86,7 @@ def strings(data: Any) -> list[str]:
     return texts
 
 
-class Writer:
+class CallsWriter:
     """Writes calls into a directory that exists: add every call, then `finish`. Left without it, nothing of use
     remains.
     """
@@ -98,7 +98,7 @@ class Writer:
         self._calls: list[dict[str, Any]] = []
         self._samples: list[str] = []
 
-    def __enter__(self) -> Writer:
+    def __enter__(self) -> CallsWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -64,7 +64,7 @@ def _strings(array: Array, name: str) -> tuple[Array | None, str | None]:
     return found, None
 
 
-class Layout:
+class CallLayout:
     """How arrays fall into calls: cut along their first axis, or, with an axis more than the model's input, call by
     call.
     """
@@ -149,7 +149,7 @@ def shown(shape: Sequence[int | str]) -> str:
     return f"[{', '.join(map(str, shape))}]"
 
 
-def labels_of(labels: Array, layout: Layout) -> tuple[list[Any] | None, int]:
+def labels_of(labels: Array, layout: CallLayout) -> tuple[list[Any] | None, int]:
     """One label a sample, and how many samples a call holds that is not cut."""
     per_call = layout.samples_per_call
     if labels.dtype.kind not in "biufU" or not labels.ndim:

@@ -23,8 +23,8 @@ from mlpack.core.files import bounded, zips
 from mlpack.core.records import Signature
 from mlpack.errors import RecipeError
 from mlpack.evaluation.data import labels as plain_labels
-from mlpack.evaluation.data.calls import Writer
-from mlpack.evaluation.data.shaping import Layout, converted, labels_of, misfits, misnamed, shown
+from mlpack.evaluation.data.calls import CallsWriter
+from mlpack.evaluation.data.shaping import CallLayout, converted, labels_of, misfits, misnamed, shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -78,7 +78,7 @@ def read(
 
     `tokenised`: the package takes texts. `batch`: samples a call, where the model leaves that open. Raises RecipeError.
     """
-    with Writer(out_dir) as writer:
+    with CallsWriter(out_dir) as writer:
         if entrypoint.is_reference(reference):
             labels = _from_function(entrypoint.locate(reference, roots), signature, writer, tokenised)
         elif reference.endswith(".jsonl"):
@@ -172,7 +172,9 @@ def _npy_problem(error: Exception) -> str:
     return f"cannot be read: {error}"
 
 
-def _from_arrays(arrays: dict[str, Array], signature: Signature, writer: Writer, batch: int, reference: str) -> list[Any] | None:
+def _from_arrays(
+    arrays: dict[str, Array], signature: Signature, writer: CallsWriter, batch: int, reference: str
+) -> list[Any] | None:
     names = tuple(spec.name for spec in signature.inputs)
     labels = arrays.pop(LABELS, None) if LABELS not in names else None
     problems = misnamed(tuple(arrays), names)
@@ -183,7 +185,7 @@ def _from_arrays(arrays: dict[str, Array], signature: Signature, writer: Writer,
             problems += [problem] if problem else []
             if array is not None:
                 fitting[spec.name] = array
-    layout = Layout(fitting, signature, batch)
+    layout = CallLayout(fitting, signature, batch)
     problems += layout.problems
     said, per_call = labels_of(labels, layout) if labels is not None else (None, layout.samples_per_call)
     problems += layout.label_problems
@@ -275,7 +277,7 @@ def _encodable(text: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def _from_function(entry: EntryPoint, signature: Signature, writer: Writer, tokenised: bool) -> list[Any] | None:
+def _from_function(entry: EntryPoint, signature: Signature, writer: CallsWriter, tokenised: bool) -> list[Any] | None:
     """Runs the user's function once, call by call. The first call that does not fit ends it: all its problems are
     said.
     """
@@ -313,7 +315,7 @@ def _as_arrays(item: Any) -> Any:
     return inputs, plain_labels.arrays(labels)
 
 
-def _take(item: Any, signature: Signature, writer: Writer, tokenised: bool) -> tuple[list[Any] | None, list[str]]:
+def _take(item: Any, signature: Signature, writer: CallsWriter, tokenised: bool) -> tuple[list[Any] | None, list[str]]:
     """Adds one call; its labels, and what is wrong with it."""
     if not isinstance(item, tuple | list) or len(item) != 2:
         return None, [f"each item must be (inputs, labels), not {type(item).__name__}"]
@@ -357,7 +359,7 @@ def _is_pair(text: Any) -> bool:
     return isinstance(text, tuple | list) and len(text) == 2 and all(isinstance(part, str) for part in text)
 
 
-def _take_texts(texts: Sequence[Text], labels: list[Any] | None, writer: Writer, tokenised: bool) -> list[str]:
+def _take_texts(texts: Sequence[Text], labels: list[Any] | None, writer: CallsWriter, tokenised: bool) -> list[str]:
     """Adds one call of texts; what is wrong with it."""
     if not tokenised:
         return ["holds texts, and this model takes tensors: without a tokenizer nothing can turn them into any"]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judge:
+class AccuracyJudge:
     """What accuracy means in this build: a metric, the labels (None: compared with the baseline), the samples of each call
     (None: as many as their outputs have rows), what the model calls its classes, which outputs depend on numbers that the
     graph draws at random, where it is run, and how sure the interval of a drop is to be."""

@@ -17,7 +17,7 @@ from mlpack.core.trails import Trail
 from mlpack.errors import PassError
 from mlpack.graphs import files, weights
 from mlpack.graphs.facts import graph_work, operators, precisions, shapes
-from mlpack.graphs.facts.operators import Tensor
+from mlpack.graphs.facts.operators import TensorInfo
 
 if TYPE_CHECKING:
     import onnx
@@ -48,7 +48,7 @@ def of_file(path: Path, given: Shapes | None = None) -> Anatomy:
     for a file that is damaged."""
     model = files.load_file(path, outline=True)
     found = precisions.layers(model)
-    held = _Held(model, found)
+    held = _StoredBytes(model, found)
     work, counted = _operations(model, given)
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for layer in found:
@@ -113,10 +113,10 @@ def reasons_of(steps: Iterable[StepRun], trail: Trail | None) -> tuple[dict[str,
     return kept | dict.fromkeys(taken, "the search put it back to float"), dict(trail.damage)
 
 
-class _Held:
+class _StoredBytes:
     """The bytes that a graph stores, each with the layer that reads it."""
 
-    def __init__(self, model: onnx.ModelProto, found: tuple[precisions.Layer, ...]) -> None:
+    def __init__(self, model: onnx.ModelProto, found: tuple[precisions.LayerPrecision, ...]) -> None:
         nodes = [*files.nodes(model.graph), *(node for function in model.functions for node in files.nodes(function))]
         self._layers = {id(node): layer for node, layer in zip(nodes, found, strict=True)}
         self._readers: dict[str, Any] = {}
@@ -224,4 +224,4 @@ def _bytes(tensor: Any) -> int:
     if tensor.HasField("raw_data"):
         return len(tensor.raw_data)
     values = max(len(getattr(tensor, name)) for name in ("float_data", "int32_data", "int64_data", "double_data", "uint64_data"))
-    return int(-(-Tensor(_kind(tensor), (values,)).nbytes // 1)) if values else 0
+    return int(-(-TensorInfo(_kind(tensor), (values,)).nbytes // 1)) if values else 0

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlpack.graphs.facts import operators
-from mlpack.graphs.facts.operators import Tensor
+from mlpack.graphs.facts.operators import TensorInfo
 
 if TYPE_CHECKING:
     import onnx
@@ -90,9 +90,9 @@ def work_of(model_dir: Path, shapes: Mapping[str, tuple[int, ...]], calls: Path 
     return count(model, tensors)
 
 
-def count(model: onnx.ModelProto, tensors: Mapping[str, Tensor]) -> GraphWork:
+def count(model: onnx.ModelProto, tensors: Mapping[str, TensorInfo]) -> GraphWork:
     """The same for a graph in memory, every tensor of which is known."""
-    counting = _Counting(model, tensors)
+    counting = _KernelCounter(model, tensors)
     for node in model.graph.node:
         counting.add(node)
     return counting.finish()
@@ -114,10 +114,10 @@ class _Kernel:
     fused: list[str] = field(default_factory=list)
 
 
-class _Counting:
+class _KernelCounter:
     """One pass over a graph in its topological order."""
 
-    def __init__(self, model: onnx.ModelProto, tensors: Mapping[str, Tensor]) -> None:
+    def __init__(self, model: onnx.ModelProto, tensors: Mapping[str, TensorInfo]) -> None:
         self._graph = model.graph
         self._tensors = tensors
         self._weights = {t.name: operators.stored_bytes(t) for t in model.graph.initializer}
@@ -141,16 +141,16 @@ class _Counting:
             self._mark_int8(node)
             self._same[node.output[0]] = self._stored(node.input[0])
             return
-        if kind is operators.Kind.FREE:
+        if kind is operators.FusionKind.FREE:
             self._same[node.output[0]] = self._stored(node.input[0])
             if node.input[0] in self._int8:
                 self._int8.add(node.output[0])
             for name in node.output[1:]:  # a mask that inference never has
                 self._weights[name] = 0.0
             return
-        if kind is operators.Kind.UNKNOWN:
+        if kind is operators.FusionKind.UNKNOWN:
             self._unknown.setdefault(node.op_type)
-        kernel = self._kernel_for(node, given, fuses=kind in (operators.Kind.ELEMENTWISE, operators.Kind.UNKNOWN))
+        kernel = self._kernel_for(node, given, fuses=kind in (operators.FusionKind.ELEMENTWISE, operators.FusionKind.UNKNOWN))
         self._charge(self._kernels[kernel], kernel, node)
         for name in node.output:
             self._maker[name] = kernel

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Tensor:
+class TensorInfo:
     """What is known of a tensor before anything runs: ONNX's name for its element type in small letters, and its shape."""
 
     dtype: str
@@ -46,7 +46,7 @@ ARITHMETIC: Mapping[str, str] = {
 """An operand's element type, and the arithmetic that its product is done in."""
 
 
-class Kind(Enum):
+class FusionKind(Enum):
     """What an operator is to a compiler that fuses."""
 
     KERNEL = "kernel"
@@ -104,13 +104,13 @@ _MOVES = frozenset({
 })  # fmt: skip
 """Copies: bytes and a launch, and one operation for each number that comes out."""
 
-_Known = Sequence[Tensor | None]
+_Known = Sequence[TensorInfo | None]
 Flops = Callable[["onnx.NodeProto", _Known, _Known], float]
 
 
 def stored_bytes(tensor: onnx.TensorProto) -> float:
     """Bytes of an initializer as the graph stores it."""
-    return Tensor(dtype_name(tensor.data_type), tuple(tensor.dims)).nbytes
+    return TensorInfo(dtype_name(tensor.data_type), tuple(tensor.dims)).nbytes
 
 
 def dtype_name(data_type: int) -> str:
@@ -120,15 +120,15 @@ def dtype_name(data_type: int) -> str:
     return str(TensorProto.DataType.Name(data_type)).lower()
 
 
-def kind_of(operator: str) -> Kind:
+def kind_of(operator: str) -> FusionKind:
     """What an operator is; UNKNOWN where no table here has it."""
     if operator in FREE:
-        return Kind.FREE
+        return FusionKind.FREE
     if operator in _CHEAP or operator in _COSTLY or operator in ("BatchNormalization", "DequantizeLinear"):
-        return Kind.ELEMENTWISE
+        return FusionKind.ELEMENTWISE
     if operator in _PRODUCTS or operator in _REDUCTIONS or operator in _NORMALISING or operator in _POOLS or operator in _MOVES:
-        return Kind.KERNEL
-    return Kind.UNKNOWN
+        return FusionKind.KERNEL
+    return FusionKind.UNKNOWN
 
 
 def operands(node: onnx.NodeProto) -> tuple[str, ...]:

@@ -48,7 +48,7 @@ _BITS = {2: 8, 3: 8, 4: 16, 5: 16, 21: 4, 22: 4, 23: 4, 17: 8, 18: 8, 19: 8, 20:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Layer:
+class LayerPrecision:
     """A node: its name (its first output's where it has none), what operator it is or was before it was quantized, and what it
     computes in. `product`: whether it is one that a quantizer looks for."""
 
@@ -58,13 +58,13 @@ class Layer:
     product: bool
 
 
-def layers(model: onnx.ModelProto) -> tuple[Layer, ...]:
+def layers(model: onnx.ModelProto) -> tuple[LayerPrecision, ...]:
     """Every node of the graph, of graphs in it and of local functions, in their order."""
-    seen = _Graph(model)
+    seen = _PrecisionGraph(model)
     return tuple(seen.layer(node) for node in seen.nodes)
 
 
-class _Graph:
+class _PrecisionGraph:
     """What is known of every tensor by its name: its element type, and whether it came from integers."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
@@ -127,18 +127,18 @@ class _Graph:
             return self._types.get(at, 2)
         return self._types.get(given[slot]) if len(given) > slot else None
 
-    def layer(self, node: Any) -> Layer:
+    def layer(self, node: Any) -> LayerPrecision:
         """One node, named and judged."""
         op, name = node.op_type, node.name or next(iter(node.output), "") or node.op_type
         if op in _INTEGER:
-            return Layer(name=name, operator=_INTEGER[op][0], precision=_INTEGER[op][1], product=True)
+            return LayerPrecision(name=name, operator=_INTEGER[op][0], precision=_INTEGER[op][1], product=True)
         if op in _BLOCKED:
             bits = _attribute(node, "bits") or 4
-            return Layer(name=name, operator=_BLOCKED[op], precision=f"{bits}-bit weights", product=True)
+            return LayerPrecision(name=name, operator=_BLOCKED[op], precision=f"{bits}-bit weights", product=True)
         if op.startswith("QLinear"):
             plain = op.removeprefix("QLinear")
-            return Layer(name=name, operator=plain, precision=STATIC, product=plain in PRODUCTS)
-        return Layer(name=name, operator=_FUSED.get(op, op), precision=self._precision(node), product=op in PRODUCTS)
+            return LayerPrecision(name=name, operator=plain, precision=STATIC, product=plain in PRODUCTS)
+        return LayerPrecision(name=name, operator=_FUSED.get(op, op), precision=self._precision(node), product=op in PRODUCTS)
 
     def _precision(self, node: Any) -> str:
         op = node.op_type

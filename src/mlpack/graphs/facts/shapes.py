@@ -16,7 +16,7 @@ from mlpack.core.records import Signature, TensorSpec
 from mlpack.errors import PassError
 from mlpack.evaluation.data import reader
 from mlpack.graphs import check, files
-from mlpack.graphs.facts.operators import Tensor, dtype_name
+from mlpack.graphs.facts.operators import TensorInfo, dtype_name
 
 if TYPE_CHECKING:
     import onnx
@@ -39,7 +39,7 @@ _LOOKED_AT = 64
 
 def resolved(
     model_dir: Path, shapes: Mapping[str, tuple[int, ...]], calls: Path | None = None
-) -> tuple[onnx.ModelProto, dict[str, Tensor]]:
+) -> tuple[onnx.ModelProto, dict[str, TensorInfo]]:
     """The graph of `model_dir` with its inputs' shapes written in, and every tensor by name. Raises PassError.
 
     `calls`: recorded ones, whose values are run where a run is needed and one of them has these shapes but for its rows.
@@ -62,7 +62,7 @@ def resolved(
     return inferred, tensors
 
 
-def inferred(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor] | None:
+def inferred(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, TensorInfo] | None:
     """The tensors that inference alone finds, by name, for a graph whose inputs have these shapes, which are written into it.
     Nothing is run; None where inference cannot take the graph. PassError for a shape that does not fit."""
     known = tuple(spec for spec in files.inputs_of(model).inputs if spec.name in shapes)
@@ -101,7 +101,7 @@ def _translate(model: onnx.ModelProto) -> None:
     model.graph.node.extend(copies)
 
 
-def _quick(model: onnx.ModelProto) -> dict[str, Tensor] | None:
+def _quick(model: onnx.ModelProto) -> dict[str, TensorInfo] | None:
     import onnx
 
     try:
@@ -152,23 +152,23 @@ def symbolic(model: onnx.ModelProto) -> onnx.ModelProto | None:
     return found
 
 
-def _known(model: onnx.ModelProto) -> dict[str, Tensor]:
+def _known(model: onnx.ModelProto) -> dict[str, TensorInfo]:
     """Every tensor whose type and lengths are all there."""
-    found = {t.name: Tensor(dtype_name(t.data_type), tuple(t.dims)) for t in model.graph.initializer}
+    found = {t.name: TensorInfo(dtype_name(t.data_type), tuple(t.dims)) for t in model.graph.initializer}
     for value in (*model.graph.input, *model.graph.value_info, *model.graph.output):
         kind = value.type.tensor_type
         if not value.type.HasField("tensor_type") or not kind.HasField("shape") or not kind.elem_type:
             continue
         if all(dim.HasField("dim_value") for dim in kind.shape.dim):
-            found[value.name] = Tensor(dtype_name(kind.elem_type), tuple(dim.dim_value for dim in kind.shape.dim))
+            found[value.name] = TensorInfo(dtype_name(kind.elem_type), tuple(dim.dim_value for dim in kind.shape.dim))
     return found
 
 
-def _holes(model: onnx.ModelProto, tensors: Mapping[str, Tensor]) -> list[str]:
+def _holes(model: onnx.ModelProto, tensors: Mapping[str, TensorInfo]) -> list[str]:
     return [name for node in model.graph.node for name in node.output if name and name not in tensors]
 
 
-def _run(model: onnx.ModelProto, holes: Sequence[str], tensors: dict[str, Tensor], calls: Iterable[Mapping[str, Any]]) -> None:
+def _run(model: onnx.ModelProto, holes: Sequence[str], tensors: dict[str, TensorInfo], calls: Iterable[Mapping[str, Any]]) -> None:
     """Runs the graph once with these tensors as outputs, on a recorded call or on inputs that are plausible, and notes what they
     are."""
     from onnx import ValueInfoProto
@@ -201,7 +201,7 @@ def _run(model: onnx.ModelProto, holes: Sequence[str], tensors: dict[str, Tensor
     names = {"float32": "float", "float64": "double", "object": "string", "str": "string"}
     for name in holes:
         array = values[name]
-        tensors[name] = Tensor(names.get(array.dtype.name, array.dtype.name), tuple(array.shape))
+        tensors[name] = TensorInfo(names.get(array.dtype.name, array.dtype.name), tuple(array.shape))
 
 
 def _widened(call: Mapping[str, Any], wanted: Signature) -> dict[str, Any] | None:

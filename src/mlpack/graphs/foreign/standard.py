@@ -67,7 +67,7 @@ def _set_aside(model: onnx.ModelProto) -> dict[str, bytes]:
     held: dict[str, bytes] = {}
     for number, tensor in enumerate(model.graph.initializer):
         if tensor.data_location == tensor.DEFAULT and len(tensor.raw_data) > weights.LARGE_BYTES:
-            place = weights.Place(Path(f"{_ASIDE}{number}"), 0, len(tensor.raw_data))
+            place = weights.ByteRange(Path(f"{_ASIDE}{number}"), 0, len(tensor.raw_data))
             held[str(place.path)] = tensor.raw_data
             weights.point(tensor, place)
     return held

@@ -71,7 +71,7 @@ def read(inflated: InflatedTar, sent_bytes: int = 0) -> Index:
     return Index(diff_id=inflated.tally.digest(), uncompressed_bytes=inflated.tally.size_bytes, entries=entries)
 
 
-def members(inflated: InflatedTar) -> Iterator[tuple[tars.Member, BinaryIO]]:
+def members(inflated: InflatedTar) -> Iterator[tuple[tars.TarMember, BinaryIO]]:
     """The members of a layer, and the content of each, to be read before the next one. PackError as of `read`."""
     tar = tars.Tar(io.BufferedReader(inflated, _BUFFER_BYTES))
     try:

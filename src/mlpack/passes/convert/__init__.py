@@ -50,7 +50,7 @@ def run(model_dir: Path, config: Convert, out_dir: Path) -> None:
     if config.evaluation is None:
         raise PassError("convert: needs the evaluation data to compare on")
     with quiet.exporters(), sources.opened(model_dir) as estimator:
-        table = agreement.Table(config.evaluation, model_dir, estimator.inputs)
+        table = agreement.EvaluationRows(config.evaluation, model_dir, estimator.inputs)
         wanted = agreement.References(estimator, table)
         rejected: dict[str, str] = {}
         for way, model in _ways(estimator, config.opset, rejected):
@@ -96,7 +96,7 @@ def _ways(estimator: Estimator, opset: int, rejected: dict[str, str]) -> Iterato
         yield way, graph.finished(model, estimator.inputs)
 
 
-def _notes(estimator: Estimator, way: str, found: agreement.Found, rejected: dict[str, str]) -> dict[str, Any]:
+def _notes(estimator: Estimator, way: str, found: agreement.Agreement, rejected: dict[str, str]) -> dict[str, Any]:
     notes: dict[str, Any] = {
         "estimator": estimator.name,
         "precision": way,

@@ -29,7 +29,7 @@ _SHOWN = 10
 _SCORES = ("predict_proba", "decision_function")
 
 
-class Table:
+class EvaluationRows:
     """The evaluation data: every call by itself, and all rows as one table where the first axis counts them."""
 
     def __init__(self, folder: Path, model_dir: Path, inputs: tuple[TensorSpec, ...]) -> None:
@@ -57,7 +57,7 @@ class References:
     """The estimator's own answers, each asked for once."""
 
     estimator: Estimator
-    table: Table
+    table: EvaluationRows
 
     @cached_property
     def answers(self) -> dict[str, Any]:
@@ -75,7 +75,7 @@ class References:
 
 
 @dataclass(slots=True)
-class Found:
+class Agreement:
     """What a comparison found. `ties`: rows whose label differs because two classes are equal in float32; `names`: what outputs
     are to be called that say something else than their names; `turned`: those whose two columns are the other way round."""
 
@@ -88,10 +88,10 @@ class Found:
     ties: list[int] = field(default_factory=list)
 
 
-def compared(model: onnx.ModelProto, wanted: References, table: Table, tolerance: float) -> Found:
+def compared(model: onnx.ModelProto, wanted: References, table: EvaluationRows, tolerance: float) -> Agreement:
     """What of the graph's outputs the estimator says too. Raises PassError where what it must say differs."""
     outputs = _answers(model, table)
-    found, answers = Found(rows=table.rows), dict(wanted.answers)
+    found, answers = Agreement(rows=table.rows), dict(wanted.answers)
     first = next(iter(answers))
     covered: set[str] = set()
     kept = []
@@ -128,7 +128,7 @@ def _scores_of(answers: dict[str, Any]) -> set[str]:
     return set()
 
 
-def _answers(model: onnx.ModelProto, table: Table) -> dict[str, Any]:
+def _answers(model: onnx.ModelProto, table: EvaluationRows) -> dict[str, Any]:
     import numpy as np
 
     names = [value.name for value in model.graph.output]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mlpack.errors import PassError
 
 if TYPE_CHECKING:
-    from mlpack.passes.convert.trees import Part
+    from mlpack.passes.convert.trees import GraphPart
 
 _PLAIN = {
     "log": "Log", "exp": "Exp", "sqrt": "Sqrt", "abs": "Abs", "absolute": "Abs", "fabs": "Abs", "sin": "Sin", "cos": "Cos",
@@ -18,7 +18,7 @@ _PLAIN = {
 }  # fmt: skip
 
 
-def applied(part: Part, function: Any, given: str, dtype: str) -> str:
+def applied(part: GraphPart, function: Any, given: str, dtype: str) -> str:
     """A numpy function of an array, in the array's type; None is the identity. PassError for any other function."""
     import numpy as np
 
@@ -51,7 +51,7 @@ def known() -> list[str]:
     return sorted([*_PLAIN, "log1p", "expm1", "square", "cbrt", "log2", "log10", "exp2"])
 
 
-def _cube_root(part: Part, given: str, dtype: str) -> str:
+def _cube_root(part: GraphPart, given: str, dtype: str) -> str:
     size = part.node("Pow", [part.node("Abs", [given]), part.constant(1 / 3, dtype)])
     return part.node("Mul", [part.node("Sign", [given]), size])
 
@@ -67,7 +67,7 @@ def not_below(edges: Any, dtype: str) -> Any:
     return np.where(nearest.astype(np.float64) < edges, np.nextafter(nearest, np.float32(np.inf)), nearest)
 
 
-def counted(part: Part, given: str, edges: Any, dtype: str) -> str:
+def counted(part: GraphPart, given: str, edges: Any, dtype: str) -> str:
     """How many edges of its column each value [rows, columns] has reached, int64. `edges`: a list for each column."""
     import numpy as np
 
@@ -80,7 +80,7 @@ def counted(part: Part, given: str, edges: Any, dtype: str) -> str:
     return part.node("ReduceSum", [reached, part.constant([2], "int64")], keepdims=0)
 
 
-def between(part: Part, given: str, xs: Any, ys: Any, dtype: str) -> str:
+def between(part: GraphPart, given: str, xs: Any, ys: Any, dtype: str) -> str:
     """Straight lines through (xs, ys), at values [rows, 1] that are within them."""
     import numpy as np
 
@@ -93,7 +93,7 @@ def between(part: Part, given: str, xs: Any, ys: Any, dtype: str) -> str:
     return part.node("Add", [base, part.node("Mul", [part.node("Sub", [given, start]), slope])])
 
 
-def kernel(part: Part, given: str, rows: Any, made: Any, dtype: str) -> str:
+def kernel(part: GraphPart, given: str, rows: Any, made: Any, dtype: str) -> str:
     """scikit-learn's pairwise kernel of values [n, columns] and the rows of a fitted estimator: [n, rows]."""
     import numpy as np
 

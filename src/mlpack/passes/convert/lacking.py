@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from mlpack.errors import PassError
 from mlpack.passes.convert import functions
-from mlpack.passes.convert.trees import Part
+from mlpack.passes.convert.trees import GraphPart
 
 if TYPE_CHECKING:
-    Emit = Callable[[Part, str, Any, str], str]
+    Emit = Callable[[GraphPart, str, Any, str], str]
 
 _FLOAT, _DOUBLE = 1, 11
 
@@ -76,19 +76,19 @@ def _converter(emit: Emit) -> Callable[[Any, Any, Any], None]:
     return convert
 
 
-def begun(scope: Any) -> Part:
+def begun(scope: Any) -> GraphPart:
     """Nodes with names that are unique in skl2onnx's graph."""
-    return Part(prefix=f"{scope.get_unique_variable_name('mlpack')}_")
+    return GraphPart(prefix=f"{scope.get_unique_variable_name('mlpack')}_")
 
 
-def ended(part: Part, container: Any) -> None:
+def ended(part: GraphPart, container: Any) -> None:
     """The nodes go into skl2onnx's graph."""
     container.nodes.extend(part.nodes)
     container.initializers.extend(part.constants)
     container.node_domain_version_pair_sets |= {("", container.target_opset)}
 
 
-def table(part: Part, operator: Any) -> str:
+def table(part: GraphPart, operator: Any) -> str:
     """All inputs beside each other, float32 or float64."""
     kind, _, number = _real(operator)
     if any(type(each.type).__name__ == "StringTensorType" for each in operator.inputs):
@@ -100,13 +100,13 @@ def table(part: Part, operator: Any) -> str:
     return name
 
 
-def _function(part: Part, given: str, made: Any, dtype: str) -> str:
+def _function(part: GraphPart, given: str, made: Any, dtype: str) -> str:
     if made.kw_args:
         raise PassError("a FunctionTransformer with kw_args cannot be seen through: do that step before the model")
     return functions.applied(part, made.func, given, dtype)
 
 
-def _weighted(part: Part, given: str, made: Any, dtype: str) -> str:
+def _weighted(part: GraphPart, given: str, made: Any, dtype: str) -> str:
     """Counts of words by how rare these are. Of counts that are zero no logarithm is taken."""
     found = given
     if made.sublinear_tf:
@@ -128,7 +128,7 @@ def _bins_width(made: Any, width: int) -> int:
     return width if made.encode == "ordinal" else int(sum(made.n_bins_))
 
 
-def _bins(part: Part, given: str, made: Any, dtype: str) -> str:
+def _bins(part: GraphPart, given: str, made: Any, dtype: str) -> str:
     import numpy as np
 
     number = _FLOAT if dtype == "float32" else _DOUBLE
@@ -141,7 +141,7 @@ def _bins(part: Part, given: str, made: Any, dtype: str) -> str:
     return part.node("Cast", [part.node("Equal", [spread, part.constant(value[None], "int64")])], to=number)
 
 
-def _splines(part: Part, given: str, made: Any, dtype: str) -> str:
+def _splines(part: GraphPart, given: str, made: Any, dtype: str) -> str:
     """Each basis function is a polynomial between two knots; outside it stays as it is there, or goes on."""
     import numpy as np
     from scipy.interpolate import BSpline, PPoly
@@ -174,7 +174,7 @@ def _splines(part: Part, given: str, made: Any, dtype: str) -> str:
     return found[0] if len(found) == 1 else part.node("Concat", found, axis=1)
 
 
-def _isotonic(part: Part, given: str, made: Any, dtype: str) -> str:
+def _isotonic(part: GraphPart, given: str, made: Any, dtype: str) -> str:
     xs, ys = made.X_thresholds_, made.y_thresholds_
     low, high = (part.constant(float(each), dtype) for each in (xs[0], xs[-1]))
     found = functions.between(part, part.node("Clip", [given, low, high]), xs, ys, dtype)
@@ -184,23 +184,23 @@ def _isotonic(part: Part, given: str, made: Any, dtype: str) -> str:
     return part.node("Where", [outside, part.constant(float("nan"), dtype), found])
 
 
-def _kernel_ridge(part: Part, given: str, made: Any, dtype: str) -> str:
+def _kernel_ridge(part: GraphPart, given: str, made: Any, dtype: str) -> str:
     weights = made.dual_coef_.reshape(len(made.X_fit_), -1)
     return part.node("MatMul", [functions.kernel(part, given, made.X_fit_, made, dtype), part.constant(weights, dtype)])
 
 
-def _nystroem(part: Part, given: str, made: Any, dtype: str) -> str:
+def _nystroem(part: GraphPart, given: str, made: Any, dtype: str) -> str:
     found = functions.kernel(part, given, made.components_, made, dtype)
     return part.node("MatMul", [found, part.constant(made.normalization_.T, dtype)])
 
 
-def _sampler(part: Part, given: str, made: Any, dtype: str) -> str:
+def _sampler(part: GraphPart, given: str, made: Any, dtype: str) -> str:
     turned = part.node("MatMul", [given, part.constant(made.random_weights_, dtype)])
     waves = part.node("Cos", [part.node("Add", [turned, part.constant(made.random_offset_, dtype)])])
     return part.node("Mul", [waves, part.constant((2.0 / made.n_components) ** 0.5, dtype)])
 
 
-def _ica(part: Part, given: str, made: Any, dtype: str) -> str:
+def _ica(part: GraphPart, given: str, made: Any, dtype: str) -> str:
     centred = part.node("Sub", [given, part.constant(made.mean_, dtype)]) if made.whiten else given
     return part.node("MatMul", [centred, part.constant(made.components_.T, dtype)])
 
@@ -244,7 +244,7 @@ def _kept(made: Any) -> list[int]:
     return [at for at, value in enumerate(made.statistics_) if value == value or made.keep_empty_features]
 
 
-def _with_indicators(part: Part, given: str, made: Any, dtype: str) -> str:
+def _with_indicators(part: GraphPart, given: str, made: Any, dtype: str) -> str:
     import numpy as np
 
     if made.missing_values == made.missing_values:
@@ -286,7 +286,7 @@ def _target(scope: Any, operator: Any, container: Any) -> None:
     ended(part, container)
 
 
-def _turned_back(part: Part, given: str, made: Any, dtype: str) -> str:
+def _turned_back(part: GraphPart, given: str, made: Any, dtype: str) -> str:
     kind = type(made).__name__
     if kind == "FunctionTransformer":
         return functions.applied(part, made.inverse_func, given, dtype)

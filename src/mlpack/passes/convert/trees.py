@@ -19,7 +19,7 @@ ZERO = 1e-35
 
 
 @dataclass(slots=True)
-class Part:
+class GraphPart:
     """Nodes and constants with names of their own: `name` makes one unique in the graph that they go into."""
 
     prefix: str
@@ -104,7 +104,7 @@ class Forest:
         self._count += 1
         return self._count - 1
 
-    def emit(self, part: Part, given: str, dtype: str = "float32") -> str:
+    def emit(self, part: GraphPart, given: str, dtype: str = "float32") -> str:
         """Adds the sum of the trees on the columns `given` (of `dtype`, float32 or float64) to `part`; its name. It is of shape
         [rows, targets] and of float32; linear leaves are asked in float32 as well."""
         if dtype != "float32" and (self.linear or self.zero_missing):
@@ -131,20 +131,20 @@ class Forest:
         tensors = {"nodes_values_as_tensor": values, "target_weights_as_tensor": weights}
         return {name: numpy_helper.from_array(np.asarray(each, dtype=np.float64), name) for name, each in tensors.items()}
 
-    def _zeros_missing(self, part: Part, given: str) -> str:
+    def _zeros_missing(self, part: GraphPart, given: str) -> str:
         """Columns in which zero is missing, as the trees read them."""
         where = [[column in self.zero_missing for column in range(self.columns)]]
         small = part.node("LessOrEqual", [part.node("Abs", [given]), part.constant(ZERO)])
         zeros = part.node("And", [small, part.constant(where, "bool")])
         return part.node("Where", [zeros, part.constant(float("nan")), given])
 
-    def _cut(self, part: Part, given: str) -> str:
+    def _cut(self, part: GraphPart, given: str) -> str:
         """Columns of categories without what stands behind the point."""
         where = [[column in self.whole for column in range(self.columns)]]
         cut = part.node("Mul", [part.node("Sign", [given]), part.node("Floor", [part.node("Abs", [given])])])
         return part.node("Where", [part.constant(where, "bool"), cut, given])
 
-    def _linear(self, part: Part, given: str, coefficients: str) -> str:
+    def _linear(self, part: GraphPart, given: str, coefficients: str) -> str:
         """Rows times the coefficients of the leaves that they fell into. A coefficient of zero adds nothing, whatever the value."""
         filled = part.node("Where", [part.node("IsNaN", [given]), part.constant(0.0), given])
         padded = part.node("Pad", [filled, part.constant([0, 0, 0, 1], "int64"), part.constant(1.0)])

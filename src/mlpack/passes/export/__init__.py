@@ -92,7 +92,7 @@ def run(model_dir: Path, config: Export, out_dir: Path) -> None:
 
 
 def _export_huggingface(model_dir: Path, config: Export, out_dir: Path) -> dict[str, Any]:
-    def recorded(model: huggingface.Loaded) -> list[dict[str, Any]]:
+    def recorded(model: huggingface.LoadedModel) -> list[dict[str, Any]]:
         """The recipe's calls, their texts as the package's tokenizer reads them, which may not be the directory's own."""
         with temporary.directory("tokenizer") as scratch:
             if config.examples is not None:
@@ -114,7 +114,7 @@ def _export_huggingface(model_dir: Path, config: Export, out_dir: Path) -> dict[
             "normalize": bool(model.pooling and model.pooling.normalize), "max_length": model.max_length}  # fmt: skip
 
 
-def _export_loaded(model: huggingface.Loaded, config: Export, out_dir: Path, calls: list[dict[str, Any]]) -> dict[str, Any]:
+def _export_loaded(model: huggingface.LoadedModel, config: Export, out_dir: Path, calls: list[dict[str, Any]]) -> dict[str, Any]:
     source = _Source(
         module=huggingface.positional(model),
         inputs=model.inputs,
@@ -163,7 +163,7 @@ def _named(value: Any) -> dict[str, Any]:
 
 
 def _first_that_agrees(
-    source: _Source, config: Export, order: tuple[str, ...], out_dir: Path, model: huggingface.Loaded | None = None
+    source: _Source, config: Export, order: tuple[str, ...], out_dir: Path, model: huggingface.LoadedModel | None = None
 ) -> dict[str, Any]:
     """Tries exporters in order, keeps the first whose graph agrees with eager, and says what became of the others."""
     if config.exporter != "auto":
@@ -224,7 +224,7 @@ def _gap(out_dir: Path, inputs: tuple[TensorSpec, ...], feeds: Sequence[dict[str
 
 
 @contextmanager
-def _exported(exporter: str, call: _Call, model: huggingface.Loaded | None, place: Path) -> Iterator[onnx.ModelProto]:
+def _exported(exporter: str, call: _Call, model: huggingface.LoadedModel | None, place: Path) -> Iterator[onnx.ModelProto]:
     """One exporter's graph, its weights in a file below `place` while the block runs: the framework has its own in memory. Whatever
     the exporter raises becomes a PassError with its name."""
     with temporary.directory("export", place) as scratch:

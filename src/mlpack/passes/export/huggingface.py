@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from mlpack.graphs.check import Feed
 
-__all__ = ["EMBEDDING", "Loaded", "Pooling", "check_weights", "copy_without_weights", "eager", "export_with_optimum",
+__all__ = ["EMBEDDING", "LoadedModel", "Pooling", "check_weights", "copy_without_weights", "eager", "export_with_optimum",
            "known_to_optimum", "load", "opened", "pinned", "positional", "read_json", "read_object", "read_pooling",
            "with_outputs", "write_tokenizer"]  # fmt: skip
 
@@ -40,7 +40,7 @@ _HARMLESS = ("masked_spec_embed", "position_ids", "inv_freq")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Loaded:
+class LoadedModel:
     """An eager model and what an exporter must know of it. `counted`: positions are made from the mask, inside the graph."""
 
     model: Any
@@ -65,11 +65,11 @@ class Loaded:
         return self.task.endswith(tasks.WITH_PAST)
 
 
-Recorded = Callable[[Loaded], "Sequence[Feed]"]
+Recorded = Callable[[LoadedModel], "Sequence[Feed]"]
 """Gives the recipe's own calls, as the model takes them."""
 
 
-def load(model_dir: Path, task: str | None, recorded: Recorded = lambda _: ()) -> Loaded:
+def load(model_dir: Path, task: str | None, recorded: Recorded = lambda _: ()) -> LoadedModel:
     """The eager float32 model of a directory, in evaluation mode. Raises PassError for what cannot be loaded safely, and for what
     takes neither invented inputs nor those that are `recorded` for it."""
     loaded, missing = opened(model_dir, task)
@@ -79,7 +79,7 @@ def load(model_dir: Path, task: str | None, recorded: Recorded = lambda _: ()) -
         raise _untold(error) from error
 
 
-def opened(model_dir: Path, task: str | None) -> tuple[Loaded, list[str]]:
+def opened(model_dir: Path, task: str | None) -> tuple[LoadedModel, list[str]]:
     """The model without its outputs, and which of its weights are not in the directory."""
     # What is not installed is said before anything of the directory is.
     import optimum.exporters.tasks  # noqa: F401
@@ -198,7 +198,7 @@ def _max_length(model_dir: Path, described: Mapping[str, Any], positions: int | 
     return said if positions is None else min(said, positions)
 
 
-def _described(model: Any, task: str, model_dir: Path, pooling: Pooling | None, max_length: int | None) -> Loaded:
+def _described(model: Any, task: str, model_dir: Path, pooling: Pooling | None, max_length: int | None) -> LoadedModel:
     """Names, axes and value limits of inputs: optimum's of a text model where it knows the architecture, else by `ports`."""
     processor = read_object(model_dir / PROCESSOR) if (model_dir / PROCESSOR).is_file() else {}
     asked = files.specs_of(read_json(model_dir / INPUTS)) if (model_dir / INPUTS).is_file() else ()
@@ -223,13 +223,13 @@ def _described(model: Any, task: str, model_dir: Path, pooling: Pooling | None, 
     if getattr(model.config, "pad_token_id", 0) is None and task == "text-classification" and hf_tokenizer.has_texts(model_dir):
         # Those that read a text's last token find it by this.
         model.config.pad_token_id = hf_tokenizer.pad_id(model_dir)
-    return Loaded(
+    return LoadedModel(
         model=model, task=task, inputs=inputs, invention=ports.invention(model, inputs, processor), outputs=(), pooling=pooling,
         max_length=max_length, counted=counted, described=described,
     )  # fmt: skip
 
 
-def with_outputs(loaded: Loaded, missing: list[str], recorded: Recorded = lambda _: ()) -> Loaded:
+def with_outputs(loaded: LoadedModel, missing: list[str], recorded: Recorded = lambda _: ()) -> LoadedModel:
     """The same with its outputs, which the model itself says. PassError where they would come from weights that are not there."""
     if loaded.pooling is not None:
         outputs: tuple[str, ...] = ("last_hidden_state",)
@@ -251,7 +251,7 @@ def with_outputs(loaded: Loaded, missing: list[str], recorded: Recorded = lambda
     return replace(loaded, outputs=outputs)
 
 
-def _first_answer(loaded: Loaded, recorded: Recorded) -> dict[str, Any]:
+def _first_answer(loaded: LoadedModel, recorded: Recorded) -> dict[str, Any]:
     """What the model says to inputs that it takes: invented ones, else the recipe's own."""
     try:
         return dict(ports.fitting(lambda feed: _flat(loaded, feed), replace(loaded.invention, turns=1))[1][0])
@@ -278,19 +278,19 @@ def _onnx_config(model: Any, task: str) -> Any:
     return make(model.config, **past)
 
 
-def known_to_optimum(model: Loaded) -> bool:
+def known_to_optimum(model: LoadedModel) -> bool:
     """Whether optimum has an export configuration for this architecture and task, and these inputs."""
     return model.described is not None
 
 
-def export_with_optimum(model: Loaded, path: Path, opset: int) -> None:
+def export_with_optimum(model: LoadedModel, path: Path, opset: int) -> None:
     """Writes one ONNX file by optimum's exporter."""
     from optimum.exporters.onnx import export
 
     export(model=model.model, config=model.described, output=path, opset=opset)
 
 
-def positional(model: Loaded) -> torch.nn.Module:
+def positional(model: LoadedModel) -> torch.nn.Module:
     """The model as torch's exporters want it: tensors in by position, a tuple of the named outputs back."""
     import torch
 
@@ -306,7 +306,7 @@ def positional(model: Loaded) -> torch.nn.Module:
     return Wrapped().eval()
 
 
-def _asked(model: Loaded, values: dict[str, Any]) -> dict[str, Any]:
+def _asked(model: LoadedModel, values: dict[str, Any]) -> dict[str, Any]:
     """The model's outputs by name. Keys and values of earlier tokens become a cache, and the cache becomes tensors again."""
     taken = ports.parameters(model.model)
     cached = {name: values.pop(name) for name in list(values) if name.startswith("past_key_values.")}
@@ -329,7 +329,7 @@ def _asked(model: Loaded, values: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _flat(model: Loaded, feed: Feed) -> dict[str, Any]:
+def _flat(model: LoadedModel, feed: Feed) -> dict[str, Any]:
     """What the eager model itself says to a feed, as tensors. An exception of it is a PassError with its words."""
     import torch
 
@@ -353,7 +353,7 @@ def _flat(model: Loaded, feed: Feed) -> dict[str, Any]:
             ) from error
 
 
-def eager(model: Loaded, feed: Feed) -> dict[str, Any]:
+def eager(model: LoadedModel, feed: Feed) -> dict[str, Any]:
     """The eager model's outputs by name, pooled if the directory says so, as arrays."""
     import torch
 
@@ -371,7 +371,7 @@ def eager(model: Loaded, feed: Feed) -> dict[str, Any]:
         return {EMBEDDING: pooled.numpy()}
 
 
-def pinned(model_dir: Path, model: Loaded, calls: Sequence[Feed] = ()) -> Loaded | None:
+def pinned(model_dir: Path, model: LoadedModel, calls: Sequence[Feed] = ()) -> LoadedModel | None:
     """The same with pictures of one size, that of the recipe's calls or else its processor's; None where heights and widths are not
     free, or the calls have several."""
     processor = read_object(model_dir / PROCESSOR) if (model_dir / PROCESSOR).is_file() else {}
@@ -385,7 +385,7 @@ def pinned(model_dir: Path, model: Loaded, calls: Sequence[Feed] = ()) -> Loaded
     return replace(model, inputs=inputs, invention=replace(model.invention, inputs=inputs))
 
 
-def write_labels(out_dir: Path, model: Loaded) -> None:
+def write_labels(out_dir: Path, model: LoadedModel) -> None:
     """Writes labels.json, the names of the classes by their numbers, where the task has classes."""
     named = getattr(model.model.config, "id2label", None)
     if model.task.endswith(("-classification", "-segmentation", "-detection")) and isinstance(named, dict) and named:
@@ -393,7 +393,7 @@ def write_labels(out_dir: Path, model: Loaded) -> None:
         (out_dir / files.LABELS).write_bytes(canonical_json(found))
 
 
-def write_tokenizer(model_dir: Path, out_dir: Path, model: Loaded) -> None:
+def write_tokenizer(model_dir: Path, out_dir: Path, model: LoadedModel) -> None:
     """Writes tokenizer.json; nothing where the model reads more than tokens: no text could become its inputs."""
     if hf_tokenizer.from_tokens(model.inputs):
         hf_tokenizer.write(model_dir, out_dir, model.limits["input_ids"], model.max_length)

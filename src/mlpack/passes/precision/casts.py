@@ -39,7 +39,7 @@ _MASK = -1e30
 
 
 @dataclass(slots=True)
-class _Graph:
+class _CastGraph:
     """What is known of the graph that is being written."""
 
     low: int
@@ -90,7 +90,7 @@ def cast(
 
     result = onnx.ModelProto()
     result.CopyFrom(raised(model))
-    state = _Graph(low=low, emulated=emulated, opset=_opset(result), floats=_floats(result))
+    state = _CastGraph(low=low, emulated=emulated, opset=_opset(result), floats=_floats(result))
     state.weights = {tensor.name: tensor for tensor in result.graph.initializer}
     counted: Counter[str] = Counter()
     for node in list(result.graph.node):
@@ -132,7 +132,7 @@ def _floats(model: onnx.ModelProto) -> set[str]:
     return {name for name, kind in types.items() if kind == onnx.TensorProto.FLOAT}
 
 
-def _slots(node: onnx.NodeProto, state: _Graph) -> tuple[set[int], set[int]] | None:
+def _slots(node: onnx.NodeProto, state: _CastGraph) -> tuple[set[int], set[int]] | None:
     """Which inputs and outputs take the low type, or None where the operator is not defined for it."""
     import onnx
 
@@ -158,7 +158,7 @@ def _slots(node: onnx.NodeProto, state: _Graph) -> tuple[set[int], set[int]] | N
     return (inputs, outputs) if inputs and (outputs or node.op_type == "QuantizeLinear") else None
 
 
-def _as_float(state: _Graph, node: onnx.NodeProto) -> None:
+def _as_float(state: _CastGraph, node: onnx.NodeProto) -> None:
     if node.op_type in _SHAPE_ONLY and node.input[0] in state.native_low and node.input[0] not in state.made:
         node.input[0] += state.suffix
     for name in (*node.input, *_captured(node)):
@@ -167,7 +167,7 @@ def _as_float(state: _Graph, node: onnx.NodeProto) -> None:
     state.made.update(node.output)
 
 
-def _as_low(state: _Graph, node: onnx.NodeProto, slots: tuple[set[int], set[int]]) -> None:
+def _as_low(state: _CastGraph, node: onnx.NodeProto, slots: tuple[set[int], set[int]]) -> None:
     for slot, name in enumerate(node.input):
         if slot in slots[0]:
             node.input[slot] = _low_version(state, name)
@@ -189,14 +189,14 @@ def _as_low(state: _Graph, node: onnx.NodeProto, slots: tuple[set[int], set[int]
             _round(state, f"{low_name}_exact", low_name)
 
 
-def _float_version(state: _Graph, name: str) -> None:
+def _float_version(state: _CastGraph, name: str) -> None:
     """Sees to it that the float32 tensor of this name is there."""
     if name in state.native_low and name not in state.made:
         state.made.add(name)
         _cast_node(state, name + state.suffix, name, 1)  # TensorProto.FLOAT; of float32 to float32 where it is emulated
 
 
-def _low_version(state: _Graph, name: str) -> str:
+def _low_version(state: _CastGraph, name: str) -> str:
     """The name of this tensor in the low type, made when it is asked for first."""
     low_name = name + state.suffix
     if low_name in state.made:
@@ -214,18 +214,18 @@ def _low_version(state: _Graph, name: str) -> str:
     return low_name
 
 
-def _round(state: _Graph, source: str, target: str) -> None:
+def _round(state: _CastGraph, source: str, target: str) -> None:
     _cast_node(state, source, f"{target}_narrow", state.low)
     _cast_node(state, f"{target}_narrow", target, 1)
 
 
-def _cast_node(state: _Graph, source: str, target: str, kind: int) -> None:
+def _cast_node(state: _CastGraph, source: str, target: str, kind: int) -> None:
     from onnx import helper
 
     state.nodes.append(helper.make_node("Cast", [source], [target], name=f"{target}_cast", to=kind))
 
 
-def _narrowed(state: _Graph, tensor: onnx.TensorProto, name: str) -> onnx.TensorProto:
+def _narrowed(state: _CastGraph, tensor: onnx.TensorProto, name: str) -> onnx.TensorProto:
     import numpy as np
     import onnx
     from onnx import numpy_helper
@@ -285,7 +285,7 @@ def put_in_order(model: onnx.ModelProto) -> None:
     model.graph.node.extend(copies)
 
 
-def _stored(model: onnx.ModelProto, state: _Graph) -> None:
+def _stored(model: onnx.ModelProto, state: _CastGraph) -> None:
     """Keeps the weights that something still reads, in the order of their names."""
     read: set[Any] = {name for node in state.nodes for name in (*node.input, *_captured(node))}
     read |= {value.name for value in model.graph.output}

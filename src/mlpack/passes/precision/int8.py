@@ -32,7 +32,7 @@ _LEAST = {"int8": 0.9, "mixed": 0.98}
 _CHECKED_CALLS = 8
 
 
-class Wanted(Protocol):
+class Int8Config(Protocol):
     """What is read of the pass's config."""
 
     @property
@@ -55,7 +55,7 @@ class Wanted(Protocol):
     def samples(self) -> int: ...
 
 
-def run(model: onnx.ModelProto, config: Wanted, model_dir: Path, out_dir: Path) -> dict[str, Any]:
+def run(model: onnx.ModelProto, config: Int8Config, model_dir: Path, out_dir: Path) -> dict[str, Any]:
     """Writes the graph with pairs into `out_dir`; returns the notes. Raises PassError when there is nothing to do."""
     if config.calibration is None:
         raise PassError(
@@ -122,7 +122,7 @@ def _name(model: onnx.ModelProto) -> None:
 
 
 def _holding(
-    model: onnx.ModelProto, chosen: Sequence[qdq.Site], errors: Mapping[str, float], config: Wanted
+    model: onnx.ModelProto, chosen: Sequence[qdq.Site], errors: Mapping[str, float], config: Int8Config
 ) -> tuple[list[qdq.Site], dict[str, float]]:
     """The sites whose nodes hold, with the residuals that still have a convolution to fuse into; and the others' errors."""
     left = {name: float(f"{error:.4f}") for name, error in sorted(errors.items()) if error > config.largest_error}

@@ -29,7 +29,7 @@ _INT8 = 3
 
 def trt_problems(model: onnx.ModelProto) -> tuple[str, ...]:
     """What in this graph TensorRT would refuse, convert silently or not fuse; empty when it is as promised."""
-    found = [*_operators(model), *_Pairs(model).problems()]
+    found = [*_operators(model), *_PairsCheck(model).problems()]
     return tuple(dict.fromkeys(found)) or tuple(_types(model))
 
 
@@ -51,7 +51,7 @@ def _types(model: onnx.ModelProto) -> Iterator[str]:
         yield f"types do not agree: {str(error).strip()[:300]}"
 
 
-class _Pairs:
+class _PairsCheck:
     """The pairs of a graph, and who reads them."""
 
     def __init__(self, model: onnx.ModelProto) -> None:

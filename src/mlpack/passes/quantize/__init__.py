@@ -24,11 +24,11 @@ from mlpack.graphs.spill import Spill
 from mlpack.passes.quantize import correct, smooth, widen
 from mlpack.passes.quantize.calibration import cuts, observed, ranges
 from mlpack.passes.quantize.choice import alike, choose, held, inner
-from mlpack.passes.quantize.choice.choose import DYNAMIC, STATIC, WEIGHTS, Chosen
+from mlpack.passes.quantize.choice.choose import DYNAMIC, STATIC, WEIGHTS, NodeChoice
 from mlpack.passes.quantize.choice.held import Attempt
 from mlpack.passes.quantize.methods import dynamic, pairs, stored
 from mlpack.passes.quantize.rungs import ONE_SCALE
-from mlpack.passes.quantize.writing import Writer
+from mlpack.passes.quantize.writing import GraphWriter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -114,13 +114,13 @@ def _run(model_dir: Path, config: Quantize, out_dir: Path, spilled: Spill) -> No
         told = f"its operator set {versions.of(model)} cannot be raised to {least}, which 8 bits need"
         raise _nothing(method, operators, chosen.without(dict.fromkeys(chosen.how, told)))
     reduce_range = config.arch != "arm64" if config.reduce_range is None else config.reduce_range
-    form = pairs.Form(
+    form = pairs.QuantizationScheme(
         steps=64 if reduce_range else 127, per_channel=config.per_channel is not False, signed=config.arch == "arm64",
         symmetric=config.symmetric_activations,
     )  # fmt: skip
     chosen = _static_products(raised, chosen) if method == "mixed" else chosen
     raised, form, options = _bettered(raised, chosen, model_dir, config, form, spilled)
-    found = ranges.Measured(ranges={}, refused={}, remarks=())
+    found = ranges.MeasuredRanges(ranges={}, refused={}, remarks=())
     wanted = Attempt(chosen)
     if chosen.by(STATIC):
         found = ranges.measured(raised, model_dir, pairs.tensors(raised, chosen.by(STATIC)), _ranges(config), spilled.folder)
@@ -129,12 +129,12 @@ def _run(model_dir: Path, config: Quantize, out_dir: Path, spilled: Spill) -> No
             raise _nothing(method, operators, wanted.chosen, found.remarks)
     made = partial(_made, raised, spilled, ranges=found.ranges, form=form, bits=config.weight_bits)
     kinds = {node.name: node.op_type for node, _ in choose.walk(raised.graph)}
-    judge = held.Judge(model_dir, model, config.calibration)
+    judge = held.EngineCheck(model_dir, model, config.calibration)
     attempt = held.settled(wanted, made, judge, out_dir, kinds)
     done = attempt.chosen
     if not done.how:
         raise _nothing(method, operators, done)
-    done = Chosen(done.how, pairs.left(raised, done.by(STATIC), attempt.barred) | done.kept)
+    done = NodeChoice(done.how, pairs.left(raised, done.by(STATIC), attempt.barred) | done.kept)
     quantized = Counter(kinds[name] for name in done.how)
     rest = operators - quantized
     notes: dict[str, Any] = {
@@ -148,7 +148,7 @@ def _run(model_dir: Path, config: Quantize, out_dir: Path, spilled: Spill) -> No
     files.finish(model_dir, out_dir, notes | ({"remarks": list(found.remarks)} if found.remarks else {}))
 
 
-def _begun(model_dir: Path, config: Quantize, spilled: Spill | None) -> tuple[onnx.ModelProto, str, Chosen]:
+def _begun(model_dir: Path, config: Quantize, spilled: Spill | None) -> tuple[onnx.ModelProto, str, NodeChoice]:
     """The graph with names for its nodes, the method, and what each node will be as far as the graph says."""
     model = files.outline(model_dir)
     widen.widen(model, spilled)
@@ -186,7 +186,7 @@ def _suited(model: onnx.ModelProto) -> str:
 _PRODUCTS = (*choose.PRODUCTS, "Attention", "LSTM")
 
 
-def _nothing(method: str, operators: Counter[str], chosen: Chosen, remarks: Sequence[str] = ()) -> PassError:
+def _nothing(method: str, operators: Counter[str], chosen: NodeChoice, remarks: Sequence[str] = ()) -> PassError:
     if any(operators[name] for name in _DONE):
         return PassError("quantize: the graph is quantized already, and nothing is left to do; give the float model")
     found = ", ".join(f"{count} {name}" for name, count in operators.most_common(5))
@@ -203,7 +203,7 @@ def _nothing(method: str, operators: Counter[str], chosen: Chosen, remarks: Sequ
     return PassError(f"quantize: nothing to quantize by the method {method} among {found}{hint}{said}")
 
 
-def _called(done: Chosen) -> str:
+def _called(done: NodeChoice) -> str:
     """One word for how the graph computes."""
     ways = set(done.how.values()) - {WEIGHTS}
     return "mixed" if len(ways) > 1 else ways.pop() if ways else WEIGHTS
@@ -217,7 +217,7 @@ def _ranges(config: Quantize) -> ranges.Ranges:
     )  # fmt: skip
 
 
-def _static_products(model: onnx.ModelProto, chosen: Chosen) -> Chosen:
+def _static_products(model: onnx.ModelProto, chosen: NodeChoice) -> NodeChoice:
     """Products that take what a convolution gives in 8 bits anyway become static: nothing is rounded once more for them."""
     there = pairs.layout(model, chosen.by(STATIC))
     how = {
@@ -226,12 +226,12 @@ def _static_products(model: onnx.ModelProto, chosen: Chosen) -> Chosen:
         if node.op_type in choose.PRODUCTS and node.name in chosen.how and there.pairs.get(node.input[0])
         and not choose.static_unfit(node, model)
     }  # fmt: skip
-    return Chosen(chosen.how | how, chosen.kept)
+    return NodeChoice(chosen.how | how, chosen.kept)
 
 
 def _bettered(
-    model: onnx.ModelProto, chosen: Chosen, model_dir: Path, config: Quantize, form: pairs.Form, spilled: Spill
-) -> tuple[onnx.ModelProto, pairs.Form, dict[str, Any]]:  # fmt: skip
+    model: onnx.ModelProto, chosen: NodeChoice, model_dir: Path, config: Quantize, form: pairs.QuantizationScheme, spilled: Spill
+) -> tuple[onnx.ModelProto, pairs.QuantizationScheme, dict[str, Any]]:  # fmt: skip
     """The graph with weights and biases that lose less in integers, as the config asks for; the form, with weights that have one
     scale; and which nodes are better."""
     notes: dict[str, Any] = {}
@@ -239,7 +239,9 @@ def _bettered(
     if config.calibration is None and (config.smooth or config.bias_correction):
         raise PassError("quantize: `smooth` and `bias_correction` need calibration data; add it to the recipe (data.calibration)")
     calls = config.calibration
-    on = None if calls is None else observed.Calls(model_dir=model_dir, calls=calls, samples=config.samples, spilled=spilled)
+    on = (
+        None if calls is None else observed.RecordedCalls(model_dir=model_dir, calls=calls, samples=config.samples, spilled=spilled)
+    )
     if config.smooth and on:
         model, notes["smoothed"] = smooth.smoothed(model, names, on, form)
     if config.per_channel is None:
@@ -249,7 +251,7 @@ def _bettered(
     return model, form, notes
 
 
-def _with_ranges(model: onnx.ModelProto, chosen: Chosen, measured: ranges.Measured, keep: Sequence[str]) -> Attempt:
+def _with_ranges(model: onnx.ModelProto, chosen: NodeChoice, measured: ranges.MeasuredRanges, keep: Sequence[str]) -> Attempt:
     """As much of it as ranges allow. A node without one stays float, and so does a Concat of ranges too far apart."""
     asked = sorted(pairs.layout(model, chosen.by(STATIC)).carried & {*keep})
     barred = dict.fromkeys(asked, "the recipe keeps it float (`keep_float`)")
@@ -259,19 +261,19 @@ def _with_ranges(model: onnx.ModelProto, chosen: Chosen, measured: ranges.Measur
         apart = pairs.unlike(model, found, measured.ranges)
         if not lacking and not apart:
             carried = tuple(node.name for node in model.graph.node if node.name in found.carried)
-            return Attempt(Chosen(chosen.how, chosen.kept | barred), carried, frozenset(barred))
+            return Attempt(NodeChoice(chosen.how, chosen.kept | barred), carried, frozenset(barred))
         chosen = chosen.without({name: why for name, why in lacking.items() if name in chosen.how})
         barred |= apart | {name: why for name, why in lacking.items() if name in found.carried}
 
 
 def _made(
     model: onnx.ModelProto, spilled: Spill, attempt: Attempt, *,
-    ranges: Mapping[str, tuple[float, float]], form: pairs.Form, bits: int,
+    ranges: Mapping[str, tuple[float, float]], form: pairs.QuantizationScheme, bits: int,
 ) -> onnx.ModelProto:  # fmt: skip
     """A copy of the graph with these nodes in integers."""
     made = type(model).FromString(model.SerializeToString())
     chosen = attempt.chosen
-    writer = Writer(made, spilled)
+    writer = GraphWriter(made, spilled)
     if chosen.by(STATIC):
         pairs.insert(writer, pairs.layout(made, chosen.by(STATIC), attempt.barred), ranges, form)
     dynamic.insert(writer, chosen.by(DYNAMIC), form)

@@ -11,10 +11,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import mlpack.passes.quantize.scales as eight
-from mlpack.passes.quantize.calibration.observed import Beside, Calls
+from mlpack.passes.quantize.calibration.observed import ObservedGraph, RecordedCalls
 from mlpack.passes.quantize.methods.pairs import channels
 from mlpack.passes.quantize.view import View
-from mlpack.passes.quantize.writing import Writer, attributes
+from mlpack.passes.quantize.writing import GraphWriter, attributes
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -22,17 +22,19 @@ if TYPE_CHECKING:
     import numpy as np
     import onnx
 
-    from mlpack.passes.quantize.methods.pairs import Form
+    from mlpack.passes.quantize.methods.pairs import QuantizationScheme
 
     Array = np.ndarray[Any, Any]
 
 _KINDS = ("Conv", "Gemm", "MatMul")
 
 
-def corrected(model: onnx.ModelProto, chosen: Collection[str], on: Calls, form: Form) -> tuple[onnx.ModelProto, list[str]]:
+def corrected(
+    model: onnx.ModelProto, chosen: Collection[str], on: RecordedCalls, form: QuantizationScheme
+) -> tuple[onnx.ModelProto, list[str]]:
     """A copy of the graph with corrected biases of these nodes, and the nodes' names."""
     made = type(model).FromString(model.SerializeToString())
-    writer, view = Writer(made, on.spilled), View(made)
+    writer, view = GraphWriter(made, on.spilled), View(made)
     wanted = [node for node in made.graph.node if node.name in chosen and node.op_type in _KINDS and _place(view, writer, node)]
     shifts = _shifts(model, wanted, writer, on, form)
     for node in wanted:
@@ -47,7 +49,7 @@ def corrected(model: onnx.ModelProto, chosen: Collection[str], on: Calls, form: 
     return made, [node.name for node in wanted]
 
 
-def _place(view: View, writer: Writer, node: onnx.NodeProto) -> tuple[onnx.NodeProto, int] | None:
+def _place(view: View, writer: GraphWriter, node: onnx.NodeProto) -> tuple[onnx.NodeProto, int] | None:
     """The node and the input that hold the bias; None where a bias is none, or no vector."""
     size = writer.stored[node.input[1]].dims[channels(node, attributes(node))]
     if node.op_type in ("Conv", "Gemm"):
@@ -64,12 +66,12 @@ def _place(view: View, writer: Writer, node: onnx.NodeProto) -> tuple[onnx.NodeP
 
 
 def _shifts(
-    model: onnx.ModelProto, wanted: list[onnx.NodeProto], writer: Writer, on: Calls, form: Form
+    model: onnx.ModelProto, wanted: list[onnx.NodeProto], writer: GraphWriter, on: RecordedCalls, form: QuantizationScheme
 ) -> dict[str, Array]:  # fmt: skip
     """By node, the mean over calls of what rounding its weights adds to each channel: what the difference of the weights gives."""
     import numpy as np
 
-    beside = Beside(model)
+    beside = ObservedGraph(model)
     for node in wanted:
         values, axis = writer.values(node.input[1]), channels(node, attributes(node))
         own = form.axis(node.name, axis)

@@ -46,7 +46,7 @@ _NONE, _ALL = -1, -2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class NodeDamage:
     """One quantized node: its damage, and its multiplications and the values that it reads and writes in the largest call, 0 where
     they are not known."""
 
@@ -64,7 +64,7 @@ class Row:
 
 def rank(
     float_dir: Path, quantized_dir: Path, nodes: Sequence[str], calls: Path, scratch: Path, forwards: int = FORWARDS
-) -> tuple[Row, ...]:
+) -> tuple[NodeDamage, ...]:
     """The nodes named, most damage first; equal ones in the graph's order. Nodes whose results cannot be compared come last, with
     a damage of 0. `forwards`: calls times nodes, at most, but for one call. Raises PassError where the graphs cannot be run side by
     side."""
@@ -75,11 +75,11 @@ def rank(
     wanted = [node for node in model.graph.node if node.name in set(nodes)]
     count = max(1, min(_CALLS, forwards // max(1, len(wanted))))
     feeds = list(_bounded(islice(reader.read(calls, float_dir, signature), max(count, min(_LOOKED_AT, len(wanted))))))
-    both = _Both(model, quantized)
+    both = _MixedGraph(model, quantized)
     with temporary.directory("damage", scratch) as work:
         rows = list(_of(both, [(node, both.place(number, node)) for number, node in enumerate(wanted)], feeds, count, work))
     known = {row.node for row in rows}
-    rows += [Row(node=name, damage=0.0) for name in nodes if name not in known]
+    rows += [NodeDamage(node=name, damage=0.0) for name in nodes if name not in known]
     return tuple(sorted(rows, key=lambda row: -row.damage))
 
 
@@ -93,8 +93,8 @@ def _bounded(feeds: Iterator[Any]) -> Iterator[Any]:
 
 
 def _of(
-    both: _Both, places: Sequence[tuple[onnx.NodeProto, _Place | None]], feeds: Sequence[Any], count: int, work: Path
-) -> Iterator[Row]:
+    both: _MixedGraph, places: Sequence[tuple[onnx.NodeProto, _CountOutputs | None]], feeds: Sequence[Any], count: int, work: Path
+) -> Iterator[NodeDamage]:
     """Rows of these nodes: the float and all of them once with each call, and each node by itself with those calls that matter."""
     import numpy as np
 
@@ -111,11 +111,11 @@ def _of(
     matter = _worst([each[:outputs] for each in plain], [answers(_ALL, feed)[:outputs] for feed in feeds], count)
     for number, (node, place) in enumerate(places):
         if place is None:
-            yield Row(node=node.name, damage=0.0)
+            yield NodeDamage(node=node.name, damage=0.0)
             continue
         counts = {at: max(float(each[outputs + at]) for each in plain) for at in (place.read, place.written) if at is not None}
         changed = {call: answers(number, feeds[call]) for call in matter}
-        yield Row(
+        yield NodeDamage(
             node=node.name,
             damage=_lost([each[:outputs] for each in plain], changed),
             work=_inner(node, both.dims) * counts[place.written],
@@ -142,14 +142,14 @@ def _worst(plain: Sequence[Any], changed: Sequence[Any], count: int) -> list[int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Place:
+class _CountOutputs:
     """Which of the counts behind the graph's outputs say how many values a node reads and writes."""
 
     read: int | None
     written: int
 
 
-class _Both:
+class _MixedGraph:
     """The float graph, in which each node's result may be that of its quantized part instead: a number that is one more input says
     of which one. What is not asked for is not computed, so a call costs what the float costs; one graph for all nodes opens in a
     second where one with everything behind every node in it took the engine minutes (its time grows with their square)."""
@@ -170,7 +170,7 @@ class _Both:
         """How many counts stand behind the graph's outputs."""
         return len(self._sizes)
 
-    def place(self, number: int, node: onnx.NodeProto) -> _Place | None:
+    def place(self, number: int, node: onnx.NodeProto) -> _CountOutputs | None:
         """Make it the node that this number means; None where the quantized graph has nothing that stands for its result."""
         found = self._counterpart(node)
         local = None if found is None else self._slice(*found, f"l{number}/")
@@ -178,7 +178,7 @@ class _Both:
             return None
         self._instead[found[1]] = (number, *local)
         read = next((each for each in node.input if each in self._floats), None)
-        return _Place(read=None if read is None else self._size(read), written=self._size(found[1]))
+        return _CountOutputs(read=None if read is None else self._size(read), written=self._size(found[1]))
 
     def graph(self) -> onnx.ModelProto:
         """Everything, with the outputs of the float graph first, counts behind them."""
@@ -316,14 +316,14 @@ def _inner(node: onnx.NodeProto, weights: dict[str, tuple[int, ...]]) -> int:
     return shape[-2] if node.op_type == "MatMul" else shape[0] if node.op_type == "ConvTranspose" else 0
 
 
-def plain(rows: Sequence[Row]) -> list[list[Any]]:
+def plain(rows: Sequence[NodeDamage]) -> list[list[Any]]:
     """Rows for JSON: null is infinite."""
     return [[row.node, row.damage if math.isfinite(row.damage) else None, row.work, row.read, row.written] for row in rows]
 
 
-def read_rows(rows: Sequence[Sequence[Any]]) -> tuple[Row, ...]:
+def read_rows(rows: Sequence[Sequence[Any]]) -> tuple[NodeDamage, ...]:
     """What `plain` gave."""
     return tuple(
-        Row(node=str(node), damage=math.inf if lost is None else float(lost), work=work, read=read, written=written)
+        NodeDamage(node=str(node), damage=math.inf if lost is None else float(lost), work=work, read=read, written=written)
         for node, lost, work, read, written in rows
     )

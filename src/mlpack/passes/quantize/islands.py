@@ -25,7 +25,7 @@ ones of 64 do not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Load:
+class NodeLoad:
     """What a node does in one call: multiplications, and how many values it reads and writes."""
 
     work: float
@@ -48,7 +48,7 @@ class Island:
         return self.work - PAYS * self.crossing
 
 
-def islands(model: onnx.ModelProto, static: Collection[str], loads: Mapping[str, Load]) -> list[Island]:
+def islands(model: onnx.ModelProto, static: Collection[str], loads: Mapping[str, NodeLoad]) -> list[Island]:
     """The islands when these nodes are static, in the graph's order. Values of a node without a load count for nothing."""
     view, found = View(model), pairs.layout(model, static)
     kernels = [node for node in model.graph.node if _is_kernel(node, found)]
@@ -86,7 +86,7 @@ def _top(joined: dict[str, str], name: str) -> str:
     return name
 
 
-def _is_kernel(node: onnx.NodeProto, found: pairs.Layout) -> bool:
+def _is_kernel(node: onnx.NodeProto, found: pairs.PairLayout) -> bool:
     """Whether the engine computes it in 8 bits: what is static, what carries, and a sum that is fused."""
     return node.name in found.static | found.carried or any(found.pairs.get(name) for name in node.output)
 
@@ -96,12 +96,12 @@ def _leaves(view: View, tensor: str, kernels: Collection[str]) -> bool:
     return tensor in view.others or any(reader.name not in kernels for reader in view.readers[tensor])
 
 
-def unpaying(model: onnx.ModelProto, static: Collection[str], loads: Mapping[str, Load]) -> tuple[str, ...]:
+def unpaying(model: onnx.ModelProto, static: Collection[str], loads: Mapping[str, NodeLoad]) -> tuple[str, ...]:
     """The nodes of islands that cost more at their borders than they save, in the graph's order."""
     return tuple(name for island in islands(model, static, loads) if island.saved <= 0 for name in island.nodes)
 
 
-def saved(model: onnx.ModelProto, static: Collection[str], loads: Mapping[str, Load]) -> float:
+def saved(model: onnx.ModelProto, static: Collection[str], loads: Mapping[str, NodeLoad]) -> float:
     """What these nodes save in 8 bits, as a share of all multiplications that are known: 0 where no island pays."""
     total = sum(load.work for load in loads.values())
     return sum(max(0.0, island.saved) for island in islands(model, static, loads)) / total if total else 0.0

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import mlpack.passes.quantize.scales as eight
 from mlpack.graphs import weights
-from mlpack.passes.quantize.calibration.observed import Beside, Calls
+from mlpack.passes.quantize.calibration.observed import ObservedGraph, RecordedCalls
 from mlpack.passes.quantize.view import View
-from mlpack.passes.quantize.writing import Writer, attributes, put
+from mlpack.passes.quantize.writing import GraphWriter, attributes, put
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     import onnx
 
-    from mlpack.passes.quantize.methods.pairs import Form
+    from mlpack.passes.quantize.methods.pairs import QuantizationScheme
 
     Array = np.ndarray[Any, Any]
 
@@ -42,7 +42,9 @@ _ROWS, _MOST_ROWS = 32, 256
 _STRONGEST = 1e3
 
 
-def smoothed(model: onnx.ModelProto, chosen: Collection[str], on: Calls, form: Form) -> tuple[onnx.ModelProto, list[str]]:
+def smoothed(
+    model: onnx.ModelProto, chosen: Collection[str], on: RecordedCalls, form: QuantizationScheme
+) -> tuple[onnx.ModelProto, list[str]]:
     """A copy of the graph with smoother activations for these nodes, and the names of the nodes that read them."""
     readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
     sizes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
@@ -51,7 +53,7 @@ def smoothed(model: onnx.ModelProto, chosen: Collection[str], on: Calls, form: F
             readers[node.input[0]].append(node)
     reached = _reached(model, {name: _rows(found[0], sizes) for name, found in readers.items()}, on)
     made = type(model).FromString(model.SerializeToString())
-    writer, view = Writer(made, on.spilled), View(made)
+    writer, view = GraphWriter(made, on.spilled), View(made)
     names: list[str] = []
     behind: dict[str, list[onnx.NodeProto]] = defaultdict(list)
     for name, found in readers.items():
@@ -70,17 +72,17 @@ def _rows(node: onnx.NodeProto, sizes: Mapping[str, Sequence[int]]) -> int:
     return sizes[node.input[1]][1 if node.op_type == "Gemm" and attributes(node).get("transB", 0) else 0]
 
 
-def _matrix(writer: Writer, node: onnx.NodeProto) -> Array:
+def _matrix(writer: GraphWriter, node: onnx.NodeProto) -> Array:
     """A product's weights, a row for each channel of its input."""
     values = writer.values(node.input[1])
     return values.T if node.op_type == "Gemm" and attributes(node).get("transB", 0) else values
 
 
-def _reached(model: onnx.ModelProto, columns: Mapping[str, int], on: Calls) -> dict[str, tuple[Array, Array]]:
+def _reached(model: onnx.ModelProto, columns: Mapping[str, int], on: RecordedCalls) -> dict[str, tuple[Array, Array]]:
     """How far each channel of these tensors reaches over the calls, and some rows of them."""
     import numpy as np
 
-    beside = Beside(model)
+    beside = ObservedGraph(model)
     for name, count in columns.items():
         table = beside.table(name, count)
         beside.reduce("ReduceMax", table, [0])
@@ -95,7 +97,7 @@ def _reached(model: onnx.ModelProto, columns: Mapping[str, int], on: Calls) -> d
     return {name: (most[name], np.nan_to_num(np.concatenate(rows[name]))) for name in columns}
 
 
-def _factors(reached: Array, rows: Array, products: Sequence[Array], form: Form) -> Array | None:
+def _factors(reached: Array, rows: Array, products: Sequence[Array], form: QuantizationScheme) -> Array | None:
     """What each channel is divided by, or None where none outlies or nothing is won."""
     import numpy as np
 
@@ -115,7 +117,7 @@ def _factors(reached: Array, rows: Array, products: Sequence[Array], form: Form)
     return best
 
 
-def _error(rows: Array, products: Sequence[Array], factors: Array, form: Form) -> float:
+def _error(rows: Array, products: Sequence[Array], factors: Array, form: QuantizationScheme) -> float:
     """What rounding both sides does to the products of these rows, over their energy, in sum."""
     import numpy as np
 
@@ -131,7 +133,7 @@ def _error(rows: Array, products: Sequence[Array], factors: Array, form: Form) -
     return total
 
 
-def _divided(writer: Writer, view: View, name: str, readers: set[str], factors: Array) -> list[onnx.NodeProto]:
+def _divided(writer: GraphWriter, view: View, name: str, readers: set[str], factors: Array) -> list[onnx.NodeProto]:
     """Changes the readers' weights and what they read. Gives what is to be put behind the tensor's maker."""
     import numpy as np
 

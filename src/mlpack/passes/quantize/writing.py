@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _LONGEST_NAME = 48
 
 
-class Writer:
+class GraphWriter:
     """Collects what is added to one model; `finish` puts the tensors into it."""
 
     def __init__(self, model: onnx.ModelProto, spilled: spill.Spill) -> None:

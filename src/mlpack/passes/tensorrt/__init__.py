@@ -87,7 +87,7 @@ def run(model_dir: Path, config: Tensorrt, out_dir: Path) -> None:
     _carry(model_dir, out_dir)
     usual = _usual(files.read_signature(model_dir), spec["profiles"])
     checked = golden.write(model_dir, out_dir, spec, config.evaluation)
-    built = build.build(build.Work(spec=spec, out_dir=out_dir, usual=usual, timing_cache=config.timing_cache))
+    built = build.build(build.BuildJob(spec=spec, out_dir=out_dir, usual=usual, timing_cache=config.timing_cache))
     spec |= {"engines": list(built.engines), "refused": dict(built.refused)}
     if builder == "native":
         spec["gpus"] = [engine["sm"] for engine in built.engines]

@@ -34,7 +34,7 @@ _ACCELERATORS = re.compile(rb"accelerators=\{((?:sm\d+[a-z]? )+)\}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Built:
+class BuildResult:
     """What a builder made: rows of tensorrt.json's `engines`, GPUs refused with the reason, and notes on what was not checked."""
 
     engines: tuple[dict[str, Any], ...] = ()
@@ -44,7 +44,7 @@ class Built:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
+class BuildJob:
     """A specification without engines, where its graph lies and engines go, a usual shape of every input, and native's timings."""
 
     spec: Spec
@@ -53,7 +53,7 @@ class Work:
     timing_cache: str | None = None
 
 
-def build(work: Work) -> Built:
+def build(work: BuildJob) -> BuildResult:
     """Carries out the specification with the builder it names. Raises PassError."""
     return BUILDERS[work.spec["builder"]](work)
 
@@ -77,7 +77,7 @@ def request_of(spec: Spec, graph_path: Path, sm: str | None, out: Path, op: str 
     }  # fmt: skip
 
 
-def _rtx(work: Work) -> Built:
+def _rtx(work: BuildJob) -> BuildResult:
     spec, out_dir = work.spec, work.out_dir
     native.require("rtx")
     (out_dir / ENGINES).mkdir()
@@ -98,10 +98,12 @@ def _rtx(work: Work) -> Built:
         engines.append(row(sm, path, key_of(spec, sm)))
     if not engines and last is not None:
         raise PassError(refusal.words(out_dir, *last, work.usual))
-    return Built(engines=tuple(engines), refused=tuple(refused), version=spec["tensorrt"]["version"], notes=tuple(sorted(unread)))
+    return BuildResult(
+        engines=tuple(engines), refused=tuple(refused), version=spec["tensorrt"]["version"], notes=tuple(sorted(unread))
+    )
 
 
-def _native(work: Work) -> Built:
+def _native(work: BuildJob) -> BuildResult:
     spec, out_dir = work.spec, work.out_dir
     device = native.require_device(spec["tensorrt"]["flavour"])
     sm = device["sm"]
@@ -118,17 +120,17 @@ def _native(work: Work) -> Built:
     engine = row(sm, path, key_of(spec, sm, tied, device["driver"] // 1000))
     (out_dir / SPEC).write_bytes(digest.canonical_json({**spec, "gpus": [sm], "engines": [engine]}))
     worst = native.verify(out_dir)
-    return Built(engines=(engine,), version=answer["version"], notes=(*unread, f"verified on {device['name']}: {worst}"))
+    return BuildResult(engines=(engine,), version=answer["version"], notes=(*unread, f"verified on {device['name']}: {worst}"))
 
 
-def _deferred(work: Work) -> Built:
+def _deferred(work: BuildJob) -> BuildResult:
     who = "the worker image builds this"
     if work.spec["tensorrt"]["flavour"] == "lean":
         who = "the worker image has no builder: an environment with the full TensorRT builds this (docs/tensorrt.md)"
-    return Built(notes=(f"nothing was built: {who} on the fleet's GPU, with `bootstrap.py engine build`",))
+    return BuildResult(notes=(f"nothing was built: {who} on the fleet's GPU, with `bootstrap.py engine build`",))
 
 
-BUILDERS: Mapping[str, Callable[[Work], Built]] = {
+BUILDERS: Mapping[str, Callable[[BuildJob], BuildResult]] = {
     "rtx": _rtx, "native": _native, "deferred": _deferred,
 }  # fmt: skip
 """By the name that a specification has in `builder`."""

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from mlpack.core.records import Candidate, Plan, Result
-from mlpack.decide.ladder import SPARE, Form
+from mlpack.decide.ladder import SPARE, NumberFormat
 from mlpack.passes.quantize import rungs
 from mlpack.passes.quantize.calibration import ranges
 from mlpack.pipeline.evidence import Bench
@@ -51,7 +51,7 @@ def foreseen(candidate: Candidate, plan: Plan) -> str | None:
     options += (
         ["exact sums where its accuracy is not proven (isa)"] if recipe.budgets.isa and candidate.target.arch == "x86_64" else []
     )
-    last = ["16-bit float" if form is Form.FP16 else "float" for form in tops(plan, candidate.target)]
+    last = ["16-bit float" if form is NumberFormat.FP16 else "float" for form in tops(plan, candidate.target)]
     back = "layers back to float by the damage that each does (bisection)"
     back += ", with what of 8 bits does not pay for its conversions any more" if slow else ""
     ways = [back, *options, *last]

@@ -15,7 +15,7 @@ from mlpack.core import digest, machine
 from mlpack.core.records import Result
 from mlpack.core.stats import median
 from mlpack.core.text import words
-from mlpack.core.trails import Search as Wanted
+from mlpack.core.trails import SearchBudget as Wanted
 from mlpack.pipeline import transform
 from mlpack.pipeline.evidence import Bench, Data
 from mlpack.pipeline.measuring.measure import Effort, Subject, child

@@ -15,9 +15,9 @@ from mlpack.core import digest, interrupts, machine
 from mlpack.core.digest import Digest
 from mlpack.core.records import Candidate, Model, Plan, Result, Step, Target
 from mlpack.core.text import words
-from mlpack.core.trails import Trail, Tried
+from mlpack.core.trails import SearchStep, Trail
 from mlpack.decide import ladder
-from mlpack.decide.ladder import Form, Ladder, Outcome, Rung
+from mlpack.decide.ladder import Ladder, NumberFormat, Rung, RungOutcome
 from mlpack.errors import LimitError, MlpackError, PassError, RecipeError, ServiceError
 from mlpack.graphs import files
 from mlpack.passes import PASSES
@@ -58,15 +58,15 @@ class Made:
 
     result: Result
     package: Package | None
-    outcome: Outcome
-    tried: Tried
+    outcome: RungOutcome
+    tried: SearchStep
     unproven: bool = False
     """Whether a proof of its accuracy is asked for and missing."""
     at_risk: bool = False
     """Whether it has products that need more than a look at the graph to be proven, where that is asked for."""
 
 
-def tops(plan: Plan, target: Target, *, too_large: bool = False) -> tuple[Form, ...]:
+def tops(plan: Plan, target: Target, *, too_large: bool = False) -> tuple[NumberFormat, ...]:
     """16-bit float and float as rungs, where neither is a candidate of its own: what can be chosen by its own name is not hidden
     behind another's. 16-bit float where the processor computes in it, or bytes are short (`too_large`: the float is beyond a limit
     of its target): half of them at about the float's speed, which the engine computes in then (measured: 1.00 to 1.14 times its
@@ -77,7 +77,10 @@ def tops(plan: Plan, target: Target, *, too_large: bool = False) -> tuple[Form, 
     plain = any(not variant.steps for variant in plan.recipe.variants)
     native = target.arch in TARGETS[target.kind].float16_archs
     short = too_large or plan.recipe.budgets.package_size_bytes is not None
-    return (*((Form.FP16,) if (native or short) and not half else ()), *(() if plain or too_large else (Form.FLOAT,)))
+    return (
+        *((NumberFormat.FP16,) if (native or short) and not half else ()),
+        *(() if plain or too_large else (NumberFormat.FLOAT,)),
+    )
 
 
 _QUICKER = 0.9
@@ -101,7 +104,7 @@ class Climbing:
             prefers=self._quantizes,
         )
         self._tried: list[tuple[Rung, Made]] = []
-        self._ranking: tuple[damage.Row, ...] = ()
+        self._ranking: tuple[damage.NodeDamage, ...] = ()
         self._options: dict[str, rungs.Option] = {}
         self._sorted: ordering.Order | None = None
         self._ended = ""
@@ -138,7 +141,7 @@ class Climbing:
                 rung = climb.send(self._proven(rung, spend).outcome)
         except StopIteration as end:
             taken: Rung | None = end.value
-        if taken is not None and taken.form is Form.FLOAT:
+        if taken is not None and taken.form is NumberFormat.FLOAT:
             self._float_itself()
         found = next((form for rung, form in self._tried if rung == taken and form.outcome.fits), None)
         self._ended = "inside every budget" if found else self._in_vain()
@@ -172,7 +175,7 @@ class Climbing:
         """The rung, and where its accuracy has to be proven and is not, the same with sums that no processor cuts off, where that
         proves it: what is asked for from then on has them too, because little of this candidate is proven without."""
         made = self._evaluate(rung, spend)
-        if not (made.unproven and self._mendable and rung.form is Form.INT8):
+        if not (made.unproven and self._mendable and rung.form is NumberFormat.INT8):
             return made
         self._exact, self._mendable = True, False
         again = self._evaluate(rung, spend)
@@ -208,7 +211,7 @@ class Climbing:
     def _nodes(self) -> tuple[str, ...]:
         return tuple(self._notes().get("nodes", {}))
 
-    def _ladder(self, first: Outcome, spend: Callable[[float], None]) -> Ladder | None:
+    def _ladder(self, first: RungOutcome, spend: Callable[[float], None]) -> Ladder | None:
         """The candidate's ladder; None, and `_ended` says why, where its nodes cannot be ranked."""
         try:
             self._ranking, before, seconds = self._ranked()
@@ -237,7 +240,7 @@ class Climbing:
             asked=len(self._tried) + (self._mendable and self._tried[0][1].at_risk),
         )
 
-    def _ranked(self) -> tuple[tuple[damage.Row, ...], Digest, float]:
+    def _ranked(self) -> tuple[tuple[damage.NodeDamage, ...], Digest, float]:
         """The quantized nodes by damage, from the store where that is known, the graph before, and how long it took."""
         store, bindings, candidate = self._means.store, self._means.bindings, self._bottom.candidate
         place = next(index for index, step in enumerate(candidate.steps) if step.name == rungs.STEP)
@@ -271,9 +274,9 @@ class Climbing:
     def _candidate(self, rung: Rung) -> tuple[Candidate, dict[str, Any]]:
         """The candidate in this form, and the options that differ from the recipe's."""
         bottom = self._bottom.candidate
-        if rung.form is Form.FLOAT:
+        if rung.form is NumberFormat.FLOAT:
             return replace(bottom, steps=self._float.candidate.steps), {}
-        if rung.form is Form.FP16:
+        if rung.form is NumberFormat.FP16:
             half = Step(name="precision", config=PASSES["precision"].config(type="fp16"))
             return replace(bottom, steps=tuple(half if step.name == rungs.STEP else step for step in bottom.steps)), {}
         changed = {self._options[name].field: self._options[name].value for name in rung.options}
@@ -294,7 +297,7 @@ class Climbing:
         seconds = self._seconds(candidate, package, time.monotonic() - began)
         spend(seconds)
         accuracy, outcome, why = judged.accuracy, judged.outcome, judged.why
-        tried = Tried(
+        tried = SearchStep(
             name=self._name(rung),
             kept_float=self._kept(rung),
             options=changed,
@@ -350,16 +353,16 @@ class Climbing:
 
     def _float_itself(self) -> None:
         """The last rung: the float's own model under this candidate's name."""
-        rung = Rung(form=Form.FLOAT)
+        rung = Rung(form=NumberFormat.FLOAT)
         self._evaluate(rung, lambda _seconds: None)
 
     def _kept(self, rung: Rung) -> tuple[str, ...]:
         """The nodes that are in float in this form, beside those that always are."""
-        return self._sorted.kept(rung.kept) if self._sorted is not None and rung.form is Form.INT8 else ()
+        return self._sorted.kept(rung.kept) if self._sorted is not None and rung.form is NumberFormat.INT8 else ()
 
     def _name(self, rung: Rung) -> str:
-        if rung.form is not Form.INT8:
-            return "16-bit float" if rung.form is Form.FP16 else "float"
+        if rung.form is not NumberFormat.INT8:
+            return "16-bit float" if rung.form is NumberFormat.FP16 else "float"
         kept = [f"{len(self._kept(rung))} of {words.count(len(self._nodes()), 'layer')} float"] if rung.kept else []
         exact = ["exact sums"] if self._exact else []
         return ", ".join((*kept, *rung.options, *exact)) or "as it is said"

@@ -15,7 +15,7 @@ from mlpack.core import stats
 from mlpack.core.records import Accuracy, Budgets, Measurement, Recipe, Result
 from mlpack.core.text import words
 from mlpack.decide import budgets, cost
-from mlpack.decide.ladder import Outcome
+from mlpack.decide.ladder import RungOutcome
 from mlpack.errors import MeasureError
 from mlpack.pipeline.evidence import Bench, Data
 from mlpack.pipeline.measuring.measure import Effort
@@ -32,7 +32,7 @@ _SHORT = Effort(cold_starts=0, blocks=8, samples=160, seconds_per_subject=1.5, w
 class Judged:
     """What a form came to: what the ladder is told, what is wrong with it in words, and the numbers."""
 
-    outcome: Outcome
+    outcome: RungOutcome
     why: str
     accuracy: Accuracy | None = None
     ratio: float | None = None
@@ -65,12 +65,12 @@ class Judge:
     def judged(self, result: Result, package: Package | None, *, searched: bool = True) -> Judged:
         """A form that was made, or was not: `result` says why. `searched`: it is not the one that the recipe says."""
         if result.over_limit is not None:  # fewer layers in float would be smaller
-            return Judged(outcome=Outcome(accurate=True, lean=False), why=short(result.over_limit))
+            return Judged(outcome=RungOutcome(accurate=True, lean=False), why=short(result.over_limit))
         if package is None:
-            return Judged(outcome=Outcome(accurate=False, lean=False), why=short(result.failure or "it failed"))
+            return Judged(outcome=RungOutcome(accurate=False, lean=False), why=short(result.failure or "it failed"))
         found = self._judged(result.candidate.id, package)
         if isinstance(found, MeasureError):
-            return Judged(outcome=Outcome(accurate=False, lean=False), why=short(str(found)))
+            return Judged(outcome=RungOutcome(accurate=False, lean=False), why=short(str(found)))
         known, accuracy = replace(result, measurement=found), found.accuracy
         drop = accuracy.drop if accuracy else None
         proof = accuracy.proof if accuracy else None
@@ -78,14 +78,14 @@ class Judge:
         at_risk = proof is not None and bool(proof.risks)
         if wrong := self._inaccurate(known):
             ratio = None if searched else self._slow(known, package, searched=False)[1]
-            lost = Outcome(accurate=False, lean=False, drop=drop, pace=ratio)
+            lost = RungOutcome(accurate=False, lean=False, drop=drop, pace=ratio)
             return Judged(outcome=lost, why=wrong[0], accuracy=accuracy, ratio=ratio, unproven=unproven, at_risk=at_risk)
         heavy, ratio = self._large(known, package), None
         if not heavy:
             heavy, ratio = self._slow(known, package, searched=searched)
         said = heavy[0] if heavy else "inside every budget"
         return Judged(
-            outcome=Outcome(accurate=True, lean=not heavy, drop=drop, pace=ratio), why=said, accuracy=accuracy, ratio=ratio
+            outcome=RungOutcome(accurate=True, lean=not heavy, drop=drop, pace=ratio), why=said, accuracy=accuracy, ratio=ratio
         )
 
     def _judged(self, id_: str, package: Package) -> Measurement | MeasureError:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from mlpack.decide.ladder import standing_out
 from mlpack.passes.quantize import islands
-from mlpack.passes.quantize.damage import Row
+from mlpack.passes.quantize.damage import NodeDamage
 
 if TYPE_CHECKING:
     import onnx
@@ -29,7 +29,7 @@ class Order:
 
     nodes: tuple[str, ...]
     damage: tuple[float, ...]
-    loads: dict[str, islands.Load]
+    loads: dict[str, islands.NodeLoad]
     static: frozenset[str]
     graph: onnx.ModelProto
     quick: bool
@@ -61,7 +61,7 @@ class Order:
         return low
 
 
-def ordered(rows: Sequence[Row], graph: onnx.ModelProto, static: Collection[str], *, accurate: bool, quick: bool) -> Order:
+def ordered(rows: Sequence[NodeDamage], graph: onnx.ModelProto, static: Collection[str], *, accurate: bool, quick: bool) -> Order:
     """The order of these nodes, which are ranked by damage. `accurate`: the first form is, so that only speed is to be gained, and
     nodes where integers pay least go first. Else those that do most damage: by themselves where some stand out, or where nobody
     asks for speed; for what they save where damage is spread, because then some of what does little is worth little too."""
@@ -74,7 +74,7 @@ def ordered(rows: Sequence[Row], graph: onnx.ModelProto, static: Collection[str]
     return Order(
         nodes=tuple(row.node for row in rows),
         damage=damage,
-        loads={row.node: islands.Load(work=row.work, read=row.read, written=row.written) for row in rows},
+        loads={row.node: islands.NodeLoad(work=row.work, read=row.read, written=row.written) for row in rows},
         static=frozenset(static),
         graph=graph,
         quick=quick,

@@ -70,7 +70,10 @@ class Remover:
         self.removed: list[RemovedRelease] = []
 
     def rows(self, releases: Sequence[RemovedRelease], fences: dict[str, Put], more: int) -> None:
-        """Remove these releases, whose names have these fences, before so `more` is removed. ConcurrentRollbackError when one has moved."""
+        """Remove the rows of `releases`, one commit a name.
+
+        `fences` holds the fence of each name of a release; `more` is how many things are removed afterwards, for the progress.
+        ConcurrentRollbackError when an alias was moved meanwhile."""
         self._total = len(self.removed) + len(releases) + more
         for name, each in itertools.groupby(releases, key=lambda release: release.name):
             fence = fences[name]

@@ -47,7 +47,7 @@ class _Labels:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Found:
+class _Predictions:
     """What was read of one output: a class a row (or token), in the labels' terms; `sample` is the sample of each."""
 
     output: str
@@ -95,7 +95,7 @@ def f1(spec: MetricSpec, answers: Answers, labels: Sequence[Any], names: tuple[A
     return scores.of(_held(found, len(labels)), reduce, output=found.output, threshold=found.threshold, column=found.column)
 
 
-def _held(found: _Found, samples: int) -> Array:
+def _held(found: _Predictions, samples: int) -> Array:
     """What each sample's classes are by the labels and by the model: two models that say the same are one."""
     import numpy as np
 
@@ -115,7 +115,7 @@ def _ratio(part: Array, whole: Array) -> Array:
 # --- which output -----------------------------------------------------------------------------------------------------
 
 
-def _read(labels: _Labels, answers: Answers) -> _Found:
+def _read(labels: _Labels, answers: Answers) -> _Predictions:
     """The classes of the output that is named, or of the only one that can be meant."""
     import numpy as np
 
@@ -146,7 +146,7 @@ def _read(labels: _Labels, answers: Answers) -> _Found:
     raise (refused + more)[0]
 
 
-def _readable(labels: _Labels, answers: Answers, candidates: Sequence[str]) -> tuple[list[_Found], list[RecipeError]]:
+def _readable(labels: _Labels, answers: Answers, candidates: Sequence[str]) -> tuple[list[_Predictions], list[RecipeError]]:
     found, refused = [], []
     for each in candidates:
         try:
@@ -156,7 +156,7 @@ def _readable(labels: _Labels, answers: Answers, candidates: Sequence[str]) -> t
     return found, refused
 
 
-def _reconciled(labels: _Labels, best: _Found, said: _Found, answers: Answers) -> _Found:
+def _reconciled(labels: _Labels, best: _Predictions, said: _Predictions, answers: Answers) -> _Predictions:
     """Scores and the model's own class beside them: the class, where each largest column stands for one class alone."""
     import numpy as np
 
@@ -199,7 +199,7 @@ def _holds_scores(answers: Answers, name: str, labels: _Labels) -> bool:
 # --- what an output says ----------------------------------------------------------------------------------------------
 
 
-def _of_output(labels: _Labels, answers: Answers, name: str) -> _Found:
+def _of_output(labels: _Labels, answers: Answers, name: str) -> _Predictions:
     import numpy as np
 
     arrays = answers.each(name)
@@ -220,7 +220,7 @@ def _of_output(labels: _Labels, answers: Answers, name: str) -> _Found:
     names = _names(labels, columns, labels.given)
     truth, flat = _compared(labels, list(labels.given), flat, columns, names)
     sample = np.arange(len(rows))
-    return _Found(output=name, truth=truth, predicted=flat, sample=sample, threshold=threshold, column=column)
+    return _Predictions(output=name, truth=truth, predicted=flat, sample=sample, threshold=threshold, column=column)
 
 
 def _refuse(labels: _Labels, name: str) -> Any:
@@ -258,7 +258,7 @@ def _decided(labels: _Labels, name: str, arrays: list[Array]) -> tuple[list[Arra
     return [(array[..., column] > kind(spec.threshold)).astype(np.int64) for array in arrays], 2, column
 
 
-def _of_tokens(labels: _Labels, name: str, rows: list[Array], columns: int | None) -> _Found:
+def _of_tokens(labels: _Labels, name: str, rows: list[Array], columns: int | None) -> _Predictions:
     """A class a token: labels are lists, of which those to be ignored do not count."""
     import numpy as np
 
@@ -284,7 +284,7 @@ def _of_tokens(labels: _Labels, name: str, rows: list[Array], columns: int | Non
     flat = np.concatenate(said)
     names = _names(labels, columns, truth)
     compared, flat = _compared(labels, truth, flat, columns, names)
-    return _Found(
+    return _Predictions(
         output=name,
         truth=compared,
         predicted=flat,

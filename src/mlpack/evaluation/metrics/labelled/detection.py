@@ -41,7 +41,7 @@ class _Picture:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Matched:
+class _Matches:
     """Detections of one class over all pictures, best first: their picture, and whether they are right at each threshold.
 
     `truths`: how many boxes of the class each picture has.
@@ -205,7 +205,7 @@ def _read(_spec: MetricSpec, names: Any, call: Any) -> list[_Picture]:
 # --- the sums ---------------------------------------------------------------------------------------------------------
 
 
-def _matched(found: Sequence[_Picture], truth: Sequence[_Picture], each: int, limits: tuple[float, ...]) -> _Matched:
+def _matched(found: Sequence[_Picture], truth: Sequence[_Picture], each: int, limits: tuple[float, ...]) -> _Matches:
     import numpy as np
 
     picture, score, right = [], [], []
@@ -218,7 +218,7 @@ def _matched(found: Sequence[_Picture], truth: Sequence[_Picture], each: int, li
         right.append(_greedy(_overlaps(ours.boxes[mine], boxes), limits))
     scores = np.concatenate(score)
     order = np.argsort(-scores, kind="stable")
-    return _Matched(
+    return _Matches(
         picture=np.concatenate(picture)[order],
         score=scores[order],
         right=np.concatenate(right, axis=1)[:, order],
@@ -257,7 +257,7 @@ def _greedy(overlaps: Array, limits: tuple[float, ...]) -> Array:
     return right
 
 
-def _average_precision(matched: _Matched, keep: Array) -> float | None:
+def _average_precision(matched: _Matches, keep: Array) -> float | None:
     """Of one class over the pictures kept, the mean over the thresholds; None where they hold no box of it."""
     import numpy as np
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from mlpack.errors import PassError
 from mlpack.passes.convert.boosting import histogram_model, lightgbm_model, objectives, xgboost_model
 from mlpack.passes.convert.boosting.boosters import ML_OPSET, rule_of
-from mlpack.passes.convert.trees import Part
+from mlpack.passes.convert.trees import GraphPart
 
 if TYPE_CHECKING:
     from mlpack.passes.convert.boosting.histogram_model import Histogram
     from mlpack.passes.convert.boosting.lightgbm_model import Lightgbm
-    from mlpack.passes.convert.boosting.objectives import Rule
+    from mlpack.passes.convert.boosting.objectives import OutputRule
     from mlpack.passes.convert.boosting.xgboost_model import Xgboost
 
     Boosted = Histogram | Lightgbm | Xgboost
@@ -51,7 +51,7 @@ def register() -> None:
         update_registered_converter(kind, alias, _shapes, _convert, options=options)
 
 
-def _read(made: Any) -> tuple[Boosted, Rule]:
+def _read(made: Any) -> tuple[Boosted, OutputRule]:
     """What a fitted estimator holds, as far as its own `predict` uses it."""
     if type(made).__module__.startswith("sklearn."):
         model = histogram_model.read(made)
@@ -92,7 +92,7 @@ def _classes(made: Any) -> Any:
 def _convert(scope: Any, operator: Any, container: Any) -> None:
     made = operator.raw_operator
     model, rule = _read(made)
-    part = Part(prefix=f"{scope.get_unique_variable_name('boosted')}_")
+    part = GraphPart(prefix=f"{scope.get_unique_variable_name('boosted')}_")
     given, dtype = _columns(part, operator, made)
     sums = model.emit(part, given, dtype)
     last = operator.outputs[-1]
@@ -109,7 +109,7 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
     container.node_domain_version_pair_sets |= {("", container.target_opset), ("ai.onnx.ml", ML_OPSET)}
 
 
-def _columns(part: Part, operator: Any, made: Any) -> tuple[str, str]:
+def _columns(part: GraphPart, operator: Any, made: Any) -> tuple[str, str]:
     """The table as the trees read it, and its type. XGBoost reads float32 whatever it is given."""
     if len(operator.inputs) != 1:
         raise PassError(f"a {type(made).__name__} takes one table here: put a ColumnTransformer(remainder='passthrough') before it")
@@ -130,7 +130,7 @@ def _columns(part: Part, operator: Any, made: Any) -> tuple[str, str]:
     return part.node("Cast", [given], to=_DOUBLE), "float64"
 
 
-def _labels(part: Part, output: str, numbers: str, made: Any, rule: Rule) -> None:
+def _labels(part: GraphPart, output: str, numbers: str, made: Any, rule: OutputRule) -> None:
     """The estimator's own classes by their numbers."""
     classes = _classes(made)
     if rule.each:

@@ -12,7 +12,7 @@ from mlpack.errors import PassError
 from mlpack.passes.convert.boosting import lightgbm_model, objectives, xgboost_model
 from mlpack.passes.convert.boosting.lightgbm_model import Lightgbm
 from mlpack.passes.convert.estimator import Estimator, Feed, quoted
-from mlpack.passes.convert.trees import Part
+from mlpack.passes.convert.trees import GraphPart
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import onnx
 
     from mlpack.core.records import TensorSpec
-    from mlpack.passes.convert.boosting.objectives import Rule
+    from mlpack.passes.convert.boosting.objectives import OutputRule
     from mlpack.passes.convert.boosting.xgboost_model import Xgboost
 
 ML_OPSET = 3
@@ -90,7 +90,7 @@ def _check(booster: Any, inputs: tuple[TensorSpec, ...], name: str) -> None:
         raise PassError(f"the {name} model takes one input, float32 [batch, {columns}], not {said}: leave `inputs` out, or say so")
 
 
-def rule_of(model: Lightgbm | Xgboost) -> Rule:
+def rule_of(model: Lightgbm | Xgboost) -> OutputRule:
     """What the model's objective makes of its sums. PassError for one that is not known."""
     return objectives.of_lightgbm(model) if isinstance(model, Lightgbm) else objectives.of_xgboost(model)
 
@@ -115,7 +115,7 @@ def _ask_softmax(booster: Any, rows: Any) -> Any:
     return raised / raised.sum(axis=1, keepdims=True)
 
 
-def _asked(ask: Callable[[Any, Any], Any], booster: Any, rule: Rule, name: str, feed: Feed, *, proba: bool) -> Any:
+def _asked(ask: Callable[[Any, Any], Any], booster: Any, rule: OutputRule, name: str, feed: Feed, *, proba: bool) -> Any:
     """The library's answer: probabilities as columns of classes, and the class that they decide for, as its classifiers do."""
     import numpy as np
 
@@ -132,7 +132,7 @@ def _converted(model: Lightgbm | Xgboost, inputs: tuple[TensorSpec, ...], _float
     from onnx import TensorProto, helper
 
     (spec,) = inputs
-    part, rule = Part(prefix=""), rule_of(model)
+    part, rule = GraphPart(prefix=""), rule_of(model)
     sums = model.emit(part, spec.name)
     width = 2 if rule.pair else model.targets
     if rule.classes:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlpack.errors import PassError
-from mlpack.passes.convert.boosting.objectives import Rule
-from mlpack.passes.convert.trees import Forest, Part
+from mlpack.passes.convert.boosting.objectives import OutputRule
+from mlpack.passes.convert.trees import Forest, GraphPart
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,7 +25,7 @@ class Histogram:
     columns: tuple[int, ...]
     categories: Mapping[int, tuple[float, ...]]
 
-    def emit(self, part: Part, given: str, dtype: str = "float32") -> str:
+    def emit(self, part: GraphPart, given: str, dtype: str = "float32") -> str:
         """The sums of the columns `given` (float32 or float64), before the loss' own function: a tensor [rows, targets]."""
         import numpy as np
 
@@ -94,9 +94,9 @@ def read(made: Any) -> Histogram:
     return Histogram(made=made, targets=int(made.n_trees_per_iteration_), columns=tuple(columns), categories=categories)
 
 
-def rule_of(model: Histogram) -> Rule:
+def rule_of(model: Histogram) -> OutputRule:
     """What its loss makes of the sums."""
     if hasattr(model.made, "classes_"):
         one = model.targets == 1
-        return Rule(link="sigmoid" if one else "softmax", classes=True, pair=one)
-    return Rule(link="exp" if "Log" in type(model.made._loss.link).__name__ else "same")
+        return OutputRule(link="sigmoid" if one else "softmax", classes=True, pair=one)
+    return OutputRule(link="exp" if "Log" in type(model.made._loss.link).__name__ else "same")

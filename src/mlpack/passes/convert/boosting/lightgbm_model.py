@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from mlpack.errors import PassError
-from mlpack.passes.convert.trees import Forest, Part
+from mlpack.passes.convert.trees import Forest, GraphPart
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +29,7 @@ class Lightgbm:
     averaged: bool
     """Whether the trees' mean counts, and not their sum (random forests)."""
 
-    def emit(self, part: Part, given: str, dtype: str = "float32") -> str:
+    def emit(self, part: GraphPart, given: str, dtype: str = "float32") -> str:
         """The sums of the columns `given` (float32 or float64), before the objective: the name of a tensor [rows, targets]."""
         forest = Forest(columns=self.columns, targets=self.targets, linear=_linear(self.trees))
         share = self.targets / len(self.trees) if self.averaged and self.trees else 1.0

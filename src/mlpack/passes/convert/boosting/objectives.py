@@ -15,7 +15,7 @@ from mlpack.errors import PassError
 if TYPE_CHECKING:
     from mlpack.passes.convert.boosting.lightgbm_model import Lightgbm
     from mlpack.passes.convert.boosting.xgboost_model import Xgboost
-    from mlpack.passes.convert.trees import Part
+    from mlpack.passes.convert.trees import GraphPart
 
 _XGBOOST = {
     "binary:logistic": "sigmoid", "reg:logistic": "sigmoid", "binary:logitraw": "same", "binary:hinge": "step",
@@ -35,7 +35,7 @@ _CLASSES = ("binary:logistic", "multi:softmax", "multi:softprob", "binary", "mul
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
+class OutputRule:
     """What becomes of sums. `link`: of each; `factor`: before it; `classes`: whether classes come out; `pair`: whether one sum
     decides between two of them; `each`: whether every column is a yes or no of its own."""
 
@@ -46,20 +46,22 @@ class Rule:
     each: bool = False
 
 
-def of_xgboost(model: Xgboost) -> Rule:
+def of_xgboost(model: Xgboost) -> OutputRule:
     """Raises PassError for an objective that is not known."""
     link = _known(_XGBOOST, model.objective, "XGBoost")
     classes, one = model.objective in _CLASSES, model.targets == 1
-    return Rule(link=link, classes=classes, pair=classes and one, each=classes and link == "sigmoid" and not one)
+    return OutputRule(link=link, classes=classes, pair=classes and one, each=classes and link == "sigmoid" and not one)
 
 
-def of_lightgbm(model: Lightgbm) -> Rule:
+def of_lightgbm(model: Lightgbm) -> OutputRule:
     """Raises PassError for an objective that is not known."""
     link = _known(_LIGHTGBM, model.objective, "LightGBM")
     if link == "same" and "sqrt" in model.said:
         link = "square"
     classes = model.objective in _CLASSES
-    return Rule(link=link, factor=float(model.said.get("sigmoid") or 1.0), classes=classes, pair=classes and model.targets == 1)
+    return OutputRule(
+        link=link, factor=float(model.said.get("sigmoid") or 1.0), classes=classes, pair=classes and model.targets == 1
+    )
 
 
 def _known(table: Mapping[str, str], objective: str, library: str) -> str:
@@ -68,7 +70,7 @@ def _known(table: Mapping[str, str], objective: str, library: str) -> str:
     return table[objective]
 
 
-def answers(part: Part, sums: str, rule: Rule, output: str = "") -> str:
+def answers(part: GraphPart, sums: str, rule: OutputRule, output: str = "") -> str:
     """Adds what the objective makes of [rows, targets]: of two classes both columns. The name of the tensor, `output` if said."""
     scaled = sums if rule.factor == 1.0 else part.node("Mul", [sums, part.constant(rule.factor)])
     if rule.link == "square":
@@ -84,7 +86,7 @@ def answers(part: Part, sums: str, rule: Rule, output: str = "") -> str:
     return part.node("Concat", [part.node("Sub", [part.constant(1.0), second]), second], output, axis=1)
 
 
-def labels(part: Part, probabilities: str, rule: Rule, output: str = "") -> str:
+def labels(part: GraphPart, probabilities: str, rule: OutputRule, output: str = "") -> str:
     """Adds the number of the class that probabilities decide for: [rows], or [rows, targets] where each column decides."""
     if rule.each:
         return part.node("Cast", [part.node("Greater", [probabilities, part.constant(0.5)])], output, to=_INT64)

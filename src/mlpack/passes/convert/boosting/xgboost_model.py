@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlpack.errors import PassError
-from mlpack.passes.convert.trees import Forest, Part
+from mlpack.passes.convert.trees import Forest, GraphPart
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -32,13 +32,13 @@ class Xgboost:
     trees: int | None
     """How many of its trees count, of those in order; None: all."""
 
-    def emit(self, part: Part, given: str, _dtype: str = "float32") -> str:
+    def emit(self, part: GraphPart, given: str, _dtype: str = "float32") -> str:
         """The sums of the columns `given` (float32, as the library reads whatever it is given), before the objective: the name of
         a tensor [rows, targets]."""
         summed = self._linear(part, given) if self.booster["name"] == "gblinear" else self._forest().emit(part, given)
         return part.node("Add", [summed, part.constant([self.base])])
 
-    def _linear(self, part: Part, given: str) -> str:
+    def _linear(self, part: GraphPart, given: str) -> str:
         import numpy as np
 
         weights = np.asarray(self.booster["model"]["weights"], dtype=np.float32).reshape(self.columns + 1, self.targets)

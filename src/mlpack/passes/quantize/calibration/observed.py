@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Calls:
+class RecordedCalls:
     """What a graph is looked at on: recorded calls of the model in `model_dir`, at most so many, and a place for weights that are
     made and for a copy of the graph."""
 
@@ -38,7 +38,7 @@ class Calls:
     spilled: Spill
 
 
-class Beside:
+class ObservedGraph:
     """A graph with more nodes, whose results are what is looked at."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
@@ -89,7 +89,7 @@ class Beside:
         self.add(helper.make_node("Slice", [table, *(end.name for end in ends), ends[0].name], [result], name=result), *ends)
         self._results[result] = 2
 
-    def seen(self, on: Calls) -> Iterator[list[Array]]:
+    def seen(self, on: RecordedCalls) -> Iterator[list[Array]]:
         """What is looked at, in its order, call by call. PassError when the calls do not fit."""
         import onnx
 

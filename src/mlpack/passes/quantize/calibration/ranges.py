@@ -53,7 +53,7 @@ class Ranges:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
+class MeasuredRanges:
     """`ranges`: by tensor, the lowest and highest value to keep. `refused`: why a tensor has none, in words. `remarks`: what a
     reader of the result should know of the calls."""
 
@@ -67,7 +67,9 @@ class Measured:
         return max(-low, high, 0.0)
 
 
-def measured(model: onnx.ModelProto, model_dir: Path, names: Sequence[str], wanted: Ranges, place: Path | None = None) -> Measured:
+def measured(
+    model: onnx.ModelProto, model_dir: Path, names: Sequence[str], wanted: Ranges, place: Path | None = None
+) -> MeasuredRanges:
     """Ranges of these float tensors of the graph over the calls. `place`: a folder for a temporary copy of the weights.
 
     PassError for calls that are damaged, do not fit the model or hold what is not finite.
@@ -84,11 +86,11 @@ def measured(model: onnx.ModelProto, model_dir: Path, names: Sequence[str], want
         for name, tally in tallies.items() if name not in refused
     }  # fmt: skip
     remarks = [*_of_calls(inputs, count), *_of_refused(refused), *_of_outliers(tallies | inputs, ranges, wanted.method)]
-    return Measured(ranges=ranges, refused=refused, remarks=tuple(remarks))
+    return MeasuredRanges(ranges=ranges, refused=refused, remarks=tuple(remarks))
 
 
 @dataclass(slots=True)
-class _Look:
+class _CallRanges:
     """What the calls are known to reach in one graph."""
 
     inputs: dict[str, Tally]
@@ -98,7 +100,7 @@ class _Look:
     makers: dict[str, onnx.NodeProto]
 
 
-_KEPT: ContextVar[dict[str, _Look] | None] = ContextVar("ranges", default=None)
+_KEPT: ContextVar[dict[str, _CallRanges] | None] = ContextVar("ranges", default=None)
 
 
 @contextmanager
@@ -111,7 +113,7 @@ def remembered() -> Iterator[None]:
         _KEPT.reset(before)
 
 
-def _looked_at(model: onnx.ModelProto, model_dir: Path, wanted: Ranges) -> _Look:
+def _looked_at(model: onnx.ModelProto, model_dir: Path, wanted: Ranges) -> _CallRanges:
     """What is known already, or the beginning of it. PassError as `measured`."""
     kept = _KEPT.get()
     key = ""
@@ -119,7 +121,7 @@ def _looked_at(model: onnx.ModelProto, model_dir: Path, wanted: Ranges) -> _Look
         key = f"{_told(model)} {model_dir} {wanted.calls} {wanted.samples} {wanted.method != 'minmax'}"
         if key in kept:
             return kept[key]
-    made = _Look(*_inputs(model_dir, files.signature_of(model), wanted), tallies={}, makers={})
+    made = _CallRanges(*_inputs(model_dir, files.signature_of(model), wanted), tallies={}, makers={})
     if kept is not None:
         kept[key] = made
     return made
@@ -137,7 +139,7 @@ def _told(model: onnx.ModelProto) -> digest.Digest:
 
 
 def _look(
-    known: _Look, model: onnx.ModelProto, model_dir: Path, names: Sequence[str], wanted: Ranges, place: Path | None
+    known: _CallRanges, model: onnx.ModelProto, model_dir: Path, names: Sequence[str], wanted: Ranges, place: Path | None
 ) -> None:  # fmt: skip
     """Add what is not known yet of these tensors."""
     missing = [name for name in names if name not in known.tallies]

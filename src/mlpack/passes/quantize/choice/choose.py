@@ -50,7 +50,7 @@ _MICROSOFT = "com.microsoft"
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class NodeChoice:
     """By names of nodes: how they compute in integers, and why others do not."""
 
     how: dict[str, str] = field(default_factory=dict)
@@ -60,17 +60,17 @@ class Chosen:
         """The nodes that compute this way."""
         return {name for name, chosen in self.how.items() if chosen == way}
 
-    def without(self, reasons: Mapping[str, str]) -> Chosen:
+    def without(self, reasons: Mapping[str, str]) -> NodeChoice:
         """The same with these nodes in float."""
-        return Chosen({name: way for name, way in self.how.items() if name not in reasons}, {**self.kept, **reasons})
+        return NodeChoice({name: way for name, way in self.how.items() if name not in reasons}, {**self.kept, **reasons})
 
 
-def choose(model: onnx.ModelProto, method: str, keep: Sequence[str], *, embeddings: bool) -> Chosen:
+def choose(model: onnx.ModelProto, method: str, keep: Sequence[str], *, embeddings: bool) -> NodeChoice:
     """`method`: static, dynamic, mixed or weights. `keep`: `Quantize.keep_float`. Raises PassError for a name in it that nothing
     has. Every node must have a name of its own."""
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
     asked = _asked(model, keep, stored)
-    found = Chosen()
+    found = NodeChoice()
     for node, holder in walk(model.graph):
         if node.op_type not in KINDS or node.domain not in ("", _MICROSOFT):
             continue

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlpack.errors import PassError
 from mlpack.graphs import check, files, trials
-from mlpack.passes.quantize.choice.choose import Chosen
+from mlpack.passes.quantize.choice.choose import NodeChoice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,7 +32,7 @@ _MOST_SINGLY = 8
 class Attempt:
     """What is put in integers: nodes, and what carries 8 bits between them, of which `barred` do not."""
 
-    chosen: Chosen
+    chosen: NodeChoice
     carried: tuple[str, ...] = ()
     barred: frozenset[str] = frozenset()
 
@@ -47,7 +47,7 @@ class Attempt:
         left = {name: way for name, way in self.chosen.how.items() if name in there}
         gone = {name for name in self.carried if name not in there}
         carried = tuple(name for name in self.carried if name in there)
-        return Attempt(Chosen(left, self.chosen.kept), carried, self.barred | gone)
+        return Attempt(NodeChoice(left, self.chosen.kept), carried, self.barred | gone)
 
     def without(self, reasons: dict[str, str]) -> Attempt:
         """The same with these parts in float, which goes on record."""
@@ -55,7 +55,7 @@ class Attempt:
         return Attempt(self.chosen.without(reasons), carried, self.barred | (set(reasons) & set(self.carried)))
 
 
-class Judge:
+class EngineCheck:
     """The engine, asked about graphs in one directory."""
 
     def __init__(self, model_dir: Path, model: onnx.ModelProto, calls: Path | None) -> None:
@@ -94,7 +94,7 @@ def _refused(folder: Path, level: str, tried: Sequence[tuple[Any, Any]]) -> str:
 
 
 def settled(
-    wanted: Attempt, made: Callable[[Attempt], onnx.ModelProto], judge: Judge, out_dir: Path, kinds: dict[str, str]
+    wanted: Attempt, made: Callable[[Attempt], onnx.ModelProto], judge: EngineCheck, out_dir: Path, kinds: dict[str, str]
 ) -> Attempt:
     """Writes the graph into `out_dir` with as much in integers as the engine takes, and gives what that is.
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mlpack.graphs import kernels, weights
 from mlpack.passes.quantize.choice import choose
 from mlpack.passes.quantize.choice.between import between, feeds, results
-from mlpack.passes.quantize.choice.choose import STATIC, Chosen
+from mlpack.passes.quantize.choice.choose import STATIC, NodeChoice
 from mlpack.passes.quantize.view import View
 from mlpack.passes.quantize.writing import attributes
 
@@ -29,17 +29,17 @@ _PICTURE = 4
 _FLOAT = 1  # TensorProto.FLOAT
 
 
-def convolutions(model: onnx.ModelProto, chosen: Chosen) -> Chosen:
+def convolutions(model: onnx.ModelProto, chosen: NodeChoice) -> NodeChoice:
     """The same choice, with convolutions by group static that stand between others that are."""
     view = View(model)
     found = _inner(view, _grouped(view, chosen), chosen.by(STATIC))
     kept = {name: why for name, why in chosen.kept.items() if name not in found}
     how = {node.name: STATIC if node.name in found else chosen.how[node.name]
            for node, _ in choose.walk(model.graph) if node.name in found or node.name in chosen.how}  # fmt: skip
-    return Chosen(how, kept)
+    return NodeChoice(how, kept)
 
 
-def _grouped(view: View, chosen: Chosen) -> set[str]:
+def _grouped(view: View, chosen: NodeChoice) -> set[str]:
     """Convolutions by group that are float for being slow."""
     return {
         node.name
@@ -68,7 +68,7 @@ def _inner(view: View, wanted: Collection[str], static: Collection[str]) -> set[
     return left
 
 
-def normalisations(model: onnx.ModelProto, chosen: Chosen, keep: Sequence[str]) -> list[str]:
+def normalisations(model: onnx.ModelProto, chosen: NodeChoice, keep: Sequence[str]) -> list[str]:
     """Names of the normalisations of pictures that would stand between kernels in 8 bits as convolutions, less those to keep."""
     names = {*_pictures(model)} - {*keep}
     if not names:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import mlpack.passes.quantize.scales as eight
 from mlpack.graphs import files
-from mlpack.passes.quantize.writing import Writer, attributes, replace
+from mlpack.passes.quantize.writing import GraphWriter, attributes, replace
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     import numpy as np
     import onnx
 
-    from mlpack.passes.quantize.methods.pairs import Form
+    from mlpack.passes.quantize.methods.pairs import QuantizationScheme
 
     Array = np.ndarray[Any, Any]
 
 _MICROSOFT = "com.microsoft"
 
 
-def insert(writer: Writer, chosen: Collection[str], form: Form) -> None:
+def insert(writer: GraphWriter, chosen: Collection[str], form: QuantizationScheme) -> None:
     """Puts integer operators in the place of these nodes of the writer's model, in place."""
     _of_graph(writer, writer.model.graph, chosen, _Weights(writer, form))
 
@@ -33,7 +33,7 @@ def insert(writer: Writer, chosen: Collection[str], form: Form) -> None:
 class _Weights:
     """Weights in 8 bits, each made once."""
 
-    def __init__(self, writer: Writer, form: Form) -> None:
+    def __init__(self, writer: GraphWriter, form: QuantizationScheme) -> None:
         self.writer, self.form = writer, form
 
     def of(self, node: onnx.NodeProto, name: str, values: Array) -> list[str]:
@@ -46,7 +46,7 @@ class _Weights:
         return [self.writer.keep(f"{name}_int8", whole), self.writer.keep(f"{name}_scale", scales)]
 
 
-def _of_graph(writer: Writer, graph: onnx.GraphProto, chosen: Collection[str], made: _Weights) -> None:
+def _of_graph(writer: GraphWriter, graph: onnx.GraphProto, chosen: Collection[str], made: _Weights) -> None:
     instead: dict[str, list[onnx.NodeProto]] = {}
     rounded: dict[str, list[str]] = {}
     for node in graph.node:
@@ -66,13 +66,13 @@ def _of_graph(writer: Writer, graph: onnx.GraphProto, chosen: Collection[str], m
         replace(graph, instead)
 
 
-def _rounded(writer: Writer, name: str, rounded: dict[str, list[str]]) -> onnx.NodeProto:
+def _rounded(writer: GraphWriter, name: str, rounded: dict[str, list[str]]) -> onnx.NodeProto:
     """The node that finds a tensor's range at each call, and rounds it."""
     rounded[name] = [writer.fresh(f"{name}_{part}") for part in ("quantized", "scale", "zero_point")]
     return writer.node("DynamicQuantizeLinear", [name], rounded[name], f"{name}_quantize")
 
 
-def _product(writer: Writer, node: onnx.NodeProto, rounded: list[str], made: _Weights) -> list[onnx.NodeProto]:
+def _product(writer: GraphWriter, node: onnx.NodeProto, rounded: list[str], made: _Weights) -> list[onnx.NodeProto]:
     """A product in integers, scaled, and what a Gemm adds."""
     import numpy as np
 
@@ -101,7 +101,7 @@ def _product(writer: Writer, node: onnx.NodeProto, rounded: list[str], made: _We
     return [*nodes, writer.node("Add", [scaled, added], [result], f"{name}_add")]
 
 
-def _attention(writer: Writer, node: onnx.NodeProto, rounded: list[str], made: _Weights) -> list[onnx.NodeProto]:
+def _attention(writer: GraphWriter, node: onnx.NodeProto, rounded: list[str], made: _Weights) -> list[onnx.NodeProto]:
     writer.imports(_MICROSOFT)
     whole, scale = made.of(node, node.input[1], writer.values(node.input[1]))
     optional = [*node.input[3:5], "", ""][:2]
@@ -110,7 +110,7 @@ def _attention(writer: Writer, node: onnx.NodeProto, rounded: list[str], made: _
     return [writer.node("QAttention", takes, list(node.output), f"{node.name}_integer", domain=_MICROSOFT, **said)]
 
 
-def _lstm(writer: Writer, node: onnx.NodeProto, made: _Weights) -> onnx.NodeProto:
+def _lstm(writer: GraphWriter, node: onnx.NodeProto, made: _Weights) -> onnx.NodeProto:
     """The engine's LSTM takes each direction's weights the other way round, and as many zero points as scales: with fewer it reads
     others than there are, and says nothing."""
     import numpy as np

@@ -15,14 +15,14 @@ import mlpack.passes.quantize.scales as eight
 from mlpack.graphs import weights
 from mlpack.passes.quantize.choice.between import GIVES_FLOAT, MOVED, between, feeds, reasons, results
 from mlpack.passes.quantize.view import JOINS, View
-from mlpack.passes.quantize.writing import Writer, attributes, put
+from mlpack.passes.quantize.writing import GraphWriter, attributes, put
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     import onnx
 
-    from mlpack.passes.quantize.calibration.ranges import Measured
+    from mlpack.passes.quantize.calibration.ranges import MeasuredRanges
 
     Range = tuple[float, float]
 
@@ -36,7 +36,7 @@ scores (600 and 1) leave scores none."""
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class PairLayout:
     """Where pairs are. `pairs`: tensors -> whether everybody reads the rounded values; `same`: tensors -> whose numbers they are;
     `joined`: tensors -> the result of their only reader, a Concat, whose scale they have; `cut`: results of a Relu among them;
     `gates`: results of a HardSigmoid -> its slope; `limits`: Clips and the like that a range stands for."""
@@ -67,11 +67,11 @@ class Layout:
         return source
 
 
-def layout(model: onnx.ModelProto, static: Collection[str], barred: Collection[str] = ()) -> Layout:
+def layout(model: onnx.ModelProto, static: Collection[str], barred: Collection[str] = ()) -> PairLayout:
     """Where pairs belong when these nodes compute in 8 bits. `barred`: nodes that carry nothing."""
     view = View(model)
     carried = between(view, static, barred)
-    found = Layout(frozenset(static), frozenset(carried))
+    found = PairLayout(frozenset(static), frozenset(carried))
     for node in model.graph.node:
         if node.name in static:
             found.pairs.setdefault(node.input[0], False)
@@ -95,7 +95,7 @@ def layout(model: onnx.ModelProto, static: Collection[str], barred: Collection[s
     return found
 
 
-def _carry(view: View, node: onnx.NodeProto, found: Layout) -> None:
+def _carry(view: View, node: onnx.NodeProto, found: PairLayout) -> None:
     """The pairs of what a node gives that carries, and what their scale is."""
     for name in results(view, node):
         found.pairs[name] = True
@@ -105,7 +105,7 @@ def _carry(view: View, node: onnx.NodeProto, found: Layout) -> None:
             found.gates[name] = attributes(node).get("alpha", 0.2)
 
 
-def _join(view: View, found: Layout) -> None:
+def _join(view: View, found: PairLayout) -> None:
     """What a kernel makes for a Concat alone is rounded to the Concat's scale at once, not twice."""
     for node in view.graph.node:
         for name in node.input if node.op_type == "Concat" and node.name in found.carried else ():
@@ -117,7 +117,7 @@ def _join(view: View, found: Layout) -> None:
                 found.cut.update([name] if made.op_type == "Relu" else ())
 
 
-def _fuses(view: View, tensor: str, found: Layout) -> bool:
+def _fuses(view: View, tensor: str, found: PairLayout) -> bool:
     """Whether the engine makes an int8 kernel of the Add (or the like) whose result this is, if nobody reads it in float."""
     node = view.made.get(tensor)
     if node is not None and node.op_type == "Relu":
@@ -139,7 +139,7 @@ def tensors(model: onnx.ModelProto, static: Collection[str]) -> list[str]:
     return [name for name in dict.fromkeys((*(value.name for value in model.graph.input), *made)) if name in near]
 
 
-def unmeasured(model: onnx.ModelProto, found: Layout, measured: Measured) -> dict[str, str]:
+def unmeasured(model: onnx.ModelProto, found: PairLayout, measured: MeasuredRanges) -> dict[str, str]:
     """Nodes beside tensors that no range is known of, with that as the reason."""
     view = View(model)
     lacking: dict[str, str] = {}
@@ -159,7 +159,7 @@ def left(model: onnx.ModelProto, static: Collection[str], barred: Collection[str
     return reasons(view, static, between(view, static, barred))
 
 
-def unlike(model: onnx.ModelProto, found: Layout, ranges: Mapping[str, Range]) -> dict[str, str]:
+def unlike(model: onnx.ModelProto, found: PairLayout, ranges: Mapping[str, Range]) -> dict[str, str]:
     """Concats whose inputs' ranges are too far apart for one scale, with that as the reason."""
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
     apart: dict[str, str] = {}
@@ -181,7 +181,7 @@ def _reach(tensor: onnx.TensorProto) -> Range:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Form:
+class QuantizationScheme:
     """What pairs and weights are made of."""
 
     steps: int
@@ -196,10 +196,10 @@ class Form:
         return channels if self.per_channel and (node, place) not in self.alike else None
 
 
-def insert(writer: Writer, found: Layout, ranges: Mapping[str, Range], form: Form) -> None:
+def insert(writer: GraphWriter, found: PairLayout, ranges: Mapping[str, Range], form: QuantizationScheme) -> None:
     """Puts pairs and weights in 8 bits into the writer's model, in place."""
     graph = writer.model.graph
-    tensors = _Pairs(writer, found, ranges, form)
+    tensors = _PairGraph(writer, found, ranges, form)
     nodes = [made for value in graph.input for made in tensors.behind(value.name, given=True)]
     makers = {name: node for node in graph.node for name in node.output if name}
     for node in list(graph.node):
@@ -222,7 +222,7 @@ def insert(writer: Writer, found: Layout, ranges: Mapping[str, Range], form: For
     put(graph, nodes)
 
 
-def _operands(writer: Writer, node: onnx.NodeProto, form: Form) -> list[onnx.NodeProto]:
+def _operands(writer: GraphWriter, node: onnx.NodeProto, form: QuantizationScheme) -> list[onnx.NodeProto]:
     """The constants of a sum or a product in 8 bits, each exact. A HardSigmoid becomes a sum: the pair behind it cuts off, and
     divides."""
     import numpy as np
@@ -242,7 +242,7 @@ def _operands(writer: Writer, node: onnx.NodeProto, form: Form) -> list[onnx.Nod
 
 
 def _constant(
-    writer: Writer, node: onnx.NodeProto, place: int, stored: tuple[str, Any], form: Form
+    writer: GraphWriter, node: onnx.NodeProto, place: int, stored: tuple[str, Any], form: QuantizationScheme
 ) -> onnx.NodeProto:  # fmt: skip
     """The node that gives one value out of 8 bits, which `node` reads at this place from now on."""
     import numpy as np
@@ -258,11 +258,11 @@ def _constant(
     return writer.node("DequantizeLinear", parts, [given], f"{given}_dequantize")
 
 
-class _Pairs:
+class _PairGraph:
     """The pairs of a graph, as its tensors come. `rounded`: what nodes in integers read instead of a tensor; `renamed`: what a node
     gives instead of one that everybody reads rounded."""
 
-    def __init__(self, writer: Writer, found: Layout, ranges: Mapping[str, Range], form: Form) -> None:
+    def __init__(self, writer: GraphWriter, found: PairLayout, ranges: Mapping[str, Range], form: QuantizationScheme) -> None:
         self.writer, self.found, self.ranges, self.form = writer, found, ranges, form
         self.renamed: dict[str, str] = {}
         self.rounded: dict[str, str] = {}
@@ -307,7 +307,7 @@ class _Pairs:
         ]
 
 
-def _weights(writer: Writer, node: onnx.NodeProto, activation: float, form: Form) -> list[onnx.NodeProto]:
+def _weights(writer: GraphWriter, node: onnx.NodeProto, activation: float, form: QuantizationScheme) -> list[onnx.NodeProto]:
     """The weight, and the bias if it has one, of a node in 8 and 32 bits before it. A Gemm's factors become part of them."""
     import numpy as np
 
@@ -332,7 +332,7 @@ def _weights(writer: Writer, node: onnx.NodeProto, activation: float, form: Form
 
 
 def stored_before(
-    writer: Writer, node: onnx.NodeProto, place: int, made: tuple[Any, Any], axis: int | None
+    writer: GraphWriter, node: onnx.NodeProto, place: int, made: tuple[Any, Any], axis: int | None
 ) -> onnx.NodeProto:  # fmt: skip
     """The node that gives values that are stored as integers and scales; `node` reads it at this place from now on."""
     import numpy as np

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import mlpack.passes.quantize.scales as eight
 from mlpack.graphs import files
 from mlpack.passes.quantize.methods.pairs import stored_before
-from mlpack.passes.quantize.writing import Writer, attributes, replace
+from mlpack.passes.quantize.writing import GraphWriter, attributes, replace
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -31,12 +31,12 @@ instead of 0.9 (4 bits) and 11 (8 bits). Its kernels for AVX2 do not saturate: t
 and activation at its limit."""
 
 
-def insert(writer: Writer, chosen: Collection[str], bits: int) -> None:
+def insert(writer: GraphWriter, chosen: Collection[str], bits: int) -> None:
     """Stores the weights of these nodes of the writer's model in integers, in place. `bits`: of products; others have 8."""
     _of_graph(writer, writer.model.graph, chosen, bits)
 
 
-def _of_graph(writer: Writer, graph: onnx.GraphProto, chosen: Collection[str], bits: int) -> None:
+def _of_graph(writer: GraphWriter, graph: onnx.GraphProto, chosen: Collection[str], bits: int) -> None:
     instead: dict[str, list[onnx.NodeProto]] = {}
     for node in graph.node:
         for nested in files.subgraphs(node):
@@ -55,7 +55,7 @@ def _of_graph(writer: Writer, graph: onnx.GraphProto, chosen: Collection[str], b
         replace(graph, instead)
 
 
-def _product(writer: Writer, node: onnx.NodeProto, bits: int) -> list[onnx.NodeProto]:
+def _product(writer: GraphWriter, node: onnx.NodeProto, bits: int) -> list[onnx.NodeProto]:
     import numpy as np
 
     writer.imports(_MICROSOFT)
@@ -112,7 +112,7 @@ def _packed(values: Array, bits: int) -> Array:
     return np.ascontiguousarray(values[..., 0::2] | (values[..., 1::2] << 4))
 
 
-def _table(writer: Writer, node: onnx.NodeProto) -> list[onnx.NodeProto]:
+def _table(writer: GraphWriter, node: onnx.NodeProto) -> list[onnx.NodeProto]:
     """Rows are gathered in 8 bits. A table of two axes has a scale a row, which is gathered too; others have one."""
     import numpy as np
 
@@ -136,7 +136,7 @@ def _table(writer: Writer, node: onnx.NodeProto) -> list[onnx.NodeProto]:
     ]
 
 
-def _embedding(writer: Writer, node: onnx.NodeProto) -> onnx.NodeProto:
+def _embedding(writer: GraphWriter, node: onnx.NodeProto) -> onnx.NodeProto:
     """The engine's own form of three tables and a normalisation in 8 bits, one scale each."""
     import numpy as np
 
@@ -158,7 +158,7 @@ def _embedding(writer: Writer, node: onnx.NodeProto) -> onnx.NodeProto:
     return writer.node("QEmbedLayerNormalization", takes, list(node.output), f"{node.name}_int8", domain=_MICROSOFT, **said)
 
 
-def _before(writer: Writer, node: onnx.NodeProto) -> list[onnx.NodeProto]:
+def _before(writer: GraphWriter, node: onnx.NodeProto) -> list[onnx.NodeProto]:
     """The weights dequantized before the node, which stays as it is."""
     copy = type(node).FromString(node.SerializeToString())
     nodes = []
