@@ -20,6 +20,7 @@ from tools.docs.markdown import within
 ROOT = Path(__file__).resolve().parents[2]
 
 FILES: dict[str, Callable[[], str]] = {
+    "docs/build.schema.json": tables.build_schema,
     "docs/recipe.schema.json": tables.recipe_schema,
 }
 

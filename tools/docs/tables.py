@@ -13,6 +13,7 @@ from mlpack.errors import MEANINGS
 from mlpack.evaluation.metrics import METRICS
 from mlpack.passes import PASSES, Pass
 from mlpack.recipe import reader
+from mlpack.report.record import schema
 from mlpack.targets import TARGETS, Limit, licenses
 
 _SECTIONS = {
@@ -35,6 +36,11 @@ def _schema() -> dict[str, Any]:
 def recipe_schema() -> str:
     """The recipe's JSON Schema."""
     return json.dumps(_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def build_schema() -> str:
+    """The JSON Schema of build.json."""
+    return json.dumps(schema.json_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
 def recipe_keys() -> Iterator[str]:

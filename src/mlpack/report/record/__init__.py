@@ -1,0 +1,184 @@
+"""The typed record of a build, which `build.json` holds: `BuildRecord` and its parts.
+
+`build.json` is a public interface: docs/build.schema.json is made from these classes. `candidates` and `graphs` hold the larger
+parts, `reading` makes records from JSON and names everything that is wrong with it, `files` reads and writes `build.json`, `schema`
+writes the JSON Schema. It judges and displays nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from mlpack.report.record.candidates import CandidateRecord, MachineRecord
+from mlpack.report.record.parts import RecordPart
+
+SCHEMA = 1
+"""The version of the format; it is raised when a key goes away or changes its meaning."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetsRecord(RecordPart):
+    """The recipe's hard limits; null is no limit."""
+
+    accuracy_drop: float | None
+    """Absolute drop of the metric against the float of the same target."""
+    confidence: float | None = None
+    """How sure the drop has to be: 0.95 wants the upper end of its 95 % interval within the limit."""
+    latency_p50_ms: float | None
+    """Median latency of a warm call."""
+    latency_p95_ms: float | None
+    """95th percentile of a warm call."""
+    latency_p99_ms: float | None
+    """99th percentile of a warm call."""
+    cold_start_ms: float | None
+    """Process start to first answer, median."""
+    package_size_bytes: int | None
+    """Everything that ships, uncompressed, without a container's base."""
+    peak_memory_bytes: int | None
+    """The largest resident set of the serving process."""
+    cost_per_million_usd: float | None
+    """Dollars for a million requests."""
+    accept_estimates: bool = False
+    """Whether an estimate may keep a budget where nothing could be measured."""
+    isa: str | None = None
+    """`proven`: the accuracy has to be known to hold on every processor that the target may give."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchLimitRecord(RecordPart):
+    """How long a build may look for better forms of its quantized candidates."""
+
+    minutes: float | None
+    """Of all searches together; null: there is no search."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecipeRecord(RecordPart):
+    """What the recipe asked for."""
+
+    name: str
+    """The model's name."""
+    digest: str
+    """Of the recipe and of everything that it names."""
+    prefer: str
+    """Which of the candidates within budget is chosen: cost, latency, size or accuracy."""
+    budgets: BudgetsRecord
+    """The hard limits."""
+    tags: Mapping[str, str]
+    """What is carried into the release: service, team, env and the like."""
+    search: SearchLimitRecord = field(default_factory=lambda: SearchLimitRecord(minutes=None))
+    """How long better forms may be looked for. Records of before that was done lack it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceRecord(RecordPart):
+    """Where the weights came from."""
+
+    format: str
+    """onnx, huggingface, torch, sklearn, xgboost or lightgbm."""
+    digest: str | None
+    """Of the source's files."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalibrationRecord(RecordPart):
+    """What calibrated the candidates."""
+
+    source: str
+    """recipe (its own data), evaluation (samples of that, which then judged no candidate) or random (invented)."""
+    samples: int
+    """How many samples."""
+    of: int | None
+    """Of how many, where they are held out from the evaluation data."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetBaselineRecord(RecordPart):
+    """The float of one target."""
+
+    candidate: str
+    """Its id; it may or may not be among the candidates."""
+    value: float | None
+    """Its metric."""
+    latency_p50_ms: float | None
+    """Its median latency."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaselineRecord(RecordPart):
+    """What accuracy and speed are compared with."""
+
+    metric: str
+    """A name of the table of metrics, or the user's own `module:function`."""
+    value: float | None
+    """The float's metric at the first target."""
+    targets: Mapping[str, TargetBaselineRecord]
+    """The float of each target, by `kind-arch`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArtifactRecord(RecordPart):
+    """The chosen candidate's package."""
+
+    kind: str
+    """zip, layer-zip or image."""
+    path: str
+    """Where it lies below the build's directory."""
+    digest: str
+    """Of a zip's bytes, or of an image's manifest."""
+    size_bytes: int
+    """Everything that ships, uncompressed, without a container's base."""
+    compressed_bytes: int
+    """Everything that ships, as it is transferred."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileRecord(RecordPart):
+    """One file below `artifacts`."""
+
+    digest: str
+    """Of its bytes."""
+    size_bytes: int
+    """Its length."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildRecord(RecordPart):
+    """The whole record of a build: what was asked for, what was tried and measured, what was decided and what ships."""
+
+    schema: int
+    """The version of this format."""
+    mlpack_version: str
+    """The mlpack that built."""
+    recipe: RecipeRecord
+    """What the recipe asked for."""
+    source: SourceRecord
+    """Where the weights came from."""
+    machine: MachineRecord
+    """The machine that built."""
+    calibration: CalibrationRecord | None = None
+    """What calibrated the candidates; null where nothing was calibrated."""
+    effort: str | None = None
+    """How many timings were taken: full, quick or other."""
+    baseline: BaselineRecord
+    """What accuracy and speed are compared with."""
+    candidates: tuple[CandidateRecord, ...]
+    """Every variant at every target, in the order of the plan."""
+    chosen: str | None
+    """The id of the candidate that was chosen; null: none fits the budgets."""
+    artifact: ArtifactRecord | None
+    """The chosen candidate's package."""
+    files: Mapping[str, FileRecord]
+    """Every file of the packages that the build left, by its path below the build's directory."""
+    seconds: float
+    """How long the build took."""
+
+    def candidate(self, id_: str | None) -> CandidateRecord | None:
+        """The candidate of this id; None where there is none, or the id is None."""
+        return next((one for one in self.candidates if one.id == id_), None)
+
+    @property
+    def chosen_candidate(self) -> CandidateRecord | None:
+        """The candidate that was chosen. None where none was, or its id is not among the candidates."""
+        return self.candidate(self.chosen)
