@@ -13,7 +13,7 @@ from mlpack.oci import image, layout
 from mlpack.oci.base import Base, resolve_base
 from mlpack.oci.layers import paths
 from mlpack.targets import CpuWorker
-from mlpack.targets.boot.function import boot
+from mlpack.targets.shipped import boot
 
 DOCKERFILE = Path(__file__).parent.parent / "Dockerfile.gpu"
 

@@ -17,8 +17,8 @@ from mlpack.oci import layout
 from mlpack.oci.base import Base
 from mlpack.pipeline.packing import pack
 from mlpack.targets import LambdaImage, LambdaZip, lambda_image
-from mlpack.targets.boot.function import boot
 from mlpack.targets.limits import ZIP_UNZIPPED
+from mlpack.targets.shipped import boot
 
 ZIPS = [LambdaZip(arch=HERE), LambdaZip(arch=HERE, layer=True), LambdaZip(arch=HERE, python="3.12")]
 OTHER = {"x86_64": "arm64", "arm64": "x86_64"}[HERE]

@@ -30,9 +30,9 @@ from mlpack.oci.base import Base
 from mlpack.passes import convert
 from mlpack.passes.convert import Convert
 from mlpack.targets import LambdaImage
-from mlpack.targets.boot.function import boot
 from mlpack.targets.format import frontdoor
 from mlpack.targets.format.contents import Contents
+from mlpack.targets.shipped import boot
 
 __all__ = ["place"]
 

@@ -27,9 +27,9 @@ from mlpack.oci.layers import paths
 from mlpack.passes.tensorrt import profiles
 from mlpack.pipeline.packing import pack
 from mlpack.targets import CpuWorker, GpuWorker, licenses, worker
-from mlpack.targets.boot.function import boot
 from mlpack.targets.format import layering
 from mlpack.targets.limits import WORKER_IMAGE
+from mlpack.targets.shipped import boot
 
 PY = "3.13"
 GPU = GpuWorker(gpus=("sm86", "sm89"), max_batch=2)

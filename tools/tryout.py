@@ -37,7 +37,8 @@ from mlpack.recipe import first
 from mlpack.recipe import reader as recipe
 from mlpack.store.local import Store
 from mlpack.targets.format.tokenizer_files import TOKENIZER, WORDS
-from mlpack.targets.format.unpacking import describe, unpack
+from mlpack.targets.format.unpacking import describe
+from mlpack.targets.shipped import unpack
 
 if TYPE_CHECKING:
     import numpy as np

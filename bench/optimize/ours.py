@@ -135,7 +135,7 @@ def _run(recipe: Path, store: Path, limit_s: float) -> tuple[float, Path, str]:
 
 def _opened(package: Path, out: Path) -> Opened:
     """The graph that a package ships, and how its runtime opens it."""
-    from mlpack.targets.format.unpacking import unpack
+    from mlpack.targets.shipped import unpack
 
     out.mkdir(parents=True)
     model = unpack(package, out) / "model"

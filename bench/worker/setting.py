@@ -45,7 +45,7 @@ def texts() -> list[str]:
 
 def package(here: Place, work: Path) -> Path:
     """The image that `mlpack build` makes of MiniLM int8 for workers, unpacked."""
-    from mlpack.targets.format.unpacking import unpack
+    from mlpack.targets.shipped import unpack
 
     here.build(ROOT / "bench/worker/minilm.yaml", work / "out", "--only", CANDIDATE, "--keep", "all")
     (artifact,) = (work / "out/artifacts").glob(CANDIDATE)

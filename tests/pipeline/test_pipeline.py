@@ -15,7 +15,7 @@ from mlpack.core import digest
 from mlpack.errors import MlpackError, PackError, PassError, RecipeError
 from mlpack.pipeline import verbs
 from mlpack.report import buildjson
-from mlpack.targets.boot import function
+from mlpack.targets import shipped
 from workshop import Workshop
 
 
@@ -315,7 +315,7 @@ def test_quick_effort_takes_few_timings_and_says_so(workshop: Workshop) -> None:
 def test_options_have_defaults_that_build(workshop: Workshop) -> None:
     assert dataclasses.fields(verbs.Options)[0].name == "out"
     with pytest.raises(PackError):
-        function.boot(workshop.root, b"{}")
+        shipped.boot(workshop.root, b"{}")
 
 
 WRONG_INPUTS = """\

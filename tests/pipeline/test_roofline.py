@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlpack.decide import cost
 from mlpack.graphs.facts.graph_work import GraphWork, KernelWork
 from mlpack.pipeline.estimates import roofline
 from mlpack.pipeline.estimates.devices import DEVICES, Device
 from mlpack.pipeline.estimates.roofline import ASSUMED, Assumptions
+from mlpack.targets import prices
 
 T4, A10G, L4, L40S = DEVICES
 IDLE = Assumptions(fp32=1.0, tensor=1.0, bandwidth=1.0, launch_s=0.0, call_s=0.0, sample_s=0.0, pcie_bytes_s=1e30)
@@ -61,7 +61,7 @@ def test_the_price_is_of_an_hour_half_used() -> None:
     assert found.latency_ms == pytest.approx(1.0)
     assert found.throughput_per_s == pytest.approx(4000)
     assert found.cost_per_million_usd == pytest.approx(0.8048 * 1e6 / (4000 * 3600 * 0.5))
-    assert found.cost_per_million_usd == cost.per_million_at(0.8048, found.throughput_per_s)
+    assert found.cost_per_million_usd == prices.per_million_at(0.8048, found.throughput_per_s)
 
 
 def test_the_basis_says_what_was_assumed_when_and_that_nobody_checked() -> None:

@@ -519,7 +519,7 @@ def test_schema_refuses_what_an_editor_should_underline(mistake: Mistake) -> Non
 
 
 def test_importing_recipe_and_plan_loads_nothing_heavy() -> None:
-    light = ("recipe.reader", "recipe.first", "pipeline.plan", "decide.cost", "evaluation.data.sources", "evaluation.metrics")
+    light = ("recipe.reader", "recipe.first", "pipeline.plan", "targets.prices", "evaluation.data.sources", "evaluation.metrics")
     modules = ", ".join(f"mlpack.{name}" for name in light)
     code = f"import sys, {modules}; print(*sys.modules)"
     out = subprocess.run(

@@ -15,7 +15,7 @@ from mlpack.core.files import plain_files
 from mlpack.errors import PackError, RecipeError
 from mlpack.registry.local import directory
 from mlpack.report import diff
-from mlpack.targets.format.unpacking import unpack
+from mlpack.targets.shipped import unpack
 
 PACKAGE = "artifacts/int8@lambda-zip-x86_64"
 

@@ -17,7 +17,7 @@ from mlpack.registry.local.directory import Files
 from mlpack.registry.records import Release
 from mlpack.registry.releases import task_root
 from mlpack.registry.releases.releases import Registry
-from mlpack.targets.format.unpacking import unpack
+from mlpack.targets.shipped import unpack
 from workshop import Workshop
 
 

@@ -17,9 +17,9 @@ from mlpack.core import digest
 from mlpack.errors import PackError
 from mlpack.pipeline import verbs
 from mlpack.targets import LambdaImage, LambdaZip
-from mlpack.targets.boot.function import boot
 from mlpack.targets.format import ziparchive
 from mlpack.targets.format.ziparchive import Member
+from mlpack.targets.shipped import boot, unpack
 from small_packages import ANSWER, HERE, PYTHON, packed
 
 
@@ -57,7 +57,15 @@ def scripted(root: Path, body: str = "", head: str = "") -> Path:
     member = Member(name="bootstrap.py", source=source, digest=digest.of_file(source))
     ziparchive.write([member], root / "function.zip")
     row = {"path": "bootstrap.py", "part": "code", "size_bytes": source.stat().st_size, "digest": str(member.digest)}
-    described = {"schema": 1, "kind": "zip", "arch": HERE, "python": PYTHON, "memory_mb": 1769, "files": [row]}
+    described = {
+        "schema": 1,
+        "kind": "zip",
+        "target": "lambda-zip",
+        "arch": HERE,
+        "python": PYTHON,
+        "memory_mb": 1769,
+        "files": [row],
+    }
     (root / "package.json").write_text(json.dumps(described))
     (root / "event.json").write_text("{}")
     return root
@@ -165,6 +173,16 @@ def _readable(path: Path) -> bool:
     return True
 
 
+@pytest.mark.parametrize("target", ["lambda-zap", None, ["lambda-zip"]])
+def test_boot_for_a_target_that_is_not_known_says_which_are(target: object, tmp_path: Path) -> None:
+    artifact = scripted(tmp_path / "package")
+    described = json.loads((artifact / "package.json").read_bytes())
+    (artifact / "package.json").write_text(json.dumps(described | {"target": target}))
+    with pytest.raises(PackError, match=r"which is not known here: it knows lambda-zip, "):
+        boot(artifact, b"{}")
+    assert (unpack(artifact, tmp_path / "out") / "bootstrap.py").is_file()  # its form is one of ours, whoever wrote it
+
+
 def test_boot_for_another_processor_says_where_to_boot(tmp_path: Path) -> None:
     artifact = scripted(tmp_path / "package")
     described = json.loads((artifact / "package.json").read_text())
@@ -186,9 +204,7 @@ def test_boot_damaged_package_is_not_started(tmp_path: Path) -> None:
 def test_boot_interrupted_leaves_no_process_and_no_directory(tmp_path: Path) -> None:
     artifact = scripted(tmp_path / "package", "import time; time.sleep(60)")
     heard = "import signal; signal.signal(2, signal.default_int_handler)"  # whoever runs the tests may ignore it
-    program = (
-        f"{heard}; from pathlib import Path; from mlpack.targets.boot.function import boot; boot(Path({str(artifact)!r}), b'{{}}')"
-    )
+    program = f"{heard}; from pathlib import Path; from mlpack.targets.shipped import boot; boot(Path({str(artifact)!r}), b'{{}}')"
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "TMPDIR": str(temporary)}

@@ -11,7 +11,7 @@ import small_packages
 from mlpack.errors import PackError
 from mlpack.targets import CpuWorker, GpuWorker
 from mlpack.targets.boot import worker
-from mlpack.targets.boot.function import boot
+from mlpack.targets.shipped import boot
 from small_packages import HERE, PYTHON, packed
 
 pytestmark = pytest.mark.slow
@@ -112,6 +112,15 @@ def test_worker_that_does_not_end_is_told_and_ended(tmp_path: Path, monkeypatch:
     artifact = scripted(tmp_path, CPU, tail="import time; time.sleep(60)")
     with pytest.raises(PackError, match=r"did not end within 0\.5 s of SIGTERM"):
         boot(artifact, event_of(artifact), timeout_s=20)
+
+
+@pytest.mark.parametrize("backend", [None, "cpu", {}], ids=["none", "word", "empty"])
+def test_package_that_does_not_say_what_computes_is_refused(backend: object, tmp_path: Path) -> None:
+    artifact = scripted(tmp_path, CPU)
+    described = json.loads((artifact / "package.json").read_bytes())
+    (artifact / "package.json").write_text(json.dumps(described | {"backend": backend}))
+    with pytest.raises(PackError, match="does not say what computes"):
+        boot(artifact, b"{}", timeout_s=5)
 
 
 def test_event_that_is_not_json_is_refused(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from tests.oci.layouts import LAYER, Maker
 
 from mlpack.core import digest
 from mlpack.errors import PackError
-from mlpack.targets.format.unpacking import describe, unpack
+from mlpack.targets.format.unpacking import describe
+from mlpack.targets.shipped import unpack
 from raw_tars import header, pax
 
 

@@ -22,7 +22,7 @@ from mlpack import __version__  # fmt: skip
 from mlpack.core import digest, interrupts, machine, stats  # fmt: skip
 from mlpack.core.records import Candidate, Decision, Measurement, Model, Plan, Result
 from mlpack.core.stats import median
-from mlpack.decide import choose, cost  # fmt: skip
+from mlpack.decide import choose
 from mlpack.errors import LimitError, MeasureError, MlpackError, PassError, RecipeError, ServiceError
 from mlpack.evaluation.metrics import expectations
 from mlpack.graphs import files
@@ -40,11 +40,7 @@ from mlpack.pipeline.transform import Bindings, FailedStep
 from mlpack.recipe import reader  # fmt: skip
 from mlpack.report import report, summary  # fmt: skip
 from mlpack.store.local import Store
-from mlpack.targets import (
-    TARGETS,
-    licenses,  # fmt: skip
-)
-from mlpack.targets.boot import function  # fmt: skip
+from mlpack.targets import TARGETS, licenses, shipped
 from mlpack.targets.format.contents import NO_FACTS, Facts
 
 __all__ = ["EFFORTS", "Options", "build", "foresee", "run_package", "shown"]
@@ -142,8 +138,9 @@ class _Build:
             evaluation, bindings, calibration = self._data()
         if self._options.base is not None and not any(self._maker.needs_base(candidate.target) for candidate in self._all()):
             self._console.warn(f"--base {self._options.base} replaces nothing: no target of this build has a base image")
-        for name in licenses.needed(need for c in self._all() for need in TARGETS[c.target.kind].needs(c.target.config)):
-            self._console.note(licenses.notice(name))
+        agreed = [each for c in self._all() for each in TARGETS[c.target.kind].licenses(c.target.config)]
+        for licence in dict.fromkeys(agreed):
+            self._console.note(licenses.notice(licence))
         # Bases first: one that cannot be reached stops the build before an hour of work, not after it.
         for candidate in self._all():
             self._maker.base_of(candidate.target)
@@ -279,7 +276,7 @@ class _Build:
             measured = bench.measure(packed, baseline.id, evaluation)
         for id_, found in measured.items():
             times = () if isinstance(found, MeasureError) else (median(found.latency_ms), found.throughput_per_s)
-            price = cost.of_target(baseline.target, *times) if times else None
+            price = TARGETS[baseline.target.kind].price(baseline.target.config, *times) if times else None
             self._put(results, baseline, id_, found, cost_per_million_usd=price)
 
     def _put(
@@ -311,7 +308,7 @@ class _Build:
         self._console.note(f"  {text}")
 
 
-def run_package(package: Path, event: Path | None, tools: Tools, *, memory_mb: int | None, timeout_s: float) -> function.Boot:
+def run_package(package: Path, event: Path | None, tools: Tools, *, memory_mb: int | None, timeout_s: float) -> shipped.Boot:
     """Boot what a build left (its directory, or one artifact's) and give it `event`, or the sample that came with it."""
     folder = output.artifact_dir(package)
     sample = folder / "event.json"
@@ -319,7 +316,7 @@ def run_package(package: Path, event: Path | None, tools: Tools, *, memory_mb: i
         raise RecipeError(f"{folder}: the package came without its sample request ({sample.name}): say --event")
     request = (event or sample).read_bytes()
     rie, podman = tools("aws-lambda-rie"), tools("podman")
-    return function.boot(folder, request, timeout_s=timeout_s, memory_mb=memory_mb, rie=rie, podman=podman)
+    return shipped.boot(folder, request, timeout_s=timeout_s, memory_mb=memory_mb, rie=rie, podman=podman)
 
 
 def shown(answer: Any) -> Any:
@@ -367,7 +364,7 @@ def _booted(package: Package, programs: Mapping[str, Path | None], store: Store)
     with store.entry(action, repeatable=False) as entry:
         if not entry.hit:
             event = (package.dir / "event.json").read_bytes()
-            up = function.boot(package.dir, event, rie=programs["aws-lambda-rie"], podman=programs["podman"])
+            up = shipped.boot(package.dir, event, rie=programs["aws-lambda-rie"], podman=programs["podman"])
             kept = {"how": up.how, "init_ms": round(up.init_ms, 1), "status": None if up.answer is None else up.status}
             (entry.dir / "boot.json").write_bytes(digest.canonical_json(kept))
     return transform.read_json(entry.dir / "boot.json")

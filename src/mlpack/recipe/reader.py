@@ -77,10 +77,10 @@ def check_licenses(recipe: Recipe, targets: Iterable[Target]) -> None:
     from mlpack.targets import TARGETS
 
     found = {
-        (target.kind, name): licenses.refusal(name)
+        (target.kind, licence.name): licenses.refusal(licence)
         for target in targets
-        for name in licenses.needed(TARGETS[target.kind].needs(target.config))
-        if name not in recipe.accept_licenses
+        for licence in TARGETS[target.kind].licenses(target.config)
+        if licence.name not in recipe.accept_licenses
     }
     if found:
         raise PlacedError(*(Problem(place=("targets", kind), message=found[kind, name]) for kind, name in sorted(found)))
@@ -148,6 +148,7 @@ class _Reader:
         self._written = {key: value for key, value in written.items() if value is not None}
         self._root = root
         self._roots = (root, Path.cwd())
+        self._targets = targets
         self._tables = Structurer(passes, targets, self._say)
 
     def recipe(self) -> Recipe | None:
@@ -160,7 +161,7 @@ class _Reader:
         self._check_data(keys, source)
         self._check_metric(keys)
         self._check_serve(keys)
-        self._check_accepted(keys)
+        self._check_accepted(keys, targets)
         if "budgets" in keys and (problem := _unsure(keys["budgets"])) is not None:
             self._say(("budgets", "confidence"), problem)
         if self.problems or source is None:
@@ -311,8 +312,9 @@ class _Reader:
         if metric.classes is not None and len(set(metric.classes)) != len(metric.classes):
             self._say(("metric", "classes"), "names a class twice")
 
-    def _check_accepted(self, keys: dict[str, Any]) -> None:
-        known = tuple(licenses.LICENSES)
+    def _check_accepted(self, keys: dict[str, Any], targets: tuple[Target, ...]) -> None:
+        own = (licence.name for target in targets for licence in self._targets[target.kind].licenses(target.config))
+        known = tuple(dict.fromkeys((*licenses.LICENSES, *own)))
         for index, name in enumerate(keys.get("accept_licenses", ())):
             if name not in known:
                 said = f"there is no licence {name!r} to accept{suggestion(name, known)} (known: {', '.join(known)})"

@@ -2,7 +2,7 @@
 
 Promises: a `Step` or `Target` comes out only with an instance of its own config type; everything else goes to `say`,
 with its place. The tables are parameters: nothing here knows a pass or a target by name, except what several share
-(`arch`, `ratio`, `memory_mb`, `method: static`, `type: int8`).
+(`arch`, `ratio`, `method: static`, `type: int8`).
 """
 
 from __future__ import annotations
@@ -17,14 +17,13 @@ from mlpack.core.records import Source, Step, Target, Variant
 from mlpack.core.yaml_positions import Place
 from mlpack.errors import MlpackError
 from mlpack.targets.chains import Chain
+from mlpack.targets.licenses import License
 
 ARCHS = ("x86_64", "arm64")
 FLOAT = "float"
 """The name of a baseline that is no variant of the recipe's own; reserved for a chain without steps."""
 
 _RANGES: Mapping[str, tuple[Callable[[float], bool], str]] = {
-    # Lambda's smallest and largest: docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html, read 2026-11.
-    "memory_mb": (lambda value: 128 <= value <= 10_240, "must be from 128 to 10240 (MB, what Lambda offers)"),
     "ratio": (lambda value: 0 < value < 1, "must lie between 0 and 1 (0.3 removes 30 %)"),
 }
 
@@ -55,6 +54,8 @@ class TargetRow(Protocol):
     def chain(self) -> Callable[[Any], Chain]: ...
     @property
     def device(self) -> str: ...
+    @property
+    def licenses(self) -> Callable[[Any], tuple[License, ...]]: ...
 
 
 Passes = Mapping[str, PassRow]

@@ -17,6 +17,7 @@ from mlpack.graphs import files
 from mlpack.graphs.facts import anatomy
 from mlpack.graphs.facts.anatomy import Shapes
 from mlpack.report import buildjson, summary
+from mlpack.targets import shipped
 from mlpack.targets.format import unpacking
 
 BUILD, MODEL_DIR = "build.json", "model"
@@ -36,7 +37,7 @@ def of(path: Path, candidate: str | None = None, shapes: Shapes | None = None) -
     if path.is_dir() and plain_files.is_there(path, unpacking.PACKAGE):
         _refuse(candidate, "a package")
         with temporary.directory("explain") as work:
-            folder = unpacking.unpack(path, work / "task") / MODEL_DIR
+            folder = shipped.unpack(path, work / "task") / MODEL_DIR
             return _of_model("package", path.name, folder / files.MODEL, shapes)
     if path.suffix == ".json" or (path.is_dir() and plain_files.is_there(path, BUILD)):
         if shapes:

@@ -9,21 +9,32 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from mlpack.targets import chains, lambda_image, lambda_zip, worker
+from mlpack.core.records import Target
+from mlpack.targets import chains, lambda_image, lambda_zip, prices, worker
 from mlpack.targets.chains import Chain
+from mlpack.targets.format import unpacking
 from mlpack.targets.format.contents import Contents, Written
+from mlpack.targets.format.unpacking import Members
 from mlpack.targets.lambda_image import LambdaImage
 from mlpack.targets.lambda_zip import LambdaZip
+from mlpack.targets.licenses import License
 from mlpack.targets.limits import Limit
 from mlpack.targets.worker import CpuWorker, GpuWorker
+
+if TYPE_CHECKING:
+    from mlpack.targets.boot.process import Boot, Means
 
 Write = Callable[[Contents, Any, Path], Written]
 
 
 def _engine(_config: Any) -> tuple[str, ...]:
     return ("engine",)
+
+
+def _none(_config: Any) -> tuple[License, ...]:
+    return ()
 
 
 def _nothing(_config: Any) -> Mapping[str, object]:
@@ -39,12 +50,18 @@ class TargetKind:
     building. `version` is raised by hand when the same contents would give other bytes.
 
     What follows from a target's config: `chain`, how its steps are written out; `needs`, names in `wheel_rules.NEEDS` of what its
-    runtime part is made of, beside a tokenizer; `settings`, more keys of model.json. `device`: what the package computes on; one
-    for a GPU is neither measured nor executed where it is built. `starts`: how `boot` starts one.
+    runtime part is made of, beside a tokenizer; `settings`, more keys of model.json; `licenses`, what somebody has to agree to
+    before it is redistributed; `price`, dollars for a million requests, from the median latency in ms and from samples a second
+    (None where nobody counted them), or None. `device`: what the package computes on; one for a GPU is neither measured nor
+    executed where it is built.
+
+    What is done with a package: `boot` starts it as the platform would and calls it once (PackError where it does not answer);
+    `unpack` reads its files out of the form in which they ship.
     """
 
     config: type
     write: Write
+    boot: Callable[[Path, bytes, Means], Boot]
     limits: tuple[Limit, ...]
     needs_base: bool
     float16_archs: tuple[str, ...]
@@ -53,14 +70,19 @@ class TargetKind:
     chain: Callable[[Any], Chain] = chains.cpu
     needs: Callable[[Any], tuple[str, ...]] = _engine
     settings: Callable[[Any], Mapping[str, object]] = _nothing
+    licenses: Callable[[Any], tuple[License, ...]] = _none
+    price: Callable[[Any, float, float | None], float | None] = prices.unknown
+    unpack: Members = unpacking.by_form
     device: Literal["cpu", "gpu"] = "cpu"
-    starts: Literal["lambda", "worker"] = "lambda"
 
 
 TARGETS: dict[str, TargetKind] = {
     "lambda-zip": TargetKind(
         config=LambdaZip,
         write=lambda_zip.write,
+        boot=lambda_zip.boot,
+        unpack=unpacking.zip_files,
+        price=prices.of_function,
         limits=lambda_zip.LIMITS,
         needs_base=False,
         float16_archs=("arm64",),
@@ -69,6 +91,9 @@ TARGETS: dict[str, TargetKind] = {
     "lambda-image": TargetKind(
         config=LambdaImage,
         write=lambda_image.write,
+        boot=lambda_image.boot,
+        unpack=unpacking.image,
+        price=prices.of_function,
         limits=lambda_image.LIMITS,
         needs_base=True,
         float16_archs=("arm64",),
@@ -77,28 +102,39 @@ TARGETS: dict[str, TargetKind] = {
     "cpu-worker": TargetKind(
         config=CpuWorker,
         write=worker.write,
+        boot=worker.boot,
+        unpack=unpacking.image,
+        price=prices.of_task,
         limits=worker.LIMITS,
         needs_base=True,
         float16_archs=("arm64",),
         description="Container image over a base",
         needs=worker.needs,
         settings=worker.settings,
-        starts="worker",
     ),
     "gpu-worker": TargetKind(
         config=GpuWorker,
         write=worker.write,
+        boot=worker.boot,
+        unpack=unpacking.image,
         limits=worker.LIMITS,
         needs_base=True,
         float16_archs=("x86_64",),
         description="Container image over a base, with TensorRT engines",
         chain=worker.chain,
+        licenses=worker.agreements,
         needs=worker.needs,
         settings=worker.settings,
         device="gpu",
-        starts="worker",
     ),
 }
+
+
+def on_processor(arch: str, memory_mb: int) -> Target:
+    """The target that any processor of this architecture runs as a bare directory: what a package is laid out for, to be judged by
+    its answers, whose own device or processor is not here."""
+    return Target(kind="cpu-worker", arch=arch, config=CpuWorker(arch=arch, memory_mb=memory_mb))  # type: ignore[arg-type]
+
 
 __all__ = [
     "TARGETS",
@@ -108,7 +144,9 @@ __all__ = [
     "GpuWorker",
     "LambdaImage",
     "LambdaZip",
+    "License",
     "Limit",
     "TargetKind",
     "Written",
+    "on_processor",
 ]

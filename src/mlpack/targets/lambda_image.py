@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from mlpack.core.digest import Digest
 from mlpack.errors import PackError, RecipeError
@@ -19,11 +19,14 @@ from mlpack.targets.format.layering import LAYOUT
 
 if TYPE_CHECKING:  # the table of targets is read by `plan`, which needs none of this
     from mlpack.oci.image import Image
+    from mlpack.targets.boot.process import Boot, Means
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LambdaImage:
     """A container image for Lambda."""
+
+    RANGES: ClassVar[limits.Ranges] = limits.LAMBDA_RANGES
 
     arch: Literal["x86_64", "arm64"] = "x86_64"
     """The processor. arm64 (Graviton) costs 20 % less."""
@@ -55,6 +58,13 @@ def write(contents: Contents, config: LambdaImage, out_dir: Path) -> Written:
     if problems := check_lambda_image(layout.read(out_dir / LAYOUT), config.arch, tuple(written.layers.values())):
         raise PackError("the image is not one that Lambda takes:\n" + "\n".join(f"  {each}" for each in problems))
     return written
+
+
+def boot(package: Path, event: bytes, means: Means) -> Boot:
+    """See `boot.function.boot`."""
+    from mlpack.targets.boot import function  # `plan` reads this module, and starts nothing
+
+    return function.boot(package, event, means)
 
 
 def check_lambda_image(made: Image, arch: str, own: tuple[Digest, ...] = ()) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from mlpack.core import digest
 from mlpack.errors import RecipeError
@@ -17,10 +17,15 @@ from mlpack.targets.format import ziparchive
 from mlpack.targets.format.contents import FUNCTION_ZIP, LAYER_ZIP, Contents, Packed, Written, listed, part_sizes, sizes
 from mlpack.targets.format.ziparchive import Member
 
+if TYPE_CHECKING:
+    from mlpack.targets.boot.process import Boot, Means
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LambdaZip:
     """A zip for one of Lambda's managed Python runtimes."""
+
+    RANGES: ClassVar[limits.Ranges] = limits.LAMBDA_RANGES
 
     arch: Literal["x86_64", "arm64"] = "x86_64"
     """The processor. arm64 (Graviton) costs 20 % less."""
@@ -67,6 +72,13 @@ def write(contents: Contents, config: LambdaZip, out_dir: Path) -> Written:
         layers={},
         notes=notes,
     )
+
+
+def boot(package: Path, event: bytes, means: Means) -> Boot:
+    """See `boot.function.boot`."""
+    from mlpack.targets.boot import function  # `plan` reads this module, and starts nothing
+
+    return function.boot(package, event, means)
 
 
 def _member(contents: Contents, packed: Packed, prefix: str) -> Member:

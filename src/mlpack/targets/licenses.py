@@ -15,8 +15,10 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class License:
-    """A row of the table. `needs`: the names in `wheel_rules.NEEDS` that bring it. `files`: its text, below /var/task."""
+    """What somebody has to agree to, in a row of the table or of a target's own. `name`: by which a recipe accepts it. `needs`: the
+    names in `wheel_rules.NEEDS` that bring it. `files`: its text, below /var/task."""
 
+    name: str
     title: str
     needs: tuple[str, ...]
     files: tuple[str, ...]
@@ -25,10 +27,10 @@ class License:
     summary: str
     read_on: str
 
-    def as_json(self, name: str) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
         """As package.json has it."""
         return {
-            "name": name,
+            "name": self.name,
             "title": self.title,
             "files": list(self.files),
             "sha256": self.sha256,
@@ -52,8 +54,9 @@ _SLA_REST = (
     "leaves your house or serves anybody else. A summary by mlpack, no legal advice."
 )
 
-LICENSES: dict[str, License] = {
-    "nvidia-tensorrt-rtx": License(
+_ROWS = (
+    License(
+        name="nvidia-tensorrt-rtx",
         title=f"{_SLA}, as it came with TensorRT for RTX 1.7.1.116",
         needs=("tensorrt-rtx",),
         files=("licenses/tensorrt_rtx_libs/LICENSE.txt", "licenses/tensorrt_rtx_bindings/LICENSE.txt"),
@@ -61,7 +64,8 @@ LICENSES: dict[str, License] = {
         summary=(f"{_SLA_DISTRIBUTION}; it does not name libtensorrt_rtx, which this image holds. {_SLA_HOSTING}. {_SLA_REST}"),
         read_on="2026-11-25",
     ),
-    "nvidia-tensorrt": License(
+    License(
+        name="nvidia-tensorrt",
         title=f"{_SLA}, as it came with the lean runtime of TensorRT 11.4.0.106",
         needs=("tensorrt-lean",),
         files=("licenses/tensorrt_lean_libs/LICENSE.txt", "licenses/tensorrt_lean_bindings/LICENSE.txt"),
@@ -72,26 +76,25 @@ LICENSES: dict[str, License] = {
         ),
         read_on="2026-11-25",
     ),
-}
+)
+LICENSES: dict[str, License] = {row.name: row for row in _ROWS}
 
 
-def needed(needs: Iterable[str]) -> tuple[str, ...]:
-    """The names of licences that come with these names of `wheel_rules.NEEDS`, in the table's order."""
+def needed(needs: Iterable[str]) -> tuple[License, ...]:
+    """The licences that come with these names of `wheel_rules.NEEDS`, in the table's order."""
     wanted = set(needs)
-    return tuple(name for name, row in LICENSES.items() if wanted.intersection(row.needs))
+    return tuple(row for row in _ROWS if wanted.intersection(row.needs))
 
 
-def refusal(name: str) -> str:
+def refusal(row: License) -> str:
     """Why a target that needs this licence is not built without its acceptance, and what to do."""
-    row = LICENSES[name]
     return (
-        f"needs what comes under the licence {name} ({row.title}), which this recipe does not accept. It lies in the package as "
-        f"{row.files[0]}, and in the wheel that it is from. What it says, as read on {row.read_on}: {row.summary} "
-        f"If that is agreed to: accept_licenses: [{name}]"
+        f"needs what comes under the licence {row.name} ({row.title}), which this recipe does not accept. It lies in the package "
+        f"as {row.files[0]}, and in the wheel that it is from. What it says, as read on {row.read_on}: {row.summary} "
+        f"If that is agreed to: accept_licenses: [{row.name}]"
     )
 
 
-def notice(name: str) -> str:
+def notice(row: License) -> str:
     """What is printed when something under this licence, accepted by the recipe, is put into a package."""
-    row = LICENSES[name]
-    return f"licence {name}, accepted by the recipe: {row.title}; its text is {row.files[0]} in the package. {row.summary}"
+    return f"licence {row.name}, accepted by the recipe: {row.title}; its text is {row.files[0]} in the package. {row.summary}"

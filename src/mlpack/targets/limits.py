@@ -18,6 +18,10 @@ _MIB = 1 << 20
 Ranges = Mapping[str, tuple[Callable[[float], bool], str]]
 """Numbers of a config by their field: whether one may be, and the words for one that may not."""
 
+LAMBDA_RANGES: Ranges = {
+    # Its smallest and largest: docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html, read 2026-11.
+    "memory_mb": (lambda value: 128 <= value <= 10_240, "must be from 128 to 10240 (MB, what Lambda offers)"),
+}
 WORKER_RANGES: Ranges = {
     "memory_mb": (lambda value: 256 <= value <= 1_048_576, "must be from 256 to 1048576 (MB, what a container is given)"),
 }

@@ -15,22 +15,24 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from mlpack.errors import LimitError, PackError, RecipeError
-from mlpack.targets import chains, limits
+from mlpack.targets import chains, licenses, limits
 from mlpack.targets.chains import Auto, Chain, Unfit
 from mlpack.targets.format import layering
 from mlpack.targets.format.contents import Contents, Written, listed, sizes
-from mlpack.targets.format.layering import LAYOUT, Process
+from mlpack.targets.format.layering import HEALTH, LAYOUT, Process
+from mlpack.targets.licenses import License
+
+if TYPE_CHECKING:
+    from mlpack.targets.boot.process import Boot, Means
 
 BASE = "docker.io/library/python:3.13-slim"
 PORT = 8080
 USER = "65532:65532"
 """`nonroot` of distroless images: a number, so that an orchestrator can see that it is not root."""
 ARGUMENTS = ("worker",)
-HEALTH = {"live": "/v2/health/live", "ready": "/v2/health/ready"}
-"""An OCI image has no HEALTHCHECK: labels name the paths, and whoever runs the image asks them."""
 
 Gpu = Literal["sm75", "sm80", "sm86", "sm89", "sm120"]
 
@@ -158,6 +160,18 @@ def needs(config: CpuWorker | GpuWorker) -> tuple[str, ...]:
     elif "cpu" in config.fallback:
         engines.append("engine")
     return (*engines, "aws")
+
+
+def agreements(config: CpuWorker | GpuWorker) -> tuple[License, ...]:
+    """What has to be accepted before anything of this is redistributed."""
+    return licenses.needed(needs(config))
+
+
+def boot(package: Path, event: bytes, means: Means) -> Boot:
+    """See `boot.worker.boot`."""
+    from mlpack.targets.boot import worker  # `plan` reads this module, and starts nothing
+
+    return worker.boot(package, event, means)
 
 
 def settings(config: CpuWorker | GpuWorker) -> dict[str, object]:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from mlpack.core.records import Estimate
 from mlpack.core.text import words
-from mlpack.decide import cost
 from mlpack.graphs.facts.graph_work import GraphWork, KernelWork
 from mlpack.pipeline.estimates.devices import READ_ON, Device
+from mlpack.targets import prices
 
 _MEMORY_SHARE = 0.9
 """Of a card's memory that weights and the largest kernel's tensors may take; the rest is the runtime's."""
@@ -78,7 +78,7 @@ def estimate(
                 latency_ms=alone * 1000,
                 throughput_per_s=throughput,
                 usd_per_hour=device.usd_per_hour.value,
-                cost_per_million_usd=cost.per_million_at(device.usd_per_hour.value, throughput),
+                cost_per_million_usd=prices.per_million_at(device.usd_per_hour.value, throughput),
                 basis=_basis(one, samples, precision, assumed),
             )
         )
@@ -120,7 +120,7 @@ def _basis(work: GraphWork, samples: int, precision: str, assumed: Assumptions) 
     return (
         f"roofline, not measured: {precision}, {words.count(work.launches, 'kernel')}, {words.number(matrix / 1e9)} GFLOP and "
         f"{words.size(work.weight_bytes + work.activation_bytes)} a call at batch 1, throughput at batch {samples}; "
-        f"{assumed.said()}; {_percent(cost.UTILISATION)} of an hour used; device table of {READ_ON}{unknown}; "
+        f"{assumed.said()}; {_percent(prices.UTILISATION)} of an hour used; device table of {READ_ON}{unknown}; "
         "never checked on a device"
     )
 

@@ -28,11 +28,12 @@ from mlpack.pipeline.packing.runtime_part import (
     runtime_tree,
     space,
 )
-from mlpack.targets import TARGETS, licenses
+from mlpack.targets import TARGETS
 from mlpack.targets.format import bytecode, tokenizer_files
 from mlpack.targets.format.bytecode import Interpreter
 from mlpack.targets.format.contents import NO_FACTS, TASK_ROOT, Contents, Facts, Written
-from mlpack.targets.format.unpacking import PACKAGE, SCHEMA, describe, unpack
+from mlpack.targets.format.unpacking import PACKAGE, SCHEMA, describe
+from mlpack.targets.shipped import unpack
 
 if TYPE_CHECKING:
     from mlpack.oci.base import Base
@@ -318,8 +319,8 @@ def _package(request: PackRequest, written: Written) -> dict[str, Any]:
 
 def _licences(request: PackRequest) -> dict[str, Any]:
     """What was put in under a licence that had to be accepted, when there is any."""
-    named = licenses.needed(TARGETS[request.target.kind].needs(request.target.config))
-    return {"licenses": [licenses.LICENSES[name].as_json(name) for name in named]} if named else {}
+    accepted = TARGETS[request.target.kind].licenses(request.target.config)
+    return {"licenses": [each.as_json() for each in accepted]} if accepted else {}
 
 
 def _json(path: Path) -> dict[str, Any]:

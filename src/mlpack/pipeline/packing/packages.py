@@ -26,7 +26,7 @@ from mlpack.pipeline.packing.pack import Hooks, PackRequest, RuntimeRequest
 from mlpack.pipeline.packing.runtime_part import requirements
 from mlpack.store import care
 from mlpack.store.local import Store
-from mlpack.targets import TARGETS, CpuWorker, licenses
+from mlpack.targets import TARGETS, licenses, on_processor
 from mlpack.targets.format.contents import NO_FACTS, Facts
 
 if TYPE_CHECKING:
@@ -126,8 +126,7 @@ class Packages:
         processor can run: the same graph, or its twin with the same roundings, on onnxruntime for `arch`, the package's own where
         it is not said. Accuracy is measured on it, and nothing else."""
         arch = arch or candidate.target.arch
-        config = CpuWorker(arch=arch, memory_mb=candidate.target.config.memory_mb)  # type: ignore[arg-type]
-        here = dataclasses.replace(candidate, target=Target(kind="cpu-worker", arch=arch, config=config))
+        here = dataclasses.replace(candidate, target=on_processor(arch, candidate.target.config.memory_mb))
         python = pack.python_of(candidate.target, self.base_of(candidate.target), self._cache)
         return self._laid_out(here, *self._request(here, model, sample, python))
 
@@ -290,7 +289,7 @@ def _hooks(recipe: Recipe, roots: tuple[Path, ...]) -> Hooks | None:
 def _notes(runtime: RuntimeRequest, target: Target) -> tuple[str, ...]:
     from mlpack.targets.format import bytecode
 
-    accepted = tuple(licenses.notice(name) for name in licenses.needed(TARGETS[target.kind].needs(target.config)))
+    accepted = tuple(licenses.notice(each) for each in TARGETS[target.kind].licenses(target.config))
     return (*(() if runtime.interpreter else (bytecode.missing_note(runtime.python),)), *accepted)
 
 

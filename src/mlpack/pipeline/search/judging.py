@@ -14,12 +14,13 @@ from typing import Any
 from mlpack.core import stats
 from mlpack.core.records import Accuracy, Budgets, Measurement, Recipe, Result
 from mlpack.core.text import words
-from mlpack.decide import budgets, cost
+from mlpack.decide import budgets
 from mlpack.decide.ladder import RungOutcome
 from mlpack.errors import MeasureError
 from mlpack.pipeline.evidence import Bench, Data
 from mlpack.pipeline.measuring.measure import Effort
 from mlpack.pipeline.packing.packages import Package
+from mlpack.targets import TARGETS
 
 SLOWER = 1.03
 """From here on a form is slower than its float: shorter timings than the final ones tell no smaller difference."""
@@ -123,7 +124,8 @@ class Judge:
         found = bench.measure({base: self.float_package, id_: package}, base, self.evaluation)[id_]
         if isinstance(found, MeasureError):
             return [short(str(found))], None
-        price = cost.of_target(known.candidate.target, stats.median(found.latency_ms), found.throughput_per_s)
+        target = known.candidate.target
+        price = TARGETS[target.kind].price(target.config, stats.median(found.latency_ms), found.throughput_per_s)
         timed = replace(known, measurement=found, cost_per_million_usd=price)
         around = stats.quantile_interval(found.ratio_samples)
         slow = [check.text for check in budgets.checks(timed, _without(given, *_LATER), None, itself=False)[0]]

@@ -15,7 +15,7 @@ from mlpack.registry.records import Release
 from mlpack.registry.releases import pulling
 from mlpack.registry.releases.releases import Registry
 from mlpack.registry.releases.workplace import beside
-from mlpack.targets.format.unpacking import unpack
+from mlpack.targets.shipped import unpack
 
 
 def pull(registry: Registry, release: Release, folder: Path, moved: Moved = lambda _: None) -> None:

@@ -1,9 +1,9 @@
-"""Boot a package here as its target would, and call it once: the last thing between a build and "ok".
+"""Boot a function's package here as Lambda would, and call it once.
 
 Promises: the bytes that ship, through the real Runtime API: the emulator (aws-lambda-rie) when there is one, else a stub of that
 API in this process, on loopback only; an environment like Lambda's and nothing of the caller's; the package read-only, only a
 private /tmp writable; an image under podman when there is one. Anything but an answer with status 200 is a PackError with the tail
-of the log. Workers are `boot.worker`'s. Will not measure: see `measure`.
+of the log. Will not measure: see `measure`.
 Source: AWS Lambda developer guide, "Using the Lambda runtime API"; the emulator's own log.
 """
 
@@ -14,25 +14,23 @@ import re
 import subprocess
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mlpack.core import digest
 from mlpack.core.files import temporary
 from mlpack.errors import PackError
-from mlpack.targets import TARGETS, limits
+from mlpack.targets import limits
 from mlpack.targets.boot.process import (
     Boot,
     Call,
+    Means,
     ask_podman,
     bounds,
-    check_arch,
     confined,
     failure,
     free_ports,
     lines,
-    patience,
     private,
     pulled,
     python_for,
@@ -40,10 +38,7 @@ from mlpack.targets.boot.process import (
     seal,
 )
 from mlpack.targets.boot.runtime_api import Failed, RuntimeApi
-from mlpack.targets.boot.worker import boot_worker
-from mlpack.targets.format.unpacking import describe, unpack
-
-__all__ = ["Boot", "boot"]
+from mlpack.targets.format.unpacking import by_form, describe, extract
 
 _INVOKE = "/2015-03-31/functions/function/invocations"
 _INIT_REPORT = re.compile(r"INIT REPORT\(durationMs: ([0-9.]+)")
@@ -52,70 +47,49 @@ _LAMBDA_USER = "993:990"
 """The user that Lambda runs functions as, whatever the image says: files must be readable by everybody."""
 
 
-def boot(
-    package: Path,
-    event: bytes,
-    *,
-    timeout_s: float | None = None,
-    memory_mb: int | None = None,
-    rie: Path | None = None,
-    podman: Path | None = None,
-) -> Boot:
+def boot(package: Path, event: bytes, means: Means) -> Boot:
     """Start the package in `package` (an artifact's directory) and give it `event`, the JSON that its handler takes.
 
-    `timeout_s`: for an answer (default: a minute, and more for what is large). `memory_mb`: what the function is told it has
-    (default: the package's own). `rie`, `podman`: those programs, where they are.
-    PackError when it does not come up, does not answer 200 in time, writes outside /tmp, or is for another processor.
+    PackError when it does not come up, does not answer 200 in time, or writes outside /tmp.
     """
     described = describe(package)
-    check_arch(described)
-    timeout_s = patience(package) if timeout_s is None else timeout_s
-    memory_mb = memory_mb or int(described["memory_mb"])
-    if (row := TARGETS.get(described.get("target", ""))) is not None and row.starts == "worker":
-        return boot_worker(package, event, timeout_s=timeout_s, memory_mb=memory_mb, podman=podman)
     with temporary.directory("boot") as work:
-        if described["kind"] == "image" and podman is not None:
-            return _boot_image(package, event, work, _Limits(timeout_s=timeout_s, memory_mb=memory_mb), rie, podman)
-        root = unpack(package, work / "task")
+        if described["kind"] == "image" and means.podman is not None:
+            return _boot_image(package, event, work, means, means.podman)
+        root = extract(package, described, by_form, work / "task")
         interpreter, notes = python_for(described)
         if described["kind"] == "image":
             notes.append("without podman: the image's own files on this machine's Python, not on its base")
         call = Call(
             command=(*confined(root), str(interpreter), "-I", "-S", str(root / "bootstrap.py")),
-            env={**private(work / "tmp"), **_lambda_variables(str(root), memory_mb, timeout_s)},
+            env={**private(work / "tmp"), **_lambda_variables(str(root), means)},
             event=event,
-            timeout_s=timeout_s,
+            timeout_s=means.timeout_s,
             log=work / "log",
         )
         before = digest.of_tree(root)
         seal(root)
-        made = _emulated(call, rie) if rie is not None else _stubbed(call)
+        made = _stubbed(call) if means.rie is None else _emulated(call, means.rie)
         if digest.of_tree(root) != before:
             raise PackError("the package wrote into its own directory, which is read-only on Lambda: let it write to /tmp")
         return Boot(answer=made.answer, init_ms=made.init_ms, how="; ".join([made.how, *notes]), log=made.log)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Limits:
-    timeout_s: float
-    memory_mb: int
-
-
-def _boot_image(package: Path, event: bytes, work: Path, given: _Limits, rie: Path | None, podman: Path) -> Boot:
+def _boot_image(package: Path, event: bytes, work: Path, means: Means, podman: Path) -> Boot:
     files = f"nofile={limits.FILE_DESCRIPTORS.value}:{limits.FILE_DESCRIPTORS.value}"
-    env = _lambda_variables("/var/task", given.memory_mb, given.timeout_s)
+    env = _lambda_variables("/var/task", means)
     settings = [word for key in sorted(env) for word in ("--env", f"{key}={env[key]}")]
-    options = ["--user", _LAMBDA_USER, "--ulimit", files, "--ulimit", "nproc=1000:1000", *bounds(given.memory_mb), *settings]
-    with pulled(package, work, podman, given.timeout_s) as image:
+    options = ["--user", _LAMBDA_USER, "--ulimit", files, "--ulimit", "nproc=1000:1000", *bounds(means.memory_mb), *settings]
+    with pulled(package, work, podman, means.timeout_s) as image:
         call = Call(
             command=(*image.run(*options), image.identity),
             env=None,  # podman is the user's program and works in the user's environment; the container gets none of it
             event=event,
-            timeout_s=given.timeout_s,
+            timeout_s=means.timeout_s,
             log=work / "log",
             in_container=True,
         )
-        made = _emulated(call, rie) if rie is not None else _stubbed(call)
+        made = _stubbed(call) if means.rie is None else _emulated(call, means.rie)
     return Boot(answer=made.answer, init_ms=made.init_ms, how=f"{made.how}, in podman, read-only", log=made.log)
 
 
@@ -225,12 +199,12 @@ def _checked(body: bytes, call: Call) -> Any:
     return answer
 
 
-def _lambda_variables(root: str, memory_mb: int, timeout_s: float) -> dict[str, str]:
+def _lambda_variables(root: str, means: Means) -> dict[str, str]:
     return {
         "LAMBDA_TASK_ROOT": root,
         "AWS_REGION": "us-east-1",
         "AWS_LAMBDA_FUNCTION_NAME": "test_function",
         "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
-        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(memory_mb),
-        "AWS_LAMBDA_FUNCTION_TIMEOUT": str(max(1, int(timeout_s))),
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(means.memory_mb),
+        "AWS_LAMBDA_FUNCTION_TIMEOUT": str(max(1, int(means.timeout_s))),
     }

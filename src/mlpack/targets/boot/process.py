@@ -47,6 +47,17 @@ class Boot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Means:
+    """What a package is booted with. `timeout_s`: for its answer. `memory_mb`: what it is told it has. `rie`, `podman`: where the
+    programs aws-lambda-rie and podman are, None where they are not here: then it goes without."""
+
+    timeout_s: float
+    memory_mb: int
+    rie: Path | None = None
+    podman: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
     """One event for one command: what both ways of giving it need to know."""
 

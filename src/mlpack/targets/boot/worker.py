@@ -25,10 +25,10 @@ from typing import Any
 from mlpack.core import digest
 from mlpack.core.files import temporary
 from mlpack.errors import PackError
-from mlpack.targets import TARGETS
 from mlpack.targets.boot.process import (
     Boot,
     Call,
+    Means,
     ask_podman,
     bounds,
     confined,
@@ -42,8 +42,8 @@ from mlpack.targets.boot.process import (
     seal,
 )
 from mlpack.targets.format.contents import TASK_ROOT
-from mlpack.targets.format.unpacking import describe, unpack
-from mlpack.targets.worker import HEALTH
+from mlpack.targets.format.layering import HEALTH
+from mlpack.targets.format.unpacking import PACKAGE, by_form, describe, extract
 
 GRACE_S = 10.0
 """From SIGTERM to the end of a worker that has nothing left to answer."""
@@ -65,12 +65,14 @@ class _Request:
     headers: Mapping[str, str]
 
 
-def boot_worker(package: Path, event: bytes, *, timeout_s: float, memory_mb: int, podman: Path | None) -> Boot:
+def boot(package: Path, event: bytes, means: Means) -> Boot:
     """Start the worker in `package` (an artifact's directory) and give it `event`: an event.json, or a request's body alone.
 
     PackError when it does not become ready, does not answer 200 in time, does not end when asked, or writes outside /tmp.
     """
-    described = describe(package)
+    described, timeout_s, podman = describe(package), means.timeout_s, means.podman
+    if not isinstance(described.get("backend"), dict) or "kind" not in described["backend"]:
+        raise PackError(f"{package}: its {PACKAGE} does not say what computes (`backend`): it is no worker, or it was changed")
     request = _request(event, str(described["name"]))
     with temporary.directory("boot") as work:
         if podman is not None:
@@ -80,13 +82,13 @@ def boot_worker(package: Path, event: bytes, *, timeout_s: float, memory_mb: int
                 def contained(arguments: tuple[str, ...], env: Mapping[str, str]) -> Call:
                     given = [word for key in sorted(env) for word in ("--env", f"{key}={env[key]}")]
                     devices = ["--device", "nvidia.com/gpu=all"] if _has_device(described) else []
-                    options = (*bounds(memory_mb), *_LIMITED, *devices, *given, "--entrypoint", entry)
+                    options = (*bounds(means.memory_mb), *_LIMITED, *devices, *given, "--entrypoint", entry)
                     command = (*image.run(*options), image.identity, "-I", "-S", f"{TASK_ROOT}/bootstrap.py", *arguments)
                     return Call(command=command, env=None, event=event, timeout_s=timeout_s, log=work / "log", in_container=True)
 
                 made = _up(contained, described, request, timeout_s)
                 return Boot(answer=made.answer, init_ms=made.init_ms, how=f"{made.how}, in podman, read-only", log=made.log)
-        root = unpack(package, work / "task")
+        root = extract(package, described, by_form, work / "task")
         python, notes = python_for(described)
         variables = private(work / "tmp")
 
@@ -104,7 +106,7 @@ def boot_worker(package: Path, event: bytes, *, timeout_s: float, memory_mb: int
 
 
 def _up(start: Start, described: Mapping[str, Any], request: _Request, timeout_s: float) -> Boot:
-    if TARGETS[described["target"]].device == "cpu":
+    if not _is_for_gpu(described):
         return _served(start, request, "as a worker over HTTP")
     if described["backend"]["kind"] == "tensorrt":
         _ended(start(("engine", "check"), {}), "engine check", timeout_s)
@@ -229,4 +231,8 @@ def _python_of(program: tuple[str, ...], identity: str) -> str:
 
 def _has_device(described: Mapping[str, Any]) -> bool:
     """Whether the package is for a GPU and this machine has NVIDIA's driver."""
-    return TARGETS[described["target"]].device == "gpu" and _DEVICE_NODE.exists()
+    return _is_for_gpu(described) and _DEVICE_NODE.exists()
+
+
+def _is_for_gpu(described: Mapping[str, Any]) -> bool:
+    return bool(described["backend"]["kind"] != "cpu")

@@ -27,6 +27,8 @@ if TYPE_CHECKING:  # the table of targets is read by `plan`, which needs none of
     from mlpack.oci.layers.paths import Paths
 
 LAYOUT = "image"
+HEALTH = {"live": "/v2/health/live", "ready": "/v2/health/ready"}
+"""Of a worker. An OCI image has no HEALTHCHECK: labels name the paths, and whoever runs the image asks them."""
 _PROBLEMS_SHOWN = 20
 """Of one layer: a stranger's may have one for each of two million entries."""
 ENVIRONMENT = {

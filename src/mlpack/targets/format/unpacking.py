@@ -8,7 +8,7 @@ files, as the managed runtimes' search path does. An image gives its own layers,
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
@@ -28,6 +28,10 @@ _PATH_BYTES, _NAME_BYTES = 1024, 255
 """Linux takes paths of 4,096 bytes, which leaves room for where the package is unpacked to, and names of 255."""
 _SHORT = 200
 _LAYER_PREFIX = "python/"
+
+Members = Callable[[Path, Mapping[str, Any]], Iterator[tuple[str, BinaryIO]]]
+"""Reads what ships: from a package's directory and its package.json, each file's path below /var/task and its bytes. A stream is
+read before the next file is asked for. What it gives is checked against package.json by whoever asks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,18 +58,26 @@ def describe(artifact: Path) -> dict[str, Any]:
     return found
 
 
-def unpack(artifact: Path, out_dir: Path) -> Path:
-    """Everything that will lie at /var/task, written below `out_dir` (which is empty or new); returns it. Files are read-only."""
-    described = describe(artifact)
+def extract(artifact: Path, described: Mapping[str, Any], members: Members, out_dir: Path) -> Path:
+    """Everything that will lie at /var/task, written below `out_dir` (which is empty or new); returns it. Files are read-only.
+
+    Args:
+        artifact: The directory of the package.
+        described: Its package.json, as `describe` gives it.
+        members: What reads the files out of the form in which the package ships.
+        out_dir: Where they go.
+
+    Raises:
+        PackError: The files are not those that package.json lists, or the package is damaged or hostile.
+    """
     try:
         wanted = _listed(described)
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(artifact, error) from None
     out_dir.mkdir(parents=True, exist_ok=True)
     found: set[str] = set()
-    sources = _image(artifact, described) if described.get("kind") == "image" else _zips(artifact)
     try:
-        for path, stream in sources:
+        for path, stream in members(artifact, described):
             if path in found:
                 raise PackError(f"{_short(path)} is in the package twice: two readers could see two different files")
             if path not in wanted:
@@ -122,7 +134,13 @@ def _short(said: object) -> str:
     return cut if cut.isprintable() else ascii(cut)[1:-1]
 
 
-def _zips(artifact: Path) -> Iterator[tuple[str, BinaryIO]]:
+def by_form(artifact: Path, described: Mapping[str, Any]) -> Iterator[tuple[str, BinaryIO]]:
+    """The files of a package in one of mlpack's own forms, `zip`, `layer-zip` or `image`, whatever its target is called."""
+    return (image if described.get("kind") == "image" else zip_files)(artifact, described)
+
+
+def zip_files(artifact: Path, _described: Mapping[str, Any]) -> Iterator[tuple[str, BinaryIO]]:
+    """The files of function.zip, and of layer.zip where there is one. PackError for what is not a plain file."""
     names = [(FUNCTION_ZIP, "")]
     if plain_files.is_there(artifact, LAYER_ZIP):
         names.append((LAYER_ZIP, _LAYER_PREFIX))
@@ -138,7 +156,8 @@ def _zips(artifact: Path) -> Iterator[tuple[str, BinaryIO]]:
                     yield info.filename.removeprefix(prefix), stream  # type: ignore[misc]  # a BinaryIO in all but name
 
 
-def _image(artifact: Path, described: Mapping[str, Any]) -> Iterator[tuple[str, BinaryIO]]:
+def image(artifact: Path, described: Mapping[str, Any]) -> Iterator[tuple[str, BinaryIO]]:
+    """The files of an image's own layers, which package.json names. PackError for what is not a plain file below /var/task."""
     from mlpack.oci import compression, layout
     from mlpack.oci.layers import scan
 

@@ -1,4 +1,4 @@
-"""What a candidate costs to run: the price of a million requests at a target. Pure.
+"""What the platforms charge, each number with where it is written down, and what a million requests cost by it. Pure.
 
 Promises: list prices in us-east-1, first tier, with source and date; no free tier, no discounts, no data transfer. A
 cold start is billed too, but how often one happens is not known here: the price is that of warm requests. Lambda bills what is
@@ -8,11 +8,8 @@ used; a worker is paid by the hour whether requests come or not, so its price re
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
-
-from mlpack.core.records import Target
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,22 +95,15 @@ def task_usd_per_hour(memory_mb: int, arch: str) -> float:
     raise ValueError(f"no Fargate task has {memory_mb} MB with {threads} vCPUs")
 
 
-def _lambda(target: Target, memory_mb: int, latency_p50_ms: float, _throughput_per_s: float | None) -> float:
-    return per_million_usd(memory_mb, target.arch, latency_p50_ms)
+def of_function(config: Any, latency_p50_ms: float, _throughput_per_s: float | None) -> float:
+    """What a million requests to a Lambda function cost: the `price` of a target with these `arch` and `memory_mb`."""
+    return per_million_usd(config.memory_mb, config.arch, latency_p50_ms)
 
 
-def _task(target: Target, memory_mb: int, _latency_p50_ms: float, throughput_per_s: float | None) -> float | None:
-    return per_million_at(task_usd_per_hour(memory_mb, target.arch), throughput_per_s) if throughput_per_s else None
+def of_task(config: Any, _latency_p50_ms: float, throughput_per_s: float | None) -> float | None:
+    """What a million requests to a task of containers cost; None where nobody has counted what it serves in a second."""
+    return per_million_at(task_usd_per_hour(config.memory_mb, config.arch), throughput_per_s) if throughput_per_s else None
 
 
-_Pricing = Callable[[Target, int, float, float | None], float | None]
-
-PRICED: Mapping[str, _Pricing] = MappingProxyType({"lambda-zip": _lambda, "lambda-image": _lambda, "cpu-worker": _task})
-"""How a target's measurements become a price, by its name in the table of targets. A GPU's price comes with its estimate."""
-
-
-def of_target(target: Target, latency_p50_ms: float, throughput_per_s: float | None = None) -> float | None:
-    """The price of a million requests at a target, from what was measured there: the median latency of a call, and samples a
-    second. None for a target without a price."""
-    memory_mb, pricing = getattr(target.config, "memory_mb", None), PRICED.get(target.kind)
-    return None if pricing is None or memory_mb is None else pricing(target, memory_mb, latency_p50_ms, throughput_per_s)
+def unknown(_config: Any, _latency_p50_ms: float, _throughput_per_s: float | None) -> None:
+    """Of a target without a list price. (A GPU's price comes with its estimate.)"""
