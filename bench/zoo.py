@@ -78,7 +78,7 @@ def names() -> list[tuple[str, bool]]:
 def every() -> Mapping[str, Any]:
     """The zoo by name: ours, and what the slow tests add (random-weight architectures, classical models)."""
     from sample_models import zoo
-    from tests_slow import more_members
+    from tests.support.models import more_members
 
     return {each.name: each for each in (*zoo.members(), *more_members.members())}
 

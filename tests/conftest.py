@@ -7,14 +7,14 @@ from pathlib import Path
 import hypothesis
 import pytest
 import pytest_socket
-from tests.aws_server import aws, aws_server
-from tests.fake_stores import stores, stores_server
+from tests.support import workshop as workshop_
+from tests.support.services.aws_server import aws, aws_server
+from tests.support.services.fake_stores import stores, stores_server
+from tests.support.workshop import Workshop
 
-import workshop as workshop_
 from mlpack.store.local import Store
 from mlpack_runtime.backend import BackendError
 from mlpack_runtime.backends.cuda_driver import Cuda
-from workshop import Workshop
 
 __all__ = ["aws", "aws_server", "stores", "stores_server"]
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.support import workshop
+from tests.support.workshop import Workshop
 
-import workshop
 from mlpack.recipe.schema import BudgetKeys, RecipeKeys
-from workshop import Workshop
 
 RECIPE = workshop.RECIPE + "variants: {fp32: [], int8: [quantize]}\nsearch: off\nbudgets: {accuracy_drop: 0.5}\n"
 MEASURED = {"measurement"}

@@ -18,9 +18,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 from tests.cli.test_cli import run
-from tests.hostile import CONTROL, LOG, commands
-from tests.outcomes import typical
-from tests.registry.builds import build
+from tests.support.hostile import CONTROL, LOG, commands
+from tests.support.outcomes import typical
+from tests.support.registry.builds import build
 
 import mlpack
 from mlpack.core.digest import of_bytes

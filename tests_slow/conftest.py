@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.aws_server import aws, aws_server
-from tests.small_packages import Config, target
-from tests_slow.project import Project, copy_of_samples
-from tests_slow.real_registry import Registry
+from tests.support.project import Project, copy_of_samples
+from tests.support.services.aws_server import aws, aws_server
+from tests.support.services.real_registry import Registry
+from tests.support.small_packages import Config, target
 from tools import parts
 from xdist.scheduler.loadscope import LoadScopeScheduling
 

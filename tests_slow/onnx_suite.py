@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import numpy_helper
-from tests.recorded_calls import recorded
+from tests.support.recorded_calls import recorded
 
 from mlpack.errors import MlpackError
 from mlpack.evaluation.data.calls import DATATYPES

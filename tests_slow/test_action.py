@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
-from tests_slow.installed import Environment, build, environment
-from tests_slow.project import HERE, REPOSITORY, copy_of_samples
+from tests.support.installed import Environment, build, environment
+from tests.support.project import HERE, REPOSITORY, copy_of_samples
 
 ACTION: dict[str, Any] = YAML(typ="safe", pure=True).load((REPOSITORY / "action.yml").read_text("utf-8"))
 CASES = {

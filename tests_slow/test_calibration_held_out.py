@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests_slow.project import HERE, Project, candidate
+from tests.support.project import HERE, Project, candidate
 
 MakeProject = Callable[..., Project]
 DROP = 0.01

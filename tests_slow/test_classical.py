@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests_slow.project import HERE, REPOSITORY
+from tests.support.project import HERE, REPOSITORY
 
 FIT = """
 import numpy as np

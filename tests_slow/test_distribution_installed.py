@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import uv
 from ruamel.yaml import YAML
-from tests_slow.installed import LOCK, Built, Environment, build, environment, run
-from tests_slow.project import HERE, REPOSITORY, copy_of_samples
+from tests.support.installed import LOCK, Built, Environment, build, environment, run
+from tests.support.project import HERE, REPOSITORY, copy_of_samples
 
 import mlpack
 

@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from tests.small_packages import ANSWER, HERE, packed
+from tests.support.small_packages import ANSWER, HERE, packed
 from tests_slow.conftest import MakeRuntime, program, run
 
 from mlpack.oci import image, layout

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from sample_models.zoo import by_the_engine
-from tests.foreign_kinds import KINDS
+from tests.support.models.foreign_kinds import KINDS
 from tools import tryout
 
 from mlpack.store.local import Store

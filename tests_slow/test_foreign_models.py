@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from sample_models.zoo import by_the_engine
-from tests import foreign_classical, foreign_graphs, foreign_hf, foreign_torch
+from tests.support.models import foreign_classical, foreign_graphs, foreign_hf, foreign_torch
 from tools import tryout
 from tools.tryout import Tried
 

@@ -19,8 +19,8 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from tests.aws_server import ACCOUNT, REGION, AwsServer, Fault
-from tests.mlpack_runtime.front_doors import BUCKET, DYNAMODB_RESULTS, REQUEST, S3_RESULTS, TABLE, Edge, described, event
+from tests.support.runtime.front_doors import BUCKET, DYNAMODB_RESULTS, REQUEST, S3_RESULTS, TABLE, Edge, described, event
+from tests.support.services.aws_server import ACCOUNT, REGION, AwsServer, Fault
 from tests_slow.test_runtime_emulator import STOCK_CLIENT, Booted, boot, lines
 
 from mlpack.targets.format import bytecode, frontdoor

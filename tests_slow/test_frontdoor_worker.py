@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.mlpack_runtime.front_doors import event
-from tests.mlpack_runtime.tiny_packages import affine, package
-from tests.mlpack_runtime.workers import Place, Process, add_botocore, place
+from tests.support.runtime.front_doors import event
+from tests.support.runtime.tiny_packages import affine, package
+from tests.support.runtime.workers import Place, Process, add_botocore, place
 from tests_slow.test_frontdoor_boot import Function
 
 from mlpack.targets.format import frontdoor

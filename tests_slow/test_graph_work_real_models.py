@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests_slow.project import minilm_model
+from tests.support.project import minilm_model
 
 from mlpack.graphs.facts import graph_work
 from mlpack.passes import PASSES

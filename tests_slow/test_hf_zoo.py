@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from tests_slow import hf_zoo
+from tests.support.models import hf_zoo
 
 from mlpack.graphs import check, files
 from mlpack.passes import export

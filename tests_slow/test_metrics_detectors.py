@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-from tests import foreign_torch
+from tests.support.models import foreign_torch
 
 from mlpack.evaluation import metrics
 from mlpack.graphs.quiet import engine_tools

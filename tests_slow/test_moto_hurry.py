@@ -1,4 +1,4 @@
-"""The shorter ways of `tests/moto_hurry.py` give moto's own answers."""
+"""The shorter ways of `tests/support/services/moto_hurry.py` give moto's own answers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from moto.dynamodb.exceptions import TransactionCanceledException
 from moto.dynamodb.models import DynamoDBBackend, dynamo_type, table, utilities
-from tests import moto_hurry
+from tests.support.services import moto_hurry
 
 PARTITIONS = ("a", "b")
 SORTS = [f"{number:02d}" for number in range(12)] + ["é", "zz"]

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.oci import layouts
-from tests_slow.real_registry import PASSWORD, USER, Registry
+from tests.support.images import layouts
+from tests.support.services.real_registry import PASSWORD, USER, Registry
 
 from mlpack.core.digest import Digest, of_tree
 from mlpack.errors import NamingError, ServiceError

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.mlpack_runtime.tiny_packages import word_tokenizer, words
-from tests.small_packages import ANSWER, HERE, model_dir, packed
+from tests.support.runtime.tiny_packages import word_tokenizer, words
+from tests.support.small_packages import ANSWER, HERE, model_dir, packed
 from tests_slow.conftest import MakeRuntime, program, run
 
 from mlpack.core import digest
@@ -73,7 +73,7 @@ def test_text_package_tokenises_inside(make_runtime: MakeRuntime, tmp_path: Path
 
 
 def test_runtime_twice_is_the_same_tree(make_runtime: MakeRuntime, tmp_path: Path, test_cache: Path) -> None:
-    from tests.small_packages import target
+    from tests.support.small_packages import target
 
     from mlpack.pipeline.packing import wheels
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from tests_slow.project import minilm_model
+from tests.support.project import minilm_model
 
 from mlpack.core import digest
 from mlpack.evaluation.data import reader

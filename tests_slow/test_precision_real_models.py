@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorrt_rtx_bindings as trt
-from tests_slow.project import minilm_model
+from tests.support.project import minilm_model
 from tests_slow.test_passes_real_models import SAMPLES, operators, step
 
 from mlpack.evaluation.data import reader

@@ -12,8 +12,8 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from tests import workshop
-from tests.workshop import Workshop
+from tests.support import workshop
+from tests.support.workshop import Workshop
 from tests_slow.conftest import program
 from tools import parts
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.support.project import HERE, OTHER, Project, candidate
+from tests.support.services.real_registry import Registry
 from tests_slow.conftest import program, run
-from tests_slow.project import HERE, OTHER, Project, candidate
-from tests_slow.real_registry import Registry
 
 from mlpack.core.digest import of_tree
 from mlpack.decide import bands

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.project import HERE, Project, candidate
+from tests.support.services.real_registry import Registry
 from tests_slow.conftest import run
-from tests_slow.project import HERE, Project, candidate
-from tests_slow.real_registry import Registry
 
 from mlpack.core import digest
 from mlpack.core.machine import arch

@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from tests.aws_server import REGION, AwsServer
-from tests.registry.builds import build
+from tests.support.registry.builds import build
+from tests.support.services.aws_server import REGION, AwsServer
 
 from mlpack.errors import RecipeError, ServiceError
 from mlpack.registry import SCHEMA, Put

@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import islice
 
 import pytest
-from tests.aws_server import AwsServer, Fault
+from tests.support.services.aws_server import AwsServer, Fault
 
 from mlpack.errors import RecipeError, ServiceError
 from mlpack.registry import ConflictError, Delete, Key, Put, Row, Table

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.aws_server import AwsServer, Fault, aws, aws_server
-from tests.registry.builds import build
+from tests.support.registry.builds import build
+from tests.support.services.aws_server import AwsServer, Fault, aws, aws_server
 
 from mlpack.core import digest
 from mlpack.core.digest import Digest

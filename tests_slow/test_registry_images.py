@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.registry.builds import build
+from tests.support.registry.builds import build
+from tests.support.services.real_registry import PASSWORD, USER, Registry
 from tests_slow.conftest import program
-from tests_slow.real_registry import PASSWORD, USER, Registry
 
 from mlpack.core import digest
 from mlpack.errors import ServiceError

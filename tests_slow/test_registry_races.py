@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.aws_server import AwsServer
-from tests.registry.builds import build
-from tests.registry.places import put_releases
+from tests.support.registry.builds import build
+from tests.support.registry.places import put_releases
+from tests.support.services.aws_server import AwsServer
 
 from mlpack.core import digest
 from mlpack.registry import ConflictError, Place, places

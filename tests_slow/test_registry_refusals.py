@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from botocore import exceptions
-from tests.aws_server import REGION, AwsServer, Fault
+from tests.support.services.aws_server import REGION, AwsServer, Fault
 
 from mlpack.core.digest import of_bytes
 from mlpack.errors import ExitCode, ServiceError

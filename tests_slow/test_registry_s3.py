@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.aws_server import AwsServer, Fault
+from tests.support.services.aws_server import AwsServer, Fault
 
 from mlpack.core import interrupts
 from mlpack.core.digest import Digest, of_bytes

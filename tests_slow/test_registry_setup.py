@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import botocore.session
 import pytest
-from tests.aws_server import AwsServer, Fault
+from tests.support.services.aws_server import AwsServer, Fault
 
 from mlpack.errors import MlpackError
 from mlpack.registry.infrastructure import setup

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 from botocore.session import Session
-from tests.aws_server import AwsServer
-from tests.registry.builds import build
-from tests.registry.iam import Guard, Json, Request, allows, for_moto
+from tests.support.registry.builds import build
+from tests.support.services.aws_server import AwsServer
+from tests.support.services.iam import Guard, Json, Request, allows, for_moto
 
 from mlpack.errors import RecipeError, ServiceError
 from mlpack.registry import SCHEMA, Key, Put

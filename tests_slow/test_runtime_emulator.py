@@ -13,7 +13,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.mlpack_runtime.tiny_packages import affine, package, words
+from tests.support.runtime.tiny_packages import affine, package, words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

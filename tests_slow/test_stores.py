@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.aws_server import REGION, AwsServer
-from tests.mlpack_runtime.tiny_packages import package, words
-from tests.mlpack_runtime.workers import Place, Process, add_botocore, place, until
-from tests.registry.builds import build
+from tests.support.registry.builds import build
+from tests.support.runtime.tiny_packages import package, words
+from tests.support.runtime.workers import Place, Process, add_botocore, place, until
+from tests.support.services.aws_server import REGION, AwsServer
 from tools import parts
 
 from mlpack.errors import ServiceError

@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.mlpack_runtime.front_doors import event
-from tests.mlpack_runtime.tiny_packages import package
-from tests.mlpack_runtime.workers import Place, Process, add_botocore, place
-from tests.passes.estimators import evaluation_dir, sklearn_dir
-from tests.small_packages import HERE, packed
-from tests_slow import classical_zoo
+from tests.support.models import classical_zoo
+from tests.support.models.estimators import evaluation_dir, sklearn_dir
+from tests.support.runtime.front_doors import event
+from tests.support.runtime.tiny_packages import package
+from tests.support.runtime.workers import Place, Process, add_botocore, place
+from tests.support.small_packages import HERE, packed
 from tests_slow.conftest import MakeRuntime, program
 from tests_slow.test_frontdoor_boot import Function
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests_slow.project import minilm_model
+from tests.support.project import minilm_model
 
 from mlpack.errors import PassError
 from mlpack.evaluation.data import calls as recorded

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests import small_packages
-from tests.small_packages import ANSWER, HERE, model_dir, packed
+from tests.support import small_packages
+from tests.support.project import Project
+from tests.support.small_packages import ANSWER, HERE, model_dir, packed
 from tests_slow.conftest import MakeRuntime, program, run
-from tests_slow.project import Project
 
 from mlpack import passes
 from mlpack.cli import images

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import threading
 import time
 from collections import Counter
@@ -17,12 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.aws_server import AwsServer, Fault
-
-sys.path.append(str(Path(__file__).resolve().parent.parent / "tests/mlpack_runtime"))
-
-from tiny_packages import package, words
-from workers import Place, Process, add_botocore, until
+from tests.support.runtime.tiny_packages import package, words
+from tests.support.runtime.workers import Place, Process, add_botocore, until
+from tests.support.services.aws_server import AwsServer, Fault
 
 from mlpack_runtime import model
 from mlpack_runtime.aws import promises

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from sample_models import zoo
-from tests_slow import more_members
+from tests.support.models import more_members
 from tools import parts, tryout
 
 from mlpack.store.local import Store

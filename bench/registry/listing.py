@@ -23,7 +23,7 @@ RELEASES, NAME, FIGURE_S = 10_000, "minilm", 2.0
 def main() -> int:
     """Fill both, then list them in turns."""
     options = parser(__doc__, runs=5).parse_args()
-    from tests.aws_server import AwsServer
+    from tests.support.services.aws_server import AwsServer
 
     from mlpack.registry.places import open_registry
 

@@ -41,8 +41,8 @@ def main() -> int:
     options = made.parse_args()
     if options.child:
         return child(*options.child)
-    from tests.aws_server import AwsServer
-    from tests.registry.builds import build
+    from tests.support.registry.builds import build
+    from tests.support.services.aws_server import AwsServer
 
     samples: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
     peaks: list[float] = []

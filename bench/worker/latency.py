@@ -24,8 +24,8 @@ def main() -> int:
     """Send, wait, take the next."""
     made = parser(__doc__, runs=300)
     options = made.parse_args()
-    from tests.aws_server import AwsServer
-    from workers import Place, Process, until
+    from tests.support.runtime.workers import Place, Process, until
+    from tests.support.services.aws_server import AwsServer
 
     here, given = place(options), texts()[: options.runs + 20]
     with scratch() as work:

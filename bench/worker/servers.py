@@ -2,7 +2,7 @@
 
 Each runs the same application (`http_peers.py`) in a process of its own; they take turns. Small: a JSON text in, an embedding of
 384 numbers out, one connection, one request after the other; eight connections at once; and a body of 1 MB of binary tensors. The
-forms are those of `tests/mlpack_runtime/http_forms.py`: each is followed by a good request, answered only if the form was.
+forms are those of `tests/support/runtime/http_forms.py`: each is followed by a good request, answered only if the form was.
 Peers: h11, uvicorn, httptools, granian at the versions below, installed into the benchmarks' own cache.
 Figure: ours at most 1.05 times the standard library's for a small request, 1.25 times for 1 MB; every form as promised.
 """
@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
-sys.path.append(str(Path(__file__).resolve().parent.parent.parent / "tests/mlpack_runtime"))
+sys.path.append(str(Path(__file__).resolve().parent.parent.parent))
 
 from common import Row, install_wheels, number, parser, parts, ratio, report, scratch, spread  # noqa: E402 - bench/ is no package
-from http_forms import AFTER, FORMS, GOOD, Form, answers, kept, talk  # noqa: E402
 from http_peers import SERVERS  # noqa: E402
+from tests.support.runtime.http_forms import AFTER, FORMS, GOOD, Form, answers, kept, talk  # noqa: E402
 
 PEERS = ("h11==0.16.0", "uvicorn==0.54.0", "httptools==0.9.0", "granian==2.8.9", "click==8.5.1")
 TEXT = b'{"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["The quick brown fox jumps over the lazy dog"]}]}'

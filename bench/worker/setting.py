@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent), str(Path(__file__).resolve().parent.parent.parent)]
-sys.path.append(str(Path(__file__).resolve().parent.parent.parent / "tests/mlpack_runtime"))
 
 from common import ROOT, Place  # noqa: E402 - bench/ is no package
 

@@ -68,8 +68,8 @@ def row(name: str, samples: list[float], unit: str) -> Row:
 
 def through_a_queue(python: Path, root: Path, given: list[str], max_batch: int) -> tuple[float, float]:
     """(seconds from the first request for messages to the last result, seconds of those that the engine ran)."""
-    from tests.aws_server import AwsServer
-    from workers import Place, Process, until
+    from tests.support.runtime.workers import Place, Process, until
+    from tests.support.services.aws_server import AwsServer
 
     everywhere = os.sched_getaffinity(0)
     keep_to_last_core()

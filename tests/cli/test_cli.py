@@ -10,13 +10,13 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.hostile import CONTROL, LOG, commands
+from tests.support.hostile import CONTROL, LOG, commands
+from tests.support.workshop import Workshop
 
 from mlpack import errors
 from mlpack.cli import commands as cli
 from mlpack.errors import ExitCode
 from mlpack.store.local import Store
-from workshop import Workshop
 
 HEAVY = {"torch", "onnx", "onnxruntime", "numpy", "transformers", "boto3", "pydantic", "rich", "urllib3", "sqlite3"}
 
@@ -337,6 +337,6 @@ def test_json_and_publish_leave_one_document_on_stdout(
 def _quick() -> dict[str, object]:
     import dataclasses
 
-    import workshop
+    from tests.support import workshop
 
     return dataclasses.asdict(workshop.QUICK)

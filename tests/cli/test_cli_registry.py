@@ -16,15 +16,15 @@ from typing import Any
 
 import click
 import pytest
-from tests.aws_server import AwsServer, Fault
 from tests.cli.test_cli import run
-from tests.fake_registry import FakeRegistry
-from tests.registry.builds import build
+from tests.support.images.fake_registry import FakeRegistry
+from tests.support.registry.builds import build
+from tests.support.services.aws_server import AwsServer, Fault
+from tests.support.workshop import Workshop
 
 from mlpack.cli import commands
 from mlpack.errors import ExitCode
 from mlpack.registry import SCHEMA
-from workshop import Workshop
 
 FUNCTION = "artifacts/int8@lambda-zip-x86_64/function.zip"
 

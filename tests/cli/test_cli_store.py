@@ -9,12 +9,12 @@ import pytest
 from click.shell_completion import ShellComplete
 from tests.cli.test_cli import _quick, run
 from tests.store.test_store_care import made, there
+from tests.support.workshop import Workshop
 
 from mlpack.cli import commands, store
 from mlpack.errors import ExitCode, RecipeError
 from mlpack.store import care
 from mlpack.store.local import Store
-from workshop import Workshop
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import sys
 import warnings
 
 import pytest
-from tests.hostile import CONTROL as HIDDEN
-from tests.hostile import LOG, commands
-from tests.outcomes import outcome, result, typical
+from tests.support.hostile import CONTROL as HIDDEN
+from tests.support.hostile import LOG, commands
+from tests.support.outcomes import outcome, result, typical
 
 from mlpack.cli.console import Console, annotate, borrow, complain, say, tell
 from mlpack.core.records import Budgets

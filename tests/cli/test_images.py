@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.oci import layouts
+from tests.support.images import layouts
+from tests.support.images.fake_registry import FakeRegistry
 
-from fake_registry import FakeRegistry
 from mlpack.cli import images
 from mlpack.cli.console import Console
 from mlpack.errors import ExitCode, NamingError, PackError, RecipeError, ServiceError

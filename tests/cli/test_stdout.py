@@ -10,7 +10,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
-from tests.outcomes import typical
+from tests.support.outcomes import typical
 
 from mlpack.cli import commands, stdout
 from mlpack.errors import ExitCode, MlpackError, RecipeError

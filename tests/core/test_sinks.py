@@ -11,7 +11,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.hostile import CONTROL, LOG, MARKDOWN, commands, references, rendered, without_code
+from tests.support.hostile import CONTROL, LOG, MARKDOWN, commands, references, rendered, without_code
 
 from mlpack.core import yaml_positions
 from mlpack.core.text import sinks, words

@@ -8,9 +8,9 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
+from tests.support.images.raw_tars import header
 
 from mlpack.core.files import tars
-from raw_tars import header
 
 
 def written(files: dict[str, bytes], form: int = tarfile.PAX_FORMAT) -> bytes:

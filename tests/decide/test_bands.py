@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.outcomes import estimate, measurement, on_gpu, result
+from tests.support.outcomes import estimate, measurement, on_gpu, result
 
 from mlpack.decide.bands import BANDS, ESTIMATE_BAND, SAID
 

@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.outcomes import ZIP, accuracy, estimate, measurement, on_gpu, result, unmeasured
+from tests.support.outcomes import ZIP, accuracy, estimate, measurement, on_gpu, result, unmeasured
 
 from mlpack.core.records import Budgets, Proof, Result, Target
 from mlpack.decide import budgets

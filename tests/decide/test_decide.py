@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.outcomes import (
+from tests.support.outcomes import (
     IMAGE,
     MACHINE,
     ZIP,

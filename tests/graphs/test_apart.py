@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from tests.support.recorded_calls import recorded
 
 from mlpack.errors import PassError
 from mlpack.graphs import apart, check, files
@@ -24,7 +25,6 @@ from mlpack.passes.optimize import Optimize
 from mlpack.passes.precision import Precision
 from mlpack.passes.quantize import Quantize, damage
 from mlpack.passes.simplify import Simplify
-from recorded_calls import recorded
 
 CRASHES = """\
 import importlib.util, json, os, signal, sys

@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
-from tests.foreign_graphs import constant, model, node, port, weights
-from tests.passes.quantized_graphs import KINDS
+from tests.support.models.foreign_graphs import constant, model, node, port, weights
+from tests.support.models.quantized_graphs import KINDS
 
 from mlpack.graphs import brief, check, files
 

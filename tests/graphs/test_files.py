@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
-from tests.passes.small_models import onnx_dir
+from tests.support.models.small_models import onnx_dir
 
 from mlpack.core import digest
 from mlpack.core.files import bounded

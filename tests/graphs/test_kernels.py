@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from tests.foreign_graphs import constant, model, node, port, weights
+from tests.support.models.foreign_graphs import constant, model, node, port, weights
 
 from mlpack.graphs import check, kernels
 

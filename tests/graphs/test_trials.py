@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from tests.recorded_calls import recorded
+from tests.support.recorded_calls import recorded
 
 from mlpack.core.records import Signature, TensorSpec
 from mlpack.errors import PassError

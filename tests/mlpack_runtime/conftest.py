@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from endpoints import Endpoint
-from tiny_packages import affine, package, words
-from workers import place
+from tests.support.runtime.endpoints import Endpoint
+from tests.support.runtime.tiny_packages import affine, package, words
+from tests.support.runtime.workers import place
 
 __all__ = ["place"]
 
@@ -47,6 +47,6 @@ def serve() -> Iterator[Callable[..., Endpoint]]:
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The imitation of libcuda.so.1."""
     path = tmp_path_factory.mktemp("cuda") / "libcuda.so.1"
-    source = Path(__file__).with_name("fake_cuda.c")
+    source = Path(__file__).parents[1] / "support/runtime/fake_cuda.c"
     subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", str(path), str(source)], check=True)
     return path

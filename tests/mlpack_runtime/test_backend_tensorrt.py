@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import fake_tensorrt
 import pytest
-from engine_packages import engine_package
+from tests.support.runtime import fake_tensorrt
+from tests.support.runtime.engine_packages import engine_package
 
 from mlpack_runtime import backend
 from mlpack_runtime.backend import BackendError

@@ -16,9 +16,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from front_doors import Context, described
-from tests import hostile_requests
-from tests.hostile_requests import Request
+from tests.support.runtime import hostile_requests
+from tests.support.runtime.front_doors import Context, described
+from tests.support.runtime.hostile_requests import Request
 
 from mlpack_runtime import model, service, telemetry
 from mlpack_runtime.backend import open_backend

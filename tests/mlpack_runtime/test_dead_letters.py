@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from tests.aws_server import Fault
-from workers import Place
+from tests.support.runtime.workers import Place
+from tests.support.services.aws_server import Fault
 
 from mlpack_runtime import aws as aws_module
 from mlpack_runtime.queueing.dead_letters import SETTLE_S, DeadLetters

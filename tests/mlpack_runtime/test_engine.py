@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine_packages import engine_package
-from tests.aws_server import REGION, AwsServer, Fault
-from tiny_packages import engine_library
-from workers import add_botocore
+from tests.support.runtime.engine_packages import engine_package
+from tests.support.runtime.tiny_packages import engine_library
+from tests.support.runtime.workers import add_botocore
+from tests.support.services.aws_server import REGION, AwsServer, Fault
 
 import mlpack_runtime
 from mlpack_runtime import ort
@@ -626,7 +626,7 @@ def lean_image(root: Path) -> Path:
     shutil.copy(root / "mlpack_runtime/bootstrap.py", root / "bootstrap.py")
     (root / "lib").mkdir()
     (root / "site").mkdir()
-    shutil.copy(Path(__file__).with_name("fake_tensorrt.py"), root / "site")
+    shutil.copy(Path(__file__).parents[1] / "support/runtime/fake_tensorrt.py", root / "site")
     runs = 'import ctypes\nfrom fake_tensorrt import *\n__version__ = "11.4.0.106"\nRuntime.driver = ctypes.CDLL("libcuda.so.1")\n'
     (root / "site/tensorrt_lean_bindings.py").write_text(runs)
     return add_botocore(root)
@@ -652,7 +652,7 @@ def test_an_engine_for_the_lean_runtime_comes_from_an_environment_with_the_full_
 
     venv.create(tmp_path / "environment", symlinks=True)
     (site,) = (tmp_path / "environment").glob("lib/python*/site-packages")
-    shutil.copy(Path(__file__).with_name("fake_tensorrt.py"), site)
+    shutil.copy(Path(__file__).parents[1] / "support/runtime/fake_tensorrt.py", site)
     (site / "tensorrt.py").write_text('from fake_tensorrt import *\n__version__ = "11.4.0.106"\n')
     built = subprocess.run(
         [str(tmp_path / "environment/bin/python"), "-I", str(lean / "bootstrap.py"), "engine", "build"],

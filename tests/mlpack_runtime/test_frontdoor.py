@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from endpoints import Endpoint, answered
-from front_doors import REQUEST, Clock, Context, described, event
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.support.runtime.endpoints import Endpoint, answered
+from tests.support.runtime.front_doors import REQUEST, Clock, Context, described, event
 
 from mlpack_runtime.door.exchange import Door
 from mlpack_runtime.door.sending import Worker

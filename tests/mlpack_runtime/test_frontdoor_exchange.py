@@ -9,8 +9,8 @@ from time import sleep, time
 from typing import Any
 
 import pytest
-from front_doors import BUCKET, DYNAMODB_RESULTS, REQUEST, S3_RESULTS, Edge, described, quick_client
-from tests.aws_server import AwsServer, Fault
+from tests.support.runtime.front_doors import BUCKET, DYNAMODB_RESULTS, REQUEST, S3_RESULTS, Edge, described, quick_client
+from tests.support.services.aws_server import AwsServer, Fault
 
 from mlpack_runtime.door.exchange import open_door
 from mlpack_runtime.door.sending import Message, Queue

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from endpoints import Endpoint, answered
-from front_doors import BUCKET, REQUEST, S3_RESULTS, Edge, described
-from tests.aws_server import AwsServer, Fault
+from tests.support.runtime.endpoints import Endpoint, answered
+from tests.support.runtime.front_doors import BUCKET, REQUEST, S3_RESULTS, Edge, described
+from tests.support.services.aws_server import AwsServer, Fault
 
 from mlpack_runtime.door.sending import Message, NoWorkerError, Worker
 from mlpack_runtime.door.tickets import ServiceError

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from front_doors import BUCKET, DYNAMODB_RESULTS, S3_RESULTS, TABLE, Edge, described, results_at
-from tests.aws_server import AwsServer, Fault
+from tests.support.runtime.front_doors import BUCKET, DYNAMODB_RESULTS, S3_RESULTS, TABLE, Edge, described, results_at
+from tests.support.services.aws_server import AwsServer, Fault
 
 from mlpack_runtime.aws import AwsError
 from mlpack_runtime.door.tickets import ServiceError, open_results, reply_of

@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tiny_packages import affine, package
+from tests.support.runtime.tiny_packages import affine, package
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -187,7 +187,7 @@ def test_direct_failure_of_the_package_is_a_function_error(tmp_path: Path) -> No
 def wide(path: Path) -> Path:
     """zeros[n] of a size that the caller chooses."""
     from onnx import TensorProto, helper
-    from tiny_packages import save
+    from tests.support.runtime.tiny_packages import save
 
     nodes = [
         helper.make_node("ConstantOfShape", ["size"], ["zeros"], value=helper.make_tensor("v", TensorProto.DOUBLE, [1], [0.1]))

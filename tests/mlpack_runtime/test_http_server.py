@@ -9,12 +9,12 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import http_forms
 import pytest
-from http_forms import AFTER, FORMS, GET, Form, answers, post, talk
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from workers import until
+from tests.support.runtime import http_forms
+from tests.support.runtime.http_forms import AFTER, FORMS, GET, Form, answers, post, talk
+from tests.support.runtime.workers import until
 
 from mlpack_runtime.door.sending import Worker
 from mlpack_runtime.limits import SettingsError

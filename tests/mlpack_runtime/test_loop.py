@@ -13,7 +13,7 @@ from queue import Empty, Queue
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tiny_packages import affine, package, wide_identity
+from tests.support.runtime.tiny_packages import affine, package, wide_identity
 
 from mlpack_runtime import loop
 from mlpack_runtime.loop import Connection, RuntimeApiError

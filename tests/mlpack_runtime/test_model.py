@@ -5,7 +5,7 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tiny_packages import affine, package, words
+from tests.support.runtime.tiny_packages import affine, package, words
 
 from mlpack_runtime import model
 from mlpack_runtime.model import ModelError

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_packages import package, save, words
+from tests.support.runtime.tiny_packages import package, save, words
 
 from mlpack_runtime import model
 from mlpack_runtime.service import Service, open_service

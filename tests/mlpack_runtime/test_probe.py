@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_packages import affine, package, save, wide_identity, words
+from tests.support.runtime.tiny_packages import affine, package, save, wide_identity, words
 
 from mlpack_runtime import model
 from mlpack_runtime.backend import open_backend

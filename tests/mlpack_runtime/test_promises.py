@@ -21,7 +21,7 @@ from mlpack_runtime.tensorrt.engine_lease import NOT_KEPT, Lease
 from mlpack_runtime.tensorrt.engine_store import SERVICE, EngineError, Shelf
 
 if TYPE_CHECKING:
-    from tests.fake_stores import FakeStores
+    from tests.support.services.fake_stores import FakeStores
 
 S3, TABLE = "s3://results/some/where", "dynamodb://results"
 BODY = {"status": 200, "headers": {}, "body": "{}", "binary": False, "trace_id": "t", "request_id": "r"}

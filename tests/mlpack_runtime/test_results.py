@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.aws_server import AwsServer, Fault
-from workers import Place
+from tests.support.runtime.workers import Place
+from tests.support.services.aws_server import AwsServer, Fault
 
 from mlpack_runtime import aws as aws_module
 from mlpack_runtime.queueing.results import TooLargeError, document, open_results

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tiny_packages import affine, package
+from tests.support.runtime.tiny_packages import affine, package
 
 from mlpack_runtime import model, protocol
 from mlpack_runtime.service import VERSION, Reply, Service, fits_direct, open_service

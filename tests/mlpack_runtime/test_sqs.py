@@ -7,8 +7,8 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from tests.aws_server import AwsServer, Fault
-from workers import Place, until
+from tests.support.runtime.workers import Place, until
+from tests.support.services.aws_server import AwsServer, Fault
 
 from mlpack_runtime import aws as aws_module
 from mlpack_runtime.queueing.dead_letters import DeadLetters

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.aws_server import AwsServer, Fault
-from tiny_packages import affine, package, words
-from workers import Place, Process, add_botocore, until
+from tests.support.runtime.tiny_packages import affine, package, words
+from tests.support.runtime.workers import Place, Process, add_botocore, until
+from tests.support.services.aws_server import AwsServer, Fault
 
 pytestmark = pytest.mark.slow
 

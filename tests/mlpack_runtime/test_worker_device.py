@@ -8,21 +8,21 @@ import shutil
 from pathlib import Path
 
 import pytest
-from engine_packages import engine_package
-from tests.aws_server import Fault
-from tiny_packages import affine, package
-from workers import Place, Process, add_botocore, until
+from tests.support.runtime.engine_packages import engine_package
+from tests.support.runtime.tiny_packages import affine, package
+from tests.support.runtime.workers import Place, Process, add_botocore, until
+from tests.support.services.aws_server import Fault
 
 pytestmark = pytest.mark.slow
 
-HERE = Path(__file__).parent
+SUPPORT = Path(__file__).parents[1] / "support/runtime"
 
 # The module that the package's `site/` has instead of NVIDIA's: any engine doubles its input, unless a value breaks the device.
 BINDINGS = """
 import ctypes, json, os
-import fake_tensorrt
-from fake_tensorrt import *
-from fake_tensorrt import __version__
+from tests.support.runtime import fake_tensorrt
+from tests.support.runtime.fake_tensorrt import *
+from tests.support.runtime.fake_tensorrt import __version__
 
 class Runtime(fake_tensorrt.Runtime):
     def deserialize_cuda_engine(self, plan):
@@ -54,7 +54,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
                   "worker": {"max_batch": 4, "max_wait_ms": 1}}  # fmt: skip
     (made / "model/model.json").write_text(json.dumps(described))
     (made / "site/tensorrt_rtx_bindings.py").write_text(BINDINGS)
-    shutil.copy(HERE / "fake_tensorrt.py", made / "site")
+    shutil.copy(SUPPORT / "fake_tensorrt.py", made / "site")
     return add_botocore(made)
 
 

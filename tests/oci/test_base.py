@@ -6,9 +6,9 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-from layouts import Maker, archived, buildx, called
+from tests.support.images.fake_registry import FakeRegistry
+from tests.support.images.layouts import Maker, archived, buildx, called
 
-from fake_registry import FakeRegistry
 from mlpack.core.digest import Digest
 from mlpack.errors import NamingError, PackError, ServiceError
 from mlpack.oci import base, image, layout

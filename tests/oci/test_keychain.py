@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.images.fake_registry import IDENTITY_TOKEN, PASSWORD, USER, FakeRegistry
 
-from fake_registry import IDENTITY_TOKEN, PASSWORD, USER, FakeRegistry
 from mlpack.errors import RecipeError, ServiceError
 from mlpack.oci.distribution import auth, keychain, remote
 from mlpack.oci.distribution.keychain import Identity, Keychain

@@ -14,11 +14,11 @@ import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.support.images.raw_tars import header, pax
 
 from mlpack.core.digest import of_bytes, of_tree
 from mlpack.errors import NamingError, PackError
 from mlpack.oci import image, layout, media, selection
-from raw_tars import header, pax
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,8 +6,8 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.support.images.fake_registry import IDENTITY_TOKEN, PASSWORD, USER, FakeRegistry
 
-from fake_registry import IDENTITY_TOKEN, PASSWORD, USER, FakeRegistry
 from mlpack.core.digest import Digest
 from mlpack.errors import PackError, ServiceError
 from mlpack.oci import blobs, image, media

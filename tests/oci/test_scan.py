@@ -8,6 +8,7 @@ import tracemalloc
 from collections.abc import Callable
 
 import pytest
+from tests.support.images.raw_tars import gnu, header, pax
 
 from mlpack.core.digest import of_bytes
 from mlpack.core.files import bounded
@@ -16,7 +17,6 @@ from mlpack.oci import image, media
 from mlpack.oci.compression import InflatedTar
 from mlpack.oci.image import Image, Layer
 from mlpack.oci.layers import paths, scan
-from raw_tars import gnu, header, pax
 
 
 def image_of(tar: bytes) -> Image:

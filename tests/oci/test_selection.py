@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from layouts import CONTAINERD, INDEX, MANIFEST, Line, Maker, archived, buildx, called, unmarked
+from tests.support.images.layouts import CONTAINERD, INDEX, MANIFEST, Line, Maker, archived, buildx, called, unmarked
 
 from mlpack.core.digest import Digest, of_bytes
 from mlpack.errors import ExitCode, NamingError, PackError

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from estimators import evaluation_dir, sklearn_dir
-from small_models import calls_dir, deconvolution_dir, huggingface_dir, onnx_dir, texts_dir, torch_dir
+from tests.support.models.estimators import evaluation_dir, sklearn_dir
+from tests.support.models.small_models import calls_dir, deconvolution_dir, huggingface_dir, onnx_dir, texts_dir, torch_dir
 
 from mlpack.passes import PASSES
 from mlpack.passes.export import Export

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from estimators import evaluation_dir, signed
+from tests.support.models.estimators import evaluation_dir, signed
 
 from mlpack.errors import PassError
 from mlpack.passes import convert

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from estimators import evaluation_dir, sklearn_dir
+from tests.support.models.estimators import evaluation_dir, sklearn_dir
 
 from mlpack.graphs import check, files, quiet
 from mlpack.passes import PASSES

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from tests.passes.small_models import calls_dir, deconvolution_dir, onnx_dir
+from tests.support.models.small_models import calls_dir, deconvolution_dir, onnx_dir
 
 from mlpack.errors import PassError
 from mlpack.graphs import files

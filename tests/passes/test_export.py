@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pass_harness import refusal
-from small_models import huggingface_dir, torch_dir
+from tests.support.models.small_models import huggingface_dir, torch_dir
+from tests.support.pass_harness import refusal
 from tokenizers import Tokenizer
 
 from mlpack.graphs import check, files

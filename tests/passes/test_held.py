@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from quantized_graphs import KINDS
-from tests.foreign_graphs import constant, model, node, port
-from tests.recorded_calls import recorded
+from tests.support.models.foreign_graphs import constant, model, node, port
+from tests.support.models.quantized_graphs import KINDS
+from tests.support.recorded_calls import recorded
 
 from mlpack.errors import PassError
 from mlpack.graphs import files

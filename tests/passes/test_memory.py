@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
-
-from recorded_calls import recorded
+from tests.support.recorded_calls import recorded
 
 WIDTH = 2048
 MATRIX_BYTES = WIDTH * WIDTH * 4

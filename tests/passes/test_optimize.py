@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from pass_harness import refusal
-from small_models import calls_dir, onnx_dir
+from tests.support.models.small_models import calls_dir, onnx_dir
+from tests.support.pass_harness import refusal
 
 from mlpack.graphs import check, files
 from mlpack.passes import PASSES, optimize, quantize

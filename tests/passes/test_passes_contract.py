@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pass_harness import hold
+from tests.support.pass_harness import hold
 
 from mlpack.passes import PASSES
 from mlpack.passes.convert import Convert

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from pass_harness import refusal
-from small_models import calls_dir, onnx_dir
+from tests.support.models.small_models import calls_dir, onnx_dir
+from tests.support.pass_harness import refusal
 
 from mlpack.core.digest import size_of_tree
 from mlpack.errors import PassError

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from quantized_graphs import KINDS
+from tests.support.models.quantized_graphs import KINDS
 
 from mlpack.core import digest
 from mlpack.errors import PassError

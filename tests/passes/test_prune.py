@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pass_harness import refusal
 from safetensors.torch import load_file
-from small_models import calls_dir, torch_dir
+from tests.support.models.small_models import calls_dir, torch_dir
+from tests.support.pass_harness import refusal
 
 from mlpack.passes import prune
 from mlpack.passes.export import torch_model

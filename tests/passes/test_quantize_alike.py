@@ -11,8 +11,8 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
-from tests.foreign_graphs import constant, model, node, port, weights
-from tests.recorded_calls import recorded
+from tests.support.models.foreign_graphs import constant, model, node, port, weights
+from tests.support.recorded_calls import recorded
 
 from mlpack.core import digest
 from mlpack.graphs import check, files

@@ -10,10 +10,10 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper
-from pass_harness import refusal
-from quantized_graphs import KINDS
-from tests.foreign_graphs import constant, model, node, port, weights
-from tests.recorded_calls import recorded
+from tests.support.models.foreign_graphs import constant, model, node, port, weights
+from tests.support.models.quantized_graphs import KINDS
+from tests.support.pass_harness import refusal
+from tests.support.recorded_calls import recorded
 
 from mlpack.core import digest
 from mlpack.graphs import check, files

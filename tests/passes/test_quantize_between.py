@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from tests.foreign_graphs import constant, model, node, port, weights
-from tests.recorded_calls import recorded
+from tests.support.models.foreign_graphs import constant, model, node, port, weights
+from tests.support.recorded_calls import recorded
 
 from mlpack.graphs import check, files
 from mlpack.passes import optimize, quantize

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from small_models import calls_dir
+from tests.support.models.small_models import calls_dir
 
 from mlpack.graphs import check, files
 from mlpack.passes import quantize

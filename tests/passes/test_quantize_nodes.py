@@ -10,9 +10,9 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
-from pass_harness import refusal
-from quantized_graphs import KINDS
-from tests.recorded_calls import recorded
+from tests.support.models.quantized_graphs import KINDS
+from tests.support.pass_harness import refusal
+from tests.support.recorded_calls import recorded
 
 from mlpack.core import digest
 from mlpack.graphs import check, files

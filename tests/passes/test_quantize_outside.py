@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from quantized_graphs import KINDS
-from tests.foreign_graphs import constant, model, node, port, weights
-from tests.recorded_calls import recorded
+from tests.support.models.foreign_graphs import constant, model, node, port, weights
+from tests.support.models.quantized_graphs import KINDS
+from tests.support.recorded_calls import recorded
 
 from mlpack.core import digest
 from mlpack.errors import PassError

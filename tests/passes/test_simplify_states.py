@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
-from tests.foreign_graphs import constant, model, node, port, weights
+from tests.support.models.foreign_graphs import constant, model, node, port, weights
 
 from mlpack.graphs import check, files
 from mlpack.passes import simplify

@@ -13,8 +13,8 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from pass_harness import refusal
-from small_models import calls_dir, onnx_dir
+from tests.support.models.small_models import calls_dir, onnx_dir
+from tests.support.pass_harness import refusal
 
 from mlpack.core import digest
 from mlpack.errors import PassError

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from small_models import torch_dir
+from tests.support.models.small_models import torch_dir
 
 from mlpack.core import digest
 from mlpack.core.files import bounded

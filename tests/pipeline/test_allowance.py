@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support import ladder_models
 
-import ladder_models
 from mlpack.core.trails import SearchBudget
 from mlpack.pipeline.search import allowance
 from mlpack.pipeline.search.allowance import Allowance

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.workshop import FEATURES, Workshop, make
+from tests.support.workshop import FEATURES, Workshop, make
 
 from mlpack.core.digest import Digest
 from mlpack.core.records import Plan

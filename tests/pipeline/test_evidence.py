@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.support import fake_bench
+from tests.support.workshop import Workshop
 
-import fake_bench
 from mlpack.core import digest
 from mlpack.core.machine import this_machine
 from mlpack.core.records import Artifact, Measurement, MetricSpec, Signature, TensorSpec
@@ -20,7 +21,6 @@ from mlpack.pipeline.packing.packages import TASK, Package, Packages
 from mlpack.pipeline.proof import Prover
 from mlpack.recipe import reader
 from mlpack.store.local import Store
-from workshop import Workshop
 
 EFFORT = Effort(cold_starts=1, blocks=2, samples=6, seconds_per_subject=0.5, warmup_seconds=0.0, throughput_seconds=0.01)
 X = Signature(inputs=(TensorSpec(name="x", dtype="float32", shape=("batch", 3)),), outputs=())

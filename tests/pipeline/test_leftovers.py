@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.workshop import Workshop
 
 from mlpack.decide import choose
 from mlpack.errors import MeasureError, PassError, RecipeError
@@ -15,7 +16,6 @@ from mlpack.pipeline import evidence, output, transform, verbs
 from mlpack.pipeline.packing import pack, packages, wheels
 from mlpack.report import report, webpage
 from mlpack.targets.boot import function
-from workshop import Workshop
 
 STAGES: dict[str, tuple[Any, str]] = {
     "data": (verbs, "take_data"),

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support import fake_bench
 
-import fake_bench
 from mlpack.errors import MeasureError
 from mlpack.pipeline.measuring import measure
 from mlpack.pipeline.measuring.measure import ChildError, Effort, Subject

@@ -7,10 +7,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from tests.support.workshop import Workshop
 
 from mlpack.errors import RecipeError
 from mlpack.pipeline import output
-from workshop import Workshop
 
 
 def test_a_place_that_cannot_be_written_to_is_told_before_the_work(tmp_path: Path) -> None:

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support import small_packages
+from tests.support.small_packages import HERE, PYTHON, packed
 
-import small_packages
 from mlpack.core import digest
 from mlpack.errors import LimitError, PackError
 from mlpack.pipeline.packing import pack, runtime_part, wheels
 from mlpack.pipeline.packing.pack import RuntimeRequest
 from mlpack.targets import GpuWorker, LambdaImage, LambdaZip
-from small_packages import HERE, PYTHON, packed
 
 
 @pytest.fixture(scope="session")

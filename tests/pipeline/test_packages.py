@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests import small_packages
-from tests.oci import layouts
+from tests.support import small_packages
+from tests.support import workshop as workshop_
+from tests.support.images import layouts
+from tests.support.workshop import Workshop
 
-import workshop as workshop_
 from mlpack.core import digest
 from mlpack.core.digest import Digest
 from mlpack.core.records import Candidate, Target
@@ -20,7 +21,6 @@ from mlpack.pipeline.packing.wheels import Lock
 from mlpack.recipe import reader
 from mlpack.targets import LambdaImage
 from mlpack.targets.format.contents import Facts
-from workshop import Workshop
 
 SAMPLE = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 64], "data": [0.0] * 64}]}
 

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.support import workshop as workshop_
+from tests.support.workshop import Workshop
 
-import workshop as workshop_
 from mlpack.core import digest
 from mlpack.errors import MlpackError, PackError, PassError, RecipeError
 from mlpack.pipeline import verbs
 from mlpack.report import buildjson
 from mlpack.targets import shipped
-from workshop import Workshop
 
 
 def test_build_leaves_a_booted_package_and_its_record(built: Workshop) -> None:
@@ -84,7 +84,7 @@ from pathlib import Path
 from mlpack.cli.console import Console
 from mlpack.pipeline.verbs import Options, build, foresee
 from mlpack.store.local import Store
-import workshop
+from tests.support import workshop
 root, store = Path({str(built.root)!r}), Store(Path({str(built.store.root)!r}))
 assert all(row.summary == "cached" for row in foresee(root / "recipe.yaml", store, (root,), None))
 build(root / "recipe.yaml", store, (root,), Options(out=root / "again", effort=workshop.QUICK), Console(quiet=True))

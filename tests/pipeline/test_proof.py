@@ -13,8 +13,9 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from tests.support import fake_bench
+from tests.support.workshop import Workshop
 
-import fake_bench
 from mlpack.core import digest
 from mlpack.core.records import Artifact, Machine
 from mlpack.errors import MeasureError
@@ -24,7 +25,6 @@ from mlpack.pipeline.measuring.measure import Subject
 from mlpack.pipeline.packing.packages import TASK, Package, Packages
 from mlpack.pipeline.proof import Evaluation, Prover
 from mlpack.recipe import reader
-from workshop import Workshop
 
 VNNI = Machine(cpu="EPYC", arch="x86_64", isa="avx512-vnni", flags=(), cores=2, memory_bytes=10**9, os="Linux")
 Find = Callable[[str], Path | None]

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support import workshop as workshop_
+from tests.support.workshop import Workshop
 
-import workshop as workshop_
 from mlpack.core.digest import of_tree
 from mlpack.errors import PassError, RecipeError
 from mlpack.passes import PASSES
 from mlpack.pipeline import reproduce
 from mlpack.report import buildjson
 from mlpack.store.local import Store
-from workshop import Workshop
 
 VARIANTS = "variants: {float: [], bad: [{quantize: {method: static, samples: 8, keep_float: [nope]}}], good: [quantize]}\n"
 SAID = "quantize: `keep_float` names 'nope'"

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support import ladder_models
+from tests.support.ladder_models import BAD, LAYERS, PLAIN, RECIPE
+from tests.support.workshop import Workshop
 
-import ladder_models
-from ladder_models import BAD, LAYERS, PLAIN, RECIPE
 from mlpack.core import machine
 from mlpack.decide import ladder
 from mlpack.graphs import files
@@ -20,7 +21,6 @@ from mlpack.passes.quantize import Quantize, rungs
 from mlpack.pipeline import proof, verbs
 from mlpack.pipeline.search import climbing
 from mlpack.report import buildjson
-from workshop import Workshop
 
 INT8 = "int8@lambda-zip-x86_64"
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.support.workshop import Workshop
 
 from mlpack.core.digest import canonical_json, of_bytes
 from mlpack.core.records import Candidate, Model, Recipe, Source, TensorSpec
@@ -16,7 +17,6 @@ from mlpack.passes.export import described
 from mlpack.pipeline import plan, transform
 from mlpack.pipeline.signatures import signature_before, signature_known
 from mlpack.recipe import reader
-from workshop import Workshop
 
 PORTS = {
     "inputs": [{"name": "input_values", "dtype": "float32", "shape": ["batch", "samples"]}],

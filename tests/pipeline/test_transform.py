@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.support.workshop import Workshop
 
 from mlpack.core.digest import of_bytes
 from mlpack.core.records import Recipe, Source, Step, TensorSpec
@@ -21,7 +22,6 @@ from mlpack.passes.tensorrt import Tensorrt
 from mlpack.pipeline import plan, transform
 from mlpack.recipe import reader
 from mlpack.store.local import Store
-from workshop import Workshop
 
 INPUTS = (TensorSpec(name="x", dtype="float32", shape=("batch", 4)),)
 

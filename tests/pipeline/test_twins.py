@@ -6,9 +6,11 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+from tests.support import small_packages
+from tests.support import workshop as workshop_
+from tests.support.small_packages import HERE, PYTHON
+from tests.support.workshop import Workshop
 
-import small_packages
-import workshop as workshop_
 from mlpack.core.records import Candidate, Measurement, Model, Step, Target
 from mlpack.errors import MeasureError
 from mlpack.graphs import files
@@ -18,8 +20,6 @@ from mlpack.pipeline.evidence import Bench, Data, take_data
 from mlpack.pipeline.packing.packages import TASK, Package, Packages
 from mlpack.recipe import reader
 from mlpack.targets import CpuWorker, GpuWorker
-from small_packages import HERE, PYTHON
-from workshop import Workshop
 
 SAMPLE = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 64], "data": [0.0] * 64}]}
 pytestmark = pytest.mark.skipif(HERE != "x86_64", reason="GPU workers are for x86_64")

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
-from tests.hostile import LOG, MARKDOWN, commands
+from tests.support.hostile import LOG, MARKDOWN, commands
 
 from mlpack.core import yaml_positions
 from mlpack.core.calibrants import HeldOutCalibration

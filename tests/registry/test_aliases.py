@@ -13,7 +13,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from tests.registry.places import PLACES, Unreadable, empty_place, put_releases
+from tests.support.registry.places import PLACES, Unreadable, empty_place, put_releases
 
 from mlpack.errors import ExitCode, RecipeError, ServiceError
 from mlpack.registry import ConflictError, DamagedError, Delete, Key, Place, Put, Row

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from tests.registry.builds import build
+from tests.support.registry.builds import build
 
 from mlpack.errors import ServiceError
 from mlpack.registry import Key, Put, audit

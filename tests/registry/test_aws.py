@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from tests.aws_server import AwsServer, Fault
+from tests.support.services.aws_server import AwsServer, Fault
 
 from mlpack.errors import RecipeError, ServiceError
 from mlpack.registry import Key

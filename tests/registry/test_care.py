@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.registry.builds import build
-from tests.registry.places import stocked
-from tests.registry.shelf import Shelf
+from tests.support.registry.builds import build
+from tests.support.registry.places import stocked
+from tests.support.registry.shelf import Shelf
 
 from mlpack.core import digest
 from mlpack.errors import ServiceError

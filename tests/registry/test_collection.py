@@ -12,9 +12,9 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from tests.aws_server import AwsServer, Fault
-from tests.registry.builds import build
-from tests.registry.shelf import Shelf
+from tests.support.registry.builds import build
+from tests.support.registry.shelf import Shelf
+from tests.support.services.aws_server import AwsServer, Fault
 
 from mlpack.core.digest import Digest
 from mlpack.errors import RecipeError, ServiceError

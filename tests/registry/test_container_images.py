@@ -15,10 +15,10 @@ from typing import Any, cast
 
 import pytest
 from botocore.exceptions import ClientError
-from tests import fake_registry
-from tests.aws_server import AwsServer, Fault
-from tests.fake_registry import FakeRegistry
-from tests.registry.builds import build
+from tests.support.images import fake_registry
+from tests.support.images.fake_registry import FakeRegistry
+from tests.support.registry.builds import build
+from tests.support.services.aws_server import AwsServer, Fault
 
 from mlpack.core import digest
 from mlpack.core.digest import Digest

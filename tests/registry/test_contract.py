@@ -13,7 +13,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
-from tests.registry.places import PLACES, empty_place, overwrite
+from tests.support.registry.places import PLACES, empty_place, overwrite
 
 from mlpack.core.digest import of_bytes
 from mlpack.errors import RecipeError, ServiceError

@@ -12,8 +12,8 @@ import random
 from pathlib import Path
 
 import pytest
-from tests.registry import damages
-from tests.registry.damages import DAMAGES, FILES, KINDS, READING, VERBS, Answer, answers, problems
+from tests.support.registry import damages
+from tests.support.registry.damages import DAMAGES, FILES, KINDS, READING, VERBS, Answer, answers, problems
 
 SEEDS = 90
 

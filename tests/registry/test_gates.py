@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.outcomes import IMAGE, MACHINE, accuracy, artifact, estimate, measurement, on_gpu, outcome, result, wave
-from tests.registry.builds import build
+from tests.support.outcomes import IMAGE, MACHINE, accuracy, artifact, estimate, measurement, on_gpu, outcome, result, wave
+from tests.support.registry.builds import build
 
 from mlpack.core.records import Budgets, Result
 from mlpack.errors import ServiceError

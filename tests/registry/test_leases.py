@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from tests.registry.builds import build
+from tests.support.registry.builds import build
 
 from mlpack.core.digest import of_bytes
 from mlpack.errors import RecipeError, ServiceError

@@ -8,7 +8,7 @@ import zipfile
 from typing import Any
 
 import pytest
-from tests.aws_server import ACCOUNT, REGION, AwsServer
+from tests.support.services.aws_server import ACCOUNT, REGION, AwsServer
 
 from mlpack.core import digest
 from mlpack.registry.aws.live import live_in_aws

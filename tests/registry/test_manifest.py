@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.registry.builds import build, edit
+from tests.support.registry.builds import build, edit
 
 from mlpack.core import digest
 from mlpack.errors import RecipeError

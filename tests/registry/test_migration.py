@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.registry.places import PLACES, empty_place, put_releases
+from tests.support.registry.places import PLACES, empty_place, put_releases
 
 from mlpack.errors import ServiceError
 from mlpack.registry import SCHEMA, Delete, Place, Put, Row

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.aws_server import AwsServer, Fault
-from tests.registry.places import put_releases
+from tests.support.registry.places import put_releases
+from tests.support.services.aws_server import AwsServer, Fault
 
 from mlpack.core.digest import of_bytes
 from mlpack.errors import RecipeError, ServiceError

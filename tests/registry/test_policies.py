@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.registry.places import PLACES, empty_place
+from tests.support.registry.places import PLACES, empty_place
 
 from mlpack.core.records import Budgets
 from mlpack.errors import RecipeError, ServiceError

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.registry.builds import build
+from tests.support.registry.builds import build
 
 from mlpack.core.files import plain_files
 from mlpack.errors import PackError, RecipeError

@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from tests.registry.builds import build
+from tests.support.registry.builds import build
+from tests.support.workshop import Workshop
 
 from mlpack.core import digest
 from mlpack.errors import FullDiskError, RecipeError, ServiceError, refusal
@@ -21,7 +22,6 @@ from mlpack.registry.records import Release
 from mlpack.registry.releases import task_root
 from mlpack.registry.releases.releases import Registry
 from mlpack.registry.releases.workplace import beside
-from workshop import Workshop
 
 FUNCTION = "artifacts/int8@lambda-zip-x86_64/function.zip"
 

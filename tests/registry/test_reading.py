@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.registry.builds import build
+from tests.support.registry.builds import build
 
 from mlpack.registry import Key, Put
 from mlpack.registry.aliases.aliases import MoveRequest, history, promote

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 from tests.cli.test_cli import run
-from tests.fake_stores import FakeStores
-from tests.registry.builds import build
+from tests.support.registry.builds import build
+from tests.support.services.fake_stores import FakeStores
 
 from mlpack.errors import ServiceError
 from mlpack.registry.aws import promises, ranged
@@ -282,7 +282,7 @@ def _parts(url: str) -> tuple[Any, Any, Any]:
 
 
 def test_a_service_that_speaks_another_language_is_one_error(stores: FakeStores, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tests.fake_stores._CALLER", b"Not Found")  # as s3rver answers, with 200
+    monkeypatch.setattr("tests.support.services.fake_stores._CALLER", b"Not Found")  # as s3rver answers, with 200
     with pytest.raises(ServiceError, match="what no such service says"):
         setup.create(URL)
 

@@ -13,9 +13,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.aws_server import AwsServer
-from tests.registry.builds import build
-from tests.registry.places import PLACES, empty_place, overwrite
+from tests.support.registry.builds import build
+from tests.support.registry.places import PLACES, empty_place, overwrite
+from tests.support.services.aws_server import AwsServer
 
 from mlpack.core import digest
 from mlpack.errors import ExitCode, RecipeError, ServiceError

@@ -11,10 +11,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.registry.builds import build
-from tests.registry.interleaved import Bytes, Memory, Run, every_order
-from tests.registry.places import move, put_releases
-from tests.registry.shelf import Shelf
+from tests.support.registry.builds import build
+from tests.support.registry.interleaved import Bytes, Memory, Run, every_order
+from tests.support.registry.places import move, put_releases
+from tests.support.registry.shelf import Shelf
 
 from mlpack.errors import RecipeError, ServiceError
 from mlpack.registry import ImageRefusedError, Key, Place, Put, audit

@@ -6,7 +6,8 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from tests.registry.builds import build
+from tests.support.registry.builds import build
+from tests.support.workshop import Workshop
 
 from mlpack.core import digest
 from mlpack.core.digest import Digest
@@ -18,7 +19,6 @@ from mlpack.registry.records import Release
 from mlpack.registry.releases import task_root
 from mlpack.registry.releases.releases import Registry
 from mlpack.targets.shipped import unpack
-from workshop import Workshop
 
 
 @pytest.fixture

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.aws_server import AwsServer
-from tests.registry.builds import build
-from tests.registry.places import move, stocked
-from tests.registry.shelf import Shelf
+from tests.support.images.raw_tars import header, pax
+from tests.support.registry.builds import build
+from tests.support.registry.places import move, stocked
+from tests.support.registry.shelf import Shelf
+from tests.support.services.aws_server import AwsServer
 
 from mlpack.core import digest
 from mlpack.errors import RecipeError, ServiceError
@@ -31,7 +32,6 @@ from mlpack.registry.rows import rows
 from mlpack.registry.rows.rows import Reference
 from mlpack.registry.upkeep.care import verify
 from mlpack.registry.upkeep.collection import RetentionPolicy, collect
-from raw_tars import header, pax
 
 FUNCTION = "artifacts/int8@lambda-zip-x86_64/function.zip"
 PROD = Reference(name="minilm", alias="prod")

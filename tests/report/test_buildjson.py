@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.outcomes import typical
+from tests.support.outcomes import typical
 
 from mlpack.errors import RecipeError
 from mlpack.report import buildjson, report

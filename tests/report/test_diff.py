@@ -7,7 +7,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from tests.outcomes import MACHINE, MADE_OF, accuracy, artifact, estimate, measurement, on_gpu, outcome, result, typical
+from tests.support.outcomes import MACHINE, MADE_OF, accuracy, artifact, estimate, measurement, on_gpu, outcome, result, typical
 
 from mlpack.core.records import Budgets, Result
 from mlpack.report import diff, report

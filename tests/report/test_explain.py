@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 from tests.graphs.test_anatomy import write
-from tests.outcomes import MADE_OF, outcome, result, typical
+from tests.support import workshop as workshop_
+from tests.support.outcomes import MADE_OF, outcome, result, typical
+from tests.support.workshop import Workshop
 
-import workshop as workshop_
 from mlpack.cli import commands
 from mlpack.core.records import Budgets
 from mlpack.errors import MlpackError, PackError, PassError, RecipeError
 from mlpack.report import buildjson, explain, report, webpage
 from mlpack.report.buildjson import Record
-from workshop import Workshop
 
 QUANTIZED = "variants: {fp32: [], int8: [{quantize: {method: dynamic, keep_float: [second]}}]}\nsearch: off\n"
 INT8 = "int8@lambda-zip-x86_64"

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.hostile import MARKDOWN, references, rendered, without_code
-from tests.outcomes import accuracy, measurement, on_an_estimate, on_gpu, outcome, result, typical
+from tests.support.hostile import MARKDOWN, references, rendered, without_code
+from tests.support.outcomes import accuracy, measurement, on_an_estimate, on_gpu, outcome, result, typical
 
 from mlpack.core.digest import of_bytes
 from mlpack.core.records import Budgets, Proof

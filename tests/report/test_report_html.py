@@ -11,9 +11,9 @@ from xml.etree import ElementTree
 
 import pytest
 from jinja2 import Environment, UndefinedError, nodes
-from tests.hostile import CONTROL, LOG, MARKDOWN
-from tests.outcomes import IMAGE, accuracy, measurement, on_an_estimate, outcome, result, typical
 from tests.report.test_report import HOSTILE, golden, without_samples
+from tests.support.hostile import CONTROL, LOG, MARKDOWN
+from tests.support.outcomes import IMAGE, accuracy, measurement, on_an_estimate, outcome, result, typical
 
 from mlpack.core.records import Budgets
 from mlpack.core.stats import Interval

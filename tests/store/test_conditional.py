@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from tests.fake_stores import REGION, FakeStores
+from tests.support.services.fake_stores import REGION, FakeStores
 
 from mlpack.store import conditional
 

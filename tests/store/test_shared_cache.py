@@ -19,16 +19,16 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.aws_server import REGION, AwsServer, Fault
+from tests.support import workshop as workshop_
+from tests.support.services.aws_server import REGION, AwsServer, Fault
+from tests.support.workshop import Workshop
 
-import workshop as workshop_
 from mlpack.core import digest
 from mlpack.errors import ExitCode, PassError, RecipeError
 from mlpack.store import shared_cache
 from mlpack.store.local import Entry, Store
 from mlpack.store.shared_cache import HEADER_BYTES, CacheSettings, Header, SharedCache
 from mlpack.store.shared_objects import Bucket, Folder, Objects, OpenObject
-from workshop import Workshop
 
 KEY = b"k" * 32
 ACTION = {"kind": "step/test", "version": 1, "input": "x"}
@@ -606,7 +606,7 @@ from mlpack.store import shared_cache
 from mlpack.cli.console import Console
 from mlpack.pipeline.verbs import Options, build
 from mlpack.store.local import Store
-import workshop
+from tests.support import workshop
 environ = {{"MLPACK_CACHE": "s3://nowhere/team", "MLPACK_CACHE_KEY": "k" * 32}}
 root, console = Path({str(built.root)!r}), Console(quiet=True)
 store = Store(Path({str(built.store.root)!r}), tier=shared_cache.configured(environ, console))

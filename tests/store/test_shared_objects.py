@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.aws_server import REGION, AwsServer, Fault
+from tests.support.services.aws_server import REGION, AwsServer, Fault
 
 from mlpack.store.shared_objects import ABANDONED_S, Bucket, Folder, Objects, StorageUnavailableError
 

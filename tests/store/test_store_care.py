@@ -134,9 +134,9 @@ def test_tree_of_several_actions_counts_once_and_goes_with_all_of_them(tmp_path:
 
 HOLDER = f"""
 import sys
-sys.path[:0] = {[*sys.path, str(Path(__file__).parent.parent)]!r}
+sys.path[:0] = {sys.path!r}
 from pathlib import Path
-from test_store_care import put, Store
+from tests.store.test_store_care import put, Store
 opened = Store(Path(sys.argv[1]))
 for name in sys.argv[2:]:
     put(opened, name)
@@ -322,11 +322,11 @@ def test_two_prunes_take_turns(tmp_path: Path) -> None:
 
 KILLED = f"""
 import os, signal, sys
-sys.path[:0] = {[*sys.path, str(Path(__file__).parent.parent)]!r}
+sys.path[:0] = {sys.path!r}
 from pathlib import Path
 from mlpack.store import local as store
 from mlpack.store import care
-from test_store_care import made
+from tests.store.test_store_care import made
 store._SHARED_BYTES = 100
 folder = Path(sys.argv[1])
 for stop in range(1, 10_000):
@@ -373,10 +373,10 @@ def test_killed_at_each_step_every_entry_is_whole_or_gone(tmp_path: Path, monkey
 
 BUILDER = f"""
 import random, sys
-sys.path[:0] = {[*sys.path, str(Path(__file__).parent.parent)]!r}
+sys.path[:0] = {sys.path!r}
 from pathlib import Path
 from mlpack.core import digest
-from test_store_care import put, LARGE, Store
+from tests.store.test_store_care import put, LARGE, Store
 root, seed = Path(sys.argv[1]), int(sys.argv[2])
 chance = random.Random(seed)
 for turn in range(25):

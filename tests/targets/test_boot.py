@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support import small_packages
+from tests.support.small_packages import ANSWER, HERE, PYTHON, packed
 
-import small_packages
 from mlpack.core import digest
 from mlpack.errors import PackError
 from mlpack.pipeline import verbs
@@ -20,7 +21,6 @@ from mlpack.targets import LambdaImage, LambdaZip
 from mlpack.targets.format import ziparchive
 from mlpack.targets.format.ziparchive import Member
 from mlpack.targets.shipped import boot, unpack
-from small_packages import ANSWER, HERE, PYTHON, packed
 
 
 @pytest.fixture(scope="session")

@@ -6,13 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
+from tests.support import small_packages
+from tests.support.small_packages import HERE, PYTHON, packed
 
-import small_packages
 from mlpack.errors import PackError
 from mlpack.targets import CpuWorker, GpuWorker
 from mlpack.targets.boot import worker
 from mlpack.targets.shipped import boot
-from small_packages import HERE, PYTHON, packed
 
 pytestmark = pytest.mark.slow
 

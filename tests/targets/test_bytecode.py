@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.support.small_packages import PYTHON, running
 
 import mlpack
 from mlpack.errors import PackError
 from mlpack.targets.format import bytecode
-from small_packages import PYTHON, running
 
 
 def sources(root: Path) -> Path:

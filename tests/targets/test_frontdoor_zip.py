@@ -10,12 +10,12 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from tests.support.small_packages import running
 
 from mlpack.core import digest
 from mlpack.errors import LimitError, PackError
 from mlpack.targets.format import bytecode, frontdoor
 from mlpack.targets.format.contents import Contents
-from small_packages import running
 
 SOURCES = Path(__file__).resolve().parents[2] / "src/mlpack_runtime"
 MODEL = {"schema": 1, "name": "tiny", "inputs": [], "outputs": []}

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support import small_packages
+from tests.support.small_packages import HERE, PYTHON
 
-import small_packages
 from mlpack.errors import LimitError, PackError, RecipeError
 from mlpack.oci import image, layout
 from mlpack.oci.base import Base, resolve_base
@@ -16,7 +17,6 @@ from mlpack.oci.image import Image
 from mlpack.targets import Contents, CpuWorker, GpuWorker, worker
 from mlpack.targets.format import layering
 from mlpack.targets.limits import WORKER_IMAGE
-from small_packages import HERE, PYTHON
 
 
 def contents(root: Path, base: Base | None, **more: bytes) -> Contents:

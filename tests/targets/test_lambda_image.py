@@ -10,14 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.support import small_packages
+from tests.support.small_packages import HERE
 
-import small_packages
 from mlpack.errors import LimitError, PackError
 from mlpack.oci import blobs, image, layout, media
 from mlpack.oci.base import Base
 from mlpack.oci.image import Image, Layer
 from mlpack.targets import Contents, LambdaImage, lambda_image
-from small_packages import HERE
 
 OTHER = {"x86_64": "arm64", "arm64": "x86_64"}[HERE]
 

@@ -10,13 +10,13 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from tests.oci.layouts import LAYER, Maker
+from tests.support.images.layouts import LAYER, Maker
+from tests.support.images.raw_tars import header, pax
 
 from mlpack.core import digest
 from mlpack.errors import PackError
 from mlpack.targets.format.unpacking import describe
 from mlpack.targets.shipped import unpack
-from raw_tars import header, pax
 
 
 def artifact(

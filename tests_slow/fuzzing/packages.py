@@ -4,14 +4,11 @@ bit, whatever else runs in its batch."""
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-sys.path.append(str(Path(__file__).resolve().parents[2] / "tests/mlpack_runtime"))
-
-from tiny_packages import package, save
+from tests.support.runtime.tiny_packages import package, save
 
 from mlpack_runtime import model
 from mlpack_runtime.service import Service

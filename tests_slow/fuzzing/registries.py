@@ -1,7 +1,7 @@
 """Damaged registries under every verb that reads, and some that write: a directory's rows, bytes and database are changed as nobody
 should; whatever is then asked ends with an answer that is true or an error in words, never with a bug.
 
-Half of the damages are the table's of tests/registry/damages.py; the others are drawn here, blobs among them.
+Half of the damages are the table's of tests/support/registry/damages.py; the others are drawn here, blobs among them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from tests.registry import damages
+from tests.support.registry import damages
 from tests_slow.fuzzing import extremes, harness, oracle
 
 WRITING = tuple(verb for verb in damages.VERBS if verb not in damages.READING)

@@ -7,9 +7,9 @@ import threading
 from typing import Any
 from urllib.parse import quote
 
+from tests.support.runtime.workers import Process
 from tests_slow.fuzzing import harness, oracle, packages, requests
 from tests_slow.fuzzing.packages import SPECS, Spec
-from workers import Process
 
 THREADS = 8
 GROWTH_BYTES = 128 << 20

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from tests.registry.builds import build
+from tests.support.registry.builds import build
 
 from mlpack.cli import commands
 from mlpack.core.digest import of_bytes

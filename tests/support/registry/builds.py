@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tests.outcomes import IMAGE, ZIP, outcome, recipe, result
+from tests.support.outcomes import IMAGE, ZIP, outcome, recipe, result
 
 from mlpack.core import digest
 from mlpack.core.digest import Digest

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
-from tests.foreign_graphs import BOOL, FLOAT, INT32, INT64, constant, model, node, port, weights
+from tests.support.models.foreign_graphs import BOOL, FLOAT, INT32, INT64, constant, model, node, port, weights
 
 Kind = tuple[onnx.ModelProto, dict[str, Any]]
 HALF, DOUBLE, UINT8, STRING = TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.UINT8, TensorProto.STRING

@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.aws_moto import ACCOUNT, Fault, Request
+from tests.support.services.aws_moto import ACCOUNT, Fault, Request
 
 from mlpack.store import conditional
 
 __all__ = ["ACCOUNT", "REGION", "AwsServer", "Fault", "Request", "aws", "aws_server"]
 
 REGION = "eu-central-1"
+ROOT = Path(__file__).resolve().parents[3]
 
 
 class AwsServer:
@@ -39,12 +40,13 @@ class AwsServer:
     def start(self) -> AwsServer:
         """Start it; itself."""
         clean = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "MOTO_"))}
+        # Uploads in small parts, for tests: AWS wants 5 MiB.
+        more = {"S3_UPLOAD_PART_MIN_SIZE": "65536", "MOTO_S3_DEFAULT_KEY_BUFFER_SIZE": str(self._in_memory_bytes)}
         self._process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", str(Path(__file__).with_name("aws_moto.py"))],
+            [sys.executable, "-P", "-W", "ignore", "-m", "tests.support.services.aws_moto"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            # Uploads in small parts, for tests: AWS wants 5 MiB.
-            env=clean | {"S3_UPLOAD_PART_MIN_SIZE": "65536", "MOTO_S3_DEFAULT_KEY_BUFFER_SIZE": str(self._in_memory_bytes)},
+            env=clean | more | {"PYTHONPATH": str(ROOT)},
         )
         assert self._process.stdout is not None
         port = self._process.stdout.readline().strip()

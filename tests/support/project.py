@@ -16,7 +16,7 @@ from tools import parts
 
 from mlpack.core.machine import arch
 
-REPOSITORY = Path(__file__).parent.parent
+REPOSITORY = Path(__file__).resolve().parents[2]
 HERE = arch()
 OTHER = {"x86_64": "arm64", "arm64": "x86_64"}[HERE]
 

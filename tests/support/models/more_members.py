@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sample_models.zoo import Member
-from tests_slow import classical_zoo, hf_zoo
+from tests.support.models import classical_zoo, hf_zoo
 
 MAKERS = (classical_zoo, hf_zoo)
 """Each with `models()`, which yields `sample_models.zoo.Member`s."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import workshop
-from workshop import FEATURES, Workshop
+from tests.support import workshop
+from tests.support.workshop import FEATURES, Workshop
 
 LAYERS, BAD = 12, 7
 

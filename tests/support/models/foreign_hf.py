@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from tests.foreign_torch import BERT, lines, seeded, sentence, tokenizer
+from tests.support.models.foreign_torch import BERT, lines, seeded, sentence, tokenizer
 
 _GPT = {"vocab_size": 256, "n_positions": 64, "n_embd": 64, "n_layer": 2, "n_head": 4}
 _WAVE = {

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
-from tests.foreign_graphs import constant, model, node, port, weights
+from tests.support.models.foreign_graphs import constant, model, node, port, weights
 
 Made = tuple[onnx.ModelProto, list[dict[str, Any]]]
 

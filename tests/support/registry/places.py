@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.registry.builds import build
+from tests.support.registry.builds import build
 
 from mlpack.core.digest import Digest, of_bytes
 from mlpack.registry import Key, Place, Put

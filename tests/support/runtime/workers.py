@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.aws_server import REGION, AwsServer
+from tests.support.services.aws_server import REGION, AwsServer
 
 PATIENCE_S = 60.0
 

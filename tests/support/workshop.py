@@ -122,7 +122,7 @@ def seed_runtime(
     with store.entry({"kind": "runtime", **pack.runtime_key(request)}) as entry:
         if entry.hit:
             return
-        sources = Path(__file__).parent.parent / "src" / "mlpack_runtime"
+        sources = Path(__file__).parents[2] / "src" / "mlpack_runtime"
         shutil.copytree(sources, entry.dir / "mlpack_runtime", ignore=shutil.ignore_patterns("__pycache__"))
         (entry.dir / "mlpack_runtime" / "bootstrap.py").rename(entry.dir / "bootstrap.py")
         (entry.dir / "lib").mkdir()

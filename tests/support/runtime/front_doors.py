@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.aws_server import REGION, AwsServer
+from tests.support.services.aws_server import REGION, AwsServer
 
 from mlpack_runtime import aws
 from mlpack_runtime.door.exchange import Door

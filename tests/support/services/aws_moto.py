@@ -331,9 +331,8 @@ def _reset() -> None:
 
 def _serve() -> None:
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+    from tests.support.services import moto_hurry
     from werkzeug.serving import make_server
-
-    import moto_hurry  # beside this file, which runs as a program
 
     class Quiet(MotoRequestHandler):
         def log(self, *_arguments: object) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import uv
-from tests_slow.project import REPOSITORY
+from tests.support.project import REPOSITORY
 
 LOCK = REPOSITORY / "requirements.lock"
 
