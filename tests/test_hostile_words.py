@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
-from tests.cli.test_cli import run
+from tests.support.command_line import run
 from tests.support.hostile import CONTROL, LOG, commands
 from tests.support.outcomes import typical
 from tests.support.registry.builds import build

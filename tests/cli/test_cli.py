@@ -10,8 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.support.command_line import run
 from tests.support.hostile import CONTROL, LOG, commands
-from tests.support.workshop import Workshop
+from tests.support.workshop import Workshop, measure_quickly
 
 from mlpack import errors
 from mlpack.cli import commands as cli
@@ -19,20 +20,6 @@ from mlpack.errors import ExitCode
 from mlpack.store.local import Store
 
 HEAVY = {"torch", "onnx", "onnxruntime", "numpy", "transformers", "boto3", "pydantic", "rich", "urllib3", "sqlite3"}
-
-
-def run(*arguments: object) -> int:
-    """The command line in this process; its exit code."""
-    before = sys.argv, signal.getsignal(signal.SIGTERM)
-    sys.argv = ["mlpack", *map(str, arguments)]
-    try:
-        cli.main()
-    except SystemExit as left:
-        return int(left.code or 0)
-    finally:
-        sys.argv = before[0]
-        signal.signal(signal.SIGTERM, before[1])
-    raise AssertionError("main always exits")
 
 
 def process(*arguments: object, store: Path, cwd: Path) -> subprocess.Popen[str]:
@@ -324,19 +311,9 @@ def test_an_only_that_matches_nothing_is_told_even_when_empty(at_home: Workshop)
 def test_json_and_publish_leave_one_document_on_stdout(
     at_home: Workshop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from mlpack.pipeline.measuring import measure
-
-    monkeypatch.setattr(measure.Effort.__init__, "__kwdefaults__", {**(measure.Effort.__init__.__kwdefaults__ or {}), **_quick()})
+    measure_quickly(monkeypatch)
     assert run("build", "recipe.yaml", "--only", "fp32@*", "--json", "--publish", "registry", "--base", "unused") == 0
     shown = capsys.readouterr()
     assert json.loads(shown.out)["chosen"] == "fp32@lambda-zip-x86_64"
     assert "published tiny@1" in shown.err
     assert "--base unused replaces nothing" in shown.err
-
-
-def _quick() -> dict[str, object]:
-    import dataclasses
-
-    from tests.support import workshop
-
-    return dataclasses.asdict(workshop.QUICK)

@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 import pytest
-from tests.cli.test_cli import run
+from tests.support.command_line import run
 from tests.support.images.fake_registry import FakeRegistry
 from tests.support.registry.builds import build
 from tests.support.services.aws_server import AwsServer, Fault

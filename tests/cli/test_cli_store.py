@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from click.shell_completion import ShellComplete
-from tests.cli.test_cli import _quick, run
-from tests.store.test_store_care import made, there
-from tests.support.workshop import Workshop
+from tests.support.command_line import run
+from tests.support.entries import made, there
+from tests.support.workshop import Workshop, measure_quickly
 
 from mlpack.cli import commands, store
 from mlpack.errors import ExitCode, RecipeError
@@ -119,9 +119,7 @@ def test_shell_completes_the_verbs_of_the_store() -> None:
 def test_build_prunes_at_its_end_and_says_what_did_not_fit(
     project: Workshop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from mlpack.pipeline.measuring import measure
-
-    monkeypatch.setattr(measure.Effort.__init__, "__kwdefaults__", {**(measure.Effort.__init__.__kwdefaults__ or {}), **_quick()})
+    measure_quickly(monkeypatch)
     made(project.store.root, "old")
     whole = ["build", "recipe.yaml", "--only", "fp32@*", "--json"]
     monkeypatch.setenv("MLPACK_STORE_MAX", "0")

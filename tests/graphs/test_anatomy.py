@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
+from tests.support.models.written_graphs import write
 
 from mlpack.core.records import StepRun
 from mlpack.core.trails import SearchStep, Trail
@@ -16,15 +16,6 @@ from mlpack.errors import PassError
 from mlpack.graphs.facts import anatomy
 
 FLOAT = TensorProto.FLOAT
-
-
-def write(folder: Path, nodes: list[Any], stored: dict[str, Any], **more: Any) -> Path:
-    x = helper.make_tensor_value_info("x", FLOAT, ["batch", 8])
-    y = helper.make_tensor_value_info("y", FLOAT, None)
-    held = [numpy_helper.from_array(value, name) for name, value in stored.items()]
-    model = helper.make_model(helper.make_graph(nodes, "g", [x], [y], held), opset_imports=[helper.make_opsetid("", 17)])
-    onnx.save(model, folder / "model.onnx", **more)
-    return folder / "model.onnx"
 
 
 def test_bytes_belong_to_the_layer_that_reads_them_through_what_unpacks(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.mlpack_runtime.test_batching import IMAGE, LEFT, TEXT, model, text
+from tests.support.runtime.batches import IMAGE, LEFT, TEXT, model, text
 
 from mlpack_runtime.backend import Shapes
 from mlpack_runtime.serving.batching import Layout, Unit, cut, fitted, join

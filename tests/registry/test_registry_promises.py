@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.cli.test_cli import run
+from tests.support.command_line import run
 from tests.support.registry.builds import build
 from tests.support.services.fake_stores import FakeStores
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.graphs.test_anatomy import write
 from tests.support import workshop as workshop_
+from tests.support.models.written_graphs import write
 from tests.support.outcomes import MADE_OF, outcome, result, typical
 from tests.support.workshop import Workshop
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.golden import HOSTILE, golden, without_samples
 from tests.support.hostile import MARKDOWN, references, rendered, without_code
 from tests.support.outcomes import accuracy, measurement, on_an_estimate, on_gpu, outcome, result, typical
 
@@ -19,32 +18,6 @@ from mlpack.core.records import Budgets, Proof
 from mlpack.decide.choose import decide
 from mlpack.errors import RecipeError
 from mlpack.report import buildjson, report, summary, webpage
-
-GOLDEN = Path(__file__).parent.parent / "golden"
-HOSTILE = "`|\n# <script>alert(1)</script> @everyone [x](http://evil.example) \x1b[31m\u202e **b** $$x$$ #1 ::error::"
-
-
-def golden(name: str, made: str) -> None:
-    """Compare with the file, or write it when asked to."""
-    path = GOLDEN / name
-    if os.environ.get("MLPACK_GOLDEN") == "write":
-        path.write_text(made)
-    assert made == path.read_text()
-
-
-def without_samples(record: dict[str, Any]) -> dict[str, Any]:
-    """A copy whose lists of numbers are cut to three: a golden file that people can read."""
-
-    def cut(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: cut(inner) for key, inner in value.items()}
-        if isinstance(value, list):
-            return [cut(v) for v in (value[:3] if value and isinstance(value[0], float) else value)]
-        return value
-
-    made = cut(record)
-    assert isinstance(made, dict)
-    return made
 
 
 def test_record_is_as_agreed() -> None:

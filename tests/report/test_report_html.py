@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 import pytest
 from jinja2 import Environment, UndefinedError, nodes
-from tests.report.test_report import HOSTILE, golden, without_samples
+from tests.support.golden import HOSTILE, golden, without_samples
 from tests.support.hostile import CONTROL, LOG, MARKDOWN
 from tests.support.outcomes import IMAGE, accuracy, measurement, on_an_estimate, outcome, result, typical
 

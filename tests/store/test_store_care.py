@@ -14,45 +14,12 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from tests.support.entries import LARGE, action, made, put, there
 
 from mlpack.core import digest
 from mlpack.store import care, local
 from mlpack.store.care import BASES, FAILED, LEFT_OVER, MAKING
 from mlpack.store.local import Store
-
-LARGE = b"0123456789abcdef" * (1 << 17)
-"""2 MiB: files of this size are kept once."""
-
-
-def action(name: str) -> dict[str, str]:
-    return {"kind": f"step/{name[0]}", "name": name}
-
-
-def put(opened: Store, name: str, data: bytes | None = None) -> Path:
-    with opened.entry(action(name)) as entry:
-        if not entry.hit:
-            (entry.dir / "sub").mkdir()
-            (entry.dir / "sub/data").write_bytes(name.encode() if data is None else data)
-            (entry.dir / "name").write_text(name)
-    return entry.dir
-
-
-def made(root: Path, *names: str, data: bytes | None = None) -> None:
-    """Entries that nobody holds, used a minute apart in this order, long ago."""
-    opened = Store(root)
-    for number, name in enumerate(names):
-        put(opened, name, data)
-        record = root / "actions" / f"{digest.of_json(action(name)).hex}.json"
-        os.utime(record, (1_000_000 + 60 * number,) * 2)
-    opened.release()
-
-
-def there(root: Path, *names: str) -> set[str]:
-    """Which of these are hits; each is looked at by itself, so nothing is made."""
-    opened = Store(root)
-    found = {name for name in names if opened.find(action(name)) is not None}
-    opened.release()
-    return found
 
 
 def left_whole(root: Path) -> bool:
@@ -136,7 +103,8 @@ HOLDER = f"""
 import sys
 sys.path[:0] = {sys.path!r}
 from pathlib import Path
-from tests.store.test_store_care import put, Store
+from mlpack.store.local import Store
+from tests.support.entries import put
 opened = Store(Path(sys.argv[1]))
 for name in sys.argv[2:]:
     put(opened, name)
@@ -326,7 +294,7 @@ sys.path[:0] = {sys.path!r}
 from pathlib import Path
 from mlpack.store import local as store
 from mlpack.store import care
-from tests.store.test_store_care import made
+from tests.support.entries import made
 store._SHARED_BYTES = 100
 folder = Path(sys.argv[1])
 for stop in range(1, 10_000):
@@ -376,7 +344,8 @@ import random, sys
 sys.path[:0] = {sys.path!r}
 from pathlib import Path
 from mlpack.core import digest
-from tests.store.test_store_care import put, LARGE, Store
+from mlpack.store.local import Store
+from tests.support.entries import LARGE, put
 root, seed = Path(sys.argv[1]), int(sys.argv[2])
 chance = random.Random(seed)
 for turn in range(25):

@@ -9,9 +9,11 @@ from __future__ import annotations
 import io
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from mlpack.cli.console import Console
 from mlpack.core.records import Target
@@ -128,3 +130,8 @@ def seed_runtime(
         (entry.dir / "lib").mkdir()
         engine = next((Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so*"))
         shutil.copyfile(engine, entry.dir / "lib" / "libonnxruntime.so")
+
+
+def measure_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command line's own builds measure with as little effort as `Workshop.build`."""
+    monkeypatch.setattr(Effort.__init__, "__kwdefaults__", {**(Effort.__init__.__kwdefaults__ or {}), **asdict(QUICK)})

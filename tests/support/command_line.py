@@ -1,0 +1,22 @@
+"""The command line in the test's own process."""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+from mlpack.cli import commands as cli
+
+
+def run(*arguments: object) -> int:
+    """The command line in this process; its exit code."""
+    before = sys.argv, signal.getsignal(signal.SIGTERM)
+    sys.argv = ["mlpack", *map(str, arguments)]
+    try:
+        cli.main()
+    except SystemExit as left:
+        return int(left.code or 0)
+    finally:
+        sys.argv = before[0]
+        signal.signal(signal.SIGTERM, before[1])
+    raise AssertionError("main always exits")
