@@ -27,7 +27,7 @@ demo: $(READY)
 	$(BIN)/mlpack run out/fashion
 
 test: $(READY)
-	$(BIN)/python -m pytest tests -q -n 2 -m "not slow"
+	$(BIN)/python -m pytest tests -q -n 2 -m "not slow" --durations=10 --durations-min=1
 
 slow: $(READY) debian
 	$(BIN)/python -m pytest tests -q -n 2 -m slow

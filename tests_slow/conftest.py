@@ -45,6 +45,14 @@ class ByFile(LoadScopeScheduling):  # type: ignore[misc]
         return "containers" if Path(file).stem in _ONE_AFTER_THE_OTHER else file
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Every test of this folder is slow."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker("slow")
+
+
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
     """See `ByFile`."""
     return ByFile(config, log)
