@@ -32,11 +32,38 @@ def test_aliases_repeat_what_was_anchored() -> None:
     assert parse("a: &one [1, 2]\nb: *one\n", "r").value == {"a": [1, 2], "b": [1, 2]}
 
 
+def test_alias_has_its_own_line_and_what_it_repeats_has_that_of_the_alias() -> None:
+    document = parse("a: &one {b: 1}\nc:\n  - x\n  - *one\nd:\n  *one\n", "r")
+    assert [document.line(place) for place in (("c", 1), ("c", 1, "b"), ("d", "b"))] == [4, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("a: &x 1\nb: *x\nc: &x 2\nd: *x\n", {"a": 1, "b": 1, "c": 2, "d": 2}),
+        ("&k a: 1\nb: *k\n", {"a": 1, "b": "a"}),
+        ("a: &k b\n*k : 1\n", {"a": "b", "b": 1}),
+        ("? [&k 1]\n: x\nb: *k\n", {"?": "x", "b": 1}),
+        ("a: &o [&i 1, *i]\nb: [*o, *i]\n", {"a": [1, 1], "b": [[1, 1], 1]}),
+    ],
+)
+def test_an_anchor_counts_wherever_it_stands_and_the_last_of_a_name_counts(text: str, value: object) -> None:
+    assert parse(text, "r").value == value
+
+
+def test_lines_of_what_is_written_twice_are_those_of_the_first() -> None:
+    document = parse("a:\n  b: 1\na:\n  b: 2\n", "r")
+    assert document.value == {"a": {"b": 1}}
+    assert document.line(("a", "b")) == 2
+
+
 @pytest.mark.parametrize(
     ("text", "line", "said"),
     [
         ("a: 1\na: 2\n", 2, "is written twice (first in line 1)"),
         ("a: !!python/object/apply:os.system [echo]\n", 1, "nothing in one is constructed or executed"),
+        ("a: ! 3\n", 1, "the tag ! is not used in recipes"),
+        ("a:\n  - !!str 3\n", 2, "the tag tag:yaml.org,2002:str is not used in recipes"),
         ("a: !thing 3\n", 1, "the tag !thing is not used in recipes"),
         ("a: 1\n3: x\n", 2, 'write it in quotes: "3"'),
         ("true: x\n", 1, 'write it in quotes: "true"'),
@@ -61,8 +88,11 @@ def test_problem_that_does_not_stop_the_reading_is_noted_with_its_line(text: str
         ("a: 1\n\tb: 2\n", "r:2: is not YAML"),
         ("a: b: c\n", "r:1: is not YAML"),
         ("--- a\n--- b\n", "r:2: a second document begins"),
+        ("--- a\n--- }\n", "r:2: a second document begins"),
+        ("a: 1\nb: *nowhere\n", "r:2: the alias *nowhere has no anchor"),
         ("a: *nowhere\n", "r:1: the alias *nowhere has no anchor"),
         ("a: &a [*a]\n", "stands inside its own anchor"),
+        ("a: &a\n  b: &b [1]\n  c: [*b, *a]\n", "r:3: the alias *a"),
         ("[" * 40, "r:1: is nested more than 32 levels deep"),
         ('a: "\\UFFFFFFFF"\n', "r:1: is not YAML"),
         ("%YAML 9.0\n---\na\n", "is not YAML"),
@@ -72,6 +102,21 @@ def test_text_that_cannot_be_read_says_where(text: str, said: str) -> None:
     with pytest.raises(RecipeError) as raised:
         parse(text, "r")
     assert said in str(raised.value)
+
+
+def test_depth_is_counted_in_lists_and_mappings() -> None:
+    assert parse("[" * 32 + "1" + "]" * 32, "r").value is not None
+    with pytest.raises(RecipeError, match="more than 32 levels"):
+        parse("[" * 33 + "]" * 33, "r")
+    with pytest.raises(RecipeError, match="more than 32 levels"):
+        parse("? " * 33 + "a", "r")
+
+
+def test_what_holds_too_many_values_is_stopped_where_it_does() -> None:
+    """Not at its end, when all of it is in memory: what comes behind is no YAML, and is not read."""
+    with pytest.raises(RecipeError, match="r:20000: holds more than 20000 values"):
+        parse("- 1\n" * 30_000 + "}", "r")
+    assert len(parse("- 1\n" * 19_999, "r").value) == 19_999
 
 
 def test_alias_bomb_is_stopped_before_it_grows() -> None:

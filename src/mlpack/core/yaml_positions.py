@@ -7,9 +7,10 @@ aliases expand to are bounded. Whatever the bytes are, the only exception is `Re
 
 from __future__ import annotations
 
+import functools
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,27 +102,27 @@ def read(path: Path) -> Document:
 
 def parse(text: str, name: str) -> Document:
     """Reads a text; `name` is what messages call it."""
-    builder = _Builder()
-    line = 1
     try:
-        for event in _events(text):
-            line = event.start_mark.line + 1 if event.start_mark is not None else line
-            builder.take(event, line)
+        root, tags = _composed(text)
     except _StopError as stop:
-        raise RecipeError(f"{name}:{line}: {stop}") from None
-    except RecursionError:
-        raise RecipeError(f"{name}:{line}: is nested too deeply") from None
+        raise RecipeError(f"{name}:{stop.line}: {stop}") from None
     except _yaml_errors() as error:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-        where = mark.line + 1 if mark is not None else line
+        where = mark.line + 1 if mark is not None else 1
         what = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
         context = getattr(error, "context", None)
         raise RecipeError(f"{name}:{where}: is not YAML: {f'{context}, ' if context else ''}{what}") from None
-    return Document(value=builder.result, lines=builder.lines, problems=tuple(builder.problems))
+    values = _Values(tags)
+    value = None if root is None else values.of(root, ())
+    return Document(value=value, lines=values.lines, problems=tuple(values.problems))
 
 
 class _StopError(Exception):
     """Reading cannot go on; the message says why."""
+
+    def __init__(self, line: int, message: str) -> None:
+        super().__init__(message)
+        self.line = line
 
 
 def _yaml_errors() -> tuple[type[Exception], ...]:
@@ -131,112 +132,141 @@ def _yaml_errors() -> tuple[type[Exception], ...]:
     return (YAMLError, YAMLStreamError, ValueError, OverflowError, IndexError, AttributeError, TypeError, AssertionError)
 
 
-def _events(text: str) -> Iterator[Any]:
+# --- text to nodes ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Alias:
+    """Where an alias stands, and the node that it repeats: ruamel.yaml puts the node itself there, which has another line."""
+
+    node: Any
+    start_mark: Any
+
+
+def _composed(text: str) -> tuple[Any, dict[int, str]]:
+    """The node of a text (None: there is no document in it), and the tags that are written, by the `id` of their nodes."""
     import io
 
     from ruamel.yaml import YAML
 
-    yield from YAML(typ="safe", pure=True).parse(io.StringIO(text))
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Composer = _composer()
+    documents = yaml.compose_all(io.StringIO(text))
+    root = next(documents, None)
+    if root is not None and yaml.composer.check_node():
+        raise _StopError(_line(yaml.parser.peek_event()), "a second document begins; a recipe is one document")
+    return root, yaml.composer.tags
 
 
-class _Frame:
-    """A list or mapping that is still open. `size` counts the values it expands to."""
+@functools.cache
+def _composer() -> type[Any]:
+    """ruamel.yaml's composer, which stops at our limits while it reads, and not when it has a tree that is too large."""
+    from ruamel.yaml.composer import Composer
+    from ruamel.yaml.events import AliasEvent, ScalarEvent
 
-    __slots__ = ("anchor", "key", "key_line", "place", "size", "value")
+    class BoundedComposer(Composer):
+        def __init__(self, loader: Any = None) -> None:
+            super().__init__(loader)
+            self.warn_double_anchors = False  # YAML allows it: an alias means the last one before it
+            self.tags: dict[int, str] = {}
+            self._values = self._open = 0
+            self._sizes: dict[int, int] = {}
 
-    def __init__(self, value: list[Any] | dict[str, Any], place: Place, anchor: str | None) -> None:
-        self.value = value
-        self.place = place
-        self.anchor = anchor
-        self.key: str | None = None
-        self.key_line = 1
-        self.size = 1
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            event = self.parser.peek_event()
+            if isinstance(event, AliasEvent):
+                return self._alias(self.parser.get_event())
+            before, inner = self._values, not isinstance(event, ScalarEvent)
+            self._count(1, event)
+            self._open += inner
+            if self._open > DEPTH_MAX:
+                raise _StopError(_line(event), f"is nested more than {DEPTH_MAX} levels deep")
+            node = super().compose_node(parent, index)
+            self._open -= inner
+            if event.tag is not None:
+                self.tags[id(node)] = event.tag
+            if event.anchor is not None:
+                self._sizes[id(node)] = self._values - before
+            return node
+
+        def _alias(self, event: Any) -> _Alias:
+            node = self.anchors.get(event.anchor)
+            if id(node) not in self._sizes:  # which a node has once it is whole
+                why = f"the alias *{event.anchor} has no anchor before it, or stands inside its own anchor"
+                raise _StopError(_line(event), why)
+            self._count(self._sizes[id(node)], event)
+            return _Alias(node, event.start_mark)
+
+        def _count(self, values: int, event: Any) -> None:
+            self._values += values
+            if self._values > VALUES_MAX:
+                raise _StopError(_line(event), f"holds more than {VALUES_MAX} values once its aliases are expanded")
+
+    return BoundedComposer
 
 
-class _Builder:
-    """Folds the parser's events into values without recursion, so that depth is ours to bound."""
+def _line(marked: Any) -> int:
+    """Of a node, an alias or an event; from 1."""
+    return int(marked.start_mark.line) + 1
 
-    def __init__(self) -> None:
-        self.result: Any = None
-        self.lines: dict[Place, int] = {(): 1}
+
+# --- nodes to values --------------------------------------------------------------------------------------------------
+
+
+class _Values:
+    """The values of nodes, with the lines of their keys and items, and what is wrong with them."""
+
+    def __init__(self, tags: dict[int, str]) -> None:
+        self.lines: dict[Place, int] = {}
         self.problems: list[Problem] = []
-        self._open: list[_Frame] = []
-        self._anchors: dict[str, tuple[Any, int]] = {}
-        self._documents = 0
+        self._tags = tags
+        self._anchored: dict[int, Any] = {}
 
-    def take(self, event: Any, line: int) -> None:
-        kind = type(event).__name__
-        if kind == "DocumentStartEvent":
-            self._documents += 1
-            if self._documents > 1:
-                raise _StopError("a second document begins; a recipe is one document")
-            self.lines[()] = line
-        elif kind in ("MappingStartEvent", "SequenceStartEvent"):
-            self._refuse_tag(event, line)
-            if len(self._open) >= DEPTH_MAX:
-                raise _StopError(f"is nested more than {DEPTH_MAX} levels deep")
-            value: list[Any] | dict[str, Any] = {} if kind == "MappingStartEvent" else []
-            self._open.append(_Frame(value, self._place(line), event.anchor))
-        elif kind in ("MappingEndEvent", "SequenceEndEvent"):
-            frame = self._open.pop()
-            self._add(frame.value, frame.size, line, frame.anchor)
-        elif kind == "AliasEvent":
-            if event.anchor not in self._anchors:
-                raise _StopError(f"the alias *{event.anchor} has no anchor before it, or stands inside its own anchor")
-            self._add(*self._anchors[event.anchor], line, None)
-        elif kind == "ScalarEvent":
-            self._refuse_tag(event, line)
-            self._scalar(event, line)
+    def of(self, node: Any, place: Place) -> Any:
+        """A node's value, which stands at `place`. What an alias repeats is one object, so that no alias makes it larger."""
+        if isinstance(node, _Alias):
+            return self._anchored[id(node.node)]
+        self.lines.setdefault(place, _line(node))
+        if id(node) in self._tags:
+            why = f"the tag {self._tags[id(node)]} is not used in recipes; nothing in one is constructed or executed"
+            self._note(node, place, why)
+        value = {"mapping": self._mapping, "sequence": self._sequence, "scalar": self._scalar}[node.id](node, place)
+        if node.anchor is not None:
+            self._anchored[id(node)] = value
+        return value
 
-    def _scalar(self, event: Any, line: int) -> None:
-        value, problem = _resolve(event.value, plain=event.style is None)
+    def _note(self, node: Any, place: Place, message: str, *, lost: bool = False) -> None:
+        self.problems.append(Problem(place=place, message=message, line=_line(node), lost=lost))
+
+    def _scalar(self, node: Any, place: Place) -> Any:
+        value, problem = _resolve(node.value, plain=node.style is None)
         if problem:
-            self.problems.append(Problem(place=self._place(line), message=problem, line=line, lost=True))
-        self._add(value, 1, line, event.anchor)
+            self._note(node, place, problem, lost=True)
+        return value
 
-    def _refuse_tag(self, event: Any, line: int) -> None:
-        if event.tag is not None:
-            message = f"the tag {event.tag} is not used in recipes; nothing in one is constructed or executed"
-            self.problems.append(Problem(place=self._place(line), message=message, line=line))
+    def _sequence(self, node: Any, place: Place) -> list[Any]:
+        values = []
+        for index, item in enumerate(node.value):
+            self.lines.setdefault((*place, index), _line(item))
+            values.append(self.of(item, (*place, index)))
+        return values
 
-    def _place(self, line: int) -> Place:
-        """Where the next value will stand; notes the line of an item or of the top."""
-        if not self._open:
-            return ()
-        frame = self._open[-1]
-        if isinstance(frame.value, list):
-            place = (*frame.place, len(frame.value))
-            self.lines.setdefault(place, line)
-            return place
-        return frame.place if frame.key is None else (*frame.place, frame.key)
-
-    def _add(self, value: Any, size: int, line: int, anchor: str | None) -> None:
-        place = self._place(line)
-        if anchor is not None:
-            self._anchors[anchor] = (value, size)
-        if not self._open:
-            self.result = value
-            return
-        frame = self._open[-1]
-        frame.size += size
-        if frame.size > VALUES_MAX:
-            raise _StopError(f"holds more than {VALUES_MAX} values once its aliases are expanded")
-        if isinstance(frame.value, list):
-            frame.value.append(value)
-        elif frame.key is None:
-            frame.key = self._key(value, frame, line)
-            frame.key_line = line
-        else:
-            if frame.key in frame.value:
-                first = self.lines[place]
-                message = f"is written twice (first in line {first})"
-                self.problems.append(Problem(place=place, message=message, line=frame.key_line))
+    def _mapping(self, node: Any, place: Place) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = self._key(key_node, place)
+            here = (*place, key)
+            first = self.lines.setdefault(here, _line(key_node))
+            value = self.of(value_node, here)
+            if key in values:
+                self._note(key_node, here, f"is written twice (first in line {first})")
             else:
-                frame.value[frame.key] = value
-                self.lines[place] = frame.key_line
-            frame.key = None
+                values[key] = value
+        return values
 
-    def _key(self, value: Any, frame: _Frame, line: int) -> str:
+    def _key(self, node: Any, place: Place) -> str:
+        read_whole = isinstance(node, _Alias) or node.id == "scalar"
+        value = self.of(node, place if read_whole else (*place, "?"))
         if isinstance(value, str):
             return value
         if isinstance(value, bool | int | float) or value is None:
@@ -244,12 +274,16 @@ class _Builder:
             message = f'the key {shown} is not a string; write it in quotes: "{shown}"'
         else:
             shown, message = "?", "a list or mapping cannot be a key"
-        self.problems.append(Problem(place=frame.place, message=message, line=line))
+        self._note(node, place, message)
         return str(shown)
 
 
 def _resolve(text: str, *, plain: bool) -> tuple[Any, str | None]:
-    """A scalar's value by the core schema, and what is wrong with it."""
+    """A scalar's value by the core schema, and what is wrong with it.
+
+    ruamel.yaml's own resolver does not follow that schema: by it `1_000` and `0b11` are numbers, `2024-01-01` is a date, `.5e3` is
+    a string, and `%YAML 1.1` makes `no` false.
+    """
     if UNPRINTABLE.search(text):
         return UNPRINTABLE.sub("?", text), "holds a control character or half of a surrogate pair"
     if not plain:
