@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from mlpack.cli import commands, programs
-from mlpack.cli import store as cli_store
+from mlpack.core.environment import Environment, place
 from mlpack.errors import MeasureError, RecipeError
+from mlpack.oci.distribution import keychain
 from mlpack.pipeline.measuring.measure import Child, Subject
 from mlpack.store import shared_cache
-from mlpack.store.local import Store, place
+from mlpack.store.local import Store
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_the_store_is_at_an_absolute_place(
 ) -> None:
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
-    assert cli_store.where(os.environ) == here / means
+    assert Environment().store == here / means
 
 
 def test_a_store_hands_out_absolute_paths_only(here: Path) -> None:
@@ -82,23 +82,24 @@ def test_a_program_that_the_environment_names_is_found_from_everywhere(here: Pat
     program.write_text("#!/bin/sh\n")
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("MLPACK_RIE", "tools/rie")
-    assert programs.finder(os.environ)("aws-lambda-rie") == program
+    assert Environment().program("aws-lambda-rie") == program
 
 
 def test_a_root_file_system_that_the_environment_names_is_a_directory(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert programs.finder({})("arm64-root") is None
+    assert Environment({}).program("arm64-root") is None
     monkeypatch.setenv("MLPACK_ARM64_ROOT", "arm64")
     with pytest.raises(RecipeError, match="MLPACK_ARM64_ROOT: arm64 is no directory"):
-        programs.finder(os.environ)("arm64-root")
+        Environment().program("arm64-root")
     (here / "arm64").mkdir()
-    assert programs.finder(os.environ)("arm64-root") == here / "arm64"
+    assert Environment().program("arm64-root") == here / "arm64"
 
 
 def test_docker_s_directory_may_be_relative(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (here / "docker").mkdir()
     (here / "docker/config.json").write_text('{"auths": {"r.example": {"username": "ada", "password": "x"}}}')
     monkeypatch.setenv("DOCKER_CONFIG", "docker")
-    found = commands._keychain()
+    environment = Environment()
+    found = keychain.of_environment(environment.variables, environment.home)
     monkeypatch.chdir("/")
     assert found("r.example") == ("ada", "x")
 

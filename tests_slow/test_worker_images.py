@@ -18,13 +18,13 @@ from tests.support.small_packages import ANSWER, HERE, model_dir, packed
 from tests_slow.conftest import MakeRuntime, program, run
 
 from mlpack import passes
-from mlpack.cli import images
 from mlpack.core import digest
 from mlpack.errors import PackError
 from mlpack.oci import layout
 from mlpack.oci.base import Base, resolve_base
 from mlpack.oci.layers import paths
 from mlpack.passes.tensorrt import profiles
+from mlpack.pipeline.library import images
 from mlpack.pipeline.packing import pack
 from mlpack.targets import CpuWorker, GpuWorker, licenses, worker
 from mlpack.targets.format import layering
@@ -83,7 +83,7 @@ def test_gpu_image_of_real_wheels_is_small_reproducible_and_taken_by_other_tools
     assert (made.digest, made.tree) == (again.digest, again.tree)
     written = layout.read(artifact / "image")
     assert layering.problems(written, HERE, tuple(layer.digest for layer in written.layers[-4:])) == ()
-    assert images.validate(str(artifact / "image"), None, for_lambda=False) == []
+    assert images.validate(str(artifact / "image")) == []
     sizes = {part.name: part.size_bytes for part in made.parts}
     assert 230_000_000 < sizes["runtime"] < 250_000_000
     assert sizes["base"] + sizes["runtime"] + sizes["code"] < WORKER_IMAGE.value

@@ -8,7 +8,6 @@ them. The runtime's wheels come from the package index, pinned in a lock that is
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import shutil
@@ -23,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from tools import parts
 
-from mlpack.cli.console import Console
+from mlpack.core.progress import Silent
 from mlpack.core.records import Signature, TensorSpec
 from mlpack.errors import ExitCode, MeasureError, MlpackError
 from mlpack.evaluation.data import reader
@@ -93,12 +92,11 @@ def write_recipe(model: Path, changed: Callable[[str], str] = lambda text: text)
 def try_out(path: Path, store: Store, *, effort: Effort = LEAST, only: str | None = None) -> Tried:
     """Build the recipe at `path`, keep every package, and ask them all the evaluation calls."""
     began, text = time.monotonic(), path.read_text("utf-8")
-    said = io.StringIO()
     try:
         with _inside(path.parent), _pinned(path.parent):
             options = verbs.Options(out=path.parent / f"out-{path.stem}", effort=effort, keep_all=True, only=only)
-            record, out = verbs.build(path, store, (path.parent,), options, Console(quiet=True, stream=said, env={}))
-            code = ExitCode.OK if record["chosen"] is not None else ExitCode.OVER_BUDGET
+            result = verbs.build(path, store, (path.parent,), options, Silent())
+            code = ExitCode.OK if result.chosen is not None else ExitCode.OVER_BUDGET
     except MlpackError as error:
         return Tried(code=error.exit_code, error=str(error), recipe=text, seconds=time.monotonic() - began)
     except Exception:  # noqa: BLE001 - what the command line calls a bug
@@ -106,7 +104,8 @@ def try_out(path: Path, store: Store, *, effort: Effort = LEAST, only: str | Non
     seconds = time.monotonic() - began
     baseline = plan.expand(recipe.load(path)).baselines[0].id
     with _inside(path.parent):
-        calls, answers = _asked(path, out, baseline, store)
+        calls, answers = _asked(path, result.out, baseline, store)
+    record = dict(result.record)
     return Tried(code=code, error="", recipe=text, seconds=seconds, record=record, calls=calls, answers=answers, baseline=baseline)
 
 

@@ -1,6 +1,17 @@
-"""From weights to the smallest, fastest package that fits the team's budgets, measured on the bytes that will ship."""
+"""From weights to the smallest, fastest package that fits the team's budgets, measured on the bytes that will ship.
+
+This is the library. Its names are loaded at first use, so that importing it is quick:
+
+    import mlpack
+
+    result = mlpack.build("recipe.yaml")
+    print(result.chosen, result.artifact)
+
+What can go wrong is an exception of `mlpack.errors`. Nothing is printed; `progress` takes a `Progress` to be told.
+"""
 
 import os
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 """The one source of the version: the distribution's metadata are made from it."""
@@ -12,3 +23,66 @@ what to install is made from this (`distribution.install`), and the command know
 # onnxruntime 1.31 on Linux keeps a usage database below ~/.cache/Microsoft and can upload it. A build reports to nobody, so it is
 # switched off before anything can import the engine; whoever wants it can still set the variable to 0.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # noqa: TID251 - sets, does not read
+
+if TYPE_CHECKING:
+    from mlpack import errors
+    from mlpack.core.progress import Progress
+    from mlpack.pipeline.library import images
+    from mlpack.pipeline.library.builds import build, diff, explain, plan, rerun_step, run, suggest_recipe
+    from mlpack.pipeline.library.results import DiffResult, Explanation, PlanResult, PruneResult, RunResult
+    from mlpack.pipeline.library.workspace import BuildOptions, Workspace
+    from mlpack.pipeline.outcome import BuildResult, Startup, Summary, SummaryRow
+
+__all__ = [
+    "BuildOptions",
+    "BuildResult",
+    "DiffResult",
+    "Explanation",
+    "PlanResult",
+    "Progress",
+    "PruneResult",
+    "RunResult",
+    "Startup",
+    "Summary",
+    "SummaryRow",
+    "Workspace",
+    "__version__",
+    "build",
+    "diff",
+    "errors",
+    "explain",
+    "images",
+    "plan",
+    "rerun_step",
+    "run",
+    "suggest_recipe",
+]
+
+_HOMES = {
+    "mlpack.pipeline.library.builds": ("build", "diff", "explain", "plan", "rerun_step", "run", "suggest_recipe"),
+    "mlpack.pipeline.library.results": ("DiffResult", "Explanation", "PlanResult", "PruneResult", "RunResult"),
+    "mlpack.pipeline.library.workspace": ("BuildOptions", "Workspace"),
+    "mlpack.core.progress": ("Progress",),
+    "mlpack.pipeline.outcome": ("BuildResult", "Startup", "Summary", "SummaryRow"),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+"""Where each public name lies: it is loaded from there when it is used first. Type checkers see the same above."""
+_MODULES = {"errors": "mlpack.errors", "images": "mlpack.pipeline.library.images"}
+
+if not TYPE_CHECKING:  # what it loads is named above, so that a checker knows the types, and that there are no other names
+
+    def __getattr__(name: str) -> Any:
+        from importlib import import_module
+
+        if name in _MODULES:
+            value = import_module(_MODULES[name])
+        elif name in _HOME_OF:
+            value = getattr(import_module(_HOME_OF[name]), name)
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -11,7 +11,8 @@ from tests.support.command_line import run
 from tests.support.entries import made, there
 from tests.support.workshop import Workshop, measure_quickly
 
-from mlpack.cli import commands, store
+from mlpack.cli import commands
+from mlpack.core.environment import STORE_MAX_BYTES, Environment
 from mlpack.errors import ExitCode, RecipeError
 from mlpack.store import care
 from mlpack.store.local import Store
@@ -40,7 +41,7 @@ def shown(capsys: pytest.CaptureFixture[str]) -> Any:
 def test_status_says_kinds_counts_and_ages(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("store", "status", "--json") == 0
     found = shown(capsys)
-    assert (found["path"], found["max_bytes"]) == (str(root), store.MAX_BYTES)
+    assert (found["path"], found["max_bytes"]) == (str(root), STORE_MAX_BYTES)
     assert [kind["kind"] for kind in found["kinds"]] == ["step/a", "step/b", "step/c", "step/d"]
     assert sum(kind["size_bytes"] for kind in found["kinds"]) == found["size_bytes"] > 0
     assert found["oldest_use"] == found["kinds"][0]["oldest_use"] == "1970-01-12T13:46:40Z"
@@ -98,9 +99,9 @@ def test_size_that_is_none_is_refused_before_the_work(
 
 @pytest.mark.parametrize(("said", "size"), [("", 50 * 10**9), ("20GB", 20 * 10**9), ("1 MiB", 2**20), ("0", 0), ("none", None)])
 def test_setting_is_a_size_nothing_or_none(said: str, size: int | None) -> None:
-    assert store.most({"MLPACK_STORE_MAX": said}) == size
+    assert Environment({"MLPACK_STORE_MAX": said}).store_max_bytes == size
     with pytest.raises(RecipeError, match="MLPACK_STORE_MAX"):
-        store.most({"MLPACK_STORE_MAX": said + "x"})
+        _ = Environment({"MLPACK_STORE_MAX": said + "x"}).store_max_bytes
 
 
 def test_status_of_no_store_makes_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

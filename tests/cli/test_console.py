@@ -17,6 +17,7 @@ from tests.support.outcomes import outcome, result, typical
 from mlpack.cli.console import Console, annotate, borrow, complain, say, tell
 from mlpack.core.records import Budgets
 from mlpack.errors import PassError, RecipeError
+from mlpack.pipeline.outcome import summarize
 from mlpack.report import report, summary
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
@@ -47,8 +48,8 @@ def everything(console: Console) -> None:
             advance(2)
             advance(1)
         console.warn("no bytecode")
-        console.table(record)
-        console.verdict(record)
+        console.table(summarize(record))
+        console.verdict(summarize(record))
 
 
 def timeless(text: str) -> str:
@@ -125,8 +126,8 @@ def test_nobody_can_give_github_a_command() -> None:
         with console.step("a\n::add-mask::b"):
             console.note("  ::add-mask::secret\n##[group]x")
         console.warn("50 %\n::stop-commands::x")
-        console.table(record)
-        console.verdict(record)
+        console.table(summarize(record))
+        console.verdict(summarize(record))
     lines = out.getvalue().splitlines()
     commands = [line for line in lines if line.lstrip().startswith("::")]
     assert "::group::a ::add-mask::b" in commands
@@ -147,7 +148,7 @@ def test_the_table_has_every_column_in_a_log_and_fewer_on_a_narrow_terminal() ->
     record = report.build_record(typical())
     wide, narrow = shown(), shown(env={"TERM": "xterm", "NO_COLOR": "1", "COLUMNS": "110"}, stream=Terminal())
     for console, _ in (wide, narrow):
-        console.table(record)
+        console.table(summarize(record))
     assert "compressed" in wide[1].getvalue()
     assert "compressed" not in narrow[1].getvalue()
     for text in (wide[1].getvalue(), narrow[1].getvalue()):
@@ -159,12 +160,12 @@ def test_the_table_has_every_column_in_a_log_and_fewer_on_a_narrow_terminal() ->
 
 def test_the_verdict_names_the_winner_or_every_first_reason() -> None:
     console, out = shown()
-    console.verdict(report.build_record(typical()))
+    console.verdict(summarize(report.build_record(typical())))
     failed, chosen = out.getvalue().splitlines()
     assert failed == "  static-int8@lambda-zip-x86_64: failed: quantize: nothing to do"
     assert chosen.startswith("minilm: int8@lambda-zip-x86_64 chosen (41.0 MB zip, p95 ")
     console, out = shown()
-    console.verdict(report.build_record(outcome((result("int8"),), Budgets(package_size_bytes=1))))
+    console.verdict(summarize(report.build_record(outcome((result("int8"),), Budgets(package_size_bytes=1)))))
     assert out.getvalue() == (
         "minilm: no candidate fits the budgets (1 over budget)\n"
         "  int8@lambda-zip-x86_64: over budget: package size 40.0 MB exceeds the budget of 1 bytes\n"
@@ -175,7 +176,7 @@ def test_quiet_keeps_warnings_and_bad_news() -> None:
     console, out = shown(quiet=True)
     everything(console)
     assert out.getvalue() == "warning: no bytecode\n"
-    console.verdict(report.build_record(outcome((result("int8"),), Budgets(package_size_bytes=1))))
+    console.verdict(summarize(report.build_record(outcome((result("int8"),), Budgets(package_size_bytes=1)))))
     assert "no candidate fits" in out.getvalue()
 
 
@@ -215,10 +216,10 @@ def _said(console: Console, word: str) -> None:
             advance(1)
             console.note(word)
         console.warn(word)
-        console.table(record)
-        console.verdict(record)
+        console.table(summarize(record))
+        console.verdict(summarize(record))
         record["chosen"] = None
-        console.verdict(record)
+        console.verdict(summarize(record))
 
 
 @pytest.mark.parametrize("env", [{}, {"GITHUB_ACTIONS": "true"}, {"TF_BUILD": "True"}, {"BUILDKITE": "true"}])
@@ -268,7 +269,7 @@ def test_a_stderr_that_cannot_be_written_to_stops_nothing(monkeypatch: pytest.Mo
     for number in (full, writing):
         with os.fdopen(number, "w") as stream, Console(stream=stream, env={}) as console, console.step("a"):
             console.warn("b")
-            console.table(record)
+            console.table(summarize(record))
     monkeypatch.setattr(sys, "stderr", None)
     with Console(env={}) as console:
         console.warn("b")
@@ -301,7 +302,7 @@ def test_a_long_name_of_a_candidate_cuts_no_number(columns: int) -> None:
     long = "int8-" + "données" * 15 + "@lambda-zip-x86_64"
     record["candidates"][0]["id"] = long
     console, out = shown(env={"TERM": "xterm", "NO_COLOR": "1", "COLUMNS": str(columns)}, stream=Terminal())
-    console.table(record)
+    console.table(summarize(record))
     said = out.getvalue()
     assert max(map(len, said.splitlines())) <= columns
     assert long in "".join(line[: line.find("  ", 1)].strip() for line in said.splitlines())

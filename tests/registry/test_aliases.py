@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from tests.support.registry.places import PLACES, Unreadable, empty_place, put_releases
 
+from mlpack.core.text.times import parse_time
 from mlpack.errors import ExitCode, RecipeError, ServiceError
 from mlpack.registry import ConflictError, DamagedError, Delete, Key, Place, Put, Row
 from mlpack.registry.aliases.aliases import (
@@ -24,7 +25,6 @@ from mlpack.registry.aliases.aliases import (
     good_before,
     history,
     live_at,
-    parse_time,
     promote,
     rollback,
 )

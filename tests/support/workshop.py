@@ -6,7 +6,6 @@ not reach; everything else is what a user's build does.
 
 from __future__ import annotations
 
-import io
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -15,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from mlpack.cli.console import Console
+from mlpack.core.progress import Silent
 from mlpack.core.records import Target
 from mlpack.pipeline.measuring.measure import Effort
 from mlpack.pipeline.packing import pack, wheels
@@ -57,7 +56,8 @@ class Workshop:
     def build(self, **options: Any) -> tuple[dict[str, Any], Path]:
         """Build the recipe with little effort, quietly."""
         chosen = Options(**({"out": self.root / "out", "effort": QUICK} | options))
-        return build(self.recipe, self.store, (self.root,), chosen, Console(quiet=True, stream=io.StringIO(), env={}))
+        result = build(self.recipe, self.store, (self.root,), chosen, Silent())
+        return dict(result.record), result.out
 
 
 def make(root: Path) -> Workshop:

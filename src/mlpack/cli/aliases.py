@@ -9,7 +9,7 @@ import click
 
 from mlpack.cli import stdout
 from mlpack.cli.releases import Damaged, as_json, open_console, open_registry, print_json, quiet_option, registry_option, who
-from mlpack.core.text import sinks
+from mlpack.core.text import sinks, times
 from mlpack.errors import ExitCode, RecipeError
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def history(reference: str, at: str | None, limit: int | None, registry: str, as
 
     place, wanted = open_registry(registry).place, _alias(reference)
     if at is not None:
-        move = aliases.live_at(place, wanted, aliases.parse_time(at))
+        move = aliases.live_at(place, wanted, times.parse_time(at))
         return print_json(aliases.as_json(move)) if as_json else stdout.rows(_line(move))
     moves = itertools.islice(aliases.history(place, wanted, whole=as_json), limit)
     if as_json:

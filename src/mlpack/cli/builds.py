@@ -1,4 +1,4 @@
-"""The verbs that look at what builds left: two compared, one explained. Each imports what it needs when it runs."""
+"""The verbs that look at what builds left: two compared, one explained."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+import mlpack
 from mlpack.cli import stdout
 from mlpack.cli.releases import as_json, print_json
 
@@ -17,12 +18,8 @@ from mlpack.cli.releases import as_json, print_json
 def diff(before: Path, after: Path, as_json: bool) -> None:
     """Compare two builds (directories or build.json files): size, speed and accuracy, with noise bands, and what their graphs are
     made of."""
-    from mlpack.report import diff as diff_
-
-    rows = diff_.compare(diff_.read(before), diff_.read(after))
-    if as_json:
-        return print_json(diff_.as_json(rows))
-    return stdout.rows(diff_.text(rows))
+    result = mlpack.diff(before, after)
+    return print_json(result.to_json()) if as_json else stdout.rows(result.text())
 
 
 @click.command()
@@ -36,12 +33,8 @@ def diff(before: Path, after: Path, as_json: bool) -> None:
 def explain(path: Path, candidate: str | None, shapes: tuple[str, ...], as_json: bool) -> None:
     """Say where the bytes and the operations of a build's candidate, a package or an ONNX model are, what its operators compute in,
     and what was kept float and why."""
-    from mlpack.report import explain as explain_
-
-    found = explain_.of(path, candidate, dict(map(_shape, shapes)))
-    if as_json:
-        return print_json(found)
-    return stdout.rows(explain_.text(found))
+    result = mlpack.explain(path, candidate=candidate, shapes=dict(map(_shape, shapes)))
+    return print_json(result.facts) if as_json else stdout.rows(result.text())
 
 
 def _shape(said: str) -> tuple[str, tuple[int, ...]]:

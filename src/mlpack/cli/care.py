@@ -26,7 +26,7 @@ from mlpack.cli.releases import (
     who,
 )
 from mlpack.core.distribution import install
-from mlpack.core.text import sinks
+from mlpack.core.text import sinks, times
 from mlpack.errors import ExitCode, RecipeError
 
 if TYPE_CHECKING:
@@ -239,11 +239,10 @@ def audit_(since: str | None, registry: str, as_json: bool) -> int:
     import json
 
     from mlpack.registry import audit
-    from mlpack.registry.aliases import aliases
     from mlpack.registry.rows import rows
 
     damaged = Damaged()
-    entries = audit.log(open_registry(registry), rows.timestamp(aliases.parse_time(since)) if since else "", damaged)
+    entries = audit.log(open_registry(registry), rows.timestamp(times.parse_time(since)) if since else "", damaged)
     if as_json:
         print_json([dataclasses.asdict(entry) for entry in entries])
         return damaged.code

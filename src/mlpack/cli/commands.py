@@ -1,34 +1,27 @@
 """Words in, exit codes out.
 
-Results on stdout (one reference a line, or `--json`), everything else on stderr. The one place that reads the environment (beside
-`console`) and the one handler of errors. Commands parse, call one verb and print; they import it when they run, because
-`mlpack --help` loads nothing.
+Results on stdout (one reference a line, or `--json`), everything else on stderr. The one handler of errors. Commands parse, call
+the library and print; they know no other room. The library is loaded when a command runs, because `mlpack --help` loads nothing.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
 import click
 
+import mlpack
 from mlpack import __distribution__, __version__
 from mlpack.cli import aliases, builds, care, releases, stdout
 from mlpack.cli import store as cli_store
 from mlpack.core import interrupts
-from mlpack.core.files import bounded
 from mlpack.core.text import sinks, words
 from mlpack.errors import MEANINGS, ExitCode, MlpackError, refusal
 
-if TYPE_CHECKING:
-    from mlpack.cli.console import Console
-    from mlpack.oci.distribution.keychain import Keychain
-    from mlpack.store.local import Store
-    from mlpack.store.shared_cache import SharedCache
-
 _CODES = "\n".join(f"  {code.value:>3}  {meaning}" for code, meaning in MEANINGS.items())
+_Arch = Literal["x86_64", "arm64"]
 as_json, quiet_option = releases.as_json, releases.quiet_option
 arch_option = click.option(
     "--arch", type=click.Choice(["x86_64", "arm64"]), help="Which of several. [default: the only one, else x86_64]"
@@ -65,11 +58,11 @@ class _Verbs(click.Group):
 def cli(context: click.Context, quiet: bool) -> None:
     """Take a model from weights to the smallest, fastest package that fits the team's budgets, and prove it."""
     from mlpack.cli.console import borrow
+    from mlpack.core.environment import Environment
 
     borrow()
     context.obj = quiet
-    bounded.configure(os.environ)
-    releases.look_outside(context, releases.Outside(environ=os.environ, keychain=_keychain))
+    releases.look_outside(context, Environment())
 
 
 @cli.command()
@@ -77,9 +70,7 @@ def cli(context: click.Context, quiet: bool) -> None:
 def init(model: Path) -> None:
     """Write a recipe to stdout by looking at MODEL (a Hugging Face directory, an .onnx or .safetensors file, a model of
     XGBoost or LightGBM)."""
-    from mlpack.recipe import first as init_
-
-    stdout.document(init_.suggest(model))
+    stdout.document(mlpack.suggest_recipe(model))
 
 
 @cli.command()
@@ -89,12 +80,10 @@ def init(model: Path) -> None:
 @as_json
 def plan(recipe: Path, only: str | None, explain: bool, as_json: bool) -> None:
     """Print the candidates of RECIPE, what is cached, and why what is not must run. Loads no framework."""
-    from mlpack.pipeline import verbs
-
-    rows = verbs.foresee(recipe, _store(), (Path.cwd(),), only)
+    foreseen = mlpack.plan(recipe, only=only)
     if as_json:
-        return releases.print_json({"candidates": [row.as_json() for row in rows]})
-    for row in rows:
+        return releases.print_json(foreseen.to_json())
+    for row in foreseen.candidates:
         stdout.row(f"{row.id}  {row.summary}")
         for step in row.steps if explain else ():
             stdout.rows(f"    {sinks.line(step.name)}: {'cached' if step.cached else 'must run'}")
@@ -102,7 +91,7 @@ def plan(recipe: Path, only: str | None, explain: bool, as_json: bool) -> None:
                 stdout.rows(f"        {sinks.line(why)}")
         for said in filter(None, (row.why, row.search)):
             stdout.rows(f"    {sinks.line(said)}")
-    for said in dict.fromkeys(row.calibration for row in rows if row.calibration is not None):
+    for said in foreseen.calibration:
         stdout.row(said)
     return None
 
@@ -131,41 +120,41 @@ def build(  # noqa: PLR0913 - click hands every option over by itself
     out: Path | None,
     only: str | None,
     base: str | None,
-    keep: str,
+    keep: Literal["chosen", "all"],
     labels: tuple[str, ...],
     created: str | None,
     registry: str | None,
-    effort: str,
+    effort: Literal["full", "quick"],
     verify: bool,
     as_json: bool,
 ) -> int:
     """Make, measure, judge, pack and boot every candidate of RECIPE; leave the best that fits its budgets in --out."""
-    from mlpack.cli import images, programs
-    from mlpack.pipeline import verbs
-
-    facts, most_bytes = images.facts(labels, created), cli_store.most(os.environ)
-    if registry is not None:
-        releases.open_registry(registry)  # a name that is none is said before the work
+    options = mlpack.BuildOptions(
+        only=only,
+        keep=keep,
+        effort=effort,
+        base=base,
+        labels=mlpack.images.parse_labels(labels, created),
+        created=created,
+        verify=verify,
+    )
     with releases.open_console(quiet) as console:
-        said = {"out": out, "only": only, "base": base, "keep_all": keep == "all", "effort": verbs.EFFORTS[effort]}
-        options = verbs.Options(tools=programs.finder(os.environ), credentials=_keychain(), facts=facts, **said)  # type: ignore[arg-type]
-        shared = _shared_cache(console)
-        store = _store(verify=verify, tier=shared)
-        with cli_store.kept_small(store, most_bytes, console):
-            record, folder = verbs.build(recipe, store, (Path.cwd(),), options, console)
-        if shared is not None:
-            shared.tell()
+        with mlpack.Workspace(progress=console) as workspace:
+            if registry is not None:
+                releases.open_registry(registry)  # a name that is none is said before the work
+            result = workspace.build(recipe, out=out, options=options)
+            console.show(result)
         if as_json:
-            releases.print_json(record)
-        if record["chosen"] is None:
+            releases.print_json(result.record)
+        if result.artifact is None:
             return ExitCode.OVER_BUDGET
         if registry is not None:
-            made = releases.published(folder, releases.open_whole(registry), console, sources=recipe.absolute().parent)
+            made = releases.published(result.out, releases.open_whole(registry), console, sources=recipe.absolute().parent)
             release = f"{made.name}@{made.version}"
             # With --json, stdout is one JSON document.
             console.note(f"published {release}") if as_json else stdout.row(release)
         elif not as_json:
-            stdout.path(folder / record["artifact"]["path"])
+            stdout.path(result.artifact)
     return ExitCode.OK
 
 
@@ -185,13 +174,10 @@ def build(  # noqa: PLR0913 - click hands every option over by itself
 @click.pass_obj
 def run(quiet: bool, package: Path, event: Path | None, memory_mb: int | None, timeout_s: int, as_json: bool) -> None:
     """Boot PACKAGE here and call it, as its target would. PACKAGE is what a build left: its directory, or one artifact's."""
-    from mlpack.cli import programs
-    from mlpack.pipeline import verbs
-
     with releases.open_console(quiet) as console:
-        booted = verbs.run_package(package, event, programs.finder(os.environ), memory_mb=memory_mb, timeout_s=timeout_s)
-        console.note(f"booted {booted.how}; initialised in {booted.init_ms:.0f} ms")
-        releases.print_json(booted.answer if as_json else verbs.shown(booted.answer))
+        result = mlpack.run(package, event=event, memory_mb=memory_mb, timeout_s=timeout_s)
+        console.note(f"booted {result.how}; initialised in {result.init_ms:.0f} ms")
+        releases.print_json(result.answer if as_json else result.body)
 
 
 @cli.command()
@@ -199,9 +185,7 @@ def run(quiet: bool, package: Path, event: Path | None, memory_mb: int | None, t
 @click.option("--out", type=releases.NewPath(path_type=Path), help="Keep what the step makes here. [default: it is removed]")
 def step(folder: Path, out: Path | None) -> None:
     """Run the one step that a build left in FOLDER (repro/...) because it failed, and fail as it did."""
-    from mlpack.pipeline import reproduce
-
-    stdout.rows(reproduce.told(folder, _store(), out))
+    stdout.rows(mlpack.rerun_step(folder, out=out))
 
 
 for _verb in (*builds.VERBS, *releases.VERBS, *aliases.VERBS, *care.VERBS, care.registry_, *cli_store.VERBS):
@@ -220,13 +204,11 @@ def image() -> None:
 @one_arch_option
 @quiet_option
 @click.pass_obj
-def image_push(quiet: bool, layout: str, reference: str, arch: str | None) -> None:
+def image_push(quiet: bool, layout: str, reference: str, arch: _Arch | None) -> None:
     """Push one image of the OCI layout or archive LAYOUT to REFERENCE (host/name:tag), without attestations. Prints
     host/name@digest."""
-    from mlpack.cli import images
-
     with releases.open_console(quiet) as console:
-        stdout.value(images.push(layout, reference, arch, _keychain(), console))
+        stdout.value(mlpack.images.push(layout, reference, arch=arch, progress=console))
 
 
 @image.command("pull")
@@ -235,33 +217,27 @@ def image_push(quiet: bool, layout: str, reference: str, arch: str | None) -> No
 @arch_option
 @quiet_option
 @click.pass_obj
-def image_pull(quiet: bool, reference: str, layout: Path, arch: str | None) -> None:
+def image_pull(quiet: bool, reference: str, layout: Path, arch: _Arch | None) -> None:
     """Pull REFERENCE into the OCI layout directory LAYOUT, every byte verified. Prints the digest."""
-    from mlpack.cli import images
-
     with releases.open_console(quiet) as console:
-        stdout.value(images.pull(reference, layout, arch, _keychain(), console))
+        stdout.value(mlpack.images.pull(reference, layout, arch=arch, progress=console))
 
 
 @image.command("inspect")
 @click.argument("reference")
 @arch_option
-def image_inspect(reference: str, arch: str | None) -> None:
+def image_inspect(reference: str, arch: _Arch | None) -> None:
     """Describe an image: LAYOUT[:TAG|@DIGEST], an archive, or a registry reference. JSON on stdout."""
-    from mlpack.cli import images
-
-    releases.print_json(images.inspect(reference, arch, _keychain(), cli_store.where(os.environ)))
+    releases.print_json(mlpack.images.inspect(reference, arch=arch))
 
 
 @image.command("validate")
 @click.argument("layout", metavar="LAYOUT[:TAG|@DIGEST]")
 @one_arch_option
 @click.option("--lambda", "for_lambda", is_flag=True, help="Also check what AWS Lambda demands of an image.")
-def image_validate(layout: str, arch: str | None, for_lambda: bool) -> int:
+def image_validate(layout: str, arch: _Arch | None, for_lambda: bool) -> int:
     """Derive every digest and size of LAYOUT anew and print each one that is wrong. Exit 3 when there is one."""
-    from mlpack.cli import images
-
-    problems = images.validate(layout, arch, for_lambda=for_lambda)
+    problems = mlpack.images.validate(layout, arch=arch, for_lambda=for_lambda)
     for problem in problems:
         stdout.row(problem)
     return ExitCode.STEP_FAILED if problems else ExitCode.OK
@@ -335,7 +311,7 @@ def _bug(error: Exception) -> int:
     import traceback
 
     from mlpack.cli.console import say
-    from mlpack.pipeline.transform import version_of
+    from mlpack.core.distribution import version_of
 
     others = (f"{name} {version_of(name)}" for name in ("torch", "onnx", "onnxruntime", "numpy", "click"))
     versions = "\n".join((f"{__distribution__} {__version__}", *others))
@@ -347,29 +323,3 @@ def _bug(error: Exception) -> int:
         say(sinks.lines(note))
     say(f"{sinks.told(f'a bug: {type(error).__name__}: {error}')}\nThe log for an issue: {log.name}")
     return ExitCode.BUG
-
-
-def _store(*, verify: bool = False, tier: SharedCache | None = None) -> Store:
-    from mlpack.store.local import Store
-
-    return Store(cli_store.where(os.environ), verify=verify, tier=tier)
-
-
-def _shared_cache(console: Console) -> SharedCache | None:
-    """The store's second tier, when MLPACK_CACHE names one."""
-    if not os.environ.get("MLPACK_CACHE"):
-        return None
-    from mlpack.store import shared_cache
-
-    return shared_cache.configured(os.environ, console)
-
-
-def _keychain() -> Keychain:
-    """Credentials for registries, as Docker, podman and skopeo leave them. Opens no file before a registry asks."""
-    from mlpack.oci.distribution import keychain
-
-    try:
-        home = Path.home()
-    except RuntimeError:  # no HOME, and a user that is in no list, as containers have them
-        home = Path(os.sep)
-    return keychain.of_environment(os.environ, home)

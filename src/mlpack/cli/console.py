@@ -24,12 +24,13 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 from mlpack.cli import stdout
 from mlpack.core.text import sinks, words
 from mlpack.errors import MlpackError, RecipeError
-from mlpack.report import summary
 
 if TYPE_CHECKING:
     from rich.console import Console as Rich
     from rich.progress import Progress
     from rich.table import Table
+
+    from mlpack import BuildResult, Summary, SummaryRow
 
 _LOG_WIDTH = 400
 """Columns where there is no terminal: CI logs scroll sideways, and a table cut into pieces cannot be read."""
@@ -194,48 +195,55 @@ class Console:
         else:
             self._line(sinks.told(text, "warning: "), "yellow")
 
-    def table(self, record: Mapping[str, Any]) -> None:
-        """The candidates of a record, one a line; a narrow terminal sees fewer columns."""
-        if self._quiet or not record["candidates"]:
+    def show(self, result: BuildResult) -> None:
+        """A build that came to its end: its candidates, what was decided, and how the chosen package came up."""
+        found = result.summary
+        self.table(found)
+        self.verdict(found)
+        if (startup := result.startup) is not None:
+            answered = f", initialised in {startup.init_ms:.0f} ms, answered {startup.status}" if startup.status else ""
+            self.note(f"booted {startup.how}{answered}")
+
+    def table(self, build: Summary) -> None:
+        """The candidates of a build, one a line; a narrow terminal sees fewer columns."""
+        if self._quiet or not build.rows:
             return None
         rich = self._console()
         spare = list(_SPARE)
         hidden: set[str] = set()
-        made = _table(record, hidden)
+        made = _table(build, hidden)
         while spare and rich.measure(made, options=rich.options.update(max_width=10_000)).maximum > rich.width:
             hidden.add(spare.pop(0))
-            made = _table(record, hidden)
+            made = _table(build, hidden)
         if self._terminal:
             return rich.print(made)
         with rich.capture() as drawn:
             rich.print(made)
         return self._line("\n".join(line.rstrip() for line in drawn.get().splitlines()))
 
-    def verdict(self, record: Mapping[str, Any]) -> None:
+    def verdict(self, build: Summary) -> None:
         """The decision, after what speaks against it and why candidates failed; when nothing fits, each one's first reason, and an
         annotation."""
-        verdict = summary.verdict(record)
-        for warning in summary.warnings(record):
+        for warning in build.warnings:
             self.warn(warning)
-        for line in summary.searches(record):
+        for line in build.searches:
             self.note(line)
-        if verdict.chosen is not None:
+        if build.chosen is not None:
             if not self._quiet:
-                for one in record["candidates"]:
-                    if one["status"] == "failed":
-                        self._reason(one)
-                self._line(sinks.line(verdict.text), "bold green")
+                for row in build.rows:
+                    if row.status == "failed":
+                        self._reason(row)
+                self._line(sinks.line(build.verdict), "bold green")
             return
         if self._ci is _Ci.GITHUB:
-            self._write(sinks.command("error", {"title": "mlpack"}, verdict.text) + "\n")
+            self._write(sinks.command("error", {"title": "mlpack"}, build.verdict) + "\n")
         else:
-            self._line(sinks.line(verdict.text), "bold red")
-        for one in record["candidates"]:
-            self._reason(one)
+            self._line(sinks.line(build.verdict), "bold red")
+        for row in build.rows:
+            self._reason(row)
 
-    def _reason(self, one: Mapping[str, Any]) -> None:
-        first = one["reasons"][0] if one["reasons"] else "no reason was recorded"
-        self._line("  " + sinks.line(f"{one['id']}: {summary.status(one, None)}: {first}"))
+    def _reason(self, row: SummaryRow) -> None:
+        self._line("  " + sinks.line(f"{row.candidate}: {row.status}: {row.reason or 'no reason was recorded'}"))
 
     @contextmanager
     def _moving(self, label: str, total: int | None) -> Iterator[Callable[[int], None]]:
@@ -348,19 +356,17 @@ def _advancer(live: Progress, task: Any) -> Callable[[int], None]:
     return lambda units: live.advance(task, units)
 
 
-def _table(record: Mapping[str, Any], hidden: set[str]) -> Table:
+def _table(build: Summary, hidden: set[str]) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    heads = summary.columns(record)
-    shown = [index for index, name in enumerate(summary.COLUMNS) if name not in hidden]
+    shown = [index for index, name in enumerate(build.columns) if name not in hidden]
     for index in shown:
-        table.add_column(heads[index], justify="left" if index < 2 else "right", overflow="fold")
+        table.add_column(build.headings[index], justify="left" if index < 2 else "right", overflow="fold")
     styles = {"chosen": "bold green", "over budget": "yellow", "failed": "red", "skipped": "dim"}
-    for one in record["candidates"]:
-        cells = summary.row(one, record["chosen"])
-        style = styles.get(cells[1], "")
-        table.add_row(*(Text(sinks.line(cells[index]), style=style if index < 2 else "") for index in shown))
+    for row in build.rows:
+        style = styles.get(row.status, "")
+        table.add_row(*(Text(sinks.line(row.cells[index]), style=style if index < 2 else "") for index in shown))
     return table

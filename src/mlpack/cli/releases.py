@@ -6,8 +6,6 @@ import itertools
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,36 +19,26 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
     from mlpack.cli.console import Console
+    from mlpack.core.environment import Environment
+    from mlpack.oci.distribution.keychain import Keychain
     from mlpack.registry.records import Release
     from mlpack.registry.releases.releases import Registry
 
 _OUTSIDE = "mlpack.outside"
 _WAIT_LONGEST_S = 5.0
-Credentials = Callable[[str], tuple[str, str] | None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outside:
-    """What only `cli` may look at: the environment, and where it says that credentials for registries are."""
-
-    environ: Mapping[str, str]
-    keychain: Callable[[], Credentials]
-
-    @property
-    def credentials(self) -> Credentials:
-        """User and password for a host."""
-        return self.keychain()
-
-
-def look_outside(context: click.Context, seen: Outside) -> None:
-    """Hand it to every command below this one."""
+def look_outside(context: click.Context, seen: Environment) -> None:
+    """Hand the environment to every command below this one."""
     context.meta[_OUTSIDE] = seen
 
 
-def outside() -> Outside:
+def outside() -> Environment:
     """What was handed over."""
+    from mlpack.core.environment import Environment
+
     seen = click.get_current_context().meta[_OUTSIDE]
-    assert isinstance(seen, Outside)
+    assert isinstance(seen, Environment)
     return seen
 
 
@@ -129,14 +117,14 @@ def open_whole(where: str, images: str | None = None) -> Registry:
     """The registry, with the container registry that images go to: the given one, else the one it was created with."""
     from mlpack.registry import places
 
-    return places.with_images(places.open_registry(where), images, outside().credentials)
+    return places.with_images(places.open_registry(where), images, _keychain())
 
 
 def open_to_look(where: str, images: str | None = None) -> Registry:
     """The registry, with whatever container registries its releases' images are in: to look after, not to publish into."""
     from mlpack.registry import places
 
-    return places.with_recorded_images(places.open_registry(where), images, outside().credentials)
+    return places.with_recorded_images(places.open_registry(where), images, _keychain())
 
 
 class Damaged:
@@ -155,14 +143,20 @@ def who() -> str | None:
     """Who is at work, for histories."""
     from mlpack.registry.releases import provenance
 
-    return provenance.who(outside().environ, Path.cwd())
+    return provenance.who(outside().variables, Path.cwd())
+
+
+def _keychain() -> Keychain:
+    from mlpack.oci.distribution import keychain
+
+    return keychain.of_environment(outside().variables, outside().home)
 
 
 def published(folder: Path, opened: Registry, console: Console, *, sources: Path, label: str | None = None) -> Release:
     """Publish what a build left, with what is known of the repository around `sources` and of the CI."""
     from mlpack.registry.releases import provenance
 
-    known = provenance.read(outside().environ, sources, label)
+    known = provenance.read(outside().variables, sources, label)
     with console.progress(f"publish {folder.name}", _bytes_below(folder)) as moved:
         return opened.publish(folder, known, moved)
 
@@ -286,7 +280,7 @@ def pull(  # noqa: PLR0913 - click hands every option over by itself
         raise RecipeError("--file and --unpacked exclude each other")
     opened = open_registry(registry)
     release = found(opened, reference, wait_s)
-    opened = places.with_images_of(opened, release, outside().credentials)
+    opened = places.with_images_of(opened, release, _keychain())
     with open_console(quiet) as console:
         if file is not None:
             return stdout.path(_pull_file(opened, release, file, out, console))

@@ -1,4 +1,4 @@
-"""How the user of this installation adds what it lacks: in words that can be pasted.
+"""What is installed here, and how the user adds what is not: in words that can be pasted.
 
 Promises: the command fits the way in which mlpack was installed here (pip, pipx or a tool of uv) and keeps what is installed.
 """
@@ -6,9 +6,13 @@ Promises: the command fits the way in which mlpack was installed here (pip, pipx
 from __future__ import annotations
 
 import sys
+from functools import cache
 from pathlib import Path
 
-from mlpack import __distribution__
+from mlpack import __distribution__ as NAME
+from mlpack import __version__ as VERSION
+
+__all__ = ["NAME", "VERSION", "install", "version_of"]
 
 
 def install(extra: str, prefix: Path | None = None) -> str:
@@ -18,9 +22,20 @@ def install(extra: str, prefix: Path | None = None) -> str:
     the user could call, and leave a file there by which it is known.
     """
     here = Path(sys.prefix) if prefix is None else prefix
-    wanted = f"'{__distribution__}[{extra}]'"
+    wanted = f"'{NAME}[{extra}]'"
     if (here / "pipx_metadata.json").is_file():
         return f"pipx runpip {here.name} install {wanted}"
     if (here / "uv-receipt.toml").is_file():
         return f"uv tool install {wanted}"
     return f"pip install {wanted}"
+
+
+@cache
+def version_of(distribution: str) -> str:
+    """The installed version of a distribution, `absent` when it is not installed."""
+    from importlib import metadata
+
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "absent"

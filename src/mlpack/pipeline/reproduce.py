@@ -15,9 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mlpack import __version__
 from mlpack.core import digest, interrupts
 from mlpack.core.digest import Digest
+from mlpack.core.distribution import VERSION, version_of
 from mlpack.core.files import bounded, plain_files
 from mlpack.core.records import Step
 from mlpack.core.text import sinks, words
@@ -98,14 +98,14 @@ def write(failed: FailedStep, candidate_id: str, failure: str, store: Store, fol
         said[name] = {"digest": str(tree), "size_bytes": size, "copied": copied}
     described = {
         "schema": _SCHEMA,
-        "mlpack_version": __version__,
+        "mlpack_version": VERSION,
         "candidate": candidate_id,
         "pass": failed.step.name,
         "version": row.version,
         "config": transform.plain(failed.step),
         "source": failed.source,
         "trees": said,
-        "tools": {name: transform.version_of(name) for name in row.tools},
+        "tools": {name: version_of(name) for name in row.tools},
         "failure": failure,
     }
     (folder / STEP).write_text(json.dumps(described, indent=2, sort_keys=True) + "\n", "utf-8")
@@ -148,7 +148,7 @@ def _script(step: str, candidate_id: str, whole: bool) -> str:
     where = "All that the step was given is beside this file." if whole else "What is not beside this file is in mlpack's store."
     return (
         f'"""Runs the step {step} of {candidate_id} alone, as it failed. {where}\n\n'
-        f'Needs mlpack ({__version__} made this). step.json says what is run, and how it failed.\n"""\n\n'
+        f'Needs mlpack ({VERSION} made this). step.json says what is run, and how it failed.\n"""\n\n'
         "import sys\nfrom pathlib import Path\n\nfrom mlpack.cli.commands import main\n\n"
         'sys.argv[1:] = ["step", *sys.argv[1:], str(Path(__file__).parent)]\nmain()\n'
     )
@@ -223,5 +223,5 @@ def _tree(folder: Path, name: str, entry: Mapping[str, Any], store: Store) -> tu
 def _differences(said: Mapping[str, Any]) -> tuple[str, ...]:
     """What is of another version than when the step failed."""
     there = {"mlpack": said["mlpack_version"], **said["tools"]}
-    here = {"mlpack": __version__} | {name: transform.version_of(str(name)) for name in said["tools"]}
+    here = {"mlpack": VERSION} | {name: version_of(str(name)) for name in said["tools"]}
     return tuple(f"{name} was {there[name]} and is {here[name]}" for name in there if there[name] != here[name])

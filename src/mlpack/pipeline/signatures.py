@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mlpack.core.distribution import version_of
 from mlpack.core.files import bounded
 from mlpack.core.records import Candidate, Model, Recipe, Signature, Step
 from mlpack.graphs import files
@@ -56,5 +57,5 @@ def _action(step: Step, source: Model) -> Action:
         "version": _VERSION,
         "model": str(source.tree),
         "task": step.config.task,
-        "tools": {name: transform.version_of(name) for name in ("torch", "transformers", "tokenizers", "optimum-onnx")},
+        "tools": {name: version_of(name) for name in ("torch", "transformers", "tokenizers", "optimum-onnx")},
     }

@@ -14,13 +14,13 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, partial
-from importlib import metadata
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mlpack.core import digest, entrypoint, interrupts
 from mlpack.core.digest import Digest
+from mlpack.core.distribution import version_of
 from mlpack.core.files import bounded, temporary
 from mlpack.core.records import Candidate, Model, Recipe, Signature, Step, StepRun, TensorSpec
 from mlpack.errors import PassError, RecipeError
@@ -181,15 +181,6 @@ def plain(step: Step) -> dict[str, Any]:
     """A step's config as JSON, without what the build binds."""
     row = PASSES[step.name]
     return {name: value for name, value in dataclasses.asdict(step.config).items() if name not in row.binds}
-
-
-@cache
-def version_of(distribution: str) -> str:
-    """The installed version of a distribution, `absent` when it is not installed."""
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return "absent"
 
 
 def read_json(path: Path) -> dict[str, Any]:

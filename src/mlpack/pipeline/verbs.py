@@ -18,8 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlpack import __version__  # fmt: skip
 from mlpack.core import digest, interrupts, machine, stats  # fmt: skip
+from mlpack.core.distribution import VERSION
 from mlpack.core.records import Candidate, Decision, Measurement, Model, Plan, Result
 from mlpack.core.stats import median
 from mlpack.decide import choose
@@ -32,6 +32,7 @@ from mlpack.pipeline import elsewhere, examine, output, reproduce, search, trans
 from mlpack.pipeline.calibration import Calibration
 from mlpack.pipeline.evidence import Bench, Data, excerpt, names_of, take_data
 from mlpack.pipeline.measuring.measure import EFFORTS, Effort
+from mlpack.pipeline.outcome import BuildResult, Startup
 from mlpack.pipeline.outlook import foresee, is_tokenised, planned_of, proposed, settled_on, told_apart
 from mlpack.pipeline.packing.packages import Package, Packages
 from mlpack.pipeline.proof import Prover
@@ -68,8 +69,8 @@ class Options:
     effort: Effort = field(default_factory=Effort)
 
 
-def build(path: Path, store: Store, roots: tuple[Path, ...], options: Options, console: Progress) -> tuple[dict[str, Any], Path]:
-    """Build a recipe; the record that `build.json` holds, and where it lies. That nothing fits is an answer: `chosen` is None."""
+def build(path: Path, store: Store, roots: tuple[Path, ...], options: Options, console: Progress) -> BuildResult:
+    """Build a recipe. That nothing fits is a result, too."""
     began = time.monotonic()
     planned = planned_of(path, options.only)
     effort = _effort(options.effort, planned)
@@ -80,14 +81,14 @@ def build(path: Path, store: Store, roots: tuple[Path, ...], options: Options, c
         work = _Build(planned, store, (planned.recipe.root, *roots), options, console)
     with console.step(f"build {planned.recipe.name}: {len(planned.candidates)} candidates"), search.remembering():
         results = work.run()
-    decision, boots = _decide_and_boot(work, results, programs, console)
+    decision, startup = _decide_and_boot(work, results, programs, console)
     outcome = report.BuildOutcome(
         plan=planned,
         results=tuple(results.values()),
         decision=decision,
         baselines=work.baselines,
         machine=machine.this_machine(),
-        mlpack_version=__version__,
+        mlpack_version=VERSION,
         source_digest=work.source.tree,
         calibration=None if work.calibration is None else work.calibration.use,
         seconds=time.monotonic() - began,
@@ -97,12 +98,7 @@ def build(path: Path, store: Store, roots: tuple[Path, ...], options: Options, c
     kept = {id_: p.dir for id_, p in work.packages.items() if id_ in results and (options.keep_all or id_ == decision.chosen)}
     record = output.write(out, outcome, kept, work.failures.scripts())
     work.keep_lock()
-    console.table(record)
-    console.verdict(record)
-    if boots is not None:
-        answered = f", initialised in {boots['init_ms']:.0f} ms, answered {boots['status']}" if boots["status"] else ""
-        console.note(f"booted {boots['how']}{answered}")
-    return record, out
+    return BuildResult(out=out, record=record, startup=startup)
 
 
 def _effort(effort: Effort, planned: Plan) -> str:
@@ -330,7 +326,7 @@ def shown(answer: Any) -> Any:
 
 def _decide_and_boot(
     work: _Build, results: dict[str, Result], programs: Mapping[str, Path | None], console: Progress
-) -> tuple[Decision, dict[str, Any] | None]:
+) -> tuple[Decision, Startup | None]:
     """Choose, boot the chosen, and choose again without it when it does not come up."""
     recipe_ = work._plan.recipe
     while True:
@@ -351,7 +347,7 @@ def _decide_and_boot(
             results[decision.chosen] = dataclasses.replace(results[decision.chosen], failure=str(error))
 
 
-def _booted(package: Package, programs: Mapping[str, Path | None], store: Store) -> dict[str, Any]:
+def _booted(package: Package, programs: Mapping[str, Path | None], store: Store) -> Startup:
     """Boot a package, once per machine and per set of programs to boot it with."""
     action = {
         "kind": "boot",
@@ -367,4 +363,4 @@ def _booted(package: Package, programs: Mapping[str, Path | None], store: Store)
             up = shipped.boot(package.dir, event, rie=programs["aws-lambda-rie"], podman=programs["podman"])
             kept = {"how": up.how, "init_ms": round(up.init_ms, 1), "status": None if up.answer is None else up.status}
             (entry.dir / "boot.json").write_bytes(digest.canonical_json(kept))
-    return transform.read_json(entry.dir / "boot.json")
+    return Startup(**transform.read_json(entry.dir / "boot.json"))

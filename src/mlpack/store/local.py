@@ -317,17 +317,6 @@ def scratch_in(root: Path) -> Iterator[Path]:
         os.close(held)
 
 
-def place(text: str) -> Path:
-    """A path that a setting names, as an absolute one, `~` replaced.
-
-    Children work in other directories, and no shell has replaced the `~` of a value that stands in a CI system's own file.
-    """
-    try:
-        return Path(text).expanduser().absolute()
-    except RuntimeError:  # no home directory of that name
-        return Path(text).absolute()
-
-
 def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """The leaves of nested mappings and lists, by dotted path."""
     if isinstance(value, Mapping):

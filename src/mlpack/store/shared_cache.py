@@ -27,10 +27,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from mlpack.core import digest, distribution
 from mlpack.core.digest import Digest
+from mlpack.core.environment import place
 from mlpack.core.progress import Say
 from mlpack.core.text import words
 from mlpack.errors import PackError, RecipeError
-from mlpack.store.local import Action, Entry, place
+from mlpack.store.local import Action, Entry
 from mlpack.store.shared_objects import Bucket, Folder, Objects, OpenObject, StorageUnavailableError
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from typing import Any
 
 from mlpack.core import digest, interrupts, machine
 from mlpack.core.digest import Digest
+from mlpack.core.distribution import version_of
 from mlpack.core.records import Candidate, Model, Plan, Result, Step, Target
 from mlpack.core.text import words
 from mlpack.core.trails import SearchStep, Trail
@@ -260,7 +261,7 @@ class Climbing:
             "models": [str(tree) for tree in trees],
             "nodes": list(self._nodes()),
             "calls": str(data.tree),
-            "tools": {name: transform.version_of(name) for name in ("onnx", "onnxruntime")},
+            "tools": {name: version_of(name) for name in ("onnx", "onnxruntime")},
         }
         with store.entry(action, repeatable=False) as entry:
             if not entry.hit:

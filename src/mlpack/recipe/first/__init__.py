@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlpack import __distribution__
 from mlpack.core import entrypoint, yaml_positions
+from mlpack.core.distribution import NAME
 from mlpack.core.files import bounded
 from mlpack.core.records import Signature, TensorSpec
 from mlpack.core.text.sinks import shortened, yaml_comment, yaml_text
@@ -244,7 +244,7 @@ def _booster(model: Path, kind: str) -> _Look:
     columns = boosters.columns(model, kind)
     width = columns if columns is not None else "columns"
     source = (
-        f"{kind}: {yaml_text(_shown(model))}   # needs {__distribution__}[classical]",
+        f"{kind}: {yaml_text(_shown(model))}   # needs {NAME}[classical]",
         f"# its one input is X, float32 [batch, {width}]; missing values are NaN, null in requests",
     )
     classes, scores = boosters.classifies(model, kind), boosters.scores(model, kind)

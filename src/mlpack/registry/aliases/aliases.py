@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from mlpack.errors import RecipeError, ServiceError
@@ -170,15 +169,6 @@ def live_at(place: Place, wanted: Reference, when: float) -> Move:
     if first is None:
         raise _never_moved(place, wanted)
     raise RecipeError(f"{wanted} was not there at {limit}: its first move was at {first.when}")
-
-
-def parse_time(text: str) -> float:
-    """ISO 8601, a date or a date with a time, UTC where it does not say; seconds since the epoch. RecipeError on anything else."""
-    try:
-        read = datetime.fromisoformat(text)
-        return (read if read.tzinfo else read.replace(tzinfo=UTC)).astimezone(UTC).timestamp()
-    except (ValueError, OverflowError) as error:
-        raise RecipeError(f"{text!r} is not a time: write 2026-11-24 or 2026-11-24T09:30+01:00 (UTC unless it says)") from error
 
 
 def as_json(move: Move) -> dict[str, Any]:

@@ -1,0 +1,190 @@
+"""The verbs of a build: build, plan, run, diff, explain, and what belongs to them.
+
+Promises: nothing is printed. A failure with a known meaning is an exception of `mlpack.errors`; any other exception is a bug in
+mlpack, or came out of the system (a full disk). Each verb does what the command of its name does (`docs/interface.md`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlpack.core.environment import AnyPath, Environment
+from mlpack.pipeline.library.results import DiffResult, Explanation, PlanResult, RunResult
+from mlpack.pipeline.library.workspace import BuildOptions, Workspace
+
+if TYPE_CHECKING:
+    from mlpack.core.progress import Progress
+    from mlpack.pipeline.outcome import BuildResult
+
+
+def build(
+    recipe: AnyPath,
+    *,
+    out: AnyPath | None = None,
+    options: BuildOptions | None = None,
+    store: AnyPath | None = None,
+    progress: Progress | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> BuildResult:
+    """Make, pack, measure, judge and boot every candidate of a recipe; leave the best that fits its budgets in `out`.
+
+    Args:
+        recipe: The recipe's file. Its paths are relative to it; `module:function` is looked up beside it, then in the current
+            directory.
+        out: Where the result goes: a directory that is replaced whole, and only when it is a build's. None is `out/NAME` in the
+            current directory.
+        options: How to build, beside what the recipe says.
+        store: The directory where every step's result is kept. None is the command's: `MLPACK_STORE`, else `mlpack` in the user's
+            cache.
+        progress: Whom to tell what is done. None is nobody.
+        environ: The variables to go by, as `docs/interface.md` lists them. None is the process's own environment.
+
+    Returns:
+        The record of the build, where it lies, and how the chosen package came up. `chosen` is None when nothing fits the budgets.
+
+    Raises:
+        RecipeError: The recipe, its data or an option is wrong; `problems` has each one with file and line.
+        MlpackError: The float model could not be made or measured.
+        ServiceError: A container registry or the package index failed.
+    """
+    with Workspace(store, progress=progress, environ=environ) as workspace:
+        return workspace.build(recipe, out=out, options=options)
+
+
+def plan(
+    recipe: AnyPath, *, only: str | None = None, store: AnyPath | None = None, environ: Mapping[str, str] | None = None
+) -> PlanResult:
+    """Say which candidates a build would make, what of it is cached, and why the rest must run. Loads no framework.
+
+    Args:
+        recipe: The recipe's file.
+        only: Only candidates whose id matches this pattern, such as `int8@*`.
+        store: As of `build`.
+        environ: As of `build`.
+
+    Returns:
+        The candidates, in the order of the recipe.
+
+    Raises:
+        RecipeError: The recipe is wrong, or no candidate matches `only`; `problems` has each one with file and line.
+    """
+    with Workspace(store, environ=environ) as workspace:
+        return workspace.plan(recipe, only=only)
+
+
+def run(
+    package: AnyPath,
+    *,
+    event: AnyPath | None = None,
+    memory_mb: int | None = None,
+    timeout_s: float = 60,
+    environ: Mapping[str, str] | None = None,
+) -> RunResult:
+    """Boot a package here and call it once, as its target would.
+
+    Args:
+        package: What a build left: its directory, or one package's.
+        event: A JSON file with the request. None is the sample that came with the package.
+        memory_mb: The memory that the function is told it has, in MB. None is what the package was built for.
+        timeout_s: How long to wait for the answer, in seconds.
+        environ: As of `build`; `MLPACK_RIE` names the emulator of Lambda's runtime interface.
+
+    Returns:
+        The answer, and how the package came up.
+
+    Raises:
+        RecipeError: There is no package, or it has no sample and no event was given.
+        PackError: The package does not come up, or does not answer with status 200.
+    """
+    from mlpack.pipeline import verbs
+
+    programs = Environment(environ).program
+    path = None if event is None else Path(event)
+    boot = verbs.run_package(Path(package), path, programs, memory_mb=memory_mb, timeout_s=timeout_s)
+    body = verbs.shown(boot.answer)
+    return RunResult(answer=boot.answer, body=body, status=boot.status, init_ms=boot.init_ms, how=boot.how, log=boot.log)
+
+
+def diff(before: AnyPath, after: AnyPath) -> DiffResult:
+    """Compare two builds: size, speed and accuracy with their noise, and what their graphs are made of.
+
+    Args:
+        before: A build's directory, or its build.json.
+        after: The same of the other build.
+
+    Returns:
+        A row for each measure of each candidate of either build.
+
+    Raises:
+        RecipeError: One of the two is no build.
+    """
+    from mlpack.report import diff as differences
+
+    return DiffResult(rows=differences.compare(differences.read(Path(before)), differences.read(Path(after))))
+
+
+def explain(path: AnyPath, *, candidate: str | None = None, shapes: Mapping[str, Sequence[int]] | None = None) -> Explanation:
+    """Say where the bytes and the operations of a model are, what its operators compute in, and what was kept float and why.
+
+    Args:
+        path: A build's directory or its build.json, a package's directory, or a model: its directory or its ONNX file.
+        candidate: The id of a build's candidate. None is the chosen one.
+        shapes: Of a package or a model: the shapes of inputs to count operations for, by the inputs' names, each axis at least 1.
+            Axes that are open count as 1 where it says nothing.
+
+    Returns:
+        The facts, and their text for people.
+
+    Raises:
+        RecipeError: There is nothing to explain, or the candidate or an input is not there.
+        PackError: The package is damaged.
+        PassError: The model is damaged.
+    """
+    from mlpack.report import explain as explaining
+
+    Environment()
+    wanted = {name: tuple(shape) for name, shape in (shapes or {}).items()}
+    return Explanation(facts=explaining.of(Path(path), candidate, wanted))
+
+
+def suggest_recipe(model: AnyPath) -> str:
+    """Write a recipe by looking at a model.
+
+    Args:
+        model: A Hugging Face directory, an .onnx or .safetensors file, a state dict of `torch.save`, or a model of XGBoost or
+            LightGBM.
+
+    Returns:
+        The recipe's text, with what is left to say as comments.
+
+    Raises:
+        RecipeError: The file is no model that mlpack knows; the message says what to write instead.
+    """
+    from mlpack.recipe import first
+
+    Environment()
+    return first.suggest(Path(model))
+
+
+def rerun_step(
+    folder: AnyPath, *, out: AnyPath | None = None, store: AnyPath | None = None, environ: Mapping[str, str] | None = None
+) -> str:
+    """Run the one step alone that failed in a build.
+
+    Args:
+        folder: What that build left: a folder below its `repro/`.
+        out: An empty or new directory for what the step makes. None keeps nothing.
+        store: As of `build`.
+        environ: As of `build`.
+
+    Returns:
+        What became of it, in words, when it did not fail this time.
+
+    Raises:
+        MlpackError: The step failed as it did before.
+        RecipeError: The folder is not what a build left.
+    """
+    with Workspace(store, environ=environ) as workspace:
+        return workspace.rerun_step(folder, out=out)

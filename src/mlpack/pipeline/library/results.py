@@ -1,0 +1,132 @@
+"""What the calls of the library give back, where the rooms below have no type of their own for it.
+
+Promises: frozen values. `to_json` is what the command prints with `--json`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mlpack.core.text import words
+
+if TYPE_CHECKING:
+    from mlpack.pipeline.outlook import Foreseen
+    from mlpack.report.diff import Row
+    from mlpack.store.care import Item
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanResult:
+    """What a build would do.
+
+    Attributes:
+        candidates: Each candidate with its steps: which are cached, and why the others must run.
+    """
+
+    candidates: tuple[Foreseen, ...]
+
+    @property
+    def calibration(self) -> tuple[str, ...]:
+        """What the build would calibrate on, in words, where the recipe names no data for it."""
+        return tuple(dict.fromkeys(each.calibration for each in self.candidates if each.calibration is not None))
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as JSON values."""
+        return {"candidates": [each.as_json() for each in self.candidates]}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """A package that came up and answered.
+
+    Attributes:
+        answer: The whole answer: an object, or what a `postprocess` hook returned; None where the package's device is not here.
+        body: The answer as people read it: an HTTP answer's body, parsed; a direct call's answer as it is.
+        status: The HTTP answer's status; 200 for a direct call, which has none.
+        init_ms: Milliseconds from the start of its process to its first readiness for an event.
+        how: What it ran in, in words.
+        log: The lines that it logged.
+    """
+
+    answer: Any
+    body: Any
+    status: int
+    init_ms: float
+    how: str
+    log: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiffResult:
+    """Two builds compared.
+
+    Attributes:
+        rows: Each measure of each candidate of either build, before and after, with the noise of both.
+    """
+
+    rows: tuple[Row, ...]
+
+    def text(self) -> str:
+        """What changed, for people: a line for each measure; what did not change is counted."""
+        from mlpack.report import diff
+
+        return diff.text(self.rows)
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """The rows as JSON values."""
+        from mlpack.report import diff
+
+        return diff.as_json(self.rows)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """Where the bytes and the operations of a model are, what its operators compute in, and what stayed float and why.
+
+    Attributes:
+        facts: All of it as JSON values; `docs/interface.md` lists the keys.
+    """
+
+    facts: Mapping[str, Any]
+
+    def text(self) -> str:
+        """The same for people: the largest rows of each table."""
+        from mlpack.report import explain
+
+        return explain.text(self.facts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PruneResult:
+    """What went from a store, or would go.
+
+    Attributes:
+        removed: Each entry: its kind and name, its size in bytes, and when it was used last.
+        freed_bytes: What they took.
+        size_bytes: What is left.
+        held: How many entries would have gone, and stay because running builds use them.
+        refused: How many could not be removed.
+        reason: Why the first of those could not.
+        max_bytes: What the store may take; None for any number.
+        dry_run: Whether nothing was removed.
+    """
+
+    removed: tuple[Item, ...]
+    freed_bytes: int
+    size_bytes: int
+    held: int
+    refused: int
+    reason: str
+    max_bytes: int | None
+    dry_run: bool
+
+    def text(self) -> str:
+        """The same in one line."""
+        entries, size = words.count(len(self.removed), "entry", "entries"), words.size(self.freed_bytes)
+        line = f"{entries} ({size}) {'would go' if self.dry_run else 'removed'}; {words.size(self.size_bytes)} left"
+        if self.max_bytes is None or self.size_bytes <= self.max_bytes:
+            return line
+        more = f"; {words.count(self.held, 'entry is', 'entries are')} in use by running builds" if self.held else ""
+        return f"{line}, more than {words.limit(words.size(self.max_bytes))}{more}"

@@ -1,0 +1,123 @@
+"""What a build gives back: the record, where it lies, how the chosen package came up; and the same in words.
+
+Promises: frozen values. Nothing here reads a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlpack.report import summary
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Startup:
+    """How the chosen package came up when it was booted.
+
+    Attributes:
+        how: What it ran in, in words.
+        init_ms: Milliseconds from the start of its process to its first readiness for an event.
+        status: The answer's HTTP status; None where its device is not here, so that nothing was asked.
+    """
+
+    how: str
+    init_ms: float
+    status: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SummaryRow:
+    """One candidate of a build, in words.
+
+    Attributes:
+        candidate: Its id, such as `int8@lambda-zip-x86_64`.
+        status: `chosen`, `ok`, `over budget`, `failed` or `skipped`.
+        cells: A text for each column of the summary.
+        reason: The first reason for its status; None where none was recorded.
+    """
+
+    candidate: str
+    status: str
+    cells: tuple[str, ...]
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """A build in words, as the command line shows it.
+
+    Attributes:
+        columns: The names of the columns.
+        headings: The same as they are shown: with the confidence of the intervals, where there are any.
+        rows: The candidates.
+        warnings: What the decision cannot be relied on for.
+        searches: A line for each candidate of which several forms were tried.
+        chosen: The id of the chosen candidate; None when nothing fits the budgets.
+        verdict: The decision in one sentence.
+    """
+
+    columns: tuple[str, ...]
+    headings: tuple[str, ...]
+    rows: tuple[SummaryRow, ...]
+    warnings: tuple[str, ...]
+    searches: tuple[str, ...]
+    chosen: str | None
+    verdict: str
+
+
+def summarize(record: Mapping[str, Any]) -> Summary:
+    """The words for a build's record."""
+    verdict = summary.verdict(record)
+    return Summary(
+        columns=summary.COLUMNS,
+        headings=summary.columns(record),
+        rows=tuple(_row(one, record["chosen"]) for one in record["candidates"]),
+        warnings=tuple(summary.warnings(record)),
+        searches=tuple(summary.searches(record)),
+        chosen=verdict.chosen,
+        verdict=verdict.text,
+    )
+
+
+def _row(one: Mapping[str, Any], chosen: str | None) -> SummaryRow:
+    return SummaryRow(
+        candidate=one["id"],
+        status=summary.status(one, chosen),
+        cells=summary.row(one, chosen),
+        reason=one["reasons"][0] if one["reasons"] else None,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildResult:
+    """A build that came to its end. That no candidate fits the budgets is a result, too: `chosen` is None then.
+
+    Attributes:
+        out: The directory that was written: build.json, the reports, and the packages that ship.
+        record: What build.json holds.
+        startup: How the chosen package came up; None when it was not booted: nothing was chosen, or it is for another processor.
+    """
+
+    out: Path
+    record: Mapping[str, Any]
+    startup: Startup | None
+
+    @property
+    def chosen(self) -> str | None:
+        """The id of the chosen candidate, such as `int8@lambda-zip-x86_64`; None when nothing fits the budgets."""
+        chosen = self.record["chosen"]
+        return None if chosen is None else str(chosen)
+
+    @property
+    def artifact(self) -> Path | None:
+        """Where the chosen package lies: a zip file, or a directory with its files. None when nothing fits the budgets."""
+        artifact = self.record["artifact"]
+        return None if artifact is None else self.out / artifact["path"]
+
+    @property
+    def summary(self) -> Summary:
+        """The build in words: a table, warnings, and the decision in one sentence."""
+        return summarize(self.record)
