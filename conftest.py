@@ -1,7 +1,21 @@
-"""What holds for `tests/` and `tests_slow/` alike: an assertion in a shared helper explains its failure as one in a test does."""
+"""What holds for `tests/` and `tests_slow/` alike.
+
+An assertion in a shared helper explains its failure as one in a test does, and a test's id shows the beginning of long values.
+"""
 
 from __future__ import annotations
 
 import pytest
 
 pytest.register_assert_rewrite("tests.support", "tests_slow.fuzzing", "tests_slow.onnx_suite")
+
+_SHOWN = 32
+"""How many characters of a value an id has: a column of CI's, and `-k`, have no room for a file."""
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """The beginning of a long string; pytest numbers those that begin alike."""
+    if not isinstance(val, (str, bytes)):
+        return None
+    shown = ascii(val).removeprefix("b")[1:-1]
+    return f"{shown[: _SHOWN - 2]}.." if len(shown) > _SHOWN else None

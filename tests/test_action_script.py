@@ -166,7 +166,7 @@ def test_no_value_becomes_another(tmp_path_factory: pytest.TempPathFactory, valu
 
 
 @pytest.mark.parametrize("extras", ["a;b", "aws]", "$(id)", "aws,", "--index-url=x", "AWS", "a\nb"])
-def test_extras_that_are_none_are_refused_before_anything_is_installed(tmp_path: Path, extras: str) -> None:
+def test_unknown_extras_are_refused_before_any_is_installed(tmp_path: Path, extras: str) -> None:
     environment = {"INPUT_EXTRAS": extras, "INPUT_RECIPE": "a.yaml", "RUNNER_TEMP": str(tmp_path)}
     words = [sys.executable, "-I", str(SCRIPT), "prepare"]
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)

@@ -83,7 +83,7 @@ def test_every_field_of_a_recipe_has_a_row() -> None:
 @pytest.mark.parametrize(
     "field", [pytest.param(each, marks=() if each == "budgets.confidence" else pytest.mark.slow) for each in FIELDS]
 )
-def test_a_change_runs_again_what_it_can_change_and_nothing_else(field: str, built: Workshop) -> None:
+def test_change_runs_again_what_it_can_change_and_nothing_else(field: str, built: Workshop) -> None:
     old, new, may = FIELDS[field]
     before = done(built)
     assert old in RECIPE
@@ -96,7 +96,7 @@ def test_a_change_runs_again_what_it_can_change_and_nothing_else(field: str, bui
             assert one["accuracy"]["confidence"] == 0.8
 
 
-def test_the_interval_is_that_of_a_build_which_asked_for_it_first(tmp_path: Path) -> None:
+def test_interval_is_that_of_a_build_which_asked_for_it_first(tmp_path: Path) -> None:
     """Whatever was measured before."""
     noisy = workshop.RECIPE + "variants: {fp32: [], int8: [quantize]}\nsearch: off\n"
     found = []

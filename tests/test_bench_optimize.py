@@ -32,7 +32,7 @@ def values_of(found: judge.Verdict) -> dict[str, float]:
     return {figure.name.partition(": ")[2]: figure.value for figure in found.figures}
 
 
-def test_fastest_and_smallest_of_the_others_within_the_drop_count_and_no_one_else() -> None:
+def test_best_of_the_others_within_the_drop_count_alone() -> None:
     fast = row("a", judge.PEER, blocks=(4.0,) * 4, size_bytes=400)
     small = row("b", judge.PEER, blocks=(8.0,) * 4, size_bytes=250)
     wrong = row("c", judge.PEER, blocks=(1.0,) * 4, size_bytes=10, drop=0.011)
@@ -50,27 +50,27 @@ def test_the_float_counts_among_the_others() -> None:
 
 
 @pytest.mark.parametrize("chosen", ["mlpack int8", "mlpack fp32"])
-def test_alone_is_who_has_more_than_the_float_where_no_peer_is_within(chosen: str) -> None:
+def test_alone_is_more_than_float_where_no_peer_is_within(chosen: str) -> None:
     ours = dataclasses.replace(CHOSEN, tool=chosen)
     assert judge.verdict(case(ours, row("a", judge.PEER, drop=0.5))).alone == (chosen == "mlpack int8")
     assert not judge.verdict(case(ours, row("a", judge.PEER, drop=0.01))).alone
 
 
-def test_what_was_not_chosen_or_is_beyond_the_drop_is_missing_with_its_reason() -> None:
+def test_missing_is_what_was_not_chosen_or_beyond_the_drop() -> None:
     nothing = row("mlpack", judge.OURS, failure="exit 3", drop=None)
     assert judge.verdict(case(nothing)).missing == "mlpack: exit 3"
     assert judge.verdict(case(dataclasses.replace(CHOSEN, chosen=False))).missing == "nothing was chosen"
     assert judge.verdict(case(dataclasses.replace(CHOSEN, drop=0.2))).missing == "the chosen one's drop is 0.2"
 
 
-def test_rounds_are_paired_so_that_a_machine_that_slows_down_slows_both() -> None:
+def test_paired_rounds_let_a_slowing_machine_slow_both_sides() -> None:
     value, low, high = judge.ratio((1.0, 2.0, 40.0, 4.0), (2.0, 4.0, 80.0, 8.0))
     assert (value, low, high) == (0.5, 0.5, 0.5)
     with pytest.raises(ValueError, match="no round"):
         judge.ratio((), (1.0,))
 
 
-def test_neither_a_slow_spell_nor_a_single_fast_round_makes_a_side_slower() -> None:
+def test_slow_spell_or_fast_round_makes_no_side_slower() -> None:
     assert judge.slower((1.0, 3.0, 3.0, 3.0), (1.0, 1.0, 1.0, 1.0)) == 1.0
     assert judge.slower((2.0, 2.0, 2.0, 2.0), (1.0, 2.0, 2.0, 2.0)) == 1.0
     assert judge.slower((1.2, 1.3, 1.2, 1.4), (1.0, 1.0, 1.0, 1.0)) == 1.2
@@ -81,7 +81,7 @@ def test_sizes_are_not_judged_where_the_float_holds_no_weights() -> None:
     assert list(values_of(found)) == ["latency over the fastest other's"]
 
 
-def test_cost_of_a_build_is_a_figure_even_where_nothing_was_chosen() -> None:
+def test_cost_of_build_is_figure_even_where_nothing_was_chosen() -> None:
     found = judge.verdict(case(build_seconds=70.0, float_seconds=10.0))
     assert [(figure.value, figure.at_most) for figure in found.figures] == [(7.0, 6.0)]
 
@@ -94,7 +94,7 @@ def test_rival_that_loses_its_answers_without_vnni_is_said_to() -> None:
     assert "0.9000, drop 0.3000 (n=16)" in judge.table(case(CHOSEN, rival))
 
 
-def test_labels_say_nothing_of_sixteen_answers_but_their_cosine_does() -> None:
+def test_labels_say_nothing_of_sixteen_answers_cosine_does() -> None:
     rival = row("a", judge.PEER, blocks=(9.0,) * 4, cosine_avx2=0.9, samples_avx2=16)
     assert rival.collapses
     assert not dataclasses.replace(rival, cosine_avx2=0.999).collapses

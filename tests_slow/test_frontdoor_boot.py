@@ -247,7 +247,7 @@ def policy(edge: Edge) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("missing", [None, 0, 1])  # s3:ListBucket, the third, changes nothing in moto: there 404 is 404
-def test_the_permissions_on_the_page_are_enough_and_none_is_idle(
+def test_permissions_on_the_page_are_enough_and_none_is_idle(
     edge: Edge, unpacked: Path, aws: AwsServer, missing: int | None
 ) -> None:
     statements, iam = policy(edge)["Statement"], aws.client("iam")

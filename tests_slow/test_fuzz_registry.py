@@ -9,5 +9,5 @@ import pytest
 from tests_slow.test_fuzz_requests import SOAK, fuzz
 
 
-def test_a_damaged_registry_is_never_a_bug_and_never_a_wrong_answer(capsys: pytest.CaptureFixture[str]) -> None:
+def test_damaged_registry_is_never_bug_and_never_a_wrong_answer(capsys: pytest.CaptureFixture[str]) -> None:
     fuzz("registries", 5_000 if SOAK else 40, capsys)

@@ -58,7 +58,7 @@ def test_minilm_counts_as_torch_counts_it(minilm: Path, batch: int, length: int)
     assert found.unknown == ()
 
 
-def test_minilm_in_half_precision_is_the_same_work_in_fewer_bytes(minilm: Path, tmp_path: Path) -> None:
+def test_minilm_in_half_precision_is_same_work_in_fewer_bytes(minilm: Path, tmp_path: Path) -> None:
     half = made(tmp_path, minilm, ("precision", {}))
     shapes = dict.fromkeys(("input_ids", "attention_mask", "token_type_ids"), (8, 128))
     before, after = graph_work.work_of(minilm, shapes), graph_work.work_of(half, shapes)

@@ -140,7 +140,7 @@ def test_sounds_are_classified_by_their_models_own_class(tmp_path: Path, store: 
     check(tmp_path, tried)
 
 
-def test_a_voice_that_nothing_invented_fits_is_built_on_its_own_sounds(tmp_path: Path, store: Store) -> None:
+def test_voice_that_nothing_invented_fits_uses_its_own_sounds(tmp_path: Path, store: Store) -> None:
     """Time-delay layers of 15 frames take 5,000 samples at the least."""
     sizes = {**SPEECH, "tdnn_dim": (8,) * 5, "xvector_output_dim": 8, "initializer_range": 0.5}
     model = source(tmp_path, "Wav2Vec2ForXVector", "Wav2Vec2Config", vocabulary=False, **sizes)
@@ -150,7 +150,7 @@ def test_a_voice_that_nothing_invented_fits_is_built_on_its_own_sounds(tmp_path:
     check(tmp_path, tried)
 
 
-def test_an_encoder_decoder_is_refused_before_anything_is_exported(tmp_path: Path, store: Store) -> None:
+def test_encoder_decoder_is_refused_before_anything_is_exported(tmp_path: Path, store: Store) -> None:
     source(
         tmp_path, "T5ForConditionalGeneration", "T5Config", vocab_size=110, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2
     )

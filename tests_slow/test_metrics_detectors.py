@@ -52,7 +52,7 @@ def _found(answers: list[dict[str, Any]], layout: str) -> int:
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", ["rows", "columns"])
 @pytest.mark.parametrize("blind", [True, False], ids=["one scale for boxes and scores", "the join left float"])
-def test_default_metric_tells_a_blind_detector_from_one_that_sees(folder: Path, tmp_path: Path, layout: str, blind: bool) -> None:
+def test_default_metric_tells_blind_detector_from_one_that_sees(folder: Path, tmp_path: Path, layout: str, blind: bool) -> None:
     model, int8 = folder / f"{layout}.onnx", tmp_path / "int8.onnx"
     operators = ["Conv", "Concat", "Reshape", "Transpose"] if blind else ["Conv"]
     with engine_tools("quantize"):

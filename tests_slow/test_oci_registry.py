@@ -94,7 +94,7 @@ def test_push_then_pull_is_the_same_image(registry: Registry, made: Image, tmp_p
         assert answer.headers["Docker-Content-Digest"] == str(digest)
 
 
-def test_second_push_moves_nothing_and_another_repository_mounts(registry: Registry, made: Image) -> None:
+def test_second_push_moves_nothing_another_repository_mounts(registry: Registry, made: Image) -> None:
     remote.push(made, f"{registry.host}/one:v1")
     for ref, state in (("one:v2", "present"), ("two:v1", "mounted")):
         states: list[str] = []

@@ -156,7 +156,7 @@ def of_floats(cases: Cases) -> None:
 
 @pytest.mark.parametrize("make", [products, convolutions, of_floats])
 @pytest.mark.skipif(machine.this_machine().isa not in proof.EXACT, reason="this machine sums as a Haswell does: nothing to compare")
-def test_what_is_not_listed_sums_exactly_and_what_is_listed_does_not(make: Any, tmp_path: Path) -> None:
+def test_only_listed_kernels_do_not_sum_exactly(make: Any, tmp_path: Path) -> None:
     at = emulation.processor("x86_64", lambda name: program(name) if name.endswith("static") else None)
     assert at is not None
     cases = Cases(tmp_path)

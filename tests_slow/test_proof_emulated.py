@@ -75,7 +75,7 @@ def by_variant(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.skipif(AT.isa not in proof.EXACT, reason="this machine has no VNNI: what is cut off is so natively")
-def test_full_range_passes_here_and_is_refused_and_seven_bits_are_proof(tmp_path: Path) -> None:
+def test_full_range_passes_here_but_seven_bits_are_the_proof(tmp_path: Path) -> None:
     qemu = {"qemu-x86_64-static": program("qemu-x86_64-static")}
     made = workshop.make(tmp_path / "made")
     built = Workshop(project(made.root, AT.arch), made.store)
@@ -102,7 +102,7 @@ def test_full_range_passes_here_and_is_refused_and_seven_bits_are_proof(tmp_path
 
 
 @pytest.mark.skipif(AT.isa not in proof.EXACT, reason="this machine has no VNNI: what is cut off is so natively")
-def test_full_range_with_exact_sums_is_proven_and_a_search_finds_that(tmp_path: Path) -> None:
+def test_full_range_with_exact_sums_is_proven_and_searched(tmp_path: Path) -> None:
     made = workshop.make(tmp_path / "made")
     built = Workshop(project(made.root, AT.arch), made.store)
     built.edit(lambda text: text.replace("search: false\n", ""))
@@ -132,7 +132,7 @@ def test_seven_bits_give_the_same_on_both(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(AT.arch != "x86_64", reason="here arm64 is measured as it is")
-def test_arm64_is_judged_here_and_may_be_chosen_where_estimates_are_accepted(tmp_path: Path) -> None:
+def test_arm64_is_judged_here_and_chosen_if_estimates_may_be(tmp_path: Path) -> None:
     try:
         root = parts.arm64_root("trixie")
     except parts.MissingError as error:

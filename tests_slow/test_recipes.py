@@ -227,9 +227,7 @@ def test_minilm_as_function_and_layer_boots(project: Project, minilm: dict[str, 
     assert cosine(answer(layered), answer(whole)) > 0.9999
 
 
-def test_minilm_for_the_other_processor_is_packed_and_said_to_be_unmeasured(
-    project: Project, minilm: dict[str, Any], tmp_path: Path
-) -> None:
+def test_minilm_for_the_other_processor_is_packed_unmeasured(project: Project, minilm: dict[str, Any], tmp_path: Path) -> None:
     project.edit("minilm", one_target(f"lambda-zip: {{arch: {OTHER}, memory_mb: 1769}}"), to="other")
     done = project.mlpack("build", "recipes/other.yaml", "--keep", "all", "--out", project.out("other"), expect=5)
     assert f"not measured: this machine is {HERE}" in done.stderr

@@ -85,7 +85,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     run("umount", "--lazy", place)
 
 
-def test_full_disk_ends_the_build_cleanly_and_more_space_finishes_it(small_disk: Path, make_project: MakeProject) -> None:
+def test_full_disk_ends_the_build_and_more_space_finishes_it(small_disk: Path, make_project: MakeProject) -> None:
     """Store, result and temporary files share a disk that grows until the build ends well: it is full at ever later moments."""
     (small_disk / "tmp").mkdir()
     made = make_project("tabular", store=small_disk / "store")
@@ -120,7 +120,7 @@ def fails_until_it_fits(project: Project, out: Path, sizes_mb: range) -> int:
     raise AssertionError(f"not even on {sizes_mb[-1]} MB:\n{done.stderr}")
 
 
-def test_base_by_reference_is_pinned_and_its_loss_writes_nothing(
+def test_base_by_reference_is_pinned_and_its_loss_harms_nothing(
     registry: Registry, base: Base, make_project: MakeProject, tmp_path: Path
 ) -> None:
     reference = f"{registry.host}/team/debian:stable"

@@ -73,7 +73,7 @@ def _table(dynamodb: Any, name: str = "mlpack-registry") -> dict[str, Any]:
     }
 
 
-def test_every_setting_is_there_and_the_second_time_changes_nothing(aws: AwsServer) -> None:
+def test_every_setting_is_there_and_second_time_changes_nothing(aws: AwsServer) -> None:
     told: list[str] = []
     assert setup.create(URL, say=told.append) == told == MADE
     s3, dynamodb = aws.client("s3"), aws.client("dynamodb")
@@ -144,7 +144,7 @@ def test_a_dry_run_changes_nothing(aws: AwsServer) -> None:
     assert setup.create(URL, wanted=wanted) == more
 
 
-def test_only_what_differs_is_changed_and_what_others_made_stays(aws: AwsServer) -> None:
+def test_only_what_differs_is_changed_others_things_stay(aws: AwsServer) -> None:
     setup.create(URL)
     s3, dynamodb = aws.client("s3"), aws.client("dynamodb")
     bucket = _bucket(s3)
@@ -267,7 +267,7 @@ def test_the_region_is_the_addresses_or_the_one_given(aws: AwsServer) -> None:
         setup.create("models")
 
 
-def test_a_table_with_other_keys_is_refused_before_anything_is_made(aws: AwsServer) -> None:
+def test_table_with_other_keys_is_refused_before_any_change(aws: AwsServer) -> None:
     aws.client("dynamodb").create_table(
         TableName="mlpack-registry",
         KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
@@ -398,7 +398,7 @@ def test_the_bucket_refuses_whoever_comes_without_tls(secure: Secure) -> None:
     assert setup.create(URL) == []
 
 
-def test_a_bucket_of_somebody_else_is_refused_before_anything_is_made(secure: Secure) -> None:
+def test_bucket_of_somebody_else_is_refused_before_any_change(secure: Secure) -> None:
     where = {"CreateBucketConfiguration": {"LocationConstraint": REGION}}
     secure.client("s3", **secure.of_another_account()).create_bucket(Bucket="models", **where)
     with pytest.raises(ServiceError, match=r"the bucket models belongs to somebody else than this account \(123456789012\)"):

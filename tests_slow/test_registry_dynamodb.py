@@ -89,7 +89,7 @@ NAMES = [f"{fault.action} {fault.code} {'after' if fault.after else 'before'}" f
 
 @pytest.mark.parametrize("fault", FAULTS, ids=NAMES)
 @pytest.mark.parametrize("write", WRITES)
-def test_a_write_whose_answer_was_lost_is_not_taken_for_anothers(aws: AwsServer, table: Table, write: str, fault: Fault) -> None:
+def test_write_whose_answer_was_lost_is_not_taken_for_anothers(aws: AwsServer, table: Table, write: str, fault: Fault) -> None:
     table.commit(Put(key=A, head={"n": 1}))
     work, expected = WRITES[write]
     aws.plan(fault)
@@ -138,7 +138,7 @@ def test_what_nobody_can_know_is_said(aws: AwsServer, table: Table) -> None:
         table.commit(Put(key=A, head={"n": 2}, expect=1))
 
 
-def test_a_service_that_stays_away_is_said_with_how_often_it_was_asked(aws: AwsServer, table: Table) -> None:
+def test_service_that_stays_away_is_told_with_its_attempts(aws: AwsServer, table: Table) -> None:
     aws.plan(Fault("error", status=500, code="InternalServerError", onward=True))
     with pytest.raises(ServiceError, match=r"dynamodb:PutItem on .*table/mlpack-registry failed 3 times with 500") as caught:
         table.commit(Put(key=A, head={}))
@@ -159,7 +159,7 @@ def test_a_transaction_of_others_is_waited_for(aws: AwsServer, table: Table) -> 
     assert operations(aws) == ["PutItem"] * 4 + ["GetItem"]
 
 
-def test_a_write_that_was_done_before_a_transaction_got_in_the_way(aws: AwsServer, table: Table) -> None:
+def test_write_that_was_done_before_transaction_got_in_the_way(aws: AwsServer, table: Table) -> None:
     aws.plan(Fault("error", after=True, status=400, code="TransactionConflictException"))
     table.commit(Put(key=A, head={"n": 1}))
     assert table.get(A) == Row(key=A, head={"n": 1})
@@ -189,7 +189,7 @@ def test_others_that_never_end_are_given_up(aws: AwsServer, table: Table, monkey
 # --- what does not fit ------------------------------------------------------------------------------------------------
 
 
-def test_a_record_that_is_too_large_is_refused_before_it_is_sent(aws: AwsServer, table: Table) -> None:
+def test_record_that_is_too_large_is_refused_before_it_is_sent(aws: AwsServer, table: Table) -> None:
     with pytest.raises(RecipeError, match=r"p/a would have 4\d\d,\d\d\d bytes, and DynamoDB keeps at most 409,600"):
         table.commit(Put(key=A, head={}, body=b"x" * 409_600))
     with pytest.raises(RecipeError, match="p/b would have"):

@@ -94,7 +94,7 @@ def at_once(count: int, work: Callable[[int, Barrier], Any]) -> list[Any]:
     return [value for _, value in said]
 
 
-def test_each_revision_has_one_winner_and_the_history_no_gap_and_no_fork(where: str) -> None:
+def test_revisions_have_one_winner_each_and_one_whole_history(where: str) -> None:
     registry, shared = places.open_registry(where), opened(where)
     put_releases(registry.place, "minilm", 2 * MOVERS)
     each, began = -(-MOVES // MOVERS), time.monotonic()

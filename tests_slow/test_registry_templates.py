@@ -54,7 +54,7 @@ def test_cloudformation_is_what_its_linter_takes(url: str, wanted: RegistryOptio
     assert (done.stdout, done.returncode) == ("", 0), done.stderr
 
 
-def test_cloudformation_makes_in_moto_what_create_then_leaves_as_it_is(aws: AwsServer) -> None:
+def test_cloudformation_makes_what_create_then_leaves_alone(aws: AwsServer) -> None:
     aws.client("cloudformation").create_stack(
         StackName="registry", TemplateBody=templates.cloudformation(URL), Capabilities=["CAPABILITY_IAM"]
     )

@@ -106,7 +106,7 @@ def test_the_network_is_the_one_that_everybody_measures(resnet: Path) -> None:
     assert found.launches == 53 + 1 + 2 + 1  # convolutions, dense, pools, and the picture's own quantization
 
 
-def test_the_estimate_is_slower_than_the_best_that_was_published_but_not_by_an_order(resnet: Path) -> None:
+def test_estimate_is_slower_than_published_but_not_by_an_order(resnet: Path) -> None:
     (l4,) = (device for device in DEVICES if device.name == "L4")
     latency_ms = (roofline.seconds(work(resnet, 1), l4, 1) or 0.0) * 1000
     per_second = 64 / (roofline.seconds(work(resnet, 64), l4, 64) or 0.0)

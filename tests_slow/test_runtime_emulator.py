@@ -109,7 +109,7 @@ def test_our_loop_serves_texts_of_megabytes_under_the_emulator(boot: Callable[..
     assert function.invoke({"texts": texts})["outputs"][0]["shape"] == [10_000, 5]
 
 
-def test_package_that_cannot_load_fails_its_init_under_the_emulator(boot: Callable[..., Booted], tmp_path: Path) -> None:
+def test_package_that_cannot_load_fails_its_init_under_emulator(boot: Callable[..., Booted], tmp_path: Path) -> None:
     root = package(tmp_path / "broken", affine)
     (root / "model/model.onnx").write_bytes(b"damaged")
     function = boot(sys.executable, "-I", "-S", str(root / "bootstrap.py"))

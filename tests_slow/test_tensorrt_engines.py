@@ -110,7 +110,7 @@ def test_minilm_int8_for_the_whole_fleet(minilm: Path, tmp_path: Path) -> None:
     assert [row["sm"] for row in spec["engines"]] == list(FLEET)
 
 
-def test_int8_between_float32_is_refused_by_one_gpu_and_says_why(fashion: Path, tmp_path: Path) -> None:
+def test_int8_between_float32_is_refused_by_one_gpu_with_why(fashion: Path, tmp_path: Path) -> None:
     """Pairs between fp32 values are fp32 products to Turing, which TensorRT for RTX has none of there: it says so, by the node."""
     int8 = step("precision", fashion, tmp_path / "int8", type="int8", rest="float32", calibration=images(tmp_path / "calls", 8))
     spec = built(int8, tmp_path / "fashion-float-rest", evaluation=images(tmp_path / "usual", 4))
@@ -134,7 +134,7 @@ def test_the_fashion_network_for_the_whole_fleet(precision: str, fashion: Path, 
     assert all(row["size_bytes"] < 20_000_000 for row in spec["engines"])
 
 
-def test_the_gate_passes_float_minilm_and_stops_the_engines_own_operators(minilm: Path, tmp_path: Path) -> None:
+def test_gate_passes_float_minilm_and_stops_engine_operators(minilm: Path, tmp_path: Path) -> None:
     gate = step("tensorrt", minilm, tmp_path / "gate", builder="check")
     assert (gate / files.MODEL).read_bytes() == (minilm / files.MODEL).read_bytes()
     fused = step("simplify", minilm, tmp_path / "fused", operators="engine")

@@ -73,7 +73,7 @@ def given(slim: Base, test_cache: Path, **more: Any) -> dict[str, Any]:
     return {"python": PY, "base": slim, "cache_dir": test_cache / "oci", **more}
 
 
-def test_gpu_image_of_real_wheels_is_small_reproducible_and_taken_by_other_tools(
+def test_gpu_image_of_real_wheels_is_small_and_reproducible(
     make_runtime: MakeRuntime, engines: Path, slim: Base, test_cache: Path, tmp_path: Path
 ) -> None:
     runtime = make_runtime(GPU, PY)
@@ -99,7 +99,7 @@ def test_gpu_image_of_real_wheels_is_small_reproducible_and_taken_by_other_tools
     assert not {"libonnxruntime.so", "numpy", "boto3"} & names
 
 
-def test_gpu_image_records_its_licence_with_the_text_that_was_read(
+def test_gpu_image_records_its_licence_with_text_that_was_read(
     make_runtime: MakeRuntime, engines: Path, slim: Base, test_cache: Path, tmp_path: Path
 ) -> None:
     artifact, _ = packed(tmp_path, GPU, make_runtime(GPU, PY), **given(slim, test_cache, model_dir=engines))
@@ -132,7 +132,7 @@ def test_gpu_image_whose_engine_was_changed_does_not_boot(
         packed(tmp_path, GPU, make_runtime(GPU, PY), **given(slim, test_cache, model_dir=changed))
 
 
-def test_gpu_image_with_the_processor_to_fall_back_to_answers_by_it(
+def test_gpu_image_with_processor_to_fall_back_to_answers_by_it(
     make_runtime: MakeRuntime, engines: Path, slim: Base, test_cache: Path, tmp_path: Path
 ) -> None:
     config = GpuWorker(gpus=GPU.gpus, fallback=("cpu",), max_batch=2)
@@ -143,7 +143,7 @@ def test_gpu_image_with_the_processor_to_fall_back_to_answers_by_it(
 
 
 @pytest.mark.parametrize("contained", [False, True], ids=["files", "podman"])
-def test_lean_image_of_real_wheels_has_no_builder_and_boots_up_to_the_device(
+def test_lean_image_of_real_wheels_boots_up_to_the_device(
     contained: bool, make_runtime: MakeRuntime, deferred: Path, slim: Base, test_cache: Path, tmp_path: Path
 ) -> None:
     config = GpuWorker(gpus=("sm86",), runtime="lean", max_batch=2)
@@ -158,9 +158,7 @@ def test_lean_image_of_real_wheels_has_no_builder_and_boots_up_to_the_device(
     assert "never executed" in booted.how
 
 
-def test_cuda_image_of_real_wheels_boots_up_to_the_device_or_answers_by_its_fallback(
-    make_runtime: MakeRuntime, test_cache: Path, tmp_path: Path
-) -> None:
+def test_cuda_image_of_real_wheels_boots_or_falls_back(make_runtime: MakeRuntime, test_cache: Path, tmp_path: Path) -> None:
     """Over a base whose CUDA libraries are empty files, as on a machine without a GPU nothing gets to use them."""
     rootfs = small_packages.rootfs(tmp_path / "rootfs")
     for name in worker.CUDA_NEEDS:
@@ -209,7 +207,7 @@ def test_recipe_without_the_licence_ends_with_2_before_any_work(make_project: An
         assert "minilm-gpu.yaml" in said
 
 
-def test_sample_recipe_weighs_a_gpu_it_does_not_have_against_the_zip(make_project: Any, trixie: Path) -> None:
+def test_sample_recipe_weighs_gpu_it_does_not_have_against_zip(make_project: Any, trixie: Path) -> None:
     project: Project = make_project("minilm")
     record = project.build("minilm-gpu", "--base", trixie)
     found = {each["id"]: each for each in record["candidates"]}

@@ -125,7 +125,7 @@ def expected_answers(root: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, l
     return {text: loaded.predict_texts([text])["embedding"].flat() for text in {text_of(number) for number in range(1000)}}
 
 
-def test_every_good_message_is_answered_once_and_every_poison_is_buried(
+def test_good_messages_are_answered_once_and_poison_buried(
     root: Path, place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     expected = expected_answers(root, monkeypatch)

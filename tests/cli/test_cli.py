@@ -125,9 +125,7 @@ def test_a_failed_step_exits_with_3(at_home: Workshop, capsys: pytest.CaptureFix
 
 
 @pytest.mark.slow
-def test_a_base_that_cannot_be_reached_exits_with_4_and_skips_nothing(
-    at_home: Workshop, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_unreachable_base_exits_with_4_and_skips_nothing(at_home: Workshop, capsys: pytest.CaptureFixture[str]) -> None:
     at_home.edit(lambda text: text.replace("lambda-zip:", "lambda-image:"))
     assert run("build", "recipe.yaml", "--base", "127.0.0.1:9/base:1") == ExitCode.SERVICE
     assert "--base" in capsys.readouterr().err

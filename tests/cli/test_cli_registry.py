@@ -307,7 +307,7 @@ def test_what_runs_in_aws_is_kept_of_a_directory_too(sh: Shell, aws: AwsServer) 
     assert "lambda:" in sh.err
 
 
-def test_a_registry_in_a_directory_remembers_where_its_images_go(sh: Shell, server: FakeRegistry) -> None:
+def test_registry_in_a_directory_remembers_where_its_images_go(sh: Shell, server: FakeRegistry) -> None:
     images, create = f"{server.host}/team", ("registry", "create", ".mlpack/registry")
     both = [f"write the registry's format ({SCHEMA})", f"send images to {images}"]
     assert sh(*create, "--images", images, "--dry-run").splitlines() == both
@@ -333,7 +333,7 @@ def test_a_registry_in_a_directory_remembers_where_its_images_go(sh: Shell, serv
     assert "not a directory" in sh.err
 
 
-def test_images_of_one_publication_are_found_where_the_record_says(sh: Shell, server: FakeRegistry) -> None:
+def test_images_of_one_publication_are_found_where_record_says(sh: Shell, server: FakeRegistry) -> None:
     sh("registry", "create", ".mlpack/registry")
     build(Path("out"), kind="image")
     images = f"{server.host}/team"

@@ -144,7 +144,7 @@ def test_control_codes_of_others_never_reach_the_stream() -> None:
     assert not CONTROL.search(out.getvalue())
 
 
-def test_the_table_has_every_column_in_a_log_and_fewer_on_a_narrow_terminal() -> None:
+def test_table_has_every_column_in_a_log_and_fewer_when_narrow() -> None:
     record = report.build_record(typical())
     wide, narrow = shown(), shown(env={"TERM": "xterm", "NO_COLOR": "1", "COLUMNS": "110"}, stream=Terminal())
     for console, _ in (wide, narrow):

@@ -140,7 +140,7 @@ def test_error_while_importing_is_quoted_with_its_line(tmp_path: Path, text: str
     assert str(raised.value).startswith(said)
 
 
-def test_error_while_calling_is_quoted_with_the_users_innermost_line(tmp_path: Path) -> None:
+def test_error_while_calling_is_quoted_with_the_users_line(tmp_path: Path) -> None:
     _write(tmp_path, {"app_four.py": "import json\ndef f():\n    return g()\n\ndef g():\n    return json.loads('[')\n"})
     with pytest.raises(RecipeError, match=r"^app_four\.py:6: JSONDecodeError: .*raised while calling app_four:f"):
         entrypoint.load(entrypoint.locate("app_four:f", (tmp_path,)))()

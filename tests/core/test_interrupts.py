@@ -49,7 +49,7 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.parametrize(("signals", "code"), [(1, 7), (0, 0), (2, 9)])
-def test_what_is_being_loaded_is_loaded_whole_unless_asked_twice(signals: int, code: int, tmp_path: Path) -> None:
+def test_what_is_being_loaded_is_loaded_unless_asked_twice(signals: int, code: int, tmp_path: Path) -> None:
     lines = ["import signal, sys", "try:", *["    signal.raise_signal(signal.SIGINT)"] * signals, "    whole = True"]
     lines += ["except KeyboardInterrupt:", "    sys.exit(9)"]
     (tmp_path / "half.py").write_text("\n".join(lines))

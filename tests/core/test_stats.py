@@ -33,12 +33,12 @@ def test_median_agrees_with_the_standard_library(samples: list[float]) -> None:
 
 
 @given(numbers, st.floats(min_value=0.01, max_value=0.99))
-def test_quantile_interval_holds_its_value_and_stays_inside_the_samples(samples: list[float], share: float) -> None:
+def test_quantile_interval_holds_its_value_within_the_samples(samples: list[float], share: float) -> None:
     around = stats.quantile_interval(samples, share)
     assert min(samples) <= around.low <= around.value <= around.high <= max(samples)
 
 
-def test_median_interval_of_six_is_their_range_and_of_nine_is_not() -> None:
+def test_median_interval_of_six_is_their_range_of_nine_is_not() -> None:
     """From the tables: 6 samples give ranks 1 and 6 (97 %), 9 give ranks 2 and 8 (96 %)."""
     six = stats.quantile_interval([1, 2, 3, 4, 5, 6])
     nine = stats.quantile_interval([1, 2, 3, 4, 5, 6, 7, 8, 9])
@@ -47,7 +47,7 @@ def test_median_interval_of_six_is_their_range_and_of_nine_is_not() -> None:
 
 
 @pytest.mark.parametrize("share", [0.5, 0.95])
-def test_quantile_interval_covers_the_truth_about_as_often_as_it_says(share: float) -> None:
+def test_quantile_interval_covers_the_truth_as_it_says(share: float) -> None:
     draw = random.Random(1)
     truth = share  # of the uniform distribution
     hits = 0
@@ -71,7 +71,7 @@ def test_block_medians_leave_out_a_short_rest() -> None:
     assert stats.block_medians([1.0] * 20 + [3.0] * 10) == (1.0, 3.0)
 
 
-def test_bootstrap_gives_the_same_interval_twice_and_holds_the_value() -> None:
+def test_bootstrap_gives_same_interval_twice_and_holds_value() -> None:
     draw = random.Random(3)
     first, second = [draw.gauss(10, 1) for _ in range(60)], [draw.gauss(12, 1) for _ in range(60)]
 

@@ -110,7 +110,7 @@ def test_a_relative_temporary_directory_becomes_absolute(place: Path, tmp_path: 
 
 
 @pytest.mark.slow
-def test_a_process_that_is_killed_leaves_nothing_for_longer_than_the_next_run(place: Path) -> None:
+def test_killed_process_leaves_nothing_beyond_the_next_run(place: Path) -> None:
     program = (
         "from mlpack.core.files import temporary; import time\n"
         "with temporary.directory('x') as work: (work / 'f').touch(); print(1, flush=True); time.sleep(60)"

@@ -32,7 +32,7 @@ def test_aliases_repeat_what_was_anchored() -> None:
     assert parse("a: &one [1, 2]\nb: *one\n", "r").value == {"a": [1, 2], "b": [1, 2]}
 
 
-def test_alias_has_its_own_line_and_what_it_repeats_has_that_of_the_alias() -> None:
+def test_alias_has_its_own_line_and_what_it_repeats_has_that() -> None:
     document = parse("a: &one {b: 1}\nc:\n  - x\n  - *one\nd:\n  *one\n", "r")
     assert [document.line(place) for place in (("c", 1), ("c", 1, "b"), ("d", "b"))] == [4, 4, 5]
 
@@ -47,7 +47,7 @@ def test_alias_has_its_own_line_and_what_it_repeats_has_that_of_the_alias() -> N
         ("a: &o [&i 1, *i]\nb: [*o, *i]\n", {"a": [1, 1], "b": [[1, 1], 1]}),
     ],
 )
-def test_an_anchor_counts_wherever_it_stands_and_the_last_of_a_name_counts(text: str, value: object) -> None:
+def test_anchor_counts_anywhere_and_the_last_of_a_name_counts(text: str, value: object) -> None:
     assert parse(text, "r").value == value
 
 
@@ -75,7 +75,7 @@ def test_lines_of_what_is_written_twice_are_those_of_the_first() -> None:
         ('a: "\\uD800"\n', 1, "surrogate"),
     ],
 )
-def test_problem_that_does_not_stop_the_reading_is_noted_with_its_line(text: str, line: int, said: str) -> None:
+def test_problem_that_lets_reading_go_on_is_noted_with_its_line(text: str, line: int, said: str) -> None:
     (problem,) = parse(text, "r").problems
     assert problem.line == line
     assert said in problem.message

@@ -69,7 +69,7 @@ DIRECTORIES = {
 
 
 @pytest.mark.parametrize("kind", DIRECTORIES)
-def test_a_directory_beyond_the_limit_is_refused_in_little_memory(kind: str, tmp_path: Path) -> None:
+def test_directory_beyond_the_limit_is_refused_in_little_memory(kind: str, tmp_path: Path) -> None:
     path = big(tmp_path / "bomb.zip", *DIRECTORIES[kind])
     tracemalloc.start()
     try:

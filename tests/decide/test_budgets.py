@@ -51,7 +51,7 @@ def test_a_proof_is_a_budget_of_its_own(proof: Proof | None, fits: bool, said: s
     assert budgets.checks(with_proof(proof), Budgets(), None, itself=False) == ([], [])
 
 
-def test_the_accuracy_of_an_emulated_processor_counts_where_estimates_are_accepted() -> None:
+def test_emulated_accuracy_counts_where_estimates_are_accepted() -> None:
     arm = with_proof(replace(PROVEN, how="run"), replace(ZIP, arch="arm64"))
     wanted = Budgets(accuracy_drop=0.01, isa="proven")
     (broken,), (kept,) = budgets.checks(arm, wanted, None, itself=False)
@@ -79,7 +79,7 @@ def test_estimates_stand_for_latency_and_price_alone(accepted: bool, kept: int) 
     assert all("estimated" in check.text for check in held if "latency" in check.text or "cost" in check.text)
 
 
-def test_the_one_to_go_by_keeps_every_budget_then_is_cheap_or_quick() -> None:
+def test_one_to_go_by_keeps_every_budget_then_is_cheap_or_quick() -> None:
     t4, l4, l40s = estimate(9.0, 0.05, "T4"), estimate(1.2, 0.08, "L4"), estimate(0.6, 0.2, "L40S")
     ranked = budgets.ranked((t4, l4, l40s), Budgets(), "cost")
     assert ranked == (t4, l4, l40s)
@@ -140,7 +140,7 @@ def test_an_interval_that_says_nothing_shows_no_confidence(more: dict[str, objec
     assert "so 95 % confidence cannot be shown: give more samples" in check.text
 
 
-def test_no_sample_that_differs_needs_as_many_as_bound_those_unseen() -> None:
+def test_no_sample_that_differs_needs_enough_to_bound_others() -> None:
     check = judged(SURE, drop=0.0, low=-0.0362, high=1 - 0.025 ** (1 / 100), n=100, interval="exact")
     assert not check.fits
     assert "at most 0.0362 with 95 % confidence" in check.text
@@ -166,14 +166,14 @@ def test_no_sample_that_differs_needs_as_many_as_bound_those_unseen() -> None:
         ({"metric": "mine:loglik", "value": -112.0, "drop": 2.0, "low": 1.0, "high": 3.0}, True),
     ],
 )
-def test_what_is_certainly_much_worse_needs_somebody_who_allows_it(given_: dict[str, object], kept: bool) -> None:
+def test_certainly_much_worse_needs_somebody_who_allows_it(given_: dict[str, object], kept: bool) -> None:
     check = judged(Budgets(), **given_)
     assert check.fits is kept
     assert kept or "is accepted without a budget: set budgets.accuracy_drop to allow it" in check.text
     assert judged(Budgets(accuracy_drop=50.0), **given_).fits
 
 
-def test_a_budget_on_something_else_alone_says_nothing_of_accuracy() -> None:
+def test_budget_on_something_else_says_nothing_of_accuracy() -> None:
     """As a search holds a form against one kind of budget at a time."""
     ruined = result("int8", measurement=measurement(accuracy=accuracy(0.5, 0.4, 0.6)))
     broken, kept = budgets.checks(ruined, Budgets(package_size_bytes=10**9), None, itself=False)

@@ -99,7 +99,7 @@ def test_a_price_that_is_not_known_or_nan_never_fits() -> None:
     assert choose(broken, budgets=Budgets(accuracy_drop=0.01)).chosen is None
 
 
-def test_accuracy_is_judged_by_its_value_and_says_when_that_is_not_certain() -> None:
+def test_accuracy_is_judged_by_its_value_and_doubt_is_told() -> None:
     budgets = Budgets(accuracy_drop=0.01)
     within = result("within", measurement=measurement(accuracy=accuracy(0.004, -0.002, 0.009)))
     maybe = result("maybe", measurement=measurement(accuracy=accuracy(0.004, -0.004, 0.012)))
@@ -139,7 +139,7 @@ def test_the_cheapest_wins_and_the_loser_says_why() -> None:
     assert "chosen by cost per million requests" in judged(decision, "cheap")[1]
 
 
-def test_a_difference_within_noise_leaves_it_to_the_next_measure() -> None:
+def test_difference_within_noise_leaves_it_to_the_next_measure() -> None:
     """A tenth of a percent cheaper, but a third larger: not the winner."""
     thrifty = result("a", cost_per_million_usd=0.5000, measurement=measurement(10.00), artifact=artifact(60_000_000))
     small = result("b", cost_per_million_usd=0.5005, measurement=measurement(10.01), artifact=artifact(40_000_000))
@@ -160,7 +160,7 @@ def test_complete_equality_is_settled_by_id_and_said() -> None:
     assert "equal in every measure within noise" in judged(decision, "b")[1]
 
 
-def test_accuracy_preferred_needs_a_difference_beyond_its_interval() -> None:
+def test_accuracy_preferred_needs_more_than_its_interval() -> None:
     clear = result("clear", measurement=measurement(20, accuracy=accuracy(0.001, 0.000, 0.002)), cost_per_million_usd=1.0)
     worse = result("worse", measurement=measurement(10, accuracy=accuracy(0.008, 0.006, 0.010)), cost_per_million_usd=0.5)
     vague = result("vague", measurement=measurement(10, accuracy=accuracy(0.004, 0.001, 0.007)), cost_per_million_usd=0.6)
@@ -179,7 +179,7 @@ def test_a_loser_put_out_by_a_third_says_by_whom() -> None:
     assert "of best@lambda-zip-x86_64, which the winner equals within noise" in judged(decision, "edge")[1]
 
 
-def test_slower_than_its_float_says_so_and_does_not_win_by_latency_or_cost() -> None:
+def test_slower_than_its_float_cannot_win_by_latency_or_cost() -> None:
     fp32 = result("fp32", measurement=measurement(10.0), artifact=artifact(90_000_000), cost_per_million_usd=0.5)
     int8 = result("int8", measurement=measurement(10.3, 1.03), cost_per_million_usd=0.5)
     for prefer in ("cost", "latency"):
@@ -193,7 +193,7 @@ def test_slower_than_its_float_says_so_and_does_not_win_by_latency_or_cost() -> 
     assert choose(fp32, int8, prefer="size").chosen == int8.candidate.id
 
 
-def test_slower_than_its_float_still_wins_where_the_float_does_not_fit() -> None:
+def test_slower_than_its_float_wins_where_the_float_fits_not() -> None:
     fp32 = result("fp32", measurement=measurement(10.0), artifact=artifact(90_000_000))
     int8 = result("int8", measurement=measurement(11.0, 1.1))
     decision = choose(fp32, int8, budgets=Budgets(package_size_bytes=50_000_000))
@@ -210,7 +210,7 @@ def test_larger_than_its_float_says_so_and_does_not_win_by_size() -> None:
     assert choose(fp32, int8, prefer="cost").chosen == int8.candidate.id
 
 
-def test_a_float_that_is_no_candidate_still_has_a_size_to_compare_with() -> None:
+def test_float_that_is_no_candidate_has_a_size_to_compare_with() -> None:
     _, reasons = judged(choose(result("int8"), sizes={ZIP.id: 39_000_000}), "int8")
     assert "larger than its float: 40.0 MB against 39 MB" in reasons
 
@@ -272,7 +272,7 @@ def test_the_order_of_candidates_never_matters(results: list[Result], prefer: st
     assert all(v.reasons for v in first.verdicts)
 
 
-def test_a_large_drop_that_no_budget_looks_at_loses_to_the_float() -> None:
+def test_large_drop_that_no_budget_looks_at_loses_to_the_float() -> None:
     slim = result("slim", measurement=measurement(4.0, 0.1, accuracy=accuracy(0.84, 0.8, 0.88)), artifact=artifact(1_000_000))
     float_ = result("fp32", measurement=measurement(31.0))
     decision = choose(slim, float_, budgets=Budgets())
@@ -306,7 +306,7 @@ SLOW = Budgets(latency_p95_ms=5.0)
 ACCEPTING = replace(SLOW, accept_estimates=True)
 
 
-def test_an_estimate_holds_no_budget_unless_the_recipe_accepts_it() -> None:
+def test_estimate_holds_no_budget_unless_the_recipe_accepts_it() -> None:
     decision = choose(result("fp32", measurement=measurement(31.0)), on_gpu("fp16"), budgets=SLOW)
     assert decision.chosen is None
     status, reasons = judged(decision, "fp16")
@@ -317,7 +317,7 @@ def test_an_estimate_holds_no_budget_unless_the_recipe_accepts_it() -> None:
     ) in reasons
 
 
-def test_where_every_measured_one_misses_the_estimated_one_is_the_decision_with_its_reasons() -> None:
+def test_estimated_one_is_chosen_where_all_measured_ones_miss() -> None:
     slow, slower = result("int8", measurement=measurement(11.0)), result("fp32", measurement=measurement(31.0))
     decision = choose(slow, slower, on_gpu("fp16"), budgets=ACCEPTING)
     assert decision.chosen == "fp16@gpu-worker-x86_64"
@@ -332,7 +332,7 @@ def test_where_every_measured_one_misses_the_estimated_one_is_the_decision_with_
     assert "never checked on a device" in reasons
 
 
-def test_a_measured_candidate_that_fits_is_preferred_to_any_estimate() -> None:
+def test_measured_candidate_that_fits_beats_any_estimate() -> None:
     """The GPU would be ten times cheaper and faster, if the estimate is right."""
     for prefer in PREFERENCES:
         decision = choose(result("int8", measurement=measurement(4.0)), on_gpu("fp16"), budgets=ACCEPTING, prefer=prefer)
@@ -349,7 +349,7 @@ def test_an_estimate_above_its_budget_exceeds_it() -> None:
     assert "latency p95 7.00 ms, estimated (L4 in g6.xlarge), exceeds the budget of 5 ms" in reasons
 
 
-def test_the_device_that_keeps_every_budget_stands_for_the_candidate() -> None:
+def test_device_that_keeps_every_budget_stands_for_candidate() -> None:
     """The cheapest is too slow, the fastest too dear."""
     budgets = replace(ACCEPTING, cost_per_million_usd=0.1)
     many = on_gpu("fp16", estimate(9.0, 0.05, "T4"), estimate(1.2, 0.08, "L4"), estimate(0.6, 0.2, "L40S"))
@@ -367,7 +367,7 @@ def test_what_is_never_estimated_is_not_known_and_says_so() -> None:
         assert "no estimate is made of it: leave this budget out for a GPU, or measure on one" in reasons
 
 
-def test_among_estimates_the_preference_decides_beyond_their_band() -> None:
+def test_among_estimates_preference_decides_beyond_their_band() -> None:
     small, large = on_gpu("int8", estimate(1.0, 0.05)), on_gpu("fp32", estimate(2.0, 0.10))
     assert choose(small, large, budgets=ACCEPTING).chosen == small.candidate.id
     # Within the band the next measures decide: here the accuracy.
@@ -378,13 +378,13 @@ def test_among_estimates_the_preference_decides_beyond_their_band() -> None:
     assert "by accuracy drop" in judged(decision, "int8")[1]
 
 
-def test_without_budgets_on_what_is_estimated_an_estimate_may_be_all_there_is() -> None:
+def test_estimate_may_be_all_where_no_budget_asks_for_more() -> None:
     decision = choose(on_gpu("fp16"), budgets=NONE)
     assert decision.chosen == "fp16@gpu-worker-x86_64"
     assert "no candidate was measured, and this one may fit" in judged(decision, "fp16")[1]
 
 
-def test_a_candidate_that_loses_nothing_is_not_mistaken_for_its_float() -> None:
+def test_candidate_without_loss_is_not_taken_for_its_float() -> None:
     """Only the accuracy of both was measured, and it is the same."""
     exact = accuracy(0.0, 0.0, 0.0)
     fp32 = on_gpu("fp32", measurement=unmeasured(accuracy=exact))
@@ -401,7 +401,7 @@ def test_an_estimate_never_replaces_what_was_measured() -> None:
 
 
 @given(st.floats(0.01, 100), st.floats(0.001, 10), st.booleans())
-def test_accepting_estimates_lets_fit_what_is_below_and_nothing_else(latency: float, cost: float, accepted: bool) -> None:
+def test_accepting_estimates_lets_only_what_is_below_fit(latency: float, cost: float, accepted: bool) -> None:
     budgets = Budgets(latency_p50_ms=5.0, latency_p99_ms=5.0, cost_per_million_usd=1.0, accept_estimates=accepted)
     fits = accepted and latency <= 5.0 and cost <= 1.0
     assert (choose(on_gpu("fp16", estimate(latency, cost)), budgets=budgets).chosen is not None) == fits

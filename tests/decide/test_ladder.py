@@ -47,7 +47,7 @@ outcomes = st.builds(
 
 
 @given(made=ladders, data=st.data())
-def test_never_more_than_log2_of_the_layers_and_five_evaluations(made: Ladder, data: st.DataObject) -> None:
+def test_never_more_than_log2_of_layers_and_five_evaluations(made: Ladder, data: st.DataObject) -> None:
     """Any number of layers, any ranking, outcomes that follow no rule."""
     known: dict[Rung, RungOutcome] = {}
 
@@ -68,9 +68,7 @@ def test_never_more_than_log2_of_the_layers_and_five_evaluations(made: Ladder, d
 
 
 @given(layers=st.integers(1, 5000), needed=st.integers(0, 5000), spread=st.booleans(), options=st.integers(0, 4))
-def test_bisection_finds_the_fewest_layers_where_more_float_is_never_worse(
-    layers: int, needed: int, spread: bool, options: int
-) -> None:
+def test_bisection_finds_the_fewest_layers_if_loss_is_monotone(layers: int, needed: int, spread: bool, options: int) -> None:
     needed = min(needed, layers)
     damage = (1.0,) * layers if spread else (100.0,) * needed + (1.0,) * (layers - needed)
     made = Ladder(damage=damage, options=OPTIONS[:options])
@@ -124,7 +122,7 @@ def test_an_option_that_does_ends_it() -> None:
     assert len(asked) == 2
 
 
-def test_too_slow_with_so_many_layers_float_tries_options_with_fewer() -> None:
+def test_too_slow_with_many_float_layers_tries_fewer() -> None:
     made = Ladder(damage=(1.0,) * 6 + (0.001,) * 10, options=OPTIONS)
 
     def judge(rung: Rung) -> RungOutcome:
@@ -158,7 +156,7 @@ def slow_with_more(needed: int, pace: Callable[[int], float]) -> Callable[[Rung]
     return judge
 
 
-def test_a_bisection_ends_where_what_is_quick_enough_loses_too_much() -> None:
+def test_bisection_ends_where_quick_enough_loses_too_much() -> None:
     """The float's latency is reached with 30 of 64 layers in float at most, and 40 are needed: one accurate form tells."""
     made = Ladder(damage=(1.0,) * 64)
     asked, taken = driven(made, slow_with_more(40, lambda kept: 0.7 + 0.01 * kept))

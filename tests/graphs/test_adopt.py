@@ -85,7 +85,7 @@ def reshaping(folder: Path, rank: list[str] | None, shape: int) -> Path:
     return folder / "r.onnx"
 
 
-def test_a_rank_that_only_running_tells_is_found_on_the_recipes_calls(tmp_path: Path) -> None:
+def test_rank_that_only_running_tells_is_found_on_recipes_calls(tmp_path: Path) -> None:
     path = reshaping(tmp_path, ["n", "w"], 3)
     assert not adopt.says_all(path)
     asked = []

@@ -18,7 +18,7 @@ from mlpack.graphs.facts import anatomy
 FLOAT = TensorProto.FLOAT
 
 
-def test_bytes_belong_to_the_layer_that_reads_them_through_what_unpacks(tmp_path: Path) -> None:
+def test_bytes_belong_to_the_layer_that_reads_them_unpacked(tmp_path: Path) -> None:
     stored = {
         "w": np.ones((8, 16), np.int8), "s": np.float32(0.5), "b": np.ones(16, np.float32), "idle": np.ones(100, np.float32),
     }  # fmt: skip

@@ -113,14 +113,14 @@ def test_values_of_every_type_come_back_as_they_are() -> None:
             assert np.array_equal(got, given)
 
 
-def test_ports_are_those_of_the_graph_and_a_part_of_the_outputs_may_be_asked_for(tmp_path: Path) -> None:
+def test_ports_are_the_graphs_and_some_outputs_may_be_asked_for(tmp_path: Path) -> None:
     opened = check.session(products(tmp_path / "m"))
     assert [(port.name, port.type, port.shape) for port in opened.get_inputs()] == [("x", "tensor(float)", ["batch", 64])]
     assert [port.name for port in opened.get_outputs()] == ["y"]
     assert len(opened.run(["y"], {"x": np.ones((1, 64), "float32")})) == 1
 
 
-def test_what_nobody_asks_any_more_is_closed_with_the_next_question(tmp_path: Path) -> None:
+def test_what_nobody_asks_any_more_is_closed_with_next_question(tmp_path: Path) -> None:
     """Of sessions that were opened before others, too: each holds the weights of its graph."""
     folder = products(tmp_path / "m")
     sessions = [check.session(folder) for _ in range(4)]
@@ -157,7 +157,7 @@ def test_arrays_that_are_no_block_of_memory_are_taken() -> None:
 
 
 @pytest.mark.parametrize("name", ["SIGSEGV", "SIGABRT", "SIGKILL", "SIGBUS", "SIGILL", "SIGFPE"])
-def test_a_graph_that_ends_the_engine_is_an_error_with_the_signal(name: str, crashing: Any, tmp_path: Path) -> None:
+def test_graph_that_ends_the_engine_is_an_error_with_the_signal(name: str, crashing: Any, tmp_path: Path) -> None:
     crashing("bad", name=name)
     with pytest.raises(PassError, match=f"ended with signal {getattr(signal, name).value} \\({name}") as caught:
         check.session(products(tmp_path / "m"))
@@ -166,7 +166,7 @@ def test_a_graph_that_ends_the_engine_is_an_error_with_the_signal(name: str, cra
     assert check.run(opened, {"x": np.ones(1, "float32")})[0] == 1
 
 
-def test_a_run_that_ends_the_engine_costs_other_sessions_nothing_that_lies_in_a_file(crashing: Any, tmp_path: Path) -> None:
+def test_run_that_ends_the_engine_spares_sessions_of_files(crashing: Any, tmp_path: Path) -> None:
     crashing("bad", when="run")
     (tmp_path / "plain").mkdir()
     files.save(identity(), tmp_path / "plain")
@@ -198,7 +198,7 @@ def test_the_process_may_be_killed_while_it_computes() -> None:
     assert not Path(f"/proc/{pid}").exists()
 
 
-def test_an_interrupt_ends_the_process_and_the_next_answer_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupt_ends_process_and_the_next_answer_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     opened = check.session_of(identity().SerializeToString(), "ORT_DISABLE_ALL")
     pid = apart.pid()
 
@@ -264,7 +264,7 @@ PLACES = {
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_wherever_it_is_asked_its_end_is_an_error_or_done_without(place: str, crashing: Any, tmp_path: Path) -> None:
+def test_wherever_it_is_asked_its_end_is_error_or_done_without(place: str, crashing: Any, tmp_path: Path) -> None:
     """A step fails with a reason, as it does where the engine refuses, or does less; nothing else is raised, and nothing ends."""
     run, marker, when = PLACES[place]
     products(tmp_path / "m")

@@ -41,7 +41,7 @@ def work(
     return graph_work.work_of(folder, shapes)
 
 
-def test_a_dense_layer_is_one_kernel_with_its_bias_and_activation(tmp_path: Path) -> None:
+def test_dense_layer_is_one_kernel_with_its_bias_and_activation(tmp_path: Path) -> None:
     weights = {"w": np.ones((64, 32), np.float32), "b": np.ones(32, np.float32)}
     made = work(
         tmp_path,
@@ -70,7 +70,7 @@ def test_a_gemm_counts_the_same_however_it_is_stored(tmp_path: Path, trans_a: in
     assert made.flops == {"fp32": 2 * 3 * 7 * 5, "vector": 15}
 
 
-def test_a_grouped_convolution_and_its_normalisation_are_one_kernel(tmp_path: Path) -> None:
+def test_grouped_convolution_and_normalisation_are_one_kernel(tmp_path: Path) -> None:
     weights = {"w": np.ones((8, 2, 3, 3), np.float32)} | {n: np.ones(8, np.float32) for n in ("s", "b", "m", "v")}
     made = work(
         tmp_path,
@@ -97,7 +97,7 @@ def test_a_transposed_convolution_spreads_what_goes_in(tmp_path: Path) -> None:
     assert made.flops["fp32"] == 2 * (4 * 25) * (6 * 2 * 2)
 
 
-def test_attention_written_out_is_its_two_products_and_a_softmax(tmp_path: Path) -> None:
+def test_attention_written_out_is_its_two_products_and_softmax(tmp_path: Path) -> None:
     """Batch 2, 3 heads, 10 tokens of 8."""
     nodes = [
         node("Transpose", "k", "t", perm=[0, 1, 3, 2]),
@@ -120,7 +120,7 @@ def test_fused_attention_counts_as_it_does_written_out(tmp_path: Path) -> None:
     assert made.flops["fp32"] == 2 * 2 * 3 * 10 * 10 * 8 * 2
 
 
-def test_a_recurrence_counts_each_step_and_starts_a_kernel_for_it(tmp_path: Path) -> None:
+def test_recurrence_counts_each_step_and_starts_a_kernel_for_it(tmp_path: Path) -> None:
     """7 steps, batch 2, 5 in, 3 hidden, both directions: two operations for each weight, sample and step."""
     weights = {"w": np.ones((2, 12, 5), np.float32), "r": np.ones((2, 12, 3), np.float32)}
     nodes = [node("LSTM", "x w r", "y", hidden_size=3, direction="bidirectional")]
@@ -143,7 +143,7 @@ def test_a_gather_reads_the_rows_it_gives_not_the_whole_table(tmp_path: Path) ->
     assert made.flops == {"vector": 48}
 
 
-def test_quantized_operands_make_an_int8_product_and_int8_traffic(tmp_path: Path) -> None:
+def test_quantized_operands_make_int8_product_and_int8_traffic(tmp_path: Path) -> None:
     """Quantize and dequantize on both sides, as TensorRT wants it: the weights are stored in int8, and read so."""
     one, zero = np.float32(0.1), np.int8(0)
     weights = {"w8": np.ones((64, 32), np.int8), "s": np.array(one), "z": np.array(zero)}
@@ -160,7 +160,7 @@ def test_quantized_operands_make_an_int8_product_and_int8_traffic(tmp_path: Path
     assert product.activation_bytes == 4 * 64 + 4 * 32 * 4
 
 
-def test_weights_alone_in_int8_are_read_small_and_multiplied_in_float(tmp_path: Path) -> None:
+def test_int8_weights_alone_are_read_small_multiplied_in_float(tmp_path: Path) -> None:
     weights = {"w8": np.ones((64, 32), np.int8), "s": np.array(np.float32(0.1)), "z": np.array(np.int8(0))}
     nodes = [node("DequantizeLinear", "w8 s z", "w"), node("MatMul", "x w", "y")]
     (kernel,) = work(tmp_path, nodes, {"x": (FLOAT, ["n", 64])}, weights, x=(4, 64)).kernels
@@ -210,13 +210,13 @@ def test_a_residual_joins_the_later_of_its_producers(tmp_path: Path) -> None:
     assert second.activation_bytes == 4 * (4 * 8 + 4 * 8)  # `a` once, whoever needs it, and what comes out
 
 
-def test_operators_that_no_table_has_are_counted_as_elementwise_and_named(tmp_path: Path) -> None:
+def test_operators_in_no_table_count_as_elementwise_by_name(tmp_path: Path) -> None:
     made = work(tmp_path, [node("Det", "x", "y")], {"x": (FLOAT, ["n", 8, 8])}, out=(FLOAT, 1), x=(4, 8, 8))
     assert made.unknown == ("Det",)
     assert made.flops == {"vector": 4}
 
 
-def test_shapes_that_inference_does_not_find_are_found_by_running(tmp_path: Path) -> None:
+def test_shapes_that_inference_misses_are_found_by_running(tmp_path: Path) -> None:
     """How many numbers are not nought depends on the numbers."""
     nodes = [node("NonZero", "x", "i"), node("Cast", "i", "y", to=FLOAT)]
     made = work(tmp_path, nodes, {"x": (FLOAT, ["n"])}, x=(6,))

@@ -45,7 +45,7 @@ def test_einsum_counts_as_the_product_it_is(batch: int, rows: int, inner: int, c
     assert operators.flops(einsum, inputs, outputs)[0] == operators.flops(matmul, inputs, outputs)[0]
 
 
-def test_a_pool_looks_at_its_window_and_a_reduction_at_all_that_goes_in() -> None:
+def test_pool_looks_at_its_window_reduction_at_all_of_it() -> None:
     pool = helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[3, 3])
     assert operators.flops(pool, [TensorInfo("float", (1, 2, 9, 9))], [TensorInfo("float", (1, 2, 7, 7))]) == (0.0, 98.0 * 9, 1)
     mean = helper.make_node("ReduceMean", ["x"], ["y"])

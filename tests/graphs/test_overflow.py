@@ -58,9 +58,7 @@ def product(most: int, dtype: str = "int8", of: int = TensorProto.UINT8) -> tupl
         (255, "uint8", TensorProto.INT8, False),
     ],
 )
-def test_only_unsigned_times_signed_beyond_seven_bits_may_overflow(
-    tmp_path: Path, most: int, dtype: str, of: int, risky: bool
-) -> None:
+def test_only_unsigned_times_signed_of_eight_bits_may_overflow(tmp_path: Path, most: int, dtype: str, of: int, risky: bool) -> None:
     assert found(written(tmp_path, *product(most, dtype, of))) == ["product"] * risky
 
 
@@ -100,7 +98,7 @@ def test_every_operator_with_integer_products_is_looked_at(tmp_path: Path, opera
     assert found(written(tmp_path, *quantized(operator, SEVEN))) == []
 
 
-def test_a_depthwise_convolution_sums_in_32_bits_and_a_grouped_one_does_not(tmp_path: Path) -> None:
+def test_depthwise_convolution_sums_in_32_bits_grouped_does_not(tmp_path: Path) -> None:
     (node,), stored, inputs = quantized("QLinearConv", FULL)
     node.attribute.append(helper.make_attribute("group", 4))
     one_each = [each for each in stored if each.name != "w"] + [tensor("w", np.full((4, 1, 3, 3), FULL))]
@@ -130,7 +128,7 @@ def pairs(most: int, kind: str = "uint8") -> tuple[Any, ...]:
     return nodes, stored, [value("x", TensorProto.FLOAT)]
 
 
-def test_pairs_become_products_when_the_engine_fuses_them_on_loading(tmp_path: Path) -> None:
+def test_pairs_become_products_when_the_engine_fuses_them(tmp_path: Path) -> None:
     for kind in ("uint8", "int8"):  # the engine makes signed activations unsigned on x86-64
         assert found(written(tmp_path, *pairs(FULL, kind))) == ["pair"]
         assert found(written(tmp_path, *pairs(SEVEN, kind))) == []
@@ -157,7 +155,7 @@ def test_a_factor_that_is_computed_is_taken_for_the_worst(tmp_path: Path) -> Non
     assert found(written(tmp_path, [dynamic, node], [], [x, value("f", TensorProto.FLOAT, (4, 2))])) == []
 
 
-def test_branches_and_loops_are_looked_into_each_with_its_own_names(tmp_path: Path) -> None:
+def test_branches_and_loops_are_searched_with_their_own_names(tmp_path: Path) -> None:
     def branch(most: int, name: str) -> onnx.GraphProto:
         node = helper.make_node("MatMulInteger", ["x", "w"], [f"{name}_y"], name=name)
         return helper.make_graph([node], name, [], [value(f"{name}_y", TensorProto.INT32)], [tensor("w", np.full((4, 2), most))])

@@ -105,7 +105,7 @@ def test_halves_whole_numbers_booleans_and_strings() -> None:
     ]  # fmt: skip
 
 
-def test_bodies_and_functions_are_looked_into_and_what_cannot_be_told_is_unknown() -> None:
+def test_bodies_and_functions_are_searched_and_may_be_unknown() -> None:
     then, other = (
         helper.make_graph([node(op, "x wf", f"o_{op}")], op, [], [helper.make_tensor_value_info(f"o_{op}", FLOAT, None)])
         for op in ("MatMul", "Add")

@@ -91,7 +91,7 @@ def test_members_are_outputs_in_the_sequences_place(name: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("name", UNKNOWN)
-def test_sequences_of_unknown_length_are_refused_with_the_way_out(name: str, tmp_path: Path) -> None:
+def test_sequences_of_unknown_length_are_refused_with_way_out(name: str, tmp_path: Path) -> None:
     onnx.save(UNKNOWN[name](), tmp_path / "model.onnx")
     (tmp_path / "out").mkdir()
     with pytest.raises(PassError, match=r"'parts' is not a tensor but a sequence of tensors.*output of its own"):

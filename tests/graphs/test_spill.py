@@ -40,7 +40,7 @@ def test_a_small_tensor_is_in_memory(values: Any, tmp_path: Path) -> None:
     assert not os.listdir(tmp_path)
 
 
-def test_the_same_again_is_written_once_and_another_name_is_another_tensor(tmp_path: Path) -> None:
+def test_same_tensor_is_written_once_for_each_name(tmp_path: Path) -> None:
     spilled, values = Spill(tmp_path), np.ones(LARGE, "f4")
     first, again, other = spilled.tensor(values, "a"), spilled.tensor(values, "a"), spilled.tensor(values, "b")
     assert first == again

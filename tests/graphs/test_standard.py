@@ -133,7 +133,7 @@ def test_sparse_weights_that_cannot_be_made_dense_are_refused(dims: list[int], p
         standard.standard(model, Path("m.onnx"))
 
 
-def test_functions_of_the_file_are_put_in_the_place_of_their_calls() -> None:
+def test_functions_of_file_are_put_in_the_place_of_their_calls() -> None:
     double = [helper.make_node("Add", ["a", "a"], ["b"])]
     inner = helper.make_function("own", "Twice", ["a"], ["b"], double, [helper.make_opsetid("", 17)])
     outer = helper.make_function(
@@ -188,14 +188,14 @@ def test_versions_that_only_count_are_changed(ir: int, opset: int) -> None:
     assert np.array_equal(answers(after, {"v0": X})[0], X)
 
 
-def test_an_operator_that_is_another_in_the_engines_newest_version_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_operator_that_the_newest_engine_reads_anew_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(versions, "newest_opset", lambda _domain="": 17)
     model = made([helper.make_node("ReduceMean", ["x"], ["y"])], [port("x", "n", 4)], [port("y", 1, 1)], opset=20)
     with pytest.raises(PassError, match=r"m\.onnx: is written for operator set 20 of .* ReduceMean is not what it is in 17"):
         standard.standard(model, Path("m.onnx"))
 
 
-def test_an_operator_that_only_takes_more_types_in_a_newer_set_is_the_same() -> None:
+def test_operator_that_only_takes_more_types_is_the_same() -> None:
     newest = versions.newest_opset()
     ends = [port("x", 4)], [port("y", 4, kind=TensorProto.DOUBLE)]
     model = made([helper.make_node("Cast", ["x"], ["y"], to=TensorProto.DOUBLE)], *ends)
@@ -220,13 +220,13 @@ def test_what_counts_as_the_same_operator(node: Any, new: int, old: int, alike: 
     assert versions._alike(node, versions._schema(node.op_type, new, ""), versions._schema(node.op_type, old, "")) is alike
 
 
-def test_operator_sets_before_the_oldest_are_converted_or_refused() -> None:
+def test_operator_sets_before_oldest_are_converted_or_refused() -> None:
     after = standard.standard(relus(opset=6, ir_version=3), Path("m.onnx"))
     assert after.opset_import[0].version == versions.OLDEST
     assert np.array_equal(answers(after, {"v0": X})[0], X)
 
 
-def test_shared_weights_stay_shared_and_the_same_bytes_come_twice(tmp_path: Path) -> None:
+def test_shared_weights_stay_shared_and_same_bytes_come_twice(tmp_path: Path) -> None:
     table = numpy_helper.from_array(np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32), "t")
     nodes = [helper.make_node("MatMul", ["x", "t"], ["h"]), helper.make_node("MatMul", ["h", "t"], ["y"])]
     model = made(nodes, [port("x", "n", 64)], [port("y", "n", 64)], [table])
@@ -258,7 +258,7 @@ def test_a_graph_may_be_a_constant(tmp_path: Path) -> None:
     assert np.array_equal(check.run(check.session(tmp_path), {})[0], np.arange(3))
 
 
-def test_large_weights_are_neither_copied_nor_lost_wherever_they_lie(tmp_path: Path) -> None:
+def test_large_weights_are_neither_copied_nor_lost(tmp_path: Path) -> None:
     square = np.random.default_rng(0).normal(size=(640, 640)).astype(np.float32)
     nodes = [helper.make_node("MatMul", ["x", "w"], ["y"])]
     unknown = helper.make_tensor_value_info("y", FLOAT, None)

@@ -53,7 +53,7 @@ def table_of_rows(folder: Path) -> Path:
     return directory(folder, nodes, [port("rows", "n", 24), port("chosen", "e", kind=INT)], [port("z", "g", 8, 24)], [size])
 
 
-def test_recorded_calls_are_compared_on_where_no_invented_one_fits(tmp_path: Path) -> None:
+def test_recorded_calls_are_used_where_no_invented_one_fits(tmp_path: Path) -> None:
     model_dir = table_of_rows(tmp_path / "m")
     feed = {"rows": np.random.default_rng(0).normal(size=(5, 24)).astype(np.float32), "chosen": np.arange(16) % 5}
     out, noted = both(model_dir, tmp_path, recorded(tmp_path / "calls", [feed]))
@@ -81,7 +81,7 @@ def test_calls_that_the_model_itself_does_not_take_are_named(tmp_path: Path) -> 
         both(model_dir, tmp_path, recorded(tmp_path / "calls", [good, bad]))
 
 
-def test_a_rewrite_that_differs_on_recorded_calls_alone_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rewrite_that_differs_on_recorded_calls_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No invented value exceeds 100: only the recipe's own see the difference."""
     model_dir = directory(tmp_path / "m", [helper.make_node("Neg", ["x"], ["y"])], [port("x", "n", 2)], [port("y", "n", 2)])
 
@@ -148,7 +148,7 @@ def test_an_excerpt_has_the_shapes_that_differ_and_is_bounded(tmp_path: Path) ->
     assert len(json.loads((tmp_path / "one/calls.json").read_text())) == 1
 
 
-def test_the_recipes_calls_alone_are_compared_where_others_are_left_out() -> None:
+def test_recipes_calls_alone_are_compared_where_others_are_not() -> None:
     def run(feed: dict[str, Any]) -> list[Any]:
         if feed["x"].shape[-1] < 4:
             raise PassError("too short")

@@ -21,7 +21,7 @@ def package(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, dict[str,
     return str(tiny / "model"), json.loads((tiny / "model/model.json").read_text())
 
 
-def test_without_the_provider_the_package_is_told_in_the_engines_words(package: tuple[str, dict[str, Any]]) -> None:
+def test_without_provider_package_is_told_in_the_engines_words(package: tuple[str, dict[str, Any]]) -> None:
     directory, settings = package
     said = "CUDA provider cannot be used: CUDA execution provider is not enabled in this build"
     with pytest.raises(BackendError, match=said) as caught:
@@ -29,7 +29,7 @@ def test_without_the_provider_the_package_is_told_in_the_engines_words(package: 
     assert caught.value.sort == "package"
 
 
-def test_it_falls_back_to_the_processor_where_the_package_allows(package: tuple[str, dict[str, Any]]) -> None:
+def test_it_falls_back_to_processor_where_the_package_allows(package: tuple[str, dict[str, Any]]) -> None:
     directory, settings = package
     said: list[str] = []
     opened = backend.open_backend(directory, {**settings, "backend": {"kind": "cuda", "fallback": ["cpu"]}}, said.append)

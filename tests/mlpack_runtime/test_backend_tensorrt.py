@@ -100,7 +100,7 @@ def test_the_smallest_profile_that_holds_a_call_is_taken(driver: Any, library: P
         ({}, "'x' is missing"),
     ],
 )
-def test_a_wrong_call_is_the_callers_and_never_reaches_the_device(
+def test_wrong_call_is_the_callers_and_never_reaches_the_device(
     feeds: dict[str, Tensor], words: str, driver: Any, library: Path
 ) -> None:
     engine = opened(library, LARGE)
@@ -111,7 +111,7 @@ def test_a_wrong_call_is_the_callers_and_never_reaches_the_device(
     engine.close()
 
 
-def test_an_output_whose_size_depends_on_the_data_is_allocated_for(driver: Any, library: Path) -> None:
+def test_output_whose_size_depends_on_the_data_is_allocated_for(driver: Any, library: Path) -> None:
     engine = opened(library, LARGE, nonzero=True)
     answer = engine.run({"x": rows(3)})
     assert answer["y"].shape == (8,)  # the first of 0..8 is zero

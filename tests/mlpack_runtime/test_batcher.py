@@ -114,7 +114,7 @@ def test_a_batch_waits_for_company_but_not_for_ever() -> None:
     assert device.sizes == [4, 1]
 
 
-def test_failures_in_a_row_open_the_breaker_and_a_probe_of_our_own_closes_it() -> None:
+def test_failures_open_the_breaker_and_our_own_probe_closes_it() -> None:
     device = Device()
     with running(device, sample=call(7), breaker=Breaker(failures=2, cooldown_s=0.2)) as batcher:
         device.fails = [BackendError("out of memory", "device"), ZeroDivisionError("a bug"), BackendError("still", "device")]
@@ -137,7 +137,7 @@ class Profiled(Device):
         return Shapes(({"x": ((2,), (2,), (4,))},))
 
 
-def test_a_call_without_rows_is_the_callers_mistake_where_rows_are_repeated() -> None:
+def test_call_without_rows_is_refused_where_rows_are_repeated() -> None:
     device = Profiled()
     with running(device, max_batch=4) as batcher:
         nothing = {"x": Tensor("INT64", (0,), b"")}
@@ -183,7 +183,7 @@ def test_a_batch_is_never_the_probe() -> None:
         assert outcome(lambda: batcher.submit([call(1)]).wait(ROWS)) == [2]
 
 
-def test_a_lost_device_is_told_once_and_refuses_everything_after() -> None:
+def test_lost_device_is_told_once_and_refuses_everything_after() -> None:
     device, told = Device(), []
     with running(device) as batcher:
         batcher.on_sticky = told.append
@@ -199,7 +199,7 @@ def test_a_lost_device_is_told_once_and_refuses_everything_after() -> None:
     assert device.sizes == []
 
 
-def test_after_the_end_calls_are_refused_and_what_was_handed_in_is_run() -> None:
+def test_after_the_end_new_calls_are_refused_and_old_ones_run() -> None:
     device = Device()
     with running(device, max_wait_s=60) as batcher:
         job = batcher.submit([call(1)])
@@ -228,7 +228,7 @@ def test_texts_of_a_real_model_are_what_they_are_alone(texts: Path, monkeypatch:
     backend.close()
 
 
-def test_what_waits_is_bounded_and_one_large_call_is_taken_alone() -> None:
+def test_what_waits_is_bounded_and_a_large_call_is_taken_alone() -> None:
     device = Device()
     limits = Limits({"MLPACK_LIMIT_WAITING_BYTES": "4000"}, {})
     made = Batcher(device, ROWS, max_batch=8, max_wait_s=0.0, breaker=Breaker())  # type: ignore[arg-type]
@@ -246,7 +246,7 @@ def test_what_waits_is_bounded_and_one_large_call_is_taken_alone() -> None:
     made.stop()
 
 
-def test_a_call_of_more_pieces_than_memory_is_refused_before_it_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_call_of_more_pieces_than_memory_is_refused_uncut(monkeypatch: pytest.MonkeyPatch) -> None:
     limits = Limits({"MLPACK_LIMIT_WAITING_BYTES": str(100 * batcher_module.PIECE_BYTES)}, {})
     monkeypatch.setattr(batcher_module, "_LEAST_PIECES_BYTES", 0)
     made = Batcher(Device(), ROWS, max_batch=8, max_wait_s=0.0, breaker=Breaker())  # type: ignore[arg-type]

@@ -52,7 +52,7 @@ PROFILES = Shapes((profile((4, 64), (4, 64)), profile((1, 8), (1, 8)), profile((
         ([(1, 33)], (4, 64)),
     ],
 )
-def test_a_batch_is_padded_to_the_smallest_profile_that_takes_it(sizes: list[tuple[int, int]], target: tuple[int, int]) -> None:
+def test_batch_is_padded_to_the_smallest_profile_that_takes_it(sizes: list[tuple[int, int]], target: tuple[int, int]) -> None:
     units = [text(TEXT, rows, length, first=at) for at, (rows, length) in enumerate(sizes)]
     assert fitted(TEXT, PROFILES, units) == target
     feeds = join(TEXT, units, *target)
@@ -75,7 +75,7 @@ def test_a_batch_is_no_larger_than_the_largest_profile() -> None:
     assert most_rows(Shapes(), 32) == 32
 
 
-def test_outputs_that_lack_the_batchs_rows_are_the_packages_fault() -> None:
+def test_outputs_that_lack_batchs_rows_are_the_packages_fault() -> None:
     units = [text(TEXT, 1, 3), text(TEXT, 1, 3)]
     with pytest.raises(BackendError, match="its rows are not the batch's") as caught:
         cut(TEXT, units, {"pooled": tensor([1], "INT64", (1,))}, 3)

@@ -126,7 +126,7 @@ def test_bench_failure_is_one_line_and_status_3(tiny: Path, tmp_path: Path, comm
     assert last["error"]["type"]
 
 
-def test_bench_calls_that_do_not_fit_the_model_or_themselves_are_status_3(tiny: Path, tmp_path: Path) -> None:
+def test_bench_calls_that_do_not_fit_are_status_3(tiny: Path, tmp_path: Path) -> None:
     wrong = {"inputs": {"pixels": np.zeros((1, 4)), "marks": np.zeros(1, np.int64)}}
     *_, last = bench(tiny, write_calls(tmp_path / "a", [wrong]), {"op": "load"}, {"op": "first", "call": 0}, status=3)
     assert "'pixels' is FP32, not FP64" in last["error"]["message"]

@@ -81,7 +81,7 @@ class Machine(RuleBasedStateMachine):
 TestBreaker = Machine.TestCase
 
 
-def test_it_opens_after_failures_in_a_row_and_closes_after_one_probe() -> None:
+def test_it_opens_after_failures_and_closes_after_one_probe() -> None:
     now_s = [0.0]
     breaker = Breaker(2, 10.0, clock=lambda: now_s[0])
     breaker.failed()

@@ -40,7 +40,7 @@ def test_without_a_policy_there_is_none_and_that_is_asked_once(place: Place) -> 
     assert asked(place) == ["GetQueueAttributes"]
 
 
-def test_a_right_that_is_missing_may_come_and_is_believed_to_be_missing_after_a_while(place: Place) -> None:
+def test_missing_right_is_believed_after_a_while_and_may_come(place: Place) -> None:
     said: list[str] = []
     now_s = [1000.0]
     found = DeadLetters(place.sqs, place.url, "", said.append, clock=lambda: now_s[0])

@@ -85,7 +85,7 @@ def test_a_token_that_has_expired_is_replaced(metadata: Metadata) -> None:
     assert metadata.tokens == ["token-0", "another", "token-2"]
 
 
-def test_without_a_metadata_service_it_is_said_once_and_nothing_ends() -> None:
+def test_without_a_metadata_service_it_is_told_once() -> None:
     said: list[str] = []
     stop, twice = Stop(), threading.Event()
 

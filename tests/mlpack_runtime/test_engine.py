@@ -123,7 +123,7 @@ def objects(aws: AwsServer) -> dict[str, bytes]:
     return {key: s3.get_object(Bucket="engines", Key=key)["Body"].read() for key in listed if not key.endswith(promises.NAME)}
 
 
-def test_an_engine_is_built_verified_and_published_under_its_key(aws: AwsServer, places: dict[str, str], deferred: Path) -> None:
+def test_engine_is_built_verified_and_published_under_its_key(aws: AwsServer, places: dict[str, str], deferred: Path) -> None:
     made = maker(aws, deferred)
     record = made.make()
     held = objects(aws)
@@ -150,7 +150,7 @@ def test_the_second_time_there_is_nothing_to_do(aws: AwsServer, places: dict[str
     assert other["key"] != first["key"]
 
 
-def test_an_engine_of_a_package_is_the_same_as_one_that_the_image_builds(
+def test_engine_of_package_is_same_as_one_that_the_image_builds(
     aws: AwsServer, places: dict[str, str], tmp_path: Path, deferred: Path
 ) -> None:
     ahead = engine_key.read(str(engine_package(tmp_path / "ahead")))["engines"][0]
@@ -202,7 +202,7 @@ def test_what_is_not_what_was_published_is_never_handed_out(
     assert caught.value.code == FAILED
 
 
-def test_an_engine_that_computes_something_else_is_not_published(aws: AwsServer, places: dict[str, str], deferred: Path) -> None:
+def test_engine_that_computes_something_else_is_not_published(aws: AwsServer, places: dict[str, str], deferred: Path) -> None:
     made = maker(aws, deferred)
 
     def wrong(directory: str, spec: Any, plan: bytes) -> Any:
@@ -284,7 +284,7 @@ def test_a_lease_whose_answer_was_lost_is_ours_at_the_next_try(action: str, aws:
     assert not Lease(places["MLPACK_LEASES"], "engine/k").take()
 
 
-def test_a_heartbeat_that_is_not_answered_is_over_well_within_the_lease(aws: AwsServer, places: dict[str, str]) -> None:
+def test_unanswered_heartbeat_ends_well_within_the_lease(aws: AwsServer, places: dict[str, str]) -> None:
     lease = Lease(places["MLPACK_LEASES"], "engine/k")
     config = lease._client.meta.config
     tries = config.retries["total_max_attempts"]
@@ -315,7 +315,7 @@ def test_a_builder_that_hangs_is_ended_and_the_lease_given_back(
     assert client(aws, "dynamodb").scan(TableName="leases")["Items"] == []
 
 
-def test_a_lease_is_one_at_a_time_and_runs_out_when_its_holder_dies(places: dict[str, str]) -> None:
+def test_lease_is_one_at_a_time_and_ends_when_its_holder_dies(places: dict[str, str]) -> None:
     dead = Lease(places["MLPACK_LEASES"], "engine/k", lease_s=0.4)
     other = Lease(places["MLPACK_LEASES"], "engine/k")
     assert dead.take()
@@ -338,7 +338,7 @@ def test_a_heartbeat_keeps_a_lease_past_its_expiry(places: dict[str, str]) -> No
         assert not held.lost
 
 
-def test_a_holder_that_was_overtaken_does_not_give_back_what_is_anothers(places: dict[str, str]) -> None:
+def test_overtaken_holder_does_not_give_back_what_is_anothers(places: dict[str, str]) -> None:
     slow = Lease(places["MLPACK_LEASES"], "engine/k", lease_s=0.2, heartbeat_s=60)
     assert slow.take()
     with slow:
@@ -632,7 +632,7 @@ def lean_image(root: Path) -> Path:
     return add_botocore(root)
 
 
-def test_an_engine_for_the_lean_runtime_comes_from_an_environment_with_the_full_tensorrt(
+def test_engine_for_the_lean_runtime_comes_from_full_tensorrt(
     aws: AwsServer, places: dict[str, str], library: Path, tmp_path: Path
 ) -> None:
     directory, lean = doubling(tmp_path), lean_image(tmp_path / "image")
@@ -666,7 +666,7 @@ def test_an_engine_for_the_lean_runtime_comes_from_an_environment_with_the_full_
     assert (fetched.returncode, json.loads(fetched.stdout)["key"]) == (0, record["key"]), fetched.stderr
 
 
-def test_the_images_command_builds_and_publishes_nothing_that_no_device_has_run(
+def test_images_command_publishes_nothing_that_no_device_ran(
     aws: AwsServer, places: dict[str, str], deferred: Path, image: Path, library: Path
 ) -> None:
     """All of `engine build` as the image starts it, with an imitated driver: it ends where TensorRT asks for a real device."""

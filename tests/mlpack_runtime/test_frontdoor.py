@@ -80,7 +80,7 @@ def test_http_events_of_every_kind_get_the_workers_answer(frontdoor: Any, door: 
     assert json.loads(asked.partition(b"\r\n\r\n")[2]) == REQUEST
 
 
-def test_traces_are_passed_on_unless_they_would_break_the_request(frontdoor: Any, door: Doors, serve: Serve) -> None:
+def test_traces_are_passed_on_unless_they_would_break_request(frontdoor: Any, door: Doors, serve: Serve) -> None:
     server = serve(answered(b"{}"), answered(b"{}"))
     parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     made = door(server.url)

@@ -255,7 +255,7 @@ def test_a_twin_that_is_answered_between_two_looks_is_known(make: Any, aws: AwsS
 
 
 @pytest.mark.parametrize("results", [S3_RESULTS, DYNAMODB_RESULTS])
-def test_what_was_noted_but_not_sent_is_sent_when_it_comes_again(make: Any, aws: AwsServer, results: str) -> None:
+def test_what_was_noted_but_not_sent_is_sent_the_next_time(make: Any, aws: AwsServer, results: str) -> None:
     edge = make(results)
     aws.plan(Fault("error", service="sqs", operation="SendMessage", onward=True))
     assert post(edge, x_request_id="mine").status == 503

@@ -150,5 +150,5 @@ def test_a_retry_is_never_at_once() -> None:
         ),
     ],
 )
-def test_of_a_workers_headers_only_those_go_on_that_are_what_they_have_to_be(told: dict[str, str], kept: dict[str, str]) -> None:
+def test_worker_headers_go_on_only_where_they_are_well_formed(told: dict[str, str], kept: dict[str, str]) -> None:
     assert passed_on(told, 10) == kept

@@ -151,7 +151,7 @@ def test_what_answers_half_or_nonsense_is_no_worker(serve: Callable[..., Endpoin
     worker.close()
 
 
-def test_a_worker_that_closes_without_an_answer_cannot_be_reached(serve: Callable[..., Endpoint]) -> None:
+def test_worker_that_closes_without_an_answer_cannot_be_reached(serve: Callable[..., Endpoint]) -> None:
     server = serve(None, answered(b"{}"))
     worker = Worker(server.url)
     with pytest.raises(ServiceError, match="the worker at http://127") as caught:
@@ -217,7 +217,7 @@ def test_nobody_listening_cannot_be_reached() -> None:
 
 
 @pytest.mark.parametrize("start", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n", answered(b"ab", size=5)])
-def test_a_worker_that_is_silent_is_waited_for_until_the_deadline(serve: Callable[..., Endpoint], start: bytes) -> None:
+def test_worker_that_is_silent_is_waited_for_until_the_deadline(serve: Callable[..., Endpoint], start: bytes) -> None:
     server = serve(start)
     worker = Worker(server.url)
     with pytest.raises(TimeoutError):

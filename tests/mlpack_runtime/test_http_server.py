@@ -137,9 +137,7 @@ SHORT = [form for form in FORMS if len(form.data) < 10_000]
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.lists(st.sampled_from(SHORT), max_size=8))
-def test_any_row_of_forms_has_its_answers_in_order_and_none_behind_a_refusal(
-    shared: tuple[Connections, Echo], forms: list[Form]
-) -> None:
+def test_forms_in_any_row_are_answered_in_order_to_a_refusal(shared: tuple[Connections, Echo], forms: list[Form]) -> None:
     server, echo = shared
     echo.asked.clear()
     data, promised, _ = joined(forms)
@@ -287,7 +285,7 @@ def test_health_is_answered_while_all_are_at_work(open_: Callable[..., Connectio
         client.close()
 
 
-def test_no_more_is_held_than_may_be_and_small_bodies_always_fit(open_: Callable[..., Connections], echo: Echo) -> None:
+def test_no_more_is_held_than_may_be_and_small_bodies_fit(open_: Callable[..., Connections], echo: Echo) -> None:
     server = open_(held_bytes=300_000)
     first = opened(server, post(b"Content-Length: 250000", bytes(240_000)))
     until(lambda: server.held == 250_000, "what came is held, and the little room that is left")

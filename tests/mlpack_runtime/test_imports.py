@@ -89,7 +89,7 @@ def test_loop_first_answer_imports_nothing_else(tiny: Path) -> None:
     assert loaded(tiny, LOOP.format(EVENT=event)) - ALLOWED["loop"] - COMMON == set()
 
 
-def test_loop_first_answer_of_a_text_model_adds_only_the_tokenizer(texts: Path) -> None:
+def test_loop_first_answer_of_text_model_adds_only_tokenizer(texts: Path) -> None:
     extra = {"tokenizers", "importlib", "importlib._bootstrap", "importlib._bootstrap_external", "importlib.machinery", "warnings"}
     assert loaded(texts, LOOP.format(EVENT={"text": "the cat"})) - ALLOWED["loop"] - COMMON <= extra
 

@@ -18,7 +18,7 @@ def service(texts: Path, monkeypatch: pytest.MonkeyPatch) -> Service:
     return open_service()
 
 
-def test_what_is_read_as_json_at_a_time_is_bounded_and_one_alone_has_room() -> None:
+def test_json_read_at_a_time_is_bounded_and_one_alone_has_room() -> None:
     room = JsonRoom()
     large = 1 << 20
     assert room.take(100, 10) == 0  # small: not counted
@@ -39,7 +39,7 @@ def test_what_is_read_as_json_at_a_time_is_bounded_and_one_alone_has_room() -> N
     ("size", "stated", "took"), [(100_000, "", 100_000), (100_000, "200", 0), (100, "", 0), (100_000, "x", 100_000)]
 )
 @pytest.mark.parametrize("entrance", ["http", "message"])
-def test_only_the_json_of_a_request_takes_room_while_it_is_answered(
+def test_only_json_of_a_request_takes_room_while_it_is_answered(
     service: Service, monkeypatch: pytest.MonkeyPatch, entrance: str, size: int, stated: str, took: int
 ) -> None:
     """Over HTTP and out of a queue: what a worker has at hand is all in one memory."""

@@ -169,9 +169,7 @@ def test_loop_bodies_of_megabytes_pass_both_ways(api: RuntimeApi, tmp_path: Path
     assert answer["outputs"][0]["data"] == [0.25] * rows
 
 
-def test_loop_package_that_cannot_load_reports_init_error_and_ends(
-    api: RuntimeApi, tmp_path: Path, boot: Callable[..., Any]
-) -> None:
+def test_loop_package_that_cannot_load_reports_and_ends(api: RuntimeApi, tmp_path: Path, boot: Callable[..., Any]) -> None:
     root = package(tmp_path / "broken", affine)
     (root / "model/model.onnx").write_bytes(b"damaged")
     process = boot(root)

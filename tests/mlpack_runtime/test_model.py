@@ -63,7 +63,7 @@ def test_predict_texts_equals_the_tokenizers_package(texts: Path, monkeypatch: p
     assert loaded.predict_texts(batch)["embedding"].shape == (4, 5)
 
 
-def test_tokenizer_fixed_padding_in_its_file_gives_way_to_the_longest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tokenizer_padding_of_its_file_gives_way_to_the_longest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tokenizers import Tokenizer
 
     root = package(tmp_path / "p", words, tokenizer={"file": "tokenizer.json", "max_length": 6})
@@ -174,15 +174,13 @@ def test_load_damaged_parts_are_clean_errors(texts: Path, tmp_path: Path, monkey
         load(root, monkeypatch)
 
 
-def test_load_graph_that_wants_more_than_a_tokenizer_gives_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_graph_that_wants_more_than_tokens_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = package(tmp_path / "p", affine, tokenizer={"file": "tokenizer.json", "max_length": 6})
     with pytest.raises(ModelError, match="the graph's input 'pixels'"):
         load(root, monkeypatch)
 
 
-def test_warm_runs_once_and_a_model_that_refuses_zeros_is_left_cold(
-    tiny: Path, texts: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_warm_runs_once_and_a_model_that_refuses_stays_cold(tiny: Path, texts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     load(texts, monkeypatch).warm()
     loaded = load(tiny, monkeypatch)
     seen: list[dict[str, Tensor]] = []

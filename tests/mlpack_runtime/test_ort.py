@@ -196,7 +196,7 @@ def test_session_bad_file_is_a_clean_error(engine: Engine, tmp_path: Path, damag
     assert str(caught.value)
 
 
-def test_strings_that_the_engine_would_cut_are_refused_and_none_are_taken(engine: Engine, tmp_path: Path) -> None:
+def test_strings_that_the_engine_would_cut_are_refused(engine: Engine, tmp_path: Path) -> None:
     session = Session(engine, str(identity(tmp_path / "i.onnx", 8, ["n"])))
     with pytest.raises(OrtError, match="input 'x': a string holds a NUL") as caught:
         session.run({"x": tensor(["a\0b"], "BYTES", (1,))})
@@ -264,7 +264,7 @@ def test_the_engine_writes_no_lines_of_its_own(engine: Engine, tmp_path: Path, c
     assert capfd.readouterr() == ("", "")
 
 
-def test_what_libraries_say_while_they_load_is_kept_short_and_off_stderr(capfd: pytest.CaptureFixture[str]) -> None:
+def test_libraries_output_while_loading_is_short_and_off_stderr(capfd: pytest.CaptureFixture[str]) -> None:
     del ort.SAID[:]
     with ort._Overheard():
         for number in range(500):

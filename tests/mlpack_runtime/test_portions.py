@@ -100,7 +100,7 @@ def test_tensors_are_cut_by_rows(texts: Path, monkeypatch: pytest.MonkeyPatch) -
     assert found["embedding"][1] == pytest.approx([value for row in alone for value in row], rel=1e-6)
 
 
-def test_rows_that_depend_on_one_another_are_refused_by_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_that_depend_on_one_another_are_refused_by_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = package(tmp_path / "p", crowd, tokenizer={"file": "tokenizer.json", "max_length": 8})
     service, asked = opened(root, monkeypatch, 20)
     reply = service.value({"texts": TEXTS})

@@ -127,7 +127,7 @@ def test_columns_of_strings_run_together(tmp_path: Path, monkeypatch: pytest.Mon
     assert (made.layout.batched, made.why) == (True, "")
 
 
-def test_an_encoder_that_refuses_what_it_does_not_know_keeps_calls_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_encoder_that_refuses_unknown_words_keeps_calls_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = found(tmp_path / "p", one_hot(0), monkeypatch)
     assert not made.layout.batched
     assert "invented call was refused" in made.why

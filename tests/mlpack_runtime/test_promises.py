@@ -60,7 +60,7 @@ def misbehave(stores: FakeStores, switch: str) -> None:
 
 
 @pytest.mark.parametrize("switch", WRONG)
-def test_a_place_that_would_not_keep_the_first_answer_is_refused(stores: FakeStores, switch: str) -> None:
+def test_place_that_would_not_keep_the_first_answer_is_refused(stores: FakeStores, switch: str) -> None:
     uri, found = WRONG[switch]
     misbehave(stores, switch)
     with pytest.raises(promises.PromiseError, match=found) as caught:
@@ -73,7 +73,7 @@ def test_a_place_that_would_not_keep_the_first_answer_is_refused(stores: FakeSto
 
 
 @pytest.mark.parametrize(("uri", "switch"), GOOD)
-def test_a_place_that_does_is_asked_with_three_requests_and_later_with_two(stores: FakeStores, uri: str, switch: str) -> None:
+def test_place_that_keeps_it_is_asked_three_times_then_twice(stores: FakeStores, uri: str, switch: str) -> None:
     misbehave(stores, switch)
     place = results.open_results(uri, keep_s=60)
     results.assure(place, "tiny", uri, pytest.fail, unconditional=False)
@@ -88,7 +88,7 @@ def test_a_place_that_does_is_asked_with_three_requests_and_later_with_two(store
 
 
 @pytest.mark.parametrize("switch", READS_ON)
-def test_where_it_is_agreed_to_it_is_said_and_each_write_looks_first(stores: FakeStores, switch: str) -> None:
+def test_where_agreed_to_it_is_told_and_each_write_looks_first(stores: FakeStores, switch: str) -> None:
     uri, found = WRONG[switch]
     misbehave(stores, switch)
     said: list[str] = []
@@ -104,7 +104,7 @@ def test_where_it_is_agreed_to_it_is_said_and_each_write_looks_first(stores: Fak
 
 
 @pytest.mark.parametrize(("uri", "switch"), [(S3, "none_match=always")])
-def test_an_answer_that_is_said_to_be_there_and_is_not_is_an_error(stores: FakeStores, uri: str, switch: str) -> None:
+def test_answer_that_is_said_to_be_there_and_is_not_is_an_error(stores: FakeStores, uri: str, switch: str) -> None:
     """Its message would be deleted otherwise."""
     misbehave(stores, switch)
     with pytest.raises(aws_module.failures()):
@@ -183,9 +183,7 @@ def test_a_worker_starts_there_where_it_is_agreed_to(stores: FakeStores, monkeyp
     assert made._place.unconditional
 
 
-def test_a_worker_whose_place_cannot_be_asked_takes_nothing_until_it_can(
-    stores: FakeStores, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_worker_whose_place_cannot_be_asked_takes_nothing(stores: FakeStores, monkeypatch: pytest.MonkeyPatch) -> None:
     """It ends with 4 as soon as it is known that its place keeps nothing."""
     stores.switches.forbidden = promises.NAME
     said: list[str] = []
@@ -240,7 +238,7 @@ def test_a_front_door_opens_where_all_is_kept(stores: FakeStores, uri: str, swit
     assert place.ticket(f"tiny/{promises.NAME}", 1_000) is None
 
 
-def test_a_place_that_cannot_be_asked_when_the_door_opens_is_asked_before_the_first_ticket(stores: FakeStores) -> None:
+def test_place_not_reached_at_the_start_is_asked_before_tickets(stores: FakeStores) -> None:
     stores.switches.forbidden = promises.NAME
     place = tickets.open_results(S3)
     tickets.assure(place, "tiny", S3, pytest.fail, unconditional=False)
@@ -268,7 +266,7 @@ def record_of(data: bytes) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("switch", [switch for switch in READS_ON if WRONG[switch][0] == S3])
-def test_what_is_lost_is_said_before_an_engine_is_built_and_the_first_record_stays(stores: FakeStores, switch: str) -> None:
+def test_loss_is_told_before_an_engine_is_built(stores: FakeStores, switch: str) -> None:
     misbehave(stores, switch)
     shelf, said = Shelf("s3://engines/team"), []
     shelf.look_out(said.append)
@@ -291,7 +289,7 @@ def test_of_a_bucket_that_keeps_records_nothing_is_said(stores: FakeStores, swit
     assert not shelf.publish(record_of(b"two"), b"two")[1]
 
 
-def test_a_bucket_that_one_may_not_write_to_is_known_before_an_engine_is_built(stores: FakeStores) -> None:
+def test_bucket_without_the_right_to_write_is_known_before_work(stores: FakeStores) -> None:
     stores.switches.forbidden = "team"
     with pytest.raises(EngineError, match="cannot be asked what it keeps: AccessDenied") as caught:
         Shelf("s3://engines/team").look_out(pytest.fail)

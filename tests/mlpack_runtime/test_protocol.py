@@ -221,7 +221,7 @@ def test_pairs_malformed_are_refused(changes: dict[str, Any], message: str) -> N
         decode({"inputs": pair_rows()["inputs"][1:]}, has_texts=True)
 
 
-def test_texts_for_a_model_without_tokenizer_or_beside_tensors_are_refused() -> None:
+def test_texts_without_tokenizer_or_beside_tensors_are_refused() -> None:
     with pytest.raises(RequestError, match="unknown input 'text'"):
         decode(text_row())
     with pytest.raises(RequestError, match="stands alone"):
@@ -333,7 +333,7 @@ def test_json_round_trip_is_bit_for_bit(data: st.DataObject, datatype: str, shap
     assert again.inputs["x"].shape == tuple(shape)
 
 
-def test_the_largest_float32_comes_back_from_its_own_nine_digits() -> None:
+def test_largest_float32_comes_back_from_its_own_nine_digits() -> None:
     made = tensor([struct.unpack("<f", b"\xff\xff\x7f\x7f")[0]], "FP32", (1,))
     call = Call()
     call.wanted = [("x", False)]
@@ -425,7 +425,7 @@ def test_what_is_large_is_refused_shortly(changes: dict[str, Any]) -> None:
     assert refused({"inputs": [row(**changes)]}).status == 400
 
 
-def test_an_output_is_given_once_and_inputs_that_nobody_has_are_not_read() -> None:
+def test_output_is_given_once_and_unknown_inputs_are_not_read() -> None:
     assert "output 'scores' is asked for twice" in str(refused({"inputs": [row()], "outputs": [{"name": "scores"}] * 10_000}))
     assert "10000 inputs are there" in str(refused({"inputs": [row(name=f"x{at}") for at in range(10_000)]}))
     assert "inputs are there" in str(refused({"inputs": [{"name": "pixels"}] * 10_000}))

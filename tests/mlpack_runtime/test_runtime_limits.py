@@ -38,7 +38,7 @@ def test_a_signals_samples_are_no_rows() -> None:
     assert not any(Limits({}, {}).counts_rows(axes) for axes in ((), (3, 4), ("n",)))
 
 
-def test_a_functions_own_memory_counts_and_a_front_doors_does_not() -> None:
+def test_functions_own_memory_counts_and_a_front_doors_does_not() -> None:
     environment = {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "3008"}
     assert Limits(environment, TABULAR).rows > Limits({}, TABULAR).rows
     assert Limits(environment, {**TABULAR, "target": "cpu-worker"}).rows == Limits({}, TABULAR).rows
@@ -58,7 +58,7 @@ def test_each_limit_has_a_variable(name: str) -> None:
         assert len(str(caught.value)) < 400
 
 
-def test_the_builds_own_numbers_come_before_defaults_and_after_the_environment() -> None:
+def test_builds_numbers_stand_between_defaults_and_environment() -> None:
     built = {"memory_mb": 2048, "limits": {"token_bytes": 1024, "rows": 5}}
     found = Limits({"MLPACK_LIMIT_ROWS": "6"}, built)
     assert (found.engine_tokens, found.rows) == (1 << 20, 6)

@@ -149,7 +149,7 @@ def test_infer_posts_anywhere_outside_v2_are_requests(service: Service, path: st
     assert service.http("POST", path, {}, json.dumps(request()).encode()).status == 200
 
 
-def test_health_checks_are_not_logged_and_do_not_use_up_the_cold_start(service: Service, capfd: pytest.CaptureFixture[str]) -> None:
+def test_health_checks_are_not_logged_and_keep_the_cold_start(service: Service, capfd: pytest.CaptureFixture[str]) -> None:
     service.http("GET", "/v2/health/ready", {}, b"")
     assert logged(capfd) == []
     service.value(request())
@@ -186,7 +186,7 @@ def test_value_plain_inputs_by_name(service: Service) -> None:
     assert body(reply)["outputs"] == body(service.value(request()))["outputs"]
 
 
-def test_value_asking_for_binary_outputs_is_refused_because_its_answer_is_json(service: Service) -> None:
+def test_value_asking_for_binary_outputs_is_refused_in_json(service: Service) -> None:
     one = [{"name": "count", "parameters": {"binary_data": True}}]
     for asked in ({"parameters": {"binary_data_output": True}}, {"outputs": one}):
         reply = service.value(request(**asked))

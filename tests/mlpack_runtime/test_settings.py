@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from mlpack_runtime.queueing.settings import Settings, SettingsError
 
 
-def test_the_environment_comes_before_the_package_and_both_before_defaults() -> None:
+def test_environment_comes_before_package_before_defaults() -> None:
     told = Settings({"MLPACK_MAX_WAIT_MS": "7.5", "MLPACK_PORT": ""}, {"max_batch": 32, "max_wait_ms": 3, "port": 9000})
     assert (told.max_batch, told.max_wait_s, told.port, told.prefetch) == (32, 0.0075, 9000, 74)
     plain = Settings({}, {})

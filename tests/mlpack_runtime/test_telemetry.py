@@ -74,7 +74,7 @@ def record(**changes: Any) -> telemetry.Record:
     return made
 
 
-def test_line_has_the_keys_of_the_interface_and_a_metric_for_each_name() -> None:
+def test_line_has_keys_of_interface_and_a_metric_for_each_name() -> None:
     entry = json.loads(
         telemetry.line(record(latency_ms=12.34567, batch=4, stages_ms={"infer": 9.87654}), MODEL, now_ms=1_700_000_000_123)
     )

@@ -84,12 +84,12 @@ def test_strings_come_back_and_are_cut_by_rows() -> None:
     assert sliced(sliced(made, 1, 3), 1, 2).flat() == TEXTS[4:]
 
 
-def test_string_that_says_it_is_longer_than_all_bytes_is_refused() -> None:
+def test_string_said_to_be_longer_than_all_bytes_is_refused() -> None:
     with pytest.raises(TensorError, match="is 1 strings"):
         Tensor("BYTES", (1,), b"\xff\xff\xff\xffabc")
 
 
-def test_strings_are_lengthened_by_empty_ones_and_compared_exactly() -> None:
+def test_strings_are_padded_by_empty_ones_and_compared_exactly() -> None:
     made = tensor(["a", "b"], "BYTES", (2, 1))
     assert lengthened(made, 1, 2, left=False).flat() == ["a", "", "b", ""]
     assert lengthened(made, 1, 3, left=True).flat() == ["", "", "a", "", "", "b"]

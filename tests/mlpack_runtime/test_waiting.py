@@ -83,7 +83,7 @@ def test_images_of_one_size_run_together() -> None:
     assert join(IMAGE, chosen, 4, 0)["x"].shape == (4, 3, 8)
 
 
-def test_a_batch_has_no_more_tokens_than_allowed_but_whoever_leads_runs() -> None:
+def test_batch_keeps_to_its_tokens_but_whoever_leads_runs() -> None:
     waiting = waits([text(TEXT, 1, 10) for _ in range(8)], most_tokens=35)
     assert [len(waiting.take(8)) for _ in range(3)] == [3, 3, 2]
     assert len(waits([text(TEXT, 1, 10), text(TEXT, 1, 10)], most_tokens=3).take(8)) == 1
@@ -107,7 +107,7 @@ def test_turns_go_round(callers: list[list[int]], most: int) -> None:
     assert not any(left.values())
 
 
-def test_one_callers_many_texts_do_not_make_another_wait_for_all_of_them() -> None:
+def test_many_texts_of_one_caller_do_not_make_another_wait() -> None:
     waiting = Waiting()
     waiting.add(of("many", [8] * 20_000))
     assert all(unit.owner == "many" for unit in waiting.take(8))
@@ -132,7 +132,7 @@ def test_a_batch_costs_what_it_takes_and_not_what_waits(number: int) -> None:
     assert (waiting.rows, waiting.nbytes) == (0, 0)
 
 
-def test_lengths_of_many_texts_are_as_near_as_if_all_were_sorted() -> None:
+def test_lengths_of_many_texts_are_as_near_as_if_all_sorted() -> None:
     waiting = Waiting()
     waiting.add(of("many", [1 + at * 7919 % 400 for at in range(4000)]))
     padded = own = batches = 0

@@ -37,7 +37,7 @@ def embeddings(answer: Any) -> list[list[float]]:
     return [found["data"][at : at + width] for at in range(0, len(found["data"]), width)]
 
 
-def test_without_a_queue_it_serves_http_in_batches_and_ends_with_0(root: Path) -> None:
+def test_without_a_queue_it_serves_http_and_ends_with_0(root: Path) -> None:
     worker = Process(root, max_wait_ms=300).ready()
     assert worker.http("GET", "/v2/health/ready") == (200, {"ready": True})
     request = {"inputs": [{"name": "text", "shape": [4], "datatype": "BYTES", "data": TEXTS}]}
@@ -83,7 +83,7 @@ def test_messages_are_answered_once_and_wrong_ones_are_buried(root: Path, place:
     assert {row["Name"] for row in line["_aws"]["CloudWatchMetrics"][0]["Metrics"]} >= {"queue_age_ms", "batch_fill", "retries"}
 
 
-def test_a_request_that_is_sent_twice_has_one_answer_and_its_trace_comes_from_the_platform(root: Path, place: Place) -> None:
+def test_request_sent_twice_has_one_answer_and_one_trace(root: Path, place: Place) -> None:
     trace = "1-5759e988-bd862e3fe1be46a994272793"
     for text in ("cat", "the cat sat"):
         place.sqs.send_message(
@@ -116,7 +116,7 @@ def test_a_large_request_lies_in_a_bucket(root: Path, place: Place) -> None:
     assert worker.end() == 0
 
 
-def test_what_fails_here_comes_back_until_the_redrive_policy_ends_it(tmp_path: Path, aws: AwsServer, monkeypatch: Any) -> None:
+def test_what_fails_here_comes_back_until_redrive_ends_it(tmp_path: Path, aws: AwsServer, monkeypatch: Any) -> None:
     made = package(tmp_path / "hooked", affine, preprocess="hooks_of_worker:read", worker={"max_batch": 4, "max_wait_ms": 1})
     (made / "app/hooks_of_worker.py").write_text("def read(body):\n    return 1 / body['zero']\n")
     place = Place(aws, receives=2)
@@ -145,7 +145,7 @@ def test_poison_waits_until_it_is_known_where_it_goes(root: Path, place: Place) 
     assert [one["MessageAttributes"]["request_id"]["StringValue"] for one in place.dead()] == ["wrong"]
 
 
-def test_services_that_fail_for_a_while_cost_time_and_nothing_else(root: Path, place: Place) -> None:
+def test_services_that_fail_for_a_while_cost_only_time(root: Path, place: Place) -> None:
     faults = [
         Fault(action, after=after, service=service, operation=operation, number=number)
         for service, operation in (("sqs", "ReceiveMessage"), ("sqs", "DeleteMessageBatch"), ("s3", "PutObject"))

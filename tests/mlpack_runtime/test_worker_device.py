@@ -73,7 +73,7 @@ def changed(root: Path, to: Path, *, fallback: list[str]) -> Path:
 
 
 @pytest.mark.parametrize("fallback", [[], ["cpu"]], ids=["alone", "fallback"])
-def test_a_worker_that_no_service_answers_ends_with_4_and_falls_back_to_nothing(
+def test_worker_that_no_service_answers_ends_with_4(
     fallback: list[str], root: Path, place: Place, library: Path, tmp_path: Path
 ) -> None:
     place.aws.plan(Fault("error", service="s3", operation="GetObject", onward=True, status=403, code="AccessDenied"))
@@ -90,9 +90,7 @@ def test_a_worker_that_no_service_answers_ends_with_4_and_falls_back_to_nothing(
     assert again.end() == (0 if fallback else 5), again.lines  # now it is known that there is none
 
 
-def test_a_worker_without_an_engine_ends_with_5_unless_it_may_fall_back(
-    root: Path, place: Place, library: Path, tmp_path: Path
-) -> None:
+def test_worker_without_an_engine_ends_with_5_or_falls_back(root: Path, place: Place, library: Path, tmp_path: Path) -> None:
     alone = worker(place, changed(root, tmp_path / "alone", fallback=[]), library, tmp_path)
     until(lambda: alone.process.poll() is not None, "the worker ends by itself")
     assert alone.end() == 5, alone.lines
@@ -106,9 +104,7 @@ def message(value: float) -> dict[str, object]:
     return {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [value, 1.0, 2.0, 3.0]}]}
 
 
-def test_a_lost_device_ends_the_worker_with_70_and_loses_no_message(
-    root: Path, place: Place, library: Path, tmp_path: Path
-) -> None:
+def test_lost_device_ends_worker_with_70_and_loses_no_message(root: Path, place: Place, library: Path, tmp_path: Path) -> None:
     first = worker(place, root, library, tmp_path, FAKE_BREAKS_AT="13.0").ready()
     assert first.said("ready")[0]["device"] == "Imitation L4, sm89"
     place.send(message(5), request_id="before")

@@ -120,7 +120,7 @@ def test_apts_downloads_are_left_out_and_named(rootfs: Path, tmp_path: Path) -> 
     assert paths.base_paths(found.image).names("var/cache/apt/archives") == ("partial",)
 
 
-def test_what_was_remembered_while_packing_is_what_reading_finds(base: Base, tmp_path: Path) -> None:
+def test_what_packing_remembers_is_what_reading_finds(base: Base, tmp_path: Path) -> None:
     only = base.image.layers[0]
     assert (tmp_path / "cache/paths" / f"{only.digest.hex}.json").is_file()
     assert paths.index(only, tmp_path / "cache") == paths.index(only)
@@ -163,7 +163,7 @@ def test_missing_path_is_said(ref: str, tmp_path: Path) -> None:
         resolve_base(ref, "amd64", tmp_path / "cache")
 
 
-def test_registry_base_is_pulled_pinned_and_then_needs_no_registry(base: Base, tmp_path: Path) -> None:
+def test_registry_base_is_pinned_and_needs_no_registry_then(base: Base, tmp_path: Path) -> None:
     cache = tmp_path / "other"
     with FakeRegistry() as registry:
         ref = f"{registry.host}/base:v1"

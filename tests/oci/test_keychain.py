@@ -80,7 +80,7 @@ def test_usual_places_are_looked_at_without_any_variable(tmp_path: Path) -> None
     assert tmp_path / ".docker/config.json" not in keychain.of_environment({"DOCKER_CONFIG": "/x"}, tmp_path).files
 
 
-def test_an_entry_in_a_later_file_counts_when_the_first_has_none(tmp_path: Path) -> None:
+def test_entry_in_a_later_file_counts_when_the_first_has_none(tmp_path: Path) -> None:
     first = keep(tmp_path / "first.json", auths={"b.example": ("bob", "x"), "a.example": {}})
     second = keep(tmp_path / "second.json", auths={"a.example": ("ada", "x")})
     (tmp_path / "empty.json").touch()
@@ -168,7 +168,7 @@ def test_docker_hub_has_many_names(key: str, tmp_path: Path) -> None:
     assert one(keep(tmp_path / "x", auths={key: ("ada", "x")}), "docker.io") is not None
 
 
-def test_what_docker_desktop_leaves_beside_the_login_is_no_login(tmp_path: Path) -> None:
+def test_what_docker_desktop_leaves_beside_login_is_no_login(tmp_path: Path) -> None:
     login, beside = "https://index.docker.io/v1/", "https://index.docker.io/v1/access-token"
     for keys in ((beside, login), (login, beside)):
         found = one(keep(tmp_path / "x", auths={key: (key.rpartition("/")[2] or "login", "x") for key in keys}), "docker.io")
@@ -294,7 +294,7 @@ def test_a_helper_that_fails_or_hangs_is_named(script: str, said: str, helper: A
     assert str(path) in str(caught.value)
 
 
-def test_a_helper_that_leaves_something_running_is_not_waited_for(helper: Any, tmp_path: Path) -> None:
+def test_helper_that_leaves_something_running_is_not_waited_for(helper: Any, tmp_path: Path) -> None:
     helper('sleep 60 & echo $! >$0.pid; echo \'{"Username":"ada","Secret":"s"}\'')
     assert Keychain([keep(tmp_path / "x", credsStore="test")], 30).find("a.example", "") is not None
     left = int((tmp_path / "bin/docker-credential-test.pid").read_text())
@@ -374,7 +374,7 @@ def test_an_identity_token_is_exchanged(tmp_path: Path) -> None:
         assert "expired" not in said
 
 
-def test_no_file_is_opened_for_a_registry_that_lets_everybody_in(tmp_path: Path) -> None:
+def test_no_file_is_opened_for_registry_that_lets_everybody_in(tmp_path: Path) -> None:
     (tmp_path / "auth.json").write_text("{ broken")
     with FakeRegistry() as registry:
         assert "404" in refusal(registry, Keychain([tmp_path / "auth.json"]), tmp_path)

@@ -80,7 +80,7 @@ def test_golden_layer(tmp_path: Path) -> None:
     assert made.digest.short == "eea872a944db"
 
 
-def test_base_directories_are_not_emitted_and_links_are_followed(base: Base, tmp_path: Path) -> None:
+def test_base_directories_are_not_emitted_links_are_followed(base: Base, tmp_path: Path) -> None:
     tree = tmp_path / "over"
     (tree / "lib/sub").mkdir(parents=True)
     (tree / "lib/new.so").write_bytes(b"1")

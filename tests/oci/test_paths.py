@@ -90,7 +90,7 @@ def test_opaque_directory_hides_what_is_below_only() -> None:
     assert listed(lower, upper) == ["a", "a/new"]
 
 
-def test_directory_entry_over_a_link_replaces_it_and_a_file_through_it_does_not() -> None:
+def test_directory_over_a_link_replaces_it_a_file_does_not() -> None:
     lower = archive(folder("usr"), folder("usr/lib"), member("usr/lib/libc.so"), link("lib", "usr/lib"))
     through = paths.base_paths(stack(lower, archive(member("lib/new.so"))))
     assert through.kind("usr/lib/new.so") == "file"

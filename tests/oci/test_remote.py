@@ -79,7 +79,7 @@ def test_second_push_sends_nothing(registry: FakeRegistry, made: Image) -> None:
     assert set(states) == {"present"}
 
 
-def test_push_without_tag_means_latest_and_with_digest_moves_no_tag(registry: FakeRegistry, made: Image) -> None:
+def test_push_without_tag_is_latest_with_digest_moves_no_tag(registry: FakeRegistry, made: Image) -> None:
     digest = remote.push(made, f"{registry.host}/a")
     assert ("a", "latest") in registry.manifests
     remote.push(made, f"{registry.host}/b@{digest}")

@@ -247,7 +247,7 @@ def twotags(tmp_path: Path) -> tuple[Path, Line, Line]:
 
 
 @pytest.mark.parametrize("arch", ["amd64", None, selection.ANY])
-def test_two_images_for_one_platform_are_said_with_the_way_to_choose(arch: str | None, twotags: tuple[Path, Line, Line]) -> None:
+def test_two_images_for_one_platform_name_the_way_to_choose(arch: str | None, twotags: tuple[Path, Line, Line]) -> None:
     out, one, _ = twotags
     said = refused(out, arch)
     assert "2 images for linux/amd64 (v1 linux/amd64" in said

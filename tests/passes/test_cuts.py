@@ -179,7 +179,7 @@ def test_many_zeros_change_nothing_but_the_percentile() -> None:
     st.sampled_from(cuts.METHODS),
     st.sampled_from([UNSIGNED, SIGNED]),
 )
-def test_a_range_lies_within_what_was_reached_and_holds_something(numbers: list[float], method: str, grid: Grid) -> None:
+def test_range_lies_within_what_was_reached_and_holds_something(numbers: list[float], method: str, grid: Grid) -> None:
     values = np.array(numbers, np.float32)
     low, high = cuts.cut(tallied(values, 2), method, grid)
     assert values.min() <= low <= high <= values.max()

@@ -32,7 +32,7 @@ def exported(model_dir: Path, out_dir: Path, **options: Any) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_sentence_embedding_is_the_only_output_and_has_unit_length(bert: Path, tmp_path: Path) -> None:
+def test_sentence_embedding_is_only_output_and_has_unit_length(bert: Path, tmp_path: Path) -> None:
     notes = exported(bert, tmp_path / "out")
     assert (notes["exporter"], notes["task"]) == ("optimum", "feature-extraction")
     assert (notes["pooling"], notes["normalize"]) == ("mean", True)
@@ -57,7 +57,7 @@ def test_padding_does_not_change_an_embedding(bert: Path, tmp_path: Path) -> Non
     np.testing.assert_allclose(embed([2, 5, 6, 3], 4), embed([2, 5, 6, 3], 20), atol=1e-5)
 
 
-def test_tokenizer_pads_to_the_batch_and_cuts_at_the_models_length(bert: Path, tmp_path: Path) -> None:
+def test_tokenizer_pads_to_batch_and_cuts_at_the_models_length(bert: Path, tmp_path: Path) -> None:
     exported(bert, tmp_path / "out")
     tokenizer = Tokenizer.from_file(str(tmp_path / "out" / "tokenizer.json"))
     assert [len(row.ids) for row in tokenizer.encode_batch(["the cat", "a dog sat"])] == [5, 5]
@@ -192,7 +192,7 @@ class Tied(torch.nn.Module):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("exporter", ["dynamo", "torchscript"])
-def test_weights_beside_the_exporters_graph_are_the_same_weights(
+def test_weights_beside_exporters_graph_are_the_same_weights(
     exporter: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those of large models are written beside it; none of them is in memory with the graph, tied ones included."""

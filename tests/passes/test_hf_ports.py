@@ -65,7 +65,7 @@ def test_inputs_and_outputs_follow_the_config(
     assert len(feeds) == len(answers) == 3
 
 
-def test_the_processor_says_the_size_that_free_pictures_are_tried_on(tmp_path: Path) -> None:
+def test_processor_says_size_that_free_pictures_are_tried_on(tmp_path: Path) -> None:
     folder = saved(tmp_path / "hf", "ResNetForImageClassification", "ResNetConfig", **RESNET)
     (folder / "preprocessor_config.json").write_text(
         json.dumps({"size": {"shortest_edge": 48}, "crop_size": {"height": 40, "width": 24}})
@@ -130,7 +130,7 @@ def words(folder: Path) -> Path:
     return folder
 
 
-def test_positions_are_counted_from_the_mask_where_texts_are_read(tmp_path: Path) -> None:
+def test_positions_are_counted_from_mask_where_texts_are_read(tmp_path: Path) -> None:
     folder = saved(tmp_path / "hf", "GPT2LMHeadModel", "GPT2Config", **GPT2)
     assert "position_ids" in shapes(huggingface.load(folder, None))
     words(folder)
@@ -165,7 +165,7 @@ def test_a_vocabulary_and_merges_become_a_tokenizer(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["vocab.json", "spiece.model", "tokenizer.model"])
-def test_a_vocabulary_that_is_damaged_or_not_whole_is_refused_in_words(name: str, tmp_path: Path) -> None:
+def test_vocabulary_that_is_damaged_or_cut_is_refused_in_words(name: str, tmp_path: Path) -> None:
     folder = saved(tmp_path / "hf", "T5EncoderModel", "T5Config", **T5)
     (folder / name).write_bytes(b"\x00damaged")
     with pytest.raises(PassError, match="cannot make a fast tokenizer"):

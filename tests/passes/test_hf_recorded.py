@@ -27,7 +27,7 @@ def spec(name: str, *shape: int | str) -> TensorSpec:
     return TensorSpec(name=name, dtype="float32", shape=shape)
 
 
-def test_sizes_of_pictures_are_those_of_the_calls_where_both_sides_are_free() -> None:
+def test_free_sides_of_pictures_are_those_of_the_calls() -> None:
     calls = [{"p": np.zeros((1, 3, *sides), np.float32), "m": np.zeros((1, 9), np.float32)} for sides in ((4, 6), (4, 6), (8, 6))]
     free, fixed, rows = spec("p", "batch", 3, "height", "width"), spec("p", "batch", 3, 4, "width"), spec("m", "batch", 9)
     assert sides_of([free, rows], calls[:2]) == {(4, 6)}
@@ -64,7 +64,7 @@ def recorded(folder: Path, *lengths: int) -> Path:
 
 
 @pytest.mark.slow
-def test_a_model_that_nothing_invented_fits_is_exported_by_its_own_calls(tmp_path: Path) -> None:
+def test_model_that_nothing_invented_fits_uses_its_own_calls(tmp_path: Path) -> None:
     model = voice(tmp_path / "model")
     for name in ("described", "refused", "short", "out"):
         (tmp_path / name).mkdir()
@@ -91,7 +91,7 @@ def test_a_model_that_nothing_invented_fits_is_exported_by_its_own_calls(tmp_pat
 
 
 @pytest.mark.slow
-def test_a_graph_that_is_wrong_on_the_recipes_calls_alone_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_graph_that_is_wrong_on_recipes_calls_alone_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The short call agrees; eager answers otherwise from 11,000 samples on, as code that branches on a length does."""
     from mlpack.passes.export import huggingface
 

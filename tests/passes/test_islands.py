@@ -53,7 +53,7 @@ def test_a_convolution_that_is_put_back_parts_two() -> None:
     assert sum(island.crossing for island in found) == 4 * PIXELS * CHANNELS
 
 
-def test_an_island_pays_by_what_it_multiplies_for_each_value_that_crosses() -> None:
+def test_island_pays_by_products_for_each_value_that_crosses() -> None:
     model, static = chain("Relu", "Relu"), {"c0", "c1", "c2"}
     just = 2 * PAYS / 3  # three convolutions share two borders
     assert unpaying(model, static, loads(3, just * 0.99)) == ("c0", "c1", "c2")

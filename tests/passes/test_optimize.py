@@ -60,7 +60,7 @@ def test_exact_sums_are_asked_of_the_engine_when_it_loads(models: dict[str, Path
     assert "session.x64quantprecision" not in engine["session"]
 
 
-def test_an_lstm_that_sums_exactly_has_a_zero_point_for_each_weight(tmp_path: Path) -> None:
+def test_lstm_that_sums_exactly_has_zero_point_for_each_weight(tmp_path: Path) -> None:
     """One for both is not taken by the engine where it makes weights unsigned."""
     from onnx import TensorProto, helper, numpy_helper
 
@@ -131,7 +131,7 @@ def test_missing_weights_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("kept", "level"), [((), 0), (("first",), 99), (("last",), 0)])
-def test_convolutions_in_float_between_those_in_int8_are_blocked_when_loaded(
+def test_float_convolutions_between_int8_ones_are_blocked(
     models: dict[str, Path], tmp_path: Path, kept: tuple[str, ...], level: int
 ) -> None:
     """They would take twice as long; a graph without one has nothing to gain. `last` is a product here."""

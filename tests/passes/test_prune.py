@@ -157,17 +157,17 @@ def dense_dir(folder: Path, batch: int | str) -> Path:
 
 
 @pytest.mark.parametrize(("batch", "count", "said"), [("batch", 1, "at least 2 calibration samples"), (1, 3, r"first axis varies")])
-def test_one_sample_at_a_time_is_refused_where_it_has_no_variance(batch: int | str, count: int, said: str, tmp_path: Path) -> None:
+def test_one_sample_is_refused_where_it_has_no_variance(batch: int | str, count: int, said: str, tmp_path: Path) -> None:
     config = Prune(ratio=0.5, calibration=calls_dir(tmp_path / "calls", {"x": (1, 8)}, count=count))
     assert re.search(said, refusal("prune", dense_dir(tmp_path / "m", batch), config, tmp_path / "out"))
 
 
-def test_two_samples_are_enough_for_batch_normalisation_without_spatial_axes(tmp_path: Path) -> None:
+def test_two_samples_do_for_normalisation_without_spatial_axes(tmp_path: Path) -> None:
     calls = calls_dir(tmp_path / "calls", {"x": (1, 8)}, count=2)
     assert pruned(dense_dir(tmp_path / "m", "batch"), tmp_path / "out", ratio=0.5, calibration=calls)["recalibrated_norms"] == 1
 
 
-def test_calibration_samples_of_several_shapes_are_refused_in_words(models: dict[str, Path], tmp_path: Path) -> None:
+def test_calibration_samples_of_several_shapes_are_refused(models: dict[str, Path], tmp_path: Path) -> None:
     calls = calls_dir(tmp_path / "calls", {"image": (1, 3, 16, 16)}, count=2)
     listed = json.loads((calls / "calls.json").read_text())
     listed[1]["inputs"]["image"] |= {"shape": [1, 3, 8, 16], "size": 3 * 8 * 16 * 4}

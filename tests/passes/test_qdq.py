@@ -72,7 +72,7 @@ def test_of_two_convolutions_the_earlier_is_the_residual() -> None:
     assert residual(shortcut=True).graph.node[3].input[site.activations[0]] == "s"
 
 
-def test_insert_gives_each_consumer_its_own_pair_and_keeps_the_bias(models: dict[str, Path]) -> None:
+def test_insert_gives_each_consumer_its_own_pair_and_keeps_bias(models: dict[str, Path]) -> None:
     model = residual()
     chosen = qdq.sites(model, attention=False)
     qdq.insert(model, chosen, {"r": 2.54})

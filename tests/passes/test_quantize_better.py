@@ -98,7 +98,7 @@ def test_smoothing_alone_changes_no_number(alone: bool, tmp_path: Path) -> None:
         assert check.difference(check.run(got, feed), check.run(want, feed)) < 1e-5
 
 
-def test_a_norm_that_only_products_read_takes_the_division_along(tmp_path: Path) -> None:
+def test_norm_that_only_products_read_takes_the_division_along(tmp_path: Path) -> None:
     f = weights()
     gain = np.ones(64, "f4")
     gain[7] = 90

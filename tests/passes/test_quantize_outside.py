@@ -113,7 +113,7 @@ def test_no_graph_holds_its_weights(option: str, opset: int, tmp_path: Path, mon
     assert max(sizes) < 300_000  # their weights have 4.4 MB
 
 
-def test_ranges_of_a_smoothed_graph_are_remembered_for_the_next_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranges_of_smoothed_graph_are_remembered_for_next_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The smoothed weights lie in another folder each time; the graph is the same."""
     graph, feeds = outlying()
     looked: list[int] = []
@@ -135,7 +135,7 @@ def test_ranges_of_a_smoothed_graph_are_remembered_for_the_next_form(tmp_path: P
     assert str(digest.of_tree(tmp_path / "out")) == first
 
 
-def test_attempts_that_the_engine_refuses_write_their_weights_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_attempts_that_engine_refuses_write_their_weights_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     graph, feeds = outlying()
     spilled: list[int] = []
     refused = iter(["it says no", "it says no", "", ""])

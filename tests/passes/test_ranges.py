@@ -105,7 +105,7 @@ def test_weights_in_files_of_their_own_stay_there(tmp_path: Path) -> None:
 # --- calls that decide alone --------------------------------------------------------------------------------------------
 
 
-def test_a_call_that_decides_inner_ranges_alone_is_named_with_what_it_did(tmp_path: Path) -> None:
+def test_call_that_decides_inner_ranges_alone_is_named(tmp_path: Path) -> None:
     """The input is cut by Clip, so it looks harmless: what is behind Exp is not."""
     nodes = [
         node("Clip", ["x", "low", "high"], ["c"], "clip"),
@@ -179,7 +179,7 @@ def test_a_mask_of_infinities_is_in_every_call(tmp_path: Path) -> None:
     assert "in every call" in measured(tmp_path, graph, feeds(), ["y"]).refused["y"]
 
 
-def test_zero_and_empty_and_tiny_have_no_range_and_a_constant_has(tmp_path: Path) -> None:
+def test_zero_and_empty_and_tiny_have_no_range_and_constant_has(tmp_path: Path) -> None:
     nodes = [
         node("Mul", ["x", "zero"], ["z"], "dead"),
         node("Add", ["z", "five"], ["c"], "constant"),

@@ -99,7 +99,7 @@ def test_keys_are_the_runtimes(tmp_path: Path) -> None:
     assert build.key_of(spec, "sm86", "NVIDIA A10G", 12) == engine_key.key(spec, "sm86", "NVIDIA A10G", 12)
 
 
-def test_a_gpu_that_refuses_is_recorded_and_an_error_when_none_is_left(tmp_path: Path) -> None:
+def test_gpu_that_refuses_is_recorded_and_the_last_is_an_error(tmp_path: Path) -> None:
     model_dir = onnx_dir(tmp_path / "m")
     spec = made(model_dir, tmp_path / "out", builder="rtx", gpus=("sm75", "sm89"))
     assert [row["sm"] for row in spec["engines"]] == ["sm89"]
@@ -174,12 +174,12 @@ def test_a_deferred_specification_is_complete(models: dict[str, Path], tmp_path:
     engine_key.check_graph(str(out_dir), spec)
 
 
-def test_lean_engines_are_version_compatible_and_leave_the_runtime_out(tmp_path: Path) -> None:
+def test_lean_engines_are_compatible_and_leave_the_runtime_out(tmp_path: Path) -> None:
     spec = made(onnx_dir(tmp_path / "m"), tmp_path / "out", builder="deferred", flavour="lean")
     assert (spec["flags"]["version_compatible"], spec["flags"]["exclude_lean_runtime"]) == (True, True)
 
 
-def test_profiles_of_the_recipe_come_first_and_are_held_against_the_model(tmp_path: Path) -> None:
+def test_recipes_profiles_come_first_and_must_fit_the_model(tmp_path: Path) -> None:
     model_dir = onnx_dir(tmp_path / "m")
     wanted = (
         {"x": Bounds(min=(1, 64), opt=(4, 64), max=(8, 64))},
@@ -191,7 +191,7 @@ def test_profiles_of_the_recipe_come_first_and_are_held_against_the_model(tmp_pa
     assert "always 64" in refusal("tensorrt", model_dir, Tensorrt(builder="rtx", profiles=wrong), tmp_path / "wrong")
 
 
-def test_check_calls_lie_within_the_profile_and_hold_the_cpu_engines_answers(tmp_path: Path) -> None:
+def test_check_calls_fit_the_profile_and_hold_the_cpus_answers(tmp_path: Path) -> None:
     model_dir, out_dir = onnx_dir(tmp_path / "m"), tmp_path / "out"
     recorded = calls_dir(tmp_path / "calls", {"x": (7, 64)})
     narrow = ({"x": Bounds(min=(2, 64), opt=(3, 64), max=(3, 64))},)
@@ -207,7 +207,7 @@ def test_check_calls_lie_within_the_profile_and_hold_the_cpu_engines_answers(tmp
     np.testing.assert_array_equal(answer[0], array(first["outputs"]["y"]))
 
 
-def test_the_twin_of_a_graph_that_the_cpu_cannot_run_answers_for_it(tmp_path: Path) -> None:
+def test_twin_of_a_graph_that_the_cpu_cannot_run_answers_for_it(tmp_path: Path) -> None:
     model_dir, twin = one_node(tmp_path / "m", "Relu"), one_node(tmp_path / "twin", "Neg")
     (model_dir / "cpu.onnx").write_bytes((twin / "model.onnx").read_bytes())
     made(model_dir, tmp_path / "out", builder="deferred")
@@ -259,7 +259,7 @@ def test_versions_are_those_that_images_carry() -> None:
     assert sorted(one.replace("_", "-") for one in extra) == sorted(wheel_rules.TENSORRT["rtx"])
 
 
-def test_engines_are_not_built_by_a_tensorrt_that_images_do_not_carry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_engines_are_built_only_by_a_tensorrt_that_images_carry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     later = tmp_path / "later/tensorrt_rtx_cu12_bindings-1.8.0.1.dist-info"
     later.mkdir(parents=True)
     (later / "METADATA").write_text("Metadata-Version: 2.1\nName: tensorrt_rtx_cu12_bindings\nVersion: 1.8.0.1\n")
@@ -271,7 +271,7 @@ def test_engines_are_not_built_by_a_tensorrt_that_images_do_not_carry(tmp_path: 
 
 
 @pytest.mark.parametrize(("name", "recorded"), [("cnn-simple", "calls"), ("bert-portable", "texts")])
-def test_the_int8_bound_has_room_for_rounding_and_none_for_another_scale(
+def test_int8_bound_has_room_for_rounding_not_for_another_scale(
     name: str, recorded: str, models: dict[str, Path], tmp_path: Path
 ) -> None:
     """An engine that rounds otherwise is no further from the int8 graph than one that does not round: the float graph."""

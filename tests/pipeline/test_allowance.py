@@ -40,7 +40,7 @@ def test_minutes_that_are_said_are_those(minutes: float, spent: list[float]) -> 
 
 
 @given(took=st.floats(0, 500), spent=st.lists(st.floats(0.01, 100), max_size=30))
-def test_it_is_kept_where_forms_take_no_longer_than_the_longest_before(took: float, spent: list[float]) -> None:
+def test_it_is_exceeded_by_no_more_than_the_longest_form(took: float, spent: list[float]) -> None:
     made = known(took)
     total = longest = 0.0
     for seconds in spent:

@@ -54,7 +54,7 @@ def recorded(folder: Path, *shapes: tuple[int, ...]) -> Path:
     return folder
 
 
-def test_the_usual_call_at_batch_one_is_the_latency_and_the_largest_batch_the_throughput(model: Path, tmp_path: Path) -> None:
+def test_latency_is_of_batch_one_throughput_of_the_largest(model: Path, tmp_path: Path) -> None:
     data = recorded(tmp_path / "calls", (4, 10, 64), (2, 10, 64), (1, 99, 64))
     found = estimate.of_candidate(model, data, target())
     assert {each.device for each in found} == {"T4", "L4", "L40S"}
@@ -70,7 +70,7 @@ def test_of_equally_frequent_shapes_the_largest_counts(model: Path, tmp_path: Pa
     assert estimate.usual_shapes(data, model, signature) == (("x", (0, 99, 64)),)
 
 
-def test_the_specification_says_the_precision_and_bounds_the_batch(model: Path, tmp_path: Path) -> None:
+def test_specification_says_the_precision_and_bounds_the_batch(model: Path, tmp_path: Path) -> None:
     data = recorded(tmp_path / "calls", (1, 10, 64))
     profile = {"x": {"min": [1, 1, 64], "opt": [2, 10, 64], "max": [4, 128, 64]}}
     (model / estimate.SPECIFICATION).write_text(json.dumps({"precision": "mixed", "profiles": [profile]}))
@@ -99,7 +99,7 @@ def test_damage_is_named(model: Path, tmp_path: Path) -> None:
             estimate.of_candidate(model, data, target())
 
 
-def test_texts_are_as_long_as_the_models_own_tokenizer_makes_them(tmp_path: Path) -> None:
+def test_texts_are_as_long_as_models_own_tokenizer_makes_them(tmp_path: Path) -> None:
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     folder = tmp_path / "model"

@@ -48,7 +48,7 @@ def bench(workshop: Workshop) -> Bench:
     return Bench(recipe=wanted, store=workshop.store, packages=packages, roots=roots, effort=EFFORT, observe=lambda _text: None)
 
 
-def test_measurements_are_taken_once_and_equal_packages_share_one(bench: Bench, data: Data, tmp_path: Path) -> None:
+def test_measurements_are_taken_once_for_equal_packages(bench: Bench, data: Data, tmp_path: Path) -> None:
     base, other = package(tmp_path / "base"), package(tmp_path / "other", bias=0.5)
     subjects = {"fp32@a": base, "int8@a": other, "same@a": other}
     first = bench.measure(subjects, "fp32@a", data)
@@ -125,9 +125,7 @@ def test_what_a_function_yields_is_read_anew(workshop: Workshop) -> None:
     assert written(1.0) == written(1.0)
 
 
-def test_accuracies_come_with_what_is_known_of_them_elsewhere_and_are_kept_without(
-    bench: Bench, data: Data, tmp_path: Path
-) -> None:
+def test_accuracies_come_with_what_is_known_of_them_elsewhere(bench: Bench, data: Data, tmp_path: Path) -> None:
     here = dataclasses.replace(this_machine(), arch="x86_64", isa="avx512-vnni")
     prover = Prover(store=bench.store, packages=bench.packages, find=lambda _name: None, observe=bench.observe, at=here)
     asked = dataclasses.replace(bench, prover=prover)

@@ -84,7 +84,7 @@ def test_lambda_is_asked_only_on_request(made: Path) -> None:
 # --- several images ---------------------------------------------------------------------------------------------------
 
 
-def test_of_a_layout_with_attestations_the_image_is_pushed_and_the_rest_is_said(registry: FakeRegistry, tmp_path: Path) -> None:
+def test_image_is_pushed_alone_of_a_layout_with_attestations(registry: FakeRegistry, tmp_path: Path) -> None:
     said = io.StringIO()
     out = layouts.buildx(tmp_path / "buildx")
     reference = images.push(str(out), f"{registry.host}/base:1", credentials=nobody, progress=Console(stream=said, env={}))
@@ -201,6 +201,6 @@ def test_labels_and_a_time_are_read() -> None:
         ([], "999999999999", "between 1970 and 9999"),
     ],
 )
-def test_what_cannot_be_said_of_an_image_is_the_command_lines_fault(labels: list[str], created: str | None, said: str) -> None:
+def test_what_cannot_be_said_of_image_is_command_lines_fault(labels: list[str], created: str | None, said: str) -> None:
     with pytest.raises(RecipeError, match=said):
         images.parse_labels(labels, created)

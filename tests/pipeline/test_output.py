@@ -13,7 +13,7 @@ from mlpack.errors import RecipeError
 from mlpack.pipeline import output
 
 
-def test_a_place_that_cannot_be_written_to_is_told_before_the_work(tmp_path: Path) -> None:
+def test_place_that_cannot_be_written_to_is_told_before_work(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for out in (tmp_path / "file/out", Path("/proc/nowhere/out")):
         with pytest.raises(RecipeError, match="cannot be written to"):

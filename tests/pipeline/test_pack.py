@@ -180,7 +180,7 @@ def test_pack_base_only_where_one_belongs(runtime: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("kind", [OSError, shutil.Error])
-def test_pack_full_disk_is_no_fault_of_the_package_and_says_where(kind: type[OSError], tmp_path: Path) -> None:
+def test_pack_full_disk_is_no_fault_of_package_and_says_where(kind: type[OSError], tmp_path: Path) -> None:
     with pytest.raises(OSError, match=tmp_path.name) as raised, runtime_part.space(tmp_path):
         raise kind([("from", "to", f"[Errno {errno.ENOSPC}] {os.strerror(errno.ENOSPC)}")])
     assert raised.value.errno == errno.ENOSPC
@@ -267,7 +267,7 @@ def test_pack_gpu_worker_holds_engines_settings_and_the_licence(tmp_path: Path) 
 
 
 @pytest.mark.skipif(HERE != "x86_64", reason="GPU workers are for x86_64, and the tests' base is of this machine")
-def test_pack_gpu_worker_that_may_fall_back_brings_the_processors_graph(tmp_path: Path) -> None:
+def test_pack_gpu_worker_that_may_fall_back_adds_the_cpu_graph(tmp_path: Path) -> None:
     model = with_engines(tmp_path / "model", **{"cpu.onnx": b"twin", "cpu.onnx.data": b"weights"})
     root, settings = gpu_package(tmp_path, GpuWorker(fallback=("cpu",)), model)
     assert (root / "model/cpu.onnx.data").read_bytes() == b"weights"

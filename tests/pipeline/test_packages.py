@@ -69,7 +69,7 @@ def test_what_is_said_of_an_image_is_part_of_its_package(workshop: Workshop, tmp
     assert said.content == plain.content
 
 
-def test_another_sample_is_another_tree_with_the_same_bytes_to_deploy(workshop: Workshop) -> None:
+def test_another_sample_is_another_tree_of_the_same_bytes(workshop: Workshop) -> None:
     packages, candidate, first = made(workshop)
     model = transform.run_steps(
         candidate,

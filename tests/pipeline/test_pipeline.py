@@ -107,7 +107,7 @@ def test_only_builds_what_matches(workshop: Workshop) -> None:
     assert record["candidates"][0]["ratio_to_baseline"] is not None
 
 
-def test_auto_skips_what_makes_no_sense_for_the_model_and_plan_says_so_once_it_is_known(workshop: Workshop) -> None:
+def test_auto_skips_what_makes_no_sense_and_plan_says_so_once(workshop: Workshop) -> None:
     import onnx
     from onnx import TensorProto, helper
 
@@ -131,7 +131,7 @@ def test_keep_all_leaves_every_package(workshop: Workshop) -> None:
     assert {path.name for path in (out / "artifacts").iterdir()} == {"fp32@lambda-zip-x86_64", "int8@lambda-zip-x86_64"}
 
 
-def test_nothing_within_budget_is_an_answer_with_everything_measured(workshop: Workshop) -> None:
+def test_nothing_within_budget_is_an_answer_with_all_measured(workshop: Workshop) -> None:
     workshop.edit(lambda text: text + "budgets: {package_size: 1MB}\n")
     record, out = workshop.build()
     assert record["chosen"] is None
@@ -174,7 +174,7 @@ def pack_runtime_at_layer(workshop: Workshop) -> bool:
     return True
 
 
-def test_static_int8_without_calibration_is_refused_where_the_recipe_forbids_it(workshop: Workshop) -> None:
+def test_static_int8_is_refused_where_calibration_is_forbidden(workshop: Workshop) -> None:
     workshop.edit(lambda text: text + "variants: {float: [], static: [{quantize: {method: static}}]}\n")
     workshop.edit(lambda text: text.replace("calibration: calib.npz", "calibration: none"))
     with pytest.raises(RecipeError, match=r"data\.calibration says none"):
@@ -229,7 +229,7 @@ def test_labels_out_of_range_are_told(workshop: Workshop) -> None:
         ("multilabel_f1", "one class a sample: f1"),
     ],
 )
-def test_labels_that_cannot_be_of_the_outputs_are_told_before_any_step(
+def test_impossible_labels_are_told_before_any_step(
     workshop: Workshop, metric: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workshop.edit(lambda text: text.replace("metric: top1", f"metric: {metric}"))
@@ -292,7 +292,7 @@ def test_plan_says_which_field_changed(workshop: Workshop) -> None:
 
 
 @pytest.mark.slow
-def test_a_target_for_another_processor_is_packed_and_said_to_be_unmeasured(workshop: Workshop) -> None:
+def test_target_for_another_processor_is_packed_unmeasured(workshop: Workshop) -> None:
     workshop.edit(lambda text: text.replace("arch: x86_64", "arch: arm64"))
     workshop_.seed_runtime(workshop.root, workshop.store, arch="arm64")
     record, _ = workshop.build()
@@ -328,7 +328,7 @@ inputs:
 """
 
 
-def test_inputs_that_the_model_has_not_are_told_like_any_problem_of_the_recipe(workshop: Workshop) -> None:
+def test_inputs_that_the_model_lacks_are_a_recipes_problem(workshop: Workshop) -> None:
     """By plan and by build, before anything is made, all at once and with their lines."""
     workshop.edit(lambda text: text + WRONG_INPUTS)
     first = workshop_.RECIPE.count("\n") + 1
@@ -360,7 +360,7 @@ def test_hooks_answer_plain_json(workshop: Workshop) -> None:
 
 
 @pytest.mark.slow
-def test_a_float_too_large_to_ship_is_still_what_int8_is_compared_with(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_float_too_large_to_ship_is_what_int8_is_compared_with(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
     """The reason to quantize at all: without this, int8 would win without ever having been measured."""
     from mlpack.targets import limits
 

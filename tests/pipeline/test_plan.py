@@ -100,7 +100,7 @@ def test_step_that_the_recipe_names_is_not_added_again() -> None:
     assert _one(ONNX, QUANTIZE, simplify) == ["quantize", "simplify", "optimize"]
 
 
-def test_architecture_comes_from_the_target_and_the_task_from_the_source() -> None:
+def test_architecture_comes_from_target_and_task_from_source() -> None:
     export = Step(name="export", config=Export(opset=17))
     variants = (Variant(name="a", steps=(QUANTIZE,)), Variant(name="b", steps=(export, QUANTIZE)))
     expanded = plan.expand(_recipe(HUGGINGFACE, variants, ZIP_ARM))
@@ -155,7 +155,7 @@ def test_auto_leaves_out_what_makes_no_sense_for_the_model() -> None:
     assert "calibration for convolutions" in str(plan.proposal(int8, expanded).why)  # type: ignore[union-attr]
 
 
-def test_auto_tries_static_layers_of_one_row_where_there_are_data_to_calibrate_with() -> None:
+def test_auto_tries_static_layers_where_data_can_calibrate() -> None:
     expanded = plan.expand(dataclasses.replace(_recipe(ONNX, None, ZIP_X86), calibration="calib.npz"))
     (static,) = [c for c in expanded.candidates if c.variant == "int8-static"]
     (config,) = [step.config for step in static.steps if step.name == "quantize"]

@@ -95,7 +95,7 @@ def test_gate_is_no_build_and_counts_for_nothing() -> None:
     assert on_cpu.skipped is None
 
 
-def test_step_that_is_named_is_not_added_again_and_must_agree_with_the_target() -> None:
+def test_named_step_is_not_added_again_and_must_fit_the_target() -> None:
     mine = Step(name="tensorrt", config=Engines(builder="deferred"))
     assert [step.name for step in chain(GPU, mine)] == ["simplify", "tensorrt"]
     agreed = Step(name="tensorrt", config=Engines(gpus=("sm75", "sm89")))

@@ -81,9 +81,7 @@ def test_weights_of_seven_bits_are_proof_and_nothing_is_run(prover: Prover, data
     assert (found.how, found.risks) == ("static", ())
 
 
-def test_full_range_without_an_emulator_is_not_proven_and_says_what_to_install(
-    prover: Prover, data: Evaluation, wide: Package
-) -> None:
+def test_full_range_without_an_emulator_is_not_proven(prover: Prover, data: Evaluation, wide: Package) -> None:
     found = dataclasses.replace(prover, find=lambda _name: None).here({"wide": wide}, data)["wide"]
     assert found.how is None
     assert "1 integer product may overflow" in found.why
@@ -122,7 +120,7 @@ def test_a_run_that_gives_something_else_is_none(prover: Prover, data: Evaluatio
         (0.0, 9.0, 9.1, False),  # so far from the float that nothing is like anything
     ],
 )
-def test_another_architecture_may_round_otherwise_as_far_as_integers_lose(
+def test_another_architecture_may_round_as_integers_lose(
     prover: Prover, data: Evaluation, tmp_path: Path, float_: float, here: float, there: float, proven: bool
 ) -> None:
     """The package there, its twin here, and the float: what each adds to its outputs."""
@@ -204,7 +202,7 @@ def test_fidelity_of_two_runs() -> None:
         proof.fidelity(same, same, left_out=("y",))
 
 
-def test_the_sample_is_the_same_for_the_same_data_and_another_for_others(data: Evaluation, tmp_path: Path) -> None:
+def test_sample_is_same_for_same_data_and_another_for_others(data: Evaluation, tmp_path: Path) -> None:
     from mlpack.evaluation.data import calls
 
     def drawn(seed: str, most: int = 3, most_bytes: int = 1 << 20) -> list[int]:
@@ -247,7 +245,7 @@ def test_a_root_file_system_is_seen_with_a_processor_of_its_own(tmp_path: Path) 
         emulation.foreign("arm64", lambda _name: None, "3.13")
 
 
-def test_an_interpreter_that_is_a_script_is_not_given_to_the_emulator(tmp_path: Path) -> None:
+def test_interpreter_that_is_script_is_not_given_to_emulator(tmp_path: Path) -> None:
     script = tmp_path / "python3.13"
     script.write_text("#!/bin/sh\n")
     on = emulation.processor("x86_64", emulator(tmp_path / "bin"))

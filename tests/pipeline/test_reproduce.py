@@ -77,7 +77,7 @@ def test_two_builds_leave_the_same_and_no_path(failed: Path, left: Path, worksho
     assert "repro/" not in json.dumps(json.loads((left / "out" / "build.json").read_text())["files"])
 
 
-def test_a_mended_step_says_that_it_did_not_fail_and_what_differs(failed: Path, store: Store, tmp_path: Path) -> None:
+def test_mended_step_says_that_it_did_not_fail_and_what_differs(failed: Path, store: Store, tmp_path: Path) -> None:
     said = json.loads((failed / "step.json").read_text())
     said["config"] |= {"method": "dynamic", "keep_float": []}
     said["tools"]["onnx"] = "1.0\x1b[31m"

@@ -45,7 +45,7 @@ def work(*made: KernelWork) -> GraphWork:
     return GraphWork(kernels=made, input_bytes=0.0, output_bytes=0.0)
 
 
-def test_a_call_is_what_is_longer_of_each_kernel_and_what_comes_with_it() -> None:
+def test_call_takes_the_longer_of_each_kernels_times() -> None:
     """On an L4: 121 TFLOPS and 300 GB/s; one kernel bound by arithmetic, one by memory."""
     heavy, wide = kernel(matrix_flops=121e9), kernel(activation_bytes=3e8)
     assert roofline.seconds(work(heavy, wide), L4, 1, IDLE) == pytest.approx(0.001 + 0.001)
@@ -64,7 +64,7 @@ def test_the_price_is_of_an_hour_half_used() -> None:
     assert found.cost_per_million_usd == prices.per_million_at(0.8048, found.throughput_per_s)
 
 
-def test_the_basis_says_what_was_assumed_when_and_that_nobody_checked() -> None:
+def test_basis_says_what_was_assumed_and_that_nobody_checked() -> None:
     busy = replace(work(kernel(matrix_flops=2e9)), unknown=("Mystery",))
     (found,) = roofline.estimate(busy, busy, 16, [L4], precision="int8")
     for said in ("not measured", "int8", "1 kernel,", "2.00 GFLOP", "batch 16", "35 % of dense tensor peaks", "60 % of bandwidth",
@@ -72,7 +72,7 @@ def test_the_basis_says_what_was_assumed_when_and_that_nobody_checked() -> None:
         assert said in found.basis
 
 
-def test_a_device_without_the_element_type_or_the_memory_is_left_out() -> None:
+def test_device_without_element_type_or_the_memory_is_left_out() -> None:
     brain = work(kernel(dtype="bf16", matrix_flops=1.0))
     assert {e.device for e in roofline.estimate(brain, brain, 1, DEVICES, precision="bf16")} == {"A10G", "L4", "L40S"}
     large = work(kernel(weight_bytes=20e9))

@@ -24,7 +24,7 @@ def carried(tmp_path: Path, *needs: str) -> set[str]:
     return modules(tmp_path / "mlpack_runtime")
 
 
-def test_a_function_carries_what_it_can_import_and_a_worker_everything(tmp_path: Path) -> None:
+def test_function_carries_its_imports_and_a_worker_everything(tmp_path: Path) -> None:
     function, worker = tmp_path / "function", tmp_path / "worker"
     function.mkdir()
     worker.mkdir()
@@ -39,7 +39,7 @@ def test_a_function_carries_what_it_can_import_and_a_worker_everything(tmp_path:
     }
 
 
-def test_what_is_imported_late_is_reached_and_what_types_need_is_not() -> None:
+def test_late_imports_are_reached_and_those_of_types_are_not() -> None:
     reached = runtime_part.reachable(SOURCES, FUNCTION)
     assert "events" in reached  # inside a function of `handler`
     assert "backend" not in reached  # of `model`, for type checkers alone

@@ -81,7 +81,7 @@ def test_one_bad_layer_alone_goes_back_to_float(make: Callable[[Path], Workshop]
 
 
 @pytest.mark.slow
-def test_what_is_inside_ships_the_bytes_that_it_shipped_without_a_search(tmp_path: Path) -> None:
+def test_what_is_inside_ships_the_bytes_of_a_build_unsearched(tmp_path: Path) -> None:
     made = ladder_models.chain(tmp_path / "project", RECIPE.replace("0.01", "2").replace("prefer: size", "prefer: accuracy"))
     record, _ = made.build()
     search = of(record)["search"]
@@ -165,7 +165,7 @@ def test_nothing_may_be_lost(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_is_too_slow_has_its_least_worthwhile_layers_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_too_slow_has_its_least_useful_layers_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the work that they do for what they move, not by damage, and with no options. Where nothing is quick enough, the first
     form stands as it is said. A thousandth of a nanosecond is a budget that no machine keeps."""
     monkeypatch.setattr(climbing, "_QUICKER", 0.0)  # whatever this machine's kernels do
@@ -346,7 +346,7 @@ def test_sixteen_bits_are_a_rung_where_the_float_is_too_large(tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_sixteen_bits_are_a_rung_where_the_processor_computes_in_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sixteen_bits_are_rung_where_processor_computes_in_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The table's word for this machine's processor is another one's: everything else is as it is."""
     import dataclasses
 

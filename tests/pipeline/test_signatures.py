@@ -82,7 +82,7 @@ def test_a_missing_package_has_its_way_out_and_leaves_nothing(
     assert not signature_known(baseline, source, workshop.store)
 
 
-def test_an_export_of_a_directory_is_compared_on_the_recipes_calls(workshop: Workshop, tmp_path: Path) -> None:
+def test_export_of_a_directory_is_compared_on_the_recipes_calls(workshop: Workshop, tmp_path: Path) -> None:
     _, baseline, source = taken(workshop, tmp_path / "hf")
     step = next(step for step in baseline.steps if step.name == "export")
     keys = [

@@ -63,7 +63,7 @@ except PassError as error:
 
 
 @pytest.mark.slow
-def test_a_missing_exporter_is_named_and_no_other_takes_its_place(wanted: Recipe, store: Store, tmp_path: Path) -> None:
+def test_missing_exporter_is_named_and_no_other_takes_its_place(wanted: Recipe, store: Store, tmp_path: Path) -> None:
     """In a process of its own: where torch's exporter was imported before, it holds what it needs already."""
     (tmp_path / "asked").write_bytes(pickle.dumps(torch_recipe(wanted)))
     words = [sys.executable, "-c", WITHOUT, str(tmp_path / "asked"), str(store.root)]
@@ -185,7 +185,7 @@ def test_a_model_too_large_for_one_message_is_no_bug() -> None:
         raise ZeroDivisionError
 
 
-def test_the_file_that_a_fitted_functions_code_reads_comes_along_and_counts(wanted: Recipe, store: Store) -> None:
+def test_file_that_a_fitted_functions_code_reads_comes_along(wanted: Recipe, store: Store) -> None:
     (wanted.root / "fit.py").write_text("def fitted():\n    ...\n")
     (wanted.root / "kept").mkdir()
     (wanted.root / "kept/model.bin").write_bytes(b"one")
@@ -199,7 +199,7 @@ def test_the_file_that_a_fitted_functions_code_reads_comes_along_and_counts(want
     assert transform.take_source(asked, store, (asked.root,)).tree != first.tree
 
 
-def test_boosters_say_how_many_columns_they_take_or_that_they_are_none(wanted: Recipe, store: Store) -> None:
+def test_boosters_say_their_columns_or_that_they_are_none(wanted: Recipe, store: Store) -> None:
     (wanted.root / "model.txt").write_text("tree\nversion=v4\nmax_feature_idx=6\n")
     source = Source(format="lightgbm", reference="model.txt", weights=None, task=None)
     asked = dataclasses.replace(wanted, source=source, inputs=())

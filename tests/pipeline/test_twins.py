@@ -110,7 +110,7 @@ def test_judge_gives_accuracy_and_no_times_and_remembers(shop: Shop) -> None:
     assert shop.bench.judge({"fp32@gpu": twin}, "fp32@gpu", shop.data) == taken
 
 
-def test_judge_tells_a_twin_that_does_not_run_from_a_baseline_that_does_not(shop: Shop, tmp_path: Path) -> None:
+def test_judge_tells_a_failing_twin_from_a_failing_baseline(shop: Shop, tmp_path: Path) -> None:
     good, bad = shop.twin(), shop.twin(changed(shop, tmp_path / "broken", "model.onnx", b"no graph"))
     taken = shop.bench.judge({"fp32@gpu": good, "fp16@gpu": bad}, "fp32@gpu", shop.data)
     assert isinstance(taken["fp16@gpu"], MeasureError)

@@ -86,7 +86,7 @@ def publish(folder: Path, *made: Path) -> None:
     (folder / "index.html").write_text(f"<!DOCTYPE html><html><body>{''.join(links)}</body></html>")
 
 
-def test_resolve_and_install_give_pinned_files_without_running_them(simple: Path, tmp_path: Path) -> None:
+def test_resolve_and_install_give_pinned_files_unexecuted(simple: Path, tmp_path: Path) -> None:
     made = make_wheel(simple)
     publish(simple, made)
     pins = wheels.resolve(("demo",), "3.13", "arm64")

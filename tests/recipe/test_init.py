@@ -129,7 +129,7 @@ def test_zipmap_is_the_tensor_that_a_build_makes_of_it(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("data", "shape"), [(True, ("batch", 4, 6)), (False, ("batch",))])
-def test_what_the_file_does_not_say_of_ranks_is_said_in_the_recipe(folder: Path, data: bool, shape: tuple[object, ...]) -> None:
+def test_what_file_does_not_say_of_ranks_is_said_in_the_recipe(folder: Path, data: bool, shape: tuple[object, ...]) -> None:
     unsaid = helper.make_tensor_type_proto(TensorProto.FLOAT, None)
     values = [helper.make_value_info(name, unsaid) for name in ("x", "y", "z")]
     nodes = [helper.make_node("Relu", ["x"], ["y"]), helper.make_node("Foreign", ["x"], ["z"], domain="other")]

@@ -476,7 +476,7 @@ def test_duration_in_seconds_is_a_thousand_times_milliseconds(number: float) -> 
 
 
 @given(st.text(max_size=12) | st.integers() | st.floats() | st.none() | st.booleans() | st.lists(st.integers(), max_size=2))
-def test_quantities_raise_value_error_or_are_positive_and_finite(value: Any) -> None:
+def test_quantities_are_positive_and_finite_or_a_value_error(value: Any) -> None:
     for parse in (parse_size, parse_duration_ms, parse_usd):
         try:
             found = parse(value)

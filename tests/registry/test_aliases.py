@@ -94,7 +94,7 @@ class Meddling:
 
 
 @pytest.mark.parametrize("alias", ["latest", "1", "v1", "sha256"])
-def test_a_name_that_says_a_version_is_refused_and_what_has_it_is_read(alias: str, place: Place) -> None:
+def test_name_that_says_a_version_is_refused_and_still_read(alias: str, place: Place) -> None:
     wanted = Reference(name="minilm", alias=alias)
     with pytest.raises(RecipeError, match="cannot be an alias"):
         promote(place, Reference(name="minilm", version=1), alias, ALICE, passes)
@@ -177,7 +177,7 @@ def test_gates_are_asked_about_what_is_live(place: Place) -> None:
     assert asked == [None, 1, 3]
 
 
-def test_evidence_that_cannot_be_read_stops_a_promotion_unless_forced(place: Place) -> None:
+def test_unreadable_evidence_stops_a_promotion_unless_forced(place: Place) -> None:
     def unreadable(release: Release, live: Release | None) -> tuple[Gate, ...]:
         raise ServiceError("S3 is down", retryable=True)
 
@@ -229,7 +229,7 @@ def test_an_expected_revision_of_what_was_never_moved(place: Place) -> None:
     assert to(place, 1, MoveRequest(who="alice", expect=0)).moved
 
 
-def test_an_expected_revision_is_an_error_even_when_the_quicker_did_the_same(place: Place) -> None:
+def test_expected_revision_is_error_even_when_quicker_did_same(place: Place) -> None:
     to(place, 1)
     slow = dataclasses.replace(place, table=Meddling(place.table, lambda: to(place, 2, MoveRequest(who="bob"))))
     with pytest.raises(ConflictError, match="bob moved it to minilm@2"):

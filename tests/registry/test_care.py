@@ -85,7 +85,7 @@ def test_an_empty_registry_is_whole_and_stays_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "registry").exists()
 
 
-def test_missing_and_damaged_bytes_are_named_with_every_release_that_has_them(registry: Registry) -> None:
+def test_damaged_bytes_are_named_with_every_release_of_them(registry: Registry) -> None:
     one, event = release(registry, 1), "artifacts/int8@lambda-zip-x86_64/event.json"
     blob(registry, one).write_bytes(b"?")
     blob(registry, one, event).unlink()

@@ -140,7 +140,7 @@ def test_what_has_a_tag_stays(registry: Registry, publish: Callable[..., Release
     assert (f"tagged {tag}" in why(made).get("minilm@1", ())) is stays
 
 
-def test_what_an_alias_points_to_stays_and_what_it_pointed_to_for_a_while(
+def test_what_an_alias_points_to_stays_and_what_it_did_a_while(
     registry: Registry, publish: Callable[..., Release], clock: Clock
 ) -> None:
     for _ in range(5):
@@ -165,7 +165,7 @@ def test_what_an_alias_points_to_stays_and_what_it_pointed_to_for_a_while(
     assert set(why(kept)["minilm@2"]) >= {"minilm:canary points to it"}
 
 
-def test_what_would_be_rolled_back_to_stays_when_what_lies_between_is_gone(
+def test_rollback_target_stays_when_those_between_are_gone(
     registry: Registry, publish: Callable[..., Release], clock: Clock
 ) -> None:
     first = publish()
@@ -233,7 +233,7 @@ def test_a_policy_counts_nothing_below_zero() -> None:
 # --- what goes --------------------------------------------------------------------------------------------------------
 
 
-def test_a_plan_changes_nothing_and_collecting_does_what_it_said(
+def test_plan_changes_nothing_and_collecting_does_what_it_said(
     registry: Registry, publish: Callable[..., Release], clock: Clock, tmp_path: Path
 ) -> None:
     for _ in range(25):
@@ -321,7 +321,7 @@ def test_images_go_when_no_release_has_them(tmp_path: Path, clock: Clock) -> Non
     assert registry.images.check(*second.images.values()) is None
 
 
-def test_images_of_a_collection_that_was_cut_off_go_with_the_next(tmp_path: Path, clock: Clock) -> None:
+def test_images_of_collection_that_was_cut_off_go_with_the_next(tmp_path: Path, clock: Clock) -> None:
     shelf = Shelf(tmp_path / "shelf")
     registry = open_registry(tmp_path / "registry", clock, shelf)
     first, _ = (registry.publish(build(tmp_path / name, "image", content=name.encode())) for name in "ab")

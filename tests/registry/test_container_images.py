@@ -340,7 +340,7 @@ def test_a_repository_that_another_made_at_the_same_moment(amazon: Repositories,
     assert amazon.push(packed, "minilm")
 
 
-def test_a_repository_that_may_not_be_looked_at_is_taken_to_be_there(amazon: Repositories, aws: AwsServer, packed: Path) -> None:
+def test_repository_that_may_not_be_looked_at_is_taken_as_there(amazon: Repositories, aws: AwsServer, packed: Path) -> None:
     aws.plan(denied("DescribeRepositories"))
     assert amazon.push(packed, "minilm")
     assert "CreateRepository" not in [request.operation for request in aws.log("ecr")]
@@ -353,7 +353,7 @@ def test_a_repository_that_may_not_be_looked_at_is_taken_to_be_there(amazon: Rep
         ("GetAuthorizationToken", r"\*"),
     ],
 )
-def test_what_amazon_refuses_is_said_with_the_line_that_allows_it(
+def test_what_amazon_refuses_is_said_with_line_that_allows_it(
     operation: str, resource: str, amazon: Repositories, aws: AwsServer, packed: Path
 ) -> None:
     said = f"User: arn:aws:iam::123456789012:user/ci is not authorized to perform: ecr:{operation}"

@@ -128,7 +128,7 @@ def old_manifest(name: str, note: str) -> bytes:
     return f'{{"artifact":{{{artifact}}},"files":{{"{FUNCTION}":"{NAMED}"}},"name":"{name}","tags":{{"note":"{note}"}}}}'.encode()
 
 
-def test_a_registry_of_the_first_schema_keeps_its_versions_and_digests(root: Path, made: Path, tmp_path: Path) -> None:
+def test_first_schemas_registry_keeps_its_versions_and_digests(root: Path, made: Path, tmp_path: Path) -> None:
     said = [("minilm", 1, "a"), ("minilm", 2, "b"), ("tiny", 1, "c")]
     old = [(name, version, old_manifest(name, note)) for name, version, note in said]
     old_registry(root, *old)
@@ -151,7 +151,7 @@ def test_a_registry_of_the_first_schema_keeps_its_versions_and_digests(root: Pat
     connection.close()
 
 
-def test_a_registry_of_the_second_schema_is_shown_by_lists_as_it_was(root: Path, made: Path) -> None:
+def test_registry_of_second_schema_is_shown_by_lists_as_it_was(root: Path, made: Path) -> None:
     registry = open_registry(root)
     registry.publish(made)
     listed = [(one.name, one.version, one.head) for one in registry.listed()]
@@ -176,7 +176,7 @@ def test_many_may_migrate_at_once(root: Path) -> None:
 
 
 @pytest.mark.parametrize("damaged", [b"{", b"[]", old_manifest("other", "a"), old_manifest("minilm", "a").replace(b"zip", b"ZIP")])
-def test_a_damaged_release_of_the_first_schema_is_named_and_nothing_is_lost(root: Path, damaged: bytes) -> None:
+def test_damaged_release_of_the_first_schema_is_named_and_kept(root: Path, damaged: bytes) -> None:
     old_registry(root, ("minilm", 1, old_manifest("minilm", "a")))
     with sqlite3.connect(root / "registry.sqlite") as connection:
         connection.execute("UPDATE releases SET manifest = ?", (damaged,))

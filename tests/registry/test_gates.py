@@ -93,7 +93,7 @@ def test_an_alias_may_say_how_sure_a_drop_has_to_be() -> None:
     assert not next(budget_gates(old, sure)).ok
 
 
-def test_what_is_not_estimated_fits_no_budget_however_willing_the_alias() -> None:
+def test_what_is_not_estimated_fits_no_budget_of_any_alias() -> None:
     budgets = Budgets(cold_start_ms=1e9, peak_memory_bytes=10**12, accept_estimates=True)
     gates = list(budget_gates(record(on_gpu("fp16")), replace(POLICY, budgets=budgets)))
     assert [gate.ok for gate in gates] == [False, False]
@@ -178,7 +178,7 @@ def test_noise_is_no_regression() -> None:
     assert all(gate.ok for gate in regressions(live, near).values())
 
 
-def test_times_of_different_machines_are_said_to_be_incomparable() -> None:
+def test_times_of_different_machines_are_called_incomparable() -> None:
     live = record(result("int8"))
     elsewhere = record(result("int8", measurement=measurement(30.0, machine=replace(MACHINE, cpu="another"))))
     found = regressions(live, elsewhere)["regression.latency"]
@@ -238,7 +238,7 @@ def test_more_may_be_asked(place: Place, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"{}")])
-def test_evidence_that_is_lost_or_damaged_is_the_services_failure(place: Place, tmp_path: Path, damage: Any) -> None:
+def test_evidence_that_is_lost_or_damaged_is_services_failure(place: Place, tmp_path: Path, damage: Any) -> None:
     release = released(place, tmp_path / "a")
     damage(Path(place.blobs.uri(release.files["build.json"])))
     with pytest.raises(ServiceError, match="damaged"):

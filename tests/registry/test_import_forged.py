@@ -83,7 +83,7 @@ def test_policies_and_records_come_only_when_they_are_asked_for(exported: Path, 
     assert audit.log(target) == entries
 
 
-def test_what_was_collected_elsewhere_is_kept_as_what_the_export_says(exported: Path, target: Registry) -> None:
+def test_what_was_collected_elsewhere_is_kept_as_exported(exported: Path, target: Registry) -> None:
     forge(exported, row(rows.AUDIT, WHEN, COLLECTED))
     import_(target, exported, "bob")
     first = next(entry for entry in audit.log(target) if entry.what == audit.IMPORT)

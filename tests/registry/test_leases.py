@@ -105,9 +105,7 @@ def test_a_publisher_does_not_wait_for_ever(place: Place, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("clock", [-3600.0, 0.0, 600.0])
-def test_a_dead_collector_is_waited_for_and_taken_over_from_whatever_the_clock_says(
-    place: Place, clock: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_dead_collector_is_taken_over_whatever_the_clock_says(place: Place, clock: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leases, "LEASE_S", 0.5)
     leases.DeletionLease(later(place, clock), "dead").take()
     with leases.intent(place, [A]):
@@ -149,7 +147,7 @@ def test_a_collector_whose_lease_was_taken_stops(place: Place) -> None:
 
 
 @pytest.mark.usefixtures("renewing")
-def test_an_answer_that_was_lost_and_asked_for_again_is_no_conflict(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answer_lost_and_asked_for_again_is_no_conflict(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     commit = place.table.commit
 
     def twice(*writes: Put | Delete) -> None:
@@ -166,7 +164,7 @@ def test_an_answer_that_was_lost_and_asked_for_again_is_no_conflict(place: Place
     assert leases.intents(place) == ([], [])
 
 
-def test_who_refers_to_an_old_release_says_so_and_a_young_one_needs_nothing(tmp_path: Path) -> None:
+def test_only_an_old_release_needs_an_intent_to_refer_to_it(tmp_path: Path) -> None:
     registry = directory.open_registry(tmp_path / "registry")
     release = registry.publish(build(tmp_path / "out"))
     with leases.held(registry.place, release):

@@ -48,7 +48,7 @@ def test_every_missing_and_added_file_is_named(root: Path, made: Path) -> None:
         ("image", lambda f: [p.unlink() for p in (f / "image/blobs/sha256").iterdir()], "is not in the layout"),
     ],
 )
-def test_a_record_without_a_list_of_files_still_binds_the_artifact(
+def test_record_without_list_of_files_still_binds_the_artifact(
     root: Path, tmp_path: Path, kind: str, break_it: Any, said: str
 ) -> None:
     made = build(tmp_path / "out", kind)

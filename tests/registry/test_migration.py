@@ -41,7 +41,7 @@ def heads(registry: Registry) -> list[tuple[int, Any]]:
     return [(release.version, rows.head(release)) for release in registry.releases("minilm")]
 
 
-def test_an_old_registry_says_what_to_do_and_is_then_as_a_new_one(place: Place) -> None:
+def test_old_registry_says_what_to_do_and_is_then_as_a_new_one(place: Place) -> None:
     registry = old(place)
     with pytest.raises(ServiceError, match=r"schema 2, not 3.*mlpack registry migrate"):
         tuple(registry.listed())
@@ -107,7 +107,7 @@ def test_a_damaged_record_is_named_and_the_schema_stays(place: Place) -> None:
     assert found.head == {"version": 2}
 
 
-def test_an_empty_registry_gets_this_schema_and_a_newer_one_is_left_alone(place: Place) -> None:
+def test_empty_registry_gets_this_schema_a_newer_one_is_left(place: Place) -> None:
     registry = Registry(place)
     assert migrate(registry) == 0
     row = place.table.get(rows.SCHEMA_KEY)

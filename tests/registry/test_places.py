@@ -79,9 +79,7 @@ def test_images_are_fetched_from_where_they_were_pushed(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_is_live_is_asked_of_boto3s_own_account_for_a_directory(
-    aws: AwsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_live_is_asked_of_boto3_for_a_directory(aws: AwsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     aws.client("ecs").create_cluster(clusterName="production")
     task = [{"name": "c", "image": "host.example/minilm:v1", "memory": 100}]
     aws.client("ecs").register_task_definition(family="worker", containerDefinitions=task)

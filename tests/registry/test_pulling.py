@@ -158,7 +158,7 @@ def test_a_package_that_was_planted_is_not_unpacked(registry: Registry, built: W
 
 
 @pytest.mark.parametrize("planted", ["theirs", "open", "link", "second name"])
-def test_a_file_with_the_right_bytes_is_not_taken_over_from_others(
+def test_file_with_right_bytes_is_not_taken_over_from_others(
     registry: Registry, made: Path, shared: Path, tmp_path: Path, planted: str
 ) -> None:
     release, out = registry.publish(made), shared / "f.zip"
@@ -202,7 +202,7 @@ def test_several_pulls_to_one_place_give_one_whole_release(registry: Registry, m
     assert [path.name for path in shared.iterdir()] == ["live"]
 
 
-def test_a_directory_that_is_swapped_while_it_is_filled_leads_nowhere(shared: Path, tmp_path: Path) -> None:
+def test_directory_swapped_while_it_is_filled_leads_nowhere(shared: Path, tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.mkdir()
 

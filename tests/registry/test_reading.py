@@ -110,7 +110,7 @@ def test_who_may_not_write_is_told(registry: Registry, tmp_path: Path) -> None:
     assert "may not write there" in said
 
 
-def test_a_reader_sees_what_a_writer_that_is_at_work_has_committed(registry: Registry) -> None:
+def test_reader_sees_what_writer_that_is_at_work_has_committed(registry: Registry) -> None:
     """Its log has it, and the database itself does not yet."""
     root = Path(registry.place.where)
     writer = sqlite3.connect(root / "registry.sqlite", isolation_level=None)
@@ -127,7 +127,7 @@ def test_a_reader_sees_what_a_writer_that_is_at_work_has_committed(registry: Reg
     assert as_nobody(root, lambda: str(registry.names())) == expected
 
 
-def test_what_a_killed_writer_left_is_said_to_who_may_not_clean_up(registry: Registry, tmp_path: Path) -> None:
+def test_killed_writers_rest_is_told_to_who_may_not_clean_up(registry: Registry, tmp_path: Path) -> None:
     root, copy = Path(registry.place.where), tmp_path / "copy"
     writer = sqlite3.connect(root / "registry.sqlite", isolation_level=None)
     writer.execute("PRAGMA wal_autocheckpoint = 0")

@@ -91,7 +91,7 @@ def test_create_refuses(stores: FakeStores, switch: str, there: bool, capsys: py
     assert not any(key[1] == "schema" for key in stores.items.get("mlpack-registry", {}))
 
 
-def test_create_makes_the_rest_where_all_is_kept_and_finds_it_complete(stores: FakeStores) -> None:
+def test_create_makes_the_rest_and_then_finds_it_complete(stores: FakeStores) -> None:
     assert setup.create(URL)[0] == "make the bucket models in eu-central-1"
     objects = dict(stores.objects)
     setup.create(URL)
@@ -210,9 +210,7 @@ def test_all_that_is_asked_are_sixteen_small_requests(stores: FakeStores) -> Non
     assert [operation.partition(" ")[2] for operation in stores.asked()] == s3 + rows
 
 
-def test_who_may_only_read_verifies_and_is_told_what_was_not_asked(
-    published: FakeStores, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_reader_verifies_and_is_told_what_was_not_asked(published: FakeStores, capsys: pytest.CaptureFixture[str]) -> None:
     published.switches.forbidden = conditional.NAME
     assert run("verify", "--registry", URL) == 0
     said = capsys.readouterr().err

@@ -102,14 +102,14 @@ def test_equal_files_are_kept_once(registry: Registry, tmp_path: Path) -> None:
         assert len(list(registry.place.blobs.list())) == 5 + 2 * index  # build.json and report.md differ
 
 
-def test_a_build_that_chose_nothing_is_refused_with_its_own_code(registry: Registry, tmp_path: Path) -> None:
+def test_build_that_chose_nothing_is_refused_with_its_own_code(registry: Registry, tmp_path: Path) -> None:
     with pytest.raises(NothingChosenError, match="chose no candidate") as caught:
         registry.publish(build(tmp_path / "nothing", fits=False))
     assert caught.value.exit_code is ExitCode.OVER_BUDGET
     assert is_empty(registry.place)
 
 
-def test_an_altered_artifact_is_refused_before_anything_is_written(registry: Registry, made: Path) -> None:
+def test_altered_artifact_is_refused_before_anything_is_written(registry: Registry, made: Path) -> None:
     (made / FUNCTION).write_bytes(b"altered!")
     with pytest.raises(RecipeError, match="altered since the build"):
         registry.publish(made)
@@ -230,9 +230,7 @@ def test_one_file_can_be_fetched(registry: Registry, made: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize("verb", ["pull", "fetch"])
-def test_a_release_that_is_collected_while_it_is_pulled_is_said_to_be(
-    registry: Registry, made: Path, tmp_path: Path, verb: str
-) -> None:
+def test_release_collected_while_it_is_pulled_is_said_to_be(registry: Registry, made: Path, tmp_path: Path, verb: str) -> None:
     release = registry.publish(made)
     registry.publish(build(tmp_path / "newer", content=b"newer"))
     late = dataclasses.replace(registry.place, now=lambda: time.time() + 400 * 24 * 3600)

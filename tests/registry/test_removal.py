@@ -100,7 +100,7 @@ class Story:
             assert (moved is None) is (live() == 1)
 
 
-def test_who_rolls_back_during_a_collection_arrives_at_what_is_there(
+def test_rollback_during_a_collection_arrives_at_what_is_there(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(aliases.time, "sleep", lambda _: None)
@@ -137,7 +137,7 @@ def test_rolling_back_waits_for_no_collection(tmp_path: Path, monkeypatch: pytes
     assert leases.intents(late) == ([], [])
 
 
-def test_a_collection_that_is_overtaken_again_and_again_gives_up(tmp_path: Path) -> None:
+def test_collection_that_is_overtaken_again_and_again_gives_up(tmp_path: Path) -> None:
     registry = directory.open_registry(tmp_path / "registry")
     put_releases(registry.place, "minilm", 2)
 
@@ -192,7 +192,7 @@ def said(registry: Registry, what: str) -> list[Any]:
     return [entry.details for _, entry in audit.entries(registry.place) if entry.what == what]
 
 
-def test_a_container_registry_that_removes_nothing_keeps_nothing_else(registry: Registry, shelf: Stubborn) -> None:
+def test_container_registry_that_removes_nothing_keeps_the_rest(registry: Registry, shelf: Stubborn) -> None:
     shelf.error = lambda reference: ImageRefusedError(f"{reference} cannot be deleted")  # type: ignore[method-assign]
     before = plan(registry, NOTHING)
     for _ in range(2):  # and again, without an error

@@ -200,7 +200,7 @@ def test_aliases_that_say_a_version_do_not_come(source: Registry, target: Regist
     assert (again.moves, again.aliases_left) == (0, ("*:v1",))
 
 
-def test_images_travel_as_bytes_and_are_pushed_where_they_come_to(tmp_path: Path) -> None:
+def test_images_travel_as_bytes_and_are_pushed_on_arrival(tmp_path: Path) -> None:
     one, other = Shelf(tmp_path / "one"), Shelf(tmp_path / "other")
     source = directory.open_registry(tmp_path / "source", images=one)
     published = source.publish(build(tmp_path / "out", "image"))

@@ -52,7 +52,7 @@ def test_latency_within_noise_is_the_same_and_beyond_it_is_not() -> None:
     assert row(far, before, "latency_ms.p95").change is Change.BETTER
 
 
-def test_times_of_different_machines_are_incomparable_and_sizes_are_not() -> None:
+def test_times_of_two_machines_are_incomparable_sizes_are_not() -> None:
     other = replace(MACHINE, cpu="another")
     before = build(result("int8"))
     after = build(result("int8", measurement=measurement(20, machine=other), artifact=artifact(50_000_000)), machine=other)
@@ -150,7 +150,7 @@ def test_one_candidate_may_be_compared_alone() -> None:
 GPU = "fp16@gpu-worker-x86_64"
 
 
-def test_estimates_are_compared_by_name_and_only_with_their_like() -> None:
+def test_estimates_are_compared_by_name_with_their_like() -> None:
     before = build(on_gpu("fp16", estimate(1.0, 0.05)))
     for now, change in ((1.2, Change.SAME), (2.0, Change.WORSE), (0.4, Change.BETTER)):
         found = row(before, build(on_gpu("fp16", estimate(now, 0.05))), "estimated.latency_ms", GPU)
@@ -195,7 +195,7 @@ def graphs(change: Any) -> tuple[Record, Record]:
     return build(result("int8", anatomy=MADE_OF)), build(result("int8", anatomy=after))
 
 
-def test_what_graphs_are_made_of_is_compared_by_layer_type_precision_and_layer() -> None:
+def test_makeup_is_compared_by_layer_type_precision_and_layer() -> None:
     def back(graph: Any) -> None:
         graph["size_bytes"] += 3_000_000
         graph["layers"][0]["size_bytes"] += 3_000_000
@@ -222,7 +222,7 @@ def test_what_graphs_are_made_of_is_compared_by_layer_type_precision_and_layer()
     assert {r.measure: r for r in diff.compare(after, before)}["weights"].change is Change.BETTER
 
 
-def test_graphs_that_do_not_differ_or_are_not_there_have_no_rows() -> None:
+def test_graphs_that_are_equal_or_missing_have_no_rows() -> None:
     before, after = graphs(lambda graph: None)
     assert not [r for r in diff.compare(before, after) if r.measure.startswith(("weights", "layer", "operators", "tensor"))]
     del before["candidates"][0]["graph"]
@@ -232,7 +232,7 @@ def test_graphs_that_do_not_differ_or_are_not_there_have_no_rows() -> None:
     assert not [r for r in diff.compare(before, after) if r.measure.startswith("weights")]
 
 
-def test_many_layers_that_moved_are_counted_and_their_names_are_words() -> None:
+def test_many_layers_that_moved_are_counted_and_safely_named() -> None:
     def many(graph: Any) -> None:
         graph["products"] = [MADE_OF["products"][0] | {"node": f"\x1b[31m::layer {i}", "precision": "fp16"} for i in range(300)]
 

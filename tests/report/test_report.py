@@ -204,7 +204,7 @@ def test_a_decision_can_be_reported_whatever_was_preferred() -> None:
         assert f"`{decision.chosen}` chosen" in text
 
 
-def test_notes_say_how_an_accuracy_is_known_elsewhere_and_warn_of_a_choice_that_is_not() -> None:
+def test_notes_say_how_accuracy_is_known_and_warn_of_the_choice() -> None:
     record = report.build_record(typical())
     proofs = [Proof(how="static", why="its graph has none"), Proof(how="run", why="it ran", samples=32, agreement=0.9999)]
     proofs.append(Proof(how=None, why="2 integer products may overflow", risks=("MatMulInteger a: bytes",)))

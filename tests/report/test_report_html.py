@@ -225,7 +225,7 @@ def test_the_chosen_one_is_marked_in_every_plot() -> None:
         assert plot.count('class="label marked"') == 1
 
 
-def test_steps_of_candidates_made_alike_stand_once_and_read_as_words() -> None:
+def test_steps_of_candidates_made_alike_stand_once_in_words() -> None:
     record = report.build_record(typical())
     first, second = record["candidates"][:2]
     step = {"pass": "quantize", "config": {"per_channel": True, "reduce_range": None}, "seconds": 1.0, "cached": False}

@@ -23,7 +23,7 @@ def client(stores: FakeStores) -> Any:
     return boto3.session.Session().client("s3", region_name=REGION)
 
 
-def test_a_store_that_keeps_it_is_asked_with_three_requests_and_later_with_two(stores: FakeStores, client: Any) -> None:
+def test_store_that_keeps_it_is_asked_three_times_then_twice(stores: FakeStores, client: Any) -> None:
     assert conditional.of_objects(client, "models", KEY) == ""
     assert stores.asked() == ["s3 PutObject", "s3 PutObject", "s3 GetObject"]
     kept = dict(stores.objects)
@@ -80,9 +80,7 @@ def test_a_conflict_that_stays_is_an_error_and_no_verdict(stores: FakeStores, cl
         conditional.of_objects(client, "models", KEY)
 
 
-def test_a_rule_that_removes_the_object_at_this_moment_misleads_nobody(
-    stores: FakeStores, client: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rule_that_removes_the_object_now_misleads_nobody(stores: FakeStores, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     removed, send = [], client.put_object
 
     def put_object(**asked: Any) -> Any:

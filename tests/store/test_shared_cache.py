@@ -389,7 +389,7 @@ def test_archives_that_a_holder_of_the_secret_might_forge(folder: Folder, tmp_pa
     assert not Path("/tmp/mlpack-escaped").exists()
 
 
-def test_an_archive_that_writes_through_a_link_to_the_right_tree(folder: Folder, tmp_path: Path) -> None:
+def test_archive_that_writes_through_a_link_to_the_right_tree(folder: Folder, tmp_path: Path) -> None:
     """Even links that `digest.of_tree` would accept are refused."""
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree/link").symlink_to("nowhere")
@@ -403,7 +403,7 @@ PIECES = [b"../", b"/", b"\0", b"\x80\xff", b"777777", b"x", b"2", b"3", b"5", b
 @pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(data=st.data())
-def test_whatever_a_holder_of_the_secret_signs_is_the_tree_or_a_miss(sound: bytes, data: st.DataObject) -> None:
+def test_whatever_holder_of_secret_signs_is_the_tree_or_a_miss(sound: bytes, data: st.DataObject) -> None:
     header, archive = Header.opened(sound[:HEADER_BYTES], KEY), bytearray(sound[HEADER_BYTES:])
     headers = [start for start in range(0, len(archive), 512) if archive[start + 257 : start + 262] == b"ustar"]
     for _ in range(data.draw(st.integers(1, 4))):
@@ -502,7 +502,7 @@ def test_a_damaged_object_of_a_bucket_is_replaced_too(bucket: Bucket, tmp_path: 
 @pytest.mark.slow
 @pytest.mark.parametrize("action", ["error", "close", "hang"])
 @pytest.mark.parametrize("number", [1, 2, 3, 4, 5])
-def test_a_cache_that_goes_down_in_the_middle_is_told_once_and_left_alone(
+def test_cache_that_goes_down_midway_is_told_once_and_left(
     bucket: Bucket, aws: AwsServer, tmp_path: Path, action: str, number: int
 ) -> None:
     machine(tmp_path / "0", bucket).make({"kind": "step/test", "n": 0})

@@ -64,7 +64,7 @@ def test_the_first_writer_wins(objects: Objects, tmp_path: Path) -> None:
     assert (read(objects) or ())[0] == "first"
 
 
-def test_a_version_is_replaced_by_who_has_seen_it_and_by_nobody_else(objects: Objects, tmp_path: Path) -> None:
+def test_version_is_replaced_only_by_who_has_seen_it(objects: Objects, tmp_path: Path) -> None:
     write(objects, tmp_path, "damaged")
     seen = read(objects)
     assert seen is not None
@@ -108,7 +108,7 @@ def test_a_writer_gives_up_when_its_time_is_over(objects: Objects, tmp_path: Pat
     assert not list((tmp_path / "place").glob("**/.*"))
 
 
-def test_what_killed_writers_left_is_swept_by_a_later_one_and_nobody_elses(tmp_path: Path) -> None:
+def test_what_killed_writers_left_is_swept_by_a_later_one(tmp_path: Path) -> None:
     folder, there = Folder(tmp_path / "place"), tmp_path / "place" / "cache" / "v1"
     there.mkdir(parents=True)
     ages = {".writing-dead": ABANDONED_S + 60, ".writing-alive": ABANDONED_S - 60, "entry": 10 * ABANDONED_S}

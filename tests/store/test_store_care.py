@@ -72,7 +72,7 @@ def test_size_is_what_du_says(tmp_path: Path) -> None:
     assert care.status(tmp_path).size_bytes == pytest.approx(on_disk(tmp_path) - folders, rel=0.02)
 
 
-def test_file_of_several_trees_counts_once_and_is_freed_with_the_last(tmp_path: Path) -> None:
+def test_file_of_several_trees_counts_once_until_the_last_goes(tmp_path: Path) -> None:
     made(tmp_path, "a", "b", "c", data=LARGE)
     status = care.status(tmp_path)
     assert len(LARGE) < status.size_bytes < 1.1 * len(LARGE)
@@ -86,7 +86,7 @@ def test_file_of_several_trees_counts_once_and_is_freed_with_the_last(tmp_path: 
     assert not list((tmp_path / "files").iterdir())
 
 
-def test_tree_of_several_actions_counts_once_and_goes_with_all_of_them(tmp_path: Path) -> None:
+def test_tree_of_several_actions_counts_once_until_all_go(tmp_path: Path) -> None:
     opened = Store(tmp_path)
     for name in ("a", "b", "c"):
         with opened.entry(action(name)) as entry:
@@ -123,7 +123,7 @@ def holder(root: Path, *names: str) -> subprocess.Popen[str]:
     return started
 
 
-def test_what_a_living_process_found_or_made_stays_until_it_ends(tmp_path: Path) -> None:
+def test_what_living_process_found_or_made_stays_until_it_ends(tmp_path: Path) -> None:
     made(tmp_path, "a", "b")
     with holder(tmp_path, "a", "new") as other:
         status = care.status(tmp_path)

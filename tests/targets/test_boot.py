@@ -86,7 +86,7 @@ def test_boot_zip_answers_the_sample(layer: bool, runtime: Path, tmp_path: Path)
     assert any('"status":200' in line for line in booted.log)
 
 
-def test_boot_image_without_podman_runs_its_own_files_and_says_so(runtime: Path, tmp_path: Path) -> None:
+def test_boot_image_without_podman_runs_its_files_and_says_so(runtime: Path, tmp_path: Path) -> None:
     base = small_packages.base(tmp_path / "rootfs", tmp_path / "cache")
     artifact, _ = packed(tmp_path, LambdaImage(arch=HERE), runtime, base=base)
     booted = boot(artifact, event_of(artifact), timeout_s=30)
@@ -94,7 +94,7 @@ def test_boot_image_without_podman_runs_its_own_files_and_says_so(runtime: Path,
     assert "without podman" in booted.how
 
 
-def test_boot_sees_lambdas_environment_and_nothing_of_the_callers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_boot_sees_lambdas_environment_and_nothing_of_callers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET_OF_THE_CALLER", "x")
     artifact = scripted(tmp_path / "package", "answer['body'] = json.dumps(dict(os.environ))")
     seen = json.loads(boot(artifact, b"{}", memory_mb=512).answer["body"])

@@ -183,7 +183,7 @@ def test_gpu_worker_that_served_says_by_what(
     assert said in booted.how
 
 
-def test_gpu_worker_without_an_engine_for_this_gpu_is_booted_up_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpu_worker_without_an_engine_here_is_booted_up_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "nvidiactl").touch()
     monkeypatch.setattr(worker, "_DEVICE_NODE", tmp_path / "nvidiactl")
     artifact = scripted(tmp_path, GPU, head="sys.argv[1] == 'worker' and sys.exit(5)")
@@ -193,7 +193,7 @@ def test_gpu_worker_without_an_engine_for_this_gpu_is_booted_up_to_it(tmp_path: 
 
 
 @gpu
-def test_gpu_worker_with_the_processor_to_fall_back_to_answers_and_says_by_what(tmp_path: Path) -> None:
+def test_gpu_worker_that_fell_back_answers_and_says_by_what(tmp_path: Path) -> None:
     artifact = scripted(tmp_path, GpuWorker(fallback=("cpu",)))
     booted = boot(artifact, event_of(artifact), timeout_s=30)
     assert booted.status == 200

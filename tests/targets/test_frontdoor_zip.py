@@ -83,7 +83,7 @@ def test_modules_are_those_that_the_handler_imports() -> None:
 
 
 @pytest.mark.parametrize("compiled", [False, True])
-def test_write_zip_holds_modules_and_description_and_nothing_else(tmp_path: Path, compiled: bool) -> None:
+def test_write_zip_holds_only_modules_and_description(tmp_path: Path, compiled: bool) -> None:
     named, size = frontdoor.write_zip(contents(tmp_path, compiled=compiled), tmp_path / "frontdoor.zip")
     tag = running().version.split(".")
     cached = [f"mlpack_runtime/{cache(name)}.cpython-{tag[0]}{tag[1]}.pyc" for name in frontdoor.MODULES] if compiled else []

@@ -171,7 +171,7 @@ def test_write_base_with_pythons_own_wheel_of_pip_is_taken(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("name", ["lib/libnvinfer.so.11", "site/torch/__init__.py", "lib/libcudnn.so.9", "app/model.whl"])
-def test_write_package_with_what_a_worker_does_not_need_is_refused(name: str, base: Base, tmp_path: Path) -> None:
+def test_write_package_with_what_no_worker_needs_is_refused(name: str, base: Base, tmp_path: Path) -> None:
     with pytest.raises(LimitError, match="the package holds") as caught:
         write(contents(tmp_path / "in", base, **{f"runtime/{name}": b"x"}), tmp_path / "out")
     assert name in str(caught.value)
@@ -184,7 +184,7 @@ def test_write_what_runs_engines_is_taken(name: str, base: Base, tmp_path: Path)
     write(contents(tmp_path / "in", base, **{f"runtime/{name}": b"x"}), tmp_path / "out")
 
 
-def test_write_cuda_needs_its_mathematics_in_the_base_and_is_not_held_to_the_size(base: Base, tmp_path: Path) -> None:
+def test_write_cuda_needs_its_mathematics_in_the_base(base: Base, tmp_path: Path) -> None:
     config = GpuWorker(fallback=("cuda",))
     with pytest.raises(PackError, match=r"no libcublas\.so\.13"):
         write(contents(tmp_path / "one", base), tmp_path / "out1", config)

@@ -12,7 +12,7 @@ def test_check_size_at_the_limit_is_accepted() -> None:
     limits.check_size(limits.ZIP_UNZIPPED, [("a", 262_144_000)])
 
 
-def test_check_size_one_byte_over_says_what_to_cut_largest_first() -> None:
+def test_check_size_one_byte_over_names_the_largest_to_cut() -> None:
     sizes = [(f"small-{number}", number) for number in range(10)] + [("model.onnx.data", 262_144_000), ("lib.so", 1)]
     with pytest.raises(LimitError) as caught:
         limits.check_size(limits.ZIP_UNZIPPED, sizes)

@@ -58,7 +58,7 @@ def test_a_worker_is_paid_by_the_hour_at_the_stated_use() -> None:
     ("memory_mb", "vcpus", "billed_gb"),
     [(512, 1, 2), (1769, 1, 2), (2048, 1, 2), (2500, 1, 3), (3072, 2, 4), (10_240, 8, 16), (20_000, 16, 32)],
 )
-def test_a_task_is_the_smallest_that_has_the_threads_and_the_memory(memory_mb: int, vcpus: int, billed_gb: int) -> None:
+def test_task_is_smallest_that_has_the_threads_and_the_memory(memory_mb: int, vcpus: int, billed_gb: int) -> None:
     assert prices.task_usd_per_hour(memory_mb, "arm64") == pytest.approx(vcpus * 0.03238 + billed_gb * 0.00356)
 
 

@@ -46,7 +46,7 @@ def test_reported_error_is_the_outcome(path: str, stage: str) -> None:
         assert api.outcome == Failed(stage=stage, kind="E", message="m")
 
 
-def test_runtime_that_is_ended_while_it_waits_leaves_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+def test_runtime_ended_while_it_waits_leaves_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     with RuntimeApi(b"{}", 5) as api:
         host, _, port = api.address.partition(":")
         line = socket.create_connection((host, int(port)), timeout=5)

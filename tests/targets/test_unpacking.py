@@ -139,7 +139,7 @@ LISTS = {
 
 
 @pytest.mark.parametrize("files", LISTS.values(), ids=LISTS)
-def test_a_list_of_files_that_no_directory_could_hold_is_damaged(tmp_path: Path, files: object) -> None:
+def test_list_of_files_that_no_directory_could_hold_is_damaged(tmp_path: Path, files: object) -> None:
     (tmp_path / "package.json").write_text(json.dumps({"schema": 1, "kind": "zip", "files": files}))
     with zipfile.ZipFile(tmp_path / "function.zip", "w") as archive:
         archive.writestr("a", "x")

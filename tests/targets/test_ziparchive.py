@@ -42,7 +42,7 @@ def test_write_is_read_back_by_zipfile(files: dict[str, bytes], tmp_path_factory
         assert archive.namelist() == sorted(files, key=str.encode)
 
 
-def test_write_twice_gives_equal_bytes_whatever_order_time_and_mode(tmp_path: Path) -> None:
+def test_write_twice_gives_equal_bytes_for_any_order_and_time(tmp_path: Path) -> None:
     files = {"b/model.onnx": b"\0" * 70_000, "a.py": b"print(1)\n" * 50, "ü": b"x"}
     written = []
     for turn, names in enumerate((list(files), list(reversed(files)))):

@@ -424,7 +424,7 @@ def test_pairs_of_texts_with_their_labels(tmp_path: Path) -> None:
     assert len(set(json.loads((out / "samples.json").read_bytes()))) == 2
 
 
-def test_a_query_and_its_document_are_one_pair_for_a_model_with_a_head(tmp_path: Path) -> None:
+def test_query_and_document_are_a_pair_for_a_model_with_a_head(tmp_path: Path) -> None:
     (tmp_path / "d.jsonl").write_text('{"query": "q", "document": "d"}\n{"query": "r", "document": "e"}\n')
     read, out = _read(tmp_path, HEAD, "d.jsonl", tokenised=True)
     assert (read.samples, _texts(out), _labels(out)) == (2, [["q", "d"], ["r", "e"]], None)
@@ -501,7 +501,7 @@ def test_an_array_that_says_more_than_it_has_is_not_allocated(
         bounded.configure({})
 
 
-def test_two_megabytes_of_zip_that_hold_two_gigabytes_are_refused_by_their_directory(tmp_path: Path) -> None:
+def test_small_zip_of_gigabytes_is_refused_by_its_directory(tmp_path: Path) -> None:
     """The directory is believed only when it says too much: here it says the truth, without the bytes."""
     path = _zipped(tmp_path / "d.npz", image=_member((2,), "<f4", bytes(8)))
     data = bytearray(path.read_bytes())
@@ -516,7 +516,7 @@ def test_two_megabytes_of_zip_that_hold_two_gigabytes_are_refused_by_their_direc
         bounded.configure({})
 
 
-def test_a_directory_that_says_too_little_gives_no_more_than_it_says(tmp_path: Path) -> None:
+def test_zip_directory_that_says_too_little_gives_no_more(tmp_path: Path) -> None:
     path = _zipped(tmp_path / "d.npz", image=_member((1 << 20, 2, 3), "<f4", bytes(24 << 20)))
     data = bytearray(path.read_bytes())
     entry = data.index(b"PK\x01\x02")
@@ -587,7 +587,7 @@ def test_columns_of_strings_come_back_as_they_were(tmp_path: Path) -> None:
     assert len(set(json.loads((tmp_path / "out/samples.json").read_bytes()))) == 3
 
 
-def test_columns_of_strings_come_from_functions_as_lists_and_objects(tmp_path: Path) -> None:
+def test_columns_of_strings_come_as_lists_and_objects(tmp_path: Path) -> None:
     (tmp_path / "feed.py").write_text(
         "import numpy as np\ndef calls():\n"
         "    yield {'age': [[1.0]], 'city': [['Riga']]}, None\n"

@@ -46,7 +46,7 @@ def test_detector_of_one_scale_for_pixels_and_scores_is_refused(axes: tuple[int,
 
 
 @pytest.mark.parametrize("scale", [1e6, 1.0, 1e-3, 1e-6])
-def test_channel_that_became_constant_is_worth_nothing_however_small(scale: float) -> None:
+def test_channel_that_became_constant_is_worth_nothing(scale: float) -> None:
     float_ = RANDOM.normal(size=(50, 6)).astype(np.float32)
     float_[:, 4] *= scale
     ours = float_.copy()
@@ -65,7 +65,7 @@ def test_value_is_the_share_of_the_variance_that_is_kept() -> None:
 
 
 @pytest.mark.parametrize("axes", [(0, 1, 2), (0, 2, 1)], ids=["boxes last", "transposed"])
-def test_what_is_lost_is_what_the_value_lacks_and_goes_on_below_nothing(axes: tuple[int, ...]) -> None:
+def test_loss_is_one_minus_the_value_and_may_exceed_one(axes: tuple[int, ...]) -> None:
     """Without samples or intervals: what ranks layers."""
     float_ = DETECTOR.transpose(axes)
     for step in (0.001, 0.05, 0.4):

@@ -36,7 +36,7 @@ def test_single_column_is_read_by_its_threshold(array: Any) -> None:
     assert _score({"p": np.log(array / (1 - array))}, [1, 0, 1, 1], threshold=0).value == 0.75
 
 
-def test_threshold_of_two_columns_is_of_the_second_and_of_more_has_to_be_said() -> None:
+def test_threshold_is_of_the_second_of_two_columns_or_named() -> None:
     two = np.concatenate([1 - PROBABILITIES, PROBABILITIES], axis=1)
     assert _score({"p": two}, [1, 0, 0, 0], threshold=0.7).value == 1.0
     assert _score({"p": two}, [0, 1, 0, 0], threshold=0.7, column=0).value == 1.0
@@ -69,13 +69,13 @@ def test_classes_that_do_not_start_at_0_go_by_the_models_own(kind: Any) -> None:
     assert _score({"probabilities": scores}, [1, 2, 4, 4], classes=(1, 2, 3, 4, 5)).value == 0.75
 
 
-def test_scores_that_contradict_the_class_beside_them_are_refused() -> None:
+def test_scores_that_contradict_class_beside_them_are_refused() -> None:
     with pytest.raises(RecipeError, match="do not say the same class"):
         _score({"label": np.array([0, 1, 1]), "scores": _eye([0, 0, 1], 2)}, [0, 0, 1])
     assert _score({"label": np.array([0, 1, 1]), "scores": _eye([0, 0, 1], 2)}, [0, 0, 1], output="scores").value == 1.0
 
 
-def test_names_of_classes_come_from_the_recipe_the_model_or_its_own_output() -> None:
+def test_names_of_classes_come_from_recipe_model_or_output() -> None:
     logits = {"logits": _eye([1, 0, 1], 2)}
     labels = ["positive", "negative", "negative"]
     assert _score(logits, labels, classes=("negative", "positive")).value == pytest.approx(2 / 3)

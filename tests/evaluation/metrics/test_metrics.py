@@ -42,7 +42,7 @@ def test_top1_reads_classes_where_no_output_has_columns() -> None:
     assert _score("top1", [{"label": np.array([1, 0, 5])}], [1, 1, 5]).value == pytest.approx(2 / 3)
 
 
-def test_top1_goes_by_the_class_beside_the_scores_where_they_number_classes_otherwise() -> None:
+def test_top1_goes_by_the_class_beside_scores_of_other_order() -> None:
     scores = np.array([[0.1, 0.9], [0.8, 0.2]], np.float32)
     assert _score("top1", [{"label": np.array([1, 0]), "scores": scores}], [1, 0]).output == "scores"
     found = _score("top1", [{"label": np.array([7, 3]), "scores": scores}], [7, 3])
@@ -155,7 +155,7 @@ def test_paired_drop_has_the_sign_of_worse() -> None:
     assert metrics.paired_drop(METRICS["mae"], exact, off)[0] == pytest.approx(1.0)
 
 
-def test_paired_drop_is_the_same_every_time_and_zero_for_the_same_model() -> None:
+def test_paired_drop_is_same_every_time_and_zero_for_same_model() -> None:
     labels = [0, 1, 2] * 50
     one, two = _score("f1", _logits(labels), labels), _score("f1", _logits([0, *labels[1:-1], 0]), labels)
     assert metrics.paired_drop(METRICS["f1"], one, two) == metrics.paired_drop(METRICS["f1"], one, two)
@@ -187,7 +187,7 @@ def test_interval_covers_the_truth_about_as_often_as_it_says() -> None:
 @pytest.mark.parametrize(
     ("n", "rate", "confidence"), [(12, 0.3, 0.95), (40, 0.03, 0.95), (200, 0.01, 0.95), (25, 0.5, 0.8), (60, 0.05, 0.5)]
 )
-def test_interval_of_few_samples_covers_at_least_as_often_as_it_says(n: int, rate: float, confidence: float) -> None:
+def test_interval_of_few_samples_covers_as_often_as_it_says(n: int, rate: float, confidence: float) -> None:
     """Where resamples alone do not: a bootstrap of 40 samples that none of 3 % struck says 0 to 0."""
     random = np.random.default_rng(n)
     hits = 0
@@ -273,7 +273,7 @@ def test_users_metric_gives_one_number_judged_by_leaving_out() -> None:
     assert low < drop < high
 
 
-def test_users_metric_may_give_one_number_a_sample_and_its_direction() -> None:
+def test_users_metric_gives_a_number_a_sample_and_a_direction() -> None:
     def distance(outputs: dict[str, Any], labels: Any) -> Any:
         return np.abs(outputs["y"] - labels)
 
@@ -333,7 +333,7 @@ def test_users_metric_may_take_calls() -> None:
     assert low < drop < high
 
 
-def test_users_metric_of_outputs_that_cannot_be_joined_is_told_of_calls() -> None:
+def test_users_metric_is_told_of_calls_that_cannot_be_joined() -> None:
     boxes = [{"boxes": np.zeros((n, n)), "n": np.array([n])} for n in (2, 3)]
     with pytest.raises(RecipeError, match="a parameter `calls`"):
         metrics.evaluate(_hook(lambda outputs, labels: 1.0), boxes, [0, 0], samples=[1, 1])
@@ -364,7 +364,7 @@ def test_another_number_of_rows_is_a_disagreement_of_that_call(name: str) -> Non
     assert metrics.evaluate(metric, theirs, None, samples=[1] * 4).value == 1.0
 
 
-def test_users_metric_of_rows_that_are_no_samples_has_an_interval_too() -> None:
+def test_users_metric_of_rows_not_samples_has_an_interval_too() -> None:
     random = np.random.default_rng(2)
     theirs = [{"boxes": random.normal(size=(n, 4))} for n in random.integers(0, 9, 60)]
     ours = [{"boxes": call["boxes"] + random.normal(1, 0.5, size=call["boxes"].shape)} for call in theirs]

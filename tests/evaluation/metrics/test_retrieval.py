@@ -63,7 +63,7 @@ def test_pairs_ask_answers_only() -> None:
     assert _score(vectors, ["x", "y", "x", "y"], "recall_at_k", k=2).value == 1.0
 
 
-def test_labels_that_stand_alone_are_found_by_nobody_and_ask_nothing() -> None:
+def test_labels_that_stand_alone_ask_nothing_of_retrieval() -> None:
     assert _score([*ROUND, [0.9, 0.1]], [*GROUPS, "alone"], "recall_at_5").n == 6
     with pytest.raises(RecipeError, match="has anything to find"):
         _score(ROUND, list(range(6)), "recall_at_5")
