@@ -3,6 +3,7 @@ install. Nothing is installed on the machine."""
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,6 +29,9 @@ from mlpack.targets import TARGETS
 MakeRuntime = Callable[..., Path]
 
 __all__ = ["aws", "aws_server"]
+
+RUNTIME = "runtime"
+"""How the temporary directories of runtime parts begin."""
 
 
 # podman, buildah and the sizes that a cgroup may have are one of each on a machine.
@@ -103,6 +107,18 @@ def base(bookworm: Path, test_cache: Path) -> Base:
     return resolve_base(str(bookworm), arch(), test_cache / "oci")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _tidy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What the tests of a file left in temporary directories goes at the file's end: together they leave tens of gigabytes, which a
+    CI machine may not have. Runtime parts stay, which files share, and so does all of a file that failed, for whoever looks."""
+    failed_before = request.session.testsfailed
+    yield
+    if request.session.testsfailed == failed_before:
+        for path in tmp_path_factory.getbasetemp().iterdir():
+            if not path.name.startswith(RUNTIME):
+                shutil.rmtree(path, ignore_errors=True)
+
+
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[Registry]:
     """A running docker-registry on loopback, open to all."""
@@ -137,7 +153,7 @@ def make_runtime(test_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         row = target(config)
         key = (config.arch, python, text, getattr(config, "layer", False), TARGETS[row.kind].needs(config))
         if key not in made:
-            made[key] = tmp_path_factory.mktemp("runtime")
+            made[key] = tmp_path_factory.mktemp(RUNTIME)
             runtime_tree(request_for(config, python, text=text), made[key])
         return made[key]
 
