@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
+from mlpack.core.files import atomically
 from mlpack.graphs import weights
 
 if TYPE_CHECKING:
@@ -46,10 +47,8 @@ class Spill:
         path = self.folder / called.hexdigest()
         if not path.exists():
             weights.fits_on_disk(plain.nbytes, self.folder)
-            partial = path.with_suffix(".part")
-            with partial.open("wb") as stream:
-                stream.write(plain)
-            partial.rename(path)
+            with atomically.replacing(path) as fresh:
+                fresh.write_bytes(plain)
         weights.point(made, weights.ByteRange(path.absolute(), 0, plain.nbytes))
         return made
 

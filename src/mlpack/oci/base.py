@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from mlpack.core.digest import Digest, canonical_json
 from mlpack.core.digest import entries as walk
+from mlpack.core.files import atomically
 from mlpack.errors import NamingError, PackError, ServiceError
 from mlpack.oci import blobs, compression, image, layout, media, reference
 from mlpack.oci.distribution import remote
@@ -162,7 +163,7 @@ def _rootfs_layer(root: Path, cache_dir: Path) -> tuple[Layer, tuple[str, ...]]:
         raise PackError(f"{root} changed while it was packed: build again, with nobody writing to it")
     remembered.parent.mkdir(parents=True, exist_ok=True)
     facts = [str(layer.digest), str(layer.diff_id), layer.size_bytes, layer.media_type, layer.uncompressed_bytes, left_out]
-    blobs.write_file(remembered, canonical_json(facts))
+    atomically.write(remembered, canonical_json(facts))
     return layer, left_out
 
 

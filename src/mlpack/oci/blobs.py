@@ -10,11 +10,11 @@ import contextlib
 import hashlib
 import io
 import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from mlpack.core.digest import Digest
+from mlpack.core.files import atomically
 from mlpack.errors import PackError
 
 if TYPE_CHECKING:
@@ -78,8 +78,7 @@ class BlobWriter:
             raise PackError(f"the bytes of {expected} have the digest {found}: they were damaged or exchanged")
         self._file.close()
         final = path_of(self._directory, found)
-        self._temporary.chmod(0o644)
-        self._temporary.replace(final)
+        atomically.put(self._temporary, final)
         return found
 
 
@@ -88,13 +87,8 @@ def incoming(directory: Path) -> Iterator[BlobWriter]:
     """A new blob below `directory`, which is made when missing. Whatever was not committed is removed at the end."""
     folder = directory / "sha256"
     folder.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".incoming-", dir=folder)
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "w+b") as file:
-            yield BlobWriter(file, directory, temporary)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomically.unfinished(folder, ".incoming-") as fresh, fresh.open("w+b") as file:
+        yield BlobWriter(file, directory, fresh)
 
 
 class VerifyingReader(io.RawIOBase):
@@ -145,15 +139,3 @@ def copy(source: BinaryIO, directory: Path, digest: Digest, size_bytes: int) -> 
         if blob.size_bytes != size_bytes:
             raise PackError(f"{digest} should have {size_bytes} bytes and has {blob.size_bytes} or more: damaged or exchanged")
         blob.commit(digest)
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Write a small file whole or not at all: beside its place, then renamed."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    finally:
-        Path(name).unlink(missing_ok=True)

@@ -10,16 +10,14 @@ Source: OCI image-spec 1.1 `image-layout.md`; Docker image specification v1.2 fo
 from __future__ import annotations
 
 import io
-import os
 import re
-import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from mlpack.core.digest import Digest, canonical_json, of_bytes
-from mlpack.core.files import tars
+from mlpack.core.files import atomically, tars
 from mlpack.errors import NamingError, PackError
 from mlpack.oci import blobs, image, media, selection
 from mlpack.oci.layers import tar
@@ -51,22 +49,16 @@ def write(made: Image, directory: Path, ref_name: str = "latest") -> None:
             continue
         with opener() as stream:
             blobs.copy(stream, directory / "blobs", digest, size)
-    blobs.write_file(directory / MARKER, _MARKER_BYTES)
-    blobs.write_file(directory / "index.json", _index(made, ref_name))
+    atomically.write(directory / MARKER, _MARKER_BYTES)
+    atomically.write(directory / "index.json", _index(made, ref_name))
 
 
 def write_archive(made: Image, path: Path, ref_name: str = "latest") -> None:
     """`made` as one tar file, an OCI archive which `docker load` takes as well."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            for chunk in _archived(made, ref_name):
-                file.write(chunk)
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    finally:
-        Path(name).unlink(missing_ok=True)
+    with atomically.replacing(path) as fresh, fresh.open("wb") as file:
+        for chunk in _archived(made, ref_name):
+            file.write(chunk)
 
 
 def locate(text: str, root: Path = Path()) -> tuple[Path, Selector] | None:

@@ -31,6 +31,7 @@ from typing import Any, Protocol
 
 from mlpack.core import digest
 from mlpack.core.digest import Digest
+from mlpack.core.files import atomically
 from mlpack.errors import PassError, RecipeError
 from mlpack.store.holds import Holds
 
@@ -233,8 +234,7 @@ class Store:
         }
         with self.scratch() as work:
             (work / "record").write_bytes(digest.canonical_json(record))
-            (work / "record").chmod(0o644)
-            (work / "record").replace(self._action_path(entry.action))
+            atomically.put(work / "record", self._action_path(entry.action))
 
     def _share(self, work: Path, files: Mapping[str, Digest]) -> None:
         """Large files that another tree has too become further names of that one: steps often leave the weights as they were.

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import errno
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
+from mlpack.core.files import atomically
 from mlpack.store import conditional
 
 CONNECT_S, ANSWER_S = 3.0, 15.0
@@ -64,6 +64,20 @@ class Objects(Protocol):
         """Where the object is, for people."""
 
 
+@contextmanager
+def _unfinished(folder: Path) -> Iterator[Path]:
+    """A file in `folder`, which is made when missing, for an object that has no place yet."""
+    with ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            fresh = stack.enter_context(atomically.unfinished(folder, _WRITING))
+        except OSError as error:
+            if error.errno not in _READ_ONLY:
+                raise
+            raise StorageUnavailableError(f"{folder} cannot be written to ({error.strerror})", writes_only=True) from error
+        yield fresh
+
+
 class Folder:
     """Objects as files."""
 
@@ -88,31 +102,22 @@ class Folder:
         Between the look at a version and its replacement another writer may come: then the later of the two stays.
         """
         path = self._path(name)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle, fresh = tempfile.mkstemp(prefix=_WRITING, dir=path.parent)
-        except OSError as error:
-            if error.errno not in _READ_ONLY:
-                raise
-            raise StorageUnavailableError(f"{path.parent} cannot be written to ({error.strerror})", writes_only=True) from error
-        try:
-            with os.fdopen(handle, "wb") as stream, source.open("rb") as file:
-                timed = _DeadlineReader(file, until)
-                while chunk := timed.read(_COPY_BYTES):
-                    stream.write(chunk)
-            self._sweep(Path(fresh))
-            # Who may read the cache is the directory's business: mkstemp would keep others from its files.
-            os.chmod(fresh, 0o644)
-            if version is None:
-                os.link(fresh, path)
-            elif _version(path.stat()) == version:
-                os.replace(fresh, path)
-            else:
+        with _unfinished(path.parent) as fresh:
+            try:
+                with fresh.open("wb") as stream, source.open("rb") as file:
+                    timed = _DeadlineReader(file, until)
+                    while chunk := timed.read(_COPY_BYTES):
+                        stream.write(chunk)
+                self._sweep(fresh)
+                if version is None:
+                    fresh.chmod(0o644)  # who may read the cache is the directory's business
+                    os.link(fresh, path)
+                elif _version(path.stat()) == version:
+                    atomically.put(fresh, path)
+                else:
+                    return False
+            except (FileExistsError, FileNotFoundError):
                 return False
-        except (FileExistsError, FileNotFoundError):
-            return False
-        finally:
-            Path(fresh).unlink(missing_ok=True)
         return True
 
     def _sweep(self, fresh: Path) -> None:

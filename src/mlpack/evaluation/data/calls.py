@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from mlpack.core import digest
+from mlpack.core.files import atomically
 from mlpack.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -131,15 +132,13 @@ class CallsWriter:
     def finish(self, labels: Sequence[Any] | None) -> None:
         """Writes the rest and gives everything its final name."""
         self._binary.close()
-        (self._dir / "calls.bin.partial").rename(self._dir / "calls.bin")
+        atomically.put(self._dir / "calls.bin.partial", self._dir / "calls.bin")
         self._write("labels.json", None if labels is None else list(labels))
         self._write("samples.json", self._samples)
         self._write("calls.json", self._calls)
 
     def _write(self, name: str, value: Any) -> None:
-        partial = self._dir / f"{name}.partial"
-        partial.write_bytes(digest.canonical_json(value))
-        partial.rename(self._dir / name)
+        atomically.write(self._dir / name, digest.canonical_json(value))
 
     @property
     def count(self) -> int:

@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from mlpack.core.digest import Digest, canonical_json
+from mlpack.core.files import atomically
 from mlpack.errors import PackError
 from mlpack.oci import blobs, compression
 from mlpack.oci.layers import scan
@@ -149,7 +150,7 @@ def _memory(cache: Path, layer: Layer) -> Path:
 def _write_memory(cache: Path, layer: Layer, found: Index) -> None:
     memory = _memory(cache, layer)
     memory.parent.mkdir(parents=True, exist_ok=True)
-    blobs.write_file(memory, canonical_json([str(found.diff_id), found.uncompressed_bytes, found.entries]))
+    atomically.write(memory, canonical_json([str(found.diff_id), found.uncompressed_bytes, found.entries]))
 
 
 def _recalled(file: Path, diff_id: Digest) -> Index | None:

@@ -8,11 +8,9 @@ Sources: `uv pip compile --generate-hashes`, `uv pip install --require-hashes`; 
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,7 +20,7 @@ from typing import Any
 
 from mlpack.core import digest
 from mlpack.core.digest import Digest
-from mlpack.core.files import bounded, temporary
+from mlpack.core.files import atomically, bounded, temporary
 from mlpack.errors import PackError, RecipeError, ServiceError, full_disk
 from mlpack.pipeline.packing.wheel_rules import ENGINE, RULES, TOKENIZER, Rule
 
@@ -169,16 +167,8 @@ def write_lock(path: Path, lock: Lock) -> None:
     with suppress(OSError, ValueError):
         if bounded.read(path, LOCK_BYTES) == text.encode():
             return
-    # A name of its own: builds of two recipes in one directory share the lock, and may write it at the same moment.
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    # Builds of two recipes in one directory share the lock, and may write it at the same moment.
+    atomically.write(path, text.encode())
 
 
 def pinned(lock: Lock, python: str, arch: str, requirements: Sequence[str] = (ENGINE, TOKENIZER)) -> Lock:

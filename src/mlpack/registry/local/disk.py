@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from mlpack.registry.releases.workplace import sync_folder
+from mlpack.core.files import atomically
 
 if TYPE_CHECKING:
     import sqlite3
@@ -21,7 +21,7 @@ class Disk:
         fresh = [each for each in (folder, *folder.parents) if not each.exists()]
         folder.mkdir(parents=True, exist_ok=True)
         for each in fresh:
-            sync_folder(each.parent)
+            atomically.sync(each.parent)
 
     def write(self, path: Path, chunks: Iterable[bytes]) -> None:
         """A new file with these bytes."""
@@ -33,8 +33,7 @@ class Disk:
 
     def move(self, source: Path, target: Path) -> None:
         """Replace `target` at once."""
-        source.replace(target)
-        sync_folder(target.parent)
+        atomically.put(source, target, mode=None, durable=True)
 
     def remove(self, path: Path) -> None:
         """Remove a file, if it is there."""

@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlpack.core.files import atomically
 from mlpack.errors import RecipeError, ServiceError, disk_of
 
 _NAME_BYTES = 160
@@ -179,13 +180,4 @@ def _remove(work: Workplace, parent: int, fd: int) -> None:
 def sync_tree(root: Path) -> None:
     """Make the names in a tree survive a loss of power."""
     for folder in (root, *(path for path in root.rglob("*") if path.is_dir())):
-        sync_folder(folder)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a loss of power."""
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
+        atomically.sync(folder)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from mlpack.core import digest
 from mlpack.core.digest import Digest
+from mlpack.core.files import atomically
 from mlpack.errors import LimitError, PackError
 from mlpack.targets.format import ziparchive
 from mlpack.targets.format.contents import Contents
@@ -64,19 +65,15 @@ def write_zip(contents: Contents, out_path: Path) -> tuple[Digest, int]:
     members = [_member(contents.runtime, path) for path in _runtime_paths(contents.runtime)]
     _check_model(contents.code / _MODEL)
     members.append(_member(contents.code, _MODEL))
-    temporary = out_path.with_name(f".{out_path.name}.unchecked")
-    try:
-        named = ziparchive.write(members, temporary)
-        size = temporary.stat().st_size
+    with atomically.replacing(out_path) as fresh:
+        named = ziparchive.write(members, fresh)
+        size = fresh.stat().st_size
         if size > LIMIT_BYTES:
             largest = max(members, key=lambda each: each.source.stat().st_size)
             raise LimitError(
                 f"the front door's zip has {size:,} bytes, {size - LIMIT_BYTES:,} more than the {LIMIT_BYTES:,} that it may have;"
                 f" its largest file is {largest.name}, which should be a few kilobytes: what else was written into it?"
             )
-        temporary.replace(out_path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return named, size
 
 

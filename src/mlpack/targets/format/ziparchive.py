@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mlpack.core.digest import Digest
+from mlpack.core.files import atomically
 from mlpack.errors import PackError
 
 LEVEL = 6
@@ -64,18 +65,14 @@ class _Packed:
 
 def write(members: Iterable[Member], path: Path) -> Digest:
     """Write the archive; returns the digest of its bytes. PackError when a source changed meanwhile or a name cannot be held."""
-    temporary = path.with_name(f".{path.name}.new")
     ordered = sorted(members, key=lambda each: each.name.encode())
     state = hashlib.sha256()
-    try:
-        with temporary.open("wb") as file:
+    with atomically.replacing(path) as fresh:
+        with fresh.open("wb") as file:
             for chunk in _archive(ordered):
                 state.update(chunk)
                 file.write(chunk)
-        _verify(temporary, ordered)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        _verify(fresh, ordered)
     return Digest("sha256:" + state.hexdigest())
 
 
