@@ -19,7 +19,7 @@ import pytest
 from onnx import TensorProto, helper
 from tests.support.command_line import run
 from tests.support.hostile import CONTROL, LOG, commands
-from tests.support.outcomes import typical
+from tests.support.outcomes import as_json, typical
 from tests.support.registry.builds import build
 
 import mlpack
@@ -28,7 +28,6 @@ from mlpack.errors import ExitCode
 from mlpack.registry import Key, Put, places
 from mlpack.registry.records import Release
 from mlpack.registry.rows import rows
-from mlpack.report import report
 
 pytestmark = pytest.mark.slow  # a hundred command lines
 
@@ -211,7 +210,7 @@ def test_a_file_that_is_called_so(name: str, read: Reader, monkeypatch: pytest.M
 def test_a_word_of_a_build_record(read: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     for word in ("\n".join(LOG[:-2]), LOG[-2], LOG[-1], "\ud800"):
-        record = json.loads(json.dumps(report.build_record(typical())))
+        record = as_json(typical())
         (Path("a.json")).write_text(json.dumps(record))
         for one in record["candidates"]:
             one["id"] = f"{word}{one['id']}"

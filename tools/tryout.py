@@ -105,7 +105,7 @@ def try_out(path: Path, store: Store, *, effort: Effort = LEAST, only: str | Non
     baseline = plan.expand(recipe.load(path)).baselines[0].id
     with _inside(path.parent):
         calls, answers = _asked(path, result.out, baseline, store)
-    record = dict(result.record)
+    record = result.record.to_json()
     return Tried(code=code, error="", recipe=text, seconds=seconds, record=record, calls=calls, answers=answers, baseline=baseline)
 
 

@@ -29,12 +29,15 @@ if TYPE_CHECKING:
     from mlpack.core.progress import Progress
     from mlpack.pipeline.library import images
     from mlpack.pipeline.library.builds import build, diff, explain, plan, rerun_step, run, suggest_recipe
-    from mlpack.pipeline.library.results import DiffResult, Explanation, PlanResult, PruneResult, RunResult
+    from mlpack.pipeline.library.results import DiffResult, PlanResult, PruneResult, RunResult
     from mlpack.pipeline.library.workspace import BuildOptions, Workspace
     from mlpack.pipeline.outcome import BuildResult, Startup, Summary, SummaryRow
+    from mlpack.report.explain import Explanation
+    from mlpack.report.record import BuildRecord
 
 __all__ = [
     "BuildOptions",
+    "BuildRecord",
     "BuildResult",
     "DiffResult",
     "Explanation",
@@ -60,10 +63,12 @@ __all__ = [
 
 _HOMES = {
     "mlpack.pipeline.library.builds": ("build", "diff", "explain", "plan", "rerun_step", "run", "suggest_recipe"),
-    "mlpack.pipeline.library.results": ("DiffResult", "Explanation", "PlanResult", "PruneResult", "RunResult"),
+    "mlpack.pipeline.library.results": ("DiffResult", "PlanResult", "PruneResult", "RunResult"),
     "mlpack.pipeline.library.workspace": ("BuildOptions", "Workspace"),
     "mlpack.core.progress": ("Progress",),
     "mlpack.pipeline.outcome": ("BuildResult", "Startup", "Summary", "SummaryRow"),
+    "mlpack.report.explain": ("Explanation",),
+    "mlpack.report.record": ("BuildRecord",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 """Where each public name lies: it is loaded from there when it is used first. Type checkers see the same above."""

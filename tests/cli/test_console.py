@@ -12,13 +12,14 @@ import warnings
 import pytest
 from tests.support.hostile import CONTROL as HIDDEN
 from tests.support.hostile import LOG, commands
-from tests.support.outcomes import outcome, result, typical
+from tests.support.outcomes import as_json, outcome, result, typed, typical
 
 from mlpack.cli.console import Console, annotate, borrow, complain, say, tell
 from mlpack.core.records import Budgets
 from mlpack.errors import PassError, RecipeError
 from mlpack.pipeline.outcome import summarize
-from mlpack.report import report, summary
+from mlpack.report import summary
+from mlpack.report.recording import build_record
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
@@ -40,7 +41,7 @@ def shown(
 
 def everything(console: Console) -> None:
     """Each call once."""
-    record = report.build_record(typical())
+    record = as_json(typical())
     with console:
         with console.step("export"), console.step("check"):
             console.note("dynamo won")
@@ -48,8 +49,8 @@ def everything(console: Console) -> None:
             advance(2)
             advance(1)
         console.warn("no bytecode")
-        console.table(summarize(record))
-        console.verdict(summarize(record))
+        console.table(summarize(typed(record)))
+        console.verdict(summarize(typed(record)))
 
 
 def timeless(text: str) -> str:
@@ -117,7 +118,7 @@ def test_gitlab_gets_section_markers_that_match() -> None:
 
 def test_nobody_can_give_github_a_command() -> None:
     console, out = shown(env={"GITHUB_ACTIONS": "true"})
-    record = report.build_record(typical())
+    record = as_json(typical())
     for one in record["candidates"]:
         one["id"] = "::set-output name=x::y"
         one["reasons"] = ["first\n::error::forged", "##[error]forged"]
@@ -126,8 +127,8 @@ def test_nobody_can_give_github_a_command() -> None:
         with console.step("a\n::add-mask::b"):
             console.note("  ::add-mask::secret\n##[group]x")
         console.warn("50 %\n::stop-commands::x")
-        console.table(summarize(record))
-        console.verdict(summarize(record))
+        console.table(summarize(typed(record)))
+        console.verdict(summarize(typed(record)))
     lines = out.getvalue().splitlines()
     commands = [line for line in lines if line.lstrip().startswith("::")]
     assert "::group::a ::add-mask::b" in commands
@@ -145,10 +146,10 @@ def test_control_codes_of_others_never_reach_the_stream() -> None:
 
 
 def test_table_has_every_column_in_a_log_and_fewer_when_narrow() -> None:
-    record = report.build_record(typical())
+    record = as_json(typical())
     wide, narrow = shown(), shown(env={"TERM": "xterm", "NO_COLOR": "1", "COLUMNS": "110"}, stream=Terminal())
     for console, _ in (wide, narrow):
-        console.table(summarize(record))
+        console.table(summarize(typed(record)))
     assert "compressed" in wide[1].getvalue()
     assert "compressed" not in narrow[1].getvalue()
     for text in (wide[1].getvalue(), narrow[1].getvalue()):
@@ -160,12 +161,12 @@ def test_table_has_every_column_in_a_log_and_fewer_when_narrow() -> None:
 
 def test_the_verdict_names_the_winner_or_every_first_reason() -> None:
     console, out = shown()
-    console.verdict(summarize(report.build_record(typical())))
+    console.verdict(summarize(build_record(typical())))
     failed, chosen = out.getvalue().splitlines()
     assert failed == "  static-int8@lambda-zip-x86_64: failed: quantize: nothing to do"
     assert chosen.startswith("minilm: int8@lambda-zip-x86_64 chosen (41.0 MB zip, p95 ")
     console, out = shown()
-    console.verdict(summarize(report.build_record(outcome((result("int8"),), Budgets(package_size_bytes=1)))))
+    console.verdict(summarize(build_record(outcome((result("int8"),), Budgets(package_size_bytes=1)))))
     assert out.getvalue() == (
         "minilm: no candidate fits the budgets (1 over budget)\n"
         "  int8@lambda-zip-x86_64: over budget: package size 40.0 MB exceeds the budget of 1 bytes\n"
@@ -176,7 +177,7 @@ def test_quiet_keeps_warnings_and_bad_news() -> None:
     console, out = shown(quiet=True)
     everything(console)
     assert out.getvalue() == "warning: no bytecode\n"
-    console.verdict(summarize(report.build_record(outcome((result("int8"),), Budgets(package_size_bytes=1)))))
+    console.verdict(summarize(build_record(outcome((result("int8"),), Budgets(package_size_bytes=1)))))
     assert "no candidate fits" in out.getvalue()
 
 
@@ -206,7 +207,7 @@ MEANT = ("::group::", "::endgroup::", "::warning ", "::error ")
 
 def _said(console: Console, word: str) -> None:
     """Each call once, with this word wherever somebody else names something."""
-    record = report.build_record(typical())
+    record = as_json(typical())
     for one in record["candidates"]:
         one["id"], one["status"], one["reasons"] = word, word, [word]
         one["accuracy"]["metric"] = word
@@ -216,10 +217,10 @@ def _said(console: Console, word: str) -> None:
             advance(1)
             console.note(word)
         console.warn(word)
-        console.table(summarize(record))
-        console.verdict(summarize(record))
+        console.table(summarize(typed(record)))
+        console.verdict(summarize(typed(record)))
         record["chosen"] = None
-        console.verdict(summarize(record))
+        console.verdict(summarize(typed(record)))
 
 
 @pytest.mark.parametrize("env", [{}, {"GITHUB_ACTIONS": "true"}, {"TF_BUILD": "True"}, {"BUILDKITE": "true"}])
@@ -262,14 +263,14 @@ def test_an_error_of_many_problems_is_cut() -> None:
 
 
 def test_a_stderr_that_cannot_be_written_to_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    record = report.build_record(typical())
+    record = as_json(typical())
     reading, writing = os.pipe()
     os.close(reading)
     full = os.open("/dev/full", os.O_WRONLY)
     for number in (full, writing):
         with os.fdopen(number, "w") as stream, Console(stream=stream, env={}) as console, console.step("a"):
             console.warn("b")
-            console.table(summarize(record))
+            console.table(summarize(typed(record)))
     monkeypatch.setattr(sys, "stderr", None)
     with Console(env={}) as console:
         console.warn("b")
@@ -298,15 +299,15 @@ def test_no_width_of_a_terminal_hides_what_was_decided(columns: str) -> None:
 @pytest.mark.parametrize("columns", [60, 80, 100])
 def test_a_long_name_of_a_candidate_cuts_no_number(columns: int) -> None:
     """A number that lacks its end is a wrong number: the name goes over several lines instead, and none of it is lost either."""
-    record = report.build_record(typical())
+    record = as_json(typical())
     long = "int8-" + "données" * 15 + "@lambda-zip-x86_64"
     record["candidates"][0]["id"] = long
     console, out = shown(env={"TERM": "xterm", "NO_COLOR": "1", "COLUMNS": str(columns)}, stream=Terminal())
-    console.table(summarize(record))
+    console.table(summarize(typed(record)))
     said = out.getvalue()
     assert max(map(len, said.splitlines())) <= columns
     assert long in "".join(line[: line.find("  ", 1)].strip() for line in said.splitlines())
-    for one in record["candidates"]:
+    for one in typed(record).candidates:
         name, status, size, *_, price = summary.row(one, record["chosen"])
         for cell in (status, size, price):
             assert cell in said, (name, cell)

@@ -14,7 +14,8 @@ from tests.support.outcomes import typical
 
 from mlpack.cli import commands, stdout
 from mlpack.errors import ExitCode, MlpackError, RecipeError
-from mlpack.report import buildjson, report
+from mlpack.report.record import files
+from mlpack.report.recording import build_record
 
 SOURCE = Path(commands.__file__).parent.parent.parent
 
@@ -100,7 +101,7 @@ def test_a_reader_who_leaves_is_no_error(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.fixture
 def records(tmp_path: Path) -> Path:
     """Two builds that differ by a name that is half a surrogate pair."""
-    text = buildjson.encode(report.build_record(typical()))
+    text = files.encode(build_record(typical()))
     (tmp_path / "a.json").write_bytes(text)
     (tmp_path / "b.json").write_bytes(text.replace(b"int8@", b"\\ud800int8@"))
     return tmp_path

@@ -14,7 +14,7 @@ from mlpack.decide import choose
 from mlpack.errors import MeasureError, PassError, RecipeError
 from mlpack.pipeline import evidence, output, transform, verbs
 from mlpack.pipeline.packing import pack, packages, wheels
-from mlpack.report import report, webpage
+from mlpack.report import recording, webpage
 from mlpack.targets.boot import function
 
 STAGES: dict[str, tuple[Any, str]] = {
@@ -24,7 +24,7 @@ STAGES: dict[str, tuple[Any, str]] = {
     "package": (pack, "pack"),
     "measure": (evidence.Bench, "measure"),
     "decide": (choose, "decide"),
-    "record": (report, "build_record"),
+    "record": (recording, "build_record"),
     "report": (webpage, "html"),
     "move": (output, "_replace"),
 }

@@ -165,7 +165,7 @@ def test_labels_are_checked_before_the_work(workshop: Workshop, environ: dict[st
 def test_build_run_explain_and_diff(workshop: Workshop, environ: dict[str, str], capfd: pytest.CaptureFixture[str]) -> None:
     told = Told()
     result = mlpack.build(workshop.recipe, out=workshop.root / "out", progress=told, environ=environ)
-    assert result.chosen == result.record["chosen"] == result.summary.chosen
+    assert result.chosen == result.record.chosen == result.summary.chosen
     assert result.artifact is not None
     assert result.artifact.is_file()
     assert result.startup is not None
@@ -178,7 +178,7 @@ def test_build_run_explain_and_diff(workshop: Workshop, environ: dict[str, str],
     answer = mlpack.run(result.out, environ=environ)
     assert answer.status == 200
     assert {each["name"] for each in answer.body["outputs"]} == {"scores"}
-    assert mlpack.explain(result.out).facts["candidate"] == result.chosen
+    assert mlpack.explain(result.out).candidate == result.chosen
     assert result.chosen in mlpack.explain(str(result.out)).text()
     compared = mlpack.diff(result.out, result.out / "build.json")
     assert {str(row.change) for row in compared.rows} <= {"same", "unknown"}

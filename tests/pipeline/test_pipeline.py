@@ -15,13 +15,13 @@ from tests.support.workshop import Workshop
 from mlpack.core import digest
 from mlpack.errors import MlpackError, PackError, PassError, RecipeError
 from mlpack.pipeline import verbs
-from mlpack.report import buildjson
+from mlpack.report.record import files as record_files
 from mlpack.targets import shipped
 
 
 def test_build_leaves_a_booted_package_and_its_record(built: Workshop) -> None:
     out = built.root / "out"
-    record = buildjson.read(out / "build.json")
+    record = record_files.read(out / "build.json").to_json()
     assert record["chosen"] in {"fp32@lambda-zip-x86_64", "int8@lambda-zip-x86_64"}
     assert {one["id"]: one["status"] for one in record["candidates"]} == {
         "fp32@lambda-zip-x86_64": "ok",
@@ -35,7 +35,7 @@ def test_build_leaves_a_booted_package_and_its_record(built: Workshop) -> None:
 
 
 def test_every_number_of_a_candidate_was_measured(built: Workshop) -> None:
-    for one in buildjson.read(built.root / "out/build.json")["candidates"]:
+    for one in record_files.read(built.root / "out/build.json").to_json()["candidates"]:
         assert one["latency_ms"]["n"] == 20
         assert len(one["cold_start_ms"]["samples"]) == 2
         assert one["peak_memory_bytes"] > 10_000_000
@@ -46,7 +46,7 @@ def test_every_number_of_a_candidate_was_measured(built: Workshop) -> None:
 
 
 def test_float_is_right_everywhere_and_is_its_own_baseline(built: Workshop) -> None:
-    record = buildjson.read(built.root / "out/build.json")
+    record = record_files.read(built.root / "out/build.json").to_json()
     (fp32,) = (one for one in record["candidates"] if one["variant"] == "fp32")
     assert fp32["accuracy"]["value"] == 1.0
     assert fp32["accuracy"]["drop"] == 0.0
@@ -97,7 +97,9 @@ print(json.dumps(sorted({{"torch", "onnx", "onnxruntime", "numpy", "transformers
 def test_builds_in_different_directories_give_equal_packages(built: Workshop, tmp_path: Path) -> None:
     other = workshop_.make(tmp_path / "somewhere/else")
     record, _ = other.build(keep_all=True)
-    known = {one["id"]: one["package"]["digest"] for one in buildjson.read(built.root / "out/build.json")["candidates"]}
+    known = {
+        one["id"]: one["package"]["digest"] for one in record_files.read(built.root / "out/build.json").to_json()["candidates"]
+    }
     assert {one["id"]: one["package"]["digest"] for one in record["candidates"]} == known
 
 
@@ -136,7 +138,7 @@ def test_nothing_within_budget_is_an_answer_with_all_measured(workshop: Workshop
     record, out = workshop.build()
     assert record["chosen"] is None
     assert not (out / "artifacts").exists()
-    for one in buildjson.read(out / "build.json")["candidates"]:
+    for one in record_files.read(out / "build.json").to_json()["candidates"]:
         assert one["status"] == "over_budget"
         assert one["latency_ms"]["n"] > 0
         assert any("package size" in reason for reason in one["reasons"])

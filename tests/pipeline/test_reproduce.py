@@ -18,7 +18,7 @@ from mlpack.core.digest import of_tree
 from mlpack.errors import PassError, RecipeError
 from mlpack.passes import PASSES
 from mlpack.pipeline import reproduce
-from mlpack.report import buildjson
+from mlpack.report.record import files as record_files
 from mlpack.store.local import Store
 
 VARIANTS = "variants: {float: [], bad: [{quantize: {method: static, samples: 8, keep_float: [nope]}}], good: [quantize]}\n"
@@ -53,7 +53,7 @@ def test_a_failed_step_fails_alone_as_it_did_anywhere(failed: Path, left: Path, 
     empty = Store(tmp_path / "elsewhere")
     with pytest.raises(PassError, match=r"keep_float") as error:
         reproduce.told(failed, empty, None)
-    said = next(one for one in buildjson.read(left / "out")["candidates"] if one["variant"] == "bad")["reasons"][0]
+    said = next(one for one in record_files.read(left / "out").to_json()["candidates"] if one["variant"] == "bad")["reasons"][0]
     assert str(error.value) == said
     assert {path.name for path in failed.iterdir()} == {"step.json", "reproduce.py", "model", "calibration"}
 

@@ -20,7 +20,7 @@ from mlpack.graphs import files
 from mlpack.passes.quantize import Quantize, rungs
 from mlpack.pipeline import proof, verbs
 from mlpack.pipeline.search import climbing
-from mlpack.report import buildjson
+from mlpack.report.record import files as record_files
 
 INT8 = "int8@lambda-zip-x86_64"
 
@@ -77,7 +77,7 @@ def test_one_bad_layer_alone_goes_back_to_float(make: Callable[[Path], Workshop]
     page = (out / "report.html").read_text()
     assert f"Accuracy drop of each form of {INT8}" in page
     assert page.count("budget 0.01") == 2
-    assert buildjson.read(out / "build.json")["candidates"] == again["candidates"]
+    assert record_files.read(out / "build.json").to_json()["candidates"] == again["candidates"]
 
 
 @pytest.mark.slow

@@ -18,22 +18,22 @@ from mlpack.registry.aliases.gates import Gate, GateError, budget_gates, judge, 
 from mlpack.registry.aliases.policies import Policy
 from mlpack.registry.local import directory
 from mlpack.registry.records import Release
-from mlpack.report import report
-from mlpack.report.buildjson import Record
+from mlpack.report.record import BaselineRecord, BuildRecord
+from mlpack.report.recording import build_record
 
 POLICY = Policy(subject="minilm:prod")
 
 
-def record(*results: Result, chosen: str | None = None, **other: Any) -> Record:
-    made = report.build_record(outcome(results, Budgets(), **other))
-    return made | {"chosen": chosen or made["chosen"]}
+def record(*results: Result, chosen: str | None = None, **other: Any) -> BuildRecord:
+    made = build_record(outcome(results, Budgets(), **other))
+    return replace(made, chosen=chosen or made.chosen)
 
 
 def by_name(gates: Iterable[Gate]) -> dict[str, Gate]:
     return {gate.gate: gate for gate in gates}
 
 
-def regressions(live: Record, new: Record, policy: Policy = POLICY) -> dict[str, Gate]:
+def regressions(live: BuildRecord, new: BuildRecord, policy: Policy = POLICY) -> dict[str, Gate]:
     return by_name(regression_gates(live, new, policy))
 
 
@@ -88,8 +88,8 @@ def test_an_alias_may_say_how_sure_a_drop_has_to_be() -> None:
     assert not unknown.ok
     assert "with 99 % confidence cannot be shown: the build's intervals are less sure" in unknown.detail
     old = record(result("int8", measurement=measurement(accuracy=accuracy(0.002, -0.001, 0.005))))
-    for one in old["candidates"]:
-        del one["accuracy"]["interval"]
+    ones = tuple(replace(one, accuracy=replace(one.accuracy, interval=None)) for one in old.candidates)
+    old = replace(old, candidates=ones)
     assert not next(budget_gates(old, sure)).ok
 
 
@@ -189,7 +189,7 @@ def test_times_of_different_machines_are_called_incomparable() -> None:
 def test_a_machine_that_became_slower_is_not_the_releases_fault() -> None:
     """The float of both builds is the same package and moved as much."""
 
-    def made(factor: float) -> Record:
+    def made(factor: float) -> BuildRecord:
         fp32 = result("fp32", artifact=artifact(90_000_000), measurement=measurement(20.0 * factor))
         int8 = result("int8", measurement=measurement(10.0 * factor, 0.5))
         return record(fp32, int8, chosen="int8@lambda-zip-x86_64")
@@ -198,11 +198,10 @@ def test_a_machine_that_became_slower_is_not_the_releases_fault() -> None:
 
 
 def test_lower_is_better_where_the_metric_says_so() -> None:
-    def made(value: float, drop: float) -> Record:
+    def made(value: float, drop: float) -> BuildRecord:
         said = accuracy(drop, metric="mae", value=value)
-        return record(result("int8", measurement=measurement(accuracy=said)), chosen="int8@lambda-zip-x86_64") | {
-            "baseline": {"metric": "mae", "value": None, "targets": {}}
-        }
+        built = record(result("int8", measurement=measurement(accuracy=said)), chosen="int8@lambda-zip-x86_64")
+        return replace(built, baseline=BaselineRecord(metric="mae", value=None, targets={}))
 
     assert not regressions(made(1.0, 0.0), made(1.2, 0.2))["regression.accuracy"].ok
     assert regressions(made(1.2, 0.2), made(1.0, 0.0))["regression.accuracy"].ok
@@ -231,8 +230,8 @@ def test_the_evidence_is_what_was_published(place: Place, tmp_path: Path) -> Non
 def test_more_may_be_asked(place: Place, tmp_path: Path) -> None:
     release = released(place, tmp_path / "a")
 
-    def signed(asked: Release, evidence: Record) -> Iterable[Gate]:
-        yield Gate(gate="signature", ok=False, detail=f"{asked.name} has none; it was built by {evidence['mlpack_version']}")
+    def signed(asked: Release, evidence: BuildRecord) -> Iterable[Gate]:
+        yield Gate(gate="signature", ok=False, detail=f"{asked.name} has none; it was built by {evidence.mlpack_version}")
 
     assert judge(place, POLICY, release, None, (signed,))[-1].detail == "minilm has none; it was built by 0.1.0"
 

@@ -10,23 +10,24 @@ from typing import Any
 from tests.support.outcomes import MACHINE, MADE_OF, accuracy, artifact, estimate, measurement, on_gpu, outcome, result, typical
 
 from mlpack.core.records import Budgets, Result
-from mlpack.report import diff, report
-from mlpack.report.buildjson import Record
+from mlpack.report import diff
 from mlpack.report.diff import Change, Row
+from mlpack.report.record import BaselineRecord, BuildRecord, TargetBaselineRecord
+from mlpack.report.recording import build_record
 
 INT8 = "int8@lambda-zip-x86_64"
 
 
-def build(*results: Result, **other: Any) -> Record:
-    return report.build_record(outcome(results, Budgets(), **other))
+def build(*results: Result, **other: Any) -> BuildRecord:
+    return build_record(outcome(results, Budgets(), **other))
 
 
-def row(before: Record, after: Record, measure: str, candidate: str = INT8) -> Row:
+def row(before: BuildRecord, after: BuildRecord, measure: str, candidate: str = INT8) -> Row:
     return next(r for r in diff.compare(before, after) if (r.candidate, r.measure) == (candidate, measure))
 
 
 def test_a_build_does_not_differ_from_itself() -> None:
-    record = report.build_record(typical())
+    record = build_record(typical())
     assert {r.change for r in diff.compare(record, record)} <= {Change.SAME, Change.UNKNOWN}
     assert diff.text(diff.compare(record, record)).endswith("unchanged within noise, or not known")
 
@@ -108,7 +109,7 @@ def test_candidates_that_came_went_and_fell_are_said() -> None:
 
 
 def test_rows_are_plain_json() -> None:
-    rows = diff.compare(report.build_record(typical()), build(result("int8", measurement=measurement(30))))
+    rows = diff.compare(build_record(typical()), build(result("int8", measurement=measurement(30))))
     read = json.loads(json.dumps(diff.as_json(rows), allow_nan=False))
     assert read[0] == {
         "candidate": "",
@@ -129,11 +130,11 @@ def test_noughts_are_compared_without_dividing_by_them() -> None:
 
 
 def test_a_metric_that_should_be_low_is_better_when_it_falls() -> None:
-    def scored(value: float, drop: float, metric: str) -> Record:
+    def scored(value: float, drop: float, metric: str) -> BuildRecord:
         said = accuracy(drop, drop - 0.01, drop + 0.02, metric=metric, value=value)
         made = build(result("int8", measurement=measurement(accuracy=said)))
-        base = {"candidate": "fp32@lambda-zip-x86_64", "value": value - drop, "latency_p50_ms": None}
-        return made | {"baseline": {"metric": metric, "value": value - drop, "targets": {"lambda-zip-x86_64": base}}}
+        base = TargetBaselineRecord(candidate="fp32@lambda-zip-x86_64", value=value - drop, latency_p50_ms=None)
+        return replace(made, baseline=BaselineRecord(metric=metric, value=value - drop, targets={"lambda-zip-x86_64": base}))
 
     for metric in ("mae", "app:error"):  # of a user's own, drop and value that rise together say it
         low, near, high = scored(1.0, 0.1, metric), scored(1.015, 0.115, metric), scored(1.2, 0.3, metric)
@@ -171,15 +172,15 @@ def test_an_estimate_is_never_compared_with_a_measurement() -> None:
 
 
 def test_builds_without_estimates_have_no_rows_of_them() -> None:
-    record = report.build_record(typical())
+    record = build_record(typical())
     assert not [r for r in diff.compare(record, record) if r.measure.startswith("estimated")]
 
 
 def test_the_drop_and_how_large_it_may_be_are_said_of_both() -> None:
-    def built(drop: float) -> Record:
+    def built(drop: float) -> BuildRecord:
         int8 = result("int8", measurement=measurement(11.0, accuracy=accuracy(drop, drop - 0.002, drop + 0.002, confidence=0.9)))
         float_ = result("fp32", measurement=measurement(31.0))
-        return report.build_record(outcome((float_, int8), Budgets(accuracy_drop=0.1, confidence=0.9)))
+        return build_record(outcome((float_, int8), Budgets(accuracy_drop=0.1, confidence=0.9)))
 
     found = row(built(0.001), built(0.02), "accuracy.drop")
     assert (found.before, found.after, found.change) == (0.001, 0.02, Change.WORSE)
@@ -188,7 +189,7 @@ def test_the_drop_and_how_large_it_may_be_are_said_of_both() -> None:
     assert row(built(0.01), built(0.0101), "accuracy.drop").change is Change.SAME
 
 
-def graphs(change: Any) -> tuple[Record, Record]:
+def graphs(change: Any) -> tuple[BuildRecord, BuildRecord]:
     """Two builds of a candidate, the second with its graph changed."""
     after = copy.deepcopy(MADE_OF)
     change(after)
@@ -225,10 +226,10 @@ def test_makeup_is_compared_by_layer_type_precision_and_layer() -> None:
 def test_graphs_that_are_equal_or_missing_have_no_rows() -> None:
     before, after = graphs(lambda graph: None)
     assert not [r for r in diff.compare(before, after) if r.measure.startswith(("weights", "layer", "operators", "tensor"))]
-    del before["candidates"][0]["graph"]
+    before = replace(before, candidates=(replace(before.candidates[0], graph=None),))
     (row_,) = [r for r in diff.compare(before, after) if r.measure.startswith("weights")]
     assert (row_.change, row_.before, row_.after) == (Change.UNKNOWN, None, 1_300_000)
-    del after["candidates"][0]["graph"]
+    after = replace(after, candidates=(replace(after.candidates[0], graph=None),))
     assert not [r for r in diff.compare(before, after) if r.measure.startswith("weights")]
 
 
@@ -237,9 +238,10 @@ def test_many_layers_that_moved_are_counted_and_safely_named() -> None:
         graph["products"] = [MADE_OF["products"][0] | {"node": f"\x1b[31m::layer {i}", "precision": "fp16"} for i in range(300)]
 
     _, after = graphs(many)
-    before = copy.deepcopy(after)
-    for product in before["candidates"][0]["graph"]["products"]:
-        product["precision"] = "float32"
+    one = after.candidates[0]
+    assert one.graph is not None
+    graph = replace(one.graph, products=tuple(replace(product, precision="float32") for product in one.graph.products))
+    before = replace(after, candidates=(replace(one, graph=graph),))
     rows = [r for r in diff.compare(before, after) if r.measure.startswith("layer")]
     assert len(rows) == 41
     assert (rows[-1].measure, rows[-1].why) == ("layers", "260 more compute in something else")

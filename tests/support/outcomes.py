@@ -28,7 +28,8 @@ from mlpack.core.records import (
     Target,
 )
 from mlpack.decide.choose import decide
-from mlpack.report.report import BuildOutcome
+from mlpack.report.record import BuildRecord, reading
+from mlpack.report.recording import BuildOutcome, build_record
 
 MACHINE = Machine(
     cpu="Intel(R) Xeon(R) Platinum 8481C",
@@ -267,6 +268,19 @@ def on_an_estimate(*, accepted: bool = True) -> BuildOutcome:
     int8 = result("int8", measurement=measurement(11.0, 0.355, accuracy=kept), cost_per_million_usd=0.43)
     half = on_gpu("fp16", estimate(0.62, 0.058, "L40S"), estimate(1.2, 0.061, "L4"), estimate(6.9, 0.052, "T4"))
     return outcome((fp32, int8, half), budgets)
+
+
+def as_json(made: BuildOutcome) -> dict[str, Any]:
+    """The record of an outcome as JSON values, which a test may change."""
+    return build_record(made).to_json()
+
+
+def typed(record: dict[str, Any]) -> BuildRecord:
+    """The record that these JSON values are."""
+    problems: list[str] = []
+    value = reading.value_of(BuildRecord, record, problems)
+    assert not problems, problems
+    return value
 
 
 def digest_of(text: str) -> Digest:

@@ -57,7 +57,7 @@ class Workshop:
         """Build the recipe with little effort, quietly."""
         chosen = Options(**({"out": self.root / "out", "effort": QUICK} | options))
         result = build(self.recipe, self.store, (self.root,), chosen, Silent())
-        return dict(result.record), result.out
+        return result.record.to_json(), result.out
 
 
 def make(root: Path) -> Workshop:

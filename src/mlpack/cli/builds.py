@@ -34,7 +34,7 @@ def explain(path: Path, candidate: str | None, shapes: tuple[str, ...], as_json:
     """Say where the bytes and the operations of a build's candidate, a package or an ONNX model are, what its operators compute in,
     and what was kept float and why."""
     result = mlpack.explain(path, candidate=candidate, shapes=dict(map(_shape, shapes)))
-    return print_json(result.facts) if as_json else stdout.rows(result.text())
+    return print_json(result.to_json()) if as_json else stdout.rows(result.text())
 
 
 def _shape(said: str) -> tuple[str, tuple[int, ...]]:

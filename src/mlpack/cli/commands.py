@@ -145,7 +145,7 @@ def build(  # noqa: PLR0913 - click hands every option over by itself
             result = workspace.build(recipe, out=out, options=options)
             console.show(result)
         if as_json:
-            releases.print_json(result.record)
+            releases.print_json(result.record.to_json())
         if result.artifact is None:
             return ExitCode.OVER_BUDGET
         if registry is not None:

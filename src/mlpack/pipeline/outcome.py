@@ -5,12 +5,12 @@ Promises: frozen values. Nothing here reads a file.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mlpack.report import summary
+from mlpack.report.record import BuildRecord
+from mlpack.report.record.candidates import CandidateRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,13 +68,13 @@ class Summary:
     verdict: str
 
 
-def summarize(record: Mapping[str, Any]) -> Summary:
+def summarize(record: BuildRecord) -> Summary:
     """The words for a build's record."""
     verdict = summary.verdict(record)
     return Summary(
         columns=summary.COLUMNS,
         headings=summary.columns(record),
-        rows=tuple(_row(one, record["chosen"]) for one in record["candidates"]),
+        rows=tuple(_row(one, record.chosen) for one in record.candidates),
         warnings=tuple(summary.warnings(record)),
         searches=tuple(summary.searches(record)),
         chosen=verdict.chosen,
@@ -82,12 +82,12 @@ def summarize(record: Mapping[str, Any]) -> Summary:
     )
 
 
-def _row(one: Mapping[str, Any], chosen: str | None) -> SummaryRow:
+def _row(one: CandidateRecord, chosen: str | None) -> SummaryRow:
     return SummaryRow(
-        candidate=one["id"],
+        candidate=one.id,
         status=summary.status(one, chosen),
         cells=summary.row(one, chosen),
-        reason=one["reasons"][0] if one["reasons"] else None,
+        reason=one.reasons[0] if one.reasons else None,
     )
 
 
@@ -102,20 +102,19 @@ class BuildResult:
     """
 
     out: Path
-    record: Mapping[str, Any]
+    record: BuildRecord
     startup: Startup | None
 
     @property
     def chosen(self) -> str | None:
         """The id of the chosen candidate, such as `int8@lambda-zip-x86_64`; None when nothing fits the budgets."""
-        chosen = self.record["chosen"]
-        return None if chosen is None else str(chosen)
+        return self.record.chosen
 
     @property
     def artifact(self) -> Path | None:
         """Where the chosen package lies: a zip file, or a directory with its files. None when nothing fits the budgets."""
-        artifact = self.record["artifact"]
-        return None if artifact is None else self.out / artifact["path"]
+        artifact = self.record.artifact
+        return None if artifact is None else self.out / artifact.path
 
     @property
     def summary(self) -> Summary:

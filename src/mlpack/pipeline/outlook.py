@@ -127,7 +127,7 @@ def _known(planned: Plan, source: Model, store: Store, roots: tuple[Path, ...]) 
     if not all(step.cached for step in transform.forecast(chain, source, store, bindings)):
         return bindings, fitted, foretold
     settled = settled_on(planned, source, evaluation, store, bindings, None)  # every step is cached
-    said = settled.missing if settled.use is None else summary.calibrated(dataclasses.asdict(settled.use))
+    said = settled.missing if settled.use is None else summary.calibrated(settled.use)
     return {**bindings, **settled.bindings}, fitted, said
 
 

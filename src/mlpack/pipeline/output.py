@@ -14,12 +14,13 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 from mlpack.core import digest
 from mlpack.errors import RecipeError
-from mlpack.report import buildjson, report, webpage
-from mlpack.report.report import BuildOutcome
+from mlpack.report import recording, report, webpage
+from mlpack.report.record import BuildRecord
+from mlpack.report.record import files as record_files
+from mlpack.report.recording import BuildOutcome
 from mlpack.store.local import remove
 
 BUILD = "build.json"
@@ -56,7 +57,7 @@ def _check(out: Path) -> None:
 
 def write(
     out: Path, outcome: BuildOutcome, packages: Mapping[str, Path], extras: Mapping[str, Callable[[Path], None]] = NOTHING
-) -> dict[str, Any]:
+) -> BuildRecord:
     """Write everything beside `out`, then put it in its place; the record. `packages`: directories by candidate id; `extras`:
     directories that do not ship, by their paths, and who fills them."""
     place = _place(out)
@@ -77,14 +78,14 @@ def write(
         fresh.mkdir(parents=True, exist_ok=True)
         for path, fill in extras.items():
             fill(fresh / path)
-        record = report.build_record(dataclasses.replace(outcome, files=files))
+        record = recording.build_record(dataclasses.replace(outcome, files=files))
         (fresh / "report.md").write_text(report.markdown(record), "utf-8")
         (fresh / "report.html").write_text(webpage.html(record), "utf-8")
-        (fresh / BUILD).write_bytes(buildjson.encode(record))
+        (fresh / BUILD).write_bytes(record_files.encode(record))
         _replace(out, fresh)
     finally:
         remove(fresh)
-    return dict(record)
+    return record
 
 
 def _short(name: str) -> str:
@@ -97,10 +98,10 @@ def artifact_dir(package: Path) -> Path:
     if (package / "package.json").is_file():
         return package
     if (package / BUILD).is_file():
-        record = buildjson.read(package / BUILD)
-        if record["chosen"] is None:
+        record = record_files.read(package / BUILD)
+        if record.chosen is None:
             raise RecipeError(f"{package}: this build chose nothing, so there is no package to boot; see its report.md")
-        chosen = package / ARTIFACTS / str(record["chosen"])
+        chosen = package / ARTIFACTS / record.chosen
         if not chosen.is_dir():
             raise RecipeError(f"{package}: the chosen package is not at {chosen}: copy the directory whole, or build again")
         return chosen

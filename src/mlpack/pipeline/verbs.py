@@ -39,7 +39,7 @@ from mlpack.pipeline.proof import Prover
 from mlpack.pipeline.signatures import signature_before
 from mlpack.pipeline.transform import Bindings, FailedStep
 from mlpack.recipe import reader  # fmt: skip
-from mlpack.report import report, summary  # fmt: skip
+from mlpack.report import recording, summary  # fmt: skip
 from mlpack.store.local import Store
 from mlpack.targets import TARGETS, licenses, shipped
 from mlpack.targets.format.contents import NO_FACTS, Facts
@@ -82,7 +82,7 @@ def build(path: Path, store: Store, roots: tuple[Path, ...], options: Options, c
     with console.step(f"build {planned.recipe.name}: {len(planned.candidates)} candidates"), search.remembering():
         results = work.run()
     decision, startup = _decide_and_boot(work, results, programs, console)
-    outcome = report.BuildOutcome(
+    outcome = recording.BuildOutcome(
         plan=planned,
         results=tuple(results.values()),
         decision=decision,
@@ -207,7 +207,7 @@ class _Build:
         if settled.missing is not None:
             self._console.warn(f"nothing to calibrate on: {settled.missing}")
         if settled.use is not None:
-            self._console.note(summary.calibrated(dataclasses.asdict(settled.use)))
+            self._console.note(summary.calibrated(settled.use))
         return settled
 
     def _made(self, candidate: Candidate, evaluation: Data, bindings: Bindings) -> Result:

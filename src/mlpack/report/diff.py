@@ -6,7 +6,7 @@ machines are said to be incomparable instead of being compared. It judges no bud
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,11 +15,12 @@ from mlpack.core.stats import Interval
 from mlpack.core.text import sinks, words
 from mlpack.decide import bands
 from mlpack.evaluation.metrics import METRICS
-from mlpack.report import buildjson, diff_graphs, summary
-from mlpack.report.buildjson import Record
+from mlpack.report import diff_graphs, summary
 from mlpack.report.diff_graphs import Change as Change
+from mlpack.report.record import BuildRecord, files
+from mlpack.report.record.candidates import AccuracyRecord, CandidateRecord, EstimateRecord
 
-read = buildjson.read
+read = files.read
 """A record from a build's directory or its build.json."""
 
 
@@ -45,9 +46,9 @@ class _Measure:
     """How one number is read from a candidate, written, and compared."""
 
     name: str
-    value: Callable[[Mapping[str, Any]], float | None]
+    value: Callable[[CandidateRecord], float | None]
     write: Callable[..., str]
-    samples: Callable[[Mapping[str, Any]], Sequence[float]] | None = None
+    samples: Callable[[CandidateRecord], Sequence[float]] | None = None
     share: float = 0.5
     timed: bool = False
     slack: float = 0.0
@@ -55,40 +56,40 @@ class _Measure:
 
 
 _MEASURES = (
-    _Measure(name="package.size_bytes", value=lambda c: c["package"]["size_bytes"], write=words.size),
-    _Measure(name="package.compressed_bytes", value=lambda c: c["package"]["compressed_bytes"], write=words.size),
-    _Measure(name="model.size_bytes", value=lambda c: c["model"]["size_bytes"], write=words.size),
+    _Measure(name="package.size_bytes", value=lambda c: c.package.size_bytes, write=words.size),
+    _Measure(name="package.compressed_bytes", value=lambda c: c.package.compressed_bytes, write=words.size),
+    _Measure(name="model.size_bytes", value=lambda c: c.model.size_bytes, write=words.size),
     _Measure(
         name="cold_start_ms.p50",
-        value=lambda c: c["cold_start_ms"]["p50"],
-        samples=lambda c: c["cold_start_ms"]["samples"],
+        value=lambda c: c.cold_start_ms.p50,
+        samples=lambda c: c.cold_start_ms.samples,
         write=words.ms,
         timed=True,
     ),
     _Measure(
         name="latency_ms.p50",
-        value=lambda c: c["latency_ms"]["p50"],
-        samples=lambda c: c["latency_ms"]["samples"],
+        value=lambda c: c.latency_ms.p50,
+        samples=lambda c: c.latency_ms.samples,
         write=words.ms,
         timed=True,
     ),
     _Measure(
         name="latency_ms.p95",
-        value=lambda c: c["latency_ms"]["p95"],
-        samples=lambda c: c["latency_ms"]["samples"],
+        value=lambda c: c.latency_ms.p95,
+        samples=lambda c: c.latency_ms.samples,
         write=words.ms,
         share=0.95,
         timed=True,
     ),
     _Measure(
         name="peak_memory_bytes",
-        value=lambda c: c["peak_memory_bytes"],
+        value=lambda c: c.peak_memory_bytes,
         write=words.size,
         slack=0.02,  # one observation each: the allocator's own luck is about this much
     ),
     _Measure(
         name="cost_per_million_usd",
-        value=lambda c: c["cost_per_million_usd"],
+        value=lambda c: c.cost_per_million_usd,
         samples=lambda c: _priced(c),
         write=words.usd,
         timed=True,
@@ -101,15 +102,15 @@ _WRITERS: dict[str, Callable[..., str]] = {measure.name: measure.write for measu
 }
 
 
-def compare(before: Record, after: Record, only: str | None = None) -> tuple[Row, ...]:
+def compare(before: BuildRecord, after: BuildRecord, only: str | None = None) -> tuple[Row, ...]:
     """Every measure of every candidate of either build, the chosen first: which one it was, then the rest in `after`'s order.
 
     `only`: of this candidate alone.
     """
-    old = {one["id"]: one for one in before["candidates"]}
-    new = {one["id"]: one for one in after["candidates"]}
-    changed = Change.SAME if before["chosen"] == after["chosen"] else Change.CHANGED
-    rows = [_said("", "chosen", before["chosen"], after["chosen"], changed, "")]
+    old = {one.id: one for one in before.candidates}
+    new = {one.id: one for one in after.candidates}
+    changed = Change.SAME if before.chosen == after.chosen else Change.CHANGED
+    rows = [_said("", "chosen", before.chosen, after.chosen, changed, "")]
     falls = _lower_is_better(before, after)
     for id_ in (*new, *(gone for gone in old if gone not in new)) if only is None else (only,):
         if id_ not in old or id_ not in new:
@@ -123,7 +124,9 @@ def compare(before: Record, after: Record, only: str | None = None) -> tuple[Row
         rows.append(_accuracy(first, second, falls=falls))
         rows.append(_drop(first, second, before, after))
         rows.extend(_estimates(first, second))
-        rows.extend(Row(candidate=id_, low=None, high=None, **made) for made in diff_graphs.changes(first, second))
+        rows.extend(
+            _said(id_, each.measure, each.before, each.after, each.change, each.why) for each in diff_graphs.changes(first, second)
+        )
     return tuple(rows)
 
 
@@ -183,28 +186,28 @@ def _percent(change: float) -> str:
     return f"{share:+.1f} %" if abs(share) >= 0.05 or share == 0 else f"{share:+.1g} %"
 
 
-_Pair = tuple[Mapping[str, Any], Mapping[str, Any]]
+_Pair = tuple[CandidateRecord, CandidateRecord]
 
 
-def _same_float(one: Mapping[str, Any], before: Record, after: Record) -> _Pair | None:
+def _same_float(one: CandidateRecord, before: BuildRecord, after: BuildRecord) -> _Pair | None:
     """The float of this candidate's target in both builds, when it is the very same package: if it moved, the machine did."""
-    target = f"{one['target']}-{one['arch']}"
-    found: list[Mapping[str, Any]] = []
+    target = f"{one.target}-{one.arch}"
+    found: list[CandidateRecord] = []
     for record in (before, after):
-        named = record["baseline"]["targets"].get(target, {}).get("candidate")
-        found.extend(c for c in record["candidates"] if c["id"] == named and c["package"]["digest"] is not None)
-    if len(found) != 2 or found[0]["package"]["digest"] != found[1]["package"]["digest"]:
+        if (float_ := record.baseline.targets.get(target)) is not None:
+            found.extend(c for c in record.candidates if c.id == float_.candidate and c.package.digest is not None)
+    if len(found) != 2 or found[0].package.digest != found[1].package.digest:
         return None
     return found[0], found[1]
 
 
-def _row(measure: _Measure, before: Mapping[str, Any], after: Mapping[str, Any], floats: _Pair | None) -> Row:
+def _row(measure: _Measure, before: CandidateRecord, after: CandidateRecord, floats: _Pair | None) -> Row:
     """One number of both, as better, worse or the same within noise."""
     first, second = measure.value(before), measure.value(after)
-    name, id_ = measure.name, after["id"]
+    name, id_ = measure.name, after.id
     if first is None or second is None:
         return _said(id_, name, first, second, Change.UNKNOWN, "" if first is second else "not known on one side")
-    if measure.timed and before["machine"] != after["machine"]:
+    if measure.timed and before.machine != after.machine:
         return _said(id_, name, first, second, Change.INCOMPARABLE, "measured on different machines")
     if first <= 0 or second <= 0:
         return _said(id_, name, first, second, Change.SAME if first == second else Change.UNKNOWN, "")
@@ -222,35 +225,38 @@ def _row(measure: _Measure, before: Mapping[str, Any], after: Mapping[str, Any],
     return Row(candidate=id_, measure=name, before=first, after=second, change=change, low=low, high=high, why=why)
 
 
-_ESTIMATES = {"estimated.latency_ms": "latency_ms", "estimated.cost_per_million_usd": "cost_per_million_usd"}
+_ESTIMATES: dict[str, Callable[[EstimateRecord], float]] = {
+    "estimated.latency_ms": lambda estimate: estimate.latency_ms,
+    "estimated.cost_per_million_usd": lambda estimate: estimate.cost_per_million_usd,
+}
 
 
-def _estimates(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Row]:
+def _estimates(before: CandidateRecord, after: CandidateRecord) -> Iterator[Row]:
     """What stands for what was not measured, where it does in either build. Estimates of another table or other assumptions, or of
     another device, are not compared: the model may have changed, not the candidate."""
-    first, second = buildjson.estimated(before), buildjson.estimated(after)
+    first, second = before.estimated, after.estimated
     if first is None and second is None:
         return
-    for name, key in _ESTIMATES.items():
-        old: float | None = first[key] if first else None
-        new: float | None = second[key] if second else None
+    for name, number in _ESTIMATES.items():
+        old = number(first) if first else None
+        new = number(second) if second else None
         if first is None or second is None or old is None or new is None:
-            yield _said(after["id"], name, old, new, Change.UNKNOWN, "estimated on one side only")
-        elif first["device"] != second["device"]:
-            yield _said(after["id"], name, old, new, Change.INCOMPARABLE, f"{first['device']}, then {second['device']}")
+            yield _said(after.id, name, old, new, Change.UNKNOWN, "estimated on one side only")
+        elif first.device != second.device:
+            yield _said(after.id, name, old, new, Change.INCOMPARABLE, f"{first.device}, then {second.device}")
         elif _model(first) != _model(second):
-            yield _said(after["id"], name, old, new, Change.INCOMPARABLE, "estimated by another table or other assumptions")
+            yield _said(after.id, name, old, new, Change.INCOMPARABLE, "estimated by another table or other assumptions")
         else:
             low, high = (old, new) if old <= new else (new, old)
             clear = high * (1 - bands.ESTIMATE_BAND) > low * (1 + bands.ESTIMATE_BAND)
             change = (Change.WORSE if new > old else Change.BETTER) if clear else Change.SAME
             moved = _percent(new / old - 1) if old > 0 else "from nought"
-            yield _said(after["id"], name, old, new, change, f"{moved}, estimated ({first['device']})")
+            yield _said(after.id, name, old, new, change, f"{moved}, estimated ({first.device})")
 
 
-def _model(estimate: Mapping[str, Any]) -> str:
+def _model(estimate: EstimateRecord) -> str:
     """What an estimate's basis says of the model: all but the first part, which is about the graph."""
-    return str(estimate["basis"].partition("; ")[2])
+    return estimate.basis.partition("; ")[2]
 
 
 def _drift(measure: _Measure, floats: _Pair | None) -> float:
@@ -259,7 +265,7 @@ def _drift(measure: _Measure, floats: _Pair | None) -> float:
     return second / first if first and second and first > 0 and second > 0 else 1.0
 
 
-def _band(measure: _Measure, one: Mapping[str, Any], value: float) -> Interval:
+def _band(measure: _Measure, one: CandidateRecord, value: float) -> Interval:
     """The number and its noise; an exact one has none."""
     samples = measure.samples(one) if measure.samples else ()
     if not samples:
@@ -268,88 +274,92 @@ def _band(measure: _Measure, one: Mapping[str, Any], value: float) -> Interval:
     return around.hull(Interval(low=value, value=value, high=value))
 
 
-def _priced(one: Mapping[str, Any]) -> Sequence[float]:
+def _priced(one: CandidateRecord) -> Sequence[float]:
     """Latencies scaled so that their median is the price: the price is as noisy as they are."""
-    samples, p50, cost = one["latency_ms"]["samples"], one["latency_ms"]["p50"], one["cost_per_million_usd"]
+    samples, p50, cost = one.latency_ms.samples, one.latency_ms.p50, one.cost_per_million_usd
     return [sample * cost / p50 for sample in samples] if samples and p50 and cost else ()
 
 
-def _lower_is_better(*records: Record) -> bool:
+def _lower_is_better(*records: BuildRecord) -> bool:
     """The direction of the metric. A record does not say that of a user's own; a drop and a value that went the same way do."""
     for record in records:
-        if (name := record["baseline"]["metric"]) in METRICS:
+        if (name := record.baseline.metric) in METRICS:
             return METRICS[name].lower_is_better
-        for one in record["candidates"]:
-            base = record["baseline"]["targets"].get(f"{one['target']}-{one['arch']}", {}).get("value")
-            value, drop = one["accuracy"]["value"], one["accuracy"]["drop"]
-            if None not in (base, value, drop) and (way := drop * (base - value)):
-                return bool(way < 0)
+        for one in record.candidates:
+            base = record.baseline.targets.get(f"{one.target}-{one.arch}")
+            value, drop = one.accuracy.value, one.accuracy.drop
+            if base is None or base.value is None or value is None or drop is None:
+                continue
+            if way := drop * (base.value - value):
+                return way < 0
     return False
 
 
-def _accuracy(before: Mapping[str, Any], after: Mapping[str, Any], *, falls: bool) -> Row:
+def _accuracy(before: CandidateRecord, after: CandidateRecord, *, falls: bool) -> Row:
     """The metric itself; its noise is that of the paired drops, which leaves out how hard the samples are for both."""
-    values = (before["accuracy"]["value"], after["accuracy"]["value"])
-    id_, name = after["id"], "accuracy.value"
-    if values[0] is None or values[1] is None:
-        return _said(id_, name, *values, Change.UNKNOWN, "not known on one side" if values != (None, None) else "")
-    same_data = all(before["accuracy"][key] == after["accuracy"][key] for key in ("metric", "n", "compared_with"))
-    if not same_data:
-        return _said(id_, name, *values, Change.INCOMPARABLE, "another metric, or another number of samples")
-    bands = [_value_band(one["accuracy"], falls=falls) for one in (before, after)]
-    low, high = bands[1].low - bands[0].high, bands[1].high - bands[0].low
-    change = Change.SAME
-    if not bands[0].overlaps(bands[1]):
-        change = Change.BETTER if (values[1] > values[0]) != falls else Change.WORSE
-    why = f"{values[1] - values[0]:+.4f}, between {low:+.4f} and {high:+.4f}"
-    if before["accuracy"]["isa"] != after["accuracy"]["isa"]:
-        why += f"; {before['accuracy']['isa']} then {after['accuracy']['isa']} instructions"
-    return Row(candidate=id_, measure=name, before=values[0], after=values[1], change=change, low=low, high=high, why=why)
-
-
-def _drop(first: Mapping[str, Any], second: Mapping[str, Any], before: Record, after: Record) -> Row:
-    """How much worse than its own build's float each was, and at most is."""
-    was, now = (None if one["is_baseline"] else one["accuracy"]["drop"] for one in (first, second))
-    id_, name = second["id"], "accuracy.drop"
+    was, now = before.accuracy.value, after.accuracy.value
+    id_, name = after.id, "accuracy.value"
     if was is None or now is None:
         return _said(id_, name, was, now, Change.UNKNOWN, "" if was is now else "not known on one side")
-    old, new = (one["accuracy"] for one in (first, second))
-    if any(old[key] != new[key] for key in ("metric", "compared_with")):
+    if _judged_on(before.accuracy) != _judged_on(after.accuracy):
+        return _said(id_, name, was, now, Change.INCOMPARABLE, "another metric, or another number of samples")
+    old, new = _value_band(before.accuracy, was, falls=falls), _value_band(after.accuracy, now, falls=falls)
+    low, high = new.low - old.high, new.high - old.low
+    change = Change.SAME
+    if not old.overlaps(new):
+        change = Change.BETTER if (now > was) != falls else Change.WORSE
+    why = f"{now - was:+.4f}, between {low:+.4f} and {high:+.4f}"
+    if before.accuracy.isa != after.accuracy.isa:
+        why += f"; {before.accuracy.isa} then {after.accuracy.isa} instructions"
+    return Row(candidate=id_, measure=name, before=was, after=now, change=change, low=low, high=high, why=why)
+
+
+def _drop(first: CandidateRecord, second: CandidateRecord, before: BuildRecord, after: BuildRecord) -> Row:
+    """How much worse than its own build's float each was, and at most is."""
+    was, now = (None if one.is_baseline else one.accuracy.drop for one in (first, second))
+    id_, name = second.id, "accuracy.drop"
+    if was is None or now is None:
+        return _said(id_, name, was, now, Change.UNKNOWN, "" if was is now else "not known on one side")
+    old, new = (one.accuracy for one in (first, second))
+    if (old.metric, old.compared_with) != (new.metric, new.compared_with):
         return _said(id_, name, was, now, Change.INCOMPARABLE, "another metric")
     change = Change.SAME
-    if not _drop_band(old).overlaps(_drop_band(new)):
+    if not _drop_band(old, was).overlaps(_drop_band(new, now)):
         change = Change.WORSE if now > was else Change.BETTER
     said = [summary.lost(one, summary.confidence(record)) or "" for one, record in ((first, before), (second, after))]
     return _said(id_, name, was, now, change, ", then ".join(said))
 
 
-def _drop_band(accuracy: Mapping[str, Any]) -> Interval:
-    drop = accuracy["drop"]
-    ends = [drop if accuracy[end] is None else accuracy[end] for end in ("ci_low", "ci_high")]
-    return Interval(low=min(drop, ends[0]), value=drop, high=max(drop, ends[1]))
+def _judged_on(accuracy: AccuracyRecord) -> tuple[str | None, int | None, str | None]:
+    return accuracy.metric, accuracy.n, accuracy.compared_with
 
 
-def _value_band(accuracy: Mapping[str, Any], *, falls: bool) -> Interval:
+def _drop_band(accuracy: AccuracyRecord, drop: float) -> Interval:
+    low, high = (drop if end is None else end for end in (accuracy.ci_low, accuracy.ci_high))
+    return Interval(low=min(drop, low), value=drop, high=max(drop, high))
+
+
+def _value_band(accuracy: AccuracyRecord, value: float, *, falls: bool) -> Interval:
     """The value with the half-widths of its drop's interval: a larger drop is a lower value, or a higher one of a metric that
     should be low."""
-    value, drop = accuracy["value"], accuracy["drop"]
-    if drop is None or accuracy["ci_low"] is None or accuracy["ci_high"] is None:
+    drop = accuracy.drop
+    if drop is None or accuracy.ci_low is None or accuracy.ci_high is None:
         return Interval(low=value, value=value, high=value)
-    worse, better = max(0.0, accuracy["ci_high"] - drop), max(0.0, drop - accuracy["ci_low"])
+    worse, better = max(0.0, accuracy.ci_high - drop), max(0.0, drop - accuracy.ci_low)
     below, above = (better, worse) if falls else (worse, better)
     return Interval(low=value - below, value=value, high=value + above)
 
 
-def _status(one: Mapping[str, Any] | None) -> str | None:
-    return None if one is None else str(one["status"])
+def _status(one: CandidateRecord | None) -> str | None:
+    return None if one is None else one.status
 
 
-def _status_row(id_: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Row:
-    first, second = before["status"], after["status"]
+def _status_row(id_: str, before: CandidateRecord, after: CandidateRecord) -> Row:
+    first, second = before.status, after.status
     change = Change.SAME
     if first != second:
         change = Change.BETTER if second == "ok" else Change.WORSE if first == "ok" else Change.CHANGED
-    why = after["reasons"][0] if change is Change.WORSE and after["reasons"] else ""
+    why = after.reasons[0] if change is Change.WORSE and after.reasons else ""
     return _said(id_, "status", first, second, change, why)
 
 

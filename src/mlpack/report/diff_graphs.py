@@ -6,11 +6,13 @@ graph have no rows of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 from mlpack.core.text import words
+from mlpack.report.record.candidates import CandidateRecord
+from mlpack.report.record.graphs import GraphRecord
 
 _TENSORS, _LAYERS = 5, 40
 """Rows of single tensors and layers; a count stands for the rest."""
@@ -32,21 +34,28 @@ class Change(StrEnum):
     """Not known on one side."""
 
 
-Made = dict[str, Any]
-"""A row of `diff` without its candidate and band."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphChange:
+    """A row of `diff` that has no noise band, without its candidate."""
+
+    measure: str
+    before: float | str | None
+    after: float | str | None
+    change: Change
+    why: str
 
 
-def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Made]:
+def changes(before: CandidateRecord, after: CandidateRecord) -> Iterator[GraphChange]:
     """What differs between the graphs of one candidate of two records."""
-    old, new = before.get("graph"), after.get("graph")
+    old, new = before.graph, after.graph
     if old is None or new is None:
         if (old is None) != (new is None):
             yield _row("weights", _size(old), _size(new), Change.UNKNOWN, "what the graph is made of is not known on one side")
         return
-    yield from _sizes("weights", {"": old["size_bytes"]}, {"": new["size_bytes"]})
-    yield from _sizes("weights.", *(_by(one["layers"], "layer", "size_bytes") for one in (old, new)))
+    yield from _sizes("weights", {"": old.size_bytes}, {"": new.size_bytes})
+    yield from _sizes("weights.", *(_sums((row.layer, row.size_bytes) for row in one.layers) for one in (old, new)))
     yield from _tensors(old, new)
-    counts = [_by(one["operators"], "precision", "count") for one in (old, new)]
+    counts = [_sums((row.precision, row.count) for row in one.operators) for one in (old, new)]
     for name in _names(*counts):
         first, second = (count.get(name, 0) for count in counts)
         if first != second:
@@ -66,7 +75,7 @@ def _count(value: float, _digits: int = 3) -> str:
     return f"{value:,.0f}"
 
 
-def _sizes(prefix: str, old: Mapping[str, int], new: Mapping[str, int]) -> Iterator[Made]:
+def _sizes(prefix: str, old: Mapping[str, int], new: Mapping[str, int]) -> Iterator[GraphChange]:
     for name in _names(old, new):
         first, second = old.get(name, 0), new.get(name, 0)
         if first != second:
@@ -74,19 +83,19 @@ def _sizes(prefix: str, old: Mapping[str, int], new: Mapping[str, int]) -> Itera
             yield _row(f"{prefix}{name}", first, second, change, "" if not first else f"{100 * (second / first - 1):+.1f} %")
 
 
-def _tensors(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Made]:
+def _tensors(old: GraphRecord, new: GraphRecord) -> Iterator[GraphChange]:
     """The largest changes among tensors that both name: one that only one names may only have become smaller than the others."""
-    sizes = [_by(one["tensors"], "name", "size_bytes") for one in (old, new)]
+    sizes = [_sums((row.name, row.size_bytes) for row in one.tensors) for one in (old, new)]
     both = [name for name in sizes[0] if name in sizes[1] and sizes[0][name] != sizes[1][name]]
     both.sort(key=lambda name: (-abs(sizes[1][name] - sizes[0][name]), name))
     chosen = set(both[:_TENSORS])
     yield from _sizes("tensor.", *({name: size[name] for name in size if name in chosen} for size in sizes))
 
 
-def _layers(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Made]:
+def _layers(old: GraphRecord, new: GraphRecord) -> Iterator[GraphChange]:
     """Layers that compute in something else now: to float, or back, and why where that is known."""
-    first, second = ({row["node"]: row["precision"] for row in one["products"]} for one in (old, new))
-    why = {row["node"]: row["why"] for row in (*old["kept_float"], *new["kept_float"]) if row["why"]}
+    first, second = ({row.node: row.precision for row in one.products} for one in (old, new))
+    why = {row.node: row.why for row in (*old.kept_float, *new.kept_float) if row.why}
     moved = [name for name in first if name in second and first[name] != second[name]]
     for name in moved[:_LAYERS]:
         yield _row(f"layer.{name}", first[name], second[name], Change.CHANGED, why.get(name, ""))
@@ -94,22 +103,22 @@ def _layers(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Made]:
         yield _row("layers", len(moved), len(moved), Change.CHANGED, f"{len(moved) - _LAYERS:,} more compute in something else")
 
 
-def _by(rows: list[dict[str, Any]], name: str, value: str) -> dict[str, int]:
+def _sums(numbers: Iterable[tuple[str | None, int]]) -> dict[str, int]:
     """Sums by name; what has none is read by nobody."""
-    found: dict[str, int] = {}
-    for row in rows:
-        key = "unused" if row[name] is None else str(row[name])
-        found[key] = found.get(key, 0) + int(row[value])
-    return found
+    sums: dict[str, int] = {}
+    for name, number in numbers:
+        key = "unused" if name is None else name
+        sums[key] = sums.get(key, 0) + number
+    return sums
 
 
 def _names(old: Mapping[str, int], new: Mapping[str, int]) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*new, *old)))
 
 
-def _size(graph: Mapping[str, Any] | None) -> int | None:
-    return None if graph is None else int(graph["size_bytes"])
+def _size(graph: GraphRecord | None) -> int | None:
+    return None if graph is None else graph.size_bytes
 
 
-def _row(measure: str, before: float | str | None, after: float | str | None, change: Change, why: str) -> Made:
-    return {"measure": measure, "before": before, "after": after, "change": change, "why": why}
+def _row(measure: str, before: float | str | None, after: float | str | None, change: Change, why: str) -> GraphChange:
+    return GraphChange(measure=measure, before=before, after=after, change=change, why=why)

@@ -6,7 +6,8 @@ files are an error that says so, and their names are words (`sinks`). It runs no
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,11 @@ from mlpack.errors import PassError, RecipeError
 from mlpack.graphs import files
 from mlpack.graphs.facts import anatomy
 from mlpack.graphs.facts.anatomy import Shapes
-from mlpack.report import buildjson, summary
+from mlpack.report import summary
+from mlpack.report.record import BuildRecord, reading
+from mlpack.report.record import files as record_files
+from mlpack.report.record.candidates import CandidateRecord, PartSizesRecord
+from mlpack.report.record.graphs import GraphRecord
 from mlpack.targets import shipped
 from mlpack.targets.format import unpacking
 
@@ -28,7 +33,37 @@ _NAME_MOST = 80
 Row = tuple[str, ...]
 
 
-def of(path: Path, candidate: str | None = None, shapes: Shapes | None = None) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """Where the bytes and the operations of a model are, what its operators compute in, and what stayed float and why.
+
+    Attributes:
+        kind: `build`, `package` or `model`.
+        name: Of the recipe, or of the directory or file.
+        candidate: Of a build: its id.
+        status: Of a build: the candidate's, in words.
+        parts: Of a build: the package's bytes by what they are for.
+        graph: Where the bytes and operations are, what each operator computes in, and what stayed float.
+    """
+
+    kind: str
+    name: str
+    candidate: str | None = None
+    status: str | None = None
+    parts: PartSizesRecord | None = None
+    graph: GraphRecord
+
+    def text(self) -> str:
+        """The same for people: the largest rows of each table, and how many more there are."""
+        return "\n".join(_lines(self))
+
+    def to_json(self) -> dict[str, Any]:
+        """What `mlpack explain --json` prints: the keys of `candidates[].graph` in `build.json`, and these before them."""
+        about = {"kind": self.kind, "name": self.name, "candidate": self.candidate, "status": self.status}
+        return about | {"parts": None if self.parts is None else self.parts.to_json()} | self.graph.to_json()
+
+
+def of(path: Path, candidate: str | None = None, shapes: Shapes | None = None) -> Explanation:
     """What is at `path`: a build's directory or build.json, a package's directory, a model's directory or ONNX file.
 
     `candidate`: which of a build (None: the chosen). `shapes`: of inputs, for a package or model; axes that are open count as one
@@ -42,7 +77,7 @@ def of(path: Path, candidate: str | None = None, shapes: Shapes | None = None) -
     if path.suffix == ".json" or (path.is_dir() and plain_files.is_there(path, BUILD)):
         if shapes:
             raise RecipeError("--shape is for a package or a model: a build's operations are counted for its evaluation data")
-        return _of_build(buildjson.read(path), candidate, path)
+        return _of_build(record_files.read(path), candidate, path)
     _refuse(candidate, "a model")
     if path.is_dir() and not plain_files.is_there(path, files.MODEL):
         raise RecipeError(
@@ -56,38 +91,38 @@ def _refuse(candidate: str | None, what: str) -> None:
         raise RecipeError(f"--candidate is for a build: {what} is one model")
 
 
-def _of_build(record: Mapping[str, Any], wanted: str | None, path: Path) -> dict[str, Any]:
+def _of_build(record: BuildRecord, wanted: str | None, path: Path) -> Explanation:
     """One candidate as its build saw it."""
-    ids = [one["id"] for one in record["candidates"]]
-    if wanted is None and record["chosen"] is None:
+    ids = [one.id for one in record.candidates]
+    if wanted is None and record.chosen is None:
         raise RecipeError(f"{path}: this build chose nothing: say which one with --candidate ({', '.join(ids) or 'it has none'})")
-    name = wanted if wanted is not None else record["chosen"]
-    one = next((one for one in record["candidates"] if one["id"] == name), None)
+    name = wanted if wanted is not None else record.chosen
+    one = record.candidate(name)
     if one is None:
         raise RecipeError(f"{path}: there is no candidate {name!r} (there are {', '.join(ids) or 'none'})")
-    graph = one.get("graph")
-    if graph is None:
+    if one.graph is None:
         raise RecipeError(f"{path}: {name}: {_why_none(one)}")
-    return {
-        "kind": "build",
-        "name": record["recipe"]["name"],
-        "candidate": name,
-        "status": summary.status(one, record["chosen"]),
-        "parts": one["package"]["parts"],
-        **graph,
-    }
+    return Explanation(
+        kind="build",
+        name=record.recipe.name,
+        candidate=name,
+        status=summary.status(one, record.chosen),
+        parts=one.package.parts,
+        graph=one.graph,
+    )
 
 
-def _why_none(one: Mapping[str, Any]) -> str:
-    if one["model"]["digest"] is None:
-        why = one["reasons"][0] if one["reasons"] else "no reason was recorded"
+def _why_none(one: CandidateRecord) -> str:
+    if one.model.digest is None:
+        why = one.reasons[0] if one.reasons else "no reason was recorded"
         return f"no model was made ({summary.status(one, None)}: {why})"
-    if "graph" not in one:
-        return "the build's record does not say what the graph is made of: an mlpack before `explain` wrote it. Give the package"
-    return "what its graph is made of could not be found out when it was built"
+    return (
+        "the build's record does not say what the graph is made of: it could not be read when it was built, or an mlpack before "
+        "`explain` wrote it. Give the package"
+    )
 
 
-def _of_model(kind: str, name: str, path: Path, shapes: Shapes | None) -> dict[str, Any]:
+def _of_model(kind: str, name: str, path: Path, shapes: Shapes | None) -> Explanation:
     if not path.is_file():  # a pipe or a device would be read for ever
         raise RecipeError(f"{path}: not a file: put the model's own file there")
     model = files.load_file(path, outline=True)
@@ -98,26 +133,26 @@ def _of_model(kind: str, name: str, path: Path, shapes: Shapes | None) -> dict[s
     given = {spec.name: tuple(axis if isinstance(axis, int) else 1 for axis in spec.shape) for spec in inputs}
     if unknown := sorted(set(shapes or {}) - set(given)):
         raise RecipeError(f"--shape: {name} has no input {unknown[0]!r} (it has {', '.join(map(repr, given)) or 'none'})")
-    found = anatomy.with_reasons(anatomy.of_file(path, given | dict(shapes or {})), {})
-    return {"kind": kind, "name": name, "candidate": None, "status": None, "parts": None, **found}
+    facts = anatomy.with_reasons(anatomy.of_file(path, given | dict(shapes or {})), {})
+    problems: list[str] = []
+    graph = reading.value_of(GraphRecord, reading.as_json(facts), problems)
+    if problems:  # dimensions of a damaged tensor whose product is no number that could be shown
+        raise PassError(f"{path}: what its graph is made of cannot be told ({problems[0]}): the file is damaged")
+    return Explanation(kind=kind, name=name, graph=graph)
 
 
 # --- for people ---------------------------------------------------------------------------------------------------------
 
 
-def text(found: Mapping[str, Any]) -> str:
-    """Rows: the largest of each table, and how many more there are."""
-    return "\n".join(_lines(found))
-
-
-def _lines(found: Mapping[str, Any]) -> Iterator[str]:
-    of_ = "" if found["candidate"] is None else f": {_name(found['candidate'])} ({found['status']})"
-    yield f"{_name(found['name'])}{of_}"
-    if found["parts"]:
-        known = [f"{name} {words.size(size)}" for name, size in found["parts"].items() if size is not None]
+def _lines(explained: Explanation) -> Iterator[str]:
+    graph = explained.graph
+    of_ = "" if explained.candidate is None else f": {_name(explained.candidate)} ({explained.status})"
+    yield f"{_name(explained.name)}{of_}"
+    if explained.parts is not None:
+        known = [f"{name} {words.size(size)}" for name, size in explained.parts.to_json().items() if size is not None]
         yield f"package: {', '.join(known)}" if known else "no package was made"
-    yield f"weights: {words.size(found['size_bytes'])}; {words.count(found['nodes'], 'node')}; {work(found)}"
-    for heading, rows in tables(found):
+    yield f"weights: {words.size(graph.size_bytes)}; {words.count(graph.nodes, 'node')}; {work(graph)}"
+    for heading, rows in tables(graph):
         yield ""
         yield heading
         yield from (f"  {line}" for line in _aligned(rows[:_ROWS]))
@@ -125,38 +160,38 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
             yield f"  ... and {len(rows) - _ROWS:,} more"
 
 
-def work(found: Mapping[str, Any]) -> str:
+def work(graph: GraphRecord) -> str:
     """How many operations a call takes, and of what shapes."""
-    counted = found["operations"]
+    counted = graph.operations
     if counted is None:
         return "operations are not known"
-    shapes = ", ".join(f"{_name(name)} {axes}" for name, axes in counted["inputs"].items())
-    unknown = counted["unknown_shapes"]
+    shapes = ", ".join(f"{_name(name)} {list(axes)}" for name, axes in counted.inputs.items())
+    unknown = counted.unknown_shapes
     partly = f", without {words.count(unknown, 'tensor')} of unknown shape" if unknown else ""
-    return f"{_million(counted['total'])} operations for {shapes or 'no inputs'}{partly}"
+    return f"{_million(counted.total)} operations for {shapes or 'no inputs'}{partly}"
 
 
-def tables(found: Mapping[str, Any]) -> list[tuple[str, list[Row]]]:
+def tables(graph: GraphRecord) -> list[tuple[str, list[Row]]]:
     """Each table that has rows: its heading, and cells as they are shown."""
-    total = found["size_bytes"] or 1
+    total = graph.size_bytes or 1
     layers = [
-        (_name(row["layer"] or "(read by nobody)"), words.size(row["size_bytes"]), _share(row["size_bytes"], total),
-         words.count(row["tensors"], "tensor"))
-        for row in found["layers"] if row["size_bytes"]
+        (_name(row.layer or "(read by nobody)"), words.size(row.size_bytes), _share(row.size_bytes, total),
+         words.count(row.tensors, "tensor"))
+        for row in graph.layers if row.size_bytes
     ]  # fmt: skip
     tensors = [
-        (_name(row["name"]), words.size(row["size_bytes"]), _name(f"{row['dtype']} {row['shape']}"), _name(row["layer"] or "–"))
-        for row in found["tensors"] if row["size_bytes"] >= total / 200
+        (_name(row.name), words.size(row.size_bytes), _name(f"{row.dtype} {list(row.shape)}"), _name(row.layer or "–"))
+        for row in graph.tensors if row.size_bytes >= total / 200
     ]  # fmt: skip
     operators = [
-        (_name(row["precision"]), _name(row["operator"]), words.count(row["count"], "node"), words.size(row["size_bytes"]),
-         "–" if row["operations"] is None else _million(row["operations"]))
-        for row in found["operators"]
+        (_name(row.precision), _name(row.operator), words.count(row.count, "node"), words.size(row.size_bytes),
+         "–" if row.operations is None else _million(row.operations))
+        for row in graph.operators
     ]  # fmt: skip
     kept = [
-        (_name(row["node"]), _name(row["operator"] or "–"), words.size(row["size_bytes"]), _part(row["operations"], found),
-         "" if row["damage"] is None else f"damage {words.number(row['damage'], 2)}", _name(row["why"] or "no reason was recorded"))
-        for row in found["kept_float"]
+        (_name(row.node), _name(row.operator or "–"), words.size(row.size_bytes), _part(row.operations, graph),
+         "" if row.damage is None else f"damage {words.number(row.damage, 2)}", _name(row.why or "no reason was recorded"))
+        for row in graph.kept_float
     ]  # fmt: skip
     headings = ("size by layer type", "largest tensors", "operators by precision", "kept float")
     named: list[tuple[str, Sequence[Row]]] = list(zip(headings, (layers, tensors, operators, kept), strict=True))
@@ -171,13 +206,13 @@ def _share(size: int, total: int) -> str:
     return f"{100 * size / total:.0f} %"
 
 
-def _part(operations: int | None, found: Mapping[str, Any]) -> str:
-    counted = found["operations"] or {"total": 0, "unknown_shapes": 0}
-    if operations is None or not counted["total"]:
+def _part(operations: int | None, graph: GraphRecord) -> str:
+    counted = graph.operations
+    if operations is None or counted is None or not counted.total:
         return "–"
     # A share of what is known says nothing where much is not.
-    whole = not counted["unknown_shapes"]
-    return f"{_share(operations, counted['total'])} of operations" if whole else f"{_million(operations)} operations"
+    whole = not counted.unknown_shapes
+    return f"{_share(operations, counted.total)} of operations" if whole else f"{_million(operations)} operations"
 
 
 def _million(count: float) -> str:

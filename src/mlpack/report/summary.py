@@ -1,18 +1,19 @@
 """A build's record in plain words: the same verdict, table and notes for the terminal, the pull request and the page.
 
-Promises: pure; reads the record alone (see `buildjson`); gives plain text, which whoever shows it must escape for where it goes.
+Promises: pure; reads the record alone (see `record`); gives plain text, which whoever shows it must escape for where it goes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from mlpack.core import stats
+from mlpack.core.calibrants import CalibrationUse
 from mlpack.core.text import words
 from mlpack.decide.budgets import WARNING
-from mlpack.report import buildjson
+from mlpack.report.record import BuildRecord, CalibrationRecord
+from mlpack.report.record.candidates import CandidateRecord, EstimateRecord, MachineRecord
 
 COLUMNS = (
     "candidate",
@@ -31,14 +32,14 @@ COLUMNS = (
 """What `row` gives, in its order."""
 
 
-def columns(record: Mapping[str, Any]) -> tuple[str, ...]:
+def columns(record: BuildRecord) -> tuple[str, ...]:
     """How the columns are headed: that of the drop with the confidence of its intervals."""
     return tuple(f"{name} ({words.percent(confidence(record))})" if name == "accuracy drop" else name for name in COLUMNS)
 
 
-def confidence(record: Mapping[str, Any]) -> float:
+def confidence(record: BuildRecord) -> float:
     """Of every interval of a drop in this record."""
-    return float(record["recipe"]["budgets"].get("confidence") or stats.CONFIDENCE)
+    return record.recipe.budgets.confidence or stats.CONFIDENCE
 
 
 _STATUS = {"ok": "ok", "over_budget": "over budget", "failed": "failed", "skipped": "skipped"}
@@ -67,259 +68,258 @@ _PROOFS = {
 """How an accuracy may be known for processors that are not here, in words."""
 
 
-def verdict(record: Mapping[str, Any]) -> Verdict:
+def verdict(record: BuildRecord) -> Verdict:
     """What was decided. A chosen id that is not among the candidates counts as none: nothing is known of it."""
-    name = record["recipe"]["name"]
-    one = next((one for one in record["candidates"] if one["id"] == record["chosen"]), None)
+    name = record.recipe.name
+    one = record.chosen_candidate
     if one is None:
-        counted = {said: sum(c["status"] == key for c in record["candidates"]) for key, said in _STATUS.items()}
+        counted = {said: sum(c.status == key for c in record.candidates) for key, said in _STATUS.items()}
         facts = ", ".join(f"{count} {said}" for said, count in counted.items() if count)
         return Verdict(name=name, chosen=None, facts=facts or "there was none")
-    guess = buildjson.estimated(one)
+    guess = one.estimated
     known = (
-        (one["package"]["size_bytes"], f"{words.size(one['package']['size_bytes'])} {one['package']['kind'] or 'package'}"),
-        (one["latency_ms"]["p95"], f"p95 {words.ms(one['latency_ms']['p95'])}"),
-        (guess, guess and f"latency {words.ms(guess['latency_ms'])} {_on(guess)}"),
-        (one["cold_start_ms"]["p50"], f"cold start {words.ms(one['cold_start_ms']['p50'])}"),
-        (one["accuracy"]["value"], f"{one['accuracy']['metric']} {words.share(one['accuracy']['value'])}"),
+        (one.package.size_bytes, f"{words.size(one.package.size_bytes)} {one.package.kind or 'package'}"),
+        (one.latency_ms.p95, f"p95 {words.ms(one.latency_ms.p95)}"),
+        (guess, guess and f"latency {words.ms(guess.latency_ms)} {_on(guess)}"),
+        (one.cold_start_ms.p50, f"cold start {words.ms(one.cold_start_ms.p50)}"),
+        (one.accuracy.value, f"{one.accuracy.metric} {words.share(one.accuracy.value)}"),
         (lost(one, confidence(record)), lost(one, confidence(record))),
-        (one["cost_per_million_usd"], f"{words.usd(one['cost_per_million_usd'])} per million"),
-        (guess, guess and f"{words.usd(guess['cost_per_million_usd'])} per million {_on(guess)}"),
+        (one.cost_per_million_usd, f"{words.usd(one.cost_per_million_usd)} per million"),
+        (guess, guess and f"{words.usd(guess.cost_per_million_usd)} per million {_on(guess)}"),
     )
     facts = ", ".join(str(text) for value, text in known if value is not None)
-    return Verdict(name=name, chosen=one["id"], facts=facts or "nothing was measured")
+    return Verdict(name=name, chosen=one.id, facts=facts or "nothing was measured")
 
 
-def lost(one: Mapping[str, Any], sure: float) -> str | None:
+def lost(one: CandidateRecord, sure: float) -> str | None:
     """`drop 0.0035, at most 0.0075 with 95 % confidence`; None for the float, and for what was not measured."""
-    accuracy = one["accuracy"]
-    if one["is_baseline"] or accuracy["drop"] is None:
+    accuracy = one.accuracy
+    if one.is_baseline or accuracy.drop is None:
         return None
-    said = f"drop {words.share(accuracy['drop'])}"
-    if accuracy["ci_high"] is None or accuracy.get("interval") == "none":
+    said = f"drop {words.share(accuracy.drop)}"
+    if accuracy.ci_high is None or accuracy.interval == "none":
         return said
-    return f"{said}, at most {words.share(accuracy['ci_high'])} with {words.percent(sure)} confidence"
+    return f"{said}, at most {words.share(accuracy.ci_high)} with {words.percent(sure)} confidence"
 
 
-def _on(estimate: Mapping[str, Any]) -> str:
-    return f"estimated ({estimate['device']})"
+def _on(estimate: EstimateRecord) -> str:
+    return f"estimated ({estimate.device})"
 
 
-def status(one: Mapping[str, Any], chosen: str | None) -> str:
+def status(one: CandidateRecord, chosen: str | None) -> str:
     """`chosen`, or the candidate's status in words."""
-    return "chosen" if one["id"] == chosen else _STATUS.get(one["status"], str(one["status"]))
+    return "chosen" if one.id == chosen else _STATUS.get(one.status, one.status)
 
 
-def row(one: Mapping[str, Any], chosen: str | None) -> tuple[str, ...]:
+def row(one: CandidateRecord, chosen: str | None) -> tuple[str, ...]:
     """A candidate's cells, one per column. Where nothing was measured, its estimate, called that."""
-    latency, throughput = one["latency_ms"], one["throughput_per_s"]
-    guess = buildjson.estimated(one)
-    p50, rate = words.ms(latency["p50"]), words.UNKNOWN if throughput is None else f"{words.number(throughput)}/s"
-    price = words.usd(one["cost_per_million_usd"])
+    latency, throughput = one.latency_ms, one.throughput_per_s
+    guess = one.estimated
+    p50, rate = words.ms(latency.p50), words.UNKNOWN if throughput is None else f"{words.number(throughput)}/s"
+    price = words.usd(one.cost_per_million_usd)
     if guess is not None:
-        p50 = f"{words.ms(guess['latency_ms'])} {_on(guess)}"
-        rate = f"{words.number(guess['throughput_per_s'])}/s {_on(guess)}"
-        price = f"{words.usd(guess['cost_per_million_usd'])} {_on(guess)}"
+        p50 = f"{words.ms(guess.latency_ms)} {_on(guess)}"
+        rate = f"{words.number(guess.throughput_per_s)}/s {_on(guess)}"
+        price = f"{words.usd(guess.cost_per_million_usd)} {_on(guess)}"
     return (
-        one["id"],
+        one.id,
         status(one, chosen),
-        words.size(one["package"]["size_bytes"]),
-        words.size(one["package"]["compressed_bytes"]),
-        words.ms(one["load_ms"]),
-        words.ms(one["cold_start_ms"]["p50"]),
+        words.size(one.package.size_bytes),
+        words.size(one.package.compressed_bytes),
+        words.ms(one.load_ms),
+        words.ms(one.cold_start_ms.p50),
         p50,
-        words.UNKNOWN if latency["p95"] is None else f"{words.ms(latency['p95'])} ({latency['n']})",
+        words.UNKNOWN if latency.p95 is None else f"{words.ms(latency.p95)} ({latency.n})",
         rate,
-        words.size(one["peak_memory_bytes"]),
+        words.size(one.peak_memory_bytes),
         drop(one),
         price,
     )
 
 
-def drop(one: Mapping[str, Any]) -> str:
+def drop(one: CandidateRecord) -> str:
     """`0.0035 (0.0010 to 0.0060)`; the float itself has no drop, only a value."""
-    accuracy = one["accuracy"]
-    if accuracy["drop"] is None:
+    accuracy = one.accuracy
+    if accuracy.drop is None:
         return words.UNKNOWN
-    if one["is_baseline"]:
-        return f"float, {words.share(accuracy['value'])}"
-    if accuracy.get("interval") == "none":
-        return words.share(accuracy["drop"])
-    return f"{words.share(accuracy['drop'])} ({words.share(accuracy['ci_low'])} to {words.share(accuracy['ci_high'])})"
+    if one.is_baseline:
+        return f"float, {words.share(accuracy.value)}"
+    if accuracy.interval == "none":
+        return words.share(accuracy.drop)
+    return f"{words.share(accuracy.drop)} ({words.share(accuracy.ci_low)} to {words.share(accuracy.ci_high)})"
 
 
 _NAMED = 3
 """Layers that are named in a line; the page and build.json name all."""
 
 
-def searches(record: Mapping[str, Any]) -> list[str]:
+def searches(record: BuildRecord) -> list[str]:
     """A line for each candidate of which more than one form was tried: how many, how long, and what ships."""
     found = []
-    for one in record["candidates"]:
-        if (search := buildjson.searched(one)) is None:
+    for one in record.candidates:
+        if (search := one.searched) is None:
             continue
-        tried, taken = search["tried"], search["taken"]
+        tried, ships = search.tried, search.shipped
         said = (
-            f"{one['id']}: {words.count(len(tried), 'form')} tried, at most {search['most']} for "
-            f"{words.count(search['layers'], 'layer')}, in {words.seconds(search['seconds'])}"
+            f"{one.id}: {words.count(len(tried), 'form')} tried, at most {search.most} for "
+            f"{words.count(search.layers, 'layer')}, in {words.seconds(search.seconds)}"
         )
-        if taken is None:
-            closest = min((t for t in tried if t["drop"] is not None), key=lambda t: t["drop"], default=None)
-            near = f"; the smallest drop was {words.share(closest['drop'])} ({closest['name']})" if closest else ""
-            found.append(f"{said}: {search['ended']}{near}")
+        if ships is None:
+            closest = min(((t.drop, number, t.name) for number, t in enumerate(tried) if t.drop is not None), default=None)
+            near = f"; the smallest drop was {words.share(closest[0])} ({closest[2]})" if closest else ""
+            found.append(f"{said}: {search.ended}{near}")
             continue
-        ships = tried[taken]
-        if ships["name"] == "float":
+        if ships.name == "float":
             found.append(f"{said}: no form in fewer bits is inside every budget, so float ships under this name")
             continue
-        kept = ships["kept_float"]
+        kept = ships.kept_float
         named = ", ".join(kept[:_NAMED]) + (f" and {len(kept) - _NAMED} more" if len(kept) > _NAMED else "")
-        drops = "" if ships["drop"] is None else f", drop {words.share(ships['drop'])} instead of {words.share(tried[0]['drop'])}"
-        ended = "" if search["ended"].startswith("inside") else f"; {search['ended']}"
-        found.append(f"{said}: {ships['name']}{f' ({named})' if kept else ''}{drops}{ended}")
+        drops = "" if ships.drop is None else f", drop {words.share(ships.drop)} instead of {words.share(tried[0].drop)}"
+        ended = "" if search.ended.startswith("inside") else f"; {search.ended}"
+        found.append(f"{said}: {ships.name}{f' ({named})' if kept else ''}{drops}{ended}")
     return found
 
 
-def warnings(record: Mapping[str, Any]) -> list[str]:
+def warnings(record: BuildRecord) -> list[str]:
     """What the decision cannot be relied on for: an evaluation set that is too small, a large drop that no budget looks at."""
-    small: dict[int, list[Mapping[str, Any]]] = {}
-    for one in record["candidates"]:
-        if one["accuracy"].get("samples_that_tell") is not None:
-            small.setdefault(one["accuracy"]["n"], []).append(one)
+    small: dict[int, list[tuple[str, int]]] = {}
+    for one in record.candidates:
+        if one.accuracy.n is not None and one.accuracy.samples_that_tell is not None:
+            small.setdefault(one.accuracy.n, []).append((one.id, one.accuracy.samples_that_tell))
     found = []
     for n, ones in small.items():
-        ids, limit = ", ".join(one["id"] for one in ones), record["recipe"]["budgets"]["accuracy_drop"]
-        enough = max(one["accuracy"]["samples_that_tell"] for one in ones)
+        ids, limit = ", ".join(id_ for id_, _enough in ones), record.recipe.budgets.accuracy_drop
+        enough = max(enough for _id, enough in ones)
         found.append(
             f"{ids}: the evaluation set (n={n:,}) is too small to tell whether the accuracy drop keeps its budget of "
             f"{words.limit(words.share(limit))}: about {enough:,} samples would do"
         )
-    found += list(dict.fromkeys(one["accuracy"]["unjudged"] for one in record["candidates"] if one["accuracy"].get("unjudged")))
-    chosen = next((one for one in record["candidates"] if one["id"] == record["chosen"]), None)
+    found += list(dict.fromkeys(one.accuracy.unjudged for one in record.candidates if one.accuracy.unjudged))
+    chosen = record.chosen_candidate
     if chosen is not None and (unproven := _unproven(chosen)) is not None:
         found.append(unproven)
-    said = [reason for reason in chosen["reasons"] if reason.startswith(WARNING)] if chosen else []
-    return found + [f"{record['chosen']}: {reason.removeprefix(WARNING)}" for reason in said]
+    said = [reason for reason in chosen.reasons if reason.startswith(WARNING)] if chosen else []
+    return found + [f"{record.chosen}: {reason.removeprefix(WARNING)}" for reason in said]
 
 
-def calibrated(use: Mapping[str, Any]) -> str:
+def calibrated(use: CalibrationRecord | CalibrationUse) -> str:
     """What calibrated the candidates, as `build.json` has it, in words."""
-    samples = words.count(use["samples"], "sample")
-    if use["source"] == "evaluation":
-        left = use["of"] - use["samples"]
-        all_ = f"{use['of']:,}"
+    samples = words.count(use.samples, "sample")
+    if use.source == "evaluation" and use.of is not None:
+        left = use.of - use.samples
+        all_ = f"{use.of:,}"
         return f"calibrated on {samples} of the evaluation data's {all_}, held out for all: accuracy is on the other {left:,}"
-    if use["source"] == "random":
+    if use.source == "random":
         return f"calibrated on {samples} of random numbers, as the recipe asks: on real data ranges, and accuracy, are others"
     return f"calibrated on {samples} of the recipe's calibration data"
 
 
-def notes(record: Mapping[str, Any]) -> list[str]:
+def notes(record: BuildRecord) -> list[str]:
     """What a reader should know about the packages and the numbers, each once, in the order of the candidates."""
-    found: dict[str, None] = dict.fromkeys([*warnings(record), *searches(record), *_package_notes(record["candidates"])])
-    if (use := record.get("calibration")) is not None and use["source"] != "recipe":
+    found: dict[str, None] = dict.fromkeys([*warnings(record), *searches(record), *_package_notes(record.candidates)])
+    if (use := record.calibration) is not None and use.source != "recipe":
         found.setdefault(calibrated(use), None)
-    found |= dict.fromkeys(_step_remarks(record["candidates"]))
-    for one in record["candidates"]:
+    found |= dict.fromkeys(_step_remarks(record.candidates))
+    for one in record.candidates:
         for note in _estimate_notes(one):
             found.setdefault(note, None)
-        compared = one["accuracy"]["compared_with"]
+        compared = one.accuracy.compared_with
         if compared not in (None, "labels"):
-            found.setdefault(f"accuracy ({one['accuracy']['metric']}) is compared with the {compared}, not with labels", None)
+            found.setdefault(f"accuracy ({one.accuracy.metric}) is compared with the {compared}, not with labels", None)
         if (read := _read_from(one)) is not None:
             found.setdefault(read, None)
-        if one["machine"] is not None and one["machine"] != record["machine"]:
-            found.setdefault(f"{one['id']}: measured on {machine(one['machine'])}, not on the machine named below", None)
-    if record.get("effort") == "quick":
+        if one.machine is not None and one.machine != record.machine:
+            found.setdefault(f"{one.id}: measured on {machine(one.machine)}, not on the machine named below", None)
+    if record.effort == "quick":
         few = "measured with --effort quick: few timings of each package, too few for a p99; measure in full to release"
         found.setdefault(few, None)
-    if any(one["latency_ms"]["p99"] is None and one["latency_ms"]["n"] for one in record["candidates"]):
+    if any(one.latency_ms.p99 is None and one.latency_ms.n for one in record.candidates):
         found.setdefault(f"no p99 is given for fewer than {stats.P99_SAMPLES} samples", None)
-    isas = {one["accuracy"]["isa"] for one in record["candidates"]} - {None}
+    isas = {one.accuracy.isa for one in record.candidates if one.accuracy.isa is not None}
     if isas:
         found.setdefault(f"accuracy was measured with {', '.join(sorted(isas))} instructions", None)
     for how, said in _PROOFS.items():
-        if ids := [one["id"] for one in record["candidates"] if (one["accuracy"].get("proof") or {}).get("how") == how]:
+        if ids := [one.id for one in record.candidates if one.accuracy.proof and one.accuracy.proof.how == how]:
             found.setdefault(f"accuracy holds on every processor of the target, {said}: {', '.join(ids)}", None)
-    for one in record["candidates"]:
+    for one in record.candidates:
         if (unproven := _unproven(one)) is not None:
             found.setdefault(unproven, None)
     return list(found)
 
 
-def _unproven(one: Mapping[str, Any]) -> str | None:
+def _unproven(one: CandidateRecord) -> str | None:
     """What is said of an accuracy that may not hold elsewhere. Nothing of one that was only estimated, which says more."""
-    proof = one["accuracy"].get("proof")
-    if proof is None or proof["how"] is not None or buildjson.estimated(one) is not None:
+    proof = one.accuracy.proof
+    if proof is None or proof.how is not None or one.estimated is not None:
         return None
-    return f"{one['id']}: its accuracy may not hold on every processor of the target: {proof['why']}"
+    return f"{one.id}: its accuracy may not hold on every processor of the target: {proof.why}"
 
 
-def _read_from(one: Mapping[str, Any]) -> str | None:
+def _read_from(one: CandidateRecord) -> str | None:
     """What a candidate's accuracy was read from: which output, which column, above what."""
-    accuracy = one["accuracy"]
-    output, column, threshold = (accuracy.get(key) for key in ("output", "column", "threshold"))
+    accuracy = one.accuracy
+    output, column, threshold = accuracy.output, accuracy.column, accuracy.threshold
     if output is None:
         return None
     place = output + ("" if column is None else f", column {column}") + ("" if threshold is None else f", above {threshold:g}")
-    if accuracy["compared_with"] == "labels":
-        return f"accuracy ({accuracy['metric']}) is read from {place}"
-    return None if one["is_baseline"] or not accuracy["drop"] else f"{one['id']}: its {accuracy['metric']} is that of {place}"
+    if accuracy.compared_with == "labels":
+        return f"accuracy ({accuracy.metric}) is read from {place}"
+    return None if one.is_baseline or not accuracy.drop else f"{one.id}: its {accuracy.metric} is that of {place}"
 
 
-def _step_remarks(candidates: Sequence[Mapping[str, Any]]) -> list[str]:
+def _step_remarks(candidates: Sequence[CandidateRecord]) -> list[str]:
     """What steps remarked on the data they were given, each once."""
     holders: dict[str, list[str]] = {}
     for one in candidates:
-        found = [step["notes"].get("remarks") for step in one["steps"]]
+        found = [step.notes.get("remarks") for step in one.steps]
         for remark in dict.fromkeys(str(each) for remarks in found if isinstance(remarks, list) for each in remarks):
-            holders.setdefault(remark, []).append(one["id"])
+            holders.setdefault(remark, []).append(one.id)
     return [f"{', '.join(ids)}: {remark}" for remark, ids in holders.items()]
 
 
-def _estimate_notes(one: Mapping[str, Any]) -> Iterator[str]:
+def _estimate_notes(one: CandidateRecord) -> Iterator[str]:
     """A candidate's estimates on each device, and what they rest on."""
-    given = buildjson.estimates(one)
+    given = one.estimates
     if not given:
         return
     each = "; ".join(
-        f"{e['device']} ({e['instance']}, {words.usd(e['usd_per_hour'])} an hour) {words.ms(e['latency_ms'])}, "
-        f"{words.number(e['throughput_per_s'])}/s, {words.usd(e['cost_per_million_usd'])} per million"
+        f"{e.device} ({e.instance}, {words.usd(e.usd_per_hour)} an hour) {words.ms(e.latency_ms)}, "
+        f"{words.number(e.throughput_per_s)}/s, {words.usd(e.cost_per_million_usd)} per million"
         for e in given
     )
     yield (
-        f"{one['id']}: latency, throughput and price are estimated, nothing was run on a GPU "
+        f"{one.id}: latency, throughput and price are estimated, nothing was run on a GPU "
         f"(accuracy is that of the same graph on this machine's engine): {each}"
     )
-    for basis in dict.fromkeys(e["basis"] for e in given):
-        yield f"{one['id']}: the estimate: {basis}"
+    for basis in dict.fromkeys(e.basis for e in given):
+        yield f"{one.id}: the estimate: {basis}"
 
 
-def _package_notes(candidates: Sequence[Mapping[str, Any]]) -> list[str]:
+def _package_notes(candidates: Sequence[CandidateRecord]) -> list[str]:
     """The packages' notes. One that several have stands once; `left out: a` and `left out: b` become `left out: a; b`."""
     holders: dict[str, list[str]] = {}
     for one in candidates:
         joined: dict[str, list[str]] = {}
-        for note in one["package"]["notes"]:
+        for note in one.package.notes:
             subject, colon, rest = note.partition(": ")
             joined.setdefault(subject, []).extend([rest] if colon else [])
         for subject, rests in joined.items():
             note = f"{subject}: {'; '.join(dict.fromkeys(rests))}" if rests else subject
-            holders.setdefault(note, []).append(one["id"])
+            holders.setdefault(note, []).append(one.id)
     return [f"{', '.join(ids)}: {note}" for note, ids in holders.items()]
 
 
-def machine(facts: Mapping[str, Any]) -> str:
+def machine(facts: MachineRecord) -> str:
     """`Intel Xeon (x86_64, avx512-vnni), 2 cores, 24.0 GB, Debian 12`."""
-    cores, memory = words.count(facts["cores"], "core"), words.size(facts["memory_bytes"])
-    return f"{facts['cpu']} ({facts['arch']}, {facts['isa']}), {cores}, {memory}, {facts['os']}"
+    cores, memory = words.count(facts.cores, "core"), words.size(facts.memory_bytes)
+    return f"{facts.cpu} ({facts.arch}, {facts.isa}), {cores}, {memory}, {facts.os}"
 
 
-def footer(record: Mapping[str, Any]) -> str:
+def footer(record: BuildRecord) -> str:
     """Where, by what and from what this was measured."""
-    baseline, recipe = record["baseline"], record["recipe"]
-    value = "" if baseline["value"] is None else f"; float {baseline['metric']} {words.share(baseline['value'])}"
+    baseline, recipe = record.baseline, record.recipe
+    value = "" if baseline.value is None else f"; float {baseline.metric} {words.share(baseline.value)}"
     return (
-        f"Measured on {machine(record['machine'])}{value}; prefer {recipe['prefer']}. "
-        f"Built in {words.seconds(record['seconds'])} by mlpack {record['mlpack_version']}, recipe {recipe['digest'][7:19]}."
+        f"Measured on {machine(record.machine)}{value}; prefer {recipe.prefer}. "
+        f"Built in {words.seconds(record.seconds)} by mlpack {record.mlpack_version}, recipe {recipe.digest[7:19]}."
     )

@@ -9,16 +9,17 @@ reader's system is; every text is escaped. It says nothing that `build.json` doe
 from __future__ import annotations
 
 import functools
-import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from mlpack.core.stats import Interval
 from mlpack.core.text import sinks, words
-from mlpack.report import buildjson, explain, summary, svg
+from mlpack.report import explain, summary, svg
+from mlpack.report.record import BudgetsRecord, BuildRecord
+from mlpack.report.record.candidates import AccuracyRecord, CandidateRecord, SearchRecord, TriedRecord
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -33,7 +34,7 @@ _NAMED = 12
 """Names that are said one by one; of more, how many there are of each kind."""
 
 
-def html(record: Mapping[str, Any]) -> str:
+def html(record: BuildRecord) -> str:
     """The page."""
     verdict = summary.verdict(record)
     return _template().render(
@@ -43,20 +44,20 @@ def html(record: Mapping[str, Any]) -> str:
         cards=_cards(record, verdict),
         columns=[_heading(name) for name in summary.columns(record)],
         row=summary.row,
-        kind=functools.partial(_kind, chosen=record["chosen"]),
+        kind=functools.partial(_kind, chosen=record.chosen),
         status=summary.status,
         plots=_plots(record),
-        searches=[one for one in record["candidates"] if buildjson.searched(one) is not None],
-        search_plot=lambda one: _markup(_search_plot(one, record["recipe"]["budgets"]["accuracy_drop"])),
+        searches=[one for one in record.candidates if one.searched is not None],
+        search_plot=lambda one: _markup(_search_plot(one.id, one.search, record.recipe.budgets.accuracy_drop)),
         kept_float=_kept_float,
         tried_numbers=_tried_numbers,
         anatomy=_anatomy(record),
         most_rows=_MADE_OF,
         steps=_steps(record),
         facts=_facts,
-        budgets=_budgets(record["recipe"]["budgets"]),
-        confidence=record["recipe"]["budgets"].get("confidence"),
-        accept_estimates=record["recipe"]["budgets"].get("accept_estimates"),
+        budgets=_budgets(record.recipe.budgets),
+        confidence=record.recipe.budgets.confidence,
+        accept_estimates=record.recipe.budgets.accept_estimates,
         notes=summary.notes(record),
         footer=summary.footer(record),
         count=words.count,
@@ -108,46 +109,46 @@ def _heading(name: str) -> Markup:
     return _markup(sinks.markup(name).replace(" %", "&nbsp;%"))
 
 
-def _kind(one: Mapping[str, Any], *, chosen: str | None) -> str:
+def _kind(one: CandidateRecord, *, chosen: str | None) -> str:
     """The class of what belongs to a candidate: one of those that the style sheet has."""
-    if one["id"] == chosen:
+    if one.id == chosen:
         return "chosen"
-    return one["status"] if one["status"] in ("ok", "over_budget", "failed", "skipped") else "unknown"
+    return one.status if one.status in ("ok", "over_budget", "failed", "skipped") else "unknown"
 
 
 # --- the chosen candidate ---------------------------------------------------------------------------------------------
 
 
-def _cards(record: Mapping[str, Any], verdict: summary.Verdict) -> Sequence[tuple[str, str, str]]:
+def _cards(record: BuildRecord, verdict: summary.Verdict) -> Sequence[tuple[str, str, str]]:
     """What the chosen candidate is like in a few large numbers: each with its label, and what is said below it."""
-    if verdict.chosen is None:
+    one = record.candidate(verdict.chosen)
+    if one is None:
         return ()
-    one = next(c for c in record["candidates"] if c["id"] == verdict.chosen)
-    guess = buildjson.estimated(one)
+    guess = one.estimated
     return (
-        ("package", words.size(one["package"]["size_bytes"]), f"{words.size(one['package']['compressed_bytes'])} compressed"),
-        ("latency p95", words.ms(one["latency_ms"]["p95"]), _p50_card(one))
+        ("package", words.size(one.package.size_bytes), f"{words.size(one.package.compressed_bytes)} compressed"),
+        ("latency p95", words.ms(one.latency_ms.p95), _p50_card(one))
         if guess is None
-        else ("latency, estimated", words.ms(guess["latency_ms"]), f"{guess['device']}, not measured"),
-        ("cold start", words.ms(one["cold_start_ms"]["p50"]), f"load {words.ms(one['load_ms'])}"),
-        (_metric(one), words.share(one["accuracy"]["value"]), _drop_card(one, summary.confidence(record))),
-        ("per million", words.usd(one["cost_per_million_usd"]), f"peak memory {words.size(one['peak_memory_bytes'])}")
+        else ("latency, estimated", words.ms(guess.latency_ms), f"{guess.device}, not measured"),
+        ("cold start", words.ms(one.cold_start_ms.p50), f"load {words.ms(one.load_ms)}"),
+        (_metric(one), words.share(one.accuracy.value), _drop_card(one, summary.confidence(record))),
+        ("per million", words.usd(one.cost_per_million_usd), f"peak memory {words.size(one.peak_memory_bytes)}")
         if guess is None
-        else ("per million, estimated", words.usd(guess["cost_per_million_usd"]), f"{words.usd(guess['usd_per_hour'])} an hour"),
+        else ("per million, estimated", words.usd(guess.cost_per_million_usd), f"{words.usd(guess.usd_per_hour)} an hour"),
     )
 
 
-def _metric(one: Mapping[str, Any]) -> str:
-    return str(one["accuracy"]["metric"] or "accuracy")
+def _metric(one: CandidateRecord) -> str:
+    return one.accuracy.metric or "accuracy"
 
 
-def _p50_card(one: Mapping[str, Any]) -> str:
-    said, ratio = f"p50 {words.ms(one['latency_ms']['p50'])}", one["ratio_to_baseline"]["p50"]
-    return said if ratio is None or one["is_baseline"] else f"{said}, {words.number(ratio, 2)} × float"
+def _p50_card(one: CandidateRecord) -> str:
+    said, ratio = f"p50 {words.ms(one.latency_ms.p50)}", one.ratio_to_baseline.p50
+    return said if ratio is None or one.is_baseline else f"{said}, {words.number(ratio, 2)} × float"
 
 
-def _drop_card(one: Mapping[str, Any], sure: float) -> str:
-    return "the float itself" if one["is_baseline"] else summary.lost(one, sure) or "drop not known"
+def _drop_card(one: CandidateRecord, sure: float) -> str:
+    return "the float itself" if one.is_baseline else summary.lost(one, sure) or "drop not known"
 
 
 # --- plots ------------------------------------------------------------------------------------------------------------
@@ -163,29 +164,33 @@ class Plot:
     legend: tuple[str, ...] = ()
 
 
-def _plots(record: Mapping[str, Any]) -> list[Plot]:
+def _plots(record: BuildRecord) -> list[Plot]:
     """Size, latency, cold start and accuracy; a plot without a row is left out."""
-    budgets, all_, chosen = record["recipe"]["budgets"], record["candidates"], record["chosen"]
-    packed = [c for c in all_ if c["package"]["size_bytes"]]
+    budgets, all_, chosen = record.recipe.budgets, record.candidates, record.chosen
+    packed = [c for c in all_ if c.package.size_bytes]
     sizes = svg.bars(
         "Package size by part",
-        [svg.Bar(label=c["id"], parts=_size_parts(c), marked=c["id"] == chosen) for c in packed],
-        _limits((budgets["package_size_bytes"], "budget", words.size)),
+        [svg.Bar(label=c.id, parts=_size_parts(c), marked=c.id == chosen) for c in packed],
+        _limits((budgets.package_size_bytes, "budget", words.size)),
         words.size,
     )
     latencies = _strips(
         "Latency of each call",
-        [(c, c["latency_ms"]["samples"] or {e["device"]: e["latency_ms"] for e in buildjson.estimates(c)}) for c in all_],
+        [(c, c.latency_ms.samples or {e.device: e.latency_ms for e in c.estimates}) for c in all_],
         chosen,
-        _limits(*((budgets[f"latency_{p}_ms"], f"{p} budget", words.ms) for p in ("p50", "p95", "p99"))),
+        _limits(
+            (budgets.latency_p50_ms, "p50 budget", words.ms),
+            (budgets.latency_p95_ms, "p95 budget", words.ms),
+            (budgets.latency_p99_ms, "p99 budget", words.ms),
+        ),
     )
     cold = _strips(
         "Process start to first answer",
-        [(c, c["cold_start_ms"]["samples"]) for c in all_],
+        [(c, c.cold_start_ms.samples) for c in all_],
         chosen,
-        _limits((budgets["cold_start_ms"], "budget", words.ms)),
+        _limits((budgets.cold_start_ms, "budget", words.ms)),
     )
-    hollow = any(buildjson.estimated(c) for c in all_)
+    hollow = any(c.estimated for c in all_)
     sure = words.percent(summary.confidence(record))
     drawn = (
         Plot(
@@ -213,26 +218,28 @@ def _plots(record: Mapping[str, Any]) -> list[Plot]:
     return [plot for plot in drawn if plot.drawing]
 
 
-def _part(one: Mapping[str, Any], name: str) -> int:
-    return one["package"]["parts"][name] or 0
+def _part(one: CandidateRecord, name: str) -> int:
+    parts = one.package.parts
+    sizes: dict[str, int | None] = {"runtime": parts.runtime, "model": parts.model, "code": parts.code}
+    return sizes[name] or 0
 
 
-def _size_parts(one: Mapping[str, Any]) -> tuple[tuple[str, float], ...]:
+def _size_parts(one: CandidateRecord) -> tuple[tuple[str, float], ...]:
     parts = tuple((name, float(_part(one, name))) for name in _PARTS if _part(one, name) > 0)
-    return parts or (("other", float(one["package"]["size_bytes"])),)
+    return parts or (("other", float(one.package.size_bytes or 0)),)
 
 
 def _strips(
     title: str,
-    rows: Iterable[tuple[Mapping[str, Any], Sequence[float] | Mapping[str, float]]],
+    rows: Iterable[tuple[CandidateRecord, Sequence[float] | Mapping[str, float]]],
     chosen: str | None,
     limits: Sequence[svg.Limit],
 ) -> str:
     """A row for each candidate that has samples; estimates come by device."""
     shown = [
-        svg.Strip(label=c["id"], samples=tuple(samples.values()), marked=c["id"] == chosen, estimated=tuple(samples))
+        svg.Strip(label=c.id, samples=tuple(samples.values()), marked=c.id == chosen, estimated=tuple(samples))
         if isinstance(samples, Mapping)
-        else svg.Strip(label=c["id"], samples=tuple(samples), marked=c["id"] == chosen)
+        else svg.Strip(label=c.id, samples=tuple(samples), marked=c.id == chosen)
         for c, samples in rows
         if samples
     ]
@@ -245,15 +252,21 @@ def _limits(*budgets: tuple[float | None, str, Any]) -> list[svg.Limit]:
     ]
 
 
-def _drops(record: Mapping[str, Any]) -> str:
+def _interval(judged: AccuracyRecord | TriedRecord) -> Interval | None:
+    """A drop with both ends of its interval; None where one of the three is not known."""
+    low, drop, high = judged.ci_low, judged.drop, judged.ci_high
+    if low is None or drop is None or high is None:
+        return None
+    return Interval(low=min(low, drop, high), value=drop, high=max(low, drop, high))
+
+
+def _drops(record: BuildRecord) -> str:
     rows = []
-    for one in record["candidates"]:
-        accuracy = one["accuracy"]
-        numbers = (accuracy["ci_low"], accuracy["drop"], accuracy["ci_high"])
-        if None not in numbers and not one["is_baseline"]:
-            around = Interval(low=min(numbers), value=numbers[1], high=max(numbers))
-            rows.append(svg.Whisker(label=one["id"], interval=around, marked=one["id"] == record["chosen"]))
-    return _whiskers("Accuracy drop against the float", rows, record["recipe"]["budgets"]["accuracy_drop"])
+    for one in record.candidates:
+        around = _interval(one.accuracy)
+        if around is not None and not one.is_baseline:
+            rows.append(svg.Whisker(label=one.id, interval=around, marked=one.id == record.chosen))
+    return _whiskers("Accuracy drop against the float", rows, record.recipe.budgets.accuracy_drop)
 
 
 def _whiskers(title: str, rows: Sequence[svg.Whisker], budget: float | None) -> str:
@@ -263,27 +276,25 @@ def _whiskers(title: str, rows: Sequence[svg.Whisker], budget: float | None) -> 
 # --- searches ---------------------------------------------------------------------------------------------------------
 
 
-def _search_plot(one: Mapping[str, Any], budget: float | None) -> str:
+def _search_plot(id_: str, search: SearchRecord, budget: float | None) -> str:
     """The forms that were tried of a candidate: their drops against the budget."""
     rows = []
-    for number, tried in enumerate(one["search"]["tried"]):
-        numbers = (tried["ci_low"], tried["drop"], tried["ci_high"])
-        if None not in numbers:
-            around = Interval(low=min(numbers), value=tried["drop"], high=max(numbers))
-            label = f"{number + 1}. {tried['name']}"
-            rows.append(svg.Whisker(label=label, interval=around, marked=number == one["search"]["taken"]))
-    return _whiskers(f"Accuracy drop of each form of {one['id']}", rows, budget)
+    for number, tried in enumerate(search.tried):
+        if (around := _interval(tried)) is not None:
+            label = f"{number + 1}. {tried.name}"
+            rows.append(svg.Whisker(label=label, interval=around, marked=number == search.taken))
+    return _whiskers(f"Accuracy drop of each form of {id_}", rows, budget)
 
 
-def _kept_float(search: Mapping[str, Any], tried: Mapping[str, Any]) -> str:
+def _kept_float(search: SearchRecord, tried: TriedRecord) -> str:
     """The layers that a form keeps float, each with the damage that its int8 form does."""
-    damage = {row["node"]: row["damage"] for row in search["damage"]}
-    return ", ".join(f"{name} ({words.share(damage.get(name))})" for name in tried["kept_float"])
+    damage = {row.node: row.damage for row in search.damage}
+    return ", ".join(f"{name} ({words.share(damage.get(name))})" for name in tried.kept_float)
 
 
-def _tried_numbers(tried: Mapping[str, Any]) -> tuple[str, str, str]:
-    ratio = words.UNKNOWN if tried["ratio"] is None else f"{words.number(tried['ratio'], 2)} × float"
-    return ratio, words.size(tried["size_bytes"]), words.seconds(tried["seconds"])
+def _tried_numbers(tried: TriedRecord) -> tuple[str, str, str]:
+    ratio = words.UNKNOWN if tried.ratio is None else f"{words.number(tried.ratio, 2)} × float"
+    return ratio, words.size(tried.size_bytes), words.seconds(tried.seconds)
 
 
 # --- what the model is made of, and by what ---------------------------------------------------------------------------
@@ -298,23 +309,22 @@ class Anatomy:
     tables: Sequence[tuple[str, Sequence[tuple[str, ...]]]]
 
 
-def _anatomy(record: Mapping[str, Any]) -> Anatomy | None:
+def _anatomy(record: BuildRecord) -> Anatomy | None:
     """Of the chosen candidate, else of the first whose graph is known."""
-    known = [one for one in record["candidates"] if one.get("graph") is not None]
-    one = next((one for one in known if one["id"] == record["chosen"]), known[0] if known else None)
-    if one is None:
+    known = [(one.id, one.graph) for one in record.candidates if one.graph is not None]
+    if not known:
         return None
-    graph = one["graph"]
-    facts = f"{words.size(graph['size_bytes'])} of weights, {words.count(graph['nodes'], 'node')}; {explain.work(graph)}"
-    return Anatomy(id=one["id"], summary=facts, tables=explain.tables(graph))
+    id_, graph = next((each for each in known if each[0] == record.chosen), known[0])
+    facts = f"{words.size(graph.size_bytes)} of weights, {words.count(graph.nodes, 'node')}; {explain.work(graph)}"
+    return Anatomy(id=id_, summary=facts, tables=explain.tables(graph))
 
 
-def _steps(record: Mapping[str, Any]) -> list[list[Mapping[str, Any]]]:
+def _steps(record: BuildRecord) -> list[list[CandidateRecord]]:
     """The candidates that have steps, those together that were made alike."""
-    alike: dict[str, list[Mapping[str, Any]]] = {}
-    for one in record["candidates"]:
-        if one["steps"]:
-            alike.setdefault(repr([(s["pass"], s["config"], s["notes"]) for s in one["steps"]]), []).append(one)
+    alike: dict[str, list[CandidateRecord]] = {}
+    for one in record.candidates:
+        if one.steps:
+            alike.setdefault(repr([(step.name, step.config, step.notes) for step in one.steps]), []).append(one)
     return list(alike.values())
 
 
@@ -335,12 +345,16 @@ def _facts(told: Mapping[str, Any]) -> str:
     return ", ".join(shown)
 
 
-def _budgets(budgets: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _budgets(budgets: BudgetsRecord) -> list[tuple[str, str]]:
     """Each budget that is set: its name and its limit, in words."""
-    writers = {"ms": words.ms, "bytes": words.size, "usd": words.usd, "drop": words.share}
-    items = []
-    for key, value in budgets.items():
-        write = writers.get(key.rsplit("_", 1)[-1])
-        if value is not None and write is not None:
-            items.append((re.sub(r"_(ms|bytes|usd)$", "", key).replace("_", " "), words.limit(write(value))))
-    return items
+    limits: tuple[tuple[str, float | None, Callable[..., str]], ...] = (
+        ("accuracy drop", budgets.accuracy_drop, words.share),
+        ("latency p50", budgets.latency_p50_ms, words.ms),
+        ("latency p95", budgets.latency_p95_ms, words.ms),
+        ("latency p99", budgets.latency_p99_ms, words.ms),
+        ("cold start", budgets.cold_start_ms, words.ms),
+        ("package size", budgets.package_size_bytes, words.size),
+        ("peak memory", budgets.peak_memory_bytes, words.size),
+        ("cost per million", budgets.cost_per_million_usd, words.usd),
+    )
+    return [(name, words.limit(write(value))) for name, value, write in limits if value is not None]

@@ -15,7 +15,9 @@ from mlpack.core.digest import Digest
 from mlpack.core.records import Artifact, Budgets
 from mlpack.oci import image, layout
 from mlpack.oci.layers import layer
-from mlpack.report import buildjson, report
+from mlpack.report import report
+from mlpack.report.record import files
+from mlpack.report.recording import build_record
 
 
 def build(folder: Path, kind: str = "zip", *, name: str = "minilm", content: bytes = b"function", fits: bool = True) -> Path:
@@ -37,8 +39,8 @@ def build(folder: Path, kind: str = "zip", *, name: str = "minilm", content: byt
     }
     done = outcome((replace(one, artifact=made),), Budgets() if fits else Budgets(package_size_bytes=1), files=written)
     done = replace(done, plan=replace(done.plan, recipe=recipe(Budgets(), name=name)))
-    record = report.build_record(done)
-    (folder / "build.json").write_bytes(buildjson.encode(record))
+    record = build_record(done)
+    (folder / "build.json").write_bytes(files.encode(record))
     (folder / "report.md").write_text(report.markdown(record))
     (folder / "report.html").write_text("<!doctype html>\n")
     return folder

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlpack.core.environment import AnyPath, Environment
-from mlpack.pipeline.library.results import DiffResult, Explanation, PlanResult, RunResult
+from mlpack.pipeline.library.results import DiffResult, PlanResult, RunResult
 from mlpack.pipeline.library.workspace import BuildOptions, Workspace
 
 if TYPE_CHECKING:
     from mlpack.core.progress import Progress
     from mlpack.pipeline.outcome import BuildResult
+    from mlpack.report.explain import Explanation
 
 
 def build(
@@ -135,7 +136,7 @@ def explain(path: AnyPath, *, candidate: str | None = None, shapes: Mapping[str,
             Axes that are open count as 1 where it says nothing.
 
     Returns:
-        The facts, and their text for people.
+        What is known of the graph; as text and as JSON values, too.
 
     Raises:
         RecipeError: There is nothing to explain, or the candidate or an input is not there.
@@ -146,7 +147,7 @@ def explain(path: AnyPath, *, candidate: str | None = None, shapes: Mapping[str,
 
     Environment()
     wanted = {name: tuple(shape) for name, shape in (shapes or {}).items()}
-    return Explanation(facts=explaining.of(Path(path), candidate, wanted))
+    return explaining.of(Path(path), candidate, wanted)
 
 
 def suggest_recipe(model: AnyPath) -> str:

@@ -5,7 +5,6 @@ Promises: frozen values. `to_json` is what the command prints with `--json`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -79,23 +78,6 @@ class DiffResult:
         from mlpack.report import diff
 
         return diff.as_json(self.rows)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Explanation:
-    """Where the bytes and the operations of a model are, what its operators compute in, and what stayed float and why.
-
-    Attributes:
-        facts: All of it as JSON values; `docs/interface.md` lists the keys.
-    """
-
-    facts: Mapping[str, Any]
-
-    def text(self) -> str:
-        """The same for people: the largest rows of each table."""
-        from mlpack.report import explain
-
-        return explain.text(self.facts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,9 +7,8 @@ within the noise of both builds, and times of different machines, refuse nothing
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from mlpack.core import stats
 from mlpack.core.text import words
@@ -18,9 +17,11 @@ from mlpack.errors import ExitCode, MlpackError, RecipeError, ServiceError
 from mlpack.registry import Place
 from mlpack.registry.aliases.policies import Policy
 from mlpack.registry.records import Release
-from mlpack.report import buildjson, diff, summary
-from mlpack.report.buildjson import Record
+from mlpack.report import diff, summary
 from mlpack.report.diff import Change
+from mlpack.report.record import BuildRecord
+from mlpack.report.record import files as record_files
+from mlpack.report.record.candidates import CandidateRecord, EstimateRecord
 
 _ONE = "the chosen"
 """What the chosen candidates of two builds are both called, so that they are compared whatever their ids are."""
@@ -35,7 +36,7 @@ class Gate:
     detail: str
 
 
-Check = Callable[[Release, Record], Iterable[Gate]]
+Check = Callable[[Release, BuildRecord], Iterable[Gate]]
 """One more thing to ask of a release before it is promoted: signatures, provenance."""
 
 
@@ -56,26 +57,26 @@ class _Budget:
     """How a budget's number is read from a candidate and written."""
 
     label: str
-    value: Callable[[Mapping[str, Any]], float | None]
+    value: Callable[[CandidateRecord], float | None]
     write: Callable[[float, int], str]
 
 
 _BUDGETS = {
-    "accuracy_drop": _Budget(label="accuracy drop", value=lambda c: c["accuracy"]["drop"], write=words.share),
-    "latency_p50_ms": _Budget(label="latency p50", value=lambda c: c["latency_ms"]["p50"], write=words.ms),
-    "latency_p95_ms": _Budget(label="latency p95", value=lambda c: c["latency_ms"]["p95"], write=words.ms),
-    "latency_p99_ms": _Budget(label="latency p99", value=lambda c: c["latency_ms"]["p99"], write=words.ms),
-    "cold_start_ms": _Budget(label="cold start p50", value=lambda c: c["cold_start_ms"]["p50"], write=words.ms),
-    "package_size_bytes": _Budget(label="package size", value=lambda c: c["package"]["size_bytes"], write=words.size),
-    "peak_memory_bytes": _Budget(label="peak memory", value=lambda c: c["peak_memory_bytes"], write=words.size),
-    "cost_per_million_usd": _Budget(label="cost per million", value=lambda c: c["cost_per_million_usd"], write=words.usd),
+    "accuracy_drop": _Budget(label="accuracy drop", value=lambda c: c.accuracy.drop, write=words.share),
+    "latency_p50_ms": _Budget(label="latency p50", value=lambda c: c.latency_ms.p50, write=words.ms),
+    "latency_p95_ms": _Budget(label="latency p95", value=lambda c: c.latency_ms.p95, write=words.ms),
+    "latency_p99_ms": _Budget(label="latency p99", value=lambda c: c.latency_ms.p99, write=words.ms),
+    "cold_start_ms": _Budget(label="cold start p50", value=lambda c: c.cold_start_ms.p50, write=words.ms),
+    "package_size_bytes": _Budget(label="package size", value=lambda c: c.package.size_bytes, write=words.size),
+    "peak_memory_bytes": _Budget(label="peak memory", value=lambda c: c.peak_memory_bytes, write=words.size),
+    "cost_per_million_usd": _Budget(label="cost per million", value=lambda c: c.cost_per_million_usd, write=words.usd),
 }
 
-_ESTIMATED = {
-    "latency_p50_ms": "latency_ms",
-    "latency_p95_ms": "latency_ms",
-    "latency_p99_ms": "latency_ms",
-    "cost_per_million_usd": "cost_per_million_usd",
+_ESTIMATED: dict[str, Callable[[EstimateRecord], float]] = {
+    "latency_p50_ms": lambda estimate: estimate.latency_ms,
+    "latency_p95_ms": lambda estimate: estimate.latency_ms,
+    "latency_p99_ms": lambda estimate: estimate.latency_ms,
+    "cost_per_million_usd": lambda estimate: estimate.cost_per_million_usd,
 }
 """Budgets for which an estimate may stand, and which number of it."""
 
@@ -101,30 +102,30 @@ def judge(place: Place, policy: Policy, release: Release, live: Release | None, 
     return tuple(found)
 
 
-def evidence(place: Place, release: Release) -> Record:
+def evidence(place: Place, release: Release) -> BuildRecord:
     """The build.json of a release, every byte verified."""
     what = f"{release.name}@{release.version}"
     if "build.json" not in release.files:
         raise ServiceError(f"{what} was published without its build.json: publish it again")
     try:
-        return buildjson.decode(place.blobs.read(release.files["build.json"]), f"{what}: build.json")
+        return record_files.decode(place.blobs.read(release.files["build.json"]), f"{what}: build.json")
     except RecipeError as error:
         raise ServiceError(str(error)) from error
 
 
-def budget_gates(record: Record, policy: Policy) -> Iterator[Gate]:
+def budget_gates(record: BuildRecord, policy: Policy) -> Iterator[Gate]:
     """The budgets of the alias against the chosen candidate's numbers."""
     chosen = _chosen(record)
     for key, limit in dataclasses.asdict(policy.budgets).items():
         if limit is None or key in ("accept_estimates", "confidence"):
             continue
         budget, gate = _BUDGETS[key], f"budget.{key}"
-        value, guess = budget.value(chosen), buildjson.estimated(chosen)
+        value, guess = budget.value(chosen), chosen.estimated
         if key == "accuracy_drop" and policy.budgets.confidence is not None:
             yield _sure_gate(gate, chosen, record, policy)
             continue
         if value is None and guess is not None and key in _ESTIMATED:
-            yield _estimate_gate(gate, budget, limit, guess[_ESTIMATED[key]], guess["device"], policy)
+            yield _estimate_gate(gate, budget, limit, _ESTIMATED[key](guess), guess.device, policy)
             continue
         if value is None:
             bound = words.limit(budget.write(limit, 3))
@@ -135,11 +136,11 @@ def budget_gates(record: Record, policy: Policy) -> Iterator[Gate]:
         yield Gate(gate=gate, ok=value <= limit, detail=f"{budget.label} {shown} {said} the budget of {bound} ({policy.subject})")
 
 
-def _sure_gate(gate: str, chosen: Mapping[str, Any], record: Record, policy: Policy) -> Gate:
+def _sure_gate(gate: str, chosen: CandidateRecord, record: BuildRecord, policy: Policy) -> Gate:
     """The upper end of a drop's interval against a budget of the alias that says how sure it has to be."""
     limit, sure = policy.budgets.accuracy_drop or 0.0, policy.budgets.confidence or stats.CONFIDENCE
-    high, known = chosen["accuracy"]["ci_high"], chosen["accuracy"].get("interval") not in (None, "none")
-    if chosen["is_baseline"] and high is not None:
+    high, known = chosen.accuracy.ci_high, chosen.accuracy.interval not in (None, "none")
+    if chosen.is_baseline and high is not None:
         return Gate(gate=gate, ok=True, detail=f"the float itself, which every drop is from ({policy.subject})")
     if high is None or not known or summary.confidence(record) < sure:
         said = f"a drop of {words.limit(words.share(limit))} with {words.percent(sure)} confidence cannot be shown"
@@ -166,7 +167,7 @@ def _estimate_gate(gate: str, budget: _Budget, limit: float, value: float, devic
     return Gate(gate=gate, ok=value <= limit, detail=detail)
 
 
-def regression_gates(live: Record, record: Record, policy: Policy) -> Iterator[Gate]:
+def regression_gates(live: BuildRecord, record: BuildRecord, policy: Policy) -> Iterator[Gate]:
     """What became of size, latency, cold start and accuracy against what is live; only what the policy names refuses."""
     rows = {row.measure: row for row in diff.compare(_renamed(live), _renamed(record), only=_ONE)}
     for name, measure in _MEASURES.items():
@@ -182,13 +183,13 @@ def regression_gates(live: Record, record: Record, policy: Policy) -> Iterator[G
         yield Gate(gate=f"regression.{name}", ok=not worse or name not in policy.refuses, detail=detail)
 
 
-def _chosen(record: Record) -> dict[str, Any]:
-    found = next((one for one in record["candidates"] if one["id"] == record["chosen"]), None)
-    if found is None:
+def _chosen(record: BuildRecord) -> CandidateRecord:
+    if (chosen := record.chosen_candidate) is None:
         raise ServiceError("build.json has no chosen candidate: it was not written by `mlpack build`; publish the build again")
-    return dict(found)
+    return chosen
 
 
-def _renamed(record: Record) -> Record:
+def _renamed(record: BuildRecord) -> BuildRecord:
     """The record with its chosen candidate once more, under the name that the other record's has too."""
-    return {**record, "candidates": [_chosen(record) | {"id": _ONE}, *record["candidates"]]}
+    renamed = dataclasses.replace(_chosen(record), id=_ONE)
+    return dataclasses.replace(record, candidates=(renamed, *record.candidates))

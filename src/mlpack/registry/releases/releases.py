@@ -25,9 +25,9 @@ from mlpack.registry.reading import Damaged, whole
 from mlpack.registry.records import Provenance, Release
 from mlpack.registry.releases import pulling
 from mlpack.registry.rows import leases, listing, marks, rows
-from mlpack.registry.rows.manifest import ATTESTATIONS, EVIDENCE, Manifest, decode_manifest, folders, manifest_of
+from mlpack.registry.rows.manifest import ATTESTATIONS, EVIDENCE, Manifest, artifact_folder, decode_manifest, folders, manifest_of
 from mlpack.registry.rows.rows import Reference
-from mlpack.report import buildjson
+from mlpack.report.record import files as record_files
 
 FIELDS = ("image", "zip", "digest", "size", "version")
 """What `show --field` can print: the image by digest, where the function zip lies, the artifact's digest and bytes."""
@@ -221,10 +221,10 @@ def function_zip(release: Release) -> str | None:
 
 def _read_manifest(build_dir: Path) -> Manifest:
     """What the directory holds, checked against its record."""
-    data = buildjson.read_bytes(build_dir)
-    record = buildjson.decode(data, str(build_dir / "build.json"))
+    data = record_files.read_bytes(build_dir)
+    record = record_files.decode(data, str(build_dir / "build.json"))
     kept = folders(record)
-    wanted = [kept[record["chosen"]], *(folder for folder in kept.values() if plain_files.is_there(build_dir, folder))]
+    wanted = [artifact_folder(record), *(folder for folder in kept.values() if plain_files.is_there(build_dir, folder))]
     files = {path: plain_files.digest_of(build_dir, path) for path in _published(build_dir, dict.fromkeys(wanted))}
     manifest = manifest_of(record, files)
     if files["build.json"] != digest.of_bytes(data):

@@ -16,7 +16,8 @@ from mlpack.core import digest
 from mlpack.core.digest import Digest
 from mlpack.errors import ExitCode, MlpackError, RecipeError
 from mlpack.registry.fields import BODY_BYTES, FieldError, Fields, as_digest, parse, shown
-from mlpack.report.buildjson import Record
+from mlpack.report.record import ArtifactRecord, BuildRecord
+from mlpack.report.record.candidates import PackageRecord
 
 EVIDENCE = ("build.json", "report.md", "report.html")
 """What lies beside the artifacts and is published with them; only build.json must be there."""
@@ -112,13 +113,13 @@ def is_inside(path: str) -> bool:
     return bool(path) and not set(parts) & {"", ".", ".."} and not re.search(r"[\\:\x00-\x1f]", path)
 
 
-def manifest_of(record: Record, files: Mapping[str, Digest]) -> Manifest:
+def manifest_of(record: BuildRecord, files: Mapping[str, Digest]) -> Manifest:
     """The manifest of a build, after holding what was found in its directory against what its record says.
 
     `files`: by path relative to the directory: the evidence, and everything below `folders`. Raises as `Registry.publish` does;
     every file that is missing, altered or was added is named.
     """
-    name, chosen, artifact = record["recipe"]["name"], record["chosen"], record["artifact"]
+    name, (chosen, artifact) = record.recipe.name, _chosen(record)
     kept = folders(record)
     if not is_name(name):
         raise RecipeError(f"build.json: recipe.name {name!r} is not a name: use small letters, digits and dashes")
@@ -128,23 +129,24 @@ def manifest_of(record: Record, files: Mapping[str, Digest]) -> Manifest:
         inside = {path.removeprefix(f"{folder}/"): found for path, found in files.items() if path.startswith(f"{folder}/")}
         if not inside and id_ != chosen:
             continue  # the build made it and did not keep it
-        one = next((c for c in record["candidates"] if c["id"] == id_), None)
-        made = artifact if id_ == chosen else one["package"] if one else {}
-        said = {path: entry["digest"] for path, entry in record["files"].items() if path.startswith(f"{folder}/")}
+        one = record.candidate(id_)
+        package = artifact if id_ == chosen or one is None else one.package
+        said = {path: entry.digest for path, entry in record.files.items() if path.startswith(f"{folder}/")}
         problems += _folder_problems(folder, said, files)
-        problems += _artifact_problems(made, inside)
-        where = {"target": one["target"] if one else None, "arch": one["arch"] if one else None}
-        packages[id_] = where | {key: made[key] for key in ("kind", "digest", "size_bytes", "compressed_bytes")}
+        problems += _artifact_problems(package, inside)
+        where = {"target": one.target if one else None, "arch": one.arch if one else None}
+        sizes = {"size_bytes": package.size_bytes, "compressed_bytes": package.compressed_bytes}
+        packages[id_] = {**where, "kind": package.kind, "digest": package.digest, **sizes}
     if problems:
         raise RecipeError(*problems, f"{name}: this directory is not what its build.json says; build again, then publish")
-    models = {c["id"]: c["model"]["digest"] for c in record["candidates"]}
+    models = {c.id: c.model.digest for c in record.candidates}
     return Manifest(
         name=name,
-        artifact={"candidate": chosen, **{key: packages[chosen][key] for key in ("target", "arch")}, **artifact},
+        artifact={"candidate": chosen, **{key: packages[chosen][key] for key in ("target", "arch")}, **artifact.to_json()},
         files=files,
-        tags=record["recipe"]["tags"],
+        tags=record.recipe.tags,
         packages=packages,
-        recipe=record["recipe"]["digest"],
+        recipe=record.recipe.digest,
         models=str(digest.of_json(models)),
     )
 
@@ -154,15 +156,16 @@ def is_name(text: str) -> bool:
     return _NAME.fullmatch(text) is not None
 
 
-def folders(record: Record) -> dict[str, str]:
-    """Where the packages are that a build may have kept, by candidate; the chosen one's must be there.
+def folders(record: BuildRecord) -> dict[str, str]:
+    """Where the packages are that a build may have kept, by candidate; the chosen one's comes first and must be there.
 
     NothingChosenError when none was chosen, RecipeError when it is elsewhere.
     """
-    made = {record["chosen"]: artifact_folder(record)}
-    for one in record["candidates"]:
-        if one["package"]["digest"] is not None and is_inside(one["id"]) and "/" not in one["id"]:
-            made.setdefault(one["id"], f"artifacts/{one['id']}")
+    chosen, _artifact = _chosen(record)
+    made = {chosen: artifact_folder(record)}
+    for one in record.candidates:
+        if one.package.digest is not None and is_inside(one.id) and "/" not in one.id:
+            made.setdefault(one.id, f"artifacts/{one.id}")
     return made
 
 
@@ -174,26 +177,32 @@ def _folder_problems(folder: str, said: Mapping[str, str], files: Mapping[str, D
             yield f"{path}: {'altered since the build' if path in said else 'not made by the build'}"
 
 
-def artifact_folder(record: Record) -> str:
+def artifact_folder(record: BuildRecord) -> str:
     """The folder of the chosen artifact, `artifacts/<id>`, relative to the build's directory.
 
     NothingChosenError when there is none, RecipeError when it is elsewhere.
     """
-    name, chosen, artifact = record["recipe"]["name"], record["chosen"], record["artifact"]
-    if chosen is None or artifact is None:
-        raise NothingChosenError(
-            f"{name}: the build chose no candidate, so there is nothing to publish; report.md says what exceeds which budget"
-        )
-    path = artifact["path"]
+    chosen, artifact = _chosen(record)
+    path = artifact.path
     parts = PurePosixPath(path).parts
     if not is_inside(path) or len(parts) < 2 or parts[:2] != ("artifacts", chosen):
         raise RecipeError(f"build.json: artifact.path {path!r} is not below artifacts/{chosen}")
     return f"artifacts/{chosen}"
 
 
-def _artifact_problems(artifact: Mapping[str, Any], inside: Mapping[str, Digest]) -> Iterable[str]:
+def _chosen(record: BuildRecord) -> tuple[str, ArtifactRecord]:
+    """The chosen candidate's id and its package. NothingChosenError when there is none."""
+    if record.chosen is None or record.artifact is None:
+        raise NothingChosenError(
+            f"{record.recipe.name}: the build chose no candidate, so there is nothing to publish; "
+            "report.md says what exceeds which budget"
+        )
+    return record.chosen, record.artifact
+
+
+def _artifact_problems(artifact: ArtifactRecord | PackageRecord, inside: Mapping[str, Digest]) -> Iterable[str]:
     """Whether the artifact's own digest follows from the files in its folder."""
-    kind, expected = artifact["kind"], artifact["digest"]
+    kind, expected = artifact.kind or "", artifact.digest or ""
     if kind == "image":
         yield from _image_problems(expected, {p.removeprefix("image/"): d for p, d in inside.items() if p.startswith("image/")})
         return

@@ -175,7 +175,14 @@ class BuildRecord(RecordPart):
     """How long the build took."""
 
     def candidate(self, id_: str | None) -> CandidateRecord | None:
-        """The candidate of this id; None where there is none, or the id is None."""
+        """One of the candidates.
+
+        Args:
+            id_: Its id, such as `int8@lambda-zip-x86_64`, or None.
+
+        Returns:
+            The candidate; None where there is none of this id.
+        """
         return next((one for one in self.candidates if one.id == id_), None)
 
     @property

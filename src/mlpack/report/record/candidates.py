@@ -278,6 +278,11 @@ class SearchRecord(RecordPart):
     damage: tuple[DamageRecord, ...]
     """Each quantized layer's damage, largest first; empty where the first form was inside every budget."""
 
+    @property
+    def shipped(self) -> TriedRecord | None:
+        """The form that is inside every budget and ships; None where none is."""
+        return self.tried[self.taken] if self.taken is not None and 0 <= self.taken < len(self.tried) else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CandidateRecord(RecordPart):

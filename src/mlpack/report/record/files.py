@@ -28,7 +28,7 @@ def encode(record: BuildRecord) -> bytes:
     Raises:
         ValueError: The record holds NaN or an infinity, which JSON does not have.
     """
-    return (sinks.json_seen(_pretty(reading.as_json(record), "")) + "\n").encode()
+    return (sinks.json_seen(_pretty(record.to_json(), "")) + "\n").encode()
 
 
 def _pretty(value: Any, indent: str) -> str:

@@ -9,9 +9,16 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from mlpack.report.record import reading
+
 
 class RecordPart:
-    """Says to pydantic, which makes the JSON Schema of the parts, that the string after a field is its description."""
+    """A part of a record. pydantic, which makes the JSON Schema, takes the string after a field for its description."""
 
     __slots__ = ()
     __pydantic_config__: ClassVar[dict[str, Any]] = {"use_attribute_docstrings": True}
+
+    def to_json(self) -> dict[str, Any]:
+        """The part as JSON values, keys in the order of the fields."""
+        value: dict[str, Any] = reading.as_json(self)
+        return value
