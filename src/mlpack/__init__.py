@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from mlpack.core.progress import Progress
     from mlpack.pipeline.library import images
     from mlpack.pipeline.library.builds import build, diff, explain, plan, rerun_step, run, suggest_recipe
+    from mlpack.pipeline.library.extensions import PluginRow, plugins, recipe_schema
     from mlpack.pipeline.library.results import DiffResult, PlanResult, PruneResult, RunResult
     from mlpack.pipeline.library.workspace import BuildOptions, Workspace
     from mlpack.pipeline.outcome import BuildResult, Startup, Summary, SummaryRow
@@ -42,6 +43,7 @@ __all__ = [
     "DiffResult",
     "Explanation",
     "PlanResult",
+    "PluginRow",
     "Progress",
     "PruneResult",
     "RunResult",
@@ -56,6 +58,8 @@ __all__ = [
     "explain",
     "images",
     "plan",
+    "plugins",
+    "recipe_schema",
     "rerun_step",
     "run",
     "suggest_recipe",
@@ -63,6 +67,7 @@ __all__ = [
 
 _HOMES = {
     "mlpack.pipeline.library.builds": ("build", "diff", "explain", "plan", "rerun_step", "run", "suggest_recipe"),
+    "mlpack.pipeline.library.extensions": ("PluginRow", "plugins", "recipe_schema"),
     "mlpack.pipeline.library.results": ("DiffResult", "PlanResult", "PruneResult", "RunResult"),
     "mlpack.pipeline.library.workspace": ("BuildOptions", "Workspace"),
     "mlpack.core.progress": ("Progress",),

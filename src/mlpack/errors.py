@@ -127,6 +127,10 @@ class LimitError(PackError):
     exit_code = ExitCode.OVER_BUDGET
 
 
+class PluginError(MlpackError):
+    """A pass or target of an installed plug-in cannot be used, or failed by a fault of its own."""
+
+
 class ServiceError(MlpackError):
     """A registry, package index or other service failed. `retryable`: whether trying again could help."""
 

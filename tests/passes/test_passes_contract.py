@@ -80,7 +80,7 @@ def test_pass_keeps_its_contract(name: str, model: str, config: Any, models: dic
         config = dataclasses.replace(config, calibration=models[config.calibration.name], samples=4)
     if getattr(config, "evaluation", None) is not None:
         config = dataclasses.replace(config, evaluation=models[config.evaluation.name])
-    hold(name, models[model], config, tmp_path)
+    hold(PASSES[name], models[model], config, tmp_path)
 
 
 def test_contract_covers_every_row_of_the_table() -> None:

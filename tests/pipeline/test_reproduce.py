@@ -112,7 +112,7 @@ def _raising(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def run(model_dir: Path, config: Any, out_dir: Path) -> None:
         raise error
 
-    monkeypatch.setitem(PASSES, "optimize", dataclasses.replace(PASSES["optimize"], run=run))
+    monkeypatch.setitem(PASSES.own, "optimize", dataclasses.replace(PASSES["optimize"], run=run))
 
 
 @pytest.mark.parametrize("error", [PassError("optimize: it is broken"), KeyError("logits")])

@@ -1,4 +1,5 @@
-"""What every pass promises, checked on any row of the table: one function.
+"""What every pass promises, checked on any row, ours or a plug-in's: one function. It needs nothing but mlpack, so that a plug-in's
+tests can have a copy of this file (docs/extending.md).
 
 Input untouched; output non-empty and of the promised format; twice gives one digest; the config survives JSON; outputs agree with
 the input's within the row's tolerance, where it has one.
@@ -32,14 +33,13 @@ def format_of(folder: Path) -> str:
     return found[0]
 
 
-def hold(name: str, model_dir: Path, config: Any, scratch: Path) -> Path:
-    """Runs the pass twice and checks the contract; returns what it made."""
-    row = PASSES[name]
+def hold(row: Pass, model_dir: Path, config: Any, scratch: Path) -> Path:
+    """Runs the pass of this row twice, in folders of `scratch`, and checks the contract; returns what it made."""
     _round_trip(row, config)
     before = digest.of_tree(model_dir)
     given = format_of(model_dir)
     assert given in row.takes
-    outputs = [scratch / f"{name}-{turn}" for turn in ("first", "second")]
+    outputs = [scratch / turn for turn in ("first", "second")]
     for out_dir in outputs:
         out_dir.mkdir(parents=True)
         row.run(model_dir, config, out_dir)

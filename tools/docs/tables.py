@@ -65,7 +65,7 @@ def metrics() -> Iterator[str]:
 
 def passes() -> Iterator[str]:
     """A section for each pass."""
-    for name, row in PASSES.items():
+    for name, row in PASSES.own.items():
         schema = _schema()["$defs"][f"step-{name}"]
         gives = "the same" if row.gives == "same" else row.gives
         yield f"## `{name}`\n"
@@ -75,7 +75,7 @@ def passes() -> Iterator[str]:
 
 def targets() -> Iterator[str]:
     """A section for each target, with its limits."""
-    for name, kind in TARGETS.items():
+    for name, kind in TARGETS.own.items():
         schema = _schema()["$defs"][f"target-{name}"]
         yield f"## `{name}`\n"
         yield f"{kind.description}.\n"

@@ -1,4 +1,4 @@
-"""The verbs that look at what builds left: two compared, one explained."""
+"""The verbs that look at what builds left, two compared, one explained; and at what plug-ins add to builds."""
 
 from __future__ import annotations
 
@@ -45,4 +45,23 @@ def _shape(said: str) -> tuple[str, tuple[int, ...]]:
     return name, tuple(int(number) for number in numbers if number)
 
 
-VERBS = (diff, explain)
+@click.command()
+@click.option("--schema", is_flag=True, help="The JSON Schema of a recipe instead, with what plug-ins add, for editors.")
+@as_json
+def plugins(schema: bool, as_json: bool) -> None:
+    """List the passes and targets that plug-ins add to this installation, and what is wrong with those that cannot be used."""
+    if schema:
+        return print_json(mlpack.recipe_schema())
+    rows = mlpack.plugins()
+    if as_json:
+        return print_json({"plugins": [row.to_json() for row in rows]})
+    for row in rows:
+        stdout.row(f"{row.kind} {row.name}  {row.distribution} {row.version}  {row.entry_point}")
+        if row.problem is not None:
+            stdout.row(f"    cannot be used: {row.problem}")
+    if not rows:
+        stdout.row("no plug-in is installed beside mlpack")
+    return None
+
+
+VERBS = (diff, explain, plugins)

@@ -93,6 +93,8 @@ def plan(recipe: Path, only: str | None, explain: bool, as_json: bool) -> None:
             stdout.rows(f"    {sinks.line(said)}")
     for said in foreseen.calibration:
         stdout.row(said)
+    for said in foreseen.plugins:
+        stdout.row(said)
     return None
 
 

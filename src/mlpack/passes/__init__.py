@@ -23,10 +23,12 @@ Whatever the format, notes.json may hold what the last pass wants on record (whi
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from mlpack.core import plugins
+from mlpack.core.plugins import Plugin
 from mlpack.passes import convert, export, optimize, precision, prune, quantize, simplify, tensorrt
 
 Run = Callable[[Path, Any, Path], None]
@@ -42,7 +44,8 @@ class Pass:
     evaluation calls to compare on); its digest, not its path, goes into the action. `tolerance`: largest absolute difference of any
     output from the input model's on the same data, None where the pass changes the function on purpose. `short`: the field that a
     bare value in a recipe means (`precision: int8`). `machine`: of a config, what of this machine decides the result beside `tools`
-    (a GPU). `calibrates`: whether a config cannot do without calibration data on the graph of a directory.
+    (a GPU). `calibrates`: whether a config cannot do without calibration data on the graph of a directory. `plugin`: the
+    distribution that added the row, which the table fills in; None of ours.
     """
 
     run: Run
@@ -57,9 +60,10 @@ class Pass:
     short: str | None = None
     machine: Callable[[Any], str] | None = None
     calibrates: Callable[[Any, Path], bool] | None = None
+    plugin: Plugin | None = None
 
 
-PASSES: dict[str, Pass] = {
+_OWN: dict[str, Pass] = {
     "export": Pass(
         run=export.run,
         config=export.Export,
@@ -144,3 +148,34 @@ PASSES: dict[str, Pass] = {
         machine=tensorrt.machine,
     ),
 }
+
+
+def _adopted(named: object, plugin: Plugin) -> Pass:
+    """The row of a plug-in. ValueError says what is wrong with it."""
+    if not isinstance(named, Pass):
+        raise ValueError(f"is {type(named).__name__}, not mlpack.passes.Pass")
+    known = plugins.of_config(named.config, named.binds)
+    without = {field.name for field in fields(named.config) if field.default is field.default_factory is MISSING}
+    if lacking := sorted(without.intersection((*named.binds, "arch"))):
+        raise ValueError(f"has a config without a default for {' and '.join(lacking)}, which the build fills in")
+    if named.short is not None and named.short not in known:
+        raise ValueError(f"names {named.short!r} as short, which is no field of its config")
+    for name in ("takes", "tools", "binds"):
+        value = getattr(named, name)
+        if not isinstance(value, tuple) or not all(isinstance(each, str) for each in value):
+            raise ValueError(f"has {value!r} as {name}, which is a tuple of strings")
+    if not named.takes or not isinstance(named.gives, str) or not isinstance(named.version, int):
+        raise ValueError("does not say what it takes (formats), what it gives (a format, or same) and its version (a number)")
+    return replace(
+        named,
+        run=plugins.guarded(named.run, plugin),
+        machine=named.machine and plugins.guarded(named.machine, plugin, str),
+        calibrates=named.calibrates and plugins.guarded(named.calibrates, plugin, bool),
+        # So that its version is in the action of every step that it does.
+        tools=tuple(dict.fromkeys((*named.tools, plugin.distribution))),
+        plugin=plugin,
+    )
+
+
+PASSES: plugins.Table[Pass] = plugins.Table("mlpack.passes", "pass", _OWN, _adopted)
+"""Ours (`PASSES.own`), and those of the installed plug-ins."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mlpack.core import digest
-from mlpack.core.records import Model, Plan, Recipe
+from mlpack.core.records import Candidate, Model, Plan, Recipe
 from mlpack.errors import PassError
 from mlpack.graphs import files
 from mlpack.graphs.facts import makeup
@@ -24,6 +24,7 @@ from mlpack.pipeline.transform import Bindings, Forecast
 from mlpack.recipe import reader
 from mlpack.report import summary
 from mlpack.store.local import Store
+from mlpack.targets import TARGETS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +40,8 @@ class Foreseen:
     """What `variants: auto` proposes it for."""
     calibration: str | None = None
     """What the build would calibrate on, in words, where the recipe names no data for it."""
+    plugins: tuple[str, ...] = ()
+    """Which of its passes, and whether its target, are not mlpack's own, and whose."""
 
     @property
     def summary(self) -> str:
@@ -52,7 +55,7 @@ class Foreseen:
         """For `--json`."""
         steps = [dataclasses.asdict(step) for step in self.steps]
         said = {"why": self.why, "search": self.search, "calibration": self.calibration}
-        return {"id": self.id, "skipped": self.skipped, "steps": steps, **said}
+        return {"id": self.id, "skipped": self.skipped, "steps": steps, **said, "plugins": list(self.plugins)}
 
 
 def foresee(path: Path, store: Store, roots: tuple[Path, ...], only: str | None) -> tuple[Foreseen, ...]:
@@ -69,8 +72,27 @@ def foresee(path: Path, store: Store, roots: tuple[Path, ...], only: str | None)
         why = row.why if row and not candidate.skipped else None
         uses = any("calibration" in PASSES[step.name].binds for step in candidate.steps) and not candidate.skipped
         said = calibrated if uses else None
-        rows.append(Foreseen(id=candidate.id, steps=steps, skipped=candidate.skipped, search=beyond, why=why, calibration=said))
+        foreseen = Foreseen(
+            id=candidate.id,
+            steps=steps,
+            skipped=candidate.skipped,
+            search=beyond,
+            why=why,
+            calibration=said,
+            plugins=_plugins_of(candidate),
+        )
+        rows.append(foreseen)
     return tuple(rows)
+
+
+def _plugins_of(candidate: Candidate) -> tuple[str, ...]:
+    """What of a candidate is not mlpack's own."""
+    target = candidate.target.kind
+    rows = [
+        ("target", target, TARGETS[target].plugin),
+        *(("pass", each.name, PASSES[each.name].plugin) for each in candidate.steps),
+    ]
+    return tuple(f"the {noun} {name} is that of {plugin}" for noun, name, plugin in dict.fromkeys(rows) if plugin is not None)
 
 
 def planned_of(path: Path, only: str | None) -> Plan:

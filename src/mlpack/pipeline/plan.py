@@ -9,12 +9,14 @@ cached, and it judges nothing but what cannot run.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from typing import Any
 
+from mlpack.core.plugins import Plugin, quoted
 from mlpack.core.records import Candidate, Plan, Recipe, Source, Step, Target, Variant
-from mlpack.errors import RecipeError
+from mlpack.errors import PluginError, RecipeError
 from mlpack.graphs.facts.makeup import Makeup
 from mlpack.recipe.tables import FLOAT, Passes, Targets, tables
 from mlpack.targets.chains import Auto, Chain
@@ -25,12 +27,27 @@ def expand(recipe: Recipe, passes: Passes | None = None, targets: Targets | None
     passes, targets = tables(passes, targets)
     candidates, baselines = [], []
     for target in recipe.targets:
-        variants = auto(recipe, target, passes, targets) if recipe.variants is None else recipe.variants
-        plain = next((variant for variant in variants if not variant.steps), Variant(name=FLOAT, steps=()))
-        baselines.append(_candidate(plain, recipe.source, target, passes, targets))
-        candidates += [_candidate(variant, recipe.source, target, passes, targets) for variant in variants]
+        with _blamed(target, getattr(targets[target.kind], "plugin", None)):
+            variants = auto(recipe, target, passes, targets) if recipe.variants is None else recipe.variants
+            plain = next((variant for variant in variants if not variant.steps), Variant(name=FLOAT, steps=()))
+            baselines.append(_candidate(plain, recipe.source, target, passes, targets))
+            candidates += [_candidate(variant, recipe.source, target, passes, targets) for variant in variants]
     expanded = Plan(recipe=recipe, candidates=tuple(candidates), baselines=tuple(baselines))
     return fitted(expanded, Makeup(trees=1), targets) if recipe.source.format in BOOSTERS else expanded
+
+
+@contextmanager
+def _blamed(target: Target, plugin: Plugin | None) -> Iterator[None]:
+    """A chain that names no pass, or no field of its config, is a fault of whoever wrote the target's row."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        if plugin is None:
+            raise
+        raise PluginError(
+            f"the chain of the target {target.kind!r} of {plugin} cannot be written out: {quoted(error)}. It names a pass, or a "
+            f"field of a pass's config, that is not there: update {plugin.distribution}, or tell its makers"
+        ) from error
 
 
 def auto(recipe: Recipe, target: Target, passes: Passes, targets: Targets) -> tuple[Variant, ...]:

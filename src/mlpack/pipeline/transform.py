@@ -93,11 +93,8 @@ def run_steps(
             raise
         form = form if row.gives == "same" else row.gives
         tree = entry.digest
-        runs.append(
-            StepRun(
-                name=step.name, config=plain(step), seconds=entry.seconds, cached=cached, notes=read_json(entry.dir / "notes.json")
-            )
-        )
+        notes = read_json(entry.dir / "notes.json") | ({"plugin": str(row.plugin)} if row.plugin else {})
+        runs.append(StepRun(name=step.name, config=plain(step), seconds=entry.seconds, cached=cached, notes=notes))
     return Model(format=form, tree=tree, size_bytes=digest.size_of_tree(store.path(tree)), steps=tuple(runs))
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlpack.core import digest, interrupts, machine, stats  # fmt: skip
 from mlpack.core.distribution import VERSION
-from mlpack.core.records import Candidate, Decision, Measurement, Model, Plan, Result
+from mlpack.core.records import Candidate, Decision, Measurement, Model, Plan, Result, Target
 from mlpack.core.stats import median
 from mlpack.decide import choose
 from mlpack.errors import LimitError, MeasureError, MlpackError, PassError, RecipeError, ServiceError
@@ -341,13 +341,13 @@ def _decide_and_boot(
             return decision, None
         try:
             with console.step(f"boot {decision.chosen}"):
-                return decision, _booted(package, programs, work._store)
+                return decision, _booted(package, results[decision.chosen].candidate.target, programs, work._store)
         except MlpackError as error:
             console.warn(f"{decision.chosen} does not boot, so it cannot win:\n{error}")
             results[decision.chosen] = dataclasses.replace(results[decision.chosen], failure=str(error))
 
 
-def _booted(package: Package, programs: Mapping[str, Path | None], store: Store) -> Startup:
+def _booted(package: Package, target: Target, programs: Mapping[str, Path | None], store: Store) -> Startup:
     """Boot a package, once per machine and per set of programs to boot it with."""
     action = {
         "kind": "boot",
@@ -356,6 +356,7 @@ def _booted(package: Package, programs: Mapping[str, Path | None], store: Store)
         "package": str(package.artifact.tree),
         "machine": dataclasses.asdict(machine.this_machine()),
         "programs": sorted(name for name, path in programs.items() if path),
+        **TARGETS[target.kind].provider,
     }
     with store.entry(action, repeatable=False) as entry:
         if not entry.hit:

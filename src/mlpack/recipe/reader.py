@@ -87,10 +87,12 @@ def check_licenses(recipe: Recipe, targets: Iterable[Target]) -> None:
 
 
 def schema(passes: Passes | None = None, targets: Targets | None = None) -> dict[str, Any]:
-    """The recipe's JSON Schema, for editors; every pass and target written out."""
+    """The recipe's JSON Schema, for editors; every pass and target written out, which are mlpack's own where none are given."""
+    from mlpack.passes import PASSES
     from mlpack.recipe.schema import json_schema, keys_of
+    from mlpack.targets import TARGETS
 
-    passes, targets = tables(passes, targets)
+    passes, targets = passes or PASSES.own, targets or TARGETS.own
     steps = {name: keys_of(row.config, filled(row), documented=True) for name, row in passes.items()}
     shorts = {name: row.short for name, row in passes.items() if row.short is not None}
     return json_schema(steps, {name: keys_of(row.config, (), documented=True) for name, row in targets.items()}, shorts)

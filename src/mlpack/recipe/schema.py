@@ -251,7 +251,10 @@ class RecipeKeys(Keys):
 
 def field_docs(config: type) -> dict[str, str]:
     """What the string after each field of a class says, read from its source."""
-    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(config))).body
+    try:
+        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(config))).body
+    except (OSError, TypeError, SyntaxError):  # of a plug-in's class there may be no source
+        return {}
     assert isinstance(tree, ast.ClassDef)
     docs = {}
     for field, after in pairwise(tree.body):
@@ -362,12 +365,9 @@ def wording(error: ErrorDetails, model: type[Keys], filled: tuple[str, ...] = ()
     if kind == "float_type" and (share := share_of(given)) is not None:
         return f"must be a number, not {_shown(given)}: write {share}"
     text = error["msg"].removeprefix("Input should be ").removeprefix("String should ").removeprefix("Value error, ")
-    text = (
-        text.replace("valid integer", "whole number")
-        .replace("an object", "a mapping")
-        .replace("a valid array", "a list")
-        .replace("valid ", "")
-    )
+    plain = {"valid integer": "whole number", "an object": "a mapping", "a valid array": "a list", "valid ": ""}
+    for theirs, ours in plain.items():
+        text = text.replace(theirs, ours)
     return f"must be {text}, not {_shown(given)}" if error["msg"].startswith("Input should be") else f"should {text}"
 
 

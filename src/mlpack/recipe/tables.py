@@ -11,11 +11,12 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from mlpack.core import plugins
 from mlpack.core.calibrants import NOTHING
 from mlpack.core.entrypoint import suggestion
 from mlpack.core.records import Source, Step, Target, Variant
 from mlpack.core.yaml_positions import Place
-from mlpack.errors import MlpackError
+from mlpack.errors import MlpackError, PluginError
 from mlpack.targets.chains import Chain
 from mlpack.targets.licenses import License
 
@@ -63,7 +64,7 @@ Targets = Mapping[str, TargetRow]
 
 
 def tables(passes: Passes | None, targets: Targets | None) -> tuple[Passes, Targets]:
-    """The tables given, or mlpack's own."""
+    """The tables given, or mlpack's own with those of plug-ins."""
     if passes is None:
         from mlpack.passes import PASSES
 
@@ -138,7 +139,11 @@ class Structurer:
             known = tuple(self._passes)
             self._say(place, f"there is no pass {name!r}{suggestion(name, known)} (known: {', '.join(known)})")
             return None
-        row = self._passes[name]
+        try:
+            row = plugins.lookup(self._passes, name)
+        except PluginError as error:
+            self._say(place, str(error))
+            return None
         if row.short is not None and config is not None and not isinstance(config, dict | list):
             structured = self._structured(row.config, {row.short: config}, place, filled(row), short=row.short)
         else:
@@ -170,12 +175,17 @@ class Structurer:
                 known = tuple(self._targets)
                 self._say(("targets", kind), f"there is no target {kind!r}{suggestion(kind, known)} (known: {', '.join(known)})")
                 continue
+            try:
+                row = plugins.lookup(self._targets, kind)
+            except PluginError as error:
+                self._say(("targets", kind), str(error))
+                continue
             several = value if isinstance(value, list) else [value]
             if not several:
                 self._say(("targets", kind), "an empty list of targets")
             for index, one in enumerate(several):
                 place: Place = ("targets", kind, index) if isinstance(value, list) else ("targets", kind)
-                config = self._structured(self._targets[kind].config, one, place, ())
+                config = self._structured(row.config, one, place, ())
                 if config is None:
                     continue
                 target = Target(kind=kind, arch=config.arch, config=config)
@@ -192,9 +202,16 @@ class Structurer:
 
         `short`: the field that a bare value stood for; what is wrong with it is said of the place where it was written.
         """
+        from pydantic import PydanticUserError
+
         from mlpack.recipe.schema import keys_of, validated, wording
 
-        model = keys_of(config, filled)
+        try:
+            model = keys_of(config, filled)
+        except (PydanticUserError, TypeError, NameError) as unfit:  # of a plug-in's: ours are in the schema
+            what = f"{config.__module__}.{config.__qualname__} has fields that no recipe can say"
+            self._say(place, f"{what} ({str(unfit).splitlines()[0]}): tell the makers of the plug-in")
+            return None
         written = {} if written is None else written
         if not isinstance(written, dict):
             self._say(place, f"must be a mapping of its keys ({', '.join(model.model_fields) or 'it has none'})")
@@ -214,6 +231,8 @@ class Structurer:
             return None
         try:
             return config(**values)
-        except (ValueError, TypeError, MlpackError) as error:
-            self._say(place, str(error))
-            return None
+        except (ValueError, TypeError, MlpackError) as refused:
+            self._say(place, str(refused))
+        except Exception as fault:  # noqa: BLE001 - a plug-in's config may raise anything
+            self._say(place, f"{config.__module__}.{config.__qualname__} failed: {plugins.quoted(fault)}")
+        return None

@@ -7,10 +7,12 @@ empty directory and verifies it. Adding one is a file, a row here and a line of 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from mlpack.core import plugins
+from mlpack.core.plugins import Plugin
 from mlpack.core.records import Target
 from mlpack.targets import chains, lambda_image, lambda_zip, prices, worker
 from mlpack.targets.chains import Chain
@@ -57,6 +59,8 @@ class TargetKind:
 
     What is done with a package: `boot` starts it as the platform would and calls it once (PackError where it does not answer);
     `unpack` reads its files out of the form in which they ship.
+
+    `plugin`: the distribution that added the row, which the table fills in; None of ours.
     """
 
     config: type
@@ -74,9 +78,16 @@ class TargetKind:
     price: Callable[[Any, float, float | None], float | None] = prices.unknown
     unpack: Members = unpacking.by_form
     device: Literal["cpu", "gpu"] = "cpu"
+    plugin: Plugin | None = None
+
+    @property
+    def provider(self) -> dict[str, object]:
+        """The plug-in whose row this is, for an action and for package.json; nothing of ours."""
+        named = self.plugin
+        return {} if named is None else {"plugin": {"distribution": named.distribution, "version": named.version}}
 
 
-TARGETS: dict[str, TargetKind] = {
+_OWN: dict[str, TargetKind] = {
     "lambda-zip": TargetKind(
         config=LambdaZip,
         write=lambda_zip.write,
@@ -128,6 +139,33 @@ TARGETS: dict[str, TargetKind] = {
         device="gpu",
     ),
 }
+
+
+def _adopted(named: object, plugin: Plugin) -> TargetKind:
+    """The row of a plug-in. ValueError says what is wrong with it."""
+    from mlpack.targets.boot.process import Boot
+
+    if not isinstance(named, TargetKind):
+        raise ValueError(f"is {type(named).__name__}, not mlpack.targets.TargetKind")
+    plugins.of_config(named.config, ("arch", "memory_mb", "base" if named.needs_base else "python"))
+    if named.device not in ("cpu", "gpu") or not isinstance(named.description, str) or not isinstance(named.version, int):
+        raise ValueError("does not say its device (cpu or gpu), its description and its version (a number)")
+    return replace(
+        named,
+        write=plugins.guarded(named.write, plugin, Written),
+        boot=plugins.guarded(named.boot, plugin, Boot),
+        chain=plugins.guarded(named.chain, plugin, Chain),
+        needs=plugins.guarded(named.needs, plugin, tuple),
+        settings=plugins.guarded(named.settings, plugin, Mapping),
+        licenses=plugins.guarded(named.licenses, plugin, tuple),
+        price=plugins.guarded(named.price, plugin),
+        unpack=plugins.guarded(named.unpack, plugin),
+        plugin=plugin,
+    )
+
+
+TARGETS: plugins.Table[TargetKind] = plugins.Table("mlpack.targets", "target", _OWN, _adopted)
+"""Ours (`TARGETS.own`), and those of the installed plug-ins."""
 
 
 def on_processor(arch: str, memory_mb: int) -> Target:

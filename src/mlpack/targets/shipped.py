@@ -84,5 +84,8 @@ def _row(described: Mapping[str, Any]) -> TargetKind | None:
     return TARGETS[name] if isinstance(name, str) and name in TARGETS else None
 
 
-def _way_out(_described: Mapping[str, Any]) -> str:
+def _way_out(described: Mapping[str, Any]) -> str:
+    plugin = described.get("plugin")
+    if isinstance(plugin, dict) and isinstance(plugin.get("distribution"), str):
+        return f"it was built with a plug-in, {plugin['distribution'][:100]!r} {str(plugin.get('version'))[:100]!r}: install that"
     return f"it knows {', '.join(TARGETS)}. Update mlpack, or build the package again"

@@ -31,6 +31,11 @@ class PlanResult:
         """What the build would calibrate on, in words, where the recipe names no data for it."""
         return tuple(dict.fromkeys(each.calibration for each in self.candidates if each.calibration is not None))
 
+    @property
+    def plugins(self) -> tuple[str, ...]:
+        """Which passes and targets of it are not mlpack's own, and whose, in words."""
+        return tuple(dict.fromkeys(said for each in self.candidates for said in each.plugins))
+
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON values."""
         return {"candidates": [each.as_json() for each in self.candidates]}

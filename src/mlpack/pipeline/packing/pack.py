@@ -314,6 +314,7 @@ def _package(request: PackRequest, written: Written) -> dict[str, Any]:
         "files": [each.as_json() for each in written.files],
         **TARGETS[request.target.kind].settings(request.target.config),
         **_licences(request),
+        **TARGETS[request.target.kind].provider,
     }
 
 

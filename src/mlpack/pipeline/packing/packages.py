@@ -105,6 +105,7 @@ class Packages:
             "python": request.python,
             "base": str(base.manifest_digest) if base else None,
             "sample": str(digest.of_json(sample)),
+            **TARGETS[target.kind].provider,
         }
         if base and self._facts != NO_FACTS:
             action["facts"] = [dict(self._facts.labels), self._facts.created_s]
@@ -131,8 +132,16 @@ class Packages:
         return self._laid_out(here, *self._request(here, model, sample, python))
 
     def _laid_out(self, candidate: Candidate, request: PackRequest, content: dict[str, Any]) -> Package:
-        action = {"kind": "directory", "version": pack.VERSION, "name": self._recipe.name, "variant": candidate.variant}
-        with self._store.entry({**action, "target": candidate.target.kind, "content": content, "python": request.python}) as entry:
+        action: dict[str, Any] = {"kind": "directory", "version": pack.VERSION, "name": self._recipe.name}
+        kind = candidate.target.kind
+        action |= {
+            "variant": candidate.variant,
+            "target": kind,
+            "content": content,
+            "python": request.python,
+            **TARGETS[kind].provider,
+        }
+        with self._store.entry(action) as entry:
             if not entry.hit:
                 (entry.dir / TASK).mkdir()
                 with self._store.scratch() as work:
@@ -289,8 +298,10 @@ def _hooks(recipe: Recipe, roots: tuple[Path, ...]) -> Hooks | None:
 def _notes(runtime: RuntimeRequest, target: Target) -> tuple[str, ...]:
     from mlpack.targets.format import bytecode
 
-    accepted = tuple(licenses.notice(each) for each in TARGETS[target.kind].licenses(target.config))
-    return (*(() if runtime.interpreter else (bytecode.missing_note(runtime.python),)), *accepted)
+    row = TARGETS[target.kind]
+    accepted = tuple(licenses.notice(each) for each in row.licenses(target.config))
+    by = (f"the target {target.kind} is that of {row.plugin}",) if row.plugin else ()
+    return (*(() if runtime.interpreter else (bytecode.missing_note(runtime.python),)), *accepted, *by)
 
 
 def _plain(target: Target) -> dict[str, Any]:

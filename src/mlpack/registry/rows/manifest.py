@@ -190,6 +190,10 @@ def artifact_folder(record: BuildRecord) -> str:
     return f"artifacts/{chosen}"
 
 
+_BESIDE = ("package.json", "event.json")
+"""What lies beside what ships."""
+
+
 def _chosen(record: BuildRecord) -> tuple[str, ArtifactRecord]:
     """The chosen candidate's id and its package. NothingChosenError when there is none."""
     if record.chosen is None or record.artifact is None:
@@ -207,8 +211,9 @@ def _artifact_problems(artifact: ArtifactRecord | PackageRecord, inside: Mapping
         yield from _image_problems(expected, {p.removeprefix("image/"): d for p, d in inside.items() if p.startswith("image/")})
         return
     names = {"zip": ("function.zip",), "layer-zip": ("function.zip", "layer.zip")}.get(kind)
-    if names is None:
-        yield f"build.json: artifact.kind {kind!r} is not one that this registry keeps"
+    if names is None:  # a form of a plug-in's target: its digest is that of what ships
+        if expected not in {str(found) for path, found in inside.items() if path not in _BESIDE}:
+            yield f"build.json: artifact.kind {kind!r} has the digest {expected}, and none of its files has"
         return
     missing = [name for name in names if name not in inside]
     yield from (f"{name}: missing" for name in missing)

@@ -38,7 +38,7 @@ from mlpack.targets.boot.process import (
     seal,
 )
 from mlpack.targets.boot.runtime_api import Failed, RuntimeApi
-from mlpack.targets.format.unpacking import by_form, describe, extract
+from mlpack.targets.format.unpacking import Members, by_form, describe, extract
 
 _INVOKE = "/2015-03-31/functions/function/invocations"
 _INIT_REPORT = re.compile(r"INIT REPORT\(durationMs: ([0-9.]+)")
@@ -47,16 +47,27 @@ _LAMBDA_USER = "993:990"
 """The user that Lambda runs functions as, whatever the image says: files must be readable by everybody."""
 
 
-def boot(package: Path, event: bytes, means: Means) -> Boot:
-    """Start the package in `package` (an artifact's directory) and give it `event`, the JSON that its handler takes.
+def boot(package: Path, event: bytes, means: Means, members: Members = by_form) -> Boot:
+    """Start a package behind the Runtime API and call it once.
 
-    PackError when it does not come up, does not answer 200 in time, or writes outside /tmp.
+    Args:
+        package: The directory of the package.
+        event: The JSON that its handler takes.
+        means: What it is booted with.
+        members: What reads its files out of a form that is not one of mlpack's; an image of mlpack's is booted as one where there
+            is podman.
+
+    Returns:
+        Its answer, and how it came about.
+
+    Raises:
+        PackError: It does not come up, does not answer 200 in time, or writes outside /tmp.
     """
     described = describe(package)
     with temporary.directory("boot") as work:
         if described["kind"] == "image" and means.podman is not None:
             return _boot_image(package, event, work, means, means.podman)
-        root = extract(package, described, by_form, work / "task")
+        root = extract(package, described, members, work / "task")
         interpreter, notes = python_for(described)
         if described["kind"] == "image":
             notes.append("without podman: the image's own files on this machine's Python, not on its base")

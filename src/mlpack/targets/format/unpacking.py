@@ -8,6 +8,7 @@ files, as the managed runtimes' search path does. An image gives its own layers,
 from __future__ import annotations
 
 import hashlib
+import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -85,7 +86,7 @@ def extract(artifact: Path, described: Mapping[str, Any], members: Members, out_
                 raise PackError(f"{what}: it was changed after it was built")
             found.add(path)
             _place(out_dir, path, stream, wanted[path])
-    except zips.DAMAGE as error:
+    except (*zips.DAMAGE, tarfile.TarError) as error:
         raise PackError(f"the package in {artifact} is damaged ({_short(error)}): fetch or build it again") from None
     except RecipeError as error:
         raise PackError(str(error)) from None
