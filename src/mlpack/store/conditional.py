@@ -9,12 +9,13 @@ once, and rules that remove the object, mislead nobody. Will not: find a store t
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
+
+from mlpack.core import retry
 
 NAME = "!conditional-writes"
 """The object's name below the caller's prefix. No digest and no name of a model, a release or a request has an exclamation mark."""
@@ -84,21 +85,26 @@ def _put(send: Callable[[], object]) -> bool:
     Raises _UnknownConditionError, or whatever boto3 raises."""
     from botocore.exceptions import ClientError
 
-    for attempt in range(_CONFLICTS):
-        try:
-            send()
-            return True
-        except ClientError as error:
-            code = str(error.response.get("Error", {}).get("Code", ""))
-            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-            if status == 412 or code in ("PreconditionFailed", "412", "NoSuchKey"):
-                return False
-            if status == 501 or code == "NotImplemented":
-                raise _UnknownConditionError(f"{status} {code}") from error
-            if (status != 409 and code != "ConditionalRequestConflict") or attempt == _CONFLICTS - 1:
-                raise
-            time.sleep(_PAUSE_S * attempt)
-    raise AssertionError
+    def again(error: Exception, made: int) -> float | None:
+        status, code = _refused(error) if isinstance(error, ClientError) else (None, "")
+        return _PAUSE_S * (made - 1) if status == 409 or code == "ConditionalRequestConflict" else None
+
+    try:
+        retry.call(send, _CONFLICTS, again)
+    except ClientError as error:
+        status, code = _refused(error)
+        if status == 412 or code in ("PreconditionFailed", "412", "NoSuchKey"):
+            return False
+        if status == 501 or code == "NotImplemented":
+            raise _UnknownConditionError(f"{status} {code}") from error
+        raise
+    return True
+
+
+def _refused(error: Any) -> tuple[object, str]:
+    """The status and the code with which a store refused a request."""
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode"), code
 
 
 def _read(client: Any, bucket: str, key: str) -> str | None:
@@ -118,10 +124,9 @@ def _refusal(write: Callable[[str], bool], read: Callable[[], str | None]) -> st
         mine = secrets.token_hex(16)
         if write(mine):
             continue
-        for look in range(_LOOKS):
+        for _ in retry.attempts(_LOOKS, lambda made: _PAUSE_S * 2 ** (made - 1)):
             there = read()
             if there is not None:
                 return "it says that it refuses a write with `If-None-Match: *`, and writes all the same" if there == mine else ""
-            time.sleep(_PAUSE_S * 2**look)
         return "it refuses a write with `If-None-Match: *` as if something were there, and nothing is"
     return "it takes a write that says `If-None-Match: *`, and overwrites what is there"

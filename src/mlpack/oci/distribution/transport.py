@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import email.utils
 import ipaddress
-import random
 import threading
 import time
 import urllib.parse
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
+from mlpack.core import retry
 from mlpack.core.files import bounded
 from mlpack.errors import ServiceError
 from mlpack.oci.distribution import auth
@@ -39,6 +39,7 @@ CONNECT_TIMEOUT_S = 10
 READ_TIMEOUT_S = 300
 """A registry may hash or copy tens of gigabytes before it answers the end of an upload."""
 MAX_PAUSE_S = 120
+_PAUSES = retry.spread(1.0, MAX_PAUSE_S, least=0.5)
 _DIGITS = 9
 """Of a number of seconds: more is longer than `MAX_PAUSE_S` in any case."""
 _MAX_REDIRECTS = 5
@@ -108,16 +109,16 @@ class UnreachableError(HttpError):
 
 def retrying(options: TransportOptions, attempt: Callable[[], T]) -> T:
     """What `attempt` returns, tried up to `options.attempts` times while its ServiceError says that could help."""
-    for number in range(1, options.attempts):
-        try:
-            return attempt()
-        except ServiceError as error:
-            if not error.retryable or (isinstance(error, UnreachableError) and number >= _UNREACHABLE_ATTEMPTS):
-                raise
-            asked = error.retry_after_s if isinstance(error, HttpError) else None
-            pause = 2 ** (number - 1) * random.uniform(0.5, 1.0)  # spreads clients over time, guards nothing
-            options.sleep(min(pause if asked is None else asked, MAX_PAUSE_S))
-    return attempt()
+
+    def again(error: Exception, made: int) -> float | None:
+        if not isinstance(error, ServiceError) or not error.retryable:
+            return None
+        if isinstance(error, UnreachableError) and made >= _UNREACHABLE_ATTEMPTS:
+            return None
+        asked = error.retry_after_s if isinstance(error, HttpError) else None
+        return _PAUSES(made) if asked is None else min(asked, MAX_PAUSE_S)
+
+    return retry.call(attempt, options.attempts, again, sleep=options.sleep)
 
 
 class RegistrySession:

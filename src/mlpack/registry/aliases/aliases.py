@@ -9,13 +9,13 @@ no garbage collection (`leases.fence`).
 from __future__ import annotations
 
 import dataclasses
-import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+from mlpack.core import retry
 from mlpack.errors import RecipeError, ServiceError
 from mlpack.registry import ConflictError, DamagedError, Key, Place, Put, Row, numbered
 from mlpack.registry.aliases import alias_names
@@ -188,7 +188,16 @@ def _move(
     `fenced`: it waits for no collection, and is made only when nothing was removed since `prepare` looked.
     """
     lost: Move | None = None
-    for attempt in range(_TRIES):
+    begun = 0.0
+
+    def pause(made: int) -> float:
+        """As long as a try takes, and longer and longer: what others do meanwhile takes them about as long."""
+        if lost is not None and not wish.retry:
+            return 0.0  # it is not tried again, only looked who was first
+        took = time.monotonic() - begun
+        return retry.spread(took * 2, min(took * 64, _PAUSE_S))(made)
+
+    for _ in retry.attempts(_TRIES, pause):
         begun = time.monotonic()
         last = latest(place, name, alias)
         _check_expected(place, f"{name}:{alias}", last, wish.expect)
@@ -208,9 +217,6 @@ def _move(
             return MoveResult(move=made, moved=True)
         at_fence = taken.partition == rows.FENCES  # the alias is where it was
         lost = None if at_fence else made
-        if wish.retry or at_fence:
-            # As long as a try takes, and longer and longer: what others do meanwhile takes them about as long.
-            time.sleep(random.uniform(0, min((time.monotonic() - begun) * 2 ** min(attempt + 1, 6), _PAUSE_S)))
     raise ServiceError(f"{name}:{alias}: others moved it {_TRIES} times meanwhile: try again", retryable=True)
 
 

@@ -11,15 +11,14 @@ condition then fails on the row that the first try wrote, which `writer` tells f
 from __future__ import annotations
 
 import json
-import random
 import secrets
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from botocore.exceptions import ClientError
 
+from mlpack.core import retry
 from mlpack.errors import RecipeError, ServiceError
 from mlpack.registry import ConflictError, Delete, Doubt, Key, Put, Row, read_row
 from mlpack.registry.aws import promises
@@ -29,7 +28,7 @@ from mlpack.registry.aws.refusals import AwsCall, code, told, tries
 ITEM_BYTES = 400 * 1024
 """DynamoDB keeps no larger item, names of its attributes included. developer guide, "Constraints"."""
 TRANSACTION_BYTES = 4 << 20
-_BUSY_TRIES = 30
+_BUSY_TRIES, _PAUSES = 30, retry.spread(0.04, 1.0)
 _BUSY = {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
 """Reasons why a transaction was cancelled that go away."""
 Item = Mapping[str, Any]
@@ -109,11 +108,9 @@ class DynamoTable:
         writer = secrets.token_hex(16)
         asked = [self._asked(write, writer) for write in writes]
         self._check_sizes(writes, asked)
-        for attempt in range(_BUSY_TRIES):
-            if attempt:
-                time.sleep(random.uniform(0, min(0.02 * 2**attempt, 1.0)))
+        for number in retry.attempts(_BUSY_TRIES, _PAUSES):
             once = self._write_one if len(writes) == 1 else self._write_all
-            if once(writes, asked, writer, attempt > 0):
+            if once(writes, asked, writer, number > 1):
                 return
         what = ", ".join(str(write.key) for write in writes)
         raise ServiceError(

@@ -12,9 +12,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-import random
 import threading
-import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -23,7 +21,7 @@ from typing import Any, BinaryIO
 
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
 
-from mlpack.core import interrupts
+from mlpack.core import interrupts, retry
 from mlpack.core.digest import Digest
 from mlpack.errors import RecipeError, ServiceError
 from mlpack.registry import Doubt, Moved, StoredBlob
@@ -39,7 +37,7 @@ _SENDING = 5
 """Parts on their way there, of all threads together: each is in memory."""
 _FETCHING = 10
 """Parts on their way here: of each, a chunk is in memory."""
-_TRIES = 8
+_TRIES, _PAUSES = 8, retry.spread(0.1, 3.2)
 _PAGE = 1000
 _LONGEST_URL_S = 7 * 24 * 3600
 _MISSING = {"404", "NoSuchKey", "NotFound"}
@@ -67,7 +65,7 @@ class S3Blobs:
         size = source.stat().st_size if isinstance(source, Path) else len(source)
         large = size > ranged.PART_BYTES
         send = self._send_large if large else self._send_small
-        for attempt in range(_TRIES):
+        for _ in retry.attempts(_TRIES, _PAUSES):
             known = self._head(named)
             if known is not None and known["ContentLength"] == size and _sha256(known) == named.hex:
                 return False
@@ -75,7 +73,6 @@ class S3Blobs:
             condition = {"IfMatch": known["ETag"]} if known is not None else {"IfNoneMatch": "*"}
             if send(named, source, condition, moved):
                 return True
-            time.sleep(random.uniform(0, 0.1 * 2 ** min(attempt, 5)))
         raise ServiceError(f"{self.uri(named)}: others wrote it at the same moment, again and again: try again", retryable=True)
 
     def doubt(self, *, parts: bool = True) -> Doubt | None:
@@ -290,7 +287,12 @@ class S3Blobs:
 
     def _chunks(self, named: Digest, answer: Mapping[str, Any], begin: int, end: int) -> Generator[bytes, None, None]:
         call, at = self._call("s3:GetObject", named), begin
-        for attempt in range(_TRIES):
+        for number in retry.attempts(_TRIES, _PAUSES):
+            if number > 1:
+                again = self._get(named, at, end, answer["ETag"])
+                if again is None:
+                    return
+                answer = again
             try:
                 while at < end:
                     chunk = answer["Body"].read(min(CHUNK_BYTES, end - at))
@@ -299,17 +301,12 @@ class S3Blobs:
                     at += len(chunk)
                     yield chunk
             except (HTTPClientError, IncompleteReadError) as error:
-                if attempt == _TRIES - 1:
+                if number == _TRIES:
                     raise of_transport(call, error) from error
             finally:
                 answer["Body"].close()
             if at >= end:
                 return
-            time.sleep(random.uniform(0, 0.1 * 2 ** min(attempt, 5)))
-            again = self._get(named, at, end, answer["ETag"])
-            if again is None:
-                return
-            answer = again
         raise of_transport(call, EOFError("it ended early"))
 
     def _get(self, named: Digest, begin: int, end: int | None, tag: str | None) -> Mapping[str, Any] | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -18,6 +17,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError, WaiterError
 
+from mlpack.core import retry
 from mlpack.errors import RecipeError, ServiceError
 from mlpack.registry import settings
 from mlpack.registry.aws import opening, promises
@@ -86,6 +86,12 @@ def create(
 def _code_of(error: ServiceError) -> str:
     """What AWS called it; "" when it gave no answer."""
     return code(error.__cause__) if isinstance(error.__cause__, ClientError) else ""
+
+
+def _until_backups_can_be(error: Exception, _: int) -> float | None:
+    """A table that was made a moment ago has none yet: see `retry.call`."""
+    early = isinstance(error, ServiceError) and _code_of(error) == "ContinuousBackupsUnavailableException"
+    return _BACKUPS_PAUSE_S if early else None
 
 
 class _Half(ABC):
@@ -358,14 +364,11 @@ class _Table(_Half):
 
     def _back_up(self) -> None:
         on = {"PointInTimeRecoverySpecification": {"PointInTimeRecoveryEnabled": True}}
-        for attempt in range(_BACKUPS_TRIES):
-            try:
-                self._change("dynamodb", "UpdateContinuousBackups update_continuous_backups", **self._at, **on)
-                break
-            except ServiceError as error:
-                if _code_of(error) != "ContinuousBackupsUnavailableException" or attempt == _BACKUPS_TRIES - 1:
-                    raise
-                time.sleep(_BACKUPS_PAUSE_S)
+        retry.call(
+            partial(self._change, "dynamodb", "UpdateContinuousBackups update_continuous_backups", **self._at, **on),
+            _BACKUPS_TRIES,
+            _until_backups_can_be,
+        )
 
     def _wait(self) -> None:
         """Until it is active."""

@@ -7,15 +7,13 @@ interrupted pull goes on where it stopped. It does not build, judge or deploy.
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mlpack.core import digest
+from mlpack.core import digest, retry
 from mlpack.core.digest import Digest
 from mlpack.core.files import plain_files
 from mlpack.errors import RecipeError, ServiceError
@@ -32,7 +30,7 @@ from mlpack.report.record import files as record_files
 FIELDS = ("image", "zip", "digest", "size", "version")
 """What `show --field` can print: the image by digest, where the function zip lies, the artifact's digest and bytes."""
 
-_TRIES = 200
+_TRIES, _PAUSES = 200, retry.spread(0.02, 0.5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +82,7 @@ class Registry:
     def _record(self, manifest: Manifest, provenance: Provenance, images: Mapping[str, str], intent: Row) -> Release:
         """The one transaction: an equal release is found, or the next version is made."""
         table, named = self.place.table, digest.of_bytes(manifest.encode())
-        for attempt in range(_TRIES):
+        for _ in retry.attempts(_TRIES, _PAUSES):
             if known := table.get(rows.digest_key(manifest.name, named)):
                 made = self._known(manifest.name, marks.version(known, self.place.where), named)
                 leases.done(self.place, intent)
@@ -100,7 +98,6 @@ class Registry:
             except ConflictError as error:
                 if error.key == intent.key:
                     raise ServiceError(f"{self.place.where}: the publication took too long and was given up: try again") from error
-                time.sleep(random.uniform(0, min(0.02 * 2 ** min(attempt, 5), 0.5)))
                 continue
             return made
         raise ServiceError(f"{manifest.name}: {_TRIES} others published at the same moment: try again", retryable=True)

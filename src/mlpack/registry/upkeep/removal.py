@@ -8,13 +8,12 @@ what it kept stays on record: it is asked again by the next collection. It choos
 from __future__ import annotations
 
 import itertools
-import random
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from mlpack.core import retry
 from mlpack.core.digest import Digest
 from mlpack.errors import ServiceError
 from mlpack.registry import ConflictError, Delete, ImageRefusedError, Put, StoredBlob, audit, batches
@@ -22,7 +21,7 @@ from mlpack.registry.parallel import side_by_side
 from mlpack.registry.releases.releases import Registry
 from mlpack.registry.rows import leases, rows
 
-_TRIES = 5
+_TRIES, _PAUSES = 5, retry.spread(0.1, 0.8)
 _BATCH = 6
 """Releases in a commit: three rows each, the record of it, and the fence."""
 _RECORDED = 1000
@@ -133,17 +132,19 @@ class Remover:
 
     def _ask(self, delete: Callable[[], None]) -> ServiceError | None:
         """Ask for it, and look at the lease before asking again; why it was not done."""
-        for attempt in itertools.count(1):
+        failure: ServiceError | None = None
+        for _ in retry.attempts(_TRIES, _PAUSES):
             self._lease.check()
             try:
                 delete()
-                break
             except ServiceError as error:
-                if not error.retryable or attempt == _TRIES:
-                    return error
-                time.sleep(random.uniform(0, 0.05 * 2**attempt))
-        self._step()
-        return None
+                failure = error
+                if error.retryable:
+                    continue
+                break
+            self._step()
+            return None
+        return failure
 
     def _step(self, count: int = 1) -> None:
         with self._lock:
