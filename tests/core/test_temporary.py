@@ -126,3 +126,27 @@ def test_killed_process_leaves_nothing_beyond_the_next_run(place: Path) -> None:
     assert len(list(place.iterdir())) == 1
     with temporary.directory("install") as work:
         assert list(place.iterdir()) == [work]
+
+
+def test_what_is_marked_is_not_left_until_its_maker_has_ended(tmp_path: Path) -> None:
+    with temporary.marked(tmp_path, "making-") as work:
+        (work / "half").write_text("x")
+        assert not temporary.is_left(work)
+    assert list(tmp_path.iterdir()) == []
+    work.mkdir()
+    assert not temporary.is_left(work)  # empty and young: its maker may be about to mark it
+    (work / "half").write_text("x")
+    assert temporary.is_left(work)
+    assert work.exists()
+
+
+def test_who_asks_whether_it_is_left_marks_nothing(tmp_path: Path) -> None:
+    (tmp_path / "half").write_text("x")
+    assert [temporary.is_left(tmp_path) for _ in range(3)] == [True] * 3
+
+
+def test_a_link_is_not_asked_about(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("folder")
+    with pytest.raises(NotADirectoryError):
+        temporary.is_left(tmp_path / "link")

@@ -17,7 +17,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from tests.support.entries import LARGE, action, made, put, there
 
 from mlpack.core import digest
-from mlpack.store import care, local
+from mlpack.core.files import temporary
+from mlpack.store import care
 from mlpack.store.care import BASES, FAILED, LEFT_OVER, MAKING
 from mlpack.store.local import Store
 
@@ -320,7 +321,7 @@ for stop in range(1, 10_000):
 
 def test_killed_at_each_step_every_entry_is_whole_or_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # A kill between making a directory and marking it leaves it empty for five seconds: nobody makes one here.
-    monkeypatch.setattr(local, "_YOUNG_S", 0.0)
+    monkeypatch.setattr(temporary, "_YOUNG_S", 0.0)
     done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=True, capture_output=True, text=True)
     steps = int(done.stdout)
     assert steps > 50

@@ -15,13 +15,11 @@ What a `Store` found or made is held: `store.care`, which makes the directory sm
 from __future__ import annotations
 
 import errno
-import fcntl
 import filecmp
 import json
 import os
 import shutil
 import stat
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -31,7 +29,7 @@ from typing import Any, Protocol
 
 from mlpack.core import digest
 from mlpack.core.digest import Digest
-from mlpack.core.files import atomically
+from mlpack.core.files import atomically, temporary
 from mlpack.errors import PassError, RecipeError
 from mlpack.store.holds import Holds
 
@@ -42,8 +40,6 @@ TAG = "CACHEDIR.TAG"
 TREES, ACTIONS, TEMPORARY, FILES, HOLDS = "trees", "actions", "temporary", "files", "holds"
 _FORMAT = 1
 _SHARED_BYTES = 1 << 20
-_YOUNG_S = 5.0
-"""Between making a directory and marking it lie microseconds, in which it is empty."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# Made by mlpack: see CACHEDIR.TAG at bford.info/cachedir.\n"
 
@@ -298,7 +294,7 @@ def is_left(path: Path) -> bool:
     try:
         if path.is_symlink() or not path.is_dir():
             return True
-        return not _is_worked_in(path) and (any(path.iterdir()) or time.time() - path.stat().st_ctime > _YOUNG_S)
+        return temporary.is_left(path)
     except OSError:
         return False
 
@@ -306,15 +302,8 @@ def is_left(path: Path) -> bool:
 @contextmanager
 def scratch_in(root: Path) -> Iterator[Path]:
     """See `Store.scratch`, of the store at `root`."""
-    work = Path(tempfile.mkdtemp(prefix="making-", dir=root / TEMPORARY))
-    held = os.open(work, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(held, fcntl.LOCK_SH)
+    with temporary.marked(root / TEMPORARY, "making-") as work:
         yield work
-    finally:
-        if work.exists():
-            remove(work)
-        os.close(held)
 
 
 def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -338,18 +327,6 @@ def remove(path: Path) -> None:
         if entry.is_dir(follow_symlinks=False):
             os.chmod(entry.path, 0o755)
     shutil.rmtree(path)
-
-
-def _is_worked_in(path: Path) -> bool:
-    """Whether a process that lives, in whatever container of this machine, is working in this directory."""
-    held = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(held)
-    return False
 
 
 def _is_whole(path: Path, tree: Digest) -> bool:

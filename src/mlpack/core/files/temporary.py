@@ -32,7 +32,15 @@ def directory(what: str, place: Path | None = None) -> Iterator[Path]:
     if place not in _swept:
         _swept.add(place)
         sweep(place)
-    work = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{what}-", dir=place))
+    with marked(place, f"{_PREFIX}{what}-") as work:
+        yield work
+
+
+@contextmanager
+def marked(folder: Path, prefix: str) -> Iterator[Path]:
+    """A new directory in `folder`, marked until the block ends; then it is removed with all that is in it. Nothing is swept:
+    `is_left` tells what was left there, and who owns the folder removes it."""
+    work = Path(tempfile.mkdtemp(prefix=prefix, dir=folder))
     held = os.open(work, os.O_RDONLY | os.O_DIRECTORY)
     try:
         with suppress(OSError):  # a file system without locks: nobody there can tell that it is left over, and it stays
@@ -40,6 +48,16 @@ def directory(what: str, place: Path | None = None) -> Iterator[Path]:
         yield work
     finally:
         _remove(work)
+        os.close(held)
+
+
+def is_left(path: Path) -> bool:
+    """Whether nobody works in this directory any more: no process that lives, in whatever container of this machine, has marked it
+    or is about to. OSError when that cannot be told, and for a link."""
+    held = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        return _is_free(held)
+    finally:
         os.close(held)
 
 
@@ -56,14 +74,21 @@ def sweep(place: Path) -> None:
 def _sweep_one(path: Path) -> None:
     held = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
-        status = os.fstat(held)
-        young = abs(time.time() - status.st_ctime) < _YOUNG_S and not os.listdir(held)
-        if status.st_uid != os.geteuid() or young:
-            return
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        _remove(path)
+        if os.fstat(held).st_uid == os.geteuid() and _is_free(held):
+            _remove(path)  # which nobody can take meanwhile: it is locked until it is closed
     finally:
         os.close(held)
+
+
+def _is_free(held: int) -> bool:
+    """Whether nobody has marked this open directory or is about to; if so, it is locked."""
+    if abs(time.time() - os.fstat(held).st_ctime) < _YOUNG_S and not os.listdir(held):
+        return False
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _remove(path: Path) -> None:
