@@ -7,7 +7,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # Threads that fight over two cores make tests slow and timings wrong.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test slow soak lint lock bench docs dist clean debian
+.PHONY: demo test slow soak lint lock bench docs site dist clean debian
 
 # The locks are what the project is developed and tested on, every file by its hash; pyproject.toml declares the honest ranges.
 # Nothing is resolved (--no-deps) and nothing built here but this project. Which torch comes is for pip's own configuration to say:
@@ -55,8 +55,23 @@ bench: $(READY) debian
 	$(BIN)/python -m sample_models.minilm.fetch
 	$(BIN)/python bench/all.py
 
+# What pages say of the code is filled in, then the site is built from them.
 docs: $(READY)
 	$(BIN)/python tools/make_docs.py
+	$(MAKE) site
+
+# The documentation site in build/site, strictly, by programs in an environment of their own: needs no .venv, and no network once
+# that is there. To read it:  python3 -m http.server --bind 127.0.0.1 --directory build/site
+SITE := build/site-env
+$(SITE)/.ready: requirements-site.lock
+	rm -rf $(SITE)
+	$(PYTHON) -m venv $(SITE)
+	$(SITE)/bin/python -m pip install --quiet --progress-bar off --no-deps --require-hashes --only-binary :all: --requirement $<
+	touch $@
+
+site: $(SITE)/.ready
+	$(SITE)/bin/zensical build --clean --strict
+	$(SITE)/bin/python tools/docs/site.py build/site
 
 # Wheel and sdist in dist/, by the locked build backend in an environment of its own: nothing else can have a hand in them.
 dist:
@@ -70,4 +85,4 @@ debian:
 	@sh tools/debian.sh
 
 clean:
-	rm -rf $(VENV) build dist out .mlpack .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist out .cache .mlpack .pytest_cache .mypy_cache .ruff_cache

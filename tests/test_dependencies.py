@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 import mlpack
 
 ROOT = Path(__file__).resolve().parents[1]
-LOCKS = ("requirements.lock", "requirements-cuda.lock")
+LOCKS = ("requirements.lock", "requirements-cuda.lock", "requirements-site.lock")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
@@ -67,6 +67,13 @@ def test_all_that_the_project_declares_is_locked() -> None:
         declared += extra
     locked = {pin.partition("==")[0] for pin in blocks(LOCKS[0])}
     assert named(declared) <= locked
+
+
+def test_all_that_builds_the_site_is_locked_apart_from_the_rest() -> None:
+    site, rest = ({pin.partition("==")[0] for pin in blocks(lock)} for lock in (LOCKS[2], LOCKS[0]))
+    declared = named(PROJECT["dependency-groups"]["site"])
+    assert declared <= site
+    assert not declared & rest
 
 
 def test_torch_may_be_pypis_or_a_build_for_the_cpu() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from mlpack.targets import TARGETS
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
-PAGES = [*sorted(DOCS.rglob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"]
+PAGES = [*sorted(DOCS.rglob("*.md")), *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"))]
 LINK = re.compile(r"\[(?:[^\[\]]|\[[^\]]*\])*\]\(([^()\s]+)\)")
 
 
@@ -47,6 +48,8 @@ def broken(path: Path) -> Iterator[str]:
         there = (path.parent / name).resolve() if name else path
         if not there.exists():
             yield f"{link}: no such file"
+        elif path.is_relative_to(DOCS) and not there.is_relative_to(DOCS):
+            yield f"{link}: not in the site"
         elif anchor and there.suffix == ".md" and anchor not in anchors(there):
             yield f"{link}: no such heading"
 
@@ -137,6 +140,47 @@ def test_broken_links_are_found(tmp_path: Path) -> None:
     (tmp_path / "there.md").write_text("# A `head`, here\n```\n# no heading\n```\n")
     (tmp_path / "page.md").write_text("[a](gone.md) [b](there.md#no-heading) [c](there.md#a-head-here) [d](https://example.org/x)")
     assert list(broken(tmp_path / "page.md")) == ["gone.md: no such file", "there.md#no-heading: no such heading"]
+
+
+def test_every_page_stands_in_the_navigation_once() -> None:
+    navigation = (ROOT / "mkdocs.yml").read_text("utf-8").partition("\nnav:\n")[2]
+    assert sorted(re.findall(r"([\w./-]+\.md)$", navigation, re.MULTILINE)) == sorted(
+        str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md")
+    )
+
+
+def told(text: str) -> Iterator[list[str]]:
+    """The commands of mlpack in a page's code blocks, as words."""
+    for block in re.findall(r"^```\w*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        for line in re.sub(r"\\\n", " ", block).splitlines():
+            if match := re.match(r"(?:\$ )?(?:[A-Z_]+=\S+ )*(mlpack (?!\[OPTIONS\]).*)", line):
+                yield shlex.split(match[1], comments=True)
+
+
+def unknown(words: list[str]) -> Iterator[str]:
+    """What a command line names that mlpack does not have."""
+    command: click.Command = cli
+    options: set[str] = {name for option in cli.params for name in option.opts} | {"-h", "--help"}
+    for word in words[1:]:
+        if isinstance(command, click.Group) and not word.startswith("-"):
+            if word not in command.commands:
+                yield word
+                return
+            command = command.commands[word]
+            options |= {name for parameter in command.params for name in parameter.opts}
+        elif word.startswith("-") and word.partition("=")[0] not in options:
+            yield word
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_pages_name_commands_and_options_that_exist(path: Path) -> None:
+    assert [(words, wrong) for words in told(path.read_text("utf-8")) for wrong in unknown(words)] == []
+
+
+def test_commands_that_do_not_exist_are_found() -> None:
+    block = "$ mlpack registry polish now\nA=b mlpack build x \\\n  --fast  # --slow\nmlpack show a --field zip\n"
+    lines = f"```\n{block}```\nmlpack gone\n"
+    assert [list(unknown(words)) for words in told(lines)] == [["polish"], ["--fast"], []]
 
 
 def test_every_variable_that_the_code_reads_is_in_the_pages() -> None:

@@ -1,6 +1,6 @@
-"""What `make` installs, locked with hashes: two files in pip's own format, written from pyproject.toml.
+"""What `make` installs, locked with hashes: three files in pip's own format, written from pyproject.toml.
 
-    python tools/lock.py write [--upgrade]   writes requirements.lock and requirements-cuda.lock (`make lock`)
+    python tools/lock.py write [--upgrade]   writes requirements.lock and its two neighbours (`make lock`)
     python tools/lock.py torch               installs torch: the build that pip's configuration prefers, if its hash is locked
     python tools/lock.py cuda                installs what the torch that is installed needs of CUDA: nothing for a CPU build
     python tools/lock.py backend             installs what builds wheel and sdist, and nothing else (`make dist`)
@@ -12,6 +12,8 @@ same name, version and platform; so both are acceptable by hash, pip takes the o
 file follows from what came. torch is fetched before its hash is compared: a pip that is told hashes prefers, of two builds, the one
 whose index states its hash, which a folder of wheels does not, and so PyPI's to a build for the CPU that lies there. Nothing
 is resolved while it is installed (`--no-deps`), and nothing is built.
+
+`requirements-site.lock` is what builds the documentation site, in an environment of its own: `make` installs nothing of it.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCK, CUDA_LOCK = ROOT / "requirements.lock", ROOT / "requirements-cuda.lock"
+SITE_LOCK = ROOT / "requirements-site.lock"
 ONLY_FOR_CUDA = re.compile(r"nvidia-|cuda-|triton==")
 BUILD = ("editables",)
 """What hatchling asks for when it installs a project as an editable one, beside itself."""
@@ -70,23 +73,34 @@ def main(words: list[str]) -> int:
 
 def _write(*, upgrade: bool) -> int:
     with tempfile.TemporaryDirectory() as folder:
-        wanted, found = Path(folder, "build.in"), Path(folder, "found.txt")
+        wanted = Path(folder, "build.in")
         wanted.write_text("\n".join((*_project()["build-system"]["requires"], *BUILD)) + "\n")
-        if not upgrade:  # what is locked stays as long as it fits: uv takes the versions of the file that it writes
-            found.write_text("".join(path.read_text() for path in (LOCK, CUDA_LOCK) if path.is_file()))
-        command = ["pip", "compile", "--quiet", "--universal", "--python-version", "3.11", "--extra", "dev", "--generate-hashes"]
-        command += ["--no-header", "--no-annotate", "--no-emit-index-url", "--output-file", str(found)]
-        _uv(*command, str(ROOT / "pyproject.toml"), str(wanted))
-        blocks = re.split(r"\n(?=\S)", found.read_text().strip())
+        known = () if upgrade else (LOCK, CUDA_LOCK)
+        blocks = _resolved(known, "--universal", "--extra", "dev", str(ROOT / "pyproject.toml"), str(wanted))
+    site = _resolved(() if upgrade else (SITE_LOCK,), "--universal", "--group", f"{ROOT / 'pyproject.toml'}:site")
     cuda = [each for each in blocks if ONLY_FOR_CUDA.match(each)]
     common = [_with_cpu_builds(each) for each in blocks if each not in cuda]
     for path, what, kept in (
         (LOCK, "All that `make` installs.", common),
         (CUDA_LOCK, "What torch's build for CUDA needs besides.", cuda),
+        (SITE_LOCK, "What builds the documentation site.", site),
     ):
         path.write_text(_HEAD.format(what=what, name=path.name) + "\n".join(kept) + "\n")
         print(f"{path.name}: {len(kept)} distributions")
     return 0
+
+
+def _resolved(known: tuple[Path, ...], *options: str) -> list[str]:
+    """The lock's block of each distribution. What the known files name stays as long as it fits: uv takes the versions of the file
+    that it writes."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = Path(folder, "found.txt")
+        if there := [path.read_text() for path in known if path.is_file()]:
+            found.write_text("".join(there))
+        command = ["pip", "compile", "--quiet", "--python-version", "3.11", "--generate-hashes"]
+        command += ["--no-header", "--no-annotate", "--no-emit-index-url", "--output-file", str(found)]
+        _uv(*command, *options)
+        return re.split(r"\n(?=\S)", found.read_text().strip())
 
 
 def _with_cpu_builds(block: str) -> str:

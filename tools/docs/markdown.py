@@ -7,17 +7,24 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 
-def within(page: str, name: str, text: str) -> str:
+def within(page: str, name: str, text: str, comment: str = "<!-- {} -->") -> str:
     """The page with this text between the markers of this name.
 
+    Args:
+        page: What people wrote, with the markers in it.
+        name: Which generated part it is.
+        text: What belongs there.
+        comment: How a comment is written in this kind of file, with `{}` for its words.
+
     Raises:
-        ValueError: the page does not have both markers once, in their order.
+        ValueError: The page does not have both markers once, in their order.
     """
-    begin, end = f"<!-- generated: {name} -->", f"<!-- end of generated: {name} -->"
+    begin, end = comment.format(f"generated: {name}"), comment.format(f"end of generated: {name}")
     if page.count(begin) != 1 or page.count(end) != 1 or page.index(begin) > page.index(end):
         raise ValueError(f"a page with the generated part {name!r} needs {begin} and, behind it, {end}: each once")
     before, _, rest = page.partition(begin)
-    return f"{before}{begin}\n\n{text.strip()}\n\n{end}{rest.partition(end)[2]}"
+    middle = text.strip("\n")
+    return f"{before}{begin}\n\n{middle}\n\n{end}{rest.partition(end)[2]}"
 
 
 def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
