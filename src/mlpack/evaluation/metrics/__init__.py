@@ -35,13 +35,16 @@ class Metric:
     """A row of the table. `compares`: with the labels, with the float baseline's outputs, or with labels where there are
     any and else with the baseline (`either`).
 
-    `takes`: the keys of a recipe that mean something to it; `needs`: those without which it means nothing. `share`:
-    whether it is a mean of what is between 0 and 1 a sample. `spec`, `hook`, `decode`: what a recipe says of it, and the
-    user's own functions.
+    `score`: what computes it, from the recipe's `MetricSpec`, the candidate's `Answers`, and then by `compares`: the labels
+    and what the model calls its classes (`labels`); the baseline's `Answers` (`baseline`); the labels, the baseline's `Answers`
+    where there are none, and the user's decode hook (`either`). `takes`: the keys of a recipe that mean something to it; `needs`:
+    those without which it means nothing. `share`: whether it is a mean of what is between 0 and 1 a sample. `spec`, `hook`,
+    `decode`: what a recipe says of it, and the user's own functions.
     """
 
     name: str
     doc: str
+    score: Callable[..., Scores] | None = None
     compares: str = "labels"
     lower_is_better: bool = False
     takes: tuple[str, ...] = ()
@@ -66,32 +69,49 @@ METRICS: dict[str, Metric] = {
     for row in (
         Metric(
             name="top1",
+            score=classes.top1,
             doc="share of samples (of tokens, where labels are lists) whose class is the label: the largest column, a column above"
             " `threshold`, or the class that the model itself gives",
             takes=_CLASSES,
         ),
-        Metric(name="f1", doc="macro F1 of the same classes: the mean over the classes of each one's F1", takes=_CLASSES),
+        Metric(
+            name="f1",
+            score=classes.f1,
+            doc="macro F1 of the same classes: the mean over the classes of each one's F1",
+            takes=_CLASSES,
+        ),
         Metric(
             name="multilabel_f1",
+            score=several.macro,
             doc="macro F1 where a sample has several classes: labels are rows of 0 and 1, or lists of classes; each column of the"
             " output is one, above `threshold`",
             takes=("output", "threshold", "classes"),
         ),
         Metric(
             name="multilabel_f1_micro",
+            score=several.micro,
             doc="the same over all decisions of all columns together",
             takes=("output", "threshold", "classes"),
         ),
         Metric(
             name="mean_iou",
+            score=segmentation.mean_iou,
             doc="of maps of classes: the mean over the classes of what labels and predictions have in common, of what either has,"
             " over all pictures. Labels: maps [height, width] of the output's size; those of `ignore_index` (255) do not count",
             takes=("output", "threshold", "ignore_index"),
             share=False,
         ),
-        Metric(name="mae", doc="mean absolute error of an output", lower_is_better=True, takes=("output", "column"), share=False),
+        Metric(
+            name="mae",
+            score=regression.mae,
+            doc="mean absolute error of an output",
+            lower_is_better=True,
+            takes=("output", "column"),
+            share=False,
+        ),
         Metric(
             name="rmse",
+            score=regression.rmse,
             doc="root of the mean squared error of an output",
             lower_is_better=True,
             takes=("output", "column"),
@@ -99,6 +119,7 @@ METRICS: dict[str, Metric] = {
         ),
         Metric(
             name="fidelity",
+            score=channels.fidelity,
             doc="how much of what each channel says, by its own scale, is kept: 1 minus its squared error over its variance in the"
             " float; the worst channel of the worst output counting. 0: as good as constant",
             compares="baseline",
@@ -107,6 +128,7 @@ METRICS: dict[str, Metric] = {
         ),
         Metric(
             name="cosine",
+            score=against.cosine,
             doc="mean cosine similarity to the float baseline, over every output, the worst one counting. For embeddings: it cannot"
             " see small channels beside large ones",
             compares="baseline",
@@ -114,18 +136,20 @@ METRICS: dict[str, Metric] = {
         ),
         Metric(
             name="agreement",
+            score=against.agreement,
             doc="share of decisions (largest value along the last axis; for a single number, within 1 % of the baseline's"
             " range) equal to the float baseline's, over every output, the worst one counting. For classifiers: it cannot see"
             " what is no decision",
             compares="baseline",
             takes=("output", "column"),
         ),
-        Metric(name="recall_at_1", doc=_FOUND.format(k=1), takes=("output",)),
-        Metric(name="recall_at_5", doc=_FOUND.format(k=5), takes=("output",)),
-        Metric(name="recall_at_10", doc=_FOUND.format(k=10), takes=("output",)),
-        Metric(name="recall_at_k", doc=_FOUND.format(k="`k`"), takes=("output", "k"), needs=("k",)),
+        Metric(name="recall_at_1", score=retrieval.recall, doc=_FOUND.format(k=1), takes=("output",)),
+        Metric(name="recall_at_5", score=retrieval.recall, doc=_FOUND.format(k=5), takes=("output",)),
+        Metric(name="recall_at_10", score=retrieval.recall, doc=_FOUND.format(k=10), takes=("output",)),
+        Metric(name="recall_at_k", score=retrieval.recall, doc=_FOUND.format(k="`k`"), takes=("output", "k"), needs=("k",)),
         Metric(
             name="map_at_k",
+            score=retrieval.mean_average_precision,
             doc="mean average precision over the `k` nearest: the mean over a query's relevant ones (at most k) of the precision"
             " where each stands",
             takes=("output", "k"),
@@ -133,6 +157,7 @@ METRICS: dict[str, Metric] = {
         ),
         Metric(
             name="map_50",
+            score=detection.evaluate,
             doc="mean average precision of boxes as COCO has it, a box being right from an IoU of 0.5 (or `iou`). Labels: for each"
             " picture a list of [class, x1, y1, x2, y2]; without any, the float's own detections from `threshold` up",
             compares="either",
@@ -141,6 +166,7 @@ METRICS: dict[str, Metric] = {
         ),
         Metric(
             name="map_50_95",
+            score=detection.evaluate,
             doc="the same, averaged over IoUs of 0.5 to 0.95 in steps of 0.05",
             compares="either",
             takes=_BOXES,
@@ -148,22 +174,6 @@ METRICS: dict[str, Metric] = {
         ),
     )
 }
-
-_LABELLED = {
-    "top1": classes.top1,
-    "f1": classes.f1,
-    "multilabel_f1": several.macro,
-    "multilabel_f1_micro": several.micro,
-    "mean_iou": segmentation.mean_iou,
-    "mae": regression.mae,
-    "rmse": regression.rmse,
-    "recall_at_1": retrieval.recall,
-    "recall_at_5": retrieval.recall,
-    "recall_at_10": retrieval.recall,
-    "recall_at_k": retrieval.recall,
-    "map_at_k": retrieval.mean_average_precision,
-}
-_COMPARED = {"cosine": against.cosine, "agreement": against.agreement, "fidelity": channels.fidelity}
 
 
 def find(wanted: str | MetricSpec, load: Load | None = None) -> Metric:
@@ -198,15 +208,16 @@ def evaluate(
     spec = metric.spec if metric.spec is not None else MetricSpec(name=metric.name)
     ours = answers.of(outputs, samples)
     theirs = ours if baseline_outputs is None else answers.of(baseline_outputs, samples)
-    if metric.name in _COMPARED:
-        return _COMPARED[metric.name](spec, ours, theirs)
-    if metric.compares == "either":
-        return detection.evaluate(spec, ours, labels or (), theirs if labels is None else None, metric.decode)
+    if metric.score is not None and metric.compares == "baseline":
+        return metric.score(spec, ours, theirs)
+    if metric.score is not None and metric.compares == "either":
+        return metric.score(spec, ours, labels or (), theirs if labels is None else None, metric.decode)
     if labels is None:
         raise unlabelled(metric.name)
     if metric.hook is not None:
         return hooks.evaluate(spec, metric.hook, ours, labels)
-    return _LABELLED[metric.name](spec, ours, labels, names)
+    assert metric.score is not None  # a metric without a hook is a row of the table, and each has one
+    return metric.score(spec, ours, labels, names)
 
 
 def unlabelled(name: str) -> RecipeError:
