@@ -33,36 +33,64 @@ if TYPE_CHECKING:
     from mlpack.pipeline.library.results import DiffResult, PlanResult, PruneResult, RunResult
     from mlpack.pipeline.library.workspace import BuildOptions, Workspace
     from mlpack.pipeline.outcome import BuildResult, Startup, Summary, SummaryRow
+    from mlpack.registry.aliases.aliases import MoveResult
+    from mlpack.registry.aliases.policies import Policy
+    from mlpack.registry.infrastructure.blueprint import RegistryOptions
+    from mlpack.registry.library.forms import RELEASE_FIELDS, describe_release, registry_json, why_reserved
+    from mlpack.registry.library.policies import Policies
+    from mlpack.registry.library.registry import Registry, open_registry
+    from mlpack.registry.library.setup import create_registry, registry_template
+    from mlpack.registry.library.upkeep import Upkeep
+    from mlpack.registry.records import Release
+    from mlpack.registry.rows.rows import Move
+    from mlpack.registry.upkeep.collection import CollectionPlan, RetentionPolicy
     from mlpack.report.explain import Explanation
     from mlpack.report.record import BuildRecord
 
 __all__ = [
+    "RELEASE_FIELDS",
     "BuildOptions",
     "BuildRecord",
     "BuildResult",
+    "CollectionPlan",
     "DiffResult",
     "Explanation",
+    "Move",
+    "MoveResult",
     "PlanResult",
     "PluginRow",
+    "Policies",
+    "Policy",
     "Progress",
     "PruneResult",
+    "Registry",
+    "RegistryOptions",
+    "Release",
+    "RetentionPolicy",
     "RunResult",
     "Startup",
     "Summary",
     "SummaryRow",
+    "Upkeep",
     "Workspace",
     "__version__",
     "build",
+    "create_registry",
+    "describe_release",
     "diff",
     "errors",
     "explain",
     "images",
+    "open_registry",
     "plan",
     "plugins",
     "recipe_schema",
+    "registry_json",
+    "registry_template",
     "rerun_step",
     "run",
     "suggest_recipe",
+    "why_reserved",
 ]
 
 _HOMES = {
@@ -74,6 +102,17 @@ _HOMES = {
     "mlpack.pipeline.outcome": ("BuildResult", "Startup", "Summary", "SummaryRow"),
     "mlpack.report.explain": ("Explanation",),
     "mlpack.report.record": ("BuildRecord",),
+    "mlpack.registry.aliases.aliases": ("MoveResult",),
+    "mlpack.registry.aliases.policies": ("Policy",),
+    "mlpack.registry.infrastructure.blueprint": ("RegistryOptions",),
+    "mlpack.registry.library.forms": ("RELEASE_FIELDS", "describe_release", "registry_json", "why_reserved"),
+    "mlpack.registry.library.policies": ("Policies",),
+    "mlpack.registry.library.registry": ("Registry", "open_registry"),
+    "mlpack.registry.library.setup": ("create_registry", "registry_template"),
+    "mlpack.registry.library.upkeep": ("Upkeep",),
+    "mlpack.registry.records": ("Release",),
+    "mlpack.registry.rows.rows": ("Move",),
+    "mlpack.registry.upkeep.collection": ("CollectionPlan", "RetentionPolicy"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 """Where each public name lies: it is loaded from there when it is used first. Type checkers see the same above."""

@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+import mlpack
 from mlpack.cli import stdout
-from mlpack.cli.releases import Damaged, as_json, open_console, open_registry, print_json, quiet_option, registry_option, who
-from mlpack.core.text import sinks, times
-from mlpack.errors import ExitCode, RecipeError
+from mlpack.cli.releases import Damaged, as_json, open_console, print_json, quiet_option, registry_option
+from mlpack.core.text import sinks, words
+from mlpack.errors import ExitCode
 
 if TYPE_CHECKING:
+    from mlpack import Move, MoveResult, Policy
     from mlpack.cli.console import Console
-    from mlpack.registry.aliases.aliases import MoveResult
-    from mlpack.registry.aliases.policies import Policy
-    from mlpack.registry.rows.rows import Move, Reference
 
 expect_option = click.option(
     "--expect", type=click.IntRange(min=0), metavar="REVISION", help="Change it only when it is at this revision (0: not there)."
@@ -37,18 +36,9 @@ def promote(  # noqa: PLR0913 - click hands every option over by itself
     quiet: bool, reference: str, alias: str, force: bool, why: str | None, expect: int | None, registry: str, as_json: bool
 ) -> None:
     """Point ALIAS at NAME@VERSION, after its gates: the alias's budgets, and what is live. Prints NAME@VERSION."""
-    from functools import partial
-
-    from mlpack.registry.aliases import aliases, gates, policies
-    from mlpack.registry.rows import rows
-
-    wanted = rows.parse_reference(reference)
-    aliases.check_names(wanted, alias)
-    place = open_registry(registry).place
-    wish = aliases.MoveRequest(who=who(), why=why, force=force, expect=expect)
     with open_console(quiet) as console:
-        judge = partial(gates.judge, place, policies.of_alias(place, wanted.name, alias))
-        _say_outcome(aliases.promote(place, wanted, alias, wish, judge), console, as_json=as_json)
+        opened = mlpack.open_registry(registry)
+        _say_outcome(opened.promote(reference, alias, force=force, why=why, expect=expect), console, as_json=as_json)
 
 
 @click.command()
@@ -61,12 +51,8 @@ def promote(  # noqa: PLR0913 - click hands every option over by itself
 @click.pass_obj
 def rollback(quiet: bool, reference: str, why: str | None, expect: int | None, registry: str, as_json: bool) -> None:
     """Point an alias back at the last good release before. Needs the table alone. Prints NAME@VERSION."""
-    from mlpack.registry.aliases import aliases
-
-    place = open_registry(registry).place
     with open_console(quiet) as console:
-        outcome = aliases.rollback(place, _alias(reference), aliases.MoveRequest(who=who(), why=why, expect=expect))
-        _say_outcome(outcome, console, as_json=as_json)
+        _say_outcome(mlpack.open_registry(registry).rollback(reference, why=why, expect=expect), console, as_json=as_json)
 
 
 @click.command()
@@ -79,29 +65,18 @@ def rollback(quiet: bool, reference: str, why: str | None, expect: int | None, r
 @as_json
 def history(reference: str, at: str | None, limit: int | None, registry: str, as_json: bool) -> None:
     """List an alias's moves, newest first, as they are read; or what was live at a time."""
-    from mlpack.registry.aliases import aliases
-
-    place, wanted = open_registry(registry).place, _alias(reference)
+    opened = mlpack.open_registry(registry)
     if at is not None:
-        move = aliases.live_at(place, wanted, times.parse_time(at))
-        return print_json(aliases.as_json(move)) if as_json else stdout.rows(_line(move))
-    moves = itertools.islice(aliases.history(place, wanted, whole=as_json), limit)
+        move = opened.live_at(reference, at)
+        return print_json(mlpack.registry_json(move)) if as_json else stdout.rows(_line(move))
+    moves = itertools.islice(opened.history(reference, whole=as_json), limit)
     if as_json:
-        return print_json([aliases.as_json(move) for move in moves])
+        return print_json([mlpack.registry_json(move) for move in moves])
     for move in moves:
         stdout.rows(_line(move))
         if stdout.reader_left():
             break
     return None
-
-
-def _alias(text: str) -> Reference:
-    from mlpack.registry.rows import rows
-
-    wanted = rows.parse_reference(text)
-    if wanted.alias is None:
-        raise RecipeError(f"{text!r} is not an alias: write NAME:ALIAS, as in {wanted.name}:prod")
-    return wanted
 
 
 def _line(move: Move) -> str:
@@ -114,8 +89,6 @@ def _line(move: Move) -> str:
 
 
 def _say_outcome(outcome: MoveResult, console: Console, *, as_json: bool) -> None:
-    from mlpack.registry.aliases import aliases
-
     move = outcome.move
     for gate in move.gates if outcome.moved else ():
         note = console.note if gate["ok"] else console.warn
@@ -127,7 +100,7 @@ def _say_outcome(outcome: MoveResult, console: Console, *, as_json: bool) -> Non
         before = f"was {move.name}@{move.previous}" if move.previous else "is new"
         console.note(f"{what} {before}; revision {move.revision}")
     if as_json:
-        return print_json(aliases.as_json(move) | {"moved": outcome.moved})
+        return print_json(mlpack.registry_json(outcome))
     return stdout.row(f"{move.name}@{move.version}")
 
 
@@ -151,13 +124,8 @@ def policy_set(
     subject: str, budgets: tuple[str, ...], refuses: tuple[str, ...], expect: int | None, registry: str, as_json: bool
 ) -> None:
     """Set the whole policy of an alias: what is not said is not asked. NAME:ALIAS goes before *:ALIAS."""
-    from mlpack.registry.aliases import policies
-
-    wanted = policies.Policy(
-        subject=policies.parse_subject(subject), budgets=policies.parse_budgets(budgets), refuses=policies.parse_refuses(refuses)
-    )
-    made = policies.put(open_registry(registry).place, wanted, who(), expect)
-    print_json(policies.as_json(made)) if as_json else stdout.rows(_policy_line(made))
+    made = mlpack.open_registry(registry).policies.set(subject, budgets=budgets, refuses=refuses, expect=expect)
+    print_json(mlpack.registry_json(made)) if as_json else stdout.rows(_policy_line(made))
 
 
 @policy.command("show")
@@ -166,17 +134,15 @@ def policy_set(
 @as_json
 def policy_show(subject: str | None, registry: str, as_json: bool) -> int:
     """Show one policy, or all that were set. A damaged one is named on stderr and passed over; exit 4 in the end."""
-    from mlpack.registry.aliases import policies
-
-    place = open_registry(registry).place
+    policies = mlpack.open_registry(registry).policies
     if subject is not None:
-        one = policies.get(place, subject)
-        print_json(policies.as_json(one)) if as_json else stdout.rows(_policy_line(one))
+        one = policies.get(subject)
+        print_json(mlpack.registry_json(one)) if as_json else stdout.rows(_policy_line(one))
         return ExitCode.OK
     damaged = Damaged()
-    found = policies.listed(place, damaged)
+    found = policies.all(damaged=damaged)
     if as_json:
-        print_json([policies.as_json(each) for each in found])
+        print_json([mlpack.registry_json(each) for each in found])
         return damaged.code
     for each in found:
         stdout.rows(_policy_line(each))
@@ -189,16 +155,11 @@ def policy_show(subject: str | None, registry: str, as_json: bool) -> int:
 @registry_option
 def policy_remove(subject: str, expect: int | None, registry: str) -> None:
     """Remove a policy. What is not there is removed already."""
-    from mlpack.registry.aliases import policies
-
-    policies.remove(open_registry(registry).place, subject, who(), expect)
+    mlpack.open_registry(registry).policies.remove(subject, expect=expect)
 
 
 def _policy_line(one: Policy) -> str:
-    from mlpack.core.text import words
-    from mlpack.registry.aliases import policies
-
-    said = policies.as_json(one)
+    said = mlpack.registry_json(one)
     written = {key: "true" if value is True else words.limit(words.number(value, 6)) for key, value in said["budgets"].items()}
     budgets = "  ".join(sinks.line(f"{key}={value}") for key, value in written.items()) or "no budgets"
     refuses = ", ".join(one.refuses) or "no regression"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
+import mlpack
 from mlpack.cli import stdout
 from mlpack.cli.releases import (
     Amount,
@@ -17,20 +16,15 @@ from mlpack.cli.releases import (
     as_json,
     images_option,
     open_console,
-    open_registry,
-    open_to_look,
-    open_whole,
     print_json,
     quiet_option,
     registry_option,
-    who,
 )
-from mlpack.core.distribution import install
-from mlpack.core.text import sinks, times
+from mlpack.core.text import sinks, words
 from mlpack.errors import ExitCode, RecipeError
 
 if TYPE_CHECKING:
-    from mlpack.registry.upkeep.collection import CollectionPlan
+    from mlpack import CollectionPlan
 
 
 @click.command()
@@ -48,37 +42,20 @@ if TYPE_CHECKING:
 def verify(quiet: bool, resume: Path | None, images: str | None, registry: str, as_json: bool) -> int:
     """Check every byte against its digest and every row against its bytes. Prints each finding; exit 4 when there is one, 6 when
     all that is missing is a container registry's answer about images."""
-    from mlpack.core.text import words
-    from mlpack.registry.upkeep import care
-
     with open_console(quiet) as console:
-        with console.progress(f"verify {registry}", 1000) as advance:
-            report = care.verify(open_to_look(registry, images), resume=resume, progress=_in_thousandths(advance))
+        report = mlpack.open_registry(registry, images=images, progress=console).upkeep.verify(resume=resume)
         parts = ((report.releases, "release"), (report.moves, "move"), (report.blobs, "blob"), (report.images, "image"))
         unasked = f"; {words.count(len(report.images_unasked), 'image')} could not be asked for" if report.images_unasked else ""
         console.note(f"{', '.join(words.count(number, what) for number, what in parts)}; {len(report.findings)} wrong{unasked}")
         for question in report.unasked:
             console.warn(question)
     if as_json:
-        print_json(dataclasses.asdict(report))
+        print_json(mlpack.registry_json(report))
     for finding in () if as_json else (*report.findings, *report.images_unasked):
         stdout.row(str(finding))
     if report.findings:
         return ExitCode.SERVICE
     return ExitCode.UNASKED if report.images_unasked else ExitCode.OK
-
-
-def _in_thousandths(advance: Callable[[int], None]) -> Callable[[int, int], None]:
-    """A bar that is told how many of how many, as one that is told what was just done."""
-    shown = 0
-
-    def told(done: int, total: int) -> None:
-        nonlocal shown
-        now = 1000 * done // max(total, 1)
-        advance(max(0, now - shown))
-        shown = max(now, shown)
-
-    return told
 
 
 @click.command()
@@ -113,34 +90,21 @@ def gc(  # noqa: PLR0913 - click hands every option over by itself
 ) -> None:
     """Say which releases and bytes nothing keeps, and with --yes remove them. The options are what is kept, beside the newest of
     each name and what aliases point to."""
-    from mlpack.registry import places
-    from mlpack.registry.upkeep import collection
-
-    opened = open_whole(registry, images)
-    policy = collection.RetentionPolicy(newest=keep, days=days, tags=tags, moves=moves, window_days=window, grace_days=grace)
+    policy = mlpack.RetentionPolicy(newest=keep, days=days, tags=tags, moves=moves, window_days=window, grace_days=grace)
     with open_console(quiet) as console:
-        used = None
-        if live_aws:
-            with console.step("ask AWS what is live"):
-                used = places.in_use_on_aws(registry)
-        if not yes:
-            found = collection.plan(opened, policy, used)
-        else:
-            with console.progress(f"collect {registry}", 1000) as advance:
-                found = collection.collect(opened, policy, used, who=who() or "somebody", progress=_in_thousandths(advance))
+        upkeep = mlpack.open_registry(registry, images=images, progress=console).upkeep
+        found = upkeep.collect(policy, remove=yes, live_on_aws=live_aws)
         console.note(_summary(found, done=yes))
         if found.refused:
             console.warn(_refused(found))
     if as_json:
-        return print_json(collection.as_json(found) | {"removed": yes})
+        return print_json(mlpack.registry_json(found) | {"removed": yes})
     for each in found.releases:
         stdout.row(each.reference)
     return None
 
 
 def _summary(found: CollectionPlan, *, done: bool) -> str:
-    from mlpack.core.text import words
-
     images = len(found.images) - len(found.refused)
     parts = ((len(found.releases), "release"), (len(found.blobs), "blob"), (images, "image"))
     what = ", ".join(words.count(number, name) for number, name in parts)
@@ -150,8 +114,6 @@ def _summary(found: CollectionPlan, *, done: bool) -> str:
 
 def _refused(found: CollectionPlan) -> str:
     """One line, however many there are: the others are refused for the same reason, and are in --json."""
-    from mlpack.core.text import words
-
     said = f"{words.count(len(found.refused), 'image')} that nobody needs left in the container registry"
     return f"{said}: {found.refused[0].why}. The next gc asks again; --json names each"
 
@@ -186,40 +148,24 @@ def create(  # noqa: PLR0913 - click hands every option over by itself
     tags: tuple[str, ...],
     cache_days: int | None,
     dry_run: bool,
-    printed: str | None,
+    printed: Literal["cloudformation", "terraform", "iam"] | None,
     as_json: bool,
 ) -> None:
     """Make what a registry lacks: on AWS bucket, table, settings; in a directory its settings. Prints each change; what is complete
     stays as it is."""
-    from mlpack.registry import settings
-    from mlpack.registry.infrastructure import blueprint, templates
 
     def say(line: str) -> None:
         if not as_json:
             stdout.row(line)
 
     with open_console(quiet) as console:
-        if not url.startswith("s3:") and "://" not in url and printed is None:
-            if region or kms_key or tags or cache_days:
-                raise RecipeError(f"{url} is a directory: --region, --kms-key, --tag and --cache-days are for registries on AWS")
-            done = settings.create(Path(url), images, dry_run, say)
-        else:
-            wanted = blueprint.RegistryOptions(kms_key=kms_key, images=images, tags=_pairs(tags), cache_days=cache_days)
-            if printed is not None:
-                write = {"cloudformation": templates.cloudformation, "terraform": templates.terraform, "iam": templates.policies}
-                return stdout.document(write[printed](url, wanted))
-            done = _setup(url)(url, region, dry_run, say, wanted)
+        options = mlpack.RegistryOptions(kms_key=kms_key, images=images, tags=_pairs(tags), cache_days=cache_days)
+        if printed is not None:
+            return stdout.document(mlpack.registry_template(url, printed, options=options))
+        done = mlpack.create_registry(url, options=options, region=region, dry_run=dry_run, say=say)
         if not done:
             console.note(f"{url} lacks nothing")
     return print_json({"url": url, "changes": done, "made": not dry_run}) if as_json else None
-
-
-def _setup(url: str) -> Callable[..., list[str]]:
-    try:
-        from mlpack.registry.infrastructure import setup
-    except ImportError as error:
-        raise RecipeError(f"{url}: registries on AWS need boto3: {install('aws')}") from error
-    return setup.create
 
 
 def _pairs(tags: tuple[str, ...]) -> dict[str, str]:
@@ -238,13 +184,10 @@ def audit_(since: str | None, registry: str, as_json: bool) -> int:
     stderr and passed over; exit 4 in the end."""
     import json
 
-    from mlpack.registry import audit
-    from mlpack.registry.rows import rows
-
     damaged = Damaged()
-    entries = audit.log(open_registry(registry), rows.timestamp(times.parse_time(since)) if since else "", damaged)
+    entries = mlpack.open_registry(registry).upkeep.audit(since, damaged=damaged)
     if as_json:
-        print_json([dataclasses.asdict(entry) for entry in entries])
+        print_json([mlpack.registry_json(entry) for entry in entries])
         return damaged.code
     for entry in entries:
         who_, details = entry.who or "unknown", json.dumps(dict(entry.details), sort_keys=True)
@@ -256,11 +199,7 @@ def audit_(since: str | None, registry: str, as_json: bool) -> int:
 @registry_option
 def migrate(registry: str) -> None:
     """Bring a registry to the format of this mlpack. Prints its schema; what is up to date stays as it is."""
-    from mlpack.registry import SCHEMA
-    from mlpack.registry.upkeep import migration
-
-    migration.migrate(open_registry(registry))
-    stdout.row(SCHEMA)
+    stdout.row(mlpack.open_registry(registry).upkeep.migrate())
 
 
 @registry_.command("export")
@@ -272,13 +211,8 @@ def migrate(registry: str) -> None:
 @click.pass_obj
 def export_(quiet: bool, out: Path, names: tuple[str, ...], images: str | None, registry: str) -> None:
     """Write models, or all of them, with their histories and policies to OUT: a new directory, or a file that ends with .tar."""
-    from mlpack.core.text import words
-    from mlpack.registry.moving import transfer
-
-    opened = open_to_look(registry, images)
     with open_console(quiet) as console:
-        with console.step(f"export {registry}"):
-            count = transfer.export(opened, out, names)
+        count = mlpack.open_registry(registry, images=images, progress=console).upkeep.export(out, names)
         console.note(f"{words.count(count, 'release')} exported")
     stdout.path(out)
 
@@ -300,18 +234,12 @@ def export_(quiet: bool, out: Path, names: tuple[str, ...], images: str | None, 
 def import_(quiet: bool, source: Path, asked: tuple[str, ...], images: str | None, registry: str, as_json: bool) -> None:
     """Bring an export into this registry: releases and the histories of aliases, as they were; what decides about promotions here,
     and what others are said to have done, only --with it. Prints the releases that came."""
-    from mlpack.core.text import words
-    from mlpack.registry.aliases import alias_names
-    from mlpack.registry.moving import transfer
-
-    opened = open_whole(registry, images)
     with open_console(quiet) as console:
-        with console.step(f"import {source}"):
-            made = transfer.import_(opened, source, who(), asked=asked)
+        made = mlpack.open_registry(registry, images=images, progress=console).upkeep.import_from(source, also=asked)
         for subject in made.policies_kept:
             console.warn(f"the policy of {subject} differs from the export's and stays as it is here")
         for subject in made.aliases_left:
-            why = alias_names.why_reserved(subject.partition(":")[2])
+            why = mlpack.why_reserved(subject.partition(":")[2])
             console.warn(f"{subject} did not come, neither its history nor its policy: {why}. Promote to another name here")
         for subject in made.policies:
             console.note(f"the policy of {subject} came, and decides about its promotions from now on")
@@ -324,7 +252,7 @@ def import_(quiet: bool, source: Path, asked: tuple[str, ...], images: str | Non
             console.note(f"{words.count(made.audit_left, 'record')} of collections did not come; --with audit brings them")
         console.note(f"{words.count(made.moves, 'move')} of aliases came; {words.count(made.known, 'release')} were there")
     if as_json:
-        return print_json(dataclasses.asdict(made))
+        return print_json(mlpack.registry_json(made))
     for reference in made.releases:
         stdout.row(reference)
     return None

@@ -62,7 +62,7 @@ def cli(context: click.Context, quiet: bool) -> None:
 
     borrow()
     context.obj = quiet
-    releases.look_outside(context, Environment())
+    Environment()  # a limit that is none is told whatever the command is
 
 
 @cli.command()
@@ -143,7 +143,7 @@ def build(  # noqa: PLR0913 - click hands every option over by itself
     with releases.open_console(quiet) as console:
         with mlpack.Workspace(progress=console) as workspace:
             if registry is not None:
-                releases.open_registry(registry)  # a name that is none is said before the work
+                mlpack.open_registry(registry)  # a name that is none is said before the work
             result = workspace.build(recipe, out=out, options=options)
             console.show(result)
         if as_json:
@@ -151,7 +151,8 @@ def build(  # noqa: PLR0913 - click hands every option over by itself
         if result.artifact is None:
             return ExitCode.OVER_BUDGET
         if registry is not None:
-            made = releases.published(result.out, releases.open_whole(registry), console, sources=recipe.absolute().parent)
+            opened = mlpack.open_registry(registry, progress=console)
+            made = opened.publish(result.out, sources=recipe.absolute().parent)
             release = f"{made.name}@{made.version}"
             # With --json, stdout is one JSON document.
             console.note(f"published {release}") if as_json else stdout.row(release)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 import os
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+import mlpack
 from mlpack.cli import stdout
 from mlpack.core.text import sinks
 from mlpack.errors import ExitCode, MlpackError, RecipeError
@@ -19,27 +19,8 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
     from mlpack.cli.console import Console
-    from mlpack.core.environment import Environment
-    from mlpack.oci.distribution.keychain import Keychain
-    from mlpack.registry.records import Release
-    from mlpack.registry.releases.releases import Registry
 
-_OUTSIDE = "mlpack.outside"
-_WAIT_LONGEST_S = 5.0
-
-
-def look_outside(context: click.Context, seen: Environment) -> None:
-    """Hand the environment to every command below this one."""
-    context.meta[_OUTSIDE] = seen
-
-
-def outside() -> Environment:
-    """What was handed over."""
-    from mlpack.core.environment import Environment
-
-    seen = click.get_current_context().meta[_OUTSIDE]
-    assert isinstance(seen, Environment)
-    return seen
+_Format = Literal["json", "terraform", "cloudformation"]
 
 
 def _quieter(context: click.Context, _option: click.Parameter, given: bool) -> None:
@@ -89,9 +70,7 @@ wait_option = click.option(
 
 
 def _fields(_context: click.Context, _option: click.Parameter, begun: str) -> list[str | CompletionItem]:
-    from mlpack.registry.releases import forms
-
-    return [name for name in forms.FIELDS if name.startswith(begun)]
+    return [name for name in mlpack.RELEASE_FIELDS if name.startswith(begun)]
 
 
 def print_json(value: Any) -> None:
@@ -106,27 +85,6 @@ def open_console(quiet: bool) -> Console:
     return Console(quiet=quiet)
 
 
-def open_registry(where: str) -> Registry:
-    """The registry, for whoever needs no images of it."""
-    from mlpack.registry import places
-
-    return places.open_registry(where)
-
-
-def open_whole(where: str, images: str | None = None) -> Registry:
-    """The registry, with the container registry that images go to: the given one, else the one it was created with."""
-    from mlpack.registry import places
-
-    return places.with_images(places.open_registry(where), images, _keychain())
-
-
-def open_to_look(where: str, images: str | None = None) -> Registry:
-    """The registry, with whatever container registries its releases' images are in: to look after, not to publish into."""
-    from mlpack.registry import places
-
-    return places.with_recorded_images(places.open_registry(where), images, _keychain())
-
-
 class Damaged:
     """Rows that cannot be read: each is named on stderr when it is met, and the verb goes on. `code`: the verb's exit code."""
 
@@ -139,32 +97,6 @@ class Damaged:
         self.code = error.exit_code
 
 
-def who() -> str | None:
-    """Who is at work, for histories."""
-    from mlpack.registry.releases import provenance
-
-    return provenance.who(outside().variables, Path.cwd())
-
-
-def _keychain() -> Keychain:
-    from mlpack.oci.distribution import keychain
-
-    return keychain.of_environment(outside().variables, outside().home)
-
-
-def published(folder: Path, opened: Registry, console: Console, *, sources: Path, label: str | None = None) -> Release:
-    """Publish what a build left, with what is known of the repository around `sources` and of the CI."""
-    from mlpack.registry.releases import provenance
-
-    known = provenance.read(outside().variables, sources, label)
-    with console.progress(f"publish {folder.name}", _bytes_below(folder)) as moved:
-        return opened.publish(folder, known, moved)
-
-
-def _bytes_below(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
 @click.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR")
 @click.option("--label", metavar="TEXT", help="Its semantic version. [default: the CI's tag, else what git describe says]")
@@ -175,18 +107,15 @@ def _bytes_below(folder: Path) -> int:
 @click.pass_obj
 def publish(quiet: bool, folder: Path, label: str | None, images: str | None, registry: str, as_json: bool) -> None:
     """Publish what a build left in DIR. Prints NAME@VERSION; the same content again changes nothing."""
-    from mlpack.registry import settings
-    from mlpack.registry.releases import forms
-
     with open_console(quiet) as console:
-        opened = open_whole(registry, images)
-        release = published(folder, opened, console, sources=folder, label=label)
-        if images is not None and release.images and settings.images_of(opened) is None:
+        opened = mlpack.open_registry(registry, images=images, progress=console)
+        release = opened.publish(folder, label=label)
+        if images is not None and release.images and opened.images_home() is None:
             console.note(
                 f"{registry} does not keep that images go to {images}: the next publication without --images keeps them among its "
                 f"own bytes. `mlpack registry create {registry} --images {images}` makes it the rule"
             )
-    print_json(forms.as_json(release)) if as_json else stdout.row(f"{release.name}@{release.version}")
+    print_json(mlpack.registry_json(release)) if as_json else stdout.row(f"{release.name}@{release.version}")
 
 
 @click.command("list")
@@ -197,13 +126,12 @@ def publish(quiet: bool, folder: Path, label: str | None, images: str | None, re
 def list_(name: str | None, limit: int | None, registry: str, as_json: bool) -> int:
     """List releases, of NAME or of every model, by name and version, as they are read. A damaged row is named on stderr and passed
     over; exit 4 in the end."""
-    from mlpack.registry.releases import forms
-
-    opened, damaged = open_registry(registry), Damaged()
+    opened, damaged = mlpack.open_registry(registry), Damaged()
     if as_json:
-        print_json([forms.as_json(release) for release in itertools.islice(opened.releases(name, damaged), limit)])
+        releases = itertools.islice(opened.releases(name, damaged=damaged), limit)
+        print_json([mlpack.registry_json(release) for release in releases])
         return damaged.code
-    for each in itertools.islice(opened.listed(name, damaged), limit):
+    for each in itertools.islice(opened.summaries(name, damaged=damaged), limit):
         head = each.head
         cells = (f"{each.name}@{each.version}", head["kind"], f"{head['size_bytes']:,} bytes", head["digest"], head.get("label"))
         stdout.rows("  ".join(sinks.line(cell) for cell in cells if cell))
@@ -223,41 +151,22 @@ def list_(name: str | None, limit: int | None, registry: str, as_json: bool) -> 
 @registry_option
 @as_json
 def show(  # noqa: PLR0913 - click hands every option over by itself
-    reference: str, field: str | None, format_: str | None, presign_s: int | None, wait_s: float, registry: str, as_json: bool
+    reference: str, field: str | None, format_: _Format | None, presign_s: int | None, wait_s: float, registry: str, as_json: bool
 ) -> None:
     """Show one release: the newest of NAME, NAME@VERSION, or where NAME:ALIAS points."""
-    from mlpack.registry.releases import forms
-
     if sum((field is not None, format_ is not None or as_json, presign_s is not None)) > 1:
         raise RecipeError("--field, --format and --presign each print something of their own: give one of them")
-    opened = open_registry(registry)
-    release = found(opened, reference, wait_s)
+    opened = mlpack.open_registry(registry)
+    release = opened.show(reference, wait_s=wait_s)
     if field is not None:
-        return stdout.value(forms.field(opened, release, field))
+        return stdout.value(opened.field(release, field))
     if presign_s is not None:
-        return stdout.value(forms.presigned(opened, release, presign_s))
-    if format_ == "terraform":
-        return print_json(forms.deployment(release, opened.place.blobs))
-    if format_ == "cloudformation":
-        return print_json(forms.parameters(release, opened.place.blobs))
+        return stdout.value(opened.presign(release, presign_s))
     if format_ == "json" or as_json:
-        return print_json(forms.as_json(release))
-    return stdout.rows(forms.text(release))
-
-
-def found(opened: Registry, reference: str, wait_s: float = 0.0) -> Release:
-    """The release, as soon as it is there; RecipeError when that takes longer than asked for."""
-    from mlpack.registry.rows import rows
-
-    wanted, deadline, pause_s = rows.parse_reference(reference), time.monotonic() + wait_s, 0.2
-    while True:
-        try:
-            return opened.show(wanted)
-        except RecipeError:
-            if (left := deadline - time.monotonic()) <= 0:
-                raise
-            time.sleep(min(pause_s, left))
-            pause_s = min(pause_s * 2, _WAIT_LONGEST_S)
+        return print_json(mlpack.registry_json(release))
+    if format_ is not None:
+        return print_json(opened.deployment(release, format_))
+    return stdout.rows(mlpack.describe_release(release))
 
 
 @click.command()
@@ -273,43 +182,17 @@ def pull(  # noqa: PLR0913 - click hands every option over by itself
     quiet: bool, reference: str, out: Path | None, file: str | None, unpacked: bool, wait_s: float, registry: str
 ) -> None:
     """Pull a release's files, every byte verified; an interrupted pull goes on where it was. Prints where they are."""
-    from mlpack.registry import places
-    from mlpack.registry.releases import task_root
-
     if file is not None and unpacked:
         raise RecipeError("--file and --unpacked exclude each other")
-    opened = open_registry(registry)
-    release = found(opened, reference, wait_s)
-    opened = places.with_images_of(opened, release, _keychain())
     with open_console(quiet) as console:
-        if file is not None:
-            return stdout.path(_pull_file(opened, release, file, out, console))
-        folder = out or Path(f"{release.name}-{release.version}")
-        # What the store of a whole release holds: its packages; the evidence is small beside them.
-        size = sum(one["compressed_bytes"] or 0 for one in release.packages.values())
-        with console.progress(f"pull {release.name}@{release.version}", size or release.artifact["size_bytes"]) as moved:
-            if unpacked:
-                task_root.pull(opened, release, folder, moved)
-            else:
-                opened.pull(release, folder, moved)
-    return stdout.path(folder)
-
-
-def _pull_file(opened: Registry, release: Release, file: str, out: Path | None, console: Console) -> Path:
-    from mlpack.registry.releases import forms, releases
-
-    path = {"zip": releases.function_zip, "layer": forms.layer_zip}.get(file, lambda _: file)(release)
-    if path is None:
-        raise RecipeError(f"{release.name}@{release.version} is an {release.artifact['kind']}, which has no {file}")
-    target = out or Path(Path(path).name)
-    if stdout.printable(target) is None:
-        raise RecipeError(f"{target}: this name cannot be printed as one line; say with --out what the file is to be called")
-    if target.is_dir():
-        raise RecipeError(f"{target}: a directory; say with --out what the file is to be called")
-    named = release.files.get(path)
-    with console.progress(f"pull {path}", (opened.place.blobs.size(named) if named else None) or 1) as moved:
-        opened.fetch(release, path, target, moved)
-    return target
+        opened = mlpack.open_registry(registry, progress=console)
+        release = opened.show(reference, wait_s=wait_s)
+        if file is None:
+            return stdout.path(opened.pull(release, out, unpacked=unpacked))
+        target = out or Path(Path(opened.path_of(release, file)).name)
+        if stdout.printable(target) is None:
+            raise RecipeError(f"{target}: this name cannot be printed as one line; say with --out what the file is to be called")
+        return stdout.path(opened.pull_file(release, file, target))
 
 
 VERBS: tuple[click.Command, ...] = (publish, list_, show, pull)

@@ -9,15 +9,15 @@ import click
 
 import mlpack
 from mlpack.cli import stdout
-from mlpack.cli.releases import as_json, open_console, outside, print_json, quiet_option
-from mlpack.core.environment import SIZES, STORE_MAX, parse_limit
+from mlpack.cli.releases import as_json, open_console, print_json, quiet_option
+from mlpack.core.environment import SIZES, STORE_MAX, Environment, parse_limit
 from mlpack.core.text import sinks, words
 
 
 def _limit(_context: click.Context, _option: click.Parameter, said: str | None) -> int | None:
     """What `--max` says, else the environment. BadParameter for what is no size."""
     if said is None:
-        return outside().store_max_bytes
+        return Environment().store_max_bytes
     try:
         return parse_limit(said)
     except ValueError as error:

@@ -419,8 +419,7 @@ def _hurried(folder: Path) -> Iterator[None]:
         mock.patch.object(leases, "_PATIENCE_S", 0.02),
         mock.patch.object(leases.time, "sleep", return_value=None),
         mock.patch.object(tempfile, "tempdir", str(folder)),
-        mock.patch.object(commands.releases, "open_whole", lambda where, _images=None: commands.releases.open_registry(where)),
-        mock.patch.object(commands.care, "open_whole", lambda where, _images=None: commands.releases.open_registry(where)),
+        mock.patch("mlpack.registry.library.access.Access.to_publish", lambda access: access.opened),
         mock.patch("mlpack.registry.releases.git.Git._asked", return_value=None),
     ):
         yield
