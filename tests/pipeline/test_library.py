@@ -221,3 +221,4 @@ def test_the_readmes_example_runs(
     verdict, answer = capsys.readouterr().out.splitlines()
     assert verdict.startswith("tiny: ")
     assert "'scores'" in answer
+    assert (workshop.root / "deployed/build.json").is_file()

@@ -6,7 +6,7 @@ import itertools
 import math
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
     from mlpack.cli.console import Console
-
-_Format = Literal["json", "terraform", "cloudformation"]
 
 
 def _quieter(context: click.Context, _option: click.Parameter, given: bool) -> None:
@@ -151,7 +149,7 @@ def list_(name: str | None, limit: int | None, registry: str, as_json: bool) -> 
 @registry_option
 @as_json
 def show(  # noqa: PLR0913 - click hands every option over by itself
-    reference: str, field: str | None, format_: _Format | None, presign_s: int | None, wait_s: float, registry: str, as_json: bool
+    reference: str, field: str | None, format_: str | None, presign_s: int | None, wait_s: float, registry: str, as_json: bool
 ) -> None:
     """Show one release: the newest of NAME, NAME@VERSION, or where NAME:ALIAS points."""
     if sum((field is not None, format_ is not None or as_json, presign_s is not None)) > 1:
@@ -164,8 +162,10 @@ def show(  # noqa: PLR0913 - click hands every option over by itself
         return stdout.value(opened.presign(release, presign_s))
     if format_ == "json" or as_json:
         return print_json(mlpack.registry_json(release))
-    if format_ is not None:
-        return print_json(opened.deployment(release, format_))
+    if format_ == "terraform":
+        return print_json(opened.terraform_values(release))
+    if format_ == "cloudformation":
+        return print_json(opened.cloudformation_parameters(release))
     return stdout.rows(mlpack.describe_release(release))
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from mlpack.core.environment import AnyPath
 from mlpack.core.progress import Progress, Silent
@@ -193,20 +193,31 @@ class Registry:
 
         return forms.presigned(self._access.opened, release, seconds)
 
-    def deployment(self, release: Release, form: Literal["terraform", "cloudformation"]) -> dict[str, str] | list[dict[str, str]]:
-        """Say what a deployment of a release needs.
+    def terraform_values(self, release: Release) -> dict[str, str]:
+        """Say what a deployment of a release needs, as Terraform's `external` data source takes it.
 
         Args:
             release: The release.
-            form: `terraform` is one flat object of texts, `cloudformation` a list of parameters.
 
         Returns:
-            The object or the list.
+            One flat object of texts.
         """
         from mlpack.registry.releases import forms
 
-        blobs = self._access.opened.place.blobs
-        return forms.deployment(release, blobs) if form == "terraform" else forms.parameters(release, blobs)
+        return forms.deployment(release, self._access.opened.place.blobs)
+
+    def cloudformation_parameters(self, release: Release) -> list[dict[str, str]]:
+        """Say what a deployment of a release needs, as CloudFormation takes it.
+
+        Args:
+            release: The release.
+
+        Returns:
+            A list of parameters: `ParameterKey` and `ParameterValue` each.
+        """
+        from mlpack.registry.releases import forms
+
+        return forms.parameters(release, self._access.opened.place.blobs)
 
     def pull(self, release: Release | str, out: AnyPath | None = None, *, unpacked: bool = False) -> Path:
         """Pull a release's files, every byte verified. An interrupted pull goes on where it was.
