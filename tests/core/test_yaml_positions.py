@@ -21,11 +21,11 @@ def test_every_key_and_item_has_its_line() -> None:
     document = parse("a:\n  b: 1\n  c:\n    - x\n    - {d: 2}\ne: [1,\n    2]\n", "r")
     assert document.value == {"a": {"b": 1, "c": ["x", {"d": 2}]}, "e": [1, 2]}
     places = {("a",): 1, ("a", "b"): 2, ("a", "c"): 3, ("a", "c", 0): 4, ("a", "c", 1, "d"): 5, ("e", 1): 7}
-    assert {place: document.line(place) for place in places} == places
+    assert {place: document.positions.line(place) for place in places} == places
 
 
 def test_line_of_a_missing_key_is_its_parents() -> None:
-    assert parse("x: 1\na:\n  b: 1\n", "r").line(("a", "missing", 3)) == 2
+    assert parse("x: 1\na:\n  b: 1\n", "r").positions.line(("a", "missing", 3)) == 2
 
 
 def test_aliases_repeat_what_was_anchored() -> None:
@@ -34,7 +34,7 @@ def test_aliases_repeat_what_was_anchored() -> None:
 
 def test_alias_has_its_own_line_and_what_it_repeats_has_that() -> None:
     document = parse("a: &one {b: 1}\nc:\n  - x\n  - *one\nd:\n  *one\n", "r")
-    assert [document.line(place) for place in (("c", 1), ("c", 1, "b"), ("d", "b"))] == [4, 4, 5]
+    assert [document.positions.line(place) for place in (("c", 1), ("c", 1, "b"), ("d", "b"))] == [4, 4, 5]
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_anchor_counts_anywhere_and_the_last_of_a_name_counts(text: str, value: 
 def test_lines_of_what_is_written_twice_are_those_of_the_first() -> None:
     document = parse("a:\n  b: 1\na:\n  b: 2\n", "r")
     assert document.value == {"a": {"b": 1}}
-    assert document.line(("a", "b")) == 2
+    assert document.positions.line(("a", "b")) == 2
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def test_type_checkers_see_what_is_loaded() -> None:
     assert set(shown) == set(mlpack.__all__) - {"__version__"}
 
 
-@pytest.mark.parametrize("name", sorted(set(mlpack.__all__) - {"__version__", "errors", "images"}))
+@pytest.mark.parametrize("name", sorted(set(mlpack.__all__) - {"RELEASE_FIELDS", "__version__", "errors", "images"}))
 def test_every_public_name_is_described_whole(name: str) -> None:
     """Google's sections: every argument, what comes back, what is raised; every field of a result."""
     public = getattr(mlpack, name)
@@ -105,7 +105,7 @@ def test_every_public_name_is_described_whole(name: str) -> None:
     for each in members:
         if each.__name__.startswith("_") and each.__name__ != "__init__":
             continue
-        if each.__module__.startswith("mlpack") and each.__qualname__.startswith(name):
+        if ".library." in each.__module__ and each.__qualname__.startswith(name):  # records of rooms below are values
             _check_described(each)
 
 

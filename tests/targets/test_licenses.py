@@ -43,7 +43,7 @@ def test_rows_name_what_brings_them_and_files_that_ship() -> None:
 def test_refused_with_name_file_and_what_it_says_at_its_line(tmp_path: Path) -> None:
     path = written(tmp_path)
     found = reader.load(path)
-    with pytest.raises(RecipeError) as caught, reader.lines_of(path):
+    with pytest.raises(RecipeError) as caught, reader.lines_of(found):
         reader.check_licenses(found, {GPU})
     (problem,) = caught.value.problems
     assert "recipe.yaml:6" in problem

@@ -159,6 +159,8 @@ def create(  # noqa: PLR0913 - click hands every option over by itself
             stdout.row(line)
 
     with open_console(quiet) as console:
+        if "://" not in url and not url.startswith("s3:") and printed is None and (region or kms_key or tags or cache_days):
+            raise RecipeError(f"{url} is a directory: --region, --kms-key, --tag and --cache-days are for registries on AWS")
         options = mlpack.RegistryOptions(kms_key=kms_key, images=images, tags=_pairs(tags), cache_days=cache_days)
         if printed is not None:
             return stdout.document(mlpack.registry_template(url, printed, options=options))

@@ -17,6 +17,7 @@ from typing import Any
 from mlpack.core.calibrants import HeldOutCalibration
 from mlpack.core.digest import Digest
 from mlpack.core.trails import SearchBudget, Trail
+from mlpack.core.yaml_positions import Positions
 
 Shape = tuple[int | str, ...]
 """Axes of a tensor: a fixed length, or the name of a symbolic one."""
@@ -154,6 +155,8 @@ class Recipe:
     accept_licenses: tuple[str, ...] = ()
     """Licences of what packages redistribute, by their names in the table of licences, that the team has agreed to."""
     search: SearchBudget = field(default_factory=SearchBudget)
+    positions: Positions = field(default=Positions(name="the recipe", lines={}), compare=False, repr=False)
+    """Where its keys stand in its file, for what is found wrong with them later."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ class Problem:
 
 
 class PlacedError(RecipeError):
-    """What is wrong at places of a document that whoever found it has not read; `Document.listed` adds file and lines."""
+    """What is wrong at places of a document that whoever found it has not read; `Positions.listed` adds file and lines."""
 
     def __init__(self, *found: Problem) -> None:
         super().__init__(*(f"{dotted(each.place)}: {each.message}" for each in found))
@@ -55,12 +55,11 @@ class PlacedError(RecipeError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Document:
-    """A document's value, its lines (from 1), and what was wrong with it that did not stop the reading."""
+class Positions:
+    """Where each key and item of a document stands. `name`: what messages call the document; `lines`: from 1."""
 
-    value: Any
-    lines: dict[Place, int]
-    problems: tuple[Problem, ...]
+    name: str
+    lines: Mapping[Place, int]
 
     def line(self, place: Place) -> int:
         """The line of this key or item; of the nearest one above it where it has none (a missing key, an alias)."""
@@ -68,10 +67,19 @@ class Document:
             place = place[:-1]
         return self.lines.get(place, 1)
 
-    def listed(self, name: str, problems: Iterable[Problem]) -> RecipeError:
+    def listed(self, problems: Iterable[Problem]) -> RecipeError:
         """The error that lists them by line, in the words `name:line: place: message`."""
         rows = sorted((each.line or self.line(each.place), dotted(each.place), each.message) for each in problems)
-        return RecipeError(*(f"{name}:{line}: {place + ': ' if place else ''}{said}" for line, place, said in rows))
+        return RecipeError(*(f"{self.name}:{line}: {place + ': ' if place else ''}{said}" for line, place, said in rows))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """A document's value, where its parts stand, and what was wrong with it that did not stop the reading."""
+
+    value: Any
+    positions: Positions
+    problems: tuple[Problem, ...]
 
 
 def dotted(place: Place) -> str:
@@ -114,7 +122,7 @@ def parse(text: str, name: str) -> Document:
         raise RecipeError(f"{name}:{where}: is not YAML: {f'{context}, ' if context else ''}{what}") from None
     values = _Values(tags)
     value = None if root is None else values.of(root, ())
-    return Document(value=value, lines=values.lines, problems=tuple(values.problems))
+    return Document(value=value, positions=Positions(name=name, lines=values.lines), problems=tuple(values.problems))
 
 
 class _StopError(Exception):

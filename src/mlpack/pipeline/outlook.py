@@ -61,7 +61,7 @@ class Foreseen:
 def foresee(path: Path, store: Store, roots: tuple[Path, ...], only: str | None) -> tuple[Foreseen, ...]:
     """Every candidate of a recipe, and what a build would have to run. Reads no framework unless the source is a new ONNX file."""
     planned = planned_of(path, only)
-    with reader.lines_of(path):
+    with reader.lines_of(planned.recipe):
         source = transform.take_source(planned.recipe, store, (planned.recipe.root, *roots))
     rows = []
     source = told_apart(source, planned.recipe, store, (planned.recipe.root, *roots), known_data) or source
@@ -99,7 +99,7 @@ def planned_of(path: Path, only: str | None) -> Plan:
     """The plan of a recipe, with only what matches `only`. RecipeError for a licence that it needs and nobody accepted."""
     planned = plan.expand(reader.load(path))
     planned = planned if only is None else plan.select(planned, only)
-    with reader.lines_of(path):
+    with reader.lines_of(planned.recipe):
         reader.check_licenses(planned.recipe, {candidate.target for candidate in planned.candidates if not candidate.skipped})
     return planned
 

@@ -77,7 +77,7 @@ def build(path: Path, store: Store, roots: tuple[Path, ...], options: Options, c
     out = options.out or Path("out", planned.recipe.name)
     output.check(out)
     programs = {name: options.tools(name) for name in ("aws-lambda-rie", "podman")}
-    with reader.lines_of(path):
+    with reader.lines_of(planned.recipe):
         work = _Build(planned, store, (planned.recipe.root, *roots), options, console)
     with console.step(f"build {planned.recipe.name}: {len(planned.candidates)} candidates"), search.remembering():
         results = work.run()

@@ -53,23 +53,25 @@ def load(path: Path, passes: Passes | None = None, targets: Targets | None = Non
     document = yaml_positions.read(path)
     if not isinstance(document.value, dict):
         what = "is empty" if document.value is None else "is not a mapping"
-        raise RecipeError(f"{path}:{document.line(())}: {what}; a recipe begins with `name:`, `source:`, `data:`, `targets:`")
+        raise RecipeError(
+            f"{path}:{document.positions.line(())}: {what}; a recipe begins with `name:`, `source:`, `data:`, `targets:`"
+        )
     reader = _Reader(document.value, path.parent, *tables(passes, targets))
     recipe = reader.recipe()
     lost = {problem.place for problem in document.problems if problem.lost}
     problems = {*document.problems, *(problem for problem in reader.problems if problem.place not in lost)}
     if recipe is None or problems:
-        raise document.listed(str(path), problems)
-    return recipe
+        raise document.positions.listed(problems)
+    return dataclasses.replace(recipe, positions=document.positions)
 
 
 @contextmanager
-def lines_of(path: Path) -> Iterator[None]:
+def lines_of(recipe: Recipe) -> Iterator[None]:
     """Gives what only a later look finds wrong with a recipe (at its model, say) the recipe's lines, as `load` does."""
     try:
         yield
     except PlacedError as error:
-        raise yaml_positions.read(path).listed(str(path), error.found) from error
+        raise recipe.positions.listed(error.found) from error
 
 
 def check_licenses(recipe: Recipe, targets: Iterable[Target]) -> None:
@@ -369,7 +371,7 @@ class _Reader:
 
 def _meaning(recipe: Recipe) -> digest.Digest:
     """A name for what the recipe means: two ways of writing one size, and two places for the file, are one."""
-    said = {f.name: getattr(recipe, f.name) for f in dataclasses.fields(recipe) if f.name not in ("root", "digest")}
+    said = {f.name: getattr(recipe, f.name) for f in dataclasses.fields(recipe) if f.compare and f.name not in ("root", "digest")}
     return digest.of_json({name: _plain(value) for name, value in said.items()})
 
 

@@ -42,7 +42,7 @@ def create_registry(
         from mlpack.registry import settings
 
         if region or (options is not None and (options.kms_key or options.tags or options.cache_days)):
-            raise RecipeError(f"{where} is a directory: --region, --kms-key, --tag and --cache-days are for registries on AWS")
+            raise RecipeError(f"{where} is a directory: region, kms_key, tags and cache_days are for registries on AWS")
         return settings.create(Path(where), images, dry_run, say)
     try:
         from mlpack.registry.infrastructure import setup
