@@ -14,7 +14,10 @@ ROOT = Path(__file__).resolve().parents[1]
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.y*ml"))
 ACTION = ROOT / "action.yml"
 PINNED = re.compile(r"[\w.-]+/[\w./-]+@[0-9a-f]{40}")
-WRITES = {"release.yml": {"attest": {"attestations", "id-token"}, "publish": {"id-token"}, "announce": {"contents"}}}
+WRITES = {
+    "pages.yml": {"deploy": {"id-token", "pages"}},
+    "release.yml": {"attest": {"attestations", "id-token"}, "publish": {"id-token"}, "announce": {"contents"}},
+}
 """Who may write what. Every other permission there is reads."""
 
 
@@ -171,7 +174,7 @@ def test_every_supported_python_is_tested() -> None:
 def test_workflows_use_words_that_the_makefile_has() -> None:
     words = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     used = {word for path in WORKFLOWS for word in re.findall(r"run: make ([a-z]+)", path.read_text())}
-    assert {"lint", "test", "slow", "dist"} == used
+    assert {"lint", "test", "slow", "dist", "site"} == used
     assert used <= words
 
 
