@@ -183,6 +183,59 @@ def test_commands_that_do_not_exist_are_found() -> None:
     assert [list(unknown(words)) for words in told(lines)] == [["polish"], ["--fast"], []]
 
 
+FOLDERS = ("tests", "tests_slow", "src", "docs", "bench", "tools", "recipes", "sample_models", ".github")
+ROOMS = tuple(
+    path.parent.name for package in ("mlpack", "mlpack_runtime") for path in (ROOT / "src" / package).glob("*/__init__.py")
+)
+CODE_PATH = re.compile(rf"(?:{'|'.join(map(re.escape, (*FOLDERS, *ROOMS)))})/[\w./*-]*")
+DOTTED = re.compile(r"(mlpack(?:_runtime)?(?:\.\w+)+)(?:\(.*)?")
+
+
+def leads_somewhere(words: str) -> bool:
+    """Whether a path or dotted name of a page is one of the repository; true for whatever is neither."""
+    if CODE_PATH.fullmatch(words):
+        places = (ROOT, ROOT / "src/mlpack", ROOT / "src/mlpack_runtime")
+        return "NAME" in words or any(any(place.glob(words.rstrip("/"))) for place in places)
+    if (match := DOTTED.fullmatch(words)) and match[1] != "mlpack.lock":
+        here, names = ROOT / "src", match[1].split(".")
+        while names and (here / names[0]).is_dir():
+            here /= names.pop(0)
+        file = here / f"{names[0]}.py" if names and (here / f"{names[0]}.py").is_file() else here / "__init__.py"
+        names = names[1:] if file.stem != "__init__" else names
+        return file.is_file() and all(re.search(rf"\b{name}\b", file.read_text("utf-8")) for name in names)
+    return True
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in PAGES if "decisions" not in path.parts], ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_pages_name_files_and_modules_that_exist(path: Path) -> None:
+    """Decisions are left out: they tell of the day on which they were made."""
+    text = re.sub(r"^```.*?^```$", "", path.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    words = {word.partition("::")[0].rstrip(",;:") for span in re.findall(r"`([^`\n]+)`", text) for word in span.split()}
+    assert sorted(word for word in words if not leads_somewhere(word)) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "there"),
+    [
+        ("core/records.py", True),
+        ("core/gone.py", False),
+        ("tests/support/", True),
+        ("tests/test_*.py", True),
+        ("tests/gone_*.py", False),
+        ("mlpack.core.records.Plan", True),
+        ("mlpack.core.records.Gone", False),
+        ("mlpack.gone.records", False),
+        ("mlpack_runtime.handler.handler", True),
+        ("mlpack.build(recipe)", True),
+        ("and/or", True),
+    ],
+)
+def test_names_of_the_repository_are_told_from_others(words: str, there: bool) -> None:
+    assert leads_somewhere(words) is there
+
+
 def test_every_variable_that_the_code_reads_is_in_the_pages() -> None:
     named = re.compile(r"\bMLPACK_[A-Z0-9_]*[A-Z0-9]\b")
     read = {name for path in (ROOT / "src").rglob("*.py") for name in named.findall(path.read_text("utf-8"))}

@@ -1,6 +1,6 @@
 """The nouns, in the order a build makes them. Read this first.
 
-`Recipe → Plan → Model → Measurement → Decision → Artifact → Release`: frozen values without behaviour beyond derived properties.
+`Recipe → Plan → Model → Artifact → Measurement → Decision → Release`: frozen values without behaviour beyond derived properties.
 They know nothing of files, processes or networks; paths in a `Recipe` are the user's own words, resolved against `root`.
 One word per idea: *pass* (a function from files to files), *step* (a pass with its config), *variant* (a named chain of steps),
 *target* (where it will run), *candidate* (variant at target), *package* (what ships).
