@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.support.command_line import run
+from tests.support.command_line import run, unmeasured
 from tests.support.hostile import CONTROL, LOG, commands
 from tests.support.workshop import Workshop, measure_quickly
 
@@ -59,7 +59,7 @@ print(json.dumps(sorted({HEAVY!r} & set(sys.modules))))
         capture_output=True,
         text=True,
         check=True,
-        env=os.environ | {"PYTHONPATH": str(Path(cli.__file__).parent.parent.parent)},
+        env=unmeasured() | {"PYTHONPATH": str(Path(cli.__file__).parent.parent.parent)},
     )
     assert json.loads(done.stdout.splitlines()[-1]) == []
 

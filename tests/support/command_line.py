@@ -1,7 +1,8 @@
-"""The command line in the test's own process."""
+"""The command line in the test's own process, and the environment of a child that is asked what it loads."""
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 
@@ -20,3 +21,8 @@ def run(*arguments: object) -> int:
         sys.argv = before[0]
         signal.signal(signal.SIGTERM, before[1])
     raise AssertionError("main always exits")
+
+
+def unmeasured() -> dict[str, str]:
+    """This environment without coverage: a child that counts its lines loads modules for that."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
