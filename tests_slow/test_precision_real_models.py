@@ -120,7 +120,7 @@ def test_minilm_mixed_leaves_the_hardest_nodes_in_fp16(minilm: dict[str, Path]) 
 @pytest.mark.parametrize("kind", TYPES)
 def test_minilm_compiles_with_the_profile_of_its_data(minilm: dict[str, Path], kind: str) -> None:
     signature = files.read_signature(minilm[kind])
-    (profile,) = profiles.of(signature, (), profiles.seen(minilm["evaluation"], minilm[kind], signature), 16)
+    (profile,) = profiles.of(signature, (), profiles.observed_shapes(minilm["evaluation"], minilm[kind], signature), 16)
     bounds = dict(profile.inputs)["input_ids"]
     assert bounds.min == (1, 2)
     assert bounds.opt[1] < bounds.max[1] < 128
@@ -164,5 +164,5 @@ def test_fashion_int8_fuses_residuals_and_is_a_quarter(fashion: dict[str, Path])
 @pytest.mark.parametrize("kind", TYPES)
 def test_fashion_compiles_in_every_type(fashion: dict[str, Path], kind: str) -> None:
     signature = files.read_signature(fashion[kind])
-    (profile,) = profiles.of(signature, (), profiles.seen(fashion["calls"], fashion[kind], signature))
+    (profile,) = profiles.of(signature, (), profiles.observed_shapes(fashion["calls"], fashion[kind], signature))
     assert engine_bytes(fashion[kind], profile) > 100_000

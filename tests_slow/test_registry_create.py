@@ -139,9 +139,9 @@ def test_a_dry_run_changes_nothing(aws: AwsServer) -> None:
     setup.create(URL)
     wanted = RegistryOptions(images="ghcr.io/team", tags={"team": "search"})
     more = ["bucket models: set tags", "table mlpack-registry: set tags", "send images to ghcr.io/team"]
-    assert setup.create(URL, dry_run=True, wanted=wanted) == more
+    assert setup.create(URL, dry_run=True, options=wanted) == more
     assert setup.create(URL, dry_run=True) == []
-    assert setup.create(URL, wanted=wanted) == more
+    assert setup.create(URL, options=wanted) == more
 
 
 def test_only_what_differs_is_changed_others_things_stay(aws: AwsServer) -> None:
@@ -195,21 +195,21 @@ def test_a_provisioned_table_pays_per_request_afterwards(aws: AwsServer) -> None
 
 def test_a_key_of_the_teams_encrypts_both_and_is_not_taken_away(aws: AwsServer) -> None:
     wanted = RegistryOptions(kms_key=KEY)
-    assert f"bucket models: encrypt with {KEY}" in setup.create(URL, wanted=wanted)
+    assert f"bucket models: encrypt with {KEY}" in setup.create(URL, options=wanted)
     (rule,) = _bucket(aws.client("s3"))["encryption"]
     assert rule == {
         "ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": KEY},
         "BucketKeyEnabled": True,
     }
     assert _table(aws.client("dynamodb"))["SSEDescription"]["KMSMasterKeyArn"] == KEY
-    assert setup.create(URL, wanted=wanted) == []
+    assert setup.create(URL, options=wanted) == []
     assert setup.create(URL) == []
 
 
 def test_where_images_go_is_written_down_and_moved(aws: AwsServer) -> None:
     for prefix in ("ghcr.io/team", "ghcr.io/other"):
-        assert setup.create(URL, wanted=RegistryOptions(images=prefix))[-1] == f"send images to {prefix}"
-        assert setup.create(URL, wanted=RegistryOptions(images=prefix)) == []
+        assert setup.create(URL, options=RegistryOptions(images=prefix))[-1] == f"send images to {prefix}"
+        assert setup.create(URL, options=RegistryOptions(images=prefix)) == []
         row = open_registry(URL).place.table.get(rows.IMAGES_KEY)
         assert row is not None
         assert row.head == {"prefix": prefix}
@@ -220,11 +220,11 @@ def test_a_shared_cache_keeps_its_entries_as_long_as_it_is_said(aws: AwsServer) 
     def days() -> dict[str, Any]:
         return {rule["ID"]: rule["Expiration"].get("Days") for rule in _bucket(aws.client("s3"))["lifecycle"]}
 
-    setup.create(URL, wanted=RegistryOptions(cache_days=90))
+    setup.create(URL, options=RegistryOptions(cache_days=90))
     said = "bucket models: end unfinished uploads after 7 days, old versions after 30, old entries of the shared cache"
     assert days() == {"mlpack team": None, "mlpack-cache team": 90}
     assert setup.create(URL) == []  # as long as before
-    assert setup.create(URL, wanted=RegistryOptions(cache_days=7)) == [f"{said} after 7"]
+    assert setup.create(URL, options=RegistryOptions(cache_days=7)) == [f"{said} after 7"]
     other = "s3://models?table=mlpack-registry"
     assert setup.create(other)[0] == said
     assert days() == {"mlpack team": None, "mlpack-cache team": 7, "mlpack": None, "mlpack-cache": 30}

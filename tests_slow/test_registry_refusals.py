@@ -18,7 +18,7 @@ from mlpack.errors import ExitCode, ServiceError
 from mlpack.registry import Key, Place, Put
 from mlpack.registry.aws.clients import Timeouts
 from mlpack.registry.aws.opening import open_registry
-from mlpack.registry.aws.refusals import AwsCall, told
+from mlpack.registry.aws.refusals import AwsCall, explained
 
 QUICK = Timeouts(connect_s=1, read_s=1, tries=2)
 WHERE = "s3://models/team?table=mlpack-registry"
@@ -333,13 +333,13 @@ CALL = AwsCall(where=WHERE, action="s3:GetObject", resource=OBJECT)
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
 def test_failures_of_this_machine(error: Exception, said: str) -> None:
-    with pytest.raises(ServiceError, match=said) as caught, told(CALL):
+    with pytest.raises(ServiceError, match=said) as caught, explained(CALL):
         raise error
     assert str(caught.value).startswith(f"{WHERE}: s3:GetObject on {OBJECT}")
 
 
 def test_our_own_mistakes_stay_what_they_are() -> None:
-    with pytest.raises(exceptions.ParamValidationError), told(CALL):
+    with pytest.raises(exceptions.ParamValidationError), explained(CALL):
         raise exceptions.ParamValidationError(report="Unknown parameter")
-    with pytest.raises(KeyError), told(CALL):
+    with pytest.raises(KeyError), explained(CALL):
         raise KeyError

@@ -161,6 +161,6 @@ def test_recipes_calls_alone_are_compared_where_others_are_not() -> None:
     short = {"x": np.zeros((1, 3), np.float32)}
     with pytest.raises(PassError, match="does not take call 1 of the recipe's own data: too short"):
         trials.of_calls(run, signature, [calls_[0], short])
-    feeds, references = trials.taken(run, [short, calls_[0]])
+    feeds, references = trials.accepted(run, [short, calls_[0]])
     assert len(feeds) == len(references) == 1
     assert feeds[0] is calls_[0]

@@ -102,14 +102,14 @@ def test_graph_that_answers_otherwise_is_refused_by_its_rows(tmp_path: Path, mon
     """The comparison is what is tested here: the graph is right, and the estimator is made to say something else."""
     x = iris()
     source = sklearn_dir(tmp_path / "source", IRIS, {"X": x})
-    real = sources._made
+    real = sources._estimator
 
     def lying(folder: Path) -> Any:
         made = real(folder)
         made.predict = lambda given: np.where(np.arange(len(given)) == 5, 2, type(made).predict(made, given))
         return made
 
-    monkeypatch.setattr(sources, "_made", lying)
+    monkeypatch.setattr(sources, "_estimator", lying)
     (tmp_path / "out").mkdir()
     with pytest.raises(PassError, match=r"1 of 150 labels differ from the estimator's, in rows 5 \(0.0 instead of 2.0\)"):
         convert.run(source, Convert(evaluation=evaluation_dir(tmp_path / "data", {"X": x})), tmp_path / "out")

@@ -76,7 +76,7 @@ def test_texts_are_counted_one_by_one_in_tokens(models: dict[str, Path], tmp_pat
     texts = [{"samples": 2, "texts": ["the cat sat", "a dog ran under the tree"]}]
     (tmp_path / "calls.json").write_text(json.dumps(texts))
     model = files.read_signature(models["bert-simple"])
-    seen = profiles.seen(tmp_path, models["bert-simple"], model)
+    seen = profiles.observed_shapes(tmp_path, models["bert-simple"], model)
     assert [shapes["input_ids"] for shapes in seen] == [(1, 2), (1, 5), (1, 8)]
     (profile,) = profiles.of(model, (), seen, 4)
     assert profile.as_json()["input_ids"] == {"min": [1, 2], "opt": [4, 5], "max": [4, 8]}
@@ -84,13 +84,13 @@ def test_texts_are_counted_one_by_one_in_tokens(models: dict[str, Path], tmp_pat
 
 def test_recorded_arrays_are_read_by_their_shapes(models: dict[str, Path]) -> None:
     model = files.read_signature(models["cnn-simple"])
-    assert set(profiles.seen(models["calls"], models["cnn-simple"], model)[0].values()) == {(2, 3, 16, 16)}
+    assert set(profiles.observed_shapes(models["calls"], models["cnn-simple"], model)[0].values()) == {(2, 3, 16, 16)}
 
 
 def test_damaged_calls_are_named(models: dict[str, Path], tmp_path: Path) -> None:
     (tmp_path / "calls.json").write_text('[{"inputs": {"image": {}}}]')
     with pytest.raises(PassError, match="call 0 is damaged"):
-        profiles.seen(tmp_path, models["cnn-simple"], files.read_signature(models["cnn-simple"]))
+        profiles.observed_shapes(tmp_path, models["cnn-simple"], files.read_signature(models["cnn-simple"]))
 
 
 @given(st.lists(st.tuples(st.integers(1, 64), st.integers(1, 512)), min_size=1), st.integers(1, 64))

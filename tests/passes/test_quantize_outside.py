@@ -117,13 +117,13 @@ def test_ranges_of_smoothed_graph_are_remembered_for_next_form(tmp_path: Path, m
     """The smoothed weights lie in another folder each time; the graph is the same."""
     graph, feeds = outlying()
     looked: list[int] = []
-    seen = ranges._seen
+    seen = ranges._observe
 
     def counted(*given: Any) -> None:
         looked.append(len(given[1]))
         seen(*given)
 
-    monkeypatch.setattr(ranges, "_seen", counted)
+    monkeypatch.setattr(ranges, "_observe", counted)
     with ranges.remembered():
         first = made(graph, feeds, tmp_path / "first", method="static", smooth=True)
         count = sum(looked)

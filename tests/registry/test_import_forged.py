@@ -68,17 +68,17 @@ def test_policies_and_records_come_only_when_they_are_asked_for(exported: Path, 
     assert policies.of_alias(target.place, "minilm", "prod").refuses == policies.REGRESSIONS
     assert [entry.who for entry in audit.log(target) if entry.what == audit.COLLECTED] == []
     assert care.verify(target).findings == ()
-    done = import_(target, exported, "bob", asked=[POLICIES])
+    done = import_(target, exported, "bob", parts=[POLICIES])
     assert (done.policies, done.policies_left, done.audit) == (("*:prod",), (), 0)
     assert policies.of_alias(target.place, "minilm", "prod").refuses == ()
-    done = import_(target, exported, "bob", asked=[AUDIT])
+    done = import_(target, exported, "bob", parts=[AUDIT])
     assert (done.audit, done.audit_left) == (1, 0)
     assert [entry.who for entry in audit.log(target) if entry.what == audit.COLLECTED] == ["ceo@example.com"]
     said = [entry.details for entry in audit.log(target) if entry.what == audit.IMPORT]
     assert [each["policies"] for each in said if each.get("policies")] == [["*:prod"]]
     assert care.verify(target).findings == ()
     entries = audit.log(target)
-    done = import_(target, exported, "bob", asked=WITH)
+    done = import_(target, exported, "bob", parts=WITH)
     assert (done.releases, done.policies, done.audit) == ((), (), 0)
     assert audit.log(target) == entries
 
@@ -125,7 +125,7 @@ def test_what_mlpack_never_wrote_is_refused_and_nothing_comes(
 ) -> None:
     forge(exported, forged)
     with pytest.raises(RecipeError, match="damaged"):
-        import_(target, exported, "bob", asked=asked)
+        import_(target, exported, "bob", parts=asked)
     assert not Path(target.place.where).exists()
 
 

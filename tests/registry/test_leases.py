@@ -167,14 +167,14 @@ def test_answer_lost_and_asked_for_again_is_no_conflict(place: Place, monkeypatc
 def test_only_an_old_release_needs_an_intent_to_refer_to_it(tmp_path: Path) -> None:
     registry = directory.open_registry(tmp_path / "registry")
     release = registry.publish(build(tmp_path / "out"))
-    with leases.held(registry.place, release):
+    with leases.protected(registry.place, release):
         assert leases.intents(registry.place) == ([], [])
     old = later(registry.place, leases.YOUNG_S + 60)
-    with leases.held(old, release):
+    with leases.protected(old, release):
         (intent,), _ = leases.intents(old)
         assert intent.digests == set(release.files.values())
     assert leases.intents(old) == ([], [])
     old.table.commit(Delete(key=Key(rows.releases("minilm"), "000000001"), expect=1))
-    with pytest.raises(RecipeError, match="minilm@1 was collected"), leases.held(old, release):
+    with pytest.raises(RecipeError, match="minilm@1 was collected"), leases.protected(old, release):
         pass
     assert leases.intents(old) == ([], [])

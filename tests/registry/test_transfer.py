@@ -67,7 +67,7 @@ def everything(registry: Registry) -> Any:
 @pytest.mark.parametrize("name", ["exported", "exported.tar"])
 def test_a_registry_arrives_whole(source: Registry, target: Registry, tmp_path: Path, name: str) -> None:
     assert export(source, tmp_path / "deep" / name) == 4
-    done = import_(target, tmp_path / "deep" / name, "bob", asked=WITH)
+    done = import_(target, tmp_path / "deep" / name, "bob", parts=WITH)
     assert done.releases == ("fashion@1", "minilm@1", "minilm@2", "minilm@3")
     assert (done.known, done.moves, done.policies_kept) == (0, 3, ())
     assert everything(target) == everything(source)
@@ -105,7 +105,7 @@ def test_a_registry_arrives_on_aws_and_comes_back(aws: AwsServer, source: Regist
 
 def test_some_models_arrive_alone(source: Registry, target: Registry, tmp_path: Path) -> None:
     assert export(source, tmp_path / "exported", ["minilm"]) == 3
-    import_(target, tmp_path / "exported", "bob", asked=WITH)
+    import_(target, tmp_path / "exported", "bob", parts=WITH)
     assert target.names() == ("minilm",)
     assert [row.key.sort for row in target.place.table.query(rows.POLICIES)] == ["minilm:prod"]
     with pytest.raises(RecipeError, match=r"no model other in the registry .*it has fashion, minilm"):
@@ -150,7 +150,7 @@ def test_an_interrupted_import_is_gone_on_with(source: Registry, target: Registr
         left = commits
         table: Any = Failing()
         try:
-            import_(Registry(dataclasses.replace(target.place, table=table)), tmp_path / "exported", "bob", asked=WITH)
+            import_(Registry(dataclasses.replace(target.place, table=table)), tmp_path / "exported", "bob", parts=WITH)
         except ServiceError:
             assert verify(target).findings == ()
             continue

@@ -262,11 +262,11 @@ def main() -> None:
     except (KeyboardInterrupt, click.exceptions.Abort):
         code = _interrupted()
     except MlpackError as error:
-        code = _interrupted() if interrupts.seen() else _complain(error)
+        code = _interrupted() if interrupts.pending() else _complain(error)
     except (OSError, MemoryError) as error:
         code = _refused(error)
     except Exception as error:  # noqa: BLE001 - the one handler: whatever is not an MlpackError is a bug
-        code = _interrupted() if interrupts.seen() else _bug(error)
+        code = _interrupted() if interrupts.pending() else _bug(error)
     stdout.end(whole)
     sys.exit(int(code or 0))
 

@@ -79,10 +79,10 @@ def entries(root: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
     while stack:
         prefix, folder = stack.pop()
         with os.scandir(folder) as scan:
-            found = sorted(scan, key=lambda entry: entry.name)
-        for entry in found:
+            children = sorted(scan, key=lambda entry: entry.name)
+        for entry in children:
             yield prefix + entry.name, entry
-        folders = [e for e in found if e.is_dir(follow_symlinks=False)]
+        folders = [e for e in children if e.is_dir(follow_symlinks=False)]
         stack.extend((f"{prefix}{e.name}/", e.path) for e in reversed(folders))
 
 
@@ -104,10 +104,10 @@ def of_tree_and_files(root: Path) -> tuple[Digest, dict[str, Digest]]:
             lines.append(f"dir - {path}")
         elif entry.is_file(follow_symlinks=False):
             executable = entry.stat(follow_symlinks=False).st_mode & stat.S_IXUSR
-            found = of_file(Path(entry.path))
+            file_digest = of_file(Path(entry.path))
             if not executable:
-                files[path] = found
-            lines.append(f"{'exec' if executable else 'file'} {found} {path}")
+                files[path] = file_digest
+            lines.append(f"{'exec' if executable else 'file'} {file_digest} {path}")
         else:
             raise ValueError(f"neither a file, a directory nor a link: {path}")
     return of_bytes("\n".join(sorted(lines)).encode("utf-8", "surrogateescape")), files

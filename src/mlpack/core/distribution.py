@@ -22,12 +22,12 @@ def install(extra: str, prefix: Path | None = None) -> str:
     the user could call, and leave a file there by which it is known.
     """
     here = Path(sys.prefix) if prefix is None else prefix
-    wanted = f"'{NAME}[{extra}]'"
+    requirement = f"'{NAME}[{extra}]'"
     if (here / "pipx_metadata.json").is_file():
-        return f"pipx runpip {here.name} install {wanted}"
+        return f"pipx runpip {here.name} install {requirement}"
     if (here / "uv-receipt.toml").is_file():
-        return f"uv tool install {wanted}"
-    return f"pip install {wanted}"
+        return f"uv tool install {requirement}"
+    return f"pip install {requirement}"
 
 
 @cache

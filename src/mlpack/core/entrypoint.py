@@ -52,11 +52,11 @@ def is_reference(text: str) -> bool:
     return _FORM.fullmatch(text) is not None
 
 
-def suggestion(word: str, known: tuple[str, ...]) -> str:
+def suggestion(word: str, names: tuple[str, ...]) -> str:
     """`; did you mean 'x'?` when a known name is close and the word is not one itself, otherwise nothing."""
-    if word in known:  # such as a link that leads nowhere
+    if word in names:  # such as a link that leads nowhere
         return ""
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
@@ -74,9 +74,9 @@ def locate(reference: str, roots: tuple[Path, ...]) -> EntryPoint:
     near = next((part for depth, part in enumerate(parts) if not any(_has(root, parts[: depth + 1]) for root in roots)), parts[-1])
     folders = [root.joinpath(*parts[: parts.index(near)]) for root in roots]
     there = tuple(sorted({name for folder in folders for name in _modules(folder)} - {near}))
-    tried = " or ".join(dict.fromkeys(str(root.joinpath(*parts)) + ".py" for root in roots))
+    paths = " or ".join(dict.fromkeys(str(root.joinpath(*parts)) + ".py" for root in roots))
     raise RecipeError(
-        f"{reference}: there is no module {match['module']}: looked for {tried}"
+        f"{reference}: there is no module {match['module']}: looked for {paths}"
         f"{suggestion(near, there)} (installed packages are not searched: call them from a function of your own)"
     )
 
@@ -135,10 +135,10 @@ def importing(entry: EntryPoint) -> Iterator[None]:
     finally:
         sys.path[:] = path
         sys.dont_write_bytecode = writes_no_bytecode
-        kept = {name: module for name, module in displaced.items() if _importable(module, path)}
-        for name in [name for name in sys.modules if name.split(".", 1)[0] in {n.split(".", 1)[0] for n in kept}]:
+        removed = {name: module for name, module in displaced.items() if _importable(module, path)}
+        for name in [name for name in sys.modules if name.split(".", 1)[0] in {n.split(".", 1)[0] for n in removed}]:
             del sys.modules[name]
-        sys.modules.update(kept)
+        sys.modules.update(removed)
         importlib.invalidate_caches()
 
 
@@ -160,8 +160,8 @@ class quoting:  # noqa: N801  (a context manager, used like a function)
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if isinstance(error, MlpackError) or not isinstance(error, Exception | SystemExit):
             return
-        said = str(error).strip().splitlines()
-        what = f"{type(error).__name__}: {said[0]}" if said else type(error).__name__
+        lines = str(error).strip().splitlines()
+        what = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
         raise RecipeError(f"{_line(self._entry, error)}: {what} (raised while {self._doing})") from error
 
 
@@ -216,8 +216,8 @@ def _beside(root: Path) -> tuple[str, ...]:
 
 
 def _below(root: Path, package: str) -> tuple[str, ...]:
-    found = []
+    paths = []
     for folder, folders, files in os.walk(root / package):
         folders[:] = [name for name in folders if not name.startswith(".") and name != "__pycache__"]
-        found += [Path(folder, name).relative_to(root).as_posix() for name in files if name.endswith(".py")]
-    return tuple(sorted(found))
+        paths += [Path(folder, name).relative_to(root).as_posix() for name in files if name.endswith(".py")]
+    return tuple(sorted(paths))

@@ -34,7 +34,7 @@ def listen() -> None:
         signal.signal(number, _interrupt)
 
 
-def seen() -> bool:
+def pending() -> bool:
     """Whether the process was asked to stop since `listen`."""
     return bool(_seen)
 

@@ -161,10 +161,10 @@ def bootstrap_interval(
     """The percentile interval of `statistic(*samples)`, each sample drawn again with replacement and by itself.
     Seeded."""
     draw = random.Random(20)
-    seen = [statistic(*(draw.choices(sample, k=len(sample)) for sample in samples)) for _ in range(rounds)]
+    estimates = [statistic(*(draw.choices(sample, k=len(sample)) for sample in samples)) for _ in range(rounds)]
     tail = (1 - confidence) / 2
     value = statistic(*samples)
-    return Interval(low=min(percentile(seen, tail), value), value=value, high=max(percentile(seen, 1 - tail), value))
+    return Interval(low=min(percentile(estimates, tail), value), value=value, high=max(percentile(estimates, 1 - tail), value))
 
 
 def unseen(n: int, confidence: float = CONFIDENCE) -> float:

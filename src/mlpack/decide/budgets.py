@@ -36,35 +36,35 @@ class Check:
 def checks(result: Result, budgets: Budgets, estimate: Estimate | None, *, itself: bool) -> tuple[list[Check], list[Check]]:
     """Every budget that is set, broken ones apart from kept ones, in the order of `Budgets`. `estimate`: the one that stands for
     what was not measured (see `standing`); `itself`: this is the float that drops are taken from."""
-    found = []
+    results = []
     if budgets.accuracy_drop is not None:
         emulated = _emulated(result, accepted=budgets.accept_estimates)
-        found.append(emulated or _accuracy(result, budgets.accuracy_drop, budgets.confidence, itself=itself))
+        results.append(emulated or _accuracy(result, budgets.accuracy_drop, budgets.confidence, itself=itself))
     if budgets.isa is not None:
-        found.append(_isa(result))
+        results.append(_isa(result))
     measured = result.measurement
     for share, limit in ((0.5, budgets.latency_p50_ms), (0.95, budgets.latency_p95_ms), (0.99, budgets.latency_p99_ms)):
         if limit is not None:
-            found.append(_latency(measured, share, limit, estimate, accepted=budgets.accept_estimates))
+            results.append(_latency(measured, share, limit, estimate, accepted=budgets.accept_estimates))
     if budgets.cold_start_ms is not None:
         samples = measured.cold_start_ms if measured else ()
         value = stats.median(samples) if samples else None
         check = _plain("cold start p50", value, budgets.cold_start_ms, words.ms, f" (n={len(samples)})")
-        found.append(_never_estimated(check, estimate))
+        results.append(_never_estimated(check, estimate))
     if budgets.package_size_bytes is not None:
         size = result.artifact.size_bytes if result.artifact else None
-        found.append(_plain("package size", size, budgets.package_size_bytes, words.size))
+        results.append(_plain("package size", size, budgets.package_size_bytes, words.size))
     if budgets.peak_memory_bytes is not None:
         memory = (measured.peak_memory_bytes or None) if measured else None
-        found.append(_never_estimated(_plain("peak memory", memory, budgets.peak_memory_bytes, words.size), estimate))
+        results.append(_never_estimated(_plain("peak memory", memory, budgets.peak_memory_bytes, words.size), estimate))
     if (limit := budgets.cost_per_million_usd) is not None:
         label, cost = "cost per million requests", result.cost_per_million_usd
         if cost is not None or estimate is None:
-            found.append(_plain(label, cost, limit, words.usd))
+            results.append(_plain(label, cost, limit, words.usd))
         else:
             value, accepted = estimate.cost_per_million_usd, budgets.accept_estimates
-            found.append(_estimated(label, value, limit, words.usd, estimate, accepted=accepted))
-    return [c for c in found if not c.fits], [c for c in found if c.fits]
+            results.append(_estimated(label, value, limit, words.usd, estimate, accepted=accepted))
+    return [c for c in results if not c.fits], [c for c in results if c.fits]
 
 
 def ranked(estimates: Sequence[Estimate], budgets: Budgets, prefer: str) -> tuple[Estimate, ...]:
@@ -100,8 +100,8 @@ def _estimated(
         )
         return Check(fits=False, known=False, text=text)
     plain = _plain(label, value, limit, write)
-    said = plain.text.replace(f"{label} {shown}", f"{label} {shown}, estimated ({estimate.device} in {estimate.instance}),", 1)
-    return Check(fits=plain.fits, known=True, text=said, excess=plain.excess)
+    sentence = plain.text.replace(f"{label} {shown}", f"{label} {shown}, estimated ({estimate.device} in {estimate.instance}),", 1)
+    return Check(fits=plain.fits, known=True, text=sentence, excess=plain.excess)
 
 
 def _never_estimated(check: Check, estimate: Estimate | None) -> Check:
@@ -205,11 +205,11 @@ def _emulated(result: Result, *, accepted: bool) -> Check | None:
     if measured is None or measured.accuracy is None or measured.machine.arch == arch:
         return None
     proof = measured.accuracy.proof
-    said = f"{measured.accuracy.metric} drop {words.share(measured.accuracy.drop)}"
+    sentence = f"{measured.accuracy.metric} drop {words.share(measured.accuracy.drop)}"
     if proof is None or proof.how is None:
         why = f": {proof.why}" if proof is not None else ""
-        return Check(fits=False, known=False, text=f"{said} is that of the same graph here, not of an {arch} processor{why}")
-    text = f"{said} is that of an emulated {arch} processor, not measured on one: say budgets.accept_estimates: true"
+        return Check(fits=False, known=False, text=f"{sentence} is that of the same graph here, not of an {arch} processor{why}")
+    text = f"{sentence} is that of an emulated {arch} processor, not measured on one: say budgets.accept_estimates: true"
     return None if accepted else Check(fits=False, known=False, text=text)
 
 
@@ -272,10 +272,10 @@ def _surely(accuracy: Accuracy, limit: float, confidence: float) -> Check:
         )
         return Check(fits=False, known=False, text=text)
     most, bound = words.apart(accuracy.ci_high, limit, words.share)
-    said = f"{accuracy.metric} drop {drop}, at most {most} with {sure} confidence"
+    sentence = f"{accuracy.metric} drop {drop}, at most {most} with {sure} confidence"
     if accuracy.ci_high <= limit:
-        return Check(fits=True, known=True, text=f"{said}: within the budget of {bound}{_context(accuracy)}")
-    text = f"{said}: the budget of {bound} is not certain to hold{_context(accuracy)}{_enough(accuracy, limit)}"
+        return Check(fits=True, known=True, text=f"{sentence}: within the budget of {bound}{_context(accuracy)}")
+    text = f"{sentence}: the budget of {bound} is not certain to hold{_context(accuracy)}{_enough(accuracy, limit)}"
     return Check(fits=False, known=True, text=text, excess=(accuracy.ci_high - limit) / limit if limit > 0 else 0.0)
 
 

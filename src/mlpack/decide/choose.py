@@ -110,8 +110,8 @@ def _judge(
     ruined = None if itself else checking.ruined(result, budgets)
     over = [*([] if ruined is None else [ruined]), *over]
     if result.over_limit is not None:
-        known = tuple(check.text for check in over if check.known)
-        return _Judged(result=result, status=Status.OVER_BUDGET, reasons=(result.over_limit, *known), bands=bands)
+        certain = tuple(check.text for check in over if check.known)
+        return _Judged(result=result, status=Status.OVER_BUDGET, reasons=(result.over_limit, *certain), bands=bands)
     if result.artifact is None:
         return _Judged(result=result, status=Status.FAILED, reasons=("no package was made for it",), bands=bands)
     slower, speed = (False, ()) if itself else _speed(result)
@@ -141,15 +141,15 @@ def _speed(result: Result) -> tuple[bool, tuple[str, ...]]:
         return False, ()
     samples = result.measurement.ratio_samples
     ratio = stats.quantile_interval(samples)
-    seen = (
+    comparison = (
         f"median latency {words.number(ratio.value)} × the float's "
         f"({words.number(ratio.low)} to {words.number(ratio.high)}, {words.count(len(samples), 'interleaved block')})"
     )
     if ratio.low > 1:
-        return True, (f"slower than its float: {seen}",)
+        return True, (f"slower than its float: {comparison}",)
     if ratio.high < 1:
-        return False, (f"faster than its float: {seen}",)
-    return False, (f"no faster and no slower than its float, within noise: {seen}",)
+        return False, (f"faster than its float: {comparison}",)
+    return False, (f"no faster and no slower than its float, within noise: {comparison}",)
 
 
 def _growth(size_bytes: int, float_bytes: int | None) -> tuple[bool, tuple[str, ...]]:
@@ -175,38 +175,38 @@ def _choose(fitting: Sequence[_Judged], prefer: str) -> _Contest:
     Overlap is not transitive, so nobody is sorted: each round compares with that round's best only.
     """
     standing = sorted(fitting, key=lambda one: one.id)
-    lost: dict[str, tuple[str, _Judged | None]] = {}
-    standing = _behind_their_float(standing, prefer, lost)
+    losers: dict[str, tuple[str, _Judged | None]] = {}
+    standing = _behind_their_float(standing, prefer, losers)
     order = (prefer, *(name for name in PREFERENCES if name != prefer))
     for measure in order:
-        known = [one for one in standing if (band := one.bands[measure]) is not None and band.value == band.value]
-        if not known or len(standing) == 1:
+        measured = [one for one in standing if (band := one.bands[measure]) is not None and band.value == band.value]
+        if not measured or len(standing) == 1:
             continue
-        best = min(known, key=lambda one: (_band(one, measure).value, one.id))
-        kept = [one for one in known if _equal(one, best, measure)]
-        lost |= {one.id: (measure, best) for one in standing if one not in kept}
-        standing = kept
+        best = min(measured, key=lambda one: (_band(one, measure).value, one.id))
+        equals = [one for one in measured if _equal(one, best, measure)]
+        losers |= {one.id: (measure, best) for one in standing if one not in equals}
+        standing = equals
     winner = standing[0]
-    reasons = {one.id: (_why_lost(one, winner, lost.get(one.id), order),) for one in fitting if one is not winner}
+    reasons = {one.id: (_why_lost(one, winner, losers.get(one.id), order),) for one in fitting if one is not winner}
     reasons[winner.id] = (_why_won(winner, len(fitting), standing, prefer),)
     return _Contest(winner=winner, reasons=reasons)
 
 
-def _behind_their_float(standing: list[_Judged], prefer: str, lost: dict[str, tuple[str, _Judged | None]]) -> list[_Judged]:
+def _behind_their_float(standing: list[_Judged], prefer: str, losers: dict[str, tuple[str, _Judged | None]]) -> list[_Judged]:
     """Set aside who is slower (or larger) than a float that fits the budgets too: a pass that costs what it should
     save."""
     targets = {one.result.candidate.target.id for one in standing if one.float_itself}
-    kept = []
+    ahead = []
     for one in standing:
         behind = {"latency": one.slower, "cost": one.slower, "size": one.larger, "accuracy": False}[prefer]
         if behind and one.result.candidate.target.id in targets:
-            lost[one.id] = (
+            losers[one.id] = (
                 f"its float fits the budgets too and is {'smaller' if prefer == 'size' else 'faster'}",
                 None,
             )
         else:
-            kept.append(one)
-    return kept
+            ahead.append(one)
+    return ahead
 
 
 def _equal(one: _Judged, best: _Judged, measure: str) -> bool:
@@ -224,7 +224,7 @@ def _band(one: _Judged, measure: str) -> Interval:
     return band
 
 
-def _said(one: _Judged, measure: str) -> str:
+def _measure_text(one: _Judged, measure: str) -> str:
     """`$0.52 (0.50 to 0.55)`; a size has no interval worth showing."""
     band, write = one.bands[measure], SAID[measure][1]
     if band is None:
@@ -248,7 +248,7 @@ def _why_lost(one: _Judged, winner: _Judged, how: tuple[str, _Judged | None] | N
     clear = ours is None or theirs is None or not ours.overlaps(theirs)
     rival = winner if clear else best
     before = order[: order.index(measure)]
-    text = f"lost to {winner.id} by {SAID[measure][0]}: {_said(one, measure)} against {_said(rival, measure)}"
+    text = f"lost to {winner.id} by {SAID[measure][0]}: {_measure_text(one, measure)} against {_measure_text(rival, measure)}"
     text += "" if clear else f" of {best.id}, which the winner equals within noise"
     return f"{text}; no clear difference in {' and '.join(before)}" if before else text
 
@@ -259,7 +259,7 @@ def _why_won(winner: _Judged, entered: int, standing: Sequence[_Judged], prefer:
         return "chosen on an estimate: the only candidate that breaks no budget or limit, as far as it is known"
     if entered == 1:
         return "chosen: the only candidate within every budget and limit"
-    text = f"chosen by {SAID[prefer][0]}: {_said(winner, prefer)}, of {entered} candidates within budget"
+    text = f"chosen by {SAID[prefer][0]}: {_measure_text(winner, prefer)}, of {entered} candidates within budget"
     return f"{text}; equal to {standing[1].id} in every measure within noise, and earlier by id" if len(standing) > 1 else text
 
 
@@ -267,7 +267,7 @@ def _only_estimated(one: _Judged, winner: _Judged) -> str:
     """Why a candidate whose speed is estimated stands behind one that was measured."""
     return (
         f"lost to {winner.id}: that was measured and fits every budget, this one's latency and price are only estimated: "
-        f"{_said(one, 'latency')}, {_said(one, 'cost')} per million"
+        f"{_measure_text(one, 'latency')}, {_measure_text(one, 'cost')} per million"
     )
 
 
@@ -278,7 +278,7 @@ def _on_an_estimate(winner: _Judged, judged: Sequence[_Judged]) -> tuple[str, ..
         return ()
     measured = any(one.estimate is None and one.result.artifact is not None for one in judged)
     others = "no candidate that was measured fits" if measured else "no candidate was measured"
-    said = (
+    sentence = (
         f"{others}, and this one may fit: latency {words.ms(estimate.latency_ms)} and "
         f"{words.usd(estimate.cost_per_million_usd)} per million, both estimated on {estimate.device} ({estimate.instance} at "
         f"{words.usd(estimate.usd_per_hour)} an hour); it was not run on a GPU"
@@ -288,7 +288,7 @@ def _on_an_estimate(winner: _Judged, judged: Sequence[_Judged]) -> tuple[str, ..
         if one.status is Status.OVER_BUDGET and one.estimate is None:
             broken = [f"{check.text}{_beyond(check)}" for check in one.over] or list(one.reasons[:1])
             missed.append(f"{one.id} misses: {'; '.join(broken)}")
-    return (said, f"the estimate: {estimate.basis}", *missed)
+    return (sentence, f"the estimate: {estimate.basis}", *missed)
 
 
 def _beyond(check: checking.Check) -> str:

@@ -94,13 +94,13 @@ def climb(ladder: Ladder, first: RungOutcome) -> Climb:
 
 def standing_out(damage: Sequence[float]) -> int:
     """How many layers at the head of a ranking stand out from the rest; 0 where none do. Never more than half of them."""
-    best, found = STANDS_OUT, 0
+    best, widest = STANDS_OUT, 0
     for count in range(1, len(damage) // 2 + 1):
         above, below = damage[count - 1], damage[count]
         factor = math.inf if below <= 0 < above or math.isinf(above) > math.isinf(below) else above / below if below > 0 else 1.0
-        if factor >= best and factor > (best if found else 0):
-            best, found = factor, count
-    return found
+        if factor >= best and factor > (best if widest else 0):
+            best, widest = factor, count
+    return widest
 
 
 class _Climb:
@@ -115,19 +115,19 @@ class _Climb:
     def run(self, first: RungOutcome) -> Climb:
         """The rungs in order. One that fits ends it."""
         self._asked[Rung()] = first
-        found: Rung | None = None
+        best: Rung | None = None
         guess = standing_out(self._ladder.damage)
         if first.accurate or guess:
             # Too slow or too large: only fewer conversions help, which is fewer quantized layers.
-            found = yield from self._layers_back(Rung(), guess)
-            if not first.accurate and not self._fits(found):
+            best = yield from self._layers_back(Rung(), guess)
+            if not first.accurate and not self._fits(best):
                 # Inside with so many layers float that nothing is gained: with options, fewer may do.
-                found = yield from self._options_on(Rung(kept=found.kept // 2 if found else 0))
+                best = yield from self._options_on(Rung(kept=best.kept // 2 if best else 0))
         else:
-            found = yield from self._options_on(Rung(), reserve=math.ceil(math.log2(max(1, self._layers))))
-            if not self._fits(found):
-                found = yield from self._layers_back(replace(found or Rung(), kept=0), 0)
-        return found if self._fits(found) else (yield from self._tops())
+            best = yield from self._options_on(Rung(), reserve=math.ceil(math.log2(max(1, self._layers))))
+            if not self._fits(best):
+                best = yield from self._layers_back(replace(best or Rung(), kept=0), 0)
+        return best if self._fits(best) else (yield from self._tops())
 
     def _fits(self, rung: Rung | None) -> bool:
         return rung is not None and rung in self._asked and self._asked[rung].fits
@@ -136,7 +136,7 @@ class _Climb:
         """The fewest layers in float that are inside, by bisection: up to `low` too few, from `high` on enough. All of them are
         float, which needs no asking. The guess is asked first, its neighbour next: a good guess costs two evaluations."""
         low, high = 0, self._layers if self._ladder.reach is None else min(self._layers, self._ladder.reach + 1)
-        found: Rung | None = None
+        best: Rung | None = None
         queue = [guess, guess - 1] if guess else []
         while high - low > 1:
             count = queue.pop(0) if queue else 0
@@ -150,13 +150,13 @@ class _Climb:
                 break
             if outcome.fits or (outcome.accurate and not self._speed_helps(bottom)):
                 high = count
-                found = rung if outcome.fits or not self._fits(found) else found
+                best = rung if outcome.fits or not self._fits(best) else best
                 if (outcome.fits and self._ladder.first_fit) or self._hopeless(low, count, outcome):
                     break
             else:
                 low = count
                 queue = []
-        return found
+        return best
 
     def _hopeless(self, low: int, count: int, outcome: RungOutcome) -> bool:
         """Whether what is quick enough loses too much: an accurate form is slower than the float, and on a line from the first form
@@ -168,8 +168,8 @@ class _Climb:
 
     def _speed_helps(self, bottom: Rung) -> bool:
         """Whether the bottom was accurate: then it is speed or size that more float layers have to mend."""
-        known = self._asked.get(bottom)
-        return known is not None and known.accurate
+        outcome = self._asked.get(bottom)
+        return outcome is not None and outcome.accurate
 
     def _options_on(self, bottom: Rung, reserve: int = 0) -> Climb:
         """One option after the other; each stays on that lessened the drop. `reserve`: evaluations left for a bisection."""

@@ -134,11 +134,11 @@ class _EngineProcess:
             if self.child is None or self.owner != os.getpid():  # a forked process does not share its parent's
                 self.child, self.owner = _Child(), os.getpid()
                 self.generation += 1
-            gone = self.closed[:]
-            del self.closed[: len(gone)]  # not another list: sessions that are open add themselves to this one
-            header["closed"] = [number for generation, number in gone if generation == self.generation]
+            closed_sessions = self.closed[:]
+            del self.closed[: len(closed_sessions)]  # not another list: sessions that are open add themselves to this one
+            header["closed"] = [number for generation, number in closed_sessions if generation == self.generation]
             try:
-                answer, given = self.child.ask(header, arrays, limit_s)
+                answer, reply = self.child.ask(header, arrays, limit_s)
             except BaseException:  # an interrupt in the middle of an answer: what comes next would be taken for another's
                 self.stop()
                 raise
@@ -146,7 +146,7 @@ class _EngineProcess:
             raise MemoryError
         if "error" in answer:
             raise OnnxRuntimeError(answer["error"], terminated=answer.get("terminated", False))
-        return answer, given
+        return answer, reply
 
     def stop(self) -> None:
         child, self.child = self.child, None
@@ -172,9 +172,9 @@ class IsolatedSession:
 
         arrays = [np.frombuffer(source, np.uint8)] if isinstance(source, bytes) else []
         with _ENGINE.lock:
-            found, _ = _ENGINE.ask(arrays, op="open", path=self._path, **self._how)
-            self._generation, self._number = _ENGINE.generation, found["session"]
-        self._inputs, self._outputs = ([PortSpec(*row) for row in found[kind]] for kind in ("inputs", "outputs"))
+            answer, _ = _ENGINE.ask(arrays, op="open", path=self._path, **self._how)
+            self._generation, self._number = _ENGINE.generation, answer["session"]
+        self._inputs, self._outputs = ([PortSpec(*row) for row in answer[kind]] for kind in ("inputs", "outputs"))
         weakref.finalize(self, _ENGINE.closed.append, (self._generation, self._number)).atexit = False
 
     def get_inputs(self) -> list[PortSpec]:
@@ -192,15 +192,17 @@ class IsolatedSession:
                 if self._path is None:
                     raise EngineEndedError("the engine had ended before, and with it this graph, which was in memory alone")
                 self._open(self._path)
-            said = None if names is None else list(names)
+            output_names = None if names is None else list(names)
             arrays = list(feed.values())
-            return _ENGINE.ask(arrays, limit_s, op="run", session=self._number, names=said, feed=list(feed), limit=limit_s)[1]
+            return _ENGINE.ask(arrays, limit_s, op="run", session=self._number, names=output_names, feed=list(feed), limit=limit_s)[
+                1
+            ]
 
 
 def save_optimised(source: Path, target: Path, level: str, entries: Mapping[str, str], leave_out: Sequence[str]) -> None:
     """What the engine makes of the graph at `source`, written to `target`."""
-    said: dict[str, Any] = {"level": level, "entries": dict(entries), "leave_out": list(leave_out)}
-    _ENGINE.ask([], op="save", path=str(source.absolute()), target=str(target.absolute()), **said)
+    request: dict[str, Any] = {"level": level, "entries": dict(entries), "leave_out": list(leave_out)}
+    _ENGINE.ask([], op="save", path=str(source.absolute()), target=str(target.absolute()), **request)
 
 
 def pid() -> int | None:

@@ -23,20 +23,20 @@ def read(stream: Any) -> tuple[Header, list[Any]] | None:
         return None
     header = json.loads(line)
     try:
-        return header, [_taken(row, stream) for row in header.pop("values")]
+        return header, [_receive(row, stream) for row in header.pop("values")]
     except EOFError:
         return None
 
 
-def _taken(row: Header, stream: Any) -> Any:
+def _receive(row: Header, stream: Any) -> Any:
     import numpy as np
 
     if "plain" in row:
         return row["plain"]
     if "list" in row:
-        return [_taken(each, stream) for each in row["list"]]
+        return [_receive(each, stream) for each in row["list"]]
     if "map" in row:
-        return {key: _taken(each, stream) for key, each in row["map"]}
+        return {key: _receive(each, stream) for key, each in row["map"]}
     if "strings" in row:
         return np.array(row["strings"], dtype=object).reshape(row["shape"])
     array = np.empty(row["shape"], np.dtype(row["dtype"]))
@@ -93,47 +93,47 @@ class _Sessions:
         self._opened: dict[int, Any] = {}
         self._next = 0
 
-    def open(self, asked: Header, arrays: list[Any]) -> tuple[Header, list[Any]]:
+    def open(self, request: Header, arrays: list[Any]) -> tuple[Header, list[Any]]:
         import onnxruntime
 
-        source = arrays[0].tobytes() if arrays else asked["path"]
+        source = arrays[0].tobytes() if arrays else request["path"]
         del arrays[:]
-        options = _options(asked)
+        options = _options(request)
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         # In the file's order. By default what reads no input comes first: every DequantizeLinear of a weight, and with it all
         # weights as float at once, twice over as the engine's arena grows (2.2 bytes a byte of a quantized model's float).
         options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
-        session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"], **_left_out(asked))
+        session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"], **_left_out(request))
         self._next += 1
         self._opened[self._next] = session
         ports = {
-            kind: [[port.name, port.type, port.shape] for port in given]
-            for kind, given in (("inputs", session.get_inputs()), ("outputs", session.get_outputs()))
+            kind: [[port.name, port.type, port.shape] for port in port_list]
+            for kind, port_list in (("inputs", session.get_inputs()), ("outputs", session.get_outputs()))
         }
         return {"session": self._next, **ports}, []
 
-    def run(self, asked: Header, arrays: list[Any]) -> tuple[Header, list[Any]]:
+    def run(self, request: Header, arrays: list[Any]) -> tuple[Header, list[Any]]:
         import onnxruntime
 
         options = onnxruntime.RunOptions()
         options.log_severity_level = 4
-        watch = threading.Timer(asked["limit"], setattr, (options, "terminate", True))
+        watch = threading.Timer(request["limit"], setattr, (options, "terminate", True))
         watch.daemon = True
         watch.start()
         try:
-            feed = dict(zip(asked["feed"], arrays, strict=True))
-            return {}, list(self._opened[asked["session"]].run(asked["names"], feed, options))
+            feed = dict(zip(request["feed"], arrays, strict=True))
+            return {}, list(self._opened[request["session"]].run(request["names"], feed, options))
         except Exception as error:  # noqa: BLE001 - the engine's binding has no common base class
             return {"error": str(error), "terminated": bool(options.terminate)}, []
         finally:
             watch.cancel()
 
-    def save(self, asked: Header, _arrays: list[Any]) -> tuple[Header, list[Any]]:
+    def save(self, request: Header, _arrays: list[Any]) -> tuple[Header, list[Any]]:
         import onnxruntime
 
-        options = _options(asked)
-        options.optimized_model_filepath = asked["target"]
-        onnxruntime.InferenceSession(asked["path"], options, providers=["CPUExecutionProvider"], **_left_out(asked))
+        options = _options(request)
+        options.optimized_model_filepath = request["target"]
+        onnxruntime.InferenceSession(request["path"], options, providers=["CPUExecutionProvider"], **_left_out(request))
         return {}, []
 
     def close(self, sessions: list[int]) -> None:
@@ -151,17 +151,17 @@ def _give_back() -> None:
         CDLL(None).malloc_trim(0)
 
 
-def _left_out(asked: Header) -> dict[str, Any]:
-    return {"disabled_optimizers": asked["leave_out"]} if asked["leave_out"] else {}
+def _left_out(request: Header) -> dict[str, Any]:
+    return {"disabled_optimizers": request["leave_out"]} if request["leave_out"] else {}
 
 
-def _options(asked: Header) -> Any:
+def _options(request: Header) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, asked["level"])
-    for key, value in asked["entries"].items():
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, request["level"])
+    for key, value in request["entries"].items():
         options.add_session_config_entry(key, value)
     return options
 
@@ -173,16 +173,16 @@ def main() -> None:
     asked_of = sys.stdin.buffer
     engine = _Sessions()
     while (message := read(asked_of)) is not None:
-        asked, arrays = message
-        engine.close(asked["closed"])
+        request, arrays = message
+        engine.close(request["closed"])
         try:
-            answer, given = getattr(engine, asked["op"])(asked, arrays)
+            answer, reply = getattr(engine, request["op"])(request, arrays)
         except MemoryError:
-            answer, given = {"memory": True}, []
+            answer, reply = {"memory": True}, []
         except Exception as error:  # noqa: BLE001 - the engine's binding has no common base class
-            answer, given = {"error": str(error)}, []
-        write(answers, answer, given)
-        del arrays, given, message
+            answer, reply = {"error": str(error)}, []
+        write(answers, answer, reply)
+        del arrays, reply, message
 
 
 if __name__ == "__main__":

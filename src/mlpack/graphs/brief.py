@@ -24,28 +24,28 @@ def shorten(model: onnx.ModelProto) -> None:
     _without_defaults(model)
     if any(len(graph.quantization_annotation) for graph in files.graphs(model.graph)):
         return  # these name tensors, too
-    taken = {name for graph in files.graphs(model.graph) for name in _kept(graph)}
-    taken |= files.names_read(model.graph) - _given(model.graph)
-    if _renamed(model.graph, {}, _fresh(taken), write=False) > 0:
-        _renamed(model.graph, {}, _fresh(taken), write=True)
+    names = {name for graph in files.graphs(model.graph) for name in _fixed_names(graph)}
+    names |= files.names_read(model.graph) - _node_results(model.graph)
+    if _renamed(model.graph, {}, _fresh(names), write=False) > 0:
+        _renamed(model.graph, {}, _fresh(names), write=True)
 
 
-def _kept(graph: onnx.GraphProto) -> set[str]:
+def _fixed_names(graph: onnx.GraphProto) -> set[str]:
     """What keeps its name in this graph."""
     names = {value.name for value in (*graph.input, *graph.output)} | {tensor.name for tensor in graph.initializer}
     names |= {sparse.values.name for sparse in graph.sparse_initializer}
     return names | {node.output[0] for node in graph.node if node.output and not node.name}
 
 
-def _given(graph: onnx.GraphProto) -> set[str]:
+def _node_results(graph: onnx.GraphProto) -> set[str]:
     """What nodes give, those of nested graphs too."""
     return {name for node in files.nodes(graph) for name in node.output}
 
 
-def _fresh(taken: set[str]) -> Iterator[str]:
+def _fresh(names: set[str]) -> Iterator[str]:
     number = 0
     while True:
-        if (name := f"t{number}") not in taken:
+        if (name := f"t{number}") not in names:
             yield name
         number += 1
 
@@ -53,25 +53,27 @@ def _fresh(taken: set[str]) -> Iterator[str]:
 def _renamed(graph: onnx.GraphProto, around: Mapping[str, str], fresh: Iterator[str], *, write: bool) -> int:
     """Names what nodes of this graph give anew. Gives how many letters less that is. `around`: the new names of what is seen from
     outside."""
-    kept = _kept(graph)
-    held = kept - {value.name for value in graph.output} | (kept & {name for node in graph.node for name in node.output})
-    named = {old: new for old, new in around.items() if old not in held}
+    names_kept = _fixed_names(graph)
+    fixed = names_kept - {value.name for value in graph.output} | (
+        names_kept & {name for node in graph.node for name in node.output}
+    )
+    visible = {old: new for old, new in around.items() if old not in fixed}
     saved = 0
 
     def anew(names: MutableSequence[str]) -> None:
         nonlocal saved
-        changed = [named.get(name, name) for name in names]
+        changed = [visible.get(name, name) for name in names]
         saved += sum(map(len, names)) - sum(map(len, changed))
         if write:
             names[:] = changed
 
     for node in graph.node:
         anew(node.input)
-        saved += sum(_renamed(nested, named, fresh, write=write) for nested in files.subgraphs(node))
-        named |= {name: next(fresh) for name in node.output if name and name not in kept}
+        saved += sum(_renamed(nested, visible, fresh, write=write) for nested in files.subgraphs(node))
+        visible |= {name: next(fresh) for name in node.output if name and name not in names_kept}
         anew(node.output)
     for value in graph.output if write else ():  # the engine takes one from outside, too
-        value.name = named.get(value.name, value.name)
+        value.name = visible.get(value.name, value.name)
     return saved
 
 
@@ -80,15 +82,15 @@ def _without_defaults(model: onnx.ModelProto) -> None:
     from onnx import defs, helper
 
     version = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
-    known: dict[str, Mapping[str, defs.OpSchema.Attribute]] = {}
+    schemas: dict[str, Mapping[str, defs.OpSchema.Attribute]] = {}
     for node in files.nodes(model.graph):
         if node.domain not in ("", "ai.onnx"):
             continue
-        if node.op_type not in known:
+        if node.op_type not in schemas:
             there = version and defs.has(node.op_type, version, "")
-            known[node.op_type] = defs.get_schema(node.op_type, version, "").attributes if there else {}
+            schemas[node.op_type] = defs.get_schema(node.op_type, version, "").attributes if there else {}
         for attribute in list(node.attribute):
-            default = known[node.op_type][attribute.name].default_value if attribute.name in known[node.op_type] else None
-            said = default is not None and default.type == attribute.type and attribute.type != attribute.UNDEFINED
-            if said and helper.get_attribute_value(attribute) == helper.get_attribute_value(default):
+            default = schemas[node.op_type][attribute.name].default_value if attribute.name in schemas[node.op_type] else None
+            is_default = default is not None and default.type == attribute.type and attribute.type != attribute.UNDEFINED
+            if is_default and helper.get_attribute_value(attribute) == helper.get_attribute_value(default):
                 node.attribute.remove(attribute)

@@ -83,17 +83,17 @@ def limits(model: onnx.ModelProto) -> dict[str, int]:
     """For each integer input that selects rows of a stored table: how many rows there are."""
     rows = {tensor.name: tensor.dims[0] for tensor in model.graph.initializer if len(tensor.dims) >= 1}
     origin = {value.name: value.name for value in model.graph.input}
-    found: dict[str, int] = {}
+    bounds: dict[str, int] = {}
     for node in model.graph.node:
         if node.op_type in _PASSED_ON and node.input[0] in origin:
             origin[node.output[0]] = origin[node.input[0]]
         elif node.op_type == "Gather" and node.input[1] in origin:
-            _lower(found, origin[node.input[1]], rows.get(node.input[0], _rows_behind(model, node.input[0], rows)))
+            _lower(bounds, origin[node.input[1]], rows.get(node.input[0], _rows_behind(model, node.input[0], rows)))
         elif node.op_type == "EmbedLayerNormalization" or node.op_type == "QEmbedLayerNormalization":
             for ids, table in ((0, 2), (1, 4)):
                 if node.input[ids] in origin and node.input[table] in rows:
-                    _lower(found, origin[node.input[ids]], rows[node.input[table]])
-    return found
+                    _lower(bounds, origin[node.input[ids]], rows[node.input[table]])
+    return bounds
 
 
 def _rows_behind(model: onnx.ModelProto, name: str, rows: Mapping[str, int]) -> int:
@@ -104,8 +104,8 @@ def _rows_behind(model: onnx.ModelProto, name: str, rows: Mapping[str, int]) -> 
     return 2
 
 
-def _lower(found: dict[str, int], name: str, rows: int) -> None:
-    found[name] = min(rows, found.get(name, rows))
+def _lower(bounds: dict[str, int], name: str, rows: int) -> None:
+    bounds[name] = min(rows, bounds.get(name, rows))
 
 
 def session(
@@ -129,7 +129,7 @@ def session_of(
         raise PassError(f"the engine does not survive opening the graph: {error}") from error
     except apart.OnnxRuntimeError as error:
         where = (Path(source).parent,) if isinstance(source, str) else ()
-        raise PassError(f"the engine refuses the graph: {said(error, *where)}") from error
+        raise PassError(f"the engine refuses the graph: {engine_message(error, *where)}") from error
 
 
 def source_of(model: onnx.ModelProto, path: Path) -> str | bytes:
@@ -165,10 +165,10 @@ def run(opened: apart.IsolatedSession, feed: Feed, limit_s: float = apart.RUN_S)
                 f"the engine has not ended one call of the graph on inputs of shapes {shapes} after {limit_s:g} s; a Loop whose "
                 "condition never turns false does that. Look at the model, or give evaluation data that it ends on"
             ) from error
-        raise PassError(f"the engine cannot run the graph on inputs of shapes {shapes}: {said(error)}") from error
+        raise PassError(f"the engine cannot run the graph on inputs of shapes {shapes}: {engine_message(error)}") from error
 
 
-def said(error: Exception, *folders: Path) -> str:
+def engine_message(error: Exception, *folders: Path) -> str:
     """The engine's words without the places it read from: they go on record, where the same model gives the same bytes."""
     text = str(error).strip()
     for folder in folders:

@@ -104,8 +104,8 @@ def _message(path: Path, size: int, *, outline: bool) -> tuple[bytes, dict[int, 
             mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
             memoryview(mapped) as view,
         ):
-            if (found := wire.without_weights(view, weights.LARGE_BYTES)) is not None:
-                return found
+            if (parts := wire.without_weights(view, weights.LARGE_BYTES)) is not None:
+                return parts
     bounded.fits_in_memory(2 * size, path.name, PassError)
     return path.read_bytes(), {}
 
@@ -267,8 +267,8 @@ def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
 
 def names_read(graph: onnx.GraphProto) -> set[str]:
     """Every tensor that a node of a graph or of those nested in it reads, and what these graphs give."""
-    found = {name for node in nodes(graph) for name in node.input}
-    return found | {value.name for each in graphs(graph) for value in each.output}
+    names = {name for node in nodes(graph) for name in node.input}
+    return names | {value.name for each in graphs(graph) for value in each.output}
 
 
 def signature_of(model: onnx.ModelProto) -> Signature:
@@ -297,8 +297,8 @@ def _no_tensor(kind: onnx.TypeProto) -> str:
         )
     if kind.HasField("optional_type"):
         return "an optional value, which may be absent; an answer holds tensors by name: export the model without it"
-    said = kind.WhichOneof("value") or "of unknown type"
-    return f"{said.replace('_type', '').replace('_', ' ')}; an answer holds tensors by name: give the graph tensors there"
+    type_name = kind.WhichOneof("value") or "of unknown type"
+    return f"{type_name.replace('_type', '').replace('_', ' ')}; an answer holds tensors by name: give the graph tensors there"
 
 
 def _spec(value: onnx.ValueInfoProto) -> TensorSpec:

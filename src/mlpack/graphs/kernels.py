@@ -31,15 +31,15 @@ def restate(model: onnx.ModelProto) -> None:
     for node in graph.node:
         if node.op_type == "Sum" and not node.domain and len(node.input) == 2:
             node.op_type = "Add"
-    found = _FusionGraph(graph)
+    fusion = _FusionGraph(graph)
     ranks = ranks_of(model) if any(node.op_type == "BatchNormalization" for node in graph.node) else {}
     for node in list(graph.node):
         if node.op_type == "Clip" and not node.domain:
-            _hard_sigmoid(found, node)
+            _hard_sigmoid(fusion, node)
         if node.op_type == "BatchNormalization" and len(node.output) == 1:
-            while _take(found, node, ranks):
+            while _take(fusion, node, ranks):
                 pass
-    found.finish()
+    fusion.finish()
 
 
 def spread_softmax(model: onnx.ModelProto) -> None:
@@ -48,23 +48,25 @@ def spread_softmax(model: onnx.ModelProto) -> None:
     from onnx import helper, numpy_helper
 
     graph = model.graph
-    wanted = [node for node in graph.node if node.op_type == "Softmax" and not node.domain and _axis(node) != -1]
-    if not wanted or (version := versions.of(model)) < 13:
+    softmaxes = [node for node in graph.node if node.op_type == "Softmax" and not node.domain and _axis(node) != -1]
+    if not softmaxes or (version := versions.of(model)) < 13:
         return
     ranks = ranks_of(model)
-    taken = {name for node in graph.node for name in (*node.output, node.name)} | {tensor.name for tensor in graph.initializer}
-    for node in wanted:
+    names_in_use = {name for node in graph.node for name in (*node.output, node.name)} | {
+        tensor.name for tensor in graph.initializer
+    }
+    for node in softmaxes:
         rank, source = ranks.get(node.input[0], 0), node.input[0]
         axis = _axis(node) % rank if rank else 0
         names = [f"{node.name}/{part}" for part in ("axis", "most", "below", "powers", "total")]
-        if rank < _BATCHED or axis == rank - 1 or not taken.isdisjoint(names):
+        if rank < _BATCHED or axis == rank - 1 or not names_in_use.isdisjoint(names):
             continue
         axes, most, below, powers, total = names
         graph.initializer.append(numpy_helper.from_array(np.array([axis], np.int64), axes))
         highest = helper.make_node("ReduceMax", [source, axes] if version >= 18 else [source], [most], name=most)
         if version < 18:
             highest.attribute.append(helper.make_attribute("axes", [axis]))
-        made = [
+        nodes = [
             highest, helper.make_node("Sub", [source, most], [below], name=below),
             helper.make_node("Exp", [below], [powers], name=powers),
             helper.make_node("ReduceSum", [powers, axes], [total], name=total),
@@ -72,7 +74,7 @@ def spread_softmax(model: onnx.ModelProto) -> None:
         ]  # fmt: skip
         place = list(graph.node).index(node)
         del graph.node[place]
-        for number, each in enumerate(made):
+        for number, each in enumerate(nodes):
             graph.node.insert(place + number, each)
 
 
@@ -81,10 +83,10 @@ def ranks_of(model: onnx.ModelProto) -> dict[str, int]:
     import onnx
 
     try:
-        found = onnx.shape_inference.infer_shapes(model).graph
+        inferred = onnx.shape_inference.infer_shapes(model).graph
     except (onnx.shape_inference.InferenceError, *check.TOOL_ERRORS):
         return {}
-    values = [*found.value_info, *found.input, *found.output]
+    values = [*inferred.value_info, *inferred.input, *inferred.output]
     return {value.name: len(value.type.tensor_type.shape.dim) for value in values if value.type.tensor_type.HasField("shape")}
 
 
@@ -104,9 +106,9 @@ class _FusionGraph(Readers):
         if node is None or node.op_type not in kinds or node.domain or len(node.input) != 2:
             return None
         for tensor, constant in (node.input, reversed(node.input)):
-            kept = self.stored.get(constant)
-            if kept is not None and kept.data_type == _FLOAT and tensor not in self.stored:
-                return (tensor, weights.array(kept)) if node.op_type != "Div" or constant == node.input[1] else None
+            stored = self.stored.get(constant)
+            if stored is not None and stored.data_type == _FLOAT and tensor not in self.stored:
+                return (tensor, weights.array(stored)) if node.op_type != "Div" or constant == node.input[1] else None
         return None
 
     def keep(self, name: str, values: Any) -> str:
@@ -127,53 +129,53 @@ class _FusionGraph(Readers):
 
     def finish(self) -> None:
         """Takes out what was dropped."""
-        kept = [type(node).FromString(node.SerializeToString()) for node in self.graph.node if node.op_type]
-        if len(kept) < len(self.graph.node):
+        nodes = [type(node).FromString(node.SerializeToString()) for node in self.graph.node if node.op_type]
+        if len(nodes) < len(self.graph.node):
             del self.graph.node[:]
-            self.graph.node.extend(kept)
+            self.graph.node.extend(nodes)
 
 
-def _hard_sigmoid(found: _FusionGraph, clip: onnx.NodeProto) -> None:
+def _hard_sigmoid(graph: _FusionGraph, clip: onnx.NodeProto) -> None:
     """`clip(x + offset, 0, most)`, divided by `most` at once or behind a product: a HardSigmoid in the clip's place."""
     from onnx import helper
 
-    named = [*clip.input[1:], "", ""][:2]
-    low, most = (found.scalar(name) for name in named)
-    shift = found.made.get(clip.input[0])
-    moved = found.with_constant(shift, ("Add",))
-    if low != 0 or most is None or most <= 0 or shift is None or moved is None or found.reader(shift) is None:
+    bounds = [*clip.input[1:], "", ""][:2]
+    low, most = (graph.scalar(name) for name in bounds)
+    shift = graph.made.get(clip.input[0])
+    moved = graph.with_constant(shift, ("Add",))
+    if low != 0 or most is None or most <= 0 or shift is None or moved is None or graph.reader(shift) is None:
         return
     source, offset = moved
-    after = found.reader(clip)
-    product = after if after is not None and after.op_type == "Mul" and not _divides(found, after, most) else None
-    divides = after if product is None else found.reader(product)
-    if divides is None or not _divides(found, divides, most) or offset.size != 1 or offset.ndim > 1:
+    after = graph.reader(clip)
+    product = after if after is not None and after.op_type == "Mul" and not _divides(graph, after, most) else None
+    divides = after if product is None else graph.reader(product)
+    if divides is None or not _divides(graph, divides, most) or offset.size != 1 or offset.ndim > 1:
         return
     clip.CopyFrom(
         helper.make_node(
             "HardSigmoid", [source], list(clip.output), name=clip.name, alpha=1 / most, beta=float(offset.reshape(())) / most
         )
     )
-    found.drop(divides, product if product is not None else clip)
-    found.drop(shift, shift)
+    graph.drop(divides, product if product is not None else clip)
+    graph.drop(shift, shift)
 
 
-def _divides(found: _FusionGraph, node: onnx.NodeProto | None, by: float) -> bool:
+def _divides(graph: _FusionGraph, node: onnx.NodeProto | None, by: float) -> bool:
     """Whether a node divides by this number."""
-    with_one = found.with_constant(node, ("Div", "Mul"))
+    with_one = graph.with_constant(node, ("Div", "Mul"))
     if node is None or with_one is None or with_one[1].size != 1 or with_one[1].ndim > 1:
         return False
     value = float(with_one[1].reshape(()))
     return isclose(value if node.op_type == "Div" else 1 / value if value else 0.0, by, rel_tol=1e-6)
 
 
-def _take(found: _FusionGraph, node: onnx.NodeProto, ranks: Mapping[str, int]) -> bool:
+def _take(graph: _FusionGraph, node: onnx.NodeProto, ranks: Mapping[str, int]) -> bool:
     """Whether a factor or an offset by channel behind a normalisation became part of it."""
     import numpy as np
 
-    after = found.reader(node)
-    with_one = found.with_constant(after, ("Mul", "Add"))
-    scale, bias = (found.stored.get(name) for name in node.input[1:3])
+    after = graph.reader(node)
+    with_one = graph.with_constant(after, ("Mul", "Add"))
+    scale, bias = (graph.stored.get(name) for name in node.input[1:3])
     if after is None or with_one is None or scale is None or bias is None or scale.data_type != _FLOAT:
         return False
     values, channels = with_one[1], prod(scale.dims)
@@ -183,7 +185,7 @@ def _take(found: _FusionGraph, node: onnx.NodeProto, ranks: Mapping[str, int]) -
     each = np.broadcast_to(values.reshape(-1).astype(np.float64), (channels,))
     old = [weights.array(tensor).astype(np.float64) for tensor in (scale, bias)]
     new = [old[0] * each, old[1] * each] if after.op_type == "Mul" else [old[0], old[1] + each]
-    for place, (base, made) in enumerate(zip((scale, bias), new, strict=True), start=1):
-        node.input[place] = found.keep(f"{node.name}_{base.name}", made.astype(np.float32))
-    found.drop(after, node)
+    for place, (base, parameter) in enumerate(zip((scale, bias), new, strict=True), start=1):
+        node.input[place] = graph.keep(f"{node.name}_{base.name}", parameter.astype(np.float32))
+    graph.drop(after, node)
     return True

@@ -36,8 +36,8 @@ class Readers:
 
     def only_reader(self, tensor: str) -> onnx.NodeProto | None:
         """The one node that reads it, once, where nothing else does."""
-        found = self.readers[tensor]
-        return found[0] if len(found) == 1 and tensor not in self.others else None
+        nodes = self.readers[tensor]
+        return nodes[0] if len(nodes) == 1 and tensor not in self.others else None
 
     def scalar(self, name: str) -> float | None:
         """The one value of a stored tensor of floats."""

@@ -39,7 +39,7 @@ class Spill:
         if values.nbytes <= HELD_BYTES or values.dtype.hasobject:
             return numpy_helper.from_array(values, name)
         kind = onnx.helper.np_dtype_to_tensor_dtype(values.dtype)
-        made = onnx.TensorProto(name=name, data_type=kind, dims=values.shape)
+        tensor = onnx.TensorProto(name=name, data_type=kind, dims=values.shape)
         plain = _plain(values)
         # The name belongs to it: tensors of one content are stored as often as there are, as those in memory are.
         called = hashlib.sha256(f"{name} {kind} {values.shape} ".encode())
@@ -49,8 +49,8 @@ class Spill:
             weights.fits_on_disk(plain.nbytes, self.folder)
             with atomically.replacing(path) as fresh:
                 fresh.write_bytes(plain)
-        weights.point(made, weights.ByteRange(path.absolute(), 0, plain.nbytes))
-        return made
+        weights.point(tensor, weights.ByteRange(path.absolute(), 0, plain.nbytes))
+        return tensor
 
 
 def content(values: Array) -> bytes:

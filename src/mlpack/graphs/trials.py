@@ -77,8 +77,8 @@ class Trials:
 def of(run: Run, model: onnx.ModelProto, model_dir: Path, examples: Path | None) -> Trials:
     """Trials of a graph. `run`: the reference; `examples`: a directory of recorded calls, or None."""
     signature = files.signature_of(model)
-    made = of_signature(run, signature, check.limits(model), recorded(examples, model_dir, signature))
-    return replace(made, drawn=drawn(model))
+    trials = of_signature(run, signature, check.limits(model), recorded(examples, model_dir, signature))
+    return replace(trials, drawn=drawn(model))
 
 
 def recorded(examples: Path | None, model_dir: Path, signature: Signature) -> list[dict[str, Any]]:
@@ -109,7 +109,7 @@ def of_calls(run: Run, signature: Signature, calls: Sequence[dict[str, Any]]) ->
             raise PassError(f"the model does not take call {number} of the recipe's own data: {error}") from error
         feeds.append(feed)
     for feed in _together(calls, signature):
-        _tried(run, feed, feeds, references)
+        _try(run, feed, feeds, references)
     return Trials(feeds=tuple(feeds), references=tuple(references), recorded=len(feeds))
 
 
@@ -119,10 +119,10 @@ def feeds_of(model_dir: Path, model: onnx.ModelProto, examples: Path | None = No
     calls = recorded(examples, model_dir, signature)
     try:
         opened = check.session(model_dir, "ORT_DISABLE_ALL")
-        made = of_signature(lambda feed: check.run(opened, feed), signature, bounds, calls).feeds
+        trials = of_signature(lambda feed: check.run(opened, feed), signature, bounds, calls).feeds
     except PassError:
-        made = ()
-    return list(made) or calls or check.feeds(signature, bounds)
+        trials = ()
+    return list(trials) or calls or check.feeds(signature, bounds)
 
 
 def fitting(run: Run, signature: Signature, limits: Mapping[str, int]) -> Trials:
@@ -136,13 +136,13 @@ def fitting(run: Run, signature: Signature, limits: Mapping[str, int]) -> Trials
     for longest in check.LENGTHS_TRIED:
         feeds: list[dict[str, Any]] = []
         references: list[Any] = []
-        made = check.feeds(signature, limits, longest=longest)
-        for feed in made:
-            why = _tried(run, feed, feeds, references)
+        trials = check.feeds(signature, limits, longest=longest)
+        for feed in trials:
+            why = _try(run, feed, feeds, references)
             refusal = refusal or why
         if len(feeds) > len(best.feeds):
             best = Trials(feeds=tuple(feeds), references=tuple(references))
-        if len(feeds) == len(made):
+        if len(feeds) == len(trials):
             break
     return replace(best, refusal=refusal)
 
@@ -153,22 +153,22 @@ def made_up(model_dir: Path, turns: int = 20) -> Iterator[dict[str, Any]]:
     signature, bounds = files.signature_of(model), check.limits(model)
     run = partial(check.run, check.session(model_dir, "ORT_DISABLE_ALL"))
     for longest in check.LENGTHS_TRIED:
-        if taken(run, check.feeds(signature, bounds, longest=longest))[0]:
+        if accepted(run, check.feeds(signature, bounds, longest=longest))[0]:
             for seed in range(turns):
-                yield from taken(run, check.feeds(signature, bounds, seed, longest))[0]
+                yield from accepted(run, check.feeds(signature, bounds, seed, longest))[0]
             return
 
 
-def taken(run: Run, feeds: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[Any]]:
+def accepted(run: Run, feeds: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[Any]]:
     """Those inputs that a reference takes, and what it makes of each."""
-    kept: list[dict[str, Any]] = []
+    fitting_feeds: list[dict[str, Any]] = []
     references: list[Any] = []
     for feed in feeds:
-        _tried(run, feed, kept, references)
-    return kept, references
+        _try(run, feed, fitting_feeds, references)
+    return fitting_feeds, references
 
 
-def _tried(run: Run, feed: dict[str, Any], feeds: list[dict[str, Any]], references: list[Any]) -> str:
+def _try(run: Run, feed: dict[str, Any], feeds: list[dict[str, Any]], references: list[Any]) -> str:
     """Adds the inputs and their answer, or gives the reason why there is none."""
     try:
         answer = run(feed)

@@ -99,19 +99,19 @@ def take(tensor: onnx.TensorProto, folder: Path) -> None:
 
 def refer(tensor: onnx.TensorProto, folder: Path) -> None:
     """Leave this tensor's bytes where they are, named from anywhere. Raises PassError as `place`, and as `refer_to`."""
-    found = place(tensor, folder)
-    refer_to(tensor, ByteRange(found.path.absolute(), found.offset, found.length))
+    byte_range = place(tensor, folder)
+    refer_to(tensor, ByteRange(byte_range.path.absolute(), byte_range.offset, byte_range.length))
 
 
-def refer_to(tensor: onnx.TensorProto, found: ByteRange) -> None:
+def refer_to(tensor: onnx.TensorProto, byte_range: ByteRange) -> None:
     """Make the tensor a reference to these bytes of its own. Raises PassError where their number is not what the shape needs, which
     the engine would find much later."""
-    if found.length != (needed := size_of(tensor)):
+    if byte_range.length != (needed := size_of(tensor)):
         raise PassError(
-            f"weights {tensor.name!r}: their shape needs {needed:,} bytes, and {found.length:,} are theirs in {found.path.name!r}; "
-            "the model was saved wrongly or its files are of two models. Export it again"
+            f"weights {tensor.name!r}: their shape needs {needed:,} bytes, and {byte_range.length:,} are theirs in "
+            f"{byte_range.path.name!r}; the model was saved wrongly or its files are of two models. Export it again"
         )
-    point(tensor, found)
+    point(tensor, byte_range)
 
 
 def point(tensor: onnx.TensorProto, to: ByteRange) -> None:
@@ -154,14 +154,14 @@ def array(tensor: onnx.TensorProto, plain: ToArray | None = None) -> np.ndarray[
     from onnx import numpy_helper
 
     plain = plain or numpy_helper.to_array
-    found = referred(tensor)
-    if found is None:
+    byte_range = referred(tensor)
+    if byte_range is None:
         return plain(tensor)
     if onnx.TensorProto.DataType.Name(tensor.data_type) in _BITS:
-        whole = onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims, raw_data=found.read())
+        whole = onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims, raw_data=byte_range.read())
         return plain(whole)
     dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-    mapped = np.memmap(found.path, dtype=np.uint8, mode="r", offset=found.offset, shape=(found.length,))
+    mapped = np.memmap(byte_range.path, dtype=np.uint8, mode="r", offset=byte_range.offset, shape=(byte_range.length,))
     values: np.ndarray[Any, Any] = mapped.view(np.ndarray).view(dtype).reshape(tuple(tensor.dims))
     return values
 
@@ -201,13 +201,13 @@ def append(source: ByteRange | bytes, stream: BinaryIO) -> None:
         while view:
             view = view[stream.write(view) :]
         return
-    left, offset = source.length, source.offset
+    remaining, offset = source.length, source.offset
     with source.path.open("rb") as file:
-        while left:
-            sent = os.sendfile(stream.fileno(), file.fileno(), offset, min(left, _COPY_BYTES))
-            if not sent:
+        while remaining:
+            count = os.sendfile(stream.fileno(), file.fileno(), offset, min(remaining, _COPY_BYTES))
+            if not count:
                 raise PassError(f"{source.path.name}: became shorter while it was read; build again, with nobody writing to it")
-            left, offset = left - sent, offset + sent
+            remaining, offset = remaining - count, offset + count
 
 
 def outside_bytes(path: Path) -> int:
@@ -251,7 +251,7 @@ def declared(model: onnx.ModelProto) -> onnx.ModelProto:
 
     bare = skeleton(model)
     pairs = zip(bare.graph.initializer, model.graph.initializer, strict=True)
-    large = {kept.name: full for kept, full in pairs if kept.dims != full.dims}
+    large = {entry.name: full for entry, full in pairs if entry.dims != full.dims}
     for tensor in [tensor for tensor in bare.graph.initializer if tensor.name in large]:
         bare.graph.initializer.remove(tensor)
         if tensor.name not in {value.name for value in bare.graph.input}:

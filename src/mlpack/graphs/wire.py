@@ -26,36 +26,36 @@ class _UnusualFormError(ValueError):
 def without_weights(data: memoryview, larger_than: int) -> tuple[bytes, dict[int, Part]] | None:
     """The message less the raw bytes of initializers of more than `larger_than`, and for each of those, by its number among the
     graph's initializers, where its bytes lie. None where there are none, or that cannot be told."""
-    found: dict[int, Part] = {}
-    kept: list[Bytes] = []
+    parts: dict[int, Part] = {}
+    chunks: list[Bytes] = []
     try:
         for number, start, content, end in _fields(data, 0, len(data)):
             if number != _GRAPH:
-                kept.append(data[start:end])
-            elif found:
+                chunks.append(data[start:end])
+            elif parts:
                 return None  # two parts of one graph, which would be merged
             else:
-                kept += _nested(_GRAPH, _graph(data, content, end, larger_than, found))
-        return (b"".join(kept), found) if found else None
+                chunks += _nested(_GRAPH, _graph(data, content, end, larger_than, parts))
+        return (b"".join(chunks), parts) if parts else None
     except (_UnusualFormError, IndexError):
         return None
 
 
-def _graph(data: memoryview, first: int, last: int, larger_than: int, found: dict[int, Part]) -> list[Bytes]:
-    kept: list[Bytes] = []
+def _graph(data: memoryview, first: int, last: int, larger_than: int, parts: dict[int, Part]) -> list[Bytes]:
+    chunks: list[Bytes] = []
     count = 0
     for number, start, content, end in _fields(data, first, last):
         if number != _INITIALIZER:
-            kept.append(data[start:end])
+            chunks.append(data[start:end])
             continue
         raw = _raw(data, content, end) if end - content > larger_than else None
         if raw is None or raw[2] - raw[1] <= larger_than:
-            kept.append(data[start:end])
+            chunks.append(data[start:end])
         else:
-            found[count] = raw[1:]
-            kept += _nested(_INITIALIZER, [data[content : raw[0]], data[raw[2] : end]])
+            parts[count] = raw[1:]
+            chunks += _nested(_INITIALIZER, [data[content : raw[0]], data[raw[2] : end]])
         count += 1
-    return kept
+    return chunks
 
 
 def _raw(data: memoryview, first: int, last: int) -> tuple[int, int, int] | None:

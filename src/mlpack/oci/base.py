@@ -70,18 +70,20 @@ def resolve_base(
     """
     arch = media.architecture(arch)
     if (local := layout.locate(ref)) is not None:
-        path, named = local
-        if path.is_dir() and not layout.is_layout(path) and named == Selector():
-            found = _rootfs(path, arch, cache_dir)
+        path, selector = local
+        if path.is_dir() and not layout.is_layout(path) and selector == Selector():
+            base = _rootfs(path, arch, cache_dir)
         else:
-            made = layout.read(path, arch, named)
+            oci_image = layout.read(path, arch, selector)
             kind = "layout" if path.is_dir() else "archive"
-            found = Base(image=made, name=ref, kind=kind, digest=image.digest(made), manifest_digest=image.digest(made))
+            base = Base(
+                image=oci_image, name=ref, kind=kind, digest=image.digest(oci_image), manifest_digest=image.digest(oci_image)
+            )
     elif ref.startswith(LIKE_PATHS):
         raise NamingError(f"there is no base image at {ref}: give a root file system, an OCI layout, an OCI archive or a reference")
     else:
         return _checked(_pulled(ref, arch, cache_dir, pinned, credentials, options or remote.TransportOptions()), arch, None)
-    return _checked(found, arch, pinned)
+    return _checked(base, arch, pinned)
 
 
 def _pulled(
@@ -92,35 +94,37 @@ def _pulled(
     credentials: remote.Credentials | None,
     options: remote.TransportOptions,
 ) -> Base:
-    named = reference.parse(ref)
-    if pinned and named.digest and named.digest != pinned:
+    image_reference = reference.parse(ref)
+    if pinned and image_reference.digest and image_reference.digest != pinned:
         raise PackError(f"the base {ref} is pinned to {pinned}, which is not the digest in its name: change one of them")
     try:
-        pulled = remote.fetch(named, arch, cache_dir / "blobs", credentials, options, pinned)
+        pulled = remote.fetch(image_reference, arch, cache_dir / "blobs", credentials, options, pinned)
     except ServiceError as error:
         way_out = "Without that registry, give the base with --base: a root file system, an OCI layout or an OCI archive"
         raise ServiceError(f"the base image {ref} could not be had: {error}. {way_out}", retryable=error.retryable) from error
     return Base(
-        image=pulled.image, name=str(named), kind="registry", digest=pulled.digest, manifest_digest=image.digest(pulled.image)
+        image=pulled.image,
+        name=str(image_reference),
+        kind="registry",
+        digest=pulled.digest,
+        manifest_digest=image.digest(pulled.image),
     )
 
 
-def _checked(found: Base, arch: str, pinned: Digest | None) -> Base:
-    if pinned is not None and found.digest != pinned:
-        raise PackError(f"the base {found.name} is pinned to {pinned} and is now {found.digest}: restore it, or pin it anew")
-    os_name, made_for, _ = image.platform(found.image)
+def _checked(base: Base, arch: str, pinned: Digest | None) -> Base:
+    if pinned is not None and base.digest != pinned:
+        raise PackError(f"the base {base.name} is pinned to {pinned} and is now {base.digest}: restore it, or pin it anew")
+    os_name, made_for, _ = image.platform(base.image)
     if (os_name, made_for) != ("linux", arch):
-        raise PackError(
-            f"the base {found.name} is made for {os_name}/{made_for}, not for linux/{arch}: choose another base or arch"
-        )
-    return found
+        raise PackError(f"the base {base.name} is made for {os_name}/{made_for}, not for linux/{arch}: choose another base or arch")
+    return base
 
 
 def fingerprint(directory: Path) -> str:
     """64 hex digits that change when a file below `directory` does: of each path, size, time, mode and inode. Reads no file."""
     state = hashlib.sha256()
-    for path, found in walk(directory):
-        status = found.stat(follow_symlinks=False)
+    for path, entry in walk(directory):
+        status = entry.stat(follow_symlinks=False)
         line = f"{path}\0{status.st_size} {status.st_mtime_ns} {status.st_mode} {status.st_ino}\n"
         state.update(os.fsencode(line))
     return state.hexdigest()
@@ -134,12 +138,12 @@ def _rootfs(root: Path, arch: str, cache_dir: Path) -> Base:
         )
     layer, left_out = _rootfs_layer(root, cache_dir)
     comment = f"left out: {', '.join(left_out)}" if left_out else ""
-    made = image.append(image.empty(arch, {"PATH": _PATH}), layer, "root file system", comment=comment)
+    oci_image = image.append(image.empty(arch, {"PATH": _PATH}), layer, "root file system", comment=comment)
     notes = [f"left out of the image: {each}" for each in _few(left_out)]
     if made_for is None:
         notes.append(f"no program in {root} says for which processor it is: taken to be linux/{arch}")
-    digest = image.digest(made)
-    return Base(image=made, name=str(root), kind="rootfs", digest=digest, manifest_digest=digest, notes=tuple(notes))
+    digest = image.digest(oci_image)
+    return Base(image=oci_image, name=str(root), kind="rootfs", digest=digest, manifest_digest=digest, notes=tuple(notes))
 
 
 def _few(left_out: tuple[str, ...]) -> tuple[str, ...]:
@@ -156,8 +160,8 @@ def _rootfs_layer(root: Path, cache_dir: Path) -> tuple[Layer, tuple[str, ...]]:
     print_key = fingerprint(root)
     remembered = cache_dir / "rootfs" / f"{print_key}-{ENVELOPE}-{compression.deflate_version()}.json"
     store = cache_dir / "blobs"
-    if known := _recalled(remembered, store):
-        return known
+    if layer_before := _recalled(remembered, store):
+        return layer_before
     layer, left_out = layer_from_rootfs(root, store, cache_dir)
     if fingerprint(root) != print_key:
         raise PackError(f"{root} changed while it was packed: build again, with nobody writing to it")

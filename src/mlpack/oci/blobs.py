@@ -73,13 +73,13 @@ class BlobWriter:
 
     def commit(self, expected: Digest | None = None) -> Digest:
         """Give the blob its name. PackError, and nothing is kept, when it is not the `expected` one."""
-        found = self.digest()
-        if expected is not None and found != expected:
-            raise PackError(f"the bytes of {expected} have the digest {found}: they were damaged or exchanged")
+        actual = self.digest()
+        if expected is not None and actual != expected:
+            raise PackError(f"the bytes of {expected} have the digest {actual}: they were damaged or exchanged")
         self._file.close()
-        final = path_of(self._directory, found)
+        final = path_of(self._directory, actual)
         atomically.put(self._temporary, final)
-        return found
+        return actual
 
 
 @contextlib.contextmanager

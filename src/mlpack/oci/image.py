@@ -87,8 +87,8 @@ def family(image: Image) -> media.Family:
 
 def platform(image: Image) -> tuple[str, str, str]:
     """Operating system, architecture, variant ("" when none)."""
-    found = config(image)
-    return str(found.get("os", "")), str(found.get("architecture", "")), str(found.get("variant", ""))
+    document = config(image)
+    return str(document.get("os", "")), str(document.get("architecture", "")), str(document.get("variant", ""))
 
 
 def env(image: Image) -> dict[str, str]:
@@ -99,7 +99,7 @@ def env(image: Image) -> dict[str, str]:
 
 def empty(arch: str, environment: Mapping[str, str] | None = None) -> Image:
     """An image without layers for Linux on `arch` (`amd64`, `arm64` or a usual name of them), in OCI media types."""
-    made: dict[str, Any] = {
+    document: dict[str, Any] = {
         "architecture": media.architecture(arch),
         "os": "linux",
         "created": _timestamp(0),
@@ -107,7 +107,7 @@ def empty(arch: str, environment: Mapping[str, str] | None = None) -> Image:
         "rootfs": {"type": "layers", "diff_ids": []},
         "history": [],
     }
-    return _made(made, (), media.OCI)
+    return _build(document, (), media.OCI)
 
 
 def append(image: Image, layer: Layer, created_by: str, *, comment: str = "", epoch_s: int = 0) -> Image:
@@ -116,15 +116,15 @@ def append(image: Image, layer: Layer, created_by: str, *, comment: str = "", ep
     The layer takes the media types of the image's family. When the base has fewer lines of history than layers, lines are added,
     because readers match them one to one. PackError when the layer's encoding has no type in that family.
     """
-    made, kin = config(image), family(image)
-    history = _history(made)
+    document, kin = config(image), family(image)
+    history = _history(document)
     missing = len(image.layers) - sum(1 for line in history if not line.get("empty_layer"))
     history += [{"created_by": "unknown: the base image does not say"}] * missing
     line = {"created": _timestamp(epoch_s), "created_by": created_by} | ({"comment": comment} if comment else {})
-    made["history"] = [*history, line]
-    made["rootfs"] = {"type": "layers", "diff_ids": [str(kept.diff_id) for kept in (*image.layers, layer)]}
-    made["created"] = _timestamp(epoch_s)
-    return _made(made, (*image.layers, replace(layer, media_type=_type_in(kin, layer.media_type))), kin)
+    document["history"] = [*history, line]
+    document["rootfs"] = {"type": "layers", "diff_ids": [str(all_layers.diff_id) for all_layers in (*image.layers, layer)]}
+    document["created"] = _timestamp(epoch_s)
+    return _build(document, (*image.layers, replace(layer, media_type=_type_in(kin, layer.media_type))), kin)
 
 
 def with_config(
@@ -141,8 +141,8 @@ def with_config(
     Environment and labels are merged by key, sorted after the base's own. An entrypoint clears the base's cmd, as everywhere.
     A label's key is in reverse-DNS form (`io.example.key`), or one that image-spec defines; PackError otherwise.
     """
-    made = config(image)
-    runtime = dict(_runtime(made))
+    document = config(image)
+    runtime = dict(_runtime(document))
     if env:
         merged = _merged(runtime.get("Env") or (), env)
         runtime["Env"] = [f"{key}={value}" for key, value in merged.items()]
@@ -156,22 +156,22 @@ def with_config(
     if labels:
         check_labels(labels)
         runtime["Labels"] = {**(runtime.get("Labels") or {}), **labels}
-    made["config"] = runtime
-    return _made(made, image.layers, family(image))
+    document["config"] = runtime
+    return _build(document, image.layers, family(image))
 
 
 def with_process(image: Image, *, user: str | None = None, ports: Sequence[int] = (), stop_signal: str | None = None) -> Image:
     """`image` with these settings of its process; what is None or empty stays as it is. `ports`: of TCP, that it listens on."""
-    made = config(image)
-    runtime = dict(_runtime(made))
+    document = config(image)
+    runtime = dict(_runtime(document))
     if user is not None:
         runtime["User"] = user
     if ports:
         runtime["ExposedPorts"] = {**(runtime.get("ExposedPorts") or {}), **{f"{port}/tcp": {} for port in ports}}
     if stop_signal is not None:
         runtime["StopSignal"] = stop_signal
-    made["config"] = runtime
-    return _made(made, image.layers, family(image))
+    document["config"] = runtime
+    return _build(document, image.layers, family(image))
 
 
 def parse(manifest_bytes: bytes, config_bytes: bytes, opener: Opener) -> Image:
@@ -179,17 +179,17 @@ def parse(manifest_bytes: bytes, config_bytes: bytes, opener: Opener) -> Image:
 
     PackError when a document is malformed, the config is not the one the manifest names, or layers and diff_ids do not match.
     """
-    found = media.load_json(manifest_bytes, "manifest")
-    named, described = descriptors(found)
-    if named.digest != of_bytes(config_bytes) or named.size_bytes != len(config_bytes):
-        raise PackError(f"the config is not the one the manifest names: expected {named.digest}, got {of_bytes(config_bytes)}")
-    made = media.load_json(config_bytes, "image config")
-    rootfs = made.get("rootfs")
+    document = media.load_json(manifest_bytes, "manifest")
+    listed, described = descriptors(document)
+    if listed.digest != of_bytes(config_bytes) or listed.size_bytes != len(config_bytes):
+        raise PackError(f"the config is not the one the manifest names: expected {listed.digest}, got {of_bytes(config_bytes)}")
+    config_document = media.load_json(config_bytes, "image config")
+    rootfs = config_document.get("rootfs")
     diff_ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
     if not isinstance(diff_ids, list) or len(diff_ids) != len(described):
         raise PackError(f"the manifest has {len(described)} layers, the config's rootfs.diff_ids do not match them")
-    _history(made)
-    _runtime(made)
+    _history(config_document)
+    _runtime(config_document)
     layers = tuple(
         Layer(
             digest=layer.digest,
@@ -204,46 +204,46 @@ def parse(manifest_bytes: bytes, config_bytes: bytes, opener: Opener) -> Image:
     return Image(manifest_bytes=manifest_bytes, config_bytes=config_bytes, layers=layers)
 
 
-def descriptors(found: dict[str, Any]) -> tuple[media.Descriptor, tuple[media.Descriptor, ...]]:
+def descriptors(document: dict[str, Any]) -> tuple[media.Descriptor, tuple[media.Descriptor, ...]]:
     """The config and the layers that an untrusted manifest names. PackError when it is not a manifest of an image.
 
     Layers that may not be handed on (`foreign`, `nondistributable`) are refused: their bytes are not in the registry.
     """
-    if found.get("schemaVersion") != 2:
-        raise PackError(f"manifest: schemaVersion is {found.get('schemaVersion')!r:.200}, only 2 can be read")
-    kin = media.family(_type_of(found))
-    named = media.descriptor(found.get("config"), "manifest: config")
-    if named.media_type not in {kin.config, media.OCI.config, media.DOCKER.config}:
-        raise PackError(f"manifest: an artifact of type {named.media_type!r:.200}, not an image")
-    layers = found.get("layers")
+    if document.get("schemaVersion") != 2:
+        raise PackError(f"manifest: schemaVersion is {document.get('schemaVersion')!r:.200}, only 2 can be read")
+    kin = media.family(_type_of(document))
+    config_descriptor = media.descriptor(document.get("config"), "manifest: config")
+    if config_descriptor.media_type not in {kin.config, media.OCI.config, media.DOCKER.config}:
+        raise PackError(f"manifest: an artifact of type {config_descriptor.media_type!r:.200}, not an image")
+    layers = document.get("layers")
     if not isinstance(layers, list):
         raise PackError("manifest: no list of layers")
     described = tuple(media.descriptor(layer, f"manifest: layer {number}") for number, layer in enumerate(layers))
     for layer in described:
         if layer.media_type not in media.LAYERS:
             raise PackError(f"manifest: a layer of type {layer.media_type!r:.200} cannot be read or handed on")
-    return named, described
+    return config_descriptor, described
 
 
 def validate(image: Image) -> list[str]:
     """Every way in which the image contradicts itself, found by deriving all digests, sizes and counts again from the bytes."""
-    found, made = manifest(image), config(image)
+    document, config_document = manifest(image), config(image)
     problems = []
-    named = media.descriptor(found.get("config"), "manifest: config")
-    if (named.digest, named.size_bytes) != (of_bytes(image.config_bytes), len(image.config_bytes)):
+    config_descriptor = media.descriptor(document.get("config"), "manifest: config")
+    if (config_descriptor.digest, config_descriptor.size_bytes) != (of_bytes(image.config_bytes), len(image.config_bytes)):
         problems.append("the manifest names another config")
-    kin = media.family(_type_of(found))
-    if named.media_type != kin.config:
-        problems.append(f"a config of type {named.media_type} in a manifest of type {kin.manifest}")
-    problems += [f"the config lacks {key!r}" for key in ("architecture", "os") if not made.get(key)]
-    rootfs = made.get("rootfs") or {}
+    kin = media.family(_type_of(document))
+    if config_descriptor.media_type != kin.config:
+        problems.append(f"a config of type {config_descriptor.media_type} in a manifest of type {kin.manifest}")
+    problems += [f"the config lacks {key!r}" for key in ("architecture", "os") if not config_document.get(key)]
+    rootfs = config_document.get("rootfs") or {}
     if rootfs.get("type") != "layers":
         problems.append(f"rootfs.type is {rootfs.get('type')!r:.200}, not 'layers'")
     if rootfs.get("diff_ids") != [str(layer.diff_id) for layer in image.layers]:
         problems.append("rootfs.diff_ids are not the layers'")
-    if [layer.get("digest") for layer in found.get("layers", ())] != [str(layer.digest) for layer in image.layers]:
+    if [layer.get("digest") for layer in document.get("layers", ())] != [str(layer.digest) for layer in image.layers]:
         problems.append("the manifest names other layers")
-    lines = sum(1 for line in _history(made) if not line.get("empty_layer"))
+    lines = sum(1 for line in _history(config_document) if not line.get("empty_layer"))
     if lines not in {0, len(image.layers)}:
         problems.append(f"{lines} lines of history with a layer, {len(image.layers)} layers")
     for number, layer in enumerate(image.layers):
@@ -284,10 +284,10 @@ def layer_problems(layer: Layer) -> list[str]:
 
 def describe(image: Image) -> dict[str, Any]:
     """What an image is, for people and scripts: digest, platform, sizes in bytes, layers with their history, and the settings."""
-    made = config(image)
-    lines = [line for line in _history(made) if not line.get("empty_layer")]
+    document = config(image)
+    lines = [line for line in _history(document) if not line.get("empty_layer")]
     lines += [{}] * (len(image.layers) - len(lines))
-    runtime = _runtime(made)
+    runtime = _runtime(document)
     return {
         "digest": str(digest(image)),
         "media_type": family(image).manifest,
@@ -314,20 +314,20 @@ def describe(image: Image) -> dict[str, Any]:
     }
 
 
-def _type_of(found: dict[str, Any]) -> str:
+def _type_of(document: dict[str, Any]) -> str:
     """The media type in a manifest; OCI lets it be left out."""
-    return str(found.get("mediaType", media.OCI_MANIFEST))
+    return str(document.get("mediaType", media.OCI_MANIFEST))
 
 
-def _made(made: dict[str, Any], layers: tuple[Layer, ...], kin: media.Family) -> Image:
+def _build(document: dict[str, Any], layers: tuple[Layer, ...], kin: media.Family) -> Image:
     """Config and manifest written anew: nothing of the base's annotations or embedded data, which describe the base, is kept."""
-    config_bytes = canonical_json(made)
-    named = media.Descriptor(media_type=kin.config, digest=of_bytes(config_bytes), size_bytes=len(config_bytes))
+    config_bytes = canonical_json(document)
+    descriptor = media.Descriptor(media_type=kin.config, digest=of_bytes(config_bytes), size_bytes=len(config_bytes))
     described = [
         media.Descriptor(media_type=layer.media_type, digest=layer.digest, size_bytes=layer.size_bytes).as_json()
         for layer in layers
     ]
-    written = {"schemaVersion": 2, "mediaType": kin.manifest, "config": named.as_json(), "layers": described}
+    written = {"schemaVersion": 2, "mediaType": kin.manifest, "config": descriptor.as_json(), "layers": described}
     return Image(manifest_bytes=canonical_json(written), config_bytes=config_bytes, layers=layers)
 
 
@@ -339,15 +339,15 @@ def _type_in(kin: media.Family, media_type: str) -> str:
     raise PackError(f"a layer of type {media_type!r:.200} cannot be added to an image of type {kin.manifest!r}")
 
 
-def _runtime(made: dict[str, Any]) -> dict[str, Any]:
-    runtime = made.get("config") or {}
+def _runtime(document: dict[str, Any]) -> dict[str, Any]:
+    runtime = document.get("config") or {}
     if not isinstance(runtime, dict):
         raise PackError("image config: 'config' is not an object")
     return runtime
 
 
-def _history(made: dict[str, Any]) -> list[dict[str, Any]]:
-    lines = made.get("history") or []
+def _history(document: dict[str, Any]) -> list[dict[str, Any]]:
+    lines = document.get("history") or []
     if not isinstance(lines, list) or not all(isinstance(line, dict) for line in lines):
         raise PackError("image config: 'history' is not a list of objects")
     return list(lines)

@@ -41,23 +41,23 @@ def is_layout(directory: Path) -> bool:
     return (directory / MARKER).is_file()
 
 
-def write(made: Image, directory: Path, ref_name: str = "latest") -> None:
-    """`made` as an OCI layout in `directory`, which is made when missing; `ref_name` is the name tools know it by there."""
+def write(oci_image: Image, directory: Path, ref_name: str = "latest") -> None:
+    """`oci_image` as an OCI layout in `directory`, which is made when missing; `ref_name` is the name tools know it by there."""
     directory.mkdir(parents=True, exist_ok=True)
-    for digest, (size, opener) in _blobs(made).items():
+    for digest, (size, opener) in _blobs(oci_image).items():
         if blobs.holds(directory / "blobs", digest, size):
             continue
         with opener() as stream:
             blobs.copy(stream, directory / "blobs", digest, size)
     atomically.write(directory / MARKER, _MARKER_BYTES)
-    atomically.write(directory / "index.json", _index(made, ref_name))
+    atomically.write(directory / "index.json", _index(oci_image, ref_name))
 
 
-def write_archive(made: Image, path: Path, ref_name: str = "latest") -> None:
-    """`made` as one tar file, an OCI archive which `docker load` takes as well."""
+def write_archive(oci_image: Image, path: Path, ref_name: str = "latest") -> None:
+    """`oci_image` as one tar file, an OCI archive which `docker load` takes as well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomically.replacing(path) as fresh, fresh.open("wb") as file:
-        for chunk in _archived(made, ref_name):
+        for chunk in _archived(oci_image, ref_name):
             file.write(chunk)
 
 
@@ -91,11 +91,11 @@ def locate(text: str, root: Path = Path()) -> tuple[Path, Selector] | None:
 
 def beside(text: str, root: Path) -> str:
     """`text` with the path it begins with made one of `root`, when there is something of that name there; else as it is."""
-    found = locate(text, root)
-    if found is None:
+    located = locate(text, root)
+    if located is None:
         return text
-    path, named = found
-    return f"{path}{f':{named.tag}' if named.tag else ''}{f'@{named.digest}' if named.digest else ''}"
+    path, place = located
+    return f"{path}{f':{place.tag}' if place.tag else ''}{f'@{place.digest}' if place.digest else ''}"
 
 
 def _exists(path: Path) -> bool:
@@ -116,32 +116,32 @@ def _holds_images(path: Path, *, sure: bool) -> bool:
 
 def read_named(text: str, arch: str | None = None) -> tuple[Image, int]:
     """The image that `text` means (see `locate`), and how many other manifests lie beside it. Raises as `read`."""
-    found = locate(text)
-    if found is None:
+    place = locate(text)
+    if place is None:
         others = ("docker-archive:", "docker-daemon:", "docker://", "dir:", "containers-storage:")
         hint = f"; copy it into one first: skopeo copy {text[:300]} oci:DIR" if text.startswith(others) else ""
         raise NamingError(f"{text[:300]!r} is neither an OCI layout nor an OCI archive: there is nothing of that name{hint}")
-    return _read(*found, arch)
+    return _read(*place, arch)
 
 
-def read(path: Path, arch: str | None = None, named: Selector | None = None) -> Image:
-    """The image in a layout directory or archive; of several the one for `arch` (`amd64`, `arm64`) that `named` says.
+def read(path: Path, arch: str | None = None, selector: Selector | None = None) -> Image:
+    """The image in a layout directory or archive; of several the one for `arch` (`amd64`, `arm64`) that `selector` says.
 
     NamingError when `path` is neither, or holds no such image, or several; PackError when it is damaged.
     """
-    return _read(path, named or Selector(), arch)[0]
+    return _read(path, selector or Selector(), arch)[0]
 
 
-def _read(path: Path, named: Selector, arch: str | None) -> tuple[Image, int]:
+def _read(path: Path, selector: Selector, arch: str | None) -> tuple[Image, int]:
     files = _directory(path) if path.is_dir() else _archive(path)
     with files("index.json") as stream:
         index = media.load_json(stream.read(media.MAX_JSON_BYTES + 1), f"{path}: index.json")
-    chosen = selection.choose(str(path), index, partial(_document, files), arch, named)
+    chosen = selection.choose(str(path), index, partial(_document, files), arch, selector)
     manifest_bytes = _document(files, chosen.descriptor)
     described, _ = image.descriptors(media.load_json(manifest_bytes, "manifest"))
-    made = image.parse(manifest_bytes, _document(files, described), lambda digest: files(_blob_name(digest)))
-    selection.check_arch(str(path), image.platform(made), arch)
-    return made, chosen.others
+    oci_image = image.parse(manifest_bytes, _document(files, described), lambda digest: files(_blob_name(digest)))
+    selection.check_arch(str(path), image.platform(oci_image), arch)
+    return oci_image, chosen.others
 
 
 def _directory(path: Path) -> _Files:
@@ -193,16 +193,16 @@ def _lacking(path: Path, name: str) -> PackError:
     return PackError(f"{path} lacks {name}: it is damaged or was not written to its end")
 
 
-def _document(files: _Files, wanted: media.Descriptor) -> bytes:
-    if wanted.size_bytes > media.MAX_JSON_BYTES:
+def _document(files: _Files, descriptor: media.Descriptor) -> bytes:
+    if descriptor.size_bytes > media.MAX_JSON_BYTES:
         most = media.MAX_JSON_BYTES
-        raise PackError(f"the blob {wanted.digest} has {wanted.size_bytes} bytes: documents of up to {most} are read")
-    with files(_blob_name(wanted.digest)) as stream:
+        raise PackError(f"the blob {descriptor.digest} has {descriptor.size_bytes} bytes: documents of up to {most} are read")
+    with files(_blob_name(descriptor.digest)) as stream:
         data = stream.read(media.MAX_JSON_BYTES + 1)
     if len(data) > media.MAX_JSON_BYTES:
-        raise PackError(f"the blob {wanted.digest} has more than the {media.MAX_JSON_BYTES} bytes that a manifest may have")
-    if len(data) != wanted.size_bytes or of_bytes(data) != wanted.digest:
-        raise PackError(f"the blob {wanted.digest} is damaged: its bytes have the digest {of_bytes(data)}")
+        raise PackError(f"the blob {descriptor.digest} has more than the {media.MAX_JSON_BYTES} bytes that a manifest may have")
+    if len(data) != descriptor.size_bytes or of_bytes(data) != descriptor.digest:
+        raise PackError(f"the blob {descriptor.digest} is damaged: its bytes have the digest {of_bytes(data)}")
     return data
 
 
@@ -210,32 +210,36 @@ def _blob_name(digest: Digest) -> str:
     return f"blobs/sha256/{digest.hex}"
 
 
-def _index(made: Image, ref_name: str) -> bytes:
-    os_name, arch, variant = image.platform(made)
+def _index(oci_image: Image, ref_name: str) -> bytes:
+    os_name, arch, variant = image.platform(oci_image)
     described = {
-        "mediaType": image.family(made).manifest,
-        "digest": str(image.digest(made)),
-        "size": len(made.manifest_bytes),
+        "mediaType": image.family(oci_image).manifest,
+        "digest": str(image.digest(oci_image)),
+        "size": len(oci_image.manifest_bytes),
         "platform": {"os": os_name, "architecture": arch} | ({"variant": variant} if variant else {}),
         "annotations": {_REF_NAME: ref_name},
     }
     return canonical_json({"schemaVersion": 2, "mediaType": media.OCI_INDEX, "manifests": [described]})
 
 
-def _blobs(made: Image) -> dict[Digest, tuple[int, Callable[[], BinaryIO]]]:
+def _blobs(oci_image: Image) -> dict[Digest, tuple[int, Callable[[], BinaryIO]]]:
     """Layers, config, manifest: whoever finds the manifest finds what it names. A layer that is there twice is one blob."""
-    found: dict[Digest, tuple[int, Callable[[], BinaryIO]]] = {
-        layer.digest: (layer.size_bytes, layer.open) for layer in made.layers
+    sources: dict[Digest, tuple[int, Callable[[], BinaryIO]]] = {
+        layer.digest: (layer.size_bytes, layer.open) for layer in oci_image.layers
     }
-    for data in (made.config_bytes, made.manifest_bytes):
-        found[of_bytes(data)] = (len(data), partial(io.BytesIO, data))
-    return found
+    for data in (oci_image.config_bytes, oci_image.manifest_bytes):
+        sources[of_bytes(data)] = (len(data), partial(io.BytesIO, data))
+    return sources
 
 
-def _archived(made: Image, ref_name: str) -> Iterator[bytes]:
-    documents = {MARKER: _MARKER_BYTES, "index.json": _index(made, ref_name), "manifest.json": _docker_manifest(made, ref_name)}
+def _archived(oci_image: Image, ref_name: str) -> Iterator[bytes]:
+    documents = {
+        MARKER: _MARKER_BYTES,
+        "index.json": _index(oci_image, ref_name),
+        "manifest.json": _docker_manifest(oci_image, ref_name),
+    }
     listed = [_archive_entry(name, len(data), partial(io.BytesIO, data)) for name, data in documents.items()]
-    for digest, (size, opener) in _blobs(made).items():
+    for digest, (size, opener) in _blobs(oci_image).items():
         listed.append(_archive_entry(_blob_name(digest), size, partial(_checked, opener, digest)))
     yield from tar.chunks(listed)
 
@@ -248,7 +252,7 @@ def _checked(opener: Callable[[], BinaryIO], digest: Digest) -> BinaryIO:
     return io.BufferedReader(blobs.VerifyingReader(opener(), digest), blobs.CHUNK_BYTES)
 
 
-def _docker_manifest(made: Image, ref_name: str) -> bytes:
+def _docker_manifest(oci_image: Image, ref_name: str) -> bytes:
     tags = [ref_name] if ":" in ref_name else [f"{ref_name}:latest"]
-    layers = [_blob_name(layer.digest) for layer in made.layers]
-    return canonical_json([{"Config": _blob_name(of_bytes(made.config_bytes)), "RepoTags": tags, "Layers": layers}])
+    layers = [_blob_name(layer.digest) for layer in oci_image.layers]
+    return canonical_json([{"Config": _blob_name(of_bytes(oci_image.config_bytes)), "RepoTags": tags, "Layers": layers}])

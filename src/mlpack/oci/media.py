@@ -89,12 +89,12 @@ class Descriptor:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     for key, value in pairs:
-        if key in found:
+        if key in fields:
             raise PackError(f"the key {key!r:.200} is given twice: two readers could see two different documents")
-        found[key] = value
-    return found
+        fields[key] = value
+    return fields
 
 
 def _no_constant(text: str) -> Any:
@@ -127,8 +127,8 @@ def descriptor(value: Any, what: str) -> Descriptor:
         raise PackError(f"{what}: mediaType is missing")
     if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < 1 << 63:
         raise PackError(f"{what}: size is not a number of bytes: {size!r:.200}")
-    said = value.get("annotations")
-    notes = {key: text for key, text in said.items() if isinstance(text, str)} if isinstance(said, dict) else {}
+    annotations = value.get("annotations")
+    notes = {key: text for key, text in annotations.items() if isinstance(text, str)} if isinstance(annotations, dict) else {}
     name, kind = notes.get("org.opencontainers.image.ref.name"), value.get("artifactType")
     return Descriptor(
         media_type=media_type,

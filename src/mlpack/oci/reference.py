@@ -83,9 +83,9 @@ def parse(text: str) -> ImageReference:
     if not _REPOSITORY.fullmatch(repository):
         before, name = rest.removesuffix(remainder), remainder.partition(":")[0]
         lower = f"{before}{name.lower()}{colon}{tag}{at}{digest_text}"
-        said = "use lower-case letters and digits, as in 'host/team/model:tag'"
+        hint = "use lower-case letters and digits, as in 'host/team/model:tag'"
         instead = f": write {lower[:_LONGEST]!r}" if _REPOSITORY.fullmatch(repository.lower()) else ""
-        raise NamingError(f"{shown} is not the name of an image: {said}{instead}")
+        raise NamingError(f"{shown} is not the name of an image: {hint}{instead}")
     if colon and not _TAG.fullmatch(tag):
         raise NamingError(f"{shown}: {tag[:_LONGEST]!r} is not a tag (letters, digits, '.', '_', '-', at most 128){_tag_for(tag)}")
     return ImageReference(host=host, repository=repository, tag=tag or None, digest=digest)
@@ -101,8 +101,8 @@ def _check_transport(text: str, shown: str) -> None:
 
 def _tag_for(tag: str) -> str:
     """A tag that may be meant by one that is none, as `v1.0+cpu`: registries and Helm write `_` for `+`."""
-    meant = re.sub(r"[^A-Za-z0-9._-]", "_", tag.partition("@")[0])[:128].lstrip(".-")
-    return f": write {meant!r}" if meant else ""
+    suggestion = re.sub(r"[^A-Za-z0-9._-]", "_", tag.partition("@")[0])[:128].lstrip(".-")
+    return f": write {suggestion!r}" if suggestion else ""
 
 
 def manifests(index: dict[str, Any]) -> tuple[media.Descriptor, ...]:

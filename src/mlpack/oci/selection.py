@@ -67,28 +67,28 @@ class Selection:
 
 
 def choose(
-    where: str, index: dict[str, Any], read: Read, arch: str | None, named: Selector | None = None, *, tags: bool = True
+    where: str, index: dict[str, Any], read: Read, arch: str | None, selector: Selector | None = None, *, tags: bool = True
 ) -> Selection:
-    """The image that `arch` (`amd64`, `arm64`, `ANY`, or None: there must be only one) and `named` mean in an untrusted index.
+    """The image that `arch` (`amd64`, `arm64`, `ANY`, or None: there must be only one) and `selector` mean in an untrusted index.
 
     `where` is how the user named the place; the ways out are shown as `where:TAG` (unless `tags` is false) and `where@DIGEST`.
     NamingError when there is no such image, or more than one. PackError when a document is malformed.
     """
-    named = named or Selector()
+    selector = selector or Selector()
     every = _Walk(read, tags=tags).manifests(index)
-    asked = [each for each in every if _is_named(each, named)]
-    called = f" called {words.clean(named.tag or named.digest)[:_LONGEST]}" if named != Selector() else ""
-    if not asked and called:
-        raise NamingError(f"{where} has nothing{called}: it has {_said(every) or 'no image'}")
-    found = _unique(_sorted_out(asked, read))
-    if not found:
+    matches = [each for each in every if _is_named(each, selector)]
+    called = f" called {words.clean(selector.tag or selector.digest)[:_LONGEST]}" if selector != Selector() else ""
+    if not matches and called:
+        raise NamingError(f"{where} has nothing{called}: it has {_listing(every) or 'no image'}")
+    images = _unique(_sorted_out(matches, read))
+    if not images:
         raise NamingError(
             f"{where} holds no image{called}, only what speaks of images (attestations, signatures) or other artifacts: "
-            f"{_said(asked) or 'nothing'}"
+            f"{_listing(matches) or 'nothing'}"
         )
-    if len(found) > 1 or (arch not in {None, ANY} and found[0].platform not in {None, ("linux", arch, "")}):
-        found = _for_arch(where, found, read, arch)
-    return Selection(descriptor=found[0].descriptor, others=len({each.descriptor.digest for each in every}) - 1)
+    if len(images) > 1 or (arch not in {None, ANY} and images[0].platform not in {None, ("linux", arch, "")}):
+        images = _for_arch(where, images, read, arch)
+    return Selection(descriptor=images[0].descriptor, others=len({each.descriptor.digest for each in every}) - 1)
 
 
 class _Walk:
@@ -121,24 +121,24 @@ class _Walk:
         return self._known[each.digest]
 
 
-def _is_named(each: IndexedImage, named: Selector) -> bool:
-    if named.digest is not None and named.digest not in (each.descriptor.digest, *each.within):
+def _is_named(each: IndexedImage, selector: Selector) -> bool:
+    if selector.digest is not None and selector.digest not in (each.descriptor.digest, *each.within):
         return False
     # Docker and containerd write a whole name (docker.io/team/base:1), others the tag alone.
-    return named.tag is None or any(name == named.tag or name.rpartition(":")[2] == named.tag for name in each.names)
+    return selector.tag is None or any(name == selector.tag or name.rpartition(":")[2] == selector.tag for name in each.names)
 
 
-def _sorted_out(asked: Sequence[IndexedImage], read: Read) -> Iterator[IndexedImage]:
+def _sorted_out(candidates: Sequence[IndexedImage], read: Read) -> Iterator[IndexedImage]:
     """The images among them. Looked into is only what says neither that it is one nor that it is none."""
-    for each in asked:
+    for each in candidates:
         if each.descriptor.about or each.descriptor.media_type not in media.MANIFESTS:
             continue
         if each.platform is not None and each.descriptor.artifact_type in {None, media.OCI.config, media.DOCKER.config}:
             yield each
             continue
-        found = media.load_json(read(each.descriptor), f"manifest {each.descriptor.digest}")
-        if is_image(found):
-            yield each if each.platform else replace(each, platform=_in_config(found, read))
+        document = media.load_json(read(each.descriptor), f"manifest {each.descriptor.digest}")
+        if is_image(document):
+            yield each if each.platform else replace(each, platform=_in_config(document, read))
 
 
 def check_arch(where: str, platform: tuple[str, str, str], arch: str | None) -> None:
@@ -148,9 +148,9 @@ def check_arch(where: str, platform: tuple[str, str, str], arch: str | None) -> 
         raise NamingError(f"{where} is made for {made_for}, not for linux/{arch}: choose another arch, or another image")
 
 
-def is_image(found: dict[str, Any]) -> bool:
+def is_image(document: dict[str, Any]) -> bool:
     """Whether an untrusted manifest is one of an image, and not of an attestation, a signature or another artifact."""
-    config, layers = found.get("config"), found.get("layers")
+    config, layers = document.get("config"), document.get("layers")
     if not isinstance(config, dict) or not isinstance(layers, list):
         return False
     types = [str(layer.get("mediaType")) if isinstance(layer, dict) else "" for layer in layers]
@@ -159,10 +159,10 @@ def is_image(found: dict[str, Any]) -> bool:
     )
 
 
-def _in_config(found: dict[str, Any], read: Read) -> tuple[str, str, str] | None:
+def _in_config(document: dict[str, Any], read: Read) -> tuple[str, str, str] | None:
     """The platform that the config of an image says."""
-    named = media.descriptor(found.get("config"), "manifest: config")
-    config = media.load_json(read(named), "image config")
+    descriptor = media.descriptor(document.get("config"), "manifest: config")
+    config = media.load_json(read(descriptor), "image config")
     return _normal(tuple(str(config.get(key) or "") for key in ("os", "architecture", "variant")))  # type: ignore[arg-type]
 
 
@@ -178,45 +178,47 @@ def _normal(platform: tuple[str, str, str] | None) -> tuple[str, str, str] | Non
     return os_name, arch, "" if variant == _BASELINES.get(arch) else variant
 
 
-def _unique(found: Iterator[IndexedImage]) -> list[IndexedImage]:
+def _unique(images: Iterator[IndexedImage]) -> list[IndexedImage]:
     """One image under two tags is one image."""
-    known: dict[tuple[Digest, tuple[str, str, str] | None], IndexedImage] = {}
-    for each in found:
+    first: dict[tuple[Digest, tuple[str, str, str] | None], IndexedImage] = {}
+    for each in images:
         key = each.descriptor.digest, each.platform
-        names = (*known[key].names, *each.names) if key in known else each.names
-        known[key] = replace(known.get(key, each), names=tuple(dict.fromkeys(names)))
-    return list(known.values())
+        names = (*first[key].names, *each.names) if key in first else each.names
+        first[key] = replace(first.get(key, each), names=tuple(dict.fromkeys(names)))
+    return list(first.values())
 
 
-def _for_arch(where: str, found: list[IndexedImage], read: Read, arch: str | None) -> list[IndexedImage]:
+def _for_arch(where: str, images: list[IndexedImage], read: Read, arch: str | None) -> list[IndexedImage]:
     """One of several images."""
-    wanted = "amd64" if arch == ANY else arch
-    fit = [each for each in found if wanted is None or each.platform == ("linux", wanted, "")]
+    architecture = "amd64" if arch == ANY else arch
+    fit = [each for each in images if architecture is None or each.platform == ("linux", architecture, "")]
     if not fit:
-        there, instead = _platforms(found), "choose another arch, or another image"
+        there, instead = _platforms(images), "choose another arch, or another image"
         if len(there) == 1:
-            raise NamingError(f"{where} is made for {there[0]}, not for linux/{wanted}: {instead}")
-        raise NamingError(f"{where} is not made for linux/{wanted}, only for {', '.join(there) or 'unnamed platforms'}: {instead}")
-    left = _plain(_no_referrers(fit, read) if len(fit) > 1 else fit)
-    if len(left) == 1:
-        return left
-    platforms = _platforms(left)
-    if wanted is None and len(platforms) > 1:
+            raise NamingError(f"{where} is made for {there[0]}, not for linux/{architecture}: {instead}")
         raise NamingError(
-            f"{where} holds {len(left)} images ({_said(left)}): say for which processor with --arch x86_64 or --arch arm64, "
-            f"or name one, {_ways(where, left)}"
+            f"{where} is not made for linux/{architecture}, only for {', '.join(there) or 'unnamed platforms'}: {instead}"
         )
-    what = f"{len(left)} images for {platforms[0]}" if platforms else f"{len(left)} images for unnamed platforms"
-    raise NamingError(f"{where} holds {what} ({_said(left)}): name one, {_ways(where, left)}")
+    rest = _plain(_no_referrers(fit, read) if len(fit) > 1 else fit)
+    if len(rest) == 1:
+        return rest
+    platforms = _platforms(rest)
+    if architecture is None and len(platforms) > 1:
+        raise NamingError(
+            f"{where} holds {len(rest)} images ({_listing(rest)}): say for which processor with --arch x86_64 or --arch arm64, "
+            f"or name one, {_ways(where, rest)}"
+        )
+    what = f"{len(rest)} images for {platforms[0]}" if platforms else f"{len(rest)} images for unnamed platforms"
+    raise NamingError(f"{where} holds {what} ({_listing(rest)}): name one, {_ways(where, rest)}")
 
 
 def _no_referrers(fit: list[IndexedImage], read: Read) -> list[IndexedImage]:
     """Without what turns out to be no image, or to speak of another that is here (OCI 1.1 `subject`)."""
     about: dict[Digest, str] = {}
     for each in fit:
-        found = media.load_json(read(each.descriptor), f"manifest {each.descriptor.digest}")
-        if is_image(found):
-            subject = found.get("subject")
+        document = media.load_json(read(each.descriptor), f"manifest {each.descriptor.digest}")
+        if is_image(document):
+            subject = document.get("subject")
             about[each.descriptor.digest] = str(subject.get("digest")) if isinstance(subject, dict) else ""
     images = [each for each in fit if each.descriptor.digest in about]
     here = {str(each.descriptor.digest) for each in images}
@@ -228,9 +230,9 @@ def _plain(fit: list[IndexedImage]) -> list[IndexedImage]:
     return [each for each in fit if not each.descriptor.zstd_copy] or fit
 
 
-def _platforms(found: Sequence[IndexedImage]) -> list[str]:
+def _platforms(images: Sequence[IndexedImage]) -> list[str]:
     """As they were written, where they were."""
-    raw = ((each.descriptor.platform, each.platform) for each in found if each.platform)
+    raw = ((each.descriptor.platform, each.platform) for each in images if each.platform)
     return sorted({_text(written if written and written[1] else normal) for written, normal in raw})
 
 
@@ -238,20 +240,20 @@ def _text(platform: tuple[str, ...]) -> str:
     return words.clean("/".join(part for part in platform if part))[:_LONGEST]
 
 
-def _said(found: Sequence[IndexedImage]) -> str:
+def _listing(images: Sequence[IndexedImage]) -> str:
     """What there is, for people."""
     lines = []
-    for each in found[:_SHOWN]:
+    for each in images[:_SHOWN]:
         names = (words.clean(name)[:_LONGEST] for name in each.names[:1])
         parts = (*names, _text(each.descriptor.platform or ()), each.descriptor.digest.short)
         lines.append(" ".join(part for part in parts if part))
-    return ", ".join(lines) + (f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else "")
+    return ", ".join(lines) + (f" and {len(images) - _SHOWN} more" if len(images) > _SHOWN else "")
 
 
-def _ways(where: str, left: Sequence[IndexedImage]) -> str:
+def _ways(where: str, images: Sequence[IndexedImage]) -> str:
     """How to name one of them: by a tag that no other has, else by a whole name, and by its digest."""
-    by_digest = f"{where}@{left[0].descriptor.digest}"
-    called = [{words.clean(name)[:_LONGEST] for name in each.names} for each in left]
+    by_digest = f"{where}@{images[0].descriptor.digest}"
+    called = [{words.clean(name)[:_LONGEST] for name in each.names} for each in images]
     for short in (True, False):
         spelt = [{name.rpartition(":")[2] for name in names} if short else names for names in called]
         every = [name for names in spelt for name in names]

@@ -73,14 +73,14 @@ def run(model_dir: Path, config: Optimize, out_dir: Path) -> None:
     entries = {"session.qdqisint8allowed": "1"} if config.arch == "arm64" else {}
     exact = config.exact and config.arch != "arm64"
     blocked = _is_quantized(before) and _is_blocked(original)
-    tried = _trials(original, model_dir, entries, config.examples, blocked=blocked)
+    trial_data = _trials(original, model_dir, entries, config.examples, blocked=blocked)
     rejected: dict[str, str] = {}
     for level, loading in _ways(before, config, blocked=blocked, half=_is_half(original)):
         loaded = entries | (EXACT if exact else {}) | (_STAYS_FLOAT if blocked and loading == _LEVEL_ALL else {})
         try:
-            after = _made(model_dir, entries, level, out_dir, exact=exact)
+            after = _optimize(model_dir, entries, level, out_dir, exact=exact)
             opened = check.session(out_dir, "ORT_DISABLE_ALL" if loading == _LEVEL_OFF else "ORT_ENABLE_ALL", loaded)
-            gap = tried.gap(partial(check.run, opened)) if tried.feeds or level != "none" else 0.0
+            gap = trial_data.gap(partial(check.run, opened)) if trial_data.feeds or level != "none" else 0.0
             del opened
         except PassError as error:
             rejected[f"{level}, {_LOADED[loading]}"] = str(error)
@@ -94,7 +94,7 @@ def run(model_dir: Path, config: Optimize, out_dir: Path) -> None:
         raise PassError(f"optimize: the engine takes no form of the graph:\n{reasons}")
     (out_dir / ENGINE).write_bytes(canonical_json({"graph_optimization_level": loading, "session": loaded}))
     notes: dict[str, Any] = {"nodes_before": before.total(), "nodes": after.total(), "difference": float(f"{gap:.1e}"),
-             "graph_optimization_level": loading, **tried.notes(original),
+             "graph_optimization_level": loading, **trial_data.notes(original),
              **({"rejected": rejected} if rejected else {})}  # fmt: skip
     files.finish(model_dir, out_dir, notes)
 
@@ -151,7 +151,7 @@ def _ways(operators: Counter[str], config: Optimize, *, blocked: bool, half: boo
     return (*first, *((level, _LEVEL_OFF) for level in levels), ("none", _LEVEL_OFF))
 
 
-def _made(model_dir: Path, entries: dict[str, str], level: str, out_dir: Path, *, exact: bool) -> Counter[str]:
+def _optimize(model_dir: Path, entries: dict[str, str], level: str, out_dir: Path, *, exact: bool) -> Counter[str]:
     """Writes the graph optimised to that level, and counts its operators."""
     with temporary.directory("optimize", out_dir) as scratch:
         model = files.outline(model_dir) if level == "none" else _optimised(model_dir, entries, scratch, basic=level == "basic")
@@ -187,5 +187,5 @@ def _optimised(model_dir: Path, entries: dict[str, str], scratch: Path, *, basic
     try:
         check.save_optimised(model_dir / files.MODEL, scratch / files.MODEL, level, entries, leave_out=_LEFT_OUT)
     except check.engine_errors() as error:
-        raise PassError(f"optimize: the engine refuses the graph: {check.said(error, model_dir, scratch)}") from error
+        raise PassError(f"optimize: the engine refuses the graph: {check.engine_message(error, model_dir, scratch)}") from error
     return files.outline(scratch)

@@ -50,12 +50,12 @@ def run(model_dir: Path, config: Simplify, out_dir: Path) -> None:
     original = files.outline(model_dir)
     before = Counter(node.op_type for node in original.graph.node)
     # The reference is gone when its answers are there: two open sessions of a large model are its bytes twice.
-    tried = trials.of(partial(check.run, check.session(model_dir, "ORT_DISABLE_ALL")), original, model_dir, config.examples)
+    trial_data = trials.of(partial(check.run, check.session(model_dir, "ORT_DISABLE_ALL")), original, model_dir, config.examples)
     rejected: dict[str, str] = {}
     for name in _ways(before, config):
         try:
             after = _simplified(model_dir, name, out_dir)
-            gap = tried.gap(partial(check.run, check.session(out_dir, "ORT_DISABLE_ALL")))
+            gap = trial_data.gap(partial(check.run, check.session(out_dir, "ORT_DISABLE_ALL")))
         except (PassError, *check.TOOL_ERRORS) as error:
             rejected[name] = str(error) or type(error).__name__
         else:
@@ -68,7 +68,7 @@ def run(model_dir: Path, config: Simplify, out_dir: Path) -> None:
         files.save(files.outline(model_dir), out_dir)
     fused = after - before
     notes: dict[str, Any] = {"nodes_before": before.total(), "nodes": after.total(), "difference": float(f"{gap:.1e}"),
-             "fused": {name: fused[name] for name in _FUSED if fused[name]}, **tried.notes(original),
+             "fused": {name: fused[name] for name in _FUSED if fused[name]}, **trial_data.notes(original),
              **({"rejected": rejected} if rejected else {})}  # fmt: skip
     files.finish(model_dir, out_dir, notes)
 
@@ -177,15 +177,15 @@ def _without_unread(graph: onnx.GraphProto) -> None:
         for nested in files.subgraphs(node):
             _without_unread(nested)
     makers = {name: place for place, node in enumerate(graph.node) for name in node.output if name}
-    read, kept = [value.name for value in graph.output], set()
+    read, names = [value.name for value in graph.output], set()
     while read:
         place = makers.get(read.pop())
-        if place is None or place in kept:
+        if place is None or place in names:
             continue
-        kept.add(place)
+        names.add(place)
         node = graph.node[place]
         read += [*node.input, *(name for nested in files.subgraphs(node) for name in files.names_read(nested))]
-    staying = [type(node).FromString(node.SerializeToString()) for place, node in enumerate(graph.node) if place in kept]
+    staying = [type(node).FromString(node.SerializeToString()) for place, node in enumerate(graph.node) if place in names]
     del graph.node[:]
     graph.node.extend(staying)
 
@@ -196,13 +196,13 @@ def _without_zeros(graph: onnx.GraphProto, zeros: set[str]) -> None:
 
     zeros = zeros - {value.name for value in graph.input}
     for node in graph.node:
-        taken = [name for name in node.input if name]
+        inputs = [name for name in node.input if name]
         if node.op_type in ("Constant", "ConstantOfShape"):
             value = next((attribute.t for attribute in node.attribute if attribute.name == "value"), None)
             made_of = value is not None and value.data_type in _FLOATS and not numpy_helper.to_array(value).any()
             nothing = made_of or (value is None and node.op_type == "ConstantOfShape")
         else:
-            nothing = zeros.issuperset(taken) if node.op_type == "Concat" else node.op_type in _ZEROS_STAY and taken[0] in zeros
+            nothing = zeros.issuperset(inputs) if node.op_type == "Concat" else node.op_type in _ZEROS_STAY and inputs[0] in zeros
         zeros.update(node.output if nothing and not node.domain else ())
         if not node.domain:
             for place in _STATES.get(node.op_type, ()):
@@ -219,5 +219,5 @@ def _folded(model: onnx.ModelProto, scratch: Path) -> onnx.ModelProto:
     try:
         check.save_optimised(scratch / "in" / files.MODEL, scratch / files.MODEL, "ORT_ENABLE_BASIC")
     except check.engine_errors() as error:
-        raise PassError(f"simplify: the engine cannot optimise the graph: {check.said(error, scratch)}") from error
+        raise PassError(f"simplify: the engine cannot optimise the graph: {check.engine_message(error, scratch)}") from error
     return files.outline(scratch)

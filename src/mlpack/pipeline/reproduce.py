@@ -65,7 +65,7 @@ class Failures:
 
     def ended(self, error: Exception, candidate_id: str, failed: Sequence[FailedStep]) -> Exception:
         """What to raise where a step ends the build: the same, saying where in the store its script is."""
-        if not failed or interrupts.seen() or isinstance(error, RecipeError | ServiceError):
+        if not failed or interrupts.pending() or isinstance(error, RecipeError | ServiceError):
             return error
         script = keep(failed[0], candidate_id, f"{type(error).__name__}: {error}", self._store)
         how = f"To run this step alone: python {script}"

@@ -163,37 +163,37 @@ class StoredBlob:
 class Blobs(Protocol):
     """Bytes by their SHA-256."""
 
-    def size(self, named: Digest) -> int | None:
+    def size(self, blob: Digest) -> int | None:
         """How many bytes it has, None when it is not there. Does not read them."""
 
-    def put(self, named: Digest, source: Path | bytes, moved: Moved = lambda _: None) -> bool:
+    def put(self, blob: Digest, source: Path | bytes, moved: Moved = lambda _: None) -> bool:
         """Keep these bytes, unless they are there; whether they were sent. RecipeError when they have another digest."""
 
-    def read(self, named: Digest) -> bytes:
+    def read(self, blob: Digest) -> bytes:
         """The bytes of a small one. ServiceError when they are missing or damaged."""
 
-    def fetch(self, named: Digest, path: Path, moved: Moved = lambda _: None) -> None:
+    def fetch(self, blob: Digest, path: Path, moved: Moved = lambda _: None) -> None:
         """Write the bytes to `path`, which then is whole or not there; what an earlier try left beside it is gone on with.
 
         ServiceError when they are missing or damaged.
         """
 
-    def check(self, named: Digest) -> str | None:
+    def check(self, blob: Digest) -> str | None:
         """What is wrong with the bytes, read in full: None, or some words ("missing", "damaged: ...")."""
 
     def list(self) -> Iterator[StoredBlob]:
         """All of them, in the order of their digests."""
 
-    def delete(self, named: Digest) -> None:
+    def delete(self, blob: Digest) -> None:
         """Remove it; nothing happens when it is not there.
 
         Asked for once, for less than `leases.MARGIN_S`: who may delete looks at his lease before he asks again.
         """
 
-    def uri(self, named: Digest) -> str:
+    def uri(self, blob: Digest) -> str:
         """Where it is: an absolute path, or an s3:// URI that Lambda's create-function takes."""
 
-    def presign(self, named: Digest, seconds: int) -> str:
+    def presign(self, blob: Digest, seconds: int) -> str:
         """A URL for anybody, for so long. RecipeError where there is no such thing."""
 
 
@@ -203,8 +203,8 @@ class Images(Protocol):
     def push(self, layout: Path, name: str) -> str:
         """Push the OCI layout as the model `name`; `host/repository@sha256:...`."""
 
-    def fetch(self, reference: str, layout: Path, wanted: Mapping[str, Digest]) -> None:
-        """Write the blobs of a pushed image below `layout`: `wanted`, by path there, with their digests."""
+    def fetch(self, reference: str, layout: Path, layouts: Mapping[str, Digest]) -> None:
+        """Write the blobs of a pushed image below `layout`: `layouts`, by path there, with their digests."""
 
     def check(self, reference: str) -> str | None:
         """What is wrong with a pushed image: None, or some words."""
@@ -215,15 +215,17 @@ class Images(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Doubt:
-    """What a store does not keep of what is promised above. `half`: bytes or rows; `found`: what it did; `lost`: what follows."""
+    """A promise of this module that a store does not keep.
+
+    `half` is "bytes" or "rows"; `behaviour` says what the store did in the test; `consequence` says what may go wrong in use."""
 
     half: str
     where: str
-    found: str
-    lost: str
+    behaviour: str
+    consequence: str
 
     def __str__(self) -> str:
-        return f"{self.where}: this store does not keep what a registry needs: {self.found}. {self.lost}"
+        return f"{self.where}: this store does not keep what a registry needs: {self.behaviour}. {self.consequence}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,8 +256,8 @@ def read_row(where: str, key: Key, head: bytes | str | None, body: object, revis
         Fields(value, "its head")
         return Row(key=key, head=value, body=bytes(body), revision=revision)
     except FieldError as error:
-        made = DamagedHead(DamagedError(where, key, error))
-        return Row(key=key, head=made, revision=revision if isinstance(revision, int) else 0)
+        damaged = DamagedHead(DamagedError(where, key, error))
+        return Row(key=key, head=damaged, revision=revision if isinstance(revision, int) else 0)
 
 
 def numbered(number: int) -> str:
@@ -263,7 +265,7 @@ def numbered(number: int) -> str:
     return f"{number:09d}"
 
 
-def batches(found: Iterable[T], size: int) -> Iterator[list[T]]:
+def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
     """The same, at most so many at a time."""
-    every = list(found)
+    every = list(items)
     return (every[start : start + size] for start in range(0, len(every), size))

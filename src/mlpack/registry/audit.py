@@ -48,18 +48,20 @@ class AuditEntry:
         """Those that this says were collected, NAME@VERSION, with their digests."""
         if self.what not in (COLLECTED, IMPORT):
             return {}
-        said = Fields(self.details).maybe("releases" if self.what == COLLECTED else "collected", Fields(self.details).inside) or {}
-        return {_release(text): as_digest(named, f"the digest of {shown(text)}") for text, named in said.items()}
+        digests = (
+            Fields(self.details).maybe("releases" if self.what == COLLECTED else "collected", Fields(self.details).inside) or {}
+        )
+        return {_release(text): as_digest(digest_text, f"the digest of {shown(text)}") for text, digest_text in digests.items()}
 
     @property
     def images(self) -> tuple[str, ...]:
         """Those that this says are to go, or are gone from, the container registry."""
         if self.what not in (COLLECTED, IMAGES_REMOVED):
             return ()
-        found = Fields(self.details).each("images")
-        for each in found:
+        images = Fields(self.details).each("images")
+        for each in images:
             as_digest(each.rpartition("@")[2] if isinstance(each, str) else None, "the digest of an image")
-        return tuple(found)
+        return tuple(images)
 
 
 def _release(text: str) -> str:
@@ -98,19 +100,19 @@ def log(registry: Registry, since: str = "", damaged: Damaged | None = None) -> 
     """
     place = registry.place
     where = place.where
-    found = list(whole(place.table.query(rows.AUDIT, after=since), lambda row: decode(row, where), damaged))
+    entries = list(whole(place.table.query(rows.AUDIT, after=since), lambda row: decode(row, where), damaged))
     for name in whole(place.table.query(rows.NAMES), lambda row: marks.name(row, where), damaged):
         for each in registry.listed(name, damaged):
             details = {"release": f"{name}@{each.version}", "digest": each.head["digest"]}
-            found.append(AuditEntry(when=each.head["created"], what="publish", who=each.head["who"], details=details))
+            entries.append(AuditEntry(when=each.head["created"], what="publish", who=each.head["who"], details=details))
         for alias in whole(place.table.query(rows.aliases(name)), lambda row: marks.alias(row, where), damaged):
             history = place.table.query(rows.moves(name, alias))
-            found.extend(whole(history, lambda row: _moved(rows.decode_move(row, where)), damaged))
-    return sorted((entry for entry in found if entry.when >= since), key=lambda entry: entry.when)
+            entries.extend(whole(history, lambda row: _moved(rows.decode_move(row, where)), damaged))
+    return sorted((entry for entry in entries if entry.when >= since), key=lambda entry: entry.when)
 
 
 def _moved(move: rows.Move) -> AuditEntry:
-    said = {
+    details = {
         "alias": f"{move.name}:{move.alias}",
         "revision": move.revision,
         "from": move.previous,
@@ -118,7 +120,7 @@ def _moved(move: rows.Move) -> AuditEntry:
         "why": move.why,
         "forced": move.forced,
     }
-    return AuditEntry(when=move.when, what=move.kind, who=move.who, details=said)
+    return AuditEntry(when=move.when, what=move.kind, who=move.who, details=details)
 
 
 def decode(row: Row, where: str) -> AuditEntry:
@@ -127,12 +129,12 @@ def decode(row: Row, where: str) -> AuditEntry:
         when, _, id_ = row.key.sort.partition(" ")
         if not id_:
             raise FieldError("its key is not a time and a name")
-        said = Fields(row.head)
-        made = AuditEntry(
+        fields = Fields(row.head)
+        entry = AuditEntry(
             when=as_time(when, "the time in its key"),
-            what=said.label("what"),
-            who=said.maybe("who", said.label),
-            details=said.inside("details"),
+            what=fields.label("what"),
+            who=fields.maybe("who", fields.label),
+            details=fields.inside("details"),
         )
-        _ = made.releases, made.images  # of the right form
-    return made
+        _ = entry.releases, entry.images  # of the right form
+    return entry

@@ -202,10 +202,10 @@ class Fields:
         Fields(value, key)
         return dict(value)
 
-    def _wrong(self, key: str, wanted: str) -> FieldError:
+    def _wrong(self, key: str, expected: str) -> FieldError:
         value = self._value[key]
-        found = "null" if value is None else type(value).__name__
-        return FieldError(f"{key} is not {wanted} but {found}")
+        actual = "null" if value is None else type(value).__name__
+        return FieldError(f"{key} is not {expected} but {actual}")
 
 
 def as_digest(value: object, what: str) -> Digest:

@@ -50,11 +50,11 @@ def with_recorded_images(opened: Registry, prefix: str | None, credentials: Cred
     """As `with_images`, to look after what is there: where nobody said where images go, those of releases that were published with
     a place of their own (`publish --images`) are found where their records say. Not to publish into."""
     try:
-        found = with_images(opened, prefix, credentials)
+        registry = with_images(opened, prefix, credentials)
     except DamagedError:  # a row that `verify` finds, with all others
-        found = opened
-    if found.images is not None:
-        return found
+        registry = opened
+    if registry.images is not None:
+        return registry
     from mlpack.registry.images import images
     from mlpack.registry.releases.releases import Registry
 
@@ -79,10 +79,10 @@ def in_use_on_aws(where: str) -> dict[str, str]:
     from mlpack.registry.aws import live, opening
     from mlpack.registry.aws.clients import Clients, DefaultAccount, Timeouts
 
-    asked = opening.parse(where) if where.startswith("s3:") else DefaultAccount(where=where)
-    clients = Clients(asked, Timeouts())  # RecipeError without boto3, which the next import needs
-    from mlpack.registry.aws.refusals import AwsCall, told
+    account = opening.parse(where) if where.startswith("s3:") else DefaultAccount(where=where)
+    clients = Clients(account, Timeouts())  # RecipeError without boto3, which the next import needs
+    from mlpack.registry.aws.refusals import AwsCall, explained
 
     grants = tuple((action, "*") for action in live.ACTIONS)
-    with told(AwsCall(where=where, action="looking for what Lambda and ECS use", resource="*", grants=grants)):
+    with explained(AwsCall(where=where, action="looking for what Lambda and ECS use", resource="*", grants=grants)):
         return live.live_in_aws(SimpleNamespace(client=clients.get))

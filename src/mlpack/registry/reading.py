@@ -14,14 +14,14 @@ Damaged = Callable[[ServiceError], None]
 """Told of a row that cannot be read."""
 
 
-def whole(found: Iterable[Row], read: Callable[[Row], T], damaged: Damaged | None) -> Iterator[T]:
+def whole(rows: Iterable[Row], read: Callable[[Row], T], damaged: Damaged | None) -> Iterator[T]:
     """What these rows say, without those that `damaged` was told of."""
-    for row in found:
+    for row in rows:
         try:
-            made = read(row)
+            record = read(row)
         except ServiceError as error:
             if damaged is None:
                 raise
             damaged(error)
         else:
-            yield made
+            yield record

@@ -20,9 +20,9 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class SettingChange:
-    """A change that is to be made. `said`: in the infinitive."""
+    """A change that is to be made. `description` is an infinitive phrase."""
 
-    said: str
+    description: str
     make: Callable[[], object]
 
 
@@ -40,8 +40,8 @@ def create(root: Path, images: str | None = None, dry_run: bool = False, say: Sa
         open_images(images, lambda _: None)
     done = []
     for step in missing(registry, images):
-        done.append(step.said)
-        say(step.said)
+        done.append(step.description)
+        say(step.description)
         if not dry_run:
             step.make()
     return done

@@ -100,24 +100,24 @@ def is_store(root: Path) -> bool:
 def status(root: Path) -> StoreStatus:
     """What the store at `root` holds; nothing when there is none. Changes nothing."""
     items = survey(root) if is_store(root) else []
-    seen: set[int] = set()
+    inodes: set[int] = set()
     sizes: Counter[str] = Counter()
     for item in items:
         for inode, size in item.files:
-            if inode not in seen:
-                seen.add(inode)
+            if inode not in inodes:
+                inodes.add(inode)
                 sizes[item.kind] += size
     kinds = []
     for kind in sorted({item.kind for item in items}):
         own = [item for item in items if item.kind == kind]
         oldest_s = min(item.used_s for item in own)
         kinds.append(KindUsage(kind=kind, count=len(own), size_bytes=sizes[kind], oldest_s=oldest_s))
-    held = list(_held(items, root))
-    held_bytes = sum({inode: size for item in held for inode, size in item.files}.values())
-    return StoreStatus(size_bytes=sum(sizes.values()), kinds=tuple(kinds), held=len(held), held_bytes=held_bytes)
+    held_items = list(_held_items(items, root))
+    held_bytes = sum({inode: size for item in held_items for inode, size in item.files}.values())
+    return StoreStatus(size_bytes=sum(sizes.values()), kinds=tuple(kinds), held=len(held_items), held_bytes=held_bytes)
 
 
-def _held(items: Sequence[Item], root: Path) -> Iterator[Item]:
+def _held_items(items: Sequence[Item], root: Path) -> Iterator[Item]:
     """Those that somebody holds."""
     if not (root / local.HOLDS).exists():
         return
@@ -226,9 +226,9 @@ def _alone(item: Item, holds: Holds) -> Iterator[bool]:
 def survey(root: Path) -> list[Item]:
     """Everything of the store at `root`, by kind and name. What goes meanwhile is left out."""
     items = [*_trees(root), *_folders(root), *_unfinished(root)]
-    known = {inode for item in items for inode, _ in item.files}
+    referenced = {inode for item in items for inode, _ in item.files}
     for entry in _listed(root / local.FILES):  # second names of trees' files, unless their trees have gone
-        if (status := _stat(entry)) is not None and status.st_ino not in known:
+        if (status := _stat(entry)) is not None and status.st_ino not in referenced:
             files = ((status.st_ino, _blocks(status.st_size)),)
             items.append(Item(kind=LEFT_OVER, name=entry.name, used_s=status.st_mtime, place=Path(entry.path), files=files))
     return sorted(items, key=lambda item: (item.kind, item.name))
@@ -251,19 +251,19 @@ def _trees(root: Path) -> Iterator[Item]:
             holds = () if tree is None else (tree,)
             yield Item(kind=LEFT_OVER, name=entry.name, used_s=status.st_mtime, holds=holds, records=(path,), files=(sizes[path],))
     for name, entry in trees.items():
-        known = sorted(records.get(name, []))
-        files = list(_files(entry)) + [sizes[path] for _, _, path in known]
-        used_s, kind, _ = known[-1] if known else (getattr(_stat(entry), "st_mtime", 0.0), LEFT_OVER, None)
-        paths = tuple(path for _, _, path in known)
+        actions = sorted(records.get(name, []))
+        files = list(_files(entry)) + [sizes[path] for _, _, path in actions]
+        used_s, kind, _ = actions[-1] if actions else (getattr(_stat(entry), "st_mtime", 0.0), LEFT_OVER, None)
+        paths = tuple(path for _, _, path in actions)
         yield Item(kind=kind, name=name, used_s=used_s, holds=(name,), records=paths, place=Path(entry.path), files=tuple(files))
 
 
 def _led_to(record: Path) -> tuple[str | None, str]:
     """The tree that a record leads to, and its action's kind. A record of another version of mlpack is read the same way."""
-    said: dict[str, Any] = local.read_json(record) or {}
-    action = said.get("action")
+    action_fields: dict[str, Any] = local.read_json(record) or {}
+    action = action_fields.get("action")
     try:
-        return Digest(str(said["tree"])).hex, str(action.get("kind")) if isinstance(action, dict) else "unknown"
+        return Digest(str(action_fields["tree"])).hex, str(action.get("kind")) if isinstance(action, dict) else "unknown"
     except (KeyError, ValueError):
         return None, "unknown"
 

@@ -58,9 +58,9 @@ class Holds:
             self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
             self._closing = weakref.finalize(self, os.close, self._file)
         place = int.from_bytes(hashlib.sha256(name.encode()).digest()[:_OFFSET_BYTES], "big")
-        asked = struct.pack("hhqqi4x", kind, os.SEEK_SET, place, 1, 0)  # struct flock of 64-bit Linux
+        request = struct.pack("hhqqi4x", kind, os.SEEK_SET, place, 1, 0)  # struct flock of 64-bit Linux
         try:
-            fcntl.fcntl(self._file, fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK, asked)
+            fcntl.fcntl(self._file, fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK, request)
         except OSError as error:
             if error.errno in (*_BUSY, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):
                 return False

@@ -112,29 +112,29 @@ class Store:
 
         Any exception removes the directory and keeps nothing. An output without a single file is refused (PassError).
         """
-        known = self.find(action)
-        if known is not None and not self._verify:
-            yield known
+        existing = self.find(action)
+        if existing is not None and not self._verify:
+            yield existing
             return
         with self.scratch() as work:
-            made = Entry(action=action, dir=work, tree=None, seconds=0.0)
+            fresh = Entry(action=action, dir=work, tree=None, seconds=0.0)
             started = time.monotonic()
-            yield made
-            made.seconds = time.monotonic() - started
+            yield fresh
+            fresh.seconds = time.monotonic() - started
             if not any(entry.is_file() or entry.is_symlink() for _, entry in digest.entries(work)):
                 raise PassError(f"{action.get('kind', 'a step')} left no files: its output is empty")
             tree, files = digest.of_tree_and_files(work)
-            if known is not None and repeatable and known.tree != tree:
+            if existing is not None and repeatable and existing.tree != tree:
                 raise PassError(
-                    f"not repeatable: the same action gave {tree} now and {known.tree} before.\n"
+                    f"not repeatable: the same action gave {tree} now and {existing.tree} before.\n"
                     f"The action was {digest.canonical_json(action).decode()}"
                 )
-            made.tree = tree
+            fresh.tree = tree
             self._share(work, files)
-            self._keep(made)
+            self._keep(fresh)
         if self._tier is not None:
             with self.scratch() as work:
-                self._tier.put(made, work)
+                self._tier.put(fresh, work)
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
@@ -155,16 +155,16 @@ class Store:
 
         Only what is not whole here is asked of the tier.
         """
-        known = self._known(action)
-        if known is not None or self._tier is None:
-            return known
+        existing = self._recorded(action)
+        if existing is not None or self._tier is None:
+            return existing
         with self.scratch() as work:
-            found = self._tier.get(action, work)
-            if found is not None:
-                self._keep(found)
-            return found
+            shared = self._tier.get(action, work)
+            if shared is not None:
+                self._keep(shared)
+            return shared
 
-    def _known(self, action: Action) -> Entry | None:
+    def _recorded(self, action: Action) -> Entry | None:
         record = read_json(self._action_path(action))
         if record is None or record.get("format") != _FORMAT or record.get("action") != json.loads(digest.canonical_json(action)):
             return None
@@ -198,7 +198,7 @@ class Store:
 
     def nearest(self, action: Action) -> Action | None:
         """The earlier action of the same `kind` that shares the most fields with this one: what `--explain` compares with."""
-        wanted = dict(flatten(action))
+        fields = dict(flatten(action))
         best: tuple[int, str] | None = None
         chosen: Action | None = None
         for path in sorted((self.root / ACTIONS).glob("*.json")):
@@ -206,7 +206,7 @@ class Store:
             earlier = record.get("action") if record else None
             if not isinstance(earlier, dict) or earlier.get("kind") != action.get("kind"):
                 continue
-            same = sum(1 for key, value in flatten(earlier) if wanted.get(key) == value)
+            same = sum(1 for key, value in flatten(earlier) if fields.get(key) == value)
             if best is None or (same, path.name) > best:
                 best, chosen = (same, path.name), earlier
         return chosen
@@ -338,12 +338,12 @@ def _is_whole(path: Path, tree: Digest) -> bool:
 
 def _listing(path: Path) -> list[list[Any]]:
     """Path, size and modification time of every file: when equal to what was recorded, the tree was not touched since."""
-    found: list[list[Any]] = []
+    rows: list[list[Any]] = []
     for name, entry in digest.entries(path):
         if not entry.is_dir(follow_symlinks=False):
             status = entry.stat(follow_symlinks=False)
-            found.append([name, status.st_size, status.st_mtime_ns])
-    return sorted(found)
+            rows.append([name, status.st_size, status.st_mtime_ns])
+    return sorted(rows)
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

@@ -105,7 +105,7 @@ class Header:
             facts = json.loads(body)
             if facts.pop("format") != _FORMAT:
                 raise ValueError
-            found = cls(
+            header = cls(
                 action=Digest(facts.pop("action")),
                 tree=Digest(facts.pop("tree")),
                 archive=Digest(facts.pop("archive")),
@@ -115,9 +115,9 @@ class Header:
             )
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
             raise DamagedEntryError("its header is not one of this version") from None
-        if facts or not all(0 <= each < math.inf for each in (found.archive_bytes, found.content_bytes, found.seconds)):
+        if facts or not all(0 <= each < math.inf for each in (header.archive_bytes, header.content_bytes, header.seconds)):
             raise DamagedEntryError("its header is not one of this version")
-        return found
+        return header
 
 
 def _mac(key: bytes, body: bytes) -> bytes:
@@ -179,16 +179,16 @@ class SharedCache:
 
     def _looked_for(self, name: str, action: Action, work: Path) -> Header | None:
         """The header of an entry whose tree now is `work/tree`, verified; None when there is none to use."""
-        with self._objects.open(name) as found:
-            if found is None:
+        with self._objects.open(name) as opened:
+            if opened is None:
                 self._missing[name] = None
                 return None
             try:
-                header = self._fetch(found, name, action, work)
+                header = self._fetch(opened, name, action, work)
                 if header is not None:
                     unpack(work / "archive", header, work / "tree")
             except DamagedEntryError as error:
-                self._missing[name] = found.version
+                self._missing[name] = opened.version
                 self._say.warn(
                     f"the shared cache's entry {self._objects.uri(name)} is poisoned or damaged and was not used: {error}. "
                     "This build makes it anew and replaces it; look for who wrote it"
@@ -196,20 +196,20 @@ class SharedCache:
                 return None
             return header
 
-    def _fetch(self, found: OpenObject, name: str, action: Action, work: Path) -> Header | None:
+    def _fetch(self, opened: OpenObject, name: str, action: Action, work: Path) -> Header | None:
         """The archive as `work/archive`, whole, and its header; None when it is larger than wanted. DamagedEntryError."""
-        header = Header.opened(_block(found), self._settings.key)
+        header = Header.opened(_block(opened), self._settings.key)
         if header.action != digest.of_json(action):
             raise DamagedEntryError(f"it is the entry of the action {header.action.hex}")
         if max(header.archive_bytes, header.content_bytes) > self._settings.max_bytes:
             size = words.size(header.archive_bytes)
             self._say.note(f"{self._objects.uri(name)} was not taken: {size} is more than MLPACK_CACHE_MAX_MB allows")
             return None
-        until, left, state = self._until(header.seconds), header.archive_bytes, hashlib.sha256()
+        until, remaining, state = self._until(header.seconds), header.archive_bytes, hashlib.sha256()
         with (work / "archive").open("xb") as file:
-            while chunk := found.read(_READ_BYTES):
-                left -= len(chunk)
-                if left < 0:
+            while chunk := opened.read(_READ_BYTES):
+                remaining -= len(chunk)
+                if remaining < 0:
                     raise DamagedEntryError("it is longer than its header says")
                 if time.monotonic() > until:
                     raise StorageUnavailableError(f"{self._objects.uri(name)} comes too slowly")
@@ -263,15 +263,15 @@ def listing(tree: Path) -> list[tar.TarEntry]:
     from mlpack.oci.layers import tar
 
     listed = []
-    for path, found in digest.entries(tree):
+    for path, entry in digest.entries(tree):
         tar.check_name(path)
-        status = found.stat(follow_symlinks=False)
-        if found.is_symlink():
+        status = entry.stat(follow_symlinks=False)
+        if entry.is_symlink():
             raise PackError(f"{path} is a symbolic link")
-        if found.is_dir():
+        if entry.is_dir():
             listed.append(tar.TarEntry(path=path, kind="dir", mode=0o755))
         else:
-            mode, source = 0o755 if status.st_mode & 0o100 else 0o644, partial(_opened, found.path)
+            mode, source = 0o755 if status.st_mode & 0o100 else 0o644, partial(_opened, entry.path)
             listed.append(tar.TarEntry(path=path, kind="file", mode=mode, size_bytes=status.st_size, source=source))
     return listed
 
@@ -295,14 +295,14 @@ def unpack(archive: Path, header: Header, out: Path) -> None:
         with archive.open("rb") as stream:
             scan.read(compression.InflatedTar(stream, media.OCI.tar, header.archive_bytes))
         out.mkdir()
-        left = header.content_bytes
+        remaining = header.content_bytes
         with tarfile.open(archive, "r:") as opened:
             for member in opened:
-                left -= member.size
-                if left < 0:
+                remaining -= member.size
+                if remaining < 0:
                     raise DamagedEntryError("its files are larger than its header says")
                 _place(opened, member, out)
-        if left or digest.of_tree(out) != header.tree:
+        if remaining or digest.of_tree(out) != header.tree:
             raise DamagedEntryError("its files are not the tree that its header names")
     except (tarfile.TarError, PackError, OSError) as error:
         if isinstance(error, OSError) and error.errno not in _HOSTILE:
@@ -331,7 +331,7 @@ def configured(environ: Mapping[str, str], say: Say) -> SharedCache | None:
     where = environ.get("MLPACK_CACHE", "")
     if not where:
         return None
-    objects = _place_of(where, lambda found: say.warn(_OVERWRITTEN.format(where=where, found=found)))
+    objects = _place_of(where, lambda value: say.warn(_OVERWRITTEN.format(where=where, found=value)))
     max_mb = environ.get("MLPACK_CACHE_MAX_MB") or str(MAX_MB)
     if not max_mb.isascii() or not max_mb.isdigit() or not 1 <= int(max_mb) <= LARGEST_MB:
         raise RecipeError(f"MLPACK_CACHE_MAX_MB: {max_mb!r} is not a whole number of megabytes from 1 to {LARGEST_MB}")
@@ -351,12 +351,12 @@ def shared(action: Action) -> bool:
 
 def _place_of(where: str, overwrites: Callable[[str], None] = lambda _: None) -> Objects:
     if where.startswith("s3:"):
-        found = _BUCKET.fullmatch(where)
-        if found is None or "?" in where:
+        match = _BUCKET.fullmatch(where)
+        if match is None or "?" in where:
             raise RecipeError(f"MLPACK_CACHE: {where} is not s3://BUCKET/PREFIX, nor a directory")
         if importlib.util.find_spec("boto3") is None:
             raise RecipeError(f"MLPACK_CACHE: {where} needs boto3, which is not installed here: {distribution.install('aws')}")
-        return Bucket(found[1], found[2] or "", overwrites=overwrites)
+        return Bucket(match[1], match[2] or "", overwrites=overwrites)
     if "://" in where:
         raise RecipeError(f"MLPACK_CACHE: {where} is neither s3://BUCKET/PREFIX nor a directory")
     folder = place(where)
@@ -387,9 +387,9 @@ def _name(action: Action) -> str:
     return f"cache/v1/{digest.of_json(action).hex}"
 
 
-def _block(found: OpenObject) -> bytes:
+def _block(opened: OpenObject) -> bytes:
     """The first bytes of an object, as many as a header has when there are that many."""
     block = b""
-    while len(block) < HEADER_BYTES and (piece := found.read(HEADER_BYTES - len(block))):
+    while len(block) < HEADER_BYTES and (piece := opened.read(HEADER_BYTES - len(block))):
         block += piece
     return block

@@ -126,10 +126,10 @@ class Folder:
             return
         self._swept = True
         now = fresh.stat().st_mtime
-        for left in fresh.parent.glob(f"{_WRITING}*"):
+        for leftover in fresh.parent.glob(f"{_WRITING}*"):
             with suppress(OSError):  # another swept it, or it is somebody else's
-                if now - left.lstat().st_mtime > ABANDONED_S:
-                    left.unlink()
+                if now - leftover.lstat().st_mtime > ABANDONED_S:
+                    leftover.unlink()
 
     def uri(self, name: str) -> str:
         """See `Objects.uri`."""
@@ -202,11 +202,11 @@ class Bucket:
         if self._unconditional or not conditional.is_open(self._client, _WHAT):
             return None
         probe = self._key(f"{name.rpartition('/')[0]}/{conditional.NAME}".lstrip("/"))
-        found = conditional.of_objects(self._client, self._bucket, probe)
-        if not found:
+        behaviour = conditional.of_objects(self._client, self._bucket, probe)
+        if not behaviour:
             return conditional.remember(str(self._client.meta.endpoint_url), _WHAT)
         self._unconditional = True
-        self._overwrites(found)
+        self._overwrites(behaviour)
         return None
 
     def _key(self, name: str) -> str:

@@ -87,11 +87,11 @@ def task_usd_per_hour(memory_mb: int, arch: str) -> float:
     unknown arch, or more than any task has."""
     if arch not in FARGATE or memory_mb <= 0:
         raise ValueError(f"no price for {memory_mb} MB, {arch}")
-    threads, wanted = max(1, round(memory_mb / MB_PER_VCPU)), math.ceil(memory_mb / 1024)
+    threads, size = max(1, round(memory_mb / MB_PER_VCPU)), math.ceil(memory_mb / 1024)
     for vcpus, least, most in FARGATE_SIZES:
-        if vcpus >= threads and most >= wanted:
+        if vcpus >= threads and most >= size:
             prices = FARGATE[arch]
-            return vcpus * prices.vcpu_hour_usd + max(least, wanted) * prices.gb_hour_usd
+            return vcpus * prices.vcpu_hour_usd + max(least, size) * prices.gb_hour_usd
     raise ValueError(f"no Fargate task has {memory_mb} MB with {threads} vCPUs")
 
 

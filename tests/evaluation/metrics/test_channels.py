@@ -70,13 +70,13 @@ def test_loss_is_one_minus_the_value_and_may_exceed_one(axes: tuple[int, ...]) -
     float_ = DETECTOR.transpose(axes)
     for step in (0.001, 0.05, 0.4):
         ours = _rounded(float_, step)
-        lost = channels.lost([(row[None], other[None]) for row, other in zip(ours, float_, strict=True)])
+        lost = channels.similarity_loss([(row[None], other[None]) for row, other in zip(ours, float_, strict=True)])
         assert lost == pytest.approx(1 - _fidelity(ours, float_).value)
-    assert channels.lost([(float_, float_)]) == 0.0
-    assert channels.lost([(3 * float_, float_)]) > 1.0
-    assert channels.lost([(float_ * np.nan, float_)]) == float("inf")
-    assert channels.lost([]) == 0.0
-    assert channels.lost([(np.array([1, 2, 3, 5]), np.array([1, 2, 3, 4]))]) == 0.25
+    assert channels.similarity_loss([(float_, float_)]) == 0.0
+    assert channels.similarity_loss([(3 * float_, float_)]) > 1.0
+    assert channels.similarity_loss([(float_ * np.nan, float_)]) == float("inf")
+    assert channels.similarity_loss([]) == 0.0
+    assert channels.similarity_loss([(np.array([1, 2, 3, 5]), np.array([1, 2, 3, 4]))]) == 0.25
 
 
 def test_constant_channel_is_judged_by_its_own_size() -> None:

@@ -420,7 +420,7 @@ def _hurried(folder: Path) -> Iterator[None]:
         mock.patch.object(leases.time, "sleep", return_value=None),
         mock.patch.object(tempfile, "tempdir", str(folder)),
         mock.patch("mlpack.registry.library.access.Access.to_publish", lambda access: access.opened),
-        mock.patch("mlpack.registry.releases.git.Git._asked", return_value=None),
+        mock.patch("mlpack.registry.releases.git.Git._run", return_value=None),
     ):
         yield
 

@@ -152,17 +152,17 @@ def _free() -> list[int]:
     """What is free by each who may say so: the machine, the container, the process's own limit."""
     import resource
 
-    found = [1 << 40]
+    limits = [1 << 40]
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
     if soft != resource.RLIM_INFINITY:
-        found.append(soft)
+        limits.append(soft)
     for path in _GROUPS:
         text = _text(path).strip()
-        found += [int(text)] if text.isdigit() else []
+        limits += [int(text)] if text.isdigit() else []
     for line in _text("/proc/meminfo").splitlines():
         if line.startswith("MemAvailable:"):
-            found.append(int(line.split()[1]) << 10)
-    return found
+            limits.append(int(line.split()[1]) << 10)
+    return limits
 
 
 def _text(path: str) -> str:

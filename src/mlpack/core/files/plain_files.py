@@ -90,9 +90,9 @@ def _folder(root: Path, parts: list[str]) -> int:
     for part in parts:
         so_far /= part
         try:
-            found = os.stat(part, dir_fd=there, follow_symlinks=False)
-            if not stat.S_ISDIR(found.st_mode):
-                raise RecipeError(f"{so_far}: {_kind(found)}, where a folder belongs: put the folder itself there")
+            status = os.stat(part, dir_fd=there, follow_symlinks=False)
+            if not stat.S_ISDIR(status.st_mode):
+                raise RecipeError(f"{so_far}: {_kind(status)}, where a folder belongs: put the folder itself there")
             inner = os.open(part, _FOLDER, dir_fd=there)
         finally:
             os.close(there)
@@ -100,15 +100,15 @@ def _folder(root: Path, parts: list[str]) -> int:
     return there
 
 
-def _check(found: os.stat_result, path: Path) -> None:
-    if not stat.S_ISREG(found.st_mode):
-        raise RecipeError(f"{path}: {_kind(found)}, not a file: put the file itself there; links are not followed")
+def _check(status: os.stat_result, path: Path) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise RecipeError(f"{path}: {_kind(status)}, not a file: put the file itself there; links are not followed")
 
 
-def _kind(found: os.stat_result) -> str:
+def _kind(status: os.stat_result) -> str:
     kinds = ((stat.S_ISLNK, "a link"), (stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"))
-    return next((name for test, name in kinds if test(found.st_mode)), "a file" if stat.S_ISREG(found.st_mode) else "a device")
+    return next((name for test, name in kinds if test(status.st_mode)), "a file" if stat.S_ISREG(status.st_mode) else "a device")
 
 
-def _stamp(found: os.stat_result) -> tuple[int, int, int]:
-    return found.st_size, found.st_mtime_ns, found.st_ino
+def _stamp(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_size, status.st_mtime_ns, status.st_ino

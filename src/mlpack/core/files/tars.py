@@ -72,11 +72,11 @@ class Tar:
 
     def __iter__(self) -> Iterator[TarMember]:
         count = 0
-        while found := self._next():
+        while member := self._next():
             count += 1
             if count > MAX_MEMBERS:
                 raise TarError(f"it has more than {MAX_MEMBERS} entries")
-            yield found
+            yield member
             self._skip()
 
     def content(self, refuse: Callable[[str], Exception] = TarError) -> BinaryIO:
@@ -94,40 +94,40 @@ class Tar:
 
     def _next(self) -> TarMember | None:
         """The next member; None at the end."""
-        known: dict[str, str] = {}
+        extended: dict[str, str] = {}
         for _ in range(MAX_EXTENSIONS):
             header = self._read(_BLOCK_BYTES)
             if not header.strip(b"\0"):
-                if known:
+                if extended:
                     raise TarError("it ends after an extension header")
                 return None
             if len(header) != _BLOCK_BYTES or not _is_sound(header):
                 raise TarError("a header is cut short or has a wrong checksum")
             kind, size = header[156:157], _number(header[124:136])
             if kind not in b"xgLKX":
-                return self._member(header, known)
+                return self._member(header, extended)
             if size > MAX_EXTENSION_BYTES:
                 raise TarError(f"an extension header of {size} bytes")
             content = self._read(padded(size))
             if len(content) != padded(size):
                 raise TarError("it ends too early")
             if kind in b"xX":
-                known |= _records(content[:size])
+                extended |= _records(content[:size])
             elif kind != b"g":
-                known["path" if kind == b"L" else "linkpath"] = _text(content[:size])
+                extended["path" if kind == b"L" else "linkpath"] = _text(content[:size])
         raise TarError(f"more than {MAX_EXTENSIONS} extension headers for one entry")
 
-    def _member(self, header: bytes, known: dict[str, str]) -> TarMember:
+    def _member(self, header: bytes, extended: dict[str, str]) -> TarMember:
         type_ = header[156:157]
-        if type_ not in _KINDS or any(key.startswith("GNU.sparse") for key in known):
+        if type_ not in _KINDS or any(key.startswith("GNU.sparse") for key in extended):
             raise TarError(f"an entry of type {type_!r} or a sparse file, which layers may not have")
-        name = known.get("path") or _name(header)
+        name = extended.get("path") or _name(header)
         check_path(name)
         kind, size, target = _KINDS[type_], 0, ""
         if type_ not in _WITHOUT_CONTENT:
-            size = _decimal(known["size"]) if "size" in known else _number(header[124:136])
+            size = _decimal(extended["size"]) if "size" in extended else _number(header[124:136])
         if kind in {"link", "hardlink"}:
-            target = known.get("linkpath") or _text(header[157:257])
+            target = extended.get("linkpath") or _text(header[157:257])
             check_path(target)
         if type_ == b"\0" and name.endswith("/"):
             kind = "dir"
@@ -174,20 +174,20 @@ class _Content(io.RawIOBase):
         return len(chunk)
 
 
-def index(stream: BinaryIO, wanted: Callable[[str], bool], most: int = MAX_INDEXED) -> dict[str, tuple[int, int]]:
+def index(stream: BinaryIO, is_wanted: Callable[[str], bool], most: int = MAX_INDEXED) -> dict[str, tuple[int, int]]:
     """Where the content of each file begins in a tar that can be sought in, and its size, of the files whose path (without `./`)
-    is `wanted`. TarError, too, when one is there twice, or there are more than `most`."""
-    found: dict[str, tuple[int, int]] = {}
+    is `is_wanted`. TarError, too, when one is there twice, or there are more than `most`."""
+    places: dict[str, tuple[int, int]] = {}
     for member in Tar(stream):
         path = member.path.removeprefix("./")
-        if member.kind != "file" or not wanted(path):
+        if member.kind != "file" or not is_wanted(path):
             continue
-        if path in found:
+        if path in places:
             raise TarError(f"it has {path} twice: two readers could see two different ones")
-        if len(found) >= most:
+        if len(places) >= most:
             raise TarError(f"it has more than {most:,} files")
-        found[path] = (member.start, member.size_bytes)
-    return found
+        places[path] = (member.start, member.size_bytes)
+    return places
 
 
 class Slice(io.RawIOBase):

@@ -41,14 +41,14 @@ def marked(folder: Path, prefix: str) -> Iterator[Path]:
     """A new directory in `folder`, marked until the block ends; then it is removed with all that is in it. Nothing is swept:
     `is_left` tells what was left there, and who owns the folder removes it."""
     work = Path(tempfile.mkdtemp(prefix=prefix, dir=folder))
-    held = os.open(work, os.O_RDONLY | os.O_DIRECTORY)
+    descriptor = os.open(work, os.O_RDONLY | os.O_DIRECTORY)
     try:
         with suppress(OSError):  # a file system without locks: nobody there can tell that it is left over, and it stays
-            fcntl.flock(held, fcntl.LOCK_SH)
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
         yield work
     finally:
         _remove(work)
-        os.close(held)
+        os.close(descriptor)
 
 
 def is_left(path: Path) -> bool:
@@ -72,12 +72,12 @@ def sweep(place: Path) -> None:
 
 
 def _sweep_one(path: Path) -> None:
-    held = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
-        if os.fstat(held).st_uid == os.geteuid() and _is_free(held):
+        if os.fstat(descriptor).st_uid == os.geteuid() and _is_free(descriptor):
             _remove(path)  # which nobody can take meanwhile: it is locked until it is closed
     finally:
-        os.close(held)
+        os.close(descriptor)
 
 
 def _is_free(held: int) -> bool:

@@ -26,12 +26,12 @@ _NODE_BYTES = 400
 def read(path: Path, refuse: type[MlpackError]) -> dict[str, Any]:
     """The document. `refuse` says what is wrong with it."""
     try:
-        found = bounded.load_json(path)
-        _check(found, path.name, refuse)
+        document = bounded.load_json(path)
+        _check(document, path.name, refuse)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         why = f"{type(error).__name__}: {str(error)[:300]}"
         raise refuse(f"{path} is no tokenizer.json of the tokenizers library ({why}); copy it again, or save it anew") from None
-    return dict(found)
+    return dict(document)
 
 
 def load(path: Path, refuse: type[MlpackError]) -> Any:
@@ -45,12 +45,12 @@ def load(path: Path, refuse: type[MlpackError]) -> Any:
         raise refuse(f"{path.name}: not a tokenizer ({str(error)[:300]}); copy it again, or save the tokenizer anew") from error
 
 
-def _check(found: Any, name: str, refuse: type[MlpackError]) -> None:
-    model = found["model"]
+def _check(document: Any, name: str, refuse: type[MlpackError]) -> None:
+    model = document["model"]
     vocabulary = model.get("vocab")
     # Unigram lists pairs of a piece and its score; the others name a number for each piece.
     pieces = [each[0] for each in vocabulary] if isinstance(vocabulary, list) else list(vocabulary or ())
-    added = [each["content"] for each in found.get("added_tokens") or ()]
+    added = [each["content"] for each in document.get("added_tokens") or ()]
     for piece in (*pieces, *added):
         if len(piece) > PIECE_CHARACTERS:
             raise refuse(f"{name}: the token {piece!r:.60}... has {len(piece):,} characters, more than the {PIECE_CHARACTERS:,} "
@@ -58,7 +58,7 @@ def _check(found: Any, name: str, refuse: type[MlpackError]) -> None:
     if isinstance(vocabulary, list):
         letters = sum(len(piece.encode("utf-8", "replace")) for piece in pieces)
         bounded.fits_in_memory(letters * _NODE_BYTES, f"the vocabulary of {name}", refuse)
-    padding = found.get("padding")
+    padding = document.get("padding")
     strategy = padding.get("strategy") if isinstance(padding, dict) else None
     fixed = strategy.get("Fixed") if isinstance(strategy, dict) else None
     multiple = padding.get("pad_to_multiple_of") if isinstance(padding, dict) else None

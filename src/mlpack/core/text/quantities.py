@@ -71,12 +71,12 @@ def _cut(text: str) -> str:
     return text if len(text) <= _QUOTED else f"{text[: _QUOTED - 3]}..."
 
 
-def _unknown(value: Any, unit: str | None, what: str, known: str, units: Mapping[str, Any] | tuple[str, ...]) -> ValueError:
+def _unknown(value: Any, unit: str | None, what: str, unit_names: str, units: Mapping[str, Any] | tuple[str, ...]) -> ValueError:
     """What to say of a unit that is none, or is missing; a unit in other letters is named as it is written."""
     if unit is None:
-        return ValueError(f"{quoted(value)}: a bare number is not {what}: write {known} behind it")
+        return ValueError(f"{quoted(value)}: a bare number is not {what}: write {unit_names} behind it")
     near = next((each for each in units if each.lower() == unit.lower()), None)
-    return ValueError(f"{quoted(value)}: {_cut(unit)} is not {what}{f' ({near} is)' if near else ''}: write {known}")
+    return ValueError(f"{quoted(value)}: {_cut(unit)} is not {what}{f' ({near} is)' if near else ''}: write {unit_names}")
 
 
 def _positive(number: float, value: Any) -> float:
@@ -85,10 +85,10 @@ def _positive(number: float, value: Any) -> float:
     return number
 
 
-def _quantity(value: Any, wanted: str) -> tuple[float, str | None]:
+def _quantity(value: Any, kind: str) -> tuple[float, str | None]:
     match = _QUANTITY.fullmatch(_plain(value))
     if match is None or len(match[1]) > _DIGITS:
-        raise ValueError(f"must be {wanted}, not {quoted(value)}")
+        raise ValueError(f"must be {kind}, not {quoted(value)}")
     return float(match[1]), match[2]
 
 

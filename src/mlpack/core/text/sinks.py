@@ -80,8 +80,8 @@ def command(name: str, properties: Mapping[str, str], text: str) -> str:
 
 
 def _data(text: str) -> str:
-    said = _MARKS.sub("# #", _cut(text))
-    return said.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    masked = _MARKS.sub("# #", _cut(text))
+    return masked.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
 def _guarded(text: str) -> str:
@@ -113,7 +113,7 @@ def json_text(value: Any) -> str:
 
 def json_seen(text: str) -> str:
     """JSON that was written with every character as it is, with escapes for those that are not seen: the same values."""
-    return re.sub(r"[^\n -~]", lambda found: found[0] if words.is_seen(found[0]) else json.dumps(found[0])[1:-1], text).replace(
+    return re.sub(r"[^\n -~]", lambda match: match[0] if words.is_seen(match[0]) else json.dumps(match[0])[1:-1], text).replace(
         "\x7f", "\\u007f"
     )
 
@@ -146,32 +146,32 @@ def markdown(text: object) -> str:
     Prose stays prose. Each word that is anything else (a name, a path, a reference, markup) comes as a code span: inside of one
     GitHub reads neither markup nor mentions, references, links, shortcodes and formulas, its users' own autolinks included.
     """
-    made = " ".join(map(_word, _one(text, MARKDOWN_MOST).split(" ")))
-    return re.sub(r"^(\d{1,9})([.)])(?=\s|$)|^([+-])", r"\1\\\2\3", made)  # nor a list of one
+    line = " ".join(map(_word, _one(text, MARKDOWN_MOST).split(" ")))
+    return re.sub(r"^(\d{1,9})([.)])(?=\s|$)|^([+-])", r"\1\\\2\3", line)  # nor a list of one
 
 
 def _word(word: str) -> str:
-    found = _PROSE.fullmatch(word)
-    if found is None or _HASH.fullmatch(found["core"] or ""):
+    match = _PROSE.fullmatch(word)
+    if match is None or _HASH.fullmatch(match["core"] or ""):
         marks = not any(map(str.isalnum, word)) and not set(word) & set("`\\")
         return _PUNCTUATION.sub(_mark, word) if marks and len(word) == 1 else _pieces(word)
-    core = (found["core"] or "").replace("$", "\\$")
-    return f"{html.escape(found['before'], quote=False)}{core}{found['after']}"
+    core = (match["core"] or "").replace("$", "\\$")
+    return f"{html.escape(match['before'], quote=False)}{core}{match['after']}"
 
 
 def _pieces(word: str) -> str:
     """A code span, with the marks of prose around it outside."""
     core = word.lstrip("('\"")
-    kept = core.rstrip("'\".,;:!?")
-    while kept.endswith(")") and kept.count(")") > kept.count("("):
-        kept = kept[:-1].rstrip("'\".,;:!?")
-    if not kept:
+    trimmed = core.rstrip("'\".,;:!?")
+    while trimmed.endswith(")") and trimmed.count(")") > trimmed.count("("):
+        trimmed = trimmed[:-1].rstrip("'\".,;:!?")
+    if not trimmed:
         return code(word)
-    return f"{word[: len(word) - len(core)]}{code(kept)}{core[len(kept) :]}"
+    return f"{word[: len(word) - len(core)]}{code(trimmed)}{core[len(trimmed) :]}"
 
 
-def _mark(found: re.Match[str]) -> str:
-    return {"&": "&amp;", "<": "&lt;", ">": "&gt;"}.get(found[0], f"\\{found[0]}")
+def _mark(match: re.Match[str]) -> str:
+    return {"&": "&amp;", "<": "&lt;", ">": "&gt;"}.get(match[0], f"\\{match[0]}")
 
 
 def code(text: object) -> str:
@@ -204,7 +204,7 @@ def yaml_text(value: object) -> str:
     if _YAML_PLAIN.fullmatch(text) and text.lower() not in _YAML_WORDS:
         return text
     quoted = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
-    shown = re.sub(r"[^ -~]", lambda found: found[0] if words.is_seen(found[0]) else words.escaped(found[0]), quoted)
+    shown = re.sub(r"[^ -~]", lambda match: match[0] if words.is_seen(match[0]) else words.escaped(match[0]), quoted)
     return f'"{shown}"'.replace("##", "#\\x23")
 
 

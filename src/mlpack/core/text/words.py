@@ -89,7 +89,7 @@ def clean(text: object) -> str:
     That is every character that Unicode does not call printable (controls, changes of direction, zero widths, other line ends,
     halves of surrogate pairs, noncharacters), as Python writes it. Line feeds and tabs stay; spaces of other kinds become spaces.
     """
-    return _NOT_ASCII.sub(_seen, str(text).replace("\r\n", "\n"))
+    return _NOT_ASCII.sub(_visible, str(text).replace("\r\n", "\n"))
 
 
 def escaped(character: str) -> str:
@@ -103,8 +103,8 @@ def is_seen(character: str) -> bool:
     return character.isprintable() and _UNSEEN.match(character) is None
 
 
-def _seen(found: re.Match[str]) -> str:
-    character = found[0]
+def _visible(match: re.Match[str]) -> str:
+    character = match[0]
     if is_seen(character):
         return character
     space = character >= "\xa0" and character.isspace() and character not in "\u2028\u2029"

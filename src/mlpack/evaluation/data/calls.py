@@ -157,12 +157,12 @@ def excerpt(folder: Path, out_dir: Path, most: int, most_bytes: int) -> None:
     """
     listed = json.loads((folder / "calls.json").read_bytes())
     chosen: list[int] = []
-    left = most_bytes
+    remaining = most_bytes
     for number in _in_order(listed):
         size = _size(listed[number])
-        if len(chosen) < most and size <= left:
+        if len(chosen) < most and size <= remaining:
             chosen.append(number)
-            left -= size
+            remaining -= size
     chosen = sorted(chosen) or [min(range(len(listed)), key=lambda number: (_size(listed[number]), number))]
     _copy(folder, listed, chosen, out_dir)
 
@@ -177,37 +177,37 @@ def sample(folder: Path, out_dir: Path, most: int, most_bytes: int, seed: str) -
         return hashlib.sha256(f"{seed}\0{number}".encode()).hexdigest()
 
     drawn: list[int] = []
-    left = most_bytes
+    remaining = most_bytes
     for number in sorted(range(len(listed)), key=lot)[:most]:
         size = _size(listed[number])
-        if not drawn or size <= left:
+        if not drawn or size <= remaining:
             drawn.append(number)
-            left -= size
+            remaining -= size
     _copy(folder, listed, drawn, out_dir)
     return drawn
 
 
 def _copy(folder: Path, listed: list[dict[str, Any]], chosen: Sequence[int], out_dir: Path) -> None:
     """The chosen calls as calls of their own."""
-    kept, offset = [], 0
+    records, offset = [], 0
     with (folder / "calls.bin").open("rb") as stream, (out_dir / "calls.bin").open("wb") as out:
         for call in (listed[number] for number in chosen):
             for row in call.get("inputs", {}).values():
                 stream.seek(row["offset"])
                 out.write(stream.read(row["size"]))
                 row["offset"], offset = offset, offset + row["size"]
-            kept.append(call)
-    (out_dir / "calls.json").write_bytes(digest.canonical_json(kept))
+            records.append(call)
+    (out_dir / "calls.json").write_bytes(digest.canonical_json(records))
 
 
 def _in_order(listed: Sequence[Mapping[str, Any]]) -> list[int]:
     """Numbers of calls, those first that tell most."""
-    seen: set[str] = set()
+    names: set[str] = set()
     new = []
     for number, call in enumerate(listed):
         shape = json.dumps([row["shape"] for row in call["inputs"].values()] if "inputs" in call else len(call["texts"]))
-        if shape not in seen:
-            seen.add(shape)
+        if shape not in names:
+            names.add(shape)
             new.append(number)
     spread = [len(listed) * part // 4 for part in (1, 2, 3)]
     return list(dict.fromkeys([0, *([] if len(new) == 1 else _ends(new)), *spread, *range(len(listed))]))

@@ -54,8 +54,8 @@ class Split:
         return self.held_samples + sum(len(piece.samples) for piece in self.rest)
 
 
-def split(folder: Path, signature: Signature, wanted: float, *, by_label: bool) -> Split:
-    """The calls in `folder` with about `wanted` of their samples held out (below 1 a share, from 1 on their number), and never all.
+def split(folder: Path, signature: Signature, share: float, *, by_label: bool) -> Split:
+    """The calls in `folder` with about `share` of their samples held out (below 1 a share, from 1 on their number), and never all.
 
     `by_label`: samples of one label stay together, as a query and its answer must, unless there are many of it: a class can be
     parted. Nothing is held out where nothing can be.
@@ -67,17 +67,17 @@ def split(folder: Path, signature: Signature, wanted: float, *, by_label: bool) 
     groups = _groups(_pieces(listed), names, together)
     if len(groups) < _WHOLE_CALLS:
         groups = _groups(_pieces(listed, signature), names, together)
-    chosen = _chosen(groups, names, wanted if wanted >= 1 else max(1, round(wanted * len(names))))
-    held = tuple(sorted((piece for piece in chosen), key=lambda piece: piece.samples))
-    rest = tuple(sorted({piece for group in groups for piece in group} - set(held), key=lambda piece: piece.samples))
-    return Split(held=_joined(held), rest=_joined(rest))
+    chosen = _chosen(groups, names, share if share >= 1 else max(1, round(share * len(names))))
+    pieces = tuple(sorted((piece for piece in chosen), key=lambda piece: piece.samples))
+    rest = tuple(sorted({piece for group in groups for piece in group} - set(pieces), key=lambda piece: piece.samples))
+    return Split(held=_joined(pieces), rest=_joined(rest))
 
 
 def write(folder: Path, pieces: Sequence[Piece], out_dir: Path) -> None:
     """Writes these calls of `folder` as calls of their own, with their labels."""
     listed = _read(folder, "calls.json")
     names, labels = _read(folder, "samples.json"), _read(folder, "labels.json")
-    kept, offset = [], 0
+    records, offset = [], 0
     with (folder / "calls.bin").open("rb") as stream, (out_dir / "calls.bin").open("wb") as out:
         for piece in pieces:
             call = listed[piece.call]
@@ -91,10 +91,10 @@ def write(folder: Path, pieces: Sequence[Piece], out_dir: Path) -> None:
                 offset += out.write(data)
             if piece.rows is not None and "texts" in call:
                 call["texts"] = [call["texts"][number] for number in piece.rows]
-            kept.append({**call, "samples": len(piece.samples)})
+            records.append({**call, "samples": len(piece.samples)})
     order = [number for piece in pieces for number in piece.samples]
     parts = {"labels": None if labels is None else [labels[number] for number in order], "samples": [names[n] for n in order]}
-    for name, value in (*parts.items(), ("calls", kept)):
+    for name, value in (*parts.items(), ("calls", records)):
         (out_dir / f"{name}.json").write_bytes(digest.canonical_json(value))
 
 
@@ -110,9 +110,9 @@ def _pairs(listed: Sequence[Mapping[str, Any]], labels: Sequence[Any]) -> bool:
 
 def _together(labels: Sequence[Any]) -> list[str | None]:
     """Of each sample, the label that it shares with a few others; None where there is none."""
-    said = [json.dumps(label) for label in labels]
-    counted = Counter(said)
-    return [label if counted[label] <= _FEW_OF_A_LABEL else None for label in said]
+    texts = [json.dumps(label) for label in labels]
+    counted = Counter(texts)
+    return [label if counted[label] <= _FEW_OF_A_LABEL else None for label in texts]
 
 
 def _pieces(listed: Sequence[Mapping[str, Any]], signature: Signature | None = None) -> Iterator[Piece]:
@@ -157,19 +157,19 @@ def _groups(pieces: Iterator[Piece], names: Sequence[str], together: Sequence[st
     return list(groups.values())
 
 
-def _chosen(groups: Sequence[Sequence[Piece]], names: Sequence[str], wanted: float) -> list[Piece]:
+def _chosen(groups: Sequence[Sequence[Piece]], names: Sequence[str], share: float) -> list[Piece]:
     """Groups in the order of their content's digests, as long as they fit; one stays behind at least."""
 
     def place(group: Sequence[Piece]) -> str:
         return min(hashlib.sha256(_SEED + names[n].encode()).hexdigest() for piece in group for n in piece.samples)
 
     chosen: list[Piece] = []
-    held = taken = 0
+    held_samples = count = 0
     for group in sorted(groups, key=place):
         size = sum(len(piece.samples) for piece in group)
-        if held + size <= wanted and taken < len(groups) - 1:
+        if held_samples + size <= share and count < len(groups) - 1:
             chosen += group
-            held, taken = held + size, taken + 1
+            held_samples, count = held_samples + size, count + 1
     return chosen
 
 

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 
-def misnamed(given: tuple[str, ...], wanted: tuple[str, ...]) -> list[str]:
-    missing = [f"the model's input {name} is missing{suggestion(name, given)}" for name in wanted if name not in given]
-    takes = f"the model takes {', '.join(wanted)}"
-    return missing + [f"{name} is no input: {takes}{suggestion(name, wanted)}" for name in given if name not in wanted]
+def misnamed(names: tuple[str, ...], expected: tuple[str, ...]) -> list[str]:
+    missing = [f"the model's input {name} is missing{suggestion(name, names)}" for name in expected if name not in names]
+    takes = f"the model takes {', '.join(expected)}"
+    return missing + [f"{name} is no input: {takes}{suggestion(name, expected)}" for name in names if name not in expected]
 
 
 def converted(array: Array, spec: TensorSpec) -> tuple[Array | None, str | None]:
@@ -34,34 +34,34 @@ def converted(array: Array, spec: TensorSpec) -> tuple[Array | None, str | None]
         return None, f"{spec.name} is of type {spec.dtype}, which packages cannot take: only numbers, booleans and strings"
     if spec.dtype == "string":
         return _strings(array, spec.name)
-    wanted = np.dtype(spec.dtype)
-    if array.dtype.newbyteorder("=") == wanted:
-        return array.astype(wanted, copy=False), None
-    if array.dtype.kind == "f" and wanted.kind == "f":
+    dtype = np.dtype(spec.dtype)
+    if array.dtype.newbyteorder("=") == dtype:
+        return array.astype(dtype, copy=False), None
+    if array.dtype.kind == "f" and dtype.kind == "f":
         with np.errstate(over="ignore"):
-            cast = array.astype(wanted)
+            cast = array.astype(dtype)
         if np.isinf(cast).any() and not np.array_equal(np.isinf(cast), np.isinf(array)):
             return None, f"{spec.name} holds numbers too large for {spec.dtype}"
         return cast, None
-    if array.dtype.kind in "biu" and wanted.kind in "iu" and np.can_cast(array.dtype, wanted, "safe"):
-        return array.astype(wanted), None
-    hint = " (pixels are usually divided by 255)" if array.dtype == np.uint8 and wanted.kind == "f" else ""
-    said = f"{spec.name} is {array.dtype.name} and the model takes {spec.dtype}: convert it where it is written{hint}"
-    return None, said
+    if array.dtype.kind in "biu" and dtype.kind in "iu" and np.can_cast(array.dtype, dtype, "safe"):
+        return array.astype(dtype), None
+    hint = " (pixels are usually divided by 255)" if array.dtype == np.uint8 and dtype.kind == "f" else ""
+    problem = f"{spec.name} is {array.dtype.name} and the model takes {spec.dtype}: convert it where it is written{hint}"
+    return None, problem
 
 
 def _strings(array: Array, name: str) -> tuple[Array | None, str | None]:
     """An array of strings as objects, or what is wrong."""
     if array.dtype.kind not in "OU":
         return None, f"{name} is {array.dtype.name} and the model takes strings: convert it where it is written"
-    found = array.astype(object)
-    for at, text in enumerate(found.ravel().tolist()):
+    objects = array.astype(object)
+    for at, text in enumerate(objects.ravel().tolist()):
         if not isinstance(text, str):
-            said = f"{name} holds {type(text).__name__} {str(text)[:40]!r} at {at}"
-            return None, f"{said}, which is no string: say what stands for a missing one, such as ''"
+            problem = f"{name} holds {type(text).__name__} {str(text)[:40]!r} at {at}"
+            return None, f"{problem}, which is no string: say what stands for a missing one, such as ''"
         if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
             return None, f"{name} holds a NUL or half of a surrogate pair at {at}, which no request can carry"
-    return found, None
+    return objects, None
 
 
 class CallLayout:
@@ -102,8 +102,8 @@ class CallLayout:
         self.samples = next((rows[name] for name in self._cut if name in rows), None)
         self.calls = next(iter(calls.values()), 0)
         if len(set(calls.values())) > 1 or len({rows[name] for name in self._cut if name in rows}) > 1:
-            said = ", ".join(f"{name} {n}{'' if name in self._cut else ' whole calls'}" for name, n in rows.items())
-            self.problems.append(f"counts disagree: {said}")
+            counts = ", ".join(f"{name} {n}{'' if name in self._cut else ' whole calls'}" for name, n in rows.items())
+            self.problems.append(f"counts disagree: {counts}")
         cut_evenly = self.samples is None or self.samples % self._batch == 0
         fixed = any(isinstance(self._specs[name].shape[0], int) for name in self._cut)
         if not cut_evenly and (fixed or len(self._cut) < len(self._specs)):
@@ -132,16 +132,16 @@ class CallLayout:
 def misfits(name: str, spec: TensorSpec, shape: Sequence[int], bound: dict[str, tuple[str, int]]) -> list[str]:
     """Where one call's shape does not fit the model's; `bound` collects what each named axis was found to be."""
     problems = []
-    for axis, (wanted, length) in enumerate(zip(spec.shape, shape, strict=True)):
-        if isinstance(wanted, int) and wanted != length:
+    for axis, (expected, length) in enumerate(zip(spec.shape, shape, strict=True)):
+        if isinstance(expected, int) and expected != length:
             problems.append(
-                f"{name}: axis {axis} is {length} and the model takes {wanted}: a call has shape {shown(shape)},"
+                f"{name}: axis {axis} is {length} and the model takes {expected}: a call has shape {shown(shape)},"
                 f" the model's input is {shown(spec.shape)}"
             )
-        elif isinstance(wanted, str):
-            other, before = bound.setdefault(wanted, (name, length))
+        elif isinstance(expected, str):
+            other, before = bound.setdefault(expected, (name, length))
             if before != length:
-                problems.append(f"{name}: the axis {wanted!r} is {length}, but {before} in {other}: one call needs one length")
+                problems.append(f"{name}: the axis {expected!r} is {length}, but {before} in {other}: one call needs one length")
     return problems
 
 

@@ -187,13 +187,13 @@ def _from_arrays(
                 fitting[spec.name] = array
     layout = CallLayout(fitting, signature, batch)
     problems += layout.problems
-    said, per_call = labels_of(labels, layout) if labels is not None else (None, layout.samples_per_call)
+    sample_labels, per_call = labels_of(labels, layout) if labels is not None else (None, layout.samples_per_call)
     problems += layout.label_problems
     if problems:
         raise RecipeError(*(f"{reference}: {problem}" for problem in problems))
     for feed, rows in layout.feeds(per_call):
         writer.tensors(feed, rows)
-    return said
+    return sample_labels
 
 
 def reads_pairs(signature: Signature) -> bool:
@@ -233,8 +233,8 @@ def _parse_texts(path: Path, reference: str) -> list[dict[str, Any]]:
             rows.append((number, row))
     kinds = {tuple(sorted(row)): number for number, row in reversed(rows)}
     if len(kinds) > 1:
-        said = "; ".join(f"line {number} has {' and '.join(kind)}" for kind, number in sorted(kinds.items(), key=lambda k: k[1]))
-        problems.append(f"{reference}: every line needs the same keys: {said}")
+        summary = "; ".join(f"line {number} has {' and '.join(kind)}" for kind, number in sorted(kinds.items(), key=lambda k: k[1]))
+        problems.append(f"{reference}: every line needs the same keys: {summary}")
     if problems:
         raise RecipeError(*problems, *([f"{reference}: and {more} more"] if more else []))
     return [row for _, row in rows]
@@ -293,11 +293,11 @@ def _from_function(entry: EntryPoint, signature: Signature, writer: CallsWriter,
                 if item is _END:
                     break
                 item = _as_arrays(item)
-            taken, problems = _take(item, signature, writer, tokenised)
+            labels_taken, problems = _take(item, signature, writer, tokenised)
             if problems:
                 raise RecipeError(*(f"{entry.reference}: call {writer.count}: {problem}" for problem in problems))
-            labels += taken or []
-            unlabelled += taken is None
+            labels += labels_taken or []
+            unlabelled += labels_taken is None
     if unlabelled and labels:
         raise RecipeError(f"{entry.reference}: {unlabelled} calls have no labels and the others have: all or none")
     return labels or None
@@ -321,17 +321,17 @@ def _take(item: Any, signature: Signature, writer: CallsWriter, tokenised: bool)
         return None, [f"each item must be (inputs, labels), not {type(item).__name__}"]
     inputs, labels = item
     try:
-        said = plain_labels.plain(labels)
+        call_labels = plain_labels.plain(labels)
     except ValueError as error:
         return None, [str(error)]
     if isinstance(inputs, str):
         inputs = [inputs]
     if isinstance(inputs, tuple | list) and all(isinstance(text, str) for text in inputs):
-        said = None if said is None else plain_labels.a_sample(said, len(inputs))
-        return said, _take_texts(inputs, said, writer, tokenised)
+        call_labels = None if call_labels is None else plain_labels.a_sample(call_labels, len(inputs))
+        return call_labels, _take_texts(inputs, call_labels, writer, tokenised)
     if isinstance(inputs, tuple | list) and all(_is_pair(text) for text in inputs):
-        said = None if said is None else plain_labels.a_sample(said, len(inputs))
-        return said, _take_texts([(first, second) for first, second in inputs], said, writer, tokenised)
+        call_labels = None if call_labels is None else plain_labels.a_sample(call_labels, len(inputs))
+        return call_labels, _take_texts([(first, second) for first, second in inputs], call_labels, writer, tokenised)
     if not isinstance(inputs, Mapping):
         return None, [f"inputs must be a mapping of names to arrays, not {type(inputs).__name__}"]
     problems = misnamed(tuple(inputs), tuple(spec.name for spec in signature.inputs))
@@ -347,12 +347,12 @@ def _take(item: Any, signature: Signature, writer: CallsWriter, tokenised: bool)
         problems += [problem] if problem else []
     first = {array.shape[0] if array.ndim else 1 for array in feed.values()}
     rows = first.pop() if len(first) == 1 else 1
-    said = None if said is None else plain_labels.a_sample(said, rows)
-    if said is not None and len(said) not in (rows, 1):
-        problems.append(f"{len(said)} labels for {rows} samples")
+    call_labels = None if call_labels is None else plain_labels.a_sample(call_labels, rows)
+    if call_labels is not None and len(call_labels) not in (rows, 1):
+        problems.append(f"{len(call_labels)} labels for {rows} samples")
     if not problems:
-        writer.tensors(feed, int(rows) if said is None else len(said))
-    return said, problems
+        writer.tensors(feed, int(rows) if call_labels is None else len(call_labels))
+    return call_labels, problems
 
 
 def _is_pair(text: Any) -> bool:

@@ -176,11 +176,11 @@ METRICS: dict[str, Metric] = {
 }
 
 
-def find(wanted: str | MetricSpec, load: Load | None = None) -> Metric:
+def find(metric_spec: str | MetricSpec, load: Load | None = None) -> Metric:
     """The metric that a recipe names. `module:function` is loaded by `load`, as is its decode hook; the function's
     attribute `lower_is_better` says its direction.
     """
-    spec = MetricSpec(name=wanted) if isinstance(wanted, str) else wanted
+    spec = MetricSpec(name=metric_spec) if isinstance(metric_spec, str) else metric_spec
     if spec.name in METRICS:
         decode = load(spec.decode) if spec.decode is not None and load is not None else None
         return dataclasses.replace(METRICS[spec.name], spec=spec, decode=decode)
@@ -259,24 +259,24 @@ def paired_drop(metric: Metric, baseline: Scores, candidate: Scores, confidence:
         candidate = dataclasses.replace(candidate, per_sample=per_sample, reduce=None if alike else candidate.reduce)
         baseline = dataclasses.replace(candidate, value=1.0, per_sample=perfect, reduce=None)
     share = metric.share or (metric.hook is not None and all(map(_is_hit_or_miss, (baseline, candidate))))
-    known = scores.spread(sign, drop, baseline, candidate, share=share)
+    estimate = scores.spread(sign, drop, baseline, candidate, share=share)
     # Nobody is closer to the float than the float, and nothing is lost more than once.
     least = 0.0 if metric.compares == "baseline" else -1.0 if share else None
-    known = dataclasses.replace(known, least=least, most=1.0 if metric.compares == "baseline" or share else None)
-    found = scores.read(known, drop, confidence)
-    return Drop(value=drop, low=found.low, high=found.high, how=found.how, spread=known)
+    estimate = dataclasses.replace(estimate, least=least, most=1.0 if metric.compares == "baseline" or share else None)
+    interval = scores.read(estimate, drop, confidence)
+    return Drop(value=drop, low=interval.low, high=interval.high, how=interval.how, spread=estimate)
 
 
 def at(accuracy: Accuracy, confidence: float) -> Accuracy:
     """The same accuracy with its drop's interval of another confidence."""
     if accuracy.spread is None:
         return dataclasses.replace(accuracy, confidence=confidence)
-    found = scores.read(accuracy.spread, accuracy.drop, confidence)
-    return dataclasses.replace(accuracy, confidence=confidence, ci_low=found.low, ci_high=found.high, interval=found.how)
+    interval = scores.read(accuracy.spread, accuracy.drop, confidence)
+    return dataclasses.replace(accuracy, confidence=confidence, ci_low=interval.low, ci_high=interval.high, interval=interval.how)
 
 
-def _is_hit_or_miss(found: Scores) -> bool:
+def _is_hit_or_miss(result: Scores) -> bool:
     """Whether every sample's score is 0 or 1, so that the user's own metric is a share."""
     import numpy as np
 
-    return found.per_sample is not None and found.reduce is None and bool(np.isin(found.per_sample, (0, 1)).all())
+    return result.per_sample is not None and result.reduce is None and bool(np.isin(result.per_sample, (0, 1)).all())

@@ -46,15 +46,15 @@ class AccuracyJudge:
         unjudged = self._unjudged(metric, baseline_outputs)
         baseline = metrics.evaluate(metric, baseline_outputs, self.labels, None, self.samples, self.names)
         metric = self._settled(metric, baseline)
-        found: dict[str, Accuracy | MeasureError] = {}
+        results: dict[str, Accuracy | MeasureError] = {}
         for id_, prefix in predictions.items():
             try:
                 scores = baseline if id_ == baseline_id else self._candidate(metric, prefix, baseline_outputs)
                 drop = metrics.paired_drop(metric, baseline, scores, self.confidence)
             except MeasureError as error:
-                found[id_] = error
+                results[id_] = error
                 continue
-            found[id_] = Accuracy(
+            results[id_] = Accuracy(
                 metric=self.metric.name,
                 value=scores.value,
                 drop=drop.value,
@@ -72,7 +72,7 @@ class AccuracyJudge:
                 unjudged=unjudged,
                 spread=drop.spread,
             )
-        return found
+        return results
 
     def _settled(self, metric: metrics.Metric, baseline: metrics.Scores) -> metrics.Metric:
         """The metric, reading of every candidate what it read of the baseline."""

@@ -42,15 +42,15 @@ class Answers:
         """One output, an array a call; strings as str. NaN is an error."""
         import numpy as np
 
-        found = []
+        arrays = []
         for number, call in enumerate(self.calls):
             array = np.asarray(call[name])
             if array.dtype.kind in "SO":
                 array = np.array([_text(item) for item in array.reshape(-1)], dtype=np.str_).reshape(array.shape)
             if array.dtype.kind == "f" and np.isnan(array).any():
                 self._refuse_nan(name, number)
-            found.append(array)
-        return found
+            arrays.append(array)
+        return arrays
 
     def _refuse_nan(self, name: str, number: int) -> None:
         import numpy as np
@@ -97,7 +97,7 @@ def of(outputs: Sequence[Mapping[str, Array]], samples: Sequence[int] | None) ->
     return Answers(calls=outputs, samples=tuple(samples))
 
 
-def named(spec: MetricSpec, answers: Answers) -> str | None:
+def output_name(spec: MetricSpec, answers: Answers) -> str | None:
     """The output that the recipe names, which the model has; None where it names none."""
     if spec.output is None or spec.output in answers.names:
         return spec.output

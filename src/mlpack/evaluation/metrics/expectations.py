@@ -26,15 +26,15 @@ def check(
         return
     if labels is None:
         raise unlabelled(spec.name)
-    meant = [each for each in outputs if spec.output in (None, each.name)]
-    if not all(each.shape for each in meant):  # before its export only an output's name is known of some
+    candidates = [each for each in outputs if spec.output in (None, each.name)]
+    if not all(each.shape for each in candidates):  # before its export only an output's name is known of some
         return
-    known = {"top1": _classes, "f1": _classes, "mae": _numbers, "rmse": _numbers, "mean_iou": _maps}
-    known |= {"multilabel_f1": _several, "multilabel_f1_micro": _several}
-    if spec.name in known and meant and labels and (said := known[spec.name](spec, meant, labels)):
-        raise RecipeError(f"{spec.name}: {said} ({_shown(outputs)})")
-    if known.get(spec.name) is _classes and meant and labels:
-        _check_values(spec, meant, labels, names)
+    checks = {"top1": _classes, "f1": _classes, "mae": _numbers, "rmse": _numbers, "mean_iou": _maps}
+    checks |= {"multilabel_f1": _several, "multilabel_f1_micro": _several}
+    if spec.name in checks and candidates and labels and (problem := checks[spec.name](spec, candidates, labels)):
+        raise RecipeError(f"{spec.name}: {problem} ({_shown(outputs)})")
+    if checks.get(spec.name) is _classes and candidates and labels:
+        _check_values(spec, candidates, labels, names)
 
 
 def _check_values(spec: MetricSpec, outputs: Sequence[TensorSpec], labels: Sequence[Any], names: tuple[Any, ...] | None) -> None:
@@ -47,12 +47,12 @@ def _check_values(spec: MetricSpec, outputs: Sequence[TensorSpec], labels: Seque
     if depth and not all(isinstance(label, list) for label in labels):
         return
     ignored = str(classes.IGNORED if spec.ignore_index is None else spec.ignore_index)
-    given = [one for label in labels for one in label if str(one) != ignored] if depth else list(labels)
-    if names is not None and any(isinstance(label, str) for label in given):
+    values = [one for label in labels for one in label if str(one) != ignored] if depth else list(labels)
+    if names is not None and any(isinstance(label, str) for label in values):
         return
     widths = [2 if spec.threshold is not None else column for column in columns]
     most = max((width for width in widths if isinstance(width, int)), default=0)
-    classes.check_numbers(spec.name, given, most if most > 1 and not any(isinstance(each, str) for each in widths) else None)
+    classes.check_numbers(spec.name, values, most if most > 1 and not any(isinstance(each, str) for each in widths) else None)
 
 
 def _depth(label: Any) -> int:

@@ -85,10 +85,10 @@ def _finite(spec: MetricSpec, returned: Any) -> Array:
 def _calls(answers: Answers, labels: Sequence[Any], keep: Array | None) -> tuple[Any, Any]:
     """Outputs and labels, an entry a call."""
     # A mask of samples has at least as many places as there are calls: a call goes by the place of its number.
-    kept = [number for number in range(len(answers.calls)) if keep is None or keep[number]]
+    numbers = [number for number in range(len(answers.calls)) if keep is None or keep[number]]
     starts = [sum(answers.samples[:number]) for number in range(len(answers.calls))]
-    truth = [list(labels[starts[number] : starts[number] + answers.samples[number]]) for number in kept]
-    return [dict(answers.calls[number]) for number in kept], truth
+    truth = [list(labels[starts[number] : starts[number] + answers.samples[number]]) for number in numbers]
+    return [dict(answers.calls[number]) for number in numbers], truth
 
 
 def _joined(answers: Answers, labels: Sequence[Any], keep: Array | None) -> tuple[Any, Any]:
@@ -147,6 +147,6 @@ def _rectangular(labels: Sequence[Any]) -> Array:
     if all(isinstance(label, list) and all(isinstance(one, int | float) for one in label) for label in labels):
         longest = max(len(label) for label in labels)
         return np.asarray([[*label, *[IGNORED] * (longest - len(label))] for label in labels])
-    held = np.empty(len(labels), dtype=object)
-    held[:] = list(labels)
-    return held
+    objects = np.empty(len(labels), dtype=object)
+    objects[:] = list(labels)
+    return objects

@@ -100,26 +100,26 @@ def spread(sign: float, drop: float, baseline: Scores, candidate: Scores, *, sha
         raise MeasureError(f"the baseline was scored on {baseline.n} samples and the candidate on {candidate.n}: not a pair")
     if baseline.per_sample is None or candidate.per_sample is None:
         return _jackknife(sign, baseline, candidate)
-    found = _bootstrap(sign, baseline, candidate)
-    return replace(found, unseen=_unseen(sign, drop, baseline, candidate)) if share else found
+    estimate = _bootstrap(sign, baseline, candidate)
+    return replace(estimate, unseen=_unseen(sign, drop, baseline, candidate)) if share else estimate
 
 
-def read(known: Spread, drop: float, confidence: float) -> Range:
+def read(estimate: Spread, drop: float, confidence: float) -> Range:
     """The interval of that confidence. Without numpy: a build that finds everything in the store reads it, too."""
     tail = (1 - confidence) / 2
     low = high = drop
-    if known.drops:
-        low, high = (stats.percentile(known.drops, share) for share in (tail, 1 - tail))
-    found = Range(low=low, high=high, how=known.how)
-    if known.freedom:
-        half = stats.student_t(1 - tail, known.freedom) * known.error
-        found = found.hull(drop - half, drop + half) if known.drops else replace(found, low=drop - half, high=drop + half)
-    if known.unseen is not None:
-        lost, won, n = known.unseen
-        found = found.hull(-_most(won, lost, n, tail), _most(lost, won, n, tail), "exact")
-    least = found.low if known.least is None else min(drop, known.least)
-    most = found.high if known.most is None else max(drop, known.most)
-    return replace(found, low=max(found.low, least), high=min(found.high, most))
+    if estimate.drops:
+        low, high = (stats.percentile(estimate.drops, share) for share in (tail, 1 - tail))
+    bounds = Range(low=low, high=high, how=estimate.how)
+    if estimate.freedom:
+        half = stats.student_t(1 - tail, estimate.freedom) * estimate.error
+        bounds = bounds.hull(drop - half, drop + half) if estimate.drops else replace(bounds, low=drop - half, high=drop + half)
+    if estimate.unseen is not None:
+        unseen, won, n = estimate.unseen
+        bounds = bounds.hull(-_most(won, unseen, n, tail), _most(unseen, won, n, tail), "exact")
+    least = bounds.low if estimate.least is None else min(drop, estimate.least)
+    most = bounds.high if estimate.most is None else max(drop, estimate.most)
+    return replace(bounds, low=max(bounds.low, least), high=min(bounds.high, most))
 
 
 def _bootstrap(sign: float, baseline: Scores, candidate: Scores) -> Spread:
@@ -138,10 +138,10 @@ def _bootstrap(sign: float, baseline: Scores, candidate: Scores) -> Spread:
             for w in _resamples(n)
         ]
     )
-    found = Spread(how="bootstrap", drops=tuple(map(float, np.sort(drops[np.isfinite(drops)]))))
+    estimate = Spread(how="bootstrap", drops=tuple(map(float, np.sort(drops[np.isfinite(drops)]))))
     if n >= FEW_SAMPLES:
-        return found
-    return replace(found, error=float(np.nanstd(drops)) * math.sqrt(n / (n - 1)), freedom=n - 1)
+        return estimate
+    return replace(estimate, error=float(np.nanstd(drops)) * math.sqrt(n / (n - 1)), freedom=n - 1)
 
 
 def _unseen(sign: float, drop: float, baseline: Scores, candidate: Scores) -> tuple[float, float, int] | None:
@@ -160,14 +160,14 @@ def _unseen(sign: float, drop: float, baseline: Scores, candidate: Scores) -> tu
     return min(max(drop, 0.0), 1.0) * n, min(max(-drop, 0.0), 1.0) * n, n
 
 
-def _most(lost: float, won: float, n: int, tail: float) -> float:
+def _most(share_lost: float, won: float, n: int, tail: float) -> float:
     """The upper end of the share lost less the share won: how many differ, and of those how many are lost, each by its own exact
     bounds, which share the tail."""
-    differ = lost + won
+    differ = share_lost + won
     if won == 0:  # whoever differs is lost, as far as anybody knows
         return stats.binomial_bounds(differ, n, tail)[1]
     least, most = stats.binomial_bounds(differ, n, tail / 2)
-    surplus = 2 * stats.binomial_bounds(lost / differ * max(differ, 1.0), max(differ, 1.0), tail / 2)[1] - 1
+    surplus = 2 * stats.binomial_bounds(share_lost / differ * max(differ, 1.0), max(differ, 1.0), tail / 2)[1] - 1
     return surplus * (most if surplus > 0 else least)
 
 
@@ -192,6 +192,6 @@ def _jackknife(sign: float, baseline: Scores, candidate: Scores) -> Spread:
     if baseline.without is None or candidate.without is None or groups < 2:
         return Spread(how="none")
     places = np.arange(candidate.n) % groups
-    left = [sign * (baseline.without(places != group) - candidate.without(places != group)) for group in range(groups)]
-    around = np.asarray(left) - np.mean(left)
+    drops = [sign * (baseline.without(places != group) - candidate.without(places != group)) for group in range(groups)]
+    around = np.asarray(drops) - np.mean(drops)
     return Spread(how="jackknife", error=math.sqrt((groups - 1) / groups * float(np.square(around).sum())), freedom=groups - 1)

@@ -43,15 +43,17 @@ Anatomy = dict[str, Any]
 """JSON, as docs/interface.md has it."""
 
 
-def of_file(path: Path, given: Shapes | None = None) -> Anatomy:
-    """The anatomy of an ONNX file. `given`: shapes of its inputs, by which operations are counted (None: they are not). PassError
-    for a file that is damaged."""
+def of_file(path: Path, shapes_given: Shapes | None = None) -> Anatomy:
+    """The anatomy of an ONNX file.
+
+    `shapes_given` holds the shape of each input; operations are counted for these shapes, and not at all when it is None. Raises
+    PassError when the file is damaged."""
     model = files.load_file(path, outline=True)
-    found = precisions.layers(model)
-    held = _StoredBytes(model, found)
-    work, counted = _operations(model, given)
+    layers = precisions.layers(model)
+    stored = _StoredBytes(model, layers)
+    work, counted = _operations(model, shapes_given)
     rows: dict[tuple[str, str], dict[str, Any]] = {}
-    for layer in found:
+    for layer in layers:
         if layer.operator == "Constant":
             continue
         row = rows.setdefault(
@@ -59,7 +61,7 @@ def of_file(path: Path, given: Shapes | None = None) -> Anatomy:
             {"precision": layer.precision, "operator": layer.operator, "count": 0, "size_bytes": 0, "operations": None},
         )
         row["count"] += 1
-        row["size_bytes"] += held.by_node.get(layer.name, 0)
+        row["size_bytes"] += stored.by_node.get(layer.name, 0)
         if layer.name in work:
             row["operations"] = (row["operations"] or 0) + work[layer.name]
     products = [
@@ -67,17 +69,17 @@ def of_file(path: Path, given: Shapes | None = None) -> Anatomy:
             "node": _before(layer.name),
             "operator": layer.operator,
             "precision": layer.precision,
-            "size_bytes": held.by_node.get(layer.name, 0),
+            "size_bytes": stored.by_node.get(layer.name, 0),
             "operations": work.get(layer.name),
         }
-        for layer in found
+        for layer in layers
         if layer.product
     ]
     return {
-        "nodes": len(found),
-        "size_bytes": sum(tensor["size_bytes"] for tensor in held.tensors),
-        "layers": held.layers(),
-        "tensors": held.tensors[:LARGEST],
+        "nodes": len(layers),
+        "size_bytes": sum(tensor["size_bytes"] for tensor in stored.tensors),
+        "layers": stored.layers(),
+        "tensors": stored.tensors[:LARGEST],
         "operators": sorted(rows.values(), key=lambda row: (-row["size_bytes"], -row["count"], row["precision"], row["operator"])),
         "products": products[:_MOST_PRODUCTS],
         "kept_float": [],
@@ -85,40 +87,40 @@ def of_file(path: Path, given: Shapes | None = None) -> Anatomy:
     }
 
 
-def with_reasons(found: Anatomy, kept: Mapping[str, str], damage: Mapping[str, float] | None = None) -> Anatomy:
-    """The same with what stayed float: products among others in integers, and whatever a step says that it left (`kept`: why, by
+def with_reasons(anatomy: Anatomy, reasons: Mapping[str, str], damage: Mapping[str, float] | None = None) -> Anatomy:
+    """The same with what stayed float: products among others in integers, and whatever a step says that it left (`reasons`: why, by
     node); what each costs in bytes and operations, and what a search found that quantizing it would do (`damage`)."""
     floats = set(precisions.FLOATS.values())
-    products = {row["node"]: row for row in found["products"]}
+    products = {row["node"]: row for row in anatomy["products"]}
     mixed = any(row["precision"] not in floats for row in products.values())
-    names = [name for name, row in products.items() if row["precision"] in floats and (mixed or name in kept)]
+    names = [name for name, row in products.items() if row["precision"] in floats and (mixed or name in reasons)]
     unknown = {"operator": None, "size_bytes": None, "operations": None}
     rows = [
-        {"node": name, "why": kept.get(name), "damage": (damage or {}).get(name)}
+        {"node": name, "why": reasons.get(name), "damage": (damage or {}).get(name)}
         | {key: products.get(name, unknown)[key] for key in unknown}
-        for name in dict.fromkeys([*names, *(name for name in kept if name not in products)])
+        for name in dict.fromkeys([*names, *(name for name in reasons if name not in products)])
     ]
-    return found | {"kept_float": sorted(rows, key=lambda row: -(row["size_bytes"] or 0))[:_MOST_PRODUCTS]}
+    return anatomy | {"kept_float": sorted(rows, key=lambda row: -(row["size_bytes"] or 0))[:_MOST_PRODUCTS]}
 
 
 def reasons_of(steps: Iterable[StepRun], trail: Trail | None) -> tuple[dict[str, str], dict[str, float]]:
     """Why steps left nodes float, from their notes, and what a search says of it. A note of another form says nothing."""
-    kept: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     for step in steps:
-        said = step.notes.get("kept")
-        kept |= {str(name): str(why) for name, why in said.items()} if isinstance(said, Mapping) else {}
+        noted = step.notes.get("kept")
+        reasons |= {str(name): str(why) for name, why in noted.items()} if isinstance(noted, Mapping) else {}
     if trail is None:
-        return kept, {}
-    taken = trail.tried[trail.taken].kept_float if trail.taken is not None else ()
-    return kept | dict.fromkeys(taken, "the search put it back to float"), dict(trail.damage)
+        return reasons, {}
+    floats = trail.tried[trail.taken].kept_float if trail.taken is not None else ()
+    return reasons | dict.fromkeys(floats, "the search put it back to float"), dict(trail.damage)
 
 
 class _StoredBytes:
     """The bytes that a graph stores, each with the layer that reads it."""
 
-    def __init__(self, model: onnx.ModelProto, found: tuple[precisions.LayerPrecision, ...]) -> None:
+    def __init__(self, model: onnx.ModelProto, layers: tuple[precisions.LayerPrecision, ...]) -> None:
         nodes = [*files.nodes(model.graph), *(node for function in model.functions for node in files.nodes(function))]
-        self._layers = {id(node): layer for node, layer in zip(nodes, found, strict=True)}
+        self._layers = {id(node): layer for node, layer in zip(nodes, layers, strict=True)}
         self._readers: dict[str, Any] = {}
         for node in reversed(nodes):  # the first reader stays
             for name in node.input:
@@ -148,10 +150,10 @@ class _StoredBytes:
 
     def _owner(self, name: str) -> Any:
         """The node that a stored tensor belongs to: its first reader, through what only unpacks or turns it."""
-        seen: set[str] = set()
+        visited: set[str] = set()
         node = self._readers.get(name)
-        while node is not None and node.op_type in _THROUGH and node.output and node.output[0] not in seen:
-            seen.add(node.output[0])
+        while node is not None and node.op_type in _THROUGH and node.output and node.output[0] not in visited:
+            visited.add(node.output[0])
             after = self._readers.get(node.output[0])
             if after is None:
                 break
@@ -168,27 +170,31 @@ class _StoredBytes:
         return sorted(rows, key=lambda row: (-row["size_bytes"], str(row["layer"])))
 
 
-def _operations(model: onnx.ModelProto, given: Shapes | None) -> tuple[dict[str, int], dict[str, Any] | None]:
+def _operations(model: onnx.ModelProto, input_shapes: Shapes | None) -> tuple[dict[str, int], dict[str, Any] | None]:
     """Operations by node, of everything that has no kernel of its own with the one that it joins; and their sum, for which shapes,
     and of how many tensors no shape is known. None where nothing can be counted."""
-    if given is None or len(model.graph.node) > _MOST_NODES:
+    if input_shapes is None or len(model.graph.node) > _MOST_NODES:
         return {}, None
     try:
-        tensors = shapes.inferred(weights.declared(model), given)
+        tensors = shapes.inferred(weights.declared(model), input_shapes)
         if tensors is None:
             return {}, None
         work = graph_work.count(model, tensors)
     except (PassError, *_ODD):
         return {}, None
-    found: dict[str, int] = defaultdict(int)
+    counts: dict[str, int] = defaultdict(int)
     holes = [name for node in model.graph.node for name in node.output if name and name not in tensors]
     blind = {node.name or node.output[0] for node in model.graph.node if set(node.output) & set(holes)}
     for kernel in work.kernels:
         if kernel.name not in blind:
-            found[kernel.name] += round(kernel.matrix_flops + kernel.vector_flops)
+            counts[kernel.name] += round(kernel.matrix_flops + kernel.vector_flops)
     unknown = len(holes)
-    said = {"total": sum(found.values()), "unknown_shapes": unknown, "inputs": {name: list(axes) for name, axes in given.items()}}
-    return dict(found), said
+    summary = {
+        "total": sum(counts.values()),
+        "unknown_shapes": unknown,
+        "inputs": {name: list(axes) for name, axes in input_shapes.items()},
+    }
+    return dict(counts), summary
 
 
 def _before(name: str) -> str:

@@ -55,11 +55,11 @@ class GraphWork:
     @property
     def flops(self) -> dict[str, float]:
         """Operations of products and convolutions by element type, and `vector`, those of everything else."""
-        found = {"vector": sum(kernel.vector_flops for kernel in self.kernels)}
+        flops_by_unit = {"vector": sum(kernel.vector_flops for kernel in self.kernels)}
         for kernel in self.kernels:
             if kernel.matrix_flops:
-                found[kernel.dtype] = found.get(kernel.dtype, 0.0) + kernel.matrix_flops
-        return dict(sorted(found.items()))
+                flops_by_unit[kernel.dtype] = flops_by_unit.get(kernel.dtype, 0.0) + kernel.matrix_flops
+        return dict(sorted(flops_by_unit.items()))
 
     @property
     def weight_bytes(self) -> float:
@@ -132,10 +132,10 @@ class _KernelCounter:
 
     def add(self, node: onnx.NodeProto) -> None:
         """One node: folded, free, fused, or a kernel of its own."""
-        given = [name for name in node.input if name]
+        inputs = [name for name in node.input if name]
         kind = operators.kind_of(node.op_type)
-        if node.op_type in operators.SHAPE_ONLY or all(name in self._weights for name in given):
-            self._fold(node, given)
+        if node.op_type in operators.SHAPE_ONLY or all(name in self._weights for name in inputs):
+            self._fold(node, inputs)
             return
         if node.op_type == "DequantizeLinear":
             self._mark_int8(node)
@@ -150,18 +150,18 @@ class _KernelCounter:
             return
         if kind is operators.FusionKind.UNKNOWN:
             self._unknown.setdefault(node.op_type)
-        kernel = self._kernel_for(node, given, fuses=kind in (operators.FusionKind.ELEMENTWISE, operators.FusionKind.UNKNOWN))
+        kernel = self._kernel_for(node, inputs, fuses=kind in (operators.FusionKind.ELEMENTWISE, operators.FusionKind.UNKNOWN))
         self._charge(self._kernels[kernel], kernel, node)
         for name in node.output:
             self._maker[name] = kernel
 
-    def _fold(self, node: onnx.NodeProto, given: Sequence[str]) -> None:
+    def _fold(self, node: onnx.NodeProto, inputs: Sequence[str]) -> None:
         """What is known before the first call. Weights that are only unpacked keep the bytes and the type they are stored in."""
         unpacks = node.op_type == "DequantizeLinear" or (
-            node.op_type in operators.UNPACKED and bool(given) and given[0] in self._int8
+            node.op_type in operators.UNPACKED and bool(inputs) and inputs[0] in self._int8
         )
         for name in node.output:
-            self._weights[name] = self._weights[given[0]] if unpacks else self._bytes(name)
+            self._weights[name] = self._weights[inputs[0]] if unpacks else self._bytes(name)
         if unpacks:
             self._mark_int8(node)
 
@@ -178,10 +178,10 @@ class _KernelCounter:
         tensor = self._tensors.get(name)
         return 0.0 if tensor is None else tensor.nbytes
 
-    def _kernel_for(self, node: onnx.NodeProto, given: Sequence[str], *, fuses: bool) -> int:
+    def _kernel_for(self, node: onnx.NodeProto, inputs: Sequence[str], *, fuses: bool) -> int:
         """Which kernel does this node. Joining the latest of the kernels that make its inputs can close no circle: every other
         input was made by an earlier one."""
-        makers = [self._maker[stored] for name in given if (stored := self._stored(name)) in self._maker]
+        makers = [self._maker[stored] for name in inputs if (stored := self._stored(name)) in self._maker]
         if fuses and makers:
             latest = max(makers)
             self._kernels[latest].fused.append(node.op_type)

@@ -54,15 +54,15 @@ class Makeup:
     @property
     def kinds(self) -> frozenset[str]:
         """`trees`, `attention`, `quantized`, `dense` and what weights are read by, as far as there are any; `large-products`."""
-        found = {name for name in (*_KINDS, *_COUNTED) if getattr(self, name)}
-        return frozenset(found | ({"large-products"} if self.products >= LARGE_BYTES else set()))
+        names = {name for name in (*_KINDS, *_COUNTED) if getattr(self, name)}
+        return frozenset(names | ({"large-products"} if self.products >= LARGE_BYTES else set()))
 
     @property
     def text(self) -> str:
         """`convolutions 92 %, products 8 % of the weights`."""
-        held = {name: getattr(self, name) for name in _KINDS if getattr(self, name)}
-        total = sum(held.values())
-        shares = [f"{name} {max(1, round(100 * size / total))} %" for name, size in sorted(held.items(), key=lambda i: -i[1])]
+        sizes = {name: getattr(self, name) for name in _KINDS if getattr(self, name)}
+        total = sum(sizes.values())
+        shares = [f"{name} {max(1, round(100 * size / total))} %" for name, size in sorted(sizes.items(), key=lambda i: -i[1])]
         others = [name for name in ("trees", "quantized") if getattr(self, name)]
         return ", ".join([*others, *shares]) + (" of the weights" if shares else "") or "no weights"
 
@@ -72,7 +72,7 @@ def of(model_dir: Path) -> Makeup:
     model = files.outline(model_dir)
     sizes = {tensor.name: weights.size_of(tensor) for tensor in model.graph.initializer if tensor.data_type != tensor.STRING}
     kinds = {operator: kind for kind, operators in _KINDS.items() for operator in operators}
-    held: dict[str, int] = dict.fromkeys(_KINDS, 0)
+    kind_bytes: dict[str, int] = dict.fromkeys(_KINDS, 0)
     trees = quantized = attention = dense = others = 0
     for node in files.nodes(model.graph):
         trees += node.op_type in _TREES
@@ -85,10 +85,10 @@ def of(model_dir: Path) -> Makeup:
         dense += weighs and node.op_type in _DENSE
         others += weighs and node.op_type not in _DENSE
         for name in node.input if kind else ():
-            held[kind or ""] += sizes.pop(name, 0)
-    return Makeup(trees=trees, quantized=quantized, attention=attention, dense=0 if others else dense, **held)
+            kind_bytes[kind or ""] += sizes.pop(name, 0)
+    return Makeup(trees=trees, quantized=quantized, attention=attention, dense=0 if others else dense, **kind_bytes)
 
 
-def plain(made: Makeup) -> dict[str, Any]:
+def plain(makeup: Makeup) -> dict[str, Any]:
     """For JSON."""
-    return {name: getattr(made, name) for name in (*_KINDS, *_COUNTED)}
+    return {name: getattr(makeup, name) for name in (*_KINDS, *_COUNTED)}

@@ -85,14 +85,14 @@ def risks(path: Path, *, optimised_on_load: bool = True) -> tuple[Risk, ...]:
     """Every product of the graph in this file that may overflow, in its order. `optimised_on_load`: whether the engine still fuses
     pairs of QuantizeLinear and DequantizeLinear. PassError where the file cannot be read."""
     model = files.load_file(path, outline=True)
-    found = list(_of(model.graph, _Scope(), optimised_on_load))
+    products = list(_of(model.graph, _Scope(), optimised_on_load))
     for function in model.functions:
-        found += [
+        products += [
             Risk(node=node.name or node.output[0], operator=node.op_type, why=f"it stands in the function {function.name}, unread")
             for node in files.nodes(function)
             if node.op_type in _FACTORS or node.op_type in _UNKNOWN
         ]
-    return tuple(found)
+    return tuple(products)
 
 
 def risks_of_package(root: Path) -> tuple[Risk, ...]:
@@ -114,11 +114,11 @@ class _Scope:
         own = {name for node in graph.node for name in node.output} | {value.name for value in graph.input}
         stored = {name: tensor for name, tensor in self.stored.items() if name not in own}
         stored |= {tensor.name: tensor for tensor in graph.initializer}
-        made = {name: node for name, node in self.made.items() if name not in own and name not in stored}
-        made |= {name: node for node in graph.node for name in node.output if name}
+        makers = {name: node for name, node in self.made.items() if name not in own and name not in stored}
+        makers |= {name: node for node in graph.node for name in node.output if name}
         values = (*graph.input, *graph.value_info, *graph.output)
         typed = self.typed | {value.name: value.type.tensor_type.elem_type for value in values}
-        return _Scope(stored=stored, made=made, typed=typed)
+        return _Scope(stored=stored, made=makers, typed=typed)
 
 
 def _of(graph: onnx.GraphProto, around: _Scope, optimised: bool) -> Iterator[Risk]:
@@ -140,12 +140,12 @@ def _pairs(node: onnx.NodeProto, scope: _Scope, optimised: bool) -> Iterator[tup
     """The factors of every integer product that the node is, or becomes."""
     for first, second in _FACTORS.get(node.op_type, ()):
         if second < len(node.input):
-            one = _WORST["uint8"] if first is None else _known(node.input[first], scope)
-            yield one, _known(node.input[second], scope)
+            one = _WORST["uint8"] if first is None else _range_of(node.input[first], scope)
+            yield one, _range_of(node.input[second], scope)
     if optimised and node.op_type in _FUSED and len(node.input) > 1:
         sources = [scope.made.get(name) for name in node.input[:2]]
         if all(source is not None and source.op_type == "DequantizeLinear" for source in sources):
-            one, other = (_known(source.input[0], scope) for source in sources if source is not None)
+            one, other = (_range_of(source.input[0], scope) for source in sources if source is not None)
             # On x86-64 the engine makes signed activations unsigned, unless it is told not to.
             yield (_WORST["uint8"] if one.kind == "int8" else one), other
 
@@ -170,7 +170,7 @@ def _is_depthwise(node: onnx.NodeProto, scope: _Scope) -> bool:
     return weight is not None and len(weight.dims) > 1 and weight.dims[0] == group and weight.dims[1] == 1
 
 
-def _known(name: str, scope: _Scope, depth: int = 64) -> _Bytes:
+def _range_of(name: str, scope: _Scope, depth: int = 64) -> _Bytes:
     """What is known of a tensor: its values where it is constant, else its type."""
     if (tensor := scope.stored.get(name)) is not None:
         return _values(tensor)
@@ -180,7 +180,7 @@ def _known(name: str, scope: _Scope, depth: int = 64) -> _Bytes:
             value = next((attribute.t for attribute in node.attribute if attribute.HasField("t")), None)
             return _ANY if value is None else _values(value)
         if node.op_type in _SAME_VALUES:
-            return _known(node.input[0], scope, depth - 1)
+            return _range_of(node.input[0], scope, depth - 1)
         if (kind := _type(node, scope, depth)) is not None:
             return _WORST.get(kind, _Bytes(kind, 0, 0))
     return _of_type(scope.typed.get(name, 0))
@@ -191,14 +191,14 @@ def _type(node: onnx.NodeProto, scope: _Scope, depth: int) -> str | None:
     if node.op_type == "DynamicQuantizeLinear":
         return "uint8"
     if node.op_type in _SAME_TYPE:
-        return _known(node.input[1 if node.op_type == "Where" else 0], scope, depth - 1).kind
+        return _range_of(node.input[1 if node.op_type == "Where" else 0], scope, depth - 1).kind
     place = _ZERO_POINT.get(node.op_type)
     if place is None:
         return None
     if place < len(node.input) and node.input[place]:
-        return _known(node.input[place], scope, depth - 1).kind
-    said = next((attribute.i for attribute in node.attribute if attribute.name == "output_dtype"), 0)
-    return _of_type(said).kind if said else "uint8" if node.op_type == "QuantizeLinear" else None
+        return _range_of(node.input[place], scope, depth - 1).kind
+    data_type = next((attribute.i for attribute in node.attribute if attribute.name == "output_dtype"), 0)
+    return _of_type(data_type).kind if data_type else "uint8" if node.op_type == "QuantizeLinear" else None
 
 
 def _of_type(number: int) -> _Bytes:
@@ -212,8 +212,8 @@ def _of_type(number: int) -> _Bytes:
 
 def _values(tensor: onnx.TensorProto) -> _Bytes:
     """The range of a constant's raw bytes; of types that are no bytes, the type alone."""
-    known = _of_type(tensor.data_type)
-    if known.kind not in _WORST:
-        return known
+    element_bytes = _of_type(tensor.data_type)
+    if element_bytes.kind not in _WORST:
+        return element_bytes
     array: Any = weights.array(tensor)
-    return _Bytes(known.kind, int(array.min()), int(array.max())) if array.size else _Bytes(known.kind, 0, 0)
+    return _Bytes(element_bytes.kind, int(array.min()), int(array.max())) if array.size else _Bytes(element_bytes.kind, 0, 0)

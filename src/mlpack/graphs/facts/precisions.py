@@ -60,8 +60,8 @@ class LayerPrecision:
 
 def layers(model: onnx.ModelProto) -> tuple[LayerPrecision, ...]:
     """Every node of the graph, of graphs in it and of local functions, in their order."""
-    seen = _PrecisionGraph(model)
-    return tuple(seen.layer(node) for node in seen.nodes)
+    graph = _PrecisionGraph(model)
+    return tuple(graph.layer(node) for node in graph.nodes)
 
 
 class _PrecisionGraph:
@@ -88,25 +88,25 @@ class _PrecisionGraph:
 
     def _note(self, node: Any) -> None:
         """Types of a node's outputs, from those of its inputs, and where they come from."""
-        op, given = node.op_type, [name for name in node.input if name]
-        found = _attribute(node, "to") if op == "Cast" else self._type_of(node, given)
+        op, inputs = node.op_type, [name for name in node.input if name]
+        element_type = _attribute(node, "to") if op == "Cast" else self._type_of(node, inputs)
         for name in node.output:
-            if name and found and name not in self._types:
-                self._types[name] = int(found)
-        if op == "DequantizeLinear" and given:
-            source = given[0]
-            held = self._constant(source)
-            bits = _BITS.get(held or self._types.get(source, 2), 8)
-            self._unpacked[node.output[0]] = ("weight" if held else "activation", bits)
-        elif op in _PASSING and given and given[0] in self._unpacked:
-            self._unpacked[node.output[0]] = self._unpacked[given[0]]
-        elif op == "Constant" and found:
-            self._stored[node.output[0]] = int(found)
+            if name and element_type and name not in self._types:
+                self._types[name] = int(element_type)
+        if op == "DequantizeLinear" and inputs:
+            source = inputs[0]
+            constant = self._constant(source)
+            bits = _BITS.get(constant or self._types.get(source, 2), 8)
+            self._unpacked[node.output[0]] = ("weight" if constant else "activation", bits)
+        elif op in _PASSING and inputs and inputs[0] in self._unpacked:
+            self._unpacked[node.output[0]] = self._unpacked[inputs[0]]
+        elif op == "Constant" and element_type:
+            self._stored[node.output[0]] = int(element_type)
 
     def _constant(self, name: str) -> int | None:
         return self._stored.get(name)
 
-    def _type_of(self, node: Any, given: list[str]) -> int | None:
+    def _type_of(self, node: Any, inputs: list[str]) -> int | None:
         op = node.op_type
         if op in _TO_BOOL:
             return 9
@@ -125,7 +125,7 @@ class _PrecisionGraph:
         if op.startswith("QLinear") or op in ("QuantizeLinear", "DynamicQuantizeLinear"):
             at = node.input[slot] if op == "QuantizeLinear" and len(node.input) > slot else ""
             return self._types.get(at, 2)
-        return self._types.get(given[slot]) if len(given) > slot else None
+        return self._types.get(inputs[slot]) if len(inputs) > slot else None
 
     def layer(self, node: Any) -> LayerPrecision:
         """One node, named and judged."""
@@ -150,8 +150,8 @@ class _PrecisionGraph:
         if (bits := _BITS.get(self._stored.get(table, 0))) is not None:
             return f"int{bits} weights" if bits != 4 else "4-bit weights"
         marks = [self._unpacked[name] for name in node.input if name in self._unpacked]
-        if marks and (found := self._quantized(node, marks)) is not None:
-            return found
+        if marks and (quantized := self._quantized(node, marks)) is not None:
+            return quantized
         at = node.input[0] if node.domain == "ai.onnx.ml" and node.input else next(iter(node.output), "")
         kind = self._types.get(at)
         if kind is None:
@@ -160,13 +160,13 @@ class _PrecisionGraph:
 
     def _quantized(self, node: Any, marks: list[tuple[str, int]]) -> str | None:
         """Between pairs: static where all that counts comes from integers; float with packed weights where only those do."""
-        given = [name for name in node.input if name and name not in self._stored]
+        inputs = [name for name in node.input if name and name not in self._stored]
         active = [bits for kind, bits in marks if kind == "activation"]
         if node.op_type in PRODUCTS:
             first_two = [self._unpacked.get(name) for name in node.input[:2]]
             if all(first_two) and active:
                 return STATIC if min(active) == 8 else f"int{min(active)} static"
-        elif active and all(name in self._unpacked for name in given) and self._goes_back(node):
+        elif active and all(name in self._unpacked for name in inputs) and self._goes_back(node):
             return STATIC if min(active) == 8 else f"int{min(active)} static"
         bits = min((bits for kind, bits in marks if kind == "weight"), default=None)
         return None if bits is None else f"{bits}-bit weights" if bits == 4 else f"int{bits} weights"

@@ -49,7 +49,7 @@ def resolved(
     model = files.load(model_dir)
     _fix(model, files.signature_of(model), shapes)
     inferred = symbolic(model) or model  # what inference cannot take is left to running
-    tensors = _known(inferred)
+    tensors = _known_tensors(inferred)
     holes = _holes(inferred, tensors)
     if holes:
         try:
@@ -65,15 +65,15 @@ def resolved(
 def inferred(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, TensorInfo] | None:
     """The tensors that inference alone finds, by name, for a graph whose inputs have these shapes, which are written into it.
     Nothing is run; None where inference cannot take the graph. PassError for a shape that does not fit."""
-    known = tuple(spec for spec in files.inputs_of(model).inputs if spec.name in shapes)
-    _fix(model, Signature(inputs=known, outputs=()), shapes)
+    specs = tuple(spec for spec in files.inputs_of(model).inputs if spec.name in shapes)
+    _fix(model, Signature(inputs=specs, outputs=()), shapes)
     _translate(model)
     # onnx's own inference takes milliseconds, and is enough for most graphs; the symbolic one has to import sympy first.
     quick = _quick(model)
     if quick is not None and not _holes(model, quick):
         return quick
-    found = symbolic(model)
-    return quick if found is None else (quick or {}) | _known(found)
+    model_with_shapes = symbolic(model)
+    return quick if model_with_shapes is None else (quick or {}) | _known_tensors(model_with_shapes)
 
 
 def _translate(model: onnx.ModelProto) -> None:
@@ -88,14 +88,14 @@ def _translate(model: onnx.ModelProto) -> None:
         op, domain, which = _SHAPED_LIKE[node.op_type]
         last = any(each.name == "channels_last" and each.i for each in node.attribute)
         node.op_type, node.domain = op, domain
-        taken = list(node.input)[which]
-        node.input[:] = taken
+        inputs = list(node.input)[which]
+        node.input[:] = inputs
         nodes.append(node)
-        if last and taken and node.output:
-            given, made = taken[0], node.output[0]
-            node.input[0], node.output[0] = f"{made}/given", f"{made}/made"
-            nodes.insert(-1, helper.make_node("Transpose", [given], [f"{made}/given"], perm=[0, 3, 1, 2]))
-            nodes.append(helper.make_node("Transpose", [f"{made}/made"], [made], perm=[0, 2, 3, 1]))
+        if last and inputs and node.output:
+            source, target = inputs[0], node.output[0]
+            node.input[0], node.output[0] = f"{target}/given", f"{target}/made"
+            nodes.insert(-1, helper.make_node("Transpose", [source], [f"{target}/given"], perm=[0, 3, 1, 2]))
+            nodes.append(helper.make_node("Transpose", [f"{target}/made"], [target], perm=[0, 2, 3, 1]))
     copies = [type(node).FromString(node.SerializeToString()) for node in nodes]
     del model.graph.node[:]
     model.graph.node.extend(copies)
@@ -105,7 +105,7 @@ def _quick(model: onnx.ModelProto) -> dict[str, TensorInfo] | None:
     import onnx
 
     try:
-        return _known(onnx.shape_inference.infer_shapes(model, data_prop=True))
+        return _known_tensors(onnx.shape_inference.infer_shapes(model, data_prop=True))
     except (*check.TOOL_ERRORS, onnx.shape_inference.InferenceError):
         return None
 
@@ -116,11 +116,11 @@ def _fix(model: onnx.ModelProto, signature: Signature, shapes: Mapping[str, tupl
     for value in model.graph.input:
         if value.name not in specs:
             continue
-        given, wanted = shapes.get(value.name), specs[value.name].shape
-        if given is None or not _fits(given, wanted):
-            said = "none" if given is None else str(tuple(given))
-            raise PassError(f"input {value.name!r}: the shape to count for is {said}, the graph takes {tuple(wanted)}")
-        for dim, length in zip(value.type.tensor_type.shape.dim, given, strict=True):
+        shape, declared = shapes.get(value.name), specs[value.name].shape
+        if shape is None or not _fits(shape, declared):
+            shape_text = "none" if shape is None else str(tuple(shape))
+            raise PassError(f"input {value.name!r}: the shape to count for is {shape_text}, the graph takes {tuple(declared)}")
+        for dim, length in zip(value.type.tensor_type.shape.dim, shape, strict=True):
             dim.dim_value = length
     for value in model.graph.output:  # names that inputs had would contradict what is inferred
         for dim in value.type.tensor_type.shape.dim:
@@ -129,8 +129,8 @@ def _fix(model: onnx.ModelProto, signature: Signature, shapes: Mapping[str, tupl
     del model.graph.value_info[:]
 
 
-def _fits(given: Sequence[int], wanted: Sequence[int | str]) -> bool:
-    return len(given) == len(wanted) and all(isinstance(w, str) or w == g for g, w in zip(given, wanted, strict=True))
+def _fits(shape: Sequence[int], declared: Sequence[int | str]) -> bool:
+    return len(shape) == len(declared) and all(isinstance(w, str) or w == g for g, w in zip(shape, declared, strict=True))
 
 
 def symbolic(model: onnx.ModelProto) -> onnx.ModelProto | None:
@@ -148,20 +148,20 @@ def symbolic(model: onnx.ModelProto) -> onnx.ModelProto | None:
     except Exception:  # noqa: BLE001  it raises bare ones; running is what remains, and says what is wrong
         interrupts.check()
         return None
-    found: onnx.ModelProto = tool.out_mp_
-    return found
+    model_with_shapes: onnx.ModelProto = tool.out_mp_
+    return model_with_shapes
 
 
-def _known(model: onnx.ModelProto) -> dict[str, TensorInfo]:
+def _known_tensors(model: onnx.ModelProto) -> dict[str, TensorInfo]:
     """Every tensor whose type and lengths are all there."""
-    found = {t.name: TensorInfo(dtype_name(t.data_type), tuple(t.dims)) for t in model.graph.initializer}
+    tensors = {t.name: TensorInfo(dtype_name(t.data_type), tuple(t.dims)) for t in model.graph.initializer}
     for value in (*model.graph.input, *model.graph.value_info, *model.graph.output):
         kind = value.type.tensor_type
         if not value.type.HasField("tensor_type") or not kind.HasField("shape") or not kind.elem_type:
             continue
         if all(dim.HasField("dim_value") for dim in kind.shape.dim):
-            found[value.name] = TensorInfo(dtype_name(kind.elem_type), tuple(dim.dim_value for dim in kind.shape.dim))
-    return found
+            tensors[value.name] = TensorInfo(dtype_name(kind.elem_type), tuple(dim.dim_value for dim in kind.shape.dim))
+    return tensors
 
 
 def _holes(model: onnx.ModelProto, tensors: Mapping[str, TensorInfo]) -> list[str]:
@@ -204,12 +204,12 @@ def _run(model: onnx.ModelProto, holes: Sequence[str], tensors: dict[str, Tensor
         tensors[name] = TensorInfo(names.get(array.dtype.name, array.dtype.name), tuple(array.shape))
 
 
-def _widened(call: Mapping[str, Any], wanted: Signature) -> dict[str, Any] | None:
+def _widened(call: Mapping[str, Any], signature: Signature) -> dict[str, Any] | None:
     """The call with its one row as often as wanted; None where its shapes are others."""
     import numpy as np
 
     feed = {}
-    for spec in wanted.inputs:
+    for spec in signature.inputs:
         array = call[spec.name]
         if array.shape != spec.shape and array.shape[:1] == (1,) and array.shape[1:] == spec.shape[1:]:
             array = np.repeat(array, int(spec.shape[0]), axis=0)

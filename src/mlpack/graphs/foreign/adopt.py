@@ -30,7 +30,7 @@ def says_all(path: Path) -> bool:
     """Whether the file says the type and rank of every output: then nobody's data are needed to adopt it."""
     model = files.load_file(path, outline=True)
     sequences.rewritten(model)
-    return all(ranks.known(value) for value in model.graph.output)
+    return all(ranks.has_rank(value) for value in model.graph.output)
 
 
 def adopt(path: Path, inputs: tuple[TensorSpec, ...], out_dir: Path, calls: ranks.Calls | None = None) -> None:
@@ -55,7 +55,7 @@ def _narrow(model: onnx.ModelProto, inputs: tuple[TensorSpec, ...]) -> None:
     """Fix or rename axes that the model leaves open. Raises PlacedError with all of `inputs` that the model cannot have."""
     actual = {spec.name: spec for spec in files.signature_of(model).inputs}
     becomes: dict[str, tuple[int | str, str]] = {}
-    problems = [problem for wanted in inputs for problem in _misfits(wanted, actual, becomes)]
+    problems = [problem for target in inputs for problem in _misfits(target, actual, becomes)]
     if problems:
         raise PlacedError(*problems)
     # Lengths first: an axis may get the name that another one had.
@@ -68,27 +68,27 @@ def _narrow(model: onnx.ModelProto, inputs: tuple[TensorSpec, ...]) -> None:
     files.rename_axes(model, {old: new for old, (new, _) in becomes.items() if isinstance(new, str)})
 
 
-def _misfits(wanted: TensorSpec, actual: Mapping[str, TensorSpec], becomes: dict[str, tuple[int | str, str]]) -> Iterator[Problem]:
+def _misfits(spec: TensorSpec, actual: Mapping[str, TensorSpec], becomes: dict[str, tuple[int | str, str]]) -> Iterator[Problem]:
     """What of one input the model cannot have. `becomes` collects what each open axis is to be, and which input says so."""
-    place: Place = ("inputs", wanted.name)
-    have = actual.get(wanted.name)
+    place: Place = ("inputs", spec.name)
+    have = actual.get(spec.name)
     if have is None:
-        near = suggestion(wanted.name, tuple(actual))
+        near = suggestion(spec.name, tuple(actual))
         yield Problem(place=place, message=f"the model has no such input{near} (it has {', '.join(actual) or 'none'})")
         return
-    if have.dtype != wanted.dtype:
-        yield Problem(place=(*place, "dtype"), message=f"the model takes {have.dtype}, not {wanted.dtype}")
-    if len(have.shape) != len(wanted.shape):
-        message = f"the model takes {len(have.shape)} axes {list(have.shape)}, not {len(wanted.shape)} {list(wanted.shape)}"
+    if have.dtype != spec.dtype:
+        yield Problem(place=(*place, "dtype"), message=f"the model takes {have.dtype}, not {spec.dtype}")
+    if len(have.shape) != len(spec.shape):
+        message = f"the model takes {len(have.shape)} axes {list(have.shape)}, not {len(spec.shape)} {list(spec.shape)}"
         yield Problem(place=(*place, "shape"), message=message)
         return
-    for axis, (old, new) in enumerate(zip(have.shape, wanted.shape, strict=True)):
+    for axis, (old, new) in enumerate(zip(have.shape, spec.shape, strict=True)):
         if old == new:
             continue
         if isinstance(old, int):
             yield Problem(place=(*place, "shape", axis), message=f"is {old} in the model and cannot become {new}")
             continue
-        first, named = becomes.setdefault(old, (new, wanted.name))
+        first, rename = becomes.setdefault(old, (new, spec.name))
         if first != new:
-            message = f"the model's axis {old!r} has one length: it cannot become {new} here and {first} in inputs.{named}"
+            message = f"the model's axis {old!r} has one length: it cannot become {new} here and {first} in inputs.{rename}"
             yield Problem(place=(*place, "shape", axis), message=message)

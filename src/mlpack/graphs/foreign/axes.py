@@ -29,14 +29,14 @@ def loosened(signature: Signature) -> Signature:
 
 def contradicted(signature: Signature, calls: Iterable[Mapping[str, Any]]) -> frozenset[str]:
     """Names of axes that have two lengths in one of the calls, as `calls.json` lists them."""
-    found: set[str] = set()
+    names: set[str] = set()
     for call in calls:
         lengths: dict[str, int] = {}
         for spec in signature.inputs if "inputs" in call else ():
             for axis, length in zip(spec.shape, call["inputs"][spec.name]["shape"], strict=True):
                 if isinstance(axis, str) and lengths.setdefault(axis, length) != length:
-                    found.add(axis)
-    return frozenset(found)
+                    names.add(axis)
+    return frozenset(names)
 
 
 def apart(model_dir: Path, names: Collection[str], calls: Path, out_dir: Path) -> None:

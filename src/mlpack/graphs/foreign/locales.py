@@ -24,11 +24,11 @@ def portable(model: onnx.ModelProto) -> int:
     for node in model.graph.node:
         if node.op_type != "StringNormalizer" or node.domain not in ("", "ai.onnx"):
             continue
-        said = next((a for a in node.attribute if a.name == "locale"), None)
-        if said is None:
+        locale = next((a for a in node.attribute if a.name == "locale"), None)
+        if locale is None:
             node.attribute.append(helper.make_attribute("locale", PORTABLE))
-        elif said.s.decode("utf-8", "replace") in _DEFAULTS:
-            said.s = PORTABLE.encode()
+        elif locale.s.decode("utf-8", "replace") in _DEFAULTS:
+            locale.s = PORTABLE.encode()
         else:
             continue
         changed += 1

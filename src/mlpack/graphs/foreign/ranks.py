@@ -28,18 +28,18 @@ Calls = Callable[[Signature], Iterable[Mapping[str, Any]]]
 
 def say(model: onnx.ModelProto, inputs: tuple[TensorSpec, ...]) -> None:
     """Ranks of inputs that only the recipe tells, and what follows from them. PassError for those that nobody tells."""
-    told = {spec.name: spec for spec in inputs}
+    specs = {spec.name: spec for spec in inputs}
     stored = {tensor.name for tensor in model.graph.initializer}
     for value in model.graph.input:
-        if known(value) or value.name in stored:
+        if has_rank(value) or value.name in stored:
             continue
-        if value.name not in told:
+        if value.name not in specs:
             raise PassError(
                 f"the file does not say how many axes its input {value.name!r} has: say it in the recipe, "
                 f"`inputs: {{{value.name}: {{shape: [batch, ...]}}}}`"
             )
         value.type.tensor_type.shape.SetInParent()
-        for axis in told[value.name].shape:
+        for axis in specs[value.name].shape:
             dim = value.type.tensor_type.shape.dim.add()
             if isinstance(axis, int):
                 dim.dim_value = axis
@@ -52,7 +52,7 @@ def run(model: onnx.ModelProto, path: Path, calls: Calls | None) -> None:
     """Ranks of outputs that only running tells. `path`: the file that the graph came from. PassError where it does not run."""
     import onnx
 
-    unknown = [value.name for value in model.graph.output if not known(value)]
+    unknown = [value.name for value in model.graph.output if not has_rank(value)]
     if not unknown:
         return
     opened = check.session_of(check.source_of(model, path), "ORT_DISABLE_ALL")
@@ -73,15 +73,15 @@ def infer(model: onnx.ModelProto) -> None:
     """Ranks and types of outputs that the file does not say, where inference finds them; others stay unknown."""
     import onnx
 
-    unknown = [value for value in model.graph.output if not known(value)]
+    unknown = [value for value in model.graph.output if not has_rank(value)]
     if not unknown:
         return
     for inferred in _inferences(model):
-        found = {value.name: value for value in (*inferred.graph.output, *inferred.graph.value_info, *inferred.graph.input)}
+        values = {value.name: value for value in (*inferred.graph.output, *inferred.graph.value_info, *inferred.graph.input)}
         for value in unknown:
-            if value.name in found and known(found[value.name]):
-                value.type.CopyFrom(found[value.name].type)
-        unknown = [value for value in unknown if not known(value)]
+            if value.name in values and has_rank(values[value.name]):
+                value.type.CopyFrom(values[value.name].type)
+        unknown = [value for value in unknown if not has_rank(value)]
         if not unknown:
             return
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
@@ -91,7 +91,7 @@ def infer(model: onnx.ModelProto) -> None:
             value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, tensor.data_type, list(tensor.dims)))
 
 
-def known(value: onnx.ValueInfoProto) -> bool:
+def has_rank(value: onnx.ValueInfoProto) -> bool:
     """Whether this tensor's type and rank are written down; what is no tensor is for others to judge."""
     kind = value.type.WhichOneof("value")
     if kind is not None and kind != "tensor_type":
@@ -108,5 +108,5 @@ def _inferences(model: onnx.ModelProto) -> Iterator[onnx.ModelProto]:
         yield onnx.shape_inference.infer_shapes(bare, data_prop=True)
     except (RuntimeError, ValueError, onnx.shape_inference.InferenceError):
         pass
-    if (found := shapes.symbolic(bare)) is not None:
-        yield found
+    if (inferred := shapes.symbolic(bare)) is not None:
+        yield inferred

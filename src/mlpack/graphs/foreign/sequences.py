@@ -21,52 +21,52 @@ def rewritten(model: onnx.ModelProto) -> dict[str, tuple[str, ...]]:
     from onnx import helper
 
     graph = model.graph
-    made = {name: node for node in graph.node for name in node.output}
-    taken = {name for node in graph.node for name in (*node.input, *node.output)} | {value.name for value in graph.output}
-    found: dict[str, tuple[str, ...]] = {}
+    makers = {name: node for node in graph.node for name in node.output}
+    names_in_use = {name for node in graph.node for name in (*node.input, *node.output)} | {value.name for value in graph.output}
+    rewrites: dict[str, tuple[str, ...]] = {}
     outputs = []
     for value in graph.output:
         kind = value.type.sequence_type.elem_type.tensor_type.elem_type if value.type.HasField("sequence_type") else 0
-        parts = _parts(model, made, value.name) if kind else None
+        parts = _parts(model, makers, value.name) if kind else None
         if not parts:
             outputs.append(value)
             continue
-        names = tuple(_free(f"{value.name}_{number}", taken) for number in range(len(parts)))
+        names = tuple(_free(f"{value.name}_{number}", names_in_use) for number in range(len(parts)))
         for name, part in zip(names, parts, strict=True):
-            graph.node.append(helper.make_node("Identity", [part], [name], name=_free(f"{name}_of_sequence", taken)))
+            graph.node.append(helper.make_node("Identity", [part], [name], name=_free(f"{name}_of_sequence", names_in_use)))
             outputs.append(_value(name, part, kind, graph))
-        found[value.name] = names
-    if found:
+        rewrites[value.name] = names
+    if rewrites:
         del graph.output[:]
         graph.output.extend(outputs)
         _without_unread(graph)
-    return found
+    return rewrites
 
 
 def _value(name: str, part: str, kind: int, graph: onnx.GraphProto) -> onnx.ValueInfoProto:
     """A member's description as far as the graph says it; its shape is inferred like that of any output."""
     import onnx
 
-    said = next((each for each in (*graph.value_info, *graph.input) if each.name == part), None)
+    element = next((each for each in (*graph.value_info, *graph.input) if each.name == part), None)
     value = onnx.ValueInfoProto(name=name)
     value.type.tensor_type.elem_type = kind
-    if said is not None and said.type.tensor_type.HasField("shape"):
-        value.type.CopyFrom(said.type)
+    if element is not None and element.type.tensor_type.HasField("shape"):
+        value.type.CopyFrom(element.type)
     return value
 
 
-def _free(name: str, taken: set[str]) -> str:
-    while name in taken:
+def _free(name: str, names: set[str]) -> str:
+    while name in names:
         name += "_"
-    taken.add(name)
+    names.add(name)
     return name
 
 
-def _parts(model: onnx.ModelProto, made: Made, name: str) -> list[str] | None:
+def _parts(model: onnx.ModelProto, makers: Made, name: str) -> list[str] | None:
     """The tensors of a sequence, by name; None where their number does not stand in the graph."""
     behind: list[str] = []
-    for _ in range(len(made) + 1):
-        node = made.get(name)
+    for _ in range(len(makers) + 1):
+        node = makers.get(name)
         if node is None:
             return None
         if node.op_type == "Identity":
@@ -92,8 +92,8 @@ def _split(model: onnx.ModelProto, node: onnx.NodeProto) -> list[str] | None:
     from onnx import helper, numpy_helper
 
     graph = model.graph
-    said = {attribute.name: attribute.i for attribute in node.attribute}
-    axis, keeps = said.get("axis", 0), said.get("keepdims", 1)
+    attributes = {attribute.name: attribute.i for attribute in node.attribute}
+    axis, keeps = attributes.get("axis", 0), attributes.get("keepdims", 1)
     by = node.input[1] if len(node.input) > 1 and node.input[1] else ""
     lengths = _lengths(graph, by, _length(model, node.input[0], axis))
     version = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
@@ -102,13 +102,13 @@ def _split(model: onnx.ModelProto, node: onnx.NodeProto) -> list[str] | None:
     stem, inserted = node.output[0], list(graph.node).index(node)
     names = [f"{stem}_part{number}" for number in range(len(lengths))]
     graph.initializer.append(numpy_helper.from_array(np.asarray(lengths, dtype=np.int64), f"{stem}_lengths"))
-    made = [helper.make_node("Split", [node.input[0], f"{stem}_lengths"], names, name=f"{stem}_split", axis=axis)]
+    nodes = [helper.make_node("Split", [node.input[0], f"{stem}_lengths"], names, name=f"{stem}_split", axis=axis)]
     if not by and not keeps:
         graph.initializer.append(numpy_helper.from_array(np.asarray([axis], dtype=np.int64), f"{stem}_axis"))
         flat = [f"{name}_flat" for name in names]
-        made += [helper.make_node("Squeeze", [a, f"{stem}_axis"], [b], name=b) for a, b in zip(names, flat, strict=True)]
+        nodes += [helper.make_node("Squeeze", [a, f"{stem}_axis"], [b], name=b) for a, b in zip(names, flat, strict=True)]
         names = flat
-    for place, each in enumerate(made):
+    for place, each in enumerate(nodes):
         graph.node.insert(inserted + place, each)
     return names
 

@@ -40,7 +40,7 @@ def standard(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
     import onnx_ir
 
     name = path.name
-    model = versions.taken(model, name)
+    model = versions.adapted(model, name)
     _check(model, path)
     _densify(model.graph, name)
     for function in model.functions:
@@ -53,31 +53,31 @@ def standard(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
         _name_nodes(graph)
         _lift(graph)
         _name_axes(graph)
-        made = onnx_ir.serde.serialize_model(graph)
+        proto = onnx_ir.serde.serialize_model(graph)
     except PassError:
         raise
     except Exception as error:  # onnx_ir raises what it finds; the file is somebody else's
         raise PassError(f"{name}: not a graph that can be read ({type(error).__name__}: {str(error)[:300]})") from error
-    _put_back(made, aside)
-    return made
+    _put_back(proto, aside)
+    return proto
 
 
 def _set_aside(model: onnx.ModelProto) -> dict[str, bytes]:
     """The bytes of large weights that lie in the graph itself, taken out of it: so that nothing below copies them."""
-    held: dict[str, bytes] = {}
+    stored: dict[str, bytes] = {}
     for number, tensor in enumerate(model.graph.initializer):
         if tensor.data_location == tensor.DEFAULT and len(tensor.raw_data) > weights.LARGE_BYTES:
             place = weights.ByteRange(Path(f"{_ASIDE}{number}"), 0, len(tensor.raw_data))
-            held[str(place.path)] = tensor.raw_data
+            stored[str(place.path)] = tensor.raw_data
             weights.point(tensor, place)
-    return held
+    return stored
 
 
-def _put_back(model: onnx.ModelProto, held: dict[str, bytes]) -> None:
+def _put_back(model: onnx.ModelProto, stored: dict[str, bytes]) -> None:
     for tensor in model.graph.initializer:
         place = weights.referred(tensor)
-        if place is not None and str(place.path) in held:
-            tensor.raw_data = held[str(place.path)]
+        if place is not None and str(place.path) in stored:
+            tensor.raw_data = stored[str(place.path)]
             tensor.data_location = tensor.DEFAULT
             del tensor.external_data[:]
 
@@ -176,17 +176,17 @@ def _name_nodes(model: ir.Model) -> None:
     import onnx_ir
 
     nodes = list(onnx_ir.traversal.RecursiveGraphIterator(model.graph))
-    taken = {node.name for node in nodes if node.name}
-    seen: set[str] = set()
+    names = {node.name for node in nodes if node.name}
+    used: set[str] = set()
     count: dict[str, int] = {}
     for node in nodes:
         base = node.name or node.op_type
-        if not node.name or node.name in seen:
-            while (fresh := f"{base}_{count.setdefault(base, 0)}") in taken:
+        if not node.name or node.name in used:
+            while (fresh := f"{base}_{count.setdefault(base, 0)}") in names:
                 count[base] += 1
-            taken.add(fresh)
+            names.add(fresh)
             node.name = fresh
-        seen.add(node.name)
+        used.add(node.name)
 
 
 def _lift(model: ir.Model) -> None:
@@ -204,7 +204,7 @@ def _fill(model: ir.Model) -> None:
     import numpy as np
     import onnx_ir
 
-    left = LARGEST_MADE
+    remaining = LARGEST_MADE
     for node in list(onnx_ir.traversal.RecursiveGraphIterator(model.graph)):
         if node.op_type != "ConstantOfShape" or node.domain or node.outputs[0].is_graph_output():
             continue
@@ -214,11 +214,13 @@ def _fill(model: ir.Model) -> None:
         shape = tuple(int(length) for length in source.const_value.numpy())
         value = node.attributes["value"].as_tensor().numpy().reshape(-1) if "value" in node.attributes else np.zeros(1, np.float32)
         size = prod(shape) * value.dtype.itemsize
-        if min(shape, default=0) < 0 or size > left or not _fits(size) or value.dtype.kind not in "fiub":
+        if min(shape, default=0) < 0 or size > remaining or not _fits(size) or value.dtype.kind not in "fiub":
             continue
-        left -= size
-        made = onnx_ir.tensor(np.full(shape, value[0]), name=node.outputs[0].name)
-        weight = onnx_ir.Value(name=node.outputs[0].name, shape=made.shape, type=onnx_ir.TensorType(made.dtype), const_value=made)
+        remaining -= size
+        constant = onnx_ir.tensor(np.full(shape, value[0]), name=node.outputs[0].name)
+        weight = onnx_ir.Value(
+            name=node.outputs[0].name, shape=constant.shape, type=onnx_ir.TensorType(constant.dtype), const_value=constant
+        )
         assert node.graph is not None
         node.graph.register_initializer(weight)
         node.outputs[0].replace_all_uses_with(weight)
@@ -245,9 +247,9 @@ def _name_axes(model: ir.Model) -> None:
         for place, axis in enumerate(axes):
             if isinstance(axis, int):
                 # An input of no elements is of no use to anybody: old exporters write 0 for what is open.
-                known = axis > 0 or (axis == 0 and id(value) not in inputs)
+                is_fixed = axis > 0 or (axis == 0 and id(value) not in inputs)
             else:
-                known = axis.value is not None and axis.value.strip().lower() not in _NAMELESS
-            if not known:
+                is_fixed = axis.value is not None and axis.value.strip().lower() not in _NAMELESS
+            if not is_fixed:
                 axes[place] = onnx_ir.SymbolicDim(f"{value.name}_axis{place}")
         value.shape = onnx_ir.Shape(axes)

@@ -26,7 +26,7 @@ _IR = 8
 _NEWEST_TRIED = {"": 40, "ai.onnx.ml": 12}
 
 
-def taken(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
+def adapted(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     """The model, changed in place where that suffices, in versions that the engine takes. PassError when none means the same."""
     _one_name(model)
     model.ir_version = min(max(model.ir_version, _IR), newest_ir())
@@ -66,7 +66,7 @@ def _alike(node: onnx.NodeProto, new: Any, old: Any) -> bool:
     used = {attribute.name for attribute in node.attribute}
     if used - set(old.attributes) or any(new.attributes[name].required for name in fresh):
         return False
-    if any(_told(new.attributes.get(name)) != _told(each) for name, each in old.attributes.items()):
+    if any(_signature_of(new.attributes.get(name)) != _signature_of(each) for name, each in old.attributes.items()):
         return False
     if len(node.input) > old.max_input or len(node.output) > old.max_output or new.min_input > len(node.input):
         return False
@@ -76,7 +76,7 @@ def _alike(node: onnx.NodeProto, new: Any, old: Any) -> bool:
     return all((one.name, one.option) == (other.name, other.option) for one, other in zip(new.inputs, old.inputs, strict=False))
 
 
-def _told(attribute: Any) -> tuple[Any, ...] | None:
+def _signature_of(attribute: Any) -> tuple[Any, ...] | None:
     return attribute and (attribute.type, attribute.required, attribute.default_value.SerializeToString())
 
 
@@ -112,16 +112,16 @@ def _one_name(model: onnx.ModelProto) -> None:
         node.domain = "" if node.domain == "ai.onnx" else node.domain
 
 
-def _lower(model: onnx.ModelProto, domain: str, said: int, newest: int, name: str) -> None:
+def _lower(model: onnx.ModelProto, domain: str, version: int, newest: int, name: str) -> None:
     """PassError unless every operator of the domain means the same in the version that the engine knows."""
     own = {(function.domain, function.name) for function in model.functions}
     for node in _all_nodes(model):
         if node.domain != domain or (node.domain, node.op_type) in own:
             continue
-        if not _alike(node, _schema(node.op_type, said, domain), _schema(node.op_type, newest, domain)):
+        if not _alike(node, _schema(node.op_type, version, domain), _schema(node.op_type, newest, domain)):
             raise PassError(
-                f"{name}: is written for operator set {said} of {domain or 'ai.onnx'}, in which {node.op_type} is not what it is "
-                f"in {newest}, the newest that this engine knows: export it for {newest} or older"
+                f"{name}: is written for operator set {version} of {domain or 'ai.onnx'}, in which {node.op_type} is not what it "
+                f"is in {newest}, the newest that this engine knows: export it for {newest} or older"
             )
 
 

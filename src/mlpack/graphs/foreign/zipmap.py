@@ -21,7 +21,7 @@ def rewritten(model: onnx.ModelProto) -> dict[str, list[str | int]]:
     from onnx import TensorProto, helper
 
     outputs = {value.name: value for value in model.graph.output}
-    found: dict[str, list[str | int]] = {}
+    columns: dict[str, list[str | int]] = {}
     for at, node in enumerate(model.graph.node):
         if node.op_type != "ZipMap" or node.domain != _DOMAIN or node.output[0] not in outputs:
             continue
@@ -30,16 +30,16 @@ def rewritten(model: onnx.ModelProto) -> dict[str, list[str | int]]:
         classes = _classes(node)
         value = outputs[node.output[0]]
         shape = [_rows(model.graph), len(classes)]
-        said = value.type.sequence_type.elem_type.map_type.value_type.tensor_type.elem_type
-        value.type.CopyFrom(helper.make_tensor_type_proto(said or TensorProto.FLOAT, shape))
+        element_type = value.type.sequence_type.elem_type.map_type.value_type.tensor_type.elem_type
+        value.type.CopyFrom(helper.make_tensor_type_proto(element_type or TensorProto.FLOAT, shape))
         replaced = helper.make_node("Identity", [node.input[0]], [node.output[0]], name=node.name or f"zipmap_{at}")
         node.CopyFrom(replaced)
-        found[node.output[0]] = classes
-    if found and not any(entry.domain in ("", "ai.onnx") for entry in model.opset_import):
+        columns[node.output[0]] = classes
+    if columns and not any(entry.domain in ("", "ai.onnx") for entry in model.opset_import):
         # Identity is of the standard domain, which a graph of trees alone need not import.
         entry = model.opset_import.add()
         entry.domain, entry.version = "", min(15, onnx.defs.onnx_opset_version())
-    return found
+    return columns
 
 
 def _classes(node: onnx.NodeProto) -> list[str | int]:

@@ -28,7 +28,7 @@ __all__ = [
     "advice",
     "basic",
     "challenges",
-    "known",
+    "identity_for",
 ]
 
 Credentials = Callable[[str], "tuple[str, str] | None"]
@@ -52,17 +52,17 @@ class Challenge:
 
 def challenges(header: str) -> tuple[Challenge, ...]:
     """The challenges in a `WWW-Authenticate` header; what cannot be read ends the list."""
-    found: list[tuple[str, list[tuple[str, str]]]] = []
+    schemes: list[tuple[str, list[tuple[str, str]]]] = []
     at = 0
     while match := _PART.match(header, at):
         at = match.end()
         key, quoted, plain, scheme = match.groups()
         if scheme:
-            found.append((scheme.lower(), []))
-        elif found:
+            schemes.append((scheme.lower(), []))
+        elif schemes:
             value = re.sub(r"\\(.)", r"\1", quoted) if quoted is not None else plain
-            found[-1][1].append((key.lower(), value))
-    return tuple(Challenge(scheme=scheme, parameters=tuple(parameters)) for scheme, parameters in found)
+            schemes[-1][1].append((key.lower(), value))
+    return tuple(Challenge(scheme=scheme, parameters=tuple(parameters)) for scheme, parameters in schemes)
 
 
 def basic(user: str, password: str) -> str:
@@ -70,22 +70,25 @@ def basic(user: str, password: str) -> str:
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
-def known(credentials: Credentials | None, named: ImageReference) -> Identity | None:
+def identity_for(credentials: Credentials | None, image_reference: ImageReference) -> Identity | None:
     """Who we are for an image, as far as the caller knows. ServiceError as `Keychain.find`."""
     if isinstance(credentials, Keychain):
-        return credentials.find(named.host, named.repository)
-    found = credentials(named.host) if credentials else None
-    return Identity(user=found[0], password=found[1]) if found else None
+        return credentials.find(image_reference.host, image_reference.repository)
+    pair = credentials(image_reference.host) if credentials else None
+    return Identity(user=pair[0], password=pair[1]) if pair else None
 
 
-def advice(credentials: Credentials | None, named: ImageReference, who: Identity | None, *, accepted: bool) -> str:
+def advice(credentials: Credentials | None, image_reference: ImageReference, who: Identity | None, *, accepted: bool) -> str:
     """What to do when a registry lets us not in (401): nobody has signed in, the registry refused who we are, or (`accepted`) it
     knows us and does not give us this."""
     if who is None:
         if isinstance(credentials, Keychain):
             how = "Sign in with docker login, podman login or skopeo login"
-            return f"no credentials for {named.host}: mlpack looked in {credentials.looked(named.host)}. {how}"
+            return f"no credentials for {image_reference.host}: mlpack looked in {credentials.looked(image_reference.host)}. {how}"
         return "sign in to this registry first (docker login)"
     if accepted:
-        return f"{who.who} is signed in and may not do this, or there is no such repository: ask for access to {named.repository}"
-    return f"the registry refused {who.who}: is the password still the right one? Sign in again (docker login {named.host})"
+        repository = image_reference.repository
+        return f"{who.who} is signed in and may not do this, or there is no such repository: ask for access to {repository}"
+    return (
+        f"the registry refused {who.who}: is the password still the right one? Sign in again (docker login {image_reference.host})"
+    )

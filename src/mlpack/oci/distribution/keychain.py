@@ -59,8 +59,8 @@ class Identity:
     def who(self) -> str:
         """For messages."""
         tokens = {IDENTITY_USER: "the identity token", REGISTRY_USER: "the registry token"}
-        named = tokens.get(self.user) or f"user {words.clean(self.user)[:100]!r}"
-        return f"{named} from {self.source}" if self.source else named
+        name = tokens.get(self.user) or f"user {words.clean(self.user)[:100]!r}"
+        return f"{name} from {self.source}" if self.source else name
 
 
 class Keychain:
@@ -72,8 +72,8 @@ class Keychain:
 
     def __call__(self, host: str) -> tuple[str, str] | None:
         """User and password for a host."""
-        found = self.find(host, "")
-        return (found.user, found.password) if found else None
+        identity = self.find(host, "")
+        return (identity.user, identity.password) if identity else None
 
     def find(self, host: str, repository: str) -> Identity | None:
         """Who we are for this repository; None when nobody has signed in. ServiceError: a file or a helper cannot be used."""
@@ -81,17 +81,17 @@ class Keychain:
             config = _read(path)
             if isinstance(config, str):
                 continue
-            if found := in_config(config, host, repository, str(path), self._timeout_s):
-                return found
+            if identity := in_config(config, host, repository, str(path), self._timeout_s):
+                return identity
         return None
 
     def looked(self, host: str) -> str:
         """Where `find` looked in vain, for messages."""
-        said = []
+        lines = []
         for path in self.files:
             config = _read(path)
-            said.append(f"{path} ({config if isinstance(config, str) else _nothing(config, host)})")
-        return ", ".join(said)
+            lines.append(f"{path} ({config if isinstance(config, str) else _nothing(config, host)})")
+        return ", ".join(lines)
 
 
 def of_environment(environ: Mapping[str, str], home: Path) -> Keychain:
@@ -100,25 +100,25 @@ def of_environment(environ: Mapping[str, str], home: Path) -> Keychain:
 
     def place(key: str) -> Path | None:
         """Where a variable leads; `~` is home there too, where no shell has seen it."""
-        said = environ.get(key)
-        return (home / said[2:] if said.startswith("~/") else Path(said).absolute()) if said else None
+        seconds = environ.get(key)
+        return (home / seconds[2:] if seconds.startswith("~/") else Path(seconds).absolute()) if seconds else None
 
-    named, docker, runtime = place("REGISTRY_AUTH_FILE"), place("DOCKER_CONFIG"), place("XDG_RUNTIME_DIR")
+    auth_file, docker, runtime = place("REGISTRY_AUTH_FILE"), place("DOCKER_CONFIG"), place("XDG_RUNTIME_DIR")
     files = [
-        *([named] if named else []),
+        *([auth_file] if auth_file else []),
         *([docker / "config.json"] if docker else []),
         runtime / "containers/auth.json" if runtime else Path(f"/run/containers/{os.getuid()}/auth.json"),
         (place("XDG_CONFIG_HOME") or home / ".config") / "containers/auth.json",
         *([] if docker else [home / ".docker/config.json"]),
         home / ".dockercfg",
     ]
-    said = environ.get(TIMEOUT_VARIABLE) or str(HELPER_TIMEOUT_S)
+    seconds = environ.get(TIMEOUT_VARIABLE) or str(HELPER_TIMEOUT_S)
     try:
-        timeout_s = float(said)
+        timeout_s = float(seconds)
     except ValueError:
         timeout_s = 0.0
     if not 0 < timeout_s < 86_400:
-        raise RecipeError(f"{TIMEOUT_VARIABLE} is {said[:40]!r}: write the seconds that a credential helper may take, as in 60")
+        raise RecipeError(f"{TIMEOUT_VARIABLE} is {seconds[:40]!r}: write the seconds that a credential helper may take, as in 60")
     return Keychain(files, timeout_s)
 
 
@@ -144,12 +144,12 @@ def in_config(config: Mapping[str, Any], host: str, repository: str, what: str, 
         if name:
             return ask_helper(str(name), key, what, timeout_s)
     for _, entry in _matching(auths, host, repository):
-        if found := _stored(entry, what):
-            return found
+        if identity := _stored(entry, what):
+            return identity
     if store := config.get("credsStore"):
         for key in (_HUB_KEY, _HUB) if host in _HUB_NAMES else (host,):
-            if found := ask_helper(str(store), key, what, timeout_s):
-                return found
+            if identity := ask_helper(str(store), key, what, timeout_s):
+                return identity
     return None
 
 
@@ -165,11 +165,11 @@ def ask_helper(name: str, key: str, what: str, timeout_s: float = HELPER_TIMEOUT
         raise ServiceError(f"{program}, which {what} names for {key}, could not be run: there is no such program; {hint}") from None
     except (OSError, TimeoutError) as error:
         raise ServiceError(f"{program}, which {what} names for {key}, could not be run: {error}") from error
-    said = words.clean((out or complaint).decode("utf-8", "replace")).strip()
+    text = words.clean((out or complaint).decode("utf-8", "replace")).strip()
     if code != 0:
-        if "not found" in said:
+        if "not found" in text:
             return None
-        raise ServiceError(f"{program}, which {what} names for {key}, failed: {said[:300] or f'it ended with {code}'}")
+        raise ServiceError(f"{program}, which {what} names for {key}, failed: {text[:300] or f'it ended with {code}'}")
     try:
         answer = bounded.load_json(out)
         user, secret = answer["Username"], answer["Secret"]
@@ -192,8 +192,8 @@ def _run(command: list[str], text: bytes, timeout_s: float) -> tuple[int, bytes,
                 _check_time(deadline)
                 time.sleep(0.01)
         except TimeoutError as error:
-            said = str(error) or f"it did not end within {timeout_s:g} s ({TIMEOUT_VARIABLE} says how long it may take)"
-            raise TimeoutError(said) from None
+            reason = str(error) or f"it did not end within {timeout_s:g} s ({TIMEOUT_VARIABLE} says how long it may take)"
+            raise TimeoutError(reason) from None
         finally:
             # Before it is waited for: until then its number, which is its group's, is nobody else's.
             with suppress(ProcessLookupError, PermissionError):
@@ -208,22 +208,22 @@ def _talk(running: subprocess.Popen[bytes], text: bytes, deadline: float) -> tup
     assert running.stderr is not None
     with suppress(BrokenPipeError), running.stdin as stdin:
         stdin.write(text)
-    said = {running.stdout.fileno(): b"", running.stderr.fileno(): b""}
+    output = {running.stdout.fileno(): b"", running.stderr.fileno(): b""}
     with selectors.DefaultSelector() as ready:
-        for stream in said:
+        for stream in output:
             ready.register(stream, selectors.EVENT_READ)
         while ready.get_map():
             _check_time(deadline)
             for key, _ in ready.select(0.05):
                 chunk = os.read(key.fd, 1 << 16)
-                said[key.fd] += chunk
+                output[key.fd] += chunk
                 if not chunk:
                     ready.unregister(key.fd)
-            if sum(map(len, said.values())) > _HELPER_MOST:
+            if sum(map(len, output.values())) > _HELPER_MOST:
                 raise TimeoutError(f"it wrote more than {_HELPER_MOST} bytes, which is no answer")
             if _has_ended(running) and not ready.select(0):
                 break  # what it started may hold its output open for ever
-    out, complaint = said.values()
+    out, complaint = output.values()
     return out, complaint
 
 
@@ -269,9 +269,9 @@ def _matching(entries: Mapping[str, Any], host: str, repository: str) -> Iterato
     parts = repository.split("/") if repository else []
     for length in range(len(parts), -1, -1):
         for each in hosts:
-            wanted = "/".join((each, *parts[:length])).lower()
-            alike = [key for key in entries if _meant(key) == wanted]
-            for key in sorted(alike, key=lambda key: (key.lower() != wanted, key != _HUB_KEY)):
+            pattern = "/".join((each, *parts[:length])).lower()
+            alike = [key for key in entries if _meant(key) == pattern]
+            for key in sorted(alike, key=lambda key: (key.lower() != pattern, key != _HUB_KEY)):
                 yield key, entries[key]
 
 

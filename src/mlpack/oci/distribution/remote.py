@@ -55,26 +55,26 @@ class PulledImage:
     digest: Digest
 
 
-def push(made: Image, ref: str, credentials: Credentials | None = None, options: TransportOptions | None = None) -> Digest:
-    """Send `made` to `ref` and return its digest. Without a tag in `ref` it becomes `latest`; with a digest, none is moved.
+def push(oci_image: Image, ref: str, credentials: Credentials | None = None, options: TransportOptions | None = None) -> Digest:
+    """Send `oci_image` to `ref` and return its digest. Without a tag in `ref` it becomes `latest`; with a digest, none is moved.
 
     PackError when `ref` is malformed or its digest is another image's. ServiceError when the registry fails.
     """
-    named, options = reference.parse(ref), options or TransportOptions()
-    digest = image.digest(made)
-    if named.digest not in {None, digest}:
+    target, options = reference.parse(ref), options or TransportOptions()
+    digest = image.digest(oci_image)
+    if target.digest not in {None, digest}:
         raise NamingError(f"{ref} asks for another image: this one is {digest}. Leave the digest out of the reference")
     report = _ProgressReport(options)
-    with RegistrySession(named, "pull,push", credentials, options) as session:
-        wanted: dict[Digest, tuple[int, Callable[[], BinaryIO]]] = {
-            layer.digest: (layer.size_bytes, layer.open) for layer in made.layers
+    with RegistrySession(target, "pull,push", credentials, options) as session:
+        blobs: dict[Digest, tuple[int, Callable[[], BinaryIO]]] = {
+            layer.digest: (layer.size_bytes, layer.open) for layer in oci_image.layers
         }
-        config_digest = of_bytes(made.config_bytes)
-        wanted[config_digest] = (len(made.config_bytes), lambda: io.BytesIO(made.config_bytes))
-        _all(options, (partial(_upload, session, report, d, size, opener) for d, (size, opener) in wanted.items()))
-        _put_manifest(session, made, str(digest))
-        if named.tag or not named.digest:
-            _put_manifest(session, made, named.tag or "latest")
+        config_digest = of_bytes(oci_image.config_bytes)
+        blobs[config_digest] = (len(oci_image.config_bytes), lambda: io.BytesIO(oci_image.config_bytes))
+        _all(options, (partial(_upload, session, report, d, size, opener) for d, (size, opener) in blobs.items()))
+        _put_manifest(session, oci_image, str(digest))
+        if target.tag or not target.digest:
+            _put_manifest(session, oci_image, target.tag or "latest")
     return digest
 
 
@@ -90,7 +90,7 @@ def pull(
 
 
 def fetch(
-    named: ImageReference,
+    source: ImageReference,
     arch: str,
     blob_dir: Path,
     credentials: Credentials | None,
@@ -100,31 +100,31 @@ def fetch(
     """As `pull`, saying also which digest the name led to. What is named by digest (`pinned` or in the name) and already below
     `blob_dir` is taken from there, without asking the registry.
     """
-    with RegistrySession(named, "pull", credentials, options) as session:
-        data, found = _manifest(session, blob_dir, str(pinned) if pinned else named.version)
+    with RegistrySession(source, "pull", credentials, options) as session:
+        data, document = _manifest(session, blob_dir, str(pinned) if pinned else source.version)
         digest = of_bytes(data)
-        if str(found.get("mediaType")) in media.INDEXES or "manifests" in found:
-            at = f"{named.host}/{named.repository}"
-            chosen = selection.choose(at, found, partial(_document, session, blob_dir), arch, tags=False)
-            data, found = _manifest(session, blob_dir, str(chosen.descriptor.digest))
-        described, layers = image.descriptors(found)
-        _check_sizes(named, described, layers)
+        if str(document.get("mediaType")) in media.INDEXES or "manifests" in document:
+            at = f"{source.host}/{source.repository}"
+            chosen = selection.choose(at, document, partial(_document, session, blob_dir), arch, tags=False)
+            data, document = _manifest(session, blob_dir, str(chosen.descriptor.digest))
+        described, layers = image.descriptors(document)
+        _check_sizes(source, described, layers)
         report = _ProgressReport(options)
         _all(options, (partial(_download, session, report, blob_dir, each) for each in dict.fromkeys((described, *layers))))
     config_bytes = blobs.path_of(blob_dir, described.digest).read_bytes()
-    made = image.parse(data, config_bytes, lambda name: image.opener_in(blob_dir, name)())
-    return PulledImage(image=made, digest=digest)
+    oci_image = image.parse(data, config_bytes, lambda name: image.opener_in(blob_dir, name)())
+    return PulledImage(image=oci_image, digest=digest)
 
 
-def _check_sizes(named: ImageReference, described: media.Descriptor, layers: Sequence[media.Descriptor]) -> None:
+def _check_sizes(source: ImageReference, described: media.Descriptor, layers: Sequence[media.Descriptor]) -> None:
     """PackError for an image that nobody could use: it would be fetched, and fill the disk, before somebody noticed."""
     if described.size_bytes > media.MAX_JSON_BYTES:
-        raise PackError(f"{named}: a config of {described.size_bytes} bytes is refused")
+        raise PackError(f"{source}: a config of {described.size_bytes} bytes is refused")
     if len(layers) > MAX_LAYERS:
-        raise PackError(f"{named}: {len(layers)} layers, more than the {MAX_LAYERS} that are taken (container engines: 127)")
+        raise PackError(f"{source}: {len(layers)} layers, more than the {MAX_LAYERS} that are taken (container engines: 127)")
     limit = bounded.setting("MLPACK_MAX_LAYER_MB", compression.MAX_UNCOMPRESSED_BYTES)
     if layers and (largest := max(layer.size_bytes for layer in layers)) > limit:
-        raise PackError(f"{named}: a layer of {largest} bytes, more than {limit} (MLPACK_MAX_LAYER_MB): too large for any target")
+        raise PackError(f"{source}: a layer of {largest} bytes, more than {limit} (MLPACK_MAX_LAYER_MB): too large for any target")
 
 
 class _ProgressReport:
@@ -231,20 +231,20 @@ def _mounted_or_begun(session: RegistrySession, digest: Digest) -> str | None:
     return session.follow(begin, response.headers.get("Location", ""))
 
 
-def _put_manifest(session: RegistrySession, made: Image, name: str) -> None:
+def _put_manifest(session: RegistrySession, oci_image: Image, name: str) -> None:
     """Store the manifest under a tag or its digest, unless it is there, and look whether it is."""
-    digest, url = image.digest(made), session.url(f"manifests/{name}")
-    kind = image.family(made).manifest
+    digest, url = image.digest(oci_image), session.url(f"manifests/{name}")
+    kind = image.family(oci_image).manifest
 
     def attempt() -> None:
         if _there(session, url, kind) == digest:
             return
         headers = {"Content-Type": kind}
-        discard(session.request("PUT", url, headers=headers, body=made.manifest_bytes, accept=frozenset({200, 201, 202})))
-        found = _there(session, url, kind)
-        if found != digest:
+        discard(session.request("PUT", url, headers=headers, body=oci_image.manifest_bytes, accept=frozenset({200, 201, 202})))
+        existing = _there(session, url, kind)
+        if existing != digest:
             raise HttpError(
-                f"{session.named}: the registry took {digest} as {name} and now has {found}: somebody else pushed meanwhile?"
+                f"{session.named}: the registry took {digest} as {name} and now has {existing}: somebody else pushed meanwhile?"
             )
 
     retrying(session.options, attempt)
@@ -256,18 +256,18 @@ def _there(session: RegistrySession, url: str, kind: str) -> Digest | None:
     discard(head)
     if head.status == 404:
         return None
-    if named := head.headers.get(_DIGEST_HEADER):
-        return media.as_digest(named, f"{url}: {_DIGEST_HEADER}")
+    if digest_header := head.headers.get(_DIGEST_HEADER):
+        return media.as_digest(digest_header, f"{url}: {_DIGEST_HEADER}")
     return of_bytes(read_bounded(session.request("GET", url, headers={"Accept": kind})))
 
 
 def _manifest(session: RegistrySession, blob_dir: Path, version: str) -> tuple[bytes, dict[str, object]]:
     """A manifest or index, by tag or digest, kept below `blob_dir`."""
-    wanted = Digest(version) if version.startswith("sha256:") else None
-    if wanted and (path := blobs.path_of(blob_dir, wanted)).is_file():
+    expected = Digest(version) if version.startswith("sha256:") else None
+    if expected and (path := blobs.path_of(blob_dir, expected)).is_file():
         with path.open("rb") as stream:
             data = stream.read(media.MAX_JSON_BYTES + 1)
-        if of_bytes(data) == wanted:
+        if of_bytes(data) == expected:
             return data, media.load_json(data, f"{session.named}: manifest")
 
     def attempt() -> tuple[bytes, str]:
@@ -276,73 +276,77 @@ def _manifest(session: RegistrySession, blob_dir: Path, version: str) -> tuple[b
         return read_bounded(response), kind
 
     data, kind = retrying(session.options, attempt)
-    if wanted and of_bytes(data) != wanted:
-        raise ServiceError(f"{session.named}: the registry gave other bytes for {wanted} ({of_bytes(data)}): do not trust it")
-    found = media.load_json(data, f"{session.named}: manifest")
-    if found.setdefault("mediaType", kind) != kind and kind in media.MANIFESTS | media.INDEXES:
-        raise PackError(f"{session.named}: the manifest calls itself {found['mediaType']}, the registry calls it {kind}: refused")
+    if expected and of_bytes(data) != expected:
+        raise ServiceError(f"{session.named}: the registry gave other bytes for {expected} ({of_bytes(data)}): do not trust it")
+    document = media.load_json(data, f"{session.named}: manifest")
+    if document.setdefault("mediaType", kind) != kind and kind in media.MANIFESTS | media.INDEXES:
+        raise PackError(
+            f"{session.named}: the manifest calls itself {document['mediaType']}, the registry calls it {kind}: refused"
+        )
     blobs.put(blob_dir, data)
-    return data, found
+    return data, document
 
 
-def _document(session: RegistrySession, blob_dir: Path, wanted: media.Descriptor) -> bytes:
+def _document(session: RegistrySession, blob_dir: Path, descriptor: media.Descriptor) -> bytes:
     """A manifest, an index or a config, kept below `blob_dir`."""
-    if wanted.media_type in media.MANIFESTS | media.INDEXES:
-        return _manifest(session, blob_dir, str(wanted.digest))[0]
-    if wanted.size_bytes > media.MAX_JSON_BYTES:
-        raise PackError(f"{session.named}: a config of {wanted.size_bytes} bytes is refused")
-    _download(session, _ProgressReport(session.options), blob_dir, wanted)
-    return blobs.path_of(blob_dir, wanted.digest).read_bytes()
+    if descriptor.media_type in media.MANIFESTS | media.INDEXES:
+        return _manifest(session, blob_dir, str(descriptor.digest))[0]
+    if descriptor.size_bytes > media.MAX_JSON_BYTES:
+        raise PackError(f"{session.named}: a config of {descriptor.size_bytes} bytes is refused")
+    _download(session, _ProgressReport(session.options), blob_dir, descriptor)
+    return blobs.path_of(blob_dir, descriptor.digest).read_bytes()
 
 
-def _download(session: RegistrySession, report: _ProgressReport, blob_dir: Path, wanted: media.Descriptor) -> None:
-    if blobs.holds(blob_dir, wanted.digest, wanted.size_bytes):
-        report(wanted.digest, "present", wanted.size_bytes, wanted.size_bytes)
+def _download(session: RegistrySession, report: _ProgressReport, blob_dir: Path, descriptor: media.Descriptor) -> None:
+    if blobs.holds(blob_dir, descriptor.digest, descriptor.size_bytes):
+        report(descriptor.digest, "present", descriptor.size_bytes, descriptor.size_bytes)
         return
     with blobs.incoming(blob_dir) as blob:
-        retrying(session.options, lambda: _receive(session, report, blob, wanted))
-        blob.commit(wanted.digest)
-    report(wanted.digest, "done", wanted.size_bytes, wanted.size_bytes)
+        retrying(session.options, lambda: _receive(session, report, blob, descriptor))
+        blob.commit(descriptor.digest)
+    report(descriptor.digest, "done", descriptor.size_bytes, descriptor.size_bytes)
 
 
-def _receive(session: RegistrySession, report: _ProgressReport, blob: blobs.BlobWriter, wanted: media.Descriptor) -> None:
+def _receive(session: RegistrySession, report: _ProgressReport, blob: blobs.BlobWriter, descriptor: media.Descriptor) -> None:
     """The rest of a blob, from where the last attempt broke off if the server can; else from its beginning."""
     had = blob.size_bytes
     headers = {"Range": f"bytes={had}-"} if had else {}
     response = session.request(
-        "GET", session.url(f"blobs/{wanted.digest}"), headers=headers, accept=frozenset({200, 206, 416} if had else {200})
+        "GET", session.url(f"blobs/{descriptor.digest}"), headers=headers, accept=frozenset({200, 206, 416} if had else {200})
     )
     if response.status == 416 or not (response.headers.get("Content-Range") or f"bytes {had}-").startswith(f"bytes {had}-"):
         response.close()
         blob.restart()
-        raise HttpError(f"{session.named}: the registry cannot go on with {wanted.digest} where it broke off", retryable=True)
+        raise HttpError(f"{session.named}: the registry cannot go on with {descriptor.digest} where it broke off", retryable=True)
     if response.status == 200:
         blob.restart()
-    _copy(response, blob, wanted, lambda: report(wanted.digest, "moving", blob.size_bytes, wanted.size_bytes))
-    if blob.digest() != wanted.digest:
-        found = blob.digest()
+    _copy(response, blob, descriptor, lambda: report(descriptor.digest, "moving", blob.size_bytes, descriptor.size_bytes))
+    if blob.digest() != descriptor.digest:
+        actual = blob.digest()
         blob.restart()
         raise HttpError(
-            f"{session.named}: the bytes that came for {wanted.digest} have the digest {found}: damaged on the way, or there",
+            f"{session.named}: the bytes that came for {descriptor.digest} have the digest {actual}: damaged on the way, or there",
             retryable=True,
         )
 
 
-def _copy(response: BaseHTTPResponse, blob: blobs.BlobWriter, wanted: media.Descriptor, tell: Callable[[], None]) -> None:
+def _copy(response: BaseHTTPResponse, blob: blobs.BlobWriter, descriptor: media.Descriptor, tell: Callable[[], None]) -> None:
     import urllib3
 
     try:
         for chunk in response.stream(blobs.CHUNK_BYTES, decode_content=False):
-            if blob.size_bytes + len(chunk) > wanted.size_bytes:
+            if blob.size_bytes + len(chunk) > descriptor.size_bytes:
                 response.close()
-                raise HttpError(f"{wanted.digest} should have {wanted.size_bytes} bytes and has more: do not trust this registry")
+                raise HttpError(
+                    f"{descriptor.digest} should have {descriptor.size_bytes} bytes and has more: do not trust this registry"
+                )
             blob.write(chunk)
             tell()
     except (urllib3.exceptions.HTTPError, OSError) as error:
         raise HttpError(
-            f"the download of {wanted.digest} broke off after {blob.size_bytes} bytes: {error}", retryable=True
+            f"the download of {descriptor.digest} broke off after {blob.size_bytes} bytes: {error}", retryable=True
         ) from error
-    if blob.size_bytes < wanted.size_bytes:
+    if blob.size_bytes < descriptor.size_bytes:
         raise HttpError(
-            f"the download of {wanted.digest} ended after {blob.size_bytes} of {wanted.size_bytes} bytes", retryable=True
+            f"the download of {descriptor.digest} ended after {blob.size_bytes} of {descriptor.size_bytes} bytes", retryable=True
         )

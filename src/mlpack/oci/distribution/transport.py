@@ -110,13 +110,13 @@ class UnreachableError(HttpError):
 def retrying(options: TransportOptions, attempt: Callable[[], T]) -> T:
     """What `attempt` returns, tried up to `options.attempts` times while its ServiceError says that could help."""
 
-    def again(error: Exception, made: int) -> float | None:
+    def again(error: Exception, number: int) -> float | None:
         if not isinstance(error, ServiceError) or not error.retryable:
             return None
-        if isinstance(error, UnreachableError) and made >= _UNREACHABLE_ATTEMPTS:
+        if isinstance(error, UnreachableError) and number >= _UNREACHABLE_ATTEMPTS:
             return None
-        asked = error.retry_after_s if isinstance(error, HttpError) else None
-        return _PAUSES(made) if asked is None else min(asked, MAX_PAUSE_S)
+        pause_s = error.retry_after_s if isinstance(error, HttpError) else None
+        return _PAUSES(number) if pause_s is None else min(pause_s, MAX_PAUSE_S)
 
     return retry.call(attempt, options.attempts, again, sleep=options.sleep)
 
@@ -124,14 +124,16 @@ def retrying(options: TransportOptions, attempt: Callable[[], T]) -> T:
 class RegistrySession:
     """Requests about one repository. Safe to use from several threads. Close it, or use it as a context manager."""
 
-    def __init__(self, named: ImageReference, actions: str, credentials: Credentials | None, options: TransportOptions) -> None:
-        self.named = named
+    def __init__(
+        self, repository: ImageReference, actions: str, credentials: Credentials | None, options: TransportOptions
+    ) -> None:
+        self.named = repository
         self.options = options
         self._credentials = credentials
-        plain = is_loopback(named.api_host) or named.host in options.plain_http
-        self.origin = f"{'http' if plain else 'https'}://{named.api_host}"
-        self._scopes = [f"repository:{named.repository}:{actions}"]
-        self._scopes += [f"repository:{other}:pull" for other in options.mount_from if other != named.repository]
+        plain = is_loopback(repository.api_host) or repository.host in options.plain_http
+        self.origin = f"{'http' if plain else 'https'}://{repository.api_host}"
+        self._scopes = [f"repository:{repository.repository}:{actions}"]
+        self._scopes += [f"repository:{other}:pull" for other in options.mount_from if other != repository.repository]
         self._authorization: str | None = None
         self._known: auth.Identity | None = None
         self._accepted, self._sent, self._offered = False, False, ""
@@ -201,12 +203,14 @@ class RegistrySession:
     ) -> BaseHTTPResponse:
         import urllib3
 
-        sent = {"User-Agent": "mlpack", **headers}
+        all_headers = {"User-Agent": "mlpack", **headers}
         if authorization and self._is_registry(url):
-            sent["Authorization"] = authorization
+            all_headers["Authorization"] = authorization
         opened = body() if callable(body) else body
         try:
-            return self._pool.request(method, url, headers=sent, body=opened, preload_content=False, redirect=False, retries=False)
+            return self._pool.request(
+                method, url, headers=all_headers, body=opened, preload_content=False, redirect=False, retries=False
+            )
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise _broken(method, url, error) from error
         finally:
@@ -222,18 +226,18 @@ class RegistrySession:
             if self._authorization != used:
                 return True
             offered = {challenge.scheme: challenge for challenge in auth.challenges(header)}
-            self._known = known = auth.known(self._credentials, self.named)
-            if known and known.user == auth.REGISTRY_USER:
-                made = f"Bearer {known.password}" if is_printable(known.password) else None
+            self._known = identity = auth.identity_for(self._credentials, self.named)
+            if identity and identity.user == auth.REGISTRY_USER:
+                bearer = f"Bearer {identity.password}" if is_printable(identity.password) else None
             elif "bearer" in offered:
-                made = f"Bearer {self._token(offered['bearer'], known)}"
-                self._accepted = known is not None
+                bearer = f"Bearer {self._token(offered['bearer'], identity)}"
+                self._accepted = identity is not None
             else:
-                made = auth.basic(known.user, known.password) if "basic" in offered and known else None
-            self._sent, self._offered = self._sent or (made is not None and known is not None), ", ".join(offered)
-            if made is None or (made == used and "bearer" not in offered):
+                bearer = auth.basic(identity.user, identity.password) if "basic" in offered and identity else None
+            self._sent, self._offered = self._sent or (bearer is not None and identity is not None), ", ".join(offered)
+            if bearer is None or (bearer == used and "bearer" not in offered):
                 return False
-            self._authorization = made
+            self._authorization = bearer
             return True
 
     def _hint(self, status: int) -> str:
@@ -247,21 +251,23 @@ class RegistrySession:
             return f"{self._known.who} is signed in and may not do this: ask for access to {self.named.repository}"
         return ""
 
-    def _token(self, challenge: auth.Challenge, known: auth.Identity | None) -> str:
+    def _token(self, challenge: auth.Challenge, identity: auth.Identity | None) -> str:
         realm = self.follow(f"{self.origin}/v2/", challenge.get("realm"))
         query = [("service", challenge.get("service"))] if challenge.get("service") else []
         scopes = [("scope", scope) for scope in self._scopes]
-        if known and known.user == auth.IDENTITY_USER:
+        if identity and identity.user == auth.IDENTITY_USER:
             query += [("scope", " ".join(self._scopes)), ("client_id", "mlpack")]
-            query += [("grant_type", "refresh_token"), ("refresh_token", known.password)]
+            query += [("grant_type", "refresh_token"), ("refresh_token", identity.password)]
             form = {"Content-Type": "application/x-www-form-urlencoded"}
             response = self._send("POST", realm, form, urllib.parse.urlencode(query).encode(), None)
         else:
-            sent = {"Authorization": auth.basic(known.user, known.password)} if known else {}
+            headers = {"Authorization": auth.basic(identity.user, identity.password)} if identity else {}
             glue = "&" if urllib.parse.urlsplit(realm).query else "?"
-            response = self._send("GET", f"{realm}{glue}{urllib.parse.urlencode(query + scopes)}", sent, None, None)
+            response = self._send("GET", f"{realm}{glue}{urllib.parse.urlencode(query + scopes)}", headers, None, None)
         if response.status != 200:
-            hint = auth.advice(self._credentials, self.named, known, accepted=False) if response.status in {400, 401, 403} else ""
+            hint = (
+                auth.advice(self._credentials, self.named, identity, accepted=False) if response.status in {400, 401, 403} else ""
+            )
             raise _refusal("signing in at", realm, response, hint)
         try:
             answer = bounded.load_json(read_bounded(response))

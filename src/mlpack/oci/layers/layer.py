@@ -59,12 +59,12 @@ def layer_from_rootfs(root: Path, out: Path, cache: Path | None = None, epoch_s:
     """
     left_out: list[str] = []
     listed = list(_rootfs_entries(root, epoch_s, left_out))
-    made = store(listed, out, "deflate")
+    layer = store(listed, out, "deflate")
     if cache is not None:
         kinds: dict[str, Kind] = {"file": "file", "hardlink": "file", "dir": "dir", "symlink": "link"}
-        found = ((each.path, kinds[each.kind], each.target if each.kind == "symlink" else "") for each in listed)
-        remember(cache, made, tuple(found))
-    return made, tuple(left_out)
+        nodes = ((each.path, kinds[each.kind], each.target if each.kind == "symlink" else "") for each in listed)
+        remember(cache, layer, tuple(nodes))
+    return layer, tuple(left_out)
 
 
 def store(listed: list[tar.TarEntry], out: Path, how: Compression) -> Layer:
@@ -91,21 +91,21 @@ def _tree_entries(tree: Path, epoch_s: int) -> Iterator[tar.TarEntry]:
     if not tree.is_dir():
         raise PackError(f"{tree} is not a directory: there is nothing to make a layer of")
     top = os.path.realpath(tree)
-    for path, found in walk(tree):
+    for path, entry in walk(tree):
         tar.check_name(path)
-        mode = found.stat(follow_symlinks=False).st_mode
+        mode = entry.stat(follow_symlinks=False).st_mode
         if stat.S_ISLNK(mode):
-            target = os.readlink(found.path)
-            _check_link(path, target, found.path, top)
+            target = os.readlink(entry.path)
+            _check_link(path, target, entry.path, top)
             yield tar.TarEntry(path=path, kind="symlink", mode=0o777, mtime_s=epoch_s, target=target)
         elif stat.S_ISDIR(mode):
             yield tar.TarEntry(path=path, kind="dir", mode=0o755, mtime_s=epoch_s)
         elif not stat.S_ISREG(mode):
-            raise PackError(f"{found.path} is {_special(mode)}: a layer holds files, directories and links only")
+            raise PackError(f"{entry.path} is {_special(mode)}: a layer holds files, directories and links only")
         elif mode & (stat.S_ISUID | stat.S_ISGID):
-            raise PackError(f"{found.path} is set-user-id or set-group-id: take the bit off (chmod a-s) or leave the file out")
+            raise PackError(f"{entry.path} is set-user-id or set-group-id: take the bit off (chmod a-s) or leave the file out")
         else:
-            yield _file(path, found, 0o755 if mode & stat.S_IXUSR else 0o644, epoch_s)
+            yield _file(path, entry, 0o755 if mode & stat.S_IXUSR else 0o644, epoch_s)
 
 
 def _check_link(path: str, target: str, at: str, top: str) -> None:
@@ -121,12 +121,12 @@ def _check_link(path: str, target: str, at: str, top: str) -> None:
 def _rootfs_entries(root: Path, epoch_s: int, left_out: list[str]) -> Iterator[tar.TarEntry]:
     first: dict[tuple[int, int], str] = {}
     downloads_bytes = 0
-    for path, found in sorted(walk(root), key=lambda pair: os.fsencode(pair[0])):
+    for path, entry in sorted(walk(root), key=lambda pair: os.fsencode(pair[0])):
         tar.check_name(path)
-        status = found.stat(follow_symlinks=False)
+        status = entry.stat(follow_symlinks=False)
         mode = status.st_mode
         if stat.S_ISLNK(mode):
-            yield tar.TarEntry(path=path, kind="symlink", mode=0o777, mtime_s=epoch_s, target=os.readlink(found.path))
+            yield tar.TarEntry(path=path, kind="symlink", mode=0o777, mtime_s=epoch_s, target=os.readlink(entry.path))
         elif stat.S_ISDIR(mode):
             yield tar.TarEntry(path=path, kind="dir", mode=mode & 0o1777, mtime_s=epoch_s)
         elif not stat.S_ISREG(mode):
@@ -135,7 +135,7 @@ def _rootfs_entries(root: Path, epoch_s: int, left_out: list[str]) -> Iterator[t
             downloads_bytes += status.st_size
         elif status.st_nlink > 1 and (status.st_dev, status.st_ino) in first:
             yield replace(
-                _file(path, found, mode & 0o1777, epoch_s),
+                _file(path, entry, mode & 0o1777, epoch_s),
                 kind="hardlink",
                 size_bytes=0,
                 source=None,
@@ -143,21 +143,21 @@ def _rootfs_entries(root: Path, epoch_s: int, left_out: list[str]) -> Iterator[t
             )
         else:
             first[status.st_dev, status.st_ino] = path
-            yield _file(path, found, mode & 0o1777, epoch_s)
+            yield _file(path, entry, mode & 0o1777, epoch_s)
     if downloads_bytes:
         left_out.append(f"what apt downloaded ({downloads_bytes} bytes, which `apt-get clean` would remove)")
 
 
-def _file(path: str, found: os.DirEntry[str], mode: int, epoch_s: int) -> tar.TarEntry:
-    size = found.stat(follow_symlinks=False).st_size
-    mtime = _compiled_mtime(found.path, size) if path.endswith(".py") else None
+def _file(path: str, entry: os.DirEntry[str], mode: int, epoch_s: int) -> tar.TarEntry:
+    size = entry.stat(follow_symlinks=False).st_size
+    mtime = _compiled_mtime(entry.path, size) if path.endswith(".py") else None
     return tar.TarEntry(
         path=path,
         kind="file",
         mode=mode,
         mtime_s=epoch_s if mtime is None else mtime,
         size_bytes=size,
-        source=partial(_opened, found.path),
+        source=partial(_opened, entry.path),
     )
 
 
@@ -190,7 +190,7 @@ def _placed(listed: list[tar.TarEntry], prefix: str, base: Paths, epoch_s: int) 
     top = base.resolve(prefix)
     places = {"": top}
     placed = [tar.TarEntry(path=path, kind="dir", mode=0o755, mtime_s=epoch_s) for path in _missing(top, base)]
-    made = {entry.path for entry in placed}
+    paths = {entry.path for entry in placed}
     for entry in listed:
         folder, _, name = entry.path.rpartition("/")
         parent = places[folder]
@@ -198,8 +198,8 @@ def _placed(listed: list[tar.TarEntry], prefix: str, base: Paths, epoch_s: int) 
         there = base.kind(path)
         if entry.kind == "dir":
             path = places[entry.path] = base.resolve(path)
-            missing = [each for each in _missing(path, base) if each not in made]
-            made.update(missing)
+            missing = [each for each in _missing(path, base) if each not in paths]
+            paths.update(missing)
             placed += [replace(entry, path=each) for each in missing]
             continue
         if there == "dir":

@@ -113,28 +113,28 @@ def find_python(paths: Paths) -> tuple[str, str]:
     leads to, else the highest. PackError when there is none.
     """
     for folder in _PYTHON_FOLDERS:
-        found = {name: match[1] for name in paths.names(folder) if (match := _PYTHON.fullmatch(name))}
-        if found:
+        versions = {name: match[1] for name in paths.names(folder) if (match := _PYTHON.fullmatch(name))}
+        if versions:
             usual = paths.resolve(f"{folder}/python3").rpartition("/")[2]
-            name = usual if usual in found else max(found, key=lambda each: int(found[each].partition(".")[2]))
-            return f"{folder}/{name}", found[name]
+            name = usual if usual in versions else max(versions, key=lambda each: int(versions[each].partition(".")[2]))
+            return f"{folder}/{name}", versions[name]
     looked = ", ".join(f"/{folder}/python3.*" for folder in _PYTHON_FOLDERS)
     raise PackError(f"the base image has no Python (looked for {looked}): choose a base with one, such as python:3.13-slim")
 
 
 def index(layer: Layer, cache: Path | None = None) -> Index:
     """What the layer holds, from `cache` or by reading it once. PackError when it is damaged, hostile or has another diff_id."""
-    if cache and (known := _recalled(_memory(cache, layer), layer.diff_id)):
-        return known
+    if cache and (remembered := _recalled(_memory(cache, layer), layer.diff_id)):
+        return remembered
     with layer.open() as stored:
-        found = scan.read(compression.InflatedTar(stored, layer.media_type), layer.size_bytes)
-    if found.diff_id != layer.diff_id:
+        scanned = scan.read(compression.InflatedTar(stored, layer.media_type), layer.size_bytes)
+    if scanned.diff_id != layer.diff_id:
         raise PackError(
-            f"the layer {layer.digest} should inflate to {layer.diff_id} and inflates to {found.diff_id}: damaged or forged"
+            f"the layer {layer.digest} should inflate to {layer.diff_id} and inflates to {scanned.diff_id}: damaged or forged"
         )
     if cache:
-        _write_memory(cache, layer, found)
-    return found
+        _write_memory(cache, layer, scanned)
+    return scanned
 
 
 def remember(cache: Path, layer: Layer, entries: tuple[tuple[str, Kind, str], ...]) -> None:
@@ -147,23 +147,23 @@ def _memory(cache: Path, layer: Layer) -> Path:
     return cache / "paths" / f"{layer.digest.hex}.json"
 
 
-def _write_memory(cache: Path, layer: Layer, found: Index) -> None:
+def _write_memory(cache: Path, layer: Layer, scanned: Index) -> None:
     memory = _memory(cache, layer)
     memory.parent.mkdir(parents=True, exist_ok=True)
-    atomically.write(memory, canonical_json([str(found.diff_id), found.uncompressed_bytes, found.entries]))
+    atomically.write(memory, canonical_json([str(scanned.diff_id), scanned.uncompressed_bytes, scanned.entries]))
 
 
 def _recalled(file: Path, diff_id: Digest) -> Index | None:
     """What was remembered; None when nothing was, or it is damaged (a damaged memory is no memory)."""
     try:
         text, size, entries = json.loads(file.read_bytes())  # our own: as long as the entries that were allowed
-        known = Index(
+        scanned = Index(
             diff_id=Digest(text), uncompressed_bytes=int(size), entries=tuple((path, kind, link) for path, kind, link in entries)
         )
     except (OSError, ValueError, TypeError, RecursionError):
         return None
     blobs.used(file)
-    return known if known.diff_id == diff_id else None
+    return scanned if scanned.diff_id == diff_id else None
 
 
 def _parts(path: str) -> list[str]:
@@ -174,11 +174,11 @@ def _kind(node: Node) -> Kind:
     return "dir" if isinstance(node, dict) else "link" if isinstance(node, str) else "file"
 
 
-def _resolved(root: dict[str, Node], wanted: list[str], allowance: scan.MemoryBudget | None = None) -> list[str]:
-    """`wanted` with every link followed. `..` above the root stays at the root, as in a kernel."""
+def _resolved(root: dict[str, Node], remaining: list[str], allowance: scan.MemoryBudget | None = None) -> list[str]:
+    """`remaining` with every link followed. `..` above the root stays at the root, as in a kernel."""
     done: list[str] = []
     folders: list[Node] = [root]
-    todo, followed = list(reversed(wanted)), 0
+    todo, followed = list(reversed(remaining)), 0
     if allowance:
         allowance.spend(_STEP_BYTES * len(todo))
     while todo:
@@ -193,7 +193,7 @@ def _resolved(root: dict[str, Node], wanted: list[str], allowance: scan.MemoryBu
         if isinstance(node, str):
             followed += 1
             if followed > MAX_LINKS:
-                raise PackError(f"/{'/'.join(wanted)} leads through more than {MAX_LINKS} links in the base image: a loop")
+                raise PackError(f"/{'/'.join(remaining)} leads through more than {MAX_LINKS} links in the base image: a loop")
             if node.startswith("/"):
                 done, folders = [], [root]
             parts = _parts(node)
@@ -202,7 +202,7 @@ def _resolved(root: dict[str, Node], wanted: list[str], allowance: scan.MemoryBu
             todo.extend(reversed(parts))
             continue
         if node is None and todo:
-            raise PackError(f"/{'/'.join(wanted)} leads through /{'/'.join([*done, part])}, a file in the base image")
+            raise PackError(f"/{'/'.join(remaining)} leads through /{'/'.join([*done, part])}, a file in the base image")
         done.append(part)
         folders.append(node)
     return done
@@ -218,17 +218,17 @@ def _apply(root: dict[str, Node], entries: tuple[tuple[str, Kind, str], ...], al
                 lower.clear()
             elif lower is not None:
                 lower.pop(name.removeprefix(_WHITEOUT), None)
-    known: dict[str, dict[str, Node]] = {}
+    children: dict[str, dict[str, Node]] = {}
     for path, kind, link in entries:
         folder, _, name = path.rpartition("/")
         if name.startswith(_WHITEOUT):
             continue
-        here = known.get(folder)
+        here = children.get(folder)
         if here is None:
-            here = known[folder] = _made(root, folder, allowance)
+            here = children[folder] = _make_folder(root, folder, allowance)
         there = here.get(name)
         if isinstance(there, str) or (isinstance(there, dict) and kind != "dir"):
-            known.clear()  # a link or a directory goes: folders may lie elsewhere now
+            children.clear()  # a link or a directory goes: folders may lie elsewhere now
         if kind != "dir":
             here[name] = link if kind == "link" else None
         elif not isinstance(there, dict):
@@ -243,7 +243,7 @@ def _lookup(root: dict[str, Node], folder: str, allowance: scan.MemoryBudget) ->
     return node if isinstance(node, dict) else None
 
 
-def _made(root: dict[str, Node], folder: str, allowance: scan.MemoryBudget) -> dict[str, Node]:
+def _make_folder(root: dict[str, Node], folder: str, allowance: scan.MemoryBudget) -> dict[str, Node]:
     """The directory that `folder` leads to, made where it is missing."""
     here = root
     for part in _resolved(root, _parts(folder), allowance):

@@ -74,12 +74,12 @@ def _header(entry: TarEntry) -> bytes:
 def _content(path: str, source: Callable[[], BinaryIO], size_bytes: int) -> Iterator[bytes]:
     try:
         with source() as file:
-            left = size_bytes
-            while left:
-                chunk = file.read(min(left, _READ_BYTES))
+            remaining = size_bytes
+            while remaining:
+                chunk = file.read(min(remaining, _READ_BYTES))
                 if not chunk:
                     raise PackError(f"{path} became shorter while it was packed: build again, with nobody writing to it")
-                left -= len(chunk)
+                remaining -= len(chunk)
                 yield chunk
             if file.read(1):
                 raise PackError(f"{path} became longer while it was packed: build again, with nobody writing to it")

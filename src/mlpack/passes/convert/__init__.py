@@ -51,20 +51,20 @@ def run(model_dir: Path, config: Convert, out_dir: Path) -> None:
         raise PassError("convert: needs the evaluation data to compare on")
     with quiet.exporters(), sources.opened(model_dir) as estimator:
         table = agreement.EvaluationRows(config.evaluation, model_dir, estimator.inputs)
-        wanted = agreement.References(estimator, table)
+        references = agreement.References(estimator, table)
         rejected: dict[str, str] = {}
         for way, model in _ways(estimator, config.opset, rejected):
             try:
-                found = agreement.compared(model, wanted, table, config.tolerance)
+                comparison = agreement.compared(model, references, table, config.tolerance)
             except PassError as error:
                 rejected[way] = str(error)
                 continue
-            graph.keep_outputs(model, found.kept)
-            graph.turn_outputs(model, found.turned)
-            graph.rename_outputs(model, found.names)
+            graph.keep_outputs(model, comparison.kept)
+            graph.turn_outputs(model, comparison.turned)
+            graph.rename_outputs(model, comparison.names)
             files.save(model, out_dir)
             check.session(out_dir)
-            files.finish(model_dir, out_dir, _notes(estimator, way, found, rejected))
+            files.finish(model_dir, out_dir, _notes(estimator, way, comparison, rejected))
             return
     reasons = "\n".join(f"  {way}: {reason}" for way, reason in rejected.items())
     raise PassError(f"convert: no way of converting {estimator.name} gives its own answers:\n{reasons}\n{remedy(rejected)}")
@@ -72,8 +72,8 @@ def run(model_dir: Path, config: Convert, out_dir: Path) -> None:
 
 def remedy(rejected: Mapping[str, str]) -> str:
     """What to do, by what stood in the way."""
-    said = " ".join(rejected.values())
-    if "Unable to find a shape calculator" in said or "cannot convert" in said:
+    reasons = " ".join(rejected.values())
+    if "Unable to find a shape calculator" in reasons or "cannot convert" in reasons:
         return (
             "skl2onnx has no converter for a part of it, or not for its settings: fit with a part that has one, or do"
             " that part before the model (the package's `preprocess` hook), or give a graph of your own as source: {onnx: ...}"
@@ -96,18 +96,18 @@ def _ways(estimator: Estimator, opset: int, rejected: dict[str, str]) -> Iterato
         yield way, graph.finished(model, estimator.inputs)
 
 
-def _notes(estimator: Estimator, way: str, found: agreement.Agreement, rejected: dict[str, str]) -> dict[str, Any]:
+def _notes(estimator: Estimator, way: str, comparison: agreement.Agreement, rejected: dict[str, str]) -> dict[str, Any]:
     notes: dict[str, Any] = {
         "estimator": estimator.name,
         "precision": way,
-        "difference": float(f"{found.difference:.1e}"),
-        "rows_compared": found.rows,
+        "difference": float(f"{comparison.difference:.1e}"),
+        "rows_compared": comparison.rows,
         "rejected": rejected,
     }
-    if found.ties:
-        notes["ties"] = found.ties
-    if found.dropped:
-        notes["left_out"] = found.dropped
+    if comparison.ties:
+        notes["ties"] = comparison.ties
+    if comparison.dropped:
+        notes["left_out"] = comparison.dropped
     return notes
 
 

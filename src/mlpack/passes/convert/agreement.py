@@ -62,16 +62,16 @@ class References:
     @cached_property
     def answers(self) -> dict[str, Any]:
         """By method, of those that can be asked here; of several targets by method and target."""
-        found: dict[str, Any] = {}
+        answers: dict[str, Any] = {}
         for method, ask in self.estimator.methods.items():
             try:
-                said = ask(self.table.whole)
+                answer = ask(self.table.whole)
             except PassError:
                 if method == next(iter(self.estimator.methods)):
                     raise
                 continue
-            found |= {f"{method}[{at}]": each for at, each in enumerate(said)} if isinstance(said, list) else {method: said}
-        return found
+            answers |= {f"{method}[{at}]": each for at, each in enumerate(answer)} if isinstance(answer, list) else {method: answer}
+        return answers
 
 
 @dataclass(slots=True)
@@ -88,43 +88,43 @@ class Agreement:
     ties: list[int] = field(default_factory=list)
 
 
-def compared(model: onnx.ModelProto, wanted: References, table: EvaluationRows, tolerance: float) -> Agreement:
+def compared(model: onnx.ModelProto, references: References, table: EvaluationRows, tolerance: float) -> Agreement:
     """What of the graph's outputs the estimator says too. Raises PassError where what it must say differs."""
     outputs = _answers(model, table)
-    found, answers = Agreement(rows=table.rows), dict(wanted.answers)
+    comparison, answers = Agreement(rows=table.rows), dict(references.answers)
     first = next(iter(answers))
     covered: set[str] = set()
-    kept = []
+    names = []
     for name, got in outputs.items():
         gaps = {method: _gap(got, want) for method, want in answers.items()}
-        if wanted.estimator.label and name == next(iter(outputs)):
-            found.ties = _labels(name, got, answers, tolerance)
+        if references.estimator.label and name == next(iter(outputs)):
+            comparison.ties = _labels(name, got, answers, tolerance)
             covered.add(first)
-            kept.append(name)
+            names.append(name)
             continue
         method = min(gaps, key=lambda each: gaps[each])
         if gaps[method] > tolerance:
-            found.dropped[name] = f"is none of {', '.join(answers)}: nearest {method}, {gaps[method]:.1e} away"
+            comparison.dropped[name] = f"is none of {', '.join(answers)}: nearest {method}, {gaps[method]:.1e} away"
             continue
         covered |= {each for each, gap in gaps.items() if gap <= tolerance}
-        kept.append(name)
+        names.append(name)
         if _reversed(got, answers[method]):
-            found.turned.append(name)
+            comparison.turned.append(name)
         if name == "probabilities" and not method.startswith("predict_proba"):
-            found.names[name] = method  # converters call every score so
-        found.difference = max(found.difference, gaps[method])
-    must = {first} | (_scores_of(answers) if wanted.estimator.label else set())
+            comparison.names[name] = method  # converters call every score so
+        comparison.difference = max(comparison.difference, gaps[method])
+    must = {first} | (_scores_of(answers) if references.estimator.label else set())
     if lacking := sorted(must - covered):
-        raise PassError(f"no output is {' or '.join(lacking)}: {_worst(outputs, answers, lacking[0], found.dropped)}")
-    found.kept = tuple(kept)
-    return found
+        raise PassError(f"no output is {' or '.join(lacking)}: {_worst(outputs, answers, lacking[0], comparison.dropped)}")
+    comparison.kept = tuple(names)
+    return comparison
 
 
 def _scores_of(answers: dict[str, Any]) -> set[str]:
     """What a classifier says beside its labels, which has to come out as well: equal labels alone may be chance."""
     for method in _SCORES:
-        if found := {name for name in answers if name.partition("[")[0] == method}:
-            return found
+        if names := {name for name in answers if name.partition("[")[0] == method}:
+            return names
     return set()
 
 
@@ -138,12 +138,12 @@ def _answers(model: onnx.ModelProto, table: EvaluationRows) -> dict[str, Any]:
         pieces.append(check.run(session, piece))
         lengths.append(len(next(iter(piece.values()))))
     for at, name in enumerate(names):
-        found = next(
+        shape = next(
             (array.shape for array, rows in zip((p[at] for p in pieces), lengths, strict=True) if array.shape[:1] != (rows,)), None
         )
-        if found is not None:
+        if shape is not None:
             raise PassError(
-                f"output {name!r} of the graph has the shape {list(found)} for {lengths[0]} rows, and not one answer a row"
+                f"output {name!r} of the graph has the shape {list(shape)} for {lengths[0]} rows, and not one answer a row"
             )
     return {name: np.concatenate([piece[at] for piece in pieces]) for at, name in enumerate(names)}
 
@@ -166,8 +166,10 @@ def _labels(name: str, got: Any, answers: dict[str, Any], tolerance: float) -> l
     margins = _margins(answers)
     clear = rows if margins is None else rows[margins[rows] > tolerance]
     if clear.size:
-        said = ", ".join(f"{row} ({mine[row].tolist()[0]} instead of {theirs[row].tolist()[0]})" for row in clear[:_SHOWN].tolist())
-        raise PassError(f"{clear.size} of {len(got)} labels differ from the estimator's, in rows {said}")
+        examples = ", ".join(
+            f"{row} ({mine[row].tolist()[0]} instead of {theirs[row].tolist()[0]})" for row in clear[:_SHOWN].tolist()
+        )
+        raise PassError(f"{clear.size} of {len(got)} labels differ from the estimator's, in rows {examples}")
     return [int(row) for row in rows]
 
 

@@ -46,5 +46,5 @@ def quoted(doing: str) -> Iterator[None]:
     except Exception as error:  # libraries and users derive errors of their own from Exception
         if missing := extras.missing(error):
             raise missing from None
-        said = (str(error).strip() or "no message").splitlines()
-        raise PassError(f"{doing}: {type(error).__name__}: {said[0][:400]}") from error
+        lines = (str(error).strip() or "no message").splitlines()
+        raise PassError(f"{doing}: {type(error).__name__}: {lines[0][:400]}") from error

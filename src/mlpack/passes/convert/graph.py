@@ -25,19 +25,19 @@ def finished(model: onnx.ModelProto, inputs: tuple[TensorSpec, ...]) -> onnx.Mod
 
     zipmap.rewritten(model)
     locales.portable(model)
-    given = {value.name: value for value in model.graph.input}
-    if missing := [spec.name for spec in inputs if spec.name not in given]:
+    inputs_by_name = {value.name: value for value in model.graph.input}
+    if missing := [spec.name for spec in inputs if spec.name not in inputs_by_name]:
         raise PassError(f"the estimator does not use {', '.join(missing)}: leave it out of the recipe's inputs")
-    wanted, casts = [], []
+    specs, casts = [], []
     for spec in inputs:
         kind = TensorProto.STRING if spec.dtype == files.STRING else helper.np_dtype_to_tensor_dtype(_numpy(spec.dtype))
-        if given[spec.name].type.tensor_type.elem_type != kind:
+        if inputs_by_name[spec.name].type.tensor_type.elem_type != kind:
             inner = f"{spec.name}_as_float64"
             _renamed(model.graph, spec.name, inner)
             casts.append(helper.make_node("Cast", [spec.name], [inner], name=inner, to=TensorProto.DOUBLE))
-        wanted.append(helper.make_tensor_value_info(spec.name, kind, list(spec.shape)))
+        specs.append(helper.make_tensor_value_info(spec.name, kind, list(spec.shape)))
     del model.graph.input[:]
-    model.graph.input.extend(wanted)
+    model.graph.input.extend(specs)
     nodes = [*casts, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
@@ -101,16 +101,16 @@ def rename_outputs(model: onnx.ModelProto, names: Mapping[str, str]) -> None:
     """Calls outputs otherwise: an Identity behind each."""
     from onnx import helper
 
-    taken = {name for node in model.graph.node for name in (*node.input, *node.output)}
+    names_in_use = {name for node in model.graph.node for name in (*node.input, *node.output)}
     for value in model.graph.output:
-        if (name := names.get(value.name)) is not None and name not in taken:
+        if (name := names.get(value.name)) is not None and name not in names_in_use:
             model.graph.node.append(helper.make_node("Identity", [value.name], [name], name=f"{name}_named"))
             value.name = name
 
 
-def keep_outputs(model: onnx.ModelProto, kept: tuple[str, ...]) -> None:
+def keep_outputs(model: onnx.ModelProto, names: tuple[str, ...]) -> None:
     """Leave the others out."""
-    for value in [value for value in model.graph.output if value.name not in kept]:
+    for value in [value for value in model.graph.output if value.name not in names]:
         model.graph.output.remove(value)
 
 

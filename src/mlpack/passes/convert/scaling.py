@@ -17,11 +17,11 @@ def mend(model: onnx.ModelProto, parts: list[Any]) -> None:
     import numpy as np
     from onnx import helper, numpy_helper
 
-    known = [found for part in parts if (found := _numbers(part)) is not None]
+    scalings = [numbers for part in parts if (numbers := _numbers(part)) is not None]
     nodes = []
     for node in model.graph.node:
-        said = {attribute.name: np.array(attribute.floats, dtype=np.float32) for attribute in node.attribute}
-        pair = next((pair for pair in known if _is(said, *pair)), None) if node.op_type == "Scaler" else None
+        attributes = {attribute.name: np.array(attribute.floats, dtype=np.float32) for attribute in node.attribute}
+        pair = next((pair for pair in scalings if _is(attributes, *pair)), None) if node.op_type == "Scaler" else None
         if pair is None:
             nodes.append(node)
             continue
@@ -48,10 +48,10 @@ def _numbers(part: Any) -> tuple[Any, Any] | None:
     return (np.asarray(centre, dtype=np.float32), np.asarray(scale, dtype=np.float32)) if length else None
 
 
-def _is(said: dict[str, Any], centre: Any, scale: Any) -> bool:
+def _is(attributes: dict[str, Any], centre: Any, scale: Any) -> bool:
     import numpy as np
 
-    offset, factor = said.get("offset"), said.get("scale")
+    offset, factor = attributes.get("offset"), attributes.get("scale")
     if offset is None or factor is None or offset.size not in (1, centre.size) or factor.size not in (1, scale.size):
         return False
     return bool(np.array_equal(np.broadcast_to(offset, centre.shape), centre) and np.allclose(factor * scale, 1, rtol=1e-5))

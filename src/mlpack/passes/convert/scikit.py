@@ -32,58 +32,60 @@ _IMPUTER_OPSET = 18
 """What skl2onnx writes KNNImputer in, and nothing below."""
 
 
-def described(made: Any, inputs: tuple[TensorSpec, ...]) -> Estimator:
+def described(estimator: Any, inputs: tuple[TensorSpec, ...]) -> Estimator:
     """What the function returned, as an estimator. Raises PassError for what is none, or was not fitted."""
     from sklearn.base import BaseEstimator, is_classifier
     from sklearn.exceptions import NotFittedError
     from sklearn.utils.validation import check_is_fitted
 
-    name = type(made).__name__
-    if not isinstance(made, BaseEstimator):
+    name = type(estimator).__name__
+    if not isinstance(estimator, BaseEstimator):
         raise PassError(f"the function returned a {name}, which is no scikit-learn estimator")
     try:
-        check_is_fitted(made)
+        check_is_fitted(estimator)
     except NotFittedError:
         raise PassError(f"the function returned a {name} that was not fitted: call fit() before returning it") from None
     except TypeError:
         pass  # an estimator that has nothing to fit
-    methods = {method: partial(_asked, made, method, inputs) for method in _METHODS if hasattr(made, method)}
+    methods = {method: partial(_answer, estimator, method, inputs) for method in _METHODS if hasattr(estimator, method)}
     if not methods:
         raise PassError(f"a {name} has none of {', '.join(_METHODS)}: there is nothing to ask it")
-    clusters = getattr(made, "_estimator_type", None) in ("clusterer", "outlier_detector") or hasattr(made, "cluster_centers_")
+    clusters = getattr(estimator, "_estimator_type", None) in ("clusterer", "outlier_detector") or hasattr(
+        estimator, "cluster_centers_"
+    )
     floats = any(spec.dtype == "float32" for spec in inputs)
     return Estimator(
         name=name,
         inputs=inputs,
         methods=methods,
-        label=is_classifier(made) or clusters or _detects(made),
+        label=is_classifier(estimator) or clusters or _detects(estimator),
         ways=("float32", "float64") if floats else ("float64",),
-        convert=partial(_converted, made, inputs),
+        convert=partial(_converted, estimator, inputs),
     )
 
 
-def _detects(made: Any) -> bool:
+def _detects(estimator: Any) -> bool:
     from sklearn.base import is_outlier_detector
 
-    return bool(is_outlier_detector(made))
+    return bool(is_outlier_detector(estimator))
 
 
-def _asked(made: Any, method: str, inputs: tuple[TensorSpec, ...], feed: Feed) -> Any:
+def _answer(estimator: Any, method: str, inputs: tuple[TensorSpec, ...], feed: Feed) -> Any:
     """A method's answer as an array; as a list of them where every target has its own."""
     import numpy as np
 
-    columns = _columns(made, inputs, feed)
-    with quoted(f"{type(made).__name__}.{method} on the evaluation data"):
+    columns = _columns(estimator, inputs, feed)
+    with quoted(f"{type(estimator).__name__}.{method} on the evaluation data"):
         try:
-            found = getattr(made, method)(columns)
+            answer = getattr(estimator, method)(columns)
         except (AttributeError, ValueError, TypeError):
             other = _otherwise(columns, inputs)
             if other is None:
                 raise
-            found = getattr(made, method)(other)
-    if isinstance(found, list):  # of several targets, each with classes of its own
-        return [np.asarray(each) for each in found]
-    return np.asarray(found.toarray() if hasattr(found, "toarray") else found)
+            answer = getattr(estimator, method)(other)
+    if isinstance(answer, list):  # of several targets, each with classes of its own
+        return [np.asarray(each) for each in answer]
+    return np.asarray(answer.toarray() if hasattr(answer, "toarray") else answer)
 
 
 def _otherwise(columns: Any, inputs: tuple[TensorSpec, ...]) -> Any:
@@ -95,7 +97,7 @@ def _otherwise(columns: Any, inputs: tuple[TensorSpec, ...]) -> Any:
     return None
 
 
-def _columns(made: Any, inputs: tuple[TensorSpec, ...], feed: Feed) -> Any:
+def _columns(estimator: Any, inputs: tuple[TensorSpec, ...], feed: Feed) -> Any:
     """The inputs as the table that the estimator was fitted on: a data frame where it knows names, else one array."""
     import numpy as np
 
@@ -103,7 +105,7 @@ def _columns(made: Any, inputs: tuple[TensorSpec, ...], feed: Feed) -> Any:
     if len(arrays) == 1 and arrays[0].ndim != 2:
         return arrays[0]
     blocks = [array.reshape(len(array), -1) for array in arrays]
-    names = getattr(made, "feature_names_in_", None)
+    names = getattr(estimator, "feature_names_in_", None)
     if names is not None and sum(block.shape[1] for block in blocks) == len(names):
         try:
             import pandas as pd
@@ -111,48 +113,48 @@ def _columns(made: Any, inputs: tuple[TensorSpec, ...], feed: Feed) -> Any:
             pass
         else:
             flat = [block[:, at] for block in blocks for at in range(block.shape[1])]
-            said = [spec.name for spec in inputs]
-            named = said if len(said) == len(names) and set(said) == set(names) else list(names)
-            return pd.DataFrame(dict(zip(named, flat, strict=True)))[list(names)]
+            input_names = [spec.name for spec in inputs]
+            columns = input_names if len(input_names) == len(names) and set(input_names) == set(names) else list(names)
+            return pd.DataFrame(dict(zip(columns, flat, strict=True)))[list(names)]
     if len(blocks) == 1:
         return blocks[0]
     same = len({block.dtype for block in blocks}) == 1
     return np.hstack(blocks if same else [block.astype(object) for block in blocks])
 
 
-def _converted(made: Any, inputs: tuple[TensorSpec, ...], float64: bool, opset: int) -> onnx.ModelProto:
+def _converted(estimator: Any, inputs: tuple[TensorSpec, ...], float64: bool, opset: int) -> onnx.ModelProto:
     from skl2onnx import convert_sklearn
     from skl2onnx.common import data_types
 
-    while hasattr(made, "best_estimator_"):  # a search answers as the best that it found
-        made = made.best_estimator_
+    while hasattr(estimator, "best_estimator_"):  # a search answers as the best that it found
+        estimator = estimator.best_estimator_
     types = []
     for spec in inputs:
         dtype = "float64" if float64 and spec.dtype == "float32" else spec.dtype
         free = [axis if isinstance(axis, int) else None for axis in spec.shape]
         types.append((spec.name, getattr(data_types, _TYPES[dtype])(free)))
-    if any(type(part).__name__ == "KNNImputer" for part in thresholds.parts(made)):
+    if any(type(part).__name__ == "KNNImputer" for part in thresholds.parts(estimator)):
         opset = max(opset, _IMPUTER_OPSET)
-    said: dict[str, Any] = {"initial_types": types, "target_opset": {"": opset, "ai.onnx.ml": 3}}
-    with quoted(f"skl2onnx cannot convert this {type(made).__name__}"), _mended(), _converters_way(made):
+    options: dict[str, Any] = {"initial_types": types, "target_opset": {"": opset, "ai.onnx.ml": 3}}
+    with quoted(f"skl2onnx cannot convert this {type(estimator).__name__}"), _mended(), _converters_way(estimator):
         _register()
-        words = texts.options(thresholds.parts(made))
+        words = texts.options(thresholds.parts(estimator))
         try:
-            model = convert_sklearn(made, options={id(made): {"zipmap": False}, **words}, **said)
+            model = convert_sklearn(estimator, options={id(estimator): {"zipmap": False}, **words}, **options)
         except NameError:  # what is no classifier has no such option
-            model = convert_sklearn(made, options=words, **said)
-    graph.targets_apart(model, made.classes_ if isinstance(getattr(made, "classes_", None), list) else [])
-    thresholds.mend(model, thresholds.of_parts(made))
-    thresholds.mend_missing(model, thresholds.parts(made))
+            model = convert_sklearn(estimator, options=words, **options)
+    graph.targets_apart(model, estimator.classes_ if isinstance(getattr(estimator, "classes_", None), list) else [])
+    thresholds.mend(model, thresholds.of_parts(estimator))
+    thresholds.mend_missing(model, thresholds.parts(estimator))
     if not float64:
-        scaling.mend(model, thresholds.parts(made))
+        scaling.mend(model, thresholds.parts(estimator))
     return model
 
 
 @contextmanager
-def _converters_way(made: Any) -> Iterator[None]:
+def _converters_way(estimator: Any) -> Iterator[None]:
     """Settings that only concern what is not converted, as skl2onnx wants them: `flatten_transform` is about transform() alone."""
-    changed = [part for part in thresholds.parts(made) if getattr(part, "flatten_transform", None) is True]
+    changed = [part for part in thresholds.parts(estimator) if getattr(part, "flatten_transform", None) is True]
     for part in changed:
         part.flatten_transform = False
     try:

@@ -36,7 +36,7 @@ def opened(model_dir: Path) -> Iterator[Estimator]:
         from mlpack.passes.convert import scikit
 
         with torch_model.importable(model_dir / CODE):
-            yield scikit.described(_made(model_dir), inputs)
+            yield scikit.described(_estimator(model_dir), inputs)
         return
     from mlpack.passes.convert.boosting import boosters
 
@@ -44,7 +44,7 @@ def opened(model_dir: Path) -> Iterator[Estimator]:
     yield boosters.described(path, inputs)
 
 
-def _made(model_dir: Path) -> Any:
+def _estimator(model_dir: Path) -> Any:
     """Calls the function with numpy's seed fixed: what is fitted with `random_state=None` is then the same every time."""
     import numpy as np
 
@@ -57,7 +57,7 @@ def _made(model_dir: Path) -> Any:
     np.random.seed(0)
     try:
         with quoted(f"{factory!r} (called without arguments, it must return a fitted estimator)"):
-            made = getattr(importlib.import_module(module_name), function)()
+            estimator = getattr(importlib.import_module(module_name), function)()
     finally:
         np.random.set_state(state)
-    return made
+    return estimator

@@ -24,10 +24,10 @@ _KNOWN = {
 
 def options(parts: list[Any]) -> dict[int, dict[str, Any]]:
     """What skl2onnx is to be told of each vectorizer among the parts of an estimator, by the part's id."""
-    found = {}
+    options_by_id = {}
     for part in parts:
         if type(part).__name__ in ("CountVectorizer", "TfidfVectorizer") and part.analyzer == "word" and part.tokenizer is None:
             expression = _KNOWN.get(part.token_pattern)
             if expression is not None:
-                found[id(part)] = {"tokenexp": expression}
-    return found
+                options_by_id[id(part)] = {"tokenexp": expression}
+    return options_by_id

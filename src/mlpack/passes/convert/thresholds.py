@@ -19,12 +19,12 @@ def mend(model: onnx.ModelProto, exact: Iterable[float]) -> int:
     """Rounds down the thresholds that were rounded up from one of `exact`. How many nodes changed."""
     import numpy as np
 
-    known = np.unique(np.fromiter((value for value in exact if np.isfinite(value)), dtype=np.float64))
-    if not known.size:
+    sorted_values = np.unique(np.fromiter((value for value in exact if np.isfinite(value)), dtype=np.float64))
+    if not sorted_values.size:
         return 0
     with np.errstate(over="ignore"):
-        nearest = known.astype(np.float32)
-    above = nearest.astype(np.float64) > known
+        nearest = sorted_values.astype(np.float32)
+    above = nearest.astype(np.float64) > sorted_values
     right = np.where(above, np.nextafter(nearest, np.float32(-np.inf)), nearest)
     # Where a float32 is right for one node and wrong for another nobody can tell which is which; the comparison of answers does.
     lower = set(nearest[above].tolist()) - set(right.tolist())
@@ -41,41 +41,41 @@ def mend(model: onnx.ModelProto, exact: Iterable[float]) -> int:
     return changed
 
 
-def of_parts(made: Any) -> Iterator[float]:
+def of_parts(estimator: Any) -> Iterator[float]:
     """Every float64 threshold of scikit-learn's trees in an estimator, however deep in pipelines and ensembles. Those of boosters
     are right as they are (`trees`)."""
-    for part in parts(made):
+    for part in parts(estimator):
         if hasattr(part, "tree_") and hasattr(part.tree_, "threshold"):
             yield from part.tree_.threshold.tolist()
 
 
-def parts(made: Any) -> list[Any]:
+def parts(estimator: Any) -> list[Any]:
     """An estimator and all that it holds, however deep."""
-    return list(_parts(made, set()))
+    return list(_parts(estimator, set()))
 
 
-def _parts(value: Any, seen: set[int]) -> Iterator[Any]:
+def _parts(value: Any, visited: set[int]) -> Iterator[Any]:
     """An estimator and all estimators that it holds."""
     import numpy as np
 
-    if id(value) in seen:
+    if id(value) in visited:
         return
-    seen.add(id(value))
+    visited.add(id(value))
     if isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.dtype == object):
         for item in value.ravel() if isinstance(value, np.ndarray) else value:
-            yield from _parts(item, seen)
+            yield from _parts(item, visited)
     elif isinstance(value, dict):
         for item in value.values():
-            yield from _parts(item, seen)
+            yield from _parts(item, visited)
     elif hasattr(value, "get_params") and not isinstance(value, type):
         yield value
         for item in vars(value).values():
-            yield from _parts(item, seen)
+            yield from _parts(item, visited)
 
 
-def mend_missing(model: onnx.ModelProto, held: Iterable[Any]) -> int:
+def mend_missing(model: onnx.ModelProto, estimators: Iterable[Any]) -> int:
     """Sends missing values the way that scikit-learn's own trees send them, which skl2onnx leaves out. How many nodes changed."""
-    forests = [[tree.tree_ for tree in trees] for part in held if (trees := _trees(part))]
+    forests = [[tree.tree_ for tree in trees] for part in estimators if (trees := _trees(part))]
     changed = 0
     for node in model.graph.node:
         attributes = {attribute.name: attribute for attribute in node.attribute}
@@ -99,8 +99,12 @@ def _trees(part: Any) -> list[Any]:
     """The trees of a forest, or the one of a tree; of nothing else."""
     if hasattr(part, "tree_"):
         return [part]
-    held = getattr(part, "estimators_", None)
-    return list(held) if isinstance(held, list) and held and all(hasattr(each, "tree_") for each in held) else []
+    estimators = getattr(part, "estimators_", None)
+    return (
+        list(estimators)
+        if isinstance(estimators, list) and estimators and all(hasattr(each, "tree_") for each in estimators)
+        else []
+    )
 
 
 def _counts(places: list[tuple[int, int]]) -> list[int]:

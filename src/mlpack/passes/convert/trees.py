@@ -26,13 +26,13 @@ class GraphPart:
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     constants: list[onnx.TensorProto] = field(default_factory=list)
 
-    def node(self, kind: str, inputs: Sequence[str], output: str = "", **said: Any) -> str:
+    def node(self, kind: str, inputs: Sequence[str], output: str = "", **attributes: Any) -> str:
         """Adds a node; the name of its output."""
         from onnx import helper
 
-        made = output or f"{self.prefix}{kind.lower()}{len(self.nodes)}"
-        self.nodes.append(helper.make_node(kind, list(inputs), [made], name=f"{self.prefix}node{len(self.nodes)}", **said))
-        return made
+        result = output or f"{self.prefix}{kind.lower()}{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, list(inputs), [result], name=f"{self.prefix}node{len(self.nodes)}", **attributes))
+        return result
 
     def constant(self, value: Any, dtype: str = "float32") -> str:
         """Adds a constant; its name."""
@@ -80,9 +80,9 @@ class Forest:
         self.nodes["truenodeids"][self._start + node] = true
         self.nodes["falsenodeids"][self._start + node] = false
 
-    def chain(self, asked: Sequence[int], true: int, false: int) -> None:
+    def chain(self, branches: Sequence[int], true: int, false: int) -> None:
         """Where branches lead that ask one after the other: to `true` from any that is true, to `false` behind the last."""
-        for node, behind in zip(asked, [*asked[1:], false], strict=True):
+        for node, behind in zip(branches, [*branches[1:], false], strict=True):
             self.children(node, true, behind)
 
     def leaf(self, weights: dict[int, float]) -> int:
@@ -98,25 +98,27 @@ class Forest:
         return target * (self.columns + 1) + (self.columns if column is None else column)
 
     def _add(self, column: int, mode: str, value: float, missing_true: bool) -> int:
-        said = (self._tree, self._count, column, mode, value, 0, 0, int(missing_true))
-        for name, each in zip(_FIELDS, said, strict=True):
+        row = (self._tree, self._count, column, mode, value, 0, 0, int(missing_true))
+        for name, each in zip(_FIELDS, row, strict=True):
             self.nodes[name].append(each)
         self._count += 1
         return self._count - 1
 
-    def emit(self, part: GraphPart, given: str, dtype: str = "float32") -> str:
-        """Adds the sum of the trees on the columns `given` (of `dtype`, float32 or float64) to `part`; its name. It is of shape
+    def emit(self, part: GraphPart, source: str, dtype: str = "float32") -> str:
+        """Adds the sum of the trees on the columns `source` (of `dtype`, float32 or float64) to `part`; its name. It is of shape
         [rows, targets] and of float32; linear leaves are asked in float32 as well."""
         if dtype != "float32" and (self.linear or self.zero_missing):
-            given, dtype = part.node("Cast", [given], to=1), "float32"
-        asked = self._zeros_missing(part, given) if self.zero_missing else given
-        asked = self._cut(part, asked) if self.whole else asked
+            source, dtype = part.node("Cast", [source], to=1), "float32"
+        features = self._zeros_missing(part, source) if self.zero_missing else source
+        features = self._cut(part, features) if self.whole else features
         count = self.targets * (self.columns + 1) if self.linear else self.targets
-        said: dict[str, Any] = {f"nodes_{name}": values for name, values in self.nodes.items() if name != "values"}
-        said |= {f"target_{name}": values for name, values in self.leaves.items() if name != "weights"}
-        said |= self._numbers(dtype)
-        found = part.node("TreeEnsembleRegressor", [asked], domain="ai.onnx.ml", n_targets=count, post_transform="NONE", **said)
-        return self._linear(part, given, found) if self.linear else found
+        attributes: dict[str, Any] = {f"nodes_{name}": values for name, values in self.nodes.items() if name != "values"}
+        attributes |= {f"target_{name}": values for name, values in self.leaves.items() if name != "weights"}
+        attributes |= self._numbers(dtype)
+        sums = part.node(
+            "TreeEnsembleRegressor", [features], domain="ai.onnx.ml", n_targets=count, post_transform="NONE", **attributes
+        )
+        return self._linear(part, source, sums) if self.linear else sums
 
     def _numbers(self, dtype: str) -> dict[str, Any]:
         """Thresholds and what leaves add, in the type of the columns."""
@@ -131,22 +133,22 @@ class Forest:
         tensors = {"nodes_values_as_tensor": values, "target_weights_as_tensor": weights}
         return {name: numpy_helper.from_array(np.asarray(each, dtype=np.float64), name) for name, each in tensors.items()}
 
-    def _zeros_missing(self, part: GraphPart, given: str) -> str:
+    def _zeros_missing(self, part: GraphPart, source: str) -> str:
         """Columns in which zero is missing, as the trees read them."""
         where = [[column in self.zero_missing for column in range(self.columns)]]
-        small = part.node("LessOrEqual", [part.node("Abs", [given]), part.constant(ZERO)])
+        small = part.node("LessOrEqual", [part.node("Abs", [source]), part.constant(ZERO)])
         zeros = part.node("And", [small, part.constant(where, "bool")])
-        return part.node("Where", [zeros, part.constant(float("nan")), given])
+        return part.node("Where", [zeros, part.constant(float("nan")), source])
 
-    def _cut(self, part: GraphPart, given: str) -> str:
+    def _cut(self, part: GraphPart, source: str) -> str:
         """Columns of categories without what stands behind the point."""
         where = [[column in self.whole for column in range(self.columns)]]
-        cut = part.node("Mul", [part.node("Sign", [given]), part.node("Floor", [part.node("Abs", [given])])])
-        return part.node("Where", [part.constant(where, "bool"), cut, given])
+        cut = part.node("Mul", [part.node("Sign", [source]), part.node("Floor", [part.node("Abs", [source])])])
+        return part.node("Where", [part.constant(where, "bool"), cut, source])
 
-    def _linear(self, part: GraphPart, given: str, coefficients: str) -> str:
+    def _linear(self, part: GraphPart, source: str, coefficients: str) -> str:
         """Rows times the coefficients of the leaves that they fell into. A coefficient of zero adds nothing, whatever the value."""
-        filled = part.node("Where", [part.node("IsNaN", [given]), part.constant(0.0), given])
+        filled = part.node("Where", [part.node("IsNaN", [source]), part.constant(0.0), source])
         padded = part.node("Pad", [filled, part.constant([0, 0, 0, 1], "int64"), part.constant(1.0)])
         row = part.node("Unsqueeze", [padded, part.constant([1], "int64")])
         each = part.node("Reshape", [coefficients, part.constant([-1, self.targets, self.columns + 1], "int64")])

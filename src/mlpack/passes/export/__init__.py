@@ -134,7 +134,7 @@ def _torch_source(module: torch.nn.Module, described: torch_model.Description, c
         with torch.inference_mode():
             values = [torch.from_numpy(feed[spec.name]) for spec in described.inputs]
             try:
-                return _named(module(*values))
+                return _outputs_by_name(module(*values))
             except torch_model.FOREIGN_ERRORS as error:
                 shapes = {name: tuple(array.shape) for name, array in feed.items()}
                 raise PassError(
@@ -145,7 +145,7 @@ def _torch_source(module: torch.nn.Module, described: torch_model.Description, c
     return _Source(module=module, inputs=described.inputs, limits={}, eager=eager, calls=calls)
 
 
-def _named(value: Any) -> dict[str, Any]:
+def _outputs_by_name(value: Any) -> dict[str, Any]:
     """A module's result as arrays by name: a dictionary's keys, `output`, or `output_0`, `output_1`, ..."""
     import torch
     from torch.utils import _pytree
@@ -157,8 +157,8 @@ def _named(value: Any) -> dict[str, Any]:
         leaves = {"output" if len(flat) == 1 else f"output_{i}": leaf for i, leaf in enumerate(flat)}
     wrong = {type(leaf).__name__ for leaf in leaves.values() if not isinstance(leaf, torch.Tensor)}
     if wrong or not leaves:
-        found = ", ".join(sorted(wrong)) or "nothing"
-        raise PassError(f"the module returns {found}; it must return tensors: one, a tuple, or a dict of them")
+        types = ", ".join(sorted(wrong)) or "nothing"
+        raise PassError(f"the module returns {types}; it must return tensors: one, a tuple, or a dict of them")
     return {name: leaf.numpy() for name, leaf in leaves.items()}
 
 
@@ -170,21 +170,21 @@ def _first_that_agrees(
         if config.exporter not in order:
             raise PassError(f"export: {config.exporter!r} does not know this architecture; use one of {', '.join(order)}")
         order = (config.exporter,)
-    tried, example = _trials(source)
-    references = [list(outputs.values()) for outputs in tried.references]
-    names = model.outputs if model is not None else tuple(tried.references[0])
+    trial_data, example = _trials(source)
+    references = [list(outputs.values()) for outputs in trial_data.references]
+    names = model.outputs if model is not None else tuple(trial_data.references[0])
     rejected: dict[str, str] = {}
     for exporter in order:
         try:
             with _exported(exporter, _Call(source, example, names, config.opset), model, out_dir) as graph:
                 files.save(graph, out_dir)
-            gap = _gap(out_dir, source.inputs, tried.feeds, references)
+            gap = _gap(out_dir, source.inputs, trial_data.feeds, references)
         except PassError as error:
             rejected[exporter] = str(error)
         else:
             if gap <= config.tolerance:
                 return {"exporter": exporter, "opset": config.opset, "difference": float(f"{gap:.1e}"), "rejected": rejected,
-                        "compared_on": tried.compared_on}  # fmt: skip
+                        "compared_on": trial_data.compared_on}  # fmt: skip
             rejected[exporter] = f"differs from the eager model by {gap:.2e}, more than {config.tolerance:g}"
         files.clear(out_dir)
     reasons = "\n".join(f"  {name}: {reason}" for name, reason in rejected.items())
@@ -195,8 +195,8 @@ def _trials(source: _Source) -> tuple[trials.Trials, dict[str, Any]]:
     """What the graph is compared on, and the inputs that an exporter is shown."""
     signature = Signature(inputs=source.inputs, outputs=())
     if source.invention is None:
-        tried = trials.of_signature(source.eager, signature, source.limits, source.calls)
-        return tried, tried.example(signature)
+        trial_data = trials.of_signature(source.eager, signature, source.limits, source.calls)
+        return trial_data, trial_data.example(signature)
     own = trials.of_calls(source.eager, signature, [*source.calls])
     try:
         feeds, eager = ports.fitting(source.eager, source.invention)
@@ -204,9 +204,9 @@ def _trials(source: _Source) -> tuple[trials.Trials, dict[str, Any]]:
         if not own.feeds:
             raise
         # Nothing invented fits, which is no reason to refuse what takes the recipe's own.
-        feeds, eager = trials.taken(source.eager, ports.doubled(source.calls, source.inputs))
-        tried = replace(own, feeds=(*own.feeds, *feeds), references=(*own.references, *eager))
-        return tried, tried.example(signature)
+        feeds, eager = trials.accepted(source.eager, ports.doubled(source.calls, source.inputs))
+        trial_data = replace(own, feeds=(*own.feeds, *feeds), references=(*own.references, *eager))
+        return trial_data, trial_data.example(signature)
     return replace(own, feeds=(*own.feeds, *feeds), references=(*own.references, *eager)), feeds[1]
 
 
@@ -269,7 +269,7 @@ def _export_torch(call: _Call, path: Path, *, dynamo: bool) -> None:
         }
     else:
         batch = {spec.shape[0] for spec in source.inputs if spec.shape and isinstance(spec.shape[0], str)}
-        dynamic = {name: named for name, named in axes.items() if named}
+        dynamic = {name: axis_names for name, axis_names in axes.items() if axis_names}
         if len(batch) == 1:
             dynamic |= {name: {0: str(next(iter(batch)))} for name in call.outputs}
         common |= {"dynamic_axes": dynamic}
@@ -283,11 +283,11 @@ def _bytes_of(module: torch.nn.Module) -> int:
 
 def _name_axes(exported: onnx.ModelProto, inputs: tuple[TensorSpec, ...]) -> None:
     """Calls symbolic axes what the source calls them, in inputs and wherever outputs share them."""
-    named = {spec.name: spec for spec in inputs}
+    specs = {spec.name: spec for spec in inputs}
     renamed: dict[str, str] = {}
     for value in exported.graph.input:
         for axis, dim in enumerate(value.type.tensor_type.shape.dim):
-            wanted = named[value.name].shape[axis] if value.name in named else None
-            if dim.dim_param and isinstance(wanted, str):
-                renamed[dim.dim_param] = wanted
+            axis_name = specs[value.name].shape[axis] if value.name in specs else None
+            if dim.dim_param and isinstance(axis_name, str):
+                renamed[dim.dim_param] = axis_name
     files.rename_axes(exported, renamed)

@@ -47,10 +47,10 @@ def write(model_dir: Path, out_dir: Path, rows: int, max_length: int | None) -> 
         tokenizer, name = _converted(model_dir, out_dir)
     else:
         return
-    known = tokenizer.get_vocab(with_added_tokens=False)
-    if not known:
+    vocabulary = tokenizer.get_vocab(with_added_tokens=False)
+    if not vocabulary:
         raise PassError(f"{name} holds no words, so every text would be the same: copy the tokenizer's files again")
-    largest = max(known.values())
+    largest = max(vocabulary.values())
     if largest >= rows > 1:
         raise PassError(
             f"{name} gives tokens up to number {largest} and the model has {rows} (vocab_size): it belongs to another model"
@@ -67,26 +67,28 @@ def _converted(model_dir: Path, out_dir: Path) -> tuple[Any, str]:
     """The fast tokenizer that transformers makes of a directory without tokenizer.json, and the file that it was made of."""
     import transformers
 
-    found = next(name for name in _SLOW if (model_dir / name).is_file())
-    size = (model_dir / found).stat().st_size
-    bounded.fits_in_memory(_BYTES_IN_MEMORY * size, f"the tokenizer that {found} holds", PassError)
+    file_name = next(name for name in _SLOW if (model_dir / name).is_file())
+    size = (model_dir / file_name).stat().st_size
+    bounded.fits_in_memory(_BYTES_IN_MEMORY * size, f"the tokenizer that {file_name} holds", PassError)
     try:
-        made = transformers.AutoTokenizer.from_pretrained(model_dir, use_fast=True, local_files_only=True, trust_remote_code=False)
-        if not made.is_fast:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            model_dir, use_fast=True, local_files_only=True, trust_remote_code=False
+        )
+        if not tokenizer.is_fast:
             raise PassError(
-                f"{found}: transformers has no fast form of {type(made).__name__}, and packages carry no Python tokenizer; make "
-                "one yourself and give it as serve.tokenizer, or send tensors"
+                f"{file_name}: transformers has no fast form of {type(tokenizer).__name__}, and packages carry no Python "
+                "tokenizer; make one yourself and give it as serve.tokenizer, or send tensors"
             )
         written = out_dir / files.TOKENIZER
-        written.write_text(made.backend_tokenizer.to_str(), "utf-8")
-        return tokenizer_limits.load(written, PassError), found
+        written.write_text(tokenizer.backend_tokenizer.to_str(), "utf-8")
+        return tokenizer_limits.load(written, PassError), file_name
     except PassError:
         raise
     except Exception as error:  # the tokenizers library raises nothing more special
         if missing := extras.missing(error):
             raise missing from None
         raise PassError(
-            f"{found}: transformers cannot make a fast tokenizer of it ({type(error).__name__}: {str(error)[:300]}); are "
+            f"{file_name}: transformers cannot make a fast tokenizer of it ({type(error).__name__}: {str(error)[:300]}); are "
             "all files of the tokenizer there (and, for sentencepiece models, the packages sentencepiece and protobuf)? Or "
             "save it with a tokenizer.json (AutoTokenizer.from_pretrained(...).save_pretrained(...))"
         ) from error
@@ -102,13 +104,13 @@ def pad_id(model_dir: Path) -> int:
 
 def padding_of(model_dir: Path, tokenizer: Any) -> dict[str, Any]:
     """The padding token that the directory's other files name, for a tokenizer that does not say; else a usual one."""
-    named: Any = None
+    token_config: Any = None
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
-        if named is None and (model_dir / name).is_file():
-            named = read_object(model_dir / name).get("pad_token")
-    token = named.get("content") if isinstance(named, dict) else named
-    for known in (token, "[PAD]", "<pad>"):
-        number = tokenizer.token_to_id(known) if isinstance(known, str) and known else None
+        if token_config is None and (model_dir / name).is_file():
+            token_config = read_object(model_dir / name).get("pad_token")
+    token = token_config.get("content") if isinstance(token_config, dict) else token_config
+    for candidate in (token, "[PAD]", "<pad>"):
+        number = tokenizer.token_to_id(candidate) if isinstance(candidate, str) and candidate else None
         if number is not None:
-            return {"pad_id": number, "pad_token": known}
+            return {"pad_id": number, "pad_token": candidate}
     return {}

@@ -120,12 +120,12 @@ def _model(model_dir: Path, config: Mapping[str, Any], task: str) -> tuple[Any, 
     import transformers
 
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    named = tasks.architecture(config)
-    loader: Any = getattr(transformers, named, None) if tasks.own(config, task) else None
+    architecture = tasks.architecture(config)
+    loader: Any = getattr(transformers, architecture, None) if tasks.own(config, task) else None
     if loader is None and tasks.own(config, task):
         raise PassError(
-            f"config.json names the architecture {named}, which transformers {transformers.__version__} has not: is it newer "
-            "(install a newer transformers), or code of the model's own (use the torch source with your own factory)?"
+            f"config.json names the architecture {architecture}, which transformers {transformers.__version__} has not: is it "
+            "newer (install a newer transformers), or code of the model's own (use the torch source with your own factory)?"
         )
     if loader is None or not (isinstance(loader, type) and issubclass(loader, transformers.PreTrainedModel)):
         loader = getattr(transformers, tasks.AUTO[task.removesuffix(tasks.WITH_PAST)])
@@ -137,19 +137,21 @@ def _model(model_dir: Path, config: Mapping[str, Any], task: str) -> tuple[Any, 
         read = (transformers.AutoConfig if auto else loader.config_class).from_pretrained(model_dir, **options)
         attention: dict[str, Any] = {"attn_implementation": "eager"}
         try:
-            model, found = loader.from_pretrained(
+            model, loading = loader.from_pretrained(
                 model_dir, config=read, dtype=torch.float32, output_loading_info=True, **attention, **options
             )
         except ValueError as error:
             if "attn_implementation" not in str(error) and "attention implementation" not in str(error):
                 raise
-            model, found = loader.from_pretrained(model_dir, config=read, dtype=torch.float32, output_loading_info=True, **options)
-    missing = [name for name in found["missing_keys"] if not name.endswith(_HARMLESS)]
+            model, loading = loader.from_pretrained(
+                model_dir, config=read, dtype=torch.float32, output_loading_info=True, **options
+            )
+    missing = [name for name in loading["missing_keys"] if not name.endswith(_HARMLESS)]
     if task.removesuffix(tasks.WITH_PAST) == tasks.FEATURES and tasks.encoder_decoder(config):
         whole, model = model, model.get_encoder()
-        kept = {id(weight) for weight in (*model.parameters(), *model.buffers())}
+        tied = {id(weight) for weight in (*model.parameters(), *model.buffers())}
         state = dict((*whole.named_parameters(), *whole.named_buffers()))
-        missing = [name for name in missing if id(state.get(name)) in kept]
+        missing = [name for name in missing if id(state.get(name)) in tied]
     return model.eval(), missing
 
 
@@ -187,25 +189,25 @@ def copy_without_weights(model_dir: Path, out_dir: Path) -> None:
 def _max_length(model_dir: Path, described: Mapping[str, Any], positions: int | None) -> int | None:
     """The most tokens the model takes: as sentence-transformers says, else its tokenizer, else its config, never more than its
     `positions`."""
-    said = described.get("max_position_embeddings") if positions is None else positions
+    positions_stated = described.get("max_position_embeddings") if positions is None else positions
     for name, key in (("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length")):
         value = read_object(model_dir / name).get(key) if (model_dir / name).is_file() else None
         if isinstance(value, int | float) and not isinstance(value, bool) and 1 <= value < _NO_LIMIT:
-            said = int(value)
+            positions_stated = int(value)
             break
-    if not isinstance(said, int) or isinstance(said, bool) or not 0 < said < _NO_LIMIT:
+    if not isinstance(positions_stated, int) or isinstance(positions_stated, bool) or not 0 < positions_stated < _NO_LIMIT:
         return positions
-    return said if positions is None else min(said, positions)
+    return positions_stated if positions is None else min(positions_stated, positions)
 
 
 def _described(model: Any, task: str, model_dir: Path, pooling: Pooling | None, max_length: int | None) -> LoadedModel:
     """Names, axes and value limits of inputs: optimum's of a text model where it knows the architecture, else by `ports`."""
     processor = read_object(model_dir / PROCESSOR) if (model_dir / PROCESSOR).is_file() else {}
-    asked = files.specs_of(read_json(model_dir / INPUTS)) if (model_dir / INPUTS).is_file() else ()
+    specs_stated = files.specs_of(read_json(model_dir / INPUTS)) if (model_dir / INPUTS).is_file() else ()
     described = _onnx_config(model, task)
-    taken = {"input_ids", *ports.parameters(model)}
-    known = set() if described is None else {name for name in described.inputs if not name.startswith("past_key_values.")}
-    if "input_ids" not in known or "pixel_values" in known or not known <= taken:
+    parameter_names = {"input_ids", *ports.parameters(model)}
+    input_names = set() if described is None else {name for name in described.inputs if not name.startswith("past_key_values.")}
+    if "input_ids" not in input_names or "pixel_values" in input_names or not input_names <= parameter_names:
         described = None
     if described is None and task.endswith(tasks.WITH_PAST):
         raise PassError(
@@ -216,8 +218,8 @@ def _described(model: Any, task: str, model_dir: Path, pooling: Pooling | None, 
     # A tokenizer gives no positions: they follow from its mask.
     others = tuple(spec for spec in inputs if spec.name != POSITIONS)
     counted = len(others) < len(inputs) and hf_tokenizer.has_texts(model_dir) and hf_tokenizer.from_tokens(others)
-    counted = counted and POSITIONS not in {spec.name for spec in asked}
-    inputs = ports.overridden(model, others if counted else inputs, asked)
+    counted = counted and POSITIONS not in {spec.name for spec in specs_stated}
+    inputs = ports.overridden(model, others if counted else inputs, specs_stated)
     if counted or described is None or {spec.name for spec in inputs} != set(described.inputs):
         described = None
     if getattr(model.config, "pad_token_id", 0) is None and task == "text-classification" and hf_tokenizer.has_texts(model_dir):
@@ -268,10 +270,10 @@ def _onnx_config(model: Any, task: str) -> Any:
 
     kind = model.config.model_type
     try:
-        known = TasksManager.get_supported_tasks_for_model_type(kind, exporter="onnx", library_name="transformers")
+        supported = TasksManager.get_supported_tasks_for_model_type(kind, exporter="onnx", library_name="transformers")
     except KeyError:
         return None
-    if task not in known:
+    if task not in supported:
         return None
     make = TasksManager.get_exporter_config_constructor(exporter="onnx", model=model, task=task, library_name="transformers")
     past = {"use_past": True, "use_past_in_inputs": True} if task.endswith(tasks.WITH_PAST) else {}
@@ -300,15 +302,15 @@ def positional(model: LoadedModel) -> torch.nn.Module:
             self.model = model.model
 
         def forward(self, *values: torch.Tensor) -> tuple[torch.Tensor, ...]:
-            result = _asked(model, dict(zip((spec.name for spec in model.inputs), values, strict=True)))
+            result = _call(model, dict(zip((spec.name for spec in model.inputs), values, strict=True)))
             return tuple(result[name] for name in model.outputs)
 
     return Wrapped().eval()
 
 
-def _asked(model: LoadedModel, values: dict[str, Any]) -> dict[str, Any]:
+def _call(model: LoadedModel, values: dict[str, Any]) -> dict[str, Any]:
     """The model's outputs by name. Keys and values of earlier tokens become a cache, and the cache becomes tensors again."""
-    taken = ports.parameters(model.model)
+    parameter_names = ports.parameters(model.model)
     cached = {name: values.pop(name) for name in list(values) if name.startswith("past_key_values.")}
     if model.counted:
         values[POSITIONS] = (values["attention_mask"].cumsum(-1) - 1).clamp(min=0)
@@ -318,9 +320,9 @@ def _asked(model: LoadedModel, values: dict[str, Any]) -> dict[str, Any]:
         layers = len({name.split(".")[1] for name in cached})
         pairs = [(cached[f"past_key_values.{i}.key"], cached[f"past_key_values.{i}.value"]) for i in range(layers)]
         values["past_key_values"] = transformers.DynamicCache.from_legacy_cache(pairs)
-    if "use_cache" in taken:
+    if "use_cache" in parameter_names:
         values["use_cache"] = model.past
-    if "return_dict" in taken:
+    if "return_dict" in parameter_names:
         values["return_dict"] = True
     result = dict(model.model(**values))
     if model.past and result.get("past_key_values") is not None:
@@ -335,8 +337,8 @@ def _flat(model: LoadedModel, feed: Feed) -> dict[str, Any]:
 
     with torch.inference_mode():
         try:
-            given = {name: array if array.flags.writeable else array.copy() for name, array in feed.items()}
-            return _asked(model, {name: torch.from_numpy(array) for name, array in given.items()})
+            arrays = {name: array if array.flags.writeable else array.copy() for name, array in feed.items()}
+            return _call(model, {name: torch.from_numpy(array) for name, array in arrays.items()})
         except torch_model.FOREIGN_ERRORS as error:
             if missing := extras.missing(error):
                 raise missing from None
@@ -375,10 +377,10 @@ def pinned(model_dir: Path, model: LoadedModel, calls: Sequence[Feed] = ()) -> L
     """The same with pictures of one size, that of the recipe's calls or else its processor's; None where heights and widths are not
     free, or the calls have several."""
     processor = read_object(model_dir / PROCESSOR) if (model_dir / PROCESSOR).is_file() else {}
-    given = ports.sides_of(model.inputs, calls)
-    if len(given) > 1:
+    fixed_sides = ports.sides_of(model.inputs, calls)
+    if len(fixed_sides) > 1:
         return None
-    sides = dict(zip(ports.SIDES, given.pop() if given else ports.pinned_sides(model.model, processor), strict=True))
+    sides = dict(zip(ports.SIDES, fixed_sides.pop() if fixed_sides else ports.pinned_sides(model.model, processor), strict=True))
     inputs = tuple(replace(spec, shape=tuple(sides.get(str(axis), axis) for axis in spec.shape)) for spec in model.inputs)
     if inputs == model.inputs:
         return None
@@ -387,10 +389,10 @@ def pinned(model_dir: Path, model: LoadedModel, calls: Sequence[Feed] = ()) -> L
 
 def write_labels(out_dir: Path, model: LoadedModel) -> None:
     """Writes labels.json, the names of the classes by their numbers, where the task has classes."""
-    named = getattr(model.model.config, "id2label", None)
-    if model.task.endswith(("-classification", "-segmentation", "-detection")) and isinstance(named, dict) and named:
-        found = {str(number): str(name) for number, name in sorted(named.items())}
-        (out_dir / files.LABELS).write_bytes(canonical_json(found))
+    labels = getattr(model.model.config, "id2label", None)
+    if model.task.endswith(("-classification", "-segmentation", "-detection")) and isinstance(labels, dict) and labels:
+        label_names = {str(number): str(name) for number, name in sorted(labels.items())}
+        (out_dir / files.LABELS).write_bytes(canonical_json(label_names))
 
 
 def write_tokenizer(model_dir: Path, out_dir: Path, model: LoadedModel) -> None:

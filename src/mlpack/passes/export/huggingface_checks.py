@@ -53,11 +53,11 @@ def positions(model: Any) -> int | None:
     """
     import torch
 
-    found = []
+    lengths = []
     for name, module in model.named_modules():
         if name.rpartition(".")[2] in _POSITION_TABLES and isinstance(module, torch.nn.Embedding):
             left_out = 0 if module.padding_idx is None else module.padding_idx + 1
-            found.append(module.num_embeddings - left_out)
-    if found and min(found) < 1:
+            lengths.append(module.num_embeddings - left_out)
+    if lengths and min(lengths) < 1:
         raise PassError("the model has no row of positions for a single token: is max_position_embeddings in config.json right?")
-    return min(found, default=None)
+    return min(lengths, default=None)

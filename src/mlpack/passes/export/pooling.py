@@ -37,10 +37,12 @@ def read_json(path: Path) -> Any:
 
 def read_object(path: Path) -> dict[str, Any]:
     """The same where it must be an object."""
-    found = read_json(path)
-    if not isinstance(found, dict):
-        raise PassError(f"{path.name}: holds no object but a {type(found).__name__}; copy the whole Hugging Face directory again")
-    return found
+    document = read_json(path)
+    if not isinstance(document, dict):
+        raise PassError(
+            f"{path.name}: holds no object but a {type(document).__name__}; copy the whole Hugging Face directory again"
+        )
+    return document
 
 
 def read_pooling(model_dir: Path) -> Pooling | None:

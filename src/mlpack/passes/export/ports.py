@@ -56,23 +56,23 @@ def _axis(name: str) -> str:
 
 def inputs_of(model: Any, task: str, processor: Mapping[str, Any]) -> tuple[TensorSpec, ...]:
     """What a model takes that no export configuration describes. `processor`: preprocessor_config.json, or {}."""
-    taken = parameters(model)
+    parameter_names = parameters(model)
     main = str(getattr(model, "main_input_name", "input_ids"))
-    found: list[TensorSpec] = []
-    if "input_ids" in taken:
+    specs: list[TensorSpec] = []
+    if "input_ids" in parameter_names:
         shape: Shape = ("batch", "num_choices", "sequence") if task == "multiple-choice" else ("batch", "sequence")
         names = ["input_ids", "attention_mask"] + ["token_type_ids"] * (getattr(model.config, "type_vocab_size", 0) > 1)
-        found += [TensorSpec(name=name, dtype="int64", shape=shape) for name in names if name in taken]
-    if "pixel_values" in taken:
-        found.append(_pictures(model, processor))
-    if main == "input_values" or (main == "input_features" and not found):
-        found.append(TensorSpec(name=main, dtype="float32", shape=_sounds(model, main)))
-    if main not in {spec.name for spec in found}:
+        specs += [TensorSpec(name=name, dtype="int64", shape=shape) for name in names if name in parameter_names]
+    if "pixel_values" in parameter_names:
+        specs.append(_pictures(model, processor))
+    if main == "input_values" or (main == "input_features" and not specs):
+        specs.append(TensorSpec(name=main, dtype="float32", shape=_sounds(model, main)))
+    if main not in {spec.name for spec in specs}:
         raise PassError(
             f"what {type(model).__name__} takes cannot be told from its config.json (it reads {main}): say each input in the "
             f"recipe, inputs: {{{main}: {{shape: [batch, ...]}}}}"
         )
-    return tuple(found)
+    return tuple(specs)
 
 
 def parameters(model: Any) -> tuple[str, ...]:
@@ -80,17 +80,17 @@ def parameters(model: Any) -> tuple[str, ...]:
     return tuple(inspect.signature(model.forward).parameters)
 
 
-def overridden(model: Any, found: Sequence[TensorSpec], asked: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
+def overridden(model: Any, specs: Sequence[TensorSpec], overrides: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
     """The inputs as the recipe says them: what it names has its shape, what it does not stays. PassError for what is not taken."""
-    taken = parameters(model)
-    said = {spec.name: spec for spec in asked}
-    for spec in asked:
-        if spec.name not in taken and spec.name not in {each.name for each in found}:
-            raise PassError(f"inputs: {type(model).__name__} takes no {spec.name!r}; it takes {', '.join(taken)}")
+    parameter_names = parameters(model)
+    overrides_left = {spec.name: spec for spec in overrides}
+    for spec in overrides:
+        if spec.name not in parameter_names and spec.name not in {each.name for each in specs}:
+            raise PassError(f"inputs: {type(model).__name__} takes no {spec.name!r}; it takes {', '.join(parameter_names)}")
     # A recipe's element type is float32 where it says none: the model's own type of what is known stays.
-    known = [dataclasses.replace(spec, shape=said.pop(spec.name, spec).shape) for spec in found]
-    more = [dataclasses.replace(spec, dtype="int64") if spec.name.endswith(_WHOLE) else spec for spec in said.values()]
-    return (*known, *more)
+    merged = [dataclasses.replace(spec, shape=overrides_left.pop(spec.name, spec).shape) for spec in specs]
+    more = [dataclasses.replace(spec, dtype="int64") if spec.name.endswith(_WHOLE) else spec for spec in overrides_left.values()]
+    return (*merged, *more)
 
 
 def _section(config: Any, *names: str) -> Any:
@@ -109,16 +109,16 @@ def _pictures(model: Any, processor: Mapping[str, Any]) -> TensorSpec:
 
 def _fixed(model: Any) -> bool:
     """Whether sizes of pictures are in the weights: tables of positions, absolute or relative."""
-    named = (name for rows in (model.named_parameters(), model.named_buffers()) for name, _ in rows)
-    return any("position" in name for name in named if "text_model" not in name)
+    names = (name for rows in (model.named_parameters(), model.named_buffers()) for name, _ in rows)
+    return any("position" in name for name in names if "text_model" not in name)
 
 
 def pinned_sides(model: Any, processor: Mapping[str, Any]) -> tuple[int, int]:
     """Height and width: those of the table of positions, else what the processor makes of every picture."""
     vision = _section(model.config, "vision_config", "backbone_config")
-    said = [getattr(vision, "image_size", None)] if _fixed(model) else []
-    said += [processor.get("crop_size"), processor.get("size"), getattr(vision, "image_size", None), _PICTURE]
-    return next(sides for each in said if (sides := _sides(each)) is not None)
+    sizes = [getattr(vision, "image_size", None)] if _fixed(model) else []
+    sizes += [processor.get("crop_size"), processor.get("size"), getattr(vision, "image_size", None), _PICTURE]
+    return next(sides for each in sizes if (sides := _sides(each)) is not None)
 
 
 def sides_of(inputs: Sequence[TensorSpec], calls: Sequence[check.Feed]) -> set[tuple[int, int]]:
@@ -128,10 +128,10 @@ def sides_of(inputs: Sequence[TensorSpec], calls: Sequence[check.Feed]) -> set[t
     return {(call[name].shape[shape.index(height)], call[name].shape[shape.index(width)]) for call in calls for name, shape in free}
 
 
-def _sides(said: Any) -> tuple[int, int] | None:
-    if isinstance(said, Mapping):
-        said = [said["height"], said["width"]] if {"height", "width"} <= said.keys() else said.get("shortest_edge")
-    sides = [said, said] if isinstance(said, int) and not isinstance(said, bool) else said
+def _sides(size: Any) -> tuple[int, int] | None:
+    if isinstance(size, Mapping):
+        size = [size["height"], size["width"]] if {"height", "width"} <= size.keys() else size.get("shortest_edge")
+    sides = [size, size] if isinstance(size, int) and not isinstance(size, bool) else size
     if isinstance(sides, list | tuple) and len(sides) == 2 and all(isinstance(side, int) and side > 0 for side in sides):
         return int(sides[0]), int(sides[1])
     return None
@@ -156,14 +156,14 @@ def outputs_of(result: Mapping[str, Any], task: str, missing: Sequence[str] = ()
     """Which of a result's values are outputs. `missing`: weights that were not in the directory, so what they make is no output."""
     import torch
 
-    found = [name for name, value in result.items() if isinstance(value, torch.Tensor) and name not in _NEVER and value.ndim]
+    names = [name for name, value in result.items() if isinstance(value, torch.Tensor) and name not in _NEVER and value.ndim]
     if any("pooler" in name for name in missing):
-        found = [name for name in found if name != "pooler_output"]
+        names = [name for name in names if name != "pooler_output"]
     if task.removesuffix(tasks.WITH_PAST) != tasks.FEATURES:
-        found = [n for n in found if n not in _FEATURES and not n.startswith(("encoder_", "decoder_"))] or found
-    if not found:
+        names = [n for n in names if n not in _FEATURES and not n.startswith(("encoder_", "decoder_"))] or names
+    if not names:
         raise PassError(f"the model returns {', '.join(result) or 'nothing'}, and none of it is a tensor that could be an output")
-    return tuple(found)
+    return tuple(names)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,14 +229,14 @@ class Invention:
             ids[row, int(mask[row].sum()) - 1] = self.last_token
 
 
-def fitting(run: Callable[[Feed], Any], made: Invention) -> tuple[list[Feed], list[Any]]:
+def fitting(run: Callable[[Feed], Any], generator: Invention) -> tuple[list[Feed], list[Any]]:
     """Inputs that a reference takes, and what it makes of each: shorter ones where the usual lengths are too long for it.
 
     Raises the PassError of the usual lengths when it takes no others either.
     """
     first: PassError | None = None
     for longest in LONGEST:
-        feeds = made.feeds(longest)
+        feeds = generator.feeds(longest)
         try:
             return feeds, [run(feed) for feed in feeds]
         except PassError as error:

@@ -112,13 +112,13 @@ def normalised(task: str) -> str:
     return _SYNONYMS.get(task, task)
 
 
-def task_of(described: Mapping[str, Any], said: str | None, *, pooled: bool) -> str:
+def task_of(described: Mapping[str, Any], task: str | None, *, pooled: bool) -> str:
     """The task of a directory that `refusal` has nothing against. `pooled`: a sentence-transformers directory."""
-    if said is not None:
-        said = normalised(said)
+    if task is not None:
+        task = normalised(task)
         # text-classification is what transformers' own class is called for sounds as well.
         own = of_architecture(described)
-        return own if own == "audio-classification" and said == "text-classification" else said
+        return own if own == "audio-classification" and task == "text-classification" else task
     return FEATURES if pooled else of_architecture(described) or FEATURES
 
 
@@ -135,19 +135,19 @@ def encoder_decoder(described: Mapping[str, Any]) -> bool:
     return described.get("is_encoder_decoder") is True or name.endswith("EncoderDecoderModel")
 
 
-def refusal(described: Mapping[str, Any], said: str | None, *, pooled: bool = False) -> str | None:
+def refusal(described: Mapping[str, Any], requested: str | None, *, pooled: bool = False) -> str | None:
     """Why this directory cannot be exported as it is asked for, and what to do; None where it can."""
-    name, task = architecture(described), None if said is None else normalised(said)
+    name, task = architecture(described), None if requested is None else normalised(requested)
     if task is not None and task not in GENERATED and task.removesuffix(WITH_PAST) not in AUTO:
-        known = tuple(AUTO)
-        return f"there is no task {said!r}{suggestion(task, known)} (known: {', '.join(known)})"
+        tasks = tuple(AUTO)
+        return f"there is no task {requested!r}{suggestion(task, tasks)} (known: {', '.join(tasks)})"
     if task is None and not pooled:
         task = of_architecture(described)
         if task is None:
             return _ask(name)
     if task in GENERATED or (task == "automatic-speech-recognition" and encoder_decoder(described)):
         return _two_graphs(name, encoder_decoder(described))
-    if said is None and not pooled and task == FEATURES and encoder_decoder(described):
+    if requested is None and not pooled and task == FEATURES and encoder_decoder(described):
         return _two_graphs(name, True)
     return None
 

@@ -164,19 +164,19 @@ def read_weights(model_dir: Path) -> dict[str, dict[str, torch.Tensor]]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    found: dict[str, dict[str, torch.Tensor]] = {}
+    tensors_by_file: dict[str, dict[str, torch.Tensor]] = {}
     for path in sorted(model_dir.glob("*.safetensors")):
         try:
-            found[path.name] = load_file(path)
+            tensors_by_file[path.name] = load_file(path)
         except SafetensorError as error:
             raise PassError(f"{path.name}: not a complete safetensors file ({error}); it was probably cut off") from error
-    if not found:
+    if not tensors_by_file:
         pickled = [path for pattern in ("pytorch_model.bin", PICKLED) for path in model_dir.glob(pattern)]
         if not pickled:
             raise PassError("prune: no weights (*.safetensors) in the model's directory")
         name = WEIGHTS if pickled[0].name == PICKLED else "model.safetensors"
-        found[name] = {key: tensor.contiguous().clone() for key, tensor in read_pickled(pickled[0]).items()}
-    return found
+        tensors_by_file[name] = {key: tensor.contiguous().clone() for key, tensor in read_pickled(pickled[0]).items()}
+    return tensors_by_file
 
 
 def read_pickled(path: Path) -> dict[str, torch.Tensor]:

@@ -86,8 +86,8 @@ def run(model_dir: Path, config: Precision, out_dir: Path) -> None:
         model = files.load(model_dir)
         checks.refuse_quantized(model)
         checks.refuse_foreign(model, config.type)
-        made = _bf16 if config.type == "bf16" else int8.run
-        notes = made(model, config, model_dir, out_dir)
+        convert = _bf16 if config.type == "bf16" else int8.run
+        notes = convert(model, config, model_dir, out_dir)
         problems = trt_form.trt_problems(files.load(out_dir))
         if problems:
             raise PassError("precision: the graph is not in the form that TensorRT fuses:\n  " + "\n  ".join(problems[:8]))
@@ -167,8 +167,8 @@ def _narrowing(spilled: Spill) -> Iterator[None]:
         if weights.referred(tensor) is not None:
             tensor.CopyFrom(spilled.tensor(_narrowed(weights.array(tensor), bounds), tensor.name))
             return tensor
-        made: onnx.TensorProto = before(tensor, *bounds)
-        return made
+        narrowed: onnx.TensorProto = before(tensor, *bounds)
+        return narrowed
 
     float16.convert_tensor_float_to_float16 = either
     try:

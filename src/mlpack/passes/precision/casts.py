@@ -80,9 +80,9 @@ def _opset(model: onnx.ModelProto) -> int:
 
 
 def cast(
-    model: onnx.ModelProto, low: int, kept: Callable[[onnx.NodeProto], bool], *, emulated: bool = False
+    model: onnx.ModelProto, low: int, is_kept: Callable[[onnx.NodeProto], bool], *, emulated: bool = False
 ) -> tuple[onnx.ModelProto, dict[str, int]]:
-    """A new graph whose nodes compute in `low` unless `kept` or undefined for it; and how many nodes, weights and casts have it.
+    """A new graph whose nodes compute in `low` unless `is_kept` or undefined for it; and how many nodes, weights and casts have it.
 
     Raises PassError for a weight that the type cannot hold; those that stand for minus infinity become its lowest number.
     """
@@ -94,7 +94,7 @@ def cast(
     state.weights = {tensor.name: tensor for tensor in result.graph.initializer}
     counted: Counter[str] = Counter()
     for node in list(result.graph.node):
-        slots = _slots(node, state) if not kept(node) and node.op_type not in SENSITIVE else None
+        slots = _slots(node, state) if not is_kept(node) and node.op_type not in SENSITIVE else None
         if slots is None:
             _as_float(state, node)
         else:
@@ -138,13 +138,13 @@ def _slots(node: onnx.NodeProto, state: _CastGraph) -> tuple[set[int], set[int]]
 
     if node.op_type in ("Cast", "CastLike") or any(a.HasField("g") or a.graphs for a in node.attribute):
         return None
-    wanted = "tensor(bfloat16)" if state.low == onnx.TensorProto.BFLOAT16 else "tensor(float16)"
+    type_name = "tensor(bfloat16)" if state.low == onnx.TensorProto.BFLOAT16 else "tensor(float16)"
     schema = onnx.defs.get_schema(node.op_type, state.opset)
     allowed = {one.type_param_str: one.allowed_type_strs for one in schema.type_constraints}
     inputs, kinds = set(), set()
     for slot, name in enumerate(node.input):
         kind = schema.inputs[min(slot, len(schema.inputs) - 1)].type_str
-        if name in state.floats and wanted in allowed.get(kind, (kind,)):
+        if name in state.floats and type_name in allowed.get(kind, (kind,)):
             inputs.add(slot)
             kinds.add(kind)
     outputs = set()
@@ -234,16 +234,16 @@ def _narrowed(state: _CastGraph, tensor: onnx.TensorProto, name: str) -> onnx.Te
     values = numpy_helper.to_array(tensor)
     with np.errstate(over="ignore"):
         narrow = values.astype(kind)
-    lost = np.isfinite(values) & ~np.isfinite(narrow.astype(np.float32))
-    if lost.any():
-        if (values[lost] > _MASK).any():
-            worst = float(np.abs(values[lost]).max())
+    overflowed = np.isfinite(values) & ~np.isfinite(narrow.astype(np.float32))
+    if overflowed.any():
+        if (values[overflowed] > _MASK).any():
+            worst = float(np.abs(values[overflowed]).max())
             raise PassError(
                 f"precision: weight {tensor.name!r} reaches {worst:.3g}, more than the type can hold; "
                 "name the operators that read it in `keep_float`"
             )
         lowest = onnx.helper.tensor_dtype_to_np_dtype(state.low).type(_lowest(state.low))
-        narrow = np.where(lost, lowest, narrow).astype(kind)
+        narrow = np.where(overflowed, lowest, narrow).astype(kind)
         state.clamped += 1
     return numpy_helper.from_array(narrow, name)
 
@@ -289,8 +289,8 @@ def _stored(model: onnx.ModelProto, state: _CastGraph) -> None:
     """Keeps the weights that something still reads, in the order of their names."""
     read: set[Any] = {name for node in state.nodes for name in (*node.input, *_captured(node))}
     read |= {value.name for value in model.graph.output}
-    kept = [state.weights[name] for name in sorted(state.weights) if name in read]
-    copies = [type(tensor).FromString(tensor.SerializeToString()) for tensor in kept]
+    initializers = [state.weights[name] for name in sorted(state.weights) if name in read]
+    copies = [type(tensor).FromString(tensor.SerializeToString()) for tensor in initializers]
     del model.graph.initializer[:]
     model.graph.initializer.extend(copies)
     del model.graph.value_info[:]

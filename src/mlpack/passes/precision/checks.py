@@ -76,10 +76,10 @@ def refuse_overflow(model: onnx.ModelProto, feeds: Feeds, kind: str, place: Path
         for results in _answers(folder, feeds, "ORT_DISABLE_ALL"):
             for name, values in zip(names, results, strict=True):
                 if values.dtype.kind == "f" and values.size:
-                    kept = np.abs(values[values > _MASK])  # masks are meant to be as low as the type allows
-                    if kept.size and kept.max() > LARGEST[kind]:
+                    large = np.abs(values[values > _MASK])  # masks are meant to be as low as the type allows
+                    if large.size and large.max() > LARGEST[kind]:
                         raise PassError(
-                            f"precision: {name!r} reaches {kept.max():.3g}, which leaves {kind}'s range of {LARGEST[kind]:g}; "
+                            f"precision: {name!r} reaches {large.max():.3g}, which leaves {kind}'s range of {LARGEST[kind]:g}; "
                             "name the operators that make it in `keep_float`"
                         )
 
@@ -94,9 +94,9 @@ def _answers(folder: Path, feeds: Feeds, level: str, entries: Mapping[str, str] 
 def similarity(model_dir: Path, out_dir: Path, feeds: Feeds, kind: str, least: float) -> float:
     """How alike the two directories' outputs are, 1 at best. Raises PassError below `least`, or for infinities."""
     entries = FAITHFUL["session"] if kind in ("int8", "mixed") else None
-    wanted = list(_answers(model_dir, feeds, "ORT_ENABLE_BASIC"))  # one session at a time: each may hold a copy of its weights
-    found = _answers(out_dir, feeds, "ORT_ENABLE_BASIC", entries)
-    worst = min(check.similarity(got, want) for got, want in zip(found, wanted, strict=True))
+    expected = list(_answers(model_dir, feeds, "ORT_ENABLE_BASIC"))  # one session at a time: each may hold a copy of its weights
+    actual = _answers(out_dir, feeds, "ORT_ENABLE_BASIC", entries)
+    worst = min(check.similarity(got, want) for got, want in zip(actual, expected, strict=True))
     if worst < least:
         what = "gives infinities" if worst == -1.0 else f"differs (cosine {worst:.4f})"
         why = _WHY.get(kind, "")
@@ -119,5 +119,5 @@ def inferred(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def nothing(model: onnx.ModelProto, what: str) -> PassError:
     """Nothing to convert: what was looked for, and what there is."""
-    found = ", ".join(f"{count} {name}" for name, count in Counter(n.op_type for n in model.graph.node).most_common(5))
-    return PassError(f"precision: nothing to convert: {what} among {found}")
+    listed = ", ".join(f"{count} {name}" for name, count in Counter(n.op_type for n in model.graph.node).most_common(5))
+    return PassError(f"precision: nothing to convert: {what} among {listed}")

@@ -71,16 +71,16 @@ def run(model: onnx.ModelProto, config: Int8Config, model_dir: Path, out_dir: Pa
     ]  # fmt: skip
     if not any(site.kind in choose.WEIGHTED for site in chosen):
         raise checks.nothing(model, f"no {', '.join(choose.WEIGHTED)} with large enough constant weights")
-    wanted = Ranges(
+    range_options = Ranges(
         calls=config.calibration, samples=config.samples, method=config.calibration_method, percentile=config.percentile,
         grid=cuts.SIGNED,
     )  # fmt: skip
-    found = ranges.measured(model, model_dir, qdq.tensors(model, chosen), wanted, out_dir)
-    chosen = _ranged(model, chosen, found.refused)
-    largest = {name: found.largest(name) for name in found.ranges}
+    measured = ranges.measured(model, model_dir, qdq.tensors(model, chosen), range_options, out_dir)
+    chosen = _ranged(model, chosen, measured.refused)
+    largest = {name: measured.largest(name) for name in measured.ranges}
     signature = files.signature_of(model)
     feeds = list(islice(reader.read(config.calibration, model_dir, signature), _CHECKED_CALLS))
-    notes: dict[str, Any] = {"remarks": list(found.remarks)} if found.remarks else {}
+    notes: dict[str, Any] = {"remarks": list(measured.remarks)} if measured.remarks else {}
     if config.type == "mixed":
         errors = _errors(model, chosen, largest, feeds)
         chosen, notes["left_fp16"] = _holding(model, chosen, errors, config)
@@ -105,36 +105,36 @@ def run(model: onnx.ModelProto, config: Int8Config, model_dir: Path, out_dir: Pa
 def _ranged(model: onnx.ModelProto, chosen: Sequence[qdq.Site], refused: Mapping[str, str]) -> list[qdq.Site]:
     """The sites whose activations have ranges, with the residuals that still have a convolution to fuse into."""
     read = {node.name: node.input for node in model.graph.node}
-    kept = [site for site in chosen if not {read[site.node][slot] for slot in site.activations} & refused.keys()]
-    if not any(site.kind != "Add" for site in kept):
+    sites = [site for site in chosen if not {read[site.node][slot] for slot in site.activations} & refused.keys()]
+    if not any(site.kind != "Add" for site in sites):
         raise PassError(f"precision: no node has a range to compute in: {next(iter(refused.values()))}")
-    still = {site.node for site in qdq.residuals(model, {site.node for site in kept})}
-    return [site for site in kept if site.kind != "Add" or site.node in still]
+    still = {site.node for site in qdq.residuals(model, {site.node for site in sites})}
+    return [site for site in sites if site.kind != "Add" or site.node in still]
 
 
 def _name(model: onnx.ModelProto) -> None:
     """Gives every node a name of its own."""
-    taken: set[str] = set()
+    names: set[str] = set()
     for number, node in enumerate(model.graph.node):
-        if not node.name or node.name in taken:
+        if not node.name or node.name in names:
             node.name = f"{node.name or node.op_type}_{number}"
-        taken.add(node.name)
+        names.add(node.name)
 
 
 def _holding(
     model: onnx.ModelProto, chosen: Sequence[qdq.Site], errors: Mapping[str, float], config: Int8Config
 ) -> tuple[list[qdq.Site], dict[str, float]]:
     """The sites whose nodes hold, with the residuals that still have a convolution to fuse into; and the others' errors."""
-    left = {name: float(f"{error:.4f}") for name, error in sorted(errors.items()) if error > config.largest_error}
-    kept = [site for site in chosen if site.kind != "Add" and site.node not in left]
-    if not kept:
+    failing = {name: float(f"{error:.4f}") for name, error in sorted(errors.items()) if error > config.largest_error}
+    sites = [site for site in chosen if site.kind != "Add" and site.node not in failing]
+    if not sites:
         worst = min(errors.values())
         raise PassError(
             f"precision: no node holds in int8: the best is off by {worst:.3f} of its size, more than `largest_error` "
             f"{config.largest_error:g}; use `type: fp16`, or calibration data that is like the real"
         )
-    still = {site.node for site in qdq.residuals(model, {site.node for site in kept})}
-    return [*kept, *(site for site in chosen if site.node in still)], left
+    still = {site.node for site in qdq.residuals(model, {site.node for site in sites})}
+    return [*sites, *(site for site in chosen if site.node in still)], failing
 
 
 def _errors(

@@ -29,8 +29,8 @@ _INT8 = 3
 
 def trt_problems(model: onnx.ModelProto) -> tuple[str, ...]:
     """What in this graph TensorRT would refuse, convert silently or not fuse; empty when it is as promised."""
-    found = [*_operators(model), *_PairsCheck(model).problems()]
-    return tuple(dict.fromkeys(found)) or tuple(_types(model))
+    problems = [*_operators(model), *_PairsCheck(model).problems()]
+    return tuple(dict.fromkeys(problems)) or tuple(_types(model))
 
 
 def _operators(model: onnx.ModelProto) -> Iterator[str]:

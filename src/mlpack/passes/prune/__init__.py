@@ -148,17 +148,17 @@ def _recalibrate(module: torch.nn.Module, folder: Path, model_dir: Path, signatu
         for feed in reader.read(folder, model_dir, signature):
             rows.append(tuple(torch.from_numpy(feed[spec.name].copy()) for spec in signature.inputs))
             if len(rows) == size:
-                _seen(module, rows, size)
+                _observe(module, rows, size)
                 rows = []
         # A last batch much smaller than the others would count like them; one that is the only one is better than none.
         if rows and (len(rows) >= size // 2 or not int(norms[0].num_batches_tracked or 0)):
-            _seen(module, rows, size)
+            _observe(module, rows, size)
     for layer in norms:
         layer.eval()
     return len(norms)
 
 
-def _seen(module: torch.nn.Module, rows: list[tuple[torch.Tensor, ...]], size: int) -> None:
+def _observe(module: torch.nn.Module, rows: list[tuple[torch.Tensor, ...]], size: int) -> None:
     """Shows `module` these calibration calls as one batch. Raises PassError when it cannot take them."""
     import torch
 
@@ -215,8 +215,8 @@ def _ratios(module: torch.nn.Module, config: Prune) -> dict[torch.nn.Module, flo
     for layer in module.modules():
         channels = getattr(layer, "out_channels", None) or getattr(layer, "out_features", None)
         if isinstance(channels, int):
-            kept = max(1, round(channels * (1 - config.ratio) / config.round_to)) * config.round_to
-            ratios[layer] = 1 - (min(kept, channels) + 0.01) / channels  # it takes the whole part of what is left
+            channels_kept = max(1, round(channels * (1 - config.ratio) / config.round_to)) * config.round_to
+            ratios[layer] = 1 - (min(channels_kept, channels) + 0.01) / channels  # it takes the whole part of what is left
     return ratios
 
 
@@ -237,17 +237,17 @@ def _outputs(module: torch.nn.Module, example: tuple[torch.Tensor, ...]) -> list
     import torch
     from torch.utils import _pytree
 
-    made: dict[int, torch.nn.Module] = {}
+    makers: dict[int, torch.nn.Module] = {}
     alive: list[Any] = []  # a freed tensor's id may be given to another
 
     def note(layer: torch.nn.Module, _: Any, output: Any) -> None:
-        made[id(output)] = layer
+        makers[id(output)] = layer
         alive.append(output)
 
     hooks = [layer.register_forward_hook(note) for layer in module.modules() if not any(True for _ in layer.children())]
     result = module(*example)
     for hook in hooks:
         hook.remove()
-    found = [made[id(leaf)] for leaf in _pytree.tree_leaves(result) if id(leaf) in made]
+    modules = [makers[id(leaf)] for leaf in _pytree.tree_leaves(result) if id(leaf) in makers]
     last = [layer for layer in module.modules() if isinstance(layer, torch.nn.Linear)][-1:]
-    return found or last
+    return modules or last

@@ -52,17 +52,17 @@ def _pruned(model_dir: Path, out_dir: Path, config: dict[str, Any], size: tuple[
         prefix = _prefix(tensors, layer)
         attention = f"{prefix}.attention"
         importance = _head_importance(tensors, attention, heads)
-        gone = sorted(torch.argsort(importance, stable=True)[:dropped_heads].tolist())
-        pruned[str(layer)] = gone
-        kept = torch.tensor([i for i in range(hidden) if i // (hidden // heads) not in gone])
+        dropped = sorted(torch.argsort(importance, stable=True)[:dropped_heads].tolist())
+        pruned[str(layer)] = dropped
+        rows = torch.tensor([i for i in range(hidden) if i // (hidden // heads) not in dropped])
         for part in ("query", "key", "value"):
-            _select(tensors, f"{attention}.self.{part}", kept, 0)
-        _select(tensors, f"{attention}.output.dense", kept, 1)
+            _select(tensors, f"{attention}.self.{part}", rows, 0)
+        _select(tensors, f"{attention}.output.dense", rows, 1)
         inner, outer = tensors[f"{prefix}.intermediate.dense.weight"], tensors[f"{prefix}.output.dense.weight"]
         strength = inner.float().norm(dim=1) * outer.float().norm(dim=0)
-        kept = torch.argsort(strength, descending=True, stable=True)[:kept_width].sort().values
-        _select(tensors, f"{prefix}.intermediate.dense", kept, 0)
-        _select(tensors, f"{prefix}.output.dense", kept, 1)
+        rows = torch.argsort(strength, descending=True, stable=True)[:kept_width].sort().values
+        _select(tensors, f"{prefix}.intermediate.dense", rows, 0)
+        _select(tensors, f"{prefix}.output.dense", rows, 1)
     huggingface.copy_without_weights(model_dir, out_dir)
     save_file({key: tensors[key].contiguous() for key in sorted(tensors)}, out_dir / "model.safetensors", metadata={"format": "pt"})
     changed = {**config, "intermediate_size": kept_width, **({"pruned_heads": pruned} if dropped_heads else {})}
@@ -75,10 +75,10 @@ def _pruned(model_dir: Path, out_dir: Path, config: dict[str, Any], size: tuple[
 
 def _prefix(tensors: dict[str, torch.Tensor], layer: int) -> str:
     ending = f"encoder.layer.{layer}.attention.self.query.weight"
-    found = [key for key in tensors if key == ending or key.endswith("." + ending)]
-    if len(found) != 1:
+    keys = [key for key in tensors if key == ending or key.endswith("." + ending)]
+    if len(keys) != 1:
         raise PassError(f"prune: the weights hold no {ending!r}; the architecture is not laid out like BERT's")
-    return found[0].removesuffix(".attention.self.query.weight")
+    return keys[0].removesuffix(".attention.self.query.weight")
 
 
 def _head_importance(tensors: dict[str, torch.Tensor], attention: str, heads: int) -> torch.Tensor:
@@ -89,8 +89,8 @@ def _head_importance(tensors: dict[str, torch.Tensor], attention: str, heads: in
     return value.reshape(heads, each, -1).flatten(1).norm(dim=1) * output.reshape(output.shape[0], heads, each).norm(dim=(0, 2))
 
 
-def _select(tensors: dict[str, torch.Tensor], layer: str, kept: torch.Tensor, axis: int) -> None:
+def _select(tensors: dict[str, torch.Tensor], layer: str, rows: torch.Tensor, axis: int) -> None:
     """Keeps these rows (axis 0, bias too) or columns (axis 1) of a linear layer."""
-    tensors[f"{layer}.weight"] = tensors[f"{layer}.weight"].index_select(axis, kept)
+    tensors[f"{layer}.weight"] = tensors[f"{layer}.weight"].index_select(axis, rows)
     if axis == 0 and f"{layer}.bias" in tensors:
-        tensors[f"{layer}.bias"] = tensors[f"{layer}.bias"].index_select(0, kept)
+        tensors[f"{layer}.bias"] = tensors[f"{layer}.bias"].index_select(0, rows)

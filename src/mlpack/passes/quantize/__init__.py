@@ -111,8 +111,8 @@ def _run(model_dir: Path, config: Quantize, out_dir: Path, spilled: Spill) -> No
     least = pairs.OPSET if chosen.by(STATIC) | chosen.by(WEIGHTS) else _DYNAMIC_OPSET
     raised = _raised(model, model_dir, config.calibration, least, spilled) if versions.of(model) < least else model
     if raised is None:  # ONNX's converter does not know the graph, or changes it
-        told = f"its operator set {versions.of(model)} cannot be raised to {least}, which 8 bits need"
-        raise _nothing(method, operators, chosen.without(dict.fromkeys(chosen.how, told)))
+        refusal = f"its operator set {versions.of(model)} cannot be raised to {least}, which 8 bits need"
+        raise _nothing(method, operators, chosen.without(dict.fromkeys(chosen.how, refusal)))
     reduce_range = config.arch != "arm64" if config.reduce_range is None else config.reduce_range
     form = pairs.QuantizationScheme(
         steps=64 if reduce_range else 127, per_channel=config.per_channel is not False, signed=config.arch == "arm64",
@@ -120,21 +120,21 @@ def _run(model_dir: Path, config: Quantize, out_dir: Path, spilled: Spill) -> No
     )  # fmt: skip
     chosen = _static_products(raised, chosen) if method == "mixed" else chosen
     raised, form, options = _bettered(raised, chosen, model_dir, config, form, spilled)
-    found = ranges.MeasuredRanges(ranges={}, refused={}, remarks=())
-    wanted = Attempt(chosen)
+    measured = ranges.MeasuredRanges(ranges={}, refused={}, remarks=())
+    request = Attempt(chosen)
     if chosen.by(STATIC):
-        found = ranges.measured(raised, model_dir, pairs.tensors(raised, chosen.by(STATIC)), _ranges(config), spilled.folder)
-        wanted = _with_ranges(raised, chosen, found, config.keep_float)
-        if not wanted.chosen.how:
-            raise _nothing(method, operators, wanted.chosen, found.remarks)
-    made = partial(_made, raised, spilled, ranges=found.ranges, form=form, bits=config.weight_bits)
+        measured = ranges.measured(raised, model_dir, pairs.tensors(raised, chosen.by(STATIC)), _ranges(config), spilled.folder)
+        request = _with_ranges(raised, chosen, measured, config.keep_float)
+        if not request.chosen.how:
+            raise _nothing(method, operators, request.chosen, measured.remarks)
+    make = partial(_quantized_graph, raised, spilled, ranges=measured.ranges, form=form, bits=config.weight_bits)
     kinds = {node.name: node.op_type for node, _ in choose.walk(raised.graph)}
     judge = held.EngineCheck(model_dir, model, config.calibration)
-    attempt = held.settled(wanted, made, judge, out_dir, kinds)
+    attempt = held.settled(request, make, judge, out_dir, kinds)
     done = attempt.chosen
     if not done.how:
         raise _nothing(method, operators, done)
-    done = NodeChoice(done.how, pairs.left(raised, done.by(STATIC), attempt.barred) | done.kept)
+    done = NodeChoice(done.how, pairs.reasons_for_float(raised, done.by(STATIC), attempt.barred) | done.kept)
     quantized = Counter(kinds[name] for name in done.how)
     rest = operators - quantized
     notes: dict[str, Any] = {
@@ -145,7 +145,7 @@ def _run(model_dir: Path, config: Quantize, out_dir: Path, spilled: Spill) -> No
     if one := sorted({name for name, _ in form.alike} & set(done.how)):
         notes[ONE_SCALE] = one
     notes |= options | ({"weight_bits": config.weight_bits} if method == WEIGHTS else {})
-    files.finish(model_dir, out_dir, notes | ({"remarks": list(found.remarks)} if found.remarks else {}))
+    files.finish(model_dir, out_dir, notes | ({"remarks": list(measured.remarks)} if measured.remarks else {}))
 
 
 def _begun(model_dir: Path, config: Quantize, spilled: Spill | None) -> tuple[onnx.ModelProto, str, NodeChoice]:
@@ -189,9 +189,9 @@ _PRODUCTS = (*choose.PRODUCTS, "Attention", "LSTM")
 def _nothing(method: str, operators: Counter[str], chosen: NodeChoice, remarks: Sequence[str] = ()) -> PassError:
     if any(operators[name] for name in _DONE):
         return PassError("quantize: the graph is quantized already, and nothing is left to do; give the float model")
-    found = ", ".join(f"{count} {name}" for name, count in operators.most_common(5))
+    listed = ", ".join(f"{count} {name}" for name, count in operators.most_common(5))
     reasons = Counter(chosen.kept.values())
-    said = "".join(
+    reasons_text = "".join(
         f"\n  {count} of them: {reason}" for reason, count in sorted(reasons.items(), key=lambda each: (-each[1], each[0]))
     )
     hint = ""
@@ -199,8 +199,8 @@ def _nothing(method: str, operators: Counter[str], chosen: NodeChoice, remarks: 
         hint = "; dynamic int8 convolutions are several times slower than float: use `method: static` with calibration data"
     if _NO_DATA in reasons:
         hint = "; static quantization needs calibration data: add 100 to 500 samples apart from the evaluation (data.calibration)"
-    said += "".join(f"\n  {remark}" for remark in remarks)
-    return PassError(f"quantize: nothing to quantize by the method {method} among {found}{hint}{said}")
+    reasons_text += "".join(f"\n  {remark}" for remark in remarks)
+    return PassError(f"quantize: nothing to quantize by the method {method} among {listed}{hint}{reasons_text}")
 
 
 def _called(done: NodeChoice) -> str:
@@ -245,7 +245,7 @@ def _bettered(
     if config.smooth and on:
         model, notes["smoothed"] = smooth.smoothed(model, names, on, form)
     if config.per_channel is None:
-        form = replace(form, alike=alike.found(model, chosen.by(DYNAMIC), form.steps))
+        form = replace(form, alike=alike.weights_of_one_scale(model, chosen.by(DYNAMIC), form.steps))
     if config.bias_correction and on:
         model, notes["corrected"] = correct.corrected(model, names, on, form)
     return model, form, notes
@@ -253,33 +253,33 @@ def _bettered(
 
 def _with_ranges(model: onnx.ModelProto, chosen: NodeChoice, measured: ranges.MeasuredRanges, keep: Sequence[str]) -> Attempt:
     """As much of it as ranges allow. A node without one stays float, and so does a Concat of ranges too far apart."""
-    asked = sorted(pairs.layout(model, chosen.by(STATIC)).carried & {*keep})
-    barred = dict.fromkeys(asked, "the recipe keeps it float (`keep_float`)")
+    tensors_kept = sorted(pairs.layout(model, chosen.by(STATIC)).carried & {*keep})
+    barred = dict.fromkeys(tensors_kept, "the recipe keeps it float (`keep_float`)")
     while True:
-        found = pairs.layout(model, chosen.by(STATIC), barred)
-        lacking = pairs.unmeasured(model, found, measured)
-        apart = pairs.unlike(model, found, measured.ranges)
+        layout = pairs.layout(model, chosen.by(STATIC), barred)
+        lacking = pairs.unmeasured(model, layout, measured)
+        apart = pairs.unlike(model, layout, measured.ranges)
         if not lacking and not apart:
-            carried = tuple(node.name for node in model.graph.node if node.name in found.carried)
+            carried = tuple(node.name for node in model.graph.node if node.name in layout.carried)
             return Attempt(NodeChoice(chosen.how, chosen.kept | barred), carried, frozenset(barred))
         chosen = chosen.without({name: why for name, why in lacking.items() if name in chosen.how})
-        barred |= apart | {name: why for name, why in lacking.items() if name in found.carried}
+        barred |= apart | {name: why for name, why in lacking.items() if name in layout.carried}
 
 
-def _made(
+def _quantized_graph(
     model: onnx.ModelProto, spilled: Spill, attempt: Attempt, *,
     ranges: Mapping[str, tuple[float, float]], form: pairs.QuantizationScheme, bits: int,
 ) -> onnx.ModelProto:  # fmt: skip
     """A copy of the graph with these nodes in integers."""
-    made = type(model).FromString(model.SerializeToString())
+    quantized = type(model).FromString(model.SerializeToString())
     chosen = attempt.chosen
-    writer = GraphWriter(made, spilled)
+    writer = GraphWriter(quantized, spilled)
     if chosen.by(STATIC):
-        pairs.insert(writer, pairs.layout(made, chosen.by(STATIC), attempt.barred), ranges, form)
+        pairs.insert(writer, pairs.layout(quantized, chosen.by(STATIC), attempt.barred), ranges, form)
     dynamic.insert(writer, chosen.by(DYNAMIC), form)
     stored.insert(writer, chosen.by(WEIGHTS), bits)
     writer.finish()
-    return made
+    return quantized
 
 
 def _raised(
@@ -287,15 +287,15 @@ def _raised(
 ) -> onnx.ModelProto | None:  # fmt: skip
     """The graph written for this operator set; None where the engine does not give the same numbers."""
     try:
-        made = versions.raised(model, version)
-        choose.name_nodes(made)
+        raised = versions.raised(model, version)
+        choose.name_nodes(raised)
         # One session at a time: each may arrange a copy of the weights.
-        tried = trials.of(partial(check.run, check.session(model_dir, "ORT_DISABLE_ALL")), model, model_dir, calls)
+        trial_data = trials.of(partial(check.run, check.session(model_dir, "ORT_DISABLE_ALL")), model, model_dir, calls)
         with temporary.directory("raised", spilled.folder) as folder:
-            copied = type(made)()
-            copied.CopyFrom(made)
+            copied = type(raised)()
+            copied.CopyFrom(raised)
             files.save(copied, folder)
-            gap = tried.gap(partial(check.run, check.session(folder, "ORT_DISABLE_ALL")))
-        return made if gap <= _SAME else None
+            gap = trial_data.gap(partial(check.run, check.session(folder, "ORT_DISABLE_ALL")))
+        return raised if gap <= _SAME else None
     except (PassError, ValueError):
         return None

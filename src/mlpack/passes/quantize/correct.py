@@ -33,20 +33,20 @@ def corrected(
     model: onnx.ModelProto, chosen: Collection[str], on: RecordedCalls, form: QuantizationScheme
 ) -> tuple[onnx.ModelProto, list[str]]:
     """A copy of the graph with corrected biases of these nodes, and the nodes' names."""
-    made = type(model).FromString(model.SerializeToString())
-    writer, view = GraphWriter(made, on.spilled), View(made)
-    wanted = [node for node in made.graph.node if node.name in chosen and node.op_type in _KINDS and _place(view, writer, node)]
-    shifts = _shifts(model, wanted, writer, on, form)
-    for node in wanted:
+    result = type(model).FromString(model.SerializeToString())
+    writer, view = GraphWriter(result, on.spilled), View(result)
+    nodes = [node for node in result.graph.node if node.name in chosen and node.op_type in _KINDS and _place(view, writer, node)]
+    shifts = _shifts(model, nodes, writer, on, form)
+    for node in nodes:
         at, place = _place(view, writer, node) or (node, 2)
         if len(at.input) <= place:
             at.input.append("")
         bias = writer.values(at.input[place]).reshape(-1) if at.input[place] else 0
-        said = attributes(at)
-        factor = said.get("beta", 1.0) or 1.0 if at.op_type == "Gemm" else 1.0
+        settings = attributes(at)
+        factor = settings.get("beta", 1.0) or 1.0 if at.op_type == "Gemm" else 1.0
         at.input[place] = writer.keep(f"{node.name}_corrected", (bias - shifts[node.name] / factor).astype("float32"))
     writer.finish()
-    return made, [node.name for node in wanted]
+    return result, [node.name for node in nodes]
 
 
 def _place(view: View, writer: GraphWriter, node: onnx.NodeProto) -> tuple[onnx.NodeProto, int] | None:
@@ -66,13 +66,13 @@ def _place(view: View, writer: GraphWriter, node: onnx.NodeProto) -> tuple[onnx.
 
 
 def _shifts(
-    model: onnx.ModelProto, wanted: list[onnx.NodeProto], writer: GraphWriter, on: RecordedCalls, form: QuantizationScheme
+    model: onnx.ModelProto, nodes: list[onnx.NodeProto], writer: GraphWriter, on: RecordedCalls, form: QuantizationScheme
 ) -> dict[str, Array]:  # fmt: skip
     """By node, the mean over calls of what rounding its weights adds to each channel: what the difference of the weights gives."""
     import numpy as np
 
     beside = ObservedGraph(model)
-    for node in wanted:
+    for node in nodes:
         values, axis = writer.values(node.input[1]), channels(node, attributes(node))
         own = form.axis(node.name, axis)
         whole, steps = eight.of_weight(values, own, form.steps)
@@ -86,9 +86,9 @@ def _shifts(
             beside.reduce("ReduceMean", copy.output[0], [0, *range(2, values.ndim)])
         else:
             beside.reduce("ReduceMean", beside.table(copy.output[0], values.shape[axis]), [0])
-    total = [np.zeros(1)] * len(wanted)
+    total = [np.zeros(1)] * len(nodes)
     count = 0
-    for seen in beside.seen(on) if wanted else ():
+    for observation in beside.seen(on) if nodes else ():
         count += 1
-        total = [one + np.nan_to_num(value.astype(np.float64)) for one, value in zip(total, seen, strict=True)]
-    return {node.name: each / max(1, count) for node, each in zip(wanted, total, strict=True)}
+        total = [one + np.nan_to_num(value.astype(np.float64)) for one, value in zip(total, observation, strict=True)]
+    return {node.name: each / max(1, count) for node, each in zip(nodes, total, strict=True)}

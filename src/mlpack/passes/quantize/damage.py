@@ -72,23 +72,23 @@ def rank(
     signature = files.signature_of(model)
     if versions.of(model) < versions.of(quantized):
         model = versions.raised(model, versions.of(quantized))
-    wanted = [node for node in model.graph.node if node.name in set(nodes)]
-    count = max(1, min(_CALLS, forwards // max(1, len(wanted))))
-    feeds = list(_bounded(islice(reader.read(calls, float_dir, signature), max(count, min(_LOOKED_AT, len(wanted))))))
+    nodes_ranked = [node for node in model.graph.node if node.name in set(nodes)]
+    count = max(1, min(_CALLS, forwards // max(1, len(nodes_ranked))))
+    feeds = list(_bounded(islice(reader.read(calls, float_dir, signature), max(count, min(_LOOKED_AT, len(nodes_ranked))))))
     both = _MixedGraph(model, quantized)
     with temporary.directory("damage", scratch) as work:
-        rows = list(_of(both, [(node, both.place(number, node)) for number, node in enumerate(wanted)], feeds, count, work))
-    known = {row.node for row in rows}
-    rows += [NodeDamage(node=name, damage=0.0) for name in nodes if name not in known]
+        rows = list(_of(both, [(node, both.place(number, node)) for number, node in enumerate(nodes_ranked)], feeds, count, work))
+    ranked = {row.node for row in rows}
+    rows += [NodeDamage(node=name, damage=0.0) for name in nodes if name not in ranked]
     return tuple(sorted(rows, key=lambda row: -row.damage))
 
 
 def _bounded(feeds: Iterator[Any]) -> Iterator[Any]:
-    taken = 0
+    count = 0
     for feed in feeds:
         yield feed
-        taken += sum(getattr(value, "nbytes", 0) for value in feed.values())
-        if taken > _BYTES:
+        count += sum(getattr(value, "nbytes", 0) for value in feed.values())
+        if count > _BYTES:
             return
 
 
@@ -117,27 +117,27 @@ def _of(
         changed = {call: answers(number, feeds[call]) for call in matter}
         yield NodeDamage(
             node=node.name,
-            damage=_lost([each[:outputs] for each in plain], changed),
+            damage=_loss([each[:outputs] for each in plain], changed),
             work=_inner(node, both.dims) * counts[place.written],
             read=0.0 if place.read is None else counts[place.read],
             written=counts[place.written],
         )
 
 
-def _lost(plain: Sequence[Any], changed: Mapping[int, Any]) -> float:
+def _loss(plain: Sequence[Any], changed: Mapping[int, Any]) -> float:
     """What the worst output lost over all calls, of which these gave other answers."""
     pairs = [
         [(changed[call][at] if call in changed else each[at], each[at]) for call, each in enumerate(plain)]
         for at in range(len(plain[0]) if plain else 0)
     ]
-    return max((_rounded(channels.lost(each)) for each in pairs), default=0.0)
+    return max((_rounded(channels.similarity_loss(each)) for each in pairs), default=0.0)
 
 
 def _worst(plain: Sequence[Any], changed: Sequence[Any], count: int) -> list[int]:
     """The calls, so many of them, whose answers lose most by themselves."""
     if len(plain) <= count:
         return list(range(len(plain)))
-    alone = [_lost(plain, {call: each}) for call, each in enumerate(changed)]
+    alone = [_loss(plain, {call: each}) for call, each in enumerate(changed)]
     return sorted(range(len(plain)), key=lambda call: -alone[call])[:count]
 
 
@@ -172,21 +172,21 @@ class _MixedGraph:
 
     def place(self, number: int, node: onnx.NodeProto) -> _CountOutputs | None:
         """Make it the node that this number means; None where the quantized graph has nothing that stands for its result."""
-        found = self._counterpart(node)
-        local = None if found is None else self._slice(*found, f"l{number}/")
-        if found is None or local is None or found[1] in self._instead:
+        counterpart = self._counterpart(node)
+        local = None if counterpart is None else self._slice(*counterpart, f"l{number}/")
+        if counterpart is None or local is None or counterpart[1] in self._instead:
             return None
-        self._instead[found[1]] = (number, *local)
+        self._instead[counterpart[1]] = (number, *local)
         read = next((each for each in node.input if each in self._floats), None)
-        return _CountOutputs(read=None if read is None else self._size(read), written=self._size(found[1]))
+        return _CountOutputs(read=None if read is None else self._size(read), written=self._size(counterpart[1]))
 
     def graph(self) -> onnx.ModelProto:
         """Everything, with the outputs of the float graph first, counts behind them."""
         from onnx import TensorProto, helper, numpy_helper
 
         both = type(self._model).FromString(self._model.SerializeToString())
-        known = {(entry.domain or "ai.onnx") for entry in both.opset_import}
-        both.opset_import.extend(each for each in self._quantized.opset_import if (each.domain or "ai.onnx") not in known)
+        domains = {(entry.domain or "ai.onnx") for entry in both.opset_import}
+        both.opset_import.extend(each for each in self._quantized.opset_import if (each.domain or "ai.onnx") not in domains)
         both.ir_version = max(both.ir_version, self._quantized.ir_version)
         both.functions.extend(each for each in self._quantized.functions if each not in both.functions)
         for tensor in self._quantized.graph.initializer:
@@ -198,12 +198,12 @@ class _MixedGraph:
         both.graph.initializer.append(numpy_helper.from_array(_number(_ALL), "which/all"))
         both.graph.node.append(helper.make_node("Equal", [_WHICH, "which/all"], [_EACH], "which/equal"))
         for node in self._model.graph.node:
-            made = both.graph.node.add()
-            made.CopyFrom(node)
+            added = both.graph.node.add()
+            added.CopyFrom(node)
             for place, name in enumerate(node.output):
                 if name in self._instead:
                     number = self._instead[name][0]
-                    made.output[place] = plain = f"f{number}/{name}"
+                    added.output[place] = plain = f"f{number}/{name}"
                     both.graph.initializer.append(numpy_helper.from_array(_number(number), f"a{number}/number"))
                     both.graph.node.extend(_switch(name, plain, *self._instead[name]))
         for number, name in enumerate(self._sizes):
@@ -226,12 +226,12 @@ class _MixedGraph:
             needed[id(node)] = node
             inner = [each for each in node.input if each and each not in self._floats - inside]
             waiting.extend(self._makers[each] for each in inner if each in self._makers)
-        made = {each for node in needed.values() for each in node.output if each}
+        results = {each for node in needed.values() for each in node.output if each}
 
         def fed(each: str) -> str:
             if not each or each in self._inputs:
                 return each
-            if each in made and each not in self._floats - inside:
+            if each in results and each not in self._floats - inside:
                 return prefix + each
             return _BESIDE + each if each in self._stored else each
 
@@ -251,8 +251,8 @@ class _MixedGraph:
         for kind in ("QuantizeLinear", "DequantizeLinear"):
             after = (n.output[0] for n in self._quantized.graph.node if n.op_type == kind and n.input[0] == rounded)
             rounded = str(next(after, rounded))
-        known = next((each for each in (raw, rounded) if each in self._floats), None)
-        return None if known is None else (rounded, known)
+        candidate = next((each for each in (raw, rounded) if each in self._floats), None)
+        return None if candidate is None else (rounded, candidate)
 
     def _size(self, name: str) -> int:
         """Which count is that of a tensor's values."""
@@ -263,16 +263,16 @@ def _switch(name: str, plain: str, number: int, result: str, inner: list[onnx.No
     """The nodes that give a tensor: by its quantized part where that is asked for, else as it is."""
     from onnx import TensorProto, helper
 
-    asked = [
+    tests = [
         helper.make_node("Equal", [_WHICH, f"a{number}/number"], [f"a{number}/alone"], f"a{number}/equal"),
         helper.make_node("Or", [f"a{number}/alone", _EACH], [f"a{number}/yes"], f"a{number}/or"),
     ]
-    given = [helper.make_tensor_value_info(f"{way}{number}/result", TensorProto.FLOAT, None) for way in ("y", "n")]
-    last = helper.make_node("Identity", [result], [given[0].name], f"y{number}/result/node")
-    yes = helper.make_graph([*inner, last], f"y{number}/graph", [], given[:1])
-    same = helper.make_node("Identity", [plain], [given[1].name], f"n{number}/result/node")
-    no = helper.make_graph([same], f"n{number}/graph", [], given[1:])
-    return [*asked, helper.make_node("If", [f"a{number}/yes"], [name], f"i{number}/if", then_branch=yes, else_branch=no)]
+    results = [helper.make_tensor_value_info(f"{way}{number}/result", TensorProto.FLOAT, None) for way in ("y", "n")]
+    last = helper.make_node("Identity", [result], [results[0].name], f"y{number}/result/node")
+    yes = helper.make_graph([*inner, last], f"y{number}/graph", [], results[:1])
+    same = helper.make_node("Identity", [plain], [results[1].name], f"n{number}/result/node")
+    no = helper.make_graph([same], f"n{number}/graph", [], results[1:])
+    return [*tests, helper.make_node("If", [f"a{number}/yes"], [name], f"i{number}/if", then_branch=yes, else_branch=no)]
 
 
 def _number(value: int) -> Any:
@@ -324,6 +324,6 @@ def plain(rows: Sequence[NodeDamage]) -> list[list[Any]]:
 def read_rows(rows: Sequence[Sequence[Any]]) -> tuple[NodeDamage, ...]:
     """What `plain` gave."""
     return tuple(
-        NodeDamage(node=str(node), damage=math.inf if lost is None else float(lost), work=work, read=read, written=written)
-        for node, lost, work, read, written in rows
+        NodeDamage(node=str(node), damage=math.inf if entry is None else float(entry), work=work, read=read, written=written)
+        for node, entry, work, read, written in rows
     )

@@ -50,34 +50,34 @@ class Island:
 
 def islands(model: onnx.ModelProto, static: Collection[str], loads: Mapping[str, NodeLoad]) -> list[Island]:
     """The islands when these nodes are static, in the graph's order. Values of a node without a load count for nothing."""
-    view, found = View(model), pairs.layout(model, static)
-    kernels = [node for node in model.graph.node if _is_kernel(node, found)]
+    view, layout = View(model), pairs.layout(model, static)
+    kernels = [node for node in model.graph.node if _is_kernel(node, layout)]
     names = {node.name for node in kernels}
     joined: dict[str, str] = {}
     for node in kernels:
         for name in (*node.input, *node.output, *results(view, node)):
-            if found.pairs.get(name):
+            if layout.pairs.get(name):
                 joined[_top(joined, name)] = _top(joined, node.name)
     sizes: dict[str, float] = {}
-    made: dict[str, Island] = {}
+    island_of: dict[str, Island] = {}
     crossed: set[tuple[str, str]] = set()
     for node in kernels:
         top, load = _top(joined, node.name), loads.get(node.name)
-        island = made.setdefault(top, Island(nodes=[]))
+        island = island_of.setdefault(top, Island(nodes=[]))
         if load is not None:
             island.nodes.append(node.name)
             island.work += load.work
             sizes.setdefault(node.input[0], load.read)
         written = load.written if load else sum(sizes.get(name, 0.0) for name in view.activations(node))
-        given = dict.fromkeys(results(view, node), written)
-        sizes |= given
-        into = [name for name in node.input if found.pairs.get(name) is False]
-        out = [name for name in given if found.pairs.get(name) and _leaves(view, name, names)]
+        writers = dict.fromkeys(results(view, node), written)
+        sizes |= writers
+        into = [name for name in node.input if layout.pairs.get(name) is False]
+        out = [name for name in writers if layout.pairs.get(name) and _leaves(view, name, names)]
         for name in (*into, *out):
             if (top, name) not in crossed:
                 island.crossing += sizes.get(name, 0.0)
                 crossed.add((top, name))
-    return [island for island in made.values() if island.nodes]
+    return [island for island in island_of.values() if island.nodes]
 
 
 def _top(joined: dict[str, str], name: str) -> str:
@@ -86,9 +86,9 @@ def _top(joined: dict[str, str], name: str) -> str:
     return name
 
 
-def _is_kernel(node: onnx.NodeProto, found: pairs.PairLayout) -> bool:
+def _is_kernel(node: onnx.NodeProto, layout: pairs.PairLayout) -> bool:
     """Whether the engine computes it in 8 bits: what is static, what carries, and a sum that is fused."""
-    return node.name in found.static | found.carried or any(found.pairs.get(name) for name in node.output)
+    return node.name in layout.static | layout.carried or any(layout.pairs.get(name) for name in node.output)
 
 
 def _leaves(view: View, tensor: str, kernels: Collection[str]) -> bool:

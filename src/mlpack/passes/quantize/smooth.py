@@ -51,21 +51,21 @@ def smoothed(
     for node in model.graph.node:
         if node.name in chosen and node.op_type in _KINDS:
             readers[node.input[0]].append(node)
-    reached = _reached(model, {name: _rows(found[0], sizes) for name, found in readers.items()}, on)
-    made = type(model).FromString(model.SerializeToString())
-    writer, view = GraphWriter(made, on.spilled), View(made)
+    reached = _reached(model, {name: _rows(nodes[0], sizes) for name, nodes in readers.items()}, on)
+    result = type(model).FromString(model.SerializeToString())
+    writer, view = GraphWriter(result, on.spilled), View(result)
     names: list[str] = []
     behind: dict[str, list[onnx.NodeProto]] = defaultdict(list)
-    for name, found in readers.items():
-        factors = _factors(*reached[name], [_matrix(writer, node) for node in found], form)
+    for name, nodes in readers.items():
+        factors = _factors(*reached[name], [_matrix(writer, node) for node in nodes], form)
         if factors is None:
             continue
-        names += [node.name for node in found]
+        names += [node.name for node in nodes]
         maker = view.made.get(name)
-        behind[maker.name if maker is not None else ""] += _divided(writer, view, name, {node.name for node in found}, factors)
-    put(made.graph, [*behind[""], *(each for node in list(made.graph.node) for each in (node, *behind[node.name]))])
+        behind[maker.name if maker is not None else ""] += _divided(writer, view, name, {node.name for node in nodes}, factors)
+    put(result.graph, [*behind[""], *(each for node in list(result.graph.node) for each in (node, *behind[node.name]))])
     writer.finish()
-    return made, names
+    return result, names
 
 
 def _rows(node: onnx.NodeProto, sizes: Mapping[str, Sequence[int]]) -> int:
@@ -111,9 +111,9 @@ def _factors(reached: Array, rows: Array, products: Sequence[Array], form: Quant
         factors = np.ones(len(reached))
         factors[both] = reached[both].astype(np.float64) ** strength / weight[both].astype(np.float64) ** (1 - strength)
         factors[both] /= np.exp(np.log(factors[both]).mean())  # as much up as down: the sizes of both sides stay
-        tried = np.clip(factors, 1 / _STRONGEST, _STRONGEST).astype(np.float32)
-        if (error := _error(rows, products, tried, form)) < least:
-            best, least = tried, error
+        clipped = np.clip(factors, 1 / _STRONGEST, _STRONGEST).astype(np.float32)
+        if (error := _error(rows, products, clipped, form)) < least:
+            best, least = clipped, error
     return best
 
 
@@ -147,9 +147,9 @@ def _divided(writer: GraphWriter, view: View, name: str, readers: set[str], fact
     maker = view.made.get(name)
     alone = name not in view.others and all(node.name in readers for node in view.readers[name])
     places = _NORMS.get(maker.op_type, ()) if maker is not None else ()
-    held = [place for place in places if maker is not None and len(maker.input) > place and maker.input[place]]
-    if maker is not None and alone and held and all(maker.input[place] in writer.stored for place in held):
-        for place in held:
+    inputs = [place for place in places if maker is not None and len(maker.input) > place and maker.input[place]]
+    if maker is not None and alone and inputs and all(maker.input[place] in writer.stored for place in inputs):
+        for place in inputs:
             stored = weights.array(writer.stored[maker.input[place]])
             maker.input[place] = writer.keep(f"{maker.input[place]}_smooth", np.asarray(stored / factors, np.float32))
         maker.output[list(maker.output).index(name)] = smooth

@@ -38,8 +38,8 @@ class View(Readers):
     def is_clipped(self, tensor: str) -> bool:
         """Whether no node but a Relu or Clip reads it: before one the engine makes no product in integers that gives float
         (onnxruntime 1.31.1). It keeps the float one, and dequantizes its weights at each call."""
-        found = self.readers[tensor]
-        return len(found) == 1 and found[0].op_type in ("Relu", "Clip") and found[0].input[0] == tensor
+        nodes = self.readers[tensor]
+        return len(nodes) == 1 and nodes[0].op_type in ("Relu", "Clip") and nodes[0].input[0] == tensor
 
     def is_limit(self, node: onnx.NodeProto) -> bool:
         """Whether a node keeps its one tensor between constants."""
@@ -48,8 +48,8 @@ class View(Readers):
     def is_rounded_away(self, node: onnx.NodeProto) -> bool:
         """Whether these are limits that the engine does not leave out itself, as it does a Relu."""
         names = [name for name in node.input if name and name not in self.stored]
-        found = self._limits(node, names[0]) if len(names) == 1 and node.op_type in _LIMITS else None
-        return found is not None and not (node.op_type == "Clip" and found[0] == 0)
+        limits = self._limits(node, names[0]) if len(names) == 1 and node.op_type in _LIMITS else None
+        return limits is not None and not (node.op_type == "Clip" and limits[0] == 0)
 
     def _limits(self, node: onnx.NodeProto, tensor: str) -> tuple[float, float] | None:
         """Between which constants, with zero among them, a node keeps a tensor; None where it is something else."""
@@ -58,12 +58,12 @@ class View(Readers):
         if node.op_type == "Relu":
             return 0.0, inf
         if node.op_type == "Clip" and node.input[0] == tensor:
-            named = [*node.input[1:], "", ""][:2]
-            found = [self.scalar(name) if name else nothing for name, nothing in zip(named, (-inf, inf), strict=True)]
+            names = [*node.input[1:], "", ""][:2]
+            bounds = [self.scalar(name) if name else nothing for name, nothing in zip(names, (-inf, inf), strict=True)]
         elif node.op_type in ("Max", "Min") and len(node.input) == 2:
             other = self.scalar(next((name for name in node.input if name != tensor), ""))
-            found = [other, inf] if node.op_type == "Max" else [-inf, other]
+            bounds = [other, inf] if node.op_type == "Max" else [-inf, other]
         else:
             return None
-        low, high = found
+        low, high = bounds
         return (low, high) if low is not None and high is not None and low <= 0 <= high else None

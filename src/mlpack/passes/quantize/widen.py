@@ -26,20 +26,20 @@ def widen(model: onnx.ModelProto, spilled: Spill | None) -> None:
 
     graph = model.graph
     half = {tensor.name: tensor for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT16}
-    given = {value.name for value in graph.output}
-    left = []
+    output_names = {value.name for value in graph.output}
+    nodes = []
     for node in graph.node:
         to = next((attribute.i for attribute in node.attribute if attribute.name == "to"), 0)
-        if node.op_type != "Cast" or node.input[0] not in half or to != TensorProto.FLOAT or node.output[0] in given:
-            left.append(node)
+        if node.op_type != "Cast" or node.input[0] not in half or to != TensorProto.FLOAT or node.output[0] in output_names:
+            nodes.append(node)
             continue
         name, narrow = node.output[0], half[node.input[0]]
         if spilled is None:
             graph.initializer.add(name=name, data_type=TensorProto.FLOAT, dims=narrow.dims)
         else:
             graph.initializer.append(spilled.tensor(weights.array(narrow).astype(np.float32), name))
-    if len(left) == len(graph.node):
+    if len(nodes) == len(graph.node):
         return
-    kept = [type(node).FromString(node.SerializeToString()) for node in left]
+    copies = [type(node).FromString(node.SerializeToString()) for node in nodes]
     del graph.node[:]
-    graph.node.extend(kept)
+    graph.node.extend(copies)

@@ -80,7 +80,7 @@ class GraphWriter:
 
 def replace(graph: onnx.GraphProto, instead: Mapping[str, Sequence[onnx.NodeProto]]) -> None:
     """Puts other nodes in the place of those of these names, in this graph alone."""
-    put(graph, [made for node in graph.node for made in instead.get(node.name, (node,))])
+    put(graph, [new for node in graph.node for new in instead.get(node.name, (node,))])
 
 
 def put(graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto]) -> None:

@@ -129,9 +129,9 @@ def machine(config: Tensorrt) -> str:
 def specification(model_dir: Path, config: Tensorrt, builder: str) -> build.Spec:
     """tensorrt.json without engines, for the graph in `model_dir`. Raises PassError, for profiles that nothing gives too."""
     signature = files.read_signature(model_dir)
-    seen = profiles.seen(config.evaluation, model_dir, signature) if config.evaluation is not None else ()
-    found = profiles.of(signature, config.profiles, seen, config.max_batch)
-    return _specified(model_dir, config, builder, [profile.as_json() for profile in found])
+    shapes_seen = profiles.observed_shapes(config.evaluation, model_dir, signature) if config.evaluation is not None else ()
+    profile_list = profiles.of(signature, config.profiles, shapes_seen, config.max_batch)
+    return _specified(model_dir, config, builder, [profile.as_json() for profile in profile_list])
 
 
 def _specified(model_dir: Path, config: Tensorrt, builder: str, shapes: list[dict[str, Any]]) -> build.Spec:
@@ -197,10 +197,12 @@ def _gate(model_dir: Path, config: Tensorrt, out_dir: Path) -> None:
 
     native.require("rtx")
     signature = files.read_signature(model_dir)
-    seen = (
-        profiles.seen(config.evaluation, model_dir, signature) if config.evaluation is not None else _invented(model_dir, signature)
+    shapes_seen = (
+        profiles.observed_shapes(config.evaluation, model_dir, signature)
+        if config.evaluation is not None
+        else _invented(model_dir, signature)
     )
-    shapes = [profile.as_json() for profile in profiles.of(signature, config.profiles, seen, config.max_batch)]
+    shapes = [profile.as_json() for profile in profiles.of(signature, config.profiles, shapes_seen, config.max_batch)]
     spec = _specified(model_dir, config, "check", shapes) | {
         "tensorrt": {"flavour": "rtx", "version": _installed_version("rtx"), "cuda": "12"}
     }
@@ -236,14 +238,14 @@ def _installed_version(flavour: str) -> str | None:
         return None
 
 
-def _check_version(flavour: str, wanted: str) -> None:
+def _check_version(flavour: str, version: str) -> None:
     """Raises PassError when what would build is of another version than the image that is to run it."""
-    found = _installed_version(flavour)
-    if found is not None and found != wanted:
+    installed = _installed_version(flavour)
+    if installed is not None and installed != version:
         name = _DISTRIBUTIONS[flavour]
-        both = f"'{name}=={wanted}' 'tensorrt_rtx_cu12_libs=={wanted}'" if flavour == "rtx" else f"'{name}=={wanted}'"
-        raise PassError(f"tensorrt: {name} {found} is installed, and worker images run TensorRT {wanted}, which takes no other "
-                        f"version's engines: pip install {both}")  # fmt: skip
+        both = f"'{name}=={version}' 'tensorrt_rtx_cu12_libs=={version}'" if flavour == "rtx" else f"'{name}=={version}'"
+        raise PassError(f"tensorrt: {name} {installed} is installed, and worker images run TensorRT {version}, which takes no "
+                        f"other version's engines: pip install {both}")  # fmt: skip
 
 
 def _usual(signature: Signature, shapes: list[dict[str, Any]]) -> dict[str, tuple[int, ...]]:

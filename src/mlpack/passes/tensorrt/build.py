@@ -61,12 +61,12 @@ def build(work: BuildJob) -> BuildResult:
 def key_of(spec: Spec, sm: str, device: str | None = None, driver_cuda: int | None = None) -> str:
     """The engine's key: as `mlpack_runtime.tensorrt.engine_key.key`, of which this is the build's copy."""
     ampere_plus = spec["flags"]["hardware"] == "ampere_plus" and int(sm.removeprefix("sm")) >= _AMPERE
-    named = {
+    fields = {
         **{name: spec[name] for name in ("graph", "flags", "workspace_bytes", "profiles", "precision")},
         **{name: spec["tensorrt"][name] for name in ("flavour", "version", "cuda")},
         "sm": "sm80+" if ampere_plus else sm, "device": device, "driver_cuda": driver_cuda,
     }  # fmt: skip
-    return digest.of_json(named).hex
+    return digest.of_json(fields).hex
 
 
 def request_of(spec: Spec, graph_path: Path, sm: str | None, out: Path, op: str = "build") -> dict[str, Any]:
@@ -161,14 +161,14 @@ def read_back(spec: Spec, answer: Mapping[str, Any], path: Path, sm: str) -> lis
     return unread
 
 
-def _ports(side: str, wanted: list[dict[str, Any]], found: list[dict[str, Any]]) -> list[str]:
+def _ports(side: str, expected: list[dict[str, Any]], actual: list[dict[str, Any]]) -> list[str]:
     """Differences of names, types and fixed axes. TensorRT keeps the order of the graph's inputs, which nobody relies on."""
-    known = {port["name"]: port for port in found}
-    problems = [f"it has {side} {sorted(known)}, not {sorted(port['name'] for port in wanted)}"]
-    if set(known) == {port["name"] for port in wanted}:
+    ports = {port["name"]: port for port in actual}
+    problems = [f"it has {side} {sorted(ports)}, not {sorted(port['name'] for port in expected)}"]
+    if set(ports) == {port["name"] for port in expected}:
         problems = []
-        for port in wanted:
-            other = known[port["name"]]
+        for port in expected:
+            other = ports[port["name"]]
             if other["dtype"] != port["dtype"]:
                 problems.append(f"{port['name']!r} is {other['dtype']}, not {port['dtype']}")
             fits = len(other["shape"]) == len(port["shape"]) and all(

@@ -38,13 +38,13 @@ def ask(request: Mapping[str, Any], limit_s: float = LIMIT_S) -> Answer:
     with temporary.directory("tensorrt") as scratch:
         request_path, answer_path = Path(scratch, "request.json"), Path(scratch, "answer.json")
         request_path.write_text(json.dumps(request))
-        code, said = start("tensorrt.engine_build", [str(request_path), str(answer_path)], limit_s)
+        code, log = start("tensorrt.engine_build", [str(request_path), str(answer_path)], limit_s)
         if code == 0 and answer_path.is_file():
             answer: Answer = json.loads(answer_path.read_bytes())
             return answer
     raise PassError(
         f"tensorrt: TensorRT's {request['op']} of this graph {ending(code, limit_s)}. It reads files in C++, which a damaged or "
-        f"hostile graph can bring down: check where the model is from, and report it to NVIDIA if it is sound\n{said}".rstrip()
+        f"hostile graph can bring down: check where the model is from, and report it to NVIDIA if it is sound\n{log}".rstrip()
     )
 
 
@@ -67,12 +67,12 @@ def ending(code: int | None, limit_s: float) -> str:
     return f"ended with exit code {code}"
 
 
-def _end(said: bytes) -> str:
-    return said.decode("utf-8", "replace").strip()[-_SHOWN:]
+def _end(log: bytes) -> str:
+    return log.decode("utf-8", "replace").strip()[-_SHOWN:]
 
 
 def _root() -> Path:
-    found = importlib.util.find_spec("mlpack_runtime")
-    if found is None or not found.submodule_search_locations:
+    spec = importlib.util.find_spec("mlpack_runtime")
+    if spec is None or not spec.submodule_search_locations:
         raise PassError("tensorrt: the package mlpack_runtime is not installed beside mlpack: install mlpack anew")
-    return Path(next(iter(found.submodule_search_locations))).parent
+    return Path(next(iter(spec.submodule_search_locations))).parent

@@ -71,16 +71,16 @@ def _feeds(
 ) -> Iterator[dict[str, Any]]:
     """At most `_CALLS` calls within the first profile, recorded ones where there are some."""
     if evaluation is not None:
-        made: Iterator[dict[str, Any]] = reader.read(evaluation, model_dir, signature)
+        candidates: Iterator[dict[str, Any]] = reader.read(evaluation, model_dir, signature)
     else:
-        made = iter(trials.feeds_of(model_dir, files.load(model_dir)))
-    found = 0
-    for feed in made:
+        candidates = iter(trials.feeds_of(model_dir, files.load(model_dir)))
+    count = 0
+    for feed in candidates:
         cut = _within(feed, signature, profiles[0] if profiles else {})
         if cut is not None:
             yield cut
-            found += 1
-        if found == _CALLS:
+            count += 1
+        if count == _CALLS:
             return
 
 
@@ -96,8 +96,8 @@ def _within(feed: Mapping[str, Any], signature: Signature, profile: Mapping[str,
             if isinstance(axis, str):
                 high = bounds["max"][place] if bounds else feed[spec.name].shape[place]
                 low = bounds["min"][place] if bounds else 0
-                wanted = min(feed[spec.name].shape[place], high, max(low, _ROWS) if place == 0 else high)
-                sizes[axis] = min(wanted, sizes.get(axis, wanted))
+                length = min(feed[spec.name].shape[place], high, max(low, _ROWS) if place == 0 else high)
+                sizes[axis] = min(length, sizes.get(axis, length))
                 least[axis] = max(low, least.get(axis, low))
     if any(sizes[axis] < least[axis] for axis in sizes):
         return None

@@ -58,46 +58,45 @@ def device() -> dict[str, Any] | None:
         code, _ = child.start("backends.cuda_driver", [str(answer)], limit_s=60)
         if code != 0 or not answer.is_file():
             return None
-        found: dict[str, Any] = json.loads(answer.read_bytes())
-        return found
+        description: dict[str, Any] = json.loads(answer.read_bytes())
+        return description
 
 
 def require_device(flavour: str) -> dict[str, Any]:
     """The GPU to build on for this flavour, with the full TensorRT there. Raises PassError."""
     require(flavour)
-    found = device()
-    if found is None:
+    description = device()
+    if description is None:
         raise PassError(
             "tensorrt: the builder `native` needs a GPU, and this machine has none that its driver knows (libcuda.so.1). Build on "
             f"a machine of the fleet's kind; otherwise {_otherwise(flavour)}"
         )
-    return found
+    return description
 
 
 def decides(flavour: str) -> str:
     """What of this machine decides which builder `auto` is, for the store's key: the GPU, where the full TensorRT could use it."""
     if flavour == "rtx" or not installed("standard"):
         return "no native builder"
-    found = device()
-    return "no GPU" if found is None else f"{found['name']} {found['sm']} driver {found['driver']}"
+    description = device()
+    return "no GPU" if description is None else f"{description['name']} {description['sm']} driver {description['driver']}"
 
 
-def timing_cache_path(folder: Path, found: Mapping[str, Any], tensorrt: Mapping[str, str]) -> Path:
+def timing_cache_path(folder: Path, description: Mapping[str, Any], tensorrt: Mapping[str, str]) -> Path:
     """Where timings for this device, TensorRT and CUDA are kept: those of another are misleading, NVIDIA says dangerous."""
-    named = {"device": found["name"], "sm": found["sm"], "driver_cuda": found["driver"] // 1000,
+    fields = {"device": description["name"], "sm": description["sm"], "driver_cuda": description["driver"] // 1000,
              "version": tensorrt["version"], "cuda": tensorrt["cuda"]}  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{digest.of_json(named).hex}.timing"
+    return folder / f"{digest.of_json(fields).hex}.timing"
 
 
 def verify(model_dir: Path) -> str:
     """Runs the engine in this directory on its check calls; what the worst difference was. Raises PassError when it is too far."""
     with temporary.directory("verify") as scratch:
         answer = Path(scratch, "verified.json")
-        code, said = child.start("tensorrt.engine_check", [str(model_dir), str(answer)])
-        found = json.loads(answer.read_bytes()) if answer.is_file() else {"ok": False, "reason": said}
-    if code != 0 or not found["ok"]:
-        raise PassError(
-            f"tensorrt: the engine was built, and is not kept: {found.get('reason') or said or 'its process ended without a word'}"
-        )
-    return str(found["words"])
+        code, log = child.start("tensorrt.engine_check", [str(model_dir), str(answer)])
+        answer_json = json.loads(answer.read_bytes()) if answer.is_file() else {"ok": False, "reason": log}
+    if code != 0 or not answer_json["ok"]:
+        reason = answer_json.get("reason") or log or "its process ended without a word"
+        raise PassError(f"tensorrt: the engine was built, and is not kept: {reason}")
+    return str(answer_json["words"])

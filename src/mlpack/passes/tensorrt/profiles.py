@@ -4,7 +4,7 @@
     profiles.seen(calls_dir, model_dir, signature)  -> tuple[Mapping[input, shape], ...]
 
 `wanted`: what a recipe says, `tensorrt: {profiles: [{input: {min: [...], opt: [...], max: [...]}}]}`, one profile an entry, or
-empty; `seen`: the shapes of recorded calls, used when the recipe says nothing.
+empty; `observed_shapes`: the shapes of recorded calls, used when the recipe says nothing.
 
 Promises: a profile names every input that has an axis that may vary, and no other; min <= opt <= max on every axis, axes of
 fixed length are as the signature has them, and axes of one name have one length. `of` is pure. A model without such axes needs
@@ -62,7 +62,7 @@ class Profile:
         return {name: {"min": list(b.min), "opt": list(b.opt), "max": list(b.max)} for name, b in self.inputs}
 
 
-def of(signature: Signature, wanted: Wanted, seen: Seen, max_batch: int = MAX_BATCH) -> tuple[Profile, ...]:
+def of(signature: Signature, requested: Wanted, shapes_seen: Seen, max_batch: int = MAX_BATCH) -> tuple[Profile, ...]:
     """The profiles of a model: the recipe's own, checked, or one from recorded calls; none without an axis that may vary.
 
     From calls: the first axis of an input, where it may vary, is the batch, from 1 to `max_batch`, which is also the usual one.
@@ -72,18 +72,18 @@ def of(signature: Signature, wanted: Wanted, seen: Seen, max_batch: int = MAX_BA
     if max_batch < 1:
         raise PassError(f"profiles: max_batch must be at least 1, not {max_batch}")
     varying = tuple(spec for spec in signature.inputs if any(isinstance(axis, str) for axis in spec.shape))
-    if wanted:
-        problems = [problem for number, one in enumerate(wanted) for problem in _problems(signature, varying, number, one)]
+    if requested:
+        problems = [problem for number, one in enumerate(requested) for problem in _problems(signature, varying, number, one)]
         if problems:
             raise PassError("tensorrt.profiles do not fit the model:\n  " + "\n  ".join(problems))
-        return tuple(Profile(inputs=tuple((spec.name, one[spec.name]) for spec in varying)) for one in wanted)
+        return tuple(Profile(inputs=tuple((spec.name, one[spec.name]) for spec in varying)) for one in requested)
     if not varying:
         return ()
-    lengths = _lengths(varying, seen, max_batch)
+    lengths = _lengths(varying, shapes_seen, max_batch)
     return (Profile(inputs=tuple((spec.name, _bounds(spec, lengths)) for spec in varying)),)
 
 
-def seen(calls_dir: Path, model_dir: Path, signature: Signature) -> tuple[Mapping[str, Shape], ...]:
+def observed_shapes(calls_dir: Path, model_dir: Path, signature: Signature) -> tuple[Mapping[str, Shape], ...]:
     """The shapes that recorded calls have; texts are tokenised one by one, and the empty text is among them.
 
     A request may hold one text, and that one may be shorter than every whole call's longest: so the smallest length is that of
@@ -94,13 +94,13 @@ def seen(calls_dir: Path, model_dir: Path, signature: Signature) -> tuple[Mappin
 
 def _problems(signature: Signature, varying: Sequence[TensorSpec], number: int, one: Mapping[str, Bounds]) -> Iterator[str]:
     where = f"profile {number}"
-    known = {spec.name: spec for spec in signature.inputs}
+    specs = {spec.name: spec for spec in signature.inputs}
     for name in one:
-        if name not in known:
-            yield f"{where}: the model has no input {name!r} (it has: {', '.join(known)})"
-        elif known[name] not in varying:
-            yield f"{where}: {name!r} has no axis that may vary ({_written(known[name])}): leave it out"
-    said: dict[str, tuple[str, Shape]] = {}
+        if name not in specs:
+            yield f"{where}: the model has no input {name!r} (it has: {', '.join(specs)})"
+        elif specs[name] not in varying:
+            yield f"{where}: {name!r} has no axis that may vary ({_written(specs[name])}): leave it out"
+    lengths: dict[str, tuple[str, Shape]] = {}
     for spec in varying:
         if spec.name not in one:
             yield f"{where}: says nothing of {spec.name!r}, which may vary ({_written(spec)})"
@@ -111,7 +111,7 @@ def _problems(signature: Signature, varying: Sequence[TensorSpec], number: int, 
         for place, axis in enumerate(spec.shape if not wrong else ()):
             if isinstance(axis, str):
                 triple = (bounds.min[place], bounds.opt[place], bounds.max[place])
-                other, theirs = said.setdefault(axis, (spec.name, triple))
+                other, theirs = lengths.setdefault(axis, (spec.name, triple))
                 if theirs != triple:
                     yield (
                         f"{where}: axis {axis!r} is {triple} in {spec.name!r} and {theirs} in {other!r} (min, opt, max); "
@@ -136,23 +136,23 @@ def _misfits(spec: TensorSpec, bounds: Bounds) -> Iterator[str]:
                 yield f"axis {place}: min <= opt <= max does not hold: {low}, {usual}, {high}"
 
 
-def _lengths(varying: Sequence[TensorSpec], seen: Seen, max_batch: int) -> dict[str, tuple[int, int, int]]:
+def _lengths(varying: Sequence[TensorSpec], shapes_seen: Seen, max_batch: int) -> dict[str, tuple[int, int, int]]:
     """(min, opt, max) of every named axis."""
     batch = {spec.shape[0] for spec in varying if isinstance(spec.shape[0], str)}
-    found: dict[str, list[int]] = {}
-    for number, call in enumerate(seen):
+    lengths: dict[str, list[int]] = {}
+    for number, call in enumerate(shapes_seen):
         for spec in varying:
             shape = call.get(spec.name, ())
             if len(shape) != len(spec.shape):
                 raise PassError(f"profiles: call {number} gives {spec.name!r} the shape {shape}, the model takes {_written(spec)}")
             for axis, length in zip(spec.shape, shape, strict=True):
                 if isinstance(axis, str):
-                    found.setdefault(axis, []).append(length)
+                    lengths.setdefault(axis, []).append(length)
     result = {str(axis): (1, max_batch, max_batch) for axis in batch}
     for spec in varying:
         for axis in spec.shape:
             if isinstance(axis, str) and axis not in result:
-                values = sorted(length for length in found.get(axis, ()) if length >= 1)
+                values = sorted(length for length in lengths.get(axis, ()) if length >= 1)
                 if not values:
                     raise PassError(
                         f"profiles: nothing says how long axis {axis!r} of {spec.name!r} may be: no recorded call has it; "

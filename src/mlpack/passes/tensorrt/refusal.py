@@ -42,9 +42,10 @@ def words(model_dir: Path, request: Mapping[str, Any], answer: Mapping[str, Any]
         lines.append(f"  and {len(errors) - _SHOWN} more")
     if any(node.domain not in ("", "ai.onnx") for node in model.graph.node):
         lines.append(f"  {_PORTABLE}")
-    found = smallest(model, request, errors[0], usual)
-    if found is not None:
-        lines.append(f"  a graph of {len(found[0].graph.node)} of its {len(model.graph.node)} nodes fails likewise: {found[1]}")
+    cut = smallest(model, request, errors[0], usual)
+    if cut is not None:
+        graph, reason = cut
+        lines.append(f"  a graph of {len(graph.graph.node)} of its {len(model.graph.node)} nodes fails likewise: {reason}")
     return "\n".join([head, *lines])
 
 
@@ -73,9 +74,9 @@ def _error(model: onnx.ModelProto, error: Mapping[str, Any]) -> str:
     node = model.graph.node[index]
     inside = f", in function {' > '.join(error['functions'])}" if error["functions"] else ""
     # The parser's own checks give the condition that did not hold, which may be the bare word "false".
-    said = "TensorRT does not support it" if text in ("false", "") else text
+    message = "TensorRT does not support it" if text in ("false", "") else text
     code = f" ({error['code']} from {error['check']})" if error["code"] else ""
-    return f"node {node.name or index!r} ({node.op_type}{inside}): {said}{code}{_advice(text)}"
+    return f"node {node.name or index!r} ({node.op_type}{inside}): {message}{code}{_advice(text)}"
 
 
 def _advice(text: str) -> str:
@@ -113,18 +114,18 @@ def smallest(
 
 def _fails(path: Path, request: Mapping[str, Any], error: Mapping[str, Any], candidate: onnx.ModelProto) -> bool:
     """Whether this graph is refused for the same operator, or in the same words about the same node."""
-    asked = {
+    request_cut = {
         **request,
         "graph": str(path),
         "profiles": [_profile(candidate)] if _varies(candidate) else [],
         "out": str(path) + ".engine",
     }
     try:
-        answer = child.ask({**asked, "timing_cache": None}, limit_s=120)
+        answer = child.ask({**request_cut, "timing_cache": None}, limit_s=120)
     except PassError:
         return False
     finally:
-        Path(asked["out"]).unlink(missing_ok=True)
+        Path(request_cut["out"]).unlink(missing_ok=True)
     if answer["ok"]:
         return False
     return any(
@@ -142,8 +143,8 @@ def _candidates(model: onnx.ModelProto, index: int, usual: Shapes, *, dynamic_fi
     """Graphs around the node, smallest first: it alone, then with one and more levels of what it reads from."""
     forms = [_inferred(model, None), _inferred(model, usual)] if dynamic_first else [_inferred(model, usual)]
     for levels in range(_LEVELS + 1):
-        for known in forms:
-            cut = _cut(model, _around(model, index, levels), known)
+        for form in forms:
+            cut = _cut(model, _around(model, index, levels), form)
             if cut is not None:
                 yield cut
 
@@ -172,29 +173,29 @@ def _around(model: onnx.ModelProto, index: int, levels: int) -> list[int]:
     """The node, its constants, and `levels` of the nodes that it reads from, in the graph's order."""
     nodes = model.graph.node
     makers = {name: number for number, node in enumerate(nodes) for name in node.output}
-    kept, edge = {index}, [index]
+    indices, edge = {index}, [index]
     for level in range(levels + 1):
         read = [makers[name] for number in edge for name in nodes[number].input if name in makers]
-        edge = [number for number in read if number not in kept and (level < levels or nodes[number].op_type == "Constant")]
-        kept.update(edge)
-    return sorted(kept)
+        edge = [number for number in read if number not in indices and (level < levels or nodes[number].op_type == "Constant")]
+        indices.update(edge)
+    return sorted(indices)
 
 
-def _cut(model: onnx.ModelProto, kept: list[int], known: Mapping[str, Any]) -> onnx.ModelProto | None:
+def _cut(model: onnx.ModelProto, indices: list[int], forms: Mapping[str, Any]) -> onnx.ModelProto | None:
     """A model of these nodes alone; None when the type of something it needs from outside is not known."""
     from onnx import helper
 
-    nodes = [model.graph.node[number] for number in kept]
-    made = {name for node in nodes for name in node.output}
+    nodes = [model.graph.node[number] for number in indices]
+    names = {name for node in nodes for name in node.output}
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
-    read = list(dict.fromkeys(name for node in nodes for name in node.input if name and name not in made))
+    read = list(dict.fromkeys(name for node in nodes for name in node.input if name and name not in names))
     outside = [name for name in read if name not in weights]
     inner = {name for node in nodes for name in node.input}
     results = [name for node in nodes for name in node.output if name and name not in inner]
-    if any(name not in known for name in outside):
+    if any(name not in forms for name in outside):
         return None
-    values = [known.get(name) or helper.make_empty_tensor_value_info(name) for name in results]
-    cut = helper.make_graph(nodes, "refused", [known[name] for name in outside], values, [weights[n] for n in read if n in weights])
+    values = [forms.get(name) or helper.make_empty_tensor_value_info(name) for name in results]
+    cut = helper.make_graph(nodes, "refused", [forms[name] for name in outside], values, [weights[n] for n in read if n in weights])
     return helper.make_model(
         cut, opset_imports=list(model.opset_import), functions=list(model.functions), ir_version=model.ir_version
     )

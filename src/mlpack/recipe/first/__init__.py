@@ -217,7 +217,7 @@ def _signature(graph: ModelProto, unsaid: tuple[TensorSpec, ...]) -> Signature:
     seen = type(graph)()
     seen.CopyFrom(graph)
     del seen.graph.output[:]
-    seen.graph.output.extend(value for value in graph.graph.output if ranks.known(value))
+    seen.graph.output.extend(value for value in graph.graph.output if ranks.has_rank(value))
     return files.signature_of(seen)
 
 
@@ -233,7 +233,7 @@ def _unsaid(model: Path, graph: ModelProto) -> tuple[TensorSpec, ...]:
     found = []
     for value in graph.graph.input:
         kind = value.type.tensor_type.elem_type
-        if value.name in stored or ranks.known(value) or not kind:
+        if value.name in stored or ranks.has_rank(value) or not kind:
             continue
         dtype = "string" if kind == onnx.TensorProto.STRING else onnx.helper.tensor_dtype_to_np_dtype(kind).name
         found.append(TensorSpec(name=value.name, dtype=dtype, shape=("batch", *shapes.get(value.name, ())[1:])))

@@ -54,57 +54,59 @@ class MoveResult:
     moved: bool
 
 
-def check_names(wanted: Reference, alias: str) -> None:
+def check_names(reference: Reference, alias: str) -> None:
     """RecipeError when these are no NAME@VERSION and no name for an alias."""
-    if wanted.version is None or not is_name(alias):
-        raise RecipeError(f"{wanted} to {alias!r}: promote NAME@VERSION to a name of small letters, digits and dashes")
+    if reference.version is None or not is_name(alias):
+        raise RecipeError(f"{reference} to {alias!r}: promote NAME@VERSION to a name of small letters, digits and dashes")
     alias_names.check(alias)
 
 
-def promote(place: Place, wanted: Reference, alias: str, wish: MoveRequest, judge: Judge) -> MoveResult:
+def promote(place: Place, reference: Reference, alias: str, wish: MoveRequest, judge: Judge) -> MoveResult:
     """Point the alias at NAME@VERSION.
 
     RecipeError when there is no such release, GateError when gates refuse, ConflictError when another moved it meanwhile.
     """
-    check_names(wanted, alias)
+    check_names(reference, alias)
     if wish.force and not wish.why:
         raise RecipeError("--force needs --why: the history keeps both")
-    assert wanted.version is not None
-    row = _release_row(place, wanted.name, wanted.version)
+    assert reference.version is not None
+    row = _release_row(place, reference.name, reference.version)
     if row is None:
-        raise RecipeError(f"no release {wanted} in the registry {place.where}; see `mlpack list {wanted.name}`")
-    release, version = rows.decode(row, place.where), wanted.version
+        raise RecipeError(f"no release {reference} in the registry {place.where}; see `mlpack list {reference.name}`")
+    release, version = rows.decode(row, place.where), reference.version
 
     def prepare(last: Move | None) -> Move | None:
         if last is not None and last.version == version:
             return None
         live = last.target(place.where) if last else None
-        gates = _judged(f"the promotion of {wanted} to {alias}", judge, release, live, wish)
+        gates = _judged(f"the promotion of {reference} to {alias}", judge, release, live, wish)
         forced = not all(gate["ok"] for gate in gates)
-        said: dict[str, Any] = {"alias": alias, "kind": PROMOTE, "forced": forced, "gates": gates}
-        return _next(place, last, wish, release, row.body, **said)
+        intent: dict[str, Any] = {"alias": alias, "kind": PROMOTE, "forced": forced, "gates": gates}
+        return _next(place, last, wish, release, row.body, **intent)
 
-    with leases.held(place, release):
-        return _move(place, wanted.name, alias, wish, prepare)
+    with leases.protected(place, release):
+        return _move(place, reference.name, alias, wish, prepare)
 
 
-def rollback(place: Place, wanted: Reference, wish: MoveRequest) -> MoveResult:
+def rollback(place: Place, reference: Reference, wish: MoveRequest) -> MoveResult:
     """Point NAME:ALIAS at the release before, the newest one that was live and was not rolled back from since.
 
     RecipeError when there is none, ConflictError when another moved it meanwhile.
     """
-    name, alias = wanted.name, _alias_of(wanted)
+    name, alias = reference.name, _alias_of(reference)
 
     def prepare(last: Move | None) -> Move | None:
         if last is None:
-            raise _never_moved(place, wanted)
-        for version in good_before(history(place, wanted)):
+            raise _never_moved(place, reference)
+        for version in good_before(history(place, reference)):
             # One that was collected since cannot be gone back to.
             if (row := _release_row(place, name, version)) is not None:
                 release = rows.decode(row, place.where)
-                said: dict[str, Any] = {"alias": alias, "kind": ROLLBACK, "forced": False, "gates": ()}
-                return _next(place, last, wish, release, row.body, **said)
-        raise RecipeError(f"{wanted} cannot be rolled back: nothing good was live before {name}@{last.version}; promote a version")
+                intent: dict[str, Any] = {"alias": alias, "kind": ROLLBACK, "forced": False, "gates": ()}
+                return _next(place, last, wish, release, row.body, **intent)
+        raise RecipeError(
+            f"{reference} cannot be rolled back: nothing good was live before {name}@{last.version}; promote a version"
+        )
 
     return _move(place, name, alias, wish, prepare, fenced=True)
 
@@ -124,14 +126,14 @@ def good_before(moves: Iterator[Move]) -> Iterator[int]:
             decided.add(move.previous)
 
 
-def history(place: Place, wanted: Reference, *, whole: bool = False) -> Iterator[Move]:
+def history(place: Place, reference: Reference, *, whole: bool = False) -> Iterator[Move]:
     """Every move of NAME:ALIAS, newest first, read in pages while it is iterated; with their gates and releases when `whole`.
 
     DamagedError when one is not what the move after it says it was, or moves are missing. A move is given only after it was held
     against the one before it: the key of the newest could be anybody's number.
     """
-    alias, newer = _alias_of(wanted), None
-    for row in place.table.query(rows.moves(wanted.name, alias), newest_first=True, bodies=whole):
+    alias, newer = _alias_of(reference), None
+    for row in place.table.query(rows.moves(reference.name, alias), newest_first=True, bodies=whole):
         move = rows.decode_move(row, place.where)
         if whole:
             move.target(place.where)
@@ -144,7 +146,7 @@ def history(place: Place, wanted: Reference, *, whole: bool = False) -> Iterator
     if newer is None:
         return
     if (newer.revision, newer.previous) != (1, None):
-        key = Key(rows.moves(wanted.name, alias), numbered(newer.revision))
+        key = Key(rows.moves(reference.name, alias), numbered(newer.revision))
         raise DamagedError(place.where, key, "the moves before it are missing")
     yield newer
 
@@ -153,28 +155,28 @@ def _check_chain(place: Place, newer: Move, move: Move, row: Row) -> None:
     if newer.revision != move.revision + 1:
         raise DamagedError(place.where, row.key, f"the moves between it and move {newer.revision} are missing")
     if newer.previous != move.version:
-        said = f"it leads to version {move.version}, and move {newer.revision} came from version {newer.previous}"
-        raise DamagedError(place.where, row.key, said)
+        problem = f"it leads to version {move.version}, and move {newer.revision} came from version {newer.previous}"
+        raise DamagedError(place.where, row.key, problem)
     if newer.when < move.when:
         raise DamagedError(place.where, row.key, f"it was made at {move.when}, after move {newer.revision} ({newer.when})")
 
 
-def live_at(place: Place, wanted: Reference, when: float) -> Move:
+def live_at(place: Place, reference: Reference, when: float) -> Move:
     """The move that NAME:ALIAS stood at, at this time (seconds since the epoch). RecipeError when it was not there yet."""
     limit, first = rows.timestamp(when), None
-    for move in history(place, wanted):
+    for move in history(place, reference):
         if move.when <= limit:
             return move
         first = move
     if first is None:
-        raise _never_moved(place, wanted)
-    raise RecipeError(f"{wanted} was not there at {limit}: its first move was at {first.when}")
+        raise _never_moved(place, reference)
+    raise RecipeError(f"{reference} was not there at {limit}: its first move was at {first.when}")
 
 
 def as_json(move: Move) -> dict[str, Any]:
     """A move for other programs."""
-    said = ("name", "alias", "revision", "version", "previous", "when", "who", "kind", "why", "forced", "digest")
-    return {key: getattr(move, key) for key in said} | {"gates": [dict(gate) for gate in move.gates]}
+    keys = ("name", "alias", "revision", "version", "previous", "when", "who", "kind", "why", "forced", "digest")
+    return {key: getattr(move, key) for key in keys} | {"gates": [dict(gate) for gate in move.gates]}
 
 
 # --- moving -----------------------------------------------------------------------------------------------------------
@@ -187,36 +189,36 @@ def _move(
 
     `fenced`: it waits for no collection, and is made only when nothing was removed since `prepare` looked.
     """
-    lost: Move | None = None
+    pending: Move | None = None
     begun = 0.0
 
-    def pause(made: int) -> float:
+    def pause(number: int) -> float:
         """As long as a try takes, and longer and longer: what others do meanwhile takes them about as long."""
-        if lost is not None and not wish.retry:
+        if pending is not None and not wish.retry:
             return 0.0  # it is not tried again, only looked who was first
         took = time.monotonic() - begun
-        return retry.spread(took * 2, min(took * 64, _PAUSE_S))(made)
+        return retry.spread(took * 2, min(took * 64, _PAUSE_S))(number)
 
     for _ in retry.attempts(_TRIES, pause):
         begun = time.monotonic()
         last = latest(place, name, alias)
         _check_expected(place, f"{name}:{alias}", last, wish.expect)
-        if last is not None and lost is not None:
-            if last.version == lost.version:
+        if last is not None and pending is not None:
+            if last.version == pending.version:
                 return MoveResult(move=last, moved=False)  # another did the very same
             if not wish.retry:
                 raise _overtaken(place, last)
         fence = (leases.fence(place, name),) if fenced else ()
-        made = prepare(last)
-        if made is None:
+        move = prepare(last)
+        if move is None:
             assert last is not None, "what was never moved is nowhere already"
             return MoveResult(move=last, moved=False)
-        with nullcontext() if fenced else leases.held(place, made.target(place.where)):
-            taken = _commit(place, made, *fence)
-        if taken is None:
-            return MoveResult(move=made, moved=True)
-        at_fence = taken.partition == rows.FENCES  # the alias is where it was
-        lost = None if at_fence else made
+        with nullcontext() if fenced else leases.protected(place, move.target(place.where)):
+            conflict = _commit(place, move, *fence)
+        if conflict is None:
+            return MoveResult(move=move, moved=True)
+        at_fence = conflict.partition == rows.FENCES  # the alias is where it was
+        pending = None if at_fence else move
     raise ServiceError(f"{name}:{alias}: others moved it {_TRIES} times meanwhile: try again", retryable=True)
 
 
@@ -227,7 +229,7 @@ def latest(place: Place, name: str, alias: str) -> Move | None:
     return None
 
 
-def _next(place: Place, last: Move | None, wish: MoveRequest, release: Release, body: bytes, **said: Any) -> Move:
+def _next(place: Place, last: Move | None, wish: MoveRequest, release: Release, body: bytes, **fields: Any) -> Move:
     """The move after the last one. Clocks differ: its time is never before that one's."""
     now = rows.timestamp(place.now())
     return Move(
@@ -240,32 +242,32 @@ def _next(place: Place, last: Move | None, wish: MoveRequest, release: Release, 
         why=wish.why,
         release=body,
         digest=str(release.digest),
-        **said,
+        **fields,
     )
 
 
-def _commit(place: Place, made: Move, *fence: Put) -> Key | None:
+def _commit(place: Place, move: Move, *fence: Put) -> Key | None:
     """Make a move; what another wrote instead (None: it was made). ServiceError when what became of it cannot be known."""
-    put = rows.move_put(made)
-    named = (Put(key=Key(rows.aliases(made.name), made.alias), head={}),) if made.revision == 1 else ()
+    put = rows.move_put(move)
+    name_put = (Put(key=Key(rows.aliases(move.name), move.alias), head={}),) if move.revision == 1 else ()
     try:
-        place.table.commit(put, *named, *fence)
+        place.table.commit(put, *name_put, *fence)
     except ConflictError as error:
         return error.key
     except ServiceError:
         # What became of it is unknown: an answer that was lost looks like a failure.
         try:
-            found = place.table.get(put.key)
+            row = place.table.get(put.key)
         except ServiceError:
-            found = None
-        if found is None or (dict(found.head), found.body) != (dict(put.head), put.body):
+            row = None
+        if row is None or (dict(row.head), row.body) != (dict(put.head), put.body):
             raise
     return None
 
 
 def _check_expected(place: Place, what: str, last: Move | None, expect: int | None) -> None:
-    found = last.revision if last else 0
-    if expect is None or found == expect:
+    current = last.revision if last else 0
+    if expect is None or current == expect:
         return
     if last is None:
         name, _, alias = what.partition(":")
@@ -301,12 +303,12 @@ def _release_row(place: Place, name: str, version: int) -> Row | None:
     return place.table.get(rows.release_key(name, version))
 
 
-def _alias_of(wanted: Reference) -> str:
-    if wanted.alias is None:
-        raise RecipeError(f"{wanted} is not an alias: write NAME:ALIAS, as in {wanted.name}:prod")
-    return wanted.alias
+def _alias_of(reference: Reference) -> str:
+    if reference.alias is None:
+        raise RecipeError(f"{reference} is not an alias: write NAME:ALIAS, as in {reference.name}:prod")
+    return reference.alias
 
 
-def _never_moved(place: Place, wanted: Reference) -> RecipeError:
-    first = f"mlpack promote {wanted.name}@VERSION --to {wanted.alias}"
-    return RecipeError(f"{place.where}: {wanted} was never moved; `{first}` does that")
+def _never_moved(place: Place, reference: Reference) -> RecipeError:
+    first = f"mlpack promote {reference.name}@VERSION --to {reference.alias}"
+    return RecipeError(f"{place.where}: {reference} was never moved; `{first}` does that")

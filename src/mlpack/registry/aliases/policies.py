@@ -49,10 +49,10 @@ def parse_subject(text: str) -> str:
     return text
 
 
-def parse_budgets(said: Sequence[str]) -> Budgets:
+def parse_budgets(options: Sequence[str]) -> Budgets:
     """Budgets in the recipe's words, KEY=VALUE each: `latency_p95=20ms`, `package_size=65MB`, `accuracy_drop=0.005`."""
     written: dict[str, Any] = {}
-    for each in said:
+    for each in options:
         key, is_pair, value = each.partition("=")
         if not is_pair or key in written:
             raise RecipeError(f"{each!r} is not a budget: write KEY=VALUE, each key once, as in latency_p95=20ms")
@@ -60,15 +60,15 @@ def parse_budgets(said: Sequence[str]) -> Budgets:
     return reader.budgets(written)
 
 
-def parse_refuses(said: Sequence[str]) -> tuple[str, ...]:
+def parse_refuses(options: Sequence[str]) -> tuple[str, ...]:
     """Which regressions refuse: some of `REGRESSIONS`, or `none` alone; nothing said is all of them."""
-    if not said:
+    if not options:
         return REGRESSIONS
-    if list(said) == ["none"]:
+    if list(options) == ["none"]:
         return ()
-    if unknown := sorted(set(said) - set(REGRESSIONS)):
+    if unknown := sorted(set(options) - set(REGRESSIONS)):
         raise RecipeError(f"{', '.join(unknown)}: not a regression; there are {', '.join(REGRESSIONS)}, or none alone")
-    return tuple(each for each in REGRESSIONS if each in said)
+    return tuple(each for each in REGRESSIONS if each in options)
 
 
 def of_alias(place: Place, name: str, alias: str) -> Policy:
@@ -98,20 +98,20 @@ def put(place: Place, policy: Policy, who: str | None, expect: int | None = None
     key = _key(parse_subject(policy.subject))
     alias_names.check(policy.subject.partition(":")[2])
     row = place.table.get(key)
-    found = row.revision if row else 0
-    _check_expected(policy.subject, key, found, expect)
+    revision = row.revision if row else 0
+    _check_expected(policy.subject, key, revision, expect)
     head = put_of(policy).head
     if row is None or isinstance(row.head, DamagedHead) or dict(row.head) != head:
         said_so = audit.entry_put(place, "policy set", who, {"subject": policy.subject, **head})
-        place.table.commit(Put(key=key, head=head, expect=found), said_so)
-        found += 1
-    return dataclasses.replace(policy, revision=found)
+        place.table.commit(Put(key=key, head=head, expect=revision), said_so)
+        revision += 1
+    return dataclasses.replace(policy, revision=revision)
 
 
 def put_of(policy: Policy) -> Put:
     """The write that sets a policy where there is none."""
-    said = as_json(policy)
-    return Put(key=_key(policy.subject), head={name: said[name] for name in ("budgets", "refuses")})
+    body = as_json(policy)
+    return Put(key=_key(policy.subject), head={name: body[name] for name in ("budgets", "refuses")})
 
 
 def remove(place: Place, subject: str, who: str | None, expect: int | None = None) -> bool:
@@ -138,9 +138,9 @@ def as_json(policy: Policy) -> dict[str, Any]:
     }
 
 
-def _check_expected(subject: str, key: Key, found: int, expect: int | None) -> None:
-    if expect is not None and expect != found:
-        raise ConflictError(f"the policy of {subject} is at revision {found}, not {expect}: look at it, then decide again", key)
+def _check_expected(subject: str, key: Key, revision: int, expect: int | None) -> None:
+    if expect is not None and expect != revision:
+        raise ConflictError(f"the policy of {subject} is at revision {revision}, not {expect}: look at it, then decide again", key)
 
 
 def _key(subject: str) -> Key:
@@ -150,25 +150,25 @@ def _key(subject: str) -> Key:
 def decode(row: Row, where: str) -> Policy:
     """The policy of a row. DamagedError for one that cannot be read: it must not let anything pass."""
     with rows.reading(row.key, where, _AGAIN):
-        said, subject = Fields(row.head), row.key.sort
+        fields, subject = Fields(row.head), row.key.sort
         try:
             parse_subject(subject)
-            refuses = parse_refuses([each if isinstance(each, str) else "" for each in said.each("refuses")] or ["none"])
+            refuses = parse_refuses([each if isinstance(each, str) else "" for each in fields.each("refuses")] or ["none"])
         except RecipeError as error:
             raise FieldError(shown(error, 300)) from None
         if row.body:
             raise FieldError("it has a body")
-        numbers = {key: _budget(said.inside("budgets"), key) for key in said.inside("budgets")}
+        numbers = {key: _budget(fields.inside("budgets"), key) for key in fields.inside("budgets")}
         return Policy(subject=subject, budgets=Budgets(**numbers), refuses=refuses, revision=row.revision)
 
 
-def _budget(said: Mapping[str, Any], key: str) -> Any:
+def _budget(values: Mapping[str, Any], key: str) -> Any:
     """A budget as `put` writes it: a number that is not below 0."""
     if key not in _BUDGETS:
         raise FieldError(f"{shown(key, 40)!r} is no budget")
     if key == "accept_estimates":
-        return Fields(said, "budgets").flag(key)
-    value = said[key]
+        return Fields(values, "budgets").flag(key)
+    value = values[key]
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
         raise FieldError(f"budgets: {key} is {shown(value, 40)}, which is no limit")
     return int(value) if key.endswith("_bytes") else float(value)

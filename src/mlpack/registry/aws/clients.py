@@ -70,11 +70,11 @@ class Clients:
     def get(self, service: str, *, once: bool = False) -> Any:
         """The client of a service; `once`: one that never asks a second time by itself. ServiceError when there are no credentials,
         no region, no such profile."""
-        from mlpack.registry.aws.refusals import AwsCall, told
+        from mlpack.registry.aws.refusals import AwsCall, explained
 
         with self._lock:
             if (service, once) not in self._made:
-                with told(AwsCall(where=str(self._address), action=f"{service}:*", resource="*")):
+                with explained(AwsCall(where=str(self._address), action=f"{service}:*", resource="*")):
                     self._session = self._session or self._new_session()
                     self._made[service, once] = self._session.create_client(
                         service, region_name=self._address.region, config=self._config(service, once)
@@ -96,9 +96,9 @@ class Clients:
     def _config(self, service: str, once: bool) -> Any:
         from botocore.config import Config
 
-        known = self._session.get_config_variable
-        retries: dict[str, Any] = {"mode": "standard" if known("retry_mode") == "legacy" else known("retry_mode")}
-        if once or known("max_attempts") is None:
+        variable = self._session.get_config_variable
+        retries: dict[str, Any] = {"mode": "standard" if variable("retry_mode") == "legacy" else variable("retry_mode")}
+        if once or variable("max_attempts") is None:
             retries["total_max_attempts"] = 1 if once else self._patience.tries
         return Config(
             retries=retries,

@@ -23,7 +23,7 @@ from mlpack.errors import RecipeError, ServiceError
 from mlpack.registry import ConflictError, Delete, Doubt, Key, Put, Row, read_row
 from mlpack.registry.aws import promises
 from mlpack.registry.aws.clients import Address, Clients
-from mlpack.registry.aws.refusals import AwsCall, code, told, tries
+from mlpack.registry.aws.refusals import AwsCall, code, explained, tries
 
 ITEM_BYTES = 400 * 1024
 """DynamoDB keeps no larger item, names of its attributes included. developer guide, "Constraints"."""
@@ -47,7 +47,7 @@ class DynamoTable:
     def get(self, key: Key) -> Row | None:
         """See `Table.get`."""
         client = self._clients.get("dynamodb")
-        with told(self._call("GetItem")):
+        with explained(self._call("GetItem")):
             answer = client.get_item(TableName=self._address.table, Key=self._key(key), ConsistentRead=True)
         return self._row(key.partition, answer["Item"]) if "Item" in answer else None
 
@@ -59,7 +59,7 @@ class DynamoTable:
         if after:
             condition += f" AND sk {'<' if newest_first else '>'} :after"
             values[":after"] = {"S": after}
-        asked: dict[str, Any] = {
+        request: dict[str, Any] = {
             "TableName": self._address.table,
             "KeyConditionExpression": condition,
             "ExpressionAttributeValues": values,
@@ -67,31 +67,31 @@ class DynamoTable:
             "ScanIndexForward": not newest_first,
             "ConsistentRead": True,
         }
-        for items in self._pages(asked, limit):
+        for items in self._pages(request, limit):
             for item in items:
                 yield self._row(partition, item)
 
-    def _pages(self, asked: dict[str, Any], limit: int | None) -> Iterator[list[Item]]:
+    def _pages(self, request: dict[str, Any], limit: int | None) -> Iterator[list[Item]]:
         """A page is cut where DynamoDB has read 1 MB, the bodies that are not sent included. While one is looked at, the next one
         is on its way: never more than that, and none before the second page is asked for."""
         client, call = self._clients.get("dynamodb"), self._call("Query")
 
-        def ask(left: int | None) -> Mapping[str, Any]:
-            with told(call):
-                return dict(client.query(**asked, **({} if left is None else {"Limit": left})))
+        def ask(remaining: int | None) -> Mapping[str, Any]:
+            with explained(call):
+                return dict(client.query(**request, **({} if remaining is None else {"Limit": remaining})))
 
         if limit is not None and limit <= 0:
             return
-        answer, left, ahead = ask(limit), limit, False
+        answer, remaining, ahead = ask(limit), limit, False
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="query") as pool:
             while "LastEvaluatedKey" in answer:
-                left = None if left is None else left - len(answer["Items"])
-                if left == 0:
+                remaining = None if remaining is None else remaining - len(answer["Items"])
+                if remaining == 0:
                     break
-                asked["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
-                following = pool.submit(ask, left) if ahead else None
+                request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+                following = pool.submit(ask, remaining) if ahead else None
                 yield answer["Items"]
-                answer, ahead = following.result() if following else ask(left), True
+                answer, ahead = following.result() if following else ask(remaining), True
         yield answer["Items"]
 
     def commit(self, *writes: Put | Delete) -> None:
@@ -106,11 +106,11 @@ class DynamoTable:
     def write(self, *writes: Put | Delete) -> None:
         """As `commit`, of a table that is known to keep conditions, or is asked whether it does."""
         writer = secrets.token_hex(16)
-        asked = [self._asked(write, writer) for write in writes]
-        self._check_sizes(writes, asked)
+        items = [self._as_action(write, writer) for write in writes]
+        self._check_sizes(writes, items)
         for number in retry.attempts(_BUSY_TRIES, _PAUSES):
             once = self._write_one if len(writes) == 1 else self._write_all
-            if once(writes, asked, writer, number > 1):
+            if once(writes, items, writer, number > 1):
                 return
         what = ", ".join(str(write.key) for write in writes)
         raise ServiceError(
@@ -123,12 +123,12 @@ class DynamoTable:
 
     # --- writing -----------------------------------------------------------------------------------------------------
 
-    def _write_one(self, writes: Sequence[Put | Delete], asked: Sequence[dict[str, Any]], writer: str, again: bool) -> bool:
+    def _write_one(self, writes: Sequence[Put | Delete], items: Sequence[dict[str, Any]], writer: str, again: bool) -> bool:
         """Whether it is done; False: another's transaction was in the way. `again`: an earlier try may have taken effect."""
         client, put = self._clients.get("dynamodb"), isinstance(writes[0], Put)
-        with told(self._call("PutItem" if put else "DeleteItem")):
+        with explained(self._call("PutItem" if put else "DeleteItem")):
             try:
-                (client.put_item if put else client.delete_item)(**asked[0])
+                (client.put_item if put else client.delete_item)(**items[0])
             except ClientError as error:
                 if code(error) == "TransactionConflictException":
                     return False
@@ -137,11 +137,11 @@ class DynamoTable:
                 self._refused(writes, [(writes[0], error.response.get("Item"))], writer, again or tries(error) > 1)
         return True
 
-    def _write_all(self, writes: Sequence[Put | Delete], asked: Sequence[dict[str, Any]], writer: str, again: bool) -> bool:
+    def _write_all(self, writes: Sequence[Put | Delete], actions: Sequence[dict[str, Any]], writer: str, again: bool) -> bool:
         """As `_write_one`, of several."""
         client = self._clients.get("dynamodb")
-        items = [{"Put" if isinstance(write, Put) else "Delete": one} for write, one in zip(writes, asked, strict=True)]
-        with told(self._call("PutItem" if any("Put" in item for item in items) else "DeleteItem")):
+        items = [{"Put" if isinstance(write, Put) else "Delete": one} for write, one in zip(writes, actions, strict=True)]
+        with explained(self._call("PutItem" if any("Put" in item for item in items) else "DeleteItem")):
             try:
                 # AWS recognizes a second try by the token; moto does not, and there the rows tell.
                 client.transact_write_items(TransactItems=items, ClientRequestToken=secrets.token_hex(16))
@@ -155,22 +155,24 @@ class DynamoTable:
                 elif any(reason["Code"] in _BUSY for _, reason in reasons):
                     return False
                 else:
-                    said = "; ".join(f"{write.key}: {reason['Code']} {reason.get('Message', '')}" for write, reason in reasons)
-                    raise ServiceError(f"{self._address}: a transaction was refused: {said or error}") from error
+                    reasons_text = "; ".join(
+                        f"{write.key}: {reason['Code']} {reason.get('Message', '')}" for write, reason in reasons
+                    )
+                    raise ServiceError(f"{self._address}: a transaction was refused: {reasons_text or error}") from error
         return True
 
     def _refused(
         self, writes: Sequence[Put | Delete], failed: Sequence[tuple[Put | Delete, Item | None]], writer: str, again: bool
     ) -> None:
         """What it means that rows were not as expected. Nothing when it was our own earlier try that had changed them."""
-        puts = [(write, found) for write, found in failed if isinstance(write, Put)]
+        puts = [(write, item) for write, item in failed if isinstance(write, Put)]
         # All or none: one row of ours says that all were written.
-        if any(found is not None and found.get("writer") == {"S": writer} for _, found in puts):
+        if any(item is not None and item.get("writer") == {"S": writer} for _, item in puts):
             return
         # Whoever deleted them, they are gone.
-        if again and len(failed) == len(writes) and not any(isinstance(write, Put) or found for write, found in failed):
+        if again and len(failed) == len(writes) and not any(isinstance(write, Put) or item for write, item in failed):
             return
-        if again and puts and all(found is None or int(found["rev"]["N"]) > write.expect + 1 for write, found in puts):
+        if again and puts and all(item is None or int(item["rev"]["N"]) > write.expect + 1 for write, item in puts):
             raise ServiceError(
                 f"{self._address}: {puts[0][0].key}: the answer to a write was lost, and others have written since: look again",
                 retryable=True,
@@ -178,24 +180,24 @@ class DynamoTable:
         key = failed[0][0].key
         raise ConflictError(f"{self._address}: {key} was changed by another", key)
 
-    def _asked(self, write: Put | Delete, writer: str) -> dict[str, Any]:
+    def _as_action(self, write: Put | Delete, writer: str) -> dict[str, Any]:
         """What DynamoDB is asked to do, with its condition."""
-        asked: dict[str, Any] = {"TableName": self._address.table, "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
+        action: dict[str, Any] = {"TableName": self._address.table, "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
         if write.expect:
-            asked |= {"ConditionExpression": "rev = :expect", "ExpressionAttributeValues": {":expect": {"N": str(write.expect)}}}
+            action |= {"ConditionExpression": "rev = :expect", "ExpressionAttributeValues": {":expect": {"N": str(write.expect)}}}
         else:
-            asked |= {"ConditionExpression": "attribute_not_exists(pk)"}
+            action |= {"ConditionExpression": "attribute_not_exists(pk)"}
         if isinstance(write, Delete):
-            return asked | {"Key": self._key(write.key)}
+            return action | {"Key": self._key(write.key)}
         item = self._key(write.key) | {
             "rev": {"N": str(write.expect + 1)},
             "head": {"S": json.dumps(write.head, sort_keys=True, ensure_ascii=False)},
             "writer": {"S": writer},
         }
-        return asked | {"Item": item | ({"body": {"B": write.body}} if write.body else {})}
+        return action | {"Item": item | ({"body": {"B": write.body}} if write.body else {})}
 
-    def _check_sizes(self, writes: Sequence[Put | Delete], asked: Sequence[dict[str, Any]]) -> None:
-        sizes = [_item_bytes(one["Item"]) if "Item" in one else 0 for one in asked]
+    def _check_sizes(self, writes: Sequence[Put | Delete], items: Sequence[dict[str, Any]]) -> None:
+        sizes = [_item_bytes(one["Item"]) if "Item" in one else 0 for one in items]
         for write, size in zip(writes, sizes, strict=True):
             if size > ITEM_BYTES:
                 raise RecipeError(

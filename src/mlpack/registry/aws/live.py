@@ -58,12 +58,12 @@ def _containers(client: Any) -> Iterator[tuple[str, str]]:
                 who = f"ecs {task['taskArn'].rpartition('/')[2]}"
                 definitions.setdefault(task["taskDefinitionArn"], who)
                 running = (one.get("imageDigest") or one.get("image") for one in task.get("containers", ()))
-                yield from ((found, who) for found in running if found)
+                yield from ((running_task, who) for running_task in running if running_task)
     for definition, who in definitions.items():
         described = client.describe_task_definition(taskDefinition=definition)["taskDefinition"]
         yield from ((one["image"], who) for one in described["containerDefinitions"])
 
 
-def _pages(client: Any, operation: str, key: str, **asked: str) -> Iterator[Any]:
-    for page in client.get_paginator(operation).paginate(**asked):
+def _pages(client: Any, operation: str, key: str, **name: str) -> Iterator[Any]:
+    for page in client.get_paginator(operation).paginate(**name):
         yield from page[key]

@@ -33,17 +33,17 @@ def parse(where: str) -> Address:
     bucket, _, prefix = path.partition("/")
     prefix = prefix.strip("/")
     try:
-        said = dict(parse_qsl(query, strict_parsing=True, keep_blank_values=True)) if query else {}
+        options = dict(parse_qsl(query, strict_parsing=True, keep_blank_values=True)) if query else {}
     except ValueError as error:
         raise _no_address(where, f"{query!r} is not table=NAME") from error
-    table, region = said.pop("table", TABLE), said.pop("region", None)
+    table, region = options.pop("table", TABLE), options.pop("region", None)
     for name, text, form in (("bucket", bucket, _BUCKET), ("table", table, _TABLE), ("region", region, _REGION)):
         if text is not None and form.fullmatch(text) is None:
             raise _no_address(where, f"{text!r} is not the name of a {name}")
     if prefix and (_PREFIX.fullmatch(prefix) is None or {".", ".."} & set(prefix.split("/"))):
         raise _no_address(where, f"{prefix!r} is not a prefix: use letters, digits, dashes and slashes")
-    if said or rest == where:
-        raise _no_address(where, f"{sorted(said)[0]!r} is not known" if said else "it does not begin with s3://")
+    if options or rest == where:
+        raise _no_address(where, f"{sorted(options)[0]!r} is not known" if options else "it does not begin with s3://")
     return Address(bucket=bucket, prefix=prefix, table=table, region=region)
 
 

@@ -20,7 +20,7 @@ from botocore.exceptions import ClientError
 
 from mlpack.errors import ServiceError
 from mlpack.registry import ConflictError, Delete, Doubt, Key, Put, Row
-from mlpack.registry.aws.refusals import AwsCall, told
+from mlpack.registry.aws.refusals import AwsCall, explained
 from mlpack.registry.rows import rows
 from mlpack.store import conditional
 
@@ -95,20 +95,20 @@ def of_bucket(clients: Clients, address: Address, *, parts: bool = True) -> Doub
     key = f"{address.prefix}/blobs/{conditional.NAME}".lstrip("/")
     arn = f"arn:{clients.partition}:s3:::{bucket}"
     grants = (("s3:PutObject", f"{arn}/{key}"), ("s3:GetObject", f"{arn}/{key}"), ("s3:ListBucket", arn))
-    with told(AwsCall(where=str(address), action="s3:PutObject", resource=f"{arn}/{key}", grants=grants)):
-        found = conditional.of_objects(client, bucket, key)
-        if not found and parts:
-            found = conditional.of_parts(client, bucket, key)
+    with explained(AwsCall(where=str(address), action="s3:PutObject", resource=f"{arn}/{key}", grants=grants)):
+        behaviour = conditional.of_objects(client, bucket, key)
+        if not behaviour and parts:
+            behaviour = conditional.of_parts(client, bucket, key)
     where = f"{address}: the bucket at {client.meta.endpoint_url}"
-    return Doubt(half="bytes", where=where, found=found, lost=_BYTES_LOST) if found else None
+    return Doubt(half="bytes", where=where, behaviour=behaviour, consequence=_BYTES_LOST) if behaviour else None
 
 
 def of_table(clients: Clients, address: Address, table: Rows) -> Doubt | None:
     """What the table does not keep. ServiceError when it cannot be asked."""
-    found = _rows_found(table)
+    behaviour = _rows_found(table)
     where = f"{address}: the table at {clients.get('dynamodb').meta.endpoint_url}"
-    lost = "No release could be recorded." if found == _NO_TRANSACTIONS else _ROWS_LOST
-    return Doubt(half="rows", where=where, found=found, lost=lost) if found else None
+    consequence = "No release could be recorded." if behaviour == _NO_TRANSACTIONS else _ROWS_LOST
+    return Doubt(half="rows", where=where, behaviour=behaviour, consequence=consequence) if behaviour else None
 
 
 def _rows_found(table: Rows) -> str:
@@ -122,13 +122,13 @@ def _rows_found(table: Rows) -> str:
             if _revision(table.get(ROW)) <= before:
                 return _STALE
             continue  # another asks at this moment
-        for said, what, write in (
+        for statement, what, write in (
             ("a row that is there is written on the condition that it is not", "put", Put(key=ROW, head={}, expect=0)),
             ("a row is written on the condition of a revision that it does not have", "put", Put(key=ROW, head={}, expect=1 << 40)),
             ("a row is removed on the condition of a revision that it does not have", "delete", Delete(key=ROW, expect=1 << 40)),
         ):
             if not _is_refused(table, write):
-                return f"its conditions do not hold: {said} ({what})"
+                return f"its conditions do not hold: {statement} ({what})"
         try:
             if not _is_refused(table, Put(key=other, head={}), Put(key=ROW, head={}, expect=1 << 40)):
                 return "the conditions of its transactions do not hold"
@@ -143,10 +143,10 @@ def _rows_found(table: Rows) -> str:
                     table.write(Delete(key=other, expect=1))
         if half:
             return "a transaction that it refused was done by half"
-        seen, listed = table.get(ROW), [found.key for found in table.query(ROW.partition)]
-        if seen is None or seen.revision <= before or ROW not in listed:
+        rows_read, listed = table.get(ROW), [row_read.key for row_read in table.query(ROW.partition)]
+        if rows_read is None or rows_read.revision <= before or ROW not in listed:
             return _STALE
-        if seen.revision == before + 1 and dict(seen.head) != {"by": mine}:
+        if rows_read.revision == before + 1 and dict(rows_read.head) != {"by": mine}:
             return "a write that it refused was done all the same"
         return ""
     raise ServiceError("others ask this table what it keeps, again and again: try again", retryable=True)

@@ -52,22 +52,22 @@ Open = Callable[[int, int, str | None], OpenRange]
 """A range from its first byte to before its last one, of this version (ChangedError) or any."""
 
 
-def fetch(open_: Open, named: Digest, path: Path, moved: Moved, slots: BoundedSemaphore) -> str | None:
+def fetch(open_: Open, blob: Digest, path: Path, moved: Moved, slots: BoundedSemaphore) -> str | None:
     """Write the bytes to `path`. When they have another digest, it is returned, and nothing is there.
 
     `slots`: how many parts may be on their way, of all who share it.
     """
-    with _partial(path, named) as partial:
+    with _partial(path, blob) as partial:
         while True:
             begun_before = bool(partial.done)
             try:
-                found = _fill(partial, open_, moved, slots)
+                version = _fill(partial, open_, moved, slots)
             except ChangedError:
                 partial.forget()
                 if not begun_before:
                     raise
                 continue
-            if found == named.hex:
+            if version == blob.hex:
                 os.fsync(partial.stream)
                 partial.journal.unlink()
                 partial.path.replace(path)
@@ -75,7 +75,7 @@ def fetch(open_: Open, named: Digest, path: Path, moved: Moved, slots: BoundedSe
                 return None
             partial.forget()
             if not begun_before:
-                return f"sha256:{found}"
+                return f"sha256:{version}"
 
 
 @dataclass(slots=True)
@@ -100,8 +100,8 @@ class _PartialFile:
         """What an earlier try has noted; nothing when that makes no sense."""
         try:
             first, *rest = self.journal.read_text(encoding="ascii").splitlines()
-            said = json.loads(first)
-            self.size, self.version = int(said["size"]), str(said["version"])
+            state = json.loads(first)
+            self.size, self.version = int(state["size"]), str(state["version"])
             self.done = {int(line) for line in rest}
             if os.fstat(self.stream).st_size != self.size or any(not 0 <= part < parts(self.size) for part in self.done):
                 raise ValueError("not of this file")
@@ -127,10 +127,10 @@ def parts(size: int) -> int:
 
 
 @contextmanager
-def _partial(path: Path, named: Digest) -> Iterator[_PartialFile]:
+def _partial(path: Path, blob: Digest) -> Iterator[_PartialFile]:
     """The file to write into, which no other process has. What is whole by then was moved away; what is not is kept to go on
     with, but not on a full disk, nor when it is this process's own alone."""
-    name = f".{path.name}.{named.hex[:16]}"
+    name = f".{path.name}.{blob.hex[:16]}"
     partial, ours = _take(path, name), False
     if partial is None:
         partial, ours = _take(path, f"{name}.{secrets.token_hex(8)}"), True
@@ -179,15 +179,15 @@ def _fill(partial: _PartialFile, open_: Open, moved: Moved, slots: BoundedSemaph
     pool = ThreadPoolExecutor(max_workers=PARALLEL, thread_name_prefix="fetch")
     try:
         missing = [part for part in range(parts(partial.size)) if part not in partial.done]
-        left: set[Future[int]] = {pool.submit(get, part, first if part == 0 else None) for part in missing}
+        pending: set[Future[int]] = {pool.submit(get, part, first if part == 0 else None) for part in missing}
         while True:
             interrupts.check()
             while hashed in partial.done:
                 _hash(partial, hashed, state)
                 hashed += 1
-            if not left:
+            if not pending:
                 return state.hexdigest()
-            ended, left = wait(left, return_when=FIRST_COMPLETED)
+            ended, pending = wait(pending, return_when=FIRST_COMPLETED)
             for future in ended:
                 part = future.result()
                 partial.done.add(part)

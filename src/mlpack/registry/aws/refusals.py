@@ -1,8 +1,10 @@
 """What AWS refuses, in words: which action on which resource, why, and what to do about it.
 
-Promises: everything that boto3 raises because of the network, the credentials, the permissions or the service becomes a
-ServiceError (exit 4) within `told`; what it raises because we called it wrongly stays as it is: a bug. Nothing is retried here:
-boto3 has done that before.
+Promises:
+- Within `explained`, everything that boto3 raises because of the network, the credentials, the permissions or the service becomes
+  a ServiceError (exit 4). An error that boto3 raises because mlpack called it wrongly is a bug and stays as it is.
+
+Will not: repeat a request. boto3 has done that already.
 """
 
 from __future__ import annotations
@@ -60,7 +62,7 @@ class AwsCall:
 
 
 @contextmanager
-def told(call: AwsCall) -> Iterator[None]:
+def explained(call: AwsCall) -> Iterator[None]:
     """Within it AWS's refusals of this call become ServiceErrors."""
     try:
         yield
@@ -72,10 +74,10 @@ def told(call: AwsCall) -> Iterator[None]:
             f"or what stands between here and there: {str(error)[:200]!r}"
         ) from error
     except BotoCoreError as error:
-        made = _of_machine(call, error)
-        if made is None:
+        explanation = _of_machine(call, error)
+        if explanation is None:
             raise
-        raise made from error
+        raise explanation from error
 
 
 def code(error: ClientError) -> str:
@@ -95,37 +97,41 @@ def statement(action: str, resource: str) -> str:
 
 def of_answer(call: AwsCall, error: ClientError) -> ServiceError:
     """What AWS answered, in words."""
-    named, said = code(error), str(error.response.get("Error", {}).get("Message", "")).strip()
+    error_code, message = code(error), str(error.response.get("Error", {}).get("Message", "")).strip()
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     begun = f"{call.where}: {call.action} on {call.resource}"
-    if named in _SKEWED or _SKEWED_WORDS.search(said):
+    if error_code in _SKEWED or _SKEWED_WORDS.search(message):
         return ServiceError(f"{begun} was refused: {_clocks(error)}")
-    if named in _THROTTLED:
+    if error_code in _THROTTLED:
         return ServiceError(
-            f"{begun} was throttled {_times(tries(error))} ({named}): others use it as much as it takes; try again later, "
+            f"{begun} was throttled {_times(tries(error))} ({error_code}): others use it as much as it takes; try again later, "
             "or raise its limits",
             retryable=True,
         )
-    if named in _EXPIRED:
-        return ServiceError(f"{begun} was refused: the credentials have expired ({named}); {_SIGN_IN}")
-    if named in _ELSEWHERE:
+    if error_code in _EXPIRED:
+        return ServiceError(f"{begun} was refused: the credentials have expired ({error_code}); {_SIGN_IN}")
+    if error_code in _ELSEWHERE:
         return ServiceError(f"{begun} was refused: {_region(error)}")
-    if named in _NO_BUCKET:
+    if error_code in _NO_BUCKET:
         return ServiceError(f"{begun}: there is no such bucket; {_create(call)}")
-    if named in _NO_TABLE:
+    if error_code in _NO_TABLE:
         return ServiceError(f"{begun}: there is no such table in this region; say which one with &region=..., or {_create(call)}")
-    if named in _BROKEN_ON_THE_WAY:
-        return ServiceError(f"{begun}: the upload was cut off, aborted or altered on its way ({named}); try again", retryable=True)
-    if named in _UNKNOWN or "InvalidClientTokenId" in said:
+    if error_code in _BROKEN_ON_THE_WAY:
         return ServiceError(
-            f"{begun} was refused: AWS does not know these credentials, or their secret is another ({named}); check which ones "
-            f"are in use with `aws sts get-caller-identity`, or {_SIGN_IN}"
+            f"{begun}: the upload was cut off, aborted or altered on its way ({error_code}); try again", retryable=True
         )
-    if named in _DENIED or status == 403:
-        return ServiceError(_denied(call, said))
+    if error_code in _UNKNOWN or "InvalidClientTokenId" in message:
+        return ServiceError(
+            f"{begun} was refused: AWS does not know these credentials, or their secret is another ({error_code}); check which "
+            f"ones are in use with `aws sts get-caller-identity`, or {_SIGN_IN}"
+        )
+    if error_code in _DENIED or status == 403:
+        return ServiceError(_denied(call, message))
     if isinstance(status, int) and status >= 500:
-        return ServiceError(f"{begun} failed {_times(tries(error))} with {status} {named}: {said}; try again later", retryable=True)
-    return ServiceError(f"{begun} was refused: {named}: {said}")
+        return ServiceError(
+            f"{begun} failed {_times(tries(error))} with {status} {error_code}: {message}; try again later", retryable=True
+        )
+    return ServiceError(f"{begun} was refused: {error_code}: {message}")
 
 
 def of_transport(call: AwsCall, error: Exception) -> ServiceError:
@@ -168,19 +174,19 @@ def _of_machine(call: AwsCall, error: BotoCoreError) -> ServiceError | None:
     return None
 
 
-def _denied(call: AwsCall, said: str) -> str:
+def _denied(call: AwsCall, message: str) -> str:
     """Who may not do what, and the line that would let them."""
-    match = _NOT_AUTHORIZED.search(said)
+    match = _NOT_AUTHORIZED.search(message)
     action = match["action"] if match else call.action
     resource = (match["on"] if match else None) or call.resource
     who = f" for {match['who']}" if match and match["who"] else ""
     begun = f"{call.where}: {action} on {resource} was refused{who}"
-    if "explicit deny" in said:
-        return f"{begun}: a policy denies it explicitly, which no other can allow; AWS says: {said}"
+    if "explicit deny" in message:
+        return f"{begun}: a policy denies it explicitly, which no other can allow; AWS says: {message}"
     grants = call.grants or ((call.action, call.resource),)
     if action != call.action:  # AWS knows better: a key's, or one of several
         grants = tuple(grant for grant in grants if grant[0] == action) or ((action, resource),)
-    why = f"; AWS says: {said}" if said and said not in ("Forbidden", "Access Denied") else ""
+    why = f"; AWS says: {message}" if message and message not in ("Forbidden", "Access Denied") else ""
     lines = "".join(f"\n{statement(*grant)}" for grant in grants)
     return f"{begun}: permission is missing{why}. In its policy this allows it:{lines}"
 

@@ -28,7 +28,7 @@ from mlpack.registry import Doubt, Moved, StoredBlob
 from mlpack.registry.aws import promises, ranged
 from mlpack.registry.aws.clients import Address, Clients
 from mlpack.registry.aws.ranged import CHUNK_BYTES, PARALLEL, ChangedError, OpenRange
-from mlpack.registry.aws.refusals import AwsCall, code, of_transport, told
+from mlpack.registry.aws.refusals import AwsCall, code, explained, of_transport
 
 _MOST_PARTS = 10_000
 _CHECKSUM = "CRC32"
@@ -55,122 +55,122 @@ class S3Blobs:
         self._fetching = threading.BoundedSemaphore(_FETCHING)
         self._once = promises.PromiseCheck("conditional writes"), promises.PromiseCheck("conditional writes in parts")
 
-    def size(self, named: Digest) -> int | None:
+    def size(self, blob: Digest) -> int | None:
         """See `Blobs.size`."""
-        known = self._head(named)
-        return int(known["ContentLength"]) if known is not None else None
+        head = self._head(blob)
+        return int(head["ContentLength"]) if head is not None else None
 
-    def put(self, named: Digest, source: Path | bytes, moved: Moved = lambda _: None) -> bool:
+    def put(self, blob: Digest, source: Path | bytes, moved: Moved = lambda _: None) -> bool:
         """See `Blobs.put`. An object that is not what its name says, as far as size and metadata tell, is replaced."""
         size = source.stat().st_size if isinstance(source, Path) else len(source)
         large = size > ranged.PART_BYTES
         send = self._send_large if large else self._send_small
         for _ in retry.attempts(_TRIES, _PAUSES):
-            known = self._head(named)
-            if known is not None and known["ContentLength"] == size and _sha256(known) == named.hex:
+            head = self._head(blob)
+            if head is not None and head["ContentLength"] == size and _sha256(head) == blob.hex:
                 return False
             self._once[large].sure(self._clients.get("s3"), lambda: self.doubt(parts=large))
-            condition = {"IfMatch": known["ETag"]} if known is not None else {"IfNoneMatch": "*"}
-            if send(named, source, condition, moved):
+            condition = {"IfMatch": head["ETag"]} if head is not None else {"IfNoneMatch": "*"}
+            if send(blob, source, condition, moved):
                 return True
-        raise ServiceError(f"{self.uri(named)}: others wrote it at the same moment, again and again: try again", retryable=True)
+        raise ServiceError(f"{self.uri(blob)}: others wrote it at the same moment, again and again: try again", retryable=True)
 
     def doubt(self, *, parts: bool = True) -> Doubt | None:
         """See `Place.doubts`."""
         return promises.of_bucket(self._clients, self._address, parts=parts)
 
-    def read(self, named: Digest) -> bytes:
+    def read(self, blob: Digest) -> bytes:
         """See `Blobs.read`."""
-        data = b"".join(self._whole(named))
-        if (found := hashlib.sha256(data).hexdigest()) != named.hex:
-            raise self._damaged(named, f"sha256:{found}")
+        data = b"".join(self._whole(blob))
+        if (actual := hashlib.sha256(data).hexdigest()) != blob.hex:
+            raise self._damaged(blob, f"sha256:{actual}")
         return data
 
-    def fetch(self, named: Digest, path: Path, moved: Moved = lambda _: None) -> None:
+    def fetch(self, blob: Digest, path: Path, moved: Moved = lambda _: None) -> None:
         """See `Blobs.fetch`."""
-        found = ranged.fetch(lambda begin, end, tag: self._range(named, begin, end, tag), named, path, moved, self._fetching)
-        if found is not None:
-            raise self._damaged(named, found)
+        version = ranged.fetch(lambda begin, end, tag: self._range(blob, begin, end, tag), blob, path, moved, self._fetching)
+        if version is not None:
+            raise self._damaged(blob, version)
 
-    def check(self, named: Digest) -> str | None:
+    def check(self, blob: Digest) -> str | None:
         """See `Blobs.check`."""
         state = hashlib.sha256()
         try:
-            for chunk in self._whole(named):
+            for chunk in self._whole(blob):
                 interrupts.check()
                 state.update(chunk)
         except _MissingError:
             return "missing"
-        return None if state.hexdigest() == named.hex else f"damaged: its bytes have the digest sha256:{state.hexdigest()}"
+        return None if state.hexdigest() == blob.hex else f"damaged: its bytes have the digest sha256:{state.hexdigest()}"
 
     def list(self) -> Iterator[StoredBlob]:
         """See `Blobs.list`."""
         client = self._clients.get("s3")
-        asked: dict[str, Any] = {"Bucket": self._address.bucket, "Prefix": f"{self._folder}blobs/sha256/", "MaxKeys": _PAGE}
+        request: dict[str, Any] = {"Bucket": self._address.bucket, "Prefix": f"{self._folder}blobs/sha256/", "MaxKeys": _PAGE}
         while True:
-            with told(self._bucket_call("s3:ListBucket")):
-                page = client.list_objects_v2(**asked)
+            with explained(self._bucket_call("s3:ListBucket")):
+                page = client.list_objects_v2(**request)
             for entry in page.get("Contents", ()):
                 try:
-                    named = Digest(f"sha256:{entry['Key'].rpartition('/')[2]}")
+                    blob = Digest(f"sha256:{entry['Key'].rpartition('/')[2]}")
                 except ValueError:
                     continue  # not ours
-                if entry["Key"] == self._key(named):
-                    yield StoredBlob(digest=named, size_bytes=entry["Size"], modified=entry["LastModified"].timestamp())
+                if entry["Key"] == self._key(blob):
+                    yield StoredBlob(digest=blob, size_bytes=entry["Size"], modified=entry["LastModified"].timestamp())
             if not page.get("IsTruncated"):
                 return
             following = page.get("NextContinuationToken")
-            if not following or following == asked.get("ContinuationToken"):
+            if not following or following == request.get("ContinuationToken"):
                 raise ServiceError(f"{self._address}: the bucket's list says that there is more, and not how to go on")
-            asked["ContinuationToken"] = following
+            request["ContinuationToken"] = following
 
-    def delete(self, named: Digest) -> None:
+    def delete(self, blob: Digest) -> None:
         """See `Blobs.delete`. In a bucket with versions the bytes stay as an old version, until the bucket's rules end it."""
         client = self._clients.get("s3", once=True)
-        with told(self._call("s3:DeleteObject", named)):
-            client.delete_object(**self._at(named))
+        with explained(self._call("s3:DeleteObject", blob)):
+            client.delete_object(**self._at(blob))
 
-    def uri(self, named: Digest) -> str:
+    def uri(self, blob: Digest) -> str:
         """See `Blobs.uri`."""
-        return f"s3://{self._address.bucket}/{self._key(named)}"
+        return f"s3://{self._address.bucket}/{self._key(blob)}"
 
-    def presign(self, named: Digest, seconds: int) -> str:
+    def presign(self, blob: Digest, seconds: int) -> str:
         """See `Blobs.presign`. It ends earlier when the credentials that signed it do."""
         if seconds > _LONGEST_URL_S:
             raise RecipeError(f"{seconds} seconds: AWS signs URLs for at most {_LONGEST_URL_S} (seven days)")
         client = self._clients.get("s3")
-        with told(self._call("s3:GetObject", named)):
-            return str(client.generate_presigned_url("get_object", Params=self._at(named), ExpiresIn=seconds))
+        with explained(self._call("s3:GetObject", blob)):
+            return str(client.generate_presigned_url("get_object", Params=self._at(blob), ExpiresIn=seconds))
 
     # --- sending -----------------------------------------------------------------------------------------------------
 
-    def _send_small(self, named: Digest, source: Path | bytes, condition: Mapping[str, str], moved: Moved) -> bool:
+    def _send_small(self, blob: Digest, source: Path | bytes, condition: Mapping[str, str], moved: Moved) -> bool:
         """Whether it is there now; False when somebody else was at it."""
         client = self._clients.get("s3")
         with self._sending:
             data = source.read_bytes() if isinstance(source, Path) else source
             state = hashlib.sha256(data)
-            self._check_source(named, source, state.hexdigest())
-            with told(self._call("s3:PutObject", named)):
+            self._check_source(blob, source, state.hexdigest())
+            with explained(self._call("s3:PutObject", blob)):
                 try:
                     checksum = base64.b64encode(state.digest()).decode()
                     client.put_object(
-                        **self._at(named), Body=data, ChecksumSHA256=checksum, Metadata={"sha256": named.hex}, **condition
+                        **self._at(blob), Body=data, ChecksumSHA256=checksum, Metadata={"sha256": blob.hex}, **condition
                     )
                 except ClientError as error:
                     return self._settle(error)
         moved(len(data))
         return True
 
-    def _send_large(self, named: Digest, source: Path | bytes, condition: Mapping[str, str], moved: Moved) -> bool:
+    def _send_large(self, blob: Digest, source: Path | bytes, condition: Mapping[str, str], moved: Moved) -> bool:
         """As `_send_small`, in parts side by side."""
-        client, at = self._clients.get("s3"), self._at(named)
-        with told(self._call("s3:PutObject", named)):
+        client, at = self._clients.get("s3"), self._at(blob)
+        with explained(self._call("s3:PutObject", blob)):
             # S3 refuses parts with checksums in an upload that was begun without: each part's is asked for, too.
-            begun = client.create_multipart_upload(**at, Metadata={"sha256": named.hex}, ChecksumAlgorithm=_CHECKSUM)
+            begun = client.create_multipart_upload(**at, Metadata={"sha256": blob.hex}, ChecksumAlgorithm=_CHECKSUM)
             upload = {**at, "UploadId": begun["UploadId"]}
             try:
-                parts = self._send_parts(named, source, upload, moved)
+                parts = self._send_parts(blob, source, upload, moved)
                 client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts}, **condition)
             except BaseException as error:
                 # Whatever it was, no parts are left behind; a kill leaves them to the bucket's rule for unfinished uploads.
@@ -182,7 +182,7 @@ class S3Blobs:
         return True
 
     def _send_parts(
-        self, named: Digest, source: Path | bytes, upload: Mapping[str, str], moved: Moved
+        self, blob: Digest, source: Path | bytes, upload: Mapping[str, str], moved: Moved
     ) -> Sequence[Mapping[str, Any]]:
         """Read, hash and send; what S3 wants to know of the parts in the end."""
         client, state, stop = self._clients.get("s3"), hashlib.sha256(), threading.Event()
@@ -202,8 +202,8 @@ class S3Blobs:
             finally:
                 self._sending.release()
             moved(len(data))
-            kept = {key: value for key, value in answer.items() if key.startswith("Checksum") and key != "ChecksumType"}
-            return {"PartNumber": number, "ETag": answer["ETag"], **kept}
+            checksums = {key: value for key, value in answer.items() if key.startswith("Checksum") and key != "ChecksumType"}
+            return {"PartNumber": number, "ETag": answer["ETag"], **checksums}
 
         def submit(stream: BinaryIO) -> bool:
             self._sending.acquire()  # whoever sends it gives it back: that many parts are in memory, whatever is published
@@ -228,7 +228,7 @@ class S3Blobs:
         finally:
             stop.set()
             pool.shutdown(wait=True)
-        self._check_source(named, source, state.hexdigest())
+        self._check_source(blob, source, state.hexdigest())
         return done
 
     def _settle(self, error: ClientError) -> bool:
@@ -237,18 +237,18 @@ class S3Blobs:
             return False
         raise error
 
-    def _check_source(self, named: Digest, source: Path | bytes, found: str) -> None:
-        if found != named.hex:
+    def _check_source(self, blob: Digest, source: Path | bytes, actual: str) -> None:
+        if actual != blob.hex:
             what = source if isinstance(source, Path) else "these bytes"
             raise RecipeError(
-                f"{what}: changed while it was published ({named}, then sha256:{found}); publish when the build has ended"
+                f"{what}: changed while it was published ({blob}, then sha256:{actual}); publish when the build has ended"
             )
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
-    def _head(self, named: Digest) -> Mapping[str, Any] | None:
-        client, at = self._clients.get("s3"), self._at(named)
-        with told(self._call("s3:GetObject", named)):
+    def _head(self, blob: Digest) -> Mapping[str, Any] | None:
+        client, at = self._clients.get("s3"), self._at(blob)
+        with explained(self._call("s3:GetObject", blob)):
             try:
                 answer: Mapping[str, Any] = client.head_object(**at)
             except ClientError as error:
@@ -265,19 +265,19 @@ class S3Blobs:
                 raise
         return answer
 
-    def _whole(self, named: Digest) -> Iterator[bytes]:
+    def _whole(self, blob: Digest) -> Iterator[bytes]:
         """All of its bytes, as they come. _MissingError when it is not there."""
-        opened = self._range(named, 0, None, None)
+        opened = self._range(blob, 0, None, None)
         return opened.chunks
 
-    def _range(self, named: Digest, begin: int, end: int | None, tag: str | None) -> OpenRange:
+    def _range(self, blob: Digest, begin: int, end: int | None, tag: str | None) -> OpenRange:
         """Its bytes from `begin` to before `end`; asked for again, from where they broke off, when they do."""
-        answer = self._get(named, begin, end, tag)
+        answer = self._get(blob, begin, end, tag)
         if answer is None:
             return OpenRange(0, "", iter(()), lambda: None)
         total = int(str(answer["ContentRange"]).rpartition("/")[2]) if "ContentRange" in answer else int(answer["ContentLength"])
         last = total if end is None else min(end, total)
-        chunks = self._chunks(named, answer, begin, last)
+        chunks = self._chunks(blob, answer, begin, last)
 
         def close() -> None:
             chunks.close()
@@ -285,11 +285,11 @@ class S3Blobs:
 
         return OpenRange(total, answer["ETag"], chunks, close)
 
-    def _chunks(self, named: Digest, answer: Mapping[str, Any], begin: int, end: int) -> Generator[bytes, None, None]:
-        call, at = self._call("s3:GetObject", named), begin
+    def _chunks(self, blob: Digest, answer: Mapping[str, Any], begin: int, end: int) -> Generator[bytes, None, None]:
+        call, at = self._call("s3:GetObject", blob), begin
         for number in retry.attempts(_TRIES, _PAUSES):
             if number > 1:
-                again = self._get(named, at, end, answer["ETag"])
+                again = self._get(blob, at, end, answer["ETag"])
                 if again is None:
                     return
                 answer = again
@@ -309,23 +309,23 @@ class S3Blobs:
                 return
         raise of_transport(call, EOFError("it ended early"))
 
-    def _get(self, named: Digest, begin: int, end: int | None, tag: str | None) -> Mapping[str, Any] | None:
+    def _get(self, blob: Digest, begin: int, end: int | None, tag: str | None) -> Mapping[str, Any] | None:
         """S3's answer; None when there is nothing in this range. _MissingError, ChangedError."""
-        client, asked = self._clients.get("s3"), dict(self._at(named))
+        client, request = self._clients.get("s3"), dict(self._at(blob))
         if begin or end is not None:
-            asked["Range"] = f"bytes={begin}-{end - 1 if end is not None else ''}"
+            request["Range"] = f"bytes={begin}-{end - 1 if end is not None else ''}"
         if tag is not None:
-            asked["IfMatch"] = tag
-        with told(self._call("s3:GetObject", named)):
+            request["IfMatch"] = tag
+        with explained(self._call("s3:GetObject", blob)):
             try:
-                answer: Mapping[str, Any] = client.get_object(**asked)
+                answer: Mapping[str, Any] = client.get_object(**request)
             except ClientError as error:
                 if code(error) in _MISSING:
-                    raise _MissingError(str(self._damaged(named, "missing"))) from error
+                    raise _MissingError(str(self._damaged(blob, "missing"))) from error
                 if code(error) == "InvalidRange":
                     return None
                 if code(error) in _NOT_AS_EXPECTED:
-                    raise ChangedError(f"{self.uri(named)} was replaced while it was read: try again", retryable=True) from error
+                    raise ChangedError(f"{self.uri(blob)} was replaced while it was read: try again", retryable=True) from error
                 raise
         return answer
 
@@ -335,34 +335,34 @@ class S3Blobs:
     def _folder(self) -> str:
         return f"{self._address.prefix}/" if self._address.prefix else ""
 
-    def _key(self, named: Digest) -> str:
-        return f"{self._folder}blobs/sha256/{named.hex[:2]}/{named.hex}"
+    def _key(self, blob: Digest) -> str:
+        return f"{self._folder}blobs/sha256/{blob.hex[:2]}/{blob.hex}"
 
-    def _at(self, named: Digest) -> dict[str, str]:
-        return {"Bucket": self._address.bucket, "Key": self._key(named)}
+    def _at(self, blob: Digest) -> dict[str, str]:
+        return {"Bucket": self._address.bucket, "Key": self._key(blob)}
 
-    def _call(self, action: str, named: Digest) -> AwsCall:
+    def _call(self, action: str, blob: Digest) -> AwsCall:
         bucket = f"arn:{self._clients.partition}:s3:::{self._address.bucket}"
         grants = [(action, f"{bucket}/{self._folder}*")]
         if action == "s3:GetObject":
             grants.append(("s3:ListBucket", bucket))  # without it, S3 says "denied" of what is not there
-        return AwsCall(where=str(self._address), action=action, resource=f"{bucket}/{self._key(named)}", grants=tuple(grants))
+        return AwsCall(where=str(self._address), action=action, resource=f"{bucket}/{self._key(blob)}", grants=tuple(grants))
 
     def _bucket_call(self, action: str) -> AwsCall:
         return AwsCall(
             where=str(self._address), action=action, resource=f"arn:{self._clients.partition}:s3:::{self._address.bucket}"
         )
 
-    def _damaged(self, named: Digest, found: str) -> ServiceError:
+    def _damaged(self, blob: Digest, actual: str) -> ServiceError:
         return ServiceError(
-            f"the blob {self.uri(named)} is damaged ({found} instead of {named}); "
+            f"the blob {self.uri(blob)} is damaged ({actual} instead of {blob}); "
             "publish the same build again to repair it, or restore an earlier version of the object"
         )
 
 
-def _sha256(known: Mapping[str, Any]) -> str:
+def _sha256(head: Mapping[str, Any]) -> str:
     """What an object's metadata say. Some stores give their names back in other letters."""
-    return str({name.lower(): value for name, value in known["Metadata"].items()}.get("sha256"))
+    return str({name.lower(): value for name, value in head["Metadata"].items()}.get("sha256"))
 
 
 class _MissingError(ServiceError):

@@ -85,12 +85,12 @@ class Ecr:
         """User and password. ServiceError when AWS gives none, RecipeError when boto3 is not installed."""
         with self._lock:
             if self._token is None or datetime.now(UTC) > self._until - _BEFORE_THE_END:
-                from mlpack.registry.aws.refusals import told
+                from mlpack.registry.aws.refusals import explained
 
-                with told(self._call(SIGN_IN, "*")):
-                    said = self._client().get_authorization_token()["authorizationData"][0]
-                user, _, password = base64.b64decode(said["authorizationToken"]).decode().partition(":")
-                self._token, self._until = (user, password), said["expiresAt"]
+                with explained(self._call(SIGN_IN, "*")):
+                    answer = self._client().get_authorization_token()["authorizationData"][0]
+                user, _, password = base64.b64decode(answer["authorizationToken"]).decode().partition(":")
+                self._token, self._until = (user, password), answer["expiresAt"]
             return self._token
 
     def make_repository(self, name: str) -> None:
@@ -100,12 +100,12 @@ class Ecr:
         """
         from botocore.exceptions import ClientError
 
-        from mlpack.registry.aws.refusals import code, told
+        from mlpack.registry.aws.refusals import code, explained
 
         with self._lock:
             if name in self._there:
                 return
-            with told(self._call("ecr:DescribeRepositories", self.account.arn(name))):
+            with explained(self._call("ecr:DescribeRepositories", self.account.arn(name))):
                 try:
                     self._client().describe_repositories(registryId=self.account.account, repositoryNames=[name])
                 except ClientError as error:
@@ -118,9 +118,9 @@ class Ecr:
     def _create(self, name: str) -> None:
         from botocore.exceptions import ClientError
 
-        from mlpack.registry.aws.refusals import code, told
+        from mlpack.registry.aws.refusals import code, explained
 
-        with told(self._call("ecr:CreateRepository", self.account.arn(name))):
+        with explained(self._call("ecr:CreateRepository", self.account.arn(name))):
             try:
                 self._client().create_repository(
                     registryId=self.account.account,
@@ -132,17 +132,17 @@ class Ecr:
                 if code(error) != "RepositoryAlreadyExistsException":  # another publisher was first
                     raise
 
-    def delete(self, repository: str, named: Digest) -> None:
+    def delete(self, repository: str, image_digest: Digest) -> None:
         """Remove an image with its tags; nothing happens when it is not there. ImageRefusedError when AWS does not allow it."""
         from botocore.exceptions import ClientError
 
-        from mlpack.registry.aws.refusals import code, of_answer, told
+        from mlpack.registry.aws.refusals import code, explained, of_answer
 
         call = self._call(DELETE, self.account.arn(repository))
-        with told(call):
+        with explained(call):
             try:
                 answer = self._client().batch_delete_image(
-                    registryId=self.account.account, repositoryName=repository, imageIds=[{"imageDigest": str(named)}]
+                    registryId=self.account.account, repositoryName=repository, imageIds=[{"imageDigest": str(image_digest)}]
                 )
             except ClientError as error:
                 if code(error) == _DENIED:
@@ -152,8 +152,8 @@ class Ecr:
                 return
         for failure in answer["failures"]:
             if failure["failureCode"] != "ImageNotFound":
-                said = f"{failure['failureCode']}: {failure.get('failureReason', '')}"
-                raise ImageRefusedError(f"{self.account.host}/{repository}@{named} was not deleted: {said}")
+                reason = f"{failure['failureCode']}: {failure.get('failureReason', '')}"
+                raise ImageRefusedError(f"{self.account.host}/{repository}@{image_digest} was not deleted: {reason}")
 
     def _client(self) -> Any:
         if self._made is None:

@@ -36,14 +36,14 @@ def open_images(prefix: str, credentials: Credentials, options: TransportOptions
     `credentials`: user and password for a host. Amazon's registry is asked with the AWS credentials of this machine, and with these
     only when it has none. RecipeError when `prefix` is no such thing; a host must be said: nobody means Docker Hub by accident.
     """
-    asked = prefix.rstrip("/")
+    address = prefix.rstrip("/")
     try:
-        named = reference.parse(f"{asked}/name")
+        example = reference.parse(f"{address}/name")
     except PackError as error:
         raise RecipeError(f"images cannot go to {prefix!r}: {error}; write host/repository") from error
-    if named.host == reference.DOCKER_HUB and asked.partition("/")[0] not in (reference.DOCKER_HUB, "index.docker.io"):
-        raise RecipeError(f"images cannot go to {prefix!r}: say the host too, as in docker.io/{asked}")
-    return Repositories(asked, credentials, options or TransportOptions())
+    if example.host == reference.DOCKER_HUB and address.partition("/")[0] not in (reference.DOCKER_HUB, "index.docker.io"):
+        raise RecipeError(f"images cannot go to {prefix!r}: say the host too, as in docker.io/{address}")
+    return Repositories(address, credentials, options or TransportOptions())
 
 
 def recorded_images(credentials: Credentials, options: TransportOptions | None = None) -> Repositories:
@@ -64,43 +64,43 @@ class Repositories:
     def push(self, layout_dir: Path, name: str) -> str:
         """See `Images.push`. PackError when the layout holds more than its image; ServiceError when the registry refuses."""
         assert self.prefix, "nobody said where images go"
-        made = layout.read(layout_dir)
-        named = reference.parse(f"{self.prefix}/{name}")
-        _check_nothing_else(layout_dir, made)
-        if amazon := self._amazon(named.host):
-            amazon.make_repository(named.repository)
-        pushed = image.digest(made)
-        with self._explained(named, ecr.PUSH):
+        pushed_image = layout.read(layout_dir)
+        target = reference.parse(f"{self.prefix}/{name}")
+        _check_nothing_else(layout_dir, pushed_image)
+        if amazon := self._amazon(target.host):
+            amazon.make_repository(target.repository)
+        pushed = image.digest(pushed_image)
+        with self._explained(target, ecr.PUSH):
             # All 64 digits: a registry that keeps tags where they are would refuse the second of two that begin alike for ever.
-            remote.push(made, f"{named}:sha-{pushed.hex}@{pushed}", self._who(named), self._options)
-        return f"{named}@{pushed}"
+            remote.push(pushed_image, f"{target}:sha-{pushed.hex}@{pushed}", self._who(target), self._options)
+        return f"{target}@{pushed}"
 
-    def fetch(self, pushed: str, layout_dir: Path, wanted: Mapping[str, Digest]) -> None:
+    def fetch(self, pushed: str, layout_dir: Path, layouts: Mapping[str, Digest]) -> None:
         """See `Images.fetch`. ServiceError when the registry refuses, or has something else."""
-        named, folder = _parse(pushed), layout_dir / "blobs"
-        for path, each in wanted.items():
+        source, folder = _parse(pushed), layout_dir / "blobs"
+        for path, each in layouts.items():
             if (layout_dir / path).is_file() and digest.of_file(layout_dir / path) != each:
                 (layout_dir / path).unlink()
-        with self._explained(named, ecr.PULL):
+        with self._explained(source, ecr.PULL):
             try:
                 # The architecture would only choose among several images, and a digest that was pushed here names one.
-                remote.fetch(named, "amd64", folder, self._who(named), self._options)
+                remote.fetch(source, "amd64", folder, self._who(source), self._options)
             except PackError as error:
                 raise ServiceError(f"{pushed}: the registry has something else there: {error}") from error
-        for found in (folder / "sha256").iterdir():
-            if found.relative_to(layout_dir).as_posix() not in wanted:
-                found.unlink()
-        if missing := sorted(path for path in wanted if not (layout_dir / path).is_file()):
+        for file in (folder / "sha256").iterdir():
+            if file.relative_to(layout_dir).as_posix() not in layouts:
+                file.unlink()
+        if missing := sorted(path for path in layouts if not (layout_dir / path).is_file()):
             raise ServiceError(f"{pushed}: the release has {', '.join(missing)}, and the image in the registry does not")
 
     def check(self, pushed: str) -> str | None:
         """See `Images.check`: the manifest is read, and of each of its blobs that it is there with its size."""
-        named = _parse(pushed)
-        with self._explained(named, ecr.PULL), RegistrySession(named, "pull", self._who(named), self._options) as session:
+        target = _parse(pushed)
+        with self._explained(target, ecr.PULL), RegistrySession(target, "pull", self._who(target), self._options) as session:
             data = retrying(self._options, partial(_manifest, session))
             if data is None:
                 return "missing"
-            if digest.of_bytes(data) != named.digest:
+            if digest.of_bytes(data) != target.digest:
                 return f"damaged: its bytes have the digest {digest.of_bytes(data)}"
             try:
                 config, layers = image.descriptors(media.load_json(data, "manifest"))
@@ -110,24 +110,24 @@ class Repositories:
                 size = retrying(self._options, partial(_size, session, each.digest))
                 if size != each.size_bytes:
                     there = "an unknown number of" if size == -1 else str(size)
-                    said = "missing" if size is None else f"damaged: it has {there} bytes instead of {each.size_bytes}"
-                    return f"its blob {each.digest} is {said}"
+                    problem = "missing" if size is None else f"damaged: it has {there} bytes instead of {each.size_bytes}"
+                    return f"its blob {each.digest} is {problem}"
         return None
 
     def delete(self, pushed: str) -> None:
         """See `Images.delete`. ImageRefusedError when the registry refuses: some never let anything be deleted."""
-        named = _parse(pushed)
-        assert named.digest is not None
-        if amazon := self._amazon(named.host):
-            return amazon.delete(named.repository, named.digest)
-        with RegistrySession(named, "pull,delete", self._who(named), self._options) as session:
-            url, gone = session.url(f"manifests/{named.digest}"), frozenset({200, 202, 204, 404})
+        target = _parse(pushed)
+        assert target.digest is not None
+        if amazon := self._amazon(target.host):
+            return amazon.delete(target.repository, target.digest)
+        with RegistrySession(target, "pull,delete", self._who(target), self._options) as session:
+            url, accepted = session.url(f"manifests/{target.digest}"), frozenset({200, 202, 204, 404})
             try:
-                retrying(self._options, lambda: discard(session.request("DELETE", url, accept=gone)))
+                retrying(self._options, lambda: discard(session.request("DELETE", url, accept=accepted)))
             except HttpError as error:
                 if error.status in _NEVER:
                     raise ImageRefusedError(
-                        f"{pushed} cannot be deleted: {named.host} does not allow it ({error.status}). Allow it there "
+                        f"{pushed} cannot be deleted: {target.host} does not allow it ({error.status}). Allow it there "
                         "(docker-registry: storage.delete.enabled), or delete it by the registry's own means"
                     ) from error
                 if error.status == _NOT_BY_US:
@@ -135,9 +135,9 @@ class Repositories:
                 raise
         return None
 
-    def _who(self, named: ImageReference) -> Credentials:
+    def _who(self, target: ImageReference) -> Credentials:
         """Whoever knows who we are to a host: Amazon's is asked as Amazon wants it, any other by what was given, as it is."""
-        return self._given if self._amazon(named.host) is None else self._to_amazon
+        return self._given if self._amazon(target.host) is None else self._to_amazon
 
     def _to_amazon(self, host: str) -> tuple[str, str] | None:
         amazon = self._amazon(host)
@@ -145,8 +145,8 @@ class Repositories:
         try:
             return amazon.credentials()
         except MlpackError:
-            if known := self._given(host):
-                return known
+            if identity := self._given(host):
+                return identity
             raise
 
     def _amazon(self, host: str) -> ecr.Ecr | None:
@@ -157,34 +157,34 @@ class Repositories:
             return self._accounts.setdefault(host, ecr.Ecr(account))
 
     @contextmanager
-    def _explained(self, named: ImageReference, actions: tuple[str, ...]) -> Iterator[None]:
+    def _explained(self, target: ImageReference, actions: tuple[str, ...]) -> Iterator[None]:
         """Within it a refusal of Amazon's says the line of a policy that would allow these."""
         try:
             yield
         except HttpError as error:
-            account = ecr.of_host(named.host)
+            account = ecr.of_host(target.host)
             if account is None or error.status not in (401, 403):
                 raise
-            line = ecr.statement(actions, account.arn(named.repository))
+            line = ecr.statement(actions, account.arn(target.repository))
             raise ServiceError(f"{error}. In its policy this allows it:\n{line}") from error
 
 
 def _parse(pushed: str) -> ImageReference:
     """A reference by digest. RecordError when a record has anything else."""
     try:
-        named = reference.parse(pushed)
+        parsed = reference.parse(pushed)
     except PackError as error:
         raise RecordError(f"the record of an image is damaged: {error}") from error
-    if named.digest is None:
+    if parsed.digest is None:
         raise RecordError(f"the record of an image is damaged: {pushed!r} has no digest")
-    return named
+    return parsed
 
 
-def _check_nothing_else(layout_dir: Path, made: image.Image) -> None:
+def _check_nothing_else(layout_dir: Path, pushed: image.Image) -> None:
     """Whatever is pushed can be fetched again; whatever else lies in the layout could not."""
-    known = {image.digest(made), digest.of_bytes(made.config_bytes), *(layer.digest for layer in made.layers)}
-    found = {path.name for path in (layout_dir / "blobs" / "sha256").iterdir()}
-    if more := sorted(found - {each.hex for each in known}):
+    expected = {image.digest(pushed), digest.of_bytes(pushed.config_bytes), *(layer.digest for layer in pushed.layers)}
+    actual = {path.name for path in (layout_dir / "blobs" / "sha256").iterdir()}
+    if more := sorted(actual - {each.hex for each in expected}):
         raise PackError(f"{layout_dir} holds blobs that are no part of its image, which would be lost: {', '.join(more)}")
 
 
@@ -198,11 +198,11 @@ def _manifest(session: RegistrySession) -> bytes | None:
     return read_bounded(response)
 
 
-def _size(session: RegistrySession, named: Digest) -> int | None:
+def _size(session: RegistrySession, blob: Digest) -> int | None:
     """How many bytes a blob has, None when it is not there, -1 when the registry does not say it as a number."""
-    response = session.request("HEAD", session.url(f"blobs/{named}"), accept=frozenset({200, 404}))
+    response = session.request("HEAD", session.url(f"blobs/{blob}"), accept=frozenset({200, 404}))
     discard(response)
     if response.status == 404:
         return None
-    said = response.headers.get("Content-Length", "")
-    return int(said) if re.fullmatch(r"[0-9]{1,18}", said, re.ASCII) else -1
+    length = response.headers.get("Content-Length", "")
+    return int(length) if re.fullmatch(r"[0-9]{1,18}", length, re.ASCII) else -1

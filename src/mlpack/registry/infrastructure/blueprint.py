@@ -152,13 +152,13 @@ def tls_only(bucket_arn: str) -> Json:
     }
 
 
-def role_policies(address: Address, arns: Arns, wanted: RegistryOptions) -> dict[str, Json]:
+def role_policies(address: Address, arns: Arns, options: RegistryOptions) -> dict[str, Json]:
     """The policy of each of `ROLES` and `CACHE_ROLES`. RecipeError when the prefix has a wildcard in it, or is a cache's."""
     if "*" in address.prefix:
         raise RecipeError(f"{address}: a policy cannot name a prefix with * in it; choose another one")
     if f"/{CACHE}" in f"/{address.prefix}/":
         raise RecipeError(f"{address}: what is below {CACHE} is a shared cache's, which forgets its entries; choose another prefix")
-    scope = _RegistryScope(address, arns, wanted)
+    scope = _RegistryScope(address, arns, options)
     makers = (_reader, _publisher, _promoter, _collector, _cache_reader, _cache_writer)
     return {role: document(make(scope)) for role, make in zip((*ROLES, *CACHE_ROLES), makers, strict=True)}
 
@@ -169,7 +169,7 @@ class _RegistryScope:
 
     address: Address
     arns: Arns
-    wanted: RegistryOptions
+    options: RegistryOptions
 
     @property
     def blobs(self) -> str:
@@ -192,9 +192,9 @@ class _RegistryScope:
 
     def on_images(self, sid: str, actions: tuple[str, ...]) -> list[Json]:
         """These actions on its images, and signing in for them; nothing when they do not go to Amazon's registry."""
-        if self.wanted.images is None:
+        if self.options.images is None:
             return []
-        host, _, repository = self.wanted.images.rstrip("/").partition("/")
+        host, _, repository = self.options.images.rstrip("/").partition("/")
         account = ecr.of_host(host)
         if account is None:
             return []
@@ -202,7 +202,7 @@ class _RegistryScope:
         return [_allow("SignIn", [ecr.SIGN_IN], "*"), _allow(sid, list(actions), repositories)]
 
     def with_key(self, *actions: str) -> list[Json]:
-        return [_allow("Key", list(actions), self.wanted.kms_key)] if self.wanted.kms_key else []
+        return [_allow("Key", list(actions), self.options.kms_key)] if self.options.kms_key else []
 
 
 def _reader(scope: _RegistryScope) -> list[Json]:
@@ -240,10 +240,10 @@ def _promoter(scope: _RegistryScope) -> list[Json]:
 
 
 def _collector(scope: _RegistryScope) -> list[Json]:
-    gone, lease = (rows.releases("*"), rows.heads("*"), rows.digests("*"), rows.PUBLISHING), rows.LEASE.partition
+    partitions, lease = (rows.releases("*"), rows.heads("*"), rows.digests("*"), rows.PUBLISHING), rows.LEASE.partition
     return [
         *_reading(scope),
-        scope.on_rows("Collected", ["dynamodb:DeleteItem"], *gone, lease, but=rows.moves("*", "*")),
+        scope.on_rows("Collected", ["dynamodb:DeleteItem"], *partitions, lease, but=rows.moves("*", "*")),
         scope.on_rows("Lease", ["dynamodb:PutItem"], lease, rows.AUDIT, rows.FENCES),
         _allow("Bytes", ["s3:DeleteObject"], scope.blobs),
         _allow("InUse", list(live.ACTIONS), "*"),
@@ -285,8 +285,8 @@ def _marks(scope: _RegistryScope) -> Json:
 
 
 def _allow(sid: str, actions: list[str], resource: str | None, condition: Json | None = None) -> Json:
-    made: Json = {"Sid": sid, "Effect": "Allow", "Action": sorted(actions), "Resource": resource}
-    return made | ({"Condition": condition} if condition else {})
+    statement: Json = {"Sid": sid, "Effect": "Allow", "Action": sorted(actions), "Resource": resource}
+    return statement | ({"Condition": condition} if condition else {})
 
 
 _DECRYPT = ("kms:Decrypt", "kms:DescribeKey")

@@ -22,7 +22,7 @@ from mlpack.errors import RecipeError, ServiceError
 from mlpack.registry import settings
 from mlpack.registry.aws import opening, promises
 from mlpack.registry.aws.clients import Address, Clients, Timeouts
-from mlpack.registry.aws.refusals import AwsCall, code, told
+from mlpack.registry.aws.refusals import AwsCall, code, explained
 from mlpack.registry.infrastructure import blueprint
 from mlpack.registry.infrastructure.blueprint import Json, RegistryOptions
 from mlpack.registry.releases.releases import Registry
@@ -40,7 +40,7 @@ def create(
     region: str | None = None,
     dry_run: bool = False,
     say: Say = lambda _: None,
-    wanted: RegistryOptions | None = None,
+    options: RegistryOptions | None = None,
 ) -> list[str]:
     """Make what the registry at `url` lacks; what was done, a line each ("make the bucket models"), nothing when it is complete.
 
@@ -52,14 +52,14 @@ def create(
     if region is not None and address.region not in (None, region):
         raise RecipeError(f"{url} is in {address.region}, and {region} was asked for: say one of them")
     address = dataclasses.replace(address, region=address.region or region)
-    wanted = wanted or RegistryOptions()
-    blueprint.role_policies(address, blueprint.arns_of(address), wanted)  # RecipeError for what could not be given to anybody
+    options = options or RegistryOptions()
+    blueprint.role_policies(address, blueprint.arns_of(address), options)  # RecipeError for what could not be given to anybody
     clients = Clients(address, Timeouts())
     done: list[str] = []
     try:
         table, bucket, place = (
-            _Table(clients, address, wanted),
-            _Bucket(clients, address, wanted),
+            _Table(clients, address, options),
+            _Bucket(clients, address, options),
             opening.place_of(clients, address),
         )
         described, there = table.look(), bucket.look()  # refusals before the first change
@@ -70,12 +70,12 @@ def create(
         if described is not None:
             ask_table()
         for step in chain(
-            bucket.steps(there=there, made=ask_bucket),
-            table.steps(described, made=ask_table),
-            settings.missing(Registry(place), wanted.images, blind=dry_run and described is None),
+            bucket.steps(there=there, create=ask_bucket),
+            table.steps(described, create=ask_table),
+            settings.missing(Registry(place), options.images, blind=dry_run and described is None),
         ):  # each looks only when those before it are done
-            done.append(step.said)
-            say(step.said)
+            done.append(step.description)
+            say(step.description)
             if not dry_run:
                 step.make()
     finally:
@@ -97,31 +97,31 @@ def _until_backups_can_be(error: Exception, _: int) -> float | None:
 class _Half(ABC):
     """What bucket and table have in common."""
 
-    def __init__(self, clients: Clients, address: Address, wanted: RegistryOptions) -> None:
+    def __init__(self, clients: Clients, address: Address, options: RegistryOptions) -> None:
         self._clients = clients
         self._address = address
-        self._wanted = wanted
+        self._options = options
 
     @property
     def _region(self) -> str:
         return str(self._clients.get("dynamodb").meta.region_name)
 
-    def _look(self, service: str, action: str, absent: set[str], **asked: Any) -> Json | None:
+    def _look(self, service: str, action: str, absent: set[str], **arguments: Any) -> Json | None:
         """What AWS answers; None when it answers with one of these codes. `action`: as policies call it, and boto3's method."""
         permission, method = action.split(" ")
         client = self._clients.get(service)
-        with told(self._call(f"{service}:{permission}")):
+        with explained(self._call(f"{service}:{permission}")):
             try:
-                answer: Json = getattr(client, method)(**asked)
+                answer: Json = getattr(client, method)(**arguments)
             except ClientError as error:
                 if code(error) in absent:
                     return None
                 raise
         return answer
 
-    def _change(self, service: str, action: str, **asked: Any) -> None:
+    def _change(self, service: str, action: str, **arguments: Any) -> None:
         """As `_look`, of a change."""
-        self._look(service, action, set(), **asked)
+        self._look(service, action, set(), **arguments)
 
     def _call(self, action: str) -> AwsCall:
         return AwsCall(where=str(self._address), action=action, resource=self._arn)
@@ -145,7 +145,7 @@ class _Bucket(_Half):
 
     def look(self) -> bool:
         """Whether it is there. ServiceError when it is somebody else's, RecipeError when it is in another region."""
-        with told(AwsCall(where=str(self._address), action="sts:GetCallerIdentity", resource="*")):
+        with explained(AwsCall(where=str(self._address), action="sts:GetCallerIdentity", resource="*")):
             account = self._clients.get("sts").get_caller_identity()["Account"]
         try:
             answer = self._look("s3", "ListBucket head_bucket", {"404", "NoSuchBucket"}, **self._at, ExpectedBucketOwner=account)
@@ -158,31 +158,31 @@ class _Bucket(_Half):
             ) from error
         if answer is None:
             return False
-        if (found := answer.get("BucketRegion", self._region)) != self._region:
+        if (region := answer.get("BucketRegion", self._region)) != self._region:
             raise RecipeError(
-                f"{self._address}: the bucket {self._address.bucket} is in {found}, not in {self._region}: "
-                f"write ...&region={found}, or choose another bucket"
+                f"{self._address}: the bucket {self._address.bucket} is in {region}, not in {self._region}: "
+                f"write ...&region={region}, or choose another bucket"
             )
         return True
 
-    def steps(self, *, there: bool, made: Callable[[], None]) -> Iterator[SettingChange]:
-        """What has to be changed. What is not there differs in everything. `made` is called when it was made."""
+    def steps(self, *, there: bool, create: Callable[[], None]) -> Iterator[SettingChange]:
+        """What has to be changed. What is not there differs in everything. `create` is called when it was made."""
         if not there:
             yield SettingChange(f"make the bucket {self._address.bucket} in {self._region}", self._make)
-            made()
+            create()
         ends = f"end unfinished uploads after {blueprint.UNFINISHED_DAYS} days, old versions after {blueprint.NONCURRENT_DAYS}, "
-        ends += "old entries of the shared cache" + (f" after {self._wanted.cache_days}" if self._wanted.cache_days else "")
-        for said, step in (
+        ends += "old entries of the shared cache" + (f" after {self._options.cache_days}" if self._options.cache_days else "")
+        for text, step in (
             ("keep old versions", self._versioning),
             ("block public access", self._public_access),
             ("own every object", self._ownership),
-            (f"encrypt with {self._wanted.kms_key or 'the keys of S3'}", self._encryption),
+            (f"encrypt with {self._options.kms_key or 'the keys of S3'}", self._encryption),
             ("refuse unencrypted connections", self._policy),
             (ends, self._ends),
             ("set tags", self._tags),
         ):
             if (make := step()) is not None:
-                yield SettingChange(f"bucket {self._address.bucket}: {said}", make)
+                yield SettingChange(f"bucket {self._address.bucket}: {text}", make)
 
     def _make(self) -> None:
         where = {} if self._region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": self._region}}
@@ -195,35 +195,35 @@ class _Bucket(_Half):
                 raise
 
     def _versioning(self) -> Callable[[], object] | None:
-        found = self._look("s3", "GetBucketVersioning get_bucket_versioning", _NO_BUCKET, **self._at) or {}
-        if found.get("Status") == "Enabled":
+        current = self._look("s3", "GetBucketVersioning get_bucket_versioning", _NO_BUCKET, **self._at) or {}
+        if current.get("Status") == "Enabled":
             return None
         on = {"VersioningConfiguration": {"Status": "Enabled"}}
         return partial(self._change, "s3", "PutBucketVersioning put_bucket_versioning", **self._at, **on)
 
     def _public_access(self) -> Callable[[], object] | None:
         absent, on = {"NoSuchPublicAccessBlockConfiguration", *_NO_BUCKET}, dict.fromkeys(blueprint.PUBLIC_ACCESS, True)
-        found = self._look("s3", "GetBucketPublicAccessBlock get_public_access_block", absent, **self._at) or {}
-        if found.get("PublicAccessBlockConfiguration") == on:
+        current = self._look("s3", "GetBucketPublicAccessBlock get_public_access_block", absent, **self._at) or {}
+        if current.get("PublicAccessBlockConfiguration") == on:
             return None
         put = "PutBucketPublicAccessBlock put_public_access_block"
         return partial(self._change, "s3", put, **self._at, PublicAccessBlockConfiguration=on)
 
     def _ownership(self) -> Callable[[], object] | None:
         absent = {"OwnershipControlsNotFoundError", *_NO_BUCKET}
-        found = self._look("s3", "GetBucketOwnershipControls get_bucket_ownership_controls", absent, **self._at) or {}
+        current = self._look("s3", "GetBucketOwnershipControls get_bucket_ownership_controls", absent, **self._at) or {}
         rules = [{"ObjectOwnership": "BucketOwnerEnforced"}]
-        if found.get("OwnershipControls", {}).get("Rules") == rules:
+        if current.get("OwnershipControls", {}).get("Rules") == rules:
             return None
         put = "PutBucketOwnershipControls put_bucket_ownership_controls"
         return partial(self._change, "s3", put, **self._at, OwnershipControls={"Rules": rules})
 
     def _encryption(self) -> Callable[[], object] | None:
-        absent, key = {"ServerSideEncryptionConfigurationNotFoundError", *_NO_BUCKET}, self._wanted.kms_key
+        absent, key = {"ServerSideEncryptionConfigurationNotFoundError", *_NO_BUCKET}, self._options.kms_key
         answer = self._look("s3", "GetEncryptionConfiguration get_bucket_encryption", absent, **self._at) or {}
         rules = answer.get("ServerSideEncryptionConfiguration", {}).get("Rules") or [{}]
-        found = rules[0].get("ApplyServerSideEncryptionByDefault", {})
-        if found if key is None else found.get("KMSMasterKeyID") == key and rules[0].get("BucketKeyEnabled"):
+        current = rules[0].get("ApplyServerSideEncryptionByDefault", {})
+        if current if key is None else current.get("KMSMasterKeyID") == key and rules[0].get("BucketKeyEnabled"):
             return None
         default = {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": key} if key else {"SSEAlgorithm": "AES256"}
         rule = {"ApplyServerSideEncryptionByDefault": default, "BucketKeyEnabled": key is not None}
@@ -235,36 +235,36 @@ class _Bucket(_Half):
             return None  # an emulator, or a store within a closed network: it would shut everybody out, and us
         answer = self._look("s3", "GetBucketPolicy get_bucket_policy", {"NoSuchBucketPolicy", *_NO_BUCKET}, **self._at) or {}
         try:
-            found: list[Json] = list(json.loads(answer["Policy"])["Statement"]) if "Policy" in answer else []
+            statements: list[Json] = list(json.loads(answer["Policy"])["Statement"]) if "Policy" in answer else []
         except (ValueError, KeyError, TypeError) as error:  # a store was seen that lists the bucket instead
             raise ServiceError(f"{self._address}: the store answers GetBucketPolicy with something that is no policy") from error
         ours = blueprint.tls_only(self._arn)
-        if ours in found:
+        if ours in statements:
             return None
-        kept = [each for each in found if each.get("Sid") != ours["Sid"]]
-        made = json.dumps(blueprint.document([*kept, ours]))
-        return partial(self._change, "s3", "PutBucketPolicy put_bucket_policy", **self._at, Policy=made)
+        others = [each for each in statements if each.get("Sid") != ours["Sid"]]
+        text = json.dumps(blueprint.document([*others, ours]))
+        return partial(self._change, "s3", "PutBucketPolicy put_bucket_policy", **self._at, Policy=text)
 
     def _ends(self) -> Callable[[], object] | None:
         absent = {"NoSuchLifecycleConfiguration", *_NO_BUCKET}
         answer = self._look("s3", "GetLifecycleConfiguration get_bucket_lifecycle_configuration", absent, **self._at) or {}
-        found = [_filtered(each) for each in answer.get("Rules", ())]
-        cache = next((each for each in found if each.get("ID") == blueprint.cache_lifecycle_id(self._address)), {})
-        days = self._wanted.cache_days or cache.get("Expiration", {}).get("Days", blueprint.CACHE_DAYS)
+        rules = [_filtered(each) for each in answer.get("Rules", ())]
+        cache = next((each for each in rules if each.get("ID") == blueprint.cache_lifecycle_id(self._address)), {})
+        days = self._options.cache_days or cache.get("Expiration", {}).get("Days", blueprint.CACHE_DAYS)
         ours = blueprint.lifecycle(self._address, days)
-        if all(rule in found for rule in ours):
+        if all(rule in rules for rule in ours):
             return None
-        kept = [each for each in found if each.get("ID") not in {rule["ID"] for rule in ours}]
+        others = [each for each in rules if each.get("ID") not in {rule["ID"] for rule in ours}]
         size = {key: answer[key] for key in ("TransitionDefaultMinimumObjectSize",) if key in answer}
         put = "PutLifecycleConfiguration put_bucket_lifecycle_configuration"
-        return partial(self._change, "s3", put, **self._at, **size, LifecycleConfiguration={"Rules": [*kept, *ours]})
+        return partial(self._change, "s3", put, **self._at, **size, LifecycleConfiguration={"Rules": [*others, *ours]})
 
     def _tags(self) -> Callable[[], object] | None:
         answer = self._look("s3", "GetBucketTagging get_bucket_tagging", {"NoSuchTagSet", *_NO_BUCKET}, **self._at) or {}
-        found = {each["Key"]: each["Value"] for each in answer.get("TagSet", ())}
-        if self._wanted.all_tags.items() <= found.items():
+        current = {each["Key"]: each["Value"] for each in answer.get("TagSet", ())}
+        if self._options.all_tags.items() <= current.items():
             return None
-        tags = [{"Key": key, "Value": value} for key, value in {**found, **self._wanted.all_tags}.items()]
+        tags = [{"Key": key, "Value": value} for key, value in {**current, **self._options.all_tags}.items()]
         return partial(self._change, "s3", "PutBucketTagging put_bucket_tagging", **self._at, Tagging={"TagSet": tags})
 
 
@@ -291,32 +291,32 @@ class _Table(_Half):
         answer = self._look("dynamodb", "DescribeTable describe_table", _NO_TABLE, **self._at)
         if answer is None:
             return None
-        found: Json = answer["Table"]
-        kinds = {each["AttributeName"]: each["AttributeType"] for each in found["AttributeDefinitions"]}
-        keys = tuple((each["AttributeName"], each["KeyType"], kinds[each["AttributeName"]]) for each in found["KeySchema"])
+        description: Json = answer["Table"]
+        kinds = {each["AttributeName"]: each["AttributeType"] for each in description["AttributeDefinitions"]}
+        keys = tuple((each["AttributeName"], each["KeyType"], kinds[each["AttributeName"]]) for each in description["KeySchema"])
         if keys != tuple((name, kind, "S") for name, kind in blueprint.KEY_SCHEMA):
-            said = ", ".join(f"{name} ({kind}, {type_})" for name, kind, type_ in keys)
+            text = ", ".join(f"{name} ({kind}, {type_})" for name, kind, type_ in keys)
             raise RecipeError(
-                f"{self._address}: the table {self._address.table} has the keys {said}, and a registry's are "
+                f"{self._address}: the table {self._address.table} has the keys {text}, and a registry's are "
                 f"{', '.join(f'{name} ({kind}, S)' for name, kind in blueprint.KEY_SCHEMA)}: choose another table"
             )
-        return found
+        return description
 
-    def steps(self, found: Json | None, made: Callable[[], None]) -> Iterator[SettingChange]:
-        """What has to be changed. `made` is called when it was made."""
+    def steps(self, description: Json | None, create: Callable[[], None]) -> Iterator[SettingChange]:
+        """What has to be changed. `create` is called when it was made."""
         table = f"table {self._address.table}"
-        if found is None:
+        if description is None:
             yield SettingChange(f"make the {table} in {self._region}", self._make)
-            made()
+            create()
         else:
-            if found.get("BillingModeSummary", {}).get("BillingMode") != "PAY_PER_REQUEST":
+            if description.get("BillingModeSummary", {}).get("BillingMode") != "PAY_PER_REQUEST":
                 yield SettingChange(f"{table}: pay per request", partial(self._update, BillingMode="PAY_PER_REQUEST"))
-            if not found.get("DeletionProtectionEnabled"):
+            if not description.get("DeletionProtectionEnabled"):
                 yield SettingChange(f"{table}: protect it from deletion", partial(self._update, DeletionProtectionEnabled=True))
-            if not self._is_encrypted(found.get("SSEDescription", {})):
-                by = self._wanted.kms_key or "the account's key for DynamoDB"
+            if not self._is_encrypted(description.get("SSEDescription", {})):
+                by = self._options.kms_key or "the account's key for DynamoDB"
                 yield SettingChange(f"{table}: encrypt with {by}", partial(self._update, SSESpecification=self._encryption))
-            if (make := self._tags(found["TableArn"])) is not None:
+            if (make := self._tags(description["TableArn"])) is not None:
                 yield SettingChange(f"{table}: set tags", make)
         absent = {"TableNotFoundException", *_NO_TABLE}
         answer = self._look("dynamodb", "DescribeContinuousBackups describe_continuous_backups", absent, **self._at) or {}
@@ -326,12 +326,12 @@ class _Table(_Half):
 
     @property
     def _encryption(self) -> Json:
-        key = self._wanted.kms_key
+        key = self._options.kms_key
         return {"Enabled": True, "SSEType": "KMS", **({"KMSMasterKeyId": key} if key else {})}
 
-    def _is_encrypted(self, found: Json) -> bool:
-        on = found.get("Status") in ("ENABLED", "ENABLING", "UPDATING")
-        return on and self._wanted.kms_key in (None, found.get("KMSMasterKeyArn"))
+    def _is_encrypted(self, description: Json) -> bool:
+        on = description.get("Status") in ("ENABLED", "ENABLING", "UPDATING")
+        return on and self._options.kms_key in (None, description.get("KMSMasterKeyArn"))
 
     def _make(self) -> None:
         self._change(
@@ -343,7 +343,7 @@ class _Table(_Half):
             BillingMode="PAY_PER_REQUEST",
             DeletionProtectionEnabled=True,
             SSESpecification=self._encryption,
-            Tags=[{"Key": key, "Value": value} for key, value in self._wanted.all_tags.items()],
+            Tags=[{"Key": key, "Value": value} for key, value in self._options.all_tags.items()],
         )
         self._wait()
 
@@ -355,8 +355,8 @@ class _Table(_Half):
 
     def _tags(self, arn: str) -> Callable[[], object] | None:
         answer = self._look("dynamodb", "ListTagsOfResource list_tags_of_resource", set(), ResourceArn=arn) or {}
-        found = {each["Key"]: each["Value"] for each in answer.get("Tags", ())}
-        missing = self._wanted.all_tags.items() - found.items()
+        current = {each["Key"]: each["Value"] for each in answer.get("Tags", ())}
+        missing = self._options.all_tags.items() - current.items()
         if not missing:
             return None
         tags = [{"Key": key, "Value": value} for key, value in sorted(missing)]
@@ -373,7 +373,7 @@ class _Table(_Half):
     def _wait(self) -> None:
         """Until it is active."""
         waiter = self._clients.get("dynamodb").get_waiter("table_exists")
-        with told(self._call("dynamodb:DescribeTable")):
+        with explained(self._call("dynamodb:DescribeTable")):
             try:
                 waiter.wait(**self._at, WaiterConfig={"Delay": _TABLE_PAUSE_S, "MaxAttempts": _TABLE_POLLS})
             except WaiterError as error:

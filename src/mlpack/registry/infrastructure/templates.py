@@ -18,17 +18,17 @@ from mlpack.registry.infrastructure.blueprint import Arns, Json, RegistryOptions
 _RETAINED = {"DeletionPolicy": "Retain", "UpdateReplacePolicy": "Retain"}
 
 
-def policies(url: str, wanted: RegistryOptions | None = None) -> str:
+def policies(url: str, options: RegistryOptions | None = None) -> str:
     """The IAM policies as JSON, by role: `blueprint.ROLES` and `CACHE_ROLES`. RecipeError when `url` is no address."""
     address = opening.parse(url)
-    return _json(blueprint.role_policies(address, blueprint.arns_of(address), wanted or RegistryOptions()))
+    return _json(blueprint.role_policies(address, blueprint.arns_of(address), options or RegistryOptions()))
 
 
-def cloudformation(url: str, wanted: RegistryOptions | None = None) -> str:
+def cloudformation(url: str, options: RegistryOptions | None = None) -> str:
     """A CloudFormation template (JSON): bucket, table, and a managed policy for each role (`CAPABILITY_IAM`)."""
-    address, wanted = opening.parse(url), wanted or RegistryOptions()
-    tags = [{"Key": key, "Value": value} for key, value in wanted.all_tags.items()]
-    key = {"KMSMasterKeyID": wanted.kms_key} if wanted.kms_key else {}
+    address, options = opening.parse(url), options or RegistryOptions()
+    tags = [{"Key": key, "Value": value} for key, value in options.all_tags.items()]
+    key = {"KMSMasterKeyID": options.kms_key} if options.kms_key else {}
     default = {"SSEAlgorithm": "aws:kms" if key else "AES256", **key}
     bucket = {
         "BucketName": address.bucket,
@@ -37,7 +37,7 @@ def cloudformation(url: str, wanted: RegistryOptions | None = None) -> str:
                 {"ServerSideEncryptionByDefault": default, **({"BucketKeyEnabled": True} if key else {})}
             ]
         },
-        "LifecycleConfiguration": {"Rules": [_formation_rule(each) for each in _lifecycle(address, wanted)]},
+        "LifecycleConfiguration": {"Rules": [_formation_rule(each) for each in _lifecycle(address, options)]},
         "OwnershipControls": {"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]},
         "PublicAccessBlockConfiguration": dict.fromkeys(blueprint.PUBLIC_ACCESS, True),
         "Tags": tags,
@@ -50,7 +50,7 @@ def cloudformation(url: str, wanted: RegistryOptions | None = None) -> str:
         "BillingMode": "PAY_PER_REQUEST",
         "DeletionProtectionEnabled": True,
         "PointInTimeRecoverySpecification": {"PointInTimeRecoveryEnabled": True},
-        "SSESpecification": {"SSEEnabled": True, "SSEType": "KMS", **({"KMSMasterKeyId": wanted.kms_key} if key else {})},
+        "SSESpecification": {"SSEEnabled": True, "SSEType": "KMS", **({"KMSMasterKeyId": options.kms_key} if key else {})},
         "Tags": tags,
     }
     arns = Arns(bucket="${Bucket.Arn}", table="${Table.Arn}")
@@ -61,10 +61,10 @@ def cloudformation(url: str, wanted: RegistryOptions | None = None) -> str:
         "Table": {"Type": "AWS::DynamoDB::Table", **_RETAINED, "Properties": table},
     }
     outputs: Json = {}
-    for role, made in blueprint.role_policies(address, arns, wanted).items():
+    for role, statements in blueprint.role_policies(address, arns, options).items():
         name = "".join(part.capitalize() for part in role.split("_"))
-        said = {"Description": f"mlpack {role} of {address.scope}", "PolicyDocument": made}
-        resources[name] = {"Type": "AWS::IAM::ManagedPolicy", "Properties": said}
+        properties = {"Description": f"mlpack {role} of {address.scope}", "PolicyDocument": statements}
+        resources[name] = {"Type": "AWS::IAM::ManagedPolicy", "Properties": properties}
         outputs[f"{name}Policy"] = {"Value": {"Ref": name}}
     template = {
         "AWSTemplateFormatVersion": "2010-09-09",
@@ -75,11 +75,11 @@ def cloudformation(url: str, wanted: RegistryOptions | None = None) -> str:
     return _json(_substituted(template))
 
 
-def terraform(url: str, wanted: RegistryOptions | None = None) -> str:
+def terraform(url: str, options: RegistryOptions | None = None) -> str:
     """The same for Terraform, in its JSON syntax (`registry.tf.json`), for version 5 of the AWS provider and later."""
-    address, wanted = opening.parse(url), wanted or RegistryOptions()
-    bucket, keyed = {"bucket": "${aws_s3_bucket.registry.id}"}, wanted.kms_key is not None
-    default = {"sse_algorithm": "aws:kms", "kms_master_key_id": wanted.kms_key} if keyed else {"sse_algorithm": "AES256"}
+    address, options = opening.parse(url), options or RegistryOptions()
+    bucket, keyed = {"bucket": "${aws_s3_bucket.registry.id}"}, options.kms_key is not None
+    default = {"sse_algorithm": "aws:kms", "kms_master_key_id": options.kms_key} if keyed else {"sse_algorithm": "AES256"}
     table = {
         "name": address.table,
         "billing_mode": "PAY_PER_REQUEST",
@@ -88,14 +88,14 @@ def terraform(url: str, wanted: RegistryOptions | None = None) -> str:
         "attribute": [{"name": name, "type": "S"} for name, _ in blueprint.KEY_SCHEMA],
         "deletion_protection_enabled": True,
         "point_in_time_recovery": {"enabled": True},
-        "server_side_encryption": {"enabled": True, **({"kms_key_arn": wanted.kms_key} if keyed else {})},
-        "tags": wanted.all_tags,
+        "server_side_encryption": {"enabled": True, **({"kms_key_arn": options.kms_key} if keyed else {})},
+        "tags": options.all_tags,
         "lifecycle": {"prevent_destroy": True},
     }
     arns = Arns(bucket="${aws_s3_bucket.registry.arn}", table="${aws_dynamodb_table.registry.arn}")
     encryption = {"apply_server_side_encryption_by_default": default, **({"bucket_key_enabled": True} if keyed else {})}
     resources: Json = {
-        "aws_s3_bucket": {"bucket": address.bucket, "tags": wanted.all_tags, "lifecycle": {"prevent_destroy": True}},
+        "aws_s3_bucket": {"bucket": address.bucket, "tags": options.all_tags, "lifecycle": {"prevent_destroy": True}},
         "aws_s3_bucket_versioning": {**bucket, "versioning_configuration": {"status": "Enabled"}},
         "aws_s3_bucket_server_side_encryption_configuration": {**bucket, "rule": encryption},
         "aws_s3_bucket_public_access_block": {**bucket, **dict.fromkeys(map(_snake, blueprint.PUBLIC_ACCESS), True)},
@@ -103,46 +103,46 @@ def terraform(url: str, wanted: RegistryOptions | None = None) -> str:
         "aws_s3_bucket_policy": {**bucket, "policy": _inline(blueprint.document([blueprint.tls_only(arns.bucket)]))},
         "aws_s3_bucket_lifecycle_configuration": {
             **bucket,
-            "rule": [_terraform_rule(each) for each in _lifecycle(address, wanted)],
+            "rule": [_terraform_rule(each) for each in _lifecycle(address, options)],
             "depends_on": ["aws_s3_bucket_versioning.registry"],
         },
         "aws_dynamodb_table": table,
     }
-    roles = blueprint.role_policies(address, arns, wanted)
-    made = {kind: {"registry": said} for kind, said in resources.items()}
-    made["aws_iam_policy"] = {
+    roles = blueprint.role_policies(address, arns, options)
+    blocks = {kind: {"registry": block} for kind, block in resources.items()}
+    blocks["aws_iam_policy"] = {
         role: {
             "name_prefix": f"mlpack-{role.replace('_', '-')}-",
             "description": f"mlpack {role} of {address.scope}",
-            "policy": _inline(said),
+            "policy": _inline(block),
         }
-        for role, said in roles.items()
+        for role, block in roles.items()
     }
     return _json(
         {
             "terraform": {"required_providers": {"aws": {"source": "hashicorp/aws", "version": ">= 5.0"}}},
-            "resource": made,
+            "resource": blocks,
             "output": {f"{role}_policy": {"value": f"${{aws_iam_policy.{role}.arn}}"} for role in roles},
         }
     )
 
 
-def _lifecycle(address: Address, wanted: RegistryOptions) -> list[Json]:
-    return blueprint.lifecycle(address, wanted.cache_days or blueprint.CACHE_DAYS)
+def _lifecycle(address: Address, options: RegistryOptions) -> list[Json]:
+    return blueprint.lifecycle(address, options.cache_days or blueprint.CACHE_DAYS)
 
 
 def _formation_rule(rule: Json) -> Json:
     """A lifecycle rule in CloudFormation's words."""
-    made = {"Id": rule["ID"]} | {key: value for key, value in rule.items() if key not in ("ID", "Filter", "Expiration")}
+    converted = {"Id": rule["ID"]} | {key: value for key, value in rule.items() if key not in ("ID", "Filter", "Expiration")}
     ends = {"Days": "ExpirationInDays", "ExpiredObjectDeleteMarker": "ExpiredObjectDeleteMarker"}
-    made |= {ends[key]: value for key, value in rule["Expiration"].items()}
-    return made | ({"Prefix": rule["Filter"]["Prefix"]} if rule["Filter"]["Prefix"] else {})
+    converted |= {ends[key]: value for key, value in rule["Expiration"].items()}
+    return converted | ({"Prefix": rule["Filter"]["Prefix"]} if rule["Filter"]["Prefix"] else {})
 
 
 def _terraform_rule(rule: Json) -> Json:
     """A lifecycle rule in Terraform's words."""
-    made: Json = {"id": rule["ID"], "status": rule["Status"]}
-    return made | {_snake(key): _snaked(value) for key, value in rule.items() if isinstance(value, dict)}
+    converted: Json = {"id": rule["ID"], "status": rule["Status"]}
+    return converted | {_snake(key): _snaked(value) for key, value in rule.items() if isinstance(value, dict)}
 
 
 def _snaked(value: Json) -> Json:

@@ -53,91 +53,93 @@ class Files:
         self._disk = disk
         self._swept = False
 
-    def size(self, named: Digest) -> int | None:
+    def size(self, blob: Digest) -> int | None:
         """See `Blobs.size`."""
         try:
-            return self._path(named).stat().st_size
+            return self._path(blob).stat().st_size
         except FileNotFoundError:
             return None
 
-    def put(self, named: Digest, source: Path | bytes, moved: Moved = lambda _: None) -> bool:
+    def put(self, expected: Digest, source: Path | bytes, moved: Moved = lambda _: None) -> bool:
         """See `Blobs.put`. A damaged blob is replaced."""
-        blob = self._path(named)
-        if blob.is_file() and digest.of_file(blob) == named:
+        blob = self._path(expected)
+        if blob.is_file() and digest.of_file(blob) == expected:
             return False
         fresh = self._root / "tmp" / secrets.token_hex(16)
         with disk_of(self._root, "free some there, or use a registry on a larger disk with --registry"):
             self._disk.make_folder(fresh.parent)
             self._sweep()
             try:
-                self._disk.write(fresh, _checked(_read(source, moved), named, lambda found: _changed(source, named, found)))
+                self._disk.write(
+                    fresh, _checked(_read(source, moved), expected, lambda is_there: _changed(source, expected, is_there))
+                )
                 self._disk.make_folder(blob.parent)
                 self._disk.move(fresh, blob)
             finally:
                 fresh.unlink(missing_ok=True)
         return True
 
-    def read(self, named: Digest) -> bytes:
+    def read(self, blob: Digest) -> bytes:
         """See `Blobs.read`."""
-        return b"".join(self._verified(named, lambda _: None))
+        return b"".join(self._verified(blob, lambda _: None))
 
-    def fetch(self, named: Digest, path: Path, moved: Moved = lambda _: None) -> None:
+    def fetch(self, blob: Digest, path: Path, moved: Moved = lambda _: None) -> None:
         """See `Blobs.fetch`. Nothing is gone on with: a local copy takes no longer than the check of half of one."""
         fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
         try:
-            self._disk.write(fresh, self._verified(named, moved))
+            self._disk.write(fresh, self._verified(blob, moved))
             self._disk.move(fresh, path)
         finally:
             fresh.unlink(missing_ok=True)
 
-    def check(self, named: Digest) -> str | None:
+    def check(self, blob: Digest) -> str | None:
         """See `Blobs.check`."""
         try:
-            found = plain_files.digest_of(self._path(named).parent, named.hex)
+            actual = plain_files.digest_of(self._path(blob).parent, blob.hex)
         except FileNotFoundError:
             return "missing"
         except RecipeError as error:
             return f"damaged: {error}"
-        return None if found == named else f"damaged: its bytes have the digest {found}"
+        return None if actual == blob else f"damaged: its bytes have the digest {actual}"
 
     def list(self) -> Iterator[StoredBlob]:
         """See `Blobs.list`."""
         folder = self._root / "blobs" / "sha256"
         for path in sorted(folder.glob("??/*")):
             try:
-                found = path.lstat()
-                if stat.S_ISREG(found.st_mode):
-                    yield StoredBlob(digest=Digest(f"sha256:{path.name}"), size_bytes=found.st_size, modified=found.st_mtime)
+                status = path.lstat()
+                if stat.S_ISREG(status.st_mode):
+                    yield StoredBlob(digest=Digest(f"sha256:{path.name}"), size_bytes=status.st_size, modified=status.st_mtime)
             except (FileNotFoundError, ValueError):
                 continue  # removed meanwhile, or not ours
 
-    def delete(self, named: Digest) -> None:
+    def delete(self, blob: Digest) -> None:
         """See `Blobs.delete`."""
-        self._disk.remove(self._path(named))
+        self._disk.remove(self._path(blob))
 
-    def uri(self, named: Digest) -> str:
+    def uri(self, blob: Digest) -> str:
         """See `Blobs.uri`: as `--zip-file fileb://` takes it."""
-        return str(self._path(named).absolute())
+        return str(self._path(blob).absolute())
 
-    def presign(self, named: Digest, seconds: int) -> str:  # noqa: ARG002 - the protocol's
+    def presign(self, blob: Digest, seconds: int) -> str:  # noqa: ARG002 - the protocol's
         """See `Blobs.presign`."""
         raise RecipeError(f"{self._root} is a directory: there are no URLs to sign; its files can be read where they are")
 
-    def _path(self, named: Digest) -> Path:
-        return self._root / "blobs" / "sha256" / named.hex[:2] / named.hex
+    def _path(self, blob: Digest) -> Path:
+        return self._root / "blobs" / "sha256" / blob.hex[:2] / blob.hex
 
-    def _verified(self, named: Digest, moved: Moved) -> Iterator[bytes]:
+    def _verified(self, expected: Digest, moved: Moved) -> Iterator[bytes]:
         """A blob's bytes; after the last one ServiceError when they are not what they should be."""
-        blob = self._path(named)
+        blob = self._path(expected)
 
-        def damaged(found: str) -> ServiceError:
+        def damaged(actual: str) -> ServiceError:
             return ServiceError(
-                f"the blob {blob} is damaged ({found} instead of {named}); "
+                f"the blob {blob} is damaged ({actual} instead of {expected}); "
                 "publish the same build again to repair it, or restore the registry from a backup"
             )
 
         try:
-            yield from _checked(_read(blob, moved), named, damaged)
+            yield from _checked(_read(blob, moved), expected, damaged)
         except FileNotFoundError as error:
             raise damaged("missing") from error
         except RecipeError as error:
@@ -149,11 +151,11 @@ class Files:
             return
         self._swept = True
         folder = self._root / "tmp"
-        for left in () if folder.is_symlink() else folder.iterdir():
+        for entries in () if folder.is_symlink() else folder.iterdir():
             # Another publisher may sweep it, or finish with it; what is no file is none of ours.
             with suppress(OSError):
-                if time.time() - left.lstat().st_mtime > _ABANDONED_S:
-                    left.unlink()
+                if time.time() - entries.lstat().st_mtime > _ABANDONED_S:
+                    entries.unlink()
 
 
 def _read(source: Path | bytes, moved: Moved) -> Iterator[bytes]:
@@ -163,16 +165,16 @@ def _read(source: Path | bytes, moved: Moved) -> Iterator[bytes]:
             moved(len(chunk))
 
 
-def _checked(chunks: Iterable[bytes], named: Digest, wrong: Callable[[str], Exception]) -> Iterator[bytes]:
-    """These bytes; after the last one, what `wrong` makes of their digest is raised when it is not `named`."""
+def _checked(chunks: Iterable[bytes], blob: Digest, wrong: Callable[[str], Exception]) -> Iterator[bytes]:
+    """These bytes; after the last one, what `wrong` makes of their digest is raised when it is not `blob`."""
     state = hashlib.sha256()
     for chunk in chunks:
         state.update(chunk)
         yield chunk
-    if state.hexdigest() != named.hex:
+    if state.hexdigest() != blob.hex:
         raise wrong(f"sha256:{state.hexdigest()}")
 
 
-def _changed(source: Path | bytes, named: Digest, found: str) -> RecipeError:
+def _changed(source: Path | bytes, blob: Digest, actual: str) -> RecipeError:
     what = source if isinstance(source, Path) else "these bytes"
-    return RecipeError(f"{what}: changed while it was published ({named}, then {found}); publish when the build has ended")
+    return RecipeError(f"{what}: changed while it was published ({blob}, then {actual}); publish when the build has ended")

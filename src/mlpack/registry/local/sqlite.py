@@ -50,34 +50,34 @@ class SqliteTable:
 
     def get(self, key: Key) -> Row | None:
         """See `Table.get`."""
-        found = self._select(key.partition, "sort = CAST(? AS TEXT)", "", _text(key.sort), bodies=True, most=1)
-        return found[0][1] if found else None
+        rows_read = self._select(key.partition, "sort = CAST(? AS TEXT)", "", _text(key.sort), bodies=True, most=1)
+        return rows_read[0][1] if rows_read else None
 
     def query(
         self, partition: str, *, after: str = "", newest_first: bool = False, bodies: bool = False, limit: int | None = None
     ) -> Iterator[Row]:
         """See `Table.query`."""
         beyond, order = ("<", "DESC") if newest_first else (">", "ASC")
-        since, left = _text(after) if after else None, limit
-        while left is None or left > 0:
-            page = _PAGE_ROWS if left is None else min(left, _PAGE_ROWS)
+        since, remaining = _text(after) if after else None, limit
+        while remaining is None or remaining > 0:
+            page = _PAGE_ROWS if remaining is None else min(remaining, _PAGE_ROWS)
             where = "" if since is None else f"sort {beyond} CAST(? AS TEXT)"
-            found = self._select(partition, where, f"ORDER BY sort {order}", since, bodies=bodies, most=page)
-            for sort, row in found:
+            page_rows = self._select(partition, where, f"ORDER BY sort {order}", since, bodies=bodies, most=page)
+            for sort, row in page_rows:
                 # A damaged index may give what was not asked for, again and again.
                 if since is not None and not (sort < since if newest_first else sort > since):
                     raise DamagedError(str(self._path), row.key, "it is not in its place; the database is damaged")
                 since = sort
                 yield row
-            if not found:
+            if not page_rows:
                 return
-            left = None if left is None else left - len(found)
+            remaining = None if remaining is None else remaining - len(page_rows)
 
     def commit(self, *writes: Put | Delete) -> None:
         """See `Table.commit`."""
         self._disk.make_folder(self._path.parent)
         _look(self._path)
-        with self._told(), _opened(self._path, "rwc") as connection:
+        with self._explained(), _opened(self._path, "rwc") as connection:
             sqlite_schema.prepare(connection, self._path, _BUSY_S)
             connection.execute("BEGIN IMMEDIATE")
             for write in writes:
@@ -102,13 +102,13 @@ class SqliteTable:
 
         def work(connection: sqlite3.Connection) -> list[tuple[bytes, Row]]:
             connection.text_factory = bytes
-            made, size = [], 0
+            rows_read, size = [], 0
             for sort, revision, head, body in connection.execute(text, values):
-                made.append(self._row(partition, sort, revision, head, body))
+                rows_read.append(self._row(partition, sort, revision, head, body))
                 size += len(head or b"") + len(body or b"")
                 if size > _PAGE_BYTES:
                     break
-            return made
+            return rows_read
 
         return self._read(work)
 
@@ -129,16 +129,16 @@ class SqliteTable:
         deadline = time.monotonic() + _BUSY_S
         while (before := _look(self._path)) is not None:
             try:
-                with self._told():
-                    found = self._read_once(before, work)
+                with self._explained():
+                    result = self._read_once(before, work)
             except ServiceError:
                 # A writer began or ended meanwhile: what was read was half of one moment and half of another.
                 if _look(self._path) == before or time.monotonic() > deadline:
                     raise
                 time.sleep(0.01)
                 continue
-            if found is not None and (before.logged or _look(self._path) == before or time.monotonic() > deadline):
-                return found
+            if result is not None and (before.logged or _look(self._path) == before or time.monotonic() > deadline):
+                return result
         return []
 
     def _read_once(self, before: _FileState, work: Callable[[sqlite3.Connection], list[T]]) -> list[T] | None:
@@ -163,10 +163,10 @@ class SqliteTable:
 
     def _read_still(self, work: Callable[[sqlite3.Connection], list[T]], may_write: bool) -> list[T]:
         with _opened(self._path, "ro&immutable=1") as connection:
-            found = sqlite_schema.check(connection, self._path)
-            if found == SCHEMA:
+            schema = sqlite_schema.check(connection, self._path)
+            if schema == SCHEMA:
                 return work(connection)
-            if found == 0:
+            if schema == 0:
                 return []  # no table was made yet
         return self._read_as_writer(work, may_write)
 
@@ -181,7 +181,7 @@ class SqliteTable:
             return work(connection)
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _explained(self) -> Iterator[None]:
         """Within it what SQLite refuses is a ServiceError that says why."""
         import sqlite3
 
@@ -221,26 +221,26 @@ def _text(part: str) -> bytes:
 
 def _look(path: Path) -> _FileState | None:
     """None when there is no database. ServiceError when one of its files is something else: nothing is opened to find out."""
-    found = _lstat(path)
-    if found is None:
+    status = _lstat(path)
+    if status is None:
         return None
     wal, shm, journal = (_lstat(path.with_name(path.name + suffix)) for suffix in ("-wal", "-shm", "-journal"))
     logged = wal is not None and wal.st_size > 0
     broken_off = (logged and shm is None) or (journal is not None and journal.st_size > 0)
-    return _FileState(found.st_ino, found.st_size, found.st_mtime_ns, logged and not broken_off, broken_off)
+    return _FileState(status.st_ino, status.st_size, status.st_mtime_ns, logged and not broken_off, broken_off)
 
 
 def _lstat(path: Path) -> os.stat_result | None:
     try:
-        found = path.lstat()
+        status = path.lstat()
     except FileNotFoundError:
         return None
     except OSError as error:
         raise ServiceError(f"{path}: {error.strerror}: the registry cannot be read") from error
-    if not stat.S_ISREG(found.st_mode):
-        what = "a link" if stat.S_ISLNK(found.st_mode) else "a directory" if stat.S_ISDIR(found.st_mode) else "no file"
+    if not stat.S_ISREG(status.st_mode):
+        what = "a link" if stat.S_ISLNK(status.st_mode) else "a directory" if stat.S_ISDIR(status.st_mode) else "no file"
         raise ServiceError(f"{path}: {what}, not a registry's database: put the database itself there, or name another registry")
-    return found
+    return status
 
 
 def _may_write(path: Path) -> bool:

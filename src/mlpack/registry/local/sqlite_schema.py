@@ -40,19 +40,19 @@ def check(connection: sqlite3.Connection, path: Path) -> int:
     schema, objects = _described(connection)
     if schema > SCHEMA:
         raise ServiceError(f"{path}: written by a newer mlpack (schema {schema}, not {SCHEMA}); update mlpack")
-    found = {
+    objects_there = {
         str(name): (str(kind), " ".join(str(text).split())) for kind, name, text in objects if not str(name).startswith("sqlite_")
     }
-    if schema == 0 and not found:
+    if schema == 0 and not objects_there:
         return 0
-    known = {"rows", "releases"} if schema == 1 else {"rows"}
-    odd = sorted(name for name, (kind, _) in found.items() if kind != "table" or name not in known)
+    expected = {"rows", "releases"} if schema == 1 else {"rows"}
+    odd = sorted(name for name, (kind, _) in objects_there.items() if kind != "table" or name not in expected)
     if odd or schema < 1:
-        what = f"it holds the {found[odd[0]][0]} {shown(odd[0])!r}" if odd else f"its schema is {schema}"
+        what = f"it holds the {objects_there[odd[0]][0]} {shown(odd[0])!r}" if odd else f"its schema is {schema}"
         raise ServiceError(f"{path}: not a registry's database: {what}; name another registry, or restore it from a backup")
-    if "rows" in found and found["rows"][1] != " ".join(_TABLE.split()):
+    if "rows" in objects_there and objects_there["rows"][1] != " ".join(_TABLE.split()):
         raise ServiceError(f"{path}: damaged: its table is not the one that mlpack makes; restore it from a backup")
-    if schema > 1 and "rows" not in found:
+    if schema > 1 and "rows" not in objects_there:
         raise ServiceError(f"{path}: damaged: its table is missing; restore it from a backup")
     return int(schema)
 
@@ -107,15 +107,15 @@ def apply(connection: sqlite3.Connection, write: Put | Delete) -> bool:
 
 def _migrate(connection: sqlite3.Connection, path: Path) -> None:
     """Schema 1 had a table of releases alone. They keep their versions, their digests and their times."""
-    for name, version, named, created, data in connection.execute(
+    for name, version, old, created, data in connection.execute(
         "SELECT name, version, digest, created, manifest FROM releases ORDER BY name, version"
     ).fetchall():
         try:
-            made = rows.draft(decode_manifest(data), Provenance(), {}, as_time(created, "its time"), version)
-            for put in rows.release_puts(made):
+            release = rows.draft(decode_manifest(data), Provenance(), {}, as_time(created, "its time"), version)
+            for put in rows.release_puts(release):
                 apply(connection, put)
-            if (made.name, str(made.digest)) != (name, named):
-                raise FieldError(f"it is {shown(made.name)} with the digest {made.digest}, not {shown(named)}")
+            if (release.name, str(release.digest)) != (name, old):
+                raise FieldError(f"it is {shown(release.name)} with the digest {release.digest}, not {shown(old)}")
         except ValueError as error:
             raise ServiceError(
                 f"{path}: {shown(name)}@{version} is damaged: {error}; the registry cannot be brought to schema {SCHEMA} before it "
@@ -133,10 +133,10 @@ def _add_heads(connection: sqlite3.Connection) -> None:
             "WHERE partition = ? ON CONFLICT DO NOTHING",
             (rows.heads(name), rows.releases(name)),
         )
-    said, (partition, sort) = json.dumps({"version": SCHEMA}), (rows.SCHEMA_KEY.partition, rows.SCHEMA_KEY.sort)
+    head, (partition, sort) = json.dumps({"version": SCHEMA}), (rows.SCHEMA_KEY.partition, rows.SCHEMA_KEY.sort)
     connection.execute(
         "UPDATE rows SET head = ?, revision = revision + 1 WHERE partition = ? AND sort = ? AND head <> ?",
-        (said, partition, sort, said),
+        (head, partition, sort, head),
     )
 
 

@@ -55,9 +55,9 @@ class ExportIndex:
     policies: tuple[policies.Policy, ...] = ()
 
 
-def path_of(named: Digest) -> str:
+def path_of(blob: Digest) -> str:
     """Where a blob is in an export."""
-    return f"blobs/sha256/{named.hex[:2]}/{named.hex}"
+    return f"blobs/sha256/{blob.hex[:2]}/{blob.hex}"
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
@@ -97,34 +97,34 @@ class ExportWriter:
         if self._tar is None:
             shutil.rmtree(self.scratch, ignore_errors=True)
 
-    def has(self, named: Digest) -> bool:
+    def has(self, blob: Digest) -> bool:
         """Whether these bytes were written, now or by an export that was interrupted."""
         if self._tar is None:
-            path = self._out / path_of(named)
-            return is_own_file(path) and digest.of_file(path) == named
+            path = self._out / path_of(blob)
+            return is_own_file(path) and digest.of_file(path) == blob
         with self._lock:
-            return named in self._written
+            return blob in self._written
 
-    def blob(self, named: Digest, fetch: Callable[[Path], object]) -> None:
+    def blob(self, blob: Digest, fetch: Callable[[Path], object]) -> None:
         """Keep the bytes that `fetch` writes to a path, which it verifies; not called when they are there."""
-        if self.has(named):
+        if self.has(blob):
             return
         if self._tar is None:
-            path = self._out / path_of(named)
+            path = self._out / path_of(blob)
             path.parent.mkdir(parents=True, exist_ok=True)
             fetch(path)
             return
-        path = self.scratch / named.hex
+        path = self.scratch / blob.hex
         fetch(path)
         with self._lock, path.open("rb") as stream:
-            if named not in self._written:
-                self._written.add(named)
-                self._add(path_of(named), stream, path.stat().st_size)
+            if blob not in self._written:
+                self._written.add(blob)
+                self._add(path_of(blob), stream, path.stat().st_size)
         path.unlink(missing_ok=True)
 
-    def finish(self, where: str, found: Iterable[Put]) -> None:
+    def finish(self, where: str, puts: Iterable[Put]) -> None:
         """Write the index: with it, this is an export."""
-        lines = [_line(put) for put in found]
+        lines = [_line(put) for put in puts]
         head = {"export": _FORMAT, "schema": SCHEMA, "registry": where, "rows": len(lines)}
         data = b"".join(digest.canonical_json(value) + b"\n" for value in (head, *lines))
         if self._tar is None:
@@ -143,8 +143,8 @@ class ExportWriter:
 
 
 def _line(put: Put) -> dict[str, Any]:
-    said = {"partition": put.key.partition, "sort": put.key.sort, "head": dict(put.head), "body": put.body.decode()}
-    return said | {"digest": str(digest.of_json(said))}
+    row_fields = {"partition": put.key.partition, "sort": put.key.sort, "head": dict(put.head), "body": put.body.decode()}
+    return row_fields | {"digest": str(digest.of_json(row_fields))}
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -195,26 +195,26 @@ class ExportReader:
         with io.BufferedReader(tars.Slice(self.source.open("rb"), *self._files[path]), _COPY_BYTES) as stream:
             yield stream
 
-    def problem(self, named: Digest) -> str | None:
+    def problem(self, blob: Digest) -> str | None:
         """What is wrong with a blob, read in full."""
         try:
-            with self.open(path_of(named)) as stream:
-                found = digest.of_stream(stream)
+            with self.open(path_of(blob)) as stream:
+                actual = digest.of_stream(stream)
         except FileNotFoundError:
             return "missing"
         except RecipeError as error:
             return f"damaged: {error}"
-        return None if found == named else f"damaged: its bytes have the digest {found}"
+        return None if actual == blob else f"damaged: its bytes have the digest {actual}"
 
     @contextmanager
-    def file(self, named: Digest) -> Iterator[Path]:
+    def file(self, blob: Digest) -> Iterator[Path]:
         """A blob as a file, for as long as this lasts."""
         if self._files is None:
-            yield self.source / path_of(named)
+            yield self.source / path_of(blob)
             return
         with temporary() as folder:
-            path = folder / named.hex
-            with self.open(path_of(named)) as stream, path.open("xb") as copy:
+            path = folder / blob.hex
+            with self.open(path_of(blob)) as stream, path.open("xb") as copy:
                 shutil.copyfileobj(stream, copy, _COPY_BYTES)
             yield path
 
@@ -238,20 +238,20 @@ def read_export(reader: ExportReader) -> ExportIndex:
         raise RecipeError(f"{what}: not the index of an export: {error}") from error
     if len(lines) != count:
         raise RecipeError(f"{what}: has {len(lines)} rows instead of {count}; copy the export again")
-    found = _Rows(where=what)
+    table = _Rows(where=what)
     for number, line in enumerate(lines, start=2):
         try:
-            found.add(_row(line))
+            table.add(_row(line))
         except (MlpackError, FieldError) as error:
-            found.problems.append(f"{what}:{number}: damaged: {error}; export again")
-    if found.problems:
-        raise RecipeError(*found.problems)
+            table.problems.append(f"{what}:{number}: damaged: {error}; export again")
+    if table.problems:
+        raise RecipeError(*table.problems)
     return ExportIndex(
         registry=registry,
-        releases=tuple(sorted(found.releases, key=lambda release: (release.name, release.version))),
-        moves=tuple(sorted(found.moves, key=lambda move: (move.name, move.alias, move.revision))),
-        collected=tuple(found.collected),
-        policies=tuple(found.policies),
+        releases=tuple(sorted(table.releases, key=lambda release: (release.name, release.version))),
+        moves=tuple(sorted(table.moves, key=lambda move: (move.name, move.alias, move.revision))),
+        collected=tuple(table.collected),
+        policies=tuple(table.policies),
     )
 
 
@@ -290,9 +290,9 @@ class _Rows:
 
 def _row(line: bytes) -> Row:
     value = parse(line, _LINE_BYTES, texts=_LINE_BYTES)
-    said = Fields(value, "the row")
-    named = str(said.digest("digest"))
-    if str(digest.of_json({key: each for key, each in value.items() if key != "digest"})) != named:
+    fields = Fields(value, "the row")
+    text = str(fields.digest("digest"))
+    if str(digest.of_json({key: each for key, each in value.items() if key != "digest"})) != text:
         raise FieldError("its digest is another one")
-    key = Key(said.text("partition"), said.text("sort"))
-    return Row(key=key, head=said.inside("head"), body=said.text("body", _LINE_BYTES).encode())
+    key = Key(fields.text("partition"), fields.text("sort"))
+    return Row(key=key, head=fields.inside("head"), body=fields.text("body", _LINE_BYTES).encode())

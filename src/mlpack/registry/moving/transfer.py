@@ -61,21 +61,21 @@ def export(registry: Registry, out: Path, names: Iterable[str] = (), moved: Move
     An export to a directory that was interrupted is gone on with. RecipeError for names that are not there.
     """
     registry.check_schema()
-    known, chosen = registry.names(), sorted(set(names))
-    if missing := [name for name in chosen if name not in known]:
-        has = ", ".join(known) or "none"
+    all_names, chosen = registry.names(), sorted(set(names))
+    if missing := [name for name in chosen if name not in all_names]:
+        has = ", ".join(all_names) or "none"
         raise RecipeError(f"no model {', '.join(missing)} in the registry {registry.place.where}; it has {has}")
-    moves = [move for name in chosen or known for move in _moves(registry, name)]
+    moves = [move for name in chosen or all_names for move in _moves(registry, name)]
     # After the moves, and before what was collected: what the first speak of is in one of the second.
-    releases = [release for name in chosen or known for release in registry.releases(name)]
+    releases = [release for name in chosen or all_names for release in registry.releases(name)]
     with disk_of(out.absolute().parent, "free some there, or write to a larger disk"), ExportWriter(out) as writer:
-        stored = {named for release in releases for named in rows.stored_files(release).values()}
-        side_by_side(partial(writer.blob, named, partial(_fetch, registry, named, moved)) for named in sorted(stored))
+        stored = {blob for release in releases for blob in rows.stored_files(release).values()}
+        side_by_side(partial(writer.blob, blob, partial(_fetch, registry, blob, moved)) for blob in sorted(stored))
         for release in releases:
             _export_images(registry, release, writer)
-        found = [rows.release_put(_without_images(release)) for release in releases]
-        found += [rows.move_put(replace(move, release=_body_without_images(registry, move))) for move in moves]
-        writer.finish(registry.place.where, [*found, *_collected(registry, set(chosen or known)), *_policies(registry, chosen)])
+        puts = [rows.release_put(_without_images(release)) for release in releases]
+        puts += [rows.move_put(replace(move, release=_body_without_images(registry, move))) for move in moves]
+        writer.finish(registry.place.where, [*puts, *_collected(registry, set(chosen or all_names)), *_policies(registry, chosen)])
     return len(releases)
 
 
@@ -99,10 +99,12 @@ def _collected(registry: Registry, names: set[str]) -> Iterator[Put]:
     """Which releases are missing because they were collected: `verify` asks for that wherever they come to."""
     for key, entry in audit.entries(registry.place):
         if entry.releases:
-            gone = {text: str(named) for text, named in entry.releases.items() if text.partition("@")[0] in names}
-            if gone:
-                said = {"what": audit.COLLECTED, "who": entry.who, "details": {"releases": gone, "images": []}}
-                yield Put(key=key, head=said)
+            releases = {
+                text: str(release_digest) for text, release_digest in entry.releases.items() if text.partition("@")[0] in names
+            }
+            if releases:
+                row = {"what": audit.COLLECTED, "who": entry.who, "details": {"releases": releases, "images": []}}
+                yield Put(key=key, head=row)
 
 
 def _policies(registry: Registry, chosen: list[str]) -> Iterator[Put]:
@@ -114,112 +116,121 @@ def _policies(registry: Registry, chosen: list[str]) -> Iterator[Put]:
 def _export_images(registry: Registry, release: Release, writer: ExportWriter) -> None:
     """Every byte of its pushed images that is not there yet."""
     for id_, reference in sorted(release.images.items()):
-        wanted = {path: named for path, named in rows.image_files(release, id_).items() if not writer.has(named)}
-        if not wanted:
+        blobs = {path: blob for path, blob in rows.image_files(release, id_).items() if not writer.has(blob)}
+        if not blobs:
             continue
         if registry.images is None:
             what, where = f"{release.name}@{release.version}", registry.place.where
             tell = f"say --images HOST/REPO, or for good: mlpack registry create {where} --images HOST/REPO"
             raise RecipeError(f"{what} has images in a container registry, and {where} says nothing of one: {tell}")
         with tempfile.TemporaryDirectory(dir=writer.scratch) as scratch:
-            registry.images.fetch(reference, Path(scratch), wanted)
-            for path, named in wanted.items():
-                writer.blob(named, (Path(scratch) / path).replace)
+            registry.images.fetch(reference, Path(scratch), blobs)
+            for path, blob in blobs.items():
+                writer.blob(blob, (Path(scratch) / path).replace)
 
 
-def _fetch(registry: Registry, named: Digest, moved: Moved, path: Path) -> None:
-    registry.place.blobs.fetch(named, path, moved)
+def _fetch(registry: Registry, blob: Digest, moved: Moved, path: Path) -> None:
+    registry.place.blobs.fetch(blob, path, moved)
 
 
 # --- in ---------------------------------------------------------------------------------------------------------------
 
 
 def import_(
-    registry: Registry, source: Path, who: str | None, moved: Moved = lambda _: None, *, asked: Collection[str] = ()
+    registry: Registry, source: Path, who: str | None, moved: Moved = lambda _: None, *, parts: Collection[str] = ()
 ) -> ImportResult:
     """Bring an export in. RecipeError, before anything is written, when it is damaged or contradicts what is there.
 
-    `asked`: what of `WITH` is brought, too. Which releases the other registry had collected is kept in the record of the import in
+    `parts`: what of `WITH` is brought, too. Which releases the other registry had collected is kept in the record of the import in
     any case, as what the export says: `verify` asks for that.
     """
     with ExportReader(source) as reader:
-        found = read_export(reader)
+        index = read_export(reader)
         registry.check_schema()
-        found, left = _without_reserved(registry, found)
-        _check_times(registry, found, str(source))
-        _check_bytes(reader, found)
-        _check_conflicts(registry, found, str(source))
+        index, reserved = _without_reserved(registry, index)
+        _check_times(registry, index, str(source))
+        _check_bytes(reader, index)
+        _check_conflicts(registry, index, str(source))
         registry.check_schema(write=True)
-        if AUDIT not in asked:  # first, so that nothing is missed whenever this is interrupted
-            gone = _gone(registry, found)
-            for texts in batches(gone, _RECORDED):
-                said = {"from": found.registry, "releases": [], "moves": 0, "collected": {text: gone[text] for text in texts}}
-                audit.record(registry.place, audit.IMPORT, who, said)
-        made = replace(_bring(registry, reader, found, moved, asked), aliases_left=left)
-    for number, releases in enumerate(batches(made.releases, _RECORDED) if made.releases else [[]]):
-        counts = {"moves": made.moves, "policies": list(made.policies), "audit": made.audit} if number == 0 else {"moves": 0}
-        if releases or made.moves or made.policies or made.audit:
-            audit.record(registry.place, audit.IMPORT, who, {"from": found.registry, "releases": releases, **counts})
-    return made
+        if AUDIT not in parts:  # first, so that nothing is missed whenever this is interrupted
+            collected = _collected_by_either(registry, index)
+            for texts in batches(collected, _RECORDED):
+                details = {
+                    "from": index.registry,
+                    "releases": [],
+                    "moves": 0,
+                    "collected": {text: collected[text] for text in texts},
+                }
+                audit.record(registry.place, audit.IMPORT, who, details)
+        result = replace(_bring(registry, reader, index, moved, parts), aliases_left=reserved)
+    for number, releases in enumerate(batches(result.releases, _RECORDED) if result.releases else [[]]):
+        counts = {"moves": result.moves, "policies": list(result.policies), "audit": result.audit} if number == 0 else {"moves": 0}
+        if releases or result.moves or result.policies or result.audit:
+            audit.record(registry.place, audit.IMPORT, who, {"from": index.registry, "releases": releases, **counts})
+    return result
 
 
-def _without_reserved(registry: Registry, found: ExportIndex) -> tuple[ExportIndex, tuple[str, ...]]:
+def _without_reserved(registry: Registry, index: ExportIndex) -> tuple[ExportIndex, tuple[str, ...]]:
     """The export without aliases whose names are reserved, unless they are here already, and without policies for such."""
-    called = {(move.name, move.alias) for move in found.moves if alias_names.why_reserved(move.alias)}
-    left = {each for each in called if registry.place.table.get(Key(rows.aliases(each[0]), each[1])) is None}
-    reserved = {each.subject for each in found.policies if alias_names.why_reserved(each.subject.partition(":")[2])}
-    kept = replace(
-        found,
-        moves=tuple(move for move in found.moves if (move.name, move.alias) not in left),
-        policies=tuple(each for each in found.policies if each.subject not in reserved),
+    called = {(move.name, move.alias) for move in index.moves if alias_names.why_reserved(move.alias)}
+    reserved_names = {each for each in called if registry.place.table.get(Key(rows.aliases(each[0]), each[1])) is None}
+    reserved = {each.subject for each in index.policies if alias_names.why_reserved(each.subject.partition(":")[2])}
+    rest = replace(
+        index,
+        moves=tuple(move for move in index.moves if (move.name, move.alias) not in reserved_names),
+        policies=tuple(each for each in index.policies if each.subject not in reserved),
     )
-    return kept, tuple(sorted({f"{name}:{alias}" for name, alias in left} | reserved))
+    return rest, tuple(sorted({f"{name}:{alias}" for name, alias in reserved_names} | reserved))
 
 
-def _gone(registry: Registry, found: ExportIndex) -> dict[str, str]:
+def _collected_by_either(registry: Registry, index: ExportIndex) -> dict[str, str]:
     """The releases that the other registry had collected, as far as that is not known here."""
-    known = care.collected_releases(registry)
-    said = {text: str(named) for _, entry in found.collected for text, named in entry.releases.items()}
-    return {text: named for text, named in said.items() if text not in known and not _is_there(registry, text)}
+    collected = care.collected_releases(registry)
+    digests = {text: str(release_digest) for _, entry in index.collected for text, release_digest in entry.releases.items()}
+    return {
+        text: release_digest for text, release_digest in digests.items() if text not in collected and not _is_there(registry, text)
+    }
 
 
-def _check_times(registry: Registry, found: ExportIndex, source: str) -> None:
+def _check_times(registry: Registry, index: ExportIndex, source: str) -> None:
     """An alias whose last move is of another century would be of that century for ever: no move is before the one before it."""
     limit = rows.timestamp(registry.place.now() + leases.SKEW_S)
-    times = [(f"{each.name}@{each.version}", each.created) for each in found.releases]
-    times += [(f"move {each.revision} of {each.name}:{each.alias}", each.when) for each in found.moves]
+    times = [(f"{each.name}@{each.version}", each.created) for each in index.releases]
+    times += [(f"move {each.revision} of {each.name}:{each.alias}", each.when) for each in index.moves]
     if problems := [f"{source}: {what} is of {when}, which has not come yet" for what, when in times if when > limit]:
         raise RecipeError(*problems, "nothing was imported: set the clocks, or export again")
 
 
-def _check_bytes(reader: ExportReader, found: ExportIndex) -> None:
+def _check_bytes(reader: ExportReader, index: ExportIndex) -> None:
     problems: list[str] = []
 
-    def look(named: Digest, where: str) -> None:
-        if problem := reader.problem(named):
-            problems.append(f"{reader.source}: {where} ({named}): {problem}; export again, or copy the export again")
+    def look(blob: Digest, where: str) -> None:
+        if problem := reader.problem(blob):
+            problems.append(f"{reader.source}: {where} ({blob}): {problem}; export again, or copy the export again")
 
-    blobs = {named: f"{each.name}@{each.version}: {path}" for each in found.releases for path, named in each.files.items()}
-    side_by_side(partial(look, named, where) for named, where in sorted(blobs.items()))
+    blobs = {blob: f"{each.name}@{each.version}: {path}" for each in index.releases for path, blob in each.files.items()}
+    side_by_side(partial(look, blob, where) for blob, where in sorted(blobs.items()))
     if problems:
         raise RecipeError(*sorted(problems))
 
 
-def _check_conflicts(registry: Registry, found: ExportIndex, source: str) -> None:
+def _check_conflicts(registry: Registry, index: ExportIndex, source: str) -> None:
     """Everything that would have two meanings afterwards."""
     place, problems, here = registry.place, list[str](), registry.place.where
     collected = care.collected_releases(registry)
-    for name in sorted({release.name for release in found.releases}):
+    for name in sorted({release.name for release in index.releases}):
         there = {str(each.head["digest"]): each.version for each in registry.listed(name)}
-        versions = {version: named for named, version in there.items()}
-        for release in (each for each in found.releases if each.name == name):
-            what, named = f"{name}@{release.version}", str(release.digest)
-            known = versions.get(release.version) or collected.get(what, named)
-            if known != named:
-                problems.append(f"{what} is {known} in {here} and {named} in {source}: two releases with one name")
-            elif there.get(named, release.version) != release.version:
-                problems.append(f"{named} is {name}@{there[named]} in {here} and {what} in {source}: one release, two names")
-    for move in found.moves:
+        versions = {version: release_digest for release_digest, version in there.items()}
+        for release in (each for each in index.releases if each.name == name):
+            what, release_digest = f"{name}@{release.version}", str(release.digest)
+            existing = versions.get(release.version) or collected.get(what, release_digest)
+            if existing != release_digest:
+                problems.append(f"{what} is {existing} in {here} and {release_digest} in {source}: two releases with one name")
+            elif there.get(release_digest, release.version) != release.version:
+                problems.append(
+                    f"{release_digest} is {name}@{there[release_digest]} in {here} and {what} in {source}: one release, two names"
+                )
+    for move in index.moves:
         row = place.table.get(rows.move_put(move).key)
         known_move = rows.decode_move(row, here) if row else move
         if not _same(known_move, move):
@@ -236,44 +247,44 @@ def _same(one: rows.Move, other: rows.Move) -> bool:
     return replace(one, release=b"", gates=()) == replace(other, release=b"", gates=())
 
 
-def _bring(registry: Registry, reader: ExportReader, found: ExportIndex, moved: Moved, asked: Collection[str]) -> ImportResult:
+def _bring(registry: Registry, reader: ExportReader, index: ExportIndex, moved: Moved, parts: Collection[str]) -> ImportResult:
     place = registry.place
-    releases = [f"{each.name}@{each.version}" for each in found.releases if _bring_release(registry, reader, each, moved)]
-    brought = sum(_bring_collected(registry, row, entry) for row, entry in found.collected) if AUDIT in asked else 0
-    moves = sum(_bring_move(registry, move) for move in found.moves)
-    new, kept, left = list[str](), list[str](), list[str]()
-    for policy in found.policies:
+    releases = [f"{each.name}@{each.version}" for each in index.releases if _bring_release(registry, reader, each, moved)]
+    brought = sum(_bring_collected(registry, row, entry) for row, entry in index.collected) if AUDIT in parts else 0
+    moves = sum(_bring_move(registry, move) for move in index.moves)
+    new, skipped, reserved = list[str](), list[str](), list[str]()
+    for policy in index.policies:
         put = policies.put_of(policy)
-        known = place.table.get(put.key)
-        if known is not None:
-            if isinstance(known.head, DamagedHead) or dict(known.head) != dict(put.head):
-                kept.append(policy.subject)
-        elif POLICIES not in asked:
-            left.append(policy.subject)
+        existing = place.table.get(put.key)
+        if existing is not None:
+            if isinstance(existing.head, DamagedHead) or dict(existing.head) != dict(put.head):
+                skipped.append(policy.subject)
+        elif POLICIES not in parts:
+            reserved.append(policy.subject)
         elif _put_once(registry, put):
             new.append(policy.subject)
     return ImportResult(
         releases=tuple(releases),
-        known=len(found.releases) - len(releases),
+        known=len(index.releases) - len(releases),
         moves=moves,
         policies=tuple(new),
-        policies_kept=tuple(kept),
-        policies_left=tuple(left),
+        policies_kept=tuple(skipped),
+        policies_left=tuple(reserved),
         audit=brought,
-        audit_left=0 if AUDIT in asked else sum(place.table.get(row.key) is None for row, _ in found.collected),
+        audit_left=0 if AUDIT in parts else sum(place.table.get(row.key) is None for row, _ in index.collected),
     )
 
 
 def _bring_collected(registry: Registry, row: Row, entry: audit.AuditEntry) -> bool:
     """The record of a collection, without images: whether theirs may go is nothing that an export may say."""
-    gone = {text: str(named) for text, named in entry.releases.items() if not _is_there(registry, text)}
-    head = {"what": audit.COLLECTED, "who": entry.who, "details": {"releases": gone, "images": []}}
-    return bool(gone) and _put_once(registry, Put(key=row.key, head=head))
+    absent = {text: str(release_digest) for text, release_digest in entry.releases.items() if not _is_there(registry, text)}
+    head = {"what": audit.COLLECTED, "who": entry.who, "details": {"releases": absent, "images": []}}
+    return bool(absent) and _put_once(registry, Put(key=row.key, head=head))
 
 
 def _is_there(registry: Registry, reference: str) -> bool:
-    wanted = rows.parse_reference(reference)
-    return wanted.version is not None and registry.place.table.get(rows.release_key(wanted.name, wanted.version)) is not None
+    parsed = rows.parse_reference(reference)
+    return parsed.version is not None and registry.place.table.get(rows.release_key(parsed.name, parsed.version)) is not None
 
 
 def _put_once(registry: Registry, put: Put) -> bool:
@@ -292,12 +303,12 @@ def _bring_release(registry: Registry, reader: ExportReader, release: Release, m
         return False
     pushed = {Digest(one["digest"]) for one in release.packages.values() if registry.images and one["kind"] == "image"}
     with leases.intent(registry.place, {*release.files.values(), *pushed}) as intent:
-        made = replace(release, images=_push(registry, reader, release))
-        side_by_side(partial(_put_blob, registry, reader, named, moved) for named in set(rows.stored_files(made).values()))
-        named = Key(rows.NAMES, release.name)
-        new = [] if table.get(named) else [Put(key=named, head={})]
+        copy = replace(release, images=_push(registry, reader, release))
+        side_by_side(partial(_put_blob, registry, reader, name_key, moved) for name_key in set(rows.stored_files(copy).values()))
+        name_key = Key(rows.NAMES, release.name)
+        new = [] if table.get(name_key) else [Put(key=name_key, head={})]
         try:
-            table.commit(*rows.release_puts(made), Delete(key=intent.key, expect=1), *new)
+            table.commit(*rows.release_puts(copy), Delete(key=intent.key, expect=1), *new)
         except ConflictError as error:
             row = table.get(rows.release_key(release.name, release.version))
             if row is None or rows.decode(row, registry.place.where).digest != release.digest:
@@ -305,9 +316,9 @@ def _bring_release(registry: Registry, reader: ExportReader, release: Release, m
     return True
 
 
-def _put_blob(registry: Registry, reader: ExportReader, named: Digest, moved: Moved) -> None:
-    with reader.file(named) as path:
-        registry.place.blobs.put(named, path, moved)
+def _put_blob(registry: Registry, reader: ExportReader, blob: Digest, moved: Moved) -> None:
+    with reader.file(blob) as path:
+        registry.place.blobs.put(blob, path, moved)
 
 
 def _push(registry: Registry, reader: ExportReader, release: Release) -> dict[str, str]:
@@ -318,11 +329,11 @@ def _push(registry: Registry, reader: ExportReader, release: Release) -> dict[st
             continue
         prefix = f"artifacts/{id_}/image/"
         with temporary() as folder:
-            for path, named in release.files.items():
+            for path, blob in release.files.items():
                 if path.startswith(prefix):
                     target = folder / path.removeprefix(prefix)
                     target.parent.mkdir(parents=True, exist_ok=True)
-                    with reader.file(named) as source:
+                    with reader.file(blob) as source:
                         shutil.copyfile(source, target)
             pushed[id_] = registry.images.push(folder, release.name)
     return pushed
@@ -335,16 +346,16 @@ def _bring_move(registry: Registry, move: rows.Move) -> bool:
     if place.table.get(put.key):
         return False
     row = place.table.get(rows.release_key(move.name, move.version))
-    made = replace(move, release=row.body if row else move.release)
-    named = (Put(key=Key(rows.aliases(move.name), move.alias), head={}),) if move.revision == 1 else ()
+    copy = replace(move, release=row.body if row else move.release)
+    name_put = (Put(key=Key(rows.aliases(move.name), move.alias), head={}),) if move.revision == 1 else ()
     try:
         if row is None:  # collected before it was exported: history, and nothing that could be pulled
-            place.table.commit(rows.move_put(made), *named)
+            place.table.commit(rows.move_put(copy), *name_put)
         else:
-            with leases.held(place, rows.decode(row, place.where)):
-                place.table.commit(rows.move_put(made), *named)
+            with leases.protected(place, rows.decode(row, place.where)):
+                place.table.commit(rows.move_put(copy), *name_put)
     except ConflictError as error:
-        known = place.table.get(put.key)
-        if known is None or not _same(rows.decode_move(known, place.where), move):
+        existing = place.table.get(put.key)
+        if existing is None or not _same(rows.decode_move(existing, place.where), move):
             raise RecipeError(f"{move.name}:{move.alias} was moved meanwhile in {place.where}: run it again") from error
     return True

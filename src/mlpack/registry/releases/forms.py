@@ -32,7 +32,7 @@ def as_json(release: Release) -> dict[str, Any]:
         "artifact": dict(release.artifact),
         "packages": {id_: dict(one) for id_, one in sorted(release.packages.items())},
         "images": dict(sorted(release.images.items())),
-        "files": {path: str(named) for path, named in sorted(release.files.items())},
+        "files": {path: str(blob) for path, blob in sorted(release.files.items())},
         "tags": dict(sorted(release.tags.items())),
         "recipe": release.recipe,
         "models": release.models,
@@ -46,7 +46,7 @@ def deployment(release: Release, blobs: Blobs) -> dict[str, str]:
     `zip_base64sha256` is what Terraform's `source_code_hash` compares; `s3_bucket` and `s3_key` are Lambda's own names.
     """
     artifact = release.artifact
-    said = {
+    values = {
         "name": release.name,
         "version": str(release.version),
         "digest": str(artifact["digest"]),
@@ -57,23 +57,23 @@ def deployment(release: Release, blobs: Blobs) -> dict[str, str]:
     for what, prefix, inside in (("zip", "", function_zip(release)), ("layer", "layer_", layer_zip(release))):
         if inside is None:
             continue
-        named = release.files[inside]
-        uri = blobs.uri(named)
-        said |= {what: uri, f"{what}_base64sha256": base64.b64encode(bytes.fromhex(named.hex)).decode()}
+        blob = release.files[inside]
+        uri = blobs.uri(blob)
+        values |= {what: uri, f"{what}_base64sha256": base64.b64encode(bytes.fromhex(blob.hex)).decode()}
         if uri.startswith("s3://"):
             bucket, _, key = uri.removeprefix("s3://").partition("/")
-            said |= {f"{prefix}s3_bucket": bucket, f"{prefix}s3_key": key}
+            values |= {f"{prefix}s3_bucket": bucket, f"{prefix}s3_key": key}
     if image := release.images.get(artifact["candidate"]):
-        said["image_uri"] = image
-    return said
+        values["image_uri"] = image
+    return values
 
 
 def field(registry: Registry, release: Release, name: str) -> str:
     """One value, for `$(...)`: one of `FIELDS`. RecipeError when this release has no such thing."""
     if name in releases.FIELDS:
         return registry.field(release, name)
-    if (found := deployment(release, registry.place.blobs).get(name)) is not None:
-        return found
+    if (value := deployment(release, registry.place.blobs).get(name)) is not None:
+        return value
     if name in FIELDS:
         why = f"its package is a {release.artifact['kind']} in {registry.place.where}"
         raise RecipeError(f"{release.name}@{release.version} has no {name}: {why}")

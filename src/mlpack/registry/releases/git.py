@@ -46,8 +46,8 @@ class Git:
     """Questions to git about the repository around a directory; None when there is none, no git, or no answer."""
 
     def __init__(self, environ: Mapping[str, str], folder: Path, deep: int = 0) -> None:
-        kept = {key: value for key, value in environ.items() if not key.startswith("GIT_") or _FOR_THE_USER.fullmatch(key)}
-        self._environ = kept | {
+        variables = {key: value for key, value in environ.items() if not key.startswith("GIT_") or _FOR_THE_USER.fullmatch(key)}
+        self._environ = variables | {
             # No locks taken, nothing fetched, nobody asked for a password.
             "GIT_OPTIONAL_LOCKS": "0",
             "GIT_TERMINAL_PROMPT": "0",
@@ -62,22 +62,22 @@ class Git:
         self._deep = deep
         self._until = time.monotonic() + _GIT_S
 
-    def said(self, *question: str) -> str | None:
+    def answer(self, *question: str) -> str | None:
         """What git says, without the line's end."""
-        answer = self._asked(*question)
+        answer = self._run(*question)
         return None if answer is None else answer.decode(errors="replace").strip()
 
     def user(self) -> str | None:
         """The name that commits would have."""
-        return self.said("config", "user.email") or self.said("config", "user.name")
+        return self.answer("config", "user.email") or self.answer("config", "user.name")
 
     def dirty(self) -> bool | None:
         """Whether what is tracked differs from the commit; None where only a filter of the repository could tell."""
         root = self._root()
         if root is None:
             return None
-        staged = self._asked("diff-index", "--cached", "--quiet", "--ignore-submodules=all", "HEAD", "--", codes=(0, 1))
-        listed = self._asked("-C", str(root), "ls-files", "-z", "--stage", "-t", "--debug")
+        staged = self._run("diff-index", "--cached", "--quiet", "--ignore-submodules=all", "HEAD", "--", codes=(0, 1))
+        listed = self._run("-C", str(root), "ls-files", "-z", "--stage", "-t", "--debug")
         if staged is None or listed is None:
             return None
         if staged:
@@ -85,12 +85,12 @@ class Git:
         entries = list(_entries(listed))
         if any(entry.stage for entry in entries):
             return True  # a merge that was not ended
-        unsure, left = False, _READ_BYTES
+        unsure, remaining = False, _READ_BYTES
         for entry in entries:
             if time.monotonic() > self._until:
                 return None
-            changed, read = self._changed(root, entry, left)
-            left -= read
+            changed, read = self._changed(root, entry, remaining)
+            remaining -= read
             if changed:
                 return True
             unsure = unsure or changed is None
@@ -98,22 +98,22 @@ class Git:
 
     def _root(self) -> Path | None:
         """Where the files are: around the directory, or `core.worktree` has led elsewhere."""
-        said = self.said("rev-parse", "--show-toplevel")
-        if not said:
+        answer = self.answer("rev-parse", "--show-toplevel")
+        if not answer:
             return None
-        root = Path(said)
+        root = Path(answer)
         try:
             return root if self._folder.resolve().is_relative_to(root.resolve()) else None
         except OSError:
             return None
 
-    def _changed(self, root: Path, entry: _Entry, left: int) -> tuple[bool | None, int]:
+    def _changed(self, root: Path, entry: _Entry, remaining: int) -> tuple[bool | None, int]:
         """Whether a file is not what the index says, and how many bytes were read to find out."""
         if entry.passed_over:
             return False, 0
         path = root / os.fsdecode(entry.path)
         try:
-            found = path.lstat()
+            status = path.lstat()
         except (FileNotFoundError, NotADirectoryError):
             return entry.mode != _GITLINK, 0
         except OSError:
@@ -121,21 +121,21 @@ class Git:
         if entry.mode == _GITLINK:
             return self._submodule(path, entry), 0
         kind = stat.S_IFLNK if stat.S_ISLNK(entry.mode) else stat.S_IFREG
-        if stat.S_IFMT(found.st_mode) != kind or not _inside(root, path):
+        if stat.S_IFMT(status.st_mode) != kind or not _inside(root, path):
             return True, 0
-        if kind == stat.S_IFREG and bool(entry.mode & 0o100) != bool(found.st_mode & 0o100) and self._modes_count():
+        if kind == stat.S_IFREG and bool(entry.mode & 0o100) != bool(status.st_mode & 0o100) and self._modes_count():
             return True, 0
-        if entry.is_as_it_was(found):
+        if entry.is_as_it_was(status):
             return False, 0
-        if found.st_size > left:
+        if status.st_size > remaining:
             return None, 0
         try:
-            if _object_id(path, found, len(entry.id)) == entry.id:
-                return False, found.st_size
+            if _object_id(path, status, len(entry.id)) == entry.id:
+                return False, status.st_size
         except OSError:
             return None, 0
         # Other bytes: a change, unless the file is kept in another form than it lies here.
-        return (None if kind == stat.S_IFREG and self._converted(root, entry.path) else True), found.st_size
+        return (None if kind == stat.S_IFREG and self._converted(root, entry.path) else True), status.st_size
 
     def _submodule(self, path: Path, entry: _Entry) -> bool | None:
         if not (path / ".git").exists():
@@ -143,25 +143,25 @@ class Git:
         if self._deep >= _DEEP:
             return None
         inner = Git(self._given, path, self._deep + 1)
-        head = inner.said("rev-parse", "--verify", "HEAD")
+        head = inner.answer("rev-parse", "--verify", "HEAD")
         if head is None:
             return None
         return True if head != entry.id else inner.dirty()
 
     def _modes_count(self) -> bool:
-        return self.said("config", "--type=bool", "core.fileMode") != "false"
+        return self.answer("config", "--type=bool", "core.fileMode") != "false"
 
     def _converted(self, root: Path, path: bytes) -> bool:
         """Whether git keeps the file in another form: line ends, keywords, an encoding, or what a filter makes of it."""
-        if self.said("config", "core.autocrlf") in ("true", "input"):
+        if self.answer("config", "core.autocrlf") in ("true", "input"):
             return True
         names = ("filter", "text", "eol", "crlf", "ident", "working-tree-encoding")
-        said = self._asked("-C", str(root), "check-attr", "-z", *names, "--", os.fsdecode(path))
-        if said is None:
+        answer = self._run("-C", str(root), "check-attr", "-z", *names, "--", os.fsdecode(path))
+        if answer is None:
             return True
-        return any(value not in (b"unspecified", b"unset") for value in said.split(b"\0")[2::3])
+        return any(value not in (b"unspecified", b"unset") for value in answer.split(b"\0")[2::3])
 
-    def _asked(self, *question: str, codes: tuple[int, ...] = (0,)) -> bytes | None:
+    def _run(self, *question: str, codes: tuple[int, ...] = (0,)) -> bytes | None:
         """What git answers; with `codes`, the code that is not 0 stands for a word."""
         try:
             done = subprocess.run(
@@ -192,13 +192,13 @@ class _Entry:
     modified: tuple[int, int] | None
     size: int
 
-    def is_as_it_was(self, found: os.stat_result) -> bool:
+    def is_as_it_was(self, status: os.stat_result) -> bool:
         """Whether the file has the time and the size that it had when git last compared it, and the time is not of a moment ago."""
-        if self.modified is None or self.size != found.st_size & 0xFFFFFFFF or not self.size:
+        if self.modified is None or self.size != status.st_size & 0xFFFFFFFF or not self.size:
             return False
         seconds, nanos = self.modified
-        there = divmod(found.st_mtime_ns, 10**9)
-        return (seconds, nanos) in (there, (there[0], 0)) and time.time() - found.st_mtime > 2
+        there = divmod(status.st_mtime_ns, 10**9)
+        return (seconds, nanos) in (there, (there[0], 0)) and time.time() - status.st_mtime > 2
 
 
 def _entries(listed: bytes) -> Iterator[_Entry]:
@@ -225,14 +225,14 @@ def _inside(root: Path, path: Path) -> bool:
     return True
 
 
-def _object_id(path: Path, found: os.stat_result, digits: int) -> str:
+def _object_id(path: Path, status: os.stat_result, digits: int) -> str:
     """What git would call these bytes."""
     state = hashlib.sha256() if digits == 64 else hashlib.sha1(usedforsecurity=False)
-    if stat.S_ISLNK(found.st_mode):
+    if stat.S_ISLNK(status.st_mode):
         target = os.fsencode(path.readlink())
         state.update(b"blob %d\0" % len(target) + target)
         return state.hexdigest()
-    state.update(b"blob %d\0" % found.st_size)
+    state.update(b"blob %d\0" % status.st_size)
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
         while chunk := stream.read(_CHUNK_BYTES):
             state.update(chunk)

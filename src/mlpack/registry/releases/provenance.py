@@ -119,13 +119,13 @@ def read(environ: Mapping[str, str], folder: Path, label: str | None = None) -> 
         raise RecipeError(f"--label {label!r}: write a semantic version, or what `git describe` says, as in v1.4.0-3-gdeadbee")
     ci = next((each for each in _SYSTEMS if environ.get(each.sign)), None)
     git = Git(environ, folder)
-    head = git.said("rev-parse", "--verify", "HEAD")
+    head = git.answer("rev-parse", "--verify", "HEAD")
     commit = _filled(ci.commit, environ) if ci else None
     if commit is None or not re.fullmatch(r"[0-9a-f]{40,64}", commit):  # Buildkite may say HEAD
         commit = head
     dirty, described = None, None
     if head is not None and head == commit:  # else the repository around the directory is another one
-        dirty, described = git.dirty(), git.said("describe", "--tags", "--always")
+        dirty, described = git.dirty(), git.answer("describe", "--tags", "--always")
         described = f"{described}-dirty" if described and dirty else described
     return Provenance(
         label=label or _text((_tag(ci, environ) if ci else None) or described),
@@ -152,12 +152,12 @@ def _user() -> str | None:
 
 def _tag(ci: _CiSystem, environ: Mapping[str, str]) -> str | None:
     """The tag that this CI run is for."""
-    found = _filled(ci.tag, environ) if ci.tag else None
-    return found.removeprefix(ci.tag_prefix) if found and found.startswith(ci.tag_prefix) else None
+    value = _filled(ci.tag, environ) if ci.tag else None
+    return value.removeprefix(ci.tag_prefix) if value and value.startswith(ci.tag_prefix) else None
 
 
 def _first(templates: tuple[str, ...], environ: Mapping[str, str]) -> str | None:
-    return next((found for each in templates if (found := _filled(each, environ)) is not None), None)
+    return next((value for each in templates if (value := _filled(each, environ)) is not None), None)
 
 
 def _filled(template: str, environ: Mapping[str, str]) -> str | None:
@@ -168,6 +168,6 @@ def _filled(template: str, environ: Mapping[str, str]) -> str | None:
     return re.sub(r"\{(\w+)\}", lambda match: environ[match[1]], template)
 
 
-def _text(said: str | None) -> str | None:
+def _text(value: str | None) -> str | None:
     """Somebody else's words as one line without control characters."""
-    return " ".join(words.clean(said).split())[:_TEXT_MAX] or None if said else None
+    return " ".join(words.clean(value).split())[:_TEXT_MAX] or None if value else None

@@ -43,15 +43,15 @@ def pull(registry: ReleaseSource, release: Release, folder: Path, moved: Moved =
 
 def fetch(registry: ReleaseSource, release: Release, path: str, out: Path, moved: Moved = lambda _: None) -> None:
     """See `Registry.fetch`."""
-    named = release.files.get(path)
-    if named is None:
+    blob = release.files.get(path)
+    if blob is None:
         raise RecipeError(f"{release.name}@{release.version} has no {path}; it has {', '.join(sorted(release.files))}")
     if out.is_dir() and not out.is_symlink():
         raise RecipeError(f"{out}: a directory; say what the file is to be called")
-    if is_own_file(out) and digest.of_file(out) == named:
+    if is_own_file(out) and digest.of_file(out) == blob:
         return
-    with beside(out, f"{named.hex[:16]}.partial", may_go_on) as work, _unless_collected(registry, release):
-        _fetch(registry, named, work.path / "file", path, moved)
+    with beside(out, f"{blob.hex[:16]}.partial", may_go_on) as work, _unless_collected(registry, release):
+        _fetch(registry, blob, work.path / "file", path, moved)
         work.put("file")
 
 
@@ -64,7 +64,7 @@ def fill(registry: ReleaseSource, release: Release, fresh: Path, moved: Moved = 
         stored = rows.stored_files(release)
         for parent in {(fresh / path).parent for path in stored}:
             parent.mkdir(parents=True, exist_ok=True)
-        side_by_side(partial(_fetch, registry, named, fresh / path, path, moved) for path, named in stored.items())
+        side_by_side(partial(_fetch, registry, blob, fresh / path, path, moved) for path, blob in stored.items())
     _tidy(fresh, release)
     sync_tree(fresh)
 
@@ -116,11 +116,11 @@ def _is_gone(registry: ReleaseSource, release: Release) -> bool:
         return False  # nobody knows: the first failure says more
 
 
-def _fetch(registry: ReleaseSource, named: Digest, path: Path, what: str, moved: Moved) -> None:
-    if path.is_file() and digest.of_file(path) == named:
+def _fetch(registry: ReleaseSource, blob: Digest, path: Path, what: str, moved: Moved) -> None:
+    if path.is_file() and digest.of_file(path) == blob:
         return  # an earlier try got it
     try:
-        registry.place.blobs.fetch(named, path, moved)
+        registry.place.blobs.fetch(blob, path, moved)
     except ServiceError as error:
         raise ServiceError(f"{what}: {error}", retryable=error.retryable) from error
 

@@ -58,7 +58,7 @@ class Registry:
         """
         manifest = _read_manifest(build_dir)
         self.check_schema(write=True)
-        stored = {path: named for path, named in manifest.files.items() if not self._pushed_elsewhere(path)}
+        stored = {path: blob for path, blob in manifest.files.items() if not self._pushed_elsewhere(path)}
         pushed = {Digest(one["digest"]) for one in manifest.packages.values() if self.images and one["kind"] == "image"}
         with leases.intent(self.place, {*stored.values(), *pushed}) as intent:
             self._send(build_dir, stored, moved)
@@ -69,28 +69,28 @@ class Registry:
         return self.images is not None and path.startswith("artifacts/") and rows.LAYOUT_BLOBS in path
 
     def _send(self, build_dir: Path, stored: Mapping[str, Digest], moved: Moved) -> None:
-        paths = {named: path for path, named in sorted(stored.items())}
+        paths = {blob: path for path, blob in sorted(stored.items())}
         blobs = self.place.blobs
-        side_by_side(partial(blobs.put, named, build_dir / path, moved) for named, path in paths.items())
+        side_by_side(partial(blobs.put, blob, build_dir / path, moved) for blob, path in paths.items())
 
     def _push_images(self, build_dir: Path, manifest: Manifest) -> dict[str, str]:
         if self.images is None:
             return {}
-        made = [id_ for id_, one in manifest.packages.items() if one["kind"] == "image"]
-        return {id_: self.images.push(build_dir / "artifacts" / id_ / "image", manifest.name) for id_ in sorted(made)}
+        image_ids = [id_ for id_, one in manifest.packages.items() if one["kind"] == "image"]
+        return {id_: self.images.push(build_dir / "artifacts" / id_ / "image", manifest.name) for id_ in sorted(image_ids)}
 
     def _record(self, manifest: Manifest, provenance: Provenance, images: Mapping[str, str], intent: Row) -> Release:
         """The one transaction: an equal release is found, or the next version is made."""
-        table, named = self.place.table, digest.of_bytes(manifest.encode())
+        table, release_digest = self.place.table, digest.of_bytes(manifest.encode())
         for _ in retry.attempts(_TRIES, _PAUSES):
-            if known := table.get(rows.digest_key(manifest.name, named)):
-                made = self._known(manifest.name, marks.version(known, self.place.where), named)
+            if existing := table.get(rows.digest_key(manifest.name, release_digest)):
+                draft = self._recorded(manifest.name, marks.version(existing, self.place.where), release_digest)
                 leases.done(self.place, intent)
-                return made
+                return draft
             newest = next(table.query(rows.releases(manifest.name), newest_first=True, limit=1), None)
             version = rows.numbered_in(newest, self.place.where) + 1 if newest else 1
-            made = rows.draft(manifest, provenance, images, rows.timestamp(self.place.now()), version)
-            writes: list[Put | Delete] = [*rows.release_puts(made), Delete(key=intent.key, expect=1)]
+            draft = rows.draft(manifest, provenance, images, rows.timestamp(self.place.now()), version)
+            writes: list[Put | Delete] = [*rows.release_puts(draft), Delete(key=intent.key, expect=1)]
             if newest is None:
                 writes.append(Put(key=Key(rows.NAMES, manifest.name), head={}))
             try:
@@ -99,18 +99,18 @@ class Registry:
                 if error.key == intent.key:
                     raise ServiceError(f"{self.place.where}: the publication took too long and was given up: try again") from error
                 continue
-            return made
+            return draft
         raise ServiceError(f"{manifest.name}: {_TRIES} others published at the same moment: try again", retryable=True)
 
-    def _known(self, name: str, version: int, named: Digest) -> Release:
+    def _recorded(self, name: str, version: int, release_digest: Digest) -> Release:
         row = self.place.table.get(rows.release_key(name, version))
         if row is None:
             raise ServiceError(f"{self.place.where}: {name}@{version} has a digest and no record: run `mlpack verify`")
-        made = rows.decode(row, self.place.where)
-        if made.digest != named:
-            key = rows.digest_key(name, named)
-            raise DamagedError(self.place.where, key, f"it says that this is {name}@{version}, which is {made.digest}")
-        return made
+        release = rows.decode(row, self.place.where)
+        if release.digest != release_digest:
+            key = rows.digest_key(name, release_digest)
+            raise DamagedError(self.place.where, key, f"it says that this is {name}@{version}, which is {release.digest}")
+        return release
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
@@ -126,59 +126,61 @@ class Registry:
         read, and they are passed over; without it the first one ends it (DamagedError)."""
         self.check_schema()
         for each in (name,) if name is not None else tuple(self._names(damaged)):
-            for _, said in listing.heads(self.place, each):
-                if not isinstance(said, ServiceError):
-                    yield ReleaseSummary(name=each, version=said["version"], head=said)
+            for _, shown in listing.heads(self.place, each):
+                if not isinstance(shown, ServiceError):
+                    yield ReleaseSummary(name=each, version=shown["version"], head=shown)
                 elif damaged is None:
-                    raise said
+                    raise shown
                 else:
-                    damaged(said)
+                    damaged(shown)
 
     def releases(self, name: str | None = None, damaged: Damaged | None = None) -> Iterator[Release]:
         """As `listed`, whole."""
         self.check_schema()
         for each in (name,) if name is not None else tuple(self._names(damaged)):
-            found = self.place.table.query(rows.releases(each), bodies=True)
-            yield from whole(found, lambda row: rows.decode(row, self.place.where), damaged)
+            rows_read = self.place.table.query(rows.releases(each), bodies=True)
+            yield from whole(rows_read, lambda row: rows.decode(row, self.place.where), damaged)
 
-    def show(self, wanted: Reference) -> Release:
+    def show(self, reference: Reference) -> Release:
         """One release: by version, where an alias points, else the newest; in one read. RecipeError when there is none."""
-        table, found = self.place.table, None
-        if wanted.alias is not None:
-            partition = rows.moves(wanted.name, wanted.alias)
+        table, release = self.place.table, None
+        if reference.alias is not None:
+            partition = rows.moves(reference.name, reference.alias)
             for row in table.query(partition, newest_first=True, bodies=True, limit=1):
                 return rows.decode_move(row, self.place.where).target(self.place.where)
-        elif wanted.version is not None:
-            found = table.get(rows.release_key(wanted.name, wanted.version))
+        elif reference.version is not None:
+            release = table.get(rows.release_key(reference.name, reference.version))
         else:
-            found = next(table.query(rows.releases(wanted.name), newest_first=True, bodies=True, limit=1), None)
-        if found is not None:
-            return rows.decode(found, self.place.where)
+            release = next(table.query(rows.releases(reference.name), newest_first=True, bodies=True, limit=1), None)
+        if release is not None:
+            return rows.decode(release, self.place.where)
         self.check_schema()
-        raise RecipeError(f"no release {wanted} in the registry {self.place.where} ({self._what_is(wanted)}); see `mlpack list`")
+        raise RecipeError(
+            f"no release {reference} in the registry {self.place.where} ({self._what_is(reference)}); see `mlpack list`"
+        )
 
-    def _what_is(self, wanted: Reference) -> str:
+    def _what_is(self, reference: Reference) -> str:
         """What there is, for somebody who asked for what is not."""
-        known = self.names()
-        if wanted.name in known and wanted.alias:
-            aliases = [marks.alias(row, self.place.where) for row in self.place.table.query(rows.aliases(wanted.name))]
-            return f"{wanted.name} has the aliases {', '.join(aliases)}" if aliases else f"{wanted.name} has no alias yet"
-        return f"it has {', '.join(known)}" if known else "it is empty"
+        names = self.names()
+        if reference.name in names and reference.alias:
+            aliases = [marks.alias(row, self.place.where) for row in self.place.table.query(rows.aliases(reference.name))]
+            return f"{reference.name} has the aliases {', '.join(aliases)}" if aliases else f"{reference.name} has no alias yet"
+        return f"it has {', '.join(names)}" if names else "it is empty"
 
     def check_schema(self, *, write: bool = False) -> None:
         """ServiceError when the registry was written by a newer mlpack, or needs `mlpack registry migrate` first."""
         row = self.place.table.get(rows.SCHEMA_KEY)
-        found = marks.schema(row, self.place.where) if row else None
-        if found is None and write:
+        version = marks.schema(row, self.place.where) if row else None
+        if version is None and write:
             try:
                 self.place.table.commit(Put(key=rows.SCHEMA_KEY, head={"version": SCHEMA}))
             except ConflictError:
                 return  # another publisher was first
-        elif found is not None and found > SCHEMA:
-            raise ServiceError(f"{self.place.where}: written by a newer mlpack (schema {found}, not {SCHEMA}); update mlpack")
-        elif found is not None and found < SCHEMA:
+        elif version is not None and version > SCHEMA:
+            raise ServiceError(f"{self.place.where}: written by a newer mlpack (schema {version}, not {SCHEMA}); update mlpack")
+        elif version is not None and version < SCHEMA:
             raise ServiceError(
-                f"{self.place.where}: written by an older mlpack (schema {found}, not {SCHEMA}): run `mlpack registry migrate` "
+                f"{self.place.where}: written by an older mlpack (schema {version}, not {SCHEMA}): run `mlpack registry migrate` "
                 "once, after which that older mlpack cannot publish there any more"
             )
 
@@ -220,9 +222,9 @@ def _read_manifest(build_dir: Path) -> Manifest:
     """What the directory holds, checked against its record."""
     data = record_files.read_bytes(build_dir)
     record = record_files.decode(data, str(build_dir / "build.json"))
-    kept = folders(record)
-    wanted = [artifact_folder(record), *(folder for folder in kept.values() if plain_files.is_there(build_dir, folder))]
-    files = {path: plain_files.digest_of(build_dir, path) for path in _published(build_dir, dict.fromkeys(wanted))}
+    folder_of = folders(record)
+    needed = [artifact_folder(record), *(folder for folder in folder_of.values() if plain_files.is_there(build_dir, folder))]
+    files = {path: plain_files.digest_of(build_dir, path) for path in _published(build_dir, dict.fromkeys(needed))}
     manifest = manifest_of(record, files)
     if files["build.json"] != digest.of_bytes(data):
         raise RecipeError(f"{build_dir}: build.json changed while it was read; publish when the build has ended")

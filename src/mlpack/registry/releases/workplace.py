@@ -37,26 +37,26 @@ class Workplace:
 
     def put(self, inside: str) -> None:
         """Rename what has this name here to the target, at once: an empty directory or a file that is there is replaced."""
-        made = os.stat(inside, dir_fd=self._fd, follow_symlinks=False)
-        self._rename(inside, self._fd, made)
+        status = os.stat(inside, dir_fd=self._fd, follow_symlinks=False)
+        self._rename(inside, self._fd, status)
 
     def become(self) -> None:
         """Rename the directory itself to the target, at once, with the mode that this user gives new directories."""
         os.fchmod(self._fd, self._usual_mode())
         self._rename(self.name, self._parent, os.fstat(self._fd))
 
-    def _rename(self, name: str, folder: int, made: os.stat_result) -> None:
+    def _rename(self, name: str, folder: int, expected: os.stat_result) -> None:
         try:
             os.rename(name, self.target.name, src_dir_fd=folder, dst_dir_fd=self._parent)
         except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-            raise _taken(self.target) from error
+            raise _occupied(self.target) from error
         except OSError as error:
             if os.path.lexists(self.target):  # ENOTEMPTY and EEXIST have one class, EBUSY none
-                raise _taken(self.target) from error
+                raise _occupied(self.target) from error
             raise
         os.fsync(self._parent)
-        found = os.stat(self.target.name, dir_fd=self._parent, follow_symlinks=False)
-        if (found.st_dev, found.st_ino) != (made.st_dev, made.st_ino):
+        status = os.stat(self.target.name, dir_fd=self._parent, follow_symlinks=False)
+        if (status.st_dev, status.st_ino) != (expected.st_dev, expected.st_ino):
             raise ServiceError(
                 f"{self.target}: somebody else put something there at this moment; use a directory that nobody else may write to"
             )
@@ -71,7 +71,7 @@ class Workplace:
             os.rmdir(probe, dir_fd=self._fd)
 
 
-def _taken(target: Path) -> RecipeError:
+def _occupied(target: Path) -> RecipeError:
     return RecipeError(f"{target}: already there, since a moment ago; give another name with --out")
 
 
@@ -109,10 +109,10 @@ def beside(target: Path, name: str, keep: Callable[[BaseException], bool]) -> It
 def is_own_file(path: Path) -> bool:
     """Whether this is a file of this user's that nobody else may change, under this name alone."""
     try:
-        found = path.lstat()
+        status = path.lstat()
     except OSError:
         return False
-    return _is_own(found) and stat.S_ISREG(found.st_mode) and not found.st_mode & _OTHERS_WRITE
+    return _is_own(status) and stat.S_ISREG(status.st_mode) and not status.st_mode & _OTHERS_WRITE
 
 
 def _take(parent: int, name: str) -> int | None:
@@ -142,26 +142,26 @@ def _is_private(fd: int) -> bool:
     closed = not top.st_mode & 0o077  # nobody else ever got in
     for _, folders, files, here in os.fwalk(dir_fd=fd, follow_symlinks=False):
         for name in (*folders, *files):
-            found = os.stat(name, dir_fd=here, follow_symlinks=False)
-            plain = stat.S_ISDIR(found.st_mode) if name in folders else stat.S_ISREG(found.st_mode)
-            if not plain or not _is_own(found) or (found.st_mode & _OTHERS_WRITE and not closed):
+            status = os.stat(name, dir_fd=here, follow_symlinks=False)
+            plain = stat.S_ISDIR(status.st_mode) if name in folders else stat.S_ISREG(status.st_mode)
+            if not plain or not _is_own(status) or (status.st_mode & _OTHERS_WRITE and not closed):
                 return False
     return True
 
 
-def _is_own(found: os.stat_result) -> bool:
-    return found.st_uid == os.geteuid() and (stat.S_ISDIR(found.st_mode) or found.st_nlink == 1)
+def _is_own(status: os.stat_result) -> bool:
+    return status.st_uid == os.geteuid() and (stat.S_ISDIR(status.st_mode) or status.st_nlink == 1)
 
 
 def _is_still(parent: int, name: str, fd: int) -> bool:
-    there, held = os.stat(name, dir_fd=parent, follow_symlinks=False), os.fstat(fd)
-    return (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino)
+    there, opened = os.stat(name, dir_fd=parent, follow_symlinks=False), os.fstat(fd)
+    return (there.st_dev, there.st_ino) == (opened.st_dev, opened.st_ino)
 
 
 def _path_of(fd: int, path: Path) -> Path:
     """A path to the open directory that no rename changes. Without /proc its name, which is as good where nobody else writes."""
-    held = Path(f"/proc/self/fd/{fd}")
-    return held if held.is_dir() else path
+    link = Path(f"/proc/self/fd/{fd}")
+    return link if link.is_dir() else path
 
 
 def _remove(work: Workplace, parent: int, fd: int) -> None:

@@ -71,7 +71,7 @@ def done(place: Place, row: Row) -> None:
 
 
 @contextmanager
-def held(place: Place, release: Release) -> Iterator[None]:
+def protected(place: Place, release: Release) -> Iterator[None]:
     """Within it no collection takes this release: for whoever is about to refer to it. RecipeError when one has taken it."""
     if place.now() - rows.seconds(release.created) < YOUNG_S:
         yield
@@ -101,28 +101,28 @@ def _await_collection(place: Place) -> None:
         if row is None or ended(row):
             return
         if time.monotonic() - begun > _PATIENCE_S:
-            raise _taken(place, row)
+            raise _busy(place, row)
         time.sleep(min(0.1 * 2 ** min(attempt, 4), 1.0))
 
 
 def _watch(place: Place) -> Callable[[Row], bool]:
     """Whether the lease that this row is has ended, asked again and again."""
-    seen: tuple[str, int] | None = None
+    last: tuple[str, int] | None = None
     since = 0.0
 
     def ended(row: Row) -> bool:
-        nonlocal seen, since
+        nonlocal last, since
         holder = marks.holder(row, place.where)
         if holder.until + SKEW_S < place.now():
             return True
-        if (said := (holder.id, row.revision)) != seen:
-            seen, since = said, time.monotonic()
+        if (current := (holder.id, row.revision)) != last:
+            last, since = current, time.monotonic()
         return time.monotonic() - since > LEASE_S
 
     return ended
 
 
-def _taken(place: Place, row: Row) -> ServiceError:
+def _busy(place: Place, row: Row) -> ServiceError:
     holder = marks.holder(row, place.where)
     return ServiceError(
         f"{place.where}: {holder.who} is collecting garbage since {holder.since}: try again when that has ended", retryable=True
@@ -150,19 +150,19 @@ class DeletionLease:
             row = self._place.table.get(rows.LEASE)
             if row is None or ended(row):
                 return self._write(row.revision if row else 0)
-            said = (marks.holder(row, self._place.where).id, row.revision)
-            if first is not None and said != first:  # it lives
-                raise _taken(self._place, row)
-            first = said
+            state = (marks.holder(row, self._place.where).id, row.revision)
+            if first is not None and state != first:  # it lives
+                raise _busy(self._place, row)
+            first = state
             time.sleep(0.5)
 
     def check(self) -> None:
         """Call it before each delete. ServiceError when the lease was lost, or would end too soon to be sure of it."""
         with self._lock:
-            left = self._begun + LEASE_S - time.monotonic()
-            if left < MARGIN_S:
+            remaining_s = self._begun + LEASE_S - time.monotonic()
+            if remaining_s < MARGIN_S:
                 raise ServiceError(f"{self._place.where}: the collection was too slow for its lease: run it again", retryable=True)
-            if left < _RENEW_S:
+            if remaining_s < _RENEW_S:
                 self._write(self._revision)
 
     def release(self) -> None:
@@ -183,7 +183,7 @@ class DeletionLease:
                     f"{self._place.where}: another collection began or ended at this moment: run it again", retryable=True
                 ) from None
             if marks.holder(row, self._place.where).id != self._said["id"] or row.revision != expect + 1:
-                raise _taken(self._place, row) from None
+                raise _busy(self._place, row) from None
         self._revision, self._begun = expect + 1, begun
 
 

@@ -34,7 +34,7 @@ def _beside_records(place: Place, name: str) -> Iterator[tuple[Row, Shown | Serv
                 yield missing
             record = next(records, None)
         same = record is not None and record.key.sort == row.key.sort and _equal(record, row)
-        yield from _said(place, name, row, same=same)
+        yield from _entries_of(place, name, row, same=same)
         if record is not None and record.key.sort == row.key.sort:
             record = next(records, None)
     while record is not None:
@@ -53,19 +53,19 @@ def _unshown(place: Place, name: str, sort: str) -> tuple[Row, ServiceError] | N
 
 
 def _beside_digests(place: Place, name: str) -> Iterator[tuple[Row, Shown | ServiceError]]:
-    known: dict[int, str] = {}
+    digests: dict[int, str] = {}
     for row in place.table.query(rows.digests(name)):
         try:
-            known[marks.version(row, place.where)] = row.key.sort
+            digests[marks.version(row, place.where)] = row.key.sort
         except ServiceError:
             continue  # then the digest of a version is not known, and its record is asked
     for row in place.table.query(rows.heads(name)):
-        named = known.get(int(row.key.sort)) if row.key.sort.isdecimal() and len(row.key.sort) < 10 else None
-        same = named is not None and not isinstance(row.head, DamagedHead) and row.head.get("digest") == named
-        yield from _said(place, name, row, same=same)
+        release_digest = digests.get(int(row.key.sort)) if row.key.sort.isdecimal() and len(row.key.sort) < 10 else None
+        same = release_digest is not None and not isinstance(row.head, DamagedHead) and row.head.get("digest") == release_digest
+        yield from _entries_of(place, name, row, same=same)
 
 
-def _said(place: Place, name: str, row: Row, *, same: bool) -> Iterator[tuple[Row, Shown | ServiceError]]:
+def _entries_of(place: Place, name: str, row: Row, *, same: bool) -> Iterator[tuple[Row, Shown | ServiceError]]:
     """What a row says; looked at once more when it is not the `same` as another says. Nothing when it was collected meanwhile."""
     try:
         head = rows.decode_shown(row, place.where)

@@ -40,20 +40,20 @@ class Holder:
 
 def name(row: Row, where: str) -> str:
     """The model of a row of `names`."""
-    return _named(row, where, "that a model may have")
+    return _valid_name(row, where, "that a model may have")
 
 
 def alias(row: Row, where: str) -> str:
     """The alias of a row of its model's `aliases`."""
-    return _named(row, where, "that an alias may have")
+    return _valid_name(row, where, "that an alias may have")
 
 
 def fence(row: Row, where: str) -> str:
     """The model of a row of `fences`."""
-    return _named(row, where, "that a model may have")
+    return _valid_name(row, where, "that a model may have")
 
 
-def _named(row: Row, where: str, what: str) -> str:
+def _valid_name(row: Row, where: str, what: str) -> str:
     with rows.reading(row.key, where):
         if not is_name(row.key.sort):
             raise FieldError(f"not a name {what}")
@@ -83,13 +83,13 @@ def images(row: Row, where: str) -> str:
 def intent(row: Row, where: str) -> Intent:
     """What is being published."""
     with rows.reading(row.key, where, UNPUBLISHED):
-        said = Fields(row.head)
-        digests = frozenset(as_digest(each, "one of its digests") for each in said.each("digests"))
-        return Intent(row=row, until=said.seconds("until"), digests=digests)
+        fields = Fields(row.head)
+        digests = frozenset(as_digest(each, "one of its digests") for each in fields.each("digests"))
+        return Intent(row=row, until=fields.seconds("until"), digests=digests)
 
 
 def holder(row: Row, where: str) -> Holder:
     """Who collects."""
     with rows.reading(row.key, where, _UNCOLLECTED):
-        said = Fields(row.head)
-        return Holder(who=said.label("who"), since=said.time("since"), id=said.label("id"), until=said.seconds("until"))
+        fields = Fields(row.head)
+        return Holder(who=fields.label("who"), since=fields.time("since"), id=fields.label("id"), until=fields.seconds("until"))

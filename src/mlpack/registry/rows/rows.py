@@ -85,9 +85,9 @@ def head_key(name: str, version: int) -> Key:
     return Key(heads(name), numbered(version))
 
 
-def digest_key(name: str, named: Digest) -> Key:
+def digest_key(name: str, release_digest: Digest) -> Key:
     """Where it says which version has this content."""
-    return Key(digests(name), str(named))
+    return Key(digests(name), str(release_digest))
 
 
 def aliases(name: str) -> str:
@@ -196,9 +196,9 @@ def head_put(release: Release) -> Put:
     return Put(key=head_key(release.name, release.version), head=head(release))
 
 
-def release_deletes(name: str, version: int, named: Digest) -> tuple[Delete, Delete, Delete]:
+def release_deletes(name: str, version: int, release_digest: Digest) -> tuple[Delete, Delete, Delete]:
     """What takes back `release_puts`."""
-    keys = (release_key(name, version), head_key(name, version), digest_key(name, named))
+    keys = (release_key(name, version), head_key(name, version), digest_key(name, release_digest))
     first, second, third = (Delete(key=key, expect=1) for key in keys)
     return first, second, third
 
@@ -207,27 +207,27 @@ def decode(row: Row, where: str) -> Release:
     """The release of a row that came with its body. DamagedError when it is not the one that was published there."""
     with reading(row.key, where):
         name, version = _numbered_in(row.key)
-        named = Fields(row.head).digest("digest")
-        made = _release(row.body, name, str(named))
-        if made.version != version:
-            raise FieldError(f"it holds {shown(made.name)}@{made.version}")
-        _check_head(row.head, made)
-    return made
+        text = Fields(row.head).digest("digest")
+        release = _release(row.body, name, str(text))
+        if release.version != version:
+            raise FieldError(f"it holds {shown(release.name)}@{release.version}")
+        _check_head(row.head, release)
+    return release
 
 
-def decode_body(body: bytes, name: str, named: str | None, what: str) -> Release:
-    """As `decode`, of the bytes alone; `named` is the digest that the release must have."""
+def decode_body(body: bytes, name: str, digest_text: str | None, what: str) -> Release:
+    """As `decode`, of the bytes alone; `digest_text` is the digest that the release must have."""
     try:
-        return _release(body, name, named)
+        return _release(body, name, digest_text)
     except FieldError as error:
         raise ServiceError(f"{what} is damaged: {error}; restore it from a backup") from error
 
 
-def _release(body: bytes, name: str, named: str | None) -> Release:
+def _release(body: bytes, name: str, digest_text: str | None) -> Release:
     """FieldError for whatever `encode` has not written."""
-    said = Fields(parse(body, BODY_BYTES, texts=BODY_BYTES), "its body")
-    data = said.text("manifest", BODY_BYTES).encode()
-    if str(digest.of_bytes(data)) != named:
+    fields = Fields(parse(body, BODY_BYTES, texts=BODY_BYTES), "its body")
+    data = fields.text("manifest", BODY_BYTES).encode()
+    if str(digest.of_bytes(data)) != digest_text:
         raise FieldError("it is not the one that was published: its manifest has another digest")
     try:
         manifest = decode_manifest(data)
@@ -237,16 +237,16 @@ def _release(body: bytes, name: str, named: str | None) -> Release:
         raise FieldError(shown(error)) from None
     if manifest.name != name:
         raise FieldError(f"it is not the one that was published: it is of {shown(manifest.name)}")
-    images = {part_of(id_): _image(reference, id_) for id_, reference in said.inside("images").items()}
-    return draft(manifest, _provenance(said.inside("provenance")), images, said.time("created"), said.version("version"))
+    images = {part_of(id_): _image(reference, id_) for id_, reference in fields.inside("images").items()}
+    return draft(manifest, _provenance(fields.inside("provenance")), images, fields.time("created"), fields.version("version"))
 
 
 def _provenance(value: Mapping[str, Any]) -> Provenance:
-    said = Fields(value, "provenance")
+    fields = Fields(value, "provenance")
     if unknown := sorted(value.keys() - _PROVENANCE):
         raise FieldError(f"provenance holds {shown(unknown[0], 40)}")
-    texts = {key: said.maybe(key, said.label) for key in ("label", "commit", "who", "where")}
-    return Provenance(dirty=said.maybe("dirty", said.flag), **texts)
+    texts = {key: fields.maybe(key, fields.label) for key in ("label", "commit", "who", "where")}
+    return Provenance(dirty=fields.maybe("dirty", fields.flag), **texts)
 
 
 def _image(reference: object, id_: str) -> str:
@@ -257,9 +257,9 @@ def _image(reference: object, id_: str) -> str:
 
 def _check_head(head_: Mapping[str, Any], release: Release) -> None:
     """What a list would show is what the record says; a newer mlpack may show more."""
-    said = head(release)
-    for key in said.keys() & head_.keys():
-        if type(said[key]) is not type(head_[key]) or said[key] != head_[key]:
+    expected = head(release)
+    for key in expected.keys() & head_.keys():
+        if type(expected[key]) is not type(head_[key]) or expected[key] != head_[key]:
             raise FieldError(f"the head of its row is not what its record says: {key}")
 
 
@@ -267,13 +267,13 @@ def decode_shown(row: Row, where: str) -> Mapping[str, Any]:
     """What a list shows of a release: the head of its row among the `heads`, each field of its form."""
     with reading(row.key, where):
         _, version = _numbered_in(row.key)
-        said = Fields(row.head)
-        if said.version("version") != version:
-            raise FieldError(f"it says version {said.version('version')}")
-        found: dict[str, Any] = {"version": version, "digest": str(said.digest("digest")), "created": said.time("created")}
-        found |= {"kind": said.label("kind"), "size_bytes": said.whole("size_bytes")}
-        found |= {key: said.maybe(key, said.label) for key in ("target", "arch")}
-        return found | dataclasses.asdict(_provenance({key: row.head[key] for key in row.head if key in _PROVENANCE}))
+        fields = Fields(row.head)
+        if fields.version("version") != version:
+            raise FieldError(f"it says version {fields.version('version')}")
+        shown: dict[str, Any] = {"version": version, "digest": str(fields.digest("digest")), "created": fields.time("created")}
+        shown |= {"kind": fields.label("kind"), "size_bytes": fields.whole("size_bytes")}
+        shown |= {key: fields.maybe(key, fields.label) for key in ("target", "arch")}
+        return shown | dataclasses.asdict(_provenance({key: row.head[key] for key in row.head if key in _PROVENANCE}))
 
 
 @contextmanager
@@ -305,7 +305,7 @@ def _numbered_in(key: Key) -> tuple[str, int]:
 
 def stored_files(release: Release) -> dict[str, Digest]:
     """The files of a release that are among the blobs: all of them, but for the inside of images that were pushed."""
-    return {path: named for path, named in sorted(release.files.items()) if not (release.images and LAYOUT_BLOBS in path)}
+    return {path: blob for path, blob in sorted(release.files.items()) if not (release.images and LAYOUT_BLOBS in path)}
 
 
 def relied_on(release: Release) -> set[Digest]:
@@ -316,7 +316,7 @@ def relied_on(release: Release) -> set[Digest]:
 def image_files(release: Release, id_: str) -> dict[str, Digest]:
     """The blobs of a candidate's image, by path in its OCI layout."""
     layout = f"artifacts/{id_}/image/"
-    return {path.removeprefix(layout): named for path, named in release.files.items() if path.startswith(f"{layout}blobs/")}
+    return {path.removeprefix(layout): blob for path, blob in release.files.items() if path.startswith(f"{layout}blobs/")}
 
 
 def image_digest(reference: str) -> Digest:
@@ -353,18 +353,18 @@ class Move:
     def target(self, where: str) -> Release:
         """The release that the alias points to after this move."""
         key = Key(moves(self.name, self.alias), numbered(self.revision))
-        made = decode_body(self.release, self.name, self.digest, f"{where}: the record {key} of {self.name}:{self.alias}")
-        if made.version != self.version:
-            raise DamagedError(where, key, f"it leads to version {self.version} and holds the record of {made.version}")
-        return made
+        release = decode_body(self.release, self.name, self.digest, f"{where}: the record {key} of {self.name}:{self.alias}")
+        if release.version != self.version:
+            raise DamagedError(where, key, f"it leads to version {self.version} and holds the record of {release.version}")
+        return release
 
 
 def move_put(move: Move) -> Put:
     """The write that makes a move, unless its revision was taken by another."""
-    said = ("version", "previous", "when", "who", "kind", "why", "forced", "digest")
+    keys = ("version", "previous", "when", "who", "kind", "why", "forced", "digest")
     return Put(
         key=Key(moves(move.name, move.alias), numbered(move.revision)),
-        head={key: getattr(move, key) for key in said},
+        head={key: getattr(move, key) for key in keys},
         body=digest.canonical_json({"gates": [dict(gate) for gate in move.gates], "release": move.release.decode()}),
     )
 
@@ -374,25 +374,25 @@ def decode_move(row: Row, where: str) -> Move:
     with reading(row.key, where):
         name, revision = _numbered_in(row.key)
         alias = row.key.partition.split("/")[3]
-        said = Fields(row.head)
+        fields = Fields(row.head)
         body = Fields(parse(row.body, 2 * BODY_BYTES, texts=BODY_BYTES) if row.body else {"gates": [], "release": ""}, "its body")
         return Move(
             name=name,
             alias=alias,
             revision=revision,
-            version=said.version("version"),
-            previous=said.maybe("previous", said.version),
-            when=said.time("when"),
-            who=said.maybe("who", said.label),
-            kind=said.word("kind", _KINDS, "a kind of move"),
-            why=said.maybe("why", said.text),
-            forced=said.flag("forced"),
-            digest=str(said.digest("digest")),
+            version=fields.version("version"),
+            previous=fields.maybe("previous", fields.version),
+            when=fields.time("when"),
+            who=fields.maybe("who", fields.label),
+            kind=fields.word("kind", _KINDS, "a kind of move"),
+            why=fields.maybe("why", fields.text),
+            forced=fields.flag("forced"),
+            digest=str(fields.digest("digest")),
             gates=tuple(_gate(each) for each in body.each("gates")),
             release=body.text("release", BODY_BYTES).encode(),
         )
 
 
 def _gate(value: object) -> Mapping[str, Any]:
-    said = Fields(value, "a gate")
-    return {"gate": said.label("gate"), "ok": said.flag("ok"), "detail": said.text("detail")}
+    fields = Fields(value, "a gate")
+    return {"gate": fields.label("gate"), "ok": fields.flag("ok"), "detail": fields.text("detail")}

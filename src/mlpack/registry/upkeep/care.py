@@ -88,36 +88,36 @@ def verify(
     registry: Registry, *, resume: Path | None = None, parallel: int = 8, progress: Progress = lambda _done, _all: None
 ) -> Report:
     """Check everything. `resume`: a file that remembers what was checked until this ends; it is removed at the end."""
-    seen = _RowSurvey(registry)
+    survey = _RowSurvey(registry)
     with suppress(DamagedError):  # which is then a finding
         registry.check_schema()
-    seen.every_row()
-    unasked = tuple(_doubts(seen))
-    with _memory(resume, registry) as (known, remember):
-        _check_bytes(seen, known, remember, parallel, progress)
+    survey.every_row()
+    unasked = tuple(_doubts(survey))
+    with _memory(resume, registry) as (checked, remember):
+        _check_bytes(survey, checked, remember, parallel, progress)
     return Report(
-        releases=seen.releases,
-        moves=seen.moves,
-        blobs=len(seen.blobs),
-        images=len(seen.images),
-        earlier=len(known & seen.blobs.keys()),
-        findings=seen.still_there(seen.found),
-        images_unasked=seen.still_there(seen.images_unasked),
+        releases=survey.releases,
+        moves=survey.moves,
+        blobs=len(survey.blobs),
+        images=len(survey.images),
+        earlier=len(checked & survey.blobs.keys()),
+        findings=survey.still_there(survey.found),
+        images_unasked=survey.still_there(survey.images_unasked),
         unasked=unasked,
     )
 
 
-def _doubts(seen: _RowSurvey) -> Iterator[str]:
+def _doubts(survey: _RowSurvey) -> Iterator[str]:
     """Findings for what bucket and table do not keep of what every registry needs of them; what of it cannot be asked."""
-    for ask in seen.registry.place.doubts:
+    for ask in survey.registry.place.doubts:
         try:
             doubt = ask()
         except ServiceError as error:  # such as of whoever may only read
             yield f"whether the store keeps what a registry needs could not be asked: {error}"
             continue
         if doubt is not None:
-            problem = f"does not keep what a registry needs: {doubt.found}. {doubt.lost.rstrip('.')}"
-            seen.found.append((Finding(what="store", where=doubt.where, problem=problem, remedy=_STORE), None))
+            problem = f"does not keep what a registry needs: {doubt.behaviour}. {doubt.consequence.rstrip('.')}"
+            survey.found.append((Finding(what="store", where=doubt.where, problem=problem, remedy=_STORE), None))
 
 
 @dataclass
@@ -133,25 +133,25 @@ class _RowSurvey:
     found: list[tuple[Finding, Key | None]] = field(default_factory=list)
     images_unasked: list[tuple[Finding, Key | None]] = field(default_factory=list)
 
-    def still_there(self, found: list[tuple[Finding, Key | None]]) -> tuple[Finding, ...]:
+    def still_there(self, findings: list[tuple[Finding, Key | None]]) -> tuple[Finding, ...]:
         """Without those whose row has gone meanwhile."""
         table = self.registry.place.table
-        return tuple(finding for finding, key in found if key is None or table.get(key) is not None)
+        return tuple(finding for finding, key in findings if key is None or table.get(key) is not None)
 
     def every_row(self) -> None:
         """Every row. Releases first: what is read later then speaks of these, or of others that are asked for once more."""
-        known = {name: self._releases(name) for name in self._named(rows.NAMES, "name", marks.name)}
+        versions_by_name = {name: self._releases(name) for name in self._names(rows.NAMES, "name", marks.name)}
         collected = collected_releases(self.registry, damaged=lambda _error: None)
         small_rows.check(self.registry.place, lambda what, row, said: self._say(what, str(row.key), said, _DAMAGED, row.key))
-        for name, versions in known.items():
+        for name, versions in versions_by_name.items():
             for version in range(1, max(versions, default=0)):
                 if version not in versions and f"{name}@{version}" not in collected:
                     self._say("release", f"{name}@{version}", "missing, and no collection removed it", _ROWS)
             self._digests(name, versions)
-            for alias in self._named(rows.aliases(name), "alias", marks.alias):
+            for alias in self._names(rows.aliases(name), "alias", marks.alias):
                 self._alias(name, alias, versions, collected)
 
-    def _named(self, partition: str, what: str, look: small_rows.Check) -> Iterator[str]:
+    def _names(self, partition: str, what: str, look: small_rows.Check) -> Iterator[str]:
         """The names that a partition holds; those that are none are said, and looked into all the same."""
         for row in self._query(partition, bodies=True):
             if problem := small_rows.wrong(row, self.registry.place.where, small_rows.bare(look)):
@@ -160,7 +160,7 @@ class _RowSurvey:
 
     def _releases(self, name: str) -> _Versions:
         """What there is of one model."""
-        known: _Versions = {}
+        versions: _Versions = {}
         damaged = False
         # Before the records, so that what is left over in the end is of none of them, or of one that was collected meanwhile.
         heads = {row.key.sort: row for row in self._query(rows.heads(name))}
@@ -174,60 +174,63 @@ class _RowSurvey:
                 damaged = True
                 continue
             where = f"{name}@{version}"
-            known[version] = (None, body)
+            versions[version] = (None, body)
             try:
                 release = rows.decode(row, self.registry.place.where)
             except ServiceError as error:
                 self._say("release", where, str(error), _ROWS, row.key)
                 continue
-            known[version] = (release.digest, body)
+            versions[version] = (release.digest, body)
             self._row_of(release, row, shown)
-            for path, named in rows.stored_files(release).items():
-                self.blobs.setdefault(named, []).append((f"{where}: {path}", row.key))
+            for path, blob in rows.stored_files(release).items():
+                self.blobs.setdefault(blob, []).append((f"{where}: {path}", row.key))
             for reference in release.images.values():
                 self.images.setdefault(reference, []).append((where, row.key))
         for row in heads.values():
             self._say("release", str(row.key), "is shown by lists, and has no record", _ROWS, row.key)
-        if not known and not damaged:
+        if not versions and not damaged:
             self._say("name", name, "has no release, though the newest is never removed", _ROWS)
-        return known
+        return versions
 
     def _row_of(self, release: Release, row: Row, shown: Row | None) -> None:
         where = f"{release.name}@{release.version}"
         if row.key != rows.release_key(release.name, release.version):
             self._say("release", str(row.key), f"holds {where}", _ROWS, row.key)
-        said = rows.head(release)
-        if row.head != said:
+        expected = rows.head(release)
+        if row.head != expected:
             self._say("release", where, "the head of its row is not what its record says", _ROWS, row.key)
         # One that was published since the heads were read has its head now.
         shown = shown or self.registry.place.table.get(rows.head_key(release.name, release.version))
         if shown is None:
             self._say("release", where, "lists do not show it", _UNSHOWN, row.key)
-        elif isinstance(shown.head, DamagedHead) or dict(shown.head) != said or shown.revision != 1:
+        elif isinstance(shown.head, DamagedHead) or dict(shown.head) != expected or shown.revision != 1:
             self._say("release", where, "what lists show of it is not what its record says", _ROWS, row.key)
         if row.revision != 1:
             self._say("release", where, f"was changed after it was published (revision {row.revision})", _ROWS, row.key)
 
     def _digests(self, name: str, versions: _Versions) -> None:
-        table, where, found = self.registry.place.table, self.registry.place.where, set[str]()
+        table, where, claimed = self.registry.place.table, self.registry.place.where, set[str]()
         for row in self._query(rows.digests(name)):
-            found.add(row.key.sort)
+            claimed.add(row.key.sort)
             try:
                 version = marks.version(row, where)
-                known = versions.get(version)
-                if known is None and (late := table.get(rows.release_key(name, version))):
-                    known = (rows.decode(late, where).digest, digest.of_bytes(late.body))  # published since the releases were read
+                release = versions.get(version)
+                if release is None and (late := table.get(rows.release_key(name, version))):
+                    release = (
+                        rows.decode(late, where).digest,
+                        digest.of_bytes(late.body),
+                    )  # published since the releases were read
             except ServiceError as error:
                 self._say("digest", str(row.key), str(error), _ROWS, row.key)
                 continue
-            if known is None:
+            if release is None:
                 self._say("digest", str(row.key), f"says that it is {name}@{version}, which is not there", _ROWS, row.key)
-            elif known[0] is not None and str(known[0]) != row.key.sort:
-                self._say("digest", str(row.key), f"says that it is {name}@{version}, which is {known[0]}", _ROWS, row.key)
-        for version, (named, _) in versions.items():
-            if named is not None and str(named) not in found:
+            elif release[0] is not None and str(release[0]) != row.key.sort:
+                self._say("digest", str(row.key), f"says that it is {name}@{version}, which is {release[0]}", _ROWS, row.key)
+        for version, (release_digest, _) in versions.items():
+            if release_digest is not None and str(release_digest) not in claimed:
                 key = rows.release_key(name, version)
-                self._say("release", f"{name}@{version}", f"no record says that it has the digest {named}", _ROWS, key)
+                self._say("release", f"{name}@{version}", f"no record says that it has the digest {release_digest}", _ROWS, key)
 
     def _alias(self, name: str, alias: str, versions: _Versions, collected: Mapping[str, str]) -> None:
         """The history of an alias: no gap, no fork, no step back in time, and what it points to is there."""
@@ -242,10 +245,10 @@ class _RowSurvey:
                 return
             for problem in _move_problems(move, last, expected, release):
                 self._say("alias", f"{name}:{alias}", f"move {row.key.sort.lstrip('0')} {problem}", _ROWS)
-            known = versions.get(move.version)
-            if known is not None and known[0] is not None and (release.digest, digest.of_bytes(move.release)) != known:
+            target = versions.get(move.version)
+            if target is not None and target[0] is not None and (release.digest, digest.of_bytes(move.release)) != target:
                 self._say("alias", f"{name}:{alias}", f"move {expected} has another record of {name}@{move.version}", _ROWS)
-            if known is None and f"{name}@{move.version}" not in collected and not self._is_there(name, move.version):
+            if target is None and f"{name}@{move.version}" not in collected and not self._is_there(name, move.version):
                 self._say("alias", f"{name}:{alias}", f"move {expected} leads to {name}@{move.version}, which is not there", _ROWS)
             last = move
         if last is None:
@@ -282,26 +285,26 @@ def _move_problems(move: rows.Move, last: rows.Move | None, expected: int, relea
 
 def collected_releases(registry: Registry, damaged: Damaged | None = None) -> dict[str, str]:
     """The releases that collections removed, by NAME@VERSION, with their digests. `damaged`: as `audit.log`."""
-    found: dict[str, str] = {}
+    digests: dict[str, str] = {}
     place = registry.place
     for entry in whole(place.table.query(rows.AUDIT), lambda row: audit.decode(row, place.where), damaged):
-        found |= {text: str(named) for text, named in entry.releases.items()}
-    return found
+        digests |= {text: str(release_digest) for text, release_digest in entry.releases.items()}
+    return digests
 
 
 # --- bytes ------------------------------------------------------------------------------------------------------------
 
 
 def _check_bytes(
-    seen: _RowSurvey, known: set[Digest], remember: Callable[[Digest], None], parallel: int, progress: Progress
+    survey: _RowSurvey, checked: set[Digest], remember: Callable[[Digest], None], parallel: int, progress: Progress
 ) -> None:
     """Every blob that is not known to be whole, and every image, side by side."""
-    blobs, asked = seen.registry.place.blobs, _ImageAnswers(seen.registry)
+    blobs, images = survey.registry.place.blobs, _ImageAnswers(survey.registry)
     work: dict[Digest | str, Callable[[], str | None]] = {
-        named: partial(blobs.check, named) for named in sorted(seen.blobs) if named not in known
+        blob: partial(blobs.check, blob) for blob in sorted(survey.blobs) if blob not in checked
     }
-    work |= {reference: partial(asked.check, reference) for reference in sorted(seen.images)}
-    total = len(seen.blobs) + len(seen.images)
+    work |= {reference: partial(images.check, reference) for reference in sorted(survey.images)}
+    total = len(survey.blobs) + len(survey.images)
     done = total - len(work)
     progress(done, total)
     with ThreadPoolExecutor(max_workers=max(1, parallel)) as pool:
@@ -310,7 +313,7 @@ def _check_bytes(
             for future in as_completed(futures):
                 what, problem = futures[future], future.result()
                 if problem is not None:
-                    _lost(seen, what, problem, asked.unasked.get(what) if isinstance(what, str) else None)
+                    _report_loss(survey, what, problem, images.unasked.get(what) if isinstance(what, str) else None)
                 elif isinstance(what, Digest):
                     remember(what)
                 done += 1
@@ -340,28 +343,28 @@ class _ImageAnswers:
         except RecordError as error:
             return str(error)
         except MlpackError as error:
-            said = f"could not be asked for: {error}"
+            problem = f"could not be asked for: {error}"
             if isinstance(error, HttpError) and error.retryable and error.status is None:
                 # No answer at all, after several tries: its other images would each wait as long.
-                self._away[host] = said
-            return self._unknown(reference, said, _ASK_AGAIN)
+                self._away[host] = problem
+            return self._unknown(reference, problem, _ASK_AGAIN)
 
     def _unknown(self, reference: str, problem: str, remedy: str) -> str:
         self.unasked[reference] = remedy
         return problem
 
 
-def _lost(seen: _RowSurvey, what: Digest | str, problem: str, unasked: str | None = None) -> None:
+def _report_loss(survey: _RowSurvey, what: Digest | str, problem: str, unasked: str | None = None) -> None:
     """One finding for each release that has it. `unasked`: nobody could be asked, and what to do about that."""
-    holders = seen.blobs[what] if isinstance(what, Digest) else seen.images[what]
+    holders = survey.blobs[what] if isinstance(what, Digest) else survey.images[what]
     for where, key in holders:
-        said = Finding(
+        finding = Finding(
             what="blob" if isinstance(what, Digest) else "image",
             where=f"{where} ({what})",
             problem=problem,
             remedy=unasked or (_BYTES if isinstance(what, Digest) else _IMAGE),
         )
-        (seen.images_unasked if unasked else seen.found).append((said, key))
+        (survey.images_unasked if unasked else survey.found).append((finding, key))
 
 
 @contextmanager
@@ -371,12 +374,12 @@ def _memory(path: Path | None, registry: Registry) -> Iterator[tuple[set[Digest]
         yield set(), lambda _: None
         return
     where, now = registry.place.where, registry.place.now()
-    known = _read_memory(path, where, now)
+    checked = _read_memory(path, where, now)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a" if known else "w", encoding="utf-8", buffering=1) as stream:
-        if not known:
+    with path.open("a" if checked else "w", encoding="utf-8", buffering=1) as stream:
+        if not checked:
             stream.write(json.dumps({"registry": where, "begun": now}) + "\n")
-        yield known, lambda named: print(named, file=stream)
+        yield checked, lambda named: print(named, file=stream)
     path.unlink(missing_ok=True)
 
 
@@ -384,15 +387,15 @@ def _read_memory(path: Path, where: str, now: float) -> set[Digest]:
     """Nothing when it is of another registry, too old, or no such file."""
     try:
         head, *lines = path.read_text(encoding="utf-8").split("\n")
-        said = json.loads(head)
-        if said["registry"] != where or not 0 <= now - said["begun"] <= RESUME_S:
+        header = json.loads(head)
+        if header["registry"] != where or not 0 <= now - header["begun"] <= RESUME_S:
             return set()
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return set()
-    found = set()
+    checked = set()
     for line in lines[:-1]:  # what comes after the last end of a line was cut off
         try:
-            found.add(Digest(line))
+            checked.add(Digest(line))
         except ValueError:
             continue
-    return found
+    return checked

@@ -80,7 +80,7 @@ class CollectionPlan:
 def as_json(plan: CollectionPlan) -> dict[str, Any]:
     """A plan for other programs."""
     return {
-        "kept": [{"release": kept.reference, "why": list(kept.why)} for kept in plan.kept],
+        "kept": [{"release": release.reference, "why": list(release.why)} for release in plan.kept],
         "releases": [{"release": each.reference, "digest": str(each.digest), "created": each.created} for each in plan.releases],
         "blobs": [{"digest": str(stored.digest), "size_bytes": stored.size_bytes} for stored in plan.blobs],
         "images": list(plan.images),
@@ -121,13 +121,13 @@ def collect(
                 continue  # it was done at this moment
         remover = Remover(registry, lease, who, progress)
         for _ in range(_TRIES):
-            made, fences = _plan(registry, policy, live or {}, lease.check)
+            plan, fences = _plan(registry, policy, live or {}, lease.check)
             try:
-                remover.rows(made.releases, fences, len(made.blobs) + len(made.images))
+                remover.rows(plan.releases, fences, len(plan.blobs) + len(plan.images))
             except ConcurrentRollbackError:
                 continue
-            refused = remover.bytes(made.blobs, made.images)
-            return dataclasses.replace(made, releases=tuple(remover.removed), refused=refused)
+            refused = remover.bytes(plan.blobs, plan.images)
+            return dataclasses.replace(plan, releases=tuple(remover.removed), refused=refused)
     raise ServiceError(f"{registry.place.where}: others rolled back {_TRIES} times meanwhile: run it again", retryable=True)
 
 
@@ -168,20 +168,20 @@ class _Survey:
                 self.images |= set(release.images.values())
             else:
                 images = tuple(sorted(release.images.values()))
-                gone = RemovedRelease(name=name, version=version, digest=release.digest, created=release.created, images=images)
-                self.removed.append(gone)
+                removal = RemovedRelease(name=name, version=version, digest=release.digest, created=release.created, images=images)
+                self.removed.append(removal)
 
     def _reasons(self, release: Release) -> list[str]:
         """Why it stays, for itself."""
-        found = []
+        reasons = []
         age, policy = self.now - rows.seconds(release.created), self.policy
         if age < max(policy.days * _DAY_S, YOUNGEST_S):
-            found.append(f"younger than {policy.days:g} days" if age < policy.days * _DAY_S else "younger than an hour")
-        found += [f"tagged {tag}" for tag in policy.tags if _has(release, tag)]
-        found += [f"in use by {who}" for who in self.live.users(release)]
+            reasons.append(f"younger than {policy.days:g} days" if age < policy.days * _DAY_S else "younger than an hour")
+        reasons += [f"tagged {tag}" for tag in policy.tags if _has(release, tag)]
+        reasons += [f"in use by {who}" for who in self.live.users(release)]
         if rows.relied_on(release) <= self.intended:
-            found.append("being published or promoted")
-        return found
+            reasons.append("being published or promoted")
+        return reasons
 
 
 def _plan(
@@ -192,24 +192,24 @@ def _plan(
     Intents, then histories, then releases: who is done with one of these before it is read has left his mark in the next.
     """
     place = registry.place
-    intended = {named for intent in leases.intents(place)[0] for named in intent.digests}
-    found = _Survey(policy=policy, live=_DigestsInUse(live), intended=intended, now=place.now())
+    intended = {blob for intent in leases.intents(place)[0] for blob in intent.digests}
+    survey = _Survey(policy=policy, live=_DigestsInUse(live), intended=intended, now=place.now())
     for name in registry.names():
         tick()
-        found.name(place, name, tick)
-    needed, old = found.needed | intended, found.now - policy.grace_days * _DAY_S
+        survey.name(place, name, tick)
+    needed, old = survey.needed | intended, survey.now - policy.grace_days * _DAY_S
     blobs = []
     for stored in place.blobs.list():
         tick()
         if stored.digest not in needed and stored.modified < old:
             blobs.append(stored)
-    images = _images_without_release(place, found) if registry.images else ()
-    return CollectionPlan(kept=tuple(found.kept), releases=tuple(found.removed), blobs=tuple(blobs), images=images), found.fences
+    images = _images_without_release(place, survey) if registry.images else ()
+    return CollectionPlan(kept=tuple(survey.kept), releases=tuple(survey.removed), blobs=tuple(blobs), images=images), survey.fences
 
 
 def _aliased(place: Place, name: str, policy: RetentionPolicy, now: float) -> dict[int, list[str]]:
     """The versions that aliases point to, or pointed to within the window, or would be rolled back to, and how."""
-    found: dict[int, list[str]] = {}
+    subjects: dict[int, list[str]] = {}
     for alias in place.table.query(rows.aliases(name)):
         until = now
         subject = f"{name}:{marks.alias(alias, place.where)}"
@@ -217,16 +217,16 @@ def _aliased(place: Place, name: str, policy: RetentionPolicy, now: float) -> di
             move = rows.decode_move(row, place.where)
             if index > 0 and index >= policy.moves and until < now - policy.window_days * _DAY_S:
                 break
-            said = f"{subject} pointed to it until {rows.timestamp(until)}" if index else f"{subject} points to it"
-            if not any(known.startswith(f"{subject} ") for known in found.setdefault(move.version, [])):
-                found[move.version].append(said)
+            reason = f"{subject} pointed to it until {rows.timestamp(until)}" if index else f"{subject} points to it"
+            if not any(reasons.startswith(f"{subject} ") for reasons in subjects.setdefault(move.version, [])):
+                subjects[move.version].append(reason)
             until = rows.seconds(move.when)
         # However long ago that was: it is what whoever has trouble goes back to.
         good = aliases.good_before(aliases.history(place, rows.Reference(name=name, alias=alias.key.sort)))
         back = next((version for version in good if place.table.get(rows.release_key(name, version))), None)
-        if back is not None and not any(known.startswith(f"{subject} ") for known in found.setdefault(back, [])):
-            found[back].append(f"{subject} would be rolled back to it")
-    return found
+        if back is not None and not any(reasons.startswith(f"{subject} ") for reasons in subjects.setdefault(back, [])):
+            subjects[back].append(f"{subject} would be rolled back to it")
+    return subjects
 
 
 def _has(release: Release, tag: str) -> bool:
@@ -234,27 +234,27 @@ def _has(release: Release, tag: str) -> bool:
     return key in release.tags and (not is_pair or release.tags[key] == value)
 
 
-def _images_without_release(place: Place, found: _Survey) -> tuple[str, ...]:
+def _images_without_release(place: Place, survey: _Survey) -> tuple[str, ...]:
     """Of collected releases, and not removed since: a collection that was killed before it came to them left only its record."""
-    gone: set[str] = set()
+    unneeded: set[str] = set()
     for _, entry in audit.entries(place):
         if entry.what == audit.COLLECTED:
-            gone |= set(entry.images)
+            unneeded |= set(entry.images)
         elif entry.what == audit.IMAGES_REMOVED:
-            gone -= set(entry.images)
-    gone |= {reference for each in found.removed for reference in each.images}
-    stays = found.intended | found.live.digests.keys()
-    gone = {each for each in gone - found.images if rows.image_digest(each) not in stays}
-    return tuple(sorted(each for each in gone if not found.live.names(each)))
+            unneeded -= set(entry.images)
+    unneeded |= {reference for each in survey.removed for reference in each.images}
+    stays = survey.intended | survey.live.digests.keys()
+    unneeded = {each for each in unneeded - survey.images if rows.image_digest(each) not in stays}
+    return tuple(sorted(each for each in unneeded if not survey.live.names(each)))
 
 
 class _DigestsInUse:
     """What is in use, by digest and by the names of images whose digest is not known."""
 
-    def __init__(self, said: Mapping[str, str]) -> None:
+    def __init__(self, users: Mapping[str, str]) -> None:
         self.digests: dict[Digest, str] = {}
         self._names: dict[str, str] = {}
-        for text, who in said.items():
+        for text, who in users.items():
             try:
                 self.digests[Digest(text.rpartition("@")[2])] = who
             except ValueError:
@@ -262,9 +262,9 @@ class _DigestsInUse:
 
     def users(self, release: Release) -> list[str]:
         """Who uses something of this release."""
-        known = {*release.files.values(), *map(rows.image_digest, release.images.values())}
-        known |= {Digest(one["digest"]) for one in release.packages.values()}
-        users = {self.digests[named] for named in known & self.digests.keys()}
+        digests = {*release.files.values(), *map(rows.image_digest, release.images.values())}
+        digests |= {Digest(one["digest"]) for one in release.packages.values()}
+        users = {self.digests[text] for text in digests & self.digests.keys()}
         users |= {self._names[_repository(each)] for each in release.images.values() if self.names(each)}
         return sorted(users)
 

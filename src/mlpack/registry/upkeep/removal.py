@@ -106,8 +106,8 @@ class Remover:
         the rest was done."""
         if blobs or images:
             size = sum(stored.size_bytes for stored in blobs)
-            said = {"blobs": len(blobs), "size_bytes": size, "images": len(images), "releases": len(self.removed)}
-            audit.record(self._place, audit.GC, self._who, said)
+            details = {"blobs": len(blobs), "size_bytes": size, "images": len(images), "releases": len(self.removed)}
+            audit.record(self._place, audit.GC, self._who, details)
         side_by_side(partial(self._remove_blob, stored.digest) for stored in blobs)
         failed: dict[str, ServiceError] = {}
         side_by_side(partial(self._remove_image, reference, failed) for reference in images)
@@ -121,8 +121,8 @@ class Remover:
             audit.record(self._place, audit.IMAGES_REFUSED, self._who, {"images": len(refused), "why": refused[0].why})
         return refused
 
-    def _remove_blob(self, named: Digest) -> None:
-        if (error := self._ask(partial(self._place.blobs.delete, named))) is not None:
+    def _remove_blob(self, blob: Digest) -> None:
+        if (error := self._ask(partial(self._place.blobs.delete, blob))) is not None:
             raise error
 
     def _remove_image(self, reference: str, failed: dict[str, ServiceError]) -> None:

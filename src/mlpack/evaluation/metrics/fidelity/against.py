@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mlpack.core.records import MetricSpec
 from mlpack.errors import MeasureError, RecipeError
 from mlpack.evaluation.metrics import scores
-from mlpack.evaluation.metrics.answers import Answers, named
+from mlpack.evaluation.metrics.answers import Answers, output_name
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,24 +46,24 @@ def pairs_of(answers: Answers, baseline: Answers, name: str) -> list[Pair | None
     ]
     last = [{pair[side].shape[-1] for pair in both} for side in (0, 1)]
     other = all(len(lengths) == 1 for lengths in last) and last[0] != last[1]
-    found: list[Pair | None] = []
+    pairs: list[Pair | None] = []
     for call, (ours, theirs) in enumerate(both):
         if ours.ndim != theirs.ndim or other:
             raise MeasureError(f"the output {name} has shape {ours.shape} in call {call}, its baseline {theirs.shape}")
         if ours.shape != theirs.shape:
-            found.append(None)
+            pairs.append(None)
             continue
         if ours.dtype.kind == "f" and bool((np.isnan(ours) & ~np.isnan(theirs)).any()):
             raise MeasureError(f"the output {name} holds NaN in call {call} where the float baseline does not")
-        found.append((ours, theirs))
-    return found
+        pairs.append((ours, theirs))
+    return pairs
 
 
 def outputs_of(spec: MetricSpec, answers: Answers, baseline: Answers) -> tuple[str, ...]:
     """The outputs to compare: the one that is named, or all. MeasureError where the two are no pair."""
     if len(answers.calls) != len(baseline.calls) or set(answers.names) != set(baseline.names):
         raise MeasureError("the candidate and its baseline do not have the same calls and outputs, so they cannot be compared")
-    name = named(spec, baseline)
+    name = output_name(spec, baseline)
     return baseline.names if name is None else (name,)
 
 
@@ -72,7 +72,7 @@ def worst(
 ) -> scores.Scores:
     """The scores of the output that has the lowest value; `scored`: those of one output, a pair a call."""
     names = outputs_of(spec, answers, baseline)
-    return min((scored(name, pairs_of(answers, baseline, name)) for name in names), key=lambda found: found.value)
+    return min((scored(name, pairs_of(answers, baseline, name)) for name in names), key=lambda result: result.value)
 
 
 def _a_value_a_sample(
@@ -126,8 +126,8 @@ def _cosines(pairs: Sequence[Pair]) -> list[Array]:
         b = np.nan_to_num(flat(theirs).astype(np.float64))
         norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
         equal = np.all(a == b, axis=1)
-        found = (a * b).sum(axis=1) / np.where(norms > 0, norms, 1.0)
-        rows.append(np.where(equal, 1.0, np.clip(found, -1.0, 1.0)))
+        cosines = (a * b).sum(axis=1) / np.where(norms > 0, norms, 1.0)
+        rows.append(np.where(equal, 1.0, np.clip(cosines, -1.0, 1.0)))
     return rows
 
 

@@ -72,7 +72,7 @@ def fidelity(spec: MetricSpec, answers: Answers, baseline: Answers) -> scores.Sc
         return against.worst(spec, answers, baseline, lambda name, pairs: _of_output(spec, name, pairs, answers.samples))
 
 
-def lost(pairs: Sequence[against.Pair]) -> float:
+def similarity_loss(pairs: Sequence[against.Pair]) -> float:
     """What the worst channel of an output lost: its error over its scale, 0 for the same. Not capped, as the metric is: 2 is worse
     than 1. Of what is no float, the share of values that differ."""
     import numpy as np
@@ -113,9 +113,9 @@ def _axes(pairs: Sequence[against.Pair]) -> list[int | None]:
     rank = len(shapes[0])
     if any(len(shape) != rank for shape in shapes):
         return [None]
-    wanted = [1] if rank == 2 else [1, rank - 1] if rank > 2 else []
-    found: list[int | None] = [axis for axis in wanted if len({shape[axis] for shape in shapes}) == 1]
-    return found or [None]
+    candidates = [1] if rank == 2 else [1, rank - 1] if rank > 2 else []
+    axes: list[int | None] = [axis for axis in candidates if len({shape[axis] for shape in shapes}) == 1]
+    return axes or [None]
 
 
 def _layout(pairs: Sequence[against.Pair], axis: int | None) -> _Layout:
@@ -155,15 +155,15 @@ def _with_places(layouts: list[_Layout]) -> list[_Layout]:
         return len(layout.mean) < PLACES_LEAST, float(logs.std())
 
     strict = max(layouts, key=uneven)
-    found = []
+    results = []
     for layout in layouts:
         if layout is not strict:
             floor = PLACE_SCALE**2 * float(np.median(layout.spread))
             small = layout.spread < floor
             scale = np.where(small, np.maximum(layout.scale, floor), layout.scale)
             layout = dataclasses.replace(layout, scale=scale, fixed=layout.fixed | small)
-        found.append(layout)
-    return found
+        results.append(layout)
+    return results
 
 
 def _worst(layouts: list[_Layout], column: int | None) -> tuple[_Layout, int]:
@@ -212,8 +212,8 @@ def _values(wrong: Array, scale: Array) -> Array:
     import numpy as np
 
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        found = np.where(wrong > 0, 1.0 - wrong / scale, 1.0)
-    return np.asarray(np.clip(np.nan_to_num(found, nan=0.0, neginf=0.0), 0.0, 1.0))
+        agreement = np.where(wrong > 0, 1.0 - wrong / scale, 1.0)
+    return np.asarray(np.clip(np.nan_to_num(agreement, nan=0.0, neginf=0.0), 0.0, 1.0))
 
 
 def _sums(array: Array, axis: int | None) -> Array:

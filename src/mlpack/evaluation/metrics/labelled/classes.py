@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from mlpack.core.records import MetricSpec
 from mlpack.errors import RecipeError
 from mlpack.evaluation.metrics import scores
-from mlpack.evaluation.metrics.answers import Answers, fitting, named, shown
+from mlpack.evaluation.metrics.answers import Answers, fitting, output_name, shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -62,12 +62,14 @@ def top1(spec: MetricSpec, answers: Answers, labels: Sequence[Any], names: tuple
     """The share of samples, or of tokens that count, whose class is the label."""
     import numpy as np
 
-    found = _read(_Labels(spec=spec, given=labels, names=names), answers)
-    right = found.truth == found.predicted
-    more: dict[str, Any] = {"output": found.output, "threshold": found.threshold, "column": found.column}
-    if len(right) == len(labels) and np.array_equal(found.sample, np.arange(len(labels))):
+    predictions = _read(_Labels(spec=spec, given=labels, names=names), answers)
+    right = predictions.truth == predictions.predicted
+    more: dict[str, Any] = {"output": predictions.output, "threshold": predictions.threshold, "column": predictions.column}
+    if len(right) == len(labels) and np.array_equal(predictions.sample, np.arange(len(labels))):
         return scores.of(right, **more)
-    each = np.stack([np.bincount(found.sample, w, len(labels)) for w in (right.astype(np.float64), np.ones(len(right)))], axis=1)
+    each = np.stack(
+        [np.bincount(predictions.sample, w, len(labels)) for w in (right.astype(np.float64), np.ones(len(right)))], axis=1
+    )
     return scores.of(each, lambda weights: _ratio(weights @ each[:, 0], weights @ each[:, 1]), **more)
 
 
@@ -75,35 +77,41 @@ def f1(spec: MetricSpec, answers: Answers, labels: Sequence[Any], names: tuple[A
     """Macro F1 over the classes that occur in labels or predictions."""
     import numpy as np
 
-    found = _read(_Labels(spec=spec, given=labels, names=names), answers)
-    classes, numbered = np.unique(np.concatenate([found.truth, found.predicted]), return_inverse=True)
-    truth, predicted = numbered[: len(found.truth)], numbered[len(found.truth) :]
+    predictions = _read(_Labels(spec=spec, given=labels, names=names), answers)
+    classes, numbered = np.unique(np.concatenate([predictions.truth, predictions.predicted]), return_inverse=True)
+    truth, predicted = numbered[: len(predictions.truth)], numbered[len(predictions.truth) :]
     hit = truth == predicted
 
     def one(weights: Array) -> float:
-        true, said, both = (
-            np.bincount(kind[among], weights[found.sample[among]], len(classes))
+        true, counts, both = (
+            np.bincount(kind[among], weights[predictions.sample[among]], len(classes))
             for kind, among in ((truth, slice(None)), (predicted, slice(None)), (truth, hit))
         )
-        present = (true + said) > 0
-        return float((2 * both[present] / (true + said)[present]).sum() / present.sum()) if present.any() else math.nan
+        present = (true + counts) > 0
+        return float((2 * both[present] / (true + counts)[present]).sum() / present.sum()) if present.any() else math.nan
 
     def reduce(weights: Array) -> Array:
         # A resample at a time: a table of samples by classes does not fit where there are many of both.
         return np.array([one(row) for row in weights])
 
-    return scores.of(_held(found, len(labels)), reduce, output=found.output, threshold=found.threshold, column=found.column)
+    return scores.of(
+        _by_sample(predictions, len(labels)),
+        reduce,
+        output=predictions.output,
+        threshold=predictions.threshold,
+        column=predictions.column,
+    )
 
 
-def _held(found: _Predictions, samples: int) -> Array:
+def _by_sample(predictions: _Predictions, samples: int) -> Array:
     """What each sample's classes are by the labels and by the model: two models that say the same are one."""
     import numpy as np
 
-    cuts = np.searchsorted(found.sample, np.arange(1, samples))
-    held = np.empty(samples, dtype=object)
-    parts = zip(np.split(found.truth, cuts), np.split(found.predicted, cuts), strict=True)
-    held[:] = [(tuple(true.tolist()), tuple(said.tolist())) for true, said in parts]
-    return held
+    cuts = np.searchsorted(predictions.sample, np.arange(1, samples))
+    objects = np.empty(samples, dtype=object)
+    parts = zip(np.split(predictions.truth, cuts), np.split(predictions.predicted, cuts), strict=True)
+    objects[:] = [(tuple(true.tolist()), tuple(part.tolist())) for true, part in parts]
+    return objects
 
 
 def _ratio(part: Array, whole: Array) -> Array:
@@ -119,7 +127,7 @@ def _read(labels: _Labels, answers: Answers) -> _Predictions:
     """The classes of the output that is named, or of the only one that can be meant."""
     import numpy as np
 
-    name = named(labels.spec, answers)
+    name = output_name(labels.spec, answers)
     if name is not None:
         return _of_output(labels, answers, name)
     direct = [each for each in answers.names if _holds_classes(answers, each, labels)]
@@ -127,51 +135,51 @@ def _read(labels: _Labels, answers: Answers) -> _Predictions:
     if not floats and not direct:
         lists = "; labels that are lists are one a token: [samples, tokens, classes]" if labels.tokens else ""
         raise RecipeError(f"{labels.metric}: no output has a row a sample and a column a class ({shown(answers)}){lists}")
-    found, refused = _readable(labels, answers, floats)
-    if not found and refused and not direct:
+    classes_read, refused = _readable(labels, answers, floats)
+    if not classes_read and refused and not direct:
         raise refused[0]
-    if len(found) > 1 and any(not np.array_equal(each.predicted, found[0].predicted) for each in found[1:]):
-        fit = ", ".join(each.output for each in found)
+    if len(classes_read) > 1 and any(not np.array_equal(each.predicted, classes_read[0].predicted) for each in classes_read[1:]):
+        fit = ", ".join(each.output for each in classes_read)
         raise RecipeError(f"{labels.metric}: the outputs {fit} all fit the labels; say which is meant: metric.output")
-    if labels.spec.threshold is not None and found:
-        return found[0]
-    said, more = _readable(labels, answers, direct)
-    if len(said) > 1 and any(not np.array_equal(each.predicted, said[0].predicted) for each in said[1:]):
-        fit = ", ".join(each.output for each in said)
+    if labels.spec.threshold is not None and classes_read:
+        return classes_read[0]
+    direct_read, more = _readable(labels, answers, direct)
+    if len(direct_read) > 1 and any(not np.array_equal(each.predicted, direct_read[0].predicted) for each in direct_read[1:]):
+        fit = ", ".join(each.output for each in direct_read)
         raise RecipeError(f"{labels.metric}: the outputs {fit} all hold a class a sample; say which is meant: metric.output")
-    if found and said:
-        return _reconciled(labels, found[0], said[0], answers)
-    if found or said:
-        return (found or said)[0]
+    if classes_read and direct_read:
+        return _reconciled(labels, classes_read[0], direct_read[0], answers)
+    if classes_read or direct_read:
+        return (classes_read or direct_read)[0]
     raise (refused + more)[0]
 
 
 def _readable(labels: _Labels, answers: Answers, candidates: Sequence[str]) -> tuple[list[_Predictions], list[RecipeError]]:
-    found, refused = [], []
+    predictions, refused = [], []
     for each in candidates:
         try:
-            found.append(_of_output(labels, answers, each))
+            predictions.append(_of_output(labels, answers, each))
         except RecipeError as error:
             refused.append(error)
-    return found, refused
+    return predictions, refused
 
 
-def _reconciled(labels: _Labels, best: _Predictions, said: _Predictions, answers: Answers) -> _Predictions:
+def _reconciled(labels: _Labels, best: _Predictions, predictions: _Predictions, answers: Answers) -> _Predictions:
     """Scores and the model's own class beside them: the class, where each largest column stands for one class alone."""
     import numpy as np
 
-    if best.predicted.dtype.kind == said.predicted.dtype.kind and np.array_equal(best.predicted, said.predicted):
+    if best.predicted.dtype.kind == predictions.predicted.dtype.kind and np.array_equal(best.predicted, predictions.predicted):
         return best
     columns = np.concatenate([array.argmax(axis=-1).reshape(-1) for array in answers.each(best.output)])
-    classes = np.concatenate([array.reshape(-1) for array in answers.each(said.output)])
+    classes = np.concatenate([array.reshape(-1) for array in answers.each(predictions.output)])
     pairs = {(int(column), str(label)) for column, label in zip(columns, classes, strict=False)}
     one_to_one = len({c for c, _ in pairs}) == len(pairs) == len({label for _, label in pairs})
     if len(columns) != len(classes) or not one_to_one:
         raise RecipeError(
-            f"{labels.metric}: the largest column of {best.output} and the output {said.output} do not say the same class;"
+            f"{labels.metric}: the largest column of {best.output} and the output {predictions.output} do not say the same class;"
             f" say which one the labels are of: metric.output ({shown(answers)})"
         )
-    return said
+    return predictions
 
 
 def _holds_classes(answers: Answers, name: str, labels: _Labels) -> bool:
@@ -204,8 +212,8 @@ def _of_output(labels: _Labels, answers: Answers, name: str) -> _Predictions:
 
     arrays = answers.each(name)
     if not answers.rows(name):
-        said = f"{answers.n} samples, and the output {name} has {sum(len(np.atleast_1d(a)) for a in arrays)} rows"
-        raise RecipeError(f"{labels.metric}: {said}: a class a sample is needed ({shown(answers)})")
+        mismatch = f"{answers.n} samples, and the output {name} has {sum(len(np.atleast_1d(a)) for a in arrays)} rows"
+        raise RecipeError(f"{labels.metric}: {mismatch}: a class a sample is needed ({shown(answers)})")
     fitting(labels.metric, answers.n, labels.given)
     threshold = column = None
     if arrays[0].dtype.kind == "f":
@@ -232,10 +240,10 @@ def _decided(labels: _Labels, name: str, arrays: list[Array]) -> tuple[list[Arra
     import numpy as np
 
     spec = labels.spec
-    wanted = 3 if labels.tokens else 2
-    if arrays[0].ndim == wanted - 1 and spec.threshold is not None:
+    rank = 3 if labels.tokens else 2
+    if arrays[0].ndim == rank - 1 and spec.threshold is not None:
         arrays = [array[..., None] for array in arrays]
-    if arrays[0].ndim != wanted:
+    if arrays[0].ndim != rank:
         axes = "[samples, tokens, classes] for labels that are lists" if labels.tokens else "[samples, classes]"
         raise RecipeError(f"{labels.metric}: the output {name} has shape {list(arrays[0].shape)}: {axes} is needed")
     widths = {array.shape[-1] for array in arrays}
@@ -265,7 +273,7 @@ def _of_tokens(labels: _Labels, name: str, rows: list[Array], columns: int | Non
     ignored = IGNORED if labels.spec.ignore_index is None else labels.spec.ignore_index
     longest = max(len(label) if isinstance(label, list) else 0 for label in labels.given)
     truth: list[Any] = []
-    said, sample = [], []
+    labels_read, sample = [], []
     for index, (row, label) in enumerate(zip(rows, labels.given, strict=True)):
         if not isinstance(label, list):
             raise RecipeError(f"{labels.metric}: sample {index} has the label {label!r}, and the first a list: one kind is needed")
@@ -275,13 +283,13 @@ def _of_tokens(labels: _Labels, name: str, rows: list[Array], columns: int | Non
                 f"{labels.metric}: sample {index} has {len(label)} labels and the output {name} {len(row)} tokens: one"
                 f" label a token of the model is needed, special tokens included; {ignored} for those that do not count"
             )
-        kept = [place for place, one in enumerate(label) if str(one) != str(ignored)]
-        truth += [label[place] for place in kept]
-        said.append(row[kept])
-        sample += [index] * len(kept)
+        places = [place for place, one in enumerate(label) if str(one) != str(ignored)]
+        truth += [label[place] for place in places]
+        labels_read.append(row[places])
+        sample += [index] * len(places)
     if not truth:
         raise RecipeError(f"{labels.metric}: every label is {ignored}, so that nothing counts")
-    flat = np.concatenate(said)
+    flat = np.concatenate(labels_read)
     names = _names(labels, columns, truth)
     compared, flat = _compared(labels, truth, flat, columns, names)
     return _Predictions(
@@ -297,57 +305,57 @@ def _of_tokens(labels: _Labels, name: str, rows: list[Array], columns: int | Non
 # --- labels -----------------------------------------------------------------------------------------------------------
 
 
-def _names(labels: _Labels, columns: int | None, given: Sequence[Any]) -> tuple[Any, ...] | None:
+def _names(labels: _Labels, columns: int | None, values: Sequence[Any]) -> tuple[Any, ...] | None:
     """What the columns are called: the recipe's `classes`, or for labels that are strings the model's own names."""
     if labels.spec.classes is not None and columns is not None:
         if len(labels.spec.classes) != columns:
             raise RecipeError(f"metric.classes names {len(labels.spec.classes)} classes, and the model has {columns}")
         return labels.spec.classes
-    if labels.names is not None and len(labels.names) == columns and any(isinstance(label, str) for label in given):
+    if labels.names is not None and len(labels.names) == columns and any(isinstance(label, str) for label in values):
         return labels.names
     return None
 
 
 def _compared(
-    labels: _Labels, given: list[Any], predicted: Array, columns: int | None, names: tuple[Any, ...] | None
+    labels: _Labels, values: list[Any], predicted: Array, columns: int | None, names: tuple[Any, ...] | None
 ) -> tuple[Array, Array]:
     """Labels and predictions in one form: class numbers, or strings where the model says strings."""
     import numpy as np
 
     if predicted.dtype.kind == "U":
-        if not any(isinstance(label, str) for label in given) and not {str(label) for label in given} & set(predicted.tolist()):
-            said = f"the output says names (first: {str(predicted[0])!r}), and the labels are numbers (first: {given[0]!r})"
-            raise RecipeError(f"{labels.metric}: {said}: nothing says which number stands for which name")
-        return np.asarray([str(label) for label in given], dtype=np.str_), predicted
+        if not any(isinstance(label, str) for label in values) and not {str(label) for label in values} & set(predicted.tolist()):
+            problem = f"the output says names (first: {str(predicted[0])!r}), and the labels are numbers (first: {values[0]!r})"
+            raise RecipeError(f"{labels.metric}: {problem}: nothing says which number stands for which name")
+        return np.asarray([str(label) for label in values], dtype=np.str_), predicted
     if names is not None:
         places = {name: index for index, name in enumerate(names)}
-        unknown = [label for label in given if isinstance(label, list) or label not in places]
+        unknown = [label for label in values if isinstance(label, list) or label not in places]
         if unknown:
             listed = ", ".join(map(repr, names[:10])) + (", ..." if len(names) > 10 else "")
-            said = f"{len(unknown)} labels are no class of the model"
-            raise RecipeError(f"{labels.metric}: {said} (first: {unknown[0]!r}; it has {listed})")
-        return np.asarray([places[label] for label in given], dtype=np.int64), predicted.astype(np.int64)
-    check_numbers(labels.metric, given, columns)
-    return np.asarray(given, dtype=np.int64), predicted.astype(np.int64)
+            problem = f"{len(unknown)} labels are no class of the model"
+            raise RecipeError(f"{labels.metric}: {problem} (first: {unknown[0]!r}; it has {listed})")
+        return np.asarray([places[label] for label in values], dtype=np.int64), predicted.astype(np.int64)
+    check_numbers(labels.metric, values, columns)
+    return np.asarray(values, dtype=np.int64), predicted.astype(np.int64)
 
 
 def _whole(label: Any) -> bool:
     return isinstance(label, int | float) and abs(label) < _LARGEST and label == math.floor(label)
 
 
-def check_numbers(metric: str, given: Sequence[Any], columns: int | None) -> None:
+def check_numbers(metric: str, values: Sequence[Any], columns: int | None) -> None:
     """RecipeError for labels that are no class numbers, or are outside 0 .. columns-1."""
-    wrong = [i for i, label in enumerate(given) if not _whole(label)]
+    wrong = [i for i, label in enumerate(values) if not _whole(label)]
     if wrong:
-        text = any(isinstance(given[i], str) for i in wrong)
+        text = any(isinstance(values[i], str) for i in wrong)
         raise RecipeError(
-            f"{metric}: labels must be class numbers; {len(wrong)} of {len(given)} are not"
-            f" (first: sample {wrong[0]}, {given[wrong[0]]!r})"
+            f"{metric}: labels must be class numbers; {len(wrong)} of {len(values)} are not"
+            f" (first: sample {wrong[0]}, {values[wrong[0]]!r})"
             + ("; say what the model's columns are called, in their order: metric.classes" if text else "")
         )
-    outside = [] if columns is None else [i for i, label in enumerate(given) if not 0 <= label < columns]
+    outside = [] if columns is None else [i for i, label in enumerate(values) if not 0 <= label < columns]
     if outside:
-        listed = ", ".join(f"{i}: {int(given[i])}" for i in outside[:5])
+        listed = ", ".join(f"{i}: {int(values[i])}" for i in outside[:5])
         raise RecipeError(
             f"{metric}: {len(outside)} labels are out of range (0 to {columns - 1 if columns else 0}: the model has"
             f" {columns} classes); the first, by sample: {listed}. Classes that are numbered otherwise: metric.classes"

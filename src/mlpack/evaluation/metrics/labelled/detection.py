@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlpack.core.records import MetricSpec
 from mlpack.errors import MlpackError, RecipeError
-from mlpack.evaluation.metrics.answers import Answers, fitting, named, shown
+from mlpack.evaluation.metrics.answers import Answers, fitting, output_name, shown
 from mlpack.evaluation.metrics.scores import Scores
 
 if TYPE_CHECKING:
@@ -66,9 +66,9 @@ def evaluate(
     """mAP over the pictures. Without labels (`baseline` is given) the float's own detections above the threshold are the truth."""
     import numpy as np
 
-    found, source = _pictures(spec, answers, decode)
+    pictures, source = _pictures(spec, answers, decode)
     if baseline is None:
-        fitting(spec.name, len(found), labels)
+        fitting(spec.name, len(pictures), labels)
         truth = [_truth(spec, index, label) for index, label in enumerate(labels)]
     elif spec.threshold is None:
         raise RecipeError(
@@ -81,20 +81,20 @@ def evaluate(
         raise RecipeError(f"{spec.name}: there is no box in any picture's truth, so that there is nothing to find")
     limits = thresholds(spec)
     classes = np.unique(np.concatenate([picture.classes for picture in truth]))
-    matched = [_matched(found, truth, each, limits) for each in classes]
+    matched = [_matched(pictures, truth, each, limits) for each in classes]
 
     def value(keep: Array) -> float:
         each = [_average_precision(one, keep) for one in matched]
-        known = [one for one in each if one is not None]
-        return float(np.mean(known)) if known else 0.0
+        precisions = [one for one in each if one is not None]
+        return float(np.mean(precisions)) if precisions else 0.0
 
     everything = np.ones(len(truth), dtype=bool)
     return Scores(value=value(everything), per_sample=None, n=len(truth), output=source, threshold=spec.threshold, without=value)
 
 
 def _above(picture: _Picture, least: float) -> _Picture:
-    kept = picture.scores >= least
-    return _Picture(boxes=picture.boxes[kept], classes=picture.classes[kept], scores=picture.scores[kept])
+    mask = picture.scores >= least
+    return _Picture(boxes=picture.boxes[mask], classes=picture.classes[mask], scores=picture.scores[mask])
 
 
 def _truth(spec: MetricSpec, index: int, label: Any) -> _Picture:
@@ -121,7 +121,7 @@ def _truth(spec: MetricSpec, index: int, label: Any) -> _Picture:
 
 def _pictures(spec: MetricSpec, answers: Answers, decode: Callable[..., Any] | None) -> tuple[list[_Picture], str]:
     """Every picture's detections, and what they were read from."""
-    found: list[_Picture] = []
+    results: list[_Picture] = []
     reader = _decoded if decode is not None else _read
     source = spec.decode or ""
     names = None if decode is not None else _outputs(spec, answers)
@@ -131,8 +131,8 @@ def _pictures(spec: MetricSpec, answers: Answers, decode: Callable[..., Any] | N
             raise RecipeError(
                 f"{spec.name}: call {number} holds {samples} pictures, and {spec.decode or 'its outputs'} gave {len(pictures)}"
             )
-        found += pictures
-    return found, source or ", ".join(names or ())
+        results += pictures
+    return results, source or ", ".join(names or ())
 
 
 def _decoded(spec: MetricSpec, decode: Any, call: Any) -> list[_Picture]:
@@ -157,8 +157,8 @@ def _picture(one: Any) -> _Picture:
     boxes, scores, classes = boxes.reshape(-1, 4), scores.reshape(-1), classes.reshape(-1)
     if not len(boxes) == len(scores) == len(classes):
         raise ValueError(f"{len(boxes)} boxes, {len(scores)} scores and {len(classes)} classes")
-    kept = np.isfinite(boxes).all(axis=1) & np.isfinite(scores)
-    return _Picture(boxes=boxes[kept], scores=scores[kept], classes=classes[kept].astype(np.int64))
+    mask = np.isfinite(boxes).all(axis=1) & np.isfinite(scores)
+    return _Picture(boxes=boxes[mask], scores=scores[mask], classes=classes[mask].astype(np.int64))
 
 
 def _outputs(spec: MetricSpec, answers: Answers) -> tuple[str, ...]:
@@ -166,7 +166,7 @@ def _outputs(spec: MetricSpec, answers: Answers) -> tuple[str, ...]:
     import numpy as np
 
     first = {name: np.asarray(array) for name, array in answers.calls[0].items()}
-    name = named(spec, answers)
+    name = output_name(spec, answers)
     rows = [each for each, array in first.items() if array.dtype.kind == "f" and array.ndim in (2, 3) and array.shape[-1] == 6]
     if name is not None or (len(rows) == 1 and len(first) == 1):
         if (name or rows[0]) in rows:
@@ -205,11 +205,11 @@ def _read(_spec: MetricSpec, names: Any, call: Any) -> list[_Picture]:
 # --- the sums ---------------------------------------------------------------------------------------------------------
 
 
-def _matched(found: Sequence[_Picture], truth: Sequence[_Picture], each: int, limits: tuple[float, ...]) -> _Matches:
+def _matched(pictures: Sequence[_Picture], truth: Sequence[_Picture], each: int, limits: tuple[float, ...]) -> _Matches:
     import numpy as np
 
     picture, score, right = [], [], []
-    for index, (ours, theirs) in enumerate(zip(found, truth, strict=True)):
+    for index, (ours, theirs) in enumerate(zip(pictures, truth, strict=True)):
         mine = np.flatnonzero(ours.classes == each)
         mine = mine[np.argsort(-ours.scores[mine], kind="stable")][:DETECTIONS_MOST]
         boxes = theirs.boxes[theirs.classes == each]
@@ -272,8 +272,8 @@ def _average_precision(matched: _Matches, keep: Array) -> float | None:
     precision = hits / np.arange(1, right.shape[1] + 1)
     precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     points = np.linspace(0, 1, RECALL_POINTS)
-    found = []
+    precisions = []
     for line, heights in zip(recall, precision, strict=True):
         places = np.searchsorted(line, points, side="left")
-        found.append(np.where(places < len(heights), heights[np.minimum(places, len(heights) - 1)], 0.0).mean())
-    return float(np.mean(found))
+        precisions.append(np.where(places < len(heights), heights[np.minimum(places, len(heights) - 1)], 0.0).mean())
+    return float(np.mean(precisions))

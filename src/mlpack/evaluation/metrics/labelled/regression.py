@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mlpack.core.records import MetricSpec
 from mlpack.errors import RecipeError
 from mlpack.evaluation.metrics import scores
-from mlpack.evaluation.metrics.answers import Answers, fitting, named, shown
+from mlpack.evaluation.metrics.answers import Answers, fitting, output_name, shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,7 +35,7 @@ def _differences(spec: MetricSpec, answers: Answers, labels: Sequence[Any]) -> t
     """What every number of the output differs from the label by: a row a sample."""
     import numpy as np
 
-    name = named(spec, answers)
+    name = output_name(spec, answers)
     if name is not None:
         return name, _of_output(spec, answers, labels, name)
     numbers = [each for each in answers.names if np.asarray(answers.calls[0][each]).dtype.kind in "fiu"]

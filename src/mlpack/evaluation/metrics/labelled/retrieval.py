@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mlpack.core.records import MetricSpec
 from mlpack.errors import RecipeError
 from mlpack.evaluation.metrics import scores
-from mlpack.evaluation.metrics.answers import Answers, fitting, named, shown
+from mlpack.evaluation.metrics.answers import Answers, fitting, output_name, shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -55,7 +55,7 @@ def _ranked(spec: MetricSpec, answers: Answers, labels: Sequence[Any]) -> tuple[
     places: dict[Any, list[int]] = {}
     for index, label in enumerate(labels):
         places.setdefault(label, []).append(index)
-    if all(len(found) == 2 for found in places.values()):
+    if all(len(place) == 2 for place in places.values()):
         pairs = np.asarray(list(places.values()))
         queries, gallery = unit[pairs[:, 0]], unit[pairs[:, 1]]
         groups = np.arange(len(pairs))
@@ -93,7 +93,7 @@ def _embeddings(spec: MetricSpec, answers: Answers) -> tuple[Array, str]:
     """
     import numpy as np
 
-    name = named(spec, answers)
+    name = output_name(spec, answers)
     shapes = {each: np.asarray(array) for each, array in answers.calls[0].items() if name in (None, each)}
     for axes in (2, 3):
         for each, array in shapes.items():

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mlpack.core.records import MetricSpec
 from mlpack.errors import RecipeError
 from mlpack.evaluation.metrics import scores
-from mlpack.evaluation.metrics.answers import Answers, fitting, named, shown
+from mlpack.evaluation.metrics.answers import Answers, fitting, output_name, shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,17 +35,17 @@ def mean_iou(spec: MetricSpec, answers: Answers, labels: Sequence[Any], _names: 
     said_and_true = (*(truth[truth != ignored] for truth in maps), *predicted)
     count = classes or 1 + max(int(each.max(initial=0)) for each in said_and_true)
     counts = np.zeros((len(maps), count, 3))
-    for index, (truth, said) in enumerate(zip(maps, predicted, strict=True)):
-        if said.shape != truth.shape:
-            raise RecipeError(_sizes(spec, name, index, truth.shape, said.shape))
-        kept = truth != ignored
-        if (wrong := truth[kept][(truth[kept] < 0) | (truth[kept] >= count)]).size:
+    for index, (truth, prediction) in enumerate(zip(maps, predicted, strict=True)):
+        if prediction.shape != truth.shape:
+            raise RecipeError(_sizes(spec, name, index, truth.shape, prediction.shape))
+        mask = truth != ignored
+        if (wrong := truth[mask][(truth[mask] < 0) | (truth[mask] >= count)]).size:
             raise RecipeError(
                 f"{spec.name}: sample {index} has the class {int(wrong[0])}, and the output {name} classes of 0 to {count - 1};"
                 f" what does not count is {ignored} (metric.ignore_index)"
             )
-        both = np.bincount(truth[kept][truth[kept] == said[kept]], minlength=count)
-        each = (np.bincount(one[kept], minlength=count) for one in (truth, said))
+        both = np.bincount(truth[mask][truth[mask] == prediction[mask]], minlength=count)
+        each = (np.bincount(one[mask], minlength=count) for one in (truth, prediction))
         counts[index] = np.stack([both, *each], axis=1)
 
     def reduce(weights: Array) -> Array:
@@ -61,7 +61,7 @@ def mean_iou(spec: MetricSpec, answers: Answers, labels: Sequence[Any], _names: 
 def _maps(spec: MetricSpec, labels: Sequence[Any]) -> list[Array]:
     import numpy as np
 
-    found = []
+    maps = []
     for index, label in enumerate(labels):
         try:
             array = np.asarray(label)
@@ -70,14 +70,14 @@ def _maps(spec: MetricSpec, labels: Sequence[Any]) -> list[Array]:
         whole = array.dtype.kind in "iub" or (array.dtype.kind == "f" and bool((array == np.floor(array)).all()))
         if array.ndim != 2 or not whole:
             raise RecipeError(f"{spec.name}: the label of sample {index} is no map [height, width] of class numbers")
-        found.append(array.astype(np.int64))
-    return found
+        maps.append(array.astype(np.int64))
+    return maps
 
 
 def _output(spec: MetricSpec, answers: Answers, size: tuple[int, ...]) -> str:
     import numpy as np
 
-    name = named(spec, answers)
+    name = output_name(spec, answers)
     if name is not None:
         return name
     shapes = {each: np.shape(answers.calls[0][each]) for each in answers.names if answers.rows(each)}
@@ -103,12 +103,12 @@ def _predicted(spec: MetricSpec, name: str, answers: Answers, size: tuple[int, .
     """The class of each place of each picture, and how many classes there are (None: the output says the class itself)."""
     import numpy as np
 
-    found: list[Array] = []
+    class_maps: list[Array] = []
     classes = None
     for array in answers.each(name):
         axes = _places(array.shape[1:], size) if array.ndim in (3, 4) else []
         if not axes:
-            raise RecipeError(_sizes(spec, name, len(found), size, array.shape[1:]))
+            raise RecipeError(_sizes(spec, name, len(class_maps), size, array.shape[1:]))
         if len(axes) > 1 and array.shape[1] != array.shape[3]:
             raise RecipeError(f"{spec.name}: which axis of the output {name} {list(array.shape)} holds the classes cannot be told")
         axis = axes[0] + 1 if axes[0] >= 0 else 0
@@ -116,9 +116,9 @@ def _predicted(spec: MetricSpec, name: str, answers: Answers, size: tuple[int, .
             array, axis = array.squeeze(axis), 0
         if axis:
             classes = array.shape[axis]
-            found += list(array.argmax(axis=axis))
+            class_maps += list(array.argmax(axis=axis))
         elif array.dtype.kind != "f":
-            found += list(array.astype(np.int64))
+            class_maps += list(array.astype(np.int64))
         elif spec.threshold is None:
             raise RecipeError(
                 f"{spec.name}: the output {name} has one number a place: whether a logit or a probability cannot be seen; say above"
@@ -126,12 +126,12 @@ def _predicted(spec: MetricSpec, name: str, answers: Answers, size: tuple[int, .
             )
         else:
             classes = 2
-            found += list((array > array.dtype.type(spec.threshold)).astype(np.int64))
-    return found, classes
+            class_maps += list((array > array.dtype.type(spec.threshold)).astype(np.int64))
+    return class_maps, classes
 
 
-def _sizes(spec: MetricSpec, name: str, index: int, wanted: tuple[int, ...], have: tuple[int, ...]) -> str:
+def _sizes(spec: MetricSpec, name: str, index: int, shape: tuple[int, ...], have: tuple[int, ...]) -> str:
     return (
-        f"{spec.name}: the label of sample {index} is a map {list(wanted)}, and the output {name} of a picture {list(have)}: bring"
+        f"{spec.name}: the label of sample {index} is a map {list(shape)}, and the output {name} of a picture {list(have)}: bring"
         " the labels to the output's size, or let the model bring its output to theirs"
     )

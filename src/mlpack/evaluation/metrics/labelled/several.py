@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mlpack.core.records import MetricSpec
 from mlpack.errors import RecipeError
 from mlpack.evaluation.metrics import scores
-from mlpack.evaluation.metrics.answers import Answers, fitting, named, shown
+from mlpack.evaluation.metrics.answers import Answers, fitting, output_name, shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,11 +36,11 @@ def _scored(
 ) -> scores.Scores:
     import numpy as np
 
-    name, said = _decisions(spec, answers)
-    fitting(spec.name, len(said), labels)
-    truth = _truth(spec, labels, said.shape[1], names)
+    name, decisions = _decisions(spec, answers)
+    fitting(spec.name, len(decisions), labels)
+    truth = _truth(spec, labels, decisions.shape[1], names)
     # By sample and column: right, said, true. What two models say alike is equal in all three.
-    counts = np.stack([said & truth, said, truth], axis=2).astype(np.float64)
+    counts = np.stack([decisions & truth, decisions, truth], axis=2).astype(np.float64)
 
     def reduce(weights: Array) -> Array:
         summed = np.tensordot(weights, counts if each else counts.sum(axis=1, keepdims=True), axes=1)
@@ -55,19 +55,19 @@ def _decisions(spec: MetricSpec, answers: Answers) -> tuple[str, Array]:
     """The output that is read, and which columns each sample has: booleans [samples, columns]."""
     import numpy as np
 
-    name = named(spec, answers)
+    name = output_name(spec, answers)
     if name is None:
         wide = [each for each in answers.names if np.ndim(answers.calls[0][each]) == 2 and answers.rows(each)]
         numbers = [each for each in wide if np.asarray(answers.calls[0][each]).dtype.kind in "fiub"]
         # Decisions beside scores: the scores, where a threshold says how to read them.
         floats = [each for each in numbers if np.asarray(answers.calls[0][each]).dtype.kind == "f"]
         whole = [each for each in numbers if each not in floats]
-        found = (floats if spec.threshold is not None else whole) or numbers
-        if not found:
+        candidates = (floats if spec.threshold is not None else whole) or numbers
+        if not candidates:
             raise RecipeError(f"{spec.name}: no output has a row a sample and a column a class ({shown(answers)})")
-        if len(found) > 1:
-            raise RecipeError(f"{spec.name}: the outputs {', '.join(found)} may be meant; say which one: metric.output")
-        name = found[0]
+        if len(candidates) > 1:
+            raise RecipeError(f"{spec.name}: the outputs {', '.join(candidates)} may be meant; say which one: metric.output")
+        name = candidates[0]
     values = answers.joined(name)
     if values.ndim != 2 or values.dtype.kind not in "fiub":
         raise RecipeError(f"{spec.name}: the output {name} has shape {list(values.shape)}: [samples, classes] of numbers is needed")
@@ -101,9 +101,9 @@ def _truth(spec: MetricSpec, labels: Sequence[Any], columns: int, names: tuple[A
     for index, label in enumerate(labels):
         for one in label:
             if isinstance(one, list) or one not in places:
-                known = ", ".join(map(repr, list(places)[:10])) + (", ..." if len(places) > 10 else "")
+                listed = ", ".join(map(repr, list(places)[:10])) + (", ..." if len(places) > 10 else "")
                 raise RecipeError(
-                    f"{spec.name}: sample {index} has the label {one!r}, which is no class of the output's {columns} ({known})."
+                    f"{spec.name}: sample {index} has the label {one!r}, which is no class of the output's {columns} ({listed})."
                     " Labels are rows of 0 and 1, or lists of classes; others are named by metric.classes"
                 )
             truth[index, places[one]] = True

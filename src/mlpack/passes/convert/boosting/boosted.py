@@ -51,20 +51,20 @@ def register() -> None:
         update_registered_converter(kind, alias, _shapes, _convert, options=options)
 
 
-def _read(made: Any) -> tuple[Boosted, OutputRule]:
+def _read(estimator: Any) -> tuple[Boosted, OutputRule]:
     """What a fitted estimator holds, as far as its own `predict` uses it."""
-    if type(made).__module__.startswith("sklearn."):
-        model = histogram_model.read(made)
+    if type(estimator).__module__.startswith("sklearn."):
+        model = histogram_model.read(estimator)
         return model, histogram_model.rule_of(model)
-    if type(made).__module__.startswith("lightgbm."):
-        found: Lightgbm | Xgboost = lightgbm_model.read(made.booster_)
+    if type(estimator).__module__.startswith("lightgbm."):
+        booster: Lightgbm | Xgboost = lightgbm_model.read(estimator.booster_)
     else:
-        best = made.best_iteration if getattr(made, "early_stopping_rounds", None) else None
-        found = xgboost_model.read(made.get_booster(), best)
-    rule = rule_of(found)
-    if hasattr(made, "classes_") != rule.classes:
-        raise PassError(f"objective {found.objective!r} says no class probabilities, as a {type(made).__name__} needs them")
-    return found, rule
+        best = estimator.best_iteration if getattr(estimator, "early_stopping_rounds", None) else None
+        booster = xgboost_model.read(estimator.get_booster(), best)
+    rule = rule_of(booster)
+    if hasattr(estimator, "classes_") != rule.classes:
+        raise PassError(f"objective {booster.objective!r} says no class probabilities, as a {type(estimator).__name__} needs them")
+    return booster, rule
 
 
 def _shapes(operator: Any) -> None:
@@ -83,56 +83,61 @@ def _shapes(operator: Any) -> None:
     operator.outputs[1].set_type(floats([rows, width]))
 
 
-def _classes(made: Any) -> Any:
+def _classes(estimator: Any) -> Any:
     import numpy as np
 
-    return np.asarray(made.classes_)
+    return np.asarray(estimator.classes_)
 
 
 def _convert(scope: Any, operator: Any, container: Any) -> None:
-    made = operator.raw_operator
-    model, rule = _read(made)
+    estimator = operator.raw_operator
+    model, rule = _read(estimator)
     part = GraphPart(prefix=f"{scope.get_unique_variable_name('boosted')}_")
-    given, dtype = _columns(part, operator, made)
-    sums = model.emit(part, given, dtype)
+    columns, dtype = _columns(part, operator, estimator)
+    sums = model.emit(part, columns, dtype)
     last = operator.outputs[-1]
     kind = _DOUBLE if type(last.type).__name__ == "DoubleTensorType" else _FLOAT
-    raw = "raw_scores" in container._get_allowed_options(made) and container.get_options(made, {"raw_scores": False})["raw_scores"]
-    found = objectives.answers(part, sums, rule)
+    raw = (
+        "raw_scores" in container._get_allowed_options(estimator)
+        and container.get_options(estimator, {"raw_scores": False})["raw_scores"]
+    )
+    answer = objectives.answers(part, sums, rule)
     if rule.classes:
-        _labels(part, operator.outputs[0].full_name, objectives.labels(part, found, rule), made, rule)
+        _labels(part, operator.outputs[0].full_name, objectives.labels(part, answer, rule), estimator, rule)
     if raw:
-        found = part.node("Concat", [part.node("Neg", [sums]), sums], axis=1) if rule.pair else sums
-    part.node("Cast", [found], last.full_name, to=kind)
+        answer = part.node("Concat", [part.node("Neg", [sums]), sums], axis=1) if rule.pair else sums
+    part.node("Cast", [answer], last.full_name, to=kind)
     container.nodes.extend(part.nodes)
     container.initializers.extend(part.constants)
     container.node_domain_version_pair_sets |= {("", container.target_opset), ("ai.onnx.ml", ML_OPSET)}
 
 
-def _columns(part: GraphPart, operator: Any, made: Any) -> tuple[str, str]:
+def _columns(part: GraphPart, operator: Any, estimator: Any) -> tuple[str, str]:
     """The table as the trees read it, and its type. XGBoost reads float32 whatever it is given."""
     if len(operator.inputs) != 1:
-        raise PassError(f"a {type(made).__name__} takes one table here: put a ColumnTransformer(remainder='passthrough') before it")
-    given, kind = operator.inputs[0].full_name, type(operator.inputs[0].type).__name__
+        raise PassError(
+            f"a {type(estimator).__name__} takes one table here: put a ColumnTransformer(remainder='passthrough') before it"
+        )
+    source, kind = operator.inputs[0].full_name, type(operator.inputs[0].type).__name__
     if kind == "StringTensorType":
-        raise PassError(f"a {type(made).__name__} takes numbers: encode the columns of words before it")
-    if type(made).__module__.startswith("xgboost."):
-        missing = getattr(made, "missing", None)
-        given = given if kind == "FloatTensorType" else part.node("Cast", [given], to=_FLOAT)
+        raise PassError(f"a {type(estimator).__name__} takes numbers: encode the columns of words before it")
+    if type(estimator).__module__.startswith("xgboost."):
+        missing = getattr(estimator, "missing", None)
+        source = source if kind == "FloatTensorType" else part.node("Cast", [source], to=_FLOAT)
         if missing is not None and missing == missing:  # a number that stands for missing
-            holes = part.node("Equal", [given, part.constant(missing)])
-            given = part.node("Where", [holes, part.constant(float("nan")), given])
-        return given, "float32"
+            holes = part.node("Equal", [source, part.constant(missing)])
+            source = part.node("Where", [holes, part.constant(float("nan")), source])
+        return source, "float32"
     if kind == "FloatTensorType":
-        return given, "float32"
+        return source, "float32"
     if kind == "DoubleTensorType":
-        return given, "float64"
-    return part.node("Cast", [given], to=_DOUBLE), "float64"
+        return source, "float64"
+    return part.node("Cast", [source], to=_DOUBLE), "float64"
 
 
-def _labels(part: GraphPart, output: str, numbers: str, made: Any, rule: OutputRule) -> None:
+def _labels(part: GraphPart, output: str, numbers: str, estimator: Any, rule: OutputRule) -> None:
     """The estimator's own classes by their numbers."""
-    classes = _classes(made)
+    classes = _classes(estimator)
     if rule.each:
         part.node("Identity", [numbers], output)
         return

@@ -39,9 +39,9 @@ def described(path: Path, inputs: tuple[TensorSpec, ...]) -> Estimator:
     rule = rule_of(model)
     by_class = model.objective == "multi:softmax" and model.targets > 1
     ask = _ask_lightgbm if is_lightgbm else _ask_softmax if by_class else _ask_xgboost
-    methods = {"predict": partial(_asked, ask, booster, rule, inputs[0].name, proba=False)}
+    methods = {"predict": partial(_answer, ask, booster, rule, inputs[0].name, proba=False)}
     if rule.classes:
-        methods["predict_proba"] = partial(_asked, ask, booster, rule, inputs[0].name, proba=True)
+        methods["predict_proba"] = partial(_answer, ask, booster, rule, inputs[0].name, proba=True)
     return Estimator(
         name=f"{name} {model.objective}",
         inputs=inputs,
@@ -86,8 +86,10 @@ def _check(booster: Any, inputs: tuple[TensorSpec, ...], name: str) -> None:
     columns = int(booster.num_feature() if name == "LightGBM" else booster.num_features())
     fits = len(inputs) == 1 and len(inputs[0].shape) == 2 and inputs[0].dtype == "float32"
     if not fits or inputs[0].shape[1] != columns:
-        said = ", ".join(f"{spec.name} {spec.dtype} {list(spec.shape)}" for spec in inputs)
-        raise PassError(f"the {name} model takes one input, float32 [batch, {columns}], not {said}: leave `inputs` out, or say so")
+        listed = ", ".join(f"{spec.name} {spec.dtype} {list(spec.shape)}" for spec in inputs)
+        raise PassError(
+            f"the {name} model takes one input, float32 [batch, {columns}], not {listed}: leave `inputs` out, or say so"
+        )
 
 
 def rule_of(model: Lightgbm | Xgboost) -> OutputRule:
@@ -115,14 +117,14 @@ def _ask_softmax(booster: Any, rows: Any) -> Any:
     return raised / raised.sum(axis=1, keepdims=True)
 
 
-def _asked(ask: Callable[[Any, Any], Any], booster: Any, rule: OutputRule, name: str, feed: Feed, *, proba: bool) -> Any:
+def _answer(ask: Callable[[Any, Any], Any], booster: Any, rule: OutputRule, name: str, feed: Feed, *, proba: bool) -> Any:
     """The library's answer: probabilities as columns of classes, and the class that they decide for, as its classifiers do."""
     import numpy as np
 
-    found = ask(booster, feed[name])
+    answer = ask(booster, feed[name])
     if not rule.classes:
-        return found
-    columns = np.stack([1 - found, found], axis=1) if rule.pair else found
+        return answer
+    columns = np.stack([1 - answer, answer], axis=1) if rule.pair else answer
     if proba:
         return columns
     return (columns > 0.5).astype(np.int64) if rule.each else columns.argmax(axis=1)
@@ -144,7 +146,7 @@ def _converted(model: Lightgbm | Xgboost, inputs: tuple[TensorSpec, ...], _float
     else:
         objectives.answers(part, sums, rule, "variable")
         outputs = [helper.make_tensor_value_info("variable", TensorProto.FLOAT, [None, width])]
-    given = [helper.make_tensor_value_info(spec.name, TensorProto.FLOAT, [None, spec.shape[1]])]
-    graph = helper.make_graph(part.nodes, "booster", given, outputs, part.constants)
+    graph_inputs = [helper.make_tensor_value_info(spec.name, TensorProto.FLOAT, [None, spec.shape[1]])]
+    graph = helper.make_graph(part.nodes, "booster", graph_inputs, outputs, part.constants)
     domains = [helper.make_opsetid("", opset), helper.make_opsetid("ai.onnx.ml", ML_OPSET)]
     return helper.make_model(graph, opset_imports=domains, ir_version=8, producer_name="mlpack")

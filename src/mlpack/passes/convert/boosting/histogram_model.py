@@ -25,8 +25,8 @@ class Histogram:
     columns: tuple[int, ...]
     categories: Mapping[int, tuple[float, ...]]
 
-    def emit(self, part: GraphPart, given: str, dtype: str = "float32") -> str:
-        """The sums of the columns `given` (float32 or float64), before the loss' own function: a tensor [rows, targets]."""
+    def emit(self, part: GraphPart, source: str, dtype: str = "float32") -> str:
+        """The sums of the columns `source` (float32 or float64), before the loss' own function: a tensor [rows, targets]."""
         import numpy as np
 
         forest = Forest(columns=len(self.columns), targets=self.targets)
@@ -35,33 +35,33 @@ class Histogram:
                 forest.tree()
                 self._grow(forest, tree, target)
         base = np.asarray(self.made._baseline_prediction, dtype=np.float32).reshape(1, -1)
-        return part.node("Add", [forest.emit(part, given, dtype), part.constant(base)])
+        return part.node("Add", [forest.emit(part, source, dtype), part.constant(base)])
 
     def _grow(self, forest: Forest, tree: Any, target: int) -> None:
         nodes = tree.nodes
-        made: dict[int, int] = {}
+        positions: dict[int, int] = {}
         chains: dict[int, tuple[list[int], bool]] = {}
         waiting, order = [0], []
         while waiting:
             at = waiting.pop()
             node = nodes[at]
             if node["is_leaf"]:
-                made[at] = forest.leaf({target: float(node["value"])})
+                positions[at] = forest.leaf({target: float(node["value"])})
                 continue
             order.append(at)
             waiting += [int(node["right"]), int(node["left"])]
-            column, left = int(node["feature_idx"]), bool(node["missing_go_to_left"])
+            column, missing_left = int(node["feature_idx"]), bool(node["missing_go_to_left"])
             if not node["is_categorical"]:
-                number = forest.branch(self.columns[column], "BRANCH_LEQ", float(node["num_threshold"]), missing_true=left)
-                made[at], chains[at] = number, ([number], True)
+                number = forest.branch(self.columns[column], "BRANCH_LEQ", float(node["num_threshold"]), missing_true=missing_left)
+                positions[at], chains[at] = number, ([number], True)
                 continue
             # What is missing or was never seen goes with those that are not named: named is the other side.
-            named = [value for value, is_left in self._sides(column, tree, node) if is_left != left] or [float("-inf")]
-            chain = [forest.branch(self.columns[column], "BRANCH_EQ", value, missing_true=False) for value in named]
-            made[at], chains[at] = chain[0], (chain, not left)
+            values = [value for value, is_left in self._sides(column, tree, node) if is_left != missing_left] or [float("-inf")]
+            chain = [forest.branch(self.columns[column], "BRANCH_EQ", value, missing_true=False) for value in values]
+            positions[at], chains[at] = chain[0], (chain, not missing_left)
         for at in order:
             chain, to_left = chains[at]
-            left_child, right_child = made[int(nodes[at]["left"])], made[int(nodes[at]["right"])]
+            left_child, right_child = positions[int(nodes[at]["left"])], positions[int(nodes[at]["right"])]
             yes, no = (left_child, right_child) if to_left else (right_child, left_child)
             forest.chain(chain, yes, no)
 
@@ -73,25 +73,25 @@ class Histogram:
         ]
 
 
-def read(made: Any) -> Histogram:
+def read(estimator: Any) -> Histogram:
     """A fitted estimator. PassError for categories that are no numbers."""
     import numpy as np
 
-    count, categories = int(made.n_features_in_), {}
+    count, categories = int(estimator.n_features_in_), {}
     columns = list(range(count))
-    if getattr(made, "_preprocessor", None) is not None:
+    if getattr(estimator, "_preprocessor", None) is not None:
         at = np.arange(count)
-        columns = [int(each) for each in np.concatenate([at[made.is_categorical_], at[~made.is_categorical_]])]
-        for column, found in enumerate(made._preprocessor.named_transformers_["encoder"].categories_):
+        columns = [int(each) for each in np.concatenate([at[estimator.is_categorical_], at[~estimator.is_categorical_]])]
+        for column, known_categories in enumerate(estimator._preprocessor.named_transformers_["encoder"].categories_):
             try:
-                numbers = found.astype(np.float64)
+                numbers = known_categories.astype(np.float64)
             except (TypeError, ValueError):
                 raise PassError(
                     f"column {columns[column]} has categories that are words: put an OrdinalEncoder before the boosting, and name"
                     " its columns in categorical_features"
                 ) from None
             categories[column] = tuple(float(value) for value in numbers if not np.isnan(value))
-    return Histogram(made=made, targets=int(made.n_trees_per_iteration_), columns=tuple(columns), categories=categories)
+    return Histogram(made=estimator, targets=int(estimator.n_trees_per_iteration_), columns=tuple(columns), categories=categories)
 
 
 def rule_of(model: Histogram) -> OutputRule:

@@ -29,28 +29,28 @@ class Lightgbm:
     averaged: bool
     """Whether the trees' mean counts, and not their sum (random forests)."""
 
-    def emit(self, part: GraphPart, given: str, dtype: str = "float32") -> str:
-        """The sums of the columns `given` (float32 or float64), before the objective: the name of a tensor [rows, targets]."""
+    def emit(self, part: GraphPart, source: str, dtype: str = "float32") -> str:
+        """The sums of the columns `source` (float32 or float64), before the objective: the name of a tensor [rows, targets]."""
         forest = Forest(columns=self.columns, targets=self.targets, linear=_linear(self.trees))
         share = self.targets / len(self.trees) if self.averaged and self.trees else 1.0
         kinds: dict[int, set[str]] = {}
         for number, tree in enumerate(self.trees):
             forest.tree()
             _grow(forest, tree, number % self.targets, share, kinds)
-        forest.zero_missing = {column for column, found in kinds.items() if "Zero" in found}
+        forest.zero_missing = {column for column, kind in kinds.items() if "Zero" in kind}
         if mixed := sorted(column for column in forest.zero_missing if len(kinds[column]) > 1):
             raise PassError(f"zero stands for missing in some splits of column {mixed[0]} and not in others: train it in one piece")
-        return forest.emit(part, given, dtype)
+        return forest.emit(part, source, dtype)
 
 
 def read(booster: Any) -> Lightgbm:
     """A loaded model, up to its best iteration."""
     dumped = booster.dump_model()
     words = str(dumped.get("objective", "")).split()
-    said = dict(word.partition(":")[::2] for word in words[1:])
+    parameters = dict(word.partition(":")[::2] for word in words[1:])
     return Lightgbm(
         objective=words[0] if words else "none",
-        said=said,
+        said=parameters,
         columns=int(dumped["max_feature_idx"]) + 1,
         targets=int(dumped["num_tree_per_iteration"]),
         trees=tuple(each["tree_structure"] for each in dumped["tree_info"]),
@@ -101,8 +101,8 @@ def _branch(
     kinds.setdefault(column, set()).add(str(node["missing_type"]))
     threshold = float(node["threshold"])
     # Where nothing was missing in training, what is missing counts as zero.
-    left = threshold >= 0 if node["missing_type"] == "None" else bool(node["default_left"])
-    number = forest.branch(column, "BRANCH_LEQ", threshold, missing_true=left)
+    missing_left = threshold >= 0 if node["missing_type"] == "None" else bool(node["default_left"])
+    number = forest.branch(column, "BRANCH_LEQ", threshold, missing_true=missing_left)
     return number, [number], number
 
 
@@ -114,12 +114,12 @@ def _leaf(forest: Forest, node: Mapping[str, Any], target: int, share: float) ->
     columns = [int(column) for column in node.get("leaf_features", ())]
     if not columns:  # its constant counts even here, where no line could be fitted and it may be another number than the value
         return forest.leaf({forest.coefficient(target, None): float(node.get("leaf_const", node["leaf_value"])) * share})
-    asked = [forest.branch(column, "BRANCH_LEQ", float("inf"), missing_true=False) for column in columns]
+    tests = [forest.branch(column, "BRANCH_LEQ", float("inf"), missing_true=False) for column in columns]
     ends = [forest.leaf({forest.coefficient(target, None): value}) for _ in columns]
     weights = {forest.coefficient(target, None): float(node["leaf_const"]) * share}
     for column, factor in zip(columns, node["leaf_coeff"], strict=True):
         weights[forest.coefficient(target, column)] = float(factor) * share
     last = forest.leaf(weights)
-    for place, number in enumerate(asked):
-        forest.children(number, asked[place + 1] if place + 1 < len(asked) else last, ends[place])
-    return asked[0]
+    for place, number in enumerate(tests):
+        forest.children(number, tests[place + 1] if place + 1 < len(tests) else last, ends[place])
+    return tests[0]

@@ -48,14 +48,14 @@ class OutputRule:
 
 def of_xgboost(model: Xgboost) -> OutputRule:
     """Raises PassError for an objective that is not known."""
-    link = _known(_XGBOOST, model.objective, "XGBoost")
+    link = _look_up(_XGBOOST, model.objective, "XGBoost")
     classes, one = model.objective in _CLASSES, model.targets == 1
     return OutputRule(link=link, classes=classes, pair=classes and one, each=classes and link == "sigmoid" and not one)
 
 
 def of_lightgbm(model: Lightgbm) -> OutputRule:
     """Raises PassError for an objective that is not known."""
-    link = _known(_LIGHTGBM, model.objective, "LightGBM")
+    link = _look_up(_LIGHTGBM, model.objective, "LightGBM")
     if link == "same" and "sqrt" in model.said:
         link = "square"
     classes = model.objective in _CLASSES
@@ -64,7 +64,7 @@ def of_lightgbm(model: Lightgbm) -> OutputRule:
     )
 
 
-def _known(table: Mapping[str, str], objective: str, library: str) -> str:
+def _look_up(table: Mapping[str, str], objective: str, library: str) -> str:
     if objective not in table:
         raise PassError(f"objective {objective!r} of {library} is not known here (known: {', '.join(sorted(table))})")
     return table[objective]

@@ -32,17 +32,17 @@ class Xgboost:
     trees: int | None
     """How many of its trees count, of those in order; None: all."""
 
-    def emit(self, part: GraphPart, given: str, _dtype: str = "float32") -> str:
-        """The sums of the columns `given` (float32, as the library reads whatever it is given), before the objective: the name of
+    def emit(self, part: GraphPart, source: str, _dtype: str = "float32") -> str:
+        """The sums of the columns `source` (float32, as the library reads whatever it is given), before the objective: the name of
         a tensor [rows, targets]."""
-        summed = self._linear(part, given) if self.booster["name"] == "gblinear" else self._forest().emit(part, given)
+        summed = self._linear(part, source) if self.booster["name"] == "gblinear" else self._forest().emit(part, source)
         return part.node("Add", [summed, part.constant([self.base])])
 
-    def _linear(self, part: GraphPart, given: str) -> str:
+    def _linear(self, part: GraphPart, source: str) -> str:
         import numpy as np
 
         weights = np.asarray(self.booster["model"]["weights"], dtype=np.float32).reshape(self.columns + 1, self.targets)
-        filled = part.node("Where", [part.node("IsNaN", [given]), part.constant(0.0), given])
+        filled = part.node("Where", [part.node("IsNaN", [source]), part.constant(0.0), source])
         return part.node("Gemm", [filled, part.constant(weights[:-1]), part.constant(weights[-1])])
 
     def _forest(self) -> Forest:
@@ -59,23 +59,26 @@ class Xgboost:
 def read(booster: Any, best_iteration: int | None = None) -> Xgboost:
     """A loaded model, of which rounds after `best_iteration` do not count. Raises PassError for boosters that are not known."""
     learner = json.loads(booster.save_raw("json"))["learner"]
-    said, kept = learner["learner_model_param"], learner["gradient_booster"]
-    if kept["name"] not in ("gbtree", "dart", "gblinear"):
-        raise PassError(f"booster {kept['name']!r} is none of gbtree, dart and gblinear: train with one of those")
-    objective, targets = str(learner["objective"]["name"]), max(1, int(said["num_class"]), int(said.get("num_target", "1")))
-    base = [float(value) for value in str(said["base_score"]).strip("[]").split(",")]
-    if len(base) < targets or kept["name"] == "gblinear":  # which begins every target with the first one's
+    parameters, ensemble = learner["learner_model_param"], learner["gradient_booster"]
+    if ensemble["name"] not in ("gbtree", "dart", "gblinear"):
+        raise PassError(f"booster {ensemble['name']!r} is none of gbtree, dart and gblinear: train with one of those")
+    objective, targets = (
+        str(learner["objective"]["name"]),
+        max(1, int(parameters["num_class"]), int(parameters.get("num_target", "1"))),
+    )
+    base = [float(value) for value in str(parameters["base_score"]).strip("[]").split(",")]
+    if len(base) < targets or ensemble["name"] == "gblinear":  # which begins every target with the first one's
         base = base[:1] * targets
     trees = None
-    if best_iteration is not None and kept["name"] != "gblinear":
-        rounds = (kept["gbtree"] if kept["name"] == "dart" else kept)["model"].get("iteration_indptr")
+    if best_iteration is not None and ensemble["name"] != "gblinear":
+        rounds = (ensemble["gbtree"] if ensemble["name"] == "dart" else ensemble)["model"].get("iteration_indptr")
         trees = None if rounds is None else int(rounds[min(best_iteration + 1, len(rounds) - 1)])
     return Xgboost(
         objective=objective,
-        columns=int(said["num_feature"]),
+        columns=int(parameters["num_feature"]),
         targets=targets,
         base=tuple(_margin(value, objective) for value in base),
-        booster=kept,
+        booster=ensemble,
         trees=trees,
     )
 
@@ -101,30 +104,30 @@ def _grow(forest: Forest, tree: Mapping[str, Any], target: int, weight: float) -
             return forest.leaf({place: value * weight for place, value in enumerate(vector)})
         return forest.leaf({target: tree["split_conditions"][at] * weight})
 
-    made: dict[int, int] = {}
+    positions: dict[int, int] = {}
     ends: dict[int, list[int]] = {}
     order, waiting = [], [0]
     while waiting:
         at = waiting.pop()
         order.append(at)
         if lefts[at] < 0:
-            made[at] = leaf(at)
+            positions[at] = leaf(at)
             continue
         column, to_left = tree["split_indices"][at], bool(tree["default_left"][at])
         if tree["split_type"][at] == 0:
-            made[at] = forest.branch(column, "BRANCH_LT", tree["split_conditions"][at], missing_true=to_left)
+            positions[at] = forest.branch(column, "BRANCH_LT", tree["split_conditions"][at], missing_true=to_left)
         else:  # one of a set goes right; what is missing may go there as well
             chain = [forest.branch(column, "BRANCH_EQ", value, missing_true=not to_left) for value in sets.get(at) or [-1]]
-            made[at], ends[at] = chain[0], chain
+            positions[at], ends[at] = chain[0], chain
         waiting += [rights[at], lefts[at]]
     for at in order:
         if lefts[at] < 0:
             continue
-        left, right = made[lefts[at]], made[rights[at]]
+        left_child, right = positions[lefts[at]], positions[rights[at]]
         if at not in ends:
-            forest.children(made[at], left, right)
+            forest.children(positions[at], left_child, right)
             continue
-        forest.chain(ends[at], right, left)
+        forest.chain(ends[at], right, left_child)
 
 
 def _sets(tree: Mapping[str, Any]) -> Iterator[tuple[int, list[int]]]:

@@ -79,10 +79,10 @@ def cut(tally: Tally, method: str, grid: Grid, percentile: float = PERCENTILE) -
     if method == "percentile":
         limit = _percentile(middles, counts, percentile) or reach
         return max(low, -limit), min(high, limit)
-    told = middles != 0
-    middles, counts = middles[told], counts[told]
+    nonzero = middles != 0
+    middles, counts = middles[nonzero], counts[nonzero]
     if method == "entropy":
-        limit = min(_tried(reach), key=lambda end: (_apart(middles, counts, (max(low, -end), min(high, end)), grid), -end))
+        limit = min(_candidates(reach), key=lambda end: (_apart(middles, counts, (max(low, -end), min(high, end)), grid), -end))
         return max(low, -limit), min(high, limit)
     return _least_square(middles, counts, (low, high), grid)
 
@@ -98,7 +98,7 @@ def _percentile(middles: Array, counts: Array, percentile: float) -> float:
     return float(far[order[min(place, len(order) - 1)]]) * (1 + 2.0**-11)
 
 
-def _tried(reach: float) -> list[float]:
+def _candidates(reach: float) -> list[float]:
     import numpy as np
 
     return [float(end) for end in np.geomspace(reach / _NARROWEST, reach, _TRIED)]
@@ -120,14 +120,14 @@ def _apart(middles: Array, counts: Array, ends: tuple[float, float], grid: Grid)
     bins = grid.steps * _BINS_A_STEP
     place = np.floor((middles - low) / (high - low) * bins).astype(np.int64)
     inside = (middles >= low) & (middles <= high)
-    kept = np.bincount(np.clip(place[inside], 0, bins - 1), counts[inside], minlength=bins)
+    counts_kept = np.bincount(np.clip(place[inside], 0, bins - 1), counts[inside], minlength=bins)
     whole = np.bincount(np.clip(place, 0, bins - 1), counts, minlength=bins)
-    if not kept.any():
+    if not counts_kept.any():
         return float("inf")
-    filled = (kept > 0).astype(np.float64)
+    filled = (counts_kept > 0).astype(np.float64)
     in_step = filled.reshape(-1, _BINS_A_STEP).sum(1)
-    each = kept.reshape(-1, _BINS_A_STEP).sum(1) / np.maximum(1, in_step)
-    steps = np.repeat(each, _BINS_A_STEP) * filled / kept.sum()
+    each = counts_kept.reshape(-1, _BINS_A_STEP).sum(1) / np.maximum(1, in_step)
+    steps = np.repeat(each, _BINS_A_STEP) * filled / counts_kept.sum()
     there = whole > 0
     p, q = whole[there] / whole.sum(), np.maximum(steps[there], _ALMOST_NOTHING)
     # Bins differ from their step's mean by chance alone, which narrow ranges, of many filled bins, would pay for (Miller, 1955).
@@ -148,12 +148,12 @@ def _least_square(middles: Array, counts: Array, reached: tuple[float, float], g
             before = (low, high)
             for power in range(-wide, wide + 1):
                 moved = before[end] * factor**power
-                tried = (before[0], min(moved, reached[1])) if end else (max(moved, reached[0]), before[1])
+                limits = (before[0], min(moved, reached[1])) if end else (max(moved, reached[0]), before[1])
                 if grid.symmetric:
-                    limit = tried[1] if end else -tried[0]
-                    tried = (max(reached[0], -limit), min(reached[1], limit))
-                if (found := square(middles, counts, tried, grid)) < best:
-                    best, (low, high) = found, tried
+                    limit = limits[1] if end else -limits[0]
+                    limits = (max(reached[0], -limit), min(reached[1], limit))
+                if (error := square(middles, counts, limits, grid)) < best:
+                    best, (low, high) = error, limits
         factor = factor**0.3
     return low, high
 

@@ -56,12 +56,12 @@ class ObservedGraph:
         import numpy as np
         from onnx import helper, numpy_helper
 
-        given, shape = f"{tensor}/rows", f"{tensor}/shape/{columns}"
+        names, shape = f"{tensor}/rows", f"{tensor}/shape/{columns}"
         self.add(
-            helper.make_node("Reshape", [tensor, shape], [given], name=given),
+            helper.make_node("Reshape", [tensor, shape], [names], name=names),
             numpy_helper.from_array(np.array([-1, columns]), shape),
         )
-        return given
+        return names
 
     def reduce(self, kind: str, tensor: str, axes: Sequence[int]) -> None:
         """Looks at a tensor's largest absolute values (`ReduceMax`) or its means (`ReduceMean`) along these axes: a vector."""

@@ -68,24 +68,24 @@ class MeasuredRanges:
 
 
 def measured(
-    model: onnx.ModelProto, model_dir: Path, names: Sequence[str], wanted: Ranges, place: Path | None = None
+    model: onnx.ModelProto, model_dir: Path, names: Sequence[str], options: Ranges, place: Path | None = None
 ) -> MeasuredRanges:
     """Ranges of these float tensors of the graph over the calls. `place`: a folder for a temporary copy of the weights.
 
     PassError for calls that are damaged, do not fit the model or hold what is not finite.
     """
     names = list(dict.fromkeys(names))
-    known = _looked_at(model, model_dir, wanted)
-    _look(known, model, model_dir, names, wanted, place)
-    inputs, count = known.inputs, known.count
-    tallies = {name: known.tallies[name] for name in names}
-    reasons = {name: _refusal(name, tally, known.makers, count) for name, tally in tallies.items()}
+    call_ranges = _looked_at(model, model_dir, options)
+    _look(call_ranges, model, model_dir, names, options, place)
+    inputs, count = call_ranges.inputs, call_ranges.count
+    tallies = {name: call_ranges.tallies[name] for name in names}
+    reasons = {name: _refusal(name, tally, call_ranges.makers, count) for name, tally in tallies.items()}
     refused = {name: reason for name, reason in reasons.items() if reason is not None}
     ranges = {
-        name: cuts.cut(tally, wanted.method, wanted.grid, wanted.percentile)
+        name: cuts.cut(tally, options.method, options.grid, options.percentile)
         for name, tally in tallies.items() if name not in refused
     }  # fmt: skip
-    remarks = [*_of_calls(inputs, count), *_of_refused(refused), *_of_outliers(tallies | inputs, ranges, wanted.method)]
+    remarks = [*_of_calls(inputs, count), *_of_refused(refused), *_of_outliers(tallies | inputs, ranges, options.method)]
     return MeasuredRanges(ranges=ranges, refused=refused, remarks=tuple(remarks))
 
 
@@ -113,21 +113,21 @@ def remembered() -> Iterator[None]:
         _KEPT.reset(before)
 
 
-def _looked_at(model: onnx.ModelProto, model_dir: Path, wanted: Ranges) -> _CallRanges:
+def _looked_at(model: onnx.ModelProto, model_dir: Path, options: Ranges) -> _CallRanges:
     """What is known already, or the beginning of it. PassError as `measured`."""
-    kept = _KEPT.get()
+    cached = _KEPT.get()
     key = ""
-    if kept is not None:
-        key = f"{_told(model)} {model_dir} {wanted.calls} {wanted.samples} {wanted.method != 'minmax'}"
-        if key in kept:
-            return kept[key]
-    made = _CallRanges(*_inputs(model_dir, files.signature_of(model), wanted), tallies={}, makers={})
-    if kept is not None:
-        kept[key] = made
-    return made
+    if cached is not None:
+        key = f"{_cache_key(model)} {model_dir} {options.calls} {options.samples} {options.method != 'minmax'}"
+        if key in cached:
+            return cached[key]
+    call_ranges = _CallRanges(*_inputs(model_dir, files.signature_of(model), options), tallies={}, makers={})
+    if cached is not None:
+        cached[key] = call_ranges
+    return call_ranges
 
 
-def _told(model: onnx.ModelProto) -> digest.Digest:
+def _cache_key(model: onnx.ModelProto) -> digest.Digest:
     """What tells this graph from others of one directory. Weights that were made for it have names by their content
     (`graphs.spill`), in a folder that is another one each time."""
     copied = type(model)()
@@ -139,31 +139,31 @@ def _told(model: onnx.ModelProto) -> digest.Digest:
 
 
 def _look(
-    known: _CallRanges, model: onnx.ModelProto, model_dir: Path, names: Sequence[str], wanted: Ranges, place: Path | None
+    call_ranges: _CallRanges, model: onnx.ModelProto, model_dir: Path, names: Sequence[str], options: Ranges, place: Path | None
 ) -> None:  # fmt: skip
     """Add what is not known yet of these tensors."""
-    missing = [name for name in names if name not in known.tallies]
-    if not missing and known.makers:
+    missing = [name for name in names if name not in call_ranges.tallies]
+    if not missing and call_ranges.makers:
         return
-    found = {name: Tally(detailed=wanted.method != "minmax") for name in missing}
+    tallies = {name: Tally(detailed=options.method != "minmax") for name in missing}
     with temporary.directory("ranges", place) as folder:
         probe = _Probe(model, folder)
-        known.makers = probe.makers
-        for group in _groups(probe.sizes(missing, known.heaviest)) if missing else ():
-            _seen(probe, group, _calls(model_dir, files.signature_of(model), wanted), found)
-    known.tallies |= found
+        call_ranges.makers = probe.makers
+        for group in _groups(probe.sizes(missing, call_ranges.heaviest)) if missing else ():
+            _observe(probe, group, _calls(model_dir, files.signature_of(model), options), tallies)
+    call_ranges.tallies |= tallies
 
 
-def _calls(model_dir: Path, signature: Signature, wanted: Ranges) -> Iterator[dict[str, Any]]:
-    return islice(reader.read(wanted.calls, model_dir, signature), wanted.samples)
+def _calls(model_dir: Path, signature: Signature, options: Ranges) -> Iterator[dict[str, Any]]:
+    return islice(reader.read(options.calls, model_dir, signature), options.samples)
 
 
-def _inputs(model_dir: Path, signature: Signature, wanted: Ranges) -> tuple[dict[str, Tally], int, dict[str, Any]]:
+def _inputs(model_dir: Path, signature: Signature, options: Ranges) -> tuple[dict[str, Tally], int, dict[str, Any]]:
     """What the calls reach in the float inputs, how many calls there are, and the largest one. PassError as `measured`."""
     tallies = {spec.name: Tally() for spec in signature.inputs if spec.dtype.startswith("float")}
     heaviest: dict[str, Any] = {}
     most = number = -1
-    for number, feed in enumerate(_calls(model_dir, signature, wanted)):
+    for number, feed in enumerate(_calls(model_dir, signature, options)):
         for name, tally in tallies.items():
             tally.add(feed[name], number)
             if tally.broken is not None:
@@ -204,8 +204,8 @@ class _Probe:
 
     def values(self, opened: Any, names: Sequence[str], feed: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         """The tensors' values in one call; the graph's own inputs are as they were given."""
-        made = iter(check.run(opened, feed))
-        yield from ((name, feed[name] if name in self._inputs else next(made)) for name in names)
+        arrays = iter(check.run(opened, feed))
+        yield from ((name, feed[name] if name in self._inputs else next(arrays)) for name in names)
 
     def outputs(self, names: Sequence[str]) -> list[str]:
         """Those of the names that the graph computes."""
@@ -217,25 +217,25 @@ class _Probe:
 
         computed = self.outputs(names)
         shapes = [onnx.helper.make_node("Shape", [name], [f"{name}/shape"], name=f"{name}/shape") for name in computed]
-        found = check.run(self.opened([node.output[0] for node in shapes], shapes), feed) if computed else []
-        known = {name: 4 * prod(int(axis) for axis in shape) for name, shape in zip(computed, found, strict=True)}
-        return {name: known.get(name, 0) for name in names}
+        arrays = check.run(self.opened([node.output[0] for node in shapes], shapes), feed) if computed else []
+        sizes = {name: 4 * prod(int(axis) for axis in shape) for name, shape in zip(computed, arrays, strict=True)}
+        return {name: sizes.get(name, 0) for name in names}
 
 
 def _groups(sizes: Mapping[str, int]) -> list[list[str]]:
     """The tensors in groups that fit into `_HELD_BYTES` together, or hold one."""
     groups: list[list[str]] = []
-    left = 0
+    remaining = 0
     for name, size in sizes.items():
-        if not groups or size > left:
+        if not groups or size > remaining:
             groups.append([])
-            left = _HELD_BYTES
+            remaining = _HELD_BYTES
         groups[-1].append(name)
-        left -= size
+        remaining -= size
     return groups
 
 
-def _seen(probe: _Probe, group: Sequence[str], calls: Iterator[dict[str, Any]], tallies: Mapping[str, Tally]) -> None:
+def _observe(probe: _Probe, group: Sequence[str], calls: Iterator[dict[str, Any]], tallies: Mapping[str, Tally]) -> None:
     """Counts the values of these tensors in every call."""
     opened = probe.opened(probe.outputs(group)) if probe.outputs(group) else None
     for number, feed in enumerate(calls):
@@ -280,34 +280,38 @@ def _of_outliers(tallies: Mapping[str, Tally], ranges: Mapping[str, tuple[float,
     """What single calls made of ranges, the call that did most first."""
     by_call: dict[int, list[tuple[float, str]]] = {}
     for name, tally in tallies.items():
-        if (found := _decided(tally, ranges.get(name))) is not None:
-            call, factor, change = found
+        if (outlier := _decided(tally, ranges.get(name))) is not None:
+            call, factor, change = outlier
             by_call.setdefault(call, []).append((factor, f"{name} {change}"))
     remedy = "leave it out, or use `calibration_method: entropy`" if method == "minmax" else "leave it out if it is damaged"
-    said = []
+    remarks = []
     for call, found_ in sorted(by_call.items(), key=lambda item: (-len(item[1]), item[0]))[:_SAID_MOST]:
         found_.sort(key=lambda each: (-each[0], each[1]))
         more = f" and {len(found_) - _NAMED_MOST} more" if len(found_) > _NAMED_MOST else ""
-        said.append(
+        remarks.append(
             f"calibration call {call} (counted from 0) is an outlier: it alone decides the range of "
             f"{'; '.join(text for _, text in found_[:_NAMED_MOST])}{more}: every step of int8 is coarser for it; {remedy}"
         )
     if len(by_call) > _SAID_MOST:
-        said.append(f"calibration: {len(by_call) - _SAID_MOST} more calls each decide a range alone")
-    return said
+        remarks.append(f"calibration: {len(by_call) - _SAID_MOST} more calls each decide a range alone")
+    return remarks
 
 
-def _decided(tally: Tally, kept: tuple[float, float] | None) -> tuple[int, float, str] | None:
+def _decided(tally: Tally, range_kept: tuple[float, float] | None) -> tuple[int, float, str] | None:
     """The one call that makes this tensor's range much wider than all others do: its number, the factor, and from what to what."""
-    if tally.low is None or tally.high is None or kept is None:
+    if tally.low is None or tally.high is None or range_kept is None:
         return None
     for call in sorted({tally.low.call, tally.high.call}):
         others = tally.without(call)
         if others is None:
             continue
-        before, after = (max(high, 0.0) - min(low, 0.0) for low, high in (others, kept))
+        before, after = (max(high, 0.0) - min(low, 0.0) for low, high in (others, range_kept))
         if after > _ALONE * before:
             factor = after / before if before else inf
             times = f", {factor:.3g} times as wide" if before else ""
-            return call, factor, f"({others[0]:.4g} to {others[1]:.4g} without it, {kept[0]:.4g} to {kept[1]:.4g} with it{times})"
+            return (
+                call,
+                factor,
+                f"({others[0]:.4g} to {others[1]:.4g} without it, {range_kept[0]:.4g} to {range_kept[1]:.4g} with it{times})",
+            )
     return None

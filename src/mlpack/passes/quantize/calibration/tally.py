@@ -95,8 +95,8 @@ class Tally:
         both = np.concatenate([-middles[:0:-1], middles])
         counts = np.concatenate([negative[:0:-1], positive])
         counts[_BINS] += negative[0]
-        held = counts > 0
-        return both[held], counts[held]
+        filled = counts > 0
+        return both[filled], counts[filled]
 
     def _count(self, values: Array, furthest: float) -> None:
         import numpy as np

@@ -35,12 +35,12 @@ Weight = tuple[str, int]
 """A node's name, and which of its inputs."""
 
 
-def found(model: onnx.ModelProto, names: Collection[str], steps: int) -> frozenset[Weight]:
+def weights_of_one_scale(model: onnx.ModelProto, names: Collection[str], steps: int) -> frozenset[Weight]:
     """The weights with one scale among those of these nodes. `steps`: of a weight, on each side of zero."""
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
     nodes = [node for node, _ in walk(model.graph) if node.name in names]
     single = _single_rows(model, [node.input[0] for node in nodes if node.op_type in PRODUCTS])
-    wanted: set[Weight] = set()
+    members: set[Weight] = set()
     for node in nodes:
         if node.op_type == "LSTM":
             places = {place: _directions(weights.array(stored[node.input[place]])) for place in (1, 2)}
@@ -50,8 +50,8 @@ def found(model: onnx.ModelProto, names: Collection[str], steps: int) -> frozens
             places = {1: iter([values.T if turned else values])}
         else:
             continue
-        wanted |= {(node.name, place) for place, matrices in places.items() if _alike(matrices, steps)}
-    return frozenset(wanted)
+        members |= {(node.name, place) for place, matrices in places.items() if _alike(matrices, steps)}
+    return frozenset(members)
 
 
 def _directions(values: Array) -> Iterator[Array]:

@@ -37,11 +37,13 @@ def between(view: View, static: Collection[str], barred: Collection[str]) -> set
     """Names of the nodes that carry 8 bits or compute in them when these are `static`. `barred`: nodes that do not."""
     left_out = set(barred)
     while True:
-        found = _reached(view, static, left_out)
-        wanted = _wanted(view, static, found)
-        idle = {name for name, (kind, firm) in found.items() if name not in wanted and not (firm and kind in (*MOVED, *POOLS))}
+        reached = _reached(view, static, left_out)
+        wanted_nodes = _wanted(view, static, reached)
+        idle = {
+            name for name, (kind, firm) in reached.items() if name not in wanted_nodes and not (firm and kind in (*MOVED, *POOLS))
+        }
         if not idle:
-            return set(found)
+            return set(reached)
         left_out |= idle
 
 
@@ -62,14 +64,14 @@ def feeds(view: View, tensor: str, carried: Collection[str], static: Collection[
 def reasons(view: View, static: Collection[str], carried: Collection[str]) -> dict[str, str]:
     """Nodes with kernels in 8 bits right before and behind them that stay float, and why."""
     within = {*static, *carried}
-    given = {name for node in view.graph.node if node.name in within for name in results(view, node)}
-    found: dict[str, str] = {}
+    results_within = {name for node in view.graph.node if node.name in within for name in results(view, node)}
+    reasons_by_node: dict[str, str] = {}
     for node in view.graph.node:
-        if node.name in within or node.op_type in _WEIGHTED or given.isdisjoint(node.input) or view.is_limit(node):
+        if node.name in within or node.op_type in _WEIGHTED or results_within.isdisjoint(node.input) or view.is_limit(node):
             continue
         if any(feeds(view, name, carried, static) for name in node.output if name):
-            found[node.name] = _reason(view, node)
-    return found
+            reasons_by_node[node.name] = _reason(view, node)
+    return reasons_by_node
 
 
 def _reason(view: View, node: onnx.NodeProto) -> str:
@@ -90,7 +92,7 @@ def _reached(view: View, static: Collection[str], left_out: Collection[str]) -> 
     give float: what moves its result only carries 8 bits for another kernel."""
     eight_bits: set[str] = set()
     loose: set[str] = set()
-    found: dict[str, tuple[str, bool]] = {}
+    paths: dict[str, tuple[str, bool]] = {}
     for node in view.graph.node:
         if node.name in static:
             (loose if node.op_type in GIVES_FLOAT else eight_bits).add(view.clipped(node.output[0]))
@@ -100,24 +102,24 @@ def _reached(view: View, static: Collection[str], left_out: Collection[str]) -> 
         data = [name for name in view.activations(node) if name not in view.stored]
         if node.op_type in _COMPUTED:
             if data and all(name in eight_bits for name in data):
-                found[node.name] = (node.op_type, True)
+                paths[node.name] = (node.op_type, True)
                 eight_bits.update(results(view, node))
         elif any(name in eight_bits for name in data):
-            found[node.name] = (node.op_type, all(name in eight_bits for name in data))
+            paths[node.name] = (node.op_type, all(name in eight_bits for name in data))
             eight_bits.update(results(view, node))
         elif any(name in loose for name in data):
-            found[node.name] = (node.op_type, False)
+            paths[node.name] = (node.op_type, False)
             loose.update(results(view, node))
-    return found
+    return paths
 
 
-def _wanted(view: View, static: Collection[str], found: Collection[str]) -> set[str]:
+def _wanted(view: View, static: Collection[str], reached: Collection[str]) -> set[str]:
     """Those behind which a kernel in integers waits, through others of them or at once."""
-    wanted: set[str] = set()
+    names: set[str] = set()
     for node in reversed(view.graph.node):
-        if node.name in found and any(feeds(view, name, wanted, static) for name in results(view, node)):
-            wanted.add(node.name)
-    return wanted
+        if node.name in reached and any(feeds(view, name, names, static) for name in results(view, node)):
+            names.add(node.name)
+    return names
 
 
 def _has_kernel(view: View, node: onnx.NodeProto) -> bool:
@@ -132,8 +134,8 @@ def _has_kernel(view: View, node: onnx.NodeProto) -> bool:
     if kind == "Resize":
         return bool(attributes(node).get("mode", b"nearest") == b"nearest")
     if kind == "HardSigmoid":
-        said = attributes(node)
-        return bool(said.get("alpha", 0.2) > 0 and said.get("beta", 0.5) > 0)
+        settings = attributes(node)
+        return bool(settings.get("alpha", 0.2) > 0 and settings.get("beta", 0.5) > 0)
     if kind in ("Add", "Mul"):
         return all(name not in view.stored or view.scalar(name) is not None for name in node.input)
     return True

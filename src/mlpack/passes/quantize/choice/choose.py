@@ -69,21 +69,21 @@ def choose(model: onnx.ModelProto, method: str, keep: Sequence[str], *, embeddin
     """`method`: static, dynamic, mixed or weights. `keep`: `Quantize.keep_float`. Raises PassError for a name in it that nothing
     has. Every node must have a name of its own."""
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
-    asked = _asked(model, keep, stored)
-    found = NodeChoice()
+    kept_by_recipe = _kept_by_recipe(model, keep, stored)
+    choice = NodeChoice()
     for node, holder in walk(model.graph):
         if node.op_type not in KINDS or node.domain not in ("", _MICROSOFT):
             continue
         if node.op_type == "Gather" and not _is_table(node, stored):
             continue  # most Gathers take a row of a shape
-        reason = asked.get(node.name) or _unfit(node, stored)
+        reason = kept_by_recipe.get(node.name) or _unfit(node, stored)
         way, wish = _way(node, method, holder, embeddings=embeddings)
         reason = reason or wish or (_stored_unfit(node, stored) if way == WEIGHTS else _slow(node, stored, way))
         if reason:
-            found.kept[node.name] = reason
+            choice.kept[node.name] = reason
         else:
-            found.how[node.name] = way
-    return found
+            choice.how[node.name] = way
+    return choice
 
 
 def walk(graph: onnx.GraphProto, holder: str = "") -> Iterator[tuple[onnx.NodeProto, str]]:
@@ -116,28 +116,28 @@ def _way(node: onnx.NodeProto, method: str, holder: str, *, embeddings: bool) ->
     return DYNAMIC, ""
 
 
-def _asked(model: onnx.ModelProto, keep: Sequence[str], stored: Mapping[str, onnx.TensorProto]) -> dict[str, str]:
+def _kept_by_recipe(model: onnx.ModelProto, keep: Sequence[str], stored: Mapping[str, onnx.TensorProto]) -> dict[str, str]:
     """Nodes that the config keeps float: by name, by operator, or by place."""
     nodes = [node for node, _ in walk(model.graph)]
     names = {node.name for node in nodes}
-    found: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     for word in keep:
         if word in names:
-            meant = [word]
+            words = [word]
         elif word == "depthwise":
-            meant = [node.name for node in nodes if is_depthwise(node, stored)]
+            words = [node.name for node in nodes if is_depthwise(node, stored)]
         elif word in ("first", "last"):
-            meant = _ends(model.graph, stored, first=word == "first")
+            words = _ends(model.graph, stored, first=word == "first")
         elif word in KINDS:
-            meant = [node.name for node in nodes if node.op_type == word]
+            words = [node.name for node in nodes if node.op_type == word]
         else:
             raise PassError(
                 f"quantize: `keep_float` names {word!r}, and the graph has no node of that name; it takes names of nodes, an "
                 f"operator ({', '.join(KINDS)}), `first`, `last` or `depthwise`"
             )
-        said = "the recipe keeps it float (`keep_float`)" if word in names else f"the recipe keeps {word} float (`keep_float`)"
-        found |= {name: said for name in meant if name not in found}
-    return found
+        reason = "the recipe keeps it float (`keep_float`)" if word in names else f"the recipe keeps {word} float (`keep_float`)"
+        reasons |= {name: reason for name in words if name not in reasons}
+    return reasons
 
 
 def is_depthwise(node: onnx.NodeProto, stored: Mapping[str, onnx.TensorProto]) -> bool:
@@ -151,15 +151,15 @@ def _ends(graph: onnx.GraphProto, stored: Mapping[str, onnx.TensorProto], *, fir
     """Nodes with weights that no other such node comes before, or after."""
     nodes = list(graph.node) if first else list(reversed(graph.node))
     behind: set[str] = set()  # tensors that a node with weights is before (after)
-    found = []
+    names = []
     for node in nodes:
         near, far = (node.input, node.output) if first else (node.output, node.input)
         weighted = node.op_type in KINDS and any(name in stored for name in node.input)
         if weighted and behind.isdisjoint(near):
-            found.append(node.name)
+            names.append(node.name)
         if weighted or not behind.isdisjoint(near):
             behind.update(name for name in far if name not in stored)
-    return found
+    return names
 
 
 def _is_table(node: onnx.NodeProto, stored: Mapping[str, onnx.TensorProto]) -> bool:
@@ -172,16 +172,18 @@ def _unfit(node: onnx.NodeProto, stored: Mapping[str, onnx.TensorProto]) -> str:
     kind = node.op_type
     if kind == "Attention" and node.domain != _MICROSOFT:
         return "ONNX's Attention takes queries, keys and values, and no weights"
-    held = [stored.get(node.input[place]) for place in _WEIGHT_AT.get(kind, (1,)) if len(node.input) > place and node.input[place]]
-    if any(tensor is None for tensor in held) or not held:
+    weights = [
+        stored.get(node.input[place]) for place in _WEIGHT_AT.get(kind, (1,)) if len(node.input) > place and node.input[place]
+    ]
+    if any(tensor is None for tensor in weights) or not weights:
         if kind in PRODUCTS and node.input[0] in stored:
             return "its constant operand is the first one"
         return "it multiplies two activations" if kind in PRODUCTS else "its weights are not constant"
-    if any(tensor.data_type != _FLOAT for tensor in held if tensor):
+    if any(tensor.data_type != _FLOAT for tensor in weights if tensor):
         return "its weights are not float32"
     if node.input[0] in stored and kind in (*PRODUCTS, *CONVOLUTIONS):
         return "both its operands are constant"
-    weight = held[0]
+    weight = weights[0]
     if weight is not None and kind in PRODUCTS and len(weight.dims) != 2:
         return "its weights are a stack of matrices" if len(weight.dims) > 2 else "its weights are a vector"
     if kind == "Gemm" and attributes(node).get("transA"):
@@ -191,18 +193,18 @@ def _unfit(node: onnx.NodeProto, stored: Mapping[str, onnx.TensorProto]) -> str:
 
 def _slow(node: onnx.NodeProto, stored: Mapping[str, onnx.TensorProto], way: str) -> str:
     """Why integers do not help, or cannot be had, for this one."""
-    kind, said = node.op_type, attributes(node)
+    kind, signature = node.op_type, attributes(node)
     if kind in (*PRODUCTS, *CONVOLUTIONS) and is_tiny(kind, tuple(stored[node.input[1]].dims)):
         return TINY
-    if kind == "Conv" and said.get("group", 1) > 1:
+    if kind == "Conv" and signature.get("group", 1) > 1:
         results, takes = stored[node.input[1]].dims[:2]
-        if min(takes, results // said["group"]) < _SMALLEST_GROUP:
+        if min(takes, results // signature["group"]) < _SMALLEST_GROUP:
             return GROUPED
     if way == STATIC and (unfit := unfit_bias(node, stored)):
         return unfit
-    if kind == "LSTM" and (said.get("layout", 0) or len(stored[node.input[1]].dims) != 3):
+    if kind == "LSTM" and (signature.get("layout", 0) or len(stored[node.input[1]].dims) != 3):
         return "the engine's LSTM in integers has its steps first (`layout` 0)"
-    if kind == "Attention" and ("qkv_hidden_sizes" in said or said.get("do_rotary") or any(node.input[5:])):
+    if kind == "Attention" and ("qkv_hidden_sizes" in signature or signature.get("do_rotary") or any(node.input[5:])):
         return "the engine's Attention in integers has no heads of several sizes, rotations or biases of positions"
     return ""
 
@@ -236,11 +238,11 @@ def _stored_unfit(node: onnx.NodeProto, stored: Mapping[str, onnx.TensorProto]) 
 
 def name_nodes(model: onnx.ModelProto) -> None:
     """Gives every node a name of its own: files in standard form have them, others need not."""
-    taken: set[str] = set()
+    names: set[str] = set()
     for number, (node, _) in enumerate(walk(model.graph)):
-        if not node.name or node.name in taken:
+        if not node.name or node.name in names:
             node.name = f"{node.name or node.op_type}_{number}"
-        taken.add(node.name)
+        names.add(node.name)
 
 
 def tiny(model: onnx.ModelProto) -> list[str]:

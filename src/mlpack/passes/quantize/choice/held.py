@@ -44,10 +44,10 @@ class Attempt:
     def only(self, parts: Sequence[str]) -> Attempt:
         """The same with these parts alone."""
         there = set(parts)
-        left = {name: way for name, way in self.chosen.how.items() if name in there}
-        gone = {name for name in self.carried if name not in there}
+        how = {name: way for name, way in self.chosen.how.items() if name in there}
+        uncarried = {name for name in self.carried if name not in there}
         carried = tuple(name for name in self.carried if name in there)
-        return Attempt(NodeChoice(left, self.chosen.kept), carried, self.barred | gone)
+        return Attempt(NodeChoice(how, self.chosen.kept), carried, self.barred | uncarried)
 
     def without(self, reasons: dict[str, str]) -> Attempt:
         """The same with these parts in float, which goes on record."""
@@ -61,8 +61,8 @@ class EngineCheck:
     def __init__(self, model_dir: Path, model: onnx.ModelProto, calls: Path | None) -> None:
         opened = check.session(model_dir, _LEVELS[0], _IN_PLACE)
         self._model_dir = model_dir
-        tried = trials.of(lambda feed: check.run(opened, feed), model, model_dir, calls)
-        self._trials = tuple(zip(tried.feeds, tried.references, strict=True))[:_FEEDS]
+        trial_data = trials.of(lambda feed: check.run(opened, feed), model, model_dir, calls)
+        self._trials = tuple(zip(trial_data.feeds, trial_data.references, strict=True))[:_FEEDS]
         self._float: dict[str, str] = {}
 
     def refusal(self, out_dir: Path) -> str:
@@ -76,13 +76,13 @@ class EngineCheck:
         return ""
 
 
-def _refused(folder: Path, level: str, tried: Sequence[tuple[Any, Any]]) -> str:
+def _refused(folder: Path, level: str, answers: Sequence[tuple[Any, Any]]) -> str:
     """Why the engine does not take a graph, or what is wrong with its answers whatever the numbers are."""
     import numpy as np
 
     try:
         opened = check.session(folder, level, _IN_PLACE)
-        for feed, reference in tried:
+        for feed, reference in answers:
             for got, want in zip(check.run(opened, feed), reference, strict=True):
                 if got.shape != want.shape:
                     return f"it gives {got.shape} where float gives {want.shape}"
@@ -94,39 +94,39 @@ def _refused(folder: Path, level: str, tried: Sequence[tuple[Any, Any]]) -> str:
 
 
 def settled(
-    wanted: Attempt, made: Callable[[Attempt], onnx.ModelProto], judge: EngineCheck, out_dir: Path, kinds: dict[str, str]
+    request: Attempt, make: Callable[[Attempt], onnx.ModelProto], judge: EngineCheck, out_dir: Path, kinds: dict[str, str]
 ) -> Attempt:
     """Writes the graph into `out_dir` with as much in integers as the engine takes, and gives what that is.
 
-    `made`: the graph of an attempt; `kinds`: the operator of each part. Raises PassError when nothing at all is left.
+    `make`: the graph of an attempt; `kinds`: the operator of each part. Raises PassError when nothing at all is left.
     """
 
     def refusal(attempt: Attempt) -> str:
         files.clear(out_dir)
-        files.save(made(attempt), out_dir)
+        files.save(make(attempt), out_dir)
         return judge.refusal(out_dir)
 
-    found = 0
-    while why := refusal(wanted):
-        if not wanted.parts:
+    count = 0
+    while why := refusal(request):
+        if not request.parts:
             raise PassError(f"quantize: the engine refuses the graph even with all of it in float: {why}")
-        culprit, why = _culprit(wanted, refusal, why)
-        said = f"the engine refuses the graph with it in integers: {why.removeprefix('the engine refuses the graph: ')[:300]}"
-        found += 1
-        alike = [name for name in wanted.parts if found > _MOST_SINGLY and kinds[name] == kinds[culprit]]
-        wanted = wanted.without(dict.fromkeys([culprit, *alike], said))
-    return wanted
+        culprit, why = _culprit(request, refusal, why)
+        reason = f"the engine refuses the graph with it in integers: {why.removeprefix('the engine refuses the graph: ')[:300]}"
+        count += 1
+        alike = [name for name in request.parts if count > _MOST_SINGLY and kinds[name] == kinds[culprit]]
+        request = request.without(dict.fromkeys([culprit, *alike], reason))
+    return request
 
 
-def _culprit(wanted: Attempt, refusal: Callable[[Attempt], str], why: str) -> tuple[str, str]:
+def _culprit(attempt: Attempt, refusal: Callable[[Attempt], str], why: str) -> tuple[str, str]:
     """One part without which the parts before it are taken, and what the engine says with it."""
-    taken: list[str] = []
-    suspects = list(wanted.parts)
+    cleared: list[str] = []
+    suspects = list(attempt.parts)
     while len(suspects) > 1:
         half = suspects[: len(suspects) // 2]
-        if said := refusal(wanted.only([*taken, *half])):
-            suspects, why = half, said
+        if reason := refusal(attempt.only([*cleared, *half])):
+            suspects, why = half, reason
         else:
-            taken += half
+            cleared += half
             suspects = suspects[len(half) :]
     return suspects[0], why

@@ -32,11 +32,11 @@ _FLOAT = 1  # TensorProto.FLOAT
 def convolutions(model: onnx.ModelProto, chosen: NodeChoice) -> NodeChoice:
     """The same choice, with convolutions by group static that stand between others that are."""
     view = View(model)
-    found = _inner(view, _grouped(view, chosen), chosen.by(STATIC))
-    kept = {name: why for name, why in chosen.kept.items() if name not in found}
-    how = {node.name: STATIC if node.name in found else chosen.how[node.name]
-           for node, _ in choose.walk(model.graph) if node.name in found or node.name in chosen.how}  # fmt: skip
-    return NodeChoice(how, kept)
+    inner = _inner(view, _grouped(view, chosen), chosen.by(STATIC))
+    reasons = {name: why for name, why in chosen.kept.items() if name not in inner}
+    how = {node.name: STATIC if node.name in inner else chosen.how[node.name]
+           for node, _ in choose.walk(model.graph) if node.name in inner or node.name in chosen.how}  # fmt: skip
+    return NodeChoice(how, reasons)
 
 
 def _grouped(view: View, chosen: NodeChoice) -> set[str]:
@@ -49,23 +49,24 @@ def _grouped(view: View, chosen: NodeChoice) -> set[str]:
     }  # fmt: skip
 
 
-def _inner(view: View, wanted: Collection[str], static: Collection[str]) -> set[str]:
+def _inner(view: View, names: Collection[str], static: Collection[str]) -> set[str]:
     """Those of the wanted nodes that stand between kernels in 8 bits when all that are left do."""
-    left = set(wanted)
-    while left:
-        within = {*static, *left}
+    remaining = set(names)
+    while remaining:
+        within = {*static, *remaining}
         carried = between(view, within, ())
-        given = {name for node in view.graph.node if node.name in within for name in (view.clipped(node.output[0]),)}
-        given.update(name for node in view.graph.node if node.name in carried for name in results(view, node))
+        sources = {name for node in view.graph.node if node.name in within for name in (view.clipped(node.output[0]),)}
+        sources.update(name for node in view.graph.node if node.name in carried for name in results(view, node))
         outside = {
             node.name
             for node in view.graph.node
-            if node.name in left and (node.input[0] not in given or not feeds(view, view.clipped(node.output[0]), carried, within))
+            if node.name in remaining
+            and (node.input[0] not in sources or not feeds(view, view.clipped(node.output[0]), carried, within))
         }
         if not outside:
             break
-        left -= outside
-    return left
+        remaining -= outside
+    return remaining
 
 
 def normalisations(model: onnx.ModelProto, chosen: NodeChoice, keep: Sequence[str]) -> list[str]:
@@ -73,9 +74,9 @@ def normalisations(model: onnx.ModelProto, chosen: NodeChoice, keep: Sequence[st
     names = {*_pictures(model)} - {*keep}
     if not names:
         return []
-    tried = type(model).FromString(model.SerializeToString())
-    as_convolutions(tried, names)
-    view = View(tried)
+    trial_model = type(model).FromString(model.SerializeToString())
+    as_convolutions(trial_model, names)
+    view = View(trial_model)
     return sorted(_inner(view, names | _grouped(view, chosen), chosen.by(STATIC)) & names)
 
 
@@ -100,10 +101,10 @@ def as_convolutions(model: onnx.ModelProto, names: Collection[str]) -> None:
             continue
         scale, bias, mean, variance = (weights.array(stored[name]).astype(np.float64) for name in node.input[1:])
         factor: Any = scale / np.sqrt(variance + np.float64(np.float32(attributes(node).get("epsilon", 1e-5))))
-        made = [factor.reshape(-1, 1, 1, 1), bias - mean * factor]
+        tensors = [factor.reshape(-1, 1, 1, 1), bias - mean * factor]
         parts = [f"{node.name}/{part}" for part in ("factor", "offset")]
         model.graph.initializer.extend(
-            numpy_helper.from_array(values.astype(np.float32), name) for values, name in zip(made, parts, strict=True)
+            numpy_helper.from_array(values.astype(np.float32), name) for values, name in zip(tensors, parts, strict=True)
         )
         source, result, name = node.input[0], node.output[0], node.name
         node.CopyFrom(helper.make_node("Conv", [source, *parts], [result], name=name, kernel_shape=[1, 1], group=len(factor)))

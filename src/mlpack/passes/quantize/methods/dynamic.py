@@ -39,27 +39,27 @@ class _Weights:
     def of(self, node: onnx.NodeProto, name: str, values: Array) -> list[str]:
         """The names of a matrix in 8 bits, a column a channel, and of its scales. Zero points are left out: operators take 0 for
         them, and those of every channel cost a wake word 1 to 2 % of its time."""
-        return self.kept(name, *eight.of_weight(values, self.form.axis(node.name, 1), self.form.steps))
+        return self.store(name, *eight.of_weight(values, self.form.axis(node.name, 1), self.form.steps))
 
-    def kept(self, name: str, whole: Array, scales: Array) -> list[str]:
+    def store(self, name: str, whole: Array, scales: Array) -> list[str]:
         """The names under which the two are stored."""
         return [self.writer.keep(f"{name}_int8", whole), self.writer.keep(f"{name}_scale", scales)]
 
 
-def _of_graph(writer: GraphWriter, graph: onnx.GraphProto, chosen: Collection[str], made: _Weights) -> None:
+def _of_graph(writer: GraphWriter, graph: onnx.GraphProto, chosen: Collection[str], weights: _Weights) -> None:
     instead: dict[str, list[onnx.NodeProto]] = {}
     rounded: dict[str, list[str]] = {}
     for node in graph.node:
         for nested in files.subgraphs(node):
-            _of_graph(writer, nested, chosen, made)
+            _of_graph(writer, nested, chosen, weights)
         if node.name not in chosen:
             continue
         if node.op_type == "LSTM":
-            instead[node.name] = [_lstm(writer, node, made)]
+            instead[node.name] = [_lstm(writer, node, weights)]
             continue
         before = [] if node.input[0] in rounded else [_rounded(writer, node.input[0], rounded)]
-        after = _attention(writer, node, rounded[node.input[0]], made) if node.op_type == "Attention" else (
-            _product(writer, node, rounded[node.input[0]], made)
+        after = _attention(writer, node, rounded[node.input[0]], weights) if node.op_type == "Attention" else (
+            _product(writer, node, rounded[node.input[0]], weights)
         )  # fmt: skip
         instead[node.name] = [*before, *after]
     if instead:
@@ -72,15 +72,15 @@ def _rounded(writer: GraphWriter, name: str, rounded: dict[str, list[str]]) -> o
     return writer.node("DynamicQuantizeLinear", [name], rounded[name], f"{name}_quantize")
 
 
-def _product(writer: GraphWriter, node: onnx.NodeProto, rounded: list[str], made: _Weights) -> list[onnx.NodeProto]:
+def _product(writer: GraphWriter, node: onnx.NodeProto, rounded: list[str], weights: _Weights) -> list[onnx.NodeProto]:
     """A product in integers, scaled, and what a Gemm adds."""
     import numpy as np
 
-    said = attributes(node)
+    settings = attributes(node)
     values = writer.values(node.input[1])
     if node.op_type == "Gemm":
-        values = (values.T if said.get("transB", 0) else values) * np.float32(said.get("alpha", 1.0))
-    whole, scale = made.of(node, f"{node.input[1]}_product", values)
+        values = (values.T if settings.get("transB", 0) else values) * np.float32(settings.get("alpha", 1.0))
+    whole, scale = weights.of(node, f"{node.input[1]}_product", values)
     result, name = node.output[0], node.name
     product, cast, scales = (writer.fresh(f"{result}_{part}") for part in ("integer", "cast", "scales"))
     added = node.input[2] if node.op_type == "Gemm" and len(node.input) > 2 else ""
@@ -93,7 +93,7 @@ def _product(writer: GraphWriter, node: onnx.NodeProto, rounded: list[str], made
     ]
     if not added:
         return nodes
-    if (beta := said.get("beta", 1.0)) != 1.0:
+    if (beta := settings.get("beta", 1.0)) != 1.0:
         factor = writer.keep("gemm_beta", np.array(beta, np.float32))
         times = writer.fresh(f"{result}_added")
         nodes.append(writer.node("Mul", [added, factor], [times], f"{name}_beta"))
@@ -101,16 +101,16 @@ def _product(writer: GraphWriter, node: onnx.NodeProto, rounded: list[str], made
     return [*nodes, writer.node("Add", [scaled, added], [result], f"{name}_add")]
 
 
-def _attention(writer: GraphWriter, node: onnx.NodeProto, rounded: list[str], made: _Weights) -> list[onnx.NodeProto]:
+def _attention(writer: GraphWriter, node: onnx.NodeProto, rounded: list[str], weights: _Weights) -> list[onnx.NodeProto]:
     writer.imports(_MICROSOFT)
-    whole, scale = made.of(node, node.input[1], writer.values(node.input[1]))
+    whole, scale = weights.of(node, node.input[1], writer.values(node.input[1]))
     optional = [*node.input[3:5], "", ""][:2]
     takes = [rounded[0], whole, node.input[2], rounded[1], scale, optional[0], rounded[2], "", optional[1]]
-    said = attributes(node)
-    return [writer.node("QAttention", takes, list(node.output), f"{node.name}_integer", domain=_MICROSOFT, **said)]
+    settings = attributes(node)
+    return [writer.node("QAttention", takes, list(node.output), f"{node.name}_integer", domain=_MICROSOFT, **settings)]
 
 
-def _lstm(writer: GraphWriter, node: onnx.NodeProto, made: _Weights) -> onnx.NodeProto:
+def _lstm(writer: GraphWriter, node: onnx.NodeProto, weights: _Weights) -> onnx.NodeProto:
     """The engine's LSTM takes each direction's weights the other way round, and as many zero points as scales: with fewer it reads
     others than there are, and says nothing."""
     import numpy as np
@@ -118,13 +118,13 @@ def _lstm(writer: GraphWriter, node: onnx.NodeProto, made: _Weights) -> onnx.Nod
     writer.imports(_MICROSOFT)
     parts: list[list[str]] = []
     for place, name in enumerate(node.input[1:3], 1):
-        axis = made.form.axis(node.name, 0, place)
-        pairs = [eight.of_weight(each, axis, made.form.steps) for each in writer.values(name)]
+        axis = weights.form.axis(node.name, 0, place)
+        pairs = [eight.of_weight(each, axis, weights.form.steps) for each in writer.values(name)]
         whole = np.ascontiguousarray(np.stack([each for each, _ in pairs]).transpose(0, 2, 1))
         scales = np.stack([scales for _, scales in pairs])
         zero = writer.keep(f"{name}_zero_point", np.zeros(scales.shape, np.int8))
-        parts.append([*made.kept(f"{name}_recurrent", whole, scales), zero])
+        parts.append([*weights.store(f"{name}_recurrent", whole, scales), zero])
     takes = [node.input[0], parts[0][0], parts[1][0], *[*node.input[3:8], *[""] * 5][:5]]
     takes += [parts[0][1], parts[0][2], parts[1][1], parts[1][2]]
-    said = {name: value for name, value in attributes(node).items() if name != "layout"}
-    return writer.node("DynamicQuantizeLSTM", takes, list(node.output), f"{node.name}_integer", domain=_MICROSOFT, **said)
+    settings = {name: value for name, value in attributes(node).items() if name != "layout"}
+    return writer.node("DynamicQuantizeLSTM", takes, list(node.output), f"{node.name}_integer", domain=_MICROSOFT, **settings)

@@ -71,53 +71,53 @@ def layout(model: onnx.ModelProto, static: Collection[str], barred: Collection[s
     """Where pairs belong when these nodes compute in 8 bits. `barred`: nodes that carry nothing."""
     view = View(model)
     carried = between(view, static, barred)
-    found = PairLayout(frozenset(static), frozenset(carried))
+    laid_out = PairLayout(frozenset(static), frozenset(carried))
     for node in model.graph.node:
         if node.name in static:
-            found.pairs.setdefault(node.input[0], False)
+            laid_out.pairs.setdefault(node.input[0], False)
             result = view.clipped(node.output[0])
             if node.op_type not in GIVES_FLOAT or feeds(view, result, carried, static) or view.is_clipped(node.output[0]):
-                found.pairs[result] = True
+                laid_out.pairs[result] = True
         elif node.name in carried:
             for name in view.activations(node):
                 if name not in view.stored:
-                    found.pairs.setdefault(name, False)
-            _carry(view, node, found)
-    for name in list(found.pairs):
-        found.pairs[name] = found.pairs[name] or _fuses(view, name, found)
-    _join(view, found)
-    kernels = found.static | found.carried
+                    laid_out.pairs.setdefault(name, False)
+            _carry(view, node, laid_out)
+    for name in list(laid_out.pairs):
+        laid_out.pairs[name] = laid_out.pairs[name] or _fuses(view, name, laid_out)
+    _join(view, laid_out)
+    kernels = laid_out.static | laid_out.carried
     for node in model.graph.node:
-        if found.pairs.get(node.output[0]) and view.is_rounded_away(node):
-            made = [view.made[name] for name in node.input if name in view.made]
-            if all(each.name in kernels and node.output[0] in results(view, each) for each in made):
-                found.limits.add(node.name)
-    return found
+        if laid_out.pairs.get(node.output[0]) and view.is_rounded_away(node):
+            makers = [view.made[name] for name in node.input if name in view.made]
+            if all(each.name in kernels and node.output[0] in results(view, each) for each in makers):
+                laid_out.limits.add(node.name)
+    return laid_out
 
 
-def _carry(view: View, node: onnx.NodeProto, found: PairLayout) -> None:
+def _carry(view: View, node: onnx.NodeProto, pair_layout: PairLayout) -> None:
     """The pairs of what a node gives that carries, and what their scale is."""
     for name in results(view, node):
-        found.pairs[name] = True
+        pair_layout.pairs[name] = True
         if node.op_type in MOVED:
-            found.same[name] = node.input[0]
+            pair_layout.same[name] = node.input[0]
         if node.op_type == "HardSigmoid":
-            found.gates[name] = attributes(node).get("alpha", 0.2)
+            pair_layout.gates[name] = attributes(node).get("alpha", 0.2)
 
 
-def _join(view: View, found: PairLayout) -> None:
+def _join(view: View, pair_layout: PairLayout) -> None:
     """What a kernel makes for a Concat alone is rounded to the Concat's scale at once, not twice."""
     for node in view.graph.node:
-        for name in node.input if node.op_type == "Concat" and node.name in found.carried else ():
-            made = view.made.get(name)
-            if made is None or not found.pairs.get(name) or name in found.same or name in found.gates:
+        for name in node.input if node.op_type == "Concat" and node.name in pair_layout.carried else ():
+            maker = view.made.get(name)
+            if maker is None or not pair_layout.pairs.get(name) or name in pair_layout.same or name in pair_layout.gates:
                 continue
-            if view.only_reader(name) is not None and (made.op_type == "Relu" or not view.is_limit(made)):
-                found.joined[name] = view.clipped(node.output[0])
-                found.cut.update([name] if made.op_type == "Relu" else ())
+            if view.only_reader(name) is not None and (maker.op_type == "Relu" or not view.is_limit(maker)):
+                pair_layout.joined[name] = view.clipped(node.output[0])
+                pair_layout.cut.update([name] if maker.op_type == "Relu" else ())
 
 
-def _fuses(view: View, tensor: str, found: PairLayout) -> bool:
+def _fuses(view: View, tensor: str, pair_layout: PairLayout) -> bool:
     """Whether the engine makes an int8 kernel of the Add (or the like) whose result this is, if nobody reads it in float."""
     node = view.made.get(tensor)
     if node is not None and node.op_type == "Relu":
@@ -125,50 +125,50 @@ def _fuses(view: View, tensor: str, found: PairLayout) -> bool:
         node = view.made.get(source) if view.only_reader(source) is node else None
     if node is None or node.op_type not in _SUMS or node.domain:
         return False
-    return all(found.pairs.get(name, False) for name in node.input)
+    return all(pair_layout.pairs.get(name, False) for name in node.input)
 
 
 def tensors(model: onnx.ModelProto, static: Collection[str]) -> list[str]:
     """All tensors whose ranges may be needed: also those that get a pair only when something else gets none."""
-    view, found = View(model), layout(model, static)
-    near = set(found.pairs)
+    view, view_of_graph = View(model), layout(model, static)
+    near = set(view_of_graph.pairs)
     for node in model.graph.node:
-        if node.name in found.static or node.name in found.carried:
+        if node.name in view_of_graph.static or node.name in view_of_graph.carried:
             near.update((*view.activations(node), *node.output, *results(view, node)))
-    made = (name for node in model.graph.node for name in node.output)
-    return [name for name in dict.fromkeys((*(value.name for value in model.graph.input), *made)) if name in near]
+    produced = (name for node in model.graph.node for name in node.output)
+    return [name for name in dict.fromkeys((*(value.name for value in model.graph.input), *produced)) if name in near]
 
 
-def unmeasured(model: onnx.ModelProto, found: PairLayout, measured: MeasuredRanges) -> dict[str, str]:
+def unmeasured(model: onnx.ModelProto, pair_layout: PairLayout, measured: MeasuredRanges) -> dict[str, str]:
     """Nodes beside tensors that no range is known of, with that as the reason."""
     view = View(model)
     lacking: dict[str, str] = {}
     for node in model.graph.node:
-        if node.name not in found.static and node.name not in found.carried:
+        if node.name not in pair_layout.static and node.name not in pair_layout.carried:
             continue
         near = [*view.activations(node), *(name for name in node.output if name), *results(view, node)]
         for name in near:
-            if name in found.pairs and (source := found.source(name)) not in measured.ranges:
+            if name in pair_layout.pairs and (source := pair_layout.source(name)) not in measured.ranges:
                 lacking[node.name] = f"no range: {measured.refused.get(source, f'{source!r} was not measured')}"
     return lacking
 
 
-def left(model: onnx.ModelProto, static: Collection[str], barred: Collection[str]) -> dict[str, str]:
+def reasons_for_float(model: onnx.ModelProto, static: Collection[str], barred: Collection[str]) -> dict[str, str]:
     """Nodes between kernels in 8 bits that stay float, and why."""
     view = View(model)
     return reasons(view, static, between(view, static, barred))
 
 
-def unlike(model: onnx.ModelProto, found: PairLayout, ranges: Mapping[str, Range]) -> dict[str, str]:
+def unlike(model: onnx.ModelProto, pair_layout: PairLayout, ranges: Mapping[str, Range]) -> dict[str, str]:
     """Concats whose inputs' ranges are too far apart for one scale, with that as the reason."""
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
     apart: dict[str, str] = {}
     for node in model.graph.node:
-        if node.op_type != "Concat" or node.name not in found.carried:
+        if node.op_type != "Concat" or node.name not in pair_layout.carried:
             continue
         sizes = []
         for name in node.input:
-            low, high = ranges.get(found.source(name), (0.0, 0.0)) if name not in stored else _reach(stored[name])
+            low, high = ranges.get(pair_layout.source(name), (0.0, 0.0)) if name not in stored else _reach(stored[name])
             sizes += [max(abs(low), abs(high))] if low or high else []
         if sizes and max(sizes) > FACTOR * min(sizes):
             apart[node.name] = f"the ranges that it joins are too far apart for one scale ({min(sizes):.3g} and {max(sizes):.3g})"
@@ -196,24 +196,24 @@ class QuantizationScheme:
         return channels if self.per_channel and (node, place) not in self.alike else None
 
 
-def insert(writer: GraphWriter, found: PairLayout, ranges: Mapping[str, Range], form: QuantizationScheme) -> None:
+def insert(writer: GraphWriter, pair_layout: PairLayout, ranges: Mapping[str, Range], form: QuantizationScheme) -> None:
     """Puts pairs and weights in 8 bits into the writer's model, in place."""
     graph = writer.model.graph
-    tensors = _PairGraph(writer, found, ranges, form)
-    nodes = [made for value in graph.input for made in tensors.behind(value.name, given=True)]
+    tensors = _PairGraph(writer, pair_layout, ranges, form)
+    nodes = [outputs for value in graph.input for outputs in tensors.behind(value.name, is_graph_output=True)]
     makers = {name: node for node in graph.node for name in node.output if name}
     for node in list(graph.node):
-        if node.name in found.static:
+        if node.name in pair_layout.static:
             nodes += _weights(writer, node, tensors.scale(node.input[0])[0], form)
-        if node.name in found.static or node.name in found.carried:
+        if node.name in pair_layout.static or node.name in pair_layout.carried:
             for place in range(len(node.input)) if node.op_type in JOINS else (0,):
                 node.input[place] = tensors.rounded.get(node.input[place], node.input[place])
-            nodes += _operands(writer, node, form) if node.name in found.carried else []
-        made, read = list(node.output), list(node.input)
-        pairs = [each for name in made for each in tensors.behind(name, given=False)]
-        for place, name in enumerate(made):
+            nodes += _operands(writer, node, form) if node.name in pair_layout.carried else []
+        outputs, read = list(node.output), list(node.input)
+        pairs = [each for name in outputs for each in tensors.behind(name, is_graph_output=False)]
+        for place, name in enumerate(outputs):
             node.output[place] = tensors.renamed.get(name, name)
-        if node.name in found.limits and tensors.cuts(made[0]):
+        if node.name in pair_layout.limits and tensors.cuts(outputs[0]):
             kernel = next(makers[name] for name in read if name in makers)
             kernel.output[0] = node.output[0]
         else:
@@ -227,18 +227,18 @@ def _operands(writer: GraphWriter, node: onnx.NodeProto, form: QuantizationSchem
     divides."""
     import numpy as np
 
-    made = []
+    operands = []
     if node.op_type == "HardSigmoid":
-        said = attributes(node)
-        offset = np.array(said.get("beta", 0.5) / said.get("alpha", 0.2), np.float32)
+        settings = attributes(node)
+        offset = np.array(settings.get("beta", 0.5) / settings.get("alpha", 0.2), np.float32)
         node.op_type = "Add"
         del node.attribute[:]
         node.input.append("")
-        made.append(_constant(writer, node, 1, (f"{node.output[0]}_offset", offset), form))
+        operands.append(_constant(writer, node, 1, (f"{node.output[0]}_offset", offset), form))
     for place, name in enumerate(node.input if node.op_type in ("Add", "Mul") else ()):
         if name in writer.stored:
-            made.append(_constant(writer, node, place, (name, writer.values(name)), form))
-    return made
+            operands.append(_constant(writer, node, place, (name, writer.values(name)), form))
+    return operands
 
 
 def _constant(
@@ -254,16 +254,16 @@ def _constant(
         writer.keep(f"{name}_{np.dtype(kind).name}", np.asarray(np.rint(value / step) + zero).astype(kind)),
         writer.keep(f"{name}_scale", np.array(step, np.float32)), writer.keep(f"{name}_zero_point", np.array(zero, kind)),
     ]  # fmt: skip
-    given = node.input[place] = writer.fresh(f"{name}_wide")
-    return writer.node("DequantizeLinear", parts, [given], f"{given}_dequantize")
+    wide = node.input[place] = writer.fresh(f"{name}_wide")
+    return writer.node("DequantizeLinear", parts, [wide], f"{wide}_dequantize")
 
 
 class _PairGraph:
     """The pairs of a graph, as its tensors come. `rounded`: what nodes in integers read instead of a tensor; `renamed`: what a node
     gives instead of one that everybody reads rounded."""
 
-    def __init__(self, writer: GraphWriter, found: PairLayout, ranges: Mapping[str, Range], form: QuantizationScheme) -> None:
-        self.writer, self.found, self.ranges, self.form = writer, found, ranges, form
+    def __init__(self, writer: GraphWriter, pair_layout: PairLayout, ranges: Mapping[str, Range], form: QuantizationScheme) -> None:
+        self.writer, self.found, self.ranges, self.form = writer, pair_layout, ranges, form
         self.renamed: dict[str, str] = {}
         self.rounded: dict[str, str] = {}
 
@@ -279,8 +279,8 @@ class _PairGraph:
         low, high = self.ranges[self.found.scaled_by(name, self.ranges)]
         return not (self.form.symmetric and low < 0 < high)
 
-    def behind(self, name: str, *, given: bool) -> list[onnx.NodeProto]:
-        """The two nodes behind a tensor, or none. `given`: it is an input of the graph, which keeps its name."""
+    def behind(self, name: str, *, is_graph_output: bool) -> list[onnx.NodeProto]:
+        """The two nodes behind a tensor, or none. `is_graph_output`: it is an input of the graph, which keeps its name."""
         import numpy as np
 
         if name not in self.found.pairs:
@@ -291,9 +291,9 @@ class _PairGraph:
         parts = [
             writer.keep(f"{source}_scale", np.array(step, np.float32)), writer.keep(f"{source}_zero_point", np.array(zero, kind)),
         ]  # fmt: skip
-        taken, result = name, name
-        if self.found.pairs[name] and not given:
-            taken = self.renamed[name] = writer.fresh(f"{name}_float")
+        names, result = name, name
+        if self.found.pairs[name] and not is_graph_output:
+            names = self.renamed[name] = writer.fresh(f"{name}_float")
         else:
             result = self.rounded[name] = writer.fresh(f"{name}_rounded")
         middle = writer.fresh(f"{name}_quantized")
@@ -302,7 +302,7 @@ class _PairGraph:
             slope = self.found.gates[name]
             before = [writer.keep(f"{source}_step", np.array(step / slope, np.float32)), parts[1]]
         return [
-            writer.node("QuantizeLinear", [taken, *before], [middle], f"{name}_quantize"),
+            writer.node("QuantizeLinear", [names, *before], [middle], f"{name}_quantize"),
             writer.node("DequantizeLinear", [middle, *parts], [result], f"{name}_dequantize"),
         ]
 
@@ -311,14 +311,16 @@ def _weights(writer: GraphWriter, node: onnx.NodeProto, activation: float, form:
     """The weight, and the bias if it has one, of a node in 8 and 32 bits before it. A Gemm's factors become part of them."""
     import numpy as np
 
-    said = attributes(node)
+    settings = attributes(node)
     name = node.input[1]
     values = writer.values(name)
-    axis = channels(node, said)
+    axis = channels(node, settings)
     bias = writer.values(node.input[2]) if len(node.input) > 2 and node.input[2] else None
     if node.op_type == "Gemm":
-        values = values * np.float32(said.get("alpha", 1.0))
-        bias = None if bias is None else np.broadcast_to(bias.reshape(-1), values.shape[axis]) * np.float32(said.get("beta", 1.0))
+        values = values * np.float32(settings.get("alpha", 1.0))
+        bias = (
+            None if bias is None else np.broadcast_to(bias.reshape(-1), values.shape[axis]) * np.float32(settings.get("beta", 1.0))
+        )
         for attribute in [each for each in node.attribute if each.name in ("alpha", "beta")]:
             node.attribute.remove(attribute)
     least = None if bias is None else eight.for_bias(bias, activation)
@@ -332,21 +334,21 @@ def _weights(writer: GraphWriter, node: onnx.NodeProto, activation: float, form:
 
 
 def stored_before(
-    writer: GraphWriter, node: onnx.NodeProto, place: int, made: tuple[Any, Any], axis: int | None
+    writer: GraphWriter, node: onnx.NodeProto, place: int, maker: tuple[Any, Any], axis: int | None
 ) -> onnx.NodeProto:  # fmt: skip
     """The node that gives values that are stored as integers and scales; `node` reads it at this place from now on."""
     import numpy as np
 
-    values, scales = made
+    values, scales = maker
     name, kind = node.input[place], values.dtype.name
     parts = [writer.keep(f"{name}_{kind}", values), writer.keep(f"{name}_{kind}_scale", scales)]
     parts.append(writer.keep(f"{name}_{kind}_zero_point", np.zeros(scales.shape, values.dtype)))
-    given = node.input[place] = writer.fresh(f"{name}_wide")
-    return writer.node("DequantizeLinear", parts, [given], f"{given}_dequantize", **({} if axis is None else {"axis": axis}))
+    wide = node.input[place] = writer.fresh(f"{name}_wide")
+    return writer.node("DequantizeLinear", parts, [wide], f"{wide}_dequantize", **({} if axis is None else {"axis": axis}))
 
 
-def channels(node: onnx.NodeProto, said: Mapping[str, Any]) -> int:
+def channels(node: onnx.NodeProto, settings: Mapping[str, Any]) -> int:
     """The axis of a weight's output channels; for a matrix the one that it is not summed over."""
-    if node.op_type == "Conv" or (node.op_type == "Gemm" and said.get("transB", 0)):
+    if node.op_type == "Conv" or (node.op_type == "Gemm" and settings.get("transB", 0)):
         return 0
     return 1

@@ -50,16 +50,16 @@ def sites(model: onnx.ModelProto, *, attention: bool) -> tuple[Site, ...]:
     """
     weights = {tensor.name: tensor for tensor in model.graph.initializer if tensor.data_type == 1}  # TensorProto.FLOAT
     tiny = set(choose.tiny(model))
-    found: list[Site] = []
+    results: list[Site] = []
     for node in model.graph.node:
         if node.op_type not in choose.WEIGHTED or node.input[0] in weights or node.name in tiny:
             continue
         if node.input[1] in weights:
             axis = _axis(node, len(weights[node.input[1]].dims))
-            found.append(Site(node=node.name, kind=node.op_type, activations=(0,), weight=1, axis=axis))
+            results.append(Site(node=node.name, kind=node.op_type, activations=(0,), weight=1, axis=axis))
         elif attention and node.op_type == "MatMul":
-            found.append(Site(node=node.name, kind=node.op_type, activations=(0, 1)))
-    return (*found, *residuals(model, {site.node for site in found}))
+            results.append(Site(node=node.name, kind=node.op_type, activations=(0, 1)))
+    return (*results, *residuals(model, {site.node for site in results}))
 
 
 def residuals(model: onnx.ModelProto, quantized: set[str]) -> tuple[Site, ...]:
@@ -67,19 +67,19 @@ def residuals(model: onnx.ModelProto, quantized: set[str]) -> tuple[Site, ...]:
 
     Of two convolutions' results the earlier is the residual: the later convolution runs last and takes the Add along.
     """
-    made = {name: (place, node) for place, node in enumerate(model.graph.node) for name in node.output}
+    producers = {name: (place, node) for place, node in enumerate(model.graph.node) for name in node.output}
     stored = {tensor.name for tensor in model.graph.initializer}
     uses = Counter(name for node in model.graph.node for name in node.input)
     uses.update(value.name for value in model.graph.output)
-    found = []
+    results = []
     for node in model.graph.node:
         if node.op_type != "Add" or any(name in stored for name in node.input) or node.input[0] == node.input[1]:
             continue
-        makers = [made.get(name, (-1, None)) if uses[name] == 1 else (-1, None) for name in node.input]
+        makers = [producers.get(name, (-1, None)) if uses[name] == 1 else (-1, None) for name in node.input]
         places = [place if one is not None and one.op_type == "Conv" and one.name in quantized else -1 for place, one in makers]
         if max(places) >= 0:
-            found.append(Site(node=node.name, kind="Add", activations=(1 - places.index(max(places)),)))
-    return tuple(found)
+            results.append(Site(node=node.name, kind="Add", activations=(1 - places.index(max(places)),)))
+    return tuple(results)
 
 
 def _axis(node: onnx.NodeProto, rank: int) -> int | None:
@@ -112,7 +112,7 @@ def insert(
     """
     from onnx import helper, numpy_helper
 
-    wanted = {site.node: site for site in chosen}
+    sites_by_node = {site.node: site for site in chosen}
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
     added: dict[str, onnx.TensorProto] = {}
     nodes: list[onnx.NodeProto] = []
@@ -123,7 +123,7 @@ def insert(
 
     zero = "qdq_zero"
     for node in model.graph.node:
-        site = wanted.get(node.name)
+        site = sites_by_node.get(node.name)
         for slot in site.activations if site else ():
             tensor, label = node.input[slot], f"{node.name}_input{slot}"
             scale = keep(f"{tensor}_scale", _scale(largest[tensor], tensor, scale_type))

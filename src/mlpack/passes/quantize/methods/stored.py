@@ -59,28 +59,28 @@ def _product(writer: GraphWriter, node: onnx.NodeProto, bits: int) -> list[onnx.
     import numpy as np
 
     writer.imports(_MICROSOFT)
-    said = attributes(node)
+    settings = attributes(node)
     values = writer.values(node.input[1])
     if node.op_type == "Gemm":
-        values = (values.T if said.get("transB", 0) else values) * np.float32(said.get("alpha", 1.0))
+        values = (values.T if settings.get("transB", 0) else values) * np.float32(settings.get("alpha", 1.0))
     packed, scales, zeros = blocks(values, bits)
     name, result = node.input[1], node.output[0]
     parts = [writer.keep(f"{name}_int{bits}", packed), writer.keep(f"{name}_int{bits}_scale", scales)]
     parts.append(writer.keep(f"{name}_int{bits}_zero_point", zeros))
     added = node.input[2] if node.op_type == "Gemm" and len(node.input) > 2 else ""
-    given = writer.fresh(f"{result}_product") if added else result
+    product = writer.fresh(f"{result}_product") if added else result
     sizes = {"K": values.shape[0], "N": values.shape[1], "bits": bits, "block_size": BLOCKS[bits]}
     sizes["accuracy_level"] = _BY_INTEGERS
-    nodes = [writer.node("MatMulNBits", [node.input[0], *parts], [given], f"{node.name}_blocks", domain=_MICROSOFT, **sizes)]
+    nodes = [writer.node("MatMulNBits", [node.input[0], *parts], [product], f"{node.name}_blocks", domain=_MICROSOFT, **sizes)]
     if not added:
         return nodes
-    if (beta := said.get("beta", 1.0)) != 1.0:
+    if (beta := settings.get("beta", 1.0)) != 1.0:
         times = writer.fresh(f"{result}_added")
         nodes.append(
             writer.node("Mul", [added, writer.keep("gemm_beta", np.array(beta, np.float32))], [times], f"{node.name}_beta")
         )
         added = times
-    return [*nodes, writer.node("Add", [given, added], [result], f"{node.name}_add")]
+    return [*nodes, writer.node("Add", [product, added], [result], f"{node.name}_add")]
 
 
 def blocks(values: Array, bits: int) -> tuple[Array, Array, Array]:
@@ -116,13 +116,13 @@ def _table(writer: GraphWriter, node: onnx.NodeProto) -> list[onnx.NodeProto]:
     """Rows are gathered in 8 bits. A table of two axes has a scale a row, which is gathered too; others have one."""
     import numpy as np
 
-    values, said = writer.values(node.input[0]), attributes(node)
-    by_row = values.ndim == 2 and said.get("axis", 0) in (0, -2)
+    values, settings = writer.values(node.input[0]), attributes(node)
+    by_row = values.ndim == 2 and settings.get("axis", 0) in (0, -2)
     whole, scales = eight.of_weight(values, 0 if by_row else None, _STEPS)
     name, result = node.input[0], node.output[0]
     table = writer.keep(f"{name}_int8", whole)
     gathered = writer.fresh(f"{result}_int8")
-    nodes = [writer.node("Gather", [table, node.input[1]], [gathered], f"{node.name}_rows", **said)]
+    nodes = [writer.node("Gather", [table, node.input[1]], [gathered], f"{node.name}_rows", **settings)]
     if not by_row:
         parts = [writer.keep(f"{name}_scale", scales), writer.keep(f"{name}_zero_point", np.zeros((), np.int8))]
         return [*nodes, writer.node("DequantizeLinear", [gathered, *parts], [result], f"{node.name}_dequantize")]
@@ -131,7 +131,7 @@ def _table(writer: GraphWriter, node: onnx.NodeProto) -> list[onnx.NodeProto]:
     return [
         *nodes,
         writer.node("Cast", [gathered], [cast], f"{node.name}_cast", to=1),  # TensorProto.FLOAT
-        writer.node("Gather", [steps, node.input[1]], [factor], f"{node.name}_scales", **said),
+        writer.node("Gather", [steps, node.input[1]], [factor], f"{node.name}_scales", **settings),
         writer.node("Mul", [cast, factor], [result], f"{node.name}_scale"),
     ]
 
@@ -141,21 +141,21 @@ def _embedding(writer: GraphWriter, node: onnx.NodeProto) -> onnx.NodeProto:
     import numpy as np
 
     writer.imports(_MICROSOFT)
-    taken, scales, zeros = [], [], []
+    inputs, scales, zeros = [], [], []
     for name in node.input[2:7]:
         if not name:
-            taken.append("")
+            inputs.append("")
             scales.append("")
             zeros.append("")
             continue
         whole, scale = eight.of_weight(writer.values(name), None, _STEPS)
-        taken.append(writer.keep(f"{name}_int8", whole))
+        inputs.append(writer.keep(f"{name}_int8", whole))
         scales.append(writer.keep(f"{name}_scale", scale))
         zeros.append(writer.keep(f"{name}_zero_point", np.zeros((), np.int8)))
     mask = node.input[7] if len(node.input) > 7 else ""
-    takes = [*node.input[:2], *taken, mask, *scales, *zeros]
-    said = attributes(node)
-    return writer.node("QEmbedLayerNormalization", takes, list(node.output), f"{node.name}_int8", domain=_MICROSOFT, **said)
+    takes = [*node.input[:2], *inputs, mask, *scales, *zeros]
+    settings = attributes(node)
+    return writer.node("QEmbedLayerNormalization", takes, list(node.output), f"{node.name}_int8", domain=_MICROSOFT, **settings)
 
 
 def _before(writer: GraphWriter, node: onnx.NodeProto) -> list[onnx.NodeProto]:
@@ -164,6 +164,6 @@ def _before(writer: GraphWriter, node: onnx.NodeProto) -> list[onnx.NodeProto]:
     nodes = []
     for place in (1, 2) if node.op_type in ("LSTM", "GRU", "RNN") else (1,):
         axis = 0 if node.op_type == "Conv" else 1
-        made = eight.of_weight(writer.values(node.input[place]), axis, _STEPS)
-        nodes.append(stored_before(writer, copy, place, made, axis))
+        operands = eight.of_weight(writer.values(node.input[place]), axis, _STEPS)
+        nodes.append(stored_before(writer, copy, place, operands, axis))
     return [*nodes, copy]
