@@ -18,12 +18,12 @@ import signal, sys
 from mlpack.core import interrupts
 interrupts.check()
 interrupts.listen()
-assert not interrupts.seen()
+assert not interrupts.pending()
 try:
     signal.raise_signal(getattr(signal, sys.argv[1]))
 except BaseException:
     pass  # as a library does
-assert interrupts.seen()
+assert interrupts.pending()
 try:
     interrupts.check()
 except KeyboardInterrupt:
@@ -137,11 +137,11 @@ try:
     with interrupts.guarded() as guard:
         signal.raise_signal({number:d})
         steps.append("begun")
-        assert not interrupts.seen()
+        assert not interrupts.pending()
         guard.let_in()
         steps.append("never")
 except KeyboardInterrupt:
-    assert interrupts.seen()
+    assert interrupts.pending()
     steps.append("heard")
 try:
     with interrupts.guarded():

@@ -48,7 +48,7 @@ def guarded(real):
     return asked
 
 for name in ("open", "run", "save"):
-    setattr(child._Engine, name, guarded(getattr(child._Engine, name)))
+    setattr(child._Sessions, name, guarded(getattr(child._Sessions, name)))
 sys.path[:] = json.loads(sys.argv[1])
 child.main()
 """

@@ -32,7 +32,7 @@ def left_whole(root: Path) -> bool:
     return all(path.stat().st_nlink > 1 for path in (root / "files").iterdir())
 
 
-def pruned(root: Path, most: int = 0, **more: Any) -> care.PruneResult:
+def pruned(root: Path, most: int = 0, **more: Any) -> care.PruneReport:
     found = care.prune(root, most, **more)
     assert found is not None
     return found

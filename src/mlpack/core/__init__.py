@@ -1,1 +1,1 @@
-"""The ground that every room stands on: the nouns of a build, names for content, text and files of strangers."""
+"""The ground that every room stands on: the records of a build, digests, text, and reading of foreign files."""

@@ -1,4 +1,4 @@
-"""The nouns of calibration: what a recipe says of it where it names no data, and what a build did."""
+"""The records of calibration: what a recipe says about it where it names no data, and what a build used."""
 
 from __future__ import annotations
 

@@ -1,7 +1,10 @@
-"""Names for content: bytes, canonical JSON, files and trees of files.
+"""Digests of content: bytes, canonical JSON, files and trees of files.
 
-Promises: equal content has equal names on every machine (no clocks, owners, paths or dict order go in), and a digest is a type,
-never a bare string. Knows nothing of models, stores or images.
+Promises:
+- Equal content has equal digests on every machine: no clock, owner, path or order of keys has an influence.
+- A digest is a type of its own, never a bare string.
+
+Will not: know models, stores or images.
 """
 
 from __future__ import annotations

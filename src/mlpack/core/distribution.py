@@ -1,6 +1,7 @@
-"""What is installed here, and how the user adds what is not: in words that can be pasted.
+"""What is installed here, and the command that installs what is missing, ready to paste.
 
-Promises: the command fits the way in which mlpack was installed here (pip, pipx or a tool of uv) and keeps what is installed.
+Promises:
+- The command fits the way in which mlpack was installed here (pip, pipx or a tool of uv) and keeps what is installed.
 """
 
 from __future__ import annotations

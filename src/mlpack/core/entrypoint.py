@@ -1,10 +1,12 @@
-"""`module:function`, the only way in which a recipe runs code: found, named by content, and imported.
+"""`module:function`, the only way in which a recipe runs code: find the function, compute the digest of its files, import it.
 
-Promises: a function is looked up beside the recipe, then in the working directory, and nowhere else (an installed
-package is not searched: wrap it in a function of your own). `files` is every Python file that counts as the user's own,
-so digests and copies are complete: for a module in a package, every `*.py` below the top-level package; for a plain
-module, every `*.py` directly beside it. What the user's code raises becomes a `RecipeError` with its type, message and
-line. `locate` imports nothing; only `load` does.
+Promises:
+- A function is searched beside the recipe, then in the working directory, and nowhere else. (An installed package is not
+  searched: wrap its function in one of your own.)
+- `files` holds every Python file of the user's, so that digests and copies are complete. For a module in a package these are
+  all `*.py` below the top-level package; for a plain module all `*.py` directly beside it.
+- An exception of the user's code becomes a `RecipeError` with its type, message and line.
+- `locate` imports nothing; only `load` does.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Ctrl-C and SIGTERM, remembered: an interrupt must end the process even when a library swallows the exception.
+"""Remembers Ctrl-C and SIGTERM, so that an interrupt ends the process even when a library swallows the exception.
 
-torch's exporters catch every exception somewhere in the middle and go on another way: an interrupt then came out as an
-error of theirs (RecursionError), or not at all, with a result that an uninterrupted run might not have given. So what
-is done in a foreign library is followed by `check`. One flag for the process, because signals are the process's.
+torch's exporters catch every exception somewhere in the middle and continue in another way. An interrupt then came out as one
+of their errors (RecursionError), or not at all, with a result that an uninterrupted run might not have given. So every call
+into a foreign library is followed by `check`. There is one flag for the process, because signals belong to the process.
 """
 
 from __future__ import annotations

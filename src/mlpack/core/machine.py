@@ -1,6 +1,6 @@
-"""What this machine is: processor, instruction sets, cores, memory.
+"""Describes this machine: processor, instruction sets, cores, memory.
 
-Measurements are keyed by it and never merged across machines. Reads /proc and runs nothing.
+Measurements are keyed by it and never merged across machines. It reads /proc and runs nothing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The nouns, in the order a build makes them. Read this first.
+"""The records of a build, in the order in which a build makes them. Read this first.
 
 `Recipe → Plan → Model → Artifact → Measurement → Decision → Release`: frozen values without behaviour beyond derived properties.
 They know nothing of files, processes or networks; paths in a `Recipe` are the user's own words, resolved against `root`.

@@ -1,8 +1,10 @@
 """Order statistics of measured samples: percentiles, their intervals, and a seeded bootstrap.
 
-Promises: the same samples give the same numbers on every machine (no clock, a fixed seed, the standard library only).
-Knows no units and judges nothing: `decide` and `diff` do. It will not call an interval 95 % where there are too few
-samples for one: see `quantile_interval`.
+Promises:
+- The same samples give the same numbers on every machine: no clock, a fixed seed, the standard library only.
+- An interval is not called one of 95 % where there are too few samples for it: see `quantile_interval`.
+
+Will not: know units, or judge. `decide` and `diff` do.
 """
 
 from __future__ import annotations

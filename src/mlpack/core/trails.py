@@ -1,4 +1,6 @@
-"""The nouns of a search between int8 and float: what a recipe allows, what was tried of a candidate, and which form of it ships."""
+"""The records of a search between int8 and float: what a recipe allows, which forms of a candidate were tried, and which form
+ships.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,10 @@
-"""How sure a number is: each measure of a candidate as an interval, lower is better. Pure.
+"""The uncertainty of each measure of a candidate, as an interval; lower is better. Pure.
 
-Promises: a measured latency with what its own samples and its ratio to the float leave open, a price as uncertain as its
-latency, an estimate as uncertain as `ESTIMATE_BAND` says; None for what is not known. It judges nothing and chooses nothing.
+Promises:
+- A measured latency has the interval that its own samples and its ratio to the float allow; a price is as uncertain as its
+  latency; an estimate is as uncertain as `ESTIMATE_BAND` says. An unknown measure is None.
+
+Will not: judge or choose.
 """
 
 from __future__ import annotations

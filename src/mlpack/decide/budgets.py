@@ -1,8 +1,11 @@
-"""Budgets held against what is known of one candidate: each as kept or broken, in words and numbers. Pure.
+"""Holds what is known of one candidate against the budgets, and says of each in words and numbers whether it is kept. Pure.
 
-Promises: a number that is missing never fits; a number that was only estimated fits nothing unless the recipe says
-`accept_estimates`, and is called estimated wherever it is written. What no estimate is made of (cold start, memory) stays
-unknown. It compares no candidate with another.
+Promises:
+- A missing number never fits. An estimated number fits nothing unless the recipe says `accept_estimates`, and it is called
+  estimated wherever it is written.
+- A measure that has no estimates (cold start, memory) stays unknown.
+
+Will not: compare candidates.
 """
 
 from __future__ import annotations

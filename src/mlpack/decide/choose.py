@@ -1,9 +1,12 @@
-"""Hold measurements against budgets, and choose one candidate.
+"""Holds measurements against budgets and chooses one candidate. Pure.
 
-Promises: pure; the same results give the same decision; every reason is in words and numbers; a number that is
-missing never counts as one that fits. Among candidates within budget a difference counts only beyond the noise of
-both (see `bands`). A candidate of which only an estimate is known is chosen only where no other fits, and says so. It measures
-nothing, prices nothing, and never compares times of different machines.
+Promises:
+- The same results give the same decision, and every reason is in words and numbers.
+- A missing number never counts as one that fits.
+- Among candidates within budget a difference counts only beyond the noise of both (see `bands`).
+- A candidate that is only estimated is chosen only where no other fits, and its reasons say so.
+
+Will not: measure, compute prices, or compare times of different machines.
 """
 
 from __future__ import annotations

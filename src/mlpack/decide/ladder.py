@@ -1,16 +1,20 @@
-"""The ladder: what a quantized candidate that is outside its budgets is tried with next, until it is inside them. Pure.
+"""The ladder: which forms of a quantized candidate are tried while it is outside its budgets, and in which order. Pure.
 
     bottom   as the recipe says it: every layer quantized that can be
     layers   the layers that do most damage go back to float: bisection over their ranking
-    options  what costs no speed: scales by channel, clipped ranges, smoothed channels, corrected biases; what helps is kept
+    options  changes that cost no speed: scales by channel, clipped ranges, smoothed channels, corrected biases; what helps stays
     top      16-bit float, then float
 
-Promises: `climb` asks for at most `most(layers)` evaluations, the bottom among them, whatever comes out of them; equal answers give
-equal questions; what it ends with was inside every budget when it was asked. It makes and measures nothing: whoever drives it does.
+Promises:
+- `climb` asks for at most `most(layers)` evaluations, the bottom included, whatever their results are.
+- The same answers lead to the same questions.
+- The form that it returns was inside every budget when it was evaluated.
 
-Which comes first follows from the ranking. Where few layers stand out (each does `STANDS_OUT` times the damage of the next), they
-are the fault, and the first guess is to keep just these. Where damage is spread over all, no few layers are at fault: options are
-tried first, and layers go back with those that helped.
+Will not: make or measure a candidate. The caller does.
+
+The ranking decides what comes first. Where few layers stand out (each does `STANDS_OUT` times the damage of the next), they are
+the fault, and the first guess is to keep just these in float. Where the damage is spread over all layers, options are tried
+first, and layers go back to float together with the options that helped.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What candidates are judged on: evaluation and calibration data, and the metrics that score answers to them."""
+"""Evaluation and calibration data, and the metrics that score a model's answers to them."""

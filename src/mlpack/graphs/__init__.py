@@ -1,1 +1,1 @@
-"""What passes share of ONNX graphs: files, the engine's answers, shapes, the form that a foreign graph is brought into."""
+"""What passes share about ONNX graphs: files, the engine's answers, shapes, and the standard form of a foreign graph."""

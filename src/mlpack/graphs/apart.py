@@ -1,11 +1,14 @@
-"""The engine in a child process: a graph that it cannot stand costs an error with a reason, and never the build.
+"""onnxruntime in a child process, so that a graph which crashes it costs an error with a reason and not the build.
 
-onnxruntime is native code, and mlpack gives it graphs that it has changed itself or that a stranger made: what ends it (a signal,
-an abort, too little memory) would end the process that it runs in. One child serves all of a process, is started when it is asked
-first, and anew after it died; sessions of a file are then opened anew, those of a graph in memory are lost.
+onnxruntime is native code, and mlpack gives it graphs that it has changed or that a stranger made. A signal, an abort or too
+little memory would end the process in which onnxruntime runs. One child serves a whole process. It starts at the first request,
+and again after it died; sessions of a file are then opened again, sessions of a graph in memory are lost.
 
-Promises: errors of the engine are `OnnxRuntimeError` in its words; its end is `EngineEndedError`, with the signal's name.
-A child ends with whoever started it. It takes about 0.4 s to start, and a microsecond for each kilobyte that goes in or comes out.
+Promises:
+- Errors of onnxruntime are `OnnxRuntimeError` with its message. The end of the child is `EngineEndedError` with the signal's
+  name.
+- The child ends with the process that started it.
+- Starting it takes about 0.4 s, and a kilobyte in or out about a microsecond.
 """
 
 from __future__ import annotations

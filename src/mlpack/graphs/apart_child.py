@@ -1,7 +1,7 @@
-"""The engine in a process of its own, asked by `apart`: a line of JSON and arrays in, a line of JSON and arrays out.
+"""The child process of `apart`: it reads a line of JSON and arrays, and answers with a line of JSON and arrays.
 
-It is started as a file, imports nothing of mlpack, and ends when its input does. It answers what goes wrong in the engine's words;
-what kills it is for whoever asks to see. It knows no models.
+It is started as a file, imports nothing of mlpack, and ends when its input ends. An error of onnxruntime is an answer; a crash
+is seen by the parent. It knows no models.
 """
 
 from __future__ import annotations

@@ -1,8 +1,11 @@
-"""Does a changed graph still compute the same? Invented inputs, the engine, and the largest difference.
+"""Checks that a changed graph still computes the same: generated inputs, onnxruntime, and the largest difference.
 
-Promises: invented inputs are the same on every machine (fixed seed), cover several batch sizes and lengths, and are plausible:
-token ids stay inside the embedding table, masks are right-padded runs of ones. A difference is measured relative to the largest
-reference value where that exceeds 1, absolutely otherwise. It says nothing about accuracy on real data; measuring does.
+Promises:
+- Generated inputs are the same on every machine (fixed seed), cover several batch sizes and lengths, and are plausible: token
+  ids stay inside the embedding table, masks are right-padded runs of ones.
+- A difference is relative to the largest reference value where that exceeds 1, absolute otherwise.
+
+Will not: say anything about accuracy on real data. Measuring does.
 """
 
 from __future__ import annotations

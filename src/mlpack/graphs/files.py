@@ -1,9 +1,11 @@
-"""Reading and writing ONNX directories: one way in, one way out.
+"""Reads and writes ONNX directories. Every pass uses it.
 
-Promises: `save` gives the same bytes for the same graph (no paths, doc strings, stack traces, producer versions or hash-map
-order), weights over 1 KiB in one `model.onnx.data` that an engine can map into memory, and a `signature.json`; `load` refuses
-truncated files and external data that is missing, too short or outside the model's directory, by name.
-It does not change what a graph computes.
+Promises:
+- `save` gives the same bytes for the same graph (no paths, doc strings, stack traces, producer versions or hash-map order). It
+  stores weights over 1 KiB in one `model.onnx.data` that an engine can map into memory, and writes `signature.json`.
+- `load` refuses, by name, truncated files and external data that is missing, too short or outside the model's directory.
+
+Will not: change what a graph computes.
 """
 
 from __future__ import annotations

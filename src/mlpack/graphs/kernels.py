@@ -1,7 +1,8 @@
-"""What the processor's engine has slow kernels for, or several, said by those that it is quick at.
+"""Rewrites operators for which onnxruntime has slow CPU kernels, or several, as operators with fast kernels. In place.
 
-Promises: the graph computes what it did, to the rounding of float32; only what is read once is taken together; nothing is changed
-that is not named here. In place.
+Promises:
+- The graph computes the same, to the rounding of float32.
+- Operators are joined only where nothing else reads what is between them. Only the cases in this module change.
 """
 
 from __future__ import annotations

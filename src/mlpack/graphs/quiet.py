@@ -1,7 +1,8 @@
-"""Keeps other people's exporters and optimisers off the screen, without losing what matters.
+"""Keeps foreign exporters and optimisers off the screen without losing their errors.
 
-Promises: nothing a wrapped library prints, logs or warns about itself is shown, and every global it touches is as before
-afterwards. What such a tool logs as an *error* is raised: a failed optimisation is a failure, not a log line.
+Promises:
+- Nothing that a wrapped library prints, logs or warns about is shown, and every global that it changes is restored.
+- What such a tool logs as an *error* is raised: a failed optimisation is a failure, not a log line.
 """
 
 from __future__ import annotations

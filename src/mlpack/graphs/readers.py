@@ -1,7 +1,8 @@
-"""Who makes and who reads each tensor of a graph.
+"""The node that makes each tensor of a graph, and the nodes that read it.
 
-Promises: nothing is changed; readers inside bodies of If, Loop and Scan, and whoever takes the graph's outputs, count as somebody.
-It is a look at one moment: a graph that changes needs another.
+Promises:
+- It changes nothing. Readers inside bodies of If, Loop and Scan count, and so does whoever takes the graph's outputs.
+- It describes one moment: a graph that changes needs a new one.
 """
 
 from __future__ import annotations

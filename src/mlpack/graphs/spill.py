@@ -1,8 +1,9 @@
-"""Weights that a pass makes, on the disk until the graph that they belong to is saved.
+"""Keeps weights that a pass makes on disk until their graph is saved.
 
-Promises: a large one lies in a file of its own, named by what it is called and holds, and its tensor is a reference to it like
-those of `files.outline`; so a graph is copied and serialised without its weights, whatever their size. Small ones are in the
-tensor. The folder is the caller's, who removes it when the graph is saved; files of an attempt that came to nothing stay till then.
+Promises:
+- A large weight is a file of its own, named by its name and content, and its tensor is a reference to the file like those of
+  `files.outline`. So a graph is copied and serialised without its weights. Small weights are in the tensor.
+- The caller owns the folder and removes it when the graph is saved. Files of failed attempts stay until then.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""What a graph is run on to see whether a changed one still computes the same: the recipe's own calls first, invented ones beside.
+"""The inputs on which a changed graph is compared with its original: the recipe's own calls first, then generated ones.
 
-Promises: recorded calls that the reference does not take are an error that names them; invented ones that it does not take are
-left out, and never a reason to refuse; outputs that depend on random numbers are held to their shape alone, and said. `difference`
-of `check` is the measure. Where nothing at all could be run, `Trials.feeds` is empty and nothing is proved.
+Promises:
+- A recorded call that the reference refuses is an error that names it. A generated one that it refuses is left out.
+- Outputs that depend on random numbers are compared by shape alone, and this is recorded.
+- `check.difference` is the measure. Where nothing could be run, `Trials.feeds` is empty and nothing is proved.
 """
 
 from __future__ import annotations

@@ -1,8 +1,11 @@
-"""Weights outside their graph: where they lie, read, mapped or streamed, one at a time.
+"""Weights outside their graph: locates them, and reads, maps or streams them one at a time.
 
-Promises: only ordinary files below the model's directory are read, and never beyond their end; a large weight of a graph that
-`files.outline` gave is not in memory but a reference to its place, which `array` maps and `append` copies from file to file. It
-does not know what a graph computes.
+Promises:
+- Only ordinary files below the model's directory are read, and never beyond their end.
+- A large weight of a graph from `files.outline` is not in memory. Its tensor is a reference, which `array` maps and `append`
+  copies from file to file.
+
+Will not: know what a graph computes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,11 @@
-"""Protobuf's wire form, as far as it takes to read an ONNX graph without the weights that lie in the same file.
+"""Reads protobuf's wire form, as far as an ONNX graph without the weights in the same file needs it.
 
-Promises: what comes out is the message of the file less the bytes of its large initializers, and where those lie; a file in which
-they cannot be told apart (damaged, or written in an odd form) gives None, and is to be read whole. Nothing is allocated by what a
-length says. Source: protobuf.dev, "Encoding"; onnx.proto for the numbers of fields.
+Promises:
+- The result is the message of the file without the bytes of its large initializers, and where those bytes are.
+- A file in which they cannot be told apart (damaged, or in an unusual form) gives None; it must be read whole.
+- No length field makes it allocate memory.
+
+Source: protobuf.dev, "Encoding"; onnx.proto for the numbers of fields.
 """
 
 from __future__ import annotations

@@ -1,8 +1,12 @@
-"""A base image, wherever it is: a root file system, an OCI layout or archive, or a registry.
+"""Reads a base image from wherever it is: a root file system, an OCI layout or archive, or a registry.
 
-Promises: what a base was is returned as digests to pin; a pinned base is that one or an error, and needs no network when it is
-in the cache; the processor is checked, never assumed. A root file system is packed once and found again by `fingerprint`.
-Will not build a base or choose one.
+Promises:
+- The result holds the digests that pin the base. A pinned base is exactly that image, or an error; it needs no network when it
+  is in the cache.
+- The processor of the image is checked, never assumed.
+- A root file system is packed once and recognised later by `fingerprint`.
+
+Will not: build a base or choose one.
 """
 
 from __future__ import annotations

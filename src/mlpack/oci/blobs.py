@@ -1,7 +1,9 @@
 """Bytes on disk under their own digest: `<directory>/sha256/<hex>`, the form in which an OCI layout keeps its blobs.
 
-Promises: a blob appears whole or not at all (written beside its place, then renamed), and what `BlobWriter.commit` accepts has
-the digest and size it was said to have. Files that are already there are left alone, so many processes may share a directory.
+Promises:
+- A blob appears whole or not at all: it is written beside its place and then renamed.
+- `BlobWriter.commit` accepts only bytes of the expected digest and size.
+- Files that are there already are left alone, so several processes may share a directory.
 """
 
 from __future__ import annotations

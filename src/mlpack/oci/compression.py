@@ -1,10 +1,16 @@
-"""Gzip whose bytes depend on nothing but the content, and bounded reading of layers that others made.
+"""Gzip whose bytes depend on nothing but the content, and bounded reading of layers that others compressed.
 
-Promises: `stored` (gzip of stored blocks, about 1 GB/s, for dense weights, of which deflate saves 7 % at 20 MB/s) is the same
-on every machine for ever; `deflate` (libdeflate, level 6) is the same for one version of the `deflate` distribution, whatever
-zlib the system has. Both are one gzip member with a header of our own: no time, no name, no system. Above `IN_MEMORY_BYTES`
-`deflate` falls back to the system's zlib as a stream: then the stored digest may differ between systems, the diff_id may not.
-Reading never inflates past a limit. Source: RFC 1951, RFC 1952.
+Promises:
+- `stored` (gzip of stored blocks, about 1 GB/s; for dense weights, of which deflate would save 7 % at 20 MB/s) gives the same
+  bytes on every machine, in every version.
+- `deflate` (libdeflate, level 6) gives the same bytes for one version of the `deflate` distribution, whatever zlib the system
+  has.
+- Both write one gzip member with a fixed header: no time, no name, no system.
+- Above `IN_MEMORY_BYTES`, `deflate` uses the system's zlib as a stream. The stored digest may then differ between systems; the
+  diff_id may not.
+- Reading never inflates past a limit.
+
+Source: RFC 1951, RFC 1952.
 """
 
 from __future__ import annotations

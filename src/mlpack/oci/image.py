@@ -1,7 +1,12 @@
-"""An image is a value: a manifest, a config and layers. Every change makes a new one; its digest follows from its bytes.
+"""An image as a value: a manifest, a config and layers. Every change makes a new image; its digest follows from its bytes.
 
-Promises: a manifest or config that was read is kept byte for byte; one that is written is canonical JSON with no clock, path or
-tool version in it, in the media types of its base's family, never mixed. Knows nothing of registries, models or targets.
+Promises:
+- A manifest or config that was read is kept byte for byte.
+- A manifest or config that is written is canonical JSON without clock, path or tool version. Its media types are those of the
+  base's family, never a mixture.
+
+Will not: know registries, models or targets.
+
 Sources: OCI image-spec 1.1 (`manifest.md`, `config.md`); the shape follows google/go-containerregistry.
 """
 

@@ -1,9 +1,13 @@
 """An image as files: an OCI layout, as a directory or as one tar archive.
 
-Promises: writing is repeatable byte for byte and never leaves a layout that names what is not there (blobs first, `index.json`
-last, each file renamed into place); blobs already there are left alone; bytes are checked against their digests on their way.
-Reading opens no layer. An archive is also what `docker load` takes. Writes single-platform images only; which image of several is
-read, is `selection`'s rule.
+Promises:
+- Writing gives the same bytes every time, and never leaves a layout that names missing blobs: blobs are written first,
+  `index.json` last, and each file is renamed into place. Blobs that are there already are left alone.
+- Bytes are checked against their digests while they are copied. Reading opens no layer.
+- `docker load` takes an archive too.
+
+Will not: write images of several platforms, or decide which image of several is read (`selection` does).
+
 Source: OCI image-spec 1.1 `image-layout.md`; Docker image specification v1.2 for `manifest.json`.
 """
 

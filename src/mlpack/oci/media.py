@@ -1,7 +1,11 @@
-"""Media types of the two manifest families, and JSON that is not trusted.
+"""Media types of the two manifest families, and strict reading of untrusted JSON.
 
-Promises: a document with a key given twice, of more than 4 MiB, or that is not an object, is refused before anybody reads it
-(two readers of one duplicated key may see two images). Knows nothing of files and networks.
+Promises:
+- A document with a repeated key, of more than 4 MiB, or that is not an object, is refused before anybody uses it. (Two readers
+  of a repeated key may see two different images.)
+
+Will not: read files or use the network.
+
 Sources: OCI image-spec 1.1 (`manifest.md`, `media-types.md`), Docker image manifest V2 schema 2.
 """
 

@@ -1,8 +1,12 @@
-"""Names of images in registries.
+"""Names of images in registries: parsed, checked and written.
 
-Promises: `parse(str(reference)) == reference`; short names mean Docker Hub, as everywhere; a name that is none is said with what
-to write instead. Does no I/O. Sources: distribution-spec 1.1 "Pulling manifests" (name and tag grammar); docker's reference
-grammar for hosts and short names.
+Promises:
+- `parse(str(reference)) == reference`.
+- Short names mean Docker Hub, as everywhere. An invalid name is refused with an example of a valid one.
+
+Will not: do any I/O.
+
+Sources: distribution-spec 1.1 "Pulling manifests" (name and tag grammar); docker's reference grammar for hosts and short names.
 """
 
 from __future__ import annotations

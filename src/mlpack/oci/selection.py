@@ -1,8 +1,12 @@
-"""Which image of several: of an OCI layout, an archive, or an index in a registry. One rule for all of them.
+"""Chooses one image of several, by one rule for OCI layouts, archives and indexes in registries.
 
-Promises: what only speaks of an image (attestations, signatures, other artifacts) is no candidate; of two different images for one
-platform none is taken silently: the error says how to name one; a variant is taken only when every processor of its
-architecture runs it. Reads no more documents than the choice needs, each once. Does no I/O itself.
+Promises:
+- A manifest that only describes an image (attestations, signatures, other artifacts) is never chosen.
+- Two different images for one platform are an error that says how to name one of them.
+- A variant of a processor is chosen only when every processor of its architecture runs it.
+- It reads no more documents than the choice needs, each once, through the function that the caller gives. It does no I/O
+  itself.
+
 Sources: OCI image-spec 1.1 `image-index.md`, `manifest.md` ("subject", "artifactType"), `image-layout.md` (names in a layout);
 BuildKit's "Image attestation storage"; podman's marks of images that were pushed with two compressions.
 """

@@ -1,10 +1,12 @@
-"""The optimize pass: onnxruntime's own optimisation, done once at build time instead of at every cold start.
+"""The optimize pass: onnxruntime's own optimisation, run once at build time instead of at every cold start.
 
-Promises: the saved graph loads with optimisation off (`engine.json` says so) and agrees with its input, on the recipe's own calls
-and on invented ones as far as it takes those; what differs or fails is done less of, and said in the notes. Only rewrites that do
-not depend on the machine that builds are kept: blocked convolution layouts are not, so a graph with convolutions in float, all or
-some of them, is still optimised when it is loaded, which `engine.json` says too. What nodes hand to each other has short names;
-nodes, weights, inputs and outputs keep theirs. Twice gives the same bytes.
+Promises:
+- The saved graph loads with optimisation off (`engine.json` says so) and agrees with its input, on the recipe's own calls and
+  on generated ones as far as the model takes those. Where it differs or fails, fewer rewrites are applied, and the notes say
+  which.
+- Only rewrites that do not depend on the build machine are kept. Blocked convolution layouts are not, so a graph with
+  convolutions in float is still optimised when it is loaded, which `engine.json` says too.
+- Tensors between nodes get short names; nodes, weights, inputs and outputs keep theirs. A second run gives the same bytes.
 """
 
 from __future__ import annotations

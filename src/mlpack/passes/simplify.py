@@ -1,14 +1,16 @@
-"""The simplify pass: constants folded, dead code gone, BatchNorm inside convolutions, transformer blocks fused, states of zeros
-left out.
+"""The simplify pass: folds constants, removes dead code, folds BatchNorm into convolutions, fuses transformer blocks, and leaves
+out states of zeros.
 
-Promises: the result was run beside its input on the recipe's own calls, and on several batch sizes, lengths and right-padded
-masks as far as the model takes invented ones, and agrees within `TOLERANCE`. What fails, logs an error or differs is left out, with
-its reason in the notes: less fusion, none, and at last the graph as it was. Weights are not quantized and no layout of the machine
-that builds is baked in.
+Promises:
+- The result is run beside its input on the recipe's own calls, and on several batch sizes, lengths and right-padded masks as
+  far as the model takes generated ones, and agrees within `TOLERANCE`.
+- A rewrite that fails, logs an error or differs is left out, with its reason in the notes: first some fusion, then all of it,
+  and at last everything.
+- Weights are not quantized, and no layout of the build machine is stored.
 
 Order matters. Fusion must come before quantization: an int8 MiniLM whose attention was fused first has 18 + 6 int8 nodes
-instead of 36 and loads in a third of the time. Masks stay two-dimensional: the shorter form (a length per row) silently
-assumes right padding.
+instead of 36 and loads in a third of the time. Masks stay two-dimensional: the shorter form (a length per row) silently assumes
+right padding.
 """
 
 from __future__ import annotations

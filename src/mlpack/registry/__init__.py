@@ -1,24 +1,27 @@
-"""What a registry stands on: a table of small records and a heap of bytes, each of them behind a protocol of its own.
+"""The ground of a registry: a table of small rows and a store of blobs, each behind a protocol.
 
-Promises, of every implementation: a commit happens whole or not at all and refuses what others changed meanwhile; bytes have
-their digest as their name, are verified whenever they move, and are there whole or not at all. What releases, aliases and
-histories are is written once above these two (`releases`, `aliases`, `care`), and never here.
+Promises, for every implementation:
+- A commit happens whole or not at all, and is refused when another writer changed one of its rows meanwhile.
+- A blob is named by its digest, is verified whenever it is copied, and is there whole or not at all.
 
-Rows of the table, by partition and sort key (numbers are padded so that they sort):
+Will not: say what a release, an alias or a history is. `releases`, `aliases` and `upkeep` say that, once, for every
+implementation.
 
-    names                      NAME                      a model that was published at least once
-    name/NAME/releases         000000007                 a release: head and body, the whole record. Never changes
-    name/NAME/heads            000000007                 that head once more, without the body: what lists read
+Rows of the table, by partition and sort key (numbers are padded with zeros so that they sort):
+
+    names                      NAME                      a model that has at least one release
+    name/NAME/releases         000000007                 a release: its head and its body, the whole record. Never changes
+    name/NAME/heads            000000007                 a copy of that head without the body: lists read it
     name/NAME/digests          sha256:...                the version that has this content
-    name/NAME/alias/ALIAS      000000042                 a move of the alias; the last one is where it points
-    name/NAME/aliases          ALIAS                     an alias that was moved at least once
-    policies                   NAME:ALIAS or *:ALIAS     what an alias asks of a release
-    publishing                 ID                        the digests that a publisher relies on, until it is done
-    leases                     gc                        who collects garbage now
-    fences                     NAME                      counts the model's rollbacks and removals: each is a commit with it
-    audit                      TIME ID                   what was done to the registry, by whom
-    settings                   schema | images           the format; where images go
-    probe                      row                       what a table was asked with that is not Amazon's own: see `promises`
+    name/NAME/alias/ALIAS      000000042                 a move of the alias; the last move says where the alias points
+    name/NAME/aliases          ALIAS                     an alias that has moved at least once
+    policies                   NAME:ALIAS or *:ALIAS     the policy of an alias: what a release must fulfil
+    publishing                 ID                        the digests that a publisher relies on until it has finished
+    leases                     gc                        the collector that removes garbage now
+    fences                     NAME                      counts the model's rollbacks and removals: each of them commits with it
+    audit                      TIME ID                   what somebody did to the registry, and who
+    settings                   schema | images           the format of the registry; where its images go
+    probe                      row                       test rows for a table that is not Amazon's own: see `promises`
 """
 
 from __future__ import annotations

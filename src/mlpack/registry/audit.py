@@ -1,7 +1,10 @@
-"""What was done to a registry, by whom: rows of their own for what leaves no other trace, and one log of everything.
+"""The audit log of a registry: what was done and by whom.
 
-Promises: an entry is never changed; the log is in the order of time. Publications and moves of aliases are their own record: they
-are read from where they are. It decides nothing.
+Promises:
+- An entry never changes, and the log is in the order of time.
+- Only an action that leaves no other trace has a row here. Publications and moves of aliases are read from their own rows.
+
+Will not: decide anything.
 """
 
 from __future__ import annotations

@@ -1,7 +1,10 @@
-"""Values of rows and exports, read as what they must be: the one way from somebody's JSON to a value that may be relied on.
+"""Reads values of rows and exports as what they must be. Every value from somebody's JSON goes through here before mlpack relies
+on it.
 
-Promises: total and bounded. Whatever stands there (cut off, nested deeply, half a surrogate, a number of thousands of digits, of
-another type) gives a value of the right form or a FieldError of one short line. Nothing is guessed and nothing is converted.
+Promises:
+- Total and bounded: whatever the input is (truncated, deeply nested, half a surrogate, a number of thousands of digits, another
+  type), the result is a value of the right form or a FieldError of one short line.
+- Nothing is guessed and nothing is converted.
 """
 
 from __future__ import annotations

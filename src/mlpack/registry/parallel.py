@@ -1,4 +1,4 @@
-"""Several things at once, and the first failure of them."""
+"""Runs several calls at once, and raises the first failure of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which registry a name means: a directory, or `s3://bucket/prefix?table=NAME`. Imports what is heavy only when it is asked for."""
+"""Opens the registry that a name means: a directory, or `s3://bucket/prefix?table=NAME`. Heavy libraries are imported late."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows read one after the other, some of which may be damaged: an error for the first, or word of each and all the others."""
+"""Reads rows of which some may be damaged: raises at the first damaged one, or reports each and returns all the others."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""What a registry keeps of a build: the last of the nouns of `records`, which only the registry and what shows it know.
+"""The records of a registry. They build on `core.records`; only the registry and the rooms that show it use them.
 
-Promises: frozen values without behaviour; a release never changes.
+Promises:
+- Frozen values without behaviour. A release never changes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,10 @@
-"""A registry's own rows, which say its format and where its images go; and making a registry in a directory, which has no more than
-these. The bucket and the table of one on AWS are `setup`'s.
+"""The settings rows of a registry (its format, and where its images go), and the creation of a registry in a directory.
 
-Promises: running it again changes nothing; each change is said before it is made; a registry of a newer mlpack is left alone.
+The bucket and the table of a registry on AWS are made by `infrastructure.setup`.
+
+Promises:
+- A second run changes nothing. Each change is reported before it is made.
+- A registry of a newer mlpack is left alone.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Trees named by content and the actions that made them: on this machine, and where several machines share them."""
+"""The store: trees of files named by their content, and the actions that made them, on this machine and shared between machines."""

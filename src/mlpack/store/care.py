@@ -1,11 +1,15 @@
-"""What lies in a store, and what goes when it has to be smaller: what was not used for longest, and never what somebody holds.
+"""Keeps a store small: it removes the entries that were not used for longest, and never an entry that a process holds.
 
-Promises: an entry is there whole or is gone, at whatever moment a removal is killed; what is gone is a miss, and a build makes it
-again; what a living process found or made (`Store`) stays. Several prunes take turns. It follows no links, and leaves alone what no
-mlpack put there. Sizes are those of blocks of 4 KiB, as `du` counts; a file that several trees share counts once.
+Promises:
+- An entry is there whole or is gone, at whatever moment a removal is killed. A missing entry is a miss, and a build makes it
+  again.
+- An entry that a living process holds (`Store`) stays. Several prunes take turns.
+- It follows no links, and leaves alone what mlpack did not put there.
+- Sizes are those of blocks of 4 KiB, as `du` counts. A file that several trees share counts once.
 
-One entry goes in this order, while nobody can begin to use it: its records (it can no more be found), then its tree, renamed into a
-temporary directory, which whoever opens the store removes when the pruning process was killed.
+An entry goes in this order, while no process can begin to use it. First its records are removed, so that no lookup finds it.
+Then its tree is renamed into a temporary directory, which the next process that opens the store removes if the pruning process
+was killed.
 """
 
 from __future__ import annotations
@@ -80,7 +84,7 @@ class StoreStatus:
 
 
 @dataclass(slots=True, kw_only=True)
-class PruneResult:
+class PruneReport:
     """What went (or would go), and what is left. `held`: items that would have gone and are in use; `refused`: that could not be
     removed, with the reason of the first."""
 
@@ -128,14 +132,14 @@ def _held_items(items: Sequence[Item], root: Path) -> Iterator[Item]:
                 yield item
 
 
-def prune(root: Path, max_bytes: int, *, dry_run: bool = False, wait: bool = True) -> PruneResult | None:
+def prune(root: Path, max_bytes: int, *, dry_run: bool = False, wait: bool = True) -> PruneReport | None:
     """Remove what killed processes left, then what was not used for longest, until the store takes at most `max_bytes`.
 
     `dry_run` removes nothing; neither is anything removed where there is no store. None when another prune is at work (`wait`: its
     end is waited for), or where the system cannot say what is in use.
     """
     if not is_store(root):
-        return PruneResult()
+        return PruneReport()
     holds = Holds(root / local.HOLDS)
     with holds.alone(_PRUNE, wait=wait) as only:
         if not only:
@@ -156,7 +160,7 @@ class _Pruning:
     def __init__(self, root: Path, holds: Holds, items: Sequence[Item], *, dry_run: bool) -> None:
         self._root, self._holds, self._dry_run = root, holds, dry_run
         self._sharers = Counter(inode for item in items for inode in dict(item.files))
-        self.found = PruneResult(size_bytes=sum({inode: size for item in items for inode, size in item.files}.values()))
+        self.found = PruneReport(size_bytes=sum({inode: size for item in items for inode, size in item.files}.values()))
 
     def remove(self, items: Sequence[Item], max_bytes: int = -1) -> None:
         """Remove these in their order, while the store takes more than `max_bytes`."""

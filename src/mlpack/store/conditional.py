@@ -1,9 +1,14 @@
-"""Whether a store of S3's kind keeps what was written once. It is asked, with a small object of a fixed name, and not believed:
-stores were seen that take `If-None-Match: *` and write all the same (`rclone serve s3`, s3rver).
+"""Tests whether an object store like S3 honours conditional writes, with a small object of a fixed name.
 
-Promises: a store that keeps it has one object of some bytes more, for good, and is asked with two requests (three the first time,
-four more where uploads in parts are asked about); nothing is deleted, so that no right to delete is needed; several who ask at
-once, and rules that remove the object, mislead nobody. Will not: find a store that keeps its promise only now and then.
+Some stores accept `If-None-Match: *` and write all the same (`rclone serve s3`, s3rver). A test is therefore better than trust.
+
+Promises:
+- A store that honours them keeps one small object for good and gets two requests (three the first time, four more for uploads
+  in parts).
+- Nothing is deleted, so no right to delete is needed.
+- Several tests at once, and rules that remove the object, mislead nobody.
+
+Will not: notice a store that honours conditions only sometimes.
 """
 
 from __future__ import annotations

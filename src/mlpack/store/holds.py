@@ -1,8 +1,10 @@
-"""Who uses what in a directory that several processes share, told by locks on single bytes of one file.
+"""Holds: which process uses what in a shared directory, told by locks on single bytes of one file.
 
-Promises: a hold ends with the process that took it, however that ends; nothing is written, and nothing is left to clean up. Taking
-a hold waits while another process has that very thing alone, which it has for as long as a removal takes. Where the system knows no
-locks of open files (`F_OFD_SETLK`: Linux from 3.15), nothing is held, and nobody ever has anything alone: then nothing is removed.
+Promises:
+- A hold ends with the process that took it, however that process ends. Nothing is written, and nothing has to be cleaned up.
+- Taking a hold waits while another process has that entry exclusively, which lasts as long as a removal.
+- A system without locks of open files (`F_OFD_SETLK`: Linux has them from 3.15) holds nothing and grants nothing exclusively.
+  Nothing is removed there.
 """
 
 from __future__ import annotations

@@ -1,15 +1,18 @@
 """A directory of trees named by their content, and of the actions that made them.
 
-Several processes may share one on a local disk: they may repeat each other's work but cannot spoil it, so nobody waits for it.
-A damaged entry is a miss; a failure is never kept. It does not know what a model is, and must not be put on a network file system.
-What is missing here may be elsewhere: a `Tier` is asked once, and what it has is taken in as if it had been made here.
-What a `Store` found or made is held: `store.care`, which makes the directory smaller, leaves it alone until `release`.
+Promises:
+- Several processes may share one on a local disk. They may repeat each other's work but cannot damage it, so none waits.
+- A damaged entry is a miss. A failure is never stored.
+- What is missing here may be in a second tier (`Tier`), which is asked once; its entries are stored as if they were made here.
+- An entry that a `Store` read or made is held: `store.care` leaves it alone until `release`.
+
+Will not: know what a model is, or work on a network file system.
 
     trees/<digest>/          read-only once in place
-    actions/<digest>.json    what was done, the digest of what came out, how long it took, and whether a tier had it
-    files/<digest>           large files of trees under a second name: what another tree has too is kept once, by hard links
-    holds                    locks on what is in use (`holds`); never removed
-    temporary/...            being made, marked (flock) by its maker; what no living process holds goes when a store is opened
+    actions/<digest>.json    the action, the digest of its result, how long it took, and whether a tier had it
+    files/<digest>           large files of trees under a second name: hard links store the same file once for several trees
+    holds                    locks on entries in use (`holds`); never removed
+    temporary/...            trees under construction, locked (flock) by their makers; unlocked ones go when a store is opened
 """
 
 from __future__ import annotations

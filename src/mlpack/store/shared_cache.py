@@ -1,11 +1,15 @@
-"""A second tier of the store that machines share, so that what one has exported or quantized no other exports or quantizes again.
+"""A second tier of the store that machines share, so that a step which one machine has run is not run again on another.
 
     <place>/cache/v1/<action digest>      1,024 bytes of signed header, then a canonical tar of the tree
 
-Promises: only entries signed with the shared secret are opened, and nothing of them is used before all of it was verified; what is
-poisoned, damaged or not ours is a miss and is told, by its URI; nothing outside the given directory is written. A cache that fails
-is told once and then left alone: no build fails for it. Which actions are shared is handed in. A header says what its archive is,
-not that it is right: whoever has the secret is trusted to have run what the action names.
+Promises:
+- Only entries that are signed with the shared secret are opened, and nothing of an entry is used before all of it was verified.
+- A poisoned, damaged or foreign entry is a miss and is reported by its URI. Nothing outside the given directory is written.
+- A cache that fails is reported once and then not used. No build fails because of it.
+- The caller says which actions are shared.
+
+Will not: check that an entry is the right result. A header says what its archive holds; whoever has the secret is trusted to
+have run the action.
 """
 
 from __future__ import annotations

@@ -1,8 +1,11 @@
-"""Where a shared cache keeps its objects: a bucket of S3, or a directory that several machines see. Each object is there whole or
-not at all, and is replaced only by a writer that says which version of it it has seen.
+"""The storage of a shared cache: a bucket of S3, or a directory that several machines see.
 
-Promises: whatever fails, fails as `StorageUnavailableError` (or OSError), within seconds where a service does not answer; boto3 is
-imported at the first request. Knows nothing of what the bytes are.
+Promises:
+- An object is there whole or not at all. Only a writer that names the version it has read replaces one.
+- Every failure is a `StorageUnavailableError` (or OSError), within seconds when a service does not answer.
+- boto3 is imported at the first request.
+
+Will not: know what the bytes mean.
 """
 
 from __future__ import annotations

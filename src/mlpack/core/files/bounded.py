@@ -1,9 +1,12 @@
-"""A stranger's bytes become memory only up to a limit: files, streams and JSON, read whole or refused by name.
+"""Reads foreign files, streams and JSON into memory up to a limit, and refuses larger ones.
 
-Promises: nothing is read or allocated beyond the limit, whatever a header, a directory or a length field says; a refusal names
-the limit, its value and how to change it, and is of the class the caller asks for (whose fault it is decides the exit code).
-A limit of the standards (a path of 4,096 bytes) cannot be changed; the others are settings, read from the environment once.
-It knows no format.
+Promises:
+- Nothing is read or allocated beyond the limit, whatever a header, a directory or a length field says.
+- A refusal names the limit, its value and how to change it. Its class is the one that the caller passes, because the class
+  decides the exit code.
+- A limit of the standards (a path of 4,096 bytes) cannot be changed. The others are settings, read from the environment once.
+
+Will not: know any format.
 """
 
 from __future__ import annotations

@@ -1,8 +1,11 @@
-"""Files of a directory that somebody else may have made: a build's, a package's, an export's. The one way they are opened.
+"""Opens plain files of a directory that somebody else may have made: a build, a package, an export. There is no other way to them.
 
-Promises: no link is followed below the directory, the last part and every one above it included; what is no plain file (a pipe, a
-device, a socket) is refused without being opened, so that nobody waits for it; a file that changes while it is read is refused.
-The directory itself is the user's word, and may be a link.
+Promises:
+- No link below the directory is followed, neither the last part of a path nor one above it.
+- A pipe, a device or a socket is refused without being opened, so that no read waits for it.
+- A file that changes while it is read is refused.
+
+The directory itself is the user's choice, and may be a link.
 """
 
 from __future__ import annotations

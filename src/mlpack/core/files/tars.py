@@ -1,10 +1,16 @@
-"""What a tar that somebody else made has in it, member by member, in memory bounded by construction.
+"""Reads a foreign tar member by member, in bounded memory.
 
-Promises: reads forwards once, holds one header at a time; a header is checked (checksum, size), an extension header is at most
-256 KiB and 16 stand before one member, members are counted, names and link targets that no Linux could hold are refused, and so
-are sparse files. Contents are passed over, by seeking where the stream can. Python's own tarfile is not used for what others
-made: it reads sparse maps and chains of extension headers of any length into memory, and keeps all members. Extracts nothing;
-a path may still leave the folder that it is meant for.
+Promises:
+- It reads forwards once and holds one header at a time. Contents are skipped, by seeking where the stream can.
+- Each header is checked (checksum, size). An extension header has at most 256 KiB, at most 16 of them precede a member, and
+  members are counted.
+- Names and link targets that no Linux could hold are refused, and so are sparse files.
+
+Will not: extract anything, or refuse a path that leaves its folder: callers do.
+
+Python's own tarfile is not used for foreign archives: it reads sparse maps and chains of extension headers of any length into
+memory, and keeps all members.
+
 Source: POSIX pax; GNU tar manual, "Basic Tar Format".
 """
 

@@ -1,9 +1,10 @@
-"""Temporary directories that nobody has to clean up after: what a killed mlpack left goes when the next one makes its own.
+"""Temporary directories that clean up after killed processes: what a killed mlpack left goes when the next one makes its own.
 
-Promises: a directory is marked (flock) as long as its maker lives, in whatever container of this machine; only marked names of
-our own form, of our own user, that no living process holds are ever removed; links are not followed. What other users, other
-programs and mlpack processes that are still at work have there stays. The place is the system's (TMPDIR) unless another is said,
-as an absolute path.
+Promises:
+- A directory is locked (flock) as long as its maker lives, in whatever container of this machine.
+- Only directories with names of our form, of our own user, that no living process has locked are removed. Links are not
+  followed.
+- The place is the system's (TMPDIR) unless the caller passes another, as an absolute path.
 """
 
 from __future__ import annotations

@@ -1,8 +1,11 @@
-"""What a tokenizer.json that somebody else made may ask for, looked at before the tokenizers library sees it.
+"""Checks a foreign tokenizer.json against limits before the tokenizers library reads it.
 
-Promises: a document beyond the limits is refused by name: its size and nesting, the length of a piece (the library's time for an
-added one grows with its square), the padding, and a vocabulary whose tree would not fit into memory. What is within them is
-loaded, or refused with what the library says. Does not judge what a tokenizer's patterns take on a text.
+Promises:
+- A document beyond the limits is refused by name: its size and nesting, the length of a piece (the library's time for an added
+  one grows with its square), the padding, and a vocabulary whose tree would not fit into memory.
+- A document within them is loaded, or refused with the library's message.
+
+Will not: judge how long a tokenizer's patterns take on a text.
 """
 
 from __future__ import annotations

@@ -1,9 +1,12 @@
-"""Zips that somebody else made, opened with a bound on what their directory takes.
+"""Opens foreign zips with a bound on the size of their directory.
 
-Promises: Python's zipfile, which reads the whole directory and keeps an object for each entry, is not let read a directory of
-more than `DIRECTORY_BYTES` or with more than `MAX_ENTRIES`, whichever of the end records says where it is; entries that share
-bytes are refused, so that what comes out of all of them stays in proportion to the file. Says nothing of what an entry inflates
-to: whoever reads one has a limit of his own.
+Promises:
+- Python's zipfile, which keeps an object for each entry, gets no directory of more than `DIRECTORY_BYTES` or `MAX_ENTRIES`,
+  whichever end record says where it is.
+- Entries that share bytes are refused, so that the sum of all entries stays in proportion to the file.
+
+Will not: bound the inflated size of one entry. Whoever reads an entry has a limit of his own.
+
 Source: PKWARE APPNOTE 6.3.10, sections 4.3.12, 4.3.14 to 4.3.16.
 """
 

@@ -1,1 +1,1 @@
-"""Words and numbers between people and programs: written, read, and made fit for where they go."""
+"""Text and numbers for people: written, read, and escaped for the place where they go."""

@@ -1,7 +1,10 @@
-"""Quantities with their units as people write them in recipes, settings and options: sizes, durations and money.
+"""Reads quantities with units as people write them in recipes, settings and options: sizes, durations and money. Pure.
 
-Promises: a bare number is no size and no duration. What cannot be read is a ValueError that quotes the value, at most 60 characters
-of it, and says how it is written. Pure; `words` writes what this reads.
+Promises:
+- A bare number is neither a size nor a duration.
+- An unreadable value is a ValueError that quotes at most 60 characters of it and gives an example.
+
+`words` writes what this module reads.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
-"""Somebody else's words made fit for the place where they go: one function a place, and no other way there.
+"""Escapes foreign text for the place where it goes: one function for each place, and no other way there. Pure.
 
-The places: a log or a terminal (`lines`, `line`, `told`), a workflow command of GitHub's (`command`), JSON that is printed
-(`json_text`), Markdown (`markdown`, `code`), HTML and SVG (`markup`), YAML (`yaml_text`, `yaml_comment`), a shell (`shell`), and a
-value that a script reads (`exact`). Whoever writes to one of these gives it raw words; what is safe elsewhere is not safe here.
+The places: a log or a terminal (`lines`, `line`, `told`), a workflow command of GitHub's (`command`), printed JSON
+(`json_text`), Markdown (`markdown`, `code`), HTML and SVG (`markup`), YAML (`yaml_text`, `yaml_comment`), a shell (`shell`),
+and a value that a script reads (`exact`). Callers pass raw text; text that is safe in one place is not safe in another.
 
-Promises: pure; whatever the words are, they come out as words: no line of a log begins a command of a CI system, no control code
-reaches a terminal, nothing becomes a link, a mention or markup, no key is added to a document. Nothing is lost in silence: what
-cannot be shown is written as an escape, and what is cut says how much.
+Promises:
+- Whatever the text is, it comes out as text: no line of a log begins a command of a CI system, no control code reaches a
+  terminal, nothing becomes a link, a mention or markup, and no key is added to a document.
+- Nothing is lost in silence: an unprintable character is written as an escape, and a cut says how much is missing.
 """
 
 from __future__ import annotations

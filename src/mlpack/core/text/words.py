@@ -1,8 +1,8 @@
-"""Numbers as people read them: one way to write a size, a time, a price and a share, on the terminal and in every
-report. And somebody else's words so that they show what they are: `clean`, which every sink begins with.
+"""Numbers as people read them, and foreign text with its odd characters visible (`clean`, which every sink begins with). Pure.
 
-Promises: pure, locale-free, three significant digits, and two numbers that differ never look equal in `apart`. It
-reads nothing back.
+Promises:
+- There is one way to write a size, a time, a price and a share, on the terminal and in every report.
+- Numbers have three significant digits and no locale. Two numbers that differ never look equal in `apart`.
 """
 
 from __future__ import annotations

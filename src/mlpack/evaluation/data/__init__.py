@@ -1,1 +1,1 @@
-"""Evaluation and calibration data: from what users have to the calls that a package receives, and back into arrays."""
+"""Evaluation and calibration data: from the users' files to the calls that a package receives, and back into arrays."""

@@ -5,10 +5,15 @@
     calls.bin     the tensors' bytes, little-endian, one after another; offsets and sizes in bytes. Strings (BYTES) each behind its
                   length in four bytes
     labels.json   one label a sample, in order (numbers, strings or lists of numbers), or null
-    samples.json  one sha256 a sample, of its content: what calibration may not share with evaluation
+    samples.json  the SHA-256 of each sample's content: calibration and evaluation may share none of them
 
-Promises: the same data gives the same bytes; `calls.json` is written last, so a directory that has it is whole.
-Datatypes are the Open Inference Protocol's. It reads nobody's files: `sources` does.
+Promises:
+- The same data gives the same bytes.
+- `calls.json` is written last: a directory that has it is whole.
+
+Datatypes are those of the Open Inference Protocol.
+
+Will not: read users' files. `sources` does.
 """
 
 from __future__ import annotations

@@ -1,8 +1,11 @@
-"""A share of recorded calls held out from the rest, chosen by what is in them.
+"""Holds out a share of recorded calls, chosen by their content.
 
-Promises: which samples are held out depends on their content and on nothing else: not on their order, nor on other samples beyond
-how many there are; every sample is on one side, and equal samples on the same; a call stays whole, unless there are too few to
-choose from and its rows are samples. It reads no model and judges nothing.
+Promises:
+- Which samples are held out depends only on their content and on how many samples there are, not on their order.
+- Every sample is on one side, and equal samples are on the same side.
+- A call stays whole, unless there are too few calls to choose from and its rows are samples.
+
+Will not: read a model or judge anything.
 """
 
 from __future__ import annotations

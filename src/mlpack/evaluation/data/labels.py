@@ -1,8 +1,9 @@
-"""Labels as users have them, made into one plain value a sample: a number, a string, or lists of them (a label a token,
-boxes of a picture), of any lengths.
+"""Turns users' labels into one plain value a sample: a number, a string, or lists of them (a label a token, boxes of a picture).
 
-Promises: what is no label is said in words; nothing of somebody's is evaluated. Knows no metric: what a label means is
-the metrics' to say.
+Promises:
+- A value that cannot be a label is refused with a reason. No foreign code runs.
+
+Will not: know what a label means. The metrics do.
 """
 
 from __future__ import annotations

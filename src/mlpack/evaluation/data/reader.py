@@ -1,9 +1,11 @@
-"""Recorded calls of a model: a directory with `calls.json` and `calls.bin`, one call at a time.
+"""Reads recorded calls of a model: a directory with `calls.json` and `calls.bin`, one call at a time.
 
 `calls.json` is a list of `{"inputs": {name: {"datatype", "shape", "offset", "size"}}}` (bytes in calls.bin, little endian,
 datatypes as the Open Inference Protocol names them) or `{"texts": [...]}`, tokenised with the model's own tokenizer.
 
-Promises: calls are read one by one, so a large set never lies in memory. Damage is a PassError that names the call.
+Promises:
+- Calls are read one by one, so a large set is never in memory at once.
+- Damage is a PassError that names the call.
 """
 
 from __future__ import annotations

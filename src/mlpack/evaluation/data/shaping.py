@@ -1,8 +1,12 @@
-"""Arrays held against a model's inputs, and cut into calls.
+"""Checks arrays against a model's inputs and cuts them into calls.
 
-Promises: an array with as many axes as the model's input is cut into batches along its first; one with an axis more
-holds whole calls; element types change only where nothing is lost; every misfit is a problem in words, none an
-exception. Reads and writes no file.
+Promises:
+- An array with as many axes as the model's input is cut into batches along its first axis. One with an axis more holds whole
+  calls.
+- Element types change only where nothing is lost.
+- Every misfit is a problem in words, never an exception.
+
+Will not: read or write files.
 """
 
 from __future__ import annotations

@@ -1,10 +1,15 @@
-"""Reads evaluation or calibration data, whatever the user keeps it in, into the calls form of `calls`.
+"""Reads the users' evaluation or calibration data into the form of `calls`.
 
 Sources: an `.npz` file (one array a model input, optional `labels`), a `.jsonl` file of texts, or `module:function`, an
-iterable of `(inputs, labels)`. Promises: no pickle is ever opened; element types change only where nothing is lost
-(float64 to float32 is taken for granted, integers only widen); what does not fit the model is a `RecipeError` that says
-how. Nothing is allocated for what a file merely says it holds: sizes in its directory and headers are held against its bytes
-and against the memory that is free (MLPACK_MAX_DATA_MB) before anything is read. `fingerprint` needs no numpy.
+iterable of `(inputs, labels)`.
+
+Promises:
+- No pickle is ever opened.
+- Element types change only where nothing is lost (float64 becomes float32; integers only widen).
+- Data that does not fit the model is a `RecipeError` that says how to mend it.
+- Nothing is allocated for sizes that a file merely states: they are checked against its bytes and against the free memory
+  (MLPACK_MAX_DATA_MB) before anything is read.
+- `fingerprint` needs no numpy.
 """
 
 from __future__ import annotations

@@ -1,8 +1,11 @@
-"""How good a model's outputs are: the table of metrics, and one way into each. numpy is loaded when something is scored.
+"""The table of metrics and one way into each: how good a model's outputs are. numpy is imported when something is scored.
 
-Promises: `METRICS` lists every metric with its direction, what it needs and which keys of a recipe it takes. A score
-keeps what it is made of, so the drop between two models is judged on the same resamples (see `scores`). Outputs that
-hold NaN are a `MeasureError`; labels that do not fit the outputs are a `RecipeError`. It runs no model.
+Promises:
+- `METRICS` lists every metric with its direction, what it needs and which keys of a recipe it takes.
+- A score keeps its parts, so that the drop between two models is computed on the same resamples (see `scores`).
+- Outputs with NaN are a `MeasureError`; labels that do not fit the outputs are a `RecipeError`.
+
+Will not: run a model.
 """
 
 from __future__ import annotations

@@ -1,6 +1,9 @@
-"""How good the packed models are: predictions that `measure` wrote, scored and compared with the float baseline's.
+"""The accuracy of packed models: scores the predictions that `measure` wrote and compares them with the float baseline's.
 
-Promises: baseline and candidate are compared sample by sample on the same data; what was compared with is said. Runs no model.
+Promises:
+- Baseline and candidate are compared sample by sample on the same data, and the result says what was compared.
+
+Will not: run a model.
 """
 
 from __future__ import annotations

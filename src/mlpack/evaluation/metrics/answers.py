@@ -1,8 +1,9 @@
-"""A model's answers over the evaluation data, call by call, and the ways of laying them together. numpy is loaded when
-something is scored.
+"""A model's answers over the evaluation data, call by call, and the ways to join them. numpy is imported when something is scored.
 
-Promises: outputs that do not join (ragged ones) are said in words, never numpy's exception; NaN is a `MeasureError`
-that names the samples; which rows belong to which sample is known from the data, not guessed from an output.
+Promises:
+- Outputs that cannot be joined (ragged ones) are refused in words, never with numpy's exception.
+- NaN is a `MeasureError` that names the samples.
+- Which rows belong to which sample comes from the data, not from a guess about an output.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Whether labels can be those of a model's outputs, by shapes and class numbers: asked before anything is packed and measured.
+"""Checks, before anything is packed and measured, whether labels fit a model's outputs, by shapes and class numbers.
 
-Promises: says only what is certain. What shapes leave open is judged when the model has answered.
+Promises:
+- It refuses only what is certainly wrong. Where shapes leave a question open, it is answered after the model has run.
 """
 
 from __future__ import annotations

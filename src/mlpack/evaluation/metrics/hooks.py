@@ -1,8 +1,9 @@
-"""The user's own metric: `module:function`. numpy is loaded when something is scored.
+"""The user's own metric: `module:function`. numpy is imported when something is scored.
 
-Promises: a function with a parameter `calls` gets the outputs of every call as they are; any other gets them joined,
-and where they are ragged padded at their ends (NaN for floats, -100 for whole numbers), labels that are lists likewise.
-What it raises or returns amiss is a `RecipeError`.
+Promises:
+- A function with a parameter `calls` gets the outputs of every call as they are. Any other function gets them joined; ragged
+  outputs are padded at their ends (NaN for floats, -100 for whole numbers), and so are labels that are lists.
+- An exception or a wrong return value is a `RecipeError`.
 """
 
 from __future__ import annotations

@@ -1,9 +1,12 @@
-"""A metric's value with what it is made of, and the paired interval of a drop between two of them. numpy is loaded when
-something is scored.
+"""A metric's value with its parts, and the paired interval of the drop between two of them. numpy is imported when something is
+scored.
 
-Promises: the drop between two models is judged on the same resamples of samples (bootstrap, fixed seed: equal numbers
-everywhere), or, for a value that is no mean of anything, by leaving out groups of samples (jackknife). Few samples, or few that
-differ, make it wider (Student's t, the binomial's exact bounds), never narrower. It knows no metric by name.
+Promises:
+- The drop between two models is computed on the same resamples of samples (bootstrap with a fixed seed: equal numbers
+  everywhere). For a value that is no mean it leaves out groups of samples (jackknife).
+- Few samples, or few that differ, make the interval wider (Student's t, the binomial's exact bounds), never narrower.
+
+Will not: know any metric by name.
 """
 
 from __future__ import annotations

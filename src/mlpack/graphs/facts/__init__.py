@@ -1,1 +1,1 @@
-"""What a graph says of itself without being run: shapes, precisions, overflow, the bytes and the work of its operators."""
+"""Facts about a graph that need no run: shapes, precisions, overflow, the bytes and the work of its operators."""

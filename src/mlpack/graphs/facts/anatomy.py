@@ -1,7 +1,11 @@
-"""What a model's graph is made of: bytes by tensor and by layer type, operators by what they compute in, and the work of each.
+"""The anatomy of a graph: bytes by tensor and by layer type, operators by the type in which they compute, and the work of each.
 
-Promises: read from the outline, so that large weights stay in their files; what cannot be counted is said to be unknown, and is no
-reason to fail; the same graph gives the same answer. It runs no model, and judges nothing.
+Promises:
+- It reads the outline of a model: large weights stay in their files.
+- A number that cannot be counted is unknown, which is no failure.
+- The same graph gives the same answer.
+
+Will not: run a model or judge anything.
 """
 
 from __future__ import annotations

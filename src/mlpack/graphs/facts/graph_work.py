@@ -1,12 +1,15 @@
-"""How much work a graph is: operations and bytes, kernel by kernel, for inputs of given shapes.
+"""The work of a graph, kernel by kernel: its operations and bytes for inputs of given shapes.
 
-Promises: exact counts of what the graph says (two operations for a multiply and its add), by element type; bytes under one stated
-assumption, that kernels fuse as TensorRT fuses them. It runs nothing on a device, knows no device and gives no time.
+Promises:
+- Operations are counted exactly (two for a multiply and its add), by element type.
+- Bytes rest on one stated assumption: kernels fuse as TensorRT fuses them.
+
+Will not: run anything, know a device or give a time.
 
 **What fuses.** Elementwise operators join the kernel that makes their latest input, quantization and casts among them;
-`DequantizeLinear`, reshapes and the like cost nothing by themselves; what depends on weights alone is folded before anything runs.
-Every other operator (products, convolutions, recurrences, softmax, normalisation, reductions, gathers, copies) is a kernel of its
-own. A kernel reads its weights and its inputs once, writes what others need, and keeps the rest in registers.
+`DequantizeLinear`, reshapes and the like cost nothing by themselves; what depends on weights alone is folded before anything
+runs. Every other operator (products, convolutions, recurrences, softmax, normalisation, reductions, gathers, copies) is a
+kernel of its own. A kernel reads its weights and its inputs once, writes what others need, and keeps the rest in registers.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""What a graph is made of: how many bytes of stored weights each kind of layer reads, what else is in it.
+"""The makeup of a graph: how many bytes of weights each kind of layer reads, and how many nodes hold trees.
 
-Promises: a weight that several nodes read counts once, for the first kind of them; nothing is read of it but its shape. What
-follows from that for a candidate is `plan`'s business.
+Promises:
+- A weight that several nodes read counts once, for the first kind of them. Only its shape is read.
+
+Will not: decide what follows for a candidate. `plan` does.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""What each ONNX operator costs: whether it is a kernel of its own, fuses, or is free, and its operations for given shapes.
+"""The cost of each ONNX operator: whether it is a kernel of its own, fuses or is free, and its operations for given shapes. Pure.
 
-Promises: pure; products, convolutions and recurrences are exact (two operations for a multiply and its add, biases with the
-vector work); what is done element by element is counted by a small table, which is rough and says so. It reads no files.
+Promises:
+- Products, convolutions and recurrences are exact (two operations for a multiply and its add; biases count as vector work).
+- Elementwise operators are counted by a small table, which is rough.
 """
 
 from __future__ import annotations

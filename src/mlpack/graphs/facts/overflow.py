@@ -1,15 +1,17 @@
-"""Where integer products of a graph can overflow on an x86-64 processor without VNNI, proved from the graph alone.
+"""Finds integer products of a graph that can overflow on an x86-64 processor without VNNI, from the graph alone.
 
-Such a processor sums two products of an unsigned and a signed byte in 16 bits (`vpmaddubsw`), and what does not fit is cut off at
-32,767: 255 · 127 · 2 is 64,770. Weights within 7 bits (-64 to 64) never come that far.
+Such a processor sums two products of an unsigned and a signed byte in 16 bits (`vpmaddubsw`) and cuts the sum off at 32,767:
+255 · 127 · 2 is 64,770. Weights within 7 bits (-64 to 64) never reach the limit.
 
-Promises: `risks` lists every product that may be cut off, with its reason, and leaves out only what cannot be; a factor of which
-nothing is known is taken for the worst. Graphs inside If, Loop and Scan are looked at. It runs nothing, and knows of no sample:
-a listed product may still never be cut off on real data.
+Promises:
+- `risks` lists every product that may overflow, with its reason. It leaves out only those that cannot; an unknown factor counts
+  as the worst one. Graphs inside If, Loop and Scan are included.
 
-Sources: Intel's manual on VPMADDUBSW; onnxruntime's page on quantization. Which kernels of the engine sum in that way is measured,
-kernel by kernel, in tests_slow/test_overflow_kernels.py: a product of two signed or two unsigned bytes does not, nor does a
-depthwise QLinearConv, nor MatMulNBits at any width; ConvInteger has the weights as its first factor.
+Will not: run anything or use samples. A listed product may still never overflow on real data.
+
+Sources: Intel's manual on VPMADDUBSW; onnxruntime's page on quantization. Which kernels of the engine sum in that way is
+measured, kernel by kernel, in tests_slow/test_overflow_kernels.py: a product of two signed or two unsigned bytes does not, nor
+does a depthwise QLinearConv, nor MatMulNBits at any width; ConvInteger has the weights as its first factor.
 """
 
 from __future__ import annotations

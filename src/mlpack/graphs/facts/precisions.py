@@ -1,7 +1,11 @@
-"""What each node of a graph computes in: float32, half, integers by static or dynamic scales, or float with packed weights.
+"""The type in which each node computes: float32, half, integers by static or dynamic scales, or float with packed weights.
 
-Promises: by the graph alone, engine operators and quantize/dequantize pairs alike; bodies of If, Loop and Scan and local functions
-are looked into; a type that cannot be told is `unknown`, never guessed. It runs nothing and reads no large weight.
+Promises:
+- The graph alone decides: engine operators and quantize/dequantize pairs alike. Bodies of If, Loop and Scan and local functions
+  are included.
+- A type that cannot be told is `unknown`, never guessed.
+
+Will not: run anything or read a large weight.
 """
 
 from __future__ import annotations

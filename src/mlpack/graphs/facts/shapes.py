@@ -1,7 +1,11 @@
-"""Every tensor's element type and shape in a graph whose inputs have given shapes.
+"""The element type and shape of every tensor in a graph whose inputs have given shapes.
 
-Promises: first by inference (onnxruntime's symbolic one, with nothing symbolic left); only what that leaves open is found by
-running the graph once on the CPU engine. Raises PassError where neither knows. It does not change what a graph computes.
+Promises:
+- Inference comes first (onnxruntime's symbolic one, with numbers for every axis). Only what it leaves open is found by one run
+  on the CPU engine.
+- PassError where neither knows.
+
+Will not: change what a graph computes.
 """
 
 from __future__ import annotations

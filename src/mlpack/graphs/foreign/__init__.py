@@ -1,1 +1,1 @@
-"""Graphs of other tools, brought to the form that passes take for granted."""
+"""Brings graphs of other tools to the standard form that passes rely on."""

@@ -1,7 +1,10 @@
-"""Take an ONNX file that somebody else wrote into the form that passes read.
+"""Adopts a foreign ONNX file: copies it into a directory in the form that passes read.
 
-Promises: the files it names are inside its directory, whole, and the only ones read; the graph computes what it did; symbolic axes
-are narrowed where the recipe says so and nowhere else. Does not optimise.
+Promises:
+- The files that it names are inside its directory and whole, and no others are read.
+- The graph computes the same. Symbolic axes are narrowed only where the recipe says so.
+
+Will not: optimise.
 """
 
 from __future__ import annotations

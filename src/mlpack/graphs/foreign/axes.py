@@ -1,7 +1,8 @@
-"""Axes that a file calls by one name and the recipe's data show to be several.
+"""Separates axes that a file gives one name although the recipe's data have several lengths for it.
 
-Promises: axes of a name get names of their own only where a call has two lengths for it and the graph takes the data's first call;
-data that the graph does not take are a mistake, which is left to whoever reads them.
+Promises:
+- Axes of a name get names of their own only where a call has two lengths for the name and the graph accepts the first call.
+- Data that the graph does not accept are left to the module that reads them, which reports the mistake.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The locale of StringNormalizer, which folds case: one that a container has.
+"""Sets the locale of StringNormalizer, which folds case, to one that a container has.
 
-Without one the engine asks the system for en_US.UTF-8, which neither Lambda nor a slim image has, and refuses to load the graph.
-C.UTF-8 is in every C library and folds the same letters by the same table of Unicode. A locale of another language, whose case
-differs (Turkish, Azeri, Lithuanian), stays what it is.
+Without one the engine asks the system for en_US.UTF-8, which neither Lambda nor a slim image has, and refuses to load the
+graph. C.UTF-8 is in every C library and folds the same letters by the same table of Unicode. A locale of another language,
+whose case differs (Turkish, Azeri, Lithuanian), stays.
 """
 
 from __future__ import annotations

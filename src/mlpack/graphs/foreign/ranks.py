@@ -1,8 +1,9 @@
-"""Types and ranks of a graph's inputs and outputs that its file does not say.
+"""Adds types and ranks of inputs and outputs that a file does not state.
 
-Promises: what the recipe says of inputs; of outputs what inference finds (ONNX's own, then onnxruntime's symbolic one), and what
-that leaves open by running the graph once, on the recipe's first call or, where there is none, on invented inputs. Lengths that
-are not known get names; nothing else of the graph changes.
+Promises:
+- Inputs get what the recipe says. Outputs get what inference finds (ONNX's own, then onnxruntime's symbolic one); the rest is
+  found by one run, on the recipe's first call or else on generated inputs.
+- Unknown lengths get names. Nothing else of the graph changes.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""Sequences of tensors that a graph ends with, as outputs of their own: a request's answer holds tensors alone.
+"""Replaces sequences of tensors among a graph's outputs by one output a tensor, because an answer can hold tensors only.
 
-Promises: an output that is a sequence of as many tensors on every call becomes that many outputs, `<output>_0`, `<output>_1`
-and so on, in its order and the place where it stood; each computes what the sequence's member did. Their number has to stand in the
-graph: SequenceConstruct, SequenceInsert at the end of an empty one, SplitToSequence by lengths that are constants or along an
-axis of known length. Sequences of other kinds, and those within If and Loop, stay as they are.
+Promises:
+- An output that is a sequence of the same number of tensors on every call becomes that many outputs, `<output>_0`, `<output>_1`
+  and so on, in its order and at its place; each computes what the member of the sequence did.
+- The graph must state that number: SequenceConstruct, SequenceInsert at the end of an empty sequence, SplitToSequence by
+  constant lengths or along an axis of known length. Other sequences, and those within If and Loop, stay.
 """
 
 from __future__ import annotations

@@ -1,9 +1,13 @@
-"""The standard form of a graph: what passes may take for granted, whoever wrote the file.
+"""The standard form of a graph, on which passes rely whoever wrote the file.
 
-Promises: versions that the engine takes; a unique name for every node, in nested graphs too; weights are initializers of the main
-graph, dense, and no inputs; no local functions; every open axis of inputs and outputs has a name, and axes share one only where
-the file says more than "unknown"; ranks and types of outputs are known. It computes what it did. What would grow beyond
-`LARGEST_MADE` bytes or `MOST_NODES` nodes is left as it is, or refused where it cannot be left.
+Promises:
+- The engine takes the versions of the file. There are no local functions.
+- Every node has a unique name, in nested graphs too.
+- Weights are dense initializers of the main graph and no inputs.
+- Every open axis of inputs and outputs has a name, and axes share a name only where the file says more than "unknown". Ranks
+  and types of outputs are known.
+- The graph computes the same. A part that would grow beyond `LARGEST_MADE` bytes or `MOST_NODES` nodes stays as it is, or is
+  refused where it cannot stay.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Versions of a file that this engine takes.
+"""Changes the versions of a file to ones that this engine takes.
 
-Promises: a number is changed only where the graph means the same under the other one: every operator in it is defined alike as far
-as it is used, or ONNX's own converter has rewritten it. Everything else is a PassError of one sentence.
+Promises:
+- A version changes only where the graph means the same under the new one: every operator is defined alike as far as it is used,
+  or ONNX's own converter has rewritten it. Everything else is a PassError of one sentence.
 """
 
 from __future__ import annotations

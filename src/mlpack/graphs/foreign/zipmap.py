@@ -1,8 +1,9 @@
-"""ZipMap rewritten to the tensor that it was made of: converters of classical models end classifiers with it by default.
+"""Replaces ZipMap by the tensor of its input. Converters of classical models end classifiers with a ZipMap by default.
 
-Promises: an output that was a list of dictionaries, class to probability, becomes the tensor of the probabilities, columns in the
-order of the classes, under the same name; which class a column stands for is returned. Nothing else of the graph changes. Other
-sequences and maps stay as they are.
+Promises:
+- An output that was a list of dictionaries (class to probability) becomes the tensor of the probabilities, columns in the order
+  of the classes, under the same name. The class of each column is returned.
+- Nothing else of the graph changes. Other sequences and maps stay.
 """
 
 from __future__ import annotations

@@ -1,7 +1,11 @@
-"""Signing in to registries: what a registry asks for, and where the answer comes from.
+"""Signs in to registries: parses what a registry asks for and makes the answer from credentials.
 
-Promises: reads no environment and no home directory (`keychain` has the files); a password is used for the host it was kept under
-and no other, and stands in no message. Knows nothing of HTTP connections.
+Promises:
+- It reads no environment and no home directory; `keychain` reads the files.
+- A password is used only for the host that it was stored for, and appears in no message.
+
+Will not: open HTTP connections.
+
 Sources: RFC 9110 §11 (challenges), distribution's "Token Authentication Specification".
 """
 

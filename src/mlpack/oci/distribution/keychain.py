@@ -1,9 +1,14 @@
-"""Credentials as Docker, podman, buildah and skopeo leave them, and what to say when a registry lets nobody in.
+"""Reads credentials as Docker, podman, buildah and skopeo store them, and explains what was searched when none fits.
 
-Promises: reads no environment itself (`of_environment` is handed one), and no file before a registry asks who is there; the most
-specific entry wins (a repository, a namespace, the host), the file that was named by a variable before those in their usual
-places; a file or a helper that cannot be used is an error that names it; a helper's time and output are bounded; no message has a
-password in it. Writes nothing.
+Promises:
+- It reads no environment itself (`of_environment` gets one as an argument), and no file before a registry asks for credentials.
+- The most specific entry wins: a repository, then a namespace, then the host. A file that a variable names comes before the
+  files in the usual places.
+- A file or a credential helper that cannot be used is an error that names it. A helper's time and output are bounded.
+- No message holds a password.
+
+Will not: write anything.
+
 Sources: containers-auth.json(5); Docker's `config.json` and credential helper protocol; distribution-spec 1.1 "Error Codes".
 """
 

@@ -1,8 +1,12 @@
-"""An image in a registry: push it, pull it.
+"""Pushes an image to a registry and pulls one from it.
 
-Promises: a blob the registry has is not sent; a big one is streamed from where it lies, whole, and again from its beginning when
-something breaks (no chunks: registries disagree on them); manifest by digest after its blobs, tag last, and then verified.
-What is pulled is checked against digest and size while it arrives, resumed where it broke off, and named only when whole.
+Promises:
+- A push sends no blob that the registry has. A large blob is streamed whole, and from its beginning again after a failure
+  (without chunks: registries disagree on them).
+- The manifest is sent by digest after its blobs, the tag last, and then the registry's answer is verified.
+- A pull checks digest and size while bytes arrive, resumes after a failure, and renames a file into place only when it is
+  whole.
+
 Sources: distribution-spec 1.1; experience of ECR, GitHub's and Google's registries in go-containerregistry and others.
 """
 

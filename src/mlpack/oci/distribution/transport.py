@@ -1,10 +1,13 @@
-"""HTTP to one repository of one registry: signing in, redirects, and trying again.
+"""HTTP requests to one repository of one registry: signing in, redirects, and retries.
 
-Promises: credentials go to the registry and the token service it names, never to another host that an upload or download leads
-to; nothing goes from https to http; an address inside a private network is not followed from a public registry. What may pass
-(408, 429, 5xx, broken connections) is tried again, with the pause the server asked for, else growing pauses. A token that
-expires meanwhile is renewed. Plain http is spoken with loopback hosts and those the caller names. Of what a server sends no more
-than a limit is read, whatever it says of its length: not of answers that nobody needs either, nor of headers.
+Promises:
+- Credentials go to the registry and to the token service that it names, never to another host that a redirect leads to.
+- No redirect from https to http is followed, nor from a public registry to an address inside a private network.
+- Temporary failures (408, 429, 5xx, broken connections) are retried after the pause that the server asked for, else after
+  growing pauses. A token that expires is renewed.
+- Plain http is used only for loopback hosts and the hosts that the caller names.
+- No more than a limit is read of any answer or header, whatever length the server states.
+
 Sources: distribution-spec 1.1; distribution's "Token Authentication Specification".
 """
 

@@ -1,1 +1,1 @@
-"""Layers as tar archives: written the same everywhere, and read within bounds."""
+"""Layers as tar archives: written the same on every machine, and read within bounds."""

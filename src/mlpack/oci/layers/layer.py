@@ -1,11 +1,13 @@
-"""A directory becomes a layer: files to put over a base (`layer_from_tree`), or a whole root file system (`layer_from_rootfs`).
+"""Makes a layer of a directory: files over a base (`layer_from_tree`), or a whole root file system (`layer_from_rootfs`).
 
-Promises: the digest follows from names, content and executable bits (for a root file system: permission bits) alone. The
-base's directories and links are never replaced: a file for `lib/x` goes to `usr/lib/x` where the base has `lib -> usr/lib`.
-Links that leave the tree, device nodes, set-user-id files and whiteout names are refused, not skipped.
+Promises:
+- The digest follows from names, content and executable bits alone (for a root file system: permission bits).
+- Directories and links of the base are never replaced: a file for `lib/x` goes to `usr/lib/x` where the base has `lib ->
+  usr/lib`.
+- Links that leave the tree, device nodes, set-user-id files and whiteout names are refused, not skipped.
 
-Times are zero (or `epoch_s`), except that a `.py` file beside time-stamped bytecode gets the time which the bytecode names:
-else Python would compile it anew at every start, a read-only file system being unable to keep the result.
+Times are zero (or `epoch_s`), except that a `.py` file beside time-stamped bytecode gets the time that the bytecode names.
+Otherwise Python would compile it at every start, because a read-only file system cannot keep the result.
 """
 
 from __future__ import annotations

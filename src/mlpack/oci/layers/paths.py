@@ -1,9 +1,13 @@
-"""What files an image has: the paths of its layers applied on one another, without their bytes, and where its Python is.
+"""The files of an image: the paths of its layers applied on one another, without their bytes, and where its Python is.
 
-Promises: each layer is read once, checked against its diff_id and remembered (`cache`); whiteouts, opaque directories and links
-act as when a container engine unpacks; hostile archives (paths that leave the image or are longer than any file system takes,
-headers of gigabytes, endless entries, decompression bombs) end in PackError, and neither the memory nor the steps that knowing
-an image takes outgrow the bytes that were sent (`scan.Allowance`). Writes no file of the image to disk.
+Promises:
+- Each layer is read once, checked against its diff_id and remembered (`cache`).
+- Whiteouts, opaque directories and links act as when a container engine unpacks the image.
+- Hostile archives (paths that leave the image or are too long for a file system, headers of gigabytes, endless entries,
+  decompression bombs) end in PackError. Memory and steps stay in proportion to the bytes of the image (`scan.MemoryBudget`).
+
+Will not: write a file of the image to disk.
+
 Sources: OCI image-spec 1.1 `layer.md`; POSIX pax.
 """
 

@@ -1,7 +1,12 @@
-"""What a layer that somebody else made has in it: its entries' paths, kinds and link targets, in memory bounded by construction.
+"""Reads what a foreign layer holds: the paths, kinds and link targets of its entries, in bounded memory.
 
-Promises: what `tars` promises of any tar, and: paths that leave the image are refused, and what is remembered of all entries stays
-in proportion to the bytes that were sent (`MemoryBudget`). Extracts nothing.
+Promises:
+- Everything that `tars` promises of any tar.
+- A path that leaves the image is refused.
+- What is remembered of all entries stays in proportion to the bytes of the layer (`MemoryBudget`).
+
+Will not: extract anything.
+
 Source: OCI image-spec 1.1 `layer.md` (which forbids sparse files).
 """
 

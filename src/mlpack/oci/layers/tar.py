@@ -1,9 +1,13 @@
-"""Canonical tar: the same entries give the same bytes on every machine.
+"""Writes canonical tar: the same entries give the same bytes on every machine.
 
-Promises: sorted by the bytes of the path, owner 0:0 without names, no extended attributes, no device numbers, whole-second
-times given by the caller; a PAX record only where ustar cannot say it (long or non-ASCII names, 8 GiB and more). An entry's
-file is streamed and must have the size it was listed with. Headers are built field by field, never from the file system: it
-would bring owners, fractions of seconds and links. Source: POSIX pax; OCI image-spec 1.1 `layer.md`.
+Promises:
+- Entries are sorted by the bytes of their paths. Owners are 0:0 without names. There are no extended attributes and no device
+  numbers, and times are whole seconds that the caller gives.
+- A PAX record is written only for what ustar cannot hold (long or non-ASCII names, 8 GiB and more).
+- A file is streamed and must have the size of its entry.
+- Headers are built field by field, never from the file system, which would bring owners, fractions of seconds and links.
+
+Source: POSIX pax; OCI image-spec 1.1 `layer.md`.
 """
 
 from __future__ import annotations

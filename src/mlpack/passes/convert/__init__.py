@@ -1,12 +1,13 @@
 """The convert pass: a fitted scikit-learn estimator, or a model of XGBoost or LightGBM, becomes an ONNX directory.
 
-Promises: the engine's answers were compared with the estimator's own on the whole of the recipe's evaluation data, alone and in
-batches: labels are equal, numbers agree within the tolerance; what does not agree is an error that names the rows, never a warning.
-An output that stands for none of the estimator's methods is left out and noted. No pickle is opened by mlpack: scikit-learn's
-estimators come from a function of the user's own.
+Promises:
+- The engine's answers are compared with the estimator's on all of the recipe's evaluation data, alone and in batches: labels
+  are equal, numbers agree within the tolerance. A difference is an error that names the rows, never a warning.
+- An output that belongs to none of the estimator's methods is left out and noted.
+- mlpack opens no pickle: scikit-learn's estimators come from a function of the user's.
 
-Two ways are tried. In float32, as trees compute in themselves, thresholds are rounded to the side that decides as the original
-does (`thresholds`). Where that differs (a scaler before trees computes in float64), the graph is made in float64 behind a cast.
+It tries two ways. In float32, in which trees compute, thresholds are rounded to the side that decides as the original does
+(`thresholds`). Where that differs (a scaler before trees computes in float64), the graph is made in float64 behind a cast.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""Does the graph answer as the estimator does? Every row of the evaluation data, the engine, and what differs by row number.
+"""Compares the graph's answers with the estimator's, row by row of the evaluation data, and names the rows that differ.
 
-Promises: labels are compared exactly, numbers relative to the largest value where that exceeds 1. Rows whose two best classes are
-nearer to each other than the tolerance are ties that no rounding keeps: they are listed, and are no error; any other is.
+Promises:
+- Labels are compared exactly, numbers relative to the largest value where that exceeds 1.
+- Rows whose two best classes are nearer to each other than the tolerance are ties, which no rounding keeps: they are listed and
+  are no error. Any other difference is one.
 """
 
 from __future__ import annotations

@@ -1,6 +1,9 @@
-"""A fitted estimator, whoever made it: what it can be asked, and how it becomes ONNX.
+"""A fitted estimator of any library: the methods that it has, and its conversion to ONNX.
 
-Promises: one form for scikit-learn's estimators and for models in the formats of XGBoost and LightGBM. Will not open either.
+Promises:
+- One form for scikit-learn's estimators and for models in the formats of XGBoost and LightGBM.
+
+Will not: open either.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""numpy's functions of one array as nodes, and pieces that several converters share: what a value is between, and kernels."""
+"""numpy's functions of one array as nodes, and parts that several converters share: interpolation and kernels."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""What a converter's graph needs before it is a model of ours: tensors only, inputs as the recipe says, batches of one name.
+"""Finishes a converter's graph: tensors only, inputs as the recipe says, and one name for the batch axis.
 
-Promises: changes what the graph is called, not what it computes.
+Promises:
+- It changes names and types of the interface, not what the graph computes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""scikit-learn's estimators that skl2onnx lacks, or has otherwise than they compute: what each makes of its table, as nodes.
+"""Converters for scikit-learn's estimators that skl2onnx lacks or computes differently.
 
-Promises: where an estimator has settings that are not known here, it is refused in words. Whatever is written here is compared with
-the estimator like everything else.
+Promises:
+- An estimator with a setting that is not known here is refused in words.
+- The result is compared with the estimator like every other conversion.
 """
 
 from __future__ import annotations

@@ -1,7 +1,10 @@
-"""Scalers in the very operations of scikit-learn: subtract, then divide, each rounded to float32.
+"""Replaces ONNX's Scaler by the operations of scikit-learn: subtract, then divide, each rounded to float32.
 
-skl2onnx writes ONNX's Scaler, which multiplies by the reciprocal. The last digit differs, and behind it a tree may take the other
-branch. Promises: only a Scaler whose numbers are those of one of the estimator's own scalers is replaced.
+skl2onnx writes ONNX's Scaler, which multiplies by the reciprocal. The last digit differs, and a tree behind it may take the
+other branch.
+
+Promises:
+- Only a Scaler with the numbers of one of the estimator's own scalers is replaced.
 """
 
 from __future__ import annotations

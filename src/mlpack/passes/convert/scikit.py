@@ -1,4 +1,4 @@
-"""scikit-learn's estimators: asked as they are, converted by skl2onnx; XGBoost's and LightGBM's inside pipelines as well."""
+"""scikit-learn's estimators: their own answers, and their conversion by skl2onnx (XGBoost's and LightGBM's in pipelines, too)."""
 
 from __future__ import annotations
 

@@ -1,11 +1,14 @@
-"""Fitted estimators, however they are kept: what to ask them, and how they become ONNX.
+"""Loads fitted estimators from their directories.
 
     sklearn    estimator.json (`factory`), code/ (the user's Python files, and the file that the function reads)
     xgboost    model.json or model.ubj
     lightgbm   model.txt
 
-Each directory also has signature.json with the inputs. Promises: the function runs once, with a fixed seed; an exception in it is
-a PassError that quotes it. Files are read by their own library and by nothing that executes what they hold.
+Each directory also has signature.json with the inputs.
+
+Promises:
+- The function runs once, with a fixed seed. An exception in it is a PassError that quotes it.
+- Model files are read by their own library, and by nothing that executes their content.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""Tokens as scikit-learn's vectorizers find them, in the words of the engine's regular expressions.
+r"""Translates the token patterns of scikit-learn's vectorizers into the engine's regular expressions.
 
-Python's `\\w` is a letter or digit of any script, RE2's of ASCII alone; skl2onnx' own expression keeps single letters too.
-Promises: only patterns whose meaning is known are translated; any other is left to skl2onnx, and to the comparison.
+Python's `\w` is a letter or digit of any script, RE2's of ASCII alone; skl2onnx' own expression keeps single letters too.
+
+Promises:
+- Only patterns whose meaning is known are translated. Any other is left to skl2onnx, and to the comparison.
 """
 
 from __future__ import annotations

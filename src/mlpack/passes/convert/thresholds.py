@@ -1,9 +1,11 @@
-"""Thresholds of trees in float32, on the side that decides as the original's float64 does.
+"""Rounds thresholds of trees to float32, to the side that decides as the original's float64 does.
 
 A tree of float64 thresholds asks `x <= t`. For a float32 x that is the same as `x <= t'`, t' the largest float32 not above t.
-Converters round t to the nearest instead, which may be above it: rows with exactly that value then go the other way.
-Where scikit-learn's trees send missing values is put right here as well.
-Promises: only thresholds of nodes that ask `<=` and whose float64 value is known are changed, and only to their neighbour.
+Converters round t to the nearest instead, which may be above it: rows with exactly that value then go the other way. The branch
+that missing values take in scikit-learn's trees is corrected here as well.
+
+Promises:
+- Only thresholds of nodes that ask `<=` and whose float64 value is known change, and only to their neighbour.
 """
 
 from __future__ import annotations

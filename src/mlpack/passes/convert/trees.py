@@ -1,8 +1,10 @@
-"""Trees of any library as ONNX's operator takes them, and what it has no word for: linear leaves, and zeros that stand for missing.
+"""Trees of any library as ONNX's operator takes them, and what that operator lacks: linear leaves, and zeros that mean "missing".
 
-Promises: the graph's answer is the sum of the leaves that a row falls into, in float32, one column for each target. A threshold is
-the float32 that decides of every float32 as the library's own number does. A set of categories is a chain of questions, in the one
-form in which the engine takes a node that several lead to: from their true side.
+Promises:
+- The graph's answer is the sum of the leaves that a row reaches, in float32, one column for each target.
+- A threshold is the float32 that decides on every float32 as the library's own number does.
+- A set of categories is a chain of questions, in the one form in which the engine accepts a node with several parents: from
+  their true side.
 """
 
 from __future__ import annotations

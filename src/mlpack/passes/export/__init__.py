@@ -1,8 +1,10 @@
 """The export pass: a PyTorch or Hugging Face directory becomes an ONNX directory.
 
-Promises: the graph was run by the engine on several random inputs, batch sizes and paddings, and every output agrees with the
-eager model within the tolerance; what does not agree is an error, never a warning. notes.json says which exporter won and
-what became of the others. No pickle is executed, no remote code trusted, no network used.
+Promises:
+- The engine runs the graph on several random inputs, batch sizes and paddings, and every output agrees with the eager model
+  within the tolerance. A difference is an error, never a warning.
+- notes.json says which exporter was used and why the others were not.
+- No pickle is executed, no remote code trusted, no network used.
 """
 
 from __future__ import annotations

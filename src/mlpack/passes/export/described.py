@@ -1,7 +1,9 @@
-"""What a Hugging Face directory takes, written down before it is exported: the recipe's data are read against it.
+"""Writes down the inputs of a Hugging Face directory before it is exported, so that the recipe's data can be read against them.
 
-Promises: signature.json has the inputs that its export will have, but for sizes of pictures that no exporter leaves free; the
-tokenizer is the package's own. The recipe's data are not needed, and no graph is made.
+Promises:
+- signature.json has the inputs that the export will have, except that picture sizes may be fixed later, where no exporter
+  leaves them free. The tokenizer is the package's own.
+- It needs no data of the recipe's and makes no graph.
 """
 
 from __future__ import annotations

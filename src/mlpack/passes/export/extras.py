@@ -1,6 +1,7 @@
-"""What `pip install mlpack-build` leaves out because only some sources need it, and the extra that brings it.
+"""Names the extra of mlpack-build that brings a package which only some sources need.
 
-Promises: says so of a package that is not installed, never of one that is and is damaged or too old.
+Promises:
+- It reports a package that is not installed, never one that is installed but damaged or too old.
 """
 
 from __future__ import annotations

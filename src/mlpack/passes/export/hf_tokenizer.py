@@ -1,8 +1,10 @@
-"""The tokenizer of a Hugging Face directory as a package takes it: one tokenizer.json that pads to a batch and cuts at a length.
+"""Writes the tokenizer of a Hugging Face directory as one tokenizer.json that pads to a batch and cuts at a length.
 
-Promises: what ships pads to the longest text of a batch and cuts at the model's own length. Where the directory has only a
-vocabulary (vocab.txt, vocab.json and merges.txt, a sentencepiece model), transformers' fast tokenizer is made of it; nothing is
-fetched and no code of the directory runs. A model that takes more than tokens gets none: no text could become its inputs.
+Promises:
+- The tokenizer pads to the longest text of a batch and cuts at the model's own length.
+- Where the directory has only a vocabulary (vocab.txt, vocab.json and merges.txt, a sentencepiece model), it is converted with
+  transformers' fast tokenizer. Nothing is fetched and no code of the directory runs.
+- A model that takes more than tokens gets none, because a text alone could not become its inputs.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
-"""What is particular to a Hugging Face directory: its weights, its head, its inputs, and optimum's exporter.
+"""Loads a Hugging Face directory for export (its weights, its head, its inputs), and runs optimum's exporter.
 
-Promises: weights are safetensors, or a checkpoint that `weights_only` loading accepts, and every weight that an output comes from
-is one of the directory's; nothing is fetched and no code of the directory runs. The model is the class that config.json names, head
-and all, unless another task was asked for. A sentence-transformers directory gives one output, `sentence_embedding` `[batch, dim]`.
+Promises:
+- Weights are safetensors, or a checkpoint that `weights_only` loading accepts, and every weight that an output depends on is
+  one of the directory's. Nothing is fetched and no code of the directory runs.
+- The model is the class that config.json names, with its head, unless the recipe asks for another task. A sentence-transformers
+  directory gives one output, `sentence_embedding` `[batch, dim]`.
 """
 
 from __future__ import annotations
@@ -35,8 +37,7 @@ INPUTS = "mlpack.inputs.json"
 PROCESSOR = "preprocessor_config.json"
 POSITIONS = "position_ids"
 _NO_LIMIT = 1_000_000  # tokenizers without a length say 1e30
-_HARMLESS = ("masked_spec_embed", "position_ids", "inv_freq")
-"""Weights that no output comes from: what masks inputs while training, and what is computed anew."""
+_HARMLESS = ("masked_spec_embed", "position_ids", "inv_freq")  # no output needs these: masks of training, and computed values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,21 +138,19 @@ def _model(model_dir: Path, config: Mapping[str, Any], task: str) -> tuple[Any, 
         read = (transformers.AutoConfig if auto else loader.config_class).from_pretrained(model_dir, **options)
         attention: dict[str, Any] = {"attn_implementation": "eager"}
         try:
-            model, loading = loader.from_pretrained(
+            model, info = loader.from_pretrained(
                 model_dir, config=read, dtype=torch.float32, output_loading_info=True, **attention, **options
             )
         except ValueError as error:
             if "attn_implementation" not in str(error) and "attention implementation" not in str(error):
                 raise
-            model, loading = loader.from_pretrained(
-                model_dir, config=read, dtype=torch.float32, output_loading_info=True, **options
-            )
-    missing = [name for name in loading["missing_keys"] if not name.endswith(_HARMLESS)]
+            model, info = loader.from_pretrained(model_dir, config=read, dtype=torch.float32, output_loading_info=True, **options)
+    missing = [name for name in info["missing_keys"] if not name.endswith(_HARMLESS)]
     if task.removesuffix(tasks.WITH_PAST) == tasks.FEATURES and tasks.encoder_decoder(config):
         whole, model = model, model.get_encoder()
-        tied = {id(weight) for weight in (*model.parameters(), *model.buffers())}
+        used = {id(weight) for weight in (*model.parameters(), *model.buffers())}
         state = dict((*whole.named_parameters(), *whole.named_buffers()))
-        missing = [name for name in missing if id(state.get(name)) in tied]
+        missing = [name for name in missing if id(state.get(name)) in used]
     return model.eval(), missing
 
 

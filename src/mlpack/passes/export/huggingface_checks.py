@@ -1,7 +1,9 @@
-"""What a Hugging Face directory's config.json may not ask for, and how many tokens its model takes.
+"""Refuses a Hugging Face directory's config.json that asks for code or too much memory, and counts the tokens its model takes.
 
-Promises: a config that names code, anywhere in it, is refused before transformers reads it, and so is one that describes more
-than this machine holds. Positions are counted in the model. Reads no file.
+Promises:
+- A config that names code, anywhere in it, is refused before transformers reads it, and so is one that describes more than this
+  machine holds.
+- Positions are counted in the model. It reads no file.
 """
 
 from __future__ import annotations

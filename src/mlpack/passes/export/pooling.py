@@ -1,7 +1,8 @@
-"""What sentence-transformers puts after a model: pooling of its tokens and unit length, read from modules.json and appended.
+"""Appends what sentence-transformers puts after a model: the pooling of tokens and the scaling to unit length in modules.json.
 
-Promises: the graph's only output is then `sentence_embedding` `[batch, dim]`, pooled and normalised as the directory says; a module
-that cannot be appended is refused.
+Promises:
+- The graph's only output is then `sentence_embedding` `[batch, dim]`, pooled and normalised as the directory says.
+- A module that cannot be appended is refused.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
-"""What an eager Hugging Face model takes and gives: names, element types, axes, and invented inputs that it can be tried on.
+"""The inputs and outputs of an eager Hugging Face model (names, element types, axes), and generated inputs to run it on.
 
-Promises: channels and sizes of pictures, lengths of sounds and the shapes of caches come from config.json and
-preprocessor_config.json; what the recipe says of an input goes before both. Sizes that are fixed in the weights (tables of
-positions) are fixed in the graph. What cannot be told is asked for by name. Runs no model.
+Promises:
+- Channels and sizes of pictures, lengths of sounds and the shapes of caches come from config.json and preprocessor_config.json.
+  What the recipe says of an input overrides both.
+- Sizes that the weights fix (tables of positions) are fixed in the graph.
+- Where none of these tells an input, the error asks the recipe for it by name. It runs no model.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
-"""Which head a Hugging Face directory has: the task that the architecture's name in its config.json stands for. Pure.
+"""The task of a Hugging Face directory, from the name of the architecture in its config.json. Pure.
 
-Promises: a head is never dropped in silence. A name that ends as one of `_HEADS` has that task, a bare model or encoder
-gives features, and any other name is asked about (`refusal` says so in words). What generates a text by an encoder and a decoder is
-refused here, before anything is exported. Imports no framework: `mlpack plan` asks this too.
+Promises:
+- A head is never dropped in silence. A name that ends like one of `_HEADS` has that task, a bare model or encoder gives
+  features, and any other name is refused with a question (`refusal`).
+- A model that generates text with an encoder and a decoder is refused here, before anything is exported.
+- It imports no framework, since `mlpack plan` calls it too.
 """
 
 from __future__ import annotations

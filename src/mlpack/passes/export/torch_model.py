@@ -1,8 +1,9 @@
 """A PyTorch model as a directory: torch.json, code/, weights.safetensors, edits.json.
 
-Promises: the module is in evaluation mode with exactly the weights of the directory, and nothing of the directory is written
-to. Weights are safetensors, or a `.pt` file read with `weights_only`: no pickle is ever executed. The factory is the user's
-own code and runs; an exception in it is a PassError that quotes it.
+Promises:
+- The module is in evaluation mode with exactly the weights of the directory, and nothing in the directory is written.
+- Weights are safetensors, or a `.pt` file read with `weights_only`: no pickle is ever executed.
+- The factory is the user's own code and runs. An exception in it is a PassError that quotes it.
 """
 
 from __future__ import annotations

@@ -1,11 +1,16 @@
-"""The precision pass: a graph whose types say what it computes in, with 32-bit inputs and outputs.
+"""The precision pass: a graph that computes in another element type, with 32-bit inputs and outputs.
 
-Promises: weights and operators have the type except where it is known to lose (a block list), the interface stays as it was, and
-the result runs without infinities and close to its input. `fp16`: half the bytes everywhere; speed only on targets whose kernels
-compute in it: a processor without them casts back and forth. The other types are for TensorRT, which takes precision from
-the graph alone: `bf16` has explicit casts, and `cpu.onnx` beside it with the same roundings, because the engine that measures
-accuracy has few kernels for it; `int8` has symmetric quantize/dequantize pairs, from calibration data; `mixed` is int8 where
-that holds, node by node, and fp16 elsewhere. None of them chooses itself, and none says what it is worth on real data.
+`fp16` halves the bytes everywhere; it is faster only on targets with kernels for it, since a processor without them casts back
+and forth. The other types are for TensorRT, which takes precision from the graph alone. `bf16` has explicit casts, with
+`cpu.onnx` beside it that rounds in the same places, because the engine that measures accuracy has few kernels for it. `int8`
+has symmetric quantize/dequantize pairs, from calibration data. `mixed` is int8 where that holds, node by node, and fp16
+elsewhere.
+
+Promises:
+- Weights and operators have the type, except where it is known to lose accuracy (a block list). The interface stays as it was.
+- The result runs without infinities and close to its input.
+
+Will not: choose a type, or say what a type is worth on real data.
 """
 
 from __future__ import annotations

@@ -1,11 +1,13 @@
 """Explicit casts: a graph whose arithmetic is bfloat16 or float16 wherever that keeps its accuracy, every conversion a node.
 
-Promises: each node reads inputs of one floating type, which its operator's ONNX definition allows; what is sensitive reads and
-gives float32; inputs and outputs of the graph keep their types; a weight is stored once in each type that something reads.
-`emulated` gives the numerically equal graph for an engine without bfloat16 kernels: the same operators on float32 values that
-are bfloat16 values, every result rounded to one (to nearest, ties to even, as the engine's Cast does).
+Promises:
+- Each node reads inputs of one floating type, which its operator's ONNX definition allows. Sensitive nodes read and give
+  float32.
+- Inputs and outputs of the graph keep their types. A weight is stored once in each type that something reads.
+- `emulated` gives the numerically equal graph for an engine without bfloat16 kernels: the same operators on float32 values that
+  are bfloat16 values, every result rounded to one (to nearest, ties to even, as the engine's Cast does).
 
-It does not judge: overflow and similarity are the pass's to check. Graphs nested in a node stay float32.
+Will not: check overflow and similarity; the pass does. Graphs nested in a node stay float32.
 """
 
 from __future__ import annotations

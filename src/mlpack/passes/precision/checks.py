@@ -1,7 +1,10 @@
-"""What every type of the precision pass is held to: finite numbers, a likeness to its input, and standard operators.
+"""The checks for every type of the precision pass: finite numbers, similarity to the input, and standard operators.
 
-Promises: a number that a type cannot hold is found by a float32 run, so that an engine which computes wider than it stores
-cannot hide it; the likeness is the smallest cosine of any row of any output. Accuracy on the task is measured elsewhere.
+Promises:
+- A float32 run finds numbers that a type cannot hold, so that an engine which computes wider than it stores cannot hide them.
+- Similarity is the smallest cosine of any row of any output.
+
+Will not: measure accuracy on the task.
 """
 
 from __future__ import annotations

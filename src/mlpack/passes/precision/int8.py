@@ -1,7 +1,11 @@
-"""int8 and mixed: calibrated pairs where they gain, and for mixed, node by node, only where they hold.
+"""int8 and mixed: calibrated pairs where they are faster, and for mixed, node by node, only where they are accurate.
 
-Promises: ranges come from recorded calls only; every pair is `qdq`'s; `mixed` leaves out each node whose own output, given exact
-inputs, is off by more than `largest_error` in 8 bits, and computes the rest of the graph in fp16. It chooses no type.
+Promises:
+- Ranges come from recorded calls only, and every pair is made by `qdq`.
+- `mixed` leaves out each node whose own output, with exact inputs, has an error above `largest_error` in 8 bits, and computes
+  the rest of the graph in fp16.
+
+Will not: choose a type.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
-"""The form of a graph that TensorRT takes and fuses, as a list of what departs from it.
+"""Lists where a graph departs from the form that TensorRT takes and fuses. Pure.
 
-Promises: `trt_problems` is pure and complete for what the precision pass writes: standard operators, types that agree, signed
-symmetric pairs, one for each consumer, float biases and normalisation. It compiles nothing: only TensorRT's own parser and
-builder say that a graph is taken.
+Promises:
+- `trt_problems` is complete for what the precision pass writes: standard operators, types that agree, signed symmetric pairs,
+  one for each consumer, float biases and normalisation.
+
+Will not: compile. Only TensorRT's own parser and builder can say that a graph is accepted.
 """
 
 from __future__ import annotations

@@ -1,9 +1,12 @@
-"""The prune pass: weights set to zero, or channels and heads taken out, before export.
+"""The prune pass: sets weights to zero, or removes channels and heads, before export.
 
-Promises: `structured` makes the tensors physically smaller, so that every later step is smaller and faster; the result is again
-a directory of the same format. `magnitude` sets the smallest weights to zero: the compressed package shrinks, speed does not
-change, and notes.json says so. Pruning nothing is an error. Accuracy is not restored here: pruning without fine-tuning costs
-some, which the build measures.
+Promises:
+- `structured` makes the tensors smaller, so that every later step is smaller and faster. The result is a directory of the same
+  format.
+- `magnitude` sets the smallest weights to zero: the compressed package shrinks, speed does not change, and notes.json says so.
+- Pruning nothing is an error.
+
+Will not: restore accuracy. Pruning without fine-tuning costs some, which the build measures.
 """
 
 from __future__ import annotations

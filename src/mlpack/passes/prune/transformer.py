@@ -1,8 +1,10 @@
 """Structured pruning of BERT-like Hugging Face directories: attention heads and feed-forward channels.
 
-Promises: the result is an ordinary Hugging Face directory that `from_pretrained` loads without help: heads through the
-config's `pruned_heads`, channels through its `intermediate_size`. Every layer keeps the same number, so that fused attention
-still applies. Architectures whose layers are not called as BERT's are refused by name.
+Promises:
+- The result is an ordinary Hugging Face directory that `from_pretrained` loads: heads are in the config's `pruned_heads`,
+  channels in its `intermediate_size`.
+- Every layer keeps the same number, so that fused attention still applies.
+- Architectures whose layers are not named as BERT's are refused by name.
 """
 
 from __future__ import annotations

@@ -1,10 +1,14 @@
 """The quantize pass: 8-bit weights and integer kernels, node by node.
 
-Promises: every node that could be in integers is, or has its reason in the notes (`nodes`, `kept`); none of them costs the others,
-the engine's refusal included. Convolutions are never quantized dynamically (6x slower than float). Element types are passed
-explicitly: u8 activations with 7-bit s8 weights on x86-64, whose kernels without VNNI overflow otherwise, s8 and s8 on arm64.
-LayerNorm, Softmax, GELU and tails stay float; residual Adds keep ranges of their own. A graph with nothing to quantize is an error.
-Accuracy is not judged here: the change is on purpose, and the build measures it.
+Promises:
+- Every node that could be in integers is, or has its reason in the notes (`nodes`, `kept`). A node that fails, also one that
+  the engine refuses, does not cost the others.
+- Convolutions are never quantized dynamically (6x slower than float).
+- Element types are explicit: u8 activations with 7-bit s8 weights on x86-64, whose kernels without VNNI overflow otherwise, s8
+  and s8 on arm64. LayerNorm, Softmax, GELU and tails stay float; residual Adds have ranges of their own.
+- A graph with nothing to quantize is an error.
+
+Will not: judge accuracy. The change is intended, and the build measures it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,12 @@
-"""What rounded weights shift the mean of a node's results by, taken off its bias.
+"""Corrects biases: rounded weights shift the mean of a node's results, and the shift is subtracted from the node's bias.
 
-Promises: only nodes with a constant bias of one value a channel, or room for one, are changed, and only what they add; the shift is
-measured on the calls, node by node with exact inputs. Nodes keep their names.
+Promises:
+- Only nodes with a constant bias of one value a channel, or without a bias, change, and only their bias does. Nodes keep their
+  names.
+- The shift is measured on the calls, node by node with exact inputs.
 
-Source: M. Nagel et al., "Data-Free Quantization through Weight Equalization and Bias Correction", ICCV 2019; the empirical form.
+Source: M. Nagel et al., "Data-Free Quantization through Weight Equalization and Bias Correction", ICCV 2019; the empirical
+form.
 """
 
 from __future__ import annotations

@@ -1,12 +1,15 @@
-"""What quantizing does at each node: a few calls through the float graph, with one node's quantized part after the other in it.
+"""Measures the damage of quantization at each node: a few calls run through the float graph with one quantized node at a time.
 
-Promises: each node is judged by itself: its own part of the quantized graph is fed with float activations, and what it gives goes
-on through the float graph to the outputs, and is held against what the same call gives there; the answers of one node at a time
-are in memory, weights of both graphs are written once, and mapped; equal graphs and calls give equal numbers. It ranks: what to do
-about it is the ladder's business.
+Promises:
+- Each node is judged alone. Its quantized part gets float activations, its result goes on through the float graph to the
+  outputs, and these are compared with those of the float graph for the same call.
+- The answers for one node at a time are in memory. The weights of both graphs are written once, and mapped.
+- The same graphs and calls give the same numbers.
 
-A node's damage is what its error does to the outputs, as `fidelity` judges them: each channel's error over its own variance, the
-worst one counting. The error at the node itself does not tell: in front of a logarithm or a Softmax a thousandth is much, in a
+Will not: decide what to do. The ladder does.
+
+A node's damage is what its error does to the outputs, as `fidelity` judges them: each channel's error over its own variance, of
+which the worst counts. The error at the node itself does not tell: before a logarithm or a Softmax a thousandth is much, in a
 branch that a residual connection outweighs a tenth is little.
 """
 

@@ -1,8 +1,11 @@
-"""Islands of 8 bits: runs of a graph whose tensors stay in integers, and whether what they save pays for their borders.
+"""Islands of 8 bits (parts of a graph whose tensors stay in integers), and whether what an island saves pays for its borders.
 
-Promises: from the graph and counts of its tensors' values alone, without timing; an island pays as a whole or not at all. A value
-that crosses a border is rounded or widened, and often laid out anew; a multiplication in integers saves a little. Whether accuracy
-is kept is not asked.
+Promises:
+- The answer follows from the graph and the sizes of its tensors alone, without timing. An island pays as a whole or not at all.
+- A value that crosses a border is rounded or widened, and often copied to another layout; a multiplication in integers saves a
+  little.
+
+Will not: ask whether accuracy is kept.
 """
 
 from __future__ import annotations

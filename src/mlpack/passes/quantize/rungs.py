@@ -1,7 +1,8 @@
-"""What of the quantize pass may be varied to lose less: a table of options, each with what it costs and why it may help.
+"""The options of the quantize pass that a search may vary: a table with the cost of each and why it may help.
 
-Promises: an option changes fields that the recipe left at their defaults, and no other: what is said stays as it is said. Their
-order is that of the ladder: what helps most by experience first, because the ladder asks for only a few.
+Promises:
+- An option changes only fields that the recipe left at their defaults. What a recipe states stays.
+- Their order is that of the ladder: the option that helps most by experience first, because the ladder tries only a few.
 """
 
 from __future__ import annotations

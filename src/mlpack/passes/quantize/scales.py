@@ -1,8 +1,12 @@
-"""Numbers in 8 bits: what step a range and a weight get, and how a bias fits beside them.
+"""8-bit numbers: the step of a range and of a weight, and how a bias fits beside them.
 
-Promises: scales are float32 and never too small for all their bits; what is zero stays exactly zero; a channel's step is widened
-where its bias would not fit into 32 bits otherwise (onnxruntime's own adjustment raises on some graphs). A weight is looked at in
-parts, so that a mapped one takes its 8 bits of memory and little more. It knows no graphs.
+Promises:
+- Scales are float32 and never too small for all their bits. Zero stays exactly zero.
+- A channel's step is widened where its bias would not fit into 32 bits otherwise (onnxruntime's own adjustment raises on some
+  graphs).
+- A weight is read in parts, so that a mapped one takes the memory of its 8 bits and little more.
+
+Will not: know graphs.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
-"""Channels of activations that outlie the others, made smaller, and the weights that they meet larger: the numbers stay.
+"""Smoothing: channels of activations with outliers are made smaller and the weights that they meet larger; the products stay.
 
-Promises: only the input of products that will be in integers is changed, and only where that brings them nearer to float on rows
-of the calls, by the strength that does most; a LayerNorm that nothing else reads takes the division along, elsewhere a
-multiplication by a vector is added. Nodes keep their names; a tensor that is divided gets a new one.
+Promises:
+- Only the inputs of products that will be in integers change, and only where that brings them nearer to float on rows of the
+  calls, by the strength that helps most.
+- A LayerNorm that nothing else reads takes the division along; elsewhere a multiplication by a vector is added.
+- Nodes keep their names; a tensor that is divided gets a new one.
 
 Source: G. Xiao et al., "SmoothQuant", ICML 2023; there one strength, a half, for the whole model.
 """

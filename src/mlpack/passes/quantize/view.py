@@ -1,6 +1,7 @@
-"""A graph's tensors as quantizers see them: who makes and who reads each (`graphs.readers`), and what the engine's kernels give.
+"""A graph's tensors as quantizers see them: makers and readers (`graphs.readers`), and the results of the engine's 8-bit kernels.
 
-Promises: nothing is changed.
+Promises:
+- It changes nothing.
 """
 
 from __future__ import annotations

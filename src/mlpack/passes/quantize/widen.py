@@ -1,7 +1,9 @@
-"""Weights in half precision that the graph casts before it uses them, as the float32 that they become.
+"""Replaces half-precision weights that the graph casts before use by the float32 values that the cast gives.
 
-Promises: the graph computes what it did. Engines without float16 arithmetic put such casts before each product, and quantizers see
-no constant weight behind them.
+Promises:
+- The graph computes the same.
+
+Engines without float16 arithmetic put such casts before each product, and quantizers see no constant weight behind them.
 """
 
 from __future__ import annotations

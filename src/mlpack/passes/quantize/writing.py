@@ -1,7 +1,8 @@
-"""What quantizers add to a graph: tensors and nodes under names that nothing else has.
+"""Adds tensors and nodes to a graph under names that nothing else has.
 
-Promises: the same additions in the same order give the same names and bytes; a tensor that is added twice is stored once; large
-ones are not in memory but on the disk (`graphs.spill`).
+Promises:
+- The same additions in the same order give the same names and bytes. A tensor that is added twice is stored once.
+- Large tensors are on disk, not in memory (`graphs.spill`).
 """
 
 from __future__ import annotations

@@ -3,13 +3,16 @@
     model.onnx (+ data)      the graph as it came; cpu.onnx, its twin for the CPU engine, comes along where there is one
     tensorrt.json            the specification: graph, precision, TensorRT, flags, profiles, GPUs, engines (canonical JSON)
     tensorrt-check.json/.bin a few calls with the CPU engine's answers, for verification on the device
-    engines/smNN.engine      what was built
+    engines/smNN.engine      the engine of an architecture
 
 `builder: check` is a gate alone: parser and builder are run, nothing is kept but notes.json.
 
-Promises: engines are built without a GPU (TensorRT for RTX) or verified on one (native), and otherwise left to the image that
-will run them; a graph that TensorRT refuses is a PassError with node, reason and a smaller failing graph. Will not: change the
-graph (that is `precision`), or claim that an engine that was only built also runs.
+Promises:
+- Engines are built without a GPU (TensorRT for RTX) or verified on one (native), and otherwise left to the image that runs
+  them.
+- A graph that TensorRT refuses is a PassError with node, reason and a smaller failing graph.
+
+Will not: change the graph (`precision` does), or claim that an engine that was only built also runs.
 """
 
 from __future__ import annotations

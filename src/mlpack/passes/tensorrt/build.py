@@ -1,13 +1,16 @@
-"""Three builders behind one function: from a specification to what of it can be built here.
+"""Three builders behind one function: each builds the part of a specification that it can build here.
 
     rtx        TensorRT for RTX, ahead of time: an engine for each architecture, on any x86-64 machine, without a GPU
     native     the full TensorRT on this machine's GPU: timing cache, verified against the CPU engine before it is kept
     deferred   nothing now: the worker image builds, verifies and publishes on the fleet's GPU (`bootstrap.py engine build`); for
                the lean runtime, whose image has no builder, an environment with the full TensorRT does
 
-Promises: what was built is read back and held against the specification (version, architecture, names, types, shapes, profiles)
-before it is kept; what could not be read without a GPU is in the notes, not passed over. A GPU that TensorRT for RTX refuses is
-recorded with the reason, and an error where none is left. Will not: choose a builder.
+Promises:
+- An engine is read back and compared with the specification (version, architecture, names, types, shapes, profiles) before it
+  is kept. The notes say what could not be read without a GPU.
+- A GPU that TensorRT for RTX refuses is recorded with the reason; it is an error when no GPU is left.
+
+Will not: choose a builder.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ _ACCELERATORS = re.compile(rb"accelerators=\{((?:sm\d+[a-z]? )+)\}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BuildResult:
+class EngineBuild:
     """What a builder made: rows of tensorrt.json's `engines`, GPUs refused with the reason, and notes on what was not checked."""
 
     engines: tuple[dict[str, Any], ...] = ()
@@ -53,7 +56,7 @@ class BuildJob:
     timing_cache: str | None = None
 
 
-def build(work: BuildJob) -> BuildResult:
+def build(work: BuildJob) -> EngineBuild:
     """Carries out the specification with the builder it names. Raises PassError."""
     return BUILDERS[work.spec["builder"]](work)
 
@@ -77,7 +80,7 @@ def request_of(spec: Spec, graph_path: Path, sm: str | None, out: Path, op: str 
     }  # fmt: skip
 
 
-def _rtx(work: BuildJob) -> BuildResult:
+def _rtx(work: BuildJob) -> EngineBuild:
     spec, out_dir = work.spec, work.out_dir
     native.require("rtx")
     (out_dir / ENGINES).mkdir()
@@ -98,12 +101,12 @@ def _rtx(work: BuildJob) -> BuildResult:
         engines.append(row(sm, path, key_of(spec, sm)))
     if not engines and last is not None:
         raise PassError(refusal.words(out_dir, *last, work.usual))
-    return BuildResult(
+    return EngineBuild(
         engines=tuple(engines), refused=tuple(refused), version=spec["tensorrt"]["version"], notes=tuple(sorted(unread))
     )
 
 
-def _native(work: BuildJob) -> BuildResult:
+def _native(work: BuildJob) -> EngineBuild:
     spec, out_dir = work.spec, work.out_dir
     device = native.require_device(spec["tensorrt"]["flavour"])
     sm = device["sm"]
@@ -120,17 +123,17 @@ def _native(work: BuildJob) -> BuildResult:
     engine = row(sm, path, key_of(spec, sm, tied, device["driver"] // 1000))
     (out_dir / SPEC).write_bytes(digest.canonical_json({**spec, "gpus": [sm], "engines": [engine]}))
     worst = native.verify(out_dir)
-    return BuildResult(engines=(engine,), version=answer["version"], notes=(*unread, f"verified on {device['name']}: {worst}"))
+    return EngineBuild(engines=(engine,), version=answer["version"], notes=(*unread, f"verified on {device['name']}: {worst}"))
 
 
-def _deferred(work: BuildJob) -> BuildResult:
+def _deferred(work: BuildJob) -> EngineBuild:
     who = "the worker image builds this"
     if work.spec["tensorrt"]["flavour"] == "lean":
         who = "the worker image has no builder: an environment with the full TensorRT builds this (docs/tensorrt.md)"
-    return BuildResult(notes=(f"nothing was built: {who} on the fleet's GPU, with `bootstrap.py engine build`",))
+    return EngineBuild(notes=(f"nothing was built: {who} on the fleet's GPU, with `bootstrap.py engine build`",))
 
 
-BUILDERS: Mapping[str, Callable[[BuildJob], BuildResult]] = {
+BUILDERS: Mapping[str, Callable[[BuildJob], EngineBuild]] = {
     "rtx": _rtx, "native": _native, "deferred": _deferred,
 }  # fmt: skip
 """By the name that a specification has in `builder`."""

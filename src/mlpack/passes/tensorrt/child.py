@@ -1,10 +1,13 @@
-"""TensorRT in a process of its own: one JSON request, one JSON answer.
+"""TensorRT in a child process: one JSON request, one JSON answer.
 
-The parser and the builder are C++ and read files that somebody else made. A crash there must not take the build with it, and a
-build that never ends must end. What runs in the process is `mlpack_runtime.tensorrt.engine_build`, the code that the image runs on
-the fleet's GPU, found as `pack` finds the runtime: as files.
+The parser and the builder are C++ and read foreign files. A crash there must not end the build, and a build that never ends
+must be ended. The child runs `mlpack_runtime.tensorrt.engine_build`, the code that the image runs on the fleet's GPU. It is
+found as files, as `pack` finds the runtime.
 
-Promises: every way in which the process can end is an answer or a PassError with the reason. Will not: read an engine.
+Promises:
+- Every way in which the process can end is an answer or a PassError with the reason.
+
+Will not: read an engine.
 """
 
 from __future__ import annotations

@@ -1,11 +1,15 @@
-"""A few calls with the CPU engine's answers, which travel with the graph: what an engine is held against on the device.
+"""A few calls with the CPU engine's answers, stored with the graph: an engine is compared with them on the device.
 
     tensorrt-check.json   {"schema": 1, "tolerance": {"cosine", "difference", "equal"}, "calls": [{"inputs", "outputs"}]}
     tensorrt-check.bin    the bytes of all of them; each tensor is {"datatype", "shape", "offset", "size"}, as in calls.json
 
-Promises: inputs lie within the first profile; the answers are the CPU engine's for the very graph that is built, or for its twin
-`cpu.onnx` where that engine cannot run it, with each int8 pair computed as it stands; equal inputs give equal bytes. Will not:
-measure accuracy; a handful of calls shows that an engine computes this model, not how well.
+Promises:
+- Inputs lie within the first profile.
+- The answers are the CPU engine's for the very graph that is built, or for its twin `cpu.onnx` where that engine cannot run it,
+  with each int8 pair computed as written.
+- Equal inputs give equal bytes.
+
+Will not: measure accuracy. A handful of calls shows that an engine computes this model, not how well.
 """
 
 from __future__ import annotations

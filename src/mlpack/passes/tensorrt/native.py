@@ -1,7 +1,10 @@
-"""What of TensorRT is on this machine: its packages, and a GPU to build on.
+"""TensorRT on this machine: its packages, and a GPU to build on.
 
-Promises: what is missing is an error that says what to install or where to go. The GPU is asked through the runtime's own driver
-code in a process of its own. Will not: need a GPU to be imported, or to say that there is none.
+Promises:
+- What is missing is an error that says what to install or where to build.
+- A child process asks the GPU through the runtime's own driver code.
+
+Will not: need a GPU to be imported, or to report that there is none.
 """
 
 from __future__ import annotations

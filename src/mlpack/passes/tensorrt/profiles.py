@@ -1,14 +1,17 @@
-"""Optimisation profiles: for every axis that may vary, the smallest, the usual and the largest length an engine is built for.
+"""Optimisation profiles: for every axis that may vary, the smallest, the usual and the largest length of an engine. Pure: `of`.
 
-    profiles.of(signature, wanted, seen, max_batch) -> tuple[Profile, ...]
-    profiles.seen(calls_dir, model_dir, signature)  -> tuple[Mapping[input, shape], ...]
+    profiles.of(signature, requested, observed, max_batch)      -> tuple[Profile, ...]
+    profiles.observed_shapes(calls_dir, model_dir, signature)  -> tuple[Mapping[input, shape], ...]
 
-`wanted`: what a recipe says, `tensorrt: {profiles: [{input: {min: [...], opt: [...], max: [...]}}]}`, one profile an entry, or
-empty; `observed_shapes`: the shapes of recorded calls, used when the recipe says nothing.
+`requested` is what a recipe says, `tensorrt: {profiles: [{input: {min: [...], opt: [...], max: [...]}}]}`, one profile an
+entry, or empty; `observed` are the shapes of recorded calls, which are used when the recipe says nothing.
 
-Promises: a profile names every input that has an axis that may vary, and no other; min <= opt <= max on every axis, axes of
-fixed length are as the signature has them, and axes of one name have one length. `of` is pure. A model without such axes needs
-no profile and gets none. What a profile leaves out is refused by the engine when it is asked: widening one is the recipe's.
+Promises:
+- A profile names every input that has an axis that may vary, and no other.
+- min <= opt <= max on every axis. Axes of fixed length are as the signature has them, and axes of one name have one length.
+- A model without such axes gets no profile.
+
+The engine refuses a shape outside its profiles; only the recipe can widen one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,10 @@
-"""What TensorRT refuses, in words: the node, the reason, and a smaller graph that fails in the same way.
+"""Explains a refusal of TensorRT: the node, the reason, and a smaller graph that fails in the same way.
 
-Promises: the smaller graph was tried and really fails at the same stage and operator; it is kept in a directory of its own under
-the system's temporary directory, which the message names and nobody removes. Will not: guess a reason where TensorRT gave none.
+Promises:
+- The smaller graph was tried and fails at the same stage and operator. It is kept in a directory of its own under the system's
+  temporary directory, which the message names and nobody removes.
+
+Will not: guess a reason where TensorRT gave none.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ def tidy(root: Path, max_bytes: int | None, began_s: float, say: Say) -> None:
         )
 
 
-def _result(pruned: care.PruneResult, max_bytes: int | None, *, dry_run: bool) -> PruneResult:
+def _result(pruned: care.PruneReport, max_bytes: int | None, *, dry_run: bool) -> PruneResult:
     return PruneResult(
         removed=tuple(pruned.removed),
         freed_bytes=pruned.freed_bytes,

@@ -98,7 +98,7 @@ class Workspace:
         for build in opened:
             build.store.release()
         # A build that fails has put something in as well. What was interrupted is to end now.
-        ended = error is None or (isinstance(error, MlpackError) and not interrupts.seen())
+        ended = error is None or (isinstance(error, MlpackError) and not interrupts.pending())
         if ended and any(build.store.grew for build in opened):
             stores.tidy(self.root, opened[-1].max_bytes, min(build.began_s for build in opened), self._progress)
         if error is None:

@@ -1,1 +1,1 @@
-"""Names that move between releases, and what a release must pass before."""
+"""Aliases: names that move from release to release, and the gates that a release must pass first."""

@@ -1,8 +1,8 @@
-"""Names that no alias may be given, because a person would take them for a version, a digest or the newest release. Pure.
+"""The names that no alias may have, because a person would take them for a version, a digest or the newest release. Pure.
 
-An alias moves, and these speak of what does not: `tabular:1` beside `tabular@1` would be another release than it says, and
-`tabular:latest` one that is not the newest. MLflow reserves `latest` and `v1` for the same reason. Aliases that an older mlpack
-made are shown, listed and rolled back as ever; they are moved no further.
+An alias moves; these names speak of something that does not. `tabular:1` beside `tabular@1` could be another release, and
+`tabular:latest` need not be the newest one. MLflow reserves `latest` and `v1` for the same reason. Aliases with such names that
+an older mlpack made can still be shown, listed and rolled back, but not promoted.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
-"""Names that move: promote, roll back, and what was live when.
+"""Aliases: promotion, rollback, and which release was live at a moment.
 
-Promises: the history of an alias is the alias. A move is one conditional put of the row after the last one, so exactly one of any
-number of movers gets each revision, without a gap and without a fork; no row is ever changed. Asking for what is already so is a
-success that moves nothing. Rolling back reads and writes rows alone: it works while nothing can be read of the bytes, and waits for
-no garbage collection (`leases.fence`).
+Promises:
+- The history of an alias is its rows. A move is one conditional write of the row after the last one. Of several movers exactly
+  one gets each revision, without a gap and without a fork. No row ever changes.
+- A request for the state that the alias has already is a success and moves nothing.
+- A rollback reads and writes rows only. It works while no blob can be read, and waits for no garbage collection
+  (`leases.fence`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,10 @@
-"""What an alias asks of the releases it is moved to: budgets of its own, and which regressions against what is live refuse.
+"""The policy of an alias: its own budgets, and which regressions against the live release refuse a promotion.
 
-Promises: the row of NAME:ALIAS decides, else the row of *:ALIAS, else no budgets and every regression; a policy is changed only by
-compare-and-set. It judges nothing: `gates` does.
+Promises:
+- The row of NAME:ALIAS decides, else the row of *:ALIAS, else there are no budgets and every regression refuses.
+- A policy changes only by compare-and-set.
+
+Will not: judge a release. `gates` does that.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""A registry on AWS: rows in DynamoDB, bytes in S3."""
+"""A registry on AWS: its rows are in DynamoDB, its blobs in S3."""

@@ -1,4 +1,4 @@
-"""Where a registry on AWS is, and boto3's clients of it. Asks AWS nothing by itself."""
+"""The address of a registry on AWS, and boto3's clients for it. Importing or creating them sends no request."""
 
 from __future__ import annotations
 

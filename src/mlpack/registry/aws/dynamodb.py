@@ -1,11 +1,12 @@
-"""Rows in a DynamoDB table. See `mlpack.registry.Table`.
+"""Rows in a DynamoDB table. It implements `mlpack.registry.Table`.
 
     pk  bucket/prefix:PARTITION     several registries may share a table
     sk  SORT
-    rev, head (JSON), body, writer  who wrote it last: a random name for each commit
+    rev, head (JSON), body, writer  `writer` is a random name for each commit
 
-Promises, besides the protocol's: an answer that was lost is not taken for another's write. boto3 asks again when it gets none; the
-condition then fails on the row that the first try wrote, which `writer` tells from the row of anybody else.
+Promises, besides those of the protocol:
+- A write whose answer was lost is not taken for another writer's. boto3 repeats a request that gets no answer; the condition
+  then fails on the row that the first attempt wrote, and `writer` shows that the row is ours.
 """
 
 from __future__ import annotations

@@ -1,7 +1,10 @@
-"""What runs in an AWS account, so that garbage collection leaves it alone: the packages of Lambda functions, the images of ECS.
+"""What runs in an AWS account, so that garbage collection keeps it: the packages of Lambda functions and the images of ECS.
 
-Promises: every version of every function, every task definition of a service and every task that runs is looked at; an image that
-is named by a tag is given as it is named, since nobody can say which one it was. It changes nothing. One account and one region.
+Promises:
+- It reads every version of every function, every task definition of a service and every running task.
+- An image that is named by a tag is returned with its tag, because nobody can say which digest the tag meant.
+
+Will not: change anything, or look beyond one account and one region.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""A registry on AWS: releases in a DynamoDB table, bytes in an S3 bucket.
+"""Opens a registry on AWS: releases in a DynamoDB table, blobs in an S3 bucket.
 
     s3://bucket/prefix?table=NAME&region=REGION
 
-`table` is `mlpack-registry` when it is not said, `region` whatever boto3 finds. Several registries may share a table: every row is
-kept under its bucket and prefix.
+`table` defaults to `mlpack-registry`, `region` to the region that boto3 finds. Several registries may share a table: each row
+is stored under the registry's bucket and prefix.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""Whether bucket and table keep what a registry rests on. Both are asked, not believed: see `mlpack.store.conditional`.
+"""Tests whether bucket and table keep the guarantees that a registry rests on. See `mlpack.store.conditional`.
 
-    PREFIX/blobs/!conditional-writes     an object of some bytes
-    probe                                a partition with one row, written anew whenever it is asked
+    PREFIX/blobs/!conditional-writes     a small object
+    probe                                a partition with one row, written anew for each test
 
-Promises: `registry create` and `verify` ask everything; whoever writes asks once per process about what he is about to rely on.
-Amazon's own services are never asked, since their documentation says it, and roles need no more rights there than their verbs.
-Nothing else of the registry is touched.
+Promises:
+- `registry create` and `verify` run every test; a writer runs once per process the tests of what it is about to rely on.
+- Amazon's own services are not tested, since their documentation guarantees it. Roles therefore need no further rights there.
+- The tests touch nothing else in the registry.
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
-"""Large bytes from afar into a file: in parts, side by side, gone on with after a kill.
+"""Downloads a large blob into a file, in parts, several at once, and resumes after a kill.
 
-    .NAME.DIGEST.part      the bytes, each part where it belongs
-    .NAME.DIGEST.parts     what of them is there: a line with size and version, then the number of each part when it is written
+    .NAME.DIGEST.part      the bytes, each part at its offset
+    .NAME.DIGEST.parts     which parts are there: a line with size and version, then the number of each part once it is written
 
-Promises: the file is whole and verified or not there; memory does not grow with it; an interrupt ends it between two chunks. Two
-processes that fetch the same file at once do not meet: the second one begins files of its own.
+Promises:
+- The file is whole and verified, or it is not there.
+- Memory does not grow with the file. An interrupt ends the download between two chunks.
+- Two processes that fetch the same file at once use different partial files.
 """
 
 from __future__ import annotations

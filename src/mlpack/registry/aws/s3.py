@@ -1,10 +1,11 @@
-"""Bytes in an S3 bucket. See `mlpack.registry.Blobs`.
+"""Blobs in an S3 bucket. It implements `mlpack.registry.Blobs`.
 
-    PREFIX/blobs/sha256/ab/abcdef...      with its SHA-256 among its metadata, too
+    PREFIX/blobs/sha256/ab/abcdef...      the SHA-256 is also in the object's metadata
 
-Promises, besides the protocol's: two publishers of the same bytes leave one object, whole, and neither fails; what is sent was
-verified on the way, also by S3; an upload that fails leaves no parts; memory is bounded by `_SENDING` parts, however much is sent
-at once.
+Promises, besides those of the protocol:
+- Two publishers of the same bytes leave one whole object, and neither of them fails.
+- S3 verifies the checksum of everything that is sent. An upload that fails leaves no parts.
+- At most `_SENDING` parts are in memory, however much is sent at once.
 """
 
 from __future__ import annotations

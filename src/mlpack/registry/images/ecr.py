@@ -1,8 +1,14 @@
-"""Amazon's container registry, as far as it differs from others: who may in, making repositories, deleting images.
+"""Amazon's container registry (ECR), as far as it differs from others: signing in, making repositories, deleting images.
 
-Promises: a host is Amazon's when its name says so, and then account and region are in it; a token is asked for when the last one is
-about to end; what is refused is said with the action and the line of a policy that allows it. It moves no image: `mlpack.oci` does.
-Sources: the ECR user guide ("Registry authentication", "Required IAM permissions for pushing an image"); its tokens last 12 hours.
+Promises:
+- A host is Amazon's when its name has Amazon's form; account and region are read from that name.
+- It asks for a new token when the last one is about to expire.
+- An error names the refused action and the policy statement that allows it.
+
+Will not: copy an image. `mlpack.oci` does that.
+
+Sources: the ECR user guide ("Registry authentication", "Required IAM permissions for pushing an image"); its tokens last 12
+hours.
 """
 
 from __future__ import annotations

@@ -1,8 +1,12 @@
-"""Images of releases in a container registry: `registry.Images` over `mlpack.oci`.
+"""Images of releases in a container registry: implements `registry.Images` with `mlpack.oci`.
 
-Every model has a repository of its own below the prefix. Promises: what is pushed is the whole layout, or nothing is said to be
-pushed; it is named by digest, and tagged by it too, because registries let what has no tag expire; what is fetched was verified
-byte by byte, and what an earlier try left is gone on with. Images are asked for where their reference says, whatever the prefix is.
+Every model has a repository of its own below the prefix.
+
+Promises:
+- A push sends the whole layout, or fails.
+- A pushed image is named by its digest. It also gets a tag made of the digest, because registries let untagged images expire.
+- Everything fetched is verified byte by byte. A fetch resumes what an earlier attempt left.
+- An image is read from where its reference says, whatever the prefix of this registry is.
 """
 
 from __future__ import annotations

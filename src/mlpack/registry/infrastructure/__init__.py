@@ -1,1 +1,1 @@
-"""What a registry on AWS is made of: made here, or written down for CloudFormation, Terraform and IAM."""
+"""The infrastructure of a registry on AWS: made directly, or written as templates for CloudFormation, Terraform and IAM."""

@@ -1,16 +1,15 @@
-"""What a registry on AWS is made of, and who may do what to it: said once, for `setup`, which makes it, and `templates`, which
-write it down. Pure: asks AWS nothing.
+"""The parts of a registry on AWS, and what each role may do with them. `setup` makes them and `templates` writes them down. Pure.
 
-Roles, each with no more than its verbs need. DynamoDB's condition `LeadingKeys` holds a role to partitions of the table:
+Each role has no more rights than its commands need. DynamoDB's condition `LeadingKeys` limits a role to partitions of the table:
 
     reader      list, show, history, pull, verify
-    publisher   that, and publish: bytes only where there are none yet, rows of releases, no alias, no policy
-    promoter    that of a reader, and promote, rollback, policy set and remove: no bytes, no releases, deletes policies and marks
-    collector   that of a reader, and gc: deletes releases and bytes (versions of the bucket keep those for some days more)
+    publisher   reader, and publish: writes blobs that are not there yet and rows of releases; no aliases, no policies
+    promoter    reader, and promote, rollback, policy set and remove: no blobs, no releases; deletes policies and marks
+    collector   reader, and gc: deletes releases and blobs (versions of the bucket keep blobs for some days more)
 
-    cache_reader, cache_writer    take from the shared cache below the same prefix, and give to it: nothing of the registry's
+    cache_reader, cache_writer    read or write the shared cache below the same prefix, and nothing of the registry
 
-Making or changing the registry itself, writing its settings, and replacing damaged bytes is nobody's of these.
+No role may make or change the registry itself, write its settings, or replace damaged blobs.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
-"""Making a registry on AWS: its bucket, its table, and the row that says which format it has.
+"""Makes a registry on AWS: its bucket, its table, and the row that holds its format.
 
-Promises: running it again changes nothing; of what is there it looks at every setting and changes only those that differ, and says
-each; others' rules, statements and tags stay. It never weakens: a bucket or table encrypted with a key of the team's stays so when
-no key is asked for. A bucket of somebody else's, in another region, or a table with other keys is refused before the first change.
+Promises:
+- A second run changes nothing. A run reads every setting, changes only those that differ, and reports each change.
+- Rules, statements and tags of others stay.
+- It never weakens a setting: a bucket or table that is encrypted with the team's key stays so when no key is given.
+- It refuses, before the first change, a bucket of somebody else's or in another region, and a table with other keys.
 """
 
 from __future__ import annotations

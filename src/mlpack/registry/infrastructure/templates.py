@@ -1,7 +1,9 @@
-"""A registry's infrastructure and the policies of its roles as text, for teams that make things with CloudFormation or Terraform.
+"""A registry's infrastructure and the policies of its roles as text, for teams that use CloudFormation or Terraform.
 
-Promises: the same as `setup.create` would make, with nothing in it that depends on the moment; bucket and table outlive the stack.
-Afterwards `mlpack registry create` finds nothing to change but the registry's own settings row, which it writes.
+Promises:
+- The templates describe the same resources that `setup.create` makes, and hold nothing that depends on the time of day.
+- Bucket and table outlive the stack.
+- Afterwards `mlpack registry create` changes only the registry's own settings row, which it writes.
 """
 
 from __future__ import annotations

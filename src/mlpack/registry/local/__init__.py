@@ -1,1 +1,1 @@
-"""A registry in a directory: rows in SQLite, bytes as files."""
+"""A registry in a directory: its rows are in SQLite, its blobs are files."""

@@ -2,10 +2,13 @@
 
     registry.sqlite                the table: see `mlpack.registry`
     blobs/sha256/ab/abcdef...      every file of every release, each content once
-    tmp/                           what is being written; whatever a killed publisher left is swept by a later one
+    tmp/                           files that are being written; a publisher removes what killed publishers left
 
-Promises: several processes of one machine may publish at once; killing one at any moment leaves either the whole release or none of
-it visible, and running it again finishes the work. Not for network file systems: SQLite's locks do not hold there.
+Promises:
+- Several processes of one machine may publish at once.
+- After a kill at any moment either the whole release is visible or none of it, and a second run finishes the work.
+
+Will not: work on network file systems, because SQLite's locks do not hold there.
 """
 
 from __future__ import annotations

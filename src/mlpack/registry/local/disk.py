@@ -1,4 +1,4 @@
-"""What a registry in a directory changes on its disk: every change a method, so that tests can interrupt each of them."""
+"""Every change that a registry in a directory makes to its disk, one method each, so that tests can interrupt each of them."""
 
 from __future__ import annotations
 

@@ -1,8 +1,11 @@
-"""Rows in SQLite: the table of a registry in a directory. See `mlpack.registry.Table`.
+"""Rows in SQLite: the table of a registry in a directory. It implements `mlpack.registry.Table`.
 
-Promises: reading makes no file and needs no right to write; what it gives was committed, whole, and never a mix of two moments,
-also while others write. A database that is not what mlpack makes (another table, a view, a trigger, no file) is a ServiceError
-before anything is read from it or written to it; a row of it that is wrong is a `DamagedHead`, and the others are still given.
+Promises:
+- Reading creates no file and needs no right to write.
+- What is read was committed whole, and is never a mixture of two moments, also while others write.
+- A database that mlpack did not make (another table, a view, a trigger, no file) is a ServiceError before the first read or
+  write.
+- A damaged row is a `DamagedHead`; the other rows are still returned.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""What a registry's database holds: its one table, made, held against what it must be, and brought there from older ones.
+"""The schema of a registry's database: its one table, how it is made and checked, and how older ones are migrated.
 
-Promises: nothing is read from or written to a database that holds anything else: a view or a trigger would run a stranger's SQL.
+Promises:
+- A database with anything else in it is neither read nor written: a view or a trigger would run a stranger's SQL.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Registries from one place to another, by way of an export."""
+"""Copies registries from one place to another by way of an export."""

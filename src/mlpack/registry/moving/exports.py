@@ -1,10 +1,12 @@
 """An exported registry as files: a directory, or a .tar of one.
 
-    index.jsonl                    a line that says what this is, then one a row: releases, moves of aliases, collections, policies
-    blobs/sha256/ab/abcdef...      every byte of every release, those of pushed images too
+    index.jsonl                    a header line, then one line for each row: releases, moves of aliases, collections, policies
+    blobs/sha256/ab/abcdef...      every byte of every release, also of images in a container registry
 
-Promises: an export with an index is whole; what was read is verified, row by row and byte by byte, or refused with every problem
-named; nothing of a .tar is unpacked but what was asked for by its digest.
+Promises:
+- An export with an index is whole.
+- Every row and every byte that is read is verified, or the export is refused with a list of all problems.
+- Of a .tar only blobs that were asked for by their digest are unpacked.
 """
 
 from __future__ import annotations

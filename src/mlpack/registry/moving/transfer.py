@@ -1,8 +1,11 @@
-"""A registry, or some of its models, to an export (`exports`) and from there into any other registry.
+"""Exports a registry, or some of its models, and imports exports (`exports`) into any other registry.
 
-Promises: everything is verified before anything is imported; the same import again changes nothing, and an interrupted one is gone
-on with; versions, digests and the histories of aliases stay as they were; what contradicts what is there is refused, both sides
-named. Images travel as bytes, and are pushed to the container registry of where they come to, if it has one.
+Promises:
+- Everything is verified before anything is imported.
+- The same import again changes nothing, and an interrupted import resumes.
+- Versions, digests and the histories of aliases stay as they were.
+- A contradiction with what is there is refused, and the message names both sides.
+- Images travel as bytes. They are pushed to the container registry of the destination if it has one.
 """
 
 from __future__ import annotations

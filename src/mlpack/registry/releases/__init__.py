@@ -1,1 +1,1 @@
-"""Releases: published, listed, shown and pulled."""
+"""Releases: publish, list, show and pull them."""

@@ -1,4 +1,4 @@
-"""A release in the forms that people, scripts, Terraform and CloudFormation take. Pure."""
+"""A release in the forms that people, scripts, Terraform and CloudFormation read. Pure."""
 
 from __future__ import annotations
 

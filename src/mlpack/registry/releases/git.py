@@ -1,11 +1,14 @@
-"""What git knows of the repository around a directory, asked so that nothing runs which the repository names.
+"""Questions to git about the repository around a directory, asked so that git runs no program that the repository names.
 
-A repository may come from a stranger, in an archive say, with its `.git/config`, hooks and attributes. Git runs programs that those
-name: filters and fsmonitor to compare files, hooks, helpers of remotes to fetch what a partial clone lacks, pagers, editors, gpg.
+A repository may come from a stranger, for example in an archive with its `.git/config`, hooks and attributes. Git runs programs
+that these name: filters and fsmonitor to compare files, hooks, helpers of remotes to fetch what a partial clone lacks, pagers,
+editors, gpg.
 
-Promises: only such questions are asked as read refs, the index and objects that are there; files are compared with the index here,
-byte by byte, so that no filter runs; what cannot be told without one is None. Git's own refusal of other people's repositories
-(safe.directory) stays in force. The environment's GIT_* are not handed on, but for those that say where the user's settings are.
+Promises:
+- It asks only for refs, the index and objects that are there. It compares files with the index itself, byte by byte, so that no
+  filter runs. An answer that needs a filter is None.
+- Git's own refusal of other people's repositories (safe.directory) stays in force.
+- Of the variables GIT_* git gets only those that name the user's settings.
 """
 
 from __future__ import annotations

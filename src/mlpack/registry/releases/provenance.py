@@ -1,7 +1,10 @@
-"""Who publishes, from where, and which sources the build was made of: asked of the CI, of git, and of this machine, in that order.
+"""Finds who publishes, from where, and from which sources: it asks the CI, then git, then this machine.
 
-Promises: what is not known is None, never a guess; nothing that is asked can fail a publication, except a label that is none. It
-reads the environment that it is given, never changes a repository, and runs nothing that one names (`git`).
+Promises:
+- An unknown fact is None, never a guess.
+- No question can fail a publication, except a label that is not a valid version.
+- It reads the environment that the caller gives, never changes a repository, and runs no program that a repository names
+  (`git`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""What a release holds, from the registry to a directory or a file of the user's.
+"""Copies the files of a release from the registry into a directory or a file.
 
-Promises: every byte is verified, and what was verified is what is put in place, all of it or none; an interrupted pull goes on
-where it was; what others planted beside it is neither used nor followed (`workplace`).
+Promises:
+- Every byte is verified, and only verified bytes are put in place, all of them or none.
+- An interrupted pull resumes.
+- It neither uses nor follows what others put beside the destination (`workplace`).
 """
 
 from __future__ import annotations

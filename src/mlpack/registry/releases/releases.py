@@ -1,8 +1,11 @@
-"""Releases: published once, listed, shown and pulled, wherever the registry is.
+"""Publishes releases, and lists, shows and pulls them, whatever kind of registry it is.
 
-Promises: bytes first and one transaction last, so that a release which can be seen has all its bytes; versions only grow and never
-change; publishing the same content again is a success that changes nothing; what is pulled was verified byte by byte, and an
-interrupted pull goes on where it stopped. It does not build, judge or deploy.
+Promises:
+- Blobs are written first and one transaction last: a release that can be seen has all its bytes.
+- Versions only grow and never change. Publishing the same content again is a success and changes nothing.
+- A pull verifies every byte, and an interrupted pull resumes.
+
+Will not: build, judge or deploy.
 """
 
 from __future__ import annotations

@@ -1,7 +1,10 @@
-"""A release as its function will see it: what lies at /var/task, instead of the packages.
+"""A release as its function sees it: the files at /var/task instead of the packages.
 
-Promises: as `Registry.pull`: every byte is verified against the release before anything is unpacked, all of it or none, and an
-interrupted one goes on where it was. It starts nothing.
+Promises:
+- As `Registry.pull`: every byte is verified before anything is unpacked, all of it appears or none, and an interrupted one
+  resumes.
+
+Will not: start anything.
 """
 
 from __future__ import annotations

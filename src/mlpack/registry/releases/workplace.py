@@ -1,9 +1,11 @@
-"""A private directory beside where something is to be, in which it is made, and from which it is put in place whole.
+"""A private directory beside the destination. Files are made in it and then put in place as a whole.
 
-Promises: nobody but this user can get into it, and nothing is written or read through a name that another could have changed: the
-directory is held open, and everything goes by that. What an interrupted try left is gone on with only when it is this user's, was
-open to nobody else, and holds nothing but files and directories of its own; anything else that has the name is left alone, and
-another name is taken. Two processes never share one.
+Promises:
+- Only this user can enter it. It is held open, and every access goes through that descriptor, never through a name that another
+  user could have changed.
+- It reuses what an interrupted attempt left only if that is this user's, was closed to others, and holds only the user's own
+  files and directories. Otherwise it leaves the old directory alone and takes another name.
+- Two processes never share one.
 """
 
 from __future__ import annotations

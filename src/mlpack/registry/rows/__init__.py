@@ -1,1 +1,1 @@
-"""The rows of the table: their keys, their forms, and what is written beside releases."""
+"""The rows of the table: their keys, their forms, and the rows that accompany releases."""

@@ -1,16 +1,17 @@
-"""How those who rely on bytes and the one who collects them see each other.
+"""Intents, leases and fences: how a process that relies on blobs and the collector that removes them notice each other.
 
-Whoever is about to refer to something writes an intent and THEN looks for the lease; who collects takes the lease and THEN reads
-the intents. As in Dekker's algorithm at least one of the two sees the other: the first then waits, the second keeps what it sees.
+A process that is about to refer to something writes an intent and then looks for the lease. A collector takes the lease and
+then reads the intents. As in Dekker's algorithm at least one of the two sees the other: the process then waits, or the
+collector keeps what the intent names.
 
-Promises: one collector at a time; nobody waits for a dead one longer than `LEASE_S`, nor is a living one overlooked because clocks
-differ: a lease has ended when its row has not changed for `LEASE_S` by the clock of whoever watches it, or its time is past by more
-than `SKEW_S`. A collector stops by itself `MARGIN_S` before others may think that it is dead, so that a delete which is under way
-then has that long to end.
-
-Whoever rolls back waits for nobody: his move and each removal of rows is a commit with the model's fence, at the revision that was
-read before what is there (his) or what is pointed to (the collector's) was looked at. One of two that meet is refused, and looks
-again.
+Promises:
+- There is one collector at a time. Nobody waits longer than `LEASE_S` for a collector that died.
+- A living collector is not overlooked because clocks differ: its lease has ended when its row has not changed for `LEASE_S` by
+  the clock of the process that watches it, or when the time in it is past by more than `SKEW_S`.
+- A collector stops `MARGIN_S` before others may think that it died, so that a running delete has that long to end.
+- A rollback waits for nobody. It commits together with the model's fence, and so does each removal of rows, each at the
+  revision of the fence that it read before it looked at releases or aliases. Of two that overlap one is refused and looks
+  again.
 """
 
 from __future__ import annotations

@@ -1,8 +1,11 @@
-"""What lists show of releases, held against another row of each: one row that was tampered with is never shown as it is.
+"""Lists releases from their heads, and compares each head with another row, so that a list never shows a forged head.
 
-Promises: in pages, as they are read; a release that is published or collected meanwhile is no error. It reads no bodies. Where the
-heads of records come without their bodies they are what is compared, field by field; elsewhere (DynamoDB reads the bodies all the
-same) the digest is, against the row that says which version has it. Whatever else is wrong, `care` finds.
+Promises:
+- Releases come in pages, as they are read. A release that is published or collected meanwhile is no error.
+- It reads no bodies. Where heads of records can be read without their bodies, the two heads are compared field by field.
+  Elsewhere (DynamoDB reads the bodies all the same) the digest is compared with the row that says which version has it.
+
+Will not: find other damage. `care` does that.
 """
 
 from __future__ import annotations

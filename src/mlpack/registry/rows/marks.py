@@ -1,7 +1,9 @@
-"""The small rows: names, digests, what is being published, who collects, settings. What each must be, and its value.
+"""The small rows: names, digests, intents, the lease and settings. It says what each must be and returns its value.
 
-Promises: as `rows`: a row that mlpack has not written so is a DamagedError that names it. Releases and moves are `rows`', the
-log is `audit`'s, policies are `policies`'. It decides nothing.
+Promises:
+- As `rows`: a row that mlpack has not written in this form is a DamagedError that names it.
+
+Will not: read releases and moves (`rows`), the log (`audit`) or policies (`policies`), or decide anything.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Releases, moves of aliases and policies as rows of the table, and back: the one place that knows their keys and forms.
+"""Releases, moves of aliases and policies as rows of the table, and back. Only this module knows their keys and forms.
 
-Promises: a row that was tampered with or cut off is a ServiceError that names it, never a wrong value.
+Promises:
+- A row that was changed or cut off by others is a ServiceError that names it, never a wrong value.
 """
 
 from __future__ import annotations

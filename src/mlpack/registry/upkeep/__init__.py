@@ -1,1 +1,1 @@
-"""A registry kept whole and small: verified, collected, brought to a newer format."""
+"""Upkeep of a registry: verification, garbage collection, and migration to a newer format."""

@@ -1,10 +1,12 @@
-"""Is a registry whole? Every byte against its digest, every row against the bytes and rows that it speaks of.
+"""Verifies a registry: every blob against its digest, and every row against the blobs and rows that it names.
 
-Promises: reads only, but for what it asks a store that is not Amazon's own (`promises`); what is wrong is a value that says what,
-where, and what to do; publications and collections that go on meanwhile are no findings; each digest is read once; with a `resume`
-file an interrupted `verify` goes on where it was.
-A container registry that gives no answer about an image is told from one that has it wrong. ServiceError only when the registry
-itself cannot be asked. Bytes that no release has are not looked at: `collection` removes them.
+Promises:
+- It only reads, but for its tests of a store that is not Amazon's (`promises`). Publications and collections may run meanwhile.
+- Each fault is a `Finding`: what, where, and what to do. An image that nobody answers for is told from one that is wrong.
+- It reads each blob once. With a `resume` file an interrupted `verify` continues where it stopped.
+- It raises ServiceError only when the registry itself cannot be read.
+
+Will not: look at blobs that no release has. `collection` removes those.
 """
 
 from __future__ import annotations
@@ -49,15 +51,14 @@ _ASK_AGAIN = "nothing is known to be wrong with it: mend that, and verify again"
 _STORE = 'move the registry to another store, or to a newer version of it: docs/registry.md, "Stores other than AWS"'
 _IMAGE = "publish the same build again, which pushes its images again"
 
-
 _Versions = dict[int, tuple[Digest | None, Digest]]
 """By version, the digests of a release (None: damaged) and of its row's body."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """Something that is wrong. `what`: blob, image, release, digest, name, alias, policy, audit, publication, lease, fence, setting
-    or store. `where`: the release and file, the row, or the bucket or table."""
+    """A fault. `what` is its kind: blob, image, release, digest, name, alias, policy, audit, publication, lease, fence, setting
+    or store. `where` names the release and file, the row, or the bucket or table. `remedy` says what to do."""
 
     what: str
     where: str
@@ -70,8 +71,8 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What was looked at and what is wrong with it. `earlier`: how many of the blobs an interrupted run had checked.
-    `images_unasked`: those that a container registry gave no answer about, which are not known to be wrong."""
+    """The counts of what was verified, and its faults. `earlier` counts the blobs that an interrupted run had checked.
+    `images_unasked` are images that a container registry gave no answer about: they may be right."""
 
     releases: int
     moves: int
@@ -87,7 +88,8 @@ class Report:
 def verify(
     registry: Registry, *, resume: Path | None = None, parallel: int = 8, progress: Progress = lambda _done, _all: None
 ) -> Report:
-    """Check everything. `resume`: a file that remembers what was checked until this ends; it is removed at the end."""
+    """Verify a registry. `resume`: a file that remembers the verified blobs until the end. `parallel`: how many blobs are read at
+    once. ServiceError when the registry itself cannot be read."""
     survey = _RowSurvey(registry)
     with suppress(DamagedError):  # which is then a finding
         registry.check_schema()
@@ -101,14 +103,14 @@ def verify(
         blobs=len(survey.blobs),
         images=len(survey.images),
         earlier=len(checked & survey.blobs.keys()),
-        findings=survey.still_there(survey.found),
+        findings=survey.still_there(survey.findings),
         images_unasked=survey.still_there(survey.images_unasked),
         unasked=unasked,
     )
 
 
 def _doubts(survey: _RowSurvey) -> Iterator[str]:
-    """Findings for what bucket and table do not keep of what every registry needs of them; what of it cannot be asked."""
+    """Add findings for guarantees that bucket and table do not keep. Yields what could not be tested, in words."""
     for ask in survey.registry.place.doubts:
         try:
             doubt = ask()
@@ -117,29 +119,29 @@ def _doubts(survey: _RowSurvey) -> Iterator[str]:
             continue
         if doubt is not None:
             problem = f"does not keep what a registry needs: {doubt.behaviour}. {doubt.consequence.rstrip('.')}"
-            survey.found.append((Finding(what="store", where=doubt.where, problem=problem, remedy=_STORE), None))
+            survey.findings.append((Finding(what="store", where=doubt.where, problem=problem, remedy=_STORE), None))
 
 
 @dataclass
 class _RowSurvey:
-    """What the rows say, and what is wrong with them. A finding with a key counts while that row is there: what was collected
-    meanwhile may well lack its bytes."""
+    """What the rows name, and their faults. A finding with a key counts only while the row of that key is there, because a release
+    that is collected meanwhile may lack its bytes."""
 
     registry: Registry
     releases: int = 0
     moves: int = 0
     blobs: dict[Digest, list[tuple[str, Key]]] = field(default_factory=dict)
     images: dict[str, list[tuple[str, Key]]] = field(default_factory=dict)
-    found: list[tuple[Finding, Key | None]] = field(default_factory=list)
+    findings: list[tuple[Finding, Key | None]] = field(default_factory=list)
     images_unasked: list[tuple[Finding, Key | None]] = field(default_factory=list)
 
     def still_there(self, findings: list[tuple[Finding, Key | None]]) -> tuple[Finding, ...]:
-        """Without those whose row has gone meanwhile."""
+        """The findings whose rows are still there."""
         table = self.registry.place.table
         return tuple(finding for finding, key in findings if key is None or table.get(key) is not None)
 
     def every_row(self) -> None:
-        """Every row. Releases first: what is read later then speaks of these, or of others that are asked for once more."""
+        """Verify every row. Releases come first: rows that are read later name these, or newer ones, which are then read again."""
         versions_by_name = {name: self._releases(name) for name in self._names(rows.NAMES, "name", marks.name)}
         collected = collected_releases(self.registry, damaged=lambda _error: None)
         small_rows.check(self.registry.place, lambda what, row, said: self._say(what, str(row.key), said, _DAMAGED, row.key))
@@ -152,17 +154,17 @@ class _RowSurvey:
                 self._alias(name, alias, versions, collected)
 
     def _names(self, partition: str, what: str, look: small_rows.Check) -> Iterator[str]:
-        """The names that a partition holds; those that are none are said, and looked into all the same."""
+        """The names in a partition. An invalid name is reported and returned all the same."""
         for row in self._query(partition, bodies=True):
             if problem := small_rows.wrong(row, self.registry.place.where, small_rows.bare(look)):
                 self._say(what, str(row.key), problem, _DAMAGED, row.key)
             yield row.key.sort
 
     def _releases(self, name: str) -> _Versions:
-        """What there is of one model."""
+        """Verify the releases of one model; returns their digests."""
         versions: _Versions = {}
         damaged = False
-        # Before the records, so that what is left over in the end is of none of them, or of one that was collected meanwhile.
+        # Heads are read before the records: a head without a record is then a fault, or was collected meanwhile.
         heads = {row.key.sort: row for row in self._query(rows.heads(name))}
         for row in self._query(rows.releases(name), bodies=True):
             self.releases += 1
@@ -199,7 +201,7 @@ class _RowSurvey:
         expected = rows.head(release)
         if row.head != expected:
             self._say("release", where, "the head of its row is not what its record says", _ROWS, row.key)
-        # One that was published since the heads were read has its head now.
+        # A release that was published after the heads were read has its head now.
         shown = shown or self.registry.place.table.get(rows.head_key(release.name, release.version))
         if shown is None:
             self._say("release", where, "lists do not show it", _UNSHOWN, row.key)
@@ -216,10 +218,8 @@ class _RowSurvey:
                 version = marks.version(row, where)
                 release = versions.get(version)
                 if release is None and (late := table.get(rows.release_key(name, version))):
-                    release = (
-                        rows.decode(late, where).digest,
-                        digest.of_bytes(late.body),
-                    )  # published since the releases were read
+                    # It was published after the releases were read.
+                    release = (rows.decode(late, where).digest, digest.of_bytes(late.body))
             except ServiceError as error:
                 self._say("digest", str(row.key), str(error), _ROWS, row.key)
                 continue
@@ -233,7 +233,7 @@ class _RowSurvey:
                 self._say("release", f"{name}@{version}", f"no record says that it has the digest {release_digest}", _ROWS, key)
 
     def _alias(self, name: str, alias: str, versions: _Versions, collected: Mapping[str, str]) -> None:
-        """The history of an alias: no gap, no fork, no step back in time, and what it points to is there."""
+        """Verify the history of an alias: no gap, no fork, no step back in time, and its targets exist."""
         last: rows.Move | None = None
         for row, expected in zip(self._query(rows.moves(name, alias), bodies=True), count(1), strict=False):
             self.moves += 1
@@ -261,7 +261,7 @@ class _RowSurvey:
         return self.registry.place.table.get(rows.release_key(name, version)) is not None
 
     def _newer(self, move: rows.Move) -> bool:
-        """Whether the alias went on since: then what it pointed to may have been collected."""
+        """Whether the alias has moved since: its former target may then have been collected."""
         key = Key(rows.moves(move.name, move.alias), numbered(move.revision + 1))
         return self.registry.place.table.get(key) is not None
 
@@ -269,7 +269,7 @@ class _RowSurvey:
         return self.registry.place.table.query(partition, bodies=bodies)
 
     def _say(self, what: str, where: str, problem: str, remedy: str, key: Key | None = None) -> None:
-        self.found.append((Finding(what=what, where=shown(where, 300), problem=problem, remedy=remedy), key))
+        self.findings.append((Finding(what=what, where=shown(where, 300), problem=problem, remedy=remedy), key))
 
 
 def _move_problems(move: rows.Move, last: rows.Move | None, expected: int, release: Release) -> Iterable[str]:
@@ -298,11 +298,10 @@ def collected_releases(registry: Registry, damaged: Damaged | None = None) -> di
 def _check_bytes(
     survey: _RowSurvey, checked: set[Digest], remember: Callable[[Digest], None], parallel: int, progress: Progress
 ) -> None:
-    """Every blob that is not known to be whole, and every image, side by side."""
+    """Verify the blobs that are not in `checked`, and every image, `parallel` at once."""
     blobs, images = survey.registry.place.blobs, _ImageAnswers(survey.registry)
-    work: dict[Digest | str, Callable[[], str | None]] = {
-        blob: partial(blobs.check, blob) for blob in sorted(survey.blobs) if blob not in checked
-    }
+    work: dict[Digest | str, Callable[[], str | None]]
+    work = {blob: partial(blobs.check, blob) for blob in sorted(survey.blobs) if blob not in checked}
     work |= {reference: partial(images.check, reference) for reference in sorted(survey.images)}
     total = len(survey.blobs) + len(survey.images)
     done = total - len(work)
@@ -324,7 +323,7 @@ def _check_bytes(
 
 
 class _ImageAnswers:
-    """What container registries say of images. `unasked`: of those that none said anything of, what to do about it."""
+    """The answers of container registries about images. `unasked`: by image without an answer, what to do about it."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
@@ -332,7 +331,7 @@ class _ImageAnswers:
         self.unasked: dict[str, str] = {}
 
     def check(self, reference: str) -> str | None:
-        """What is wrong with an image, or why nobody knows."""
+        """The fault of an image, or why it is not known; None when it is whole."""
         host, images = reference.partition("/")[0], self._registry.images
         if images is None:
             return self._unknown(reference, _UNASKED, _TELL.format(self._registry.place.where))
@@ -345,7 +344,7 @@ class _ImageAnswers:
         except MlpackError as error:
             problem = f"could not be asked for: {error}"
             if isinstance(error, HttpError) and error.retryable and error.status is None:
-                # No answer at all, after several tries: its other images would each wait as long.
+                # The host gave no answer to several tries: each of its other images would wait as long.
                 self._away[host] = problem
             return self._unknown(reference, problem, _ASK_AGAIN)
 
@@ -355,7 +354,7 @@ class _ImageAnswers:
 
 
 def _report_loss(survey: _RowSurvey, what: Digest | str, problem: str, unasked: str | None = None) -> None:
-    """One finding for each release that has it. `unasked`: nobody could be asked, and what to do about that."""
+    """Add a finding for each release that has the blob or image. `unasked`: no registry answered, and what to do about that."""
     holders = survey.blobs[what] if isinstance(what, Digest) else survey.images[what]
     for where, key in holders:
         finding = Finding(
@@ -364,12 +363,12 @@ def _report_loss(survey: _RowSurvey, what: Digest | str, problem: str, unasked: 
             problem=problem,
             remedy=unasked or (_BYTES if isinstance(what, Digest) else _IMAGE),
         )
-        (survey.images_unasked if unasked else survey.found).append((finding, key))
+        (survey.images_unasked if unasked else survey.findings).append((finding, key))
 
 
 @contextmanager
 def _memory(path: Path | None, registry: Registry) -> Iterator[tuple[set[Digest], Callable[[Digest], None]]]:
-    """What an interrupted run has checked, and how to remember more of it. Gone when all was checked."""
+    """The blobs that an interrupted run verified, and a function that remembers one more. The file goes at the end."""
     if path is None:
         yield set(), lambda _: None
         return
@@ -379,12 +378,12 @@ def _memory(path: Path | None, registry: Registry) -> Iterator[tuple[set[Digest]
     with path.open("a" if checked else "w", encoding="utf-8", buffering=1) as stream:
         if not checked:
             stream.write(json.dumps({"registry": where, "begun": now}) + "\n")
-        yield checked, lambda named: print(named, file=stream)
+        yield checked, lambda blob: print(blob, file=stream)
     path.unlink(missing_ok=True)
 
 
 def _read_memory(path: Path, where: str, now: float) -> set[Digest]:
-    """Nothing when it is of another registry, too old, or no such file."""
+    """The blobs in the file; none when it is missing, too old or of another registry."""
     try:
         head, *lines = path.read_text(encoding="utf-8").split("\n")
         header = json.loads(head)

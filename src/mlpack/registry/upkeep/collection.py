@@ -1,9 +1,12 @@
-"""What nobody needs any more: which releases a policy lets go, and which bytes and images then belong to nobody.
+"""Garbage collection: finds the releases that a retention policy lets go, and the blobs and images that nothing needs any more.
 
-Promises: `plan` changes nothing. The newest release of a name, and what an alias points to, stay whatever the policy says, and so
-versions never repeat. Rows go first, a batch in one commit with the record of it, and bytes last (`removal`): killed at any moment,
-running it again finishes; what a publisher or a promotion relies on meanwhile stays, and so does what is rolled back to (`leases`).
-A registry with a damaged row is not collected from: nobody could say what that row needs.
+Promises:
+- `plan` changes nothing.
+- The newest release of a name and the target of an alias stay, whatever the policy says. Versions therefore never repeat.
+- Rows are removed first, a batch in one commit with its record in the log, and blobs last (`removal`). After a kill at any
+  moment a second run finishes.
+- What a publisher or a promotion relies on meanwhile stays, and so does the target of a rollback (`leases`).
+- A registry with a damaged row is not collected: nobody could say what that row needs.
 """
 
 from __future__ import annotations

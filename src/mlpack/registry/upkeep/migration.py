@@ -1,7 +1,10 @@
-"""A registry that an older mlpack wrote, brought to the format of this one.
+"""Brings a registry that an older mlpack wrote to the format of this one.
 
-Promises: no release, alias or history changes; killed at any moment, running it again finishes; of a registry that is up to date it
-only adds what is missing. A directory does this by itself when it is opened. What is damaged it does not mend: it says so.
+Promises:
+- No release, alias or history changes. After a kill at any moment a second run finishes.
+- In a registry that is up to date it only adds what is missing.
+
+A directory migrates by itself when it is opened. Damage is reported, not mended.
 """
 
 from __future__ import annotations

@@ -1,8 +1,13 @@
-"""The removal of what `collection` found that nobody needs: rows first, then bytes and images.
+"""Removes what `collection` chose: rows first, then blobs and images.
 
-Promises: rows of releases go in one commit with the record of it, and only when nobody rolled back since they were looked at; no
-byte is asked for without the lease. A container registry that refuses to remove an image does not keep the rest from going, and
-what it kept stays on record: it is asked again by the next collection. It chooses nothing.
+Promises:
+- The rows of releases and the record of their removal are one commit, which fails if somebody rolled back since `collection`
+  looked.
+- It deletes no blob without the lease.
+- A container registry that refuses to remove an image does not stop the rest. The refusal is recorded, and the next collection
+  tries again.
+
+Will not: choose what to remove.
 """
 
 from __future__ import annotations

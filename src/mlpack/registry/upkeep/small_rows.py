@@ -1,7 +1,10 @@
-"""Is every small row what mlpack writes? Settings, names, aliases, fences, policies, the log, what is published, who collects.
+"""Verifies the small rows: settings, names, aliases, fences, policies, the log, intents and the lease.
 
-Promises: reads only; each row that is wrong is told of once, by its key; rows that come and go meanwhile are no findings. Releases,
-moves and bytes are `care`'s.
+Promises:
+- It only reads. Each damaged row is reported once, by its key.
+- Rows that appear or disappear meanwhile cause no finding.
+
+Will not: verify releases, moves or blobs. `care` does that.
 """
 
 from __future__ import annotations

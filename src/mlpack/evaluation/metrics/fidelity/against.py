@@ -1,8 +1,8 @@
-"""Comparison with the float baseline, where nobody said what is right: cosine and agreement. numpy is loaded when
-something is scored.
+"""Comparison with the float baseline where there are no labels: cosine and agreement. numpy is imported when something is scored.
 
-Promises: the worst output counts, alone; a value stands for a sample, whatever number of rows an output has for it; a
-call in which the candidate gives another number of rows is a disagreement of that call.
+Promises:
+- The worst output alone counts. There is one value a sample, whatever number of rows an output has for it.
+- A call for which the candidate returns another number of rows counts as a disagreement.
 """
 
 from __future__ import annotations

@@ -1,15 +1,18 @@
-"""Fidelity: how much of what every channel of every output says, by its own scale, the candidate says too. numpy is
-loaded when something is scored.
+"""Fidelity: how much of each channel of each output the candidate reproduces, on the channel's own scale. numpy is imported when
+something is scored.
 
-A channel's value is the coefficient of determination: 1 minus its squared error over its own variance, both taken over
-the whole evaluation data; 1 is the float itself, 0 a channel that might as well be constant. The worst channel counts.
-Channels are told from places by the data: of the last axis and axis 1 (transposed layouts), the one along which scales
-differ more is judged strictly, each index on its own scale; the other one's indices are places of one kind, judged on
-no smaller scale than a share of their median.
+A channel's value is the coefficient of determination: 1 minus its squared error over its own variance, both taken over the
+whole evaluation data. 1 is the float itself; 0 is a channel that might as well be constant. The worst channel counts. The data
+tells channels from places: of the last axis and axis 1 (transposed layouts), the one along which scales differ more is judged
+strictly, each index on its own scale. The indices of the other axis are places of one kind, judged on no smaller scale than a
+share of their median.
 
-Promises: bounded memory (a call at a time, then one channel alone); a channel that is constant in the candidate and was
-not in the float is worth 0, however small it is beside others (its error is its variance, or more). A channel that is
-constant in the float is judged by its own size. Whole numbers, booleans and strings are compared as such.
+Promises:
+- Bounded memory: a call at a time, then one channel alone.
+- A channel that is constant in the candidate and not in the float is worth 0, however small it is beside others (its error is
+  its variance, or more).
+- A channel that is constant in the float is judged by its own size.
+- Whole numbers, booleans and strings are compared for equality.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Metrics that compare answers with labels. One module a task; numpy is loaded when something is scored."""
+"""Metrics that compare answers with labels. One module a task; numpy is imported when something is scored."""

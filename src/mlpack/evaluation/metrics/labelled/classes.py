@@ -1,9 +1,9 @@
-"""Classification: the class of every sample (or token) by the model and by the labels. numpy is loaded when something
-is scored.
+"""Classification: the class of every sample (or token) by the model and by the labels. numpy is imported when something is scored.
 
-Promises: which output is read is named by the recipe, or is the only one that fits the labels, or it is refused with
-the outputs that could be meant; a single column is not read without a threshold; scores that contradict the class which
-the model itself gives are never taken for it.
+Promises:
+- The recipe names the output, or exactly one output fits the labels; otherwise the error lists the outputs that could be meant.
+- A single column is not read without a threshold.
+- Scores that contradict the class which the model itself gives are never taken for that class's scores.
 """
 
 from __future__ import annotations

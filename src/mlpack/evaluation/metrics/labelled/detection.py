@@ -1,9 +1,12 @@
-"""Detection: mean average precision of boxes, as COCO defines it. numpy is loaded when something is scored.
+"""Detection: mean average precision of boxes, as COCO defines it. numpy is imported when something is scored.
 
-Promises: COCO's sums: detections of a class matched greedily by score, each box of the truth once, at most 100 a
-picture and class; precision interpolated at 101 points of recall; the mean over the classes that the truth has and
-over the IoU thresholds. Boxes are corners (x1, y1, x2, y2) in one unit, the same for both. Raw heads are never guessed
-about: they need a decode hook.
+Promises, as in COCO:
+- Detections of a class are matched greedily by score, each true box once, at most 100 a picture and class.
+- Precision is interpolated at 101 points of recall. The result is the mean over the classes of the truth and over the IoU
+  thresholds.
+- Boxes are corners (x1, y1, x2, y2) in one unit, the same for both sides.
+
+Will not: guess what raw heads mean. They need a decode hook.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Errors of numbers: absolute and squared. numpy is loaded when something is scored."""
+"""Regression: absolute and squared errors. numpy is imported when something is scored."""
 
 from __future__ import annotations
 

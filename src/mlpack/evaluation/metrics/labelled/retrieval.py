@@ -1,8 +1,9 @@
-"""Retrieval: whether what belongs to a query is among the nearest by cosine. numpy is loaded when something is scored.
+"""Retrieval: whether the answer to a query is among the nearest samples by cosine. numpy is imported when something is scored.
 
-Promises: labels that stand on exactly two samples each are queries and their answers, in that order, and queries are
-compared with answers only; otherwise every sample is a query against all others, of which those with its label are
-relevant. Equal similarities are ranked in the order of the data, the same everywhere.
+Promises:
+- When every label stands on exactly two samples, the first is a query and the second its answer, and queries are compared with
+  answers only. Otherwise every sample is a query against all others, and those with its label are relevant.
+- Equal similarities are ranked in the order of the data, the same on every machine.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Segmentation: a class for each place of a picture. numpy is loaded when something is scored.
+"""Segmentation: a class for each place of a picture. numpy is imported when something is scored.
 
-Promises: which axis of an output holds the classes is told by the size of the labels' maps, and refused where both could be; maps
-of another size than the output's are refused, never resized.
+Promises:
+- The size of the labels' maps tells which axis of an output holds the classes; it is refused where two axes could.
+- Maps of another size than the output's are refused, never resized.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
-"""Several classes at once: each column of an output is a yes or no of its own, above a threshold. numpy is loaded when something is
-scored.
+"""Several classes at once: each column of an output is a yes or no of its own, above a threshold. numpy is imported when something
+is scored.
 
-Promises: labels are rows of 0 and 1, one for each column, or lists of the classes that a sample has, by number or by name; which of
-the two is told by all labels together. What fits neither is said by sample. A float output is not read without a threshold.
+Promises:
+- Labels are rows of 0 and 1, one for each column, or lists of a sample's classes, by number or by name. All labels together
+  tell which of the two. A label that fits neither is refused by its sample.
+- A float output is not read without a threshold.
 """
 
 from __future__ import annotations

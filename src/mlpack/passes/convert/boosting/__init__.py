@@ -1,1 +1,1 @@
-"""Boosted trees of XGBoost, LightGBM and scikit-learn: their formats, and what each makes of its trees."""
+"""Boosted trees of XGBoost, LightGBM and scikit-learn: their formats, and what each computes from its trees."""

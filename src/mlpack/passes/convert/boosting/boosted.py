@@ -1,7 +1,8 @@
-"""Boosted estimators of XGBoost, LightGBM and scikit-learn (histograms) where skl2onnx meets them: alone, or in a pipeline.
+"""Converters of boosted estimators (XGBoost, LightGBM, scikit-learn's histograms) for skl2onnx, alone or in a pipeline.
 
-Promises: the same trees and objectives as for the libraries' own files. In a graph of float64 thresholds are float64; sums are
-float32 in both. Labels are the estimator's own classes.
+Promises:
+- They use the same trees and objectives as the libraries' own files. In a graph of float64 thresholds are float64; sums are
+  float32 in both. Labels are the estimator's own classes.
 """
 
 from __future__ import annotations

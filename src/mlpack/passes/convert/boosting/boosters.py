@@ -1,6 +1,6 @@
-"""Models in the formats of XGBoost and LightGBM: numbers and names, nothing that runs.
+"""Models in the file formats of XGBoost and LightGBM, which hold numbers and names and nothing that runs.
 
-The formats hold no class names: labels are 0, 1, 2, ... even where the classifier that was fitted had strings.
+The formats hold no class names: labels are 0, 1, 2, ... even if the fitted classifier had strings.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""scikit-learn's histogram boosting: its trees, with sets of categories, missing and unknown values, and what its loss makes of it.
+"""scikit-learn's histogram boosting: its trees, with sets of categories and missing and unknown values, and its loss.
 
-Promises: a category is asked for by its own number, as it stands in the column, not by the one that the estimator gives it inside.
+Promises:
+- A category is compared by its number in the user's column, not by the number that the estimator uses inside.
 """
 
 from __future__ import annotations

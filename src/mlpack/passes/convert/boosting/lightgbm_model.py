@@ -1,6 +1,7 @@
-"""What LightGBM's models say in their own format: trees of numbers and sets of categories, with constant or linear leaves.
+"""Reads LightGBM's own format: trees of numbers and sets of categories, with constant or linear leaves.
 
-Promises: reads what the library dumps of a loaded model. Thresholds are float64 there.
+Promises:
+- It reads what the library dumps of a loaded model. Thresholds are float64 there.
 """
 
 from __future__ import annotations

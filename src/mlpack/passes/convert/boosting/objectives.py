@@ -1,7 +1,10 @@
-"""What an objective makes of a booster's sums, as the libraries' own `predict` says it: classes and probabilities, or numbers.
+"""Turns a booster's sums into what the libraries' own `predict` returns for an objective: classes and probabilities, or numbers.
 
-Promises: an objective that is in neither table is refused with what is known; nothing is guessed. ONNX's own operator for
-classifiers is not used: where all leaves are positive, a class is what lies above 0.5 before its sigmoid, not after it.
+Promises:
+- An objective in neither table is refused with a list of the known ones; nothing is guessed.
+
+ONNX's own operator for classifiers is not used: where all leaves are positive, it compares with 0.5 before the sigmoid, not
+after it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""What XGBoost's models say in their own format: trees (gbtree, dart, vector leaves), or a weight for each column (gblinear).
+"""Reads XGBoost's own format: trees (gbtree, dart, vector leaves), or a weight for each column (gblinear).
 
-Promises: reads the JSON that the library writes of a loaded model, and refuses what it does not know. Numbers are float32 there.
+Promises:
+- It reads the JSON that the library writes of a loaded model, and refuses what it does not know. Numbers are float32 there.
 """
 
 from __future__ import annotations

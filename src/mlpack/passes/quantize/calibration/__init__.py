@@ -1,1 +1,1 @@
-"""What calibration calls reach in each activation, and the range that follows."""
+"""Calibration: the values that calls reach in each activation, and the range that follows."""

@@ -1,12 +1,14 @@
-"""Where the range of an activation ends, by what calls reached in it and by the method asked for.
+"""Chooses the ends of an activation's range from the values that calls reached, by the method of the config. Pure.
 
-    minmax      all that was reached
+    minmax      all values
     percentile  as far as this share of the values lies from zero
-    entropy     as far as the steps tell least apart from the distribution that is cut there (relative entropy)
-    mse         the ends of which the steps are off by the least, mean square
+    entropy     the range whose steps differ least from the distribution that is cut there (relative entropy)
+    mse         the range whose steps have the least mean square error
 
-Promises: a range lies within what was reached, holds something where anything but zero was reached, and is the same for the same
-tally; zero, which every grid holds exactly, weighs nothing in entropy and mse. Nothing is read here.
+Promises:
+- A range lies within the values that were reached, is not empty where anything but zero was reached, and is the same for the
+  same tally.
+- Zero, which every grid holds exactly, has no weight in entropy and mse.
 
 Source of `entropy`: S. Migacz, "8-bit Inference with TensorRT", GTC 2017; here over the steps that the range will have,
 symmetric or not, in place of the 128 of absolute values.

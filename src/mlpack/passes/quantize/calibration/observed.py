@@ -1,7 +1,9 @@
-"""Numbers of a graph's tensors over the calls: small ones, which nodes beside the graph make of large ones.
+"""Small numbers about a graph's large tensors, call by call: nodes that are added to the graph compute them.
 
-Promises: the graph is written once, its weights stay in their files; a call costs the memory of what is asked for. It knows
-nothing of quantizing.
+Promises:
+- The graph is written once and its weights stay in their files. A call costs the memory of the numbers that are asked for.
+
+Will not: know anything of quantization.
 """
 
 from __future__ import annotations

@@ -1,9 +1,13 @@
-"""What the calibration calls reach: a range for every activation that is asked for, and what is wrong with the calls for that.
+"""Measures a range for each requested activation from the calibration calls, and reports what is wrong with the calls.
 
-Promises: calls are read one at a time, and what is kept of them does not grow with their number; of a call's activations no more
-than `_HELD_BYTES` are held at once (the calls are run again for the others). A call whose input is not finite is refused and named;
-an activation without a usable range (never finite, empty, zero) is named with its node and the call, and left to the caller. A call
-that alone makes a range is taken and said, with what it did. Which values a range keeps is for `cuts` to say.
+Promises:
+- Calls are read one at a time, and what is kept of them does not grow with their number. At most `_HELD_BYTES` of a call's
+  activations are in memory at once; the calls are run again for the others.
+- A call with an input that is not finite is refused by its number. An activation without a usable range (never finite, empty,
+  zero) is reported with its node and the call, and left to the caller.
+- A call that alone makes a range wide is used, and reported with its effect.
+
+Will not: decide which values a range keeps. `cuts` does.
 """
 
 from __future__ import annotations

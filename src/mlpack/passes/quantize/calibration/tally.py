@@ -1,7 +1,11 @@
-"""What calls reached in one tensor, in memory that does not grow with them.
+"""The values that calls reached in one tensor, in memory that does not grow with the calls.
 
-Promises: the same calls in any order give the same tally; it holds the two furthest calls at each end and, where asked, a histogram
-whose bins are fine beside what they hold: a value is off by a thousandth of itself at most. It chooses no range: `cuts` does.
+Promises:
+- The same calls in any order give the same tally.
+- It holds the two furthest calls at each end and, on request, a histogram with fine bins: a value is off by at most a
+  thousandth of itself.
+
+Will not: choose a range. `cuts` does.
 """
 
 from __future__ import annotations

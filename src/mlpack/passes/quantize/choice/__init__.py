@@ -1,1 +1,1 @@
-"""Which nodes compute in integers, and what stands between them: from the graph, its rules and the engine."""
+"""The choice of nodes that compute in integers, and of the nodes between them: from the graph, its rules and the engine."""

@@ -1,11 +1,13 @@
-"""Which weights have one scale for all their channels: where a scale a channel costs time, and one for all loses next to nothing.
+"""Finds weights that get one scale for all channels, because a scale a channel costs time and one for all loses almost nothing.
 
-Promises: only LSTM, and products of a single row a sample, are asked about, and only channels that one scale suits are alike: what
-rounding does to each of them stays below `MOST` of its power. The same weights give the same answer. It changes nothing.
+Promises:
+- Only LSTM, and products of a single row a sample, are considered. Channels count as alike only if the rounding error of one
+  scale stays below `MOST` of the power of each.
+- The same weights give the same answer. It changes nothing.
 
-What a scale a channel costs is the same for one row and for a hundred. Measured on a processor with VNNI: wake words of two LSTMs
-0.93 of the time with one scale (their weights are multiplied once a step, a row each), those of two products of one row 0.92 to
-0.93; products of 64 rows 0.97, which is not worth anybody's accuracy.
+A scale a channel costs the same for one row and for a hundred. Measured on a processor with VNNI: wake words of two LSTMs 0.93
+of the time with one scale (their weights are multiplied once a step, a row each), those of two products of one row 0.92 to
+0.93; products of 64 rows 0.97, which is not worth any accuracy.
 """
 
 from __future__ import annotations

@@ -1,8 +1,11 @@
-"""What stands between kernels in 8 bits: which nodes carry 8 bits, or compute in them, so that nothing is converted on the way.
+"""Chooses the nodes between 8-bit kernels that carry 8 bits or compute in them, so that nothing is converted on the way.
 
-Promises: a node is here only where the engine has a kernel in 8 bits for it that wins (`bench/int8_kernels.py`), its data come in
-8 bits, and a kernel in 8 bits waits behind it; what only moves or pools may also end in float. Softmax, normalisation and tails
-stay float. Nothing is written, no range is known.
+Promises:
+- A node is chosen only where the engine has a faster 8-bit kernel for it (`bench/int8_kernels.py`), its data come in 8 bits,
+  and an 8-bit kernel reads its result. A node that only moves or pools may also end in float.
+- Softmax, normalisation and tails stay float.
+
+Will not: write anything or know a range.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
-"""Which node computes in integers, how, and why another one does not: node by node, from the graph alone.
+"""Chooses for each node how it computes in integers, or the reason why it does not, from the graph alone.
 
-Promises: every node of a kind that could be quantized has a way (`static`, `dynamic`, `weights`) or a reason in words; the same
-graph and wishes give the same answer. Whether ranges were measured, and the engine takes the result, is found out later (`pairs`,
-`held`).
+Promises:
+- Every node of a kind that can be quantized has a way (`static`, `dynamic`, `weights`) or a reason in words.
+- The same graph and options give the same answer.
+
+Will not: know whether ranges were measured (`pairs`) or the engine accepts the result (`held`).
 """
 
 from __future__ import annotations

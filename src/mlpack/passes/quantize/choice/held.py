@@ -1,8 +1,12 @@
-"""Whether the engine takes a quantized graph, and if not, which nodes it is about: they stay float, the others do not pay.
+"""Tests whether the engine accepts a quantized graph. If not, it finds the nodes at fault, which stay float; the others stay
+quantized.
 
-Promises: the graph is loaded without and with the engine's optimisations, and run on inputs that the float graph takes; a refusal
-(or answers of another shape, or no longer finite) costs the nodes that are found by halving, each with the engine's words as its
-reason. Whether the numbers are good is not judged.
+Promises:
+- The graph is loaded without and with the engine's optimisations, and run on inputs that the float graph accepts.
+- A refusal (or answers of another shape, or not finite) costs only the nodes that bisection finds. The engine's message is the
+  reason of each.
+
+Will not: judge whether the numbers are good.
 """
 
 from __future__ import annotations

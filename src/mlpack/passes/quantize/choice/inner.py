@@ -1,11 +1,12 @@
-"""Convolutions by group, and normalisations, that stand between kernels in 8 bits: there they compute in 8 bits too.
+"""Puts grouped convolutions and normalisations into 8 bits where they stand between 8-bit kernels.
 
-By itself a depthwise convolution is slower in integers than in float. Between two others in integers it would be float in a layout
-that float kernels are slow in, with a conversion and a transposition on each side: all three, of 32 channels of 80 by 80, take 732
-microseconds, 297 in integers and 352 in float (one thread, VNNI).
+By itself a depthwise convolution is slower in integers than in float. Between two others in integers it would be float in a
+layout that float kernels are slow in, with a conversion and a transposition on each side: all three, of 32 channels of 80 by
+80, take 732 microseconds, 297 in integers and 352 in float (one thread, VNNI).
 
-Promises: such a node reads 8 bits and a kernel in 8 bits waits behind it; the others keep their reasons. A normalisation becomes a
-depthwise convolution of one weight a channel, which a scale for each channel holds exactly.
+Promises:
+- Such a node reads 8 bits and an 8-bit kernel reads its result; the others keep their reasons.
+- A normalisation becomes a depthwise convolution of one weight a channel, which a scale for each channel holds exactly.
 """
 
 from __future__ import annotations

@@ -1,7 +1,11 @@
 """Dynamic quantization: 8-bit weights now, ranges of activations at each call.
 
-Promises: products of matrices, attention and LSTM get the engine's integer operators; two products of one activation share its
-rounding; nodes inside If, Loop and Scan as well. A weight is read from its file when it is its turn. It chooses nothing.
+Promises:
+- Matrix products, attention and LSTM get the engine's integer operators, inside If, Loop and Scan as well. Two products of one
+  activation share its rounding.
+- Weights are read from their files one after the other.
+
+Will not: choose nodes.
 """
 
 from __future__ import annotations

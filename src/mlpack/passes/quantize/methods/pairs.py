@@ -1,9 +1,13 @@
-"""Quantize/dequantize pairs where the processor's engine fuses them: which tensors get one, and who reads its result.
+"""Quantize/dequantize pairs where the CPU engine fuses them: which tensors get a pair, and which nodes read its result.
 
-Promises: a tensor has one pair at most. Results of int8 kernels are read rounded by everybody; a float result only by nodes that
-compute in integers, unless the engine can make its Add, too, an int8 one. What only moves numbers (MaxPool, Reshape, ...) keeps the
-scale of what it moves; what only a Concat reads has the Concat's. What stands between kernels in 8 bits is for `between` to say.
-Ranges are measured elsewhere.
+Promises:
+- A tensor has one pair at most.
+- Every node reads the rounded result of an int8 kernel. Only nodes that compute in integers read a rounded float result, unless
+  the engine can make its Add an int8 one, too.
+- A node that only moves numbers (MaxPool, Reshape, ...) keeps the scale of its input. A tensor that only a Concat reads has the
+  Concat's scale.
+
+Will not: choose the nodes between 8-bit kernels (`between`), or measure ranges.
 """
 
 from __future__ import annotations

@@ -1,12 +1,16 @@
 """Quantize/dequantize pairs as TensorRT fuses them: signed 8 bit on both sides, symmetric, each consumer with a pair of its own.
 
-Promises: activations have one scale a tensor, weights one an output channel (transposed convolutions: one a tensor) and are
-stored as int8; zero points are zero; biases, normalisation, Softmax and GELU are not touched; the operand of a residual Add that
-is not the convolution's own result has a pair, so that the Add fuses into the convolution. Standard ONNX only.
+Promises:
+- Activations have one scale a tensor, weights one an output channel (transposed convolutions: one a tensor), and weights are
+  stored as int8. Zero points are zero.
+- Biases, normalisation, Softmax and GELU do not change.
+- The operand of a residual Add that is not the convolution's own result has a pair, so that the Add fuses into the convolution.
+- Standard ONNX only.
+
+Will not: measure ranges (`ranges` does) or judge anything.
 
 Sources: docs.nvidia.com/deeplearning/tensorrt, "Explicit Quantization": quantize all inputs of weighted operations, not their
-outputs, and the residual input of skip connections; symmetric, per tensor and per channel. It measures no ranges (`ranges`
-does) and judges nothing.
+outputs, and the residual input of skip connections; symmetric, per tensor and per channel.
 """
 
 from __future__ import annotations

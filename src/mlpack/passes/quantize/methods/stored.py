@@ -1,7 +1,10 @@
-"""Weights that are stored in 4 or 8 bits, and read by operators that take float: smaller files, and no ranges to know.
+"""Weights that are stored in 4 or 8 bits and read by operators that take float: smaller files without ranges.
 
-Promises: products read them in blocks of a scale each (the engine's MatMulNBits); tables are gathered as they are stored, with a
-scale a row; every other operator has them dequantized before it. Nodes inside If, Loop and Scan as well. It chooses nothing.
+Promises:
+- Products read them in blocks with a scale each (the engine's MatMulNBits). Tables are gathered in 8 bits, with a scale a row.
+  Every other operator gets them dequantized. Nodes inside If, Loop and Scan as well.
+
+Will not: choose nodes.
 """
 
 from __future__ import annotations
