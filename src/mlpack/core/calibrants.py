@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 NOTHING = "none"
-"""What a recipe says where nothing may calibrate."""
+"""The word of a recipe for no calibration."""
 INVENTED = "random"
-"""What it says where calibration is made up."""
+"""The word of a recipe for calibration by generated data."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldOutCalibration:
-    """Calibration by a part of the evaluation data, which no candidate is then judged on. `share` None: as much as is usual, and
-    only where a step cannot do without."""
+    """Calibration by a part of the evaluation data, on which no candidate is then judged. `share` None: the usual share, and only
+    if a step needs calibration."""
 
     share: float | None = None
 
@@ -21,7 +21,7 @@ class HeldOutCalibration:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalibrationUse:
     """What calibrated the candidates of a build: `samples` of the recipe's own data ("recipe"), of `of` samples of the evaluation
-    data ("evaluation"), which then judged nobody, or invented ("random")."""
+    data ("evaluation"), on which no candidate was judged, or generated ones ("random")."""
 
     source: str
     samples: int

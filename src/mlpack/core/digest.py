@@ -98,7 +98,8 @@ def of_tree(root: Path) -> Digest:
 
 
 def of_tree_and_files(root: Path) -> tuple[Digest, dict[str, Digest]]:
-    """The digest of a directory as `of_tree`, and those of its files that are not executable, by path: all read once."""
+    """The digest of a directory as `of_tree`, and the digests of its files that are not executable, by path. Everything is read
+    once."""
     lines, files = [], {}
     for path, entry in entries(root):
         if entry.is_symlink():
@@ -117,5 +118,5 @@ def of_tree_and_files(root: Path) -> tuple[Digest, dict[str, Digest]]:
 
 
 def size_of_tree(root: Path) -> int:
-    """Bytes of every regular file below `root`; links and directories count nothing."""
+    """The bytes of every regular file below `root`; links and directories count as 0."""
     return sum(e.stat(follow_symlinks=False).st_size for _, e in entries(root) if e.is_file(follow_symlinks=False))

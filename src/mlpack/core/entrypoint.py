@@ -45,7 +45,7 @@ class EntryPoint:
 
     @property
     def reference(self) -> str:
-        """`module:function`, as the recipe says it."""
+        """`module:function`, as in the recipe."""
         return f"{self.module}:{self.function}"
 
 
@@ -55,7 +55,7 @@ def is_reference(text: str) -> bool:
 
 
 def suggestion(word: str, names: tuple[str, ...]) -> str:
-    """`; did you mean 'x'?` when a known name is close and the word is not one itself, otherwise nothing."""
+    """`; did you mean 'x'?` when a valid name is close and the word is not one itself; otherwise an empty text."""
     if word in names:  # such as a link that leads nowhere
         return ""
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
@@ -63,7 +63,7 @@ def suggestion(word: str, names: tuple[str, ...]) -> str:
 
 
 def locate(reference: str, roots: tuple[Path, ...]) -> EntryPoint:
-    """Finds the module of `module:function` below the first root that has it. Raises RecipeError; imports nothing."""
+    """Find the module of `module:function` below the first root that has it. Raises RecipeError; imports nothing."""
     match = _FORM.fullmatch(reference)
     if match is None:
         raise RecipeError(f"{reference!r} is not `module:function` (such as `app:decode` for decode() in app.py)")
@@ -84,15 +84,16 @@ def locate(reference: str, roots: tuple[Path, ...]) -> EntryPoint:
 
 
 def content(entry: EntryPoint) -> Digest:
-    """A name for the function and every file that counts as the user's own."""
+    """The digest of the function and every file that counts as the user's own."""
     return digest.of_json([entry.reference, [[file, str(digest.of_file(entry.root / file))] for file in entry.files]])
 
 
 def load(entry: EntryPoint) -> Callable[..., Any]:
-    """Imports the module from `entry.root` and returns its function. Writes no bytecode beside the user's files.
+    """Import the module from `entry.root` and return its function. It writes no bytecode beside the user's files.
 
-    Raises RecipeError when the import raises, or the function is missing or cannot be called; so does the function that is
-    returned when the user's raises. What it does not do at once (a generator's body) belongs within `importing` and `quoting`.
+    Raises RecipeError when the import fails, or the function is missing or cannot be called. The returned function raises
+    RecipeError when the user's function raises. Code that runs later (a generator's body) must run within `importing` and
+    `quoting`.
     """
     with importing(entry), quoting(entry, f"importing {entry.module}"):
         module = importlib.import_module(entry.module)
@@ -114,10 +115,10 @@ def load(entry: EntryPoint) -> Callable[..., Any]:
 
 @contextmanager
 def importing(entry: EntryPoint) -> Iterator[None]:
-    """While it lasts, `entry.root` comes first on `sys.path` and no module of another origin hides the user's own.
+    """A context in which `entry.root` comes first on `sys.path` and no module of another origin hides the user's own.
 
-    Afterwards `sys.path` is as before, and displaced modules are back, except those that an earlier root left behind
-    and that could not be imported now.
+    Afterwards `sys.path` is as before, and displaced modules are back, except those that an earlier root left behind and that
+    could not be imported now.
     """
     root = str(entry.root)
     own = {file.split("/", 1)[0].removesuffix(".py") for file in entry.files} - _NEVER_DISPLACED
@@ -145,11 +146,10 @@ def importing(entry: EntryPoint) -> Iterator[None]:
 
 
 class quoting:  # noqa: N801  (a context manager, used like a function)
-    """Turns whatever the user's code raises into a RecipeError that quotes it: type, message and the user's file and
-    line.
+    """A context in which whatever the user's code raises becomes a RecipeError that quotes it: type, message and the user's file
+    and line.
 
-    Anything can come out of code that is not ours, `SystemExit` included, so everything is taken; only errors that are
-    mlpack's own and interrupts pass through.
+    Foreign code can raise anything, `SystemExit` included, so everything is caught, except mlpack's own errors and interrupts.
     """
 
     def __init__(self, entry: EntryPoint, doing: str) -> None:
@@ -185,12 +185,12 @@ def _shown(entry: EntryPoint, filename: str) -> str:
 
 
 def _comes_from(module: ModuleType, root: Path) -> bool:
-    """Whether a module was read from below `root`; a package without a file is where its parts are."""
+    """Whether a module was read from below `root`; for a package without a file its paths count."""
     return any(Path(place).is_relative_to(root) for place in _places(module))
 
 
 def _importable(module: ModuleType, path: list[str]) -> bool:
-    """Whether importing it again now would find it: built in, or below a directory of `path`."""
+    """Whether an import would find the module now: it is built in, or below a directory of `path`."""
     places = _places(module)
     folders = [Path(folder or os.curdir).resolve() for folder in path]
     return not places or any(Path(place).is_relative_to(folder) for place in places for folder in folders)

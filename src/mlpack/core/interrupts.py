@@ -40,15 +40,15 @@ def pending() -> bool:
 
 
 def check() -> None:
-    """Raise KeyboardInterrupt when the process was asked to stop, whatever became of the exception then."""
+    """Raise KeyboardInterrupt when the process was asked to stop, even if a library swallowed the first exception."""
     if _seen:
         raise KeyboardInterrupt
 
 
 def load(name: str) -> None:
-    """Import a module whole: the first interrupt waits until it is there, a second one does not. Native libraries are not made to
-    be left half loaded: an interrupt while torch was ended the process with a segmentation fault. One that is not installed is
-    left to whoever needs it."""
+    """Import a module as a whole: the first interrupt waits until it is imported, a second one does not. Native libraries cannot be
+    left half loaded: an interrupt during the import of torch ended the process with a segmentation fault. A missing module is no
+    error here; its user reports it."""
     if name in sys.modules:
         return
     _held.append(name)
@@ -61,7 +61,7 @@ def load(name: str) -> None:
 
 
 class Guard:
-    """Interrupts that wait while something must not be left half done, such as a process that nobody would end. See `guarded`."""
+    """Delays interrupts while something must not be left half done, such as a running child process. See `guarded`."""
 
     def __init__(self) -> None:
         self._open = self._over = False
@@ -69,7 +69,7 @@ class Guard:
         self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def let_in(self) -> None:
-        """From here on the first interrupt is what it was before, also one that has waited; those behind it wait."""
+        """From here on the first interrupt is raised as usual, also one that has waited; later ones wait."""
         self._open = True
         self._pass_on()
 
@@ -110,20 +110,20 @@ class Guard:
 
 @contextmanager
 def guarded() -> Iterator[Guard]:
-    """Interrupts wait within the block, but where it lets them in. In threads, which get none, it changes nothing.
+    """Interrupts wait within the block, except where it lets them in. In threads, which get no interrupts, it changes nothing.
 
-    The form for what has to be ended, with no line at which an interrupt leaves it behind:
+    The form for anything that must be ended, with no line at which an interrupt could leave it behind:
 
         with guarded() as guard:
-            made = begin()
+            child = begin()
             try:
                 try:
                     guard.let_in()
-                    yield made
+                    yield child
                 finally:
                     guard.keep_out()
             finally:
-                end(made)
+                end(child)
     """
     guard = Guard()
     if threading.current_thread() is not threading.main_thread():
@@ -137,7 +137,7 @@ def guarded() -> Iterator[Guard]:
 
 
 def reap(process: Popen[bytes], timeout_s: float | None = None) -> bool:
-    """Wait until a child has ended; False when it has not in that time.
+    """Wait until a child has ended; False when it has not within that time.
 
     `Popen.wait` may wait for ever after an interrupt in `Popen.poll`: between taking its lock and the `try` that frees it.
     """

@@ -34,7 +34,7 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signature:
-    """What a model takes and gives, in the order of its graph."""
+    """A model's inputs and outputs, in the order of its graph."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
@@ -60,7 +60,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
-    """A named chain of steps, as the recipe says it; what every chain needs (export, ...) is added by `plan`."""
+    """A named chain of steps, as in the recipe; `plan` adds the steps that every chain needs (export, ...)."""
 
     name: str
     steps: tuple[Step, ...]
@@ -84,7 +84,8 @@ class Target:
 class Budgets:
     """Hard limits; None is no limit. `accuracy_drop` is absolute, against the float baseline of the same build.
 
-    `confidence`: how sure that one has to be. None: the drop itself decides, else the upper end of its interval."""
+    `confidence`: the confidence for that budget. None: the drop itself decides, else the upper end of its interval.
+    """
 
     accuracy_drop: float | None = None
     confidence: float | None = None
@@ -103,7 +104,7 @@ class Budgets:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serve:
-    """What is called around the engine: the user's hooks (`module:function`) and the tokenizer's file."""
+    """The code around the engine: the user's hooks (`module:function`) and the tokenizer's file."""
 
     preprocess: str | None = None
     postprocess: str | None = None
@@ -115,10 +116,11 @@ class Serve:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricSpec:
-    """What a candidate is judged by: a row of the table of metrics (or `module:function`) by its name, and what it reads.
+    """The metric of the recipe: a row of the table of metrics (or `module:function`) by its name, and its settings.
 
-    None: not said. `output` and `column`: which numbers; `threshold`: above which a single one means class 1, or a box
-    counts; `classes`: what the columns stand for in the labels; `ignore_index`: the label of tokens that do not count."""
+    None: not stated. `output` and `column`: which numbers are read; `threshold`: above which a single number means class 1, or a
+    box counts; `classes`: what the columns stand for in the labels; `ignore_index`: the label of tokens that do not count.
+    """
 
     name: str
     output: str | None = None
@@ -161,7 +163,7 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A variant at a target, with every step that makes it, written out. `skipped` says why it is not worth building."""
+    """A variant at a target, with every step that makes it. `skipped` says why it is not worth building."""
 
     variant: str
     target: Target
@@ -170,14 +172,14 @@ class Candidate:
 
     @property
     def id(self) -> str:
-        """`int8@lambda-zip-x86_64`: selects, prints, logs and documents."""
+        """`int8@lambda-zip-x86_64`, the name of the candidate in options, output, logs and documents."""
         return f"{self.variant}@{self.target.id}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A recipe written out. `baselines` holds, per target, the float candidate that accuracy and speed are compared with;
-    it may or may not be among the candidates."""
+    """A recipe with every candidate and step written out. `baselines` holds, per target, the float candidate that accuracy and
+    speed are compared with; it may or may not be among the candidates."""
 
     recipe: Recipe
     candidates: tuple[Candidate, ...]
@@ -186,7 +188,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepRun:
-    """One step as it went: how long it took when it ran, and what the pass noted about it."""
+    """One step that ran: how long it took, and the notes of its pass."""
 
     name: str
     config: Mapping[str, Any]
@@ -207,7 +209,7 @@ class Model:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """Where something was measured. Measurements of different machines are never merged."""
+    """The machine of a measurement. Measurements of different machines are never merged."""
 
     cpu: str
     arch: str
@@ -222,8 +224,9 @@ class Machine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """How an accuracy is known to hold on every processor that the target may give. `how`: `native` (measured on the weakest),
-    `static` (by the packed graph), `run` (by the package under emulation), None (it is not). `why`: that in words."""
+    """Whether and how an accuracy is known to hold on every processor that the target may give. `how`: `native` (measured on the
+    weakest), `static` (by the packed graph), `run` (by the package under emulation), None (it is not known). `why`: the reason
+    in words."""
 
     how: str | None
     why: str
@@ -237,10 +240,11 @@ class Proof:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spread:
-    """What the interval of a drop is read from, whatever the confidence: so that another one is not measured anew.
+    """The data from which the interval of a drop is computed at any confidence, so that another one needs no new measurement.
 
-    `drops`: of resamples, in order. `error`, `freedom`: a standard error and Student's degrees of freedom, where the interval is at
-    least as wide as that. `unseen`: samples lost, won and all, where few differ. `least`, `most`: what a drop cannot pass."""
+    `drops`: of resamples, in order. `error`, `freedom`: a standard error and Student's degrees of freedom, where the interval is
+    at least as wide as that. `unseen`: samples lost, won and all, where few differ. `least`, `most`: the bounds of a drop.
+    """
 
     how: str
     drops: tuple[float, ...] = ()
@@ -306,10 +310,11 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """What a candidate would do on a device that is not here, by a model and not by a measurement. One per device.
+    """The estimated performance on a device that is not here, by a model and not by a measurement. One per device.
 
-    `latency_ms`: one call of the shapes that the evaluation data has most often, batch 1. `basis`: how it was reckoned, in words,
-    with the date of the table."""
+    `latency_ms`: one call of the shapes that the evaluation data has most often, batch 1. `basis`: how it was computed, in
+    words, with the date of the table.
+    """
 
     device: str
     """As AWS sells it: `L4`, and `instance` what it is in: `g6.xlarge`."""
@@ -332,8 +337,8 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Artifact:
-    """What ships for one candidate. `kind` is zip, layer-zip or image; `digest` names it where it is published
-    (a zip's own sha256, an image's manifest). `files` are relative to the artifact's tree in the store."""
+    """The package of one candidate. `kind` is zip, layer-zip or image; `digest` names it where it is published (a zip's own sha256,
+    an image's manifest). `files` are relative to the artifact's tree in the store."""
 
     kind: str
     digest: Digest
@@ -348,7 +353,7 @@ class Artifact:
 
 
 class Status(StrEnum):
-    """What became of a candidate."""
+    """The final state of a candidate."""
 
     OK = "ok"
     OVER_BUDGET = "over_budget"
@@ -358,7 +363,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """All that is known of a candidate before deciding. `failure` is set when a step, the packing or the measuring failed;
+    """Everything known about a candidate before the decision. `failure` is set when a step, the packing or the measuring failed;
     `over_limit` when a hard limit of the target was exceeded."""
 
     candidate: Candidate
@@ -380,7 +385,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """One candidate judged: its status and every reason, in words and numbers."""
+    """The verdict on one candidate: its status and every reason, in words and numbers."""
 
     candidate_id: str
     status: Status

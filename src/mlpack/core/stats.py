@@ -16,8 +16,7 @@ from dataclasses import dataclass
 
 CONFIDENCE = 0.95
 BLOCK = 20
-"""Calls to a block. Neighbouring latencies are alike (turbo, other tenants), so blocks, not calls, are taken as
-independent."""
+"""Calls in a block. Neighbouring latencies are alike (turbo, other tenants), so blocks, not calls, are treated as independent."""
 P99_SAMPLES = 500
 """Below this a p99 rests on fewer than five observations: twenty-run p99s of one model ranged from 1.12 to 2.44 ms."""
 
@@ -31,15 +30,15 @@ class Interval:
     high: float
 
     def overlaps(self, other: Interval) -> bool:
-        """Whether the two cannot be told apart."""
+        """Whether the two intervals overlap, so that the values cannot be told apart."""
         return self.low <= other.high and other.low <= self.high
 
     def hull(self, other: Interval) -> Interval:
-        """The widest of both; the point estimate stays this one's."""
+        """The smallest interval that holds both; the point estimate stays this one's."""
         return Interval(low=min(self.low, other.low), value=self.value, high=max(self.high, other.high))
 
     def scaled(self, factor: float) -> Interval:
-        """Every number times a factor that is not negative."""
+        """The interval times a factor that is not negative."""
         return Interval(low=self.low * factor, value=self.value * factor, high=self.high * factor)
 
 
@@ -64,7 +63,7 @@ def median(samples: Sequence[float]) -> float:
 def quantile_interval(samples: Sequence[float], share: float = 0.5, confidence: float = CONFIDENCE) -> Interval:
     """A distribution-free interval of a quantile: two order statistics chosen by the binomial distribution.
 
-    With too few samples for the confidence (fewer than 6 for a median at 95 %) it is the range of what was seen.
+    With too few samples for the confidence (fewer than 6 for a median at 95 %) it is the range of the samples.
     """
     ordered = sorted(samples)
     value = percentile(ordered, share)
@@ -114,7 +113,7 @@ def student_t(share: float, freedom: int) -> float:
 
 
 def binomial_bounds(count: float, n: float, tail: float) -> tuple[float, float]:
-    """What share of all is hit, where `count` of n were: the exact interval of Clopper and Pearson with `tail` on either side.
+    """The share of hits, where `count` of n are hits: the exact interval of Clopper and Pearson with `tail` on either side.
 
     Both may be sums of shares of hits: the bounds are then wider than they need be.
     """
@@ -170,15 +169,16 @@ def bootstrap_interval(
 
 
 def unseen(n: int, confidence: float = CONFIDENCE) -> float:
-    """The largest share of all that may differ where none of n does, with this confidence on two sides: 3.7/n or so for 95 %."""
+    """The largest share that may differ where none of n samples does, with this two-sided confidence: about 3.7/n for 95 %."""
     return float(1 - ((1 - confidence) / 2) ** (1 / n))
 
 
 def samples_that_tell(n: int, drop: Interval, limit: float, *, share: bool, confidence: float = CONFIDENCE) -> int | None:
-    """About how many samples would show on which side of a limit a drop lies, where n do not; None where they do, or none would.
+    """About how many samples would show on which side of a limit a drop lies; None where n samples show it already, or no number
+    would.
 
-    From the width that the interval has: it shrinks with the root of n, and has to end short of the limit. Where no sample
-    differs it shrinks with n itself, and says something of a metric that is a `share` alone (see `unseen`).
+    The width of the interval shrinks with the root of n, and has to end short of the limit. Where no sample differs it shrinks
+    with n itself, which holds only for a metric that is a `share` (see `unseen`).
     """
     if limit <= 0 or n <= 0 or not all(map(math.isfinite, (drop.low, drop.value, drop.high))):
         return None

@@ -11,8 +11,9 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchBudget:
-    """How long a build looks for candidates' best forms, all together. None: not at all, each is tried as it is said. `said`: the
-    recipe says how long; else it is no longer than a few times what the float's build takes (`search.allowance`)."""
+    """How long a build searches for the best forms of all candidates together. `minutes` None: it does not search, and tries each
+    candidate as the recipe says. `said`: the recipe states the time; otherwise it is limited to a few times the build of the
+    float (`search.allowance`)."""
 
     minutes: float | None = 5.0
     said: bool = False
@@ -20,11 +21,12 @@ class SearchBudget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchStep:
-    """One evaluation of a climb: a form of the candidate, made, packed and judged, and why the climb ended there or went on.
+    """One evaluation of a search: a form of the candidate that was made, packed and judged, and why the search ended or went on.
 
     `kept_float`: nodes that stay float beside those that always do. `options`: fields of the step's config that differ from the
-    recipe's. `ratio`: median latency over the float's, shortly timed; None where it was not, because accuracy had failed before or
-    nothing asks for speed."""
+    recipe's. `ratio`: median latency over the float's, shortly timed; None where it was not, because accuracy had failed before
+    or nothing asks for speed.
+    """
 
     name: str
     kept_float: tuple[str, ...]
@@ -44,10 +46,10 @@ class SearchStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trail:
-    """How a candidate came to its form. `layers`: how many nodes were quantized at first; `most`: evaluations that it could have
-    cost. `taken`: which of `tried` ships; None where none is inside, and what ships (if the budgets let it) is the first.
-    `damage`: of each node that was quantized, what quantizing it alone does to the outputs (the error of their worst channel over
-    its variance); largest first, empty where nobody had to know. `ended`: why it ended, in words."""
+    """The search that led to a candidate's form. `layers`: the number of quantized nodes at first; `most`: the largest number of
+    evaluations. `taken`: the index in `tried` of the form that ships; None where none is inside, and the first form ships if the
+    budgets allow it. `damage`: by quantized node, what quantizing it alone does to the outputs (the error of their worst channel
+    over its variance), largest first; empty where it was not needed. `ended`: why the search ended, in words."""
 
     layers: int
     most: int

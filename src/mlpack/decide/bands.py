@@ -17,22 +17,20 @@ from mlpack.core.stats import Interval
 from mlpack.core.text import words
 
 SIZE_BAND = 0.005
-"""Packages within 1 % of each other (half of it each) are equal: nobody should get a slower model for a few
-kilobytes."""
+"""Packages within 1 % of each other (half of it each) count as equal: nobody should get a slower model for a few kilobytes."""
 
 ESTIMATE_BAND = 0.15
-"""Two estimates of one model are equal where they differ by less than about a third: they share their errors, so that this is far
-less than how wrong each may be, and still more than a count of bytes can decide."""
+"""Two estimates of one model count as equal if they differ by less than about a third. They share their errors, so this is far less
+than the error of each, and still more than a count of bytes can decide."""
 
 Band = Callable[[Result, "Measurement | None", "Estimate | None"], "Interval | None"]
 
 
 def _latency_band(result: Result, baseline: Measurement | None, estimate: Estimate | None) -> Interval | None:
-    """The median latency and its noise: what its own samples leave open, and what the interleaved ratio to the float
-    does.
+    """The median latency and its noise: the interval of its own samples, joined with that of the interleaved ratio to the float.
 
-    The ratio knows nothing of drift between two candidates' runs, the samples know nothing of it either: where they
-    disagree, that is the drift, and the hull of both holds it.
+    Neither the ratio nor the samples show drift between two candidates' runs. Where they disagree, that is the drift, and the
+    hull of both holds it.
     """
     measured = result.measurement
     if measured is None or not measured.latency_ms:
@@ -55,7 +53,7 @@ def _cost_band(result: Result, baseline: Measurement | None, estimate: Estimate 
 
 
 def _size_band(result: Result, _baseline: Measurement | None, _estimate: Estimate | None) -> Interval | None:
-    """Everything that ships, uncompressed, give or take `SIZE_BAND`."""
+    """The size of everything that ships, uncompressed, give or take `SIZE_BAND`."""
     if result.artifact is None:
         return None
     size = float(result.artifact.size_bytes)
@@ -89,4 +87,4 @@ SAID: Mapping[str, tuple[str, Callable[[float, int], str]]] = {
     "size": ("package size", words.size),
     "accuracy": ("accuracy drop", words.share),
 }
-"""What each measure is called, and how it is written."""
+"""The name of each measure, and how its values are written."""

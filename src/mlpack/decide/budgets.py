@@ -19,10 +19,10 @@ from mlpack.core.text import words
 from mlpack.evaluation.metrics import METRICS
 
 WARNING = "warning: "
-"""How a reason begins that is to be seen without unfolding the reasons."""
+"""A reason that begins so is shown without unfolding the reasons."""
 LARGE_DROP, LARGE_RISE = 0.05, 0.1
-"""What a candidate may lose where no budget says it: this share of the float's value, or of its error where lower is better. What
-is certainly more is over budget, what may be more is warned of."""
+"""The loss that is accepted without a budget: this share of the float's value, or of its error where lower is better. What is
+certainly more is over budget; what may be more is a warning."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,8 +37,8 @@ class Check:
 
 
 def checks(result: Result, budgets: Budgets, estimate: Estimate | None, *, itself: bool) -> tuple[list[Check], list[Check]]:
-    """Every budget that is set, broken ones apart from kept ones, in the order of `Budgets`. `estimate`: the one that stands for
-    what was not measured (see `standing`); `itself`: this is the float that drops are taken from."""
+    """Every budget that is set, broken ones apart from kept ones, in the order of `Budgets`. `estimate`: the estimate that stands
+    for missing measurements (see `standing`); `itself`: the candidate is the float that drops are compared with."""
     results = []
     if budgets.accuracy_drop is not None:
         emulated = _emulated(result, accepted=budgets.accept_estimates)
@@ -71,8 +71,8 @@ def checks(result: Result, budgets: Budgets, estimate: Estimate | None, *, itsel
 
 
 def ranked(estimates: Sequence[Estimate], budgets: Budgets, prefer: str) -> tuple[Estimate, ...]:
-    """A candidate's estimates, the one to go by first: those that keep every budget that can be estimated before those that break
-    one, then by latency where that is preferred, else by price."""
+    """A candidate's estimates, best first: those that keep every budget that can be estimated come before those that break one,
+    then the lower latency counts where that is preferred, else the lower price."""
 
     def key(one: Estimate) -> tuple[bool, float, float, str]:
         limits = (budgets.latency_p50_ms, budgets.latency_p95_ms, budgets.latency_p99_ms)
@@ -85,7 +85,7 @@ def ranked(estimates: Sequence[Estimate], budgets: Budgets, prefer: str) -> tupl
 
 
 def standing(result: Result, budgets: Budgets, prefer: str) -> Estimate | None:
-    """The estimate that stands for what was not measured: the first of `ranked`. None where the latency was measured."""
+    """The estimate that stands for missing measurements: the first of `ranked`. None where the latency was measured."""
     if result.measurement is not None and result.measurement.latency_ms:
         return None
     return next(iter(ranked(result.estimates, budgets, prefer)), None)
@@ -94,7 +94,7 @@ def standing(result: Result, budgets: Budgets, prefer: str) -> Estimate | None:
 def _estimated(
     label: str, value: float, limit: float, write: Callable[[float, int], str], estimate: Estimate, *, accepted: bool
 ) -> Check:
-    """An estimate against a limit: it counts only where the recipe accepts estimates."""
+    """The check of an estimate against a limit: it counts only where the recipe accepts estimates."""
     shown, bound = words.apart(value, limit, write)
     if not accepted:
         text = (
@@ -108,7 +108,7 @@ def _estimated(
 
 
 def _never_estimated(check: Check, estimate: Estimate | None) -> Check:
-    """What an unknown number lacks where others are estimated: nobody should wait for `accept_estimates` to help."""
+    """The words for an unknown number of a kind that is never estimated, so that nobody waits for `accept_estimates` to help."""
     if check.fits or check.known or estimate is None:
         return check
     more = "; it was not measured and no estimate is made of it: leave this budget out for a GPU, or measure on one"
@@ -116,7 +116,7 @@ def _never_estimated(check: Check, estimate: Estimate | None) -> Check:
 
 
 def _plain(label: str, value: float | None, limit: float, write: Callable[[float, int], str], context: str = "") -> Check:
-    """A number that must not be above its limit. NaN fits nothing."""
+    """The check of a number that must not be above its limit. NaN fits nothing."""
     if value is None:
         text = f"{label} is not known, so the budget of {words.limit(write(limit, 3))} cannot be shown to hold"
         return Check(fits=False, known=False, text=text)
@@ -129,8 +129,8 @@ def _plain(label: str, value: float | None, limit: float, write: Callable[[float
 
 
 def _latency(measured: Measurement | None, share: float, limit: float, estimate: Estimate | None, *, accepted: bool) -> Check:
-    """A percentile of the latency. A p99 is refused where it would rest on fewer than five observations. An estimate is one number,
-    which stands for every percentile."""
+    """The check of a percentile of the latency. A p99 is refused where it would rest on fewer than five observations. An estimate
+    is one number, which stands for every percentile."""
     label = f"latency p{share * 100:.0f}"
     n = len(measured.latency_ms) if measured else 0
     if n == 0 and estimate is not None:
@@ -157,7 +157,7 @@ def samples_that_tell(accuracy: Accuracy, limit: float | None) -> int | None:
 
 
 def unbounded(result: Result, budgets: Budgets) -> str | None:
-    """What to say of a candidate that may be much worse than its float where no budget looks at that; None: nothing."""
+    """A warning about a candidate that may be much worse than its float where no budget limits that; None when there is none."""
     accuracy = result.measurement.accuracy if result.measurement else None
     if budgets.accuracy_drop is not None or accuracy is None or not accuracy.drop > default_drop(accuracy):
         return None
@@ -168,22 +168,22 @@ def unbounded(result: Result, budgets: Budgets) -> str | None:
 
 
 def default_drop(accuracy: Accuracy) -> float:
-    """The drop that is taken for granted where a recipe gives no budget for it."""
+    """The drop that is accepted where a recipe has no budget for it."""
     base, share = _granted(accuracy)
     return abs(base) * share
 
 
 def _granted(accuracy: Accuracy) -> tuple[float, float]:
-    """The float's own value, and which share of it may be lost where no budget says it."""
+    """The float's own value, and the share of it that may be lost where there is no budget."""
     if accuracy.lower_is_better:
         return accuracy.value - accuracy.drop, LARGE_RISE
     return accuracy.value + accuracy.drop, LARGE_DROP
 
 
 def ruined(result: Result, budgets: Budgets) -> Check | None:
-    """What a recipe without a budget for accuracy refuses all the same: a candidate that is certainly worse than what is taken for
-    granted, which nobody has said would do. None where it is not, or there is a budget. An error beside one of nought has no scale,
-    and is warned of. Not for the float itself."""
+    """The reason for which a recipe without a budget for accuracy refuses a candidate: it is certainly worse than `default_drop`.
+    None where it is not, or there is a budget. (Beside an error of 0 there is no scale: that is a warning.) It does not apply to
+    the float itself."""
     accuracy = result.measurement.accuracy if result.measurement else None
     if accuracy is None or budgets.accuracy_drop is not None:
         return None
@@ -202,8 +202,8 @@ def ruined(result: Result, budgets: Budgets) -> Check | None:
 
 
 def _emulated(result: Result, *, accepted: bool) -> Check | None:
-    """What is said of an accuracy that no processor of the target's kind has shown; None where one has, where an emulated one has
-    and that is accepted, or where nothing is known."""
+    """The words for an accuracy that was not measured on a processor of the target's kind; None where it was, where an emulated one
+    is accepted, or where nothing is known."""
     measured, arch = result.measurement, result.candidate.target.arch
     if measured is None or measured.accuracy is None or measured.machine.arch == arch:
         return None
@@ -229,21 +229,22 @@ def _isa(result: Result) -> Check:
 
 
 def _worst(accuracy: Accuracy) -> str:
-    """Where the drop was found, of a metric for which the worst counts."""
+    """The place of the drop, for a metric of which the worst counts."""
     if accuracy.compared_with == "labels" or accuracy.output is None:
         return ""
     return f": {accuracy.output}" + ("" if accuracy.column is None else f", column {accuracy.column}")
 
 
 def _context(accuracy: Accuracy) -> str:
-    """What a drop rests on: ` (95 % interval -0.0010 to 0.0060, n=200, compared with the float baseline: logits)`."""
+    """The basis of a drop: ` (95 % interval -0.0010 to 0.0060, n=200, compared with the float baseline: logits)`."""
     compared = "" if accuracy.compared_with == "labels" else f", compared with the {accuracy.compared_with}"
     around = f"{words.percent(accuracy.confidence)} interval {words.share(accuracy.ci_low)} to {words.share(accuracy.ci_high)}, "
     return f" ({'' if accuracy.interval == 'none' else around}n={accuracy.n}{compared}{_worst(accuracy)})"
 
 
 def _accuracy(result: Result, limit: float, confidence: float | None, *, itself: bool) -> Check:
-    """The drop, or with a `confidence` the upper end of its interval. One that reaches across the budget leaves it open."""
+    """The check of the drop, or with a `confidence` of the upper end of its interval. An interval that reaches across the budget
+    leaves it open."""
     accuracy = result.measurement.accuracy if result.measurement else None
     if accuracy is None:
         text = f"accuracy was not measured, so the budget of {words.limit(words.share(limit))} for its drop cannot be shown to hold"
@@ -265,7 +266,7 @@ def _accuracy(result: Result, limit: float, confidence: float | None, *, itself:
 
 
 def _surely(accuracy: Accuracy, limit: float, confidence: float) -> Check:
-    """A drop within its budget, whose interval has to be within it too."""
+    """The check of a drop whose interval has to be within the budget too."""
     drop, bound = words.apart(accuracy.drop, limit, words.share)
     sure = words.percent(confidence)
     if accuracy.interval == "none" or not accuracy.confidence >= confidence:

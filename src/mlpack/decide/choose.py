@@ -37,9 +37,9 @@ def decide(
 ) -> Decision:
     """One verdict per result, in the same order, and the winner.
 
-    `baselines`: per target id, the measurement of its float model; a result that holds this very measurement *is* the
-    float. `float_sizes`: package bytes per target id of floats that are not among the results. `prefer`: one of
-    `PREFERENCES` (else ValueError).
+    `baselines`: per target id, the measurement of its float model; a result with this very measurement *is* the float.
+    `float_sizes`: package bytes per target id of floats that are not among the results. `prefer`: one of `PREFERENCES` (else
+    ValueError).
     """
     if prefer not in PREFERENCES:
         raise ValueError(f"prefer must be one of {', '.join(PREFERENCES)}, not {prefer!r}")
@@ -62,7 +62,7 @@ def decide(
 
 
 def is_float(result: Result, baselines: Mapping[str, Measurement]) -> bool:
-    """Whether this candidate is the float model that its target's candidates are compared with."""
+    """Whether this candidate is the float model with which its target's candidates are compared."""
     baseline = baselines.get(result.candidate.target.id)
     if baseline is None or result.measurement is None:
         return False
@@ -133,13 +133,14 @@ def _judge(
 
 
 def _alone(result: Result) -> tuple[str, ...]:
-    """How the step that failed is seen by itself."""
+    """The command that runs the failed step alone."""
     script = result.reproduced_by
     return () if script is None else (f"to run this step alone, in the build's directory: python {sinks.shell(script)}",)
 
 
 def _speed(result: Result) -> tuple[bool, tuple[str, ...]]:
-    """Whether it is slower than its float beyond noise, and that in words. From blocks in which both ran in turn."""
+    """Whether the candidate is slower than its float beyond noise, and a sentence about it, from blocks in which both ran in
+    turn."""
     if result.measurement is None or not result.measurement.ratio_samples:
         return False, ()
     samples = result.measurement.ratio_samples
@@ -156,7 +157,7 @@ def _speed(result: Result) -> tuple[bool, tuple[str, ...]]:
 
 
 def _growth(size_bytes: int, float_bytes: int | None) -> tuple[bool, tuple[str, ...]]:
-    """Whether the package is larger than its float's, and that in words."""
+    """Whether the package is larger than its float's, and a sentence about it."""
     if float_bytes is None or size_bytes <= float_bytes:
         return False, ()
     ours, theirs = words.apart(size_bytes, float_bytes, words.size)
@@ -173,9 +174,9 @@ class _Contest:
 
 
 def _choose(fitting: Sequence[_Judged], prefer: str) -> _Contest:
-    """Drop, measure by measure, whoever is worse than the best beyond noise; what is left at the end wins by its id.
+    """Remove, measure by measure, the candidates that are worse than the best beyond noise; of the rest the first id wins.
 
-    Overlap is not transitive, so nobody is sorted: each round compares with that round's best only.
+    Overlap is not transitive, so candidates are not sorted: each round compares with that round's best only.
     """
     standing = sorted(fitting, key=lambda one: one.id)
     losers: dict[str, tuple[str, _Judged | None]] = {}
@@ -196,7 +197,7 @@ def _choose(fitting: Sequence[_Judged], prefer: str) -> _Contest:
 
 
 def _behind_their_float(standing: list[_Judged], prefer: str, losers: dict[str, tuple[str, _Judged | None]]) -> list[_Judged]:
-    """Set aside who is slower (or larger) than a float that fits the budgets too: a pass that costs what it should
+    """Remove candidates that are slower (or larger) than a float that fits the budgets too: such a pass costs what it should
     save."""
     targets = {one.result.candidate.target.id for one in standing if one.float_itself}
     ahead = []
@@ -240,8 +241,7 @@ def _measure_text(one: _Judged, measure: str) -> str:
 
 
 def _why_lost(one: _Judged, winner: _Judged, how: tuple[str, _Judged | None] | None, order: Sequence[str]) -> str:
-    """One sentence against the winner, or against the best that put it out where the winner itself only equals that
-    best."""
+    """One sentence against the winner, or against the best of the round that removed it where it equals the winner."""
     if how is None:
         return f"lost to {winner.id}: equal in every measure within noise, and later by id"
     measure, best = how
@@ -257,7 +257,7 @@ def _why_lost(one: _Judged, winner: _Judged, how: tuple[str, _Judged | None] | N
 
 
 def _why_won(winner: _Judged, entered: int, standing: Sequence[_Judged], prefer: str) -> str:
-    """What the choice rests on."""
+    """A sentence about the measure that decided."""
     if entered == 1 and winner.estimate is not None:
         return "chosen on an estimate: the only candidate that breaks no budget or limit, as far as it is known"
     if entered == 1:
@@ -267,7 +267,7 @@ def _why_won(winner: _Judged, entered: int, standing: Sequence[_Judged], prefer:
 
 
 def _only_estimated(one: _Judged, winner: _Judged) -> str:
-    """Why a candidate whose speed is estimated stands behind one that was measured."""
+    """The reason for which a candidate with an estimated speed stands behind a measured one."""
     return (
         f"lost to {winner.id}: that was measured and fits every budget, this one's latency and price are only estimated: "
         f"{_measure_text(one, 'latency')}, {_measure_text(one, 'cost')} per million"
@@ -275,7 +275,8 @@ def _only_estimated(one: _Judged, winner: _Judged) -> str:
 
 
 def _on_an_estimate(winner: _Judged, judged: Sequence[_Judged]) -> tuple[str, ...]:
-    """What a decision for an estimate rests on: what it may do, that nobody saw it do it, and what every measured one misses."""
+    """The reasons for a decision that rests on an estimate: the estimate, that it was not measured, and which budgets every
+    measured candidate misses."""
     estimate = winner.estimate
     if estimate is None:
         return ()

@@ -31,7 +31,7 @@ SPARE = 5
 
 
 class NumberFormat(StrEnum):
-    """What a rung computes in."""
+    """The number format in which a rung computes."""
 
     INT8 = "int8"
     FP16 = "fp16"
@@ -40,7 +40,7 @@ class NumberFormat(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rung:
-    """What to try: how many layers, from the head of the ranking, stay float, and which options are on."""
+    """A form to try: how many layers, from the head of the ranking, stay float, and which options are on."""
 
     kept: int = 0
     options: tuple[str, ...] = ()
@@ -49,10 +49,11 @@ class Rung:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RungOutcome:
-    """What came of a rung. `accurate`: its accuracy keeps its budget; `lean`: so does what more float layers cost (speed, size).
+    """The result of a rung. `accurate`: its accuracy keeps its budget; `lean`: so does what more float layers cost (speed, size).
 
-    `drop`: of the metric, lower is better; None where nothing could be measured. `pace`: its latency over the float's, where it was
-    timed."""
+    `drop`: of the metric, lower is better; None where nothing could be measured. `pace`: its latency over the float's, if it was
+    timed.
+    """
 
     accurate: bool
     lean: bool
@@ -61,14 +62,14 @@ class RungOutcome:
 
     @property
     def fits(self) -> bool:
-        """Inside every budget that was looked at."""
+        """Whether the rung is inside every budget that was evaluated."""
         return self.accurate and self.lean
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ladder:
-    """What there is to climb: the damage of each quantized layer, largest first; the options that may be on, in order; which of
-    16-bit float and float are rungs here. `first_fit`: a bisection ends at the first rung that is inside, wherever it is."""
+    """The input of a climb: the damage of each quantized layer, largest first; the options that may be on, in order; which of
+    16-bit float and float are rungs. `first_fit`: a bisection ends at the first rung that is inside, wherever it is."""
 
     damage: tuple[float, ...]
     options: tuple[str, ...] = ()
@@ -81,23 +82,23 @@ class Ladder:
 
 
 def most(layers: int) -> int:
-    """How many evaluations a candidate of that many quantized layers costs at most, the first among them."""
+    """The largest number of evaluations for a candidate of that many quantized layers, the first one included."""
     return SPARE + max(0, math.floor(math.log2(max(1, layers))))
 
 
 Climb = Generator[Rung, RungOutcome, Rung | None]
-"""Asks for rungs, is sent their outcomes, and gives the one to ship; None where none is inside."""
+"""A generator that yields rungs, receives their outcomes, and returns the rung to ship; None where none is inside."""
 
 
 def climb(ladder: Ladder, first: RungOutcome) -> Climb:
-    """Climb on from `first`, the bottom's outcome. The float is no evaluation: it is measured already, and never asked for."""
+    """Climb on from `first`, the bottom's outcome. The float is never requested, since it is measured already."""
     if first.fits:
         return Rung()
     return (yield from _Climb(ladder).run(first))
 
 
 def standing_out(damage: Sequence[float]) -> int:
-    """How many layers at the head of a ranking stand out from the rest; 0 where none do. Never more than half of them."""
+    """The number of layers at the head of a ranking that stand out from the rest; 0 where none do. Never more than half of them."""
     best, widest = STANDS_OUT, 0
     for count in range(1, len(damage) // 2 + 1):
         above, below = damage[count - 1], damage[count]
@@ -108,7 +109,7 @@ def standing_out(damage: Sequence[float]) -> int:
 
 
 class _Climb:
-    """One climb: the evaluations that are left, and what the best of them was."""
+    """One climb: the evaluations that are left, and the best outcome so far."""
 
     def __init__(self, ladder: Ladder) -> None:
         self._ladder = ladder
@@ -117,7 +118,7 @@ class _Climb:
         self._asked: dict[Rung, RungOutcome] = {}
 
     def run(self, first: RungOutcome) -> Climb:
-        """The rungs in order. One that fits ends it."""
+        """Try the rungs in order. The first that fits ends the climb."""
         self._asked[Rung()] = first
         best: Rung | None = None
         guess = standing_out(self._ladder.damage)
@@ -137,8 +138,9 @@ class _Climb:
         return rung is not None and rung in self._asked and self._asked[rung].fits
 
     def _layers_back(self, bottom: Rung, guess: int) -> Climb:
-        """The fewest layers in float that are inside, by bisection: up to `low` too few, from `high` on enough. All of them are
-        float, which needs no asking. The guess is asked first, its neighbour next: a good guess costs two evaluations."""
+        """The fewest float layers that are inside the budgets, by bisection: up to `low` are too few, from `high` on are enough.
+        (All layers are float there, which needs no evaluation.) The guess is tried first, its neighbour next, so a good guess
+        costs two evaluations."""
         low, high = 0, self._layers if self._ladder.reach is None else min(self._layers, self._ladder.reach + 1)
         best: Rung | None = None
         queue = [guess, guess - 1] if guess else []
@@ -163,20 +165,20 @@ class _Climb:
         return best
 
     def _hopeless(self, low: int, count: int, outcome: RungOutcome) -> bool:
-        """Whether what is quick enough loses too much: an accurate form is slower than the float, and on a line from the first form
-        to it, it is at `low` layers in float or fewer, which lose too much, that the float's latency is reached."""
+        """Whether every form that is quick enough loses too much. An accurate form is slower than the float. On a line from the
+        first form to it, the float's latency is reached at `low` float layers or fewer, which lose too much."""
         first = self._asked[Rung()]  # options cost no speed
         if outcome.lean or outcome.pace is None or first.pace is None or outcome.pace <= 1:
             return False
         return first.pace >= 1 or count * (1 - first.pace) / (outcome.pace - first.pace) <= low
 
     def _speed_helps(self, bottom: Rung) -> bool:
-        """Whether the bottom was accurate: then it is speed or size that more float layers have to mend."""
+        """Whether the bottom was accurate: more float layers then have to improve speed or size."""
         outcome = self._asked.get(bottom)
         return outcome is not None and outcome.accurate
 
     def _options_on(self, bottom: Rung, reserve: int = 0) -> Climb:
-        """One option after the other; each stays on that lessened the drop. `reserve`: evaluations left for a bisection."""
+        """Try one option after the other; each that lessens the drop stays on. `reserve`: evaluations left for a bisection."""
         best, least = bottom, self._drop(bottom)
         for option in self._ladder.options:
             if self._left <= reserve:
@@ -206,7 +208,7 @@ class _Climb:
         return None
 
     def _ask(self, rung: Rung, *, reserved: bool = False) -> Generator[Rung, RungOutcome, RungOutcome | None]:
-        """The rung's outcome; None where no evaluation is left. A rung that was asked costs nothing."""
+        """The rung's outcome; None where no evaluation is left. A rung that was evaluated before costs nothing."""
         if rung in self._asked:
             return self._asked[rung]
         if not reserved:

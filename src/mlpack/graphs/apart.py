@@ -31,16 +31,16 @@ from typing import Any
 from mlpack.graphs import apart_child
 
 RUN_S = 900.0
-"""How long one call may take: the largest models need a minute, a Loop that never ends needs for ever."""
+"""The time limit of one call: the largest models need a minute, an endless Loop needs for ever."""
 _SLACK_S = 60.0
-"""How long after its own limit a run may still take before the child is ended: kernels look at the limit between nodes."""
+"""How long after its own limit a run may still take before the child is killed: kernels check the limit between nodes."""
 _WORDS_BYTES = 600
 _PIPE_BYTES = 1 << 20
-"""As much as Linux lets anybody have: each fill is a change of processes."""
+"""The largest pipe that Linux allows: each time it is full, the processes have to switch."""
 
 
 class OnnxRuntimeError(RuntimeError):
-    """What the engine says of a graph, or of inputs. `terminated`: the call was ended because it took too long."""
+    """The engine's error about a graph, or about inputs. `terminated`: the call was ended because it took too long."""
 
     def __init__(self, message: str, *, terminated: bool = False) -> None:
         super().__init__(message)
@@ -48,12 +48,12 @@ class OnnxRuntimeError(RuntimeError):
 
 
 class EngineEndedError(OnnxRuntimeError):
-    """The engine's process ended while it was asked."""
+    """The engine's process ended during a request."""
 
 
 @dataclass(frozen=True, slots=True)
 class PortSpec:
-    """An input or an output, as the engine's own API has it."""
+    """An input or an output, in the form of the engine's own API."""
 
     name: str
     type: str
@@ -61,7 +61,7 @@ class PortSpec:
 
 
 class _Child:
-    """The process, and how to talk with it. Not for two threads at once."""
+    """The process, and the communication with it. Not for two threads at once."""
 
     def __init__(self) -> None:
         # A file, not a pipe, which would fill up.
@@ -80,7 +80,7 @@ class _Child:
         return self._process.pid
 
     def ask(self, header: Mapping[str, Any], arrays: list[Any], limit_s: float | None) -> tuple[dict[str, Any], list[Any]]:
-        """The answer. EngineEndedError when there is none."""
+        """Send a request and return the answer. EngineEndedError when there is none."""
         watch = threading.Timer(limit_s + _SLACK_S, self._process.kill) if limit_s is not None else None
         if watch is not None:
             watch.daemon = True
@@ -124,7 +124,7 @@ class _Child:
 
 @dataclass
 class _EngineProcess:
-    """The child of this process, if there is one. `generation` counts children: a session of another one is gone."""
+    """The child of this process, if there is one. `generation` counts children: the sessions of earlier children are lost."""
 
     lock: threading.RLock = field(default_factory=threading.RLock)
     child: _Child | None = None
@@ -181,15 +181,15 @@ class IsolatedSession:
         weakref.finalize(self, _ENGINE.closed.append, (self._generation, self._number)).atexit = False
 
     def get_inputs(self) -> list[PortSpec]:
-        """What it takes, in order."""
+        """The inputs, in order."""
         return self._inputs
 
     def get_outputs(self) -> list[PortSpec]:
-        """What it gives, in order."""
+        """The outputs, in order."""
         return self._outputs
 
     def run(self, names: Sequence[str] | None, feed: Mapping[str, Any], limit_s: float = RUN_S) -> list[Any]:
-        """The outputs of these names, or all, in order."""
+        """Run the graph. Returns the outputs of these names, or all, in order."""
         with _ENGINE.lock:
             if self._generation != _ENGINE.generation or _ENGINE.child is None:
                 if self._path is None:
@@ -203,7 +203,7 @@ class IsolatedSession:
 
 
 def save_optimised(source: Path, target: Path, level: str, entries: Mapping[str, str], leave_out: Sequence[str]) -> None:
-    """What the engine makes of the graph at `source`, written to `target`."""
+    """Write the graph at `source`, as the engine optimises it, to `target`."""
     request: dict[str, Any] = {"level": level, "entries": dict(entries), "leave_out": list(leave_out)}
     _ENGINE.ask([], op="save", path=str(source.absolute()), target=str(target.absolute()), **request)
 

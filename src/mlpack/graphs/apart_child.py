@@ -17,7 +17,7 @@ Header = dict[str, Any]
 
 
 def read(stream: Any) -> tuple[Header, list[Any]] | None:
-    """A message and its values; None at the end."""
+    """Read a message and its values; None at the end."""
     line = stream.readline()
     if not line.endswith(b"\n"):
         return None
@@ -50,8 +50,8 @@ def _receive(row: Header, stream: Any) -> Any:
 
 
 def write(stream: Any, header: Header, values: list[Any]) -> None:
-    """The same message from the other side: arrays, and what the engine makes of sequences and maps. `values` is empty then, and
-    each array is given up as soon as it is written."""
+    """Write a message: arrays, and what the engine makes of sequences and maps. `values` is empty afterwards, and each array is
+    released as soon as it is written."""
     import numpy as np
 
     blocks: list[Any] = []
@@ -144,7 +144,7 @@ class _Sessions:
 
 
 def _give_back() -> None:
-    """What sessions had goes back to the system, of which the C library keeps some: a fifth of two passes over 150 MB."""
+    """Return the memory of closed sessions to the system, of which the C library keeps some: a fifth of two passes over 150 MB."""
     from ctypes import CDLL
 
     with suppress(OSError, AttributeError):  # another C library keeps less
@@ -167,7 +167,7 @@ def _options(request: Header) -> Any:
 
 
 def main() -> None:
-    """Answers until the input ends."""
+    """Answer requests until the input ends."""
     answers = os.fdopen(os.dup(1), "wb", buffering=1 << 16)
     os.dup2(2, 1)  # what the engine prints is no answer
     asked_of = sys.stdin.buffer

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def shorten(model: onnx.ModelProto) -> None:
-    """Makes the graph brief, in place."""
+    """Make the graph brief, in place."""
     _without_defaults(model)
     if any(len(graph.quantization_annotation) for graph in files.graphs(model.graph)):
         return  # these name tensors, too
@@ -32,14 +32,14 @@ def shorten(model: onnx.ModelProto) -> None:
 
 
 def _fixed_names(graph: onnx.GraphProto) -> set[str]:
-    """What keeps its name in this graph."""
+    """The names that stay in this graph."""
     names = {value.name for value in (*graph.input, *graph.output)} | {tensor.name for tensor in graph.initializer}
     names |= {sparse.values.name for sparse in graph.sparse_initializer}
     return names | {node.output[0] for node in graph.node if node.output and not node.name}
 
 
 def _node_results(graph: onnx.GraphProto) -> set[str]:
-    """What nodes give, those of nested graphs too."""
+    """The results of nodes, those of nested graphs too."""
     return {name for node in files.nodes(graph) for name in node.output}
 
 
@@ -52,8 +52,8 @@ def _fresh(names: set[str]) -> Iterator[str]:
 
 
 def _renamed(graph: onnx.GraphProto, around: Mapping[str, str], fresh: Iterator[str], *, write: bool) -> int:
-    """Names what nodes of this graph give anew. Gives how many letters less that is. `around`: the new names of what is seen from
-    outside."""
+    """Give new names to the results of this graph's nodes. Returns the number of letters saved. `around`: the new names of tensors
+    that are visible from outside."""
     names_kept = _fixed_names(graph)
     fixed = names_kept - {value.name for value in graph.output} | (
         names_kept & {name for node in graph.node for name in node.output}
@@ -79,7 +79,7 @@ def _renamed(graph: onnx.GraphProto, around: Mapping[str, str], fresh: Iterator[
 
 
 def _without_defaults(model: onnx.ModelProto) -> None:
-    """Takes out attributes of standard operators that have their default value: the engine writes them all."""
+    """Remove attributes of standard operators that have their default value: the engine writes them all."""
     from onnx import defs, helper
 
     version = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)

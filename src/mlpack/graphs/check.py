@@ -28,13 +28,13 @@ Feed = Mapping[str, "np.ndarray[Any, Any]"]
 Outputs = Sequence["np.ndarray[Any, Any]"]
 
 TOOL_ERRORS = (RuntimeError, ValueError, KeyError, IndexError, AttributeError, TypeError, AssertionError, NotImplementedError)
-"""What the engine's Python tools raise for a graph they did not expect."""
+"""The exceptions of the engine's Python tools for a graph that they did not expect."""
 
 _LARGEST_MESSAGE = 2**31 - 1
 BATCHES = (1, 2, 5)
 _LENGTHS = (16, 7, 33)
 LENGTHS_TRIED = (max(_LENGTHS), 32, 16, 8, 4, 2, 1)
-"""Longest lengths of open axes that are invented, one after the other until a model takes them."""
+"""Longest lengths of open axes in generated inputs, tried one after the other until the model accepts one."""
 _PIXELS = (64, 96, 64)
 _IN_PLACE = {"session.disable_prepacking": "1"}
 """Weights are read from the mapped file. By default the engine arranges a copy of each for its kernels: the model once more, in
@@ -83,7 +83,7 @@ def _array(spec: TensorSpec, sizes: Mapping[str, int], limit: int, random: np.ra
 
 
 def limits(model: onnx.ModelProto) -> dict[str, int]:
-    """For each integer input that selects rows of a stored table: how many rows there are."""
+    """For each integer input that selects rows of a stored table: the number of rows."""
     rows = {tensor.name: tensor.dims[0] for tensor in model.graph.initializer if len(tensor.dims) >= 1}
     origin = {value.name: value.name for value in model.graph.input}
     bounds: dict[str, int] = {}
@@ -100,7 +100,7 @@ def limits(model: onnx.ModelProto) -> dict[str, int]:
 
 
 def _rows_behind(model: onnx.ModelProto, name: str, rows: Mapping[str, int]) -> int:
-    """Rows of a table that is dequantized or cast before it is read; 2 when it is no stored table."""
+    """The rows of a table that is dequantized or cast before it is read; 2 when it is no stored table."""
     for node in model.graph.node:
         if name in node.output and node.op_type in ("DequantizeLinear", "Cast") and node.input[0] in rows:
             return rows[node.input[0]]
@@ -114,8 +114,8 @@ def _lower(bounds: dict[str, int], name: str, rows: int) -> None:
 def session(
     model_dir: Path, level: str = "ORT_ENABLE_ALL", entries: Mapping[str, str] | None = None, leave_out: Sequence[str] = ()
 ) -> apart.IsolatedSession:
-    """The engine with this directory's graph, or with its twin where it has one; one thread. `leave_out`: optimisers by name.
-    PassError when it refuses it, or does not survive it."""
+    """A session of this directory's graph, or of its twin if it has one; one thread. `leave_out`: optimisers by name. PassError
+    when the engine refuses the graph, or crashes."""
     twin = model_dir / files.TWIN
     path = twin if twin.is_file() else model_dir / files.MODEL
     packs = weights.outside_bytes(path) < _WEIGHTS_IN_PLACE_BYTES
@@ -136,7 +136,7 @@ def session_of(
 
 
 def source_of(model: onnx.ModelProto, path: Path) -> str | bytes:
-    """What to give `session_of` for a graph that was read from `path`: itself, or the file where it is not whole in one message."""
+    """The argument of `session_of` for a graph that was read from `path`: itself, or the file if it is not whole in one message."""
     outside = any(weights.referred(tensor) for tensor in model.graph.initializer)
     return str(path) if outside or model.ByteSize() > _LARGEST_MESSAGE else model.SerializeToString()
 
@@ -144,9 +144,9 @@ def source_of(model: onnx.ModelProto, path: Path) -> str | bytes:
 def save_optimised(
     source: Path, target: Path, level: str, entries: Mapping[str, str] | None = None, *, leave_out: Sequence[str] = ()
 ) -> None:
-    """What the engine makes of the graph at `source`, written to `target`, with weights beside it. Raises `engine_errors`.
+    """Write the graph at `source`, as the engine optimises it, to `target`, with weights beside it. Raises `engine_errors`.
 
-    `leave_out`: optimisers by name. Weights stay in the file they are in: the engine would arrange copies of them for a run.
+    `leave_out`: optimisers by name. Weights stay in their file: the engine would arrange copies of them for a run.
     """
     saved = {
         "session.optimized_model_external_initializers_file_name": files.DATA,
@@ -156,7 +156,7 @@ def save_optimised(
 
 
 def run(opened: apart.IsolatedSession, feed: Feed, limit_s: float = apart.RUN_S) -> list[np.ndarray[Any, Any]]:
-    """All outputs, in order. Raises PassError when the engine fails, ends, or has not ended the call after `limit_s` seconds."""
+    """All outputs, in order. Raises PassError when the engine fails or ends, or takes more than `limit_s` seconds."""
     try:
         return opened.run(None, feed, limit_s)
     except apart.OnnxRuntimeError as error:
@@ -172,7 +172,7 @@ def run(opened: apart.IsolatedSession, feed: Feed, limit_s: float = apart.RUN_S)
 
 
 def engine_message(error: Exception, *folders: Path) -> str:
-    """The engine's words without the places it read from: they go on record, where the same model gives the same bytes."""
+    """The engine's message without paths, because it goes on record, where the same model must give the same bytes."""
     text = str(error).strip()
     for folder in folders:
         text = text.replace(f"{folder}/", "")
@@ -180,7 +180,7 @@ def engine_message(error: Exception, *folders: Path) -> str:
 
 
 def engine_errors() -> tuple[type[Exception], ...]:
-    """What the engine raises."""
+    """The exceptions of the engine."""
     return (apart.OnnxRuntimeError, ValueError)
 
 

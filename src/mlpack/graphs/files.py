@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 MODEL = "model.onnx"
 DATA = "model.onnx.data"
 TWIN = "cpu.onnx"
-"""The numerically equal graph for an engine without kernels for the types of `model.onnx`, where there is one."""
+"""The numerically equal graph for an engine without kernels for the types of `model.onnx`, if there is one."""
 SIGNATURE = "signature.json"
 NOTES = "notes.json"
 TOKENIZER = tokenizer_limits.TOKENIZER
 STRING = "string"
-"""The element type of strings in signatures, where numpy's own word, object, could be anything."""
+"""The element type of strings in signatures. numpy's own word, object, could be anything."""
 LABELS = "labels.json"
 """Names of classes by their numbers: {"0": "negative", ...}."""
 
@@ -50,7 +50,7 @@ def load(model_dir: Path) -> onnx.ModelProto:
 
 
 def outline(model_dir: Path) -> onnx.ModelProto:
-    """The same graph with its large weights left where they are: see `weights` for how they are read. `save` takes them along."""
+    """The same graph with its large weights left in their files: see `weights` for reading them. `save` takes them along."""
     return load_file(model_dir / MODEL, outline=True)
 
 
@@ -72,7 +72,7 @@ def beside(path: Path) -> list[str]:
 
 
 def _parsed(path: Path, *, outline: bool) -> tuple[onnx.ModelProto, dict[int, wire.Part]]:
-    """The message, and where in the file the weights lie that were left out of it."""
+    """The message, and where in the file the weights are that were left out of it."""
     import onnx
     from google.protobuf.message import DecodeError
 
@@ -99,7 +99,7 @@ def _parsed(path: Path, *, outline: bool) -> tuple[onnx.ModelProto, dict[int, wi
 
 
 def _message(path: Path, size: int, *, outline: bool) -> tuple[bytes, dict[int, wire.Part]]:
-    """The bytes of a file's message; for an outline without those of large weights, and where in the file these lie."""
+    """The bytes of a file's message; for an outline without those of large weights, and where in the file these are."""
     if outline and size > weights.LARGE_BYTES and weights.is_nameable(path):
         with (
             path.open("rb") as stream,
@@ -113,7 +113,7 @@ def _message(path: Path, size: int, *, outline: bool) -> tuple[bytes, dict[int, 
 
 
 def _settle(model: onnx.ModelProto, path: Path, *, outline: bool) -> None:
-    """Reads the weights that lie outside, or leaves the large ones there. Raises PassError."""
+    """Read the weights outside the message, or leave the large ones there. Raises PassError."""
     total, stay = 0, []
     own = len(model.graph.initializer) if outline and weights.is_nameable(path) else 0
     for number, tensor in enumerate(tensors(model.graph)):  # the graph's own initializers come first
@@ -147,10 +147,10 @@ def tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
 
 
 def save(model: onnx.ModelProto, out_dir: Path, inline_bytes: int = _INLINE_BYTES, *, name: str = MODEL) -> Signature:
-    """Writes `model.onnx` (or another `name`), `model.onnx.data` when there are weights to put there, and `signature.json`.
+    """Write `model.onnx` (or another `name`), `model.onnx.data` if there are weights for it, and `signature.json`.
 
     Tensors up to `inline_bytes` stay in the graph. The same graph gives the same bytes. `model` is normalised in place and has
-    external data afterwards: it is used up.
+    external data afterwards: do not use it again.
     """
 
     _normalise(model)
@@ -164,7 +164,7 @@ def save(model: onnx.ModelProto, out_dir: Path, inline_bytes: int = _INLINE_BYTE
 
 
 def place_weights(model: onnx.ModelProto, out_dir: Path, name: str = DATA, inline_bytes: int = _INLINE_BYTES) -> None:
-    """Puts initializers of more than `inline_bytes` into one file, one after the other, each on pages of its own."""
+    """Put initializers of more than `inline_bytes` into one file, one after the other, each on pages of its own."""
     written: dict[weights.ByteRange, int] = {}
     end = 0
     outside = [(tensor, weights.referred(tensor)) for tensor in model.graph.initializer]
@@ -202,7 +202,7 @@ def _raw(tensor: onnx.TensorProto) -> bytes:
 
 
 def _normalise(model: onnx.ModelProto) -> None:
-    """Takes out whatever does not compute: who made it, where from, intermediate shapes, unused domains, random order."""
+    """Remove everything that does not compute: producer and origin, intermediate shapes, unused domains, random order."""
     for field in ("doc_string", "producer_version", "domain", "model_version", "metadata_props"):
         model.ClearField(field)
     model.producer_name = "mlpack"
@@ -230,7 +230,7 @@ def _normalise(model: onnx.ModelProto) -> None:
 
 
 def _strip(graph: onnx.GraphProto) -> None:
-    """Doc strings, metadata and intermediate shapes of a graph and those nested in it."""
+    """Remove doc strings, metadata and intermediate shapes of a graph and those nested in it."""
     for field in ("doc_string", "metadata_props", "value_info"):
         graph.ClearField(field)
     for item in (*graph.input, *graph.output, *graph.initializer, *graph.node):
@@ -268,7 +268,7 @@ def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
 
 
 def names_read(graph: onnx.GraphProto) -> set[str]:
-    """Every tensor that a node of a graph or of those nested in it reads, and what these graphs give."""
+    """Every tensor that a node of a graph or of those nested in it reads, and the outputs of these graphs."""
     names = {name for node in nodes(graph) for name in node.input}
     return names | {value.name for each in graphs(graph) for value in each.output}
 
@@ -282,13 +282,13 @@ def signature_of(model: onnx.ModelProto) -> Signature:
 
 
 def inputs_of(model: onnx.ModelProto) -> Signature:
-    """Of a signature the inputs alone, where outputs are not known yet."""
+    """A signature with the inputs alone, where outputs are not known yet."""
     stored = {tensor.name for tensor in model.graph.initializer}
     return Signature(inputs=tuple(_spec(value) for value in model.graph.input if value.name not in stored), outputs=())
 
 
 def _no_tensor(kind: onnx.TypeProto) -> str:
-    """What else it is, and the way out."""
+    """The type of an output that is no tensor, and what to do."""
     if kind.HasField("sequence_type") and kind.sequence_type.elem_type.HasField("map_type"):
         return "a list of dictionaries: convert the model again without them (for scikit-learn: options={'zipmap': False})"
     if kind.HasField("sequence_type"):
@@ -332,7 +332,7 @@ def write_signature(signature: Signature, out_dir: Path) -> None:
 
 
 def read_signature(model_dir: Path) -> Signature:
-    """What `write_signature` wrote. Raises PassError when it is missing or damaged."""
+    """The signature that `write_signature` wrote. Raises PassError when it is missing or damaged."""
     try:
         value = json.loads((model_dir / SIGNATURE).read_text("utf-8"))
         return Signature(inputs=specs_of(value["inputs"]), outputs=specs_of(value["outputs"]))
@@ -350,7 +350,7 @@ def specs_of(entries: Any) -> tuple[TensorSpec, ...]:
 
 
 def rename_axes(model: onnx.ModelProto, names: dict[str, str]) -> None:
-    """Gives symbolic axes of inputs and outputs other names."""
+    """Give symbolic axes of inputs and outputs other names."""
     for value in (*model.graph.input, *model.graph.output):
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_param in names:
@@ -358,14 +358,14 @@ def rename_axes(model: onnx.ModelProto, names: dict[str, str]) -> None:
 
 
 def clear(out_dir: Path) -> None:
-    """Takes back the files that were written there, for another try."""
+    """Remove the files that were written there, for another attempt."""
     for written in out_dir.iterdir():
         if not written.is_dir():
             written.unlink()
 
 
 def finish(model_dir: Path, out_dir: Path, notes: dict[str, Any]) -> None:
-    """Carries the tokenizer and the names of classes along and writes `notes.json`."""
+    """Copy the tokenizer and the names of classes, and write `notes.json`."""
     for name in (TOKENIZER, LABELS):
         if (model_dir / name).is_file() and not (out_dir / name).exists():
             shutil.copyfile(model_dir / name, out_dir / name)

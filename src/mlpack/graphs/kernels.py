@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 _FLOAT = 1  # TensorProto.FLOAT
 _BATCHED = 4
-"""From so many axes on, a Softmax along another than the last takes 3.7 times as long as its parts:
-measured for (1, 16, 4, 2100)."""
+"""From so many axes on, a Softmax along another than the last takes 3.7 times as long as its parts: measured for (1, 16, 4,
+2100)."""
 
 
 def restate(model: onnx.ModelProto) -> None:
-    """A Sum of two becomes an Add; `clip(x + 3, 0, 6) / 6` a HardSigmoid; a factor and an offset by channel behind a normalisation
-    part of it."""
+    """Rewrite, in place: a Sum of two as an Add; `clip(x + 3, 0, 6) / 6` as a HardSigmoid; a factor and an offset by channel behind
+    a normalisation as part of it."""
     graph = model.graph
     for node in graph.node:
         if node.op_type == "Sum" and not node.domain and len(node.input) == 2:
@@ -44,7 +44,7 @@ def restate(model: onnx.ModelProto) -> None:
 
 
 def spread_softmax(model: onnx.ModelProto) -> None:
-    """A Softmax along another axis than the last becomes its parts, where there are axes enough for that to be quicker."""
+    """Replace a Softmax along another axis than the last by its parts, where there are so many axes that this is faster."""
     import numpy as np
     from onnx import helper, numpy_helper
 
@@ -80,7 +80,7 @@ def spread_softmax(model: onnx.ModelProto) -> None:
 
 
 def ranks_of(model: onnx.ModelProto) -> dict[str, int]:
-    """How many axes tensors have, as far as ONNX's inference finds it: of a graph that it does not take, of none."""
+    """The number of axes of tensors, as far as ONNX's inference finds it; empty for a graph that inference refuses."""
     import onnx
 
     try:
@@ -96,10 +96,10 @@ def _axis(node: onnx.NodeProto) -> int:
 
 
 class _FusionGraph(Readers):
-    """A graph while nodes of it are taken together."""
+    """A graph whose nodes are being fused."""
 
     def reader(self, node: onnx.NodeProto) -> onnx.NodeProto | None:
-        """The one node that reads the result, where nothing else does."""
+        """The one node that reads the result, if nothing else does."""
         return self.only_reader(node.output[0])
 
     def with_constant(self, node: onnx.NodeProto | None, kinds: tuple[str, ...]) -> tuple[str, Any] | None:
@@ -113,7 +113,7 @@ class _FusionGraph(Readers):
         return None
 
     def keep(self, name: str, values: Any) -> str:
-        """Stores a tensor under a name that nothing has."""
+        """Store a tensor under a new name."""
         from onnx import numpy_helper
 
         while name in self.stored or name in self.made:
@@ -123,13 +123,13 @@ class _FusionGraph(Readers):
         return name
 
     def drop(self, node: onnx.NodeProto, result: onnx.NodeProto) -> None:
-        """Takes a node out; another one gives what it gave."""
+        """Remove a node whose result another one now gives."""
         result.output[0] = node.output[0]
         self.made[node.output[0]] = result
         node.op_type = ""
 
     def finish(self) -> None:
-        """Takes out what was dropped."""
+        """Remove the dropped nodes from the graph."""
         nodes = [type(node).FromString(node.SerializeToString()) for node in self.graph.node if node.op_type]
         if len(nodes) < len(self.graph.node):
             del self.graph.node[:]
@@ -137,7 +137,7 @@ class _FusionGraph(Readers):
 
 
 def _hard_sigmoid(graph: _FusionGraph, clip: onnx.NodeProto) -> None:
-    """`clip(x + offset, 0, most)`, divided by `most` at once or behind a product: a HardSigmoid in the clip's place."""
+    """Replace `clip(x + offset, 0, most)`, divided by `most` at once or behind a product, by a HardSigmoid."""
     from onnx import helper
 
     bounds = [*clip.input[1:], "", ""][:2]
@@ -171,7 +171,7 @@ def _divides(graph: _FusionGraph, node: onnx.NodeProto | None, by: float) -> boo
 
 
 def _take(graph: _FusionGraph, node: onnx.NodeProto, ranks: Mapping[str, int]) -> bool:
-    """Whether a factor or an offset by channel behind a normalisation became part of it."""
+    """Fold a factor or an offset by channel behind a normalisation into it. Returns whether it did."""
     import numpy as np
 
     after = graph.reader(node)

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _FATAL, _WARNING = 4, 2
-"""onnxruntime's severities; it begins with the second, and cannot be asked."""
+"""onnxruntime's severities; it begins with the second, and its setting cannot be read."""
 
 
 @contextmanager
 def exporters() -> Iterator[None]:
-    """For exporters: they also log errors about attempts they recover from; what counts is the comparison with eager."""
+    """A context for exporters. They also log errors of attempts from which they recover; the comparison with eager decides."""
     disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -37,7 +37,8 @@ def exporters() -> Iterator[None]:
 
 @contextmanager
 def engine_tools(step: str) -> Iterator[None]:
-    """For onnxruntime's Python tools, which log failures and go on. Raises PassError with what they logged as an error."""
+    """A context for onnxruntime's Python tools, which log failures and continue. Raises PassError with what they log as an
+    error."""
     records: list[str] = []
 
     class Collect(logging.Handler):

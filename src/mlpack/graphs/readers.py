@@ -20,8 +20,8 @@ _FLOAT = 1  # TensorProto.FLOAT
 
 
 class Readers:
-    """`stored`: initializers by name; `made`: the node that gives a tensor; `readers`: nodes of the graph that read it, once for
-    each input; `others`: tensors that somebody else reads too."""
+    """`stored`: initializers by name; `made`: the node that makes a tensor; `readers`: nodes of the graph that read it, once for
+    each input; `others`: tensors that are also read outside of the graph's own nodes."""
 
     def __init__(self, graph: onnx.GraphProto) -> None:
         self.graph = graph
@@ -36,7 +36,7 @@ class Readers:
                 self.others |= files.names_read(nested)
 
     def only_reader(self, tensor: str) -> onnx.NodeProto | None:
-        """The one node that reads it, once, where nothing else does."""
+        """The one node that reads the tensor, once, if nothing else does."""
         nodes = self.readers[tensor]
         return nodes[0] if len(nodes) == 1 and tensor not in self.others else None
 

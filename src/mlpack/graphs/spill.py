@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 HELD_BYTES = 64 << 10
-"""What is smaller stays in memory. A thousand matrices of a large transformer have a megabyte each in 8 bits."""
+"""Smaller weights stay in memory. A thousand matrices of a large transformer have a megabyte each in 8 bits."""
 
 
 class Spill:
@@ -33,7 +33,7 @@ class Spill:
         self.folder = folder
 
     def tensor(self, values: Array, name: str) -> onnx.TensorProto:
-        """These values as a stored tensor. Raises PassError where the disk has no room for them."""
+        """These values as a stored tensor. Raises PassError when the disk has no room for them."""
         import onnx
         from onnx import numpy_helper
 
@@ -55,14 +55,14 @@ class Spill:
 
 
 def content(values: Array) -> bytes:
-    """What tells these values from others of their type and shape: themselves, or of large ones their SHA-256."""
+    """A key of these values among others of their type and shape: themselves, or for large ones their SHA-256."""
     if values.nbytes <= HELD_BYTES or values.dtype.hasobject:
         return values.tobytes()
     return hashlib.sha256(_plain(values)).digest()
 
 
 def _plain(values: Array) -> memoryview:
-    """Their bytes, in the order of ONNX; those of values in that order already are not copied."""
+    """Their bytes, in the order of ONNX; values in that order already are not copied."""
     import numpy as np
 
     return np.ascontiguousarray(values).reshape(-1).view(np.uint8).data

@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 Run = Callable[[check.Feed], Any]
 
 MOST_CALLS = 4
-"""Recorded calls that are compared; the excerpt that the build hands over holds no more."""
+"""The most recorded calls that are compared; the excerpt from the build holds no more."""
 
 _DRAWN = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trials:
-    """Inputs, and what the reference made of each."""
+    """Inputs, and the reference's answer to each."""
 
     feeds: tuple[dict[str, Any], ...]
     references: tuple[Any, ...]
@@ -46,7 +46,7 @@ class Trials:
     """Why the first invented inputs were not taken, if they were not."""
 
     def gap(self, run: Run) -> float:
-        """The largest difference of what `run` makes of the inputs. PassError when it does not take them, or there are none."""
+        """The largest difference of `run`'s answers to the inputs. PassError when it does not accept them, or there are none."""
         if not self.feeds:
             raise PassError("there are no inputs to compare on: the recipe's data are not known here, and no invented ones fit")
         return max(self._gap(run(feed), want) for feed, want in zip(self.feeds, self.references, strict=True))
@@ -60,16 +60,16 @@ class Trials:
 
     @property
     def compared_on(self) -> dict[str, int]:
-        """How many inputs are the recipe's own, and how many not."""
+        """How many inputs are the recipe's own, and how many are generated."""
         return {"recorded": self.recorded, "invented": len(self.feeds) - self.recorded}
 
     def notes(self, model: onnx.ModelProto) -> dict[str, Any]:
-        """What of the comparison belongs on record."""
+        """The facts about the comparison that go on record."""
         drawn = [model.graph.output[place].name for place in sorted(self.drawn)]
         return {"compared_on": self.compared_on, **({"random_outputs": drawn} if drawn else {})}
 
     def example(self, signature: Signature) -> dict[str, Any]:
-        """The inputs that tell most about open axes: of lengths above 1, which exporters would take for fixed."""
+        """The most informative inputs about open axes: with lengths above 1, since exporters would treat 1 as fixed."""
         if not self.feeds:
             raise PassError(self.refusal or "there are no inputs for the model: neither of the recipe's nor invented ones")
         return max(self.feeds, key=lambda feed: _open(feed, signature))
@@ -88,7 +88,7 @@ def recorded(examples: Path | None, model_dir: Path, signature: Signature) -> li
 
 
 def of_signature(run: Run, signature: Signature, limits: Mapping[str, int], calls: Sequence[dict[str, Any]]) -> Trials:
-    """The same for anything that can be run: a module before it is exported."""
+    """The same for anything that can be run, such as a module before it is exported."""
     own = of_calls(run, signature, calls)
     invented = fitting(run, signature, limits)
     return replace(
@@ -100,7 +100,7 @@ def of_signature(run: Run, signature: Signature, limits: Mapping[str, int], call
 
 
 def of_calls(run: Run, signature: Signature, calls: Sequence[dict[str, Any]]) -> Trials:
-    """The recipe's own alone. PassError that names the call which the reference does not take."""
+    """Trials of the recipe's own calls alone. PassError that names a call which the reference refuses."""
     feeds: list[dict[str, Any]] = []
     references: list[Any] = []
     for number, feed in enumerate(calls):
@@ -115,7 +115,7 @@ def of_calls(run: Run, signature: Signature, calls: Sequence[dict[str, Any]]) ->
 
 
 def feeds_of(model_dir: Path, model: onnx.ModelProto, examples: Path | None = None) -> list[dict[str, Any]]:
-    """Inputs that this directory's graph takes, as far as this machine's engine can tell: it may lack kernels for it."""
+    """Inputs that this directory's graph accepts, as far as this machine's engine can tell: it may lack kernels for it."""
     signature, bounds = files.signature_of(model), check.limits(model)
     calls = recorded(examples, model_dir, signature)
     try:
@@ -127,10 +127,10 @@ def feeds_of(model_dir: Path, model: onnx.ModelProto, examples: Path | None = No
 
 
 def fitting(run: Run, signature: Signature, limits: Mapping[str, int]) -> Trials:
-    """Invented inputs that a reference takes: of the lengths of which it takes most, longest first.
+    """Generated inputs that a reference accepts: of the lengths at which it accepts most inputs, the longest.
 
-    How many positions a model has stands in no signature, and its config counts them in ways of its own (from an offset, or not at
-    all).
+    No signature states the number of a model's positions, and its config counts them in a way of its own (from an offset, or not
+    at all).
     """
     best = Trials(feeds=(), references=())
     refusal = ""
@@ -149,7 +149,7 @@ def fitting(run: Run, signature: Signature, limits: Mapping[str, int]) -> Trials
 
 
 def made_up(model_dir: Path, turns: int = 20) -> Iterator[dict[str, Any]]:
-    """Invented inputs that this directory's graph takes, as many times over as there are `turns`, each with other numbers."""
+    """Generated inputs that this directory's graph accepts, as many times over as there are `turns`, each with other numbers."""
     model = files.outline(model_dir)
     signature, bounds = files.signature_of(model), check.limits(model)
     run = partial(check.run, check.session(model_dir, "ORT_DISABLE_ALL"))
@@ -161,7 +161,7 @@ def made_up(model_dir: Path, turns: int = 20) -> Iterator[dict[str, Any]]:
 
 
 def accepted(run: Run, feeds: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[Any]]:
-    """Those inputs that a reference takes, and what it makes of each."""
+    """The inputs that a reference accepts, and its answer to each."""
     fitting_feeds: list[dict[str, Any]] = []
     references: list[Any] = []
     for feed in feeds:
@@ -170,7 +170,7 @@ def accepted(run: Run, feeds: Sequence[dict[str, Any]]) -> tuple[list[dict[str, 
 
 
 def _try(run: Run, feed: dict[str, Any], feeds: list[dict[str, Any]], references: list[Any]) -> str:
-    """Adds the inputs and their answer, or gives the reason why there is none."""
+    """Add the inputs and their answer, or return the reason why there is none."""
     try:
         answer = run(feed)
     except PassError as error:
@@ -181,7 +181,7 @@ def _try(run: Run, feed: dict[str, Any], feeds: list[dict[str, Any]], references
 
 
 def _together(calls: Sequence[dict[str, Any]], signature: Signature) -> list[dict[str, Any]]:
-    """Two recorded calls of one shape as one: what a batch would be. Axes that are open and come first are batches, or none is."""
+    """Two recorded calls of one shape joined as a batch. Open axes that come first are batches, or none is."""
     import numpy as np
 
     open_ = [spec.name for spec in signature.inputs if spec.shape and isinstance(spec.shape[0], str)]

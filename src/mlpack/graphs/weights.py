@@ -28,30 +28,30 @@ if TYPE_CHECKING:
 ToArray = Callable[..., "np.ndarray[Any, Any]"]
 
 LARGE_BYTES = 1 << 20
-"""Smaller weights are read with the graph: passes look into them (shapes, axes, scales), and a thousand of them are a gigabyte."""
+"""Smaller weights are read with the graph: passes use them (shapes, axes, scales), and a thousand of them are a gigabyte."""
 
 _COPY_BYTES = 64 << 20
 _BITS = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}
-"""Element types of less than a byte, which lie packed."""
+"""Element types of less than a byte, which are stored packed."""
 
 
 @dataclass(frozen=True, slots=True)
 class ByteRange:
-    """Bytes of a file."""
+    """A range of a file's bytes."""
 
     path: Path
     offset: int
     length: int
 
     def read(self) -> bytes:
-        """All of them."""
+        """Read the whole range."""
         with self.path.open("rb") as file:
             file.seek(self.offset)
             return file.read(self.length)
 
 
 def place(tensor: onnx.TensorProto, folder: Path) -> ByteRange:
-    """Where this tensor's bytes lie. Raises PassError unless that is whole in an ordinary file below `folder`."""
+    """The range of this tensor's bytes. Raises PassError unless it is whole in an ordinary file below `folder`."""
     fields = {entry.key: entry.value for entry in tensor.external_data}
     location = fields.get("location", "")
     parts = PurePosixPath(location)
@@ -84,7 +84,7 @@ def place(tensor: onnx.TensorProto, folder: Path) -> ByteRange:
 
 
 def length_of(tensor: onnx.TensorProto, folder: Path) -> int:
-    """How many bytes this tensor says it has outside, 0 where `place` will say what is wrong with it."""
+    """The number of bytes that this tensor states to have outside, 0 where `place` will report a fault of it."""
     fields = {entry.key: entry.value for entry in tensor.external_data}
     try:
         return max(0, int(fields.get("length") or (folder / fields.get("location", "")).stat().st_size))
@@ -101,7 +101,7 @@ def take(tensor: onnx.TensorProto, folder: Path) -> None:
 
 
 def refer(tensor: onnx.TensorProto, folder: Path) -> None:
-    """Leave this tensor's bytes where they are, named from anywhere. Raises PassError as `place`, and as `refer_to`."""
+    """Leave this tensor's bytes in their file, under an absolute path. Raises PassError as `place`, and as `refer_to`."""
     byte_range = place(tensor, folder)
     refer_to(tensor, ByteRange(byte_range.path.absolute(), byte_range.offset, byte_range.length))
 
@@ -128,7 +128,7 @@ def point(tensor: onnx.TensorProto, to: ByteRange) -> None:
 
 
 def referred(tensor: onnx.TensorProto) -> ByteRange | None:
-    """The place that `refer` wrote into it; None for a tensor that holds its bytes."""
+    """The range that `refer` wrote into the tensor; None for one that holds its bytes."""
     if tensor.data_location != tensor.EXTERNAL:
         return None
     fields = {entry.key: entry.value for entry in tensor.external_data}
@@ -171,7 +171,7 @@ def array(tensor: onnx.TensorProto, plain: ToArray | None = None) -> np.ndarray[
 
 @contextmanager
 def readable() -> Iterator[None]:
-    """While the block runs, onnx's own `numpy_helper.to_array` reads references too: for tools that take a graph in memory."""
+    """A context in which onnx's own `numpy_helper.to_array` reads references too, for tools that take a graph in memory."""
     from onnx import numpy_helper
 
     before = numpy_helper.to_array
@@ -187,7 +187,7 @@ def readable() -> Iterator[None]:
 
 
 def fits_on_disk(needed: int, folder: Path) -> None:
-    """Raises PassError where the file system of `folder` has no room for so many bytes: weights that name one part of a file many
+    """Raise PassError when the file system of `folder` has no room for so many bytes: weights that name one part of a file many
     times could be written for ever."""
     free = shutil.disk_usage(folder).free
     if needed > free:
@@ -198,7 +198,7 @@ def fits_on_disk(needed: int, folder: Path) -> None:
 
 
 def append(source: ByteRange | bytes, stream: BinaryIO) -> None:
-    """Append these bytes to an unbuffered file; those of another file without taking them into memory."""
+    """Append these bytes to an unbuffered file; those of another file are not read into memory."""
     if isinstance(source, bytes):
         view = memoryview(source)
         while view:
@@ -214,7 +214,7 @@ def append(source: ByteRange | bytes, stream: BinaryIO) -> None:
 
 
 def outside_bytes(path: Path) -> int:
-    """The size of the file beside this graph that `files.save` puts weights into; 0 when there is none."""
+    """The size of the file beside this graph into which `files.save` puts weights; 0 when there is none."""
     try:
         return path.with_name(f"{path.name}.data").stat().st_size
     except OSError:
@@ -249,7 +249,8 @@ def skeleton(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def declared(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A skeleton whose large weights are inputs of their type and shape: nothing to infer from, and nothing to hold."""
+    """A skeleton whose large weights are inputs of their type and shape, so that there is nothing to infer from and nothing to
+    hold."""
     import onnx
 
     bare = skeleton(model)

@@ -19,16 +19,16 @@ _VARINT, _FIXED64, _DELIMITED, _FIXED32 = 0, 1, 2, 5
 
 Bytes = bytes | memoryview
 Part = tuple[int, int]
-"""Where bytes begin, and end."""
+"""Where bytes begin, and where they end."""
 
 
 class _UnusualFormError(ValueError):
-    """Not the plain form."""
+    """The file is not in the plain form."""
 
 
 def without_weights(data: memoryview, larger_than: int) -> tuple[bytes, dict[int, Part]] | None:
-    """The message less the raw bytes of initializers of more than `larger_than`, and for each of those, by its number among the
-    graph's initializers, where its bytes lie. None where there are none, or that cannot be told."""
+    """The message without the raw bytes of initializers of more than `larger_than`, and where these bytes are, by the initializer's
+    number. None where there are none, or where that cannot be told."""
     parts: dict[int, Part] = {}
     chunks: list[Bytes] = []
     try:
@@ -62,7 +62,8 @@ def _graph(data: memoryview, first: int, last: int, larger_than: int, parts: dic
 
 
 def _raw(data: memoryview, first: int, last: int) -> tuple[int, int, int] | None:
-    """Where a tensor's only `raw_data` begins, with its tag, its bytes begin, and end; None for a tensor of another form."""
+    """Where a tensor's only `raw_data` begins, with its tag, where its bytes begin, and where they end; None for a tensor of
+    another form."""
     raws = []
     for number, start, content, end in _fields(data, first, last):
         if number == _EXTERNAL_DATA or (number == _DATA_LOCATION and _varint(data, content)[0]):
@@ -73,7 +74,7 @@ def _raw(data: memoryview, first: int, last: int) -> tuple[int, int, int] | None
 
 
 def _fields(data: memoryview, first: int, last: int) -> Iterator[tuple[int, int, int, int]]:
-    """Of every field: its number, where it begins, where its content begins, and where it ends."""
+    """Every field: its number, where it begins, where its content begins, and where it ends."""
     place = first
     while place < last:
         start = place

@@ -33,19 +33,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LIKE_PATHS = ("/", "./", "../", "~", "oci:", "oci-archive:")
-"""How a text begins that means something on this machine, never in a registry."""
+"""A text that begins in this way means a path on this machine, never an image in a registry."""
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _MACHINES = {0x3E: "amd64", 0xB7: "arm64"}
 """ELF `e_machine` numbers (System V ABI supplements for x86-64 and AArch64)."""
 _PROBES = ("bin/true", "usr/bin/true", "bin/sh", "usr/bin/env", "bin/busybox")
 _NODES = (" device)", " pipe)", " socket)")
-"""How the words of `layer` end for what is neither file, directory nor link."""
+"""The words with which `layer` describes what is neither file, directory nor link end so."""
 _PROBE_FOLDERS = ("usr/bin", "usr/local/bin", "var/lang/bin", "bin")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Base:
-    """A base image and how it was found. `digest` pins it: of the index when `name` led to one, else of the manifest."""
+    """A base image and where it was read. `digest` pins it: the digest of the index when `name` led to one, else of the
+    manifest."""
 
     image: Image
     name: str
@@ -67,10 +68,12 @@ def resolve_base(
 ) -> Base:
     """The base image that `ref` means, for `arch` (`x86_64`, `amd64`, `arm64`).
 
-    An existing directory with a file `oci-layout` is an OCI layout, any other a root file system; an existing file is an OCI
-    archive; of several images in those `:TAG` or `@sha256:...` behind the path names one (`layout.locate`); a text that begins
-    like a path (`/`, `./`, `../`, `~`, `oci:`) must exist; all else is a reference. `cache_dir` keeps blobs and what is known of
-    them. PackError: no such path or image, another processor, not the `pinned` one. ServiceError: the registry.
+    An existing directory with a file `oci-layout` is an OCI layout, any other directory a root file system; an existing file is
+    an OCI archive. `:TAG` or `@sha256:...` behind the path names one of several images (`layout.locate`). A text that begins
+    like a path (`/`, `./`, `../`, `~`, `oci:`) must exist; anything else is a reference. `cache_dir` keeps blobs and what was
+    read of them.
+
+    PackError: no such path or image, another processor, or not the `pinned` image. ServiceError: the registry fails.
     """
     arch = media.architecture(arch)
     if (local := layout.locate(ref)) is not None:
@@ -125,7 +128,8 @@ def _checked(base: Base, arch: str, pinned: Digest | None) -> Base:
 
 
 def fingerprint(directory: Path) -> str:
-    """64 hex digits that change when a file below `directory` does: of each path, size, time, mode and inode. Reads no file."""
+    """64 hex digits that change when a file below `directory` does. They cover each path, size, time, mode and inode; no file is
+    read."""
     state = hashlib.sha256()
     for path, entry in walk(directory):
         status = entry.stat(follow_symlinks=False)
@@ -151,7 +155,7 @@ def _rootfs(root: Path, arch: str, cache_dir: Path) -> Base:
 
 
 def _few(left_out: tuple[str, ...]) -> tuple[str, ...]:
-    """What was left out, its device nodes and their like as one: a whole /dev has a dozen or more."""
+    """The list of what was left out, with device nodes and the like as one entry: a whole /dev has a dozen or more."""
     nodes = [each for each in left_out if each.endswith(_NODES)]
     if len(nodes) < 2:
         return left_out
@@ -160,7 +164,7 @@ def _few(left_out: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _rootfs_layer(root: Path, cache_dir: Path) -> tuple[Layer, tuple[str, ...]]:
-    """The layer of a root file system: the one made last time, when its fingerprint is the same and the blob is still there."""
+    """The layer of a root file system. It is the stored one if the fingerprint is the same and the blob is still there."""
     print_key = fingerprint(root)
     remembered = cache_dir / "rootfs" / f"{print_key}-{ENVELOPE}-{compression.deflate_version()}.json"
     store = cache_dir / "blobs"
@@ -193,9 +197,9 @@ def _recalled(remembered: Path, store: Path) -> tuple[Layer, tuple[str, ...]] | 
 
 
 def machine_of(root: Path) -> str | None:
-    """The processor (`amd64`, `arm64`) that the programs of a root file system are for; None when there is no program.
+    """The processor (`amd64`, `arm64`) for which the programs of a root file system are; None when there is no program.
 
-    PackError for any other processor. Links are followed as they would be inside, never out of `root`.
+    PackError for any other processor. Links are followed as inside the root, never out of `root`.
     """
     for candidate in _probes(root):
         try:
@@ -221,7 +225,7 @@ def _probes(root: Path) -> Iterator[Path]:
 
 
 def _inside(root: Path, path: str) -> Iterator[Path]:
-    """Where `path` leads inside `root`, or nothing."""
+    """The path to which `path` leads inside `root`, or None."""
     here, todo = root, list(reversed(path.split("/")))
     for _ in range(40):
         if not todo:

@@ -28,12 +28,12 @@ CHUNK_BYTES = 1 << 20
 
 
 def path_of(directory: Path, digest: Digest) -> Path:
-    """Where the blob lies, or would."""
+    """The path of a blob, which need not exist."""
     return directory / "sha256" / digest.hex
 
 
 def holds(directory: Path, digest: Digest, size_bytes: int) -> bool:
-    """Whether a blob of that name and size is there. Does not read it: `image.validate` does."""
+    """Whether a blob of that name and size exists. It is not read: `image.validate` does that."""
     try:
         return path_of(directory, digest).stat().st_size == size_bytes
     except OSError:
@@ -41,13 +41,13 @@ def holds(directory: Path, digest: Digest, size_bytes: int) -> bool:
 
 
 def used(path: Path) -> None:
-    """Note that a file of a cache was used now: what was not used for longest goes first."""
+    """Record that a file of a cache was used now: the file that was not used for longest goes first."""
     with contextlib.suppress(OSError):
         os.utime(path)
 
 
 class BlobWriter:
-    """A blob on its way in: write to it, then `commit`. Counts and hashes what passes; `restart` forgets it."""
+    """A new blob: write to it, then `commit`. It counts and hashes the bytes; `restart` begins again."""
 
     def __init__(self, file: BinaryIO, directory: Path, temporary: Path) -> None:
         self._file = file
@@ -63,18 +63,18 @@ class BlobWriter:
         self.size_bytes += len(data)
 
     def restart(self) -> None:
-        """Begin again from nothing."""
+        """Forget every byte and begin again."""
         self._file.seek(0)
         self._file.truncate()
         self._sha256 = hashlib.sha256()
         self.size_bytes = 0
 
     def digest(self) -> Digest:
-        """The digest of what was written so far."""
+        """The digest of the bytes that were written so far."""
         return Digest("sha256:" + self._sha256.hexdigest())
 
     def commit(self, expected: Digest | None = None) -> Digest:
-        """Give the blob its name. PackError, and nothing is kept, when it is not the `expected` one."""
+        """Rename the file to its digest. PackError, and no blob, when it is not the `expected` one."""
         actual = self.digest()
         if expected is not None and actual != expected:
             raise PackError(f"the bytes of {expected} have the digest {actual}: they were damaged or exchanged")
@@ -86,7 +86,7 @@ class BlobWriter:
 
 @contextlib.contextmanager
 def incoming(directory: Path) -> Iterator[BlobWriter]:
-    """A new blob below `directory`, which is made when missing. Whatever was not committed is removed at the end."""
+    """A new blob below `directory`, which is made if missing. A blob that was not committed is removed at the end."""
     folder = directory / "sha256"
     folder.mkdir(parents=True, exist_ok=True)
     with atomically.unfinished(folder, ".incoming-") as fresh, fresh.open("w+b") as file:
@@ -94,7 +94,7 @@ def incoming(directory: Path) -> Iterator[BlobWriter]:
 
 
 class VerifyingReader(io.RawIOBase):
-    """A blob's bytes on their way elsewhere; PackError at their end when they are not the ones of `digest`. Closes its source."""
+    """Reads a blob's bytes for another place; PackError at their end when their digest is not `digest`. It closes its source."""
 
     def __init__(self, source: BinaryIO, digest: Digest) -> None:
         super().__init__()
@@ -103,11 +103,11 @@ class VerifyingReader(io.RawIOBase):
         self._sha256 = hashlib.sha256()
 
     def readable(self) -> bool:
-        """Yes."""
+        """Always true."""
         return True
 
     def readinto(self, buffer: Buffer, /) -> int:
-        """Fill `buffer`, as far as there is something; 0 at the end."""
+        """Fill `buffer` as far as there are bytes; 0 at the end."""
         view = memoryview(buffer).cast("B")
         chunk = self._source.read(len(view))
         self._sha256.update(chunk)
@@ -130,7 +130,7 @@ def put(directory: Path, data: bytes) -> Digest:
 
 
 def copy(source: BinaryIO, directory: Path, digest: Digest, size_bytes: int) -> None:
-    """Store what `source` holds under `digest`, unless it is there. PackError when it is not that digest and size."""
+    """Store the bytes of `source` under `digest`, unless that blob exists. PackError when digest or size differ."""
     if holds(directory, digest, size_bytes):
         return
     with incoming(directory) as blob:

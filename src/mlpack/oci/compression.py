@@ -38,7 +38,7 @@ IN_MEMORY_BYTES = 512 << 20
 """The largest content that `deflate` holds in memory, since libdeflate has no stream interface."""
 
 MAX_UNCOMPRESSED_BYTES = 20 << 30
-"""A layer that inflates to more is refused: twice what Lambda takes for a whole image. MLPACK_MAX_LAYER_MB changes it."""
+"""A layer that inflates to more is refused: this is twice what Lambda takes for a whole image. MLPACK_MAX_LAYER_MB changes it."""
 
 _HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 _BLOCK_BYTES = 0xFFFF
@@ -46,7 +46,7 @@ _READ_BYTES = 1 << 20
 
 
 def gzip_stored(chunks: Iterable[bytes]) -> Iterator[bytes | memoryview]:
-    """A gzip stream of stored blocks. How `chunks` were cut does not matter: blocks are filled to 65,535 bytes."""
+    """A gzip stream of stored blocks. The sizes of `chunks` have no influence: blocks are filled to 65,535 bytes."""
     yield _HEADER
     crc, size, rest = 0, 0, b""
     for chunk in chunks:
@@ -63,7 +63,7 @@ def gzip_stored(chunks: Iterable[bytes]) -> Iterator[bytes | memoryview]:
 
 
 def gzip_deflated(chunks: Iterable[bytes]) -> Iterator[bytes | memoryview]:
-    """A gzip stream by libdeflate. Holds the whole content and the result in memory."""
+    """A gzip stream by libdeflate. The whole content and the result are in memory."""
     import deflate
 
     data = bytearray()
@@ -76,7 +76,7 @@ def gzip_deflated(chunks: Iterable[bytes]) -> Iterator[bytes | memoryview]:
 
 
 def deflate_version() -> str:
-    """The version that the bytes of `gzip_deflated` belong to: part of the key of any cache of them."""
+    """The version on which the bytes of `gzip_deflated` depend: part of the key of any cache of them."""
     import deflate
 
     return str(deflate.__version__)
@@ -106,14 +106,14 @@ def _trailer(crc: int, size: int) -> bytes:
 
 
 class HashingCounter:
-    """Counts and hashes what flows through it."""
+    """Counts and hashes the bytes that pass through it."""
 
     def __init__(self) -> None:
         self._sha256 = hashlib.sha256()
         self.size_bytes = 0
 
     def through(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
-        """The same chunks, counted and hashed on their way."""
+        """The same chunks, counted and hashed as they pass."""
         for chunk in chunks:
             self.add(chunk)
             yield chunk
@@ -150,7 +150,7 @@ class InflatedTar(io.RawIOBase):
         self.tally = HashingCounter()
 
     def readable(self) -> bool:
-        """Yes."""
+        """Always true."""
         return True
 
     def readinto(self, buffer: Buffer, /) -> int:

@@ -71,17 +71,17 @@ def opener_in(directory: Path, name: Digest) -> Callable[[], BinaryIO]:
 
 
 def digest(image: Image) -> Digest:
-    """The name of the image: of its manifest's bytes."""
+    """The digest of the image: of its manifest's bytes."""
     return of_bytes(image.manifest_bytes)
 
 
 def manifest(image: Image) -> dict[str, Any]:
-    """The manifest, read."""
+    """The manifest as JSON."""
     return media.load_json(image.manifest_bytes, "manifest")
 
 
 def config(image: Image) -> dict[str, Any]:
-    """The config, read."""
+    """The config as JSON."""
     return media.load_json(image.config_bytes, "image config")
 
 

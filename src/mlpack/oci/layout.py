@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 MARKER = "oci-layout"
 _MARKER_BYTES = b'{"imageLayoutVersion":"1.0.0"}'
 _Files = Callable[[str], BinaryIO]
-"""Opens a file of a layout by its name in it; PackError when it is not there."""
+"""A function that opens a file of a layout by its name in it; PackError when it does not exist."""
 _REF_NAME = "org.opencontainers.image.ref.name"
 _IN_A_LAYOUT = re.compile(r"oci-layout|index\.json|blobs/sha256/[0-9a-f]{64}")
 _SKOPEOS = ("oci-archive:", "oci:")
-"""What skopeo and podman write before the path of a layout or an archive."""
+"""The prefixes that skopeo and podman write before the path of a layout or an archive."""
 
 
 def is_layout(directory: Path) -> bool:
@@ -46,7 +46,7 @@ def is_layout(directory: Path) -> bool:
 
 
 def write(oci_image: Image, directory: Path, ref_name: str = "latest") -> None:
-    """`oci_image` as an OCI layout in `directory`, which is made when missing; `ref_name` is the name tools know it by there."""
+    """Write `oci_image` as an OCI layout in `directory`, which is made if missing; tools know it there by the name `ref_name`."""
     directory.mkdir(parents=True, exist_ok=True)
     for digest, (size, opener) in _blobs(oci_image).items():
         if blobs.holds(directory / "blobs", digest, size):
@@ -58,7 +58,7 @@ def write(oci_image: Image, directory: Path, ref_name: str = "latest") -> None:
 
 
 def write_archive(oci_image: Image, path: Path, ref_name: str = "latest") -> None:
-    """`oci_image` as one tar file, an OCI archive which `docker load` takes as well."""
+    """Write `oci_image` as one tar file: an OCI archive, which `docker load` accepts as well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomically.replacing(path) as fresh, fresh.open("wb") as file:
         for chunk in _archived(oci_image, ref_name):
@@ -66,12 +66,12 @@ def write_archive(oci_image: Image, path: Path, ref_name: str = "latest") -> Non
 
 
 def locate(text: str, root: Path = Path()) -> tuple[Path, Selector] | None:
-    """The path that `text` begins with, and which image there it means: `DIR`, `DIR:TAG`, `DIR@sha256:...`, both, an archive in the
-    place of DIR, and with `oci:` or `oci-archive:` before it; relative to `root`. None when there is nothing of that name.
+    """The path that `text` begins with, and which image there it means: `DIR`, `DIR:TAG`, `DIR@sha256:...`, or both; an archive
+    instead of DIR; with `oci:` or `oci-archive:` before it; relative to `root`. None when no such path exists.
 
-    What is there as it is written is that; else the longest path counts, so that a directory's name may hold colons, and a
-    tag may be a whole name. Where a path is not written like one (`/`, `./`, `../`, or skopeo's prefix), it must be a layout or an
-    archive: `python:3.13` beside a directory `python` is an image.
+    If the whole text is an existing path, it is that; else the longest path counts, so that a directory's name may hold colons
+    and a tag may be a whole name. A path without one of the beginnings of paths (`/`, `./`, `../`, or skopeo's prefix) must be a
+    layout or an archive: `python:3.13` beside a directory `python` is an image.
     """
     rest = next((text.removeprefix(prefix) for prefix in _SKOPEOS if text.startswith(prefix)), text)
     sure = rest != text or rest.startswith(("/", "./", "../"))
@@ -94,7 +94,7 @@ def locate(text: str, root: Path = Path()) -> tuple[Path, Selector] | None:
 
 
 def beside(text: str, root: Path) -> str:
-    """`text` with the path it begins with made one of `root`, when there is something of that name there; else as it is."""
+    """`text` with its path made relative to `root`, if the path exists there; else unchanged."""
     located = locate(text, root)
     if located is None:
         return text
@@ -119,7 +119,7 @@ def _holds_images(path: Path, *, sure: bool) -> bool:
 
 
 def read_named(text: str, arch: str | None = None) -> tuple[Image, int]:
-    """The image that `text` means (see `locate`), and how many other manifests lie beside it. Raises as `read`."""
+    """The image that `text` means (see `locate`), and the number of other manifests beside it. Raises as `read`."""
     place = locate(text)
     if place is None:
         others = ("docker-archive:", "docker-daemon:", "docker://", "dir:", "containers-storage:")
@@ -129,7 +129,7 @@ def read_named(text: str, arch: str | None = None) -> tuple[Image, int]:
 
 
 def read(path: Path, arch: str | None = None, selector: Selector | None = None) -> Image:
-    """The image in a layout directory or archive; of several the one for `arch` (`amd64`, `arm64`) that `selector` says.
+    """The image in a layout directory or archive; of several the one for `arch` (`amd64`, `arm64`) that `selector` names.
 
     NamingError when `path` is neither, or holds no such image, or several; PackError when it is damaged.
     """
@@ -177,7 +177,7 @@ def _archive(path: Path) -> _Files:
 
 
 def _members(path: Path) -> dict[str, tuple[int, int]]:
-    """Where each file of an archive that a layout may have begins, and its size. Nothing else is remembered of it."""
+    """The offset and size of each file in an archive that can belong to a layout. Nothing else of it is remembered."""
     if not path.is_file():
         raise NamingError(f"{path} is neither an OCI layout nor an OCI archive: there is nothing of that name")
     try:
@@ -227,7 +227,8 @@ def _index(oci_image: Image, ref_name: str) -> bytes:
 
 
 def _blobs(oci_image: Image) -> dict[Digest, tuple[int, Callable[[], BinaryIO]]]:
-    """Layers, config, manifest: whoever finds the manifest finds what it names. A layer that is there twice is one blob."""
+    """Layers, config, manifest, in this order: a reader that sees the manifest finds all it names. A layer that occurs twice is one
+    blob."""
     sources: dict[Digest, tuple[int, Callable[[], BinaryIO]]] = {
         layer.digest: (layer.size_bytes, layer.open) for layer in oci_image.layers
     }

@@ -20,7 +20,7 @@ from mlpack.core.files import bounded
 from mlpack.errors import PackError
 
 MAX_JSON_BYTES = 4 << 20
-"""The size above which the distribution specification lets a registry refuse a manifest; nothing larger is read either."""
+"""The distribution specification lets a registry refuse a larger manifest; nothing larger is read either."""
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -70,7 +70,7 @@ def family(manifest_type: str) -> Family:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Descriptor:
-    """What a manifest says of a blob: its type, name and size. Platform and annotations only where they were given."""
+    """A manifest's description of a blob: its type, name and size, and platform and annotations if stated."""
 
     media_type: str
     digest: Digest
@@ -88,7 +88,7 @@ class Descriptor:
     """Whether podman marked it as the zstd copy of an image that is there with gzip too."""
 
     def as_json(self) -> dict[str, Any]:
-        """The three required fields, as a manifest holds them."""
+        """The three required fields, in the form of a manifest."""
         return {"mediaType": self.media_type, "digest": str(self.digest), "size": self.size_bytes}
 
 

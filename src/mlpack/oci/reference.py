@@ -28,10 +28,10 @@ _REPOSITORY = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _MAX_NAME = 255
 _TRANSPORT = re.compile(r"(docker|docker-daemon|docker-archive|containers-storage|oci|oci-archive|dir|https?|registry|oras)://?")
-"""What others write before a name: `docker://` (skopeo, podman), `https://`."""
+"""The prefixes of other tools before a name: `docker://` (skopeo, podman), `https://`."""
 _TRANSPORT_ONLY = ("docker-daemon:", "docker-archive:", "containers-storage:", "oci:", "oci-archive:", "dir:")
 _LONGEST = 300
-"""So much of a malformed name is repeated in a message."""
+"""At most so much of a malformed name is repeated in a message."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +50,7 @@ class ImageReference:
 
     @property
     def version(self) -> str:
-        """What to ask a registry for: the digest when there is one, else the tag, else `latest`."""
+        """The tag or digest in a request: the digest when there is one, else the tag, else `latest`."""
         return str(self.digest or self.tag or "latest")
 
     def __str__(self) -> str:
@@ -59,7 +59,7 @@ class ImageReference:
 
 
 def parse(text: str) -> ImageReference:
-    """The reference that `text` writes; NamingError says what is wrong with it, and what to write instead.
+    """The reference that `text` writes. NamingError says what is wrong, and what to write instead.
 
     `python:3.13` is `docker.io/library/python:3.13`: the first part is a host only if it has a dot or a port, or is `localhost`.
     """
@@ -96,7 +96,7 @@ def parse(text: str) -> ImageReference:
 
 
 def _check_transport(text: str, shown: str) -> None:
-    """Another tool's way of writing is refused with ours."""
+    """Refuse another tool's prefix, and show how to write the name here."""
     if match := _TRANSPORT.match(text):
         raise NamingError(f"{shown}: write the name alone, without {match[0]!r}: {text[match.end() :].lstrip('/')[:_LONGEST]!r}")
     if text.startswith(_TRANSPORT_ONLY):
@@ -104,13 +104,13 @@ def _check_transport(text: str, shown: str) -> None:
 
 
 def _tag_for(tag: str) -> str:
-    """A tag that may be meant by one that is none, as `v1.0+cpu`: registries and Helm write `_` for `+`."""
+    """A valid tag in place of an invalid one such as `v1.0+cpu`: registries and Helm write `_` for `+`."""
     suggestion = re.sub(r"[^A-Za-z0-9._-]", "_", tag.partition("@")[0])[:128].lstrip(".-")
     return f": write {suggestion!r}" if suggestion else ""
 
 
 def manifests(index: dict[str, Any]) -> tuple[media.Descriptor, ...]:
-    """What an untrusted index lists. PackError when it is not an index."""
+    """The descriptors in an untrusted index. PackError when it is not an index."""
     listed = index.get("manifests")
     if not isinstance(listed, list):
         raise PackError("index: no list of manifests")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mlpack.oci.media import Descriptor
 
 ANY = "any"
-"""The only image there is, whatever it is for; of several the one for amd64."""
+"""The only image, whatever its platform; of several the one for amd64."""
 
 Read = Callable[["Descriptor"], bytes]
 """The verified bytes of a manifest, an index or a config. May raise MlpackError."""
@@ -36,16 +36,16 @@ _BASELINES = {"amd64": "v1", "arm64": "v8"}
 _MACHINES = {"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64"}
 _IMAGE_LAYERS = ("application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs.")
 _DEEPEST = 8
-"""So many indexes within each other are followed; image-spec has no use for more than two."""
+"""At most so many indexes within each other are followed; image-spec has no use for more than two."""
 _MOST = 10_000
-"""So many lines of indexes are looked at: 4 MiB of JSON that name one index again and again would keep a machine busy for hours."""
+"""At most so many lines of indexes are read: 4 MiB of JSON that name one index again and again would take hours."""
 _SHOWN, _LONGEST = 8, 100
 """How many images a message lists, and how much of a name it repeats."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selector:
-    """What was said of an image beside where it is: a tag as in `DIR:TAG`, a digest as in `DIR@sha256:...`, or nothing."""
+    """How the user selects an image at a place: a tag as in `DIR:TAG`, a digest as in `DIR@sha256:...`, or nothing."""
 
     tag: str | None = None
     digest: Digest | None = None
@@ -53,7 +53,7 @@ class Selector:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexedImage:
-    """An image in an index. `names`: what it is called there. `within`: the indexes around it, outermost first."""
+    """An image in an index. `names`: its names there. `within`: the indexes around it, outermost first."""
 
     descriptor: Descriptor
     names: tuple[str, ...] = ()
@@ -64,7 +64,7 @@ class IndexedImage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """`others`: how many further manifests there are, of other platforms, tags, and such as speak of images."""
+    """The chosen image. `others`: the number of other manifests, of other platforms, of other tags, and about images."""
 
     descriptor: Descriptor
     others: int
@@ -75,7 +75,7 @@ def choose(
 ) -> Selection:
     """The image that `arch` (`amd64`, `arm64`, `ANY`, or None: there must be only one) and `selector` mean in an untrusted index.
 
-    `where` is how the user named the place; the ways out are shown as `where:TAG` (unless `tags` is false) and `where@DIGEST`.
+    `where` is how the user wrote the place; the message offers `where:TAG` (unless `tags` is false) and `where@DIGEST`.
     NamingError when there is no such image, or more than one. PackError when a document is malformed.
     """
     selector = selector or Selector()
@@ -96,7 +96,7 @@ def choose(
 
 
 class _Walk:
-    """Every manifest of an index, those inside of its indexes too, each with the names of the line that led there."""
+    """Every manifest of an index and of the indexes in it, each with the names of the line that led there."""
 
     def __init__(self, read: Read, *, tags: bool) -> None:
         self._read, self._tags, self._lines = read, tags, 0
@@ -133,7 +133,7 @@ def _is_named(each: IndexedImage, selector: Selector) -> bool:
 
 
 def _sorted_out(candidates: Sequence[IndexedImage], read: Read) -> Iterator[IndexedImage]:
-    """The images among them. Looked into is only what says neither that it is one nor that it is none."""
+    """The images among them. A manifest is read only if the index does not tell whether it is one."""
     for each in candidates:
         if each.descriptor.about or each.descriptor.media_type not in media.MANIFESTS:
             continue
@@ -146,7 +146,7 @@ def _sorted_out(candidates: Sequence[IndexedImage], read: Read) -> Iterator[Inde
 
 
 def check_arch(where: str, platform: tuple[str, str, str], arch: str | None) -> None:
-    """NamingError when an image is for another processor than the one that was asked for."""
+    """NamingError when an image is for another processor than the requested one."""
     if arch not in {None, ANY} and platform[:2] != ("linux", arch):
         made_for = _text(platform[:2]) or "a platform that it does not name"
         raise NamingError(f"{where} is made for {made_for}, not for linux/{arch}: choose another arch, or another image")
@@ -164,14 +164,14 @@ def is_image(document: dict[str, Any]) -> bool:
 
 
 def _in_config(document: dict[str, Any], read: Read) -> tuple[str, str, str] | None:
-    """The platform that the config of an image says."""
+    """The platform in the config of an image."""
     descriptor = media.descriptor(document.get("config"), "manifest: config")
     config = media.load_json(read(descriptor), "image config")
     return _normal(tuple(str(config.get(key) or "") for key in ("os", "architecture", "variant")))  # type: ignore[arg-type]
 
 
 def _normal(platform: tuple[str, str, str] | None) -> tuple[str, str, str] | None:
-    """One spelling for what is one platform; None when there is none (BuildKit marks attestations as unknown/unknown)."""
+    """One spelling for one platform; None when there is none (BuildKit marks attestations as unknown/unknown)."""
     if platform is None:
         return None
     os_name, arch, variant = (part.lower() for part in platform)
@@ -183,7 +183,7 @@ def _normal(platform: tuple[str, str, str] | None) -> tuple[str, str, str] | Non
 
 
 def _unique(images: Iterator[IndexedImage]) -> list[IndexedImage]:
-    """One image under two tags is one image."""
+    """The images without repetitions: one image under two tags is one image."""
     first: dict[tuple[Digest, tuple[str, str, str] | None], IndexedImage] = {}
     for each in images:
         key = each.descriptor.digest, each.platform
@@ -193,7 +193,7 @@ def _unique(images: Iterator[IndexedImage]) -> list[IndexedImage]:
 
 
 def _for_arch(where: str, images: list[IndexedImage], read: Read, arch: str | None) -> list[IndexedImage]:
-    """One of several images."""
+    """The images for a processor."""
     architecture = "amd64" if arch == ANY else arch
     fit = [each for each in images if architecture is None or each.platform == ("linux", architecture, "")]
     if not fit:
@@ -217,7 +217,7 @@ def _for_arch(where: str, images: list[IndexedImage], read: Read, arch: str | No
 
 
 def _no_referrers(fit: list[IndexedImage], read: Read) -> list[IndexedImage]:
-    """Without what turns out to be no image, or to speak of another that is here (OCI 1.1 `subject`)."""
+    """The images without manifests that are no images, or that describe another one of them (OCI 1.1 `subject`)."""
     about: dict[Digest, str] = {}
     for each in fit:
         document = media.load_json(read(each.descriptor), f"manifest {each.descriptor.digest}")
@@ -230,12 +230,13 @@ def _no_referrers(fit: list[IndexedImage], read: Read) -> list[IndexedImage]:
 
 
 def _plain(fit: list[IndexedImage]) -> list[IndexedImage]:
-    """Without the zstd copies of images that are here with gzip too: podman pushes both under one tag, and marks the former."""
+    """The images without zstd copies of others: podman pushes an image with gzip and with zstd under one tag, and marks the
+    latter."""
     return [each for each in fit if not each.descriptor.zstd_copy] or fit
 
 
 def _platforms(images: Sequence[IndexedImage]) -> list[str]:
-    """As they were written, where they were."""
+    """The platforms as the index writes them, where it does."""
     raw = ((each.descriptor.platform, each.platform) for each in images if each.platform)
     return sorted({_text(written if written and written[1] else normal) for written, normal in raw})
 
@@ -245,7 +246,7 @@ def _text(platform: tuple[str, ...]) -> str:
 
 
 def _listing(images: Sequence[IndexedImage]) -> str:
-    """What there is, for people."""
+    """The images, for people."""
     lines = []
     for each in images[:_SHOWN]:
         names = (words.clean(name)[:_LONGEST] for name in each.names[:1])

@@ -34,7 +34,7 @@ _LEFT_OUT = ["NchwcTransformer", "WeightBiasQuantization"]
 """Blocked layouts depend on the machine that builds. The other one puts a convolution that was kept float into integers where it
 stands between two pairs: weights of all 8 bits, which overflow without VNNI, in one scale for all channels."""
 _STAYS_FLOAT = {"optimization.disable_specified_optimizers": _LEFT_OUT[1]}
-"""The same where a graph is optimised as it is loaded."""
+"""The same, for a graph that is optimised when it is loaded."""
 _BLOCK = 16
 """Results of a convolution from which the engine blocks its channels (by 8 or 16, as wide as vectors are)."""
 _LEVEL_OFF, _LEVEL_ALL = 0, 99
@@ -66,9 +66,9 @@ class Optimize:
 
 
 def run(model_dir: Path, config: Optimize, out_dir: Path) -> None:
-    """Optimises the graph of `model_dir` into `out_dir`, as far as numbers stay: at the least it is the graph as it was.
+    """Optimise the graph of `model_dir` into `out_dir`, as far as the numbers stay: in the worst case it stays unchanged.
 
-    Raises PassError when the engine does not take the graph, or not the recipe's own data.
+    Raises PassError when the engine does not accept the graph, or not the recipe's own data.
     """
     original = files.outline(model_dir)
     before = Counter(node.op_type for node in original.graph.node)
@@ -114,9 +114,9 @@ def _is_quantized(operators: Counter[str]) -> bool:
 def _trials(
     original: onnx.ModelProto, model_dir: Path, entries: dict[str, str], examples: Path | None, *, blocked: bool
 ) -> trials.Trials:
-    """What the graph is compared on. An int8 graph run node by node rounds elsewhere than its fused form: for it the reference is
-    what the engine makes of it itself, by the same optimisers. One rounding step that falls the other way is more than the
-    tolerance, and a graph that is not fused is slower than float."""
+    """The inputs and answers for the comparison. An int8 graph that runs node by node rounds in other places than its fused form.
+    Its reference is therefore the engine's own fused form, by the same optimisers. One rounding step that falls the other way
+    exceeds the tolerance, and a graph that is not fused is slower than float."""
     quantized = _is_quantized(Counter(node.op_type for node in original.graph.node))
     left_out = _LEFT_OUT[1:] if blocked else _LEFT_OUT
     try:
@@ -140,7 +140,8 @@ def _is_blocked(model: onnx.ModelProto) -> bool:
 
 
 def _ways(operators: Counter[str], config: Optimize, *, blocked: bool, half: bool) -> tuple[tuple[str, int], ...]:
-    """Levels ahead and at loading that are tried, most first. The last is the graph as it is."""
+    """Levels of optimisation, ahead and at loading, in the order in which they are tried. The last one leaves the graph
+    unchanged."""
     levels = ("extended", "basic") if config.level == "extended" else ("basic",)
     if config.exact and config.arch != "arm64":  # what is done for a processor without VNNI is done when the graph is loaded there
         return tuple((level, _LEVEL_ALL) for level in (*levels, "none"))
@@ -154,7 +155,7 @@ def _ways(operators: Counter[str], config: Optimize, *, blocked: bool, half: boo
 
 
 def _optimize(model_dir: Path, entries: dict[str, str], level: str, out_dir: Path, *, exact: bool) -> Counter[str]:
-    """Writes the graph optimised to that level, and counts its operators."""
+    """Write the graph optimised to that level, and count its operators."""
     with temporary.directory("optimize", out_dir) as scratch:
         model = files.outline(model_dir) if level == "none" else _optimised(model_dir, entries, scratch, basic=level == "basic")
         if exact:
@@ -166,8 +167,9 @@ def _optimize(model_dir: Path, entries: dict[str, str], level: str, out_dir: Pat
 
 
 def _apart(model: onnx.ModelProto) -> None:
-    """Gives each product signed weights and zero points of its own: where two read one tensor, onnxruntime 1.31.1 does not load the
-    graph on a processor for which it makes weights unsigned ("Attempt to replace the existing tensor", seen under qemu)."""
+    """Give each product signed weights and zero points of its own. Where two products read one tensor, onnxruntime 1.31.1 does not
+    load the graph on a processor for which it makes weights unsigned ("Attempt to replace the existing tensor", seen under
+    qemu)."""
     from onnx import TensorProto
 
     stored = {tensor.name: tensor for tensor in model.graph.initializer if tensor.data_type == TensorProto.INT8}

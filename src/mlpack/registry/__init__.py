@@ -41,11 +41,11 @@ SCHEMA = 3
 """The format of the rows above. 1 was a directory's SQLite table of its own (before aliases), 2 had no `heads`: see `migration`."""
 
 Moved = Callable[[int], None]
-"""Told of bytes as they move."""
+"""Called with the number of bytes that were copied."""
 
 
 class ConflictError(ServiceError):
-    """Somebody else wrote first. `key`: the row that was not as expected."""
+    """Another writer was first. `key` is the row that was not at the expected revision."""
 
     def __init__(self, message: str, key: Key) -> None:
         super().__init__(message, retryable=True)
@@ -53,7 +53,7 @@ class ConflictError(ServiceError):
 
 
 class DamagedError(ServiceError):
-    """A row is not what mlpack writes: damaged, cut off or tampered with. `key`: which one."""
+    """A row that mlpack has not written so: damaged, cut off or changed by others. `key` names it."""
 
     def __init__(self, where: str, key: Key, why: object, remedy: str = "restore it from a backup") -> None:
         what = "policy" if key.partition == "policies" else "record"
@@ -62,16 +62,16 @@ class DamagedError(ServiceError):
 
 
 class ImageRefusedError(ServiceError):
-    """A container registry does not do this, or not for us, however often it is asked."""
+    """A container registry does not support a request, or does not allow it to us. A retry cannot help."""
 
 
 class RecordError(ServiceError):
-    """What a record says of an image is no image: the record is damaged, and no container registry was asked."""
+    """The reference of an image in a record is invalid: the record is damaged, and no container registry was asked."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Key:
-    """Where a row is."""
+    """The place of a row: its partition and its sort key."""
 
     partition: str
     sort: str
@@ -81,7 +81,7 @@ class Key:
 
 
 class DamagedHead(Mapping[str, Any]):
-    """The head of a row that has none that could be read: whoever looks into it gets the DamagedError, and nobody a wrong value."""
+    """The head of a row that cannot be read. Every access raises the DamagedError, so nobody gets a wrong value."""
 
     def __init__(self, error: DamagedError) -> None:
         self.error = error
@@ -98,9 +98,10 @@ class DamagedHead(Mapping[str, Any]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A record. `head` is what lists show; `body` is the rest, empty when it was not asked for. `revision` grows from 1.
+    """A row. `head` is what lists show; `body` is the rest, empty unless it was requested. `revision` counts from 1.
 
-    A table gives every row that it finds, with a `DamagedHead` where that cannot be read: others are still there to be shown.
+    A table returns every row of a partition. A row that cannot be read has a `DamagedHead`, so that the others can still be
+    shown.
     """
 
     key: Key
@@ -111,7 +112,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Put:
-    """Write a row if it is at revision `expect` now; 0: if it is not there. It then has the next revision."""
+    """Write a row if its revision is `expect` now (0: the row does not exist). It then has the next revision."""
 
     key: Key
     head: Mapping[str, Any]
@@ -121,14 +122,14 @@ class Put:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delete:
-    """Remove a row if it is at revision `expect` now."""
+    """Remove a row if its revision is `expect` now."""
 
     key: Key
     expect: int
 
 
 class Table(Protocol):
-    """Rows in partitions, sorted within. Reads see every commit that ended before they began."""
+    """Rows in partitions, sorted within. A read sees every commit that ended before the read began."""
 
     heads_alone: bool
     """Whether reading rows without their bodies takes no longer than their heads are long."""
@@ -139,24 +140,26 @@ class Table(Protocol):
     def query(
         self, partition: str, *, after: str = "", newest_first: bool = False, bodies: bool = False, limit: int | None = None
     ) -> Iterator[Row]:
-        """Rows of a partition by sort key, beyond `after` in the direction asked for; read in pages while it is iterated.
+        """The rows of a partition in the order of their sort keys, beyond `after` in that direction. They are read in pages during
+        the iteration.
 
-        With `limit` at most so many, in one read when that is 1.
+        With `limit` at most that many rows, in one read when it is 1.
         """
 
     def commit(self, *writes: Put | Delete) -> None:
-        """All of these or none, on different keys, at most 20. ConflictError names the first row that was not as expected.
+        """Do all of these writes or none; they have different keys and are at most 20. ConflictError names the first row that was
+        not at its expected revision.
 
-        Whether a commit that failed in any other way (ServiceError) took effect is unknown: read again.
+        After any other failure (ServiceError) it is unknown whether the commit took effect: read again.
         """
 
     def close(self) -> None:
-        """Let go of what is held open."""
+        """Close every connection and file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredBlob:
-    """A blob that is there. `modified`: seconds since the epoch, by the clock of where it is."""
+    """A blob that exists. `modified`: seconds since the epoch, by the clock of the store."""
 
     digest: Digest
     size_bytes: int
@@ -164,56 +167,56 @@ class StoredBlob:
 
 
 class Blobs(Protocol):
-    """Bytes by their SHA-256."""
+    """Blobs by their SHA-256."""
 
     def size(self, blob: Digest) -> int | None:
-        """How many bytes it has, None when it is not there. Does not read them."""
+        """The size of the blob in bytes, None when it does not exist. It reads no content."""
 
     def put(self, blob: Digest, source: Path | bytes, moved: Moved = lambda _: None) -> bool:
-        """Keep these bytes, unless they are there; whether they were sent. RecipeError when they have another digest."""
+        """Store these bytes unless they exist. Returns whether they were sent. RecipeError when they have another digest."""
 
     def read(self, blob: Digest) -> bytes:
-        """The bytes of a small one. ServiceError when they are missing or damaged."""
+        """The bytes of a small blob. ServiceError when they are missing or damaged."""
 
     def fetch(self, blob: Digest, path: Path, moved: Moved = lambda _: None) -> None:
-        """Write the bytes to `path`, which then is whole or not there; what an earlier try left beside it is gone on with.
+        """Write the bytes to `path`, which is then whole, or does not exist. It resumes what an earlier attempt left beside it.
 
         ServiceError when they are missing or damaged.
         """
 
     def check(self, blob: Digest) -> str | None:
-        """What is wrong with the bytes, read in full: None, or some words ("missing", "damaged: ...")."""
+        """The fault of the blob, which is read in full: None, or words such as "missing" or "damaged: ..."."""
 
     def list(self) -> Iterator[StoredBlob]:
-        """All of them, in the order of their digests."""
+        """Every blob, in the order of the digests."""
 
     def delete(self, blob: Digest) -> None:
-        """Remove it; nothing happens when it is not there.
+        """Remove the blob if it exists.
 
-        Asked for once, for less than `leases.MARGIN_S`: who may delete looks at his lease before he asks again.
+        One request, which takes less than `leases.MARGIN_S`: the caller checks its lease before it tries again.
         """
 
     def uri(self, blob: Digest) -> str:
-        """Where it is: an absolute path, or an s3:// URI that Lambda's create-function takes."""
+        """The place of the blob: an absolute path, or an s3:// URI that Lambda's create-function accepts."""
 
     def presign(self, blob: Digest, seconds: int) -> str:
-        """A URL for anybody, for so long. RecipeError where there is no such thing."""
+        """A URL of the blob that anybody can read for so many seconds. RecipeError where the store has no such URLs."""
 
 
 class Images(Protocol):
     """The container registry that images are pushed to."""
 
     def push(self, layout: Path, name: str) -> str:
-        """Push the OCI layout as the model `name`; `host/repository@sha256:...`."""
+        """Push the OCI layout as the model `name`. Returns `host/repository@sha256:...`."""
 
     def fetch(self, reference: str, layout: Path, layouts: Mapping[str, Digest]) -> None:
-        """Write the blobs of a pushed image below `layout`: `layouts`, by path there, with their digests."""
+        """Write the blobs of a pushed image below `layout`. `layouts` maps paths there to digests."""
 
     def check(self, reference: str) -> str | None:
-        """What is wrong with a pushed image: None, or some words."""
+        """The fault of a pushed image: None, or words."""
 
     def delete(self, reference: str) -> None:
-        """Remove a pushed image; nothing happens when it is not there. ImageRefusedError when that is not allowed there."""
+        """Remove a pushed image if it exists. ImageRefusedError when the registry does not allow it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,10 +236,10 @@ class Doubt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """A registry's two halves and its name. `now`: seconds since the epoch, for grace periods and histories.
+    """The two halves of a registry (table and blobs) and its name. `now`: seconds since the epoch, for grace periods and histories.
 
-    `doubts`: what these halves, asked now, turn out not to keep of what is promised above, a question each: in words, or None. Of
-    halves that need not be asked there are none.
+    `doubts` are tests of promises that the halves may not keep. Each returns None, or a `Doubt`. Halves that need no test have
+    none.
     """
 
     where: str
@@ -247,7 +250,7 @@ class Place:
 
 
 def read_row(where: str, key: Key, head: bytes | str | None, body: object, revision: object) -> Row:
-    """A row of what a table holds of it; with a `DamagedHead` when that is not what mlpack writes."""
+    """The row that a table stores as this text; with a `DamagedHead` when mlpack has not written it so."""
     try:
         if not isinstance(revision, int) or not 0 < revision < 1 << 63:
             raise FieldError("its revision is no number")
@@ -269,6 +272,6 @@ def numbered(number: int) -> str:
 
 
 def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """The same, at most so many at a time."""
+    """The items in lists of at most `most`."""
     every = list(items)
     return (every[start : start + size] for start in range(0, len(every), size))

@@ -26,19 +26,19 @@ if TYPE_CHECKING:
     from mlpack.registry.releases.releases import Registry
 
 COLLECTED = "collected"
-"""Releases that garbage collection removed: `releases` (NAME@VERSION: digest), `images` (the references they had)."""
+"""Garbage collection removed releases: `releases` (NAME@VERSION: digest), `images` (the references they had)."""
 IMAGES_REMOVED = "images removed"
-"""From the container registry: `images`."""
+"""Images were removed from the container registry: `images`."""
 IMAGES_REFUSED = "images refused"
-"""Of the images that were to be removed, how many (`images`) the container registry keeps, and `why`."""
+"""The container registry keeps so many (`images`) of the images that were to be removed, and `why`."""
 GC, IMPORT = "gc", "import"
-"""What was imported may say in `collected` what its registry had collected before, as `releases` does."""
+"""The record of an import may list in `collected` what its registry had collected before, in the form of `releases`."""
 _ORDER = itertools.count()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class AuditEntry:
-    """Something that was done. `what`: "publish", "promote", "rollback", or what `record` was told."""
+    """An action on the registry. `what` is "publish", "promote", "rollback", or the word that was passed to `record`."""
 
     when: str
     """UTC, ISO 8601."""
@@ -48,7 +48,7 @@ class AuditEntry:
 
     @property
     def releases(self) -> Mapping[str, Digest]:
-        """Those that this says were collected, NAME@VERSION, with their digests."""
+        """The releases that were collected, NAME@VERSION, with their digests."""
         if self.what not in (COLLECTED, IMPORT):
             return {}
         digests = (
@@ -58,7 +58,7 @@ class AuditEntry:
 
     @property
     def images(self) -> tuple[str, ...]:
-        """Those that this says are to go, or are gone from, the container registry."""
+        """The images that are to be removed from the container registry, or were."""
         if self.what not in (COLLECTED, IMAGES_REMOVED):
             return ()
         images = Fields(self.details).each("images")
@@ -68,7 +68,7 @@ class AuditEntry:
 
 
 def _release(text: str) -> str:
-    """NAME@VERSION, if it is that."""
+    """The text, if it is a NAME@VERSION."""
     try:
         if rows.parse_reference(text).version is not None:
             return text
@@ -78,12 +78,12 @@ def _release(text: str) -> str:
 
 
 def record(place: Place, what: str, who: str | None, details: Mapping[str, Any]) -> None:
-    """Keep that this was done."""
+    """Append an entry to the log."""
     place.table.commit(entry_put(place, what, who, details))
 
 
 def entry_put(place: Place, what: str, who: str | None, details: Mapping[str, Any]) -> Put:
-    """The same as a write, to be in one commit with what it tells of."""
+    """The write of an entry, for one commit with the action that it records."""
     when = rows.timestamp(place.now())
     # What one process does within a millisecond stays in its order.
     id_ = f"{next(_ORDER):06d}{secrets.token_hex(8)}"
@@ -91,15 +91,15 @@ def entry_put(place: Place, what: str, who: str | None, details: Mapping[str, An
 
 
 def entries(place: Place, since: str = "") -> Iterator[tuple[Key, AuditEntry]]:
-    """What was recorded, oldest first, with the keys of the rows."""
+    """The recorded entries, oldest first, with the keys of their rows."""
     for row in place.table.query(rows.AUDIT, after=since):
         yield row.key, decode(row, place.where)
 
 
 def log(registry: Registry, since: str = "", damaged: Damaged | None = None) -> list[AuditEntry]:
-    """Everything that was done since then (UTC, ISO 8601; "" for always): records, publications, moves of aliases.
+    """Every action since then (UTC, ISO 8601; "" for all): recorded entries, publications, and moves of aliases.
 
-    `damaged` is told of rows that cannot be read, and they are passed over; without it the first one ends it (DamagedError).
+    `damaged` is called with each row that cannot be read, which is then skipped; without it the first one raises DamagedError.
     """
     place = registry.place
     where = place.where
@@ -127,7 +127,7 @@ def _moved(move: rows.Move) -> AuditEntry:
 
 
 def decode(row: Row, where: str) -> AuditEntry:
-    """An entry of its row. DamagedError when it is not one that mlpack writes."""
+    """The entry of a row. DamagedError when mlpack has not written it so."""
     with rows.reading(row.key, where):
         when, _, id_ = row.key.sort.partition(" ")
         if not id_:

@@ -20,13 +20,13 @@ from mlpack.core.digest import Digest
 T = TypeVar("T")
 
 HEAD_BYTES = 16 << 20
-"""A publisher's mark names each of its blobs: 200,000 files have this many bytes. What lists show of a release has 500."""
+"""A publisher's mark names each of its blobs: 200,000 files have this many bytes. The head that lists show has 500."""
 BODY_BYTES = 64 << 20
-"""The record of a release, a line a file; in a move it stands once more within a text."""
+"""The record of a release has a line a file; a move holds it once more within a text."""
 TEXT_CHARS = 128 << 10
-"""The longest text that a person may have written: a reason is an argument, and Linux hands over no longer one."""
+"""The longest text that a person may have written. A reason is a command-line argument, and Linux passes none that is longer."""
 LABEL_CHARS = 4096
-"""Who, where and what: mlpack writes at most 256."""
+"""Labels say who, where and what. mlpack writes at most 256 characters."""
 _DEPTH = 32
 _DIGITS = 19
 _FLOAT_CHARS = 64
@@ -40,18 +40,18 @@ _SECONDS_MAX = 253_402_300_799.0
 
 
 class FieldError(ValueError):
-    """What is wrong with a value, in one short line without anything that a terminal would obey."""
+    """The fault of a value, in one short line without control characters."""
 
 
 def shown(value: object, most: int = _SHOWN_CHARS) -> str:
-    """Somebody's text in a message: on one line, printable, and cut."""
+    """Foreign text for a message: on one line, printable, and cut."""
     text = str(value)
     cut = text[:most] + ("..." if len(text) > most else "")
     return cut if cut.isprintable() else ascii(cut)[1:-1]
 
 
 def parse(data: bytes | str, most: int = HEAD_BYTES, *, texts: int = TEXT_CHARS) -> Any:
-    """A JSON value of at most so many bytes, with texts of at most so many characters. FieldError for anything else."""
+    """A JSON value of at most so many bytes, whose texts have at most so many characters. FieldError for anything else."""
     if len(data) > most:
         raise FieldError(f"it has {len(data):,} bytes, and at most {most:,} are read")
     try:
@@ -76,7 +76,7 @@ def parse(data: bytes | str, most: int = HEAD_BYTES, *, texts: int = TEXT_CHARS)
 
 
 def _walk(value: Any) -> Iterator[tuple[int, Any]]:
-    """The value and everything within, keys too, with their depths."""
+    """The value and everything in it, keys too, with their depths."""
     stack = [(0, value)]
     while stack:
         depth, each = stack.pop()
@@ -113,7 +113,7 @@ def _float(text: str) -> float:
 
 
 class Fields:
-    """An object's fields, each read as what it must be. FieldError names the field."""
+    """The fields of an object, each read as what it must be. FieldError names the field."""
 
     def __init__(self, value: object, what: str = "it") -> None:
         if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
@@ -122,13 +122,13 @@ class Fields:
         self._what = what
 
     def raw(self, key: str) -> Any:
-        """As it stands there."""
+        """The value of the field, unchecked."""
         if key not in self._value:
             raise FieldError(f"{key} is missing")
         return self._value[key]
 
     def maybe(self, key: str, read: Callable[[str], T]) -> T | None:
-        """None where it is null or missing."""
+        """What `read` returns for the field; None where it is null or missing."""
         return None if self._value.get(key) is None else read(key)
 
     def text(self, key: str, most: int = TEXT_CHARS) -> str:
@@ -141,7 +141,7 @@ class Fields:
         return value
 
     def label(self, key: str) -> str:
-        """A text of one line without control characters: those of people, machines and kinds are written so."""
+        """A text of one line without control characters, as names of people, machines and kinds are."""
         value = self.text(key, LABEL_CHARS)
         if _CONTROL.search(value):
             raise FieldError(f"{key} holds control characters")
@@ -162,7 +162,7 @@ class Fields:
         return value
 
     def whole(self, key: str, low: int = 0, high: int = (1 << 63) - 1) -> int:
-        """A whole number within these, both included."""
+        """A whole number within these limits, both included."""
         value = self.raw(key)
         if not isinstance(value, int) or isinstance(value, bool):
             raise self._wrong(key, "a whole number")
@@ -200,7 +200,7 @@ class Fields:
         return list(value)
 
     def inside(self, key: str) -> dict[str, Any]:
-        """An object, with whatever it holds."""
+        """An object with any content."""
         value = self.raw(key)
         Fields(value, key)
         return dict(value)
@@ -212,7 +212,7 @@ class Fields:
 
 
 def as_digest(value: object, what: str) -> Digest:
-    """A digest, whatever was given."""
+    """The value as a digest. FieldError for anything else."""
     try:
         return Digest(str(value) if isinstance(value, str) else "")
     except ValueError:
@@ -220,7 +220,7 @@ def as_digest(value: object, what: str) -> Digest:
 
 
 def as_time(value: str, what: str) -> str:
-    """A time, UTC, as `rows.timestamp` writes it; one that is in the calendar."""
+    """The value as a time, UTC, in the form of `rows.timestamp`, that the calendar has."""
     from datetime import datetime
 
     try:

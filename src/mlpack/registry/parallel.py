@@ -9,7 +9,7 @@ _PARALLEL = 8
 
 
 def side_by_side(tasks: Iterable[Callable[[], object]]) -> None:
-    """Run these side by side; the first failure is raised when those that had begun have ended, and the rest is not begun."""
+    """Run these calls at once. The first failure is raised after the running ones have ended; the others are not started."""
     with ThreadPoolExecutor(max_workers=_PARALLEL) as pool:
         futures = [pool.submit(task) for task in tasks]
         try:

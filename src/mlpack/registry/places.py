@@ -17,7 +17,7 @@ Credentials = Callable[[str], tuple[str, str] | None]
 
 
 def open_registry(where: str) -> Registry:
-    """The registry at `where`. RecipeError when it is no place for one."""
+    """The registry at `where`. RecipeError when it cannot be one."""
     if where.startswith("s3:"):
         from mlpack.registry.aws import opening
 
@@ -30,9 +30,9 @@ def open_registry(where: str) -> Registry:
 
 
 def with_images(opened: Registry, prefix: str | None, credentials: Credentials) -> Registry:
-    """The same registry, with the container registry that images go to: `host/repository`, else the one it was created with.
+    """The same registry with a container registry for its images: `host/repository`, else the one of its settings.
 
-    `credentials`: user and password for a host.
+    `credentials` returns user and password for a host.
     """
     from mlpack.registry import settings
     from mlpack.registry.releases.releases import Registry
@@ -47,8 +47,8 @@ def with_images(opened: Registry, prefix: str | None, credentials: Credentials) 
 
 
 def with_recorded_images(opened: Registry, prefix: str | None, credentials: Credentials) -> Registry:
-    """As `with_images`, to look after what is there: where nobody said where images go, those of releases that were published with
-    a place of their own (`publish --images`) are found where their records say. Not to publish into."""
+    """As `with_images`, for upkeep. Without a container registry in the settings, images that were published to one of their own
+    (`publish --images`) are found where their records say. Not for publishing."""
     try:
         registry = with_images(opened, prefix, credentials)
     except DamagedError:  # a row that `verify` finds, with all others
@@ -62,16 +62,16 @@ def with_recorded_images(opened: Registry, prefix: str | None, credentials: Cred
 
 
 def with_images_of(opened: Registry, release: Release, credentials: Credentials) -> Registry:
-    """The same registry, with the container registry that this release's images are in, if it has any."""
+    """The same registry with the container registry of this release's images, if it has any."""
     for reference in release.images.values():
         return with_images(opened, reference.partition("@")[0].rpartition("/")[0], credentials)
     return opened
 
 
 def in_use_on_aws(where: str) -> dict[str, str]:
-    """What Lambda functions and ECS services use, and who uses it: see `live`.
+    """What Lambda functions and ECS services use, and which of them: see `live`.
 
-    Those of the account and region of a registry on AWS; for a directory, whose releases may run there as well, those that boto3
+    For a registry on AWS in its account and region; for a directory, whose releases may run there too, in those that boto3
     finds. ServiceError when it finds none.
     """
     from types import SimpleNamespace

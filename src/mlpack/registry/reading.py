@@ -11,11 +11,11 @@ from mlpack.registry import Row
 T = TypeVar("T")
 
 Damaged = Callable[[ServiceError], None]
-"""Told of a row that cannot be read."""
+"""Called with the error of a row that cannot be read."""
 
 
 def whole(rows: Iterable[Row], read: Callable[[Row], T], damaged: Damaged | None) -> Iterator[T]:
-    """What these rows say, without those that `damaged` was told of."""
+    """The records of these rows; `damaged` is called with each row that cannot be read."""
     for row in rows:
         try:
             record = read(row)

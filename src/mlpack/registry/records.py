@@ -15,7 +15,7 @@ from mlpack.core.digest import Digest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """Who published from where, and which sources it was built of. Not part of a release's content. None: not known."""
+    """Who published, from where, and from which sources. It is no part of a release's content. None: not known."""
 
     label: str | None = None
     """A semantic version or what `git describe` says."""
@@ -28,7 +28,7 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
-    """What a registry keeps: an artifact with its evidence, under a version that never changes."""
+    """A release: an artifact with its evidence, under a version that never changes."""
 
     name: str
     version: int

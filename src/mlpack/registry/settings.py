@@ -30,10 +30,10 @@ class SettingChange:
 
 
 def create(root: Path, images: str | None = None, dry_run: bool = False, say: Say = lambda _: None) -> list[str]:
-    """Make what the registry in this directory lacks; what was done, a line each, nothing when it is complete.
+    """Make what the registry in this directory lacks. Returns each change in words, none when it is complete.
 
-    `images`: where images go, `host/repository`; None: as before. `dry_run`: only look, and say what would be done. RecipeError
-    when it is no place for a registry, or `images` is none for images.
+    `images`: where images go, `host/repository`; None: as before. `dry_run`: only report the changes. RecipeError when the
+    directory cannot be a registry, or `images` is invalid.
     """
     from mlpack.registry.images.images import open_images
     from mlpack.registry.local import directory
@@ -51,7 +51,8 @@ def create(root: Path, images: str | None = None, dry_run: bool = False, say: Sa
 
 
 def missing(registry: Registry, images: str | None, *, blind: bool = False) -> Iterator[SettingChange]:
-    """What its own rows lack. `blind`: there is no table to look at. ServiceError when a newer mlpack has written there."""
+    """The changes that the settings rows need. `blind`: there is no table to read. ServiceError when a newer mlpack has written
+    them."""
     table = registry.place.table
     if not blind:
         registry.check_schema()
@@ -64,6 +65,6 @@ def missing(registry: Registry, images: str | None, *, blind: bool = False) -> I
 
 
 def images_of(registry: Registry) -> str | None:
-    """Where its images go, when it was said."""
+    """The container registry in the settings; None when there is none."""
     row = registry.place.table.get(rows.IMAGES_KEY)
     return marks.images(row, registry.place.where) if row else None

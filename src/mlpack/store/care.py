@@ -29,24 +29,24 @@ from mlpack.store import local
 from mlpack.store.holds import Holds
 
 BASES, FAILED = "oci", "repro"
-"""Folders of the store that others fill; who uses one holds it by this name."""
+"""Folders of the store that other modules fill; a user of an item holds it by this name."""
 _KINDS = {BASES: "base images", FAILED: "failed steps"}
 _BASES = ("blobs/sha256", "rootfs", "paths")
 _TREE = re.compile(r"[0-9a-f]{64}")
 _RECORD = re.compile(r"[0-9a-f]{64}\.json|\.[0-9a-f]{64}\.json\.\w+")
-"""The second is how a record was called while an mlpack before this one wrote it."""
+"""The second is the name of a record that an older mlpack was writing."""
 LEFT_OVER, MAKING = "left over", "being made"
 _BLOCK_BYTES = 4096
 _AT_ONCE = 256
-"""Entries that are moved away before their files are removed."""
+"""So many entries are moved away before their files are removed."""
 _STALE_S = 3600.0
-"""A file under a temporary name in `oci` or `actions` that nobody wrote to for so long is a killed process's."""
+"""A temporary file in `oci` or `actions` that nobody wrote to for so long belongs to a killed process."""
 _PRUNE = "prune"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """Something that is there or gone as one. `used_s`: when it was used last, seconds since 1970."""
+    """An entry that is removed as a whole. `used_s`: when it was last used, in seconds since 1970."""
 
     kind: str
     name: str
@@ -59,13 +59,13 @@ class Item:
 
     @property
     def size_bytes(self) -> int:
-        """What it takes, shared files included."""
+        """The size of its files, shared ones included."""
         return sum(dict(self.files).values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KindUsage:
-    """All items of one kind: how many, what they take, and when the one that was not used for longest was used."""
+    """The items of one kind: their number and size, and when the least recently used one was used."""
 
     kind: str
     count: int
@@ -75,7 +75,7 @@ class KindUsage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreStatus:
-    """What a store holds. `held`: how many items running builds keep; `held_bytes`: of what size."""
+    """The content of a store. `held`: the number of items that running builds use; `held_bytes`: their size."""
 
     size_bytes: int
     kinds: tuple[KindUsage, ...]
@@ -85,8 +85,8 @@ class StoreStatus:
 
 @dataclass(slots=True, kw_only=True)
 class PruneReport:
-    """What went (or would go), and what is left. `held`: items that would have gone and are in use; `refused`: that could not be
-    removed, with the reason of the first."""
+    """What was removed (or would be), and what is left. `held`: items that stay because they are in use; `refused`: items that
+    could not be removed, with the reason of the first."""
 
     removed: list[Item] = field(default_factory=list)
     freed_bytes: int = 0
@@ -97,12 +97,12 @@ class PruneReport:
 
 
 def is_store(root: Path) -> bool:
-    """Whether an mlpack made a store here."""
+    """Whether this directory is a store of mlpack's."""
     return (root / local.TAG).is_file() and all((root / name).is_dir() for name in (local.TREES, local.ACTIONS, local.TEMPORARY))
 
 
 def status(root: Path) -> StoreStatus:
-    """What the store at `root` holds; nothing when there is none. Changes nothing."""
+    """The content of the store at `root`; empty when there is none. It changes nothing."""
     items = survey(root) if is_store(root) else []
     inodes: set[int] = set()
     sizes: Counter[str] = Counter()
@@ -122,7 +122,7 @@ def status(root: Path) -> StoreStatus:
 
 
 def _held_items(items: Sequence[Item], root: Path) -> Iterator[Item]:
-    """Those that somebody holds."""
+    """The items that some process holds."""
     if not (root / local.HOLDS).exists():
         return
     holds = Holds(root / local.HOLDS)
@@ -133,10 +133,10 @@ def _held_items(items: Sequence[Item], root: Path) -> Iterator[Item]:
 
 
 def prune(root: Path, max_bytes: int, *, dry_run: bool = False, wait: bool = True) -> PruneReport | None:
-    """Remove what killed processes left, then what was not used for longest, until the store takes at most `max_bytes`.
+    """Remove what killed processes left, then the least recently used items, until the store takes at most `max_bytes`.
 
-    `dry_run` removes nothing; neither is anything removed where there is no store. None when another prune is at work (`wait`: its
-    end is waited for), or where the system cannot say what is in use.
+    `dry_run` removes nothing, and so does a call without a store. None when another prune runs (`wait`: wait for its end), or
+    where the system cannot tell what is in use.
     """
     if not is_store(root):
         return PruneReport()
@@ -155,7 +155,7 @@ def prune(root: Path, max_bytes: int, *, dry_run: bool = False, wait: bool = Tru
 
 
 class _Pruning:
-    """A removal under way."""
+    """A removal in progress."""
 
     def __init__(self, root: Path, holds: Holds, items: Sequence[Item], *, dry_run: bool) -> None:
         self._root, self._holds, self._dry_run = root, holds, dry_run
@@ -163,7 +163,7 @@ class _Pruning:
         self.found = PruneReport(size_bytes=sum({inode: size for item in items for inode, size in item.files}.values()))
 
     def remove(self, items: Sequence[Item], max_bytes: int = -1) -> None:
-        """Remove these in their order, while the store takes more than `max_bytes`."""
+        """Remove these items in their order, while the store takes more than `max_bytes`."""
         for start in range(0, len(items), _AT_ONCE):
             if self.found.size_bytes <= max_bytes:
                 return
@@ -200,7 +200,7 @@ class _Pruning:
 
 
 def _used_since(item: Item) -> bool:
-    """Whether a process that has ended meanwhile used it after it was looked at."""
+    """Whether a process that has ended meanwhile used the item after it was listed."""
     with suppress(OSError):
         return any(record.stat().st_mtime > item.used_s for record in item.records)
     return False
@@ -222,13 +222,13 @@ def _take_away(item: Item, grave: Path) -> None:
 
 @contextmanager
 def _alone(item: Item, holds: Holds) -> Iterator[bool]:
-    """Whether nobody holds any of an item's names; if so, nobody begins to before the end of the block."""
+    """Whether no process holds any of an item's names; if so, none can until the end of the block."""
     with ExitStack() as stack:
         yield all(stack.enter_context(holds.alone(name)) for name in dict.fromkeys(item.holds))
 
 
 def survey(root: Path) -> list[Item]:
-    """Everything of the store at `root`, by kind and name. What goes meanwhile is left out."""
+    """Every item of the store at `root`, by kind and name. Items that disappear meanwhile are left out."""
     items = [*_trees(root), *_folders(root), *_unfinished(root)]
     referenced = {inode for item in items for inode, _ in item.files}
     for entry in _listed(root / local.FILES):  # second names of trees' files, unless their trees have gone
@@ -239,7 +239,7 @@ def survey(root: Path) -> list[Item]:
 
 
 def _trees(root: Path) -> Iterator[Item]:
-    """Trees with the records that lead to them. Trees are listed first: a record comes after its tree."""
+    """Trees with the records that lead to them. Trees are listed first, because a record is written after its tree."""
     trees = {entry.name: entry for entry in _listed(root / local.TREES) if _TREE.fullmatch(entry.name)}
     records: dict[str, list[tuple[float, str, Path]]] = {}
     sizes: dict[Path, tuple[int, int]] = {}
@@ -263,7 +263,7 @@ def _trees(root: Path) -> Iterator[Item]:
 
 
 def _led_to(record: Path) -> tuple[str | None, str]:
-    """The tree that a record leads to, and its action's kind. A record of another version of mlpack is read the same way."""
+    """The tree that a record leads to, and its action's kind. Records of another version of mlpack are read in the same way."""
     action_fields: dict[str, Any] = local.read_json(record) or {}
     action = action_fields.get("action")
     try:
@@ -273,7 +273,7 @@ def _led_to(record: Path) -> tuple[str | None, str]:
 
 
 def _folders(root: Path) -> Iterator[Item]:
-    """Blobs of base images, each by itself, and folders of failed steps."""
+    """Blobs of base images, one by one, and folders of failed steps."""
     for entry in (each for folder in _BASES for each in _listed(root / BASES / folder)):
         if (status := _stat(entry)) is None or not entry.is_file(follow_symlinks=False):
             continue
@@ -289,7 +289,7 @@ def _folders(root: Path) -> Iterator[Item]:
 
 
 def _unfinished(root: Path) -> Iterator[Item]:
-    """What is being made, and what was when its process was killed."""
+    """Trees that are under construction, and those whose process was killed."""
     for entry in _listed(root / local.TEMPORARY):
         if (status := _stat(entry)) is not None:
             kind = LEFT_OVER if local.is_left(Path(entry.path)) else MAKING
@@ -321,7 +321,7 @@ def _listed(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _stat(entry: os.DirEntry[str]) -> os.stat_result | None:
-    """None for what has gone. Not the listing's own inode: of a mount point that is another one."""
+    """The file's status; None when it has gone. The listing's own inode will not do: it is another one for a mount point."""
     try:
         return os.lstat(entry.path)
     except OSError:

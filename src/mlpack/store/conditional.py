@@ -25,9 +25,10 @@ from mlpack.core import retry
 NAME = "!conditional-writes"
 """The object's name below the caller's prefix. No digest and no name of a model, a release or a request has an exclamation mark."""
 _TAKEN = 3
-"""Writes over one another until a store is said to overwrite: who removes the object meanwhile would have to do so twice."""
+"""So many writes must overwrite before a store is said to: a process that removes the object meanwhile would have to do so
+twice."""
 _LOOKS, _PAUSE_S = 4, 0.1
-"""What was just written is looked for so often: some stores show it a moment later."""
+"""How often a new object is looked for: some stores show it a moment later."""
 _CONFLICTS = 6
 _AMAZON = (".amazonaws.com", ".amazonaws.com.cn")
 
@@ -35,27 +36,27 @@ _kept: set[tuple[str, str]] = set()
 
 
 class _UnknownConditionError(Exception):
-    """The store says that it does not know the condition."""
+    """The store answers that it does not know the condition."""
 
 
 def is_amazons(client: Any) -> bool:
-    """Whether a boto3 client speaks with Amazon's own service, whose documentation promises it. Outposts are asked."""
+    """Whether a boto3 client uses Amazon's own service, whose documentation guarantees conditions. Outposts are tested."""
     host = urlsplit(str(client.meta.endpoint_url)).hostname or ""
     return host.endswith(_AMAZON) and "outposts" not in host
 
 
 def is_open(client: Any, what: str) -> bool:
-    """Whether this process has yet to ask a store about `what`."""
+    """Whether this process has not tested a store for `what` yet."""
     return not is_amazons(client) and (what, str(client.meta.endpoint_url)) not in _kept
 
 
 def remember(endpoint: str, what: str) -> None:
-    """The store there keeps `what`: this process need not ask again."""
+    """Record that the store keeps `what`: this process need not test it again."""
     _kept.add((what, endpoint))
 
 
 def of_objects(client: Any, bucket: str, key: str) -> str:
-    """What the store does with a PutObject that must not overwrite; "" when it refuses it. Raises what boto3 raises."""
+    """What the store does with a PutObject that must not overwrite, in words; "" when it refuses it. Raises what boto3 raises."""
 
     def write(text: str) -> bool:
         return _put(lambda: client.put_object(Bucket=bucket, Key=key, Body=text.encode(), IfNoneMatch="*"))
@@ -67,7 +68,7 @@ def of_objects(client: Any, bucket: str, key: str) -> str:
 
 
 def of_parts(client: Any, bucket: str, key: str) -> str:
-    """As `of_objects`, of an upload in parts; where `of_objects` has been "" before."""
+    """As `of_objects`, for an upload in parts; call it where `of_objects` returned ""."""
     for _ in range(_TAKEN - 1):
         upload = {"Bucket": bucket, "Key": key}
         upload["UploadId"] = client.create_multipart_upload(**upload)["UploadId"]
@@ -124,7 +125,8 @@ def _read(client: Any, bucket: str, key: str) -> str | None:
 
 
 def _refusal(write: Callable[[str], bool], read: Callable[[], str | None]) -> str:
-    """What a place does with a `write` on the condition that nothing is there, which is False when refused; "" when it is right."""
+    """What a store does with a `write` on the condition that nothing exists, which returns False when refused; "" when that is
+    right."""
     for _ in range(_TAKEN):
         mine = secrets.token_hex(16)
         if write(mine):

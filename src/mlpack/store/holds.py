@@ -21,11 +21,12 @@ from pathlib import Path
 
 _BUSY = (errno.EAGAIN, errno.EACCES)
 _OFFSET_BYTES = 7
-"""Of a name's SHA-256: an offset in a file has 63 bits. Two names of one offset are held together, which keeps more than asked."""
+"""So many bytes of a name's SHA-256 are the offset, since an offset in a file has 63 bits. Two names of one offset are held
+together, which protects more than needed."""
 
 
 class Holds:
-    """The holds of one user of the directory whose lock file is `path` (made when it is used first). Two `Holds` of one process see
+    """The holds of one user of the directory whose lock file is `path` (made at its first use). Two `Holds` of one process exclude
     each other as two processes do."""
 
     def __init__(self, path: Path) -> None:
@@ -34,7 +35,7 @@ class Holds:
         self._closing: weakref.finalize[[int], Holds] | None = None
 
     def hold(self, name: str) -> None:
-        """Keep others from having `name` alone until `release`, or until this process and those that it forked have ended."""
+        """Prevent exclusive use of `name` by others, until `release`, or until this process and its forks have ended."""
         self._lock(fcntl.F_RDLCK, name, wait=True)
 
     def release(self) -> None:
@@ -45,7 +46,7 @@ class Holds:
 
     @contextmanager
     def alone(self, name: str, *, wait: bool = False) -> Iterator[bool]:
-        """Whether nobody else holds `name`; if so, nobody begins to until the end of the block. `wait`: until that is so."""
+        """Whether no other process holds `name`; if so, none can until the end of the block. `wait`: wait until that is so."""
         has = self._lock(fcntl.F_WRLCK, name, wait=wait)
         try:
             yield has
@@ -54,7 +55,7 @@ class Holds:
                 self._lock(fcntl.F_UNLCK, name, wait=False)
 
     def _lock(self, kind: int, name: str, *, wait: bool) -> bool:
-        """Whether the lock was had. OSError for what is wrong with the disk or the directory."""
+        """Whether the lock was granted. OSError for faults of the disk or the directory."""
         if self._file is None:
             # Locks belong to the open file and not to the process: they outlive other descriptors of it, and forks share them.
             self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)

@@ -37,7 +37,8 @@ from mlpack.errors import PassError, RecipeError
 from mlpack.store.holds import Holds
 
 Action = Mapping[str, Any]
-"""Everything that decides an output, as JSON: what runs, its version, config, the digests of its inputs, versions of its tools."""
+"""Everything that decides an output, as JSON: the pass, its version, its config, the digests of its inputs, versions of its
+tools."""
 
 TAG = "CACHEDIR.TAG"
 TREES, ACTIONS, TEMPORARY, FILES, HOLDS = "trees", "actions", "temporary", "files", "holds"
@@ -49,9 +50,9 @@ _TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# Made by mlpack: see CACHE
 
 @dataclass(slots=True)
 class Entry:
-    """One action looked up. A hit has `tree` set and `dir` read-only; a miss has an empty `dir` to fill.
+    """The result of a lookup. A hit has `tree` set and `dir` read-only; a miss has an empty `dir` to fill.
 
-    `seconds`: how long it took where it was made; `shared`: that was elsewhere, and it came from a `Tier`.
+    `seconds`: how long the action took; `shared`: it ran elsewhere and its tree came from a `Tier`.
     """
 
     action: Action
@@ -66,25 +67,25 @@ class Entry:
 
     @property
     def digest(self) -> Digest:
-        """The tree's digest; only once there is one."""
+        """The tree's digest, which exists for a hit."""
         if self.tree is None:
             raise ValueError("the entry has no tree yet")
         return self.tree
 
 
 class Tier(Protocol):
-    """Where else trees may be. It raises nothing for what goes wrong there: a store without it works as well, only slower."""
+    """A second place for trees. It raises nothing when it fails: a store without it works too, only slower."""
 
     def get(self, action: Action, work: Path) -> Entry | None:
         """The entry of `action`, its tree below `work` (empty, on the store's disk) and verified; None when there is none."""
 
     def put(self, entry: Entry, work: Path) -> None:
-        """Offer what was made here. `work` is empty and on the store's disk."""
+        """Offer an entry that was made here. `work` is empty and on the store's disk."""
 
 
 class Store:
-    """Trees and actions under `root`, which is made when missing. With `verify`, nothing is a hit: everything runs again and a
-    repeatable action that gives another tree than before is a `PassError`. `tier` is asked for what is not here."""
+    """Trees and actions under `root`, which is made if missing. With `verify` nothing is a hit: everything runs again, and a
+    repeatable action that gives another tree than before is a `PassError`. `tier` is asked for what is missing here."""
 
     def __init__(self, root: Path, *, verify: bool = False, tier: Tier | None = None) -> None:
         self.root = root = root.absolute()  # children that work elsewhere get paths below it
@@ -111,9 +112,10 @@ class Store:
 
     @contextmanager
     def entry(self, action: Action, *, repeatable: bool = True) -> Iterator[Entry]:
-        """Yield the entry of `action`; on clean exit after a miss, hash, seal and keep what was put into `entry.dir`.
+        """Yield the entry of `action`. After a miss and a clean exit, the files in `entry.dir` are hashed, sealed and stored.
 
-        Any exception removes the directory and keeps nothing. An output without a single file is refused (PassError).
+        After an exception the directory is removed and nothing is stored. An output without a single file is refused
+        (PassError).
         """
         existing = self.find(action)
         if existing is not None and not self._verify:
@@ -141,22 +143,22 @@ class Store:
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        """An empty directory on the store's own disk, where large files can be linked and moved; removed at the end."""
+        """An empty directory on the store's own disk, where large files can be linked and moved; it is removed at the end."""
         with scratch_in(self.root) as work:
             yield work
 
     def hold(self, name: str) -> None:
-        """Let nobody remove what is called this (a tree's hex digits, a folder of the store) until `release`."""
+        """Protect the item of this name (a tree's hex digits, a folder of the store) from removal until `release`."""
         self._holds.hold(name)
 
     def release(self) -> None:
-        """Give up what was found or made so far: it may be removed from now on."""
+        """End the holds on everything that was read or made so far."""
         self._holds.release()
 
     def find(self, action: Action) -> Entry | None:
-        """The entry of an action that was done before and is whole; None is a miss, whatever the reason.
+        """The entry of an action if it is stored and whole; None is a miss, whatever the reason.
 
-        Only what is not whole here is asked of the tier.
+        The tier is asked only for what is not whole here.
         """
         existing = self._recorded(action)
         if existing is not None or self._tier is None:
@@ -190,17 +192,17 @@ class Store:
         return Entry(action=action, dir=path, tree=tree, seconds=seconds, shared=record.get("shared") is True)
 
     def path(self, tree: Digest) -> Path:
-        """Where the tree of this digest lies (or would lie)."""
+        """The path of the tree with this digest, which need not exist."""
         return self.root / TREES / tree.hex
 
     def held(self, tree: Digest) -> Path | None:
-        """Where the tree lies, which stays there now; None when it does not. Whether it is whole is not looked at."""
+        """The path of the tree, held from now on; None when it does not exist. It is not checked for damage."""
         self.hold(tree.hex)
         path = self.path(tree)
         return path if path.is_dir() else None
 
     def nearest(self, action: Action) -> Action | None:
-        """The earlier action of the same `kind` that shares the most fields with this one: what `--explain` compares with."""
+        """The stored action of the same `kind` that shares the most fields with this one, which `--explain` compares with."""
         fields = dict(flatten(action))
         best: tuple[int, str] | None = None
         chosen: Action | None = None
@@ -218,7 +220,7 @@ class Store:
         return self.root / ACTIONS / f"{digest.of_json(action).hex}.json"
 
     def _keep(self, entry: Entry) -> None:
-        """Seal an entry's tree, which then lies among the others, and record it."""
+        """Seal an entry's tree, move it to the others, and record it."""
         self.hold(entry.digest.hex)  # before it lies there without a record, as what a killed build left does
         self.grew = True
         self._seal(entry.dir, entry.digest)
@@ -236,10 +238,10 @@ class Store:
             atomically.put(work / "record", self._action_path(entry.action))
 
     def _share(self, work: Path, files: Mapping[str, Digest]) -> None:
-        """Large files that another tree has too become further names of that one: steps often leave the weights as they were.
+        """Replace large files that another tree also has by hard links to it: steps often leave the weights unchanged.
 
-        What is under the second name is compared byte by byte first, because a link would pass its damage on. Where the file system
-        has no links, everything stays a file of its own.
+        The file under the second name is compared byte by byte first, because a link would pass its damage on. Where the file
+        system has no links, every file stays its own.
         """
         for name, content in files.items():
             path, second = work / name, self.root / FILES / content.hex
@@ -277,9 +279,9 @@ class Store:
 
 
 def sweep(root: Path) -> None:
-    """Remove what processes that no longer run left half-made in the store at `root`.
+    """Remove the unfinished trees of processes that have ended from the store at `root`.
 
-    They are known by their marks and not by their ids, which mean nothing to a process in another container.
+    Locks tell which have ended, not process ids, which mean nothing to a process in another container.
     """
     for path in (root / TEMPORARY).iterdir():
         # Others may sweep at the same moment, or finish: what is gone meanwhile is as wanted.
@@ -293,7 +295,7 @@ def sweep(root: Path) -> None:
 
 
 def is_left(path: Path) -> bool:
-    """Whether this is left over among the temporary: no process that lives, in whatever container of this machine, works in it."""
+    """Whether this is a leftover among the temporary directories: no living process, in whatever container, works in it."""
     try:
         if path.is_symlink() or not path.is_dir():
             return True
@@ -322,7 +324,7 @@ def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def remove(path: Path) -> None:
-    """Remove a directory tree, read-only directories included; nothing there is no error."""
+    """Remove a directory tree, read-only directories included; a missing one is no error."""
     if not path.exists():
         return
     path.chmod(0o755)
@@ -340,7 +342,7 @@ def _is_whole(path: Path, tree: Digest) -> bool:
 
 
 def _listing(path: Path) -> list[list[Any]]:
-    """Path, size and modification time of every file: when equal to what was recorded, the tree was not touched since."""
+    """Path, size and modification time of every file. When equal to the recorded listing, the tree was not touched."""
     rows: list[list[Any]] = []
     for name, entry in digest.entries(path):
         if not entry.is_dir(follow_symlinks=False):
@@ -350,7 +352,7 @@ def _listing(path: Path) -> list[list[Any]]:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """A JSON object in a file; None when there is none, whatever the reason."""
+    """The JSON object in a file; None when there is none, whatever the reason."""
     try:
         value = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):

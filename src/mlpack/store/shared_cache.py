@@ -42,13 +42,13 @@ if TYPE_CHECKING:
     from mlpack.oci.layers import tar
 
 KINDS = ("step/", "runtime", "package")
-"""Kinds of actions whose results are worth sharing. Sources and data lie where the recipe is; measurements and boots belong to a
+"""Kinds of actions whose results are worth sharing. Sources and data are beside the recipe; measurements and boots belong to a
 machine."""
 
 KEY_BYTES = 32
 HEADER_BYTES = 1024
 MAX_MB, LARGEST_MB = 2048, 5000
-"""What is not shared when the user does not say, and what cannot be: S3 takes 5 GB in one request."""
+"""The default limit of an entry, and the largest one possible: S3 takes 5 GB in one request."""
 
 _FORMAT = 1
 _MAC_BYTES = 64
@@ -56,7 +56,7 @@ _DOMAIN = b"mlpack shared cache entry\n"
 _READ_BYTES = 128 << 10
 _BUCKET = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/+(.*?))?/*")
 _HOSTILE = (errno.EEXIST, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ)
-"""What an operating system says of paths that cannot all be in one tree."""
+"""An operating system's errors for paths that cannot all be in one tree."""
 
 
 _OVERWRITTEN = (
@@ -66,13 +66,13 @@ _OVERWRITTEN = (
 
 
 class DamagedEntryError(Exception):
-    """An entry is not what a holder of the secret wrote for this action."""
+    """The entry is not what a holder of the secret wrote for this action."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheSettings:
-    """`key`: the shared secret. Entries of more than `max_bytes` are neither given nor taken. `patience_s`: how long a transfer may
-    take in any case; one of what took longer to make may take as long as that."""
+    """`key`: the shared secret. Entries of more than `max_bytes` are neither read nor written. `patience_s`: how long a transfer
+    may take in any case; the transfer of a result that took longer to make may take as long as that."""
 
     key: bytes = field(repr=False)
     max_bytes: int = MAX_MB * 1_000_000
@@ -81,7 +81,7 @@ class CacheSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """What an entry says it is. `content_bytes`: of all files in its tree together."""
+    """The description of an entry. `content_bytes`: the size of all files in its tree together."""
 
     action: Digest
     tree: Digest
@@ -91,7 +91,7 @@ class Header:
     seconds: float
 
     def sealed(self, key: bytes) -> bytes:
-        """These facts, signed."""
+        """The header with its signature."""
         facts = {name: getattr(self, name) for name in self.__slots__}
         texts = {name: str(value) if isinstance(value, Digest) else value for name, value in facts.items()}
         body = digest.canonical_json({"format": _FORMAT, **texts}).ljust(HEADER_BYTES - _MAC_BYTES)
@@ -99,7 +99,7 @@ class Header:
 
     @classmethod
     def opened(cls, block: bytes, key: bytes) -> Header:
-        """The facts in a header whose signature verifies; DamagedEntryError for any other."""
+        """The content of a header whose signature verifies; DamagedEntryError for any other."""
         body, mac = block[:-_MAC_BYTES], block[-_MAC_BYTES:]
         if len(block) != HEADER_BYTES:
             raise DamagedEntryError("it is cut short")
@@ -129,7 +129,7 @@ def _mac(key: bytes, body: bytes) -> bytes:
 
 
 class SharedCache:
-    """See `mlpack.store.local.Tier`. Each action is asked for at most once, and offered only when it was not there."""
+    """Implements `mlpack.store.local.Tier`. Each action is requested at most once, and offered only when it was not there."""
 
     def __init__(self, objects: Objects, settings: CacheSettings, shares: Callable[[Action], bool], say: Say) -> None:
         self._objects, self._settings, self._shares, self._say = objects, settings, shares, say
@@ -174,7 +174,7 @@ class SharedCache:
             self._given += self._objects.write(name, source, version, self._until(entry.seconds))
 
     def tell(self) -> None:
-        """Say what sharing was good for."""
+        """Report what sharing was good for."""
         if self._taken:
             results, spared = words.count(self._taken, "result"), words.seconds(self._spared_s)
             self._say.note(f"{results} came from the shared cache; making took {spared} elsewhere")
@@ -182,7 +182,7 @@ class SharedCache:
             self._say.note(f"{words.count(self._given, 'result')} put into the shared cache")
 
     def _looked_for(self, name: str, action: Action, work: Path) -> Header | None:
-        """The header of an entry whose tree now is `work/tree`, verified; None when there is none to use."""
+        """The header of an entry whose tree is now `work/tree`, verified; None when there is none to use."""
         with self._objects.open(name) as opened:
             if opened is None:
                 self._missing[name] = None
@@ -201,7 +201,7 @@ class SharedCache:
             return header
 
     def _fetch(self, opened: OpenObject, name: str, action: Action, work: Path) -> Header | None:
-        """The archive as `work/archive`, whole, and its header; None when it is larger than wanted. DamagedEntryError."""
+        """Read the archive to `work/archive`, whole. Returns its header; None when it is larger than allowed. DamagedEntryError."""
         header = Header.opened(_block(opened), self._settings.key)
         if header.action != digest.of_json(action):
             raise DamagedEntryError(f"it is the entry of the action {header.action.hex}")
@@ -250,7 +250,8 @@ class SharedCache:
 
     @contextmanager
     def _left_alone(self) -> Iterator[None]:
-        """What fails in the block is told, and then there is no shared cache, or none to write to, for the rest of this process."""
+        """A context in which a failure is reported; the shared cache, or writing to it, is then off for the rest of this
+        process."""
         try:
             yield
         except (StorageUnavailableError, OSError) as error:
@@ -263,7 +264,7 @@ class SharedCache:
 
 
 def listing(tree: Path) -> list[tar.TarEntry]:
-    """What a tree's archive holds. PackError when there is something in it that the cache does not carry, such as links."""
+    """The entries for a tree's archive. PackError when it holds something that the cache does not carry, such as links."""
     from mlpack.oci.layers import tar
 
     listed = []
@@ -285,10 +286,10 @@ def _opened(path: str) -> BinaryIO:
 
 
 def unpack(archive: Path, header: Header, out: Path) -> None:
-    """The tree of an archive at `out`, which is new. DamagedEntryError unless it is what the header says, to the last bit.
+    """Unpack an archive to `out`, which is new. DamagedEntryError unless the tree is what the header says, to the last bit.
 
-    The archive's form is checked first by the reader that trusts nothing (`oci.scan`): tarfile reads headers of any length.
-    Paths are checked again afterwards, because of an entry with several names tarfile may take another one.
+    The archive's form is checked first by the strict reader (`oci.scan`): tarfile reads headers of any length. Paths are checked
+    again afterwards, because tarfile may take another name of an entry with several.
     """
     import tarfile
 
@@ -315,7 +316,7 @@ def unpack(archive: Path, header: Header, out: Path) -> None:
 
 
 def _place(opened: Any, member: Any, out: Path) -> None:
-    """One member of an archive below `out`. Neither links nor anything else but files and directories is ever made."""
+    """Write one member of an archive below `out`. It makes only files and directories."""
     parts = member.name.split("/")
     if any(part in {"", ".", ".."} or "\0" in part for part in parts):
         raise DamagedEntryError(f"the path {member.name!r:.200} leaves the tree")
@@ -331,7 +332,7 @@ def _place(opened: Any, member: Any, out: Path) -> None:
 
 
 def configured(environ: Mapping[str, str], say: Say) -> SharedCache | None:
-    """The cache that the environment names, None when it names none or gives no secret. RecipeError for what makes no sense."""
+    """The cache that the environment names, None when it names none or gives no secret. RecipeError for invalid settings."""
     where = environ.get("MLPACK_CACHE", "")
     if not where:
         return None
@@ -392,7 +393,7 @@ def _name(action: Action) -> str:
 
 
 def _block(opened: OpenObject) -> bytes:
-    """The first bytes of an object, as many as a header has when there are that many."""
+    """The first bytes of an object, as many as a header has if there are that many."""
     block = b""
     while len(block) < HEADER_BYTES and (piece := opened.read(HEADER_BYTES - len(block))):
         block += piece

@@ -24,19 +24,19 @@ from mlpack.core.files import atomically
 from mlpack.store import conditional
 
 CONNECT_S, ANSWER_S = 3.0, 15.0
-"""How long a service may take to be reached and between two pieces of an answer: a build can do without it."""
+"""The time limits for a connection and between two parts of an answer: a build can do without the service."""
 _READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 _COPY_BYTES = 1 << 20
 _WRITING = ".writing-"
 ABANDONED_S = 24 * 3600.0
-"""What a writer has not written to for so long, he never will: his time is over long before."""
+"""A file that its writer has not written to for so long is abandoned: the writer's time limit is shorter."""
 _WHAT = "conditional writes"
 _NEEDED = "Reading takes s3:GetObject there and s3:ListBucket on the bucket, writing s3:PutObject as well"
-"""Without s3:ListBucket, S3 says that a key which is not there is forbidden."""
+"""Without s3:ListBucket, S3 answers that a missing key is forbidden."""
 
 
 class StorageUnavailableError(Exception):
-    """The place cannot be used. `writes_only`: it can still be read."""
+    """The storage cannot be used. `writes_only`: it can still be read."""
 
     def __init__(self, message: str, *, writes_only: bool = False) -> None:
         super().__init__(message)
@@ -45,7 +45,7 @@ class StorageUnavailableError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class OpenObject:
-    """An object under way. `read` gives up to so many of its bytes, none at its end; `version` names what is read."""
+    """An open object. `read` returns up to so many of its bytes, none at its end; `version` names the version that is read."""
 
     read: Callable[[int], bytes]
     version: str
@@ -55,16 +55,16 @@ class Objects(Protocol):
     """Bytes by name."""
 
     def open(self, name: str) -> AbstractContextManager[OpenObject | None]:
-        """The object while the block runs; None when there is no such object."""
+        """The object, open within the block; None when it does not exist."""
 
     def write(self, name: str, source: Path, version: str | None, until: float) -> bool:
-        """Write a file's bytes where there is nothing (`version` None), or over that version; False when others were first.
+        """Write a file as a new object (`version` None), or over that version; False when another writer was first.
 
         StorageUnavailableError when it takes longer than `until`, by `time.monotonic`.
         """
 
     def uri(self, name: str) -> str:
-        """Where the object is, for people."""
+        """The object's address, for people."""
 
 
 @contextmanager
@@ -124,7 +124,8 @@ class Folder:
         return True
 
     def _sweep(self, fresh: Path) -> None:
-        """Remove what killed writers left beside `fresh`, which was written just now: its time is by the clock of those files."""
+        """Remove what killed writers left beside `fresh`, which was written just now and so tells the time by the clock of those
+        files."""
         if self._swept:
             return
         self._swept = True
@@ -143,10 +144,10 @@ class Folder:
 
 
 class Bucket:
-    """Objects below a prefix of a bucket. Credentials, region and endpoint are found as boto3 finds them.
+    """Objects below a prefix of a bucket. boto3 finds credentials, region and endpoint in its usual way.
 
-    `overwrites` is told once, before the first write, what the store does with a write that must not overwrite, if it does not
-    refuse it.
+    `overwrites` is called once, before the first write, if the store does not refuse a write that must not overwrite, with what
+    it does instead.
     """
 
     def __init__(
@@ -201,7 +202,7 @@ class Bucket:
         return f"s3://{self._bucket}/{self._key(name)}"
 
     def _ask(self, name: str) -> None:
-        """Beside what is to be written, since it is there that one may write."""
+        """Test the store beside the object that is to be written, because one may write there."""
         if self._unconditional or not conditional.is_open(self._client, _WHAT):
             return None
         probe = self._key(f"{name.rpartition('/')[0]}/{conditional.NAME}".lstrip("/"))
@@ -231,7 +232,7 @@ class Bucket:
 
     @contextmanager
     def _explained(self, name: str, timed: _DeadlineReader | None = None) -> Iterator[None]:
-        """Whatever boto3 raises as a StorageUnavailableError."""
+        """A context in which whatever boto3 raises becomes a StorageUnavailableError."""
         from botocore.exceptions import BotoCoreError, ClientError
         from urllib3.exceptions import HTTPError
 
@@ -248,7 +249,7 @@ class Bucket:
 
 
 class _DeadlineReader:
-    """A file that is read until a moment, and then no more."""
+    """A file that can be read until a moment, and not later."""
 
     def __init__(self, file: BinaryIO, until: float) -> None:
         self._file, self._until = file, until

@@ -23,11 +23,11 @@ from mlpack.errors import MlpackError, RecipeError
 DOCUMENT_BYTES = 256 << 20
 """The largest JSON document that is read: a tokenizer of a million pieces has 60 MB."""
 DEPTH = 64
-"""Lists and objects inside one another. Parsers and writers of JSON recurse, and each of them gives up at another depth."""
+"""The deepest nesting. Parsers and writers of JSON recurse, and each of them fails at another depth."""
 FLOOR_BYTES = 256 << 20
-"""Below it nobody need ask how much memory is free: any machine that builds packages has as much."""
+"""Inputs below this size are read without asking for the free memory: any machine that builds packages has as much."""
 _SMALL_DOCUMENT_BYTES = 4 << 20
-"""Whatever stands in such a document, any machine can hold it."""
+"""Any machine can hold the values of such a document."""
 _LIST_BYTES, _VALUE_BYTES = 72, 104
 """An empty list with its place in another has 64 bytes, an object 72; a text of one letter 80 and its place (CPython 3.11)."""
 _MEMORY_SHARE = 0.8
@@ -43,11 +43,11 @@ _set: dict[str, int] = {}
 
 
 class TooLargeError(ValueError):
-    """More than the limit; the message says of what, and how much the limit is."""
+    """The input is larger than the limit; the message says what it is, and the limit."""
 
 
 def configure(environ: Mapping[str, str]) -> None:
-    """Take the limits that the environment sets. RecipeError for what is no number of MB."""
+    """Read the limits from the environment. RecipeError for a value that is no number of MB."""
     _set.clear()
     for name in SETTINGS:
         if text := environ.get(name):
@@ -57,17 +57,17 @@ def configure(environ: Mapping[str, str]) -> None:
 
 
 def setting(name: str, default: int) -> int:
-    """A limit in bytes: what the environment set, else `default`."""
+    """A limit in bytes: the one from the environment, else `default`."""
     return _set.get(name, default)
 
 
 def memory_bytes() -> int:
-    """The memory that opening one file may take: the setting, else most of what this machine and its limits have free."""
+    """The memory that reading one file may take: the setting, else most of the memory that is free here."""
     return setting("MLPACK_MAX_DATA_MB", 0) or max(FLOOR_BYTES, int(min(_free()) * _MEMORY_SHARE))
 
 
 def fits_in_memory(needed: int, what: str, refuse: type[MlpackError]) -> None:
-    """Raises `refuse` when `what` would take more than `memory_bytes`."""
+    """Raise `refuse` when `what` would take more than `memory_bytes`."""
     if needed > (limit := memory_bytes()):
         raise refuse(
             f"{what} would take {-(-needed // 1_000_000):,} MB of memory and {limit // 1_000_000:,} MB may be used "
@@ -76,7 +76,8 @@ def fits_in_memory(needed: int, what: str, refuse: type[MlpackError]) -> None:
 
 
 def give_back() -> None:
-    """Return to the machine what was freed: glibc keeps it (0.65 GB after weights of that size), and what starts next needs it."""
+    """Return freed memory to the machine. glibc keeps it otherwise (0.65 GB after weights of that size), and the next process needs
+    it."""
     from ctypes import CDLL
 
     with suppress(AttributeError, OSError):  # another C library
@@ -102,11 +103,11 @@ def load_json(
     pairs: Callable[[list[tuple[str, Any]]], Any] | None = None,
     constant: Callable[[str], Any] | None = None,
 ) -> Any:
-    """The value of a JSON document. ValueError for whatever is wrong with it; OSError as the file raises it.
+    """The value of a JSON document. ValueError for any fault of it; OSError as the file raises it.
 
-    What is nested deeper than `DEPTH` is a TooLargeError, whatever the interpreter's own limit is, and so is what would take more
-    memory than `memory_bytes`: `[[],[],[]...` becomes thirty times its bytes. `pairs` makes an object of its
-    keys and values, `constant` a value of NaN and infinities, as `json.loads` calls them.
+    A document that is nested deeper than `DEPTH` is a TooLargeError, whatever the interpreter's own limit is. So is one that
+    would take more memory than `memory_bytes`: `[[],[],[]...` becomes thirty times its bytes. `pairs` makes an object of its
+    keys and values, `constant` a value of NaN and infinities, as in `json.loads`.
     """
     data = source if isinstance(source, bytes | str) else read(source, limit_bytes)
     if len(data) > limit_bytes:
@@ -125,7 +126,8 @@ def load_json(
 
 
 def _parsed_bytes(data: bytes | str) -> int:
-    """What a document takes at most as Python's objects, by its marks: each list and object, each value with its key, each text."""
+    """The most memory of a document as Python's objects, estimated from its marks: each list and object, each value with its key,
+    each text."""
     lists, values = (
         sum(data.count(mark) if isinstance(data, str) else data.count(mark.encode()) for mark in marks) for marks in ("[{", ",:")
     )
@@ -152,7 +154,7 @@ def _too_deep() -> TooLargeError:
 
 
 def _free() -> list[int]:
-    """What is free by each who may say so: the machine, the container, the process's own limit."""
+    """The free memory according to each limit: the machine, the container, the process."""
     import resource
 
     limits = [1 << 40]

@@ -28,8 +28,8 @@ _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 @contextmanager
 def opened(root: Path, path: str) -> Iterator[BinaryIO]:
-    """The file at this POSIX path below `root`. FileNotFoundError when there is none; RecipeError when it, or a folder above it, is
-    something else, or when it has changed by the time that it is closed."""
+    """The file at this POSIX path below `root`, open. FileNotFoundError when it does not exist; RecipeError when it, or a folder
+    above it, is something else, or when it has changed before it is closed."""
     *above, name = path.split("/")
     folder = _folder(root, above)
     try:
@@ -46,7 +46,7 @@ def opened(root: Path, path: str) -> Iterator[BinaryIO]:
 
 
 def read(root: Path, path: str, most: int) -> bytes:
-    """Its bytes, as `opened`. RecipeError when there are more than `most`."""
+    """The file's bytes, as `opened`. RecipeError when there are more than `most`."""
     with opened(root, path) as stream:
         data = stream.read(most + 1)
     if len(data) > most:
@@ -55,13 +55,13 @@ def read(root: Path, path: str, most: int) -> bytes:
 
 
 def digest_of(root: Path, path: str) -> Digest:
-    """Its digest, as `opened`."""
+    """The file's digest, as `opened`."""
     with opened(root, path) as stream:
         return digest.of_stream(stream)
 
 
 def is_there(root: Path, path: str) -> bool:
-    """Whether there is something of this name, whatever it is; RecipeError when a folder above it is none."""
+    """Whether anything has this name; RecipeError when a folder above it is something else."""
     *above, name = path.split("/")
     try:
         folder = _folder(root, above)
@@ -78,7 +78,7 @@ def is_there(root: Path, path: str) -> bool:
 
 def below(root: Path, path: str) -> Iterator[str]:
     """Every file of the folder at this path, relative to it, in sorted order. FileNotFoundError when there is no such folder;
-    RecipeError for whatever is neither a plain file nor a folder."""
+    RecipeError for an entry that is neither a plain file nor a folder."""
     os.close(_folder(root, path.split("/")))
     for inside, entry in digest.entries(root / path):
         if not entry.is_dir(follow_symlinks=False):
@@ -87,7 +87,7 @@ def below(root: Path, path: str) -> Iterator[str]:
 
 
 def _folder(root: Path, parts: list[str]) -> int:
-    """The folder, open, each part looked at."""
+    """The folder, open, after each part of the path was checked."""
     there = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     so_far = root
     for part in parts:

@@ -32,13 +32,13 @@ Kind = Literal["dir", "file", "link", "hardlink", "device"]
 MAX_MEMBERS = 2_000_000
 MAX_EXTENSION_BYTES = 256 << 10
 MAX_EXTENSIONS = 16
-"""Extension headers before one member: pax and GNU have two kinds each."""
+"""The most extension headers before one member: pax and GNU have two kinds each."""
 MAX_PATH_BYTES = 4096
-"""PATH_MAX of Linux (limits.h): nobody could unpack a longer one, or follow a link to it."""
+"""PATH_MAX of Linux (limits.h): no longer path can be unpacked, and no link to one followed."""
 MAX_NAME_BYTES = 255
 """NAME_MAX of Linux, for each part of a path."""
 MAX_INDEXED = 200_000
-"""What `index` remembers: some 70 MB of names."""
+"""The most files in an index: some 70 MB of names."""
 
 _BLOCK_BYTES = 512
 _BUFFER_BYTES = 1 << 20
@@ -52,12 +52,12 @@ _PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
 
 
 class TarError(ValueError):
-    """It is no sound tar; the message says why."""
+    """The tar is damaged; the message says how."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TarMember:
-    """One header, and where its content begins in the stream. `path` is as it is written."""
+    """One header, and the offset of its content in the stream. `path` is as in the archive."""
 
     path: str
     kind: Kind
@@ -68,7 +68,8 @@ class TarMember:
 
 
 class Tar:
-    """The members of a tar, in their order. TarError for whatever is damaged, sparse or beyond a limit; what the stream raises."""
+    """The members of a tar, in their order. TarError for one that is damaged, sparse or beyond a limit; other errors as the stream
+    raises them."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -86,11 +87,11 @@ class Tar:
             self._skip()
 
     def content(self, refuse: Callable[[str], Exception] = TarError) -> BinaryIO:
-        """The content of the member that the iteration is at, read forwards; `refuse` makes the error where it ends too early."""
+        """The content of the current member, read forwards; `refuse` makes the error for a stream that ends too early."""
         return io.BufferedReader(_Content(self, refuse), _BUFFER_BYTES)
 
     def take(self, size: int) -> bytes:
-        """Up to so many bytes of the content that is left; b"" at its end."""
+        """Up to so many bytes of the remaining content; b"" at its end."""
         chunk = self._stream.read(min(size, self._left))
         self._at += len(chunk)
         if not chunk and min(size, self._left):
@@ -148,8 +149,8 @@ class Tar:
         return data
 
     def _skip(self) -> None:
-        """Pass over what is left of the content and its padding, which archives that were never closed lack at their end
-        (umoci insert 0.4.7)."""
+        """Skip the remaining content and its padding, which archives that were never closed lack at their end (umoci insert
+        0.4.7)."""
         if self._seekable and self._left:
             end = self._stream.seek(0, os.SEEK_END)
             if end - self._at < self._left:
@@ -181,8 +182,8 @@ class _Content(io.RawIOBase):
 
 
 def index(stream: BinaryIO, is_wanted: Callable[[str], bool], most: int = MAX_INDEXED) -> dict[str, tuple[int, int]]:
-    """Where the content of each file begins in a tar that can be sought in, and its size, of the files whose path (without `./`)
-    is `is_wanted`. TarError, too, when one is there twice, or there are more than `most`."""
+    """Offset and size of the files in a seekable tar whose path (without `./`) is `is_wanted`. TarError also for a file that occurs
+    twice, or for more than `most`."""
     places: dict[str, tuple[int, int]] = {}
     for member in Tar(stream):
         path = member.path.removeprefix("./")
@@ -204,11 +205,11 @@ class Slice(io.RawIOBase):
         self._whole, self._start, self._size, self._at = whole, start, size, 0
 
     def readable(self) -> bool:
-        """Yes."""
+        """Always true."""
         return True
 
     def seekable(self) -> bool:
-        """Yes."""
+        """Always true."""
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
@@ -231,13 +232,13 @@ class Slice(io.RawIOBase):
         return len(chunk)
 
     def close(self) -> None:
-        """Both."""
+        """Close the slice and the whole file."""
         self._whole.close()
         super().close()
 
 
 def is_tar(path: Path) -> bool:
-    """Whether a file begins as a tar does; nothing but its first header is read. OSError as the file raises it."""
+    """Whether a file begins as a tar does; only its first header is read. OSError as the file raises it."""
     head = _head(path)
     try:
         return len(head) == _BLOCK_BYTES and (not head.strip(b"\0") or _is_sound(head))
@@ -246,7 +247,7 @@ def is_tar(path: Path) -> bool:
 
 
 def is_packed(path: Path) -> bool:
-    """Whether a file begins as one that gzip, bzip2, xz or zstd wrote. OSError as the file raises it."""
+    """Whether a file begins as the output of gzip, bzip2, xz or zstd. OSError as the file raises it."""
     return _head(path).startswith(_PACKED)
 
 
@@ -268,12 +269,13 @@ def check_names(path: str, parts: list[str]) -> None:
 
 
 def padded(size: int) -> int:
-    """What so many bytes take in a tar."""
+    """The bytes in a tar of a content of this size."""
     return -(-size // _BLOCK_BYTES) * _BLOCK_BYTES
 
 
 def _longer(text: str, limit_bytes: int) -> bool:
-    """Whether a name has more bytes than `limit_bytes` in the archive: what is not UTF-8 there is four letters here (`_text`)."""
+    """Whether a name has more bytes than `limit_bytes` in the archive, where a byte that is not UTF-8 has four letters here
+    (`_text`)."""
     return len(text) > limit_bytes // 3 and len(_ESCAPED.sub("?", text).encode()) > limit_bytes
 
 

@@ -21,14 +21,14 @@ from pathlib import Path
 
 _PREFIX = "mlpack-held-"
 _YOUNG_S = 5.0
-"""Between making a directory and marking it lie microseconds, in which it is empty."""
+"""A directory is empty for the microseconds between its making and its lock."""
 _swept: set[Path] = set()
 
 
 @contextmanager
 def directory(what: str, place: Path | None = None) -> Iterator[Path]:
-    """A new directory, readable by this user only, removed at the end with all that is in it. `what`: a word for its name.
-    `place`: a folder to make it in, where what is made there is then renamed to its own name (the directory itself may be, too)."""
+    """A new directory that only this user can read; it is removed at the end with its content. `what`: a word for its name.
+    `place`: the folder in which it is made, so that its files can be renamed into that folder (the directory itself, too)."""
     place = (place or Path(tempfile.gettempdir())).absolute()
     if place not in _swept:
         _swept.add(place)
@@ -63,7 +63,7 @@ def is_left(path: Path) -> bool:
 
 
 def sweep(place: Path) -> None:
-    """Remove what mlpack processes of this user that no longer run left in `place`."""
+    """Remove what ended mlpack processes of this user left in `place`."""
     with suppress(OSError):
         for entry in os.scandir(place):
             if entry.name.startswith(_PREFIX):
@@ -93,7 +93,7 @@ def _is_free(held: int) -> bool:
 
 
 def _remove(path: Path) -> None:
-    """Remove a tree, directories that were sealed included."""
+    """Remove a tree, sealed directories included."""
     for folder, folders, _ in os.walk(path):
         for name in (".", *folders):
             inside = os.path.join(folder, name)

@@ -19,15 +19,16 @@ from mlpack.errors import MlpackError
 TOKENIZER = "tokenizer.json"
 """The file of a model's directory that says how its texts become tokens."""
 PIECE_CHARACTERS = 1024
-"""Of a word, a piece or an added token. The longest of real ones are runs of blanks, some hundred; 16,000 take 10 s to add."""
+"""The longest word, piece or added token. The longest real ones are runs of some hundred blanks; 16,000 characters take 10 s to
+add."""
 PADDED_TOKENS = 1 << 20
-"""As many as the longest models read."""
+"""The longest models read so many."""
 _NODE_BYTES = 400
-"""What the library takes for a letter of a Unigram piece (tokenizers 0.22: 356 MB for a million)."""
+"""The library's memory for a letter of a Unigram piece (tokenizers 0.22: 356 MB for a million)."""
 
 
 def read(path: Path, refuse: type[MlpackError]) -> dict[str, Any]:
-    """The document. `refuse` says what is wrong with it."""
+    """The document. `refuse` makes the error from a message."""
     try:
         document = bounded.load_json(path)
         _check(document, path.name, refuse)

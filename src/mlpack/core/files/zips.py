@@ -22,7 +22,7 @@ from typing import BinaryIO
 
 DIRECTORY_BYTES = 16 << 20
 MAX_ENTRIES = 0xFFFF
-"""What a zip without the zip64 extension can say that it has."""
+"""The most entries that a zip without the zip64 extension can state."""
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 """An entry packed by LZMA says itself how much memory it takes to unpack it, up to 4 GiB."""
 _ENTRY = b"PK\x01\x02"
@@ -30,11 +30,11 @@ _ENTRY = b"PK\x01\x02"
 DAMAGE = (
     zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, struct.error, OverflowError,
 )  # fmt: skip
-"""What zipfile raises on archives that are broken, encrypted (RuntimeError) or packed in ways nobody asked for."""
+"""The exceptions of zipfile for archives that are broken, encrypted (RuntimeError) or packed in unusual ways."""
 
 
 class _Guarded:
-    """A file of which no more than a directory can be read at once, as long as it is guarded."""
+    """A file that refuses single reads larger than a directory, as long as it is guarded."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -57,7 +57,7 @@ class _Guarded:
 
 @contextmanager
 def opened(stream: BinaryIO) -> Iterator[zipfile.ZipFile]:
-    """The zip in a file that can be sought in. BadZipFile, or another of `DAMAGE`, for what is none or beyond a limit."""
+    """The zip in a seekable file. BadZipFile, or another of `DAMAGE`, for one that is damaged or beyond a limit."""
     size = stream.seek(0, os.SEEK_END)
     guard = _Guarded(stream)
     try:

@@ -52,7 +52,7 @@ def parse_usd(value: Any) -> float:
 
 
 def share_of(value: Any) -> str | None:
-    """The share that a percentage is, as a number is written: "5 %" is 0.05. None for what is no percentage."""
+    """The share that a percentage means: "5 %" is 0.05. None for a value that is no percentage."""
     match = _QUANTITY.fullmatch(value) if isinstance(value, str) else None
     if match is None or match[2] != "%" or len(match[1]) > _DIGITS:
         return None
@@ -60,7 +60,7 @@ def share_of(value: Any) -> str | None:
 
 
 def quoted(value: Any) -> str:
-    """A value as it was written, whole where it has up to 60 characters. A number too large to write out is said to be one."""
+    """A value in its own spelling, whole up to 60 characters. A number that is too large to write is described in words."""
     if isinstance(value, str):
         return repr(_cut(value))
     if value is None or isinstance(value, bool):
@@ -75,7 +75,7 @@ def _cut(text: str) -> str:
 
 
 def _unknown(value: Any, unit: str | None, what: str, unit_names: str, units: Mapping[str, Any] | tuple[str, ...]) -> ValueError:
-    """What to say of a unit that is none, or is missing; a unit in other letters is named as it is written."""
+    """The message about an unknown or missing unit; a unit with wrong capitals is answered with the right spelling."""
     if unit is None:
         return ValueError(f"{quoted(value)}: a bare number is not {what}: write {unit_names} behind it")
     near = next((each for each in units if each.lower() == unit.lower()), None)
@@ -96,7 +96,7 @@ def _quantity(value: Any, kind: str) -> tuple[float, str | None]:
 
 
 def _plain(value: Any) -> str:
-    """Text as it is, and a number without an exponent; nothing for what is neither."""
+    """A text unchanged, and a number without an exponent; empty for anything else."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool) or not isinstance(value, int | float):

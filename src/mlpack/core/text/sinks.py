@@ -38,7 +38,7 @@ _HARMLESS = re.compile("[\xa0\u1680\u2000-\u200a\u200c\u200d\u202f\u205f\u3000\u
 
 
 def shortened(text: str, most: int) -> str:
-    """The text, or its beginning and how much more there is."""
+    """The text, or its beginning and the number of characters that were cut."""
     return text if len(text) <= most else f"{text[:most]} ... ({len(text) - most:,} more characters)"
 
 
@@ -46,12 +46,12 @@ def shortened(text: str, most: int) -> str:
 
 
 def lines(text: object) -> str:
-    """Words for a log or a terminal, of one line or several. None of them is a command of a CI system; what is long is cut."""
+    """Text for a log or a terminal, of one line or several. No line is a command of a CI system; long text is cut."""
     return _guarded(_cut(text))
 
 
 def _cut(text: object) -> str:
-    """Cut first, then cleaned: megabytes of escapes would take seconds to write, and nobody would see them."""
+    """The text, cut first and cleaned then: megabytes of escapes would take seconds to write, and nobody would see them."""
     each = str(text).replace("\r\n", "\n").split("\n")
     if len(each) > LINES_MOST:
         each = [*each[:LINES_MOST], f"... ({len(each) - LINES_MOST:,} more lines)"]
@@ -68,8 +68,8 @@ def _one(text: object, most: int) -> str:
 
 
 def told(text: object, before: str = "mlpack: ") -> str:
-    """A message of this program's for a log, with our own words before it and its further lines indented: no line of it can be
-    taken for another message."""
+    """A message of mlpack's for a log, with a prefix and its further lines indented, so that no line can be taken for another
+    message."""
     first, *more = _cut(text).split("\n")
     return _guarded("\n".join((f"{before}{first}", *(f"  {_guarded(each)}" if each else "" for each in more))))
 
@@ -93,7 +93,7 @@ def _guarded(text: str) -> str:
 
 
 def exact(value: str) -> str | None:
-    """The value as it is, when it can stand on a line of its own and be nothing but itself; else None.
+    """The value unchanged, if it can stand on a line of its own without being taken for anything else; otherwise None.
 
     Spaces and joiners of other scripts may be in it (macOS names files with U+202F), and bytes that are no text, as Python reads
     them from names of files, except those of control codes.
@@ -113,7 +113,7 @@ def json_text(value: Any) -> str:
 
 
 def json_seen(text: str) -> str:
-    """JSON that was written with every character as it is, with escapes for those that are not seen: the same values."""
+    """JSON text with escapes in place of characters that are not seen; its values are the same."""
     return re.sub(r"[^\n -~]", lambda match: match[0] if words.is_seen(match[0]) else json.dumps(match[0])[1:-1], text).replace(
         "\x7f", "\\u007f"
     )
@@ -136,15 +136,15 @@ _PROSE = re.compile(
 those have a digit beside a letter, or one of `@#/.:-_` inside."""
 
 _HASH = re.compile(r"[0-9a-f]{7,40}", re.IGNORECASE)
-"""What may be the name of a commit, which GitHub looks for in all text."""
+"""Text that may be the name of a commit, which GitHub looks for everywhere."""
 
 _PUNCTUATION = re.compile(r"[!-/:-@\[-`{-~]")
 
 
 def markdown(text: object) -> str:
-    """Words as words wherever they stand in Markdown, as one line.
+    """Text as one line that stays text wherever it is in Markdown.
 
-    Prose stays prose. Each word that is anything else (a name, a path, a reference, markup) comes as a code span: inside of one
+    Prose stays prose. Each word that is anything else (a name, a path, a reference, markup) becomes a code span: inside of one
     GitHub reads neither markup nor mentions, references, links, shortcodes and formulas, its users' own autolinks included.
     """
     line = " ".join(map(_word, _one(text, MARKDOWN_MOST).split(" ")))
@@ -161,7 +161,7 @@ def _word(word: str) -> str:
 
 
 def _pieces(word: str) -> str:
-    """A code span, with the marks of prose around it outside."""
+    """A code span, with surrounding punctuation outside of it."""
     core = word.lstrip("('\"")
     trimmed = core.rstrip("'\".,;:!?")
     while trimmed.endswith(")") and trimmed.count(")") > trimmed.count("("):
@@ -176,7 +176,7 @@ def _mark(match: re.Match[str]) -> str:
 
 
 def code(text: object) -> str:
-    """A name as a code span, in a fence that it cannot close; what would part a table's cells is written as an escape."""
+    """A name as a code span, in a fence that it cannot close; a character that would end a table's cell is written as an escape."""
     shown = _one(text, MARKDOWN_MOST).replace("|", "\\x7c")
     if not shown:
         return ""
@@ -187,7 +187,7 @@ def code(text: object) -> str:
 
 
 def markup(text: object) -> str:
-    """Words for an element or an attribute of HTML or SVG; nothing that XML forbids is among them."""
+    """Text for an element or an attribute of HTML or SVG, without characters that XML forbids."""
     return html.escape(words.clean(text))
 
 
@@ -195,7 +195,7 @@ def markup(text: object) -> str:
 
 _YAML_PLAIN = re.compile(r"(?:\.{0,2}/)?[A-Za-z_][A-Za-z0-9_-]*(?:[./][A-Za-z0-9_-]+)*", re.ASCII)
 _YAML_WORDS = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}
-"""What YAML 1.1 or 1.2 reads as something else than text."""
+"""Words that YAML 1.1 or 1.2 reads as something other than text."""
 
 
 def yaml_text(value: object) -> str:

@@ -29,7 +29,7 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def size(size_bytes: float | None, digits: int = 3) -> str:
-    """Decimal units, as budgets and AWS' own pages are read: `22.8 MB`."""
+    """A size in decimal units, as in budgets and AWS' own pages: `22.8 MB`."""
     if size_bytes is None or not math.isfinite(size_bytes):
         return UNKNOWN
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
@@ -84,10 +84,11 @@ _NOT_ASCII = re.compile(r"[^\n\t -~]")
 
 
 def clean(text: object) -> str:
-    """Somebody else's text as it can be shown: whatever would move, hide, colour or turn round other text is written as an escape.
+    """Foreign text that can be shown: every character that would move, hide, colour or reverse other text is written as an escape.
 
     That is every character that Unicode does not call printable (controls, changes of direction, zero widths, other line ends,
-    halves of surrogate pairs, noncharacters), as Python writes it. Line feeds and tabs stay; spaces of other kinds become spaces.
+    halves of surrogate pairs, noncharacters), as Python writes it. Line feeds and tabs stay; spaces of other kinds become
+    spaces.
     """
     return _NOT_ASCII.sub(_visible, str(text).replace("\r\n", "\n"))
 
@@ -99,7 +100,7 @@ def escaped(character: str) -> str:
 
 
 def is_seen(character: str) -> bool:
-    """Whether a reader sees this character, and nothing else happens; a space counts as seen, a tab does not."""
+    """Whether a reader sees this character, and it has no other effect; a space counts as seen, a tab does not."""
     return character.isprintable() and _UNSEEN.match(character) is None
 
 
@@ -112,12 +113,12 @@ def _visible(match: re.Match[str]) -> str:
 
 
 def limit(text: str) -> str:
-    """A written number as people write limits: `50 ms` for `50.0 ms`; prices keep their cents."""
+    """A formatted number as people write limits: `50 ms` for `50.0 ms`; prices keep their cents."""
     return text if "$" in text else re.sub(r"(\d)\.0+(?!\d)|(\.\d*?[1-9])0+(?!\d)", r"\1\2", text)
 
 
 def apart(value: float, bound: float, write: Callable[[float, int], str]) -> tuple[str, str]:
-    """A value and its limit with as many digits as it takes to tell them apart: never `100 MB exceeds 100 MB`."""
+    """A value and its limit with as many digits as make them differ: never `100 MB exceeds 100 MB`."""
     for digits in range(3, 16):
         texts = write(value, digits), limit(write(bound, digits))
         if limit(texts[0]) != texts[1] or value == bound:  # `1,000.0 GB` reads as `1,000 GB` does

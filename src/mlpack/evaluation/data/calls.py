@@ -52,7 +52,7 @@ DATATYPES: Mapping[str, str] = {
 """numpy's names (`string` for arrays of strings) and the protocol's, for the element types that a model's input may have."""
 
 DTYPES: Mapping[str, str] = {datatype: name for name, datatype in DATATYPES.items()}
-"""The other way round."""
+"""The inverse of `DATATYPES`."""
 
 _SHOWN = 5
 
@@ -63,7 +63,7 @@ def dtype_name(array: Array) -> str:
 
 
 def to_bytes(array: Array) -> bytes:
-    """An array as `calls.bin` has it."""
+    """An array as the bytes in `calls.bin`."""
     if array.dtype.kind in "OU":
         texts = [str(text).encode() for text in array.ravel().tolist()]
         return b"".join(piece for text in texts for piece in (len(text).to_bytes(4, "little"), text))
@@ -93,9 +93,7 @@ def strings(data: Any) -> list[str]:
 
 
 class CallsWriter:
-    """Writes calls into a directory that exists: add every call, then `finish`. Left without it, nothing of use
-    remains.
-    """
+    """Writes calls into an existing directory: add every call, then `finish`. Without `finish` nothing of use remains."""
 
     def __init__(self, out_dir: Path) -> None:
         self._dir = out_dir
@@ -157,9 +155,8 @@ class CallsWriter:
 
 
 def excerpt(folder: Path, out_dir: Path, most: int, most_bytes: int) -> None:
-    """Writes a few of the calls in `folder` as calls into `out_dir`: the first, then those whose shapes are new, then others spread
-    evenly; `most` at most, and within `most_bytes` but for the smallest call. Labels stay behind. Reads no numpy.
-    """
+    """Write a few of the calls in `folder` as calls into `out_dir`: the first, then those with new shapes, then others spread
+    evenly; `most` at most, and within `most_bytes` except for the smallest call. Labels are not copied. It needs no numpy."""
     listed = json.loads((folder / "calls.json").read_bytes())
     chosen: list[int] = []
     remaining = most_bytes
@@ -173,9 +170,8 @@ def excerpt(folder: Path, out_dir: Path, most: int, most_bytes: int) -> None:
 
 
 def sample(folder: Path, out_dir: Path, most: int, most_bytes: int, seed: str) -> list[int]:
-    """Writes calls drawn by `seed` into `out_dir`, in the order drawn, `most` at most, and within `most_bytes` but for the first;
-    returns their numbers. Labels stay behind. Reads no numpy.
-    """
+    """Write calls drawn by `seed` into `out_dir`, in the order drawn, `most` at most, and within `most_bytes` except for the first;
+    returns their numbers. Labels are not copied. It needs no numpy."""
     listed = json.loads((folder / "calls.json").read_bytes())
 
     def lot(number: int) -> str:
@@ -193,7 +189,7 @@ def sample(folder: Path, out_dir: Path, most: int, most_bytes: int, seed: str) -
 
 
 def _copy(folder: Path, listed: list[dict[str, Any]], chosen: Sequence[int], out_dir: Path) -> None:
-    """The chosen calls as calls of their own."""
+    """Write the chosen calls."""
     records, offset = [], 0
     with (folder / "calls.bin").open("rb") as stream, (out_dir / "calls.bin").open("wb") as out:
         for call in (listed[number] for number in chosen):
@@ -206,7 +202,7 @@ def _copy(folder: Path, listed: list[dict[str, Any]], chosen: Sequence[int], out
 
 
 def _in_order(listed: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Numbers of calls, those first that tell most."""
+    """The numbers of the calls, the most informative first."""
     names: set[str] = set()
     new = []
     for number, call in enumerate(listed):
@@ -219,7 +215,7 @@ def _in_order(listed: Sequence[Mapping[str, Any]]) -> list[int]:
 
 
 def _ends(new: list[int]) -> list[int]:
-    """Of many shapes the first, the last and what lies between."""
+    """Of many shapes the first, the last and those between."""
     return [new[0], new[-1], new[len(new) // 2], *new]
 
 
@@ -236,7 +232,7 @@ def _text_sample(text: str | tuple[str, str]) -> str:
 
 
 def _tensor_sample(inputs: Mapping[str, Array], row: int, samples: int) -> str:
-    """A sample's content: its row of every input that has one a sample, and the whole of every other."""
+    """A sample's content: its row of every input that has a row for each sample, and the whole of every other input."""
     import numpy as np
 
     state = hashlib.sha256()
@@ -250,7 +246,7 @@ def _tensor_sample(inputs: Mapping[str, Array], row: int, samples: int) -> str:
 
 
 def check_disjoint(evaluation_dir: Path, calibration_dir: Path) -> None:
-    """Raises RecipeError when any calibration sample is, by content, an evaluation sample."""
+    """Raise RecipeError when the content of any calibration sample equals that of an evaluation sample."""
     evaluation = json.loads((evaluation_dir / "samples.json").read_bytes())
     calibration = json.loads((calibration_dir / "samples.json").read_bytes())
     first: dict[str, int] = {}

@@ -23,9 +23,9 @@ from mlpack.core.records import Signature
 from mlpack.evaluation.data import calls
 
 _SEED = b"mlpack held out 1\0"
-"""Another one would choose other samples."""
+"""Another seed would choose other samples."""
 _FEW_OF_A_LABEL = 10
-"""With more samples, enough of a label are left on each side."""
+"""A label with more samples has enough of them on each side."""
 _WHOLE_CALLS = 10
 """With fewer groups of calls than this, calls are cut into their samples where they can be."""
 
@@ -48,20 +48,20 @@ class Split:
 
     @property
     def held_samples(self) -> int:
-        """How many samples are held out."""
+        """The number of samples that are held out."""
         return sum(len(piece.samples) for piece in self.held)
 
     @property
     def samples(self) -> int:
-        """How many there are."""
+        """The number of samples."""
         return self.held_samples + sum(len(piece.samples) for piece in self.rest)
 
 
 def split(folder: Path, signature: Signature, share: float, *, by_label: bool) -> Split:
-    """The calls in `folder` with about `share` of their samples held out (below 1 a share, from 1 on their number), and never all.
+    """The calls in `folder`, with about `share` of their samples held out (below 1 a share, from 1 on their number), and never all.
 
-    `by_label`: samples of one label stay together, as a query and its answer must, unless there are many of it: a class can be
-    parted. Nothing is held out where nothing can be.
+    `by_label`: samples of one label stay together, as a query and its answer must, unless there are many of them: a class can be
+    divided. Nothing is held out where that is impossible.
     """
     listed = _read(folder, "calls.json")
     names: list[str] = _read(folder, "samples.json")
@@ -106,20 +106,20 @@ def _read(folder: Path, name: str) -> Any:
 
 
 def _pairs(listed: Sequence[Mapping[str, Any]], labels: Sequence[Any]) -> bool:
-    """Whether these are queries and then their documents, as `sources` labels them."""
+    """Whether these are queries followed by their documents, as `sources` labels them."""
     half = len(labels) // 2
     return all("texts" in call for call in listed) and list(labels) == [*range(half), *range(half)]
 
 
 def _together(labels: Sequence[Any]) -> list[str | None]:
-    """Of each sample, the label that it shares with a few others; None where there is none."""
+    """The label that each sample shares with a few others; None where it shares none."""
     texts = [json.dumps(label) for label in labels]
     counted = Counter(texts)
     return [label if counted[label] <= _FEW_OF_A_LABEL else None for label in texts]
 
 
 def _pieces(listed: Sequence[Mapping[str, Any]], signature: Signature | None = None) -> Iterator[Piece]:
-    """Every call; with a signature, the rows of those that can be cut."""
+    """Every call; with a signature, calls that can be cut are cut into rows."""
     first = 0
     for number, call in enumerate(listed):
         count = int(call["samples"])
@@ -139,7 +139,7 @@ def _cuttable(call: Mapping[str, Any], count: int, signature: Signature) -> bool
 
 
 def _groups(pieces: Iterator[Piece], names: Sequence[str], together: Sequence[str | None] | None) -> list[list[Piece]]:
-    """Pieces that share a sample's content (or a label, where given) stand in one group."""
+    """Groups of pieces that share a sample's content (or a label, where given)."""
     root: dict[tuple[str, str] | Piece, tuple[str, str] | Piece] = {}
 
     def find(one: tuple[str, str] | Piece) -> tuple[str, str] | Piece:
@@ -161,7 +161,7 @@ def _groups(pieces: Iterator[Piece], names: Sequence[str], together: Sequence[st
 
 
 def _chosen(groups: Sequence[Sequence[Piece]], names: Sequence[str], share: float) -> list[Piece]:
-    """Groups in the order of their content's digests, as long as they fit; one stays behind at least."""
+    """Groups in the order of their content's digests, as long as they fit; at least one is not chosen."""
 
     def place(group: Sequence[Piece]) -> str:
         return min(hashlib.sha256(_SEED + names[n].encode()).hexdigest() for piece in group for n in piece.samples)

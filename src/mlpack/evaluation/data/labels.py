@@ -17,7 +17,7 @@ _KINDS = "labels must be finite numbers or strings, or lists of them"
 
 
 def problem(label: Any) -> str | None:
-    """What is wrong with a label that stands in a line of JSON, or None."""
+    """The fault of a label in a line of JSON, or None."""
     return None if _good(label, _DEPTH) else "label must be a number or a string, or a list of them"
 
 
@@ -42,7 +42,7 @@ def arrays(labels: Any) -> Any:
 
 
 def plain(labels: Any) -> list[Any] | None:
-    """What `arrays` gave as Python's own values, one a sample. ValueError in words where they are no labels."""
+    """The output of `arrays` as Python's own values, one a sample. ValueError in words for invalid labels."""
     if labels is None:
         return None
     if isinstance(labels, list):
@@ -59,5 +59,5 @@ def _checked(array: Any) -> Any:
 
 
 def a_sample(labels: list[Any], samples: int) -> list[Any]:
-    """One label a sample: what a call of one sample has several of is that sample's list."""
+    """One label a sample: several labels of a call with one sample become that sample's list."""
     return [labels] if samples == 1 and len(labels) != 1 else labels

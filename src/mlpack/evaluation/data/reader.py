@@ -29,7 +29,7 @@ INDEX, BYTES = "calls.json", "calls.bin"
 
 
 def count(folder: Path) -> int:
-    """How many calls the directory holds."""
+    """The number of calls in the directory."""
     return len(_listed(folder))
 
 
@@ -44,7 +44,7 @@ def _listed(folder: Path) -> list[dict[str, Any]]:
 
 
 def read(folder: Path, model_dir: Path, signature: Signature) -> Iterator[dict[str, np.ndarray[Any, Any]]]:
-    """The inputs of each call, in order, with the element types that the model takes."""
+    """The inputs of each call, in order, with the element types of the model."""
     listed = _listed(folder)
     tokenizer = _tokenizer(model_dir) if any("texts" in call for call in listed) else None
     for number, call in enumerate(listed):
@@ -56,7 +56,7 @@ def read(folder: Path, model_dir: Path, signature: Signature) -> Iterator[dict[s
 
 
 def shapes(folder: Path, model_dir: Path, signature: Signature) -> Iterator[dict[str, tuple[int, ...]]]:
-    """What `read` would give, by its shapes alone; each text counts by itself, and first the empty text, the shortest there is."""
+    """The shapes of what `read` would return. Each text counts by itself, after the empty text, which is the shortest."""
     listed = _listed(folder)
     tokenizer = _tokenizer(model_dir) if any("texts" in call for call in listed) else None
     if tokenizer is not None:

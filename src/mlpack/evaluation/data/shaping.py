@@ -31,7 +31,7 @@ def misnamed(names: tuple[str, ...], expected: tuple[str, ...]) -> list[str]:
 
 
 def converted(array: Array, spec: TensorSpec) -> tuple[Array | None, str | None]:
-    """The array in the model's element type where nothing is lost, or what is wrong."""
+    """The array in the model's element type where nothing is lost, or the problem."""
     import numpy as np
 
     if spec.dtype not in DATATYPES:
@@ -55,7 +55,7 @@ def converted(array: Array, spec: TensorSpec) -> tuple[Array | None, str | None]
 
 
 def _strings(array: Array, name: str) -> tuple[Array | None, str | None]:
-    """An array of strings as objects, or what is wrong."""
+    """An array of strings as objects, or the problem."""
     if array.dtype.kind not in "OU":
         return None, f"{name} is {array.dtype.name} and the model takes strings: convert it where it is written"
     objects = array.astype(object)
@@ -69,9 +69,7 @@ def _strings(array: Array, name: str) -> tuple[Array | None, str | None]:
 
 
 class CallLayout:
-    """How arrays fall into calls: cut along their first axis, or, with an axis more than the model's input, call by
-    call.
-    """
+    """How arrays become calls: cut along their first axis, or call by call if they have one axis more than the model's input."""
 
     def __init__(self, arrays: Mapping[str, Array], signature: Signature, batch: int) -> None:
         self.problems: list[str] = []
@@ -115,14 +113,14 @@ class CallLayout:
 
     @property
     def samples_per_call(self) -> int:
-        """Rows of a call that holds whole arrays: their common first axis, otherwise the call is one sample."""
+        """The rows of a call of whole arrays: their common first axis; without one the call is one sample."""
         if self._cut:
             return self._batch
         first = {array.shape[1] if array.ndim > 1 else 1 for array in self._arrays.values()}
         return int(first.pop()) if len(first) == 1 else 1
 
     def feeds(self, per_call: int) -> Iterator[tuple[dict[str, Array], int]]:
-        """Every call's inputs, in the model's order, and how many samples it holds."""
+        """The inputs of every call, in the model's order, and the number of its samples."""
         for call in range(self.calls):
             start = call * self._batch
             feed = {
@@ -134,7 +132,7 @@ class CallLayout:
 
 
 def misfits(name: str, spec: TensorSpec, shape: Sequence[int], bound: dict[str, tuple[str, int]]) -> list[str]:
-    """Where one call's shape does not fit the model's; `bound` collects what each named axis was found to be."""
+    """Where one call's shape does not fit the model's; `bound` collects the length of each named axis."""
     problems = []
     for axis, (expected, length) in enumerate(zip(spec.shape, shape, strict=True)):
         if isinstance(expected, int) and expected != length:
@@ -154,7 +152,7 @@ def shown(shape: Sequence[int | str]) -> str:
 
 
 def labels_of(labels: Array, layout: CallLayout) -> tuple[list[Any] | None, int]:
-    """One label a sample, and how many samples a call holds that is not cut."""
+    """One label a sample, and the number of samples in a call that is not cut."""
     per_call = layout.samples_per_call
     if labels.dtype.kind not in "biufU" or not labels.ndim:
         layout.label_problems.append(f"labels are {labels.dtype.name}: an array of numbers or strings is needed, one a sample")

@@ -44,14 +44,14 @@ _END = object()
 LINE_BYTES = 16 << 20
 """The longest line of texts: more than any model reads."""
 _ROW_BYTES = 1024
-"""What a row takes beside its values: its call, its name by content, Python's objects."""
+"""The memory of a row beside its values: its call, its digest, Python's objects."""
 _LABEL_BYTES = 64
 _CHECKED_EACH = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
-    """What was read. `texts`: whether the calls hold texts, not tensors."""
+    """The result of reading. `texts`: whether the calls hold texts, not tensors."""
 
     reference: str
     calls: int
@@ -61,11 +61,9 @@ class Dataset:
 
 
 def fingerprint(reference: str, roots: tuple[Path, ...]) -> Digest:
-    """A name for the data without reading it: the file's bytes, or the function's code and the user's modules beside
-    it.
+    """A digest for the data without reading it: of the file's bytes, or of the function's code and the user's modules beside it.
 
-    What a function reads from elsewhere is not in its name: such data should lie in a file. Raises RecipeError when it
-    is missing.
+    It does not cover what a function reads from elsewhere: such data should be in a file. Raises RecipeError when it is missing.
     """
     if entrypoint.is_reference(reference):
         return digest.of_json(["function", str(entrypoint.content(entrypoint.locate(reference, roots)))])
@@ -149,9 +147,9 @@ def _load_npz(path: Path, reference: str, signature: Signature) -> dict[str, Arr
 
 
 def _bookkeeping(stream: IO[bytes], size: int, name: str, signature: Signature) -> int:
-    """What an array of an .npz file takes beside its own bytes: rows become calls and labels Python's numbers.
+    """The memory of an array in an .npz file beside its own bytes: rows become calls and labels Python's numbers.
 
-    ValueError when its header says that it holds more than there is.
+    ValueError when its header states more than there is.
     """
     import numpy as np
 
@@ -202,7 +200,7 @@ def _from_arrays(
 
 
 def reads_pairs(signature: Signature) -> bool:
-    """Whether a query and its document are one input: the model has a head (a cross-encoder) and gives no vectors to compare."""
+    """Whether a query and its document are one input: the model has a head (a cross-encoder) and returns no vectors to compare."""
     return any(spec.name.endswith("logits") for spec in signature.outputs)
 
 
@@ -221,8 +219,8 @@ def _from_texts(path: Path, reference: str, tokenised: bool, *, paired: bool) ->
 
 
 def _parse_texts(path: Path, reference: str) -> list[dict[str, Any]]:
-    """Every line of the file, all of one form. A query and its document give every query, then every document, labelled by their
-    number, or pairs where the model reads both together; other lines a text, or a pair, and its label."""
+    """Every line of the file, all of one form. Queries and documents become all queries, then all documents, labelled by their
+    number, or pairs where the model reads both together. Other lines are a text, or a pair, and its label."""
     rows: list[tuple[int, dict[str, Any]]] = []
     problems: list[str] = []
     more = 0
@@ -246,7 +244,7 @@ def _parse_texts(path: Path, reference: str) -> list[dict[str, Any]]:
 
 
 def _lines(path: Path, reference: str) -> Iterator[tuple[int, bytes]]:
-    """The lines of a file by number, from 1. RecipeError when one is no line of texts, or all of them do not fit into memory."""
+    """The lines of a file by number, from 1. RecipeError for a line that is invalid, or if all of them do not fit into memory."""
     needed = number = 0
     try:
         with path.open("rb") as stream:
@@ -283,9 +281,7 @@ def _encodable(text: str) -> bool:
 
 
 def _from_function(entry: EntryPoint, signature: Signature, writer: CallsWriter, tokenised: bool) -> list[Any] | None:
-    """Runs the user's function once, call by call. The first call that does not fit ends it: all its problems are
-    said.
-    """
+    """Run the user's function once, call by call. The first call that does not fit ends it, with all of its problems."""
     function = entrypoint.load(entry)
     labels: list[Any] = []
     unlabelled = 0
@@ -321,7 +317,7 @@ def _as_arrays(item: Any) -> Any:
 
 
 def _take(item: Any, signature: Signature, writer: CallsWriter, tokenised: bool) -> tuple[list[Any] | None, list[str]]:
-    """Adds one call; its labels, and what is wrong with it."""
+    """Add one call. Returns its labels, and its problems."""
     if not isinstance(item, tuple | list) or len(item) != 2:
         return None, [f"each item must be (inputs, labels), not {type(item).__name__}"]
     inputs, labels = item
@@ -365,7 +361,7 @@ def _is_pair(text: Any) -> bool:
 
 
 def _take_texts(texts: Sequence[Text], labels: list[Any] | None, writer: CallsWriter, tokenised: bool) -> list[str]:
-    """Adds one call of texts; what is wrong with it."""
+    """Add one call of texts. Returns its problems."""
     if not tokenised:
         return ["holds texts, and this model takes tensors: without a tokenizer nothing can turn them into any"]
     if not texts or not all(_encodable(text if isinstance(text, str) else "".join(text)) for text in texts):

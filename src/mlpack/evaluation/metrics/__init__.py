@@ -59,7 +59,7 @@ class Metric:
 
 
 DEFAULT = "fidelity"
-"""What is compared where a recipe names no metric."""
+"""The comparison for a recipe that names no metric."""
 _CLASSES = ("output", "column", "threshold", "classes", "ignore_index")
 _BOXES = ("output", "decode", "threshold")
 _FOUND = (
@@ -202,11 +202,11 @@ def evaluate(
     samples: Sequence[int] | None = None,
     names: tuple[Any, ...] | None = None,
 ) -> Scores:
-    """Scores one model's outputs, a mapping of names to arrays a call, in the order of the evaluation data.
+    """Score one model's outputs, a mapping of names to arrays a call, in the order of the evaluation data.
 
-    Labels stand in that order too, one a sample; `samples`: how many each call holds, the first axis of its first output
-    where it is not given; `names`: what the model calls its classes, by column. Raises RecipeError when labels are
-    missing or do not fit, MeasureError when an output holds NaN where the baseline does not.
+    Labels are in that order too, one a sample; `samples`: the number in each call, by default the first axis of its first
+    output; `names`: the model's names of its classes, by column. Raises RecipeError when labels are missing or do not fit,
+    MeasureError when an output holds NaN where the baseline does not.
     """
     spec = metric.spec if metric.spec is not None else MetricSpec(name=metric.name)
     ours = answers.of(outputs, samples)
@@ -224,7 +224,7 @@ def evaluate(
 
 
 def unlabelled(name: str) -> RecipeError:
-    """What is said of a metric that needs labels where there are none."""
+    """The message for a metric that needs labels where there are none."""
     return RecipeError(
         f"{name} needs labels and the evaluation data has none: add an array named labels, or use fidelity, cosine or"
         " agreement, which compare with the float baseline"
@@ -232,8 +232,7 @@ def unlabelled(name: str) -> RecipeError:
 
 
 class Drop(NamedTuple):
-    """How much worse a candidate is than its baseline, positive being worse, and the interval of that (`how` it was found: see
-    `scores.Range`)."""
+    """How much worse a candidate is than its baseline (positive: worse), and the interval of that (`how`: see `scores.Range`)."""
 
     value: float
     low: float
@@ -245,8 +244,8 @@ class Drop(NamedTuple):
 def paired_drop(metric: Metric, baseline: Scores, candidate: Scores, confidence: float = stats.CONFIDENCE) -> Drop:
     """How much worse the candidate is, whatever the metric's direction, and the two-sided interval of that confidence.
 
-    Both are resampled together, so what is hard for both cancels out. The baseline's own drop is 0, and certain. Where no sample
-    differs, the interval of a metric that is a share still holds what samples that were not seen may lose.
+    Both are resampled together, so samples that are hard for both cancel out. The baseline's own drop is 0, and certain. Where
+    no sample differs, the interval of a metric that is a share still includes what other samples may lose.
     """
     import numpy as np
 
@@ -271,7 +270,7 @@ def paired_drop(metric: Metric, baseline: Scores, candidate: Scores, confidence:
 
 
 def at(accuracy: Accuracy, confidence: float) -> Accuracy:
-    """The same accuracy with its drop's interval of another confidence."""
+    """The same accuracy with its drop's interval at another confidence."""
     if accuracy.spread is None:
         return dataclasses.replace(accuracy, confidence=confidence)
     interval = scores.read(accuracy.spread, accuracy.drop, confidence)

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccuracyJudge:
-    """What accuracy means in this build: a metric, the labels (None: compared with the baseline), the samples of each call
-    (None: as many as their outputs have rows), what the model calls its classes, which outputs depend on numbers that the
-    graph draws at random, where it is run, and how sure the interval of a drop is to be."""
+    """The accuracy of this build: a metric, the labels (None: compared with the baseline), the samples of each call (None: as many
+    as their outputs have rows), the model's names of its classes, the outputs that depend on random numbers in the graph, where
+    it runs, and the confidence for the interval of a drop."""
 
     metric: MetricSpec
     labels: tuple[Any, ...] | None
@@ -43,7 +43,7 @@ class AccuracyJudge:
     confidence: float = CONFIDENCE
 
     def accuracies(self, predictions: Mapping[str, Path], baseline_id: str) -> dict[str, Accuracy | MeasureError]:
-        """The accuracy of every model whose predictions these are, or why it has none; `baseline_id` is one of them."""
+        """The accuracy of every model, or why it has none, by the id of its predictions; `baseline_id` is one of them."""
         metric = metrics.find(self.metric, self.load_hook)
         baseline_outputs = self._judged(metric, read_outputs(predictions[baseline_id]))
         unjudged = self._unjudged(metric, baseline_outputs)
@@ -78,14 +78,14 @@ class AccuracyJudge:
         return results
 
     def _settled(self, metric: metrics.Metric, baseline: metrics.Scores) -> metrics.Metric:
-        """The metric, reading of every candidate what it read of the baseline."""
+        """The metric, set to read of every candidate what it read of the baseline."""
         spec = self.metric
         if metric.compares != "labels" or metric.hook is not None or spec.output is not None or not baseline.output:
             return metric
         return dataclasses.replace(metric, spec=dataclasses.replace(spec, output=baseline.output))
 
     def _candidate(self, metric: metrics.Metric, prefix: Path, baseline_outputs: list[Call]) -> metrics.Scores:
-        """A candidate's scores. What did not hinder the baseline is the candidate's own fault, not the recipe's."""
+        """A candidate's scores. A fault that the baseline does not have is the candidate's, not the recipe's."""
         outputs = self._judged(metric, read_outputs(prefix))
         try:
             return metrics.evaluate(metric, outputs, self.labels, baseline_outputs, self.samples, self.names)
@@ -93,13 +93,13 @@ class AccuracyJudge:
             raise MeasureError(f"its outputs cannot be judged as the float's were: {error}") from error
 
     def _judged(self, metric: metrics.Metric, outputs: list[Call]) -> list[Call]:
-        """The outputs that can be compared with another model's: those drawn at random differ from run to run."""
+        """The outputs that can be compared with another model's: random ones differ from run to run."""
         if metric.compares == "labels" or self.metric.output is not None or set(self.drawn) >= set(outputs[0] if outputs else ()):
             return outputs
         return [{name: array for name, array in call.items() if name not in self.drawn} for call in outputs]
 
     def _unjudged(self, metric: metrics.Metric, outputs: list[Call]) -> str | None:
-        """What is said of outputs drawn at random: that they were left out, or that the number says little."""
+        """The remark about random outputs: that they were left out, or that the number says little."""
         if not self.drawn or not outputs:
             return None
         drawn = ", ".join(self.drawn)
@@ -118,7 +118,8 @@ class AccuracyJudge:
 def read_outputs(prefix: Path) -> list[Call]:
     """Every call's outputs by name, from the two files that the package's bench wrote. The bytes stay in the file until used.
 
-    Strings are arrays of objects."""
+    Strings are arrays of objects.
+    """
     import mmap
 
     import numpy as np

@@ -32,7 +32,7 @@ class Answers:
 
     @property
     def n(self) -> int:
-        """Samples in all."""
+        """The number of samples."""
         return sum(self.samples)
 
     @property
@@ -86,7 +86,7 @@ def _text(item: Any) -> str:
 
 
 def of(outputs: Sequence[Mapping[str, Array]], samples: Sequence[int] | None) -> Answers:
-    """Answers of calls; without `samples`, a call holds what the first axis of its first output says."""
+    """The answers of calls; without `samples`, the first axis of its first output is the number of samples in a call."""
     import numpy as np
 
     if not outputs:
@@ -99,14 +99,14 @@ def of(outputs: Sequence[Mapping[str, Array]], samples: Sequence[int] | None) ->
 
 
 def output_name(spec: MetricSpec, answers: Answers) -> str | None:
-    """The output that the recipe names, which the model has; None where it names none."""
+    """The output that the recipe names, if the model has it; None where it names none."""
     if spec.output is None or spec.output in answers.names:
         return spec.output
     raise RecipeError(f"metric.output: the model has no output {spec.output!r} ({shown(answers)})")
 
 
 def shown(answers: Answers) -> str:
-    """The outputs with their shapes in the first call, as an error says them."""
+    """The outputs with their shapes in the first call, for an error."""
     import numpy as np
 
     each = [f"{name} {list(np.shape(array))} {np.asarray(array).dtype.name}" for name, array in answers.calls[0].items()]
@@ -114,6 +114,6 @@ def shown(answers: Answers) -> str:
 
 
 def fitting(metric: str, rows: int, labels: Sequence[Any]) -> None:
-    """RecipeError unless there is a label for every row."""
+    """Raise RecipeError unless there is a label for every row."""
     if rows != len(labels):
         raise RecipeError(f"{metric}: {len(labels)} labels for {rows} rows of output: one label a sample is needed")

@@ -19,8 +19,9 @@ from mlpack.evaluation.metrics.labelled import classes
 def check(
     spec: MetricSpec, outputs: Sequence[TensorSpec], labels: Sequence[Any] | None, names: tuple[Any, ...] | None = ()
 ) -> None:
-    """RecipeError where the recipe's metric cannot be computed from these outputs and labels. `outputs`: empty where unknown, and
-    without axes where only its name is known. `names`: what the model calls its classes; None: nothing, (): not known yet."""
+    """Raise RecipeError if the recipe's metric cannot be computed from these outputs and labels. `outputs`: empty where unknown,
+    and without axes where only its name is known. `names`: the model's names of its classes; None: it has none, (): not known
+    yet."""
     if spec.output is not None and outputs and spec.output not in {each.name for each in outputs}:
         raise RecipeError(f"metric.output: the model has no output {spec.output!r} ({_shown(outputs)})")
     if spec.name in METRICS and METRICS[spec.name].compares != "labels":
@@ -39,8 +40,8 @@ def check(
 
 
 def _check_values(spec: MetricSpec, outputs: Sequence[TensorSpec], labels: Sequence[Any], names: tuple[Any, ...] | None) -> None:
-    """RecipeError for labels that are no classes of any output. An output that says classes itself may number them otherwise,
-    and so may the recipe."""
+    """Raise RecipeError for labels that are no classes of any output. An output that gives classes itself may number them
+    otherwise, and so may the recipe."""
     depth = _depth(labels[0])
     columns = [each.shape[-1] for each in outputs if _real(each) and len(each.shape) == 2 + depth]
     if not columns or not all(map(_real, outputs)) or spec.classes is not None or spec.column is not None:
@@ -113,7 +114,7 @@ def _may_be(shape: Sequence[int | str], size: tuple[int, int]) -> bool:
 
 
 def _count(label: Any) -> int | None:
-    """Numbers in a label; None where its lists have several lengths."""
+    """The number of values in a label; None where its lists have several lengths."""
     if not isinstance(label, list):
         return 1
     counts = {_count(one) for one in label}
@@ -121,7 +122,7 @@ def _count(label: Any) -> int | None:
 
 
 def _width(output: TensorSpec) -> int | None:
-    """Numbers a sample; None where that varies."""
+    """The number of values a sample; None where that varies."""
     axes = output.shape[1:]
     return None if any(isinstance(axis, str) for axis in axes) else math.prod(axis for axis in axes if isinstance(axis, int))
 

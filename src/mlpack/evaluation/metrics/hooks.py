@@ -27,7 +27,7 @@ Hook = Callable[..., Any]
 
 
 def evaluate(spec: MetricSpec, hook: Hook, answers: Answers, labels: Sequence[Any]) -> Scores:
-    """The value that the function gives: one number, or one a sample (whose mean is the value)."""
+    """The value of the function: one number, or one a sample (the value is then their mean)."""
     import numpy as np
 
     by_call = _takes_calls(hook)
@@ -104,7 +104,7 @@ def _joined(answers: Answers, labels: Sequence[Any], keep: Array | None) -> tupl
 
 
 def _rows(answers: Answers, name: str, keep: Array) -> Array:
-    """Which rows of a joined output belong to the samples that are kept: a row each, or all of a call that is one sample."""
+    """The rows of a joined output that belong to the kept samples: a row each, or all of a call that is one sample."""
     import numpy as np
 
     rows = [len(np.atleast_1d(call[name])) for call in answers.calls]

@@ -29,19 +29,19 @@ RESAMPLES = 2_000
 SEED = 20_260_101
 JACKKNIFE_GROUPS = 20
 FEW_SAMPLES = 30
-"""Resamples of fewer spread less than other samples would: the interval is at least Student's."""
+"""With fewer samples, resamples spread less than other samples would: the interval is at least Student's."""
 FEW_DIFFER = 10
-"""Where fewer samples than this differ at all, resamples cannot know how many of those that were not seen do."""
+"""Where fewer samples than this differ, resamples cannot tell how many other samples would."""
 _WEIGHTS_BYTES_MAX = 64 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
-    """A metric's value, and what it is made of.
+    """A metric's value and its parts.
 
-    `per_sample`: one row a sample (a query, for retrieval); None where only the whole has a value. `reduce`: the values
-    of resamples, from how often each sample stands in each (rows of weights); the mean where it is None. `without`: the
-    value of some samples alone (a mask of those kept). `output`, `column`, `threshold`: what it was read from.
+    `per_sample`: one row a sample (a query, for retrieval); None where only the whole has a value. `reduce`: the values of
+    resamples, from how often each sample occurs in each (rows of weights); the mean where it is None. `without`: the value of
+    some samples alone (a mask of those kept). `output`, `column`, `threshold`: what was read.
     """
 
     value: float
@@ -64,7 +64,7 @@ def reduced(per_sample: Array, weights: Array, reduce: Callable[[Array], Array] 
 
 
 def of(per_sample: Array, reduce: Callable[[Array], Array] | None = None, **more: Any) -> Scores:
-    """Scores of samples: their value is that of the resample in which each stands once."""
+    """Scores of samples: their value is that of the resample in which each occurs once."""
     import numpy as np
 
     n = len(per_sample)
@@ -74,7 +74,7 @@ def of(per_sample: Array, reduce: Callable[[Array], Array] | None = None, **more
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Range:
-    """Where a drop lies, and how that is known: `bootstrap`, `exact` (at least the bounds of a binomial), `jackknife`, or `none`,
+    """The interval of a drop, and its method: `bootstrap`, `exact` (at least the bounds of a binomial), `jackknife`, or `none`,
     which says nothing beyond the drop itself."""
 
     low: float
@@ -82,7 +82,7 @@ class Range:
     how: str
 
     def hull(self, low: float, high: float, how: str | None = None) -> Range:
-        """The widest of both; `how` where the other one widens it."""
+        """The smallest range that holds both; `how` is the other's where that one widens it."""
         wider = low < self.low or high > self.high
         return Range(low=min(self.low, low), high=max(self.high, high), how=how if how and wider else self.how)
 
@@ -90,7 +90,8 @@ class Range:
 def interval(
     sign: float, drop: float, baseline: Scores, candidate: Scores, *, confidence: float = stats.CONFIDENCE, share: bool = False
 ) -> Range:
-    """The two-sided interval of `drop`, which is sign times baseline minus candidate. MeasureError where they are no pair.
+    """The two-sided interval of `drop`, which is sign times baseline minus candidate. MeasureError where the two do not belong
+    together.
 
     `share`: a sample can add 1/n to the drop and no more.
     """
@@ -98,7 +99,7 @@ def interval(
 
 
 def spread(sign: float, drop: float, baseline: Scores, candidate: Scores, *, share: bool = False) -> Spread:
-    """What the interval of such a drop is read from at any confidence."""
+    """The data from which the interval of such a drop is computed at any confidence."""
     if baseline.n != candidate.n:
         raise MeasureError(f"the baseline was scored on {baseline.n} samples and the candidate on {candidate.n}: not a pair")
     if baseline.per_sample is None or candidate.per_sample is None:
@@ -108,7 +109,7 @@ def spread(sign: float, drop: float, baseline: Scores, candidate: Scores, *, sha
 
 
 def read(estimate: Spread, drop: float, confidence: float) -> Range:
-    """The interval of that confidence. Without numpy: a build that finds everything in the store reads it, too."""
+    """The interval at that confidence. It needs no numpy: a build that finds everything in the store reads it, too."""
     tail = (1 - confidence) / 2
     low = high = drop
     if estimate.drops:
@@ -148,7 +149,7 @@ def _bootstrap(sign: float, baseline: Scores, candidate: Scores) -> Spread:
 
 
 def _unseen(sign: float, drop: float, baseline: Scores, candidate: Scores) -> tuple[float, float, int] | None:
-    """How many were lost and won of how many, where few of those that were seen differ: samples that were not may widen it then."""
+    """The numbers of samples lost, won and all, where few of them differ: other samples may then widen the interval."""
     import numpy as np
 
     assert baseline.per_sample is not None
@@ -164,7 +165,7 @@ def _unseen(sign: float, drop: float, baseline: Scores, candidate: Scores) -> tu
 
 
 def _most(share_lost: float, won: float, n: int, tail: float) -> float:
-    """The upper end of the share lost less the share won: how many differ, and of those how many are lost, each by its own exact
+    """The upper end of the share lost minus the share won: how many differ, and of those how many are lost, each by its own exact
     bounds, which share the tail."""
     differ = share_lost + won
     if won == 0:  # whoever differs is lost, as far as anybody knows
@@ -175,7 +176,7 @@ def _most(share_lost: float, won: float, n: int, tail: float) -> float:
 
 
 def _resamples(n: int) -> Iterator[Array]:
-    """How often each of n samples stands in each resample, a block of rows at a time (bounded memory)."""
+    """How often each of n samples occurs in each resample, a block of rows at a time (bounded memory)."""
     import numpy as np
 
     random = np.random.Generator(np.random.PCG64(SEED))
@@ -187,8 +188,7 @@ def _resamples(n: int) -> Iterator[Array]:
 
 
 def _jackknife(sign: float, baseline: Scores, candidate: Scores) -> Spread:
-    """What is known of a drop from leaving out one of at most twenty groups of samples at a time (every twentieth sample is a
-    group)."""
+    """The spread from leaving out one of at most twenty groups of samples at a time (every twentieth sample is a group)."""
     import numpy as np
 
     groups = min(JACKKNIFE_GROUPS, candidate.n)

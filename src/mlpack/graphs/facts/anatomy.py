@@ -29,22 +29,22 @@ if TYPE_CHECKING:
 VERSION = 5
 """Raised when the answer for the same graph and shapes changes."""
 LARGEST = 20
-"""Tensors that are named; the layer types hold the rest."""
+"""The number of tensors that are listed; the layer types hold the rest."""
 _REPLACED = re.compile(r"(?:_integer|_quant|_token_\d+)+$")
-"""What our quantizer, onnxruntime's and its optimiser put behind the name of a node that they replace."""
+"""The suffixes that our quantizer, onnxruntime's and its optimiser add to the name of a node that they replace."""
 _MOST_PRODUCTS = 2_000
 _MOST_NODES = 4_000
 """Symbolic inference of larger graphs takes minutes."""
 _THROUGH = frozenset({
     "DequantizeLinear", "QuantizeLinear", "Cast", "Transpose", "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze",
 })  # fmt: skip
-"""What may stand between a stored tensor and the layer that it belongs to."""
+"""Operators that may stand between a stored tensor and the layer that it belongs to."""
 _ODD = (IndexError, KeyError, ValueError, TypeError, OverflowError, ZeroDivisionError, AttributeError)
-"""What counting the operators of a graph that no engine has taken may stumble over."""
+"""Exceptions that counting may raise for a graph that no engine has accepted."""
 
 Shapes = Mapping[str, tuple[int, ...]]
 Anatomy = dict[str, Any]
-"""JSON, as docs/interface.md has it."""
+"""JSON as documented in docs/interface.md."""
 
 
 def of_file(path: Path, shapes_given: Shapes | None = None) -> Anatomy:
@@ -92,8 +92,8 @@ def of_file(path: Path, shapes_given: Shapes | None = None) -> Anatomy:
 
 
 def with_reasons(anatomy: Anatomy, reasons: Mapping[str, str], damage: Mapping[str, float] | None = None) -> Anatomy:
-    """The same with what stayed float: products among others in integers, and whatever a step says that it left (`reasons`: why, by
-    node); what each costs in bytes and operations, and what a search found that quantizing it would do (`damage`)."""
+    """The same anatomy with what stayed float: products beside others in integers, and the nodes that a step left (`reasons`: why,
+    by node); the cost of each in bytes and operations, and the damage of quantizing it as a search measured it (`damage`)."""
     floats = set(precisions.FLOATS.values())
     products = {row["node"]: row for row in anatomy["products"]}
     mixed = any(row["precision"] not in floats for row in products.values())
@@ -108,7 +108,7 @@ def with_reasons(anatomy: Anatomy, reasons: Mapping[str, str], damage: Mapping[s
 
 
 def reasons_of(steps: Iterable[StepRun], trail: Trail | None) -> tuple[dict[str, str], dict[str, float]]:
-    """Why steps left nodes float, from their notes, and what a search says of it. A note of another form says nothing."""
+    """The reasons why steps left nodes float, from their notes, and a search's damage. A note of another form is ignored."""
     reasons: dict[str, str] = {}
     for step in steps:
         noted = step.notes.get("kept")
@@ -153,7 +153,7 @@ class _StoredBytes:
         })  # fmt: skip
 
     def _owner(self, name: str) -> Any:
-        """The node that a stored tensor belongs to: its first reader, through what only unpacks or turns it."""
+        """The node that a stored tensor belongs to: its first reader, behind nodes that only unpack or transpose it."""
         visited: set[str] = set()
         node = self._readers.get(name)
         while node is not None and node.op_type in _THROUGH and node.output and node.output[0] not in visited:
@@ -175,8 +175,8 @@ class _StoredBytes:
 
 
 def _operations(model: onnx.ModelProto, input_shapes: Shapes | None) -> tuple[dict[str, int], dict[str, Any] | None]:
-    """Operations by node, of everything that has no kernel of its own with the one that it joins; and their sum, for which shapes,
-    and of how many tensors no shape is known. None where nothing can be counted."""
+    """Operations by node, each fused node counted with its kernel; and their sum, for which shapes, and the number of tensors
+    without a known shape. None where nothing can be counted."""
     if input_shapes is None or len(model.graph.node) > _MOST_NODES:
         return {}, None
     try:
@@ -202,7 +202,7 @@ def _operations(model: onnx.ModelProto, input_shapes: Shapes | None) -> tuple[di
 
 
 def _before(name: str) -> str:
-    """A node's name before it was quantized and fused."""
+    """The name of a node before it was quantized and fused."""
     return _REPLACED.sub("", name) or name
 
 
@@ -226,7 +226,7 @@ def _kind(tensor: Any) -> str:
 
 
 def _bytes(tensor: Any) -> int:
-    """What is there, whatever a shape of somebody else's says: only numbers that have fields of their own are counted by it."""
+    """The bytes that are there, whatever a foreign shape says. The shape counts only for numbers in fields of their own."""
     if tensor.string_data:
         return sum(map(len, tensor.string_data))
     if (place := weights.referred(tensor)) is not None:

@@ -47,8 +47,8 @@ class KernelWork:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraphWork:
-    """A graph's kernels in order, the bytes of its inputs and outputs, and the operators that were counted as elementwise because
-    nothing is known of them."""
+    """A graph's kernels in order, the bytes of its inputs and outputs, and the unknown operators, which were counted as
+    elementwise."""
 
     kernels: tuple[KernelWork, ...]
     input_bytes: float
@@ -66,17 +66,17 @@ class GraphWork:
 
     @property
     def weight_bytes(self) -> float:
-        """Read of weights in one call."""
+        """The bytes of weights that are read in one call."""
         return sum(kernel.weight_bytes for kernel in self.kernels)
 
     @property
     def activation_bytes(self) -> float:
-        """Read and written of activations in one call."""
+        """The bytes of activations that are read and written in one call."""
         return sum(kernel.activation_bytes for kernel in self.kernels)
 
     @property
     def launches(self) -> int:
-        """Kernels that are started in one call."""
+        """The kernels that are started in one call."""
         return sum(kernel.launches for kernel in self.kernels)
 
 
@@ -84,8 +84,8 @@ def work_of(model_dir: Path, shapes: Mapping[str, tuple[int, ...]], calls: Path 
     """The work of one call of `model_dir`'s graph with inputs of these shapes. `calls`: recorded ones, for values where shapes
     depend on them.
 
-    Raises PassError when the graph is damaged, an input's shape is missing, or a tensor's shape can be found neither by inference
-    nor by running the graph once.
+    Raises PassError when the graph is damaged, an input's shape is missing, or a tensor's shape can be found neither by
+    inference nor by running the graph once.
     """
     from mlpack.graphs.facts.shapes import resolved
 
@@ -94,7 +94,7 @@ def work_of(model_dir: Path, shapes: Mapping[str, tuple[int, ...]], calls: Path 
 
 
 def count(model: onnx.ModelProto, tensors: Mapping[str, TensorInfo]) -> GraphWork:
-    """The same for a graph in memory, every tensor of which is known."""
+    """The same for a graph in memory, of which every tensor is known."""
     counting = _KernelCounter(model, tensors)
     for node in model.graph.node:
         counting.add(node)
@@ -103,7 +103,7 @@ def count(model: onnx.ModelProto, tensors: Mapping[str, TensorInfo]) -> GraphWor
 
 @dataclass(slots=True)
 class _Kernel:
-    """A kernel under construction. Bytes by the tensor's name, so that none counts twice."""
+    """A kernel under construction. Bytes are kept by the tensor's name, so that none counts twice."""
 
     name: str
     operator: str
@@ -134,7 +134,7 @@ class _KernelCounter:
         self._unknown: dict[str, None] = {}
 
     def add(self, node: onnx.NodeProto) -> None:
-        """One node: folded, free, fused, or a kernel of its own."""
+        """Count one node: folded, free, fused, or a kernel of its own."""
         inputs = [name for name in node.input if name]
         kind = operators.kind_of(node.op_type)
         if node.op_type in operators.SHAPE_ONLY or all(name in self._weights for name in inputs):
@@ -159,7 +159,8 @@ class _KernelCounter:
             self._maker[name] = kernel
 
     def _fold(self, node: onnx.NodeProto, inputs: Sequence[str]) -> None:
-        """What is known before the first call. Weights that are only unpacked keep the bytes and the type they are stored in."""
+        """Fold what is known before the first call. Weights that are only unpacked keep the bytes and type in which they are
+        stored."""
         unpacks = node.op_type == "DequantizeLinear" or (
             node.op_type in operators.UNPACKED and bool(inputs) and inputs[0] in self._int8
         )
@@ -169,7 +170,7 @@ class _KernelCounter:
             self._mark_int8(node)
 
     def _mark_int8(self, node: onnx.NodeProto) -> None:
-        """Notes that a node gives numbers that are int8 in all but name."""
+        """Record that a node's results are int8 in all but name."""
         tensor = self._tensors.get(node.input[0])
         if node.input[0] in self._int8 or (tensor is not None and operators.ARITHMETIC.get(tensor.dtype) == "int8"):
             self._int8.add(node.output[0])
@@ -182,8 +183,8 @@ class _KernelCounter:
         return 0.0 if tensor is None else tensor.nbytes
 
     def _kernel_for(self, node: onnx.NodeProto, inputs: Sequence[str], *, fuses: bool) -> int:
-        """Which kernel does this node. Joining the latest of the kernels that make its inputs can close no circle: every other
-        input was made by an earlier one."""
+        """The kernel that computes this node. Joining the latest of the kernels that make its inputs closes no circle, since every
+        other input comes from an earlier one."""
         makers = [self._maker[stored] for name in inputs if (stored := self._stored(name)) in self._maker]
         if fuses and makers:
             latest = max(makers)
@@ -193,7 +194,7 @@ class _KernelCounter:
         return len(self._kernels) - 1
 
     def _charge(self, kernel: _Kernel, index: int, node: onnx.NodeProto) -> None:
-        """Adds a node's operations and reads to its kernel."""
+        """Add a node's operations and reads to its kernel."""
         tensors = [self._tensors.get(name) if name else None for name in node.input]
         outputs = [self._tensors.get(name) for name in node.output]
         matrix, vector, launches = operators.flops(node, tensors, outputs)
@@ -222,7 +223,7 @@ class _KernelCounter:
         return "fp32" if tensor is None else operators.ARITHMETIC.get(tensor.dtype, "fp32")
 
     def finish(self) -> GraphWork:
-        """Adds what each kernel writes: what another kernel or the caller reads."""
+        """Add what each kernel writes: the tensors that another kernel or the caller reads."""
         for index, kernel in enumerate(self._kernels):
             for name in kernel.reads:
                 maker = self._maker.get(name)
@@ -242,7 +243,7 @@ class _KernelCounter:
         )
 
     def _note(self, maker: int, name: str) -> None:
-        """A tensor is written once, however many read it."""
+        """Record a write of a tensor, which counts once, however many kernels read it."""
         self._kernels[maker].writes[name] = self._bytes(name)
 
     def _finished(self, kernel: _Kernel) -> KernelWork:

@@ -23,18 +23,18 @@ _KINDS: Mapping[str, tuple[str, ...]] = {
     "tables": ("Gather", "EmbedLayerNormalization"),
 }
 _PASSED_ON = ("Cast", "Transpose", "Identity", "Reshape", "DequantizeLinear")
-"""Through these a stored weight is still one."""
+"""Operators whose result is a stored weight if their input is one."""
 _QUANTIZED = (
     "DequantizeLinear", "MatMulInteger", "ConvInteger", "QLinearConv", "QLinearMatMul", "QAttention", "DynamicQuantizeLSTM",
 )  # fmt: skip
 _ATTENTION = ("Attention", "MultiHeadAttention", "QAttention")
-"""Attention as one operator of the engine's, whose products a quantizer cannot tell apart."""
+"""Attention as one operator of the engine's, whose products a quantizer cannot separate."""
 _TREES = ("TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor")
 _DENSE = ("Gemm", "FusedGemm")
-"""Layers of one row a sample."""
+"""Layers with one row a sample."""
 _COUNTED = ("trees", "quantized", "attention", "dense")
 LARGE_BYTES = 64 << 20
-"""Products with as many weights are read from memory at each call, and not from a cache: fewer bits are less time."""
+"""Products with so many weights read them from memory at each call, and not from a cache: fewer bits are less time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +55,8 @@ class Makeup:
 
     @property
     def kinds(self) -> frozenset[str]:
-        """`trees`, `attention`, `quantized`, `dense` and what weights are read by, as far as there are any; `large-products`."""
+        """`trees`, `attention`, `quantized`, `dense` and the kinds of layers that read weights, if there are any;
+        `large-products`."""
         names = {name for name in (*_KINDS, *_COUNTED) if getattr(self, name)}
         return frozenset(names | ({"large-products"} if self.products >= LARGE_BYTES else set()))
 
@@ -70,7 +71,7 @@ class Makeup:
 
 
 def of(model_dir: Path) -> Makeup:
-    """Of the graph in this directory. Raises PassError when it is damaged."""
+    """The makeup of the graph in this directory. Raises PassError when it is damaged."""
     model = files.outline(model_dir)
     sizes = {tensor.name: weights.size_of(tensor) for tensor in model.graph.initializer if tensor.data_type != tensor.STRING}
     kinds = {operator: kind for kind, operators in _KINDS.items() for operator in operators}
@@ -92,5 +93,5 @@ def of(model_dir: Path) -> Makeup:
 
 
 def plain(makeup: Makeup) -> dict[str, Any]:
-    """For JSON."""
+    """The makeup for JSON."""
     return {name: getattr(makeup, name) for name in (*_KINDS, *_COUNTED)}

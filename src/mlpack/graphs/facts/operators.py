@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """What is known of a tensor before anything runs: ONNX's name for its element type in small letters, and its shape."""
+    """The element type (ONNX's name in small letters) and shape of a tensor, known before anything runs."""
 
     dtype: str
     shape: tuple[int, ...]
 
     @property
     def elements(self) -> int:
-        """One for a scalar."""
+        """The number of elements; 1 for a scalar."""
         return prod(self.shape)
 
     @property
     def nbytes(self) -> float:
-        """Of its numbers; a text counts as nothing, no device holds it."""
+        """The bytes of its numbers; a text counts as 0, since no device holds it."""
         return self.elements * _BITS.get(self.dtype, 32) / 8
 
 
@@ -48,7 +48,7 @@ ARITHMETIC: Mapping[str, str] = {
 
 
 class FusionKind(Enum):
-    """What an operator is to a compiler that fuses."""
+    """How an operator behaves in a compiler that fuses."""
 
     KERNEL = "kernel"
     ELEMENTWISE = "elementwise"
@@ -57,16 +57,16 @@ class FusionKind(Enum):
 
 
 FREE = frozenset({"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Dropout"})
-"""Another name for the same bytes."""
+"""Operators whose result is another name for the same bytes."""
 
 UNPACKED = FREE | {"Transpose", "Cast"}
-"""What may stand between stored int8 weights and their product without making it another."""
+"""Operators between stored int8 weights and their product after which it is still an int8 product."""
 
 SHAPE_ONLY = frozenset({"Shape", "Size", "Constant", "ConstantOfShape"})
-"""Known as soon as the shapes are."""
+"""Operators whose result is known as soon as the shapes are."""
 
 ROWS_OF_FIRST_INPUT = frozenset({"Gather", "GatherElements", "GatherND", "EmbedLayerNormalization", "Slice", "Split"})
-"""Reads of its first input only what it gives out."""
+"""Operators that read only the part of their first input that they return."""
 
 INTEGER_PRODUCTS = frozenset({
     "MatMulInteger", "ConvInteger", "QLinearMatMul", "QLinearConv", "QGemm", "DynamicQuantizeMatMul", "MatMulIntegerToFloat",
@@ -84,7 +84,7 @@ _COSTLY = frozenset({
     "Celu", "Selu", "Mish", "Swish", "Sin", "Cos", "Tan", "Atan", "Asin", "Acos",
 })  # fmt: skip
 _COSTLY_FLOPS = 10
-"""Operations for a number through an exponential or its like: an assumption. Bytes, not these, bound such kernels."""
+"""Operations for a number through an exponential or the like: an assumption. Bytes, not these, bound such kernels."""
 
 _REDUCTIONS = frozenset({
     "ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceLogSumExp", "ReduceSumSquare",
@@ -96,21 +96,21 @@ _NORMALISING: Mapping[str, int] = {
     "InstanceNormalization": 8, "GroupNormalization": 8, "GroupNorm": 8, "BatchNormalization": 2, "LpNormalization": 4,
     "MeanVarianceNormalization": 6, "LRN": 10, "DynamicQuantizeLinear": 4,
 }  # fmt: skip
-"""Operations for each number that comes out."""
+"""Operations for each resulting number."""
 _POOLS = frozenset({"MaxPool", "AveragePool", "LpPool"})
 _MOVES = frozenset({
     "Transpose", "Concat", "Split", "Slice", "Gather", "GatherElements", "GatherND", "ScatterElements", "ScatterND", "Pad",
     "DepthToSpace", "SpaceToDepth", "Resize", "Upsample", "OneHot", "EyeLike", "Range", "Trilu", "ReverseSequence", "GridSample",
     "RotaryEmbedding",
 })  # fmt: skip
-"""Copies: bytes and a launch, and one operation for each number that comes out."""
+"""Copies: bytes and a launch, and one operation for each resulting number."""
 
 _Known = Sequence[TensorInfo | None]
 Flops = Callable[["onnx.NodeProto", _Known, _Known], float]
 
 
 def stored_bytes(tensor: onnx.TensorProto) -> float:
-    """Bytes of an initializer as the graph stores it."""
+    """The bytes of an initializer as stored in the graph."""
     return TensorInfo(dtype_name(tensor.data_type), tuple(tensor.dims)).nbytes
 
 
@@ -122,7 +122,7 @@ def dtype_name(data_type: int) -> str:
 
 
 def kind_of(operator: str) -> FusionKind:
-    """What an operator is; UNKNOWN where no table here has it."""
+    """The kind of an operator; UNKNOWN where no table here has it."""
     if operator in FREE:
         return FusionKind.FREE
     if operator in _CHEAP or operator in _COSTLY or operator in ("BatchNormalization", "DequantizeLinear"):
@@ -133,14 +133,14 @@ def kind_of(operator: str) -> FusionKind:
 
 
 def operands(node: onnx.NodeProto) -> tuple[str, ...]:
-    """The inputs whose element types decide what a product is done in."""
+    """The inputs whose element types decide the arithmetic of a product."""
     if node.op_type in ("Attention", "MultiHeadAttention", "GroupQueryAttention", "PackedAttention"):
         return tuple(node.input[:1])
     return tuple(node.input[:2]) if node.op_type in _PRODUCTS else ()
 
 
 def flops(node: onnx.NodeProto, inputs: _Known, outputs: _Known) -> tuple[float, float, int]:
-    """Operations of products, all other operations, and launches. What has no known shape counts as nothing."""
+    """Operations of products, all other operations, and launches. Tensors of unknown shape count as 0."""
     out = float(sum(tensor.elements for tensor in outputs[:1] if tensor))
     operator = node.op_type
     if operator in _PRODUCTS:
@@ -171,7 +171,7 @@ def _attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
 
 
 def _matmul(node: onnx.NodeProto, inputs: _Known, outputs: _Known) -> float:
-    """Each number that comes out is a sum over the inner axis."""
+    """Operations of a matrix product: each result is a sum over the inner axis."""
     shape = _shape(inputs, 0)
     inner = (shape[-2] if len(shape) > 1 and _attribute(node, "transA", 0) else shape[-1]) if shape else 0
     return 2.0 * _elements(outputs, 0) * inner
@@ -183,7 +183,7 @@ def _qlinear_matmul(_node: onnx.NodeProto, inputs: _Known, outputs: _Known) -> f
 
 
 def _conv(weights: int) -> Flops:
-    """`weights`: which input holds them, as (out, in / groups, kernel...)."""
+    """Operations of a convolution. `weights`: the input that holds them, as (out, in / groups, kernel...)."""
 
     def counted(_node: onnx.NodeProto, inputs: _Known, outputs: _Known) -> float:
         return 2.0 * _elements(outputs, 0) * prod(_shape(inputs, weights)[1:] or (0,))
@@ -192,19 +192,19 @@ def _conv(weights: int) -> Flops:
 
 
 def _conv_transpose(_node: onnx.NodeProto, inputs: _Known, _outputs: _Known) -> float:
-    """Each number that goes in is spread over the kernel: weights are (in, out / groups, kernel...)."""
+    """Operations of a transposed convolution: each input is spread over the kernel; weights are (in, out / groups, kernel...)."""
     return 2.0 * _elements(inputs, 0) * prod(_shape(inputs, 1)[1:] or (0,))
 
 
 def _recurrent(_node: onnx.NodeProto, inputs: _Known, _outputs: _Known) -> float:
-    """Every step multiplies the input by W and the state by R, of all gates and directions."""
+    """Operations of a recurrence: every step multiplies the input by W and the state by R, of all gates and directions."""
     steps, batch = (*_shape(inputs, 0), 0, 0)[:2]
     return 2.0 * steps * batch * (_elements(inputs, 1) + _elements(inputs, 2))
 
 
 def _attention(node: onnx.NodeProto, inputs: _Known, outputs: _Known) -> float:
-    """ONNX's Attention and ORT's MultiHeadAttention: queries with keys, then weights with values. The fused form of ORT, whose
-    second input is a matrix that makes all three, makes them first."""
+    """Operations of ONNX's Attention and ORT's MultiHeadAttention: queries with keys, then weights with values. ORT's fused form,
+    whose second input is a matrix that makes all three, makes them first."""
     query, second = _shape(inputs, 0), _shape(inputs, 1)
     if not query or not second:
         return 0.0
@@ -215,7 +215,7 @@ def _attention(node: onnx.NodeProto, inputs: _Known, outputs: _Known) -> float:
 
 
 def _einsum(node: onnx.NodeProto, inputs: _Known, outputs: _Known) -> float:
-    """All axes of a product of two, multiplied; nothing where the equation has an ellipsis and one input."""
+    """Operations of a product of two: all axes multiplied; 0 where the equation has an ellipsis or one input."""
     equation = _attribute(node, "equation", b"").decode().replace(" ", "")
     terms = equation.split("->")[0].split(",")
     sizes: dict[str, int] = {}
@@ -228,7 +228,7 @@ def _einsum(node: onnx.NodeProto, inputs: _Known, outputs: _Known) -> float:
 
 
 def _steps(node: onnx.NodeProto, inputs: _Known) -> int:
-    """A recurrence is started anew for each step and direction."""
+    """The launches of a recurrence: one for each step and direction."""
     if node.op_type not in ("LSTM", "GRU", "RNN", "DynamicQuantizeLSTM"):
         return 1
     return max(1, (_shape(inputs, 0) or (1,))[0]) * max(1, (_shape(inputs, 1) or (1,))[0])
@@ -244,4 +244,4 @@ _PRODUCTS: Mapping[str, Flops] = {
     "DynamicQuantizeLSTM": _recurrent, "Attention": _attention, "QAttention": _attention, "MultiHeadAttention": _attention,
     "GroupQueryAttention": _attention, "Einsum": _einsum,
 }  # fmt: skip
-"""What tensor cores do."""
+"""Operators that tensor cores compute."""

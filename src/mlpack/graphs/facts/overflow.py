@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 LEAST, MOST = -(2**15), 2**15 - 1
 VERSION = 1
-"""Raised when other products would be listed of the same graph."""
+"""Raised when other products would be listed for the same graph."""
 
 _FACTORS: dict[str, tuple[tuple[int | None, int], ...]] = {
     "MatMulInteger": ((0, 1),),
@@ -42,11 +42,11 @@ _FACTORS: dict[str, tuple[tuple[int | None, int], ...]] = {
     "DynamicQuantizeMatMul": ((None, 1),),
     "DynamicQuantizeLSTM": ((None, 1), (None, 2)),
 }
-"""The inputs that the engine multiplies, its kernel's first factor first. None: bytes that the node makes itself, unsigned."""
+"""The inputs that the engine multiplies, the first factor of its kernel first. None: bytes that the node makes itself, unsigned."""
 _UNKNOWN = frozenset({"QMoE", "QLinearConvTranspose", "MatMulInteger16", "DynamicQuantizeConv"})
-"""Operators with integer products of which no kernel was measured."""
+"""Operators with integer products whose kernels were not measured."""
 _FUSED = ("Conv", "FusedConv", "MatMul", "Gemm", "FusedMatMul", "TransposeMatMul")
-"""What becomes an integer product when the graph is loaded with optimisation, and both its factors come out of DequantizeLinear."""
+"""Operators that become integer products when the graph is loaded with optimisation, if both factors come from DequantizeLinear."""
 _SAME_VALUES = (
     "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Slice", "Gather", "Split", "Expand", "Tile",
 )  # fmt: skip
@@ -55,12 +55,12 @@ _ZERO_POINT = {
     "QuantizeLinear": 2, "QLinearMatMul": 7, "QLinearConv": 7, "QGemm": 8, "QLinearAdd": 7, "QLinearMul": 7, "QLinearSigmoid": 4,
     "QLinearLeakyRelu": 4, "QLinearSoftmax": 4, "QLinearAveragePool": 4, "QLinearGlobalAveragePool": 4, "QLinearConcat": 1,
 }  # fmt: skip
-"""The input that has the type of what a quantized operator gives."""
+"""The input that has the type of a quantized operator's result."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Risk:
-    """A product that may be cut off: the node, its operator, and why, in words."""
+    """A product that may overflow: the node, its operator, and the reason in words."""
 
     node: str
     operator: str
@@ -72,7 +72,7 @@ class Risk:
 
 @dataclass(frozen=True, slots=True)
 class _Bytes:
-    """What is known of a factor: the element type (None: nothing) and the range of its raw values."""
+    """A factor of a product: its element type (None: unknown) and the range of its raw values."""
 
     kind: str | None
     low: int
@@ -85,7 +85,7 @@ _ANY = _Bytes(None, -128, 255)
 
 def risks(path: Path, *, optimised_on_load: bool = True) -> tuple[Risk, ...]:
     """Every product of the graph in this file that may overflow, in its order. `optimised_on_load`: whether the engine still fuses
-    pairs of QuantizeLinear and DequantizeLinear. PassError where the file cannot be read."""
+    pairs of QuantizeLinear and DequantizeLinear. PassError when the file cannot be read."""
     model = files.load_file(path, outline=True)
     products = list(_of(model.graph, _Scope(), optimised_on_load))
     for function in model.functions:
@@ -98,21 +98,21 @@ def risks(path: Path, *, optimised_on_load: bool = True) -> tuple[Risk, ...]:
 
 
 def risks_of_package(root: Path) -> tuple[Risk, ...]:
-    """The same of an unpacked package's graph, loaded as its model.json says. PassError, and OSError where that is not there."""
+    """The same for an unpacked package's graph, loaded as its model.json says. PassError, and OSError when a file is missing."""
     settings = json.loads((root / "model" / "model.json").read_bytes())
     return risks(root / "model" / settings["graph"], optimised_on_load=bool(settings.get("graph_optimization_level", 99)))
 
 
 @dataclass
 class _Scope:
-    """Who made the tensors that a graph sees, its own and those of the graphs around it."""
+    """The makers of the tensors that are visible in a graph, its own and those of the graphs around it."""
 
     stored: dict[str, onnx.TensorProto] = field(default_factory=dict)
     made: dict[str, onnx.NodeProto] = field(default_factory=dict)
     typed: dict[str, int] = field(default_factory=dict)
 
     def inside(self, graph: onnx.GraphProto) -> _Scope:
-        """What is seen from within this graph. Its own names hide those around it."""
+        """The scope inside this graph. Its own names hide those around it."""
         own = {name for node in graph.node for name in node.output} | {value.name for value in graph.input}
         stored = {name: tensor for name, tensor in self.stored.items() if name not in own}
         stored |= {tensor.name: tensor for tensor in graph.initializer}
@@ -153,7 +153,8 @@ def _pairs(node: onnx.NodeProto, scope: _Scope, optimised: bool) -> Iterator[tup
 
 
 def _reason(first: _Bytes, second: _Bytes) -> str | None:
-    """Why two products of these factors may not fit into 16 bits; None where they always do, or are never summed there."""
+    """The reason why the sum of two products of these factors may not fit into 16 bits; None where it always does, or is not summed
+    so."""
     if first.kind not in ("uint8", None) or second.kind not in ("int8", None):
         return None
     highest = 2 * max(first.high, 0) * max(second.high, 0)
@@ -166,14 +167,14 @@ def _reason(first: _Bytes, second: _Bytes) -> str | None:
 
 
 def _is_depthwise(node: onnx.NodeProto, scope: _Scope) -> bool:
-    """One input and one output channel a group: a kernel of its own, which sums in 32 bits."""
+    """Whether each group has one input and one output channel: another kernel, which sums in 32 bits."""
     weight = scope.stored.get(node.input[3])
     group = next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)
     return weight is not None and len(weight.dims) > 1 and weight.dims[0] == group and weight.dims[1] == 1
 
 
 def _range_of(name: str, scope: _Scope, depth: int = 64) -> _Bytes:
-    """What is known of a tensor: its values where it is constant, else its type."""
+    """A tensor's values where it is constant, else its type."""
     if (tensor := scope.stored.get(name)) is not None:
         return _values(tensor)
     node = scope.made.get(name)
@@ -189,7 +190,7 @@ def _range_of(name: str, scope: _Scope, depth: int = 64) -> _Bytes:
 
 
 def _type(node: onnx.NodeProto, scope: _Scope, depth: int) -> str | None:
-    """The element type of what a node gives first, where that follows from an input."""
+    """The element type of a node's first result, where it follows from an input."""
     if node.op_type == "DynamicQuantizeLinear":
         return "uint8"
     if node.op_type in _SAME_TYPE:
@@ -213,7 +214,7 @@ def _of_type(number: int) -> _Bytes:
 
 
 def _values(tensor: onnx.TensorProto) -> _Bytes:
-    """The range of a constant's raw bytes; of types that are no bytes, the type alone."""
+    """The range of a constant's raw bytes; for types that are no bytes, the type alone."""
     element_bytes = _of_type(tensor.data_type)
     if element_bytes.kind not in _WORST:
         return element_bytes

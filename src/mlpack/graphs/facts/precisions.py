@@ -24,7 +24,7 @@ STATIC, DYNAMIC, CONVERSIONS, WHOLE, CONTROL, UNKNOWN = (
     "int8 static", "int8 dynamic", "conversions", "whole numbers", "control", "unknown",
 )  # fmt: skip
 FLOATS: Mapping[int, str] = {1: "float32", 10: "fp16", 11: "float64", 16: "bf16"}
-"""By ONNX's numbers of element types."""
+"""Floating types, by ONNX's numbers."""
 PRODUCTS = frozenset({
     "Conv", "ConvTranspose", "FusedConv", "NhwcConv", "NhwcFusedConv", "MatMul", "Gemm", "FusedMatMul", "FusedGemm", "LSTM", "GRU",
     "RNN", "Attention", "MultiHeadAttention", "GroupQueryAttention", "Einsum", "EmbedLayerNormalization",
@@ -38,7 +38,7 @@ _INTEGER = {
 _BLOCKED = {"MatMulNBits": "MatMul", "GatherBlockQuantized": "Gather", "MatMulBnb4": "MatMul"}
 _CONVERT = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Cast", "CastLike"})
 _FUSED = {"FusedConv": "Conv", "NhwcConv": "Conv", "NhwcFusedConv": "Conv", "FusedMatMul": "MatMul", "FusedGemm": "Gemm"}
-"""The engine's own names of operators that it has joined others to."""
+"""The engine's own operators into which it fuses others."""
 _PASSING = frozenset({"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Cast", "Dropout"})
 _TO_BOOL = frozenset({
     "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not", "And", "Or", "Xor", "IsNaN", "IsInf",
@@ -48,13 +48,13 @@ _TO_FLOAT32 = frozenset({
     "DynamicQuantizeMatMul", "MatMulIntegerToFloat", "QAttention", "DynamicQuantizeLSTM", "QEmbedLayerNormalization",
 })  # fmt: skip
 _BITS = {2: 8, 3: 8, 4: 16, 5: 16, 21: 4, 22: 4, 23: 4, 17: 8, 18: 8, 19: 8, 20: 8}
-"""Of the types that weights and activations are quantized to."""
+"""The bits of quantized types."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerPrecision:
-    """A node: its name (its first output's where it has none), what operator it is or was before it was quantized, and what it
-    computes in. `product`: whether it is one that a quantizer looks for."""
+    """A node: its name (its first output's where it has none), its operator before it was quantized, and the type in which it
+    computes. `product`: whether a quantizer would consider it."""
 
     name: str
     operator: str
@@ -69,7 +69,7 @@ def layers(model: onnx.ModelProto) -> tuple[LayerPrecision, ...]:
 
 
 class _PrecisionGraph:
-    """What is known of every tensor by its name: its element type, and whether it came from integers."""
+    """The element type of every tensor by its name, and whether it came from integers."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.nodes = [*files.nodes(model.graph), *(node for function in model.functions for node in files.nodes(function))]
@@ -91,7 +91,7 @@ class _PrecisionGraph:
             self._note(node)
 
     def _note(self, node: Any) -> None:
-        """Types of a node's outputs, from those of its inputs, and where they come from."""
+        """Record the types of a node's outputs, which follow from those of its inputs, and where they come from."""
         op, inputs = node.op_type, [name for name in node.input if name]
         element_type = _attribute(node, "to") if op == "Cast" else self._type_of(node, inputs)
         for name in node.output:
@@ -132,7 +132,7 @@ class _PrecisionGraph:
         return self._types.get(inputs[slot]) if len(inputs) > slot else None
 
     def layer(self, node: Any) -> LayerPrecision:
-        """One node, named and judged."""
+        """The precision of one node."""
         op, name = node.op_type, node.name or next(iter(node.output), "") or node.op_type
         if op in _INTEGER:
             return LayerPrecision(name=name, operator=_INTEGER[op][0], precision=_INTEGER[op][1], product=True)
@@ -163,7 +163,8 @@ class _PrecisionGraph:
         return FLOATS.get(kind) or ("strings" if kind == 8 else WHOLE)
 
     def _quantized(self, node: Any, marks: list[tuple[str, int]]) -> str | None:
-        """Between pairs: static where all that counts comes from integers; float with packed weights where only those do."""
+        """The precision of a node between pairs: static where all relevant inputs come from integers; float with packed weights
+        where only the weights do."""
         inputs = [name for name in node.input if name and name not in self._stored]
         active = [bits for kind, bits in marks if kind == "activation"]
         if node.op_type in PRODUCTS:
@@ -176,7 +177,7 @@ class _PrecisionGraph:
         return None if bits is None else f"{bits}-bit weights" if bits == 4 else f"int{bits} weights"
 
     def _goes_back(self, node: Any) -> bool:
-        """Whether all that is read of it is quantized again, so that an engine does it in integers."""
+        """Whether every reader quantizes the result again, so that an engine computes the node in integers."""
         readers = [reader for name in node.output for reader in self._readers[name]]
         return bool(readers) and all(reader.op_type == "QuantizeLinear" for reader in readers)
 

@@ -38,7 +38,7 @@ _SHAPED_LIKE = {
 """The engine's integer operators that inference does not know: another operator whose output has the same shape, its domain, and
 which of the inputs it takes."""
 _LOOKED_AT = 64
-"""Recorded calls among which one of the shapes is looked for."""
+"""The number of recorded calls among which one with the shapes is searched."""
 
 
 def resolved(
@@ -46,7 +46,7 @@ def resolved(
 ) -> tuple[onnx.ModelProto, dict[str, TensorInfo]]:
     """The graph of `model_dir` with its inputs' shapes written in, and every tensor by name. Raises PassError.
 
-    `calls`: recorded ones, whose values are run where a run is needed and one of them has these shapes but for its rows.
+    `calls`: recorded ones. If a run is needed, the values of one with these shapes (except for its rows) are used.
     """
     from google.protobuf.message import EncodeError
 
@@ -68,7 +68,9 @@ def resolved(
 
 def inferred(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, TensorInfo] | None:
     """The tensors that inference alone finds, by name, for a graph whose inputs have these shapes, which are written into it.
-    Nothing is run; None where inference cannot take the graph. PassError for a shape that does not fit."""
+
+    It runs nothing. None where inference cannot take the graph. PassError for a shape that does not fit.
+    """
     specs = tuple(spec for spec in files.inputs_of(model).inputs if spec.name in shapes)
     _fix(model, Signature(inputs=specs, outputs=()), shapes)
     _translate(model)
@@ -81,7 +83,7 @@ def inferred(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> d
 
 
 def _translate(model: onnx.ModelProto) -> None:
-    """Operators of the engine's own as such that inference knows; those with channels last between transpositions."""
+    """Replace the engine's own operators by ones that inference knows; those with channels last get transpositions around them."""
     from onnx import helper
 
     nodes = []
@@ -115,7 +117,7 @@ def _quick(model: onnx.ModelProto) -> dict[str, TensorInfo] | None:
 
 
 def _fix(model: onnx.ModelProto, signature: Signature, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Writes lengths in the place of names. Raises PassError for a shape that is missing or does not fit."""
+    """Write lengths in place of names. Raises PassError for a shape that is missing or does not fit."""
     specs = {spec.name: spec for spec in signature.inputs}
     for value in model.graph.input:
         if value.name not in specs:
@@ -138,7 +140,8 @@ def _fits(shape: Sequence[int], declared: Sequence[int | str]) -> bool:
 
 
 def symbolic(model: onnx.ModelProto) -> onnx.ModelProto | None:
-    """With `value_info` as far as onnxruntime's symbolic inference gets; None for a graph that it cannot take."""
+    """The model with `value_info` from onnxruntime's symbolic inference, as far as that gets; None for a graph that it cannot
+    take."""
     # Slow to import.
     from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
 
@@ -157,7 +160,7 @@ def symbolic(model: onnx.ModelProto) -> onnx.ModelProto | None:
 
 
 def _known_tensors(model: onnx.ModelProto) -> dict[str, TensorInfo]:
-    """Every tensor whose type and lengths are all there."""
+    """Every tensor with a complete type and shape."""
     tensors = {t.name: TensorInfo(dtype_name(t.data_type), tuple(t.dims)) for t in model.graph.initializer}
     for value in (*model.graph.input, *model.graph.value_info, *model.graph.output):
         kind = value.type.tensor_type
@@ -173,8 +176,8 @@ def _holes(model: onnx.ModelProto, tensors: Mapping[str, TensorInfo]) -> list[st
 
 
 def _run(model: onnx.ModelProto, holes: Sequence[str], tensors: dict[str, TensorInfo], calls: Iterable[Mapping[str, Any]]) -> None:
-    """Runs the graph once with these tensors as outputs, on a recorded call or on inputs that are plausible, and notes what they
-    are."""
+    """Run the graph once with these tensors as outputs, on a recorded call or on plausible inputs, and record their types and
+    shapes."""
     from onnx import ValueInfoProto
 
     probe = type(model).FromString(model.SerializeToString())
@@ -209,7 +212,7 @@ def _run(model: onnx.ModelProto, holes: Sequence[str], tensors: dict[str, Tensor
 
 
 def _widened(call: Mapping[str, Any], signature: Signature) -> dict[str, Any] | None:
-    """The call with its one row as often as wanted; None where its shapes are others."""
+    """The call with its one row repeated for the signature's batch; None where its other axes differ."""
     import numpy as np
 
     feed = {}

@@ -30,16 +30,16 @@ def external_files(path: Path) -> list[str]:
 
 
 def says_all(path: Path) -> bool:
-    """Whether the file says the type and rank of every output: then nobody's data are needed to adopt it."""
+    """Whether the file states the type and rank of every output: then no data are needed to adopt it."""
     model = files.load_file(path, outline=True)
     sequences.rewritten(model)
     return all(ranks.has_rank(value) for value in model.graph.output)
 
 
 def adopt(path: Path, inputs: tuple[TensorSpec, ...], out_dir: Path, calls: ranks.Calls | None = None) -> None:
-    """Write the model at `path` as an ONNX directory into `out_dir`, with axes narrowed to `inputs` (empty: as they are).
+    """Write the model at `path` as an ONNX directory into `out_dir`, with axes narrowed to `inputs` (empty: unchanged).
 
-    `calls`: the recipe's, for what only running the model tells.
+    `calls`: the recipe's, for facts that only a run of the model tells.
     """
     model = files.load_file(path, outline=True)
     zipmap.rewritten(model)
@@ -72,7 +72,7 @@ def _narrow(model: onnx.ModelProto, inputs: tuple[TensorSpec, ...]) -> None:
 
 
 def _misfits(spec: TensorSpec, actual: Mapping[str, TensorSpec], becomes: dict[str, tuple[int | str, str]]) -> Iterator[Problem]:
-    """What of one input the model cannot have. `becomes` collects what each open axis is to be, and which input says so."""
+    """The problems of one input. `becomes` collects the new name or length of each open axis, and the input that states it."""
     place: Place = ("inputs", spec.name)
     have = actual.get(spec.name)
     if have is None:

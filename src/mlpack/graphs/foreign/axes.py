@@ -41,7 +41,7 @@ def contradicted(signature: Signature, calls: Iterable[Mapping[str, Any]]) -> fr
 
 
 def apart(model_dir: Path, names: Collection[str], calls: Path, out_dir: Path) -> None:
-    """Writes the model with axes of these names told apart. Raises PassError when it does not take the first of `calls`."""
+    """Write the model with separate names for axes of these names. Raises PassError when it does not take the first of `calls`."""
     model = files.outline(model_dir)
     signature = loosened(files.signature_of(model))
     check.run(check.session(model_dir, "ORT_DISABLE_ALL"), next(reader.read(calls, model_dir, signature)))

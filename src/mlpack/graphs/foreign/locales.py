@@ -17,7 +17,7 @@ _DEFAULTS = ("", "en_US", "en-US", "en_US.UTF-8", "en_US.utf8")
 
 
 def portable(model: onnx.ModelProto) -> int:
-    """Changes `model` in place; how many nodes."""
+    """Change `model` in place. Returns the number of changed nodes."""
     from onnx import helper
 
     changed = 0

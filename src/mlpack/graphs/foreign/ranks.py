@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     import onnx
 
 Calls = Callable[[Signature], Iterable[Mapping[str, Any]]]
-"""The recipe's calls, read against what the graph takes."""
+"""Reads the recipe's calls for these inputs."""
 
 
 def say(model: onnx.ModelProto, inputs: tuple[TensorSpec, ...]) -> None:
-    """Ranks of inputs that only the recipe tells, and what follows from them. PassError for those that nobody tells."""
+    """Write ranks of inputs that only the recipe states, and what follows from them. PassError for those that nothing states."""
     specs = {spec.name: spec for spec in inputs}
     stored = {tensor.name for tensor in model.graph.initializer}
     for value in model.graph.input:
@@ -50,7 +50,7 @@ def say(model: onnx.ModelProto, inputs: tuple[TensorSpec, ...]) -> None:
 
 
 def run(model: onnx.ModelProto, path: Path, calls: Calls | None) -> None:
-    """Ranks of outputs that only running tells. `path`: the file that the graph came from. PassError where it does not run."""
+    """Write ranks of outputs that only a run tells. `path`: the file of the graph. PassError when it does not run."""
     import onnx
 
     unknown = [value.name for value in model.graph.output if not has_rank(value)]
@@ -71,7 +71,7 @@ def run(model: onnx.ModelProto, path: Path, calls: Calls | None) -> None:
 
 
 def infer(model: onnx.ModelProto) -> None:
-    """Ranks and types of outputs that the file does not say, where inference finds them; others stay unknown."""
+    """Write ranks and types of outputs that the file does not state, where inference finds them; others stay unknown."""
     import onnx
 
     unknown = [value for value in model.graph.output if not has_rank(value)]
@@ -93,7 +93,7 @@ def infer(model: onnx.ModelProto) -> None:
 
 
 def has_rank(value: onnx.ValueInfoProto) -> bool:
-    """Whether this tensor's type and rank are written down; what is no tensor is for others to judge."""
+    """Whether this tensor's type and rank are stated; a value that is no tensor counts as stated."""
     kind = value.type.WhichOneof("value")
     if kind is not None and kind != "tensor_type":
         return True

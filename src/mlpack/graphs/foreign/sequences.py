@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def rewritten(model: onnx.ModelProto) -> dict[str, tuple[str, ...]]:
-    """Changes `model` in place. The outputs that stand for each sequence, by its name."""
+    """Change `model` in place. Returns the outputs that replace each sequence, by its name."""
     from onnx import helper
 
     graph = model.graph
@@ -45,7 +45,7 @@ def rewritten(model: onnx.ModelProto) -> dict[str, tuple[str, ...]]:
 
 
 def _value(name: str, part: str, kind: int, graph: onnx.GraphProto) -> onnx.ValueInfoProto:
-    """A member's description as far as the graph says it; its shape is inferred like that of any output."""
+    """A member's description as far as the graph states it; its shape is inferred like that of any output."""
     import onnx
 
     element = next((each for each in (*graph.value_info, *graph.input) if each.name == part), None)
@@ -64,7 +64,7 @@ def _free(name: str, names: set[str]) -> str:
 
 
 def _parts(model: onnx.ModelProto, makers: Made, name: str) -> list[str] | None:
-    """The tensors of a sequence, by name; None where their number does not stand in the graph."""
+    """The tensors of a sequence, by name; None where the graph does not state their number."""
     behind: list[str] = []
     for _ in range(len(makers) + 1):
         node = makers.get(name)
@@ -88,7 +88,7 @@ def _parts(model: onnx.ModelProto, makers: Made, name: str) -> list[str] | None:
 
 
 def _split(model: onnx.ModelProto, node: onnx.NodeProto) -> list[str] | None:
-    """Puts Split in the place of SplitToSequence, and takes the axis away where it does. Its parts."""
+    """Replace SplitToSequence by Split, and remove the axis if it does. Returns the parts."""
     import numpy as np
     from onnx import helper, numpy_helper
 
@@ -119,7 +119,7 @@ _SPLIT_BY_INPUT = 13
 
 
 def _lengths(graph: onnx.GraphProto, by: str, whole: int | None) -> list[int] | None:
-    """How long each part is: as the constant `by` says, of an axis that is `whole` long (None: not known)."""
+    """The length of each part: the constant `by`, of an axis that is `whole` long (None: not known)."""
     from onnx import numpy_helper
 
     if not by:
@@ -140,7 +140,7 @@ def _lengths(graph: onnx.GraphProto, by: str, whole: int | None) -> list[int] | 
 
 
 def _length(model: onnx.ModelProto, name: str, axis: int) -> int | None:
-    """How long a tensor is along an axis, as the graph or ONNX's inference says; None where neither does."""
+    """The length of a tensor along an axis, from the graph or ONNX's inference; None where neither states it."""
     import onnx
 
     for graph in (model.graph, onnx.shape_inference.infer_shapes(model).graph if model.ByteSize() < _INFERRED_MOST else None):
@@ -154,11 +154,11 @@ def _length(model: onnx.ModelProto, name: str, axis: int) -> int | None:
 
 
 _INFERRED_MOST = 1 << 28
-"""Bytes of a message that is inferred here: large weights are not in it (they stay in their files)."""
+"""The largest message that is inferred here, in bytes: large weights are not in it (they stay in their files)."""
 
 
 def _without_unread(graph: onnx.GraphProto) -> None:
-    """Takes out the nodes that made sequences which nobody reads any more."""
+    """Remove the nodes of sequences that nothing reads any more."""
     from mlpack.graphs import files
 
     while True:

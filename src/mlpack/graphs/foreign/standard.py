@@ -28,19 +28,20 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 LARGEST_MADE = 1 << 29
-"""Bytes of weights that a file does not hold but describes (ConstantOfShape, sparse), all of one model's together."""
+"""The most bytes of weights that a file does not hold but describes (ConstantOfShape, sparse), all together."""
 
 MOST_NODES = 1_000_000
-"""Nodes after functions are put in the place of their calls."""
+"""The most nodes after functions are inlined."""
 
 _ASIDE = "set aside: "
 
 _NAMELESS = {"", "?", "-1", "*", "none", "null", "nan", "unknown", "unk", "dynamic", "dyn", "any"}
-"""What exporters write for an axis that they know nothing of: two of them are two axes."""
+"""Names that exporters write for an axis that they know nothing of: two of them are two axes."""
 
 
 def standard(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
-    """The model of this file in standard form; `model` is used up. Raises PassError when it is no model, or too much of one."""
+    """The model of this file in standard form; do not use `model` again. Raises PassError when it is no model, or too large a
+    one."""
     import onnx_ir
 
     name = path.name
@@ -67,7 +68,7 @@ def standard(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
 
 
 def _set_aside(model: onnx.ModelProto) -> dict[str, bytes]:
-    """The bytes of large weights that lie in the graph itself, taken out of it: so that nothing below copies them."""
+    """Remove the bytes of large weights from the graph, so that nothing below copies them, and return them."""
     stored: dict[str, bytes] = {}
     for number, tensor in enumerate(model.graph.initializer):
         if tensor.data_location == tensor.DEFAULT and len(tensor.raw_data) > weights.LARGE_BYTES:
@@ -87,7 +88,7 @@ def _put_back(model: onnx.ModelProto, stored: dict[str, bytes]) -> None:
 
 
 def _check(model: onnx.ModelProto, path: Path) -> None:
-    """PassError when neither ONNX's checker nor the engine takes it for a model: the engine takes more, and it is what runs."""
+    """Raise PassError when neither ONNX's checker nor the engine accepts it: the engine accepts more, and it runs the model."""
     import onnx
 
     try:
@@ -104,7 +105,7 @@ def _check(model: onnx.ModelProto, path: Path) -> None:
 
 
 def _densify(graph: onnx.GraphProto, name: str) -> None:
-    """Sparse weights of a graph and those nested in it as dense ones."""
+    """Replace the sparse weights of a graph and those nested in it by dense ones."""
     for sparse in graph.sparse_initializer:
         graph.initializer.append(_dense(sparse, name))
     del graph.sparse_initializer[:]
@@ -146,7 +147,7 @@ def _affordable(size: int, what: str) -> None:
 
 
 def _inline(model: ir.Model, name: str) -> None:
-    """Functions of the file's own in the place of their calls."""
+    """Replace calls of the file's own functions by the functions' nodes."""
     from onnx_ir.passes import common
 
     if not model.functions:
@@ -158,7 +159,7 @@ def _inline(model: ir.Model, name: str) -> None:
 
 
 def _expanded(graph: Any, model: ir.Model, sizes: dict[Any, int], above: tuple[Any, ...]) -> int:
-    """How many nodes a graph has once every call is its function's body."""
+    """The number of nodes of a graph once every call is its function's body."""
     import onnx_ir
 
     total = 0
@@ -176,7 +177,7 @@ def _expanded(graph: Any, model: ir.Model, sizes: dict[Any, int], above: tuple[A
 
 
 def _name_nodes(model: ir.Model) -> None:
-    """A name of its own for every node: tools that are told names of nodes take '' for all that have none."""
+    """Give every node a name of its own: tools that find nodes by name would take '' for all that have none."""
     import onnx_ir
 
     nodes = list(onnx_ir.traversal.RecursiveGraphIterator(model.graph))
@@ -194,7 +195,7 @@ def _name_nodes(model: ir.Model) -> None:
 
 
 def _lift(model: ir.Model) -> None:
-    """Weights wherever they are written become initializers of the main graph."""
+    """Turn weights, wherever they are written, into initializers of the main graph."""
     from onnx_ir.passes import common
 
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
@@ -204,7 +205,7 @@ def _lift(model: ir.Model) -> None:
 
 
 def _fill(model: ir.Model) -> None:
-    """ConstantOfShape of a shape that is written down: the tensor itself, as far as all of them are affordable."""
+    """Replace ConstantOfShape with a constant shape by its tensor, as long as all of them together are small enough."""
     import numpy as np
     import onnx_ir
 
@@ -240,7 +241,7 @@ def _fits(size: int) -> bool:
 
 
 def _name_axes(model: ir.Model) -> None:
-    """Names for the open axes of inputs and outputs: the file's own where it has one, else the tensor's and the axis' number."""
+    """Name the open axes of inputs and outputs: by the file's own names, else by the tensor's name and the axis' number."""
     import onnx_ir
 
     inputs = {id(value) for value in model.graph.inputs}

@@ -19,16 +19,17 @@ if TYPE_CHECKING:
     import onnx
 
 OLDEST = 7
-"""The first operator set that the engine speaks of as its own."""
+"""The first operator set that the engine claims to support."""
 
 _IR = 8
-"""The IR version that is written for files older than it: weights need not be inputs, and nothing in the engine asks for less."""
+"""The IR version for files older than it: weights need not be inputs, and the engine accepts it."""
 
 _NEWEST_TRIED = {"": 40, "ai.onnx.ml": 12}
 
 
 def adapted(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
-    """The model, changed in place where that suffices, in versions that the engine takes. PassError when none means the same."""
+    """The model in versions that the engine takes, changed in place where that suffices. PassError when no version means the
+    same."""
     _one_name(model)
     model.ir_version = min(max(model.ir_version, _IR), newest_ir())
     for domain in _NEWEST_TRIED:
@@ -57,8 +58,8 @@ def _schema(operator: str, version: int, domain: str) -> Any:
 
 
 def _alike(node: onnx.NodeProto, new: Any, old: Any) -> bool:
-    """Whether the node as it is written means the same by both definitions: they are one, or the newer one takes more (types, an
-    attribute or an input that the node does not use). What the engine lacks of the types it says by itself."""
+    """Whether the node means the same by both definitions: they are equal, or the newer one accepts more (types, an attribute or an
+    input that the node does not use). The engine itself reports types that it lacks."""
     if new is None or old is None:
         return False
     if new.since_version == old.since_version:
@@ -87,7 +88,7 @@ def of(model: onnx.ModelProto) -> int:
 
 
 def raised(model: onnx.ModelProto, version: int) -> onnx.ModelProto:
-    """A copy written for a newer operator set. Raises PassError where ONNX's converter cannot; whether it was right is another
+    """A copy written for a newer operator set. Raises PassError where ONNX's converter cannot. Whether the copy is right is another
     question."""
     from onnx import version_converter
 
@@ -99,7 +100,7 @@ def raised(model: onnx.ModelProto, version: int) -> onnx.ModelProto:
 
 
 def _one_name(model: onnx.ModelProto) -> None:
-    """ONNX's own domain has two names; the shorter one, once."""
+    """Write ONNX's own domain, which has two names, under the shorter one, once."""
     entries = list(model.opset_import)
     own = [entry.version for entry in entries if entry.domain in ("", "ai.onnx")]
     others = {entry.domain: entry.version for entry in entries if entry.domain not in ("", "ai.onnx")}
@@ -114,7 +115,7 @@ def _one_name(model: onnx.ModelProto) -> None:
 
 
 def _lower(model: onnx.ModelProto, domain: str, version: int, newest: int, name: str) -> None:
-    """PassError unless every operator of the domain means the same in the version that the engine knows."""
+    """Raise PassError unless every operator of the domain means the same in the version that the engine knows."""
     own = {(function.domain, function.name) for function in model.functions}
     for node in _all_nodes(model):
         if node.domain != domain or (node.domain, node.op_type) in own:
@@ -143,7 +144,7 @@ def _all_nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
 
 @cache
 def newest_ir() -> int:
-    """The newest IR version that the engine takes, by asking it."""
+    """The newest IR version that the engine accepts, found by trying."""
     import onnx
 
     return next(version for version in range(onnx.IR_VERSION + 8, 0, -1) if _takes(version, {"": OLDEST}))
@@ -151,7 +152,7 @@ def newest_ir() -> int:
 
 @cache
 def newest_opset(domain: str = "") -> int:
-    """The newest operator set of a domain that the engine takes, by asking it."""
+    """The newest operator set of a domain that the engine accepts, found by trying."""
     newest = _NEWEST_TRIED[domain]
     return next(version for version in range(newest, 0, -1) if _takes(_IR, {"": OLDEST, domain: version}))
 

@@ -17,7 +17,7 @@ _DOMAIN = "ai.onnx.ml"
 
 
 def rewritten(model: onnx.ModelProto) -> dict[str, list[str | int]]:
-    """Changes `model` in place. The classes of each output that was rewritten, by the output's name."""
+    """Change `model` in place. Returns the classes of each rewritten output, by the output's name."""
     import onnx
     from onnx import TensorProto, helper
 
@@ -53,7 +53,7 @@ def _classes(node: onnx.NodeProto) -> list[str | int]:
 
 
 def _rows(graph: onnx.GraphProto) -> int | str | None:
-    """The first axis of the first input that has one: a row of probabilities for each."""
+    """The first axis of the first input that has one: there is a row of probabilities for each of its indices."""
     weights = {tensor.name for tensor in graph.initializer}
     for value in graph.input:
         dims = value.type.tensor_type.shape.dim

@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 Credentials = Callable[[str], "tuple[str, str] | None"]
-"""Registry host -> user and password, or None to go on without. A `Keychain` is one that knows repositories too."""
+"""A function from a registry's host to user and password, or None for anonymous requests. A `Keychain` knows repositories too."""
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _PART = re.compile(rf'[\s,]*(?:({_TOKEN})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|({_TOKEN}))|({_TOKEN})(?=\s|,|$))')
@@ -44,18 +44,18 @@ _PART = re.compile(rf'[\s,]*(?:({_TOKEN})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|({_TOKEN}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Challenge:
-    """One way in that a server offers in `WWW-Authenticate`. `scheme` and parameter names are lower case."""
+    """A way to sign in that a server offers in `WWW-Authenticate`. `scheme` and parameter names are lower case."""
 
     scheme: str
     parameters: tuple[tuple[str, str], ...]
 
     def get(self, name: str) -> str:
-        """The parameter, or "" when it was not given."""
+        """The parameter, or "" when it is missing."""
         return dict(self.parameters).get(name, "")
 
 
 def challenges(header: str) -> tuple[Challenge, ...]:
-    """The challenges in a `WWW-Authenticate` header; what cannot be read ends the list."""
+    """The challenges in a `WWW-Authenticate` header; an unreadable one ends the list."""
     schemes: list[tuple[str, list[tuple[str, str]]]] = []
     at = 0
     while match := _PART.match(header, at):
@@ -75,7 +75,7 @@ def basic(user: str, password: str) -> str:
 
 
 def identity_for(credentials: Credentials | None, image_reference: ImageReference) -> Identity | None:
-    """Who we are for an image, as far as the caller knows. ServiceError as `Keychain.find`."""
+    """The identity that the credentials give for an image; None for an anonymous request. ServiceError as `Keychain.find`."""
     if isinstance(credentials, Keychain):
         return credentials.find(image_reference.host, image_reference.repository)
     pair = credentials(image_reference.host) if credentials else None
@@ -83,8 +83,7 @@ def identity_for(credentials: Credentials | None, image_reference: ImageReferenc
 
 
 def advice(credentials: Credentials | None, image_reference: ImageReference, who: Identity | None, *, accepted: bool) -> str:
-    """What to do when a registry lets us not in (401): nobody has signed in, the registry refused who we are, or (`accepted`) it
-    knows us and does not give us this."""
+    """What to do after a registry answered 401: sign in, sign in again, or (`accepted`: it knows the identity) ask for access."""
     if who is None:
         if isinstance(credentials, Keychain):
             how = "Sign in with docker login, podman login or skopeo login"

@@ -35,9 +35,9 @@ from mlpack.errors import RecipeError, ServiceError
 from mlpack.oci import media
 
 IDENTITY_USER = "<token>"
-"""The user name that says the password is a refresh token (Docker's convention)."""
+"""With this user name the password is a refresh token (Docker's convention)."""
 REGISTRY_USER = "<registrytoken>"
-"""Ours: the password is a bearer token that goes to the registry as it is."""
+"""With this user name, which is mlpack's own, the password is a bearer token that goes to the registry unchanged."""
 HELPER_TIMEOUT_S = 60.0
 TIMEOUT_VARIABLE = "MLPACK_CREDENTIAL_HELPER_S"
 
@@ -46,12 +46,12 @@ _HUB_KEY = "https://index.docker.io/v1/"
 _HUB_NAMES = (_HUB, "index.docker.io", "registry-1.docker.io")
 _HELPER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _HELPER_MOST = 1 << 20
-"""So many bytes of a helper's answer are read; a token has a few thousand."""
+"""At most so many bytes of a helper's answer are read; a token has a few thousand."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """Who we are to a registry. `source`: the file or helper that says so, "" when the caller did."""
+    """User and password for a registry. `source`: the file or helper that they come from, "" for the caller."""
 
     user: str
     password: str
@@ -62,14 +62,14 @@ class Identity:
 
     @property
     def who(self) -> str:
-        """For messages."""
+        """The identity, for messages."""
         tokens = {IDENTITY_USER: "the identity token", REGISTRY_USER: "the registry token"}
         name = tokens.get(self.user) or f"user {words.clean(self.user)[:100]!r}"
         return f"{name} from {self.source}" if self.source else name
 
 
 class Keychain:
-    """Looks into `files` in their order. Callable as `auth.Credentials`; `find` knows the repository too."""
+    """Searches `files` in their order. It can be called as `auth.Credentials`; `find` takes the repository into account too."""
 
     def __init__(self, files: Sequence[Path], helper_timeout_s: float = HELPER_TIMEOUT_S) -> None:
         self.files = tuple(dict.fromkeys(files))
@@ -81,7 +81,7 @@ class Keychain:
         return (identity.user, identity.password) if identity else None
 
     def find(self, host: str, repository: str) -> Identity | None:
-        """Who we are for this repository; None when nobody has signed in. ServiceError: a file or a helper cannot be used."""
+        """The identity for this repository; None when nobody has signed in. ServiceError: a file or a helper cannot be used."""
         for path in self.files:
             config = _read(path)
             if isinstance(config, str):
@@ -91,7 +91,7 @@ class Keychain:
         return None
 
     def looked(self, host: str) -> str:
-        """Where `find` looked in vain, for messages."""
+        """The places that `find` searched in vain, for messages."""
         lines = []
         for path in self.files:
             config = _read(path)
@@ -100,8 +100,8 @@ class Keychain:
 
 
 def of_environment(environ: Mapping[str, str], home: Path) -> Keychain:
-    """The files in the order they are read: what `REGISTRY_AUTH_FILE` and `DOCKER_CONFIG` name, then podman's, skopeo's and
-    buildah's, then Docker's, then that of a Docker before 1.7. RecipeError when the time for helpers is no number."""
+    """The files in the order in which they are read: what `REGISTRY_AUTH_FILE` and `DOCKER_CONFIG` name, then podman's, skopeo's
+    and buildah's, then Docker's, then that of a Docker before 1.7. RecipeError when the time for helpers is no number."""
 
     def place(key: str) -> Path | None:
         """Where a variable leads; `~` is home there too, where no shell has seen it."""
@@ -128,7 +128,7 @@ def of_environment(environ: Mapping[str, str], home: Path) -> Keychain:
 
 
 def load(data: bytes, what: str) -> dict[str, Any]:
-    """The JSON object of such a file. ServiceError, beginning with `what`, when it is none."""
+    """The JSON object in such a file. ServiceError, whose text begins with `what`, when it is none."""
     mend = "repair it, or remove it and sign in again (docker login, podman login)"
     try:
         config = bounded.load_json(data)
@@ -143,7 +143,7 @@ def load(data: bytes, what: str) -> dict[str, Any]:
 
 
 def in_config(config: Mapping[str, Any], host: str, repository: str, what: str, timeout_s: float) -> Identity | None:
-    """What one file knows: `credHelpers`, `auths`, then `credsStore`. ServiceError when a helper fails."""
+    """The identity in one file: from `credHelpers`, `auths`, then `credsStore`. ServiceError when a helper fails."""
     helpers, auths = config.get("credHelpers") or {}, config.get("auths") or {}
     for key, name in _matching(helpers, host, repository):
         if name:
@@ -159,7 +159,7 @@ def in_config(config: Mapping[str, Any], host: str, repository: str, what: str, 
 
 
 def ask_helper(name: str, key: str, what: str, timeout_s: float = HELPER_TIMEOUT_S) -> Identity | None:
-    """What `docker-credential-NAME get` answers for a host; None when it knows none. ServiceError when it cannot be run."""
+    """The answer of `docker-credential-NAME get` for a host; None when it has none. ServiceError when it cannot be run."""
     if not _HELPER_NAME.fullmatch(name):
         raise ServiceError(f"{what} names the credential helper {name[:100]!r}, which is not the name of a program")
     program = f"docker-credential-{name}"
@@ -186,8 +186,8 @@ def ask_helper(name: str, key: str, what: str, timeout_s: float = HELPER_TIMEOUT
 
 
 def _run(command: list[str], text: bytes, timeout_s: float) -> tuple[int, bytes, bytes]:
-    """A program's code, output and complaint. TimeoutError, and an end of it and of what it started, when it takes too long or says
-    too much: `subprocess.run` would wait for whatever holds its output open."""
+    """A program's exit code, output and error output. When it takes too long or writes too much, it is killed with its children,
+    and TimeoutError is raised: `subprocess.run` would wait for any process that holds the output open."""
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     deadline = time.monotonic() + timeout_s
     with subprocess.Popen(command, **pipes, start_new_session=True) as running:  # type: ignore[call-overload]
@@ -207,7 +207,7 @@ def _run(command: list[str], text: bytes, timeout_s: float) -> tuple[int, bytes,
 
 
 def _talk(running: subprocess.Popen[bytes], text: bytes, deadline: float) -> tuple[bytes, bytes]:
-    """What it writes to its output and its complaints, until it closes them or ends."""
+    """The program's output and error output, until it closes them or ends."""
     assert running.stdin is not None
     assert running.stdout is not None
     assert running.stderr is not None
@@ -238,12 +238,12 @@ def _check_time(deadline: float) -> None:
 
 
 def _has_ended(running: subprocess.Popen[bytes]) -> bool:
-    """Whether it has; it is not waited for."""
+    """Whether the program has ended; this does not wait for it."""
     return os.waitid(os.P_PID, running.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def _read(path: Path) -> dict[str, Any] | str:
-    """What a file holds, or why it holds nothing. ServiceError when it cannot be read."""
+    """The content of a file, or why there is none. ServiceError when it cannot be read."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             return "not a file"
@@ -269,7 +269,7 @@ def _nothing(config: Mapping[str, Any], host: str) -> str:
 
 
 def _matching(entries: Mapping[str, Any], host: str, repository: str) -> Iterator[tuple[str, Any]]:
-    """The entries for a repository, most specific first; those written exactly so before those that mean the same."""
+    """The entries for a repository, most specific first, and entries in exactly this spelling before equivalent ones."""
     hosts = _HUB_NAMES if host in _HUB_NAMES else (host,)
     parts = repository.split("/") if repository else []
     for length in range(len(parts), -1, -1):
@@ -281,8 +281,8 @@ def _matching(entries: Mapping[str, Any], host: str, repository: str) -> Iterato
 
 
 def _meant(key: str) -> str:
-    """The host, or host and namespace, that a key is for. A URL is for its host, as Docker reads it; `/v1` and `/v2` are no
-    namespaces, but the paths of the two registry protocols."""
+    """The host, or host and namespace, that a key is for. A URL is for its host, as Docker reads it; `/v1` and `/v2` are paths of
+    the two registry protocols, not namespaces."""
     text = key.strip().lower()
     for scheme in ("https://", "http://"):
         if text.startswith(scheme):
@@ -292,7 +292,7 @@ def _meant(key: str) -> str:
 
 
 def _stored(entry: Any, what: str) -> Identity | None:
-    """Who one entry of `auths` says we are; None when it says nothing that can be read."""
+    """The identity in one entry of `auths`; None when it cannot be read."""
     if not isinstance(entry, dict):
         return None
     for key, user in (("identitytoken", IDENTITY_USER), ("registrytoken", REGISTRY_USER)):
@@ -312,7 +312,7 @@ def _stored(entry: Any, what: str) -> Identity | None:
 
 
 def _can_be_sent(user: str, secret: str) -> bool:
-    """Whether a request can hold them: text that UTF-8 has, and a registry token only as letters of a header (RFC 6750 §2.1)."""
+    """Whether a request can carry them: UTF-8 text, and for a registry token only characters of a header (RFC 6750 §2.1)."""
     if user == REGISTRY_USER:
         return re.fullmatch("[!-~]+", secret) is not None
     halves = any("\ud800" <= letter <= "\udfff" for letter in user + secret)

@@ -53,14 +53,14 @@ MAX_LAYERS = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PulledImage:
-    """An image, and the digest of what its name led to: the index's where there was one, else the manifest's."""
+    """An image, and the digest that its name led to: the index's where there was one, else the manifest's."""
 
     image: Image
     digest: Digest
 
 
 def push(oci_image: Image, ref: str, credentials: Credentials | None = None, options: TransportOptions | None = None) -> Digest:
-    """Send `oci_image` to `ref` and return its digest. Without a tag in `ref` it becomes `latest`; with a digest, none is moved.
+    """Send `oci_image` to `ref` and return its digest. Without a tag in `ref` it gets `latest`; with a digest, no tag is moved.
 
     PackError when `ref` is malformed or its digest is another image's. ServiceError when the registry fails.
     """
@@ -85,9 +85,9 @@ def push(oci_image: Image, ref: str, credentials: Credentials | None = None, opt
 def pull(
     ref: str, arch: str, blob_dir: Path, credentials: Credentials | None = None, options: TransportOptions | None = None
 ) -> Image:
-    """The image `ref` for Linux on `arch`, or the only one there is with `selection.ANY`; its blobs below `blob_dir`.
+    """The image `ref` for Linux on `arch`, or the only image with `selection.ANY`; its blobs are stored below `blob_dir`.
 
-    NamingError: a malformed name, no such platform. ServiceError: the registry.
+    NamingError: a malformed name, no such platform. ServiceError: the registry fails.
     """
     machine = arch if arch == selection.ANY else media.architecture(arch)
     return fetch(reference.parse(ref), machine, blob_dir, credentials, options or TransportOptions()).image
@@ -101,9 +101,8 @@ def fetch(
     options: TransportOptions,
     pinned: Digest | None = None,
 ) -> PulledImage:
-    """As `pull`, saying also which digest the name led to. What is named by digest (`pinned` or in the name) and already below
-    `blob_dir` is taken from there, without asking the registry.
-    """
+    """As `pull`, with the digest that the name led to. An image named by digest (`pinned` or in the name) that is already below
+    `blob_dir` is read there, without a request to the registry."""
     with RegistrySession(source, "pull", credentials, options) as session:
         data, document = _manifest(session, blob_dir, str(pinned) if pinned else source.version)
         digest = of_bytes(data)
@@ -121,7 +120,7 @@ def fetch(
 
 
 def _check_sizes(source: ImageReference, described: media.Descriptor, layers: Sequence[media.Descriptor]) -> None:
-    """PackError for an image that nobody could use: it would be fetched, and fill the disk, before somebody noticed."""
+    """PackError for an image that is too large to be used, before it is fetched and fills the disk."""
     if described.size_bytes > media.MAX_JSON_BYTES:
         raise PackError(f"{source}: a config of {described.size_bytes} bytes is refused")
     if len(layers) > MAX_LAYERS:
@@ -132,7 +131,7 @@ def _check_sizes(source: ImageReference, described: media.Descriptor, layers: Se
 
 
 class _ProgressReport:
-    """Tells the caller how far blobs are, one call at a time."""
+    """Reports the progress of blobs to the caller, one call at a time."""
 
     def __init__(self, options: TransportOptions) -> None:
         self._call = options.progress
@@ -145,7 +144,7 @@ class _ProgressReport:
 
 
 class _UploadReader(io.RawIOBase):
-    """A blob on its way out: says how far it is while it is read. Closes its source."""
+    """Reads a blob for an upload and reports its progress. It closes its source."""
 
     def __init__(self, source: BinaryIO, tell: Callable[[int], None]) -> None:
         super().__init__()
@@ -164,7 +163,7 @@ class _UploadReader(io.RawIOBase):
 
 
 def _all(options: TransportOptions, work: Iterable[Callable[[], None]]) -> None:
-    """Do all of it, some at a time; after the first failure, or Ctrl-C, nothing more begins."""
+    """Run all of this work, some of it at a time; after the first failure, or Ctrl-C, nothing more begins."""
     stopped = threading.Event()
 
     def run(each: Callable[[], None]) -> None:
@@ -220,7 +219,8 @@ def _upload(session: RegistrySession, report: _ProgressReport, digest: Digest, s
 
 
 def _mounted_or_begun(session: RegistrySession, digest: Digest) -> str | None:
-    """Where to send the blob; None when the registry took it from another of its repositories. A refused mount is no error."""
+    """The address for the upload; None when the registry mounted the blob from another of its repositories. A refused mount is no
+    error."""
     begin = session.url("blobs/uploads/")
     for source in session.options.mount_from[:1]:
         try:
@@ -236,7 +236,7 @@ def _mounted_or_begun(session: RegistrySession, digest: Digest) -> str | None:
 
 
 def _put_manifest(session: RegistrySession, oci_image: Image, name: str) -> None:
-    """Store the manifest under a tag or its digest, unless it is there, and look whether it is."""
+    """Store the manifest under a tag or its digest, unless it exists, and verify that it does."""
     digest, url = image.digest(oci_image), session.url(f"manifests/{name}")
     kind = image.family(oci_image).manifest
 
@@ -266,7 +266,7 @@ def _there(session: RegistrySession, url: str, kind: str) -> Digest | None:
 
 
 def _manifest(session: RegistrySession, blob_dir: Path, version: str) -> tuple[bytes, dict[str, object]]:
-    """A manifest or index, by tag or digest, kept below `blob_dir`."""
+    """A manifest or index, by tag or digest; it is stored below `blob_dir`."""
     expected = Digest(version) if version.startswith("sha256:") else None
     if expected and (path := blobs.path_of(blob_dir, expected)).is_file():
         with path.open("rb") as stream:
@@ -292,7 +292,7 @@ def _manifest(session: RegistrySession, blob_dir: Path, version: str) -> tuple[b
 
 
 def _document(session: RegistrySession, blob_dir: Path, descriptor: media.Descriptor) -> bytes:
-    """A manifest, an index or a config, kept below `blob_dir`."""
+    """A manifest, an index or a config; it is stored below `blob_dir`."""
     if descriptor.media_type in media.MANIFESTS | media.INDEXES:
         return _manifest(session, blob_dir, str(descriptor.digest))[0]
     if descriptor.size_bytes > media.MAX_JSON_BYTES:
@@ -312,7 +312,7 @@ def _download(session: RegistrySession, report: _ProgressReport, blob_dir: Path,
 
 
 def _receive(session: RegistrySession, report: _ProgressReport, blob: blobs.BlobWriter, descriptor: media.Descriptor) -> None:
-    """The rest of a blob, from where the last attempt broke off if the server can; else from its beginning."""
+    """Read the rest of a blob, from where the last attempt broke off if the server can; else from its beginning."""
     had = blob.size_bytes
     headers = {"Range": f"bytes={had}-"} if had else {}
     response = session.request(

@@ -44,17 +44,17 @@ READ_TIMEOUT_S = 300
 MAX_PAUSE_S = 120
 _PAUSES = retry.spread(1.0, MAX_PAUSE_S, least=0.5)
 _DIGITS = 9
-"""Of a number of seconds: more is longer than `MAX_PAUSE_S` in any case."""
+"""Numbers of seconds with more digits are longer than `MAX_PAUSE_S` in any case."""
 _MAX_REDIRECTS = 5
 _UNREACHABLE_ATTEMPTS = 3
 _BLOCK_BYTES = 1 << 20
 _SHORT_BYTES = 64 << 10
-"""Of an answer that nobody needs as much is read, so that its connection can be used again; a longer one is closed."""
+"""So much of an answer that is not needed is read, so that its connection can be used again; a longer one is closed."""
 _SHORT_S = 10
 _HEADER_BYTES = 4096
-"""Of a header that is parsed as much is looked at: twice the longest challenge of a real registry."""
+"""So much of a header is parsed: twice the longest challenge of a real registry."""
 _TOKEN_BYTES = 32 << 10
-"""A longer token would be no header that any server takes."""
+"""No server accepts a header with a longer token."""
 _WORDS_BYTES = 4096
 _SHOWN = 500
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -69,7 +69,7 @@ _CONFLICT_HINTS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransferProgress:
-    """How far a blob is. `state`: `present` (nothing to do), `mounted`, `moving`, `done`."""
+    """The progress of a blob. `state`: `present` (nothing to do), `mounted`, `moving`, `done`."""
 
     digest: str
     state: str
@@ -79,7 +79,7 @@ class TransferProgress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransportOptions:
-    """How to talk to registries. The defaults suit a CI job."""
+    """How to send requests to registries. The defaults suit a CI job."""
 
     attempts: int = 5
     parallel: int = 4
@@ -96,7 +96,7 @@ class TransportOptions:
 
 
 class HttpError(ServiceError):
-    """A registry refused or broke off. `status` is None when there was no answer."""
+    """A registry refused a request or broke it off. `status` is None when there was no answer."""
 
     def __init__(
         self, message: str, *, retryable: bool = False, status: int | None = None, retry_after_s: float | None = None
@@ -107,11 +107,12 @@ class HttpError(ServiceError):
 
 
 class UnreachableError(HttpError):
-    """No connection came about. Tried again less often than what breaks on the way: more likely the name is wrong."""
+    """No connection was made. It is retried less often than a broken connection, since more likely the name is wrong."""
 
 
 def retrying(options: TransportOptions, attempt: Callable[[], T]) -> T:
-    """What `attempt` returns, tried up to `options.attempts` times while its ServiceError says that could help."""
+    """The result of `attempt`, which is called up to `options.attempts` times while its ServiceError says that a retry could
+    help."""
 
     def again(error: Exception, number: int) -> float | None:
         if not isinstance(error, ServiceError) or not error.retryable:
@@ -125,7 +126,7 @@ def retrying(options: TransportOptions, attempt: Callable[[], T]) -> T:
 
 
 class RegistrySession:
-    """Requests about one repository. Safe to use from several threads. Close it, or use it as a context manager."""
+    """Requests about one repository. Threads may share it. Close it, or use it as a context manager."""
 
     def __init__(
         self, repository: ImageReference, actions: str, credentials: Credentials | None, options: TransportOptions
@@ -162,7 +163,7 @@ class RegistrySession:
         body: bytes | Callable[[], BinaryIO] | None = None,
         accept: frozenset[int] = frozenset({200}),
     ) -> BaseHTTPResponse:
-        """One exchange: signs in when asked to, follows redirects of GET and HEAD. The answer's body is still to be read.
+        """One request: it signs in if required, and follows redirects of GET and HEAD. The caller reads the answer's body.
 
         HttpError for a broken connection or a status that is not in `accept`.
         """
@@ -224,7 +225,7 @@ class RegistrySession:
         return url.startswith(f"{self.origin}/")
 
     def _sign_in(self, header: str, used: str | None) -> bool:
-        """Get another authorization than the one just refused; whether there is one."""
+        """Get another authorization than the refused one. Returns whether there is one."""
         with self._lock:
             if self._authorization != used:
                 return True
@@ -244,7 +245,7 @@ class RegistrySession:
             return True
 
     def _hint(self, status: int) -> str:
-        """What to do about a refusal, as far as it is about who we are; "" when it is not."""
+        """What to do about a refusal that concerns the identity; "" for others."""
         if status == 401 and self._known and not self._sent:
             offered = f"by {self._offered[:100]} alone" if self._offered else "in no way that it says"
             return f"the registry lets in {offered}; mlpack can answer Basic and Bearer"
@@ -293,9 +294,9 @@ def read_bounded(response: BaseHTTPResponse, limit_bytes: int = MAX_JSON_BYTES) 
 
 
 def discard(response: BaseHTTPResponse) -> None:
-    """Be done with an answer whose body nobody needs, without taking more than a little of it.
+    """Finish with an answer whose body is not needed, after reading only a little of it.
 
-    Not urllib3's `drain_conn`, which reads to the end: before 2.7 into memory, and unpacked.
+    urllib3's `drain_conn` would read to the end: before 2.7 into memory, and decompressed.
     """
     try:
         if (response.length_remaining or 0) <= _SHORT_BYTES and len(_received(response, _SHORT_BYTES, _SHORT_S)) <= _SHORT_BYTES:
@@ -307,7 +308,7 @@ def discard(response: BaseHTTPResponse) -> None:
 
 
 def _received(response: BaseHTTPResponse, limit_bytes: int, within_s: float) -> bytes:
-    """The body as it was sent, up to `limit_bytes` and one more."""
+    """The body as it was sent, up to `limit_bytes` and one more byte."""
     import urllib3
 
     data, deadline = bytearray(), time.monotonic() + within_s
@@ -380,7 +381,8 @@ def _broken(method: str, url: str, error: Exception) -> HttpError:
 
 
 def _retry_after(value: str | None) -> float | None:
-    """Seconds to wait, from either form of `Retry-After` (RFC 9110 §10.2.3); None when it was not given or cannot be read."""
+    """The seconds to wait, from either form of `Retry-After` (RFC 9110 §10.2.3); None when there are none or they cannot be
+    read."""
     if not value:
         return None
     value = value.strip()
@@ -393,6 +395,6 @@ def _retry_after(value: str | None) -> float | None:
 
 
 def _shown(url: str) -> str:
-    """An address for a message: its query may hold a signature, so it is left out."""
+    """An address for a message, without its query, which may hold a signature."""
     shown = urllib.parse.urlsplit(url)._replace(query="", fragment="").geturl()
     return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"

@@ -37,9 +37,9 @@ Node: TypeAlias = "dict[str, Node] | str | None"
 MAX_LINKS = 40
 """Symbolic links followed before a path is called a loop, as in Linux."""
 _FOLDER_BYTES = 250
-"""What a directory takes beside its name: a dictionary that begins with room for a few entries."""
+"""The memory of a directory beside its name: a dictionary that begins with room for a few entries."""
 _STEP_BYTES = 16
-"""What a step on the way of a link counts, as if it were memory: links that lead through links could take years."""
+"""The cost of following a link, counted as memory: links that lead through links could take years."""
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
 _PYTHON = re.compile(r"python(3\.\d+)")
@@ -47,13 +47,13 @@ _PYTHON_FOLDERS = ("var/lang/bin", "usr/local/bin", "usr/bin")
 
 
 class Paths:
-    """The paths of an image's file system. Read only; paths are given without a leading slash."""
+    """The paths of an image's file system. Read only; paths have no leading slash."""
 
     def __init__(self, root: dict[str, Node]) -> None:
         self._root = root
 
     def kind(self, path: str) -> Kind | None:
-        """What lies at `path`, symbolic links on the way not followed; None when nothing does."""
+        """What is at `path`, without following links on the way; None when nothing is."""
         node: Node = self._root
         for part in _parts(path):
             if not isinstance(node, dict) or part not in node:
@@ -62,11 +62,12 @@ class Paths:
         return _kind(node)
 
     def resolve(self, path: str) -> str:
-        """Where `path` leads inside the image: all links followed, missing ends kept. PackError for loops and files on the way."""
+        """The path to which `path` leads inside the image: all links are followed, a missing end is kept. PackError for loops and
+        files on the way."""
         return "/".join(_resolved(self._root, _parts(path)))
 
     def names(self, path: str) -> tuple[str, ...]:
-        """What the directory at `path` (resolved) holds, sorted; empty when it is not a directory."""
+        """The names in the directory at `path` (resolved), sorted; empty when it is not a directory."""
         node: Node = self._root
         for part in _parts(self.resolve(path)):
             node = node.get(part) if isinstance(node, dict) else None
@@ -85,7 +86,7 @@ class Paths:
 
 
 def base_paths(image: Image, cache: Path | None = None) -> Paths:
-    """The paths of `image`. Reads every layer that `cache` (a directory, made when missing) does not remember."""
+    """The paths of `image`. It reads every layer that `cache` (a directory, made if missing) does not remember."""
     root: dict[str, Node] = {}
     allowance = scan.MemoryBudget(sum(layer.size_bytes for layer in image.layers))
     for layer in image.layers:
@@ -94,7 +95,7 @@ def base_paths(image: Image, cache: Path | None = None) -> Paths:
 
 
 def uncompressed_size(image: Image, cache: Path | None = None) -> int:
-    """Bytes of all layers' tars together: what Lambda counts against its 10 GB. Reads layers whose size is not known."""
+    """The bytes of all layers' tars together, which Lambda counts against its 10 GB. It reads layers of unknown size."""
     return sum(
         layer.uncompressed_bytes if layer.uncompressed_bytes is not None else index(layer, cache).uncompressed_bytes
         for layer in image.layers
@@ -102,7 +103,7 @@ def uncompressed_size(image: Image, cache: Path | None = None) -> int:
 
 
 def with_sizes(image: Image, cache: Path | None = None) -> Image:
-    """The same image, every layer knowing its uncompressed size."""
+    """The same image, with the uncompressed size of every layer."""
     layers = (
         layer if layer.uncompressed_bytes is not None else replace(layer, uncompressed_bytes=index(layer, cache).uncompressed_bytes)
         for layer in image.layers
@@ -113,8 +114,8 @@ def with_sizes(image: Image, cache: Path | None = None) -> Image:
 def find_python(paths: Paths) -> tuple[str, str]:
     """The image's Python: its path (without leading slash) and version, as `("usr/bin/python3.11", "3.11")`.
 
-    Looks where AWS, docker.io/python and Debian keep it, in this order. In the first folder that has any, the one that `python3`
-    leads to, else the highest. PackError when there is none.
+    It searches the folders of AWS, docker.io/python and Debian, in this order. In the first folder with any Python, the one that
+    `python3` leads to counts, else the highest. PackError when there is none.
     """
     for folder in _PYTHON_FOLDERS:
         versions = {name: match[1] for name in paths.names(folder) if (match := _PYTHON.fullmatch(name))}
@@ -127,7 +128,7 @@ def find_python(paths: Paths) -> tuple[str, str]:
 
 
 def index(layer: Layer, cache: Path | None = None) -> Index:
-    """What the layer holds, from `cache` or by reading it once. PackError when it is damaged, hostile or has another diff_id."""
+    """The content of a layer, from `cache` or by reading it once. PackError when it is damaged, hostile or has another diff_id."""
     if cache and (remembered := _recalled(_memory(cache, layer), layer.diff_id)):
         return remembered
     with layer.open() as stored:
@@ -142,7 +143,7 @@ def index(layer: Layer, cache: Path | None = None) -> Index:
 
 
 def remember(cache: Path, layer: Layer, entries: tuple[tuple[str, Kind, str], ...]) -> None:
-    """Keep what a layer holds that was just made of these (path, kind, link target), so that `index` need not read it."""
+    """Store the entries of a layer that was just made of these (path, kind, link target), so that `index` need not read it."""
     if layer.uncompressed_bytes is not None:
         _write_memory(cache, layer, Index(diff_id=layer.diff_id, uncompressed_bytes=layer.uncompressed_bytes, entries=entries))
 
@@ -158,7 +159,7 @@ def _write_memory(cache: Path, layer: Layer, scanned: Index) -> None:
 
 
 def _recalled(file: Path, diff_id: Digest) -> Index | None:
-    """What was remembered; None when nothing was, or it is damaged (a damaged memory is no memory)."""
+    """The stored index; None when there is none, or it is damaged."""
     try:
         text, size, entries = json.loads(file.read_bytes())  # our own: as long as the entries that were allowed
         scanned = Index(
@@ -213,7 +214,8 @@ def _resolved(root: dict[str, Node], remaining: list[str], allowance: scan.Memor
 
 
 def _apply(root: dict[str, Node], entries: tuple[tuple[str, Kind, str], ...], allowance: scan.MemoryBudget) -> None:
-    """Lay one layer over `root`. Whiteouts act on lower layers only, hence first, wherever they stand in the archive."""
+    """Put one layer over `root`. Whiteouts act on lower layers only. Therefore they come first, wherever they are in the
+    archive."""
     for path, _, _ in entries:
         folder, _, name = path.rpartition("/")
         if name.startswith(_WHITEOUT):
@@ -248,7 +250,7 @@ def _lookup(root: dict[str, Node], folder: str, allowance: scan.MemoryBudget) ->
 
 
 def _make_folder(root: dict[str, Node], folder: str, allowance: scan.MemoryBudget) -> dict[str, Node]:
-    """The directory that `folder` leads to, made where it is missing."""
+    """The directory that `folder` leads to, made if missing."""
     here = root
     for part in _resolved(root, _parts(folder), allowance):
         node = here.get(part)

@@ -29,15 +29,15 @@ Kind = Literal["dir", "file", "link"]
 
 _BUFFER_BYTES = 1 << 20
 _ENTRY_BYTES = 200
-"""What an entry takes beside its path and link target: two strings and a tuple."""
+"""The memory of an entry beside its path and link target: two strings and a tuple."""
 
 
 class MemoryBudget:
-    """How much memory may be spent on knowing an image, and how much of it was.
+    """The memory that reading an image may use, and how much of it is used.
 
-    A few kilobytes of gzip can hold gigabytes of paths. Entries of real layers take less memory than the bytes that they were
-    sent in (Debian's: 0.1 to 0.3 of them, empty files and links alone: 8 times), so 32 times is far above any, and small layers
-    get 24 MiB in any case.
+    A few kilobytes of gzip can hold gigabytes of paths. Entries of real layers take less memory than their compressed bytes
+    (Debian's: 0.1 to 0.3 of them; empty files and links alone: 8 times), so 32 times is far above any. Small layers get 24 MiB
+    in any case.
     """
 
     FLOOR_BYTES = 24 << 20
@@ -47,7 +47,7 @@ class MemoryBudget:
         self._left = self.limit_bytes = self.FLOOR_BYTES + self.TIMES * sent_bytes
 
     def spend(self, size_bytes: int) -> None:
-        """PackError when there is less than that left."""
+        """Use this much memory. PackError when less is left."""
         self._left -= size_bytes
         if self._left < 0:
             raise _damaged(
@@ -58,7 +58,7 @@ class MemoryBudget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Index:
-    """What reading a layer once has shown. `entries` are (path, kind, link target), in the order of the archive."""
+    """The result of reading a layer once. `entries` are (path, kind, link target), in the order of the archive."""
 
     diff_id: Digest
     uncompressed_bytes: int
@@ -66,8 +66,8 @@ class Index:
 
 
 def read(inflated: InflatedTar, sent_bytes: int = 0) -> Index:
-    """What the tar holds, read to its end; `sent_bytes`: how long the stored layer is. PackError when it is damaged, sparse or
-    hostile."""
+    """The content of the tar, which is read to its end; `sent_bytes`: the size of the stored layer. PackError when it is damaged,
+    sparse or hostile."""
     stream: BinaryIO = io.BufferedReader(inflated, _BUFFER_BYTES)
     entries = tuple(_entries(stream, MemoryBudget(sent_bytes)))
     while rest := stream.read(_BUFFER_BYTES):

@@ -31,7 +31,7 @@ TOLERANCE = 1e-4
 """float32 against float64: hundreds of trees and unscaled columns stay below 2e-6; the wrong side of a threshold is far above."""
 
 OPSET = 15
-"""What both converters write; the engine reads it with all its kernels for trees."""
+"""The operator set of both converters; the engine supports it with all its kernels for trees."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +47,7 @@ class Convert:
 
 
 def run(model_dir: Path, config: Convert, out_dir: Path) -> None:
-    """Converts `model_dir` (sklearn, xgboost or lightgbm) into `out_dir`. Raises PassError when no way gives the same answers."""
+    """Convert `model_dir` (sklearn, xgboost or lightgbm) into `out_dir`. Raises PassError when no way gives the same answers."""
     if config.evaluation is None:
         raise PassError("convert: needs the evaluation data to compare on")
     with quiet.exporters(), sources.opened(model_dir) as estimator:
@@ -72,7 +72,7 @@ def run(model_dir: Path, config: Convert, out_dir: Path) -> None:
 
 
 def remedy(rejected: Mapping[str, str]) -> str:
-    """What to do, by what stood in the way."""
+    """What to do, which depends on what failed."""
     reasons = " ".join(rejected.values())
     if "Unable to find a shape calculator" in reasons or "cannot convert" in reasons:
         return (
@@ -87,7 +87,7 @@ def remedy(rejected: Mapping[str, str]) -> str:
 
 
 def _ways(estimator: Estimator, opset: int, rejected: dict[str, str]) -> Iterator[tuple[str, onnx.ModelProto]]:
-    """Graphs to try, the best first. One that cannot be made is put into `rejected`."""
+    """The graphs to try, the best first. A way that fails is put into `rejected` with the reason."""
     for way in estimator.ways:
         try:
             model = estimator.convert(way == "float64", opset)

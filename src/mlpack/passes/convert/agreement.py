@@ -32,7 +32,7 @@ _SCORES = ("predict_proba", "decision_function")
 
 
 class EvaluationRows:
-    """The evaluation data: every call by itself, and all rows as one table where the first axis counts them."""
+    """The evaluation data: every call, and all rows as one table if the first axis counts them."""
 
     def __init__(self, folder: Path, model_dir: Path, inputs: tuple[TensorSpec, ...]) -> None:
         import numpy as np
@@ -46,7 +46,7 @@ class EvaluationRows:
         self._fixed = next((spec.shape[0] for spec in inputs if isinstance(spec.shape[0], int)), None)
 
     def pieces(self) -> Iterator[dict[str, Any]]:
-        """One row, two, then many at a time: so that batches of several sizes were seen. Fixed batches as they are."""
+        """One row, two, then many at a time, so that batches of several sizes are compared. Fixed batches stay."""
         at, sizes = 0, iter((1, 2))
         while at < self.rows:
             size = self._fixed or next(sizes, _PIECE)
@@ -56,14 +56,14 @@ class EvaluationRows:
 
 @dataclass(frozen=True)
 class References:
-    """The estimator's own answers, each asked for once."""
+    """The estimator's own answers, each computed once."""
 
     estimator: Estimator
     table: EvaluationRows
 
     @cached_property
     def answers(self) -> dict[str, Any]:
-        """By method, of those that can be asked here; of several targets by method and target."""
+        """The answers by method, of the methods that work here; for several targets by method and target."""
         answers: dict[str, Any] = {}
         for method, ask in self.estimator.methods.items():
             try:
@@ -78,8 +78,8 @@ class References:
 
 @dataclass(slots=True)
 class Agreement:
-    """What a comparison found. `ties`: rows whose label differs because two classes are equal in float32; `names`: what outputs
-    are to be called that say something else than their names; `turned`: those whose two columns are the other way round."""
+    """The result of a comparison. `ties`: rows whose label differs because two classes are equal in float32; `names`: new names of
+    outputs whose names say something else; `turned`: outputs whose two columns are reversed."""
 
     rows: int
     difference: float = 0.0
@@ -91,7 +91,7 @@ class Agreement:
 
 
 def compared(model: onnx.ModelProto, references: References, table: EvaluationRows, tolerance: float) -> Agreement:
-    """What of the graph's outputs the estimator says too. Raises PassError where what it must say differs."""
+    """Compare the graph's outputs with the estimator's methods. Raises PassError where an output that must agree differs."""
     outputs = _answers(model, table)
     comparison, answers = Agreement(rows=table.rows), dict(references.answers)
     first = next(iter(answers))
@@ -123,7 +123,7 @@ def compared(model: onnx.ModelProto, references: References, table: EvaluationRo
 
 
 def _scores_of(answers: dict[str, Any]) -> set[str]:
-    """What a classifier says beside its labels, which has to come out as well: equal labels alone may be chance."""
+    """The scores of a classifier beside its labels, which must agree as well: equal labels alone may be chance."""
     for method in _SCORES:
         if names := {name for name in answers if name.partition("[")[0] == method}:
             return names
@@ -176,7 +176,7 @@ def _labels(name: str, got: Any, answers: dict[str, Any], tolerance: float) -> l
 
 
 def _margins(answers: dict[str, Any]) -> Any:
-    """How far each row's best class is before its second, None where the estimator says no scores."""
+    """The distance between each row's best class and its second, None where the estimator has no scores."""
     import numpy as np
 
     for method in _SCORES:
@@ -190,7 +190,7 @@ def _margins(answers: dict[str, Any]) -> Any:
 
 
 def _gap(got: Any, want: Any) -> float:
-    """The largest difference, in the shape in which they are nearest: a converter writes one column as [n, 1], or as two."""
+    """The largest difference, in the shape in which both agree best: a converter writes one column as [n, 1], or as two."""
     import numpy as np
 
     want = np.asarray(want)

@@ -26,9 +26,9 @@ Feed = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimator:
-    """Something fitted. `methods`: what it can be asked, by name, `predict` first; `label`: whether that is a class.
+    """A fitted estimator. `methods`: its methods by name, `predict` first; `label`: whether `predict` returns a class.
 
-    `ways`: in what the graph may compute, the best first. `convert(float64, opset)`: the graph, raw.
+    `ways`: the types in which the graph may compute, the best first. `convert(float64, opset)`: the graph, not finished.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Estimator:
 
 @contextmanager
 def quoted(doing: str) -> Iterator[None]:
-    """Whatever somebody else's code raises, as a PassError with its words."""
+    """A context in which whatever foreign code raises becomes a PassError with its message."""
     try:
         yield
     except PassError:

@@ -57,7 +57,7 @@ def _cube_root(part: GraphPart, source: str, dtype: str) -> str:
 
 
 def not_below(edges: Any, dtype: str) -> Any:
-    """Float64 edges as numbers of the type, such that `x >= edge` asks of each x of that type what it asked before."""
+    """Float64 edges as numbers of the type, such that `x >= edge` has the same answer for each x of that type."""
     import numpy as np
 
     edges = np.asarray(edges, dtype=np.float64)
@@ -81,7 +81,7 @@ def counted(part: GraphPart, source: str, edges: Any, dtype: str) -> str:
 
 
 def between(part: GraphPart, source: str, xs: Any, ys: Any, dtype: str) -> str:
-    """Straight lines through (xs, ys), at values [rows, 1] that are within them."""
+    """Linear interpolation of (xs, ys), at values [rows, 1] that are within them."""
     import numpy as np
 
     xs, ys = np.asarray(xs, dtype=np.float64), np.asarray(ys, dtype=np.float64)

@@ -47,7 +47,7 @@ def finished(model: onnx.ModelProto, inputs: tuple[TensorSpec, ...]) -> onnx.Mod
 
 
 def targets_apart(model: onnx.ModelProto, classes: list[Any]) -> None:
-    """Probabilities of several targets, each over classes of its own, as an output for each target: `probabilities_0`, ...
+    """Split probabilities of several targets, each over classes of its own, into an output for each: `probabilities_0`, ...
 
     Converters write them as a sequence, or as [targets, rows, classes]. `classes`: of each target; empty: nothing to do.
     """
@@ -77,14 +77,14 @@ def targets_apart(model: onnx.ModelProto, classes: list[Any]) -> None:
 
 
 def np_int64(value: Any) -> Any:
-    """An int64 array of it."""
+    """The values as an int64 array."""
     import numpy as np
 
     return np.asarray(value, dtype=np.int64)
 
 
 def turn_outputs(model: onnx.ModelProto, names: list[str]) -> None:
-    """Puts the two columns of outputs the other way round: in the order of the classes."""
+    """Reverse the two columns of outputs, into the order of the classes."""
     from onnx import helper, numpy_helper
 
     for name in names:
@@ -99,7 +99,7 @@ def turn_outputs(model: onnx.ModelProto, names: list[str]) -> None:
 
 
 def rename_outputs(model: onnx.ModelProto, names: Mapping[str, str]) -> None:
-    """Calls outputs otherwise: an Identity behind each."""
+    """Rename outputs by an Identity behind each."""
     from onnx import helper
 
     names_in_use = {name for node in model.graph.node for name in (*node.input, *node.output)}
@@ -110,13 +110,13 @@ def rename_outputs(model: onnx.ModelProto, names: Mapping[str, str]) -> None:
 
 
 def keep_outputs(model: onnx.ModelProto, names: tuple[str, ...]) -> None:
-    """Leave the others out."""
+    """Remove the other outputs."""
     for value in [value for value in model.graph.output if value.name not in names]:
         model.graph.output.remove(value)
 
 
 def _batched(model: onnx.ModelProto, inputs: tuple[TensorSpec, ...]) -> None:
-    """Outputs have a row for each of the inputs'."""
+    """Give outputs the first axis of the inputs."""
     rows = inputs[0].shape[0] if inputs and inputs[0].shape else None
     for value in model.graph.output:
         kind = value.type.tensor_type
@@ -136,7 +136,7 @@ def _numpy(name: str) -> object:
 
 
 def _renamed(graph: onnx.GraphProto, old: str, new: str) -> None:
-    """Readers of a tensor read another one, in nested graphs too, unless they have one of that name themselves."""
+    """Make readers of a tensor read another one, in nested graphs too, unless those have one of that name themselves."""
     for node in graph.node:
         for at, name in enumerate(node.input):
             if name == old:

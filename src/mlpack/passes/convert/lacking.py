@@ -21,7 +21,7 @@ _FLOAT, _DOUBLE = 1, 11
 
 
 def register() -> None:
-    """Makes these converters skl2onnx's."""
+    """Register these converters with skl2onnx."""
     from skl2onnx import update_registered_converter
     from sklearn import compose, decomposition, impute, isotonic, kernel_approximation, kernel_ridge, model_selection, preprocessing
     from sklearn.feature_extraction.text import TfidfTransformer
@@ -48,7 +48,7 @@ def register() -> None:
 
 
 def _real(operator: Any) -> tuple[Any, str, int]:
-    """The type of what comes out for these inputs, by skl2onnx's class, by numpy's name and by ONNX' number."""
+    """The element type of results for these inputs: as skl2onnx's class, by numpy's name and by ONNX' number."""
     from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
 
     kinds = {type(each.type) for each in operator.inputs}
@@ -78,19 +78,19 @@ def _converter(emit: Emit) -> Callable[[Any, Any, Any], None]:
 
 
 def begun(scope: Any) -> GraphPart:
-    """Nodes with names that are unique in skl2onnx's graph."""
+    """A part whose names are unique in skl2onnx's graph."""
     return GraphPart(prefix=f"{scope.get_unique_variable_name('mlpack')}_")
 
 
 def ended(part: GraphPart, container: Any) -> None:
-    """The nodes go into skl2onnx's graph."""
+    """Add the part's nodes to skl2onnx's graph."""
     container.nodes.extend(part.nodes)
     container.initializers.extend(part.constants)
     container.node_domain_version_pair_sets |= {("", container.target_opset)}
 
 
 def table(part: GraphPart, operator: Any) -> str:
-    """All inputs beside each other, float32 or float64."""
+    """All inputs joined by columns, float32 or float64."""
     kind, _, number = _real(operator)
     if any(type(each.type).__name__ == "StringTensorType" for each in operator.inputs):
         raise PassError(f"a {type(operator.raw_operator).__name__} takes numbers here, and was given words")
@@ -108,7 +108,7 @@ def _function(part: GraphPart, source: str, estimator: Any, dtype: str) -> str:
 
 
 def _weighted(part: GraphPart, source: str, estimator: Any, dtype: str) -> str:
-    """Counts of words by how rare these are. Of counts that are zero no logarithm is taken."""
+    """Counts of words times their rarity. A count of zero has no logarithm."""
     weighted = source
     if estimator.sublinear_tf:
         some = part.node("Greater", [weighted, part.constant(0.0, dtype)])
@@ -143,7 +143,7 @@ def _bins(part: GraphPart, source: str, estimator: Any, dtype: str) -> str:
 
 
 def _splines(part: GraphPart, source: str, estimator: Any, dtype: str) -> str:
-    """Each basis function is a polynomial between two knots; outside it stays as it is there, or goes on."""
+    """Add spline features: each basis function is a polynomial between two knots, and constant or continued outside."""
     import numpy as np
     from scipy.interpolate import BSpline, PPoly
 
@@ -207,7 +207,7 @@ def _ica(part: GraphPart, source: str, estimator: Any, dtype: str) -> str:
 
 
 def _imputer(kind: Any) -> None:
-    """skl2onnx' own, which leaves out the columns that say what was missing: they are put behind."""
+    """skl2onnx' own imputer omits the columns that say what was missing: they are appended."""
     from skl2onnx import update_registered_converter
     from skl2onnx.common import _registration
 
@@ -262,7 +262,7 @@ def _with_indicators(part: GraphPart, source: str, estimator: Any, dtype: str) -
 
 
 def _within(scope: Any, operator: Any, estimator: Any, outputs: int) -> list[str]:
-    """An estimator inside another one, on the same inputs: the names of what it gives."""
+    """Add an estimator that is inside another one, on the same inputs. Returns the names of its outputs."""
     from skl2onnx._supported_operators import sklearn_operator_name_map
     from skl2onnx.common.data_types import Int64TensorType
 
@@ -281,7 +281,7 @@ def _target_shapes(operator: Any) -> None:
 
 
 def _target(scope: Any, operator: Any, container: Any) -> None:
-    """A regressor of a transformed target: what it says, turned back."""
+    """Add a regressor of a transformed target, with its answer transformed back."""
     estimator, part, dtype = operator.raw_operator, begun(scope), _real(operator)[1]
     (inner,) = _within(scope, operator, estimator.regressor_, 1)
     turned = _turned_back(part, inner, estimator.transformer_, dtype)
@@ -314,7 +314,7 @@ def _classifier_shapes(operator: Any) -> None:
 
 
 def _threshold(scope: Any, operator: Any, container: Any) -> None:
-    """Two classes, decided where the user or a search says."""
+    """Add a classifier of two classes with a threshold that the user or a search chose."""
     from onnx import helper
 
     estimator, part, dtype = operator.raw_operator, begun(scope), _real(operator)[1]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def mend(model: onnx.ModelProto, parts: list[Any]) -> None:
-    """Replaces every Scaler of `model` that one of these estimators became."""
+    """Replace every Scaler of `model` that one of these estimators became."""
     import numpy as np
     from onnx import helper, numpy_helper
 
@@ -37,7 +37,7 @@ def mend(model: onnx.ModelProto, parts: list[Any]) -> None:
 
 
 def _numbers(part: Any) -> tuple[Any, Any] | None:
-    """What a scaler subtracts and divides by, in float32; None of what is none."""
+    """The numbers that a scaler subtracts and divides by, in float32; None for anything else."""
     import numpy as np
 
     if type(part).__name__ not in ("StandardScaler", "RobustScaler", "MaxAbsScaler"):

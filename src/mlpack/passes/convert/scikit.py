@@ -29,11 +29,11 @@ _TYPES = {
 
 
 _IMPUTER_OPSET = 18
-"""What skl2onnx writes KNNImputer in, and nothing below."""
+"""The operator set that skl2onnx needs for KNNImputer."""
 
 
 def described(estimator: Any, inputs: tuple[TensorSpec, ...]) -> Estimator:
-    """What the function returned, as an estimator. Raises PassError for what is none, or was not fitted."""
+    """The function's result as an estimator. Raises PassError when it is none, or was not fitted."""
     from sklearn.base import BaseEstimator, is_classifier
     from sklearn.exceptions import NotFittedError
     from sklearn.utils.validation import check_is_fitted
@@ -71,7 +71,7 @@ def _detects(estimator: Any) -> bool:
 
 
 def _answer(estimator: Any, method: str, inputs: tuple[TensorSpec, ...], feed: Feed) -> Any:
-    """A method's answer as an array; as a list of them where every target has its own."""
+    """A method's answer as an array; as a list of arrays where every target has its own."""
     import numpy as np
 
     columns = _columns(estimator, inputs, feed)
@@ -89,7 +89,7 @@ def _answer(estimator: Any, method: str, inputs: tuple[TensorSpec, ...], feed: F
 
 
 def _otherwise(columns: Any, inputs: tuple[TensorSpec, ...]) -> Any:
-    """The same values for estimators that refuse them as they are; None where there is no other form."""
+    """The same values in another form, for estimators that refuse the first; None where there is none."""
     if len(inputs) == 1 and inputs[0].dtype == files.STRING and columns.ndim == 2:
         return columns.ravel()  # vectorizers take documents, not a column of them
     if getattr(columns, "dtype", None) == "float32":
@@ -153,7 +153,8 @@ def _converted(estimator: Any, inputs: tuple[TensorSpec, ...], float64: bool, op
 
 @contextmanager
 def _converters_way(estimator: Any) -> Iterator[None]:
-    """Settings that only concern what is not converted, as skl2onnx wants them: `flatten_transform` is about transform() alone."""
+    """A context with settings that skl2onnx requires and that do not affect the result: `flatten_transform` concerns transform()
+    alone."""
     changed = [part for part in thresholds.parts(estimator) if getattr(part, "flatten_transform", None) is True]
     for part in changed:
         part.flatten_transform = False
@@ -166,9 +167,9 @@ def _converters_way(estimator: Any) -> Iterator[None]:
 
 @contextmanager
 def _mended() -> Iterator[None]:
-    """Two faults of skl2onnx, around its own functions: it hands numpy's scalars to onnx, which from protobuf 6 on takes Python's
-    alone for some of them; and it looks without end for the float64 nearest to a threshold that is infinite (a tree's split of
-    what is missing from all else)."""
+    """A context that corrects two faults of skl2onnx. It hands numpy's scalars to onnx, which from protobuf 6 on accepts only
+    Python's for some of them. And it searches without end for the float64 nearest to an infinite threshold (a tree's split of
+    missing values)."""
     import numpy as np
     from skl2onnx.common import _container, tree_ensemble
 
@@ -199,8 +200,8 @@ def _mended() -> Iterator[None]:
 
 
 def _register() -> None:
-    """Converters that skl2onnx lacks or has otherwise, and the option by which pipelines turn dictionaries off, for the one
-    classifier whose converter does not know it."""
+    """Register converters that skl2onnx lacks or has otherwise, and the option by which pipelines switch dictionaries off, for the
+    one classifier whose converter does not know it."""
     from skl2onnx.common import _registration
 
     boosted.register()

@@ -33,7 +33,7 @@ CODE = "code"
 
 @contextmanager
 def opened(model_dir: Path) -> Iterator[Estimator]:
-    """The estimator of a directory. The user's code stays importable inside the `with` only."""
+    """The estimator of a directory. The user's code can be imported inside the `with` only."""
     inputs = files.read_signature(model_dir).inputs
     if (model_dir / DESCRIPTION).is_file():
         from mlpack.passes.convert import scikit
@@ -48,7 +48,7 @@ def opened(model_dir: Path) -> Iterator[Estimator]:
 
 
 def _estimator(model_dir: Path) -> Any:
-    """Calls the function with numpy's seed fixed: what is fitted with `random_state=None` is then the same every time."""
+    """Call the function with numpy's seed fixed, so that an estimator with `random_state=None` is the same every time."""
     import numpy as np
 
     try:

@@ -25,7 +25,7 @@ _KNOWN = {
 
 
 def options(parts: list[Any]) -> dict[int, dict[str, Any]]:
-    """What skl2onnx is to be told of each vectorizer among the parts of an estimator, by the part's id."""
+    """The options of skl2onnx for each vectorizer among the parts of an estimator, by the part's id."""
     options_by_id = {}
     for part in parts:
         if type(part).__name__ in ("CountVectorizer", "TfidfVectorizer") and part.analyzer == "word" and part.tokenizer is None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def mend(model: onnx.ModelProto, exact: Iterable[float]) -> int:
-    """Rounds down the thresholds that were rounded up from one of `exact`. How many nodes changed."""
+    """Round down the thresholds that were rounded up from one of `exact`. Returns the number of changed nodes."""
     import numpy as np
 
     sorted_values = np.unique(np.fromiter((value for value in exact if np.isfinite(value)), dtype=np.float64))
@@ -45,14 +45,14 @@ def mend(model: onnx.ModelProto, exact: Iterable[float]) -> int:
 
 def of_parts(estimator: Any) -> Iterator[float]:
     """Every float64 threshold of scikit-learn's trees in an estimator, however deep in pipelines and ensembles. Those of boosters
-    are right as they are (`trees`)."""
+    need no change (`trees`)."""
     for part in parts(estimator):
         if hasattr(part, "tree_") and hasattr(part.tree_, "threshold"):
             yield from part.tree_.threshold.tolist()
 
 
 def parts(estimator: Any) -> list[Any]:
-    """An estimator and all that it holds, however deep."""
+    """An estimator and everything in it, however deep."""
     return list(_parts(estimator, set()))
 
 
@@ -76,7 +76,7 @@ def _parts(value: Any, visited: set[int]) -> Iterator[Any]:
 
 
 def mend_missing(model: onnx.ModelProto, estimators: Iterable[Any]) -> int:
-    """Sends missing values the way that scikit-learn's own trees send them, which skl2onnx leaves out. How many nodes changed."""
+    """Send missing values to the side of scikit-learn's own trees, which skl2onnx omits. Returns the number of changed nodes."""
     forests = [[tree.tree_ for tree in trees] for part in estimators if (trees := _trees(part))]
     changed = 0
     for node in model.graph.node:
@@ -98,7 +98,7 @@ def mend_missing(model: onnx.ModelProto, estimators: Iterable[Any]) -> int:
 
 
 def _trees(part: Any) -> list[Any]:
-    """The trees of a forest, or the one of a tree; of nothing else."""
+    """The trees of a forest, or the one of a tree; otherwise none."""
     if hasattr(part, "tree_"):
         return [part]
     estimators = getattr(part, "estimators_", None)
@@ -110,7 +110,7 @@ def _trees(part: Any) -> list[Any]:
 
 
 def _counts(places: list[tuple[int, int]]) -> list[int]:
-    """How many nodes each tree has, by its number."""
+    """The number of nodes of each tree, by its number."""
     counts = [0] * (max((tree for tree, _ in places), default=-1) + 1)
     for tree, _ in places:
         counts[tree] += 1

@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     import onnx
 
 ZERO = 1e-35
-"""What LightGBM takes for zero."""
+"""LightGBM treats numbers up to this size as zero."""
 
 
 @dataclass(slots=True)
 class GraphPart:
-    """Nodes and constants with names of their own: `name` makes one unique in the graph that they go into."""
+    """Nodes and constants with unique names: `name` makes one that is unique in the graph that receives them."""
 
     prefix: str
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     constants: list[onnx.TensorProto] = field(default_factory=list)
 
     def node(self, kind: str, inputs: Sequence[str], output: str = "", **attributes: Any) -> str:
-        """Adds a node; the name of its output."""
+        """Add a node. Returns the name of its output."""
         from onnx import helper
 
         result = output or f"{self.prefix}{kind.lower()}{len(self.nodes)}"
@@ -37,7 +37,7 @@ class GraphPart:
         return result
 
     def constant(self, value: Any, dtype: str = "float32") -> str:
-        """Adds a constant; its name."""
+        """Add a constant. Returns its name."""
         import numpy as np
         from onnx import numpy_helper
 
@@ -51,10 +51,10 @@ _FIELDS = ("treeids", "nodeids", "featureids", "modes", "values", "truenodeids",
 
 @dataclass(slots=True)
 class Forest:
-    """Trees that add up. `columns`: how many numbers a row has; `targets`: how many sums come out.
+    """Trees whose leaves add up. `columns`: the numbers in a row; `targets`: the number of sums.
 
-    Trees are numbered by `tree()`. `branch` and `leaf` return the number of a node in the last tree; the children of a branch are
-    put right by `children` once they are known. The first node of a tree is its root.
+    Trees are numbered by `tree()`. `branch` and `leaf` return the number of a node in the last tree; `children` sets the
+    children of a branch once they are known. The first node of a tree is its root.
     """
 
     columns: int
@@ -70,25 +70,25 @@ class Forest:
     _start: int = 0
 
     def tree(self) -> None:
-        """Begins the next tree."""
+        """Begin the next tree."""
         self._tree, self._count, self._start = self._tree + 1, 0, len(self.nodes["treeids"])
 
     def branch(self, column: int, mode: str, value: float, *, missing_true: bool) -> int:
-        """A question; its children are said later."""
+        """Add a question; `children` sets its children later."""
         return self._add(column, mode, value, missing_true)
 
     def children(self, node: int, true: int, false: int) -> None:
-        """Where a branch of the last tree leads."""
+        """Set the children of a branch of the last tree."""
         self.nodes["truenodeids"][self._start + node] = true
         self.nodes["falsenodeids"][self._start + node] = false
 
     def chain(self, branches: Sequence[int], true: int, false: int) -> None:
-        """Where branches lead that ask one after the other: to `true` from any that is true, to `false` behind the last."""
+        """Set the children of branches that ask one after the other: `true` for any that is true, `false` behind the last."""
         for node, behind in zip(branches, [*branches[1:], false], strict=True):
             self.children(node, true, behind)
 
     def leaf(self, weights: dict[int, float]) -> int:
-        """The end of a way: what it adds, by target (in a forest of linear leaves by coefficient, see `coefficient`)."""
+        """Add a leaf: what it adds, by target (in a forest of linear leaves by coefficient, see `coefficient`)."""
         number = self._add(0, "LEAF", 0.0, missing_true=False)
         for target, weight in weights.items() or ((0, 0.0),):
             for name, value in zip(self.leaves, (self._tree, number, target, float(weight)), strict=True):
@@ -96,7 +96,7 @@ class Forest:
         return number
 
     def coefficient(self, target: int, column: int | None) -> int:
-        """Under which number a leaf says the coefficient of a column, or its constant (None)."""
+        """The number under which a leaf gives the coefficient of a column, or its constant (None)."""
         return target * (self.columns + 1) + (self.columns if column is None else column)
 
     def _add(self, column: int, mode: str, value: float, missing_true: bool) -> int:
@@ -107,8 +107,8 @@ class Forest:
         return self._count - 1
 
     def emit(self, part: GraphPart, source: str, dtype: str = "float32") -> str:
-        """Adds the sum of the trees on the columns `source` (of `dtype`, float32 or float64) to `part`; its name. It is of shape
-        [rows, targets] and of float32; linear leaves are asked in float32 as well."""
+        """Add the sum of the trees on the columns `source` (of `dtype`, float32 or float64) to `part`. Returns its name. It has the
+        shape [rows, targets] and is float32; linear leaves compute in float32 as well."""
         if dtype != "float32" and (self.linear or self.zero_missing):
             source, dtype = part.node("Cast", [source], to=1), "float32"
         features = self._zeros_missing(part, source) if self.zero_missing else source
@@ -123,7 +123,7 @@ class Forest:
         return self._linear(part, source, sums) if self.linear else sums
 
     def _numbers(self, dtype: str) -> dict[str, Any]:
-        """Thresholds and what leaves add, in the type of the columns."""
+        """Thresholds and the values of leaves, in the type of the columns."""
         import numpy as np
         from onnx import numpy_helper
 
@@ -136,20 +136,20 @@ class Forest:
         return {name: numpy_helper.from_array(np.asarray(each, dtype=np.float64), name) for name, each in tensors.items()}
 
     def _zeros_missing(self, part: GraphPart, source: str) -> str:
-        """Columns in which zero is missing, as the trees read them."""
+        """Columns in which zero means missing, as the trees read them."""
         where = [[column in self.zero_missing for column in range(self.columns)]]
         small = part.node("LessOrEqual", [part.node("Abs", [source]), part.constant(ZERO)])
         zeros = part.node("And", [small, part.constant(where, "bool")])
         return part.node("Where", [zeros, part.constant(float("nan")), source])
 
     def _cut(self, part: GraphPart, source: str) -> str:
-        """Columns of categories without what stands behind the point."""
+        """Columns of categories, truncated to whole numbers."""
         where = [[column in self.whole for column in range(self.columns)]]
         cut = part.node("Mul", [part.node("Sign", [source]), part.node("Floor", [part.node("Abs", [source])])])
         return part.node("Where", [part.constant(where, "bool"), cut, source])
 
     def _linear(self, part: GraphPart, source: str, coefficients: str) -> str:
-        """Rows times the coefficients of the leaves that they fell into. A coefficient of zero adds nothing, whatever the value."""
+        """The rows times the coefficients of the leaves that they reach. A coefficient of zero adds nothing, whatever the value."""
         filled = part.node("Where", [part.node("IsNaN", [source]), part.constant(0.0), source])
         padded = part.node("Pad", [filled, part.constant([0, 0, 0, 1], "int64"), part.constant(1.0)])
         row = part.node("Unsqueeze", [padded, part.constant([1], "int64")])
@@ -160,7 +160,7 @@ class Forest:
 
 
 def below(value: float) -> float:
-    """The largest float32 that is not above: `x <= value` asks the same of every float32."""
+    """The largest float32 that is not above: `x <= value` has the same answer for every float32."""
     import numpy as np
 
     with np.errstate(over="ignore"):

@@ -32,7 +32,7 @@ TOLERANCE = 1e-4
 """Eager and engine sum in different orders: MiniLM differs by 3e-6, so a real mistake is far above this."""
 
 OPSET = 18
-"""What both exporters and the engine's fusions know best; the older exporter stops at 20."""
+"""Both exporters and the engine's fusions support it best; the older exporter stops at 20."""
 
 _ONE_FILE_BYTES = 512 << 20
 """Of weights: the newer exporter writes more of them beside the graph, from the module's own memory. In one file with the graph
@@ -57,7 +57,7 @@ class Export:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Source:
-    """An eager model, however it was made: what to call, what it takes, what its outputs and axes are called."""
+    """An eager model of any format: the function to call, its inputs, and the names of its outputs and axes."""
 
     module: torch.nn.Module
     inputs: tuple[TensorSpec, ...]
@@ -70,7 +70,7 @@ class _Source:
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """What an exporter is asked: a source, example inputs, the names of its outputs, the opset."""
+    """The task of an exporter: a source, example inputs, the names of its outputs, the opset."""
 
     source: _Source
     example: dict[str, Any]
@@ -79,7 +79,7 @@ class _Call:
 
 
 def run(model_dir: Path, config: Export, out_dir: Path) -> None:
-    """Exports `model_dir` (huggingface or torch) into `out_dir`. Raises PassError when no exporter gives the same numbers."""
+    """Export `model_dir` (huggingface or torch) into `out_dir`. Raises PassError when no exporter gives the same numbers."""
     if (model_dir / torch_model.DESCRIPTION).is_file():
         if config.exporter == "optimum":
             raise PassError("export: optimum knows Hugging Face directories only; use 'dynamo' or 'torchscript' for a torch source")
@@ -167,7 +167,7 @@ def _outputs_by_name(value: Any) -> dict[str, Any]:
 def _first_that_agrees(
     source: _Source, config: Export, order: tuple[str, ...], out_dir: Path, model: huggingface.LoadedModel | None = None
 ) -> dict[str, Any]:
-    """Tries exporters in order, keeps the first whose graph agrees with eager, and says what became of the others."""
+    """Try exporters in order, keep the first graph that agrees with eager, and record why the others were not used."""
     if config.exporter != "auto":
         if config.exporter not in order:
             raise PassError(f"export: {config.exporter!r} does not know this architecture; use one of {', '.join(order)}")
@@ -194,7 +194,7 @@ def _first_that_agrees(
 
 
 def _trials(source: _Source) -> tuple[trials.Trials, dict[str, Any]]:
-    """What the graph is compared on, and the inputs that an exporter is shown."""
+    """The inputs for the comparison, and the example inputs for an exporter."""
     signature = Signature(inputs=source.inputs, outputs=())
     if source.invention is None:
         trial_data = trials.of_signature(source.eager, signature, source.limits, source.calls)
@@ -213,7 +213,7 @@ def _trials(source: _Source) -> tuple[trials.Trials, dict[str, Any]]:
 
 
 def _gap(out_dir: Path, inputs: tuple[TensorSpec, ...], feeds: Sequence[dict[str, Any]], references: list[list[Any]]) -> float:
-    """The largest difference of the written graph from eager. Raises PassError when its inputs are not the ones asked for."""
+    """The largest difference of the written graph from eager. Raises PassError when its inputs are not the expected ones."""
     signature = files.read_signature(out_dir)
     got = {spec.name: spec for spec in signature.inputs}
     for spec in inputs:
@@ -227,8 +227,8 @@ def _gap(out_dir: Path, inputs: tuple[TensorSpec, ...], feeds: Sequence[dict[str
 
 @contextmanager
 def _exported(exporter: str, call: _Call, model: huggingface.LoadedModel | None, place: Path) -> Iterator[onnx.ModelProto]:
-    """One exporter's graph, its weights in a file below `place` while the block runs: the framework has its own in memory. Whatever
-    the exporter raises becomes a PassError with its name."""
+    """A context with one exporter's graph, its weights in a file below `place`: the framework has its own in memory. An exception
+    of the exporter becomes a PassError with its name."""
     with temporary.directory("export", place) as scratch:
         path = scratch / files.MODEL
         try:
@@ -284,7 +284,7 @@ def _bytes_of(module: torch.nn.Module) -> int:
 
 
 def _name_axes(exported: onnx.ModelProto, inputs: tuple[TensorSpec, ...]) -> None:
-    """Calls symbolic axes what the source calls them, in inputs and wherever outputs share them."""
+    """Give symbolic axes the source's names, in inputs and in outputs that share them."""
     specs = {spec.name: spec for spec in inputs}
     renamed: dict[str, str] = {}
     for value in exported.graph.input:

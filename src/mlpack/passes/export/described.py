@@ -17,7 +17,7 @@ from mlpack.passes.export import huggingface, tasks
 
 
 def describe(model_dir: Path, task: str | None, out_dir: Path) -> None:
-    """Writes signature.json, with the names alone of outputs, and tokenizer.json where texts can become the inputs."""
+    """Write signature.json, with only the names of outputs, and tokenizer.json where texts can become the inputs."""
     with quiet.exporters():
         loaded, missing = huggingface.opened(model_dir, task)
         try:

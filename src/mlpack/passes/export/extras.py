@@ -16,11 +16,11 @@ EXTRAS = {
     "tensorrt_rtx_bindings": "tensorrt-rtx",
     **dict.fromkeys(("sklearn", "skl2onnx", "xgboost", "lightgbm"), "classical"),
 }
-"""By the name that is imported: the extra of pyproject.toml."""
+"""The extra of pyproject.toml, by the name of the import."""
 
 
 def missing(error: BaseException | None) -> ModuleNotFoundError | None:
-    """The package of an extra that is not installed, where that is what `error` comes from in the end."""
+    """The missing package of an extra, if its absence is the root cause of `error`; else None."""
     while error is not None:
         if isinstance(error, ModuleNotFoundError) and error.name is not None and _is_absent(error.name):
             return error
@@ -29,7 +29,7 @@ def missing(error: BaseException | None) -> ModuleNotFoundError | None:
 
 
 def way_out(error: ModuleNotFoundError, source: str) -> str:
-    """What to install. `source`: the recipe's kind of source, since one for huggingface needs all that torch brings and more."""
+    """The extra to install. `source`: the recipe's kind of source, since huggingface needs everything of torch and more."""
     package = str(error.name).partition(".")[0]
     extra = "huggingface" if source == "huggingface" and EXTRAS[package] == "torch" else EXTRAS[package]
     return f"needs the Python package {package}, which is not installed here: {install(extra)}"

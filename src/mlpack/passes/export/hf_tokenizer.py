@@ -23,25 +23,25 @@ if TYPE_CHECKING:
     from mlpack.core.records import TensorSpec
 
 TOKENS = ("input_ids", "attention_mask", "token_type_ids")
-"""What a tokenizer gives, by the names of a model's inputs."""
+"""The outputs of a tokenizer, by the names of a model's inputs."""
 _SLOW = ("vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model", "spm.model")
-"""Vocabularies that transformers makes a fast tokenizer of."""
+"""Vocabularies from which transformers makes a fast tokenizer."""
 _BYTES_IN_MEMORY = 40
-"""About what a byte of a vocabulary takes while it is made into a tokenizer."""
+"""The approximate memory for a byte of a vocabulary during the conversion."""
 
 
 def has_texts(model_dir: Path) -> bool:
-    """Whether the directory brings a tokenizer, of whatever form."""
+    """Whether the directory has a tokenizer, in any form."""
     return any((model_dir / name).is_file() for name in (files.TOKENIZER, *_SLOW))
 
 
 def from_tokens(inputs: tuple[TensorSpec, ...]) -> bool:
-    """Whether a tokenizer alone gives all that the model takes."""
+    """Whether a tokenizer alone gives all inputs of the model."""
     return all(spec.name in TOKENS and len(spec.shape) == 2 for spec in inputs)
 
 
 def write(model_dir: Path, out_dir: Path, rows: int, max_length: int | None) -> None:
-    """Writes tokenizer.json. `rows`: how many tokens the model knows. PassError for one that is damaged or another model's."""
+    """Write tokenizer.json. `rows`: the number of tokens that the model knows. PassError for a damaged one or another model's."""
     path = model_dir / files.TOKENIZER
     if path.is_file():
         tokenizer, name = tokenizer_limits.load(path, PassError), path.name
@@ -66,7 +66,7 @@ def write(model_dir: Path, out_dir: Path, rows: int, max_length: int | None) -> 
 
 
 def _converted(model_dir: Path, out_dir: Path) -> tuple[Any, str]:
-    """The fast tokenizer that transformers makes of a directory without tokenizer.json, and the file that it was made of."""
+    """The fast tokenizer that transformers makes of a directory without tokenizer.json, and the file that it read."""
     import transformers
 
     file_name = next(name for name in _SLOW if (model_dir / name).is_file())
@@ -97,7 +97,7 @@ def _converted(model_dir: Path, out_dir: Path) -> tuple[Any, str]:
 
 
 def pad_id(model_dir: Path) -> int:
-    """The token that texts will be padded with; 0 where nothing says which, as the runtime has it."""
+    """The token that pads texts; 0 where no file names one, as in the runtime."""
     path = model_dir / files.TOKENIZER
     tokenizer = tokenizer_limits.load(path, PassError) if path.is_file() else None
     padding = {} if tokenizer is None else tokenizer.padding or padding_of(model_dir, tokenizer)
@@ -105,7 +105,7 @@ def pad_id(model_dir: Path) -> int:
 
 
 def padding_of(model_dir: Path, tokenizer: Any) -> dict[str, Any]:
-    """The padding token that the directory's other files name, for a tokenizer that does not say; else a usual one."""
+    """The padding token in the directory's other files, for a tokenizer that does not name one; else a usual one."""
     token_config: Any = None
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         if token_config is None and (model_dir / name).is_file():

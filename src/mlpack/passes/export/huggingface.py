@@ -33,7 +33,7 @@ __all__ = ["EMBEDDING", "LoadedModel", "Pooling", "check_weights", "copy_without
            "with_outputs", "write_tokenizer"]  # fmt: skip
 
 INPUTS = "mlpack.inputs.json"
-"""What the recipe says of inputs, beside the directory's own files."""
+"""The recipe's statements about inputs, beside the directory's own files."""
 PROCESSOR = "preprocessor_config.json"
 POSITIONS = "position_ids"
 _NO_LIMIT = 1_000_000  # tokenizers without a length say 1e30
@@ -42,7 +42,7 @@ _HARMLESS = ("masked_spec_embed", "position_ids", "inv_freq")  # no output needs
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedModel:
-    """An eager model and what an exporter must know of it. `counted`: positions are made from the mask, inside the graph."""
+    """An eager model and the facts for an exporter. `counted`: the graph makes positions from the mask."""
 
     model: Any
     task: str
@@ -57,7 +57,7 @@ class LoadedModel:
 
     @property
     def limits(self) -> Mapping[str, int]:
-        """Of integer inputs, the first value that is too large."""
+        """For integer inputs, the first value that is too large."""
         return self.invention.limits
 
     @property
@@ -67,12 +67,12 @@ class LoadedModel:
 
 
 Recorded = Callable[[LoadedModel], "Sequence[Feed]"]
-"""Gives the recipe's own calls, as the model takes them."""
+"""Returns the recipe's own calls, as the model takes them."""
 
 
 def load(model_dir: Path, task: str | None, recorded: Recorded = lambda _: ()) -> LoadedModel:
-    """The eager float32 model of a directory, in evaluation mode. Raises PassError for what cannot be loaded safely, and for what
-    takes neither invented inputs nor those that are `recorded` for it."""
+    """The eager float32 model of a directory, in evaluation mode. Raises PassError for a model that cannot be loaded safely, and
+    for one that accepts neither generated inputs nor the `recorded` ones."""
     loaded, missing = opened(model_dir, task)
     try:
         return with_outputs(loaded, missing, recorded)
@@ -81,7 +81,7 @@ def load(model_dir: Path, task: str | None, recorded: Recorded = lambda _: ()) -
 
 
 def opened(model_dir: Path, task: str | None) -> tuple[LoadedModel, list[str]]:
-    """The model without its outputs, and which of its weights are not in the directory."""
+    """The model without its outputs, and the names of its weights that are not in the directory."""
     # What is not installed is said before anything of the directory is.
     import optimum.exporters.tasks  # noqa: F401
     import torch  # noqa: F401
@@ -116,7 +116,7 @@ def _untold(error: BaseException) -> PassError:
 
 
 def _model(model_dir: Path, config: Mapping[str, Any], task: str) -> tuple[Any, list[str]]:
-    """The model, and which of its weights are not in the directory."""
+    """The model, and the names of its weights that are not in the directory."""
     import torch
     import transformers
 
@@ -155,7 +155,7 @@ def _model(model_dir: Path, config: Mapping[str, Any], task: str) -> tuple[Any, 
 
 
 def check_weights(model_dir: Path) -> None:
-    """Raises PassError unless weights are there that can be read without executing them."""
+    """Raise PassError unless there are weights that can be read without executing them."""
     from safetensors import SafetensorError, safe_open
 
     stored = sorted(model_dir.glob("*.safetensors"))
@@ -175,7 +175,7 @@ def check_weights(model_dir: Path) -> None:
 
 
 def copy_without_weights(model_dir: Path, out_dir: Path) -> None:
-    """Everything of a Hugging Face directory but its weights (of any framework) and our notes."""
+    """Copy everything of a Hugging Face directory except its weights (of any framework) and our notes."""
     indexes = ("*.safetensors.index.json", "*.bin.index.json", files.NOTES)
     weights = ("*.safetensors", "*.bin", "*.pt", "*.h5", "*.msgpack", "*.onnx", *indexes)
 
@@ -186,7 +186,7 @@ def copy_without_weights(model_dir: Path, out_dir: Path) -> None:
 
 
 def _max_length(model_dir: Path, described: Mapping[str, Any], positions: int | None) -> int | None:
-    """The most tokens the model takes: as sentence-transformers says, else its tokenizer, else its config, never more than its
+    """The most tokens that the model takes: from sentence-transformers, else its tokenizer, else its config, never more than its
     `positions`."""
     positions_stated = described.get("max_position_embeddings") if positions is None else positions
     for name, key in (("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length")):
@@ -200,7 +200,7 @@ def _max_length(model_dir: Path, described: Mapping[str, Any], positions: int | 
 
 
 def _described(model: Any, task: str, model_dir: Path, pooling: Pooling | None, max_length: int | None) -> LoadedModel:
-    """Names, axes and value limits of inputs: optimum's of a text model where it knows the architecture, else by `ports`."""
+    """Names, axes and value limits of inputs: optimum's for a text model whose architecture it knows, else from `ports`."""
     processor = read_object(model_dir / PROCESSOR) if (model_dir / PROCESSOR).is_file() else {}
     specs_stated = files.specs_of(read_json(model_dir / INPUTS)) if (model_dir / INPUTS).is_file() else ()
     described = _onnx_config(model, task)
@@ -231,7 +231,7 @@ def _described(model: Any, task: str, model_dir: Path, pooling: Pooling | None, 
 
 
 def with_outputs(loaded: LoadedModel, missing: list[str], recorded: Recorded = lambda _: ()) -> LoadedModel:
-    """The same with its outputs, which the model itself says. PassError where they would come from weights that are not there."""
+    """The same model with its outputs, found by a run. PassError where they would depend on weights that are missing."""
     if loaded.pooling is not None:
         outputs: tuple[str, ...] = ("last_hidden_state",)
     else:
@@ -253,7 +253,7 @@ def with_outputs(loaded: LoadedModel, missing: list[str], recorded: Recorded = l
 
 
 def _first_answer(loaded: LoadedModel, recorded: Recorded) -> dict[str, Any]:
-    """What the model says to inputs that it takes: invented ones, else the recipe's own."""
+    """The model's answer to the first inputs that it accepts: generated ones, else the recipe's own."""
     try:
         return dict(ports.fitting(lambda feed: _flat(loaded, feed), replace(loaded.invention, turns=1))[1][0])
     except PassError:
@@ -285,14 +285,14 @@ def known_to_optimum(model: LoadedModel) -> bool:
 
 
 def export_with_optimum(model: LoadedModel, path: Path, opset: int) -> None:
-    """Writes one ONNX file by optimum's exporter."""
+    """Write one ONNX file by optimum's exporter."""
     from optimum.exporters.onnx import export
 
     export(model=model.model, config=model.described, output=path, opset=opset)
 
 
 def positional(model: LoadedModel) -> torch.nn.Module:
-    """The model as torch's exporters want it: tensors in by position, a tuple of the named outputs back."""
+    """The model in the form of torch's exporters: tensors in by position, a tuple of the named outputs back."""
     import torch
 
     class Wrapped(torch.nn.Module):  # type: ignore[misc]  # torch is not followed by the type checker
@@ -331,7 +331,7 @@ def _call(model: LoadedModel, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _flat(model: LoadedModel, feed: Feed) -> dict[str, Any]:
-    """What the eager model itself says to a feed, as tensors. An exception of it is a PassError with its words."""
+    """The eager model's own answer to a feed, as tensors. An exception of it is a PassError with its message."""
     import torch
 
     with torch.inference_mode():
@@ -373,8 +373,8 @@ def eager(model: LoadedModel, feed: Feed) -> dict[str, Any]:
 
 
 def pinned(model_dir: Path, model: LoadedModel, calls: Sequence[Feed] = ()) -> LoadedModel | None:
-    """The same with pictures of one size, that of the recipe's calls or else its processor's; None where heights and widths are not
-    free, or the calls have several."""
+    """The same model with pictures of one size: the size of the recipe's calls or else its processor's. None where heights and
+    widths are not free, or the calls have several."""
     processor = read_object(model_dir / PROCESSOR) if (model_dir / PROCESSOR).is_file() else {}
     fixed_sides = ports.sides_of(model.inputs, calls)
     if len(fixed_sides) > 1:
@@ -387,7 +387,7 @@ def pinned(model_dir: Path, model: LoadedModel, calls: Sequence[Feed] = ()) -> L
 
 
 def write_labels(out_dir: Path, model: LoadedModel) -> None:
-    """Writes labels.json, the names of the classes by their numbers, where the task has classes."""
+    """Write labels.json, the names of the classes by their numbers, if the task has classes."""
     labels = getattr(model.model.config, "id2label", None)
     if model.task.endswith(("-classification", "-segmentation", "-detection")) and isinstance(labels, dict) and labels:
         label_names = {str(number): str(name) for number, name in sorted(labels.items())}
@@ -395,6 +395,6 @@ def write_labels(out_dir: Path, model: LoadedModel) -> None:
 
 
 def write_tokenizer(model_dir: Path, out_dir: Path, model: LoadedModel) -> None:
-    """Writes tokenizer.json; nothing where the model reads more than tokens: no text could become its inputs."""
+    """Write tokenizer.json, unless the model reads more than tokens: a text could then not become its inputs."""
     if hf_tokenizer.from_tokens(model.inputs):
         hf_tokenizer.write(model_dir, out_dir, model.limits["input_ids"], model.max_length)

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 _MAX_LAYERS = 10_000
 _POSITION_TABLES = ("position_embeddings", "position_embedding", "wpe")
-"""What transformers' models call their tables of absolute positions."""
+"""The names of tables of absolute positions in transformers' models."""
 
 
 def check_config(described: Mapping[str, Any]) -> None:
-    """Raises PassError for a config that asks for code, or for more than any machine holds."""
+    """Raise PassError for a config that names code, or asks for more memory than any machine has."""
     if "auto_map" in described:
         raise PassError("config.json asks for code from the model's directory (auto_map); mlpack never runs it. "
                         "Use the torch source with your own factory instead")  # fmt: skip
@@ -48,10 +48,10 @@ def _settings(described: Any) -> Iterator[tuple[str, Any]]:
 
 
 def positions(model: Any) -> int | None:
-    """The most tokens that the model's own table of positions has a row for; None when it has no such table.
+    """The number of rows in the model's own table of positions; None when it has no such table.
 
-    Counted in the table, not read from the config: models like RoBERTa leave its first rows out, those with relative positions
-    say a number that is no limit.
+    It counts the table and does not read the config: models like RoBERTa skip its first rows, and those with relative positions
+    state a number that is no limit.
     """
     import torch
 

@@ -47,7 +47,8 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def read_pooling(model_dir: Path) -> Pooling | None:
-    """The pooling of a sentence-transformers directory; None for any other. Raises PassError for modules we cannot append."""
+    """The pooling of a sentence-transformers directory; None for any other. Raises PassError for a module that cannot be
+    appended."""
     if not (model_dir / "modules.json").is_file():
         return None
     mode, normalize = None, False
@@ -74,7 +75,7 @@ def read_pooling(model_dir: Path) -> Pooling | None:
 
 
 def append_pooling(exported: onnx.ModelProto, pooling: Pooling) -> None:
-    """Makes `sentence_embedding` the graph's only output, computed from `last_hidden_state` and the mask."""
+    """Make `sentence_embedding` the graph's only output, computed from `last_hidden_state` and the mask."""
     import numpy as np
     from onnx import TensorProto, helper, numpy_helper
 

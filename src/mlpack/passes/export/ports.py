@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 LENGTHS = (16, 7, 33)
 LONGEST = (33, 32, 16, 8, 4, 2, 1)
-"""Lengths that a model is tried on: it may have fewer positions than the usual ones."""
+"""Lengths that are tried: a model may have fewer positions than the usual ones."""
 SAMPLES = (4000, 2400, 6400)
 _PICTURE = 64
 _LARGER = 32
@@ -38,7 +38,7 @@ _FEATURES = ("last_hidden_state", "pooler_output")
 
 
 def text_inputs(described: Any) -> tuple[TensorSpec, ...]:
-    """Inputs as optimum's export configuration has them, which is what people know them as; cached keys and values too."""
+    """Inputs as in optimum's export configuration, under the names that people know; cached keys and values too."""
     dummies = dict(described.generate_dummy_inputs(framework="np"))
     for i, pair in enumerate(dummies.pop("past_key_values", ())):
         dummies |= {f"past_key_values.{i}.key": pair[0], f"past_key_values.{i}.value": pair[1]}
@@ -57,7 +57,7 @@ def _axis(name: str) -> str:
 
 
 def inputs_of(model: Any, task: str, processor: Mapping[str, Any]) -> tuple[TensorSpec, ...]:
-    """What a model takes that no export configuration describes. `processor`: preprocessor_config.json, or {}."""
+    """The inputs of a model that no export configuration describes. `processor`: preprocessor_config.json, or {}."""
     parameter_names = parameters(model)
     main = str(getattr(model, "main_input_name", "input_ids"))
     specs: list[TensorSpec] = []
@@ -78,12 +78,12 @@ def inputs_of(model: Any, task: str, processor: Mapping[str, Any]) -> tuple[Tens
 
 
 def parameters(model: Any) -> tuple[str, ...]:
-    """The names of what the model's forward takes."""
+    """The names of the parameters of the model's forward."""
     return tuple(inspect.signature(model.forward).parameters)
 
 
 def overridden(model: Any, specs: Sequence[TensorSpec], overrides: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
-    """The inputs as the recipe says them: what it names has its shape, what it does not stays. PassError for what is not taken."""
+    """The inputs with the recipe's shapes for those that it names. PassError for one that the model does not take."""
     parameter_names = parameters(model)
     overrides_left = {spec.name: spec for spec in overrides}
     for spec in overrides:
@@ -96,7 +96,7 @@ def overridden(model: Any, specs: Sequence[TensorSpec], overrides: Sequence[Tens
 
 
 def _section(config: Any, *names: str) -> Any:
-    """The part of a config that describes pictures (or sounds), where a model has parts."""
+    """The part of a config that describes pictures (or sounds), if the model has parts."""
     return next((part for name in names if (part := getattr(config, name, None)) is not None), config)
 
 
@@ -110,13 +110,13 @@ def _pictures(model: Any, processor: Mapping[str, Any]) -> TensorSpec:
 
 
 def _fixed(model: Any) -> bool:
-    """Whether sizes of pictures are in the weights: tables of positions, absolute or relative."""
+    """Whether the weights fix the sizes of pictures: they have tables of positions, absolute or relative."""
     names = (name for rows in (model.named_parameters(), model.named_buffers()) for name, _ in rows)
     return any("position" in name for name in names if "text_model" not in name)
 
 
 def pinned_sides(model: Any, processor: Mapping[str, Any]) -> tuple[int, int]:
-    """Height and width: those of the table of positions, else what the processor makes of every picture."""
+    """Height and width: those of the table of positions, else those to which the processor scales every picture."""
     vision = _section(model.config, "vision_config", "backbone_config")
     sizes = [getattr(vision, "image_size", None)] if _fixed(model) else []
     sizes += [processor.get("crop_size"), processor.get("size"), getattr(vision, "image_size", None), _PICTURE]
@@ -124,7 +124,7 @@ def pinned_sides(model: Any, processor: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def sides_of(inputs: Sequence[TensorSpec], calls: Sequence[check.Feed]) -> set[tuple[int, int]]:
-    """Heights and widths that calls have where both are free."""
+    """Heights and widths in calls where both are free."""
     free = [(spec.name, spec.shape) for spec in inputs if set(SIDES) <= set(spec.shape)]
     height, width = SIDES
     return {(call[name].shape[shape.index(height)], call[name].shape[shape.index(width)]) for call in calls for name, shape in free}
@@ -155,7 +155,8 @@ def _sounds(model: Any, main: str) -> Shape:
 
 
 def outputs_of(result: Mapping[str, Any], task: str, missing: Sequence[str] = ()) -> tuple[str, ...]:
-    """Which of a result's values are outputs. `missing`: weights that were not in the directory, so what they make is no output."""
+    """The values of a result that are outputs. `missing`: weights that are not in the directory; a value that depends on them is no
+    output."""
     import torch
 
     names = [name for name, value in result.items() if isinstance(value, torch.Tensor) and name not in _NEVER and value.ndim]
@@ -170,7 +171,7 @@ def outputs_of(result: Mapping[str, Any], task: str, missing: Sequence[str] = ()
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Invention:
-    """What inputs are invented from: the specs, the first token that is too large, and numbers of config.json."""
+    """The basis of generated inputs: the specs, the first token that is too large, and numbers of config.json."""
 
     inputs: tuple[TensorSpec, ...]
     limits: Mapping[str, int]
@@ -189,7 +190,7 @@ class Invention:
         return [self.feed(turn, batch, longest, random) for turn, batch in enumerate(check.BATCHES[: self.turns])]
 
     def feed(self, turn: int, batch: int, longest: int, random: np.random.Generator) -> Feed:
-        """One of them. `turn`: which of the lengths."""
+        """One set of inputs. `turn`: which of the lengths."""
         import numpy as np
 
         length = min(LENGTHS[turn], longest)
@@ -232,9 +233,9 @@ class Invention:
 
 
 def fitting(run: Callable[[Feed], Any], generator: Invention) -> tuple[list[Feed], list[Any]]:
-    """Inputs that a reference takes, and what it makes of each: shorter ones where the usual lengths are too long for it.
+    """Inputs that a reference accepts, and its answer to each; shorter ones if the usual lengths are too long.
 
-    Raises the PassError of the usual lengths when it takes no others either.
+    Raises the PassError of the usual lengths when it accepts no others either.
     """
     first: PassError | None = None
     for longest in LONGEST:
@@ -248,7 +249,7 @@ def fitting(run: Callable[[Feed], Any], generator: Invention) -> tuple[list[Feed
 
 
 def doubled(calls: Sequence[Feed], inputs: Sequence[TensorSpec]) -> list[Feed]:
-    """Each call as a batch of two of itself, where all inputs have an open batch: exporters take a length of 1 for fixed."""
+    """Each call as a batch of two of itself, if all inputs have an open batch: exporters treat a length of 1 as fixed."""
     import numpy as np
 
     if any(not spec.shape or spec.shape[0] != "batch" for spec in inputs):
@@ -267,7 +268,7 @@ def _mask(shape: tuple[int, ...], dtype: Any, *, whole: bool) -> Any:
 
 
 def invention(model: Any, inputs: tuple[TensorSpec, ...], processor: Mapping[str, Any]) -> Invention:
-    """What inputs for this model are invented from."""
+    """The basis of generated inputs for this model."""
     config = model.config
     texts = _section(config, "text_config")
     vocabulary = getattr(texts, "vocab_size", 2) or 2

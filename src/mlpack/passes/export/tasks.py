@@ -18,7 +18,7 @@ FEATURES = "feature-extraction"
 GENERATION = "text-generation"
 WITH_PAST = "-with-past"
 GENERATED = ("text2text-generation", "image-to-text", "image-text-to-text", "text-to-audio")
-"""Tasks that take an encoder and a decoder, run in turns."""
+"""Tasks of models with an encoder and a decoder, run in turns."""
 
 _HEADS: tuple[tuple[str, str], ...] = (
     ("ForCausalLM", GENERATION),
@@ -99,7 +99,7 @@ def architecture(described: Mapping[str, Any]) -> str:
 
 
 def of_architecture(described: Mapping[str, Any]) -> str | None:
-    """The task that the architecture's name stands for; None where it stands for none that is known here."""
+    """The task that the architecture's name stands for; None for an unknown one."""
     name, kind = architecture(described), str(described.get("model_type", ""))
     task = next((task for suffix, task in _HEADS if name.endswith(suffix)), None)
     if task == "text-classification" and kind.startswith(_AUDIO):
@@ -110,12 +110,12 @@ def of_architecture(described: Mapping[str, Any]) -> str | None:
 
 
 def normalised(task: str) -> str:
-    """A task as it is called here: of what libraries call alike, one name."""
+    """The name that a task has here: libraries have several names for some."""
     return _SYNONYMS.get(task, task)
 
 
 def task_of(described: Mapping[str, Any], task: str | None, *, pooled: bool) -> str:
-    """The task of a directory that `refusal` has nothing against. `pooled`: a sentence-transformers directory."""
+    """The task of a directory that `refusal` accepts. `pooled`: a sentence-transformers directory."""
     if task is not None:
         task = normalised(task)
         # text-classification is what transformers' own class is called for sounds as well.
@@ -130,7 +130,7 @@ def own(described: Mapping[str, Any], task: str) -> bool:
 
 
 def encoder_decoder(described: Mapping[str, Any]) -> bool:
-    """Whether the model has a decoder of its own that an encoder feeds."""
+    """Whether the model has a decoder that an encoder feeds."""
     name = architecture(described)
     if name.endswith(("EncoderModel", "Encoder")) and not name.endswith("EncoderDecoderModel"):
         return False
@@ -138,7 +138,7 @@ def encoder_decoder(described: Mapping[str, Any]) -> bool:
 
 
 def refusal(described: Mapping[str, Any], requested: str | None, *, pooled: bool = False) -> str | None:
-    """Why this directory cannot be exported as it is asked for, and what to do; None where it can."""
+    """The reason why this directory cannot be exported as requested, and what to do; None if it can."""
     name, task = architecture(described), None if requested is None else normalised(requested)
     if task is not None and task not in GENERATED and task.removesuffix(WITH_PAST) not in AUTO:
         tasks = tuple(AUTO)

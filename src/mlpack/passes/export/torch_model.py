@@ -45,7 +45,7 @@ _UNREADABLE: tuple[type[Exception], ...] = (*FOREIGN_ERRORS, *zips.DAMAGE)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Description:
-    """What torch.json says: `module:function` inside code/, and the positional inputs in order."""
+    """The content of torch.json: `module:function` inside code/, and the positional inputs in order."""
 
     factory: str
     inputs: tuple[TensorSpec, ...]
@@ -65,7 +65,7 @@ def describe(model_dir: Path) -> Description:
 
 @contextmanager
 def opened(model_dir: Path) -> Iterator[tuple[torch.nn.Module, Description]]:
-    """The module in evaluation mode with its weights. Its code stays importable inside the `with` only."""
+    """The module in evaluation mode with its weights. Its code can be imported inside the `with` only."""
     described = describe(model_dir)
     with importable(model_dir / CODE):
         yield _loaded(model_dir, described), described
@@ -73,7 +73,7 @@ def opened(model_dir: Path) -> Iterator[tuple[torch.nn.Module, Description]]:
 
 @contextmanager
 def importable(code: Path) -> Iterator[None]:
-    """Puts `code` first on the import path, and takes it and all that came from it away again. Writes no bytecode."""
+    """A context with `code` first on the import path; afterwards it and all modules from it are removed. It writes no bytecode."""
     own = {path.stem if path.is_file() else path.name for path in code.iterdir()} if code.is_dir() else set()
     aside = {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] in own}
     wrote = sys.dont_write_bytecode
@@ -105,7 +105,7 @@ def _loaded(model_dir: Path, described: Description) -> torch.nn.Module:
 
 
 def _built(factory: str) -> torch.nn.Module:
-    """Calls the factory, with a fixed seed: a model without a weights file is then the same every time."""
+    """Call the factory with a fixed seed, so that a model without a weights file is the same every time."""
     import torch
 
     module_name, _, function = factory.partition(":")
@@ -207,8 +207,8 @@ def read_pickled(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _check_size(path: Path) -> None:
-    """PassError when what a checkpoint unpacks to does not fit into memory; an error of `zips.DAMAGE` for a zip that torch's own
-    reader, which takes a directory of any size and inflates all that it is told to, should not see."""
+    """Raise PassError when the content of a checkpoint does not fit into memory, and an error of `zips.DAMAGE` for a zip that torch
+    must not read: its own reader accepts a directory of any size and inflates everything."""
     import zipfile
 
     with path.open("rb") as file:

@@ -76,12 +76,12 @@ class Precision:
 
 
 def calibrates(config: Precision, _model_dir: Path) -> bool:
-    """Whether the type cannot do without calibration data."""
+    """Whether the type needs calibration data."""
     return config.type in ("int8", "mixed")
 
 
 def run(model_dir: Path, config: Precision, out_dir: Path) -> None:
-    """Converts the graph of `model_dir` into `out_dir`. Raises PassError on overflow or when nothing can be converted."""
+    """Convert the graph of `model_dir` into `out_dir`. Raises PassError on overflow or when nothing can be converted."""
     if config.type == "fp16":
         with temporary.directory("weights", out_dir) as folder:
             model = files.outline(model_dir)
@@ -163,7 +163,7 @@ def _fp16(model: onnx.ModelProto, config: Precision, model_dir: Path, out_dir: P
 
 @contextmanager
 def _narrowing(spilled: Spill) -> Iterator[None]:
-    """While the block runs, onnxruntime's converter takes weights that lie in their files too."""
+    """A context in which onnxruntime's converter also accepts weights in their files."""
     from onnxruntime.transformers import float16
 
     before = float16.convert_tensor_float_to_float16
@@ -183,7 +183,7 @@ def _narrowing(spilled: Spill) -> Iterator[None]:
 
 
 def _narrowed(values: np.ndarray[Any, Any], bounds: tuple[float, ...]) -> np.ndarray[Any, Any]:
-    """float32 values as float16, by the converter's own rule, in parts: it takes six times as much memory as what it is given."""
+    """float32 values as float16, by the converter's own rule, in parts: the converter takes six times the memory of its input."""
     import numpy as np
     from onnxruntime.transformers.float16 import convert_np_to_float16
 
@@ -194,7 +194,7 @@ def _narrowed(values: np.ndarray[Any, Any], bounds: tuple[float, ...]) -> np.nda
 
 
 def _separate(model: onnx.ModelProto, blocked: list[str]) -> None:
-    """Gives nodes that stay float32 their own copies of shared weights: the converter would cast each twice under one name."""
+    """Give nodes that stay float32 their own copies of shared weights: the converter would cast each twice under one name."""
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
     uses = Counter(name for node in model.graph.node for name in node.input if name in stored)
     for number, node in enumerate(model.graph.node):

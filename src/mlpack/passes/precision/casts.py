@@ -35,14 +35,14 @@ SENSITIVE = (
 """Normalisation, sums and exponentials: their intermediate values lose range or precision first."""
 
 _SHAPE_ONLY = ("Shape", "Size")
-"""Read no value: whichever type is there will do."""
+"""Operators that read no value: any type will do."""
 
 _MASK = -1e30
 
 
 @dataclass(slots=True)
 class _CastGraph:
-    """What is known of the graph that is being written."""
+    """The state of the graph that is being written."""
 
     low: int
     emulated: bool
@@ -84,9 +84,10 @@ def _opset(model: onnx.ModelProto) -> int:
 def cast(
     model: onnx.ModelProto, low: int, is_kept: Callable[[onnx.NodeProto], bool], *, emulated: bool = False
 ) -> tuple[onnx.ModelProto, dict[str, int]]:
-    """A new graph whose nodes compute in `low` unless `is_kept` or undefined for it; and how many nodes, weights and casts have it.
+    """A new graph whose nodes compute in `low`, except those that are `is_kept` or not defined for it; and the numbers of such
+    nodes, weights and casts.
 
-    Raises PassError for a weight that the type cannot hold; those that stand for minus infinity become its lowest number.
+    Raises PassError for a weight that the type cannot hold; weights that stand for minus infinity become its lowest number.
     """
     import onnx
 
@@ -135,7 +136,7 @@ def _floats(model: onnx.ModelProto) -> set[str]:
 
 
 def _slots(node: onnx.NodeProto, state: _CastGraph) -> tuple[set[int], set[int]] | None:
-    """Which inputs and outputs take the low type, or None where the operator is not defined for it."""
+    """The inputs and outputs that take the low type, or None where the operator is not defined for it."""
     import onnx
 
     if node.op_type in ("Cast", "CastLike") or any(a.HasField("g") or a.graphs for a in node.attribute):
@@ -192,14 +193,14 @@ def _as_low(state: _CastGraph, node: onnx.NodeProto, slots: tuple[set[int], set[
 
 
 def _float_version(state: _CastGraph, name: str) -> None:
-    """Sees to it that the float32 tensor of this name is there."""
+    """Make sure that the float32 tensor of this name exists."""
     if name in state.native_low and name not in state.made:
         state.made.add(name)
         _cast_node(state, name + state.suffix, name, 1)  # TensorProto.FLOAT; of float32 to float32 where it is emulated
 
 
 def _low_version(state: _CastGraph, name: str) -> str:
-    """The name of this tensor in the low type, made when it is asked for first."""
+    """The name of this tensor in the low type; the cast is added at the first call."""
     low_name = name + state.suffix
     if low_name in state.made:
         return low_name
@@ -269,7 +270,8 @@ def _captured(node: onnx.NodeProto) -> Iterator[str]:
 
 
 def put_in_order(model: onnx.ModelProto) -> None:
-    """Each node after those it reads from, as ONNX demands, and otherwise where it was: converters append casts at the end."""
+    """Put each node behind those that it reads from, as ONNX requires, otherwise in its old order: converters append casts at the
+    end."""
     nodes = list(model.graph.node)
     makers = {name: place for place, node in enumerate(nodes) for name in node.output if name}
     needs = [sorted({makers[name] for name in (*node.input, *_captured(node)) if name in makers}) for node in nodes]
@@ -288,7 +290,7 @@ def put_in_order(model: onnx.ModelProto) -> None:
 
 
 def _stored(model: onnx.ModelProto, state: _CastGraph) -> None:
-    """Keeps the weights that something still reads, in the order of their names."""
+    """Keep the weights that something still reads, in the order of their names."""
     read: set[Any] = {name for node in state.nodes for name in (*node.input, *_captured(node))}
     read |= {value.name for value in model.graph.output}
     initializers = [state.weights[name] for name in sorted(state.weights) if name in read]

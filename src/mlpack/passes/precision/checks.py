@@ -46,13 +46,13 @@ _WHY = {
 
 
 def refuse_quantized(model: onnx.ModelProto) -> None:
-    """Raises PassError when the graph is quantized already."""
+    """Raise PassError when the graph is quantized already."""
     if any(node.op_type in _DONE for node in model.graph.node):
         raise PassError("precision: the graph is quantized already; convert the float model instead")
 
 
 def refuse_foreign(model: onnx.ModelProto, kind: str) -> None:
-    """Raises PassError unless every operator is ONNX's own."""
+    """Raise PassError unless every operator is ONNX's own."""
     foreign = Counter(f"{node.domain}.{node.op_type}" for node in model.graph.node if node.domain not in ("", "ai.onnx"))
     if foreign or model.functions:
         names = ", ".join(sorted(foreign)) or "functions of its own"
@@ -63,7 +63,7 @@ def refuse_foreign(model: onnx.ModelProto, kind: str) -> None:
 
 
 def refuse_overflow(model: onnx.ModelProto, feeds: Feeds, kind: str, place: Path) -> None:
-    """Raises PassError when a float32 run leaves the type's range: a processor without its kernels would hide it. `place`: a folder
+    """Raise PassError when a float32 run leaves the type's range: a processor without its kernels would hide it. `place`: a folder
     for a copy of the graph."""
     import numpy as np
     from onnx import TensorProto, helper
@@ -88,7 +88,7 @@ def refuse_overflow(model: onnx.ModelProto, feeds: Feeds, kind: str, place: Path
 
 
 def _answers(folder: Path, feeds: Feeds, level: str, entries: Mapping[str, str] | None = None) -> Iterator[check.Outputs]:
-    """What a directory's graph makes of the inputs, call by call; its session ends with it."""
+    """The answers of a directory's graph, call by call; its session is closed at the end."""
     opened = check.session(folder, level, entries)
     for feed in feeds:
         yield check.run(opened, feed)
@@ -121,6 +121,6 @@ def inferred(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def nothing(model: onnx.ModelProto, what: str) -> PassError:
-    """Nothing to convert: what was looked for, and what there is."""
+    """The error when there is nothing to convert: what was searched, and what there is."""
     listed = ", ".join(f"{count} {name}" for name, count in Counter(n.op_type for n in model.graph.node).most_common(5))
     return PassError(f"precision: nothing to convert: {what} among {listed}")

@@ -31,13 +31,13 @@ if TYPE_CHECKING:
     import onnx
 
 _LEAST = {"int8": 0.9, "mixed": 0.98}
-"""Cosines below these are no rounding any more. What int8 costs on real data is measured by the build."""
+"""Lower cosines are more than rounding. The build measures the cost of int8 on real data."""
 
 _CHECKED_CALLS = 8
 
 
 class Int8Config(Protocol):
-    """What is read of the pass's config."""
+    """The fields of the pass's config that are read here."""
 
     @property
     def type(self) -> str: ...
@@ -60,7 +60,7 @@ class Int8Config(Protocol):
 
 
 def run(model: onnx.ModelProto, config: Int8Config, model_dir: Path, out_dir: Path) -> dict[str, Any]:
-    """Writes the graph with pairs into `out_dir`; returns the notes. Raises PassError when there is nothing to do."""
+    """Write the graph with pairs into `out_dir`; returns the notes. Raises PassError when there is nothing to do."""
     if config.calibration is None:
         raise PassError(
             f"precision: type {config.type} needs calibration data, and the recipe gives none; add `data: {{calibration: ...}}` "
@@ -117,7 +117,7 @@ def _ranged(model: onnx.ModelProto, chosen: Sequence[qdq.Site], refused: Mapping
 
 
 def _name(model: onnx.ModelProto) -> None:
-    """Gives every node a name of its own."""
+    """Give every node a name of its own."""
     names: set[str] = set()
     for number, node in enumerate(model.graph.node):
         if not node.name or node.name in names:
@@ -128,7 +128,8 @@ def _name(model: onnx.ModelProto) -> None:
 def _holding(
     model: onnx.ModelProto, chosen: Sequence[qdq.Site], errors: Mapping[str, float], config: Int8Config
 ) -> tuple[list[qdq.Site], dict[str, float]]:
-    """The sites whose nodes hold, with the residuals that still have a convolution to fuse into; and the others' errors."""
+    """The sites whose nodes stay within the largest error, with the residuals that still have a convolution to fuse into; and the
+    errors of the others."""
     failing = {name: float(f"{error:.4f}") for name, error in sorted(errors.items()) if error > config.largest_error}
     sites = [site for site in chosen if site.kind != "Add" and site.node not in failing]
     if not sites:
@@ -144,9 +145,9 @@ def _holding(
 def _errors(
     model: onnx.ModelProto, chosen: Sequence[qdq.Site], largest: Mapping[str, float], feeds: Sequence[Mapping[str, Any]]
 ) -> dict[str, float]:
-    """For each weighted node: the root mean square of its error in 8 bits, given exact inputs, over that of its output.
+    """For each weighted node: the root mean square of its error in 8 bits, with exact inputs, over that of its output.
 
-    One probe graph: beside each node a copy with pairs that reads what the node reads; both results come out.
+    One probe graph: beside each node a copy with pairs that reads what the node reads; both results are outputs.
     """
     import numpy as np
     from onnx import helper

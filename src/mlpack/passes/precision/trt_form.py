@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _NOT_TAKEN = (
     "MatMulInteger", "ConvInteger", "QLinearConv", "QLinearMatMul", "DynamicQuantizeLinear", "DynamicQuantizeMatMul",
 )  # fmt: skip
-"""Integer operators of processors: TensorRT takes precision from pairs only."""
+"""Integer operators for processors: TensorRT takes precision from pairs only."""
 
 _BIAS = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2}
 _AXES = {"Conv": (0,), "Gemm": (0, 1), "MatMul": (1,)}
@@ -30,7 +30,7 @@ _INT8 = 3
 
 
 def trt_problems(model: onnx.ModelProto) -> tuple[str, ...]:
-    """What in this graph TensorRT would refuse, convert silently or not fuse; empty when it is as promised."""
+    """The parts of this graph that TensorRT would refuse, convert silently or not fuse; empty when there are none."""
     problems = [*_operators(model), *_PairsCheck(model).problems()]
     return tuple(dict.fromkeys(problems)) or tuple(_types(model))
 
@@ -44,7 +44,7 @@ def _operators(model: onnx.ModelProto) -> Iterator[str]:
 
 
 def _types(model: onnx.ModelProto) -> Iterator[str]:
-    """Strongly typed: each operator's inputs have the types that its definition allows together."""
+    """Problems of types: each operator's inputs must have types that its definition allows together."""
     import onnx
 
     try:
@@ -54,7 +54,7 @@ def _types(model: onnx.ModelProto) -> Iterator[str]:
 
 
 class _PairsCheck:
-    """The pairs of a graph, and who reads them."""
+    """The pairs of a graph, and the nodes that read them."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self._nodes = list(model.graph.node)

@@ -52,7 +52,7 @@ class Prune:
 
 
 def run(model_dir: Path, config: Prune, out_dir: Path) -> None:
-    """Prunes `model_dir` into `out_dir`. Raises PassError when there is nothing to prune or the architecture is unknown."""
+    """Prune `model_dir` into `out_dir`. Raises PassError when there is nothing to prune or the architecture is unknown."""
     if not 0 < config.ratio < 1:
         raise PassError(f"prune: ratio is {config.ratio}, it must lie between 0 and 1")
     is_torch = (model_dir / torch_model.DESCRIPTION).is_file()
@@ -66,7 +66,7 @@ def run(model_dir: Path, config: Prune, out_dir: Path) -> None:
 
 
 def _magnitude(model_dir: Path, config: Prune, out_dir: Path) -> dict[str, Any]:
-    """Zeroes the smallest weights of every matrix and convolution but the tables, in the safetensors files themselves."""
+    """Set the smallest weights of every matrix and convolution, except tables, to zero, in the safetensors files themselves."""
     from safetensors.torch import save_file
 
     weights = torch_model.read_weights(model_dir)
@@ -102,7 +102,7 @@ def _threshold(tensors: list[torch.Tensor], ratio: float) -> torch.Tensor:
 
 
 def _structured(model_dir: Path, config: Prune, out_dir: Path) -> dict[str, Any]:
-    """Takes whole channels out of a torch module along its dependency graph and records each removal for replay."""
+    """Remove whole channels of a torch module along its dependency graph, and record each removal for replay."""
     import torch
     from safetensors.torch import save_file
 
@@ -162,7 +162,7 @@ def _recalibrate(module: torch.nn.Module, folder: Path, model_dir: Path, signatu
 
 
 def _observe(module: torch.nn.Module, rows: list[tuple[torch.Tensor, ...]], size: int) -> None:
-    """Shows `module` these calibration calls as one batch. Raises PassError when it cannot take them."""
+    """Run `module` on these calibration calls as one batch. Raises PassError when it cannot take them."""
     import torch
 
     try:
@@ -182,7 +182,7 @@ def _observe(module: torch.nn.Module, rows: list[tuple[torch.Tensor, ...]], size
 
 
 def _removed(module: torch.nn.Module, example: tuple[torch.Tensor, ...], config: Prune) -> list[dict[str, Any]]:
-    """Prunes `module` in place; returns the removals in order, as `torch_model.replay` takes them."""
+    """Prune `module` in place; returns the removals in order, as `torch_model.replay` takes them."""
     import torch_pruning
 
     for parameter in module.parameters():
@@ -213,7 +213,7 @@ def _removed(module: torch.nn.Module, example: tuple[torch.Tensor, ...], config:
 
 
 def _ratios(module: torch.nn.Module, config: Prune) -> dict[torch.nn.Module, float]:
-    """For each layer the ratio that leaves the nearest multiple of `round_to`: the library itself would always take more."""
+    """For each layer the ratio that leaves the nearest multiple of `round_to`: the library itself would always remove more."""
     ratios = {}
     for layer in module.modules():
         channels = getattr(layer, "out_channels", None) or getattr(layer, "out_features", None)

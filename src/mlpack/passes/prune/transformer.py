@@ -24,7 +24,7 @@ _KNOWN = ("bert", "roberta", "xlm-roberta", "camembert", "electra")
 
 
 def run(model_dir: Path, ratio: float, round_to: int, out_dir: Path) -> dict[str, Any]:
-    """Prunes `model_dir` into `out_dir`; returns what to note. Raises PassError for unknown architectures or nothing to do."""
+    """Prune `model_dir` into `out_dir`; returns the notes. Raises PassError for unknown architectures or nothing to do."""
     config = huggingface.read_json(model_dir / "config.json")
     if config.get("model_type") not in _KNOWN:
         raise PassError(
@@ -84,7 +84,7 @@ def _prefix(tensors: dict[str, torch.Tensor], layer: int) -> str:
 
 
 def _head_importance(tensors: dict[str, torch.Tensor], attention: str, heads: int) -> torch.Tensor:
-    """How much a head can write: the norm of its values times the norm of what the output layer makes of them."""
+    """The importance of a head: the norm of its values times the norm of the output layer's weights for them."""
     value = tensors[f"{attention}.self.value.weight"].float()
     output = tensors[f"{attention}.output.dense.weight"].float()
     each = value.shape[0] // heads
@@ -92,7 +92,7 @@ def _head_importance(tensors: dict[str, torch.Tensor], attention: str, heads: in
 
 
 def _select(tensors: dict[str, torch.Tensor], layer: str, rows: torch.Tensor, axis: int) -> None:
-    """Keeps these rows (axis 0, bias too) or columns (axis 1) of a linear layer."""
+    """Keep these rows (axis 0, bias too) or columns (axis 1) of a linear layer."""
     tensors[f"{layer}.weight"] = tensors[f"{layer}.weight"].index_select(axis, rows)
     if axis == 0 and f"{layer}.bias" in tensors:
         tensors[f"{layer}.bias"] = tensors[f"{layer}.bias"].index_select(0, rows)

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     import onnx
 
 _SAME = 1e-5
-"""How far a graph of another operator set may be from what it was: sums are the same ones."""
+"""The largest difference of a graph in another operator set: its sums are the same."""
 _FEW = 0.1
 """Weights of convolutions over those of products of matrices: patches of a ViT hold 0.7 %, wav2vec's front end 5 %."""
 _KEPT_FLOAT = (
@@ -94,13 +94,13 @@ class Quantize:
 
 
 def calibrates(config: Quantize, model_dir: Path) -> bool:
-    """Whether there are nodes in this graph that the method would compute with fixed ranges."""
+    """Whether the graph has nodes that the method would compute with fixed ranges."""
     _, _, chosen = _begun(model_dir, config, None)
     return bool(chosen.by(STATIC))
 
 
 def run(model_dir: Path, config: Quantize, out_dir: Path) -> None:
-    """Quantizes the graph of `model_dir` into `out_dir`. Raises PassError when there is nothing to do or no data to do it."""
+    """Quantize the graph of `model_dir` into `out_dir`. Raises PassError when there is nothing to do or data are missing."""
     with temporary.directory("weights", out_dir) as folder:
         _run(model_dir, config, out_dir, Spill(folder))
 
@@ -153,7 +153,7 @@ def _run(model_dir: Path, config: Quantize, out_dir: Path, spilled: Spill) -> No
 
 
 def _begun(model_dir: Path, config: Quantize, spilled: Spill | None) -> tuple[onnx.ModelProto, str, NodeChoice]:
-    """The graph with names for its nodes, the method, and what each node will be as far as the graph says."""
+    """The graph with names for its nodes, the method, and the choice for each node as far as the graph tells."""
     model = files.outline(model_dir)
     widen.widen(model, spilled)
     choose.name_nodes(model)
@@ -173,9 +173,9 @@ _DYNAMIC_OPSET = 11
 
 
 def _suited(model: onnx.ModelProto) -> str:
-    """`mixed` where convolutions hold a share of the weights that is worth the calibration, or outnumber products (a recogniser of
-    texts has one product for all its characters), else `dynamic`: products of a vision transformer or a speech encoder, which begin
-    with a few convolutions, lose accuracy and time by fixed ranges."""
+    """`mixed` where convolutions hold enough weights to be worth the calibration, or outnumber products (a recogniser of texts has
+    one product for all its characters), else `dynamic`: products of a vision transformer or a speech encoder, which begin with a
+    few convolutions, lose accuracy and time by fixed ranges."""
     size = {tensor.name: prod(tensor.dims) for tensor in model.graph.initializer}
     held_by, counted = {"Conv": 0, "MatMul": 0}, {"Conv": 0, "MatMul": 0}
     for node in files.nodes(model.graph):
@@ -222,7 +222,7 @@ def _ranges(config: Quantize) -> ranges.Ranges:
 
 
 def _static_products(model: onnx.ModelProto, chosen: NodeChoice) -> NodeChoice:
-    """Products that take what a convolution gives in 8 bits anyway become static: nothing is rounded once more for them."""
+    """Make products static whose input a convolution gives in 8 bits anyway: nothing is rounded once more for them."""
     there = pairs.layout(model, chosen.by(STATIC))
     how = {
         node.name: STATIC
@@ -236,8 +236,8 @@ def _static_products(model: onnx.ModelProto, chosen: NodeChoice) -> NodeChoice:
 def _bettered(
     model: onnx.ModelProto, chosen: NodeChoice, model_dir: Path, config: Quantize, form: pairs.QuantizationScheme, spilled: Spill
 ) -> tuple[onnx.ModelProto, pairs.QuantizationScheme, dict[str, Any]]:  # fmt: skip
-    """The graph with weights and biases that lose less in integers, as the config asks for; the form, with weights that have one
-    scale; and which nodes are better."""
+    """The graph with weights and biases that lose less in integers, as the config asks; the scheme, with weights that have one
+    scale; and the changed nodes."""
     notes: dict[str, Any] = {}
     names = chosen.by(STATIC) | chosen.by(DYNAMIC)
     if config.calibration is None and (config.smooth or config.bias_correction):
@@ -256,7 +256,7 @@ def _bettered(
 
 
 def _with_ranges(model: onnx.ModelProto, chosen: NodeChoice, measured: ranges.MeasuredRanges, keep: Sequence[str]) -> Attempt:
-    """As much of it as ranges allow. A node without one stays float, and so does a Concat of ranges too far apart."""
+    """The part of the attempt that ranges allow. A node without one stays float, and so does a Concat of ranges too far apart."""
     tensors_kept = sorted(pairs.layout(model, chosen.by(STATIC)).carried & {*keep})
     barred = dict.fromkeys(tensors_kept, "the recipe keeps it float (`keep_float`)")
     while True:

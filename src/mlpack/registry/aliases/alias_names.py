@@ -14,18 +14,18 @@ from mlpack.errors import RecipeError
 _NEWEST = ("latest", "newest")
 _STAGE = "-?(?:a|b|c|rc|alpha|beta|pre|preview|dev|post|final|snapshot|build)(?:-?[0-9]+)?"
 _NUMBER = re.compile(r"v?[0-9]+e[0-9]+|0x[0-9a-f]+|0b[01]+|0o[0-7]+")
-"""What a program that reads `1e3` or `0x10` without quotes, as YAML does, takes for a number: a version again."""
+"""Text that a program which reads `1e3` or `0x10` without quotes, such as a YAML reader, takes for a number."""
 _VERSION = re.compile(rf"(?:v|ver|version|rel|release)?-?[0-9]+(?:-[0-9]+)*(?:{_STAGE}){{0,3}}")
 _ALGORITHM = re.compile(r"(?:sha|sha1|sha224|sha256|sha384|sha512|md5|digest)(?:-.*)?")
 _HEX = re.compile(r"[0-9a-f]{7,64}")
 _LONGEST = 64
-"""What is longer is no version that anybody writes; it is not looked at."""
+"""Nobody writes a version longer than this; longer names are not examined."""
 _FEWEST_DIGITS = 2
-"""Words are written in these letters too (`facade`, `decade1`); one in eighty short digests has fewer digits."""
+"""Words such as `facade` and `decade1` have only these letters too. One in eighty short digests has fewer digits."""
 
 
 def why_reserved(alias: str) -> str | None:
-    """Why this may be no alias; None when it may."""
+    """The reason why no alias may have this name; None when one may."""
     if alias in _NEWEST:
         return "it says the newest release, which NAME alone means, and an alias stays where it was put"
     if _ALGORITHM.fullmatch(alias) or (_HEX.fullmatch(alias) and _FEWEST_DIGITS <= sum(map(str.isdigit, alias)) < len(alias)):
@@ -36,6 +36,6 @@ def why_reserved(alias: str) -> str | None:
 
 
 def check(alias: str) -> None:
-    """RecipeError when it may be no alias."""
+    """Raise RecipeError when no alias may have this name."""
     if why := why_reserved(alias):
         raise RecipeError(f"{alias!r} cannot be an alias: {why}. Take a word for its purpose, as in prod, canary or prod-eu")

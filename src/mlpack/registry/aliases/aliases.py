@@ -30,7 +30,7 @@ from mlpack.registry.rows.rows import Move, Reference
 PROMOTE, ROLLBACK = "promote", "rollback"
 
 Judge = Callable[[Release, Release | None], Sequence[Gate]]
-"""The gates of a move: of the release, against what is live now."""
+"""Computes the gates of a move from the release and the live one."""
 
 _TRIES = 1000
 _PAUSE_S = 5.0
@@ -38,8 +38,8 @@ _PAUSE_S = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoveRequest:
-    """Who asks for a move, and how. `expect`: the revision the alias must be at (0: never moved), else nothing is moved.
-    `retry`: try again over whatever others move it to meanwhile. `force`: move it although gates refuse; then `why` is needed."""
+    """A request for a move and who makes it. `expect`: the revision that the alias must have (0: never moved). `retry`: try again
+    after a conflict. `force`: move although gates refuse; `why` is then required."""
 
     who: str | None
     why: str | None = None
@@ -50,14 +50,14 @@ class MoveRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoveResult:
-    """Where the alias is now, and whether it was moved there for this."""
+    """The last move of an alias, and whether the request made it."""
 
     move: Move
     moved: bool
 
 
 def check_names(reference: Reference, alias: str) -> None:
-    """RecipeError when these are no NAME@VERSION and no name for an alias."""
+    """Raise RecipeError unless these are a NAME@VERSION and a valid name of an alias."""
     if reference.version is None or not is_name(alias):
         raise RecipeError(f"{reference} to {alias!r}: promote NAME@VERSION to a name of small letters, digits and dashes")
     alias_names.check(alias)
@@ -66,7 +66,7 @@ def check_names(reference: Reference, alias: str) -> None:
 def promote(place: Place, reference: Reference, alias: str, wish: MoveRequest, judge: Judge) -> MoveResult:
     """Point the alias at NAME@VERSION.
 
-    RecipeError when there is no such release, GateError when gates refuse, ConflictError when another moved it meanwhile.
+    RecipeError when the release does not exist, GateError when gates refuse, ConflictError when another moved it meanwhile.
     """
     check_names(reference, alias)
     if wish.force and not wish.why:
@@ -91,7 +91,7 @@ def promote(place: Place, reference: Reference, alias: str, wish: MoveRequest, j
 
 
 def rollback(place: Place, reference: Reference, wish: MoveRequest) -> MoveResult:
-    """Point NAME:ALIAS at the release before, the newest one that was live and was not rolled back from since.
+    """Point NAME:ALIAS at the newest earlier release that was live and was not rolled back from since.
 
     RecipeError when there is none, ConflictError when another moved it meanwhile.
     """
@@ -114,9 +114,9 @@ def rollback(place: Place, reference: Reference, wish: MoveRequest) -> MoveResul
 
 
 def good_before(moves: Iterator[Move]) -> Iterator[int]:
-    """The versions that may be rolled back to, best first, of a history that is given newest first.
+    """The versions that a rollback may choose, best first, from a history whose newest move comes first.
 
-    What happened to a version last decides about it: becoming live makes it good, being rolled back from makes it bad.
+    The last move that concerns a version decides: a version that became live is good, one that was rolled back from is bad.
     """
     decided: set[int] = set()
     for index, move in enumerate(moves):
@@ -129,10 +129,10 @@ def good_before(moves: Iterator[Move]) -> Iterator[int]:
 
 
 def history(place: Place, reference: Reference, *, whole: bool = False) -> Iterator[Move]:
-    """Every move of NAME:ALIAS, newest first, read in pages while it is iterated; with their gates and releases when `whole`.
+    """Every move of NAME:ALIAS, newest first, read in pages during the iteration; with gates and releases when `whole`.
 
-    DamagedError when one is not what the move after it says it was, or moves are missing. A move is given only after it was held
-    against the one before it: the key of the newest could be anybody's number.
+    DamagedError when a move contradicts the one after it, or moves are missing. A move is yielded only after it was compared
+    with the one before it, because the key of the newest row proves nothing.
     """
     alias, newer = _alias_of(reference), None
     for row in place.table.query(rows.moves(reference.name, alias), newest_first=True, bodies=whole):
@@ -164,7 +164,7 @@ def _check_chain(place: Place, newer: Move, move: Move, row: Row) -> None:
 
 
 def live_at(place: Place, reference: Reference, when: float) -> Move:
-    """The move that NAME:ALIAS stood at, at this time (seconds since the epoch). RecipeError when it was not there yet."""
+    """The move that was the last one of NAME:ALIAS at this time (seconds since the epoch). RecipeError when there was none yet."""
     limit, first = rows.timestamp(when), None
     for move in history(place, reference):
         if move.when <= limit:
@@ -176,7 +176,7 @@ def live_at(place: Place, reference: Reference, when: float) -> Move:
 
 
 def as_json(move: Move) -> dict[str, Any]:
-    """A move for other programs."""
+    """A move as JSON for other programs."""
     keys = ("name", "alias", "revision", "version", "previous", "when", "who", "kind", "why", "forced", "digest")
     return {key: getattr(move, key) for key in keys} | {"gates": [dict(gate) for gate in move.gates]}
 
@@ -187,9 +187,9 @@ def as_json(move: Move) -> dict[str, Any]:
 def _move(
     place: Place, name: str, alias: str, wish: MoveRequest, prepare: Callable[[Move | None], Move | None], *, fenced: bool = False
 ) -> MoveResult:
-    """Read where the alias is, let `prepare` say the next move (None: it is there already), and make that, once.
+    """Read the last move, let `prepare` make the next one from it (None: nothing to do), and commit that one.
 
-    `fenced`: it waits for no collection, and is made only when nothing was removed since `prepare` looked.
+    `fenced`: do not wait for a collection; the commit fails if releases were removed after `prepare` read them.
     """
     pending: Move | None = None
     begun = 0.0
@@ -225,14 +225,14 @@ def _move(
 
 
 def latest(place: Place, name: str, alias: str) -> Move | None:
-    """The last move, with the release it points to, in one read; None when there was none."""
+    """The last move with its release, in one read; None when there is none."""
     for row in place.table.query(rows.moves(name, alias), newest_first=True, bodies=True, limit=1):
         return rows.decode_move(row, place.where)
     return None
 
 
 def _next(place: Place, last: Move | None, wish: MoveRequest, release: Release, body: bytes, **fields: Any) -> Move:
-    """The move after the last one. Clocks differ: its time is never before that one's."""
+    """The move after the last one. Its time is never earlier than the last one's, although clocks differ."""
     now = rows.timestamp(place.now())
     return Move(
         name=release.name,
@@ -249,7 +249,8 @@ def _next(place: Place, last: Move | None, wish: MoveRequest, release: Release, 
 
 
 def _commit(place: Place, move: Move, *fence: Put) -> Key | None:
-    """Make a move; what another wrote instead (None: it was made). ServiceError when what became of it cannot be known."""
+    """Commit a move. Returns the key that another writer took first (None: it is committed). ServiceError when the result cannot be
+    known."""
     put = rows.move_put(move)
     name_put = (Put(key=Key(rows.aliases(move.name), move.alias), head={}),) if move.revision == 1 else ()
     try:
@@ -288,7 +289,7 @@ def _overtaken(place: Place, last: Move, instead: str = "") -> ConflictError:
 
 
 def _judged(what: str, judge: Judge, release: Release, live: Release | None, wish: MoveRequest) -> tuple[dict[str, Any], ...]:
-    """The gates as the history keeps them. GateError when one refuses and it is not forced."""
+    """The gates as the history stores them. GateError when one refuses and the move is not forced."""
     try:
         gates = judge(release, live)
     except ServiceError as error:

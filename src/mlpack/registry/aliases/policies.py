@@ -26,7 +26,7 @@ from mlpack.registry.rows import rows
 from mlpack.registry.rows.manifest import is_name
 
 REGRESSIONS = ("size", "latency", "cold_start", "accuracy")
-"""What a promotion is held against what is live in; each may refuse."""
+"""The measures in which a promotion is compared with the live release; each may refuse."""
 
 EVERY = "*"
 _AGAIN = "set it again, or remove it, with `mlpack registry policy`"
@@ -36,7 +36,7 @@ _NUMBER = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?|\.[0-9]{1,18}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """`subject`: NAME:ALIAS or *:ALIAS. `revision` 0: nobody has set one, these are the defaults."""
+    """A policy. `subject`: NAME:ALIAS or *:ALIAS. `revision` 0: it was never set, and these are the defaults."""
 
     subject: str
     budgets: Budgets = dataclasses.field(default_factory=Budgets)
@@ -45,7 +45,7 @@ class Policy:
 
 
 def parse_subject(text: str) -> str:
-    """NAME:ALIAS, or *:ALIAS for every model. RecipeError on anything else."""
+    """Parse NAME:ALIAS, or *:ALIAS for every model. RecipeError for anything else."""
     name, _, alias = text.partition(":")
     if not is_name(alias) or not (name == EVERY or is_name(name)):
         raise RecipeError(f"{text!r} is not what a policy is for: write NAME:ALIAS as in minilm:prod, or *:prod for every model")
@@ -53,7 +53,7 @@ def parse_subject(text: str) -> str:
 
 
 def parse_budgets(options: Sequence[str]) -> Budgets:
-    """Budgets in the recipe's words, KEY=VALUE each: `latency_p95=20ms`, `package_size=65MB`, `accuracy_drop=0.005`."""
+    """Parse budgets in the recipe's words, KEY=VALUE each: `latency_p95=20ms`, `package_size=65MB`, `accuracy_drop=0.005`."""
     written: dict[str, Any] = {}
     for each in options:
         key, is_pair, value = each.partition("=")
@@ -64,7 +64,7 @@ def parse_budgets(options: Sequence[str]) -> Budgets:
 
 
 def parse_refuses(options: Sequence[str]) -> tuple[str, ...]:
-    """Which regressions refuse: some of `REGRESSIONS`, or `none` alone; nothing said is all of them."""
+    """Parse the regressions that refuse: some of `REGRESSIONS`, or `none` alone; an empty list means all of them."""
     if not options:
         return REGRESSIONS
     if list(options) == ["none"]:
@@ -75,7 +75,7 @@ def parse_refuses(options: Sequence[str]) -> tuple[str, ...]:
 
 
 def of_alias(place: Place, name: str, alias: str) -> Policy:
-    """The policy that decides about moves of this alias."""
+    """The policy that applies to moves of this alias."""
     for subject in (f"{name}:{alias}", f"{EVERY}:{alias}"):
         if (row := place.table.get(_key(subject))) is not None:
             return decode(row, place.where)
@@ -83,13 +83,13 @@ def of_alias(place: Place, name: str, alias: str) -> Policy:
 
 
 def listed(place: Place, damaged: Damaged | None = None) -> Iterator[Policy]:
-    """Every policy that was set, by subject. `damaged` is told of those that cannot be read, and they are passed over; without it
-    the first one ends it (DamagedError)."""
+    """Every policy that was set, by subject. `damaged` is called with each that cannot be read, which is then skipped; without
+    `damaged` the first one raises DamagedError."""
     return whole(place.table.query(rows.POLICIES), lambda row: decode(row, place.where), damaged)
 
 
 def get(place: Place, subject: str) -> Policy:
-    """The policy that was set for exactly this. RecipeError when none was."""
+    """The policy that was set for exactly this subject. RecipeError when there is none."""
     row = place.table.get(_key(parse_subject(subject)))
     if row is None:
         raise RecipeError(f"{place.where}: no policy was set for {subject}; see `mlpack registry policy show`")
@@ -97,7 +97,8 @@ def get(place: Place, subject: str) -> Policy:
 
 
 def put(place: Place, policy: Policy, who: str | None, expect: int | None = None) -> Policy:
-    """Set a policy, whole, over the revision that is there now (or `expect`; 0: none). ConflictError when another was quicker."""
+    """Set a whole policy in place of the current one, at revision `expect` if given (0: none). ConflictError when another writer
+    was first."""
     key = _key(parse_subject(policy.subject))
     alias_names.check(policy.subject.partition(":")[2])
     row = place.table.get(key)
@@ -118,7 +119,7 @@ def put_of(policy: Policy) -> Put:
 
 
 def remove(place: Place, subject: str, who: str | None, expect: int | None = None) -> bool:
-    """Remove a policy; whether there was one. ConflictError as `put`."""
+    """Remove a policy. Returns whether it existed. ConflictError as `put`."""
     key = _key(parse_subject(subject))
     row = place.table.get(key)
     _check_expected(subject, key, row.revision if row else 0, expect)
@@ -131,7 +132,7 @@ def remove(place: Place, subject: str, who: str | None, expect: int | None = Non
 
 
 def as_json(policy: Policy) -> dict[str, Any]:
-    """A policy for other programs: budgets by the keys and units of build.json, those that are set."""
+    """A policy as JSON for other programs: the budgets that are set, by the keys and units of build.json."""
     written = dataclasses.asdict(policy.budgets)
     return {
         "subject": policy.subject,
@@ -151,7 +152,7 @@ def _key(subject: str) -> Key:
 
 
 def decode(row: Row, where: str) -> Policy:
-    """The policy of a row. DamagedError for one that cannot be read: it must not let anything pass."""
+    """The policy of a row. DamagedError when it cannot be read, because a damaged policy must not let anything pass."""
     with rows.reading(row.key, where, _AGAIN):
         fields, subject = Fields(row.head), row.key.sort
         try:

@@ -15,7 +15,7 @@ CONNECTIONS = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """Where a registry is on AWS. `prefix` has no slash at its ends and may be empty."""
+    """The address of a registry on AWS. `prefix` may be empty and neither begins nor ends with a slash."""
 
     bucket: str
     prefix: str
@@ -28,13 +28,13 @@ class Address:
 
     @property
     def scope(self) -> str:
-        """What this registry's rows are kept under."""
+        """The prefix of this registry's partitions in the table."""
         return f"{self.bucket}/{self.prefix}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DefaultAccount:
-    """Whatever account and region boto3 finds, for a registry that is not on AWS. `where`: its name, for messages."""
+    """The account and region that boto3 finds, for a registry that is not on AWS. `where`: its name, for messages."""
 
     where: str
     region: str | None = None
@@ -45,7 +45,7 @@ class DefaultAccount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
-    """How long AWS is waited for. `tries`: of every request, unless AWS's own configuration says how many."""
+    """Time limits for AWS. `tries`: of every request, unless AWS's own configuration says how many."""
 
     connect_s: float = 10.0
     read_s: float = 30.0
@@ -53,7 +53,7 @@ class Timeouts:
 
 
 class Clients:
-    """boto3's clients of one registry, made when they are first asked for: each takes 0.1 s. Threads may share them."""
+    """boto3's clients of one registry, made at their first use, because each takes 0.1 s. Threads may share them."""
 
     def __init__(self, address: Address | DefaultAccount, patience: Timeouts) -> None:
         try:
@@ -68,8 +68,8 @@ class Clients:
         self._session: Any = None
 
     def get(self, service: str, *, once: bool = False) -> Any:
-        """The client of a service; `once`: one that never asks a second time by itself. ServiceError when there are no credentials,
-        no region, no such profile."""
+        """The client of a service; with `once` one that repeats no request. ServiceError when there are no credentials, no region,
+        or no such profile."""
         from mlpack.registry.aws.refusals import AwsCall, explained
 
         with self._lock:
@@ -83,11 +83,11 @@ class Clients:
 
     @property
     def partition(self) -> str:
-        """`aws`, `aws-cn`, ...: what ARNs begin with."""
+        """`aws`, `aws-cn`, ...: the partition in ARNs."""
         return next((str(client.meta.partition) for client in self._made.values()), "aws")
 
     def close(self) -> None:
-        """Let go of every connection; a later `get` makes new clients."""
+        """Close every connection; a later `get` makes new clients."""
         with self._lock:
             for client in self._made.values():
                 client.close()

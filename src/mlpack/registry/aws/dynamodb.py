@@ -27,11 +27,11 @@ from mlpack.registry.aws.clients import Address, Clients
 from mlpack.registry.aws.refusals import AwsCall, code, explained, tries
 
 ITEM_BYTES = 400 * 1024
-"""DynamoDB keeps no larger item, names of its attributes included. developer guide, "Constraints"."""
+"""The largest item that DynamoDB stores, names of its attributes included. developer guide, "Constraints"."""
 TRANSACTION_BYTES = 4 << 20
 _BUSY_TRIES, _PAUSES = 30, retry.spread(0.04, 1.0)
 _BUSY = {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
-"""Reasons why a transaction was cancelled that go away."""
+"""Reasons for which a transaction is cancelled that are temporary."""
 Item = Mapping[str, Any]
 
 
@@ -73,8 +73,8 @@ class DynamoTable:
                 yield self._row(partition, item)
 
     def _pages(self, request: dict[str, Any], limit: int | None) -> Iterator[list[Item]]:
-        """A page is cut where DynamoDB has read 1 MB, the bodies that are not sent included. While one is looked at, the next one
-        is on its way: never more than that, and none before the second page is asked for."""
+        """DynamoDB ends a page after it has read 1 MB, unsent bodies included. While the caller uses a page, the next one is read:
+        never more than one, and none before the second page is needed."""
         client, call = self._clients.get("dynamodb"), self._call("Query")
 
         def ask(remaining: int | None) -> Mapping[str, Any]:
@@ -105,7 +105,7 @@ class DynamoTable:
         return promises.of_table(self._clients, self._address, self)
 
     def write(self, *writes: Put | Delete) -> None:
-        """As `commit`, of a table that is known to keep conditions, or is asked whether it does."""
+        """As `commit`, for a table that is known to honour conditions or is under test."""
         writer = secrets.token_hex(16)
         items = [self._as_action(write, writer) for write in writes]
         self._check_sizes(writes, items)
@@ -125,7 +125,8 @@ class DynamoTable:
     # --- writing -----------------------------------------------------------------------------------------------------
 
     def _write_one(self, writes: Sequence[Put | Delete], items: Sequence[dict[str, Any]], writer: str, again: bool) -> bool:
-        """Whether it is done; False: another's transaction was in the way. `again`: an earlier try may have taken effect."""
+        """Whether the write is done; False when another's transaction was in the way. `again`: an earlier attempt may have taken
+        effect."""
         client, put = self._clients.get("dynamodb"), isinstance(writes[0], Put)
         with explained(self._call("PutItem" if put else "DeleteItem")):
             try:
@@ -139,7 +140,7 @@ class DynamoTable:
         return True
 
     def _write_all(self, writes: Sequence[Put | Delete], actions: Sequence[dict[str, Any]], writer: str, again: bool) -> bool:
-        """As `_write_one`, of several."""
+        """As `_write_one`, for several writes."""
         client = self._clients.get("dynamodb")
         items = [{"Put" if isinstance(write, Put) else "Delete": one} for write, one in zip(writes, actions, strict=True)]
         with explained(self._call("PutItem" if any("Put" in item for item in items) else "DeleteItem")):
@@ -165,7 +166,7 @@ class DynamoTable:
     def _refused(
         self, writes: Sequence[Put | Delete], failed: Sequence[tuple[Put | Delete, Item | None]], writer: str, again: bool
     ) -> None:
-        """What it means that rows were not as expected. Nothing when it was our own earlier try that had changed them."""
+        """Raise what it means that rows were not as expected. It returns when our own earlier attempt had changed them."""
         puts = [(write, item) for write, item in failed if isinstance(write, Put)]
         # All or none: one row of ours says that all were written.
         if any(item is not None and item.get("writer") == {"S": writer} for _, item in puts):
@@ -182,7 +183,7 @@ class DynamoTable:
         raise ConflictError(f"{self._address}: {key} was changed by another", key)
 
     def _as_action(self, write: Put | Delete, writer: str) -> dict[str, Any]:
-        """What DynamoDB is asked to do, with its condition."""
+        """The write in DynamoDB's form, with its condition."""
         action: dict[str, Any] = {"TableName": self._address.table, "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
         if write.expect:
             action |= {"ConditionExpression": "rev = :expect", "ExpressionAttributeValues": {":expect": {"N": str(write.expect)}}}
@@ -239,7 +240,7 @@ class DynamoTable:
 
 
 def _item_bytes(item: Item) -> int:
-    """As DynamoDB counts: names and values, in UTF-8; a number takes at most 21 bytes."""
+    """The size of an item as DynamoDB counts it: names and values in UTF-8; a number takes at most 21 bytes."""
     size = 0
     for name, typed in item.items():
         for kind, value in typed.items():

@@ -20,23 +20,23 @@ ACTIONS = (
     *("ecs:DescribeServices", "ecs:DescribeTaskDefinition", "ecs:DescribeTasks", "ecs:ListClusters", "ecs:ListServices"),
     *("ecs:ListTasks", "lambda:GetFunction", "lambda:ListFunctions", "lambda:ListVersionsByFunction"),
 )
-"""What is asked, as policies call it."""
+"""The requests that are made, as policies name them."""
 
 _DESCRIBED = 10
-"""Services in one call, at most."""
+"""The most services in one request."""
 _TASKS = 100
 
 
 def live_in_aws(session: Any) -> dict[str, str]:
-    """What is in use (a digest, `host/name@sha256:...` or `host/name:tag`) and by whom; for `collection.plan`.
+    """What is in use (a digest, `host/name@sha256:...` or `host/name:tag`) and by whom, for `collection.plan`.
 
-    `session`: a boto3 session. Needs `ACTIONS` on everything.
+    `session` is a boto3 session. It needs `ACTIONS` on every resource.
     """
     return dict((*_functions(session.client("lambda")), *_containers(session.client("ecs"))))
 
 
 def _functions(client: Any) -> Iterator[tuple[str, str]]:
-    """Every version: an alias of Lambda's own may point to any of them."""
+    """Every version of every function, since an alias of Lambda's own may point to any of them."""
     for function in _pages(client, "list_functions", "Functions"):
         name = function["FunctionName"]
         for version in _pages(client, "list_versions_by_function", "Versions", FunctionName=name):
@@ -49,7 +49,7 @@ def _functions(client: Any) -> Iterator[tuple[str, str]]:
 
 
 def _containers(client: Any) -> Iterator[tuple[str, str]]:
-    """What services would start, and what runs whoever started it."""
+    """The images that services would start and those that run, whoever started them."""
     definitions: dict[str, str] = {}
     for cluster in _pages(client, "list_clusters", "clusterArns"):
         for services in batches(_pages(client, "list_services", "serviceArns", cluster=cluster), _DESCRIBED):

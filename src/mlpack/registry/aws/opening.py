@@ -18,7 +18,7 @@ from mlpack.registry.aws.clients import Address, Clients, Timeouts
 from mlpack.registry.releases.releases import Registry
 
 TABLE = "mlpack-registry"
-"""The table when none is said."""
+"""The default table."""
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _PREFIX = re.compile(r"[A-Za-z0-9!_.*'()-]+(/[A-Za-z0-9!_.*'()-]+)*")
@@ -52,14 +52,14 @@ def _no_address(where: str, why: str) -> RecipeError:
 
 
 def open_registry(where: str, images: Images | None = None, patience: Timeouts | None = None) -> Registry:
-    """The registry there. Asks AWS nothing yet. RecipeError when it is no address, or boto3 is not installed."""
+    """The registry at an address; sends no request yet. RecipeError when it is no address, or boto3 is not installed."""
     address = parse(where)
     clients = Clients(address, patience or Timeouts())
     return Registry(place_of(clients, address), images)
 
 
 def place_of(clients: Clients, address: Address) -> Place:
-    """Its two halves."""
+    """The table and the blobs at an address."""
     from mlpack.registry.aws import promises
     from mlpack.registry.aws.dynamodb import DynamoTable
     from mlpack.registry.aws.s3 import S3Blobs

@@ -45,7 +45,7 @@ _ROWS_LOST = (
 
 
 class Rows(Protocol):
-    """What is asked of a table."""
+    """The operations of a table that the tests use."""
 
     def get(self, key: Key) -> Row | None:
         """See `Table.get`."""
@@ -58,14 +58,14 @@ class Rows(Protocol):
 
 
 class PromiseCheck:
-    """That a store keeps one thing: asked before its first use in this process. Threads may share it."""
+    """A test of one guarantee of a store, run before its first use in this process. Threads may share it."""
 
     def __init__(self, what: str) -> None:
         self._what = what
         self._lock = threading.Lock()
 
     def sure(self, client: Any, ask: Callable[[], Doubt | None]) -> None:
-        """ServiceError when it does not, or cannot be asked."""
+        """Raise ServiceError when the store does not keep the guarantee, or cannot be tested."""
         if conditional.is_open(client, self._what):
             with self._lock:
                 if conditional.is_open(client, self._what):
@@ -74,24 +74,25 @@ class PromiseCheck:
 
 
 def elsewhere(clients: Clients, service: str, ask: Callable[[], Doubt | None]) -> Callable[[], Doubt | None]:
-    """The same question, which Amazon's own service is not asked."""
+    """The same test, except for Amazon's own service, which gets none."""
     return lambda: None if conditional.is_amazons(clients.get(service)) else ask()
 
 
 def refuse_any(asks: Iterable[Callable[[], Doubt | None]]) -> None:
-    """Ask these; ServiceError for the first that is not as it must be, or cannot be asked."""
+    """Run these tests; ServiceError for the first guarantee that is not kept or cannot be tested."""
     for ask in asks:
         refuse(ask())
 
 
 def refuse(doubt: Doubt | None) -> None:
-    """ServiceError for what a store does not keep."""
+    """Raise ServiceError for a guarantee that a store does not keep."""
     if doubt is not None:
         raise ServiceError(f"{doubt} {REMEDY}")
 
 
 def of_bucket(clients: Clients, address: Address, *, parts: bool = True) -> Doubt | None:
-    """What the bucket does not keep; `parts`: with uploads in parts. ServiceError when it cannot be asked."""
+    """The guarantee that the bucket does not keep, or None; `parts`: also test uploads in parts. ServiceError when it cannot be
+    tested."""
     client, bucket = clients.get("s3"), address.bucket
     key = f"{address.prefix}/blobs/{conditional.NAME}".lstrip("/")
     arn = f"arn:{clients.partition}:s3:::{bucket}"
@@ -105,7 +106,7 @@ def of_bucket(clients: Clients, address: Address, *, parts: bool = True) -> Doub
 
 
 def of_table(clients: Clients, address: Address, table: Rows) -> Doubt | None:
-    """What the table does not keep. ServiceError when it cannot be asked."""
+    """The guarantee that the table does not keep, or None. ServiceError when it cannot be tested."""
     behaviour = _rows_found(table)
     where = f"{address}: the table at {clients.get('dynamodb').meta.endpoint_url}"
     consequence = "No release could be recorded." if behaviour == _NO_TRANSACTIONS else _ROWS_LOST
@@ -113,7 +114,7 @@ def of_table(clients: Clients, address: Address, table: Rows) -> Doubt | None:
 
 
 def _rows_found(table: Rows) -> str:
-    """Writes a row of its own, and then what must be refused; the first thing that is not as it must be."""
+    """Write a row of the test's own and then writes that must be refused. Returns the first wrong answer in words."""
     for _ in range(_TRIES):
         row, mine, other = table.get(ROW), secrets.token_hex(16), Key(rows.PROBE, secrets.token_hex(16))
         before = _revision(row)

@@ -31,18 +31,18 @@ from mlpack.errors import ServiceError
 from mlpack.registry import Moved
 
 PART_BYTES = 8 << 20
-"""As boto3 takes for its own: large enough that a request costs nothing beside its bytes."""
+"""boto3's own size of a part: so large that the cost of a request is nothing beside its bytes."""
 CHUNK_BYTES = 1 << 20
 PARALLEL = 8
 
 
 class ChangedError(ServiceError):
-    """What is read is no longer the version that it was begun with."""
+    """The object has changed since the first part was read."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpenRange:
-    """A range of it: the size of the whole, its version, and the bytes, until it is closed."""
+    """A range of an object: the object's size and version, and the bytes until it is closed."""
 
     total: int
     version: str
@@ -51,13 +51,13 @@ class OpenRange:
 
 
 Open = Callable[[int, int, str | None], OpenRange]
-"""A range from its first byte to before its last one, of this version (ChangedError) or any."""
+"""Opens a range from its first byte to before its last one, of this version (else ChangedError) or of any."""
 
 
 def fetch(open_: Open, blob: Digest, path: Path, moved: Moved, slots: BoundedSemaphore) -> str | None:
-    """Write the bytes to `path`. When they have another digest, it is returned, and nothing is there.
+    """Write the bytes to `path`. When they have another digest, it is returned and no file is left.
 
-    `slots`: how many parts may be on their way, of all who share it.
+    `slots` limits the parts that are read at once by all callers that share it.
     """
     with _partial(path, blob) as partial:
         while True:
@@ -82,7 +82,7 @@ def fetch(open_: Open, blob: Digest, path: Path, moved: Moved, slots: BoundedSem
 
 @dataclass(slots=True)
 class _PartialFile:
-    """What is there of a file."""
+    """The file under construction and the record of its parts."""
 
     path: Path
     journal: Path
@@ -94,12 +94,12 @@ class _PartialFile:
     """Whether it is where it was meant to be; what has its name now is another's."""
 
     def note(self, line: str) -> None:
-        """Remember it beyond a kill."""
+        """Record a part, so that a kill does not lose it."""
         with self.journal.open("a", encoding="ascii") as stream:
             stream.write(line + "\n")
 
     def recall(self) -> None:
-        """What an earlier try has noted; nothing when that makes no sense."""
+        """Read what an earlier attempt recorded; nothing when that makes no sense."""
         try:
             first, *rest = self.journal.read_text(encoding="ascii").splitlines()
             state = json.loads(first)
@@ -111,7 +111,7 @@ class _PartialFile:
             self.forget()
 
     def begin(self, size: int, version: str) -> None:
-        """The file is this long; room for it is made."""
+        """Set the length of the file and reserve its space."""
         self.size, self.version = size, version
         os.ftruncate(self.stream, size)
         self.note(json.dumps({"size": size, "version": version}))
@@ -124,14 +124,14 @@ class _PartialFile:
 
 
 def parts(size: int) -> int:
-    """How many parts there are."""
+    """The number of parts."""
     return -(-size // PART_BYTES)
 
 
 @contextmanager
 def _partial(path: Path, blob: Digest) -> Iterator[_PartialFile]:
-    """The file to write into, which no other process has. What is whole by then was moved away; what is not is kept to go on
-    with, but not on a full disk, nor when it is this process's own alone."""
+    """The partial file, which no other process has. It stays after a failure so that the next attempt resumes, but not on a full
+    disk, and not when its name is this process's own."""
     name = f".{path.name}.{blob.hex[:16]}"
     partial, ours = _take(path, name), False
     if partial is None:
@@ -166,7 +166,7 @@ def _take(path: Path, name: str) -> _PartialFile | None:
 
 
 def _fill(partial: _PartialFile, open_: Open, moved: Moved, slots: BoundedSemaphore) -> str:
-    """Get what is missing; the digest of the whole."""
+    """Read the missing parts. Returns the digest of the whole."""
     first: OpenRange | None = None
     if partial.size is None:
         with slots:
@@ -205,7 +205,7 @@ def _fill(partial: _PartialFile, open_: Open, moved: Moved, slots: BoundedSemaph
 def _get(
     partial: _PartialFile, open_: Open, slots: BoundedSemaphore, stop: threading.Event, part: int, opened: OpenRange | None
 ) -> int:
-    """Write a part to where it belongs."""
+    """Write a part at its offset."""
     at = part * PART_BYTES
     with slots:
         if not stop.is_set():
@@ -228,7 +228,7 @@ def _length(partial: _PartialFile, part: int) -> int:
 
 
 def _hash(partial: _PartialFile, part: int, state: hashlib._Hash) -> None:
-    """From the page cache: it was written a moment ago."""
+    """The digest of the file, which is still in the page cache."""
     at, end = part * PART_BYTES, part * PART_BYTES + _length(partial, part)
     while at < end:
         chunk = os.pread(partial.stream, min(CHUNK_BYTES, end - at), at)

@@ -52,8 +52,8 @@ _SIGN_IN = "sign in again (`aws sso login`, or whatever gives this machine its c
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AwsCall:
-    """What AWS is asked for: `s3:GetObject` on an ARN, for the registry `where`. `grants`: the actions on ARNs or patterns that a
-    policy would name; this one when there are none."""
+    """A request to AWS: `s3:GetObject` on an ARN, for the registry `where`. `grants`: the actions on ARNs or patterns that a policy
+    would name; this one when there are none."""
 
     where: str
     action: str
@@ -63,7 +63,7 @@ class AwsCall:
 
 @contextmanager
 def explained(call: AwsCall) -> Iterator[None]:
-    """Within it AWS's refusals of this call become ServiceErrors."""
+    """A context in which AWS's refusals of this request become ServiceErrors."""
     try:
         yield
     except ClientError as error:
@@ -81,22 +81,22 @@ def explained(call: AwsCall) -> Iterator[None]:
 
 
 def code(error: ClientError) -> str:
-    """The error's code as AWS says it; for answers without a body, the status."""
+    """The error's code as AWS sends it; for answers without a body, the status."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
 def tries(error: ClientError) -> int:
-    """How often it was asked for, until boto3 gave up."""
+    """How many attempts boto3 made."""
     return int(error.response.get("ResponseMetadata", {}).get("RetryAttempts", 0)) + 1
 
 
 def statement(action: str, resource: str) -> str:
-    """The line of an IAM policy that would allow it."""
+    """The statement of an IAM policy that would allow it."""
     return json.dumps({"Effect": "Allow", "Action": action, "Resource": resource})
 
 
 def of_answer(call: AwsCall, error: ClientError) -> ServiceError:
-    """What AWS answered, in words."""
+    """The ServiceError for an answer of AWS."""
     error_code, message = code(error), str(error.response.get("Error", {}).get("Message", "")).strip()
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     begun = f"{call.where}: {call.action} on {call.resource}"
@@ -135,7 +135,7 @@ def of_answer(call: AwsCall, error: ClientError) -> ServiceError:
 
 
 def of_transport(call: AwsCall, error: Exception) -> ServiceError:
-    """No answer, or half of one."""
+    """The ServiceError for a missing or incomplete answer."""
     return ServiceError(
         f"{call.where}: {call.action} on {call.resource} got no answer: {error}; check the network, the proxy, AWS_ENDPOINT_URL "
         "and whether this subnet has a route or an endpoint to the service, then try again",
@@ -144,7 +144,7 @@ def of_transport(call: AwsCall, error: Exception) -> ServiceError:
 
 
 def _of_machine(call: AwsCall, error: BotoCoreError) -> ServiceError | None:
-    """What boto3 could not even ask; None when that is our mistake."""
+    """The ServiceError for a request that boto3 could not send; None when the fault is mlpack's."""
     begun = f"{call.where}: {call.action} on {call.resource} was not tried: "
     if isinstance(error, (exceptions.NoCredentialsError, exceptions.PartialCredentialsError)):
         return ServiceError(
@@ -175,7 +175,7 @@ def _of_machine(call: AwsCall, error: BotoCoreError) -> ServiceError | None:
 
 
 def _denied(call: AwsCall, message: str) -> str:
-    """Who may not do what, and the line that would let them."""
+    """Who may not do what, and the statement that would allow it."""
     match = _NOT_AUTHORIZED.search(message)
     action = match["action"] if match else call.action
     resource = (match["on"] if match else None) or call.resource
@@ -192,7 +192,7 @@ def _denied(call: AwsCall, message: str) -> str:
 
 
 def _clocks(error: ClientError) -> str:
-    """Both times, as far as AWS says its own."""
+    """Both times, as far as AWS sends its own."""
     details: Mapping[str, Any] = error.response.get("Error", {})
     theirs = details.get("ServerTime")
     header = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")

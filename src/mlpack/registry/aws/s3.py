@@ -33,11 +33,11 @@ from mlpack.registry.aws.refusals import AwsCall, code, explained, of_transport
 
 _MOST_PARTS = 10_000
 _CHECKSUM = "CRC32"
-"""What S3 verifies of each part as it arrives: of those it knows the cheapest in Python's own library."""
+"""The checksum that S3 verifies for each part: of those that it knows the cheapest in Python's own library."""
 _SENDING = 5
-"""Parts on their way there, of all threads together: each is in memory."""
+"""The most parts that all threads together send at once: each is in memory."""
 _FETCHING = 10
-"""Parts on their way here: of each, a chunk is in memory."""
+"""The most parts that are received at once: a chunk of each is in memory."""
 _TRIES, _PAUSES = 8, retry.spread(0.1, 3.2)
 _PAGE = 1000
 _LONGEST_URL_S = 7 * 24 * 3600
@@ -146,7 +146,7 @@ class S3Blobs:
     # --- sending -----------------------------------------------------------------------------------------------------
 
     def _send_small(self, blob: Digest, source: Path | bytes, condition: Mapping[str, str], moved: Moved) -> bool:
-        """Whether it is there now; False when somebody else was at it."""
+        """Whether the object exists now; False when another writer interfered."""
         client = self._clients.get("s3")
         with self._sending:
             data = source.read_bytes() if isinstance(source, Path) else source
@@ -164,7 +164,7 @@ class S3Blobs:
         return True
 
     def _send_large(self, blob: Digest, source: Path | bytes, condition: Mapping[str, str], moved: Moved) -> bool:
-        """As `_send_small`, in parts side by side."""
+        """As `_send_small`, in several parts at once."""
         client, at = self._clients.get("s3"), self._at(blob)
         with explained(self._call("s3:PutObject", blob)):
             # S3 refuses parts with checksums in an upload that was begun without: each part's is asked for, too.
@@ -185,7 +185,7 @@ class S3Blobs:
     def _send_parts(
         self, blob: Digest, source: Path | bytes, upload: Mapping[str, str], moved: Moved
     ) -> Sequence[Mapping[str, Any]]:
-        """Read, hash and send; what S3 wants to know of the parts in the end."""
+        """Read, hash and send the parts. Returns what S3 needs to complete the upload."""
         client, state, stop = self._clients.get("s3"), hashlib.sha256(), threading.Event()
         size = source.stat().st_size if isinstance(source, Path) else len(source)
         each = max(ranged.PART_BYTES, -(-size // _MOST_PARTS))
@@ -233,7 +233,7 @@ class S3Blobs:
         return done
 
     def _settle(self, error: ClientError) -> bool:
-        """False when somebody else wrote at the same moment, or moved what we meant to replace: look again."""
+        """False when another writer wrote at the same moment, or moved the object that we meant to replace: look again."""
         if code(error) in _NOT_AS_EXPECTED | _AT_ONCE | _MISSING | {"NoSuchUpload"}:
             return False
         raise error
@@ -267,12 +267,12 @@ class S3Blobs:
         return answer
 
     def _whole(self, blob: Digest) -> Iterator[bytes]:
-        """All of its bytes, as they come. _MissingError when it is not there."""
+        """All bytes of the object, in chunks. _MissingError when it does not exist."""
         opened = self._range(blob, 0, None, None)
         return opened.chunks
 
     def _range(self, blob: Digest, begin: int, end: int | None, tag: str | None) -> OpenRange:
-        """Its bytes from `begin` to before `end`; asked for again, from where they broke off, when they do."""
+        """The bytes from `begin` to before `end`; after a broken connection the rest is requested again."""
         answer = self._get(blob, begin, end, tag)
         if answer is None:
             return OpenRange(0, "", iter(()), lambda: None)
@@ -311,7 +311,7 @@ class S3Blobs:
         raise of_transport(call, EOFError("it ended early"))
 
     def _get(self, blob: Digest, begin: int, end: int | None, tag: str | None) -> Mapping[str, Any] | None:
-        """S3's answer; None when there is nothing in this range. _MissingError, ChangedError."""
+        """S3's answer; None when the range is empty. _MissingError, ChangedError."""
         client, request = self._clients.get("s3"), dict(self._at(blob))
         if begin or end is not None:
             request["Range"] = f"bytes={begin}-{end - 1 if end is not None else ''}"
@@ -362,9 +362,9 @@ class S3Blobs:
 
 
 def _sha256(head: Mapping[str, Any]) -> str:
-    """What an object's metadata say. Some stores give their names back in other letters."""
+    """The SHA-256 in an object's metadata. Some stores return the metadata's names in other letters."""
     return str({name.lower(): value for name, value in head["Metadata"].items()}.get("sha256"))
 
 
 class _MissingError(ServiceError):
-    """There is no such object."""
+    """The object does not exist."""

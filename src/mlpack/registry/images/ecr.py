@@ -28,7 +28,7 @@ from mlpack.errors import RecipeError
 from mlpack.registry import ImageRefusedError
 
 SIGN_IN = "ecr:GetAuthorizationToken"
-"""Allowed on `*` only."""
+"""IAM allows this action on `*` only."""
 PULL = ("ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer")
 PUSH = (
     *PULL,
@@ -44,7 +44,7 @@ _DENIED = "AccessDeniedException"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """Whose registry a host is. Made by `of_host`."""
+    """The AWS account that a host belongs to. Made by `of_host`."""
 
     host: str
     account: str
@@ -52,11 +52,11 @@ class Account:
 
     @property
     def partition(self) -> str:
-        """What its ARNs begin with."""
+        """The partition in its ARNs."""
         return partition_of(self.region)
 
     def arn(self, repository: str) -> str:
-        """The ARN of one of its repositories, or of those that a pattern names."""
+        """The ARN of a repository, or of the repositories that a pattern matches."""
         return f"arn:{self.partition}:ecr:{self.region}:{self.account}:repository/{repository}"
 
 
@@ -72,12 +72,12 @@ def partition_of(region: str) -> str:
 
 
 def statement(actions: Sequence[str], resource: str) -> str:
-    """The line of an IAM policy that allows these."""
+    """The statement of an IAM policy that allows these actions."""
     return json.dumps({"Effect": "Allow", "Action": list(actions), "Resource": resource})
 
 
 class Ecr:
-    """The registry of one account in one region. Threads may share it."""
+    """The ECR registry of one account in one region. Threads may share it."""
 
     def __init__(self, account: Account) -> None:
         self.account = account
@@ -100,9 +100,9 @@ class Ecr:
             return self._token
 
     def make_repository(self, name: str) -> None:
-        """Make a repository, unless it is there: tags that cannot be moved, every image scanned. ServiceError when AWS refuses.
+        """Make a repository unless it exists, with immutable tags and a scan of every image. ServiceError when AWS refuses.
 
-        Whoever may not look is taken to know that it is there: the push will say.
+        Without the right to look, it assumes that the repository exists; a push fails if not.
         """
         from botocore.exceptions import ClientError
 
@@ -139,7 +139,7 @@ class Ecr:
                     raise
 
     def delete(self, repository: str, image_digest: Digest) -> None:
-        """Remove an image with its tags; nothing happens when it is not there. ImageRefusedError when AWS does not allow it."""
+        """Remove an image with its tags, if it exists. ImageRefusedError when AWS does not allow it."""
         from botocore.exceptions import ClientError
 
         from mlpack.registry.aws.refusals import code, explained, of_answer

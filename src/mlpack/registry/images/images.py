@@ -30,15 +30,15 @@ from mlpack.registry import ImageRefusedError, RecordError
 from mlpack.registry.images import ecr
 
 _NEVER, _NOT_BY_US = (400, 405), 403
-"""What answers a deletion where there are none (distribution-spec 1.1, "Content Management"), and where we may not."""
+"""Answers to a deletion: where the registry has none (distribution-spec 1.1, "Content Management"), and where it is not allowed."""
 _ACCEPT = ", ".join(sorted(media.MANIFESTS | media.INDEXES))
 
 
 def open_images(prefix: str, credentials: Credentials, options: TransportOptions | None = None) -> Repositories:
     """The container registry at `host` or `host/repository`, which gets a repository for each model: `host/repository/NAME`.
 
-    `credentials`: user and password for a host. Amazon's registry is asked with the AWS credentials of this machine, and with these
-    only when it has none. RecipeError when `prefix` is no such thing; a host must be said: nobody means Docker Hub by accident.
+    `credentials` returns user and password for a host. For Amazon's registry the AWS credentials of this machine are used, and
+    these only when there are none. RecipeError when `prefix` is invalid or has no host: nobody means Docker Hub by accident.
     """
     address = prefix.rstrip("/")
     try:
@@ -51,7 +51,7 @@ def open_images(prefix: str, credentials: Credentials, options: TransportOptions
 
 
 def recorded_images(credentials: Credentials, options: TransportOptions | None = None) -> Repositories:
-    """Images wherever a release's record says they are: to be looked at, fetched and removed. None is pushed."""
+    """Images wherever a release's record says they are, to verify, fetch and remove them. It pushes none."""
     return Repositories("", credentials, options or TransportOptions())
 
 
@@ -140,7 +140,7 @@ class Repositories:
         return None
 
     def _who(self, target: ImageReference) -> Credentials:
-        """Whoever knows who we are to a host: Amazon's is asked as Amazon wants it, any other by what was given, as it is."""
+        """The credentials for a host: Amazon's registry has its own way; any other host gets the given ones."""
         return self._given if self._amazon(target.host) is None else self._to_amazon
 
     def _to_amazon(self, host: str) -> tuple[str, str] | None:
@@ -162,7 +162,7 @@ class Repositories:
 
     @contextmanager
     def _explained(self, target: ImageReference, actions: tuple[str, ...]) -> Iterator[None]:
-        """Within it a refusal of Amazon's says the line of a policy that would allow these."""
+        """A context in which a refusal of Amazon's also shows the policy statement that would allow these."""
         try:
             yield
         except HttpError as error:
@@ -185,7 +185,7 @@ def _parse(pushed: str) -> ImageReference:
 
 
 def _check_nothing_else(layout_dir: Path, pushed: image.Image) -> None:
-    """Whatever is pushed can be fetched again; whatever else lies in the layout could not."""
+    """Raise unless the layout holds only what belongs to the image: anything else could not be fetched again."""
     expected = {image.digest(pushed), digest.of_bytes(pushed.config_bytes), *(layer.digest for layer in pushed.layers)}
     actual = {path.name for path in (layout_dir / "blobs" / "sha256").iterdir()}
     if more := sorted(actual - {each.hex for each in expected}):
@@ -193,7 +193,7 @@ def _check_nothing_else(layout_dir: Path, pushed: image.Image) -> None:
 
 
 def _manifest(session: RegistrySession) -> bytes | None:
-    """The bytes of the manifest that the session's reference names; None when there is none."""
+    """The bytes of the manifest that the session's reference names; None when it does not exist."""
     url = session.url(f"manifests/{session.named.digest}")
     response = session.request("GET", url, headers={"Accept": _ACCEPT}, accept=frozenset({200, 404}))
     if response.status == 404:
@@ -203,7 +203,7 @@ def _manifest(session: RegistrySession) -> bytes | None:
 
 
 def _size(session: RegistrySession, blob: Digest) -> int | None:
-    """How many bytes a blob has, None when it is not there, -1 when the registry does not say it as a number."""
+    """The size of a blob in bytes, None when it does not exist, -1 when the registry sends no number."""
     response = session.request("HEAD", session.url(f"blobs/{blob}"), accept=frozenset({200, 404}))
     discard(response)
     if response.status == 404:

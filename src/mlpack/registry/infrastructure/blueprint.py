@@ -31,18 +31,18 @@ Json = dict[str, Any]
 KEY_SCHEMA = (("pk", "HASH"), ("sk", "RANGE"))
 """Names and kinds of the table's two keys, both of them strings."""
 UNFINISHED_DAYS = 7
-"""Uploads in parts that were begun so long ago and not ended are removed."""
+"""Unfinished uploads in parts are removed after so many days."""
 NONCURRENT_DAYS = 30
-"""Objects that were deleted or replaced can be had back for so long."""
+"""Deleted or replaced objects can be restored for so many days."""
 TAGS = {"application": "mlpack-registry"}
 PUBLIC_ACCESS = ("BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets")
 """All of them are on."""
 ROLES = ("reader", "publisher", "promoter", "collector")
 CACHE_ROLES = ("cache_reader", "cache_writer")
 CACHE = "cache/v1/"
-"""Where below the prefix the entries of a shared cache are: see `mlpack.store.shared_cache`."""
+"""The folder of a shared cache below the prefix: see `mlpack.store.shared_cache`."""
 CACHE_DAYS = 30
-"""Entries of a shared cache that are older are removed, when the team does not say."""
+"""Entries of a shared cache are removed after so many days, unless the team chooses another number."""
 
 _KMS_KEY = re.compile(r"arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+")
 _TAG = re.compile(r"[\w .:/=+@-]{1,256}")
@@ -52,7 +52,7 @@ _TLS_SID = "MlpackTlsOnly"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegistryOptions:
-    """What of a registry is the team's to choose."""
+    """The settings of a registry that its team chooses."""
 
     kms_key: str | None = None
     """ARN of the KMS key that encrypts bytes and rows; None: S3's own keys, and AWS's key for DynamoDB in this account."""
@@ -82,21 +82,21 @@ class RegistryOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arns:
-    """How bucket and table are named in a policy: by ARN, or by what a template has for one."""
+    """Bucket and table as a policy names them: by ARN, or by the expression of a template."""
 
     bucket: str
     table: str
 
 
 def arns_of(address: Address) -> Arns:
-    """The ARNs, as far as an address says them: policies of an account cannot reach another's table anyway."""
+    """The ARNs, as far as an address tells them. (Policies of an account cannot reach another account's table anyway.)"""
     partition = ecr.partition_of(address.region or "")
     table = f"arn:{partition}:dynamodb:{address.region or '*'}:*:table/{address.table}"
     return Arns(bucket=f"arn:{partition}:s3:::{address.bucket}", table=table)
 
 
 def folder(address: Address) -> str:
-    """What the names of all its objects begin with."""
+    """The prefix of all object names of a registry."""
     return f"{address.prefix}/" if address.prefix else ""
 
 
@@ -106,9 +106,10 @@ def lifecycle_id(address: Address) -> str:
 
 
 def lifecycle(address: Address, cache_days: int) -> list[Json]:
-    """The bucket's rules for this registry, as S3's API has them.
+    """The bucket's lifecycle rules for this registry, in the form of S3's API.
 
-    That of the cache ends at `CACHE`, so that it can never take the blobs of another registry, which may be at PREFIX/cache.
+    The rule of the cache covers `CACHE` only, so that it can never remove blobs of another registry, which may be at
+    PREFIX/cache.
     """
     everything = {
         "ID": lifecycle_id(address),
@@ -135,12 +136,12 @@ def cache_lifecycle_id(address: Address) -> str:
 
 
 def document(statements: list[Json]) -> Json:
-    """A policy of these."""
+    """A policy of these statements."""
     return {"Version": _POLICY_VERSION, "Statement": statements}
 
 
 def tls_only(bucket_arn: str) -> Json:
-    """The statement of the bucket's own policy: nobody talks to it in the clear."""
+    """The statement of the bucket's policy that refuses unencrypted connections."""
     return {
         "Sid": _TLS_SID,
         "Effect": "Deny",
@@ -152,7 +153,7 @@ def tls_only(bucket_arn: str) -> Json:
 
 
 def role_policies(address: Address, arns: Arns, options: RegistryOptions) -> dict[str, Json]:
-    """The policy of each of `ROLES` and `CACHE_ROLES`. RecipeError when the prefix has a wildcard in it, or is a cache's."""
+    """The policy of each of `ROLES` and `CACHE_ROLES`. RecipeError when the prefix has a wildcard, or is a cache's."""
     if "*" in address.prefix:
         raise RecipeError(f"{address}: a policy cannot name a prefix with * in it; choose another one")
     if f"/{CACHE}" in f"/{address.prefix}/":
@@ -164,7 +165,7 @@ def role_policies(address: Address, arns: Arns, options: RegistryOptions) -> dic
 
 @dataclass(frozen=True, slots=True)
 class _RegistryScope:
-    """One registry's part of bucket and table."""
+    """The part of bucket and table that belongs to one registry."""
 
     address: Address
     arns: Arns
@@ -179,7 +180,7 @@ class _RegistryScope:
         return f"{self.arns.bucket}/{folder(self.address)}{CACHE}*"
 
     def on_rows(self, sid: str, actions: list[str], *partitions: str, but: str | None = None) -> Json:
-        """These actions on rows of these partitions, `*` standing for anything, and not on those that match `but`."""
+        """A statement for these actions on rows of these partitions, `*` standing for anything, except those that match `but`."""
         conditions: Json = {
             "ForAllValues:StringLike": {"dynamodb:LeadingKeys": [f"{self.address.scope}:{each}" for each in partitions]},
             # ForAllValues is true of nothing at all, such as a scan's keys.
@@ -190,7 +191,7 @@ class _RegistryScope:
         return _allow(sid, actions, self.arns.table, conditions)
 
     def on_images(self, sid: str, actions: tuple[str, ...]) -> list[Json]:
-        """These actions on its images, and signing in for them; nothing when they do not go to Amazon's registry."""
+        """Statements for these actions on its images, and for signing in; none when images do not go to Amazon's registry."""
         if self.options.images is None:
             return []
         host, _, repository = self.options.images.rstrip("/").partition("/")
@@ -274,12 +275,13 @@ def _reading(scope: _RegistryScope) -> list[Json]:
 
 
 def _missing(scope: _RegistryScope) -> Json:
-    """Without it S3 says of what is missing that it is forbidden. It must not depend on a prefix: asking for an object has none."""
+    """The right without which S3 calls a missing object forbidden. It must not depend on a prefix, since a request for an object
+    has none."""
     return _allow("Missing", ["s3:ListBucket"], scope.arns.bucket)
 
 
 def _marks(scope: _RegistryScope) -> Json:
-    """The rows that keep garbage collection away from what one is about to refer to."""
+    """The rows that protect what one is about to refer to from garbage collection."""
     return scope.on_rows("Marks", ["dynamodb:DeleteItem"], rows.PUBLISHING)
 
 
@@ -290,4 +292,4 @@ def _allow(sid: str, actions: list[str], resource: str | None, condition: Json |
 
 _DECRYPT = ("kms:Decrypt", "kms:DescribeKey")
 _ENCRYPT = ("kms:Encrypt", "kms:GenerateDataKey*", "kms:ReEncrypt*")
-"""DynamoDB asks for them in the name of whoever writes. DynamoDB developer guide, "Encryption at rest: usage notes"."""
+"""DynamoDB uses these rights in the name of the writer. DynamoDB developer guide, "Encryption at rest: usage notes"."""

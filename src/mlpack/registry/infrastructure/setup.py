@@ -31,7 +31,7 @@ from mlpack.registry.releases.releases import Registry
 from mlpack.registry.settings import Say, SettingChange
 
 _BACKUPS_TRIES, _BACKUPS_PAUSE_S = 60, 2.0
-"""A table that was just made refuses point-in-time recovery for some seconds."""
+"""A new table refuses point-in-time recovery for some seconds."""
 _TABLE_POLLS, _TABLE_PAUSE_S = 300, 2
 _NO_BUCKET = {"NoSuchBucket"}
 _NO_TABLE = {"ResourceNotFoundException"}
@@ -44,11 +44,11 @@ def create(
     say: Say = lambda _: None,
     options: RegistryOptions | None = None,
 ) -> list[str]:
-    """Make what the registry at `url` lacks; what was done, a line each ("make the bucket models"), nothing when it is complete.
+    """Make what the registry at `url` lacks. Returns each change in words ("make the bucket models"), none when it is complete.
 
-    `region`: when the address says none. `dry_run`: only look, and say what would be done. `say` is told each line before it is
-    done. RecipeError: no address, or what is there cannot be used. ServiceError: AWS refuses; what was done until then stays, and
-    running it again goes on.
+    `region`: used when the address has none. `dry_run`: only report the changes. `say` is called with each change before it is
+    made. RecipeError: the address is invalid, or what exists cannot be used. ServiceError: AWS refuses; the changes so far stay,
+    and a second run continues.
     """
     address = opening.parse(url)
     if region is not None and address.region not in (None, region):
@@ -86,7 +86,7 @@ def create(
 
 
 def _code_of(error: ServiceError) -> str:
-    """What AWS called it; "" when it gave no answer."""
+    """The error code that AWS sent; "" when it gave no answer."""
     return code(error.__cause__) if isinstance(error.__cause__, ClientError) else ""
 
 
@@ -109,7 +109,7 @@ class _Half(ABC):
         return str(self._clients.get("dynamodb").meta.region_name)
 
     def _look(self, service: str, action: str, absent: set[str], **arguments: Any) -> Json | None:
-        """What AWS answers; None when it answers with one of these codes. `action`: as policies call it, and boto3's method."""
+        """AWS's answer; None when it is one of these error codes. `action`: as policies name it, and boto3's method."""
         permission, method = action.split(" ")
         client = self._clients.get(service)
         with explained(self._call(f"{service}:{permission}")):
@@ -122,7 +122,7 @@ class _Half(ABC):
         return answer
 
     def _change(self, service: str, action: str, **arguments: Any) -> None:
-        """As `_look`, of a change."""
+        """As `_look`, for a change."""
         self._look(service, action, set(), **arguments)
 
     def _call(self, action: str) -> AwsCall:
@@ -131,11 +131,11 @@ class _Half(ABC):
     @property
     @abstractmethod
     def _arn(self) -> str:
-        """How policies name it."""
+        """The ARN for policies."""
 
 
 class _Bucket(_Half):
-    """The half that holds bytes."""
+    """The bucket, which holds the blobs."""
 
     @property
     def _arn(self) -> str:
@@ -146,7 +146,7 @@ class _Bucket(_Half):
         return {"Bucket": self._address.bucket}
 
     def look(self) -> bool:
-        """Whether it is there. ServiceError when it is somebody else's, RecipeError when it is in another region."""
+        """Whether the bucket exists. ServiceError when it is somebody else's, RecipeError when it is in another region."""
         with explained(AwsCall(where=str(self._address), action="sts:GetCallerIdentity", resource="*")):
             account = self._clients.get("sts").get_caller_identity()["Account"]
         try:
@@ -168,7 +168,7 @@ class _Bucket(_Half):
         return True
 
     def steps(self, *, there: bool, create: Callable[[], None]) -> Iterator[SettingChange]:
-        """What has to be changed. What is not there differs in everything. `create` is called when it was made."""
+        """The changes that are needed. A missing bucket needs all of them. `create` is called once it was made."""
         if not there:
             yield SettingChange(f"make the bucket {self._address.bucket} in {self._region}", self._make)
             create()
@@ -271,14 +271,14 @@ class _Bucket(_Half):
 
 
 def _filtered(rule: Json) -> Json:
-    """A rule in the newer of two forms, which S3 does not take side by side."""
+    """A rule in the newer of two forms, which S3 does not accept together."""
     if rule.get("Filter"):
         return rule
     return {key: value for key, value in rule.items() if key != "Prefix"} | {"Filter": {"Prefix": rule.get("Prefix", "")}}
 
 
 class _Table(_Half):
-    """The half that holds rows."""
+    """The table, which holds the rows."""
 
     @property
     def _arn(self) -> str:
@@ -289,7 +289,7 @@ class _Table(_Half):
         return {"TableName": self._address.table}
 
     def look(self) -> Json | None:
-        """What it is; None when it is not there. RecipeError when it has other keys than a registry's."""
+        """The description of the table; None when it does not exist. RecipeError when it has other keys than a registry's."""
         answer = self._look("dynamodb", "DescribeTable describe_table", _NO_TABLE, **self._at)
         if answer is None:
             return None
@@ -305,7 +305,7 @@ class _Table(_Half):
         return description
 
     def steps(self, description: Json | None, create: Callable[[], None]) -> Iterator[SettingChange]:
-        """What has to be changed. `create` is called when it was made."""
+        """The changes that are needed. `create` is called once the table was made."""
         table = f"table {self._address.table}"
         if description is None:
             yield SettingChange(f"make the {table} in {self._region}", self._make)
@@ -350,7 +350,7 @@ class _Table(_Half):
         self._wait()
 
     def _update(self, **setting: Any) -> None:
-        """One setting at a time, as DynamoDB wants them."""
+        """Change one setting at a time, as DynamoDB requires."""
         self._wait()
         self._change("dynamodb", "UpdateTable update_table", **self._at, **setting)
         self._wait()
@@ -373,7 +373,7 @@ class _Table(_Half):
         )
 
     def _wait(self) -> None:
-        """Until it is active."""
+        """Wait until the table is active."""
         waiter = self._clients.get("dynamodb").get_waiter("table_exists")
         with explained(self._call("dynamodb:DescribeTable")):
             try:

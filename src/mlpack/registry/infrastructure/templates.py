@@ -156,7 +156,7 @@ def _json(value: Any) -> str:
 
 
 def _inline(policy: Json) -> str:
-    """A policy as Terraform's resources take it: text, in which its references are still replaced."""
+    """A policy as Terraform's resources take it: text in which Terraform still replaces references."""
     return json.dumps(policy, separators=(",", ":"))
 
 
@@ -165,7 +165,7 @@ def _snake(name: str) -> str:
 
 
 def _substituted(value: Any) -> Any:
-    """With every text that has `${...}` in it marked for CloudFormation to replace that."""
+    """The value, with every text that has `${...}` marked for CloudFormation to replace."""
     if isinstance(value, dict):
         return {key: _substituted(each) for key, each in value.items()}
     if isinstance(value, list):

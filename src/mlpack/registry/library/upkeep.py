@@ -140,4 +140,4 @@ class Upkeep:
 
         opened = self._access.to_publish()
         with self._access.progress.step(f"import {source}"):
-            return transfer.import_(opened, Path(source), self._access.who(), asked=also)
+            return transfer.import_(opened, Path(source), self._access.who(), parts=also)

@@ -40,7 +40,7 @@ _CHUNK_BYTES = 1 << 20
 
 
 def open_registry(root: Path, disk: Disk | None = None, images: Images | None = None) -> Registry:
-    """The registry in this directory, which is made by the first `publish`. RecipeError for places that are not directories."""
+    """The registry in this directory, which the first `publish` makes. RecipeError for places that are not directories."""
     if root.exists() and not root.is_dir():
         raise RecipeError(f"{root}: not a directory; give the directory of a registry")
     disk = disk or Disk()
@@ -49,7 +49,7 @@ def open_registry(root: Path, disk: Disk | None = None, images: Images | None = 
 
 
 class Files:
-    """Blobs as files. See `mlpack.registry.Blobs`."""
+    """Blobs as files. It implements `mlpack.registry.Blobs`."""
 
     def __init__(self, root: Path, disk: Disk) -> None:
         self._root = root
@@ -132,7 +132,7 @@ class Files:
         return self._root / "blobs" / "sha256" / blob.hex[:2] / blob.hex
 
     def _verified(self, expected: Digest, moved: Moved) -> Iterator[bytes]:
-        """A blob's bytes; after the last one ServiceError when they are not what they should be."""
+        """The bytes of a blob; after the last one ServiceError when they have another digest."""
         blob = self._path(expected)
 
         def damaged(actual: str) -> ServiceError:
@@ -149,7 +149,7 @@ class Files:
             raise damaged(str(error)) from error
 
     def _sweep(self) -> None:
-        """Remove what killed publishers left a day ago and more."""
+        """Remove files that publishers which were killed a day ago or earlier left."""
         if self._swept:
             return
         self._swept = True
@@ -169,7 +169,7 @@ def _read(source: Path | bytes, moved: Moved) -> Iterator[bytes]:
 
 
 def _checked(chunks: Iterable[bytes], blob: Digest, wrong: Callable[[str], Exception]) -> Iterator[bytes]:
-    """These bytes; after the last one, what `wrong` makes of their digest is raised when it is not `blob`."""
+    """These bytes. After the last one, the error that `wrong` makes of their digest is raised when it is not `blob`."""
     state = hashlib.sha256()
     for chunk in chunks:
         state.update(chunk)

@@ -17,14 +17,14 @@ class Disk:
     """Every change that a registry makes to its directory, a method each, durable when it returns."""
 
     def make_folder(self, folder: Path) -> None:
-        """The folder and those above it."""
+        """Make the folder and those above it."""
         fresh = [each for each in (folder, *folder.parents) if not each.exists()]
         folder.mkdir(parents=True, exist_ok=True)
         for each in fresh:
             atomically.sync(each.parent)
 
     def write(self, path: Path, chunks: Iterable[bytes]) -> None:
-        """A new file with these bytes."""
+        """Write these bytes to a new file."""
         with path.open("xb") as stream:
             for chunk in chunks:
                 stream.write(chunk)
@@ -32,11 +32,11 @@ class Disk:
             os.fsync(stream.fileno())
 
     def move(self, source: Path, target: Path) -> None:
-        """Replace `target` at once."""
+        """Replace `target` atomically."""
         atomically.put(source, target, mode=None, durable=True)
 
     def remove(self, path: Path) -> None:
-        """Remove a file, if it is there."""
+        """Remove a file if it exists."""
         path.unlink(missing_ok=True)
 
     def commit(self, connection: sqlite3.Connection) -> None:

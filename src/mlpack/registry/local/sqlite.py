@@ -32,18 +32,18 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _BUSY_S = 60.0
-"""How long a writer waits for others: their transactions take milliseconds, their bytes are written before."""
+"""How long a writer waits for others: their transactions take milliseconds, since their blobs are written before."""
 _PAGE_ROWS = 500
 _PAGE_BYTES = 32 << 20
 """A page ends with the row that goes beyond this."""
 _FRESH_S = 0.02
-"""Longer than the clock of a file system's times takes from one tick to the next (10 ms at 100 Hz)."""
+"""Longer than one tick of a file system's clock (10 ms at 100 Hz)."""
 _BUSY, _LOCKED, _PERM, _READONLY, _FULL, _CANTOPEN, _CORRUPT, _NOTADB, _SCHEMA = 5, 6, 3, 8, 13, 14, 11, 26, 17
 """Primary result codes. sqlite.org/rescode.html"""
 
 
 class SqliteTable:
-    """Rows in SQLite. Nothing is held open between calls, so that any number of processes may fork."""
+    """Rows in SQLite. No file is open between calls, so that any number of processes may fork."""
 
     heads_alone = True
 
@@ -95,7 +95,7 @@ class SqliteTable:
     def _select(
         self, partition: str, where: str, order: str, value: bytes | None, *, bodies: bool, most: int
     ) -> list[tuple[bytes, Row]]:
-        """Rows of a partition with their sort keys as they lie there: at most so many, and fewer when they are large."""
+        """Rows of a partition with their sort keys as stored: at most so many, and fewer when they are large."""
         text = (
             f"SELECT sort, revision, CASE WHEN length(head) > {HEAD_BYTES} THEN NULL ELSE head END, "
             f"{f'CASE WHEN length(body) > {2 * BODY_BYTES} THEN NULL ELSE body END' if bodies else _NOTHING} FROM rows "
@@ -124,10 +124,10 @@ class SqliteTable:
     # --- reading -----------------------------------------------------------------------------------------------------
 
     def _read(self, work: Callable[[sqlite3.Connection], list[T]]) -> list[T]:
-        """What `work` finds in the database as it is between two commits; nothing where there is none.
+        """The result of `work` on the database as it is between two commits; an empty list when there is no database.
 
-        A database that nobody has open (it has no write-ahead log) is read as one that does not change, which needs no file
-        beside it; that it did not is seen by its times. One that somebody has open is read through its log.
+        A database that nobody has open (it has no write-ahead log) is read as immutable, which needs no file beside it; its
+        times show that it did not change meanwhile. A database that somebody has open is read through its log.
         """
         deadline = time.monotonic() + _BUSY_S
         while (before := _look(self._path)) is not None:
@@ -145,7 +145,7 @@ class SqliteTable:
         return []
 
     def _read_once(self, before: _FileState, work: Callable[[sqlite3.Connection], list[T]]) -> list[T] | None:
-        """None: look again."""
+        """One attempt of `_read`; None when the database changed meanwhile."""
         may_write = _may_write(self._path)
         if before.broken_off:
             if not may_write:
@@ -174,7 +174,7 @@ class SqliteTable:
         return self._read_as_writer(work, may_write)
 
     def _read_as_writer(self, work: Callable[[sqlite3.Connection], list[T]], may_write: bool) -> list[T]:
-        """With what has to be written first: an older mlpack's rows, or what a killed program left."""
+        """Read after a write that is needed first: rows of an older mlpack, or what a killed program left."""
         if not may_write:
             raise ServiceError(
                 f"{self._path}: written by an older mlpack; run `mlpack registry migrate` once as somebody who may write there"
@@ -185,7 +185,7 @@ class SqliteTable:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """Within it what SQLite refuses is a ServiceError that says why."""
+        """A context in which an error of SQLite becomes a ServiceError that says why."""
         import sqlite3
 
         try:
@@ -206,7 +206,7 @@ _LARGER = "free some there, or use a registry on a larger disk with --registry"
 
 @dataclass(frozen=True, slots=True)
 class _FileState:
-    """What lies there at a moment. Two that are equal have nothing written between them."""
+    """The state of the database's files at a moment. Between two equal states nothing was written."""
 
     inode: int
     size: int
@@ -218,12 +218,13 @@ class _FileState:
 
 
 def _text(part: str) -> bytes:
-    """A key's part as the database has it. Half a surrogate pair, which no key has, is looked for and not found."""
+    """A key's part as the database stores it. Half a surrogate pair, which no key has, is searched and not found."""
     return part.encode("utf-8", "surrogatepass")
 
 
 def _look(path: Path) -> _FileState | None:
-    """None when there is no database. ServiceError when one of its files is something else: nothing is opened to find out."""
+    """The state; None when there is no database. ServiceError when one of its files is something else: nothing is opened to find
+    out."""
     status = _lstat(path)
     if status is None:
         return None
@@ -253,7 +254,7 @@ def _may_write(path: Path) -> bool:
 
 @contextmanager
 def _opened(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
-    """The database; what was not committed is rolled back."""
+    """The open database; whatever is not committed is rolled back."""
     import sqlite3
 
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=_BUSY_S, isolation_level=None)

@@ -37,7 +37,7 @@ CREATE TABLE rows (
 
 
 def check(connection: sqlite3.Connection, path: Path) -> int:
-    """The schema it was written in, 0 for a database without anything in it. ServiceError when it is not a registry's."""
+    """The schema of the database, 0 for an empty one. ServiceError when it is not a registry's."""
     schema, objects = _described(connection)
     if schema > SCHEMA:
         raise ServiceError(f"{path}: written by a newer mlpack (schema {schema}, not {SCHEMA}); update mlpack")
@@ -59,7 +59,7 @@ def check(connection: sqlite3.Connection, path: Path) -> int:
 
 
 def _described(connection: sqlite3.Connection) -> tuple[int, list[tuple[str, str, str]]]:
-    """The number of the schema and what is there, of one moment: whoever makes the table commits both at once."""
+    """The number of the schema and the objects of the database at one moment: the maker of the table commits both at once."""
     alone = not connection.in_transaction
     if alone:
         connection.execute("BEGIN")
@@ -72,7 +72,7 @@ def _described(connection: sqlite3.Connection) -> tuple[int, list[tuple[str, str
 
 
 def prepare(connection: sqlite3.Connection, path: Path, patience_s: float) -> None:
-    """The table is there, in this schema, in write-ahead mode: readers never wait for a writer."""
+    """Make the table in this schema, in write-ahead mode, in which readers never wait for a writer."""
     schema = check(connection, path)
     _write_ahead(connection, patience_s)
     if schema < SCHEMA:
@@ -89,7 +89,7 @@ def prepare(connection: sqlite3.Connection, path: Path, patience_s: float) -> No
 
 
 def apply(connection: sqlite3.Connection, write: Put | Delete) -> bool:
-    """Do it, if the row is as expected."""
+    """Execute a write if the row is at its expected revision."""
     key = (write.key.partition, write.key.sort)
     if isinstance(write, Delete):
         done = connection.execute("DELETE FROM rows WHERE partition = ? AND sort = ? AND revision = ?", (*key, write.expect))
@@ -107,7 +107,7 @@ def apply(connection: sqlite3.Connection, write: Put | Delete) -> bool:
 
 
 def _migrate(connection: sqlite3.Connection, path: Path) -> None:
-    """Schema 1 had a table of releases alone. They keep their versions, their digests and their times."""
+    """Migrate schema 1, which had only a table of releases. They keep their versions, digests and times."""
     for name, version, old, created, data in connection.execute(
         "SELECT name, version, digest, created, manifest FROM releases ORDER BY name, version"
     ).fetchall():
@@ -127,7 +127,7 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _add_heads(connection: sqlite3.Connection) -> None:
-    """Schema 2 had no rows with what lists show alone. What a record's row says is taken as it is: `verify` knows better."""
+    """Migrate schema 2, which had no rows of `heads`. The row of a record is taken as it is; `verify` checks it."""
     for (name,) in connection.execute("SELECT sort FROM rows WHERE partition = ?", (rows.NAMES,)).fetchall():
         connection.execute(
             f"INSERT INTO rows (partition, sort, revision, head, body) SELECT ?, sort, 1, head, {_NOTHING} FROM rows "
@@ -142,7 +142,7 @@ def _add_heads(connection: sqlite3.Connection) -> None:
 
 
 def _write_ahead(connection: sqlite3.Connection, patience_s: float) -> None:
-    """SQLite does not wait by itself for the lock that this change of mode needs."""
+    """Switch to write-ahead mode and wait for its lock, for which SQLite does not wait by itself."""
     import sqlite3
 
     deadline = time.monotonic() + patience_s

@@ -43,12 +43,12 @@ _COPY_BYTES = 1 << 20
 _INDEX_BYTES = 1 << 29
 """100,000 releases of forty files each have this many bytes."""
 _LINE_BYTES = 3 * BODY_BYTES
-"""A move with its release: a text within a text within a text."""
+"""A move with its release is a text within a text within a text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportIndex:
-    """What an index says. `collected`: of the audit log, the collections."""
+    """The content of an index. `collected`: the records of collections from the audit log."""
 
     registry: str
     releases: tuple[Release, ...] = ()
@@ -58,7 +58,7 @@ class ExportIndex:
 
 
 def path_of(blob: Digest) -> str:
-    """Where a blob is in an export."""
+    """The path of a blob in an export."""
     return f"blobs/sha256/{blob.hex[:2]}/{blob.hex}"
 
 
@@ -66,7 +66,7 @@ def path_of(blob: Digest) -> str:
 
 
 class ExportWriter:
-    """A new export. `finish` makes it one; without that it is a directory that can be gone on with, or no file at all."""
+    """A new export. `finish` completes it; before that it is a directory that can be resumed, or no file at all."""
 
     def __init__(self, out: Path) -> None:
         self._out = out
@@ -100,7 +100,7 @@ class ExportWriter:
             shutil.rmtree(self.scratch, ignore_errors=True)
 
     def has(self, blob: Digest) -> bool:
-        """Whether these bytes were written, now or by an export that was interrupted."""
+        """Whether the blob was written, now or by an export that was interrupted."""
         if self._tar is None:
             path = self._out / path_of(blob)
             return is_own_file(path) and digest.of_file(path) == blob
@@ -108,7 +108,7 @@ class ExportWriter:
             return blob in self._written
 
     def blob(self, blob: Digest, fetch: Callable[[Path], object]) -> None:
-        """Keep the bytes that `fetch` writes to a path, which it verifies; not called when they are there."""
+        """Store the bytes that `fetch` writes to a path, which verifies them; `fetch` is not called for a blob that exists."""
         if self.has(blob):
             return
         if self._tar is None:
@@ -125,7 +125,7 @@ class ExportWriter:
         path.unlink(missing_ok=True)
 
     def finish(self, where: str, puts: Iterable[Put]) -> None:
-        """Write the index: with it, this is an export."""
+        """Write the index, which makes this an export."""
         lines = [_line(put) for put in puts]
         head = {"export": _FORMAT, "schema": SCHEMA, "registry": where, "rows": len(lines)}
         data = b"".join(digest.canonical_json(value) + b"\n" for value in (head, *lines))
@@ -163,7 +163,7 @@ def temporary() -> Iterator[Path]:
 
 
 class ExportReader:
-    """An export that is there. RecipeError for anything else."""
+    """An export to read. RecipeError when it is none."""
 
     def __init__(self, source: Path) -> None:
         self.source = source
@@ -187,7 +187,7 @@ class ExportReader:
 
     @contextmanager
     def open(self, path: str) -> Iterator[BinaryIO]:
-        """A file of it. FileNotFoundError when it is not there."""
+        """Open a file of it. FileNotFoundError when it does not exist."""
         if self._files is None:
             with plain_files.opened(self.source, path) as stream:
                 yield stream
@@ -198,7 +198,7 @@ class ExportReader:
             yield stream
 
     def problem(self, blob: Digest) -> str | None:
-        """What is wrong with a blob, read in full."""
+        """The fault of a blob, which is read in full; None when it is whole."""
         try:
             with self.open(path_of(blob)) as stream:
                 actual = digest.of_stream(stream)
@@ -210,7 +210,7 @@ class ExportReader:
 
     @contextmanager
     def file(self, blob: Digest) -> Iterator[Path]:
-        """A blob as a file, for as long as this lasts."""
+        """A blob as a file, within this context."""
         if self._files is None:
             yield self.source / path_of(blob)
             return
@@ -222,7 +222,7 @@ class ExportReader:
 
 
 def read_export(reader: ExportReader) -> ExportIndex:
-    """The index, every row verified. RecipeError with all that is wrong."""
+    """The index, with every row verified. RecipeError that lists all faults."""
     what = f"{reader.source}/{INDEX}"
     try:
         with reader.open(INDEX) as stream:
@@ -268,7 +268,7 @@ class _Rows:
     _seen: set[Key] = field(default_factory=set)
 
     def add(self, row: Row) -> None:
-        """FieldError or DamagedError for whatever an export has not written."""
+        """Add a row. FieldError or DamagedError for one that an export does not write."""
         if row.key in self._seen:
             raise FieldError(f"{row.key} is there twice")
         self._seen.add(row.key)

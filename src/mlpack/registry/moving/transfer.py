@@ -29,15 +29,15 @@ from mlpack.registry.rows import leases, marks, rows
 from mlpack.registry.upkeep import care
 
 _RECORDED = 1000
-"""Releases in a record: DynamoDB keeps 400 kB in a row."""
+"""The most releases in a record: DynamoDB stores 400 kB in a row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportResult:
-    """What an import changed. `known`: releases that were there. `policies` and `audit`: policies and records of collections that
-    came because they were asked for; `policies_kept`: those that differ, and stay as they are here; `policies_left` and
-    `audit_left`: what the export has of these, and was not asked for. `aliases_left`: NAME:ALIAS that did not come, because no
-    alias may be called so any more (`alias_names`)."""
+    """The changes of an import. `known`: releases that existed. `policies` and `audit`: policies and records of collections that
+    were imported on request. `policies_kept`: policies that differ and stay as they are here. `policies_left` and `audit_left`:
+    those in the export that were not requested. `aliases_left`: NAME:ALIAS that were not imported, because the name is now
+    reserved (`alias_names`)."""
 
     releases: tuple[str, ...]
     known: int
@@ -52,16 +52,16 @@ class ImportResult:
 
 POLICIES, AUDIT = "policies", "audit"
 WITH = (POLICIES, AUDIT)
-"""What an import brings only when it is asked to: what decides about promotions here, and what others are said to have done."""
+"""The parts that are imported only on request: policies, which decide about promotions here, and the log of others' actions."""
 
 
 # --- out --------------------------------------------------------------------------------------------------------------
 
 
 def export(registry: Registry, out: Path, names: Iterable[str] = (), moved: Moved = lambda _: None) -> int:
-    """Write these models, or all of them, to a new directory or to a file that ends with .tar; how many releases.
+    """Write these models, or all of them, to a new directory or to a file that ends with .tar. Returns the number of releases.
 
-    An export to a directory that was interrupted is gone on with. RecipeError for names that are not there.
+    An interrupted export to a directory resumes. RecipeError for names that do not exist.
     """
     registry.check_schema()
     all_names, chosen = registry.names(), sorted(set(names))
@@ -90,7 +90,7 @@ def _moves(registry: Registry, name: str) -> Iterator[rows.Move]:
 
 
 def _without_images(release: Release) -> Release:
-    """Where its images were pushed to is a matter of each registry."""
+    """The release without references to pushed images, which differ from registry to registry."""
     return replace(release, images={})
 
 
@@ -99,7 +99,7 @@ def _body_without_images(registry: Registry, move: rows.Move) -> bytes:
 
 
 def _collected(registry: Registry, names: set[str]) -> Iterator[Put]:
-    """Which releases are missing because they were collected: `verify` asks for that wherever they come to."""
+    """Records of the releases that are missing because they were collected: `verify` needs them in the other registry."""
     for key, entry in audit.entries(registry.place):
         if entry.releases:
             releases = {
@@ -117,7 +117,7 @@ def _policies(registry: Registry, chosen: list[str]) -> Iterator[Put]:
 
 
 def _export_images(registry: Registry, release: Release, writer: ExportWriter) -> None:
-    """Every byte of its pushed images that is not there yet."""
+    """Write every blob of the pushed images that the export does not have yet."""
     for id_, reference in sorted(release.images.items()):
         blobs = {path: blob for path, blob in rows.image_files(release, id_).items() if not writer.has(blob)}
         if not blobs:
@@ -142,10 +142,10 @@ def _fetch(registry: Registry, blob: Digest, moved: Moved, path: Path) -> None:
 def import_(
     registry: Registry, source: Path, who: str | None, moved: Moved = lambda _: None, *, parts: Collection[str] = ()
 ) -> ImportResult:
-    """Bring an export in. RecipeError, before anything is written, when it is damaged or contradicts what is there.
+    """Import an export. RecipeError, before anything is written, when it is damaged or contradicts the registry.
 
-    `parts`: what of `WITH` is brought, too. Which releases the other registry had collected is kept in the record of the import in
-    any case, as what the export says: `verify` asks for that.
+    `parts`: which of `WITH` are imported, too. The record of the import always lists the releases that the other registry had
+    collected, as the export states them, since `verify` needs them.
     """
     with ExportReader(source) as reader:
         index = read_export(reader)
@@ -174,7 +174,7 @@ def import_(
 
 
 def _without_reserved(registry: Registry, index: ExportIndex) -> tuple[ExportIndex, tuple[str, ...]]:
-    """The export without aliases whose names are reserved, unless they are here already, and without policies for such."""
+    """The export without aliases of reserved names, unless they exist here, and without policies for those."""
     called = {(move.name, move.alias) for move in index.moves if alias_names.why_reserved(move.alias)}
     reserved_names = {each for each in called if registry.place.table.get(Key(rows.aliases(each[0]), each[1])) is None}
     reserved = {each.subject for each in index.policies if alias_names.why_reserved(each.subject.partition(":")[2])}
@@ -187,7 +187,7 @@ def _without_reserved(registry: Registry, index: ExportIndex) -> tuple[ExportInd
 
 
 def _collected_by_either(registry: Registry, index: ExportIndex) -> dict[str, str]:
-    """The releases that the other registry had collected, as far as that is not known here."""
+    """The releases that the other registry had collected and this one does not know as collected."""
     collected = care.collected_releases(registry)
     digests = {text: str(release_digest) for _, entry in index.collected for text, release_digest in entry.releases.items()}
     return {
@@ -196,7 +196,7 @@ def _collected_by_either(registry: Registry, index: ExportIndex) -> dict[str, st
 
 
 def _check_times(registry: Registry, index: ExportIndex, source: str) -> None:
-    """An alias whose last move is of another century would be of that century for ever: no move is before the one before it."""
+    """Refuse moves from the future: no later move may be earlier, so the alias would keep that time for ever."""
     limit = rows.timestamp(registry.place.now() + leases.SKEW_S)
     times = [(f"{each.name}@{each.version}", each.created) for each in index.releases]
     times += [(f"move {each.revision} of {each.name}:{each.alias}", each.when) for each in index.moves]
@@ -218,7 +218,7 @@ def _check_bytes(reader: ExportReader, index: ExportIndex) -> None:
 
 
 def _check_conflicts(registry: Registry, index: ExportIndex, source: str) -> None:
-    """Everything that would have two meanings afterwards."""
+    """Refuse everything that would have two meanings afterwards."""
     place, problems, here = registry.place, list[str](), registry.place.where
     collected = care.collected_releases(registry)
     for name in sorted({release.name for release in index.releases}):
@@ -246,7 +246,7 @@ def _check_conflicts(registry: Registry, index: ExportIndex, source: str) -> Non
 
 
 def _same(one: rows.Move, other: rows.Move) -> bool:
-    """Whether it is the same move; where the images of its release are may differ."""
+    """Whether two moves are the same; the images of their releases may be in different places."""
     return replace(one, release=b"", gates=()) == replace(other, release=b"", gates=())
 
 
@@ -279,7 +279,7 @@ def _bring(registry: Registry, reader: ExportReader, index: ExportIndex, moved: 
 
 
 def _bring_collected(registry: Registry, row: Row, entry: audit.AuditEntry) -> bool:
-    """The record of a collection, without images: whether theirs may go is nothing that an export may say."""
+    """Import the record of a collection, without images: an export must not say whether those may be removed."""
     absent = {text: str(release_digest) for text, release_digest in entry.releases.items() if not _is_there(registry, text)}
     head = {"what": audit.COLLECTED, "who": entry.who, "details": {"releases": absent, "images": []}}
     return bool(absent) and _put_once(registry, Put(key=row.key, head=head))
@@ -291,7 +291,7 @@ def _is_there(registry: Registry, reference: str) -> bool:
 
 
 def _put_once(registry: Registry, put: Put) -> bool:
-    """Whether it was not there."""
+    """Commit the row. Returns whether it was new."""
     try:
         registry.place.table.commit(put)
     except ConflictError:
@@ -300,7 +300,7 @@ def _put_once(registry: Registry, put: Put) -> bool:
 
 
 def _bring_release(registry: Registry, reader: ExportReader, release: Release, moved: Moved) -> bool:
-    """Bytes first, then its rows; False when it is there."""
+    """Import a release, blobs first, then its rows; False when it exists."""
     table, what = registry.place.table, f"{release.name}@{release.version}"
     if table.get(rows.release_key(release.name, release.version)):
         return False
@@ -325,7 +325,7 @@ def _put_blob(registry: Registry, reader: ExportReader, blob: Digest, moved: Mov
 
 
 def _push(registry: Registry, reader: ExportReader, release: Release) -> dict[str, str]:
-    """Its images to the container registry that this registry has; their references."""
+    """Push its images to the container registry of this registry. Returns their references."""
     pushed: dict[str, str] = {}
     for id_, one in sorted(release.packages.items()):
         if registry.images is None or one["kind"] != "image":
@@ -343,7 +343,7 @@ def _push(registry: Registry, reader: ExportReader, release: Release) -> dict[st
 
 
 def _bring_move(registry: Registry, move: rows.Move) -> bool:
-    """False when it is there. Its release is the one of this registry."""
+    """Import a move; False when it exists. It refers to the release of this registry."""
     place = registry.place
     put = rows.move_put(move)
     if place.table.get(put.key):

@@ -18,7 +18,7 @@ FIELDS = (
     *("kind", "architecture", "candidate", "zip_base64sha256", "s3_bucket", "s3_key", "image_uri"),
     *("layer", "layer_base64sha256", "layer_s3_bucket", "layer_s3_key"),
 )
-"""What `show --field` can print: what people ask for, and everything of `deployment`."""
+"""The fields of `show --field`: what people ask for, and everything of `deployment`."""
 
 
 def as_json(release: Release) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def as_json(release: Release) -> dict[str, Any]:
 
 
 def deployment(release: Release, blobs: Blobs) -> dict[str, str]:
-    """What a deployment needs, flat and all text: Terraform's `external` data source takes nothing else.
+    """The facts that a deployment needs, flat and all text, because Terraform's `external` data source takes nothing else.
 
     `zip_base64sha256` is what Terraform's `source_code_hash` compares; `s3_bucket` and `s3_key` are Lambda's own names.
     """
@@ -69,7 +69,7 @@ def deployment(release: Release, blobs: Blobs) -> dict[str, str]:
 
 
 def field(registry: Registry, release: Release, name: str) -> str:
-    """One value, for `$(...)`: one of `FIELDS`. RecipeError when this release has no such thing."""
+    """One value, for `$(...)`: one of `FIELDS`. RecipeError when this release does not have it."""
     if name in releases.FIELDS:
         return registry.field(release, name)
     if (value := deployment(release, registry.place.blobs).get(name)) is not None:
@@ -81,7 +81,7 @@ def field(registry: Registry, release: Release, name: str) -> str:
 
 
 def presigned(registry: Registry, release: Release, seconds: int) -> str:
-    """A URL of the function's zip, for anybody, for so long. RecipeError when there is no zip, or no URLs."""
+    """A URL of the function's zip that anybody can read for so many seconds. RecipeError when there is no zip, or no URLs."""
     inside = function_zip(release)
     if inside is None:
         raise RecipeError(f"{release.name}@{release.version} is an {release.artifact['kind']}: only zips have URLs to sign")
@@ -95,7 +95,7 @@ def layer_zip(release: Release) -> str | None:
 
 
 def parameters(release: Release, blobs: Blobs) -> list[dict[str, str]]:
-    """The same as CloudFormation's list of parameters: names in capitals, as templates write them."""
+    """The same facts as CloudFormation's list of parameters, with names in capitals as templates write them."""
     return [
         {"ParameterKey": "".join(part.capitalize() for part in key.split("_")), "ParameterValue": value}
         for key, value in sorted(deployment(release, blobs).items())

@@ -25,9 +25,9 @@ from pathlib import Path
 
 _GIT_S = 20.0
 _DEEP = 3
-"""Submodules within submodules."""
+"""How deeply submodules may be nested."""
 _READ_BYTES = 1 << 30
-"""Of files that look changed: what is larger in all is not compared."""
+"""How many bytes of files that look changed are compared, all together."""
 _CHUNK_BYTES = 1 << 20
 _FOR_THE_USER = re.compile(r"GIT_CONFIG_(GLOBAL|SYSTEM|NOSYSTEM|COUNT|KEY_[0-9]+|VALUE_[0-9]+)|GIT_CEILING_DIRECTORIES")
 _SAFE = (
@@ -46,7 +46,7 @@ _GITLINK = 0o160000
 
 
 class Git:
-    """Questions to git about the repository around a directory; None when there is none, no git, or no answer."""
+    """Questions to git about the repository around a directory. An answer is None without a repository or git, or on failure."""
 
     def __init__(self, environ: Mapping[str, str], folder: Path, deep: int = 0) -> None:
         variables = {key: value for key, value in environ.items() if not key.startswith("GIT_") or _FOR_THE_USER.fullmatch(key)}
@@ -66,7 +66,7 @@ class Git:
         self._until = time.monotonic() + _GIT_S
 
     def answer(self, *question: str) -> str | None:
-        """What git says, without the line's end."""
+        """The output of git, without the line's end."""
         answer = self._run(*question)
         return None if answer is None else answer.decode(errors="replace").strip()
 
@@ -75,7 +75,7 @@ class Git:
         return self.answer("config", "user.email") or self.answer("config", "user.name")
 
     def dirty(self) -> bool | None:
-        """Whether what is tracked differs from the commit; None where only a filter of the repository could tell."""
+        """Whether tracked files differ from the commit; None where only a filter of the repository could tell."""
         root = self._root()
         if root is None:
             return None
@@ -100,7 +100,7 @@ class Git:
         return None if unsure else False
 
     def _root(self) -> Path | None:
-        """Where the files are: around the directory, or `core.worktree` has led elsewhere."""
+        """The work tree around the directory; None when `core.worktree` points elsewhere."""
         answer = self.answer("rev-parse", "--show-toplevel")
         if not answer:
             return None
@@ -111,7 +111,7 @@ class Git:
             return None
 
     def _changed(self, root: Path, entry: _Entry, remaining: int) -> tuple[bool | None, int]:
-        """Whether a file is not what the index says, and how many bytes were read to find out."""
+        """Whether a file differs from the index, and how many bytes were read to find out."""
         if entry.passed_over:
             return False, 0
         path = root / os.fsdecode(entry.path)
@@ -155,7 +155,7 @@ class Git:
         return self.answer("config", "--type=bool", "core.fileMode") != "false"
 
     def _converted(self, root: Path, path: bytes) -> bool:
-        """Whether git keeps the file in another form: line ends, keywords, an encoding, or what a filter makes of it."""
+        """Whether git stores the file in another form: line ends, keywords, an encoding, or a filter's output."""
         if self.answer("config", "core.autocrlf") in ("true", "input"):
             return True
         names = ("filter", "text", "eol", "crlf", "ident", "working-tree-encoding")
@@ -165,7 +165,7 @@ class Git:
         return any(value not in (b"unspecified", b"unset") for value in answer.split(b"\0")[2::3])
 
     def _run(self, *question: str, codes: tuple[int, ...] = (0,)) -> bytes | None:
-        """What git answers; with `codes`, the code that is not 0 stands for a word."""
+        """The output of git. `codes` are accepted exit codes; one that is not 0 stands for a word."""
         try:
             done = subprocess.run(
                 ("git", "-C", str(self._folder), *_SAFE, *question),
@@ -196,7 +196,7 @@ class _Entry:
     size: int
 
     def is_as_it_was(self, status: os.stat_result) -> bool:
-        """Whether the file has the time and the size that it had when git last compared it, and the time is not of a moment ago."""
+        """Whether the file has the time and size that git recorded when it last compared it, and that time is not recent."""
         if self.modified is None or self.size != status.st_size & 0xFFFFFFFF or not self.size:
             return False
         seconds, nanos = self.modified
@@ -219,7 +219,7 @@ def _entries(listed: bytes) -> Iterator[_Entry]:
 
 
 def _inside(root: Path, path: Path) -> bool:
-    """Whether no folder above it is a link: git does not look behind those either."""
+    """Whether no folder above the file is a link: git does not follow those either."""
     above = path.parent
     while above != root:
         if above.is_symlink():
@@ -229,7 +229,7 @@ def _inside(root: Path, path: Path) -> bool:
 
 
 def _object_id(path: Path, status: os.stat_result, digits: int) -> str:
-    """What git would call these bytes."""
+    """The id that git would give these bytes."""
     state = hashlib.sha256() if digits == 64 else hashlib.sha1(usedforsecurity=False)
     if stat.S_ISLNK(status.st_mode):
         target = os.fsencode(path.readlink())

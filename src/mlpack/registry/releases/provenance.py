@@ -24,14 +24,14 @@ from mlpack.registry.releases.git import Git
 _TEXT_MAX = 256
 
 _LABEL = re.compile(r"(?=.*[0-9])[0-9A-Za-z][0-9A-Za-z._/+-]{0,127}")
-"""A semantic version, a tag, TAG-COMMITS-gHASH or a hash, as `git describe --tags --always --dirty` writes them. What has no digit
-(`latest`, `stable`) names no version: that is what aliases are for."""
+"""A semantic version, a tag, TAG-COMMITS-gHASH or a hash, as `git describe --tags --always --dirty` writes them. A text without a
+digit (`latest`, `stable`) names no version: aliases are for that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _CiSystem:
-    """What a CI system calls things. `sign`: the variable that is there when it runs us. The others: the first of them that can be
-    filled in counts."""
+    """The variables of a CI system. `sign`: the variable that is set when it runs us. Of the others the first one counts whose
+    variables are all set."""
 
     sign: str
     commit: str
@@ -117,7 +117,7 @@ _SYSTEMS = (
 
 
 def read(environ: Mapping[str, str], folder: Path, label: str | None = None) -> Provenance:
-    """What is known of a publication from this directory, which lies where the sources do. RecipeError on a label that is none."""
+    """The provenance of a publication from this directory, which is among the sources. RecipeError for an invalid label."""
     if label is not None and _LABEL.fullmatch(label) is None:
         raise RecipeError(f"--label {label!r}: write a semantic version, or what `git describe` says, as in v1.4.0-3-gdeadbee")
     ci = next((each for each in _SYSTEMS if environ.get(each.sign)), None)
@@ -140,7 +140,7 @@ def read(environ: Mapping[str, str], folder: Path, label: str | None = None) -> 
 
 
 def who(environ: Mapping[str, str], folder: Path) -> str | None:
-    """Who is at work here, for histories: as `read` says it."""
+    """Who runs mlpack, for histories, as in `read`."""
     return read(environ, folder).who
 
 
@@ -172,5 +172,5 @@ def _filled(template: str, environ: Mapping[str, str]) -> str | None:
 
 
 def _text(value: str | None) -> str | None:
-    """Somebody else's words as one line without control characters."""
+    """Foreign text as one line without control characters."""
     return " ".join(words.clean(value).split())[:_TEXT_MAX] or None if value else None

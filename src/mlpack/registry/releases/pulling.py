@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class ReleaseSource(Protocol):
-    """Where the bytes of releases are: what a `Registry` has of it."""
+    """The part of a `Registry` that reads the bytes of releases."""
 
     place: Place
     images: Images | None
@@ -58,7 +58,7 @@ def fetch(registry: ReleaseSource, release: Release, path: str, out: Path, moved
 
 
 def fill(registry: ReleaseSource, release: Release, fresh: Path, moved: Moved = lambda _: None) -> None:
-    """Every file of a release and nothing else to a directory in a workplace, whatever earlier tries left there."""
+    """Write every file of a release into a directory of a workplace, and remove whatever else earlier attempts left there."""
     with _unless_collected(registry, release):
         fresh.mkdir(exist_ok=True)
         _tidy(fresh, release, begun=True)
@@ -72,7 +72,7 @@ def fill(registry: ReleaseSource, release: Release, fresh: Path, moved: Moved = 
 
 
 def _tidy(fresh: Path, release: Release, *, begun: bool = False) -> None:
-    """Remove what is no part of the release; what is `begun` of a part (`ranged`) is only of use before."""
+    """Remove files that are no part of the release, and begun parts (`ranged`) of files that are complete."""
     folders = {parent.as_posix() for path in release.files for parent in PurePosixPath(path).parents}
     for path in sorted(fresh.rglob("*"), reverse=True):
         inside = path.relative_to(fresh).as_posix()
@@ -84,22 +84,22 @@ def _tidy(fresh: Path, release: Release, *, begun: bool = False) -> None:
 
 
 def may_go_on(error: BaseException) -> bool:
-    """Whether what is there is worth keeping: not when its bytes are wrong, and on a full disk it would only keep that full."""
+    """Whether an attempt is worth resuming: not when its bytes are wrong, and not on a disk that it keeps full."""
     if isinstance(error, ServiceError):
         return error.retryable
     return not isinstance(error, (OSError, MlpackError))
 
 
 def check_free(folder: Path) -> None:
-    """RecipeError when a release cannot be pulled to there."""
+    """Raise RecipeError when a release cannot be pulled to there."""
     if folder.is_symlink() or (folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))):
         raise RecipeError(f"{folder}: already there and not an empty directory; give another one with --out")
 
 
 @contextmanager
 def _unless_collected(registry: ReleaseSource, release: Release) -> Iterator[None]:
-    """Within it a failure is said to be garbage collection's, when that took the release away. Whoever pulls may write nothing, and
-    so cannot ask it to wait."""
+    """A context in which a failure is reported as garbage collection when that removed the release meanwhile. (A reader may write
+    nothing, so it cannot make a collection wait.)"""
     try:
         yield
     except ServiceError as error:

@@ -31,14 +31,14 @@ from mlpack.registry.rows.rows import Reference
 from mlpack.report.record import files as record_files
 
 FIELDS = ("image", "zip", "digest", "size", "version")
-"""What `show --field` can print: the image by digest, where the function zip lies, the artifact's digest and bytes."""
+"""The fields of `show --field`: the image by digest, the place of the function zip, the artifact's digest and size."""
 
 _TRIES, _PAUSES = 200, retry.spread(0.02, 0.5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseSummary:
-    """What a list shows of a release: the row's head."""
+    """A release as lists show it: the head of its row."""
 
     name: str
     version: int
@@ -46,7 +46,7 @@ class ReleaseSummary:
 
 
 class Registry:
-    """Releases of a place. `images` is where images go: None keeps them among the blobs."""
+    """The releases of a place. `images` is where images go; None: they are stored among the blobs."""
 
     def __init__(self, place: Place, images: Images | None = None) -> None:
         self.place = place
@@ -55,7 +55,7 @@ class Registry:
     # --- publishing --------------------------------------------------------------------------------------------------
 
     def publish(self, build_dir: Path, provenance: Provenance | None = None, moved: Moved = lambda _: None) -> Release:
-        """Keep what a build left in `build_dir`; the release it became, or the one that it already was.
+        """Publish the build in `build_dir`. Returns the new release, or the existing one with the same content.
 
         NothingChosenError when the build chose nothing, RecipeError when the directory is not what its build.json says.
         """
@@ -83,7 +83,7 @@ class Registry:
         return {id_: self.images.push(build_dir / "artifacts" / id_ / "image", manifest.name) for id_ in sorted(image_ids)}
 
     def _record(self, manifest: Manifest, provenance: Provenance, images: Mapping[str, str], intent: Row) -> Release:
-        """The one transaction: an equal release is found, or the next version is made."""
+        """Find the release with the same content, or commit the next version, in one transaction."""
         table, release_digest = self.place.table, digest.of_bytes(manifest.encode())
         for _ in retry.attempts(_TRIES, _PAUSES):
             if existing := table.get(rows.digest_key(manifest.name, release_digest)):
@@ -118,15 +118,15 @@ class Registry:
     # --- reading -----------------------------------------------------------------------------------------------------
 
     def names(self) -> tuple[str, ...]:
-        """Every model that was published, by name."""
+        """Every model with a release, by name."""
         return tuple(self._names(None))
 
     def _names(self, damaged: Damaged | None) -> Iterator[str]:
         return whole(self.place.table.query(rows.NAMES), lambda row: marks.name(row, self.place.where), damaged)
 
     def listed(self, name: str | None = None, damaged: Damaged | None = None) -> Iterator[ReleaseSummary]:
-        """Every release, of one name or of all, by name and version, in pages: heads only. `damaged` is told of rows that cannot be
-        read, and they are passed over; without it the first one ends it (DamagedError)."""
+        """Every release, of one name or of all, by name and version, in pages, from heads alone. `damaged` is called with each row
+        that cannot be read, which is then skipped; without it the first one raises DamagedError."""
         self.check_schema()
         for each in (name,) if name is not None else tuple(self._names(damaged)):
             for _, shown in listing.heads(self.place, each):
@@ -138,14 +138,14 @@ class Registry:
                     damaged(shown)
 
     def releases(self, name: str | None = None, damaged: Damaged | None = None) -> Iterator[Release]:
-        """As `listed`, whole."""
+        """As `listed`, with the whole records."""
         self.check_schema()
         for each in (name,) if name is not None else tuple(self._names(damaged)):
             rows_read = self.place.table.query(rows.releases(each), bodies=True)
             yield from whole(rows_read, lambda row: rows.decode(row, self.place.where), damaged)
 
     def show(self, reference: Reference) -> Release:
-        """One release: by version, where an alias points, else the newest; in one read. RecipeError when there is none."""
+        """One release, in one read: by version, by alias, else the newest. RecipeError when there is none."""
         table, release = self.place.table, None
         if reference.alias is not None:
             partition = rows.moves(reference.name, reference.alias)
@@ -163,7 +163,7 @@ class Registry:
         )
 
     def _what_is(self, reference: Reference) -> str:
-        """What there is, for somebody who asked for what is not."""
+        """What exists instead, for the message about what does not."""
         names = self.names()
         if reference.name in names and reference.alias:
             aliases = [marks.alias(row, self.place.where) for row in self.place.table.query(rows.aliases(reference.name))]
@@ -171,7 +171,7 @@ class Registry:
         return f"it has {', '.join(names)}" if names else "it is empty"
 
     def check_schema(self, *, write: bool = False) -> None:
-        """ServiceError when the registry was written by a newer mlpack, or needs `mlpack registry migrate` first."""
+        """Raise ServiceError when a newer mlpack wrote the registry, or when it needs `mlpack registry migrate` first."""
         row = self.place.table.get(rows.SCHEMA_KEY)
         version = marks.schema(row, self.place.where) if row else None
         if version is None and write:
@@ -190,10 +190,10 @@ class Registry:
     # --- pulling -----------------------------------------------------------------------------------------------------
 
     def pull(self, release: Release, folder: Path, moved: Moved = lambda _: None) -> None:
-        """Write a release's files to `folder`, which must not exist or be empty, all of them or none.
+        """Write a release's files to `folder`, which must be empty or missing, all of them or none.
 
-        What an interrupted pull of the same release left beside it is gone on with. ServiceError that names the file when its
-        bytes are damaged.
+        It resumes what an interrupted pull of the same release left beside it. ServiceError names a file whose bytes are
+        damaged.
         """
         pulling.pull(self, release, folder, moved)
 
@@ -202,7 +202,7 @@ class Registry:
         pulling.fetch(self, release, path, out, moved)
 
     def field(self, release: Release, name: str) -> str:
-        """One of `FIELDS`. RecipeError when this kind of release has no such thing."""
+        """One of `FIELDS`. RecipeError when this kind of release does not have it."""
         artifact = release.artifact
         if name == "zip" and (inside := function_zip(release)) is not None:
             return self.place.blobs.uri(release.files[inside])
@@ -222,7 +222,7 @@ def function_zip(release: Release) -> str | None:
 
 
 def _read_manifest(build_dir: Path) -> Manifest:
-    """What the directory holds, checked against its record."""
+    """The manifest of a build directory, checked against its record."""
     data = record_files.read_bytes(build_dir)
     record = record_files.decode(data, str(build_dir / "build.json"))
     folder_of = folders(record)
@@ -239,7 +239,8 @@ def _read_manifest(build_dir: Path) -> Manifest:
 
 
 def _published(build_dir: Path, folders_: Iterable[str]) -> list[str]:
-    """The evidence that is there, and every file of the packages. RecipeError for links: not they would be published."""
+    """The evidence that exists, and every file of the packages. RecipeError for links, because a link would not be published as
+    one."""
     paths = [name for name in EVIDENCE if plain_files.is_there(build_dir, name)]
     attested = ATTESTATIONS.rstrip("/")
     for folder in (*folders_, *([attested] if plain_files.is_there(build_dir, attested) else [])):

@@ -22,7 +22,7 @@ from mlpack.targets.shipped import unpack
 
 
 def pull(registry: Registry, release: Release, folder: Path, moved: Moved = lambda _: None) -> None:
-    """Write the chosen package's files to `folder`, which must not exist or be empty. PackError when they are not what its
+    """Write the files of the chosen package to `folder`, which must be empty or missing. PackError when they are not what its
     package.json lists."""
     pulling.check_free(folder)
     with beside(folder, f"{release.digest.hex[:16]}.unpacked", pulling.may_go_on) as work:

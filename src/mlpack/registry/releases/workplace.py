@@ -29,7 +29,7 @@ _OTHERS_WRITE = 0o022
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workplace:
-    """`path`: the directory itself, whatever becomes of its name meanwhile. `target`: what is made there for."""
+    """A private directory. `path` leads to the directory itself, whatever happens to its name. `target`: the destination."""
 
     target: Path
     path: Path
@@ -38,12 +38,12 @@ class Workplace:
     _parent: int
 
     def put(self, inside: str) -> None:
-        """Rename what has this name here to the target, at once: an empty directory or a file that is there is replaced."""
+        """Rename this entry to the target atomically; an empty directory or a file there is replaced."""
         status = os.stat(inside, dir_fd=self._fd, follow_symlinks=False)
         self._rename(inside, self._fd, status)
 
     def become(self) -> None:
-        """Rename the directory itself to the target, at once, with the mode that this user gives new directories."""
+        """Rename the directory itself to the target atomically, with the mode that this user gives new directories."""
         os.fchmod(self._fd, self._usual_mode())
         self._rename(self.name, self._parent, os.fstat(self._fd))
 
@@ -64,7 +64,7 @@ class Workplace:
             )
 
     def _usual_mode(self) -> int:
-        """What the umask leaves: it cannot be asked for without being set, which threads would notice."""
+        """The mode that the umask leaves. (Asking for the umask means setting it, which other threads would notice.)"""
         probe = f".{secrets.token_hex(8)}"
         os.mkdir(probe, 0o777, dir_fd=self._fd)
         try:
@@ -79,8 +79,8 @@ def _occupied(target: Path) -> RecipeError:
 
 @contextmanager
 def beside(target: Path, name: str, keep: Callable[[BaseException], bool]) -> Iterator[Workplace]:
-    """The workplace `.TARGET.name` beside `target`, whose own directory is made. It is removed at the end, but for errors that
-    `keep` says to go on after. FullDiskError names the target where its disk is full."""
+    """The workplace `.TARGET.name` beside `target`, whose parent is made. It is removed at the end, except after errors for which
+    `keep` returns true. FullDiskError names the target when its disk is full."""
     target = target.absolute()
     with disk_of(target.parent, "free some there, or give a directory on a larger disk with --out"):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -109,7 +109,7 @@ def beside(target: Path, name: str, keep: Callable[[BaseException], bool]) -> It
 
 
 def is_own_file(path: Path) -> bool:
-    """Whether this is a file of this user's that nobody else may change, under this name alone."""
+    """Whether this is a file of this user that nobody else may change and that has no other name."""
     try:
         status = path.lstat()
     except OSError:
@@ -118,7 +118,7 @@ def is_own_file(path: Path) -> bool:
 
 
 def _take(parent: int, name: str) -> int | None:
-    """The directory of this name, open and locked; made when it is not there. None when it may not be this process's."""
+    """The directory of this name, open and locked; made if missing. None when this process may not have it."""
     with suppress(FileExistsError):
         os.mkdir(name, 0o700, dir_fd=parent)
     try:
@@ -137,7 +137,8 @@ def _take(parent: int, name: str) -> int | None:
 
 
 def _is_private(fd: int) -> bool:
-    """Whether it is this user's, with nothing in it that another user has made, can change, or sees under another name."""
+    """Whether the directory is this user's, and another user has made nothing in it, can change nothing, and sees nothing of it
+    elsewhere."""
     top = os.fstat(fd)
     if not _is_own(top) or top.st_mode & _OTHERS_WRITE:
         return False
@@ -161,13 +162,13 @@ def _is_still(parent: int, name: str, fd: int) -> bool:
 
 
 def _path_of(fd: int, path: Path) -> Path:
-    """A path to the open directory that no rename changes. Without /proc its name, which is as good where nobody else writes."""
+    """A path to the open directory that survives renames. Without /proc its name, which is as good where nobody else writes."""
     link = Path(f"/proc/self/fd/{fd}")
     return link if link.is_dir() else path
 
 
 def _remove(work: Workplace, parent: int, fd: int) -> None:
-    """The directory and what is in it; nothing when it has become the target."""
+    """Remove the directory with its content, unless it has become the target."""
     with suppress(OSError):
         if not _is_still(parent, work.name, fd):
             return

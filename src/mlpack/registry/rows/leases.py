@@ -29,15 +29,15 @@ from mlpack.registry.records import Release
 from mlpack.registry.rows import marks, rows
 
 INTENT_S = 24 * 3600.0
-"""How long a publisher that was killed keeps collections from what it relied on."""
+"""How long the intent of a killed publisher protects what it named."""
 LEASE_S = 100.0
-"""Shorter than publishers wait: a collector that was killed does not fail one."""
+"""Shorter than the time that publishers wait: a killed collector makes none of them fail."""
 SKEW_S = 15 * 60.0
 """AWS refuses requests of clocks that are off by more than this."""
 MARGIN_S = 45.0
 """Longer than any one request takes."""
 YOUNG_S = 1800.0
-"""A release this young needs no intent for a promotion: no collection touches one that is less than twice as old."""
+"""A promotion of a release younger than this needs no intent: no collection removes one that is less than twice as old."""
 _RENEW_S = 80.0
 _PATIENCE_S = LEASE_S + 20
 _TRIES = 3
@@ -48,8 +48,8 @@ _TRIES = 3
 
 @contextmanager
 def intent(place: Place, needed: Iterable[Digest]) -> Iterator[Row]:
-    """Within it these blobs, and images with these digests, are not collected. Its row is for the transaction that refers to them
-    to delete; `done` deletes it otherwise. ServiceError when a collection goes on for too long."""
+    """A context in which these blobs, and images with these digests, are not collected. The transaction that refers to them deletes
+    the yielded row; otherwise `done` does. ServiceError when a collection takes too long."""
     key = Key(rows.PUBLISHING, secrets.token_hex(16))
     row = Row(key=key, head={"until": place.now() + INTENT_S, "digests": sorted(map(str, needed))})
     try:
@@ -66,14 +66,15 @@ def intent(place: Place, needed: Iterable[Digest]) -> Iterator[Row]:
 
 
 def done(place: Place, row: Row) -> None:
-    """The intent is not needed any more; nothing happens when it is gone."""
+    """Delete an intent that is not needed any more, if it exists."""
     with suppress(ConflictError):
         place.table.commit(Delete(key=row.key, expect=1))
 
 
 @contextmanager
 def protected(place: Place, release: Release) -> Iterator[None]:
-    """Within it no collection takes this release: for whoever is about to refer to it. RecipeError when one has taken it."""
+    """A context in which no collection removes this release, for a caller that is about to refer to it. RecipeError when it is
+    gone."""
     if place.now() - rows.seconds(release.created) < YOUNG_S:
         yield
         return
@@ -86,9 +87,9 @@ def protected(place: Place, release: Release) -> Iterator[None]:
 
 
 def fence(place: Place, name: str) -> Put:
-    """A write that only succeeds when until then none of this model's aliases was rolled back and none of its releases removed.
+    """A write that succeeds only if none of this model's aliases is rolled back and none of its releases removed until then.
 
-    Ask for it first, then look; then commit it together with what follows from that.
+    Call it first, then read; then commit the write together with what follows from the read.
     """
     row = place.table.get(rows.fence_key(name))
     return Put(key=rows.fence_key(name), head={}, expect=row.revision if row else 0)
@@ -107,7 +108,7 @@ def _await_collection(place: Place) -> None:
 
 
 def _watch(place: Place) -> Callable[[Row], bool]:
-    """Whether the lease that this row is has ended, asked again and again."""
+    """A function that is called repeatedly and says whether the lease in this row has ended."""
     last: tuple[str, int] | None = None
     since = 0.0
 
@@ -144,7 +145,7 @@ class DeletionLease:
         self._lock = threading.Lock()
 
     def take(self) -> None:
-        """ServiceError when another has it. A dead one's is waited for, and taken over."""
+        """Take the lease, after waiting for one that died. ServiceError when a living collector has it."""
         ended = _watch(self._place)
         first: tuple[str, int] | None = None
         while True:
@@ -158,7 +159,7 @@ class DeletionLease:
             time.sleep(0.5)
 
     def check(self) -> None:
-        """Call it before each delete. ServiceError when the lease was lost, or would end too soon to be sure of it."""
+        """To be called before each delete. ServiceError when the lease was lost, or would end too soon."""
         with self._lock:
             remaining_s = self._begun + LEASE_S - time.monotonic()
             if remaining_s < MARGIN_S:
@@ -167,7 +168,7 @@ class DeletionLease:
                 self._write(self._revision)
 
     def release(self) -> None:
-        """Let others begin. When that cannot be said, it ends by itself."""
+        """Give the lease back. When that fails, it ends by itself."""
         with suppress(ServiceError):
             self._place.table.commit(Delete(key=rows.LEASE, expect=self._revision))
 
@@ -190,7 +191,7 @@ class DeletionLease:
 
 @contextmanager
 def collecting(place: Place, who: str) -> Iterator[DeletionLease]:
-    """Within it this is the only collector."""
+    """A context in which this is the only collector."""
     lease = DeletionLease(place, who)
     lease.take()
     try:
@@ -200,6 +201,7 @@ def collecting(place: Place, who: str) -> Iterator[DeletionLease]:
 
 
 def intents(place: Place) -> tuple[list[marks.Intent], list[marks.Intent]]:
-    """Those that stand, and those whose time is past. DamagedError for one that cannot be read: nobody could say what it needs."""
+    """The intents that are valid, and those that have expired. DamagedError for one that cannot be read: nobody knows what it
+    protects."""
     now, every = place.now(), [marks.intent(row, place.where) for row in place.table.query(rows.PUBLISHING)]
     return [each for each in every if each.until > now], [each for each in every if each.until <= now]

@@ -21,7 +21,7 @@ Shown = Mapping[str, Any]
 
 
 def heads(place: Place, name: str) -> Iterator[tuple[Row, Shown | ServiceError]]:
-    """Each row of a model's `heads`, with what it says, or with what is wrong."""
+    """Each row of a model's `heads`, with its content, or with the error."""
     if place.table.heads_alone:
         yield from _beside_records(place, name)
     else:
@@ -47,7 +47,7 @@ def _beside_records(place: Place, name: str) -> Iterator[tuple[Row, Shown | Serv
 
 
 def _unshown(place: Place, name: str, sort: str) -> tuple[Row, ServiceError] | None:
-    """A record that lists do not show; None when that was a matter of the moment."""
+    """The error for a record without a head; None when that was only a matter of the moment."""
     key = Key(rows.heads(name), sort)
     row = place.table.get(Key(rows.releases(name), sort))
     if row is None or place.table.get(key) is not None:
@@ -69,7 +69,7 @@ def _beside_digests(place: Place, name: str) -> Iterator[tuple[Row, Shown | Serv
 
 
 def _entries_of(place: Place, name: str, row: Row, *, same: bool) -> Iterator[tuple[Row, Shown | ServiceError]]:
-    """What a row says; looked at once more when it is not the `same` as another says. Nothing when it was collected meanwhile."""
+    """The content of a row. It is read again when it is not the `same` as the other row. Nothing if it was collected meanwhile."""
     try:
         head = rows.decode_shown(row, place.where)
         if not same:

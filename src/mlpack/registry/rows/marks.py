@@ -32,7 +32,7 @@ class Intent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holder:
-    """Who collects garbage, since when, and until when the lease was taken. `id`: of this one collection."""
+    """Who collects garbage, since when, and until when the lease was taken. `id` is of this one collection."""
 
     who: str
     since: str
@@ -64,26 +64,26 @@ def _valid_name(row: Row, where: str, what: str) -> str:
 
 
 def version(row: Row, where: str) -> int:
-    """Which version has the content that a row of `digests` names."""
+    """The version that has the content of a row of `digests`."""
     with rows.reading(row.key, where):
         as_digest(row.key.sort, "its key")
         return Fields(row.head).version("version")
 
 
 def schema(row: Row, where: str) -> int:
-    """The format that a registry was written in."""
+    """The format of the registry."""
     with rows.reading(row.key, where):
         return Fields(row.head).whole("version", 1, 1_000_000)
 
 
 def images(row: Row, where: str) -> str:
-    """Where images go."""
+    """The container registry that images go to."""
     with rows.reading(row.key, where, _UNSET):
         return Fields(row.head).label("prefix")
 
 
 def intent(row: Row, where: str) -> Intent:
-    """What is being published."""
+    """The intent in a row of `publishing`."""
     with rows.reading(row.key, where, UNPUBLISHED):
         fields = Fields(row.head)
         digests = frozenset(as_digest(each, "one of its digests") for each in fields.each("digests"))
@@ -91,7 +91,7 @@ def intent(row: Row, where: str) -> Intent:
 
 
 def holder(row: Row, where: str) -> Holder:
-    """Who collects."""
+    """The holder of the lease."""
     with rows.reading(row.key, where, _UNCOLLECTED):
         fields = Fields(row.head)
         return Holder(who=fields.label("who"), since=fields.time("since"), id=fields.label("id"), until=fields.seconds("until"))

@@ -30,7 +30,7 @@ FENCES = "fences"
 SETTINGS = "settings"
 PROBE = "probe"
 LAYOUT_BLOBS = "/image/blobs/"
-"""What is in the path of the bytes of an image: those are pushed, where there is a container registry."""
+"""The part of a path that marks the blobs of an image: these are pushed if there is a container registry."""
 _NUMBERED = re.compile(r"[0-9]{9}")
 _KINDS = re.compile("promote|rollback")
 _PROVENANCE = {each.name for each in dataclasses.fields(Provenance)}
@@ -54,7 +54,7 @@ class Reference:
 
 
 def parse_reference(text: str) -> Reference:
-    """`NAME`, `NAME@VERSION` or `NAME:ALIAS`. RecipeError on anything else."""
+    """Parse `NAME`, `NAME@VERSION` or `NAME:ALIAS`. RecipeError on anything else."""
     match = _REFERENCE.fullmatch(text)
     if match is None:
         raise RecipeError(f"{text!r} is not a release: write NAME for the newest one, NAME@VERSION as in minilm@3, or NAME:ALIAS")
@@ -67,27 +67,27 @@ def releases(name: str) -> str:
 
 
 def heads(name: str) -> str:
-    """The partition of what lists show of them."""
+    """The partition of a model's heads, which lists read."""
     return f"name/{name}/heads"
 
 
 def digests(name: str) -> str:
-    """The partition of which version has which content."""
+    """The partition that maps a model's digests to versions."""
     return f"name/{name}/digests"
 
 
 def release_key(name: str, version: int) -> Key:
-    """Where a release is."""
+    """The key of a release."""
     return Key(releases(name), numbered(version))
 
 
 def head_key(name: str, version: int) -> Key:
-    """Where that is which lists show of it."""
+    """The key of a release's head, which lists read."""
     return Key(heads(name), numbered(version))
 
 
 def digest_key(name: str, release_digest: Digest) -> Key:
-    """Where it says which version has this content."""
+    """The key of the row that says which version has this content."""
     return Key(digests(name), str(release_digest))
 
 
@@ -102,17 +102,17 @@ def moves(name: str, alias: str) -> str:
 
 
 def fence_key(name: str) -> Key:
-    """What a rollback and a removal of a model's releases both write, so that neither passes the other."""
+    """The key of a model's fence. Rollbacks and removals of releases both write it, so that neither overtakes the other."""
     return Key(FENCES, name)
 
 
 def timestamp(seconds: float) -> str:
-    """Seconds since the epoch as UTC, ISO 8601, to the millisecond: of one length, so that they sort as text."""
+    """Seconds since the epoch as UTC, ISO 8601, to the millisecond. All have one length, so that they sort as text."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def seconds(when: str) -> float:
-    """What `timestamp` was made of."""
+    """The inverse of `timestamp`."""
     return datetime.fromisoformat(when).timestamp()
 
 
@@ -138,7 +138,7 @@ def draft(manifest: Manifest, provenance: Provenance, images: Mapping[str, str],
 
 
 def manifest_of_release(release: Release) -> Manifest:
-    """What its digest is the digest of."""
+    """The manifest whose digest is the release's."""
     return Manifest(
         name=release.name,
         artifact=release.artifact,
@@ -164,7 +164,7 @@ def encode(release: Release) -> bytes:
 
 
 def head(release: Release) -> dict[str, Any]:
-    """What a list shows of a release."""
+    """The head of a release's row."""
     artifact = release.artifact
     return {
         "version": release.version,
@@ -179,7 +179,7 @@ def head(release: Release) -> dict[str, Any]:
 
 
 def release_puts(release: Release) -> tuple[Put, Put, Put]:
-    """The writes that make a release visible, once: its record, what lists show of it, its digest. For one transaction."""
+    """The writes that make a release visible, once, in one transaction: its record, its head, its digest."""
     return (
         release_put(release),
         head_put(release),
@@ -188,24 +188,24 @@ def release_puts(release: Release) -> tuple[Put, Put, Put]:
 
 
 def release_put(release: Release) -> Put:
-    """Its record alone."""
+    """The write of its record alone."""
     return Put(key=release_key(release.name, release.version), head=head(release), body=encode(release))
 
 
 def head_put(release: Release) -> Put:
-    """What lists show of it alone."""
+    """The write of its head alone."""
     return Put(key=head_key(release.name, release.version), head=head(release))
 
 
 def release_deletes(name: str, version: int, release_digest: Digest) -> tuple[Delete, Delete, Delete]:
-    """What takes back `release_puts`."""
+    """The inverse of `release_puts`."""
     keys = (release_key(name, version), head_key(name, version), digest_key(name, release_digest))
     first, second, third = (Delete(key=key, expect=1) for key in keys)
     return first, second, third
 
 
 def decode(row: Row, where: str) -> Release:
-    """The release of a row that came with its body. DamagedError when it is not the one that was published there."""
+    """The release of a row with its body. DamagedError when it is not the one that was published there."""
     with reading(row.key, where):
         name, version = _numbered_in(row.key)
         text = Fields(row.head).digest("digest")
@@ -217,7 +217,7 @@ def decode(row: Row, where: str) -> Release:
 
 
 def decode_body(body: bytes, name: str, digest_text: str | None, what: str) -> Release:
-    """As `decode`, of the bytes alone; `digest_text` is the digest that the release must have."""
+    """As `decode`, from the body alone; `digest_text` is the digest that the release must have."""
     try:
         return _release(body, name, digest_text)
     except FieldError as error:
@@ -225,7 +225,7 @@ def decode_body(body: bytes, name: str, digest_text: str | None, what: str) -> R
 
 
 def _release(body: bytes, name: str, digest_text: str | None) -> Release:
-    """FieldError for whatever `encode` has not written."""
+    """The release of a body. FieldError for anything that `encode` does not write."""
     fields = Fields(parse(body, BODY_BYTES, texts=BODY_BYTES), "its body")
     data = fields.text("manifest", BODY_BYTES).encode()
     if str(digest.of_bytes(data)) != digest_text:
@@ -257,7 +257,7 @@ def _image(reference: object, id_: str) -> str:
 
 
 def _check_head(head_: Mapping[str, Any], release: Release) -> None:
-    """What a list would show is what the record says; a newer mlpack may show more."""
+    """Raise unless the head agrees with the record; a newer mlpack may show more fields."""
     expected = head(release)
     for key in expected.keys() & head_.keys():
         if type(expected[key]) is not type(head_[key]) or expected[key] != head_[key]:
@@ -265,7 +265,7 @@ def _check_head(head_: Mapping[str, Any], release: Release) -> None:
 
 
 def decode_shown(row: Row, where: str) -> Mapping[str, Any]:
-    """What a list shows of a release: the head of its row among the `heads`, each field of its form."""
+    """A release as a list shows it: the fields of a row of `heads`, each of its form."""
     with reading(row.key, where):
         _, version = _numbered_in(row.key)
         fields = Fields(row.head)
@@ -279,7 +279,7 @@ def decode_shown(row: Row, where: str) -> Mapping[str, Any]:
 
 @contextmanager
 def reading(key: Key, where: str, remedy: str | None = None) -> Iterator[None]:
-    """Within it whatever a row has that mlpack does not write is a DamagedError that names the row."""
+    """A context in which any error about a row's content becomes a DamagedError that names the row."""
     try:
         yield
     except FieldError as error:
@@ -287,13 +287,13 @@ def reading(key: Key, where: str, remedy: str | None = None) -> Iterator[None]:
 
 
 def numbered_in(row: Row, where: str) -> int:
-    """The number of a release, of its row alone."""
+    """The number of a release, from its row alone."""
     with reading(row.key, where):
         return _numbered_in(row.key)[1]
 
 
 def _numbered_in(key: Key) -> tuple[str, int]:
-    """The name in the partition of a numbered row (releases, heads, moves), and its number."""
+    """The model in the partition of a numbered row (releases, heads, moves), and the row's number."""
     parts = key.partition.split("/")
     if parts[0] != "name" or len(parts) < 3 or not is_name(parts[1]):
         raise FieldError("its name is not one that a model may have")
@@ -305,12 +305,12 @@ def _numbered_in(key: Key) -> tuple[str, int]:
 
 
 def stored_files(release: Release) -> dict[str, Digest]:
-    """The files of a release that are among the blobs: all of them, but for the inside of images that were pushed."""
+    """The files of a release that are blobs: all of them, except the content of images that were pushed."""
     return {path: blob for path, blob in sorted(release.files.items()) if not (release.images and LAYOUT_BLOBS in path)}
 
 
 def relied_on(release: Release) -> set[Digest]:
-    """What has to stay for this release to be whole: blobs, and the manifests of its images."""
+    """Everything without which this release is not whole: blobs, and the manifests of its images."""
     return {*stored_files(release).values(), *map(image_digest, release.images.values())}
 
 
@@ -361,7 +361,7 @@ class Move:
 
 
 def move_put(move: Move) -> Put:
-    """The write that makes a move, unless its revision was taken by another."""
+    """The write that makes a move, unless another move has its revision."""
     keys = ("version", "previous", "when", "who", "kind", "why", "forced", "digest")
     return Put(
         key=Key(moves(move.name, move.alias), numbered(move.revision)),
@@ -371,7 +371,7 @@ def move_put(move: Move) -> Put:
 
 
 def decode_move(row: Row, where: str) -> Move:
-    """A move from its row. Its gates and its release are there only when the row came with its body."""
+    """A move from its row. It has its gates and its release only if the row came with its body."""
     with reading(row.key, where):
         name, revision = _numbered_in(row.key)
         alias = row.key.partition.split("/")[3]

@@ -26,7 +26,7 @@ from mlpack.registry.rows import leases, marks, rows
 from mlpack.registry.upkeep.removal import ConcurrentRollbackError, Progress, RefusedImage, RemovedRelease, Remover
 
 YOUNGEST_S = 2 * leases.YOUNG_S
-"""No release that is younger is collected: promotions of the young say nothing beforehand."""
+"""No younger release is collected, since promotions of young releases write no intent."""
 
 _DAY_S = 24 * 3600.0
 _TRIES = 100
@@ -34,7 +34,7 @@ _TRIES = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetentionPolicy:
-    """What is kept. Beside it always: the newest of each name, the targets of aliases, what is in use or being published."""
+    """Which releases stay. These always do: the newest of each name, targets of aliases, what is in use or being published."""
 
     newest: int = 10
     """So many of each name."""
@@ -76,12 +76,12 @@ class CollectionPlan:
 
     @property
     def size_bytes(self) -> int:
-        """Of the blobs that go."""
+        """The size of the blobs that go."""
         return sum(stored.size_bytes for stored in self.blobs)
 
 
 def as_json(plan: CollectionPlan) -> dict[str, Any]:
-    """A plan for other programs."""
+    """A plan as JSON for other programs."""
     return {
         "kept": [{"release": release.reference, "why": list(release.why)} for release in plan.kept],
         "releases": [{"release": each.reference, "digest": str(each.digest), "created": each.created} for each in plan.releases],
@@ -95,8 +95,8 @@ def as_json(plan: CollectionPlan) -> dict[str, Any]:
 def plan(registry: Registry, policy: RetentionPolicy, live: Mapping[str, str] | None = None) -> CollectionPlan:
     """What `collect` would do now.
 
-    `live`: what is in use and by whom: digests of packages or images, `host/name@sha256:...`, or `host/name:tag`, for which every
-    image of that name stays. See `live.live_in_aws`. ServiceError when a row is damaged.
+    `live`: what is in use and by whom: digests of packages or images, `host/name@sha256:...`, or `host/name:tag`, for which
+    every image of that name stays. See `live.live_in_aws`. ServiceError when a row is damaged.
     """
     registry.check_schema()
     return _plan(registry, policy, live or {}, lambda: None)[0]
@@ -110,9 +110,10 @@ def collect(
     who: str,
     progress: Progress = lambda _done, _all: None,
 ) -> CollectionPlan:
-    """Carry out what `plan` says of this moment; what was done. ServiceError when another collects, or when it lost its lease.
+    """Make a plan and carry it out. Returns what was done. ServiceError when another collector runs, or the lease was lost.
 
-    `CollectionPlan.refused` are images that a container registry does not let go: no error, since nothing that is here can mend it.
+    `CollectionPlan.refused` are images that a container registry does not remove. That is no error, since nothing here can
+    change it.
     """
     registry.check_schema()
     with leases.collecting(registry.place, who) as lease:
@@ -139,7 +140,7 @@ def collect(
 
 @dataclass
 class _Survey:
-    """What was seen so far of a registry that is being planned for."""
+    """What the planning has read so far."""
 
     policy: RetentionPolicy
     live: _DigestsInUse
@@ -155,7 +156,7 @@ class _Survey:
     """Of each name, as it was before its histories were read."""
 
     def name(self, place: Place, name: str, tick: Callable[[], None]) -> None:
-        """Every release of a name."""
+        """Read every release of a name."""
         self.fences[name] = leases.fence(place, name)
         aliased = _aliased(place, name, self.policy, self.now)
         for index, row in enumerate(place.table.query(rows.releases(name), newest_first=True, bodies=True)):
@@ -175,7 +176,7 @@ class _Survey:
                 self.removed.append(removal)
 
     def _reasons(self, release: Release) -> list[str]:
-        """Why it stays, for itself."""
+        """The reasons for which a release stays on its own account."""
         reasons = []
         age, policy = self.now - rows.seconds(release.created), self.policy
         if age < max(policy.days * _DAY_S, YOUNGEST_S):
@@ -190,9 +191,10 @@ class _Survey:
 def _plan(
     registry: Registry, policy: RetentionPolicy, live: Mapping[str, str], tick: Callable[[], None]
 ) -> tuple[CollectionPlan, dict[str, Put]]:
-    """What would go, and the fence of each name.
+    """The plan, and the fence of each name.
 
-    Intents, then histories, then releases: who is done with one of these before it is read has left his mark in the next.
+    It reads intents first, then histories, then releases: a process that ends one of these before it is read has left a trace in
+    the next.
     """
     place = registry.place
     intended = {blob for intent in leases.intents(place)[0] for blob in intent.digests}
@@ -211,7 +213,7 @@ def _plan(
 
 
 def _aliased(place: Place, name: str, policy: RetentionPolicy, now: float) -> dict[int, list[str]]:
-    """The versions that aliases point to, or pointed to within the window, or would be rolled back to, and how."""
+    """The versions that aliases point to, pointed to within the window, or would be rolled back to, each with the reasons."""
     subjects: dict[int, list[str]] = {}
     for alias in place.table.query(rows.aliases(name)):
         until = now
@@ -238,7 +240,7 @@ def _has(release: Release, tag: str) -> bool:
 
 
 def _images_without_release(place: Place, survey: _Survey) -> tuple[str, ...]:
-    """Of collected releases, and not removed since: a collection that was killed before it came to them left only its record."""
+    """Images of collected releases that were not removed since: after a kill only the record of a collection names them."""
     unneeded: set[str] = set()
     for _, entry in audit.entries(place):
         if entry.what == audit.COLLECTED:
@@ -252,7 +254,7 @@ def _images_without_release(place: Place, survey: _Survey) -> tuple[str, ...]:
 
 
 class _DigestsInUse:
-    """What is in use, by digest and by the names of images whose digest is not known."""
+    """What is in use: digests, and names of images whose digest is not known."""
 
     def __init__(self, users: Mapping[str, str]) -> None:
         self.digests: dict[Digest, str] = {}
@@ -264,7 +266,7 @@ class _DigestsInUse:
                 self._names[_without_tag(text)] = who
 
     def users(self, release: Release) -> list[str]:
-        """Who uses something of this release."""
+        """The users of anything of this release."""
         digests = {*release.files.values(), *map(rows.image_digest, release.images.values())}
         digests |= {Digest(one["digest"]) for one in release.packages.values()}
         users = {self.digests[text] for text in digests & self.digests.keys()}
@@ -272,7 +274,7 @@ class _DigestsInUse:
         return sorted(users)
 
     def names(self, reference: str) -> bool:
-        """Whether an image of this name is in use, and nobody knows which."""
+        """Whether an image of this name is in use whose digest is not known."""
         return _repository(reference) in self._names
 
 

@@ -18,7 +18,8 @@ from mlpack.registry.rows import marks, rows
 
 
 def migrate(registry: Registry) -> int:
-    """How many rows were added. ServiceError when the registry was written by a newer mlpack, or has a damaged record."""
+    """Migrate a registry. Returns the number of rows that were added. ServiceError when a newer mlpack wrote the registry, or when
+    a record is damaged."""
     table = registry.place.table
     row = table.get(rows.SCHEMA_KEY)
     if row is None or marks.schema(row, registry.place.where) >= SCHEMA:
@@ -34,7 +35,7 @@ def migrate(registry: Registry) -> int:
 
 
 def _add_heads(registry: Registry) -> int:
-    """Schema 2 had no rows with what lists show alone."""
+    """Add the rows of `heads`, which schema 2 did not have."""
     table, missing = registry.place.table, list[Put]()
     for name in registry.names():
         there = {row.key.sort for row in table.query(rows.heads(name))}

@@ -28,21 +28,21 @@ from mlpack.registry.rows import leases, rows
 
 _TRIES, _PAUSES = 5, retry.spread(0.1, 0.8)
 _BATCH = 6
-"""Releases in a commit: three rows each, the record of it, and the fence."""
+"""Releases in a commit: three rows each, one record, and the fence."""
 _RECORDED = 1000
-"""Images in a record: 400 kB is all that DynamoDB keeps in a row."""
+"""Images in a record: DynamoDB stores 400 kB in a row."""
 
 Progress = Callable[[int, int], None]
-"""Told how many removals were done, and of how many."""
+"""Called with the number of removals that were done, and of all."""
 
 
 class ConcurrentRollbackError(Exception):
-    """Somebody rolled back since: look again at what nobody needs."""
+    """An alias was rolled back meanwhile: plan again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemovedRelease:
-    """A release that goes. `images`: what it had in the container registry."""
+    """A release that goes. `images`: its references in the container registry."""
 
     name: str
     version: int
@@ -58,14 +58,14 @@ class RemovedRelease:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefusedImage:
-    """An image that nobody needs and that is still there, because the container registry refuses to remove it."""
+    """An image that nothing needs and that the container registry refuses to remove."""
 
     reference: str
     why: str
 
 
 class Remover:
-    """Who removes, and with which lease. `removed`: the releases that are gone, in order."""
+    """Removes with a lease. `removed`: the releases that are gone, in order."""
 
     def __init__(self, registry: Registry, lease: leases.DeletionLease, who: str, progress: Progress) -> None:
         self._registry, self._place, self._lease, self._who, self._progress = registry, registry.place, lease, who, progress
@@ -89,7 +89,7 @@ class Remover:
                 self._step(len(batch))
 
     def _remove_rows(self, batch: Sequence[RemovedRelease], fence: Put) -> None:
-        """Their rows and the record of it, all or none."""
+        """Remove their rows and record it, all or none."""
         writes: list[Put | Delete] = []
         for each in batch:
             writes += rows.release_deletes(each.name, each.version, each.digest)
@@ -107,8 +107,8 @@ class Remover:
                 raise ServiceError(f"{self._place.where}: {error.key} is not as it should be: run `mlpack verify`") from error
 
     def bytes(self, blobs: Sequence[StoredBlob], images: Sequence[str]) -> tuple[RefusedImage, ...]:
-        """Remove these; the images that the container registry refuses to remove. ServiceError when it gives no answer, after all
-        the rest was done."""
+        """Remove these blobs and images. Returns the images that the container registry refuses to remove. ServiceError, after all
+        the rest, when it gives no answer."""
         if blobs or images:
             size = sum(stored.size_bytes for stored in blobs)
             details = {"blobs": len(blobs), "size_bytes": size, "images": len(images), "releases": len(self.removed)}
@@ -136,7 +136,7 @@ class Remover:
             failed[reference] = error
 
     def _ask(self, delete: Callable[[], None]) -> ServiceError | None:
-        """Ask for it, and look at the lease before asking again; why it was not done."""
+        """Request a removal, and check the lease before each retry. Returns why it was not done."""
         failure: ServiceError | None = None
         for _ in retry.attempts(_TRIES, _PAUSES):
             self._lease.check()

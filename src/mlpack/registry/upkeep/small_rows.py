@@ -18,13 +18,13 @@ from mlpack.registry.fields import FieldError
 from mlpack.registry.rows import leases, marks, rows
 
 Say = Callable[[str, Row, str], None]
-"""Told of a wrong row: what it is, the row, and what is wrong with it."""
+"""Called with a faulty row: what it is, the row, and its fault."""
 
 Check = Callable[[Row, str], object]
 
 
 def check(place: Place, say: Say) -> None:
-    """Every small row but names and aliases of models, which `care` walks through."""
+    """Verify every small row except names and aliases of models, which `care` verifies."""
     for what, partition, look in _partitions(place):
         for row in place.table.query(partition, bodies=True):
             problem = wrong(row, place.where, look)
@@ -33,7 +33,7 @@ def check(place: Place, say: Say) -> None:
 
 
 def wrong(row: Row, where: str, look: Check) -> str | None:
-    """What is wrong with a row, in the words that it would be refused with."""
+    """The fault of a row, in the words of its DamagedError; None when it has none."""
     try:
         look(row, where)
     except ServiceError as error:
@@ -42,7 +42,7 @@ def wrong(row: Row, where: str, look: Check) -> str | None:
 
 
 def bare(look: Check) -> Check:
-    """The same, of a row that has no body."""
+    """The same check, for a row that has no body."""
 
     def looked(row: Row, where: str) -> None:
         look(row, where)

@@ -35,9 +35,9 @@ def agreement(spec: MetricSpec, answers: Answers, baseline: Answers) -> scores.S
 
 
 def pairs_of(answers: Answers, baseline: Answers, name: str) -> list[Pair | None]:
-    """One output of both, a pair a call; None for a call in which they have another number of rows.
+    """One output of both models, a pair a call; None for a call in which they have different numbers of rows.
 
-    MeasureError where the candidate's is of another form altogether, or holds NaN where the baseline does not.
+    MeasureError where the candidate's has another form altogether, or holds NaN where the baseline does not.
     """
     import numpy as np
 
@@ -60,7 +60,7 @@ def pairs_of(answers: Answers, baseline: Answers, name: str) -> list[Pair | None
 
 
 def outputs_of(spec: MetricSpec, answers: Answers, baseline: Answers) -> tuple[str, ...]:
-    """The outputs to compare: the one that is named, or all. MeasureError where the two are no pair."""
+    """The outputs to compare: the named one, or all. MeasureError where the two models have different outputs."""
     if len(answers.calls) != len(baseline.calls) or set(answers.names) != set(baseline.names):
         raise MeasureError("the candidate and its baseline do not have the same calls and outputs, so they cannot be compared")
     name = output_name(spec, baseline)
@@ -70,7 +70,7 @@ def outputs_of(spec: MetricSpec, answers: Answers, baseline: Answers) -> tuple[s
 def worst(
     spec: MetricSpec, answers: Answers, baseline: Answers, scored: Callable[[str, list[Pair | None]], scores.Scores]
 ) -> scores.Scores:
-    """The scores of the output that has the lowest value; `scored`: those of one output, a pair a call."""
+    """The scores of the output with the lowest value; `scored` scores one output, a pair a call."""
     names = outputs_of(spec, answers, baseline)
     return min((scored(name, pairs_of(answers, baseline, name)) for name in names), key=lambda result: result.value)
 
@@ -101,7 +101,7 @@ def _cut(spec: MetricSpec, name: str, pair: Pair) -> Pair:
 
 
 def a_sample(rows: Array, samples: int) -> Array:
-    """A value a sample: a row's where there are as many, else the mean of the call's; without any row nothing differs."""
+    """A value a sample: the row's where there is one row a sample, else the mean of the call's; without any row the value is 1."""
     import numpy as np
 
     if len(rows) == samples:
@@ -110,7 +110,7 @@ def a_sample(rows: Array, samples: int) -> Array:
 
 
 def flat(array: Array) -> Array:
-    """A row a row, all its values behind one another. numpy's -1 cannot be told where there are none."""
+    """Each row as one row of all its values. (numpy's -1 fails where there are none.)"""
     return array.reshape(len(array), math.prod(array.shape[1:]))
 
 
@@ -141,7 +141,7 @@ def _agreements(pairs: Sequence[Pair]) -> list[Array]:
 
 
 def _decisions(ours: Array, theirs: Array, spread: float) -> Array:
-    """The share of each row's decisions that are the baseline's."""
+    """The share of each row's decisions that equal the baseline's."""
     import numpy as np
 
     if theirs.dtype.kind == "f" and theirs.ndim > 1 and theirs.shape[-1] > 1:

@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     Pairs = Sequence[against.Pair | None]
 
 CONSTANT = 1e-5
-"""A channel whose spread is below this share of its own size is constant: single precision computes no finer."""
+"""A channel counts as constant if its spread is below this share of its own size: single precision computes no finer."""
 SILENT = 1e-7
-"""So is one whose spread is below this share of the whole output's."""
+"""A channel also counts as constant if its spread is below this share of the whole output's."""
 PLACE_SCALE = 0.05
 """The smallest scale of a place, as a share of the median place's."""
 PLACES_LEAST = 1024
@@ -46,10 +46,10 @@ PLACES_LEAST = 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Layout:
-    """One way of reading an output: what every channel along `axis` (None: there is one channel) is judged by.
+    """One way to read an output: the scale of every channel along `axis` (None: there is one channel).
 
-    `mean`, `wrong`: of the float, and the mean squared error; `scale`: what 1 is; `fixed`: whether that is the variance no
-    longer, because there is none or it is a place's and too small.
+    `mean`, `wrong`: the mean of the float, and the mean squared error; `scale`: the value of 1; `fixed`: whether that is not the
+    variance, because there is none or it is a place's and too small.
     """
 
     axis: int | None
@@ -76,8 +76,8 @@ def fidelity(spec: MetricSpec, answers: Answers, baseline: Answers) -> scores.Sc
 
 
 def similarity_loss(pairs: Sequence[against.Pair]) -> float:
-    """What the worst channel of an output lost: its error over its scale, 0 for the same. Not capped, as the metric is: 2 is worse
-    than 1. Of what is no float, the share of values that differ."""
+    """The loss of an output's worst channel: its error over its scale, 0 for equal outputs. It is not capped as the metric is: 2 is
+    worse than 1. For types other than float, the share of values that differ."""
     import numpy as np
 
     compared = [pair for pair in pairs if pair[1].size]
@@ -111,7 +111,7 @@ def _of_output(spec: MetricSpec, name: str, pairs: Pairs, samples: tuple[int, ..
 
 
 def _axes(pairs: Sequence[against.Pair]) -> list[int | None]:
-    """The axes that may hold channels: axis 1 and the last, where they are as long in every call."""
+    """The axes that may hold channels: axis 1 and the last, where every call has the same length."""
     shapes = [theirs.shape for _, theirs in pairs]
     rank = len(shapes[0])
     if any(len(shape) != rank for shape in shapes):
@@ -147,7 +147,7 @@ def _layout(pairs: Sequence[against.Pair], axis: int | None) -> _Layout:
 
 
 def _with_places(layouts: list[_Layout]) -> list[_Layout]:
-    """Of two layouts, the one whose scales differ less, or that is too long, is of places: their scales have a floor."""
+    """Of two layouts, the one whose scales differ less, or that is too long, is one of places: their scales have a floor."""
     import numpy as np
 
     if len(layouts) < 2:
@@ -227,9 +227,7 @@ def _sums(array: Array, axis: int | None) -> Array:
 
 
 def _clean(pair: against.Pair) -> tuple[Array, Array]:
-    """Candidate and baseline in double precision. Where the baseline is not finite it says nothing, and the candidate is
-    right if it is the same there.
-    """
+    """Candidate and baseline in double precision. Where the baseline is not finite, the candidate is right if it is the same."""
     import numpy as np
 
     ours, theirs = (each.astype(np.float64) for each in pair)

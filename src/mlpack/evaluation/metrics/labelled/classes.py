@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 _LARGEST = 2**63
 IGNORED = -100
-"""The label of tokens that do not count: what torch and transformers use."""
+"""The label of tokens that do not count, as in torch and transformers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Labels:
-    """The labels of one evaluation: `given` a sample; `names`: what the classes are called, by column."""
+    """The labels of one evaluation: `given` has one a sample; `names`: the names of the classes, by column."""
 
     spec: MetricSpec
     given: Sequence[Any]
@@ -48,7 +48,7 @@ class _Labels:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Predictions:
-    """What was read of one output: a class a row (or token), in the labels' terms; `sample` is the sample of each."""
+    """The classes that were read from one output: one a row (or token), in the labels' terms; `sample` is the sample of each."""
 
     output: str
     truth: Array
@@ -104,7 +104,7 @@ def f1(spec: MetricSpec, answers: Answers, labels: Sequence[Any], names: tuple[A
 
 
 def _by_sample(predictions: _Predictions, samples: int) -> Array:
-    """What each sample's classes are by the labels and by the model: two models that say the same are one."""
+    """Each sample's classes by the labels and by the model, joined: equal arrays mean equal answers."""
     import numpy as np
 
     cuts = np.searchsorted(predictions.sample, np.arange(1, samples))
@@ -124,7 +124,7 @@ def _ratio(part: Array, whole: Array) -> Array:
 
 
 def _read(labels: _Labels, answers: Answers) -> _Predictions:
-    """The classes of the output that is named, or of the only one that can be meant."""
+    """The classes of the named output, or of the only one that fits."""
     import numpy as np
 
     name = output_name(labels.spec, answers)
@@ -165,7 +165,7 @@ def _readable(labels: _Labels, answers: Answers, candidates: Sequence[str]) -> t
 
 
 def _reconciled(labels: _Labels, best: _Predictions, predictions: _Predictions, answers: Answers) -> _Predictions:
-    """Scores and the model's own class beside them: the class, where each largest column stands for one class alone."""
+    """The model's own class beside scores: that class, where each largest column stands for one class alone."""
     import numpy as np
 
     if best.predicted.dtype.kind == predictions.predicted.dtype.kind and np.array_equal(best.predicted, predictions.predicted):
@@ -267,7 +267,7 @@ def _decided(labels: _Labels, name: str, arrays: list[Array]) -> tuple[list[Arra
 
 
 def _of_tokens(labels: _Labels, name: str, rows: list[Array], columns: int | None) -> _Predictions:
-    """A class a token: labels are lists, of which those to be ignored do not count."""
+    """A class a token: labels are lists, in which some tokens are ignored."""
     import numpy as np
 
     ignored = IGNORED if labels.spec.ignore_index is None else labels.spec.ignore_index
@@ -306,7 +306,7 @@ def _of_tokens(labels: _Labels, name: str, rows: list[Array], columns: int | Non
 
 
 def _names(labels: _Labels, columns: int | None, values: Sequence[Any]) -> tuple[Any, ...] | None:
-    """What the columns are called: the recipe's `classes`, or for labels that are strings the model's own names."""
+    """The names of the columns: the recipe's `classes`, or for labels that are strings the model's own names."""
     if labels.spec.classes is not None and columns is not None:
         if len(labels.spec.classes) != columns:
             raise RecipeError(f"metric.classes names {len(labels.spec.classes)} classes, and the model has {columns}")
@@ -319,7 +319,7 @@ def _names(labels: _Labels, columns: int | None, values: Sequence[Any]) -> tuple
 def _compared(
     labels: _Labels, values: list[Any], predicted: Array, columns: int | None, names: tuple[Any, ...] | None
 ) -> tuple[Array, Array]:
-    """Labels and predictions in one form: class numbers, or strings where the model says strings."""
+    """Labels and predictions in one form: class numbers, or strings where the model gives strings."""
     import numpy as np
 
     if predicted.dtype.kind == "U":
@@ -344,7 +344,7 @@ def _whole(label: Any) -> bool:
 
 
 def check_numbers(metric: str, values: Sequence[Any], columns: int | None) -> None:
-    """RecipeError for labels that are no class numbers, or are outside 0 .. columns-1."""
+    """Raise RecipeError for labels that are no class numbers, or are outside 0 .. columns-1."""
     wrong = [i for i, label in enumerate(values) if not _whole(label)]
     if wrong:
         text = any(isinstance(values[i], str) for i in wrong)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 DETECTIONS_MOST = 100
-"""Of one class in one picture, best first."""
+"""The most detections of one class in one picture, best first."""
 RECALL_POINTS = 101
 _PADDING = 0
 """Labels whose class is below this are padding."""
@@ -36,7 +36,7 @@ _FORM = "boxes [n, 4], scores [n] and classes [n]"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Picture:
-    """Boxes of one picture. Truth has no scores that count."""
+    """The boxes of one picture. The scores of true boxes are not used."""
 
     boxes: Array
     classes: Array
@@ -123,7 +123,7 @@ def _truth(spec: MetricSpec, index: int, label: Any) -> _Picture:
 
 
 def _pictures(spec: MetricSpec, answers: Answers, decode: Callable[..., Any] | None) -> tuple[list[_Picture], str]:
-    """Every picture's detections, and what they were read from."""
+    """Every picture's detections, and the output that they were read from."""
     results: list[_Picture] = []
     reader = _decoded if decode is not None else _read
     source = spec.decode or ""
@@ -139,7 +139,7 @@ def _pictures(spec: MetricSpec, answers: Answers, decode: Callable[..., Any] | N
 
 
 def _decoded(spec: MetricSpec, decode: Any, call: Any) -> list[_Picture]:
-    """What the user's function makes of a call's outputs: for each picture its boxes, scores and classes."""
+    """The result of the user's function for a call's outputs: for each picture its boxes, scores and classes."""
     try:
         returned = list(decode(dict(call)))
         return [_picture(one) for one in returned]
@@ -261,7 +261,7 @@ def _greedy(overlaps: Array, limits: tuple[float, ...]) -> Array:
 
 
 def _average_precision(matched: _Matches, keep: Array) -> float | None:
-    """Of one class over the pictures kept, the mean over the thresholds; None where they hold no box of it."""
+    """The mean over the thresholds for one class over the pictures kept; None where they hold no box of it."""
     import numpy as np
 
     truths = int(matched.truths[keep].sum())

@@ -32,7 +32,7 @@ def rmse(spec: MetricSpec, answers: Answers, labels: Sequence[Any], _names: tupl
 
 
 def _differences(spec: MetricSpec, answers: Answers, labels: Sequence[Any]) -> tuple[str, Array]:
-    """What every number of the output differs from the label by: a row a sample."""
+    """The difference between every number of the output and the label: a row a sample."""
     import numpy as np
 
     name = output_name(spec, answers)

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 IGNORED = 255
-"""What does not count where a recipe says nothing: what most data sets of segmentation use."""
+"""The label that does not count unless the recipe names another one; most data sets of segmentation use it."""
 
 
 def mean_iou(spec: MetricSpec, answers: Answers, labels: Sequence[Any], _names: tuple[Any, ...] | None) -> scores.Scores:
-    """Of each class the places that labels and predictions have in common, of those that either has; the mean over the classes."""
+    """The mean over the classes of: the places that labels and predictions share, over those that either has."""
     import numpy as np
 
     maps = _maps(spec, labels)
@@ -94,7 +94,7 @@ def _output(spec: MetricSpec, answers: Answers, size: tuple[int, ...]) -> str:
 
 
 def _places(shape: tuple[int, ...], size: tuple[int, ...]) -> list[int]:
-    """Which axes of a picture's output may be those of classes, for maps of this size; [-1] where it has no such axis."""
+    """The axes of a picture's output that may be those of classes, for maps of this size; [-1] where it has no such axis."""
     if len(shape) == 2:
         return [-1] if shape == size else []
     return [axis for axis in (0, 2) if shape[:axis] + shape[axis + 1 :] == size]

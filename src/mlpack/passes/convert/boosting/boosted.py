@@ -28,7 +28,7 @@ _FLOAT, _INT64, _DOUBLE = 1, 7, 11
 
 
 def register() -> None:
-    """Makes these converters skl2onnx's, for what is installed."""
+    """Register these converters with skl2onnx, for the libraries that are installed."""
     from skl2onnx import update_registered_converter
     from sklearn import ensemble
 
@@ -53,7 +53,7 @@ def register() -> None:
 
 
 def _read(estimator: Any) -> tuple[Boosted, OutputRule]:
-    """What a fitted estimator holds, as far as its own `predict` uses it."""
+    """The model in a fitted estimator, as far as its own `predict` uses it."""
     if type(estimator).__module__.startswith("sklearn."):
         model = histogram_model.read(estimator)
         return model, histogram_model.rule_of(model)
@@ -69,7 +69,7 @@ def _read(estimator: Any) -> tuple[Boosted, OutputRule]:
 
 
 def _shapes(operator: Any) -> None:
-    """Two outputs of a classifier, one of a regressor; numbers in the type of the table."""
+    """Declare two outputs of a classifier, one of a regressor, in the type of the table."""
     from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, Int64TensorType, StringTensorType
 
     model, rule = _read(operator.raw_operator)
@@ -114,7 +114,7 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
 
 
 def _columns(part: GraphPart, operator: Any, estimator: Any) -> tuple[str, str]:
-    """The table as the trees read it, and its type. XGBoost reads float32 whatever it is given."""
+    """The table as the trees read it, and its type. XGBoost always reads float32."""
     if len(operator.inputs) != 1:
         raise PassError(
             f"a {type(estimator).__name__} takes one table here: put a ColumnTransformer(remainder='passthrough') before it"
@@ -137,7 +137,7 @@ def _columns(part: GraphPart, operator: Any, estimator: Any) -> tuple[str, str]:
 
 
 def _labels(part: GraphPart, output: str, numbers: str, estimator: Any, rule: OutputRule) -> None:
-    """The estimator's own classes by their numbers."""
+    """Map class numbers to the estimator's own classes."""
     classes = _classes(estimator)
     if rule.each:
         part.node("Identity", [numbers], output)

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from mlpack.passes.convert.boosting.xgboost_model import Xgboost
 
 ML_OPSET = 3
-"""Of the domain that trees are in."""
+"""The operator set of the domain of trees."""
 
 
 def described(path: Path, inputs: tuple[TensorSpec, ...]) -> Estimator:
-    """The model of a file. Raises PassError for a file that is damaged, inputs that it does not take, and unknown objectives."""
+    """The model in a file, as an estimator. Raises PassError for a damaged file, wrong inputs and unknown objectives."""
     is_lightgbm = path.suffix == ".txt"
     name = "LightGBM" if is_lightgbm else "XGBoost"
     with quoted(f"{path.name} is no {name} model, or a damaged one"):
@@ -53,7 +53,7 @@ def described(path: Path, inputs: tuple[TensorSpec, ...]) -> Estimator:
 
 
 def features(path: Path) -> int:
-    """How many columns a model's file takes. Raises PassError where the file does not say."""
+    """The number of columns that a model's file takes. Raises PassError where the file does not state it."""
     if path.suffix == ".txt":
         with path.open("rb") as stream:
             for _ in range(64):
@@ -93,7 +93,7 @@ def _check(booster: Any, inputs: tuple[TensorSpec, ...], name: str) -> None:
 
 
 def rule_of(model: Lightgbm | Xgboost) -> OutputRule:
-    """What the model's objective makes of its sums. PassError for one that is not known."""
+    """How the model's objective turns sums into answers. PassError for an unknown one."""
     return objectives.of_lightgbm(model) if isinstance(model, Lightgbm) else objectives.of_xgboost(model)
 
 
@@ -108,7 +108,7 @@ def _ask_xgboost(booster: Any, rows: Any) -> Any:
 
 
 def _ask_softmax(booster: Any, rows: Any) -> Any:
-    """Probabilities, as XGBoost's classifier has them; the library says the class alone."""
+    """Probabilities as of XGBoost's classifier; the library itself returns the class alone."""
     import numpy as np
     import xgboost
 
@@ -118,7 +118,7 @@ def _ask_softmax(booster: Any, rows: Any) -> Any:
 
 
 def _answer(ask: Callable[[Any, Any], Any], booster: Any, rule: OutputRule, name: str, feed: Feed, *, proba: bool) -> Any:
-    """The library's answer: probabilities as columns of classes, and the class that they decide for, as its classifiers do."""
+    """The library's answer in the form of its classifiers: probabilities by column of class, and the class."""
     import numpy as np
 
     answer = ask(booster, feed[name])

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Histogram:
-    """A fitted estimator. `columns`: for each column inside, which one it is of the table; `categories`: by column inside."""
+    """A fitted estimator. `columns`: by internal column, the column of the table; `categories`: by internal column."""
 
     made: Any
     targets: int
@@ -75,7 +75,7 @@ class Histogram:
 
 
 def read(estimator: Any) -> Histogram:
-    """A fitted estimator. PassError for categories that are no numbers."""
+    """Read a fitted estimator. PassError for categories that are no numbers."""
     import numpy as np
 
     count, categories = int(estimator.n_features_in_), {}
@@ -96,7 +96,7 @@ def read(estimator: Any) -> Histogram:
 
 
 def rule_of(model: Histogram) -> OutputRule:
-    """What its loss makes of the sums."""
+    """How its loss turns sums into answers."""
     if hasattr(model.made, "classes_"):
         one = model.targets == 1
         return OutputRule(link="sigmoid" if one else "softmax", classes=True, pair=one)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lightgbm:
-    """A model of LightGBM: `targets` sums a row, `objective` what is made of them, with its parameters."""
+    """A model of LightGBM: `targets` sums a row, which `objective` with its parameters turns into answers."""
 
     objective: str
     said: Mapping[str, str]
@@ -45,7 +45,7 @@ class Lightgbm:
 
 
 def read(booster: Any) -> Lightgbm:
-    """A loaded model, up to its best iteration."""
+    """Read a loaded model, up to its best iteration."""
     dumped = booster.dump_model()
     words = str(dumped.get("objective", "")).split()
     parameters = dict(word.partition(":")[::2] for word in words[1:])
@@ -70,7 +70,7 @@ def _linear(trees: tuple[Mapping[str, Any], ...]) -> bool:
 
 
 def _grow(forest: Forest, tree: Mapping[str, Any], target: int, share: float, kinds: dict[int, set[str]]) -> None:
-    """One tree, without recursion. `kinds`: what is missing in each column's splits is added to it."""
+    """Add one tree, without recursion. The meaning of missing values in each column's splits is added to `kinds`."""
     waiting: list[tuple[Mapping[str, Any], list[int], bool]] = [(tree, [], False)]
     links: dict[int, dict[bool, int]] = {}
     while waiting:
@@ -89,7 +89,7 @@ def _grow(forest: Forest, tree: Mapping[str, Any], target: int, share: float, ki
 def _branch(
     forest: Forest, node: Mapping[str, Any], kinds: dict[int, set[str]], links: dict[int, dict[bool, int]]
 ) -> tuple[int, list[int], int]:
-    """A split: its number, the questions that lead left when they are true, and the one that leads right when it is not."""
+    """Add a split. Returns its number, the questions that lead left when true, and the one that leads right when false."""
     column = int(node["split_feature"])
     if node["decision_type"] == "==":
         # What is missing is in no set. Chained by their false sides.
@@ -108,7 +108,7 @@ def _branch(
 
 
 def _leaf(forest: Forest, node: Mapping[str, Any], target: int, share: float) -> int:
-    """A leaf; a linear one behind the questions whether one of its columns is missing: its constant answers then."""
+    """Add a leaf; a linear one gets questions before it whether a column is missing, in which case its constant is the answer."""
     value = float(node["leaf_value"]) * share
     if not forest.linear:
         return forest.leaf({target: value})

@@ -39,8 +39,8 @@ _CLASSES = ("binary:logistic", "multi:softmax", "multi:softprob", "binary", "mul
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputRule:
-    """What becomes of sums. `link`: of each; `factor`: before it; `classes`: whether classes come out; `pair`: whether one sum
-    decides between two of them; `each`: whether every column is a yes or no of its own."""
+    """How sums become answers. `link`: the function of each; `factor`: the factor before it; `classes`: whether the answers are
+    classes; `pair`: whether one sum decides between two; `each`: whether every column is a yes or no of its own."""
 
     link: str
     factor: float = 1.0
@@ -74,7 +74,8 @@ def _look_up(table: Mapping[str, str], objective: str, library: str) -> str:
 
 
 def answers(part: GraphPart, sums: str, rule: OutputRule, output: str = "") -> str:
-    """Adds what the objective makes of [rows, targets]: of two classes both columns. The name of the tensor, `output` if said."""
+    """Add the objective's answer to sums [rows, targets]; two classes get both columns. Returns the tensor's name, `output` if
+    given."""
     scaled = sums if rule.factor == 1.0 else part.node("Mul", [sums, part.constant(rule.factor)])
     if rule.link == "square":
         return part.node("Mul", [scaled, part.node("Abs", [scaled])], output)
@@ -90,7 +91,7 @@ def answers(part: GraphPart, sums: str, rule: OutputRule, output: str = "") -> s
 
 
 def labels(part: GraphPart, probabilities: str, rule: OutputRule, output: str = "") -> str:
-    """Adds the number of the class that probabilities decide for: [rows], or [rows, targets] where each column decides."""
+    """Add the number of the class that probabilities decide for: [rows], or [rows, targets] where each column decides."""
     if rule.each:
         return part.node("Cast", [part.node("Greater", [probabilities, part.constant(0.5)])], output, to=_INT64)
     return part.node("ArgMax", [probabilities], output, axis=1, keepdims=0)

@@ -23,7 +23,7 @@ _LOG = ("count:poisson", "reg:gamma", "reg:tweedie", "survival:cox", "survival:a
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Xgboost:
-    """A model of XGBoost: `targets` sums a row, `base` what each begins with, `objective` what is made of them."""
+    """A model of XGBoost: `targets` sums a row, `base` their initial values, `objective` turns them into answers."""
 
     objective: str
     columns: int
@@ -34,8 +34,8 @@ class Xgboost:
     """How many of its trees count, of those in order; None: all."""
 
     def emit(self, part: GraphPart, source: str, _dtype: str = "float32") -> str:
-        """The sums of the columns `source` (float32, as the library reads whatever it is given), before the objective: the name of
-        a tensor [rows, targets]."""
+        """The sums of the columns `source` (float32, as the library reads any input), before the objective: the name of a tensor
+        [rows, targets]."""
         summed = self._linear(part, source) if self.booster["name"] == "gblinear" else self._forest().emit(part, source)
         return part.node("Add", [summed, part.constant([self.base])])
 
@@ -58,7 +58,7 @@ class Xgboost:
 
 
 def read(booster: Any, best_iteration: int | None = None) -> Xgboost:
-    """A loaded model, of which rounds after `best_iteration` do not count. Raises PassError for boosters that are not known."""
+    """Read a loaded model without the rounds after `best_iteration`. Raises PassError for an unknown booster."""
     learner = json.loads(booster.save_raw("json"))["learner"]
     parameters, ensemble = learner["learner_model_param"], learner["gradient_booster"]
     if ensemble["name"] not in ("gbtree", "dart", "gblinear"):
@@ -85,14 +85,14 @@ def read(booster: Any, best_iteration: int | None = None) -> Xgboost:
 
 
 def _margin(base: float, objective: str) -> float:
-    """What sums begin with: the format says it as an answer, behind the objective."""
+    """The initial value of sums: the format stores it as an answer, behind the objective."""
     if objective in _LOGIT:
         return math.log(base / (1 - base))
     return math.log(base) if objective in _LOG else base
 
 
 def _grow(forest: Forest, tree: Mapping[str, Any], target: int, weight: float) -> None:
-    """One tree, without recursion: they may be deep."""
+    """Add one tree, without recursion, because trees may be deep."""
     sets, width = dict(_sets(tree)), int(tree["tree_param"].get("size_leaf_vector", "1"))
     lefts, rights = tree["left_children"], tree["right_children"]
 

@@ -31,11 +31,11 @@ METHODS: tuple[str, ...] = get_args(Method)
 PERCENTILE = 99.999
 
 _NARROWEST = 128
-"""Of what was reached, the part down to which ranges are tried."""
+"""The smallest part of the extreme values that is tried as a range."""
 _TRIED = 96
 _BINS_A_STEP = 4
 _ALMOST_NOTHING = 1e-9
-"""The share of a bin in which the steps have nothing: its relative entropy would be infinite."""
+"""The share of an empty bin of the steps: its relative entropy would be infinite."""
 _ROUNDS = 6
 _SMALLER = 0.9
 """Of mse: the factor between the ends that are tried; it comes closer to 1 from round to round."""
@@ -43,8 +43,8 @@ _SMALLER = 0.9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grid:
-    """What a range becomes: so many steps over it, or for `symmetric` over as much on both sides of zero (`if_signed`: where what
-    was reached lies on both sides; else 255 over it)."""
+    """The steps of a range: so many over it, or for `symmetric` over as much on both sides of zero (`if_signed`: if the values lie
+    on both sides; else 255 over it)."""
 
     steps: int = 255
     symmetric: bool = False
@@ -60,7 +60,7 @@ CENTRED = Grid(steps=254, symmetric=True, if_signed=True)
 
 
 def check(samples: int, percentile: float) -> None:
-    """ValueError for what no calibration can mean."""
+    """Raise ValueError for settings that no calibration can have."""
     if samples < 1:
         raise ValueError(f"samples must be at least 1, not {samples}")
     if not 50 <= percentile <= 100:
@@ -68,7 +68,7 @@ def check(samples: int, percentile: float) -> None:
 
 
 def cut(tally: Tally, method: str, grid: Grid, percentile: float = PERCENTILE) -> tuple[float, float]:
-    """The lowest and the highest value that are kept. ValueError for a tally of nothing."""
+    """The lowest and the highest value that are kept. ValueError for an empty tally."""
     if tally.low is None or tally.high is None:
         raise ValueError("no call had values in this tensor")
     low, high = tally.low.value, tally.high.value
@@ -90,7 +90,7 @@ def cut(tally: Tally, method: str, grid: Grid, percentile: float = PERCENTILE) -
 
 
 def _percentile(middles: Array, counts: Array, percentile: float) -> float:
-    """How far from zero this share of the values lies."""
+    """The distance from zero within which this share of the values lies."""
     import numpy as np
 
     far = np.abs(middles)
@@ -114,8 +114,8 @@ def _spread(ends: tuple[float, float], grid: Grid) -> tuple[float, float]:
 
 
 def _apart(middles: Array, counts: Array, ends: tuple[float, float], grid: Grid) -> float:
-    """The relative entropy of the distribution, cut here with all that is further at the ends, to its steps: what of it is more
-    than chance."""
+    """The relative entropy between the distribution, cut here with everything further at the ends, and its steps, as far as it is
+    more than chance."""
     import numpy as np
 
     low, high = _spread(ends, grid)
@@ -138,7 +138,7 @@ def _apart(middles: Array, counts: Array, ends: tuple[float, float], grid: Grid)
 
 
 def _least_square(middles: Array, counts: Array, reached: tuple[float, float], grid: Grid) -> tuple[float, float]:
-    """Both ends by turns, from what was reached inwards, in ever finer steps."""
+    """Both ends in turn, from the extreme values inwards, in ever finer steps."""
     low, high = reached
     best = square(middles, counts, reached, grid)
     factor = _SMALLER
@@ -161,7 +161,7 @@ def _least_square(middles: Array, counts: Array, reached: tuple[float, float], g
 
 
 def square(middles: Array, counts: Array, ends: tuple[float, float], grid: Grid) -> float:
-    """The sum of the squares by which the grid's steps are off over this range."""
+    """The sum of the squared errors of the grid's steps over this range."""
     import numpy as np
 
     low, high = _spread(ends, grid)

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedCalls:
-    """What a graph is looked at on: recorded calls of the model in `model_dir`, at most so many, and a place for weights that are
-    made and for a copy of the graph."""
+    """The calls for an observation: recorded calls of the model in `model_dir`, at most so many, and a place for new weights and a
+    copy of the graph."""
 
     model_dir: Path
     calls: Path
@@ -41,7 +41,7 @@ class RecordedCalls:
 
 
 class ObservedGraph:
-    """A graph with more nodes, whose results are what is looked at."""
+    """A graph with more nodes, whose results are observed."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self._model = type(model).FromString(model.SerializeToString())
@@ -49,7 +49,7 @@ class ObservedGraph:
         self._results: dict[str, int] = {}
 
     def add(self, node: onnx.NodeProto, *stored: onnx.TensorProto) -> None:
-        """Another node, and tensors for it."""
+        """Add a node, and tensors for it."""
         self._model.graph.node.append(node)
         self._model.graph.initializer.extend(stored)
 
@@ -66,7 +66,7 @@ class ObservedGraph:
         return names
 
     def reduce(self, kind: str, tensor: str, axes: Sequence[int]) -> None:
-        """Looks at a tensor's largest absolute values (`ReduceMax`) or its means (`ReduceMean`) along these axes: a vector."""
+        """Observe a tensor's largest absolute values (`ReduceMax`) or its means (`ReduceMean`) along these axes: a vector."""
         import numpy as np
         from onnx import helper, numpy_helper
 
@@ -82,7 +82,7 @@ class ObservedGraph:
         self._results[result] = 1
 
     def rows(self, table: str, count: int) -> None:
-        """Looks at the first so many rows of a table."""
+        """Observe the first so many rows of a table."""
         import numpy as np
         from onnx import helper, numpy_helper
 
@@ -92,7 +92,7 @@ class ObservedGraph:
         self._results[result] = 2
 
     def seen(self, on: RecordedCalls) -> Iterator[list[Array]]:
-        """What is looked at, in its order, call by call. PassError when the calls do not fit."""
+        """The observed values, in their order, call by call. PassError when the calls do not fit."""
         import onnx
 
         signature = files.signature_of(self._model)

@@ -37,17 +37,17 @@ if TYPE_CHECKING:
     from mlpack.core.records import Signature
 
 _ALONE = 4.0
-"""A call that makes a range this many times as wide is said: two bits of eight are gone, and the call is probably damaged."""
+"""A call that makes a range this many times as wide is reported: two bits of eight are lost, and the call is probably damaged."""
 _HELD_BYTES = 256 << 20
 _SAID_MOST = 3
 _NAMED_MOST = 3
 _SMALLEST = 2.0**-118
-"""What reaches no further has no scale that float32 holds with all its bits."""
+"""A tensor with smaller values has no scale that float32 holds with all its bits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranges:
-    """Which recorded calls to look at, how many at most, and how a range is read from them for which steps."""
+    """How to measure ranges: which recorded calls, how many at most, by which method, for which steps."""
 
     calls: Path
     samples: int
@@ -58,15 +58,15 @@ class Ranges:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredRanges:
-    """`ranges`: by tensor, the lowest and highest value to keep. `refused`: why a tensor has none, in words. `remarks`: what a
-    reader of the result should know of the calls."""
+    """`ranges`: by tensor, the lowest and highest value to keep. `refused`: by tensor, the reason in words why it has none.
+    `remarks`: facts about the calls for a reader of the result."""
 
     ranges: Mapping[str, tuple[float, float]]
     refused: Mapping[str, str]
     remarks: tuple[str, ...]
 
     def largest(self, name: str) -> float:
-        """How far from zero a tensor's range reaches."""
+        """The largest distance from zero in a tensor's range."""
         low, high = self.ranges[name]
         return max(-low, high, 0.0)
 
@@ -95,7 +95,7 @@ def measured(
 
 @dataclass(slots=True)
 class _CallRanges:
-    """What the calls are known to reach in one graph."""
+    """The values that the calls reach in one graph, as far as they are known."""
 
     inputs: dict[str, Tally]
     count: int
@@ -109,7 +109,7 @@ _KEPT: ContextVar[dict[str, _CallRanges] | None] = ContextVar("ranges", default=
 
 @contextmanager
 def remembered() -> Iterator[None]:
-    """While the block runs, a tensor of the same graph and calls is looked at once, for all forms that are made of it."""
+    """A context in which a tensor of the same graph and calls is measured once, for all forms that are made of it."""
     before = _KEPT.set({})
     try:
         yield
@@ -118,7 +118,7 @@ def remembered() -> Iterator[None]:
 
 
 def _looked_at(model: onnx.ModelProto, model_dir: Path, options: Ranges) -> _CallRanges:
-    """What is known already, or the beginning of it. PassError as `measured`."""
+    """The cached measurements, or empty ones. PassError as `measured`."""
     cached = _KEPT.get()
     key = ""
     if cached is not None:
@@ -132,8 +132,8 @@ def _looked_at(model: onnx.ModelProto, model_dir: Path, options: Ranges) -> _Cal
 
 
 def _cache_key(model: onnx.ModelProto) -> digest.Digest:
-    """What tells this graph from others of one directory. Weights that were made for it have names by their content
-    (`graphs.spill`), in a folder that is another one each time."""
+    """A key that distinguishes this graph from others of one directory. New weights have names by their content (`graphs.spill`),
+    in a folder that is another one each time."""
     copied = type(model)()
     copied.CopyFrom(model)
     for tensor in copied.graph.initializer:
@@ -145,7 +145,7 @@ def _cache_key(model: onnx.ModelProto) -> digest.Digest:
 def _look(
     call_ranges: _CallRanges, model: onnx.ModelProto, model_dir: Path, names: Sequence[str], options: Ranges, place: Path | None
 ) -> None:  # fmt: skip
-    """Add what is not known yet of these tensors."""
+    """Measure the tensors that are not measured yet."""
     missing = [name for name in names if name not in call_ranges.tallies]
     if not missing and call_ranges.makers:
         return
@@ -163,7 +163,7 @@ def _calls(model_dir: Path, signature: Signature, options: Ranges) -> Iterator[d
 
 
 def _inputs(model_dir: Path, signature: Signature, options: Ranges) -> tuple[dict[str, Tally], int, dict[str, Any]]:
-    """What the calls reach in the float inputs, how many calls there are, and the largest one. PassError as `measured`."""
+    """The values that the calls reach in the float inputs, the number of calls, and the largest one. PassError as `measured`."""
     tallies = {spec.name: Tally() for spec in signature.inputs if spec.dtype.startswith("float")}
     heaviest: dict[str, Any] = {}
     most = number = -1
@@ -195,7 +195,7 @@ class _Probe:
         self.makers = {name: node for node in self._graph.graph.node for name in node.output if name}
 
     def opened(self, names: Sequence[str], nodes: Sequence[onnx.NodeProto] = ()) -> Any:
-        """A session whose outputs are these tensors, in this order; with more nodes, which read the graph's tensors."""
+        """A session whose outputs are these tensors, in this order; with further nodes, which read the graph's tensors."""
         import onnx
 
         changed = onnx.ModelProto()
@@ -207,12 +207,12 @@ class _Probe:
         return check.session(self._folder, "ORT_DISABLE_ALL")
 
     def values(self, opened: Any, names: Sequence[str], feed: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-        """The tensors' values in one call; the graph's own inputs are as they were given."""
+        """The tensors' values in one call; the graph's own inputs are returned as they are."""
         arrays = iter(check.run(opened, feed))
         yield from ((name, feed[name] if name in self._inputs else next(arrays)) for name in names)
 
     def outputs(self, names: Sequence[str]) -> list[str]:
-        """Those of the names that the graph computes."""
+        """The names that the graph computes."""
         return [name for name in names if name not in self._inputs]
 
     def sizes(self, names: Sequence[str], feed: Mapping[str, Any]) -> dict[str, int]:
@@ -240,7 +240,7 @@ def _groups(sizes: Mapping[str, int]) -> list[list[str]]:
 
 
 def _observe(probe: _Probe, group: Sequence[str], calls: Iterator[dict[str, Any]], tallies: Mapping[str, Tally]) -> None:
-    """Counts the values of these tensors in every call."""
+    """Count the values of these tensors in every call."""
     opened = probe.opened(probe.outputs(group)) if probe.outputs(group) else None
     for number, feed in enumerate(calls):
         for name, values in probe.values(opened, group, feed) if opened else ((name, feed[name]) for name in group):
@@ -248,7 +248,7 @@ def _observe(probe: _Probe, group: Sequence[str], calls: Iterator[dict[str, Any]
 
 
 def _refusal(name: str, tally: Tally, makers: Mapping[str, onnx.NodeProto], calls: int) -> str | None:
-    """Why no range of this tensor can be used, or None."""
+    """The reason why no range of this tensor can be used, or None."""
     node = makers.get(name)
     who = f"node {node.name!r} ({node.op_type}) gives" if node is not None else "the input is"
     if tally.broken is not None:
@@ -281,7 +281,7 @@ def _of_refused(refused: Mapping[str, str]) -> Iterator[str]:
 
 
 def _of_outliers(tallies: Mapping[str, Tally], ranges: Mapping[str, tuple[float, float]], method: str) -> list[str]:
-    """What single calls made of ranges, the call that did most first."""
+    """Remarks about single calls that widened ranges, the call with the largest effect first."""
     by_call: dict[int, list[tuple[float, str]]] = {}
     for name, tally in tallies.items():
         if (outlier := _decided(tally, ranges.get(name))) is not None:
@@ -302,7 +302,7 @@ def _of_outliers(tallies: Mapping[str, Tally], ranges: Mapping[str, tuple[float,
 
 
 def _decided(tally: Tally, range_kept: tuple[float, float] | None) -> tuple[int, float, str] | None:
-    """The one call that makes this tensor's range much wider than all others do: its number, the factor, and from what to what."""
+    """The one call that makes this tensor's range much wider than all others do: its number, the factor, and the two ranges."""
     if tally.low is None or tally.high is None or range_kept is None:
         return None
     for call in sorted({tally.low.call, tally.high.call}):

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 _FINE = 10
-"""Bits of a float32's fraction that tell bins apart: 1,024 bins from a number to its double."""
+"""The bits of a float32's fraction that distinguish bins: 1,024 bins from a number to its double."""
 _OCTAVES = 14
-"""Doublings that the bins cover, up to the furthest value. What is smaller, a 16,000th of that, counts as nothing beside it."""
+"""Doublings that the bins cover, up to the furthest value. Smaller values, a 16,000th of that, are treated as zero."""
 _BINS = _OCTAVES << _FINE
 _DROPPED = 23 - _FINE
 _AT_A_TIME = 1 << 20
@@ -29,14 +29,14 @@ _AT_A_TIME = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Extreme:
-    """How far the furthest call went at one end, which call that was, and how far any other did."""
+    """The furthest value at one end, the call that reached it, and the furthest value of any other call."""
 
     value: float
     call: int
     other: float | None = None
 
     def with_(self, value: float, call: int, *, upwards: bool) -> Extreme:
-        """After one more call."""
+        """The extreme after one more call."""
         if value > self.value if upwards else value < self.value:
             return Extreme(value, call, self.value)
         others = [value] if self.other is None else [value, self.other]
@@ -45,7 +45,7 @@ class Extreme:
 
 @dataclass(slots=True)
 class Tally:
-    """Of one tensor. `low` and `high` are None until a call had values in it."""
+    """The values of one tensor. `low` and `high` are None until a call had values in it."""
 
     detailed: bool = False
     """Whether a histogram is kept."""
@@ -62,7 +62,7 @@ class Tally:
     """The exponent, as float32 stores it, from which on there are no bins yet."""
 
     def add(self, values: Array, call: int) -> None:
-        """Counts the values of one call."""
+        """Count the values of one call."""
         import numpy as np
 
         if not values.size:
@@ -86,7 +86,7 @@ class Tally:
         return None if len(ends) < 2 or ends[0] is None or ends[1] is None else (ends[0], ends[1])
 
     def histogram(self) -> tuple[Array, Array]:
-        """Middles of the bins that hold something, from the lowest, and how many values each holds."""
+        """Middles of the bins that are not empty, from the lowest, and the number of values in each."""
         import numpy as np
 
         if self._counts is None:
@@ -117,7 +117,7 @@ class Tally:
             self._counts += np.bincount(place, minlength=2 * (_BINS + 1)).reshape(2, -1)
 
     def _grow(self, exponent: int) -> None:
-        """Makes room for values of this exponent: the lowest bins become part of what counts as nothing, as if they never were."""
+        """Make room for values of this exponent. The lowest bins are merged into the count of values that are treated as zero."""
         by = (exponent + 1 - self._top) << _FINE
         if by <= 0 or self._counts is None:
             return

@@ -32,9 +32,9 @@ MOST = 2.0**-7
 fidelity drops by 0.001 and 0.0001, as with a scale a channel. A third's products, with 0.013, answer one call of 24 otherwise."""
 
 _AT_ONCE = 1 << 20
-"""Values that are looked at at a time: a head may have a gigabyte of them."""
+"""Values that are processed at once: a head may have a gigabyte of them."""
 Weight = tuple[str, int]
-"""A node's name, and which of its inputs."""
+"""A node's name, and the number of its input."""
 
 
 def weights_of_one_scale(model: onnx.ModelProto, names: Collection[str], steps: int) -> frozenset[Weight]:
@@ -57,12 +57,12 @@ def weights_of_one_scale(model: onnx.ModelProto, names: Collection[str], steps: 
 
 
 def _directions(values: Array) -> Iterator[Array]:
-    """Of an LSTM's weights [directions, channels, inputs] one matrix after the other, a column a channel."""
+    """The matrices in an LSTM's weights [directions, channels, inputs], one after the other, a column a channel."""
     return (each.T for each in values)
 
 
 def _alike(matrices: Iterable[Array], steps: int) -> bool:
-    """Whether one scale, of each matrix, leaves every column nearly what it was."""
+    """Whether one scale for each matrix leaves every column almost unchanged."""
     import numpy as np
 
     for matrix in matrices:
@@ -78,7 +78,7 @@ def _alike(matrices: Iterable[Array], steps: int) -> bool:
 
 def _single_rows(model: onnx.ModelProto, tensors: Collection[str]) -> set[str]:
     """Those of these tensors that surely are one row for each sample, as far as inference knows. A sample is an index of an axis
-    that inputs begin with."""
+    with which inputs begin."""
     import onnx
 
     if not tensors:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MOVED = (
     "MaxPool", "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Split", "Slice", "Gather", "Resize", "DepthToSpace",
 )  # fmt: skip
-"""They give the numbers that they take: the scale stays. A Resize does when it takes the nearest."""
+"""Operators that return the numbers of their input: the scale stays. A Resize does when it takes the nearest."""
 POOLS = ("MaxPool", "AveragePool", "GlobalAveragePool")
 _COMPUTED = ("Add", "Mul", "LeakyRelu", "Sigmoid", "HardSigmoid")
 """Two convolutions and what is between them take 0.6 of what they take with that in float between conversions: SiLU and HardSwish,
@@ -33,11 +33,11 @@ Resize, for which the engine has none."""
 _WEIGHTED = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 _CARRIED = (*MOVED, "AveragePool", "GlobalAveragePool", "Concat")
 GIVES_FLOAT = ("MatMul", "Gemm")
-"""Kernels that take 8 bits and give float or 8 bits, as is wanted; convolutions always give 8 bits."""
+"""Kernels that take 8 bits and give float or 8 bits, as needed; convolutions always give 8 bits."""
 
 
 def between(view: View, static: Collection[str], barred: Collection[str]) -> set[str]:
-    """Names of the nodes that carry 8 bits or compute in them when these are `static`. `barred`: nodes that do not."""
+    """Names of the nodes that carry 8 bits or compute in them when these are `static`. `barred`: nodes that must not."""
     left_out = set(barred)
     while True:
         reached = _reached(view, static, left_out)
@@ -51,13 +51,14 @@ def between(view: View, static: Collection[str], barred: Collection[str]) -> set
 
 
 def results(view: View, node: onnx.NodeProto) -> list[str]:
-    """What a node gives that carries or computes in 8 bits: behind its limits, but for what has another's scale or a fixed one."""
+    """The results of a node that carries or computes in 8 bits: behind its limits, unless the scale is another tensor's or
+    fixed."""
     names = [name for name in node.output if name]
     return names if node.op_type in (*MOVED, "HardSigmoid") else [view.clipped(name) for name in names]
 
 
 def feeds(view: View, tensor: str, carried: Collection[str], static: Collection[str]) -> bool:
-    """Whether a node that carries, or one in integers, takes this tensor as its data."""
+    """Whether a node that carries 8 bits, or one in integers, reads this tensor as its data."""
     return any(
         (reader.name in carried and tensor in view.activations(reader)) or (reader.name in static and reader.input[0] == tensor)
         for reader in view.readers[tensor]
@@ -65,7 +66,7 @@ def feeds(view: View, tensor: str, carried: Collection[str], static: Collection[
 
 
 def reasons(view: View, static: Collection[str], carried: Collection[str]) -> dict[str, str]:
-    """Nodes with kernels in 8 bits right before and behind them that stay float, and why."""
+    """Nodes with 8-bit kernels right before and behind them that stay float, and the reasons."""
     within = {*static, *carried}
     results_within = {name for node in view.graph.node if node.name in within for name in results(view, node)}
     reasons_by_node: dict[str, str] = {}
@@ -91,8 +92,8 @@ def _reason(view: View, node: onnx.NodeProto) -> str:
 
 
 def _reached(view: View, static: Collection[str], left_out: Collection[str]) -> dict[str, tuple[str, bool]]:
-    """Nodes whose data come in 8 bits: their operator, and whether all of it does whatever is behind them. A product may as well
-    give float: what moves its result only carries 8 bits for another kernel."""
+    """Nodes whose data come in 8 bits: their operator, and whether all of it does, whatever is behind them. A product may also give
+    float: a node that moves its result carries 8 bits only for another kernel."""
     eight_bits: set[str] = set()
     loose: set[str] = set()
     paths: dict[str, tuple[str, bool]] = {}
@@ -117,7 +118,7 @@ def _reached(view: View, static: Collection[str], left_out: Collection[str]) -> 
 
 
 def _wanted(view: View, static: Collection[str], reached: Collection[str]) -> set[str]:
-    """Those behind which a kernel in integers waits, through others of them or at once."""
+    """The nodes whose result an integer kernel reads, directly or through others of them."""
     names: set[str] = set()
     for node in reversed(view.graph.node):
         if node.name in reached and any(feeds(view, name, names, static) for name in results(view, node)):
@@ -126,7 +127,7 @@ def _wanted(view: View, static: Collection[str], reached: Collection[str]) -> se
 
 
 def _has_kernel(view: View, node: onnx.NodeProto) -> bool:
-    """Whether the engine has a kernel in 8 bits for a node like this."""
+    """Whether the engine has an 8-bit kernel for a node like this."""
     kind = node.op_type
     if kind not in _CARRIED and kind not in _COMPUTED:
         return False

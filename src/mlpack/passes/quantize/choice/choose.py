@@ -63,13 +63,13 @@ class NodeChoice:
         return {name for name, chosen in self.how.items() if chosen == way}
 
     def without(self, reasons: Mapping[str, str]) -> NodeChoice:
-        """The same with these nodes in float."""
+        """The same choice with these nodes in float."""
         return NodeChoice({name: way for name, way in self.how.items() if name not in reasons}, {**self.kept, **reasons})
 
 
 def choose(model: onnx.ModelProto, method: str, keep: Sequence[str], *, embeddings: bool) -> NodeChoice:
-    """`method`: static, dynamic, mixed or weights. `keep`: `Quantize.keep_float`. Raises PassError for a name in it that nothing
-    has. Every node must have a name of its own."""
+    """Choose a way for each node. `method`: static, dynamic, mixed or weights. `keep`: `Quantize.keep_float`. Raises PassError for
+    a name in it that matches nothing. Every node must have a name of its own."""
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
     kept_by_recipe = _kept_by_recipe(model, keep, stored)
     choice = NodeChoice()
@@ -89,7 +89,7 @@ def choose(model: onnx.ModelProto, method: str, keep: Sequence[str], *, embeddin
 
 
 def walk(graph: onnx.GraphProto, holder: str = "") -> Iterator[tuple[onnx.NodeProto, str]]:
-    """Every node with the operator whose body it is in, or ''."""
+    """Every node with the operator in whose body it is, or ''."""
     for node in graph.node:
         yield node, holder
         for nested in files.subgraphs(node):
@@ -150,7 +150,7 @@ def is_depthwise(node: onnx.NodeProto, stored: Mapping[str, onnx.TensorProto]) -
 
 
 def _ends(graph: onnx.GraphProto, stored: Mapping[str, onnx.TensorProto], *, first: bool) -> list[str]:
-    """Nodes with weights that no other such node comes before, or after."""
+    """Nodes with weights that come before, or after, all other such nodes."""
     nodes = list(graph.node) if first else list(reversed(graph.node))
     behind: set[str] = set()  # tensors that a node with weights is before (after)
     names = []
@@ -170,7 +170,7 @@ def _is_table(node: onnx.NodeProto, stored: Mapping[str, onnx.TensorProto]) -> b
 
 
 def _unfit(node: onnx.NodeProto, stored: Mapping[str, onnx.TensorProto]) -> str:
-    """What is in the way of every method: weights that are none, or more than the engine's operators have."""
+    """The obstacle to every method: weights that are missing or dynamic, or more than the engine's operators take."""
     kind = node.op_type
     if kind == "Attention" and node.domain != _MICROSOFT:
         return "ONNX's Attention takes queries, keys and values, and no weights"
@@ -194,7 +194,7 @@ def _unfit(node: onnx.NodeProto, stored: Mapping[str, onnx.TensorProto]) -> str:
 
 
 def _slow(node: onnx.NodeProto, stored: Mapping[str, onnx.TensorProto], way: str) -> str:
-    """Why integers do not help, or cannot be had, for this one."""
+    """The reason why integers do not help this node, or are not available."""
     kind, signature = node.op_type, attributes(node)
     if kind in (*PRODUCTS, *CONVOLUTIONS) and is_tiny(kind, tuple(stored[node.input[1]].dims)):
         return TINY
