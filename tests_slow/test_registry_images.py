@@ -50,7 +50,7 @@ def test_a_release_goes_there_and_comes_back_as_it_was(server: Registry, images:
     registry = directory.open_registry(tmp_path / "registry", images=images)
     release = registry.publish(built)
     ((candidate, reference),) = release.images.items()
-    assert reference == f"{server.host}/team/models/minilm@{release.artifact['digest']}"
+    assert reference == f"{server.host}/team/models/minilm@{release.artifact.digest}"
     pushed = {path.name for path in (built / f"artifacts/{candidate}/image/blobs/sha256").iterdir()}
     kept = {path.name for path in (tmp_path / "registry/blobs/sha256").glob("??/*")}
     assert len(pushed) == 3
@@ -60,7 +60,7 @@ def test_a_release_goes_there_and_comes_back_as_it_was(server: Registry, images:
     assert registry.publish(built) == release
     assert registry.field(release, "image") == reference
     told = json.loads(_run("skopeo", "inspect", "--tls-verify=false", f"docker://{reference}"))
-    assert told["Digest"] == release.artifact["digest"]
+    assert told["Digest"] == str(release.artifact.digest)
     assert told["RepoTags"] == [f"sha-{digest.Digest(told['Digest']).hex}"]
 
 
@@ -68,7 +68,7 @@ def test_verify_sees_a_blob_that_was_removed_there(server: Registry, images: Rep
     registry = directory.open_registry(tmp_path / "registry", images=images)
     release = registry.publish(build(tmp_path / "out", "image"))
     assert verify(registry).findings == ()
-    made = layout.read(tmp_path / "out" / "artifacts" / release.artifact["candidate"] / "image")
+    made = layout.read(tmp_path / "out" / "artifacts" / release.artifact.candidate / "image")
     named = made.layers[0].digest
     (data,) = (tmp_path / "server/data").glob(f"docker/registry/v2/blobs/sha256/{named.hex[:2]}/{named.hex}/data")
     data.unlink()

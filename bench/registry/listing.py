@@ -69,13 +69,13 @@ def fill(where: str) -> None:
     from mlpack.registry.places import open_registry
     from mlpack.registry.records import Provenance
     from mlpack.registry.rows import rows
-    from mlpack.registry.rows.manifest import Manifest
+    from mlpack.registry.rows.manifest import Manifest, package_of
 
     place, writes = open_registry(where).place, list[Put]()
     for version in range(1, RELEASES + 1):
         artifact = {"candidate": "int8@lambda-zip-x86_64", "kind": "zip", "digest": str(of_bytes(b"zip")), "size_bytes": 3}
         files = {"build.json": of_bytes(str(version).encode())}
-        manifest = Manifest(name=NAME, artifact=artifact, files=files, tags={})
+        manifest = Manifest(name=NAME, artifact=package_of(artifact, "artifact"), files=files, tags={})
         writes += rows.release_puts(rows.draft(manifest, Provenance(who="alice"), {}, rows.timestamp(place.now()), version))
         if version % 6 == 0 or version == RELEASES:
             place.table.commit(*writes)

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from mlpack.registry.library.registry import Registry, open_registry
     from mlpack.registry.library.setup import create_registry, registry_template
     from mlpack.registry.library.upkeep import Upkeep
-    from mlpack.registry.records import Release
+    from mlpack.registry.records import Release, ReleasePackage
     from mlpack.registry.rows.rows import Move
     from mlpack.registry.upkeep.collection import CollectionPlan, RetentionPolicy
     from mlpack.report.explain import Explanation
@@ -66,6 +66,7 @@ __all__ = [
     "Registry",
     "RegistryOptions",
     "Release",
+    "ReleasePackage",
     "RetentionPolicy",
     "RunResult",
     "Startup",
@@ -110,7 +111,7 @@ _HOMES = {
     "mlpack.registry.library.registry": ("Registry", "open_registry"),
     "mlpack.registry.library.setup": ("create_registry", "registry_template"),
     "mlpack.registry.library.upkeep": ("Upkeep",),
-    "mlpack.registry.records": ("Release",),
+    "mlpack.registry.records": ("Release", "ReleasePackage"),
     "mlpack.registry.rows.rows": ("Move",),
     "mlpack.registry.upkeep.collection": ("CollectionPlan", "RetentionPolicy"),
 }

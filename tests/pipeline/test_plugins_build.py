@@ -19,7 +19,7 @@ from mlpack.passes import PASSES
 from mlpack.pipeline import outlook, plan, transform, verbs
 from mlpack.recipe import reader
 from mlpack.registry.rows import manifest
-from mlpack.report import buildjson
+from mlpack.report.record import files as record_files
 from mlpack.targets import TARGETS, shipped
 from mlpack.targets.format import unpacking
 
@@ -66,12 +66,13 @@ def test_build_packs_measures_and_boots_with_both(shop: Workshop, tmp_path: Path
     booted = verbs.run_package(package, None, lambda _name: None, memory_mb=None, timeout_s=60)
     assert booted.status == 200
     assert booted.how.endswith("as Acme does it")
-    files = {name: entry["digest"] for name, entry in buildjson.read(out / "build.json")["files"].items()}
-    published = manifest.manifest_of(record, {name: manifest.Digest(found) for name, found in files.items()})
-    assert published.packages[ROUNDED]["kind"] == "acme-tar"
+    built = record_files.read(out)
+    files = {name: entry.digest for name, entry in built.files.items()}
+    published = manifest.manifest_of(built, {name: manifest.Digest(found) for name, found in files.items()})
+    assert published.packages[ROUNDED].kind == "acme-tar"
     forged = {**files, f"artifacts/{record['chosen']}/function.tar": files[f"artifacts/{record['chosen']}/package.json"]}
     with pytest.raises(RecipeError, match=r"artifact\.kind 'acme-tar' has the digest"):
-        manifest.manifest_of(record, {name: manifest.Digest(found) for name, found in forged.items()})
+        manifest.manifest_of(built, {name: manifest.Digest(found) for name, found in forged.items()})
     (package / "function.tar").write_bytes((package / "function.tar").read_bytes()[:-20_000])
     with pytest.raises(PackError):
         shipped.unpack(package, tmp_path / "unpacked")

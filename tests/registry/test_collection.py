@@ -203,7 +203,7 @@ def test_images_in_use_stay(tmp_path: Path, clock: Clock, said: str) -> None:
     registry.publish(build(tmp_path / "b", "image", content=b"b"))
     clock.days(100)
     assert len(plan(registry, NOTHING).images) == 1
-    made = plan(registry, NOTHING, {said.format(digest=first.artifact["digest"]): "ecs worker"})
+    made = plan(registry, NOTHING, {said.format(digest=first.artifact.digest): "ecs worker"})
     assert why(made)["minilm@1"] == ("in use by ecs worker",)
     assert (gone(made), made.images) == ([], ())
 
@@ -439,7 +439,7 @@ def test_an_image_that_is_being_pushed_stays(tmp_path: Path, clock: Clock) -> No
     again = build(tmp_path / "c", "image", content=b"a")
     (again / "report.html").write_text("<!doctype html><p>other</p>\n")
     made = between(registry, publishes, lambda: collect(registry, NOTHING, who="bob"))
-    assert made.publish(again).artifact["digest"] == first.artifact["digest"]
+    assert made.publish(again).artifact.digest == first.artifact.digest
     assert shelf.removed == []
     assert [release.version for release in registry.releases()] == [2, 3]
     assert whole(registry)

@@ -82,7 +82,7 @@ def test_a_release_with_an_image_comes_back_as_it_was(built: Path, images: Repos
     registry = directory.open_registry(tmp_path / "registry", images=images)
     release = registry.publish(built)
     ((candidate, reference),) = release.images.items()
-    assert reference == f"{images.prefix}/minilm@{release.artifact['digest']}"
+    assert reference == f"{images.prefix}/minilm@{release.artifact.digest}"
     kept = {path.name for path in (tmp_path / "registry/blobs/sha256").rglob("*") if path.is_file()}
     inside = {named.hex for named in wanted(built / f"artifacts/{candidate}/image").values()}
     assert inside
@@ -98,7 +98,7 @@ def test_verify_sees_what_the_container_registry_has_lost(
 ) -> None:
     registry = directory.open_registry(tmp_path / "registry", images=images)
     release = registry.publish(built)
-    (layer,) = image.manifest(layout.read(built / f"artifacts/{release.artifact['candidate']}/image"))["layers"]
+    (layer,) = image.manifest(layout.read(built / f"artifacts/{release.artifact.candidate}/image"))["layers"]
     del server.blobs["team/models/minilm", layer["digest"]]
     (found,) = verify(registry).findings
     assert f"its blob {layer['digest']} is missing" in str(found)
@@ -123,7 +123,7 @@ def test_no_answer_about_an_image_is_no_finding(
     (unasked,) = report.images_unasked
     assert f"could not be asked for: GET http://{server.host}" in unasked.problem
     assert str(status) in unasked.problem
-    assert unasked.where == f"minilm@1 ({release.images[release.artifact['candidate']]})"
+    assert unasked.where == f"minilm@1 ({release.images[release.artifact.candidate]})"
 
 
 def test_a_host_that_is_away_is_waited_for_once(tmp_path: Path, server: FakeRegistry) -> None:

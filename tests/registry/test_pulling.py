@@ -145,7 +145,7 @@ def test_a_package_that_was_planted_is_not_unpacked(registry: Registry, built: W
     """The right names, and its package.json agrees with it."""
     release = registry.publish(built.root / "out")
     for name in (".live.{}.packed", ".live.{}.unpacked", ".live.{}.unpacked/release"):
-        inside = shared / name.format(release.digest.hex[:16]) / "artifacts" / str(release.artifact["candidate"])
+        inside = shared / name.format(release.digest.hex[:16]) / "artifacts" / release.artifact.candidate
         inside.mkdir(parents=True)
         with zipfile.ZipFile(inside / "function.zip", "w") as archive:
             archive.writestr("bootstrap.py", "evil")

@@ -265,8 +265,8 @@ def test_fields_print_one_value(registry: Registry, tmp_path: Path) -> None:
     assert registry.field(zipped, "zip") == registry.place.blobs.uri(zipped.files[FUNCTION])
     assert registry.field(zipped, "digest") == str(digest.of_bytes(b"function"))
     assert registry.field(zipped, "version") == "1"
-    assert registry.field(zipped, "size") == str(zipped.artifact["size_bytes"])
-    assert registry.field(image, "image") == f"fashion@{image.artifact['digest']}"
+    assert registry.field(zipped, "size") == str(zipped.artifact.size_bytes)
+    assert registry.field(image, "image") == f"fashion@{image.artifact.digest}"
     for release, name in ((zipped, "image"), (image, "zip"), (zipped, "colour")):
         with pytest.raises(RecipeError, match="fields are image, zip, digest, size, version"):
             registry.field(release, name)

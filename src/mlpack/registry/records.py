@@ -27,6 +27,33 @@ class Provenance:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReleasePackage:
+    """One package of a release.
+
+    Attributes:
+        candidate: The id of the candidate that it was made for.
+        kind: zip, layer-zip, image, or the form that a plug-in's target has.
+        digest: Of a zip's bytes, or of an image's manifest.
+        size_bytes: Everything that ships, uncompressed, without a container's base.
+        compressed_bytes: Everything that ships, as it is transferred; None where a release of before does not say it.
+        target: The kind of target; None where a release of before does not say it.
+        arch: x86_64 or arm64; None where a release of before does not say it.
+        path: Of the chosen package: where it lies below the build's directory.
+        manifest: The same as the release's manifest has it. The release's digest is made of it, so it keeps keys of other versions.
+    """
+
+    candidate: str
+    kind: str
+    digest: Digest
+    size_bytes: int
+    compressed_bytes: int | None
+    target: str | None
+    arch: str | None
+    path: str | None
+    manifest: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
     """A release: an artifact with its evidence, under a version that never changes."""
 
@@ -36,12 +63,12 @@ class Release:
     """Of the release's manifest: the digests of every file published with it."""
     created: str
     """When it was published: UTC, ISO 8601."""
-    artifact: Mapping[str, Any]
-    """The chosen package: candidate, target, arch, kind, path, digest, sizes."""
+    artifact: ReleasePackage
+    """The chosen package."""
     files: Mapping[str, Digest]
     tags: Mapping[str, str]
-    packages: Mapping[str, Mapping[str, Any]]
-    """Every package published with it, by candidate: target, arch, kind, digest, sizes."""
+    packages: Mapping[str, ReleasePackage]
+    """Every package that was published with it, by candidate; none in releases of the first schema."""
     recipe: str | None
     models: str | None
     """The digest of the set of models that the build made."""

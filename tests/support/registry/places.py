@@ -19,7 +19,7 @@ from mlpack.registry.places import open_registry
 from mlpack.registry.records import Provenance, Release
 from mlpack.registry.releases.releases import Registry
 from mlpack.registry.rows import rows
-from mlpack.registry.rows.manifest import Manifest
+from mlpack.registry.rows.manifest import Manifest, package_of
 
 PLACES = ["directory", pytest.param("aws", marks=pytest.mark.slow)]
 """What `empty_place` knows. A directory alone is quick."""
@@ -51,7 +51,12 @@ def put_releases(place: Place, name: str, count: int) -> list[Release]:
     made = []
     for version in range(1, count + 1):
         artifact = {"candidate": "int8@lambda-zip-x86_64", "kind": "zip", "digest": str(of_bytes(b"zip")), "size_bytes": 3}
-        manifest = Manifest(name=name, artifact=artifact, files={"build.json": of_bytes(f"{name} {version}".encode())}, tags={})
+        manifest = Manifest(
+            name=name,
+            artifact=package_of(artifact, "artifact"),
+            files={"build.json": of_bytes(f"{name} {version}".encode())},
+            tags={},
+        )
         release = rows.draft(manifest, Provenance(who="alice"), {}, rows.timestamp(place.now()), version)
         place.table.commit(*rows.release_puts(release), *([Put(key=Key(rows.NAMES, name), head={})] if version == 1 else []))
         made.append(release)

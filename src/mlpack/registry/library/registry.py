@@ -240,7 +240,7 @@ class Registry:
         opened = self._access.to_pull(one)
         folder = Path(f"{one.name}-{one.version}") if out is None else Path(out)
         # What the store of a whole release holds: its packages; the evidence is small beside them.
-        size = sum(each["compressed_bytes"] or 0 for each in one.packages.values()) or one.artifact["size_bytes"]
+        size = sum(each.compressed_bytes or 0 for each in one.packages.values()) or one.artifact.size_bytes
         with self._access.progress.progress(f"pull {one.name}@{one.version}", size) as moved:
             if unpacked:
                 task_root.pull(opened, one, folder, moved)
@@ -265,7 +265,7 @@ class Registry:
 
         path = {"zip": releases.function_zip, "layer": forms.layer_zip}.get(file, lambda _: file)(release)
         if path is None:
-            raise RecipeError(f"{release.name}@{release.version} is an {release.artifact['kind']}, which has no {file}")
+            raise RecipeError(f"{release.name}@{release.version} is an {release.artifact.kind}, which has no {file}")
         return path
 
     def pull_file(self, release: Release, file: str, out: AnyPath) -> Path:

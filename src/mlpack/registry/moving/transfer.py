@@ -304,7 +304,7 @@ def _bring_release(registry: Registry, reader: ExportReader, release: Release, m
     table, what = registry.place.table, f"{release.name}@{release.version}"
     if table.get(rows.release_key(release.name, release.version)):
         return False
-    pushed = {Digest(one["digest"]) for one in release.packages.values() if registry.images and one["kind"] == "image"}
+    pushed = {one.digest for one in release.packages.values() if registry.images and one.kind == "image"}
     with leases.intent(registry.place, {*release.files.values(), *pushed}) as intent:
         copy = replace(release, images=_push(registry, reader, release))
         side_by_side(partial(_put_blob, registry, reader, name_key, moved) for name_key in set(rows.stored_files(copy).values()))
@@ -328,7 +328,7 @@ def _push(registry: Registry, reader: ExportReader, release: Release) -> dict[st
     """Push its images to the container registry of this registry. Returns their references."""
     pushed: dict[str, str] = {}
     for id_, one in sorted(release.packages.items()):
-        if registry.images is None or one["kind"] != "image":
+        if registry.images is None or one.kind != "image":
             continue
         prefix = f"artifacts/{id_}/image/"
         with temporary() as folder:

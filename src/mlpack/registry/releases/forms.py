@@ -29,8 +29,8 @@ def as_json(release: Release) -> dict[str, Any]:
         "reference": f"{release.name}@{release.version}",
         "digest": str(release.digest),
         "created": release.created,
-        "artifact": dict(release.artifact),
-        "packages": {id_: dict(one) for id_, one in sorted(release.packages.items())},
+        "artifact": dict(release.artifact.manifest),
+        "packages": {id_: dict(one.manifest) for id_, one in sorted(release.packages.items())},
         "images": dict(sorted(release.images.items())),
         "files": {path: str(blob) for path, blob in sorted(release.files.items())},
         "tags": dict(sorted(release.tags.items())),
@@ -49,10 +49,10 @@ def deployment(release: Release, blobs: Blobs) -> dict[str, str]:
     values = {
         "name": release.name,
         "version": str(release.version),
-        "digest": str(artifact["digest"]),
-        "kind": str(artifact["kind"]),
-        "architecture": str(artifact.get("arch") or ""),
-        "candidate": str(artifact["candidate"]),
+        "digest": str(artifact.digest),
+        "kind": artifact.kind,
+        "architecture": artifact.arch or "",
+        "candidate": artifact.candidate,
     }
     for what, prefix, inside in (("zip", "", function_zip(release)), ("layer", "layer_", layer_zip(release))):
         if inside is None:
@@ -63,7 +63,7 @@ def deployment(release: Release, blobs: Blobs) -> dict[str, str]:
         if uri.startswith("s3://"):
             bucket, _, key = uri.removeprefix("s3://").partition("/")
             values |= {f"{prefix}s3_bucket": bucket, f"{prefix}s3_key": key}
-    if image := release.images.get(artifact["candidate"]):
+    if image := release.images.get(artifact.candidate):
         values["image_uri"] = image
     return values
 
@@ -75,7 +75,7 @@ def field(registry: Registry, release: Release, name: str) -> str:
     if (value := deployment(release, registry.place.blobs).get(name)) is not None:
         return value
     if name in FIELDS:
-        why = f"its package is a {release.artifact['kind']} in {registry.place.where}"
+        why = f"its package is a {release.artifact.kind} in {registry.place.where}"
         raise RecipeError(f"{release.name}@{release.version} has no {name}: {why}")
     raise RecipeError(f"there is no field {name!r}; there are {', '.join(FIELDS)}")
 
@@ -84,13 +84,13 @@ def presigned(registry: Registry, release: Release, seconds: int) -> str:
     """A URL of the function's zip that anybody can read for so many seconds. RecipeError when there is no zip, or no URLs."""
     inside = function_zip(release)
     if inside is None:
-        raise RecipeError(f"{release.name}@{release.version} is an {release.artifact['kind']}: only zips have URLs to sign")
+        raise RecipeError(f"{release.name}@{release.version} is an {release.artifact.kind}: only zips have URLs to sign")
     return registry.place.blobs.presign(release.files[inside], seconds)
 
 
 def layer_zip(release: Release) -> str | None:
     """The path of the chosen package's layer zip among the release's files; None when it has none."""
-    path = f"artifacts/{release.artifact['candidate']}/layer.zip"
+    path = f"artifacts/{release.artifact.candidate}/layer.zip"
     return path if path in release.files else None
 
 
@@ -108,8 +108,8 @@ def text(release: Release) -> str:
     commit = f"{source.commit}{', with changes that were not committed' if source.dirty else ''}" if source.commit else None
     lines = [
         ("release", f"{release.name}@{release.version}{f', {source.label}' if source.label else ''}"),
-        ("candidate", artifact["candidate"]),
-        ("artifact", f"{artifact['kind']}, {words.size(artifact['size_bytes'])}, {artifact['digest']}"),
+        ("candidate", artifact.candidate),
+        ("artifact", f"{artifact.kind}, {words.size(artifact.size_bytes)}, {artifact.digest}"),
         *(("image", reference) for _, reference in sorted(release.images.items())),
         ("digest", release.digest),
         ("created", release.created),

@@ -62,7 +62,7 @@ class Registry:
         manifest = _read_manifest(build_dir)
         self.check_schema(write=True)
         stored = {path: blob for path, blob in manifest.files.items() if not self._pushed_elsewhere(path)}
-        pushed = {Digest(one["digest"]) for one in manifest.packages.values() if self.images and one["kind"] == "image"}
+        pushed = {one.digest for one in manifest.packages.values() if self.images and one.kind == "image"}
         with leases.intent(self.place, {*stored.values(), *pushed}) as intent:
             self._send(build_dir, stored, moved)
             images = self._push_images(build_dir, manifest)
@@ -79,7 +79,7 @@ class Registry:
     def _push_images(self, build_dir: Path, manifest: Manifest) -> dict[str, str]:
         if self.images is None:
             return {}
-        image_ids = [id_ for id_, one in manifest.packages.items() if one["kind"] == "image"]
+        image_ids = [id_ for id_, one in manifest.packages.items() if one.kind == "image"]
         return {id_: self.images.push(build_dir / "artifacts" / id_ / "image", manifest.name) for id_ in sorted(image_ids)}
 
     def _record(self, manifest: Manifest, provenance: Provenance, images: Mapping[str, str], intent: Row) -> Release:
@@ -206,18 +206,18 @@ class Registry:
         artifact = release.artifact
         if name == "zip" and (inside := function_zip(release)) is not None:
             return self.place.blobs.uri(release.files[inside])
-        if name == "image" and artifact["kind"] == "image":
-            return release.images.get(artifact["candidate"], f"{release.name}@{artifact['digest']}")
-        values = {"digest": artifact["digest"], "size": artifact["size_bytes"], "version": release.version}
+        if name == "image" and artifact.kind == "image":
+            return release.images.get(artifact.candidate, f"{release.name}@{artifact.digest}")
+        values = {"digest": artifact.digest, "size": artifact.size_bytes, "version": release.version}
         if name not in values:
-            what = f"a {artifact['kind']}, which has no {name}" if name in FIELDS else f"asked for {name!r}"
+            what = f"a {artifact.kind}, which has no {name}" if name in FIELDS else f"asked for {name!r}"
             raise RecipeError(f"{release.name}@{release.version} is {what}; fields are {', '.join(FIELDS)}")
         return str(values[name])
 
 
 def function_zip(release: Release) -> str | None:
     """The path of the chosen package's function zip among the release's files; None when it is an image."""
-    path = f"artifacts/{release.artifact['candidate']}/function.zip"
+    path = f"artifacts/{release.artifact.candidate}/function.zip"
     return path if path in release.files else None
 
 

@@ -31,7 +31,7 @@ def pull(registry: Registry, release: Release, folder: Path, moved: Moved = lamb
         pulling.fill(registry, release, packed, moved)
         shutil.rmtree(task, ignore_errors=True)
         try:
-            unpack(packed / "artifacts" / str(release.artifact["candidate"]), task)
+            unpack(packed / "artifacts" / release.artifact.candidate, task)
         except PackError as error:
             raise PackError(str(error).replace(f"{work.path}", f"{release.name}@{release.version}")) from error
         work.put("task")

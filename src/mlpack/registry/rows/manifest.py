@@ -16,6 +16,7 @@ from mlpack.core import digest
 from mlpack.core.digest import Digest
 from mlpack.errors import ExitCode, MlpackError, RecipeError
 from mlpack.registry.fields import BODY_BYTES, FieldError, Fields, as_digest, parse, shown
+from mlpack.registry.records import ReleasePackage
 from mlpack.report.record import ArtifactRecord, BuildRecord
 from mlpack.report.record.candidates import PackageRecord
 
@@ -43,24 +44,25 @@ class NothingChosenError(MlpackError):
 class Manifest:
     """What a release's digest is the digest of.
 
-    `artifact`: the chosen package. `packages`: every one that is published, by candidate, with target, arch, kind, digest and
-    size. `models`: the digest of the set of models that the candidates were made of.
+    `artifact`: the chosen package. `packages`: every one that is published, by candidate. `models`: the digest of the set of models
+    that the candidates were made of.
     """
 
     name: str
-    artifact: Mapping[str, Any]
+    artifact: ReleasePackage
     files: Mapping[str, Digest]
     tags: Mapping[str, str]
-    packages: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    packages: Mapping[str, ReleasePackage] = field(default_factory=dict)
     recipe: str | None = None
     models: str | None = None
 
     def encode(self) -> bytes:
         """Canonical JSON: equal manifests have equal bytes."""
         files = {path: str(named) for path, named in self.files.items()}
-        said: dict[str, Any] = {"name": self.name, "artifact": self.artifact, "files": files, "tags": self.tags}
+        said: dict[str, Any] = {"name": self.name, "artifact": self.artifact.manifest, "files": files, "tags": self.tags}
         if self.packages:  # releases of the first schema had none of these, and keep their digests
-            said |= {"packages": self.packages, "recipe": self.recipe, "models": self.models}
+            packages = {id_: package.manifest for id_, package in self.packages.items()}
+            said |= {"packages": packages, "recipe": self.recipe, "models": self.models}
         return digest.canonical_json(said)
 
 
@@ -74,28 +76,46 @@ def decode_manifest(data: bytes) -> Manifest:
             raise FieldError(f"a file outside of the release, or below another file: {shown(path)!r}")
     tags = said.inside("tags")
     packages = said.maybe("packages", said.inside) or {}
-    made = Manifest(
+    return Manifest(
         name=said.label("name"),
-        artifact=_package(said.inside("artifact"), "artifact"),
+        artifact=package_of(said.inside("artifact"), "artifact"),
         files=files,
         tags={key: Fields(tags, "tags").text(key) for key in tags},
-        packages={part_of(id_): _package(one, f"the package {shown(id_)}") for id_, one in packages.items()},
+        packages={part_of(id_): package_of(one, f"the package {shown(id_)}", id_) for id_, one in packages.items()},
         recipe=said.maybe("recipe", said.label),
         models=said.maybe("models", said.label),
     )
-    part_of(Fields(made.artifact, "artifact").label("candidate"))
-    return made
 
 
-def _package(value: object, what: str) -> dict[str, Any]:
-    """What is said of a package, as it stands there; ValueError when it is not what `manifest_of` writes."""
-    said = Fields(value, what)
-    said.label("kind"), said.digest("digest"), said.whole("size_bytes")
-    said.maybe("compressed_bytes", said.whole)
-    for key in ("target", "arch", "path", "candidate"):
-        said.maybe(key, said.label)
-    assert isinstance(value, Mapping)
-    return dict(value)
+def package_of(value: Mapping[str, Any], what: str, candidate: str | None = None) -> ReleasePackage:
+    """A package of a manifest.
+
+    Args:
+        value: As the manifest has it.
+        what: How errors call it.
+        candidate: Whose package it is; None: the value says it.
+
+    Returns:
+        The package.
+
+    Raises:
+        ValueError: It is not what `manifest_of` writes.
+    """
+    fields = Fields(value, what)
+    fields.maybe("candidate", fields.label)
+    if candidate is None:
+        candidate = part_of(fields.label("candidate"))
+    return ReleasePackage(
+        candidate=candidate,
+        kind=fields.label("kind"),
+        digest=fields.digest("digest"),
+        size_bytes=fields.whole("size_bytes"),
+        compressed_bytes=fields.maybe("compressed_bytes", fields.whole),
+        target=fields.maybe("target", fields.label),
+        arch=fields.maybe("arch", fields.label),
+        path=fields.maybe("path", fields.label),
+        manifest=dict(value),
+    )
 
 
 def part_of(text: str) -> str:
@@ -140,12 +160,18 @@ def manifest_of(record: BuildRecord, files: Mapping[str, Digest]) -> Manifest:
     if problems:
         raise RecipeError(*problems, f"{name}: this directory is not what its build.json says; build again, then publish")
     models = {c.id: c.model.digest for c in record.candidates}
+    where = {key: packages[chosen][key] for key in ("target", "arch")}
+    try:
+        chosen_package = package_of({"candidate": chosen, **where, **artifact.to_json()}, "artifact")
+        published = {id_: package_of(value, f"the package of {id_}", id_) for id_, value in packages.items()}
+    except FieldError as error:
+        raise RecipeError(f"build.json: cannot be published: {error}") from error
     return Manifest(
         name=name,
-        artifact={"candidate": chosen, **{key: packages[chosen][key] for key in ("target", "arch")}, **artifact.to_json()},
+        artifact=chosen_package,
         files=files,
         tags=record.recipe.tags,
-        packages=packages,
+        packages=published,
         recipe=record.recipe.digest,
         models=str(digest.of_json(models)),
     )

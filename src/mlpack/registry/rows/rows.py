@@ -170,10 +170,10 @@ def head(release: Release) -> dict[str, Any]:
         "version": release.version,
         "digest": str(release.digest),
         "created": release.created,
-        "kind": artifact["kind"],
-        "size_bytes": artifact["size_bytes"],
-        "target": artifact.get("target"),
-        "arch": artifact.get("arch"),
+        "kind": artifact.kind,
+        "size_bytes": artifact.size_bytes,
+        "target": artifact.target,
+        "arch": artifact.arch,
         **dataclasses.asdict(release.provenance),
     }
 

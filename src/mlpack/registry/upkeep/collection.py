@@ -268,7 +268,7 @@ class _DigestsInUse:
     def users(self, release: Release) -> list[str]:
         """The users of anything of this release."""
         digests = {*release.files.values(), *map(rows.image_digest, release.images.values())}
-        digests |= {Digest(one["digest"]) for one in release.packages.values()}
+        digests |= {one.digest for one in release.packages.values()}
         users = {self.digests[text] for text in digests & self.digests.keys()}
         users |= {self._names[_repository(each)] for each in release.images.values() if self.names(each)}
         return sorted(users)

@@ -122,7 +122,7 @@ class ArtifactRecord(RecordPart):
     """The chosen candidate's package."""
 
     kind: str
-    """zip, layer-zip or image."""
+    """zip, layer-zip, image, or the form that a plug-in's target has."""
     path: str
     """Where it lies below the build's directory."""
     digest: str

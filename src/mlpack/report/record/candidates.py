@@ -61,7 +61,7 @@ class PackageRecord(RecordPart):
     """What ships for the candidate. All values are null where no package was made."""
 
     kind: str | None
-    """zip, layer-zip or image."""
+    """zip, layer-zip, image, or the form that a plug-in's target has."""
     digest: str | None
     """Of a zip's bytes, or of an image's manifest."""
     size_bytes: int | None
