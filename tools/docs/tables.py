@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import fields
 from functools import cache
 from typing import Any, get_args, get_type_hints
 
@@ -100,7 +101,8 @@ def _short(name: str, row: Pass) -> str:
     """How a bare value may be written, by the first value that its field offers."""
     if row.short is None:
         return ""
-    first = get_args(get_type_hints(row.config)[row.short])[0]
+    offered = get_args(get_type_hints(row.config)[row.short])  # of a Literal; any other type has its default
+    first = offered[0] if offered else next(field.default for field in fields(row.config) if field.name == row.short)
     return f" A bare value is its `{row.short}`: `{name}: {first}` is `{name}: {{{row.short}: {first}}}`."
 
 

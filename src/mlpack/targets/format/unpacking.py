@@ -12,7 +12,7 @@ import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from mlpack.core.digest import Digest
 from mlpack.core.files import bounded, plain_files, zips
@@ -30,7 +30,7 @@ _PATH_BYTES, _NAME_BYTES = 1024, 255
 _SHORT = 200
 _LAYER_PREFIX = "python/"
 
-Members = Callable[[Path, Mapping[str, Any]], Iterator[tuple[str, BinaryIO]]]
+Members = Callable[[Path, Mapping[str, Any]], Iterator[tuple[str, IO[bytes]]]]
 """Reads what ships: from a package's directory and its package.json, each file's path below /var/task and its bytes. A stream is
 read before the next file is asked for. What it gives is checked against package.json by whoever asks."""
 
@@ -135,12 +135,12 @@ def _short(said: object) -> str:
     return cut if cut.isprintable() else ascii(cut)[1:-1]
 
 
-def by_form(artifact: Path, described: Mapping[str, Any]) -> Iterator[tuple[str, BinaryIO]]:
+def by_form(artifact: Path, described: Mapping[str, Any]) -> Iterator[tuple[str, IO[bytes]]]:
     """The files of a package in one of mlpack's own forms, `zip`, `layer-zip` or `image`, whatever its target is called."""
     return (image if described.get("kind") == "image" else zip_files)(artifact, described)
 
 
-def zip_files(artifact: Path, _described: Mapping[str, Any]) -> Iterator[tuple[str, BinaryIO]]:
+def zip_files(artifact: Path, _described: Mapping[str, Any]) -> Iterator[tuple[str, IO[bytes]]]:
     """The files of function.zip, and of layer.zip where there is one. PackError for what is not a plain file."""
     names = [(FUNCTION_ZIP, "")]
     if plain_files.is_there(artifact, LAYER_ZIP):
@@ -154,10 +154,10 @@ def zip_files(artifact: Path, _described: Mapping[str, Any]) -> Iterator[tuple[s
                 if info.is_dir() or kind not in {0, 0o10} or not info.filename.startswith(prefix):
                     raise PackError(f"{name} holds {_short(repr(info.filename))}, which is not a plain file of a package")
                 with archive.open(info) as stream:
-                    yield info.filename.removeprefix(prefix), stream  # type: ignore[misc]  # a BinaryIO in all but name
+                    yield info.filename.removeprefix(prefix), stream
 
 
-def image(artifact: Path, described: Mapping[str, Any]) -> Iterator[tuple[str, BinaryIO]]:
+def image(artifact: Path, described: Mapping[str, Any]) -> Iterator[tuple[str, IO[bytes]]]:
     """The files of an image's own layers, which package.json names. PackError for what is not a plain file below /var/task."""
     from mlpack.oci import compression, layout
     from mlpack.oci.layers import scan
@@ -186,7 +186,7 @@ def image(artifact: Path, described: Mapping[str, Any]) -> Iterator[tuple[str, B
                 yield path.removeprefix(prefix), stream
 
 
-def _place(out_dir: Path, path: str, stream: BinaryIO, wanted: _Wanted) -> None:
+def _place(out_dir: Path, path: str, stream: IO[bytes], wanted: _Wanted) -> None:
     if not _is_path(path):
         raise PackError(f"the package holds the path {_short(repr(path))}, which leaves its directory or is malformed")
     target = out_dir.joinpath(*path.split("/"))
