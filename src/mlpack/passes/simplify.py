@@ -45,9 +45,9 @@ class Simplify:
 
 
 def run(model_dir: Path, config: Simplify, out_dir: Path) -> None:
-    """Simplifies the graph of `model_dir` into `out_dir`, as far as numbers stay: at the least it is the graph as it was.
+    """Simplify the graph of `model_dir` into `out_dir`, as far as the numbers stay: in the worst case it stays unchanged.
 
-    Raises PassError when the engine does not take the graph, or not the recipe's own data.
+    Raises PassError when the engine does not accept the graph, or not the recipe's own data.
     """
     original = files.outline(model_dir)
     before = Counter(node.op_type for node in original.graph.node)
@@ -76,14 +76,14 @@ def run(model_dir: Path, config: Simplify, out_dir: Path) -> None:
 
 
 def _ways(operators: Counter[str], config: Simplify) -> tuple[str, ...]:
-    """What is tried, most first; after them the graph stays as it is."""
+    """The amounts of fusion in the order in which they are tried; if all fail, the graph stays unchanged."""
     if config.operators == "engine" and _is_transformer(operators):
         return ("all", "without attention", "none")
     return ("none",)
 
 
 def _simplified(model_dir: Path, fuse: str, out_dir: Path) -> Counter[str]:
-    """Writes the graph with that much fusion, and counts its operators."""
+    """Write the graph with that much fusion, and count its operators."""
     with temporary.directory("simplify", out_dir) as scratch:
         model = files.outline(model_dir)
         if fuse != "none":
@@ -119,7 +119,7 @@ def _fuse(model: onnx.ModelProto, *, attention: bool) -> onnx.ModelProto:
 
 
 def _pooled(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A mean over the pixels of pictures becomes the pooling operator that has an 8-bit kernel; other means stay."""
+    """Replace a mean over the pixels of pictures by the pooling operator, which has an 8-bit kernel; other means stay."""
     from onnx import helper, numpy_helper
 
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
@@ -143,7 +143,7 @@ def _pooled(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _ranks_of_convolutions(model: onnx.ModelProto) -> set[str]:
-    """Tensors that are certainly `[batch, channels, height, width]`: what follows a 2-d convolution elementwise."""
+    """Tensors that are certainly `[batch, channels, height, width]`: the elementwise results behind a 2-d convolution."""
     ranks = {tensor.name: len(tensor.dims) for tensor in model.graph.initializer}
     pictures: set[str] = set()
     for node in model.graph.node:
@@ -157,7 +157,7 @@ def _ranks_of_convolutions(model: onnx.ModelProto) -> set[str]:
 
 
 _STATES = {"LSTM": (5, 6), "GRU": (5,), "RNN": (5,)}
-"""The inputs with the states that recurrent operators begin with."""
+"""The inputs with the initial states of recurrent operators."""
 _FLOATS = (1, 10, 11)  # TensorProto.FLOAT, FLOAT16, DOUBLE
 _ZEROS_STAY = (
     "Expand", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Tile", "Slice", "Gather", "Split", "Cast", "Identity",
@@ -165,8 +165,8 @@ _ZEROS_STAY = (
 
 
 def _start_from_nothing(model: onnx.ModelProto) -> None:
-    """States of zeros are left out: operators begin with zeros where they are given none. Exporters make them of the batch's size
-    at each call: half of the kernels of a wake word with two LSTMs, a tenth of its time."""
+    """Remove initial states of zeros: operators begin with zeros without them. Exporters make them of the batch's size at each
+    call: half of the kernels of a wake word with two LSTMs, a tenth of its time."""
     small = (tensor for tensor in model.graph.initializer if weights.referred(tensor) is None)
     zeros = {tensor.name for tensor in small if tensor.data_type in _FLOATS and not weights.array(tensor).any()}
     _without_zeros(model.graph, zeros)
@@ -174,7 +174,7 @@ def _start_from_nothing(model: onnx.ModelProto) -> None:
 
 
 def _without_unread(graph: onnx.GraphProto) -> None:
-    """Takes out nodes of which nothing is read, in nested graphs too: the engine runs them. The nodes may stand in any order."""
+    """Remove nodes whose results nothing reads, in nested graphs too: the engine runs them. The nodes may be in any order."""
     for node in graph.node:
         for nested in files.subgraphs(node):
             _without_unread(nested)
@@ -193,7 +193,7 @@ def _without_unread(graph: onnx.GraphProto) -> None:
 
 
 def _without_zeros(graph: onnx.GraphProto, zeros: set[str]) -> None:
-    """The same of a graph around which these tensors are zeros."""
+    """The same for a graph inside one in which these tensors are zeros."""
     from onnx import numpy_helper
 
     zeros = zeros - {value.name for value in graph.input}

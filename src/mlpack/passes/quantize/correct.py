@@ -53,7 +53,7 @@ def corrected(
 
 
 def _place(view: View, writer: GraphWriter, node: onnx.NodeProto) -> tuple[onnx.NodeProto, int] | None:
-    """The node and the input that hold the bias; None where a bias is none, or no vector."""
+    """The node and the input that hold the bias; None where a bias is not constant, or no vector."""
     size = writer.stored[node.input[1]].dims[channels(node, attributes(node))]
     if node.op_type in ("Conv", "Gemm"):
         if len(node.input) < 3 or not node.input[2]:
@@ -71,7 +71,7 @@ def _place(view: View, writer: GraphWriter, node: onnx.NodeProto) -> tuple[onnx.
 def _shifts(
     model: onnx.ModelProto, nodes: list[onnx.NodeProto], writer: GraphWriter, on: RecordedCalls, form: QuantizationScheme
 ) -> dict[str, Array]:  # fmt: skip
-    """By node, the mean over calls of what rounding its weights adds to each channel: what the difference of the weights gives."""
+    """By node, the mean over calls of what rounding its weights adds to each channel: the output of the weights' differences."""
     import numpy as np
 
     beside = ObservedGraph(model)

@@ -34,23 +34,23 @@ if TYPE_CHECKING:
 
 VERSION = 4
 FORWARDS = 512
-"""Calls times nodes, at most: a small model's forwards take a millisecond, and its build some seconds."""
+"""The most runs (calls times nodes): a run of a small model takes a millisecond, and its build some seconds."""
 _CALLS, _LOOKED_AT = 16, 64
 """Ranks settle after a few calls: a bisection forgives a neighbour in the wrong place. They are those of many on which all nodes
 together do most damage: a class that one picture in sixteen shows is what a detector loses first (measured: three nodes of its
 scores, a damage of 0.24 to 0.48 on that picture and below 0.002 on others)."""
 _BYTES = 64 << 20
-"""Of inputs, all calls together: one may be a second of audio or a large picture."""
+"""The most bytes of inputs, all calls together: one may be a second of audio or a large picture."""
 _DIGITS = 4
-"""Of what is kept: sums differ in their last bits from one processor to the next, ranks should not."""
+"""The digits that are kept: sums differ in their last bits from one processor to the next, ranks should not."""
 _BESIDE, _WHICH, _EACH = "q/", "which/", "which/each"
 _NONE, _ALL = -1, -2
-"""No node is in integers: the float itself. All are."""
+"""The number for no node in integers (the float itself), and for all of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeDamage:
-    """One quantized node: its damage, and its multiplications and the values that it reads and writes in the largest call, 0 where
+    """One quantized node: its damage, its multiplications, and the values that it reads and writes in the largest call, 0 where
     they are not known."""
 
     node: str
@@ -61,16 +61,17 @@ class NodeDamage:
 
     @property
     def intensity(self) -> float:
-        """Multiplications for each value that is read or written, by which integers pay; infinite where that is not known."""
+        """Multiplications for each value that is read or written, on which the gain of integers depends; infinite where that is not
+        known."""
         return self.work / (self.read + self.written) if self.work else math.inf
 
 
 def rank(
     float_dir: Path, quantized_dir: Path, nodes: Sequence[str], calls: Path, scratch: Path, forwards: int = FORWARDS
 ) -> tuple[NodeDamage, ...]:
-    """The nodes named, most damage first; equal ones in the graph's order. Nodes whose results cannot be compared come last, with
-    a damage of 0. `forwards`: calls times nodes, at most, but for one call. Raises PassError where the graphs cannot be run side by
-    side."""
+    """The nodes, most damage first; equal ones in the graph's order. Nodes whose results cannot be compared come last, with a
+    damage of 0. `forwards`: the most runs (calls times nodes), except that one call always runs. Raises PassError where the
+    graphs cannot run side by side."""
     model, quantized = files.outline(float_dir), files.outline(quantized_dir)
     signature = files.signature_of(model)
     if versions.of(model) < versions.of(quantized):
@@ -98,7 +99,8 @@ def _bounded(feeds: Iterator[Any]) -> Iterator[Any]:
 def _of(
     both: _MixedGraph, places: Sequence[tuple[onnx.NodeProto, _CountOutputs | None]], feeds: Sequence[Any], count: int, work: Path
 ) -> Iterator[NodeDamage]:
-    """Rows of these nodes: the float and all of them once with each call, and each node by itself with those calls that matter."""
+    """The damage of these nodes: the float graph and all nodes together run on each call, each node alone on the calls that
+    matter."""
     import numpy as np
 
     graph = both.graph()
@@ -128,7 +130,7 @@ def _of(
 
 
 def _loss(plain: Sequence[Any], changed: Mapping[int, Any]) -> float:
-    """What the worst output lost over all calls, of which these gave other answers."""
+    """The loss of the worst output over all calls, of which these gave other answers."""
     pairs = [
         [(changed[call][at] if call in changed else each[at], each[at]) for call, each in enumerate(plain)]
         for at in range(len(plain[0]) if plain else 0)
@@ -137,7 +139,7 @@ def _loss(plain: Sequence[Any], changed: Mapping[int, Any]) -> float:
 
 
 def _worst(plain: Sequence[Any], changed: Sequence[Any], count: int) -> list[int]:
-    """The calls, so many of them, whose answers lose most by themselves."""
+    """So many calls, those whose answers lose most by themselves."""
     if len(plain) <= count:
         return list(range(len(plain)))
     alone = [_loss(plain, {call: each}) for call, each in enumerate(changed)]
@@ -146,16 +148,16 @@ def _worst(plain: Sequence[Any], changed: Sequence[Any], count: int) -> list[int
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _CountOutputs:
-    """Which of the counts behind the graph's outputs say how many values a node reads and writes."""
+    """The outputs that count the values which a node reads and writes."""
 
     read: int | None
     written: int
 
 
 class _MixedGraph:
-    """The float graph, in which each node's result may be that of its quantized part instead: a number that is one more input says
-    of which one. What is not asked for is not computed, so a call costs what the float costs; one graph for all nodes opens in a
-    second where one with everything behind every node in it took the engine minutes (its time grows with their square)."""
+    """The float graph, in which each node's result may be replaced by that of its quantized part: another input is the number of
+    the node. Parts that are not requested are not computed, so a call costs what the float costs. One graph for all nodes opens
+    in a second; one with everything behind every node in it took the engine minutes (its time grows with their square)."""
 
     def __init__(self, model: onnx.ModelProto, quantized: onnx.ModelProto) -> None:
         self._model, self._quantized = model, quantized
@@ -170,11 +172,11 @@ class _MixedGraph:
 
     @property
     def counted(self) -> int:
-        """How many counts stand behind the graph's outputs."""
+        """The number of counts behind the graph's outputs."""
         return len(self._sizes)
 
     def place(self, number: int, node: onnx.NodeProto) -> _CountOutputs | None:
-        """Make it the node that this number means; None where the quantized graph has nothing that stands for its result."""
+        """Add the switch for a node. Returns its counts; None where no tensor of the quantized graph stands for its result."""
         counterpart = self._counterpart(node)
         local = None if counterpart is None else self._slice(*counterpart, f"l{number}/")
         if counterpart is None or local is None or counterpart[1] in self._instead:
@@ -184,7 +186,7 @@ class _MixedGraph:
         return _CountOutputs(read=None if read is None else self._size(read), written=self._size(counterpart[1]))
 
     def graph(self) -> onnx.ModelProto:
-        """Everything, with the outputs of the float graph first, counts behind them."""
+        """The whole graph, with the outputs of the float graph first and the counts behind them."""
         from onnx import TensorProto, helper, numpy_helper
 
         both = type(self._model).FromString(self._model.SerializeToString())
@@ -215,8 +217,8 @@ class _MixedGraph:
         return both
 
     def _slice(self, name: str, of: str, prefix: str) -> tuple[str, list[onnx.NodeProto]] | None:
-        """What makes this tensor of the quantized graph from tensors that the float graph has too, fed with those: its name there,
-        and the nodes. `of`: the tensor that it stands for, which is made here too."""
+        """The nodes that compute this tensor of the quantized graph from tensors that the float graph has too, and its name there.
+        `of`: the tensor that it stands for, which is computed here too."""
         inside = {name, of}
         needed: dict[int, onnx.NodeProto] = {}
         waiting = [self._makers[name]]
@@ -258,12 +260,12 @@ class _MixedGraph:
         return None if candidate is None else (rounded, candidate)
 
     def _size(self, name: str) -> int:
-        """Which count is that of a tensor's values."""
+        """The number of the count of a tensor's values."""
         return self._sizes.setdefault(name, len(self._sizes))
 
 
 def _switch(name: str, plain: str, number: int, result: str, inner: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
-    """The nodes that give a tensor: by its quantized part where that is asked for, else as it is."""
+    """The nodes that select a tensor: from its quantized part if that is requested, else unchanged."""
     from onnx import TensorProto, helper
 
     tests = [
@@ -285,7 +287,7 @@ def _number(value: int) -> Any:
 
 
 def _copy(node: onnx.NodeProto, read: Callable[[str], str], prefix: str) -> onnx.NodeProto:
-    """The node once more: results with the prefix, other inputs, those of nested graphs too."""
+    """A copy of the node: results with the prefix, other inputs, those of nested graphs too."""
     copied = type(node).FromString(node.SerializeToString())
     copied.name = f"{prefix}{node.name or node.output[0]}/node"
     copied.output[:] = [prefix + name if name else name for name in node.output]
@@ -307,7 +309,7 @@ def _rounded(value: float) -> float:
 
 
 def _inner(node: onnx.NodeProto, weights: dict[str, tuple[int, ...]]) -> int:
-    """Multiplications for each value that a node gives; 0 where that is not known."""
+    """Multiplications for each value of a node's result; 0 where that is not known."""
     shape = next((weights[name] for name in node.input[1:2] if len(weights.get(name, ())) >= 2), ())
     if not shape:
         return 0
@@ -320,12 +322,12 @@ def _inner(node: onnx.NodeProto, weights: dict[str, tuple[int, ...]]) -> int:
 
 
 def plain(rows: Sequence[NodeDamage]) -> list[list[Any]]:
-    """Rows for JSON: null is infinite."""
+    """The rows for JSON: null is infinite."""
     return [[row.node, row.damage if math.isfinite(row.damage) else None, row.work, row.read, row.written] for row in rows]
 
 
 def read_rows(rows: Sequence[Sequence[Any]]) -> tuple[NodeDamage, ...]:
-    """What `plain` gave."""
+    """The inverse of `plain`."""
     return tuple(
         NodeDamage(node=str(node), damage=math.inf if entry is None else float(entry), work=work, read=read, written=written)
         for node, entry, work, read, written in rows

@@ -29,7 +29,7 @@ ones of 64 do not."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeLoad:
-    """What a node does in one call: multiplications, and how many values it reads and writes."""
+    """The load of a node in one call: multiplications, and the number of values that it reads and writes."""
 
     work: float
     read: float
@@ -47,12 +47,12 @@ class Island:
 
     @property
     def saved(self) -> float:
-        """Multiplications that it is worth: below zero it costs more than it saves."""
+        """The gain in multiplications: below zero the island costs more than it saves."""
         return self.work - PAYS * self.crossing
 
 
 def islands(model: onnx.ModelProto, static: Collection[str], loads: Mapping[str, NodeLoad]) -> list[Island]:
-    """The islands when these nodes are static, in the graph's order. Values of a node without a load count for nothing."""
+    """The islands when these nodes are static, in the graph's order. Values of a node without a load count as 0."""
     view, layout = View(model), pairs.layout(model, static)
     kernels = [node for node in model.graph.node if _is_kernel(node, layout)]
     names = {node.name for node in kernels}
@@ -90,12 +90,12 @@ def _top(joined: dict[str, str], name: str) -> str:
 
 
 def _is_kernel(node: onnx.NodeProto, layout: pairs.PairLayout) -> bool:
-    """Whether the engine computes it in 8 bits: what is static, what carries, and a sum that is fused."""
+    """Whether the engine computes a node in 8 bits: a static one, one that carries, or a sum that is fused."""
     return node.name in layout.static | layout.carried or any(layout.pairs.get(name) for name in node.output)
 
 
 def _leaves(view: View, tensor: str, kernels: Collection[str]) -> bool:
-    """Whether somebody reads a tensor in float."""
+    """Whether any node reads a tensor in float."""
     return tensor in view.others or any(reader.name not in kernels for reader in view.readers[tensor])
 
 
@@ -105,6 +105,6 @@ def unpaying(model: onnx.ModelProto, static: Collection[str], loads: Mapping[str
 
 
 def saved(model: onnx.ModelProto, static: Collection[str], loads: Mapping[str, NodeLoad]) -> float:
-    """What these nodes save in 8 bits, as a share of all multiplications that are known: 0 where no island pays."""
+    """The gain of these nodes in 8 bits, as a share of all known multiplications: 0 where no island pays."""
     total = sum(load.work for load in loads.values())
     return sum(max(0.0, island.saved) for island in islands(model, static, loads)) / total if total else 0.0

@@ -19,15 +19,15 @@ NODES = "keep_float"
 ONE_SCALE = "one_scale"
 """The notes' key for nodes whose weights have one scale for all channels, for speed."""
 EXACT_STEP, EXACT = "optimize", "exact"
-"""The step and its field by which integer products are summed exactly on every processor: what a form lacks whose accuracy is not
-proven. Weights in 7 bits are no option: where the recipe leaves `reduce_range` open, they have no more on x86-64."""
+"""The step and its field by which integer products are summed exactly on every processor, for a form whose accuracy is not proven.
+Weights in 7 bits are no option: where the recipe leaves `reduce_range` open, they have no more on x86-64."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
-    """A change of one field. `method`: only where nodes were quantized by it, as the step's notes say, None wherever; `operators`:
-    only where one of these was, () wherever; `calibrated`: only with data to calibrate with; `noted`: only where the step's notes
-    have this."""
+    """A change of one field. `method`: only where nodes were quantized by it according to the step's notes, None wherever;
+    `operators`: only where one of these was, () wherever; `calibrated`: only with data to calibrate with; `noted`: only where
+    the step's notes have this."""
 
     name: str
     field: str
@@ -74,8 +74,8 @@ OPTIONS: tuple[Option, ...] = (
 
 
 def offered(config: Any, notes: Mapping[str, Any] | None, *, calibrated: bool = True) -> tuple[Option, ...]:
-    """The options that this config leaves open. `notes`: of the step as it ran with it; None: it did not run yet. `calibrated`:
-    whether there are data to calibrate with."""
+    """The options that this config leaves open. `notes`: of the step when it ran with this config; None: it has not run yet.
+    `calibrated`: whether there are data to calibrate with."""
     fields = {each.name: each for each in dataclasses.fields(config)}
     ways = None if notes is None else {notes.get("method"), *dict(notes.get("nodes", {})).values()}
     kinds = None if notes is None else set(notes.get("quantized", {}))

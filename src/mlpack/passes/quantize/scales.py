@@ -24,13 +24,13 @@ SMALLEST_SCALE = 2.0**-126
 """The smallest float32 with all its bits."""
 
 _BIAS_STEPS = 2**30
-"""A bias of 32 bits has twice as many on each side; what products add to it needs room too."""
+"""A 32-bit bias has twice as many on each side; the sums of products need room too."""
 
 _PART_BYTES = 8 << 20
 
 
 def of_weight(values: Array, axis: int | None, steps: int, least: Array | None = None) -> tuple[Array, Array]:
-    """A weight in `-steps` to `steps`, and its scale: one, or one for each index of `axis`. `least`: no scale is smaller."""
+    """A weight in `-steps` to `steps`, and its scale: one, or one for each index of `axis`. `least`: the smallest scale allowed."""
     import numpy as np
 
     others = None if axis is None else tuple(place for place in range(values.ndim) if place != axis)
@@ -51,7 +51,7 @@ def of_weight(values: Array, axis: int | None, steps: int, least: Array | None =
 
 
 def _parts(values: Array) -> Iterator[tuple[slice, ...]]:
-    """Where the parts of an array lie, which are apart in memory as well."""
+    """The indices of parts of an array that are apart in memory as well."""
     whole = [slice(None)] * values.ndim
     if values.nbytes <= _PART_BYTES:
         yield tuple(whole)

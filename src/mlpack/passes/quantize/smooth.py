@@ -32,15 +32,15 @@ if TYPE_CHECKING:
 
 _KINDS = ("MatMul", "Gemm", "Attention")
 _OUTLIES = 4.0
-"""How many times as far as the median channel one must reach: two bits of eight are gone for the others."""
+"""How many times the median channel's values an outlier reaches: two bits of eight are lost for the others."""
 _NORMS = {"LayerNormalization": (1, 2), "SimplifiedLayerNormalization": (1,), "SkipLayerNormalization": (2, 3)}
-"""Where a normalisation has what it multiplies by, and what it adds."""
+"""The inputs of a normalisation that are its factor and its offset."""
 _STRENGTHS = (0.25, 0.5, 0.75)
-"""How much of the outliers goes over to the weights. They have 7 bits on x86-64, one fewer than activations."""
+"""The shares of the outliers that are moved to the weights. They have 7 bits on x86-64, one fewer than activations."""
 _BETTER = 0.8
-"""The error that must be left at most: a multiplication is to be paid for."""
+"""The largest error that may be left: a multiplication has to pay for itself."""
 _ROWS, _MOST_ROWS = 32, 256
-"""Of a call, and of all."""
+"""The most rows of a call, and of all calls."""
 _STRONGEST = 1e3
 
 
@@ -81,7 +81,7 @@ def _matrix(writer: GraphWriter, node: onnx.NodeProto) -> Array:
 
 
 def _reached(model: onnx.ModelProto, columns: Mapping[str, int], on: RecordedCalls) -> dict[str, tuple[Array, Array]]:
-    """How far each channel of these tensors reaches over the calls, and some rows of them."""
+    """The largest value of each channel of these tensors over the calls, and some rows of them."""
     import numpy as np
 
     beside = ObservedGraph(model)
@@ -100,7 +100,7 @@ def _reached(model: onnx.ModelProto, columns: Mapping[str, int], on: RecordedCal
 
 
 def _factors(reached: Array, rows: Array, products: Sequence[Array], form: QuantizationScheme) -> Array | None:
-    """What each channel is divided by, or None where none outlies or nothing is won."""
+    """The divisor of each channel, or None where no channel is an outlier or nothing is gained."""
     import numpy as np
 
     alive = reached > 0
@@ -120,7 +120,7 @@ def _factors(reached: Array, rows: Array, products: Sequence[Array], form: Quant
 
 
 def _error(rows: Array, products: Sequence[Array], factors: Array, form: QuantizationScheme) -> float:
-    """What rounding both sides does to the products of these rows, over their energy, in sum."""
+    """The error of rounding both sides in the products of these rows, over their energy, in sum."""
     import numpy as np
 
     divided = rows / factors
@@ -136,7 +136,7 @@ def _error(rows: Array, products: Sequence[Array], factors: Array, form: Quantiz
 
 
 def _divided(writer: GraphWriter, view: View, name: str, readers: set[str], factors: Array) -> list[onnx.NodeProto]:
-    """Changes the readers' weights and what they read. Gives what is to be put behind the tensor's maker."""
+    """Change the readers' weights and inputs. Returns the nodes to put behind the tensor's maker."""
     import numpy as np
 
     smooth = writer.fresh(f"{name}_smooth")

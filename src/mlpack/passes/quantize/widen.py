@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 
 
 def widen(model: onnx.ModelProto, spilled: Spill | None) -> None:
-    """In place, at the top of the graph. What only the casts read stays: `files.save` leaves out what nothing reads.
+    """Widen the weights, in place, at the top of the graph. Tensors that only the casts read stay: `files.save` drops what nothing
+    reads.
 
-    `spilled`: where large weights go; None: the graph is only looked at, and widened weights have a type and a shape but no values.
+    `spilled`: where large weights go; None: the graph is only examined, and widened weights have a type and a shape but no
+    values.
     """
     import numpy as np
     from onnx import TensorProto

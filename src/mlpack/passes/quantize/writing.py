@@ -24,7 +24,7 @@ _LONGEST_NAME = 48
 
 
 class GraphWriter:
-    """Collects what is added to one model; `finish` puts the tensors into it."""
+    """Collects the additions to one model; `finish` puts the tensors into it."""
 
     def __init__(self, model: onnx.ModelProto, spilled: spill.Spill) -> None:
         self.model = model
@@ -38,7 +38,7 @@ class GraphWriter:
         self._added: dict[tuple[str, bytes, str], onnx.TensorProto] = {}
 
     def fresh(self, base: str) -> str:
-        """A name that nothing has: the end of `base` where that is free. Some exporters' names are longer than their weights."""
+        """A new name: the end of `base` where that is free. Some exporters' names are longer than their weights."""
         base = base[-_LONGEST_NAME:]
         name, number = base, 1
         while name in self._taken:
@@ -47,7 +47,7 @@ class GraphWriter:
         return name
 
     def keep(self, base: str, values: Array) -> str:
-        """The name under which these values are stored."""
+        """Store these values. Returns the name."""
         key = (base, spill.content(values), f"{values.dtype}{values.shape}")
         if key not in self._added:
             self._added[key] = self._spilled.tensor(values, self.fresh(base))
@@ -60,17 +60,17 @@ class GraphWriter:
         return helper.make_node(kind, takes, gives, name=self.fresh(name), **attributes)
 
     def values(self, name: str) -> Array:
-        """A stored tensor's values, of a large one a view of its file."""
+        """A stored tensor's values; for a large one a view of its file."""
         return weights.array(self.stored[name])
 
     def imports(self, domain: str) -> None:
-        """Says that the graph uses operators of this domain."""
+        """Declare that the graph uses operators of this domain."""
         if all(entry.domain != domain for entry in self.model.opset_import):
             entry = self.model.opset_import.add()
             entry.domain, entry.version = domain, 1
 
     def finish(self) -> None:
-        """Stores the tensors, and takes out those that nothing reads any more."""
+        """Store the tensors, and remove those that nothing reads any more."""
         graph = self.model.graph
         read = files.names_read(graph)
         for tensor in [tensor for tensor in graph.initializer if tensor.name not in read]:
@@ -80,12 +80,12 @@ class GraphWriter:
 
 
 def replace(graph: onnx.GraphProto, instead: Mapping[str, Sequence[onnx.NodeProto]]) -> None:
-    """Puts other nodes in the place of those of these names, in this graph alone."""
+    """Replace the nodes of these names by others, in this graph alone."""
     put(graph, [new for node in graph.node for new in instead.get(node.name, (node,))])
 
 
 def put(graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto]) -> None:
-    """Makes these the nodes of the graph."""
+    """Make these the nodes of the graph."""
     copies = [type(node).FromString(node.SerializeToString()) for node in nodes]
     del graph.node[:]
     graph.node.extend(copies)

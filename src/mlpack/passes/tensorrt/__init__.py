@@ -37,10 +37,10 @@ if TYPE_CHECKING:
     from mlpack.core.records import Signature
 
 VERSIONS = {"rtx": ("1.7.1.116", "12"), "standard": ("11.4.0.106", "12"), "lean": ("11.4.0.106", "12")}
-"""By flavour: TensorRT's version and CUDA's major one that a worker image carries, and that engines are therefore built with."""
+"""By flavour: TensorRT's version and CUDA's major version in a worker image, with which engines are therefore built."""
 
 SMS = ("sm75", "sm80", "sm86", "sm89", "sm90", "sm100", "sm120", "sm121")
-"""Compute capabilities of GPUs that fleets have. TensorRT for RTX builds for all but sm90 and sm100."""
+"""Compute capabilities of GPUs in fleets. TensorRT for RTX builds for all except sm90 and sm100."""
 
 _DISTRIBUTIONS = {"rtx": "tensorrt_rtx_cu12_bindings", "standard": "tensorrt", "lean": "tensorrt"}
 _KINDS = ("fp32", "fp16", "bf16", "int8", "mixed")
@@ -79,7 +79,7 @@ class Tensorrt:
 
 
 def run(model_dir: Path, config: Tensorrt, out_dir: Path) -> None:
-    """Specifies and builds, or checks. Raises PassError, ModuleNotFoundError when the builder's package is not installed."""
+    """Specify and build, or check. Raises PassError, ModuleNotFoundError when the builder's package is not installed."""
     wrong = [sm for sm in config.gpus if sm not in SMS]
     if wrong or not config.gpus:
         raise PassError(f"tensorrt: gpus {', '.join(wrong) or 'are empty'}: known are {', '.join(SMS)}")
@@ -104,7 +104,7 @@ def run(model_dir: Path, config: Tensorrt, out_dir: Path) -> None:
 
 
 def chosen(config: Tensorrt) -> str:
-    """The builder that `auto` means on this machine. Raises PassError where it can mean none."""
+    """The builder that `auto` means on this machine. Raises PassError where there is none."""
     if config.builder != "auto":
         if config.builder == "rtx" and config.flavour != "rtx":
             otherwise = native.LEAN if config.flavour == "lean" else "say `builder: deferred`"
@@ -125,12 +125,12 @@ def chosen(config: Tensorrt) -> str:
 
 
 def machine(config: Tensorrt) -> str:
-    """What of this machine decides the result beside the installed packages."""
+    """The facts about this machine that decide the result beside the installed packages."""
     return native.decides(config.flavour) if config.builder in ("auto", "native") else ""
 
 
 def specification(model_dir: Path, config: Tensorrt, builder: str) -> build.Spec:
-    """tensorrt.json without engines, for the graph in `model_dir`. Raises PassError, for profiles that nothing gives too."""
+    """tensorrt.json without engines, for the graph in `model_dir`. Raises PassError, also when there are no profiles."""
     signature = files.read_signature(model_dir)
     shapes_seen = profiles.observed_shapes(config.evaluation, model_dir, signature) if config.evaluation is not None else ()
     profile_list = profiles.of(signature, config.profiles, shapes_seen, config.max_batch)
@@ -167,7 +167,7 @@ def _specified(model_dir: Path, config: Tensorrt, builder: str, shapes: list[dic
 
 
 def precision_of(model_dir: Path) -> str:
-    """fp32, fp16, bf16, int8 or mixed: what the pass `precision` noted, else what the graph itself holds."""
+    """fp32, fp16, bf16, int8 or mixed: the note of the pass `precision`, else what the graph itself shows."""
     from onnx import TensorProto
 
     model = files.load(model_dir)
@@ -196,7 +196,7 @@ def _cast_to(node: onnx.NodeProto) -> int:
 
 
 def _gate(model_dir: Path, config: Tensorrt, out_dir: Path) -> None:
-    """Parser and builder of TensorRT for RTX on the graph, for every GPU asked for; the model goes on as it was."""
+    """Run the parser and builder of TensorRT for RTX on the graph, for every requested GPU; the model stays as it was."""
 
     native.require("rtx")
     signature = files.read_signature(model_dir)
@@ -229,7 +229,7 @@ def _gate(model_dir: Path, config: Tensorrt, out_dir: Path) -> None:
 
 
 def _invented(model_dir: Path, signature: Signature) -> tuple[dict[str, tuple[int, ...]], ...]:
-    """Shapes of made-up inputs: a gate must not need data."""
+    """Shapes of generated inputs, because a gate must not need data."""
     feeds = trials.feeds_of(model_dir, files.load(model_dir))
     return tuple({spec.name: tuple(feed[spec.name].shape) for spec in signature.inputs} for feed in feeds)
 
@@ -242,7 +242,7 @@ def _installed_version(flavour: str) -> str | None:
 
 
 def _check_version(flavour: str, version: str) -> None:
-    """Raises PassError when what would build is of another version than the image that is to run it."""
+    """Raise PassError when the installed builder has another version than the image that will run its engines."""
     installed = _installed_version(flavour)
     if installed is not None and installed != version:
         name = _DISTRIBUTIONS[flavour]
@@ -263,7 +263,7 @@ def _ports(specs: tuple[Any, ...]) -> list[dict[str, Any]]:
 
 
 def _carry(model_dir: Path, out_dir: Path) -> None:
-    """Every file of the model but the last pass's notes."""
+    """Copy every file of the model except the last pass's notes."""
     for item in sorted(model_dir.iterdir()):
         if item.is_file() and item.name != files.NOTES:
             shutil.copyfile(item, out_dir / item.name)

@@ -38,7 +38,8 @@ _ACCELERATORS = re.compile(rb"accelerators=\{((?:sm\d+[a-z]? )+)\}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineBuild:
-    """What a builder made: rows of tensorrt.json's `engines`, GPUs refused with the reason, and notes on what was not checked."""
+    """The result of a builder: rows of tensorrt.json's `engines`, refused GPUs with the reason, and notes on what was not
+    checked."""
 
     engines: tuple[dict[str, Any], ...] = ()
     refused: tuple[tuple[str, str], ...] = ()
@@ -48,7 +49,8 @@ class EngineBuild:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildJob:
-    """A specification without engines, where its graph lies and engines go, a usual shape of every input, and native's timings."""
+    """The task of a builder: a specification without engines, where the graph is and engines go, a usual shape of every input, and
+    native's timings."""
 
     spec: Spec
     out_dir: Path
@@ -57,12 +59,12 @@ class BuildJob:
 
 
 def build(work: BuildJob) -> EngineBuild:
-    """Carries out the specification with the builder it names. Raises PassError."""
+    """Carry out the specification with the builder that it names. Raises PassError."""
     return BUILDERS[work.spec["builder"]](work)
 
 
 def key_of(spec: Spec, sm: str, device: str | None = None, driver_cuda: int | None = None) -> str:
-    """The engine's key: as `mlpack_runtime.tensorrt.engine_key.key`, of which this is the build's copy."""
+    """The engine's key. This is the build's copy of `mlpack_runtime.tensorrt.engine_key.key`."""
     ampere_plus = spec["flags"]["hardware"] == "ampere_plus" and int(sm.removeprefix("sm")) >= _AMPERE
     fields = {
         **{name: spec[name] for name in ("graph", "flags", "workspace_bytes", "profiles", "precision")},
@@ -73,7 +75,7 @@ def key_of(spec: Spec, sm: str, device: str | None = None, driver_cuda: int | No
 
 
 def request_of(spec: Spec, graph_path: Path, sm: str | None, out: Path, op: str = "build") -> dict[str, Any]:
-    """What `engine_build` is asked, for this specification."""
+    """The request to `engine_build` for this specification."""
     return {
         "op": op, "graph": str(graph_path), "flavour": spec["tensorrt"]["flavour"], "sm": sm, "profiles": spec["profiles"],
         "flags": spec["flags"], "workspace_bytes": spec["workspace_bytes"], "timing_cache": None, "out": str(out),
@@ -136,7 +138,7 @@ def _deferred(work: BuildJob) -> EngineBuild:
 BUILDERS: Mapping[str, Callable[[BuildJob], EngineBuild]] = {
     "rtx": _rtx, "native": _native, "deferred": _deferred,
 }  # fmt: skip
-"""By the name that a specification has in `builder`."""
+"""The builders, by the name in a specification's `builder`."""
 
 
 def row(sm: str, path: Path, key: str) -> dict[str, Any]:
@@ -146,7 +148,7 @@ def row(sm: str, path: Path, key: str) -> dict[str, Any]:
 
 
 def read_back(spec: Spec, answer: Mapping[str, Any], path: Path, sm: str) -> list[str]:
-    """Holds what was built against the specification; gives what could not be read. Raises PassError on a contradiction."""
+    """Compare an engine with the specification; returns what could not be read. Raises PassError on a contradiction."""
     wrong = []
     if answer["version"] != spec["tensorrt"]["version"]:
         wrong.append(f"TensorRT {answer['version']} built it, and {spec['tensorrt']['version']} was asked for")
@@ -165,7 +167,7 @@ def read_back(spec: Spec, answer: Mapping[str, Any], path: Path, sm: str) -> lis
 
 
 def _ports(side: str, expected: list[dict[str, Any]], actual: list[dict[str, Any]]) -> list[str]:
-    """Differences of names, types and fixed axes. TensorRT keeps the order of the graph's inputs, which nobody relies on."""
+    """Differences of names, types and fixed axes. TensorRT keeps the order of the graph's inputs, on which nothing relies."""
     ports = {port["name"]: port for port in actual}
     problems = [f"it has {side} {sorted(ports)}, not {sorted(port['name'] for port in expected)}"]
     if set(ports) == {port["name"] for port in expected}:

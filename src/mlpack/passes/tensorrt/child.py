@@ -25,7 +25,7 @@ from mlpack.core.files import temporary
 from mlpack.errors import PassError
 
 LIMIT_S = 1800
-"""How long one parse or build may take: MiniLM takes 4 s on one core, a graph of some GB minutes."""
+"""The time limit of one parse or build: MiniLM takes 4 s on one core, a graph of some GB minutes."""
 
 Answer = dict[str, Any]
 
@@ -37,7 +37,7 @@ _SHOWN = 600
 
 
 def ask(request: Mapping[str, Any], limit_s: float = LIMIT_S) -> Answer:
-    """What `engine_build` answers to this request. Raises PassError when it crashes, or is not done after `limit_s` seconds."""
+    """The answer of `engine_build` to this request. Raises PassError when it crashes, or takes more than `limit_s` seconds."""
     with temporary.directory("tensorrt") as scratch:
         request_path, answer_path = Path(scratch, "request.json"), Path(scratch, "answer.json")
         request_path.write_text(json.dumps(request))
@@ -52,7 +52,8 @@ def ask(request: Mapping[str, Any], limit_s: float = LIMIT_S) -> Answer:
 
 
 def start(module: str, arguments: list[str], limit_s: float = LIMIT_S) -> tuple[int | None, str]:
-    """(exit code, the end of what it wrote to stderr) of a module of the runtime; None when it was ended after `limit_s`."""
+    """Run a module of the runtime. Returns (exit code, the end of its stderr); the code is None when it was killed after
+    `limit_s`."""
     command = [sys.executable, "-I", "-c", _START.format(module=module), str(_root()), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, timeout=limit_s, check=False)

@@ -48,7 +48,7 @@ _LARGEST_BYTES = 8 << 20
 
 
 def write(model_dir: Path, out_dir: Path, spec: Mapping[str, Any], evaluation: Path | None) -> int:
-    """Writes both files into `out_dir`; how many calls. Raises PassError when the CPU engine cannot run the graph."""
+    """Write both files into `out_dir`. Returns the number of calls. Raises PassError when the CPU engine cannot run the graph."""
     signature = files.read_signature(model_dir)
     twin = model_dir / files.TWIN
     # Not with integer kernels: without VNNI theirs saturate, and a third of a convolution's answer was seen to be wrong.

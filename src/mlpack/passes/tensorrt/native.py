@@ -38,7 +38,7 @@ def installed(flavour: str) -> bool:
 
 
 def require(flavour: str) -> None:
-    """Raises ModuleNotFoundError, which `transform` turns into what to install, or PassError where no index has it."""
+    """Raise ModuleNotFoundError, which `transform` turns into what to install, or PassError where no index has the package."""
     if installed(flavour):
         return
     if flavour == "rtx":
@@ -78,7 +78,8 @@ def require_device(flavour: str) -> dict[str, Any]:
 
 
 def decides(flavour: str) -> str:
-    """What of this machine decides which builder `auto` is, for the store's key: the GPU, where the full TensorRT could use it."""
+    """The facts about this machine that decide which builder `auto` is, for the store's key: the GPU, where the full TensorRT could
+    use it."""
     if flavour == "rtx" or not installed("standard"):
         return "no native builder"
     description = device()
@@ -86,7 +87,7 @@ def decides(flavour: str) -> str:
 
 
 def timing_cache_path(folder: Path, description: Mapping[str, Any], tensorrt: Mapping[str, str]) -> Path:
-    """Where timings for this device, TensorRT and CUDA are kept: those of another are misleading, NVIDIA says dangerous."""
+    """The file of timings for this device, TensorRT and CUDA. NVIDIA warns that timings of another device mislead."""
     fields = {"device": description["name"], "sm": description["sm"], "driver_cuda": description["driver"] // 1000,
              "version": tensorrt["version"], "cuda": tensorrt["cuda"]}  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
@@ -94,7 +95,8 @@ def timing_cache_path(folder: Path, description: Mapping[str, Any], tensorrt: Ma
 
 
 def verify(model_dir: Path) -> str:
-    """Runs the engine in this directory on its check calls; what the worst difference was. Raises PassError when it is too far."""
+    """Run the engine in this directory on its check calls. Returns the worst difference in words. Raises PassError when it is too
+    large."""
     with temporary.directory("verify") as scratch:
         answer = Path(scratch, "verified.json")
         code, log = child.start("tensorrt.engine_check", [str(model_dir), str(answer)])

@@ -32,7 +32,7 @@ Shape = tuple[int, ...]
 Seen = Sequence[Mapping[str, Shape]]
 
 MAX_BATCH = 32
-"""Rows an engine takes at once where the target does not say."""
+"""The most rows of an engine's call where the target does not state a number."""
 
 _LONGEST = 2**31 - 1  # TensorRT's dimensions are 64 bits wide, its indices are not
 
@@ -69,8 +69,8 @@ def of(signature: Signature, requested: Wanted, shapes_seen: Seen, max_batch: in
     """The profiles of a model: the recipe's own, checked, or one from recorded calls; none without an axis that may vary.
 
     From calls: the first axis of an input, where it may vary, is the batch, from 1 to `max_batch`, which is also the usual one.
-    Every other axis goes from the smallest length seen to the largest, with the middle one as the usual. Raises PassError with
-    every problem of what the recipe says, and when neither it nor the calls give the lengths.
+    Every other axis goes from the smallest length to the largest, with the middle one as the usual. Raises PassError with every
+    problem of the recipe's profiles, and when neither they nor the calls give the lengths.
     """
     if max_batch < 1:
         raise PassError(f"profiles: max_batch must be at least 1, not {max_batch}")
@@ -87,10 +87,10 @@ def of(signature: Signature, requested: Wanted, shapes_seen: Seen, max_batch: in
 
 
 def observed_shapes(calls_dir: Path, model_dir: Path, signature: Signature) -> tuple[Mapping[str, Shape], ...]:
-    """The shapes that recorded calls have; texts are tokenised one by one, and the empty text is among them.
+    """The shapes of recorded calls; texts are tokenised one by one, and the empty text is among them.
 
-    A request may hold one text, and that one may be shorter than every whole call's longest: so the smallest length is that of
-    the shortest text alone, and never more than what the tokenizer makes of nothing. Raises PassError for damaged calls.
+    A request may hold one text, and that one may be shorter than every whole call's longest. So the smallest length is that of
+    the shortest text alone, and never more than that of the empty text. Raises PassError for damaged calls.
     """
     return tuple(reader.shapes(calls_dir, model_dir, signature))
 

@@ -32,7 +32,8 @@ _PORTABLE = "the parser knows standard ONNX only: use `simplify: {operators: por
 
 
 def words(model_dir: Path, request: Mapping[str, Any], answer: Mapping[str, Any], usual: Shapes) -> str:
-    """The whole message of a refusal. `request` is what was asked; `usual`: a shape of every input, for the smaller graph."""
+    """The whole message of a refusal. `request`: the request to the child; `usual`: a shape of every input, for the smaller
+    graph."""
     name = {"rtx": "TensorRT for RTX"}.get(request["flavour"], "TensorRT")
     where = f" for {request['sm']}" if answer["stage"] == "build" and request.get("sm") else ""
     head = f"tensorrt: {name} {answer['version'] or ''}".rstrip() + f" refuses the graph{where}:"
@@ -58,7 +59,7 @@ def reason(answer: Mapping[str, Any]) -> str:
 
 
 def node_of(model: onnx.ModelProto, error: Mapping[str, Any]) -> int | None:
-    """The index of the node that an error is about: as the parser says, or the longest node name that the words quote."""
+    """The index of the node that an error is about: from the parser, or the longest node name that the message quotes."""
     names = {node.name: index for index, node in enumerate(model.graph.node) if node.name}
     if error["name"] in names:
         return names[error["name"]]
@@ -83,7 +84,7 @@ def _error(model: onnx.ModelProto, error: Mapping[str, Any]) -> str:
 
 
 def _advice(text: str) -> str:
-    """What to do about reasons that have a known way out."""
+    """What to do about reasons with a known way out."""
     if "FP32 GEMM is not supported" in text:
         return (
             ". On sm75 TensorRT for RTX multiplies in fp16 only, and in int8 only between fp16 values: use `precision: fp16`, "
@@ -95,7 +96,7 @@ def _advice(text: str) -> str:
 def smallest(
     model: onnx.ModelProto, request: Mapping[str, Any], error: Mapping[str, Any], usual: Shapes
 ) -> tuple[onnx.ModelProto, Path] | None:
-    """(the smallest graph around the failing node that fails too, where it lies), or None when none was found."""
+    """(the smallest graph around the failing node that fails too, its file), or None when there is none."""
     index = node_of(model, error)
     if index is None:
         return None
@@ -116,7 +117,7 @@ def smallest(
 
 
 def _fails(path: Path, request: Mapping[str, Any], error: Mapping[str, Any], candidate: onnx.ModelProto) -> bool:
-    """Whether this graph is refused for the same operator, or in the same words about the same node."""
+    """Whether this graph is refused for the same operator, or with the same message about the same node."""
     request_cut = {
         **request,
         "graph": str(path),
@@ -138,12 +139,12 @@ def _fails(path: Path, request: Mapping[str, Any], error: Mapping[str, Any], can
 
 
 def _gist(text: str) -> str:
-    """A reason without what changes from graph to graph: numbers."""
+    """A reason without the numbers that change from graph to graph."""
     return re.sub(r"\d+", "#", text)
 
 
 def _candidates(model: onnx.ModelProto, index: int, usual: Shapes, *, dynamic_first: bool) -> Iterator[onnx.ModelProto]:
-    """Graphs around the node, smallest first: it alone, then with one and more levels of what it reads from."""
+    """Graphs around the node, smallest first: the node alone, then with one and more levels of the nodes that it reads from."""
     forms = [_inferred(model, None), _inferred(model, usual)] if dynamic_first else [_inferred(model, usual)]
     for levels in range(_LEVELS + 1):
         for form in forms:
@@ -153,7 +154,7 @@ def _candidates(model: onnx.ModelProto, index: int, usual: Shapes, *, dynamic_fi
 
 
 def _inferred(model: onnx.ModelProto, usual: Shapes | None) -> dict[str, onnx.ValueInfoProto]:
-    """Type and shape of every value; with `usual`, for those input sizes."""
+    """Type and shape of every value; with `usual`, for inputs of those shapes."""
     from onnx import shape_inference
 
     copy = type(model).FromString(model.SerializeToString())
@@ -185,7 +186,7 @@ def _around(model: onnx.ModelProto, index: int, levels: int) -> list[int]:
 
 
 def _cut(model: onnx.ModelProto, indices: list[int], forms: Mapping[str, Any]) -> onnx.ModelProto | None:
-    """A model of these nodes alone; None when the type of something it needs from outside is not known."""
+    """A model of these nodes alone; None when the type of an input from outside is not known."""
     from onnx import helper
 
     nodes = [model.graph.node[number] for number in indices]

@@ -29,12 +29,12 @@ _FEEDS = 2
 _IN_PLACE = {"session.disable_prepacking": "1"}
 """Weights stay in their mapped file: copies arranged for kernels would be the model once more in memory."""
 _MOST_SINGLY = 8
-"""Nodes that are found one by one; the next takes all of its operator along."""
+"""So many nodes are found one by one; the next one takes all nodes of its operator along."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What is put in integers: nodes, and what carries 8 bits between them, of which `barred` do not."""
+    """The nodes that are put in integers, and the nodes between them that carry 8 bits, except those in `barred`."""
 
     chosen: NodeChoice
     carried: tuple[str, ...] = ()
@@ -42,11 +42,11 @@ class Attempt:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """All that may be at fault: what only carries last, so that it is blamed first."""
+        """All nodes that may be at fault; nodes that only carry come last, so that they are blamed first."""
         return (*self.chosen.how, *self.carried)
 
     def only(self, parts: Sequence[str]) -> Attempt:
-        """The same with these parts alone."""
+        """The same attempt with these parts alone."""
         there = set(parts)
         how = {name: way for name, way in self.chosen.how.items() if name in there}
         uncarried = {name for name in self.carried if name not in there}
@@ -54,13 +54,13 @@ class Attempt:
         return Attempt(NodeChoice(how, self.chosen.kept), carried, self.barred | uncarried)
 
     def without(self, reasons: dict[str, str]) -> Attempt:
-        """The same with these parts in float, which goes on record."""
+        """The same attempt with these parts in float, which goes on record."""
         carried = tuple(name for name in self.carried if name not in reasons)
         return Attempt(self.chosen.without(reasons), carried, self.barred | (set(reasons) & set(self.carried)))
 
 
 class EngineCheck:
-    """The engine, asked about graphs in one directory."""
+    """Tests graphs in one directory with the engine."""
 
     def __init__(self, model_dir: Path, model: onnx.ModelProto, calls: Path | None) -> None:
         opened = check.session(model_dir, _LEVELS[0], _IN_PLACE)
@@ -70,7 +70,7 @@ class EngineCheck:
         self._float: dict[str, str] = {}
 
     def refusal(self, out_dir: Path) -> str:
-        """Why the engine does not take the graph that lies there; '' where it does, or does not take the float one either."""
+        """The reason why the engine refuses the graph in the directory; '' where it accepts it, or refuses the float one too."""
         for level in _LEVELS:
             if why := _refused(out_dir, level, self._trials):
                 if level not in self._float:
@@ -81,7 +81,7 @@ class EngineCheck:
 
 
 def _refused(folder: Path, level: str, answers: Sequence[tuple[Any, Any]]) -> str:
-    """Why the engine does not take a graph, or what is wrong with its answers whatever the numbers are."""
+    """The reason why the engine refuses a graph, or the fault of its answers, whatever their numbers are."""
     import numpy as np
 
     try:
@@ -100,7 +100,7 @@ def _refused(folder: Path, level: str, answers: Sequence[tuple[Any, Any]]) -> st
 def settled(
     request: Attempt, make: Callable[[Attempt], onnx.ModelProto], judge: EngineCheck, out_dir: Path, kinds: dict[str, str]
 ) -> Attempt:
-    """Writes the graph into `out_dir` with as much in integers as the engine takes, and gives what that is.
+    """Write the graph into `out_dir` with as much in integers as the engine accepts. Returns that attempt.
 
     `make`: the graph of an attempt; `kinds`: the operator of each part. Raises PassError when nothing at all is left.
     """
@@ -123,7 +123,7 @@ def settled(
 
 
 def _culprit(attempt: Attempt, refusal: Callable[[Attempt], str], why: str) -> tuple[str, str]:
-    """One part without which the parts before it are taken, and what the engine says with it."""
+    """One part without which the parts before it are accepted, and the engine's message with it."""
     cleared: list[str] = []
     suspects = list(attempt.parts)
     while len(suspects) > 1:

@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     import onnx
 
 _PICTURE = 4
-"""Axes."""
+"""The axes of a batch of pictures."""
 _FLOAT = 1  # TensorProto.FLOAT
 
 
 def convolutions(model: onnx.ModelProto, chosen: NodeChoice) -> NodeChoice:
-    """The same choice, with convolutions by group static that stand between others that are."""
+    """The same choice, with grouped convolutions static that stand between static ones."""
     view = View(model)
     inner = _inner(view, _grouped(view, chosen), chosen.by(STATIC))
     reasons = {name: why for name, why in chosen.kept.items() if name not in inner}
@@ -41,7 +41,7 @@ def convolutions(model: onnx.ModelProto, chosen: NodeChoice) -> NodeChoice:
 
 
 def _grouped(view: View, chosen: NodeChoice) -> set[str]:
-    """Convolutions by group that are float for being slow."""
+    """Grouped convolutions that are float because they are slow in integers."""
     return {
         node.name
         for node in view.graph.node
@@ -51,7 +51,7 @@ def _grouped(view: View, chosen: NodeChoice) -> set[str]:
 
 
 def _inner(view: View, names: Collection[str], static: Collection[str]) -> set[str]:
-    """Those of the wanted nodes that stand between kernels in 8 bits when all that are left do."""
+    """The wanted nodes that stand between 8-bit kernels if all the others in the result do."""
     remaining = set(names)
     while remaining:
         within = {*static, *remaining}
@@ -71,7 +71,7 @@ def _inner(view: View, names: Collection[str], static: Collection[str]) -> set[s
 
 
 def normalisations(model: onnx.ModelProto, chosen: NodeChoice, keep: Sequence[str]) -> list[str]:
-    """Names of the normalisations of pictures that would stand between kernels in 8 bits as convolutions, less those to keep."""
+    """Names of the normalisations of pictures that would stand between 8-bit kernels as convolutions, without those to keep."""
     names = {*_pictures(model)} - {*keep}
     if not names:
         return []
@@ -92,7 +92,7 @@ def _pictures(model: onnx.ModelProto) -> list[str]:
 
 
 def as_convolutions(model: onnx.ModelProto, names: Collection[str]) -> None:
-    """Makes depthwise convolutions of these normalisations, in place."""
+    """Turn these normalisations into depthwise convolutions, in place."""
     import numpy as np
     from onnx import helper, numpy_helper
 

@@ -30,23 +30,23 @@ _MICROSOFT = "com.microsoft"
 
 
 def insert(writer: GraphWriter, chosen: Collection[str], form: QuantizationScheme) -> None:
-    """Puts integer operators in the place of these nodes of the writer's model, in place."""
+    """Replace these nodes of the writer's model by integer operators, in place."""
     _of_graph(writer, writer.model.graph, chosen, _Weights(writer, form))
 
 
 class _Weights:
-    """Weights in 8 bits, each made once."""
+    """Weights in 8 bits, each computed once."""
 
     def __init__(self, writer: GraphWriter, form: QuantizationScheme) -> None:
         self.writer, self.form = writer, form
 
     def of(self, node: onnx.NodeProto, name: str, values: Array) -> list[str]:
-        """The names of a matrix in 8 bits, a column a channel, and of its scales. Zero points are left out: operators take 0 for
-        them, and those of every channel cost a wake word 1 to 2 % of its time."""
+        """The names of a matrix in 8 bits, a column a channel, and of its scales. Zero points are omitted: operators then use 0,
+        and zero points of every channel cost a wake word 1 to 2 % of its time."""
         return self.store(name, *eight.of_weight(values, self.form.axis(node.name, 1), self.form.steps))
 
     def store(self, name: str, whole: Array, scales: Array) -> list[str]:
-        """The names under which the two are stored."""
+        """Store the two tensors. Returns their names."""
         return [self.writer.keep(f"{name}_int8", whole), self.writer.keep(f"{name}_scale", scales)]
 
 
@@ -77,7 +77,7 @@ def _rounded(writer: GraphWriter, name: str, rounded: dict[str, list[str]]) -> o
 
 
 def _product(writer: GraphWriter, node: onnx.NodeProto, rounded: list[str], weights: _Weights) -> list[onnx.NodeProto]:
-    """A product in integers, scaled, and what a Gemm adds."""
+    """A product in integers, scaled, and the bias of a Gemm."""
     import numpy as np
 
     settings = attributes(node)
@@ -115,8 +115,8 @@ def _attention(writer: GraphWriter, node: onnx.NodeProto, rounded: list[str], we
 
 
 def _lstm(writer: GraphWriter, node: onnx.NodeProto, weights: _Weights) -> onnx.NodeProto:
-    """The engine's LSTM takes each direction's weights the other way round, and as many zero points as scales: with fewer it reads
-    others than there are, and says nothing."""
+    """An LSTM of the engine, which takes each direction's weights transposed, and as many zero points as scales: with fewer it
+    reads beyond them without an error."""
     import numpy as np
 
     writer.imports(_MICROSOFT)

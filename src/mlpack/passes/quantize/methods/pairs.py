@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     Range = tuple[float, float]
 
 _SUMS = ("Add", "Mul", "LeakyRelu", "Sigmoid")
-"""What the engine makes an int8 kernel of where everything around it is in 8 bits. Each operand keeps its own range."""
+"""Operators for which the engine has an int8 kernel where everything around is in 8 bits. Each operand keeps its own range."""
 OPSET = 13
 """The first operator set whose pairs have a scale for each channel."""
 FACTOR = 8.0
@@ -41,9 +41,9 @@ scores (600 and 1) leave scores none."""
 
 @dataclass(frozen=True, slots=True)
 class PairLayout:
-    """Where pairs are. `pairs`: tensors -> whether everybody reads the rounded values; `same`: tensors -> whose numbers they are;
-    `joined`: tensors -> the result of their only reader, a Concat, whose scale they have; `cut`: results of a Relu among them;
-    `gates`: results of a HardSigmoid -> its slope; `limits`: Clips and the like that a range stands for."""
+    """The places of pairs. `pairs`: by tensor, whether every node reads the rounded values; `same`: by tensor, the tensor whose
+    numbers it has; `joined`: by tensor, the result of its only reader, a Concat, whose scale it has; `cut`: results of a Relu
+    among them; `gates`: by result of a HardSigmoid, its slope; `limits`: Clips and the like that a range replaces."""
 
     static: frozenset[str]
     carried: frozenset[str]
@@ -61,7 +61,7 @@ class PairLayout:
         return tensor
 
     def scaled_by(self, tensor: str, ranges: Mapping[str, Range]) -> str:
-        """The tensor whose range gives this one its scale. A Relu is taken along only where nothing is below zero."""
+        """The tensor whose range gives this one its scale. A Relu is included only where nothing is below zero."""
         source = self.source(tensor)
         while source in self.joined:
             target = self.source(self.joined[source])
@@ -72,7 +72,7 @@ class PairLayout:
 
 
 def layout(model: onnx.ModelProto, static: Collection[str], barred: Collection[str] = ()) -> PairLayout:
-    """Where pairs belong when these nodes compute in 8 bits. `barred`: nodes that carry nothing."""
+    """The places of pairs when these nodes compute in 8 bits. `barred`: nodes that must not carry 8 bits."""
     view = View(model)
     carried = between(view, static, barred)
     laid_out = PairLayout(frozenset(static), frozenset(carried))
@@ -100,7 +100,7 @@ def layout(model: onnx.ModelProto, static: Collection[str], barred: Collection[s
 
 
 def _carry(view: View, node: onnx.NodeProto, pair_layout: PairLayout) -> None:
-    """The pairs of what a node gives that carries, and what their scale is."""
+    """Add the pairs of the results of a node that carries, with their scale."""
     for name in results(view, node):
         pair_layout.pairs[name] = True
         if node.op_type in MOVED:
@@ -110,7 +110,7 @@ def _carry(view: View, node: onnx.NodeProto, pair_layout: PairLayout) -> None:
 
 
 def _join(view: View, pair_layout: PairLayout) -> None:
-    """What a kernel makes for a Concat alone is rounded to the Concat's scale at once, not twice."""
+    """Give the result of a kernel that only a Concat reads the Concat's scale, so that it is rounded once, not twice."""
     for node in view.graph.node:
         for name in node.input if node.op_type == "Concat" and node.name in pair_layout.carried else ():
             maker = view.made.get(name)
@@ -122,7 +122,7 @@ def _join(view: View, pair_layout: PairLayout) -> None:
 
 
 def _fuses(view: View, tensor: str, pair_layout: PairLayout) -> bool:
-    """Whether the engine makes an int8 kernel of the Add (or the like) whose result this is, if nobody reads it in float."""
+    """Whether the engine makes an int8 kernel of the Add (or the like) with this result, if no node reads it in float."""
     node = view.made.get(tensor)
     if node is not None and node.op_type == "Relu":
         source = node.input[0]
@@ -133,7 +133,7 @@ def _fuses(view: View, tensor: str, pair_layout: PairLayout) -> bool:
 
 
 def tensors(model: onnx.ModelProto, static: Collection[str]) -> list[str]:
-    """All tensors whose ranges may be needed: also those that get a pair only when something else gets none."""
+    """All tensors whose ranges may be needed, also those that get a pair only when something else gets none."""
     view, view_of_graph = View(model), layout(model, static)
     near = set(view_of_graph.pairs)
     for node in model.graph.node:
@@ -144,7 +144,7 @@ def tensors(model: onnx.ModelProto, static: Collection[str]) -> list[str]:
 
 
 def unmeasured(model: onnx.ModelProto, pair_layout: PairLayout, measured: MeasuredRanges) -> dict[str, str]:
-    """Nodes beside tensors that no range is known of, with that as the reason."""
+    """Nodes beside tensors without a known range, with that as the reason."""
     view = View(model)
     lacking: dict[str, str] = {}
     for node in model.graph.node:
@@ -186,7 +186,7 @@ def _reach(tensor: onnx.TensorProto) -> Range:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuantizationScheme:
-    """What pairs and weights are made of."""
+    """The number formats of pairs and weights."""
 
     steps: int
     per_channel: bool
@@ -201,7 +201,7 @@ class QuantizationScheme:
 
 
 def insert(writer: GraphWriter, pair_layout: PairLayout, ranges: Mapping[str, Range], form: QuantizationScheme) -> None:
-    """Puts pairs and weights in 8 bits into the writer's model, in place."""
+    """Add pairs and weights in 8 bits to the writer's model, in place."""
     graph = writer.model.graph
     tensors = _PairGraph(writer, pair_layout, ranges, form)
     nodes = [outputs for value in graph.input for outputs in tensors.behind(value.name, is_graph_output=True)]
@@ -227,7 +227,7 @@ def insert(writer: GraphWriter, pair_layout: PairLayout, ranges: Mapping[str, Ra
 
 
 def _operands(writer: GraphWriter, node: onnx.NodeProto, form: QuantizationScheme) -> list[onnx.NodeProto]:
-    """The constants of a sum or a product in 8 bits, each exact. A HardSigmoid becomes a sum: the pair behind it cuts off, and
+    """The constants of a sum or a product in 8 bits, each exact. A HardSigmoid becomes a sum: the pair behind it clips and
     divides."""
     import numpy as np
 
@@ -248,7 +248,7 @@ def _operands(writer: GraphWriter, node: onnx.NodeProto, form: QuantizationSchem
 def _constant(
     writer: GraphWriter, node: onnx.NodeProto, place: int, stored: tuple[str, Any], form: QuantizationScheme
 ) -> onnx.NodeProto:  # fmt: skip
-    """The node that gives one value out of 8 bits, which `node` reads at this place from now on."""
+    """The node that gives one value from 8 bits, which `node` reads at this place from now on."""
     import numpy as np
 
     name, value = stored
@@ -263,8 +263,8 @@ def _constant(
 
 
 class _PairGraph:
-    """The pairs of a graph, as its tensors come. `rounded`: what nodes in integers read instead of a tensor; `renamed`: what a node
-    gives instead of one that everybody reads rounded."""
+    """The pairs of a graph, in the order of its tensors. `rounded`: the tensor that integer nodes read instead of another;
+    `renamed`: the new name of a result that every node reads rounded."""
 
     def __init__(self, writer: GraphWriter, pair_layout: PairLayout, ranges: Mapping[str, Range], form: QuantizationScheme) -> None:
         self.writer, self.found, self.ranges, self.form = writer, pair_layout, ranges, form
@@ -279,7 +279,7 @@ class _PairGraph:
         return eight.of_range(low, high, signed=self.form.signed, symmetric=self.form.symmetric)
 
     def cuts(self, name: str) -> bool:
-        """Whether the range of this tensor ends where the limits do that it is behind: not when it was widened to both signs."""
+        """Whether the range of this tensor ends where the limits before it do. It does not when it was widened to both signs."""
         low, high = self.ranges[self.found.scaled_by(name, self.ranges)]
         return not (self.form.symmetric and low < 0 < high)
 
@@ -312,7 +312,7 @@ class _PairGraph:
 
 
 def _weights(writer: GraphWriter, node: onnx.NodeProto, activation: float, form: QuantizationScheme) -> list[onnx.NodeProto]:
-    """The weight, and the bias if it has one, of a node in 8 and 32 bits before it. A Gemm's factors become part of them."""
+    """The nodes before a node with its weight in 8 bits, and its bias, if any, in 32. A Gemm's factors are folded into them."""
     import numpy as np
 
     settings = attributes(node)
@@ -340,7 +340,7 @@ def _weights(writer: GraphWriter, node: onnx.NodeProto, activation: float, form:
 def stored_before(
     writer: GraphWriter, node: onnx.NodeProto, place: int, maker: tuple[Any, Any], axis: int | None
 ) -> onnx.NodeProto:  # fmt: skip
-    """The node that gives values that are stored as integers and scales; `node` reads it at this place from now on."""
+    """The node that gives the values of stored integers and scales; `node` reads it at this place from now on."""
     import numpy as np
 
     values, scales = maker
@@ -352,7 +352,7 @@ def stored_before(
 
 
 def channels(node: onnx.NodeProto, settings: Mapping[str, Any]) -> int:
-    """The axis of a weight's output channels; for a matrix the one that it is not summed over."""
+    """The axis of a weight's output channels; for a matrix the axis over which it does not sum."""
     if node.op_type == "Conv" or (node.op_type == "Gemm" and settings.get("transB", 0)):
         return 0
     return 1

@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 _STEPS = 127
-"""Values are -127 to 127: symmetric, and TensorRT's own choice."""
+"""Values are -127 to 127: symmetric, as TensorRT requires."""
 
 _SMALLEST_SCALE: Mapping[str, float] = {"float32": 2.0**-126, "float16": 2.0**-14}
-"""The smallest numbers with all their bits: a smaller scale would be wrong by more than the rounding it stands for."""
+"""The smallest number with all its bits: the error of a smaller scale would exceed the rounding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ class Site:
 
 
 def sites(model: onnx.ModelProto, *, attention: bool) -> tuple[Site, ...]:
-    """Where pairs belong: nodes with large enough stored weights, and what is added to a convolution's result.
+    """The places of pairs: nodes with large enough stored weights, and tensors that are added to a convolution's result.
 
     `attention`: products of two activations too. Every node must have a name of its own.
     """
@@ -67,7 +67,7 @@ def sites(model: onnx.ModelProto, *, attention: bool) -> tuple[Site, ...]:
 
 
 def residuals(model: onnx.ModelProto, quantized: set[str]) -> tuple[Site, ...]:
-    """Adds into which a quantized convolution's result goes: the other operand gets a pair, and TensorRT fuses the Add.
+    """Adds that read a quantized convolution's result: the other operand gets a pair, and TensorRT fuses the Add.
 
     Of two convolutions' results the earlier is the residual: the later convolution runs last and takes the Add along.
     """
@@ -109,7 +109,7 @@ def insert(
     largest: Mapping[str, float],
     scale_type: Literal["float32", "float16"] = "float32",
 ) -> None:
-    """Puts the pairs into `model`, in place. `largest`: for each activation, the absolute value that becomes 127.
+    """Add the pairs to `model`, in place. `largest`: for each activation, the absolute value that becomes 127.
 
     `scale_type`: scales are rounded to it before anything is divided by them, and stored as float32. Raises PassError for a
     weight or range that is not finite.

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _MICROSOFT = "com.microsoft"
 _STEPS = 127
 BLOCKS = {4: 32, 8: 64}
-"""Values of a product's column that share a scale, by their bits."""
+"""The number of values in a product's column that share a scale, by their bits."""
 _BY_INTEGERS = 4
 """MatMulNBits' `accuracy_level` at which a block's activations are rounded to 8 bits for it: 0.5 to 0.6 of float's time on MiniLM
 instead of 0.9 (4 bits) and 11 (8 bits). Its kernels for AVX2 do not saturate: tried under an emulated Haswell, with every weight
@@ -35,7 +35,7 @@ and activation at its limit."""
 
 
 def insert(writer: GraphWriter, chosen: Collection[str], bits: int) -> None:
-    """Stores the weights of these nodes of the writer's model in integers, in place. `bits`: of products; others have 8."""
+    """Store the weights of these nodes of the writer's model in integers, in place. `bits`: of products; others have 8."""
     _of_graph(writer, writer.model.graph, chosen, bits)
 
 
@@ -87,8 +87,8 @@ def _product(writer: GraphWriter, node: onnx.NodeProto, bits: int) -> list[onnx.
 
 
 def blocks(values: Array, bits: int) -> tuple[Array, Array, Array]:
-    """A matrix [K, N] as MatMulNBits has it: bytes [N, blocks, ...], scales [N, blocks], zero points [N, ...], from the lowest to
-    the highest value of each block."""
+    """A matrix [K, N] in the form of MatMulNBits: bytes [N, blocks, ...], scales [N, blocks], zero points [N, ...], from the lowest
+    to the highest value of each block."""
     import numpy as np
 
     (rows, columns), length = values.shape, BLOCKS[bits]
@@ -116,7 +116,8 @@ def _packed(values: Array, bits: int) -> Array:
 
 
 def _table(writer: GraphWriter, node: onnx.NodeProto) -> list[onnx.NodeProto]:
-    """Rows are gathered in 8 bits. A table of two axes has a scale a row, which is gathered too; others have one."""
+    """A table whose rows are gathered in 8 bits. One of two axes has a scale a row, which is gathered too; others have one
+    scale."""
     import numpy as np
 
     values, settings = writer.values(node.input[0]), attributes(node)
@@ -140,7 +141,7 @@ def _table(writer: GraphWriter, node: onnx.NodeProto) -> list[onnx.NodeProto]:
 
 
 def _embedding(writer: GraphWriter, node: onnx.NodeProto) -> onnx.NodeProto:
-    """The engine's own form of three tables and a normalisation in 8 bits, one scale each."""
+    """The engine's own operator of three tables and a normalisation in 8 bits, one scale each."""
     import numpy as np
 
     writer.imports(_MICROSOFT)
@@ -162,7 +163,7 @@ def _embedding(writer: GraphWriter, node: onnx.NodeProto) -> onnx.NodeProto:
 
 
 def _before(writer: GraphWriter, node: onnx.NodeProto) -> list[onnx.NodeProto]:
-    """The weights dequantized before the node, which stays as it is."""
+    """The node behind nodes that dequantize its weights."""
     copy = type(node).FromString(node.SerializeToString())
     nodes = []
     for place in (1, 2) if node.op_type in ("LSTM", "GRU", "RNN") else (1,):
