@@ -22,7 +22,7 @@ def _no_settings() -> None:
 @pytest.mark.parametrize(("opened", "closed"), [("[", "]"), ('{"a":', "}"), ('[{"a":', "}]"), ('[1,"x",', "]")])
 def test_deep_json_is_a_named_error_at_every_depth(depth: int, opened: str, closed: str) -> None:
     text = opened * depth + "0" + closed * depth
-    with pytest.raises(bounded.TooLargeError, match=f"nested more than {bounded.DEPTH} deep"):
+    with pytest.raises(bounded.SizeLimitError, match=f"nested more than {bounded.DEPTH} deep"):
         bounded.load_json(text)
 
 
@@ -47,13 +47,13 @@ def test_a_file_is_read_to_its_limit_and_no_further(tmp_path: Path) -> None:
             asked.append(size)
             return b"x" * size
 
-    with pytest.raises(bounded.TooLargeError, match="more than the 10 bytes"):
+    with pytest.raises(bounded.SizeLimitError, match="more than the 10 bytes"):
         bounded.read(Endless(), 10)
     assert asked == [11]
     sparse = tmp_path / "sparse.json"
     with sparse.open("wb") as file:
         file.truncate(1 << 40)
-    with pytest.raises(bounded.TooLargeError, match="more than the 1,000 bytes"):
+    with pytest.raises(bounded.SizeLimitError, match="more than the 1,000 bytes"):
         bounded.load_json(sparse, 1000)
     sparse.write_bytes(b'{"a": 1}')
     assert bounded.load_json(sparse, 8) == {"a": 1}
@@ -85,7 +85,7 @@ def test_small_marks_become_much_memory_and_are_counted(text: str) -> None:
     bounded.configure({"MLPACK_MAX_DATA_MB": "40"})
     try:
         for data in (document, document.encode()):
-            with pytest.raises(bounded.TooLargeError, match=r"MB of memory and 41 MB may be used \(MLPACK_MAX_DATA_MB"):
+            with pytest.raises(bounded.SizeLimitError, match=r"MB of memory and 41 MB may be used \(MLPACK_MAX_DATA_MB"):
                 bounded.load_json(data)
     finally:
         bounded.configure({})

@@ -11,7 +11,7 @@ from tests.support.outcomes import MACHINE, MADE_OF, accuracy, artifact, estimat
 
 from mlpack.core.records import Budgets, Result
 from mlpack.report import diff
-from mlpack.report.diff import Change, Row
+from mlpack.report.diff import Change, MeasureChange
 from mlpack.report.record import BaselineRecord, BuildRecord, TargetBaselineRecord
 from mlpack.report.recording import build_record
 
@@ -22,7 +22,7 @@ def build(*results: Result, **other: Any) -> BuildRecord:
     return build_record(outcome(results, Budgets(), **other))
 
 
-def row(before: BuildRecord, after: BuildRecord, measure: str, candidate: str = INT8) -> Row:
+def row(before: BuildRecord, after: BuildRecord, measure: str, candidate: str = INT8) -> MeasureChange:
     return next(r for r in diff.compare(before, after) if (r.candidate, r.measure) == (candidate, measure))
 
 

@@ -113,7 +113,7 @@ def load_json(data: bytes, what: str) -> dict[str, Any]:
         value = bounded.load_json(data.decode("utf-8"), pairs=_unique, constant=_no_constant)
     except PackError as error:
         raise PackError(f"{what}: {error}") from None
-    except bounded.TooLargeError as error:
+    except bounded.SizeLimitError as error:
         raise PackError(f"{what}: not JSON that is read: {error}") from None
     except ValueError as error:
         raise PackError(f"{what}: not JSON in UTF-8 ({error})") from None

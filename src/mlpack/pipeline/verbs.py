@@ -147,7 +147,7 @@ class _Build:
         results |= {each.id: self._made(each, evaluation, bindings) for each in self._all() if each.id not in results}
         with self._store.scratch() as outputs:
             searching = search.Search(
-                search.Means(
+                search.SearchContext(
                     plan=self._plan,
                     store=self._store,
                     packages=self._maker,

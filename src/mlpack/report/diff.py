@@ -25,7 +25,7 @@ read = files.read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class MeasureChange:
     """One measure of one candidate, before and after. `low` and `high` bound the relative change; None where there is none.
 
     `before`, `after`: in the measure's own unit, which its name ends with. `why`: what the verdict rests on.
@@ -102,7 +102,7 @@ _WRITERS: dict[str, Callable[..., str]] = {measure.name: measure.write for measu
 }
 
 
-def compare(before: BuildRecord, after: BuildRecord, only: str | None = None) -> tuple[Row, ...]:
+def compare(before: BuildRecord, after: BuildRecord, only: str | None = None) -> tuple[MeasureChange, ...]:
     """Every measure of every candidate of either build, the chosen first: which one it was, then the rest in `after`'s order.
 
     `only`: of this candidate alone.
@@ -130,7 +130,7 @@ def compare(before: BuildRecord, after: BuildRecord, only: str | None = None) ->
     return tuple(rows)
 
 
-def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
+def as_json(rows: Sequence[MeasureChange]) -> list[dict[str, Any]]:
     """The rows for other programs."""
     return [
         {
@@ -147,7 +147,7 @@ def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
     ]
 
 
-def text(rows: Sequence[Row]) -> str:
+def text(rows: Sequence[MeasureChange]) -> str:
     """The rows for people: what changed, by candidate; what did not is counted."""
     lines: list[str] = []
     same: dict[str, int] = {}
@@ -167,7 +167,7 @@ def text(rows: Sequence[Row]) -> str:
     return "\n".join([*lines, f"{words.count(quiet, 'measure')} unchanged within noise, or not known"])
 
 
-def both(row: Row) -> tuple[str, str]:
+def both(row: MeasureChange) -> tuple[str, str]:
     """Before and after as people read them, with as many digits as it takes to tell them apart."""
     write = _WRITERS.get(row.measure) or diff_graphs.writer(row.measure) or words.share
     first, second = row.before, row.after
@@ -201,7 +201,7 @@ def _same_float(one: CandidateRecord, before: BuildRecord, after: BuildRecord) -
     return found[0], found[1]
 
 
-def _row(measure: _Measure, before: CandidateRecord, after: CandidateRecord, floats: _Pair | None) -> Row:
+def _row(measure: _Measure, before: CandidateRecord, after: CandidateRecord, floats: _Pair | None) -> MeasureChange:
     """One number of both, as better, worse or the same within noise."""
     first, second = measure.value(before), measure.value(after)
     name, id_ = measure.name, after.id
@@ -222,7 +222,7 @@ def _row(measure: _Measure, before: CandidateRecord, after: CandidateRecord, flo
     why = middle if low == high else f"{middle}, between {100 * low:+.1f} and {100 * high:+.1f} %"
     if abs(drift - 1) >= 0.005:
         why += f"; the same float moved by {100 * (drift - 1):+.1f} %, so the machine did"
-    return Row(candidate=id_, measure=name, before=first, after=second, change=change, low=low, high=high, why=why)
+    return MeasureChange(candidate=id_, measure=name, before=first, after=second, change=change, low=low, high=high, why=why)
 
 
 _ESTIMATES: dict[str, Callable[[EstimateRecord], float]] = {
@@ -231,7 +231,7 @@ _ESTIMATES: dict[str, Callable[[EstimateRecord], float]] = {
 }
 
 
-def _estimates(before: CandidateRecord, after: CandidateRecord) -> Iterator[Row]:
+def _estimates(before: CandidateRecord, after: CandidateRecord) -> Iterator[MeasureChange]:
     """What stands for what was not measured, where it does in either build. Estimates of another table or other assumptions, or of
     another device, are not compared: the model may have changed, not the candidate."""
     first, second = before.estimated, after.estimated
@@ -295,7 +295,7 @@ def _lower_is_better(*records: BuildRecord) -> bool:
     return False
 
 
-def _accuracy(before: CandidateRecord, after: CandidateRecord, *, falls: bool) -> Row:
+def _accuracy(before: CandidateRecord, after: CandidateRecord, *, falls: bool) -> MeasureChange:
     """The metric itself; its noise is that of the paired drops, which leaves out how hard the samples are for both."""
     was, now = before.accuracy.value, after.accuracy.value
     id_, name = after.id, "accuracy.value"
@@ -311,10 +311,10 @@ def _accuracy(before: CandidateRecord, after: CandidateRecord, *, falls: bool) -
     why = f"{now - was:+.4f}, between {low:+.4f} and {high:+.4f}"
     if before.accuracy.isa != after.accuracy.isa:
         why += f"; {before.accuracy.isa} then {after.accuracy.isa} instructions"
-    return Row(candidate=id_, measure=name, before=was, after=now, change=change, low=low, high=high, why=why)
+    return MeasureChange(candidate=id_, measure=name, before=was, after=now, change=change, low=low, high=high, why=why)
 
 
-def _drop(first: CandidateRecord, second: CandidateRecord, before: BuildRecord, after: BuildRecord) -> Row:
+def _drop(first: CandidateRecord, second: CandidateRecord, before: BuildRecord, after: BuildRecord) -> MeasureChange:
     """How much worse than its own build's float each was, and at most is."""
     was, now = (None if one.is_baseline else one.accuracy.drop for one in (first, second))
     id_, name = second.id, "accuracy.drop"
@@ -354,7 +354,7 @@ def _status(one: CandidateRecord | None) -> str | None:
     return None if one is None else one.status
 
 
-def _status_row(id_: str, before: CandidateRecord, after: CandidateRecord) -> Row:
+def _status_row(id_: str, before: CandidateRecord, after: CandidateRecord) -> MeasureChange:
     first, second = before.status, after.status
     change = Change.SAME
     if first != second:
@@ -363,6 +363,6 @@ def _status_row(id_: str, before: CandidateRecord, after: CandidateRecord) -> Ro
     return _said(id_, "status", first, second, change, why)
 
 
-def _said(id_: str, measure: str, before: float | str | None, after: float | str | None, change: Change, why: str) -> Row:
+def _said(id_: str, measure: str, before: float | str | None, after: float | str | None, change: Change, why: str) -> MeasureChange:
     """A row without a noise band."""
-    return Row(candidate=id_, measure=measure, before=before, after=after, change=change, low=None, high=None, why=why)
+    return MeasureChange(candidate=id_, measure=measure, before=before, after=after, change=change, low=None, high=None, why=why)

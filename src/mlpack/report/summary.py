@@ -46,7 +46,7 @@ _STATUS = {"ok": "ok", "over_budget": "over budget", "failed": "failed", "skippe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class DecisionText:
     """The decision in its pieces; `text` puts them together. `facts` says what the chosen one is like, or how many failed how."""
 
     name: str
@@ -68,14 +68,14 @@ _PROOFS = {
 """How an accuracy may be known for processors that are not here, in words."""
 
 
-def verdict(record: BuildRecord) -> Verdict:
+def verdict(record: BuildRecord) -> DecisionText:
     """What was decided. A chosen id that is not among the candidates counts as none: nothing is known of it."""
     name = record.recipe.name
     one = record.chosen_candidate
     if one is None:
         counted = {said: sum(c.status == key for c in record.candidates) for key, said in _STATUS.items()}
         facts = ", ".join(f"{count} {said}" for said, count in counted.items() if count)
-        return Verdict(name=name, chosen=None, facts=facts or "there was none")
+        return DecisionText(name=name, chosen=None, facts=facts or "there was none")
     guess = one.estimated
     known = (
         (one.package.size_bytes, f"{words.size(one.package.size_bytes)} {one.package.kind or 'package'}"),
@@ -88,7 +88,7 @@ def verdict(record: BuildRecord) -> Verdict:
         (guess, guess and f"{words.usd(guess.cost_per_million_usd)} per million {_on(guess)}"),
     )
     facts = ", ".join(str(text) for value, text in known if value is not None)
-    return Verdict(name=name, chosen=one.id, facts=facts or "nothing was measured")
+    return DecisionText(name=name, chosen=one.id, facts=facts or "nothing was measured")
 
 
 def lost(one: CandidateRecord, sure: float) -> str | None:

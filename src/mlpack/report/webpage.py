@@ -119,7 +119,7 @@ def _kind(one: CandidateRecord, *, chosen: str | None) -> str:
 # --- the chosen candidate ---------------------------------------------------------------------------------------------
 
 
-def _cards(record: BuildRecord, verdict: summary.Verdict) -> Sequence[tuple[str, str, str]]:
+def _cards(record: BuildRecord, verdict: summary.DecisionText) -> Sequence[tuple[str, str, str]]:
     """What the chosen candidate is like in a few large numbers: each with its label, and what is said below it."""
     one = record.candidate(verdict.chosen)
     if one is None:

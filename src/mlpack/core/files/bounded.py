@@ -42,7 +42,7 @@ SETTINGS = {
 _set: dict[str, int] = {}
 
 
-class TooLargeError(ValueError):
+class SizeLimitError(ValueError):
     """The input is larger than the limit; the message says what it is, and the limit."""
 
 
@@ -85,7 +85,7 @@ def give_back() -> None:
 
 
 def read(source: Path | BinaryIO, limit_bytes: int = DOCUMENT_BYTES) -> bytes:
-    """All of a file or stream. TooLargeError when there is more than `limit_bytes`; OSError as the file raises it."""
+    """All of a file or stream. SizeLimitError when there is more than `limit_bytes`; OSError as the file raises it."""
     if isinstance(source, Path):
         with source.open("rb") as stream:
             if os.fstat(stream.fileno()).st_size > limit_bytes:
@@ -105,15 +105,15 @@ def load_json(
 ) -> Any:
     """The value of a JSON document. ValueError for any fault of it; OSError as the file raises it.
 
-    A document that is nested deeper than `DEPTH` is a TooLargeError, whatever the interpreter's own limit is. So is one that
+    A document that is nested deeper than `DEPTH` is a SizeLimitError, whatever the interpreter's own limit is. So is one that
     would take more memory than `memory_bytes`: `[[],[],[]...` becomes thirty times its bytes. `pairs` makes an object of its
     keys and values, `constant` a value of NaN and infinities, as in `json.loads`.
     """
     data = source if isinstance(source, bytes | str) else read(source, limit_bytes)
     if len(data) > limit_bytes:
-        raise TooLargeError(f"it has {len(data):,} bytes, more than the {limit_bytes:,} that are read of it")
+        raise SizeLimitError(f"it has {len(data):,} bytes, more than the {limit_bytes:,} that are read of it")
     if len(data) > _SMALL_DOCUMENT_BYTES and (needed := _parsed_bytes(data)) > (limit := memory_bytes()):
-        raise TooLargeError(
+        raise SizeLimitError(
             f"it would take {needed // 1_000_000:,} MB of memory and {limit // 1_000_000:,} MB may be used (MLPACK_MAX_DATA_MB, by "
             "default the memory that is free)"
         )
@@ -145,12 +145,12 @@ def _check_depth(value: Any) -> None:
         raise _too_deep()
 
 
-def _too_long(limit_bytes: int) -> TooLargeError:
-    return TooLargeError(f"it has more than the {limit_bytes:,} bytes that are read of it")
+def _too_long(limit_bytes: int) -> SizeLimitError:
+    return SizeLimitError(f"it has more than the {limit_bytes:,} bytes that are read of it")
 
 
-def _too_deep() -> TooLargeError:
-    return TooLargeError(f"its lists and objects are nested more than {DEPTH} deep")
+def _too_deep() -> SizeLimitError:
+    return SizeLimitError(f"its lists and objects are nested more than {DEPTH} deep")
 
 
 def _free() -> list[int]:

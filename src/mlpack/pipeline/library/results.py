@@ -12,7 +12,7 @@ from mlpack.core.text import words
 
 if TYPE_CHECKING:
     from mlpack.pipeline.outlook import Foreseen
-    from mlpack.report.diff import Row
+    from mlpack.report.diff import MeasureChange
     from mlpack.store.care import Item
 
 
@@ -70,7 +70,7 @@ class DiffResult:
         rows: Each measure of each candidate of either build, before and after, with the noise of both.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[MeasureChange, ...]
 
     def text(self) -> str:
         """What changed, for people: a line for each measure; what did not change is counted."""

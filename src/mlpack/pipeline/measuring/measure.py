@@ -249,14 +249,14 @@ def time_side_by_side(
     observe(f"measure: latency of {len(subjects)} packages in turns")
     cpus = sorted(os.sched_getaffinity(0))
     with ExitStack() as stack:
-        steady: dict[str, _Steady] = {}
+        steady: dict[str, _WarmChild] = {}
         for each in subjects:
             anew = partial(_loaded, each, calls_dir, _share(cpus, len(cpus) - 1, each.threads))
             if _fit_together(subjects):
                 same = nullcontext(stack.enter_context(anew()))
-                steady[each.id] = _Steady(partial(lambda kept: kept, same), n_calls, effort)
+                steady[each.id] = _WarmChild(partial(lambda kept: kept, same), n_calls, effort)
             else:
-                steady[each.id] = _Steady(anew, n_calls, effort, again=_WARM_AGAIN)
+                steady[each.id] = _WarmChild(anew, n_calls, effort, again=_WARM_AGAIN)
         per_block = min(run.affordable for run in steady.values())
         for block in range(effort.blocks):
             for run in steady.values():
@@ -325,7 +325,7 @@ def _fit_together(subjects: Sequence[Subject]) -> bool:
     return sum(sizes) <= max(_TOGETHER_BYTES, _TOGETHER_SHARE * max(sizes, default=0))
 
 
-class _Steady:
+class _WarmChild:
     """One warm child: blocks of latencies over calls spread through the data, so that lengths are mixed as the data mixes them.
 
     `opened`: the child with its model loaded, the same each time, or another one, which makes `again` calls before it counts.

@@ -19,10 +19,10 @@ from mlpack.passes.quantize.calibration import ranges
 from mlpack.pipeline.evidence import Bench
 from mlpack.pipeline.packing.packages import Package
 from mlpack.pipeline.search import allowance
-from mlpack.pipeline.search.climbing import Climbing, Means, tops
+from mlpack.pipeline.search.climbing import Climbing, SearchContext, tops
 from mlpack.targets import TARGETS
 
-__all__ = ["Means", "Search", "climbs", "foreseen", "remembering"]
+__all__ = ["Search", "SearchContext", "climbs", "foreseen", "remembering"]
 
 
 def climbs(candidate: Candidate, plan: Plan) -> bool:
@@ -73,7 +73,7 @@ def remembering() -> AbstractContextManager[None]:
 class Search:
     """All searches of one build: they share the recipe's minutes, in the order in which they are asked for."""
 
-    def __init__(self, means: Means) -> None:
+    def __init__(self, means: SearchContext) -> None:
         self._means = means
         self._allowance = allowance.Allowance(means.plan.recipe.search)
 

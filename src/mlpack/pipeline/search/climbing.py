@@ -40,7 +40,7 @@ _CALLS_LEAST = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Means:
+class SearchContext:
     """What a search needs of a build. `outputs`: a directory for the build's time, where a float's predictions are kept."""
 
     plan: Plan
@@ -91,7 +91,9 @@ _QUICKER = 0.9
 class Climbing:
     """One candidate's search: what was tried, by rung."""
 
-    def __init__(self, means: Means, result: Result, package: Package, floats: tuple[Result, Package], bench: Bench) -> None:
+    def __init__(
+        self, means: SearchContext, result: Result, package: Package, floats: tuple[Result, Package], bench: Bench
+    ) -> None:
         self._means, self._bottom, self._package = means, result, package
         self._quantizes = any(step.name == rungs.STEP for step in result.candidate.steps)
         self._float, self._float_package = floats
