@@ -28,6 +28,18 @@ def rooms(root: Path) -> Iterator[str]:
     yield "```"
 
 
+def modules(root: Path, room: str) -> Iterator[str]:
+    """The modules of one room, a line each, folder by folder."""
+    yield "```"
+    folder = root / "src" / "mlpack" / room
+    for below in (folder, *_folders(folder)):
+        yield from _entry(f"{below.relative_to(folder.parent)}/", _first_sentence(below / "__init__.py"), 0)
+        for path in sorted(below.glob("*.py")):
+            if path.stem != "__init__":
+                yield from _entry(path.stem, _first_sentence(path), 2)
+    yield "```"
+
+
 def layers(root: Path) -> Iterator[str]:
     """The layers of `mlpack`, top first, as `pyproject.toml` has them."""
     yield "```"

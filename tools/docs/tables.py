@@ -13,6 +13,7 @@ from tools.docs.markdown import description, keys, table
 from mlpack.errors import MEANINGS
 from mlpack.evaluation.metrics import METRICS
 from mlpack.passes import PASSES, Pass
+from mlpack.pipeline.estimates.devices import DEVICES, Device
 from mlpack.recipe import reader
 from mlpack.report.record import schema
 from mlpack.targets import TARGETS, Limit, licenses
@@ -92,9 +93,24 @@ def licences() -> Iterator[str]:
     yield from table(("name", "what it is", "what we read in it"), rows)
 
 
+def devices() -> Iterator[str]:
+    """The GPUs that estimates are made for."""
+    heads = ("device", "compute capability", "instance", "$ an hour", "fp32", "fp16", "bf16", "int8", "GB/s", "memory")
+    yield from table(heads, ((*_device(each),) for each in DEVICES))
+
+
 def exit_codes() -> Iterator[str]:
     """What each exit code means."""
     yield from table(("code", "meaning"), ((str(int(code)), meaning) for code, meaning in MEANINGS.items()))
+
+
+def _device(device: Device) -> Iterator[str]:
+    yield from (device.name, device.sm, device.instance, f"{device.usd_per_hour.value:g}")
+    for dtype in ("fp32", "fp16", "bf16", "int8"):
+        peak = device.peak(dtype)
+        yield "–" if peak is None else f"{peak / 1e12:g}"
+    yield f"{device.bandwidth.value / 1e9:g}"
+    yield f"{device.memory_bytes.value / 1e9:g} GB"
 
 
 def _short(name: str, row: Pass) -> str:
