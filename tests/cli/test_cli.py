@@ -19,7 +19,7 @@ from mlpack.cli import commands as cli
 from mlpack.errors import ExitCode
 from mlpack.store.local import Store
 
-HEAVY = {"torch", "onnx", "onnxruntime", "numpy", "transformers", "boto3", "pydantic", "rich", "urllib3", "sqlite3"}
+HEAVY = {"torch", "onnx", "onnxruntime", "numpy", "transformers", "boto3", "pydantic", "rich", "urllib3", "sqlite3", "jinja2"}
 
 
 def process(*arguments: object, store: Path, cwd: Path) -> subprocess.Popen[str]:
