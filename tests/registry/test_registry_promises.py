@@ -276,7 +276,7 @@ def _parts(url: str) -> tuple[Any, Any, Any]:
     clients = Clients(address, Timeouts())
     client = clients.get("s3")
     client.meta._endpoint_url = client.meta.endpoint_url.replace("http:", "https:")
-    return clients, address, setup.Wanted()
+    return clients, address, setup.RegistryOptions()
 
 
 def test_a_service_that_speaks_another_language_is_one_error(stores: FakeStores, monkeypatch: pytest.MonkeyPatch) -> None:
