@@ -108,7 +108,7 @@ def _pulled(
         pulled = remote.fetch(image_reference, arch, cache_dir / "blobs", credentials, options, pinned)
     except ServiceError as error:
         way_out = "Without that registry, give the base with --base: a root file system, an OCI layout or an OCI archive"
-        raise ServiceError(f"the base image {ref} could not be had: {error}. {way_out}", retryable=error.retryable) from error
+        raise ServiceError(f"the base image {ref} could not be read: {error}. {way_out}", retryable=error.retryable) from error
     return Base(
         image=pulled.image,
         name=str(image_reference),

@@ -70,7 +70,7 @@ def promote(place: Place, reference: Reference, alias: str, wish: MoveRequest, j
     """
     check_names(reference, alias)
     if wish.force and not wish.why:
-        raise RecipeError("--force needs --why: the history keeps both")
+        raise RecipeError("--force needs --why: the history records the reason")
     assert reference.version is not None
     row = _release_row(place, reference.name, reference.version)
     if row is None:

@@ -48,7 +48,7 @@ def parse_subject(text: str) -> str:
     """Parse NAME:ALIAS, or *:ALIAS for every model. RecipeError for anything else."""
     name, _, alias = text.partition(":")
     if not is_name(alias) or not (name == EVERY or is_name(name)):
-        raise RecipeError(f"{text!r} is not what a policy is for: write NAME:ALIAS as in minilm:prod, or *:prod for every model")
+        raise RecipeError(f"{text!r} is not the subject of a policy: write NAME:ALIAS as in minilm:prod, or *:prod for every model")
     return text
 
 

@@ -151,7 +151,7 @@ def _rows_found(table: Rows) -> str:
         if rows_read.revision == before + 1 and dict(rows_read.head) != {"by": mine}:
             return "a write that it refused was done all the same"
         return ""
-    raise ServiceError("others ask this table what it keeps, again and again: try again", retryable=True)
+    raise ServiceError("other processes test this table at the same moment, again and again: try again", retryable=True)
 
 
 def _revision(row: Row | None) -> int:

@@ -70,8 +70,8 @@ def explained(call: AwsCall) -> Iterator[None]:
         raise of_answer(call, error) from error
     except ResponseParserError as error:  # no BotoCoreError
         raise ServiceError(
-            f"{call.where}: {call.action} on {call.resource} was answered with what no such service says; check AWS_ENDPOINT_URL, "
-            f"or what stands between here and there: {str(error)[:200]!r}"
+            f"{call.where}: {call.action} on {call.resource} got an answer that no such service gives; check AWS_ENDPOINT_URL, "
+            f"and any proxy between this machine and the service: {str(error)[:200]!r}"
         ) from error
     except BotoCoreError as error:
         explanation = _of_machine(call, error)

@@ -122,7 +122,7 @@ class S3Blobs:
                 return
             following = page.get("NextContinuationToken")
             if not following or following == request.get("ContinuationToken"):
-                raise ServiceError(f"{self._address}: the bucket's list says that there is more, and not how to go on")
+                raise ServiceError(f"{self._address}: the bucket's list is not complete and has no token to continue with")
             request["ContinuationToken"] = following
 
     def delete(self, blob: Digest) -> None:

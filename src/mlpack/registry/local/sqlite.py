@@ -150,8 +150,8 @@ class SqliteTable:
         if before.broken_off:
             if not may_write:
                 raise ServiceError(
-                    f"{self._path}: a program that wrote there was killed, and only who may write there can clean up after it: ask "
-                    "them for any `mlpack` command on this registry, `mlpack list` say"
+                    f"{self._path}: a program was killed while it wrote there, and only a user who may write there can repair it: "
+                    "ask one to run any `mlpack` command on this registry, such as `mlpack list`"
                 )
         elif before.logged:
             with _opened(self._path, "ro") as connection:

@@ -125,7 +125,7 @@ def _export_images(registry: Registry, release: Release, writer: ExportWriter) -
         if registry.images is None:
             what, where = f"{release.name}@{release.version}", registry.place.where
             tell = f"say --images HOST/REPO, or for good: mlpack registry create {where} --images HOST/REPO"
-            raise RecipeError(f"{what} has images in a container registry, and {where} says nothing of one: {tell}")
+            raise RecipeError(f"{what} has images in a container registry, and {where} has none in its settings: {tell}")
         with tempfile.TemporaryDirectory(dir=writer.scratch) as scratch:
             registry.images.fetch(reference, Path(scratch), blobs)
             for path, blob in blobs.items():
