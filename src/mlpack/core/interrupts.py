@@ -79,11 +79,11 @@ class Guard:
 
     def _install(self) -> None:
         for number, handler in self._before.items():
-            if callable(handler):  # what the system does by itself, or not at all, stays
+            if callable(handler):  # signals that the system handles, or ignores, stay
                 signal.signal(number, self._take)
 
     def _restore(self) -> None:
-        self._over = True  # whatever comes between the lines below is passed on
+        self._over = True  # a signal that arrives between the lines below is passed on
         for number, handler in self._before.items():
             if callable(handler):
                 signal.signal(number, handler)

@@ -35,7 +35,7 @@ def spread(first_s: float, most_s: float, *, least: float = 0.0) -> Pause:
 
     def pause(made: int) -> float:
         longest = min(first_s * 2.0 ** min(made - 1, _DOUBLINGS), most_s)
-        return longest * random.uniform(least, 1.0)  # chance that guards nothing
+        return longest * random.uniform(least, 1.0)  # this random number protects nothing
 
     return pause
 

@@ -189,7 +189,7 @@ def samples_that_tell(n: int, drop: Interval, limit: float, *, share: bool, conf
         return None
     if drop.high <= limit or drop.low > limit:
         return None
-    # A drop that lies on the limit itself can be told by no number: a tenth of the limit is as near as is asked for.
+    # No number of samples can decide a drop at the limit itself: a tenth of the limit is the nearest considered.
     gap = max(abs(limit - drop.value), limit / 10)
     half = max(drop.high - drop.value, drop.value - drop.low)
     return max(n + 1, math.ceil(round(n * (half / gap) ** 2, 6)))

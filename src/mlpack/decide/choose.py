@@ -49,7 +49,7 @@ def decide(
     fitting = [one for one in judged if one.status is Status.OK]
     if not fitting:
         return Decision(chosen=None, verdicts=tuple(one.verdict() for one in judged))
-    # What was measured and fits is known to fit; an estimate only may.
+    # A measured candidate that fits is known to fit; an estimated one may.
     entered = [one for one in fitting if one.estimate is None] or fitting
     contest = _choose(entered, prefer)
     reasons = dict(contest.reasons) | {one.id: (_only_estimated(one, contest.winner),) for one in fitting if one not in entered}
@@ -66,7 +66,7 @@ def is_float(result: Result, baselines: Mapping[str, Measurement]) -> bool:
     baseline = baselines.get(result.candidate.target.id)
     if baseline is None or result.measurement is None:
         return False
-    # Two sets of samples are never equal by chance. Where only the accuracy was measured, two candidates' may well be.
+    # Two sets of timings are never equal by chance. If only the accuracy was measured, two candidates may be equal.
     return result.measurement is baseline or (bool(baseline.latency_ms) and result.measurement == baseline)
 
 

@@ -126,7 +126,7 @@ class _Climb:
             # Too slow or too large: only fewer conversions help, which is fewer quantized layers.
             best = yield from self._layers_back(Rung(), guess)
             if not first.accurate and not self._fits(best):
-                # Inside with so many layers float that nothing is gained: with options, fewer may do.
+                # It is inside with so many float layers that nothing is gained: with options, fewer may do.
                 best = yield from self._options_on(Rung(kept=best.kept // 2 if best else 0))
         else:
             best = yield from self._options_on(Rung(), reserve=math.ceil(math.log2(max(1, self._layers))))

@@ -71,7 +71,7 @@ class _Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._words,
-            start_new_session=True,  # an interrupt is for the build, which ends it
+            start_new_session=True,  # the build handles interrupts, and ends the child
             pipesize=_PIPE_BYTES,
         )
 
@@ -134,15 +134,15 @@ class _EngineProcess:
 
     def ask(self, arrays: list[Any], limit_s: float | None = None, **header: Any) -> tuple[dict[str, Any], list[Any]]:
         with self.lock:
-            if self.child is None or self.owner != os.getpid():  # a forked process does not share its parent's
+            if self.child is None or self.owner != os.getpid():  # a forked process does not use its parent's child
                 self.child, self.owner = _Child(), os.getpid()
                 self.generation += 1
             closed_sessions = self.closed[:]
-            del self.closed[: len(closed_sessions)]  # not another list: sessions that are open add themselves to this one
+            del self.closed[: len(closed_sessions)]  # the same list, because open sessions add themselves to it
             header["closed"] = [number for generation, number in closed_sessions if generation == self.generation]
             try:
                 answer, reply = self.child.ask(header, arrays, limit_s)
-            except BaseException:  # an interrupt in the middle of an answer: what comes next would be taken for another's
+            except BaseException:  # after an interrupt in the middle of an answer, its rest would be taken for the next answer
                 self.stop()
                 raise
         if answer.get("memory"):

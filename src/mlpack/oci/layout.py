@@ -105,7 +105,7 @@ def beside(text: str, root: Path) -> str:
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except (OSError, ValueError):  # a name that no file can have, or a folder that may not be looked into
+    except (OSError, ValueError):  # a name that no file can have, or a folder without permission
         return False
 
 
@@ -114,7 +114,7 @@ def _holds_images(path: Path, *, sure: bool) -> bool:
         return _exists(path)
     try:
         return is_layout(path) or (path.is_file() and (tars.is_tar(path) or tars.is_packed(path)))
-    except OSError:  # it may not be read
+    except OSError:  # there is no permission to read it
         return False
 
 

@@ -127,7 +127,7 @@ def _trials(
         )
     except PassError:
         reference = check.session(model_dir, "ORT_DISABLE_ALL", entries)
-    # The session is gone when its answers are there: two open ones of a large model are its bytes twice.
+    # The session is closed once its answers are there: two open sessions of a large model take its bytes twice.
     return trials.of(partial(check.run, reference), original, model_dir, examples)
 
 

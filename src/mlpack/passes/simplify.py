@@ -51,7 +51,7 @@ def run(model_dir: Path, config: Simplify, out_dir: Path) -> None:
     """
     original = files.outline(model_dir)
     before = Counter(node.op_type for node in original.graph.node)
-    # The reference is gone when its answers are there: two open sessions of a large model are its bytes twice.
+    # The reference is closed once its answers are there: two open sessions of a large model take its bytes twice.
     trial_data = trials.of(partial(check.run, check.session(model_dir, "ORT_DISABLE_ALL")), original, model_dir, config.examples)
     rejected: dict[str, str] = {}
     for name in _ways(before, config):

@@ -85,7 +85,7 @@ def record(place: Place, what: str, who: str | None, details: Mapping[str, Any])
 def entry_put(place: Place, what: str, who: str | None, details: Mapping[str, Any]) -> Put:
     """The write of an entry, for one commit with the action that it records."""
     when = rows.timestamp(place.now())
-    # What one process does within a millisecond stays in its order.
+    # Entries of one process within a millisecond keep their order.
     id_ = f"{next(_ORDER):06d}{secrets.token_hex(8)}"
     return Put(key=Key(rows.AUDIT, f"{when} {id_}"), head={"what": what, "who": who, "details": dict(details)})
 
@@ -139,5 +139,5 @@ def decode(row: Row, where: str) -> AuditEntry:
             who=fields.maybe("who", fields.label),
             details=fields.inside("details"),
         )
-        _ = entry.releases, entry.images  # of the right form
+        _ = entry.releases, entry.images  # raises unless the form is right
     return entry

@@ -65,7 +65,7 @@ def parse(data: bytes | str, most: int = HEAD_BYTES, *, texts: int = TEXT_CHARS)
         raise FieldError("it is not UTF-8") from None
     except ValueError as error:
         raise FieldError(f"it is not JSON: {shown(error)}") from None
-    # Most rows are short and flat: only what may be wrong is walked through.
+    # Most rows are short and flat: only those that may be wrong are walked through.
     if text.count("[") + text.count("{") > _DEPTH or len(text) > texts or _HALF_SURROGATE.search(text):
         for depth, each in _walk(value):
             if depth > _DEPTH:

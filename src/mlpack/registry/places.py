@@ -51,7 +51,7 @@ def with_recorded_images(opened: Registry, prefix: str | None, credentials: Cred
     (`publish --images`) are found where their records say. Not for publishing."""
     try:
         registry = with_images(opened, prefix, credentials)
-    except DamagedError:  # a row that `verify` finds, with all others
+    except DamagedError:  # `verify` reports the damaged row
         registry = opened
     if registry.images is not None:
         return registry

@@ -209,7 +209,7 @@ def _used_since(item: Item) -> bool:
 def _take_away(item: Item, grave: Path) -> None:
     folder = item.place is not None and item.place.is_dir() and not item.place.is_symlink()
     if folder and item.place is not None:
-        item.place.chmod(0o755)  # its `..` changes, which only root may do to a directory that is sealed
+        item.place.chmod(0o755)  # the rename changes its `..`, which only root may do in a sealed directory
     for record in item.records:
         record.unlink(missing_ok=True)
     if item.place is None:

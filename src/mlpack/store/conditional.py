@@ -80,7 +80,7 @@ def of_parts(client: Any, bucket: str, key: str) -> str:
         except _UnknownConditionError as error:
             return f"it answers {error} to the end of an upload in parts with `If-None-Match: *`"
         finally:
-            with suppress(Exception):  # whatever it raises: parts that stay are the bucket's rule's
+            with suppress(Exception):  # any error: the bucket's rule removes remaining parts
                 client.abort_multipart_upload(**upload)
     return "it ends an upload in parts that says `If-None-Match: *` over what is there"
 

@@ -180,14 +180,14 @@ class Store:
         except (KeyError, ValueError, TypeError):
             return None
         path = self.path(tree)
-        self.hold(tree.hex)  # first: what is whole then stays so
+        self.hold(tree.hex)  # hold first: a tree that is whole then stays whole
         try:
             whole = path.is_dir() and (_listing(path) == listing or digest.of_tree(path) == tree)
         except (OSError, ValueError):
             return None
         if not whole:
             return None
-        with suppress(OSError):  # somebody else's record: only its time of use is not known
+        with suppress(OSError):  # another user's record: its time of use stays as it is
             os.utime(self._action_path(action))
         return Entry(action=action, dir=path, tree=tree, seconds=seconds, shared=record.get("shared") is True)
 
@@ -221,7 +221,7 @@ class Store:
 
     def _keep(self, entry: Entry) -> None:
         """Seal an entry's tree, move it to the others, and record it."""
-        self.hold(entry.digest.hex)  # before it lies there without a record, as what a killed build left does
+        self.hold(entry.digest.hex)  # before the rename: a tree without a record looks like one of a killed build
         self.grew = True
         self._seal(entry.dir, entry.digest)
         entry.dir = self.path(entry.digest)
@@ -284,7 +284,7 @@ def sweep(root: Path) -> None:
     Locks tell which have ended, not process ids, which mean nothing to a process in another container.
     """
     for path in (root / TEMPORARY).iterdir():
-        # Others may sweep at the same moment, or finish: what is gone meanwhile is as wanted.
+        # Others may sweep at the same moment, or finish: an entry that is gone is what we want.
         with suppress(OSError):
             if is_left(path):
                 remove(path) if path.is_dir() and not path.is_symlink() else path.unlink()

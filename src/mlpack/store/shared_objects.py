@@ -113,7 +113,7 @@ class Folder:
                         stream.write(chunk)
                 self._sweep(fresh)
                 if version is None:
-                    fresh.chmod(0o644)  # who may read the cache is the directory's business
+                    fresh.chmod(0o644)  # the directory decides who may read the cache
                     os.link(fresh, path)
                 elif _version(path.stat()) == version:
                     atomically.put(fresh, path)
@@ -131,7 +131,7 @@ class Folder:
         self._swept = True
         now = fresh.stat().st_mtime
         for leftover in fresh.parent.glob(f"{_WRITING}*"):
-            with suppress(OSError):  # another swept it, or it is somebody else's
+            with suppress(OSError):  # another process swept it, or it is another user's
                 if now - leftover.lstat().st_mtime > ABANDONED_S:
                     leftover.unlink()
 
@@ -221,7 +221,7 @@ class Bucket:
         import boto3
         from botocore.config import Config
 
-        # What is read is checked against a signed digest: S3's own checksums would be computed beside it for nothing.
+        # Every entry is checked against a signed digest: S3's own checksums would add nothing.
         config = Config(
             connect_timeout=CONNECT_S,
             read_timeout=self._answer_s,

@@ -140,7 +140,7 @@ class Tar:
             kind = "dir"
         self._left, self._padding = size, padded(size) - size
         digits = header[100:108].strip(b" \0")
-        mode = int(digits, 8) & 0o7777 if re.fullmatch(rb"[0-7]+", digits) else 0  # nobody may do anything, where it says nonsense
+        mode = int(digits, 8) & 0o7777 if re.fullmatch(rb"[0-7]+", digits) else 0  # an invalid mode means no permission
         return TarMember(path=name, kind=kind, target=target, mode=mode, size_bytes=size, start=self._at)
 
     def _read(self, size: int) -> bytes:

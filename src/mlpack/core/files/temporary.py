@@ -44,7 +44,7 @@ def marked(folder: Path, prefix: str) -> Iterator[Path]:
     work = Path(tempfile.mkdtemp(prefix=prefix, dir=folder))
     descriptor = os.open(work, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        with suppress(OSError):  # a file system without locks: nobody there can tell that it is left over, and it stays
+        with suppress(OSError):  # without locks a leftover cannot be told, and stays
             fcntl.flock(descriptor, fcntl.LOCK_SH)
         yield work
     finally:
@@ -67,7 +67,7 @@ def sweep(place: Path) -> None:
     with suppress(OSError):
         for entry in os.scandir(place):
             if entry.name.startswith(_PREFIX):
-                # Others may sweep at the same moment: what is gone meanwhile is as wanted.
+                # Others may sweep at the same moment: an entry that is gone is what we want.
                 with suppress(OSError):
                     _sweep_one(Path(entry.path))
 
@@ -76,7 +76,7 @@ def _sweep_one(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         if os.fstat(descriptor).st_uid == os.geteuid() and _is_free(descriptor):
-            _remove(path)  # which nobody can take meanwhile: it is locked until it is closed
+            _remove(path)  # nobody can mark it meanwhile: it is locked until it is closed
     finally:
         os.close(descriptor)
 

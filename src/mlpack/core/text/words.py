@@ -77,8 +77,8 @@ def count(items: int, one: str, many: str | None = None) -> str:
     return f"{items:,} {one if items == 1 else many or one + 's'}"
 
 
-# Printable by Unicode's categories, and yet nothing is seen of them: fillers, joiners and selectors. U+FE0E and U+FE0F stay, which
-# choose between two looks of one sign.
+# Printable by Unicode's categories, but invisible: fillers, joiners and selectors. U+FE0E and U+FE0F stay, since they
+# choose between two forms of one character.
 _UNSEEN = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0d\uffa0\U000e0100-\U000e01ef]")
 _NOT_ASCII = re.compile(r"[^\n\t -~]")
 

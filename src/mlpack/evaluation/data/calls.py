@@ -239,7 +239,7 @@ def _tensor_sample(inputs: Mapping[str, Array], row: int, samples: int) -> str:
     for name in sorted(inputs):
         array = inputs[name]
         part = array[row] if array.ndim and array.shape[0] == samples else array
-        part = np.asarray(part)  # a row of one axis alone is no array but what it holds
+        part = np.asarray(part)  # a row of an array of one axis is a scalar, not an array
         state.update(f"{name}\0{dtype_name(part)}\0{part.shape}\0".encode())
         state.update(to_bytes(part))
     return state.hexdigest()

@@ -262,7 +262,7 @@ def paired_drop(metric: Metric, baseline: Scores, candidate: Scores, confidence:
         baseline = dataclasses.replace(candidate, value=1.0, per_sample=perfect, reduce=None)
     share = metric.share or (metric.hook is not None and all(map(_is_hit_or_miss, (baseline, candidate))))
     estimate = scores.spread(sign, drop, baseline, candidate, share=share)
-    # Nobody is closer to the float than the float, and nothing is lost more than once.
+    # No candidate is closer to the float than the float itself, and no sample is lost more than once.
     least = 0.0 if metric.compares == "baseline" else -1.0 if share else None
     estimate = dataclasses.replace(estimate, least=least, most=1.0 if metric.compares == "baseline" or share else None)
     interval = scores.read(estimate, drop, confidence)

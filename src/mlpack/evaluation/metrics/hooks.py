@@ -85,7 +85,7 @@ def _finite(spec: MetricSpec, returned: Any) -> Array:
 
 def _calls(answers: Answers, labels: Sequence[Any], keep: Array | None) -> tuple[Any, Any]:
     """Outputs and labels, an entry a call."""
-    # A mask of samples has at least as many places as there are calls: a call goes by the place of its number.
+    # A mask of samples has at least as many places as there are calls: a call uses the place of its number.
     numbers = [number for number in range(len(answers.calls)) if keep is None or keep[number]]
     starts = [sum(answers.samples[:number]) for number in range(len(answers.calls))]
     truth = [list(labels[starts[number] : starts[number] + answers.samples[number]]) for number in numbers]
@@ -110,7 +110,7 @@ def _rows(answers: Answers, name: str, keep: Array) -> Array:
     rows = [len(np.atleast_1d(call[name])) for call in answers.calls]
     if sum(rows) == answers.n:
         return keep
-    # Of a call of several samples nobody knows whose its rows are: it goes with its first.
+    # The rows of a call with several samples cannot be assigned to samples: they follow its first one.
     firsts = np.cumsum([0, *answers.samples[:-1]])
     return np.repeat(keep[firsts], rows)
 

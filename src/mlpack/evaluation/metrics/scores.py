@@ -168,7 +168,7 @@ def _most(share_lost: float, won: float, n: int, tail: float) -> float:
     """The upper end of the share lost minus the share won: how many differ, and of those how many are lost, each by its own exact
     bounds, which share the tail."""
     differ = share_lost + won
-    if won == 0:  # whoever differs is lost, as far as anybody knows
+    if won == 0:  # every sample that differs is lost
         return stats.binomial_bounds(differ, n, tail)[1]
     least, most = stats.binomial_bounds(differ, n, tail / 2)
     surplus = 2 * stats.binomial_bounds(share_lost / differ * max(differ, 1.0), max(differ, 1.0), tail / 2)[1] - 1

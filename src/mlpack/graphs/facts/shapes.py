@@ -52,7 +52,7 @@ def resolved(
 
     model = files.load(model_dir)
     _fix(model, files.signature_of(model), shapes)
-    inferred = symbolic(model) or model  # what inference cannot take is left to running
+    inferred = symbolic(model) or model  # a graph that inference refuses is run
     tensors = _known_tensors(inferred)
     holes = _holes(inferred, tensors)
     if holes:

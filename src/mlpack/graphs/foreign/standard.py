@@ -61,7 +61,7 @@ def standard(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
         proto = onnx_ir.serde.serialize_model(graph)
     except PassError:
         raise
-    except Exception as error:  # onnx_ir raises what it finds; the file is somebody else's
+    except Exception as error:  # onnx_ir raises many classes for a foreign file
         raise PassError(f"{name}: not a graph that can be read ({type(error).__name__}: {str(error)[:300]})") from error
     _put_back(proto, aside)
     return proto
@@ -251,7 +251,7 @@ def _name_axes(model: ir.Model) -> None:
         axes = list(value.shape.dims)
         for place, axis in enumerate(axes):
             if isinstance(axis, int):
-                # An input of no elements is of no use to anybody: old exporters write 0 for what is open.
+                # An input without elements is of no use: old exporters write 0 for an open axis.
                 is_fixed = axis > 0 or (axis == 0 and id(value) not in inputs)
             else:
                 is_fixed = axis.value is not None and axis.value.strip().lower() not in _NAMELESS

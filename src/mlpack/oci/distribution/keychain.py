@@ -200,7 +200,7 @@ def _run(command: list[str], text: bytes, timeout_s: float) -> tuple[int, bytes,
             reason = str(error) or f"it did not end within {timeout_s:g} s ({TIMEOUT_VARIABLE} says how long it may take)"
             raise TimeoutError(reason) from None
         finally:
-            # Before it is waited for: until then its number, which is its group's, is nobody else's.
+            # This comes before the wait: until then the process id, which is also its group's, belongs to nobody else.
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(running.pid, signal.SIGKILL)
     return running.returncode, out, complaint
@@ -227,7 +227,7 @@ def _talk(running: subprocess.Popen[bytes], text: bytes, deadline: float) -> tup
             if sum(map(len, output.values())) > _HELPER_MOST:
                 raise TimeoutError(f"it wrote more than {_HELPER_MOST} bytes, which is no answer")
             if _has_ended(running) and not ready.select(0):
-                break  # what it started may hold its output open for ever
+                break  # a process that it started may hold its output open for ever
     out, complaint = output.values()
     return out, complaint
 

@@ -211,7 +211,7 @@ def _upload(session: RegistrySession, report: _ProgressReport, digest: Digest, s
         try:
             attempt()
         except HttpError as error:
-            if error.status in {404, 416} and "blobs/uploads" in str(error):  # the upload was forgotten: a new one may work
+            if error.status in {404, 416} and "blobs/uploads" in str(error):  # the registry forgot the upload: try a new one
                 raise HttpError(str(error), retryable=True, status=error.status) from error
             raise
 

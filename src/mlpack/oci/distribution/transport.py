@@ -303,7 +303,7 @@ def discard(response: BaseHTTPResponse) -> None:
             response.release_conn()
             return
     except HttpError:
-        pass  # what is wrong with it does not matter any more
+        pass  # its errors do not matter any more
     response.close()
 
 
@@ -390,7 +390,7 @@ def _retry_after(value: str | None) -> float | None:
         return float(value[:_DIGITS])
     try:
         return max(0.0, email.utils.parsedate_to_datetime(value[:_HEADER_BYTES]).timestamp() - time.time())
-    except (ValueError, TypeError, OverflowError, IndexError):  # as the parser's own code lets them through on garbage
+    except (ValueError, TypeError, OverflowError, IndexError):  # the parser raises these on garbage
         return None
 
 

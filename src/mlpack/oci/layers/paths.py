@@ -161,7 +161,7 @@ def _write_memory(cache: Path, layer: Layer, scanned: Index) -> None:
 def _recalled(file: Path, diff_id: Digest) -> Index | None:
     """The stored index; None when there is none, or it is damaged."""
     try:
-        text, size, entries = json.loads(file.read_bytes())  # our own: as long as the entries that were allowed
+        text, size, entries = json.loads(file.read_bytes())  # our own file, as long as the entries that were allowed
         scanned = Index(
             diff_id=Digest(text), uncompressed_bytes=int(size), entries=tuple((path, kind, link) for path, kind, link in entries)
         )
@@ -234,7 +234,7 @@ def _apply(root: dict[str, Node], entries: tuple[tuple[str, Kind, str], ...], al
             here = children[folder] = _make_folder(root, folder, allowance)
         there = here.get(name)
         if isinstance(there, str) or (isinstance(there, dict) and kind != "dir"):
-            children.clear()  # a link or a directory goes: folders may lie elsewhere now
+            children.clear()  # a link or a directory was removed: folders may have moved
         if kind != "dir":
             here[name] = link if kind == "link" else None
         elif not isinstance(there, dict):

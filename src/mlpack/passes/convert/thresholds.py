@@ -28,7 +28,7 @@ def mend(model: onnx.ModelProto, exact: Iterable[float]) -> int:
         nearest = sorted_values.astype(np.float32)
     above = nearest.astype(np.float64) > sorted_values
     right = np.where(above, np.nextafter(nearest, np.float32(-np.inf)), nearest)
-    # Where a float32 is right for one node and wrong for another nobody can tell which is which; the comparison of answers does.
+    # If a float32 is right for one node and wrong for another, only the comparison of answers can tell them apart.
     lower = set(nearest[above].tolist()) - set(right.tolist())
     changed = 0
     for node in model.graph.node:

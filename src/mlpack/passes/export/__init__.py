@@ -205,7 +205,7 @@ def _trials(source: _Source) -> tuple[trials.Trials, dict[str, Any]]:
     except PassError:
         if not own.feeds:
             raise
-        # Nothing invented fits, which is no reason to refuse what takes the recipe's own.
+        # No generated input fits, which is no reason to refuse a model that accepts the recipe's own.
         feeds, eager = trials.accepted(source.eager, ports.doubled(source.calls, source.inputs))
         trial_data = replace(own, feeds=(*own.feeds, *feeds), references=(*own.references, *eager))
         return trial_data, trial_data.example(signature)

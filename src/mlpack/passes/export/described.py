@@ -23,7 +23,7 @@ def describe(model_dir: Path, task: str | None, out_dir: Path) -> None:
         try:
             outputs = huggingface.with_outputs(loaded, missing).outputs
         except PassError:
-            # To refuse it is the export's, which has the recipe's own calls as well. Heads give logits, and vectors have none.
+            # Only the export refuses, since it has the recipe's own calls as well. Heads give logits; vectors have none.
             outputs = () if loaded.task.removesuffix(tasks.WITH_PAST) == tasks.FEATURES else ("logits",)
         huggingface.write_tokenizer(model_dir, out_dir, loaded)
     specs = tuple(TensorSpec(name=name, dtype="float32", shape=()) for name in outputs)

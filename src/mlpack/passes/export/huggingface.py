@@ -82,7 +82,7 @@ def load(model_dir: Path, task: str | None, recorded: Recorded = lambda _: ()) -
 
 def opened(model_dir: Path, task: str | None) -> tuple[LoadedModel, list[str]]:
     """The model without its outputs, and the names of its weights that are not in the directory."""
-    # What is not installed is said before anything of the directory is.
+    # A missing package is reported before any fault of the directory.
     import optimum.exporters.tasks  # noqa: F401
     import torch  # noqa: F401
     import transformers  # noqa: F401

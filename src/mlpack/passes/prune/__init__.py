@@ -153,7 +153,7 @@ def _recalibrate(module: torch.nn.Module, folder: Path, model_dir: Path, signatu
             if len(rows) == size:
                 _observe(module, rows, size)
                 rows = []
-        # A last batch much smaller than the others would count like them; one that is the only one is better than none.
+        # A last batch that is much smaller would count like the others; a single batch is better than none.
         if rows and (len(rows) >= size // 2 or not int(norms[0].num_batches_tracked or 0)):
             _observe(module, rows, size)
     for layer in norms:
@@ -170,7 +170,7 @@ def _observe(module: torch.nn.Module, rows: list[tuple[torch.Tensor, ...]], size
     except torch_model.FOREIGN_ERRORS as error:
         samples = sum(row[0].shape[0] if row[0].ndim else 1 for row in rows)
         if samples == 1:
-            # A channel's variance over one value is none: torch refuses where a layer has no spatial axes to take it over.
+            # One value has no variance: torch refuses a batch of one for a layer without spatial axes.
             axis = "" if size > 1 else " and inputs whose first axis varies (`shape: [batch, ...]`)"
             way_out = f"it saw one sample at a time: give at least 2 calibration samples{axis}"
         else:

@@ -158,7 +158,7 @@ def _inferred(model: onnx.ModelProto, usual: Shapes | None) -> dict[str, onnx.Va
     from onnx import shape_inference
 
     copy = type(model).FromString(model.SerializeToString())
-    for value in copy.graph.output:  # what the file says of them may contradict what follows from the nodes, and ends everything
+    for value in copy.graph.output:  # shapes in the file may contradict those that follow from the nodes, which fails
         value.type.tensor_type.ClearField("shape")
     if usual is not None:
         for value in copy.graph.input:
@@ -168,7 +168,7 @@ def _inferred(model: onnx.ModelProto, usual: Shapes | None) -> dict[str, onnx.Va
                     dim.dim_value = usual[value.name][place]
     try:
         copy = shape_inference.infer_shapes(copy, data_prop=True)
-    except (shape_inference.InferenceError, RuntimeError, ValueError):  # a graph that cannot be inferred has no smaller one
+    except (shape_inference.InferenceError, RuntimeError, ValueError):  # without inference there is no smaller graph
         return {}
     return {value.name: value for value in (*copy.graph.input, *copy.graph.value_info, *copy.graph.output)}
 

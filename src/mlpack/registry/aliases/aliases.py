@@ -101,7 +101,7 @@ def rollback(place: Place, reference: Reference, wish: MoveRequest) -> MoveResul
         if last is None:
             raise _never_moved(place, reference)
         for version in good_before(history(place, reference)):
-            # One that was collected since cannot be gone back to.
+            # A release that was collected since cannot be the target.
             if (row := _release_row(place, name, version)) is not None:
                 release = rows.decode(row, place.where)
                 intent: dict[str, Any] = {"alias": alias, "kind": ROLLBACK, "forced": False, "gates": ()}
@@ -140,7 +140,7 @@ def history(place: Place, reference: Reference, *, whole: bool = False) -> Itera
         if whole:
             move.target(place.where)
         elif newer is None and (last := place.table.get(row.key)) is not None:
-            rows.decode_move(last, place.where).target(place.where)  # what it leads to, which no later move tells
+            rows.decode_move(last, place.where).target(place.where)  # its target, which no later move confirms
         if newer is not None:
             _check_chain(place, newer, move, row)
             yield newer
@@ -197,7 +197,7 @@ def _move(
     def pause(number: int) -> float:
         """As long as a try takes, and longer and longer: what others do meanwhile takes them about as long."""
         if pending is not None and not wish.retry:
-            return 0.0  # it is not tried again, only looked who was first
+            return 0.0  # there is no retry: the next read only shows which writer was first
         took = time.monotonic() - begun
         return retry.spread(took * 2, min(took * 64, _PAUSE_S))(number)
 
@@ -207,7 +207,7 @@ def _move(
         _check_expected(place, f"{name}:{alias}", last, wish.expect)
         if last is not None and pending is not None:
             if last.version == pending.version:
-                return MoveResult(move=last, moved=False)  # another did the very same
+                return MoveResult(move=last, moved=False)  # another writer made the same move
             if not wish.retry:
                 raise _overtaken(place, last)
         fence = (leases.fence(place, name),) if fenced else ()
@@ -219,7 +219,7 @@ def _move(
             conflict = _commit(place, move, *fence)
         if conflict is None:
             return MoveResult(move=move, moved=True)
-        at_fence = conflict.partition == rows.FENCES  # the alias is where it was
+        at_fence = conflict.partition == rows.FENCES  # the alias has not moved
         pending = None if at_fence else move
     raise ServiceError(f"{name}:{alias}: others moved it {_TRIES} times meanwhile: try again", retryable=True)
 
@@ -258,7 +258,7 @@ def _commit(place: Place, move: Move, *fence: Put) -> Key | None:
     except ConflictError as error:
         return error.key
     except ServiceError:
-        # What became of it is unknown: an answer that was lost looks like a failure.
+        # Whether it was written is unknown: a lost answer looks like a failure.
         try:
             row = place.table.get(put.key)
         except ServiceError:

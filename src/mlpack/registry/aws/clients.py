@@ -105,9 +105,9 @@ class Clients:
             connect_timeout=self._patience.connect_s,
             read_timeout=self._patience.read_s,
             max_pool_connections=CONNECTIONS,
-            # Every byte is held against its SHA-256: another checksum of the same bytes costs time and finds nothing.
+            # Every blob is checked against its SHA-256: another checksum would cost time and find nothing more.
             response_checksum_validation="when_required",
             user_agent_extra="mlpack",
-            # Older ways to sign URLs are refused by newer regions and by encrypted objects.
+            # Newer regions and encrypted objects refuse older signatures of URLs.
             signature_version="s3v4" if service == "s3" else None,
         )

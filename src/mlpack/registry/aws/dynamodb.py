@@ -145,7 +145,7 @@ class DynamoTable:
         items = [{"Put" if isinstance(write, Put) else "Delete": one} for write, one in zip(writes, actions, strict=True)]
         with explained(self._call("PutItem" if any("Put" in item for item in items) else "DeleteItem")):
             try:
-                # AWS recognizes a second try by the token; moto does not, and there the rows tell.
+                # AWS recognises a second attempt by the token. moto does not; there the rows show it.
                 client.transact_write_items(TransactItems=items, ClientRequestToken=secrets.token_hex(16))
             except ClientError as error:
                 if code(error) != "TransactionCanceledException":
@@ -168,10 +168,10 @@ class DynamoTable:
     ) -> None:
         """Raise what it means that rows were not as expected. It returns when our own earlier attempt had changed them."""
         puts = [(write, item) for write, item in failed if isinstance(write, Put)]
-        # All or none: one row of ours says that all were written.
+        # The transaction is all or nothing: one row of ours proves that all were written.
         if any(item is not None and item.get("writer") == {"S": writer} for _, item in puts):
             return
-        # Whoever deleted them, they are gone.
+        # The rows are gone, whichever writer deleted them.
         if again and len(failed) == len(writes) and not any(isinstance(write, Put) or item for write, item in failed):
             return
         if again and puts and all(item is None or int(item["rev"]["N"]) > write.expect + 1 for write, item in puts):

@@ -123,7 +123,7 @@ def _rows_found(table: Rows) -> str:
         except ConflictError:
             if _revision(table.get(ROW)) <= before:
                 return _STALE
-            continue  # another asks at this moment
+            continue  # another process runs the test at this moment
         for statement, what, write in (
             ("a row that is there is written on the condition that it is not", "put", Put(key=ROW, head={}, expect=0)),
             ("a row is written on the condition of a revision that it does not have", "put", Put(key=ROW, head={}, expect=1 << 40)),

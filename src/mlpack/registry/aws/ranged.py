@@ -148,7 +148,7 @@ def _partial(path: Path, blob: Digest) -> Iterator[_PartialFile]:
         if not keep and not partial.moved:
             partial.path.unlink(missing_ok=True)
             partial.journal.unlink(missing_ok=True)
-        os.close(partial.stream)  # and with it the lock
+        os.close(partial.stream)  # closing releases the lock
 
 
 def _take(path: Path, name: str) -> _PartialFile | None:
@@ -160,7 +160,7 @@ def _take(path: Path, name: str) -> _PartialFile | None:
         if os.stat(part).st_ino == os.fstat(stream).st_ino:
             return _PartialFile(part, path.with_name(f"{name}.parts"), stream)
     except (BlockingIOError, FileNotFoundError):
-        pass  # another has it, or has just finished with it
+        pass  # another process has it, or has just finished with it
     os.close(stream)
     return None
 
@@ -233,6 +233,6 @@ def _hash(partial: _PartialFile, part: int, state: hashlib._Hash) -> None:
     while at < end:
         chunk = os.pread(partial.stream, min(CHUNK_BYTES, end - at), at)
         if not chunk:
-            return  # cut off by somebody: the digest says so
+            return  # the file was cut off: the digest will differ
         state.update(chunk)
         at += len(chunk)

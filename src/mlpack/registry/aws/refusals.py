@@ -184,7 +184,7 @@ def _denied(call: AwsCall, message: str) -> str:
     if "explicit deny" in message:
         return f"{begun}: a policy denies it explicitly, which no other can allow; AWS says: {message}"
     grants = call.grants or ((call.action, call.resource),)
-    if action != call.action:  # AWS knows better: a key's, or one of several
+    if action != call.action:  # AWS names another resource: a key, or one of several
         grants = tuple(grant for grant in grants if grant[0] == action) or ((action, resource),)
     why = f"; AWS says: {message}" if message and message not in ("Forbidden", "Access Denied") else ""
     lines = "".join(f"\n{statement(*grant)}" for grant in grants)

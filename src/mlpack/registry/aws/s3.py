@@ -115,7 +115,7 @@ class S3Blobs:
                 try:
                     blob = Digest(f"sha256:{entry['Key'].rpartition('/')[2]}")
                 except ValueError:
-                    continue  # not ours
+                    continue  # not a blob of the registry
                 if entry["Key"] == self._key(blob):
                     yield StoredBlob(digest=blob, size_bytes=entry["Size"], modified=entry["LastModified"].timestamp())
             if not page.get("IsTruncated"):
@@ -167,14 +167,14 @@ class S3Blobs:
         """As `_send_small`, in several parts at once."""
         client, at = self._clients.get("s3"), self._at(blob)
         with explained(self._call("s3:PutObject", blob)):
-            # S3 refuses parts with checksums in an upload that was begun without: each part's is asked for, too.
+            # S3 refuses parts with checksums in an upload that began without them, so each part has one too.
             begun = client.create_multipart_upload(**at, Metadata={"sha256": blob.hex}, ChecksumAlgorithm=_CHECKSUM)
             upload = {**at, "UploadId": begun["UploadId"]}
             try:
                 parts = self._send_parts(blob, source, upload, moved)
                 client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts}, **condition)
             except BaseException as error:
-                # Whatever it was, no parts are left behind; a kill leaves them to the bucket's rule for unfinished uploads.
+                # No failure leaves parts behind. After a kill the bucket's rule for unfinished uploads removes them.
                 with suppress(ClientError, BotoCoreError):
                     client.abort_multipart_upload(**upload)
                 if isinstance(error, ClientError):
@@ -207,7 +207,7 @@ class S3Blobs:
             return {"PartNumber": number, "ETag": answer["ETag"], **checksums}
 
         def submit(stream: BinaryIO) -> bool:
-            self._sending.acquire()  # whoever sends it gives it back: that many parts are in memory, whatever is published
+            self._sending.acquire()  # the thread that sends the part releases it: it limits the parts in memory
             try:
                 interrupts.check()
                 data = stream.read(each)
@@ -255,7 +255,7 @@ class S3Blobs:
             except ClientError as error:
                 if code(error) in _MISSING:
                     return None
-                # An answer to HEAD has no words: whether the credentials have expired or what else it is, GET says.
+                # An answer to HEAD has no message. GET says whether the credentials have expired, or what else is wrong.
                 try:
                     client.get_object(**at, Range="bytes=0-0")["Body"].close()
                 except ClientError as why:
@@ -282,7 +282,7 @@ class S3Blobs:
 
         def close() -> None:
             chunks.close()
-            answer["Body"].close()  # when nobody has begun to read them
+            answer["Body"].close()  # in case the iteration has not begun
 
         return OpenRange(total, answer["ETag"], chunks, close)
 
@@ -346,7 +346,7 @@ class S3Blobs:
         bucket = f"arn:{self._clients.partition}:s3:::{self._address.bucket}"
         grants = [(action, f"{bucket}/{self._folder}*")]
         if action == "s3:GetObject":
-            grants.append(("s3:ListBucket", bucket))  # without it, S3 says "denied" of what is not there
+            grants.append(("s3:ListBucket", bucket))  # without this right S3 answers "denied" for a missing object
         return AwsCall(where=str(self._address), action=action, resource=f"{bucket}/{self._key(blob)}", grants=tuple(grants))
 
     def _bucket_call(self, action: str) -> AwsCall:

@@ -75,7 +75,7 @@ class Repositories:
             amazon.make_repository(target.repository)
         pushed = image.digest(pushed_image)
         with self._explained(target, ecr.PUSH):
-            # All 64 digits: a registry that keeps tags where they are would refuse the second of two that begin alike for ever.
+            # All 64 digits, because a registry with immutable tags would refuse the second of two digests that begin alike.
             remote.push(pushed_image, f"{target}:sha-{pushed.hex}@{pushed}", self._who(target), self._options)
         return f"{target}@{pushed}"
 
@@ -87,7 +87,7 @@ class Repositories:
                 (layout_dir / path).unlink()
         with self._explained(source, ecr.PULL):
             try:
-                # The architecture would only choose among several images, and a digest that was pushed here names one.
+                # An architecture would only choose among several images; a digest that was pushed here names one.
                 remote.fetch(source, "amd64", folder, self._who(source), self._options)
             except PackError as error:
                 raise ServiceError(f"{pushed}: the registry has something else there: {error}") from error

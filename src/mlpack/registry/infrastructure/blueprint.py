@@ -123,7 +123,7 @@ def lifecycle(address: Address, cache_days: int) -> list[Json]:
         "ID": cache_lifecycle_id(address),
         "Filter": {"Prefix": f"{folder(address)}{CACHE}"},
         "Status": "Enabled",
-        # Of what can be made again no old version is worth its room.
+        # Entries of a cache can be made again, so old versions of them are not worth their space.
         "NoncurrentVersionExpiration": {"NoncurrentDays": 1},
         "Expiration": {"Days": cache_days},
     }
@@ -183,7 +183,7 @@ class _RegistryScope:
         """A statement for these actions on rows of these partitions, `*` standing for anything, except those that match `but`."""
         conditions: Json = {
             "ForAllValues:StringLike": {"dynamodb:LeadingKeys": [f"{self.address.scope}:{each}" for each in partitions]},
-            # ForAllValues is true of nothing at all, such as a scan's keys.
+            # ForAllValues is true for an empty set, such as a scan's keys.
             "Null": {"dynamodb:LeadingKeys": "false"},
         }
         if but is not None:
@@ -232,7 +232,7 @@ def _promoter(scope: _RegistryScope) -> list[Json]:
         *_reading(scope),
         scope.on_rows("Aliases", ["dynamodb:PutItem"], *partitions),
         _marks(scope),
-        # Who may set a policy to nothing may as well remove it; the log keeps what it was.
+        # A role that may empty a policy may as well remove it; the log records what it was.
         scope.on_rows("Policies", ["dynamodb:DeleteItem"], rows.POLICIES),
         *scope.on_images("PullImages", ecr.PULL),
         *scope.with_key(*_DECRYPT, *_ENCRYPT),
@@ -257,7 +257,7 @@ def _cache_reader(scope: _RegistryScope) -> list[Json]:
 
 
 def _cache_writer(scope: _RegistryScope) -> list[Json]:
-    # Whoever finds a damaged entry replaces it, so that no condition on uploads can hold him.
+    # A reader that finds a damaged entry replaces it, so uploads cannot require the condition.
     puts = _allow("NewEntries", ["s3:PutObject"], scope.cache)
     return [*_cache_reading(scope), puts, *scope.with_key(*_DECRYPT, *_ENCRYPT)]
 

@@ -55,7 +55,7 @@ def create(
         raise RecipeError(f"{url} is in {address.region}, and {region} was asked for: say one of them")
     address = dataclasses.replace(address, region=address.region or region)
     options = options or RegistryOptions()
-    blueprint.role_policies(address, blueprint.arns_of(address), options)  # RecipeError for what could not be given to anybody
+    blueprint.role_policies(address, blueprint.arns_of(address), options)  # raises RecipeError for a prefix that no policy can name
     clients = Clients(address, Timeouts())
     done: list[str] = []
     try:
@@ -64,8 +64,8 @@ def create(
             _Bucket(clients, address, options),
             opening.place_of(clients, address),
         )
-        described, there = table.look(), bucket.look()  # refusals before the first change
-        # A dry run writes nothing, and so cannot ask.
+        described, there = table.look(), bucket.look()  # raises for what cannot be used, before the first change
+        # A dry run writes nothing, so it cannot run the tests.
         ask_bucket, ask_table = (partial(promises.refuse_any, () if dry_run else (doubt,)) for doubt in place.doubts)
         if there:
             ask_bucket()
@@ -234,7 +234,7 @@ class _Bucket(_Half):
 
     def _policy(self) -> Callable[[], object] | None:
         if str(self._clients.get("s3").meta.endpoint_url).startswith("http://"):
-            return None  # an emulator, or a store within a closed network: it would shut everybody out, and us
+            return None  # an emulator, or a store within a closed network: the policy would shut everybody out
         answer = self._look("s3", "GetBucketPolicy get_bucket_policy", {"NoSuchBucketPolicy", *_NO_BUCKET}, **self._at) or {}
         try:
             statements: list[Json] = list(json.loads(answer["Policy"])["Statement"]) if "Policy" in answer else []

@@ -114,7 +114,7 @@ class Files:
                 if stat.S_ISREG(status.st_mode):
                     yield StoredBlob(digest=Digest(f"sha256:{path.name}"), size_bytes=status.st_size, modified=status.st_mtime)
             except (FileNotFoundError, ValueError):
-                continue  # removed meanwhile, or not ours
+                continue  # removed meanwhile, or not a blob
 
     def delete(self, blob: Digest) -> None:
         """See `Blobs.delete`."""
@@ -155,7 +155,7 @@ class Files:
         self._swept = True
         folder = self._root / "tmp"
         for entries in () if folder.is_symlink() else folder.iterdir():
-            # Another publisher may sweep it, or finish with it; what is no file is none of ours.
+            # Another publisher may remove the file meanwhile. An entry that is no file is not the registry's.
             with suppress(OSError):
                 if time.time() - entries.lstat().st_mtime > _ABANDONED_S:
                     entries.unlink()

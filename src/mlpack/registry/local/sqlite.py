@@ -67,7 +67,7 @@ class SqliteTable:
             where = "" if since is None else f"sort {beyond} CAST(? AS TEXT)"
             page_rows = self._select(partition, where, f"ORDER BY sort {order}", since, bodies=bodies, most=page)
             for sort, row in page_rows:
-                # A damaged index may give what was not asked for, again and again.
+                # A damaged index may return the same rows again and again.
                 if since is not None and not (sort < since if newest_first else sort > since):
                     raise DamagedError(str(self._path), row.key, "it is not in its place; the database is damaged")
                 since = sort
@@ -135,7 +135,7 @@ class SqliteTable:
                 with self._explained():
                     result = self._read_once(before, work)
             except ServiceError:
-                # A writer began or ended meanwhile: what was read was half of one moment and half of another.
+                # A writer began or ended meanwhile: the result may mix two moments.
                 if _look(self._path) == before or time.monotonic() > deadline:
                     raise
                 time.sleep(0.01)
@@ -159,7 +159,7 @@ class SqliteTable:
                     return work(connection)
         else:
             if time.time() - before.modified_ns / 1e9 < _FRESH_S and before.size:
-                time.sleep(_FRESH_S)  # so that a change after this moment has another time
+                time.sleep(_FRESH_S)  # a later change then has another time
                 return None if _look(self._path) != before else self._read_still(work, may_write)
             return self._read_still(work, may_write)
         return self._read_as_writer(work, may_write)

@@ -77,7 +77,7 @@ def prepare(connection: sqlite3.Connection, path: Path, patience_s: float) -> No
     _write_ahead(connection, patience_s)
     if schema < SCHEMA:
         connection.execute("BEGIN IMMEDIATE")
-        schema = check(connection, path)  # another may have been first
+        schema = check(connection, path)  # another process may have been first
         there = {name for (name,) in connection.execute("SELECT name FROM sqlite_master").fetchall()}
         if "rows" not in there:
             connection.execute(_TABLE)

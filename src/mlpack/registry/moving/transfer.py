@@ -69,7 +69,7 @@ def export(registry: Registry, out: Path, names: Iterable[str] = (), moved: Move
         has = ", ".join(all_names) or "none"
         raise RecipeError(f"no model {', '.join(missing)} in the registry {registry.place.where}; it has {has}")
     moves = [move for name in chosen or all_names for move in _moves(registry, name)]
-    # After the moves, and before what was collected: what the first speak of is in one of the second.
+    # Read after the moves and before the collections: the target of a move is then in one of the two.
     releases = [release for name in chosen or all_names for release in registry.releases(name)]
     with disk_of(out.absolute().parent, "free some there, or write to a larger disk"), ExportWriter(out) as writer:
         stored = {blob for release in releases for blob in rows.stored_files(release).values()}
@@ -155,7 +155,7 @@ def import_(
         _check_bytes(reader, index)
         _check_conflicts(registry, index, str(source))
         registry.check_schema(write=True)
-        if AUDIT not in parts:  # first, so that nothing is missed whenever this is interrupted
+        if AUDIT not in parts:  # first, so that an interruption at any moment loses nothing
             collected = _collected_by_either(registry, index)
             for texts in batches(collected, _RECORDED):
                 details = {
@@ -352,7 +352,7 @@ def _bring_move(registry: Registry, move: rows.Move) -> bool:
     copy = replace(move, release=row.body if row else move.release)
     name_put = (Put(key=Key(rows.aliases(move.name), move.alias), head={}),) if move.revision == 1 else ()
     try:
-        if row is None:  # collected before it was exported: history, and nothing that could be pulled
+        if row is None:  # the release was collected before the export: the move is history, with nothing to pull
             place.table.commit(rows.move_put(copy), *name_put)
         else:
             with leases.protected(place, rows.decode(row, place.where)):

@@ -31,7 +31,7 @@ _READ_BYTES = 1 << 30
 _CHUNK_BYTES = 1 << 20
 _FOR_THE_USER = re.compile(r"GIT_CONFIG_(GLOBAL|SYSTEM|NOSYSTEM|COUNT|KEY_[0-9]+|VALUE_[0-9]+)|GIT_CEILING_DIRECTORIES")
 _SAFE = (
-    # Above what any file of the repository says. git-scm.com/docs/git-config
+    # These override every file of the repository. git-scm.com/docs/git-config
     *("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "core.pager=cat", "-c", "core.untrackedCache=false"),
     *("-c", "core.alternateRefsCommand=true", "-c", "core.sshCommand=false", "-c", "core.askPass=true", "-c", "gpg.program=false"),
     *("-c", "log.showSignature=false", "-c", "protocol.allow=never", "-c", "credential.helper="),
@@ -51,7 +51,7 @@ class Git:
     def __init__(self, environ: Mapping[str, str], folder: Path, deep: int = 0) -> None:
         variables = {key: value for key, value in environ.items() if not key.startswith("GIT_") or _FOR_THE_USER.fullmatch(key)}
         self._environ = variables | {
-            # No locks taken, nothing fetched, nobody asked for a password.
+            # git takes no locks, fetches nothing and asks for no password.
             "GIT_OPTIONAL_LOCKS": "0",
             "GIT_TERMINAL_PROMPT": "0",
             "GIT_NO_LAZY_FETCH": "1",
@@ -137,7 +137,7 @@ class Git:
                 return False, status.st_size
         except OSError:
             return None, 0
-        # Other bytes: a change, unless the file is kept in another form than it lies here.
+        # The bytes differ, which is a change unless git stores the file in another form.
         return (None if kind == stat.S_IFREG and self._converted(root, entry.path) else True), status.st_size
 
     def _submodule(self, path: Path, entry: _Entry) -> bool | None:

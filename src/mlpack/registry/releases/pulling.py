@@ -115,12 +115,12 @@ def _is_gone(registry: ReleaseSource, release: Release) -> bool:
     try:
         return registry.place.table.get(rows.release_key(release.name, release.version)) is None
     except ServiceError:
-        return False  # nobody knows: the first failure says more
+        return False  # that is not known; the first failure says more
 
 
 def _fetch(registry: ReleaseSource, blob: Digest, path: Path, what: str, moved: Moved) -> None:
     if path.is_file() and digest.of_file(path) == blob:
-        return  # an earlier try got it
+        return  # an earlier attempt fetched it
     try:
         registry.place.blobs.fetch(blob, path, moved)
     except ServiceError as error:

@@ -27,7 +27,7 @@ def pull(registry: Registry, release: Release, folder: Path, moved: Moved = lamb
     pulling.check_free(folder)
     with beside(folder, f"{release.digest.hex[:16]}.unpacked", pulling.may_go_on) as work:
         packed, task = work.path / "release", work.path / "task"
-        # What an earlier try left is only worth what its digests say: nothing there is believed.
+        # Files of an earlier attempt are used only if their digests are right.
         pulling.fill(registry, release, packed, moved)
         shutil.rmtree(task, ignore_errors=True)
         try:

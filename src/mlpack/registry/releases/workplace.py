@@ -142,7 +142,7 @@ def _is_private(fd: int) -> bool:
     top = os.fstat(fd)
     if not _is_own(top) or top.st_mode & _OTHERS_WRITE:
         return False
-    closed = not top.st_mode & 0o077  # nobody else ever got in
+    closed = not top.st_mode & 0o077  # nobody else could ever enter
     for _, folders, files, here in os.fwalk(dir_fd=fd, follow_symlinks=False):
         for name in (*folders, *files):
             status = os.stat(name, dir_fd=here, follow_symlinks=False)

@@ -53,13 +53,13 @@ def intent(place: Place, needed: Iterable[Digest]) -> Iterator[Row]:
     key = Key(rows.PUBLISHING, secrets.token_hex(16))
     row = Row(key=key, head={"until": place.now() + INTENT_S, "digests": sorted(map(str, needed))})
     try:
-        # Its name is nobody else's: a conflict is an answer that was lost.
+        # The name is unique, so a conflict means that an answer was lost.
         with suppress(ConflictError):
             place.table.commit(Put(key=key, head=row.head))
         _await_collection(place)
         yield row
     except BaseException:
-        # Not needed any more, and harmless when it cannot be removed: it ends by itself.
+        # The intent is not needed any more. If it cannot be removed, it expires.
         with suppress(ServiceError):
             done(place, row)
         raise
@@ -82,7 +82,7 @@ def protected(place: Place, release: Release) -> Iterator[None]:
         if place.table.get(rows.release_key(release.name, release.version)) is None:
             raise RecipeError(f"{release.name}@{release.version} was collected; publish it again, or choose another release")
         yield
-        with suppress(ServiceError):  # what was done is done, and the intent ends by itself
+        with suppress(ServiceError):  # the work is done, and the intent expires
             done(place, row)
 
 
@@ -153,7 +153,7 @@ class DeletionLease:
             if row is None or ended(row):
                 return self._write(row.revision if row else 0)
             state = (marks.holder(row, self._place.where).id, row.revision)
-            if first is not None and state != first:  # it lives
+            if first is not None and state != first:  # the collector is alive
                 raise _busy(self._place, row)
             first = state
             time.sleep(0.5)
@@ -178,7 +178,7 @@ class DeletionLease:
         try:
             self._place.table.commit(Put(key=rows.LEASE, head=head, expect=expect))
         except ConflictError:
-            # An answer that was lost looks like a conflict when it was asked again on the way.
+            # A lost answer looks like a conflict when the request was repeated on the way.
             row = self._place.table.get(rows.LEASE)
             if row is None:
                 raise ServiceError(

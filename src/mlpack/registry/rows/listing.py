@@ -61,7 +61,7 @@ def _beside_digests(place: Place, name: str) -> Iterator[tuple[Row, Shown | Serv
         try:
             digests[marks.version(row, place.where)] = row.key.sort
         except ServiceError:
-            continue  # then the digest of a version is not known, and its record is asked
+            continue  # the digest of a version is then not known, and its record is read
     for row in place.table.query(rows.heads(name)):
         release_digest = digests.get(int(row.key.sort)) if row.key.sort.isdecimal() and len(row.key.sort) < 10 else None
         same = release_digest is not None and not isinstance(row.head, DamagedHead) and row.head.get("digest") == release_digest

@@ -91,7 +91,7 @@ def verify(
     """Verify a registry. `resume`: a file that remembers the verified blobs until the end. `parallel`: how many blobs are read at
     once. ServiceError when the registry itself cannot be read."""
     survey = _RowSurvey(registry)
-    with suppress(DamagedError):  # which is then a finding
+    with suppress(DamagedError):  # it becomes a finding below
         registry.check_schema()
     survey.every_row()
     unasked = tuple(_doubts(survey))
@@ -114,7 +114,7 @@ def _doubts(survey: _RowSurvey) -> Iterator[str]:
     for ask in survey.registry.place.doubts:
         try:
             doubt = ask()
-        except ServiceError as error:  # such as of whoever may only read
+        except ServiceError as error:  # for example when only reading is allowed
             yield f"whether the store keeps what a registry needs could not be asked: {error}"
             continue
         if doubt is not None:
@@ -392,7 +392,7 @@ def _read_memory(path: Path, where: str, now: float) -> set[Digest]:
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return set()
     checked = set()
-    for line in lines[:-1]:  # what comes after the last end of a line was cut off
+    for line in lines[:-1]:  # text behind the last end of a line was cut off
         try:
             checked.add(Digest(line))
         except ValueError:

@@ -117,12 +117,12 @@ def collect(
     """
     registry.check_schema()
     with leases.collecting(registry.place, who) as lease:
-        # Before the releases are read: a publisher whose intent is gone cannot make another one any more.
+        # Intents are read before releases: a publisher whose intent is gone has committed its release.
         for intent in leases.intents(registry.place)[1]:
             try:
                 registry.place.table.commit(Delete(key=intent.row.key, expect=intent.row.revision))
             except ConflictError:
-                continue  # it was done at this moment
+                continue  # the publication ended at this moment
         remover = Remover(registry, lease, who, progress)
         for _ in range(_TRIES):
             plan, fences = _plan(registry, policy, live or {}, lease.check)
@@ -226,7 +226,7 @@ def _aliased(place: Place, name: str, policy: RetentionPolicy, now: float) -> di
             if not any(reasons.startswith(f"{subject} ") for reasons in subjects.setdefault(move.version, [])):
                 subjects[move.version].append(reason)
             until = rows.seconds(move.when)
-        # However long ago that was: it is what whoever has trouble goes back to.
+        # However old it is: a rollback would choose this release.
         good = aliases.good_before(aliases.history(place, rows.Reference(name=name, alias=alias.key.sort)))
         back = next((version for version in good if place.table.get(rows.release_key(name, version))), None)
         if back is not None and not any(reasons.startswith(f"{subject} ") for reasons in subjects.setdefault(back, [])):

@@ -29,8 +29,8 @@ def migrate(registry: Registry) -> int:
     try:
         table.commit(Put(key=rows.SCHEMA_KEY, head={"version": SCHEMA}, expect=row.revision))
     except ConflictError:
-        registry.check_schema()  # another was first
-    # Until that moment an older mlpack may have published.
+        registry.check_schema()  # another process was first
+    # An older mlpack may have published until that moment.
     return added + _add_heads(registry)
 
 
@@ -50,4 +50,4 @@ def _put(registry: Registry, put: Put) -> None:
     try:
         registry.place.table.commit(put)
     except ConflictError:
-        return  # another migrates it, too
+        return  # another process migrates it, too

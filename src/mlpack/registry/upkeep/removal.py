@@ -102,7 +102,7 @@ class Remover:
         except ConflictError as error:
             if error.key == fence.key:
                 raise ConcurrentRollbackError from error
-            # An answer that was lost looks like a conflict when it was asked again on the way.
+            # A lost answer looks like a conflict when the request was repeated on the way.
             if any(self._place.table.get(rows.release_key(each.name, each.version)) for each in batch):
                 raise ServiceError(f"{self._place.where}: {error.key} is not as it should be: run `mlpack verify`") from error
 

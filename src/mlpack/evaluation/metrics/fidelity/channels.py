@@ -70,7 +70,7 @@ def fidelity(spec: MetricSpec, answers: Answers, baseline: Answers) -> scores.Sc
     """The worst channel's scores."""
     import numpy as np
 
-    # Squares beyond double precision are infinite, and count as an error that is.
+    # Squares beyond double precision are infinite, and count as an infinite error.
     with np.errstate(over="ignore", invalid="ignore"):
         return against.worst(spec, answers, baseline, lambda name, pairs: _of_output(spec, name, pairs, answers.samples))
 

@@ -252,7 +252,7 @@ def _greedy(overlaps: Array, limits: tuple[float, ...]) -> Array:
         free = np.ones(overlaps.shape[1], dtype=bool)
         for row, line in enumerate(overlaps):
             open_ = np.where(free, line, -1.0)
-            # Of equal ones the last, as COCO's own sums have it.
+            # Of equal ones the last counts, as in COCO's own code.
             best = len(open_) - 1 - int(np.argmax(open_[::-1])) if len(open_) else -1
             if best >= 0 and open_[best] >= min(limit, 1 - 1e-10):
                 free[best] = False

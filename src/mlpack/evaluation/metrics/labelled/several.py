@@ -41,7 +41,7 @@ def _scored(
     name, decisions = _decisions(spec, answers)
     fitting(spec.name, len(decisions), labels)
     truth = _truth(spec, labels, decisions.shape[1], names)
-    # By sample and column: right, said, true. What two models say alike is equal in all three.
+    # By sample and column: right, predicted, true. Equal predictions of two models are equal in all three.
     counts = np.stack([decisions & truth, decisions, truth], axis=2).astype(np.float64)
 
     def reduce(weights: Array) -> Array:
@@ -61,7 +61,7 @@ def _decisions(spec: MetricSpec, answers: Answers) -> tuple[str, Array]:
     if name is None:
         wide = [each for each in answers.names if np.ndim(answers.calls[0][each]) == 2 and answers.rows(each)]
         numbers = [each for each in wide if np.asarray(answers.calls[0][each]).dtype.kind in "fiub"]
-        # Decisions beside scores: the scores, where a threshold says how to read them.
+        # Decisions beside scores: use the scores if there is a threshold for them.
         floats = [each for each in numbers if np.asarray(answers.calls[0][each]).dtype.kind == "f"]
         whole = [each for each in numbers if each not in floats]
         candidates = (floats if spec.threshold is not None else whole) or numbers

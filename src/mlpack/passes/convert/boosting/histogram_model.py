@@ -56,7 +56,7 @@ class Histogram:
                 number = forest.branch(self.columns[column], "BRANCH_LEQ", float(node["num_threshold"]), missing_true=missing_left)
                 positions[at], chains[at] = number, ([number], True)
                 continue
-            # What is missing or was never seen goes with those that are not named: named is the other side.
+            # Missing and unknown values go to one side with the categories that have no test: tests name the other side.
             values = [value for value, is_left in self._sides(column, tree, node) if is_left != missing_left] or [float("-inf")]
             chain = [forest.branch(self.columns[column], "BRANCH_EQ", value, missing_true=False) for value in values]
             positions[at], chains[at] = chain[0], (chain, not missing_left)

@@ -92,7 +92,7 @@ def _branch(
     """Add a split. Returns its number, the questions that lead left when true, and the one that leads right when false."""
     column = int(node["split_feature"])
     if node["decision_type"] == "==":
-        # What is missing is in no set. Chained by their false sides.
+        # A missing value is in no set. The questions are chained by their false sides.
         forest.whole.add(column)
         values = str(node["threshold"]).split("||")
         chain = [forest.branch(column, "BRANCH_EQ", float(value), missing_true=False) for value in values]
@@ -101,7 +101,7 @@ def _branch(
         return chain[0], chain, chain[-1]
     kinds.setdefault(column, set()).add(str(node["missing_type"]))
     threshold = float(node["threshold"])
-    # Where nothing was missing in training, what is missing counts as zero.
+    # If nothing was missing in training, a missing value counts as zero.
     missing_left = threshold >= 0 if node["missing_type"] == "None" else bool(node["default_left"])
     number = forest.branch(column, "BRANCH_LEQ", threshold, missing_true=missing_left)
     return number, [number], number
