@@ -82,7 +82,8 @@ sys.path[:0] = {sys.path!r}
 import io, json
 from pathlib import Path
 from mlpack.cli.console import Console
-from mlpack.pipeline.verbs import Options, build, foresee
+from mlpack.pipeline.outlook import foresee
+from mlpack.pipeline.verbs import Options, build
 from mlpack.store.local import Store
 from tests.support import workshop
 root, store = Path({str(built.root)!r}), Store(Path({str(built.store.root)!r}))

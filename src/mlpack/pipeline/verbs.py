@@ -33,7 +33,7 @@ from mlpack.pipeline.calibration import Calibration
 from mlpack.pipeline.evidence import Bench, Data, excerpt, names_of, take_data
 from mlpack.pipeline.measuring.measure import EFFORTS, Effort
 from mlpack.pipeline.outcome import BuildResult, Startup
-from mlpack.pipeline.outlook import foresee, is_tokenised, planned_of, proposed, settled_on, told_apart
+from mlpack.pipeline.outlook import is_tokenised, planned_of, proposed, settled_on, told_apart
 from mlpack.pipeline.packing.packages import Package, Packages
 from mlpack.pipeline.proof import Prover
 from mlpack.pipeline.signatures import signature_before
@@ -44,7 +44,7 @@ from mlpack.store.local import Store
 from mlpack.targets import TARGETS, licenses, shipped
 from mlpack.targets.format.contents import NO_FACTS, Facts
 
-__all__ = ["EFFORTS", "Options", "build", "foresee", "run_package", "shown"]
+__all__ = ["EFFORTS", "Options", "build", "run_package", "shown"]
 
 if TYPE_CHECKING:
     from mlpack.core.progress import Progress

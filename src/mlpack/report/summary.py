@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from mlpack.core import stats
 from mlpack.core.calibrants import CalibrationUse
 from mlpack.core.text import words
 from mlpack.decide.budgets import WARNING
-from mlpack.report.record import BuildRecord, CalibrationRecord
-from mlpack.report.record.candidates import CandidateRecord, EstimateRecord, MachineRecord
+
+if TYPE_CHECKING:  # `plan` says what calibrates by `calibrated`, and needs no record: making its classes takes 30 ms
+    from mlpack.report.record import BuildRecord, CalibrationRecord
+    from mlpack.report.record.candidates import CandidateRecord, EstimateRecord, MachineRecord
 
 COLUMNS = (
     "candidate",

@@ -107,10 +107,10 @@ class Workspace:
 
     def plan(self, recipe: AnyPath, *, only: str | None = None) -> PlanResult:
         """Say what a build would do, without doing it: see `mlpack.plan`."""
-        from mlpack.pipeline import verbs
+        from mlpack.pipeline import outlook
         from mlpack.store.local import Store
 
-        return PlanResult(candidates=verbs.foresee(Path(recipe), Store(self.root), (Path.cwd(),), only))
+        return PlanResult(candidates=outlook.foresee(Path(recipe), Store(self.root), (Path.cwd(),), only))
 
     def build(self, recipe: AnyPath, *, out: AnyPath | None = None, options: BuildOptions | None = None) -> BuildResult:
         """Build a recipe: see `mlpack.build`."""
