@@ -14,7 +14,7 @@ from tests.support.workshop import Workshop
 
 from mlpack.core import digest
 from mlpack.errors import MlpackError, PackError, PassError, RecipeError
-from mlpack.pipeline import verbs
+from mlpack.pipeline import booting, verbs
 from mlpack.report.record import files as record_files
 from mlpack.targets import shipped
 
@@ -54,8 +54,8 @@ def test_float_is_right_everywhere_and_is_its_own_baseline(built: Workshop) -> N
 
 
 def test_the_package_answers_its_own_sample(built: Workshop) -> None:
-    up = verbs.run_package(built.root / "out", None, lambda _name: None, memory_mb=None, timeout_s=60)
-    answer = verbs.shown(up.answer)
+    up = booting.run_package(built.root / "out", None, lambda _name: None, memory_mb=None, timeout_s=60)
+    answer = booting.shown(up.answer)
     assert answer["model_name"] == "tiny"
     assert answer["outputs"][0]["shape"] == [1, workshop_.CLASSES]
     labels = np.load(built.root / "eval.npz")["labels"]
@@ -280,7 +280,7 @@ def test_a_package_that_does_not_boot_cannot_win(workshop: Workshop, monkeypatch
 
 def test_run_package_names_what_is_no_package(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="neither a build's directory"):
-        verbs.run_package(tmp_path, None, lambda _name: None, memory_mb=None, timeout_s=5)
+        booting.run_package(tmp_path, None, lambda _name: None, memory_mb=None, timeout_s=5)
 
 
 @pytest.mark.slow
@@ -358,8 +358,8 @@ def test_hooks_answer_plain_json(workshop: Workshop) -> None:
     (workshop.root / "request.json").write_text('{"level": 1.5}')
     workshop.edit(lambda text: text + "serve: {preprocess: 'app:decode', postprocess: 'app:best', example: request.json}\n")
     _, out = workshop.build()
-    up = verbs.run_package(out, None, lambda _name: None, memory_mb=None, timeout_s=60)
-    assert verbs.shown(up.answer)["class"] in range(workshop_.CLASSES)
+    up = booting.run_package(out, None, lambda _name: None, memory_mb=None, timeout_s=60)
+    assert booting.shown(up.answer)["class"] in range(workshop_.CLASSES)
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from tests.support.workshop import Workshop
 
 from mlpack.errors import MlpackError, PackError, PluginError, RecipeError
 from mlpack.passes import PASSES
-from mlpack.pipeline import outlook, plan, transform, verbs
+from mlpack.pipeline import booting, outlook, plan, transform, verbs
 from mlpack.recipe import reader
 from mlpack.registry.rows import manifest
 from mlpack.report.record import files as record_files
@@ -63,7 +63,7 @@ def test_build_packs_measures_and_boots_with_both(shop: Workshop, tmp_path: Path
     with tarfile.open(package / "function.tar") as archive:
         assert "bootstrap.py" in archive.getnames()
     assert json.loads((package / "package.json").read_bytes())["plugin"] == {"distribution": "acme-mlpack", "version": "1.2"}
-    booted = verbs.run_package(package, None, lambda _name: None, memory_mb=None, timeout_s=60)
+    booted = booting.run_package(package, None, lambda _name: None, memory_mb=None, timeout_s=60)
     assert booted.status == 200
     assert booted.how.endswith("as Acme does it")
     built = record_files.read(out)

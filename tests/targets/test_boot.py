@@ -16,7 +16,7 @@ from tests.support.small_packages import ANSWER, HERE, PYTHON, packed
 
 from mlpack.core import digest
 from mlpack.errors import PackError
-from mlpack.pipeline import verbs
+from mlpack.pipeline import booting
 from mlpack.targets import LambdaImage, LambdaZip
 from mlpack.targets.format import ziparchive
 from mlpack.targets.format.ziparchive import Member
@@ -149,7 +149,7 @@ def test_boot_hook_may_answer_a_direct_call_with_any_json(returns: str, given: A
     artifact, _ = packed(tmp_path, LambdaZip(arch=HERE), runtime, hooks=hooks)
     booted = boot(artifact, b'{"inputs": {"x": [[1, 2, 3, 4]]}}', timeout_s=30)
     assert (booted.answer, booted.status) == (given, 200)
-    assert verbs.shown(booted.answer) == given
+    assert booting.shown(booted.answer) == given
 
 
 @pytest.mark.parametrize("answer", ["{}", "None", "{'statusCode': 200}", "{'error': 'x'}", "{'errorMessage': 'x'}"])

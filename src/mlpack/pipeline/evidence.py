@@ -143,6 +143,11 @@ def check_disjoint(evaluation: Data, calibration: Data) -> None:
     calls.check_disjoint(evaluation.dir, calibration.dir)
 
 
+Measurements = dict[str, Measurement | MeasureError]
+Measurer = Callable[[Mapping[str, Package]], Measurements]
+"""Measures packages of different contents."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
     """Where and how the packages of one build are measured."""
@@ -160,38 +165,65 @@ class Bench:
     prover: Prover | None = None
     """Who says of every accuracy whether it holds on the target's other processors; None: nobody is asked."""
 
-    def measure(self, subjects: Mapping[str, Package], baseline_id: str, data: Data) -> dict[str, Measurement | MeasureError]:
+    def measure(self, packages: Mapping[str, Package], baseline_id: str, data: Data) -> dict[str, Measurement | MeasureError]:
         """A measurement of every package, taken in turns with the baseline's; packages of equal content share one.
 
         MeasureError is raised when the baseline itself fails, and returned for any other.
         """
-        first: dict[Digest, str] = {}
-        for id_ in (baseline_id, *subjects):
-            first.setdefault(subjects[id_].content, id_)
-        distinct = {id_: subjects[id_] for id_ in first.values()}
-        here = machine.this_machine()
-        action: dict[str, Any] = {
-            "kind": "measurement",
+        action = self._action("measurement", packages, baseline_id, data) | {"effort": dataclasses.asdict(self.effort)}
+        taken = self._once(action, packages, baseline_id, lambda distinct: self._take(distinct, baseline_id, data))
+        return self.proven(taken, packages, data)
+
+    def judge(
+        self, twins: Mapping[str, Package], baseline_id: str, data: Data, outputs: Path | None = None
+    ) -> dict[str, Measurement | MeasureError]:
+        """Accuracy alone: of packages that are not to be timed yet, and of twins of those whose device is not here. Nothing else of
+        the measurements is set. `outputs`: a directory that keeps the baseline's outputs for the next call with the same baseline
+        and data. Errors as of `measure`."""
+
+        def take(distinct: Mapping[str, Package]) -> dict[str, Measurement | MeasureError]:
+            with self.packages.unpacked(distinct) as folders, self.store.scratch() as work:
+                subjects = [subject_of(id_, package, folders[id_]) for id_, package in distinct.items()]
+                found = self._accuracies(subjects, baseline_id, data, work, outputs)
+            here = machine.this_machine()
+            return {id_: _accurate(here, each) if isinstance(each, Accuracy) else each for id_, each in found.items()}
+
+        taken = self._once(self._action("accuracy", twins, baseline_id, data), twins, baseline_id, take)
+        for id_, each in taken.items():
+            if isinstance(each, Measurement) and each.accuracy is not None:
+                self.judged[twins[id_].content, twins[baseline_id].content] = each.accuracy
+        return taken
+
+    def _action(self, kind: str, packages: Mapping[str, Package], baseline_id: str, data: Data) -> dict[str, Any]:
+        """What decides the measurements of packages."""
+        return {
+            "kind": kind,
             "version": _VERSION,
-            "machine": dataclasses.asdict(here),
-            "packages": {str(package.content): interpreter_of(package)[1] for package in distinct.values()},
-            "baseline": str(subjects[baseline_id].content),
+            "machine": dataclasses.asdict(machine.this_machine()),
+            "packages": {str(package.content): interpreter_of(package)[1] for package in packages.values()},
+            "baseline": str(packages[baseline_id].content),
             "data": str(data.tree),
             "metric": self._metric(),
             "judged": _JUDGED,
-            "effort": dataclasses.asdict(self.effort),
         }
+
+    def _once(self, action: Mapping[str, Any], packages: Mapping[str, Package], baseline_id: str, take: Measurer) -> Measurements:
+        """What `take` gives for these packages, equal contents once. It is kept where all of them came through, and read where it
+        was kept."""
         known = self.store.find(action)
         if known is not None:
             kept = self._read(known.dir / _RESULT)
-            return self.proven({id_: kept[str(package.content)] for id_, package in subjects.items()}, subjects, data)
-        taken = self._take(distinct, baseline_id, data)
-        good = {str(subjects[id_].content): each for id_, each in taken.items() if isinstance(each, Measurement)}
+            return {id_: kept[str(package.content)] for id_, package in packages.items()}
+        first: dict[Digest, str] = {}
+        for id_ in (baseline_id, *packages):
+            first.setdefault(packages[id_].content, id_)
+        taken = take({id_: packages[id_] for id_ in first.values()})
+        good = {str(packages[id_].content): each for id_, each in taken.items() if isinstance(each, Measurement)}
         if len(good) == len(taken):
             with self.store.entry(action, repeatable=False) as entry:
                 if not entry.hit:
                     _write(good, entry.dir / _RESULT)
-        return self.proven({id_: taken[first[package.content]] for id_, package in subjects.items()}, subjects, data)
+        return {id_: taken[first[package.content]] for id_, package in packages.items()}
 
     def proven(
         self, taken: Mapping[str, Measurement | MeasureError], packages: Mapping[str, Package], data: Data
@@ -206,42 +238,6 @@ class Bench:
     def evaluation(self, data: Data) -> Evaluation:
         """The data as proofs are given it."""
         return Evaluation(tree=data.tree, dir=data.dir, drawn=lambda: _drawn(self.model_dir))
-
-    def judge(
-        self, twins: Mapping[str, Package], baseline_id: str, data: Data, outputs: Path | None = None
-    ) -> dict[str, Measurement | MeasureError]:
-        """Accuracy alone: of packages that are not to be timed yet, and of twins of those whose device is not here. Nothing else of
-        the measurements is set. `outputs`: a directory that keeps the baseline's outputs for the next call with the same baseline
-        and data. Errors as of `measure`."""
-        here = machine.this_machine()
-        action: dict[str, Any] = {
-            "kind": "accuracy",
-            "version": _VERSION,
-            "machine": dataclasses.asdict(here),
-            "packages": {str(package.content): interpreter_of(package)[1] for package in twins.values()},
-            "baseline": str(twins[baseline_id].content),
-            "data": str(data.tree),
-            "metric": self._metric(),
-            "judged": _JUDGED,
-        }
-        known = self.store.find(action)
-        if known is None:
-            with self.packages.unpacked(twins) as folders, self.store.scratch() as work:
-                subjects = [subject_of(id_, package, folders[id_]) for id_, package in twins.items()]
-                found = self._accuracies(subjects, baseline_id, data, work, outputs)
-            taken = {id_: _accurate(here, each) if isinstance(each, Accuracy) else each for id_, each in found.items()}
-            good = {str(twins[id_].content): each for id_, each in taken.items() if isinstance(each, Measurement)}
-            if all(isinstance(each, Measurement) for each in taken.values()):
-                with self.store.entry(action, repeatable=False) as entry:
-                    if not entry.hit:
-                        _write(good, entry.dir / _RESULT)
-        else:
-            kept = self._read(known.dir / _RESULT)
-            taken = {id_: kept[str(package.content)] for id_, package in twins.items()}
-        for id_, each in taken.items():
-            if isinstance(each, Measurement) and each.accuracy is not None:
-                self.judged[twins[id_].content, twins[baseline_id].content] = each.accuracy
-        return taken
 
     def _accuracies(
         self, subjects: list[Subject], baseline_id: str, data: Data, work: Path, outputs: Path | None = None

@@ -99,12 +99,12 @@ def run(
         RecipeError: There is no package, or it has no sample and no event was given.
         PackError: The package does not come up, or does not answer with status 200.
     """
-    from mlpack.pipeline import verbs
+    from mlpack.pipeline import booting
 
     programs = Environment(environ).program
     path = None if event is None else Path(event)
-    boot = verbs.run_package(Path(package), path, programs, memory_mb=memory_mb, timeout_s=timeout_s)
-    body = verbs.shown(boot.answer)
+    boot = booting.run_package(Path(package), path, programs, memory_mb=memory_mb, timeout_s=timeout_s)
+    body = booting.shown(boot.answer)
     return RunResult(answer=boot.answer, body=body, status=boot.status, init_ms=boot.init_ms, how=boot.how, log=boot.log)
 
 
