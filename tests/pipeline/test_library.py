@@ -205,7 +205,7 @@ def test_a_workspace_keeps_its_store_small_when_it_is_left(workshop: Workshop, e
         first = workspace.build(workshop.recipe, out=workshop.root / "out", options=only)
         again = workspace.build(workshop.recipe, out=workshop.root / "out", options=only)
         assert workspace.status().size_bytes > 0
-    assert first.record["artifact"] == again.record["artifact"]
+    assert first.record.artifact == again.record.artifact
     assert any(line.startswith("note store: ") for line in told.lines)
     assert not list((Store(workshop.store.root).root / "trees").iterdir())
 
