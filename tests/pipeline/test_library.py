@@ -163,6 +163,29 @@ def test_labels_are_checked_before_the_work(workshop: Workshop, environ: dict[st
         mlpack.build(workshop.recipe, options=mlpack.BuildOptions(labels=label), environ=environ)
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda _: mlpack.BuildOptions(effort="slow"),  # type: ignore[arg-type]
+        lambda _: mlpack.BuildOptions(keep="none"),  # type: ignore[arg-type]
+        lambda root: mlpack.run(root, timeout_s=float("nan")),
+        lambda root: mlpack.run(root, timeout_s=0),
+        lambda root: mlpack.run(root, memory_mb=0),
+        lambda root: mlpack.run(root),
+        lambda root: mlpack.explain(root / "model.onnx", shapes={"x": (0, 64)}),
+        lambda root: mlpack.diff(root, root),
+        lambda root: mlpack.Workspace(root / "none").prune(-1),
+        lambda root: mlpack.rerun_step(root, store=root / "store"),
+        lambda root: mlpack.plan(root),
+        lambda root: mlpack.images.inspect(str(root / "nothing.tar")),
+    ],
+)
+def test_what_makes_no_sense_is_the_callers_fault(workshop: Workshop, call: Callable[[Path], object]) -> None:
+    with pytest.raises(MlpackError) as caught:
+        call(workshop.root)
+    assert caught.value.exit_code == mlpack.errors.ExitCode.RECIPE
+
+
 @pytest.mark.slow
 def test_build_run_explain_and_diff(workshop: Workshop, environ: dict[str, str], capfd: pytest.CaptureFixture[str]) -> None:
     told = Told()

@@ -97,6 +97,7 @@ def test_upkeep_verifies_collects_moves_and_looks_back(registry: mlpack.Registry
 def test_the_variables_name_the_registry(registry: mlpack.Registry, tmp_path: Path) -> None:
     assert mlpack.open_registry(environ={"MLPACK_REGISTRY": "registry"}).show("minilm").version == 1
     assert mlpack.open_registry(environ={}).where == ".mlpack/registry"
+    assert mlpack.open_registry(Path("registry"), environ={}).show("minilm").version == 1
     assert mlpack.open_registry("elsewhere", environ={"MLPACK_REGISTRY": "registry"}).where == "elsewhere"
     assert not (tmp_path / "here/elsewhere").exists()
 
@@ -120,6 +121,12 @@ def test_the_variables_name_the_registry(registry: mlpack.Registry, tmp_path: Pa
         lambda registry: registry.policies.set("minilm:prod", refuses=["colour"]),
         lambda registry: registry.upkeep.audit("yesterday"),
         lambda registry: registry.upkeep.import_from("out1"),
+        lambda registry: registry.upkeep.import_from("out1", also=["gates"]),
+        lambda registry: registry.show("nowhere", wait_s=float("nan")),
+        lambda registry: registry.presign(registry.show("minilm"), 0),
+        lambda _: mlpack.RetentionPolicy(days=float("nan")),
+        lambda _: mlpack.RetentionPolicy(grace_days=float("inf")),
+        lambda _: mlpack.registry_template("s3://models?table=models&region=eu-west-1", "helm"),  # type: ignore[arg-type]
         lambda _: mlpack.open_registry("ftp://x/y"),
         lambda _: mlpack.create_registry("dir", region="eu-west-1"),
         lambda _: mlpack.RegistryOptions(kms_key="mine"),

@@ -6,11 +6,13 @@ mlpack, or came out of the system (a full disk). Each verb does what the command
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlpack.core.environment import AnyPath, Environment
+from mlpack.errors import RecipeError
 from mlpack.pipeline.library.results import DiffResult, PlanResult, RunResult
 from mlpack.pipeline.library.workspace import BuildOptions, Workspace
 
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from mlpack.core.progress import Progress
     from mlpack.pipeline.outcome import BuildResult
     from mlpack.report.explain import Explanation
+
+_MEMORY_MB_MOST = 10_240
+"""What Lambda gives a function at most."""
 
 
 def build(
@@ -96,11 +101,15 @@ def run(
         The answer, and how the package came up.
 
     Raises:
-        RecipeError: There is no package, or it has no sample and no event was given.
+        RecipeError: There is no package, it has no sample and no event was given, or a number is none that a target has.
         PackError: The package does not come up, or does not answer with status 200.
     """
     from mlpack.pipeline import booting
 
+    if not 0 < timeout_s < math.inf:
+        raise RecipeError(f"timeout_s: {timeout_s!r} is no number of seconds to wait")
+    if memory_mb is not None and not 0 < memory_mb <= _MEMORY_MB_MOST:
+        raise RecipeError(f"memory_mb: {memory_mb!r} is not from 1 to {_MEMORY_MB_MOST:,}")
     programs = Environment(environ).program
     path = None if event is None else Path(event)
     boot = booting.run_package(Path(package), path, programs, memory_mb=memory_mb, timeout_s=timeout_s)
@@ -147,6 +156,9 @@ def explain(path: AnyPath, *, candidate: str | None = None, shapes: Mapping[str,
 
     Environment()
     wanted = {name: tuple(shape) for name, shape in (shapes or {}).items()}
+    for name, shape in wanted.items():
+        if not all(0 < axis < 2**31 for axis in shape):
+            raise RecipeError(f"shapes: {name} {shape}: each axis is at least 1")
     return explaining.of(Path(path), candidate, wanted)
 
 

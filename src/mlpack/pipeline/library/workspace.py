@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from mlpack.core import interrupts
 from mlpack.core.environment import AnyPath, Environment
 from mlpack.core.progress import Progress, Silent
-from mlpack.errors import MlpackError
+from mlpack.errors import MlpackError, RecipeError
 from mlpack.pipeline.library import stores
 from mlpack.pipeline.library.results import PlanResult, PruneResult
 
@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from mlpack.store.care import StoreStatus
     from mlpack.store.local import Store
     from mlpack.store.shared_cache import SharedCache
+
+
+Keep = Literal["chosen", "all"]
+EffortName = Literal["full", "quick"]
+_KEEP, _EFFORT = get_args(Keep), get_args(EffortName)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,12 +48,17 @@ class BuildOptions:
     """
 
     only: str | None = None
-    keep: Literal["chosen", "all"] = "chosen"
-    effort: Literal["full", "quick"] = "full"
+    keep: Keep = "chosen"
+    effort: EffortName = "full"
     base: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     created: str | None = None
     verify: bool = False
+
+    def __post_init__(self) -> None:
+        for name, value, known in (("keep", self.keep, _KEEP), ("effort", self.effort, _EFFORT)):
+            if value not in known:
+                raise RecipeError(f"{name}: {value!r} is none of {', '.join(known)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,8 +170,11 @@ class Workspace:
             What went or would go. What running builds use stays.
 
         Raises:
+            RecipeError: `max_bytes` is less than 0.
             MlpackError: This system has no locks of open files, so nobody can say what running builds use.
         """
+        if max_bytes is not None and max_bytes < 0:
+            raise RecipeError(f"max_bytes: {max_bytes:,} is less than 0")
         return stores.prune(self.root, max_bytes, dry_run=dry_run)
 
     @property

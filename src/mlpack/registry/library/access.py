@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlpack.core.environment import Environment
+from mlpack.core.environment import AnyPath, Environment
 from mlpack.core.progress import Progress
 from mlpack.errors import MlpackError
 from mlpack.registry import places
@@ -55,10 +56,10 @@ class Access:
         return keychain.of_environment(self.environment.variables, self.environment.home)
 
 
-def open_access(where: str | None, images: str | None, progress: Progress, environ: Mapping[str, str] | None) -> Access:
+def open_access(where: AnyPath | None, images: str | None, progress: Progress, environ: Mapping[str, str] | None) -> Access:
     """Access to the registry of this name, else to the one that the environment names."""
     environment = Environment(environ)
-    name = environment.registry if where is None else where
+    name = environment.registry if where is None else os.fspath(where)
     return Access(where=name, images=images, progress=progress, environment=environment, opened=places.open_registry(name))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -26,7 +27,7 @@ _WAIT_LONGEST_S = 5.0
 
 
 def open_registry(
-    where: str | None = None,
+    where: AnyPath | None = None,
     *,
     images: str | None = None,
     progress: Progress | None = None,
@@ -149,6 +150,8 @@ class Registry:
         """
         from mlpack.registry.rows import rows
 
+        if not 0 <= wait_s < math.inf:
+            raise RecipeError(f"wait_s: {wait_s!r} is no number of seconds to wait")
         wanted, deadline, pause_s = rows.parse_reference(reference), time.monotonic() + wait_s, 0.2
         while True:
             try:
@@ -187,10 +190,12 @@ class Registry:
             The URL.
 
         Raises:
-            RecipeError: The release has no zip, or the registry no URLs.
+            RecipeError: The release has no zip, the registry no URLs, or `seconds` is less than 1.
         """
         from mlpack.registry.releases import forms
 
+        if seconds < 1:
+            raise RecipeError(f"seconds: {seconds!r} is less than 1")
         return forms.presigned(self._access.opened, release, seconds)
 
     def terraform_values(self, release: Release) -> dict[str, str]:

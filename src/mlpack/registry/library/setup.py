@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mlpack.core.distribution import install
+from mlpack.core.environment import AnyPath
 from mlpack.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def create_registry(
-    where: str,
+    where: AnyPath,
     *,
     options: RegistryOptions | None = None,
     region: str | None = None,
@@ -37,7 +39,7 @@ def create_registry(
         RecipeError: `where` is no place for a registry, or an option is not for this kind of registry.
         ServiceError: AWS refuses. What was made until then stays, and another call goes on.
     """
-    images = None if options is None else options.images
+    images, where = None if options is None else options.images, os.fspath(where)
     if not where.startswith("s3:") and "://" not in where:
         from mlpack.registry import settings
 
@@ -65,9 +67,11 @@ def registry_template(
         The text.
 
     Raises:
-        RecipeError: `where` is no address of a registry on AWS.
+        RecipeError: `where` is no address of a registry on AWS, or there is no such form.
     """
     from mlpack.registry.infrastructure import templates
 
     write = {"cloudformation": templates.cloudformation, "terraform": templates.terraform, "iam": templates.policies}
+    if form not in write:
+        raise RecipeError(f"form: {form!r} is none of {', '.join(write)}")
     return write[form](where, options)

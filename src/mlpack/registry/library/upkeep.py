@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mlpack.core.environment import AnyPath
 from mlpack.core.text import times
+from mlpack.errors import RecipeError
 from mlpack.registry import SCHEMA, places
 from mlpack.registry.library.access import Access, Damaged, in_thousandths
 
@@ -138,6 +139,8 @@ class Upkeep:
         """
         from mlpack.registry.moving import transfer
 
+        if unknown := sorted(set(also) - set(transfer.WITH)):
+            raise RecipeError(f"also: {', '.join(unknown)} is none of {', '.join(transfer.WITH)}")
         opened = self._access.to_publish()
         with self._access.progress.step(f"import {source}"):
             return transfer.import_(opened, Path(source), self._access.who(), parts=also)

@@ -12,6 +12,7 @@ Promises:
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,8 +51,11 @@ class RetentionPolicy:
     """Bytes that are younger stay, whoever has them."""
 
     def __post_init__(self) -> None:
-        if min(self.newest, self.days, self.moves, self.window_days, self.grace_days) < 0:
-            raise RecipeError("what is kept is counted in releases, moves and days: none of them can be less than 0")
+        # No comparison holds with NaN, so that nothing would be too young to be removed.
+        if not all(0 <= each < math.inf for each in (self.newest, self.days, self.moves, self.window_days, self.grace_days)):
+            raise RecipeError(
+                "what is kept is counted in releases, moves and days: none of them can be less than 0, or without end"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
