@@ -33,8 +33,8 @@ def spread(first_s: float, most_s: float, *, least: float = 0.0) -> Pause:
         least: The share of its longest that a pause is at least, 0 to 1.
     """
 
-    def pause(made: int) -> float:
-        longest = min(first_s * 2.0 ** min(made - 1, _DOUBLINGS), most_s)
+    def pause(number: int) -> float:
+        longest = min(first_s * 2.0 ** min(number - 1, _DOUBLINGS), most_s)
         return longest * random.uniform(least, 1.0)  # this random number protects nothing
 
     return pause

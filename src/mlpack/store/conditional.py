@@ -91,9 +91,9 @@ def _put(send: Callable[[], object]) -> bool:
     Raises _UnknownConditionError, or whatever boto3 raises."""
     from botocore.exceptions import ClientError
 
-    def again(error: Exception, made: int) -> float | None:
+    def again(error: Exception, number: int) -> float | None:
         status, code = _refused(error) if isinstance(error, ClientError) else (None, "")
-        return _PAUSE_S * (made - 1) if status == 409 or code == "ConditionalRequestConflict" else None
+        return _PAUSE_S * (number - 1) if status == 409 or code == "ConditionalRequestConflict" else None
 
     try:
         retry.call(send, _CONFLICTS, again)
@@ -131,7 +131,7 @@ def _refusal(write: Callable[[str], bool], read: Callable[[], str | None]) -> st
         mine = secrets.token_hex(16)
         if write(mine):
             continue
-        for _ in retry.attempts(_LOOKS, lambda made: _PAUSE_S * 2 ** (made - 1)):
+        for _ in retry.attempts(_LOOKS, lambda number: _PAUSE_S * 2 ** (number - 1)):
             there = read()
             if there is not None:
                 return "it says that it refuses a write with `If-None-Match: *`, and writes all the same" if there == mine else ""

@@ -55,11 +55,11 @@ def marked(folder: Path, prefix: str) -> Iterator[Path]:
 def is_left(path: Path) -> bool:
     """Whether nobody works in this directory any more: no process that lives, in whatever container of this machine, has marked it
     or is about to. OSError when that cannot be told, and for a link."""
-    held = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
-        return _is_free(held)
+        return _is_free(descriptor)
     finally:
-        os.close(held)
+        os.close(descriptor)
 
 
 def sweep(place: Path) -> None:
@@ -81,12 +81,12 @@ def _sweep_one(path: Path) -> None:
         os.close(descriptor)
 
 
-def _is_free(held: int) -> bool:
+def _is_free(descriptor: int) -> bool:
     """Whether nobody has marked this open directory or is about to; if so, it is locked."""
-    if abs(time.time() - os.fstat(held).st_ctime) < _YOUNG_S and not os.listdir(held):
+    if abs(time.time() - os.fstat(descriptor).st_ctime) < _YOUNG_S and not os.listdir(descriptor):
         return False
     try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

@@ -108,7 +108,7 @@ class _Scope:
     """The makers of the tensors that are visible in a graph, its own and those of the graphs around it."""
 
     stored: dict[str, onnx.TensorProto] = field(default_factory=dict)
-    made: dict[str, onnx.NodeProto] = field(default_factory=dict)
+    makers: dict[str, onnx.NodeProto] = field(default_factory=dict)
     typed: dict[str, int] = field(default_factory=dict)
 
     def inside(self, graph: onnx.GraphProto) -> _Scope:
@@ -116,11 +116,11 @@ class _Scope:
         own = {name for node in graph.node for name in node.output} | {value.name for value in graph.input}
         stored = {name: tensor for name, tensor in self.stored.items() if name not in own}
         stored |= {tensor.name: tensor for tensor in graph.initializer}
-        makers = {name: node for name, node in self.made.items() if name not in own and name not in stored}
+        makers = {name: node for name, node in self.makers.items() if name not in own and name not in stored}
         makers |= {name: node for node in graph.node for name in node.output if name}
         values = (*graph.input, *graph.value_info, *graph.output)
         typed = self.typed | {value.name: value.type.tensor_type.elem_type for value in values}
-        return _Scope(stored=stored, made=makers, typed=typed)
+        return _Scope(stored=stored, makers=makers, typed=typed)
 
 
 def _of(graph: onnx.GraphProto, around: _Scope, optimised: bool) -> Iterator[Risk]:
@@ -145,7 +145,7 @@ def _pairs(node: onnx.NodeProto, scope: _Scope, optimised: bool) -> Iterator[tup
             one = _WORST["uint8"] if first is None else _range_of(node.input[first], scope)
             yield one, _range_of(node.input[second], scope)
     if optimised and node.op_type in _FUSED and len(node.input) > 1:
-        sources = [scope.made.get(name) for name in node.input[:2]]
+        sources = [scope.makers.get(name) for name in node.input[:2]]
         if all(source is not None and source.op_type == "DequantizeLinear" for source in sources):
             one, other = (_range_of(source.input[0], scope) for source in sources if source is not None)
             # On x86-64 the engine makes signed activations unsigned, unless it is told not to.
@@ -177,7 +177,7 @@ def _range_of(name: str, scope: _Scope, depth: int = 64) -> _Bytes:
     """A tensor's values where it is constant, else its type."""
     if (tensor := scope.stored.get(name)) is not None:
         return _values(tensor)
-    node = scope.made.get(name)
+    node = scope.makers.get(name)
     if node is not None and depth:
         if node.op_type in ("Constant", "ConstantOfShape"):
             value = next((attribute.t for attribute in node.attribute if attribute.HasField("t")), None)

@@ -354,18 +354,18 @@ def _pool(options: TransportOptions) -> urllib3.PoolManager:
 def _refusal(method: str, url: str, response: BaseHTTPResponse, hint: str = "") -> HttpError:
     status, pause = response.status, _retry_after(response.headers.get("Retry-After"))
     try:
-        said = _received(response, _WORDS_BYTES, _SHORT_S)[:500].decode("utf-8", "replace").strip()
+        text = _received(response, _WORDS_BYTES, _SHORT_S)[:500].decode("utf-8", "replace").strip()
     except HttpError:
-        said = ""
+        text = ""
     response.close()
-    said = "".join(each if is_printable(each) else " " for each in said)
-    if status == 404 and "NAME_UNKNOWN" in said:
+    text = "".join(each if is_printable(each) else " " for each in text)
+    if status == 404 and "NAME_UNKNOWN" in text:
         hint = f"there is no such repository, or it is not shown to whoever asks: {_CONFLICT_HINTS[404]}"
-    if status == 404 and "MANIFEST_UNKNOWN" in said:
+    if status == 404 and "MANIFEST_UNKNOWN" in text:
         hint = f"there is no such tag or digest in this repository: {_CONFLICT_HINTS[404]}"
     passing = "the registry is overloaded or broken: try again later" if status in _PASSING else ""
     hint = hint or _CONFLICT_HINTS.get(status, passing)
-    message = f"{method} {_shown(url)} was answered with {status}" + (f" {said}" if said else "") + (f": {hint}" if hint else "")
+    message = f"{method} {_shown(url)} was answered with {status}" + (f" {text}" if text else "") + (f": {hint}" if hint else "")
     return HttpError(message, retryable=status in _PASSING, status=status, retry_after_s=pause)
 
 

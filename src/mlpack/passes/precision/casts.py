@@ -51,7 +51,7 @@ class _CastGraph:
     native_low: set[str] = field(default_factory=set)
     weights: dict[str, onnx.TensorProto] = field(default_factory=dict)
     nodes: list[onnx.NodeProto] = field(default_factory=list)
-    made: set[str] = field(default_factory=set)
+    produced: set[str] = field(default_factory=set)
     clamped: int = 0
 
     @property
@@ -162,12 +162,12 @@ def _slots(node: onnx.NodeProto, state: _CastGraph) -> tuple[set[int], set[int]]
 
 
 def _as_float(state: _CastGraph, node: onnx.NodeProto) -> None:
-    if node.op_type in _SHAPE_ONLY and node.input[0] in state.native_low and node.input[0] not in state.made:
+    if node.op_type in _SHAPE_ONLY and node.input[0] in state.native_low and node.input[0] not in state.produced:
         node.input[0] += state.suffix
     for name in (*node.input, *_captured(node)):
         _float_version(state, name)
     state.nodes.append(node)
-    state.made.update(node.output)
+    state.produced.update(node.output)
 
 
 def _as_low(state: _CastGraph, node: onnx.NodeProto, slots: tuple[set[int], set[int]]) -> None:
@@ -181,11 +181,11 @@ def _as_low(state: _CastGraph, node: onnx.NodeProto, slots: tuple[set[int], set[
         if slot in slots[1]:
             low_name = name + state.suffix
             state.native_low.add(name)
-            state.made.add(low_name)
+            state.produced.add(low_name)
             node.output[slot] = f"{low_name}_exact" if state.emulated else low_name
             rounded.append(low_name)
         else:
-            state.made.add(name)
+            state.produced.add(name)
     state.nodes.append(node)
     if state.emulated:
         for low_name in rounded:
@@ -194,17 +194,17 @@ def _as_low(state: _CastGraph, node: onnx.NodeProto, slots: tuple[set[int], set[
 
 def _float_version(state: _CastGraph, name: str) -> None:
     """Make sure that the float32 tensor of this name exists."""
-    if name in state.native_low and name not in state.made:
-        state.made.add(name)
+    if name in state.native_low and name not in state.produced:
+        state.produced.add(name)
         _cast_node(state, name + state.suffix, name, 1)  # TensorProto.FLOAT; of float32 to float32 where it is emulated
 
 
 def _low_version(state: _CastGraph, name: str) -> str:
     """The name of this tensor in the low type; the cast is added at the first call."""
     low_name = name + state.suffix
-    if low_name in state.made:
+    if low_name in state.produced:
         return low_name
-    state.made.add(low_name)
+    state.produced.add(low_name)
     if name in state.weights:
         stored = f"{low_name}_stored" if state.emulated else low_name
         state.weights[stored] = _narrowed(state, state.weights[name], stored)

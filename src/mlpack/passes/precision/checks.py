@@ -69,8 +69,8 @@ def refuse_overflow(model: onnx.ModelProto, feeds: Feeds, kind: str, place: Path
     from onnx import TensorProto, helper
 
     probe = type(model).FromString(model.SerializeToString())
-    made = {name for node in probe.graph.node for name in node.output} - {value.name for value in probe.graph.output}
-    floats = [v.name for v in probe.graph.value_info if v.name in made and v.type.tensor_type.elem_type == TensorProto.FLOAT]
+    produced = {name for node in probe.graph.node for name in node.output} - {value.name for value in probe.graph.output}
+    floats = [v.name for v in probe.graph.value_info if v.name in produced and v.type.tensor_type.elem_type == TensorProto.FLOAT]
     names = [value.name for value in probe.graph.output] + floats
     probe.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in floats)
     with temporary.directory("probe", place) as folder:

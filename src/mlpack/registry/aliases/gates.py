@@ -46,9 +46,9 @@ class GateError(MlpackError):
     exit_code = ExitCode.OVER_BUDGET
 
     def __init__(self, what: str, failed: Sequence[Gate]) -> None:
-        said = [f"{what} was refused by {words.count(len(failed), 'gate')}:"]
-        said += [f"  {gate.gate}: {gate.detail}" for gate in failed]
-        super().__init__("\n".join([*said, "`--force --why REASON` moves it anyway, and the history keeps both"]))
+        lines = [f"{what} was refused by {words.count(len(failed), 'gate')}:"]
+        lines += [f"  {gate.gate}: {gate.detail}" for gate in failed]
+        super().__init__("\n".join([*lines, "`--force --why REASON` moves it anyway, and the history keeps both"]))
         self.failed = tuple(failed)
 
 
@@ -92,14 +92,14 @@ _MEASURES = {
 def judge(place: Place, policy: Policy, release: Release, live: Release | None, checks: Sequence[Check] = ()) -> tuple[Gate, ...]:
     """Every gate of a promotion, in order. ServiceError when the evidence cannot be read."""
     record = evidence(place, release)
-    found = list(budget_gates(record, policy))
+    gates = list(budget_gates(record, policy))
     if live is None or live.digest == release.digest:
-        found.append(Gate(gate="regression", ok=True, detail="nothing else is live"))
+        gates.append(Gate(gate="regression", ok=True, detail="nothing else is live"))
     else:
-        found.extend(regression_gates(evidence(place, live), record, policy))
+        gates.extend(regression_gates(evidence(place, live), record, policy))
     for check in checks:
-        found.extend(check(release, record))
-    return tuple(found)
+        gates.extend(check(release, record))
+    return tuple(gates)
 
 
 def evidence(place: Place, release: Release) -> BuildRecord:
@@ -132,25 +132,27 @@ def budget_gates(record: BuildRecord, policy: Policy) -> Iterator[Gate]:
             yield Gate(gate=gate, ok=False, detail=f"{budget.label} is not known, so the budget of {bound} cannot be shown to hold")
             continue
         shown, bound = words.apart(value, limit, budget.write)
-        said = "fits" if value <= limit else "exceeds"
-        yield Gate(gate=gate, ok=value <= limit, detail=f"{budget.label} {shown} {said} the budget of {bound} ({policy.subject})")
+        outcome = "fits" if value <= limit else "exceeds"
+        yield Gate(
+            gate=gate, ok=value <= limit, detail=f"{budget.label} {shown} {outcome} the budget of {bound} ({policy.subject})"
+        )
 
 
 def _sure_gate(gate: str, chosen: CandidateRecord, record: BuildRecord, policy: Policy) -> Gate:
     """The upper end of a drop's interval against a budget of the alias that says how sure it has to be."""
     limit, sure = policy.budgets.accuracy_drop or 0.0, policy.budgets.confidence or stats.CONFIDENCE
-    high, known = chosen.accuracy.ci_high, chosen.accuracy.interval not in (None, "none")
+    high, has_interval = chosen.accuracy.ci_high, chosen.accuracy.interval not in (None, "none")
     if chosen.is_baseline and high is not None:
         return Gate(gate=gate, ok=True, detail=f"the float itself, which every drop is from ({policy.subject})")
-    if high is None or not known or summary.confidence(record) < sure:
-        said = f"a drop of {words.limit(words.share(limit))} with {words.percent(sure)} confidence cannot be shown"
+    if high is None or not has_interval or summary.confidence(record) < sure:
+        sentence = f"a drop of {words.limit(words.share(limit))} with {words.percent(sure)} confidence cannot be shown"
         less = "the build's intervals are less sure: say budgets.confidence in the recipe"
-        why = less if known else "the build has no such interval"
-        return Gate(gate=gate, ok=False, detail=f"{said}: {why} ({policy.subject})")
+        why = less if has_interval else "the build has no such interval"
+        return Gate(gate=gate, ok=False, detail=f"{sentence}: {why} ({policy.subject})")
     shown, bound = words.apart(high, limit, words.share)
-    said = f"accuracy drop at most {shown} with {words.percent(summary.confidence(record))} confidence"
+    sentence = f"accuracy drop at most {shown} with {words.percent(summary.confidence(record))} confidence"
     fits = "fits" if high <= limit else "exceeds"
-    return Gate(gate=gate, ok=high <= limit, detail=f"{said} {fits} the budget of {bound} ({policy.subject})")
+    return Gate(gate=gate, ok=high <= limit, detail=f"{sentence} {fits} the budget of {bound} ({policy.subject})")
 
 
 def _estimate_gate(gate: str, budget: _Budget, limit: float, value: float, device: str, policy: Policy) -> Gate:
@@ -162,8 +164,8 @@ def _estimate_gate(gate: str, budget: _Budget, limit: float, value: float, devic
             f"a policy with --budget accept_estimates=true would count it ({policy.subject})"
         )
         return Gate(gate=gate, ok=False, detail=detail)
-    said = "fits" if value <= limit else "exceeds"
-    detail = f"{budget.label} {shown}, estimated ({device}), {said} the budget of {bound} ({policy.subject})"
+    outcome = "fits" if value <= limit else "exceeds"
+    detail = f"{budget.label} {shown}, estimated ({device}), {outcome} the budget of {bound} ({policy.subject})"
     return Gate(gate=gate, ok=value <= limit, detail=detail)
 
 
@@ -174,12 +176,12 @@ def regression_gates(live: BuildRecord, record: BuildRecord, policy: Policy) -> 
         row = rows[measure]
         worse = row.change is Change.WORSE
         if worse and name == "size" and row.low is not None and row.low <= 2 * bands.SIZE_BAND:
-            worse, said = False, "same: within what counts as equal when a build chooses"
+            worse, outcome = False, "same: within what counts as equal when a build chooses"
         else:
-            said = str(row.change)
+            outcome = str(row.change)
         if worse and name not in policy.refuses:
-            said += f", which {policy.subject} lets pass"
-        detail = " → ".join(diff.both(row)) + f"  {said}{f' ({row.why})' if row.why else ''}"
+            outcome += f", which {policy.subject} lets pass"
+        detail = " → ".join(diff.both(row)) + f"  {outcome}{f' ({row.why})' if row.why else ''}"
         yield Gate(gate=f"regression.{name}", ok=not worse or name not in policy.refuses, detail=detail)
 
 

@@ -44,12 +44,12 @@ class Policies:
         from mlpack.recipe import reader
         from mlpack.registry.aliases import policies
 
-        wanted = policies.Policy(
+        policy = policies.Policy(
             subject=policies.parse_subject(subject),
             budgets=reader.budgets(budgets) if isinstance(budgets, Mapping) else policies.parse_budgets(budgets),
             refuses=policies.parse_refuses(refuses),
         )
-        return policies.put(self._access.opened.place, wanted, self._access.who(), expect)
+        return policies.put(self._access.opened.place, policy, self._access.who(), expect)
 
     def get(self, subject: str) -> Policy:
         """Give one policy.

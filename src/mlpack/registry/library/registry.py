@@ -152,14 +152,14 @@ class Registry:
 
         if not 0 <= wait_s < math.inf:
             raise RecipeError(f"wait_s: {wait_s!r} is no number of seconds to wait")
-        wanted, deadline, pause_s = rows.parse_reference(reference), time.monotonic() + wait_s, 0.2
+        parsed, deadline, pause_s = rows.parse_reference(reference), time.monotonic() + wait_s, 0.2
         while True:
             try:
-                return self._access.opened.show(wanted)
+                return self._access.opened.show(parsed)
             except RecipeError:
-                if (left := deadline - time.monotonic()) <= 0:
+                if (remaining_s := deadline - time.monotonic()) <= 0:
                     raise
-                time.sleep(min(pause_s, left))
+                time.sleep(min(pause_s, remaining_s))
                 pause_s = min(pause_s * 2, _WAIT_LONGEST_S)
 
     def field(self, release: Release, name: str) -> str:
@@ -322,11 +322,11 @@ class Registry:
         from mlpack.registry.aliases import aliases, gates, policies
         from mlpack.registry.rows import rows
 
-        wanted, place = rows.parse_reference(reference), self._access.opened.place
-        aliases.check_names(wanted, to)
+        parsed, place = rows.parse_reference(reference), self._access.opened.place
+        aliases.check_names(parsed, to)
         request = aliases.MoveRequest(who=self._access.who(), why=why, force=force, expect=expect)
-        judge = partial(gates.judge, place, policies.of_alias(place, wanted.name, to))
-        return aliases.promote(place, wanted, to, request, judge)
+        judge = partial(gates.judge, place, policies.of_alias(place, parsed.name, to))
+        return aliases.promote(place, parsed, to, request, judge)
 
     def rollback(self, reference: str, *, why: str | None = None, expect: int | None = None) -> MoveResult:
         """Point an alias back at the last good release before.
@@ -386,7 +386,7 @@ class Registry:
 def _alias(text: str) -> Reference:
     from mlpack.registry.rows import rows
 
-    wanted = rows.parse_reference(text)
-    if wanted.alias is None:
-        raise RecipeError(f"{text!r} is not an alias: write NAME:ALIAS, as in {wanted.name}:prod")
-    return wanted
+    parsed = rows.parse_reference(text)
+    if parsed.alias is None:
+        raise RecipeError(f"{text!r} is not an alias: write NAME:ALIAS, as in {parsed.name}:prod")
+    return parsed

@@ -60,15 +60,15 @@ class Upkeep:
         """
         from mlpack.registry.upkeep import collection
 
-        opened, wanted, used = self._access.to_publish(), policy or collection.RetentionPolicy(), None
+        opened, retention, used = self._access.to_publish(), policy or collection.RetentionPolicy(), None
         if live_on_aws:
             with self._access.progress.step("ask AWS what is live"):
                 used = places.in_use_on_aws(self._access.where)
         if not remove:
-            return collection.plan(opened, wanted, used)
+            return collection.plan(opened, retention, used)
         who = self._access.who() or "somebody"
         with self._access.progress.progress(f"collect {self._access.where}", 1000) as advance:
-            return collection.collect(opened, wanted, used, who=who, progress=in_thousandths(advance))
+            return collection.collect(opened, retention, used, who=who, progress=in_thousandths(advance))
 
     def audit(self, since: str | None = None, *, damaged: Damaged | None = None) -> list[AuditEntry]:
         """List everything that was done, oldest first: publications, moves, policies, collections, imports.

@@ -58,32 +58,32 @@ class Manifest:
 
     def encode(self) -> bytes:
         """Canonical JSON: equal manifests have equal bytes."""
-        files = {path: str(named) for path, named in self.files.items()}
-        said: dict[str, Any] = {"name": self.name, "artifact": self.artifact.manifest, "files": files, "tags": self.tags}
+        files = {path: str(file_digest) for path, file_digest in self.files.items()}
+        fields: dict[str, Any] = {"name": self.name, "artifact": self.artifact.manifest, "files": files, "tags": self.tags}
         if self.packages:  # releases of the first schema had none of these, and keep their digests
             packages = {id_: package.manifest for id_, package in self.packages.items()}
-            said |= {"packages": packages, "recipe": self.recipe, "models": self.models}
-        return digest.canonical_json(said)
+            fields |= {"packages": packages, "recipe": self.recipe, "models": self.models}
+        return digest.canonical_json(fields)
 
 
 def decode_manifest(data: bytes) -> Manifest:
     """The manifest that `encode` wrote. ValueError when it is anything else, or names a file outside of its directory."""
-    said = Fields(parse(data, BODY_BYTES), "a manifest")
-    files = {path: as_digest(named, f"the digest of {shown(path)}") for path, named in said.inside("files").items()}
+    fields = Fields(parse(data, BODY_BYTES), "a manifest")
+    files = {path: as_digest(file_digest, f"the digest of {shown(path)}") for path, file_digest in fields.inside("files").items()}
     for path in files:
         # Looked at first: of what is longer than any path nothing is made.
         if not is_inside(path) or {str(parent) for parent in PurePosixPath(path).parents} & files.keys():
             raise FieldError(f"a file outside of the release, or below another file: {shown(path)!r}")
-    tags = said.inside("tags")
-    packages = said.maybe("packages", said.inside) or {}
+    tags = fields.inside("tags")
+    packages = fields.maybe("packages", fields.inside) or {}
     return Manifest(
-        name=said.label("name"),
-        artifact=package_of(said.inside("artifact"), "artifact"),
+        name=fields.label("name"),
+        artifact=package_of(fields.inside("artifact"), "artifact"),
         files=files,
         tags={key: Fields(tags, "tags").text(key) for key in tags},
         packages={part_of(id_): package_of(one, f"the package {shown(id_)}", id_) for id_, one in packages.items()},
-        recipe=said.maybe("recipe", said.label),
-        models=said.maybe("models", said.label),
+        recipe=fields.maybe("recipe", fields.label),
+        models=fields.maybe("models", fields.label),
     )
 
 
@@ -140,19 +140,19 @@ def manifest_of(record: BuildRecord, files: Mapping[str, Digest]) -> Manifest:
     every file that is missing, altered or was added is named.
     """
     name, (chosen, artifact) = record.recipe.name, _chosen(record)
-    kept = folders(record)
+    folder_of = folders(record)
     if not is_name(name):
         raise RecipeError(f"build.json: recipe.name {name!r} is not a name: use small letters, digits and dashes")
     problems: list[str] = []
     packages: dict[str, Mapping[str, Any]] = {}
-    for id_, folder in kept.items():
-        inside = {path.removeprefix(f"{folder}/"): found for path, found in files.items() if path.startswith(f"{folder}/")}
+    for id_, folder in folder_of.items():
+        inside = {path.removeprefix(f"{folder}/"): actual for path, actual in files.items() if path.startswith(f"{folder}/")}
         if not inside and id_ != chosen:
             continue  # the build made it and did not keep it
         one = record.candidate(id_)
         package = artifact if id_ == chosen or one is None else one.package
-        said = {path: entry.digest for path, entry in record.files.items() if path.startswith(f"{folder}/")}
-        problems += _folder_problems(folder, said, files)
+        listed = {path: entry.digest for path, entry in record.files.items() if path.startswith(f"{folder}/")}
+        problems += _folder_problems(folder, listed, files)
         problems += _artifact_problems(package, inside)
         where = {"target": one.target if one else None, "arch": one.arch if one else None}
         sizes = {"size_bytes": package.size_bytes, "compressed_bytes": package.compressed_bytes}
@@ -188,19 +188,19 @@ def folders(record: BuildRecord) -> dict[str, str]:
     NothingChosenError when none was chosen, RecipeError when it is elsewhere.
     """
     chosen, _artifact = _chosen(record)
-    made = {chosen: artifact_folder(record)}
+    folder_of = {chosen: artifact_folder(record)}
     for one in record.candidates:
         if one.package.digest is not None and is_inside(one.id) and "/" not in one.id:
-            made.setdefault(one.id, f"artifacts/{one.id}")
-    return made
+            folder_of.setdefault(one.id, f"artifacts/{one.id}")
+    return folder_of
 
 
-def _folder_problems(folder: str, said: Mapping[str, str], files: Mapping[str, Digest]) -> Iterable[str]:
+def _folder_problems(folder: str, listed: Mapping[str, str], files: Mapping[str, Digest]) -> Iterable[str]:
     """Files that are not what the record's list has; nothing when the record has no list of this folder."""
-    yield from (f"{path}: missing" for path in sorted(said.keys() - files.keys()))
-    for path, found in sorted(files.items()):
-        if path.startswith(f"{folder}/") and said and said.get(path) != str(found):
-            yield f"{path}: {'altered since the build' if path in said else 'not made by the build'}"
+    yield from (f"{path}: missing" for path in sorted(listed.keys() - files.keys()))
+    for path, file_digest in sorted(files.items()):
+        if path.startswith(f"{folder}/") and listed and listed.get(path) != str(file_digest):
+            yield f"{path}: {'altered since the build' if path in listed else 'not made by the build'}"
 
 
 def artifact_folder(record: BuildRecord) -> str:
@@ -238,15 +238,15 @@ def _artifact_problems(artifact: ArtifactRecord | PackageRecord, inside: Mapping
         return
     names = {"zip": ("function.zip",), "layer-zip": ("function.zip", "layer.zip")}.get(kind)
     if names is None:  # a form of a plug-in's target: its digest is that of what ships
-        if expected not in {str(found) for path, found in inside.items() if path not in _BESIDE}:
+        if expected not in {str(file_digest) for path, file_digest in inside.items() if path not in _BESIDE}:
             yield f"build.json: artifact.kind {kind!r} has the digest {expected}, and none of its files has"
         return
     missing = [name for name in names if name not in inside]
     yield from (f"{name}: missing" for name in missing)
     if not missing:
-        made = inside[names[0]] if kind == "zip" else digest.of_json({name: str(inside[name]) for name in names})
-        if str(made) != expected:
-            yield f"{', '.join(names)}: digest {made}, but build.json says {expected}"
+        actual = inside[names[0]] if kind == "zip" else digest.of_json({name: str(inside[name]) for name in names})
+        if str(actual) != expected:
+            yield f"{', '.join(names)}: digest {actual}, but build.json says {expected}"
 
 
 def _image_problems(expected: str, layout: Mapping[str, Digest]) -> Iterable[str]:
@@ -256,6 +256,6 @@ def _image_problems(expected: str, layout: Mapping[str, Digest]) -> Iterable[str
     for required in ("index.json", "oci-layout"):
         if required not in layout:
             yield f"image/{required}: missing"
-    for path, found in sorted(layout.items()):
-        if path.startswith("blobs/") and path != f"blobs/{str(found).replace(':', '/')}":
-            yield f"image/{path}: its bytes have the digest {found}"
+    for path, blob in sorted(layout.items()):
+        if path.startswith("blobs/") and path != f"blobs/{str(blob).replace(':', '/')}":
+            yield f"image/{path}: its bytes have the digest {blob}"

@@ -144,7 +144,7 @@ class _RowSurvey:
         """Verify every row. Releases come first: rows that are read later name these, or newer ones, which are then read again."""
         versions_by_name = {name: self._releases(name) for name in self._names(rows.NAMES, "name", marks.name)}
         collected = collected_releases(self.registry, damaged=lambda _error: None)
-        small_rows.check(self.registry.place, lambda what, row, said: self._say(what, str(row.key), said, _DAMAGED, row.key))
+        small_rows.check(self.registry.place, lambda what, row, problem: self._say(what, str(row.key), problem, _DAMAGED, row.key))
         for name, versions in versions_by_name.items():
             for version in range(1, max(versions, default=0)):
                 if version not in versions and f"{name}@{version}" not in collected:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Histogram:
     """A fitted estimator. `columns`: by internal column, the column of the table; `categories`: by internal column."""
 
-    made: Any
+    estimator: Any
     targets: int
     columns: tuple[int, ...]
     categories: Mapping[int, tuple[float, ...]]
@@ -31,11 +31,11 @@ class Histogram:
         import numpy as np
 
         forest = Forest(columns=len(self.columns), targets=self.targets)
-        for row in self.made._predictors:
+        for row in self.estimator._predictors:
             for target, tree in enumerate(row):
                 forest.tree()
                 self._grow(forest, tree, target)
-        base = np.asarray(self.made._baseline_prediction, dtype=np.float32).reshape(1, -1)
+        base = np.asarray(self.estimator._baseline_prediction, dtype=np.float32).reshape(1, -1)
         return part.node("Add", [forest.emit(part, source, dtype), part.constant(base)])
 
     def _grow(self, forest: Forest, tree: Any, target: int) -> None:
@@ -92,12 +92,14 @@ def read(estimator: Any) -> Histogram:
                     " its columns in categorical_features"
                 ) from None
             categories[column] = tuple(float(value) for value in numbers if not np.isnan(value))
-    return Histogram(made=estimator, targets=int(estimator.n_trees_per_iteration_), columns=tuple(columns), categories=categories)
+    return Histogram(
+        estimator=estimator, targets=int(estimator.n_trees_per_iteration_), columns=tuple(columns), categories=categories
+    )
 
 
 def rule_of(model: Histogram) -> OutputRule:
     """How its loss turns sums into answers."""
-    if hasattr(model.made, "classes_"):
+    if hasattr(model.estimator, "classes_"):
         one = model.targets == 1
         return OutputRule(link="sigmoid" if one else "softmax", classes=True, pair=one)
-    return OutputRule(link="exp" if "Log" in type(model.made._loss.link).__name__ else "same")
+    return OutputRule(link="exp" if "Log" in type(model.estimator._loss.link).__name__ else "same")

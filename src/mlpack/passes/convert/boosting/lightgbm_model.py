@@ -23,7 +23,7 @@ class Lightgbm:
     """A model of LightGBM: `targets` sums a row, which `objective` with its parameters turns into answers."""
 
     objective: str
-    said: Mapping[str, str]
+    parameters: Mapping[str, str]
     columns: int
     targets: int
     trees: tuple[Mapping[str, Any], ...]
@@ -51,7 +51,7 @@ def read(booster: Any) -> Lightgbm:
     parameters = dict(word.partition(":")[::2] for word in words[1:])
     return Lightgbm(
         objective=words[0] if words else "none",
-        said=parameters,
+        parameters=parameters,
         columns=int(dumped["max_feature_idx"]) + 1,
         targets=int(dumped["num_tree_per_iteration"]),
         trees=tuple(each["tree_structure"] for each in dumped["tree_info"]),

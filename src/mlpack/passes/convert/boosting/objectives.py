@@ -59,11 +59,11 @@ def of_xgboost(model: Xgboost) -> OutputRule:
 def of_lightgbm(model: Lightgbm) -> OutputRule:
     """Raises PassError for an objective that is not known."""
     link = _look_up(_LIGHTGBM, model.objective, "LightGBM")
-    if link == "same" and "sqrt" in model.said:
+    if link == "same" and "sqrt" in model.parameters:
         link = "square"
     classes = model.objective in _CLASSES
     return OutputRule(
-        link=link, factor=float(model.said.get("sigmoid") or 1.0), classes=classes, pair=classes and model.targets == 1
+        link=link, factor=float(model.parameters.get("sigmoid") or 1.0), classes=classes, pair=classes and model.targets == 1
     )
 
 
