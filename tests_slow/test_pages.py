@@ -26,6 +26,7 @@ PROMISED = {
     "how-to/share-a-cache.md": ("shared cache",),
     "how-to/write-a-metric-or-hook.md": ('"digit": "four"', "judge:top2"),
     "how-to/publish-and-roll-back.md": ("tabular@1", "rollback", "0 wrong"),
+    "how-to/use-from-python.md": ("step: build tabular", "ships: out/tabular/artifacts/", "tabular 1 live", "tabular fp32@"),
     "how-to/debug-a-step.md": ("nothing to quantize by the method dynamic", "reproduce.py"),
 }
 """What has to stand in the output of each page with commands."""
@@ -57,23 +58,24 @@ def test_every_page_with_commands_is_tried() -> None:
     assert {str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md") if "```console" in path.read_text("utf-8")} == set(PROMISED)
 
 
-@pytest.mark.parametrize("name", PROMISED)
-def test_commands_of_a_page_do_what_it_says(name: str, store: Path, make_project: Callable[..., Project]) -> None:
-    project, text = make_project("tabular", store=store), (DOCS / name).read_text("utf-8")
+@pytest.mark.parametrize("page_name", PROMISED)
+def test_commands_of_a_page_do_what_it_says(page_name: str, store: Path, make_project: Callable[..., Project]) -> None:
+    project, text = make_project("tabular", store=store), (DOCS / page_name).read_text("utf-8")
     for _, block in blocks(text):
         if file := FILE.match(block):
             (project.root / file[1]).write_text(block)
-    command = project.root / "bin" / "mlpack"
-    command.parent.mkdir()
-    command.write_text(f'#!/bin/sh\nexec {shlex.join(project.command)} "$@"\n')
-    command.chmod(0o755)
-    environment = {**project.environment, "PATH": f"{command.parent}:{project.environment['PATH']}"}
+    programs = project.root / "bin"
+    programs.mkdir()
+    for name, words in (("mlpack", project.command), ("python", [sys.executable])):
+        (programs / name).write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
+        (programs / name).chmod(0o755)
+    environment = {**project.environment, "PATH": f"{programs}:{project.environment['PATH']}"}
     done = subprocess.run(
         ["bash", "-c", script(text)], cwd=project.root, env=environment, capture_output=True, text=True, check=False
     )
     output = done.stdout + done.stderr
     assert done.returncode == 0, output
-    assert [words for words in PROMISED[name] if words not in output] == [], output
+    assert [words for words in PROMISED[page_name] if words not in output] == [], output
 
 
 def test_the_site_is_strict_and_fetches_nothing() -> None:
