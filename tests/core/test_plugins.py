@@ -153,8 +153,8 @@ def yielding(_value: object) -> Iterator[int]:
     raise RuntimeError("in the middle")
 
 
-def raising(error: Exception) -> Any:
-    def function() -> None:
+def raising(error: BaseException) -> Any:
+    def function(*_given: object) -> None:
         raise error
 
     return function
@@ -171,6 +171,10 @@ def test_faults_of_a_plugins_function_are_told_as_its_own() -> None:
         plugins.guarded(len, ACME, str)("four")
     with pytest.raises(PluginError, match="needs the Python package acme_lacks, which is not installed"):
         plugins.guarded(raising(ModuleNotFoundError("none", name="acme_lacks")), ACME)()
+    with pytest.raises(PluginError, match="SystemExit: 3"):
+        plugins.guarded(raising(SystemExit(3)), ACME)()
+    with pytest.raises(PluginError, match="ValueError: negative"):
+        plugins.guarded(len, ACME, int, raising(ValueError("negative")))("")
     with pytest.raises(ValueError, match="where a function belongs"):
         plugins.guarded("text", ACME)  # type: ignore[arg-type]
 

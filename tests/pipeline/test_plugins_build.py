@@ -137,7 +137,6 @@ ROWS = {
     "run=run": ("run='run'", "has 'run' where a function belongs"),
     "@dataclass(frozen=True, slots=True, kw_only=True)\nclass RoundWeights": ("class RoundWeights", "no dataclass"),
     "bits: int = 12": ("bits: int = 12\n    arch: str", "without a default for arch"),
-    "    bits: int = 12": ("    odd: object = Path\n    bits: int = 12", ""),
 }
 
 
@@ -147,9 +146,6 @@ def test_row_that_is_none_is_a_problem_of_its_recipe(
 ) -> None:
     new, said = ROWS[old]
     again(tmp_path, monkeypatch, "broken", **{old: new})
-    if not said:
-        reader.load(shop.recipe)
-        return
     where = r"recipe\.yaml:7: variants\.rounded\[0\].*'round-weights' of acme-mlpack 1\.2"
     with pytest.raises(RecipeError, match=f"{where}.*{said}") as caught:
         reader.load(shop.recipe)
@@ -196,6 +192,11 @@ FAULTS: dict[str, dict[str, Any]] = {
     "write gives": {"    return Written(": "    return dict("},
     "boot": {"    booted = function.boot(package, event, means, unpack)\n": "    booted = None\n"},
     "price": {"    return 0.00002 * config": "    return 1 / 0 * config"},
+    "price gives": {"    return 0.00002 * config": "    return float('nan') * config"},
+    "settings": {
+        "    limits=(SIZE,),\n": "    limits=(SIZE,), settings=settings,\n",
+        "\n\nROW = ": "\n\ndef settings(config): return {'odd': object()}\n\n\nROW = ",
+    },
 }
 
 
@@ -211,6 +212,39 @@ def test_fault_of_a_target_is_told_as_the_plugins(
     except MlpackError as error:
         told = str(error)
     assert f"acme_mlpack.acme_function.{fault.split()[0]} of acme-mlpack 1.2" in told
+
+
+UNFIT = {
+    "set": ({"    bits: int = 12": "    odd: frozenset[int] = frozenset()\n    bits: int = 12"}, "frozenset is not JSON"),
+    "class": ({"    bits: int = 12": "    odd: PassError | None = None\n    bits: int = 12"}, "has fields that no recipe can say"),
+    "raises": ({"raise ValueError": "raise KeyError", "<= 22": "<= 2"}, r"RoundWeights failed: KeyError: .*round_weights\.py:\d+"),
+}
+
+
+@pytest.mark.parametrize("unfit", UNFIT)
+def test_config_that_cannot_be_used_is_told_with_its_class(
+    unfit: str, shop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed, said = UNFIT[unfit]
+    again(tmp_path, monkeypatch, "broken", **changed)
+    with pytest.raises(RecipeError, match=rf"recipe\.yaml:7: variants\.rounded\[0\].*{said}"):
+        reader.load(shop.recipe)
+
+
+def test_words_of_our_configs_mean_nothing_in_a_plugins(shop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`ratio` is prune's to bound, and `method: static` quantize's to need data for."""
+    more = {"    bits: int = 12": "    ratio: float = 2.5\n    method: str = 'static'\n    bits: int = 12"}
+    again(tmp_path, monkeypatch, "other", **more)
+    shop.recipe.write_text(RECIPE.replace("10]", "{ratio: 3.5}]").replace("eval.npz}", "eval.npz, calibration: none}"))
+    variants = reader.load(shop.recipe).variants
+    assert variants is not None
+    assert variants[1].steps[0].config.ratio == 3.5
+
+
+def test_wheels_that_nobody_knows_are_told(shop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    again(tmp_path, monkeypatch, "broken", **{"    limits=(SIZE,),\n": "    limits=(SIZE,), needs=lambda config: ('warp',),\n"})
+    with pytest.raises(PackError, match="a target needs 'warp' in its runtime part, which is none of engine, "):
+        shop.build()
 
 
 CHAINS = {

@@ -188,13 +188,16 @@ def of_config(config: object, needed: tuple[str, ...] = ()) -> tuple[str, ...]:
     return fields
 
 
-def guarded(function: Callable[..., Any], plugin: Plugin, gives: type | None = None) -> Callable[..., Any]:
+def guarded(
+    function: Callable[..., Any], plugin: Plugin, gives: type | None = None, check: Callable[[Any], object] | None = None
+) -> Callable[..., Any]:
     """A plug-in's function whose own faults are told as the plug-in's, not as mlpack's.
 
     Args:
         function: The plug-in's; its `MlpackError`s, full disks and want of memory go through as they are.
         plugin: Whose it is.
         gives: What it must return; None: whatever it likes. What an iterator raises later is told likewise.
+        check: Raises an exception for a result that nobody could use.
 
     Returns:
         The function to call instead. It raises PluginError.
@@ -206,9 +209,11 @@ def guarded(function: Callable[..., Any], plugin: Plugin, gives: type | None = N
     def call(*args: Any, **options: Any) -> Any:
         try:
             result = function(*args, **options)
+            if check is not None:
+                check(result)
         except (MlpackError, OSError, MemoryError):
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise _broken(function, plugin, error) from error
         if gives is not None and not isinstance(result, gives):
             said = f"{type(result).__name__}, not {gives.__name__}"
@@ -223,11 +228,11 @@ def _watched(items: Iterator[Any], function: Callable[..., Any], plugin: Plugin)
         yield from items
     except (MlpackError, OSError, MemoryError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _broken(function, plugin, error) from error
 
 
-def _broken(function: Callable[..., Any], plugin: Plugin, error: Exception) -> PluginError:
+def _broken(function: Callable[..., Any], plugin: Plugin, error: BaseException) -> PluginError:
     if isinstance(error, ModuleNotFoundError):
         return PluginError(f"{_name_of(function)} of {plugin} needs the Python package {error.name}, which is not installed here")
     do = f"The fault is the plug-in's: update {plugin.distribution}, or tell its makers"

@@ -98,7 +98,7 @@ def _needed(whole: Plan, model: Digest, store: Store, *, useful: bool) -> bool:
     if useful or not binding:
         return bool(binding)
     rows = [(PASSES[step.name], step) for step in binding]
-    described = [[step.name, row.version, transform.plain(step)] for row, step in rows]
+    described = [[step.name, row.version, transform.plain(step), *([str(row.plugin)] if row.plugin else [])] for row, step in rows]
     action = {"kind": "calibration/needed", "version": _VERSION, "model": str(model), "steps": described}
     with store.entry(action) as entry:
         if not entry.hit:

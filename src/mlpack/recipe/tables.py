@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any, Protocol
 
-from mlpack.core import plugins
+from mlpack.core import digest, plugins
 from mlpack.core.calibrants import NOTHING
 from mlpack.core.entrypoint import suggestion
 from mlpack.core.records import Source, Step, Target, Variant
@@ -19,14 +20,11 @@ from mlpack.core.yaml_positions import Place
 from mlpack.errors import MlpackError, PluginError
 from mlpack.targets.chains import Chain
 from mlpack.targets.licenses import License
+from mlpack.targets.limits import Ranges
 
 ARCHS = ("x86_64", "arm64")
 FLOAT = "float"
 """The name of a baseline that is no variant of the recipe's own; reserved for a chain without steps."""
-
-_RANGES: Mapping[str, tuple[Callable[[float], bool], str]] = {
-    "ratio": (lambda value: 0 < value < 1, "must lie between 0 and 1 (0.3 removes 30 %)"),
-}
 
 
 class PassRow(Protocol):
@@ -81,8 +79,10 @@ def filled(row: PassRow) -> tuple[str, ...]:
     return (*row.binds, "arch")
 
 
-def _calibrated(step: Step) -> str | None:
+def _calibrated(step: Step, row: PassRow) -> str | None:
     """What of this step cannot be done without calibration data, in words; None where it can."""
+    if "calibration" not in row.binds:
+        return None
     if getattr(step.config, "method", None) == "static":
         return "static quantization"
     kind = getattr(step.config, "type", None)
@@ -121,7 +121,7 @@ class Structurer:
             if source is not None:
                 self._check_chain(steps, source.format, place)
             for index, step in enumerate(steps):
-                if step and data and data.calibration == NOTHING and (what := _calibrated(step)):
+                if step and data and data.calibration == NOTHING and (what := _calibrated(step, self._passes[step.name])):
                     self._say((*place, index), f"{what} needs data to calibrate with, and data.calibration says none")
             variants.append(Variant(name=name, steps=tuple(step for step in steps if step is not None)))
         return tuple(variants)
@@ -223,14 +223,16 @@ class Structurer:
                 self._say((*place, *inside), wording(error, model, filled))
             return None
         values = {name: getattr(read, name) for name in model.model_fields}
-        ranges = {**_RANGES, **getattr(config, "RANGES", {})}
-        outside = [name for name in ranges if values.get(name) is not None and not ranges[name][0](values[name])]
-        for name in outside:
-            self._say((*place, name), f"{ranges[name][1]}, not {values[name]}")
-        if outside:
-            return None
+        ranges: Ranges = getattr(config, "RANGES", {})
         try:
-            return config(**values)
+            outside = [name for name in ranges if values.get(name) is not None and not ranges[name][0](values[name])]
+            for name in outside:
+                self._say((*place, name), f"{ranges[name][1]}, not {values[name]}")
+            if outside:
+                return None
+            made = config(**values)
+            digest.canonical_json({name: value for name, value in asdict(made).items() if name not in filled})  # as actions have it
+            return made
         except (ValueError, TypeError, MlpackError) as refused:
             self._say(place, str(refused))
         except Exception as fault:  # noqa: BLE001 - a plug-in's config may raise anything

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from mlpack.core import plugins
+from mlpack.core import digest, plugins
 from mlpack.core.plugins import Plugin
 from mlpack.core.records import Target
 from mlpack.targets import chains, lambda_image, lambda_zip, prices, worker
@@ -141,6 +141,11 @@ _OWN: dict[str, TargetKind] = {
 }
 
 
+def _check_price(value: object) -> None:
+    if value is not None and not (isinstance(value, int | float) and value >= 0):
+        raise ValueError(f"{value!r} is no price: dollars, or None")
+
+
 def _adopted(named: object, plugin: Plugin) -> TargetKind:
     """The row of a plug-in. ValueError says what is wrong with it."""
     from mlpack.targets.boot.process import Boot
@@ -156,9 +161,9 @@ def _adopted(named: object, plugin: Plugin) -> TargetKind:
         boot=plugins.guarded(named.boot, plugin, Boot),
         chain=plugins.guarded(named.chain, plugin, Chain),
         needs=plugins.guarded(named.needs, plugin, tuple),
-        settings=plugins.guarded(named.settings, plugin, Mapping),
+        settings=plugins.guarded(named.settings, plugin, Mapping, digest.canonical_json),
         licenses=plugins.guarded(named.licenses, plugin, tuple),
-        price=plugins.guarded(named.price, plugin),
+        price=plugins.guarded(named.price, plugin, None, _check_price),
         unpack=plugins.guarded(named.unpack, plugin),
         plugin=plugin,
     )

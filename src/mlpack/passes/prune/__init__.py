@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from mlpack.core.digest import canonical_json
 from mlpack.core.records import Signature
@@ -35,6 +36,10 @@ _BATCH = 64
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prune:
     """What to take out, and how much of it."""
+
+    RANGES: ClassVar[Mapping[str, tuple[Callable[[float], bool], str]]] = {
+        "ratio": (lambda value: 0 < value < 1, "must lie between 0 and 1 (0.3 removes 30 %)"),
+    }
 
     ratio: float
     """Share of the channels, heads or weights that goes: between 0 and 1, both excluded."""

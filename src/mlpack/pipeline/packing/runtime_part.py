@@ -70,7 +70,10 @@ def runtime_request(target: Target, python: str, text: bool, pins: tuple[Pin, ..
 
 
 def requirements(needs: Iterable[str]) -> tuple[str, ...]:
-    """The distributions behind these names of `wheel_rules.NEEDS`, each once."""
+    """The distributions behind these names of `wheel_rules.NEEDS`, each once. PackError for a name that is none."""
+    needs = tuple(needs)
+    if strange := [name for name in needs if name not in NEEDS]:
+        raise PackError(f"a target needs {strange[0]!r} in its runtime part, which is none of {', '.join(NEEDS)}")
     return tuple(dict.fromkeys(each for name in needs for each in NEEDS[name]))
 
 
