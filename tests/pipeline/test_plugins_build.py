@@ -16,7 +16,7 @@ from tests.support.workshop import Workshop
 
 from mlpack.errors import MlpackError, PackError, PluginError, RecipeError
 from mlpack.passes import PASSES
-from mlpack.pipeline import booting, outlook, plan, transform, verbs
+from mlpack.pipeline import booting, outlook, plan, transform
 from mlpack.recipe import reader
 from mlpack.registry.rows import manifest
 from mlpack.report.record import files as record_files
@@ -43,7 +43,7 @@ def again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, version: s
 
 
 def foreseen(shop: Workshop) -> dict[str, outlook.Foreseen]:
-    return {row.id: row for row in verbs.foresee(shop.recipe, shop.store, (shop.root,), None)}
+    return {row.id: row for row in outlook.foresee(shop.recipe, shop.store, (shop.root,), None)}
 
 
 def test_build_packs_measures_and_boots_with_both(shop: Workshop, tmp_path: Path) -> None:
@@ -261,7 +261,7 @@ def test_chain_that_cannot_be_written_out_is_the_targets_fault(
     more = {"    limits=(SIZE,),\n": f"    limits=(SIZE,), chain=lambda config: {chain},\n", "Written\n": "Written, Chain\n"}
     again(tmp_path, monkeypatch, "broken", **more)
     with pytest.raises(PluginError, match=r"of acme-mlpack 1\.2"):
-        verbs.foresee(shop.recipe, shop.store, (shop.root,), None)
+        outlook.foresee(shop.recipe, shop.store, (shop.root,), None)
 
 
 def test_package_without_its_plugin_says_which_to_install(shop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
