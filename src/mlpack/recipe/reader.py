@@ -58,8 +58,8 @@ def load(path: Path, passes: Passes | None = None, targets: Targets | None = Non
         )
     reader = _Reader(document.value, path.parent, *tables(passes, targets))
     recipe = reader.recipe()
-    lost = {problem.place for problem in document.problems if problem.lost}
-    problems = {*document.problems, *(problem for problem in reader.problems if problem.place not in lost)}
+    lost_places = {problem.place for problem in document.problems if problem.lost}
+    problems = {*document.problems, *(problem for problem in reader.problems if problem.place not in lost_places)}
     if recipe is None or problems:
         raise document.positions.listed(problems)
     return dataclasses.replace(recipe, positions=document.positions)
@@ -78,14 +78,14 @@ def check_licenses(recipe: Recipe, targets: Iterable[Target]) -> None:
     """PlacedError, a RecipeError, for every licence that one of these targets needs and the recipe does not accept."""
     from mlpack.targets import TARGETS
 
-    found = {
+    refusals = {
         (target.kind, licence.name): licenses.refusal(licence)
         for target in targets
         for licence in TARGETS[target.kind].licenses(target.config)
         if licence.name not in recipe.accept_licenses
     }
-    if found:
-        raise PlacedError(*(Problem(place=("targets", kind), message=found[kind, name]) for kind, name in sorted(found)))
+    if refusals:
+        raise PlacedError(*(Problem(place=("targets", kind), message=refusals[kind, name]) for kind, name in sorted(refusals)))
 
 
 def schema(passes: Passes | None = None, targets: Targets | None = None) -> dict[str, Any]:
@@ -135,13 +135,13 @@ def _budgets(keys: Any) -> Budgets:
     )
 
 
-def _calibration(said: Any) -> str | HeldOutCalibration | None:
+def _calibration(value: Any) -> str | HeldOutCalibration | None:
     """What `data.calibration` means."""
-    if said is None:
+    if value is None:
         return HeldOutCalibration()
-    if isinstance(said, str):
-        return None if said == NOTHING else said
-    return HeldOutCalibration(share=said.held_out)
+    if isinstance(value, str):
+        return None if value == NOTHING else value
+    return HeldOutCalibration(share=value.held_out)
 
 
 class _Reader:
@@ -210,29 +210,29 @@ class _Reader:
                 self._say(error["loc"], wording(error, RecipeKeys))
                 bad.add(error["loc"][0] if error["loc"] else "")
             written = without_unknown(written, read)
-        found: dict[str, Any] = {}
+        sections: dict[str, Any] = {}
         for name, field in RecipeKeys.model_fields.items():
             if name in ("variants", "targets"):
                 continue
             if name not in written:
                 if not field.is_required():
-                    found[name] = field.get_default(call_default_factory=True)
+                    sections[name] = field.get_default(call_default_factory=True)
                 continue
             adapter: TypeAdapter[Any] = TypeAdapter(field.rebuild_annotation())
             try:
-                found[name] = adapter.validate_json(json.dumps(written[name]), strict=True)
+                sections[name] = adapter.validate_json(json.dumps(written[name]), strict=True)
             except ValidationError:
                 if name not in bad:  # the two ways of reading differ: ours to mend, never silent
                     raise
-        return found
+        return sections
 
     def _source(self, keys: Any) -> Source | None:
-        given = [name for name in SOURCES if getattr(keys, name) is not None]
-        if len(given) != 1:
-            named = f"{' and '.join(given)} are given" if given else "none is given"
-            self._say(("source",), f"exactly one of {', '.join(SOURCES)} says where the model is; {named}")
+        kinds = [name for name in SOURCES if getattr(keys, name) is not None]
+        if len(kinds) != 1:
+            listed = f"{' and '.join(kinds)} are given" if kinds else "none is given"
+            self._say(("source",), f"exactly one of {', '.join(SOURCES)} says where the model is; {listed}")
             return None
-        kind = given[0]
+        kind = kinds[0]
         reference = str(getattr(keys, kind))
         place: Place = ("source", kind)
         if SOURCES[kind].function:
@@ -273,8 +273,10 @@ class _Reader:
             elif self._file(place, reference) and reference.endswith(".jsonl"):
                 self._check_texts(keys, source, place)
         if data.calibration == INVENTED and getattr(keys.get("budgets"), "accuracy_drop", None) is not None:
-            said = "proves no accuracy: take budgets.accuracy_drop out, or give calibration data (`{held_out: 0.2}`: of evaluation)"
-            self._say(("data", "calibration"), f"{INVENTED} {said}")
+            problem = (
+                "proves no accuracy: take budgets.accuracy_drop out, or give calibration data (`{held_out: 0.2}`: of evaluation)"
+            )
+            self._say(("data", "calibration"), f"{INVENTED} {problem}")
         if isinstance(data.calibration, str) and self._same(data.evaluation, data.calibration):
             self._say(("data", "calibration"), "is the evaluation data: accuracy on data that was calibrated with proves nothing")
 
@@ -292,21 +294,21 @@ class _Reader:
         if metric is None:
             return
         place: Place = ("metric",) if isinstance(self._written["metric"], str) else ("metric", "name")
-        said = tuple(name for name in type(metric).model_fields if name != "name" and getattr(metric, name) is not None)
+        stated = tuple(name for name in type(metric).model_fields if name != "name" and getattr(metric, name) is not None)
         if ":" in metric.name:
             self._hook(place, metric.name)
             takes: tuple[str, ...] = ()
         elif metric.name in METRICS:
             takes = METRICS[metric.name].takes
-            missing = [name for name in METRICS[metric.name].needs if name not in said]
+            missing = [name for name in METRICS[metric.name].needs if name not in stated]
             for name in missing:
                 self._say(("metric",), f"{metric.name} needs {name}: metric: {{name: {metric.name}, {name}: ...}}")
         else:
-            known = tuple(METRICS)
-            near = suggestion(metric.name, known)
-            self._say(place, f"there is no metric {metric.name!r}{near} (known: {', '.join(known)}, module:function)")
+            names = tuple(METRICS)
+            near = suggestion(metric.name, names)
+            self._say(place, f"there is no metric {metric.name!r}{near} (known: {', '.join(names)}, module:function)")
             return
-        for name in said:
+        for name in stated:
             if name not in takes:
                 self._say(("metric", name), f"{metric.name} takes no {name} (it takes {', '.join(takes) or 'none of these keys'})")
         if metric.decode is not None:
@@ -318,11 +320,11 @@ class _Reader:
 
     def _check_accepted(self, keys: dict[str, Any], targets: tuple[Target, ...]) -> None:
         own = (licence.name for target in targets for licence in self._targets[target.kind].licenses(target.config))
-        known = tuple(dict.fromkeys((*licenses.LICENSES, *own)))
+        names = tuple(dict.fromkeys((*licenses.LICENSES, *own)))
         for index, name in enumerate(keys.get("accept_licenses", ())):
-            if name not in known:
-                said = f"there is no licence {name!r} to accept{suggestion(name, known)} (known: {', '.join(known)})"
-                self._say(("accept_licenses", index), said)
+            if name not in names:
+                problem = f"there is no licence {name!r} to accept{suggestion(name, names)} (known: {', '.join(names)})"
+                self._say(("accept_licenses", index), problem)
 
     def _check_serve(self, keys: dict[str, Any]) -> None:
         serve = keys.get("serve")
@@ -371,8 +373,8 @@ class _Reader:
 
 def _meaning(recipe: Recipe) -> digest.Digest:
     """A name for what the recipe means: two ways of writing one size, and two places for the file, are one."""
-    said = {f.name: getattr(recipe, f.name) for f in dataclasses.fields(recipe) if f.compare and f.name not in ("root", "digest")}
-    return digest.of_json({name: _plain(value) for name, value in said.items()})
+    fields = {f.name: getattr(recipe, f.name) for f in dataclasses.fields(recipe) if f.compare and f.name not in ("root", "digest")}
+    return digest.of_json({name: _plain(value) for name, value in fields.items()})
 
 
 def _plain(value: Any) -> Any:

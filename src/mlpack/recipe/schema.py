@@ -341,34 +341,34 @@ def without_unknown(written: dict[str, Any], errors: list[ErrorDetails]) -> dict
 
 def wording(error: ErrorDetails, model: type[Keys], filled: tuple[str, ...] = ()) -> str:
     """pydantic's error in this page's words."""
-    kind, given, context = error["type"], error["input"], error.get("ctx", {})
+    kind, value, context = error["type"], error["input"], error.get("ctx", {})
     if kind == "missing":
         return "is required"
     if kind in _UNKNOWN:
         name = str(error["loc"][-1])
-        known = _keys_at(model, error["loc"][:-1])
+        keys = _keys_at(model, error["loc"][:-1])
         if name in filled:
             return "is filled in by the build, from the target and the data; take it out"
-        return f"unknown key{suggestion(name, known)} (known: {', '.join(known) or 'none'})"
+        return f"unknown key{suggestion(name, keys)} (known: {', '.join(keys) or 'none'})"
     if kind == "literal_error":
-        wanted = str(context["expected"])
-        options = tuple(re.findall(r"'([^']*)'", wanted))
-        near = suggestion(given, options) if isinstance(given, str) else ""
-        near = f': write it in quotes: "{given}"' if str(given) in options else near
-        return f"must be {wanted}, not {_shown(given)}{near}"
+        expected = str(context["expected"])
+        options = tuple(re.findall(r"'([^']*)'", expected))
+        near = suggestion(value, options) if isinstance(value, str) else ""
+        near = f': write it in quotes: "{value}"' if str(value) in options else near
+        return f"must be {expected}, not {_shown(value)}{near}"
     if kind == "string_pattern_mismatch" and context["pattern"] == f"^{NAME}$":
-        return f"must be lower-case letters, digits and hyphens ({NAME}), not {_shown(given)}"
+        return f"must be lower-case letters, digits and hyphens ({NAME}), not {_shown(value)}"
     if kind == "value_error":
         return f"{context['error']}"
-    if kind == "string_type" and isinstance(given, int | float):
-        return f"must be a string, and {_shown(given)} reads as something else: write it in quotes"
-    if kind == "float_type" and (share := share_of(given)) is not None:
-        return f"must be a number, not {_shown(given)}: write {share}"
+    if kind == "string_type" and isinstance(value, int | float):
+        return f"must be a string, and {_shown(value)} reads as something else: write it in quotes"
+    if kind == "float_type" and (share := share_of(value)) is not None:
+        return f"must be a number, not {_shown(value)}: write {share}"
     text = error["msg"].removeprefix("Input should be ").removeprefix("String should ").removeprefix("Value error, ")
     plain = {"valid integer": "whole number", "an object": "a mapping", "a valid array": "a list", "valid ": ""}
     for theirs, ours in plain.items():
         text = text.replace(theirs, ours)
-    return f"must be {text}, not {_shown(given)}" if error["msg"].startswith("Input should be") else f"should {text}"
+    return f"must be {text}, not {_shown(value)}" if error["msg"].startswith("Input should be") else f"should {text}"
 
 
 def _shown(value: Any) -> str:
@@ -376,25 +376,25 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _options(found: Any) -> tuple[Any, ...]:
+def _options(options: Any) -> tuple[Any, ...]:
     """The types that an annotation may be, through unions and what is said beside a type."""
-    if get_origin(found) not in (Union, UnionType, Annotated):
-        return (found,)
-    return tuple(each for option in get_args(found) for each in _options(option))
+    if get_origin(options) not in (Union, UnionType, Annotated):
+        return (options,)
+    return tuple(each for option in get_args(options) for each in _options(option))
 
 
 def _keys_at(model: type[Keys], place: tuple[int | str, ...]) -> tuple[str, ...]:
     """The keys of what stands at a place of a model: what an unknown key there is compared with."""
-    found: Any = model
+    inner: Any = model
     for part in place:
-        if isinstance(found, type) and issubclass(found, BaseModel):
-            found = found.model_fields[str(part)].annotation
-        elif get_origin(found) in (dict, Mapping):
-            found = get_args(found)[1]
-        elif get_origin(found) is tuple:
-            found = get_args(found)[0]
-        options = _options(found)
-        found = next((option for option in options if isinstance(option, type) and issubclass(option, BaseModel)), found)
-    if dataclasses.is_dataclass(found):
-        return tuple(field.name for field in dataclasses.fields(found))
-    return tuple((found if isinstance(found, type) and issubclass(found, Keys) else model).model_fields)
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            inner = inner.model_fields[str(part)].annotation
+        elif get_origin(inner) in (dict, Mapping):
+            inner = get_args(inner)[1]
+        elif get_origin(inner) is tuple:
+            inner = get_args(inner)[0]
+        options = _options(inner)
+        inner = next((option for option in options if isinstance(option, type) and issubclass(option, BaseModel)), inner)
+    if dataclasses.is_dataclass(inner):
+        return tuple(field.name for field in dataclasses.fields(inner))
+    return tuple((inner if isinstance(inner, type) and issubclass(inner, Keys) else model).model_fields)

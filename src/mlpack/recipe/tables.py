@@ -136,8 +136,8 @@ class Structurer:
             self._say(place, "a step is a pass's name, or one with its keys: `quantize` or `{quantize: {method: dynamic}}`")
             return None
         if name not in self._passes:
-            known = tuple(self._passes)
-            self._say(place, f"there is no pass {name!r}{suggestion(name, known)} (known: {', '.join(known)})")
+            names = tuple(self._passes)
+            self._say(place, f"there is no pass {name!r}{suggestion(name, names)} (known: {', '.join(names)})")
             return None
         try:
             row = plugins.lookup(self._passes, name)
@@ -172,8 +172,8 @@ class Structurer:
         targets: dict[str, Target] = {}
         for kind, value in written.items():
             if kind not in self._targets:
-                known = tuple(self._targets)
-                self._say(("targets", kind), f"there is no target {kind!r}{suggestion(kind, known)} (known: {', '.join(known)})")
+                names = tuple(self._targets)
+                self._say(("targets", kind), f"there is no target {kind!r}{suggestion(kind, names)} (known: {', '.join(names)})")
                 continue
             try:
                 row = plugins.lookup(self._targets, kind)
@@ -190,8 +190,8 @@ class Structurer:
                     continue
                 target = Target(kind=kind, arch=config.arch, config=config)
                 if target.arch not in ARCHS:
-                    said = f"{target.arch!r} is no architecture{suggestion(target.arch, ARCHS)} (known: {', '.join(ARCHS)})"
-                    self._say((*place, "arch"), said)
+                    problem = f"{target.arch!r} is no architecture{suggestion(target.arch, ARCHS)} (known: {', '.join(ARCHS)})"
+                    self._say((*place, "arch"), problem)
                 if target.id in targets:
                     self._say(place, f"{target.id} is asked for twice; a candidate's name could not tell them apart")
                 targets[target.id] = target

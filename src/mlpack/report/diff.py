@@ -161,8 +161,8 @@ def text(rows: Sequence[MeasureChange]) -> str:
             shown = row.candidate
         values = " → ".join(map(sinks.line, both(row)))
         why = f"  ({sinks.line(row.why)})" if row.why else ""
-        said = "" if row.measure == "chosen" else f"  {row.change}"
-        lines.append(f"{'  ' if row.candidate else ''}{sinks.line(row.measure)}: {values}{said}{why}")
+        change = "" if row.measure == "chosen" else f"  {row.change}"
+        lines.append(f"{'  ' if row.candidate else ''}{sinks.line(row.measure)}: {values}{change}{why}")
     quiet = sum(same.values())
     return "\n".join([*lines, f"{words.count(quiet, 'measure')} unchanged within noise, or not known"])
 
@@ -192,13 +192,13 @@ _Pair = tuple[CandidateRecord, CandidateRecord]
 def _same_float(one: CandidateRecord, before: BuildRecord, after: BuildRecord) -> _Pair | None:
     """The float of this candidate's target in both builds, when it is the very same package: if it moved, the machine did."""
     target = f"{one.target}-{one.arch}"
-    found: list[CandidateRecord] = []
+    floats: list[CandidateRecord] = []
     for record in (before, after):
         if (float_ := record.baseline.targets.get(target)) is not None:
-            found.extend(c for c in record.candidates if c.id == float_.candidate and c.package.digest is not None)
-    if len(found) != 2 or found[0].package.digest != found[1].package.digest:
+            floats.extend(c for c in record.candidates if c.id == float_.candidate and c.package.digest is not None)
+    if len(floats) != 2 or floats[0].package.digest != floats[1].package.digest:
         return None
-    return found[0], found[1]
+    return floats[0], floats[1]
 
 
 def _row(measure: _Measure, before: CandidateRecord, after: CandidateRecord, floats: _Pair | None) -> MeasureChange:
@@ -326,8 +326,8 @@ def _drop(first: CandidateRecord, second: CandidateRecord, before: BuildRecord, 
     change = Change.SAME
     if not _drop_band(old, was).overlaps(_drop_band(new, now)):
         change = Change.WORSE if now > was else Change.BETTER
-    said = [summary.lost(one, summary.confidence(record)) or "" for one, record in ((first, before), (second, after))]
-    return _said(id_, name, was, now, change, ", then ".join(said))
+    drops = [summary.lost(one, summary.confidence(record)) or "" for one, record in ((first, before), (second, after))]
+    return _said(id_, name, was, now, change, ", then ".join(drops))
 
 
 def _judged_on(accuracy: AccuracyRecord) -> tuple[str | None, int | None, str | None]:

@@ -91,12 +91,12 @@ def _refuse(candidate: str | None, what: str) -> None:
         raise RecipeError(f"--candidate is for a build: {what} is one model")
 
 
-def _of_build(record: BuildRecord, wanted: str | None, path: Path) -> Explanation:
+def _of_build(record: BuildRecord, candidate_id: str | None, path: Path) -> Explanation:
     """One candidate as its build saw it."""
     ids = [one.id for one in record.candidates]
-    if wanted is None and record.chosen is None:
+    if candidate_id is None and record.chosen is None:
         raise RecipeError(f"{path}: this build chose nothing: say which one with --candidate ({', '.join(ids) or 'it has none'})")
-    name = wanted if wanted is not None else record.chosen
+    name = candidate_id if candidate_id is not None else record.chosen
     one = record.candidate(name)
     if one is None:
         raise RecipeError(f"{path}: there is no candidate {name!r} (there are {', '.join(ids) or 'none'})")
@@ -130,10 +130,10 @@ def _of_model(kind: str, name: str, path: Path, shapes: Shapes | None) -> Explan
         inputs = files.inputs_of(model).inputs
     except PassError:  # sequences, or inputs without a rank: there are no shapes to count operations for
         inputs = ()
-    given = {spec.name: tuple(axis if isinstance(axis, int) else 1 for axis in spec.shape) for spec in inputs}
-    if unknown := sorted(set(shapes or {}) - set(given)):
-        raise RecipeError(f"--shape: {name} has no input {unknown[0]!r} (it has {', '.join(map(repr, given)) or 'none'})")
-    facts = anatomy.with_reasons(anatomy.of_file(path, given | dict(shapes or {})), {})
+    input_shapes = {spec.name: tuple(axis if isinstance(axis, int) else 1 for axis in spec.shape) for spec in inputs}
+    if unknown := sorted(set(shapes or {}) - set(input_shapes)):
+        raise RecipeError(f"--shape: {name} has no input {unknown[0]!r} (it has {', '.join(map(repr, input_shapes)) or 'none'})")
+    facts = anatomy.with_reasons(anatomy.of_file(path, input_shapes | dict(shapes or {})), {})
     problems: list[str] = []
     graph = reading.value_of(GraphRecord, reading.as_json(facts), problems)
     if problems:  # dimensions of a damaged tensor whose product is no number that could be shown
@@ -149,8 +149,8 @@ def _lines(explained: Explanation) -> Iterator[str]:
     of_ = "" if explained.candidate is None else f": {_name(explained.candidate)} ({explained.status})"
     yield f"{_name(explained.name)}{of_}"
     if explained.parts is not None:
-        known = [f"{name} {words.size(size)}" for name, size in explained.parts.to_json().items() if size is not None]
-        yield f"package: {', '.join(known)}" if known else "no package was made"
+        sizes = [f"{name} {words.size(size)}" for name, size in explained.parts.to_json().items() if size is not None]
+        yield f"package: {', '.join(sizes)}" if sizes else "no package was made"
     yield f"weights: {words.size(graph.size_bytes)}; {words.count(graph.nodes, 'node')}; {work(graph)}"
     for heading, rows in tables(graph):
         yield ""
@@ -188,14 +188,14 @@ def tables(graph: GraphRecord) -> list[tuple[str, list[Row]]]:
          "–" if row.operations is None else _million(row.operations))
         for row in graph.operators
     ]  # fmt: skip
-    kept = [
+    float_rows = [
         (_name(row.node), _name(row.operator or "–"), words.size(row.size_bytes), _part(row.operations, graph),
          "" if row.damage is None else f"damage {words.number(row.damage, 2)}", _name(row.why or "no reason was recorded"))
         for row in graph.kept_float
     ]  # fmt: skip
     headings = ("size by layer type", "largest tensors", "operators by precision", "kept float")
-    named: list[tuple[str, Sequence[Row]]] = list(zip(headings, (layers, tensors, operators, kept), strict=True))
-    return [(heading, list(rows)) for heading, rows in named if rows]
+    titled: list[tuple[str, Sequence[Row]]] = list(zip(headings, (layers, tensors, operators, float_rows), strict=True))
+    return [(heading, list(rows)) for heading, rows in titled if rows]
 
 
 def _name(text: object) -> str:

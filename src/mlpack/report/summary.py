@@ -59,8 +59,8 @@ class DecisionText:
     @property
     def text(self) -> str:
         """One sentence, for a terminal or a subject line."""
-        said = f"{self.chosen} chosen" if self.chosen else "no candidate fits the budgets"
-        return f"{self.name}: {said} ({self.facts})"
+        beginning = f"{self.chosen} chosen" if self.chosen else "no candidate fits the budgets"
+        return f"{self.name}: {beginning} ({self.facts})"
 
 
 _PROOFS = {
@@ -76,11 +76,11 @@ def verdict(record: BuildRecord) -> DecisionText:
     name = record.recipe.name
     one = record.chosen_candidate
     if one is None:
-        counted = {said: sum(c.status == key for c in record.candidates) for key, said in _STATUS.items()}
-        facts = ", ".join(f"{count} {said}" for said, count in counted.items() if count)
+        counted = {status_word: sum(c.status == key for c in record.candidates) for key, status_word in _STATUS.items()}
+        facts = ", ".join(f"{count} {status_word}" for status_word, count in counted.items() if count)
         return DecisionText(name=name, chosen=None, facts=facts or "there was none")
     guess = one.estimated
-    known = (
+    named_facts = (
         (one.package.size_bytes, f"{words.size(one.package.size_bytes)} {one.package.kind or 'package'}"),
         (one.latency_ms.p95, f"p95 {words.ms(one.latency_ms.p95)}"),
         (guess, guess and f"latency {words.ms(guess.latency_ms)} {_on(guess)}"),
@@ -90,7 +90,7 @@ def verdict(record: BuildRecord) -> DecisionText:
         (one.cost_per_million_usd, f"{words.usd(one.cost_per_million_usd)} per million"),
         (guess, guess and f"{words.usd(guess.cost_per_million_usd)} per million {_on(guess)}"),
     )
-    facts = ", ".join(str(text) for value, text in known if value is not None)
+    facts = ", ".join(str(text) for value, text in named_facts if value is not None)
     return DecisionText(name=name, chosen=one.id, facts=facts or "nothing was measured")
 
 
@@ -99,10 +99,10 @@ def lost(one: CandidateRecord, sure: float) -> str | None:
     accuracy = one.accuracy
     if one.is_baseline or accuracy.drop is None:
         return None
-    said = f"drop {words.share(accuracy.drop)}"
+    sentence = f"drop {words.share(accuracy.drop)}"
     if accuracy.ci_high is None or accuracy.interval == "none":
-        return said
-    return f"{said}, at most {words.share(accuracy.ci_high)} with {words.percent(sure)} confidence"
+        return sentence
+    return f"{sentence}, at most {words.share(accuracy.ci_high)} with {words.percent(sure)} confidence"
 
 
 def _on(estimate: EstimateRecord) -> str:
@@ -158,29 +158,29 @@ _NAMED = 3
 
 def searches(record: BuildRecord) -> list[str]:
     """A line for each candidate of which more than one form was tried: how many, how long, and what ships."""
-    found = []
+    lines = []
     for one in record.candidates:
         if (search := one.searched) is None:
             continue
-        tried, ships = search.tried, search.shipped
-        said = (
-            f"{one.id}: {words.count(len(tried), 'form')} tried, at most {search.most} for "
+        forms, ships = search.tried, search.shipped
+        line = (
+            f"{one.id}: {words.count(len(forms), 'form')} tried, at most {search.most} for "
             f"{words.count(search.layers, 'layer')}, in {words.seconds(search.seconds)}"
         )
         if ships is None:
-            closest = min(((t.drop, number, t.name) for number, t in enumerate(tried) if t.drop is not None), default=None)
+            closest = min(((t.drop, number, t.name) for number, t in enumerate(forms) if t.drop is not None), default=None)
             near = f"; the smallest drop was {words.share(closest[0])} ({closest[2]})" if closest else ""
-            found.append(f"{said}: {search.ended}{near}")
+            lines.append(f"{line}: {search.ended}{near}")
             continue
         if ships.name == "float":
-            found.append(f"{said}: no form in fewer bits is inside every budget, so float ships under this name")
+            lines.append(f"{line}: no form in fewer bits is inside every budget, so float ships under this name")
             continue
-        kept = ships.kept_float
-        named = ", ".join(kept[:_NAMED]) + (f" and {len(kept) - _NAMED} more" if len(kept) > _NAMED else "")
-        drops = "" if ships.drop is None else f", drop {words.share(ships.drop)} instead of {words.share(tried[0].drop)}"
+        floats = ships.kept_float
+        names = ", ".join(floats[:_NAMED]) + (f" and {len(floats) - _NAMED} more" if len(floats) > _NAMED else "")
+        drops = "" if ships.drop is None else f", drop {words.share(ships.drop)} instead of {words.share(forms[0].drop)}"
         ended = "" if search.ended.startswith("inside") else f"; {search.ended}"
-        found.append(f"{said}: {ships.name}{f' ({named})' if kept else ''}{drops}{ended}")
-    return found
+        lines.append(f"{line}: {ships.name}{f' ({names})' if floats else ''}{drops}{ended}")
+    return lines
 
 
 def warnings(record: BuildRecord) -> list[str]:
@@ -189,29 +189,29 @@ def warnings(record: BuildRecord) -> list[str]:
     for one in record.candidates:
         if one.accuracy.n is not None and one.accuracy.samples_that_tell is not None:
             small.setdefault(one.accuracy.n, []).append((one.id, one.accuracy.samples_that_tell))
-    found = []
+    lines = []
     for n, ones in small.items():
         ids, limit = ", ".join(id_ for id_, _enough in ones), record.recipe.budgets.accuracy_drop
         enough = max(enough for _id, enough in ones)
-        found.append(
+        lines.append(
             f"{ids}: the evaluation set (n={n:,}) is too small to tell whether the accuracy drop keeps its budget of "
             f"{words.limit(words.share(limit))}: about {enough:,} samples would do"
         )
-    found += list(dict.fromkeys(one.accuracy.unjudged for one in record.candidates if one.accuracy.unjudged))
+    lines += list(dict.fromkeys(one.accuracy.unjudged for one in record.candidates if one.accuracy.unjudged))
     chosen = record.chosen_candidate
     if chosen is not None and (unproven := _unproven(chosen)) is not None:
-        found.append(unproven)
-    said = [reason for reason in chosen.reasons if reason.startswith(WARNING)] if chosen else []
-    return found + [f"{record.chosen}: {reason.removeprefix(WARNING)}" for reason in said]
+        lines.append(unproven)
+    reasons = [reason for reason in chosen.reasons if reason.startswith(WARNING)] if chosen else []
+    return lines + [f"{record.chosen}: {reason.removeprefix(WARNING)}" for reason in reasons]
 
 
 def calibrated(use: CalibrationRecord | CalibrationUse) -> str:
     """What calibrated the candidates, as `build.json` has it, in words."""
     samples = words.count(use.samples, "sample")
     if use.source == "evaluation" and use.of is not None:
-        left = use.of - use.samples
+        rest = use.of - use.samples
         all_ = f"{use.of:,}"
-        return f"calibrated on {samples} of the evaluation data's {all_}, held out for all: accuracy is on the other {left:,}"
+        return f"calibrated on {samples} of the evaluation data's {all_}, held out for all: accuracy is on the other {rest:,}"
     if use.source == "random":
         return f"calibrated on {samples} of random numbers, as the recipe asks: on real data ranges, and accuracy, are others"
     return f"calibrated on {samples} of the recipe's calibration data"
@@ -219,35 +219,35 @@ def calibrated(use: CalibrationRecord | CalibrationUse) -> str:
 
 def notes(record: BuildRecord) -> list[str]:
     """What a reader should know about the packages and the numbers, each once, in the order of the candidates."""
-    found: dict[str, None] = dict.fromkeys([*warnings(record), *searches(record), *_package_notes(record.candidates)])
+    lines: dict[str, None] = dict.fromkeys([*warnings(record), *searches(record), *_package_notes(record.candidates)])
     if (use := record.calibration) is not None and use.source != "recipe":
-        found.setdefault(calibrated(use), None)
-    found |= dict.fromkeys(_step_remarks(record.candidates))
+        lines.setdefault(calibrated(use), None)
+    lines |= dict.fromkeys(_step_remarks(record.candidates))
     for one in record.candidates:
         for note in _estimate_notes(one):
-            found.setdefault(note, None)
+            lines.setdefault(note, None)
         compared = one.accuracy.compared_with
         if compared not in (None, "labels"):
-            found.setdefault(f"accuracy ({one.accuracy.metric}) is compared with the {compared}, not with labels", None)
+            lines.setdefault(f"accuracy ({one.accuracy.metric}) is compared with the {compared}, not with labels", None)
         if (read := _read_from(one)) is not None:
-            found.setdefault(read, None)
+            lines.setdefault(read, None)
         if one.machine is not None and one.machine != record.machine:
-            found.setdefault(f"{one.id}: measured on {machine(one.machine)}, not on the machine named below", None)
+            lines.setdefault(f"{one.id}: measured on {machine(one.machine)}, not on the machine named below", None)
     if record.effort == "quick":
         few = "measured with --effort quick: few timings of each package, too few for a p99; measure in full to release"
-        found.setdefault(few, None)
+        lines.setdefault(few, None)
     if any(one.latency_ms.p99 is None and one.latency_ms.n for one in record.candidates):
-        found.setdefault(f"no p99 is given for fewer than {stats.P99_SAMPLES} samples", None)
+        lines.setdefault(f"no p99 is given for fewer than {stats.P99_SAMPLES} samples", None)
     isas = {one.accuracy.isa for one in record.candidates if one.accuracy.isa is not None}
     if isas:
-        found.setdefault(f"accuracy was measured with {', '.join(sorted(isas))} instructions", None)
-    for how, said in _PROOFS.items():
+        lines.setdefault(f"accuracy was measured with {', '.join(sorted(isas))} instructions", None)
+    for how, sentence in _PROOFS.items():
         if ids := [one.id for one in record.candidates if one.accuracy.proof and one.accuracy.proof.how == how]:
-            found.setdefault(f"accuracy holds on every processor of the target, {said}: {', '.join(ids)}", None)
+            lines.setdefault(f"accuracy holds on every processor of the target, {sentence}: {', '.join(ids)}", None)
     for one in record.candidates:
         if (unproven := _unproven(one)) is not None:
-            found.setdefault(unproven, None)
-    return list(found)
+            lines.setdefault(unproven, None)
+    return list(lines)
 
 
 def _unproven(one: CandidateRecord) -> str | None:
@@ -274,27 +274,27 @@ def _step_remarks(candidates: Sequence[CandidateRecord]) -> list[str]:
     """What steps remarked on the data they were given, each once."""
     holders: dict[str, list[str]] = {}
     for one in candidates:
-        found = [step.notes.get("remarks") for step in one.steps]
-        for remark in dict.fromkeys(str(each) for remarks in found if isinstance(remarks, list) for each in remarks):
+        noted = [step.notes.get("remarks") for step in one.steps]
+        for remark in dict.fromkeys(str(each) for remarks in noted if isinstance(remarks, list) for each in remarks):
             holders.setdefault(remark, []).append(one.id)
     return [f"{', '.join(ids)}: {remark}" for remark, ids in holders.items()]
 
 
 def _estimate_notes(one: CandidateRecord) -> Iterator[str]:
     """A candidate's estimates on each device, and what they rest on."""
-    given = one.estimates
-    if not given:
+    estimates = one.estimates
+    if not estimates:
         return
     each = "; ".join(
         f"{e.device} ({e.instance}, {words.usd(e.usd_per_hour)} an hour) {words.ms(e.latency_ms)}, "
         f"{words.number(e.throughput_per_s)}/s, {words.usd(e.cost_per_million_usd)} per million"
-        for e in given
+        for e in estimates
     )
     yield (
         f"{one.id}: latency, throughput and price are estimated, nothing was run on a GPU "
         f"(accuracy is that of the same graph on this machine's engine): {each}"
     )
-    for basis in dict.fromkeys(e.basis for e in given):
+    for basis in dict.fromkeys(e.basis for e in estimates):
         yield f"{one.id}: the estimate: {basis}"
 
 

@@ -105,9 +105,9 @@ def bars(title: str, rows: Sequence[Bar], limits: Sequence[Limit], write: Write)
     for index, (row, total) in enumerate(zip(rows, totals, strict=True)):
         y, at = _TOP + index * _ROW + 18, 0.0
         for name, size in row.parts:
-            left, right = scale.x(at), scale.x(at + size)
+            start, right = scale.x(at), scale.x(at + size)
             drawn.append(
-                f'<rect class="part part-{_text(name)}" x="{left:.1f}" y="{y:.1f}" width="{max(right - left, 0.5):.1f}" '
+                f'<rect class="part part-{_text(name)}" x="{start:.1f}" y="{y:.1f}" width="{max(right - start, 0.5):.1f}" '
                 f'height="{_BAR:.0f}">{_title(f"{row.label}: {name} {write(size)}")}</rect>'
             )
             at += size
@@ -130,8 +130,8 @@ def strips(title: str, rows: Sequence[Strip], limits: Sequence[Limit], write: Wr
         y = _TOP + index * _ROW + 18
         if row.estimated:
             drawn.append(_estimates(row, y, scale, write))
-            said = " · ".join(f"{name} {write(value)}" for name, value in zip(row.estimated, row.samples, strict=True))
-            labels.append(_labels(index, f"{row.label}, estimated: {said}", "not measured", marked=row.marked))
+            caption = " · ".join(f"{name} {write(value)}" for name, value in zip(row.estimated, row.samples, strict=True))
+            labels.append(_labels(index, f"{row.label}, estimated: {caption}", "not measured", marked=row.marked))
             continue
         drawn.append(_samples(row, y, scale))
         many = len(row.samples) >= _HISTOGRAM_FROM
@@ -143,8 +143,8 @@ def strips(title: str, rows: Sequence[Strip], limits: Sequence[Limit], write: Wr
                 f"{_title(f'{row.label}: {name} {write(value)}')}</line>"
             )
         spread = f"p95 {write(stats.percentile(row.samples, 0.95))}" if many else f"at most {write(max(row.samples))}"
-        said = f"p50 {write(stats.median(row.samples))} · {spread} · n={len(row.samples)}"
-        labels.append(_labels(index, row.label, said, marked=row.marked))
+        caption = f"p50 {write(stats.median(row.samples))} · {spread} · n={len(row.samples)}"
+        labels.append(_labels(index, row.label, caption, marked=row.marked))
     return _svg(title, scale, limits, write, drawn, labels)
 
 
@@ -172,8 +172,8 @@ def _samples(row: Strip, y: float, scale: _Scale) -> str:
     most = max(counts.values())
     steps = []
     for slot, count in sorted(counts.items()):
-        left, height = _EDGE + slot * span, max(_BAR * count / most, 1.0)
-        steps.append(f"M{left:.1f} {y + _BAR:.1f}v{-height:.1f}h{span:.1f}v{height:.1f}z")
+        start, height = _EDGE + slot * span, max(_BAR * count / most, 1.0)
+        steps.append(f"M{start:.1f} {y + _BAR:.1f}v{-height:.1f}h{span:.1f}v{height:.1f}z")
     return f'<path class="{kind}" d="{"".join(steps)}"/>'
 
 
@@ -190,14 +190,14 @@ def whiskers(title: str, rows: Sequence[Whisker], limits: Sequence[Limit], write
     for index, row in enumerate(rows):
         y, kind = _TOP + index * _ROW + 18 + _BAR / 2, "dist marked" if row.marked else "dist"
         around = row.interval
-        left, right = scale.x(around.low), scale.x(around.high)
-        said = f"{write(around.value)} ({write(around.low)} to {write(around.high)})"
+        left, far = scale.x(around.low), scale.x(around.high)
+        shown = f"{write(around.value)} ({write(around.low)} to {write(around.high)})"
         drawn.append(
-            f'<g>{_title(f"{row.label}: {said}")}<line class="whisker" x1="{left:.1f}" x2="{right:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
-            f'<path class="whisker" d="M{left:.1f} {y - 5:.1f}v10M{right:.1f} {y - 5:.1f}v10"/>'
+            f'<g>{_title(f"{row.label}: {shown}")}<line class="whisker" x1="{left:.1f}" x2="{far:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
+            f'<path class="whisker" d="M{left:.1f} {y - 5:.1f}v10M{far:.1f} {y - 5:.1f}v10"/>'
             f'<circle class="{kind}" cx="{scale.x(around.value):.1f}" cy="{y:.1f}" r="5"/></g>'
         )
-        labels.append(_labels(index, row.label, said, marked=row.marked))
+        labels.append(_labels(index, row.label, shown, marked=row.marked))
     return _svg(title, scale, limits, write, drawn, labels)
 
 
@@ -220,8 +220,8 @@ def _svg(title: str, scale: _Scale, limits: Sequence[Limit], write: Write, drawn
         grid.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP:.0f}" y2="{bottom:.0f}"/>')
         if x - written >= 62:
             anchor = "start" if x < 2 * _EDGE else "middle"
-            said = "0" if tick == 0 else words.limit(write(tick))
-            grid.append(f'<text x="{x:.1f}" y="{bottom + 18:.0f}" text-anchor="{anchor}">{_text(said)}</text>')
+            label = "0" if tick == 0 else words.limit(write(tick))
+            grid.append(f'<text x="{x:.1f}" y="{bottom + 18:.0f}" text-anchor="{anchor}">{_text(label)}</text>')
             written = x
     lines = []
     for limit in limits:

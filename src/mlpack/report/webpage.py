@@ -143,8 +143,8 @@ def _metric(one: CandidateRecord) -> str:
 
 
 def _p50_card(one: CandidateRecord) -> str:
-    said, ratio = f"p50 {words.ms(one.latency_ms.p50)}", one.ratio_to_baseline.p50
-    return said if ratio is None or one.is_baseline else f"{said}, {words.number(ratio, 2)} × float"
+    caption, ratio = f"p50 {words.ms(one.latency_ms.p50)}", one.ratio_to_baseline.p50
+    return caption if ratio is None or one.is_baseline else f"{caption}, {words.number(ratio, 2)} × float"
 
 
 def _drop_card(one: CandidateRecord, sure: float) -> str:
@@ -279,22 +279,22 @@ def _whiskers(title: str, rows: Sequence[svg.Whisker], budget: float | None) -> 
 def _search_plot(id_: str, search: SearchRecord, budget: float | None) -> str:
     """The forms that were tried of a candidate: their drops against the budget."""
     rows = []
-    for number, tried in enumerate(search.tried):
-        if (around := _interval(tried)) is not None:
-            label = f"{number + 1}. {tried.name}"
+    for number, form in enumerate(search.tried):
+        if (around := _interval(form)) is not None:
+            label = f"{number + 1}. {form.name}"
             rows.append(svg.Whisker(label=label, interval=around, marked=number == search.taken))
     return _whiskers(f"Accuracy drop of each form of {id_}", rows, budget)
 
 
-def _kept_float(search: SearchRecord, tried: TriedRecord) -> str:
+def _kept_float(search: SearchRecord, form: TriedRecord) -> str:
     """The layers that a form keeps float, each with the damage that its int8 form does."""
     damage = {row.node: row.damage for row in search.damage}
-    return ", ".join(f"{name} ({words.share(damage.get(name))})" for name in tried.kept_float)
+    return ", ".join(f"{name} ({words.share(damage.get(name))})" for name in form.kept_float)
 
 
-def _tried_numbers(tried: TriedRecord) -> tuple[str, str, str]:
-    ratio = words.UNKNOWN if tried.ratio is None else f"{words.number(tried.ratio, 2)} × float"
-    return ratio, words.size(tried.size_bytes), words.seconds(tried.seconds)
+def _tried_numbers(form: TriedRecord) -> tuple[str, str, str]:
+    ratio = words.UNKNOWN if form.ratio is None else f"{words.number(form.ratio, 2)} × float"
+    return ratio, words.size(form.size_bytes), words.seconds(form.seconds)
 
 
 # --- what the model is made of, and by what ---------------------------------------------------------------------------
@@ -311,10 +311,10 @@ class Anatomy:
 
 def _anatomy(record: BuildRecord) -> Anatomy | None:
     """Of the chosen candidate, else of the first whose graph is known."""
-    known = [(one.id, one.graph) for one in record.candidates if one.graph is not None]
-    if not known:
+    graphs = [(one.id, one.graph) for one in record.candidates if one.graph is not None]
+    if not graphs:
         return None
-    id_, graph = next((each for each in known if each[0] == record.chosen), known[0])
+    id_, graph = next((each for each in graphs if each[0] == record.chosen), graphs[0])
     facts = f"{words.size(graph.size_bytes)} of weights, {words.count(graph.nodes, 'node')}; {explain.work(graph)}"
     return Anatomy(id=id_, summary=facts, tables=explain.tables(graph))
 
@@ -328,20 +328,20 @@ def _steps(record: BuildRecord) -> list[list[CandidateRecord]]:
     return list(alike.values())
 
 
-def _facts(told: Mapping[str, Any]) -> str:
+def _facts(notes: Mapping[str, Any]) -> str:
     """`opset 18, fused (Attention 6, BiasGelu 6)`; what is not set, or of what there was none, is left out."""
     shown = []
-    for key, value in told.items():
+    for key, value in notes.items():
         if value is None or (isinstance(value, (Mapping, list, str)) and not value):
             continue
         if isinstance(value, Mapping):
             many = len(value) > _NAMED and all(isinstance(each, str) for each in value.values())
-            said = f"({_facts(Counter(value.values()) if many else value)})"
+            text = f"({_facts(Counter(value.values()) if many else value)})"
         elif isinstance(value, list):
-            said = f"({', '.join(map(str, value))})"
+            text = f"({', '.join(map(str, value))})"
         else:
-            said = {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
-        shown.append(f"{key.replace('_', ' ')} {said}")
+            text = {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+        shown.append(f"{key.replace('_', ' ')} {text}")
     return ", ".join(shown)
 
 

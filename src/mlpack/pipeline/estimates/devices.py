@@ -37,8 +37,8 @@ class Device:
 
     def peak(self, dtype: str) -> float | None:
         """Operations a second of this element type; None where the tensor cores do not have it."""
-        found = self.peaks.get(dtype)
-        return None if found is None else found.value
+        peak = self.peaks.get(dtype)
+        return None if peak is None else peak.value
 
 
 _T4 = "NVIDIA T4 data sheet, https://www.nvidia.com/en-us/data-center/tesla-t4/"

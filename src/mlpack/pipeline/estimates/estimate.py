@@ -51,7 +51,7 @@ def of_candidate(model_dir: Path, evaluation_calls: Path, target: Target) -> tup
 def usual_shapes(evaluation_calls: Path, model_dir: Path, signature: Signature) -> Shapes:
     """The inputs' shapes that most calls have, the axis of samples left open (0); of equally many, the largest. PassError as
     `of_candidate`."""
-    seen: Counter[Shapes] = Counter()
+    counts: Counter[Shapes] = Counter()
     names = {spec.name: spec.shape for spec in signature.inputs}
     for samples, shapes in _recorded(evaluation_calls, model_dir, signature):
         opened = []
@@ -61,10 +61,10 @@ def usual_shapes(evaluation_calls: Path, model_dir: Path, signature: Signature) 
             shape = shapes[name]
             varies = bool(axes) and isinstance(axes[0], str) and bool(shape) and shape[0] == samples
             opened.append((name, (_FREE, *shape[1:]) if varies else shape))
-        seen[tuple(opened)] += 1
-    if not seen:
+        counts[tuple(opened)] += 1
+    if not counts:
         raise PassError(f"{reader.INDEX}: holds no calls")
-    return max(seen, key=lambda each: (seen[each], sum(prod(n or 1 for n in shape) for _, shape in each), each))
+    return max(counts, key=lambda each: (counts[each], sum(prod(n or 1 for n in shape) for _, shape in each), each))
 
 
 def _recorded(folder: Path, model_dir: Path, signature: Signature) -> list[tuple[int, dict[str, tuple[int, ...]]]]:
@@ -90,16 +90,16 @@ def filled(shapes: Shapes, batch: int) -> dict[str, tuple[int, ...]]:
     return {name: (batch, *shape[1:]) if shape[:1] == (_FREE,) else shape for name, shape in shapes}
 
 
-def _largest_batch(shapes: Shapes, specification: Mapping[str, Any], wanted: int) -> int:
+def _largest_batch(shapes: Shapes, specification: Mapping[str, Any], batch: int) -> int:
     """As many samples as the target takes at once and the engines are built for; one where no axis is left open."""
     opened = [name for name, shape in shapes if shape[:1] == (_FREE,)]
     if not opened:
         return 1
     most = [
-        max((int(profile[name]["max"][0]) for profile in specification.get("profiles") or () if name in profile), default=wanted)
+        max((int(profile[name]["max"][0]) for profile in specification.get("profiles") or () if name in profile), default=batch)
         for name in opened
     ]
-    return max(1, min(wanted, *most))
+    return max(1, min(batch, *most))
 
 
 def _specification(model_dir: Path) -> dict[str, Any]:

@@ -65,13 +65,13 @@ def estimate(
     """
     if samples < 1:
         raise ValueError(f"a call has at least one sample, not {samples}")
-    found = []
+    estimates = []
     for device in gpus:
         alone, full = seconds(one, device, 1, assumed), seconds(batched, device, samples, assumed)
         if alone is None or full is None or not _fits(batched, device):
             continue
         throughput = samples / full
-        found.append(
+        estimates.append(
             Estimate(
                 device=device.name,
                 instance=device.instance,
@@ -82,7 +82,7 @@ def estimate(
                 basis=_basis(one, samples, precision, assumed),
             )
         )
-    return tuple(sorted(found, key=lambda e: (e.cost_per_million_usd, e.latency_ms, e.device)))
+    return tuple(sorted(estimates, key=lambda e: (e.cost_per_million_usd, e.latency_ms, e.device)))
 
 
 def seconds(work: GraphWork, device: Device, samples: int, assumed: Assumptions = ASSUMED) -> float | None:

@@ -74,8 +74,8 @@ class Processor:
         """The Python to run a package of this minor version on: of `root`, else `here` where that is a program and no script, else
         this process's own. None where there is none."""
         if self.root is not None:
-            found = self.root / f"usr/bin/python{python}"
-            places = (found, self.root / f"usr/local/bin/python{python}", self.root / f"var/lang/bin/python{python}")
+            path = self.root / f"usr/bin/python{python}"
+            places = (path, self.root / f"usr/local/bin/python{python}", self.root / f"var/lang/bin/python{python}")
             return next((place for place in places if _inside(place, self.root)), None)
         return here if _is_program(here) else Path(sys.executable)
 
@@ -101,14 +101,14 @@ def foreign(arch: str, find: Callable[[str], Path | None], python: str) -> Proce
     """The emulated processor for packages of another architecture, which need a root file system of it with their Python: the one
     that `find` names (`arm64-root`). MeasureError says what is missing."""
     root = find(f"{arch}-root")
-    found = processor(arch, find, root)
-    if found is None:
+    candidate = processor(arch, find, root)
+    if candidate is None:
         raise MeasureError(f"{INSTALL}, and name a root file system with Python {python} in MLPACK_{arch.upper()}_ROOT")
     if root is None:
         raise MeasureError(f"name a root file system for {arch} with Python {python} in MLPACK_{arch.upper()}_ROOT")
-    if found.interpreter(python, root) is None:
+    if candidate.interpreter(python, root) is None:
         raise MeasureError(f"the root file system {root} has no Python {python}, which the packages are for: give one that has it")
-    return found
+    return candidate
 
 
 def predict(subject: Subject, calls_dir: Path, n_calls: int, out_dir: Path, seconds: float) -> list[Path]:

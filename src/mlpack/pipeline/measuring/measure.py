@@ -343,18 +343,18 @@ class _WarmChild:
                 spent = _latencies(running, [self.warmups % n_calls])
                 self.warmups += 1
         per_call_ms = max(median(spent), 0.001)
-        wanted = -(-effort.samples // effort.blocks)
+        samples = -(-effort.samples // effort.blocks)
         in_time = int(effort.seconds_per_subject * 1e3 / effort.blocks / per_call_ms)
-        self.affordable = max(3, min(wanted, in_time))
+        self.affordable = max(3, min(samples, in_time))
         self._throughput_seconds = effort.throughput_seconds
 
     def block(self, number: int, size: int) -> None:
         """Run one block. The same block has the same calls for every subject, so that its medians can be divided."""
         stride = max(1, self._calls // 97)
         with self._warm() as running:
-            taken = _latencies(running, [(number * size + k) * stride % self._calls for k in range(size)])
-        self.samples.extend(taken)
-        self.block_medians.append(median(taken))
+            latencies = _latencies(running, [(number * size + k) * stride % self._calls for k in range(size)])
+        self.samples.extend(latencies)
+        self.block_medians.append(median(latencies))
 
     def end(self) -> tuple[float, int]:
         """Calls a second, back to back, with the threads the package will have; the most memory that it had, in bytes."""

@@ -208,11 +208,11 @@ def _engines(request: PackRequest, out_dir: Path) -> Path | None:
 
 
 def _tokenizer(request: PackRequest) -> Path | None:
-    given = request.tokenizer or request.model_dir / "tokenizer.json"
-    if given.is_file():
-        return given
+    path = request.tokenizer or request.model_dir / "tokenizer.json"
+    if path.is_file():
+        return path
     if request.tokenizer is not None:
-        raise PackError(f"there is no tokenizer at {given}")
+        raise PackError(f"there is no tokenizer at {path}")
     return None
 
 
@@ -256,10 +256,10 @@ def _text_settings(request: PackRequest) -> dict[str, Any]:
 def _max_length(request: PackRequest) -> int:
     for name, key in (("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length")):
         path = request.model_dir / name
-        found = _json(path).get(key) if path.is_file() else None
+        value = _json(path).get(key) if path.is_file() else None
         # Hugging Face writes 1e30 for "no limit".
-        if isinstance(found, int | float) and 0 < found <= 1_000_000:
-            return int(found)
+        if isinstance(value, int | float) and 0 < value <= 1_000_000:
+            return int(value)
     return DEFAULT_MAX_LENGTH
 
 
@@ -326,9 +326,9 @@ def _licences(request: PackRequest) -> dict[str, Any]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_bytes())
+        document = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise PackError(f"{path} cannot be read ({error}): the step that writes it did not finish") from None
-    if not isinstance(found, dict):
+    if not isinstance(document, dict):
         raise PackError(f"{path} holds no JSON object: the step that writes it is not one of mlpack's")
-    return found
+    return document

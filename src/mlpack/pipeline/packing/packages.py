@@ -55,9 +55,9 @@ def interpreter_of(package: Package) -> tuple[Path, str]:
     that holds another version's bytecode are slower."""
     import sys
 
-    found = pack.interpreter_for(package.python)
-    if found is not None:
-        return found.path, found.version
+    interpreter = pack.interpreter_for(package.python)
+    if interpreter is not None:
+        return interpreter.path, interpreter.version
     return Path(sys.executable), sys.version.split()[0]
 
 
@@ -161,12 +161,12 @@ class Packages:
         python = python or pack.python_of(target, base, self._cache)
         tokenizer = self._tokenizer(model_dir)
         runtime = self._runtime(target, python, text=tokenizer is not None)
-        with self._store.entry({"kind": "runtime", **pack.runtime_key(runtime)}) as made:
-            if not made.hit:
-                pack.runtime_tree(runtime, made.dir)
+        with self._store.entry({"kind": "runtime", **pack.runtime_key(runtime)}) as entry:
+            if not entry.hit:
+                pack.runtime_tree(runtime, entry.dir)
         content = {
             "model": str(model.tree),
-            "runtime": str(made.digest),
+            "runtime": str(entry.digest),
             "serve": self._serving(),
             "memory_mb": target.config.memory_mb,
             "settings": pack.VERSION,
@@ -177,7 +177,7 @@ class Packages:
             variant=candidate.variant,
             target=target,
             model_dir=model_dir,
-            runtime=made.dir,
+            runtime=entry.dir,
             python=python,
             sample=sample,
             hooks=self._hooks,
@@ -216,29 +216,29 @@ class Packages:
         from mlpack.oci.base import resolve_base
 
         reference = self._base or target.config.base
-        known = self._bases.get((reference, target.arch))
-        if known is not None:
-            return known
+        cached = self._bases.get((reference, target.arch))
+        if cached is not None:
+            return cached
         self._store.hold(care.BASES)
         key = f"{reference} {target.arch}"
         place = reference if self._base else layout.beside(reference, self._recipe.root)
         try:
-            found = resolve_base(place, target.arch, self._cache, self._lock.bases.get(key), self._credentials)
+            base = resolve_base(place, target.arch, self._cache, self._lock.bases.get(key), self._credentials)
         except PackError as error:
-            said = "--base" if self._base else f"targets.{target.kind}.base"
-            raise RecipeError(f"{said}: {error}") from error
-        if found.kind == "registry":
-            self._keep(dataclasses.replace(self._lock, bases={**self._lock.bases, key: found.digest}))
-        made = found.image
+            option = "--base" if self._base else f"targets.{target.kind}.base"
+            raise RecipeError(f"{option}: {error}") from error
+        if base.kind == "registry":
+            self._keep(dataclasses.replace(self._lock, bases={**self._lock.bases, key: base.digest}))
+        image = base.image
         for name in (
-            found.digest,
-            found.manifest_digest,
-            digest.of_bytes(made.config_bytes),
-            *(each.digest for each in made.layers),
+            base.digest,
+            base.manifest_digest,
+            digest.of_bytes(image.config_bytes),
+            *(each.digest for each in image.layers),
         ):
             blobs.used(blobs.path_of(self._cache / "blobs", name))
-        self._bases[(reference, target.arch)] = found
-        return found
+        self._bases[(reference, target.arch)] = base
+        return base
 
     def _runtime(self, target: Target, python: str, *, text: bool) -> RuntimeRequest:
         needs = (*TARGETS[target.kind].needs(target.config), "tokenizer")
@@ -260,13 +260,13 @@ class Packages:
         """Write down what was pinned, for a build that has come to its end: one that fails leaves no lock behind."""
         # A build of another recipe in this directory may have pinned something since: its pins stay.
         there = wheels.read_lock(self._lock_path)
-        kept = wheels.Lock(wheels={**there.wheels, **self._lock.wheels}, bases={**there.bases, **self._lock.bases})
-        if kept != there:
-            wheels.write_lock(self._lock_path, kept)
+        merged = wheels.Lock(wheels={**there.wheels, **self._lock.wheels}, bases={**there.bases, **self._lock.bases})
+        if merged != there:
+            wheels.write_lock(self._lock_path, merged)
 
     def _tokenizer(self, model_dir: Path) -> Path | None:
-        named = self._recipe.serve.tokenizer
-        for place in (self._recipe.root / named if named else None, model_dir / "tokenizer.json"):
+        tokenizer = self._recipe.serve.tokenizer
+        for place in (self._recipe.root / tokenizer if tokenizer else None, model_dir / "tokenizer.json"):
             if place is not None and place.is_file():
                 return place
         return None
@@ -274,25 +274,25 @@ class Packages:
     def _serving(self) -> dict[str, Any]:
         """What decides how the package answers beside model and runtime."""
         serve, hooks = self._recipe.serve, self._hooks
-        named = self._recipe.root / serve.tokenizer if serve.tokenizer else None
+        tokenizer = self._recipe.root / serve.tokenizer if serve.tokenizer else None
         return {
             "preprocess": serve.preprocess,
             "postprocess": serve.postprocess,
             "max_length": serve.max_length,
-            "tokenizer": str(digest.of_file(named)) if named and named.is_file() else None,
+            "tokenizer": str(digest.of_file(tokenizer)) if tokenizer and tokenizer.is_file() else None,
             "hooks": {name: str(digest.of_file(hooks.root / name)) for name in hooks.files} if hooks else {},
         }
 
 
 def _hooks(recipe: Recipe, roots: tuple[Path, ...]) -> Hooks | None:
     serve = recipe.serve
-    found = [entrypoint.locate(reference, roots) for reference in (serve.preprocess, serve.postprocess) if reference]
-    if not found:
+    entries = [entrypoint.locate(reference, roots) for reference in (serve.preprocess, serve.postprocess) if reference]
+    if not entries:
         return None
-    if len({entry.root for entry in found}) > 1:
+    if len({entry.root for entry in entries}) > 1:
         raise RecipeError("serve: preprocess and postprocess lie in different directories: put both beside the recipe")
-    files = tuple(sorted({name for entry in found for name in entry.files}))
-    return Hooks(root=found[0].root, files=files, preprocess=serve.preprocess, postprocess=serve.postprocess)
+    files = tuple(sorted({name for entry in entries for name in entry.files}))
+    return Hooks(root=entries[0].root, files=files, preprocess=serve.preprocess, postprocess=serve.postprocess)
 
 
 def _notes(runtime: RuntimeRequest, target: Target) -> tuple[str, ...]:

@@ -128,10 +128,10 @@ def copy(source: str | Path, target: str | Path) -> None:
 
 
 def _sources() -> Path:
-    found = importlib.util.find_spec("mlpack_runtime")
-    if found is None or not found.submodule_search_locations:
+    spec = importlib.util.find_spec("mlpack_runtime")
+    if spec is None or not spec.submodule_search_locations:
         raise PackError("the package mlpack_runtime is not installed beside mlpack: install mlpack anew")
-    return Path(next(iter(found.submodule_search_locations)))
+    return Path(next(iter(spec.submodule_search_locations)))
 
 
 def _source_names(sources: Path, request: RuntimeRequest) -> tuple[str, ...]:
@@ -139,21 +139,21 @@ def _source_names(sources: Path, request: RuntimeRequest) -> tuple[str, ...]:
     every = tuple(path for path, entry in digest.entries(sources) if path.endswith(".py") and entry.is_file())
     if "aws" in request.needs:
         return every
-    wanted = {"__init__.py", "bootstrap.py", *(file_of(sources, name) for name in reachable(sources, FUNCTION))}
-    return tuple(path for path in every if path in wanted)
+    names = {"__init__.py", "bootstrap.py", *(file_of(sources, name) for name in reachable(sources, FUNCTION))}
+    return tuple(path for path in every if path in names)
 
 
 def reachable(sources: Path, roots: Iterable[str]) -> set[str]:
     """The modules of mlpack_runtime that these import at any time, themselves and the packages that they lie in included; not what
     only type checkers read. Names are dotted, below mlpack_runtime: `serving.breaker`."""
-    found: set[str] = set()
-    left = list(roots)
-    while left:
-        name = left.pop()
-        if name not in found and (path := file_of(sources, name)) is not None:
-            found.add(name)
-            left += (name.rpartition(".")[0], *_imported(ast.parse((sources / path).read_bytes())))
-    return found
+    modules: set[str] = set()
+    pending = list(roots)
+    while pending:
+        name = pending.pop()
+        if name not in modules and (path := file_of(sources, name)) is not None:
+            modules.add(name)
+            pending += (name.rpartition(".")[0], *_imported(ast.parse((sources / path).read_bytes())))
+    return modules
 
 
 def file_of(sources: Path, name: str) -> str | None:

@@ -83,11 +83,11 @@ def resolve(requirements: Sequence[str], python: str, arch: str) -> tuple[Pin, .
     `python`: "3.13"; `arch`: x86_64 or arm64. ServiceError when the index cannot be reached; PackError when it has no such wheel.
     """
     with temporary.directory("resolve") as name:
-        wanted, found = Path(name, "wanted.in"), Path(name, "found.txt")
-        wanted.write_text("\n".join(sorted(requirements)) + "\n")
+        source, resolved = Path(name, "wanted.in"), Path(name, "found.txt")
+        source.write_text("\n".join(sorted(requirements)) + "\n")
         command = ["pip", "compile", "--quiet", "--no-header", "--no-annotate", "--no-deps", "--generate-hashes"]
-        _uv([*command, *_platform(python, arch), "--output-file", str(found), str(wanted)], f"Python {python} on {arch}")
-        return _parse(found.read_text())
+        _uv([*command, *_platform(python, arch), "--output-file", str(resolved), str(source)], f"Python {python} on {arch}")
+        return _parse(resolved.read_text())
 
 
 def install(pins: Sequence[Pin], python: str, arch: str, out_dir: Path) -> None:
@@ -141,8 +141,8 @@ def read_lock(path: Path) -> Lock:
     try:
         data = bounded.load_json(path, LOCK_BYTES)
         if data["schema"] != _SCHEMA:
-            found = f"schema {data['schema']!r:.60}"
-            raise RecipeError(f"{path}: {found}; this mlpack reads {_SCHEMA}. Update mlpack, or delete the lock")
+            schema = f"schema {data['schema']!r:.60}"
+            raise RecipeError(f"{path}: {schema}; this mlpack reads {_SCHEMA}. Update mlpack, or delete the lock")
         return Lock(
             wheels={_text(key): tuple(_pin(each) for each in pins) for key, pins in data["wheels"].items()},
             bases={_text(key): Digest(text) for key, text in data["bases"].items()},
@@ -175,12 +175,12 @@ def pinned(lock: Lock, python: str, arch: str, requirements: Sequence[str] = (EN
     """`lock` with pins of `requirements` for this platform; those that it lacks are resolved now, the others stay. Another version
     of a distribution goes. Errors as of `resolve`."""
     key = platform_key(python, arch)
-    known = {f"{p.name}=={p.version}": p for p in lock.wheels.get(key, ())}
-    missing = [each for each in requirements if each not in known]
+    pins = {f"{p.name}=={p.version}": p for p in lock.wheels.get(key, ())}
+    missing = [each for each in requirements if each not in pins]
     if not missing:
         return lock
-    found = {p.name: p for p in (*known.values(), *resolve(missing, python, arch))}
-    return Lock(bases=lock.bases, wheels={**lock.wheels, key: tuple(found[name] for name in sorted(found))})
+    by_name = {p.name: p for p in (*pins.values(), *resolve(missing, python, arch))}
+    return Lock(bases=lock.bases, wheels={**lock.wheels, key: tuple(by_name[name] for name in sorted(by_name))})
 
 
 def platform_key(python: str, arch: str) -> str:
@@ -241,17 +241,17 @@ def _uv(arguments: Sequence[str], what: str) -> None:
         return
     if full := full_disk(done.stderr):
         raise full
-    said = _shortened(done.stderr)
+    text = _shortened(done.stderr)
     if re.search(r"hash mismatch", done.stderr, re.IGNORECASE):
         raise PackError(
-            f"the package index serves other bytes than {LOCK_NAME} pins: find out why before you use them. uv says: {said}"
+            f"the package index serves other bytes than {LOCK_NAME} pins: find out why before you use them. uv says: {text}"
         )
     if _UNREACHABLE.search(done.stderr):
         raise ServiceError(
-            f"the package index could not be reached: check the network, or point uv at yours (UV_DEFAULT_INDEX). uv says: {said}",
+            f"the package index could not be reached: check the network, or point uv at yours (UV_DEFAULT_INDEX). uv says: {text}",
             retryable=True,
         )
-    raise PackError(f"the package index has no suitable wheels for {what}: choose another Python version. uv says: {said}")
+    raise PackError(f"the package index has no suitable wheels for {what}: choose another Python version. uv says: {text}")
 
 
 def _shortened(text: str, limit: int = 600) -> str:

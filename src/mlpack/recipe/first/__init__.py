@@ -137,8 +137,8 @@ def _telling(model: Path) -> str:
 def _huggingface(model: Path) -> _Look:
     path = model / "config.json"
     if not path.is_file():
-        found = ", ".join(sorted(p.name for p in model.iterdir() if p.suffix in (".onnx", ".safetensors"))[:5])
-        hint = f"; name one of the models in it ({found})" if found else ""
+        models = ", ".join(sorted(p.name for p in model.iterdir() if p.suffix in (".onnx", ".safetensors"))[:5])
+        hint = f"; name one of the models in it ({models})" if models else ""
         raise RecipeError(f"{model} has no config.json, so it is no Hugging Face model directory{hint}")
     try:
         config = bounded.load_json(path)
@@ -156,8 +156,8 @@ def _huggingface(model: Path) -> _Look:
     else:
         holds = _lines_of(architectures) if texts else "one array a model input, and labels"
 
-    def proposal(found: Labels) -> Proposal:
-        return metric.for_huggingface(architectures, config, found, embeds=embeds, texts=texts)
+    def proposal(labels_found: Labels) -> Proposal:
+        return metric.for_huggingface(architectures, config, labels_found, embeds=embeds, texts=texts)
 
     return _Look(source=tuple(source), inputs=(), holds=holds, texts=texts, metric=proposal)
 
@@ -196,14 +196,14 @@ def _onnx(model: Path) -> _Look:
     )
     holds = f"one array a model input ({names}{more}), first axis = sample, and labels"
 
-    said = ("# the file does not say how many axes these have", *_inputs(unsaid)) if unsaid else ()
+    remark = ("# the file does not say how many axes these have", *_inputs(unsaid)) if unsaid else ()
 
-    def proposal(found: Labels) -> Proposal:
+    def proposal(labels_found: Labels) -> Proposal:
         if len(signature.outputs) < len(graph.graph.output):
             return metric.FIDELITY
-        return metric.for_onnx(graph, signature, found)
+        return metric.for_onnx(graph, signature, labels_found)
 
-    return _Look(source=source, inputs=said, holds=holds, texts=False, metric=proposal)
+    return _Look(source=source, inputs=remark, holds=holds, texts=False, metric=proposal)
 
 
 def _signature(graph: ModelProto, unsaid: tuple[TensorSpec, ...]) -> Signature:
@@ -214,11 +214,11 @@ def _signature(graph: ModelProto, unsaid: tuple[TensorSpec, ...]) -> Signature:
     zipmap.rewritten(graph)
     sequences.rewritten(graph)
     ranks.say(graph, unsaid)
-    seen = type(graph)()
-    seen.CopyFrom(graph)
-    del seen.graph.output[:]
-    seen.graph.output.extend(value for value in graph.graph.output if ranks.has_rank(value))
-    return files.signature_of(seen)
+    part = type(graph)()
+    part.CopyFrom(graph)
+    del part.graph.output[:]
+    part.graph.output.extend(value for value in graph.graph.output if ranks.has_rank(value))
+    return files.signature_of(part)
 
 
 def _unsaid(model: Path, graph: ModelProto) -> tuple[TensorSpec, ...]:
@@ -230,14 +230,14 @@ def _unsaid(model: Path, graph: ModelProto) -> tuple[TensorSpec, ...]:
     stored = {tensor.name for tensor in graph.graph.initializer}
     beside = _beside(model, _EVALUATION, texts=False)
     shapes = labels.shapes(Path(beside)) if beside else {}
-    found = []
+    specs = []
     for value in graph.graph.input:
         kind = value.type.tensor_type.elem_type
         if value.name in stored or ranks.has_rank(value) or not kind:
             continue
         dtype = "string" if kind == onnx.TensorProto.STRING else onnx.helper.tensor_dtype_to_np_dtype(kind).name
-        found.append(TensorSpec(name=value.name, dtype=dtype, shape=("batch", *shapes.get(value.name, ())[1:])))
-    return tuple(found)
+        specs.append(TensorSpec(name=value.name, dtype=dtype, shape=("batch", *shapes.get(value.name, ())[1:])))
+    return tuple(specs)
 
 
 def _booster(model: Path, kind: str) -> _Look:
@@ -289,10 +289,10 @@ def _factory(folder: Path) -> str | None:
         except (SyntaxError, ValueError, RecursionError, MemoryError, OSError):
             continue
         names = {node.name for node in tree.body if isinstance(node, ast.FunctionDef) and _takes_nothing(node.args)}
-        found = next((name for name in _FACTORIES if name in names), None)
+        factory = next((name for name in _FACTORIES if name in names), None)
         parts = (*Path(_shown(folder)).parts, path.stem)
-        reference = f"{'.'.join(parts)}:{found}"
-        if found and entrypoint.is_reference(reference):
+        reference = f"{'.'.join(parts)}:{factory}"
+        if factory and entrypoint.is_reference(reference):
             return reference
     return None
 
@@ -307,9 +307,9 @@ def _beside(model: Path, prefixes: tuple[str, ...], texts: bool) -> str | None:
     suffix = ".jsonl" if texts else ".npz"
     for folder in (model.parent, Path()):
         for prefix in prefixes:
-            found = sorted(path for path in folder.glob(f"{prefix}*{suffix}") if path.is_file() and _nameable(path))
-            if found:
-                return _shown(found[0])
+            paths = sorted(path for path in folder.glob(f"{prefix}*{suffix}") if path.is_file() and _nameable(path))
+            if paths:
+                return _shown(paths[0])
     return None
 
 

@@ -31,16 +31,16 @@ def kind(path: Path) -> str | None:
 
 def columns(path: Path, kind: str) -> int | None:
     """How many columns it takes."""
-    found = _found(path, _SAID[kind][0])
-    if found is None or len(found) > 9:
+    number = _found(path, _SAID[kind][0])
+    if number is None or len(number) > 9:
         return None
-    return int(found) + (kind == "lightgbm")
+    return int(number) + (kind == "lightgbm")
 
 
 def classifies(path: Path, kind: str) -> bool:
     """Whether it says classes, by its objective."""
-    said = _objective(path, kind)
-    return said in (b"binary", b"binary:logistic") or said.startswith(b"multi")
+    objective = _objective(path, kind)
+    return objective in (b"binary", b"binary:logistic") or objective.startswith(b"multi")
 
 
 def threshold(path: Path, kind: str) -> str | None:

@@ -40,16 +40,16 @@ def check(path: Path) -> None:
 
 def _modules(pickled: bytes) -> set[str]:
     """The classes that only somebody's code can make, by what the pickle names."""
-    found: set[str] = set()
+    names: set[str] = set()
     texts: list[str] = []
     for opcode, argument, _ in pickletools.genops(pickled):
         if "UNICODE" in opcode.name:
             texts.append(str(argument))
         elif opcode.name == "GLOBAL":
-            found.add(str(argument).replace(" ", "."))
+            names.add(str(argument).replace(" ", "."))
         elif opcode.name == "STACK_GLOBAL" and len(texts) > 1:
-            found.add(".".join(texts[-2:]))
-    return {name for name in found if name.partition(".")[0] not in _OF_TENSORS or name.startswith("torch.nn.modules")}
+            names.add(".".join(texts[-2:]))
+    return {name for name in names if name.partition(".")[0] not in _OF_TENSORS or name.startswith("torch.nn.modules")}
 
 
 def _script(path: Path) -> str:

@@ -62,17 +62,17 @@ def shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """The shapes of an .npz file's arrays, by their headers."""
     import numpy as np
 
-    found = {}
+    shapes_by_name = {}
     try:
         with path.open("rb") as file, zips.opened(file) as archive:
             for member in archive.infolist():
                 with archive.open(member) as stream:
                     version = np.lib.format.read_magic(stream)
                     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-                    found[member.filename.removesuffix(".npy")] = read(stream)[0]
+                    shapes_by_name[member.filename.removesuffix(".npy")] = read(stream)[0]
     except (OSError, ValueError, MemoryError, *zips.DAMAGE):
         return {}
-    return found
+    return shapes_by_name
 
 
 def _of_arrays(path: Path) -> Labels:
@@ -80,12 +80,12 @@ def _of_arrays(path: Path) -> Labels:
 
     try:
         with path.open("rb") as file, zips.opened(file) as archive:
-            found = [member for member in archive.infolist() if member.filename == "labels.npy"]
-            if not found:
+            members = [member for member in archive.infolist() if member.filename == "labels.npy"]
+            if not members:
                 return NONE
-            if found[0].file_size > _READ_MOST:
+            if members[0].file_size > _READ_MOST:
                 return UNKNOWN
-            with archive.open(found[0]) as stream:
+            with archive.open(members[0]) as stream:
                 array = np.lib.format.read_array(stream, allow_pickle=False)
     except (OSError, ValueError, MemoryError, *zips.DAMAGE):
         return UNKNOWN

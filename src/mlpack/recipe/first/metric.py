@@ -130,23 +130,23 @@ def _single(output: TensorSpec) -> bool:
 
 
 def _makers(model: ModelProto) -> dict[str, str]:
-    made = {name: node for node in model.graph.node for name in node.output}
-    found = {}
+    nodes = {name: node for node in model.graph.node for name in node.output}
+    operators = {}
     for output in model.graph.output:
-        node = made.get(output.name)
+        node = nodes.get(output.name)
         for _ in range(len(_PASSED)):
             if node is None or node.op_type not in _PASSED or not node.input:
                 break
-            node = made.get(node.input[0], node)
-        found[output.name] = "" if node is None else _NORMALIZED if _normalizes(node, made) else node.op_type
-    return found
+            node = nodes.get(node.input[0], node)
+        operators[output.name] = "" if node is None else _NORMALIZED if _normalizes(node, nodes) else node.op_type
+    return operators
 
 
-def _normalizes(node: NodeProto, made: Mapping[str, NodeProto]) -> bool:
+def _normalizes(node: NodeProto, makers: Mapping[str, NodeProto]) -> bool:
     """Whether this is a division by a vector's own length, as exporters write it."""
     if node.op_type != "Div" or len(node.input) != 2:
         return False
-    below, rooted = made.get(node.input[1]), False
+    below, rooted = makers.get(node.input[1]), False
     for _ in range(_LENGTH_NODES):
         if below is None or not below.input:
             return False
@@ -155,7 +155,7 @@ def _normalizes(node: NodeProto, made: Mapping[str, NodeProto]) -> bool:
             return True
         if below.op_type not in _LENGTH_PASSED:
             return False
-        below = made.get(below.input[0])
+        below = makers.get(below.input[0])
     return False
 
 
@@ -292,8 +292,8 @@ def for_huggingface(
     if embeds:
         return _for_vectors(labels, texts=texts)
     if head in ("SequenceClassification", "ImageClassification"):
-        named = config.get("id2label")
-        count = len(named) if isinstance(named, dict) else config.get("num_labels", 2)
+        names_by_id = config.get("id2label")
+        count = len(names_by_id) if isinstance(names_by_id, dict) else config.get("num_labels", 2)
         if config.get("problem_type") == "multi_label_classification" or labels.kind in (Kind.FLAGS, Kind.TOKENS):
             return _AGREEMENT if labels.kind is Kind.NONE else _SEVERAL
         if count == 1:
