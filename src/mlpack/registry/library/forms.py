@@ -5,20 +5,20 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from mlpack.registry.aliases import alias_names, aliases, policies
-from mlpack.registry.aliases.aliases import MoveResult
-from mlpack.registry.aliases.policies import Policy
-from mlpack.registry.audit import AuditEntry
-from mlpack.registry.moving.transfer import ImportResult
+from mlpack.registry.aliases import alias_names
 from mlpack.registry.records import Release
 from mlpack.registry.releases import forms
 from mlpack.registry.releases.forms import FIELDS as RELEASE_FIELDS
-from mlpack.registry.rows.rows import Move
-from mlpack.registry.upkeep import collection
-from mlpack.registry.upkeep.care import Report
-from mlpack.registry.upkeep.collection import CollectionPlan
 
 if TYPE_CHECKING:
+    from mlpack.registry.aliases.aliases import MoveResult
+    from mlpack.registry.aliases.policies import Policy
+    from mlpack.registry.audit import AuditEntry
+    from mlpack.registry.moving.transfer import ImportResult
+    from mlpack.registry.rows.rows import Move
+    from mlpack.registry.upkeep.care import Report
+    from mlpack.registry.upkeep.collection import CollectionPlan
+
     RegistryValue = Release | Move | MoveResult | Policy | CollectionPlan | Report | AuditEntry | ImportResult
 
 __all__ = ["RELEASE_FIELDS", "describe_release", "registry_json", "why_reserved"]
@@ -33,9 +33,16 @@ def registry_json(value: RegistryValue) -> dict[str, Any]:
     Returns:
         What the command prints for it with `--json`.
     """
+    if isinstance(value, Release):  # before what only the others need is loaded, which takes longer than showing a release
+        return forms.as_json(value)
+    from mlpack.registry.aliases import aliases, policies
+    from mlpack.registry.aliases.aliases import MoveResult
+    from mlpack.registry.aliases.policies import Policy
+    from mlpack.registry.rows.rows import Move
+    from mlpack.registry.upkeep import collection
+    from mlpack.registry.upkeep.collection import CollectionPlan
+
     match value:
-        case Release():
-            return forms.as_json(value)
         case Move():
             return aliases.as_json(value)
         case MoveResult():

@@ -28,7 +28,6 @@ from mlpack.registry.releases import pulling
 from mlpack.registry.rows import leases, listing, marks, rows
 from mlpack.registry.rows.manifest import ATTESTATIONS, EVIDENCE, Manifest, artifact_folder, decode_manifest, folders, manifest_of
 from mlpack.registry.rows.rows import Reference
-from mlpack.report.record import files as record_files
 
 FIELDS = ("image", "zip", "digest", "size", "version")
 """The fields of `show --field`: the image by digest, the place of the function zip, the artifact's digest and size."""
@@ -223,6 +222,8 @@ def function_zip(release: Release) -> str | None:
 
 def _read_manifest(build_dir: Path) -> Manifest:
     """The manifest of a build directory, checked against its record."""
+    from mlpack.report.record import files as record_files
+
     data = record_files.read_bytes(build_dir)
     record = record_files.decode(data, str(build_dir / "build.json"))
     folder_of = folders(record)

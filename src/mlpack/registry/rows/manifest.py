@@ -10,15 +10,17 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlpack.core import digest
 from mlpack.core.digest import Digest
 from mlpack.errors import ExitCode, MlpackError, RecipeError
 from mlpack.registry.fields import BODY_BYTES, FieldError, Fields, as_digest, parse, shown
 from mlpack.registry.records import ReleasePackage
-from mlpack.report.record import ArtifactRecord, BuildRecord
-from mlpack.report.record.candidates import PackageRecord
+
+if TYPE_CHECKING:  # who lists releases reads manifests and no records: making their classes takes 30 ms
+    from mlpack.report.record import ArtifactRecord, BuildRecord
+    from mlpack.report.record.candidates import PackageRecord
 
 EVIDENCE = ("build.json", "report.md", "report.html")
 """What lies beside the artifacts and is published with them; only build.json must be there."""
