@@ -116,6 +116,24 @@ def judged(budgets_: Budgets, **given: object) -> budgets.Check:
     return [*broken, *([] if ruined is None else [ruined]), *kept, budgets.Check(fits=True, known=True, text="")][0]
 
 
+def test_the_float_keeps_the_budget_of_its_own_drop() -> None:
+    itself = result("fp32", measurement=measurement(accuracy=accuracy(drop=0.0)))
+    broken, (kept,) = budgets.checks(itself, SURE, None, itself=True)
+    assert broken == []
+    assert kept == budgets.Check(
+        fits=True, known=True, text="the float itself: top1 0.9215 (n=2000), which every drop is from",
+    )  # fmt: skip
+
+
+def test_what_is_not_known_keeps_no_budget() -> None:
+    (broken,), kept = budgets.checks(
+        result("int8", cost_per_million_usd=None), Budgets(cost_per_million_usd=0.4), None, itself=False
+    )
+    assert list(kept) == []
+    assert (broken.fits, broken.known) == (False, False)
+    assert "is not known, so the budget of $0.400 cannot be shown to hold" in broken.text
+
+
 def test_a_confidence_wants_the_upper_end_within_the_budget() -> None:
     within = judged(SURE, drop=0.004, low=-0.001, high=0.009)
     assert within.fits

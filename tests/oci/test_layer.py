@@ -169,6 +169,13 @@ def test_link_inside_the_tree_is_kept(tree: Path, tmp_path: Path) -> None:
     assert found["x/lib/again"].linkname == "../app.py"
 
 
+def test_everything_in_a_layer_has_the_time_that_is_asked_for(tree: Path, tmp_path: Path) -> None:
+    (tree / "lib/again").symlink_to("../app.py")
+    found = members(layer.layer_from_tree(tree, "x", None, tmp_path / "blobs", epoch_s=1_700_000_000))
+    assert {name: member.mtime for name, member in found.items()} == dict.fromkeys(found, 1_700_000_000)
+    assert {"x", "x/app.py", "x/lib", "x/lib/again"} <= set(found)
+
+
 @pytest.mark.parametrize("prefix", ["../up", "a/../../b", "a\nb"])
 def test_prefix_that_leaves_the_image_is_refused(tree: Path, tmp_path: Path, prefix: str) -> None:
     with pytest.raises(PackError):
@@ -220,6 +227,16 @@ def test_source_of_timestamped_bytecode_keeps_the_time_it_names(rootfs: Path, tm
     found = members(made)
     assert found["usr/lib/mod.py"].mtime == 1_600_000_000
     assert {member.mtime for name, member in found.items() if name != "usr/lib/mod.py"} == {0}
+
+
+def test_source_that_its_bytecode_was_not_made_of_has_no_time(rootfs: Path, tmp_path: Path) -> None:
+    """Of another size, so that Python would compile it anew whatever its time."""
+    source = rootfs / "usr/lib/mod.py"
+    source.write_text("x = 1\n")
+    py_compile.compile(str(source), invalidation_mode=py_compile.PycInvalidationMode.TIMESTAMP)
+    source.write_text("x = 1000\n")
+    made, _ = layer.layer_from_rootfs(rootfs, tmp_path / "blobs")
+    assert members(made)["usr/lib/mod.py"].mtime == 0
 
 
 def test_source_of_hash_checked_bytecode_has_no_time(rootfs: Path, tmp_path: Path) -> None:

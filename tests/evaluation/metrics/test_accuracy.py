@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from mlpack.core.records import Accuracy, MetricSpec
-from mlpack.errors import MeasureError, RecipeError
+from mlpack.errors import MeasureError, MlpackError, RecipeError
+from mlpack.evaluation.data.calls import to_bytes
 from mlpack.evaluation.metrics.accuracy import AccuracyJudge, read_outputs
 
 
@@ -47,6 +48,7 @@ def test_drop_is_baseline_minus_candidate_on_the_same_samples(tmp_path: Path) ->
     found = judge(labels).accuracies({"float": right, "int8": wrong}, "float")
     assert isinstance(found["int8"], Accuracy)
     assert (found["int8"].value, found["int8"].drop, found["int8"].n) == (0.75, 0.25, 40)
+    assert found["int8"].isa == "avx2"
     assert found["int8"].ci_low < 0.25 < found["int8"].ci_high
     assert isinstance(found["float"], Accuracy)
     assert (found["float"].drop, found["float"].ci_low, found["float"].ci_high) == (0.0, 0.0, 0.0)
@@ -64,9 +66,40 @@ def test_without_labels_the_float_baseline_is_the_measure(tmp_path: Path) -> Non
 def test_a_model_that_gives_nan_fails_alone(tmp_path: Path) -> None:
     base = written(tmp_path / "base", one_hot([0, 1]))
     broken = written(tmp_path / "broken", [np.full((1, 4), np.nan, "float32")] * 2)
-    found = judge((0, 1)).accuracies({"float": base, "int8": broken}, "float")
+    found = judge((0, 1)).accuracies({"float": base, "int8": broken, "fp16": base}, "float")
     assert isinstance(found["int8"], MeasureError)
     assert isinstance(found["float"], Accuracy)
+    assert isinstance(found["fp16"], Accuracy)
+
+
+def test_accuracy_says_which_column_was_read_from_where_up(tmp_path: Path) -> None:
+    scores = np.array([[0.2, 0.8], [0.35, 0.65], [0.9, 0.1], [0.1, 0.9]], np.float32)
+    base = written(tmp_path / "base", [scores])
+    sure = replace(judge((1, 0, 0, 1)), metric=MetricSpec(name="top1", threshold=0.7))
+    (found,) = sure.accuracies({"float": base}, "float").values()
+    assert isinstance(found, Accuracy)
+    assert (found.value, found.column, found.threshold) == (1.0, 1, 0.7)
+
+
+def test_strings_are_read_back_from_behind_other_outputs(tmp_path: Path) -> None:
+    labels = np.array(["a", "bcd"], object)
+    strings = to_bytes(labels)
+    described = {
+        "y": {"datatype": "FP32", "shape": [1], "offset": 0, "size": 4},
+        "label": {"datatype": "BYTES", "shape": [2, 1], "offset": 4, "size": len(strings)},
+        "last": {"datatype": "INT64", "shape": [1], "offset": 4 + len(strings), "size": 8},
+    }
+    (tmp_path / "o.json").write_text(json.dumps([described]))
+    (tmp_path / "o.bin").write_bytes(np.float32(1.5).tobytes() + strings + np.int64(7).tobytes())
+    (call,) = read_outputs(tmp_path / "o")
+    assert {name: array.tolist() for name, array in call.items()} == {"y": [1.5], "label": [["a"], ["bcd"]], "last": [7]}
+
+
+def test_no_calls_are_our_error_also_where_outputs_are_drawn(tmp_path: Path) -> None:
+    none = written(tmp_path / "none", [])
+    for drawn in ((), ("y",)):
+        with pytest.raises(MlpackError):
+            replace(judge(None, "fidelity"), drawn=drawn).accuracies({"float": none}, "float")
 
 
 def test_labels_that_are_missing_are_the_recipes_fault(tmp_path: Path) -> None:

@@ -87,17 +87,6 @@ class Range:
         return Range(low=min(self.low, low), high=max(self.high, high), how=how if how and wider else self.how)
 
 
-def interval(
-    sign: float, drop: float, baseline: Scores, candidate: Scores, *, confidence: float = stats.CONFIDENCE, share: bool = False
-) -> Range:
-    """The two-sided interval of `drop`, which is sign times baseline minus candidate. MeasureError where the two do not belong
-    together.
-
-    `share`: a sample can add 1/n to the drop and no more.
-    """
-    return read(spread(sign, drop, baseline, candidate, share=share), drop, confidence)
-
-
 def spread(sign: float, drop: float, baseline: Scores, candidate: Scores, *, share: bool = False) -> Spread:
     """The data from which the interval of such a drop is computed at any confidence."""
     if baseline.n != candidate.n:
