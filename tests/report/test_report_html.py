@@ -202,7 +202,7 @@ def test_page_of_no_candidates_is_still_a_page() -> None:
 
 @pytest.mark.parametrize("samples", [(0.0,), (5.0, 5.0, 5.0), (1e-6, 1e6), tuple(float(i) for i in range(1, 2000))])
 def test_strips_place_any_samples_inside_the_plot(samples: tuple[float, ...]) -> None:
-    drawn = svg.strips("t", [svg.Strip(label="a", samples=samples)], [svg.Limit(value=50, label="l")], str)
+    drawn = svg.strips("t", [svg.Strip(label="a", samples=samples)], [svg.LimitLine(value=50, label="l")], str)
     for element in ElementTree.fromstring(drawn).iter():
         for key in ("x", "x1", "x2", "cx"):
             if key in element.attrib:
@@ -211,7 +211,7 @@ def test_strips_place_any_samples_inside_the_plot(samples: tuple[float, ...]) ->
 
 def test_bars_and_whiskers_of_noughts_are_drawn() -> None:
     nought = Interval(low=0, value=0, high=0)
-    ElementTree.fromstring(svg.bars("t", [svg.Bar(label="a", parts=(("model", 0.0),))], [], str))
+    ElementTree.fromstring(svg.bars("t", [svg.PartsBar(label="a", parts=(("model", 0.0),))], [], str))
     ElementTree.fromstring(svg.whiskers("t", [svg.Whisker(label="a", interval=nought)], [], str))
 
 
@@ -245,7 +245,7 @@ def test_few_samples_show_their_range_and_no_p95() -> None:
 
 
 def test_limits_do_not_cross_the_numbers_of_a_row() -> None:
-    plot = svg.strips("t", [svg.Strip(label="a", samples=(1.0, 2.0))], [svg.Limit(value=3.0, label="budget")], str)
+    plot = svg.strips("t", [svg.Strip(label="a", samples=(1.0, 2.0))], [svg.LimitLine(value=3.0, label="budget")], str)
     line = re.search(r'<line class="limit" x1="([\d.]+)"', plot)
     assert line is not None
     assert float(line[1]) <= svg.WIDTH - 250

@@ -27,7 +27,7 @@ Write = Callable[[float], str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limit:
+class LimitLine:
     """A vertical line with a label."""
 
     value: float
@@ -35,7 +35,7 @@ class Limit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bar:
+class PartsBar:
     """A row of parts, drawn one after the other. `marked`: the row to look at first."""
 
     label: str
@@ -97,7 +97,7 @@ class _Scale:
         return [step * index for index in range(first, math.floor(self.high / step) + 1)]
 
 
-def bars(title: str, rows: Sequence[Bar], limits: Sequence[Limit], write: Write) -> str:
+def bars(title: str, rows: Sequence[PartsBar], limits: Sequence[LimitLine], write: Write) -> str:
     """Stacked horizontal bars from nought, with the sum at the end of the row."""
     totals = [sum(size for _, size in row.parts) for row in rows]
     scale = _Scale(low=0, high=max([*totals, *(limit.value for limit in limits), 1e-9]) * 1.02, gutter=_GUTTERS["bars"])
@@ -115,7 +115,7 @@ def bars(title: str, rows: Sequence[Bar], limits: Sequence[Limit], write: Write)
     return _svg(title, scale, limits, write, drawn, labels)
 
 
-def strips(title: str, rows: Sequence[Strip], limits: Sequence[Limit], write: Write) -> str:
+def strips(title: str, rows: Sequence[Strip], limits: Sequence[LimitLine], write: Write) -> str:
     """Where the samples of each row lie, with ticks at its p50 and p95; a few slowest are drawn at the edge.
 
     A row of few samples has no p95 worth the name: it shows its median and its range.
@@ -177,7 +177,7 @@ def _samples(row: Strip, y: float, scale: _Scale) -> str:
     return f'<path class="{kind}" d="{"".join(steps)}"/>'
 
 
-def whiskers(title: str, rows: Sequence[Whisker], limits: Sequence[Limit], write: Write) -> str:
+def whiskers(title: str, rows: Sequence[Whisker], limits: Sequence[LimitLine], write: Write) -> str:
     """Points with their intervals, and a line at nought."""
     marks = [limit.value for limit in limits]
     low = min([0.0, *marks, *(row.interval.low for row in rows)])
@@ -211,7 +211,7 @@ def _labels(index: int, label: str, value: str, *, marked: bool) -> str:
     )
 
 
-def _svg(title: str, scale: _Scale, limits: Sequence[Limit], write: Write, drawn: Sequence[str], labels: Sequence[str]) -> str:
+def _svg(title: str, scale: _Scale, limits: Sequence[LimitLine], write: Write, drawn: Sequence[str], labels: Sequence[str]) -> str:
     """The frame: grid below, then rows, limits and, above everything, the words; `labels` has one entry a row."""
     bottom = _TOP + len(labels) * _ROW
     grid, written = [], -math.inf

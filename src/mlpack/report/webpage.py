@@ -170,7 +170,7 @@ def _plots(record: BuildRecord) -> list[Plot]:
     packed = [c for c in all_ if c.package.size_bytes]
     sizes = svg.bars(
         "Package size by part",
-        [svg.Bar(label=c.id, parts=_size_parts(c), marked=c.id == chosen) for c in packed],
+        [svg.PartsBar(label=c.id, parts=_size_parts(c), marked=c.id == chosen) for c in packed],
         _limits((budgets.package_size_bytes, "budget", words.size)),
         words.size,
     )
@@ -233,7 +233,7 @@ def _strips(
     title: str,
     rows: Iterable[tuple[CandidateRecord, Sequence[float] | Mapping[str, float]]],
     chosen: str | None,
-    limits: Sequence[svg.Limit],
+    limits: Sequence[svg.LimitLine],
 ) -> str:
     """A row for each candidate that has samples; estimates come by device."""
     shown = [
@@ -246,9 +246,11 @@ def _strips(
     return svg.strips(title, shown, limits, words.ms) if shown else ""
 
 
-def _limits(*budgets: tuple[float | None, str, Any]) -> list[svg.Limit]:
+def _limits(*budgets: tuple[float | None, str, Any]) -> list[svg.LimitLine]:
     return [
-        svg.Limit(value=value, label=f"{label} {words.limit(write(value))}") for value, label, write in budgets if value is not None
+        svg.LimitLine(value=value, label=f"{label} {words.limit(write(value))}")
+        for value, label, write in budgets
+        if value is not None
     ]
 
 
