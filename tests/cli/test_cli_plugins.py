@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from tests.support import plugin_distributions
 from tests.support import workshop as workshop_
+from tests.support.project import REPOSITORY
 
 import mlpack
 from mlpack.cli.commands import cli
@@ -43,6 +46,15 @@ def test_what_cannot_be_used_is_listed_and_stops_nothing(tmp_path: Path, monkeyp
     assert "    cannot be used: the pass 'round-weights' of acme-mlpack 1.2" in printed("plugins")
     assert {"step-quantize", "target-acme-function"} < mlpack.recipe_schema()["$defs"].keys()
     assert "step-round-weights" not in mlpack.recipe_schema()["$defs"]
+
+
+def test_help_and_importing_look_for_no_plugins() -> None:
+    code = "import sys; from mlpack.cli import commands; import mlpack; print(*sys.modules); commands.main()"
+    words = [sys.executable, "-c", code, "--help"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, env={"PYTHONPATH": str(REPOSITORY / "src")})
+    loaded = set(done.stdout.partition("\n")[0].split())
+    assert "mlpack.cli.builds" in loaded
+    assert not loaded & {"importlib.metadata", "mlpack.core.plugins", "mlpack.passes", "mlpack.targets"}
 
 
 def test_plan_says_whose_a_pass_and_a_target_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

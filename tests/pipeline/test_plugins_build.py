@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import tarfile
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -274,3 +276,13 @@ def test_package_without_its_plugin_says_which_to_install(shop: Workshop, tmp_pa
     assert unpacking.describe(package)["plugin"]["distribution"] == "acme-mlpack"
     with pytest.raises(PackError):
         shipped.unpack(package, tmp_path / "unpacked")
+
+
+def test_every_name_that_the_page_promises_is_there() -> None:
+    rows = re.findall(r"^\| `(mlpack\.[a-z_.]+)` \| (.*) \|$", plugin_distributions.PAGE.read_text("utf-8"), re.MULTILINE)
+    promised = {module: re.findall(r"`(\w+)`", names) for module, names in rows}
+    assert len(promised) >= 12
+    assert all(promised.values())
+    assert [
+        f"{module}.{name}" for module, names in promised.items() for name in names if not hasattr(import_module(module), name)
+    ] == []
