@@ -33,31 +33,44 @@ if TYPE_CHECKING:
     from mlpack.pipeline.library.results import DiffResult, PlanResult, PruneResult, RunResult
     from mlpack.pipeline.library.workspace import BuildOptions, Workspace
     from mlpack.pipeline.outcome import BuildResult, Startup, Summary, SummaryRow
+    from mlpack.pipeline.outlook import PlannedCandidate
+    from mlpack.pipeline.transform import PlannedStep
     from mlpack.registry.aliases.aliases import MoveResult
     from mlpack.registry.aliases.policies import Policy
+    from mlpack.registry.audit import AuditEntry
     from mlpack.registry.infrastructure.blueprint import RegistryOptions
     from mlpack.registry.library.forms import RELEASE_FIELDS, describe_release, registry_json, why_reserved
     from mlpack.registry.library.policies import Policies
     from mlpack.registry.library.registry import Registry, open_registry
     from mlpack.registry.library.setup import create_registry, registry_template
     from mlpack.registry.library.upkeep import Upkeep
+    from mlpack.registry.moving.transfer import ImportResult
     from mlpack.registry.records import Release, ReleasePackage
+    from mlpack.registry.releases.releases import ReleaseSummary
     from mlpack.registry.rows.rows import Move
+    from mlpack.registry.upkeep.care import VerificationReport
     from mlpack.registry.upkeep.collection import CollectionPlan, RetentionPolicy
+    from mlpack.report.diff import MeasureChange
     from mlpack.report.explain import Explanation
     from mlpack.report.record import BuildRecord
+    from mlpack.store.care import StoreStatus
 
 __all__ = [
     "RELEASE_FIELDS",
+    "AuditEntry",
     "BuildOptions",
     "BuildRecord",
     "BuildResult",
     "CollectionPlan",
     "DiffResult",
     "Explanation",
+    "ImportResult",
+    "MeasureChange",
     "Move",
     "MoveResult",
     "PlanResult",
+    "PlannedCandidate",
+    "PlannedStep",
     "PluginRow",
     "Policies",
     "Policy",
@@ -67,12 +80,15 @@ __all__ = [
     "RegistryOptions",
     "Release",
     "ReleasePackage",
+    "ReleaseSummary",
     "RetentionPolicy",
     "RunResult",
     "Startup",
+    "StoreStatus",
     "Summary",
     "SummaryRow",
     "Upkeep",
+    "VerificationReport",
     "Workspace",
     "__version__",
     "build",
@@ -101,6 +117,14 @@ _HOMES = {
     "mlpack.pipeline.library.workspace": ("BuildOptions", "Workspace"),
     "mlpack.core.progress": ("Progress",),
     "mlpack.pipeline.outcome": ("BuildResult", "Startup", "Summary", "SummaryRow"),
+    "mlpack.pipeline.outlook": ("PlannedCandidate",),
+    "mlpack.pipeline.transform": ("PlannedStep",),
+    "mlpack.registry.audit": ("AuditEntry",),
+    "mlpack.registry.moving.transfer": ("ImportResult",),
+    "mlpack.registry.releases.releases": ("ReleaseSummary",),
+    "mlpack.registry.upkeep.care": ("VerificationReport",),
+    "mlpack.report.diff": ("MeasureChange",),
+    "mlpack.store.care": ("StoreStatus",),
     "mlpack.report.explain": ("Explanation",),
     "mlpack.report.record": ("BuildRecord",),
     "mlpack.registry.aliases.aliases": ("MoveResult",),

@@ -138,7 +138,7 @@ def test_an_unexpected_error_is_a_bug_with_a_log(
     def broken(*_: object) -> None:
         raise ZeroDivisionError("one over nothing")
 
-    monkeypatch.setattr("mlpack.pipeline.verbs.foresee", broken)
+    monkeypatch.setattr("mlpack.pipeline.outlook.foresee", broken)
     monkeypatch.setenv("TMPDIR", str(at_home.root))
     assert run("plan", "recipe.yaml") == ExitCode.BUG
     said = capsys.readouterr().err
@@ -155,7 +155,7 @@ def test_a_bug_quotes_nothing_that_would_act(
     def broken(*_: object) -> None:
         raise KeyError("x" * 10_000, "\n".join(LOG[:-2])) from ValueError("\x1b[31m\ud800\n::error::x")
 
-    monkeypatch.setattr("mlpack.pipeline.verbs.foresee", broken)
+    monkeypatch.setattr("mlpack.pipeline.outlook.foresee", broken)
     monkeypatch.setenv("TMPDIR", str(at_home.root))
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     assert run("plan", "recipe.yaml") == ExitCode.BUG
@@ -176,7 +176,7 @@ def test_a_full_disk_is_told_as_such(
         with Path("/dev/full").open("wb", buffering=0) as stream:
             stream.write(b"x")
 
-    monkeypatch.setattr("mlpack.pipeline.verbs.foresee", full)
+    monkeypatch.setattr("mlpack.pipeline.outlook.foresee", full)
     assert run("plan", "recipe.yaml") == ExitCode.STEP_FAILED
     assert "no space left" in capsys.readouterr().err
 
@@ -288,7 +288,7 @@ def test_what_the_machine_refuses_is_no_bug(
     def refused(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("mlpack.pipeline.verbs.foresee", refused)
+    monkeypatch.setattr("mlpack.pipeline.outlook.foresee", refused)
     assert run("plan", "recipe.yaml") == ExitCode.STEP_FAILED
     assert said in capsys.readouterr().err
 

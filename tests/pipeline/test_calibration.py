@@ -15,8 +15,8 @@ from mlpack.core.records import Plan
 from mlpack.errors import RecipeError
 from mlpack.pipeline import calibration, plan, transform
 from mlpack.pipeline.evidence import Data, take_data
+from mlpack.pipeline.outlook import foresee
 from mlpack.pipeline.signatures import signature_before
-from mlpack.pipeline.verbs import foresee
 from mlpack.recipe import reader
 from mlpack.report import summary
 

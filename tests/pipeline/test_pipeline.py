@@ -14,7 +14,7 @@ from tests.support.workshop import Workshop
 
 from mlpack.core import digest
 from mlpack.errors import MlpackError, PackError, PassError, RecipeError
-from mlpack.pipeline import booting, verbs
+from mlpack.pipeline import booting, outlook, verbs
 from mlpack.report.record import files as record_files
 from mlpack.targets import shipped
 
@@ -119,7 +119,7 @@ def test_auto_skips_what_makes_no_sense_and_plan_says_so_once(workshop: Workshop
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), workshop.root / "model.onnx")
     workshop.edit(lambda text: text.replace("metric: top1", "metric: cosine"))
     record, _ = workshop.build()
-    rows = {row.id: row for row in verbs.foresee(workshop.recipe, workshop.store, (workshop.root,), None)}
+    rows = {row.id: row for row in outlook.foresee(workshop.recipe, workshop.store, (workshop.root,), None)}
     (int8,) = (one for one in record["candidates"] if one["variant"] == "int8")
     assert int8["status"] == "skipped"
     assert int8["reasons"] == [rows[int8["id"]].skipped]
@@ -287,7 +287,7 @@ def test_run_package_names_what_is_no_package(tmp_path: Path) -> None:
 def test_plan_says_which_field_changed(workshop: Workshop) -> None:
     workshop.build()
     workshop.edit(lambda text: text + "variants: {fp32: [], int8: [{quantize: {method: dynamic, per_channel: false}}]}\n")
-    rows = verbs.foresee(workshop.recipe, workshop.store, (workshop.root,), None)
+    rows = outlook.foresee(workshop.recipe, workshop.store, (workshop.root,), None)
     (int8,) = (row for row in rows if row.id.startswith("int8"))
     (quantize,) = (step for step in int8.steps if step.name == "quantize")
     assert quantize.why == ("config.method: auto → dynamic", "config.per_channel: None → False")
@@ -341,7 +341,7 @@ def test_inputs_that_the_model_lacks_are_a_recipes_problem(workshop: Workshop) -
         f"{workshop.recipe}:{first + 5}: inputs.y: the model has no such input (it has x)",
     )
     with pytest.raises(RecipeError) as caught:
-        verbs.foresee(workshop.recipe, workshop.store, (workshop.root,), None)
+        outlook.foresee(workshop.recipe, workshop.store, (workshop.root,), None)
     assert caught.value.problems == told
     with pytest.raises(RecipeError) as caught:
         workshop.build()
@@ -417,7 +417,7 @@ def test_axes_of_one_name_are_told_apart_by_the_data(workshop: Workshop) -> None
     workshop.edit(lambda text: text.replace(", calibration: calib.npz", "").replace("metric: top1\n", "variants: {fp32: []}\n"))
     record, _ = workshop.build()
     assert record["chosen"] == "fp32@lambda-zip-x86_64"
-    assert all(row.summary == "cached" for row in verbs.foresee(workshop.recipe, workshop.store, (workshop.root,), None))
+    assert all(row.summary == "cached" for row in outlook.foresee(workshop.recipe, workshop.store, (workshop.root,), None))
     np.savez(workshop.root / "eval.npz", x=given["x"], y=given["x"])
     with pytest.raises(RecipeError, match="one call needs one length"):
         workshop.build()

@@ -44,7 +44,7 @@ def again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, version: s
     plugin_distributions.install_example(monkeypatch, tmp_path / name, version, **changed)
 
 
-def foreseen(shop: Workshop) -> dict[str, outlook.Foreseen]:
+def foreseen(shop: Workshop) -> dict[str, outlook.PlannedCandidate]:
     return {row.id: row for row in outlook.foresee(shop.recipe, shop.store, (shop.root,), None)}
 
 

@@ -18,7 +18,7 @@ from mlpack.core import machine
 from mlpack.decide import ladder
 from mlpack.graphs import files
 from mlpack.passes.quantize import Quantize, rungs
-from mlpack.pipeline import proof, verbs
+from mlpack.pipeline import outlook, proof
 from mlpack.pipeline.search import climbing
 from mlpack.report.record import files as record_files
 
@@ -65,7 +65,7 @@ def test_one_bad_layer_alone_goes_back_to_float(make: Callable[[Path], Workshop]
     assert done["damage"] == done["measurement"] == 1
     (quantize,) = (step for step in one["steps"] if step["pass"] == "quantize")
     assert quantize["config"]["keep_float"] == kept
-    assert {row.summary for row in verbs.foresee(made.recipe, made.store, (made.root,), None)} == {"cached"}
+    assert {row.summary for row in outlook.foresee(made.recipe, made.store, (made.root,), None)} == {"cached"}
 
     again, _ = made.build(keep_all=True)
     assert kinds(made) == done
@@ -113,13 +113,13 @@ def test_the_recipe_may_forbid_it(said: str, tmp_path: Path) -> None:
     record, _ = made.build()
     assert of(record)["search"] is None
     assert of(record)["status"] == "over_budget"
-    rows = {row.id: row.search for row in verbs.foresee(made.recipe, made.store, (made.root,), None)}
+    rows = {row.id: row.search for row in outlook.foresee(made.recipe, made.store, (made.root,), None)}
     assert rows[INT8] is None
 
 
 def test_plan_says_what_would_be_tried(tmp_path: Path) -> None:
     made = ladder_models.chain(tmp_path / "project", PLAIN)
-    rows = {row.id: row for row in verbs.foresee(made.recipe, made.store, (made.root,), None)}
+    rows = {row.id: row for row in outlook.foresee(made.recipe, made.store, (made.root,), None)}
     assert rows["fp32@lambda-zip-x86_64"].search is None
     said = rows[INT8].as_json()["search"]
     assert "layers back to float by the damage" in said
@@ -128,7 +128,7 @@ def test_plan_says_what_would_be_tried(tmp_path: Path) -> None:
     assert "does not pay" not in said  # nobody asks for speed
     made.edit(lambda text: text.replace("fp32: [], ", ""))
     made.edit(lambda text: text.replace("prefer: size", "prefer: cost") + "search: {minutes: 7}\n")
-    (row,) = verbs.foresee(made.recipe, made.store, (made.root,), None)
+    (row,) = outlook.foresee(made.recipe, made.store, (made.root,), None)
     assert ", float, until" in str(row.search)
     assert "8 bits does not pay for its conversions" in str(row.search)
     assert "evaluations, 7 min for all candidates" in str(row.search)
@@ -264,7 +264,7 @@ def test_full_range_weights_that_are_not_proven_get_exact_sums(tmp_path: Path) -
     assert one["search"]["taken"] is None
     assert len(one["search"]["tried"]) <= ladder.most(2)
     assert any("leave `reduce_range: false` out" in reason and "qemu-user-static" in reason for reason in one["reasons"])
-    rows = {row.id: row.search for row in verbs.foresee(made.recipe, made.store, (made.root,), None)}
+    rows = {row.id: row.search for row in outlook.foresee(made.recipe, made.store, (made.root,), None)}
     assert "exact sums where its accuracy is not proven" in str(rows[INT8])
 
 
@@ -341,7 +341,7 @@ def test_sixteen_bits_are_a_rung_where_the_float_is_too_large(tmp_path: Path) ->
     assert [step["pass"] for step in one["steps"]] == ["simplify", "precision", "optimize"]
     assert one["package"]["size_bytes"] < float_
     assert 0 < one["accuracy"]["drop"] <= 1e-6
-    rows = {row.id: row.search for row in verbs.foresee(made.recipe, made.store, (made.root,), None)}
+    rows = {row.id: row.search for row in outlook.foresee(made.recipe, made.store, (made.root,), None)}
     assert "16-bit float, until" in str(rows[INT8])
 
 

@@ -22,7 +22,7 @@ from mlpack.registry.records import Release
 from mlpack.registry.releases.releases import Registry
 from mlpack.registry.rows import rows
 from mlpack.registry.rows.rows import Reference
-from mlpack.registry.upkeep.care import Report, verify
+from mlpack.registry.upkeep.care import VerificationReport, verify
 
 FUNCTION = "artifacts/int8@lambda-zip-x86_64/function.zip"
 
@@ -41,7 +41,7 @@ def registry(made: Path, tmp_path: Path) -> Registry:
     return directory.open_registry(tmp_path / "registry")
 
 
-def found(report: Report) -> list[tuple[str, str, str]]:
+def found(report: VerificationReport) -> list[tuple[str, str, str]]:
     return [(finding.what, finding.where, finding.problem) for finding in report.findings]
 
 

@@ -20,7 +20,7 @@ from mlpack.passes import PASSES
 from mlpack.pipeline import calibration, plan, search, transform
 from mlpack.pipeline.evidence import Data, excerpt, known_data
 from mlpack.pipeline.signatures import signature_before, signature_known
-from mlpack.pipeline.transform import Bindings, Forecast
+from mlpack.pipeline.transform import Bindings, PlannedStep
 from mlpack.recipe import reader
 from mlpack.report import summary
 from mlpack.store.local import Store
@@ -28,11 +28,11 @@ from mlpack.targets import TARGETS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Foreseen:
+class PlannedCandidate:
     """One candidate as a build would go."""
 
     id: str
-    steps: tuple[Forecast, ...]
+    steps: tuple[PlannedStep, ...]
     skipped: str | None
     search: str | None = None
     """What would be tried beyond these steps, in which order and for how long; None where nothing would."""
@@ -58,7 +58,7 @@ class Foreseen:
         return {"id": self.id, "skipped": self.skipped, "steps": steps, **said, "plugins": list(self.plugins)}
 
 
-def foresee(path: Path, store: Store, roots: tuple[Path, ...], only: str | None) -> tuple[Foreseen, ...]:
+def foresee(path: Path, store: Store, roots: tuple[Path, ...], only: str | None) -> tuple[PlannedCandidate, ...]:
     """Every candidate of a recipe, and what a build would have to run. Reads no framework unless the source is a new ONNX file."""
     planned = planned_of(path, only)
     with reader.lines_of(planned.recipe):
@@ -72,7 +72,7 @@ def foresee(path: Path, store: Store, roots: tuple[Path, ...], only: str | None)
         why = row.why if row and not candidate.skipped else None
         uses = any("calibration" in PASSES[step.name].binds for step in candidate.steps) and not candidate.skipped
         said = calibrated if uses else None
-        foreseen = Foreseen(
+        foreseen = PlannedCandidate(
             id=candidate.id,
             steps=steps,
             skipped=candidate.skipped,

@@ -41,7 +41,7 @@ _NOT_WEIGHTS = ("onnx", "openvino", "runs")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Forecast:
+class PlannedStep:
     """One step as it would go: cached or not, and if not, which fields of its action changed since the nearest earlier one."""
 
     name: str
@@ -131,18 +131,18 @@ def named(step: Step, source: str) -> Iterator[None]:
         raise PassError(f"{step.name} takes a model as one message, of 2 GiB at most; this one is larger: leave it out") from error
 
 
-def forecast(candidate: Candidate, source: Model, store: Store, bindings: Bindings) -> Iterator[Forecast]:
+def forecast(candidate: Candidate, source: Model, store: Store, bindings: Bindings) -> Iterator[PlannedStep]:
     """What `run_steps` would do, without doing it. After the first step that must run, the rest must too."""
     tree: Digest | None = source.tree
     form = source.format
     for step in candidate.steps:
         if tree is None:
-            yield Forecast(name=step.name, cached=False, why=("its input must be made first",))
+            yield PlannedStep(name=step.name, cached=False, why=("its input must be made first",))
             continue
         action = action_of(step, tree, bound_to(step, bindings))
         form = form if PASSES[step.name].gives == "same" else PASSES[step.name].gives
         known = store.find(action)
-        yield Forecast(name=step.name, cached=known is not None, why=() if known else changes(action, store))
+        yield PlannedStep(name=step.name, cached=known is not None, why=() if known else changes(action, store))
         tree = known.tree if known else None
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mlpack.core.text import words
 
 if TYPE_CHECKING:
-    from mlpack.pipeline.outlook import Foreseen
+    from mlpack.pipeline.outlook import PlannedCandidate
     from mlpack.report.diff import MeasureChange
     from mlpack.store.care import Item
 
@@ -24,7 +24,7 @@ class PlanResult:
         candidates: Each candidate with its steps: which are cached, and why the others must run.
     """
 
-    candidates: tuple[Foreseen, ...]
+    candidates: tuple[PlannedCandidate, ...]
 
     @property
     def calibration(self) -> tuple[str, ...]:

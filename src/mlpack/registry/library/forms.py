@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from mlpack.registry.audit import AuditEntry
     from mlpack.registry.moving.transfer import ImportResult
     from mlpack.registry.rows.rows import Move
-    from mlpack.registry.upkeep.care import Report
+    from mlpack.registry.upkeep.care import VerificationReport
     from mlpack.registry.upkeep.collection import CollectionPlan
 
-    RegistryValue = Release | Move | MoveResult | Policy | CollectionPlan | Report | AuditEntry | ImportResult
+    RegistryValue = Release | Move | MoveResult | Policy | CollectionPlan | VerificationReport | AuditEntry | ImportResult
 
 __all__ = ["RELEASE_FIELDS", "describe_release", "registry_json", "why_reserved"]
 

@@ -15,7 +15,7 @@ from mlpack.registry.library.access import Access, Damaged, in_thousandths
 if TYPE_CHECKING:
     from mlpack.registry.audit import AuditEntry
     from mlpack.registry.moving.transfer import ImportResult
-    from mlpack.registry.upkeep.care import Report
+    from mlpack.registry.upkeep.care import VerificationReport
     from mlpack.registry.upkeep.collection import CollectionPlan, RetentionPolicy
 
 
@@ -25,7 +25,7 @@ class Upkeep:
     def __init__(self, access: Access) -> None:
         self._access = access
 
-    def verify(self, *, resume: AnyPath | None = None) -> Report:
+    def verify(self, *, resume: AnyPath | None = None) -> VerificationReport:
         """Check every byte against its digest, and every row against its bytes.
 
         Args:

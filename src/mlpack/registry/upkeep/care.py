@@ -70,7 +70,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class VerificationReport:
     """The counts of what was verified, and its faults. `earlier` counts the blobs that an interrupted run had checked.
     `images_unasked` are images that a container registry gave no answer about: they may be right."""
 
@@ -87,7 +87,7 @@ class Report:
 
 def verify(
     registry: Registry, *, resume: Path | None = None, parallel: int = 8, progress: Progress = lambda _done, _all: None
-) -> Report:
+) -> VerificationReport:
     """Verify a registry. `resume`: a file that remembers the verified blobs until the end. `parallel`: how many blobs are read at
     once. ServiceError when the registry itself cannot be read."""
     survey = _RowSurvey(registry)
@@ -97,7 +97,7 @@ def verify(
     unasked = tuple(_doubts(survey))
     with _memory(resume, registry) as (checked, remember):
         _check_bytes(survey, checked, remember, parallel, progress)
-    return Report(
+    return VerificationReport(
         releases=survey.releases,
         moves=survey.moves,
         blobs=len(survey.blobs),
