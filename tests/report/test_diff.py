@@ -7,6 +7,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from tests.support.outcomes import MACHINE, MADE_OF, accuracy, artifact, estimate, measurement, on_gpu, outcome, result, typical
 
 from mlpack.core.records import Budgets, Result
@@ -141,6 +142,16 @@ def test_a_metric_that_should_be_low_is_better_when_it_falls() -> None:
         assert row(low, high, "accuracy.value").change is Change.WORSE
         assert row(high, low, "accuracy.value").change is Change.BETTER
         assert row(low, near, "accuracy.value").change is Change.SAME
+
+
+@pytest.mark.parametrize("samples", [(0.0,) * 9, (-1.0, 0.0, 5.0), (5e-324,) * 9, (1e300,) * 9])
+def test_samples_that_no_clock_gives_are_compared(samples: tuple[float, ...]) -> None:
+    before = build(result("int8"))
+    one = before.candidates[0]
+    odd = replace(one, latency_ms=replace(one.latency_ms, p50=5.0, p95=5e-324, samples=samples))
+    after = replace(before, candidates=(odd,))
+    for pair in ((before, after), (after, before), (after, after)):
+        assert "latency_ms.p50" in {row.measure for row in diff.compare(*pair)}
 
 
 def test_one_candidate_may_be_compared_alone() -> None:

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlpack.errors import RecipeError
+from mlpack.report import diff, report, webpage
 from mlpack.report.record import BuildRecord, files, reading, schema
 
 ROOT = Path(__file__).parent.parent.parent
@@ -112,6 +113,35 @@ def is_read(record: dict[str, Any]) -> bool:
     except RecipeError:
         return False
     return True
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("candidates", 0, "search", "taken"), 99),
+        (("candidates", 0, "search", "taken"), -5),
+        (("calibration", "of"), None),
+        (("candidates", 0, "accuracy", "n"), None),
+        (("candidates", 0, "steps", 0, "notes"), {"remarks": "text", "kept": 7}),
+        (("candidates", 0, "id"), "\ud800"),
+        (("candidates", 0, "package", "size_bytes"), 10**300),
+        (("candidates", 0, "graph", "size_bytes"), 0),
+        (("chosen",), "gone"),
+        (("candidates",), []),
+    ],
+)
+def test_what_somebody_else_may_have_written_is_shown(place: tuple[str | int, ...], value: Any) -> None:
+    def put(parent: Any, key: str | int) -> None:
+        parent[key] = value
+
+    document = changed(place, put)
+    if document["candidates"]:  # a search of one form is not told
+        document["candidates"][0]["search"]["tried"] *= 2
+    record = files.decode(json.dumps(document).encode())
+    assert files.decode(files.encode(record)) == record
+    assert FULL["recipe"]["name"] in report.markdown(record)
+    assert FULL["recipe"]["name"] in webpage.html(record)
+    assert diff.text(diff.compare(files.decode(GOLDEN), record))
 
 
 def test_every_key_of_the_schema_is_described() -> None:

@@ -214,6 +214,8 @@ def _row(measure: _Measure, before: CandidateRecord, after: CandidateRecord, flo
     old, new = _band(measure, before, first), _band(measure, after, second)
     drift = _drift(measure, floats)
     old = old.hull(old.scaled(drift))
+    if old.low <= 0:  # somebody else's samples may hold noughts, and there is no share of nought
+        return _said(id_, name, first, second, Change.SAME if first == second else Change.UNKNOWN, "")
     low, high = new.low / old.high - 1, new.high / old.low - 1
     change = Change.SAME
     if not old.overlaps(new) and abs(second / first - 1) > measure.slack:
