@@ -60,15 +60,21 @@ def verify(quiet: bool, resume: Path | None, images: str | None, registry: str, 
 
 @click.command()
 @click.option("--yes", is_flag=True, help="Remove it; without this only say what would go.")
-@click.option("--keep", type=click.IntRange(min=1), default=10, show_default=True, metavar="N", help="So many newest of each name.")
-@click.option("--days", type=Amount(), default=30.0, show_default=True, help="Releases that are younger.")
 @click.option(
-    "--moves", type=click.IntRange(min=0), default=10, show_default=True, metavar="N", help="What so many last moves led to."
+    "--keep", type=click.IntRange(min=1), default=10, show_default=True, metavar="N", help="Keep this many newest of each name."
 )
-@click.option("--window", type=Amount(), default=90.0, show_default=True, metavar="DAYS", help="What was live in so many days.")
-@click.option("--tag", "tags", multiple=True, default=("keep",), show_default=True, metavar="KEY[=VALUE]", help="Releases with it.")
-@click.option("--grace", type=Amount(), default=1.0, show_default=True, metavar="DAYS", help="Bytes that are younger.")
-@click.option("--live-aws", is_flag=True, help="What Lambda functions and ECS services of this AWS account and region use.")
+@click.option("--days", type=Amount(), default=30.0, show_default=True, metavar="DAYS", help="Keep releases younger than this.")
+@click.option(
+    "--moves", type=click.IntRange(min=0), default=10, show_default=True, metavar="N", help="Keep what this many last moves led to."
+)
+@click.option(
+    "--window", type=Amount(), default=90.0, show_default=True, metavar="DAYS", help="Keep what was live in this many days."
+)
+@click.option(
+    "--tag", "tags", multiple=True, default=("keep",), show_default=True, metavar="KEY[=VALUE]", help="Keep releases with this tag."
+)
+@click.option("--grace", type=Amount(), default=1.0, show_default=True, metavar="DAYS", help="Keep bytes younger than this.")
+@click.option("--live-aws", is_flag=True, help="Keep what Lambda functions and ECS services of this AWS account and region use.")
 @images_option
 @registry_option
 @as_json
@@ -128,9 +134,12 @@ def registry_() -> None:
 @click.option("--region", metavar="REGION", help="Where to make it. [default: as boto3 finds it]")
 @click.option("--images", metavar="HOST/REPO", help="Where images go, as in 123456789012.dkr.ecr.eu-west-1.amazonaws.com/team.")
 @click.option("--kms-key", metavar="ARN", help="Encrypt bytes and rows with this key. [default: AWS's own]")
-@click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="On bucket and table. May be given again.")
+@click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="A tag of bucket and table. May be given again.")
 @click.option(
-    "--cache-days", type=click.IntRange(min=1), metavar="N", help="What a shared cache there keeps. [default: as it is, else 30]"
+    "--cache-days",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="How many days a shared cache there keeps entries. [default: as it is, else 30]",
 )
 @click.option("--dry-run", is_flag=True, help="Only look, and say what would be done.")
 @click.option(

@@ -167,10 +167,20 @@ def build(  # noqa: PLR0913 - click hands every option over by itself
     "--event", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The request. [default: the package's own sample]"
 )
 @click.option(
-    "--memory", "memory_mb", type=click.IntRange(128, 10240), help="Memory of the function, MB. [default: the package's own]"
+    "--memory",
+    "memory_mb",
+    type=click.IntRange(128, 10240),
+    metavar="MB",
+    help="The function's memory. [default: the package's own]",
 )
 @click.option(
-    "--timeout", "timeout_s", type=click.IntRange(1, 900), default=60, show_default=True, help="Seconds to wait for an answer."
+    "--timeout",
+    "timeout_s",
+    type=click.IntRange(1, 900),
+    default=60,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait for an answer.",
 )
 @as_json
 @quiet_option

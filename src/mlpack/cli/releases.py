@@ -55,6 +55,7 @@ quiet_option = click.option("-q", "--quiet", is_flag=True, expose_value=False, c
 registry_option = click.option(
     "--registry",
     envvar="MLPACK_REGISTRY",
+    metavar="REGISTRY",
     default=".mlpack/registry",
     show_default=True,
     help="The registry: a directory, or s3://bucket/prefix?table=NAME.",
@@ -63,7 +64,7 @@ images_option = click.option(
     "--images", metavar="HOST/REPO", help="The container registry that images are in. [default: as the registry was created]"
 )
 wait_option = click.option(
-    "--wait", "wait_s", type=Amount(), default=0.0, metavar="SECONDS", help="Wait so long until it is there."
+    "--wait", "wait_s", type=Amount(), default=0.0, metavar="SECONDS", help="How long to wait until it is there. [default: 0]"
 )
 
 
@@ -144,7 +145,13 @@ def list_(name: str | None, limit: int | None, registry: str, as_json: bool) -> 
 @click.option(
     "--format", "format_", type=click.Choice(["json", "terraform", "cloudformation"]), help="Print what these programs take."
 )
-@click.option("--presign", "presign_s", type=click.IntRange(min=1), metavar="SECONDS", help="Print a URL of its zip, for so long.")
+@click.option(
+    "--presign",
+    "presign_s",
+    type=click.IntRange(min=1),
+    metavar="SECONDS",
+    help="Print a URL of its zip that is valid for this long.",
+)
 @wait_option
 @registry_option
 @as_json
