@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
-from tests.support.outcomes import estimate, measurement, on_gpu, result
+from tests.support.outcomes import MACHINE, estimate, measurement, on_gpu, result
 
 from mlpack.decide.bands import BANDS, ESTIMATE_BAND, SAID
 
@@ -24,6 +26,19 @@ def test_what_was_measured_is_never_replaced_by_an_estimate() -> None:
     both = result("int8", measurement=measurement(10.0), cost_per_million_usd=0.5)
     for measure in ("latency", "cost"):
         assert BANDS[measure](both, None, estimate(0.1, 0.01)) == BANDS[measure](both, None, None)
+
+
+def test_ratio_to_the_float_widens_a_latency_of_one_machine() -> None:
+    """By what the machine drifted between the two; a float that ran on another machine says nothing of it."""
+    made = result("int8", measurement=measurement(10.0, 0.8))
+    alone, baseline = BANDS["latency"](made, None, None), measurement(10.0)
+    assert alone is not None
+    hull = BANDS["latency"](made, baseline, None)
+    assert hull is not None
+    assert (hull.value, hull.high) == (alone.value, alone.high)
+    assert 7.5 < hull.low < 8.5 < alone.low
+    elsewhere = replace(baseline, machine=replace(MACHINE, cpu="another"))
+    assert BANDS["latency"](made, elsewhere, None) == alone
 
 
 def test_what_is_neither_has_no_band() -> None:

@@ -17,7 +17,7 @@ from tests.support.registry.places import PLACES, Unreadable, empty_place, put_r
 
 from mlpack.core.text.times import parse_time
 from mlpack.errors import ExitCode, RecipeError, ServiceError
-from mlpack.registry import ConflictError, DamagedError, Delete, Key, Place, Put, Row
+from mlpack.registry import ConflictError, DamagedError, Delete, Key, Place, Put, Row, numbered
 from mlpack.registry.aliases.aliases import (
     MoveRequest,
     MoveResult,
@@ -307,6 +307,18 @@ def test_a_release_that_was_collected_is_not_gone_back_to(place: Place) -> None:
     assert row is not None
     place.table.commit(Delete(key=row.key, expect=row.revision))
     assert rollback(place, PROD, ALICE).move.version == 1
+
+
+def test_oldest_move_that_is_left_is_named_where_others_lack(place: Place) -> None:
+    for version in (1, 2, 3):
+        to(place, version)
+    first = Key(rows.moves("minilm", "prod"), numbered(1))
+    place.table.commit(Delete(key=first, expect=1))
+    moves = history(place, PROD)
+    assert next(moves).version == 3
+    with pytest.raises(DamagedError, match="the moves before it are missing") as caught:
+        next(moves)
+    assert caught.value.key == Key(rows.moves("minilm", "prod"), numbered(2))
 
 
 def test_two_who_roll_back_at_once_go_one_step(place: Place) -> None:
