@@ -137,7 +137,7 @@ def test_killed_writers_rest_is_told_to_who_may_not_clean_up(registry: Registry,
         shutil.copyfile(root / name, copy / name)
     writer.close()
     left = directory.open_registry(copy)
-    assert "a program that wrote there was killed" in as_nobody(copy, lambda: str(left.names()))
+    assert "a program was killed while it wrote there" in as_nobody(copy, lambda: str(left.names()))
     assert left.names() == ("minilm", "other")  # who may write cleans up
     assert as_nobody(copy, lambda: str(left.names())) == "('minilm', 'other')"
 
