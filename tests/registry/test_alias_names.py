@@ -43,6 +43,11 @@ def test_every_name_has_an_answer_soon(name: str) -> None:
     assert why_reserved(name) is None or "it " in str(why_reserved(name))
 
 
+def test_version_is_looked_for_in_64_characters_and_no_more() -> None:
+    assert "version" in str(why_reserved("1" * 64))
+    assert why_reserved("1" * 65) is None
+
+
 def test_a_long_name_costs_no_time() -> None:
     """Each of these forms could be read in many ways by a careless pattern."""
     for name in ("1-" * 30_000 + "x", "1rc" * 20_000 + "x", "a" * 64 + "g", "1" + "a" * 60_000 + "!", "1" + "-b" * 30_000 + "!"):

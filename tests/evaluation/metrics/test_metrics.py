@@ -236,6 +236,7 @@ def test_a_higher_confidence_is_a_wider_interval() -> None:
     random = np.random.default_rng(3)
     truth = random.normal(size=80)
     one, two = (_score("mae", [{"y": truth + random.normal(size=80)}], truth.tolist()) for _ in range(2))
+    assert metrics.paired_drop(METRICS["mae"], one, two).how == "bootstrap"
     ends = [metrics.paired_drop(METRICS["mae"], one, two, each)[1:3] for each in (0.5, 0.9, 0.95, 0.99)]
     assert all(wide[0] <= narrow[0] and narrow[1] <= wide[1] for narrow, wide in pairwise(ends))
 
