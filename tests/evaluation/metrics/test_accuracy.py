@@ -87,12 +87,12 @@ def test_strings_are_read_back_from_behind_other_outputs(tmp_path: Path) -> None
     described = {
         "y": {"datatype": "FP32", "shape": [1], "offset": 0, "size": 4},
         "label": {"datatype": "BYTES", "shape": [2, 1], "offset": 4, "size": len(strings)},
-        "last": {"datatype": "INT64", "shape": [1], "offset": 4 + len(strings), "size": 8},
+        "last": {"datatype": "INT64", "shape": [2], "offset": 4 + len(strings), "size": 16},
     }
     (tmp_path / "o.json").write_text(json.dumps([described]))
-    (tmp_path / "o.bin").write_bytes(np.float32(1.5).tobytes() + strings + np.int64(7).tobytes())
+    (tmp_path / "o.bin").write_bytes(np.float32(1.5).tobytes() + strings + np.array([7, 8], np.int64).tobytes())
     (call,) = read_outputs(tmp_path / "o")
-    assert {name: array.tolist() for name, array in call.items()} == {"y": [1.5], "label": [["a"], ["bcd"]], "last": [7]}
+    assert {name: array.tolist() for name, array in call.items()} == {"y": [1.5], "label": [["a"], ["bcd"]], "last": [7, 8]}
 
 
 def test_no_calls_are_our_error_also_where_outputs_are_drawn(tmp_path: Path) -> None:
