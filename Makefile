@@ -27,10 +27,10 @@ demo: $(READY)
 	$(BIN)/mlpack run out/fashion
 
 test: $(READY)
-	$(BIN)/python -m pytest tests -q -n 2 -m "not slow" --durations=10 --durations-min=1
+	$(BIN)/python -m pytest tests -q -n 2 --dist worksteal -m "not slow" --durations=10 --durations-min=1
 
 slow: $(READY) debian
-	$(BIN)/python -m pytest tests -q -n 2 -m slow
+	$(BIN)/python -m pytest tests -q -n 2 --dist worksteal -m slow
 	$(BIN)/python -m pytest tests_slow -q -n 2 --dist loadscope
 
 # The slow tests with large counts and lasting faults, then every property test with twenty times the examples; prints the counts
