@@ -20,9 +20,9 @@ SUPPORT = Path(__file__).parents[1] / "support/runtime"
 # The module that the package's `site/` has instead of NVIDIA's: any engine doubles its input, unless a value breaks the device.
 BINDINGS = """
 import ctypes, json, os
-from tests.support.runtime import fake_tensorrt
-from tests.support.runtime.fake_tensorrt import *
-from tests.support.runtime.fake_tensorrt import __version__
+import fake_tensorrt
+from fake_tensorrt import *
+from fake_tensorrt import __version__
 
 class Runtime(fake_tensorrt.Runtime):
     def deserialize_cuda_engine(self, plan):
