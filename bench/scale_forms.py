@@ -75,8 +75,14 @@ def one(here: Place, gigabytes: float, model: str, recipe: str) -> Taken:
         taken = Taken(model=make(work / "model", gigabytes, model, recipe))
         watched(taken, here, work, "--effort", "quick")
         record = json.loads((work / "out/build.json").read_bytes())
-        taken.candidates = {each["id"]: each["status"] for each in record["candidates"]}
+        taken.candidates = {each["id"]: _status(each) for each in record["candidates"]}
         return taken
+
+
+def _status(candidate: dict[str, Any]) -> str:
+    """A candidate's status; of one that failed with the reason, since what failed early needed less memory."""
+    status = str(candidate["status"])
+    return f"{status} ({'; '.join(candidate['reasons'])[:200]})" if status == "failed" else status
 
 
 def make(folder: Path, gigabytes: float, model: str, recipe: str) -> int:
