@@ -1,7 +1,7 @@
-"""One model, answering: routes, hooks, errors, and the log line of each request. The same for every target.
+"""One request to its answer: inference, errors, and the log line of each. The same for every target.
 
 Promises: every request has an answer with a trace id, whatever was sent and whatever a hook did; an error says what was expected;
-a hook's ValueError is the caller's fault (400), anything else it raises is the package's (500, traceback logged).
+of a failure that is the package's the traceback is logged.
 Will not: know events, sockets, or where it runs. Answers are the Open Inference Protocol's, but a `postprocess` hook's value
 is the whole answer to a plain request.
 
@@ -9,12 +9,11 @@ A plain request is a JSON object that is no protocol request: what `preprocess` 
 `{"texts": [...]}` for a text model (pairs: `{"text", "text_pair"}` or `[first, second]`), `{"inputs": {name: lists}}` for any.
 """
 
-import os
 import sys
 from time import perf_counter_ns
 
 from mlpack_runtime import jsontext, model, ort, protocol, telemetry, texts
-from mlpack_runtime.limits import REQUEST_ID, TRACEBACK, cut, named, quoted
+from mlpack_runtime.limits import REQUEST_ID, TRACEBACK, cut, quoted
 from mlpack_runtime.protocol import Call, RequestError
 from mlpack_runtime.tensor import DATATYPES, count
 
@@ -23,14 +22,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
+    from mlpack_runtime.hooks import Hook
     from mlpack_runtime.json_room import JsonRoom
     from mlpack_runtime.tensor import Tensor
 
     Check = Callable[["Reply"], None]
     Predict = Callable[[Call, telemetry.Record], Mapping[str, Tensor]]
 
-VERSION = "0.1.0"
-"""Of the server, which is mlpack's own: what `GET /v2` says. The model's is in its metadata."""
 JSON = "application/json"
 BINARY = "application/octet-stream"
 RESPONSE_LIMIT_BYTES = 6 * 1024 * 1024  # AWS: 6 MB for a synchronous answer, after base64
@@ -65,11 +63,7 @@ class Service:
         self._cold = True
         while ort.SAID:
             telemetry.emit(telemetry.event(loaded, "WARNING", f"the engine said while it was loaded: {cut(ort.SAID.pop(0), 500)}"))
-        hooks = [loaded.settings.get(key) for key in ("preprocess", "postprocess")]
-        if any(hooks):
-            _extend_path()
-        self._preprocess = _hook(hooks[0]) if hooks[0] else None
-        self._postprocess = _hook(hooks[1]) if hooks[1] else None
+        self._preprocess, self._postprocess = _hooks(loaded.settings)
 
     def http(
         self,
@@ -150,49 +144,12 @@ class Service:
         return reply
 
     def _route(self, record: telemetry.Record, method: str, path: str, headers: "Mapping[str, str]", body: bytes) -> Reply:
-        parts = [part for part in path.partition("?")[0].split("/") if part]
-        if "v2" in parts:  # a stage or a prefix may stand before it
-            return self._protocol(record, method, parts[parts.index("v2") + 1 :], headers, body)
-        if method == "POST":
-            return self._infer(record, *self._split(headers, body))
-        if parts:
-            raise _not_found(path)
-        return self._protocol(record, method, [], headers, body)
+        from mlpack_runtime import routes  # nothing that a direct invocation's start should pay for
 
-    def _protocol(
-        self, record: telemetry.Record, method: str, parts: "list[str]", headers: "Mapping[str, str]", body: bytes
-    ) -> Reply:
-        loaded, path = self.model, "/v2/" + "/".join(parts)
-        if parts[:1] == ["models"] and len(parts) > 1:
-            if parts[1] != loaded.name:
-                raise RequestError(f"no model {quoted(parts[1])} here; this package is {loaded.name!r}", 404, "NotFound")
-            if parts[2:3] == ["versions"] and len(parts) > 3:
-                if parts[3] != loaded.version:
-                    raise RequestError(
-                        f"no version {quoted(parts[3])} of {loaded.name!r} here; this package is {loaded.version!r}",
-                        404,
-                        "NotFound",
-                    )
-                del parts[2:4]
-            if parts[2:] == ["infer"]:
-                _allow(method, "POST")
-                return self._infer(record, *self._split(headers, body))
-            known: dict[tuple[str, ...], Callable[[], Any]] = {
-                (): lambda: protocol.metadata(loaded.name, loaded.version, loaded.inputs, loaded.outputs),
-                ("ready",): lambda: {"name": loaded.name, "ready": True},
-            }
-            parts = parts[2:]
-        else:
-            known = {
-                (): lambda: {"name": "mlpack", "version": VERSION, "extensions": ["binary_tensor_data"]},
-                ("health", "live"): lambda: {"live": True},
-                ("health", "ready"): lambda: {"ready": True},
-            }
-        found = known.get(tuple(parts))
-        if found is None:
-            raise _not_found(path)
-        _allow(method, "GET", "HEAD")
-        return Reply(200, jsontext.dumps(found()).encode(), {"content-type": JSON})
+        described = routes.find(self.model, method, path)
+        if described is None:
+            return self._infer(record, *self._split(headers, body))
+        return Reply(200, jsontext.dumps(described()).encode(), {"content-type": JSON})
 
     def _infer(self, record: telemetry.Record, value: object, binary: "memoryview | None") -> Reply:
         """`binary`: the bytes after the JSON; None for a direct invocation, which has none and whose answer can have none."""
@@ -213,11 +170,11 @@ class Service:
                 self._check_answer(record, call)
             outputs, clock = self._outputs(record, call)
             if self._postprocess is not None:
-                made = _call_hook(self._postprocess, outputs)
+                made = self._postprocess(outputs)
                 clock.lap("postprocess")
                 if binary is None and type(made) is dict:  # without HTTP there is no header to carry it
                     made = {"trace_id": record.trace_id, **made}
-                return Reply(200, _hook_json(made), {"content-type": JSON})
+                return Reply(200, _later("hooks").to_json(made), {"content-type": JSON})
         body, header_bytes = protocol.encode(outputs, call, name=loaded.name, version=loaded.version, trace_id=record.trace_id)
         clock.lap("encode")
         if header_bytes is None:
@@ -248,7 +205,7 @@ class Service:
             inputs = loaded.tokenize_within(call.texts) or {}
             clock.lap("tokenize")
         if (call.texts is not None and not inputs) or loaded.tokens(inputs) > loaded.limits.engine_tokens:
-            outputs: Mapping[str, Tensor] = _portions().run(loaded, inputs if call.texts is None else call.texts)
+            outputs: Mapping[str, Tensor] = _later("portions").run(loaded, inputs if call.texts is None else call.texts)
         else:
             outputs = loaded.predict(inputs)
         clock.lap("infer")
@@ -259,7 +216,7 @@ class Service:
             raise RequestError(f"the body is a JSON {_kind(value)}; an object is needed: {self._usage()}")
         made: Any = value
         if self._preprocess is not None:
-            made = _call_hook(self._preprocess, value)
+            made = self._preprocess(value)
             clock.lap("preprocess")
             if type(made) is not dict:
                 raise RequestError(f"preprocess returned a {type(made).__name__}, not a dict of tensors", 500, "HookError")
@@ -321,10 +278,20 @@ class Clock:
         self._last = now
 
 
-def _portions() -> "Any":
-    """By its name: an ordinary request should not pay for it, and a front door has this module, but not that one."""
-    __import__("mlpack_runtime.portions")
-    return sys.modules["mlpack_runtime.portions"]
+def _hooks(settings: "Mapping[str, Any]") -> "list[Hook | None]":
+    """What a package has of `preprocess` and `postprocess`, in this order."""
+    names = [settings.get(key) for key in ("preprocess", "postprocess")]
+    if not any(names):
+        return [None, None]
+    hooks = _later("hooks")
+    hooks.extend_path()
+    return [hooks.load(name) if name else None for name in names]
+
+
+def _later(name: str) -> "Any":
+    """A module by its name: an ordinary request should not pay for it, and a front door has this module, but not that one."""
+    __import__(f"mlpack_runtime.{name}")
+    return sys.modules[f"mlpack_runtime.{name}"]
 
 
 def _refusal(record: telemetry.Record, error: RequestError) -> Reply:
@@ -341,55 +308,8 @@ def _keys(made: "Mapping[str, object]") -> str:
     return ", ".join(first) + (f" and {len(made) - 5} more" if len(made) > 5 else "") if made else "no keys"
 
 
-def _not_found(path: str) -> RequestError:
-    message = f"nothing at {named(path)}; try /v2/health/ready, /v2/models/NAME, POST /v2/models/NAME/infer"
-    return RequestError(message, 404, "NotFound")
-
-
-def _allow(method: str, *allowed: str) -> None:
-    if method not in allowed:
-        raise RequestError(f"{named(method)} is not allowed here; use {' or '.join(allowed)}", 405, "MethodNotAllowed")
-
-
 def _kind(value: object) -> str:
     return {list: "list", str: "string", bool: "boolean", type(None): "null"}.get(type(value), "number")
-
-
-def _extend_path() -> None:
-    """Let hooks import the user's modules (first) and the package's wheels (last)."""
-    roots = [root for root in (os.environ.get("LAMBDA_TASK_ROOT"), model.ROOT) if root]
-    for root in roots:
-        for place, index in ((os.path.join(root, "app"), 0), (os.path.join(root, "site"), len(sys.path))):
-            if os.path.isdir(place) and place not in sys.path:
-                sys.path.insert(index, place)
-
-
-def _hook(name: str) -> "Callable[..., Any]":
-    module, _, function = name.partition(":")
-    try:
-        __import__(module)
-        found = getattr(sys.modules[module], function)
-    except Exception as error:
-        raise model.ModelError(f"hook {name!r} cannot be imported: {type(error).__name__}: {error}") from error
-    if not callable(found):
-        raise model.ModelError(f"hook {name!r} is a {type(found).__name__}, not a function")
-    return found  # type: ignore[no-any-return]
-
-
-def _call_hook(hook: "Callable[..., Any]", argument: object) -> "Any":
-    try:
-        return hook(argument)
-    except ValueError as error:
-        raise RequestError(str(error)) from error
-    except Exception as error:
-        raise RequestError(f"{type(error).__name__}: {error}", 500, type(error).__name__) from error
-
-
-def _hook_json(value: object) -> bytes:
-    try:
-        return jsontext.dumps(value).encode()
-    except (TypeError, ValueError) as error:
-        raise RequestError(f"postprocess returned what is not JSON: {error}", 500, "HookError") from None
 
 
 def _traceback(error: BaseException) -> str:

@@ -9,7 +9,8 @@ import pytest
 from tests.support.runtime.tiny_packages import affine, package
 
 from mlpack_runtime import model, protocol
-from mlpack_runtime.service import VERSION, Reply, Service, fits_direct, open_service
+from mlpack_runtime.routes import VERSION
+from mlpack_runtime.service import Reply, Service, fits_direct, open_service
 from mlpack_runtime.tensor import Tensor
 
 if TYPE_CHECKING:

@@ -40,6 +40,7 @@ MODULES = (
     "model",
     "ort",
     "protocol",
+    "routes",
     "service",
     "serving/__init__",
     "serving/breaker",

@@ -1,0 +1,75 @@
+"""Paths and methods to what answers them.
+
+Promises: a path that is not there is 404, and a method that is not taken 405, each with what to send instead.
+Will not: read a body, ask the model, or know hooks.
+"""
+
+from mlpack_runtime import protocol
+from mlpack_runtime.limits import named, quoted
+from mlpack_runtime.protocol import RequestError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from mlpack_runtime.model import Model
+
+VERSION = "0.1.0"
+"""Of the server, which is mlpack's own: what `GET /v2` says. The model's is in its metadata."""
+
+
+def find(loaded: "Model", method: str, path: str) -> "Callable[[], Any] | None":
+    """A function that gives the JSON value at this path, or None for a request to the model. Raises RequestError: 404 or 405."""
+    parts = [part for part in path.partition("?")[0].split("/") if part]
+    if "v2" in parts:  # a stage or a prefix may stand before it
+        return _protocol(loaded, method, parts[parts.index("v2") + 1 :])
+    if method == "POST":
+        return None
+    if parts:
+        raise _not_found(path)
+    return _protocol(loaded, method, [])
+
+
+def _protocol(loaded: "Model", method: str, parts: "list[str]") -> "Callable[[], Any] | None":
+    path = "/v2/" + "/".join(parts)
+    if parts[:1] == ["models"] and len(parts) > 1:
+        if parts[1] != loaded.name:
+            raise RequestError(f"no model {quoted(parts[1])} here; this package is {loaded.name!r}", 404, "NotFound")
+        if parts[2:3] == ["versions"] and len(parts) > 3:
+            if parts[3] != loaded.version:
+                raise RequestError(
+                    f"no version {quoted(parts[3])} of {loaded.name!r} here; this package is {loaded.version!r}",
+                    404,
+                    "NotFound",
+                )
+            del parts[2:4]
+        if parts[2:] == ["infer"]:
+            _allow(method, "POST")
+            return None
+        known: dict[tuple[str, ...], Callable[[], Any]] = {
+            (): lambda: protocol.metadata(loaded.name, loaded.version, loaded.inputs, loaded.outputs),
+            ("ready",): lambda: {"name": loaded.name, "ready": True},
+        }
+        parts = parts[2:]
+    else:
+        known = {
+            (): lambda: {"name": "mlpack", "version": VERSION, "extensions": ["binary_tensor_data"]},
+            ("health", "live"): lambda: {"live": True},
+            ("health", "ready"): lambda: {"ready": True},
+        }
+    described = known.get(tuple(parts))
+    if described is None:
+        raise _not_found(path)
+    _allow(method, "GET", "HEAD")
+    return described
+
+
+def _not_found(path: str) -> RequestError:
+    message = f"nothing at {named(path)}; try /v2/health/ready, /v2/models/NAME, POST /v2/models/NAME/infer"
+    return RequestError(message, 404, "NotFound")
+
+
+def _allow(method: str, *allowed: str) -> None:
+    if method not in allowed:
+        raise RequestError(f"{named(method)} is not allowed here; use {' or '.join(allowed)}", 405, "MethodNotAllowed")
