@@ -29,7 +29,7 @@ from mlpack.targets.format.contents import LAYER_ROOT, TASK_ROOT
 
 VERSION = 1
 """Raised whenever equal requests would give other bytes."""
-FUNCTION = ("loop", "bench", "portions")
+FUNCTION = ("loop", "bench", "hooks", "portions")
 """What bootstrap.py starts in a package that is no worker, and what it imports there by name."""
 _ELF_MACHINES = {"x86_64": 0x3E, "arm64": 0xB7}
 
