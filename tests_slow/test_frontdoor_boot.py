@@ -168,7 +168,7 @@ def test_results_and_tickets_end_to_end(edge: Edge, function: Function) -> None:
 def test_a_worker_that_is_late_leaves_a_ticket(edge: Edge, function: Function) -> None:
     late = function(event(x_deadline_ms="300"))
     body = json.loads(late["body"])
-    assert (late["statusCode"], body["error"]["type"]) == (504, "DeadlineExceeded")
+    assert (late["statusCode"], body["error_type"]) == (504, "DeadlineExceeded")
     with working(edge):
         assert json.loads(asked(function, body["href"])["body"]) == REQUEST
 
@@ -176,12 +176,12 @@ def test_a_worker_that_is_late_leaves_a_ticket(edge: Edge, function: Function) -
 def test_services_that_fail(edge: Edge, function: Function, aws: AwsServer) -> None:
     aws.plan(Fault("close", service="sqs", operation="SendMessage", onward=True))
     first, second, third = (function(event())["body"] for _ in range(3))
-    assert [json.loads(one)["error"]["type"] for one in (first, second, third)] == ["Unavailable", "Unavailable", "CircuitOpen"]
+    assert [json.loads(one)["error_type"] for one in (first, second, third)] == ["Unavailable", "Unavailable", "CircuitOpen"]
     assert function(REQUEST)["raised"] == "InferenceError"
     aws.plan(*(Fault("cut", onward=True, operation=operation) for operation in ("GetObject", "GetItem")))
     edge.put("there")
     answer = function(event(None, "GET", "/v2/requests/there"))
-    assert (answer["statusCode"], json.loads(answer["body"])["error"]["type"]) == (503, "Unavailable")
+    assert (answer["statusCode"], json.loads(answer["body"])["error_type"]) == (503, "Unavailable")
 
 
 def test_a_service_that_hangs_is_given_up_within_its_time(edge: Edge, function: Function, aws: AwsServer) -> None:
@@ -189,7 +189,7 @@ def test_a_service_that_hangs_is_given_up_within_its_time(edge: Edge, function: 
     aws.plan(Fault("hang", service="sqs", operation="SendMessage", onward=True))
     began_s = time.monotonic()
     answer = function(event())
-    assert (answer["statusCode"], json.loads(answer["body"])["error"]["type"]) == (503, "Unavailable")
+    assert (answer["statusCode"], json.loads(answer["body"])["error_type"]) == (503, "Unavailable")
     assert time.monotonic() - began_s < 8.5  # 3 s, twice
     places = [Fault("hang", operation=one, onward=True) for one in ("GetObject", "PutObject", "GetItem", "PutItem")]
     aws.plan(*places)

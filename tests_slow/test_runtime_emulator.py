@@ -95,7 +95,7 @@ def test_our_loop_serves_under_the_emulator(boot: Callable[..., Booted], tmp_pat
     }
     answer = function.invoke(gateway)
     assert (answer["statusCode"], answer["headers"]["x-trace-id"]) == (200, "edge-1")
-    assert function.invoke({"nonsense": 1})["error"]["type"] == "InvalidRequest"
+    assert function.invoke({"nonsense": 1})["error_type"] == "InvalidRequest"
     first, *_, gateway_line, refused = lines(function.log())
     assert (first["cold_start"], gateway_line["cold_start"]) == (True, False)
     assert (gateway_line["trace_id"], refused["status"]) == ("edge-1", 400)

@@ -218,7 +218,7 @@ def encode(outputs: "Mapping[str, Tensor]", call: Call, *, name: str, version: s
 
 def error_body(kind: str, message: object, trace_id: str, more: "Mapping[str, Any] | None" = None) -> bytes:
     """The one form of an answer that is an error, of every entrance: see docs/interface.md."""
-    return jsontext.dumps({"error": {"type": kind, "message": str(message)}, "trace_id": trace_id, **(more or {})}).encode()
+    return jsontext.dumps({"error": str(message), "error_type": kind, "trace_id": trace_id, **(more or {})}).encode()
 
 
 def metadata(name: str, version: str, inputs: "Iterable[Port]", outputs: "Iterable[Port]") -> "dict[str, Any]":

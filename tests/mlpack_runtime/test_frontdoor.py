@@ -109,8 +109,8 @@ def test_binary_tensors_are_passed_to_a_worker_as_they_are(frontdoor: Any, door:
 @pytest.mark.parametrize(
     ("answer", "status", "kind"),
     [
-        (answered(b'{"error":{"type":"Unprocessable"}}', "422 No"), 422, "Unprocessable"),
-        (answered(b'{"error":{"type":"Draining"}}', "503 No", "Retry-After: 3"), 503, "Draining"),
+        (answered(b'{"error":"x","error_type":"Unprocessable"}', "422 No"), 422, "Unprocessable"),
+        (answered(b'{"error":"x","error_type":"Draining"}', "503 No", "Retry-After: 3"), 503, "Draining"),
         (answered(b"<html>", "502 Bad Gateway"), 503, "Unavailable"),
         (answered(b"<html>"), 502, "Unavailable"),
         (answered(b"{}", "302 Found", "Location: http://x"), 502, "Unavailable"),
@@ -127,7 +127,7 @@ def test_what_a_worker_says_is_told(
 ) -> None:
     told = frontdoor.respond(door(serve(answer).url), event(), Context())[1]
     body = json.loads(told["body"])
-    assert (told["statusCode"], body["error"]["type"]) == (status, kind)
+    assert (told["statusCode"], body["error_type"]) == (status, kind)
     assert "x-trace-id" in told["headers"]
 
 
@@ -148,11 +148,11 @@ def test_the_circuit_opens_and_closes_with_the_worker(frontdoor: Any, door: Door
     # the second is asked again on a new connection, as the first was kept
     assert (statuses, len(server.requests)) == ([503, 200, 200], 4)
     nowhere = door(NOWHERE, clock, MLPACK_BREAKER_FAILURES="2")
-    kinds = [json.loads(frontdoor.respond(nowhere, event(), None)[0].body)["error"]["type"] for _ in range(3)]
+    kinds = [json.loads(frontdoor.respond(nowhere, event(), None)[0].body)["error_type"] for _ in range(3)]
     assert kinds == ["Unavailable", "Unavailable", "CircuitOpen"]
 
 
-TOLD = b'{"error":{"type":"DeadlineExceeded"}}'
+TOLD = b'{"error":"x","error_type":"DeadlineExceeded"}'
 PATIENCE: list[tuple[dict[str, str], Context | None]] = [
     ({}, None),
     ({"x_deadline_ms": "9999"}, Context(left_ms=40)),
@@ -162,7 +162,7 @@ PATIENCE: list[tuple[dict[str, str], Context | None]] = [
 
 def kinds(frontdoor: Any, made: Door, count: int, headers: dict[str, str], context: Context | None = None) -> list[str]:
     answers = [frontdoor.respond(made, event(**headers), context)[0] for _ in range(count)]
-    return [json.loads(answer.body).get("error", {}).get("type", "") for answer in answers]
+    return [json.loads(answer.body).get("error_type", "") for answer in answers]
 
 
 @pytest.mark.parametrize("headers", [{"x_deadline_ms": "30"}, {"prefer": "wait=1"}])
@@ -206,7 +206,7 @@ def test_direct_invocations(frontdoor: Any, door: Doors, serve: Serve, monkeypat
     monkeypatch.setattr(frontdoor, "DOOR", door(server.url))
     assert frontdoor.handler(REQUEST, Context()) == {"outputs": []}
     refused = frontdoor.handler({"row": 1}, Context())
-    assert (refused["error"]["type"], len(refused["trace_id"])) == ("InvalidRequest", 32)
+    assert (refused["error_type"], len(refused["trace_id"])) == ("InvalidRequest", 32)
     warm = frontdoor.handler({"warmup": True}, Context())
     assert (warm["warm"], warm["model"], len(server.requests)) == (True, "tiny", 1)
 
@@ -215,7 +215,7 @@ def test_a_direct_invocation_that_fails_is_a_function_error(frontdoor: Any) -> N
     with pytest.raises(frontdoor.InferenceError) as caught:
         frontdoor.handler(REQUEST, Context())
     told = json.loads(str(caught.value))
-    assert (told["error"]["type"], len(told["trace_id"])) == ("Unavailable", 32)
+    assert (told["error_type"], len(told["trace_id"])) == ("Unavailable", 32)
 
 
 JSON_VALUES = st.recursive(
@@ -239,7 +239,7 @@ def test_no_event_is_too_strange(frontdoor: Any, door: Doors, outer: dict[str, A
 
 @pytest.mark.parametrize("given_event", [None, [], "text", 3, {}, {"requestContext": None}, {"Records": []}])
 def test_direct_events_of_any_kind_are_answered(frontdoor: Any, given_event: object) -> None:
-    assert frontdoor.handler(given_event, None)["error"]["type"] == "InvalidRequest"
+    assert frontdoor.handler(given_event, None)["error_type"] == "InvalidRequest"
 
 
 def test_settings_that_make_no_sense_stop_the_start(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def test_a_message_has_what_workers_read(make: Any) -> None:
 
 def test_a_result_that_is_an_error_is_the_answer(make: Any) -> None:
     edge = make()
-    edge.clock.meanwhile = [lambda: edge.put("new-id", 422, '{"error":{"type":"Unprocessable"}}')]
+    edge.clock.meanwhile = [lambda: edge.put("new-id", 422, '{"error":"x","error_type":"Unprocessable"}')]
     assert (post(edge).status, edge.clock.now_s) == (422, 1_000_000.02)
 
 
@@ -95,7 +95,7 @@ def test_a_result_that_is_an_error_is_the_answer(make: Any) -> None:
 def test_a_deadline_that_is_over_leaves_a_ticket(make: Any, results: str) -> None:
     edge = make(results)
     reply = post(edge, path="/prod/v2/models/tiny/infer", x_deadline_ms="1500")
-    assert (reply.status, said(reply)["error"]["type"]) == (504, "DeadlineExceeded")
+    assert (reply.status, said(reply)["error_type"]) == (504, "DeadlineExceeded")
     assert edge.clock.now_s == pytest.approx(1_000_001.5)
     assert (said(reply)["ticket"], said(reply)["href"]) == ("new-id", "/prod/v2/requests/new-id")
     assert get(edge, said(reply)["href"]).status == 202
@@ -147,12 +147,12 @@ def test_a_ticket_that_expired_is_unknown(make: Any) -> None:
 @pytest.mark.parametrize("path", ["/other", "/..", "/a%2Fb", "", "/a/b"])
 def test_what_was_never_accepted_is_unknown(make: Any, path: str) -> None:
     reply = get(make(), f"/v2/requests{path}")
-    assert (reply.status, said(reply)["error"]["type"]) == (404, "NotFound")
+    assert (reply.status, said(reply)["error_type"]) == (404, "NotFound")
 
 
 def test_a_ticket_is_only_asked_with(make: Any) -> None:
     reply = post(make(), path="/v2/requests/a")
-    assert (reply.status, said(reply)["error"]["type"]) == (405, "MethodNotAllowed")
+    assert (reply.status, said(reply)["error_type"]) == (405, "MethodNotAllowed")
 
 
 @pytest.mark.parametrize("results", [S3_RESULTS, DYNAMODB_RESULTS])
@@ -172,7 +172,7 @@ def test_another_request_under_the_same_id_is_refused(make: Any) -> None:
     edge = make(MLPACK_MODE="ticket")
     assert post(edge, x_request_id="mine").status == 202
     reply = post(edge, OTHER, x_request_id="mine")
-    assert (reply.status, said(reply)["error"]["type"]) == (422, "IdReused")
+    assert (reply.status, said(reply)["error_type"]) == (422, "IdReused")
     assert len(edge.messages()) == 1
 
 
@@ -184,8 +184,8 @@ def test_an_old_result_never_answers_another_request(make: Any, results: str) ->
     edge.clock.now_s += 61
     for body in (OTHER, REQUEST):  # whose result it is, nobody knows any more
         reply = post(edge, body, x_request_id="order-17")
-        assert (reply.status, said(reply)["error"]["type"]) == (422, "IdReused")
-        assert "/v2/requests/order-17" in said(reply)["error"]["message"]
+        assert (reply.status, said(reply)["error_type"]) == (422, "IdReused")
+        assert "/v2/requests/order-17" in said(reply)["error"]
     assert edge.messages() == []
     assert said(get(edge, "/v2/requests/order-17")) == REQUEST
 
@@ -269,7 +269,7 @@ def test_what_was_noted_but_not_sent_is_sent_the_next_time(make: Any, aws: AwsSe
 def test_an_id_that_could_be_a_path_is_refused(make: Any, given: str) -> None:
     edge = make()
     reply = post(edge, x_request_id=given)
-    assert (reply.status, said(reply)["error"]["type"]) == (400, "InvalidRequest")
+    assert (reply.status, said(reply)["error_type"]) == (400, "InvalidRequest")
     assert edge.messages() == []
 
 
@@ -294,8 +294,8 @@ def test_an_id_that_could_be_a_path_is_refused(make: Any, given: str) -> None:
 def test_what_a_worker_would_refuse_is_never_sent(make: Any, body: object, message: str) -> None:
     edge = make()
     reply = post(edge, body)
-    assert (reply.status, said(reply)["error"]["type"]) == (400, "InvalidRequest")
-    assert message in said(reply)["error"]["message"]
+    assert (reply.status, said(reply)["error_type"]) == (400, "InvalidRequest")
+    assert message in said(reply)["error"]
     assert said(reply)["trace_id"] == reply.headers["x-trace-id"]
     assert edge.messages() == []
 
@@ -355,7 +355,7 @@ def test_large_requests_go_through_s3(make: Any) -> None:
 def test_large_requests_without_a_place_are_413(make: Any) -> None:
     edge = make(DYNAMODB_RESULTS, MLPACK_MESSAGE_BYTES="1024")
     reply = post(edge, {"inputs": {"pixels": [[1, 2, 3, 4]] * 500}})
-    assert (reply.status, said(reply)["error"]["type"]) == (413, "PayloadTooLarge")
+    assert (reply.status, said(reply)["error_type"]) == (413, "PayloadTooLarge")
 
 
 @pytest.mark.parametrize("headers", [{"prefer": "wait=1"}, {"x_deadline_ms": "300"}, {"prefer": "respond-async"}])
@@ -364,7 +364,7 @@ def test_messages_are_passed_on_or_413_to_their_last_byte(make: Any, headers: di
     told = []
     for size in range(870, 930):  # 30 of them are a deadline's attribute
         reply = said(post(edge, {"row": "x" * size}, x_request_id=f"id-{size}", x_trace_id="t" * 32, **headers))
-        told.append(reply["error"]["type"] if "error" in reply else "Accepted")
+        told.append(reply["error_type"] if "error" in reply else "Accepted")
     assert set(told) == {"PayloadTooLarge", "Accepted" if "respond-async" in headers.values() else "DeadlineExceeded"}
     assert told == sorted(told, key="PayloadTooLarge".__eq__)
 
@@ -384,7 +384,7 @@ def test_what_is_no_fault_of_the_queue_leaves_its_circuit_alone(make: Any, aws: 
     assert [post(edge).status for _ in range(2)] == [500, 500]
     edge.door.queue = queue
     aws.plan(Fault("error", service="sqs", operation="SendMessage", onward=True))
-    assert [said(post(edge))["error"]["type"] for _ in range(2)] == ["Unavailable", "CircuitOpen"]
+    assert [said(post(edge))["error_type"] for _ in range(2)] == ["Unavailable", "CircuitOpen"]
     aws.plan()
     edge.clock.now_s += 10
     edge.door.queue = broken
@@ -397,14 +397,14 @@ def test_the_circuit_opens_and_closes_with_the_queue(make: Any, aws: AwsServer) 
     edge = make(MLPACK_BREAKER_FAILURES="2", MLPACK_MODE="ticket")
     aws.plan(Fault("error", service="sqs", operation="SendMessage", onward=True))
     for _ in range(2):
-        assert said(post(edge))["error"]["type"] == "Unavailable"
+        assert said(post(edge))["error_type"] == "Unavailable"
     sent = len(aws.log("sqs"))
     reply = post(edge)
-    assert (reply.status, said(reply)["error"]["type"], reply.headers["retry-after"]) == (503, "CircuitOpen", "10")
+    assert (reply.status, said(reply)["error_type"], reply.headers["retry-after"]) == (503, "CircuitOpen", "10")
     assert len(aws.log("sqs")) == sent
     edge.clock.now_s += 10
-    assert said(post(edge))["error"]["type"] == "Unavailable"  # the probe
-    assert said(post(edge))["error"]["type"] == "CircuitOpen"
+    assert said(post(edge))["error_type"] == "Unavailable"  # the probe
+    assert said(post(edge))["error_type"] == "CircuitOpen"
     aws.plan()
     edge.clock.now_s += 20
     assert [post(edge).status for _ in range(2)] == [202, 202]
@@ -415,7 +415,7 @@ def test_a_backlog_is_read_now_and_then_and_turns_requests_away(make: Any, aws: 
     assert [post(edge).status for _ in range(3)] == [202, 202, 202]  # as it was at the first of them
     edge.clock.now_s += 5
     reply = post(edge)
-    assert (reply.status, said(reply)["error"]["type"], reply.headers["retry-after"]) == (503, "Overloaded", "5")
+    assert (reply.status, said(reply)["error_type"], reply.headers["retry-after"]) == (503, "Overloaded", "5")
     assert post(edge, x_request_id="mine").status == 503
     assert get(edge, "/v2/requests/mine").status == 404  # what was turned away has no ticket
     assert [one.operation for one in aws.log("sqs")].count("GetQueueAttributes") == 2
@@ -429,8 +429,8 @@ def test_results_that_cannot_be_read_are_503_with_a_ticket(make: Any, aws: AwsSe
     edge = make()
     aws.plan(Fault("error", service="s3", operation="GetObject", code="AccessDenied", status=403, onward=True))
     reply = post(edge, x_deadline_ms="300")
-    assert (reply.status, said(reply)["error"]["type"], said(reply)["ticket"]) == (503, "Unavailable", "new-id")
-    assert "AccessDenied" in said(reply)["error"]["message"]
+    assert (reply.status, said(reply)["error_type"], said(reply)["ticket"]) == (503, "Unavailable", "new-id")
+    assert "AccessDenied" in said(reply)["error"]
     assert get(edge, "/v2/requests/new-id").status == 503
 
 
@@ -463,8 +463,8 @@ def test_a_503_after_sending_has_a_ticket(make: Any, aws: AwsServer, results: st
     aws.plan(Fault("error", operation=operation, number=2 if named else 1, onward=True, code="AccessDenied", status=403))
     given = {"x_request_id": "new-id"} if named else {}
     reply = post(edge, x_deadline_ms="300", **given)
-    assert (reply.status, said(reply)["error"]["type"]) == (503, "Unavailable")
-    assert "AccessDenied" in said(reply)["error"]["message"]
+    assert (reply.status, said(reply)["error_type"]) == (503, "Unavailable")
+    assert "AccessDenied" in said(reply)["error"]
     assert (said(reply)["ticket"], said(reply)["href"]) == ("new-id", "/v2/requests/new-id")
     aws.plan()
     assert get(edge, "/v2/requests/new-id").status == (202 if named else 404)
@@ -482,7 +482,7 @@ def test_results_that_hang_are_given_up_once(make: Any, aws: AwsServer, named: b
     began_s = time()
     reply = post(edge, x_deadline_ms="600", **given)
     assert time() - began_s < 3.6  # the deadline, and a second twice
-    assert (reply.status, said(reply)["error"]["type"], said(reply)["ticket"]) == (503, "Unavailable", "new-id")
+    assert (reply.status, said(reply)["error_type"], said(reply)["ticket"]) == (503, "Unavailable", "new-id")
 
 
 def test_a_direct_invocation_gets_json_with_its_trace_id(make: Any) -> None:
@@ -491,7 +491,7 @@ def test_a_direct_invocation_gets_json_with_its_trace_id(make: Any) -> None:
     reply = edge.door.exchange({}, "new-id", float("inf")).value({"row": 1}, "new-id")
     assert said(reply) == {"trace_id": reply.headers["x-trace-id"], "row": 1}
     binary = edge.door.exchange({}, "other", float("inf")).value({**REQUEST, "parameters": {"binary_data_output": True}})
-    assert (binary.status, "binary outputs need HTTP" in said(binary)["error"]["message"]) == (400, True)
+    assert (binary.status, "binary outputs need HTTP" in said(binary)["error"]) == (400, True)
 
 
 def test_a_door_that_cannot_open_says_why(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,7 +79,7 @@ def test_what_arrives_past_its_deadline_is_not_run(server: Server, left_ms: str,
     server.service = open_service()
     late = {"X-Deadline-Ms": left_ms, "X-Trace-Id": "t", "X-Request-Id": "r"}
     status, answer, _ = ask(server, "POST", "/v2/models/tiny/infer", b'{"text": "cat"}', **late)
-    assert (status, answer["error"]["type"], answer["trace_id"]) == (504, "DeadlineExceeded", "t")
+    assert (status, answer["error_type"], answer["trace_id"]) == (504, "DeadlineExceeded", "t")
     assert ask(server, "GET", "/v2/health/ready", **late)[0] == 200
     (line,) = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
     assert (line["status"], line["request_id"], line["error_type"], line["batch"]) == (504, "r", "DeadlineExceeded", 0)
@@ -89,7 +89,7 @@ def test_a_deadline_that_is_not_over_changes_nothing(server: Server) -> None:
     server.service = open_service()
     assert ask(server, "POST", "/", b'{"text": "cat"}', **{"X-Deadline-Ms": "60000"})[0] == 200
     status, answer, _ = ask(server, "POST", "/", b'{"text": "cat"}', **{"X-Deadline-Ms": "soon"})
-    assert (status, answer["error"]["type"]) == (400, "InvalidRequest")
+    assert (status, answer["error_type"]) == (400, "InvalidRequest")
 
 
 def test_a_body_that_comes_after_its_deadline_is_not_run(server: Server) -> None:
@@ -101,7 +101,7 @@ def test_a_body_that_comes_after_its_deadline_is_not_run(server: Server) -> None
         client.sendall(body)
         answer = http.client.HTTPResponse(client)
         answer.begin()
-        assert (answer.status, json.loads(answer.read())["error"]["type"]) == (504, "DeadlineExceeded")
+        assert (answer.status, json.loads(answer.read())["error_type"]) == (504, "DeadlineExceeded")
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_a_body_of_unknown_or_unreasonable_length_is_refused(server: Server, hea
         client.sendall(f"POST / HTTP/1.1\r\nHost: x\r\n{head}\r\n\r\n".encode())
         answer = http.client.HTTPResponse(client)
         answer.begin()
-        assert (answer.status, json.loads(answer.read())["error"]["type"]) == (status, kind)
+        assert (answer.status, json.loads(answer.read())["error_type"]) == (status, kind)
 
 
 def test_a_client_that_goes_away_harms_nobody(server: Server, capfd: pytest.CaptureFixture[str]) -> None:
@@ -187,7 +187,7 @@ def test_a_model_that_is_not_loaded_receives_no_body(server: Server) -> None:
         answer = http.client.HTTPResponse(client)
         answer.begin()
         said = json.loads(answer.read())
-        assert (answer.status, said["error"]["type"]) == (503, "NotReady")
+        assert (answer.status, said["error_type"]) == (503, "NotReady")
         assert said["trace_id"]
         assert said["trace_id"] == answer.getheader("x-trace-id")
 

@@ -126,7 +126,7 @@ def test_loop_serves_events_one_after_the_other(api: RuntimeApi, tiny: Path, boo
         assert path == "/invocation/r-1/response"
         assert answer["outputs"][1]["data"] == [2]
     path, answer, _ = api.invoke({"nonsense": 1})
-    assert (path, answer["error"]["type"]) == ("/invocation/r-1/response", "InvalidRequest")
+    assert (path, answer["error_type"]) == ("/invocation/r-1/response", "InvalidRequest")
     assert answer["trace_id"] != "1-2-3"  # the trace id of one invocation must not leak into the next
     assert json.loads(process.stdout.readline())["trace_id"] == "1-2-3"
 

@@ -139,7 +139,7 @@ def test_routes(service: Service, method: str, path: str, status: int, part: dic
     reply = service.http(method, path, {}, b"")
     assert reply.status == status
     if isinstance(part, str):
-        assert part in body(reply)["error"]["message"]
+        assert part in body(reply)["error"]
         assert body(reply)["trace_id"] == reply.headers["x-trace-id"]
     else:
         assert part.items() <= body(reply).items()
@@ -175,11 +175,11 @@ def test_value_refused_says_what_was_expected(
     service: Service, capfd: pytest.CaptureFixture[str], value: object, status: int, kind: str, message: str
 ) -> None:
     reply = service.value(value)
-    error = body(reply)["error"]
-    assert (reply.status, error["type"]) == (status, kind)
-    assert message in error["message"]
+    error = body(reply)
+    assert (reply.status, error["error_type"]) == (status, kind)
+    assert message in error["error"]
     (line,) = logged(capfd)
-    assert (line["status"], line["level"], line["error_message"]) == (status, "WARNING", error["message"])
+    assert (line["status"], line["level"], line["error_message"]) == (status, "WARNING", error["error"])
 
 
 def test_value_plain_inputs_by_name(service: Service) -> None:
@@ -192,7 +192,7 @@ def test_value_asking_for_binary_outputs_is_refused_in_json(service: Service) ->
     for asked in ({"parameters": {"binary_data_output": True}}, {"outputs": one}):
         reply = service.value(request(**asked))
         assert (reply.status, reply.binary) == (400, False)
-        assert "binary outputs need HTTP" in body(reply)["error"]["message"]
+        assert "binary outputs need HTTP" in body(reply)["error"]
 
 
 def test_answer_that_a_check_refuses_is_one_error_with_one_line(service: Service, capfd: pytest.CaptureFixture[str]) -> None:
@@ -235,7 +235,7 @@ def test_engine_refusing_values_is_unprocessable(text_service: Service) -> None:
         for name, value in (("input_ids", 99), ("attention_mask", 1))
     ]
     reply = text_service.value({"inputs": rows})
-    assert (reply.status, body(reply)["error"]["type"]) == (422, "Unprocessable")
+    assert (reply.status, body(reply)["error_type"]) == (422, "Unprocessable")
 
 
 def test_hooks_decode_and_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
@@ -269,9 +269,9 @@ def test_hook_failures_have_their_status_and_are_logged(
     traced: bool,
 ) -> None:
     reply = hooked(tmp_path, monkeypatch, preprocess="hooks_of_test:decode").value(sent)
-    error = body(reply)["error"]
-    assert (reply.status, error["type"]) == (status, kind)
-    assert message in error["message"]
+    error = body(reply)
+    assert (reply.status, error["error_type"]) == (status, kind)
+    assert message in error["error"]
     (line,) = logged(capfd)
     assert ("hooks_of_test.py" in line.get("traceback", "")) is traced
 
@@ -279,7 +279,7 @@ def test_hook_failures_have_their_status_and_are_logged(
 def test_hook_answer_that_is_not_json_is_the_packages_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     service = hooked(tmp_path, monkeypatch, preprocess="hooks_of_test:decode", postprocess="hooks_of_test:unjson")
     reply = service.value({"row": [1, 2, 3, 4]})
-    assert (reply.status, body(reply)["error"]["type"]) == (500, "HookError")
+    assert (reply.status, body(reply)["error_type"]) == (500, "HookError")
 
 
 @pytest.mark.parametrize(
@@ -298,7 +298,7 @@ def test_bug_is_answered_and_logged_with_its_traceback(
 ) -> None:
     monkeypatch.setattr(protocol, "encode", lambda *_, **__: 1 // 0)
     reply = service.value(request())
-    assert (reply.status, body(reply)["error"]["type"]) == (500, "ZeroDivisionError")
+    assert (reply.status, body(reply)["error_type"]) == (500, "ZeroDivisionError")
     (line,) = logged(capfd)
     assert (line["level"], line["errors"]) == ("ERROR", 1)
     assert "Traceback" in line["traceback"]

@@ -132,7 +132,7 @@ class Entrance:
                 type(given) is not dict or not isinstance(given.get("requestContext"), dict), "an HTTP event raised", raised
             )
             value = oracle.strict(str(raised).encode())
-            status = {"DeadlineExceeded": 504, "Unavailable": 503}.get(value["error"]["type"], 500)
+            status = {"DeadlineExceeded": 504, "Unavailable": 503}.get(value["error_type"], 500)
             oracle.error(status, value, allowed)
         else:
             if made is None:

@@ -90,7 +90,7 @@ class Entrance:
         """A direct answer has no status: what has an error is its caller's."""
         if isinstance(made, dict) and "error" in made:
             types = {kind: status for status, kinds in oracle.TYPES.items() for kind in kinds}
-            kind = made["error"].get("type") if isinstance(made["error"], dict) else None
+            kind = made.get("error_type")
             oracle.check(kind in types, "a direct answer's error", made)
             oracle.error(types[kind], made, {})
             return types[kind], made

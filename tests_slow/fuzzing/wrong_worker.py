@@ -152,7 +152,7 @@ class Entrance:
         value = oracle.strict(made["body"].encode())
         if isinstance(value, dict) and isinstance(value.get("n"), int):
             oracle.check(value["n"] == number or b"chunked" in self.endpoint.answer, "another request's answer", (number, value))
-        kind = value["error"]["type"] if isinstance(value, dict) and isinstance(value.get("error"), dict) else ""
+        kind = value["error_type"] if isinstance(value, dict) and isinstance(value.get("error"), str) else ""
         return len(body), f"{status} {kind}".strip()
 
     def describe(self, number: int) -> str:
