@@ -84,7 +84,7 @@ def test_place_that_keeps_it_is_asked_three_times_then_twice(stores: FakeStores,
     assert not place.unconditional
     assert place.put("tiny", "r", BODY)
     assert not place.put("tiny", "r", BODY | {"body": "another"})
-    assert place.has("tiny", "r")
+    assert place.status("tiny", "r") == 200
 
 
 @pytest.mark.parametrize("switch", READS_ON)

@@ -27,12 +27,21 @@ def opened(place: Place, request: pytest.FixtureRequest) -> Iterator[Any]:
 
 
 def test_the_first_answer_stays(opened: Any) -> None:
-    assert not opened.has("m", "r")
+    assert opened.status("m", "r") is None
     assert opened.put("m", "r", BODY)
     assert not opened.put("m", "r", BODY | {"body": "another"})
-    assert opened.has("m", "r")
-    assert not opened.has("m", "r2")
-    assert not opened.has("m2", "r")
+    assert opened.status("m", "r") == 200
+    assert opened.status("m", "r2") is None
+    assert opened.status("m2", "r") is None
+    assert opened.put("m", "refused", BODY | {"status": 422})
+    assert opened.status("m", "refused") == 422
+
+
+def test_result_of_an_older_worker_counts_as_an_answer(place: Place) -> None:
+    made: Any = open_results("s3://results", keep_s=60)
+    place.s3.put_object(Bucket="results", Key="m/r.json", Body=b"{}")
+    assert made.status("m", "r") == 200
+    made._client.close()
 
 
 def test_where_it_lies_in_a_bucket(place: Place) -> None:
@@ -47,7 +56,7 @@ def test_where_it_lies_in_a_bucket(place: Place) -> None:
 def test_an_answer_whose_confirmation_was_lost_is_there_once(opened: Any, aws: AwsServer, operation: tuple[str, str]) -> None:
     aws.plan(Fault("close", after=True, service=operation[0], operation=operation[1]))
     opened.put("m", "r", BODY)  # whether it says that it was first is no matter: it was confirmed
-    assert opened.has("m", "r")
+    assert opened.status("m", "r") == 200
 
 
 def test_a_conflict_is_tried_again(place: Place, aws: AwsServer) -> None:

@@ -12,7 +12,7 @@ from tests.support.services.aws_server import AwsServer, Fault
 
 from mlpack_runtime import aws as aws_module
 from mlpack_runtime.queueing.dead_letters import DeadLetters
-from mlpack_runtime.queueing.sqs import LONGEST_S, Deleter, Keeper, Queue
+from mlpack_runtime.queueing.sqs import LONGEST_S, BurialError, Deleter, Keeper, Queue
 
 pytestmark = pytest.mark.slow
 
@@ -140,6 +140,40 @@ def test_a_buried_message_is_what_it_was_with_the_reason(place: Place, queue: Qu
     assert dead["MessageAttributes"]["reason"]["StringValue"].startswith("bad  x")
     nowhere = DeadLetters(place.sqs, place.dead_url, "", pytest.fail)  # that queue has no redrive policy of its own
     assert not Queue(place.sqs, place.url, dead=nowhere, visibility_s=2).bury(delivery, "why")
+
+
+def test_message_of_a_group_is_buried_in_its_group_once(aws: AwsServer) -> None:
+    """A FIFO queue's dead-letter queue has to be FIFO, and takes no message without a group."""
+    place = Place(aws, fifo=True)
+    place.send("text", group="orders", request_id="r")
+    queue = Queue(place.sqs, place.url, dead=DeadLetters(place.sqs, place.url, "", pytest.fail), visibility_s=30)
+    (delivery,) = queue.receive(1, 0)
+    assert delivery.group == "orders"
+    assert queue.bury(delivery, "bad")
+    assert queue.bury(delivery, "bad")  # after a kill, say
+    (dead,) = place.dead()
+    assert (dead["Body"], dead["Attributes"]["MessageGroupId"]) == ("text", "orders")
+    assert dead["Attributes"]["MessageDeduplicationId"] == delivery.message_id
+    place.close()
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "raised"),
+    [
+        (403, "AccessDenied", BurialError),
+        (400, "MissingParameter", BurialError),
+        (400, "ThrottlingException", None),
+        (503, "X", None),
+    ],
+)
+def test_refusal_for_good_is_told_from_one_that_passes(
+    status: int, code: str, raised: type[Exception] | None, place: Place, queue: Queue
+) -> None:
+    place.send("text")
+    (delivery,) = queue.receive(1, 0)
+    place.aws.plan(Fault("error", operation="SendMessage", status=status, code=code, onward=True))
+    with pytest.raises(raised or aws_module.failures()):
+        queue.bury(delivery, "bad")
 
 
 @pytest.mark.parametrize(("refusals", "buried"), [(1, True), (2, False)])

@@ -130,6 +130,35 @@ def test_what_fails_here_comes_back_until_redrive_ends_it(tmp_path: Path, aws: A
     place.close()
 
 
+def test_poison_of_a_fifo_queue_ends_and_its_group_goes_on(root: Path, aws: AwsServer) -> None:
+    place = Place(aws, fifo=True)
+    place.send("not JSON", request_id="wrong")
+    place.send({"text": "cat"}, request_id="next")
+    worker = place.worker(root).ready()
+    assert [place.answer(name)[0] for name in ("wrong", "next")] == [400, 200]
+    until(lambda: place.counts() == (0, 0), "an empty queue")
+    assert worker.end() == 0
+    (dead,) = place.dead()
+    assert (dead["Body"], dead["Attributes"]["MessageGroupId"]) == ("not JSON", "g")
+    assert "400" in dead["MessageAttributes"]["reason"]["StringValue"]
+    place.close()
+
+
+def test_poison_that_no_queue_takes_has_a_result_all_the_same(root: Path, aws: AwsServer) -> None:
+    """Whoever waits for an answer is told at once, though the message itself stays until the queue's own policy ends it."""
+    place = Place(aws, receives=2)
+    place.aws.plan(Fault("error", operation="SendMessage", status=403, code="AccessDenied", onward=True, number=2))
+    place.send("not JSON", request_id="wrong")
+    worker = place.worker(root).ready()
+    assert place.answer("wrong")[0] == 400
+    until(lambda: place.counts(place.dead_url)[0] == 1, "the message in the dead-letter queue")
+    assert worker.end() == 0
+    assert len([line for line in worker.answers if line["status"] == 400]) == 2
+    assert [line["level"] for line in worker.said("message")] == ["WARNING"] * 2
+    assert "the dead-letter queue refuses it: AccessDenied" in worker.said("message")[0]["message"]
+    place.close()
+
+
 def test_poison_waits_until_it_is_known_where_it_goes(root: Path, place: Place) -> None:
     """A worker that is started while SQS cannot say which queue is for dead letters, and that one wrong message comes to."""
     place.aws.plan(Fault("error", operation="GetQueueAttributes", onward=True))

@@ -47,12 +47,13 @@ class Store:
         return True
 
     def put(self, _: str, request_id: str, document: dict[str, Any]) -> bool:
-        oracle.check(request_id not in self.results, "a second result")
-        self.results[request_id] = document
-        return True
+        there = self.status("", request_id)
+        oracle.check(there is None or 400 <= there < 500, "a second result")  # a refused message is buried when it comes again
+        self.results.setdefault(request_id, document)
+        return there is None
 
-    def has(self, _: str, request_id: str) -> bool:
-        return request_id in self.results
+    def status(self, _: str, request_id: str) -> int | None:
+        return int(self.results[request_id]["status"]) if request_id in self.results else None
 
 
 class Payloads:

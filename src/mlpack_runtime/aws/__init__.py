@@ -17,6 +17,7 @@ CONNECT_S = 5
 READ_S = 15
 CONNECTIONS = 64
 _ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
+_PASSING = ("Throttl", "TooMany", "LimitExceeded", "SlowDown", "Expired", "Timeout", "Unavailable", "TokenRefresh", "Internal")
 _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
@@ -67,6 +68,16 @@ def code(error: BaseException) -> str:
     """The service's own word for an error ("NoSuchKey"); "" where no service answered."""
     answer = getattr(error, "response", None)
     return str(answer.get("Error", {}).get("Code", "")) if type(answer) is dict else ""
+
+
+def is_final(error: BaseException) -> bool:
+    """Whether a service refused a call in a way that asking again does not change: a 4xx that is neither about its pace nor about
+    credentials that are renewed."""
+    answer = getattr(error, "response", None)
+    status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) if type(answer) is dict else 0
+    word = code(error)
+    passing = status in (408, 429) or any(part in word for part in _PASSING)
+    return 400 <= status < 500 and bool(word) and not passing
 
 
 def is_malformed(error: BaseException) -> bool:

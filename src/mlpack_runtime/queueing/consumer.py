@@ -1,7 +1,8 @@
 """A message of the queue to its end: read, answered, the answer written, then deleted; or given back; or buried.
 
     answered (2xx)                     result written, deleted
-    wrong for good (4xx)               sent to the dead-letter queue with the reason, the error written as its result, deleted
+    wrong for good (4xx)               sent to the dead-letter queue with the reason, the error written as its result, deleted;
+                                       where that queue refuses it for good, the error is written and the message given back
     too late (its deadline is over)    the error written as its result (504), deleted
     failed here (5xx, a service away)  given back, visible again after a pause that doubles and is jittered; the queue's redrive
                                        policy ends that
@@ -19,6 +20,7 @@ from mlpack_runtime.backend import BackendError
 from mlpack_runtime.limits import cut, quoted, too_large, too_many_tokens
 from mlpack_runtime.protocol import RequestError
 from mlpack_runtime.queueing import results
+from mlpack_runtime.queueing.sqs import BurialError
 from mlpack_runtime.service import Clock, Reply
 
 TYPE_CHECKING = False
@@ -135,8 +137,9 @@ class Consumer:
         try:
             self._handle(delivery)
         except BaseException as error:  # noqa: BLE001  (the boundary: neither a hook's SystemExit nor Rust's panic ends a thread)
-            level = "WARNING" if isinstance(error, aws.failures()) else "ERROR"
-            self._say(level, f"message {delivery.message_id} is given back: {aws.told(error)}")
+            level = "WARNING" if isinstance(error, (BurialError, *aws.failures())) else "ERROR"
+            said = str(error) if isinstance(error, BurialError) else aws.told(error)
+            self._say(level, f"message {delivery.message_id} is given back: {said}")
             self._give_back(delivery)
 
     def _handle(self, delivery: "Delivery") -> None:
@@ -151,7 +154,7 @@ class Consumer:
                 letter.request_id = delivery.message_id
             reply = self._service.refuse(error, letter.request_id, letter.headers)
         else:
-            if delivery.receives > 1 and self._results.has(model.name, letter.request_id):
+            if delivery.receives > 1 and self._is_done(self._results.status(model.name, letter.request_id)):
                 self._done(delivery)  # whoever had it before was stopped between its answer and its deletion
                 return
             reply = self._reply(delivery, letter)
@@ -159,9 +162,18 @@ class Consumer:
             self._give_back(delivery)
             return
         if 400 <= reply.status < 500:
-            self._bury(delivery, reply)
+            try:
+                self._bury(delivery, reply)
+            except BurialError:  # its queue's redrive policy ends it; whoever waits for an answer is told now
+                self._write(delivery, letter, reply)
+                raise
         self._write(delivery, letter, reply)
         self._done(delivery)
+
+    @staticmethod
+    def _is_done(status: "int | None") -> bool:
+        """Whether a message whose answer is there needs nothing more. One that was refused has to be buried still."""
+        return status is not None and not 400 <= status < 500
 
     def _bury(self, delivery: "Delivery", reply: Reply) -> None:
         if not self._queue.bury(delivery, _reason(reply)):

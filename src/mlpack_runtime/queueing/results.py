@@ -32,8 +32,8 @@ if TYPE_CHECKING:
         def put(self, model: str, request_id: str, document: "dict[str, Any]") -> bool:
             """Write it. False: there was an answer already, which stays. Raises TooLargeError."""
 
-        def has(self, model: str, request_id: str) -> bool:
-            """Whether there is an answer."""
+        def status(self, model: str, request_id: str) -> int | None:
+            """The status of the answer that is there; None where there is none."""
 
 
 DYNAMODB_LIMIT_BYTES = 400 * 1024  # AWS: "the maximum item size in DynamoDB is 400 KB", names included
@@ -101,7 +101,7 @@ class S3Results:
         """Write it, unless something is there."""
         body = jsontext.dumps(document).encode()
         condition = {} if self.unconditional else {"IfNoneMatch": "*"}
-        if self.unconditional and self.has(model, request_id):
+        if self.unconditional and self.status(model, request_id) is not None:
             return False
         for attempt in range(_CONFLICTS):
             try:
@@ -110,12 +110,13 @@ class S3Results:
                     Key=self.key(model, request_id),
                     Body=body,
                     ContentType="application/json",
+                    Metadata={"status": str(document["status"])},  # so that whoever looks need not read the answer
                     **condition,
                 )
                 return True
             except aws.failures() as error:
                 # Whoever is told "no" has its message deleted: what is said to be there has to be.
-                if aws.code(error) in ("PreconditionFailed", "412") and self.has(model, request_id):
+                if aws.code(error) in ("PreconditionFailed", "412") and self.status(model, request_id) is not None:
                     return False
                 # Another writer is at it this very moment: S3 says to try again.
                 if aws.code(error) not in _AGAIN or attempt == _CONFLICTS - 1:
@@ -128,15 +129,15 @@ class S3Results:
             return ""
         return promises.in_bucket(self._client, self._bucket, f"{self._prefix}{model}/{promises.NAME}")
 
-    def has(self, model: str, request_id: str) -> bool:
-        """Ask for the object's head."""
+    def status(self, model: str, request_id: str) -> "int | None":
+        """Ask for the object's head. 200 of one that an older mlpack wrote, which does not say."""
         try:
-            self._client.head_object(Bucket=self._bucket, Key=self.key(model, request_id))
+            head = self._client.head_object(Bucket=self._bucket, Key=self.key(model, request_id))
         except aws.failures() as error:
             if aws.code(error) in ("404", "NoSuchKey", "NotFound"):
-                return False
+                return None
             raise
-        return True
+        return _number(head.get("Metadata", {}).get("status"))
 
 
 class DynamoResults:
@@ -163,12 +164,12 @@ class DynamoResults:
             "expires": {"N": str(now + self._keep_s)},
         }
         condition = {} if self.unconditional else {"ConditionExpression": "attribute_not_exists(id)"}
-        if self.unconditional and self.has(model, request_id):
+        if self.unconditional and self.status(model, request_id) is not None:
             return False
         try:
             self._client.put_item(TableName=self._table, Item=item, **condition)
         except aws.failures() as error:
-            if aws.code(error) == "ConditionalCheckFailedException" and self.has(model, request_id):
+            if aws.code(error) == "ConditionalCheckFailedException" and self.status(model, request_id) is not None:
                 return False
             raise
         return True
@@ -177,9 +178,17 @@ class DynamoResults:
         """As Results says."""
         return "" if promises.is_amazons(self._client) else promises.in_table(self._client, self._table, f"{model}/{promises.NAME}")
 
-    def has(self, model: str, request_id: str) -> bool:
-        """Read the item's key, as of now."""
+    def status(self, model: str, request_id: str) -> "int | None":
+        """Read the item's status, as of now."""
         answer = self._client.get_item(
-            TableName=self._table, Key={"id": {"S": f"{model}/{request_id}"}}, ConsistentRead=True, ProjectionExpression="id"
+            TableName=self._table,
+            Key={"id": {"S": f"{model}/{request_id}"}},
+            ConsistentRead=True,
+            ProjectionExpression="id, #status",
+            ExpressionAttributeNames={"#status": "status"},
         )
-        return "Item" in answer
+        return _number(answer["Item"].get("status", {}).get("N")) if "Item" in answer else None
+
+
+def _number(text: object) -> int:
+    return int(text) if type(text) is str and text.isascii() and text.isdigit() and len(text) < 5 else 200

@@ -28,14 +28,19 @@ _TOO_LARGE = ("InvalidParameterValue", "InvalidMessageContents", "MessageTooLong
 _ATTRIBUTES = 10  # AWS: at most ten attributes a message
 
 
+class BurialError(RuntimeError):
+    """The dead-letter queue refuses every message like this one: to send it again would change nothing."""
+
+
 class Delivery:
-    """One message, as it was received once. `age_ms`: from its sending to this receipt; `receives`: the how-many-th it is; `lost`:
-    others may have it by now."""
+    """One message, as it was received once. `age_ms`: from its sending to this receipt; `receives`: the how-many-th it is; `group`:
+    its message group, "" where it has none; `lost`: others may have it by now."""
 
     __slots__ = (
         "age_ms",
         "attributes",
         "body",
+        "group",
         "lost",
         "message_id",
         "raw_attributes",
@@ -55,6 +60,7 @@ class Delivery:
         self.receives = int(system.get("ApproximateReceiveCount", "1"))
         self.age_ms = max(0.0, now_ms - float(system.get("SentTimestamp", now_ms)))
         self.trace: str = system.get("AWSTraceHeader", "")
+        self.group: str = system.get("MessageGroupId", "")
         self.received_s = received_s
         self.lost = False
 
@@ -88,7 +94,7 @@ class Queue:
             MaxNumberOfMessages=min(most, AT_ONCE),
             WaitTimeSeconds=wait_s,
             VisibilityTimeout=self.visibility_s,
-            MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp", "AWSTraceHeader"],
+            MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp", "AWSTraceHeader", "MessageGroupId"],
             MessageAttributeNames=["All"],
         )
         now_ms = time() * 1000
@@ -113,7 +119,7 @@ class Queue:
 
     def bury(self, delivery: Delivery, reason: str) -> bool:
         """Send it on to the dead-letter queue, with the attribute `reason` where there is room for it; False where there is no such
-        queue, or it takes no message of this size."""
+        queue, or it takes no message of this size. Raises BurialError where the queue refuses it for good."""
         dead_url = self._dead.url()
         if dead_url is None:
             return False
@@ -121,13 +127,19 @@ class Queue:
         tries = [copied]
         if len(copied) < _ATTRIBUTES or "reason" in copied:
             tries.insert(0, copied | {"reason": {"DataType": "String", "StringValue": _plain(reason)}})
+        order: dict[str, str] = {}
+        if dead_url.endswith(".fifo"):  # the dead-letter queue of a FIFO queue is one, and takes nothing without these
+            order = {"MessageGroupId": delivery.group or delivery.message_id, "MessageDeduplicationId": delivery.message_id}
         for attributes in tries:
             try:
-                self._quick.send_message(QueueUrl=dead_url, MessageBody=delivery.body, MessageAttributes=attributes)
+                self._quick.send_message(QueueUrl=dead_url, MessageBody=delivery.body, MessageAttributes=attributes, **order)
                 return True
             except aws.failures() as error:
-                if aws.code(error) not in _TOO_LARGE:
-                    raise
+                if aws.code(error) in _TOO_LARGE:
+                    continue
+                if aws.is_final(error):
+                    raise BurialError(f"the dead-letter queue refuses it: {aws.told(error)}") from error
+                raise
         return False
 
     def _capped(self, delivery: Delivery, seconds: int) -> int:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -119,15 +120,17 @@ def until(done: Any, what: str, patience_s: float = PATIENCE_S) -> Any:
 
 
 class Place:
-    """A queue whose redrive policy ends in a dead-letter queue, a bucket and a table, on an AWS of the test's own."""
+    """A queue whose redrive policy ends in a dead-letter queue, a bucket and a table, on an AWS of the test's own. `fifo`: both
+    queues are, as SQS demands."""
 
-    def __init__(self, aws: AwsServer, *, receives: int = 3) -> None:
+    def __init__(self, aws: AwsServer, *, receives: int = 3, fifo: bool = False) -> None:
         self.aws = aws
+        self.fifo, ending, kind = fifo, ".fifo" if fifo else "", {"FifoQueue": "true"} if fifo else {}
         self.sqs, self.s3, self.dynamodb = aws.client("sqs"), aws.client("s3"), aws.client("dynamodb")
-        self.dead_url = self.sqs.create_queue(QueueName="dead")["QueueUrl"]
+        self.dead_url = self.sqs.create_queue(QueueName=f"dead{ending}", Attributes=kind)["QueueUrl"]
         arn = self.sqs.get_queue_attributes(QueueUrl=self.dead_url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
         policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": receives})
-        self.url = self.sqs.create_queue(QueueName="work", Attributes={"RedrivePolicy": policy})["QueueUrl"]
+        self.url = self.sqs.create_queue(QueueName=f"work{ending}", Attributes={"RedrivePolicy": policy, **kind})["QueueUrl"]
         self.s3.create_bucket(Bucket="results", CreateBucketConfiguration={"LocationConstraint": REGION})
         self.dynamodb.create_table(
             TableName="results",
@@ -146,11 +149,12 @@ class Place:
         told = {"queue_url": self.url, "results": "s3://results/answers", "poll_s": 1, **settings}
         return Process(root, self.aws.environment, **told)
 
-    def send(self, body: object, **attributes: str) -> str:
-        """One message; its id."""
+    def send(self, body: object, *, group: str = "g", **attributes: str) -> str:
+        """One message; its id. `group`: its message group in a FIFO queue."""
         text = body if isinstance(body, str) else json.dumps(body)
         described = {name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()}
-        return str(self.sqs.send_message(QueueUrl=self.url, MessageBody=text, MessageAttributes=described)["MessageId"])
+        order = {"MessageGroupId": group, "MessageDeduplicationId": uuid.uuid4().hex} if self.fifo else {}
+        return str(self.sqs.send_message(QueueUrl=self.url, MessageBody=text, MessageAttributes=described, **order)["MessageId"])
 
     def result(self, request_id: str) -> dict[str, Any] | None:
         """The document in the bucket, or None."""
@@ -175,7 +179,9 @@ class Place:
         """Take everything out of the dead-letter queue."""
         found: list[dict[str, Any]] = []
         while True:
-            some = self.sqs.receive_message(QueueUrl=self.dead_url, MaxNumberOfMessages=10, MessageAttributeNames=["All"])
+            some = self.sqs.receive_message(
+                QueueUrl=self.dead_url, MaxNumberOfMessages=10, MessageAttributeNames=["All"], AttributeNames=["All"]
+            )
             if not some.get("Messages"):
                 return found
             found += some["Messages"]
