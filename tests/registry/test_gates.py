@@ -11,7 +11,7 @@ import pytest
 from tests.support.outcomes import IMAGE, MACHINE, accuracy, artifact, estimate, measurement, on_gpu, outcome, result, wave
 from tests.support.registry.builds import build
 
-from mlpack.core.records import Budgets, Result
+from mlpack.core.records import Budgets, Proof, Result
 from mlpack.errors import ServiceError
 from mlpack.registry import Place
 from mlpack.registry.aliases.gates import Gate, GateError, budget_gates, judge, regression_gates
@@ -22,6 +22,7 @@ from mlpack.report.record import BaselineRecord, BuildRecord
 from mlpack.report.recording import build_record
 
 POLICY = Policy(subject="minilm:prod")
+PROOF = "proof that its accuracy holds on every processor of the target"
 
 
 def record(*results: Result, chosen: str | None = None, **other: Any) -> BuildRecord:
@@ -95,6 +96,25 @@ def test_an_alias_may_say_how_sure_a_drop_has_to_be() -> None:
     assert not next(budget_gates(old, sure)).ok
 
 
+@pytest.mark.parametrize(
+    ("proof", "ok", "detail"),
+    [
+        (Proof(how="static", why="no product can overflow"), True, "accuracy is proven (static): no product can overflow"),
+        (Proof(how=None, why="no emulator is here"), False, "accuracy is not proven: no emulator is here"),
+        (None, False, f"the build has no {PROOF}: say budgets.isa in the recipe"),
+    ],
+)
+def test_an_alias_may_ask_for_proof(proof: Proof | None, ok: bool, detail: str) -> None:
+    made = record(result("int8", measurement=measurement(accuracy=replace(accuracy(0.0), proof=proof))))
+    (gate,) = budget_gates(made, replace(POLICY, budgets=Budgets(isa="proven")))
+    assert gate == Gate(gate="budget.isa", ok=ok, detail=f"{detail} (minilm:prod)")
+
+
+def test_a_build_without_accuracy_has_no_proof() -> None:
+    (gate,) = budget_gates(record(on_gpu("fp16")), replace(POLICY, budgets=Budgets(isa="proven")))
+    assert not gate.ok
+
+
 def test_what_is_not_estimated_fits_no_budget_of_any_alias() -> None:
     budgets = Budgets(cold_start_ms=1e9, peak_memory_bytes=10**12, accept_estimates=True)
     gates = list(budget_gates(record(on_gpu("fp16")), replace(POLICY, budgets=budgets)))
@@ -137,6 +157,8 @@ def test_a_release_does_not_regress_from_itself() -> None:
     found = regressions(one, one)
     assert list(found) == ["regression.size", "regression.latency", "regression.cold_start", "regression.accuracy"]
     assert all(gate.ok for gate in found.values())
+    unknown = record(result("int8", measurement=None))
+    assert regressions(unknown, unknown)["regression.latency"].detail == "none → none  unknown"
 
 
 @pytest.mark.parametrize(

@@ -119,6 +119,9 @@ def budget_gates(record: BuildRecord, policy: Policy) -> Iterator[Gate]:
     for key, limit in dataclasses.asdict(policy.budgets).items():
         if limit is None or key in ("accept_estimates", "confidence"):
             continue
+        if key == "isa":
+            yield _proven_gate(chosen, policy)
+            continue
         budget, gate = _BUDGETS[key], f"budget.{key}"
         value, guess = budget.value(chosen), chosen.estimated
         if key == "accuracy_drop" and policy.budgets.confidence is not None:
@@ -136,6 +139,18 @@ def budget_gates(record: BuildRecord, policy: Policy) -> Iterator[Gate]:
         yield Gate(
             gate=gate, ok=value <= limit, detail=f"{budget.label} {shown} {outcome} the budget of {bound} ({policy.subject})"
         )
+
+
+def _proven_gate(chosen: CandidateRecord, policy: Policy) -> Gate:
+    """Whether the accuracy is known to hold on every processor of the target, for an alias whose budgets say `isa: proven`."""
+    proof = chosen.accuracy.proof
+    if proof is None:
+        detail = "the build has no proof that its accuracy holds on every processor of the target: say budgets.isa in the recipe"
+    elif proof.how is None:
+        detail = f"accuracy is not proven: {proof.why}"
+    else:
+        detail = f"accuracy is proven ({proof.how}): {proof.why}"
+    return Gate(gate="budget.isa", ok=proof is not None and proof.how is not None, detail=f"{detail} ({policy.subject})")
 
 
 def _sure_gate(gate: str, chosen: CandidateRecord, record: BuildRecord, policy: Policy) -> Gate:
