@@ -17,5 +17,5 @@ def test_a_large_package_is_waited_for_longer(tmp_path: Path) -> None:
 
 
 def test_what_is_done_quietly_may_not_end() -> None:
-    assert process.quietly([sys.executable, "-c", ""])
-    assert not process.quietly([sys.executable, "-c", "import time; time.sleep(9)"], timeout_s=0.2)
+    assert process.succeeds([sys.executable, "-c", ""])
+    assert not process.succeeds([sys.executable, "-c", "import time; time.sleep(9)"], timeout_s=0.2)

@@ -68,7 +68,7 @@ def test_unknown_name_is_told_with_the_nearest(tmp_path: Path) -> None:
 
 
 def test_needed_is_in_the_tables_order() -> None:
-    found = licenses.needed(("aws", "tensorrt-lean", "tensorrt-rtx"))
+    found = licenses.for_needs(("aws", "tensorrt-lean", "tensorrt-rtx"))
     assert [row.name for row in found] == ["nvidia-tensorrt-rtx", "nvidia-tensorrt"]
-    assert licenses.needed(("engine", "aws")) == ()
+    assert licenses.for_needs(("engine", "aws")) == ()
     assert "accepted by the recipe" in licenses.notice(licenses.LICENSES["nvidia-tensorrt"])

@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from mlpack.targets.boot.runtime_api import Failed, RuntimeApi
+from mlpack.targets.boot.runtime_api import RuntimeApi, RuntimeFailure
 
 API = "/2018-06-01/runtime"
 
@@ -43,7 +43,7 @@ def test_reported_error_is_the_outcome(path: str, stage: str) -> None:
         request_id = ask(api.address, "GET", f"{API}/invocation/next")[1]["lambda-runtime-aws-request-id"]
         ask(api.address, "POST", API + path.format(request_id), b'{"errorType": "E", "errorMessage": "m"}')
         assert api.done.wait(5)
-        assert api.outcome == Failed(stage=stage, kind="E", message="m")
+        assert api.outcome == RuntimeFailure(stage=stage, kind="E", message="m")
 
 
 def test_runtime_ended_while_it_waits_leaves_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:

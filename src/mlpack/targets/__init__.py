@@ -1,6 +1,6 @@
 """What a target is, and the table of the ones we have.
 
-A target is a plain function `(contents, config, out_dir) -> Written`: it checks the platform's limits, writes what ships into an
+A target is a plain function `(contents, config, out_dir) -> Written`. It checks the platform's limits, writes the package into an
 empty directory and verifies it. Adding one is a file, a row here and a line of docs.
 """
 
@@ -47,20 +47,25 @@ def _nothing(_config: Any) -> Mapping[str, object]:
 class TargetKind:
     """A row of the table.
 
-    `limits`: the platform's hard numbers; those that concern a package are checked by `write` before it writes. `needs_base`:
-    whether an image lies underneath. `float16_archs`: processors whose engine computes in half precision, so that fp16 is worth
-    building. `version` is raised by hand when the same contents would give other bytes.
+    - `limits`: the platform's hard numbers. `write` checks those that concern a package before it writes.
+    - `needs_base`: whether an image lies underneath.
+    - `float16_archs`: processors whose engine computes in half precision, so that fp16 is worth building.
+    - `version`: raised by hand when the same contents would give other bytes.
+    - `device`: where the package computes. One for a GPU is neither measured nor executed where it is built.
+    - `plugin`: the distribution that added the row, set by the table; None for ours.
 
-    What follows from a target's config: `chain`, how its steps are written out; `needs`, names in `wheel_rules.NEEDS` of what its
-    runtime part is made of, beside a tokenizer; `settings`, more keys of model.json; `licenses`, what somebody has to agree to
-    before it is redistributed; `price`, dollars for a million requests, from the median latency in ms and from samples a second
-    (None where nobody counted them), or None. `device`: what the package computes on; one for a GPU is neither measured nor
-    executed where it is built.
+    Functions of a target's config:
 
-    What is done with a package: `boot` starts it as the platform would and calls it once (PackError where it does not answer);
-    `unpack` reads its files out of the form in which they ship.
+    - `chain`: how its steps are written out.
+    - `needs`: names in `wheel_rules.NEEDS` for its runtime part, beside a tokenizer.
+    - `settings`: more keys of model.json.
+    - `licenses`: the licences that a recipe has to accept.
+    - `price`: dollars for a million requests, or None. Also takes the median latency in ms, and samples a second or None.
 
-    `plugin`: the distribution that added the row, which the table fills in; None of ours.
+    Functions of a package:
+
+    - `boot`: start it as the platform would and call it once; PackError when it does not answer.
+    - `unpack`: read its files out of the form in which they ship.
     """
 
     config: type
@@ -82,9 +87,9 @@ class TargetKind:
 
     @property
     def provider(self) -> dict[str, object]:
-        """The plug-in whose row this is, for an action and for package.json; nothing of ours."""
-        named = self.plugin
-        return {} if named is None else {"plugin": {"distribution": named.distribution, "version": named.version}}
+        """The plug-in of this row, for an action and for package.json; empty for our rows."""
+        plugin = self.plugin
+        return {} if plugin is None else {"plugin": {"distribution": plugin.distribution, "version": plugin.version}}
 
 
 _OWN: dict[str, TargetKind] = {
@@ -146,36 +151,36 @@ def _check_price(value: object) -> None:
         raise ValueError(f"{value!r} is no price: dollars, or None")
 
 
-def _adopted(named: object, plugin: Plugin) -> TargetKind:
-    """The row of a plug-in. ValueError says what is wrong with it."""
+def _adopted(row: object, plugin: Plugin) -> TargetKind:
+    """The row of a plug-in, guarded. ValueError says what is wrong with it."""
     from mlpack.targets.boot.process import Boot
 
-    if not isinstance(named, TargetKind):
-        raise ValueError(f"is {type(named).__name__}, not mlpack.targets.TargetKind")
-    plugins.of_config(named.config, ("arch", "memory_mb", "base" if named.needs_base else "python"))
-    if named.device not in ("cpu", "gpu") or not isinstance(named.description, str) or not isinstance(named.version, int):
+    if not isinstance(row, TargetKind):
+        raise ValueError(f"is {type(row).__name__}, not mlpack.targets.TargetKind")
+    plugins.of_config(row.config, ("arch", "memory_mb", "base" if row.needs_base else "python"))
+    if row.device not in ("cpu", "gpu") or not isinstance(row.description, str) or not isinstance(row.version, int):
         raise ValueError("does not say its device (cpu or gpu), its description and its version (a number)")
     return replace(
-        named,
-        write=plugins.guarded(named.write, plugin, Written),
-        boot=plugins.guarded(named.boot, plugin, Boot),
-        chain=plugins.guarded(named.chain, plugin, Chain),
-        needs=plugins.guarded(named.needs, plugin, tuple),
-        settings=plugins.guarded(named.settings, plugin, Mapping, digest.canonical_json),
-        licenses=plugins.guarded(named.licenses, plugin, tuple),
-        price=plugins.guarded(named.price, plugin, None, _check_price),
-        unpack=plugins.guarded(named.unpack, plugin),
+        row,
+        write=plugins.guarded(row.write, plugin, Written),
+        boot=plugins.guarded(row.boot, plugin, Boot),
+        chain=plugins.guarded(row.chain, plugin, Chain),
+        needs=plugins.guarded(row.needs, plugin, tuple),
+        settings=plugins.guarded(row.settings, plugin, Mapping, digest.canonical_json),
+        licenses=plugins.guarded(row.licenses, plugin, tuple),
+        price=plugins.guarded(row.price, plugin, None, _check_price),
+        unpack=plugins.guarded(row.unpack, plugin),
         plugin=plugin,
     )
 
 
 TARGETS: plugins.Table[TargetKind] = plugins.Table("mlpack.targets", "target", _OWN, _adopted)
-"""Ours (`TARGETS.own`), and those of the installed plug-ins."""
+"""Our targets (`TARGETS.own`), and those of the installed plug-ins."""
 
 
 def on_processor(arch: str, memory_mb: int) -> Target:
-    """The target that any processor of this architecture runs as a bare directory: what a package is laid out for, to be judged by
-    its answers, whose own device or processor is not here."""
+    """The target for a twin: any processor of this architecture runs its files as a bare directory. A package whose own device or
+    processor is not here is judged by the answers of its twin."""
     return Target(kind="cpu-worker", arch=arch, config=CpuWorker(arch=arch, memory_mb=memory_mb))  # type: ignore[arg-type]
 
 

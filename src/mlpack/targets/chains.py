@@ -1,6 +1,8 @@
-"""How a target's chains of steps are written out, as data: what `plan` reads of a row.
+"""How the chains of a target's steps are written out, as data. `plan` reads it from the target's row.
 
-Will not build a chain: that is `plan`. The names of passes and their fields are those of the table of passes.
+The names of passes and their fields are those of the table of passes.
+
+Will not: build a chain. `plan` does.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unfit:
-    """A step that makes no sense at a target, and why: pass `step` whose config has `name` in `values` (None: whatever it has)."""
+    """A step that makes no sense at a target, and why: the pass `step` with a config whose `field` is in `values` (None: any
+    config)."""
 
     step: str
     field: str | None = None
@@ -22,19 +25,21 @@ class Unfit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Auto:
-    """A variant of `variants: auto`: its name, and its step with the config's fields; None is the float model as it is. `form`: in
-    which form of the graph the step is done, where not the target's (fields of `simplify`).
+    """A variant of `variants: auto`: its name, and its step with the config's fields; None is the float model unchanged.
 
-    `why`: what it is worth trying for. `suits`: kinds of layers (`graphs.makeup`) of which the graph has to have one, () any graph;
-    `otherwise`: why it is skipped for one that has none ("": it would be what another row is, and is left out). `unless`: kinds
-    with which it makes no sense, each with why."""
+    - `form`: fields of `simplify`, where the step needs another form of the graph than the target's.
+    - `why`: why it is worth trying.
+    - `suits`: kinds of layers (`graphs.makeup`), of which the graph needs one; () is any graph.
+    - `otherwise`: why it is skipped for a graph without them; with "" it is left out, because it would equal another row.
+    - `unless`: kinds of layers with which it makes no sense, each with the reason.
+    """
 
     name: str
     step: str | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     form: Mapping[str, Any] = field(default_factory=dict)
     native: bool = False
-    """Only where some target's processor computes in it natively."""
+    """Only where the processor of some target computes in it."""
     calibrated: bool = False
     """Only with data to calibrate with."""
     why: str = ""
@@ -47,8 +52,8 @@ class Auto:
 class Chain:
     """What every chain of a target has in common.
 
-    `ends`: passes implied at the end, in order. `configs`: fields of implied steps. `binds`: fields that the target gives to every
-    config that has them. `auto`: what `variants: auto` means there."""
+    `ends`: implied passes at the end, in order. `configs`: fields of implied steps. `binds`: fields that the target sets in every
+    config that has them. `auto`: the variants of `variants: auto`."""
 
     ends: tuple[str, ...] = ("optimize",)
     configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -113,5 +118,5 @@ NO_DEVICE = Unfit(
 
 
 def cpu(config: Any) -> Chain:
-    """Of every target that runs on a processor."""
+    """The chain of every target that runs on a processor."""
     return Chain(binds={"arch": config.arch}, unfit=(DEVICE_TYPES, NO_DEVICE), auto=CPU_AUTO)

@@ -1,7 +1,9 @@
 """AWS Lambda as a container image: runtime, model and code, each in its own layer, over a base.
 
-Promises: what `layering` promises of every image, within Lambda's limits, and checked as Lambda checks it before it is called
-written. Will not push anything.
+Promises:
+- Everything that `layering` promises of an image, within Lambda's limits. The image is read back and checked as Lambda checks it.
+
+Will not: push anything.
 """
 
 from __future__ import annotations
@@ -46,18 +48,19 @@ LIMITS = (limits.IMAGE_UNCOMPRESSED, limits.IMAGE_LAYERS, *limits.RUNNING)
 
 
 def write(contents: Contents, config: LambdaImage, out_dir: Path) -> Written:
-    """The image as an OCI layout in `out_dir/image`. LimitError before anything is written; PackError when it does not conform."""
+    """Write the image as an OCI layout into `out_dir/image`. LimitError before it writes; PackError when the image does not
+    conform."""
     from mlpack.oci import layout
 
-    under = layering.below(contents)
-    limits.check_count(limits.IMAGE_LAYERS, len(under.image.layers) + len(contents.parts))
-    limits.check_size(limits.IMAGE_UNCOMPRESSED, [*layering.layer_sizes(under), *layering.in_a_tar(sizes(contents))])
+    base = layering.open_base(contents)
+    limits.check_count(limits.IMAGE_LAYERS, len(base.image.layers) + len(contents.parts))
+    limits.check_size(limits.IMAGE_UNCOMPRESSED, [*layering.layer_sizes(base), *layering.tar_sizes(sizes(contents))])
     files = listed(contents)
-    layering.check_libraries(under.paths)
-    written = layering.write(contents, under, files, layering.Process(), out_dir)
-    if problems := check_lambda_image(layout.read(out_dir / LAYOUT), config.arch, tuple(written.layers.values())):
+    layering.check_libraries(base.paths)
+    result = layering.write(contents, base, files, layering.Process(), out_dir)
+    if problems := check_lambda_image(layout.read(out_dir / LAYOUT), config.arch, tuple(result.layers.values())):
         raise PackError("the image is not one that Lambda takes:\n" + "\n".join(f"  {each}" for each in problems))
-    return written
+    return result
 
 
 def boot(package: Path, event: bytes, means: Means) -> Boot:
@@ -67,17 +70,17 @@ def boot(package: Path, event: bytes, means: Means) -> Boot:
     return function.boot(package, event, means)
 
 
-def check_lambda_image(made: Image, arch: str, own: tuple[Digest, ...] = ()) -> tuple[str, ...]:
+def check_lambda_image(image: Image, arch: str, own: tuple[Digest, ...] = ()) -> tuple[str, ...]:
     """Every reason why Lambda would refuse the image or fail to run it; empty when it conforms. `own`: see `layering.problems`."""
     from mlpack.oci import media
     from mlpack.oci.layers import paths
 
     problems = [
         f"layer {number} is of type {layer.media_type}: Lambda has refused anything but gzip"
-        for number, layer in enumerate(made.layers)
+        for number, layer in enumerate(image.layers)
         if layer.media_type not in media.GZIP_LAYERS
     ]
-    problems += layering.problems(made, arch, own)
-    if not problems and (total := paths.uncompressed_size(made)) > limits.IMAGE_UNCOMPRESSED.value:
+    problems += layering.problems(image, arch, own)
+    if not problems and (total := paths.uncompressed_size(image)) > limits.IMAGE_UNCOMPRESSED.value:
         problems.append(f"{total:,} bytes uncompressed, more than {limits.IMAGE_UNCOMPRESSED.value:,}")
     return tuple(problems)

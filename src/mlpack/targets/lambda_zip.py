@@ -1,7 +1,11 @@
 """AWS Lambda as a zip: one function zip, or a function zip and a layer, for the managed Python runtimes.
 
-Promises: reproducible archives within Lambda's limits, checked first; every file world-readable. The handler to configure is
-`mlpack_runtime.handler.handler`. Will not upload anything.
+Promises:
+- Archives are reproducible and every file in them is world-readable. Lambda's limits are checked first.
+
+The handler to configure is `mlpack_runtime.handler.handler`.
+
+Will not: upload anything.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ from mlpack.core import digest
 from mlpack.errors import RecipeError
 from mlpack.targets import limits
 from mlpack.targets.format import ziparchive
-from mlpack.targets.format.contents import FUNCTION_ZIP, LAYER_ZIP, Contents, Packed, Written, listed, part_sizes, sizes
+from mlpack.targets.format.contents import FUNCTION_ZIP, LAYER_ZIP, Contents, PackedFile, Written, listed, part_sizes, sizes
 from mlpack.targets.format.ziparchive import Member
 
 if TYPE_CHECKING:
@@ -45,28 +49,28 @@ LIMITS = (limits.ZIP_UNZIPPED, limits.ZIP_DIRECT_UPLOAD, limits.ZIP_LAYERS, *lim
 
 
 def write(contents: Contents, config: LambdaZip, out_dir: Path) -> Written:
-    """function.zip, and layer.zip when the config says so, in `out_dir`. LimitError before anything is written."""
+    """Write function.zip into `out_dir`, and layer.zip when the config says so. LimitError before it writes."""
     limits.check_size(limits.ZIP_UNZIPPED, sizes(contents))
     files = listed(contents)
     inside = [each for each in files if not (config.layer and each.part == "runtime")]
-    named = ziparchive.write((_member(contents, each, "") for each in inside), out_dir / FUNCTION_ZIP)
+    package_digest = ziparchive.write((_member(contents, each, "") for each in inside), out_dir / FUNCTION_ZIP)
     archives = [out_dir / FUNCTION_ZIP]
     if config.layer:
         shared = [each for each in files if each.part == "runtime"]
         layer = ziparchive.write((_member(contents, each, "python/") for each in shared), out_dir / LAYER_ZIP)
         archives.append(out_dir / LAYER_ZIP)
-        named = digest.of_json({FUNCTION_ZIP: str(named), LAYER_ZIP: str(layer)})
-    archived = [each.stat().st_size for each in archives]
+        package_digest = digest.of_json({FUNCTION_ZIP: str(package_digest), LAYER_ZIP: str(layer)})
+    archive_sizes = [each.stat().st_size for each in archives]
     notes = tuple(
         f"{each.name} has {size:,} bytes, more than the {limits.ZIP_DIRECT_UPLOAD.value:,} of a direct upload: upload it through S3"
-        for each, size in zip(archives, archived, strict=True)
+        for each, size in zip(archives, archive_sizes, strict=True)
         if size > limits.ZIP_DIRECT_UPLOAD.value
     )
     return Written(
         kind="layer-zip" if config.layer else "zip",
-        digest=named,
+        digest=package_digest,
         size_bytes=sum(each.size_bytes for each in files),
-        compressed_bytes=sum(archived),
+        compressed_bytes=sum(archive_sizes),
         parts=part_sizes(files),
         files=files,
         layers={},
@@ -81,5 +85,5 @@ def boot(package: Path, event: bytes, means: Means) -> Boot:
     return function.boot(package, event, means)
 
 
-def _member(contents: Contents, packed: Packed, prefix: str) -> Member:
-    return Member(name=prefix + packed.path, source=contents.tree(packed.part) / packed.path, digest=packed.digest)
+def _member(contents: Contents, file: PackedFile, prefix: str) -> Member:
+    return Member(name=prefix + file.path, source=contents.tree(file.part) / file.path, digest=file.digest)

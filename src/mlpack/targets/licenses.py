@@ -1,9 +1,11 @@
-"""Licences of what a package redistributes that have to be agreed to, each with what we read in it.
+"""Licences that somebody has to accept before a package redistributes what they cover, each with our summary.
 
-Promises: a target that needs one is refused before any work unless the recipe accepts it by name (`accept_licenses`); what was
-accepted is printed, and recorded with the package. The summaries are ours, short and dated; they are no legal advice and replace
-no reading: the text itself is in the package, where `files` says. Open-source licences (MIT, Apache-2.0, BSD) ask for no agreement:
-their texts go along in licenses/ and are not in this table.
+Promises:
+- A target that needs one is refused before any work unless the recipe accepts it by name (`accept_licenses`).
+- An accepted licence is printed, and recorded with the package.
+
+The summaries are ours, short and dated. They are no legal advice and replace no reading: the text itself is in the package, where
+`files` says. Open-source licences (MIT, Apache-2.0, BSD) ask for no acceptance: their texts lie in licenses/ and have no row here.
 """
 
 from __future__ import annotations
@@ -15,15 +17,15 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class License:
-    """What somebody has to agree to, in a row of the table or of a target's own. `name`: by which a recipe accepts it. `needs`: the
-    names in `wheel_rules.NEEDS` that bring it. `files`: its text, below /var/task."""
+    """A licence that has to be accepted: a row of the table, or one of a target's own. `name`: by which a recipe accepts it.
+    `needs`: the names in `wheel_rules.NEEDS` that bring it. `files`: its text, below /var/task."""
 
     name: str
     title: str
     needs: tuple[str, ...]
     files: tuple[str, ...]
     sha256: str
-    """Of the text that was read: another one means that it has to be read again."""
+    """The hash of the text that we read. With another hash the text has to be read again."""
     summary: str
     read_on: str
 
@@ -80,10 +82,10 @@ _ROWS = (
 LICENSES: dict[str, License] = {row.name: row for row in _ROWS}
 
 
-def needed(needs: Iterable[str]) -> tuple[License, ...]:
-    """The licences that come with these names of `wheel_rules.NEEDS`, in the table's order."""
-    wanted = set(needs)
-    return tuple(row for row in _ROWS if wanted.intersection(row.needs))
+def for_needs(needs: Iterable[str]) -> tuple[License, ...]:
+    """The licences for these names of `wheel_rules.NEEDS`, in the table's order."""
+    names = set(needs)
+    return tuple(row for row in _ROWS if names.intersection(row.needs))
 
 
 def refusal(row: License) -> str:

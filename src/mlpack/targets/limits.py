@@ -1,6 +1,9 @@
-"""The hard limits of the platforms, each with where it is written down, and the check that holds a package against them.
+"""The hard limits of the platforms, each with its source, and the checks that hold a package against them.
 
-Promises: sizes are compared in bytes, before anything is written, and a refusal says by how much and what to cut, largest first.
+Promises:
+- Sizes are compared in bytes, before anything is written. An error says by how much a package is too large and what to cut, largest
+  first.
+
 AWS writes MB and GB for powers of 1,024: its own error text for a function that is too large names 262144000 bytes.
 """
 
@@ -16,7 +19,7 @@ _API = "AWS Lambda API reference, CreateFunction"
 _MIB = 1 << 20
 
 Ranges = Mapping[str, tuple[Callable[[float], bool], str]]
-"""Numbers of a config by their field: whether one may be, and the words for one that may not."""
+"""For numbers of a config, by field: the check, and the message when it fails."""
 
 LAMBDA_RANGES: Ranges = {
     # Its smallest and largest: docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html, read 2026-11.
@@ -29,7 +32,7 @@ WORKER_RANGES: Ranges = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
-    """One number of a platform. `value` in `unit`; sizes are in bytes. `source`: who says so."""
+    """One number of a platform. `value` in `unit`; sizes are in bytes. `source`: where the platform states it."""
 
     name: str
     value: int
@@ -86,19 +89,19 @@ RUNNING = (
     PROCESSES,
     NAME_LENGTH,
 )
-"""What concerns every function, however it is packed."""
+"""The limits of every function, however it is packed."""
 
 
 def check_size(limit: Limit, sizes: Sequence[tuple[str, int]]) -> None:
-    """LimitError when the `(what, bytes)` together exceed `limit`: by how much, and the five largest of them."""
+    """LimitError when the `(name, bytes)` together exceed `limit`: by how much, and the five largest of them."""
     total = sum(size for _, size in sizes)
     if total <= limit.value:
         return
     largest = sorted(sizes, key=lambda each: (-each[1], each[0]))[:5]
-    listed = "\n".join(f"  {size:>13,} bytes  {what}" for what, size in largest)
+    rows = "\n".join(f"  {size:>13,} bytes  {what}" for what, size in largest)
     raise LimitError(
         f"{limit.name}: {total:,} bytes, {total - limit.value:,} more than the {limit.value:,} that are allowed. "
-        f"What to cut, largest first:\n{listed}"
+        f"What to cut, largest first:\n{rows}"
     )
 
 
@@ -109,7 +112,7 @@ def check_count(limit: Limit, count: int) -> None:
 
 
 def memory_problem(memory_mb: int) -> str | None:
-    """What is wrong with a function's memory size, or None."""
+    """The problem with a function's memory size, or None."""
     if MEMORY_MIN.value <= memory_mb <= MEMORY_MAX.value:
         return None
     return f"memory_mb: {memory_mb} is not between {MEMORY_MIN.value:,} and {MEMORY_MAX.value:,}, which is what Lambda offers"

@@ -1,8 +1,10 @@
-"""What the platforms charge, each number with where it is written down, and what a million requests cost by it. Pure.
+"""What the platforms charge, each number with its source, and the price of a million requests. Pure.
 
-Promises: list prices in us-east-1, first tier, with source and date; no free tier, no discounts, no data transfer. A
-cold start is billed too, but how often one happens is not known here: the price is that of warm requests. Lambda bills what is
-used; a worker is paid by the hour whether requests come or not, so its price rests on `UTILISATION`.
+Promises:
+- Prices are list prices in us-east-1, first tier, with source and date: no free tier, no discount, no data transfer.
+
+A cold start is billed too, but how often one happens is not known here: the price is that of warm requests. Lambda bills use. A
+worker is paid by the hour whether requests come or not, so its price assumes `UTILISATION`.
 """
 
 from __future__ import annotations
@@ -14,9 +16,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prices:
-    """US dollars. `gb_second` is for 1,024 MB held for a second; durations are billed by the millisecond, rounded
-    up.
-    """
+    """US dollars. `gb_second`: 1,024 MB for a second. Durations are billed by the millisecond, rounded up."""
 
     gb_second_usd: float
     million_requests_usd: float
@@ -48,21 +48,19 @@ FARGATE: dict[str, TaskPrices] = {
 }
 
 FARGATE_SIZES: tuple[tuple[float, int, int], ...] = ((1, 2, 8), (2, 4, 16), (4, 8, 30), (8, 16, 60), (16, 32, 120))
-"""vCPUs of a task, and the least and most GB that it can have with them; smaller tasks than one vCPU are not counted with, an
-engine's thread wants one. From https://docs.aws.amazon.com/AmazonECS/latest/developerguide/fargate-tasks-services.html."""
+"""vCPUs of a task, and the least and most GB with them. Tasks below one vCPU are left out: an engine's thread needs one. From
+https://docs.aws.amazon.com/AmazonECS/latest/developerguide/fargate-tasks-services.html."""
 
 UTILISATION = 0.5
-"""Share of an hour in which a worker has requests: an assumption, the same for every worker. Queues that are always full cost half
-of what is shown, ones that are mostly empty many times that."""
+"""Share of an hour in which a worker has requests: an assumption, the same for every worker. With a queue that is always full a
+request costs half of what mlpack shows, with one that is mostly empty many times that."""
 
 MB_PER_VCPU = 1769
-"""Memory that one vCPU comes with, as the runtime counts threads (Lambda's own rule, kept for workers)."""
+"""Memory for each vCPU, by which the runtime counts threads: Lambda's rule, used for workers too."""
 
 
 def per_million_usd(memory_mb: int, arch: str, latency_p50_ms: float) -> float:
-    """Dollars for a million warm requests of this median duration. Raises ValueError for an unknown arch or a negative
-    number.
-    """
+    """Dollars for a million warm requests of this median duration. ValueError for an unknown arch or a negative number."""
     if arch not in LAMBDA or memory_mb <= 0 or not 0 <= latency_p50_ms < math.inf:
         raise ValueError(f"no price for {memory_mb} MB, {arch}, {latency_p50_ms} ms")
     prices = LAMBDA[arch]
@@ -72,7 +70,7 @@ def per_million_usd(memory_mb: int, arch: str, latency_p50_ms: float) -> float:
 
 
 def per_million_at(usd_per_hour: float, throughput_per_s: float) -> float:
-    """Dollars for a million requests on something paid by the hour, in use `UTILISATION` of it. Infinite where nothing is served.
+    """Dollars for a million requests on a machine paid by the hour and in use `UTILISATION` of it; infinite at no throughput.
 
     Raises ValueError for a negative number.
     """
@@ -96,14 +94,14 @@ def task_usd_per_hour(memory_mb: int, arch: str) -> float:
 
 
 def of_function(config: Any, latency_p50_ms: float, _throughput_per_s: float | None) -> float:
-    """What a million requests to a Lambda function cost: the `price` of a target with these `arch` and `memory_mb`."""
+    """Dollars for a million requests to a Lambda function: the `price` of a target whose config has `arch` and `memory_mb`."""
     return per_million_usd(config.memory_mb, config.arch, latency_p50_ms)
 
 
 def of_task(config: Any, _latency_p50_ms: float, throughput_per_s: float | None) -> float | None:
-    """What a million requests to a task of containers cost; None where nobody has counted what it serves in a second."""
+    """Dollars for a million requests to a task of containers; None where its throughput is not known."""
     return per_million_at(task_usd_per_hour(config.memory_mb, config.arch), throughput_per_s) if throughput_per_s else None
 
 
 def unknown(_config: Any, _latency_p50_ms: float, _throughput_per_s: float | None) -> None:
-    """Of a target without a list price. (A GPU's price comes with its estimate.)"""
+    """The price of a target without a list price: None. (A GPU's price comes with its estimate.)"""

@@ -1,10 +1,14 @@
 """Workers as container images: one writer for those on a processor (`cpu-worker`) and those on a GPU (`gpu-worker`).
 
-Promises: what `layering` promises of every image; a user that is not root and a number, a port, a stop signal and an environment;
-files that have no business where models only run (`REFUSED`) are found in our layers and in the base, and everything beside the
-model is held to `limits.WORKER_IMAGE`, before anything is written. Engines lie in a layer of their own: they change with TensorRT
-and the list of GPUs while the weights stay. Will not build engines, start anything or push. No image of this kind has been run on
-a GPU by us: docs/gpu-worker.md says up to where they were.
+Promises:
+- Everything that `layering` promises of an image; a user that is a number other than 0, a port, a stop signal and an environment.
+- Before anything is written, our layers and the base are searched for files that no worker needs (`FORBIDDEN`), and everything
+  beside the model is held to `limits.WORKER_IMAGE`.
+- Engines have a layer of their own: they change with TensorRT and the list of GPUs while the weights stay.
+
+Will not: build engines, start anything or push.
+
+We have run no image of this kind on a GPU: docs/gpu-worker.md says how far they were tried.
 """
 
 from __future__ import annotations
@@ -38,42 +42,42 @@ Gpu = Literal["sm75", "sm80", "sm86", "sm89", "sm120"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refused:
-    """Files of this pattern (of their names, or of their paths where it has a slash) are not put into a worker, and why."""
+class ForbiddenFiles:
+    """Files that no worker may hold, by a pattern of their name (with a slash: of their path), and why."""
 
     pattern: str
     why: str
     unless: str = ""
-    """Paths of this pattern are taken all the same."""
+    """Paths of this pattern are allowed all the same."""
 
 
 _BUILDS = "builds engines, which is done before an image is: 2 GB and more"
 _CUDA = "a library of the CUDA toolkit, which engines do not need: some hundred MB each"
 _DEVELOPS = "of a toolkit to develop with"
 _CUDA_MATH = tuple(
-    Refused(pattern=f"{name}*.so*", why=_CUDA)
+    ForbiddenFiles(pattern=f"{name}*.so*", why=_CUDA)
     for name in ("libcublas", "libcudnn", "libcufft", "libcurand", "libcusolver", "libcusparse", "libnccl", "libnpp", "libnvrtc")
 )
-REFUSED: tuple[Refused, ...] = (
-    Refused(pattern="libnvinfer_builder_resource*", why=_BUILDS),
-    Refused(pattern="libnvinfer.so*", why=_BUILDS),
-    Refused(pattern="libnvinfer_plugin.so*", why="plugins of the full TensorRT: mlpack's graphs have none"),
-    Refused(pattern="libnvonnxparser*.so*", why="reads graphs to build engines of them"),
+FORBIDDEN: tuple[ForbiddenFiles, ...] = (
+    ForbiddenFiles(pattern="libnvinfer_builder_resource*", why=_BUILDS),
+    ForbiddenFiles(pattern="libnvinfer.so*", why=_BUILDS),
+    ForbiddenFiles(pattern="libnvinfer_plugin.so*", why="plugins of the full TensorRT: mlpack's graphs have none"),
+    ForbiddenFiles(pattern="libnvonnxparser*.so*", why="reads graphs to build engines of them"),
     *_CUDA_MATH,
-    Refused(pattern="libtorch*.so*", why="a framework: models were converted before"),
-    Refused(pattern="libc10*.so*", why="a framework: models were converted before"),
-    Refused(pattern="*/torch/__init__.py", why="a framework: models were converted before"),
-    Refused(pattern="*/tensorflow/__init__.py", why="a framework: models were converted before"),
+    ForbiddenFiles(pattern="libtorch*.so*", why="a framework: models were converted before"),
+    ForbiddenFiles(pattern="libc10*.so*", why="a framework: models were converted before"),
+    ForbiddenFiles(pattern="*/torch/__init__.py", why="a framework: models were converted before"),
+    ForbiddenFiles(pattern="*/tensorflow/__init__.py", why="a framework: models were converted before"),
     # Python's own wheels are in every official image of it: `python -m venv` installs pip from there.
-    Refused(pattern="*.whl", why="an archive that has been unpacked, or never will be", unless="*/ensurepip/_bundled/*"),
-    Refused(pattern="nvcc", why=_DEVELOPS),
-    Refused(pattern="libcudart_static.a", why=_DEVELOPS),
-    Refused(pattern="libcudadevrt.a", why=_DEVELOPS),
-    Refused(pattern="cuda_runtime_api.h", why=_DEVELOPS),
+    ForbiddenFiles(pattern="*.whl", why="an archive that has been unpacked, or never will be", unless="*/ensurepip/_bundled/*"),
+    ForbiddenFiles(pattern="nvcc", why=_DEVELOPS),
+    ForbiddenFiles(pattern="libcudart_static.a", why=_DEVELOPS),
+    ForbiddenFiles(pattern="libcudadevrt.a", why=_DEVELOPS),
+    ForbiddenFiles(pattern="cuda_runtime_api.h", why=_DEVELOPS),
 )
 CUDA_NEEDS = ("libcublas.so.13", "libcublasLt.so.13", "libcudart.so.13", "libcurand.so.10")
-"""What onnxruntime's CUDA provider (1.31.1) is linked with: from the base, since no wheel of ours has them. Convolutions open
-cuDNN 9 and Fourier transforms cuFFT besides."""
+"""The libraries that onnxruntime's CUDA provider (1.31.1) is linked with. The base has to bring them, since no wheel of ours does.
+Convolutions also open cuDNN 9, Fourier transforms cuFFT."""
 FRONT_DOOR = "frontdoor.zip"
 
 
@@ -143,7 +147,7 @@ class GpuWorker:
 
     @property
     def uses_cuda(self) -> bool:
-        """Whether onnxruntime's CUDA provider is, or may be, what computes."""
+        """Whether onnxruntime's CUDA provider computes, or may."""
         return "cuda" in (self.backend, *self.fallback)
 
 
@@ -163,8 +167,8 @@ def needs(config: CpuWorker | GpuWorker) -> tuple[str, ...]:
 
 
 def agreements(config: CpuWorker | GpuWorker) -> tuple[License, ...]:
-    """What has to be accepted before anything of this is redistributed."""
-    return licenses.needed(needs(config))
+    """The licences that a recipe has to accept for this worker."""
+    return licenses.for_needs(needs(config))
 
 
 def boot(package: Path, event: bytes, means: Means) -> Boot:
@@ -175,7 +179,7 @@ def boot(package: Path, event: bytes, means: Means) -> Boot:
 
 
 def settings(config: CpuWorker | GpuWorker) -> dict[str, object]:
-    """What model.json says beside the model: what computes, and how requests are gathered."""
+    """More keys of model.json: the backend, and how requests are batched."""
     kind, fallback = (config.backend, config.fallback) if isinstance(config, GpuWorker) else ("cpu", ())
     return {
         "backend": {"kind": kind, "fallback": list(fallback)},
@@ -183,9 +187,9 @@ def settings(config: CpuWorker | GpuWorker) -> dict[str, object]:
     }
 
 
-_SLOW_THERE = "is a form for processors: for TensorRT, `precision: int8` writes int8 as it takes it"
+_PROCESSOR_FORM = "is a form for processors: for TensorRT, `precision: int8` writes int8 as it takes it"
 _TENSORRT_UNFIT = (
-    Unfit(step="quantize", why=_SLOW_THERE),
+    Unfit(step="quantize", why=_PROCESSOR_FORM),
     Unfit(step="optimize", why="bakes in the operators of onnxruntime, which TensorRT does not know"),
 )
 _CUDA_UNFIT = (
@@ -230,33 +234,33 @@ def chain(config: GpuWorker) -> Chain:
 
 
 def write(contents: Contents, config: CpuWorker | GpuWorker, out_dir: Path) -> Written:
-    """The image as an OCI layout in `out_dir/image`, and its front door's zip beside it. LimitError or PackError before anything is
-    written; PackError when what was written does not conform."""
+    """Write the image as an OCI layout into `out_dir/image`, and its front door's zip beside it. LimitError or PackError before it
+    writes; PackError when the image does not conform."""
     from mlpack.oci import layout
 
-    under = layering.below(contents)
+    base = layering.open_base(contents)
     cuda = isinstance(config, GpuWorker) and config.uses_cuda
     inside = sizes(contents)
-    _check_refused((path for path, _ in inside), "the package", cuda=cuda)
-    _check_refused((path for path, _, _ in under.paths.walk()), "the base image", cuda=cuda)
-    limits.check_count(limits.IMAGE_LAYERS, len(under.image.layers) + len(contents.parts))
+    _check_forbidden((path for path, _ in inside), "the package", cuda=cuda)
+    _check_forbidden((path for path, _, _ in base.paths.walk()), "the base image", cuda=cuda)
+    limits.check_count(limits.IMAGE_LAYERS, len(base.image.layers) + len(contents.parts))
     files = listed(contents)
-    beside = [(each.path, each.size_bytes) for each in files if each.part in {"runtime", "code"}]
-    counted = [*layering.layer_sizes(under), *layering.in_a_tar(beside)]
-    if not cuda:  # cuBLAS and cuDNN alone have more than the limit: who asks for them has asked for that
-        limits.check_size(limits.WORKER_IMAGE, counted)
-    layering.check_libraries(under.paths, ("libstdc++.so.6", *(CUDA_NEEDS if cuda else ())))
-    written = layering.write(contents, under, files, _process(config), out_dir)
-    made = layout.read(out_dir / LAYOUT)
-    if problems := layering.problems(made, config.arch, tuple(written.layers.values())):
+    other_files = [(each.path, each.size_bytes) for each in files if each.part in {"runtime", "code"}]
+    entry_sizes = [*layering.layer_sizes(base), *layering.tar_sizes(other_files)]
+    if not cuda:  # cuBLAS and cuDNN alone exceed the limit, and the recipe asks for them
+        limits.check_size(limits.WORKER_IMAGE, entry_sizes)
+    layering.check_libraries(base.paths, ("libstdc++.so.6", *(CUDA_NEEDS if cuda else ())))
+    result = layering.write(contents, base, files, _process(config), out_dir)
+    image = layout.read(out_dir / LAYOUT)
+    if problems := layering.problems(image, config.arch, tuple(result.layers.values())):
         raise PackError("the image could not be run:\n" + "\n".join(f"  {each}" for each in problems))
     if (contents.runtime / "mlpack_runtime").is_dir():
         from mlpack.targets.format import frontdoor
 
         frontdoor.write_zip(contents, out_dir / FRONT_DOOR)
-    total = sum(size for _, size in counted)
-    said = f"{total / 1e6:,.0f} MB beside the model, uncompressed; at most {limits.WORKER_IMAGE.value / 1e6:,.0f} are aimed at"
-    return dataclasses.replace(written, notes=(*written.notes, said))
+    total = sum(size for _, size in entry_sizes)
+    note = f"{total / 1e6:,.0f} MB beside the model, uncompressed; at most {limits.WORKER_IMAGE.value / 1e6:,.0f} are aimed at"
+    return dataclasses.replace(result, notes=(*result.notes, note))
 
 
 def _process(config: CpuWorker | GpuWorker) -> Process:
@@ -264,7 +268,7 @@ def _process(config: CpuWorker | GpuWorker) -> Process:
     if isinstance(config, GpuWorker):
         env |= {
             "CUDA_MODULE_LOADING": "LAZY",
-            # What NVIDIA's container toolkit reads: every GPU that the task was given, the driver's libraries and nvidia-smi.
+            # Read by NVIDIA's container toolkit: every GPU of the task, the driver's libraries and nvidia-smi.
             "NVIDIA_DRIVER_CAPABILITIES": "compute,utility",
             "NVIDIA_VISIBLE_DEVICES": "all",
         }
@@ -274,19 +278,19 @@ def _process(config: CpuWorker | GpuWorker) -> Process:
     return Process(arguments=ARGUMENTS, env=env, labels=labels, user=config.user, ports=(config.port,), stop_signal="SIGTERM")
 
 
-def _check_refused(paths: Iterable[str], where: str, *, cuda: bool) -> None:
-    """PackError for the first files that have no business in a worker. `cuda`: CUDA's mathematics are asked for."""
-    rows = tuple(row for row in REFUSED if not (cuda and row in _CUDA_MATH))
-    found = [(path, row) for path in paths for row in rows if _is(path, row.pattern) and not _is(path, row.unless)]
-    if found:
-        shown = "\n".join(f"  {path}: {row.why}" for path, row in sorted(found, key=lambda each: each[0])[:10])
+def _check_forbidden(paths: Iterable[str], where: str, *, cuda: bool) -> None:
+    """LimitError for files that no worker may hold. `cuda`: the recipe asks for CUDA's mathematics."""
+    rows = tuple(row for row in FORBIDDEN if not (cuda and row in _CUDA_MATH))
+    matches = [(path, row) for path in paths for row in rows if _matches(path, row.pattern) and not _matches(path, row.unless)]
+    if matches:
+        examples = "\n".join(f"  {path}: {row.why}" for path, row in sorted(matches, key=lambda each: each[0])[:10])
         raise LimitError(
-            f"{where} holds what a worker is not to carry, {len(found)} files:\n{shown}\n"
+            f"{where} holds {len(matches)} files that a worker must not carry:\n{examples}\n"
             "Take a slim base (it needs Python, glibc and the C++ library, nothing of CUDA), or leave the files out"
         )
 
 
-def _is(path: str, pattern: str) -> bool:
+def _matches(path: str, pattern: str) -> bool:
     return fnmatchcase(f"/{path}" if "/" in pattern else path.rpartition("/")[2], pattern)
 
 

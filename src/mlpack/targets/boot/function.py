@@ -1,9 +1,13 @@
 """Boot a function's package here as Lambda would, and call it once.
 
-Promises: the bytes that ship, through the real Runtime API: the emulator (aws-lambda-rie) when there is one, else a stub of that
-API in this process, on loopback only; an environment like Lambda's and nothing of the caller's; the package read-only, only a
-private /tmp writable; an image under podman when there is one. Anything but an answer with status 200 is a PackError with the tail
-of the log. Will not measure: see `measure`.
+Promises:
+- The shipped bytes run behind the Runtime API: that of the emulator (aws-lambda-rie) when it is here, else a stub in this process,
+  on loopback only. An image runs under podman when that is here.
+- The environment is like Lambda's, with nothing of the caller's. The package is read-only; only a private /tmp is writable.
+- Anything but an answer with status 200 is a PackError with the tail of the log.
+
+Will not: measure. `measure` does.
+
 Source: AWS Lambda developer guide, "Using the Lambda runtime API"; the emulator's own log.
 """
 
@@ -26,18 +30,18 @@ from mlpack.targets.boot.process import (
     Call,
     Means,
     ask_podman,
-    bounds,
-    confined,
     failure,
     free_ports,
-    lines,
-    private,
-    pulled,
+    log_lines,
+    memory_options,
+    podman_image,
+    private_environment,
     python_for,
+    read_only_prefix,
     running,
     seal,
 )
-from mlpack.targets.boot.runtime_api import Failed, RuntimeApi
+from mlpack.targets.boot.runtime_api import RuntimeApi, RuntimeFailure
 from mlpack.targets.format.unpacking import Members, by_form, describe, extract
 
 _INVOKE = "/2015-03-31/functions/function/invocations"
@@ -53,45 +57,53 @@ def boot(package: Path, event: bytes, means: Means, members: Members = by_form) 
     Args:
         package: The directory of the package.
         event: The JSON that its handler takes.
-        means: What it is booted with.
-        members: What reads its files out of a form that is not one of mlpack's; an image of mlpack's is booted as one where there
-            is podman.
+        means: The programs, the time and the memory for it.
+        members: Reads its files, for a package in a form that is not mlpack's. mlpack's images run under podman where that is here.
 
     Returns:
-        Its answer, and how it came about.
+        Its answer, and how it was booted.
 
     Raises:
         PackError: It does not come up, does not answer 200 in time, or writes outside /tmp.
     """
-    described = describe(package)
+    package_json = describe(package)
     with temporary.directory("boot") as work:
-        if described["kind"] == "image" and means.podman is not None:
+        if package_json["kind"] == "image" and means.podman is not None:
             return _boot_image(package, event, work, means, means.podman)
-        root = extract(package, described, members, work / "task")
-        interpreter, notes = python_for(described)
-        if described["kind"] == "image":
+        root = extract(package, package_json, members, work / "task")
+        interpreter, notes = python_for(package_json)
+        if package_json["kind"] == "image":
             notes.append("without podman: the image's own files on this machine's Python, not on its base")
         call = Call(
-            command=(*confined(root), str(interpreter), "-I", "-S", str(root / "bootstrap.py")),
-            env={**private(work / "tmp"), **_lambda_variables(str(root), means)},
+            command=(*read_only_prefix(root), str(interpreter), "-I", "-S", str(root / "bootstrap.py")),
+            env={**private_environment(work / "tmp"), **_lambda_variables(str(root), means)},
             event=event,
             timeout_s=means.timeout_s,
             log=work / "log",
         )
         before = digest.of_tree(root)
         seal(root)
-        made = _stubbed(call) if means.rie is None else _emulated(call, means.rie)
+        result = _boot_with_stub(call) if means.rie is None else _boot_with_emulator(call, means.rie)
         if digest.of_tree(root) != before:
             raise PackError("the package wrote into its own directory, which is read-only on Lambda: let it write to /tmp")
-        return Boot(answer=made.answer, init_ms=made.init_ms, how="; ".join([made.how, *notes]), log=made.log)
+        return Boot(answer=result.answer, init_ms=result.init_ms, how="; ".join([result.how, *notes]), log=result.log)
 
 
 def _boot_image(package: Path, event: bytes, work: Path, means: Means, podman: Path) -> Boot:
     files = f"nofile={limits.FILE_DESCRIPTORS.value}:{limits.FILE_DESCRIPTORS.value}"
     env = _lambda_variables("/var/task", means)
     settings = [word for key in sorted(env) for word in ("--env", f"{key}={env[key]}")]
-    options = ["--user", _LAMBDA_USER, "--ulimit", files, "--ulimit", "nproc=1000:1000", *bounds(means.memory_mb), *settings]
-    with pulled(package, work, podman, means.timeout_s) as image:
+    options = [
+        "--user",
+        _LAMBDA_USER,
+        "--ulimit",
+        files,
+        "--ulimit",
+        "nproc=1000:1000",
+        *memory_options(means.memory_mb),
+        *settings,
+    ]
+    with podman_image(package, work, podman, means.timeout_s) as image:
         call = Call(
             command=(*image.run(*options), image.identity),
             env=None,  # podman is the user's program and works in the user's environment; the container gets none of it
@@ -100,19 +112,21 @@ def _boot_image(package: Path, event: bytes, work: Path, means: Means, podman: P
             log=work / "log",
             in_container=True,
         )
-        made = _stubbed(call) if means.rie is None else _emulated(call, means.rie)
-    return Boot(answer=made.answer, init_ms=made.init_ms, how=f"{made.how}, in podman, read-only", log=made.log)
+        result = _boot_with_stub(call) if means.rie is None else _boot_with_emulator(call, means.rie)
+    return Boot(answer=result.answer, init_ms=result.init_ms, how=f"{result.how}, in podman, read-only", log=result.log)
 
 
-def _stubbed(call: Call) -> Boot:
+def _boot_with_stub(call: Call) -> Boot:
     with RuntimeApi(call.event, call.timeout_s) as api:
         began = time.monotonic()
-        with running(_with_api(call, api.address), call) as process:
+        with running(_command_with_api(call, api.address), call) as process:
             answer = _wait(api, process, call)
-        return Boot(answer=answer, init_ms=(api.ready_at - began) * 1e3, how="by a stub of the Runtime API", log=lines(call.log))
+        return Boot(
+            answer=answer, init_ms=(api.ready_at - began) * 1e3, how="by a stub of the Runtime API", log=log_lines(call.log)
+        )
 
 
-def _with_api(call: Call, address: str) -> tuple[tuple[str, ...], Mapping[str, str] | None]:
+def _command_with_api(call: Call, address: str) -> tuple[tuple[str, ...], Mapping[str, str] | None]:
     if not call.in_container:
         return call.command, {**(call.env or {}), "AWS_LAMBDA_RUNTIME_API": address}
     *before, identity = call.command
@@ -127,12 +141,12 @@ def _wait(api: RuntimeApi, process: subprocess.Popen[bytes], call: Call) -> Any:
         if time.monotonic() > deadline:
             raise failure(f"did not answer within {call.timeout_s:g} s", call)
     outcome = api.outcome
-    if isinstance(outcome, Failed):
+    if isinstance(outcome, RuntimeFailure):
         raise failure(f"failed at {outcome.stage}: {outcome.kind}: {outcome.message}", call)
-    return _checked(outcome or b"", call)
+    return _check_answer(outcome or b"", call)
 
 
-def _emulated(call: Call, rie: Path) -> Boot:
+def _boot_with_emulator(call: Call, rie: Path) -> Boot:
     ports = free_ports(2)
     listen, api = (f"127.0.0.1:{port}" for port in ports)
     options = ("--runtime-interface-emulator-address", listen, "--runtime-api-address", api)
@@ -155,16 +169,16 @@ def _emulated(call: Call, rie: Path) -> Boot:
     else:
         command = (str(rie), *options, *call.command)
     with running((command, call.env), call) as process:
-        answer = _checked(_invoke(ports[0], process, call), call)
-    log = lines(call.log)
-    found = next((match for line in log if (match := _INIT_REPORT.search(line))), None)
-    if found is None:
+        answer = _check_answer(_invoke(ports[0], process, call), call)
+    log = log_lines(call.log)
+    report = next((match for line in log if (match := _INIT_REPORT.search(line))), None)
+    if report is None:
         raise failure("did not report its initialisation to the emulator", call)
-    return Boot(answer=answer, init_ms=float(found[1]), how="under the Lambda emulator", log=log)
+    return Boot(answer=answer, init_ms=float(report[1]), how="under the Lambda emulator", log=log)
 
 
 def _invoke(port: int, process: subprocess.Popen[bytes], call: Call) -> bytes:
-    """What the emulator answers; its init begins with this request."""
+    """The emulator's answer. This request starts its initialisation."""
     import http.client
 
     give_up = time.monotonic() + min(_CONNECT_S + (20 if call.in_container else 0), call.timeout_s)
@@ -190,8 +204,8 @@ def _invoke(port: int, process: subprocess.Popen[bytes], call: Call) -> bytes:
         connection.close()
 
 
-def _checked(body: bytes, call: Call) -> Any:
-    """The answer, when it is one: status 200 with a body, or for a direct call no error: a hook's empty list is one."""
+def _check_answer(body: bytes, call: Call) -> Any:
+    """The parsed answer: status 200 with a body, or for a direct call anything but null and an error (a hook may return [])."""
     try:
         answer = json.loads(body)
     except ValueError:

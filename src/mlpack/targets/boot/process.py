@@ -1,6 +1,9 @@
-"""What every way of booting has in common: a process in a group of its own, its log, a directory that is read-only to it.
+"""What every way to boot a package shares: a process in a group of its own, its log, and a directory that it cannot write.
 
-Promises: children are ended and files removed however it ends; an error has the tail of the log. Will not know what is started.
+Promises:
+- Children end and files go, however the boot ends. An error has the tail of the log.
+
+Will not: know which kind of package runs.
 """
 
 from __future__ import annotations
@@ -31,8 +34,8 @@ _READ_ONLY = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec "$
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Boot:
-    """A package that came up and answered. `init_ms`: from the start of its process to its first readiness for an event;
-    under podman that includes the container's start. `how` says what it ran in, for people."""
+    """The boot of a package that answered. `init_ms`: from the start of its process until it is ready for an event; under podman
+    that includes the container's start. `how`: what it ran in, for people."""
 
     answer: Any
     """An object, or what a `postprocess` hook returned to a direct call; None where the device is not here."""
@@ -48,8 +51,8 @@ class Boot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Means:
-    """What a package is booted with. `timeout_s`: for its answer. `memory_mb`: what it is told it has. `rie`, `podman`: where the
-    programs aws-lambda-rie and podman are, None where they are not here: then it goes without."""
+    """What a package is booted with. `timeout_s`: for its answer. `memory_mb`: the memory that its environment states. `rie`,
+    `podman`: the programs aws-lambda-rie and podman; None where they are not here, then the boot does without."""
 
     timeout_s: float
     memory_mb: int
@@ -59,7 +62,7 @@ class Means:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One event for one command: what both ways of giving it need to know."""
+    """One event for one command, for the emulator and for the stub."""
 
     command: tuple[str, ...]
     env: Mapping[str, str] | None
@@ -70,8 +73,8 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pulled:
-    """An image of a package in podman's store: how to call podman, its id, and a name for a container of it."""
+class PodmanImage:
+    """A package's image in podman's store: podman's command, the image's id, and a name for its container."""
 
     program: tuple[str, ...]
     identity: str
@@ -79,50 +82,50 @@ class Pulled:
 
     def run(self, *options: str) -> tuple[str, ...]:
         """The command that runs it, read-only but for /tmp, on this machine's network; the image and its arguments follow."""
-        fixed = ("--name", self.name, "--rm", "--network=host", "--read-only", "--tmpfs", "/tmp", "--log-driver=none")
-        return (*self.program, "run", *fixed, *options)
+        common = ("--name", self.name, "--rm", "--network=host", "--read-only", "--tmpfs", "/tmp", "--log-driver=none")
+        return (*self.program, "run", *common, *options)
 
 
 @contextmanager
-def pulled(package: Path, work: Path, podman: Path, timeout_s: float) -> Iterator[Pulled]:
-    """The package's image in podman's store while the block runs; then it and its container are gone."""
+def podman_image(package: Path, work: Path, podman: Path, timeout_s: float) -> Iterator[PodmanImage]:
+    """Put the package's image into podman's store while the block runs; then remove it and its container."""
     runtime = ("--runtime", "runc") if os.geteuid() == 0 and shutil.which("runc") else ()
     program = (str(podman), *runtime)
     # podman 4 names an image by its path as given, and not every path is a name: not one with the @ of a candidate's id, nor
     # one with the _ that a temporary directory may end in. So a relative path, which two boots of one image do not share.
     name = f"mlpack-{os.getpid()}-{time.monotonic_ns()}"
     (work / name).symlink_to((package / layering.LAYOUT).resolve())
-    said = ask_podman([*program, "pull", "--quiet", f"oci:{name}"], max(timeout_s, 2 * patience(package)), folder=work)
-    identity = said.strip().splitlines()[-1]
+    output = ask_podman([*program, "pull", "--quiet", f"oci:{name}"], max(timeout_s, 2 * patience(package)), folder=work)
+    identity = output.strip().splitlines()[-1]
     try:
-        yield Pulled(program=program, identity=identity, name=name)
+        yield PodmanImage(program=program, identity=identity, name=name)
     finally:
-        quietly([*program, "rm", "--force", "--time", "0", name])
-        if not quietly([*program, "rmi", f"localhost/{name}"]):  # podman 5 gives it no name
-            quietly([*program, "rmi", identity])
+        succeeds([*program, "rm", "--force", "--time", "0", name])
+        if not succeeds([*program, "rmi", f"localhost/{name}"]):  # podman 5 gives it no name
+            succeeds([*program, "rmi", identity])
 
 
 def patience(package: Path) -> float:
-    """Seconds that the package in this directory may take to come up: a minute, and what a slow disk takes to read it."""
+    """Seconds that the package in this directory has to become ready: a minute, and the time to read it from a slow disk."""
     return 60.0 + digest.size_of_tree(package) // _SLOW_DISK_BYTES_S
 
 
-def bounds(memory_mb: int) -> tuple[str, ...]:
-    """podman's words for this much memory and the processors that come with it, where cgroups are ours to set: as root."""
+def memory_options(memory_mb: int) -> tuple[str, ...]:
+    """podman's options for this much memory and the processors that come with it; none unless we are root and may set cgroups."""
     if os.geteuid() != 0:
         return ()
     cpus = min(memory_mb / limits.MEMORY_PER_VCPU.value, float(os.cpu_count() or 1))
     return ("--memory", f"{memory_mb}m", "--cpus", f"{cpus:.2f}")
 
 
-def private(tmp: Path) -> dict[str, str]:
-    """An environment of its own, with nothing of the caller's, around a new /tmp."""
+def private_environment(tmp: Path) -> dict[str, str]:
+    """A new environment with nothing of the caller's, and the new directory `tmp` in the place of /tmp."""
     tmp.mkdir()
     return {"HOME": str(tmp), "TMPDIR": str(tmp), "PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "en_US.UTF-8", "TZ": ":UTC"}
 
 
-def quietly(command: Sequence[str], timeout_s: float = 60) -> bool:
-    """Whether it succeeded, in that time."""
+def succeeds(command: Sequence[str], timeout_s: float = 60) -> bool:
+    """Run a command without output. Whether it succeeded in that time."""
     try:
         return subprocess.run(command, capture_output=True, check=False, timeout=timeout_s).returncode == 0
     except subprocess.TimeoutExpired:
@@ -130,31 +133,31 @@ def quietly(command: Sequence[str], timeout_s: float = 60) -> bool:
 
 
 def ask_podman(command: Sequence[str], timeout_s: float, folder: Path | None = None) -> str:
-    """What podman says to a command that must succeed, else PackError."""
+    """podman's output for a command. PackError when it fails."""
     try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=max(timeout_s, 120))
+        result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=max(timeout_s, 120))
     except subprocess.TimeoutExpired:
         raise PackError(f"{' '.join(command[:2])} did not end in time") from None
-    if done.returncode:
-        raise PackError(f"podman could not take the image: {done.stderr.strip()[-800:]}")
-    return done.stdout
+    if result.returncode:
+        raise PackError(f"podman could not take the image: {result.stderr.strip()[-800:]}")
+    return result.stdout
 
 
 def failure(what: str, call: Call) -> PackError:
-    """The error of a package that was booted, with the end of its log."""
-    tail = "\n".join(f"  {line}" for line in lines(call.log)[-_TAIL_LINES:])
+    """The error of a failed boot, with the end of its log."""
+    tail = "\n".join(f"  {line}" for line in log_lines(call.log)[-_TAIL_LINES:])
     return PackError(f"the package was booted and {what}.\nThe end of its log:\n{tail or '  (empty)'}")
 
 
-def lines(log: Path) -> tuple[str, ...]:
-    """A log so far."""
+def log_lines(log: Path) -> tuple[str, ...]:
+    """The lines of a log so far."""
     return tuple(log.read_text("utf-8", "replace").splitlines()) if log.exists() else ()
 
 
 @contextmanager
-def running(started: tuple[Sequence[str], Mapping[str, str] | None], call: Call) -> Iterator[subprocess.Popen[bytes]]:
-    """A process in a group of its own, ended with all its children on the way out."""
-    command, env = started
+def running(launch: tuple[Sequence[str], Mapping[str, str] | None], call: Call) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a command in a process group of its own while the block runs; then end it with all its children."""
+    command, env = launch
     with interrupts.guarded() as guard:
         with call.log.open("wb") as log:
             process = _start(command, env, log, call)
@@ -188,53 +191,53 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         try:
             os.killpg(process.pid, number)
         except ProcessLookupError:
-            pass  # the leader is gone, and nobody is left of its group
+            pass  # the whole group has ended
         interrupts.reap(process, _GRACE_S)
     interrupts.reap(process)
 
 
-def python_for(described: Mapping[str, Any]) -> tuple[Path, list[str]]:
-    """The Python of this machine to run a package on, and what is to be said about it."""
-    version = str(described["python"])
-    if found := bytecode.interpreter(version, install=False):
-        return found.path, []
+def python_for(package_json: Mapping[str, Any]) -> tuple[Path, list[str]]:
+    """The Python of this machine for a package, and notes about it for the user."""
+    version = str(package_json["python"])
+    if python := bytecode.interpreter(version, install=False):
+        return python.path, []
     here = f"{sys.version_info[0]}.{sys.version_info[1]}"
     return Path(sys.executable), [f"on Python {here}, since there is no {version} here"]
 
 
-def check_arch(described: Mapping[str, Any]) -> None:
+def check_arch(package_json: Mapping[str, Any]) -> None:
     """PackError when the package is for another processor than this one."""
     here = machine.arch()
-    if described["arch"] != here:
-        raise PackError(f"the package is for {described['arch']} and this machine is {here}: boot it on a machine of that kind")
+    if package_json["arch"] != here:
+        raise PackError(f"the package is for {package_json['arch']} and this machine is {here}: boot it on a machine of that kind")
 
 
-def confined(root: Path) -> tuple[str, ...]:
-    """Words to put before a command so that `root` is read-only to it even for root; nothing where that is not permitted.
+def read_only_prefix(root: Path) -> tuple[str, ...]:
+    """The words before a command that make `root` read-only to it, even for root; none where that is not permitted.
 
-    Permission bits do not bind root, a read-only mount in a namespace of its own does.
+    Permission bits do not bind root. A read-only mount in a namespace of its own does.
     """
     if os.geteuid() != 0 or not shutil.which("unshare"):
         return ()
     words = ("unshare", "--mount", "--propagation", "private", "sh", "-c", _READ_ONLY, str(root))
-    tried = subprocess.run([*words, "true"], capture_output=True, check=False, timeout=30)
-    return words if tried.returncode == 0 else ()
+    trial = subprocess.run([*words, "true"], capture_output=True, check=False, timeout=30)
+    return words if trial.returncode == 0 else ()
 
 
 def seal(root: Path) -> None:
-    """Everything below is readable, and nothing can be written."""
+    """Make everything below readable, and nothing writable."""
     for path in (root, *root.rglob("*")):
         path.chmod(0o555 if path.is_dir() else 0o444)
 
 
 def free_ports(count: int) -> tuple[int, ...]:
-    """Ports of the loopback address that nobody listens on now."""
-    held = []
+    """Free ports of the loopback address."""
+    sockets = []
     try:
         for _ in range(count):
-            held.append(socket.socket())
-            held[-1].bind(("127.0.0.1", 0))
-        return tuple(each.getsockname()[1] for each in held)
+            sockets.append(socket.socket())
+            sockets[-1].bind(("127.0.0.1", 0))
+        return tuple(each.getsockname()[1] for each in sockets)
     finally:
-        for each in held:
+        for each in sockets:
             each.close()

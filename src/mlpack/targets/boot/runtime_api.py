@@ -1,7 +1,12 @@
 """A stub of the Lambda Runtime API: one event for one runtime, on loopback.
 
-Promises: `next` gives the event once, with the documented headers, and then holds the line as Lambda does between events; what the
-runtime answers, or reports as an error, is kept. The port is freed and every thread ended by `close`. Will not run anything.
+Promises:
+- `next` gives the event once, with the documented headers. A second `next` waits, as between events on Lambda.
+- The runtime's answer, or the error that it reports, is kept.
+- `close` frees the port and ends every thread.
+
+Will not: run a runtime.
+
 Source: AWS Lambda developer guide, "Using the Lambda runtime API" (2018-06-01).
 """
 
@@ -19,12 +24,12 @@ _PATH = "/2018-06-01/runtime/"
 _REQUEST_ID = "8476a536-e9f4-11e8-9739-2dfe598c3fcd"
 _ARN = "arn:aws:lambda:us-east-1:123456789012:function:test_function"
 _MAX_BODY_BYTES = 16 << 20
-"""More than Lambda passes on (6 MB): the runtime itself is to refuse what is too large for that."""
+"""More than the 6 MB that Lambda passes on, so that the runtime itself has to refuse a larger answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Failed:
-    """What a runtime reported instead of an answer; `stage` is initialisation or invocation."""
+class RuntimeFailure:
+    """The error that a runtime reports instead of an answer; `stage` is initialisation or invocation."""
 
     stage: str
     kind: str
@@ -38,7 +43,7 @@ class RuntimeApi:
         self.event = event
         self.timeout_s = timeout_s
         self.done = threading.Event()
-        self.outcome: bytes | Failed | None = None
+        self.outcome: bytes | RuntimeFailure | None = None
         self.ready_at = 0.0
         """When the runtime first asked for an event, by `time.monotonic`."""
         self._closed = threading.Event()
@@ -53,21 +58,21 @@ class RuntimeApi:
         return f"127.0.0.1:{self._server.server_address[1]}"
 
     def take(self) -> bool:
-        """Whether the event is still to be had; waits for `close` when it is not."""
+        """True the first time. Later calls wait for `close` and return False: there is no second event."""
         if self.ready_at:
             self._closed.wait()
             return False
         self.ready_at = time.monotonic()
         return True
 
-    def finish(self, outcome: bytes | Failed) -> None:
+    def finish(self, outcome: bytes | RuntimeFailure) -> None:
         """Keep the first outcome."""
         if not self.done.is_set():
             self.outcome = outcome
             self.done.set()
 
     def close(self) -> None:
-        """Free the port and let go of whoever waits."""
+        """Free the port and end every call of `take`."""
         self._closed.set()
         self._server.shutdown()
         self._server.server_close()
@@ -85,7 +90,7 @@ def _handler(api: RuntimeApi) -> type[BaseHTTPRequestHandler]:
         protocol_version = "HTTP/1.1"
 
         def handle(self) -> None:
-            # A runtime that is ended while it waits for its next event resets the connection: nothing to tell anybody.
+            # A runtime that is ended while it waits for its next event resets the connection. That is no failure.
             with contextlib.suppress(ConnectionError):
                 super().handle()
 
@@ -111,11 +116,11 @@ def _handler(api: RuntimeApi) -> type[BaseHTTPRequestHandler]:
                 return
             body = self.rfile.read(size)
             if self.path == f"{_PATH}invocation/{_REQUEST_ID}/response":
-                outcome: bytes | Failed = body
+                outcome: bytes | RuntimeFailure = body
             elif self.path == f"{_PATH}invocation/{_REQUEST_ID}/error":
-                outcome = _failed("invocation", body)
+                outcome = _failure("invocation", body)
             elif self.path == f"{_PATH}init/error":
-                outcome = _failed("initialisation", body)
+                outcome = _failure("initialisation", body)
             else:
                 self._reply(404, b"{}")
                 return
@@ -135,9 +140,9 @@ def _handler(api: RuntimeApi) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-def _failed(stage: str, body: bytes) -> Failed:
+def _failure(stage: str, body: bytes) -> RuntimeFailure:
     try:
         told = json.loads(body)
-        return Failed(stage=stage, kind=str(told.get("errorType")), message=str(told.get("errorMessage")))
+        return RuntimeFailure(stage=stage, kind=str(told.get("errorType")), message=str(told.get("errorMessage")))
     except (ValueError, AttributeError):
-        return Failed(stage=stage, kind="Unknown", message=repr(body[:200]))
+        return RuntimeFailure(stage=stage, kind="Unknown", message=repr(body[:200]))

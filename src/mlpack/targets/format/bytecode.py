@@ -1,9 +1,13 @@
-"""Bytecode for the Python that a package will meet, made by an interpreter of that very version.
+"""Bytecode for the Python that a package will meet, compiled by an interpreter of that very version.
 
-Promises: unchecked-hash files (PEP 552), which stay valid whatever happens to times and which nobody looks at twice; no path of
-the build machine inside; the same bytes from the same sources and the same interpreter, wherever the tree lies. A package without
-them works, but Python compiles anything it imports at every cold start, a read-only directory being unable to keep the result:
-measured 510 ms against 169 ms for one set of imports. Will not run the code it compiles, or install an interpreter that takes long.
+Promises:
+- The files are unchecked-hash ones (PEP 552): they stay valid whatever their times are, and Python does not check them.
+- They hold no path of the build machine. The same sources and interpreter give the same bytes, wherever the tree lies.
+
+Without them a package works, but Python compiles every import at each cold start, because it cannot write the result into a
+read-only directory: 510 ms instead of 169 ms for one measured set of imports.
+
+Will not: run the code that it compiles, or install an interpreter that takes long.
 """
 
 from __future__ import annotations
@@ -65,34 +69,34 @@ class Interpreter:
 @cache
 def interpreter(version: str, *, install: bool = True) -> Interpreter | None:
     """A Python of this minor version ("3.13"): the running one, `pythonX.Y` on the path (or behind a pyenv shim), or one that uv
-    manages, which uv may fetch when `install` is true and that takes no minute. None when there is none."""
+    manages. With `install` uv may fetch one, within a minute. None when there is none."""
     if f"{sys.version_info[0]}.{sys.version_info[1]}" == version:
         return Interpreter(path=Path(sys.executable), version=sys.version.split()[0])
-    for path in _on_path(version):
-        if found := _verified(path, version):
-            return found
+    for path in _paths_on_path(version):
+        if python := _if_version(path, version):
+            return python
     for arguments, timeout_s in _uv_attempts(version, install):
-        if (managed := _uv(arguments, timeout_s)) and (found := _verified(managed, version)):
-            return found
+        if (managed := _uv(arguments, timeout_s)) and (python := _if_version(managed, version)):
+            return python
     return None
 
 
 def missing_note(version: str) -> str:
-    """What to tell the user when `interpreter` found none."""
+    """The note for the user when `interpreter` returns None."""
     return (
         f"no Python {version} here to compile with, so the package has no bytecode and its imports take about 3x longer: "
         f"install python{version} (or `uv python install {version}`)"
     )
 
 
-def compile_tree(tree: Path, found: Interpreter, prefix: str) -> int:
+def compile_tree(tree: Path, python: Interpreter, prefix: str) -> int:
     """Write bytecode beside every .py file below `tree`, which will lie at `prefix` (`/var/task`) in the package; returns how many.
 
     The root's bootstrap.py is left out: a script is always compiled anew. PackError names every file that is not valid Python.
     """
-    command = [str(found.path), "-S", "-s", "-P", "-B", "-c", _PROGRAM, prefix]
+    command = [str(python.path), "-S", "-s", "-P", "-B", "-c", _PROGRAM, prefix]
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             command,
             cwd=tree,
             env={"PYTHONHASHSEED": "0"},
@@ -103,31 +107,31 @@ def compile_tree(tree: Path, found: Interpreter, prefix: str) -> int:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise PackError(f"compiling to bytecode with {found.path} took more than {_COMPILE_TIMEOUT_S} s") from None
-    if done.returncode:
-        if full := full_disk(done.stderr):
+        raise PackError(f"compiling to bytecode with {python.path} took more than {_COMPILE_TIMEOUT_S} s") from None
+    if result.returncode:
+        if full := full_disk(result.stderr):
             raise full
-        raise PackError(f"compiling to bytecode with {found.path} failed: {done.stderr.strip()[-600:]}")
-    answer = json.loads(done.stdout)
+        raise PackError(f"compiling to bytecode with {python.path} failed: {result.stderr.strip()[-600:]}")
+    answer = json.loads(result.stdout)
     if answer["problems"]:
-        listed = "\n".join(f"  {line}" for line in answer["problems"])
-        raise PackError(f"not valid for Python {found.version}, which the package will run on:\n{listed}")
+        problems = "\n".join(f"  {line}" for line in answer["problems"])
+        raise PackError(f"not valid for Python {python.version}, which the package will run on:\n{problems}")
     return int(answer["count"])
 
 
-def _on_path(version: str) -> list[Path]:
-    found = shutil.which(f"python{version}")
-    if found is None:
+def _paths_on_path(version: str) -> list[Path]:
+    program = shutil.which(f"python{version}")
+    if program is None:
         return []
-    path = Path(found)
-    # A pyenv shim exists for every version ever installed and fails unless that one is selected: the real ones lie beside it.
-    behind = sorted(path.parent.parent.glob(f"versions/{version}.*/bin/python{version}")) if path.parent.name == "shims" else []
-    return [path, *reversed(behind)]
+    path = Path(program)
+    # pyenv has a shim for every version ever installed, which fails unless that version is selected. The real ones lie beside it.
+    versions = sorted(path.parent.parent.glob(f"versions/{version}.*/bin/python{version}")) if path.parent.name == "shims" else []
+    return [path, *reversed(versions)]
 
 
-def _verified(path: Path, version: str) -> Interpreter | None:
+def _if_version(path: Path, version: str) -> Interpreter | None:
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             [str(path), "-I", "-S", "-c", "import sys; print(sys.version.split()[0])"],
             capture_output=True,
             text=True,
@@ -136,8 +140,8 @@ def _verified(path: Path, version: str) -> Interpreter | None:
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    full = done.stdout.strip()
-    return Interpreter(path=path, version=full) if done.returncode == 0 and full.startswith(f"{version}.") else None
+    full = result.stdout.strip()
+    return Interpreter(path=path, version=full) if result.returncode == 0 and full.startswith(f"{version}.") else None
 
 
 def _uv_attempts(version: str, install: bool) -> list[tuple[list[str], int]]:
@@ -150,8 +154,8 @@ def _uv(arguments: list[str], timeout_s: int) -> Path | None:
     import uv
 
     try:
-        done = subprocess.run([uv.find_uv_bin(), *arguments], capture_output=True, text=True, timeout=timeout_s, check=False)
+        result = subprocess.run([uv.find_uv_bin(), *arguments], capture_output=True, text=True, timeout=timeout_s, check=False)
     except subprocess.TimeoutExpired:
         return None
-    lines = done.stdout.split("\n")
-    return Path(lines[0]) if done.returncode == 0 and lines[0] else None
+    lines = result.stdout.split("\n")
+    return Path(lines[0]) if result.returncode == 0 and lines[0] else None

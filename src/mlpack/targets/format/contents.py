@@ -1,8 +1,8 @@
-"""What goes into a package, and what came out of writing one: the words that targets, `pack` and `boot` share.
+"""What goes into a package and what a target writes: the types that targets, `pack` and `boot` share.
 
 A package is three or four trees laid over one another at /var/task. `runtime` changes with mlpack and the engine, `model` with
-the weights, `engines` with those, with TensorRT and with the list of GPUs, `code` with the recipe and the user's hooks; kept
-apart, each can be a layer of its own that others share.
+the weights, `engines` with those, with TensorRT and with the list of GPUs, `code` with the recipe and the user's hooks. Kept
+apart, each can be a layer that several images share.
 
     runtime    bootstrap.py, mlpack_runtime/, lib/, site/, licenses/
     model      model/model.onnx, model/model.onnx.data, model/tokenizer.json
@@ -29,15 +29,15 @@ TASK_ROOT = "/var/task"
 LAYER_ROOT = "/opt/python"
 PARTS = ("runtime", "model", "engines", "code")
 FUNCTION_ZIP, LAYER_ZIP = "function.zip", "layer.zip"
-"""The archives of a `lambda-zip`: one for the function, and where it asks for one a layer."""
+"""The archives of a `lambda-zip`: one for the function, and one for its layer if it asks for one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What the user says of the images of a build, beside what is in them: an input like any other, so part of what they are.
+    """Labels and the date of a build's images, from the user. They are inputs, so they change an image's digest.
 
-    `labels`: pairs in the order of their keys. `created_s`: seconds since the epoch, which the image is dated; its layers are not,
-    because they are shared.
+    `labels`: pairs in the order of their keys. `created_s`: the date of the image in seconds since the epoch. Its layers have no
+    date, because images share them.
     """
 
     labels: tuple[tuple[str, str], ...] = ()
@@ -45,12 +45,12 @@ class Facts:
 
 
 NO_FACTS = Facts()
-"""Nothing was said: dated 1970, as bytes that depend on no clock are."""
+"""No labels, and the date 1970, so that no clock changes the bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contents:
-    """The trees, and for an image its base and a directory to remember what bases hold."""
+    """The trees, and for an image its base and a directory that caches the paths of bases."""
 
     runtime: Path
     model: Path
@@ -72,7 +72,7 @@ class Contents:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Packed:
+class PackedFile:
     """One file of a package, by its path below /var/task."""
 
     path: str
@@ -87,24 +87,24 @@ class Packed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """What a target's writer left in its directory. `layers`: for an image, the digest of each part's own layer."""
+    """The package that a target has written into its directory. `layers`: for an image, the digest of each part's own layer."""
 
     kind: str
     digest: Digest
     size_bytes: int
     compressed_bytes: int
     parts: tuple[Part, ...]
-    files: tuple[Packed, ...]
+    files: tuple[PackedFile, ...]
     layers: Mapping[str, Digest]
     notes: tuple[str, ...] = ()
 
 
 def sizes(contents: Contents) -> list[tuple[str, int]]:
-    """Path and bytes of every file of the trees: what limits are held against, before anything is read or written.
+    """Path and bytes of every file of the trees. Limits are checked with them before anything is read or written.
 
     PackError for anything but files and directories, and for a path that two trees have.
     """
-    found: dict[str, str] = {}
+    parts: dict[str, str] = {}
     sized = []
     for part in contents.parts:
         for path, entry in digest.entries(contents.tree(part)):
@@ -112,27 +112,29 @@ def sizes(contents: Contents) -> list[tuple[str, int]]:
                 continue
             if not entry.is_file(follow_symlinks=False):
                 raise PackError(f"{path} is a link or a special file: a package holds plain files only. Copy what it leads to")
-            if path in found:
-                raise PackError(f"{path} is in the package's {found[path]} and in its {part}: rename one of them")
-            found[path] = part
+            if path in parts:
+                raise PackError(f"{path} is in the package's {parts[path]} and in its {part}: rename one of them")
+            parts[path] = part
             sized.append((path, entry.stat(follow_symlinks=False).st_size))
     return sized
 
 
-def listed(contents: Contents) -> tuple[Packed, ...]:
+def listed(contents: Contents) -> tuple[PackedFile, ...]:
     """Every file of the trees, sorted by path. Errors as of `sizes`."""
     size_of = dict(sizes(contents))
     part_of = {path: part for part in contents.parts for path, _ in digest.entries(contents.tree(part))}
     return tuple(
-        Packed(path=path, part=part_of[path], size_bytes=size_of[path], digest=digest.of_file(contents.tree(part_of[path]) / path))
+        PackedFile(
+            path=path, part=part_of[path], size_bytes=size_of[path], digest=digest.of_file(contents.tree(part_of[path]) / path)
+        )
         for path in sorted(size_of)
     )
 
 
-def part_sizes(files: tuple[Packed, ...]) -> tuple[Part, ...]:
-    """Bytes of each part's files, uncompressed; engines are the model in another form, and counted with it."""
-    counted = {"model": ("model", "engines")}
+def part_sizes(files: tuple[PackedFile, ...]) -> tuple[Part, ...]:
+    """Bytes of each part's files, uncompressed. Engines count as the model, of which they are another form."""
+    sources = {"model": ("model", "engines")}
     return tuple(
-        Part(name=part, size_bytes=sum(each.size_bytes for each in files if each.part in counted.get(part, (part,))))
+        Part(name=part, size_bytes=sum(each.size_bytes for each in files if each.part in sources.get(part, (part,))))
         for part in ("runtime", "model", "code")
     )

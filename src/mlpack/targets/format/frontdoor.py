@@ -1,10 +1,14 @@
-"""The front door's zip: what a small Lambda function before a worker's queue or endpoint needs of the worker's own package.
+"""The front door's zip: the part of a worker's package that a small Lambda function before its queue or endpoint needs.
 
 The handler to configure is `mlpack_runtime.frontdoor.handler`, on the managed Python runtime of the version that the worker was
-compiled for; botocore is there already, and is not in the zip. docs/front-door.md has the settings and the permissions.
+compiled for. That runtime has botocore, so the zip has not. docs/front-door.md has the settings and the permissions.
 
-Promises: a reproducible archive of model.json and a few modules (with their bytecode where the contents have it): no engine, no
-weights, no hooks, at most 1 MB, read back before it is in place. Will not: upload anything, or make a package of its own.
+Promises:
+- The archive is reproducible: model.json and a few modules, with their bytecode where the contents have it. It holds no engine, no
+  weights and no hooks, and has at most 1 MB.
+- It is read back before it is in place.
+
+Will not: upload anything, or make a package of its own.
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ from mlpack.targets.format.ziparchive import Member
 
 HANDLER = "mlpack_runtime.frontdoor.handler"
 LIMIT_BYTES = 1_000_000
-"""Ours, not AWS's: what is larger holds something that a front door does not need."""
+"""Our limit, not AWS's: a larger zip holds something that a front door does not need."""
 MODULES = (
     "__init__",
     "aws/__init__",
@@ -52,8 +56,8 @@ MODULES = (
     "texts",
     "values",
 )
-"""What `HANDLER` imports of mlpack_runtime, as paths below it without their ending; `ort` is there for its description of a port,
-and loads no library."""
+"""The modules of mlpack_runtime that `HANDLER` imports, as paths without their ending. `ort` only describes a port here, and loads
+no library."""
 _MODEL = "model/model.json"
 _SCHEMA = 1
 
@@ -61,13 +65,13 @@ _SCHEMA = 1
 def write_zip(contents: Contents, out_path: Path) -> tuple[Digest, int]:
     """Write the archive for this package's front door; its digest and bytes.
 
-    PackError when the contents miss a module, or their model.json is none; LimitError above `LIMIT_BYTES`. Then there is no file.
+    PackError when the contents lack a module or a valid model.json; LimitError above `LIMIT_BYTES`. Then no file is written.
     """
     members = [_member(contents.runtime, path) for path in _runtime_paths(contents.runtime)]
     _check_model(contents.code / _MODEL)
     members.append(_member(contents.code, _MODEL))
     with atomically.replacing(out_path) as fresh:
-        named = ziparchive.write(members, fresh)
+        archive_digest = ziparchive.write(members, fresh)
         size = fresh.stat().st_size
         if size > LIMIT_BYTES:
             largest = max(members, key=lambda each: each.source.stat().st_size)
@@ -75,7 +79,7 @@ def write_zip(contents: Contents, out_path: Path) -> tuple[Digest, int]:
                 f"the front door's zip has {size:,} bytes, {size - LIMIT_BYTES:,} more than the {LIMIT_BYTES:,} that it may have;"
                 f" its largest file is {largest.name}, which should be a few kilobytes: what else was written into it?"
             )
-    return named, size
+    return archive_digest, size
 
 
 def _runtime_paths(runtime: Path) -> list[str]:
@@ -88,10 +92,10 @@ def _runtime_paths(runtime: Path) -> list[str]:
             " it is incomplete, or of another version of mlpack; build again"
         )
     compiled = {path: _compiled_from(path.relative_to(folder)) for path in sorted(folder.rglob("__pycache__/*.pyc"))}
-    wanted = {f"mlpack_runtime/{path.relative_to(folder)}": name for path, name in compiled.items() if name in MODULES}
-    if wanted and len(set(wanted.values())) != len(MODULES):
+    bytecode = {f"mlpack_runtime/{path.relative_to(folder)}": name for path, name in compiled.items() if name in MODULES}
+    if bytecode and len(set(bytecode.values())) != len(MODULES):
         raise PackError(f"the runtime at {runtime} has bytecode of some modules and not of others: it is incomplete; build again")
-    return [f"mlpack_runtime/{name}.py" for name in MODULES] + list(wanted)
+    return [f"mlpack_runtime/{name}.py" for name in MODULES] + list(bytecode)
 
 
 def _compiled_from(path: Path) -> str:
@@ -103,11 +107,11 @@ def _check_model(path: Path) -> None:
     if not _is_plain(path):
         raise PackError(f"there is no plain file {path}: a front door needs the model's description")
     try:
-        described = json.loads(path.read_bytes())
+        description = json.loads(path.read_bytes())
     except ValueError as error:
         raise PackError(f"{path} is not JSON: {error}") from None
-    fits = isinstance(described, dict) and described.get("schema") == _SCHEMA
-    if not fits or not all(isinstance(described.get(key), list) for key in ("inputs", "outputs")):
+    fits = isinstance(description, dict) and description.get("schema") == _SCHEMA
+    if not fits or not all(isinstance(description.get(key), list) for key in ("inputs", "outputs")):
         raise PackError(f"{path} does not describe inputs and outputs in schema {_SCHEMA}, which a front door checks requests with")
 
 

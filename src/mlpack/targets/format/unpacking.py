@@ -1,8 +1,11 @@
-"""From what ships back to the directory that lies at /var/task, so that measuring and booting use the shipped bytes themselves.
+"""Unpack a package into the directory that will lie at /var/task, so that measuring and booting use the shipped bytes.
 
-Promises: only plain files come out, only below the given directory, each with the digest that package.json lists; hostile archives
-(paths that leave, links, names given twice, more bytes than announced) end in PackError. A layer zip is laid over the function's
-files, as the managed runtimes' search path does. An image gives its own layers, without the base.
+Promises:
+- Only plain files come out, only below the given directory, each with the digest that package.json lists.
+- A hostile archive (a path that leaves the directory, a link, a name twice, more bytes than announced) ends in PackError.
+
+A layer zip is laid over the function's files, as on the search path of the managed runtimes. An image gives its own layers, without
+the base.
 """
 
 from __future__ import annotations
@@ -24,100 +27,100 @@ PACKAGE = "package.json"
 SCHEMA = 1
 _CHUNK_BYTES = 1 << 20
 _PACKAGE_BYTES = 64 << 20
-"""A package.json has a line a file: this is half a million of them."""
+"""A package.json has a line for each file: this is half a million of them."""
 _PATH_BYTES, _NAME_BYTES = 1024, 255
-"""Linux takes paths of 4,096 bytes, which leaves room for where the package is unpacked to, and names of 255."""
+"""Linux takes names of 255 bytes and paths of 4,096, which leaves room for the directory that the package is unpacked into."""
 _SHORT = 200
 _LAYER_PREFIX = "python/"
 
 Members = Callable[[Path, Mapping[str, Any]], Iterator[tuple[str, IO[bytes]]]]
-"""Reads what ships: from a package's directory and its package.json, each file's path below /var/task and its bytes. A stream is
-read before the next file is asked for. What it gives is checked against package.json by whoever asks."""
+"""Reads a package, by its directory and its package.json: each file's path below /var/task and its bytes. A stream has to be read
+before the next file. The caller checks all of it against package.json."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Wanted:
+class _ExpectedFile:
     size_bytes: int
     digest: Digest
 
 
 def describe(artifact: Path) -> dict[str, Any]:
-    """package.json of an artifact's directory. PackError when that is not one, or was written by a newer mlpack."""
+    """The package.json of a package's directory. PackError when there is none, or a newer mlpack wrote it."""
     try:
-        found = bounded.load_json(plain_files.read(artifact, PACKAGE, _PACKAGE_BYTES))
-        schema = found["schema"]
+        content = bounded.load_json(plain_files.read(artifact, PACKAGE, _PACKAGE_BYTES))
+        schema = content["schema"]
     except FileNotFoundError:
         raise PackError(f"{artifact} is no package: it has no {PACKAGE}. Give the directory that `mlpack build` wrote") from None
     except RecipeError as error:
         raise PackError(str(error)) from None
     except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
-        raise _damaged(artifact, error) from None
-    if schema != SCHEMA or not isinstance(found, dict):
+        raise _damage_error(artifact, error) from None
+    if schema != SCHEMA or not isinstance(content, dict):
         raise PackError(
             f"{artifact / PACKAGE} has schema {_short(repr(schema))}; this mlpack reads {SCHEMA}: update mlpack, or build again"
         )
-    return found
+    return content
 
 
-def extract(artifact: Path, described: Mapping[str, Any], members: Members, out_dir: Path) -> Path:
-    """Everything that will lie at /var/task, written below `out_dir` (which is empty or new); returns it. Files are read-only.
+def extract(artifact: Path, package_json: Mapping[str, Any], members: Members, out_dir: Path) -> Path:
+    """Write everything that will lie at /var/task below `out_dir`, which is empty or new, and return it. Files are read-only.
 
     Args:
         artifact: The directory of the package.
-        described: Its package.json, as `describe` gives it.
-        members: What reads the files out of the form in which the package ships.
-        out_dir: Where they go.
+        package_json: Its package.json, from `describe`.
+        members: Reads the files out of the form in which the package ships.
+        out_dir: The directory for them.
 
     Raises:
         PackError: The files are not those that package.json lists, or the package is damaged or hostile.
     """
     try:
-        wanted = _listed(described)
+        expected = _expected_files(package_json)
     except (KeyError, TypeError, ValueError) as error:
-        raise _damaged(artifact, error) from None
+        raise _damage_error(artifact, error) from None
     out_dir.mkdir(parents=True, exist_ok=True)
-    found: set[str] = set()
+    paths: set[str] = set()
     try:
-        for path, stream in members(artifact, described):
-            if path in found:
+        for path, stream in members(artifact, package_json):
+            if path in paths:
                 raise PackError(f"{_short(path)} is in the package twice: two readers could see two different files")
-            if path not in wanted:
+            if path not in expected:
                 what = f"the package holds {_short(repr(path))}, which its {PACKAGE} does not list"
                 raise PackError(f"{what}: it was changed after it was built")
-            found.add(path)
-            _place(out_dir, path, stream, wanted[path])
+            paths.add(path)
+            _place(out_dir, path, stream, expected[path])
     except (*zips.DAMAGE, tarfile.TarError) as error:
         raise PackError(f"the package in {artifact} is damaged ({_short(error)}): fetch or build it again") from None
     except RecipeError as error:
         raise PackError(str(error)) from None
-    if missing := sorted(set(wanted) - found):
+    if missing := sorted(set(expected) - paths):
         raise PackError(f"the package lacks {', '.join(map(_short, missing[:5]))}: it is damaged or was not copied whole")
     return out_dir
 
 
-def _listed(described: Mapping[str, Any]) -> dict[str, _Wanted]:
-    """The files that package.json lists. ValueError for one that no directory could hold, or that is a folder of another."""
-    wanted: dict[str, _Wanted] = {}
-    for row in described["files"]:
+def _expected_files(package_json: Mapping[str, Any]) -> dict[str, _ExpectedFile]:
+    """The files that package.json lists. ValueError for a path that no directory can hold, or that is a folder of another."""
+    expected: dict[str, _ExpectedFile] = {}
+    for row in package_json["files"]:
         path, size = row["path"], row["size_bytes"]
-        if not isinstance(path, str) or not _is_path(path) or path in wanted:
+        if not isinstance(path, str) or not _is_path(path) or path in expected:
             raise ValueError(f"{_short(repr(path))} is malformed, or there twice")
         if not isinstance(size, int) or isinstance(size, bool) or size < 0:
             raise ValueError(f"{_short(path)} has a size that is no number of bytes")
-        named = row["digest"]
-        wanted[path] = _Wanted(size_bytes=size, digest=Digest(named if isinstance(named, str) else ""))
-    for path in wanted:
-        if both := next((str(above) for above in PurePosixPath(path).parents if str(above) in wanted), None):
-            raise ValueError(f"{_short(both)} is a file and a folder of another")
-    return wanted
+        digest_text = row["digest"]
+        expected[path] = _ExpectedFile(size_bytes=size, digest=Digest(digest_text if isinstance(digest_text, str) else ""))
+    for path in expected:
+        if parent := next((str(each) for each in PurePosixPath(path).parents if str(each) in expected), None):
+            raise ValueError(f"{_short(parent)} is a file and a folder of another")
+    return expected
 
 
-def _damaged(artifact: Path, error: Exception) -> PackError:
+def _damage_error(artifact: Path, error: Exception) -> PackError:
     return PackError(f"{artifact / PACKAGE} is damaged ({type(error).__name__}: {_short(error)}): build the package again")
 
 
 def _is_path(path: str) -> bool:
-    """Whether it stays below its directory, and a file system of the usual limits can hold it."""
+    """Whether the path stays below its directory, within the usual limits of file systems."""
     parts = path.split("/")
     try:
         sizes = [len(part.encode()) for part in parts]
@@ -128,19 +131,19 @@ def _is_path(path: str) -> bool:
     return not any(part in {"", ".", ".."} or "\\" in part or "\0" in part for part in parts)
 
 
-def _short(said: object) -> str:
-    """A stranger's words in a message: on one line, printable, and cut."""
-    text = str(said)
-    cut = text[:_SHORT] + ("..." if len(text) > _SHORT else "")
-    return cut if cut.isprintable() else ascii(cut)[1:-1]
+def _short(value: object) -> str:
+    """Somebody else's text for a message: on one line, printable, and cut."""
+    text = str(value)
+    short = text[:_SHORT] + ("..." if len(text) > _SHORT else "")
+    return short if short.isprintable() else ascii(short)[1:-1]
 
 
-def by_form(artifact: Path, described: Mapping[str, Any]) -> Iterator[tuple[str, IO[bytes]]]:
+def by_form(artifact: Path, package_json: Mapping[str, Any]) -> Iterator[tuple[str, IO[bytes]]]:
     """The files of a package in one of mlpack's own forms, `zip`, `layer-zip` or `image`, whatever its target is called."""
-    return (image if described.get("kind") == "image" else zip_files)(artifact, described)
+    return (image if package_json.get("kind") == "image" else zip_files)(artifact, package_json)
 
 
-def zip_files(artifact: Path, _described: Mapping[str, Any]) -> Iterator[tuple[str, IO[bytes]]]:
+def zip_files(artifact: Path, _package_json: Mapping[str, Any]) -> Iterator[tuple[str, IO[bytes]]]:
     """The files of function.zip, and of layer.zip where there is one. PackError for what is not a plain file."""
     names = [(FUNCTION_ZIP, "")]
     if plain_files.is_there(artifact, LAYER_ZIP):
@@ -157,28 +160,28 @@ def zip_files(artifact: Path, _described: Mapping[str, Any]) -> Iterator[tuple[s
                     yield info.filename.removeprefix(prefix), stream
 
 
-def image(artifact: Path, described: Mapping[str, Any]) -> Iterator[tuple[str, IO[bytes]]]:
+def image(artifact: Path, package_json: Mapping[str, Any]) -> Iterator[tuple[str, IO[bytes]]]:
     """The files of an image's own layers, which package.json names. PackError for what is not a plain file below /var/task."""
     from mlpack.oci import compression, layout
     from mlpack.oci.layers import scan
 
     try:
         for _ in plain_files.below(artifact, layering.LAYOUT):
-            pass  # nothing in it is a link to elsewhere, or a pipe
+            pass  # `below` raises for a link that leads out, or a pipe
     except FileNotFoundError:
         raise PackError(f"{artifact} lacks {layering.LAYOUT}: it is damaged or was not copied whole") from None
-    made = layout.read(artifact / layering.LAYOUT)
-    layers = described.get("layers") or {}
+    oci_image = layout.read(artifact / layering.LAYOUT)
+    layers = package_json.get("layers") or {}
     ours = {each for each in layers.values() if isinstance(each, str)} if isinstance(layers, dict) else set()
     prefix = TASK_ROOT.lstrip("/") + "/"
-    above = {part.rstrip("/") for part in ("var", "var/task")}
-    for layer in made.layers:
+    parents = {part.rstrip("/") for part in ("var", "var/task")}
+    for layer in oci_image.layers:
         if str(layer.digest) not in ours:
             continue
-        with layer.open() as stored:
-            for entry, stream in scan.members(compression.InflatedTar(stored, layer.media_type)):
+        with layer.open() as blob:
+            for entry, stream in scan.members(compression.InflatedTar(blob, layer.media_type)):
                 path = entry.path.rstrip("/")
-                if entry.kind == "dir" and (path in above or path.startswith(prefix)):
+                if entry.kind == "dir" and (path in parents or path.startswith(prefix)):
                     continue
                 if entry.kind != "file" or not path.startswith(prefix):
                     what = f"a layer of the package holds {_short(repr(entry.path))}"
@@ -186,7 +189,7 @@ def image(artifact: Path, described: Mapping[str, Any]) -> Iterator[tuple[str, I
                 yield path.removeprefix(prefix), stream
 
 
-def _place(out_dir: Path, path: str, stream: IO[bytes], wanted: _Wanted) -> None:
+def _place(out_dir: Path, path: str, stream: IO[bytes], expected: _ExpectedFile) -> None:
     if not _is_path(path):
         raise PackError(f"the package holds the path {_short(repr(path))}, which leaves its directory or is malformed")
     target = out_dir.joinpath(*path.split("/"))
@@ -195,11 +198,11 @@ def _place(out_dir: Path, path: str, stream: IO[bytes], wanted: _Wanted) -> None
     with target.open("xb") as file:
         while chunk := stream.read(_CHUNK_BYTES):
             size += len(chunk)
-            if size > wanted.size_bytes:
+            if size > expected.size_bytes:
                 break
             state.update(chunk)
             file.write(chunk)
-    if size != wanted.size_bytes or state.hexdigest() != wanted.digest.hex:
+    if size != expected.size_bytes or state.hexdigest() != expected.digest.hex:
         what = f"{_short(path)} is not the file that {PACKAGE} lists"
         raise PackError(f"{what}: the package is damaged or was changed after it was built")
     target.chmod(0o444)

@@ -1,8 +1,11 @@
 """A zip whose bytes follow from names and contents alone.
 
-Promises: sorted names, 1980-01-01, made by Unix, modes 0644, no extra fields, no directory entries; deflate by libdeflate at a
-fixed level, so that the system's zlib does not matter; what hardly compresses is stored. The file appears whole or not at all,
-and was read back by another implementation first. Files below 4 GiB (Lambda's limit is a sixteenth of that).
+Promises:
+- Names are sorted. Every entry has the date 1980-01-01, Unix as its system, mode 0644 and no extra field. Directories have none.
+- libdeflate compresses at a fixed level, so the system's zlib does not matter. What hardly compresses is stored.
+- The file appears whole or not at all. `zipfile`, another implementation, has read it back first.
+- Files are below 4 GiB; Lambda's limit is a sixteenth of that.
+
 Source: PKWARE APPNOTE 6.3.10, sections 4.3.7, 4.3.12, 4.3.16.
 """
 
@@ -22,9 +25,10 @@ from mlpack.core.files import atomically
 from mlpack.errors import PackError
 
 LEVEL = 6
-"""libdeflate's: on the engine's library level 9 takes twice the time for 1 % less."""
+"""The level of libdeflate: on the engine's library, level 9 takes twice the time for 1 % less."""
 DENSE_RATIO = 0.9
-"""Weights deflate to 0.92 of their size at 20 MB/s, and inflate slower than a disk reads: above this ratio they are stored."""
+"""Files that deflate to more than this are stored: weights deflate to 0.92 of their size at 20 MB/s, and inflate slower than a disk
+reads."""
 
 _CHUNK_BYTES = 1 << 20
 _SAMPLE_BYTES = 64 << 10
@@ -41,7 +45,7 @@ _END = struct.Struct("<IHHHHIIH")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """A file to put in, and the name it gets there."""
+    """A file, and its name in the archive."""
 
     name: str
     source: Path
@@ -49,7 +53,7 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Packed:
+class _Entry:
     name: bytes
     method: int
     crc: int
@@ -64,7 +68,8 @@ class _Packed:
 
 
 def write(members: Iterable[Member], path: Path) -> Digest:
-    """Write the archive; returns the digest of its bytes. PackError when a source changed meanwhile or a name cannot be held."""
+    """Write the archive; returns the digest of its bytes. PackError when a source changes meanwhile or a name does not fit a
+    zip."""
     ordered = sorted(members, key=lambda each: each.name.encode())
     state = hashlib.sha256()
     with atomically.replacing(path) as fresh:
@@ -77,21 +82,21 @@ def write(members: Iterable[Member], path: Path) -> Digest:
 
 
 def is_dense(path: Path) -> bool:
-    """Whether deflating the file is not worth it: judged by sixteen samples across it, so equal files are judged alike."""
+    """Whether deflating the file is not worth it, by sixteen samples across it, so that equal files are treated alike."""
     import deflate
 
     size = path.stat().st_size
     if size < _SAMPLE_BYTES:
         return False
     step = max(_SAMPLE_BYTES, size // _SAMPLES)
-    read = packed = 0
+    read_bytes = deflated_bytes = 0
     with path.open("rb") as file:
         for start in range(0, size, step):
             file.seek(start)
             sample = file.read(_SAMPLE_BYTES)
-            read += len(sample)
-            packed += len(deflate.deflate_compress(sample, 1))
-    return packed > DENSE_RATIO * read
+            read_bytes += len(sample)
+            deflated_bytes += len(deflate.deflate_compress(sample, 1))
+    return deflated_bytes > DENSE_RATIO * read_bytes
 
 
 def _archive(members: list[Member]) -> Iterator[bytes]:
@@ -115,7 +120,7 @@ def _archive(members: list[Member]) -> Iterator[bytes]:
     yield _END.pack(0x06054B50, 0, 0, len(directory), len(directory), offset - start, start, 0)
 
 
-def _pack(member: Member) -> tuple[_Packed, Iterator[bytes]]:
+def _pack(member: Member) -> tuple[_Entry, Iterator[bytes]]:
     name, size = member.name.encode(), member.source.stat().st_size
     if size > _MAX_BYTES or len(name) > 0xFFFF:
         raise PackError(f"{member.name}: a zip without extensions holds neither files above 4 GiB nor names above 65,535 bytes")
@@ -125,13 +130,13 @@ def _pack(member: Member) -> tuple[_Packed, Iterator[bytes]]:
         data = member.source.read_bytes()
         squeezed = bytes(deflate.deflate_compress(data, LEVEL))
         if len(squeezed) < len(data):
-            packed = _Packed(name=name, method=8, crc=zlib.crc32(data), compressed_bytes=len(squeezed), size_bytes=len(data))
+            packed = _Entry(name=name, method=8, crc=zlib.crc32(data), compressed_bytes=len(squeezed), size_bytes=len(data))
             return packed, iter((squeezed,))
     crc = 0
     with member.source.open("rb") as file:
         for chunk in _chunks(file):
             crc = zlib.crc32(chunk, crc)
-    return _Packed(name=name, method=0, crc=crc, compressed_bytes=size, size_bytes=size), _stream(member.source)
+    return _Entry(name=name, method=0, crc=crc, compressed_bytes=size, size_bytes=size), _stream(member.source)
 
 
 def _stream(path: Path) -> Iterator[bytes]:
@@ -145,7 +150,7 @@ def _chunks(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _verify(path: Path, members: list[Member]) -> None:
-    """The archive as `zipfile` reads it: the same names and contents, every checksum right."""
+    """PackError unless `zipfile` reads the same names and contents, with every checksum right."""
     try:
         with zipfile.ZipFile(path) as archive:
             if archive.namelist() != [each.name for each in members]:
