@@ -125,7 +125,7 @@ WORKER += [
     "queueing.results",
     "queueing.settings",
 ]
-WORKER += ["queueing.sqs", "serving.waiting", "queueing.worker"]
+WORKER += ["queueing.envelopes", "queueing.letters", "queueing.payloads", "queueing.sqs", "serving.waiting", "queueing.worker"]
 ENGINES = [
     "tensorrt.backend",
     "backends.cuda_driver",

@@ -116,6 +116,31 @@ def test_a_large_request_lies_in_a_bucket(root: Path, place: Place) -> None:
     assert worker.end() == 0
 
 
+def test_requests_inside_of_awss_envelopes_are_answered(root: Path, place: Place) -> None:
+    """SNS without raw delivery, S3's notifications, a rule of EventBridge, and AWS's extended clients."""
+    text, texts = {"text": "cat"}, json.dumps({"texts": TEXTS}).encode()
+    place.s3.put_object(Bucket="results", Key="in/a b.json", Body=texts)
+    object_ = {"bucket": {"name": "results"}, "object": {"key": "in/a+b.json", "size": len(texts)}}
+    created = {"Records": [{"eventSource": "aws:s3", "eventName": "ObjectCreated:Put", "s3": object_}]}
+    named = {"request_id": {"Type": "String", "Value": "sns"}}
+    place.send({"Type": "Notification", "TopicArn": "arn", "Message": json.dumps(text), "MessageAttributes": named})
+    place.send({"detail-type": "Order", "source": "shop", "detail": text}, request_id="bridge")
+    place.send(created, request_id="s3")
+    place.send({"Type": "Notification", "TopicArn": "arn", "Message": json.dumps(created)}, request_id="s3-sns")
+    pointer = "software.amazon.payloadoffloading.PayloadS3Pointer"
+    place.send([pointer, {"s3BucketName": "results", "s3Key": "in/a b.json"}], request_id="extended")
+    place.send([pointer, {"s3BucketName": "results", "s3Key": "gone"}], request_id="gone")
+    tried = place.send({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "results"})
+    worker = place.worker(root).ready()
+    shapes = {"sns": [1, 5], "bridge": [1, 5], "s3": [4, 5], "s3-sns": [4, 5], "extended": [4, 5]}
+    assert {name: place.answer(name)[1]["outputs"][0]["shape"] for name in shapes} == shapes
+    assert place.answer("gone")[0] == 404
+    until(lambda: place.counts() == (0, 0), "an empty queue")
+    assert worker.end() == 0
+    assert place.result(tried) is None
+    assert worker.said(f"message {tried} asks for nothing")
+
+
 def test_what_fails_here_comes_back_until_redrive_ends_it(tmp_path: Path, aws: AwsServer, monkeypatch: Any) -> None:
     made = package(tmp_path / "hooked", affine, preprocess="hooks_of_worker:read", worker={"max_batch": 4, "max_wait_ms": 1})
     (made / "app/hooks_of_worker.py").write_text("def read(body):\n    return 1 / body['zero']\n")

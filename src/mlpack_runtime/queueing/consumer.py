@@ -12,14 +12,15 @@ Will not: write a result for a failure that another try may mend, or count tries
 """
 
 from random import uniform
-from time import monotonic, time
-from urllib.parse import quote
+from time import monotonic
 
-from mlpack_runtime import aws, protocol, telemetry
+from mlpack_runtime import aws, telemetry
 from mlpack_runtime.backend import BackendError
-from mlpack_runtime.limits import cut, quoted, too_large, too_many_tokens
+from mlpack_runtime.limits import cut, too_many_tokens
 from mlpack_runtime.protocol import RequestError
-from mlpack_runtime.queueing import results
+from mlpack_runtime.queueing import envelopes, letters, payloads, results
+from mlpack_runtime.queueing.envelopes import Opened
+from mlpack_runtime.queueing.letters import Letter
 from mlpack_runtime.queueing.sqs import BurialError
 from mlpack_runtime.service import Clock, Reply
 
@@ -39,9 +40,6 @@ if TYPE_CHECKING:
 
 FIRST_PAUSE_S = 2.0
 LONGEST_PAUSE_S = 900.0
-_LONGEST_ID = 200
-_NO_PLACE = ("InvalidBucketName", "KeyTooLongError", "InvalidObjectState", "InvalidURI")
-"""Answers of S3 that asking again does not change."""
 _STATUS = {
     "input": (422, "Unprocessable"),
     "device": (503, "DeviceError"),
@@ -104,25 +102,11 @@ class Batched:
         return [made]
 
 
-class Letter:
-    """What a message says about itself."""
-
-    __slots__ = ("headers", "request_id")
-
-    def __init__(self, delivery: "Delivery") -> None:
-        said = delivery.attributes
-        self.request_id = said.get("request_id") or delivery.message_id
-        headers = {
-            "traceparent": said.get("traceparent"),
-            telemetry.TRACE_HEADER: said.get("trace_id"),
-            "x-amzn-trace-id": delivery.trace,
-            protocol.HEADER_LENGTH: said.get(protocol.HEADER_LENGTH),
-        }
-        self.headers = {name: value for name, value in headers.items() if value}
-
-
 class Consumer:
     """Handles deliveries, any number at a time, each in its caller's thread."""
+
+    opens = True
+    """Whether requests are taken out of AWS's envelopes; else a message's body is the request, whatever it is."""
 
     def __init__(self, service: "Service", queue: "Queue", keeper: "Keeper", deleter: "Deleter", results_: "Results") -> None:
         self._service = service
@@ -146,18 +130,24 @@ class Consumer:
         if delivery.lost:
             self._keeper.drop(delivery)
             return
-        letter, model = Letter(delivery), self._service.model
+        letter, model = Letter(delivery.attributes, delivery.message_id, delivery.trace), self._service.model
         try:
-            _check(letter, delivery, model)
+            opened = self._open(delivery)
+            letter = Letter(opened.attributes, delivery.message_id, delivery.trace)
+            letters.check(letter, model)
         except RequestError as error:
-            if not _is_name(letter.request_id):
+            if not letters.is_name(letter.request_id):
                 letter.request_id = delivery.message_id
             reply = self._service.refuse(error, letter.request_id, letter.headers)
         else:
-            if delivery.receives > 1 and self._is_done(self._results.status(model.name, letter.request_id)):
+            if opened.nothing:
+                self._say("INFO", f"message {delivery.message_id} asks for nothing: {opened.nothing}")
+                self._done(delivery)
+                return
+            if delivery.receives > 1 and letters.is_done(self._results.status(model.name, letter.request_id)):
                 self._done(delivery)  # whoever had it before was stopped between its answer and its deletion
                 return
-            reply = self._reply(delivery, letter)
+            reply = self._reply(delivery, letter, opened)
         if reply.status >= 500 and reply.status != 504:
             self._give_back(delivery)
             return
@@ -170,19 +160,20 @@ class Consumer:
         self._write(delivery, letter, reply)
         self._done(delivery)
 
-    @staticmethod
-    def _is_done(status: "int | None") -> bool:
-        """Whether a message whose answer is there needs nothing more. One that was refused has to be buried still."""
-        return status is not None and not 400 <= status < 500
-
     def _bury(self, delivery: "Delivery", reply: Reply) -> None:
         if not self._queue.bury(delivery, _reason(reply)):
             self._say("WARNING", f"message {delivery.message_id} is wrong; no dead-letter queue takes it: only its result says so")
 
-    def _reply(self, delivery: "Delivery", letter: Letter) -> Reply:
+    def _open(self, delivery: "Delivery") -> Opened:
+        """What is in the message's envelopes, where it is not to be passed on as it is."""
+        if not self.opens:
+            return Opened(delivery.body, delivery.attributes)
+        return envelopes.opened(delivery.body, delivery.attributes)
+
+    def _reply(self, delivery: "Delivery", letter: Letter, opened: Opened) -> Reply:
         metrics = {"queue_age_ms": delivery.age_ms, "retries": float(delivery.receives - 1)}
         try:
-            body = self._body(delivery)
+            body = self._body(letter, opened)
         except RequestError as error:
             return self._service.refuse(error, letter.request_id, letter.headers)
         return self._service.message(letter.headers, body, letter.request_id, metrics)
@@ -197,28 +188,16 @@ class Consumer:
             self._bury(delivery, refused)
             self._results.put(model, letter.request_id, results.document(refused, letter.request_id, trace_id))
 
-    def _body(self, delivery: "Delivery") -> bytes:
-        place = delivery.attributes.get("payload")
-        if not place:
-            return delivery.body.encode("utf-8", "surrogatepass")
-        try:
-            _, bucket, key = aws.split_uri(place, "s3")
-        except aws.AwsError as error:
-            raise RequestError(f"payload: {error}") from None
+    def _body(self, letter: Letter, opened: Opened) -> bytes:
+        stated = letter.attributes.get("payload")
+        place = payloads.place_of(stated) if stated else opened.place
+        if place is None:
+            return opened.body.encode("utf-8", "surrogatepass")
         if self._s3 is None:
             self._s3 = aws.client("s3", region_name=aws.region_of(self._queue.url))
-        try:
-            answer = self._s3.get_object(Bucket=bucket, Key=key)
-        except aws.failures() as error:
-            if aws.code(error) in ("NoSuchKey", "NoSuchBucket"):
-                raise RequestError(f"payload: nothing at {quoted(place)}", 404, "NotFound") from None
-            if aws.code(error) in _NO_PLACE or aws.is_malformed(error):
-                raise RequestError(f"payload: {quoted(place)}: {aws.told(error)}") from None
-            raise
-        limits = self._service.model.limits
-        if answer["ContentLength"] > limits.body_bytes:
-            raise too_large("body_bytes", "bytes of the payload:", answer["ContentLength"], limits)
-        return bytes(answer["Body"].read())
+        body, headers = payloads.fetch(self._s3, place, self._service.model.limits)
+        letter.headers = {**headers, **letter.headers}
+        return body
 
     def _done(self, delivery: "Delivery") -> None:
         if delivery.lost:
@@ -236,29 +215,6 @@ class Consumer:
 
     def _say(self, level: str, message: str) -> None:
         telemetry.emit(telemetry.event(self._service.model, level, message))
-
-
-def _check(letter: Letter, delivery: "Delivery", model: "Model") -> None:
-    """Raise RequestError for what a message's attributes rule out; 503 for another version, which may be served elsewhere."""
-    said = delivery.attributes
-    if not _is_name(letter.request_id):
-        raise RequestError(f"request_id {quoted(letter.request_id)} is no name: up to {_LONGEST_ID} letters, digits, -_.:")
-    if said.get("model", model.name) != model.name:
-        raise RequestError(f"no model {quoted(said['model'])} here; this worker has {model.name!r}", 404, "NotFound")
-    if said.get("version", model.version) != model.version:
-        raise RequestError(f"no version {quoted(said['version'])} here; this worker has {model.version!r}", 503, "OtherVersion")
-    if "deadline_ms" in said:
-        try:
-            late_ms = time() * 1000 - float(said["deadline_ms"])
-        except ValueError:
-            raise RequestError(f"deadline_ms is {quoted(said['deadline_ms'])}, not milliseconds since 1970") from None
-        if late_ms > 0:
-            raise RequestError(f"the deadline was {late_ms:.6g} ms ago; nobody waits for this answer", 504, "DeadlineExceeded")
-
-
-def _is_name(request_id: str) -> bool:
-    fits = 0 < len(request_id) <= _LONGEST_ID and request_id.isascii()
-    return fits and quote(request_id, safe=":") == request_id and request_id.strip(".") != ""
 
 
 def _reason(reply: Reply) -> str:

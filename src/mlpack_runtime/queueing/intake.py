@@ -46,6 +46,7 @@ class Intake:
         self._place = results.open_results(settings.results, keep_s=settings.keep_s, region=region)
         self._assured, self._asking = False, threading.Lock()
         self._consumer = Consumer(service, self._queue, self._keeper, self._deleter, self._place)
+        self._consumer.opens = settings.opens
         self._inbox: SimpleQueue[Delivery] = SimpleQueue()
         self._free = settings.prefetch
         self._changed = threading.Condition()

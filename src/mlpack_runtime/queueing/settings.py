@@ -21,6 +21,7 @@ class Settings:
         self._environment = environment
         self.queue_url = environment.get("MLPACK_QUEUE_URL", "")
         self.results = environment.get("MLPACK_RESULTS", "")
+        self.opens = environment.get("MLPACK_EVENTS", "") != "direct"
         self.dead_url = environment.get("MLPACK_DLQ_URL", "")
         self.max_batch = int(self._number("MLPACK_MAX_BATCH", packaged.get("max_batch", 8), 1, 4096))
         self.max_wait_s = self._number("MLPACK_MAX_WAIT_MS", packaged.get("max_wait_ms", 5), 0, 60_000) / 1e3
