@@ -152,7 +152,7 @@ def reachable(sources: Path, roots: Iterable[str]) -> set[str]:
         name = pending.pop()
         if name not in modules and (path := file_of(sources, name)) is not None:
             modules.add(name)
-            pending += (name.rpartition(".")[0], *_imported(ast.parse((sources / path).read_bytes())))
+            pending += (name.rpartition(".")[0], *_imported(ast.parse((sources / path).read_bytes()).body))
     return modules
 
 
@@ -162,14 +162,16 @@ def file_of(sources: Path, name: str) -> str | None:
     return next((path for path in (f"{inside}.py", f"{inside}/__init__.py") if name and (sources / path).is_file()), None)
 
 
-def _imported(tree: ast.AST) -> Iterator[str]:
-    for node in ast.iter_child_nodes(tree):
+def _imported(statements: Iterable[ast.AST]) -> Iterator[str]:
+    """Only statements import, so only they are entered: a tenth of all nodes."""
+    for node in statements:
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
             continue
         if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "mlpack_runtime":
             inside = str(node.module).partition(".")[2]
             yield from (inside, *(f"{inside}.{alias.name}".lstrip(".") for alias in node.names))
-        yield from _imported(node)
+        for block in ("body", "handlers", "orelse", "finalbody", "cases"):
+            yield from _imported(getattr(node, block, ()))
 
 
 def _sources_digest(request: RuntimeRequest) -> Digest:
