@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.engine_library import engine_library
 from tests.support.runtime.engine_packages import engine_package
-from tests.support.runtime.tiny_packages import engine_library
 from tests.support.runtime.workers import add_botocore
 from tests.support.services.aws_server import REGION, AwsServer, Fault
 

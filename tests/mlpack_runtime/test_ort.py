@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.runtime.tiny_packages import affine, engine_library, save, words
+from tests.support.engine_library import engine_library
+from tests.support.runtime.tiny_packages import affine, save, words
 
 from mlpack_runtime import ort
 from mlpack_runtime.ort import Engine, OrtError, Session

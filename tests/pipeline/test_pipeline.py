@@ -135,7 +135,7 @@ def test_keep_all_leaves_every_package(workshop: Workshop) -> None:
 
 
 def test_nothing_within_budget_is_an_answer_with_all_measured(workshop: Workshop) -> None:
-    workshop.edit(lambda text: text + "budgets: {package_size: 1MB}\n")
+    workshop.edit(lambda text: text + "budgets: {package_size: 1kB}\n")
     record, out = workshop.build()
     assert record["chosen"] is None
     assert not (out / "artifacts").exists()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support import engine_library
 
 from mlpack.core.progress import Silent
 from mlpack.core.records import Target
@@ -114,8 +115,6 @@ def seed_runtime(
 ) -> None:
     """Pin what `target` (a zip) needs in the project's lock, and put a runtime made from the installed engine into the store under
     its own action."""
-    import onnxruntime
-
     target = target or Target(kind="lambda-zip", arch=arch, config=LambdaZip(arch=arch, python=PYTHON))  # type: ignore[arg-type]
     names = requirements((*TARGETS[target.kind].needs(target.config), "tokenizer"))
     pins = tuple(Pin(name=n, version=v, sha256s=("0" * 64,)) for n, _, v in (each.partition("==") for each in names))
@@ -128,8 +127,7 @@ def seed_runtime(
         shutil.copytree(sources, entry.dir / "mlpack_runtime", ignore=shutil.ignore_patterns("__pycache__"))
         (entry.dir / "mlpack_runtime" / "bootstrap.py").rename(entry.dir / "bootstrap.py")
         (entry.dir / "lib").mkdir()
-        engine = next((Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so*"))
-        shutil.copyfile(engine, entry.dir / "lib" / "libonnxruntime.so")
+        engine_library.write(entry.dir / "lib" / "libonnxruntime.so")
 
 
 def measure_quickly(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,19 +8,14 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.support.engine_library import engine_library
+
 import mlpack_runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 SOURCES = Path(mlpack_runtime.__file__).parent
-
-
-def engine_library() -> Path:
-    """libonnxruntime.so of the installed onnxruntime wheel."""
-    import onnxruntime
-
-    return next((Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.*"))
 
 
 def save(path: Path, nodes: list[Any], inputs: list[Any], outputs: list[Any], weights: dict[str, Any] | None = None) -> Path:
