@@ -53,11 +53,8 @@ class Call:
 
 
 def split(headers: "Mapping[str, str]", body: bytes, limits: Limits = DEFAULTS) -> "tuple[Any, memoryview]":
-    """(the JSON value, the binary tensors after it). `headers` have lower-case names. Raises RequestError."""
-    coding = headers.get("content-encoding", "")
-    if coding.strip().lower() not in ("", "identity"):  # decoded, a small one could have any size
-        message = f"Content-Encoding is {quoted(coding)}: bodies are taken as they are, without compression"
-        raise RequestError(message, 415, "UnsupportedMediaType")
+    """(the JSON value, the binary tensors after it) of a body without compression. `headers` have lower-case names. Raises
+    RequestError."""
     stated, size = headers.get(HEADER_LENGTH), len(body)
     if stated is not None:
         if not is_number(stated) or int(stated) > len(body):

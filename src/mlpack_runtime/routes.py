@@ -15,20 +15,33 @@ if TYPE_CHECKING:
 
     from mlpack_runtime.model import Model
 
+_BEGINNINGS: "tuple[list[str], ...]" = ([], ["health"], ["models"], ["requests"])
+_DEPTH = 64  # of a path that is looked at
 VERSION = "0.1.0"
 """Of the server, which is mlpack's own: what `GET /v2` says. The model's is in its metadata."""
 
 
 def find(loaded: "Model", method: str, path: str) -> "Callable[[], Any] | None":
     """A function that gives the JSON value at this path, or None for a request to the model. Raises RequestError: 404 or 405."""
-    parts = [part for part in path.partition("?")[0].split("/") if part]
-    if "v2" in parts:  # a stage or a prefix may stand before it
-        return _protocol(loaded, method, parts[parts.index("v2") + 1 :])
+    prefix, parts = split(path)
+    if parts is not None:
+        return _protocol(loaded, method, parts)
     if method == "POST":
         return None
-    if parts:
+    if prefix:
         raise _not_found(path)
     return _protocol(loaded, method, [])
+
+
+def split(path: str) -> "tuple[list[str], list[str] | None]":
+    """What stands before the protocol's own `/v2`, such as a stage, and what behind it; None without one.
+
+    A stage or a base path may be called v2 itself: the first `v2` counts that has a path of the protocol behind it.
+    """
+    parts = [part for part in path.partition("?")[0].split("/") if part]
+    places = [at for at, part in enumerate(parts[:_DEPTH]) if part == "v2"]
+    at = next((at for at in places if parts[at + 1 : at + 2] in _BEGINNINGS), places[0] if places else None)
+    return (parts, None) if at is None else (parts[:at], parts[at + 1 :])
 
 
 def _protocol(loaded: "Model", method: str, parts: "list[str]") -> "Callable[[], Any] | None":

@@ -77,7 +77,7 @@ class Service:
         """The answer to an HTTP request. `headers` have lower-case names; `check` may refuse an answer (RequestError)."""
 
         def work(record: telemetry.Record) -> Reply:
-            return self._in_room(headers, body, lambda: self._route(record, method, path, headers, body))
+            return self._in_room(headers, body, lambda content: self._route(record, method, path, headers, content))
 
         return self._answer(headers, request_id, work, check)
 
@@ -90,7 +90,7 @@ class Service:
 
         def work(record: telemetry.Record) -> Reply:
             record.metrics.update(metrics)
-            return self._in_room(headers, body, lambda: self._infer(record, *self._split(headers, body)))
+            return self._in_room(headers, body, lambda content: self._infer(record, *self._split(headers, content)))
 
         return self._answer(headers, request_id, work)
 
@@ -107,9 +107,14 @@ class Service:
         body = {"warm": True, "model": self.model.name, "version": self.model.version, "trace_id": telemetry.trace_id({})}
         return Reply(200, jsontext.dumps(body).encode(), {"content-type": JSON})
 
-    def _in_room(self, headers: "Mapping[str, str]", body: bytes, work: "Callable[[], Reply]") -> Reply:
-        """Do it when there is room for the JSON that it reads."""
-        return work() if self.room is None else self.room.hold(headers, body, self.model.limits.json_bytes, work)
+    def _in_room(self, headers: "Mapping[str, str]", body: bytes, work: "Callable[[bytes], Reply]") -> Reply:
+        """Do it with the body as it was before it was compressed, when there is room for the JSON that it reads."""
+        limits = self.model.limits
+        if "content-encoding" in headers:
+            from mlpack_runtime.encodings import decoded  # nothing that other requests should pay for
+
+            body = decoded(headers["content-encoding"], body, limits.body_bytes)  # type: ignore[assignment]  # read as a memoryview
+        return work(body) if self.room is None else self.room.hold(headers, body, limits.json_bytes, lambda: work(body))
 
     def _answer(
         self,

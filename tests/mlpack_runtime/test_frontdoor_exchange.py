@@ -94,10 +94,10 @@ def test_a_result_that_is_an_error_is_the_answer(make: Any) -> None:
 @pytest.mark.parametrize("results", [S3_RESULTS, DYNAMODB_RESULTS])
 def test_a_deadline_that_is_over_leaves_a_ticket(make: Any, results: str) -> None:
     edge = make(results)
-    reply = post(edge, path="/prod/v2/models/tiny/infer", x_deadline_ms="1500")
+    reply = post(edge, path="/v2/v2/models/tiny/infer", x_deadline_ms="1500")
     assert (reply.status, said(reply)["error_type"]) == (504, "DeadlineExceeded")
     assert edge.clock.now_s == pytest.approx(1_000_001.5)
-    assert (said(reply)["ticket"], said(reply)["href"]) == ("new-id", "/prod/v2/requests/new-id")
+    assert (said(reply)["ticket"], said(reply)["href"]) == ("new-id", "/v2/v2/requests/new-id")
     assert get(edge, said(reply)["href"]).status == 202
     edge.work()
     assert said(get(edge, said(reply)["href"])) == REQUEST

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import os
 import struct
 import subprocess
 import sys
+import zlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -104,6 +106,26 @@ def test_http_events_of_every_kind_get_the_same_answer(tiny: Path) -> None:
     assert all(answer["headers"] == {"content-type": "application/json", "x-trace-id": "t"} for answer in answers[:5])
     assert answers[5]["multiValueHeaders"]["x-trace-id"] == ["t"]
     assert "headers" not in answers[5]
+
+
+def test_compressed_bodies_are_decoded_within_their_limit(tiny: Path) -> None:
+    def coded(body: bytes, coding: str) -> dict[str, Any]:
+        return v2(base64.b64encode(body).decode(), isBase64Encoded=True, headers={"Content-Encoding": coding})
+
+    sent = json.dumps(inputs()).encode()
+    answers = ask(
+        tiny,
+        coded(gzip.compress(sent), "gzip"),
+        coded(zlib.compress(sent), "deflate"),
+        coded(gzip.compress(bytes(1 << 20)), "gzip"),
+        coded(sent, "gzip"),
+        coded(sent, "br"),
+        v2(None, method="GET", path="/v2/models/tiny", headers={"content-encoding": "br"}),
+        MLPACK_LIMIT_BODY_BYTES="100000",
+    )
+    assert [answer["statusCode"] for answer in answers] == [200, 200, 413, 400, 415, 200]
+    assert json.loads(answers[0]["body"])["outputs"] == json.loads(answers[1]["body"])["outputs"]
+    assert answers[4]["headers"]["accept-encoding"] == "gzip, deflate"
 
 
 def test_http_binary_answer_is_base64(tiny: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import json
 import socket
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -157,7 +159,7 @@ def test_the_end_waits_for_what_is_being_answered(server: Server) -> None:
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
 @pytest.mark.parametrize(
     "path",
-    ["/", "/x", "*", "/v2", "/v2/", "/v2/models", "/v2/v2/models/tiny/infer", "/v2/health/ready"]
+    ["/", "/x", "*", "/v2", "/v2/", "/v2/models", "/v2/v2/models/tiny/infer", "/v2/v2/x", "/v2/health/ready"]
     + [f"/v2/models/{rest}" for rest in ("tiny", "tiny/infer", "tiny/infer/", "tiny/infer/x", "tiny/ready", "other/infer", "infer")]
     + ["//v2//models/tiny/infer", "/stage/v2/models/tiny/infer?a=b"]
     + [f"/v2/models/tiny/versions/{rest}" for rest in ("1/infer", "x/infer", "1", "1/ready")],
@@ -226,3 +228,34 @@ def test_whatever_a_header_holds_it_stays_one_line_of_latin_1(headers: dict[str,
     assert (first, [line.partition(b":")[0] for line in lines]) == (b"HTTP/1.1 200 OK", [b"Server", b"x"])
     assert not made.replace(b"\r\n", b"").translate(None, bytes([*range(0x20, 0x7F), *range(0xA0, 0x100)]))
     assert len(made) < 10_000
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize(("coding", "compress"), [("gzip", gzip.compress), ("deflate", zlib.compress), ("identity", bytes)])
+def test_compressed_and_chunked_bodies_are_decoded(server: Server, coding: str, compress: Any, chunked: bool) -> None:
+    server.service = open_service()
+    body = compress(b'{"text": "the cat sat on the mat"}')
+    status, answer, closes = ask(
+        server, "POST", "/", iter([body[:5], body[5:]]) if chunked else body, **{"Content-Encoding": coding}
+    )
+    assert (status, answer["outputs"][0]["shape"], closes) == (200, [1, 5], None)
+
+
+def test_compressed_body_that_is_too_much_is_refused(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLPACK_LIMIT_BODY_BYTES", "100000")
+    server.service = open_service()
+    status, answer, _ = ask(server, "POST", "/", gzip.compress(b" " * 100_001), **{"Content-Encoding": "gzip"})
+    assert (status, answer["error_type"]) == (413, "PayloadTooLarge")
+    assert server.connections.held == 0
+
+
+def test_encoding_that_is_not_known_is_told_what_is(server: Server) -> None:
+    server.service = open_service()
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    connection.request("POST", "/", b'{"text": "cat"}', {"Content-Encoding": "br"})
+    answer = connection.getresponse()
+    assert (answer.status, answer.getheader("accept-encoding")) == (415, "gzip, deflate")
+    assert json.loads(answer.read())["error_type"] == "UnsupportedMediaType"
+    connection.request("GET", "/v2/models/tiny", None, {"Content-Encoding": "br"})  # without a body there is nothing to decode
+    assert connection.getresponse().status == 200
+    connection.close()

@@ -462,19 +462,6 @@ def test_lengths_of_many_digits_are_refused(stated: str) -> None:
     assert len(str(caught.value)) < 300
 
 
-@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "GZIP, identity", "identity, gzip", "x" * 5000])
-def test_a_compressed_body_is_told_as_such(coding: str) -> None:
-    with pytest.raises(RequestError, match=r"Content-Encoding is .* without compression") as caught:
-        protocol.split({"content-encoding": coding, protocol.HEADER_LENGTH: "225"}, b"\x1f\x8b")
-    assert (caught.value.status, caught.value.kind) == (415, "UnsupportedMediaType")
-    assert len(str(caught.value)) < 300
-
-
-@pytest.mark.parametrize("coding", ["", " ", "identity", " Identity "])
-def test_a_body_that_says_that_it_is_not_compressed_is_read(coding: str) -> None:
-    assert protocol.split({"content-encoding": coding}, b"{}")[0] == {}
-
-
 def test_a_deadline_is_a_time_that_clocks_and_sockets_take() -> None:
     assert protocol.deadline_ms({"x-deadline-ms": "9" * 14}) == protocol.LONGEST_DEADLINE_MS
     assert protocol.deadline_ms({"x-deadline-ms": "-" + "9" * 14}) == -int("9" * 14)

@@ -121,6 +121,15 @@ def test_infer_binary_in_and_out(service: Service) -> None:
         ("GET", "/v2/health/live", 200, {"live": True}),
         ("HEAD", "/v2/health/ready", 200, {"ready": True}),
         ("GET", "/prod/v2/health/ready?x=1", 200, {"ready": True}),
+        ("GET", "/v2/v2/health/ready", 200, {"ready": True}),
+        ("GET", "/api/v2/ml/v2/models/tiny", 200, {"name": "tiny"}),
+        ("GET", "/v2/v2", 200, {"name": "mlpack"}),
+        ("GET", "/v2/models/v2/ready", 404, "no model 'v2' here"),
+        ("GET", "/v2/what", 404, "nothing at /v2/what"),
+        ("POST", "/v2/what", 404, "nothing at /v2/what"),
+        ("GET", "/v2/v2/what", 404, "nothing at"),
+        ("GET", "/v2" * 60 + "/health/ready", 200, {"ready": True}),
+        ("GET", "/v2" * 50_000, 404, "nothing at"),
         ("GET", "/v2/models/tiny", 200, {"versions": ["3"]}),
         ("GET", "/v2/models/tiny/ready", 200, {"ready": True}),
         ("GET", "/v2/models/tiny/versions/3", 200, {"name": "tiny"}),
@@ -145,7 +154,9 @@ def test_routes(service: Service, method: str, path: str, status: int, part: dic
         assert part.items() <= body(reply).items()
 
 
-@pytest.mark.parametrize("path", ["/", "/v2/models/tiny/infer", "/v2/models/tiny/versions/3/infer", "/search"])
+@pytest.mark.parametrize(
+    "path", ["/", "/v2/models/tiny/infer", "/v2/models/tiny/versions/3/infer", "/search", "/v2/v2/models/tiny/infer"]
+)
 def test_infer_posts_anywhere_outside_v2_are_requests(service: Service, path: str) -> None:
     assert service.http("POST", path, {}, json.dumps(request()).encode()).status == 200
 

@@ -7,7 +7,7 @@ counted by the way's own breaker. Will not: know Lambda's events, or how SQS, S3
 import os
 from time import sleep, time
 
-from mlpack_runtime import aws, jsontext, model, protocol, telemetry
+from mlpack_runtime import aws, jsontext, model, protocol, routes, telemetry
 from mlpack_runtime.door.forms import (
     GATEWAY_ERRORS,
     LONGEST_ID,
@@ -108,13 +108,12 @@ class Exchange(Service):
         self._door.cold = cold
 
     def _route(self, record: telemetry.Record, method: str, path: str, headers: "Mapping[str, str]", body: bytes) -> Reply:
-        parts = [part for part in path.partition("?")[0].split("/") if part]
-        if "v2" not in parts:
+        prefix, parts = routes.split(path)
+        if parts is None:
             return super()._route(record, method, path, headers, body)
-        at = parts.index("v2")
-        self._prefix = "".join(f"/{part}" for part in parts[:at])
-        if parts[at + 1 : at + 2] == ["requests"] and len(parts) == at + 3:
-            return self._told(record, lambda: self._asked_again(record, method, parts[at + 2]))
+        self._prefix = "".join(f"/{part}" for part in prefix)
+        if parts[:1] == ["requests"] and len(parts) == 2:
+            return self._told(record, lambda: self._asked_again(record, method, parts[1]))
         return super()._route(record, method, path, headers, body)
 
     def _infer(self, record: telemetry.Record, value: object, binary: "memoryview | None") -> Reply:

@@ -6,7 +6,7 @@ model is loaded, while the breaker is open and once the end has been asked for; 
 Will not: speak TLS or know callers (a load balancer or a network does), or take back what already waits for the engine.
 """
 
-from mlpack_runtime import jsontext, telemetry
+from mlpack_runtime import jsontext, routes, telemetry
 from mlpack_runtime.limits import REQUEST_ID
 from mlpack_runtime.protocol import RequestError, deadline_ms
 from mlpack_runtime.serving.http_head import Request, clean
@@ -59,10 +59,10 @@ class Server:
         or not ready yet is said without receiving it."""
         if self.service is None or head.method != "POST":
             return False
-        parts = _parts(head.path)
-        if "v2" not in parts:
+        _, parts = routes.split(head.path)
+        if parts is None:
             return True
-        model, parts = self.service.model, parts[parts.index("v2") + 1 :]
+        model = self.service.model
         return parts in (["models", model.name, "infer"], ["models", model.name, "versions", model.version, "infer"])
 
     def answer(self, head: Request, body: "Content", spent_s: float) -> "Answer":

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     Answer = tuple[int, dict[str, str], bytes]
-    Content = bytearray | memoryview
+    Content = bytes | bytearray | memoryview
 
     class App(Protocol):
         """What the connections are for."""
@@ -202,6 +202,7 @@ class Connections:
             refused = RequestError(str(error), error.status)
         except RequestError as error:  # a new one: the other's traceback holds the body, in a circle with this frame
             refused = RequestError(str(error), error.status, error.kind)
+            refused.headers = error.headers
         self._send(one, self._app.refuse(refused, head), head, kept=False)
         return False
 
@@ -244,7 +245,7 @@ class Connections:
         with self._changed:
             self._active += 1
         try:
-            made = app.answer(head, body.content(), monotonic() - arrived_s)
+            made = app.answer(head, self._decoded(head, body, share) if reads else body.content(), monotonic() - arrived_s)
             body = Body()  # the other one is gone before its share is given back
             share.end()
             share.count(len(made[2]))
@@ -278,6 +279,15 @@ class Connections:
         finally:
             if not self._goes_on(one):
                 raise ConnectionAbortedError
+
+    def _decoded(self, head: Request, body: Body, share: "_Share") -> "Content":
+        """The body as it was before it was compressed; what it becomes counts while it does."""
+        coding = head.headers.pop("content-encoding", None)
+        if coding is None:
+            return body.content()
+        from mlpack_runtime.encodings import decoded
+
+        return decoded(coding, body.content(), self._app.body_bytes, lambda size: share.count(body.held + size))
 
     def _send(self, one: _Connection, made: "Answer", head: "Request | None", *, kept: bool) -> None:
         status, headers, body = made
@@ -338,7 +348,7 @@ class _Share:
 
 def refusal(error: RequestError, trace_id: str) -> "tuple[int, dict[str, str], bytes]":
     """An answer in the service's form of errors."""
-    headers = {"content-type": "application/json", telemetry.TRACE_HEADER: trace_id}
+    headers = {"content-type": "application/json", telemetry.TRACE_HEADER: trace_id, **error.headers}
     if error.status == 503:
         headers["retry-after"] = "1"
     return error.status, headers, error_body(error.kind, error, trace_id)

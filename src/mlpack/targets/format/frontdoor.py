@@ -37,6 +37,7 @@ MODULES = (
     "door/sending",
     "door/settings",
     "door/tickets",
+    "encodings",
     "events",
     "frontdoor",
     "jsontext",
