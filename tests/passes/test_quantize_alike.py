@@ -242,3 +242,23 @@ def test_noise_is_held_against_the_weakest_channel() -> None:
     for factor, wanted in ((1.0, True), (0.5, True), (0.1, False)):
         values[:, 0] = factor * np.random.default_rng(1).normal(0, 0.1, 400)
         assert alike._alike([values], 64) is wanted
+
+
+@pytest.mark.parametrize("shape", [(40, 32), (0, 32), (40, 0)])
+def test_weights_of_nothing_are_alike(shape: tuple[int, int]) -> None:
+    """Nought needs no scale, and none is divided by."""
+    assert alike._alike([np.zeros(shape, "f4"), np.ones((40, 32), "f4")], 64)
+    assert not alike._alike([np.zeros(shape, "f4"), np.array([[1.0, 1e-6]], "f4")], 64)
+
+
+@pytest.mark.parametrize(("kind", "transposed"), [("MatMul", None), ("Gemm", None), ("Gemm", 0), ("Gemm", 1)])
+@pytest.mark.parametrize("large", ["channel", "input"])
+def test_the_axis_of_channels_is_the_one_that_counts(kind: str, transposed: int | None, large: str) -> None:
+    """A large channel needs a scale of its own. A large input is in all channels alike."""
+    values = np.where(np.random.default_rng(0).random((96, 64)) < 0.5, -0.1, 0.1).astype("f4")
+    values[(slice(None), -1) if large == "channel" else -1] *= 1000
+    options = {} if transposed is None else {"transB": transposed}
+    weight = constant("m", np.ascontiguousarray(values.T) if transposed else values)
+    made = model([node(kind, ["x", "m"], ["y"], "product", **options)], [port("x", ["n", 96])], [port("y", ["n", 64])], [weight])
+    wanted = {("product", 1)} if large == "input" else set()
+    assert alike.weights_of_one_scale(made, {"product"}, 64) == wanted

@@ -177,7 +177,7 @@ def test_a_sum_that_is_read_keeps_tables_float(outputs: list[str], said: str) ->
         ((8, 64), 0, "its bias is a matrix"),
     ],
 )
-def test_a_bias_that_is_no_row_keeps_a_product_from_fixed_ranges(bias: tuple[int, ...], transposed: int, said: str) -> None:
+def test_a_bias_that_is_no_row_keeps_a_product_dynamic(bias: tuple[int, ...], transposed: int, said: str) -> None:
     gemm = node("Gemm", ["x", "w", "b"], ["y"], "gemm", transB=transposed)
     made = model([gemm], [], [], [F("w", 32, 64), F("b", *bias)])
     assert choose.static_unfit(gemm, made) == said

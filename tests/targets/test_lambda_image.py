@@ -8,6 +8,7 @@ import os
 import tarfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support import small_packages
@@ -18,6 +19,8 @@ from mlpack.oci import blobs, image, layout, media
 from mlpack.oci.base import Base
 from mlpack.oci.image import Image, Layer
 from mlpack.targets import Contents, LambdaImage, lambda_image
+from mlpack.targets.format import layering
+from mlpack.targets.limits import IMAGE_LAYERS
 
 OTHER = {"x86_64": "arm64", "arm64": "x86_64"}[HERE]
 
@@ -174,3 +177,102 @@ def test_check_finds_wrong_platform_encoding_and_entrypoint(base: Base, tmp_path
     assert "made for linux/" in problems
     assert "anything but gzip" in problems
     assert "entrypoint" in problems
+
+
+@pytest.mark.parametrize(
+    ("listed", "problems"),
+    [
+        (entry("var/task/a", 0o444), []),
+        (entry("var/task", 0o755, tarfile.DIRTYPE), []),
+        (entry("var/task", 0o705, tarfile.DIRTYPE), []),
+        (entry("var/task", 0o751, tarfile.DIRTYPE), ["/var/task/ cannot be entered by everybody (mode 751)"]),
+        (entry("var/task", 0o774, tarfile.DIRTYPE), ["/var/task/ cannot be entered by everybody (mode 774)"]),
+        (entry("var/task/a", 0o773), ["/var/task/a cannot be read by everybody (mode 773)"]),
+        (entry("var/.wh.a/b", 0o644), []),
+    ],
+)
+def test_modes_of_a_layer_to_the_bit(listed: tarfile.TarInfo, problems: list[str], base: Base, tmp_path: Path) -> None:
+    layer = hand_made_layer(tmp_path / "blobs", listed)
+    made = image.with_config(image.append(base.image, layer, "test"), entrypoint=["/usr/bin/python3"])
+    wanted = tuple(f"layer 1: {each}: it runs as a user of its own" for each in problems)
+    assert layering.problems(made, HERE, (layer.digest,)) == wanted
+    assert layering.problems(made, HERE) == ()  # a base's private files are its own business
+
+
+def test_a_layer_of_a_thousand_faults_shows_some(base: Base, tmp_path: Path) -> None:
+    layer = hand_made_layer(tmp_path / "blobs", *(entry(f"var/task/{number:03}", 0o600) for number in range(1000)))
+    made = image.with_config(image.append(base.image, layer, "test"), entrypoint=["/usr/bin/python3"])
+    problems = layering.problems(made, HERE, (layer.digest,))
+    assert len(problems) == 20
+    assert "/var/task/019" in problems[-1]
+
+
+@pytest.mark.parametrize(("entrypoint", "fits"), [(["/usr/bin/python3", "-I"], True), (["python3"], False), ([], False)])
+def test_the_first_word_of_an_image_is_an_absolute_path(entrypoint: list[str], fits: bool, base: Base) -> None:
+    problems = layering.problems(image.with_config(base.image, entrypoint=entrypoint), HERE)
+    assert problems == (() if fits else (f"the entrypoint is {entrypoint!r}: a command by its absolute path is needed",))
+
+
+@pytest.mark.parametrize(("beyond", "problems"), [(0, ()), (1, ("128 layers, more than 127",))])
+def test_as_many_layers_as_engines_take(beyond: int, problems: tuple[str, ...], base: Base) -> None:
+    made = image.with_config(base.image, entrypoint=["/usr/bin/python3"])
+    many = replace(made, layers=made.layers * (IMAGE_LAYERS.value + beyond))
+    assert layering.problems(many, HERE) == problems
+
+
+def test_written_says_what_is_in_the_image(base: Base, tmp_path: Path) -> None:
+    given = contents(tmp_path / "in", base)
+    (tmp_path / "out").mkdir()
+    written = lambda_image.write(given, LambdaImage(arch=HERE), tmp_path / "out")
+    made = layout.read(tmp_path / "out/image")
+    own = dict(zip(("runtime", "model", "code"), made.layers[-3:], strict=True))
+    assert (written.kind, written.digest) == ("image", image.digest(made))
+    assert written.layers == {part: layer.digest for part, layer in own.items()}
+    assert written.compressed_bytes == sum(layer.size_bytes for layer in own.values())
+    parts = {part.name: part.size_bytes for part in written.parts}
+    assert written.size_bytes == sum(size for name, size in parts.items() if name != "base") == 120_000 + 11 + 2560 + 2
+    assert parts["base"] == layering.open_base(given).image.layers[0].uncompressed_bytes
+    assert sorted(each.path for each in written.files) == [
+        "bootstrap.py", "lib/libonnxruntime.so", "model/model.json", "model/model.onnx", "model/model.onnx.data",
+    ]  # fmt: skip
+
+
+def test_only_dense_weights_are_stored_and_all_else_deflated(base: Base, tmp_path: Path) -> None:
+    given = contents(tmp_path / "in", base)
+    (given.runtime / "lib/dense.so").write_bytes(os.urandom(1 << 20))
+    (given.runtime / "lib/zeros.so").write_bytes(bytes(1 << 20))
+    (given.model / "model/zeros.data").write_bytes(bytes(1 << 20))
+    runtime, model, _ = write(given, tmp_path / "out").layers[-3:]
+    assert runtime.size_bytes < 1.5 * (1 << 20)
+    assert model.size_bytes < 1 << 19
+
+
+@pytest.mark.parametrize(("kind", "name"), [("registry", "docker.io/library/python:3.13-slim"), ("directory", None)])
+def test_only_a_registrys_base_is_named_in_the_image(kind: Any, name: str | None, base: Base, tmp_path: Path) -> None:
+    known = replace(base, kind=kind, name=name or str(tmp_path))
+    labels = image.config(write(contents(tmp_path / "in", known), tmp_path / "out"))["config"]["Labels"]
+    assert labels.get("org.opencontainers.image.base.name") == name
+    assert labels["org.opencontainers.image.base.digest"] == str(base.manifest_digest)
+    assert labels["org.opencontainers.image.title"] == "tiny"
+
+
+def test_a_base_is_read_once_for_all_packages(base: Base, tmp_path: Path) -> None:
+    """What is in its layers is remembered in the cache, so that a second target need not inflate a base again."""
+    given = contents(tmp_path / "in", base)
+    first = layering.open_base(given)
+
+    def gone() -> Any:
+        raise AssertionError("the layer is read again")
+
+    unread = replace(base.image, layers=tuple(replace(layer, open=gone, uncompressed_bytes=None) for layer in base.image.layers))
+    second = layering.open_base(replace(given, base=replace(base, image=unread)))
+    assert list(second.paths.walk()) == list(first.paths.walk())
+    assert layering.layer_sizes(second) == layering.layer_sizes(first) != [("layer 0 of the base", 0)]
+
+
+def test_each_library_that_lacks_is_named(base: Base, tmp_path: Path) -> None:
+    paths = layering.open_base(contents(tmp_path / "in", base)).paths
+    layering.check_libraries(paths)
+    with pytest.raises(PackError) as caught:
+        layering.check_libraries(paths, ("libstdc++.so.6", "libcublas.so.13"))
+    assert str(caught.value) == "the base image has no libcublas.so.13, which the engine needs: add it, or take another base"
