@@ -6,6 +6,8 @@ READY := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # Threads that fight over two cores make tests slow and timings wrong.
 export OMP_NUM_THREADS ?= 1
+# Bytecode is kept: else every process that a test starts compiles mlpack again, and pytest rewrites every file of tests again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test slow soak coverage mutants lint lock bench docs site dist clean debian
 
