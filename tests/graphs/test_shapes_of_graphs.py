@@ -37,6 +37,23 @@ def test_lengths_follow_from_the_inputs(tmp_path: Path) -> None:
     assert tensors["w"] == TensorInfo("float", (8, 8))
 
 
+@pytest.mark.parametrize(
+    ("operator", "weight", "given", "expected"),
+    [("FusedGemm", (8, 5), (6, 8), (6, 5)), ("FusedConv", (4, 3, 3, 3), (2, 3, 9, 7), (2, 4, 7, 5))],
+)
+def test_fused_operators_of_the_engine_have_shapes(
+    operator: str, weight: tuple[int, ...], given: tuple[int, ...], expected: tuple[int, ...]
+) -> None:
+    node = helper.make_node(operator, ["x", "w"], ["y"], domain="com.microsoft", activation="Relu")
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", *given[1:]])]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None] * len(expected))]
+    graph = helper.make_graph([node], "g", inputs, outputs, [numpy_helper.from_array(np.ones(weight, np.float32), "w")])
+    domains = [helper.make_opsetid("", 20), helper.make_opsetid("com.microsoft", 1)]
+    tensors = shapes.inferred(helper.make_model(graph, opset_imports=domains, ir_version=10), {"x": given})
+    assert tensors is not None
+    assert tensors["y"] == TensorInfo("float", expected)
+
+
 def test_what_depends_on_numbers_is_found_by_running(tmp_path: Path) -> None:
     nodes = [helper.make_node("NonZero", ["x"], ["i"]), helper.make_node("Cast", ["i"], ["y"], to=TensorProto.FLOAT)]
     _, tensors = shapes.resolved(saved(tmp_path, nodes, 2), {"x": (6, 8)})

@@ -34,9 +34,10 @@ _SHAPED_LIKE = {
     "QLinearAdd": ("Add", "", slice(0, 4, 3)), "QLinearMul": ("Mul", "", slice(0, 4, 3)), "QGemm": ("Gemm", "", slice(0, 4, 3)),
     "QLinearConv": ("QLinearConv", "", slice(None)), "QLinearAveragePool": ("AveragePool", "", slice(1)),
     "QLinearGlobalAveragePool": ("GlobalAveragePool", "", slice(1)),
+    "FusedConv": ("Conv", "", slice(3)), "FusedGemm": ("Gemm", "", slice(3)),
 }  # fmt: skip
-"""The engine's integer operators that inference does not know: another operator whose output has the same shape, its domain, and
-which of the inputs it takes."""
+"""The engine's own operators that inference does not know: another operator whose output has the same shape, its domain, and which
+of the inputs it takes."""
 _LOOKED_AT = 64
 """The number of recorded calls among which one with the shapes is searched."""
 
