@@ -85,6 +85,18 @@ def test_no_file_of_tests_is_loaded_under_two_names() -> None:
     assert {file: kept for file, kept in names.items() if len(kept) > 1} == {}
 
 
+def test_no_test_is_skipped_for_good_or_expected_to_fail() -> None:
+    """CONTRIBUTING lists the machines on which some are left out: that takes a condition."""
+    hopeless = {
+        (str(path), node.lineno)
+        for path in modules("tests", "tests_slow")
+        for node in ast.walk(ast.parse((ROOT / path).read_text("utf-8")))
+        if isinstance(node, ast.Attribute)
+        and (node.attr in {"xfail", "importorskip"} or (node.attr == "skip" and ast.unparse(node.value) == "pytest.mark"))
+    }
+    assert hopeless == set()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("mark", "status"), [("slow", pytest.ExitCode.OK), ("not slow", pytest.ExitCode.NO_TESTS_COLLECTED)])
 def test_every_test_of_the_slow_folder_is_slow(mark: str, status: pytest.ExitCode) -> None:
