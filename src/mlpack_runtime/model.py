@@ -15,7 +15,7 @@ from time import perf_counter_ns
 from mlpack_runtime import jsontext, ort
 from mlpack_runtime.limits import Limits, SettingsError
 from mlpack_runtime.tensor import DATATYPES, Tensor, count, tensor
-from mlpack_runtime.texts import characters
+from mlpack_runtime.texts import PAIR_INPUT, TEXT_INPUT, characters
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -113,7 +113,8 @@ class TextTokenizer:
 
 
 class Described:
-    """A package as model.json tells it. `inputs` and `outputs` are the graph's ports; `has_texts`: whether it tokenizes texts."""
+    """A package as model.json tells it. `inputs` and `outputs` are the graph's ports; `has_texts`: whether it tokenizes texts;
+    `text_inputs`: the names under which its callers send them by the protocol."""
 
     def __init__(
         self, directory: str, settings: "Mapping[str, Any]", inputs: "tuple[ort.Port, ...]", outputs: "tuple[ort.Port, ...]"
@@ -128,6 +129,8 @@ class Described:
         self.variant: str = settings["variant"]
         self.target: str = settings["target"]
         self.has_texts = bool(settings.get("tokenizer"))
+        paired = self.has_texts and settings["tokenizer"].get("pairs")
+        self.text_inputs = (TEXT_INPUT, PAIR_INPUT) if paired else (TEXT_INPUT,) if self.has_texts else ()
         try:
             self.limits = Limits(os.environ, settings)
         except SettingsError as error:

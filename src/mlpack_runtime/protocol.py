@@ -33,11 +33,12 @@ DEFAULTS = Limits({}, {})
 
 class Call:
     """A decoded request: either `texts` (strings, or pairs of them) or `inputs`, the caller's `id`, and which
-    outputs it wants, each JSON or binary."""
+    outputs it wants, each JSON or binary. `classes`: of the outputs that are wanted as their best classes, how many."""
 
-    __slots__ = ("id", "inputs", "texts", "wanted")
+    __slots__ = ("classes", "id", "inputs", "texts", "wanted")
 
     def __init__(self) -> None:
+        self.classes: dict[str, int] = {}
         self.id: str | None = None
         self.inputs: dict[str, Tensor] = {}
         self.texts: list[Text] | None = None
@@ -106,6 +107,7 @@ def decode(
     if call.id is not None and len(call.id) > limits.id_chars:
         raise RequestError(exceeded("id_chars", "characters of the id:", len(call.id), limits.id_chars))
     call.wanted = _wanted(value, [port.name for port in outputs])
+    call.classes = _classes(value, outputs)
     rows = _rows(value, inputs, has_texts=has_texts)
     _give_bytes(rows, binary)
     if has_texts and TEXT_INPUT in rows:
@@ -218,15 +220,21 @@ def error_body(kind: str, message: object, trace_id: str, more: "Mapping[str, An
     return jsontext.dumps({"error": str(message), "error_type": kind, "trace_id": trace_id, **(more or {})}).encode()
 
 
-def metadata(name: str, version: str, inputs: "Iterable[Port]", outputs: "Iterable[Port]") -> "dict[str, Any]":
-    """The protocol's model metadata; an axis that may vary is -1."""
+def metadata(
+    name: str, version: str, inputs: "Iterable[Port]", outputs: "Iterable[Port]", texts: "tuple[str, ...]" = ()
+) -> "dict[str, Any]":
+    """The protocol's model metadata; an axis that may vary is -1. `texts`: inputs of strings that stand for the graph's own, which
+    are told as `token_inputs`."""
 
     def rows(ports: "Iterable[Port]") -> "list[dict[str, Any]]":
         shapes = ((port, [size if type(size) is int else -1 for size in port.shape]) for port in ports)
         return [{"name": port.name, "datatype": port.datatype, "shape": shape} for port, shape in shapes]
 
     head = {"name": name, "versions": [version], "platform": "onnxruntime_onnx"}
-    return {**head, "inputs": rows(inputs), "outputs": rows(outputs)}
+    if not texts:
+        return {**head, "inputs": rows(inputs), "outputs": rows(outputs)}
+    asked = [{"name": each, "datatype": "BYTES", "shape": [-1]} for each in texts]
+    return {**head, "inputs": asked, "outputs": rows(outputs), "token_inputs": rows(inputs)}
 
 
 def _rows(value: "dict[str, Any]", ports: "tuple[Port, ...]", *, has_texts: bool) -> "dict[str, dict[str, Any]]":
@@ -263,6 +271,22 @@ def _wanted(value: "dict[str, Any]", known: "list[str]") -> "list[tuple[str, boo
         if at >= len(known) or any(row["name"] == before["name"] for before in rows[:at]):
             raise RequestError(f"output {row['name']!r} is asked for twice")
     return [(row["name"], _parameters(row).get("binary_data", default) is True) for row in rows]
+
+
+def _classes(value: "dict[str, Any]", ports: "tuple[Port, ...]") -> "dict[str, int]":
+    """Outputs that are wanted as classes. The protocol gives parameters no meaning but by extensions, and so most are passed over;
+    not those that would have the answer elsewhere, or in another form, than their caller looks for it."""
+    asked: dict[str, int] = {}
+    for row in value.get("outputs") or ():
+        parameters = _parameters(row)
+        if any(key.startswith("shared_memory") for key in parameters):
+            raise RequestError(f"output {row['name']!r}: shared memory is not here; answers come in the body")
+        if "classification" in parameters:
+            from mlpack_runtime import classification
+
+            port = next(port for port in ports if port.name == row["name"])
+            asked[port.name] = classification.check(parameters["classification"], port)
+    return asked
 
 
 def _parameters(row: "dict[str, Any]") -> "dict[str, Any]":

@@ -61,13 +61,13 @@ def _protocol(loaded: "Model", method: str, parts: "list[str]") -> "Callable[[],
             _allow(method, "POST")
             return None
         known: dict[tuple[str, ...], Callable[[], Any]] = {
-            (): lambda: protocol.metadata(loaded.name, loaded.version, loaded.inputs, loaded.outputs),
+            (): lambda: protocol.metadata(loaded.name, loaded.version, loaded.inputs, loaded.outputs, loaded.text_inputs),
             ("ready",): lambda: {"name": loaded.name, "ready": True},
         }
         parts = parts[2:]
     else:
         known = {
-            (): lambda: {"name": "mlpack", "version": VERSION, "extensions": ["binary_tensor_data"]},
+            (): lambda: {"name": "mlpack", "version": VERSION, "extensions": ["binary_tensor_data", "classification"]},
             ("health", "live"): lambda: {"live": True},
             ("health", "ready"): lambda: {"ready": True},
         }

@@ -112,7 +112,7 @@ def test_infer_binary_in_and_out(service: Service) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status", "part"),
     [
-        ("GET", "/v2", 200, {"extensions": ["binary_tensor_data"]}),
+        ("GET", "/v2", 200, {"extensions": ["binary_tensor_data", "classification"]}),
         ("GET", "/v2", 200, {"name": "mlpack", "version": VERSION}),
         ("GET", "/" + "x" * 100_000, 404, "... (100001 characters)"),
         ("GET", "/v2/models/" + "x" * 100_000, 404, "... (100000 characters) here"),

@@ -245,12 +245,21 @@ def _port(described: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _text_settings(request: PackRequest) -> dict[str, Any]:
-    """`max_length`, in tokens: the recipe's word, else the sentence model's, the tokenizer's, 512. And the padding token."""
+    """`max_length`, in tokens: the recipe's word, else the sentence model's, the tokenizer's, 512. The padding token. And `pairs`,
+    where callers send pairs of texts."""
     path = request.model_dir / "tokenizer_config.json"
     pad = _json(path).get("pad_token") if path.is_file() else None
     pad = pad.get("content") if isinstance(pad, dict) else pad
     length = request.max_length or _max_length(request)
-    return {"max_length": length, **({"pad_token": pad} if isinstance(pad, str) else {})}
+    more = {"pad_token": pad} if isinstance(pad, str) else {}
+    return {"max_length": length, **more, **({"pairs": True} if _is_of_pairs(request.sample) else {})}
+
+
+def _is_of_pairs(sample: Mapping[str, Any]) -> bool:
+    """Whether a request, in any of its forms, asks about pairs of texts."""
+    rows, texts = sample.get("inputs"), sample.get("texts")
+    names = [row.get("name") for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    return "text_pair" in sample or "text_pair" in names or (isinstance(texts, list) and bool(texts) and isinstance(texts[0], list))
 
 
 def _max_length(request: PackRequest) -> int:

@@ -31,6 +31,7 @@ MODULES = (
     "__init__",
     "aws/__init__",
     "aws/promises",
+    "classification",
     "door/__init__",
     "door/exchange",
     "door/forms",
