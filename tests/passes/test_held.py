@@ -37,13 +37,13 @@ class Refusing:
         return "the engine refuses the graph: no kernel" if any(each <= self.there for each in self.together) else ""
 
 
-def settled(judge: Refusing, folder: Path, carried: tuple[str, ...] = ()) -> Attempt:
+def settled(judge: Refusing, folder: Path, carried: tuple[str, ...] = (), **kinds: str) -> Attempt:
     def made(attempt: Attempt) -> onnx.ModelProto:
         judge.there = set(attempt.parts)
         return KINDS["stacks"]()[0]
 
     wanted = Attempt(NodeChoice(dict.fromkeys(NAMES, "static")), carried)
-    kinds = dict.fromkeys((*NAMES, *carried), "Conv")
+    kinds = dict.fromkeys((*NAMES, *carried), "Conv") | kinds
     any_judge: Any = judge
     return held.settled(wanted, made, any_judge, folder, kinds)
 
@@ -71,6 +71,24 @@ def test_many_culprits_of_one_kind_cost_the_kind(tmp_path: Path) -> None:
     assert judge.asked < 80
 
 
+@pytest.mark.parametrize(("bad", "lost"), [(8, NAMES[:8]), (9, [name for name in NAMES if name != "n15"])])
+def test_eight_are_found_one_by_one_and_a_ninth_takes_its_kind(bad: int, lost: list[str], tmp_path: Path) -> None:
+    judge = Refusing(*({name} for name in NAMES[:bad]))
+    done = settled(judge, tmp_path, ("pool",), n15="MatMul", pool="MaxPool")
+    assert sorted(done.chosen.kept) == sorted(lost)
+    assert set(done.chosen.how) == set(NAMES) - set(lost)
+    assert (done.carried, done.barred) == (("pool",), frozenset())
+
+
+def test_an_attempt_with_some_parts_alone_or_without_some() -> None:
+    whole = Attempt(NodeChoice({"a": "static", "b": "dynamic"}, {"c": "tiny"}), ("pool", "turn"), frozenset({"far"}))
+    assert whole.parts == ("a", "b", "pool", "turn")
+    assert whole.only(["turn", "b"]) == Attempt(NodeChoice({"b": "dynamic"}, {"c": "tiny"}), ("turn",), frozenset({"far", "pool"}))
+    less = whole.without({"a": "no kernel", "pool": "no kernel"})
+    kept = {"c": "tiny", "a": "no kernel", "pool": "no kernel"}
+    assert less == Attempt(NodeChoice({"b": "dynamic"}, kept), ("turn",), frozenset({"far", "pool"}))
+
+
 def test_a_graph_that_is_refused_in_float_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(PassError, match="all of it in float"):
         settled(Refusing(set()), tmp_path)
@@ -88,6 +106,13 @@ def test_answers_of_another_shape_or_not_finite_are_refusals(tmp_path: Path) -> 
     assert judge.refusal(folders["float"]) == ""
     assert "gives (3,) where float gives (2,)" in judge.refusal(folders["other"])
     assert "not finite" in judge.refusal(folders["infinite"])
+    # A fault that the float graph has too is not the integers'. It is asked for that once.
+    assert "gives (3,)" in judge.refusal(folders["other"])
+    fresh = held.EngineCheck(folders["float"], files.outline(folders["float"]), None)
+    files.save(files.load(folders["other"]), folders["float"])
+    assert fresh.refusal(folders["other"]) == ""
+    files.clear(folders["float"])
+    assert fresh.refusal(folders["other"]) == ""
 
 
 def test_a_node_that_the_engine_refuses_costs_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
