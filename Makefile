@@ -9,12 +9,15 @@ export OMP_NUM_THREADS ?= 1
 # Bytecode is kept: else every process that a test starts compiles mlpack again, and pytest rewrites every file of tests again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test slow soak coverage mutants lint lock bench docs site dist clean debian
+.PHONY: demo test slow soak coverage mutants lint lock bench docs site dist clean debian parts
 
 # The locks are what the project is developed and tested on, every file by its hash; pyproject.toml declares the honest ranges.
 # Nothing is resolved (--no-deps) and nothing built here but this project. Which torch comes is for pip's own configuration to say:
 # a build for the CPU, or PyPI's for CUDA, and then what it needs besides, gigabytes of it (tools/lock.py).
 PIP := $(BIN)/python -m pip install --quiet --progress-bar off --no-deps
+# pip compiles what it installs on one core, for more than a minute: it is told not to (a false value is its --no-compile), and all
+# cores compile it at the end, but for other people's tests.
+$(READY): export PIP_NO_COMPILE = 0
 $(READY): pyproject.toml requirements.lock requirements-cuda.lock tools/lock.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python tools/lock.py torch
@@ -22,6 +25,7 @@ $(READY): pyproject.toml requirements.lock requirements-cuda.lock tools/lock.py
 	$(BIN)/python tools/lock.py cuda
 	$(PIP) --no-build-isolation --editable .
 	$(BIN)/python -m pip check
+	$(BIN)/python -m compileall -q -j 0 -x '/tests?/' $(VENV)/lib >/dev/null || true
 	touch $@
 
 demo: $(READY)
@@ -100,6 +104,10 @@ dist:
 # What the slow tests boot, push and break: real registries, containers and data. Installed only as root, named otherwise.
 debian:
 	@sh tools/debian.sh
+
+# Root file systems that the slow tests boot packages in, made ahead: the first tests that need one wait a minute for it otherwise.
+parts: debian
+	$(PYTHON) -m tools.parts
 
 clean:
 	rm -rf $(VENV) build dist mutants out .cache .mlpack .pytest_cache .mypy_cache .ruff_cache

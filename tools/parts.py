@@ -12,6 +12,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -152,7 +153,24 @@ def _made_once(kept: Path) -> Iterator[Path | None]:
         yield None if kept.exists() else partial
 
 
+def main() -> int:
+    """Make the root file systems now, ahead of the first test that needs one: `python -m tools.parts`."""
+    try:
+        for suite in ("bookworm", "trixie"):
+            rootfs(suite)
+        if platform.machine() == "x86_64":
+            arm64_root("trixie")
+    except MissingError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
 def _run(*command: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise MissingError(f"{' '.join(command)} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
