@@ -277,6 +277,11 @@ def test_policies_are_set_shown_and_removed(sh: Shell) -> None:
     sh("promote", "minilm@3", "--to", "prod", code=ExitCode.OVER_BUDGET)
     assert "budget.package_size_bytes" in sh.err
     assert "regression" not in sh.err
+    proof = ("registry", "policy", "set", "minilm:prod", "--budget", "isa=proven", "--budget", "accept_estimates=true")
+    assert sh(*proof) == sh("registry", "policy", "show", "minilm:prod")
+    assert "  accept_estimates=true  isa=proven  refuses " in sh("registry", "policy", "show", "minilm:prod")
+    sh("promote", "minilm@3", "--to", "prod", code=ExitCode.OVER_BUDGET)
+    assert "budget.isa: the build has no proof" in sh.err
 
 
 def test_a_registry_is_verified(sh: Shell) -> None:

@@ -146,6 +146,9 @@ def test_a_policy_reads_as_json(place: Place) -> None:
         {},
         {"budgets": {"colour": 1}, "refuses": []},
         {"budgets": {"latency_p95_ms": "fast"}, "refuses": []},
+        {"budgets": {"latency_p95_ms": "proven"}, "refuses": []},
+        {"budgets": {"isa": "maybe"}, "refuses": []},
+        {"budgets": {"isa": 1.0}, "refuses": []},
         {"budgets": {}, "refuses": ["weight"]},
         {"budgets": [], "refuses": []},
     ],
@@ -171,6 +174,21 @@ def test_an_alias_may_say_how_sure(place: Place) -> None:
     assert get(place, "minilm:prod").budgets == budgets
     with pytest.raises(RecipeError, match="confidence: says how sure accuracy_drop has to be"):
         parse_budgets(["confidence=0.95"])
+
+
+def test_an_alias_may_ask_for_a_proof(place: Place) -> None:
+    budgets = parse_budgets(["isa=proven"])
+    put(place, Policy(subject="minilm:prod", budgets=budgets), "alice")
+    assert get(place, "minilm:prod").budgets == budgets == Budgets(isa="proven")
+    assert as_json(get(place, "minilm:prod"))["budgets"] == {"isa": "proven"}
+
+
+@pytest.mark.parametrize("key", [each.name for each in dataclasses.fields(Budgets)])
+def test_every_budget_of_a_recipe_is_kept_as_it_was_set(key: str, place: Place) -> None:
+    value = {"isa": "proven", "accept_estimates": True}.get(key, 0.5 if not key.endswith("_bytes") else 7)
+    budgets = Budgets(**{key: value})  # type: ignore[arg-type]
+    put(place, Policy(subject="minilm:prod", budgets=budgets), "alice")
+    assert get(place, "minilm:prod").budgets == budgets
 
 
 def test_a_budget_of_nought_is_kept() -> None:

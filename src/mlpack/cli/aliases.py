@@ -160,10 +160,15 @@ def policy_remove(subject: str, expect: int | None, registry: str) -> None:
 
 def _policy_line(one: Policy) -> str:
     said = mlpack.registry_json(one)
-    written = {key: "true" if value is True else words.limit(words.number(value, 6)) for key, value in said["budgets"].items()}
-    budgets = "  ".join(sinks.line(f"{key}={value}") for key, value in written.items()) or "no budgets"
+    budgets = "  ".join(sinks.line(f"{key}={_limit(value)}") for key, value in said["budgets"].items()) or "no budgets"
     refuses = ", ".join(one.refuses) or "no regression"
     return f"{sinks.line(one.subject)}  revision {one.revision}  {budgets}  refuses {sinks.line(refuses)}"
+
+
+def _limit(value: float | bool | str) -> str:
+    if isinstance(value, str):
+        return value
+    return "true" if value is True else words.limit(words.number(value, 6))
 
 
 VERBS: tuple[click.Command, ...] = (promote, rollback, history)

@@ -167,12 +167,14 @@ def decode(row: Row, where: str) -> Policy:
 
 
 def _budget(values: Mapping[str, Any], key: str) -> Any:
-    """A budget as `put` writes it: a number that is not below 0."""
+    """A budget as `put` writes it: a number that is not below 0, a flag, or the one word of `isa`."""
     if key not in _BUDGETS:
         raise FieldError(f"{shown(key, 40)!r} is no budget")
     if key == "accept_estimates":
         return Fields(values, "budgets").flag(key)
     value = values[key]
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
+    if key == "isa" and value == "proven":
+        return value
+    if key == "isa" or isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
         raise FieldError(f"budgets: {key} is {shown(value, 40)}, which is no limit")
     return int(value) if key.endswith("_bytes") else float(value)
