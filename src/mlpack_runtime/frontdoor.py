@@ -7,6 +7,7 @@ worker's HTTP endpoint. Settings: `door.settings`.
 Promises: an answer to every event, in the forms of a package's own handler: the result where it is there before the deadline and
 the end of the function's own time, else a ticket to ask with at `GET /v2/requests/ID`; the same request id is sent once while its
 ticket is known, and another request under it is refused. While queue or worker cannot be reached, 503 at once.
+An event of another service is an InferenceError: the service can send to the worker's queue itself.
 Will not: compute, run hooks (what a `preprocess` hook takes is passed on unseen, so long as it is a JSON object), or keep anything.
 """
 
@@ -16,6 +17,7 @@ from mlpack_runtime import events, jsontext
 from mlpack_runtime.door import exchange
 from mlpack_runtime.protocol import RequestError
 from mlpack_runtime.service import Reply, fits_direct
+from mlpack_runtime.triggers import sources
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class InferenceError(RuntimeError):
-    """A direct invocation failed and its caller is not to blame. The message is the error answer: JSON with the trace id."""
+    """A direct invocation or an event failed. The message is the error answer: JSON with the trace id."""
 
 
 DOOR = exchange.open_door(os.environ)
@@ -42,6 +44,12 @@ def respond(door: "exchange.Door", event: "Any", context: "Any") -> "tuple[Reply
     request_id = getattr(context, "aws_request_id", "") or os.urandom(16).hex()
     if type(event) is dict and event.get("warmup") is True:
         return door.exchange({}, request_id, limit_s).warmup(), None
+    source = _source(door, event)
+    if source is not None and source.name != sources.LATTICE:
+        made = door.exchange({}, request_id, limit_s)
+        raise InferenceError(made.refuse(RequestError(_refusal(source), 501, "UnsupportedEvent"), made.request_id).body.decode())
+    if source is not None:
+        event = sources.as_http(event)
     if not events.is_http(event):
         made = door.exchange({}, request_id, limit_s)
         reply = made.value(event, made.request_id, fits_direct)
@@ -55,3 +63,18 @@ def respond(door: "exchange.Door", event: "Any", context: "Any") -> "tuple[Reply
     except RequestError as error:  # the body could not be read
         reply = made.refuse(error, made.request_id, asked.headers)
     return reply, events.envelope(event, reply)
+
+
+def _source(door: "exchange.Door", event: "Any") -> "sources.Source | None":
+    """The other service that an event comes from; None for a request."""
+    found = sources.recognize(event) if os.environ.get("MLPACK_EVENTS") != "direct" else None
+    if found is not None and found.name == "map" and door.described.settings.get("preprocess"):
+        return None  # a hook takes what it likes
+    return found
+
+
+def _refusal(source: "sources.Source") -> str:
+    """The sentence for an event of another service."""
+    if source.name:
+        source.instead = "let it send to the worker's queue itself: workers read what AWS puts around a request"
+    return sources.refusal(source, "HTTP and direct requests")

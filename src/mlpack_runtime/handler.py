@@ -1,4 +1,5 @@
-"""AWS Lambda events to answers: API Gateway (both payload formats), function URLs, load balancers, and direct invocations.
+"""AWS Lambda events to answers: HTTP (API Gateway, function URLs, load balancers, VPC Lattice), direct invocations, and what
+`triggers` takes of other services.
 
 `mlpack_runtime.handler.handler` is the function's handler. Importing this module loads the model, so that loading happens in the
 init phase; a package that cannot load raises there, loudly, before any event is taken.
@@ -6,7 +7,8 @@ init phase; a package that cannot load raises there, loudly, before any event is
 Promises: every HTTP-like event gets {statusCode, headers, body, isBase64Encoded} with the trace id in `x-trace-id`; a direct
 invocation gets the answer itself, which carries the trace id; {"warmup": true} gets a short answer without running the model.
 A direct invocation that fails by the package's own fault raises `InferenceError`: a direct answer has no status, and only a
-function error is counted by Lambda, retried by asynchronous invocations and caught by Step Functions.
+function error is counted by Lambda, retried by asynchronous invocations and caught by Step Functions. So does an event of another
+service that is not answered (`triggers.dispatch`).
 Will not: exceed Lambda's response size (413 instead, saying what to do), or log anything itself.
 """
 
@@ -20,12 +22,29 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from mlpack_runtime.triggers.dispatch import Dispatch
+    from mlpack_runtime.triggers.settings import Settings
+
 
 class InferenceError(RuntimeError):
-    """A direct invocation failed and its caller is not to blame. The message is the error answer: JSON with the trace id."""
+    """A direct invocation or an event failed. The message is the error answer: JSON with the trace id."""
 
 
+_SETTINGS: "Settings | None" = None
+if any(os.environ.get(name) for name in ("MLPACK_EVENTS", "MLPACK_RAISE", "MLPACK_RESULTS")):  # what is wrong with them is told now
+    from mlpack_runtime.triggers.settings import Settings
+
+    _SETTINGS = Settings(os.environ)
 SERVICE = open_service()
+_DISPATCH: "list[Dispatch]" = []
+_MARKS = frozenset((
+    "CodePipeline.job", "Details", "Items", "LifecycleEventHookExecutionId", "Records", "ResponseURL", "SecretId", "agent",
+    "alarmData", "authorizationToken", "awslogs", "bot", "clickType", "datasetRecords", "detail-type", "deviceEvent",
+    "directive", "eventSource", "fieldName", "flowDirection", "getObjectContext", "header", "info", "invokingEvent",
+    "isFinalInvokeForWindow", "labelingJobArn", "methodArn", "raw_path", "records", "operation", "request", "responseContext",
+    "routeArn", "serverId", "sessionState", "tasks", "transformId", "triggerSource", "widgetContext",
+))  # fmt: skip
+"""Keys of which an event of another service has one (`triggers.sources` knows them): other requests do not pay for its import."""
 if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
     SERVICE.model.warm()  # arenas and pages touched now are in the snapshot
 
@@ -46,9 +65,13 @@ def _respond(event: "Any", context: "Any") -> "tuple[Reply, dict[str, Any] | Non
     request_id = getattr(context, "aws_request_id", "") or ""
     if type(event) is dict and event.get("warmup") is True:
         return SERVICE.warmup(), None
+    if _is_marked(event):
+        event, reply = _triggered(event, request_id, context)
+        if reply is not None:
+            return reply, None
     if type(event) is not dict or not isinstance(event.get("requestContext"), dict):
         reply = SERVICE.value(event, request_id, fits_direct)
-        if reply.status >= 500:
+        if reply.status >= 500 or (reply.status >= 400 and _SETTINGS is not None and _SETTINGS.raises_refused):
             raise InferenceError(reply.body.decode())
         return reply, None
     from mlpack_runtime import events  # nothing that a direct invocation's start should pay for
@@ -59,3 +82,32 @@ def _respond(event: "Any", context: "Any") -> "tuple[Reply, dict[str, Any] | Non
     except RequestError as error:  # the body could not be read
         reply = SERVICE.refuse(error, request_id, asked.headers)
     return reply, events.envelope(event, reply)
+
+
+def _is_marked(event: "Any") -> bool:
+    """Whether an event may be another service's: a look that costs a request nothing."""
+    if type(event) is not dict:
+        return type(event) is list
+    context = event.get("requestContext")
+    return not _MARKS.isdisjoint(event) or (type(context) is dict and "connectionId" in context)
+
+
+def _triggered(event: "Any", request_id: str, context: "Any") -> "tuple[Any, Reply | None]":
+    """The answer to an event of another service; None and the event, perhaps in another form, where it is a request after all."""
+    from mlpack_runtime.triggers import dispatch, settings, sources
+
+    told = _SETTINGS or settings.Settings({})
+    source = None if told.direct else sources.recognize(event)
+    if source is None:
+        return event, None
+    if source.name == sources.LATTICE:
+        return sources.as_http(event), None
+    if not _DISPATCH:
+        _DISPATCH.append(dispatch.Dispatch(SERVICE, told))
+    if not _DISPATCH[0].takes(source):
+        return event, None
+    left_ms = getattr(context, "get_remaining_time_in_millis", None)
+    try:
+        return event, _DISPATCH[0].answer(source, event, request_id, left_ms() / 1000 if left_ms is not None else float("inf"))
+    except dispatch.FailedError as error:
+        raise InferenceError(str(error)) from None

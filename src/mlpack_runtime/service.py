@@ -85,14 +85,21 @@ class Service:
         """The answer to a JSON value that came without HTTP: JSON, which carries the trace id itself where it is an object."""
         return self._answer({}, request_id, lambda record: self._infer(record, value, None), check)
 
-    def message(self, headers: "Mapping[str, str]", body: bytes, request_id: str, metrics: "Mapping[str, float]") -> Reply:
-        """The answer to a request out of a queue, in either form. `headers` as over HTTP; `metrics`: telemetry.WORKER_METRICS."""
+    def message(
+        self,
+        headers: "Mapping[str, str]",
+        body: bytes,
+        request_id: str,
+        metrics: "Mapping[str, float]",
+        check: "Check | None" = None,
+    ) -> Reply:
+        """The answer to a request out of a queue, in either form. `headers`, `check` as over HTTP; `metrics`: WORKER_METRICS."""
 
         def work(record: telemetry.Record) -> Reply:
             record.metrics.update(metrics)
             return self._in_room(headers, body, lambda content: self._infer(record, *self._split(headers, content)))
 
-        return self._answer(headers, request_id, work)
+        return self._answer(headers, request_id, work, check)
 
     def refuse(self, error: RequestError, request_id: str = "", headers: "Mapping[str, str] | None" = None) -> Reply:
         """The answer to a request that could not even be read, logged like any other."""

@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.support.runtime.endpoints import Endpoint, answered
 from tests.support.runtime.front_doors import REQUEST, Clock, Context, described, event
+from tests.support.runtime.source_events import LATTICE, ROWS, sqs
 
 from mlpack_runtime.door.exchange import Door
 from mlpack_runtime.door.sending import Worker
@@ -78,6 +79,29 @@ def test_http_events_of_every_kind_get_the_workers_answer(frontdoor: Any, door: 
     for line in (b"x-trace-id: t", b"x-request-id: invocation-1", b"x-deadline-ms: 25000", b"content-type: application/json"):
         assert line + b"\r\n" in asked
     assert json.loads(asked.partition(b"\r\n\r\n")[2]) == REQUEST
+
+
+def test_events_of_other_services_are_refused_with_what_to_do(frontdoor: Any, door: Doors, serve: Serve) -> None:
+    """An answer of status 400 would be a success to them: SQS, say, would delete its messages."""
+    server = serve(answered(b'{"outputs":[]}'))
+    made = door(server.url)
+    for row in ROWS:
+        if row.outcome in ("batch", "answered", "listed") or row.outcome.startswith("refused"):
+            with pytest.raises(frontdoor.InferenceError) as caught:
+                frontdoor.respond(made, row.event, Context())
+            told = json.loads(str(caught.value))
+            assert told["error_type"] == "UnsupportedEvent"
+            assert "Instead: " in told["error"]
+    with pytest.raises(frontdoor.InferenceError, match="the worker's queue itself"):
+        frontdoor.respond(made, sqs(REQUEST), Context())
+    assert server.requests == []
+    first_version = LATTICE | {"body": json.dumps(REQUEST)}
+    assert frontdoor.respond(made, first_version, Context())[1]["statusCode"] == 200
+
+
+def test_events_are_direct_requests_where_that_is_set(frontdoor: Any, door: Doors, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLPACK_EVENTS", "direct")
+    assert frontdoor.respond(door(NOWHERE), sqs(REQUEST), Context())[0].status == 400
 
 
 def test_traces_are_passed_on_unless_they_would_break_request(frontdoor: Any, door: Doors, serve: Serve) -> None:

@@ -2,7 +2,7 @@
 
 Promises: nothing is imported before a client is asked for; endpoint, credentials and profile are botocore's own (environment, task
 role, instance role); every call ends: 5 s to connect, then `read_s` for an answer, tried again five times where that can help.
-Will not: be imported by a Lambda function that answers by itself.
+Will not: be imported by a Lambda function before an event of a source comes that needs it.
 """
 
 import os
@@ -117,9 +117,22 @@ def _botocore() -> "tuple[Any, Any, Any]":
     if os.path.isdir(site) and site not in sys.path:
         sys.path.append(site)
     try:
+        try:
+            import botocore  # noqa: F401
+        except ImportError:
+            # A function's own client of Lambda starts without site-packages, where AWS's runtimes and base images have botocore.
+            sys.path.extend(place for place in _elsewhere() if os.path.isdir(place) and place not in sys.path)
         from botocore.config import Config
         from botocore.exceptions import BotoCoreError
         from botocore.session import get_session
     except ImportError as error:
-        raise AwsError(f"botocore is not in this package ({error}): queues and buckets need a worker's package") from None
+        raise AwsError(
+            f"botocore is neither in this package nor in its Python ({error}): queues, buckets and tables need it. AWS's own"
+            " runtimes and base images have it, and a layer may bring it (/opt/python)"
+        ) from None
     return get_session, Config, BotoCoreError
+
+
+def _elsewhere() -> "tuple[str, ...]":
+    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    return (f"{sys.base_prefix}/lib/{version}/site-packages", "/opt/python", "/var/runtime")

@@ -49,7 +49,7 @@ def opened(body: str, attributes: "Mapping[str, str]") -> Opened:
         if type(value) is list:
             return Opened("", attributes, _pointed(value[1]))
         if _is_sns(value):
-            attributes = {**_sns_attributes(value.get("MessageAttributes")), **attributes}
+            attributes = {**sns_attributes(value), **attributes}
             body = value["Message"]
             continue
         return of_event(value, attributes) if _is_event(value) else of_notification(value, attributes)
@@ -144,8 +144,10 @@ def _is_notification(value: "Mapping[str, Any]") -> bool:
     return value.get("Event") == "s3:TestEvent" and value.get("Service") == "Amazon S3"
 
 
-def _sns_attributes(value: object) -> "dict[str, str]":
-    rows = value.items() if type(value) is dict else ()
+def sns_attributes(message: "Mapping[str, Any]") -> "dict[str, str]":
+    """What a message of SNS says of itself, as texts."""
+    told = message.get("MessageAttributes")
+    rows = told.items() if type(told) is dict else ()
     return {name: row["Value"] for name, row in rows if type(row) is dict and type(row.get("Value")) is str}
 
 

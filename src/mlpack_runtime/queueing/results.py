@@ -70,10 +70,10 @@ def document(reply: "Reply", request_id: str, trace_id: str) -> "dict[str, Any]"
     }
 
 
-def open_results(uri: str, *, keep_s: int, region: "str | None" = None) -> "Results":
-    """The place at s3://bucket/prefix or dynamodb://table. Raises AwsError."""
+def open_results(uri: str, *, keep_s: int, region: "str | None" = None, **overrides: "Any") -> "Results":
+    """The place at s3://bucket/prefix or dynamodb://table. `overrides` as for `aws.client`. Raises AwsError."""
     scheme, place, prefix = aws.split_uri(uri, "s3", "dynamodb")
-    client = aws.client(scheme, region_name=region)
+    client = aws.client(scheme, region_name=region, **overrides)
     return S3Results(client, place, prefix) if scheme == "s3" else DynamoResults(client, place, keep_s)
 
 

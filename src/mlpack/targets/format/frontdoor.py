@@ -56,6 +56,8 @@ MODULES = (
     "telemetry",
     "tensor",
     "texts",
+    "triggers/__init__",
+    "triggers/sources",
     "values",
 )
 """The modules of mlpack_runtime that `HANDLER` imports, as paths without their ending. `ort` only describes a port here, and loads

@@ -1,0 +1,1 @@
+"""Events of a function that are neither HTTP nor plain direct requests: recognized, answered record by record, or refused"""

@@ -1,0 +1,183 @@
+"""An event of a source, answered as this source wants it.
+
+    sqs                     {"batchItemFailures": [...]}: what failed comes again, and ends in the dead-letter queue. In a FIFO
+                            queue what follows a failure in its group fails too
+    kinesis, dynamodb       the same with the first failure alone: a stream goes on from there
+    sns, eventbridge, s3    the answer, which asynchronous invocations pass on to their destination
+    map                     the answers in the items' order
+
+Promises: a batch of which nothing succeeded, an asynchronous event that failed, a source that is not taken and an event that is
+not in its source's form are FailedError, which Lambda counts, retries and passes on; nothing of an event ends in an answer with an
+error that its source takes for success, but what came after its own deadline. Will not: compute.
+
+Source: AWS Lambda developer guide, "Handling errors for an SQS event source in Lambda" (partial batch responses), and the same of
+Kinesis and DynamoDB.
+"""
+
+from mlpack_runtime import aws, jsontext, telemetry
+from mlpack_runtime.limits import cut
+from mlpack_runtime.protocol import RequestError
+from mlpack_runtime.queueing import results
+from mlpack_runtime.service import JSON, Reply, fits_direct
+from mlpack_runtime.triggers import records, sources
+from mlpack_runtime.triggers.answers import Answers, Clock
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from mlpack_runtime.service import Service
+    from mlpack_runtime.triggers.answers import Outcome
+    from mlpack_runtime.triggers.records import Record
+    from mlpack_runtime.triggers.settings import Settings
+    from mlpack_runtime.triggers.sources import Source
+
+_TAKEN = f"HTTP, direct requests and events of {', '.join(sources.TAKEN)}"
+_STREAMS = ("kinesis", "dynamodb")
+_BATCHES = ("sqs", *_STREAMS)
+"""Sources that take what failed for an answer, and nothing else."""
+_NAMED = 20
+"""Records that a line of the log names."""
+
+
+class FailedError(RuntimeError):
+    """The event failed, by the source's fault or the package's. The message is the error answer: JSON with the trace id."""
+
+
+class Dispatch:
+    """A function's events. `left_s` of its methods: how long the invocation may still take."""
+
+    def __init__(self, service: "Service", settings: "Settings") -> None:
+        self._service = service
+        self._settings = settings
+        self._answers = Answers(service, settings)
+
+    def takes(self, source: "Source") -> bool:
+        """Whether this is an event for here. A batch of items is not, where a hook takes what it likes and no setting names it."""
+        return source.name != "map" or self._settings.named or not self._service.model.settings.get("preprocess")
+
+    def answer(self, source: "Source", event: "Any", request_id: str, left_s: float) -> Reply:
+        """What the source gets. Raises FailedError."""
+        if source.name not in self._settings.sources:
+            told = f"MLPACK_EVENTS does not name {source.name!r}: {source.what}" if source.name else sources.refusal(source, _TAKEN)
+            raise self._failed(RequestError(told, 501, "UnsupportedEvent"), request_id)
+        if source.name == "map":
+            return self._mapped(source.records or [], request_id)
+        try:
+            found = [records.of_event(event)] if source.name == "eventbridge" else records.read(source.name, source.records or [])
+            self._answers.begin(returned=source.name not in _BATCHES)
+        except records.FormError as error:
+            raise self._failed(RequestError(f"{source.what}: {error}", 501, "UnsupportedEvent"), request_id) from None
+        except Exception as error:  # noqa: BLE001  (what answers in a service's place may be anything)
+            away = RequestError(f"{self._settings.results}: {aws.told(error)}", 503, "Unavailable")
+            raise self._failed(away, request_id) from None
+        clock = Clock(left_s)
+        if source.name in _STREAMS:
+            return self._stream(source, found, clock, request_id)
+        if source.name == "sqs":
+            return self._queue(source, found, clock, request_id)
+        return self._asynchronous(found, request_id)
+
+    def _queue(self, source: "Source", found: "list[Record]", clock: Clock, request_id: str) -> Reply:
+        failures: list[tuple[Record, str]] = []
+        closed: set[str] = set()
+        going = True
+        for record in found:
+            going = going and clock.has_time()
+            if not going:
+                why = "there was no time left for it"
+            elif record.group and record.group in closed:
+                why = "a message before it in its group failed"
+            else:
+                why = _failure(self._answers.of(record))
+            if why:
+                failures.append((record, why))
+                closed.add(record.group)
+        return self._reported(source, found, failures, failures, request_id)
+
+    def _stream(self, source: "Source", found: "list[Record]", clock: Clock, request_id: str) -> Reply:
+        for at, record in enumerate(found):
+            why = _failure(self._answers.of(record)) if clock.has_time() else "there was no time left for it"
+            if why:
+                return self._reported(source, found, [(record, why)], [(one, "") for one in found[at:]], request_id)
+        return self._reported(source, found, [], [], request_id)
+
+    def _reported(
+        self,
+        source: "Source",
+        found: "list[Record]",
+        told: "list[tuple[Record, str]]",
+        again: "list[tuple[Record, str]]",
+        request_id: str,
+    ) -> Reply:
+        """`told`: the failures that the source is told of; `again`: all that it will send again for them."""
+        if again:
+            named = [f"{record.identifier}: {why}" for record, why in told[:_NAMED]]
+            message = f"{len(again)} of {len(found)} records of {source.what} come again: {cut('; '.join(named))}"
+            if len(again) == len(found) or self._settings.raises_batch:
+                # Whether its mapping reads batchItemFailures, a function cannot know; a function error is always heard.
+                raise self._failed(RequestError(message, 500, "BatchFailed"), request_id)
+            self._answers.warn(message)
+        body = {"batchItemFailures": [{"itemIdentifier": record.identifier} for record, _ in told]}
+        return Reply(200, jsontext.dumps(body).encode(), {"content-type": JSON})
+
+    def _asynchronous(self, found: "list[Record]", request_id: str) -> Reply:
+        """One record, as these sources send them; of several, a list of their answers."""
+        outcomes = [self._answers.of(record) for record in found]
+        failed = next((outcome.reply for outcome in outcomes if outcome.failed), None)
+        if failed is not None:
+            raise FailedError(failed.body.decode())
+        bodies = [self._returned(outcome) for outcome in outcomes]
+        return self._fitting(bodies[0] if len(bodies) == 1 else _listed(bodies), request_id)
+
+    def _returned(self, outcome: "Outcome") -> bytes:
+        """An answer as a destination gets it: JSON; of one that is none or does not fit, where it lies."""
+        reply = outcome.reply
+        if reply is None:
+            return jsontext.dumps({"nothing": outcome.record.opened.nothing}).encode()
+        trace_id = reply.headers[telemetry.TRACE_HEADER]
+        name = outcome.record.opened.attributes.get("request_id") or outcome.record.name
+        if reply.binary:
+            reply = Reply(200, jsontext.dumps(results.document(reply, name, trace_id)).encode(), reply.headers)
+        try:
+            fits_direct(reply)
+        except RequestError:
+            told = {"request_id": name, "trace_id": trace_id, "results": self._settings.results}
+            return jsontext.dumps(told).encode()
+        return reply.body
+
+    def _mapped(self, items: "list[Any]", request_id: str) -> Reply:
+        """A refused item's error is in its place; one that failed by the package's fault is the batch's."""
+        bodies = []
+        for item in items:
+            reply = self._service.value(item, request_id)
+            if reply.status >= 500 or (reply.status >= 400 and self._settings.raises_refused):
+                raise FailedError(reply.body.decode())
+            bodies.append(reply.body)
+        return self._fitting(_listed(bodies), request_id)
+
+    def _fitting(self, body: bytes, request_id: str) -> Reply:
+        reply = Reply(200, body, {"content-type": JSON})
+        try:
+            fits_direct(reply)
+        except RequestError as error:
+            raise self._failed(error, request_id) from None
+        return reply
+
+    def _failed(self, error: RequestError, request_id: str) -> FailedError:
+        return FailedError(self._service.refuse(error, request_id).body.decode())
+
+
+def _failure(outcome: "Outcome") -> str:
+    """Why a record failed; "" where it did not."""
+    if not outcome.failed or outcome.reply is None:
+        return ""
+    try:
+        told = jsontext.loads(outcome.reply.body)
+        return f"{outcome.reply.status} {cut(str(told['error']), 300)}"
+    except (ValueError, KeyError, TypeError):
+        return str(outcome.reply.status)
+
+
+def _listed(bodies: "list[bytes]") -> bytes:
+    return b"[" + b",".join(bodies) + b"]"
