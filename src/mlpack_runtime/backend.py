@@ -45,6 +45,7 @@ class BackendError(RuntimeError):
     "sticky"   the device's context is lost: nothing works in this process any more, which has to end
     "package"  the package cannot work here: no such engine, another device, bytes that are not what was built
     "busy"     not the engine: too much waits for it already; in a moment it may be taken
+    "late"     not the engine: whoever asked does not wait any more
     "size"     not the engine: this call asks for more than this process may hold, now and later
     "service"  a service that the package needs did not answer, so nobody knows whether it can work: start again
 

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -302,3 +303,21 @@ def test_how_long_a_batch_has_been_run_is_known() -> None:
         job.wait(ROWS)
         batcher.submit([call(1)]).wait(ROWS)
     assert batcher.running_s == 0
+
+
+def test_a_call_that_nobody_waits_for_is_not_run() -> None:
+    device = Device()
+    device.gate.clear()
+    with running(device, max_batch=2, max_wait_s=0.0) as batcher:
+        first = batcher.submit([call(1)])
+        assert device.entered.wait(30)
+        late = batcher.submit([call(2), call(3), call(4)], until_s=monotonic())
+        timely = batcher.submit([call(5)], until_s=monotonic() + 60)
+        device.gate.set()
+        assert outcome(lambda: first.wait(ROWS)) == [2]
+        assert outcome(lambda: timely.wait(ROWS)) == [6]
+        with pytest.raises(BackendError, match="deadline") as caught:
+            late.wait(ROWS)
+        assert caught.value.sort == "late"
+        assert batcher.breaker.closed
+    assert sum(device.sizes) == 2

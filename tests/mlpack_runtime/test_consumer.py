@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from mlpack_runtime.backend import BackendError
 from mlpack_runtime.protocol import Call, RequestError
-from mlpack_runtime.queueing.consumer import LONGEST_PAUSE_S, Batched, pause_s
+from mlpack_runtime.queueing.consumer import LONGEST_PAUSE_S, pause_s
+from mlpack_runtime.serving.batched import Batched
 from mlpack_runtime.telemetry import Record
 
 MODEL: Any = SimpleNamespace(name="m", version="3", tokenizer=None, inputs=())
@@ -30,7 +31,7 @@ def test_a_failure_of_the_engine_is_the_callers_or_ours(sort: str, status: int) 
         def wait(self, _: object) -> None:
             raise BackendError("no", sort)
 
-    batcher = SimpleNamespace(layout=None, submit=lambda _: Failed())
+    batcher = SimpleNamespace(layout=None, submit=lambda *_: Failed())
     with pytest.raises(RequestError) as caught:
         Batched(MODEL, cast("Any", batcher))(Call(), Record("t", "r", cold_start=False))
     assert caught.value.status == status

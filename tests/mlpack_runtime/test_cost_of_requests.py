@@ -24,8 +24,8 @@ from mlpack_runtime import model, service, telemetry
 from mlpack_runtime.backend import open_backend
 from mlpack_runtime.door import exchange
 from mlpack_runtime.door.settings import Settings
-from mlpack_runtime.queueing.consumer import Batched
 from mlpack_runtime.service import Reply
+from mlpack_runtime.serving.batched import Batched
 from mlpack_runtime.serving.batcher import Batcher
 from mlpack_runtime.serving.breaker import Breaker
 from mlpack_runtime.serving.probe import probe

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from mlpack_runtime.queueing.drain import SpotWatch, Stop, on_signals
+from mlpack_runtime.hosting.stop import Stop, on_signals
+from mlpack_runtime.queueing.drain import SpotWatch
 
 
 class Metadata(ThreadingHTTPServer):

@@ -108,6 +108,7 @@ WORKER = [
     "backend",
     "backends.cpu",
     "backends.cuda",
+    "serving.batched",
     "serving.batcher",
     "serving.batching",
     "serving.breaker",
@@ -127,6 +128,7 @@ WORKER += [
     "queueing.settings",
 ]
 WORKER += ["queueing.envelopes", "queueing.letters", "queueing.payloads", "queueing.sqs", "serving.waiting", "queueing.worker"]
+WORKER += ["hosting.process", "hosting.serve", "hosting.settings", "hosting.stop"]
 ENGINES = [
     "tensorrt.backend",
     "backends.cuda_driver",

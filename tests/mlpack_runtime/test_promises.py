@@ -13,8 +13,8 @@ import pytest
 from mlpack_runtime import aws as aws_module
 from mlpack_runtime.aws import promises
 from mlpack_runtime.door import tickets
+from mlpack_runtime.hosting.stop import Stop
 from mlpack_runtime.queueing import intake, results
-from mlpack_runtime.queueing.drain import Stop
 from mlpack_runtime.queueing.settings import Settings
 from mlpack_runtime.serving.breaker import Breaker
 from mlpack_runtime.tensorrt.engine_lease import NOT_KEPT, Lease

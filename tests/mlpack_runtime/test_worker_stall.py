@@ -42,7 +42,7 @@ def test_readiness_tells_of_a_batch_that_outlasts_its_time(running_s: float, set
 
 
 def test_an_engine_that_does_not_come_back_ends_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mlpack_runtime.queueing.worker._LOOK_S", 0.001)
+    monkeypatch.setattr("mlpack_runtime.hosting.process._LOOK_S", 0.001)
     with worker(901.0) as made:
         made._watch(cast("Any", made._batcher))
         assert made.stop.code == LOST

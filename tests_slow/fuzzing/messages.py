@@ -14,9 +14,10 @@ from tests_slow.fuzzing.packages import SPECS, Spec
 
 from mlpack_runtime.backend import open_backend
 from mlpack_runtime.model import Model
-from mlpack_runtime.queueing.consumer import Batched, Consumer
+from mlpack_runtime.queueing.consumer import Consumer
 from mlpack_runtime.queueing.sqs import Delivery
 from mlpack_runtime.service import Service
+from mlpack_runtime.serving.batched import Batched
 from mlpack_runtime.serving.batcher import Batcher
 from mlpack_runtime.serving.breaker import Breaker
 from mlpack_runtime.serving.probe import probe

@@ -12,94 +12,32 @@ Will not: write a result for a failure that another try may mend, or count tries
 """
 
 from random import uniform
-from time import monotonic
 
 from mlpack_runtime import aws, telemetry
-from mlpack_runtime.backend import BackendError
-from mlpack_runtime.limits import cut, too_many_tokens
+from mlpack_runtime.limits import cut
 from mlpack_runtime.protocol import RequestError
 from mlpack_runtime.queueing import envelopes, letters, payloads, results
 from mlpack_runtime.queueing.envelopes import Opened
 from mlpack_runtime.queueing.letters import Letter
 from mlpack_runtime.queueing.sqs import BurialError
-from mlpack_runtime.service import Clock, Reply
+from mlpack_runtime.service import Reply
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from typing import Any
 
-    from mlpack_runtime.model import Model
-    from mlpack_runtime.protocol import Call
     from mlpack_runtime.queueing.results import Results
     from mlpack_runtime.queueing.sqs import Deleter, Delivery, Keeper, Queue
     from mlpack_runtime.service import Service
-    from mlpack_runtime.serving.batcher import Batcher
-    from mlpack_runtime.tensor import Tensor
-    from mlpack_runtime.texts import Text
 
 FIRST_PAUSE_S = 2.0
 LONGEST_PAUSE_S = 900.0
-_STATUS = {
-    "input": (422, "Unprocessable"),
-    "device": (503, "DeviceError"),
-    "sticky": (503, "DeviceError"),
-    "busy": (503, "Overloaded"),
-    "size": (413, "PayloadTooLarge"),
-}
-_TOGETHER = "this graph's rows are not answered each by itself"
-BUSY_S = 1.0
-"""After how long whoever was refused because too much waits may try again."""
 
 
 def pause_s(receives: int) -> int:
     """How long a message that failed for the how-many-th time stays invisible: doubling, and half of it by chance."""
     longest = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(receives - 1, 16))
     return max(1, round(uniform(longest / 2, longest)))
-
-
-class Batched:
-    """What a service asks for outputs: the batcher, for any number of callers at a time."""
-
-    def __init__(self, model: "Model", batcher: "Batcher") -> None:
-        self._model = model
-        self._batcher = batcher
-
-    def __call__(self, call: "Call", record: telemetry.Record) -> "Mapping[str, Tensor]":
-        """A call's outputs. Raises RequestError: 413 for too much, 422 where the engine refuses it, 503 for its device."""
-        clock, layout = Clock(record), self._batcher.layout
-        if call.texts is not None:
-            tokenizer, names = self._model.tokenizer, tuple(port.name for port in self._model.inputs)
-            assert tokenizer is not None  # the service has looked
-            calls = tokenizer.rows(call.texts, names) if layout.batched else self._whole(call.texts)
-            clock.lap("tokenize")
-        else:
-            calls = [call.inputs]
-            if self._model.tokenizer is not None:
-                self._check_tokens(call)
-        handed_s = monotonic()
-        job = self._batcher.submit(calls)
-        try:
-            outputs = job.wait(layout)
-        except BackendError as error:
-            status, kind = _STATUS.get(error.sort, (500, "EngineError"))
-            raise RequestError(str(error), status, kind, BUSY_S if error.sort == "busy" else None) from None
-        record.stages_ms["wait"] = (job.began_s - handed_s) * 1e3
-        record.stages_ms["infer"] = (job.ended_s - job.began_s) * 1e3
-        record.metrics["batch_fill"] = 100 * job.fill
-        return outputs
-
-    def _check_tokens(self, call: "Call") -> None:
-        """Refuse tensors of a text model that are too much for one run and cannot be cut."""
-        tokens, batched = self._model.tokens(call.inputs), self._batcher.layout.batched
-        if tokens // (max(1, call.batch) if batched else 1) > self._model.limits.engine_tokens:
-            raise too_many_tokens(self._model.limits, "a row alone has more" if batched else _TOGETHER)
-
-    def _whole(self, texts: "list[Text]") -> "list[dict[str, Tensor]]":
-        made = self._model.tokenize_within(texts)
-        if made is None:
-            raise too_many_tokens(self._model.limits, _TOGETHER)
-        return [made]
 
 
 class Consumer:

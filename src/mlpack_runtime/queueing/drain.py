@@ -1,12 +1,11 @@
-"""When a worker has to end: a signal, a Spot instance's notice, or a device that is lost. Who asks first gives the reason.
+"""A Spot instance's notice that it will be taken away, which ends a worker like a signal.
 
-Promises: asking is safe from a signal handler and from any thread. Will not: end anything itself.
+Will not: end anything itself.
 
 Source: Amazon EC2 user guide, "Spot Instance interruption notices" (two minutes ahead, best effort; look every 5 s) and "Use the
 Instance Metadata Service" (version 2: a token for each session).
 """
 
-import signal
 import threading
 from http.client import HTTPConnection, HTTPException
 
@@ -16,54 +15,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mlpack_runtime.hosting.stop import Stop
+
 EVERY_S = 5.0
 _TIMEOUT_S = 2.0
 _TOKEN_S = 21600
 
 
-class Stop:
-    """Whether the end has been asked for; `reason` in words, `code` the exit status."""
-
-    def __init__(self) -> None:
-        # Of a lock that its own thread may take again: a second signal may come while the first is being dealt with.
-        self._changed = threading.Condition(threading.RLock())
-        self._asked = False
-        self.reason = ""
-        self.code = 0
-
-    def ask(self, reason: str, code: int = 0) -> None:
-        """End soon. The first reason stays, and the first status that is not 0."""
-        self.reason = self.reason or reason
-        self.code = self.code or code
-        with self._changed:
-            self._asked = True
-            self._changed.notify_all()
-
-    @property
-    def asked(self) -> bool:
-        """Whether anybody has."""
-        return self._asked
-
-    def wait(self, seconds: "float | None" = None) -> bool:
-        """Until somebody asks, or for so long; whether somebody has."""
-        with self._changed:
-            return self._changed.wait_for(lambda: self._asked, seconds)
-
-
-def on_signals(stop: Stop) -> None:
-    """SIGTERM and SIGINT ask for the end. From the main thread only."""
-
-    def asked(number: int, _: object) -> None:
-        stop.ask(signal.Signals(number).name)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, asked)
-
-
 class SpotWatch:
     """Looks every `every_s` whether this Spot instance is to be taken away, at IMDSv2's `endpoint` ("http://169.254.169.254")."""
 
-    def __init__(self, stop: Stop, endpoint: str, say: "Callable[[str], None]", every_s: float = EVERY_S) -> None:
+    def __init__(self, stop: "Stop", endpoint: str, say: "Callable[[str], None]", every_s: float = EVERY_S) -> None:
         self._stop = stop
         self._address = endpoint.partition("://")[2].rstrip("/") or endpoint
         self._say = say

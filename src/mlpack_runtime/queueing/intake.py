@@ -18,7 +18,7 @@ from mlpack_runtime.queueing.sqs import AT_ONCE, Deleter, Delivery, Keeper, Queu
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from mlpack_runtime.queueing.drain import Stop
+    from mlpack_runtime.hosting.stop import Stop
     from mlpack_runtime.queueing.settings import Settings
     from mlpack_runtime.service import Service
     from mlpack_runtime.serving.breaker import Breaker

@@ -34,9 +34,10 @@ _LEAST_PIECES_BYTES = 16 << 20
 
 class Job:
     """One call on its way. `began_s` and `ended_s`: when its first batch began and its last one ended, by the batcher's clock;
-    `fill`: rows of its last batch as a share of the most that one may have."""
+    `fill`: rows of its last batch as a share of the most that one may have; `until_s`: after which nobody waits for it."""
 
-    def __init__(self, pieces: int) -> None:
+    def __init__(self, pieces: int, until_s: "float | None" = None) -> None:
+        self.until_s = until_s
         self.began_s = 0.0
         self.ended_s = 0.0
         self.fill = 0.0
@@ -121,15 +122,16 @@ class Batcher:
             self._max_wait_s = 0.0
             self._changed.notify_all()
 
-    def submit(self, calls: "Sequence[Feeds]") -> Job:
-        """A call, in one piece or, as texts are, in several; each is cut further where it has more rows than a batch."""
+    def submit(self, calls: "Sequence[Feeds]", until_s: "float | None" = None) -> Job:
+        """A call, in one piece or, as texts are, in several; each is cut further where it has more rows than a batch. A piece that
+        no batch has taken by `until_s` is not run, and its call fails ("late")."""
         too_many = self._too_many(calls)
         if too_many is not None:
             job = Job(0)
             job.fail(too_many)
             return job
         pieces = [piece for call in calls for piece in parts(self.layout, call, self._most_rows(call))]
-        job = Job(len(pieces))
+        job = Job(len(pieces), until_s)
         units = [Unit(self.layout, piece, job, place) for place, piece in enumerate(pieces)]
         with self._changed:
             refused = self._refusal() or self._wrong(units) or self._full(units)
@@ -191,7 +193,7 @@ class Batcher:
             if batch is None:
                 return
             if batch:
-                self._execute(batch)
+                self._execute_timely(batch)
             else:
                 self._probe()
 
@@ -233,6 +235,16 @@ class Batcher:
             for unit in units:
                 _job(unit).fail(error)
                 self._waiting.drop(unit.owner)
+
+    def _execute_timely(self, units: "list[Unit]") -> None:
+        """Run those that somebody still waits for."""
+        now = monotonic()
+        late = [unit for unit in units if (until_s := _job(unit).until_s) is not None and until_s <= now]
+        if late:
+            self._fail(late, BackendError("the deadline was over before the engine was free; it did not run for this", "late"))
+            units = [unit for unit in units if not _job(unit).failed]
+        if units:
+            self._execute(units)
 
     def _execute(self, units: "list[Unit]") -> None:
         if not self.breaker.closed:  # a probe is `_probe`'s alone: these may end in an error that says nothing of the device

@@ -1,10 +1,13 @@
-"""A worker over HTTP: health, and the Open Inference Protocol through the same batches as the queue's messages.
+"""A package over HTTP: health, and the Open Inference Protocol through the same batches as the queue's messages.
 
 Promises: `GET /v2/health/live` is 200 while the process can answer at all; `GET /v2/health/ready` is 503, and says why, before the
-model is loaded, while the breaker is open and once the end has been asked for; every other request is the service's, unless its
-`x-deadline-ms` (the milliseconds that its caller still had when it sent the headers) were over before all of it was here: 504.
-Will not: speak TLS or know callers (a load balancer or a network does), or take back what already waits for the engine.
+model is loaded, while the breaker is open and once the end has been asked for, and so is SageMaker's `/ping`; `/startupz` is 503
+only until the model is loaded; every other request is the service's, unless its `x-deadline-ms` (the milliseconds that its caller
+still had when it sent the headers) are over before the engine is free for it: 504.
+Will not: speak TLS or know callers (a load balancer or a network does), or take back what the engine has begun.
 """
+
+from time import monotonic
 
 from mlpack_runtime import jsontext, routes, telemetry
 from mlpack_runtime.limits import REQUEST_ID
@@ -19,7 +22,13 @@ if TYPE_CHECKING:
     from mlpack_runtime.service import Service
     from mlpack_runtime.serving.http_server import Answer, Content
 
-_LIVE, _READY = ["v2", "health", "live"], ["v2", "health", "ready"]
+_VITAL = {
+    "/v2/health/live": "live",
+    "/v2/health/ready": "ready",
+    "/ping": "ready",  # SageMaker's
+    "/startupz": "started",
+}
+"""Paths of health, each with the question that it answers."""
 
 
 class Server:
@@ -29,6 +38,10 @@ class Server:
     def __init__(self, port: int, ready: "Callable[[], str]", host: str = "", bounds: "Bounds | None" = None) -> None:
         self.service: Service | None = None
         self.ready = ready
+        self.limit: Callable[[float | None], None] = lambda _: None
+        """Told until when (by `monotonic`) the caller of this thread waits."""
+        self.asked = False
+        """Whether anything but health has been asked for."""
         self.connections = Connections(host, port, bounds or Bounds({}), self)
         self.port = self.connections.port
 
@@ -52,7 +65,7 @@ class Server:
 
     def vital(self, head: Request) -> bool:
         """Health is asked for and answered however busy the worker is."""
-        return head.method in ("GET", "HEAD") and _parts(head.path) in (_LIVE, _READY)
+        return head.method in ("GET", "HEAD") and _question(head.path) != ""
 
     def reads(self, head: Request) -> bool:
         """Whether the service would look at the body: inference by this model, or a plain request. What is not here, not allowed
@@ -67,22 +80,40 @@ class Server:
 
     def answer(self, head: Request, body: "Content", spent_s: float) -> "Answer":
         """(status, headers, body) for a request whose head was here `spent_s` before the rest of it."""
-        vital = self.vital(head)
-        if vital and _parts(head.path) == _LIVE:
-            return _json(200, {"live": True})
-        reason = self.ready()
-        if vital:
-            return _json(503, {"ready": False, "reason": reason}) if reason else _json(200, {"ready": True})
+        if self.vital(head):
+            return self._health(_question(head.path))
+        self.asked = True
         if self.service is None:
-            return self.refuse(RequestError(reason or "not ready", 503, "NotReady"), head)
+            return self.refuse(RequestError(self.ready() or "not ready", 503, "NotReady"), head)
         request_id = _request_id(head.headers)
-        refused = _refused(head.headers, spent_s) if head.method == "POST" else None
+        refused = self._late(head.headers, spent_s) if head.method == "POST" else None
         if refused is not None:
             reply = self.service.refuse(refused, request_id, head.headers)
         else:
             content: bytes = body  # type: ignore[assignment]  # it is read through a memoryview, and not copied for that
             reply = self.service.http(head.method, head.path, head.headers, content, request_id)
         return reply.status, reply.headers, reply.body
+
+    def _health(self, question: str) -> "Answer":
+        if question == "live":
+            return _json(200, {"live": True})
+        reason = self.ready()
+        if question == "started":
+            return _json(200, {"started": True}) if self.service else _json(503, {"started": False, "reason": reason})
+        return _json(503, {"ready": False, "reason": reason}) if reason else _json(200, {"ready": True})
+
+    def _late(self, headers: "dict[str, str]", spent_s: float) -> "RequestError | None":
+        """Why a request with that deadline is not run, or None; then the deadline is known to whoever runs it."""
+        try:
+            left_ms = deadline_ms(headers)
+        except RequestError as error:
+            return error
+        left_s = None if left_ms is None else left_ms / 1000 - spent_s
+        if left_s is not None and left_s <= 0:
+            message = f"the deadline was {-1000 * left_s:.0f} ms ago; nobody waits for this answer"
+            return RequestError(message, 504, "DeadlineExceeded")
+        self.limit(None if left_s is None else monotonic() + left_s)
+        return None
 
     def refuse(self, error: RequestError, head: "Request | None") -> "Answer":
         """The answer to what is no request, or too much of one."""
@@ -93,20 +124,13 @@ def _parts(path: str) -> "list[str]":
     return [part for part in path.partition("?")[0].split("/") if part]
 
 
+def _question(path: str) -> str:
+    """What a path of health asks; nothing for every other path."""
+    return _VITAL.get(path) or _VITAL.get("/" + "/".join(_parts(path)), "")
+
+
 def _request_id(headers: "dict[str, str]") -> str:
     return clean(headers.get("x-request-id", ""), REQUEST_ID)
-
-
-def _refused(headers: "dict[str, str]", spent_s: float) -> "RequestError | None":
-    """Why a request with that deadline is not run, or None."""
-    try:
-        left_ms = deadline_ms(headers)
-    except RequestError as error:
-        return error
-    late_ms = spent_s * 1000 - left_ms if left_ms is not None else -1
-    if late_ms < 0:
-        return None
-    return RequestError(f"the deadline was {late_ms:.0f} ms ago; nobody waits for this answer", 504, "DeadlineExceeded")
 
 
 def _json(status: int, value: object) -> "Answer":

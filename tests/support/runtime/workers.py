@@ -40,11 +40,17 @@ class Process:
     """One worker. `lines` are its log's; `port` is where it answers, once it is ready."""
 
     def __init__(
-        self, root: Path, environment: dict[str, str] | None = None, *, python: Path = Path(sys.executable), **settings: object
+        self,
+        root: Path,
+        environment: dict[str, str] | None = None,
+        *,
+        python: Path = Path(sys.executable),
+        entrance: str = "worker",
+        **settings: object,
     ) -> None:
         clean = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "MLPACK_"))}
-        told = {f"MLPACK_{name.upper()}": str(value) for name, value in {"port": 0, **settings}.items()}
-        command = [str(python), "-I", "-S", str(root / "bootstrap.py"), "worker"]
+        told = {f"MLPACK_{name.upper()}": str(value) for name, value in {"port": 0, "lame_duck_s": 0, **settings}.items()}
+        command = [str(python), "-I", "-S", str(root / "bootstrap.py"), entrance]
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=clean | (environment or {}) | told, text=True
         )

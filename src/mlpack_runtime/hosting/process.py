@@ -1,0 +1,227 @@
+"""A package as a process: the model loaded, its batcher, HTTP, health, and an end that nobody notices.
+
+SIGTERM, SIGINT and whoever calls `Stop.ask` end it: readiness is 503 at once, and every answer says that its connection is closed;
+requests are taken and answered until the lame duck's time is over, because whoever sends them learns of the end later than we do;
+then nothing more is taken, and what is at hand is finished within MLPACK_DRAIN_S of the signal.
+Promises: what was taken is answered. Will not: start other processes, mend a device, or know a queue (a subclass may).
+"""
+
+import importlib.machinery  # noqa: F401  (here, not first in two threads at once: the tokenizer's and the backend's both use it)
+import os
+import sys
+import threading
+from time import monotonic
+
+from mlpack_runtime import model, ort, telemetry
+from mlpack_runtime.backend import BackendError, open_backend
+from mlpack_runtime.hosting.settings import LAME_DUCK_S, Settings, SettingsError
+from mlpack_runtime.hosting.stop import Stop, on_signals
+from mlpack_runtime.json_room import JsonRoom
+from mlpack_runtime.limits import Limits
+from mlpack_runtime.service import Service
+from mlpack_runtime.serving.batched import Batched
+from mlpack_runtime.serving.batcher import Batcher
+from mlpack_runtime.serving.breaker import Breaker
+from mlpack_runtime.serving.health import Server
+from mlpack_runtime.serving.probe import Found, probe
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+LOST = 70
+_LOOK_S = 1.0
+
+
+class Process:
+    """One process's worth: the model, its batcher and a server."""
+
+    name = "server"
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.stop = Stop()
+        self.server = Server(settings.port, self._unready, settings.host, settings.http)
+        self.loading = False
+        self._breaker = Breaker(settings.failures, settings.cooldown_s)
+        self._batcher: Batcher | None = None
+
+    def run(self) -> int:
+        """Load, serve, and end when asked. Raises what loading raises."""
+        for warning in self.settings.warnings:
+            emit(None, "WARNING", warning)
+        self.server.start()  # alive while a large model loads
+        loaded = self._load()
+        if loaded is None:
+            emit(None, "INFO", "ended", reason=self.stop.reason, status=self.stop.code)
+            return self.stop.code
+        assert not isinstance(loaded.session, ort.Session)
+        found = probe(loaded, loaded.session)
+        batcher = self._batcher = Batcher(
+            loaded.session,
+            found.layout,
+            max_batch=self.settings.max_batch,
+            max_wait_s=self.settings.max_wait_s,
+            breaker=self._breaker,
+            sample=found.sample,
+        )
+        batcher.hold_to(loaded.limits)
+        batcher.on_sticky = lambda error: self.stop.ask(f"the device is lost: {error}", LOST)
+        batcher.start()
+        predict = Batched(loaded, batcher)
+        service = Service(loaded, predict)
+        service.room = JsonRoom()
+        self._begin(loaded, service)
+        self.server.limit = predict.limit
+        self.server.service = service
+        self._tell_start(loaded, found, batcher)
+        self._watch(batcher)
+        return self._drain(loaded, batcher)
+
+    def _begin(self, loaded: model.Model, service: Service) -> None:
+        """Start what takes requests beside HTTP."""
+
+    def _give_back(self, until_s: float) -> int:  # noqa: ARG002  (a worker's own needs it)
+        """Take no more of them, and finish or give back what is at hand; how many were given back."""
+        return 0
+
+    def _ended_beside(self) -> str:
+        """The name of a thread of theirs that has ended."""
+        return ""
+
+    def _load(self) -> "model.Model | None":
+        """The model; None where the end was asked for before it was there. Loading is one long call into the engine, in which this
+        thread could not take a signal: it is done by another."""
+        outcome: list[model.Model | BaseException] = []
+
+        def load() -> None:
+            try:
+                outcome.append(model.load(lambda place, told: open_backend(place, told, lambda text: emit(None, "WARNING", text))))
+            except BaseException as error:  # noqa: BLE001  (it is raised again where somebody waits for it)
+                outcome.append(error)
+            done.set()
+
+        done, self.loading = threading.Event(), True
+        threading.Thread(target=load, name="load", daemon=True).start()
+        while not done.wait(0.05):
+            if self.stop.asked:
+                return None
+        self.loading = False
+        if isinstance(outcome[0], BaseException):
+            raise outcome[0]
+        return outcome[0]
+
+    def _tell_start(self, loaded: model.Model, found: Found, batcher: Batcher) -> None:
+        assert not isinstance(loaded.session, ort.Session)
+        emit(
+            loaded,
+            "INFO",
+            "ready",
+            backend=loaded.session.kind,
+            device=loaded.session.device,
+            port=self.server.port,
+            **self._told(),
+            max_batch=batcher.max_batch if found.layout.batched else 1,
+            **({"one_by_one": found.why} if found.why else {}),
+            stages_ms={stage: round(spent, 3) for stage, spent in loaded.stages_ms.items()},
+        )
+
+    def _told(self) -> "dict[str, Any]":
+        """What else the line of the start says."""
+        return {}
+
+    def _unready(self) -> str:
+        """Why this process is not ready; nothing when it is."""
+        if self.stop.asked:
+            return f"ending: {self.stop.reason}"
+        if self.server.service is None:
+            return "the model is being loaded"
+        if ended := self._ended():
+            return f"its thread {ended} has ended, which is a bug: start another"
+        if not self._breaker.closed:
+            return f"the device failed; the breaker is {self._breaker.state}"
+        running_s, most_s = self._batcher.running_s if self._batcher else 0.0, self.settings.stall_s
+        return (
+            f"a batch has been run for {running_s:.0f} s, longer than {most_s:g} s (MLPACK_STALL_S)" if running_s > most_s else ""
+        )
+
+    def _watch(self, batcher: Batcher) -> None:
+        """Until the end is asked for; by itself where the engine does not come back, which nothing but a new process mends."""
+        while not self.stop.wait(_LOOK_S):
+            if self.settings.hang_s and batcher.running_s > self.settings.hang_s:
+                self.stop.ask(f"the engine has not come back for {batcher.running_s:.0f} s (MLPACK_HANG_S)", LOST)
+
+    def _ended(self) -> str:
+        """The name of a thread without which nothing is answered, and which is gone."""
+        engine = self._batcher.thread if self._batcher else None
+        if engine is not None and engine.ident and not engine.is_alive():
+            return engine.name
+        return self._ended_beside()
+
+    def _drain(self, loaded: model.Model, batcher: Batcher) -> int:
+        began_s = monotonic()
+        until_s, lame_duck_s = began_s + self.settings.drain_s, self._lame_duck_s()
+        more = {"answers_for_s": lame_duck_s} if lame_duck_s else {}
+        emit(loaded, "ERROR" if self.stop.code else "INFO", f"ending: {self.stop.reason}", **more)
+        if not lame_duck_s:
+            batcher.hurry()
+        given_back = self._give_back(until_s)
+        self.stop.wait_hurried(began_s + lame_duck_s - monotonic())
+        batcher.hurry()
+        answered = self.server.stop(max(0.0, until_s - monotonic()))
+        if answered and not self.stop.code and not given_back:  # else the engine may be at work still
+            batcher.stop()
+            assert not isinstance(loaded.session, ort.Session)
+            loaded.session.close()
+        spent = {"given_back": given_back, "status": self.stop.code, "engine_ms": round(1e3 * batcher.busy_s, 3)}
+        emit(loaded, "INFO", "ended", **spent)
+        return self.stop.code
+
+    def _lame_duck_s(self) -> float:
+        """For how long answers go on: as told, else where somebody sends requests by HTTP; never longer than the end may take."""
+        told = self.settings.lame_duck_s
+        wanted = told if told is not None else LAME_DUCK_S if self.server.asked else 0.0
+        return 0.0 if self.stop.hurried else min(wanted, self.settings.drain_s)
+
+
+def host(
+    read: "Callable[[Mapping[str, str], Mapping[str, Any]], Settings]",
+    make: "Callable[[Any], Process]",
+    status: "Callable[[BaseException], int]",
+) -> int:
+    """Serve until told to end; the exit status. `read`: environment and model.json's "worker" to settings; `make`: settings to a
+    process; `status`: how an error that keeps it from starting ends it. Raises what is no such error."""
+    # The engine's thread comes back from the engine with the interpreter in other hands: 5 ms, the default, is a batch of its own.
+    sys.setswitchinterval(0.0005)
+    process: Process | None = None
+    try:
+        packaged = model.read_settings(model.directory())
+        settings = read(os.environ, packaged.get("worker") or {})
+        Limits(os.environ, packaged)  # what is wrong with them is said as of other settings, before a large model loads
+        process = make(settings)
+        on_signals(process.stop)
+        code = process.run()
+    except SettingsError as error:
+        emit(None, "CRITICAL", str(error))
+        return 2
+    except Exception as error:
+        if not (code := status(error)):
+            raise
+        emit(None, "CRITICAL", f"the {process.name if process else 'package'} cannot start: {error}")
+        return code
+    if process.loading:
+        os._exit(code)  # the engine is still being opened: an interpreter that ends under it may crash
+    return code
+
+
+def failed(error: BaseException) -> int:
+    """The exit status after an error that keeps a process from starting; 0 for one that is nothing of the kind."""
+    if isinstance(error, BackendError):
+        return error.status
+    return int(isinstance(error, (model.ModelError, ort.OrtError, OSError)))
+
+
+def emit(about: "model.Model | None", level: str, message: str, **detail: "Any") -> None:
+    """A line of the log that is about no request."""
+    telemetry.emit(telemetry.event(about, level, message, **detail))
