@@ -68,7 +68,8 @@ def ours(port: int) -> None:
     """The worker's."""
     import threading
 
-    from mlpack_runtime.serving.http_server import Bounds, Connections, refusal
+    from mlpack_runtime.serving.http_listener import Bounds
+    from mlpack_runtime.serving.http_server import Connections, refusal
 
     class App:
         closing = False

@@ -61,6 +61,8 @@ class Service:
         self.model = loaded
         self._predict = predict or self._directly
         self._cold = True
+        self.observe: Callable[[telemetry.Record], None] | None = None
+        """Told of each request that has a line in the log."""
         while ort.SAID:
             telemetry.emit(telemetry.event(loaded, "WARNING", f"the engine said while it was loaded: {cut(ort.SAID.pop(0), 500)}"))
         self._preprocess, self._postprocess = _hooks(loaded.settings)
@@ -153,6 +155,8 @@ class Service:
             if record.cold_start:
                 record.stages_ms.update({f"load_{stage}": spent for stage, spent in self.model.stages_ms.items()})
             telemetry.emit(telemetry.line(record, self.model))
+            if self.observe is not None:
+                self.observe(record)
         return reply
 
     def _route(self, record: telemetry.Record, method: str, path: str, headers: "Mapping[str, str]", body: bytes) -> Reply:

@@ -91,7 +91,7 @@ def line(record: Record, model: "Described", now_ms: "int | None" = None) -> str
         "level": "ERROR" if failed else "WARNING" if record.status >= 400 else "INFO",
         "trace_id": record.trace_id,
         "request_id": record.request_id,
-        **_identity(model),
+        **identity(model),
         "latency_ms": round(record.latency_ms, 3),
         "stages_ms": {stage: round(spent, 3) for stage, spent in record.stages_ms.items()},
         "cold_start": record.cold_start,
@@ -111,14 +111,15 @@ def line(record: Record, model: "Described", now_ms: "int | None" = None) -> str
 def event(model: "Described | None", level: str, message: str, **detail: "Any") -> str:
     """A line that is about no request: a start, an end, a fault of a service. `detail` holds JSON values."""
     entry = {"timestamp": _timestamp(time_ns() // 1_000_000), "level": level, "message": message}
-    return jsontext.dumps({**entry, **(_identity(model) if model else {}), **detail})
+    return jsontext.dumps({**entry, **(identity(model) if model else {}), **detail})
 
 
 def _timestamp(now_ms: int) -> str:
     return f"{strftime('%Y-%m-%dT%H:%M:%S', gmtime(now_ms // 1000))}.{now_ms % 1000:03d}Z"
 
 
-def _identity(model: "Described") -> "dict[str, str]":
+def identity(model: "Described") -> "dict[str, str]":
+    """The values of `DIMENSIONS`."""
     return {"model": model.name, "version": model.version, "variant": model.variant, "target": model.target}
 
 

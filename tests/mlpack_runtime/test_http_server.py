@@ -21,7 +21,8 @@ from mlpack_runtime.limits import SettingsError
 from mlpack_runtime.protocol import RequestError
 from mlpack_runtime.serving import http_server
 from mlpack_runtime.serving.http_head import Request
-from mlpack_runtime.serving.http_server import RESERVE, Bounds, Connections, refusal
+from mlpack_runtime.serving.http_listener import Bounds
+from mlpack_runtime.serving.http_server import RESERVE, Connections, refusal
 from mlpack_runtime.serving.http_wire import Body
 
 LIVE = b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n"

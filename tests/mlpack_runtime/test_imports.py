@@ -129,6 +129,7 @@ WORKER += [
 ]
 WORKER += ["queueing.envelopes", "queueing.letters", "queueing.payloads", "queueing.sqs", "serving.waiting", "queueing.worker"]
 WORKER += ["hosting.process", "hosting.serve", "hosting.settings", "hosting.stop"]
+WORKER += ["serving.admission", "serving.gzipped", "serving.http_listener", "serving.prometheus", "serving.side"]
 ENGINES = [
     "tensorrt.backend",
     "backends.cuda_driver",

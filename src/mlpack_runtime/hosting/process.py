@@ -10,7 +10,7 @@ import importlib.machinery  # noqa: F401  (here, not first in two threads at onc
 import os
 import sys
 import threading
-from time import monotonic
+from time import monotonic, time
 
 from mlpack_runtime import model, ort, telemetry
 from mlpack_runtime.backend import BackendError, open_backend
@@ -19,11 +19,14 @@ from mlpack_runtime.hosting.stop import Stop, on_signals
 from mlpack_runtime.json_room import JsonRoom
 from mlpack_runtime.limits import Limits
 from mlpack_runtime.service import Service
+from mlpack_runtime.serving.admission import Admission
 from mlpack_runtime.serving.batched import Batched
 from mlpack_runtime.serving.batcher import Batcher
 from mlpack_runtime.serving.breaker import Breaker
 from mlpack_runtime.serving.health import Server
 from mlpack_runtime.serving.probe import Found, probe
+from mlpack_runtime.serving.prometheus import Gauge, Metrics
+from mlpack_runtime.serving.side import Side
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,7 +45,13 @@ class Process:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.stop = Stop()
+        self._began_s = time()
         self.server = Server(settings.port, self._unready, settings.host, settings.http)
+        self.server.admission = Admission(settings.concurrency)
+        self.server.gzip_bytes = settings.gzip_bytes
+        self.server.gauges = self._gauges
+        metrics = self.server.metrics = Metrics() if settings.metrics_port else None
+        self._side = Side(self.server, settings.host, settings.metrics_port) if metrics and settings.metrics_port > 0 else None
         self.loading = False
         self._breaker = Breaker(settings.failures, settings.cooldown_s)
         self._batcher: Batcher | None = None
@@ -52,6 +61,8 @@ class Process:
         for warning in self.settings.warnings:
             emit(None, "WARNING", warning)
         self.server.start()  # alive while a large model loads
+        if self._side:
+            self._side.connections.start()
         loaded = self._load()
         if loaded is None:
             emit(None, "INFO", "ended", reason=self.stop.reason, status=self.stop.code)
@@ -72,6 +83,7 @@ class Process:
         predict = Batched(loaded, batcher)
         service = Service(loaded, predict)
         service.room = JsonRoom()
+        service.observe = self.server.metrics.observe if self.server.metrics else None
         self._begin(loaded, service)
         self.server.limit = predict.limit
         self.server.service = service
@@ -130,6 +142,20 @@ class Process:
     def _told(self) -> "dict[str, Any]":
         """What else the line of the start says."""
         return {}
+
+    def _gauges(self) -> "list[Gauge]":
+        """What the metrics say of this moment."""
+        batcher, connections = self._batcher, self.server.connections
+        ready, busy_s = not self._unready(), batcher.busy_s if batcher else 0.0
+        return [
+            Gauge("mlpack_ready", float(ready), "1 where new requests are welcome."),
+            Gauge("mlpack_requests_in_flight", self.server.admission.count, "Requests over HTTP that are being answered."),
+            Gauge("mlpack_rows_waiting", batcher.waiting if batcher else 0, "Rows that wait for the engine."),
+            Gauge("mlpack_connections", connections.count, "Connections that are open."),
+            Gauge("mlpack_held_bytes", connections.held, "Bytes of bodies and answers on their way, beyond 64 KB each.", "bytes"),
+            Gauge("mlpack_engine_busy_seconds", busy_s, "Time that the engine has run.", "seconds", counts=True),
+            Gauge("process_start_time_seconds", self._began_s, "When the process started, since 1970.", "seconds"),
+        ]
 
     def _unready(self) -> str:
         """Why this process is not ready; nothing when it is."""

@@ -5,7 +5,7 @@ ours for reasons of its own is passed over, and `warnings` says so. Will not: re
 """
 
 from mlpack_runtime.limits import SettingsError, number, quoted
-from mlpack_runtime.serving.http_server import Bounds
+from mlpack_runtime.serving.http_listener import Bounds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

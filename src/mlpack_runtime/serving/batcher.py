@@ -181,6 +181,11 @@ class Batcher:
         return BackendError(f"too much waits already: {held} of {most} bytes ({variable('waiting_bytes')})", "busy")
 
     @property
+    def waiting(self) -> int:
+        """Rows that wait for the engine."""
+        return self._waiting.rows
+
+    @property
     def running_s(self) -> float:
         """For how long the batch at hand has been run; 0 while there is none."""
         began_s = self._began_s

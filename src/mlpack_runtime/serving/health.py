@@ -12,8 +12,11 @@ from time import monotonic
 from mlpack_runtime import jsontext, routes, telemetry
 from mlpack_runtime.limits import REQUEST_ID
 from mlpack_runtime.protocol import RequestError, deadline_ms
+from mlpack_runtime.serving.admission import Admission
+from mlpack_runtime.serving.gzipped import compressed
 from mlpack_runtime.serving.http_head import Request, clean
-from mlpack_runtime.serving.http_server import Bounds, Connections, refusal
+from mlpack_runtime.serving.http_listener import Bounds
+from mlpack_runtime.serving.http_server import Connections, refusal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
     from mlpack_runtime.service import Service
     from mlpack_runtime.serving.http_server import Answer, Content
+    from mlpack_runtime.serving.prometheus import Gauge, Metrics
 
 _VITAL = {
     "/v2/health/live": "live",
@@ -29,6 +33,7 @@ _VITAL = {
     "/startupz": "started",
 }
 """Paths of health, each with the question that it answers."""
+METRICS = "/metrics"
 
 
 class Server:
@@ -41,7 +46,14 @@ class Server:
         self.limit: Callable[[float | None], None] = lambda _: None
         """Told until when (by `monotonic`) the caller of this thread waits."""
         self.asked = False
-        """Whether anything but health has been asked for."""
+        """Whether anything but health and metrics has been asked for."""
+        self.admission = Admission()
+        self.gzip_bytes = 0
+        """Answers from this length are compressed for whoever reads that; 0: none."""
+        self.metrics: Metrics | None = None
+        self.gauges: Callable[[], list[Gauge]] = list
+        self.shows_metrics = True
+        """Whether they are shown here, and not on a port of their own."""
         self.connections = Connections(host, port, bounds or Bounds({}), self)
         self.port = self.connections.port
 
@@ -64,8 +76,8 @@ class Server:
         return self.service.model.limits.body_bytes if self.service else 0
 
     def vital(self, head: Request) -> bool:
-        """Health is asked for and answered however busy the worker is."""
-        return head.method in ("GET", "HEAD") and _question(head.path) != ""
+        """Health and metrics are asked for and answered however busy the process is."""
+        return head.method in ("GET", "HEAD") and (_question(head.path) != "" or self._is_metrics(head.path))
 
     def reads(self, head: Request) -> bool:
         """Whether the service would look at the body: inference by this model, or a plain request. What is not here, not allowed
@@ -81,18 +93,41 @@ class Server:
     def answer(self, head: Request, body: "Content", spent_s: float) -> "Answer":
         """(status, headers, body) for a request whose head was here `spent_s` before the rest of it."""
         if self.vital(head):
-            return self._health(_question(head.path))
-        self.asked = True
+            question = _question(head.path)
+            answer = self._health(question) if question else self.measured(head)
+        else:
+            self.asked = True
+            answer = self._served(head, body, spent_s)
+        return compressed(answer, head.headers.get("accept-encoding", ""), self.gzip_bytes)
+
+    def _served(self, head: Request, body: "Content", spent_s: float) -> "Answer":
         if self.service is None:
             return self.refuse(RequestError(self.ready() or "not ready", 503, "NotReady"), head)
+        try:
+            with self.admission:
+                return self._reply(self.service, head, body, spent_s)
+        except RequestError as error:  # too many at a time
+            return self.refuse(error, head)
+
+    def _reply(self, service: "Service", head: Request, body: "Content", spent_s: float) -> "Answer":
         request_id = _request_id(head.headers)
         refused = self._late(head.headers, spent_s) if head.method == "POST" else None
         if refused is not None:
-            reply = self.service.refuse(refused, request_id, head.headers)
+            reply = service.refuse(refused, request_id, head.headers)
         else:
             content: bytes = body  # type: ignore[assignment]  # it is read through a memoryview, and not copied for that
-            reply = self.service.http(head.method, head.path, head.headers, content, request_id)
+            reply = service.http(head.method, head.path, head.headers, content, request_id)
         return reply.status, reply.headers, reply.body
+
+    def measured(self, head: Request) -> "Answer":
+        """The metrics, in the form that the reader asks for."""
+        assert self.metrics is not None  # it would not be vital
+        model = self.service.model if self.service else None
+        kind, document = self.metrics.text(model, self.gauges(), head.headers.get("accept", ""))
+        return 200, {"content-type": kind}, document
+
+    def _is_metrics(self, path: str) -> bool:
+        return self.metrics is not None and self.shows_metrics and path.partition("?")[0] == METRICS
 
     def _health(self, question: str) -> "Answer":
         if question == "live":
@@ -117,6 +152,8 @@ class Server:
 
     def refuse(self, error: RequestError, head: "Request | None") -> "Answer":
         """The answer to what is no request, or too much of one."""
+        if self.metrics is not None:
+            self.metrics.refuse(error.status)
         return refusal(error, telemetry.trace_id(head.headers if head else {}))
 
 

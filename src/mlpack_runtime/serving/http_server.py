@@ -9,18 +9,17 @@ Will not: speak TLS, keep order between connections, or know what a request mean
 
 import socket
 import threading
-from errno import EADDRNOTAVAIL, EAFNOSUPPORT
+from select import POLLIN, poll
 from time import gmtime, monotonic, sleep, strftime
 
 from mlpack_runtime import telemetry
-from mlpack_runtime.limits import SettingsError, number, quoted
 from mlpack_runtime.protocol import RequestError, error_body
 from mlpack_runtime.serving.http_head import MalformedError, Request, answer, request
+from mlpack_runtime.serving.http_listener import Bounds, listen
 from mlpack_runtime.serving.http_wire import Body, Pace, Wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from typing import Protocol
 
     Answer = tuple[int, dict[str, str], bytes]
@@ -54,38 +53,22 @@ RESERVE = 8
 _FREE_BYTES = 1 << 16  # of each body or answer: what any connection has, however much the others hold
 _HEAD, _BODY = 0, 1
 _BODY_S = 1.0  # how long a body may take before its connection has to make room
+_DONE = (_HEAD, 0.0)  # it has its answer, and is about to be closed
+_FRESH_S = 0.5  # in which a new connection's first request is on its way
+_LOOK_S = 0.02
 _LINGER_S = 2.0
-_BACKLOG = 128
-
-
-class Bounds:
-    """What strangers may take of a server: docs/worker.md lists the variables. Raises SettingsError."""
-
-    __slots__ = ("body_s", "connections", "head_bytes", "head_s", "headers", "held_bytes", "idle_s", "rate")
-
-    def __init__(self, environment: "Mapping[str, str]", max_batch: int = 8) -> None:
-        def read(name: str, default: float, least: float, most: float) -> float:
-            return number(environment, f"MLPACK_HTTP_{name}", default, least, most)
-
-        self.connections = int(read("CONNECTIONS", max(256, 2 * max_batch), 1, 65_536))
-        self.head_bytes = int(read("HEAD_BYTES", 65_536, 256, 1 << 24))
-        self.headers = int(read("HEADERS", 100, 1, 10_000))
-        self.head_s = read("HEAD_S", 10, 0.01, 3600)
-        self.body_s = read("BODY_S", 30, 0.01, 86_400)
-        self.rate = read("RATE", 65_536, 1, 1e12)
-        # Longer than a load balancer's 60 s: it, not we, closes a connection that nobody uses.
-        self.idle_s = read("IDLE_S", 65, 0.01, 86_400)
-        self.held_bytes = int(read("HELD_BYTES", 0, 0, 1 << 50))
 
 
 class _Connection:
-    """`waits`: for what (`_HEAD` or `_BODY`) and since when, None while it is at work. `dropped`: another needed its place."""
+    """`waits`: for what (`_HEAD` or `_BODY`) and since when, None while it is at work. `dropped`: another needed its place.
+    `fresh_s`: when it was taken, until its first request is here; then 0."""
 
-    __slots__ = ("dropped", "reserved", "waits", "wire")
+    __slots__ = ("dropped", "fresh_s", "reserved", "waits", "wire")
 
     def __init__(self, connected: socket.socket) -> None:
         self.wire = Wire(connected)
-        self.waits: tuple[int, float] | None = (_HEAD, monotonic())
+        self.fresh_s = monotonic()
+        self.waits: tuple[int, float] | None = (_HEAD, self.fresh_s)
         self.dropped = False
         self.reserved = False
 
@@ -96,7 +79,7 @@ class Connections:
     def __init__(self, host: str, port: int, bounds: Bounds, app: "App") -> None:
         self._bounds = bounds
         self._app = app
-        self._listener = _listen(host, port)
+        self._listener = listen(host, port)
         self._listener.settimeout(0.1)
         self.port: int = self._listener.getsockname()[1]
         self._changed = threading.Condition()
@@ -112,23 +95,47 @@ class Connections:
         self._thread.start()
 
     def stop(self, seconds: float) -> bool:
-        """Take no more connections, and wait that long for requests that are being answered; whether all were."""
-        self._stopping = True
-        try:
-            self._listener.shutdown(socket.SHUT_RDWR)  # wakes who waits for the next on Linux; elsewhere a look every 0.1 s does
-        except OSError:
-            pass
+        """Take no more connections, and wait that long for requests that are being answered or on their way; whether all were
+        answered. Connections that the system has taken for us already are ours: closing the listener would reset them."""
+        until_s, self._stopping = monotonic() + seconds, True
         if self._thread.ident:
             self._thread.join()
+            self._take_waiting()
         self._listener.close()
         with self._changed:
-            return self._changed.wait_for(lambda: self._active == 0, seconds)
+            while self._busy():
+                if monotonic() >= until_s:
+                    return False
+                self._changed.wait(min(_LOOK_S, max(0.0, until_s - monotonic())))
+        return True
+
+    def _busy(self) -> bool:
+        """Whether an answer is owed: to a request that is being read or answered, or whose first bytes are here already."""
+        recent_s = monotonic() - _FRESH_S
+        return self._active > 0 or any(
+            one.waits is None or one.waits[0] == _BODY or one.fresh_s > recent_s or _has_more(one.wire)
+            for one in (*self._open, *self._reserve)
+            if one.waits != _DONE
+        )
+
+    def _take_waiting(self) -> None:
+        try:
+            self._listener.settimeout(0)
+            while True:
+                self._take(self._listener.accept()[0])
+        except OSError:  # there are no more, or it is closed
+            pass
 
     @property
     def count(self) -> int:
         """Connections that are open, the reserve's among them."""
         with self._changed:
             return len(self._open) + len(self._reserve)
+
+    @property
+    def active(self) -> int:
+        """Requests that are being answered."""
+        return self._active
 
     @property
     def held(self) -> int:
@@ -172,7 +179,8 @@ class Connections:
             while self._exchange(one):
                 pass
             with self._changed:
-                one.waits = (_HEAD, 0.0)  # the first to make room: it has its answer
+                one.waits = _DONE  # the first to make room
+                self._changed.notify_all()
             one.wire.linger(_LINGER_S)
         except OSError:  # it is gone, or did not move in its time
             pass
@@ -229,7 +237,7 @@ class Connections:
     def _goes_on(self, one: _Connection) -> bool:
         """What it waited for is here: from now on nobody may have its place, unless somebody has."""
         with self._changed:
-            one.waits = None
+            one.waits, one.fresh_s = None, 0.0
             return not one.dropped
 
     def _answered(self, one: _Connection, head: Request, share: "_Share") -> bool:
@@ -350,7 +358,7 @@ def refusal(error: RequestError, trace_id: str) -> "tuple[int, dict[str, str], b
     """An answer in the service's form of errors."""
     headers = {"content-type": "application/json", telemetry.TRACE_HEADER: trace_id, **error.headers}
     if error.status == 503:
-        headers["retry-after"] = "1"
+        headers.setdefault("retry-after", "1")
     return error.status, headers, error_body(error.kind, error, trace_id)
 
 
@@ -374,22 +382,14 @@ def _drop_oldest(connections: "set[_Connection]") -> bool:
     return True
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    if host:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        try:
-            return socket.create_server((host, port), family=family, backlog=_BACKLOG)
-        except OSError as error:
-            if error.errno in (EADDRNOTAVAIL, EAFNOSUPPORT) or isinstance(error, socket.gaierror):
-                raise SettingsError(f"MLPACK_HOST is {quoted(host)}, which is no address of this machine: {error}") from error
-            raise
-    if socket.has_dualstack_ipv6():
-        try:
-            return socket.create_server(("", port), family=socket.AF_INET6, backlog=_BACKLOG, dualstack_ipv6=True)
-        except OSError as error:
-            if error.errno not in (EADDRNOTAVAIL, EAFNOSUPPORT):
-                raise
-    return socket.create_server(("", port), backlog=_BACKLOG)  # IPv6 is not there, or switched off
+def _has_more(wire: Wire) -> bool:
+    """Whether bytes of the other side, or its end, are here that nobody has read: its own thread is about to."""
+    looked = poll()
+    try:
+        looked.register(wire.socket, POLLIN)
+    except ValueError:  # it was closed just now
+        return False
+    return wire.pending or any(event & POLLIN for _, event in looked.poll(0))
 
 
 def _date() -> str:
