@@ -54,18 +54,18 @@ class TextTokenizer:
         extension = _tokenizers()
         path = os.path.join(directory, settings["file"])
         try:
-            self._tokenizer = extension.Tokenizer.from_file(path)
+            self.library = extension.Tokenizer.from_file(path)
             words = settings.get("wordpiece")
             if words:
                 options = {key: value for key, value in words.items() if key != "file"}
                 vocabulary = os.path.join(directory, words["file"])
-                self._tokenizer.model = extension.models.WordPiece.from_file(vocabulary, **options)
+                self.library.model = extension.models.WordPiece.from_file(vocabulary, **options)
         except Exception as error:  # noqa: BLE001  (the extension raises bare Exception for any unreadable file)
             raise ModelError(f"cannot read the tokenizer {path}: {error}") from None
         if settings.get("max_length"):
-            self._tokenizer.enable_truncation(settings["max_length"])
-        padding = self._tokenizer.padding or self._padding(settings.get("pad_token"))
-        self._tokenizer.no_padding()  # pad id, side and multiple stay the model's own; a fixed length does not
+            self.library.enable_truncation(settings["max_length"])
+        padding = self.library.padding or self._padding(settings.get("pad_token"))
+        self.library.no_padding()  # pad id, side and multiple stay the model's own; a fixed length does not
         self._multiple: int = padding.get("pad_to_multiple_of") or 1
         self.pad_left: bool = padding.get("direction") == "left"
         self.pads: dict[str, int] = {
@@ -77,7 +77,7 @@ class TextTokenizer:
 
     def _padding(self, chosen: "str | None") -> "dict[str, Any]":
         for token in (chosen, "[PAD]", "<pad>"):
-            number = self._tokenizer.token_to_id(token) if token else None
+            number = self.library.token_to_id(token) if token else None
             if number is not None:
                 return {"pad_id": number, "pad_token": token}
         return {}  # the attention mask hides whatever stands there
@@ -88,7 +88,8 @@ class TextTokenizer:
 
     def encode_within(self, texts: "list[Text]", names: "tuple[str, ...]", most: "int | None") -> "dict[str, Tensor] | None":
         """As `encode`; None where it would be more than `most` tokens."""
-        encodings = self._tokenizer.encode_batch(texts)
+        # Tasks that need places in their texts bring them as tokens.
+        encodings = texts if texts and type(texts[0]) not in (str, tuple) else self.library.encode_batch(texts)
         lengths = [len(encoding) for encoding in encodings]
         longest = -(-max(lengths, default=0) // self._multiple) * self._multiple
         if most is not None and len(lengths) * longest > most:

@@ -32,12 +32,14 @@ DEFAULTS = Limits({}, {})
 
 
 class Call:
-    """A decoded request: either `texts` (strings, or pairs of them) or `inputs`, the caller's `id`, and which
-    outputs it wants, each JSON or binary. `classes`: of the outputs that are wanted as their best classes, how many."""
+    """A decoded request: either `texts` (strings, or pairs of them) or `inputs`, the caller's `id`, and which outputs it wants,
+    each JSON or binary. `classes`: of the outputs that are wanted as their best classes, how many. A task may give `texts` as
+    tokens (`tasks.windows`); `asked` is what it keeps until its answer."""
 
-    __slots__ = ("classes", "id", "inputs", "texts", "wanted")
+    __slots__ = ("asked", "classes", "id", "inputs", "texts", "wanted")
 
     def __init__(self) -> None:
+        self.asked: Any = None
         self.classes: dict[str, int] = {}
         self.id: str | None = None
         self.inputs: dict[str, Tensor] = {}

@@ -5,8 +5,9 @@ of a failure that is the package's the traceback is logged.
 Will not: know events, sockets, or where it runs. Answers are the Open Inference Protocol's, but a `postprocess` hook's value
 is the whole answer to a plain request.
 
-A plain request is a JSON object that is no protocol request: what `preprocess` takes; without that hook `{"text": "..."}` or
-`{"texts": [...]}` for a text model (pairs: `{"text", "text_pair"}` or `[first, second]`), `{"inputs": {name: lists}}` for any.
+A plain request is a JSON object that is no protocol request: what `preprocess` takes; without that hook what the package's task
+takes, `{"text": "..."}` or `{"texts": [...]}` for a text model (pairs: `{"text", "text_pair"}` or `[first, second]`),
+`{"inputs": {name: lists}}` for any. A task reads what `preprocess` returned, too, and `postprocess` goes before its answer.
 """
 
 import sys
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from mlpack_runtime.hooks import Hook
     from mlpack_runtime.json_room import JsonRoom
+    from mlpack_runtime.tasks.requests import Task
     from mlpack_runtime.tensor import Tensor
 
     Check = Callable[["Reply"], None]
@@ -66,6 +68,8 @@ class Service:
         while ort.SAID:
             telemetry.emit(telemetry.event(loaded, "WARNING", f"the engine said while it was loaded: {cut(ort.SAID.pop(0), 500)}"))
         self._preprocess, self._postprocess = _hooks(loaded.settings)
+        settings = loaded.settings.get("task")
+        self._task: Task | None = _later("tasks").open_task(loaded, settings) if settings else None
 
     def http(
         self,
@@ -184,21 +188,30 @@ class Service:
         else:
             protocol.check_no_bytes(binary)
             call = self._plain(value, clock)
-            if self._postprocess is None:
+            tensors = self._postprocess is None and call.asked is None
+            if tensors:
                 self._check_answer(record, call)
             outputs, clock = self._outputs(record, call)
-            if self._postprocess is not None:
-                made = self._postprocess(outputs)
+            if not tensors:
+                made = self._made(outputs, call)
                 clock.lap("postprocess")
                 if binary is None and type(made) is dict:  # without HTTP there is no header to carry it
                     made = {"trace_id": record.trace_id, **made}
-                return Reply(200, _later("hooks").to_json(made), {"content-type": JSON})
+                body = jsontext.dumps(made).encode() if self._postprocess is None else _later("hooks").to_json(made)
+                return Reply(200, body, {"content-type": JSON})
         body, header_bytes = protocol.encode(outputs, call, name=loaded.name, version=loaded.version, trace_id=record.trace_id)
         clock.lap("encode")
         if header_bytes is None:
             return Reply(200, body, {"content-type": JSON})
         headers = {"content-type": BINARY, protocol.HEADER_LENGTH: str(header_bytes)}
         return Reply(200, body, headers, binary=True)
+
+    def _made(self, outputs: "Mapping[str, Tensor]", call: Call) -> "Any":
+        """The answer to a plain request that the hook makes, or else the task."""
+        if self._postprocess is not None:
+            return self._postprocess(outputs)
+        assert self._task is not None
+        return self._task.answer(outputs, call)
 
     def _check_answer(self, record: telemetry.Record, call: Call) -> None:
         """Refuse now what would be refused when it is computed: outputs that have the call's rows, and a size for each."""
@@ -240,6 +253,10 @@ class Service:
             clock.lap("preprocess")
             if type(made) is not dict:
                 raise RequestError(f"preprocess returned a {type(made).__name__}, not a dict of tensors", 500, "HookError")
+        call = self._task.request(made) if self._task is not None else None
+        if call is not None:
+            clock.lap("decode")
+            return call
         call = Call()
         call.wanted = [(port.name, False) for port in self.model.outputs]
         if self.model.has_texts and made.keys() in ({"text"}, {"texts"}, {"text", "text_pair"}):
@@ -258,7 +275,8 @@ class Service:
         if self._preprocess is not None:
             forms.append("what this package's preprocess hook takes")
         else:
-            forms += list(texts.FORMS) if self.model.has_texts else []
+            forms += self._task.forms.values() if self._task is not None else []
+            forms += [form for form in texts.FORMS if form not in forms] if self.model.has_texts else []
             forms.append('{"inputs": {name: nested lists}}')
         return "send " + " or ".join(forms)
 

@@ -66,8 +66,8 @@ def plain(made: "dict[str, Any]", limits: Limits) -> "list[Text]":
 
 
 def characters(text: "Text") -> int:
-    """How many there are, of both together where it is a pair."""
-    return len(text) if type(text) is str else len(text[0]) + len(text[1])
+    """How many there are, of both together where it is a pair; of tokens their number."""
+    return len(text[0]) + len(text[1]) if type(text) is tuple else len(text)
 
 
 def _is_pair(text: object) -> bool:

@@ -13,6 +13,7 @@ from tests.support.runtime.front_doors import BUCKET, DYNAMODB_RESULTS, REQUEST,
 from tests.support.services.aws_server import AwsServer, Fault
 
 from mlpack_runtime.door.exchange import open_door
+from mlpack_runtime.door.forms import traced
 from mlpack_runtime.door.sending import Message, Queue
 from mlpack_runtime.door.settings import SettingsError
 from mlpack_runtime.door.tickets import S3Results
@@ -322,6 +323,25 @@ def test_what_a_hook_takes_is_passed_as_it_is(make: Any) -> None:
     assert post(edge, {"row": 1}, path="/anything").status == 202
     assert post(edge, REQUEST | {"inputs": []}).status == 400  # the protocol's form goes past the hooks
     assert json.loads(edge.messages()[0]["body"]) == {"row": 1}
+
+
+def test_what_a_task_takes_is_passed_and_traced(make: Any) -> None:
+    edge = make(
+        model={"tokenizer": {"file": "tokenizer.json"}, "task": {"name": "rerank", "output": "scores"}}, MLPACK_MODE="ticket"
+    )
+    assert post(edge, ["a list"]).status == 400
+    question = {"query": "cat", "documents": ["dog"]}
+    assert post(edge, question).status == 202
+    assert json.loads(edge.messages()[0]["body"]) == question
+
+
+def test_a_direct_answer_of_a_task_has_its_trace_id_once(make: Any) -> None:
+    edge = make(model={"task": {"name": "embeddings", "output": "scores"}})
+    edge.clock.meanwhile = [edge.work]
+    reply = edge.door.exchange({}, "new-id", float("inf")).value({"input": "a"}, "new-id")
+    assert said(reply) == {"trace_id": reply.headers["x-trace-id"], "input": "a"}
+    answer = {"model_name": "tiny", "outputs": [], "parameters": {"trace_id": "theirs"}}
+    assert said(traced(Reply(200, json.dumps(answer).encode(), {}), "ours")) == answer
 
 
 def test_binary_tensors_travel_as_json_and_come_back_binary(make: Any) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from mlpack.core.digest import of_bytes
-from mlpack.core.records import Budgets, Candidate, MetricSpec, Recipe, Serve, Source, Step, Target, Variant
+from mlpack.core.records import Budgets, Candidate, MetricSpec, Recipe, Source, Step, Target, Variant
+from mlpack.core.serving import Serve
 from mlpack.errors import RecipeError
 from mlpack.graphs.facts.makeup import Makeup
 from mlpack.passes import PASSES

@@ -13,7 +13,8 @@ import pytest
 
 from mlpack.core.calibrants import HeldOutCalibration
 from mlpack.core.digest import of_bytes
-from mlpack.core.records import Budgets, Candidate, MetricSpec, Recipe, Serve, Source, Step, Target, Variant
+from mlpack.core.records import Budgets, Candidate, MetricSpec, Recipe, Source, Step, Target, Variant
+from mlpack.core.serving import Serve
 from mlpack.errors import RecipeError
 from mlpack.passes import PASSES
 from mlpack.passes.optimize import Optimize

@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlpack.core.calibrants import INVENTED, HeldOutCalibration
-from mlpack.core.records import Budgets, MetricSpec, Serve, Source, Step, TensorSpec, Variant
+from mlpack.core.records import Budgets, MetricSpec, Source, Step, TensorSpec, Variant
+from mlpack.core.serving import Serve
 from mlpack.core.text.quantities import parse_duration_ms, parse_size, parse_usd
 from mlpack.errors import ExitCode, RecipeError
 from mlpack.passes.prune import Prune

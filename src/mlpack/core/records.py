@@ -16,6 +16,7 @@ from typing import Any
 
 from mlpack.core.calibrants import HeldOutCalibration
 from mlpack.core.digest import Digest
+from mlpack.core.serving import Serve
 from mlpack.core.trails import SearchBudget, Trail
 from mlpack.core.yaml_positions import Positions
 
@@ -100,18 +101,6 @@ class Budgets:
     """Whether an estimate may keep a budget where nothing could be measured (a GPU, an emulated processor's accuracy)."""
     isa: str | None = None
     """`proven`: accuracy needs a `Proof`."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Serve:
-    """The code around the engine: the user's hooks (`module:function`) and the tokenizer's file."""
-
-    preprocess: str | None = None
-    postprocess: str | None = None
-    tokenizer: str | None = None
-    max_length: int | None = None
-    example: str | None = None
-    """A JSON file: a request's body as clients send it, which the package is booted with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,11 +21,13 @@ from typing import Any
 from mlpack.core import digest, entrypoint, yaml_positions
 from mlpack.core.calibrants import INVENTED, NOTHING, HeldOutCalibration
 from mlpack.core.entrypoint import suggestion
-from mlpack.core.records import Budgets, MetricSpec, Recipe, Serve, Source, Target, TensorSpec
+from mlpack.core.records import Budgets, MetricSpec, Recipe, Source, Target, TensorSpec
+from mlpack.core.serving import Serve
 from mlpack.core.trails import SearchBudget
 from mlpack.core.yaml_positions import Place, PlacedError, Problem
 from mlpack.errors import RecipeError
 from mlpack.evaluation.metrics import DEFAULT, METRICS
+from mlpack.recipe import tasks
 from mlpack.recipe.tables import Passes, Structurer, Targets, filled, tables
 from mlpack.targets import licenses
 
@@ -330,6 +332,8 @@ class _Reader:
         serve = keys.get("serve")
         if serve is None:
             return
+        for key, problem in tasks.problems(serve):
+            self._say(("serve", key), problem)
         for name in ("preprocess", "postprocess"):
             if getattr(serve, name) is not None:
                 self._hook(("serve", name), getattr(serve, name))

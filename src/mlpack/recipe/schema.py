@@ -19,11 +19,12 @@ from itertools import pairwise
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError, WithJsonSchema, create_model  # noqa: TID253
+from pydantic import BaseModel, BeforeValidator, Field, PlainValidator, ValidationError, WithJsonSchema, create_model  # noqa: TID253
 
 from mlpack.core.entrypoint import suggestion
 from mlpack.core.text.quantities import share_of
-from mlpack.recipe.units import Duration, Money, Size
+from mlpack.recipe.serve_keys import ServeKeys
+from mlpack.recipe.units import Duration, Keys, Money, Size, Text
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -54,14 +55,7 @@ Axis = Annotated[
     PlainValidator(_axis),
     WithJsonSchema({"type": ["integer", "string"], "minimum": 1, "pattern": r"^[A-Za-z_]\w*$"}),
 ]
-Text = Annotated[str, Field(min_length=1)]
 Free = Annotated[Any, WithJsonSchema({})]
-
-
-class Keys(BaseModel):
-    """A mapping whose keys are exactly these."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class SourceKeys(Keys):
@@ -154,21 +148,6 @@ class BudgetKeys(Keys):
         description="`proven`: only a candidate whose accuracy is known to hold on every processor that its target may give is "
         "within budget. An x86-64 host of Lambda may lack VNNI, without which products of 8-bit weights are cut off: known "
         "natively (measured on such a host), statically (weights of 7 bits) or by a run under qemu",
-    )
-
-
-class ServeKeys(Keys):
-    """What is called around the engine inside the package."""
-
-    preprocess: Text | None = Field(
-        default=None,
-        description='`module:function`: the request\'s JSON -> inputs by name, or {"texts": [...]} where there is a tokenizer',
-    )
-    postprocess: Text | None = Field(default=None, description="`module:function`: outputs by name -> the answer's JSON")
-    tokenizer: Text | None = Field(default=None, description="a tokenizer.json; texts are then tokenised inside the package")
-    max_length: Annotated[int, Field(ge=1)] | None = Field(default=None, description="tokens a text is cut to")
-    example: Text | None = Field(
-        default=None, description="a JSON file: a request's body, to boot the package with; needed beside `preprocess`"
     )
 
 

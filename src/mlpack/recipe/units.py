@@ -1,10 +1,13 @@
-"""Quantities as pydantic's types, for `recipe.schema` alone: it needs pydantic. `quantities` reads them."""
+"""What all keys of a recipe are made of, as pydantic's types: quantities (`quantities` reads them), texts, and mappings of keys.
+
+For `recipe.schema` and its parts alone: it needs pydantic.
+"""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BeforeValidator, WithJsonSchema  # noqa: TID253
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema  # noqa: TID253
 
 from mlpack.core.text.quantities import parse_duration_ms, parse_size, parse_usd
 
@@ -23,3 +26,10 @@ Money = Annotated[
     BeforeValidator(parse_usd),
     WithJsonSchema({"type": ["number", "string"], "exclusiveMinimum": 0, "pattern": r"^\s*[0-9.]+\s*(USD|\$)?\s*$"}),
 ]
+Text = Annotated[str, Field(min_length=1)]
+
+
+class Keys(BaseModel):
+    """A mapping whose keys are exactly these."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)

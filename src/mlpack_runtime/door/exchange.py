@@ -13,6 +13,7 @@ from mlpack_runtime.door.forms import (
     LONGEST_ID,
     Patience,
     RefusedError,
+    answers_freely,
     as_answered,
     as_json,
     is_id,
@@ -89,7 +90,7 @@ class Exchange(Service):
     def __init__(self, door: Door, headers: "Mapping[str, str]", request_id: str, limit_s: float) -> None:
         self._door = door
         self.model = door.described  # type: ignore[assignment]  # all that a Service asks of it but predictions
-        self._preprocess = self._postprocess = None
+        self._preprocess = self._postprocess = self._task = None
         self._headers = headers
         self._limit_s = limit_s
         self._arrived_s = door.now()
@@ -147,12 +148,12 @@ class Exchange(Service):
             message = self._message(record, value, call, after)
             reply = self._queued(record, message, clock, as_ticket=mode == "ticket")
         reply.headers["x-request-id"] = self.request_id
-        if binary is None and self.model.settings.get("postprocess") and not protocol.is_inference(value):
+        if binary is None and answers_freely(self.model.settings) and not protocol.is_inference(value):
             return traced(reply, record.trace_id)  # without HTTP there is no header to carry it
         return reply
 
     def _checked(self, value: object, binary: "memoryview | None", clock: Clock) -> "Call | None":
-        """The call, or None where only the package's hook can tell."""
+        """The call, or None where only the package's hook or its task can tell."""
         described = self.model
         if protocol.is_inference(value):
             after = memoryview(b"") if binary is None else binary
@@ -163,10 +164,10 @@ class Exchange(Service):
             clock.lap("decode")
             return call
         protocol.check_no_bytes(binary)
-        if not described.settings.get("preprocess"):
+        if not described.settings.get("preprocess") and not described.settings.get("task"):
             return self._plain(value, clock)
         if type(value) is not dict:
-            raise RequestError("the body is no JSON object, which is what this package's preprocess hook takes")
+            raise RequestError("the body is no JSON object, which is what this package's preprocess hook or its task takes")
         clock.lap("decode")
         return None
 

@@ -128,9 +128,14 @@ def as_answered(reply: "Reply") -> "Reply":
     return reply
 
 
+def answers_freely(settings: "Mapping[str, Any]") -> bool:
+    """Whether a plain request's answer may have another form than the protocol's."""
+    return bool(settings.get("postprocess") or settings.get("task"))
+
+
 def traced(reply: "Reply", trace_id: str) -> "Reply":
-    """An answer whose object carries the trace id."""
+    """An answer whose object carries the trace id; the protocol's has it among its parameters."""
     made = jsontext.loads(reply.body) if reply.status == 200 else None
-    if type(made) is dict:
+    if type(made) is dict and not {"model_name", "outputs"} <= made.keys():
         reply.body = jsontext.dumps({"trace_id": trace_id, **made}).encode()
     return reply

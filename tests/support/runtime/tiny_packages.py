@@ -72,6 +72,23 @@ def words(path: Path) -> Path:
     return save(path, nodes, inputs, outputs, weights)
 
 
+def tags(path: Path) -> Path:
+    """logits[batch, sequence, 3], start_logits and end_logits[batch, sequence]: numbers of each token alone."""
+    import numpy as np
+    from onnx import TensorProto, helper
+
+    random = np.random.default_rng(3)
+    columns = {"logits": (12, 3), "start_logits": (12,), "end_logits": (12,)}
+    weights = {f"table_{name}": random.normal(scale=2.0, size=shape).astype(np.float32) for name, shape in columns.items()}
+    nodes = [helper.make_node("Gather", [f"table_{name}", "input_ids"], [name]) for name in columns]
+    outputs = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", "sequence", *shape[1:]]) for name, shape in columns.items()
+    ]
+    return save(
+        path, nodes, [helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", "sequence"])], outputs, weights
+    )
+
+
 def word_tokenizer(path: Path) -> Path:
     """A WordPiece tokenizer.json of twelve words."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors

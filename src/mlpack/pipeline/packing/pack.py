@@ -78,7 +78,8 @@ class PackRequest:
     """One candidate to pack.
 
     `version`: a short name of the model's content. `model_dir`: model.onnx, model.onnx.data, signature.json, engine.json and, for
-    text, tokenizer.json. `runtime`: a tree that `runtime_tree` made for this target (see `runtime_request`). `sample`: the JSON
+    text, tokenizer.json. `task`: model.json's.
+    `runtime`: a tree that `runtime_tree` made for this target (see `runtime_request`). `sample`: the JSON
     body of a request which the package answers. `base`: for targets that need one.
     """
 
@@ -93,6 +94,7 @@ class PackRequest:
     hooks: Hooks | None = None
     tokenizer: Path | None = None
     max_length: int | None = None
+    task: Mapping[str, Any] | None = None
     base: Base | None = None
     cache_dir: Path | None = None
     notes: tuple[str, ...] = field(default=())
@@ -236,6 +238,7 @@ def _settings(request: PackRequest, text: dict[str, Any] | None) -> dict[str, An
         "tokenizer": text,
         "preprocess": hooks.preprocess if hooks else None,
         "postprocess": hooks.postprocess if hooks else None,
+        **({"task": dict(request.task)} if request.task else {}),
         **TARGETS[request.target.kind].settings(request.target.config),
     }
 

@@ -20,10 +20,12 @@ from mlpack.core import digest, entrypoint
 from mlpack.core.digest import Digest
 from mlpack.core.records import Artifact, Candidate, Model, Part, Recipe, Target
 from mlpack.errors import PackError, RecipeError
+from mlpack.graphs.files import read_signature
 from mlpack.pipeline.measuring.measure import Subject
 from mlpack.pipeline.packing import pack, wheels
 from mlpack.pipeline.packing.pack import Hooks, PackRequest, RuntimeRequest
 from mlpack.pipeline.packing.runtime_part import requirements
+from mlpack.recipe import tasks
 from mlpack.store import care
 from mlpack.store.local import Store
 from mlpack.targets import TARGETS, licenses, on_processor
@@ -160,7 +162,8 @@ class Packages:
         base = None if python else self.base_of(target)
         python = python or pack.python_of(target, base, self._cache)
         tokenizer = self._tokenizer(model_dir)
-        runtime = self._runtime(target, python, text=tokenizer is not None)
+        task = tasks.settings(self._recipe, candidate.steps, read_signature(model_dir), tokenized=tokenizer is not None)
+        runtime = self._runtime(target, python, text=tokenizer is not None, task=task)
         with self._store.entry({"kind": "runtime", **pack.runtime_key(runtime)}) as entry:
             if not entry.hit:
                 pack.runtime_tree(runtime, entry.dir)
@@ -170,6 +173,7 @@ class Packages:
             "serve": self._serving(),
             "memory_mb": target.config.memory_mb,
             "settings": pack.VERSION,
+            **({"task": task} if task else {}),
         }
         request = PackRequest(
             name=self._recipe.name,
@@ -179,7 +183,8 @@ class Packages:
             model_dir=model_dir,
             runtime=entry.dir,
             python=python,
-            sample=sample,
+            sample=sample if self._recipe.serve.example is not None else tasks.sample(task, sample),
+            task=task,
             hooks=self._hooks,
             tokenizer=tokenizer,
             max_length=self._recipe.serve.max_length,
@@ -240,10 +245,11 @@ class Packages:
         self._bases[(reference, target.arch)] = base
         return base
 
-    def _runtime(self, target: Target, python: str, *, text: bool) -> RuntimeRequest:
+    def _runtime(self, target: Target, python: str, *, text: bool, task: Mapping[str, Any] | None) -> RuntimeRequest:
         needs = (*TARGETS[target.kind].needs(target.config), "tokenizer")
         self._keep(wheels.pinned(self._lock, python, target.arch, requirements(needs)))
-        return pack.runtime_request(target, python, text, self._lock.wheels[wheels.platform_key(python, target.arch)])
+        request = pack.runtime_request(target, python, text, self._lock.wheels[wheels.platform_key(python, target.arch)])
+        return request if task is None else dataclasses.replace(request, modules=(tasks.module_of(task["name"]),))
 
     def _keep(self, lock: wheels.Lock) -> None:
         """Pin for this build. RecipeError where that could not be written down at its end, an hour later."""

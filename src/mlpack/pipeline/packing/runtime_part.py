@@ -38,7 +38,8 @@ _ELF_MACHINES = {"x86_64": 0x3E, "arm64": 0xB7}
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuntimeRequest:
     """Everything that decides the bytes of a package's runtime part. `prefix`: where it will lie in the function's file system;
-    `needs`: names in `wheel_rules.NEEDS` beside a tokenizer."""
+    `needs`: names in `wheel_rules.NEEDS` beside a tokenizer; `modules`: of the runtime, imported by
+    their names."""
 
     python: str
     arch: str
@@ -47,6 +48,7 @@ class RuntimeRequest:
     prefix: str = TASK_ROOT
     needs: tuple[str, ...] = ("engine",)
     interpreter: Interpreter | None = None
+    modules: tuple[str, ...] = ()
 
 
 def runtime_request(target: Target, python: str, text: bool, pins: tuple[Pin, ...]) -> RuntimeRequest:
@@ -140,7 +142,7 @@ def _source_names(sources: Path, request: RuntimeRequest) -> tuple[str, ...]:
     every = tuple(path for path, entry in digest.entries(sources) if path.endswith(".py") and entry.is_file())
     if "aws" in request.needs:
         return every
-    names = {"__init__.py", "bootstrap.py", *(file_of(sources, name) for name in reachable(sources, FUNCTION))}
+    names = {"__init__.py", "bootstrap.py", *(file_of(sources, name) for name in reachable(sources, (*FUNCTION, *request.modules)))}
     return tuple(path for path in every if path in names)
 
 

@@ -1,0 +1,27 @@
+"""How a package serves, as the recipe says it: code around the engine, the tokenizer, and the task that answers plain requests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serve:
+    """The code around the engine: the user's hooks (`module:function`) and the tokenizer's file."""
+
+    preprocess: str | None = None
+    postprocess: str | None = None
+    tokenizer: str | None = None
+    max_length: int | None = None
+    example: str | None = None
+    """A JSON file: a request's body as clients send it, which the package is booted with."""
+    task: str | None = None
+    """A row of the table of tasks by its name, or `none`; None: what the model's own files say. What follows are its settings."""
+    output: str | None = None
+    labels: tuple[str, ...] | None = None
+    top_k: int | None = None
+    threshold: float | None = None
+    activation: str | None = None
+    aggregation: str | None = None
+    pooling: str | None = None
+    normalize: bool | None = None

@@ -1,0 +1,131 @@
+"""A text, or a question and its context, as windows of tokens that the engine can read, with places in the text.
+
+Promises: every token of the text is in a window, and the tokens of a window are those that the tokenizer gives when it cuts a text
+of that length with a stride itself, special tokens included. The tokenizer is not changed, so that threads can share it.
+Will not: know labels, or how long a window may be.
+"""
+
+from mlpack_runtime.limits import RequestError, too_large
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from mlpack_runtime.limits import Limits
+    from mlpack_runtime.protocol import Call
+
+LEAST_ROOM = 4
+"""Tokens of a text that a window has room for at least: with fewer, a long text would become a window for each token."""
+_SPACE = "Ġ"
+"""A space at the beginning of a token, as byte-level tokenizers write it."""
+_COLUMNS = ("ids", "type_ids", "offsets", "word_ids", "sequence_ids", "tokens")
+
+
+class Size:
+    """How long windows are. `most`: tokens of a window, special ones included; `stride`: how many it has of the one before."""
+
+    __slots__ = ("limits", "most", "stride")
+
+    def __init__(self, most: int, stride: int, limits: "Limits") -> None:
+        self.most = most
+        self.stride = stride
+        self.limits = limits
+
+
+class Window:
+    """Tokens that are read together, a list for each of their attributes. `offsets` are places in the text, in code points;
+    `word_ids` number its words; `sequence_ids` are 0 for tokens of the first text, 1 for those of the second. Special tokens have
+    None in both."""
+
+    __slots__ = ("attention_mask", "ids", "offsets", "sequence_ids", "tokens", "type_ids", "word_ids")
+
+    def __init__(self, columns: "list[list[Any]]") -> None:
+        self.ids, self.type_ids, self.offsets, self.word_ids, self.sequence_ids, self.tokens = columns
+        self.attention_mask = [1] * len(self.ids)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def give(call: "Call", name: str, windows: "list[Window]", limits: "Limits") -> None:
+    """Make windows what the engine is asked for. Raises RequestError for more of them than rows are taken."""
+    if len(windows) > limits.rows:
+        raise too_large("rows", f"windows of all {name}:", len(windows), limits)
+    call.texts = windows  # type: ignore[assignment]
+
+
+def of_text(tokenizer: "Any", text: str, size: Size) -> "list[Window]":
+    """The windows of one text. Raises RequestError for more of them than rows are taken."""
+    before, body, after = _parts(tokenizer.encode(text), text, 0)
+    return _windows(before, body, after, size)
+
+
+def of_pair(tokenizer: "Any", first: str, second: str, size: Size, *, cut: int) -> "list[Window]":
+    """The windows of two texts, of which number `cut` (0 or 1) is cut and the other stands whole in each. Raises RequestError where
+    the other leaves it no room, and for more windows than rows are taken."""
+    # Each beside an empty one: so the special tokens around it are known, and neither is cut because of the other's length.
+    before, head, behind = _parts(tokenizer.encode(first, ""), first, 0)
+    ahead, tail, after = _parts(tokenizer.encode("", second), second, 1)
+    if not head[0]:
+        return _windows(ahead, tail, after, size)
+    if not tail[0]:
+        return _windows(before, head, behind, size)
+    between = [column[len(before[0]) :] for column in ahead]
+    if cut:
+        return _windows(_joined(before, head, between), tail, after, size)
+    return _windows(before, head, _joined(between, tail, after), size)
+
+
+def _windows(before: "list[list[Any]]", body: "list[list[Any]]", after: "list[list[Any]]", size: Size) -> "list[Window]":
+    beside, length = len(before[0]) + len(after[0]), len(body[0])
+    room = size.most - beside
+    if length <= room or not length:
+        return [Window(_joined(before, body, after))]
+    if room < LEAST_ROOM:
+        raise RequestError(
+            f"a window has {size.most} tokens, of which question and special tokens take {beside}: shorten the question"
+        )
+    stride = min(size.stride, room * 7 // 8)  # so that the number of windows follows from the text's length
+    begins = range(0, max(1, length - stride), room - stride)
+    if len(begins) > size.limits.rows:
+        raise too_large("rows", f"windows of a text of {length} tokens:", len(begins), size.limits)
+    return [Window(_joined(before, [column[at : at + room] for column in body], after)) for at in begins]
+
+
+def _joined(*parts: "list[list[Any]]") -> "list[list[Any]]":
+    return [[value for column in columns for value in column] for columns in zip(*parts, strict=True)]
+
+
+def _parts(encoding: "Any", text: str, sequence: int) -> "tuple[list[list[Any]], list[list[Any]], list[list[Any]]]":
+    """Special tokens before a sequence, its own, and those behind it. The tokenizer cuts at the model's length and keeps
+    what it cut off in further encodings, without a stride."""
+    body: list[list[Any]] = [[] for _ in _COLUMNS]
+    around, seams = None, []
+    for piece in (encoding, *encoding.overflowing):
+        columns = [getattr(piece, name) for name in _COLUMNS]
+        own = [at for at, special in enumerate(piece.special_tokens_mask) if not special]
+        begin, end = (own[0], own[-1] + 1) if own else (len(columns[0]), len(columns[0]))
+        if around is None:
+            around = [column[:begin] for column in columns], [column[end:] for column in columns]
+        seams.append(len(body[0]))
+        for whole, column in zip(body, columns, strict=True):
+            whole += column[begin:end]
+    assert around is not None
+    # What was cut off has kept the type that it had before the tokenizer's template gave it another, and may have no sequence.
+    body[1], body[4] = body[1][:1] * len(body[1]), [sequence] * len(body[4])
+    _trim(text, body[5], body[2], seams[1:])
+    return around[0], body, around[1]
+
+
+def _trim(text: str, tokens: "list[str]", offsets: "list[tuple[int, int]]", seams: "list[int]") -> None:
+    """Take the space from a token where the tokenizer takes it from all but the first of what it cut off: with a prefix space that
+    one's may have been added."""
+    trims = any(
+        token.startswith(_SPACE) and offset[0] < len(text) and not text[offset[0]].isspace()
+        for at, (token, offset) in enumerate(zip(tokens, offsets, strict=True))
+        if at and at not in seams
+    )
+    for at in seams if trims else ():
+        if at < len(tokens) and tokens[at].startswith(_SPACE) and text[offsets[at][0]].isspace():
+            begin, end = offsets[at]
+            offsets[at] = begin + 1, max(begin + 1, end)
