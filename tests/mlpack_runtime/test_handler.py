@@ -13,7 +13,7 @@ import zlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.support.runtime.tiny_packages import affine, package
+from tests.support.runtime.tiny_packages import affine, package, wide
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -204,18 +204,6 @@ def test_direct_failure_of_the_package_is_a_function_error(tmp_path: Path) -> No
     assert (told["error_type"], told["error"]) == ("ZeroDivisionError", "ZeroDivisionError: division by zero")
     assert told["trace_id"] == json.loads(line)["trace_id"]
     assert ask(root, v2('{"row": 1}'))[0]["statusCode"] == 500
-
-
-def wide(path: Path) -> Path:
-    """zeros[n] of a size that the caller chooses."""
-    from onnx import TensorProto, helper
-    from tests.support.runtime.tiny_packages import save
-
-    nodes = [
-        helper.make_node("ConstantOfShape", ["size"], ["zeros"], value=helper.make_tensor("v", TensorProto.DOUBLE, [1], [0.1]))
-    ]
-    given = helper.make_tensor_value_info("size", TensorProto.INT64, [1])
-    return save(path, nodes, [given], [helper.make_tensor_value_info("zeros", TensorProto.DOUBLE, ["n"])])
 
 
 def test_snap_start_warms_before_the_snapshot(tiny: Path) -> None:

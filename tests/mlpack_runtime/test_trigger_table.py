@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from tests.support.runtime.source_events import OBJECTS, REQUEST, ROWS, Row, bridge, sns, sqs
 
 from mlpack_runtime.triggers import sources
@@ -128,31 +126,3 @@ def test_a_request_that_shares_a_key_with_an_event_is_a_request(event: Any) -> N
     telling = {"awslogs", "CodePipeline.job", "labelingJobArn", "widgetContext", "isFinalInvokeForWindow", "eventSource", "Records"}
     for key in set(event if isinstance(event, dict) else ()) - telling - {"directive", "header", "requestContext"}:
         assert sources.recognize({key: event[key], "text": "x"}) is None
-
-
-VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=6),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=4),
-    max_leaves=10,
-)
-
-
-@st.composite
-def damaged(draw: st.DrawFn) -> Any:
-    """An event of the table with one part replaced or removed, wherever it is."""
-    event = json.loads(json.dumps(draw(st.sampled_from(ROWS + OBJECTS)).event))
-    holder, at = {"event": event}, "event"
-    while isinstance(holder[at], (dict, list)) and holder[at] and draw(st.integers(0, 3)):
-        inner: Any = holder[at]
-        holder, at = inner, draw(st.sampled_from(list(inner) if isinstance(inner, dict) else list(range(len(inner)))))
-    if holder == {"event": event} or draw(st.booleans()):
-        holder[at] = draw(VALUES)
-    else:
-        del holder[at]
-    return holder["event"] if list(holder) == ["event"] else event
-
-
-@given(damaged())
-def test_damaged_events_are_recognized_or_not_without_a_fault(event: Any) -> None:
-    found = sources.recognize(event)
-    assert found is None or found.name in (*sources.TAKEN, sources.LATTICE) or sources.refusal(found, "HTTP")

@@ -15,6 +15,7 @@ from mlpack_runtime.service import Reply, fits_direct
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from mlpack_runtime.queueing.results import Results
@@ -71,7 +72,8 @@ class Answers:
         if record.opened.nothing:
             return Outcome(record, None, failed=False)
         if self._is_own(record):  # to answer it would be to write another, and so on
-            self.warn(f"{record.identifier} is about an answer of this package in {self._settings.results}: it is passed over")
+            record.opened.nothing = f"it is about an answer of this package in {self._settings.results}"
+            self.warn(f"{record.identifier} is passed over: {record.opened.nothing}")
             return Outcome(record, None, failed=False)
         letter = Letter(record.opened.attributes, record.name, record.trace)
         try:
@@ -81,7 +83,7 @@ class Answers:
                 letter.request_id = record.name
             return self._ended(record, letter, self._service.refuse(error, letter.request_id, letter.headers))
         except Exception as error:  # noqa: BLE001  (a service that is away, or what answers in its place: the record comes again)
-            away = RequestError(f"{record.identifier}: {aws.told(error)}", 503, "Unavailable")
+            away = RequestError(aws.told(error), 503, "Unavailable")
             return Outcome(record, self._service.refuse(away, letter.request_id, letter.headers), failed=True)
 
     def _is_own(self, record: "Record") -> bool:
@@ -149,14 +151,15 @@ class Clock:
 
     MARGIN_S = 0.5
 
-    def __init__(self, left_s: float) -> None:
-        self._until_s = monotonic() + left_s - self.MARGIN_S
+    def __init__(self, left_s: float, now: "Callable[[], float]" = monotonic) -> None:
+        self._now = now
+        self._until_s = now() + left_s - self.MARGIN_S
         self._began_s = 0.0
         self._longest_s = 0.0
 
     def has_time(self) -> bool:
         """Asked before each record."""
-        now_s = monotonic()
+        now_s = self._now()
         if self._began_s:
             self._longest_s = max(self._longest_s, now_s - self._began_s)
         self._began_s = now_s

@@ -76,7 +76,7 @@ class Dispatch:
             return self._stream(source, found, clock, request_id)
         if source.name == "sqs":
             return self._queue(source, found, clock, request_id)
-        return self._asynchronous(found, request_id)
+        return self._asynchronous(source, found, request_id)
 
     def _queue(self, source: "Source", found: "list[Record]", clock: Clock, request_id: str) -> Reply:
         failures: list[tuple[Record, str]] = []
@@ -121,12 +121,12 @@ class Dispatch:
         body = {"batchItemFailures": [{"itemIdentifier": record.identifier} for record, _ in told]}
         return Reply(200, jsontext.dumps(body).encode(), {"content-type": JSON})
 
-    def _asynchronous(self, found: "list[Record]", request_id: str) -> Reply:
+    def _asynchronous(self, source: "Source", found: "list[Record]", request_id: str) -> Reply:
         """One record, as these sources send them; of several, a list of their answers."""
         outcomes = [self._answers.of(record) for record in found]
         failed = next((outcome.reply for outcome in outcomes if outcome.failed), None)
         if failed is not None:
-            raise FailedError(failed.body.decode())
+            raise FailedError(jsontext.dumps({**jsontext.loads(failed.body), "source": source.what}))
         bodies = [self._returned(outcome) for outcome in outcomes]
         return self._fitting(bodies[0] if len(bodies) == 1 else _listed(bodies), request_id)
 

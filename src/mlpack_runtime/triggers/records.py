@@ -101,15 +101,16 @@ def _sns(record: "Mapping[str, Any]") -> Record:
 
 
 def _s3(record: "Mapping[str, Any]") -> Record:
-    made = Record(_optional(record, "eventTime"), "")
     try:
         place = envelopes.of_record(record)
     except RequestError as error:
+        made = Record("S3's notification", "")
         made.refused = error
         return made
-    object_ = record["s3"]["object"]
+    # A notification may come twice; its sequencer is the same then.
+    name = object_name(place.key, place.uri, place.version, _optional(record["s3"]["object"], "sequencer"))
+    made = Record(place.uri, name)
     made.opened = Opened("", {}, place)
-    made.name = object_name(place.key, f"{place.bucket}/{place.key}", place.version, _optional(object_, "sequencer"))
     return made
 
 

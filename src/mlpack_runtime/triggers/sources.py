@@ -138,7 +138,7 @@ def _by_value(event: "Mapping[str, Any]") -> "Source | None":
     if type(kind) is str and kind.startswith(("aws:", "SelfManagedKafka")):
         return _other(kind.removeprefix("aws:"))
     if text and _text(event, "source") and "detail" in event:
-        return Source("eventbridge")
+        return Source("eventbridge", f"EventBridge: {quoted(event['source'])}, {quoted(text)}")
     if _text(event, "raw_path") and _text(event, "method") and type(event.get("headers")) is dict:
         return Source(LATTICE)
     if type(event.get("Items")) is list and event.keys() <= {"Items", "BatchInput"}:

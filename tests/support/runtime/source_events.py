@@ -153,9 +153,9 @@ ROWS = (
     Row("pt:eventBridgeEvent", bridge(REQUEST), "answered"),
     Row("a batch of a Step Functions map", {"Items": [REQUEST, REQUEST], "BatchInput": {"a": 1}}, "listed"),
     Row("sam:cloudwatch/ScheduledEvent", bridge({}, "Scheduled Event", "aws.events"), "refused warmup"),
-    Row("an event of EC2", bridge({"state": "running"}, "EC2 Instance State-change Notification", "aws.ec2"), "refused state"),
+    Row("an event of EC2", bridge({"state": "running"}, "EC2 Instance State-change Notification", "aws.ec2"), "refused 'state'"),
     Row("sam:s3/S3Delete pt:s3EventDeleteObject", s3(name="ObjectRemoved:Delete"), "refused ObjectRemoved"),
-    Row("pt:s3EventGlacier", s3(name="ObjectRestore:Completed"), "refused ObjectRestore"),
+    Row("a restored object", s3(name="ObjectRestore:Completed"), "refused ObjectRestore"),
     Row("pt:s3EventBridgeNotificationObjectDeletedEvent pt:s3EventBridgeNotificationObjectExpiredEvent"
         " pt:s3EventBridgeNotificationObjectRestoreCompletedEvent", bridge({}, "Object Deleted", "aws.s3"),
         "refused Object Deleted"),
@@ -244,7 +244,7 @@ ROWS = (
 """But those whose request is an object in S3: `OBJECTS`."""
 
 OBJECTS = (
-    Row("sam:s3/S3Put sam:rekognition/RekognitionS3Request pt:s3Event pt:s3EventDecodedKey", s3(), "answered"),
+    Row("sam:s3/S3Put sam:rekognition/RekognitionS3Request pt:s3Event pt:s3EventDecodedKey pt:s3EventGlacier", s3(), "answered"),
     Row("pt:s3EventBridgeNotificationObjectCreatedEvent",
         bridge({"bucket": {"name": "results"}, "object": {"key": "in/one.json"}}, "Object Created", "aws.s3"), "answered"),
     Row("pt:s3SqsEvent", sqs(s3()), "batch"),

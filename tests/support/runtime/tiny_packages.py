@@ -89,6 +89,17 @@ def tags(path: Path) -> Path:
     )
 
 
+def wide(path: Path) -> Path:
+    """zeros[n] of a size that the caller chooses."""
+    from onnx import TensorProto, helper
+
+    nodes = [
+        helper.make_node("ConstantOfShape", ["size"], ["zeros"], value=helper.make_tensor("v", TensorProto.DOUBLE, [1], [0.1]))
+    ]
+    given = helper.make_tensor_value_info("size", TensorProto.INT64, [1])
+    return save(path, nodes, [given], [helper.make_tensor_value_info("zeros", TensorProto.DOUBLE, ["n"])])
+
+
 def word_tokenizer(path: Path) -> Path:
     """A WordPiece tokenizer.json of twelve words."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors

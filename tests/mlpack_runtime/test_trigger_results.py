@@ -1,0 +1,172 @@
+"""Answers to events where MLPACK_RESULTS says, on an AWS over HTTP: once each, and failures told all the same."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support.runtime.functions import function
+from tests.support.runtime.source_events import OBJECTS, REQUEST, bridge, dynamodb, s3, sns, sqs
+from tests.support.runtime.tiny_packages import package, wide
+from tests.support.runtime.workers import Place
+from tests.support.services.aws_server import Fault
+from tests.support.services.fake_stores import FakeStores
+
+pytestmark = pytest.mark.slow
+
+Function = Callable[..., Any]
+S3, DYNAMODB = "s3://results/answers", "dynamodb://results"
+
+
+@pytest.fixture
+def call(tiny: Path, place: Place, monkeypatch: pytest.MonkeyPatch) -> Function:
+    return function(tiny, monkeypatch, MLPACK_RESULTS=S3)
+
+
+def failures(answer: Any) -> list[str]:
+    return [one["itemIdentifier"] for one in answer["batchItemFailures"]]
+
+
+def again(event: dict[str, Any], receives: int = 2) -> dict[str, Any]:
+    """The same messages, as SQS brings them once more."""
+    copied: dict[str, Any] = json.loads(json.dumps(event))
+    for record in copied["Records"]:
+        record["attributes"]["ApproximateReceiveCount"] = str(receives)
+    return copied
+
+
+def lines(captured: Any) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in captured.readouterr().out.splitlines()]
+
+
+@pytest.mark.parametrize("row", OBJECTS, ids=lambda row: row.samples.split()[0])
+def test_a_request_that_is_an_object_is_fetched(tiny: Path, place: Place, monkeypatch: pytest.MonkeyPatch, row: Any) -> None:
+    place.s3.put_object(Bucket="results", Key="in/one.json", Body=json.dumps(REQUEST).encode())
+    answer = function(tiny, monkeypatch)(row.event)
+    if row.outcome == "batch":
+        assert answer == {"batchItemFailures": []}
+    else:
+        assert answer["outputs"][1]["data"] == [2]
+
+
+def test_object_is_what_its_notification_is_about(call: Function, place: Place) -> None:
+    """Its key as it was, its version, its binary tensors, and bytes that were compressed."""
+    import gzip
+
+    key = "in/ü 1+1=2.json"
+    place.s3.put_object(Bucket="results", Key=key, Body=gzip.compress(json.dumps(REQUEST).encode()), ContentEncoding="gzip")
+    event = s3("in/%C3%BC+1%2B1%3D2.json")
+    assert call(event)["outputs"][1]["data"] == [2]
+    (name,) = [one["Key"] for one in place.s3.list_objects_v2(Bucket="results", Prefix="answers/tiny/in-")["Contents"]]
+    assert name.startswith("answers/tiny/in---1-1-2.json.")
+    call(event)  # a notification may come twice
+    assert len(place.s3.list_objects_v2(Bucket="results", Prefix="answers/tiny/in-")["Contents"]) == 1
+
+
+def test_object_that_is_not_there_or_too_large_fails(call: Function, place: Place) -> None:
+    with pytest.raises(RuntimeError, match="nothing at 's3://results/gone'"):
+        call(s3("gone"))
+    large = s3("in/one.json")
+    large["Records"][0]["s3"]["object"]["size"] = 1 << 40
+    with pytest.raises(RuntimeError, match="MLPACK_LIMIT_BODY_BYTES"):
+        call(large)
+
+
+@pytest.mark.parametrize("uri", [S3, DYNAMODB])
+def test_answers_are_written_once_and_poison_keeps_failing(
+    uri: str, tiny: Path, place: Place, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    call, event = function(tiny, monkeypatch, MLPACK_RESULTS=uri), sqs(REQUEST, "wrong", REQUEST)
+    assert failures(call(event)) == ["m-1"]
+    before = written(place, uri)
+    assert {name: document["status"] for name, document in before.items()} == {"m-0": 200, "m-1": 400, "m-2": 200}
+    assert before["m-0"]["trace_id"]
+    capfd.readouterr()
+    # The mapping did not delete what was answered, say: it is not computed again, and what is wrong still fails.
+    assert failures(call(again(event))) == ["m-1"]
+    assert [line["request_id"] for line in lines(capfd) if "batch" in line] == ["m-1"]
+    assert written(place, uri) == before
+
+
+def written(place: Place, uri: str) -> dict[str, Any]:
+    """The results, by request id."""
+    if uri == S3:
+        found = place.s3.list_objects_v2(Bucket="results", Prefix="answers/tiny/")["Contents"]
+        texts = [place.s3.get_object(Bucket="results", Key=one["Key"])["Body"].read() for one in found]
+    else:
+        texts = [one["body"]["S"] for one in place.dynamodb.scan(TableName="results")["Items"] if "body" in one]
+    documents = [json.loads(text) for text in texts if text.startswith(b"{" if uri == S3 else "{")]
+    return {document["request_id"]: document for document in documents if "request_id" in document}
+
+
+def test_the_same_request_twice_in_a_batch_has_one_result(call: Function, place: Place) -> None:
+    event = sqs(REQUEST, REQUEST)
+    for record in event["Records"]:
+        record["messageAttributes"] = {"request_id": {"stringValue": "mine", "dataType": "String"}}
+    assert failures(call(event)) == []
+    assert written(place, S3).keys() == {"mine"}
+
+
+def test_message_says_of_itself_what_a_workers_does(call: Function, place: Place) -> None:
+    event = sqs(REQUEST, REQUEST, REQUEST, REQUEST)
+    attributes = [{"deadline_ms": "1000"}, {"model": "another"}, {"request_id": "../x"}, {"trace_id": "edge-1"}]
+    for record, told in zip(event["Records"], attributes, strict=True):
+        record["messageAttributes"] = {name: {"stringValue": text, "dataType": "String"} for name, text in told.items()}
+    assert failures(call(event)) == ["m-1", "m-2"]  # nobody waits for the first: its result says so
+    found = written(place, S3)
+    assert {name: one["status"] for name, one in found.items()} == {"m-0": 504, "m-1": 404, "m-2": 400, "m-3": 200}
+    assert found["m-3"]["trace_id"] == "edge-1"
+
+
+def test_asynchronous_events_are_written_and_returned(call: Function, place: Place) -> None:
+    assert call(sns(request_id="topic"))["outputs"][1]["data"] == [2]
+    assert call(bridge(REQUEST))["outputs"][1]["data"] == [2]
+    assert written(place, S3).keys() == {"topic", "e-1"}
+    with pytest.raises(RuntimeError, match="not JSON"):
+        call(sns("wrong", request_id="bad"))
+    assert written(place, S3)["bad"]["status"] == 400
+
+
+def test_service_that_is_away_makes_records_come_again(call: Function, place: Place) -> None:
+    place.aws.plan(Fault("error", service="s3", operation="PutObject", status=403, code="AccessDenied", number=3))
+    assert failures(call(sqs(REQUEST, REQUEST, REQUEST))) in (["m-0"], ["m-1"], ["m-2"])
+    assert len(written(place, S3)) == 2
+    place.aws.plan(Fault("error", service="s3", operation="PutObject", status=403, code="AccessDenied", onward=True))
+    with pytest.raises(RuntimeError, match="AccessDenied"):
+        call(sqs(REQUEST))
+
+
+def test_answers_of_its_own_are_passed_over(tiny: Path, place: Place, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
+    """A notification or a stream of the place for answers would go round for ever."""
+    call = function(tiny, monkeypatch, MLPACK_RESULTS=S3)
+    assert call(s3("answers/tiny/m-0.json")) == {"nothing": "it is about an answer of this package in s3://results/answers"}
+    assert failures(call(sqs(s3("answers/tiny/m-0.json")))) == []
+    call = function(tiny, monkeypatch, MLPACK_RESULTS=DYNAMODB)
+    assert failures(call(dynamodb({"id": "tiny/0", "body": "{}"}, table="results"))) == []
+    assert len([line for line in lines(capfd) if "is passed over: it is about an answer" in line.get("message", "")]) == 3
+    assert place.dynamodb.scan(TableName="results")["Items"][1:] == []
+
+
+def test_answer_that_no_item_holds_is_a_failure_with_its_result(
+    tmp_path: Path, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = function(package(tmp_path / "wide", wide), monkeypatch, MLPACK_RESULTS=DYNAMODB)
+    rows = {"inputs": [{"name": "size", "shape": [1], "datatype": "INT64", "data": [200_000]}]}
+    small = {"inputs": [{"name": "size", "shape": [1], "datatype": "INT64", "data": [2]}]}
+    assert failures(call(sqs(rows, small))) == ["m-0"]
+    assert written(place, DYNAMODB)["m-0"]["status"] == 413
+
+
+def test_place_that_does_not_keep_the_first_is_not_written_to(
+    tiny: Path, stores: FakeStores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stores.buckets.add("results")
+    stores.switches = dataclasses.replace(stores.switches, none_match="ignored")
+    with pytest.raises(RuntimeError, match="does not keep conditional writes"):
+        function(tiny, monkeypatch, MLPACK_RESULTS="s3://results/answers")(sqs(REQUEST))
+    call = function(tiny, monkeypatch, MLPACK_RESULTS="s3://results/answers", MLPACK_RESULTS_UNCONDITIONAL="1")
+    assert failures(call(sqs(REQUEST))) == []
