@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 import mlpack
 
 ROOT = Path(__file__).resolve().parents[1]
-LOCKS = ("requirements.lock", "requirements-cuda.lock", "requirements-site.lock")
+LOCKS = ("requirements.lock", "requirements-cuda.lock", "requirements-site.lock", "requirements-clients.lock")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
@@ -74,6 +74,10 @@ def test_all_that_builds_the_site_is_locked_apart_from_the_rest() -> None:
     declared = named(PROJECT["dependency-groups"]["site"])
     assert declared <= site
     assert not declared & rest
+
+
+def test_all_clients_of_slow_tests_are_locked() -> None:
+    assert named(PROJECT["dependency-groups"]["clients"]) <= {pin.partition("==")[0] for pin in blocks(LOCKS[3])}
 
 
 def test_torch_may_be_pypis_or_a_build_for_the_cpu() -> None:

@@ -1,6 +1,6 @@
-"""What `make` installs, locked with hashes: three files in pip's own format, written from pyproject.toml.
+"""What `make` installs, locked with hashes: four files in pip's own format, written from pyproject.toml.
 
-    python tools/lock.py write [--upgrade]   writes requirements.lock and its two neighbours (`make lock`)
+    python tools/lock.py write [--upgrade]   writes requirements.lock and its neighbours (`make lock`)
     python tools/lock.py torch               installs torch: the build that pip's configuration prefers, if its hash is locked
     python tools/lock.py cuda                installs what the torch that is installed needs of CUDA: nothing for a CPU build
     python tools/lock.py backend             installs what builds wheel and sdist, and nothing else (`make dist`)
@@ -13,7 +13,8 @@ file follows from what came. torch is fetched before its hash is compared: a pip
 whose index states its hash, which a folder of wheels does not, and so PyPI's to a build for the CPU that lies there. Nothing
 is resolved while it is installed (`--no-deps`), and nothing is built.
 
-`requirements-site.lock` is what builds the documentation site, in an environment of its own: `make` installs nothing of it.
+`requirements-site.lock` is what builds the documentation site, `requirements-clients.lock` the clients that slow tests run, each in
+an environment of its own: `make` installs nothing of them.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCK, CUDA_LOCK = ROOT / "requirements.lock", ROOT / "requirements-cuda.lock"
-SITE_LOCK = ROOT / "requirements-site.lock"
+SITE_LOCK, CLIENTS_LOCK = ROOT / "requirements-site.lock", ROOT / "requirements-clients.lock"
 ONLY_FOR_CUDA = re.compile(r"nvidia-|cuda-|triton==")
 BUILD = ("editables",)
 """What hatchling asks for when it installs a project as an editable one, beside itself."""
@@ -77,13 +78,17 @@ def _write(*, upgrade: bool) -> int:
         wanted.write_text("\n".join((*_project()["build-system"]["requires"], *BUILD)) + "\n")
         known = () if upgrade else (LOCK, CUDA_LOCK)
         blocks = _resolved(known, "--universal", "--extra", "dev", str(ROOT / "pyproject.toml"), str(wanted))
-    site = _resolved(() if upgrade else (SITE_LOCK,), "--universal", "--group", f"{ROOT / 'pyproject.toml'}:site")
+    site, clients = (
+        _resolved(() if upgrade else (path,), "--universal", "--group", f"{ROOT / 'pyproject.toml'}:{group}")
+        for path, group in ((SITE_LOCK, "site"), (CLIENTS_LOCK, "clients"))
+    )
     cuda = [each for each in blocks if ONLY_FOR_CUDA.match(each)]
     common = [_with_cpu_builds(each) for each in blocks if each not in cuda]
     for path, what, kept in (
         (LOCK, "All that `make` installs.", common),
         (CUDA_LOCK, "What torch's build for CUDA needs besides.", cuda),
         (SITE_LOCK, "What builds the documentation site.", site),
+        (CLIENTS_LOCK, "Clients that slow tests run against packages.", clients),
     ):
         path.write_text(_HEAD.format(what=what, name=path.name) + "\n".join(kept) + "\n")
         print(f"{path.name}: {len(kept)} distributions")

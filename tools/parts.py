@@ -8,6 +8,7 @@ except that `python_of` is there to run a root file system's interpreter.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import platform
 import shutil
@@ -76,6 +77,22 @@ def rclone() -> Path:
             found.replace(kept)
             shutil.rmtree(partial)
     return kept
+
+
+def clients() -> Path:
+    """The interpreter of an environment with the protocol's clients and schemathesis, made from requirements-clients.lock."""
+    lock = Path(__file__).resolve().parents[1] / "requirements-clients.lock"
+    version = ".".join(map(str, sys.version_info[:2]))
+    kept = cache() / f"clients-{version}-{hashlib.sha256(lock.read_bytes()).hexdigest()[:12]}"
+    with _made_once(kept) as partial:
+        if partial:
+            import uv
+
+            _run(uv.find_uv_bin(), "venv", "--quiet", "--python", sys.executable, str(partial))
+            options = ("--quiet", "--no-deps", "--require-hashes", "--only-binary", ":all:", "--requirement", str(lock))
+            _run(uv.find_uv_bin(), "pip", "install", "--python", str(partial / "bin/python"), *options)
+            partial.rename(kept)
+    return kept / "bin/python"
 
 
 def rootfs(suite: str) -> Path:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mlpack_runtime.ort import Port
     from mlpack_runtime.texts import Text
 
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 HEADER_LENGTH = "inference-header-content-length"
 LONGEST_DEADLINE_MS = 86_400_000
 """A day: what is longer counts as that, for no clock and no socket takes times without end."""
@@ -68,8 +69,9 @@ def split(headers: "Mapping[str, str]", body: bytes, limits: Limits = DEFAULTS) 
     if size > limits.json_bytes:
         raise too_large("json_bytes", "bytes of JSON (send tensors as binary):", size, limits)
     view = memoryview(body)
+    begin = 3 if view[:3] == _BYTE_ORDER_MARK else 0  # RFC 8259, 8.1: it may be ignored; files saved on Windows begin with it
     try:
-        return jsontext.loads(view[:size]), view[size:]
+        return jsontext.loads(view[begin:size]), view[size:]
     except ValueError as error:
         raise RequestError(f"the body is not JSON: {error}") from None
 

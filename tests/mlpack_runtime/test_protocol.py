@@ -462,6 +462,15 @@ def test_lengths_of_many_digits_are_refused(stated: str) -> None:
     assert len(str(caught.value)) < 300
 
 
+def test_a_byte_order_mark_is_passed_over() -> None:
+    assert protocol.split({}, b"\xef\xbb\xbf{}")[0] == {}
+    value, binary = protocol.split({protocol.HEADER_LENGTH: "5"}, b"\xef\xbb\xbf{}\xef\xbb\xbf")
+    assert (value, bytes(binary)) == ({}, b"\xef\xbb\xbf")
+    for body in (b"\xef\xbb\xbf", b"\xef\xbb\xbf\xef\xbb\xbf{}", b"\xef\xbb{}"):
+        with pytest.raises(RequestError, match="not JSON"):
+            protocol.split({}, body)
+
+
 def test_a_deadline_is_a_time_that_clocks_and_sockets_take() -> None:
     assert protocol.deadline_ms({"x-deadline-ms": "9" * 14}) == protocol.LONGEST_DEADLINE_MS
     assert protocol.deadline_ms({"x-deadline-ms": "-" + "9" * 14}) == -int("9" * 14)

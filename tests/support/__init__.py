@@ -4,6 +4,7 @@
 - `runtime`: packages, workers and front doors, what is sent to them, and an imitation of a GPU
 - `registry`: builds, places and damages for the tests of releases
 - `images`: a container registry in memory, image layouts, tars by hand
+- `serving`: packages behind Lambda's events and as workers, and the protocol's own clients to ask them
 - `services`: AWS, S3-compatible stores and a real container registry on loopback
 
 Beside them lie what many rooms use: `workshop` (a project to build), `outcomes` (results made of literals), `small_packages`
