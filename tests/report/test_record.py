@@ -37,7 +37,7 @@ def full() -> dict[str, Any]:
     """A record in which every key has a value, of one candidate with few samples."""
     record: dict[str, Any] = json.loads(GOLDEN)
     one = next(one for one in record["candidates"] if one["graph"] is not None)
-    tried = {"name": "as it is said", "kept_float": ["a"], "options": {"smooth": 0.5}, "fits": True, "why": "inside", "seconds": 2}
+    tried = {"name": "unchanged", "kept_float": ["a"], "options": {"smooth": 0.5}, "fits": True, "why": "inside", "seconds": 2}
     tried |= {"metric": "top1", "value": 0.9, "drop": 0, "ci_low": -0.1, "ci_high": 0.1, "ratio": 0.4, "size_bytes": 7}
     one["search"] = {"layers": 9, "most": 8, "taken": 0, "ended": "inside every budget", "seconds": 2.5, "tried": [tried]}
     one["search"]["damage"] = [{"node": "a", "damage": 0.25}]

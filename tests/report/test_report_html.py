@@ -119,7 +119,7 @@ def searched(names: str = "node") -> dict[str, Any]:
     record = as_json(typical())
     one = next(each for each in record["candidates"] if each["variant"] == "int8")
     forms = [
-        ("as it is said", (), 0.2, "drop 0.2 exceeds the budget"),
+        ("unchanged", (), 0.2, "drop 0.2 exceeds the budget"),
         ("2 of 9 layers float", ("a", "b"), 0.004, "inside"),
         ("smoothed", (), None, "it failed"),
     ]

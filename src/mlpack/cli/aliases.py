@@ -50,7 +50,7 @@ def promote(  # noqa: PLR0913 - click hands every option over by itself
 @quiet_option
 @click.pass_obj
 def rollback(quiet: bool, reference: str, why: str | None, expect: int | None, registry: str, as_json: bool) -> None:
-    """Point an alias back at the last good release before. Needs the table alone. Prints NAME@VERSION."""
+    """Point an alias back at the last good release before this one. On AWS it needs only the table. Prints NAME@VERSION."""
     with open_console(quiet) as console:
         _say_outcome(mlpack.open_registry(registry).rollback(reference, why=why, expect=expect), console, as_json=as_json)
 
@@ -123,7 +123,7 @@ def policy() -> None:
 def policy_set(
     subject: str, budgets: tuple[str, ...], refuses: tuple[str, ...], expect: int | None, registry: str, as_json: bool
 ) -> None:
-    """Set the whole policy of an alias: what is not said is not asked. NAME:ALIAS goes before *:ALIAS."""
+    """Set the whole policy of an alias, in place of the one before. A policy of NAME:ALIAS goes before *:ALIAS."""
     made = mlpack.open_registry(registry).policies.set(subject, budgets=budgets, refuses=refuses, expect=expect)
     print_json(mlpack.registry_json(made)) if as_json else stdout.rows(_policy_line(made))
 
@@ -154,7 +154,7 @@ def policy_show(subject: str | None, registry: str, as_json: bool) -> int:
 @expect_option
 @registry_option
 def policy_remove(subject: str, expect: int | None, registry: str) -> None:
-    """Remove a policy. What is not there is removed already."""
+    """Remove a policy. That there is none is no error."""
     mlpack.open_registry(registry).policies.remove(subject, expect=expect)
 
 

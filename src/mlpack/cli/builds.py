@@ -24,10 +24,10 @@ def diff(before: Path, after: Path, as_json: bool) -> None:
 
 @click.command()
 @click.argument("path", metavar="BUILD|PACKAGE|MODEL", type=click.Path(exists=True, path_type=Path))
-@click.option("--candidate", metavar="ID", help="Which of a build. [default: the chosen]")
+@click.option("--candidate", metavar="ID", help="Which candidate of a build. [default: the chosen]")
 @click.option(
     "--shape", "shapes", multiple=True, metavar="INPUT=1,3,224,224",
-    help="Of a package or model: an input's shape to count operations for. May be given again. [default: open axes are 1]",
+    help="For a package or model: the shape of an input to count operations for. May be given again. [default: open axes are 1]",
 )  # fmt: skip
 @as_json
 def explain(path: Path, candidate: str | None, shapes: tuple[str, ...], as_json: bool) -> None:

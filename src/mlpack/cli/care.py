@@ -94,8 +94,8 @@ def gc(  # noqa: PLR0913 - click hands every option over by itself
     registry: str,
     as_json: bool,
 ) -> None:
-    """Say which releases and bytes nothing keeps, and with --yes remove them. The options are what is kept, beside the newest of
-    each name and what aliases point to."""
+    """List the releases and bytes that no rule keeps; with --yes, remove them. The newest release of each name and those that
+    aliases point to always stay; the options say what else to keep."""
     policy = mlpack.RetentionPolicy(newest=keep, days=days, tags=tags, moves=moves, window_days=window, grace_days=grace)
     with open_console(quiet) as console:
         upkeep = mlpack.open_registry(registry, images=images, progress=console).upkeep
@@ -243,8 +243,8 @@ def export_(quiet: bool, out: Path, names: tuple[str, ...], images: str | None, 
 @quiet_option
 @click.pass_obj
 def import_(quiet: bool, source: Path, asked: tuple[str, ...], images: str | None, registry: str, as_json: bool) -> None:
-    """Bring an export into this registry: releases and the histories of aliases, as they were; what decides about promotions here,
-    and what others are said to have done, only --with it. Prints the releases that came."""
+    """Import the releases of an export and the histories of its aliases. Its policies and its records of collections come only
+    --with them. Prints the releases that came."""
     with open_console(quiet) as console:
         made = mlpack.open_registry(registry, images=images, progress=console).upkeep.import_from(source, also=asked)
         for subject in made.policies_kept:

@@ -197,7 +197,7 @@ def run(quiet: bool, package: Path, event: Path | None, memory_mb: int | None, t
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--out", type=releases.NewPath(path_type=Path), help="Keep what the step makes here. [default: it is removed]")
 def step(folder: Path, out: Path | None) -> None:
-    """Run the one step that a build left in FOLDER (repro/...) because it failed, and fail as it did."""
+    """Run again the failed step that a build left in FOLDER (repro/...), which fails as it did."""
     stdout.rows(mlpack.rerun_step(folder, out=out))
 
 

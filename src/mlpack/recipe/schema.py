@@ -113,9 +113,9 @@ class DataKeys(Keys):
     evaluation: Text = Field(description="an .npz file, a .jsonl file of texts, or `module:function`")
     calibration: Calibration | None = Field(
         default=None,
-        description="the same forms, for static int8 and batch normalisation after pruning; checked not to overlap evaluation. Or "
-        "`{held_out: 0.3}`: this share of the evaluation data, which then judges nobody [0.2 where a step needs it]; `none`: "
-        "nothing calibrates; `random`: invented data, and no budget for accuracy",
+        description="data in the same forms, for static int8 and for batch normalisation after pruning; may not overlap evaluation."
+        " Or `{held_out: 0.3}`: this share of the evaluation data, on which no candidate is then judged [0.2 where a step needs "
+        "it]; `none`: nothing calibrates; `random`: invented data, which allow no budget on accuracy",
     )
 
 
@@ -124,11 +124,11 @@ class BudgetKeys(Keys):
 
     accuracy_drop: Annotated[float, Field(ge=0)] | None = Field(
         default=None,
-        description="absolute drop of the metric against the float of the same build; left out, a drop that is certainly more than "
-        "5 % of the float's value (10 % of its error where lower is better) is over budget",
+        description="largest drop of the metric, absolute, against the float of the same build. Without it, a drop that is "
+        "certainly more than 5 % of the float's value (10 % of its error where lower is better) is over budget",
     )
     confidence: Annotated[float, Field(gt=0, lt=1)] | None = Field(
-        default=None, description="how sure accuracy_drop must be: 0.95 wants the upper end of the drop's 95 % interval within it"
+        default=None, description="how sure the drop must be: with 0.95 the upper end of its 95 % interval must keep accuracy_drop"
     )
     latency_p50: Duration | None = Field(default=None, description="median time of one call, warm")
     latency_p95: Duration | None = Field(default=None, description="95th percentile of one call, warm")
@@ -139,15 +139,15 @@ class BudgetKeys(Keys):
     cost_per_million: Money | None = Field(default=None, description="dollars for a million requests at the measured latency")
     accept_estimates: bool = Field(
         default=False,
-        description="whether an estimated latency or price may keep its budget where none was measured (a GPU that is not here), "
-        "and an accuracy that of a processor which was emulated (arm64 on an x86-64 machine); cold start and memory are not "
-        "estimated, so that a GPU candidate keeps no budget on them",
+        description="whether estimates may keep a budget: latency and price of a GPU that the build machine does not have, and the "
+        "accuracy of an emulated processor (arm64 on an x86-64 machine). Cold start and memory are not estimated, so a GPU "
+        "candidate keeps no budget on them",
     )
     isa: Literal["proven"] | None = Field(
         default=None,
-        description="`proven`: only a candidate whose accuracy is known to hold on every processor that its target may give is "
-        "within budget. An x86-64 host of Lambda may lack VNNI, without which products of 8-bit weights are cut off: known "
-        "natively (measured on such a host), statically (weights of 7 bits) or by a run under qemu",
+        description="`proven`: only candidates are within budget whose accuracy holds on every processor that the target may run "
+        "on. An x86-64 host of Lambda may lack VNNI, without which products of 8-bit weights overflow. The proof is a measurement "
+        "on such a host, the graph itself (weights of 7 bits), or a run under qemu",
     )
 
 
@@ -155,24 +155,24 @@ class MetricKeys(Keys):
     """A metric with what it reads. A bare name is short for `{name: ...}`."""
 
     name: Text = Field(description="a metric of the table, or `module:function`")
-    output: Text | None = Field(default=None, description="which output is read; needed where several could be meant")
-    column: Annotated[int, Field(ge=0)] | None = Field(default=None, description="which column of its last axis, from 0")
+    output: Text | None = Field(default=None, description="the output to read; required where more than one could be meant")
+    column: Annotated[int, Field(ge=0)] | None = Field(default=None, description="the column of the output's last axis, from 0")
     threshold: float | None = Field(
         default=None,
-        description="above it a single column means class 1 (0.5 for a probability, 0 for a logit); for boxes without labels, from "
-        "which score on the float's own are the truth",
+        description="a single column above it means class 1 (0.5 for a probability, 0 for a logit). For boxes without labels: the "
+        "score from which the float's own boxes count as the truth",
     )
     classes: Annotated[tuple[int | str, ...], Field(min_length=1)] | None = Field(
-        default=None, description="what the columns stand for in the labels, in their order: `[1, 2, 3]`, `[no, yes]`"
+        default=None, description="the labels that the columns stand for, in their order: `[1, 2, 3]`, `[no, yes]`"
     )
     ignore_index: int | None = Field(
-        default=None, description="the label of tokens (-100 when left out) or of a map's places (255) that do not count"
+        default=None, description="the label to leave out: of tokens (-100 by default) or of a map's pixels (255 by default)"
     )
-    k: Annotated[int, Field(ge=1)] | None = Field(default=None, description="how many of the nearest count")
-    iou: Annotated[float, Field(gt=0, le=1)] | None = Field(default=None, description="from which overlap on a box is right")
+    k: Annotated[int, Field(ge=1)] | None = Field(default=None, description="the number of nearest neighbours that count")
+    iou: Annotated[float, Field(gt=0, le=1)] | None = Field(default=None, description="the least overlap of a box that is right")
     decode: Text | None = Field(
         default=None,
-        description="`module:function`: a call's outputs -> for each picture its boxes, scores and classes",
+        description="`module:function`: from a call's outputs to the boxes, scores and classes of each picture",
     )
 
 
@@ -189,7 +189,7 @@ class SearchKeys(Keys):
     """How long a build looks for the best forms of quantized candidates that miss a budget, all together. `off`: `{minutes: 0}`."""
 
     minutes: Annotated[float, Field(ge=0)] | None = Field(
-        default=None, description="after so many no form is begun; 0 is off; left out: 3 times the float's build, 20 s to 5 min"
+        default=None, description="after this time no new form is begun; 0: no search [3 times the float's build, 20 s to 5 min]"
     )
 
 
@@ -201,29 +201,29 @@ def _search(value: Any) -> Any:
 class RecipeKeys(Keys):
     """A recipe. Relative paths are relative to the recipe's own directory."""
 
-    name: Annotated[str, Field(pattern=f"^{NAME}$", max_length=64)] = Field(description=f"of the model: `{NAME}`")
+    name: Annotated[str, Field(pattern=f"^{NAME}$", max_length=64)] = Field(description=f"the model's name: `{NAME}`")
     source: SourceKeys = Field(description="where the model comes from: exactly one kind of source")
     inputs: dict[Text, InputKeys] = Field(
         default_factory=dict,
-        description="required for torch, in the factory's positional order, and for sklearn, in the order of the columns; "
-        "otherwise read from the model, and may narrow it",
+        description="the model's inputs: required for torch, in the factory's positional order, and for sklearn, in the order of "
+        "the columns; else read from the model, where they may fix axes that it leaves open",
     )
     data: DataKeys = Field(description="what the model is judged by, and what quantizers may look at")
     metric: Annotated[MetricKeys, BeforeValidator(_metric)] | None = Field(
         default=None, description="a metric's name, `module:function`, or its keys; fidelity when left out"
     )
     variants: Free = Field(default="auto", description="`auto`, or named chains of steps")
-    targets: Free = Field(description="where it should run: targets by name, each with its keys, or a list of such")
+    targets: Free = Field(description="where the model will run: targets by name, each with its keys or a list of such mappings")
     budgets: BudgetKeys = Field(default_factory=BudgetKeys, description="hard limits; a key left out is no limit")
     prefer: Literal["cost", "latency", "size", "accuracy"] = Field(
-        default="cost", description="which of those within budget is chosen"
+        default="cost", description="what decides among the candidates within all budgets"
     )
     search: Annotated[SearchKeys, BeforeValidator(_search)] = Field(
-        default_factory=SearchKeys, description="`off`, or how long forms between int8 and float are looked for"
+        default_factory=SearchKeys, description="`off`, or how long to search for forms between int8 and float"
     )
-    serve: ServeKeys = Field(default_factory=ServeKeys, description="what is called around the engine")
+    serve: ServeKeys = Field(default_factory=ServeKeys, description="hooks, tokenizer and a sample request of the package")
     accept_licenses: tuple[Text, ...] = Field(
-        default=(), description="licences of what is redistributed in a package, by name, that the team has read and agrees to"
+        default=(), description="names of the licences that the team has read and accepts, of files that a package redistributes"
     )
     tags: dict[Text, Text] = Field(default_factory=dict, description="carried into the release: service, team, env, ...")
 

@@ -63,9 +63,9 @@ DEFAULT = "fidelity"
 _CLASSES = ("output", "column", "threshold", "classes", "ignore_index")
 _BOXES = ("output", "decode", "threshold")
 _FOUND = (
-    "share of queries with a relevant one among the {k} nearest by cosine. Labels that all stand on two samples: a query and its"
-    " answer, searched among the answers; else every sample is a query against all others, of which those with its label are"
-    " relevant"
+    "share of queries with a relevant sample among the {k} nearest by cosine. Where each label stands on two samples, they are a"
+    " query and its answer, and queries are searched among the answers. Else every sample is a query against all others, and those"
+    " with its label are relevant"
 )
 METRICS: dict[str, Metric] = {
     row.name: row
@@ -73,34 +73,34 @@ METRICS: dict[str, Metric] = {
         Metric(
             name="top1",
             score=classes.top1,
-            doc="share of samples (of tokens, where labels are lists) whose class is the label: the largest column, a column above"
-            " `threshold`, or the class that the model itself gives",
+            doc="share of samples (of tokens, where labels are lists) whose predicted class is the label. The class is the largest"
+            " column, a single column above `threshold`, or the class that the model itself gives",
             takes=_CLASSES,
         ),
         Metric(
             name="f1",
             score=classes.f1,
-            doc="macro F1 of the same classes: the mean over the classes of each one's F1",
+            doc="macro F1 of the classes that `top1` compares: the mean of the F1 of each class",
             takes=_CLASSES,
         ),
         Metric(
             name="multilabel_f1",
             score=several.macro,
-            doc="macro F1 where a sample has several classes: labels are rows of 0 and 1, or lists of classes; each column of the"
-            " output is one, above `threshold`",
+            doc="macro F1 where a sample has several classes. Labels are rows of 0 and 1, or lists of classes. Each column of the"
+            " output stands for a class, which is predicted above `threshold`",
             takes=("output", "threshold", "classes"),
         ),
         Metric(
             name="multilabel_f1_micro",
             score=several.micro,
-            doc="the same over all decisions of all columns together",
+            doc="micro F1 of the same classes: over the decisions of all columns together",
             takes=("output", "threshold", "classes"),
         ),
         Metric(
             name="mean_iou",
             score=segmentation.mean_iou,
-            doc="of maps of classes: the mean over the classes of what labels and predictions have in common, of what either has,"
-            " over all pictures. Labels: maps [height, width] of the output's size; those of `ignore_index` (255) do not count",
+            doc="mean over the classes of intersection over union, over all pictures, for segmentation. Labels: maps of classes"
+            " [height, width] of the output's size; pixels of `ignore_index` (255) do not count",
             takes=("output", "threshold", "ignore_index"),
             share=False,
         ),
@@ -123,8 +123,8 @@ METRICS: dict[str, Metric] = {
         Metric(
             name="fidelity",
             score=channels.fidelity,
-            doc="how much of what each channel says, by its own scale, is kept: 1 minus its squared error over its variance in the"
-            " float; the worst channel of the worst output counting. 0: as good as constant",
+            doc="1 minus the squared error against the float over the float's variance, of the worst channel of any output. 1: the"
+            " same as the float; 0: no better than a constant",
             compares="baseline",
             takes=("output", "column"),
             share=False,
@@ -132,17 +132,16 @@ METRICS: dict[str, Metric] = {
         Metric(
             name="cosine",
             score=against.cosine,
-            doc="mean cosine similarity to the float baseline, over every output, the worst one counting. For embeddings: it cannot"
-            " see small channels beside large ones",
+            doc="mean cosine similarity to the float baseline, of the worst output. For embeddings: it does not see small channels"
+            " beside large ones",
             compares="baseline",
             takes=("output", "column"),
         ),
         Metric(
             name="agreement",
             score=against.agreement,
-            doc="share of decisions (largest value along the last axis; for a single number, within 1 % of the baseline's"
-            " range) equal to the float baseline's, over every output, the worst one counting. For classifiers: it cannot see"
-            " what is no decision",
+            doc="share of decisions that are the float baseline's, of the worst output. A decision is the largest value along the"
+            " last axis; a single number agrees within 1 % of the baseline's range. For classifiers: it sees nothing but decisions",
             compares="baseline",
             takes=("output", "column"),
         ),
@@ -153,16 +152,16 @@ METRICS: dict[str, Metric] = {
         Metric(
             name="map_at_k",
             score=retrieval.mean_average_precision,
-            doc="mean average precision over the `k` nearest: the mean over a query's relevant ones (at most k) of the precision"
-            " where each stands",
+            doc="mean average precision over the `k` nearest: the mean, over a query's relevant samples (at most k), of the"
+            " precision at the place of each",
             takes=("output", "k"),
             needs=("k",),
         ),
         Metric(
             name="map_50",
             score=detection.evaluate,
-            doc="mean average precision of boxes as COCO has it, a box being right from an IoU of 0.5 (or `iou`). Labels: for each"
-            " picture a list of [class, x1, y1, x2, y2]; without any, the float's own detections from `threshold` up",
+            doc="mean average precision of boxes, computed as COCO does; a box is right from an IoU of 0.5 (or `iou`) up. Labels:"
+            " for each picture a list of [class, x1, y1, x2, y2]. Without labels: the float's own detections from `threshold` up",
             compares="either",
             takes=(*_BOXES, "iou"),
             share=False,

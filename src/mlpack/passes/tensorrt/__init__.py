@@ -51,9 +51,9 @@ class Tensorrt:
     """Who builds engines, for which GPUs and which shapes."""
 
     builder: Literal["auto", "check", "rtx", "native", "deferred"] = "auto"
-    """`check` runs parser and builder as a gate; `rtx` builds without a GPU, `native` on this machine's, `deferred` leaves it to
-    the worker image, which for `lean` cannot; `auto`: native with the full TensorRT and a GPU here, else rtx for that flavour
-    with its wheels, else deferred, which for `lean` has to be said."""
+    """`check` only tests whether TensorRT takes the graph. `rtx` builds engines without a GPU, `native` on this machine's GPU;
+    `deferred` leaves that to the worker image, which with `lean` cannot. `auto`: `rtx` for that flavour if its wheels are
+    installed; for others `native` if the full TensorRT and a GPU are here; else `deferred`, which for `lean` is an error."""
     gpus: tuple[str, ...] = ("sm86", "sm89")
     """Compute capabilities of the fleet: sm75 T4, sm80 A100, sm86 A10G, sm89 L4 and L40S, sm120 RTX PRO 6000."""
     flavour: Literal["rtx", "standard", "lean"] = "rtx"

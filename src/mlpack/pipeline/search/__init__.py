@@ -1,6 +1,6 @@
 """The verbs of the ladder: forms of a candidate made, packed and judged, one after the other, until one is inside its budgets.
 
-    as it is said: fits? → rank its nodes (`passes.quantize.damage`) → rung after rung (`ladder.climb`) → what ships, and its trail
+    the first form: fits? → rank its nodes (`passes.quantize.damage`) → rung after rung (`ladder.climb`) → what ships, and its trail
 
 Promises: a rung is an ordinary chain of steps, and its package is judged as every package is, so that what was done before is not
 done again; what is asked for depends on results alone, not on the clock, but for speed where that is a budget; time ends a search
@@ -52,16 +52,16 @@ def foreseen(candidate: Candidate, plan: Plan) -> str | None:
         ["exact sums where its accuracy is not proven (isa)"] if recipe.budgets.isa and candidate.target.arch == "x86_64" else []
     )
     last = ["16-bit float" if form is NumberFormat.FP16 else "float" for form in tops(plan, candidate.target)]
-    back = "layers back to float by the damage that each does (bisection)"
-    back += ", with what of 8 bits does not pay for its conversions any more" if slow else ""
+    back = "layers back in float, those with the most damage first"
+    back += " and those that do not pay for their conversions" if slow else ""
     ways = [back, *options, *last]
-    said = f"{recipe.search.minutes:g} min for all candidates (search)"
+    said = f"at most {recipe.search.minutes:g} min for all candidates (search)"
     if not recipe.search.said:
-        least, most = f"{allowance.LEAST_S:g} s at least", f"at most {recipe.search.minutes:g} min"
-        said = f"{allowance.TIMES:g} times as long as the float's build ({least}, {most}) for all candidates (search)"
+        bounds = f"{allowance.LEAST_S:g} s to {recipe.search.minutes:g} min"
+        said = f"at most {allowance.TIMES:g} times the time of the float's build, {bounds}, for all candidates (search)"
     return (
-        f"if it loses {drop}{slow}: {', '.join(ways)}, until it is inside every budget; at most log2(layers) + {SPARE} "
-        f"evaluations, {said}"
+        f"if it loses {drop}{slow}, a search tries: {', '.join(ways)}; until it is within every budget, in at most "
+        f"log2(layers) + {SPARE} forms and {said}"
     )
 
 

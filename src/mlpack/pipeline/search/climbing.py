@@ -368,4 +368,4 @@ class Climbing:
             return "16-bit float" if rung.form is NumberFormat.FP16 else "float"
         kept = [f"{len(self._kept(rung))} of {words.count(len(self._nodes()), 'layer')} float"] if rung.kept else []
         exact = ["exact sums"] if self._exact else []
-        return ", ".join((*kept, *rung.options, *exact)) or "as it is said"
+        return ", ".join((*kept, *rung.options, *exact)) or "unchanged"

@@ -25,13 +25,13 @@ class Policies:
         refuses: Sequence[str] = (),
         expect: int | None = None,
     ) -> Policy:
-        """Set the whole policy of an alias: what is not said is not asked.
+        """Set the whole policy of an alias, in place of the one before.
 
         Args:
             subject: `NAME:ALIAS`, or `*:ALIAS` for every model. The first goes before the second.
             budgets: In a recipe's words, as a mapping (`{"latency_p95": "20ms", "accuracy_drop": 0.005}`) or as KEY=VALUE each.
-            refuses: Which regressions against what is live refuse a promotion: `size`, `latency`, `cold_start`, `accuracy`. Nothing
-                said is all of them, `none` alone is none.
+            refuses: The regressions against the live release that refuse a promotion: `size`, `latency`, `cold_start`, `accuracy`.
+                Empty: all of them; `none` alone: none.
             expect: The revision that the policy must be at (0: never set); else nothing is changed.
 
         Returns:

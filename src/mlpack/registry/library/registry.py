@@ -329,7 +329,7 @@ class Registry:
         return aliases.promote(place, parsed, to, request, judge)
 
     def rollback(self, reference: str, *, why: str | None = None, expect: int | None = None) -> MoveResult:
-        """Point an alias back at the last good release before.
+        """Point an alias back at the last good release before this one.
 
         Args:
             reference: `NAME:ALIAS`.

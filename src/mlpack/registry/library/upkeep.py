@@ -124,11 +124,11 @@ class Upkeep:
             return transfer.export(opened, Path(out), names)
 
     def import_from(self, source: AnyPath, *, also: Collection[str] = ()) -> ImportResult:
-        """Bring an export into this registry: releases and the histories of aliases, as they were.
+        """Import the releases of an export and the histories of its aliases.
 
         Args:
             source: What `export` wrote.
-            also: `policies` and `audit`: what decides about promotions, and what others are said to have done.
+            also: What else to import: `policies`, which decide about promotions, and `audit`, the records of collections.
 
         Returns:
             What came, what was there, and what was left behind.
